@@ -1,0 +1,138 @@
+//! The command line, checked before any work.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
+use roadshow::words::{Counting, Method};
+
+/// Each node is an actor and a message a round; a thousand show what that costs.
+const NODES_MAX: usize = 1000;
+
+/// Each worker is a process.
+const WORKERS_MAX: usize = 256;
+
+/// Worker processes without the option, however many nodes there are.
+const WORKERS_DEFAULT_MAX: usize = 8;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// The comparison.
+    Run(Args),
+    /// A text on standard output, such as the help.
+    Print(String),
+}
+
+/// Finds the most frequent word of a text in sequence, in slices, as tasks and by actors in other
+/// processes, and compares their times.
+#[derive(Debug, Parser)]
+#[command(
+    name = "most_frequent_word",
+    after_help = "The control is `slices`: the same parts and the same merge as tasks and actors, in \
+                  this process.\n\n\
+                  Exit codes: 0 done, 1 the cluster or a run failed, 2 the options or the text are \
+                  not usable."
+)]
+pub(crate) struct Args {
+    /// The text, in UTF-8 [default: Roadshow's handbook, compiled in]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) book: Option<PathBuf>,
+
+    /// Take the text N times over; list counting then takes N times N as long
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    pub(crate) repeat: NonZeroUsize,
+
+    /// Parts of the text, and actors that own them
+    #[arg(long, value_name = "N", default_value = "4", value_parser = nodes)]
+    pub(crate) nodes: NonZeroUsize,
+
+    /// Worker processes [default: as many as nodes, at most 8]
+    #[arg(long, value_name = "W", value_parser = workers)]
+    workers: Option<NonZeroUsize>,
+
+    /// How to count: the lecture's list (quadratic), a hash table, or both
+    #[arg(long, value_enum, default_value_t = CountingChoice::Both)]
+    counting: CountingChoice,
+
+    /// How the parts come to one answer: the lecture's two rounds, the exact merge, or both
+    #[arg(long, value_enum, default_value_t = MethodChoice::Both)]
+    method: MethodChoice,
+
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Args {
+    pub(crate) fn workers(&self) -> usize {
+        let default = self.nodes.get().min(WORKERS_DEFAULT_MAX);
+        self.workers.map_or(default, NonZeroUsize::get)
+    }
+
+    pub(crate) fn countings(&self) -> &'static [Counting] {
+        match self.counting {
+            CountingChoice::List => &[Counting::List],
+            CountingChoice::Hash => &[Counting::Hash],
+            CountingChoice::Both => &[Counting::List, Counting::Hash],
+        }
+    }
+
+    pub(crate) fn methods(&self) -> &'static [Method] {
+        match self.method {
+            MethodChoice::TwoRound => &[Method::TwoRound],
+            MethodChoice::Exact => &[Method::Exact],
+            MethodChoice::Both => &[Method::TwoRound, Method::Exact],
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CountingChoice {
+    List,
+    Hash,
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MethodChoice {
+    TwoRound,
+    Exact,
+    Both,
+}
+
+/// The request, or one line about what is wrong with the options.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
+    let err = match Args::try_parse_from(args) {
+        Ok(args) => return Ok(Request::Run(args)),
+        Err(err) => err,
+    };
+    let text = err.to_string();
+    if err.kind() == ErrorKind::DisplayHelp {
+        return Ok(Request::Print(text));
+    }
+    // The paragraph that says what is wrong; usage and hints are the help's.
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let paragraph: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    Err(format!("{}; --help lists the options", paragraph.join(" ")))
+}
+
+fn nodes(text: &str) -> Result<NonZeroUsize, String> {
+    number(text, NODES_MAX)
+}
+
+fn workers(text: &str) -> Result<NonZeroUsize, String> {
+    number(text, WORKERS_MAX)
+}
+
+fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    NonZeroUsize::from_str(text).map_err(|_| "give a whole number from 1 on".to_owned())
+}
+
+fn number(text: &str, max: usize) -> Result<NonZeroUsize, String> {
+    let number = at_least_one(text).ok().filter(|number| number.get() <= max);
+    number.ok_or_else(|| format!("give a whole number from 1 to {max}"))
+}

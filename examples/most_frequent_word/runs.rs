@@ -1,0 +1,138 @@
+//! The runs: what is compared, in the order of the table.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use roadshow::prelude::*;
+use roadshow::words::{Coordinator, Counting, Method, Solve, WordCount, sequential, slices, tasks};
+
+use crate::args::Args;
+use crate::report::{ClusterReport, Report, Run, TextReport, Who, WorkerReport};
+use crate::text::Text;
+
+/// How often the bar moves on a terminal while a run computes.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Runs everything that was asked for, and stops the cluster.
+pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn Error>> {
+    let plan = plan(args);
+    let bar = Bar::new(plan.len());
+
+    bar.show("starting the cluster");
+    let start = Instant::now();
+    let cluster = Cluster::local(args.workers()).await?;
+    let start_seconds = start.elapsed().as_secs_f64();
+    let workers = cluster.workers().into_iter().map(WorkerReport::from).collect();
+
+    let bench =
+        Bench { args, text, coordinator: Coordinator::new(cluster.handle()).start(), cluster: &cluster };
+    let mut runs = Vec::with_capacity(plan.len());
+    for planned in plan {
+        bar.show(&planned.to_string());
+        runs.push(bench.run(planned).await?);
+        bar.advance();
+    }
+    cluster.shutdown().await?;
+
+    Ok(Report {
+        text: TextReport { source: text.source.clone(), words: text.words.len(), distinct: text.distinct },
+        cluster: ClusterReport { nodes: args.nodes.get(), workers, start_seconds },
+        runs,
+        driver_pid: std::process::id(),
+    })
+}
+
+/// One row of the table before it has run. Without a method, it is the whole text in sequence.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    who: Who,
+    counting: Counting,
+    method: Option<Method>,
+}
+
+fn plan(args: &Args) -> Vec<Planned> {
+    let mut plan = Vec::new();
+    for &counting in args.countings() {
+        plan.push(Planned { who: Who::Sequential, counting, method: None });
+        for who in [Who::Slices, Who::Tasks, Who::Actors] {
+            for &method in args.methods() {
+                plan.push(Planned { who, counting, method: Some(method) });
+            }
+        }
+    }
+    plan
+}
+
+impl std::fmt::Display for Planned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { who, counting, method } = self;
+        write!(f, "{}, {}, {}", who.name(), Run::counting_name(*counting), Run::method_name(*method))
+    }
+}
+
+/// What the runs share.
+#[derive(Debug)]
+struct Bench<'a> {
+    args: &'a Args,
+    text: &'a Text,
+    cluster: &'a Cluster,
+    coordinator: Addr<Coordinator>,
+}
+
+impl Bench<'_> {
+    async fn run(&self, planned: Planned) -> Result<Run, Box<dyn Error>> {
+        let start = Instant::now();
+        let answer = self.answer(planned).await?;
+        let seconds = start.elapsed().as_secs_f64();
+        let WordCount { word, count, .. } = answer.ok_or("a text with words gave no answer")?;
+        let Planned { who, counting, method } = planned;
+        Ok(Run { who, counting, method, word, count, seconds })
+    }
+
+    async fn answer(&self, planned: Planned) -> Result<Option<WordCount>, Box<dyn Error>> {
+        let (words, nodes, counting) = (&self.text.words, self.args.nodes, planned.counting);
+        let Some(method) = planned.method else { return Ok(sequential(words, counting)) };
+        match planned.who {
+            Who::Sequential => Ok(sequential(words, counting)),
+            Who::Slices => Ok(slices(words, nodes, counting, method)),
+            Who::Tasks => Ok(tasks(self.cluster, words, nodes, counting, method).await?),
+            Who::Actors => {
+                let solve = Solve { words: words.clone(), nodes, counting, method };
+                Ok(self.coordinator.send(solve).await??)
+            }
+        }
+    }
+}
+
+/// A progress bar on standard error, if that is a terminal.
+#[derive(Debug)]
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(runs: usize) -> Self {
+        let bar = ProgressBar::new(runs as u64);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:24} {pos}/{len} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(TICK);
+        }
+        Self(bar)
+    }
+
+    fn show(&self, text: &str) {
+        self.0.set_message(text.to_owned());
+    }
+
+    fn advance(&self) {
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Bar {
+    /// However the runs end, the table or the error has the terminal for itself.
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

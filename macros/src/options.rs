@@ -1,0 +1,118 @@
+//! What `#[remote(..)]` on a type may say, and what every remote type has to be.
+
+use quote::ToTokens;
+use syn::meta::ParseNestedMeta;
+use syn::parse::Parse;
+use syn::{Attribute, DeriveInput, Error, LitStr, Meta, Path, Result, Token};
+
+use crate::tokens::{Mistakes, compact};
+
+/// What kind of type derives; it decides which options there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Actor,
+    Message,
+    Data,
+}
+
+/// The options of one type.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) name: Option<LitStr>,
+    pub(crate) handles: Vec<Path>,
+    pub(crate) local: bool,
+}
+
+impl Options {
+    /// Reads the options of `input`, and refuses types that cannot be remote.
+    pub(crate) fn of(input: &DeriveInput, kind: Kind) -> Result<Self> {
+        let mut mistakes = Mistakes::default();
+        mistakes.keep(refuse_generics(input));
+        let mut options = Self::default();
+        for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("remote")) {
+            mistakes.keep(options.read(attribute, kind));
+        }
+        mistakes.or(options)
+    }
+
+    fn read(&mut self, attribute: &Attribute, kind: Kind) -> Result<()> {
+        if !matches!(attribute.meta, Meta::List(_)) {
+            return Err(Error::new_spanned(
+                attribute,
+                format!("put the options in parentheses: {}", kind.options()),
+            ));
+        }
+        attribute.parse_nested_meta(|meta| self.read_one(&meta, kind))
+    }
+
+    fn read_one(&mut self, meta: &ParseNestedMeta<'_>, kind: Kind) -> Result<()> {
+        if meta.path.is_ident("name") {
+            return read_name(meta, &mut self.name);
+        }
+        if kind == Kind::Actor && meta.path.is_ident("handles") {
+            return self.read_handles(meta);
+        }
+        if kind == Kind::Actor && meta.path.is_ident("local") {
+            self.local = true;
+            return Ok(());
+        }
+        Err(meta.error(format!("unknown option; {}", kind.options())))
+    }
+
+    fn read_handles(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
+        if !meta.input.peek(syn::token::Paren) {
+            return Err(meta.error("list the messages in parentheses: `handles(First, Second)`"));
+        }
+        let content;
+        syn::parenthesized!(content in meta.input);
+        for message in content.parse_terminated(Path::parse, Token![,])? {
+            let written = |message: &Path| compact(message.to_token_stream());
+            if self.handles.iter().any(|listed| written(listed) == written(&message)) {
+                return Err(Error::new_spanned(
+                    message,
+                    "this message is listed twice; remove one of the two",
+                ));
+            }
+            self.handles.push(message);
+        }
+        Ok(())
+    }
+}
+
+/// Reads `name = ".."`, once.
+pub(crate) fn read_name(meta: &ParseNestedMeta<'_>, name: &mut Option<LitStr>) -> Result<()> {
+    let given: LitStr = meta.value()?.parse()?;
+    if name.is_some() {
+        return Err(meta.error("the name is given twice; remove one of the two"));
+    }
+    if given.value().trim().is_empty() {
+        return Err(Error::new_spanned(
+            given,
+            "a name cannot be empty; leave `name` out to use the module path",
+        ));
+    }
+    *name = Some(given);
+    Ok(())
+}
+
+fn refuse_generics(input: &DeriveInput) -> Result<()> {
+    if input.generics.params.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "remote types cannot be generic: other processes find `{0}` by its one name; \
+         wrap it in a concrete type, such as `struct Concrete({0}<..>);`",
+        input.ident
+    );
+    Err(Error::new_spanned(&input.generics, text))
+}
+
+impl Kind {
+    fn options(self) -> &'static str {
+        match self {
+            Self::Actor => "`#[remote(..)]` on an actor takes `handles(..)`, `name = \"..\"` and `local`",
+            Self::Message => "`#[remote(..)]` on a message takes `name = \"..\"`",
+            Self::Data => "`#[remote(..)]` on data takes `name = \"..\"`",
+        }
+    }
+}

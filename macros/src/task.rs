@@ -1,0 +1,199 @@
+//! `#[task]`.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
+use syn::parse::Parser;
+use syn::visit::{self, Visit};
+use syn::{Error, FnArg, Ident, ItemFn, LitInt, LitStr, Pat, Result, ReturnType, Signature, Type};
+
+use crate::options::read_name;
+use crate::tokens::{Mistakes, as_generated, generated_at, ident_at, name_of};
+
+/// How many arguments a task can have: serde's implementations for tuples end here.
+const ARGUMENTS_MAX: usize = 16;
+
+/// The function and the type beside it, or the function and the errors.
+pub(crate) fn expand(options: TokenStream, function: &ItemFn) -> TokenStream {
+    let generated = check(options, &function.sig).map(|options| generate(&options, function));
+    let generated = generated.unwrap_or_else(Error::into_compile_error);
+    quote!(#function #generated)
+}
+
+#[derive(Default)]
+struct Options {
+    name: Option<LitStr>,
+    parallel: Option<LitInt>,
+}
+
+impl Options {
+    fn read(tokens: TokenStream) -> Result<Self> {
+        let mut options = Self::default();
+        let parser = syn::meta::parser(|meta| {
+            if meta.path.is_ident("name") {
+                return read_name(&meta, &mut options.name);
+            }
+            if meta.path.is_ident("parallel") {
+                options.parallel = Some(read_parallel(&meta)?);
+                return Ok(());
+            }
+            Err(meta
+                .error("unknown option; `#[roadshow::task(..)]` takes `parallel = 4` and `name = \"..\"`"))
+        });
+        parser.parse2(tokens)?;
+        Ok(options)
+    }
+}
+
+fn read_parallel(meta: &syn::meta::ParseNestedMeta<'_>) -> Result<LitInt> {
+    const TEXT: &str = "`parallel` takes a whole number from 1 on, such as `parallel = 4`; \
+                        leave it out to run one task at a time in a worker";
+    let number: syn::Expr = meta.value()?.parse()?;
+    match &number {
+        syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Int(n), .. })
+            if n.base10_parse::<usize>().is_ok_and(|n| n > 0) =>
+        {
+            Ok(n.clone())
+        }
+        other => Err(Error::new_spanned(other, TEXT)),
+    }
+}
+
+fn check(options: TokenStream, signature: &Signature) -> Result<Options> {
+    let mut mistakes = Mistakes::default();
+    let options = mistakes.keep(Options::read(options));
+    check_kind(signature, &mut mistakes);
+    check_arguments(signature, &mut mistakes);
+    if let ReturnType::Type(_, output) = &signature.output {
+        let text = "the result of a task travels back: return an owned type";
+        Borrows { mistakes: &mut mistakes, text }.visit_type(output);
+    }
+    mistakes.or(options.unwrap_or_default())
+}
+
+fn check_kind(signature: &Signature, mistakes: &mut Mistakes) {
+    if let Some(token) = signature.asyncness {
+        let text = "a task computes and does not wait: remove `async`; \
+                    what waits for others is an actor (`#[derive(RemoteActor)]`)";
+        mistakes.at(token, text);
+    }
+    if let Some(token) = signature.unsafety {
+        mistakes
+            .at(token, "a worker cannot keep an unsafe function's conditions: wrap it in a safe function");
+    }
+    if !signature.generics.params.is_empty() {
+        let text = "a task cannot be generic: other processes find it by its one name; \
+                    use concrete types, or one task for each type that calls the generic function";
+        mistakes.at(&signature.generics, text);
+    }
+    if let Some(token) = &signature.variadic {
+        mistakes.at(token, "a task has a fixed number of arguments");
+    }
+}
+
+fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) {
+    for argument in &signature.inputs {
+        match argument {
+            FnArg::Receiver(receiver) => {
+                let text =
+                    "a task has no `self`: move it out of the `impl`, and take what it needs as arguments";
+                mistakes.at(receiver, text);
+            }
+            FnArg::Typed(typed) => {
+                let text = "the arguments of a task travel: take owned types, such as `String` for `&str`";
+                Borrows { mistakes, text }.visit_type(&typed.ty);
+            }
+        }
+    }
+    if let Some(beyond) = signature.inputs.iter().nth(ARGUMENTS_MAX) {
+        mistakes.at(
+            beyond,
+            format_args!("a task has at most {ARGUMENTS_MAX} arguments: put some into one struct"),
+        );
+    }
+}
+
+/// Finds the types that have no owner or no name, and so cannot be rebuilt elsewhere.
+struct Borrows<'a> {
+    mistakes: &'a mut Mistakes,
+    text: &'static str,
+}
+
+impl<'ast> Visit<'ast> for Borrows<'_> {
+    fn visit_type(&mut self, ty: &'ast Type) {
+        match ty {
+            Type::Reference(_) | Type::Ptr(_) | Type::ImplTrait(_) => self.mistakes.at(ty, self.text),
+            Type::BareFn(_) => {}
+            _ => visit::visit_type(self, ty),
+        }
+    }
+}
+
+fn generate(options: &Options, function: &ItemFn) -> TokenStream {
+    let signature = &function.sig;
+    // In another namespace than the function, so that one `use` brings both.
+    let ident = ident_at(&signature.ident, signature.ident.span());
+    let vis = as_generated(&function.vis);
+    let cfgs = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+    let cfgs = cfgs.map(as_generated).collect::<TokenStream>();
+    let name = name_of(options.name.as_ref(), &signature.ident);
+    let parallel = match &options.parallel {
+        Some(n) => quote!(::core::option::Option::Some(#n)),
+        None => quote!(::core::option::Option::None),
+    };
+    let (names, types): (Vec<_>, Vec<_>) = arguments(signature).unzip();
+    // An argument that cannot travel is reported at the list of arguments.
+    let args = quote_spanned!(generated_at(signature.paren_token.span.join())=> (#(#types,)*));
+    let output = match &signature.output {
+        ReturnType::Default => quote!(()),
+        ReturnType::Type(_, output) => as_generated(output),
+    };
+    let unpacked =
+        (0..names.len()).map(|n| format_ident!("argument_{n}", span = proc_macro2::Span::mixed_site()));
+    let unpacked = unpacked.collect::<Vec<_>>();
+    let doc = format!("The task [`{ident}()`]: what a cluster runs in another process.");
+    let task_doc = format!("A call of [`{ident}()`] with these arguments, for a cluster to run.");
+    quote! {
+        #cfgs
+        #[doc = #doc]
+        #[derive(::core::fmt::Debug)]
+        #vis enum #ident {}
+        #cfgs
+        #[automatically_derived]
+        impl #ident {
+            #[doc = #task_doc]
+            #vis fn task(#(#names: #types),*) -> ::roadshow::Task<Self> {
+                ::roadshow::Task::new((#(#names,)*))
+            }
+        }
+        #cfgs
+        #[automatically_derived]
+        impl ::roadshow::TaskFn for #ident {
+            type Args = #args;
+            type Output = #output;
+            const NAME: &'static str = #name;
+            const PARALLEL: ::core::option::Option<usize> = #parallel;
+            fn call((#(#unpacked,)*): Self::Args) -> Self::Output {
+                #ident(#(#unpacked),*)
+            }
+        }
+        #cfgs
+        ::roadshow::__private::inventory::submit! {
+            ::roadshow::__private::Registration::task::<#ident>()
+        }
+    }
+}
+
+/// Each argument's name, the user's where there is one, and its type.
+fn arguments(signature: &Signature) -> impl Iterator<Item = (Ident, TokenStream)> {
+    let typed = signature.inputs.iter().filter_map(|argument| match argument {
+        FnArg::Typed(typed) => Some(typed),
+        FnArg::Receiver(_) => None,
+    });
+    typed.enumerate().map(|(n, typed)| {
+        let name = match &*typed.pat {
+            Pat::Ident(pattern) => ident_at(&pattern.ident, pattern.ident.span()),
+            _ => format_ident!("argument_{n}"),
+        };
+        (name, as_generated(&typed.ty))
+    })
+}

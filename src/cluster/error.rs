@@ -1,0 +1,77 @@
+//! Why a cluster cannot start, or did not end in order.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::host::{HostError, SendError};
+
+/// Why a cluster cannot start, or did not end in order.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    /// A cluster of no workers was asked for.
+    #[error("a cluster needs at least one worker; ask for one or more")]
+    NoWorkers,
+    /// `ROADSHOW_WORKERS` is no number of workers.
+    #[error("ROADSHOW_WORKERS is {value:?}; set it to a number of worker processes from 1 on, or unset it")]
+    WorkersSetting {
+        /// Its value.
+        value: String,
+    },
+    /// `ROADSHOW_ADDRESS` names a cluster to join.
+    #[error("ROADSHOW_ADDRESS is {address:?}, but joining a running cluster is not built yet; unset it to start a local one")]
+    RemoteCluster {
+        /// Its value.
+        address: String,
+    },
+    /// The program would run its own `main` again in every worker.
+    #[error(
+        "this program does not divert its workers; put #[roadshow::main] on main, call roadshow::divert() first in it, \
+         or put roadshow::worker_test!() beside tests"
+    )]
+    NotDiverted,
+    /// A worker cannot be started.
+    #[error("cannot start a worker process: {source}")]
+    Start {
+        /// The operating system's words.
+        #[from]
+        source: io::Error,
+    },
+    /// A worker ended, or failed, before it could be called.
+    #[error("worker process {pid} did not get ready: {cause}")]
+    Worker {
+        /// The process.
+        pid: u32,
+        /// How it ended, or what it reported.
+        cause: String,
+    },
+    /// A worker did not get ready in time.
+    #[error("worker process {pid} was not ready within {limit:?}")]
+    WorkerSilent {
+        /// The process.
+        pid: u32,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// The driver's own host cannot start.
+    #[error("{0}")]
+    Host(#[from] HostError),
+    /// A worker cannot be told about the others.
+    #[error("worker process {pid} cannot be told about the cluster: {source}")]
+    Introduce {
+        /// The process.
+        pid: u32,
+        /// Why.
+        source: SendError,
+    },
+    /// Workers did not end in time after they were asked to.
+    #[error("worker processes {pids:?} did not end within {limit:?} and were killed")]
+    WorkerKilled {
+        /// The processes.
+        pids: Vec<u32>,
+        /// How long they had.
+        limit: Duration,
+    },
+}

@@ -1,0 +1,115 @@
+//! Every limit of the message layer, as a named constant with its reason.
+//!
+//! [`Limits`] carries those that a program may set; its default is the constants.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest frame after the handshake, in bytes, header included.
+///
+/// Large enough for the word list of a long book in one message, small enough that
+/// a few hundred peers that each announce one cannot exhaust a machine.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// The longest frame before a peer has proved itself, in bytes.
+///
+/// The longest handshake frame is a refusal with its reason, at most some 300 bytes.
+pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 512;
+
+/// How long a peer may take for the whole handshake.
+///
+/// Four messages of one round trip each: five seconds are enough for a link around the
+/// world under loss, and bound what a silent peer can hold.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Handshakes that a listener has open at once; further connections wait in the kernel's backlog.
+///
+/// With 512 bytes each they cost less than a megabyte, however slow the peers are.
+pub const HANDSHAKES_OPEN_MAX: usize = 256;
+
+/// How long one attempt to connect may take before the peer counts as unreachable.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many bytes may wait to be written on one link.
+///
+/// Enough to keep a fast network busy while the writing thread is descheduled for some
+/// tens of milliseconds; a sender beyond it waits, or gets its message back.
+pub const OUTGOING_BYTES_MAX: usize = 64 << 20;
+
+/// From this size on a payload is queued by handle and written where it lies, not copied.
+///
+/// A copy of 16 KiB costs about a microsecond, as much as one more element of a vectored write.
+pub const COPIED_BYTES_MAX: usize = 16 << 10;
+
+/// How many attachments one message may carry beside its MessagePack part.
+///
+/// The frame header counts them in 16 bits.
+pub const ATTACHMENTS_MAX: usize = u16::MAX as usize;
+
+/// How long a host that shuts down waits for open calls and unwritten bytes.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many bytes one read of a socket asks for at least.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// How many bytes of a thread's encoding buffer are kept between two messages.
+///
+/// One large message must not pin its size on every thread that ever sent one.
+pub const SCRATCH_BYTES_KEPT: usize = 1 << 20;
+
+/// How many characters of a failure's text travel to the caller.
+///
+/// Enough for a panic's message and its place; a panic must not be able to send a book.
+pub const FAILURE_TEXT_CHARS_MAX: usize = 4096;
+
+/// Tasks under way for each host when many are run at once, to begin with.
+///
+/// One runs and the next is there when it ends; more would queue behind a long one while other
+/// hosts have nothing to do.
+pub const TASKS_IN_FLIGHT_MIN: usize = 2;
+
+/// Tasks under way for each host at most, when they turn out to be short.
+pub const TASKS_IN_FLIGHT_MAX: usize = 256;
+
+/// A task that comes back sooner than this is short: the way there and back weighs as much.
+pub const TASK_SHORT: Duration = Duration::from_millis(1);
+
+/// How long a worker process may take from its start until it can be called.
+///
+/// It takes some ten milliseconds; the rest is for a machine that swaps or starts hundreds.
+pub const WORKER_START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a worker may take to end after it was asked to, before it is killed.
+pub const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The limits of one host that a program may set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The longest frame, in bytes, header included; see [`FRAME_BYTES_MAX`].
+    pub frame_bytes_max: usize,
+    /// How many bytes may wait to be written on one link; see [`OUTGOING_BYTES_MAX`].
+    pub outgoing_bytes_max: usize,
+    /// How long a peer may take for the handshake; see [`HANDSHAKE_TIMEOUT`].
+    pub handshake_timeout: Duration,
+    /// Handshakes open at once; see [`HANDSHAKES_OPEN_MAX`].
+    pub handshakes_open_max: usize,
+    /// How long one attempt to connect may take; see [`CONNECT_TIMEOUT`].
+    pub connect_timeout: Duration,
+    /// How long a shutdown waits for open calls and unwritten bytes; see [`DRAIN_TIMEOUT`].
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: FRAME_BYTES_MAX,
+            outgoing_bytes_max: OUTGOING_BYTES_MAX,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            handshakes_open_max: HANDSHAKES_OPEN_MAX,
+            connect_timeout: CONNECT_TIMEOUT,
+            drain_timeout: DRAIN_TIMEOUT,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Any error of the library, for programs that treat them alike.
+
+use thiserror::Error;
+
+use crate::cluster::ClusterError;
+use crate::host::{NotDelivered, SendError};
+use crate::remote::SpawnError;
+use crate::task::TaskError;
+
+/// Any error of this library; each of its parts converts into it with `?`.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A cluster cannot start, or did not end in order.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// An actor was not spawned.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// A call has no answer.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// A task has no result.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The program's own input or output failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl From<NotDelivered> for Error {
+    fn from(reason: NotDelivered) -> Self {
+        Self::Send(reason.into())
+    }
+}

@@ -1,0 +1,259 @@
+//! How links come about: accepting, dialling, and the handshake that either must pass.
+//!
+//! All of it runs on the process's I/O thread, never on one that runs handlers, so that a peer is
+//! admitted or refused in time whatever the actors compute. Nothing but handshake frames is parsed
+//! until a peer has proved that it knows the cluster's secret.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::task::AbortHandle;
+use tokio_util::codec::Encoder;
+use tokio_util::sync::CancellationToken;
+
+use super::link::Served;
+use super::peer::{Peer, Up};
+use super::{Shared, random_nonce};
+use crate::id::LinkId;
+use crate::session::{Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
+use crate::transport::{FrameReader, Link, Listener, ReadError};
+use crate::wire::{Frame, FrameCodec, Refusal};
+
+/// How long to wait when the operating system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a refusal may take to be written: the peer need not read it.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Accepts links until the host closes.
+pub(super) async fn accept(host: Arc<Shared>, mut listener: Box<dyn Listener>) {
+    let mut handshakes = Handshakes::default();
+    let closing = host.closing.clone();
+    let open_max = host.limits.handshakes_open_max;
+    let host = Arc::downgrade(&host);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = closing.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(link) => {
+                let Some(host) = host.upgrade() else { break };
+                handshakes.make_room(open_max);
+                handshakes.0.push_back(tokio::spawn(welcome(host, link)).abort_handle());
+            }
+            Err(error) => {
+                tracing::warn!(%error, address = %listener.address(), "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    handshakes.make_room(1);
+}
+
+/// The handshakes that are open on one listener, oldest first.
+#[derive(Debug, Default)]
+struct Handshakes(VecDeque<AbortHandle>);
+
+impl Handshakes {
+    /// Makes room for one more. Where there is none the oldest goes: an honest peer is through in
+    /// one round trip, so those that linger are the ones that hold a place and say nothing.
+    fn make_room(&mut self, open_max: usize) {
+        if self.0.len() < open_max {
+            return;
+        }
+        self.0.retain(|handshake| !handshake.is_finished());
+        while self.0.len() >= open_max.max(1) {
+            if let Some(oldest) = self.0.pop_front() {
+                oldest.abort();
+            }
+        }
+    }
+}
+
+/// Shakes hands with whoever connected.
+async fn welcome(host: Arc<Shared>, link: Box<dyn Link>) {
+    let handshake = Handshake::accept(now(), config(&host), random_nonce());
+    let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
+    let outcome = tokio::select! {
+        biased;
+        () = host.closing.cancelled() => return,
+        outcome = shaking.until_proven() => outcome,
+    };
+    let proven = match outcome {
+        Ok(proven) => proven,
+        Err(error) => {
+            tracing::warn!(%error, "refused a connection");
+            return shaking.write_refusal().await;
+        }
+    };
+    let admitted = host.peer_of(proven.identity).and_then(|peer| {
+        let up = peer.admit(host.identity, &proven)?;
+        Ok((peer, up))
+    });
+    match admitted {
+        Ok((peer, up)) => {
+            shaking.handshake.admit();
+            match shaking.write().await {
+                Ok(()) => shaking.hand_over(&host, peer, up, &proven),
+                Err(error) => peer.link_lost(&up, LinkLoss::Io(error.to_string())),
+            }
+        }
+        Err((reason, text)) => {
+            tracing::debug!(peer = %proven.identity, ?reason, text, "refused a proven peer");
+            shaking.handshake.refuse(reason, &text);
+            shaking.write_refusal().await;
+        }
+    }
+}
+
+/// One attempt to reach a peer.
+#[derive(Debug)]
+pub(super) struct Dial {
+    pub(super) peer: Arc<Peer>,
+    pub(super) attempt: LinkId,
+    pub(super) address: SocketAddr,
+    pub(super) replaces: LinkId,
+}
+
+/// Why a dial came to nothing.
+enum DialError {
+    /// The peer's own dial is under way, and wins.
+    Crossed,
+    Lost(LinkLoss),
+}
+
+impl Dial {
+    /// Dials, and raises the link or reports the failure to the peer's state.
+    pub(super) async fn run(self, host: Arc<Shared>, abandon: CancellationToken) {
+        let outcome = tokio::select! {
+            biased;
+            () = abandon.cancelled() => return,
+            outcome = self.dial(&host) => outcome,
+        };
+        match outcome {
+            Ok((shaking, proven)) => {
+                if let Some(up) = self.peer.dialed(&proven) {
+                    shaking.hand_over(&host, self.peer, up, &proven);
+                }
+            }
+            Err(DialError::Crossed) => self.peer.crossed(&host, self.attempt),
+            Err(DialError::Lost(loss)) => self.peer.attempt_failed(self.attempt, loss),
+        }
+    }
+
+    async fn dial(&self, host: &Shared) -> Result<(Shaking, ProvenPeer), DialError> {
+        let address = self.address;
+        let unreachable = |why: String| DialError::Lost(LinkLoss::Unreachable(format!("{address}: {why}")));
+        let limit = host.limits.connect_timeout;
+        let link = tokio::time::timeout(limit, host.transport.connect(address))
+            .await
+            .map_err(|_| unreachable(format!("no connection within {limit:?}")))?
+            .map_err(|error| unreachable(error.to_string()))?;
+        let to = self.peer.identity();
+        let handshake = Handshake::connect(now(), config(host), to, self.attempt, self.replaces, random_nonce());
+        let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
+        match shaking.until_proven().await {
+            Ok(proven) => Ok((shaking, proven)),
+            Err(ShakeError::Handshake(HandshakeError::Refused { reason: Refusal::Crossed, .. })) => {
+                Err(DialError::Crossed)
+            }
+            Err(error) => Err(unreachable(error.to_string())),
+        }
+    }
+}
+
+/// A link whose peer has yet to prove itself.
+struct Shaking {
+    handshake: Handshake,
+    frames: FrameReader<Box<dyn Link>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ShakeError {
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    #[error("{0}")]
+    Write(#[from] io::Error),
+}
+
+impl Shaking {
+    /// Runs the handshake to the point where the peer is proven: as acceptor before its decision,
+    /// as initiator after the peer's.
+    async fn until_proven(&mut self) -> Result<ProvenPeer, ShakeError> {
+        let deadline = self.handshake.deadline();
+        match tokio::time::timeout_at(deadline.into(), self.steps()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(self.handshake.timed_out().into()),
+        }
+    }
+
+    async fn steps(&mut self) -> Result<ProvenPeer, ShakeError> {
+        loop {
+            self.write().await?;
+            let frame = self.frames.next().await?;
+            match self.handshake.receive(now(), frame)? {
+                Step::Continue => {}
+                Step::Proven(proven) | Step::Established(proven) => return Ok(proven),
+            }
+        }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = self.handshake.poll_transmit() {
+            put(frame, &mut bytes)?;
+        }
+        self.frames.get_mut().write_all(&bytes).await
+    }
+
+    /// Writes the reason of a refusal, if the handshake has one; the peer need not stay to read it.
+    async fn write_refusal(&mut self) {
+        let farewell = async {
+            self.write().await?;
+            self.frames.get_mut().shutdown().await
+        };
+        // The connection ends in either case.
+        let _ = tokio::time::timeout(REFUSAL_TIMEOUT, farewell).await;
+    }
+
+    /// Moves the link to the thread that serves it.
+    fn hand_over(self, host: &Shared, peer: Arc<Peer>, up: Arc<Up>, proven: &ProvenPeer) {
+        let (link, read_already) = self.frames.into_parts();
+        let link = match link.detach() {
+            Ok(link) => link,
+            Err(error) => return peer.link_lost(&up, LinkLoss::Io(error.to_string())),
+        };
+        tracing::debug!(peer = %proven.identity, link = %proven.link, "link is up");
+        let frame_bytes_max = host.limits.frame_bytes_max;
+        let served = Served { peer: Arc::clone(&peer), up: Arc::clone(&up), link, read_already, frame_bytes_max };
+        if !host.executor.spawn(served.run()) {
+            peer.link_lost(&up, LinkLoss::Shutdown);
+        }
+    }
+}
+
+fn put(frame: Frame, bytes: &mut BytesMut) -> io::Result<()> {
+    FrameCodec::handshake().encode(frame, bytes).map_err(io::Error::other)
+}
+
+fn config(host: &Shared) -> HandshakeConfig {
+    HandshakeConfig {
+        me: host.identity,
+        secret: host.secret.clone(),
+        frame_bytes_max: host.limits.frame_bytes_max,
+        timeout: host.limits.handshake_timeout,
+    }
+}
+
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}

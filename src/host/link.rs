@@ -1,0 +1,121 @@
+//! One link at work: frames in, frames out, until it breaks.
+//!
+//! One task a link, on the host's executor: it reads, hands over what came, and writes what waits.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::peer::{Peer, Ticket, Up, loss_of};
+use super::{Host, scope};
+use crate::registry::Inbound;
+use crate::session::{Batch, Event, LinkLoss};
+use crate::transport::{DetachedLink, FrameReader, LinkReader, LinkWriter};
+
+/// A proven link on its way to the thread that serves it.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) peer: Arc<Peer>,
+    pub(super) up: Arc<Up>,
+    pub(super) link: Box<dyn DetachedLink>,
+    /// What the handshake read beyond its own frames.
+    pub(super) read_already: BytesMut,
+    pub(super) frame_bytes_max: usize,
+}
+
+impl Served {
+    /// Serves the link until it ends, and says so to the peer's state.
+    pub(super) async fn run(self) {
+        let Self { peer, up, link, read_already, frame_bytes_max } = self;
+        let loss = match link.attach() {
+            Err(error) => LinkLoss::Io(error.to_string()),
+            Ok(link) => {
+                let (reader, writer) = link.into_split();
+                let frames = FrameReader::established(reader, frame_bytes_max, read_already);
+                tokio::select! {
+                    biased;
+                    () = up.closed.cancelled() => LinkLoss::Shutdown,
+                    loss = read(&peer, frames) => loss,
+                    error = write(&peer, &up, writer) => LinkLoss::Io(error.to_string()),
+                }
+            }
+        };
+        peer.link_lost(&up, loss);
+    }
+}
+
+async fn read(peer: &Arc<Peer>, mut frames: FrameReader<LinkReader>) -> LinkLoss {
+    let mut events = Vec::new();
+    loop {
+        let received = peer.receive(&mut frames, &mut events);
+        // What came before the fault is valid, and is handed over.
+        let left = hand_over(peer, &mut events);
+        peer.received();
+        if let Some(loss) = received.err().or(left) {
+            return loss;
+        }
+        if let Err(error) = frames.fill().await {
+            return loss_of(&error);
+        }
+    }
+}
+
+/// Passes on what frames asked for. Says so if the peer has taken its leave.
+fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLoss> {
+    if events.is_empty() {
+        return None;
+    }
+    let Some(host) = peer.host() else { return Some(LinkLoss::Shutdown) };
+    let _scope = scope::enter(&host);
+    let mut left = None;
+    for event in events.drain(..) {
+        match event {
+            Event::Call { call, target, message, deadline, body } => {
+                host.deliver(target, message, Inbound::new(Arc::clone(peer) as _, Some(call), deadline, body));
+            }
+            Event::Tell { target, message, body } => {
+                host.deliver(target, message, Inbound::new(Arc::clone(peer) as _, None, None, body));
+            }
+            // A caller that no longer waits needs no answer.
+            Event::Replied { ticket, body } => drop(ticket.send(Ok(body))),
+            Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
+            Event::DeadLetters { count } => count_dead_letters(&host, count),
+            Event::PeerLeaves { reason } => left = Some(LinkLoss::PeerLeft { reason }),
+        }
+    }
+    left
+}
+
+fn count_dead_letters(host: &Host, count: u64) {
+    host.shared.count_dead_letters(count);
+}
+
+async fn write(peer: &Peer, up: &Up, mut writer: LinkWriter) -> io::Error {
+    let mut batch = Batch::default();
+    loop {
+        peer.take_outgoing(&mut batch);
+        if !batch.has_remaining() {
+            up.bell.notified().await;
+            continue;
+        }
+        if let Err(error) = write_batch(peer, &mut writer, &mut batch).await {
+            return error;
+        }
+    }
+}
+
+async fn write_batch(
+    peer: &Peer,
+    writer: &mut (impl AsyncWrite + Unpin),
+    batch: &mut Batch,
+) -> io::Result<()> {
+    while batch.has_remaining() {
+        match writer.write_buf(batch).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => peer.wrote(written),
+        }
+    }
+    Ok(())
+}

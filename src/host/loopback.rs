@@ -1,0 +1,72 @@
+//! A host that calls itself: its own services, asked by an actor that runs on it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::id::CallId;
+use crate::registry::{Inbound, Origin};
+use crate::wire::{Body, CallFailure, Encoded};
+
+type Answer = Result<Body, CallFailure>;
+
+/// The answer of a call that a host made to itself.
+#[derive(Debug)]
+pub(crate) struct Loopback(oneshot::Receiver<Answer>);
+
+impl Loopback {
+    pub(super) fn new(body_bytes_max: usize, deadline: Option<Instant>, body: Encoded<'_>) -> (Inbound, Self) {
+        let (reply, answer) = oneshot::channel();
+        let caller = Arc::new(Caller { body_bytes_max, reply: Mutex::new(Some(reply)) });
+        (Inbound::new(caller, Some(CallId(0)), deadline, owned(body)), Self(answer))
+    }
+}
+
+impl Future for Loopback {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Answer> {
+        let answer = ready!(Pin::new(&mut self.0).poll(task));
+        Poll::Ready(answer.unwrap_or(Err(CallFailure::Closing)))
+    }
+}
+
+struct Caller {
+    body_bytes_max: usize,
+    reply: Mutex<Option<oneshot::Sender<Answer>>>,
+}
+
+impl Caller {
+    fn answer(&self, answer: Answer) {
+        let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reply) = reply {
+            // A caller that no longer waits needs no answer.
+            drop(reply.send(answer));
+        }
+    }
+}
+
+impl Origin for Caller {
+    fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    fn reply(&self, _call: CallId, body: Encoded<'_>) {
+        self.answer(Ok(owned(body)));
+    }
+
+    fn fail(&self, _call: CallId, failure: &CallFailure) {
+        self.answer(Err(failure.clone()));
+    }
+
+    fn dead_letter(&self, _why: &CallFailure) {}
+}
+
+fn owned(body: Encoded<'_>) -> Body {
+    Body { message: Bytes::copy_from_slice(body.message), attachments: body.attachments.to_vec() }
+}

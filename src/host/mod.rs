@@ -1,0 +1,428 @@
+//! The part of a process that keeps its actors reachable and speaks the protocol.
+//!
+//! A [`Host`] is a value: a process may have several (a worker has one for actors and one for
+//! tasks), and a test may have many. It owns the table of reachable actors, the table of peers, and
+//! the tasks that serve links; it dispatches what comes in, and connects on demand, with one link
+//! for each pair of hosts. What a call to the host itself does (spawning, stopping, tasks) is given
+//! to it from above as a [`HostCalls`].
+//!
+//! Invariants: one session a peer, whatever becomes of its links; user code never runs under a
+//! peer's lock; an address is dialled only if the cluster introduced it.
+
+mod actors;
+mod connect;
+pub(crate) mod error;
+mod executor;
+mod link;
+mod loopback;
+pub(crate) mod peer;
+pub(crate) mod placement;
+pub(crate) mod scope;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Limits;
+use crate::id::{ActorId, HostId, Identity, Incarnation, Target, TypeHash};
+use crate::observe::HostSnapshot;
+use crate::registry::{Inbound, Origin, Registry, RegistryError, panics};
+use crate::session::{LinkLoss, Secret};
+use crate::transport::Transport;
+use crate::wire::{CallFailure, Encoded, Refusal};
+
+pub use error::{NotDelivered, OutcomeUnknown, SendError};
+pub use executor::Executor;
+pub use peer::Peer;
+pub use placement::{Placement, Seat};
+
+use actors::{ActorEntry, Actors};
+use loopback::Loopback;
+
+/// What calls to a host itself do, by the hash of the asked service's name.
+pub type HostCalls = Box<dyn Fn(&Host, TypeHash, Inbound) + Send + Sync>;
+
+/// What a host is made from.
+pub struct HostConfig {
+    /// Who it is.
+    pub identity: Identity,
+    /// What every member of the cluster knows.
+    pub secret: Secret,
+    /// Its limits.
+    pub limits: Limits,
+    /// How it reaches others.
+    pub transport: Arc<dyn Transport>,
+    /// Where it listens; `None` for a host that only dials.
+    pub listen: Option<SocketAddr>,
+    /// Accepts, dials, shakes hands and keeps deadlines: a runtime that runs no handler.
+    pub io: Handle,
+    /// Serves links, and so hosts spawned actors.
+    pub executor: Executor,
+    /// What calls to the host itself do.
+    pub calls: HostCalls,
+}
+
+impl fmt::Debug for HostConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostConfig")
+            .field("identity", &self.identity)
+            .field("limits", &self.limits)
+            .field("transport", &self.transport)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A host cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// Types of this executable cannot be told apart.
+    #[error("{0}")]
+    Registry(#[from] RegistryError),
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's words.
+        source: io::Error,
+    },
+}
+
+/// A running host. Clones are the same host.
+///
+/// It runs until [`Host::shutdown`] or [`Host::abort`]; actors that hold addresses keep it alive.
+#[derive(Clone)]
+pub struct Host {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the clones of a host share with its tasks.
+pub(crate) struct Shared {
+    identity: Identity,
+    secret: Secret,
+    limits: Limits,
+    transport: Arc<dyn Transport>,
+    address: Option<SocketAddr>,
+    io: Handle,
+    executor: Executor,
+    calls: HostCalls,
+    registry: Registry,
+    actors: Actors,
+    peers: Mutex<FxHashMap<HostId, Arc<Peer>>>,
+    placement: OnceLock<Arc<dyn Placement>>,
+    dead_letters: AtomicU64,
+    /// Cancelled when the host takes no further links.
+    closing: CancellationToken,
+}
+
+impl Host {
+    /// Starts a host.
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if the executable's types collide, or the address cannot be bound.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing bound.
+    pub async fn start(config: HostConfig) -> Result<Self, HostError> {
+        panics::install_hook();
+        let registry = Registry::collect()?;
+        let listener = match config.listen {
+            None => None,
+            Some(address) => Some(Self::listen(&config, address).await?),
+        };
+        let shared = Arc::new(Shared {
+            identity: config.identity,
+            secret: config.secret,
+            limits: config.limits,
+            transport: config.transport,
+            address: listener.as_ref().map(|listener| listener.address()),
+            io: config.io,
+            executor: config.executor,
+            calls: config.calls,
+            registry,
+            actors: Actors::default(),
+            peers: Mutex::default(),
+            placement: OnceLock::new(),
+            dead_letters: AtomicU64::new(0),
+            closing: CancellationToken::new(),
+        });
+        if let Some(listener) = listener {
+            shared.io.spawn(connect::accept(Arc::clone(&shared), listener));
+        }
+        Ok(Self { shared })
+    }
+
+    /// Binds on the I/O thread, whose reactor the listener belongs to.
+    async fn listen(
+        config: &HostConfig,
+        address: SocketAddr,
+    ) -> Result<Box<dyn crate::transport::Listener>, HostError> {
+        let transport = Arc::clone(&config.transport);
+        let bound = config.io.spawn(async move { transport.listen(address).await }).await;
+        bound
+            .unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+            .map_err(|source| HostError::Listen { address, source })
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.shared.identity
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.shared.address
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Makes another host known, and where to dial it.
+    ///
+    /// A later incarnation of a known host takes the earlier one's place: what was open to that fails.
+    pub fn introduce(&self, identity: Identity, address: SocketAddr) {
+        if let Ok(peer) = self.shared.peer_of(identity) {
+            peer.set_address(address);
+        }
+    }
+
+    /// Notes on good evidence that a host has ended: what is open to it fails now, with `cause`.
+    pub fn peer_gone(&self, identity: Identity, cause: &str) {
+        if let Ok(peer) = self.peer(identity) {
+            peer.close(LinkLoss::HostGone(cause.to_owned()));
+        }
+    }
+
+    /// Says where new actors and tasks go; the first word stands.
+    pub fn set_placement(&self, placement: Arc<dyn Placement>) {
+        // A host belongs to one cluster for life.
+        let _ = self.shared.placement.set(placement);
+    }
+
+    /// Where new actors and tasks go, once the cluster has said so.
+    #[must_use]
+    pub fn placement(&self) -> Option<Arc<dyn Placement>> {
+        self.shared.placement.get().cloned()
+    }
+
+    /// What can be seen of it now.
+    #[must_use]
+    pub fn snapshot(&self) -> HostSnapshot {
+        HostSnapshot {
+            identity: self.shared.identity,
+            actors: self.shared.actors.len(),
+            dead_letters: self.shared.dead_letters.load(Ordering::Relaxed),
+            peers: self.shared.peers().values().map(|peer| peer.snapshot()).collect(),
+        }
+    }
+
+    /// Ends the host: takes nothing new, lets open calls end and queued bytes leave within
+    /// [`Limits::drain_timeout`], says goodbye to its peers, and drops its actors.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the host taking nothing new; [`Host::abort`] ends it.
+    pub async fn shutdown(&self, reason: &str) {
+        let peers: Vec<_> = self.shared.peers().values().cloned().collect();
+        for peer in &peers {
+            peer.drain(reason);
+        }
+        let farewell = async {
+            for peer in &peers {
+                peer.drained().await;
+            }
+            for peer in &peers {
+                peer.say_goodbye(reason).await;
+            }
+        };
+        if tokio::time::timeout(self.shared.limits.drain_timeout, farewell).await.is_err() {
+            tracing::warn!("calls were still open when the host shut down; they fail as outcome unknown");
+        }
+        self.abort();
+    }
+
+    /// Ends the host at once: open calls fail, links break, actors are dropped.
+    pub fn abort(&self) {
+        self.shared.closing.cancel();
+        let peers: Vec<_> = self.shared.peers().values().cloned().collect();
+        for peer in peers {
+            peer.close(LinkLoss::Shutdown);
+        }
+        self.shared.actors.clear();
+    }
+}
+
+/// What the layers above build on.
+impl Host {
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    pub(crate) fn actors(&self) -> &Actors {
+        &self.shared.actors
+    }
+
+    /// This host as the origin of a message to itself.
+    pub(crate) fn as_origin(&self) -> Arc<dyn Origin> {
+        Arc::clone(&self.shared) as _
+    }
+
+    /// The peer that an address means.
+    pub(crate) fn peer(&self, identity: Identity) -> Result<Arc<Peer>, NotDelivered> {
+        match self.shared.peers().get(&identity.host) {
+            None => Err(NotDelivered::UnknownHost { host: identity }),
+            Some(peer) if peer.identity() == identity => Ok(Arc::clone(peer)),
+            Some(_) => Err(NotDelivered::StaleHost { host: identity }),
+        }
+    }
+
+    /// Hands a message that came in to its actor, or to the host's own services.
+    pub(crate) fn deliver(&self, target: Target, message: TypeHash, inbound: Inbound) {
+        if target.actor == ActorId::HOST {
+            return (self.shared.calls)(self, message, inbound);
+        }
+        match self.shared.actors.find(target) {
+            Ok(entry) => self.deliver_to(&entry, message, inbound),
+            Err(failure) => inbound.fail(&failure),
+        }
+    }
+
+    fn deliver_to(&self, entry: &ActorEntry, message: TypeHash, inbound: Inbound) {
+        match self.shared.registry.handler(entry.kind, message) {
+            Some(handler) => (handler.deliver)(&*entry.addr, inbound),
+            None => inbound.fail(&CallFailure::NotHandled {
+                actor: entry.name.to_owned(),
+                message: self.shared.registry.name_of(message),
+            }),
+        }
+    }
+
+    pub(crate) fn count_dead_letter(&self) {
+        self.shared.count_dead_letters(1);
+    }
+
+    /// Calls one of this host's own services, on the thread that serves its links.
+    pub(crate) fn call_self(&self, service: TypeHash, deadline: Option<Instant>, body: Encoded<'_>) -> Loopback {
+        let (inbound, answer) = Loopback::new(self.shared.limits.frame_bytes_max, deadline, body);
+        let host = self.clone();
+        // Where the executor has ended the call is dropped, and that answers it.
+        self.shared.executor.spawn(async move {
+            let _scope = scope::enter(&host);
+            host.deliver(Target::HOST, service, inbound);
+        });
+        answer
+    }
+}
+
+impl Shared {
+    fn peers(&self) -> MutexGuard<'_, FxHashMap<HostId, Arc<Peer>>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peer of that identity, made known if it is new or of a later incarnation.
+    fn peer_of(self: &Arc<Self>, identity: Identity) -> Result<Arc<Peer>, (Refusal, String)> {
+        let mut peers = self.peers();
+        if self.closing.is_cancelled() {
+            return Err((Refusal::Closing, "the host is shutting down".into()));
+        }
+        let replaced = match peers.get(&identity.host) {
+            Some(peer) if peer.identity() == identity => return Ok(Arc::clone(peer)),
+            Some(peer) if peer.identity().incarnation > identity.incarnation => {
+                let text = format!("a later life of that host is known: {}", peer.identity());
+                return Err((Refusal::WrongHost, text));
+            }
+            Some(peer) => Some(Arc::clone(peer)),
+            None => None,
+        };
+        let peer = Peer::new(self, identity, None);
+        peers.insert(identity.host, Arc::clone(&peer));
+        drop(peers);
+        if let Some(replaced) = replaced {
+            replaced.close(LinkLoss::HostGone(format!("it restarted as {identity}")));
+        }
+        Ok(peer)
+    }
+
+    fn count_dead_letters(&self, count: u64) {
+        self.dead_letters.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// A host as the origin of one-way messages to itself: nothing is encoded, nothing is answered.
+impl Origin for Shared {
+    fn body_bytes_max(&self) -> usize {
+        self.limits.frame_bytes_max
+    }
+
+    fn reply(&self, _call: crate::id::CallId, _body: Encoded<'_>) {}
+
+    fn fail(&self, _call: crate::id::CallId, _failure: &CallFailure) {}
+
+    fn dead_letter(&self, why: &CallFailure) {
+        tracing::debug!(?why, "a one-way message was not delivered");
+        self.count_dead_letters(1);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("identity", &self.shared.identity)
+            .field("address", &self.shared.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Host {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl Eq for Host {}
+
+/// An identity for a host that nobody has given one: random, and alive since now.
+#[must_use]
+pub fn fresh_identity() -> Identity {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    Identity { host: HostId(random_u64()), incarnation: Incarnation(micros) }
+}
+
+fn random_u64() -> u64 {
+    getrandom::u64().expect("the operating system gives random numbers")
+}
+
+fn random_nonce() -> [u8; 32] {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).expect("the operating system gives random numbers");
+    nonce
+}
+
+/// The moment that is so far from now.
+pub(crate) fn deadline_in(timeout: std::time::Duration) -> Option<Instant> {
+    tokio::time::Instant::now().into_std().checked_add(timeout)
+}

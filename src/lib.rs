@@ -1,0 +1,148 @@
+//! Actix actors and plain functions that run on every process of a cluster, from one program.
+//!
+//! Start with [`Cluster`], mark an actor with the derive of [`RemoteActor`] or a function with
+//! [`macro@task`], and hold actors by [`RemoteAddr`]:
+//!
+//! ```no_run
+//! use std::convert::Infallible;
+//! use roadshow::prelude::*;
+//!
+//! #[derive(RemoteActor)]
+//! #[remote(handles(Add))]
+//! struct Counter(u64);
+//!
+//! impl Actor for Counter {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! impl Spawn for Counter {
+//!     type Args = u64;
+//!     type Error = Infallible;
+//!     fn spawn(start: u64, _at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+//!         Ok(Counter(start))
+//!     }
+//! }
+//!
+//! #[derive(Message, RemoteMessage, Serialize, Deserialize)]
+//! #[rtype(result = "u64")]
+//! struct Add(u64);
+//!
+//! impl Handler<Add> for Counter {
+//!     type Result = u64;
+//!     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
+//!         self.0 += n;
+//!         self.0
+//!     }
+//! }
+//!
+//! #[roadshow::main]
+//! async fn main() -> Result<(), roadshow::Error> {
+//!     let cluster = Cluster::init().await?;
+//!     let counter: RemoteAddr<Counter> = cluster.spawn::<Counter>(40).await?;
+//!     assert_eq!(counter.send(Add(2)).await?, 42);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The layers, from the bytes up
+//!
+//! | module | what it owns |
+//! |---|---|
+//! | [`id`], [`config`] | identities; every limit with its reason |
+//! | [`wire`] | frames and their bytes |
+//! | [`session`] | one peer link as a state machine: handshake, calls, deadlines, budgets |
+//! | [`transport`] | sockets |
+//! | [`registry`] | from a message's name to its handler |
+//! | [`host`] | the part of a process that speaks the protocol |
+//! | [`remote`] | [`RemoteAddr`], [`RemoteRecipient`], spawning |
+//! | [`task`](mod@task) | functions that run elsewhere |
+//! | `cluster` | worker processes, membership, placement |
+//! | [`observe`] | what can be seen of a running host |
+//! | [`words`] | the application that all this grew from: the most frequent word of a book |
+//!
+//! `wire` and `session` do no input or output and read no clock; `docs/architecture.md` has the
+//! invariants, `docs/protocol.md` every byte, `docs/semantics.md` what is promised and what is not.
+
+extern crate self as roadshow;
+
+mod cluster;
+pub mod config;
+mod error;
+pub mod host;
+pub mod id;
+pub mod observe;
+pub mod registry;
+pub mod remote;
+pub mod session;
+pub mod task;
+pub mod transport;
+pub mod wire;
+pub mod words;
+
+pub use cluster::{Cluster, ClusterBuilder, ClusterError, WorkerInfo, divert};
+pub use config::Limits;
+pub use error::Error;
+pub use host::{NotDelivered, OutcomeUnknown, SendError};
+pub use registry::{Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
+pub use remote::{
+    ClusterRef, RemoteAddr, RemoteRecipient, Request, Spawn, SpawnContext, SpawnError, SpawnRequest, TrySendError,
+};
+pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
+pub use task::{RunAll, RunTask, Task, TaskError};
+pub use wire::{Payload, payload};
+
+/// What most programs need: `use roadshow::prelude::*;`.
+pub mod prelude {
+    pub use actix::prelude::{
+        Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, AtomicResponse, Context, Handler, Message,
+        MessageResult, Response, ResponseActFuture, ResponseFuture, WrapFuture,
+    };
+    pub use serde::{Deserialize, Serialize};
+
+    pub use crate::{
+        Cluster, ClusterRef, Handles, Payload, RemoteActor, RemoteAddr, RemoteData, RemoteMessage, RemoteRecipient, SendError,
+        Spawn, SpawnContext, SpawnError, TaskError,
+    };
+}
+
+/// Takes over a test executable that was started as a worker.
+///
+/// Put it once into each test executable whose tests start a cluster. It expands to one test, which
+/// does nothing unless the executable runs as a worker.
+///
+/// ```
+/// # mod tests {
+/// roadshow::worker_test!();
+/// # }
+/// ```
+#[macro_export]
+macro_rules! worker_test {
+    () => {
+        #[test]
+        fn roadshow_worker() {
+            $crate::divert();
+        }
+
+        $crate::__private::inventory::submit! {
+            $crate::__private::WorkerTest::new(concat!(module_path!(), "::roadshow_worker"))
+        }
+    };
+}
+
+/// What the macros' expansions name. Not for programs.
+#[doc(hidden)]
+pub mod __private {
+    pub use actix;
+    pub use inventory;
+
+    pub use crate::cluster::WorkerTest;
+    pub use crate::id::TypeHash;
+    pub use crate::registry::form;
+    pub use crate::registry::{Control, Delivery, Registration};
+    pub use crate::remote::SpawnRegistration;
+
+    /// Runs a `main`.
+    pub fn block_on<F: Future>(main: F) -> F::Output {
+        actix_rt::System::new().block_on(main)
+    }
+}

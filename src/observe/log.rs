@@ -1,0 +1,30 @@
+//! Where the library's own events go.
+
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The variable that says what is logged: a level (`debug`), or levels by target (`roadshow=debug,info`).
+const VARIABLE: &str = "ROADSHOW_LOG";
+
+/// Logs to standard error what `ROADSHOW_LOG` asks for, warnings by default; does nothing in a
+/// program that has a subscriber of its own.
+pub(crate) fn init() {
+    let asked = std::env::var(VARIABLE).ok();
+    let parsed = asked.as_deref().map(str::parse::<Targets>);
+    let (filter, unclear) = match parsed {
+        None => (quiet(), None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (quiet(), Some(error)),
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    let installed = tracing_subscriber::registry().with(layer).try_init();
+    if let (Ok(()), Some(error)) = (installed, unclear) {
+        tracing::warn!(value = asked, %error, "{VARIABLE} is not understood; set it to `debug` or `roadshow=debug,info`");
+    }
+}
+
+fn quiet() -> Targets {
+    Targets::new().with_default(LevelFilter::WARN)
+}

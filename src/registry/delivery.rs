@@ -1,0 +1,160 @@
+//! A message on its last step: from a link or a local sender into the actor's own handler.
+
+use std::any::Any;
+use std::fmt;
+use std::time::Instant;
+
+use actix::{Actor, ActorContext, Addr, Context, Handler, Message};
+use serde::de::DeserializeOwned;
+
+use super::{Handles, Inbound, RemoteMessage, Responder, TaskFn, panics};
+use crate::wire::{self, Body, CallFailure};
+
+/// What the host tells an actor beside its messages.
+#[derive(Debug)]
+pub enum Control {
+    /// Stop after the messages that came before; the asker hears when stopping begins.
+    Stop(Responder<()>),
+    /// Stop at once: a future of this actor panicked.
+    Terminate,
+}
+
+impl Message for Control {
+    type Result = ();
+}
+
+impl Control {
+    /// Does it; called by the generated handler.
+    pub fn apply<A: Actor<Context = Context<A>>>(self, ctx: &mut Context<A>) {
+        match self {
+            Self::Stop(mut responder) => {
+                responder.start();
+                ctx.stop();
+                responder.answer(());
+            }
+            Self::Terminate => ctx.terminate(),
+        }
+    }
+}
+
+/// A message in an actor's mailbox, with who waits for its answer.
+///
+/// The derive of `RemoteActor` implements `Handler<Delivery<M>>` for the user's own type, where the
+/// concrete result type of its `Handler<M>` is known: an answer that is there when `handle` returns
+/// is encoded on the spot, without a channel and without a task.
+pub struct Delivery<M: RemoteMessage> {
+    message: M,
+    deadline: Option<Instant>,
+    responder: Responder<M::Result>,
+}
+
+impl<M: RemoteMessage> Message for Delivery<M> {
+    type Result = ();
+}
+
+impl<M: RemoteMessage> Delivery<M> {
+    /// A message for a mailbox.
+    pub fn new(message: M, deadline: Option<Instant>, responder: Responder<M::Result>) -> Self {
+        Self { message, deadline, responder }
+    }
+
+    /// The message itself, when no mailbox took it; the duty to answer is lifted.
+    pub fn into_message(self) -> M {
+        self.responder.disarm();
+        self.message
+    }
+
+    /// Runs the handler and hands its response to `respond`; called by the generated handler.
+    ///
+    /// A message whose deadline has passed is not handled. A panic in the handler fails this call
+    /// with its text and stops the actor.
+    pub fn run<A>(
+        mut self,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+        respond: impl FnOnce(<A as Handler<M>>::Result, Responder<M::Result>, &mut Context<A>),
+    ) where
+        A: Handler<M> + Actor<Context = Context<A>>,
+    {
+        if self.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std()) {
+            return self.responder.fail(CallFailure::Expired);
+        }
+        self.responder.start();
+        let message = self.message;
+        match panics::catch(|| actor.handle(message, ctx)) {
+            Ok(response) => respond(response, self.responder, ctx),
+            Err(text) => {
+                self.responder.fail(CallFailure::Panicked { text });
+                ctx.terminate();
+            }
+        }
+    }
+}
+
+impl<M: RemoteMessage> fmt::Debug for Delivery<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("message", &M::NAME).field("responder", &self.responder).finish()
+    }
+}
+
+/// Decodes a message and puts it into the mailbox behind `addr`, an `Addr<A>`.
+pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(addr: &(dyn Any + Send + Sync), inbound: Inbound) {
+    let Some(addr) = addr.downcast_ref::<Addr<A>>() else {
+        // Two actor types share a name, and this one does not handle the message.
+        return inbound.fail(&CallFailure::NotHandled { actor: A::NAME.into(), message: M::NAME.into() });
+    };
+    let (body, deadline, responder) = inbound.into_parts();
+    match decode(&body) {
+        // A mailbox that has closed drops the delivery, and that answers it.
+        Ok(message) => addr.do_send(Delivery::<M>::new(message, deadline, responder)),
+        Err(failure) => responder.fail(failure),
+    }
+}
+
+/// Moves the delivery in `slot` into the mailbox behind `addr`; it stays there if that is not possible.
+pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
+    addr: &(dyn Any + Send + Sync),
+    slot: &mut dyn Any,
+    only_if_room: bool,
+) {
+    let (Some(addr), Some(slot)) = (addr.downcast_ref::<Addr<A>>(), slot.downcast_mut::<Option<Delivery<M>>>())
+    else {
+        return;
+    };
+    let Some(delivery) = slot.take() else { return };
+    if !only_if_room {
+        return addr.do_send(delivery);
+    }
+    if let Err(error) = addr.try_send(delivery) {
+        *slot = Some(error.into_inner());
+    }
+}
+
+/// Decodes a task's arguments, runs it and answers.
+pub(super) fn run_task<F: TaskFn>(inbound: Inbound) {
+    let (body, deadline, mut responder) = inbound.into_parts::<F::Output>();
+    if deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std()) {
+        return responder.fail(CallFailure::Expired);
+    }
+    let args = match decode(&body) {
+        Ok(args) => args,
+        Err(failure) => return responder.fail(failure),
+    };
+    drop(body);
+    responder.start();
+    match panics::catch(|| F::call(args)) {
+        Ok(output) => responder.answer(output),
+        Err(text) => responder.fail(CallFailure::Panicked { text }),
+    }
+}
+
+/// Decodes what a peer sent; a panic in a type's own `Deserialize` is the sender's failure, not ours.
+///
+/// # Errors
+///
+/// [`CallFailure::Undecodable`] with the reason.
+pub(crate) fn decode<T: DeserializeOwned>(body: &Body) -> Result<T, CallFailure> {
+    panics::catch(|| wire::decode(body))
+        .and_then(|decoded| decoded.map_err(|error| error.to_string()))
+        .map_err(|text| CallFailure::Undecodable { text })
+}

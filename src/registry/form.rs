@@ -1,0 +1,227 @@
+//! How each form of a handler's result becomes an answer.
+//!
+//! actix handlers return plain values, `ResponseFuture`, `ResponseActFuture`, or anything else with
+//! a `MessageResponse`. The generated delivery knows which, and picks the trait here by the number
+//! of references that method lookup has to add or remove (autoref-based specialisation, after
+//! David Tolnay): the most specific form is tried first. The futures are driven here, so that a
+//! panic in them is caught; the other forms answer through actix's own channel, and what cannot be
+//! wrapped (`AtomicResponse`) fails its call when the channel is dropped.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use actix::dev::MessageResponse;
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::{Control, RemoteMessage, Responder, panics};
+use crate::wire::CallFailure;
+
+/// The form of the result `R` of actor `A`'s handler for `M`.
+#[derive(Debug)]
+pub struct Form<A, M, R>(PhantomData<fn(A, M, R)>);
+
+impl<A, M, R> Form<A, M, R> {
+    /// The form.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "only generated code makes one")]
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// A `ResponseActFuture`: driven in the actor's context.
+pub trait ActFutureForm<A: Actor, M: RemoteMessage, R> {
+    /// Answers with what the future yields.
+    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut A::Context);
+}
+
+/// A `ResponseFuture`: driven beside the actor, as actix does.
+pub trait FutureForm<A: Actor, M: RemoteMessage, R> {
+    /// Answers with what the future yields.
+    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut A::Context);
+}
+
+/// The message's result itself: answered at once.
+pub trait ValueForm<A: Actor, M: RemoteMessage, R> {
+    /// Answers.
+    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut A::Context);
+}
+
+/// Every other form of actix.
+pub trait OtherForm<A: Actor, M: RemoteMessage, R> {
+    /// Answers when the response does.
+    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut A::Context);
+}
+
+impl<A, M> ActFutureForm<A, M, ResponseActFuture<A, M::Result>> for &&&Form<A, M, ResponseActFuture<A, M::Result>>
+where
+    A: Actor<Context = Context<A>>,
+    M: RemoteMessage,
+{
+    fn respond(&self, future: ResponseActFuture<A, M::Result>, responder: Responder<M::Result>, ctx: &mut Context<A>) {
+        ctx.spawn(DriveInActor { future, responder: Some(responder) });
+    }
+}
+
+impl<A, M> FutureForm<A, M, ResponseFuture<M::Result>> for &&Form<A, M, ResponseFuture<M::Result>>
+where
+    A: Handler<Control> + Actor<Context = Context<A>>,
+    M: RemoteMessage,
+{
+    fn respond(&self, future: ResponseFuture<M::Result>, responder: Responder<M::Result>, ctx: &mut Context<A>) {
+        actix_rt::spawn(DriveBeside { future, responder: Some(responder), actor: ctx.address() });
+    }
+}
+
+impl<A, M> ValueForm<A, M, M::Result> for &Form<A, M, M::Result>
+where
+    A: Actor<Context = Context<A>>,
+    M: RemoteMessage,
+{
+    fn respond(&self, value: M::Result, responder: Responder<M::Result>, _ctx: &mut Context<A>) {
+        responder.answer(value);
+    }
+}
+
+impl<A, M, R> OtherForm<A, M, R> for Form<A, M, R>
+where
+    A: Actor<Context = Context<A>>,
+    M: RemoteMessage,
+    R: MessageResponse<A, M>,
+{
+    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut Context<A>) {
+        let (reply, answered) = oneshot::channel();
+        if let Err(text) = panics::catch(|| response.handle(ctx, Some(reply))) {
+            responder.fail(CallFailure::Panicked { text });
+            return ctx.terminate();
+        }
+        let mut waiting = AwaitAnswer { answered, responder: Some(responder) };
+        if !waiting.is_settled() {
+            ctx.spawn(waiting);
+        }
+    }
+}
+
+/// Polls a handler's future and answers; `Err` once it has panicked.
+fn drive<T: serde::Serialize>(
+    responder: &mut Option<Responder<T>>,
+    poll: impl FnOnce() -> Poll<T>,
+) -> Poll<Result<(), ()>> {
+    let value = match panics::catch(poll) {
+        Ok(poll) => Ok(ready!(poll)),
+        Err(text) => Err(text),
+    };
+    let responder = responder.take().expect("a future is not polled after it was ready");
+    Poll::Ready(match value {
+        Ok(value) => {
+            responder.answer(value);
+            Ok(())
+        }
+        Err(text) => {
+            responder.fail(CallFailure::Panicked { text });
+            Err(())
+        }
+    })
+}
+
+struct DriveInActor<A: Actor, T> {
+    future: ResponseActFuture<A, T>,
+    responder: Option<Responder<T>>,
+}
+
+impl<A, T> ActorFuture<A> for DriveInActor<A, T>
+where
+    A: Actor<Context = Context<A>>,
+    T: serde::Serialize + 'static,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, actor: &mut A, ctx: &mut Context<A>, task: &mut TaskContext<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let outcome = ready!(drive(&mut this.responder, || this.future.as_mut().poll(actor, ctx, task)));
+        if outcome.is_err() {
+            ctx.terminate();
+        }
+        Poll::Ready(())
+    }
+}
+
+struct DriveBeside<A: Actor, T> {
+    future: ResponseFuture<T>,
+    responder: Option<Responder<T>>,
+    actor: Addr<A>,
+}
+
+impl<A, T> Future for DriveBeside<A, T>
+where
+    A: Handler<Control> + Actor<Context = Context<A>>,
+    T: serde::Serialize + 'static,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let outcome = ready!(drive(&mut this.responder, || this.future.as_mut().poll(task)));
+        if outcome.is_err() {
+            this.actor.do_send(Control::Terminate);
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Waits in the actor's context for an answer that comes through actix's own channel.
+///
+/// It lives in the context so that it is dropped with the actor, also while a panic unwinds:
+/// the responder then knows the panic's text.
+struct AwaitAnswer<T: serde::Serialize> {
+    answered: oneshot::Receiver<T>,
+    responder: Option<Responder<T>>,
+}
+
+impl<T: serde::Serialize> AwaitAnswer<T> {
+    /// Looks whether the answer is there, or can never come, and passes it on.
+    fn is_settled(&mut self) -> bool {
+        match self.answered.try_recv() {
+            Ok(value) => {
+                if let Some(responder) = self.responder.take() {
+                    responder.answer(value);
+                }
+                true
+            }
+            Err(TryRecvError::Empty) => false,
+            Err(TryRecvError::Closed) => {
+                drop(self.responder.take());
+                true
+            }
+        }
+    }
+}
+
+impl<A, T> ActorFuture<A> for AwaitAnswer<T>
+where
+    A: Actor<Context = Context<A>>,
+    T: serde::Serialize + 'static,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut A, _: &mut Context<A>, task: &mut TaskContext<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let answer = ready!(Pin::new(&mut this.answered).poll(task));
+        if let (Ok(value), Some(responder)) = (answer, this.responder.take()) {
+            responder.answer(value);
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<T: serde::Serialize> Drop for AwaitAnswer<T> {
+    fn drop(&mut self) {
+        // The response may have answered and stopped the actor in one step.
+        self.is_settled();
+    }
+}

@@ -1,0 +1,283 @@
+//! From a message's bytes to a handler: which types can travel, and how each is delivered.
+//!
+//! The macros register every (actor, message) pair and every task at link time (crate
+//! `inventory`), so that nothing is registered by hand and a worker knows what its driver knows.
+//! [`Registry::collect`] gathers them once a host and refuses names that collide.
+//!
+//! Owns the traits that the macros implement, the generated delivery and the duty to answer.
+//! Knows neither links nor hosts: an answer leaves through [`Origin`].
+
+mod delivery;
+pub mod form;
+mod origin;
+pub mod panics;
+
+use std::any::Any;
+use std::fmt;
+
+use actix::{Actor, Context, Handler, Message};
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::id::TypeHash;
+
+pub(crate) use delivery::decode;
+pub use delivery::{Control, Delivery};
+pub use origin::{Inbound, LocalReply, Origin, Responder};
+
+/// A message that can travel to an actor of another process.
+///
+/// Derive it beside actix's `Message`; the message and its result must be serializable.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel: it is no remote message",
+    note = "derive it: `#[derive(Message, RemoteMessage, Serialize, Deserialize)]` with `#[rtype(result = \"..\")]`"
+)]
+pub trait RemoteMessage:
+    Message<Result: Serialize + DeserializeOwned + Send + 'static> + Serialize + DeserializeOwned + Send + 'static
+{
+    /// The name that both sides know the message by: its path, or what `#[remote(name = "..")]` says.
+    const NAME: &'static str;
+    /// The hash of the name, which travels.
+    const HASH: TypeHash = TypeHash::of(Self::NAME);
+}
+
+/// An actor that can be reached from another process.
+///
+/// Derive it and list the messages: `#[derive(RemoteActor)] #[remote(handles(Add, Total))]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no remote actor",
+    note = "derive it and list its messages: `#[derive(RemoteActor)] #[remote(handles(..))]`"
+)]
+pub trait RemoteActor: Actor<Context = Context<Self>> + Handler<Control> {
+    /// The name that both sides know the actor type by.
+    const NAME: &'static str;
+    /// The hash of the name, which travels.
+    const HASH: TypeHash = TypeHash::of(Self::NAME);
+}
+
+/// Says that an actor answers a message from afar; implemented by the derive of `RemoteActor`.
+#[diagnostic::on_unimplemented(
+    message = "actor `{Self}` does not take message `{M}` from afar",
+    note = "list it: `#[remote(handles({M}))]` on `{Self}`, and implement `Handler<{M}>`"
+)]
+pub trait Handles<M: RemoteMessage>: RemoteActor + Handler<M> + Handler<Delivery<M>> {}
+
+/// A data type inside messages whose name and shape both sides should agree on.
+///
+/// Derive it for nested types. Its schema takes part in the comparison of two executables.
+pub trait RemoteData {
+    /// The type's name.
+    const NAME: &'static str;
+    /// The type's fields or variants as written in the source.
+    const SCHEMA: &'static str;
+}
+
+/// A function that can run in another process; implemented by `#[roadshow::task]`.
+pub trait TaskFn: 'static {
+    /// The arguments, as a tuple.
+    type Args: Serialize + DeserializeOwned + Send + 'static;
+    /// What it returns.
+    type Output: Serialize + DeserializeOwned + Send + 'static;
+    /// The name that both sides know the function by.
+    const NAME: &'static str;
+    /// The hash of the name, which travels.
+    const HASH: TypeHash = TypeHash::of(Self::NAME);
+    /// How many run side by side in one worker; `None` runs them one at a time with all other tasks.
+    const PARALLEL: Option<usize>;
+
+    /// Calls the function.
+    fn call(args: Self::Args) -> Self::Output;
+}
+
+/// Decodes a message and puts it into the mailbox of the actor behind the address (an `Addr<A>`).
+pub type Deliver = fn(&(dyn Any + Send + Sync), Inbound);
+
+/// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into the mailbox of the actor behind
+/// the address. With `true` only if the mailbox has room: else it stays in the slot.
+pub type Put = fn(&(dyn Any + Send + Sync), &mut dyn Any, bool);
+
+/// Decodes a task's arguments, runs it and answers.
+type RunTask = fn(Inbound);
+
+/// One thing that the macros register.
+#[derive(Clone, Copy)]
+pub struct Registration(Kind);
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Handler { actor: &'static str, message: &'static str, handler: HandlerEntry },
+    Task { name: &'static str, task: TaskEntry },
+}
+
+/// How one message type reaches one actor type.
+#[derive(Clone, Copy, Debug)]
+pub struct HandlerEntry {
+    /// From another host: encoded.
+    pub deliver: Deliver,
+    /// From the same host: as it is.
+    pub put: Put,
+}
+
+/// A registered task.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskEntry {
+    /// Runs it.
+    pub run: RunTask,
+    /// See [`TaskFn::PARALLEL`].
+    pub parallel: Option<usize>,
+}
+
+inventory::collect!(Registration);
+
+impl Registration {
+    /// Registers that `A` takes `M` from afar.
+    #[must_use]
+    pub const fn handler<A: Handles<M>, M: RemoteMessage>() -> Self {
+        let handler = HandlerEntry { deliver: delivery::deliver::<A, M>, put: delivery::put::<A, M> };
+        Self(Kind::Handler { actor: A::NAME, message: M::NAME, handler })
+    }
+
+    /// Registers a task.
+    #[must_use]
+    pub const fn task<F: TaskFn>() -> Self {
+        let task = TaskEntry { run: delivery::run_task::<F>, parallel: F::PARALLEL };
+        Self(Kind::Task { name: F::NAME, task })
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Kind::Handler { actor, message, .. } => write!(f, "{message} for {actor}"),
+            Kind::Task { name, .. } => write!(f, "task {name}"),
+        }
+    }
+}
+
+/// What this executable can be asked for.
+#[derive(Debug, Default)]
+pub struct Registry {
+    handlers: FxHashMap<(TypeHash, TypeHash), HandlerEntry>,
+    tasks: FxHashMap<TypeHash, TaskEntry>,
+    names: FxHashMap<TypeHash, &'static str>,
+}
+
+/// Two registrations cannot be told apart.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// Two names have the same hash.
+    #[error("the names {one:?} and {other:?} have the same 64-bit hash; rename one with #[remote(name = \"..\")]")]
+    Collision {
+        /// One name.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// One name stands for two registrations.
+    #[error("{name:?} is registered twice; give one of the two another name with #[remote(name = \"..\")]")]
+    Twice {
+        /// The name, or `message for actor`.
+        name: String,
+    },
+}
+
+impl Registry {
+    /// Gathers what the macros of this executable registered.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`] when two names collide.
+    pub fn collect() -> Result<Self, RegistryError> {
+        Self::of(inventory::iter::<Registration>.into_iter().copied())
+    }
+
+    fn of(registrations: impl IntoIterator<Item = Registration>) -> Result<Self, RegistryError> {
+        let mut registry = Self::default();
+        for registration in registrations {
+            registry.add(registration)?;
+        }
+        Ok(registry)
+    }
+
+    fn add(&mut self, registration: Registration) -> Result<(), RegistryError> {
+        let replaced = match registration.0 {
+            Kind::Handler { actor, message, handler } => {
+                let pair = (self.name(actor)?, self.name(message)?);
+                self.handlers.insert(pair, handler).is_some()
+            }
+            Kind::Task { name, task } => {
+                let hash = self.name(name)?;
+                self.tasks.insert(hash, task).is_some()
+            }
+        };
+        if replaced { Err(RegistryError::Twice { name: format!("{registration:?}") }) } else { Ok(()) }
+    }
+
+    fn name(&mut self, name: &'static str) -> Result<TypeHash, RegistryError> {
+        let hash = TypeHash::of(name);
+        match *self.names.entry(hash).or_insert(name) {
+            known if known == name => Ok(hash),
+            known => Err(RegistryError::Collision { one: known, other: name }),
+        }
+    }
+
+    /// How `message` reaches `actor`; `None` if the actor does not list it.
+    #[must_use]
+    pub fn handler(&self, actor: TypeHash, message: TypeHash) -> Option<HandlerEntry> {
+        self.handlers.get(&(actor, message)).copied()
+    }
+
+    /// The task of that name.
+    #[must_use]
+    pub fn task(&self, name: TypeHash) -> Option<TaskEntry> {
+        self.tasks.get(&name).copied()
+    }
+
+    /// The name behind a hash, or the hash where this executable does not know it.
+    #[must_use]
+    pub fn name_of(&self, hash: TypeHash) -> String {
+        self.names.get(&hash).map_or_else(|| format!("type {hash}"), ToString::to_string)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(name: &'static str) -> Registration {
+        Registration(Kind::Task { name, task: TaskEntry { run: |_| {}, parallel: None } })
+    }
+
+    fn handler(actor: &'static str, message: &'static str) -> Registration {
+        let handler = HandlerEntry { deliver: |_, _| {}, put: |_, _, _| {} };
+        Registration(Kind::Handler { actor, message, handler })
+    }
+
+    #[test]
+    fn one_message_may_go_to_many_actors() {
+        let registry = Registry::of([handler("a", "m"), handler("b", "m")]).unwrap();
+        assert!(registry.handler(TypeHash::of("b"), TypeHash::of("m")).is_some());
+        assert!(registry.handler(TypeHash::of("b"), TypeHash::of("a")).is_none());
+        assert_eq!(registry.name_of(TypeHash::of("m")), "m");
+    }
+
+    #[test]
+    fn a_name_registered_twice_is_refused() {
+        let twice = Registry::of([task("t"), task("t")]).unwrap_err();
+        assert_eq!(twice, RegistryError::Twice { name: "task t".into() });
+        let twice = Registry::of([handler("a", "m"), handler("a", "m")]).unwrap_err();
+        assert!(twice.to_string().contains("m for a"), "{twice}");
+    }
+
+    #[test]
+    fn two_names_with_one_hash_are_refused() {
+        // No two names with one FNV-1a hash are at hand: plant the collision in the table of names.
+        let mut registry = Registry::default();
+        registry.names.insert(TypeHash::of("t"), "other");
+        let error = registry.add(task("t")).unwrap_err();
+        assert_eq!(error, RegistryError::Collision { one: "other", other: "t" });
+    }
+}

@@ -1,0 +1,174 @@
+//! Where a message came from, and the duty to answer it exactly once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::panics;
+use crate::id::CallId;
+use crate::wire::{self, Body, CallFailure, EncodeError, Encoded};
+
+/// Where a message came from, as far as its receiver needs to know.
+pub trait Origin: Send + Sync {
+    /// How many bytes an answer's body may have.
+    fn body_bytes_max(&self) -> usize;
+    /// Sends the answer of a call.
+    fn reply(&self, call: CallId, body: Encoded<'_>);
+    /// Sends why a call has no answer.
+    fn fail(&self, call: CallId, failure: &CallFailure);
+    /// Counts a one-way message that no handler saw.
+    fn dead_letter(&self, why: &CallFailure);
+}
+
+/// A message as it came in, still encoded.
+pub struct Inbound {
+    /// The message.
+    pub body: Body,
+    /// When the caller stops waiting, if it said so.
+    pub deadline: Option<Instant>,
+    origin: Arc<dyn Origin>,
+    call: Option<CallId>,
+}
+
+impl Inbound {
+    /// A message from `origin`; one-way without a call.
+    pub fn new(origin: Arc<dyn Origin>, call: Option<CallId>, deadline: Option<Instant>, body: Body) -> Self {
+        Self { body, deadline, origin, call }
+    }
+
+    /// The message's body, and who waits for the answer.
+    pub fn into_parts<R>(self) -> (Body, Option<Instant>, Responder<R>) {
+        let to = match self.call {
+            Some(call) => To::Remote(self.origin, call),
+            None => To::Nobody(self.origin),
+        };
+        (self.body, self.deadline, Responder { to: Some(to), started: false })
+    }
+
+    /// Refuses the message.
+    pub fn fail(self, failure: &CallFailure) {
+        match self.call {
+            Some(call) => self.origin.fail(call, failure),
+            None => self.origin.dead_letter(failure),
+        }
+    }
+}
+
+impl fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbound").field("call", &self.call).field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// How an answer reaches a caller on the same host: as the value itself.
+pub type LocalReply<R> = oneshot::Sender<Result<R, CallFailure>>;
+
+/// The duty to answer one message once; dropped unanswered, it says why there is no answer.
+pub struct Responder<R> {
+    to: Option<To<R>>,
+    started: bool,
+}
+
+enum To<R> {
+    Nobody(Arc<dyn Origin>),
+    Remote(Arc<dyn Origin>, CallId),
+    Local(LocalReply<R>),
+}
+
+impl<R> Responder<R> {
+    /// Answers a caller on the same host.
+    #[must_use]
+    pub fn local(reply: LocalReply<R>) -> Self {
+        Self { to: Some(To::Local(reply)), started: false }
+    }
+
+    /// Answers nobody: a one-way message from the same host.
+    #[must_use]
+    pub fn nobody(origin: Arc<dyn Origin>) -> Self {
+        Self { to: Some(To::Nobody(origin)), started: false }
+    }
+
+    /// Notes that the handler runs now: from here on the outcome is the handler's.
+    pub fn start(&mut self) {
+        self.started = true;
+    }
+
+    /// Lifts the duty: the message goes back to its sender.
+    pub fn disarm(mut self) {
+        self.to = None;
+    }
+
+    /// Says that there will be no answer.
+    pub fn fail(mut self, failure: CallFailure) {
+        self.conclude(failure);
+    }
+
+    fn conclude(&mut self, failure: CallFailure) {
+        match self.to.take() {
+            None => {}
+            // A one-way message whose handler ran was delivered, whatever became of the handler.
+            Some(To::Nobody(origin)) if !failure.ran() => origin.dead_letter(&failure),
+            Some(To::Nobody(_)) => {}
+            Some(To::Remote(origin, call)) => origin.fail(call, &failure),
+            Some(To::Local(reply)) => drop(reply.send(Err(failure))),
+        }
+    }
+}
+
+impl<R: Serialize> Responder<R> {
+    /// Answers; the value is encoded here, on the handler's thread.
+    ///
+    /// A panic in the value's `Serialize` becomes the call's failure.
+    pub fn answer(mut self, value: R) {
+        match self.to.take() {
+            None | Some(To::Nobody(_)) => {}
+            Some(To::Local(reply)) => drop(reply.send(Ok(value))),
+            Some(To::Remote(origin, call)) => {
+                let limit = origin.body_bytes_max();
+                let encoded = panics::catch(|| wire::encode(&value, limit, |body| origin.reply(call, body)));
+                match encoded {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => origin.fail(call, &unencodable(error)),
+                    Err(text) => origin.fail(call, &CallFailure::Panicked { text }),
+                }
+            }
+        }
+    }
+}
+
+fn unencodable(error: EncodeError) -> CallFailure {
+    match error {
+        EncodeError::TooLarge { size, limit } => {
+            CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 }
+        }
+        other => CallFailure::ReplyUnencodable { text: other.to_string() },
+    }
+}
+
+impl<R> Drop for Responder<R> {
+    fn drop(&mut self) {
+        if self.to.is_none() {
+            return;
+        }
+        self.conclude(match (self.started, panics::current()) {
+            (false, _) => CallFailure::ActorStopped,
+            (true, Some(text)) => CallFailure::Panicked { text },
+            (true, None) => CallFailure::NoReply,
+        });
+    }
+}
+
+impl<R> fmt::Debug for Responder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let to = match &self.to {
+            None => "answered",
+            Some(To::Nobody(_)) => "nobody",
+            Some(To::Remote(..)) => "another host",
+            Some(To::Local(_)) => "this host",
+        };
+        f.debug_struct("Responder").field("to", &to).field("started", &self.started).finish()
+    }
+}

@@ -1,0 +1,201 @@
+//! The address of an actor, typed.
+
+use std::fmt;
+use std::future::Future;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::address::{Address, Place, ask_host};
+use super::recipient::RemoteRecipient;
+use super::request::{Request, TrySendError};
+use super::spawn::STOP;
+use crate::host::{Host, NotDelivered, SendError};
+use crate::id::{ActorId, Identity, Target};
+use crate::registry::{Handles, RemoteActor, RemoteMessage};
+
+/// The address of an actor, wherever in the cluster it lives.
+///
+/// It is what `Addr` is in actix, and may travel inside messages: one that is decoded from a
+/// message is bound to the receiver's host. One that is decoded elsewhere (from a file, say) is
+/// unbound until [`ClusterRef::bind`](crate::ClusterRef::bind), and sends nothing before.
+///
+/// Messages from one host to one actor are handled in the order in which they were sent. To an
+/// actor on this very host a message moves as it is; to any other it is serialized.
+pub struct RemoteAddr<A> {
+    address: Address,
+    actor: PhantomData<fn() -> A>,
+}
+
+impl<A: RemoteActor> RemoteAddr<A> {
+    pub(crate) fn new(host: Identity, target: Target, here: &Host) -> Self {
+        Self::of(Address::new(Place { host, target }, Some(here.clone())))
+    }
+
+    pub(super) fn of(address: Address) -> Self {
+        Self { address, actor: PhantomData }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Sends a message and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// The request gives a [`SendError`], which tells whether the message may be sent again.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`Request`].
+    pub fn send<M: RemoteMessage>(&self, message: M) -> Request<M>
+    where
+        A: Handles<M>,
+    {
+        self.address.send(message)
+    }
+
+    /// Sends a message one way, waiting for room where too much waits for the host already.
+    ///
+    /// Once it returns, the message is on its way, in order behind those before it. What becomes
+    /// of it is not reported: if the actor or its host has ended it counts as a dead letter.
+    ///
+    /// # Errors
+    ///
+    /// [`NotDelivered`] if it cannot be put on its way at all.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future dropped before it is ready has sent nothing.
+    pub fn tell<M: RemoteMessage>(&self, message: M) -> impl Future<Output = Result<(), NotDelivered>> + Send + use<A, M>
+    where
+        A: Handles<M>,
+    {
+        let address = self.address.clone();
+        async move { address.tell(message).await }
+    }
+
+    /// Sends a message one way and never waits.
+    ///
+    /// Where actix's `do_send` grows the mailbox without bound, this one has the link's budget of
+    /// unwritten bytes: beyond it the message is dropped and counted as a dead letter.
+    pub fn do_send<M: RemoteMessage>(&self, message: M)
+    where
+        A: Handles<M>,
+    {
+        self.address.do_send(message);
+    }
+
+    /// Sends a message now or gives it back.
+    ///
+    /// The request that it returns is under way already; awaiting it gives the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with the message, if it cannot be queued at once.
+    pub fn try_send<M: RemoteMessage>(&self, message: M) -> Result<Request<M>, TrySendError<M>>
+    where
+        A: Handles<M>,
+    {
+        self.address.try_send(message)
+    }
+
+    /// Stops the actor once it has handled what it was sent before.
+    ///
+    /// Returns when the actor has been told, as by `ctx.stop()`; messages that reach it later fail
+    /// as not delivered. An actor that has stopped already is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] if the host cannot be told.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future dropped after its first poll may stop the actor or not.
+    pub fn stop(&self) -> impl Future<Output = Result<(), SendError>> + Send + use<A> {
+        let address = self.address.clone();
+        async move {
+            let Place { host, target } = address.place;
+            match ask_host(address.here()?, host, STOP, target, None).await {
+                Err(SendError::NotDelivered(NotDelivered::ActorStopped)) => Ok(()),
+                outcome => outcome,
+            }
+        }
+    }
+
+    /// `false` once this host knows that the actor or its host is gone, and for an unbound address.
+    ///
+    /// It asks nobody: an actor that has stopped may count as connected until a message to it fails.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.address.connected()
+    }
+
+    /// The same address for one message type only, without the actor's type.
+    #[must_use]
+    pub fn recipient<M: RemoteMessage>(&self) -> RemoteRecipient<M>
+    where
+        A: Handles<M>,
+    {
+        RemoteRecipient::new(self.address.clone())
+    }
+
+    /// The host that the actor lives on.
+    #[must_use]
+    pub fn host(&self) -> Identity {
+        self.address.place.host
+    }
+
+    /// The actor's id on its host.
+    #[must_use]
+    pub fn actor(&self) -> ActorId {
+        self.address.place.target.actor
+    }
+}
+
+impl<A> Clone for RemoteAddr<A> {
+    fn clone(&self) -> Self {
+        Self { address: self.address.clone(), actor: PhantomData }
+    }
+}
+
+impl<A> PartialEq for RemoteAddr<A> {
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address
+    }
+}
+
+impl<A> Eq for RemoteAddr<A> {}
+
+impl<A> Hash for RemoteAddr<A> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address.hash(state);
+    }
+}
+
+impl<A: RemoteActor> fmt::Display for RemoteAddr<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = A::NAME.rsplit("::").next().unwrap_or(A::NAME);
+        write!(f, "{name}@{:?}", self.address)
+    }
+}
+
+impl<A> fmt::Debug for RemoteAddr<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RemoteAddr({:?})", self.address)
+    }
+}
+
+impl<A> Serialize for RemoteAddr<A> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.address.serialize(serializer)
+    }
+}
+
+impl<'de, A> Deserialize<'de> for RemoteAddr<A> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { address: Address::deserialize(deserializer)?, actor: PhantomData })
+    }
+}

@@ -1,0 +1,293 @@
+//! An address without its types: which actor of which host, and the way there.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::sync::oneshot;
+
+use super::request::{Answer, Request, TrySendError};
+use crate::host::peer::Peer;
+use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
+use crate::id::{Identity, Target, TypeHash};
+use crate::registry::{Delivery, RemoteMessage, Responder};
+use crate::wire::{self, Body, CallFailure};
+
+/// What an address says, as it travels.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) host: Identity,
+    pub(crate) target: Target,
+}
+
+/// A place, and the host that leads there.
+#[derive(Clone)]
+pub(crate) struct Address {
+    pub(crate) place: Place,
+    bound: Option<Arc<Bound>>,
+}
+
+struct Bound {
+    here: Host,
+    peer: OnceLock<Arc<Peer>>,
+    /// Set on evidence that the actor is gone for good.
+    gone: AtomicBool,
+}
+
+impl Address {
+    pub(crate) fn new(place: Place, here: Option<Host>) -> Self {
+        let bound = here.map(|here| Arc::new(Bound { here, peer: OnceLock::new(), gone: AtomicBool::new(false) }));
+        Self { place, bound }
+    }
+
+    /// The same place as seen from `host`.
+    pub(crate) fn bind(&self, host: &Host) -> Self {
+        Self::new(self.place, Some(host.clone()))
+    }
+
+    pub(crate) fn connected(&self) -> bool {
+        let Some(bound) = &self.bound else { return false };
+        let reachable = match bound.here.identity() == self.place.host {
+            true => bound.here.actors().find(self.place.target).is_ok(),
+            false => bound.peer(self.place.host).is_ok_and(|peer| !peer.is_gone()),
+        };
+        reachable && !bound.gone.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn send<M: RemoteMessage>(&self, message: M) -> Request<M> {
+        Request::new(self.clone(), message)
+    }
+
+    pub(crate) async fn tell<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
+        let mut slot = Some(message);
+        loop {
+            match self.post(&mut slot) {
+                Err(full) if full.is_full() => self.bound()?.peer(self.place.host)?.room().await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    pub(crate) fn do_send<M: RemoteMessage>(&self, message: M) {
+        if let Err(error) = self.post(&mut Some(message)) {
+            tracing::debug!(to = ?self, message = M::NAME, %error, "a one-way message was not delivered");
+            if let Some(bound) = &self.bound {
+                bound.here.count_dead_letter();
+            }
+        }
+    }
+
+    pub(crate) fn try_send<M: RemoteMessage>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
+        let mut slot = Some(message);
+        match self.call(&mut slot, None, true) {
+            Ok(answer) => Ok(Request::sent(self.clone(), answer)),
+            Err(reason) => match slot {
+                Some(message) => Err(TrySendError { message, reason }),
+                // The mailbox closed in between and took the message with it.
+                None => Ok(Request::failed(self.clone(), reason)),
+            },
+        }
+    }
+
+    /// Posts a one-way message; it stays in the slot when nobody took it.
+    fn post<M: RemoteMessage>(&self, slot: &mut Option<M>) -> Result<(), NotDelivered> {
+        let bound = self.bound()?;
+        if bound.here.identity() == self.place.host {
+            let responder = Responder::nobody(bound.here.as_origin());
+            return self.put(&bound.here, slot, None, responder, false);
+        }
+        let peer = bound.peer(self.place.host)?;
+        let message = slot.as_ref().expect("a slot is posted while it is full");
+        wire::encode(message, peer.body_bytes_max(), |body| peer.tell(self.place.target, M::HASH, body))?
+    }
+
+    /// Makes a call; the message stays in the slot when nobody took it.
+    pub(super) fn call<M: RemoteMessage>(
+        &self,
+        slot: &mut Option<M>,
+        deadline: Option<Instant>,
+        only_if_room: bool,
+    ) -> Result<Answer<M::Result>, NotDelivered> {
+        let bound = self.bound()?;
+        if bound.here.identity() == self.place.host {
+            let (reply, answer) = oneshot::channel();
+            self.put(&bound.here, slot, deadline, Responder::local(reply), only_if_room)?;
+            return Ok(Answer::Local(answer));
+        }
+        let peer = bound.peer(self.place.host)?;
+        let message = slot.as_ref().expect("a slot is called with while it is full");
+        let pending = wire::encode(message, peer.body_bytes_max(), |body| {
+            peer.call(self.place.target, M::HASH, deadline, body)
+        })??;
+        // Dropping a message runs user code; nothing is locked here.
+        *slot = None;
+        Ok(Answer::Remote(pending))
+    }
+
+    /// The short cut on the same host: the message moves as it is.
+    fn put<M: RemoteMessage>(
+        &self,
+        here: &Host,
+        slot: &mut Option<M>,
+        deadline: Option<Instant>,
+        responder: Responder<M::Result>,
+        only_if_room: bool,
+    ) -> Result<(), NotDelivered> {
+        let find = || -> Result<_, CallFailure> {
+            let entry = here.actors().find(self.place.target)?;
+            let handler = here.registry().handler(entry.kind, M::HASH);
+            let handler = handler.ok_or_else(|| CallFailure::NotHandled {
+                actor: entry.name.to_owned(),
+                message: M::NAME.to_owned(),
+            })?;
+            Ok((entry, handler))
+        };
+        let (entry, handler) = match find() {
+            Ok(found) => found,
+            Err(failure) => {
+                responder.disarm();
+                return Err(not_delivered(failure));
+            }
+        };
+        let Some(message) = slot.take() else { return Ok(responder.disarm()) };
+        let mut delivery = Some(Delivery::new(message, deadline, responder));
+        (handler.put)(&*entry.addr, &mut delivery, only_if_room);
+        match delivery {
+            None => Ok(()),
+            Some(refused) => {
+                *slot = Some(refused.into_message());
+                Err(NotDelivered::Full { waiting: 1, limit: 1 })
+            }
+        }
+    }
+
+    fn bound(&self) -> Result<&Arc<Bound>, NotDelivered> {
+        self.bound.as_ref().ok_or(NotDelivered::Unbound)
+    }
+
+    /// The peer's queue that has no room just now.
+    pub(super) fn peer(&self) -> Result<Arc<Peer>, NotDelivered> {
+        self.bound()?.peer(self.place.host).cloned()
+    }
+
+    /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
+    pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, SendError> {
+        let _scope = self.bound.as_ref().map(|bound| scope::enter(&bound.here));
+        decode_answer(body)
+    }
+
+    /// Takes an error as evidence about the actor.
+    pub(super) fn learn(&self, error: &SendError) {
+        use NotDelivered::{ActorStopped, NoSuchActor, StaleHost, UnknownHost};
+        let gone = match error {
+            SendError::Panicked { .. } => true,
+            SendError::NotDelivered(reason) => {
+                matches!(reason, ActorStopped | NoSuchActor | StaleHost { .. } | UnknownHost { .. })
+            }
+            SendError::OutcomeUnknown(_) => false,
+        };
+        if let (true, Some(bound)) = (gone, &self.bound) {
+            bound.gone.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The host that leads there.
+    pub(super) fn here(&self) -> Result<&Host, NotDelivered> {
+        Ok(&self.bound()?.here)
+    }
+}
+
+/// Decodes an answer under the scope that is current.
+pub(super) fn decode_answer<T: DeserializeOwned>(body: &Body) -> Result<T, SendError> {
+    wire::decode(body).map_err(|error| OutcomeUnknown::ReplyUndecodable { text: error.to_string() }.into())
+}
+
+fn not_delivered(failure: CallFailure) -> NotDelivered {
+    match SendError::from(failure) {
+        SendError::NotDelivered(reason) => reason,
+        _ => NotDelivered::ActorStopped,
+    }
+}
+
+impl Bound {
+    fn peer(&self, host: Identity) -> Result<&Arc<Peer>, NotDelivered> {
+        if let Some(peer) = self.peer.get() {
+            return Ok(peer);
+        }
+        let peer = self.here.peer(host)?;
+        Ok(self.peer.get_or_init(|| peer))
+    }
+}
+
+/// Calls a service of a host itself.
+///
+/// # Errors
+///
+/// As any call: [`SendError`].
+pub(crate) async fn ask_host<T, R>(
+    here: &Host,
+    there: Identity,
+    service: TypeHash,
+    args: T,
+    deadline: Option<Instant>,
+) -> Result<R, SendError>
+where
+    T: Serialize + Send,
+    R: DeserializeOwned,
+{
+    let body = if there == here.identity() {
+        let limit = here.limits().frame_bytes_max;
+        let answer = wire::encode(&args, limit, |body| here.call_self(service, deadline, body));
+        answer.map_err(NotDelivered::from)?.await?
+    } else {
+        let peer = here.peer(there)?;
+        loop {
+            let queued = wire::encode(&args, peer.body_bytes_max(), |body| {
+                peer.call(Target::HOST, service, deadline, body)
+            });
+            match queued.map_err(NotDelivered::from)? {
+                Ok(pending) => break pending.await?,
+                Err(full) if full.is_full() => peer.room().await,
+                Err(reason) => return Err(reason.into()),
+            }
+        }
+    };
+    let _scope = scope::enter(here);
+    decode_answer(&body)
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.place == other.place
+    }
+}
+
+impl Eq for Address {}
+
+impl std::hash::Hash for Address {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.place.hash(state);
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.place.host, self.place.target.actor)
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.place.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    /// Binds to the host that is decoding; unbound where none is.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::new(Place::deserialize(deserializer)?, scope::current()))
+    }
+}

@@ -1,0 +1,19 @@
+//! Actors at a distance: typed addresses, requests, spawning.
+//!
+//! [`RemoteAddr`] is what a program holds instead of actix's `Addr`. It knows the cluster only as
+//! the host's placement: which host takes the next actor.
+
+mod addr;
+mod address;
+mod cluster_ref;
+mod recipient;
+mod request;
+mod spawn;
+
+pub use addr::RemoteAddr;
+pub use cluster_ref::{ClusterRef, SpawnRequest};
+pub use recipient::RemoteRecipient;
+pub use request::{Request, TrySendError};
+pub use spawn::{Spawn, SpawnContext, SpawnError, SpawnRegistration, host_calls};
+
+pub(crate) use address::ask_host;

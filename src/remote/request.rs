@@ -1,0 +1,176 @@
+//! A call under way.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use super::address::Address;
+use crate::host::peer::Pending;
+use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
+use crate::registry::RemoteMessage;
+use crate::wire::CallFailure;
+
+/// A call; awaiting it sends the message and gives the answer.
+///
+/// Nothing is sent before the first poll. It waits for room where too much waits for the host
+/// already.
+///
+/// # Cancel safety
+///
+/// Dropping a request before it was polled sends nothing. Dropping it later gives up the answer;
+/// the handler may run all the same.
+#[must_use = "a request does nothing unless it is awaited"]
+pub struct Request<M: RemoteMessage> {
+    to: Address,
+    timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    /// Whether the session keeps the deadline: it does for calls that it was given with one.
+    kept: bool,
+    sleep: Option<Pin<Box<Sleep>>>,
+    state: State<M>,
+}
+
+enum State<M: RemoteMessage> {
+    /// Not queued yet; with what it waits for, if it had to wait for room.
+    Unsent(Option<M>, Option<Pin<Box<dyn Future<Output = ()> + Send>>>),
+    Sent(Answer<M::Result>),
+    Ended(Option<NotDelivered>),
+}
+
+/// Where the answer of a queued call comes from.
+pub(super) enum Answer<R> {
+    Local(oneshot::Receiver<Result<R, CallFailure>>),
+    Remote(Pending),
+}
+
+impl<M: RemoteMessage> Request<M> {
+    pub(super) fn new(to: Address, message: M) -> Self {
+        Self::with(to, State::Unsent(Some(message), None))
+    }
+
+    pub(super) fn sent(to: Address, answer: Answer<M::Result>) -> Self {
+        Self::with(to, State::Sent(answer))
+    }
+
+    pub(super) fn failed(to: Address, reason: NotDelivered) -> Self {
+        Self::with(to, State::Ended(Some(reason)))
+    }
+
+    fn with(to: Address, state: State<M>) -> Self {
+        Self { to, timeout: None, deadline: None, kept: false, sleep: None, state }
+    }
+
+    /// Gives up after `timeout`, counted from the first poll.
+    ///
+    /// The time left travels with the message: a handler that could only begin later never does.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    fn poll_unsent(&mut self, task: &mut Context<'_>) -> Poll<Result<(), NotDelivered>> {
+        let State::Unsent(message, room) = &mut self.state else { return Poll::Ready(Ok(())) };
+        loop {
+            if let Some(waiting) = room {
+                ready!(waiting.as_mut().poll(task));
+                *room = None;
+            }
+            match self.to.call(message, self.deadline, false) {
+                Ok(answer) => {
+                    self.kept = matches!(answer, Answer::Remote(_));
+                    self.state = State::Sent(answer);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(full) if full.is_full() => {
+                    let peer = self.to.peer()?;
+                    *room = Some(Box::pin(async move { peer.room().await }));
+                }
+                Err(reason) => return Poll::Ready(Err(reason)),
+            }
+        }
+    }
+
+    fn poll_outcome(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
+        if let State::Unsent(..) = self.state {
+            ready!(self.poll_unsent(task))?;
+        }
+        match &mut self.state {
+            State::Sent(Answer::Remote(pending)) => {
+                let body = ready!(Pin::new(pending).poll(task))?;
+                Poll::Ready(self.to.decode(&body))
+            }
+            State::Sent(Answer::Local(answer)) => {
+                // A delivery always answers; without a word its arbiter has ended.
+                let answer = ready!(Pin::new(answer).poll(task)).unwrap_or(Err(CallFailure::NoReply));
+                Poll::Ready(answer.map_err(SendError::from))
+            }
+            State::Ended(reason) => {
+                let reason = reason.take().expect("a request is not polled after it was ready");
+                Poll::Ready(Err(reason.into()))
+            }
+            State::Unsent(..) => Poll::Pending,
+        }
+    }
+
+    /// Keeps the deadline where no session does: on the same host, and while waiting for room.
+    fn poll_timeout(&mut self, task: &mut Context<'_>) -> Poll<SendError> {
+        let (Some(deadline), false) = (self.deadline, self.kept) else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        ready!(sleep.as_mut().poll(task));
+        Poll::Ready(match self.state {
+            State::Unsent(..) => NotDelivered::Expired.into(),
+            State::Sent(_) | State::Ended(_) => OutcomeUnknown::TimedOut.into(),
+        })
+    }
+}
+
+impl<M: RemoteMessage> Future for Request<M> {
+    type Output = Result<M::Result, SendError>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let (Some(timeout), None) = (this.timeout, this.deadline) {
+            this.deadline = deadline_in(timeout);
+        }
+        let outcome = match this.poll_outcome(task) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => Err(ready!(this.poll_timeout(task))),
+        };
+        if let Err(error) = &outcome {
+            this.to.learn(error);
+        }
+        this.state = State::Ended(None);
+        Poll::Ready(outcome)
+    }
+}
+
+/// The message is never pinned: it is encoded, or moved, where it lies.
+impl<M: RemoteMessage> Unpin for Request<M> {}
+
+impl<M: RemoteMessage> fmt::Debug for Request<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("to", &self.to).field("message", &M::NAME).finish_non_exhaustive()
+    }
+}
+
+/// A message that could not be queued at once, given back.
+#[derive(Error)]
+#[error("not delivered: {reason}")]
+pub struct TrySendError<M> {
+    /// The message.
+    pub message: M,
+    /// Why.
+    pub reason: NotDelivered,
+}
+
+impl<M> fmt::Debug for TrySendError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrySendError").field("reason", &self.reason).finish_non_exhaustive()
+    }
+}

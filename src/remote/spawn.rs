@@ -1,0 +1,257 @@
+//! Actors that come to life on another host, and end there.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::task::{Context as TaskContext, Poll};
+
+use actix::dev::ContextFut;
+use actix::Context;
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::addr::RemoteAddr;
+use super::cluster_ref::ClusterRef;
+use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError};
+use crate::id::{Target, TypeHash};
+use crate::registry::{Control, Inbound, RemoteActor, panics};
+use crate::wire::CallFailure;
+
+/// How an actor comes to life on another host: from arguments that can travel.
+pub trait Spawn: RemoteActor {
+    /// What it is made from.
+    type Args: Serialize + DeserializeOwned + Send + 'static;
+    /// Why it may refuse; the text is what the spawner sees.
+    type Error: fmt::Display;
+
+    /// Makes the actor, on the host and the thread where it will live.
+    ///
+    /// # Errors
+    ///
+    /// The spawner gets the text of an error as [`SpawnError::Refused`].
+    fn spawn(args: Self::Args, at: &SpawnContext<Self>) -> Result<Self, Self::Error>;
+}
+
+/// Where an actor comes to life.
+#[derive(Debug)]
+pub struct SpawnContext<A> {
+    address: RemoteAddr<A>,
+    cluster: ClusterRef,
+}
+
+impl<A: RemoteActor> SpawnContext<A> {
+    /// The address that the actor will have.
+    #[must_use]
+    pub fn address(&self) -> RemoteAddr<A> {
+        self.address.clone()
+    }
+
+    /// The cluster that it will live in, to spawn others and to run tasks.
+    #[must_use]
+    pub fn cluster(&self) -> &ClusterRef {
+        &self.cluster
+    }
+}
+
+/// Why an actor was not spawned.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// There is no worker left to spawn on.
+    #[error("cannot spawn {actor}: no worker is left in the cluster")]
+    NoWorker {
+        /// The actor's type.
+        actor: &'static str,
+    },
+    /// The actor's own `spawn` refused.
+    #[error("{actor} refused to start: {text}")]
+    Refused {
+        /// The actor's type.
+        actor: &'static str,
+        /// The text of its error.
+        text: String,
+    },
+    /// The actor's own `spawn` panicked.
+    #[error("{actor} panicked while it started: {text}")]
+    Panicked {
+        /// The actor's type.
+        actor: &'static str,
+        /// The panic's text and place.
+        text: String,
+    },
+    /// The request reached nobody: spawning again is safe.
+    #[error("cannot spawn {actor}: {reason}")]
+    NotDelivered {
+        /// The actor's type.
+        actor: &'static str,
+        /// Why.
+        reason: NotDelivered,
+    },
+    /// The request was sent and not answered: the actor may have started, and has no address here.
+    #[error("cannot tell whether {actor} was spawned: {reason}")]
+    OutcomeUnknown {
+        /// The actor's type.
+        actor: &'static str,
+        /// Why.
+        reason: OutcomeUnknown,
+    },
+}
+
+impl SpawnError {
+    pub(super) fn of<A: RemoteActor>(error: SendError) -> Self {
+        let actor = A::NAME;
+        match error {
+            SendError::NotDelivered(NotDelivered::Refused { text }) => Self::Refused { actor, text },
+            SendError::NotDelivered(reason) => Self::NotDelivered { actor, reason },
+            SendError::OutcomeUnknown(reason) => Self::OutcomeUnknown { actor, reason },
+            SendError::Panicked { text } => Self::Panicked { actor, text },
+        }
+    }
+}
+
+/// That an actor type can be spawned from afar; registered by the derive of `RemoteActor`.
+#[derive(Clone, Copy)]
+pub struct SpawnRegistration {
+    hash: TypeHash,
+    spawn: fn(&Host, Inbound),
+}
+
+inventory::collect!(SpawnRegistration);
+
+impl SpawnRegistration {
+    /// Registers `A`.
+    #[must_use]
+    pub const fn of<A: Spawn>() -> Self {
+        Self { hash: A::HASH, spawn: spawn_here::<A> }
+    }
+}
+
+impl fmt::Debug for SpawnRegistration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpawnRegistration").field("actor", &self.hash).finish_non_exhaustive()
+    }
+}
+
+/// The service that stops an actor.
+pub(super) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
+
+/// What a host of actors does when it is called itself: it spawns and stops them.
+pub fn host_calls(host: &Host, service: TypeHash, inbound: Inbound) {
+    static SPAWNABLE: LazyLock<FxHashMap<TypeHash, fn(&Host, Inbound)>> =
+        LazyLock::new(|| inventory::iter::<SpawnRegistration>.into_iter().map(|it| (it.hash, it.spawn)).collect());
+    if service == STOP {
+        return stop_here(host, inbound);
+    }
+    match SPAWNABLE.get(&service) {
+        Some(spawn) => spawn(host, inbound),
+        None => inbound.fail(&CallFailure::NotHandled {
+            actor: "this executable".to_owned(),
+            message: format!("spawning {}", host.registry().name_of(service)),
+        }),
+    }
+}
+
+fn stop_here(host: &Host, inbound: Inbound) {
+    let (body, _, responder) = inbound.into_parts();
+    let stopped = crate::registry::decode::<Target>(&body).and_then(|target| host.actors().find(target));
+    match stopped {
+        Ok(entry) => entry.control(Control::Stop(responder)),
+        Err(failure) => responder.fail(failure),
+    }
+}
+
+fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
+    let (body, deadline, mut responder) = inbound.into_parts::<Target>();
+    if deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std()) {
+        return responder.fail(CallFailure::Expired);
+    }
+    if actix_rt::Arbiter::try_current().is_none() {
+        let text = "this host runs no actix arbiter, so no actor can live on it".to_owned();
+        return responder.fail(CallFailure::Refused { text });
+    }
+    let args = match crate::registry::decode::<A::Args>(&body) {
+        Ok(args) => args,
+        Err(failure) => return responder.fail(failure),
+    };
+    let target = host.actors().reserve();
+    let at = SpawnContext {
+        address: RemoteAddr::new(host.identity(), target, host),
+        cluster: ClusterRef::new(host.clone()),
+    };
+    responder.start();
+    match panics::catch(|| A::spawn(args, &at).map_err(|error| error.to_string())) {
+        Ok(Ok(actor)) => {
+            start(host, target, actor);
+            responder.answer(target);
+        }
+        Ok(Err(text)) => responder.fail(CallFailure::Refused { text }),
+        Err(text) => responder.fail(CallFailure::Panicked { text }),
+    }
+}
+
+fn start<A: RemoteActor>(host: &Host, target: Target, actor: A) {
+    let context = Context::new();
+    let future = context.into_future(actor);
+    host.actors().insert(target, future.address());
+    actix_rt::spawn(Life { future: Some(future), host: host.clone(), target });
+}
+
+/// An actor's life on this host, from its start to its end by whatever cause.
+///
+/// actix drives the actor; this future sees it end. A panic that the delivery could not catch (in
+/// `started`, a timer, a future of the actor's own) is caught here, so that what the actor had open
+/// is dropped in order and learns the panic's text, and a second panic cannot abort the process.
+struct Life<A: RemoteActor> {
+    future: Option<ContextFut<A, Context<A>>>,
+    host: Host,
+    target: Target,
+}
+
+impl<A: RemoteActor> Future for Life<A> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let Some(future) = &mut this.future else { return Poll::Ready(()) };
+        let text = match panics::catch(|| Pin::new(future).poll(task)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => None,
+            Err(text) => Some(text),
+        };
+        this.end(text);
+        Poll::Ready(())
+    }
+}
+
+impl<A: RemoteActor> Life<A> {
+    fn end(&mut self, panic: Option<String>) {
+        self.host.actors().remove(self.target);
+        let future = self.future.take();
+        let bury = || {
+            if let Err(text) = panics::catch(|| drop(future)) {
+                tracing::warn!(actor = A::NAME, text, "an actor panicked while it was dropped");
+            }
+        };
+        match panic {
+            Some(text) => {
+                tracing::warn!(actor = A::NAME, text, "an actor panicked and has stopped");
+                panics::ending_with(text, bury);
+            }
+            None => bury(),
+        }
+    }
+}
+
+/// The actor lives in its context, which actix moves freely.
+impl<A: RemoteActor> Unpin for Life<A> {}
+
+impl<A: RemoteActor> Drop for Life<A> {
+    fn drop(&mut self) {
+        if self.future.is_some() {
+            self.end(None);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What goes wrong before a link, on a link, and on the way to one.
+
+use thiserror::Error;
+
+use crate::id::{CallId, Identity};
+use crate::wire::{FrameKind, Refusal, WireError};
+
+/// Why a handshake ended without a link.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The peer took too long.
+    #[error("the peer did not finish the handshake in time")]
+    TimedOut,
+    /// The peer does not want the link.
+    ///
+    /// The peer may not have proved itself by then: this alone is no evidence about the host
+    /// that was dialled.
+    #[error("the peer refused the link ({reason}): {text}")]
+    Refused {
+        /// Why, for code.
+        reason: Refusal,
+        /// Why, in the peer's words.
+        text: String,
+    },
+    /// The peer does not know the cluster's secret.
+    #[error("the peer does not know the secret of this cluster")]
+    WrongSecret,
+    /// Another host, or another life of it, than the one wanted.
+    #[error("host {wanted} was wanted, and here is {here}")]
+    WrongHost {
+        /// Whom the dialler wants.
+        wanted: Identity,
+        /// Who listens.
+        here: Identity,
+    },
+    /// The peer claims to be this very host: something sends back what is sent.
+    #[error("the peer claims to be this very host")]
+    Reflected,
+    /// The peer speaks another version of the protocol.
+    #[error(
+        "the peer speaks version {theirs} of the protocol and this host version {ours}; run the same release on both"
+    )]
+    Version {
+        /// The peer's.
+        theirs: u16,
+        /// This build's.
+        ours: u16,
+    },
+    /// The peer accepts only frames that are too short to fail a call with.
+    #[error("the peer accepts frames of {theirs} bytes at most, and {least} are the least")]
+    FrameLimit {
+        /// The peer's limit.
+        theirs: u64,
+        /// The least limit there may be.
+        least: usize,
+    },
+    /// A frame that has no place at this point of the handshake.
+    #[error("a {kind} frame has no place at this point of the handshake")]
+    Unexpected {
+        /// What came.
+        kind: FrameKind,
+    },
+    /// The peer's bytes are no frames, or the stream failed.
+    #[error("the handshake was cut off")]
+    Wire(#[from] WireError),
+}
+
+/// Why a session does not take a message. The message is the caller's still.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Rejected {
+    /// Too many bytes wait to be written; try again when the session has room.
+    #[error("{waiting} bytes wait to be written and the limit is {limit}; wait for room")]
+    Full {
+        /// The bytes that wait.
+        waiting: usize,
+        /// How many may wait.
+        limit: usize,
+    },
+    /// The frame is over the limit of this side or the peer's; it will never be taken.
+    #[error("the message makes a frame of {size} bytes and the limit is {limit}; send it in parts")]
+    TooLarge {
+        /// The whole frame in bytes.
+        size: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// This side or the peer leaves.
+    #[error("the link is closing")]
+    Closing,
+}
+
+/// How a peer broke the protocol. The link it came over is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// A call under the number of one that is open.
+    #[error("call {call} came twice")]
+    CallTwice {
+        /// The number.
+        call: CallId,
+    },
+    /// A frame of the handshake, which is over.
+    #[error("a {kind} frame came after the handshake")]
+    Handshake {
+        /// What came.
+        kind: FrameKind,
+    },
+    /// A message after the frame that promises that none comes.
+    #[error("a {kind} frame came after the goodbye")]
+    AfterGoodbye {
+        /// What came.
+        kind: FrameKind,
+    },
+    /// A frame while the session has no link: its driver is to blame.
+    #[error("a {kind} frame came without a link")]
+    Detached {
+        /// What came.
+        kind: FrameKind,
+    },
+}

@@ -1,0 +1,97 @@
+//! What a session tells the host.
+
+use std::time::Instant;
+
+use thiserror::Error;
+
+use super::LinkLoss;
+use crate::id::{CallId, Target, TypeHash};
+use crate::wire::{Body, CallFailure};
+
+/// What a session tells the host. `T` is what the host gave along with a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event<T> {
+    /// The peer calls an actor here; end it with `reply` or `fail`.
+    Call {
+        /// The peer's number for it.
+        call: CallId,
+        /// The actor.
+        target: Target,
+        /// The type of the message.
+        message: TypeHash,
+        /// From when on nobody waits for the reply.
+        deadline: Option<Instant>,
+        /// The message.
+        body: Body,
+    },
+    /// The peer tells an actor here something.
+    Tell {
+        /// The actor.
+        target: Target,
+        /// The type of the message.
+        message: TypeHash,
+        /// The message.
+        body: Body,
+    },
+    /// A call made here has its reply.
+    Replied {
+        /// What was given along with the call.
+        ticket: T,
+        /// The reply.
+        body: Body,
+    },
+    /// A call made here will have no reply.
+    Failed {
+        /// What was given along with the call.
+        ticket: T,
+        /// Why.
+        failure: Failed,
+    },
+    /// One-way messages were lost with the link, unwritten.
+    DeadLetters {
+        /// How many.
+        count: u64,
+    },
+    /// The peer leaves: it takes and sends no more messages, and closes the link soon.
+    PeerLeaves {
+        /// The peer's words.
+        reason: String,
+    },
+}
+
+/// Why a call has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Failed {
+    /// The peer says so.
+    #[error("the call failed: {0}")]
+    ByPeer(CallFailure),
+    /// The peer cannot have read the call: it is safe to make it again.
+    #[error("the call was not delivered: {0}")]
+    NotDelivered(LinkLoss),
+    /// The peer may have read the call, and its handler may have run.
+    #[error("the outcome of the call is unknown: {0}")]
+    OutcomeUnknown(LinkLoss),
+    /// The caller's time is up.
+    #[error("the call timed out{}", if *.written { "" } else { " before it was sent" })]
+    TimedOut {
+        /// Whether the call was written, or may be yet.
+        ///
+        /// If not, the peer will never see it: it is safe to make it again.
+        written: bool,
+    },
+}
+
+impl Failed {
+    /// Whether the handler certainly did not run and will not, so that calling again is safe.
+    #[must_use]
+    pub fn is_safe_to_retry(&self) -> bool {
+        match self {
+            Self::ByPeer(failure) => !failure.ran(),
+            Self::NotDelivered(_) => true,
+            Self::OutcomeUnknown(_) => false,
+            Self::TimedOut { written } => !written,
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Both sides of a handshake, and whoever sits between them.
+
+use super::*;
+use crate::id::{HostId, Incarnation};
+use crate::wire::{FrameKind, Goodbye};
+
+const LINK: LinkId = LinkId(5);
+const REPLACES: LinkId = LinkId(4);
+const DIALLER: Identity = Identity { host: HostId(1), incarnation: Incarnation(10) };
+const LISTENER: Identity = Identity { host: HostId(2), incarnation: Incarnation(20) };
+
+fn config(me: Identity) -> HandshakeConfig {
+    let secret = Secret::from_bytes([7; 32]);
+    HandshakeConfig { me, secret, frame_bytes_max: 4096, timeout: Duration::from_secs(5) }
+}
+
+/// Both sides of one handshake, and whoever sits between them.
+struct Pair {
+    now: Instant,
+    initiator: Handshake,
+    acceptor: Handshake,
+    said: Vec<Frame>,
+}
+
+/// How a handshake went for each side.
+#[derive(Debug)]
+struct Outcome {
+    initiator: Result<Step, HandshakeError>,
+    acceptor: Result<Step, HandshakeError>,
+}
+
+impl Pair {
+    fn new(dialler: HandshakeConfig, to: Identity, listener: HandshakeConfig) -> Self {
+        let now = Instant::now();
+        let initiator = Handshake::connect(now, dialler, to, LINK, REPLACES, [1; 32]);
+        let acceptor = Handshake::accept(now, listener, [2; 32]);
+        Self { now, initiator, acceptor, said: Vec::new() }
+    }
+
+    fn usual() -> Self {
+        Self::new(config(DIALLER), LISTENER, config(LISTENER))
+    }
+
+    /// Delivers frames until nobody has any, each changed by `tamper`; admits who is proven.
+    fn run(&mut self, mut tamper: impl FnMut(&mut Frame)) -> Outcome {
+        let mut outcome = Outcome { initiator: Ok(Step::Continue), acceptor: Ok(Step::Continue) };
+        loop {
+            if let Some(mut frame) = self.initiator.poll_transmit() {
+                tamper(&mut frame);
+                self.said.push(frame.clone());
+                if outcome.acceptor.is_ok() {
+                    outcome.acceptor = self.acceptor.receive(self.now, frame);
+                }
+                if let Ok(Step::Proven(peer)) = outcome.acceptor {
+                    assert_eq!(self.acceptor.admit(), peer);
+                }
+            } else if let Some(mut frame) = self.acceptor.poll_transmit() {
+                tamper(&mut frame);
+                self.said.push(frame.clone());
+                if outcome.initiator.is_ok() {
+                    outcome.initiator = self.initiator.receive(self.now, frame);
+                }
+            } else {
+                return outcome;
+            }
+        }
+    }
+}
+
+fn untouched(_: &mut Frame) {}
+
+#[track_caller]
+fn check_refused(outcome: Outcome, want: Refusal) -> HandshakeError {
+    let Err(HandshakeError::Refused { reason, text }) = outcome.initiator else {
+        panic!("{outcome:?}")
+    };
+    let err = outcome.acceptor.unwrap_err();
+    assert_eq!((reason, text), (want, err.to_string()));
+    err
+}
+
+#[test]
+fn hosts_of_one_cluster_agree() {
+    let mut listener = config(LISTENER);
+    listener.frame_bytes_max = 1024;
+    let outcome = Pair::new(config(DIALLER), LISTENER, listener).run(untouched);
+
+    let peer =
+        |identity| ProvenPeer { identity, link: LINK, replaces: REPLACES, frame_bytes_max: 1024 };
+    assert_eq!(outcome.initiator.unwrap(), Step::Established(peer(LISTENER)));
+    assert_eq!(outcome.acceptor.unwrap(), Step::Proven(peer(DIALLER)));
+}
+
+#[test]
+fn initiator_leaves_a_listener_without_the_secret() {
+    let mut pair = Pair::usual();
+    pair.acceptor.config.secret = Secret::from_bytes([8; 32]);
+    let outcome = pair.run(untouched);
+
+    assert!(matches!(outcome.initiator, Err(HandshakeError::WrongSecret)));
+    assert_eq!(pair.said.len(), 2, "a listener that is not proven gets no proof");
+    assert_eq!(outcome.acceptor.unwrap(), Step::Continue);
+}
+
+#[test]
+fn acceptor_refuses_a_dialler_without_the_secret() {
+    let outcome = Pair::usual().run(|frame| {
+        if let Frame::Proof(proof) = frame {
+            proof.proof[31] ^= 1;
+        }
+    });
+    assert!(matches!(check_refused(outcome, Refusal::Secret), HandshakeError::WrongSecret));
+}
+
+#[test]
+fn acceptor_refuses_who_wants_another_host_or_another_life_before_it_proves_anything() {
+    let life = Identity { incarnation: Incarnation(19), ..LISTENER };
+    let host = Identity { host: HostId(3), ..LISTENER };
+    for to in [life, host] {
+        let mut pair = Pair::new(config(DIALLER), to, config(LISTENER));
+        let err = check_refused(pair.run(untouched), Refusal::WrongHost);
+        assert!(
+            matches!(err, HandshakeError::WrongHost { wanted, here: LISTENER } if wanted == to)
+        );
+        assert_eq!(pair.said.len(), 2);
+    }
+}
+
+#[test]
+fn both_sides_refuse_another_version() {
+    let outcome = Pair::usual().run(|frame| {
+        if let Frame::Hello(hello) = frame {
+            hello.version = 2;
+        }
+    });
+    let err = check_refused(outcome, Refusal::Version);
+    assert!(matches!(err, HandshakeError::Version { theirs: 2, ours: VERSION }));
+
+    let outcome = Pair::usual().run(|frame| {
+        if let Frame::Challenge(challenge) = frame {
+            challenge.version = 2;
+        }
+    });
+    assert!(matches!(outcome.initiator, Err(HandshakeError::Version { theirs: 2, ours: VERSION })));
+}
+
+#[test]
+fn host_refuses_itself() {
+    let outcome = Pair::new(config(LISTENER), LISTENER, config(LISTENER)).run(untouched);
+    assert!(matches!(check_refused(outcome, Refusal::Malformed), HandshakeError::Reflected));
+}
+
+#[test]
+fn initiator_refuses_its_own_frames_sent_back() {
+    let mut pair = Pair::usual();
+    let hello = pair.initiator.poll_transmit().unwrap();
+    let err = pair.initiator.receive(pair.now, hello).unwrap_err();
+    assert!(matches!(err, HandshakeError::Unexpected { kind: FrameKind::Hello }));
+
+    let outcome = Pair::usual().run(|frame| {
+        if let Frame::Challenge(challenge) = frame {
+            challenge.from = DIALLER;
+        }
+    });
+    assert!(matches!(outcome.initiator, Err(HandshakeError::Reflected)));
+}
+
+#[test]
+fn acceptor_does_not_take_its_own_proof_for_the_diallers() {
+    let mut acceptors = None;
+    let outcome = Pair::usual().run(|frame| match frame {
+        Frame::Challenge(challenge) => acceptors = Some(challenge.proof),
+        Frame::Proof(proof) => proof.proof = acceptors.unwrap(),
+        _ => {}
+    });
+    check_refused(outcome, Refusal::Secret);
+}
+
+#[test]
+fn initiator_refuses_another_host_than_it_wants() {
+    let other = Identity { host: HostId(3), ..LISTENER };
+    let outcome = Pair::usual().run(|frame| {
+        if let Frame::Challenge(challenge) = frame {
+            challenge.from = other;
+        }
+    });
+    let Err(HandshakeError::WrongHost { wanted: LISTENER, here }) = outcome.initiator else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(here, other);
+}
+
+#[test]
+fn proof_breaks_whatever_is_changed_on_the_way() {
+    let changes: [fn(&mut Frame); 8] = [
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.from.host.0 += 1
+            }
+        },
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.from.incarnation.0 += 1
+            }
+        },
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.link.0 += 1
+            }
+        },
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.replaces.0 += 1
+            }
+        },
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.frame_bytes_max += 1
+            }
+        },
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.nonce[0] ^= 1
+            }
+        },
+        |frame| {
+            if let Frame::Challenge(challenge) = frame {
+                challenge.frame_bytes_max += 1
+            }
+        },
+        |frame| {
+            if let Frame::Challenge(challenge) = frame {
+                challenge.nonce[31] ^= 1
+            }
+        },
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        let outcome = Pair::usual().run(change);
+        assert!(matches!(outcome.initiator, Err(HandshakeError::WrongSecret)), "{at}: {outcome:?}");
+        assert!(matches!(outcome.acceptor, Ok(Step::Continue)), "{at}: {outcome:?}");
+    }
+}
+
+#[test]
+fn proof_of_one_handshake_is_worth_nothing_in_another() {
+    let mut heard = Pair::usual();
+    heard.run(untouched).initiator.unwrap();
+    let [hello, _, proof, _] = &heard.said[..] else { panic!("{:?}", heard.said) };
+
+    let mut acceptor = Handshake::accept(heard.now, config(LISTENER), [3; 32]);
+    assert_eq!(acceptor.receive(heard.now, hello.clone()).unwrap(), Step::Continue);
+    let err = acceptor.receive(heard.now, proof.clone()).unwrap_err();
+    assert!(matches!(err, HandshakeError::WrongSecret));
+}
+
+#[test]
+fn peer_that_is_late_is_timed_out() {
+    let mut pair = Pair::usual();
+    assert_eq!(pair.acceptor.deadline(), pair.now + Duration::from_secs(5));
+    pair.now = pair.acceptor.deadline();
+    let outcome = pair.run(untouched);
+    assert!(matches!(outcome.acceptor, Err(HandshakeError::TimedOut)));
+}
+
+#[test]
+fn timeout_of_all_time_does_not_overflow() {
+    let timeout = Duration::MAX;
+    let handshake =
+        Handshake::accept(Instant::now(), HandshakeConfig { timeout, ..config(LISTENER) }, [2; 32]);
+    assert!(matches!(handshake.timed_out(), HandshakeError::TimedOut));
+}
+
+#[test]
+fn frames_out_of_order_are_refused() {
+    let frames = [Frame::Proof(Proof { proof: [0; 32] }), Frame::Welcome(Welcome)];
+    for frame in frames {
+        let mut acceptor = Pair::usual().acceptor;
+        let err = acceptor.receive(Instant::now(), frame).unwrap_err();
+        assert!(matches!(err, HandshakeError::Unexpected { .. }));
+        let Some(Frame::Refused(refused)) = acceptor.poll_transmit() else { panic!("it says why") };
+        assert_eq!(refused.reason, Refusal::Malformed);
+    }
+    let mut initiator = Pair::usual().initiator;
+    initiator.poll_transmit();
+    let goodbye = Frame::Goodbye(Goodbye { reason: String::new() });
+    assert!(initiator.receive(Instant::now(), goodbye).is_err());
+    assert_eq!(initiator.poll_transmit(), None);
+}
+
+#[test]
+fn peer_with_too_small_a_frame_limit_is_refused() {
+    let mut dialler = config(DIALLER);
+    dialler.frame_bytes_max = 511;
+    let outcome = Pair::new(dialler, LISTENER, config(LISTENER)).run(untouched);
+    let err = check_refused(outcome, Refusal::Malformed);
+    assert!(matches!(err, HandshakeError::FrameLimit { theirs: 511, least: 512 }));
+}
+
+#[test]
+fn proven_peer_may_be_refused() {
+    let mut pair = Pair::usual();
+    let hello = pair.initiator.poll_transmit().unwrap();
+    pair.acceptor.receive(pair.now, hello).unwrap();
+    pair.initiator.receive(pair.now, pair.acceptor.poll_transmit().unwrap()).unwrap();
+    let step = pair.acceptor.receive(pair.now, pair.initiator.poll_transmit().unwrap()).unwrap();
+    assert!(matches!(step, Step::Proven(ProvenPeer { identity: DIALLER, .. })));
+
+    pair.acceptor.refuse(Refusal::Crossed, "the other link stays");
+    let err = pair.initiator.receive(pair.now, pair.acceptor.poll_transmit().unwrap()).unwrap_err();
+    assert_eq!(
+        err.to_string(),
+        "the peer refused the link (the links crossed): the other link stays"
+    );
+}

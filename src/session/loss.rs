@@ -1,0 +1,36 @@
+//! Why a link is gone.
+
+use thiserror::Error;
+
+/// Why a link is gone, or never came to be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LinkLoss {
+    /// The peer closed the connection without a word.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(String),
+    /// The peer said that it leaves.
+    #[error("the peer left: {reason}")]
+    PeerLeft {
+        /// The peer's words.
+        reason: String,
+    },
+    /// The peer broke the protocol.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(String),
+    /// No connection could be made.
+    #[error("the peer cannot be reached: {0}")]
+    Unreachable(String),
+    /// The host has ended.
+    #[error("the host is gone: {0}")]
+    HostGone(String),
+    /// This host shuts down.
+    #[error("this host is shutting down")]
+    Shutdown,
+    /// Another link to the same peer stands in for it.
+    #[error("another link took its place")]
+    Superseded,
+}

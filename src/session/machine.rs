@@ -1,0 +1,464 @@
+//! The session of two hosts that have proved themselves: calls, tells and their ends.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashSet;
+
+use super::calls::Calls;
+use super::outbox::{Content, Outbox};
+use super::{Batch, Event, Failed, LinkLoss, Rejected, SessionError};
+use crate::config::{FRAME_BYTES_MAX, OUTGOING_BYTES_MAX};
+use crate::id::{CallId, Target, TypeHash};
+use crate::wire::{
+    Call, CallFailure, CallHeader, Encoded, Failure, Frame, FrameKind, Goodbye, Reply, Tell,
+    TellHeader,
+};
+
+/// What a session may hold and send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// How many bytes may wait to be written before messages are rejected.
+    pub outgoing_bytes_max: usize,
+    /// The longest frame, in bytes; that of the peer holds too while a link is there.
+    pub frame_bytes_max: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { outgoing_bytes_max: OUTGOING_BYTES_MAX, frame_bytes_max: FRAME_BYTES_MAX }
+    }
+}
+
+/// What this host and one peer have open with each other.
+///
+/// ```text
+///            attach                 goodbye said or heard
+/// detached ---------> attached ----------------------------> closing
+///    ^                   |                                      |
+///    +---------------- detach: every open call ends ------------+
+/// ```
+///
+/// Messages may be queued while it is detached; they are written when a link is there. `T` is the
+/// ticket of an open call, which comes back with the call's one end.
+#[derive(Debug)]
+pub struct Session<T> {
+    limits: SessionLimits,
+    /// The limit of both sides while a link is there, else that of this side.
+    frame_bytes_max: usize,
+    attached: bool,
+    calls: Calls<T>,
+    inbound: FxHashSet<CallId>,
+    outbox: Outbox,
+    leaving: Option<Leaving>,
+    peer_left: bool,
+    /// What attaching brought about, and when; told with the next events.
+    untold: Option<(Instant, Vec<Event<T>>)>,
+}
+
+/// This side leaves: it makes no more calls and takes none.
+#[derive(Debug)]
+struct Leaving {
+    reason: String,
+    /// Whether the goodbye is queued on this link.
+    said: bool,
+}
+
+/// Making calls and tells.
+impl<T> Session<T> {
+    /// A session without a link.
+    #[must_use]
+    pub fn new(limits: SessionLimits) -> Self {
+        Self {
+            limits,
+            frame_bytes_max: limits.frame_bytes_max,
+            attached: false,
+            calls: Calls::new(),
+            inbound: FxHashSet::default(),
+            outbox: Outbox::default(),
+            leaving: None,
+            peer_left: false,
+            untold: None,
+        }
+    }
+
+    /// Queues a call. Its end comes as [`Event::Replied`] or [`Event::Failed`] with the ticket.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room now, when the frame is too large, or when either side leaves. The
+    /// ticket comes back.
+    pub fn call(
+        &mut self,
+        now: Instant,
+        target: Target,
+        message: TypeHash,
+        deadline: Option<Instant>,
+        body: Encoded<'_>,
+        ticket: T,
+    ) -> Result<CallId, (Rejected, T)> {
+        if let Err(rejected) = self.check(CallHeader::frame_bytes(body)) {
+            return Err((rejected, ticket));
+        }
+        let call = self.calls.next_id();
+        let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
+        let header = CallHeader { call, target, message, timeout_ms };
+        let frame = self.outbox.push(Content::Call(call), |out| header.put(body, out));
+        self.calls.insert(call, frame, deadline, ticket);
+        Ok(call)
+    }
+
+    /// Queues a message that has no reply.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room now, when the frame is too large, or when either side leaves.
+    pub fn tell(
+        &mut self,
+        target: Target,
+        message: TypeHash,
+        body: Encoded<'_>,
+    ) -> Result<(), Rejected> {
+        self.check(TellHeader::frame_bytes(body))?;
+        self.outbox.push(Content::Tell, |out| TellHeader { target, message }.put(body, out));
+        Ok(())
+    }
+
+    /// Whether a message of so many bytes may be queued.
+    fn check(&self, frame_bytes: usize) -> Result<(), Rejected> {
+        if self.leaving.is_some() || self.peer_left {
+            return Err(Rejected::Closing);
+        }
+        if frame_bytes > self.frame_bytes_max {
+            return Err(Rejected::TooLarge { size: frame_bytes, limit: self.frame_bytes_max });
+        }
+        // One frame always fits, or a frame above the budget could never be sent.
+        let (waiting, limit) = (self.outbox.bytes(), self.limits.outgoing_bytes_max);
+        if waiting > 0 && waiting + frame_bytes > limit {
+            return Err(Rejected::Full { waiting, limit });
+        }
+        Ok(())
+    }
+
+    /// Gives a call's ticket back: nobody waits for it any more, and its end is not told.
+    ///
+    /// The call is still sent if it was not yet.
+    pub fn forget(&mut self, call: CallId) -> Option<T> {
+        self.calls.remove(call).map(|open| open.ticket)
+    }
+}
+
+/// Answering the peer's calls.
+impl<T> Session<T> {
+    /// Ends a call of the peer with its reply, whatever waits to be written.
+    ///
+    /// A reply over the frame limit becomes a failure that says so. Returns whether the call was
+    /// open: if the link it came over is gone, nothing is sent.
+    pub fn reply(&mut self, call: CallId, body: Encoded<'_>) -> bool {
+        let (size, limit) = (Reply::frame_bytes(body), self.frame_bytes_max);
+        if size > limit {
+            return self.fail(
+                call,
+                &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 },
+            );
+        }
+        if !self.inbound.remove(&call) {
+            return false;
+        }
+        self.outbox.push(Content::Other, |out| Reply::put(call, body, out));
+        self.say_goodbye_if_answered();
+        true
+    }
+
+    /// Ends a call of the peer without a reply, whatever waits to be written.
+    ///
+    /// Returns whether the call was open: if the link it came over is gone, nothing is sent.
+    pub fn fail(&mut self, call: CallId, failure: &CallFailure) -> bool {
+        if !self.inbound.remove(&call) {
+            return false;
+        }
+        self.put_failure(call, failure);
+        self.say_goodbye_if_answered();
+        true
+    }
+
+    fn put_failure(&mut self, call: CallId, failure: &CallFailure) {
+        // A failure has two texts at most, and a character four bytes at most: half the frame
+        // limit for both leaves more than enough for the rest.
+        let short = failure.clone().with_texts_of(self.frame_bytes_max / 16);
+        self.outbox.push(Content::Other, |out| Failure::put(call, &short, out));
+    }
+}
+
+/// What the link brings.
+impl<T> Session<T> {
+    /// Notes that a link is there, whose peer accepts frames of so many bytes.
+    ///
+    /// Messages that were queued and are over the peer's limit are not sent; this is told with
+    /// the next events, for which the timer is due at once.
+    pub fn attach(&mut self, now: Instant, peer_frame_bytes_max: usize) {
+        self.attached = true;
+        self.frame_bytes_max = self.limits.frame_bytes_max.min(peer_frame_bytes_max);
+        if self.frame_bytes_max < self.limits.frame_bytes_max {
+            self.drop_too_large(now);
+        }
+        self.say_goodbye_if_answered();
+    }
+
+    fn drop_too_large(&mut self, now: Instant) {
+        let limit = self.frame_bytes_max;
+        let mut too_large = Vec::new();
+        self.outbox.retain(|content, bytes| {
+            if bytes > limit {
+                too_large.push((content, bytes));
+            }
+            bytes <= limit
+        });
+        let mut events = Vec::new();
+        let mut tells = 0;
+        for (content, bytes) in too_large {
+            match content {
+                Content::Call(call) => {
+                    let text = format!(
+                        "it accepts frames of {limit} bytes at most, and the call takes {bytes}"
+                    );
+                    let failure = Failed::NotDelivered(LinkLoss::Unreachable(text));
+                    events
+                        .extend(self.forget(call).map(|ticket| Event::Failed { ticket, failure }));
+                }
+                Content::Tell => tells += 1,
+                Content::Other => {}
+            }
+        }
+        events.extend((tells > 0).then_some(Event::DeadLetters { count: tells }));
+        if !events.is_empty() {
+            self.untold = Some((now, events));
+        }
+    }
+
+    /// Notes that the link is gone: every open call ends, and everything queued is dropped.
+    ///
+    /// The caller drops its unwritten [`Batch`], having told [`wrote`](Self::wrote) first what
+    /// the kernel has.
+    pub fn detach(&mut self, loss: LinkLoss, events: &mut Vec<Event<T>>) {
+        self.tell_untold(events);
+        for open in self.calls.take_all() {
+            let failure = if self.outbox.is_written(open.frame) {
+                Failed::OutcomeUnknown(loss.clone())
+            } else {
+                Failed::NotDelivered(loss.clone())
+            };
+            events.push(Event::Failed { ticket: open.ticket, failure });
+        }
+        let count = self.outbox.clear();
+        if count > 0 {
+            events.push(Event::DeadLetters { count });
+        }
+        self.inbound.clear();
+        self.attached = false;
+        self.peer_left = false;
+        self.frame_bytes_max = self.limits.frame_bytes_max;
+        if let Some(leaving) = &mut self.leaving {
+            leaving.said = false;
+        }
+    }
+
+    /// Takes the peer's next frame.
+    ///
+    /// An end of a call that is not open is dropped: the caller may have given up meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the peer breaks the protocol. Close the link then, and `detach`.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        frame: Frame,
+        events: &mut Vec<Event<T>>,
+    ) -> Result<(), SessionError> {
+        let kind = frame.kind();
+        if !self.attached {
+            return Err(SessionError::Detached { kind });
+        }
+        if self.peer_left && !matches!(kind, FrameKind::Reply | FrameKind::Failure) {
+            return Err(SessionError::AfterGoodbye { kind });
+        }
+        self.tell_untold(events);
+        match frame {
+            Frame::Call(call) => return self.receive_call(now, call, events),
+            Frame::Tell(Tell { target, message, body }) => {
+                events.push(Event::Tell { target, message, body })
+            }
+            Frame::Reply(Reply { call, body }) => {
+                events.extend(self.forget(call).map(|ticket| Event::Replied { ticket, body }));
+            }
+            Frame::Failure(Failure { call, failure }) => {
+                let failure = Failed::ByPeer(failure);
+                events.extend(self.forget(call).map(|ticket| Event::Failed { ticket, failure }));
+            }
+            Frame::Goodbye(Goodbye { reason }) => {
+                self.peer_left = true;
+                events.push(Event::PeerLeaves { reason });
+            }
+            Frame::Hello(_)
+            | Frame::Challenge(_)
+            | Frame::Proof(_)
+            | Frame::Welcome(_)
+            | Frame::Refused(_) => {
+                return Err(SessionError::Handshake { kind });
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_call(
+        &mut self,
+        now: Instant,
+        call: Call,
+        events: &mut Vec<Event<T>>,
+    ) -> Result<(), SessionError> {
+        let Call { call, target, message, timeout_ms, body } = call;
+        if self.inbound.contains(&call) {
+            return Err(SessionError::CallTwice { call });
+        }
+        if self.leaving.is_some() {
+            self.put_failure(call, &CallFailure::Closing);
+            return Ok(());
+        }
+        self.inbound.insert(call);
+        let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
+        events.push(Event::Call { call, target, message, deadline, body });
+        Ok(())
+    }
+
+    fn tell_untold(&mut self, events: &mut Vec<Event<T>>) {
+        if let Some((_, untold)) = self.untold.take() {
+            events.extend(untold);
+        }
+    }
+}
+
+/// What the link takes.
+impl<T> Session<T> {
+    /// Moves everything queued into `batch`, which is to be empty, by a swap.
+    ///
+    /// Without a link there is nothing to take.
+    pub fn take_outgoing(&mut self, batch: &mut Batch) {
+        if self.attached {
+            self.outbox.take(batch);
+        }
+    }
+
+    /// Notes that the kernel has so many bytes more of what was taken.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.outbox.wrote(bytes);
+    }
+
+    /// Whether there are bytes to take.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        self.attached && self.outbox.has_queued()
+    }
+
+    /// The bytes that wait to be written, those taken but not written included.
+    #[must_use]
+    pub fn outgoing_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+
+    /// Whether a small message would be taken now, as far as the budget goes.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.outgoing_bytes() < self.limits.outgoing_bytes_max.max(1)
+    }
+}
+
+/// Leaving.
+impl<T> Session<T> {
+    /// Begins to leave: no more calls are made or taken, those that are open go on.
+    ///
+    /// The goodbye is queued when the last call of the peer is answered.
+    pub fn drain(&mut self, reason: &str) {
+        self.leave(reason);
+        self.say_goodbye_if_answered();
+    }
+
+    /// Leaves now: queues the goodbye, whatever calls are open.
+    pub fn finish(&mut self, reason: &str) {
+        self.leave(reason);
+        self.say_goodbye();
+    }
+
+    /// Whether no call is open in either direction and every byte is written.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.open_calls() == 0 && self.inbound_calls() == 0 && self.outgoing_bytes() == 0
+    }
+
+    fn leave(&mut self, reason: &str) {
+        self.leaving.get_or_insert_with(|| Leaving { reason: reason.to_owned(), said: false });
+    }
+
+    fn say_goodbye_if_answered(&mut self) {
+        if self.inbound.is_empty() {
+            self.say_goodbye();
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        if let Some(leaving) = &mut self.leaving
+            && self.attached
+            && !leaving.said
+        {
+            leaving.said = true;
+            let goodbye = Goodbye { reason: leaving.reason.clone() };
+            self.outbox.push(Content::Other, |out| goodbye.put(out));
+        }
+    }
+}
+
+/// Time and counts.
+impl<T> Session<T> {
+    /// When [`on_timeout`](Self::on_timeout) is due next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let untold = self.untold.as_ref().map(|(since, _)| *since);
+        untold.into_iter().chain(self.calls.deadline()).min()
+    }
+
+    /// Ends the calls whose time is up.
+    ///
+    /// Without a link their frames are taken out of the queue. With one they may be written
+    /// already or go out yet; the peer sees the deadline itself.
+    pub fn on_timeout(&mut self, now: Instant, events: &mut Vec<Event<T>>) {
+        self.tell_untold(events);
+        let mut unsent = FxHashSet::default();
+        while let Some((call, open)) = self.calls.pop_expired(now) {
+            if !self.attached {
+                unsent.insert(Content::Call(call));
+            }
+            let failure = Failed::TimedOut { written: self.attached };
+            events.push(Event::Failed { ticket: open.ticket, failure });
+        }
+        if !unsent.is_empty() {
+            self.outbox.retain(|content, _| !unsent.contains(&content));
+        }
+    }
+
+    /// How many calls made here wait for their end.
+    #[must_use]
+    pub fn open_calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// How many calls of the peer are not answered.
+    #[must_use]
+    pub fn inbound_calls(&self) -> usize {
+        self.inbound.len()
+    }
+}
+
+/// The milliseconds until `deadline`, rounded up; at least one, since none means no deadline.
+fn remaining_ms(now: Instant, deadline: Instant) -> u32 {
+    let remaining = deadline.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
+    u32::try_from(remaining).unwrap_or(u32::MAX).max(1)
+}

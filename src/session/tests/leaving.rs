@@ -1,0 +1,76 @@
+//! Goodbyes of either side.
+
+use super::*;
+
+#[test]
+fn drained_session_takes_no_messages_and_ends_those_it_has() {
+    let mut scripted = Scripted::attached();
+    let call = scripted.call("mine");
+    scripted.receive(call_frame(1, 0));
+    scripted.session.drain("tired");
+
+    assert_eq!(scripted.tell(b"tell"), Err(Rejected::Closing));
+    assert_eq!(scripted.receive(call_frame(2, 0)), []);
+    assert!(matches!(
+        &scripted.written()[..],
+        [
+            Frame::Call(_),
+            Frame::Failure(Failure { call: CallId(2), failure: CallFailure::Closing })
+        ]
+    ));
+    assert!(!scripted.session.is_drained());
+
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
+    assert_eq!(scripted.written(), [reply_frame(CallId(1)), goodbye_frame("tired")]);
+    assert!(!scripted.session.is_drained(), "a call is open");
+    scripted.receive(reply_frame(call));
+    assert!(scripted.session.is_drained());
+}
+
+#[test]
+fn goodbye_is_said_once_on_a_link() {
+    let mut scripted = Scripted::attached();
+    scripted.session.drain("tired");
+    scripted.session.drain("very tired");
+    scripted.session.finish("gone");
+    assert_eq!(scripted.written(), [goodbye_frame("tired")]);
+
+    scripted.detach();
+    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    assert_eq!(scripted.written(), [goodbye_frame("tired")]);
+}
+
+#[test]
+fn goodbye_waits_for_the_link_behind_the_messages_before_it() {
+    let mut scripted = Scripted::detached();
+    scripted.call("early");
+    scripted.session.drain("tired");
+    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    let written = scripted.written();
+    assert!(matches!(&written[..], [Frame::Call(_), Frame::Goodbye(_)]), "{written:?}");
+}
+
+#[test]
+fn finished_session_says_goodbye_before_its_last_answers() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(call_frame(1, 0));
+    scripted.session.finish("gone");
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
+    assert_eq!(scripted.written(), [goodbye_frame("gone"), reply_frame(CallId(1))]);
+}
+
+#[test]
+fn peer_that_leaves_gets_no_more_messages_but_still_answers() {
+    let mut scripted = Scripted::attached();
+    let call = scripted.call("mine");
+    scripted.receive(call_frame(1, 0));
+    let events = scripted.receive(goodbye_frame("tired"));
+    assert_eq!(events, [Event::PeerLeaves { reason: "tired".into() }]);
+
+    assert_eq!(scripted.tell(b"tell"), Err(Rejected::Closing));
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
+    assert_eq!(scripted.receive(reply_frame(call)).len(), 1);
+
+    scripted.detach();
+    scripted.tell(b"tell").unwrap();
+}

@@ -1,0 +1,126 @@
+//! What is said of messages when the link goes, and before it comes.
+
+use super::*;
+
+#[test]
+fn detach_tells_written_calls_from_those_the_peer_cannot_have_read() {
+    let mut scripted = Scripted::attached();
+    for ticket in ["written", "partly", "taken"] {
+        scripted.call(ticket);
+    }
+    scripted.write(CALL_HEADER_BYTES + "written".len() + CALL_HEADER_BYTES);
+    scripted.call("queued");
+
+    let lost = LinkLoss::Closed;
+    assert_eq!(
+        scripted.detach(),
+        [
+            failed("written", Failed::OutcomeUnknown(lost.clone())),
+            failed("partly", Failed::NotDelivered(lost.clone())),
+            failed("taken", Failed::NotDelivered(lost.clone())),
+            failed("queued", Failed::NotDelivered(lost)),
+        ]
+    );
+    assert_eq!((scripted.session.open_calls(), scripted.session.outgoing_bytes()), (0, 0));
+    scripted.session.wrote(10);
+    assert_eq!(
+        scripted.session.outgoing_bytes(),
+        0,
+        "what is said too late of a link changes nothing"
+    );
+}
+
+#[test]
+fn call_is_written_with_its_last_byte() {
+    let mut scripted = Scripted::attached();
+    scripted.call("call");
+    scripted.write(CALL_HEADER_BYTES + "call".len() - 1);
+    scripted.write(1);
+    assert_eq!(scripted.detach(), [failed("call", Failed::OutcomeUnknown(LinkLoss::Closed))]);
+}
+
+#[test]
+fn unwritten_tells_are_dead_letters() {
+    let mut scripted = Scripted::attached();
+    for _ in 0..3 {
+        scripted.tell(b"tell").unwrap();
+    }
+    scripted.write(32);
+    assert_eq!(scripted.detach(), [Event::DeadLetters { count: 2 }]);
+    assert_eq!(scripted.detach(), []);
+}
+
+#[test]
+fn calls_of_a_lost_link_are_not_answered_on_the_next() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(call_frame(1, 0));
+    scripted.detach();
+    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    assert!(!scripted.session.reply(CallId(1), encoded(b"reply")));
+    assert_eq!(scripted.written(), []);
+}
+
+#[test]
+fn messages_wait_for_the_link() {
+    let mut scripted = Scripted::detached();
+    scripted.call("early");
+    scripted.tell(b"tell").unwrap();
+    assert!(!scripted.session.has_outgoing());
+    assert_eq!(scripted.written(), []);
+
+    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    assert!(scripted.session.has_outgoing());
+    assert_eq!(scripted.written().len(), 2);
+}
+
+#[test]
+fn call_that_times_out_without_a_link_is_never_sent() {
+    let mut scripted = Scripted::detached();
+    scripted.tell(b"first").unwrap();
+    scripted.call_until("early", Some(Duration::from_millis(10)));
+    scripted.tell(b"second").unwrap();
+    let before = scripted.session.outgoing_bytes();
+
+    let timed_out = Failed::TimedOut { written: false };
+    assert!(timed_out.is_safe_to_retry());
+    assert_eq!(scripted.pass(Duration::from_millis(10)), [failed("early", timed_out)]);
+    assert_eq!(scripted.session.outgoing_bytes(), before - CALL_HEADER_BYTES - "early".len());
+    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    let written = scripted.written();
+    assert!(matches!(&written[..], [Frame::Tell(_), Frame::Tell(_)]), "{written:?}");
+}
+
+#[test]
+fn messages_over_the_limit_of_a_later_peer_are_not_sent_to_it() {
+    let limit = 100;
+    let mut scripted = Scripted::detached();
+    let large = [0; 200];
+    scripted.call("small");
+    scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(&large), "large").unwrap();
+    scripted.tell(&[0; 150]).unwrap();
+    scripted.session.attach(scripted.now, limit);
+
+    assert_eq!(scripted.session.poll_timeout(), Some(scripted.now));
+    let events = scripted.pass(Duration::ZERO);
+    let [Event::Failed { ticket: "large", failure }, Event::DeadLetters { count: 1 }] = &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert!(failure.is_safe_to_retry());
+    assert_eq!(scripted.session.poll_timeout(), None);
+    assert_eq!(scripted.written().len(), 1);
+    assert!(matches!(scripted.tell(&large), Err(Rejected::TooLarge { limit: 100, .. })));
+}
+
+#[test]
+fn call_numbers_of_a_lost_link_are_not_used_again() {
+    let mut scripted = Scripted::attached();
+    let first = scripted.call("first");
+    scripted.written();
+    scripted.detach();
+    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    let second = scripted.call("second");
+    assert_ne!(first, second);
+    assert_eq!(scripted.receive(reply_frame(first)), []);
+    assert_eq!(scripted.receive(reply_frame(second)).len(), 1);
+}

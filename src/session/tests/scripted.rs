@@ -1,0 +1,209 @@
+//! Calls, answers, deadlines, limits and violations, frame by frame.
+
+use super::*;
+
+#[test]
+fn call_is_written_and_its_reply_comes_back_with_the_ticket() {
+    let mut scripted = Scripted::attached();
+    let call = scripted.call("first");
+    let written = scripted.written();
+
+    let body = body("first");
+    assert_eq!(
+        written,
+        [Frame::Call(Call { call, target: TARGET, message: MESSAGE, timeout_ms: 0, body })]
+    );
+    let events = scripted.receive(reply_frame(call));
+    assert_eq!(events, [Event::Replied { ticket: "first", body: super::body("reply") }]);
+    assert!(scripted.session.is_drained());
+}
+
+#[test]
+fn calls_are_numbered_from_one_and_end_in_any_order() {
+    let mut scripted = Scripted::attached();
+    let calls = [scripted.call("first"), scripted.call("second")];
+    assert_eq!(calls, [CallId(1), CallId(2)]);
+
+    let gone = failure_frame(2, CallFailure::NoSuchActor);
+    assert_eq!(
+        scripted.receive(gone),
+        [failed("second", Failed::ByPeer(CallFailure::NoSuchActor))]
+    );
+    assert_eq!(scripted.receive(reply_frame(CallId(1))).len(), 1);
+}
+
+#[test]
+fn end_of_a_call_that_is_not_open_is_dropped() {
+    let mut scripted = Scripted::attached();
+    let call = scripted.call("first");
+    assert_eq!(scripted.session.forget(call), Some("first"));
+    assert_eq!(scripted.session.forget(call), None);
+    assert_eq!(scripted.receive(reply_frame(call)), []);
+    assert_eq!(scripted.receive(failure_frame(77, CallFailure::Expired)), []);
+}
+
+#[test]
+fn messages_of_the_peer_become_events() {
+    let mut scripted = Scripted::attached();
+    let (call, target, message) = (CallId(7), TARGET, MESSAGE);
+    let deadline = Some(scripted.now + Duration::from_millis(50));
+
+    let events = scripted.receive(call_frame(7, 50));
+    assert_eq!(events, [Event::Call { call, target, message, deadline, body: body("call") }]);
+    let events = scripted.receive(tell_frame("tell"));
+    assert_eq!(events, [Event::Tell { target, message, body: body("tell") }]);
+    let [Event::Call { deadline: None, .. }] = scripted.receive(call_frame(8, 0))[..] else {
+        panic!("a timeout of zero is none");
+    };
+    assert_eq!(scripted.session.inbound_calls(), 2);
+}
+
+#[test]
+fn calls_of_the_peer_are_answered_once() {
+    let mut scripted = Scripted::attached();
+    for call in [1, 2] {
+        scripted.receive(call_frame(call, 0));
+    }
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
+    assert!(!scripted.session.reply(CallId(1), encoded(b"again")));
+    assert!(scripted.session.fail(CallId(2), &CallFailure::NoReply));
+    assert!(!scripted.session.fail(CallId(2), &CallFailure::NoReply));
+
+    assert_eq!(
+        scripted.written(),
+        [reply_frame(CallId(1)), failure_frame(2, CallFailure::NoReply)]
+    );
+}
+
+#[test]
+fn answers_are_never_refused_for_room() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(call_frame(1, 0));
+    scripted.tell(&[0; OUTGOING_BYTES_MAX]).unwrap();
+    assert!(!scripted.session.has_room());
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
+    assert_eq!(scripted.written().len(), 2);
+}
+
+#[test]
+fn reply_over_the_frame_limit_becomes_a_failure() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(call_frame(1, 0));
+    assert!(scripted.session.reply(CallId(1), encoded(&[0; FRAME_BYTES_MAX])));
+
+    let (size, limit) = (FRAME_BYTES_MAX as u64 + 16, FRAME_BYTES_MAX as u64);
+    assert_eq!(scripted.written(), [failure_frame(1, CallFailure::ReplyTooLarge { size, limit })]);
+}
+
+#[test]
+fn failure_fits_into_every_frame_limit() {
+    let limit = crate::config::HANDSHAKE_FRAME_BYTES_MAX;
+    let mut scripted = Scripted::detached();
+    scripted.session.attach(scripted.now, limit);
+    scripted.receive(call_frame(1, 0));
+    let text = "🎺".repeat(1000);
+    scripted
+        .session
+        .fail(CallId(1), &CallFailure::NotHandled { actor: text.clone(), message: text });
+    assert!((1..=limit).contains(&scripted.session.outgoing_bytes()));
+    assert_eq!(scripted.written().len(), 1);
+}
+
+#[test]
+fn message_without_room_is_rejected_until_bytes_are_written() {
+    let mut scripted = Scripted::attached();
+    scripted.tell(&[0; 200]).unwrap();
+    scripted.tell(&[0; 200]).unwrap();
+    let waiting = scripted.session.outgoing_bytes();
+    assert_eq!(waiting, 2 * 228);
+    assert_eq!(
+        scripted.tell(&[0; 200]),
+        Err(Rejected::Full { waiting, limit: OUTGOING_BYTES_MAX })
+    );
+    let (rejected, ticket) = scripted
+        .session
+        .call(scripted.now, TARGET, MESSAGE, None, encoded(&[0; 200]), "back")
+        .unwrap_err();
+    assert_eq!((rejected, ticket), (Rejected::Full { waiting, limit: OUTGOING_BYTES_MAX }, "back"));
+    assert_eq!(scripted.session.open_calls(), 0);
+
+    // Taking makes no room, writing does.
+    scripted.write(0);
+    assert_eq!(scripted.session.outgoing_bytes(), waiting);
+    scripted.write(228);
+    scripted.tell(&[0; 200]).unwrap();
+    assert_eq!(scripted.written().len(), 3);
+    assert_eq!(scripted.session.outgoing_bytes(), 0);
+}
+
+#[test]
+fn one_message_over_the_budget_goes_when_nothing_waits() {
+    let mut scripted = Scripted::attached();
+    scripted.tell(&[0; OUTGOING_BYTES_MAX + 1]).unwrap();
+    assert!(matches!(scripted.tell(b"x"), Err(Rejected::Full { .. })));
+    assert_eq!(scripted.written().len(), 1);
+}
+
+#[test]
+fn message_over_the_frame_limit_is_rejected() {
+    let mut scripted = Scripted::attached();
+    let too_large = vec![0; FRAME_BYTES_MAX - CALL_HEADER_BYTES + 1];
+    let (rejected, _) = scripted
+        .session
+        .call(scripted.now, TARGET, MESSAGE, None, encoded(&too_large), "back")
+        .unwrap_err();
+    assert_eq!(rejected, Rejected::TooLarge { size: FRAME_BYTES_MAX + 1, limit: FRAME_BYTES_MAX });
+    let fits = &too_large[1..];
+    scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(fits), "sent").unwrap();
+}
+
+#[test]
+fn timeouts_travel_rounded_up_and_never_as_none() {
+    let mut scripted = Scripted::attached();
+    for (nanos, want) in [(0, 1), (1, 1), (1_000_000, 1), (1_000_001, 2), (u64::MAX, u32::MAX)] {
+        scripted.call_until("call", Some(Duration::from_nanos(nanos)));
+        let [Frame::Call(Call { timeout_ms, .. })] = scripted.written()[..] else {
+            panic!("one call is written");
+        };
+        assert_eq!(timeout_ms, want, "{nanos} ns");
+    }
+}
+
+#[test]
+fn calls_end_at_their_deadlines() {
+    let mut scripted = Scripted::attached();
+    let start = scripted.now;
+    scripted.call_until("late", Some(Duration::from_millis(20)));
+    scripted.call_until("early", Some(Duration::from_millis(10)));
+    scripted.call("patient");
+    let answered = scripted.call_until("answered", Some(Duration::from_millis(5)));
+    scripted.written();
+    scripted.receive(reply_frame(answered));
+
+    assert_eq!(scripted.session.poll_timeout(), Some(start + Duration::from_millis(10)));
+    assert_eq!(scripted.pass(Duration::from_millis(9)), []);
+    let timed_out = Failed::TimedOut { written: true };
+    assert_eq!(scripted.pass(Duration::from_millis(1)), [failed("early", timed_out.clone())]);
+    assert_eq!(scripted.pass(Duration::from_secs(1)), [failed("late", timed_out)]);
+    assert_eq!(scripted.session.poll_timeout(), None);
+    assert_eq!(scripted.session.open_calls(), 1);
+    assert_eq!(scripted.receive(reply_frame(CallId(1))), [], "a reply after the deadline is late");
+}
+
+#[test]
+fn violations_of_the_protocol_are_errors() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(call_frame(1, 0));
+    assert_eq!(
+        scripted.receive_wrong(call_frame(1, 0)),
+        SessionError::CallTwice { call: CallId(1) }
+    );
+    assert!(matches!(scripted.receive_wrong(hello_frame()), SessionError::Handshake { .. }));
+
+    scripted.receive(goodbye_frame("done"));
+    for frame in [call_frame(2, 0), tell_frame("tell"), goodbye_frame("again"), hello_frame()] {
+        assert!(matches!(scripted.receive_wrong(frame), SessionError::AfterGoodbye { .. }));
+    }
+    scripted.detach();
+    assert!(matches!(scripted.receive_wrong(tell_frame("tell")), SessionError::Detached { .. }));
+}

@@ -1,0 +1,105 @@
+//! TCP, with `TCP_NODELAY` on both sides: a small frame never waits for an acknowledgement.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{BoxFuture, DetachedLink, Link, LinkReader, LinkWriter, Listener, Transport};
+
+/// Plain TCP.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tcp;
+
+impl Transport for Tcp {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let socket = TcpListener::bind(address).await?;
+            let address = socket.local_addr()?;
+            Ok(Box::new(Bound { socket, address }) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+        Box::pin(async move { open(TcpStream::connect(address).await?) })
+    }
+}
+
+fn open(stream: TcpStream) -> io::Result<Box<dyn Link>> {
+    stream.set_nodelay(true)?;
+    Ok(Box::new(Stream(stream)))
+}
+
+#[derive(Debug)]
+struct Bound {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener for Bound {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+        Box::pin(async move { open(self.socket.accept().await?.0) })
+    }
+}
+
+#[derive(Debug)]
+struct Stream(TcpStream);
+
+impl Link for Stream {
+    fn detach(self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
+        Ok(Box::new(Detached(self.0.into_std()?)))
+    }
+
+    fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter) {
+        let (reader, writer) = self.0.into_split();
+        (Box::new(reader), Box::new(writer))
+    }
+}
+
+#[derive(Debug)]
+struct Detached(std::net::TcpStream);
+
+impl DetachedLink for Detached {
+    fn attach(self: Box<Self>) -> io::Result<Box<dyn Link>> {
+        Ok(Box::new(Stream(TcpStream::from_std(self.0)?)))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

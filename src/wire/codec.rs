@@ -1,0 +1,129 @@
+//! A stream of bytes as a stream of frames.
+
+use bytes::{Buf, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::frame::LENGTH_BYTES;
+use super::{Frame, FrameKind, MAGIC, PREFIX_BYTES, Phase, WireError};
+use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
+
+/// Cuts a stream into frames, for one of the two phases of a link.
+///
+/// Both codecs may be used on one buffer, one behind the other: neither reads past its frame.
+#[derive(Clone, Debug)]
+pub struct FrameCodec {
+    phase: Phase,
+    frame_bytes_max: usize,
+}
+
+impl FrameCodec {
+    /// For a peer that has not proved itself: handshake frames only, and short ones.
+    #[must_use]
+    pub fn handshake() -> Self {
+        Self { phase: Phase::Handshake, frame_bytes_max: HANDSHAKE_FRAME_BYTES_MAX }
+    }
+
+    /// For a peer that has: all the other frames, up to `frame_bytes_max` bytes each.
+    #[must_use]
+    pub fn established(frame_bytes_max: usize) -> Self {
+        Self { phase: Phase::Established, frame_bytes_max }
+    }
+
+    /// The length of the first frame of `bytes` if its prefix has come and is in order.
+    ///
+    /// Every byte that has come is judged, so that a stranger is known by the first wrong one.
+    fn judge(&self, bytes: &[u8]) -> Result<Option<Prefix>, WireError> {
+        let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let frame_bytes = u64::from(u32::from_be_bytes(*length)) + LENGTH_BYTES as u64;
+        if frame_bytes > self.frame_bytes_max as u64 {
+            return Err(WireError::TooLong { length: frame_bytes, limit: self.frame_bytes_max });
+        }
+        let frame_bytes = frame_bytes as usize;
+        if frame_bytes < PREFIX_BYTES {
+            return Err(malformed("it is shorter than the header of a frame"));
+        }
+        let Some((&kind, rest)) = rest.split_first() else {
+            return Ok(None);
+        };
+        let kind = FrameKind::from_number(kind).ok_or(malformed("its kind is not known"))?;
+        if kind.phase() != self.phase {
+            return Err(WireError::Unexpected { kind, phase: self.phase });
+        }
+        let Some((&flags, rest)) = rest.split_first() else {
+            return Ok(None);
+        };
+        if flags != 0 {
+            return Err(WireError::Malformed {
+                frame: kind.name(),
+                what: "its flags are not known",
+            });
+        }
+        let Some((attachments, fields)) = rest.split_first_chunk() else {
+            return Ok(None);
+        };
+        if kind == FrameKind::Hello && fields.iter().zip(MAGIC).any(|(have, want)| *have != want) {
+            return Err(WireError::NotRoadshow);
+        }
+        Ok(Some(Prefix { frame_bytes, kind, attachments: u16::from_be_bytes(*attachments) }))
+    }
+}
+
+/// What the first bytes of a frame say about it.
+#[derive(Clone, Copy, Debug)]
+struct Prefix {
+    frame_bytes: usize,
+    kind: FrameKind,
+    attachments: u16,
+}
+
+fn malformed(what: &'static str) -> WireError {
+    WireError::Malformed { frame: "nameless", what }
+}
+
+impl Decoder for FrameCodec {
+    type Item = Frame;
+    type Error = WireError;
+
+    fn decode(&mut self, stream: &mut BytesMut) -> Result<Option<Frame>, WireError> {
+        let Some(prefix) = self.judge(stream)? else {
+            return Ok(None);
+        };
+        if stream.len() < prefix.frame_bytes {
+            stream.reserve(prefix.frame_bytes - stream.len());
+            return Ok(None);
+        }
+        let mut frame = stream.split_to(prefix.frame_bytes).freeze();
+        frame.advance(PREFIX_BYTES);
+        Frame::read(prefix.kind, prefix.attachments, frame).map(Some)
+    }
+
+    fn decode_eof(&mut self, stream: &mut BytesMut) -> Result<Option<Frame>, WireError> {
+        match self.decode(stream)? {
+            None if !stream.is_empty() => Err(WireError::Truncated { have: stream.len() }),
+            frame => Ok(frame),
+        }
+    }
+}
+
+impl Encoder<Frame> for FrameCodec {
+    type Error = WireError;
+
+    fn encode(&mut self, frame: Frame, stream: &mut BytesMut) -> Result<(), WireError> {
+        let kind = frame.kind();
+        if kind.phase() != self.phase {
+            return Err(WireError::Unexpected { kind, phase: self.phase });
+        }
+        let before = stream.len();
+        let frame_bytes = frame.put(stream);
+        if frame_bytes > self.frame_bytes_max {
+            stream.truncate(before);
+            return Err(WireError::TooLong {
+                length: frame_bytes as u64,
+                limit: self.frame_bytes_max,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! Values to bodies and back.
+
+use std::cell::Cell;
+use std::{io, mem};
+
+use rmp_serde::{Deserializer, Serializer};
+use serde::Serialize;
+use serde::de::{Deserialize, DeserializeOwned};
+
+use super::body::{self, Body, Encoded};
+use super::payload::OpenScope;
+use super::{DecodeError, EncodeError};
+use crate::config::{ATTACHMENTS_MAX, SCRATCH_BYTES_KEPT};
+
+/// How deeply the values of a message may be nested when it is decoded.
+///
+/// Each level takes some kilobytes of stack in a debug build, and threads have two megabytes.
+const DEPTH_MAX: usize = 128;
+
+/// Encodes `value` and hands the body to `then`.
+///
+/// The body lies in a buffer that the thread keeps for the next one. `then` runs after all of the
+/// value's own code, so that it may take locks; whatever encodes another value meanwhile gets
+/// another buffer. Structs are written as maps of their field names, so that fields which their
+/// type skips or defaults are safe.
+///
+/// # Errors
+///
+/// When the body takes over `limit` bytes (memory beyond the limit is never allocated), when it
+/// carries too many payloads, or when the value's own `Serialize` fails. `then` does not run.
+pub fn encode<T, R>(
+    value: &T,
+    limit: usize,
+    then: impl FnOnce(Encoded<'_>) -> R,
+) -> Result<R, EncodeError>
+where
+    T: Serialize + ?Sized,
+{
+    let mut scratch = Scratch::take(limit);
+    let scope = OpenScope::encoding();
+    let serialized = value.serialize(&mut Serializer::new(&mut scratch).with_struct_map());
+    let attachments = scope.close();
+    serialized.map_err(|err| EncodeError::Serialize(err.to_string()))?;
+    if attachments.len() > ATTACHMENTS_MAX {
+        return Err(EncodeError::TooManyAttachments {
+            count: attachments.len(),
+            limit: ATTACHMENTS_MAX,
+        });
+    }
+    let size = body::size(scratch.size, &attachments);
+    if size > limit {
+        return Err(EncodeError::TooLarge { size, limit });
+    }
+    Ok(then(Encoded { message: &scratch.bytes, attachments: &attachments }))
+}
+
+/// Decodes the value that `body` is.
+///
+/// # Errors
+///
+/// When the body does not fit the type, is nested over 128 levels deep, refers to payloads that
+/// it does not carry, or goes on behind the value.
+pub fn decode<T: DeserializeOwned>(body: &Body) -> Result<T, DecodeError> {
+    let _scope = OpenScope::decoding(&body.attachments);
+    let mut deserializer = Deserializer::from_read_ref(&*body.message);
+    deserializer.set_max_depth(DEPTH_MAX);
+    let value = T::deserialize(&mut deserializer)
+        .map_err(|err| DecodeError::Deserialize(err.to_string()))?;
+    // The deserializer does not show how far it read, but only at the end it misses a marker.
+    match <()>::deserialize(&mut deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        _ => Err(DecodeError::TrailingBytes),
+    }
+}
+
+thread_local! {
+    static KEPT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The thread's buffer, taken: stores up to `limit` bytes and counts all of them.
+struct Scratch {
+    bytes: Vec<u8>,
+    size: usize,
+    limit: usize,
+}
+
+impl Scratch {
+    fn take(limit: usize) -> Self {
+        Self { bytes: KEPT.take(), size: 0, limit }
+    }
+
+    /// Makes room for `self.size` bytes, by doubling but never beyond the limit.
+    fn grow(&mut self) {
+        let doubled = self.bytes.capacity().saturating_mul(2).min(self.limit);
+        self.bytes.reserve_exact(doubled.max(self.size) - self.bytes.len());
+    }
+}
+
+impl io::Write for Scratch {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.size = self.size.saturating_add(bytes.len());
+        if self.size <= self.limit {
+            if self.size > self.bytes.capacity() {
+                self.grow();
+            }
+            self.bytes.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.bytes.capacity() <= SCRATCH_BYTES_KEPT {
+            self.bytes.clear();
+            KEPT.set(mem::take(&mut self.bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::wire::Payload;
+
+    fn body_of<T: Serialize + ?Sized>(value: &T) -> Body {
+        encode(value, 1 << 20, |body| Body {
+            message: Bytes::copy_from_slice(body.message),
+            attachments: body.attachments.to_vec(),
+        })
+        .unwrap()
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Settings {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        second: Option<u32>,
+        names: BTreeMap<String, char>,
+    }
+
+    #[test]
+    fn values_come_back() {
+        let settings =
+            Settings { first: None, second: Some(2), names: [("a".into(), 'ä')].into() };
+        assert_eq!(decode::<Settings>(&body_of(&settings)).unwrap(), settings);
+        assert_eq!(decode::<String>(&body_of("text")).unwrap(), "text");
+        assert_eq!(
+            decode::<Vec<i64>>(&body_of(&[i64::MIN, 0, i64::MAX])).unwrap(),
+            [i64::MIN, 0, i64::MAX]
+        );
+        decode::<()>(&body_of(&())).unwrap();
+    }
+
+    #[test]
+    fn body_that_does_not_fit_its_type_is_an_error() {
+        assert!(matches!(decode::<u32>(&body_of("text")), Err(DecodeError::Deserialize(_))));
+        assert!(matches!(decode::<()>(&Body::empty()), Err(DecodeError::Deserialize(_))));
+    }
+
+    #[test]
+    fn bytes_behind_the_value_are_an_error() {
+        for trailing in [&b"\x01"[..], b"\xc0", b"\x91", b"\xdc", b"\xc1", b"\x93\x01\x02\x03"] {
+            let mut message = body_of("text").message.to_vec();
+            message.extend_from_slice(trailing);
+            let body = Body { message: message.into(), attachments: Vec::new() };
+            assert_eq!(decode::<String>(&body), Err(DecodeError::TrailingBytes), "{trailing:02x?}");
+        }
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Deep(#[expect(dead_code, reason = "only its depth matters")] Vec<Self>);
+
+    #[test]
+    fn deeply_nested_bytes_are_an_error_and_no_stack_overflow() {
+        let body = Body { message: vec![0x91; 1 << 20].into(), attachments: Vec::new() };
+        let err = decode::<Deep>(&body).unwrap_err();
+        assert_eq!(err, DecodeError::Deserialize("depth limit exceeded".into()));
+    }
+
+    #[test]
+    fn body_over_the_limit_is_refused_with_its_true_size_and_takes_no_memory() {
+        KEPT.set(Vec::new());
+        let long = vec!["0123456789"; 10_000];
+        let err = encode(&long, 1000, |_| ()).unwrap_err();
+        assert_eq!(err, EncodeError::TooLarge { size: 3 + 10_000 * 11, limit: 1000 });
+        assert!(KEPT.take().capacity() <= 1000);
+    }
+
+    #[test]
+    fn limit_counts_payloads_and_their_table() {
+        let payload = Payload::from(vec![0; 100]);
+        let (size, limit) = (1 + 4 + 100, 104);
+        assert_eq!(encode(&payload, limit, |_| ()), Err(EncodeError::TooLarge { size, limit }));
+        assert_eq!(encode(&payload, size, |body| body.len()), Ok(size));
+    }
+
+    #[test]
+    fn more_payloads_than_a_frame_counts_are_refused() {
+        let payloads = vec![Payload::default(); ATTACHMENTS_MAX + 1];
+        let err = encode(&payloads, 1 << 30, |_| ()).unwrap_err();
+        assert_eq!(
+            err,
+            EncodeError::TooManyAttachments { count: ATTACHMENTS_MAX + 1, limit: ATTACHMENTS_MAX }
+        );
+    }
+
+    #[test]
+    fn buffer_is_used_again_unless_it_grew_large() {
+        KEPT.set(Vec::new());
+        let first = encode("text", 100, |body| body.message.as_ptr() as usize).unwrap();
+        let second = encode("text", 100, |body| body.message.as_ptr() as usize).unwrap();
+        assert_eq!(first, second);
+
+        let large = "x".repeat(2 * SCRATCH_BYTES_KEPT);
+        encode(&large, usize::MAX, |_| ()).unwrap();
+        assert_eq!(KEPT.take().capacity(), 0);
+    }
+
+    #[test]
+    fn value_encoded_while_another_is_borrowed_gets_another_buffer() {
+        let (outer, inner) = encode("outer", 100, |outer| {
+            let inner = encode("inner", 100, |inner| inner.message.to_vec()).unwrap();
+            (outer.message.to_vec(), inner)
+        })
+        .unwrap();
+        assert_eq!((&outer[1..], &inner[1..]), (&b"outer"[..], &b"inner"[..]));
+    }
+}

@@ -1,0 +1,78 @@
+//! Bytes to frames and back, and values to bodies and back.
+//!
+//! A link carries [`Frame`]s, one behind the other. Every frame begins with the same eight
+//! bytes, all numbers big endian:
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 4 | length | bytes of the frame behind this field |
+//! | 1 | kind | see [`FrameKind`] |
+//! | 1 | flags | 0 |
+//! | 2 | attachments | how many [`Payload`]s the body carries |
+//!
+//! Then come the fields of the kind. A call, a tell, a reply and a failure end with a body: the
+//! length of each attachment as 4 bytes, one MessagePack value, and the attachments in order.
+//!
+//! This module owns the layout and every check that bytes alone decide. It knows no sockets, no
+//! clocks and no order of frames beyond the two [`Phase`]s of a link.
+//!
+//! Invariants: a length is checked against its limit before memory is reserved for it; no bytes
+//! of a peer make this module panic; the body of a decoded frame is a slice of the bytes read.
+//!
+//! # Examples
+//!
+//! ```
+//! use bytes::BytesMut;
+//! use roadshow::id::{Target, TypeHash};
+//! use roadshow::wire::{self, Frame, FrameCodec, TellHeader};
+//! use tokio_util::codec::Decoder;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let header = TellHeader { target: Target::HOST, message: TypeHash::of("greeting") };
+//! let mut stream = BytesMut::new();
+//! wire::encode("hello", 1024, |body| header.put(body, &mut stream))?;
+//!
+//! let Some(Frame::Tell(tell)) = FrameCodec::established(1024).decode(&mut stream)? else {
+//!     unreachable!("a whole tell was written");
+//! };
+//! assert_eq!(wire::decode::<String>(&tell.body)?, "hello");
+//! # Ok(())
+//! # }
+//! ```
+
+mod body;
+mod call;
+mod codec;
+mod error;
+mod failure;
+mod frame;
+mod goodbye;
+mod handshake;
+mod message;
+pub mod payload;
+mod reader;
+mod refused;
+mod reply;
+mod sink;
+#[cfg(test)]
+mod tests;
+
+pub use body::{Body, Encoded};
+pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
+pub use codec::FrameCodec;
+pub use error::{DecodeError, EncodeError, Phase, WireError};
+pub use failure::CallFailure;
+pub use frame::{Frame, FrameKind, PREFIX_BYTES};
+pub use goodbye::Goodbye;
+pub use handshake::{Challenge, Hello, Proof, Welcome};
+pub use message::{decode, encode};
+pub use payload::Payload;
+pub use refused::{Refusal, Refused};
+pub use reply::{Failure, REPLY_HEADER_BYTES, Reply};
+pub use sink::FrameSink;
+
+/// The first bytes of the first frame's fields: whoever sends others is no roadshow host.
+pub const MAGIC: [u8; 4] = *b"RDSH";
+
+/// The version of the protocol that this build speaks.
+pub const VERSION: u16 = 1;

@@ -1,0 +1,74 @@
+//! How calls end: with a reply or with a failure.
+
+use super::body::{Body, Encoded};
+use super::frame::put_prefix;
+use super::reader::Reader;
+use super::sink::{Fields, FrameSink};
+use super::{CallFailure, FrameKind, PREFIX_BYTES, WireError, decode, encode};
+use crate::id::CallId;
+
+/// What a reply or a failure frame takes before its body, prefix included.
+pub const REPLY_HEADER_BYTES: usize = PREFIX_BYTES + 8;
+
+/// The reply to a call. Layout: call 8, body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The call that it ends.
+    pub call: CallId,
+    /// The handler's result.
+    pub body: Body,
+}
+
+impl Reply {
+    /// The length in bytes of the whole frame around `body`.
+    #[must_use]
+    pub fn frame_bytes(body: Encoded<'_>) -> usize {
+        REPLY_HEADER_BYTES + body.len()
+    }
+
+    /// Writes the whole frame and returns its length in bytes.
+    pub fn put(call: CallId, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
+        put(FrameKind::Reply, call, body, out)
+    }
+
+    pub(super) fn read(mut reader: Reader, attachments: u16) -> Result<Self, WireError> {
+        Ok(Self { call: reader.call()?, body: Body::read(reader, attachments)? })
+    }
+}
+
+/// Why a call has no reply. Layout: call 8, the failure as MessagePack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The call that it ends.
+    pub call: CallId,
+    /// What happened to it.
+    pub failure: CallFailure,
+}
+
+impl Failure {
+    /// Writes the whole frame and returns its length in bytes.
+    ///
+    /// # Panics
+    ///
+    /// Never for a failure of this crate's making: it holds texts and numbers only.
+    pub fn put(call: CallId, failure: &CallFailure, out: &mut impl FrameSink) -> usize {
+        encode(failure, usize::MAX, |body| put(FrameKind::Failure, call, body, out))
+            .expect("texts and numbers always serialize")
+    }
+
+    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+        let call = reader.call()?;
+        let malformed = reader.malformed("its body is no known failure");
+        let body = Body::read(reader, 0)?;
+        let failure = decode(&body).map_err(|_| malformed)?;
+        Ok(Self { call, failure })
+    }
+}
+
+fn put(kind: FrameKind, call: CallId, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
+    let frame_bytes = Reply::frame_bytes(body);
+    put_prefix(kind, body.attachments.len(), frame_bytes, out);
+    out.put_u64(call.0);
+    body.put(out);
+    frame_bytes
+}

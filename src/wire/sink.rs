@@ -1,0 +1,43 @@
+//! Where frames are written to.
+
+use bytes::{Bytes, BytesMut};
+
+/// A place to write frames: small parts are copied, large ones may be kept by handle.
+pub trait FrameSink {
+    /// Appends a copy of `bytes`.
+    fn put_slice(&mut self, bytes: &[u8]);
+
+    /// Appends `bytes`, by handle where the sink can.
+    fn put_bytes(&mut self, bytes: &Bytes);
+}
+
+impl FrameSink for BytesMut {
+    fn put_slice(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn put_bytes(&mut self, bytes: &Bytes) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Writes the fields of a frame, all of them big endian.
+pub(super) trait Fields: FrameSink {
+    fn put_u8(&mut self, value: u8) {
+        self.put_slice(&[value]);
+    }
+
+    fn put_u16(&mut self, value: u16) {
+        self.put_slice(&value.to_be_bytes());
+    }
+
+    fn put_u32(&mut self, value: u32) {
+        self.put_slice(&value.to_be_bytes());
+    }
+
+    fn put_u64(&mut self, value: u64) {
+        self.put_slice(&value.to_be_bytes());
+    }
+}
+
+impl<S: FrameSink + ?Sized> Fields for S {}

@@ -1,0 +1,477 @@
+//! Every kind of frame, byte by byte and at random.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::*;
+use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
+use crate::id::{
+    ActorId, ActorIncarnation, CallId, HostId, Identity, Incarnation, LinkId, Target, TypeHash,
+};
+
+const FRAME_BYTES_MAX: usize = 64 << 10;
+
+fn codec(phase: Phase) -> FrameCodec {
+    match phase {
+        Phase::Handshake => FrameCodec::handshake(),
+        Phase::Established => FrameCodec::established(FRAME_BYTES_MAX),
+    }
+}
+
+fn encoded(frame: &Frame) -> BytesMut {
+    let mut stream = BytesMut::new();
+    codec(frame.kind().phase()).encode(frame.clone(), &mut stream).unwrap();
+    stream
+}
+
+fn identity(host: u64, incarnation: u64) -> Identity {
+    Identity { host: HostId(host), incarnation: Incarnation(incarnation) }
+}
+
+fn hello() -> Hello {
+    Hello {
+        version: 1,
+        from: identity(1, 2),
+        to: identity(3, 4),
+        link: LinkId(5),
+        replaces: LinkId(6),
+        frame_bytes_max: 7,
+        nonce: [8; 32],
+    }
+}
+
+fn target() -> Target {
+    Target { actor: ActorId(9), incarnation: ActorIncarnation(10) }
+}
+
+fn body(message: &'static [u8], attachments: &[&'static [u8]]) -> Body {
+    let attachments = attachments.iter().map(|bytes| Bytes::from_static(bytes)).collect();
+    Body { message: Bytes::from_static(message), attachments }
+}
+
+fn check_golden(frame: Frame, hex: &str) {
+    let hex: String = hex.split_whitespace().collect();
+    let stream = encoded(&frame);
+    let written: String = stream.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(written, hex, "{frame:?}");
+    let read = codec(frame.kind().phase()).decode(&mut stream.clone()).unwrap();
+    assert_eq!(read, Some(frame));
+}
+
+#[test]
+fn hello_has_its_golden_bytes() {
+    let nonce = "08".repeat(32);
+    check_golden(
+        Frame::Hello(hello()),
+        &format!(
+            "00000062 01 00 0000  52445348 0001
+             0000000000000001 0000000000000002  0000000000000003 0000000000000004
+             0000000000000005 0000000000000006 0000000000000007 {nonce}"
+        ),
+    );
+}
+
+#[test]
+fn challenge_and_proof_have_their_golden_bytes() {
+    let (nonce, proof) = ("08".repeat(32), "09".repeat(32));
+    let challenge = Challenge {
+        version: 1,
+        from: identity(1, 2),
+        frame_bytes_max: 7,
+        nonce: [8; 32],
+        proof: [9; 32],
+    };
+    check_golden(
+        Frame::Challenge(challenge),
+        &format!(
+            "0000005e 02 00 0000  0001 0000000000000001 0000000000000002 0000000000000007 {nonce} {proof}"
+        ),
+    );
+    check_golden(Frame::Proof(Proof { proof: [9; 32] }), &format!("00000024 03 00 0000  {proof}"));
+}
+
+#[test]
+fn welcome_and_refused_have_their_golden_bytes() {
+    check_golden(Frame::Welcome(Welcome), "00000004 04 00 0000");
+    let refused = Refused { reason: Refusal::Secret, text: "no".into() };
+    check_golden(Frame::Refused(refused), "00000007 05 00 0000  03 6e6f");
+}
+
+#[test]
+fn call_and_tell_have_their_golden_bytes() {
+    let call = Call {
+        call: CallId(1),
+        target: target(),
+        message: TypeHash(11),
+        timeout_ms: 12,
+        body: body(b"\x92\x00\x01", &[b"ab", b""]),
+    };
+    check_golden(
+        Frame::Call(call),
+        "00000031 10 00 0002  0000000000000001 0000000000000009 0000000a 000000000000000b 0000000c
+         00000002 00000000  920001  6162",
+    );
+    let tell = Tell { target: target(), message: TypeHash(11), body: body(b"\xa2hi", &[]) };
+    check_golden(
+        Frame::Tell(tell),
+        "0000001b 11 00 0000  0000000000000009 0000000a 000000000000000b  a26869",
+    );
+}
+
+#[test]
+fn reply_failure_and_goodbye_have_their_golden_bytes() {
+    let reply = Reply { call: CallId(1), body: body(b"\xc0", &[]) };
+    check_golden(Frame::Reply(reply), "0000000d 12 00 0000  0000000000000001 c0");
+    let closing = Failure { call: CallId(1), failure: CallFailure::Closing };
+    check_golden(
+        Frame::Failure(closing),
+        "00000014 13 00 0000  0000000000000001  a7 436c6f73696e67",
+    );
+    let panicked = Failure { call: CallId(1), failure: CallFailure::Panicked { text: "x".into() } };
+    check_golden(
+        Frame::Failure(panicked),
+        "0000001e 13 00 0000  0000000000000001  81 a8 50616e69636b6564 81 a4 74657874 a1 78",
+    );
+    check_golden(Frame::Goodbye(Goodbye { reason: "bye".into() }), "00000007 14 00 0000  627965");
+}
+
+#[test]
+fn long_texts_are_cut_between_characters() {
+    let text = "ä".repeat(400);
+    let frames = [
+        Frame::Refused(Refused { reason: Refusal::Busy, text: format!("x{text}") }),
+        Frame::Goodbye(Goodbye { reason: format!("x{text}") }),
+    ];
+    for frame in frames {
+        let read = codec(frame.kind().phase()).decode(&mut encoded(&frame)).unwrap().unwrap();
+        let (Frame::Refused(Refused { text: read, .. }) | Frame::Goodbye(Goodbye { reason: read })) =
+            read
+        else {
+            panic!("{read:?}");
+        };
+        assert_eq!(read, format!("x{}", "ä".repeat(127)));
+    }
+}
+
+fn check_refused(phase: Phase, bytes: &[u8], want: &str) {
+    let mut stream = BytesMut::from(bytes);
+    let capacity = stream.capacity();
+    let err = codec(phase).decode(&mut stream).unwrap_err();
+    assert_eq!(err.to_string(), want, "{bytes:02x?}");
+    assert_eq!(stream.capacity(), capacity, "nothing is reserved for a frame that is refused");
+}
+
+#[test]
+fn stranger_is_refused_by_its_first_bytes() {
+    let long = |length: u64| {
+        format!(
+            "a frame of {length} bytes is over the limit of 512; \
+             check that the peer is a roadshow host with the same limits"
+        )
+    };
+    check_refused(Phase::Handshake, b"GET ", &long(0x4745_5420 + 4));
+    check_refused(Phase::Handshake, b"\x16\x03\x01\x02\x00\x01", &long(0x1603_0102 + 4));
+    check_refused(
+        Phase::Handshake,
+        b"\0\0\0\x62\x01\0\0\0RDX",
+        "the peer does not speak the roadshow protocol; check its address and port",
+    );
+}
+
+#[test]
+fn frame_out_of_phase_is_refused_by_its_kind() {
+    check_refused(
+        Phase::Handshake,
+        b"\0\0\0\x40\x10",
+        "a call frame has no place in the handshake phase of a link",
+    );
+    check_refused(
+        Phase::Established,
+        b"\0\0\0\x62\x01",
+        "a hello frame has no place in the established phase of a link",
+    );
+}
+
+#[test]
+fn malformed_prefix_is_refused() {
+    let refused = |bytes: &[u8], want: &str| check_refused(Phase::Established, bytes, want);
+    refused(
+        b"\0\0\0\x03",
+        "a nameless frame is malformed: it is shorter than the header of a frame",
+    );
+    refused(b"\0\0\0\x40\x7f", "a nameless frame is malformed: its kind is not known");
+    refused(b"\0\0\0\x40\x10\x01", "a call frame is malformed: its flags are not known");
+}
+
+#[test]
+fn malformed_fields_are_refused() {
+    let refused = |bytes: &[u8], want: &str| {
+        let err = FrameCodec::established(FRAME_BYTES_MAX)
+            .decode(&mut BytesMut::from(bytes))
+            .unwrap_err();
+        assert_eq!(err.to_string(), want, "{bytes:02x?}");
+    };
+    refused(b"\0\0\0\x05\x12\0\0\0\0", "a reply frame is malformed: it ends inside a field");
+    refused(
+        b"\0\0\0\x0c\x12\0\0\x01\0\0\0\0\0\0\0\x01",
+        "a reply frame is malformed: it ends inside a field",
+    );
+    refused(
+        b"\0\0\0\x10\x12\0\0\x01\0\0\0\0\0\0\0\x01\0\0\0\x01",
+        "a reply frame is malformed: its attachments are longer than the frame",
+    );
+    refused(b"\0\0\0\x05\x14\0\0\0\xff", "a goodbye frame is malformed: its text is not UTF-8");
+    refused(b"\0\0\0\x04\x14\0\0\x01", "a goodbye frame is malformed: its kind has no attachments");
+    refused(
+        b"\0\0\0\x0d\x13\0\0\0\0\0\0\0\0\0\0\x01\xc0",
+        "a failure frame is malformed: its body is no known failure",
+    );
+    let mut long = b"\0\0\x01\x05\x14\0\0\0".to_vec();
+    long.extend([b'x'; 257]);
+    refused(&long, "a goodbye frame is malformed: its text is over 256 bytes");
+}
+
+#[test]
+fn hello_of_a_later_version_is_read_though_it_has_more_fields() {
+    let mut stream = encoded(&Frame::Hello(Hello { version: 2, ..hello() }));
+    stream.extend_from_slice(b"more");
+    stream[3] += 4;
+    let read = FrameCodec::handshake().decode(&mut stream).unwrap();
+    assert_eq!(read, Some(Frame::Hello(Hello { version: 2, ..hello() })));
+
+    let mut stream = encoded(&Frame::Hello(hello()));
+    stream.extend_from_slice(b"more");
+    stream[3] += 4;
+    assert!(matches!(
+        FrameCodec::handshake().decode(&mut stream),
+        Err(WireError::Malformed { .. })
+    ));
+}
+
+#[test]
+fn encoder_keeps_to_its_phase_and_limit() {
+    let mut stream = BytesMut::from("before".as_bytes());
+    let call = Frame::Goodbye(Goodbye { reason: "x".repeat(200) });
+    let err = FrameCodec::handshake().encode(call.clone(), &mut stream).unwrap_err();
+    assert!(matches!(
+        err,
+        WireError::Unexpected { kind: FrameKind::Goodbye, phase: Phase::Handshake }
+    ));
+    let err = FrameCodec::established(100).encode(call, &mut stream).unwrap_err();
+    assert!(matches!(err, WireError::TooLong { length: 208, limit: 100 }));
+    assert_eq!(stream, "before");
+}
+
+#[test]
+fn decoder_reserves_what_the_frame_still_needs() {
+    let mut stream = BytesMut::from(&b"\0\0\xff\xf0\x11\0\0\0"[..]);
+    assert!(FrameCodec::established(FRAME_BYTES_MAX).decode(&mut stream).unwrap().is_none());
+    assert!((0xfff4..=FRAME_BYTES_MAX).contains(&stream.capacity()), "{}", stream.capacity());
+}
+
+#[test]
+fn decoded_body_is_a_slice_of_the_bytes_read() {
+    let header = TellHeader { target: target(), message: TypeHash(11) };
+    let payload = Payload::from(vec![1, 2, 3]);
+    let mut stream = BytesMut::new();
+    encode(&("text", payload), 100, |body| header.put(body, &mut stream)).unwrap();
+    let read = stream.as_ptr_range();
+
+    let Some(Frame::Tell(tell)) = FrameCodec::established(100).decode(&mut stream).unwrap() else {
+        panic!("a whole tell was written");
+    };
+    let (_, payload): (String, Payload) = decode(&tell.body).unwrap();
+    assert_eq!(tell.body.message.as_ptr(), read.start.wrapping_add(TELL_HEADER_BYTES + 4));
+    assert_eq!(payload.as_ptr_range().end, read.end);
+    assert_eq!(*payload, [1, 2, 3]);
+}
+
+#[test]
+fn stream_that_ends_inside_a_frame_is_truncated() {
+    let mut stream = encoded(&Frame::Welcome(Welcome));
+    stream.truncate(5);
+    let err = FrameCodec::handshake().decode_eof(&mut stream).unwrap_err();
+    assert!(matches!(err, WireError::Truncated { have: 5 }));
+    assert!(FrameCodec::handshake().decode_eof(&mut BytesMut::new()).unwrap().is_none());
+}
+
+fn any_identity() -> impl Strategy<Value = Identity> {
+    any::<(u64, u64)>().prop_map(|(host, incarnation)| identity(host, incarnation))
+}
+
+fn any_target() -> impl Strategy<Value = Target> {
+    any::<(u64, u32)>().prop_map(|(actor, incarnation)| Target {
+        actor: ActorId(actor),
+        incarnation: ActorIncarnation(incarnation),
+    })
+}
+
+fn any_bytes() -> impl Strategy<Value = Bytes> {
+    proptest::collection::vec(any::<u8>(), 0..64).prop_map(Bytes::from)
+}
+
+fn any_body() -> impl Strategy<Value = Body> {
+    (any_bytes(), proptest::collection::vec(any_bytes(), 0..4))
+        .prop_map(|(message, attachments)| Body { message, attachments })
+}
+
+fn any_failure() -> impl Strategy<Value = CallFailure> {
+    prop_oneof![
+        Just(CallFailure::Closing),
+        Just(CallFailure::NoSuchActor),
+        Just(CallFailure::ActorStopped),
+        (".{0,9}", ".{0,9}")
+            .prop_map(|(actor, message)| CallFailure::NotHandled { actor, message }),
+        ".{0,9}".prop_map(|text| CallFailure::Undecodable { text }),
+        Just(CallFailure::Expired),
+        ".{0,9}".prop_map(|text| CallFailure::Refused { text }),
+        ".{0,9}".prop_map(|text| CallFailure::Panicked { text }),
+        Just(CallFailure::NoReply),
+        any::<(u64, u64)>().prop_map(|(size, limit)| CallFailure::ReplyTooLarge { size, limit }),
+        ".{0,9}".prop_map(|text| CallFailure::ReplyUnencodable { text }),
+    ]
+}
+
+fn any_handshake_frame() -> impl Strategy<Value = Frame> {
+    let hello = (any_identity(), any_identity(), any::<(u64, u64, u64)>(), any::<[u8; 32]>())
+        .prop_map(|(from, to, (link, replaces, frame_bytes_max), nonce)| {
+            let (link, replaces) = (LinkId(link), LinkId(replaces));
+            Frame::Hello(Hello {
+                version: VERSION,
+                from,
+                to,
+                link,
+                replaces,
+                frame_bytes_max,
+                nonce,
+            })
+        });
+    let challenge = (any_identity(), any::<(u16, u64, [u8; 32], [u8; 32])>()).prop_map(
+        |(from, (version, frame_bytes_max, nonce, proof))| {
+            Frame::Challenge(Challenge { version, from, frame_bytes_max, nonce, proof })
+        },
+    );
+    prop_oneof![
+        hello,
+        challenge,
+        any::<[u8; 32]>().prop_map(|proof| Frame::Proof(Proof { proof })),
+        Just(Frame::Welcome(Welcome)),
+        (any::<u8>(), ".{0,60}").prop_map(|(reason, text)| {
+            Frame::Refused(Refused { reason: Refusal::from_number(reason), text })
+        }),
+    ]
+}
+
+fn any_established_frame() -> impl Strategy<Value = Frame> {
+    prop_oneof![
+        (any::<(u64, u64, u32)>(), any_target(), any_body()).prop_map(
+            |((call, message, timeout_ms), target, body)| {
+                Frame::Call(Call {
+                    call: CallId(call),
+                    target,
+                    message: TypeHash(message),
+                    timeout_ms,
+                    body,
+                })
+            }
+        ),
+        (any::<u64>(), any_target(), any_body()).prop_map(|(message, target, body)| Frame::Tell(
+            Tell { target, message: TypeHash(message), body }
+        )),
+        (any::<u64>(), any_body())
+            .prop_map(|(call, body)| Frame::Reply(Reply { call: CallId(call), body })),
+        (any::<u64>(), any_failure())
+            .prop_map(|(call, failure)| Frame::Failure(Failure { call: CallId(call), failure })),
+        ".{0,60}".prop_map(|reason| Frame::Goodbye(Goodbye { reason })),
+    ]
+}
+
+/// Delivers `frames` in pieces of these lengths, over and over, and reads them back.
+fn delivered(phase: Phase, frames: &[Frame], pieces: &[usize]) -> Vec<Frame> {
+    let mut sent: BytesMut = frames.iter().flat_map(encoded).collect();
+    let mut stream = BytesMut::new();
+    let mut read = Vec::new();
+    let mut pieces = pieces.iter().cycle();
+    while !sent.is_empty() {
+        let piece = sent.split_to(sent.len().min(*pieces.next().unwrap()));
+        stream.extend_from_slice(&piece);
+        while let Some(frame) = codec(phase).decode(&mut stream).unwrap() {
+            read.push(frame);
+        }
+    }
+    assert!(stream.is_empty(), "{} bytes are left over", stream.len());
+    read
+}
+
+fn check_every_truncation(frame: &Frame) {
+    let whole = encoded(frame);
+    for end in 0..whole.len() {
+        let read = codec(frame.kind().phase()).decode(&mut BytesMut::from(&whole[..end])).unwrap();
+        assert_eq!(read, None, "{end} bytes of {frame:?}");
+    }
+}
+
+fn pieces() -> impl Strategy<Value = Vec<usize>> {
+    proptest::collection::vec(1_usize..200, 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn handshake_frames_come_back_from_random_pieces(
+        frames in proptest::collection::vec(any_handshake_frame(), 1..6),
+        pieces in pieces(),
+    ) {
+        prop_assert_eq!(delivered(Phase::Handshake, &frames, &pieces), frames);
+    }
+
+    #[test]
+    fn established_frames_come_back_from_random_pieces(
+        frames in proptest::collection::vec(any_established_frame(), 1..6),
+        pieces in pieces(),
+    ) {
+        prop_assert_eq!(delivered(Phase::Established, &frames, &pieces), frames);
+    }
+
+    #[test]
+    fn truncated_frames_wait_for_more(
+        handshake in any_handshake_frame(),
+        established in any_established_frame(),
+    ) {
+        check_every_truncation(&handshake);
+        check_every_truncation(&established);
+    }
+
+    #[test]
+    fn arbitrary_bytes_neither_panic_nor_reserve_beyond_the_limit(
+        kind in prop_oneof![any::<u8>(), 0x01_u8..0x06, 0x10_u8..0x15],
+        length in prop_oneof![any::<u32>(), 0_u32..600],
+        attachments in prop_oneof![Just(0_u16), 0_u16..4, any::<u16>()],
+        rest in proptest::collection::vec(any::<u8>(), 0..600),
+    ) {
+        let mut bytes = length.to_be_bytes().to_vec();
+        bytes.extend([kind, 0]);
+        bytes.extend(attachments.to_be_bytes());
+        bytes.extend(rest);
+        for mut codec in [FrameCodec::handshake(), FrameCodec::established(HANDSHAKE_FRAME_BYTES_MAX)] {
+            let mut stream = BytesMut::from(&bytes[..]);
+            let reserved = stream.capacity().max(2 * HANDSHAKE_FRAME_BYTES_MAX);
+            while let Ok(Some(_)) = codec.decode(&mut stream) {}
+            prop_assert!(stream.capacity() <= reserved, "{} bytes are reserved", stream.capacity());
+        }
+    }
+
+    #[test]
+    fn changed_frames_do_not_panic(
+        frame in prop_oneof![any_handshake_frame(), any_established_frame()],
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut stream = encoded(&frame);
+        let at = at.index(stream.len());
+        stream[at] = byte;
+        while let Ok(Some(_)) = codec(frame.kind().phase()).decode(&mut stream) {}
+    }
+}

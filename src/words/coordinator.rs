@@ -1,0 +1,127 @@
+//! The actor that lets Nodes count.
+
+use std::num::NonZeroUsize;
+
+use futures_util::future::join_all;
+
+use super::{
+    count::{Counting, Counts, WordCount},
+    error::SolveError,
+    list::WordList,
+    method::{Method, candidates, merge},
+    node::{CountAll, CountWords, MostFrequent, Node},
+};
+use crate::{Handles, prelude::*};
+
+/// Spawns [`Node`]s over the cluster, asks them and merges their answers.
+///
+/// An ordinary actix actor of the driver. Each [`Solve`] has Nodes of its own, which are stopped
+/// when it is answered, however it ends.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::num::NonZeroUsize;
+/// use roadshow::prelude::*;
+/// use roadshow::words::{Coordinator, Counting, Method, Solve, tokenize};
+///
+/// # async fn run(cluster: Cluster) -> Result<(), Box<dyn std::error::Error>> {
+/// let coordinator = Coordinator::new(cluster.handle()).start();
+/// let words = tokenize("to be or not to be")?;
+/// let nodes = NonZeroUsize::MIN.saturating_add(3);
+/// let solve = Solve { words, nodes, counting: Counting::Hash, method: Method::Exact };
+/// let best = coordinator.send(solve).await??;
+/// assert_eq!(best.map(|best| best.word).as_deref(), Some("to"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Coordinator {
+    cluster: ClusterRef,
+}
+
+impl Coordinator {
+    /// A coordinator of Nodes in this cluster.
+    pub fn new(cluster: ClusterRef) -> Self {
+        Self { cluster }
+    }
+}
+
+impl Actor for Coordinator {
+    type Context = Context<Self>;
+}
+
+/// Asks a [`Coordinator`] for the most frequent word. `None` is the answer without words.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Option<WordCount>, SolveError>")]
+pub struct Solve {
+    /// The text.
+    pub words: WordList,
+    /// How many Nodes share it.
+    pub nodes: NonZeroUsize,
+    /// How each Node counts.
+    pub counting: Counting,
+    /// How the parts come to one answer.
+    pub method: Method,
+}
+
+impl Handler<Solve> for Coordinator {
+    type Result = ResponseFuture<Result<Option<WordCount>, SolveError>>;
+
+    fn handle(&mut self, solve: Solve, _ctx: &mut Self::Context) -> Self::Result {
+        let cluster = self.cluster.clone();
+        Box::pin(async move {
+            let nodes = Nodes::spawn(&cluster, &solve).await?;
+            let counts = match solve.method {
+                Method::TwoRound => nodes.two_rounds().await,
+                Method::Exact => nodes.ask_all(CountAll).await,
+            };
+            nodes.stop().await;
+            Ok(merge(&counts?))
+        })
+    }
+}
+
+/// The Nodes of one [`Solve`], in the order of their parts.
+#[derive(Debug, Default)]
+struct Nodes(Vec<RemoteAddr<Node>>);
+
+impl Nodes {
+    async fn spawn(cluster: &ClusterRef, solve: &Solve) -> Result<Self, SolveError> {
+        let parts = solve.words.partition(solve.nodes).into_iter();
+        let spawning = parts.map(|part| cluster.spawn::<Node>((part, solve.counting)).into_future());
+        let (mut nodes, mut failure) = (Self::default(), None);
+        for spawned in join_all(spawning).await {
+            match spawned {
+                Ok(node) => nodes.0.push(node),
+                Err(err) => failure = failure.or(Some(err)),
+            }
+        }
+        let Some(err) = failure else { return Ok(nodes) };
+        nodes.stop().await;
+        Err(err.into())
+    }
+
+    async fn two_rounds(&self) -> Result<Vec<Counts>, SolveError> {
+        let winners = self.ask_all(MostFrequent).await?;
+        let candidates = candidates(winners.iter().flatten())?;
+        self.ask_all(CountWords(candidates)).await
+    }
+
+    /// Puts one question to all Nodes, which work on it at the same time.
+    async fn ask_all<M>(&self, question: M) -> Result<Vec<M::Result>, SolveError>
+    where
+        M: RemoteMessage + Clone,
+        Node: Handles<M>,
+    {
+        let asked = self.0.iter().map(|node| node.send(question.clone()));
+        let answers = join_all(asked).await.into_iter().collect::<Result<_, SendError>>();
+        Ok(answers?)
+    }
+
+    /// Stops the Nodes, as far as they can still be reached.
+    async fn stop(self) {
+        // One that cannot be stopped has stopped already, or its worker has ended.
+        let _ = join_all(self.0.iter().map(RemoteAddr::stop)).await;
+    }
+}

@@ -1,0 +1,318 @@
+//! Counting the words of one list.
+//!
+//! Nothing here copies a word until it is part of an answer: words are slices of their list.
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::list::WordList;
+use crate::RemoteData;
+
+/// How a list is counted. Both ways give the same counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, RemoteData)]
+pub enum Counting {
+    /// The lecture's own: the whole list is walked once for each of its words, O(n²).
+    List,
+    /// One walk with a hash table, O(n).
+    Hash,
+}
+
+impl Counting {
+    /// The word with the highest count; among equals, the one seen first. `None` without words.
+    pub fn most_frequent(self, words: &WordList) -> Option<WordCount> {
+        best(self.tallies(words).into_iter())
+    }
+
+    /// Every word of a list with its tally, in the order in which they are first seen.
+    pub fn count_all(self, words: &WordList) -> Counts {
+        Counts::new(self.tallies(words))
+    }
+
+    /// The tallies of those of the wanted words that the list has, in the order wanted.
+    pub fn count(self, words: &WordList, wanted: &WordList) -> Counts {
+        let mut tallies = tallies_of_none(wanted);
+        match self {
+            Self::List => {
+                for (wanted, tally) in &mut tallies {
+                    for (position, _) in positions(words).filter(|(_, word)| word == wanted) {
+                        tally.see(position);
+                    }
+                }
+            }
+            Self::Hash => {
+                let places: HashMap<&str, usize> =
+                    tallies.iter().enumerate().map(|(place, (word, _))| (*word, place)).collect();
+                for (position, word) in positions(words) {
+                    if let Some(&place) = places.get(word) {
+                        tallies[place].1.see(position);
+                    }
+                }
+            }
+        }
+        tallies.retain(|(_, tally)| tally.count > 0);
+        Counts::new(tallies)
+    }
+
+    /// The different words in the order in which they are first seen.
+    fn tallies(self, words: &WordList) -> Vec<(&str, Tally)> {
+        match self {
+            Self::List => tallies_by_walks(words),
+            Self::Hash => tallies_by_table(words),
+        }
+    }
+}
+
+/// Every word costs a walk, even one that was counted before: as in the lecture, whose program
+/// asks for `wordList.count(word)` each time. That is what the comparison is about.
+fn tallies_by_walks(words: &WordList) -> Vec<(&str, Tally)> {
+    let all: Vec<&str> = words.iter().collect();
+    let count = |words: &[&str], word| words.iter().filter(|&&other| other == word).count();
+    let mut tallies = Vec::new();
+    for (index, (first, word)) in positions(words).enumerate() {
+        let before = count(&all[..index], word);
+        let after = count(&all[index..], word);
+        if before == 0 {
+            tallies.push((word, Tally { count: after as u64, first }));
+        }
+    }
+    tallies
+}
+
+fn tallies_by_table(words: &WordList) -> Vec<(&str, Tally)> {
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut tallies: Vec<(&str, Tally)> = Vec::new();
+    for (position, word) in positions(words) {
+        let place = *places.entry(word).or_insert_with(|| {
+            tallies.push((word, Tally::NONE));
+            tallies.len() - 1
+        });
+        tallies[place].1.see(position);
+    }
+    tallies
+}
+
+/// Each of the wanted words once.
+fn tallies_of_none(wanted: &WordList) -> Vec<(&str, Tally)> {
+    let mut tallies = tallies_by_table(wanted);
+    for (_, tally) in &mut tallies {
+        *tally = Tally::NONE;
+    }
+    tallies
+}
+
+/// The words with their positions in the text.
+fn positions(words: &WordList) -> impl Iterator<Item = (u64, &str)> {
+    (words.position()..).zip(words)
+}
+
+/// The word whose tally beats all others.
+pub(super) fn best<'a>(tallies: impl Iterator<Item = (&'a str, Tally)>) -> Option<WordCount> {
+    let best = tallies.reduce(|best, next| if next.1.beats(best.1) { next } else { best });
+    best.map(|(word, Tally { count, first })| WordCount { word: word.to_owned(), count, first })
+}
+
+/// How often a word is there, and where first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, RemoteData)]
+pub struct Tally {
+    /// How often.
+    pub count: u64,
+    /// How many words of the whole text come before its first occurrence.
+    pub first: u64,
+}
+
+impl Tally {
+    /// Of a word that has not been seen.
+    const NONE: Self = Self { count: 0, first: u64::MAX };
+
+    /// Whether this one wins: by the higher count, or by being seen first where counts are equal.
+    #[must_use]
+    pub fn beats(self, other: Self) -> bool {
+        (self.count, other.first) > (other.count, self.first)
+    }
+
+    /// The tally of the same word over two parts of a text.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        // Saturating, since the numbers may come from elsewhere.
+        let count = self.count.saturating_add(other.count);
+        Self { count, first: self.first.min(other.first) }
+    }
+
+    fn see(&mut self, position: u64) {
+        *self = self.join(Self { count: 1, first: position });
+    }
+}
+
+/// A word with its tally: an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, RemoteData)]
+pub struct WordCount {
+    /// The word.
+    pub word: String,
+    /// How often it is there.
+    pub count: u64,
+    /// How many words of the whole text come before its first occurrence.
+    pub first: u64,
+}
+
+/// Different words, each with its tally.
+///
+/// The words lie in one buffer, so that a part's counts travel as cheaply as the part.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize, RemoteData)]
+#[serde(try_from = "Columns", into = "Columns")]
+pub struct Counts {
+    words: WordList,
+    tallies: Vec<Tally>,
+}
+
+impl Counts {
+    fn new(tallies: Vec<(&str, Tally)>) -> Self {
+        let words = WordList::from_words(tallies.iter().map(|(word, _)| word));
+        let words = words.expect("different words of a list fit where the list did");
+        Self { words, tallies: tallies.into_iter().map(|(_, tally)| tally).collect() }
+    }
+
+    /// The number of different words.
+    pub fn len(&self) -> usize {
+        self.tallies.len()
+    }
+
+    /// Whether there are no words.
+    pub fn is_empty(&self) -> bool {
+        self.tallies.is_empty()
+    }
+
+    /// The words with their tallies.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Tally)> {
+        self.words.iter().zip(self.tallies.iter().copied())
+    }
+}
+
+/// Counts as they travel.
+#[derive(Serialize, Deserialize)]
+struct Columns {
+    words: WordList,
+    tallies: Vec<Tally>,
+}
+
+impl From<Counts> for Columns {
+    fn from(Counts { words, tallies }: Counts) -> Self {
+        Self { words, tallies }
+    }
+}
+
+impl TryFrom<Columns> for Counts {
+    type Error = MalformedCounts;
+
+    fn try_from(Columns { words, tallies }: Columns) -> Result<Self, MalformedCounts> {
+        if words.len() == tallies.len() {
+            Ok(Self { words, tallies })
+        } else {
+            Err(MalformedCounts { words: words.len(), tallies: tallies.len() })
+        }
+    }
+}
+
+/// Counts from elsewhere have not one tally for each word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{words} words came with {tallies} tallies")]
+pub struct MalformedCounts {
+    words: usize,
+    tallies: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOTH: [Counting; 2] = [Counting::List, Counting::Hash];
+
+    fn list(text: &str) -> WordList {
+        WordList::from_words(text.split(' ').filter(|word| !word.is_empty())).unwrap()
+    }
+
+    /// What the lecture's `mostFrequentWordv1` returns.
+    fn lecture(words: &[&str]) -> Option<(String, u64)> {
+        let mut best: Option<(String, u64)> = None;
+        for word in words {
+            let count = words.iter().filter(|other| *other == word).count() as u64;
+            if count > best.as_ref().map_or(0, |best| best.1) {
+                best = Some(((*word).to_owned(), count));
+            }
+        }
+        best
+    }
+
+    proptest! {
+        #[test]
+        fn every_counting_gives_the_lectures_answer(words in prop::collection::vec("[a-e]", 0..40)) {
+            let list = WordList::from_words(&words).unwrap();
+            let expect = lecture(&list.iter().collect::<Vec<_>>());
+            for counting in BOTH {
+                let best = counting.most_frequent(&list).map(|best| (best.word, best.count));
+                prop_assert_eq!(best, expect.clone());
+            }
+        }
+
+        #[test]
+        fn countings_agree_on_every_word(words in prop::collection::vec("[a-e]", 0..40)) {
+            let list = WordList::from_words(words).unwrap();
+            prop_assert_eq!(Counting::List.count_all(&list), Counting::Hash.count_all(&list));
+        }
+
+        #[test]
+        fn wanted_words_have_the_tallies_of_all_words(
+            words in prop::collection::vec("[a-e]", 5..40),
+            wanted in prop::collection::vec("[c-h]", 0..6),
+        ) {
+            let list = WordList::from_words(words).unwrap();
+            let list = list.slice(3..list.len());
+            let wanted = WordList::from_words(wanted).unwrap();
+            let all = Counting::Hash.count_all(&list);
+            for counting in BOTH {
+                let counts = counting.count(&list, &wanted);
+                for (word, tally) in counts.iter() {
+                    prop_assert!(all.iter().any(|known| known == (word, tally)));
+                }
+                let found = all.iter().filter(|(word, _)| wanted.iter().any(|other| other == *word));
+                prop_assert_eq!(found.count(), counts.len());
+            }
+        }
+    }
+
+    #[test]
+    fn tie_goes_to_the_word_seen_first() {
+        for counting in BOTH {
+            let best = counting.most_frequent(&list("c b a b a c"));
+            assert_eq!(best, Some(WordCount { word: "c".into(), count: 2, first: 0 }));
+        }
+    }
+
+    #[test]
+    fn first_occurrence_is_told_in_words_of_the_whole_text() {
+        let part = list("a a a b c b").slice(3..6);
+        for counting in BOTH {
+            let best = counting.most_frequent(&part);
+            assert_eq!(best, Some(WordCount { word: "b".into(), count: 2, first: 3 }));
+            let counts = counting.count(&part, &list("c x c"));
+            assert_eq!(counts.iter().collect::<Vec<_>>(), [("c", Tally { count: 1, first: 4 })]);
+        }
+    }
+
+    #[test]
+    fn no_words_have_no_answer() {
+        for counting in BOTH {
+            assert_eq!(counting.most_frequent(&WordList::default()), None);
+            assert!(counting.count_all(&WordList::default()).is_empty());
+        }
+    }
+
+    #[test]
+    fn counts_without_a_tally_for_each_word_are_refused() {
+        let columns = Columns { words: list("a b"), tallies: vec![Tally { count: 1, first: 0 }] };
+        let refused = MalformedCounts { words: 2, tallies: 1 };
+        assert_eq!(Counts::try_from(columns), Err(refused));
+    }
+}

@@ -1,0 +1,49 @@
+//! The most frequent word of a text: in sequence, as tasks, and by actors.
+//!
+//! This is the application that the handbook walks through. A text becomes a [`WordList`]
+//! ([`tokenize`]), the list is cut into parts whose sizes differ by at most one
+//! ([`WordList::partition`]), and the parts are counted where they lie: in this process
+//! ([`sequential`], [`slices`]), by [tasks](tasks()) or by [`Node`] actors under a [`Coordinator`].
+//! The last three share [`candidates`] and [`merge`], so that they can only differ in where they
+//! count.
+//!
+//! Invariants:
+//! - A word is what Python's `str.lower()`, `str.replace` and `str.split()` make of the text.
+//! - The answer is the word with the highest count; among equals, the one seen first in the text.
+//! - [`Method::Exact`] gives the answer of [`sequential`] for every text and every number of parts.
+//!   [`Method::TwoRound`] does not, and is here to show why.
+//! - A text without words has no answer: `None`.
+//!
+//! The module uses the public interface of this crate alone, as any program would.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::num::NonZeroUsize;
+//! use roadshow::words::{Counting, Method, sequential, slices, tokenize};
+//!
+//! let words = tokenize("aaa xx bbb xx ccc xx ddd xx: 'aaa', aaa!")?;
+//! let two = NonZeroUsize::MIN.saturating_add(1);
+//! let best = sequential(&words, Counting::Hash).ok_or("no words")?;
+//! assert_eq!((best.word.as_str(), best.count), ("xx", 4));
+//! assert_eq!(slices(&words, two, Counting::Hash, Method::Exact), Some(best));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod coordinator;
+mod count;
+mod error;
+mod list;
+mod method;
+mod node;
+mod task;
+mod tokenizer;
+
+pub use coordinator::{Coordinator, Solve};
+pub use count::{Counting, Counts, MalformedCounts, Tally, WordCount};
+pub use error::SolveError;
+pub use list::{MalformedWordList, TextTooLong, WordList, Words};
+pub use method::{Method, candidates, merge, sequential, slices};
+pub use node::{CountAll, CountWords, MostFrequent, Node};
+pub use task::{count_all, count_words, most_frequent, tasks};
+pub use tokenizer::tokenize;

@@ -1,0 +1,167 @@
+//! From a text to its words, as the lecture's `loadBook` reads them.
+//!
+//! The lecture lower-cases the whole text, replaces each of a list of characters and sequences by a
+//! space, and calls Python's `split()`. [`tokenize`] does the same in one pass over the
+//! lower-cased text, and the tests hold it against that chain, step by step.
+//!
+//! What was compared with CPython 3.11, for every code point, alone and on both sides of a sigma:
+//! - `split()` separates at the characters of `char::is_whitespace` and at U+001C to U+001F.
+//! - `lower()` is [`str::to_lowercase`], final sigma and U+0130 included. The two differ only where
+//!   their editions of Unicode do (14 there, later here): in letters that were not assigned yet,
+//!   and in whether a sigma next to U+0295 or U+1171E, whose class has changed, is a final one.
+//! - Reading a file in text mode turns `\r\n` and `\r` into `\n`, which cannot change the words:
+//!   all three are white space, and none is a letter or ignorable beside a sigma.
+
+use super::list::{Builder, TextTooLong, WordList};
+
+/// The words of a text, in lower case and without punctuation.
+///
+/// An apostrophe separates, as in the lecture (`don't` is two words), and so does `--`, while a
+/// single hyphen belongs to its word.
+///
+/// # Errors
+///
+/// [`TextTooLong`] if the words take more than 4 GiB together.
+///
+/// # Examples
+///
+/// ```
+/// use roadshow::words::tokenize;
+///
+/// let words = tokenize("\"Don't,\" said the well-read Cat -- twice.")?;
+/// let words: Vec<_> = words.iter().collect();
+/// assert_eq!(words, ["don", "t", "said", "the", "well-read", "cat", "twice"]);
+/// # Ok::<(), roadshow::words::TextTooLong>(())
+/// ```
+pub fn tokenize(text: &str) -> Result<WordList, TextTooLong> {
+    let lower = text.to_lowercase();
+    let mut words = Builder::default();
+    let mut start = 0;
+    let mut chars = lower.char_indices().peekable();
+    while let Some((at, char)) = chars.next() {
+        let dash = char == '-' && chars.next_if(|&(_, next)| next == '-').is_some();
+        if dash || is_removed(char) || is_python_space(char) {
+            push_unless_empty(&mut words, &lower[start..at])?;
+            start = at + char.len_utf8() + usize::from(dash);
+        }
+    }
+    push_unless_empty(&mut words, &lower[start..])?;
+    Ok(words.finish())
+}
+
+fn push_unless_empty(words: &mut Builder, word: &str) -> Result<(), TextTooLong> {
+    if word.is_empty() { Ok(()) } else { words.push(word) }
+}
+
+/// The single characters of the lecture's `toRemove`. Its sequences of an apostrophe and white space
+/// need no rule of their own, since every apostrophe goes; `--` is the tokenizer's.
+const fn is_removed(char: char) -> bool {
+    matches!(char, ',' | ';' | '.' | '"' | '\'' | '!' | '(' | ')' | '?' | ']' | '[' | ':' | '*')
+}
+
+/// Whether Python's `str.split()` separates here.
+fn is_python_space(char: char) -> bool {
+    char.is_whitespace() || matches!(char, '\u{1c}'..='\u{1f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The lecture's list, in its order.
+    const TO_REMOVE: [&str; 18] =
+        [",", ";", ".", "\"", "' ", "\n'", " '", "!", "(", ")", "?", "--", "'", "\"", "]", "[", ":", "*"];
+
+    /// The lecture's `loadBook`, line by line.
+    fn load_book(text: &str) -> Vec<String> {
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let mut text = text.to_lowercase();
+        for bad in TO_REMOVE {
+            text = text.replace(bad, " ");
+        }
+        let words = text.split(is_python_space).filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    fn check(text: &str, expect: &[&str]) {
+        assert_eq!(tokenize(text).unwrap().iter().collect::<Vec<_>>(), expect, "text {text:?}");
+        assert_eq!(load_book(text), expect, "line by line, text {text:?}");
+    }
+
+    /// Text dense in what the rules speak of.
+    fn tricky_text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            4 => prop::sample::select(TO_REMOVE.to_vec()),
+            2 => prop::sample::select(vec!["-", "\r", "\r\n", "\u{1c}", "\u{1f}", "\u{85}", "\u{3000}"]),
+            2 => prop::sample::select(vec!["Σ", "İ", "ß", "ǅ", "\u{301}", "\u{200b}", "\u{feff}"]),
+            4 => prop::sample::select(vec!["a", "B", "don", "The", "λ", "Ö", "_", "`"]),
+        ];
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn one_pass_finds_the_words_of_the_lectures_chain(text in tricky_text()) {
+            let words = tokenize(&text).unwrap();
+            prop_assert_eq!(words.iter().collect::<Vec<_>>(), load_book(&text));
+        }
+
+        #[test]
+        fn any_text_gives_the_words_of_the_lectures_chain(text: String) {
+            let words = tokenize(&text).unwrap();
+            prop_assert_eq!(words.iter().collect::<Vec<_>>(), load_book(&text));
+        }
+    }
+
+    #[test]
+    fn punctuation_of_the_lecture_separates_and_the_rest_stays() {
+        check(
+            "a,b;c.d\"e'f!g(h)i?j--k]l[m:n*o",
+            &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o"],
+        );
+        check("`Who' _are_ well-read {x}/y", &["`who", "_are_", "well-read", "{x}/y"]);
+        check("", &[]);
+        check(" ... ' -- \n", &[]);
+    }
+
+    #[test]
+    fn hyphens_separate_in_pairs_from_the_left() {
+        check("a---b", &["a", "-b"]);
+        check("a----b - c-", &["a", "b", "-", "c-"]);
+        check("-.- -'-", &["-", "-", "-", "-"]);
+    }
+
+    #[test]
+    fn line_ends_of_any_kind_only_separate() {
+        check("one\r\n'two\rthree\n'four'\r\n", &["one", "two", "three", "four"]);
+        check("ΑΣ\r\nΑΣ\rΑΣ", &["ας", "ας", "ας"]);
+    }
+
+    #[test]
+    fn space_is_what_python_splits_at() {
+        // Every character at which CPython 3.11 splits.
+        let expect: Vec<char> = "\t\n\u{b}\u{c}\r\u{1c}\u{1d}\u{1e}\u{1f} \u{85}\u{a0}\u{1680}\
+            \u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\u{2006}\u{2007}\u{2008}\u{2009}\
+            \u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}"
+            .chars()
+            .collect();
+        let spaces: Vec<char> = ('\0'..=char::MAX).filter(|&char| is_python_space(char)).collect();
+        assert_eq!(spaces, expect);
+    }
+
+    #[test]
+    fn lower_case_is_pythons() {
+        // Each pair was printed by CPython 3.11.
+        check("İstanbul", &["i\u{307}stanbul"]);
+        check("STRASSE STRAẞE ǅ K Å", &["strasse", "straße", "ǆ", "k", "å"]);
+        check("ΟΔΟΣ ΣΑΣ Σ ΑΣΑ", &["οδος", "σας", "σ", "ασα"]);
+        check("Α\u{301}Σ\u{301} Σ\u{301}", &["α\u{301}ς\u{301}", "σ\u{301}"]);
+        // The sigma is judged before the punctuation goes: an apostrophe, a full stop or a colon is
+        // no end of a word for it, a comma is.
+        check("ΑΣ'Α ΑΣ.Α ΑΣ:Α ΑΣ,Α", &["ασ", "α", "ασ", "α", "ασ", "α", "ας", "α"]);
+        check("ΑΣ' Α", &["ας", "α"]);
+    }
+}

@@ -1,0 +1,17 @@
+//! A remote type has one name, so it cannot be generic.
+
+use roadshow::prelude::*;
+
+#[derive(RemoteActor)]
+struct Cache<K>(K);
+
+#[derive(RemoteMessage)]
+struct Put<K, V> {
+    key: K,
+    value: V,
+}
+
+#[derive(RemoteData)]
+struct Borrowed<'a>(&'a str);
+
+fn main() {}

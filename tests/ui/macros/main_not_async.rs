@@ -1,0 +1,4 @@
+//! The entry runs on an async system.
+
+#[roadshow::main]
+fn main() {}

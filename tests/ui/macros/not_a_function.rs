@@ -1,0 +1,9 @@
+//! The attributes go on functions.
+
+#[roadshow::task]
+struct Node;
+
+#[roadshow::main]
+const MAIN: u8 = 0;
+
+fn main() {}

@@ -1,0 +1,25 @@
+//! An actor on a thread pool of its own: that is what tasks are for.
+
+use roadshow::prelude::*;
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "u64")]
+struct Compute(u64);
+
+#[derive(RemoteActor)]
+#[remote(local, handles(Compute))]
+struct Cruncher;
+
+impl Actor for Cruncher {
+    type Context = actix::SyncContext<Self>;
+}
+
+impl Handler<Compute> for Cruncher {
+    type Result = u64;
+
+    fn handle(&mut self, Compute(n): Compute, _: &mut Self::Context) -> u64 {
+        n
+    }
+}
+
+fn main() {}
