@@ -25,8 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("registry", &["wire", "id"]),
     ("observe", &["id"]),
     ("host", &["session", "transport", "registry", "wire", "observe", "config", "id"]),
-    ("remote", &["host", "registry", "wire", "id"]),
-    ("task", &["remote", "host", "registry", "id"]),
+    ("remote", &["host", "registry", "observe", "wire", "id"]),
+    ("task", &["remote", "host", "registry", "wire", "config", "id"]),
     ("object", &["remote", "host", "id", "config"]),
     (
         "cluster",
@@ -44,6 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "id",
         ],
     ),
+    ("error", &["cluster", "task", "remote", "host"]),
     ("dashboard", &["cluster", "remote", "observe", "id"]),
     (WORDS, &[]),
 ];
@@ -73,6 +74,11 @@ const MACHINE_FOLDERS: &[&str] = &["work", "root", "home", "tmp"];
 fn modules_import_only_what_their_layer_may() {
     let root = root_names(&read("src/lib.rs"));
     complain(rust_files("src").iter().flat_map(|file| layer_complaints(file, &read(file), &root)));
+}
+
+#[test]
+fn the_architecture_page_shows_the_same_table() {
+    complain(table_complaints(&read("docs/architecture.md")));
 }
 
 #[test]
@@ -176,6 +182,35 @@ fn root_names(lib: &str) -> Vec<(String, String)> {
     let origin =
         |path: Vec<String>| path.into_iter().find(|segment| !CRATE_ROOTS.contains(&segment.as_str()));
     names.map(|(name, path)| (name, origin(path).unwrap_or_default())).collect()
+}
+
+/// Where the page's table, with `module`, `owns` and `may import` as columns, differs from ours.
+fn table_complaints(page: &str) -> Vec<String> {
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>();
+    let rows = page.lines().skip_while(|line| !line.contains("| may import |")).skip(2);
+    let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).map(cells).collect();
+    let shown: Vec<_> = rows.iter().map(|row| row[1].as_str()).collect();
+    let mut complaints = Vec::new();
+    if rows.is_empty() {
+        complaints.push("docs/architecture.md has no table with the column `may import`".to_owned());
+    }
+    for (at, row) in rows.iter().enumerate().filter(|(_, row)| row[1] != WORDS) {
+        let mut page_says: Vec<&str> = match row[3].as_str() {
+            "all the above" => shown[..at].to_vec(),
+            list => list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect(),
+        };
+        let may = allowed(&row[1]).unwrap_or_default().iter().copied();
+        let mut table_says: Vec<&str> = may.filter(|name| shown.contains(name)).collect();
+        page_says.sort_unstable();
+        table_says.sort_unstable();
+        if page_says != table_says {
+            complaints.push(format!(
+                "docs/architecture.md: `{}` may import {table_says:?}, not {page_says:?}",
+                row[1]
+            ));
+        }
+    }
+    complaints
 }
 
 fn purity_complaints(file: &str, source: &str) -> Vec<String> {
@@ -297,7 +332,7 @@ fn files_below(folder: &str) -> Vec<String> {
     while let Some(folder) = folders.pop() {
         // A folder that is not there yet has no files.
         for entry in fs::read_dir(&folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
+            let path = entry.expect("the project can be read").path();
             match path.is_dir() {
                 true if is_project_folder(&path) => folders.push(path),
                 true => {}
@@ -315,7 +350,7 @@ fn is_project_folder(path: &Path) -> bool {
 }
 
 fn relative(path: &Path, root: &Path) -> String {
-    let parts = path.strip_prefix(root).unwrap().components();
+    let parts = path.strip_prefix(root).expect("files are below the root").components();
     parts.map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
@@ -360,6 +395,20 @@ fn the_layer_check_sees_every_way_to_a_wrong_module() {
     layer("src/words/mod.rs", "use crate::host::Host;", 1);
     layer("src/words/node.rs", "use super::super::wire;\nuse crate::__private::x;", 2);
     layer("src/words/task.rs", "#[roadshow::task]\nfn f() {}\nuse crate::task::TaskRef;", 1);
+}
+
+#[test]
+fn the_table_check_sees_what_differs() {
+    let page = |rows: &str| {
+        format!("# Map\n\n| module | owns | may import |\n|---|---|---|\n{rows}\n\n| `id` | else | wire |")
+    };
+    check(&table_complaints(&page("| `id` | a | |\n| `config` | b | |\n| `wire` | c | config, id |")), 0);
+    check(
+        &table_complaints(&page("| `id` | a | |\n| `wire` | b | id |\n| `cluster` | c | all the above |")),
+        0,
+    );
+    check(&table_complaints(&page("| `id` | a | wire |\n| `wire` | b | |")), 2);
+    check(&table_complaints("# Map"), 1);
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //!
 //! After a change of a text, `TRYBUILD=overwrite cargo test --test ui` writes the new ones; read them.
 
+#[path = "ui/accepted.rs"]
+pub mod accepted;
+
 use std::process::Command;
 
 /// The compiler whose own words are in `tests/ui/traits`.

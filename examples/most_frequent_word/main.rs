@@ -23,7 +23,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use crate::args::{Args, Request};
+use crate::args::Request;
 use crate::text::Text;
 
 #[roadshow::main]

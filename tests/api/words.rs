@@ -123,14 +123,10 @@ fn no_word_is_lost_for_any_length_and_number_of_nodes() {
     let fixture = Fixture::start();
     for len in 1..=40_u64 {
         let words = WordList::from_words((0..len).map(|word| word.to_string())).unwrap();
-        let nodes = 1 + len as usize % 9;
-        let counted = fixture.system.block_on(count_by_nodes(&fixture.cluster, &words, nodes));
-        assert_eq!(counted, words.iter().collect::<Vec<_>>(), "{len} words, {nodes} nodes");
-    }
-    let words = WordList::from_words((0..40).map(|word| word.to_string())).unwrap();
-    for nodes in 1..=9 {
-        let counted = fixture.system.block_on(count_by_nodes(&fixture.cluster, &words, nodes));
-        assert_eq!(counted, words.iter().collect::<Vec<_>>(), "{nodes} nodes");
+        for nodes in 1..=9 {
+            let counted = fixture.system.block_on(count_by_nodes(&fixture.cluster, &words, nodes));
+            assert_eq!(counted, words.iter().collect::<Vec<_>>(), "{len} words, {nodes} nodes");
+        }
     }
 }
 

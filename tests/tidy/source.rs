@@ -5,16 +5,16 @@
 /// Source code without comments, with the insides of strings and characters blanked out.
 ///
 /// Every line stays where it was.
-pub struct Code(String);
+pub(crate) struct Code(String);
 
 impl Code {
     /// The code of one file.
-    pub fn of(source: &str) -> Self {
+    pub(crate) fn of(source: &str) -> Self {
         Self(blank(source))
     }
 
     /// The code without what exists only under `#[cfg(test)]`.
-    pub fn without_tests(&self) -> Self {
+    pub(crate) fn without_tests(&self) -> Self {
         let mut text = self.0.clone();
         while let Some(start) = text.find(CFG_TEST) {
             let end = start + end_of_item(&text[start..]);
@@ -25,17 +25,17 @@ impl Code {
     }
 
     /// The text that is left.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.0
     }
 
     /// How many lines hold code.
-    pub fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         self.0.lines().filter(|line| !line.trim().is_empty()).count()
     }
 
     /// Every path that begins with one of `roots`, wherever it stands; grouped imports are taken apart.
-    pub fn paths(&self, roots: &[&str]) -> Vec<NamedPath> {
+    pub(crate) fn paths(&self, roots: &[&str]) -> Vec<NamedPath> {
         let tokens = tokens(&self.0);
         let mut found = Vec::new();
         for at in 0..tokens.len() {
@@ -56,7 +56,7 @@ impl Code {
     /// What the file makes public by name: its items, and the leaves of its `pub use`.
     ///
     /// Each comes with the path that it stands for.
-    pub fn public_names(&self) -> Vec<(String, Vec<String>)> {
+    pub(crate) fn public_names(&self) -> Vec<(String, Vec<String>)> {
         const ITEMS: [&str; 9] = ["mod", "fn", "struct", "enum", "trait", "type", "const", "static", "union"];
         let tokens = tokens(&self.0);
         let mut names = Vec::new();
@@ -82,11 +82,11 @@ impl Code {
 
 /// A path that the code names.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NamedPath {
+pub(crate) struct NamedPath {
     /// The line, from 1 on.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The path, from its root on.
-    pub segments: Vec<String>,
+    pub(crate) segments: Vec<String>,
     /// What it is called where it is named.
     name: String,
 }

@@ -12,6 +12,10 @@
 //! When an attempt fails or a link breaks, everything that was queued or open fails, each as what
 //! it is: never written, or written and unanswered. The lock is never held while user code runs.
 
+mod farewell;
+mod life;
+mod timer;
+
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -24,13 +28,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{NotDelivered, SendError};
-use super::{Host, Shared, connect};
+use self::timer::Timer;
+use super::{Host, Shared};
 use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
 use crate::observe::PeerSnapshot;
 use crate::registry::Origin;
-use crate::session::{Batch, Event, Failed, LinkLoss, ProvenPeer, Session, SessionLimits};
+use crate::session::{Batch, Event, Failed, LinkLoss, Session, SessionLimits};
 use crate::transport::{FrameReader, LinkReader, ReadError};
-use crate::wire::{Body, CallFailure, Encoded, Refusal};
+use crate::wire::{Body, CallFailure, Encoded};
 
 /// Where the outcome of a call goes.
 pub(crate) type Ticket = oneshot::Sender<Result<Body, Failed>>;
@@ -63,14 +68,6 @@ enum Link {
     Dialing { attempt: LinkId, abandon: CancellationToken },
     Awaiting { attempt: LinkId },
     Up(Arc<Up>),
-}
-
-/// Whether a task sleeps for this session's deadlines, and until when.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Timer {
-    NotStarted,
-    Idle,
-    Until(Instant),
 }
 
 /// A link that is up.
@@ -222,159 +219,6 @@ impl Peer {
     }
 }
 
-/// The link's life.
-impl Peer {
-    fn open(self: &Arc<Self>, state: &mut State) {
-        let Some(host) = self.host.upgrade() else { return };
-        let attempt = LinkId(super::random_u64());
-        match state.address {
-            Some(address) => {
-                let abandon = host.closing.child_token();
-                state.link = Link::Dialing { attempt, abandon: abandon.clone() };
-                let dial = connect::Dial { peer: Arc::clone(self), attempt, address, replaces: state.last_link };
-                host.io.spawn(dial.run(Arc::clone(&host), abandon));
-            }
-            None => self.await_peer(state, &host, attempt),
-        }
-    }
-
-    /// Waits a while for the peer's own dial; what is queued fails after that.
-    fn await_peer(self: &Arc<Self>, state: &mut State, host: &Arc<Shared>, attempt: LinkId) {
-        state.link = Link::Awaiting { attempt };
-        let patience = host.limits.connect_timeout;
-        let peer = Arc::downgrade(self);
-        host.io.spawn(async move {
-            tokio::time::sleep(patience).await;
-            if let Some(peer) = peer.upgrade() {
-                let reason = format!("it listens nowhere that is known here, and did not connect within {patience:?}");
-                peer.attempt_failed(attempt, LinkLoss::Unreachable(reason));
-            }
-        });
-    }
-
-    /// The peer refused our dial because its own is under way.
-    pub(super) fn crossed(self: &Arc<Self>, host: &Arc<Shared>, dialed: LinkId) {
-        let mut state = self.lock();
-        if matches!(state.link, Link::Dialing { attempt, .. } if attempt == dialed) {
-            self.await_peer(&mut state, host, dialed);
-        }
-    }
-
-    /// An attempt came to nothing: what was queued for it fails.
-    pub(super) fn attempt_failed(&self, failed: LinkId, loss: LinkLoss) {
-        let mut events = Vec::new();
-        let mut state = self.lock();
-        let current = match state.link {
-            Link::Dialing { attempt, .. } | Link::Awaiting { attempt } => attempt == failed,
-            Link::Down | Link::Up(_) => false,
-        };
-        if current {
-            state.link = Link::Down;
-            state.session.detach(loss, &mut events);
-        }
-        drop(state);
-        self.settle(events);
-    }
-
-    /// Our dial was welcomed. `None` if the peer's own link has taken its place meanwhile.
-    pub(super) fn dialed(&self, proven: &ProvenPeer) -> Option<Arc<Up>> {
-        let mut state = self.lock();
-        let ours = matches!(state.link, Link::Dialing { attempt, .. } if attempt == proven.link);
-        ours.then(|| state.raise(proven, true))
-    }
-
-    /// Decides about a proven peer that dialled us.
-    ///
-    /// Of two hosts that dial each other at once, the dial of the one with the lower id wins. A
-    /// link that we dialled and that the peer does not name as lost is such a crossing, too.
-    /// Otherwise the peer has come back before we saw its old link break: the new one replaces it.
-    pub(super) fn admit(&self, me: Identity, proven: &ProvenPeer) -> Result<Arc<Up>, (Refusal, String)> {
-        let mut events = Vec::new();
-        let mut state = self.lock();
-        if let Some(reason) = &state.gone {
-            return Err((Refusal::Closing, reason.to_string()));
-        }
-        let crossed = match &state.link {
-            Link::Dialing { .. } => me.host < self.identity.host,
-            Link::Up(up) => up.dialed && proven.replaces != up.id,
-            Link::Down | Link::Awaiting { .. } => false,
-        };
-        if crossed {
-            return Err((Refusal::Crossed, "both sides dialled, and the other dial stands".into()));
-        }
-        match &state.link {
-            Link::Dialing { abandon, .. } => abandon.cancel(),
-            Link::Up(up) => {
-                up.closed.cancel();
-                state.session.detach(LinkLoss::Superseded, &mut events);
-            }
-            Link::Down | Link::Awaiting { .. } => {}
-        }
-        let up = state.raise(proven, false);
-        drop(state);
-        self.settle(events);
-        Ok(up)
-    }
-
-    /// The link has ended.
-    pub(super) fn link_lost(&self, lost: &Up, loss: LinkLoss) {
-        let mut events = Vec::new();
-        let mut state = self.lock();
-        if matches!(&state.link, Link::Up(up) if up.id == lost.id) {
-            tracing::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
-            state.link = Link::Down;
-            state.session.detach(loss, &mut events);
-        }
-        drop(state);
-        self.settle(events);
-    }
-
-    /// There will be no further link: everything fails now and from now on.
-    pub(super) fn close(&self, loss: LinkLoss) {
-        let mut events = Vec::new();
-        let mut state = self.lock();
-        match std::mem::replace(&mut state.link, Link::Down) {
-            Link::Up(up) => up.closed.cancel(),
-            Link::Dialing { abandon, .. } => abandon.cancel(),
-            Link::Down | Link::Awaiting { .. } => {}
-        }
-        state.gone.get_or_insert(loss.clone());
-        state.session.detach(loss, &mut events);
-        drop(state);
-        self.settle(events);
-    }
-
-    /// Tells what became of the calls and letters that a lost link had; nothing else can be among them.
-    fn settle(&self, events: Vec<Event<Ticket>>) {
-        for event in events {
-            match event {
-                // A caller that no longer waits is no concern of ours.
-                Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
-                Event::DeadLetters { count } => self.count_dead_letters(count),
-                _ => {}
-            }
-        }
-        self.progress.notify_waiters();
-        self.timer.notify_one();
-    }
-
-    fn count_dead_letters(&self, count: u64) {
-        if let Some(host) = self.host.upgrade() {
-            host.count_dead_letters(count);
-        }
-    }
-}
-
-impl State {
-    fn raise(&mut self, proven: &ProvenPeer, dialed: bool) -> Arc<Up> {
-        let up = Arc::new(Up { id: proven.link, dialed, bell: Notify::new(), closed: CancellationToken::new() });
-        self.link = Link::Up(Arc::clone(&up));
-        self.last_link = proven.link;
-        self.session.attach(now(), proven.frame_bytes_max);
-        up
-    }
-}
-
 /// What the link's task does under the lock.
 impl Peer {
     /// Takes in every frame that has arrived whole; what they ask for is added to `events`.
@@ -415,102 +259,6 @@ pub(super) fn loss_of(error: &ReadError) -> LinkLoss {
         ReadError::Closed => LinkLoss::Closed,
         ReadError::Io(error) => LinkLoss::Io(error.to_string()),
         ReadError::Wire(error) => LinkLoss::Protocol(error.to_string()),
-    }
-}
-
-/// Shutting down.
-impl Peer {
-    /// Takes no further messages; open calls may end.
-    pub(super) fn drain(self: &Arc<Self>, reason: &str) {
-        let mut state = self.lock();
-        state.session.drain(reason);
-        if matches!(state.link, Link::Up(_)) {
-            self.kick(&mut state);
-        }
-    }
-
-    /// Waits until no call is open and nothing is unwritten.
-    pub(super) async fn drained(&self) {
-        self.until(|session| session.is_drained()).await;
-    }
-
-    /// Says goodbye, if there is a link, and waits until that is written.
-    pub(super) async fn say_goodbye(self: &Arc<Self>, reason: &str) {
-        {
-            let mut state = self.lock();
-            if !matches!(state.link, Link::Up(_)) {
-                return;
-            }
-            state.session.finish(reason);
-            self.kick(&mut state);
-        }
-        self.until(|session| session.outgoing_bytes() == 0).await;
-    }
-
-    /// Waits until `done`, or until there is no link that could change anything.
-    async fn until(&self, done: impl Fn(&Session<Ticket>) -> bool) {
-        loop {
-            let progress = self.progress.notified();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
-            {
-                let state = self.lock();
-                if matches!(state.link, Link::Down) || done(&state.session) {
-                    return;
-                }
-            }
-            progress.await;
-        }
-    }
-}
-
-/// Deadlines.
-impl Peer {
-    fn arm_timer(self: &Arc<Self>, state: &mut State, deadline: Instant) {
-        match state.timer {
-            Timer::NotStarted => {
-                let Some(host) = self.host.upgrade() else { return };
-                state.timer = Timer::Idle;
-                let ended = host.closing.clone();
-                host.io.spawn(expire_calls(Arc::clone(self), ended));
-            }
-            Timer::Until(until) if until <= deadline => return,
-            Timer::Idle | Timer::Until(_) => {}
-        }
-        self.timer.notify_one();
-    }
-
-    /// Ends the calls whose deadline has come, and says when to look again.
-    fn expire(&self) -> Option<Instant> {
-        let mut events = Vec::new();
-        let mut state = self.lock();
-        state.session.on_timeout(now(), &mut events);
-        let next = state.session.poll_timeout();
-        state.timer = next.map_or(Timer::Idle, Timer::Until);
-        drop(state);
-        for event in events {
-            if let Event::Failed { ticket, failure } = event {
-                drop(ticket.send(Err(failure)));
-            }
-        }
-        next
-    }
-}
-
-/// One task a peer, from its first call with a deadline on.
-async fn expire_calls(peer: Arc<Peer>, ended: CancellationToken) {
-    loop {
-        let next = peer.expire();
-        tokio::select! {
-            () = peer.timer.notified() => {}
-            () = ended.cancelled() => return,
-            () = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            } => {}
-        }
     }
 }
 

@@ -1,0 +1,51 @@
+//! Taking leave of a peer: open calls end, queued bytes leave, and a goodbye is said.
+
+use std::sync::Arc;
+
+use super::{Link, Peer, Ticket};
+use crate::session::Session;
+
+impl Peer {
+    /// Takes no further messages; open calls may end.
+    pub(in crate::host) fn drain(self: &Arc<Self>, reason: &str) {
+        let mut state = self.lock();
+        state.session.drain(reason);
+        if matches!(state.link, Link::Up(_)) {
+            self.kick(&mut state);
+        }
+    }
+
+    /// Waits until no call is open and nothing is unwritten.
+    pub(in crate::host) async fn drained(&self) {
+        self.until(|session| session.is_drained()).await;
+    }
+
+    /// Says goodbye, if there is a link, and waits until that is written.
+    pub(in crate::host) async fn say_goodbye(self: &Arc<Self>, reason: &str) {
+        {
+            let mut state = self.lock();
+            if !matches!(state.link, Link::Up(_)) {
+                return;
+            }
+            state.session.finish(reason);
+            self.kick(&mut state);
+        }
+        self.until(|session| session.outgoing_bytes() == 0).await;
+    }
+
+    /// Waits until `done`, or until there is no link that could change anything.
+    async fn until(&self, done: impl Fn(&Session<Ticket>) -> bool) {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            {
+                let state = self.lock();
+                if matches!(state.link, Link::Down) || done(&state.session) {
+                    return;
+                }
+            }
+            progress.await;
+        }
+    }
+}

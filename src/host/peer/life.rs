@@ -1,0 +1,164 @@
+//! The life of a peer's link: how it comes up, and what becomes of what was queued when it does not.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Link, Peer, State, Ticket, Up, now};
+use crate::host::{Shared, connect, random_u64};
+use crate::id::{Identity, LinkId};
+use crate::session::{Event, LinkLoss, ProvenPeer};
+use crate::wire::Refusal;
+
+impl Peer {
+    pub(super) fn open(self: &Arc<Self>, state: &mut State) {
+        let Some(host) = self.host.upgrade() else { return };
+        let attempt = LinkId(random_u64());
+        match state.address {
+            Some(address) => {
+                let abandon = host.closing.child_token();
+                state.link = Link::Dialing { attempt, abandon: abandon.clone() };
+                let dial = connect::Dial { peer: Arc::clone(self), attempt, address, replaces: state.last_link };
+                host.io.spawn(dial.run(Arc::clone(&host), abandon));
+            }
+            None => self.await_peer(state, &host, attempt),
+        }
+    }
+
+    /// Waits a while for the peer's own dial; what is queued fails after that.
+    fn await_peer(self: &Arc<Self>, state: &mut State, host: &Arc<Shared>, attempt: LinkId) {
+        state.link = Link::Awaiting { attempt };
+        let patience = host.limits.connect_timeout;
+        let peer = Arc::downgrade(self);
+        host.io.spawn(async move {
+            tokio::time::sleep(patience).await;
+            if let Some(peer) = peer.upgrade() {
+                let reason = format!("it listens nowhere that is known here, and did not connect within {patience:?}");
+                peer.attempt_failed(attempt, LinkLoss::Unreachable(reason));
+            }
+        });
+    }
+
+    /// The peer refused our dial because its own is under way.
+    pub(in crate::host) fn crossed(self: &Arc<Self>, host: &Arc<Shared>, dialed: LinkId) {
+        let mut state = self.lock();
+        if matches!(state.link, Link::Dialing { attempt, .. } if attempt == dialed) {
+            self.await_peer(&mut state, host, dialed);
+        }
+    }
+
+    /// An attempt came to nothing: what was queued for it fails.
+    pub(in crate::host) fn attempt_failed(&self, failed: LinkId, loss: LinkLoss) {
+        let mut events = Vec::new();
+        let mut state = self.lock();
+        let current = match state.link {
+            Link::Dialing { attempt, .. } | Link::Awaiting { attempt } => attempt == failed,
+            Link::Down | Link::Up(_) => false,
+        };
+        if current {
+            state.link = Link::Down;
+            state.session.detach(loss, &mut events);
+        }
+        drop(state);
+        self.settle(events);
+    }
+
+    /// Our dial was welcomed. `None` if the peer's own link has taken its place meanwhile.
+    pub(in crate::host) fn dialed(&self, proven: &ProvenPeer) -> Option<Arc<Up>> {
+        let mut state = self.lock();
+        let ours = matches!(state.link, Link::Dialing { attempt, .. } if attempt == proven.link);
+        ours.then(|| state.raise(proven, true))
+    }
+
+    /// Decides about a proven peer that dialled us.
+    ///
+    /// Of two hosts that dial each other at once, the dial of the one with the lower id wins. A
+    /// link that we dialled and that the peer does not name as lost is such a crossing, too.
+    /// Otherwise the peer has come back before we saw its old link break: the new one replaces it.
+    pub(in crate::host) fn admit(&self, me: Identity, proven: &ProvenPeer) -> Result<Arc<Up>, (Refusal, String)> {
+        let mut events = Vec::new();
+        let mut state = self.lock();
+        if let Some(reason) = &state.gone {
+            return Err((Refusal::Closing, reason.to_string()));
+        }
+        let crossed = match &state.link {
+            Link::Dialing { .. } => me.host < self.identity.host,
+            Link::Up(up) => up.dialed && proven.replaces != up.id,
+            Link::Down | Link::Awaiting { .. } => false,
+        };
+        if crossed {
+            return Err((Refusal::Crossed, "both sides dialled, and the other dial stands".into()));
+        }
+        match &state.link {
+            Link::Dialing { abandon, .. } => abandon.cancel(),
+            Link::Up(up) => {
+                up.closed.cancel();
+                state.session.detach(LinkLoss::Superseded, &mut events);
+            }
+            Link::Down | Link::Awaiting { .. } => {}
+        }
+        let up = state.raise(proven, false);
+        drop(state);
+        self.settle(events);
+        Ok(up)
+    }
+
+    /// The link has ended.
+    pub(in crate::host) fn link_lost(&self, lost: &Up, loss: LinkLoss) {
+        let mut events = Vec::new();
+        let mut state = self.lock();
+        if matches!(&state.link, Link::Up(up) if up.id == lost.id) {
+            tracing::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
+            state.link = Link::Down;
+            state.session.detach(loss, &mut events);
+        }
+        drop(state);
+        self.settle(events);
+    }
+
+    /// There will be no further link: everything fails now and from now on.
+    pub(in crate::host) fn close(&self, loss: LinkLoss) {
+        let mut events = Vec::new();
+        let mut state = self.lock();
+        match std::mem::replace(&mut state.link, Link::Down) {
+            Link::Up(up) => up.closed.cancel(),
+            Link::Dialing { abandon, .. } => abandon.cancel(),
+            Link::Down | Link::Awaiting { .. } => {}
+        }
+        state.gone.get_or_insert(loss.clone());
+        state.session.detach(loss, &mut events);
+        drop(state);
+        self.settle(events);
+    }
+
+    /// Tells what became of the calls and letters that a lost link had; nothing else can be among them.
+    fn settle(&self, events: Vec<Event<Ticket>>) {
+        for event in events {
+            match event {
+                // A caller that no longer waits is no concern of ours.
+                Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
+                Event::DeadLetters { count } => self.count_dead_letters(count),
+                _ => {}
+            }
+        }
+        self.progress.notify_waiters();
+        self.timer.notify_one();
+    }
+
+    pub(super) fn count_dead_letters(&self, count: u64) {
+        if let Some(host) = self.host.upgrade() {
+            host.count_dead_letters(count);
+        }
+    }
+}
+
+impl State {
+    fn raise(&mut self, proven: &ProvenPeer, dialed: bool) -> Arc<Up> {
+        let up = Arc::new(Up { id: proven.link, dialed, bell: Notify::new(), closed: CancellationToken::new() });
+        self.link = Link::Up(Arc::clone(&up));
+        self.last_link = proven.link;
+        self.session.attach(now(), proven.frame_bytes_max);
+        up
+    }
+}

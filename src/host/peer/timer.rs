@@ -1,0 +1,66 @@
+//! Deadlines of a peer's calls: one task a peer, however many calls have one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Peer, State, now};
+use crate::session::Event;
+
+/// Whether a task sleeps for a session's deadlines, and until when.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timer {
+    NotStarted,
+    Idle,
+    Until(Instant),
+}
+
+impl Peer {
+    pub(super) fn arm_timer(self: &Arc<Self>, state: &mut State, deadline: Instant) {
+        match state.timer {
+            Timer::NotStarted => {
+                let Some(host) = self.host.upgrade() else { return };
+                state.timer = Timer::Idle;
+                let ended = host.closing.clone();
+                host.io.spawn(expire_calls(Arc::clone(self), ended));
+            }
+            Timer::Until(until) if until <= deadline => return,
+            Timer::Idle | Timer::Until(_) => {}
+        }
+        self.timer.notify_one();
+    }
+
+    /// Ends the calls whose deadline has come, and says when to look again.
+    fn expire(&self) -> Option<Instant> {
+        let mut events = Vec::new();
+        let mut state = self.lock();
+        state.session.on_timeout(now(), &mut events);
+        let next = state.session.poll_timeout();
+        state.timer = next.map_or(Timer::Idle, Timer::Until);
+        drop(state);
+        for event in events {
+            if let Event::Failed { ticket, failure } = event {
+                drop(ticket.send(Err(failure)));
+            }
+        }
+        next
+    }
+}
+
+/// One task a peer, from its first call with a deadline on.
+async fn expire_calls(peer: Arc<Peer>, ended: CancellationToken) {
+    loop {
+        let next = peer.expire();
+        tokio::select! {
+            () = peer.timer.notified() => {}
+            () = ended.cancelled() => return,
+            () = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
+        }
+    }
+}
