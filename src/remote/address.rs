@@ -152,7 +152,7 @@ impl Address {
                 return Err(not_delivered(failure));
             }
         };
-        let Some(message) = slot.take() else { return Ok(responder.disarm()) };
+        let message = slot.take().expect("a slot is put while it is full");
         let mut delivery = Some(Delivery::new(message, deadline, responder));
         (handler.put)(&*entry.addr, &mut delivery, only_if_room);
         match delivery {

@@ -116,8 +116,11 @@ impl SpawnError {
 #[derive(Clone, Copy)]
 pub struct SpawnRegistration {
     hash: TypeHash,
-    spawn: fn(&Host, Inbound),
+    spawn: SpawnHere,
 }
+
+/// Makes an actor on this host from its arguments, and answers with where it is.
+type SpawnHere = fn(&Host, Inbound);
 
 inventory::collect!(SpawnRegistration);
 
@@ -140,7 +143,7 @@ pub(super) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
 
 /// What a host of actors does when it is called itself: it spawns and stops them.
 pub fn host_calls(host: &Host, service: TypeHash, inbound: Inbound) {
-    static SPAWNABLE: LazyLock<FxHashMap<TypeHash, fn(&Host, Inbound)>> =
+    static SPAWNABLE: LazyLock<FxHashMap<TypeHash, SpawnHere>> =
         LazyLock::new(|| inventory::iter::<SpawnRegistration>.into_iter().map(|it| (it.hash, it.spawn)).collect());
     if service == STOP {
         return stop_here(host, inbound);

@@ -1,0 +1,246 @@
+//! Hosts of this process, linked by TCP over loopback: what a cluster is made of, without processes.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::time::Duration;
+
+use actix::prelude::*;
+use roadshow::host::{Executor, Host, HostCalls, HostConfig, Placement, Seat, fresh_identity};
+use roadshow::id::Identity;
+use roadshow::remote::host_calls;
+use roadshow::session::Secret;
+use roadshow::task::TaskService;
+use roadshow::transport::Tcp;
+use roadshow::{ClusterRef, Limits, RemoteActor, RemoteAddr};
+use tokio::runtime::{Builder, Runtime};
+
+/// How long anything may take before its test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the hosts of these tests prove to each other.
+pub(crate) const SECRET: [u8; 32] = [7; 32];
+
+/// On loopback, any free port.
+pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Accepts, dials and keeps deadlines for all hosts of this process; no handler runs on it.
+static IO: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+
+/// Runs a test within an actix system, for a bounded time.
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    System::new().block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("a test ends in time") })
+}
+
+/// Waits until something holds. The test that waits is bounded.
+pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
+    let mut look = tokio::time::interval(Duration::from_millis(1));
+    while !holds() {
+        look.tick().await;
+    }
+}
+
+/// What a host of these tests is made from.
+pub(crate) struct Plan {
+    pub(crate) identity: Identity,
+    pub(crate) secret: [u8; 32],
+    pub(crate) limits: Limits,
+    pub(crate) calls: HostCalls,
+    /// The thread of its actors; one of its own if there is none.
+    pub(crate) arbiter: Option<ArbiterHandle>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            identity: fresh_identity(),
+            secret: SECRET,
+            limits: Limits::default(),
+            calls: Box::new(host_calls),
+            arbiter: None,
+        }
+    }
+}
+
+impl Plan {
+    /// A host that runs tasks.
+    pub(crate) fn of_tasks() -> Self {
+        let service = TaskService::new(IO.handle().clone());
+        Self { calls: Box::new(move |host, name, inbound| service.run(host, name, inbound)), ..Self::default() }
+    }
+
+    pub(crate) async fn start(self) -> Site {
+        let own = self.arbiter.is_none().then(Arbiter::new);
+        let arbiter = self.arbiter.or_else(|| own.as_ref().map(Arbiter::handle)).unwrap();
+        let host = Host::start(HostConfig {
+            identity: self.identity,
+            secret: Secret::from_bytes(self.secret),
+            limits: self.limits,
+            transport: Arc::new(Tcp),
+            listen: Some(LOOPBACK),
+            io: IO.handle().clone(),
+            executor: Executor::Arbiter(arbiter.clone()),
+            calls: self.calls,
+        })
+        .await
+        .unwrap();
+        Site { cluster: ClusterRef::new(host.clone()), host, arbiter, own }
+    }
+}
+
+/// A host with the thread of its actors, both gone when it is dropped.
+pub(crate) struct Site {
+    pub(crate) host: Host,
+    pub(crate) cluster: ClusterRef,
+    pub(crate) arbiter: ArbiterHandle,
+    own: Option<Arbiter>,
+}
+
+impl Site {
+    pub(crate) async fn start() -> Self {
+        Plan::default().start().await
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        self.host.identity()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.host.address().unwrap()
+    }
+
+    /// Tells this host where another listens.
+    pub(crate) fn knows(&self, other: &Self) {
+        self.host.introduce(other.identity(), other.address());
+    }
+
+    /// Lets everything that is spawned or run from here go there.
+    pub(crate) fn places_on(&self, there: &Self) {
+        self.host.set_placement(Arc::new(Always { host: there.identity(), tasks: Arc::default() }));
+    }
+
+    /// Starts an actor on this host's thread, and makes it reachable.
+    pub(crate) fn serve<A: RemoteActor>(&self, make: impl FnOnce() -> A + Send + 'static) -> RemoteAddr<A> {
+        self.cluster.serve(A::start_in_arbiter(&self.arbiter, |_| make()))
+    }
+
+    /// Whether a link to the other host is up.
+    pub(crate) fn linked(&self, to: &Self) -> bool {
+        self.host.snapshot().peers.iter().any(|peer| peer.identity == to.identity() && peer.linked)
+    }
+
+    pub(crate) fn calls_open(&self) -> usize {
+        self.host.snapshot().peers.iter().map(|peer| peer.calls_open).sum()
+    }
+
+    pub(crate) fn dead_letters(&self) -> u64 {
+        self.host.snapshot().dead_letters
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.host.abort();
+        if let Some(arbiter) = &self.own {
+            arbiter.stop();
+        }
+    }
+}
+
+/// Two hosts that know each other. What is spawned on either lives on the other.
+pub(crate) struct Pair {
+    pub(crate) here: Site,
+    pub(crate) there: Site,
+}
+
+impl Pair {
+    pub(crate) async fn start() -> Self {
+        Self::of(Plan::default(), Plan::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits) -> Self {
+        let plan = || Plan { limits: limits.clone(), ..Plan::default() };
+        Self::of(plan(), plan()).await
+    }
+
+    pub(crate) async fn of(here: Plan, there: Plan) -> Self {
+        let (here, there) = (here.start().await, there.start().await);
+        for (one, other) in [(&here, &there), (&there, &here)] {
+            one.knows(other);
+            one.places_on(other);
+        }
+        Self { here, there }
+    }
+
+    /// Starts an actor there; its address is bound here.
+    pub(crate) fn serve<A: RemoteActor>(&self, make: impl FnOnce() -> A + Send + 'static) -> RemoteAddr<A> {
+        self.here.cluster.bind(&self.there.serve(make))
+    }
+}
+
+#[derive(Debug)]
+struct Always {
+    host: Identity,
+    tasks: Arc<AtomicUsize>,
+}
+
+impl Placement for Always {
+    fn place_actor(&self) -> Option<Identity> {
+        Some(self.host)
+    }
+
+    fn place_task(&self) -> Option<Seat> {
+        Some(Seat::take(self.host, Arc::clone(&self.tasks)))
+    }
+
+    fn task_hosts(&self) -> usize {
+        1
+    }
+}
+
+/// Holds up a thread until it is opened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<(Mutex<Passage>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Passage {
+    reached: usize,
+    open: bool,
+}
+
+impl Gate {
+    /// Blocks this thread until the gate is open.
+    pub(crate) fn pass(&self) {
+        let (passage, opened) = &*self.0;
+        let mut passage = passage.lock().unwrap();
+        passage.reached += 1;
+        let (passage, waited) = opened.wait_timeout_while(passage, PATIENCE, |it| !it.open).unwrap();
+        drop(passage);
+        assert!(!waited.timed_out(), "a gate is opened in time");
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.0.lock().unwrap().open = true;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until so many threads have come to the gate.
+    pub(crate) async fn reached_by(&self, threads: usize) {
+        until(|| self.0.0.lock().unwrap().reached >= threads).await;
+    }
+}
+
+/// Opens the gate whatever becomes of the test, so that no thread stays behind it.
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A poisoned gate has nobody behind it.
+            if let Ok(mut passage) = self.0.0.lock() {
+                passage.open = true;
+            }
+            self.0.1.notify_all();
+        }
+    }
+}

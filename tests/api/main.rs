@@ -1,0 +1,20 @@
+//! The library as programs use it: through its public interface, over real sockets.
+//!
+//! Most tests run several hosts in this process ([`hosts`]); those about processes start a cluster of
+//! this very executable.
+
+mod addresses;
+mod calls;
+mod cast;
+mod forms;
+mod hosts;
+mod intruders;
+mod limits;
+mod links;
+mod most_frequent_word;
+mod panics;
+mod raw;
+mod tasks;
+mod words;
+
+roadshow::worker_test!();
