@@ -72,7 +72,12 @@ fn echo(listener: &TcpListener) -> io::Result<()> {
     }
 }
 
-fn round_trip(c: &mut Criterion, system: &actix::SystemRunner, remote: &RemoteAddr<Counter>, local: &Addr<Counter>) {
+fn round_trip(
+    c: &mut Criterion,
+    system: &actix::SystemRunner,
+    remote: &RemoteAddr<Counter>,
+    local: &Addr<Counter>,
+) {
     let mut group = c.benchmark_group("round trip");
     group.bench_function("remote actor", |b| {
         b.iter(|| system.block_on(remote.send(Add(1))).expect("the worker lives"));
@@ -93,7 +98,12 @@ fn round_trip(c: &mut Criterion, system: &actix::SystemRunner, remote: &RemoteAd
     group.finish();
 }
 
-fn in_flight(c: &mut Criterion, system: &actix::SystemRunner, remote: &RemoteAddr<Counter>, local: &Addr<Counter>) {
+fn in_flight(
+    c: &mut Criterion,
+    system: &actix::SystemRunner,
+    remote: &RemoteAddr<Counter>,
+    local: &Addr<Counter>,
+) {
     let mut group = c.benchmark_group(format!("{IN_FLIGHT} calls at once"));
     group.throughput(Throughput::Elements(IN_FLIGHT));
     group.bench_function("remote actor", |b| {

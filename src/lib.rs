@@ -85,7 +85,8 @@ pub use error::Error;
 pub use host::{NotDelivered, OutcomeUnknown, SendError};
 pub use registry::{Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
 pub use remote::{
-    ClusterRef, RemoteAddr, RemoteRecipient, Request, Spawn, SpawnContext, SpawnError, SpawnRequest, TrySendError,
+    ClusterRef, RemoteAddr, RemoteRecipient, Request, Spawn, SpawnContext, SpawnError, SpawnRequest,
+    TrySendError,
 };
 pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
 pub use task::{RunAll, RunTask, Task, TaskError};
@@ -100,8 +101,8 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        Cluster, ClusterRef, Handles, Payload, RemoteActor, RemoteAddr, RemoteData, RemoteMessage, RemoteRecipient, SendError,
-        Spawn, SpawnContext, SpawnError, TaskError,
+        Cluster, ClusterRef, Handles, Payload, RemoteActor, RemoteAddr, RemoteData, RemoteMessage,
+        RemoteRecipient, SendError, Spawn, SpawnContext, SpawnError, TaskError,
     };
 }
 

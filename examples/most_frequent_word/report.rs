@@ -117,7 +117,7 @@ impl Report {
     /// How much quicker a run was than the one of the same counting that `with` picks.
     fn speed_up(&self, run: &Run, with: impl Fn(&Run) -> bool) -> String {
         let base = self.runs.iter().find(|base| base.counting == run.counting && with(base));
-        base.map_or_else(|| "-".to_owned(), |base| format!("{:.1}x", base.seconds / run.seconds))
+        base.map_or_else(|| "-".to_owned(), |base| times(base.seconds / run.seconds))
     }
 
     fn row(&self, run: &Run) -> [String; 7] {
@@ -145,6 +145,17 @@ impl Report {
                 exact.answer()
             )
         })
+    }
+}
+
+/// Two digits that mean something, above one and below.
+fn times(ratio: f64) -> String {
+    if ratio < 0.095 {
+        format!("{ratio:.3}x")
+    } else if ratio < 0.95 {
+        format!("{ratio:.2}x")
+    } else {
+        format!("{ratio:.1}x")
     }
 }
 

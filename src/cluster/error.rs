@@ -21,7 +21,9 @@ pub enum ClusterError {
         value: String,
     },
     /// `ROADSHOW_ADDRESS` names a cluster to join.
-    #[error("ROADSHOW_ADDRESS is {address:?}, but joining a running cluster is not built yet; unset it to start a local one")]
+    #[error(
+        "ROADSHOW_ADDRESS is {address:?}, but joining a running cluster is not built yet; unset it to start a local one"
+    )]
     RemoteCluster {
         /// Its value.
         address: String,

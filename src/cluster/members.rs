@@ -51,7 +51,10 @@ impl Members {
         match change {
             Change::Are(members) => self.set(members, host),
             Change::Ended { member, cause } => {
-                self.seats.write().unwrap_or_else(PoisonError::into_inner).retain(|seated| seated.member != *member);
+                self.seats
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .retain(|seated| seated.member != *member);
                 host.peer_gone(member.actors, cause);
                 host.peer_gone(member.tasks, cause);
             }

@@ -14,9 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
+use super::ClusterError;
 use super::bootstrap::{self, Bootstrap, Report};
 use super::worker::{self, WORKER_VARIABLE};
-use super::ClusterError;
 use crate::config;
 
 /// The stack of a thread that only waits for a process.
@@ -88,14 +88,16 @@ impl WorkerProcess {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
         let child = Arc::clone(&self.child);
         let (tell, ended) = oneshot::channel();
-        thread::Builder::new().name("roadshow-wait".to_owned()).stack_size(WATCH_STACK_BYTES).spawn(move || {
-            // Without reaping: the process's number stays its own until `child` knows of its end.
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while let Err(Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
-            let cause = lock(&child).wait().map_or_else(|error| error.to_string(), describe);
-            // Nobody asks any more when the cluster was dropped.
-            let _ = tell.send(cause);
-        })?;
+        thread::Builder::new().name("roadshow-wait".to_owned()).stack_size(WATCH_STACK_BYTES).spawn(
+            move || {
+                // Without reaping: the process's number stays its own until `child` knows of its end.
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                while let Err(Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
+                let cause = lock(&child).wait().map_or_else(|error| error.to_string(), describe);
+                // Nobody asks any more when the cluster was dropped.
+                let _ = tell.send(cause);
+            },
+        )?;
         Ok(ended)
     }
 
@@ -122,7 +124,9 @@ fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("the process exited with code {code}"),
-        (None, Some(9)) => "the process was killed by signal 9 (SIGKILL), by a user or for want of memory".to_owned(),
+        (None, Some(9)) => {
+            "the process was killed by signal 9 (SIGKILL), by a user or for want of memory".to_owned()
+        }
         (None, Some(signal)) => format!("the process was killed by signal {signal}"),
         (None, None) => "the process ended".to_owned(),
     }

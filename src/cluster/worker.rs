@@ -15,12 +15,12 @@ use rustix::fs::FileType;
 use rustix::process::{Signal, getpid, getppid, kill_process};
 use tokio::sync::oneshot;
 
+use super::ClusterError;
 use super::bootstrap::{self, Bootstrap, Report, STOP};
 use super::io_thread::IoThread;
 use super::local::LOOPBACK;
 use super::members::{MEMBERSHIP, Members};
 use super::process::set_aside;
-use super::ClusterError;
 use crate::config::Limits;
 use crate::host::{Executor, Host, HostCalls, HostConfig};
 use crate::id::Identity;

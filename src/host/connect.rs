@@ -157,7 +157,8 @@ impl Dial {
             .map_err(|_| unreachable(format!("no connection within {limit:?}")))?
             .map_err(|error| unreachable(error.to_string()))?;
         let to = self.peer.identity();
-        let handshake = Handshake::connect(now(), config(host), to, self.attempt, self.replaces, random_nonce());
+        let handshake =
+            Handshake::connect(now(), config(host), to, self.attempt, self.replaces, random_nonce());
         let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
         match shaking.until_proven().await {
             Ok(proven) => Ok((shaking, proven)),
@@ -234,7 +235,8 @@ impl Shaking {
         };
         tracing::debug!(peer = %proven.identity, link = %proven.link, "link is up");
         let frame_bytes_max = host.limits.frame_bytes_max;
-        let served = Served { peer: Arc::clone(&peer), up: Arc::clone(&up), link, read_already, frame_bytes_max };
+        let served =
+            Served { peer: Arc::clone(&peer), up: Arc::clone(&up), link, read_already, frame_bytes_max };
         if !host.executor.spawn(served.run()) {
             peer.link_lost(&up, LinkLoss::Shutdown);
         }

@@ -59,7 +59,9 @@ pub enum NotDelivered {
     #[error("the address is bound to no cluster; bind it with `cluster.bind(address)`")]
     Unbound,
     /// The address names a host that is no member of this cluster.
-    #[error("host {host} is no member of this cluster; the address is of another cluster or of an earlier run")]
+    #[error(
+        "host {host} is no member of this cluster; the address is of another cluster or of an earlier run"
+    )]
     UnknownHost {
         /// The host.
         host: Identity,
@@ -116,7 +118,9 @@ pub enum NotDelivered {
     #[error("the actor has stopped; spawn another")]
     ActorStopped,
     /// The actor does not list the message.
-    #[error("{actor} does not take {message}; list it in `#[remote(handles(..))]` and build both sides from one source")]
+    #[error(
+        "{actor} does not take {message}; list it in `#[remote(handles(..))]` and build both sides from one source"
+    )]
     NotHandled {
         /// The actor's type.
         actor: String,
@@ -159,7 +163,9 @@ pub enum OutcomeUnknown {
     #[error("the actor stopped, or dropped the answer, after the handler began")]
     NoReply,
     /// The handler ran; its answer is larger than a frame may be.
-    #[error("the handler ran, but its answer has {size} bytes and the limit is {limit}; raise `Limits::frame_bytes_max` on both sides")]
+    #[error(
+        "the handler ran, but its answer has {size} bytes and the limit is {limit}; raise `Limits::frame_bytes_max` on both sides"
+    )]
     ReplyTooLarge {
         /// The answer, in bytes.
         size: u64,
@@ -237,7 +243,9 @@ impl From<CallFailure> for SendError {
             CallFailure::Refused { text } => NotDelivered::Refused { text }.into(),
             CallFailure::Panicked { text } => Self::Panicked { text },
             CallFailure::NoReply => OutcomeUnknown::NoReply.into(),
-            CallFailure::ReplyTooLarge { size, limit } => OutcomeUnknown::ReplyTooLarge { size, limit }.into(),
+            CallFailure::ReplyTooLarge { size, limit } => {
+                OutcomeUnknown::ReplyTooLarge { size, limit }.into()
+            }
             CallFailure::ReplyUnencodable { text } => OutcomeUnknown::ReplyUnencodable { text }.into(),
         }
     }

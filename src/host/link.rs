@@ -73,7 +73,11 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
     for event in events.drain(..) {
         match event {
             Event::Call { call, target, message, deadline, body } => {
-                host.deliver(target, message, Inbound::new(Arc::clone(peer) as _, Some(call), deadline, body));
+                host.deliver(
+                    target,
+                    message,
+                    Inbound::new(Arc::clone(peer) as _, Some(call), deadline, body),
+                );
             }
             Event::Tell { target, message, body } => {
                 host.deliver(target, message, Inbound::new(Arc::clone(peer) as _, None, None, body));

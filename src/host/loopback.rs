@@ -20,7 +20,11 @@ type Answer = Result<Body, CallFailure>;
 pub(crate) struct Loopback(oneshot::Receiver<Answer>);
 
 impl Loopback {
-    pub(super) fn new(body_bytes_max: usize, deadline: Option<Instant>, body: Encoded<'_>) -> (Inbound, Self) {
+    pub(super) fn new(
+        body_bytes_max: usize,
+        deadline: Option<Instant>,
+        body: Encoded<'_>,
+    ) -> (Inbound, Self) {
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller { body_bytes_max, reply: Mutex::new(Some(reply)) });
         (Inbound::new(caller, Some(CallId(0)), deadline, owned(body)), Self(answer))

@@ -319,7 +319,12 @@ impl Host {
     }
 
     /// Calls one of this host's own services, on the thread that serves its links.
-    pub(crate) fn call_self(&self, service: TypeHash, deadline: Option<Instant>, body: Encoded<'_>) -> Loopback {
+    pub(crate) fn call_self(
+        &self,
+        service: TypeHash,
+        deadline: Option<Instant>,
+        body: Encoded<'_>,
+    ) -> Loopback {
         let (inbound, answer) = Loopback::new(self.shared.limits.frame_bytes_max, deadline, body);
         let host = self.clone();
         // Where the executor has ended the call is dropped, and that answers it.

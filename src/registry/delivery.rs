@@ -117,7 +117,8 @@ pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
     slot: &mut dyn Any,
     only_if_room: bool,
 ) {
-    let (Some(addr), Some(slot)) = (addr.downcast_ref::<Addr<A>>(), slot.downcast_mut::<Option<Delivery<M>>>())
+    let (Some(addr), Some(slot)) =
+        (addr.downcast_ref::<Addr<A>>(), slot.downcast_mut::<Option<Delivery<M>>>())
     else {
         return;
     };

@@ -58,12 +58,18 @@ pub trait OtherForm<A: Actor, M: RemoteMessage, R> {
     fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut A::Context);
 }
 
-impl<A, M> ActFutureForm<A, M, ResponseActFuture<A, M::Result>> for &&&Form<A, M, ResponseActFuture<A, M::Result>>
+impl<A, M> ActFutureForm<A, M, ResponseActFuture<A, M::Result>>
+    for &&&Form<A, M, ResponseActFuture<A, M::Result>>
 where
     A: Actor<Context = Context<A>>,
     M: RemoteMessage,
 {
-    fn respond(&self, future: ResponseActFuture<A, M::Result>, responder: Responder<M::Result>, ctx: &mut Context<A>) {
+    fn respond(
+        &self,
+        future: ResponseActFuture<A, M::Result>,
+        responder: Responder<M::Result>,
+        ctx: &mut Context<A>,
+    ) {
         ctx.spawn(DriveInActor { future, responder: Some(responder) });
     }
 }
@@ -73,7 +79,12 @@ where
     A: Handler<Control> + Actor<Context = Context<A>>,
     M: RemoteMessage,
 {
-    fn respond(&self, future: ResponseFuture<M::Result>, responder: Responder<M::Result>, ctx: &mut Context<A>) {
+    fn respond(
+        &self,
+        future: ResponseFuture<M::Result>,
+        responder: Responder<M::Result>,
+        ctx: &mut Context<A>,
+    ) {
         actix_rt::spawn(DriveBeside { future, responder: Some(responder), actor: ctx.address() });
     }
 }
@@ -141,7 +152,12 @@ where
 {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, actor: &mut A, ctx: &mut Context<A>, task: &mut TaskContext<'_>) -> Poll<()> {
+    fn poll(
+        self: Pin<&mut Self>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
         let this = self.get_mut();
         let outcome = ready!(drive(&mut this.responder, || this.future.as_mut().poll(actor, ctx, task)));
         if outcome.is_err() {

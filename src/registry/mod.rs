@@ -169,7 +169,9 @@ pub struct Registry {
 #[non_exhaustive]
 pub enum RegistryError {
     /// Two names have the same hash.
-    #[error("the names {one:?} and {other:?} have the same 64-bit hash; rename one with #[remote(name = \"..\")]")]
+    #[error(
+        "the names {one:?} and {other:?} have the same 64-bit hash; rename one with #[remote(name = \"..\")]"
+    )]
     Collision {
         /// One name.
         one: &'static str,

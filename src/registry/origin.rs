@@ -59,7 +59,10 @@ impl Inbound {
 
 impl fmt::Debug for Inbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbound").field("call", &self.call).field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Inbound")
+            .field("call", &self.call)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }
 

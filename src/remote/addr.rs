@@ -69,7 +69,10 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Cancel safety
     ///
     /// A future dropped before it is ready has sent nothing.
-    pub fn tell<M: RemoteMessage>(&self, message: M) -> impl Future<Output = Result<(), NotDelivered>> + Send + use<A, M>
+    pub fn tell<M: RemoteMessage>(
+        &self,
+        message: M,
+    ) -> impl Future<Output = Result<(), NotDelivered>> + Send + use<A, M>
     where
         A: Handles<M>,
     {

@@ -39,7 +39,8 @@ struct Bound {
 
 impl Address {
     pub(crate) fn new(place: Place, here: Option<Host>) -> Self {
-        let bound = here.map(|here| Arc::new(Bound { here, peer: OnceLock::new(), gone: AtomicBool::new(false) }));
+        let bound =
+            here.map(|here| Arc::new(Bound { here, peer: OnceLock::new(), gone: AtomicBool::new(false) }));
         Self { place, bound }
     }
 

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::LazyLock;
 use std::task::{Context as TaskContext, Poll};
 
-use actix::dev::ContextFut;
 use actix::Context;
+use actix::dev::ContextFut;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -143,8 +143,9 @@ pub(super) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
 
 /// What a host of actors does when it is called itself: it spawns and stops them.
 pub fn host_calls(host: &Host, service: TypeHash, inbound: Inbound) {
-    static SPAWNABLE: LazyLock<FxHashMap<TypeHash, SpawnHere>> =
-        LazyLock::new(|| inventory::iter::<SpawnRegistration>.into_iter().map(|it| (it.hash, it.spawn)).collect());
+    static SPAWNABLE: LazyLock<FxHashMap<TypeHash, SpawnHere>> = LazyLock::new(|| {
+        inventory::iter::<SpawnRegistration>.into_iter().map(|it| (it.hash, it.spawn)).collect()
+    });
     if service == STOP {
         return stop_here(host, inbound);
     }

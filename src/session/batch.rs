@@ -103,8 +103,7 @@ impl Buf for Batch {
         assert!(count <= self.remaining, "advanced by {count} of {} bytes", self.remaining);
         self.remaining -= count;
         while count > 0 {
-            let front =
-                self.segments.front_mut().expect("the segments make up the remaining bytes");
+            let front = self.segments.front_mut().expect("the segments make up the remaining bytes");
             let step = match front {
                 Segment::Small(length) => {
                     let step = count.min(*length);

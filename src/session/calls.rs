@@ -40,13 +40,7 @@ impl<T> Calls<T> {
         self.last
     }
 
-    pub(super) fn insert(
-        &mut self,
-        call: CallId,
-        frame: FrameNumber,
-        deadline: Option<Instant>,
-        ticket: T,
-    ) {
+    pub(super) fn insert(&mut self, call: CallId, frame: FrameNumber, deadline: Option<Instant>, ticket: T) {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, call));
         }

@@ -108,10 +108,8 @@ impl Handshake {
         nonce: [u8; 32],
     ) -> Self {
         let frame_bytes_max = config.frame_bytes_max as u64;
-        let hello =
-            Hello { version: VERSION, from: config.me, to, link, replaces, frame_bytes_max, nonce };
-        let mut handshake =
-            Self::new(now, config, State::AwaitingChallenge { hello: hello.clone() });
+        let hello = Hello { version: VERSION, from: config.me, to, link, replaces, frame_bytes_max, nonce };
+        let mut handshake = Self::new(now, config, State::AwaitingChallenge { hello: hello.clone() });
         handshake.outgoing.push_back(Frame::Hello(hello));
         handshake
     }
@@ -138,31 +136,24 @@ impl Handshake {
             return Err(self.timed_out());
         }
         match (mem::replace(&mut self.state, State::Over), frame) {
-            (State::AwaitingHello { nonce }, Frame::Hello(hello)) => {
-                self.receive_hello(&hello, nonce)
-            }
+            (State::AwaitingHello { nonce }, Frame::Hello(hello)) => self.receive_hello(&hello, nonce),
             (State::AwaitingProof { peer, transcript }, Frame::Proof(proof)) => {
                 self.receive_proof(peer, &transcript, &proof)
             }
             (State::AwaitingChallenge { hello }, Frame::Challenge(challenge)) => {
                 self.receive_challenge(&hello, &challenge)
             }
-            (State::AwaitingWelcome { peer }, Frame::Welcome(Welcome)) => {
-                Ok(Step::Established(peer))
+            (State::AwaitingWelcome { peer }, Frame::Welcome(Welcome)) => Ok(Step::Established(peer)),
+            (State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. }, Frame::Refused(refused)) => {
+                Err(HandshakeError::Refused { reason: refused.reason, text: refused.text })
             }
-            (
-                State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. },
-                Frame::Refused(refused),
-            ) => Err(HandshakeError::Refused { reason: refused.reason, text: refused.text }),
             (state, frame) => {
                 let err = HandshakeError::Unexpected { kind: frame.kind() };
                 match state {
-                    State::AwaitingHello { .. }
-                    | State::AwaitingProof { .. }
-                    | State::Proven { .. } => self.refused(Refusal::Malformed, err),
-                    State::AwaitingChallenge { .. }
-                    | State::AwaitingWelcome { .. }
-                    | State::Over => Err(err),
+                    State::AwaitingHello { .. } | State::AwaitingProof { .. } | State::Proven { .. } => {
+                        self.refused(Refusal::Malformed, err)
+                    }
+                    State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. } | State::Over => Err(err),
                 }
             }
         }
@@ -175,10 +166,8 @@ impl Handshake {
             return self.refused(Refusal::Version, err);
         }
         if hello.to != me {
-            return self.refused(
-                Refusal::WrongHost,
-                HandshakeError::WrongHost { wanted: hello.to, here: me },
-            );
+            return self
+                .refused(Refusal::WrongHost, HandshakeError::WrongHost { wanted: hello.to, here: me });
         }
         if hello.from == me {
             return self.refused(Refusal::Malformed, HandshakeError::Reflected);
@@ -188,8 +177,7 @@ impl Handshake {
             Err(err) => return self.refused(Refusal::Malformed, err),
         };
         let frame_bytes_max = self.config.frame_bytes_max as u64;
-        let mut challenge =
-            Challenge { version: VERSION, from: me, frame_bytes_max, nonce, proof: [0; 32] };
+        let mut challenge = Challenge { version: VERSION, from: me, frame_bytes_max, nonce, proof: [0; 32] };
         let transcript = transcript(hello, &challenge);
         challenge.proof = self.config.secret.prove(Side::Acceptor, &transcript);
         self.outgoing.push_back(Frame::Challenge(challenge));
@@ -197,11 +185,7 @@ impl Handshake {
         Ok(Step::Continue)
     }
 
-    fn receive_challenge(
-        &mut self,
-        hello: &Hello,
-        challenge: &Challenge,
-    ) -> Result<Step, HandshakeError> {
+    fn receive_challenge(&mut self, hello: &Hello, challenge: &Challenge) -> Result<Step, HandshakeError> {
         if challenge.version != VERSION {
             return Err(HandshakeError::Version { theirs: challenge.version, ours: VERSION });
         }
@@ -235,18 +219,12 @@ impl Handshake {
         Ok(Step::Proven(peer))
     }
 
-    fn peer(
-        &self,
-        identity: Identity,
-        hello: &Hello,
-        theirs: u64,
-    ) -> Result<ProvenPeer, HandshakeError> {
+    fn peer(&self, identity: Identity, hello: &Hello, theirs: u64) -> Result<ProvenPeer, HandshakeError> {
         let least = HANDSHAKE_FRAME_BYTES_MAX;
         if theirs < least as u64 {
             return Err(HandshakeError::FrameLimit { theirs, least });
         }
-        let frame_bytes_max =
-            usize::try_from(theirs).unwrap_or(usize::MAX).min(self.config.frame_bytes_max);
+        let frame_bytes_max = usize::try_from(theirs).unwrap_or(usize::MAX).min(self.config.frame_bytes_max);
         Ok(ProvenPeer { identity, link: hello.link, replaces: hello.replaces, frame_bytes_max })
     }
 

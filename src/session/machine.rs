@@ -10,8 +10,7 @@ use super::{Batch, Event, Failed, LinkLoss, Rejected, SessionError};
 use crate::config::{FRAME_BYTES_MAX, OUTGOING_BYTES_MAX};
 use crate::id::{CallId, Target, TypeHash};
 use crate::wire::{
-    Call, CallFailure, CallHeader, Encoded, Failure, Frame, FrameKind, Goodbye, Reply, Tell,
-    TellHeader,
+    Call, CallFailure, CallHeader, Encoded, Failure, Frame, FrameKind, Goodbye, Reply, Tell, TellHeader,
 };
 
 /// What a session may hold and send.
@@ -112,12 +111,7 @@ impl<T> Session<T> {
     /// # Errors
     ///
     /// When there is no room now, when the frame is too large, or when either side leaves.
-    pub fn tell(
-        &mut self,
-        target: Target,
-        message: TypeHash,
-        body: Encoded<'_>,
-    ) -> Result<(), Rejected> {
+    pub fn tell(&mut self, target: Target, message: TypeHash, body: Encoded<'_>) -> Result<(), Rejected> {
         self.check(TellHeader::frame_bytes(body))?;
         self.outbox.push(Content::Tell, |out| TellHeader { target, message }.put(body, out));
         Ok(())
@@ -156,10 +150,7 @@ impl<T> Session<T> {
     pub fn reply(&mut self, call: CallId, body: Encoded<'_>) -> bool {
         let (size, limit) = (Reply::frame_bytes(body), self.frame_bytes_max);
         if size > limit {
-            return self.fail(
-                call,
-                &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 },
-            );
+            return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
         }
         if !self.inbound.remove(&call) {
             return false;
@@ -218,12 +209,10 @@ impl<T> Session<T> {
         for (content, bytes) in too_large {
             match content {
                 Content::Call(call) => {
-                    let text = format!(
-                        "it accepts frames of {limit} bytes at most, and the call takes {bytes}"
-                    );
+                    let text =
+                        format!("it accepts frames of {limit} bytes at most, and the call takes {bytes}");
                     let failure = Failed::NotDelivered(LinkLoss::Unreachable(text));
-                    events
-                        .extend(self.forget(call).map(|ticket| Event::Failed { ticket, failure }));
+                    events.extend(self.forget(call).map(|ticket| Event::Failed { ticket, failure }));
                 }
                 Content::Tell => tells += 1,
                 Content::Other => {}
@@ -285,9 +274,7 @@ impl<T> Session<T> {
         self.tell_untold(events);
         match frame {
             Frame::Call(call) => return self.receive_call(now, call, events),
-            Frame::Tell(Tell { target, message, body }) => {
-                events.push(Event::Tell { target, message, body })
-            }
+            Frame::Tell(Tell { target, message, body }) => events.push(Event::Tell { target, message, body }),
             Frame::Reply(Reply { call, body }) => {
                 events.extend(self.forget(call).map(|ticket| Event::Replied { ticket, body }));
             }

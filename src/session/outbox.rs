@@ -46,11 +46,7 @@ pub(super) enum Content {
 
 impl Outbox {
     /// Queues the frame that `put` writes, and whose length it returns.
-    pub(super) fn push(
-        &mut self,
-        content: Content,
-        put: impl FnOnce(&mut Batch) -> usize,
-    ) -> FrameNumber {
+    pub(super) fn push(&mut self, content: Content, put: impl FnOnce(&mut Batch) -> usize) -> FrameNumber {
         let number = self.next_number;
         self.next_number += 1;
         self.queued += put(&mut self.queue) as u64;
@@ -91,11 +87,7 @@ impl Outbox {
 
     /// Drops the frames that `keep` does not want. Nothing may be taken or partly written.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(Content, usize) -> bool) {
-        debug_assert_eq!(
-            self.queue.remaining(),
-            self.bytes(),
-            "every unwritten byte is in the queue"
-        );
+        debug_assert_eq!(self.queue.remaining(), self.bytes(), "every unwritten byte is in the queue");
         let mut queue = mem::take(&mut self.queue);
         let mut start = self.written;
         self.queued = self.written;

@@ -33,8 +33,8 @@ impl Secret {
     }
 
     fn mac(&self, side: Side, transcript: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.as_bytes())
-            .expect("HMAC takes keys of every length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.as_bytes()).expect("HMAC takes keys of every length");
         mac.update(side.label());
         mac.update(transcript);
         mac

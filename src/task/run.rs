@@ -72,7 +72,11 @@ impl<F: TaskFn> IntoFuture for RunTask<F> {
     }
 }
 
-async fn run_one<F: TaskFn>(host: Host, task: Task<F>, timeout: Option<Duration>) -> Result<F::Output, TaskError> {
+async fn run_one<F: TaskFn>(
+    host: Host,
+    task: Task<F>,
+    timeout: Option<Duration>,
+) -> Result<F::Output, TaskError> {
     let seat = host.placement().and_then(|placement| placement.place_task());
     let seat = seat.ok_or(TaskError::NoWorker { task: F::NAME })?;
     let deadline = timeout.and_then(deadline_in);
@@ -169,7 +173,10 @@ impl Window {
 
 impl<F: TaskFn> fmt::Debug for RunTask<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RunTask").field("task", &self.task).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("RunTask")
+            .field("task", &self.task)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 

@@ -61,8 +61,7 @@ impl Body {
             return Err(reader.malformed("its attachments are longer than the frame"));
         };
         let message = reader.take(message)?;
-        let attachments =
-            lengths.into_iter().map(|length| reader.take(length)).collect::<Result<_, _>>()?;
+        let attachments = lengths.into_iter().map(|length| reader.take(length)).collect::<Result<_, _>>()?;
         Ok(Self { message, attachments })
     }
 }
@@ -102,6 +101,5 @@ impl Encoded<'_> {
 
 /// The bytes on the wire of a MessagePack part of `message` bytes with these attachments.
 pub(super) fn size(message: usize, attachments: &[Bytes]) -> usize {
-    message
-        + attachments.iter().map(|attachment| TABLE_ENTRY_BYTES + attachment.len()).sum::<usize>()
+    message + attachments.iter().map(|attachment| TABLE_ENTRY_BYTES + attachment.len()).sum::<usize>()
 }

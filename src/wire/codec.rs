@@ -55,10 +55,7 @@ impl FrameCodec {
             return Ok(None);
         };
         if flags != 0 {
-            return Err(WireError::Malformed {
-                frame: kind.name(),
-                what: "its flags are not known",
-            });
+            return Err(WireError::Malformed { frame: kind.name(), what: "its flags are not known" });
         }
         let Some((attachments, fields)) = rest.split_first_chunk() else {
             return Ok(None);
@@ -119,10 +116,7 @@ impl Encoder<Frame> for FrameCodec {
         let frame_bytes = frame.put(stream);
         if frame_bytes > self.frame_bytes_max {
             stream.truncate(before);
-            return Err(WireError::TooLong {
-                length: frame_bytes as u64,
-                limit: self.frame_bytes_max,
-            });
+            return Err(WireError::TooLong { length: frame_bytes as u64, limit: self.frame_bytes_max });
         }
         Ok(())
     }

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 use super::{
-    Call, Challenge, Failure, Goodbye, Hello, Phase, Proof, Refused, Reply, Tell, Welcome,
-    WireError,
+    Call, Challenge, Failure, Goodbye, Hello, Phase, Proof, Refused, Reply, Tell, Welcome, WireError,
 };
 
 /// What the length field, the kind, the flags and the count of attachments take.
@@ -78,11 +77,7 @@ impl Frame {
     }
 
     /// Reads the frame of `kind` whose bytes behind the prefix are `fields`.
-    pub(super) fn read(
-        kind: FrameKind,
-        attachments: u16,
-        fields: Bytes,
-    ) -> Result<Self, WireError> {
+    pub(super) fn read(kind: FrameKind, attachments: u16, fields: Bytes) -> Result<Self, WireError> {
         let reader = Reader::new(kind, fields);
         if attachments > 0 && !kind.has_attachments() {
             return Err(reader.malformed("its kind has no attachments"));
@@ -153,12 +148,8 @@ impl FrameKind {
     #[must_use]
     pub fn phase(self) -> Phase {
         match self {
-            Self::Hello | Self::Challenge | Self::Proof | Self::Welcome | Self::Refused => {
-                Phase::Handshake
-            }
-            Self::Call | Self::Tell | Self::Reply | Self::Failure | Self::Goodbye => {
-                Phase::Established
-            }
+            Self::Hello | Self::Challenge | Self::Proof | Self::Welcome | Self::Refused => Phase::Handshake,
+            Self::Call | Self::Tell | Self::Reply | Self::Failure | Self::Goodbye => Phase::Established,
         }
     }
 
@@ -196,15 +187,9 @@ impl fmt::Display for FrameKind {
 ///
 /// When the frame is over 4 GiB or carries over 65,535 attachments: whoever makes a body keeps
 /// it far under both.
-pub(super) fn put_prefix(
-    kind: FrameKind,
-    attachments: usize,
-    frame_bytes: usize,
-    out: &mut impl FrameSink,
-) {
+pub(super) fn put_prefix(kind: FrameKind, attachments: usize, frame_bytes: usize, out: &mut impl FrameSink) {
     let length = u32::try_from(frame_bytes - LENGTH_BYTES).expect("a frame is under 4 GiB");
-    let attachments =
-        u16::try_from(attachments).expect("attachments are counted when a body is made");
+    let attachments = u16::try_from(attachments).expect("attachments are counted when a body is made");
     out.put_u32(length);
     out.put_u8(kind as u8);
     out.put_u8(0);

@@ -13,8 +13,7 @@ const IDENTITY_BYTES: usize = 16;
 const NONCE_BYTES: usize = 32;
 const PROOF_BYTES: usize = 32;
 
-const HELLO_BYTES: usize =
-    PREFIX_BYTES + MAGIC.len() + 2 + 2 * IDENTITY_BYTES + 8 + 8 + 8 + NONCE_BYTES;
+const HELLO_BYTES: usize = PREFIX_BYTES + MAGIC.len() + 2 + 2 * IDENTITY_BYTES + 8 + 8 + 8 + NONCE_BYTES;
 const UNPROVEN_CHALLENGE_BYTES: usize = PREFIX_BYTES + 2 + IDENTITY_BYTES + 8 + NONCE_BYTES;
 
 /// The side that dialled says who it is and whom it wants to reach.

@@ -28,11 +28,7 @@ const DEPTH_MAX: usize = 128;
 ///
 /// When the body takes over `limit` bytes (memory beyond the limit is never allocated), when it
 /// carries too many payloads, or when the value's own `Serialize` fails. `then` does not run.
-pub fn encode<T, R>(
-    value: &T,
-    limit: usize,
-    then: impl FnOnce(Encoded<'_>) -> R,
-) -> Result<R, EncodeError>
+pub fn encode<T, R>(value: &T, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError>
 where
     T: Serialize + ?Sized,
 {
@@ -42,10 +38,7 @@ where
     let attachments = scope.close();
     serialized.map_err(|err| EncodeError::Serialize(err.to_string()))?;
     if attachments.len() > ATTACHMENTS_MAX {
-        return Err(EncodeError::TooManyAttachments {
-            count: attachments.len(),
-            limit: ATTACHMENTS_MAX,
-        });
+        return Err(EncodeError::TooManyAttachments { count: attachments.len(), limit: ATTACHMENTS_MAX });
     }
     let size = body::size(scratch.size, &attachments);
     if size > limit {
@@ -64,8 +57,7 @@ pub fn decode<T: DeserializeOwned>(body: &Body) -> Result<T, DecodeError> {
     let _scope = OpenScope::decoding(&body.attachments);
     let mut deserializer = Deserializer::from_read_ref(&*body.message);
     deserializer.set_max_depth(DEPTH_MAX);
-    let value = T::deserialize(&mut deserializer)
-        .map_err(|err| DecodeError::Deserialize(err.to_string()))?;
+    let value = T::deserialize(&mut deserializer).map_err(|err| DecodeError::Deserialize(err.to_string()))?;
     // The deserializer does not show how far it read, but only at the end it misses a marker.
     match <()>::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
@@ -151,14 +143,10 @@ mod tests {
 
     #[test]
     fn values_come_back() {
-        let settings =
-            Settings { first: None, second: Some(2), names: [("a".into(), 'ä')].into() };
+        let settings = Settings { first: None, second: Some(2), names: [("a".into(), 'ä')].into() };
         assert_eq!(decode::<Settings>(&body_of(&settings)).unwrap(), settings);
         assert_eq!(decode::<String>(&body_of("text")).unwrap(), "text");
-        assert_eq!(
-            decode::<Vec<i64>>(&body_of(&[i64::MIN, 0, i64::MAX])).unwrap(),
-            [i64::MIN, 0, i64::MAX]
-        );
+        assert_eq!(decode::<Vec<i64>>(&body_of(&[i64::MIN, 0, i64::MAX])).unwrap(), [i64::MIN, 0, i64::MAX]);
         decode::<()>(&body_of(&())).unwrap();
     }
 

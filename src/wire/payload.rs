@@ -194,11 +194,10 @@ fn attach(bytes: &Bytes) -> Option<u32> {
 /// The payload with this index of the message that is decoded on this thread.
 fn attached(index: u64) -> Result<Bytes, String> {
     SCOPE.with_borrow(|scope| match scope {
-        Scope::Decoding(attachments) => {
-            usize::try_from(index).ok().and_then(|at| attachments.get(at).cloned()).ok_or_else(
-                || format!("payload {index} of a message that carries {}", attachments.len()),
-            )
-        }
+        Scope::Decoding(attachments) => usize::try_from(index)
+            .ok()
+            .and_then(|at| attachments.get(at).cloned())
+            .ok_or_else(|| format!("payload {index} of a message that carries {}", attachments.len())),
         Scope::Outside | Scope::Encoding(_) => Err(format!("payload {index} outside of a message")),
     })
 }
@@ -292,12 +291,8 @@ mod tests {
 
     #[test]
     fn index_outside_of_a_message_is_an_error() {
-        let err =
-            rmp_serde::from_slice::<Payload>(&body_of(&Payload::default()).message).unwrap_err();
-        assert!(
-            err.to_string().contains("invalid type") || err.to_string().contains("outside"),
-            "{err}"
-        );
+        let err = rmp_serde::from_slice::<Payload>(&body_of(&Payload::default()).message).unwrap_err();
+        assert!(err.to_string().contains("invalid type") || err.to_string().contains("outside"), "{err}");
     }
 
     /// Encodes and decodes another message while it is encoded itself.
@@ -339,8 +334,7 @@ mod tests {
     fn scope_closes_after_errors_and_panics() {
         let failed = encode(&(Payload::from(vec![1]), Failing), 100, |_| ());
         assert_eq!(failed, Err(crate::wire::EncodeError::Serialize("not today".into())));
-        let panicked =
-            std::panic::catch_unwind(|| encode(&(Payload::from(vec![1]), Panicking), 100, |_| ()));
+        let panicked = std::panic::catch_unwind(|| encode(&(Payload::from(vec![1]), Panicking), 100, |_| ()));
         assert!(panicked.is_err());
 
         assert!(SCOPE.with_borrow(|scope| matches!(scope, Scope::Outside)));

@@ -6,9 +6,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::*;
 use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
-use crate::id::{
-    ActorId, ActorIncarnation, CallId, HostId, Identity, Incarnation, LinkId, Target, TypeHash,
-};
+use crate::id::{ActorId, ActorIncarnation, CallId, HostId, Identity, Incarnation, LinkId, Target, TypeHash};
 
 const FRAME_BYTES_MAX: usize = 64 << 10;
 
@@ -75,13 +73,8 @@ fn hello_has_its_golden_bytes() {
 #[test]
 fn challenge_and_proof_have_their_golden_bytes() {
     let (nonce, proof) = ("08".repeat(32), "09".repeat(32));
-    let challenge = Challenge {
-        version: 1,
-        from: identity(1, 2),
-        frame_bytes_max: 7,
-        nonce: [8; 32],
-        proof: [9; 32],
-    };
+    let challenge =
+        Challenge { version: 1, from: identity(1, 2), frame_bytes_max: 7, nonce: [8; 32], proof: [9; 32] };
     check_golden(
         Frame::Challenge(challenge),
         &format!(
@@ -124,10 +117,7 @@ fn reply_failure_and_goodbye_have_their_golden_bytes() {
     let reply = Reply { call: CallId(1), body: body(b"\xc0", &[]) };
     check_golden(Frame::Reply(reply), "0000000d 12 00 0000  0000000000000001 c0");
     let closing = Failure { call: CallId(1), failure: CallFailure::Closing };
-    check_golden(
-        Frame::Failure(closing),
-        "00000014 13 00 0000  0000000000000001  a7 436c6f73696e67",
-    );
+    check_golden(Frame::Failure(closing), "00000014 13 00 0000  0000000000000001  a7 436c6f73696e67");
     let panicked = Failure { call: CallId(1), failure: CallFailure::Panicked { text: "x".into() } };
     check_golden(
         Frame::Failure(panicked),
@@ -145,8 +135,7 @@ fn long_texts_are_cut_between_characters() {
     ];
     for frame in frames {
         let read = codec(frame.kind().phase()).decode(&mut encoded(&frame)).unwrap().unwrap();
-        let (Frame::Refused(Refused { text: read, .. }) | Frame::Goodbye(Goodbye { reason: read })) =
-            read
+        let (Frame::Refused(Refused { text: read, .. }) | Frame::Goodbye(Goodbye { reason: read })) = read
         else {
             panic!("{read:?}");
         };
@@ -196,10 +185,7 @@ fn frame_out_of_phase_is_refused_by_its_kind() {
 #[test]
 fn malformed_prefix_is_refused() {
     let refused = |bytes: &[u8], want: &str| check_refused(Phase::Established, bytes, want);
-    refused(
-        b"\0\0\0\x03",
-        "a nameless frame is malformed: it is shorter than the header of a frame",
-    );
+    refused(b"\0\0\0\x03", "a nameless frame is malformed: it is shorter than the header of a frame");
     refused(b"\0\0\0\x40\x7f", "a nameless frame is malformed: its kind is not known");
     refused(b"\0\0\0\x40\x10\x01", "a call frame is malformed: its flags are not known");
 }
@@ -207,9 +193,7 @@ fn malformed_prefix_is_refused() {
 #[test]
 fn malformed_fields_are_refused() {
     let refused = |bytes: &[u8], want: &str| {
-        let err = FrameCodec::established(FRAME_BYTES_MAX)
-            .decode(&mut BytesMut::from(bytes))
-            .unwrap_err();
+        let err = FrameCodec::established(FRAME_BYTES_MAX).decode(&mut BytesMut::from(bytes)).unwrap_err();
         assert_eq!(err.to_string(), want, "{bytes:02x?}");
     };
     refused(b"\0\0\0\x05\x12\0\0\0\0", "a reply frame is malformed: it ends inside a field");
@@ -243,10 +227,7 @@ fn hello_of_a_later_version_is_read_though_it_has_more_fields() {
     let mut stream = encoded(&Frame::Hello(hello()));
     stream.extend_from_slice(b"more");
     stream[3] += 4;
-    assert!(matches!(
-        FrameCodec::handshake().decode(&mut stream),
-        Err(WireError::Malformed { .. })
-    ));
+    assert!(matches!(FrameCodec::handshake().decode(&mut stream), Err(WireError::Malformed { .. })));
 }
 
 #[test]
@@ -254,10 +235,7 @@ fn encoder_keeps_to_its_phase_and_limit() {
     let mut stream = BytesMut::from("before".as_bytes());
     let call = Frame::Goodbye(Goodbye { reason: "x".repeat(200) });
     let err = FrameCodec::handshake().encode(call.clone(), &mut stream).unwrap_err();
-    assert!(matches!(
-        err,
-        WireError::Unexpected { kind: FrameKind::Goodbye, phase: Phase::Handshake }
-    ));
+    assert!(matches!(err, WireError::Unexpected { kind: FrameKind::Goodbye, phase: Phase::Handshake }));
     let err = FrameCodec::established(100).encode(call, &mut stream).unwrap_err();
     assert!(matches!(err, WireError::TooLong { length: 208, limit: 100 }));
     assert_eq!(stream, "before");
@@ -321,8 +299,7 @@ fn any_failure() -> impl Strategy<Value = CallFailure> {
         Just(CallFailure::Closing),
         Just(CallFailure::NoSuchActor),
         Just(CallFailure::ActorStopped),
-        (".{0,9}", ".{0,9}")
-            .prop_map(|(actor, message)| CallFailure::NotHandled { actor, message }),
+        (".{0,9}", ".{0,9}").prop_map(|(actor, message)| CallFailure::NotHandled { actor, message }),
         ".{0,9}".prop_map(|text| CallFailure::Undecodable { text }),
         Just(CallFailure::Expired),
         ".{0,9}".prop_map(|text| CallFailure::Refused { text }),
@@ -334,19 +311,12 @@ fn any_failure() -> impl Strategy<Value = CallFailure> {
 }
 
 fn any_handshake_frame() -> impl Strategy<Value = Frame> {
-    let hello = (any_identity(), any_identity(), any::<(u64, u64, u64)>(), any::<[u8; 32]>())
-        .prop_map(|(from, to, (link, replaces, frame_bytes_max), nonce)| {
+    let hello = (any_identity(), any_identity(), any::<(u64, u64, u64)>(), any::<[u8; 32]>()).prop_map(
+        |(from, to, (link, replaces, frame_bytes_max), nonce)| {
             let (link, replaces) = (LinkId(link), LinkId(replaces));
-            Frame::Hello(Hello {
-                version: VERSION,
-                from,
-                to,
-                link,
-                replaces,
-                frame_bytes_max,
-                nonce,
-            })
-        });
+            Frame::Hello(Hello { version: VERSION, from, to, link, replaces, frame_bytes_max, nonce })
+        },
+    );
     let challenge = (any_identity(), any::<(u16, u64, [u8; 32], [u8; 32])>()).prop_map(
         |(from, (version, frame_bytes_max, nonce, proof))| {
             Frame::Challenge(Challenge { version, from, frame_bytes_max, nonce, proof })
@@ -367,20 +337,15 @@ fn any_established_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         (any::<(u64, u64, u32)>(), any_target(), any_body()).prop_map(
             |((call, message, timeout_ms), target, body)| {
-                Frame::Call(Call {
-                    call: CallId(call),
-                    target,
-                    message: TypeHash(message),
-                    timeout_ms,
-                    body,
-                })
+                Frame::Call(Call { call: CallId(call), target, message: TypeHash(message), timeout_ms, body })
             }
         ),
-        (any::<u64>(), any_target(), any_body()).prop_map(|(message, target, body)| Frame::Tell(
-            Tell { target, message: TypeHash(message), body }
-        )),
-        (any::<u64>(), any_body())
-            .prop_map(|(call, body)| Frame::Reply(Reply { call: CallId(call), body })),
+        (any::<u64>(), any_target(), any_body()).prop_map(|(message, target, body)| Frame::Tell(Tell {
+            target,
+            message: TypeHash(message),
+            body
+        })),
+        (any::<u64>(), any_body()).prop_map(|(call, body)| Frame::Reply(Reply { call: CallId(call), body })),
         (any::<u64>(), any_failure())
             .prop_map(|(call, failure)| Frame::Failure(Failure { call: CallId(call), failure })),
         ".{0,60}".prop_map(|reason| Frame::Goodbye(Goodbye { reason })),

@@ -19,7 +19,8 @@ impl Peer {
             Some(address) => {
                 let abandon = host.closing.child_token();
                 state.link = Link::Dialing { attempt, abandon: abandon.clone() };
-                let dial = connect::Dial { peer: Arc::clone(self), attempt, address, replaces: state.last_link };
+                let dial =
+                    connect::Dial { peer: Arc::clone(self), attempt, address, replaces: state.last_link };
                 host.io.spawn(dial.run(Arc::clone(&host), abandon));
             }
             None => self.await_peer(state, &host, attempt),
@@ -34,7 +35,8 @@ impl Peer {
         host.io.spawn(async move {
             tokio::time::sleep(patience).await;
             if let Some(peer) = peer.upgrade() {
-                let reason = format!("it listens nowhere that is known here, and did not connect within {patience:?}");
+                let reason =
+                    format!("it listens nowhere that is known here, and did not connect within {patience:?}");
                 peer.attempt_failed(attempt, LinkLoss::Unreachable(reason));
             }
         });
@@ -76,7 +78,11 @@ impl Peer {
     /// Of two hosts that dial each other at once, the dial of the one with the lower id wins. A
     /// link that we dialled and that the peer does not name as lost is such a crossing, too.
     /// Otherwise the peer has come back before we saw its old link break: the new one replaces it.
-    pub(in crate::host) fn admit(&self, me: Identity, proven: &ProvenPeer) -> Result<Arc<Up>, (Refusal, String)> {
+    pub(in crate::host) fn admit(
+        &self,
+        me: Identity,
+        proven: &ProvenPeer,
+    ) -> Result<Arc<Up>, (Refusal, String)> {
         let mut events = Vec::new();
         let mut state = self.lock();
         if let Some(reason) = &state.gone {
@@ -155,7 +161,8 @@ impl Peer {
 
 impl State {
     fn raise(&mut self, proven: &ProvenPeer, dialed: bool) -> Arc<Up> {
-        let up = Arc::new(Up { id: proven.link, dialed, bell: Notify::new(), closed: CancellationToken::new() });
+        let up =
+            Arc::new(Up { id: proven.link, dialed, bell: Notify::new(), closed: CancellationToken::new() });
         self.link = Link::Up(Arc::clone(&up));
         self.last_link = proven.link;
         self.session.attach(now(), proven.frame_bytes_max);

@@ -27,8 +27,8 @@ use std::time::Instant;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::error::{NotDelivered, SendError};
 use self::timer::Timer;
+use super::error::{NotDelivered, SendError};
 use super::{Host, Shared};
 use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
 use crate::observe::PeerSnapshot;

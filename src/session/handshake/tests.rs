@@ -71,9 +71,7 @@ fn untouched(_: &mut Frame) {}
 
 #[track_caller]
 fn check_refused(outcome: Outcome, want: Refusal) -> HandshakeError {
-    let Err(HandshakeError::Refused { reason, text }) = outcome.initiator else {
-        panic!("{outcome:?}")
-    };
+    let Err(HandshakeError::Refused { reason, text }) = outcome.initiator else { panic!("{outcome:?}") };
     let err = outcome.acceptor.unwrap_err();
     assert_eq!((reason, text), (want, err.to_string()));
     err
@@ -85,8 +83,7 @@ fn hosts_of_one_cluster_agree() {
     listener.frame_bytes_max = 1024;
     let outcome = Pair::new(config(DIALLER), LISTENER, listener).run(untouched);
 
-    let peer =
-        |identity| ProvenPeer { identity, link: LINK, replaces: REPLACES, frame_bytes_max: 1024 };
+    let peer = |identity| ProvenPeer { identity, link: LINK, replaces: REPLACES, frame_bytes_max: 1024 };
     assert_eq!(outcome.initiator.unwrap(), Step::Established(peer(LISTENER)));
     assert_eq!(outcome.acceptor.unwrap(), Step::Proven(peer(DIALLER)));
 }
@@ -119,9 +116,7 @@ fn acceptor_refuses_who_wants_another_host_or_another_life_before_it_proves_anyt
     for to in [life, host] {
         let mut pair = Pair::new(config(DIALLER), to, config(LISTENER));
         let err = check_refused(pair.run(untouched), Refusal::WrongHost);
-        assert!(
-            matches!(err, HandshakeError::WrongHost { wanted, here: LISTENER } if wanted == to)
-        );
+        assert!(matches!(err, HandshakeError::WrongHost { wanted, here: LISTENER } if wanted == to));
         assert_eq!(pair.said.len(), 2);
     }
 }
@@ -307,8 +302,5 @@ fn proven_peer_may_be_refused() {
 
     pair.acceptor.refuse(Refusal::Crossed, "the other link stays");
     let err = pair.initiator.receive(pair.now, pair.acceptor.poll_transmit().unwrap()).unwrap_err();
-    assert_eq!(
-        err.to_string(),
-        "the peer refused the link (the links crossed): the other link stays"
-    );
+    assert_eq!(err.to_string(), "the peer refused the link (the links crossed): the other link stays");
 }

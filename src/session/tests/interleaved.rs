@@ -35,10 +35,8 @@ struct Side {
 
 impl Side {
     fn new() -> Self {
-        let limits = SessionLimits {
-            outgoing_bytes_max: OUTGOING_BYTES_MAX,
-            frame_bytes_max: FRAME_BYTES_MAX,
-        };
+        let limits =
+            SessionLimits { outgoing_bytes_max: OUTGOING_BYTES_MAX, frame_bytes_max: FRAME_BYTES_MAX };
         Self {
             session: Session::new(limits),
             batch: Batch::default(),
@@ -76,10 +74,7 @@ impl Side {
     }
 
     fn end(&mut self, number: Number, end: End) {
-        assert!(
-            !self.forgotten.contains(&number),
-            "call {number} was forgotten and ends with {end:?}"
-        );
+        assert!(!self.forgotten.contains(&number), "call {number} was forgotten and ends with {end:?}");
         assert_eq!(self.ends.insert(number, end), None, "call {number} ends twice");
     }
 }
@@ -168,10 +163,7 @@ impl World {
         self.last += 1;
         let (number, side) = (self.last, &mut self.sides[side]);
         let message = (number, "x".repeat(padding));
-        if wire::encode(&message, 1000, |body| side.session.tell(TARGET, MESSAGE, body))
-            .unwrap()
-            .is_ok()
-        {
+        if wire::encode(&message, 1000, |body| side.session.tell(TARGET, MESSAGE, body)).unwrap().is_ok() {
             side.sent_tells.push(number);
         }
     }
@@ -274,10 +266,7 @@ impl World {
                 "tells keep their order"
             );
             let told = peer.seen_tells.len() as u64 + side.dead_letters;
-            assert!(
-                told <= side.sent_tells.len() as u64,
-                "no tell is both delivered and a dead letter"
-            );
+            assert!(told <= side.sent_tells.len() as u64, "no tell is both delivered and a dead letter");
         }
     }
 }

@@ -13,10 +13,7 @@ fn drained_session_takes_no_messages_and_ends_those_it_has() {
     assert_eq!(scripted.receive(call_frame(2, 0)), []);
     assert!(matches!(
         &scripted.written()[..],
-        [
-            Frame::Call(_),
-            Frame::Failure(Failure { call: CallId(2), failure: CallFailure::Closing })
-        ]
+        [Frame::Call(_), Frame::Failure(Failure { call: CallId(2), failure: CallFailure::Closing })]
     ));
     assert!(!scripted.session.is_drained());
 

@@ -23,11 +23,7 @@ fn detach_tells_written_calls_from_those_the_peer_cannot_have_read() {
     );
     assert_eq!((scripted.session.open_calls(), scripted.session.outgoing_bytes()), (0, 0));
     scripted.session.wrote(10);
-    assert_eq!(
-        scripted.session.outgoing_bytes(),
-        0,
-        "what is said too late of a link changes nothing"
-    );
+    assert_eq!(scripted.session.outgoing_bytes(), 0, "what is said too late of a link changes nothing");
 }
 
 #[test]
@@ -102,8 +98,7 @@ fn messages_over_the_limit_of_a_later_peer_are_not_sent_to_it() {
 
     assert_eq!(scripted.session.poll_timeout(), Some(scripted.now));
     let events = scripted.pass(Duration::ZERO);
-    let [Event::Failed { ticket: "large", failure }, Event::DeadLetters { count: 1 }] = &events[..]
-    else {
+    let [Event::Failed { ticket: "large", failure }, Event::DeadLetters { count: 1 }] = &events[..] else {
         panic!("{events:?}");
     };
     assert!(failure.is_safe_to_retry());

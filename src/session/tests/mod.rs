@@ -8,8 +8,8 @@ use tokio_util::codec::Decoder;
 use super::*;
 use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use crate::wire::{
-    Body, CALL_HEADER_BYTES, Call, CallFailure, Encoded, Failure, Frame, FrameCodec, Goodbye,
-    Hello, Reply, Tell,
+    Body, CALL_HEADER_BYTES, Call, CallFailure, Encoded, Failure, Frame, FrameCodec, Goodbye, Hello, Reply,
+    Tell,
 };
 
 mod interleaved;
@@ -32,10 +32,8 @@ struct Scripted {
 
 impl Scripted {
     fn detached() -> Self {
-        let limits = SessionLimits {
-            outgoing_bytes_max: OUTGOING_BYTES_MAX,
-            frame_bytes_max: FRAME_BYTES_MAX,
-        };
+        let limits =
+            SessionLimits { outgoing_bytes_max: OUTGOING_BYTES_MAX, frame_bytes_max: FRAME_BYTES_MAX };
         let session = Session::new(limits);
         Self { now: Instant::now(), session, batch: Batch::default(), stream: BytesMut::new() }
     }
@@ -116,13 +114,7 @@ fn body(message: &'static str) -> Body {
 }
 
 fn call_frame(call: u64, timeout_ms: u32) -> Frame {
-    Frame::Call(Call {
-        call: CallId(call),
-        target: TARGET,
-        message: MESSAGE,
-        timeout_ms,
-        body: body("call"),
-    })
+    Frame::Call(Call { call: CallId(call), target: TARGET, message: MESSAGE, timeout_ms, body: body("call") })
 }
 
 fn reply_frame(call: CallId) -> Frame {
@@ -142,8 +134,7 @@ fn goodbye_frame(reason: &str) -> Frame {
 }
 
 fn hello_frame() -> Frame {
-    let nobody =
-        crate::id::Identity { host: crate::id::HostId(0), incarnation: crate::id::Incarnation(0) };
+    let nobody = crate::id::Identity { host: crate::id::HostId(0), incarnation: crate::id::Incarnation(0) };
     let link = crate::id::LinkId::NONE;
     let nonce = [0; 32];
     Frame::Hello(Hello {

@@ -9,10 +9,7 @@ fn call_is_written_and_its_reply_comes_back_with_the_ticket() {
     let written = scripted.written();
 
     let body = body("first");
-    assert_eq!(
-        written,
-        [Frame::Call(Call { call, target: TARGET, message: MESSAGE, timeout_ms: 0, body })]
-    );
+    assert_eq!(written, [Frame::Call(Call { call, target: TARGET, message: MESSAGE, timeout_ms: 0, body })]);
     let events = scripted.receive(reply_frame(call));
     assert_eq!(events, [Event::Replied { ticket: "first", body: super::body("reply") }]);
     assert!(scripted.session.is_drained());
@@ -25,10 +22,7 @@ fn calls_are_numbered_from_one_and_end_in_any_order() {
     assert_eq!(calls, [CallId(1), CallId(2)]);
 
     let gone = failure_frame(2, CallFailure::NoSuchActor);
-    assert_eq!(
-        scripted.receive(gone),
-        [failed("second", Failed::ByPeer(CallFailure::NoSuchActor))]
-    );
+    assert_eq!(scripted.receive(gone), [failed("second", Failed::ByPeer(CallFailure::NoSuchActor))]);
     assert_eq!(scripted.receive(reply_frame(CallId(1))).len(), 1);
 }
 
@@ -69,10 +63,7 @@ fn calls_of_the_peer_are_answered_once() {
     assert!(scripted.session.fail(CallId(2), &CallFailure::NoReply));
     assert!(!scripted.session.fail(CallId(2), &CallFailure::NoReply));
 
-    assert_eq!(
-        scripted.written(),
-        [reply_frame(CallId(1)), failure_frame(2, CallFailure::NoReply)]
-    );
+    assert_eq!(scripted.written(), [reply_frame(CallId(1)), failure_frame(2, CallFailure::NoReply)]);
 }
 
 #[test]
@@ -102,9 +93,7 @@ fn failure_fits_into_every_frame_limit() {
     scripted.session.attach(scripted.now, limit);
     scripted.receive(call_frame(1, 0));
     let text = "🎺".repeat(1000);
-    scripted
-        .session
-        .fail(CallId(1), &CallFailure::NotHandled { actor: text.clone(), message: text });
+    scripted.session.fail(CallId(1), &CallFailure::NotHandled { actor: text.clone(), message: text });
     assert!((1..=limit).contains(&scripted.session.outgoing_bytes()));
     assert_eq!(scripted.written().len(), 1);
 }
@@ -116,14 +105,9 @@ fn message_without_room_is_rejected_until_bytes_are_written() {
     scripted.tell(&[0; 200]).unwrap();
     let waiting = scripted.session.outgoing_bytes();
     assert_eq!(waiting, 2 * 228);
-    assert_eq!(
-        scripted.tell(&[0; 200]),
-        Err(Rejected::Full { waiting, limit: OUTGOING_BYTES_MAX })
-    );
-    let (rejected, ticket) = scripted
-        .session
-        .call(scripted.now, TARGET, MESSAGE, None, encoded(&[0; 200]), "back")
-        .unwrap_err();
+    assert_eq!(scripted.tell(&[0; 200]), Err(Rejected::Full { waiting, limit: OUTGOING_BYTES_MAX }));
+    let (rejected, ticket) =
+        scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(&[0; 200]), "back").unwrap_err();
     assert_eq!((rejected, ticket), (Rejected::Full { waiting, limit: OUTGOING_BYTES_MAX }, "back"));
     assert_eq!(scripted.session.open_calls(), 0);
 
@@ -148,10 +132,8 @@ fn one_message_over_the_budget_goes_when_nothing_waits() {
 fn message_over_the_frame_limit_is_rejected() {
     let mut scripted = Scripted::attached();
     let too_large = vec![0; FRAME_BYTES_MAX - CALL_HEADER_BYTES + 1];
-    let (rejected, _) = scripted
-        .session
-        .call(scripted.now, TARGET, MESSAGE, None, encoded(&too_large), "back")
-        .unwrap_err();
+    let (rejected, _) =
+        scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(&too_large), "back").unwrap_err();
     assert_eq!(rejected, Rejected::TooLarge { size: FRAME_BYTES_MAX + 1, limit: FRAME_BYTES_MAX });
     let fits = &too_large[1..];
     scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(fits), "sent").unwrap();
@@ -194,10 +176,7 @@ fn calls_end_at_their_deadlines() {
 fn violations_of_the_protocol_are_errors() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
-    assert_eq!(
-        scripted.receive_wrong(call_frame(1, 0)),
-        SessionError::CallTwice { call: CallId(1) }
-    );
+    assert_eq!(scripted.receive_wrong(call_frame(1, 0)), SessionError::CallTwice { call: CallId(1) });
     assert!(matches!(scripted.receive_wrong(hello_frame()), SessionError::Handshake { .. }));
 
     scripted.receive(goodbye_frame("done"));
