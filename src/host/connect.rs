@@ -17,7 +17,7 @@ use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 
 use super::link::Served;
-use super::peer::{Peer, Up};
+use super::peer::{Lease, Peer};
 use super::{Shared, random_nonce};
 use crate::id::LinkId;
 use crate::session::{Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
@@ -94,15 +94,14 @@ async fn welcome(host: Arc<Shared>, link: Box<dyn Link>) {
         }
     };
     let admitted = host.peer_of(proven.identity).and_then(|peer| {
-        let up = peer.admit(host.identity, &proven)?;
-        Ok((peer, up))
+        peer.admit(host.identity, &proven)
     });
     match admitted {
-        Ok((peer, up)) => {
+        Ok(lease) => {
             shaking.handshake.admit();
             match shaking.write().await {
-                Ok(()) => shaking.hand_over(&host, peer, up, &proven),
-                Err(error) => peer.link_lost(&up, LinkLoss::Io(error.to_string())),
+                Ok(()) => shaking.hand_over(&host, lease),
+                Err(error) => lease.end(LinkLoss::Io(error.to_string())),
             }
         }
         Err((reason, text)) => {
@@ -139,8 +138,8 @@ impl Dial {
         };
         match outcome {
             Ok((shaking, proven)) => {
-                if let Some(up) = self.peer.dialed(&proven) {
-                    shaking.hand_over(&host, self.peer, up, &proven);
+                if let Some(lease) = self.peer.dialed(&proven) {
+                    shaking.hand_over(&host, lease);
                 }
             }
             Err(DialError::Crossed) => self.peer.crossed(&host, self.attempt),
@@ -227,18 +226,15 @@ impl Shaking {
     }
 
     /// Moves the link to the thread that serves it.
-    fn hand_over(self, host: &Shared, peer: Arc<Peer>, up: Arc<Up>, proven: &ProvenPeer) {
+    fn hand_over(self, host: &Shared, lease: Lease) {
         let (link, read_already) = self.frames.into_parts();
-        let link = match link.detach() {
-            Ok(link) => link,
-            Err(error) => return peer.link_lost(&up, LinkLoss::Io(error.to_string())),
-        };
-        tracing::debug!(peer = %proven.identity, link = %proven.link, "link is up");
-        let frame_bytes_max = host.limits.frame_bytes_max;
-        let served =
-            Served { peer: Arc::clone(&peer), up: Arc::clone(&up), link, read_already, frame_bytes_max };
-        if !host.executor.spawn(served.run()) {
-            peer.link_lost(&up, LinkLoss::Shutdown);
+        match link.detach() {
+            Ok(link) => {
+                let frame_bytes_max = host.limits.frame_bytes_max;
+                // Where that thread has ended, the lease is dropped, and that ends the link.
+                host.executor.spawn(Served { lease, link, read_already, frame_bytes_max }.run());
+            }
+            Err(error) => lease.end(LinkLoss::Io(error.to_string())),
         }
     }
 }

@@ -23,13 +23,14 @@ impl Executor {
         actix_rt::Arbiter::try_current().map_or_else(|| Self::Runtime(runtime.clone()), Self::Arbiter)
     }
 
-    /// Runs a future there. `false` if the arbiter has ended.
-    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> bool {
+    /// Runs a future there, or drops it if the thread has ended.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         match self {
-            Self::Arbiter(arbiter) => arbiter.spawn(future),
+            Self::Arbiter(arbiter) => {
+                arbiter.spawn(future);
+            }
             Self::Runtime(runtime) => {
                 runtime.spawn(future);
-                true
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::peer::{Peer, Ticket, Up, loss_of};
+use super::peer::{Lease, Peer, Ticket, Up, loss_of};
 use super::{Host, scope};
 use crate::registry::Inbound;
 use crate::session::{Batch, Event, LinkLoss};
@@ -17,8 +17,7 @@ use crate::transport::{DetachedLink, FrameReader, LinkReader, LinkWriter};
 /// A proven link on its way to the thread that serves it.
 #[derive(Debug)]
 pub(super) struct Served {
-    pub(super) peer: Arc<Peer>,
-    pub(super) up: Arc<Up>,
+    pub(super) lease: Lease,
     pub(super) link: Box<dyn DetachedLink>,
     /// What the handshake read beyond its own frames.
     pub(super) read_already: BytesMut,
@@ -28,7 +27,8 @@ pub(super) struct Served {
 impl Served {
     /// Serves the link until it ends, and says so to the peer's state.
     pub(super) async fn run(self) {
-        let Self { peer, up, link, read_already, frame_bytes_max } = self;
+        let Self { lease, link, read_already, frame_bytes_max } = self;
+        let Lease { peer, up } = &lease;
         let loss = match link.attach() {
             Err(error) => LinkLoss::Io(error.to_string()),
             Ok(link) => {
@@ -37,12 +37,12 @@ impl Served {
                 tokio::select! {
                     biased;
                     () = up.closed.cancelled() => LinkLoss::Shutdown,
-                    loss = read(&peer, frames) => loss,
-                    error = write(&peer, &up, writer) => LinkLoss::Io(error.to_string()),
+                    loss = read(peer, frames) => loss,
+                    error = write(peer, up, writer) => LinkLoss::Io(error.to_string()),
                 }
             }
         };
-        peer.link_lost(&up, loss);
+        lease.end(loss);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where the library's own events go.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -18,7 +20,10 @@ pub(crate) fn init() {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (quiet(), Some(error)),
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_filter(filter);
     let installed = tracing_subscriber::registry().with(layer).try_init();
     if let (Ok(()), Some(error)) = (installed, unclear) {
         tracing::warn!(value = asked, %error, "{VARIABLE} is not understood; set it to `debug` or `roadshow=debug,info`");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Link, Peer, State, Ticket, Up, now};
+use super::{Lease, Link, Peer, State, Ticket, Up, now};
 use crate::host::{Shared, connect, random_u64};
 use crate::id::{Identity, LinkId};
 use crate::session::{Event, LinkLoss, ProvenPeer};
@@ -67,10 +67,10 @@ impl Peer {
     }
 
     /// Our dial was welcomed. `None` if the peer's own link has taken its place meanwhile.
-    pub(in crate::host) fn dialed(&self, proven: &ProvenPeer) -> Option<Arc<Up>> {
+    pub(in crate::host) fn dialed(self: &Arc<Self>, proven: &ProvenPeer) -> Option<Lease> {
         let mut state = self.lock();
         let ours = matches!(state.link, Link::Dialing { attempt, .. } if attempt == proven.link);
-        ours.then(|| state.raise(proven, true))
+        ours.then(|| Lease { peer: Arc::clone(self), up: state.raise(proven, true) })
     }
 
     /// Decides about a proven peer that dialled us.
@@ -79,10 +79,10 @@ impl Peer {
     /// link that we dialled and that the peer does not name as lost is such a crossing, too.
     /// Otherwise the peer has come back before we saw its old link break: the new one replaces it.
     pub(in crate::host) fn admit(
-        &self,
+        self: &Arc<Self>,
         me: Identity,
         proven: &ProvenPeer,
-    ) -> Result<Arc<Up>, (Refusal, String)> {
+    ) -> Result<Lease, (Refusal, String)> {
         let mut events = Vec::new();
         let mut state = self.lock();
         if let Some(reason) = &state.gone {
@@ -107,11 +107,11 @@ impl Peer {
         let up = state.raise(proven, false);
         drop(state);
         self.settle(events);
-        Ok(up)
+        Ok(Lease { peer: Arc::clone(self), up })
     }
 
     /// The link has ended.
-    pub(in crate::host) fn link_lost(&self, lost: &Up, loss: LinkLoss) {
+    fn link_lost(&self, lost: &Up, loss: LinkLoss) {
         let mut events = Vec::new();
         let mut state = self.lock();
         if matches!(&state.link, Link::Up(up) if up.id == lost.id) {
@@ -163,9 +163,23 @@ impl State {
     fn raise(&mut self, proven: &ProvenPeer, dialed: bool) -> Arc<Up> {
         let up =
             Arc::new(Up { id: proven.link, dialed, bell: Notify::new(), closed: CancellationToken::new() });
+        tracing::debug!(link = %proven.link, peer = %proven.identity, dialed, "link is up");
         self.link = Link::Up(Arc::clone(&up));
         self.last_link = proven.link;
         self.session.attach(now(), proven.frame_bytes_max);
         up
+    }
+}
+
+impl Lease {
+    /// The link has ended, for this reason.
+    pub(in crate::host) fn end(self, loss: LinkLoss) {
+        self.peer.link_lost(&self.up, loss);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.peer.link_lost(&self.up, LinkLoss::Shutdown);
     }
 }

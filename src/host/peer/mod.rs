@@ -81,6 +81,14 @@ pub(crate) struct Up {
     pub(crate) closed: CancellationToken,
 }
 
+/// The duty to serve a link that is up. Dropped by whoever has it, for whatever reason, it takes the
+/// link down: a link that nobody serves must not look as if messages could leave by it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) up: Arc<Up>,
+}
+
 /// A call under way; the future of its answer. Dropping it forgets the call.
 pub(crate) struct Pending {
     peer: Arc<Peer>,
