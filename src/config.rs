@@ -23,7 +23,7 @@ pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 512;
 /// world under loss, and bound what a silent peer can hold.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Handshakes that a listener has open at once; further connections wait in the kernel's backlog.
+/// Handshakes that a listener has open at once; for one more, the oldest is given up.
 ///
 /// With 512 bytes each they cost less than a megabyte, however slow the peers are.
 pub const HANDSHAKES_OPEN_MAX: usize = 256;

@@ -35,7 +35,8 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     seats: RwLock<Vec<Seated>>,
-    turn: AtomicUsize,
+    actor_turn: AtomicUsize,
+    task_turn: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -95,22 +96,19 @@ impl Members {
         self.seats.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_turn(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed)
-    }
 }
 
 impl Placement for Members {
     fn place_actor(&self) -> Option<Identity> {
         let seats = self.seats();
-        let turn = self.next_turn().checked_rem(seats.len())?;
+        let turn = self.actor_turn.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len())?;
         Some(seats[turn].member.actors)
     }
 
     /// The worker with the fewest tasks of this process under way; those that have as few take turns.
     fn place_task(&self) -> Option<Seat> {
         let seats = self.seats();
-        let turn = self.next_turn().checked_rem(seats.len())?;
+        let turn = self.task_turn.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len())?;
         let (before, after) = seats.split_at(turn);
         let seated = after.iter().chain(before).min_by_key(|seated| seated.tasks.load(Ordering::Relaxed))?;
         Some(Seat::take(seated.member.tasks, Arc::clone(&seated.tasks)))
@@ -133,7 +131,7 @@ mod tests {
             member: Member { actors: identity(n), actors_at: at, tasks: identity(100 + n), tasks_at: at },
             tasks: Arc::default(),
         });
-        Members { seats: RwLock::new(seats.collect()), turn: AtomicUsize::new(0) }
+        Members { seats: RwLock::new(seats.collect()), ..Members::default() }
     }
 
     #[test]

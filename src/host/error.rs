@@ -91,6 +91,9 @@ pub enum NotDelivered {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// The mailbox of the actor, which lives on this very host, is full.
+    #[error("the actor's mailbox is full; use `send`, or send later")]
+    MailboxFull,
     /// The message is larger than a frame may be.
     #[error(
         "the message has {size} bytes and the limit is {limit}; \

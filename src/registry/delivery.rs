@@ -4,10 +4,11 @@ use std::any::Any;
 use std::fmt;
 use std::time::Instant;
 
+use actix::prelude::SendError;
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message};
 use serde::de::DeserializeOwned;
 
-use super::{Handles, Inbound, RemoteMessage, Responder, TaskFn, panics};
+use super::{Handles, Inbound, MailboxError, RemoteMessage, Responder, TaskFn, panics};
 use crate::wire::{self, Body, CallFailure};
 
 /// What the host tells an actor beside its messages.
@@ -116,19 +117,24 @@ pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
     addr: &(dyn Any + Send + Sync),
     slot: &mut dyn Any,
     only_if_room: bool,
-) {
-    let (Some(addr), Some(slot)) =
-        (addr.downcast_ref::<Addr<A>>(), slot.downcast_mut::<Option<Delivery<M>>>())
+) -> Result<(), MailboxError> {
+    let (Some(addr), Some(slot)) = (addr.downcast_ref::<Addr<A>>(), slot.downcast_mut::<Option<Delivery<M>>>())
     else {
-        return;
+        return Err(MailboxError::Closed);
     };
-    let Some(delivery) = slot.take() else { return };
+    let Some(delivery) = slot.take() else { return Ok(()) };
     if !only_if_room {
-        return addr.do_send(delivery);
+        addr.do_send(delivery);
+        return Ok(());
     }
-    if let Err(error) = addr.try_send(delivery) {
-        *slot = Some(error.into_inner());
-    }
+    addr.try_send(delivery).map_err(|error| {
+        let (delivery, why) = match error {
+            SendError::Full(delivery) => (delivery, MailboxError::Full),
+            SendError::Closed(delivery) => (delivery, MailboxError::Closed),
+        };
+        *slot = Some(delivery);
+        why
+    })
 }
 
 /// Decodes a task's arguments, runs it and answers.

@@ -96,7 +96,18 @@ pub type Deliver = fn(&(dyn Any + Send + Sync), Inbound);
 
 /// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into the mailbox of the actor behind
 /// the address. With `true` only if the mailbox has room: else it stays in the slot.
-pub type Put = fn(&(dyn Any + Send + Sync), &mut dyn Any, bool);
+pub type Put = fn(&(dyn Any + Send + Sync), &mut dyn Any, bool) -> Result<(), MailboxError>;
+
+/// Why a mailbox did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MailboxError {
+    /// It has no room now.
+    #[error("the mailbox is full")]
+    Full,
+    /// Its actor has stopped.
+    #[error("the actor has stopped")]
+    Closed,
+}
 
 /// Decodes a task's arguments, runs it and answers.
 type RunTask = fn(Inbound);
@@ -254,7 +265,7 @@ mod tests {
     }
 
     fn handler(actor: &'static str, message: &'static str) -> Registration {
-        let handler = HandlerEntry { deliver: |_, _| {}, put: |_, _, _| {} };
+        let handler = HandlerEntry { deliver: |_, _| {}, put: |_, _, _| Ok(()) };
         Registration(Kind::Handler { actor, message, handler })
     }
 

@@ -124,7 +124,8 @@ impl<R> Responder<R> {
 impl<R: Serialize> Responder<R> {
     /// Answers; the value is encoded here, on the handler's thread.
     ///
-    /// A panic in the value's `Serialize` becomes the call's failure.
+    /// A panic in the value's `Serialize` fails the call as an answer that cannot be encoded: the
+    /// handler is through by then, and its actor lives on.
     pub fn answer(mut self, value: R) {
         match self.to.take() {
             None | Some(To::Nobody(_)) => {}
@@ -135,7 +136,7 @@ impl<R: Serialize> Responder<R> {
                 match encoded {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => origin.fail(call, &unencodable(error)),
-                    Err(text) => origin.fail(call, &CallFailure::Panicked { text }),
+                    Err(text) => origin.fail(call, &CallFailure::ReplyUnencodable { text }),
                 }
             }
         }

@@ -67,11 +67,13 @@ pub fn ending_with(text: String, end: impl FnOnce()) {
 }
 
 /// The panic that is ending the current actor, if one is.
+///
+/// An actor that panics again while it is dropped ends by its first panic all the same.
 pub(super) fn current() -> Option<String> {
-    if thread::panicking() {
-        return Some(LAST.with_borrow(|last| last.clone().unwrap_or_else(|| NO_TEXT.to_owned())));
-    }
-    ENDING.with_borrow(Clone::clone)
+    ENDING.with_borrow(Clone::clone).or_else(|| {
+        let last = || LAST.with_borrow(Clone::clone).unwrap_or_else(|| NO_TEXT.to_owned());
+        thread::panicking().then(last)
+    })
 }
 
 const NO_TEXT: &str = "a panic whose payload is no text";

@@ -13,7 +13,7 @@ use super::request::{Answer, Request, TrySendError};
 use crate::host::peer::Peer;
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
-use crate::registry::{Delivery, RemoteMessage, Responder};
+use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder};
 use crate::wire::{self, Body, CallFailure};
 
 /// What an address says, as it travels.
@@ -155,14 +155,12 @@ impl Address {
         };
         let message = slot.take().expect("a slot is put while it is full");
         let mut delivery = Some(Delivery::new(message, deadline, responder));
-        (handler.put)(&*entry.addr, &mut delivery, only_if_room);
-        match delivery {
-            None => Ok(()),
-            Some(refused) => {
-                *slot = Some(refused.into_message());
-                Err(NotDelivered::Full { waiting: 1, limit: 1 })
-            }
-        }
+        let put = (handler.put)(&*entry.addr, &mut delivery, only_if_room);
+        *slot = delivery.map(Delivery::into_message);
+        put.map_err(|error| match error {
+            MailboxError::Full => NotDelivered::Full { waiting: 1, limit: 1 },
+            MailboxError::Closed => NotDelivered::ActorStopped,
+        })
     }
 
     fn bound(&self) -> Result<&Arc<Bound>, NotDelivered> {

@@ -137,7 +137,9 @@ impl<T> Session<T> {
     ///
     /// The call is still sent if it was not yet.
     pub fn forget(&mut self, call: CallId) -> Option<T> {
-        self.calls.remove(call).map(|open| open.ticket)
+        let open = self.calls.remove(call);
+        self.say_goodbye_if_idle();
+        open.map(|open| open.ticket)
     }
 }
 
@@ -156,7 +158,7 @@ impl<T> Session<T> {
             return false;
         }
         self.outbox.push(Content::Other, |out| Reply::put(call, body, out));
-        self.say_goodbye_if_answered();
+        self.say_goodbye_if_idle();
         true
     }
 
@@ -168,7 +170,7 @@ impl<T> Session<T> {
             return false;
         }
         self.put_failure(call, failure);
-        self.say_goodbye_if_answered();
+        self.say_goodbye_if_idle();
         true
     }
 
@@ -192,7 +194,7 @@ impl<T> Session<T> {
         if self.frame_bytes_max < self.limits.frame_bytes_max {
             self.drop_too_large(now);
         }
-        self.say_goodbye_if_answered();
+        self.say_goodbye_if_idle();
     }
 
     fn drop_too_large(&mut self, now: Instant) {
@@ -363,10 +365,10 @@ impl<T> Session<T> {
 impl<T> Session<T> {
     /// Begins to leave: no more calls are made or taken, those that are open go on.
     ///
-    /// The goodbye is queued when the last call of the peer is answered.
+    /// The goodbye is queued when the last of them has ended, in either direction.
     pub fn drain(&mut self, reason: &str) {
         self.leave(reason);
-        self.say_goodbye_if_answered();
+        self.say_goodbye_if_idle();
     }
 
     /// Leaves now: queues the goodbye, whatever calls are open.
@@ -385,8 +387,8 @@ impl<T> Session<T> {
         self.leaving.get_or_insert_with(|| Leaving { reason: reason.to_owned(), said: false });
     }
 
-    fn say_goodbye_if_answered(&mut self) {
-        if self.inbound.is_empty() {
+    fn say_goodbye_if_idle(&mut self) {
+        if self.leaving.is_some() && self.inbound.is_empty() && self.calls.len() == 0 {
             self.say_goodbye();
         }
     }
@@ -429,6 +431,7 @@ impl<T> Session<T> {
         if !unsent.is_empty() {
             self.outbox.retain(|content, _| !unsent.contains(&content));
         }
+        self.say_goodbye_if_idle();
     }
 
     /// How many calls made here wait for their end.
