@@ -83,7 +83,7 @@ pub use cluster::{Cluster, ClusterBuilder, ClusterError, WorkerInfo, divert};
 pub use config::Limits;
 pub use error::Error;
 pub use host::{NotDelivered, OutcomeUnknown, SendError};
-pub use registry::{Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
+pub use registry::{HandledBy, Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
 pub use remote::{
     ClusterRef, RemoteAddr, RemoteRecipient, Request, Spawn, SpawnContext, SpawnError, SpawnRequest,
     TrySendError,

@@ -289,8 +289,9 @@ fn lines_with<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> +
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
     let stands = move |line: &str| {
         line.match_indices(word).any(|(at, _)| {
-            !line[..at].ends_with(part_of_word)
-                && !(word.ends_with(part_of_word) && line[at + word.len()..].starts_with(part_of_word))
+            let (before, after) = (&line[..at], &line[at + word.len()..]);
+            let goes_on = word.ends_with(part_of_word) && after.starts_with(part_of_word);
+            !(before.ends_with(part_of_word) || goes_on)
         })
     };
     text.lines().enumerate().filter(move |(_, line)| stands(line)).map(|(number, _)| number + 1)

@@ -84,14 +84,14 @@ fn show(diagnostic: &Value) -> String {
     if diagnostic["level"] != "error" {
         return String::new();
     }
-    let message = diagnostic["message"].as_str().unwrap_or_default();
+    let first_line =
+        |value: &Value| value.as_str().and_then(|text| text.lines().next()).unwrap_or_default().to_owned();
+    let message = first_line(&diagnostic["message"]);
     let mut text = format!("{}:{}: {message}\n", place["line_start"], place["column_start"]);
     for child in diagnostic["children"].as_array().into_iter().flatten() {
-        let (level, message) = (child["level"].as_str(), child["message"].as_str());
-        if let (Some("note"), Some(message), Some([])) =
-            (level, message, child["spans"].as_array().map(Vec::as_slice))
-        {
-            text.push_str(&format!("    note: {message}\n"));
+        let points_elsewhere = child["spans"].as_array().is_some_and(|spans| !spans.is_empty());
+        if child["level"] == "note" && !points_elsewhere {
+            text.push_str(&format!("    note: {}\n", first_line(&child["message"])));
         }
     }
     text

@@ -32,6 +32,9 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
                 control.apply::<Self>(ctx);
             }
         }
+        ::roadshow::__private::inventory::submit! {
+            ::roadshow::__private::Registration::actor::<#ident>()
+        }
         #spawn
         #(#deliveries)*
     })

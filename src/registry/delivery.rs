@@ -5,10 +5,10 @@ use std::fmt;
 use std::time::Instant;
 
 use actix::prelude::SendError;
-use actix::{Actor, ActorContext, Addr, Context, Handler, Message};
+use actix::{ActorContext, Addr, Handler, Message};
 use serde::de::DeserializeOwned;
 
-use super::{Handles, Inbound, MailboxError, RemoteMessage, Responder, TaskFn, panics};
+use super::{Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, TaskFn, panics};
 use crate::wire::{self, Body, CallFailure};
 
 /// What the host tells an actor beside its messages.
@@ -26,7 +26,7 @@ impl Message for Control {
 
 impl Control {
     /// Does it; called by the generated handler.
-    pub fn apply<A: Actor<Context = Context<A>>>(self, ctx: &mut Context<A>) {
+    pub fn apply<A: RemoteActor>(self, ctx: &mut A::Context) {
         match self {
             Self::Stop(mut responder) => {
                 responder.start();
@@ -69,14 +69,12 @@ impl<M: RemoteMessage> Delivery<M> {
     ///
     /// A message whose deadline has passed is not handled. A panic in the handler fails this call
     /// with its text and stops the actor.
-    pub fn run<A>(
+    pub fn run<A: Handles<M>>(
         mut self,
         actor: &mut A,
-        ctx: &mut Context<A>,
-        respond: impl FnOnce(<A as Handler<M>>::Result, Responder<M::Result>, &mut Context<A>),
-    ) where
-        A: Handler<M> + Actor<Context = Context<A>>,
-    {
+        ctx: &mut A::Context,
+        respond: impl FnOnce(<A as Handler<M>>::Result, Responder<M::Result>, &mut A::Context),
+    ) {
         if self.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std()) {
             return self.responder.fail(CallFailure::Expired);
         }

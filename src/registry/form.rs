@@ -18,7 +18,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseA
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::{Control, RemoteMessage, Responder, panics};
+use super::{Control, RemoteActor, RemoteMessage, Responder, panics};
 use crate::wire::CallFailure;
 
 /// The form of the result `R` of actor `A`'s handler for `M`.
@@ -61,7 +61,7 @@ pub trait OtherForm<A: Actor, M: RemoteMessage, R> {
 impl<A, M> ActFutureForm<A, M, ResponseActFuture<A, M::Result>>
     for &&&Form<A, M, ResponseActFuture<A, M::Result>>
 where
-    A: Actor<Context = Context<A>>,
+    A: RemoteActor,
     M: RemoteMessage,
 {
     fn respond(
@@ -76,7 +76,7 @@ where
 
 impl<A, M> FutureForm<A, M, ResponseFuture<M::Result>> for &&Form<A, M, ResponseFuture<M::Result>>
 where
-    A: Handler<Control> + Actor<Context = Context<A>>,
+    A: RemoteActor,
     M: RemoteMessage,
 {
     fn respond(
@@ -91,7 +91,7 @@ where
 
 impl<A, M> ValueForm<A, M, M::Result> for &Form<A, M, M::Result>
 where
-    A: Actor<Context = Context<A>>,
+    A: RemoteActor,
     M: RemoteMessage,
 {
     fn respond(&self, value: M::Result, responder: Responder<M::Result>, _ctx: &mut Context<A>) {
@@ -101,7 +101,7 @@ where
 
 impl<A, M, R> OtherForm<A, M, R> for Form<A, M, R>
 where
-    A: Actor<Context = Context<A>>,
+    A: RemoteActor,
     M: RemoteMessage,
     R: MessageResponse<A, M>,
 {

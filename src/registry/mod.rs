@@ -16,7 +16,7 @@ use std::any::Any;
 use std::fmt;
 
 use actix::{Actor, Context, Handler, Message};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -63,6 +63,14 @@ pub trait RemoteActor: Actor<Context = Context<Self>> + Handler<Control> {
     note = "list it: `#[remote(handles({M}))]` on `{Self}`, and implement `Handler<{M}>`"
 )]
 pub trait Handles<M: RemoteMessage>: RemoteActor + Handler<M> + Handler<Delivery<M>> {}
+
+/// A message that actor `A` takes from afar: the same as [`Handles`], said of the message.
+///
+/// What sends is bounded by this and not by `A: Handles<M>`, which would let the compiler conclude
+/// the message from the actor's list, and complain of anything but what is missing in it.
+pub trait HandledBy<A>: RemoteMessage {}
+
+impl<A: Handles<M>, M: RemoteMessage> HandledBy<A> for M {}
 
 /// A data type inside messages whose name and shape both sides should agree on.
 ///
@@ -118,6 +126,7 @@ pub struct Registration(Kind);
 
 #[derive(Clone, Copy)]
 enum Kind {
+    Actor { name: &'static str },
     Handler { actor: &'static str, message: &'static str, handler: HandlerEntry },
     Task { name: &'static str, task: TaskEntry },
 }
@@ -143,6 +152,12 @@ pub struct TaskEntry {
 inventory::collect!(Registration);
 
 impl Registration {
+    /// Registers an actor type under its name.
+    #[must_use]
+    pub const fn actor<A: RemoteActor>() -> Self {
+        Self(Kind::Actor { name: A::NAME })
+    }
+
     /// Registers that `A` takes `M` from afar.
     #[must_use]
     pub const fn handler<A: Handles<M>, M: RemoteMessage>() -> Self {
@@ -161,6 +176,7 @@ impl Registration {
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            Kind::Actor { name } => write!(f, "actor {name}"),
             Kind::Handler { actor, message, .. } => write!(f, "{message} for {actor}"),
             Kind::Task { name, .. } => write!(f, "task {name}"),
         }
@@ -170,6 +186,7 @@ impl fmt::Debug for Registration {
 /// What this executable can be asked for.
 #[derive(Debug, Default)]
 pub struct Registry {
+    actors: FxHashSet<TypeHash>,
     handlers: FxHashMap<(TypeHash, TypeHash), HandlerEntry>,
     tasks: FxHashMap<TypeHash, TaskEntry>,
     names: FxHashMap<TypeHash, &'static str>,
@@ -217,6 +234,10 @@ impl Registry {
 
     fn add(&mut self, registration: Registration) -> Result<(), RegistryError> {
         let replaced = match registration.0 {
+            Kind::Actor { name } => {
+                let hash = self.name(name)?;
+                !self.actors.insert(hash)
+            }
             Kind::Handler { actor, message, handler } => {
                 let pair = (self.name(actor)?, self.name(message)?);
                 self.handlers.insert(pair, handler).is_some()
@@ -283,6 +304,13 @@ mod tests {
         assert_eq!(twice, RegistryError::Twice { name: "task t".into() });
         let twice = Registry::of([handler("a", "m"), handler("a", "m")]).unwrap_err();
         assert!(twice.to_string().contains("m for a"), "{twice}");
+    }
+
+    #[test]
+    fn two_actor_types_of_one_name_are_refused() {
+        let actor = Registration(Kind::Actor { name: "a" });
+        let twice = Registry::of([actor, actor]).unwrap_err();
+        assert_eq!(twice, RegistryError::Twice { name: "actor a".into() });
     }
 
     #[test]

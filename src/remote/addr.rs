@@ -13,7 +13,7 @@ use super::request::{Request, TrySendError};
 use super::spawn::STOP;
 use crate::host::{Host, NotDelivered, SendError};
 use crate::id::{ActorId, Identity, Target};
-use crate::registry::{Handles, RemoteActor, RemoteMessage};
+use crate::registry::{HandledBy, RemoteActor};
 
 /// The address of an actor, wherever in the cluster it lives.
 ///
@@ -50,10 +50,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Cancel safety
     ///
     /// See [`Request`].
-    pub fn send<M: RemoteMessage>(&self, message: M) -> Request<M>
-    where
-        A: Handles<M>,
-    {
+    pub fn send<M: HandledBy<A>>(&self, message: M) -> Request<M> {
         self.address.send(message)
     }
 
@@ -69,13 +66,10 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Cancel safety
     ///
     /// A future dropped before it is ready has sent nothing.
-    pub fn tell<M: RemoteMessage>(
+    pub fn tell<M: HandledBy<A>>(
         &self,
         message: M,
-    ) -> impl Future<Output = Result<(), NotDelivered>> + Send + use<A, M>
-    where
-        A: Handles<M>,
-    {
+    ) -> impl Future<Output = Result<(), NotDelivered>> + Send + use<A, M> {
         let address = self.address.clone();
         async move { address.tell(message).await }
     }
@@ -84,10 +78,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
     ///
     /// Where actix's `do_send` grows the mailbox without bound, this one has the link's budget of
     /// unwritten bytes: beyond it the message is dropped and counted as a dead letter.
-    pub fn do_send<M: RemoteMessage>(&self, message: M)
-    where
-        A: Handles<M>,
-    {
+    pub fn do_send<M: HandledBy<A>>(&self, message: M) {
         self.address.do_send(message);
     }
 
@@ -98,10 +89,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Errors
     ///
     /// [`TrySendError`] with the message, if it cannot be queued at once.
-    pub fn try_send<M: RemoteMessage>(&self, message: M) -> Result<Request<M>, TrySendError<M>>
-    where
-        A: Handles<M>,
-    {
+    pub fn try_send<M: HandledBy<A>>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         self.address.try_send(message)
     }
 
@@ -138,10 +126,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
 
     /// The same address for one message type only, without the actor's type.
     #[must_use]
-    pub fn recipient<M: RemoteMessage>(&self) -> RemoteRecipient<M>
-    where
-        A: Handles<M>,
-    {
+    pub fn recipient<M: HandledBy<A>>(&self) -> RemoteRecipient<M> {
         RemoteRecipient::new(self.address.clone())
     }
 

@@ -21,6 +21,10 @@ use crate::registry::{Control, Inbound, RemoteActor, panics};
 use crate::wire::CallFailure;
 
 /// How an actor comes to life on another host: from arguments that can travel.
+#[diagnostic::on_unimplemented(
+    message = "actor `{Self}` cannot be spawned from afar: it does not implement `Spawn`",
+    note = "implement `Spawn` for it, or say `#[remote(local)]` if it is only started where it lives"
+)]
 pub trait Spawn: RemoteActor {
     /// What it is made from.
     type Args: Serialize + DeserializeOwned + Send + 'static;

@@ -1,24 +1,10 @@
-//! Calls and one-way messages from one host to another: order, deadlines, and what a caller learns.
-
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::Poll;
-use std::time::Duration;
+//! Calls and one-way messages from one host to another: answers, order, and giving up.
 
 use futures_util::future::{join_all, try_join_all};
-use roadshow::host::{NotDelivered, OutcomeUnknown};
-use roadshow::id::CallId;
-use roadshow::prelude::*;
-use roadshow::wire::{Call, CallFailure, Frame};
+use roadshow::host::NotDelivered;
 
-use crate::cast::{Add, Block, Clerk, Hold, Note, Notes, Release};
-use crate::hosts::{Gate, Pair, Site, run, until};
-use crate::raw::{Raw, body_of};
-
-/// Polls once: a request is sent by its first poll.
-async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    poll_fn(|task| Poll::Ready(Pin::new(&mut *future).poll(task))).await
-}
+use crate::cast::{Add, Clerk, Hold, Note, Notes, Release, Twin};
+use crate::hosts::{Pair, Site, poll_once, run, until};
 
 #[test]
 fn a_send_gives_the_typed_reply() {
@@ -103,95 +89,6 @@ fn replies_come_in_the_order_in_which_they_are_given() {
 }
 
 #[test]
-fn a_call_that_is_not_answered_in_time_has_an_unknown_outcome() {
-    run(async {
-        let pair = Pair::start().await;
-        let clerk = pair.serve(Clerk::default);
-        clerk.send(Add(1)).await.unwrap();
-        let error = clerk.send(Hold(1)).timeout(Duration::from_millis(50)).await.unwrap_err();
-        assert_eq!(error, SendError::OutcomeUnknown(OutcomeUnknown::TimedOut));
-        assert!(error.is_timeout());
-        // The late answer disturbs nobody.
-        assert_eq!(clerk.send(Hold(2)).timeout(Duration::from_millis(5)).await, Err(error));
-        clerk.send(Release(1)).await.unwrap();
-        assert_eq!(clerk.send(Add(1)).await, Ok(2));
-        assert_eq!(pair.here.calls_open(), 0);
-        assert!(clerk.connected());
-    });
-}
-
-#[test]
-fn a_handler_that_could_only_begin_after_the_deadline_never_does() {
-    run(async {
-        let pair = Pair::start().await;
-        let gate = Gate::default();
-        let clerk = pair.serve(Clerk::at(&gate));
-        let blocked = clerk.try_send(Block).unwrap();
-        gate.reached_by(1).await;
-        let late = clerk.send(Note(1)).timeout(Duration::from_millis(5)).await.unwrap_err();
-        assert!(late.is_timeout(), "{late}");
-        gate.open();
-        assert_eq!(blocked.await, Ok(()));
-        assert_eq!(clerk.send(Notes).await, Ok(vec![]));
-    });
-}
-
-#[test]
-fn a_host_says_that_a_handler_had_not_begun_when_the_time_was_up() {
-    run(async {
-        let site = Site::start().await;
-        let gate = Gate::default();
-        let clerk = site.serve(Clerk::at(&gate));
-        let mut raw = Raw::connect(&site).await;
-        let call = |number, timeout_ms, message, body| {
-            let (target, call) = (Raw::target_of(&clerk), CallId(number));
-            Frame::Call(Call { call, target, message, timeout_ms, body })
-        };
-        raw.write(call(1, 0, Block::HASH, body_of(&Block))).await;
-        gate.reached_by(1).await;
-        // The thread that reads the link is held up, too: time runs from when the frame is read.
-        raw.write(call(2, 1, Note::HASH, body_of(&Note(2)))).await;
-        gate.open();
-        assert!(matches!(raw.read().await, Some(Frame::Reply(reply)) if reply.call == CallId(1)));
-        // It is read and handled by one thread: whether a millisecond passes between is open.
-        match raw.read().await {
-            Some(Frame::Failure(failed)) => assert_eq!(failed.failure, CallFailure::Expired),
-            Some(Frame::Reply(reply)) => assert_eq!(reply.call, CallId(2)),
-            other => panic!("{other:?}"),
-        }
-    });
-}
-
-#[test]
-fn the_deadline_runs_while_a_message_waits_in_the_mailbox() {
-    run(async {
-        let pair = Pair::start().await;
-        let gate = Gate::default();
-        // Its own thread: the link goes on being read while the actor is held up.
-        let aside = Site::start().await;
-        let addr = Clerk::start_in_arbiter(&aside.arbiter, {
-            let clerk = Clerk::at(&gate);
-            move |_| clerk()
-        });
-        let clerk = pair.here.cluster.bind(&pair.there.cluster.serve(addr));
-        let blocked = clerk.try_send(Block).unwrap();
-        gate.reached_by(1).await;
-        let mut raw = Raw::connect(&pair.there).await;
-        let (target, call) = (Raw::target_of(&clerk), CallId(9));
-        raw.write(Frame::Call(Call { call, target, message: Note::HASH, timeout_ms: 1, body: body_of(&Note(9)) })).await;
-        until(|| pair.there.host.snapshot().peers.iter().all(|peer| peer.calls_accepted == 1)).await;
-        // One millisecond after the frame was taken in.
-        tokio::time::interval(Duration::from_millis(2)).tick().await;
-        let error = clerk.send(Note(1)).timeout(Duration::from_millis(3)).await.unwrap_err();
-        assert!(error.is_timeout(), "{error}");
-        gate.open();
-        blocked.await.unwrap();
-        assert!(matches!(raw.read().await, Some(Frame::Failure(failed)) if failed.failure == CallFailure::Expired));
-        assert_eq!(clerk.send(Notes).await, Ok(vec![]));
-    });
-}
-
-#[test]
 fn a_request_that_is_dropped_unpolled_sends_nothing() {
     run(async {
         let pair = Pair::start().await;
@@ -235,35 +132,13 @@ fn try_send_gives_the_message_back_when_nobody_can_take_it() {
 fn a_recipient_reaches_actors_of_different_types() {
     run(async {
         let pair = Pair::start().await;
-        let (clerk, parrot) = (pair.serve(Clerk::default), pair.serve(|| Parrot));
-        let recipients = [clerk.recipient::<Add>(), parrot.recipient::<Add>()];
+        let (clerk, twin) = (pair.serve(Clerk::default), pair.serve(|| Twin));
+        let recipients = [clerk.recipient::<Add>(), twin.recipient::<Add>()];
         let answers = join_all(recipients.iter().map(|to| to.send(Add(3)))).await;
-        assert_eq!(answers, [Ok(3), Ok(300)]);
+        assert_eq!(answers, [Ok(3), Ok(6)]);
         assert_ne!(recipients[0], recipients[1]);
         recipients[0].do_send(Add(1));
         recipients[0].tell(Add(1)).await.unwrap();
         assert_eq!(recipients[0].try_send(Add(1)).unwrap().await, Ok(6));
-    });
-}
-
-#[test]
-fn an_actor_served_here_is_called_back_by_its_address_in_a_message() {
-    run(async {
-        let pair = Pair::start().await;
-        let here = pair.here.serve(Clerk::default);
-        let parrot = pair.serve(|| Parrot);
-        let answer = parrot.send(CallBack { whom: here.recipient(), addr: here.clone() }).await;
-        assert_eq!(answer, Ok(Ok(5)));
-        assert_eq!(here.send(Notes).await, Ok(vec![1, 2]));
-    });
-}
-
-#[test]
-fn an_address_in_an_answer_is_bound_to_the_caller() {
-    run(async {
-        let pair = Pair::start().await;
-        let parrot = pair.serve(|| Parrot);
-        let child = parrot.send(Beget(pair.there.cluster.serve_marker())).await.unwrap().unwrap();
-        assert_eq!(child.send(Add(2)).await, Ok(2));
     });
 }

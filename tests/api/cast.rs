@@ -137,3 +137,20 @@ impl Handler<Block> for Clerk {
         self.gate.pass();
     }
 }
+
+/// Another type of actor that takes a message of the first.
+#[derive(RemoteActor)]
+#[remote(local, handles(Add))]
+pub(crate) struct Twin;
+
+impl Actor for Twin {
+    type Context = Context<Self>;
+}
+
+impl Handler<Add> for Twin {
+    type Result = u64;
+
+    fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
+        2 * n
+    }
+}

@@ -1,10 +1,12 @@
 //! Hosts of this process, linked by TCP over loopback: what a cluster is made of, without processes.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use roadshow::host::{Executor, Host, HostCalls, HostConfig, Placement, Seat, fresh_identity};
@@ -14,7 +16,7 @@ use roadshow::session::Secret;
 use roadshow::task::TaskService;
 use roadshow::transport::Tcp;
 use roadshow::{ClusterRef, Limits, RemoteActor, RemoteAddr};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle};
 
 /// How long anything may take before its test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,8 +28,12 @@ pub(crate) const SECRET: [u8; 32] = [7; 32];
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Accepts, dials and keeps deadlines for all hosts of this process; no handler runs on it.
-static IO: LazyLock<Runtime> =
-    LazyLock::new(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+static IO: LazyLock<Handle> = LazyLock::new(|| {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    handle
+});
 
 /// Runs a test within an actix system, for a bounded time.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
@@ -40,6 +46,24 @@ pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         look.tick().await;
     }
+}
+
+/// Lets at least so much time pass, for a deadline to be over.
+pub(crate) async fn let_pass(time: Duration) {
+    let since = Instant::now();
+    until(|| since.elapsed() > time).await;
+}
+
+/// The default limits with some of them set.
+pub(crate) fn limits(set: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    set(&mut limits);
+    limits
+}
+
+/// Polls once: a request is sent by its first poll.
+pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|task| Poll::Ready(Pin::new(&mut *future).poll(task))).await
 }
 
 /// What a host of these tests is made from.
@@ -67,7 +91,7 @@ impl Default for Plan {
 impl Plan {
     /// A host that runs tasks.
     pub(crate) fn of_tasks() -> Self {
-        let service = TaskService::new(IO.handle().clone());
+        let service = TaskService::new(IO.clone());
         Self { calls: Box::new(move |host, name, inbound| service.run(host, name, inbound)), ..Self::default() }
     }
 
@@ -80,7 +104,7 @@ impl Plan {
             limits: self.limits,
             transport: Arc::new(Tcp),
             listen: Some(LOOPBACK),
-            io: IO.handle().clone(),
+            io: IO.clone(),
             executor: Executor::Arbiter(arbiter.clone()),
             calls: self.calls,
         })

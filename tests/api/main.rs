@@ -6,6 +6,7 @@
 mod addresses;
 mod calls;
 mod cast;
+mod deadlines;
 mod forms;
 mod hosts;
 mod intruders;

@@ -104,12 +104,12 @@ pub const fn twice(n: u8) -> u8 {
 mod inner {
     #[roadshow::task(parallel = 3)]
     pub(super) fn sum(mut numbers: Vec<u64>, (a, b): (u64, u64), _: u8) -> u64 {
-        numbers.extend([a, b]);
+        numbers.push(a * b);
         numbers.into_iter().sum()
     }
 
     #[roadshow::task(name = "tests::nothing")]
-    pub(in crate::accepted) fn nothing() {}
+    pub(in crate::accepted) const fn nothing() {}
 
     #[roadshow::task]
     pub(super) const fn r#match(r#type: u8) -> u8 {
@@ -124,7 +124,8 @@ mod inner {
 macro_rules! item {
     ($name:ident, $ty:ty) => {
         #[roadshow::task]
-        fn $name(value: $ty) -> $ty {
+        fn $name(mut value: $ty) -> $ty {
+            value.truncate(1);
             value
         }
 
@@ -133,7 +134,7 @@ macro_rules! item {
     };
 }
 
-item!(identity, Option<Vec<u8>>);
+item!(shortened, Vec<u8>);
 
 #[roadshow::main]
 async fn entry() -> Result<u8, Infallible> {
@@ -152,8 +153,8 @@ fn names_are_paths_or_what_was_given() {
     assert_eq!(inner::r#match::NAME, "ui::accepted::inner::match");
     assert_eq!(inner::nothing::NAME, "tests::nothing");
     assert_eq!(Wrapped::NAME, "ui::accepted::Wrapped");
-    assert_eq!(Wrapped::SCHEMA, "struct Wrapped(Option<Vec<u8>>)");
-    assert_eq!(Wrapped(None).0, identity(None));
+    assert_eq!(Wrapped::SCHEMA, "struct Wrapped(Vec<u8>)");
+    assert_eq!(Wrapped(vec![1]).0, shortened(vec![1, 2]));
 }
 
 #[test]
@@ -169,15 +170,16 @@ fn a_task_is_still_a_function() {
 #[test]
 fn a_task_of_a_function_body_knows_the_types_there() {
     #[derive(Serialize, Deserialize)]
-    struct Local(u8);
+    struct Local(String);
 
     #[roadshow::task]
-    const fn unwrap(local: Local) -> u8 {
+    fn unwrap(local: Local) -> String {
         local.0
     }
 
-    drop(unwrap::task(Local(1)));
-    assert_eq!(unwrap(Local(2)), 2);
+    let there = unwrap::task(Local("there".to_owned()));
+    assert!(size_of_val(&there) >= size_of::<Local>());
+    assert_eq!(unwrap(Local("here".to_owned())), "here");
 }
 
 #[test]

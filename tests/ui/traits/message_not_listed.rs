@@ -1,4 +1,4 @@
-//! A message that the actor handles and does not list.
+//! A message that the actor handles and does not list, beside others that it does.
 
 use roadshow::prelude::*;
 
@@ -6,8 +6,16 @@ use roadshow::prelude::*;
 #[rtype(result = "()")]
 struct Ping;
 
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct First;
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Second;
+
 #[derive(RemoteActor)]
-#[remote(local)]
+#[remote(local, handles(First, Second))]
 struct Node;
 
 impl Actor for Node {
@@ -18,6 +26,18 @@ impl Handler<Ping> for Node {
     type Result = ();
 
     fn handle(&mut self, _: Ping, _: &mut Context<Self>) {}
+}
+
+impl Handler<First> for Node {
+    type Result = ();
+
+    fn handle(&mut self, _: First, _: &mut Context<Self>) {}
+}
+
+impl Handler<Second> for Node {
+    type Result = ();
+
+    fn handle(&mut self, _: Second, _: &mut Context<Self>) {}
 }
 
 fn ping(node: &RemoteAddr<Node>) {

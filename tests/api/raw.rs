@@ -1,0 +1,145 @@
+//! A peer that speaks the protocol frame by frame, and is read and answered by hand.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use roadshow::RemoteAddr;
+use roadshow::host::fresh_identity;
+use roadshow::id::{ActorId, ActorIncarnation, Identity, LinkId, Target};
+use roadshow::session::{Handshake, HandshakeConfig, HandshakeError, Secret, Step};
+use roadshow::transport::FrameReader;
+use roadshow::wire::{self, Body, Frame};
+use serde::Serialize;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::hosts::{LOOPBACK, PATIENCE, SECRET, Site};
+
+const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// A link that has been shaken hands on.
+pub(crate) struct Raw {
+    frames: FrameReader<TcpStream>,
+}
+
+impl Raw {
+    /// Dials a host as a stranger to it that knows the secret.
+    pub(crate) async fn connect(site: &Site) -> Self {
+        Self::connect_with(site, SECRET).await.unwrap()
+    }
+
+    pub(crate) async fn connect_with(site: &Site, secret: [u8; 32]) -> Result<Self, HandshakeError> {
+        let stream = TcpStream::connect(site.address()).await.unwrap();
+        let (me, link) = (config(fresh_identity(), secret), LinkId(1));
+        let handshake = Handshake::connect(Instant::now(), me, site.identity(), link, LinkId::NONE, [1; 32]);
+        Self::shake(stream, handshake).await
+    }
+
+    /// Shakes hands with a host, and gives all that a listener on the way heard of this side.
+    pub(crate) async fn overheard(site: &Site) -> Vec<u8> {
+        let (me, link) = (config(fresh_identity(), SECRET), LinkId(1));
+        let mut handshake = Handshake::connect(Instant::now(), me, site.identity(), link, LinkId::NONE, [1; 32]);
+        let mut frames = FrameReader::handshake(TcpStream::connect(site.address()).await.unwrap());
+        let mut said = BytesMut::new();
+        loop {
+            let mut bytes = BytesMut::new();
+            while let Some(frame) = handshake.poll_transmit() {
+                frame.put(&mut bytes);
+            }
+            frames.get_mut().write_all(&bytes).await.unwrap();
+            said.extend_from_slice(&bytes);
+            if let Step::Established(_) = handshake.receive(Instant::now(), frames.next().await.unwrap()).unwrap() {
+                return said.to_vec();
+            }
+        }
+    }
+
+    /// Listens as a host that `site` may dial.
+    pub(crate) async fn listen_for(site: &Site) -> (TcpListener, Identity) {
+        let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+        let identity = fresh_identity();
+        site.host.introduce(identity, listener.local_addr().unwrap());
+        (listener, identity)
+    }
+
+    /// Takes the link of a host that dials `identity`.
+    pub(crate) async fn accept(listener: &TcpListener, identity: Identity) -> Self {
+        let (stream, _) = listener.accept().await.unwrap();
+        let handshake = Handshake::accept(Instant::now(), config(identity, SECRET), [2; 32]);
+        Self::shake(stream, handshake).await.unwrap()
+    }
+
+    async fn shake(stream: TcpStream, mut handshake: Handshake) -> Result<Self, HandshakeError> {
+        let mut frames = FrameReader::handshake(stream);
+        loop {
+            put(frames.get_mut(), &mut handshake).await;
+            let Ok(frame) = frames.next().await else { return Err(handshake.timed_out()) };
+            match handshake.receive(Instant::now(), frame)? {
+                Step::Continue => continue,
+                Step::Proven(_) => {
+                    handshake.admit();
+                    put(frames.get_mut(), &mut handshake).await;
+                }
+                Step::Established(_) => {}
+            }
+            let (stream, read_already) = frames.into_parts();
+            return Ok(Self { frames: FrameReader::established(stream, FRAME_BYTES_MAX, read_already) });
+        }
+    }
+
+    /// The next frame; `None` once the host has closed the link.
+    pub(crate) async fn read(&mut self) -> Option<Frame> {
+        self.frames.next().await.ok()
+    }
+
+    pub(crate) async fn write(&mut self, frame: Frame) {
+        self.write_all([frame]).await;
+    }
+
+    /// Writes frames in one go, so that they are read in one, too.
+    pub(crate) async fn write_all(&mut self, frames: impl IntoIterator<Item = Frame>) {
+        let mut bytes = BytesMut::new();
+        for frame in frames {
+            frame.put(&mut bytes);
+        }
+        self.frames.get_mut().write_all(&bytes).await.unwrap();
+    }
+
+    pub(crate) fn target_of<A: roadshow::RemoteActor>(addr: &RemoteAddr<A>) -> Target {
+        Target { actor: addr.actor(), incarnation: ActorIncarnation(0) }
+    }
+
+    /// The address of an actor that nobody made, unbound.
+    pub(crate) fn addr_of<A: roadshow::RemoteActor>(host: Identity, actor: u64) -> RemoteAddr<A> {
+        #[derive(Serialize)]
+        struct Place {
+            host: Identity,
+            target: Target,
+        }
+        let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };
+        serde_json::from_value(serde_json::to_value(Place { host, target }).unwrap()).unwrap()
+    }
+}
+
+fn config(me: Identity, secret: [u8; 32]) -> HandshakeConfig {
+    let secret = Secret::from_bytes(secret);
+    HandshakeConfig { me, secret, frame_bytes_max: FRAME_BYTES_MAX, timeout: PATIENCE }
+}
+
+async fn put(stream: &mut TcpStream, handshake: &mut Handshake) {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = handshake.poll_transmit() {
+        frame.put(&mut bytes);
+    }
+    // A host that has closed already says so when it is read.
+    let _ = stream.write_all(&bytes).await;
+}
+
+/// A value as a message's body.
+pub(crate) fn body_of(value: &impl Serialize) -> Body {
+    wire::encode(value, FRAME_BYTES_MAX, |body| Body {
+        message: bytes::Bytes::copy_from_slice(body.message),
+        attachments: body.attachments.to_vec(),
+    })
+    .unwrap()
+}
