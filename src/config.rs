@@ -87,7 +87,7 @@ pub const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
-    /// The longest frame, in bytes, header included; see [`FRAME_BYTES_MAX`].
+    /// The longest frame, in bytes, header included; from 512 to 4 GiB. See [`FRAME_BYTES_MAX`].
     pub frame_bytes_max: usize,
     /// How many bytes may wait to be written on one link; see [`OUTGOING_BYTES_MAX`].
     pub outgoing_bytes_max: usize,

@@ -4,6 +4,7 @@
 //! with handlers on them compute.
 
 use std::io;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
@@ -23,14 +24,20 @@ pub(super) struct IoThread {
 impl IoThread {
     /// Starts the thread.
     pub(super) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
+        let (hand_out, started) = sync_channel(1);
+        // The runtime lives and dies on its own thread: it must not be dropped within another one.
         thread::Builder::new().name("roadshow-io".to_owned()).spawn(move || {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(hand_out.send(Err(error))),
+            };
+            drop(hand_out.send(Ok(runtime.handle().clone())));
             // Dropping the sender is the signal.
             let _ = runtime.block_on(ended);
             runtime.shutdown_timeout(POOL_PATIENCE);
         })?;
+        let handle = started.recv().map_err(io::Error::other)??;
         Ok(Self { handle, _end: end })
     }
 

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -26,6 +28,8 @@ const WATCH_STACK_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct WorkerProcess {
     pid: u32,
+    /// The process itself, whoever may have its number later.
+    handle: Arc<OwnedFd>,
     child: Arc<Mutex<Child>>,
     /// The worker ends when this closes.
     lifeline: UnixStream,
@@ -40,7 +44,7 @@ impl WorkerProcess {
         ours.set_nonblocking(true)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg0("roadshow-worker").args(worker::arguments()?);
-        command.env(WORKER_VARIABLE, std::process::id().to_string());
+        command.env(WORKER_VARIABLE, worker::introduction(&theirs)?);
         // The worker points its standard output at its standard error once it is diverted: what a
         // test harness prints before that belongs to nobody.
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::inherit());
@@ -48,7 +52,9 @@ impl WorkerProcess {
         command.process_group(0);
         let child = command.spawn()?;
         let pid = child.id();
-        Ok(Self { pid, child: Arc::new(Mutex::new(child)), lifeline: UnixStream::from_std(ours)? })
+        let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from)?;
+        let handle = Arc::new(handle);
+        Ok(Self { pid, handle, child: Arc::new(Mutex::new(child)), lifeline: UnixStream::from_std(ours)? })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -85,14 +91,14 @@ impl WorkerProcess {
     ///
     /// A thread waits for it: it costs a few kilobytes, and works whatever runs on other threads.
     pub(super) fn watch(&self) -> io::Result<oneshot::Receiver<String>> {
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        let handle = Arc::clone(&self.handle);
         let child = Arc::clone(&self.child);
         let (tell, ended) = oneshot::channel();
         thread::Builder::new().name("roadshow-wait".to_owned()).stack_size(WATCH_STACK_BYTES).spawn(
             move || {
                 // Without reaping: the process's number stays its own until `child` knows of its end.
                 let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-                while let Err(Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
+                while let Err(Errno::INTR) = waitid(WaitId::PidFd(handle.as_fd()), options) {}
                 let cause = lock(&child).wait().map_or_else(|error| error.to_string(), describe);
                 // Nobody asks any more when the cluster was dropped.
                 let _ = tell.send(cause);
@@ -110,10 +116,9 @@ impl WorkerProcess {
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        let mut child = lock(&self.child);
-        // Both fail only for a process that has been waited for.
-        let _ = child.kill();
-        let _ = child.wait();
+        // Both fail only for a process that has ended and was waited for.
+        let _ = pidfd_send_signal(&*self.handle, Signal::KILL);
+        let _ = lock(&self.child).wait();
     }
 }
 

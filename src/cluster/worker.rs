@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use actix_rt::Arbiter;
-use rustix::fs::FileType;
 use rustix::process::{Signal, getpid, getppid, kill_process};
 use tokio::sync::oneshot;
 
@@ -21,7 +20,7 @@ use super::io_thread::IoThread;
 use super::local::LOOPBACK;
 use super::members::{MEMBERSHIP, Members};
 use super::process::set_aside;
-use crate::config::Limits;
+use crate::config::{Limits, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostCalls, HostConfig};
 use crate::id::Identity;
 use crate::observe;
@@ -90,19 +89,23 @@ enum Started {
     Orphan,
 }
 
-/// A worker has its driver's number in its environment and a socket as its standard input. The
-/// variable alone means nothing: programs that a worker starts inherit it.
+/// Says to a process to be started that it is a worker: by whom, and by which socket it will know.
+pub(super) fn introduction(lifeline: &UnixStream) -> io::Result<String> {
+    Ok(format!("{}:{}", std::process::id(), rustix::fs::fstat(lifeline)?.st_ino))
+}
+
+/// A worker has its driver's number in its environment, and as its standard input the very socket
+/// that is named there. The variable alone means nothing: programs that a worker starts inherit it.
 fn started_as() -> Started {
-    let Some(driver) = std::env::var(WORKER_VARIABLE).ok().and_then(|pid| pid.parse::<i32>().ok()) else {
+    let introduction = std::env::var(WORKER_VARIABLE).ok();
+    let Some((driver, socket)) = introduction.as_deref().and_then(|text| text.split_once(':')) else {
         return Started::Driver;
     };
-    let socket = rustix::fs::fstat(io::stdin())
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);
-    if !socket {
+    if rustix::fs::fstat(io::stdin()).map(|stat| stat.st_ino.to_string()).as_deref() != Ok(socket) {
         return Started::Driver;
     }
-    let parent = getppid().map(|pid| pid.as_raw_nonzero().get());
-    if parent == Some(driver) { Started::Worker } else { Started::Orphan }
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if parent.as_deref() == Some(driver) { Started::Worker } else { Started::Orphan }
 }
 
 /// Runs the worker; gives its exit code.
@@ -177,7 +180,9 @@ async fn start_host(
     io: &IoThread,
     calls: HostCalls,
 ) -> Result<Host, ClusterError> {
-    let limits: Limits = bootstrap.limits.clone();
+    let mut limits: Limits = bootstrap.limits.clone();
+    // When a worker is asked to end, its own farewells have to be over before it is killed.
+    limits.drain_timeout = limits.drain_timeout.min(WORKER_STOP_TIMEOUT / 2);
     let members = Arc::new(Members::default());
     let told = Arc::clone(&members);
     let host = Host::start(HostConfig {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use actix::Addr;
 use rustc_hash::FxHashMap;
@@ -21,10 +21,16 @@ pub(crate) struct ActorEntry {
     /// Its `Addr<A>`.
     pub(crate) addr: Box<dyn Any + Send + Sync>,
     incarnation: ActorIncarnation,
+    connected: fn(&(dyn Any + Send + Sync)) -> bool,
     control: fn(&(dyn Any + Send + Sync), Control),
 }
 
 impl ActorEntry {
+    /// Whether the actor still takes messages.
+    fn is_connected(&self) -> bool {
+        (self.connected)(&*self.addr)
+    }
+
     /// Tells the actor to stop, behind the messages that it has already.
     pub(crate) fn control(&self, control: Control) {
         (self.control)(&*self.addr, control);
@@ -40,8 +46,25 @@ impl fmt::Debug for ActorEntry {
 /// All of them. Ids are never given twice.
 #[derive(Debug, Default)]
 pub(crate) struct Actors {
-    entries: RwLock<FxHashMap<ActorId, Arc<ActorEntry>>>,
+    entries: RwLock<Entries>,
     last: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    live: FxHashMap<ActorId, Arc<ActorEntry>>,
+    /// How many there are when it is time to look for those that ended unseen.
+    sweep_at: usize,
+}
+
+impl Entries {
+    /// Forgets actors that ended unseen: those that were started elsewhere and only served here.
+    ///
+    /// It waits for as many new ones as were left over, so an entry is looked at a few times at most.
+    fn sweep(&mut self) {
+        self.live.retain(|_, entry| entry.is_connected());
+        self.sweep_at = 2 * self.live.len() + 64;
+    }
 }
 
 /// Every actor here is in its first life: a restart, which would begin another, is not built yet.
@@ -61,44 +84,54 @@ impl Actors {
             name: A::NAME,
             addr: Box::new(addr),
             incarnation: target.incarnation,
+            connected: |addr| addr.downcast_ref::<Addr<A>>().is_some_and(Addr::connected),
             control: |addr, control| {
                 if let Some(addr) = addr.downcast_ref::<Addr<A>>() {
                     addr.do_send(control);
                 }
             },
         };
-        self.write().insert(target.actor, Arc::new(entry));
+        let mut entries = self.write();
+        if entries.live.len() >= entries.sweep_at {
+            entries.sweep();
+        }
+        entries.live.insert(target.actor, Arc::new(entry));
     }
 
     /// The actor has ended, or shall no longer be reached.
     pub(crate) fn remove(&self, target: Target) {
         // The entry holds an address, whose drop may run more than this lock should see.
-        let _entry = self.write().remove(&target.actor);
+        let _entry = self.write().live.remove(&target.actor);
     }
 
     /// Forgets all actors.
     pub(crate) fn clear(&self) {
-        let entries = std::mem::take(&mut *self.write());
+        let entries = std::mem::take(&mut self.write().live);
         drop(entries);
     }
 
     /// The actor, or why there is none.
     pub(crate) fn find(&self, target: Target) -> Result<Arc<ActorEntry>, CallFailure> {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        match entries.get(&target.actor) {
-            Some(entry) if entry.incarnation == target.incarnation => Ok(Arc::clone(entry)),
+        match self.read().live.get(&target.actor) {
+            Some(entry) if entry.incarnation == target.incarnation && entry.is_connected() => {
+                Ok(Arc::clone(entry))
+            }
             Some(_) => Err(CallFailure::ActorStopped),
             None if target.actor.0 <= self.last.load(Ordering::Relaxed) => Err(CallFailure::ActorStopped),
             None => Err(CallFailure::NoSuchActor),
         }
     }
 
-    /// How many there are.
+    /// How many live.
     pub(crate) fn len(&self) -> usize {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.read().live.values().filter(|entry| entry.is_connected()).count()
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, FxHashMap<ActorId, Arc<ActorEntry>>> {
+    fn read(&self) -> RwLockReadGuard<'_, Entries> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
@@ -89,7 +89,7 @@ async fn welcome(host: Arc<Shared>, link: Box<dyn Link>) {
     let proven = match outcome {
         Ok(proven) => proven,
         Err(error) => {
-            tracing::warn!(%error, "refused a connection");
+            host.refusals.note(&error);
             return shaking.write_refusal().await;
         }
     };
@@ -108,6 +108,25 @@ async fn welcome(host: Arc<Shared>, link: Box<dyn Link>) {
             tracing::debug!(peer = %proven.identity, ?reason, text, "refused a proven peer");
             shaking.handshake.refuse(reason, &text);
             shaking.write_refusal().await;
+        }
+    }
+}
+
+/// How often refusals are told at most: whoever can connect must not be able to fill the log.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// The connections that were refused and not told of yet.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<(u64, Option<Instant>)>);
+
+impl Refusals {
+    fn note(&self, error: &ShakeError) {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (untold, told) = &mut *guard;
+        *untold += 1;
+        if told.is_none_or(|told| told.elapsed() >= REFUSALS_TOLD_EVERY) {
+            tracing::warn!(connections = *untold, %error, "refused; the error is the last one's");
+            (*untold, *told) = (0, Some(Instant::now()));
         }
     }
 }
@@ -252,6 +271,6 @@ fn config(host: &Shared) -> HandshakeConfig {
     }
 }
 
-fn now() -> std::time::Instant {
+fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -86,6 +86,8 @@ pub enum NotDelivered {
          use `tell` or `send`, which wait for room, or raise `Limits::outgoing_bytes_max`"
     )]
     Full {
+        /// The message's frame, in bytes.
+        size: usize,
         /// Bytes that wait.
         waiting: usize,
         /// The limit, in bytes.
@@ -199,15 +201,10 @@ impl NotDelivered {
     /// A message that the session would not queue.
     pub(crate) fn rejected(rejected: Rejected) -> Self {
         match rejected {
-            Rejected::Full { waiting, limit } => Self::Full { waiting, limit },
+            Rejected::Full { size, waiting, limit } => Self::Full { size, waiting, limit },
             Rejected::TooLarge { size, limit } => Self::TooLarge { size, limit },
             Rejected::Closing => Self::Closing,
         }
-    }
-
-    /// Whether waiting for room may help.
-    pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Full { .. })
     }
 }
 

@@ -10,7 +10,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::peer::{Lease, Peer, Ticket, Up, loss_of};
 use super::{Host, scope};
-use crate::registry::Inbound;
+use crate::id::{Target, TypeHash};
+use crate::registry::{Inbound, panics};
 use crate::session::{Batch, Event, LinkLoss};
 use crate::transport::{DetachedLink, FrameReader, LinkReader, LinkWriter};
 
@@ -37,8 +38,9 @@ impl Served {
                 tokio::select! {
                     biased;
                     () = up.closed.cancelled() => LinkLoss::Shutdown,
-                    loss = read(peer, frames) => loss,
+                    // Before reading, which may use up all of the task's turn.
                     error = write(peer, up, writer) => LinkLoss::Io(error.to_string()),
+                    loss = read(peer, up, frames) => loss,
                 }
             }
         };
@@ -46,10 +48,10 @@ impl Served {
     }
 }
 
-async fn read(peer: &Arc<Peer>, mut frames: FrameReader<LinkReader>) -> LinkLoss {
+async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) -> LinkLoss {
     let mut events = Vec::new();
     loop {
-        let received = peer.receive(&mut frames, &mut events);
+        let received = peer.receive(up, &mut frames, &mut events);
         // What came before the fault is valid, and is handed over.
         let left = hand_over(peer, &mut events);
         peer.received();
@@ -69,42 +71,42 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
     }
     let Some(host) = peer.host() else { return Some(LinkLoss::Shutdown) };
     let _scope = scope::enter(&host);
+    let inbound = |call, deadline, body| Inbound::new(Arc::clone(peer) as _, call, deadline, body);
     let mut left = None;
     for event in events.drain(..) {
         match event {
             Event::Call { call, target, message, deadline, body } => {
-                host.deliver(
-                    target,
-                    message,
-                    Inbound::new(Arc::clone(peer) as _, Some(call), deadline, body),
-                );
+                deliver(&host, target, message, inbound(Some(call), deadline, body));
             }
             Event::Tell { target, message, body } => {
-                host.deliver(target, message, Inbound::new(Arc::clone(peer) as _, None, None, body));
+                deliver(&host, target, message, inbound(None, None, body));
             }
             // A caller that no longer waits needs no answer.
             Event::Replied { ticket, body } => drop(ticket.send(Ok(body))),
             Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
-            Event::DeadLetters { count } => count_dead_letters(&host, count),
+            Event::DeadLetters { count } => host.shared.count_dead_letters(count),
             Event::PeerLeaves { reason } => left = Some(LinkLoss::PeerLeft { reason }),
         }
     }
     left
 }
 
-fn count_dead_letters(host: &Host, count: u64) {
-    host.shared.count_dead_letters(count);
+/// A panic of user code on the way (in a message's `Drop`, say) costs that message and not the link.
+fn deliver(host: &Host, target: Target, message: TypeHash, inbound: Inbound) {
+    if let Err(text) = panics::catch(|| host.deliver(target, message, inbound)) {
+        tracing::warn!(message = host.registry().name_of(message), text, "a delivery panicked");
+    }
 }
 
 async fn write(peer: &Peer, up: &Up, mut writer: LinkWriter) -> io::Error {
     let mut batch = Batch::default();
     loop {
-        peer.take_outgoing(&mut batch);
+        peer.take_outgoing(up, &mut batch);
         if !batch.has_remaining() {
             up.bell.notified().await;
             continue;
         }
-        if let Err(error) = write_batch(peer, &mut writer, &mut batch).await {
+        if let Err(error) = write_batch(peer, up, &mut writer, &mut batch).await {
             return error;
         }
     }
@@ -112,13 +114,14 @@ async fn write(peer: &Peer, up: &Up, mut writer: LinkWriter) -> io::Error {
 
 async fn write_batch(
     peer: &Peer,
+    up: &Up,
     writer: &mut (impl AsyncWrite + Unpin),
     batch: &mut Batch,
 ) -> io::Result<()> {
     while batch.has_remaining() {
         match writer.write_buf(batch).await? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => peer.wrote(written),
+            written => peer.wrote(up, written),
         }
     }
     Ok(())

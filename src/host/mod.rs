@@ -31,7 +31,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Limits;
+use crate::config::{HANDSHAKE_FRAME_BYTES_MAX, Limits};
 use crate::id::{ActorId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
 use crate::registry::{Inbound, Origin, Registry, RegistryError, panics};
@@ -121,6 +121,7 @@ pub(crate) struct Shared {
     peers: Mutex<FxHashMap<HostId, Arc<Peer>>>,
     placement: OnceLock<Arc<dyn Placement>>,
     dead_letters: AtomicU64,
+    refusals: connect::Refusals,
     /// Cancelled when the host takes no further links.
     closing: CancellationToken,
 }
@@ -145,7 +146,14 @@ impl Host {
         let shared = Arc::new(Shared {
             identity: config.identity,
             secret: config.secret,
-            limits: config.limits,
+            limits: Limits {
+                // A frame announces its length in 32 bits, and the handshake's frames must fit.
+                frame_bytes_max: config
+                    .limits
+                    .frame_bytes_max
+                    .clamp(HANDSHAKE_FRAME_BYTES_MAX, u32::MAX as usize),
+                ..config.limits
+            },
             transport: config.transport,
             address: listener.as_ref().map(|listener| listener.address()),
             io: config.io,
@@ -156,6 +164,7 @@ impl Host {
             peers: Mutex::default(),
             placement: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
+            refusals: connect::Refusals::default(),
             closing: CancellationToken::new(),
         });
         if let Some(listener) = listener {
@@ -318,6 +327,11 @@ impl Host {
         self.shared.count_dead_letters(1);
     }
 
+    /// Runs a future on the thread that serves this host's links.
+    pub(crate) fn execute(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.shared.executor.spawn(future);
+    }
+
     /// Calls one of this host's own services, on the thread that serves its links.
     pub(crate) fn call_self(
         &self,
@@ -328,7 +342,7 @@ impl Host {
         let (inbound, answer) = Loopback::new(self.shared.limits.frame_bytes_max, deadline, body);
         let host = self.clone();
         // Where the executor has ended the call is dropped, and that answers it.
-        self.shared.executor.spawn(async move {
+        self.execute(async move {
             let _scope = scope::enter(&host);
             host.deliver(Target::HOST, service, inbound);
         });

@@ -26,6 +26,6 @@ pub(crate) struct Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        CURRENT.set(self.previous.take());
+        drop(CURRENT.replace(self.previous.take()));
     }
 }

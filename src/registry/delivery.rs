@@ -16,8 +16,8 @@ use crate::wire::{self, Body, CallFailure};
 pub enum Control {
     /// Stop after the messages that came before; the asker hears when stopping begins.
     Stop(Responder<()>),
-    /// Stop at once: a future of this actor panicked.
-    Terminate,
+    /// Die of the panic of a future that ran beside the actor, with this text.
+    Panic(String),
 }
 
 impl Message for Control {
@@ -33,7 +33,7 @@ impl Control {
                 ctx.stop();
                 responder.answer(());
             }
-            Self::Terminate => ctx.terminate(),
+            Self::Panic(text) => panics::resume(text),
         }
     }
 }
@@ -68,7 +68,7 @@ impl<M: RemoteMessage> Delivery<M> {
     /// Runs the handler and hands its response to `respond`; called by the generated handler.
     ///
     /// A message whose deadline has passed is not handled. A panic in the handler fails this call
-    /// with its text and stops the actor.
+    /// with its text and goes on through the actor, which ends.
     pub fn run<A: Handles<M>>(
         mut self,
         actor: &mut A,
@@ -83,8 +83,8 @@ impl<M: RemoteMessage> Delivery<M> {
         match panics::catch(|| actor.handle(message, ctx)) {
             Ok(response) => respond(response, self.responder, ctx),
             Err(text) => {
-                self.responder.fail(CallFailure::Panicked { text });
-                ctx.terminate();
+                self.responder.fail(CallFailure::Panicked { text: text.clone() });
+                panics::resume(text);
             }
         }
     }
@@ -116,7 +116,8 @@ pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
     slot: &mut dyn Any,
     only_if_room: bool,
 ) -> Result<(), MailboxError> {
-    let (Some(addr), Some(slot)) = (addr.downcast_ref::<Addr<A>>(), slot.downcast_mut::<Option<Delivery<M>>>())
+    let (Some(addr), Some(slot)) =
+        (addr.downcast_ref::<Addr<A>>(), slot.downcast_mut::<Option<Delivery<M>>>())
     else {
         return Err(MailboxError::Closed);
     };

@@ -14,7 +14,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use actix::dev::MessageResponse;
 use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -108,8 +108,8 @@ where
     fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut Context<A>) {
         let (reply, answered) = oneshot::channel();
         if let Err(text) = panics::catch(|| response.handle(ctx, Some(reply))) {
-            responder.fail(CallFailure::Panicked { text });
-            return ctx.terminate();
+            responder.fail(CallFailure::Panicked { text: text.clone() });
+            panics::resume(text);
         }
         let mut waiting = AwaitAnswer { answered, responder: Some(responder) };
         if !waiting.is_settled() {
@@ -118,11 +118,11 @@ where
     }
 }
 
-/// Polls a handler's future and answers; `Err` once it has panicked.
+/// Polls a handler's future and answers; `Err` with the text once it has panicked.
 fn drive<T: serde::Serialize>(
     responder: &mut Option<Responder<T>>,
     poll: impl FnOnce() -> Poll<T>,
-) -> Poll<Result<(), ()>> {
+) -> Poll<Result<(), String>> {
     let value = match panics::catch(poll) {
         Ok(poll) => Ok(ready!(poll)),
         Err(text) => Err(text),
@@ -134,8 +134,8 @@ fn drive<T: serde::Serialize>(
             Ok(())
         }
         Err(text) => {
-            responder.fail(CallFailure::Panicked { text });
-            Err(())
+            responder.fail(CallFailure::Panicked { text: text.clone() });
+            Err(text)
         }
     })
 }
@@ -160,8 +160,8 @@ where
     ) -> Poll<()> {
         let this = self.get_mut();
         let outcome = ready!(drive(&mut this.responder, || this.future.as_mut().poll(actor, ctx, task)));
-        if outcome.is_err() {
-            ctx.terminate();
+        if let Err(text) = outcome {
+            panics::resume(text);
         }
         Poll::Ready(())
     }
@@ -183,8 +183,8 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
         let outcome = ready!(drive(&mut this.responder, || this.future.as_mut().poll(task)));
-        if outcome.is_err() {
-            this.actor.do_send(Control::Terminate);
+        if let Err(text) = outcome {
+            this.actor.do_send(Control::Panic(text));
         }
         Poll::Ready(())
     }

@@ -54,6 +54,12 @@ pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, String> {
     })
 }
 
+/// Goes on with a panic that was caught, so that it ends the actor. Nothing is printed again.
+pub fn resume(text: String) -> ! {
+    LAST.set(Some(text.clone()));
+    panic::resume_unwind(Box::new(text))
+}
+
 /// Runs `end`, which drops what a panic left behind, so that dropped calls can tell the text.
 pub fn ending_with(text: String, end: impl FnOnce()) {
     struct Restore(Option<String>);

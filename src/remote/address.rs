@@ -66,7 +66,7 @@ impl Address {
         let mut slot = Some(message);
         loop {
             match self.post(&mut slot) {
-                Err(full) if full.is_full() => self.bound()?.peer(self.place.host)?.room().await,
+                Err(NotDelivered::Full { size, .. }) => self.peer()?.room(size).await,
                 outcome => return outcome,
             }
         }
@@ -158,7 +158,7 @@ impl Address {
         let put = (handler.put)(&*entry.addr, &mut delivery, only_if_room);
         *slot = delivery.map(Delivery::into_message);
         put.map_err(|error| match error {
-            MailboxError::Full => NotDelivered::Full { waiting: 1, limit: 1 },
+            MailboxError::Full => NotDelivered::MailboxFull,
             MailboxError::Closed => NotDelivered::ActorStopped,
         })
     }
@@ -249,7 +249,7 @@ where
             });
             match queued.map_err(NotDelivered::from)? {
                 Ok(pending) => break pending.await?,
-                Err(full) if full.is_full() => peer.room().await,
+                Err(NotDelivered::Full { size, .. }) => peer.room(size).await,
                 Err(reason) => return Err(reason.into()),
             }
         }

@@ -87,9 +87,9 @@ impl<M: RemoteMessage> Request<M> {
                     self.state = State::Sent(answer);
                     return Poll::Ready(Ok(()));
                 }
-                Err(full) if full.is_full() => {
+                Err(NotDelivered::Full { size, .. }) => {
                     let peer = self.to.peer()?;
-                    *room = Some(Box::pin(async move { peer.room().await }));
+                    *room = Some(Box::pin(async move { peer.room(size).await }));
                 }
                 Err(reason) => return Poll::Ready(Err(reason)),
             }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::LazyLock;
 use std::task::{Context as TaskContext, Poll};
 
-use actix::Context;
+use actix::{ActorContext, AsyncContext, Context};
 use actix::dev::ContextFut;
 use rustc_hash::FxHashMap;
 use serde::Serialize;
@@ -185,6 +185,9 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     let target = host.actors().reserve();
+    let context = Context::new();
+    // Reachable from now on: it may send to itself, or have others do so, before it lives.
+    host.actors().insert(target, context.address());
     let at = SpawnContext {
         address: RemoteAddr::new(host.identity(), target, host),
         cluster: ClusterRef::new(host.clone()),
@@ -192,26 +195,26 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     responder.start();
     match panics::catch(|| A::spawn(args, &at).map_err(|error| error.to_string())) {
         Ok(Ok(actor)) => {
-            start(host, target, actor);
+            let future = Some(context.into_future(actor));
+            actix_rt::spawn(Life { future, host: host.clone(), target });
             responder.answer(target);
         }
-        Ok(Err(text)) => responder.fail(CallFailure::Refused { text }),
-        Err(text) => responder.fail(CallFailure::Panicked { text }),
+        Ok(Err(text)) => {
+            host.actors().remove(target);
+            responder.fail(CallFailure::Refused { text });
+        }
+        Err(text) => {
+            host.actors().remove(target);
+            responder.fail(CallFailure::Panicked { text });
+        }
     }
-}
-
-fn start<A: RemoteActor>(host: &Host, target: Target, actor: A) {
-    let context = Context::new();
-    let future = context.into_future(actor);
-    host.actors().insert(target, future.address());
-    actix_rt::spawn(Life { future: Some(future), host: host.clone(), target });
 }
 
 /// An actor's life on this host, from its start to its end by whatever cause.
 ///
 /// actix drives the actor; this future sees it end. A panic that the delivery could not catch (in
 /// `started`, a timer, a future of the actor's own) is caught here, so that what the actor had open
-/// is dropped in order and learns the panic's text, and a second panic cannot abort the process.
+/// is dropped in order and learns the panic's text. No code of the actor but its `Drop` runs then.
 struct Life<A: RemoteActor> {
     future: Option<ContextFut<A, Context<A>>>,
     host: Host,
@@ -237,7 +240,11 @@ impl<A: RemoteActor> Future for Life<A> {
 impl<A: RemoteActor> Life<A> {
     fn end(&mut self, panic: Option<String>) {
         self.host.actors().remove(self.target);
-        let future = self.future.take();
+        let mut future = self.future.take();
+        if let (Some(_), Some(future)) = (&panic, &mut future) {
+            // Or actix would run the torn actor once more while it is dropped.
+            future.ctx().terminate();
+        }
         let bury = || {
             if let Err(text) = panics::catch(|| drop(future)) {
                 tracing::warn!(actor = A::NAME, text, "an actor panicked while it was dropped");

@@ -73,6 +73,8 @@ pub enum Rejected {
     /// Too many bytes wait to be written; try again when the session has room.
     #[error("{waiting} bytes wait to be written and the limit is {limit}; wait for room")]
     Full {
+        /// The frame, in bytes.
+        size: usize,
         /// The bytes that wait.
         waiting: usize,
         /// How many may wait.

@@ -54,6 +54,15 @@ pub struct Session<T> {
     untold: Option<(Instant, Vec<Event<T>>)>,
 }
 
+/// What is known, when a link ends, about the bytes that its writer had taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The writer itself says that the link ended, and has told all that the kernel has.
+    Told,
+    /// The writer may be about to tell of more: everything that it took may have been written.
+    Unsure,
+}
+
 /// This side leaves: it makes no more calls and takes none.
 #[derive(Debug)]
 struct Leaving {
@@ -125,12 +134,14 @@ impl<T> Session<T> {
         if frame_bytes > self.frame_bytes_max {
             return Err(Rejected::TooLarge { size: frame_bytes, limit: self.frame_bytes_max });
         }
-        // One frame always fits, or a frame above the budget could never be sent.
-        let (waiting, limit) = (self.outbox.bytes(), self.limits.outgoing_bytes_max);
-        if waiting > 0 && waiting + frame_bytes > limit {
-            return Err(Rejected::Full { waiting, limit });
+        if self.has_room_for(frame_bytes) {
+            return Ok(());
         }
-        Ok(())
+        Err(Rejected::Full {
+            size: frame_bytes,
+            waiting: self.outgoing_bytes(),
+            limit: self.limits.outgoing_bytes_max,
+        })
     }
 
     /// Gives a call's ticket back: nobody waits for it any more, and its end is not told.
@@ -228,10 +239,12 @@ impl<T> Session<T> {
 
     /// Notes that the link is gone: every open call ends, and everything queued is dropped.
     ///
-    /// The caller drops its unwritten [`Batch`], having told [`wrote`](Self::wrote) first what
-    /// the kernel has.
-    pub fn detach(&mut self, loss: LinkLoss, events: &mut Vec<Event<T>>) {
+    /// The writer's [`Batch`] is of no use afterwards.
+    pub fn detach(&mut self, loss: LinkLoss, known: Written, events: &mut Vec<Event<T>>) {
         self.tell_untold(events);
+        if known == Written::Unsure {
+            self.outbox.doubt_taken();
+        }
         for open in self.calls.take_all() {
             let failure = if self.outbox.is_written(open.frame) {
                 Failed::OutcomeUnknown(loss.clone())
@@ -354,10 +367,13 @@ impl<T> Session<T> {
         self.outbox.bytes()
     }
 
-    /// Whether a small message would be taken now, as far as the budget goes.
+    /// Whether a frame of so many bytes would be taken now, as far as the budget goes.
+    ///
+    /// One frame always fits, or a frame above the budget could never be sent.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.outgoing_bytes() < self.limits.outgoing_bytes_max.max(1)
+    pub fn has_room_for(&self, frame_bytes: usize) -> bool {
+        let waiting = self.outgoing_bytes();
+        waiting == 0 || waiting.saturating_add(frame_bytes) <= self.limits.outgoing_bytes_max
     }
 }
 

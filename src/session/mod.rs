@@ -33,7 +33,7 @@
 //! session.take_outgoing(&mut batch);
 //! // The link breaks before the batch is written.
 //! let mut events = Vec::new();
-//! session.detach(LinkLoss::Closed, &mut events);
+//! session.detach(LinkLoss::Closed, Written::Told, &mut events);
 //! assert_eq!(events, [Event::Failed { ticket: "ticket", failure: Failed::NotDelivered(LinkLoss::Closed) }]);
 //! # Ok(())
 //! # }
@@ -56,5 +56,5 @@ pub use error::{HandshakeError, Rejected, SessionError};
 pub use event::{Event, Failed};
 pub use handshake::{Handshake, HandshakeConfig, ProvenPeer, Step};
 pub use loss::LinkLoss;
-pub use machine::{Session, SessionLimits};
+pub use machine::{Session, SessionLimits, Written};
 pub use secret::Secret;

@@ -20,6 +20,8 @@ pub(super) struct Outbox {
     frames: VecDeque<Queued>,
     /// Where the last queued frame ends.
     queued: u64,
+    /// How far the writer has taken the stream.
+    taken: u64,
     /// How far the kernel has the stream.
     written: u64,
     next_number: FrameNumber,
@@ -69,6 +71,7 @@ impl Outbox {
         debug_assert!(!batch.has_remaining(), "the last batch is written before the next is taken");
         if !batch.has_remaining() {
             mem::swap(&mut self.queue, batch);
+            self.taken = self.queued;
         }
     }
 
@@ -78,6 +81,11 @@ impl Outbox {
         while self.frames.front().is_some_and(|frame| frame.end <= self.written) {
             self.frames.pop_front();
         }
+    }
+
+    /// Counts as written what the writer has taken: it may be with the kernel already.
+    pub(super) fn doubt_taken(&mut self) {
+        self.wrote(self.taken.saturating_sub(self.written) as usize);
     }
 
     /// Whether the kernel has the whole of this frame.
@@ -110,6 +118,7 @@ impl Outbox {
         self.frames.clear();
         self.queue.clear();
         self.written = self.queued;
+        self.taken = self.queued;
         tells as u64
     }
 }

@@ -72,6 +72,9 @@ impl<F: TaskFn> IntoFuture for RunTask<F> {
     }
 }
 
+/// Results to reserve room for at most: an iterator may claim any length.
+const OUTPUTS_RESERVED_MAX: usize = 1 << 16;
+
 async fn run_one<F: TaskFn>(
     host: Host,
     task: Task<F>,
@@ -113,7 +116,7 @@ impl<'a, F: TaskFn> RunAll<'a, F> {
         let mut tasks = tasks.enumerate();
         let mut window = Window::new(host.placement().map_or(1, |placement| placement.task_hosts()));
         let mut under_way = FuturesUnordered::new();
-        let mut outputs = Vec::with_capacity(at_least);
+        let mut outputs = Vec::with_capacity(at_least.min(OUTPUTS_RESERVED_MAX));
         let mut done = 0;
         loop {
             while under_way.len() < window.width

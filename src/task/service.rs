@@ -1,7 +1,8 @@
 //! The receiving side: a host that runs tasks.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
@@ -9,24 +10,37 @@ use tokio::sync::Semaphore;
 
 use crate::host::{Host, scope};
 use crate::id::TypeHash;
-use crate::registry::Inbound;
+use crate::registry::{Inbound, panics};
 use crate::wire::CallFailure;
 
 /// What a host of tasks does when it is called itself: it runs them.
+///
+/// One at a time, on the thread that serves the host's links, in the order in which they came. The
+/// links have their turn between two tasks, so that a result leaves before the next task begins.
 pub struct TaskService {
     pool: Handle,
     /// For each pooled task, how many may run side by side.
     permits: Mutex<FxHashMap<TypeHash, Arc<Semaphore>>>,
+    queue: Arc<Mutex<Queue>>,
 }
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(RunTask, Inbound)>,
+    /// Whether somebody is at it.
+    running: bool,
+}
+
+type RunTask = fn(Inbound);
 
 impl TaskService {
     /// A service whose pooled tasks run on the blocking threads of `pool`.
     #[must_use]
     pub fn new(pool: Handle) -> Self {
-        Self { pool, permits: Mutex::default() }
+        Self { pool, permits: Mutex::default(), queue: Arc::default() }
     }
 
-    /// Runs the task that `inbound` holds the arguments of: here and now, or in the pool.
+    /// Runs the task that `inbound` holds the arguments of: in its turn, or in the pool.
     pub fn run(&self, host: &Host, name: TypeHash, inbound: Inbound) {
         let Some(task) = host.registry().task(name) else {
             return inbound.fail(&CallFailure::NotHandled {
@@ -35,12 +49,21 @@ impl TaskService {
             });
         };
         match task.parallel {
-            None => (task.run)(inbound),
+            None => self.run_in_turn(host, task.run, inbound),
             Some(width) => self.run_in_pool(host.clone(), name, width, task.run, inbound),
         }
     }
 
-    fn run_in_pool(&self, host: Host, name: TypeHash, width: usize, run: fn(Inbound), inbound: Inbound) {
+    fn run_in_turn(&self, host: &Host, run: RunTask, inbound: Inbound) {
+        let mut queue = lock(&self.queue);
+        queue.waiting.push_back((run, inbound));
+        if !queue.running {
+            queue.running = true;
+            host.execute(run_waiting(host.clone(), Arc::clone(&self.queue)));
+        }
+    }
+
+    fn run_in_pool(&self, host: Host, name: TypeHash, width: usize, run: RunTask, inbound: Inbound) {
         let permits = {
             let mut all = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(name).or_insert_with(|| Arc::new(Semaphore::new(width))))
@@ -50,12 +73,38 @@ impl TaskService {
             // The semaphore is never closed.
             let Ok(permit) = permits.acquire_owned().await else { return };
             pool.spawn_blocking(move || {
-                let _scope = scope::enter(&host);
-                run(inbound);
+                run_one(&host, run, inbound);
                 drop(permit);
             });
         });
     }
+}
+
+/// Runs what waits, until nothing does.
+async fn run_waiting(host: Host, queue: Arc<Mutex<Queue>>) {
+    while let Some((run, inbound)) = next(&queue) {
+        run_one(&host, run, inbound);
+        tokio::task::yield_now().await;
+    }
+}
+
+fn next(queue: &Mutex<Queue>) -> Option<(RunTask, Inbound)> {
+    let mut queue = lock(queue);
+    let next = queue.waiting.pop_front();
+    queue.running = next.is_some();
+    next
+}
+
+/// Runs a task. What of its types panics beside the function itself costs this task alone.
+fn run_one(host: &Host, run: RunTask, inbound: Inbound) {
+    let _scope = scope::enter(host);
+    if let Err(text) = panics::catch(|| run(inbound)) {
+        tracing::warn!(text, "a task's value panicked while it was dropped");
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for TaskService {

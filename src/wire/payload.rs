@@ -19,8 +19,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes that are sent from where they lie, and arrive as a slice of what was read.
 ///
-/// A slice keeps the whole frame that it came in alive: copy a small part out of a large message
-/// if it is to be kept for long.
+/// A slice keeps what was read together with it alive, 64 KiB or more: copy a small part out if it
+/// is to be kept for long. A [`Bytes`] with an owner of its own is dropped wherever its last handle
+/// goes, so that owner's `Drop` must not send messages.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Payload(Bytes);
 
@@ -175,7 +176,7 @@ impl OpenScope {
 
 impl Drop for OpenScope {
     fn drop(&mut self) {
-        SCOPE.set(mem::replace(&mut self.outer, Scope::Outside));
+        drop(SCOPE.replace(mem::replace(&mut self.outer, Scope::Outside)));
     }
 }
 

@@ -9,14 +9,16 @@ use super::{
     error::SolveError,
     list::WordList,
     method::{Method, candidates, merge},
-    node::{CountAll, CountWords, MostFrequent, Node},
+    node::{BestWords, CountAll, CountWords, MostFrequent, Node, OtherWords},
+    top::{questions, settle},
+    tput::Threshold,
 };
 use crate::{Handles, prelude::*};
 
 /// Spawns [`Node`]s over the cluster, asks them and merges their answers.
 ///
-/// An ordinary actix actor of the driver. Each [`Solve`] has Nodes of its own, which are stopped
-/// when it is answered, however it ends.
+/// An ordinary actix actor of the driver. Each [`Solve`] and each [`TopWords`] has Nodes of its own,
+/// which are stopped when it is answered, however it ends.
 ///
 /// # Examples
 ///
@@ -71,25 +73,61 @@ impl Handler<Solve> for Coordinator {
     fn handle(&mut self, solve: Solve, _ctx: &mut Self::Context) -> Self::Result {
         let cluster = self.cluster.clone();
         Box::pin(async move {
-            let nodes = Nodes::spawn(&cluster, &solve).await?;
-            let counts = match solve.method {
-                Method::TwoRound => nodes.two_rounds().await,
-                Method::Exact => nodes.ask_all(CountAll).await,
+            let nodes = Nodes::spawn(&cluster, &solve.words, solve.nodes, solve.counting).await?;
+            let answer = match solve.method {
+                Method::TwoRound => nodes.two_rounds().await.map(|counts| merge(&counts)),
+                Method::Exact => nodes.ask_all(CountAll).await.map(|counts| merge(&counts)),
+                Method::Tput => nodes.three_rounds(NonZeroUsize::MIN).await.map(|mut top| top.pop()),
             };
             nodes.stop().await;
-            Ok(merge(&counts?))
+            answer
         })
     }
 }
 
-/// The Nodes of one [`Solve`], in the order of their parts.
+/// Asks a [`Coordinator`] for the k most frequent words, best first.
+///
+/// The rounds are those of [`tput`](super::tput).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Vec<WordCount>, SolveError>")]
+pub struct TopWords {
+    /// The text.
+    pub words: WordList,
+    /// How many Nodes share it.
+    pub nodes: NonZeroUsize,
+    /// How many words are wanted.
+    pub k: NonZeroUsize,
+    /// How each Node counts.
+    pub counting: Counting,
+}
+
+impl Handler<TopWords> for Coordinator {
+    type Result = ResponseFuture<Result<Vec<WordCount>, SolveError>>;
+
+    fn handle(&mut self, top: TopWords, _ctx: &mut Self::Context) -> Self::Result {
+        let cluster = self.cluster.clone();
+        Box::pin(async move {
+            let nodes = Nodes::spawn(&cluster, &top.words, top.nodes, top.counting).await?;
+            let answer = nodes.three_rounds(top.k).await;
+            nodes.stop().await;
+            answer
+        })
+    }
+}
+
+/// The Nodes of one question, in the order of their parts.
 #[derive(Debug, Default)]
 struct Nodes(Vec<RemoteAddr<Node>>);
 
 impl Nodes {
-    async fn spawn(cluster: &ClusterRef, solve: &Solve) -> Result<Self, SolveError> {
-        let parts = solve.words.partition(solve.nodes).into_iter();
-        let spawning = parts.map(|part| cluster.spawn::<Node>((part, solve.counting)).into_future());
+    async fn spawn(
+        cluster: &ClusterRef,
+        words: &WordList,
+        nodes: NonZeroUsize,
+        counting: Counting,
+    ) -> Result<Self, SolveError> {
+        let parts = words.partition(nodes).into_iter();
+        let spawning = parts.map(|part| cluster.spawn::<Node>((part, counting)).into_future());
         let (mut nodes, mut failure) = (Self::default(), None);
         for spawned in join_all(spawning).await {
             match spawned {
@@ -106,6 +144,17 @@ impl Nodes {
         let winners = self.ask_all(MostFrequent).await?;
         let candidates = candidates(winners.iter().flatten())?;
         self.ask_all(CountWords(candidates)).await
+    }
+
+    async fn three_rounds(&self, k: NonZeroUsize) -> Result<Vec<WordCount>, SolveError> {
+        let best = self.ask_all(BestWords(k)).await?;
+        let threshold = Threshold::new(k, best.iter().map(Counts::iter));
+        let others = self.ask_all(OtherWords { k, at_least: threshold.at_least() }).await?;
+        let survivors = threshold.prune(others.iter().map(Counts::iter));
+        let questions = questions(&survivors)?.into_iter();
+        let asked = questions.map(|(part, wanted)| self.0[part].send(CountWords(wanted)));
+        let answers = join_all(asked).await.into_iter().collect::<Result<Vec<_>, SendError>>()?;
+        Ok(settle(survivors, &answers))
     }
 
     /// Puts one question to all Nodes, which work on it at the same time.

@@ -55,7 +55,7 @@ impl Counting {
     }
 
     /// The different words in the order in which they are first seen.
-    fn tallies(self, words: &WordList) -> Vec<(&str, Tally)> {
+    pub(super) fn tallies(self, words: &WordList) -> Vec<(&str, Tally)> {
         match self {
             Self::List => tallies_by_walks(words),
             Self::Hash => tallies_by_table(words),
@@ -123,7 +123,7 @@ pub struct Tally {
 
 impl Tally {
     /// Of a word that has not been seen.
-    const NONE: Self = Self { count: 0, first: u64::MAX };
+    pub(super) const NONE: Self = Self { count: 0, first: u64::MAX };
 
     /// Whether this one wins: by the higher count, or by being seen first where counts are equal.
     #[must_use]
@@ -166,7 +166,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn new(tallies: Vec<(&str, Tally)>) -> Self {
+    pub(super) fn new(tallies: Vec<(&str, Tally)>) -> Self {
         let words = WordList::from_words(tallies.iter().map(|(word, _)| word));
         let words = words.expect("different words of a list fit where the list did");
         Self { words, tallies: tallies.into_iter().map(|(_, tally)| tally).collect() }

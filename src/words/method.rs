@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     count::{Counting, Counts, Tally, WordCount, best},
     list::{TextTooLong, WordList},
+    top::top_words,
 };
 
 /// How the parts of a text come to one answer.
@@ -20,6 +21,9 @@ pub enum Method {
     TwoRound,
     /// Every part sends the tallies of all its words, and their sums decide.
     Exact,
+    /// As exact, in three rounds in which a part sends only what can matter; see
+    /// [`tput`](super::tput).
+    Tput,
 }
 
 /// The answer for a text in one piece, in this process.
@@ -38,12 +42,14 @@ pub fn slices(
     counting: Counting,
     method: Method,
 ) -> Option<WordCount> {
-    let parts = words.partition(parts);
-    let counts = match method {
-        Method::TwoRound => two_rounds(&parts, counting),
-        Method::Exact => parts.iter().map(|part| counting.count_all(part)).collect(),
-    };
-    merge(&counts)
+    match method {
+        Method::TwoRound => merge(&two_rounds(&words.partition(parts), counting)),
+        Method::Exact => {
+            let parts = words.partition(parts);
+            merge(&parts.iter().map(|part| counting.count_all(part)).collect::<Vec<_>>())
+        }
+        Method::Tput => top_words(words, parts, NonZeroUsize::MIN, counting).pop(),
+    }
 }
 
 fn two_rounds(parts: &[WordList], counting: Counting) -> Vec<Counts> {
@@ -83,7 +89,7 @@ mod tests {
     use super::*;
 
     const COUNTINGS: [Counting; 2] = [Counting::List, Counting::Hash];
-    const METHODS: [Method; 2] = [Method::TwoRound, Method::Exact];
+    const METHODS: [Method; 3] = [Method::TwoRound, Method::Exact, Method::Tput];
 
     fn list(text: &str) -> WordList {
         WordList::from_words(text.split(' ')).unwrap()
@@ -99,14 +105,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn exact_is_the_sequential_answer(
+        fn exact_methods_give_the_sequential_answer(
             words in prop::collection::vec("[a-f]{1,2}", 0..80),
             n in 1_usize..12,
         ) {
             let words = WordList::from_words(words).unwrap();
             for counting in COUNTINGS {
-                let exact = slices(&words, parts(n), counting, Method::Exact);
-                prop_assert_eq!(exact, sequential(&words, counting));
+                for method in [Method::Exact, Method::Tput] {
+                    let exact = slices(&words, parts(n), counting, method);
+                    prop_assert_eq!(exact, sequential(&words, counting));
+                }
             }
         }
 
@@ -144,6 +152,7 @@ mod tests {
         for counting in COUNTINGS {
             assert_eq!(slices(&words, parts(4), counting, Method::TwoRound), answer("a", 3, 0));
             assert_eq!(slices(&words, parts(4), counting, Method::Exact), answer("x", 8, 3));
+            assert_eq!(slices(&words, parts(4), counting, Method::Tput), answer("x", 8, 3));
         }
     }
 

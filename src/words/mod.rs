@@ -4,14 +4,14 @@
 //! ([`tokenize`]), the list is cut into parts whose sizes differ by at most one
 //! ([`WordList::partition`]), and the parts are counted where they lie: in this process
 //! ([`sequential`], [`slices`]), by [tasks](tasks()) or by [`Node`] actors under a [`Coordinator`].
-//! The last three share [`candidates`] and [`merge`], so that they can only differ in where they
-//! count.
+//! The last three share [`candidates`] and [`merge`], and the rounds of [`tput`], so that they can
+//! only differ in where they count.
 //!
 //! Invariants:
 //! - A word is what Python's `str.lower()`, `str.replace` and `str.split()` make of the text.
 //! - The answer is the word with the highest count; among equals, the one seen first in the text.
-//! - [`Method::Exact`] gives the answer of [`sequential`] for every text and every number of parts.
-//!   [`Method::TwoRound`] does not, and is here to show why.
+//! - [`Method::Exact`] and [`Method::Tput`] give the answer of [`sequential`] for every text and every
+//!   number of parts. [`Method::TwoRound`] does not, and is here to show why.
 //! - A text without words has no answer: `None`.
 //!
 //! The module uses the public interface of this crate alone, as any program would.
@@ -38,12 +38,15 @@ mod method;
 mod node;
 mod task;
 mod tokenizer;
+mod top;
+pub mod tput;
 
-pub use coordinator::{Coordinator, Solve};
+pub use coordinator::{Coordinator, Solve, TopWords};
 pub use count::{Counting, Counts, MalformedCounts, Tally, WordCount};
 pub use error::SolveError;
 pub use list::{MalformedWordList, TextTooLong, WordList, Words};
 pub use method::{Method, candidates, merge, sequential, slices};
-pub use node::{CountAll, CountWords, MostFrequent, Node};
-pub use task::{count_all, count_words, most_frequent, tasks};
+pub use node::{BestWords, CountAll, CountWords, MostFrequent, Node, OtherWords};
+pub use task::{best_words, count_all, count_words, most_frequent, other_words, tasks};
 pub use tokenizer::tokenize;
+pub use top::{Traffic, top_words};

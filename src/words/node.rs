@@ -1,10 +1,12 @@
 //! The actor that owns a part of a text.
 
-use std::convert::Infallible;
+use std::{cell::OnceCell, convert::Infallible, num::NonZeroUsize};
 
 use super::{
     count::{Counting, Counts, WordCount},
     list::WordList,
+    top::counts,
+    tput::Ranking,
 };
 use crate::prelude::*;
 
@@ -12,10 +14,21 @@ use crate::prelude::*;
 ///
 /// The lecture's `Node`: an actor, and no machine.
 #[derive(Debug, RemoteActor)]
-#[remote(handles(MostFrequent, CountWords, CountAll))]
+#[remote(handles(MostFrequent, CountWords, CountAll, BestWords, OtherWords))]
 pub struct Node {
     words: WordList,
     counting: Counting,
+    /// Made by the first question that needs it, and kept for the next.
+    ranking: OnceCell<Ranking<Box<str>>>,
+}
+
+impl Node {
+    fn ranking(&self) -> &Ranking<Box<str>> {
+        self.ranking.get_or_init(|| {
+            let tallies = self.counting.tallies(&self.words).into_iter();
+            Ranking::new(tallies.map(|(word, tally)| (word.into(), tally)))
+        })
+    }
 }
 
 impl Actor for Node {
@@ -27,7 +40,7 @@ impl Spawn for Node {
     type Error = Infallible;
 
     fn spawn((words, counting): Self::Args, _at: &SpawnContext<Self>) -> Result<Self, Infallible> {
-        Ok(Self { words, counting })
+        Ok(Self { words, counting, ranking: OnceCell::new() })
     }
 }
 
@@ -44,7 +57,7 @@ impl Handler<MostFrequent> for Node {
     }
 }
 
-/// Asks a [`Node`] for the tallies of these words in its part: the second of the two rounds.
+/// Asks a [`Node`] for the tallies of these words in its part: the last of two or three rounds.
 #[derive(Clone, Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "Counts")]
 pub struct CountWords(pub WordList);
@@ -67,5 +80,36 @@ impl Handler<CountAll> for Node {
 
     fn handle(&mut self, CountAll: CountAll, _ctx: &mut Self::Context) -> Self::Result {
         MessageResult(self.counting.count_all(&self.words))
+    }
+}
+
+/// Asks a [`Node`] for the tallies of its k most frequent words: the first of the three rounds.
+#[derive(Clone, Copy, Debug, Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Counts")]
+pub struct BestWords(pub NonZeroUsize);
+
+impl Handler<BestWords> for Node {
+    type Result = MessageResult<BestWords>;
+
+    fn handle(&mut self, BestWords(k): BestWords, _ctx: &mut Self::Context) -> Self::Result {
+        MessageResult(counts(self.ranking().best(k)))
+    }
+}
+
+/// Asks a [`Node`] for the tallies of more of its words: the second of the three rounds.
+#[derive(Clone, Copy, Debug, Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Counts")]
+pub struct OtherWords {
+    /// How many were told in the first round, and are not to be told again.
+    pub k: NonZeroUsize,
+    /// How often a word must be there.
+    pub at_least: u64,
+}
+
+impl Handler<OtherWords> for Node {
+    type Result = MessageResult<OtherWords>;
+
+    fn handle(&mut self, OtherWords { k, at_least }: OtherWords, _ctx: &mut Self::Context) -> Self::Result {
+        MessageResult(counts(self.ranking().rest(k, at_least)))
     }
 }

@@ -7,6 +7,8 @@ use super::{
     error::SolveError,
     list::WordList,
     method::{Method, candidates, merge},
+    top::{counts, questions, settle},
+    tput::Threshold,
 };
 use crate::prelude::*;
 
@@ -16,7 +18,7 @@ pub fn most_frequent(words: WordList, counting: Counting) -> Option<WordCount> {
     counting.most_frequent(&words)
 }
 
-/// The tallies of the wanted words in a part: the second of the two rounds.
+/// The tallies of the wanted words in a part: the last of two or three rounds.
 #[crate::task]
 pub fn count_words(words: WordList, wanted: WordList, counting: Counting) -> Counts {
     counting.count(&words, &wanted)
@@ -28,9 +30,21 @@ pub fn count_all(words: WordList, counting: Counting) -> Counts {
     counting.count_all(&words)
 }
 
+/// The tallies of the k most frequent words of a part: the first of the three rounds.
+#[crate::task]
+pub fn best_words(words: WordList, k: NonZeroUsize, counting: Counting) -> Counts {
+    counts(counting.rank(&words).best(k))
+}
+
+/// The tallies of the words behind those that are there often enough: the second of the three rounds.
+#[crate::task]
+pub fn other_words(words: WordList, k: NonZeroUsize, at_least: u64, counting: Counting) -> Counts {
+    counts(counting.rank(&words).rest(k, at_least))
+}
+
 /// The answer by one task for each part and round.
 ///
-/// A task keeps nothing, so two rounds send every part twice.
+/// A task keeps nothing, so every round sends the parts anew, and counts them anew.
 ///
 /// # Errors
 ///
@@ -46,16 +60,44 @@ pub async fn tasks(
     counting: Counting,
     method: Method,
 ) -> Result<Option<WordCount>, SolveError> {
-    let parts = words.partition(parts).into_iter();
+    let parts = words.partition(parts);
     let counts = match method {
-        Method::TwoRound => {
-            let first = parts.clone().map(|part| most_frequent::task(part, counting));
-            let winners = cluster.run_all(first).await?;
-            let wanted = candidates(winners.iter().flatten())?;
-            let second = parts.map(|part| count_words::task(part, wanted.clone(), counting));
-            cluster.run_all(second).await?
+        Method::TwoRound => two_rounds(cluster, parts, counting).await?,
+        Method::Exact => {
+            cluster.run_all(parts.into_iter().map(|part| count_all::task(part, counting))).await?
         }
-        Method::Exact => cluster.run_all(parts.map(|part| count_all::task(part, counting))).await?,
+        Method::Tput => return Ok(three_rounds(cluster, parts, NonZeroUsize::MIN, counting).await?.pop()),
     };
     Ok(merge(&counts))
+}
+
+async fn two_rounds(
+    cluster: &ClusterRef,
+    parts: Vec<WordList>,
+    counting: Counting,
+) -> Result<Vec<Counts>, SolveError> {
+    let first = parts.iter().cloned().map(|part| most_frequent::task(part, counting));
+    let winners = cluster.run_all(first).await?;
+    let wanted = candidates(winners.iter().flatten())?;
+    let second = parts.into_iter().map(|part| count_words::task(part, wanted.clone(), counting));
+    Ok(cluster.run_all(second).await?)
+}
+
+async fn three_rounds(
+    cluster: &ClusterRef,
+    parts: Vec<WordList>,
+    k: NonZeroUsize,
+    counting: Counting,
+) -> Result<Vec<WordCount>, SolveError> {
+    let first = parts.iter().cloned().map(|part| best_words::task(part, k, counting));
+    let best = cluster.run_all(first).await?;
+    let threshold = Threshold::new(k, best.iter().map(Counts::iter));
+    let at_least = threshold.at_least();
+    let second = parts.iter().cloned().map(|part| other_words::task(part, k, at_least, counting));
+    let others = cluster.run_all(second).await?;
+    let survivors = threshold.prune(others.iter().map(Counts::iter));
+    let questions = questions(&survivors)?.into_iter();
+    let third = questions.map(|(part, wanted)| count_words::task(parts[part].clone(), wanted, counting));
+    let missing = cluster.run_all(third).await?;
+    Ok(settle(survivors, &missing))
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Link, Peer, Ticket};
-use crate::session::Session;
-
+use super::{Link, Peer};
 impl Peer {
     /// Takes no further messages; open calls may end.
     pub(in crate::host) fn drain(self: &Arc<Self>, reason: &str) {
@@ -17,7 +15,7 @@ impl Peer {
 
     /// Waits until no call is open and nothing is unwritten.
     pub(in crate::host) async fn drained(&self) {
-        self.until(|session| session.is_drained()).await;
+        self.until(|state| state.is_down() || state.session.is_drained()).await;
     }
 
     /// Says goodbye, if there is a link, and waits until that is written.
@@ -30,22 +28,6 @@ impl Peer {
             state.session.finish(reason);
             self.kick(&mut state);
         }
-        self.until(|session| session.outgoing_bytes() == 0).await;
-    }
-
-    /// Waits until `done`, or until there is no link that could change anything.
-    async fn until(&self, done: impl Fn(&Session<Ticket>) -> bool) {
-        loop {
-            let progress = self.progress.notified();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
-            {
-                let state = self.lock();
-                if matches!(state.link, Link::Down) || done(&state.session) {
-                    return;
-                }
-            }
-            progress.await;
-        }
+        self.until(|state| state.is_down() || state.session.outgoing_bytes() == 0).await;
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Lease, Link, Peer, State, Ticket, Up, now};
 use crate::host::{Shared, connect, random_u64};
 use crate::id::{Identity, LinkId};
-use crate::session::{Event, LinkLoss, ProvenPeer};
+use crate::session::{Event, LinkLoss, ProvenPeer, Written};
 use crate::wire::Refusal;
 
 impl Peer {
@@ -60,7 +60,7 @@ impl Peer {
         };
         if current {
             state.link = Link::Down;
-            state.session.detach(loss, &mut events);
+            state.session.detach(loss, Written::Told, &mut events);
         }
         drop(state);
         self.settle(events);
@@ -68,9 +68,15 @@ impl Peer {
 
     /// Our dial was welcomed. `None` if the peer's own link has taken its place meanwhile.
     pub(in crate::host) fn dialed(self: &Arc<Self>, proven: &ProvenPeer) -> Option<Lease> {
+        let mut events = Vec::new();
         let mut state = self.lock();
-        let ours = matches!(state.link, Link::Dialing { attempt, .. } if attempt == proven.link);
-        ours.then(|| Lease { peer: Arc::clone(self), up: state.raise(proven, true) })
+        if !matches!(state.link, Link::Dialing { attempt, .. } if attempt == proven.link) {
+            return None;
+        }
+        let up = state.raise(proven, true, &mut events);
+        drop(state);
+        self.settle(events);
+        Some(Lease { peer: Arc::clone(self), up })
     }
 
     /// Decides about a proven peer that dialled us.
@@ -100,11 +106,11 @@ impl Peer {
             Link::Dialing { abandon, .. } => abandon.cancel(),
             Link::Up(up) => {
                 up.closed.cancel();
-                state.session.detach(LinkLoss::Superseded, &mut events);
+                state.session.detach(LinkLoss::Superseded, Written::Unsure, &mut events);
             }
             Link::Down | Link::Awaiting { .. } => {}
         }
-        let up = state.raise(proven, false);
+        let up = state.raise(proven, false, &mut events);
         drop(state);
         self.settle(events);
         Ok(Lease { peer: Arc::clone(self), up })
@@ -117,7 +123,7 @@ impl Peer {
         if matches!(&state.link, Link::Up(up) if up.id == lost.id) {
             tracing::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
             state.link = Link::Down;
-            state.session.detach(loss, &mut events);
+            state.session.detach(loss, Written::Told, &mut events);
         }
         drop(state);
         self.settle(events);
@@ -133,12 +139,12 @@ impl Peer {
             Link::Down | Link::Awaiting { .. } => {}
         }
         state.gone.get_or_insert(loss.clone());
-        state.session.detach(loss, &mut events);
+        state.session.detach(loss, Written::Unsure, &mut events);
         drop(state);
         self.settle(events);
     }
 
-    /// Tells what became of the calls and letters that a lost link had; nothing else can be among them.
+    /// Tells what became of calls and letters that end without a reply; nothing else can be among them.
     fn settle(&self, events: Vec<Event<Ticket>>) {
         for event in events {
             match event {
@@ -160,13 +166,15 @@ impl Peer {
 }
 
 impl State {
-    fn raise(&mut self, proven: &ProvenPeer, dialed: bool) -> Arc<Up> {
+    /// Takes up the link. What was queued and is too large for the peer fails at once.
+    fn raise(&mut self, proven: &ProvenPeer, dialed: bool, events: &mut Vec<Event<Ticket>>) -> Arc<Up> {
         let up =
             Arc::new(Up { id: proven.link, dialed, bell: Notify::new(), closed: CancellationToken::new() });
         tracing::debug!(link = %proven.link, peer = %proven.identity, dialed, "link is up");
         self.link = Link::Up(Arc::clone(&up));
         self.last_link = proven.link;
         self.session.attach(now(), proven.frame_bytes_max);
+        self.session.on_timeout(now(), events);
         up
     }
 }

@@ -173,17 +173,24 @@ impl Peer {
         Ok(())
     }
 
-    /// Waits until some bytes have been written, or nothing waits to be.
+    /// Waits until a frame of so many bytes has room, or waiting is of no use any more.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) async fn room(&self) {
-        let progress = self.progress.notified();
-        tokio::pin!(progress);
-        progress.as_mut().enable();
-        // What was refused had no room beside what waits: it may have once some of that has left.
-        if self.lock().session.outgoing_bytes() > 0 {
+    pub(crate) async fn room(&self, frame_bytes: usize) {
+        self.until(|state| state.gone.is_some() || state.session.has_room_for(frame_bytes)).await;
+    }
+
+    /// Waits for a condition that comes about when bytes are written, calls end, or the link does.
+    async fn until(&self, done: impl Fn(&State) -> bool) {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            if done(&self.lock()) {
+                return;
+            }
             progress.await;
         }
     }
@@ -232,15 +239,21 @@ impl Peer {
     /// Takes in every frame that has arrived whole; what they ask for is added to `events`.
     pub(super) fn receive(
         &self,
+        up: &Up,
         frames: &mut FrameReader<LinkReader>,
         events: &mut Vec<Event<Ticket>>,
     ) -> Result<(), LinkLoss> {
         let now = now();
         let mut state = self.lock();
+        if !state.is_carried_by(up) {
+            return Err(LinkLoss::Superseded);
+        }
         while let Some(frame) = frames.buffered().map_err(|error| loss_of(&error))? {
             let received = state.session.receive(now, frame, events);
             received.map_err(|error| LinkLoss::Protocol(error.to_string()))?;
         }
+        // A frame may have its answer at once: a call while this side leaves, the end of the last call.
+        state.ring_if_outgoing();
         Ok(())
     }
 
@@ -250,13 +263,20 @@ impl Peer {
     }
 
     /// Takes everything that waits to be written.
-    pub(super) fn take_outgoing(&self, batch: &mut Batch) {
-        self.lock().session.take_outgoing(batch);
+    pub(super) fn take_outgoing(&self, up: &Up, batch: &mut Batch) {
+        let mut state = self.lock();
+        if state.is_carried_by(up) {
+            state.session.take_outgoing(batch);
+        }
     }
 
     /// So many bytes more are with the kernel.
-    pub(super) fn wrote(&self, bytes: usize) {
-        self.lock().session.wrote(bytes);
+    pub(super) fn wrote(&self, up: &Up, bytes: usize) {
+        let mut state = self.lock();
+        if state.is_carried_by(up) {
+            state.session.wrote(bytes);
+        }
+        drop(state);
         self.progress.notify_waiters();
     }
 }
@@ -301,9 +321,26 @@ impl Origin for Peer {
 }
 
 impl State {
+    /// Whether this is the link that carries the session now: one that was superseded may still be
+    /// in the middle of its work.
+    fn is_carried_by(&self, link: &Up) -> bool {
+        matches!(&self.link, Link::Up(up) if up.id == link.id)
+    }
+
     fn ring(&self) {
         if let Link::Up(up) = &self.link {
             up.bell.notify_one();
+        }
+    }
+
+    /// Whether there is no link, and none under way that could change anything.
+    fn is_down(&self) -> bool {
+        matches!(self.link, Link::Down)
+    }
+
+    fn ring_if_outgoing(&self) {
+        if self.session.has_outgoing() {
+            self.ring();
         }
     }
 }
@@ -323,7 +360,12 @@ impl Future for Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.ended {
-            let _ticket = self.peer.lock().session.forget(self.call);
+            let mut state = self.peer.lock();
+            let _ticket = state.session.forget(self.call);
+            // The last call of a session that leaves may have been this one.
+            state.ring_if_outgoing();
+            drop(state);
+            self.peer.progress.notify_waiters();
         }
     }
 }

@@ -38,12 +38,17 @@ impl Peer {
         state.session.on_timeout(now(), &mut events);
         let next = state.session.poll_timeout();
         state.timer = next.map_or(Timer::Idle, Timer::Until);
+        state.ring_if_outgoing();
         drop(state);
         for event in events {
-            if let Event::Failed { ticket, failure } = event {
-                drop(ticket.send(Err(failure)));
+            match event {
+                // A caller that no longer waits is no concern of ours.
+                Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
+                Event::DeadLetters { count } => self.count_dead_letters(count),
+                _ => {}
             }
         }
+        self.progress.notify_waiters();
         next
     }
 }

@@ -224,7 +224,7 @@ impl World {
         self.joined = false;
         for side in &mut self.sides {
             let mut events = Vec::new();
-            side.session.detach(LinkLoss::Closed, &mut events);
+            side.session.detach(LinkLoss::Closed, Written::Told, &mut events);
             side.note(events);
             side.batch.clear();
             side.pipe.clear();

@@ -119,3 +119,24 @@ fn call_numbers_of_a_lost_link_are_not_used_again() {
     assert_eq!(scripted.receive(reply_frame(first)), []);
     assert_eq!(scripted.receive(reply_frame(second)).len(), 1);
 }
+
+#[test]
+fn what_the_writer_has_taken_may_be_written_when_another_says_that_the_link_ends() {
+    let mut scripted = Scripted::attached();
+    scripted.call("taken");
+    scripted.tell(b"taken").unwrap();
+    let mut batch = Batch::default();
+    scripted.session.take_outgoing(&mut batch);
+    scripted.call("queued");
+    scripted.tell(b"queued").unwrap();
+
+    let mut events = Vec::new();
+    scripted.session.detach(LinkLoss::Superseded, Written::Unsure, &mut events);
+    let expect = [
+        failed("taken", Failed::OutcomeUnknown(LinkLoss::Superseded)),
+        failed("queued", Failed::NotDelivered(LinkLoss::Superseded)),
+        Event::DeadLetters { count: 1 },
+    ];
+    assert_eq!(events, expect);
+    assert_eq!(scripted.session.outgoing_bytes(), 0);
+}

@@ -99,7 +99,7 @@ impl Scripted {
 
     fn detach(&mut self) -> Vec<Event<&'static str>> {
         let mut events = Vec::new();
-        self.session.detach(LinkLoss::Closed, &mut events);
+        self.session.detach(LinkLoss::Closed, Written::Told, &mut events);
         self.batch.clear();
         events
     }

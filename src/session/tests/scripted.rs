@@ -71,7 +71,7 @@ fn answers_are_never_refused_for_room() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
     scripted.tell(&[0; OUTGOING_BYTES_MAX]).unwrap();
-    assert!(!scripted.session.has_room());
+    assert!(!scripted.session.has_room_for(1));
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
     assert_eq!(scripted.written().len(), 2);
 }
@@ -105,10 +105,11 @@ fn message_without_room_is_rejected_until_bytes_are_written() {
     scripted.tell(&[0; 200]).unwrap();
     let waiting = scripted.session.outgoing_bytes();
     assert_eq!(waiting, 2 * 228);
-    assert_eq!(scripted.tell(&[0; 200]), Err(Rejected::Full { waiting, limit: OUTGOING_BYTES_MAX }));
+    let full = |size| Rejected::Full { size, waiting, limit: OUTGOING_BYTES_MAX };
+    assert_eq!(scripted.tell(&[0; 200]), Err(full(228)));
     let (rejected, ticket) =
         scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(&[0; 200]), "back").unwrap_err();
-    assert_eq!((rejected, ticket), (Rejected::Full { waiting, limit: OUTGOING_BYTES_MAX }, "back"));
+    assert_eq!((rejected, ticket), (full(240), "back"));
     assert_eq!(scripted.session.open_calls(), 0);
 
     // Taking makes no room, writing does.

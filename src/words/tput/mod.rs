@@ -1,0 +1,69 @@
+//! The exact k best of what is counted in parts, without sending all counts: TPUT.
+//!
+//! Pei Cao and Zhe Wang, "Efficient Top-K Query Calculation in Distributed Networks", PODC 2004,
+//! doi:10.1145/1011767.1011798. The three phases of a uniform threshold, with m parts:
+//!
+//! | round | asked of a part | learned |
+//! |---|---|---|
+//! | 1 | its k best ([`Ranking::best`]) | the k-th highest sum so far, τ₁ ([`Threshold`]) |
+//! | 2 | its others with a count of at least ⌈τ₁/m⌉ ([`Ranking::rest`]) | τ₂, and who can reach it ([`Survivors`]) |
+//! | 3 | its tallies of the survivors that it has not told ([`Ranking::of`]) | the answer |
+//!
+//! [`Ranking`] is a part, [`Threshold`] and [`Survivors`] are the one who asks. How questions and
+//! answers travel is the caller's: [`top_k`] passes them by reference, and the actors and tasks of
+//! [`words`](super) send them to other processes.
+//!
+//! Invariants, with the true k-th count t (both sums miss counts, so τ₁ ≤ τ₂ ≤ t):
+//! - A key that no part tells in two rounds is no answer, not even by a tie: it has at most
+//!   ⌈τ₁/m⌉ - 1 in each part, which is less than τ₁/m, and so less than τ₁ over all.
+//! - A key is dropped only if what it may have at most is less than τ₂. One that ties with the k-th
+//!   may have t at least, and stays.
+//! - Every part that has a survivor tells its tally before the end, so count and first position are
+//!   those over all parts, and a tie is decided as if all had been merged.
+//! - No part tells a key twice: never are more tallies sent than the full merge sends.
+//!
+//! The last is also how bad it can get. The gain comes from counts that are far from even, as those
+//! of words are; where all keys are about equally frequent, the threshold is low and most are sent.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::num::NonZeroUsize;
+//! use roadshow::words::Tally;
+//! use roadshow::words::tput::{Ranking, top_k};
+//!
+//! let tally = |count, first| Tally { count, first };
+//! let monday = Ranking::new([("tea", tally(9, 2)), ("milk", tally(5, 0)), ("salt", tally(1, 7))]);
+//! let tuesday = Ranking::new([("bread", tally(8, 20)), ("milk", tally(6, 21))]);
+//! let best = top_k(NonZeroUsize::MIN, &[monday, tuesday]);
+//! assert_eq!(best, [("milk", tally(11, 0))]);
+//! ```
+
+mod ranking;
+mod rounds;
+
+use std::hash::Hash;
+use std::num::NonZeroUsize;
+
+use super::count::Tally;
+
+pub use ranking::Ranking;
+pub use rounds::{Survivors, Threshold};
+
+/// The k best over all parts, best first: fewer if there are not so many keys.
+///
+/// Ranked by count; among equals by the first position over all parts, then by key.
+pub fn top_k<K>(k: NonZeroUsize, parts: &[Ranking<K>]) -> Vec<(K, Tally)>
+where
+    K: Clone + Eq + Hash + Ord,
+{
+    let threshold = Threshold::new(k, parts.iter().map(|part| part.best(k)));
+    let at_least = threshold.at_least();
+    let survivors = threshold.prune(parts.iter().map(|part| part.rest(k, at_least)));
+    let asked: Vec<_> = survivors.questions().map(|(part, keys)| (part, keys.to_vec())).collect();
+    let top = survivors.settle(asked.iter().map(|(part, keys)| parts[*part].of(keys.iter().copied())));
+    top.into_iter().map(|(key, tally)| (key.clone(), tally)).collect()
+}
+
+#[cfg(test)]
+mod tests;
