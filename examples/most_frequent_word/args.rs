@@ -58,7 +58,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = CountingChoice::Both)]
     counting: CountingChoice,
 
-    /// How the parts come to one answer: the lecture's two rounds, the exact merge, or both
+    /// How the parts come to one answer: the lecture's two rounds, the exact merge, both of these, the
+    /// exact answer with little traffic, or all three
     #[arg(long, value_enum, default_value_t = MethodChoice::Both)]
     method: MethodChoice,
 
@@ -86,6 +87,8 @@ impl Args {
             MethodChoice::TwoRound => &[Method::TwoRound],
             MethodChoice::Exact => &[Method::Exact],
             MethodChoice::Both => &[Method::TwoRound, Method::Exact],
+            MethodChoice::Tput => &[Method::Tput],
+            MethodChoice::All => &[Method::TwoRound, Method::Exact, Method::Tput],
         }
     }
 }
@@ -102,6 +105,8 @@ enum MethodChoice {
     TwoRound,
     Exact,
     Both,
+    Tput,
+    All,
 }
 
 /// The request, or one line about what is wrong with the options.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use roadshow::WorkerInfo;
-use roadshow::words::{Counting, Method};
+use roadshow::words::{Counting, Method, Traffic};
 use serde::{Serialize, Serializer};
 
 /// Everything that the program tells.
@@ -13,6 +13,9 @@ pub(crate) struct Report {
     pub(crate) text: TextReport,
     pub(crate) cluster: ClusterReport,
     pub(crate) runs: Vec<Run>,
+    /// Only where it is the point of a method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) traffic: Option<TrafficReport>,
     pub(crate) driver_pid: u32,
 }
 
@@ -39,6 +42,38 @@ pub(crate) struct WorkerReport {
 impl From<WorkerInfo> for WorkerReport {
     fn from(worker: WorkerInfo) -> Self {
         Self { pid: worker.pid, address: worker.address }
+    }
+}
+
+/// What all parts together send to whoever asks.
+#[derive(Debug, Serialize)]
+pub(crate) struct TrafficReport {
+    pub(crate) tput: Sent,
+    pub(crate) exact: Sent,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Sent {
+    tallies: u64,
+    bytes: u64,
+}
+
+impl From<Traffic> for Sent {
+    fn from(Traffic { tallies, bytes }: Traffic) -> Self {
+        Self { tallies, bytes }
+    }
+}
+
+impl fmt::Display for TrafficReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tput, exact } = self;
+        let share = 100.0 * tput.bytes as f64 / exact.bytes as f64;
+        write!(
+            f,
+            "The nodes answered tput with {} tallies in {} bytes, and exact with {} in {}: {share:.2} % \
+             of the bytes.",
+            tput.tallies, tput.bytes, exact.tallies, exact.bytes
+        )
     }
 }
 
@@ -90,6 +125,7 @@ impl Run {
             None => "whole",
             Some(Method::TwoRound) => "two-round",
             Some(Method::Exact) => "exact",
+            Some(Method::Tput) => "tput",
         }
     }
 
@@ -139,7 +175,7 @@ impl Report {
         let answers = |run: &Run| (run.word.clone(), run.count);
         (answers(two_round) != answers(exact)).then(|| {
             format!(
-                "The two methods disagree: two-round says {}, but the answer is {}, a word that won \
+                "The methods disagree: two-round says {}, but the answer is {}, a word that won \
                  in no part of the text and so was no candidate.",
                 two_round.answer(),
                 exact.answer()
@@ -201,6 +237,10 @@ impl fmt::Display for Report {
             });
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  "))?;
         }
-        self.disagreement().map_or(Ok(()), |sentence| writeln!(f, "\n{sentence}"))
+        let traffic = self.traffic.as_ref().map(ToString::to_string);
+        for sentence in traffic.into_iter().chain(self.disagreement()) {
+            writeln!(f, "\n{sentence}")?;
+        }
+        Ok(())
     }
 }

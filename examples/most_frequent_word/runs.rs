@@ -1,14 +1,15 @@
 //! The runs: what is compared, in the order of the table.
 
 use std::error::Error;
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use roadshow::prelude::*;
-use roadshow::words::{Coordinator, Counting, Method, Solve, WordCount, sequential, slices, tasks};
+use roadshow::words::{Coordinator, Counting, Method, Solve, Traffic, WordCount, sequential, slices, tasks};
 
 use crate::args::Args;
-use crate::report::{ClusterReport, Report, Run, TextReport, Who, WorkerReport};
+use crate::report::{ClusterReport, Report, Run, TextReport, TrafficReport, Who, WorkerReport};
 use crate::text::Text;
 
 /// How often the bar moves on a terminal while a run computes.
@@ -39,8 +40,16 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
         text: TextReport { source: text.source.clone(), words: text.words.len(), distinct: text.distinct },
         cluster: ClusterReport { nodes: args.nodes.get(), workers, start_seconds },
         runs,
+        traffic: args.methods().contains(&Method::Tput).then(|| traffic(args, text)),
         driver_pid: std::process::id(),
     })
+}
+
+/// What the two exact methods send up, counted aside so that no run takes longer for it.
+fn traffic(args: &Args, text: &Text) -> TrafficReport {
+    let tput = Traffic::of_tput(&text.words, args.nodes, NonZeroUsize::MIN);
+    let exact = Traffic::of_exact(&text.words, args.nodes);
+    TrafficReport { tput: tput.into(), exact: exact.into() }
 }
 
 /// One row of the table before it has run. Without a method, it is the whole text in sequence.

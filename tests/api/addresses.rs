@@ -60,7 +60,7 @@ impl Handler<CallBack> for Parent {
 struct Beget;
 
 impl Handler<Beget> for Parent {
-    type Result = ResponseFuture<Result<(RemoteAddr<Parent>, RemoteAddr<Clerk>), String>>;
+    type Result = ResponseFuture<Result<(RemoteAddr<Self>, RemoteAddr<Clerk>), String>>;
 
     fn handle(&mut self, _: Beget, _: &mut Context<Self>) -> Self::Result {
         let (cluster, own) = (self.cluster.clone(), self.own.clone());

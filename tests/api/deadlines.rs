@@ -69,7 +69,9 @@ fn a_host_says_that_the_time_was_up_before_the_handler_began() {
         let_pass(Duration::from_millis(2)).await;
         gate.open();
         blocked.await.unwrap();
-        assert!(matches!(raw.read().await, Some(Frame::Failure(failed)) if failed.failure == CallFailure::Expired));
+        assert!(
+            matches!(raw.read().await, Some(Frame::Failure(failed)) if failed.failure == CallFailure::Expired)
+        );
         assert_eq!(clerk.send(Notes).await, Ok(vec![]));
     });
 }

@@ -12,8 +12,20 @@ use crate::hosts::{Pair, run};
 #[remote(
     local,
     handles(
-        Number, Text, Maybe, Fallible, List, Unit, Wrapped, Later, AtOnceLater, InActor, Atomic, Ready,
-        Deferred, Flag
+        Number,
+        Text,
+        Maybe,
+        Fallible,
+        List,
+        Unit,
+        Wrapped,
+        Later,
+        AtOnceLater,
+        InActor,
+        Atomic,
+        Ready,
+        Deferred,
+        Flag
     )
 )]
 struct Forms {
@@ -69,8 +81,11 @@ form!(Deferred -> "String" = String, as Response<String>, |_actor, _ctx| Respons
 }));
 
 /// Sends the message from afar, on the same host, and one way; both answers must be this.
-fn answers<M>(take: fn(&RemoteAddr<Forms>) -> RemoteRecipient<M>, message: impl Fn() -> M, expected: M::Result)
-where
+fn answers<M>(
+    take: fn(&RemoteAddr<Forms>) -> RemoteRecipient<M>,
+    message: impl Fn() -> M,
+    expected: M::Result,
+) where
     M: RemoteMessage<Result: PartialEq + Debug>,
 {
     run(async {

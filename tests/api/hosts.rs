@@ -92,7 +92,10 @@ impl Plan {
     /// A host that runs tasks.
     pub(crate) fn of_tasks() -> Self {
         let service = TaskService::new(IO.clone());
-        Self { calls: Box::new(move |host, name, inbound| service.run(host, name, inbound)), ..Self::default() }
+        Self {
+            calls: Box::new(move |host, name, inbound| service.run(host, name, inbound)),
+            ..Self::default()
+        }
     }
 
     pub(crate) async fn start(self) -> Site {

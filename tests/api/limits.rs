@@ -199,13 +199,16 @@ fn where_there_is_no_room_each_way_of_sending_does_as_it_says_and_nothing_accept
         assert_eq!(site.dead_letters(), 0);
         let full = depot.try_send(Parcel::new(100, PARCEL)).unwrap_err();
         assert_eq!((full.message.number, full.message.content.len()), (100, PARCEL));
-        let NotDelivered::Full { waiting, limit } = full.reason else { panic!("{}", full.reason) };
+        let NotDelivered::Full { waiting, limit, .. } = full.reason else { panic!("{}", full.reason) };
         assert!(waiting > 6 * PARCEL && waiting <= limit && limit == 64 << 10, "{waiting} of {limit}");
         depot.do_send(Parcel::new(101, PARCEL));
         assert_eq!(site.dead_letters(), 1);
         let mut told = Box::pin(depot.tell(Parcel::new(6, PARCEL)));
         assert!(poll_once(&mut told).await.is_pending());
-        assert_eq!(depot.tell(Parcel::new(102, 64 << 20)).await.map_err(|full| full.to_string().len() > 20), Err(true));
+        assert_eq!(
+            depot.tell(Parcel::new(102, 64 << 20)).await.map_err(|full| full.to_string().len() > 20),
+            Err(true)
+        );
 
         let mut raw = Raw::accept(&listener, identity).await;
         assert_eq!(told.await, Ok(()));

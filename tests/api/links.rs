@@ -119,12 +119,14 @@ fn a_host_that_shuts_down_gets_out_what_it_has_told_and_hears_the_answers_that_i
         for number in 0..1000 {
             clerk.do_send(Note(number));
         }
+        until(|| pair.there.host.snapshot().peers.iter().any(|peer| peer.calls_accepted == 1)).await;
         let mut shutdown = Box::pin(pair.here.host.shutdown("the test is over"));
         assert!(poll_once(&mut shutdown).await.is_pending());
         assert_eq!(clerk.try_send(Note(0)).unwrap_err().reason, NotDelivered::Closing);
         assert_eq!(near.send(Release(7)).await, Ok(true));
         shutdown.await;
         assert_eq!(held.await, Ok(7));
+        until(|| !pair.there.linked(&pair.here)).await;
         assert_eq!(near.send(Notes).await.unwrap().len(), 1001);
     });
 }
@@ -181,7 +183,9 @@ fn calls_that_were_written_to_a_lost_link_are_in_doubt_and_the_next_call_connect
             assert_eq!(answered.await, Ok(round));
             drop(raw);
             match lost.await {
-                Err(SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { host, .. })) => assert_eq!(host, identity),
+                Err(SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { host, .. })) => {
+                    assert_eq!(host, identity)
+                }
                 other => panic!("{other:?}"),
             }
             assert!(clerk.connected());

@@ -3,6 +3,11 @@
 //! Most tests run several hosts in this process ([`hosts`]); those about processes start a cluster of
 //! this very executable.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its functions have in common"
+)]
+
 mod addresses;
 mod calls;
 mod cast;

@@ -38,7 +38,8 @@ impl Raw {
     /// Shakes hands with a host, and gives all that a listener on the way heard of this side.
     pub(crate) async fn overheard(site: &Site) -> Vec<u8> {
         let (me, link) = (config(fresh_identity(), SECRET), LinkId(1));
-        let mut handshake = Handshake::connect(Instant::now(), me, site.identity(), link, LinkId::NONE, [1; 32]);
+        let mut handshake =
+            Handshake::connect(Instant::now(), me, site.identity(), link, LinkId::NONE, [1; 32]);
         let mut frames = FrameReader::handshake(TcpStream::connect(site.address()).await.unwrap());
         let mut said = BytesMut::new();
         loop {
@@ -48,7 +49,9 @@ impl Raw {
             }
             frames.get_mut().write_all(&bytes).await.unwrap();
             said.extend_from_slice(&bytes);
-            if let Step::Established(_) = handshake.receive(Instant::now(), frames.next().await.unwrap()).unwrap() {
+            if let Step::Established(_) =
+                handshake.receive(Instant::now(), frames.next().await.unwrap()).unwrap()
+            {
                 return said.to_vec();
             }
         }

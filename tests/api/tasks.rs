@@ -14,7 +14,7 @@ use roadshow::id::{CallId, Target};
 use roadshow::prelude::*;
 use roadshow::wire::{Call, CallFailure, Frame};
 
-use crate::hosts::{Gate, PATIENCE, Plan, Site, let_pass, run, until};
+use crate::hosts::{Gate, PATIENCE, Plan, Site, run, until};
 use crate::raw::{Raw, body_of};
 
 #[roadshow::task]
@@ -201,7 +201,10 @@ fn the_first_error_ends_many_tasks() {
     run(async {
         let (here, _there) = task_host().await;
         let error = here.cluster.run_all((0..100).rev().map(|by| divide::task(1, by))).await.unwrap_err();
-        assert!(matches!(&error, TaskError::Panicked { text, .. } if text.contains("divide by zero")), "{error}");
+        assert!(
+            matches!(&error, TaskError::Panicked { text, .. } if text.contains("divide by zero")),
+            "{error}"
+        );
         assert!(error.to_string().contains(divide::NAME), "{error}");
         assert_eq!(here.cluster.run(square::task(2)).await, Ok(4));
     });
@@ -234,19 +237,22 @@ fn tasks_that_may_run_side_by_side_do_so_up_to_their_number() {
 #[test]
 fn a_task_whose_time_is_up_before_its_turn_never_begins() {
     run(async {
-        let (_, there) = task_host().await;
+        let (here, there) = task_host().await;
         let mut raw = Raw::connect(&there).await;
         let call = |number, timeout_ms, message| {
             let (target, call) = (Target::HOST, CallId(number));
-            Frame::Call(Call { call, target, message, timeout_ms, body: body_of(&[(); 0]) })
+            Frame::Call(Call { call, target, message, timeout_ms, body: body_of(&()) })
         };
         raw.write_all([call(1, 0, be_busy::HASH), call(2, 1, begin::HASH), call(3, 0, process::HASH)]).await;
         BUSY.reached_by(1).await;
-        let_pass(Duration::from_millis(2)).await;
+        let late = here.cluster.run(process::task()).timeout(Duration::from_millis(5)).await.unwrap_err();
+        assert!(late.to_string().contains("timeout"), "{late}");
         BUSY.open();
         assert!(matches!(raw.read().await, Some(Frame::Reply(reply)) if reply.call == CallId(1)));
         match raw.read().await {
-            Some(Frame::Failure(failed)) => assert_eq!((failed.call, failed.failure), (CallId(2), CallFailure::Expired)),
+            Some(Frame::Failure(failed)) => {
+                assert_eq!((failed.call, failed.failure), (CallId(2), CallFailure::Expired))
+            }
             other => panic!("{other:?}"),
         }
         assert!(matches!(raw.read().await, Some(Frame::Reply(reply)) if reply.call == CallId(3)));

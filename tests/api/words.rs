@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use roadshow::prelude::*;
 use roadshow::words::{
-    Coordinator, CountAll, CountWords, Counting, Method, MostFrequent, Node, Solve, WordCount, WordList,
-    candidates, merge, sequential, slices, tasks, tokenize,
+    BestWords, Coordinator, CountAll, CountWords, Counting, Counts, Method, MostFrequent, Node, OtherWords,
+    Solve, TopWords, WordCount, WordList, candidates, merge, sequential, slices, tasks, tokenize, top_words,
 };
 
 const COUNTINGS: [Counting; 2] = [Counting::List, Counting::Hash];
-const METHODS: [Method; 2] = [Method::TwoRound, Method::Exact];
+const METHODS: [Method; 3] = [Method::TwoRound, Method::Exact, Method::Tput];
 
 /// A cluster of two processes and a coordinator, on this thread.
 struct Fixture {
@@ -75,6 +75,7 @@ fn two_rounds_miss_what_wins_in_no_part_and_exact_finds_it() {
     for counting in COUNTINGS {
         assert_eq!(fixture.check(&words, 4, counting, Method::TwoRound), answer("a", 3, 0));
         assert_eq!(fixture.check(&words, 4, counting, Method::Exact), answer("x", 8, 3));
+        assert_eq!(fixture.check(&words, 4, counting, Method::Tput), answer("x", 8, 3));
     }
 }
 
@@ -107,7 +108,9 @@ fn tie_goes_to_the_word_seen_first_whichever_node_answers_first() {
         }
         assert_eq!(fixture.by_actors(&words, 1, Counting::Hash, method), answer("b", 3, 0));
     }
-    assert_eq!(fixture.by_actors(&words, 4, Counting::Hash, Method::Exact), answer("b", 3, 0));
+    for method in [Method::Exact, Method::Tput] {
+        assert_eq!(fixture.by_actors(&words, 4, Counting::Hash, method), answer("b", 3, 0));
+    }
 }
 
 #[test]
@@ -158,7 +161,50 @@ fn node_answers_both_rounds_with_positions_in_the_whole_text() {
 }
 
 #[test]
-fn exact_is_the_sequential_answer_for_random_texts_and_node_counts() {
+fn node_answers_three_rounds_with_what_each_asks_for() {
+    let fixture = Fixture::start();
+    let words = tokenize("x x x a b b c c a c d").unwrap();
+    fixture.system.block_on(async {
+        let part = words.slice(3..words.len());
+        for counting in COUNTINGS {
+            let node = fixture.cluster.spawn::<Node>((part.clone(), counting)).await.unwrap();
+            let told = |counts: &Counts| -> Vec<(String, u64, u64)> {
+                counts.iter().map(|(word, tally)| (word.to_owned(), tally.count, tally.first)).collect()
+            };
+            let tell = |word: &str, count, first| (word.to_owned(), count, first);
+            let best = node.send(BestWords(parts(1))).await.unwrap();
+            assert_eq!(told(&best), [tell("c", 3, 6)]);
+            let others = node.send(OtherWords { k: parts(1), at_least: 2 }).await.unwrap();
+            assert_eq!(told(&others), [tell("a", 2, 3), tell("b", 2, 4)]);
+            let wanted = WordList::from_words(["d", "x"]).unwrap();
+            let missing = node.send(CountWords(wanted)).await.unwrap();
+            assert_eq!(told(&missing), [tell("d", 1, 10)]);
+            node.stop().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn top_words_by_actors_are_those_in_this_process() {
+    let fixture = Fixture::start();
+    let text = prop::collection::vec(prop::sample::select(vec!["a", "b", "c", "Δ", "e", "f", "g--g"]), 0..60);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(30) });
+    runner
+        .run(&(text, 1_usize..10, 1_usize..10), |(text, nodes, k)| {
+            let words = tokenize(&text.join(" ")).unwrap();
+            let (nodes, k, counting) = (parts(nodes), parts(k), Counting::Hash);
+            let top = TopWords { words: words.clone(), nodes, k, counting };
+            let top = fixture.system.block_on(fixture.coordinator.send(top)).unwrap().unwrap();
+            prop_assert_eq!(&top, &top_words(&words, nodes, k, counting));
+            // In one part there is nothing to prune.
+            prop_assert_eq!(top, top_words(&words, parts(1), k, counting));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn exact_methods_give_the_sequential_answer_for_random_texts_and_node_counts() {
     let fixture = Fixture::start();
     let text =
         prop::collection::vec(prop::sample::select(vec!["a", "b", "c", "Δ", "e", "'f", "g--g"]), 0..60);
@@ -168,7 +214,9 @@ fn exact_is_the_sequential_answer_for_random_texts_and_node_counts() {
             let words = tokenize(&text.join(" ")).unwrap();
             for counting in COUNTINGS {
                 let expect = sequential(&words, counting);
-                prop_assert_eq!(fixture.check(&words, nodes, counting, Method::Exact), expect);
+                for method in [Method::Exact, Method::Tput] {
+                    prop_assert_eq!(fixture.check(&words, nodes, counting, method), expect.clone());
+                }
                 fixture.check(&words, nodes, counting, Method::TwoRound);
             }
             Ok(())
