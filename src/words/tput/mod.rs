@@ -1,7 +1,7 @@
 //! The exact k best of what is counted in parts, without sending all counts: TPUT.
 //!
 //! Pei Cao and Zhe Wang, "Efficient Top-K Query Calculation in Distributed Networks", PODC 2004,
-//! doi:10.1145/1011767.1011798. The three phases of a uniform threshold, with m parts:
+//! <http://crypto.stanford.edu/~cao/topk.html>. The three phases of a uniform threshold, with m parts:
 //!
 //! | round | asked of a part | learned |
 //! |---|---|---|
