@@ -68,7 +68,9 @@ impl<M: RemoteMessage> Request<M> {
 
     /// Gives up after `timeout`, counted from the first poll.
     ///
-    /// The time left travels with the message: a handler that could only begin later never does.
+    /// The time left travels with the message: a handler that comes to it later never begins. The
+    /// receiver counts from when it reads the message, so what lay unread while that thread computed
+    /// may still be handled.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

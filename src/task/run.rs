@@ -56,7 +56,10 @@ pub struct RunTask<F: TaskFn> {
 }
 
 impl<F: TaskFn> RunTask<F> {
-    /// Gives up after `timeout`, counted from the first poll; a task that could only begin later never runs.
+    /// Gives up after `timeout`, counted from the first poll.
+    ///
+    /// A task whose turn comes later never runs; as with [`Request::timeout`](crate::Request::timeout)
+    /// the receiver counts from when it reads the call.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

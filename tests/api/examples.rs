@@ -1,0 +1,60 @@
+//! The examples as a person runs them. Cargo builds them with the tests.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Runs an example that was built beside this test.
+fn run(example: &str, args: &[&str]) -> Output {
+    let test = env::current_exe().unwrap();
+    let path = test.ancestors().nth(2).unwrap().join("examples").join(example);
+    assert!(path.exists(), "{path:?} is not built; with `cargo test --test`, add `--examples`");
+    let mut program = Command::new(path);
+    for variable in ["ROADSHOW_LOG", "ROADSHOW_WORKERS", "ROADSHOW_ADDRESS"] {
+        program.env_remove(variable);
+    }
+    program.args(args).output().unwrap()
+}
+
+/// "Alice's Adventures in Wonderland", where there is a copy: it is no part of the project.
+fn book() -> Option<String> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/alice29.txt");
+    let path = env::var_os("ROADSHOW_TEST_BOOK").map_or(beside, PathBuf::from);
+    path.exists().then(|| path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn counter_prints_its_total_and_nothing_else() {
+    let output = run("counter", &[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "42\n");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn every_way_through_a_book_finds_the_same_word() {
+    let Some(book) = book() else {
+        println!("skipped: set ROADSHOW_TEST_BOOK to the path of alice29.txt of the Canterbury corpus");
+        return;
+    };
+    // The lists take minutes without optimization.
+    let args = ["--book", &book, "--nodes", "4", "--counting", "hash", "--json"];
+    let output = run("most_frequent_word", &args);
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["text"]["words"], 27_224);
+
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 7);
+    for run in runs {
+        assert_eq!((&run["word"], &run["count"]), (&"the".into(), &1616.into()), "{run}");
+    }
+    let workers = report["cluster"]["workers"].as_array().unwrap();
+    let mut pids: Vec<_> = workers.iter().map(|worker| worker["pid"].as_u64().unwrap()).collect();
+    pids.push(report["driver_pid"].as_u64().unwrap());
+    pids.sort_unstable();
+    pids.dedup();
+    assert_eq!(pids.len(), 5, "a driver and four workers");
+}

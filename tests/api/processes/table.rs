@@ -1,0 +1,77 @@
+//! The process table, read from `/proc`.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How often a condition on another process is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Waits until `holds`; `false` if it did not within `limit`.
+pub(super) fn wait_until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !holds() {
+        if start.elapsed() > limit {
+            return false;
+        }
+        // Another process cannot wake this thread.
+        thread::park_timeout(LOOK_EVERY);
+    }
+    true
+}
+
+/// Whether a process still runs. One that has ended and waits for its parent to notice does not.
+pub(super) fn runs(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The name before the state is in parentheses, and may have some itself.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Fails unless every process has ended within `limit`.
+#[track_caller]
+pub(super) fn all_end_within(limit: Duration, pids: &[u32]) {
+    let ended = wait_until(limit, || !pids.iter().any(|&pid| runs(pid)));
+    let left: Vec<_> = pids.iter().filter(|&&pid| runs(pid)).collect();
+    assert!(ended, "still there after {limit:?}: {left:?}");
+}
+
+pub(super) fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// The strings of a file in `/proc` whose strings end in a zero byte.
+pub(super) fn strings(pid: u32, file: &str) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// Where a process listens for TCP, as the kernel writes it: address and port in hexadecimal.
+pub(super) fn listens_at(pid: u32) -> Vec<String> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    let sockets: HashSet<String> = links
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")));
+    let mut listening = Vec::new();
+    for line in tables.iter().flatten().flat_map(|table| table.lines().skip(1)) {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let [_, local, _, state, _, _, _, _, _, inode, ..] = columns[..] else { continue };
+        if state == "0A" && sockets.contains(inode) {
+            listening.push(local.to_owned());
+        }
+    }
+    listening
+}
+
+/// 127.0.0.1 as the kernel writes it: the address in the byte order of the machine.
+pub(super) fn loopback() -> String {
+    format!("{:08X}:", u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets()))
+}
