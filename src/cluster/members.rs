@@ -95,7 +95,6 @@ impl Members {
     fn seats(&self) -> RwLockReadGuard<'_, Vec<Seated>> {
         self.seats.read().unwrap_or_else(PoisonError::into_inner)
     }
-
 }
 
 impl Placement for Members {

@@ -93,9 +93,7 @@ async fn welcome(host: Arc<Shared>, link: Box<dyn Link>) {
             return shaking.write_refusal().await;
         }
     };
-    let admitted = host.peer_of(proven.identity).and_then(|peer| {
-        peer.admit(host.identity, &proven)
-    });
+    let admitted = host.peer_of(proven.identity).and_then(|peer| peer.admit(host.identity, &proven));
     match admitted {
         Ok(lease) => {
             shaking.handshake.admit();

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::LazyLock;
 use std::task::{Context as TaskContext, Poll};
 
-use actix::{ActorContext, AsyncContext, Context};
 use actix::dev::ContextFut;
+use actix::{ActorContext, AsyncContext, Context};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,0 +1,9 @@
+//! What the fuzz targets share: reading an input as a script or a stream, and measuring memory.
+
+mod memory;
+mod script;
+mod stream;
+
+pub use memory::peak_of;
+pub use script::Script;
+pub use stream::{Decoded, decode_in_pieces};

@@ -1,0 +1,45 @@
+//! A stream as a codec reads it.
+
+use std::fmt;
+
+use bytes::BytesMut;
+use roadshow::wire::{Frame, FrameCodec, WireError};
+use tokio_util::codec::Decoder;
+
+/// What became of a stream.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// The frames up to the first error or the end.
+    pub frames: Vec<Frame>,
+    /// Why there are no more, if the stream is wrong.
+    pub err: Option<WireError>,
+}
+
+impl fmt::Display for Decoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} and then {:?}", self.frames, self.err)
+    }
+}
+
+/// Decodes a stream that comes in pieces of so many bytes, one of them at least.
+#[must_use]
+pub fn decode_in_pieces(codec: &FrameCodec, stream: &[u8], piece_bytes: usize) -> Decoded {
+    let mut codec = codec.clone();
+    let mut decoded = Decoded::default();
+    let mut read = BytesMut::new();
+    for piece in stream.chunks(piece_bytes) {
+        read.extend_from_slice(piece);
+        loop {
+            match codec.decode(&mut read) {
+                Ok(Some(frame)) => decoded.frames.push(frame),
+                Ok(None) => break,
+                Err(err) => return Decoded { err: Some(err), ..decoded },
+            }
+        }
+    }
+    match codec.decode_eof(&mut read) {
+        Ok(None) => decoded,
+        Ok(Some(frame)) => panic!("{frame:?} comes only at the end of the stream"),
+        Err(err) => Decoded { err: Some(err), ..decoded },
+    }
+}

@@ -1,0 +1,55 @@
+//! What a peer can send: the codec of an established link over arbitrary bytes in arbitrary pieces.
+//!
+//! Input: two bytes, which choose the lengths of the pieces, then the stream.
+
+#![no_main]
+
+use bytes::BytesMut;
+use libfuzzer_sys::fuzz_target;
+use roadshow::config::FAILURE_TEXT_CHARS_MAX;
+use roadshow::wire::{Failure, Frame, FrameCodec};
+use roadshow_fuzz::{Script, decode_in_pieces, peak_of};
+use tokio_util::codec::{Decoder, Encoder};
+
+/// Low enough that an input can be over it.
+const FRAME_BYTES_MAX: usize = 2048;
+
+fuzz_target!(|input: &[u8]| {
+    let codec = FrameCodec::established(FRAME_BYTES_MAX);
+    let mut script = Script::new(input);
+    let pieces = script.short();
+    let stream = script.rest();
+    let whole = decode_in_pieces(&codec, stream, stream.len().max(1));
+    let (in_pieces, peak) = peak_of(|| decode_in_pieces(&codec, stream, usize::from(pieces) + 1));
+    assert_eq!(in_pieces.to_string(), whole.to_string(), "the pieces decide nothing");
+    // An attachment takes four bytes on the wire and some sixty while its frame is read.
+    let fair = 64 * stream.len() + 4 * FRAME_BYTES_MAX + 4096;
+    assert!(peak <= fair, "{peak} bytes are held for a stream of {}", stream.len());
+
+    let mut stream = stream;
+    for frame in whole.frames {
+        let length = u32::from_be_bytes(*stream.first_chunk().expect("it was decoded")) as usize + 4;
+        let (read, rest) = stream.split_at(length);
+        stream = rest;
+        match frame {
+            Frame::Failure(failure) => check_failure(failure),
+            frame => {
+                let mut written = BytesMut::new();
+                assert_eq!(frame.put(&mut written), read.len(), "{frame:?}");
+                assert_eq!(written, read, "{frame:?}");
+            }
+        }
+    }
+});
+
+/// A failure is a value, which has more than one form as bytes: its own form comes back.
+fn check_failure(failure: Failure) {
+    let Failure { call, failure } = failure;
+    let sent = Failure { call, failure: failure.with_texts_of(FAILURE_TEXT_CHARS_MAX) };
+    let mut codec = FrameCodec::established(FRAME_BYTES_MAX + 1024);
+    let mut stream = BytesMut::new();
+    codec.encode(Frame::Failure(sent.clone()), &mut stream).expect("its own form is hardly longer");
+    let read = codec.decode(&mut stream).expect("it was written here");
+    assert_eq!(read, Some(Frame::Failure(sent)));
+    assert!(stream.is_empty());
+}

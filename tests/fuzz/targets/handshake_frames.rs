@@ -1,0 +1,43 @@
+//! What a stranger can send: the handshake's codec over arbitrary bytes in arbitrary pieces.
+//!
+//! Input: one byte that chooses the lengths of the pieces, then the stream.
+
+#![no_main]
+
+use bytes::BytesMut;
+use libfuzzer_sys::fuzz_target;
+use roadshow::config::HANDSHAKE_FRAME_BYTES_MAX;
+use roadshow::wire::{Frame, FrameCodec, PREFIX_BYTES, VERSION};
+use roadshow_fuzz::{Script, decode_in_pieces, peak_of};
+
+fuzz_target!(|input: &[u8]| {
+    let mut script = Script::new(input);
+    let pieces = script.byte();
+    let stream = script.rest();
+    let whole = decode_in_pieces(&FrameCodec::handshake(), stream, stream.len().max(1));
+    let (in_pieces, peak) =
+        peak_of(|| decode_in_pieces(&FrameCodec::handshake(), stream, usize::from(pieces) + 1));
+    assert_eq!(in_pieces.to_string(), whole.to_string(), "the pieces decide nothing");
+    let fair = 16 * stream.len() + 4 * HANDSHAKE_FRAME_BYTES_MAX + 4096;
+    assert!(peak <= fair, "{peak} bytes are held for a stream of {}", stream.len());
+
+    let mut stream = stream;
+    for frame in whole.frames {
+        let mut written = BytesMut::new();
+        assert_eq!(frame.put(&mut written), written.len());
+        let length = u32::from_be_bytes(*stream.first_chunk().expect("it was decoded")) as usize + 4;
+        let (read, rest) = stream.split_at(length);
+        stream = rest;
+        if is_of_a_later_version(&frame) {
+            // Only the fields that every version has are read; what follows is left out.
+            assert!(read[4..].starts_with(&written[4..]), "{frame:?}");
+        } else {
+            assert_eq!(written, read, "{frame:?}");
+        }
+        assert!((PREFIX_BYTES..=HANDSHAKE_FRAME_BYTES_MAX).contains(&read.len()));
+    }
+});
+
+fn is_of_a_later_version(frame: &Frame) -> bool {
+    matches!(frame, Frame::Hello(hello) if hello.version != VERSION)
+}
