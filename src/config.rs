@@ -53,6 +53,16 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many bytes one read of a socket asks for at least.
 pub const READ_BYTES: usize = 64 << 10;
 
+/// How many bytes one direction of a link in memory holds that nobody has read.
+///
+/// The window of a TCP without scaling: small, so that tests meet backpressure.
+pub const MEMORY_LINK_BYTES_MAX: usize = 64 << 10;
+
+/// Links in memory that a listener has not accepted yet; a dial beyond them waits.
+///
+/// What tokio asks of the operating system for a TCP listener.
+pub const MEMORY_BACKLOG_MAX: usize = 1024;
+
 /// How many bytes of a thread's encoding buffer are kept between two messages.
 ///
 /// One large message must not pin its size on every thread that ever sent one.

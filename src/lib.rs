@@ -79,7 +79,7 @@ pub mod transport;
 pub mod wire;
 pub mod words;
 
-pub use cluster::{Cluster, ClusterBuilder, ClusterError, WorkerInfo, divert};
+pub use cluster::{Cluster, ClusterBuilder, ClusterError, InProcess, WorkerInfo, divert};
 pub use config::Limits;
 pub use error::Error;
 pub use host::{NotDelivered, OutcomeUnknown, SendError};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::host::{HostError, SendError};
+use crate::id::Identity;
 
 /// Why a cluster cannot start, or did not end in order.
 #[derive(Debug, Error)]
@@ -73,6 +74,16 @@ pub enum ClusterError {
     WorkerKilled {
         /// The processes.
         pids: Vec<u32>,
+        /// How long they had.
+        limit: Duration,
+    },
+    /// Workers that are threads of this process did not end in time after they were asked to.
+    #[error(
+        "workers {hosts:?} did not end within {limit:?}: a handler or task still computes; their threads end after it"
+    )]
+    WorkerBusy {
+        /// The hosts of their actors.
+        hosts: Vec<Identity>,
         /// How long they had.
         limit: Duration,
     },

@@ -1,4 +1,4 @@
-//! A cluster on this machine: processes that the driver starts, watches and ends.
+//! A cluster on this machine: workers that the driver starts, watches and ends.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::{join_all, try_join_all};
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 
 use super::bootstrap::{Bootstrap, Report};
+use super::hosts::Site;
 use super::io_thread::IoThread;
 use super::members::{Change, MEMBERSHIP, Member, Members};
 use super::process::WorkerProcess;
+use super::thread::{InProcess, WorkerThread};
 use super::{ClusterError, WorkerInfo, worker};
 use crate::config::{Limits, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
@@ -19,12 +22,12 @@ use crate::id::Identity;
 use crate::observe;
 use crate::remote::{ClusterRef, ask_host, host_calls};
 use crate::session::Secret;
-use crate::transport::Tcp;
+use crate::transport::{Tcp, Transport};
 
 /// Where workers of a local cluster listen: on loopback, any free port.
 pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// The processes, and the thread that watches them. Dropping it kills them.
+/// The workers, and the thread that watches them. Dropping it ends them.
 pub(super) struct LocalCluster {
     workers: Vec<Worker>,
     stopping: Arc<AtomicBool>,
@@ -32,59 +35,122 @@ pub(super) struct LocalCluster {
 }
 
 struct Worker {
-    process: WorkerProcess,
+    body: Body,
     member: Member,
     ended: watch::Receiver<bool>,
 }
 
+/// What a worker lives in.
+enum Body {
+    Process(WorkerProcess),
+    Thread(WorkerThread),
+}
+
+impl Body {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Process(process) => process.pid(),
+            Self::Thread(_) => std::process::id(),
+        }
+    }
+
+    fn watch(&mut self) -> io::Result<oneshot::Receiver<String>> {
+        match self {
+            Self::Process(process) => process.watch(),
+            Self::Thread(thread) => Ok(thread.watch()),
+        }
+    }
+
+    async fn ask_to_stop(&mut self) {
+        match self {
+            Self::Process(process) => process.ask_to_stop().await,
+            Self::Thread(thread) => thread.ask_to_stop(),
+        }
+    }
+}
+
 /// Starts workers and the driver's own host, and tells everyone about everyone.
-pub(super) async fn start(count: usize, limits: Limits) -> Result<(ClusterRef, LocalCluster), ClusterError> {
-    worker::arguments()?;
+///
+/// The workers are processes, or `in_process`.
+pub(super) async fn start(
+    count: usize,
+    limits: Limits,
+    in_process: Option<InProcess>,
+) -> Result<(ClusterRef, LocalCluster), ClusterError> {
+    if in_process.is_none() {
+        worker::arguments()?;
+    }
     observe::log::init();
     let io = IoThread::start()?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    let transport =
+        in_process.as_ref().map_or_else(|| Arc::new(Tcp) as Arc<dyn Transport>, InProcess::driver);
     let host = Host::start(HostConfig {
         identity: fresh_identity(),
         secret: Secret::from_bytes(secret),
         limits: limits.clone(),
-        transport: Arc::new(Tcp),
+        transport,
         listen: None,
         io: io.handle().clone(),
         executor: Executor::here_or(io.handle()),
         calls: Box::new(host_calls),
     })
     .await?;
-    let booted = io.handle().spawn(boot_all(count, secret, limits)).await;
+    let bootstraps = (0..count).map(|_| Bootstrap {
+        secret,
+        limits: limits.clone(),
+        actors: fresh_identity(),
+        tasks: fresh_identity(),
+    });
+    let booted = io.handle().spawn(boot_all(bootstraps.collect(), in_process, io.handle().clone())).await;
     let booted = booted.map_err(io::Error::other)??;
     let members = Arc::new(Members::default());
     host.set_placement(Arc::clone(&members) as _);
     let mut cluster = LocalCluster { workers: Vec::new(), stopping: Arc::default(), _io: io };
-    for (process, member) in booted {
-        cluster.add(process, member, &members, &host)?;
+    for (body, member) in booted {
+        cluster.add(body, member, &members, &host)?;
     }
     cluster.introduce_all(&members, &host).await?;
     Ok((ClusterRef::new(host), cluster))
 }
 
 async fn boot_all(
-    count: usize,
-    secret: [u8; 32],
-    limits: Limits,
-) -> Result<Vec<(WorkerProcess, Member)>, ClusterError> {
-    let started: Result<Vec<_>, _> = (0..count).map(|_| WorkerProcess::start()).collect();
-    try_join_all(started?.into_iter().map(|process| boot(process, secret, limits.clone()))).await
+    bootstraps: Vec<Bootstrap>,
+    in_process: Option<InProcess>,
+    io: Handle,
+) -> Result<Vec<(Body, Member)>, ClusterError> {
+    match in_process {
+        None => {
+            let started: Result<Vec<_>, _> = bootstraps.iter().map(|_| WorkerProcess::start()).collect();
+            try_join_all(started?.into_iter().zip(bootstraps).map(|(process, it)| boot(process, it))).await
+        }
+        Some(network) => {
+            try_join_all((0..).zip(bootstraps).map(|(number, bootstrap)| {
+                let (transport, listen) = network.worker(number);
+                boot_thread(bootstrap, Site { transport, listen, io: io.clone() })
+            }))
+            .await
+        }
+    }
 }
 
-async fn boot(
-    mut process: WorkerProcess,
-    secret: [u8; 32],
-    limits: Limits,
-) -> Result<(WorkerProcess, Member), ClusterError> {
-    let (actors, tasks) = (fresh_identity(), fresh_identity());
-    match process.boot(&Bootstrap { secret, limits, actors, tasks }).await? {
-        Report::Ready { actors_at, tasks_at } => Ok((process, Member { actors, actors_at, tasks, tasks_at })),
-        Report::Failed { why } => Err(ClusterError::Worker { pid: process.pid(), cause: why }),
+async fn boot(mut process: WorkerProcess, bootstrap: Bootstrap) -> Result<(Body, Member), ClusterError> {
+    let report = process.boot(&bootstrap).await?;
+    let member = member(bootstrap.actors, bootstrap.tasks, report, process.pid())?;
+    Ok((Body::Process(process), member))
+}
+
+async fn boot_thread(bootstrap: Bootstrap, site: Site) -> Result<(Body, Member), ClusterError> {
+    let (actors, tasks) = (bootstrap.actors, bootstrap.tasks);
+    let (thread, report) = WorkerThread::boot(bootstrap, site).await?;
+    Ok((Body::Thread(thread), member(actors, tasks, report, std::process::id())?))
+}
+
+fn member(actors: Identity, tasks: Identity, report: Report, pid: u32) -> Result<Member, ClusterError> {
+    match report {
+        Report::Ready { actors_at, tasks_at } => Ok(Member { actors, actors_at, tasks, tasks_at }),
+        Report::Failed { why } => Err(ClusterError::Worker { pid, cause: why }),
     }
 }
 
@@ -92,15 +158,15 @@ impl LocalCluster {
     /// Takes a worker into the cluster, and watches for its end.
     fn add(
         &mut self,
-        process: WorkerProcess,
+        mut body: Body,
         member: Member,
         members: &Arc<Members>,
         host: &Host,
     ) -> Result<(), ClusterError> {
         let runtime = self._io.handle();
-        let watched = process.watch()?;
+        let watched = body.watch()?;
         let (tell_end, ended) = watch::channel(false);
-        let (pid, stopping) = (process.pid(), Arc::clone(&self.stopping));
+        let (pid, stopping) = (body.pid(), Arc::clone(&self.stopping));
         let (members, host) = (Arc::clone(members), host.clone());
         runtime.spawn(async move {
             let Ok(cause) = watched.await else { return };
@@ -111,7 +177,7 @@ impl LocalCluster {
                 spread(&host, &members, Change::Ended { member, cause }).await;
             }
         });
-        self.workers.push(Worker { process, member, ended });
+        self.workers.push(Worker { body, member, ended });
         Ok(())
     }
 
@@ -120,7 +186,7 @@ impl LocalCluster {
         let change = Change::Are(all);
         members.apply(&change, host);
         try_join_all(self.workers.iter().flat_map(|worker| {
-            let pid = worker.process.pid();
+            let pid = worker.body.pid();
             let change = &change;
             hosts_of(&worker.member).map(|to| async move {
                 let told: Result<(), _> = ask_host(host, to, MEMBERSHIP, change.clone(), None).await;
@@ -134,7 +200,7 @@ impl LocalCluster {
     pub(super) fn workers(&self) -> Vec<WorkerInfo> {
         let info = |worker: &Worker| WorkerInfo {
             host: worker.member.actors,
-            pid: worker.process.pid(),
+            pid: worker.body.pid(),
             address: worker.member.actors_at,
         };
         self.workers.iter().map(info).collect()
@@ -143,15 +209,19 @@ impl LocalCluster {
     /// Asks all workers to end, and waits a while for it. Those that stay are killed on drop.
     pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
         self.stopping.store(true, Ordering::Relaxed);
-        join_all(self.workers.iter_mut().map(|worker| worker.process.ask_to_stop())).await;
+        join_all(self.workers.iter_mut().map(|worker| worker.body.ask_to_stop())).await;
         let all_ended = join_all(self.workers.iter_mut().map(|worker| worker.ended.wait_for(|ended| *ended)));
         if tokio::time::timeout(WORKER_STOP_TIMEOUT, all_ended).await.is_ok() {
             return Ok(());
         }
-        let left = self.workers.iter().filter(|worker| !*worker.ended.borrow());
-        Err(ClusterError::WorkerKilled {
-            pids: left.map(|worker| worker.process.pid()).collect(),
-            limit: WORKER_STOP_TIMEOUT,
+        let left: Vec<_> = self.workers.iter().filter(|worker| !*worker.ended.borrow()).collect();
+        let limit = WORKER_STOP_TIMEOUT;
+        Err(match left.first().map(|worker| &worker.body) {
+            Some(Body::Thread(_)) => {
+                let hosts = left.iter().map(|worker| worker.member.actors).collect();
+                ClusterError::WorkerBusy { hosts, limit }
+            }
+            _ => ClusterError::WorkerKilled { pids: left.iter().map(|it| it.body.pid()).collect(), limit },
         })
     }
 }
@@ -159,6 +229,12 @@ impl LocalCluster {
 impl Drop for LocalCluster {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
+        // All of them, before any is waited for.
+        for worker in &mut self.workers {
+            if let Body::Thread(thread) = &mut worker.body {
+                thread.end();
+            }
+        }
     }
 }
 

@@ -5,14 +5,19 @@
 //! socket pair that only the two processes hold; the same pair is the worker's lifeline: when the
 //! driver ends, by whatever cause, the operating system closes it and the worker ends, too.
 //!
+//! For tests the workers may be threads of the driver's process instead ([`Cluster::in_process`]);
+//! all else is the same.
+//!
 //! Owns processes, membership and placement. Knows nothing of messages beyond what hosts offer.
 
 mod bootstrap;
 mod error;
+mod hosts;
 mod io_thread;
 mod local;
 mod members;
 mod process;
+mod thread;
 mod worker;
 
 use std::fmt;
@@ -22,8 +27,10 @@ use std::ops::Deref;
 use crate::config::Limits;
 use crate::id::Identity;
 use crate::remote::ClusterRef;
+use crate::transport::Memory;
 
 pub use error::ClusterError;
+pub use thread::InProcess;
 pub use worker::{WorkerTest, divert};
 
 use local::LocalCluster;
@@ -64,10 +71,46 @@ impl Cluster {
         Self::builder().workers(workers).start().await
     }
 
+    /// Starts a cluster of `workers` within this process, over a network in memory: for tests.
+    ///
+    /// It differs from [`Cluster::local`] only in where the workers live: two threads each, for
+    /// actors and for tasks. Messages between them are encoded and pass a link. Nothing needs to be
+    /// diverted; the process's globals are everybody's.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError`] if there are to be none, or they cannot be started.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the workers that were started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use roadshow::Cluster;
+    ///
+    /// #[roadshow::task]
+    /// fn square(n: u64) -> u64 {
+    ///     n * n
+    /// }
+    ///
+    /// # #[roadshow::main]
+    /// # async fn main() -> Result<(), roadshow::Error> {
+    /// let cluster = Cluster::in_process(2).await?;
+    /// assert_eq!(cluster.run(square::task(7)).await?, 49);
+    /// cluster.shutdown().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn in_process(workers: usize) -> Result<Self, ClusterError> {
+        Self::builder().workers(workers).in_process(InProcess::Memory(Memory::new(0))).start().await
+    }
+
     /// A cluster with other settings.
     #[must_use]
     pub fn builder() -> ClusterBuilder {
-        ClusterBuilder { workers: None, limits: Limits::default() }
+        ClusterBuilder { workers: None, limits: Limits::default(), in_process: None }
     }
 
     /// A reference to the cluster, to be handed to actors.
@@ -86,7 +129,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::WorkerKilled`] if a worker did not end by itself in time and was killed.
+    /// [`ClusterError::WorkerKilled`] if a worker did not end by itself in time and was killed;
+    /// [`ClusterError::WorkerBusy`] if it is in this process, where it cannot be killed.
     ///
     /// # Cancel safety
     ///
@@ -117,13 +161,13 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// A worker process.
+/// A worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerInfo {
     /// The host of its actors.
     pub host: Identity,
-    /// The process.
+    /// Its process: this one for a worker within it.
     pub pid: u32,
     /// Where the host of its actors listens.
     pub address: SocketAddr,
@@ -134,10 +178,11 @@ pub struct WorkerInfo {
 pub struct ClusterBuilder {
     workers: Option<usize>,
     limits: Limits,
+    in_process: Option<InProcess>,
 }
 
 impl ClusterBuilder {
-    /// How many worker processes to start; one a core by default.
+    /// How many workers to start; one a core by default.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
@@ -148,6 +193,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Makes the workers threads of this process, connected by `network`; see [`Cluster::in_process`].
+    #[must_use]
+    pub fn in_process(mut self, network: InProcess) -> Self {
+        self.in_process = Some(network);
         self
     }
 
@@ -166,7 +218,7 @@ impl ClusterBuilder {
             Some(workers) => workers,
             None => default_workers()?,
         };
-        let (handle, local) = local::start(workers, self.limits).await?;
+        let (handle, local) = local::start(workers, self.limits, self.in_process).await?;
         Ok(Cluster { handle, local })
     }
 }

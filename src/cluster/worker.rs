@@ -10,23 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use actix_rt::Arbiter;
+use actix_rt::{Arbiter, System};
 use rustix::process::{Signal, getpid, getppid, kill_process};
 use tokio::sync::oneshot;
 
 use super::ClusterError;
 use super::bootstrap::{self, Bootstrap, Report, STOP};
+use super::hosts::{self, Site};
 use super::io_thread::IoThread;
 use super::local::LOOPBACK;
-use super::members::{MEMBERSHIP, Members};
 use super::process::set_aside;
-use crate::config::{Limits, WORKER_STOP_TIMEOUT};
-use crate::host::{Executor, Host, HostCalls, HostConfig};
-use crate::id::Identity;
 use crate::observe;
-use crate::remote::host_calls;
-use crate::session::Secret;
-use crate::task::TaskService;
 use crate::transport::Tcp;
 
 /// Says to a process that it was started as a worker, and by which process.
@@ -142,65 +136,12 @@ fn serve(lifeline: &UnixStream) -> Result<(), ClusterError> {
     let (ask_to_stop, stopped) = oneshot::channel();
     watch(lifeline.try_clone()?, ask_to_stop)?;
     let io = IoThread::start()?;
-    actix_rt::System::new().block_on(async {
-        let task_arbiter = Arbiter::new();
-        let task_service = TaskService::new(io.handle().clone());
-        let actors = start_host(
-            &bootstrap,
-            bootstrap.actors,
-            Executor::Arbiter(Arbiter::current()),
-            &io,
-            Box::new(host_calls),
-        )
-        .await?;
-        let tasks = start_host(
-            &bootstrap,
-            bootstrap.tasks,
-            Executor::Arbiter(task_arbiter.handle()),
-            &io,
-            Box::new(move |host, name, inbound| task_service.run(host, name, inbound)),
-        )
-        .await?;
-        let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
-            return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
-        };
-        bootstrap::write(lifeline, &Report::Ready { actors_at, tasks_at })?;
-        // The sender goes only with the process.
-        let _ = stopped.await;
-        tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
-        Ok(())
-    })
-}
-
-/// A host that also takes part in the cluster's membership.
-async fn start_host(
-    bootstrap: &Bootstrap,
-    identity: Identity,
-    executor: Executor,
-    io: &IoThread,
-    calls: HostCalls,
-) -> Result<Host, ClusterError> {
-    let mut limits: Limits = bootstrap.limits.clone();
-    // When a worker is asked to end, its own farewells have to be over before it is killed.
-    limits.drain_timeout = limits.drain_timeout.min(WORKER_STOP_TIMEOUT / 2);
-    let members = Arc::new(Members::default());
-    let told = Arc::clone(&members);
-    let host = Host::start(HostConfig {
-        identity,
-        secret: Secret::from_bytes(bootstrap.secret),
-        limits,
-        transport: Arc::new(Tcp),
-        listen: Some(LOOPBACK),
-        io: io.handle().clone(),
-        executor,
-        calls: Box::new(move |host, service, inbound| match service {
-            MEMBERSHIP => told.serve(host, inbound),
-            _ => calls(host, service, inbound),
-        }),
-    })
-    .await?;
-    host.set_placement(members);
-    Ok(host)
+    let site = Site { transport: Arc::new(Tcp), listen: LOOPBACK, io: io.handle().clone() };
+    let system = System::new();
+    let tasks = Arbiter::new();
+    let report = |ready| bootstrap::write(lifeline, &ready);
+    // A task that computes does not keep the process: `tasks` is not waited for.
+    system.block_on(hosts::serve(&bootstrap, &site, tasks.handle(), report, stopped))
 }
 
 /// Watches the driver from a thread that does nothing else: the worker's end must not wait for a

@@ -1,12 +1,14 @@
 //! How bytes get from one host to another, and nothing about what they say.
 //!
-//! A [`Transport`] makes [`Link`]s: it connects, or it listens and accepts. A link is made on the
+//! A [`Transport`] makes [`Link`]s: it connects, or it listens and accepts. [`Tcp`] is for use,
+//! [`Memory`] its twin for tests. A link is made on the
 //! thread that shakes hands and is then moved to the thread that serves it ([`Link::detach`]), so
 //! that a message and its handler can share a thread. [`FrameReader`] turns a link's bytes into frames.
 //!
 //! The session, its calls and its rules are not known here.
 
 mod framed;
+mod memory;
 mod tcp;
 
 use std::fmt;
@@ -18,6 +20,7 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use framed::{FrameReader, ReadError};
+pub use memory::Memory;
 pub use tcp::Tcp;
 
 /// A future on the heap, for the methods of these traits.

@@ -10,11 +10,13 @@
 
 mod addresses;
 mod calls;
+mod cancellation;
 mod cast;
 mod deadlines;
 mod examples;
 mod forms;
 mod hosts;
+mod in_process;
 mod intruders;
 mod limits;
 mod links;
@@ -23,6 +25,7 @@ mod panics;
 mod processes;
 mod raw;
 mod tasks;
+mod transports;
 mod words;
 
 roadshow::worker_test!();

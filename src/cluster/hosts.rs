@@ -1,0 +1,86 @@
+//! What a worker is, whether it is a process or a thread: two hosts, until they are told to end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix_rt::{Arbiter, ArbiterHandle};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::ClusterError;
+use super::bootstrap::{Bootstrap, Report};
+use super::members::{MEMBERSHIP, Members};
+use crate::config::{Limits, WORKER_STOP_TIMEOUT};
+use crate::host::{Executor, Host, HostCalls, HostConfig};
+use crate::id::Identity;
+use crate::remote::host_calls;
+use crate::session::Secret;
+use crate::task::TaskService;
+use crate::transport::Transport;
+
+/// Where a worker's hosts are to be had, and the runtime that accepts and dials for them.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) listen: SocketAddr,
+    pub(super) io: Handle,
+}
+
+/// Runs a worker's hosts: actors on the arbiter of this thread, tasks on `task_arbiter`.
+///
+/// Says where they listen, and ends in order when `stop` is sent, at once when it is dropped.
+pub(super) async fn serve(
+    bootstrap: &Bootstrap,
+    site: &Site,
+    task_arbiter: ArbiterHandle,
+    report: impl FnOnce(Report) -> io::Result<()>,
+    stop: oneshot::Receiver<()>,
+) -> Result<(), ClusterError> {
+    let task_service = TaskService::new(site.io.clone());
+    let (of_actors, of_tasks) = (Executor::Arbiter(Arbiter::current()), Executor::Arbiter(task_arbiter));
+    let run_tasks: HostCalls = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
+    let actors = start(bootstrap, site, bootstrap.actors, of_actors, Box::new(host_calls)).await?;
+    let tasks = start(bootstrap, site, bootstrap.tasks, of_tasks, run_tasks).await?;
+    let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
+        return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
+    };
+    report(Report::Ready { actors_at, tasks_at })?;
+    if stop.await.is_ok() {
+        tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
+    }
+    actors.abort();
+    tasks.abort();
+    Ok(())
+}
+
+/// A host that also takes part in the cluster's membership.
+async fn start(
+    bootstrap: &Bootstrap,
+    site: &Site,
+    identity: Identity,
+    executor: Executor,
+    calls: HostCalls,
+) -> Result<Host, ClusterError> {
+    let mut limits: Limits = bootstrap.limits.clone();
+    // When a worker is asked to end, its own farewells have to be over before it is killed.
+    limits.drain_timeout = limits.drain_timeout.min(WORKER_STOP_TIMEOUT / 2);
+    let members = Arc::new(Members::default());
+    let told = Arc::clone(&members);
+    let host = Host::start(HostConfig {
+        identity,
+        secret: Secret::from_bytes(bootstrap.secret),
+        limits,
+        transport: Arc::clone(&site.transport),
+        listen: Some(site.listen),
+        io: site.io.clone(),
+        executor,
+        calls: Box::new(move |host, service, inbound| match service {
+            MEMBERSHIP => told.serve(host, inbound),
+            _ => calls(host, service, inbound),
+        }),
+    })
+    .await?;
+    host.set_placement(members);
+    Ok(host)
+}

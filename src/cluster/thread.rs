@@ -1,0 +1,146 @@
+//! A worker within this process, for tests: the same hosts, on threads instead of in a process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use actix_rt::{Arbiter, System};
+use tokio::sync::oneshot;
+
+use super::ClusterError;
+use super::bootstrap::{Bootstrap, Report};
+use super::hosts::{self, Site};
+use super::local::LOOPBACK;
+use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
+use crate::registry::panics;
+use crate::transport::{Memory, Tcp, Transport};
+
+/// What connects the hosts of a cluster whose workers are threads of this process.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum InProcess {
+    /// A network in memory. The driver is at 127.0.0.1, the workers are at 127.0.0.2 and so on, in
+    /// the order of `Cluster::workers`, so that faults can be between any two of them.
+    Memory(Memory),
+    /// TCP over loopback.
+    Tcp,
+}
+
+impl InProcess {
+    /// How the driver reaches the workers.
+    pub(super) fn driver(&self) -> Arc<dyn Transport> {
+        match self {
+            Self::Memory(network) => Arc::new(network.at(Ipv4Addr::LOCALHOST)),
+            Self::Tcp => Arc::new(Tcp),
+        }
+    }
+
+    /// How the worker of that number reaches others, and where it listens.
+    pub(super) fn worker(&self, number: u32) -> (Arc<dyn Transport>, SocketAddr) {
+        match self {
+            Self::Memory(network) => {
+                let ip = IpAddr::from(Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + 1 + number));
+                (Arc::new(network.at(ip)), SocketAddr::new(ip, 0))
+            }
+            Self::Tcp => (Arc::new(Tcp), LOOPBACK),
+        }
+    }
+}
+
+/// The threads of one worker. Dropping it ends them, and waits a while for that.
+#[derive(Debug)]
+pub(super) struct WorkerThread {
+    stop: Option<oneshot::Sender<()>>,
+    asked_at: Option<Instant>,
+    ended: Option<oneshot::Receiver<String>>,
+    /// Disconnected when the thread is about to be over.
+    alive: Receiver<()>,
+    /// Once the worker is ready: one that is not may need the thread that would wait for it.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WorkerThread {
+    /// Starts a worker, and waits until it is what `bootstrap` says.
+    pub(super) async fn boot(bootstrap: Bootstrap, site: Site) -> Result<(Self, Report), ClusterError> {
+        let (report, reported) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let (tell_end, ended) = oneshot::channel();
+        let (living, alive) = sync_channel(1);
+        let thread = thread::Builder::new().name("roadshow-worker".to_owned()).spawn(move || {
+            let lived = panics::catch(|| live(&bootstrap, &site, report, stopped));
+            // Nobody asks any more when the cluster was dropped.
+            let _ = tell_end.send(match lived {
+                Ok(Ok(())) => "the thread ended".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => format!("the thread panicked: {panic}"),
+            });
+            drop(living);
+        })?;
+        let mut worker = Self { stop: Some(stop), asked_at: None, ended: Some(ended), alive, thread: None };
+        let pid = std::process::id();
+        match tokio::time::timeout(WORKER_START_TIMEOUT, reported).await {
+            Ok(Ok(report)) => {
+                worker.thread = Some(thread);
+                Ok((worker, report))
+            }
+            Ok(Err(_)) => {
+                let ended = worker.watch();
+                Err(ClusterError::Worker { pid, cause: ended.await.unwrap_or_default() })
+            }
+            Err(_) => Err(ClusterError::WorkerSilent { pid, limit: WORKER_START_TIMEOUT }),
+        }
+    }
+
+    /// Tells how the worker ended, once it has. To be called once.
+    pub(super) fn watch(&mut self) -> oneshot::Receiver<String> {
+        self.ended.take().unwrap_or_else(|| oneshot::channel().1)
+    }
+
+    /// Asks the worker to end in order.
+    pub(super) fn ask_to_stop(&mut self) {
+        self.asked_at.get_or_insert_with(Instant::now);
+        // A worker that has ended already cannot be told.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
+    /// Ends the worker as soon as no handler and no task of it computes.
+    pub(super) fn end(&mut self) {
+        self.asked_at.get_or_insert_with(Instant::now);
+        self.stop = None;
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        self.end();
+        let Some(thread) = self.thread.take() else { return };
+        let waited = self.asked_at.map_or(Duration::ZERO, |asked_at| asked_at.elapsed());
+        // A thread that computes cannot be ended; it goes when it is done.
+        let over = self.alive.recv_timeout(WORKER_STOP_TIMEOUT.saturating_sub(waited));
+        if over == Err(RecvTimeoutError::Disconnected) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn live(
+    bootstrap: &Bootstrap,
+    site: &Site,
+    report: oneshot::Sender<Report>,
+    stop: oneshot::Receiver<()>,
+) -> Result<(), ClusterError> {
+    let system = System::new();
+    let tasks = Arbiter::new();
+    // Where nobody waits for the report, the sender of `stop` is gone as well.
+    let report = |ready| {
+        let _ = report.send(ready);
+        Ok(())
+    };
+    let lived = system.block_on(hosts::serve(bootstrap, site, tasks.handle(), report, stop));
+    tasks.stop();
+    // A task's panic is caught where it runs.
+    let _ = tasks.join();
+    lived
+}

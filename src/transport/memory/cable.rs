@@ -1,0 +1,315 @@
+//! What lies between the two ends of a link: a lane for each direction.
+//!
+//! Time passes here only as the clock says: each piece that is written gets the moment at which it
+//! arrives, and no earlier than the one before it. Wakers are called after the lock is released.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::ReadBuf;
+use tokio::time::Instant;
+
+use super::random::SplitMix64;
+use crate::config::MEMORY_LINK_BYTES_MAX;
+
+/// Which end of a cable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The one that connected.
+    Dialer = 0,
+    /// The one that was listened for.
+    Listener = 1,
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Dialer => Self::Listener,
+            Self::Listener => Self::Dialer,
+        }
+    }
+}
+
+/// What a read or a write has come to.
+pub(super) enum Progress<T> {
+    Done(io::Result<T>),
+    /// The waker is kept; and there is something to see at that moment, whoever wakes.
+    Wait(Option<Instant>),
+}
+
+/// Both directions of one link.
+#[derive(Debug)]
+pub(super) struct Cable {
+    /// The addresses of the dialer and of the listener.
+    pub(super) ends: [SocketAddr; 2],
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Lane `n` carries what end `n` writes.
+    lanes: [Lane; 2],
+    cut: bool,
+}
+
+#[derive(Debug)]
+struct Lane {
+    latency: RangeInclusive<Duration>,
+    draws: SplitMix64,
+    /// Nothing arrives for now.
+    held: bool,
+    /// What was written and not read, each with the moment of its arrival.
+    pieces: VecDeque<(Instant, Piece)>,
+    bytes: usize,
+    last_arrival: Option<Instant>,
+    /// The writer has said that nothing follows.
+    shut: bool,
+    /// The reader has gone; the moment at which the writer can know.
+    deserted: Option<Instant>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Data(Bytes),
+    End,
+    /// The end of a writer that had not read all that it got.
+    Reset,
+}
+
+impl Lane {
+    fn new(latency: RangeInclusive<Duration>, draws: SplitMix64, held: bool) -> Self {
+        Self {
+            latency,
+            draws,
+            held,
+            pieces: VecDeque::new(),
+            bytes: 0,
+            last_arrival: None,
+            shut: false,
+            deserted: None,
+            reader: None,
+            writer: None,
+        }
+    }
+
+    /// When something that leaves now arrives: after all that left before it.
+    fn arrival(&mut self, now: Instant) -> Instant {
+        let drawn = self.draws.duration(&self.latency);
+        let arrival = now.checked_add(drawn).unwrap_or(now).max(self.last_arrival.unwrap_or(now));
+        self.last_arrival = Some(arrival);
+        arrival
+    }
+
+    fn push(&mut self, now: Instant, piece: Piece) {
+        let arrival = self.arrival(now);
+        self.pieces.push_back((arrival, piece));
+    }
+
+    fn shut(&mut self, now: Instant, last: Piece) {
+        if !std::mem::replace(&mut self.shut, true) {
+            self.push(now, last);
+        }
+    }
+
+    /// Whether there are bytes that have arrived and wait to be read.
+    fn has_arrived(&self, now: Instant) -> bool {
+        let first = self.pieces.front();
+        !self.held && first.is_some_and(|(at, piece)| *at <= now && matches!(piece, Piece::Data(_)))
+    }
+
+    /// Reads what has arrived.
+    fn read(&mut self, now: Instant, waker: &Waker, buf: &mut ReadBuf<'_>) -> Progress<()> {
+        let before = buf.filled().len();
+        let mut next = None;
+        while !self.held && buf.remaining() > 0 {
+            match self.pieces.front_mut() {
+                Some((at, _)) if *at > now => {
+                    next = Some(*at);
+                    break;
+                }
+                Some((_, Piece::Data(bytes))) => {
+                    let taken = bytes.split_to(bytes.len().min(buf.remaining()));
+                    if bytes.is_empty() {
+                        self.pieces.pop_front();
+                    }
+                    self.bytes -= taken.len();
+                    buf.put_slice(&taken);
+                }
+                Some((_, Piece::Reset)) if buf.filled().len() == before => {
+                    return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
+                }
+                // They stay, for every later read.
+                Some((_, Piece::End | Piece::Reset)) => return Progress::Done(Ok(())),
+                None => break,
+            }
+        }
+        if buf.filled().len() > before || buf.remaining() == 0 {
+            return Progress::Done(Ok(()));
+        }
+        self.reader = Some(waker.clone());
+        Progress::Wait(next)
+    }
+
+    /// Writes as much as there is room for.
+    fn write(&mut self, now: Instant, waker: &Waker, slices: &[IoSlice<'_>]) -> Progress<usize> {
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let room = wanted.min(MEMORY_LINK_BYTES_MAX - self.bytes);
+        if room == 0 && wanted > 0 {
+            self.writer = Some(waker.clone());
+            return Progress::Wait(self.deserted);
+        }
+        let mut data = BytesMut::with_capacity(room);
+        for slice in slices {
+            let part = slice.len().min(room - data.len());
+            data.extend_from_slice(&slice[..part]);
+        }
+        if room > 0 {
+            self.bytes += room;
+            self.push(now, Piece::Data(data.freeze()));
+        }
+        Progress::Done(Ok(room))
+    }
+
+    /// The reader has gone, and the writer can know it from `known` on.
+    fn desert(&mut self, known: Instant) {
+        self.deserted = Some(known);
+        self.pieces.clear();
+        self.bytes = 0;
+    }
+}
+
+impl Cable {
+    pub(super) fn new(
+        ends: [SocketAddr; 2],
+        latency: &RangeInclusive<Duration>,
+        draws: &mut SplitMix64,
+        held: [bool; 2],
+    ) -> Self {
+        let lanes = held.map(|held| Lane::new(latency.clone(), draws.split(), held));
+        Self { ends, state: Mutex::new(State { lanes, cut: false }) }
+    }
+
+    /// Reads at `side` what the other one has written.
+    pub(super) fn read(&self, side: Side, waker: &Waker, buf: &mut ReadBuf<'_>) -> Progress<()> {
+        let mut state = self.lock();
+        if state.cut {
+            return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
+        }
+        let lane = state.lane(side.other());
+        let progress = lane.read(Instant::now(), waker, buf);
+        let room_made = if let Progress::Done(Ok(())) = &progress { lane.writer.take() } else { None };
+        drop(state);
+        wake(room_made);
+        progress
+    }
+
+    /// Writes at `side` for the other one to read.
+    pub(super) fn write(&self, side: Side, waker: &Waker, slices: &[IoSlice<'_>]) -> Progress<usize> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if state.cut {
+            return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
+        }
+        let news_held = state.lane(side.other()).held;
+        let lane = state.lane(side);
+        if lane.shut || (!news_held && lane.deserted.is_some_and(|known| known <= now)) {
+            return Progress::Done(Err(ErrorKind::BrokenPipe.into()));
+        }
+        let progress = match lane.write(now, waker, slices) {
+            // The news comes when the other lane is healed, and that wakes.
+            Progress::Wait(_) if news_held => Progress::Wait(None),
+            progress => progress,
+        };
+        let reader = lane.reader.take();
+        drop(state);
+        wake(reader);
+        progress
+    }
+
+    /// Says that `side` writes nothing more.
+    pub(super) fn shut(&self, side: Side) {
+        let mut state = self.lock();
+        if state.cut {
+            return;
+        }
+        let lane = state.lane(side);
+        lane.shut(Instant::now(), Piece::End);
+        let reader = lane.reader.take();
+        drop(state);
+        wake(reader);
+    }
+
+    /// The end at `side` is gone. As with TCP, the other one sees a reset instead of an orderly end
+    /// if there was something left to read here.
+    pub(super) fn close(&self, side: Side) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let unread = state.lane(side.other()).has_arrived(now);
+        let lane = state.lane(side);
+        lane.shut(now, if unread { Piece::Reset } else { Piece::End });
+        let known = lane.arrival(now);
+        state.lane(side.other()).desert(known);
+        let wakers = state.wakers();
+        drop(state);
+        wake(wakers);
+    }
+
+    /// Breaks the link for both ends, at once; what was on its way is lost.
+    pub(super) fn cut(&self) {
+        self.change(|state| {
+            state.cut = true;
+            state.lanes.iter_mut().for_each(|lane| lane.pieces.clear());
+        });
+    }
+
+    /// Lets nothing arrive, or all that was held: in each direction as `held` says.
+    pub(super) fn hold(&self, held: [bool; 2]) {
+        self.change(|state| {
+            for (lane, held) in state.lanes.iter_mut().zip(held) {
+                lane.held = held;
+            }
+        });
+    }
+
+    pub(super) fn set_latency(&self, latency: &RangeInclusive<Duration>) {
+        self.change(|state| state.lanes.iter_mut().for_each(|lane| lane.latency = latency.clone()));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let wakers = state.wakers();
+        drop(state);
+        wake(wakers);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn lane(&mut self, writer: Side) -> &mut Lane {
+        &mut self.lanes[writer as usize]
+    }
+
+    /// Everyone who waits.
+    fn wakers(&mut self) -> Vec<Waker> {
+        self.lanes
+            .iter_mut()
+            .flat_map(|lane| lane.reader.take().into_iter().chain(lane.writer.take()))
+            .collect()
+    }
+}
+
+fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
+}

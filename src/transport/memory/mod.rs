@@ -1,0 +1,314 @@
+//! A network in memory: what [`Tcp`](super::Tcp) does, with faults that a seed decides.
+//!
+//! Owns addresses, the links between them and the faults; `cable` is what lies between two ends,
+//! `link` is one of them. No task runs here and no thread: time passes where somebody reads.
+
+mod cable;
+mod link;
+mod random;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use super::{BoxFuture, Link, Listener, Transport};
+use crate::config::MEMORY_BACKLOG_MAX;
+use cable::Cable;
+use link::{Stream, ends_of};
+use random::SplitMix64;
+
+/// The ports that the network gives, as an operating system does.
+const FREE_PORTS: RangeInclusive<u16> = 49_152..=u16::MAX;
+
+/// A network in memory, as seen from one of its addresses. Clones are the same network.
+///
+/// The twin of [`Tcp`](super::Tcp): its links carry the same bytes, in order and with backpressure,
+/// and pass nothing by reference. Bytes take the time that [`Memory::latency`] says, drawn for each
+/// write of each direction, so links overtake each other and nothing is overtaken within one. Time
+/// is tokio's: it may be paused, and then no fault costs any. All users of one network must live on
+/// one clock.
+///
+/// A host is known by its IP address, as one machine to others: [`Memory::at`]. A dial comes from
+/// there and from a port that the network makes up. A fault concerns the links between two such
+/// addresses, in whichever direction they were dialled.
+///
+/// Not modelled: the loss of single packets, acknowledgements (a one-way partition does not stop
+/// the other direction), and the end of a connection that was silent for too long.
+///
+/// # Examples
+///
+/// ```
+/// use std::net::Ipv4Addr;
+/// use roadshow::transport::{Memory, Transport};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let network = Memory::new(7);
+/// let (one, two) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+/// let mut listener = network.listen((two, 0).into()).await?;
+/// let mut near = network.at(one).connect(listener.address()).await?;
+/// let mut far = listener.accept().await?;
+/// near.write_all(b"hello").await?;
+/// network.cut(one, two);
+/// assert!(far.read_u8().await.is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Memory {
+    network: Arc<Network>,
+    source: IpAddr,
+}
+
+struct Network {
+    state: Mutex<State>,
+    /// Dials wait for it where the way is barred.
+    healed: Notify,
+}
+
+struct State {
+    draws: SplitMix64,
+    latency: RangeInclusive<Duration>,
+    listeners: BTreeMap<SocketAddr, mpsc::Sender<Stream>>,
+    last_port: u16,
+    links: Vec<Weak<Cable>>,
+    /// From where to where nothing arrives.
+    barred: BTreeSet<(IpAddr, IpAddr)>,
+    refusing: BTreeSet<SocketAddr>,
+}
+
+impl Memory {
+    /// A network on which nothing takes time and nothing fails, seen from 127.0.0.1.
+    ///
+    /// The latencies to be set later follow from `seed` and from the order in which links are made.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let state = State {
+            draws: SplitMix64::new(seed),
+            latency: Duration::ZERO..=Duration::ZERO,
+            listeners: BTreeMap::new(),
+            last_port: *FREE_PORTS.end(),
+            links: Vec::new(),
+            barred: BTreeSet::new(),
+            refusing: BTreeSet::new(),
+        };
+        let network = Network { state: Mutex::new(state), healed: Notify::new() };
+        Self { network: Arc::new(network), source: Ipv4Addr::LOCALHOST.into() }
+    }
+
+    /// The same network for a host at `address`: its dials come from there.
+    #[must_use]
+    pub fn at(&self, address: impl Into<IpAddr>) -> Self {
+        Self { source: address.into(), ..self.clone() }
+    }
+
+    /// How long bytes, dials and the end of a link are on their way, from now on and on all links.
+    ///
+    /// tokio's timers tick in milliseconds: what arrives within one is seen at its end.
+    pub fn latency(&self, range: RangeInclusive<Duration>) {
+        let mut state = self.network.lock();
+        state.links().iter().for_each(|link| link.set_latency(&range));
+        state.latency = range;
+    }
+
+    /// Resets the links between two addresses, at both ends and at once; gives their number.
+    ///
+    /// What was on its way is lost. New links can be made.
+    pub fn cut(&self, one: impl Into<IpAddr>, other: impl Into<IpAddr>) -> usize {
+        let (one, other) = (one.into(), other.into());
+        let links = self.network.lock().links();
+        let between = links.iter().filter(|link| {
+            let [from, to] = link.ends.map(|end| end.ip());
+            (from, to) == (one, other) || (from, to) == (other, one)
+        });
+        between.inspect(|link| link.cut()).count()
+    }
+
+    /// Lets nothing arrive that goes from one address to the other; the way back stays open.
+    ///
+    /// What is written waits, as on a network that sends it again and again; links do not end, and
+    /// new ones wait in either direction, since dialling needs an answer.
+    pub fn partition(&self, from: impl Into<IpAddr>, to: impl Into<IpAddr>) {
+        let way = (from.into(), to.into());
+        self.network.bar(|barred| {
+            barred.insert(way);
+        });
+    }
+
+    /// Ends the partitions between two addresses: what waited arrives, in its order.
+    pub fn heal(&self, one: impl Into<IpAddr>, other: impl Into<IpAddr>) {
+        let (one, other) = (one.into(), other.into());
+        self.network.bar(|barred| barred.retain(|&way| way != (one, other) && way != (other, one)));
+    }
+
+    /// Refuses connections to an address, whether somebody listens there or not.
+    pub fn refuse(&self, address: SocketAddr) {
+        self.network.lock().refusing.insert(address);
+    }
+
+    /// Ends all partitions and refusals.
+    pub fn heal_all(&self) {
+        self.network.lock().refusing.clear();
+        self.network.bar(BTreeSet::clear);
+    }
+
+    async fn dial(&self, address: SocketAddr) -> io::Result<Stream> {
+        let (here, there) = (self.source, address.ip());
+        self.network.travel(here, there).await;
+        let laid = self.lay_to(address).await;
+        self.network.travel(there, here).await;
+        laid
+    }
+
+    async fn lay_to(&self, address: SocketAddr) -> io::Result<Stream> {
+        let refused = || io::Error::from(ErrorKind::ConnectionRefused);
+        let backlog = self.network.lock().backlog(address).ok_or_else(refused)?;
+        let place = backlog.reserve().await.map_err(|_| refused())?;
+        let [dialer, listener] = self.network.lock().lay(self.source, address)?;
+        place.send(listener);
+        Ok(dialer)
+    }
+}
+
+impl Transport for Memory {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let (backlog, arrivals) = mpsc::channel(MEMORY_BACKLOG_MAX);
+            let address = self.network.lock().bind(address, backlog)?;
+            let network = Arc::clone(&self.network);
+            Ok(Box::new(Bound { network, address, arrivals }) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+        Box::pin(async move { Ok(Box::new(self.dial(address).await?) as Box<dyn Link>) })
+    }
+}
+
+impl Network {
+    /// What lies between sending something and its arrival.
+    async fn travel(&self, from: IpAddr, to: IpAddr) {
+        let latency = self.lock().draw();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        loop {
+            let mut healed = pin!(self.healed.notified());
+            healed.as_mut().enable();
+            if !self.lock().barred.contains(&(from, to)) {
+                return;
+            }
+            healed.await;
+        }
+    }
+
+    /// Changes who is barred from whom, on the links that there are and for those to come.
+    fn bar(&self, change: impl FnOnce(&mut BTreeSet<(IpAddr, IpAddr)>)) {
+        let mut state = self.lock();
+        change(&mut state.barred);
+        for link in state.links() {
+            link.hold(state.held(link.ends));
+        }
+        drop(state);
+        self.healed.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn bind(&mut self, mut address: SocketAddr, backlog: mpsc::Sender<Stream>) -> io::Result<SocketAddr> {
+        if address.port() == 0 {
+            address.set_port(self.free_port(address.ip())?);
+        }
+        if self.listeners.contains_key(&address) {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+        self.listeners.insert(address, backlog);
+        Ok(address)
+    }
+
+    /// The next port after the last one given that nobody listens on.
+    fn free_port(&mut self, ip: IpAddr) -> io::Result<u16> {
+        for _ in FREE_PORTS {
+            self.last_port = self.last_port.checked_add(1).unwrap_or(*FREE_PORTS.start());
+            if !self.listeners.contains_key(&SocketAddr::new(ip, self.last_port)) {
+                return Ok(self.last_port);
+            }
+        }
+        Err(ErrorKind::AddrInUse.into())
+    }
+
+    fn backlog(&self, address: SocketAddr) -> Option<mpsc::Sender<Stream>> {
+        self.listeners.get(&address).filter(|_| !self.refusing.contains(&address)).cloned()
+    }
+
+    /// Makes a link; gives its ends.
+    fn lay(&mut self, source: IpAddr, address: SocketAddr) -> io::Result<[Stream; 2]> {
+        let ends = [SocketAddr::new(source, self.free_port(source)?), address];
+        let held = self.held(ends);
+        let cable = Arc::new(Cable::new(ends, &self.latency, &mut self.draws, held));
+        self.links.retain(|link| link.strong_count() > 0);
+        self.links.push(Arc::downgrade(&cable));
+        Ok(ends_of(&cable))
+    }
+
+    fn held(&self, [one, other]: [SocketAddr; 2]) -> [bool; 2] {
+        [(one.ip(), other.ip()), (other.ip(), one.ip())].map(|way| self.barred.contains(&way))
+    }
+
+    fn links(&self) -> Vec<Arc<Cable>> {
+        self.links.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn draw(&mut self) -> Duration {
+        self.draws.duration(&self.latency)
+    }
+}
+
+struct Bound {
+    network: Arc<Network>,
+    address: SocketAddr,
+    arrivals: mpsc::Receiver<Stream>,
+}
+
+impl Listener for Bound {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+        Box::pin(async move {
+            let arrived = self.arrivals.recv().await.ok_or(ErrorKind::ConnectionAborted)?;
+            Ok(Box::new(arrived) as Box<dyn Link>)
+        })
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.network.lock().listeners.remove(&self.address);
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,191 @@
+//! Clusters whose workers are threads of this process: the same as others, but for where they live.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use roadshow::prelude::*;
+use roadshow::transport::Memory;
+use roadshow::{ClusterError, InProcess, Limits};
+use tokio::runtime::Builder;
+
+use crate::hosts::{Gate, PATIENCE, limits, run, until};
+
+/// Where its thread is among those of the process.
+fn this_thread() -> PathBuf {
+    PathBuf::from("/proc").join(std::fs::read_link("/proc/thread-self").unwrap())
+}
+
+#[roadshow::task]
+fn task_thread() -> PathBuf {
+    this_thread()
+}
+
+static GATE: LazyLock<Gate> = LazyLock::new(Gate::default);
+
+#[roadshow::task]
+fn pass_the_gate() -> PathBuf {
+    GATE.pass();
+    this_thread()
+}
+
+/// Knows where it is, and passes messages on.
+#[derive(RemoteActor)]
+#[remote(handles(Thread, Probe, PassOn))]
+struct Resident;
+
+impl Actor for Resident {
+    type Context = Context<Self>;
+}
+
+impl Spawn for Resident {
+    type Args = ();
+    type Error = Infallible;
+
+    fn spawn((): (), _at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+        Ok(Self)
+    }
+}
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "PathBuf")]
+struct Thread;
+
+impl Handler<Thread> for Resident {
+    type Result = MessageResult<Thread>;
+
+    fn handle(&mut self, _: Thread, _: &mut Context<Self>) -> MessageResult<Thread> {
+        MessageResult(this_thread())
+    }
+}
+
+/// Tells whether it came as it was, or as bytes.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "bool")]
+struct Probe {
+    #[serde(skip)]
+    unencoded: bool,
+}
+
+impl Handler<Probe> for Resident {
+    type Result = bool;
+
+    fn handle(&mut self, probe: Probe, _: &mut Context<Self>) -> bool {
+        probe.unencoded
+    }
+}
+
+/// Sends a [`Probe`] to another.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Result<bool, String>")]
+struct PassOn(RemoteAddr<Resident>);
+
+impl Handler<PassOn> for Resident {
+    type Result = ResponseFuture<Result<bool, String>>;
+
+    fn handle(&mut self, PassOn(to): PassOn, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(async move { to.send(Probe { unencoded: true }).await.map_err(|error| error.to_string()) })
+    }
+}
+
+async fn start(workers: usize, network: InProcess) -> Cluster {
+    let brief = limits(|limits: &mut Limits| limits.drain_timeout = Duration::from_millis(10));
+    Cluster::builder().workers(workers).limits(brief).in_process(network).start().await.unwrap()
+}
+
+/// Two actors, each on a worker of its own.
+async fn residents(cluster: &Cluster) -> [RemoteAddr<Resident>; 2] {
+    [cluster.spawn::<Resident>(()).await.unwrap(), cluster.spawn::<Resident>(()).await.unwrap()]
+}
+
+async fn workers_are_hosts_on_threads_of_their_own(network: InProcess) {
+    let cluster = start(2, network).await;
+    let workers = cluster.workers();
+    assert!(workers.iter().all(|worker| worker.pid == std::process::id()));
+    let [one, two] = residents(&cluster).await;
+    let mut threads = HashSet::from([this_thread()]);
+    threads.insert(one.send(Thread).await.unwrap());
+    threads.insert(two.send(Thread).await.unwrap());
+    threads.extend(cluster.run_all((0..20).map(|_| task_thread::task())).await.unwrap());
+    assert_eq!(threads.len(), 5);
+
+    assert_eq!(one.send(Probe { unencoded: true }).await, Ok(false));
+    assert_eq!(one.send(PassOn(two.clone())).await, Ok(Ok(false)));
+    assert_eq!(one.send(PassOn(one.clone())).await, Ok(Ok(true)), "a host takes the short way to itself");
+
+    cluster.shutdown().await.unwrap();
+    threads.remove(&this_thread());
+    until(|| !threads.iter().any(|thread| thread.exists())).await;
+}
+
+#[test]
+fn workers_in_this_process_are_connected_by_memory() {
+    run(workers_are_hosts_on_threads_of_their_own(InProcess::Memory(Memory::new(1))));
+}
+
+#[test]
+fn workers_in_this_process_are_connected_by_tcp() {
+    run(workers_are_hosts_on_threads_of_their_own(InProcess::Tcp));
+}
+
+#[test]
+fn a_program_without_an_actix_system_can_have_workers_within() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let cluster = Cluster::in_process(1).await.unwrap();
+        let resident = cluster.spawn::<Resident>(()).await.unwrap();
+        assert_ne!(resident.send(Thread).await.unwrap(), this_thread());
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn faults_can_be_between_any_two_workers() {
+    run(async {
+        let network = Memory::new(2);
+        let cluster = start(2, InProcess::Memory(network.clone())).await;
+        let ips: Vec<_> = cluster.workers().iter().map(|worker| worker.address.ip()).collect();
+        let [one, two] = residents(&cluster).await;
+        assert_eq!(one.send(PassOn(two.clone())).await, Ok(Ok(false)));
+        network.partition(ips[0], ips[1]);
+        let patience = Duration::from_millis(20);
+        let held = one.send(PassOn(two.clone())).timeout(patience).await;
+        assert!(held.unwrap_err().is_outcome_unknown());
+        assert_eq!(two.send(Probe { unencoded: true }).await, Ok(false), "the driver has its own way");
+        network.heal(ips[0], ips[1]);
+        assert_eq!(one.send(PassOn(two)).await, Ok(Ok(false)));
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn dropping_the_cluster_ends_its_threads() {
+    let thread = run(async {
+        let cluster = start(1, InProcess::Tcp).await;
+        cluster.spawn::<Resident>(()).await.unwrap().send(Thread).await.unwrap()
+    });
+    let since = Instant::now();
+    while thread.exists() {
+        assert!(since.elapsed() < PATIENCE);
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_worker_that_computes_keeps_its_thread_and_nobody_for_long() {
+    run(async {
+        let cluster = start(1, InProcess::Tcp).await;
+        let worker = cluster.workers().remove(0);
+        let handle = cluster.handle();
+        let gone = actix_rt::spawn(async move { handle.run(pass_the_gate::task()).await });
+        GATE.reached_by(1).await;
+        let error = cluster.shutdown().await.unwrap_err();
+        let ClusterError::WorkerBusy { hosts, .. } = &error else { panic!("{error}") };
+        assert_eq!(hosts, &[worker.host]);
+        GATE.open();
+        assert!(gone.await.unwrap().is_err());
+    });
+}
