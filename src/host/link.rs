@@ -85,6 +85,7 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
             Event::Replied { ticket, body } => drop(ticket.send(Ok(body))),
             Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
             Event::DeadLetters { count } => host.shared.count_dead_letters(count),
+            Event::Cancelled { call } => peer.cancelled(call),
             Event::PeerLeaves { reason } => left = Some(LinkLoss::PeerLeft { reason }),
         }
     }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -66,6 +66,14 @@ impl Origin for Caller {
 
     fn fail(&self, _call: CallId, failure: &CallFailure) {
         self.answer(Err(failure.clone()));
+    }
+
+    fn is_cancelled(&self, _call: CallId) -> bool {
+        false
+    }
+
+    fn wake_when_cancelled(&self, _call: CallId, _waker: &Waker) -> bool {
+        false
     }
 
     fn dead_letter(&self, _why: &CallFailure) {}

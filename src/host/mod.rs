@@ -24,6 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
@@ -32,7 +33,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{HANDSHAKE_FRAME_BYTES_MAX, Limits};
-use crate::id::{ActorId, HostId, Identity, Incarnation, Target, TypeHash};
+use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
 use crate::registry::{Inbound, Origin, Registry, RegistryError, panics};
 use crate::session::{LinkLoss, Secret};
@@ -390,9 +391,17 @@ impl Origin for Shared {
         self.limits.frame_bytes_max
     }
 
-    fn reply(&self, _call: crate::id::CallId, _body: Encoded<'_>) {}
+    fn reply(&self, _call: CallId, _body: Encoded<'_>) {}
 
-    fn fail(&self, _call: crate::id::CallId, _failure: &CallFailure) {}
+    fn fail(&self, _call: CallId, _failure: &CallFailure) {}
+
+    fn is_cancelled(&self, _call: CallId) -> bool {
+        false
+    }
+
+    fn wake_when_cancelled(&self, _call: CallId, _waker: &Waker) -> bool {
+        false
+    }
 
     fn dead_letter(&self, why: &CallFailure) {
         tracing::debug!(?why, "a one-way message was not delivered");

@@ -67,7 +67,7 @@ impl<M: RemoteMessage> Delivery<M> {
 
     /// Runs the handler and hands its response to `respond`; called by the generated handler.
     ///
-    /// A message whose deadline has passed is not handled. A panic in the handler fails this call
+    /// A message whose deadline has passed, or whose caller waits no longer, is not handled. A panic in the handler fails this call
     /// with its text and goes on through the actor, which ends.
     pub fn run<A: Handles<M>>(
         mut self,
@@ -75,7 +75,7 @@ impl<M: RemoteMessage> Delivery<M> {
         ctx: &mut A::Context,
         respond: impl FnOnce(<A as Handler<M>>::Result, Responder<M::Result>, &mut A::Context),
     ) {
-        if self.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std()) {
+        if self.responder.is_overdue(self.deadline) {
             return self.responder.fail(CallFailure::Expired);
         }
         self.responder.start();
@@ -139,7 +139,7 @@ pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
 /// Decodes a task's arguments, runs it and answers.
 pub(super) fn run_task<F: TaskFn>(inbound: Inbound) {
     let (body, deadline, mut responder) = inbound.into_parts::<F::Output>();
-    if deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std()) {
+    if responder.is_overdue(deadline) {
         return responder.fail(CallFailure::Expired);
     }
     let args = match decode(&body) {

@@ -119,18 +119,29 @@ where
 }
 
 /// Polls a handler's future and answers; `Err` with the text once it has panicked.
+///
+/// It is also ready, without an answer, once nobody waits for one: the future is to be dropped then.
 fn drive<T: serde::Serialize>(
     responder: &mut Option<Responder<T>>,
-    poll: impl FnOnce() -> Poll<T>,
+    task: &mut TaskContext<'_>,
+    poll: impl FnOnce(&mut TaskContext<'_>) -> Poll<T>,
 ) -> Poll<Result<(), String>> {
-    let value = match panics::catch(poll) {
-        Ok(poll) => Ok(ready!(poll)),
-        Err(text) => Err(text),
-    };
-    let responder = responder.take().expect("a future is not polled after it was ready");
-    Poll::Ready(match value {
-        Ok(value) => {
+    let waiting = responder.as_mut().expect("a future is not polled after it was ready");
+    let mut polled = Ok(Poll::Pending);
+    if !waiting.is_abandoned() {
+        polled = panics::catch(|| poll(task));
+        if let Ok(Poll::Pending) = polled {
+            ready!(waiting.poll_abandoned(task));
+        }
+    }
+    let responder = responder.take().expect("it was there just now");
+    Poll::Ready(match polled {
+        Ok(Poll::Ready(value)) => {
             responder.answer(value);
+            Ok(())
+        }
+        Ok(Poll::Pending) => {
+            responder.fail(CallFailure::NoReply);
             Ok(())
         }
         Err(text) => {
@@ -159,7 +170,8 @@ where
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         let this = self.get_mut();
-        let outcome = ready!(drive(&mut this.responder, || this.future.as_mut().poll(actor, ctx, task)));
+        let outcome =
+            ready!(drive(&mut this.responder, task, |task| this.future.as_mut().poll(actor, ctx, task)));
         if let Err(text) = outcome {
             panics::resume(text);
         }
@@ -182,7 +194,7 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let outcome = ready!(drive(&mut this.responder, || this.future.as_mut().poll(task)));
+        let outcome = ready!(drive(&mut this.responder, task, |task| this.future.as_mut().poll(task)));
         if let Err(text) = outcome {
             this.actor.do_send(Control::Panic(text));
         }

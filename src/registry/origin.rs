@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -19,6 +20,11 @@ pub trait Origin: Send + Sync {
     fn reply(&self, call: CallId, body: Encoded<'_>);
     /// Sends why a call has no answer.
     fn fail(&self, call: CallId, failure: &CallFailure);
+    /// Whether the caller is known to wait no longer.
+    fn is_cancelled(&self, call: CallId) -> bool;
+    /// As [`Origin::is_cancelled`]; if not so yet, the waker is woken when it comes to be. Each call
+    /// has one waker, and is done with when it is answered.
+    fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool;
     /// Counts a one-way message that no handler saw.
     fn dead_letter(&self, why: &CallFailure);
 }
@@ -45,7 +51,7 @@ impl Inbound {
             Some(call) => To::Remote(self.origin, call),
             None => To::Nobody(self.origin),
         };
-        (self.body, self.deadline, Responder { to: Some(to), started: false })
+        (self.body, self.deadline, Responder { to: Some(to), started: false, watched: false })
     }
 
     /// Refuses the message.
@@ -73,6 +79,8 @@ pub type LocalReply<R> = oneshot::Sender<Result<R, CallFailure>>;
 pub struct Responder<R> {
     to: Option<To<R>>,
     started: bool,
+    /// Whether the caller's origin has a waker of ours.
+    watched: bool,
 }
 
 enum To<R> {
@@ -85,18 +93,48 @@ impl<R> Responder<R> {
     /// Answers a caller on the same host.
     #[must_use]
     pub fn local(reply: LocalReply<R>) -> Self {
-        Self { to: Some(To::Local(reply)), started: false }
+        Self { to: Some(To::Local(reply)), started: false, watched: false }
     }
 
     /// Answers nobody: a one-way message from the same host.
     #[must_use]
     pub fn nobody(origin: Arc<dyn Origin>) -> Self {
-        Self { to: Some(To::Nobody(origin)), started: false }
+        Self { to: Some(To::Nobody(origin)), started: false, watched: false }
     }
 
     /// Notes that the handler runs now: from here on the outcome is the handler's.
     pub fn start(&mut self) {
         self.started = true;
+    }
+
+    /// Whether the caller is known to wait no longer: it gave up, or dropped the future.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        match &self.to {
+            Some(To::Remote(origin, call)) => origin.is_cancelled(*call),
+            Some(To::Local(reply)) => reply.is_closed(),
+            Some(To::Nobody(_)) | None => false,
+        }
+    }
+
+    /// Whether the message need not be handled: its deadline has passed, or nobody waits any more.
+    #[must_use]
+    pub fn is_overdue(&self, deadline: Option<Instant>) -> bool {
+        deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std())
+            || self.is_abandoned()
+    }
+
+    /// Is ready once the caller is known to wait no longer. To be polled by one task only.
+    pub fn poll_abandoned(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let abandoned = match &mut self.to {
+            Some(To::Local(reply)) => return reply.poll_closed(task),
+            Some(To::Remote(origin, call)) if !self.watched => {
+                self.watched = true;
+                origin.wake_when_cancelled(*call, task.waker())
+            }
+            _ => self.is_abandoned(),
+        };
+        if abandoned { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Lifts the duty: the message goes back to its sender.

@@ -23,8 +23,9 @@ use crate::wire::CallFailure;
 ///
 /// # Cancel safety
 ///
-/// Dropping a request before it was polled sends nothing. Dropping it later gives up the answer;
-/// the handler may run all the same.
+/// Dropping a request before it was polled sends nothing. Dropping it later cancels the call:
+/// a handler that has not begun there never does, and the future of one that has is dropped. Whether
+/// it had begun is not known then.
 #[must_use = "a request does nothing unless it is awaited"]
 pub struct Request<M: RemoteMessage> {
     to: Address,

@@ -173,7 +173,7 @@ fn stop_here(host: &Host, inbound: Inbound) {
 
 fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     let (body, deadline, mut responder) = inbound.into_parts::<Target>();
-    if deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std()) {
+    if responder.is_overdue(deadline) {
         return responder.fail(CallFailure::Expired);
     }
     if actix_rt::Arbiter::try_current().is_none() {

@@ -25,6 +25,11 @@ pub enum Event<T> {
         /// The message.
         body: Body,
     },
+    /// The peer waits no longer for the end of a call of its own that is open here.
+    Cancelled {
+        /// The peer's number for it.
+        call: CallId,
+    },
     /// The peer tells an actor here something.
     Tell {
         /// The actor.

@@ -10,7 +10,8 @@ use super::{Batch, Event, Failed, LinkLoss, Rejected, SessionError};
 use crate::config::{FRAME_BYTES_MAX, OUTGOING_BYTES_MAX};
 use crate::id::{CallId, Target, TypeHash};
 use crate::wire::{
-    Call, CallFailure, CallHeader, Encoded, Failure, Frame, FrameKind, Goodbye, Reply, Tell, TellHeader,
+    Call, CallFailure, CallHeader, Cancel, Encoded, Failure, Frame, FrameKind, Goodbye, Reply, Tell,
+    TellHeader,
 };
 
 /// What a session may hold and send.
@@ -47,6 +48,8 @@ pub struct Session<T> {
     attached: bool,
     calls: Calls<T>,
     inbound: FxHashSet<CallId>,
+    /// Calls of the peer that it has cancelled, and whose handler has not been done with yet.
+    cancelled: FxHashSet<CallId>,
     outbox: Outbox,
     leaving: Option<Leaving>,
     peer_left: bool,
@@ -82,6 +85,7 @@ impl<T> Session<T> {
             attached: false,
             calls: Calls::new(),
             inbound: FxHashSet::default(),
+            cancelled: FxHashSet::default(),
             outbox: Outbox::default(),
             leaving: None,
             peer_left: false,
@@ -146,8 +150,24 @@ impl<T> Session<T> {
 
     /// Gives a call's ticket back: nobody waits for it any more, and its end is not told.
     ///
-    /// The call is still sent if it was not yet.
+    /// The peer is told, so that the call does not begin, or go on, there. Without a link the call
+    /// is taken out of the queue.
     pub fn forget(&mut self, call: CallId) -> Option<T> {
+        let ticket = self.end(call)?;
+        if self.attached {
+            self.put_cancel(call);
+        } else {
+            self.outbox.retain(|content, _| content != Content::Call(call));
+        }
+        Some(ticket)
+    }
+
+    fn put_cancel(&mut self, call: CallId) {
+        self.outbox.push(Content::Other, |out| Cancel { call }.put(out));
+    }
+
+    /// Ends a call, and says goodbye behind the last if this side leaves.
+    fn end(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call);
         self.say_goodbye_if_idle();
         open.map(|open| open.ticket)
@@ -159,13 +179,13 @@ impl<T> Session<T> {
     /// Ends a call of the peer with its reply, whatever waits to be written.
     ///
     /// A reply over the frame limit becomes a failure that says so. Returns whether the call was
-    /// open: if the link it came over is gone, nothing is sent.
+    /// open: if it was cancelled, or the link it came over is gone, nothing is sent.
     pub fn reply(&mut self, call: CallId, body: Encoded<'_>) -> bool {
         let (size, limit) = (Reply::frame_bytes(body), self.frame_bytes_max);
         if size > limit {
             return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
         }
-        if !self.inbound.remove(&call) {
+        if !self.conclude(call) {
             return false;
         }
         self.outbox.push(Content::Other, |out| Reply::put(call, body, out));
@@ -175,14 +195,35 @@ impl<T> Session<T> {
 
     /// Ends a call of the peer without a reply, whatever waits to be written.
     ///
-    /// Returns whether the call was open: if the link it came over is gone, nothing is sent.
+    /// Returns whether the call was open: if it was cancelled, or the link it came over is gone,
+    /// nothing is sent.
     pub fn fail(&mut self, call: CallId, failure: &CallFailure) -> bool {
-        if !self.inbound.remove(&call) {
+        if !self.conclude(call) {
             return false;
         }
         self.put_failure(call, failure);
         self.say_goodbye_if_idle();
         true
+    }
+
+    /// Takes a call of the peer off the books; says whether it was still owed an end.
+    fn conclude(&mut self, call: CallId) -> bool {
+        self.inbound.remove(&call) || {
+            self.cancelled.remove(&call);
+            false
+        }
+    }
+
+    /// Whether the peer has cancelled this call of its own, and its handler is not done with.
+    #[must_use]
+    pub fn is_cancelled(&self, call: CallId) -> bool {
+        self.cancelled.contains(&call)
+    }
+
+    /// How many calls of the peer are cancelled whose handlers are not done with.
+    #[must_use]
+    pub fn cancelled_calls(&self) -> usize {
+        self.cancelled.len()
     }
 
     fn put_failure(&mut self, call: CallId, failure: &CallFailure) {
@@ -225,7 +266,7 @@ impl<T> Session<T> {
                     let text =
                         format!("it accepts frames of {limit} bytes at most, and the call takes {bytes}");
                     let failure = Failed::NotDelivered(LinkLoss::Unreachable(text));
-                    events.extend(self.forget(call).map(|ticket| Event::Failed { ticket, failure }));
+                    events.extend(self.end(call).map(|ticket| Event::Failed { ticket, failure }));
                 }
                 Content::Tell => tells += 1,
                 Content::Other => {}
@@ -258,6 +299,7 @@ impl<T> Session<T> {
             events.push(Event::DeadLetters { count });
         }
         self.inbound.clear();
+        self.cancelled.clear();
         self.attached = false;
         self.peer_left = false;
         self.frame_bytes_max = self.limits.frame_bytes_max;
@@ -283,7 +325,7 @@ impl<T> Session<T> {
         if !self.attached {
             return Err(SessionError::Detached { kind });
         }
-        if self.peer_left && !matches!(kind, FrameKind::Reply | FrameKind::Failure) {
+        if self.peer_left && !matches!(kind, FrameKind::Reply | FrameKind::Failure | FrameKind::Cancel) {
             return Err(SessionError::AfterGoodbye { kind });
         }
         self.tell_untold(events);
@@ -291,12 +333,13 @@ impl<T> Session<T> {
             Frame::Call(call) => return self.receive_call(now, call, events),
             Frame::Tell(Tell { target, message, body }) => events.push(Event::Tell { target, message, body }),
             Frame::Reply(Reply { call, body }) => {
-                events.extend(self.forget(call).map(|ticket| Event::Replied { ticket, body }));
+                events.extend(self.end(call).map(|ticket| Event::Replied { ticket, body }));
             }
             Frame::Failure(Failure { call, failure }) => {
                 let failure = Failed::ByPeer(failure);
-                events.extend(self.forget(call).map(|ticket| Event::Failed { ticket, failure }));
+                events.extend(self.end(call).map(|ticket| Event::Failed { ticket, failure }));
             }
+            Frame::Cancel(Cancel { call }) => self.receive_cancel(call, events),
             Frame::Goodbye(Goodbye { reason }) => {
                 self.peer_left = true;
                 events.push(Event::PeerLeaves { reason });
@@ -319,7 +362,8 @@ impl<T> Session<T> {
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
         let Call { call, target, message, timeout_ms, body } = call;
-        if self.inbound.contains(&call) {
+        // Until the handler of a cancelled call is done with, its answer would end the new call.
+        if self.inbound.contains(&call) || self.cancelled.contains(&call) {
             return Err(SessionError::CallTwice { call });
         }
         if self.leaving.is_some() {
@@ -330,6 +374,22 @@ impl<T> Session<T> {
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
         events.push(Event::Call { call, target, message, deadline, body });
         Ok(())
+    }
+
+    /// A call that has not been handed over yet never will be.
+    fn receive_cancel(&mut self, cancelled: CallId, events: &mut Vec<Event<T>>) {
+        if !self.inbound.remove(&cancelled) {
+            // It was answered before the peer's word came.
+            return;
+        }
+        let unseen = |event: &Event<T>| matches!(event, Event::Call { call, .. } if *call == cancelled);
+        if let Some(at) = events.iter().rposition(unseen) {
+            events.remove(at);
+        } else {
+            self.cancelled.insert(cancelled);
+            events.push(Event::Cancelled { call: cancelled });
+        }
+        self.say_goodbye_if_idle();
     }
 
     fn tell_untold(&mut self, events: &mut Vec<Event<T>>) {
@@ -433,12 +493,14 @@ impl<T> Session<T> {
     /// Ends the calls whose time is up.
     ///
     /// Without a link their frames are taken out of the queue. With one they may be written
-    /// already or go out yet; the peer sees the deadline itself.
+    /// already or go out yet; the peer is told that nobody waits any more.
     pub fn on_timeout(&mut self, now: Instant, events: &mut Vec<Event<T>>) {
         self.tell_untold(events);
         let mut unsent = FxHashSet::default();
         while let Some((call, open)) = self.calls.pop_expired(now) {
-            if !self.attached {
+            if self.attached {
+                self.put_cancel(call);
+            } else {
                 unsent.insert(Content::Call(call));
             }
             let failure = Failed::TimedOut { written: self.attached };

@@ -15,7 +15,7 @@
 //! use std::time::{Duration, Instant};
 //!
 //! use roadshow::id::{Target, TypeHash};
-//! use roadshow::session::{Batch, Event, Failed, LinkLoss, Session, SessionLimits};
+//! use roadshow::session::{Batch, Event, Failed, LinkLoss, Session, SessionLimits, Written};
 //! use roadshow::wire;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -47,7 +47,7 @@ impl ClusterRef {
 ///
 /// # Cancel safety
 ///
-/// Dropped before it was polled it runs nothing; dropped later the task may run all the same.
+/// Dropped before it was polled it runs nothing; dropped later it does not begin, unless it has.
 #[must_use = "a task runs when it is awaited"]
 pub struct RunTask<F: TaskFn> {
     host: Host,
@@ -96,7 +96,7 @@ type Progress<'a> = Box<dyn FnMut(usize, usize) + Send + 'a>;
 ///
 /// # Cancel safety
 ///
-/// Dropping it sends no further task; those under way run all the same.
+/// Dropping it sends no further task and cancels those that were sent and have not begun.
 #[must_use = "tasks run when they are awaited"]
 pub struct RunAll<'a, F: TaskFn> {
     host: Host,

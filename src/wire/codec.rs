@@ -60,6 +60,8 @@ impl FrameCodec {
         let Some((attachments, fields)) = rest.split_first_chunk() else {
             return Ok(None);
         };
+        // What is behind the frame is not its magic, even if the frame is too short for one.
+        let fields = &fields[..fields.len().min(frame_bytes - PREFIX_BYTES)];
         if kind == FrameKind::Hello && fields.iter().zip(MAGIC).any(|(have, want)| *have != want) {
             return Err(WireError::NotRoadshow);
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 use super::{
-    Call, Challenge, Failure, Goodbye, Hello, Phase, Proof, Refused, Reply, Tell, Welcome, WireError,
+    Call, Cancel, Challenge, Failure, Goodbye, Hello, Phase, Proof, Refused, Reply, Tell, Welcome, WireError,
 };
 
 /// What the length field, the kind, the flags and the count of attachments take.
@@ -40,6 +40,8 @@ pub enum Frame {
     Failure(Failure),
     /// No more messages will come from this side.
     Goodbye(Goodbye),
+    /// Nobody waits for the answer of a call any more.
+    Cancel(Cancel),
 }
 
 impl Frame {
@@ -57,6 +59,7 @@ impl Frame {
             Self::Reply(_) => FrameKind::Reply,
             Self::Failure(_) => FrameKind::Failure,
             Self::Goodbye(_) => FrameKind::Goodbye,
+            Self::Cancel(_) => FrameKind::Cancel,
         }
     }
 
@@ -73,6 +76,7 @@ impl Frame {
             Self::Reply(reply) => Reply::put(reply.call, reply.body.as_encoded(), out),
             Self::Failure(failure) => Failure::put(failure.call, &failure.failure, out),
             Self::Goodbye(goodbye) => goodbye.put(out),
+            Self::Cancel(cancel) => cancel.put(out),
         }
     }
 
@@ -93,6 +97,7 @@ impl Frame {
             FrameKind::Reply => Reply::read(reader, attachments).map(Self::Reply),
             FrameKind::Failure => Failure::read(reader).map(Self::Failure),
             FrameKind::Goodbye => Goodbye::read(reader).map(Self::Goodbye),
+            FrameKind::Cancel => Cancel::read(reader).map(Self::Cancel),
         }
     }
 }
@@ -122,10 +127,12 @@ pub enum FrameKind {
     Failure = 0x13,
     /// [`Goodbye`].
     Goodbye = 0x14,
+    /// [`Cancel`].
+    Cancel = 0x15,
 }
 
 impl FrameKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Hello,
         Self::Challenge,
         Self::Proof,
@@ -136,6 +143,7 @@ impl FrameKind {
         Self::Reply,
         Self::Failure,
         Self::Goodbye,
+        Self::Cancel,
     ];
 
     /// The kind with this number, if there is one.
@@ -149,7 +157,9 @@ impl FrameKind {
     pub fn phase(self) -> Phase {
         match self {
             Self::Hello | Self::Challenge | Self::Proof | Self::Welcome | Self::Refused => Phase::Handshake,
-            Self::Call | Self::Tell | Self::Reply | Self::Failure | Self::Goodbye => Phase::Established,
+            Self::Call | Self::Tell | Self::Reply | Self::Failure | Self::Goodbye | Self::Cancel => {
+                Phase::Established
+            }
         }
     }
 
@@ -167,6 +177,7 @@ impl FrameKind {
             Self::Reply => "reply",
             Self::Failure => "failure",
             Self::Goodbye => "goodbye",
+            Self::Cancel => "cancel",
         }
     }
 

@@ -42,6 +42,7 @@
 
 mod body;
 mod call;
+mod cancel;
 mod codec;
 mod error;
 mod failure;
@@ -59,6 +60,7 @@ mod tests;
 
 pub use body::{Body, Encoded};
 pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
+pub use cancel::Cancel;
 pub use codec::FrameCodec;
 pub use error::{DecodeError, EncodeError, Phase, WireError};
 pub use failure::CallFailure;

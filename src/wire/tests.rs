@@ -113,7 +113,7 @@ fn call_and_tell_have_their_golden_bytes() {
 }
 
 #[test]
-fn reply_failure_and_goodbye_have_their_golden_bytes() {
+fn reply_failure_goodbye_and_cancel_have_their_golden_bytes() {
     let reply = Reply { call: CallId(1), body: body(b"\xc0", &[]) };
     check_golden(Frame::Reply(reply), "0000000d 12 00 0000  0000000000000001 c0");
     let closing = Failure { call: CallId(1), failure: CallFailure::Closing };
@@ -124,6 +124,7 @@ fn reply_failure_and_goodbye_have_their_golden_bytes() {
         "0000001e 13 00 0000  0000000000000001  81 a8 50616e69636b6564 81 a4 74657874 a1 78",
     );
     check_golden(Frame::Goodbye(Goodbye { reason: "bye".into() }), "00000007 14 00 0000  627965");
+    check_golden(Frame::Cancel(Cancel { call: CallId(7) }), "0000000c 15 00 0000  0000000000000007");
 }
 
 #[test]
@@ -166,6 +167,14 @@ fn stranger_is_refused_by_its_first_bytes() {
         b"\0\0\0\x62\x01\0\0\0RDX",
         "the peer does not speak the roadshow protocol; check its address and port",
     );
+}
+
+#[test]
+fn hello_too_short_for_the_magic_is_judged_by_its_own_bytes() {
+    for stream in [&b"\0\0\0\x07\x01\0\0\0RDS"[..], b"\0\0\0\x07\x01\0\0\0RDS\0\0\0\x04"] {
+        let err = FrameCodec::handshake().decode(&mut BytesMut::from(stream)).unwrap_err();
+        assert_eq!(err.to_string(), "a hello frame is malformed: it ends inside a field", "{stream:02x?}");
+    }
 }
 
 #[test]
@@ -349,6 +358,7 @@ fn any_established_frame() -> impl Strategy<Value = Frame> {
         (any::<u64>(), any_failure())
             .prop_map(|(call, failure)| Frame::Failure(Failure { call: CallId(call), failure })),
         ".{0,60}".prop_map(|reason| Frame::Goodbye(Goodbye { reason })),
+        any::<u64>().prop_map(|call| Frame::Cancel(Cancel { call: CallId(call) })),
     ]
 }
 

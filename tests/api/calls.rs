@@ -104,7 +104,7 @@ fn a_request_that_is_dropped_unpolled_sends_nothing() {
 }
 
 #[test]
-fn a_request_that_is_dropped_under_way_gives_up_its_answer_only() {
+fn a_request_that_is_dropped_under_way_is_not_open_any_more() {
     run(async {
         let pair = Pair::start().await;
         let clerk = pair.serve(Clerk::default);
@@ -113,9 +113,6 @@ fn a_request_that_is_dropped_under_way_gives_up_its_answer_only() {
         assert_eq!(pair.here.calls_open(), 1);
         drop(request);
         assert_eq!(pair.here.calls_open(), 0);
-        drop(clerk.try_send(Note(2)).unwrap());
-        assert_eq!(clerk.send(Notes).await, Ok(vec![1, 2]));
-        assert_eq!(clerk.send(Release(1)).await, Ok(true));
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
     });
 }

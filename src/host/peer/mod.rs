@@ -20,10 +20,12 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +50,9 @@ pub struct Peer {
     state: Mutex<State>,
     /// Rung when bytes were written, and when a drain may have got further.
     progress: Notify,
+    /// Whether any call of the peer is cancelled whose handler is not done with: most handlers that
+    /// ask find none, and take no lock for it.
+    any_cancelled: AtomicBool,
     /// Rung when a deadline came up that is earlier than the one slept for.
     timer: Notify,
 }
@@ -61,6 +66,8 @@ struct State {
     /// Why there will be no further link.
     gone: Option<LinkLoss>,
     timer: Timer,
+    /// Handlers' futures to be woken when the peer cancels their calls.
+    driven: FxHashMap<CallId, Waker>,
 }
 
 enum Link {
@@ -89,7 +96,7 @@ pub(crate) struct Lease {
     pub(crate) up: Arc<Up>,
 }
 
-/// A call under way; the future of its answer. Dropping it forgets the call.
+/// A call under way; the future of its answer. Dropping it cancels the call.
 pub(crate) struct Pending {
     peer: Arc<Peer>,
     call: CallId,
@@ -114,8 +121,10 @@ impl Peer {
                 last_link: LinkId::NONE,
                 gone: None,
                 timer: Timer::NotStarted,
+                driven: FxHashMap::default(),
             }),
             progress: Notify::new(),
+            any_cancelled: AtomicBool::new(false),
             timer: Notify::new(),
         })
     }
@@ -257,6 +266,15 @@ impl Peer {
         Ok(())
     }
 
+    /// The peer waits no longer for a call of its own: wakes the future that works on it.
+    pub(super) fn cancelled(&self, call: CallId) {
+        self.any_cancelled.store(true, Ordering::Relaxed);
+        let waker = self.lock().driven.remove(&call);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Tells who waits for a drain that frames have come in.
     pub(super) fn received(&self) {
         self.progress.notify_waiters();
@@ -305,6 +323,7 @@ impl Origin for Peer {
         if state.session.reply(call, body) {
             state.ring();
         }
+        self.settle_call(state, call);
     }
 
     fn fail(&self, call: CallId, failure: &CallFailure) {
@@ -312,11 +331,37 @@ impl Origin for Peer {
         if state.session.fail(call, failure) {
             state.ring();
         }
+        self.settle_call(state, call);
+    }
+
+    fn is_cancelled(&self, call: CallId) -> bool {
+        self.any_cancelled.load(Ordering::Relaxed) && self.lock().session.is_cancelled(call)
+    }
+
+    fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        if state.session.is_cancelled(call) {
+            return true;
+        }
+        state.driven.insert(call, waker.clone());
+        false
     }
 
     fn dead_letter(&self, why: &CallFailure) {
         tracing::debug!(peer = %self.identity, ?why, "a one-way message was not delivered");
         self.count_dead_letters(1);
+    }
+}
+
+impl Peer {
+    /// Nobody works on this call of the peer any more.
+    fn settle_call(&self, mut state: MutexGuard<'_, State>, call: CallId) {
+        let waker = state.driven.remove(&call);
+        if self.any_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {
+            self.any_cancelled.store(false, Ordering::Relaxed);
+        }
+        drop(state);
+        drop(waker);
     }
 }
 

@@ -26,6 +26,8 @@ struct Side {
     sent_calls: BTreeMap<Number, CallId>,
     ends: BTreeMap<Number, End>,
     forgotten: BTreeSet<Number>,
+    /// Of those that the peer made and cancelled, the ones that are not answered yet.
+    cancelled: BTreeSet<Number>,
     seen_calls: BTreeSet<Number>,
     unanswered: VecDeque<(CallId, Number)>,
     sent_tells: Vec<Number>,
@@ -44,6 +46,7 @@ impl Side {
             sent_calls: BTreeMap::new(),
             ends: BTreeMap::new(),
             forgotten: BTreeSet::new(),
+            cancelled: BTreeSet::new(),
             seen_calls: BTreeSet::new(),
             unanswered: VecDeque::new(),
             sent_tells: Vec::new(),
@@ -59,6 +62,10 @@ impl Side {
                     let (number, _): (Number, String) = wire::decode(&body).unwrap();
                     assert!(self.seen_calls.insert(number), "call {number} came twice");
                     self.unanswered.push_back((call, number));
+                }
+                Event::Cancelled { call } => {
+                    let (_, number) = self.unanswered.iter().find(|(open, _)| *open == call).unwrap();
+                    assert!(self.cancelled.insert(*number), "call {number} is cancelled twice");
                 }
                 Event::Tell { body, .. } => {
                     self.seen_tells.push(wire::decode::<(Number, String)>(&body).unwrap().0)
@@ -176,7 +183,8 @@ impl World {
             } else {
                 wire::encode(&number, 100, |body| side.session.reply(call, body)).unwrap()
             };
-            assert!(answered, "call {number} came over this link");
+            let owed = !side.cancelled.remove(&number);
+            assert_eq!(answered, owed, "call {number} came over this link");
         }
     }
 
@@ -229,6 +237,7 @@ impl World {
             side.batch.clear();
             side.pipe.clear();
             side.unanswered.clear();
+            side.cancelled.clear();
             assert!(side.session.is_drained());
         }
     }

@@ -8,8 +8,8 @@ use tokio_util::codec::Decoder;
 use super::*;
 use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use crate::wire::{
-    Body, CALL_HEADER_BYTES, Call, CallFailure, Encoded, Failure, Frame, FrameCodec, Goodbye, Hello, Reply,
-    Tell,
+    Body, CALL_HEADER_BYTES, Call, CallFailure, Cancel, Encoded, Failure, Frame, FrameCodec, Goodbye, Hello,
+    Reply, Tell,
 };
 
 mod interleaved;

@@ -32,6 +32,7 @@ fn end_of_a_call_that_is_not_open_is_dropped() {
     let call = scripted.call("first");
     assert_eq!(scripted.session.forget(call), Some("first"));
     assert_eq!(scripted.session.forget(call), None);
+    assert!(matches!(scripted.written()[..], [Frame::Call(_), Frame::Cancel(Cancel { call: CallId(1) })]));
     assert_eq!(scripted.receive(reply_frame(call)), []);
     assert_eq!(scripted.receive(failure_frame(77, CallFailure::Expired)), []);
 }
@@ -186,4 +187,61 @@ fn violations_of_the_protocol_are_errors() {
     }
     scripted.detach();
     assert!(matches!(scripted.receive_wrong(tell_frame("tell")), SessionError::Detached { .. }));
+}
+
+#[test]
+fn call_that_is_forgotten_without_a_link_is_never_sent() {
+    let mut scripted = Scripted::detached();
+    let call = scripted.call("forgotten");
+    scripted.tell(b"tell").unwrap();
+    assert_eq!(scripted.session.forget(call), Some("forgotten"));
+    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    assert!(matches!(scripted.written()[..], [Frame::Tell(_)]));
+}
+
+#[test]
+fn call_that_times_out_is_cancelled() {
+    let mut scripted = Scripted::attached();
+    let deadline = Some(scripted.now + Duration::from_millis(5));
+    let call = scripted.session.call(scripted.now, TARGET, MESSAGE, deadline, encoded(b"call"), "late");
+    let call = call.unwrap();
+    scripted.pass(Duration::from_millis(5));
+    let written = scripted.written();
+    assert_eq!(written.last(), Some(&Frame::Cancel(Cancel { call })), "{written:?}");
+}
+
+#[test]
+fn cancelled_call_is_told_once_and_owed_no_answer() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(call_frame(1, 0));
+    let cancel = || Frame::Cancel(Cancel { call: CallId(1) });
+    assert_eq!(scripted.receive(cancel()), [Event::Cancelled { call: CallId(1) }]);
+    assert_eq!(scripted.receive(cancel()), []);
+    assert!(scripted.session.is_cancelled(CallId(1)));
+    assert!(!scripted.session.reply(CallId(1), encoded(b"reply")));
+    assert!(!scripted.session.is_cancelled(CallId(1)), "its handler is done");
+    assert_eq!(scripted.written(), []);
+}
+
+#[test]
+fn number_of_a_cancelled_call_is_taken_until_its_handler_is_done() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(call_frame(1, 0));
+    scripted.receive(Frame::Cancel(Cancel { call: CallId(1) }));
+    let err = scripted.receive_wrong(call_frame(1, 0));
+    assert_eq!(err, SessionError::CallTwice { call: CallId(1) });
+
+    assert!(!scripted.session.fail(CallId(1), &CallFailure::NoReply));
+    assert_eq!(scripted.receive(call_frame(1, 0)).len(), 1);
+}
+
+#[test]
+fn call_that_is_cancelled_before_it_was_handed_over_never_is() {
+    let mut scripted = Scripted::attached();
+    let mut events = Vec::new();
+    for frame in [call_frame(1, 0), call_frame(2, 0), Frame::Cancel(Cancel { call: CallId(1) })] {
+        scripted.session.receive(scripted.now, frame, &mut events).unwrap();
+    }
+    assert!(matches!(events[..], [Event::Call { call: CallId(2), .. }]), "{events:?}");
+    assert_eq!(scripted.session.cancelled_calls(), 0);
 }

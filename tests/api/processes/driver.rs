@@ -130,7 +130,7 @@ impl Driver {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        table::signal(self.pid(), signal);
+        table::signal(self.pid(), signal).unwrap();
     }
 
     /// Waits for the driver's end.
@@ -166,11 +166,14 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // Those of a driver that has not told of them yet, too.
+        self.workers.extend(table::children(self.pid()));
         // Fails where it has ended, as it should have.
         let _ = self.child.kill();
         let _ = self.child.wait();
         for &pid in self.workers.iter().filter(|&&pid| table::runs(pid)) {
-            table::signal(pid, Signal::KILL);
+            // It may end by itself meanwhile.
+            let _ = table::signal(pid, Signal::KILL);
         }
     }
 }

@@ -35,7 +35,7 @@ fn call_to_a_worker_that_is_killed_has_an_unknown_outcome_and_later_ones_are_not
         began.recv().await.unwrap();
         assert!(doomed.connected());
 
-        signal(dies, Signal::KILL);
+        signal(dies, Signal::KILL).unwrap();
         let lost = tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap_err();
         assert!(lost.is_outcome_unknown(), "{lost}");
         let known = actix_rt::task::spawn_blocking({
@@ -65,7 +65,7 @@ fn actors_and_tasks_go_to_the_workers_that_are_left() {
     System::new().block_on(async {
         let cluster = Cluster::local(3).await.unwrap();
         let (doomed, dies, ..) = two_actors(&cluster).await;
-        signal(dies, Signal::KILL);
+        signal(dies, Signal::KILL).unwrap();
         let known = actix_rt::task::spawn_blocking(move || wait_until(PATIENCE, || !doomed.connected()));
         assert!(known.await.unwrap(), "the driver does not learn of the end");
 
@@ -83,7 +83,7 @@ fn cluster_whose_last_worker_died_says_so() {
     System::new().block_on(async {
         let cluster = Cluster::local(1).await.unwrap();
         let actor = cluster.spawn::<Worker>(()).await.unwrap();
-        signal(cluster.workers()[0].pid, Signal::KILL);
+        signal(cluster.workers()[0].pid, Signal::KILL).unwrap();
         let known = actix_rt::task::spawn_blocking(move || wait_until(PATIENCE, || !actor.connected()));
         assert!(known.await.unwrap(), "the driver does not learn of the end");
 

@@ -26,10 +26,22 @@ pub(super) fn wait_until(limit: Duration, mut holds: impl FnMut() -> bool) -> bo
 
 /// Whether a process still runs. One that has ended and waits for its parent to notice does not.
 pub(super) fn runs(pid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    state_and_parent(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
+}
+
+/// The processes that a process has started and that have not ended.
+pub(super) fn children(parent: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| state_and_parent(pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+fn state_and_parent(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before the state is in parentheses, and may have some itself.
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut columns = rest.split_whitespace();
+    Some((columns.next()?.chars().next()?, columns.next()?.parse().ok()?))
 }
 
 /// Fails unless every process has ended within `limit`.
@@ -40,9 +52,10 @@ pub(super) fn all_end_within(limit: Duration, pids: &[u32]) {
     assert!(ended, "still there after {limit:?}: {left:?}");
 }
 
-pub(super) fn signal(pid: u32, signal: Signal) {
+/// Signals a process. Fails where it has ended.
+pub(super) fn signal(pid: u32, signal: Signal) -> rustix::io::Result<()> {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
+    kill_process(pid, signal)
 }
 
 /// The strings of a file in `/proc` whose strings end in a zero byte.
