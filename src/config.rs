@@ -85,6 +85,11 @@ pub const TASKS_IN_FLIGHT_MAX: usize = 256;
 /// A task that comes back sooner than this is short: the way there and back weighs as much.
 pub const TASK_SHORT: Duration = Duration::from_millis(1);
 
+/// Workers of a local cluster at most.
+///
+/// Each is a process with five threads; a number beyond it is a slip of the pen on any machine.
+pub const WORKERS_MAX: usize = 1024;
+
 /// How long a worker process may take from its start until it can be called.
 ///
 /// It takes some ten milliseconds; the rest is for a machine that swaps or starts hundreds.

@@ -1,5 +1,7 @@
 //! Any error of the library, for programs that treat them alike.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::cluster::ClusterError;
@@ -8,7 +10,9 @@ use crate::remote::SpawnError;
 use crate::task::TaskError;
 
 /// Any error of this library; each of its parts converts into it with `?`.
-#[derive(Debug, Error)]
+///
+/// Its `Debug` form is its text: that is what a `main` prints that returns it.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A cluster cannot start, or did not end in order.
@@ -31,5 +35,11 @@ pub enum Error {
 impl From<NotDelivered> for Error {
     fn from(reason: NotDelivered) -> Self {
         Self::Send(reason.into())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }

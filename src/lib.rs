@@ -144,6 +144,14 @@ pub mod __private {
 
     /// Runs a `main`.
     pub fn block_on<F: Future>(main: F) -> F::Output {
-        actix_rt::System::new().block_on(main)
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => actix_rt::System::with_tokio_rt(|| runtime).block_on(main),
+            Err(error) => {
+                eprintln!(
+                    "error: cannot start a runtime: {error}; raise the limit of open files or of memory"
+                );
+                std::process::exit(1)
+            }
+        }
     }
 }

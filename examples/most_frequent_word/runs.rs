@@ -34,6 +34,11 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
         runs.push(bench.run(planned).await?);
         bar.advance();
     }
+    let ended = cluster.workers().into_iter().filter(|worker| worker.ended.is_some()).count();
+    if ended > 0 {
+        let all = args.workers();
+        return Err(format!("{ended} of {all} workers ended while they were timed; run it again").into());
+    }
     cluster.shutdown().await?;
 
     Ok(Report {

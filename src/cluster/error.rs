@@ -1,5 +1,6 @@
 //! Why a cluster cannot start, or did not end in order.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -9,14 +10,29 @@ use crate::host::{HostError, SendError};
 use crate::id::Identity;
 
 /// Why a cluster cannot start, or did not end in order.
-#[derive(Debug, Error)]
+///
+/// Its `Debug` form is its text, too: that is what `main` and `unwrap` print, and where a newcomer
+/// learns what to do next.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum ClusterError {
     /// A cluster of no workers was asked for.
     #[error("a cluster needs at least one worker; ask for one or more")]
     NoWorkers,
+    /// More workers were asked for than one machine can be meant to have.
+    #[error(
+        "{asked} workers were asked for, and the limit is {limit}; ask for about as many as there are cores"
+    )]
+    TooManyWorkers {
+        /// How many.
+        asked: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// `ROADSHOW_WORKERS` is no number of workers.
-    #[error("ROADSHOW_WORKERS is {value:?}; set it to a number of worker processes from 1 on, or unset it")]
+    #[error(
+        "ROADSHOW_WORKERS is {value:?}; set it to a number of worker processes from 1 to 1024, or unset it"
+    )]
     WorkersSetting {
         /// Its value.
         value: String,
@@ -87,4 +103,10 @@ pub enum ClusterError {
         /// How long they had.
         limit: Duration,
     },
+}
+
+impl fmt::Debug for ClusterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

@@ -37,7 +37,8 @@ pub(super) struct LocalCluster {
 struct Worker {
     body: Body,
     member: Member,
-    ended: watch::Receiver<bool>,
+    /// How it ended, once it has.
+    ended: watch::Receiver<Option<String>>,
 }
 
 /// What a worker lives in.
@@ -165,12 +166,12 @@ impl LocalCluster {
     ) -> Result<(), ClusterError> {
         let runtime = self._io.handle();
         let watched = body.watch()?;
-        let (tell_end, ended) = watch::channel(false);
+        let (tell_end, ended) = watch::channel(None);
         let (pid, stopping) = (body.pid(), Arc::clone(&self.stopping));
         let (members, host) = (Arc::clone(members), host.clone());
         runtime.spawn(async move {
             let Ok(cause) = watched.await else { return };
-            tell_end.send_replace(true);
+            tell_end.send_replace(Some(cause.clone()));
             if !stopping.load(Ordering::Relaxed) {
                 tracing::warn!(pid, cause, "a worker has ended");
                 let cause = format!("worker {pid}: {cause}");
@@ -200,8 +201,10 @@ impl LocalCluster {
     pub(super) fn workers(&self) -> Vec<WorkerInfo> {
         let info = |worker: &Worker| WorkerInfo {
             host: worker.member.actors,
+            tasks: worker.member.tasks,
             pid: worker.body.pid(),
             address: worker.member.actors_at,
+            ended: worker.ended.borrow().clone(),
         };
         self.workers.iter().map(info).collect()
     }
@@ -210,11 +213,12 @@ impl LocalCluster {
     pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
         self.stopping.store(true, Ordering::Relaxed);
         join_all(self.workers.iter_mut().map(|worker| worker.body.ask_to_stop())).await;
-        let all_ended = join_all(self.workers.iter_mut().map(|worker| worker.ended.wait_for(|ended| *ended)));
+        let all_ended =
+            join_all(self.workers.iter_mut().map(|worker| worker.ended.wait_for(Option::is_some)));
         if tokio::time::timeout(WORKER_STOP_TIMEOUT, all_ended).await.is_ok() {
             return Ok(());
         }
-        let left: Vec<_> = self.workers.iter().filter(|worker| !*worker.ended.borrow()).collect();
+        let left: Vec<_> = self.workers.iter().filter(|worker| worker.ended.borrow().is_none()).collect();
         let limit = WORKER_STOP_TIMEOUT;
         Err(match left.first().map(|worker| &worker.body) {
             Some(Body::Thread(_)) => {

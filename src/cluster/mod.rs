@@ -24,7 +24,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
 
-use crate::config::Limits;
+use crate::config::{Limits, WORKERS_MAX};
 use crate::id::Identity;
 use crate::remote::ClusterRef;
 use crate::transport::Memory;
@@ -167,10 +167,14 @@ impl fmt::Debug for Cluster {
 pub struct WorkerInfo {
     /// The host of its actors.
     pub host: Identity,
+    /// The host of its tasks.
+    pub tasks: Identity,
     /// Its process: this one for a worker within it.
     pub pid: u32,
     /// Where the host of its actors listens.
     pub address: SocketAddr,
+    /// How it ended, if it has.
+    pub ended: Option<String>,
 }
 
 /// Settings of a cluster to be started.
@@ -215,6 +219,9 @@ impl ClusterBuilder {
     pub async fn start(self) -> Result<Cluster, ClusterError> {
         let workers = match self.workers {
             Some(0) => return Err(ClusterError::NoWorkers),
+            Some(asked) if asked > WORKERS_MAX => {
+                return Err(ClusterError::TooManyWorkers { asked, limit: WORKERS_MAX });
+            }
             Some(workers) => workers,
             None => default_workers()?,
         };
@@ -228,9 +235,11 @@ fn default_workers() -> Result<usize, ClusterError> {
     if let Some(address) = std::env::var_os("ROADSHOW_ADDRESS") {
         return Err(ClusterError::RemoteCluster { address: address.to_string_lossy().into_owned() });
     }
-    let Some(value) = std::env::var_os("ROADSHOW_WORKERS") else {
+    let value = std::env::var_os("ROADSHOW_WORKERS").unwrap_or_default();
+    if value.is_empty() {
         return Ok(std::thread::available_parallelism().map_or(1, Into::into));
-    };
-    let workers = value.to_str().and_then(|value| value.parse().ok()).filter(|workers| *workers > 0);
+    }
+    let workers = value.to_str().and_then(|value| value.trim().parse().ok());
+    let workers = workers.filter(|workers| (1..=WORKERS_MAX).contains(workers));
     workers.ok_or_else(|| ClusterError::WorkersSetting { value: value.to_string_lossy().into_owned() })
 }

@@ -1,6 +1,6 @@
 //! Where the library's own events go.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -21,12 +21,29 @@ pub(crate) fn init() {
         Some(Err(error)) => (quiet(), Some(error)),
     };
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| Line)
+        .with_ansi(io::stderr().is_terminal())
         .with_filter(filter);
     let installed = tracing_subscriber::registry().with(layer).try_init();
     if let (Ok(()), Some(error)) = (installed, unclear) {
         tracing::warn!(value = asked, %error, "{VARIABLE} is not understood; set it to `debug` or `roadshow=debug,info`");
+    }
+}
+
+/// Writes to standard error, which a driver and its workers share, with the process's number before
+/// each event. An event comes as one write.
+struct Line;
+
+impl Write for Line {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let mut line = format!("[{}] ", std::process::id()).into_bytes();
+        line.extend_from_slice(event);
+        io::stderr().write_all(&line)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -66,6 +66,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Cancel safety
     ///
     /// A future dropped before it is ready has sent nothing.
+    #[must_use = "a message is told when the future is awaited"]
     pub fn tell<M: HandledBy<A>>(
         &self,
         message: M,

@@ -51,6 +51,7 @@ impl<M: RemoteMessage> RemoteRecipient<M> {
     /// # Cancel safety
     ///
     /// A future dropped before it is ready has sent nothing.
+    #[must_use = "a message is told when the future is awaited"]
     pub fn tell(&self, message: M) -> impl Future<Output = Result<(), NotDelivered>> + Send + use<M> {
         let address = self.address.clone();
         async move { address.tell(message).await }
