@@ -1,3 +1,193 @@
-//! x
+//! Values of a peer: bodies decoded as types like a user's, and as this crate's own.
+//!
+//! Input: one byte that chooses the type, two for the number of attachments, then the body.
+
 #![no_main]
-libfuzzer_sys::fuzz_target!(|_b: &[u8]| {});
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use libfuzzer_sys::fuzz_target;
+use roadshow::wire::{self, Body, CallFailure, Frame, FrameCodec, FrameKind, Payload, TELL_HEADER_BYTES};
+use roadshow::words::{Counting, Counts, WordList};
+use roadshow_fuzz::{Script, peak_of};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio_util::codec::Decoder;
+
+// The names by which the bootstrap's own file finds what it needs.
+use roadshow::{config, id};
+
+#[path = "../../../src/cluster/bootstrap.rs"]
+#[expect(dead_code, reason = "the target reads, and writes nothing")]
+mod bootstrap;
+
+/// Above every body that an input makes: what is decoded here must be encodable again.
+const BODY_BYTES_MAX: usize = 1 << 24;
+
+/// What serde reserves at most for the elements that a sequence or a map announces.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
+
+/// How deeply a body may be nested, and one: each level may announce many elements.
+const DEEP: usize = 129;
+
+fuzz_target!(|input: &[u8]| {
+    let mut script = Script::new(input);
+    let kind = script.one_of(12);
+    let attachments = script.short();
+    let bytes = script.rest();
+    if kind == 11 {
+        return check_bootstrap(bytes);
+    }
+    let Some(body) = body_of(attachments, bytes) else { return };
+    match kind {
+        0 => drop(check::<Order>(&body, 8)),
+        1 => drop(check::<Shape>(&body, 8)),
+        2 => drop(check::<Untagged>(&body, DEEP)),
+        3 => drop(check::<Tagged>(&body, DEEP)),
+        4 => drop(check::<Flat>(&body, DEEP)),
+        5 => drop(check::<Tree>(&body, DEEP)),
+        6 => drop(check::<CallFailure>(&body, 1)),
+        7 => drop(check::<Payload>(&body, 1)),
+        8 => check_words(&body),
+        9 => check_counts(&body),
+        _ => drop(check::<(Vec<Payload>, HashMap<u8, Payload>, Option<WordList>, String)>(&body, 8)),
+    }
+});
+
+/// The body of a frame that ends with these bytes, if they can be one.
+fn body_of(attachments: u16, bytes: &[u8]) -> Option<Body> {
+    let frame_bytes = TELL_HEADER_BYTES + bytes.len();
+    let mut frame = BytesMut::with_capacity(frame_bytes);
+    frame.put_u32(frame_bytes as u32 - 4);
+    frame.put_u8(FrameKind::Tell as u8);
+    frame.put_u8(0);
+    frame.put_u16(attachments);
+    frame.put_bytes(0, TELL_HEADER_BYTES - 8);
+    frame.put_slice(bytes);
+    match FrameCodec::established(frame_bytes).decode(&mut frame) {
+        Ok(Some(Frame::Tell(tell))) => Some(tell.body),
+        Ok(other) => panic!("a tell was written, and {other:?} read"),
+        Err(_) => None,
+    }
+}
+
+/// Decodes a value, which costs memory in proportion; its encoding decodes to the same again.
+fn check<T: Serialize + DeserializeOwned>(body: &Body, levels: usize) -> Option<T> {
+    let (value, peak) = peak_of(|| wire::decode::<T>(body));
+    let fair = levels * RESERVED_BYTES_MAX + 256 * body.len() + 4096;
+    assert!(peak <= fair, "{peak} bytes are held for a body of {}", body.len());
+    let value = value.ok()?;
+    let first = encoded(&value);
+    let again: T = wire::decode(&first).expect("what was encoded here decodes");
+    // The order of a hash map is its own.
+    assert_eq!(encoded(&again).len(), first.len());
+    Some(value)
+}
+
+fn encoded<T: Serialize>(value: &T) -> Body {
+    wire::encode(value, BODY_BYTES_MAX, |body| Body {
+        message: Bytes::copy_from_slice(body.message),
+        attachments: body.attachments.to_vec(),
+    })
+    .expect("a decoded value can be encoded")
+}
+
+fn check_words(body: &Body) {
+    let Some(words) = check::<WordList>(body, 1) else { return };
+    let all: Vec<&str> = words.iter().collect();
+    assert_eq!(all.len(), words.len());
+    for (index, word) in all.iter().enumerate() {
+        assert_eq!(words.get(index), Some(*word));
+    }
+    assert_eq!(words.get(all.len()), None);
+    assert_eq!(words.slice(0..all.len()), words);
+    let parts = words.partition(NonZeroUsize::MIN.saturating_add(2));
+    assert!(parts.iter().flatten().eq(&words));
+    assert!(words.position().checked_add(words.len() as u64).is_some());
+    assert_eq!(encoded(&words), encoded(&wire::decode::<WordList>(&encoded(&words)).expect("as above")));
+    let counts = [Counting::Hash, Counting::List].map(|counting| counting.count_all(&words));
+    assert_eq!(counts[0], counts[1]);
+    assert_eq!(Counting::Hash.count(&words, &words), counts[0]);
+}
+
+fn check_counts(body: &Body) {
+    let Some(counts) = check::<Counts>(body, 2) else { return };
+    assert_eq!(counts.iter().count(), counts.len());
+    assert_eq!(counts.is_empty(), counts.len() == 0);
+    assert_eq!(wire::decode::<Counts>(&encoded(&counts)).expect("as above"), counts);
+}
+
+/// What a worker and its driver say to each other before they have a link.
+fn check_bootstrap(bytes: &[u8]) {
+    let (report, peak) = peak_of(|| bootstrap::read::<bootstrap::Report>(bytes));
+    assert!(peak <= (256 << 10) + 16 * bytes.len(), "{peak} bytes are held for {}", bytes.len());
+    if let Ok(report) = report {
+        let written = bootstrap::encode(&report).expect("a decoded report can be encoded");
+        bootstrap::read::<bootstrap::Report>(&*written).expect("it was written here");
+    }
+    if let Ok(orders) = bootstrap::read::<bootstrap::Bootstrap>(bytes) {
+        let written = bootstrap::encode(&orders).expect("decoded orders can be encoded");
+        let again: bootstrap::Bootstrap = bootstrap::read(&*written).expect("they were written here");
+        assert_eq!((again.actors, again.limits), (orders.actors, orders.limits));
+    }
+}
+
+/// A message as users write them: numbers, texts, options, defaults and payloads.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    number: u64,
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<Box<str>>,
+    prices: Vec<f64>,
+    sizes: (i8, u16, i32, i64),
+    wide: Option<i128>,
+    letter: char,
+    tags: BTreeMap<String, Vec<Option<bool>>>,
+    #[serde(with = "roadshow::payload", default)]
+    picture: Bytes,
+    more: Vec<Payload>,
+}
+
+/// Every kind of variant.
+#[derive(Serialize, Deserialize)]
+enum Shape {
+    Unit,
+    One(Payload),
+    Two(u8, String),
+    Named { x: i32, inner: Option<Box<Self>> },
+}
+
+/// Buffered by serde before it is known what it is.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(u32),
+    Text(String),
+    Parcel { label: String, content: Payload },
+    Many(Vec<Payload>),
+    Nested(BTreeMap<String, Self>),
+}
+
+/// Buffered too, for the sake of its tag.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Tagged {
+    Ping,
+    Parcel { content: Payload, times: u8 },
+    Wrapped { inner: Box<Self> },
+}
+
+/// A map that collects what the named fields leave.
+#[derive(Serialize, Deserialize)]
+struct Flat {
+    id: u32,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Payload>,
+}
+
+/// As deep as its bytes say.
+#[derive(Serialize, Deserialize)]
+struct Tree(Vec<Self>);

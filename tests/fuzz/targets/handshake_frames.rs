@@ -18,7 +18,8 @@ fuzz_target!(|input: &[u8]| {
     let (in_pieces, peak) =
         peak_of(|| decode_in_pieces(&FrameCodec::handshake(), stream, usize::from(pieces) + 1));
     assert_eq!(in_pieces.to_string(), whole.to_string(), "the pieces decide nothing");
-    let fair = 16 * stream.len() + 4 * HANDSHAKE_FRAME_BYTES_MAX + 4096;
+    // The shortest frame takes eight bytes on the wire, and some 150 in the growing list of them.
+    let fair = 64 * stream.len() + 4 * HANDSHAKE_FRAME_BYTES_MAX + 4096;
     assert!(peak <= fair, "{peak} bytes are held for a stream of {}", stream.len());
 
     let mut stream = stream;
