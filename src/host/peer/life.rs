@@ -145,7 +145,7 @@ impl Peer {
     }
 
     /// Tells what became of calls and letters that end without a reply; nothing else can be among them.
-    fn settle(&self, events: Vec<Event<Ticket>>) {
+    pub(super) fn settle(&self, events: Vec<Event<Ticket>>) {
         for event in events {
             match event {
                 // A caller that no longer waits is no concern of ours.
@@ -155,7 +155,6 @@ impl Peer {
             }
         }
         self.progress.notify_waiters();
-        self.timer.notify_one();
     }
 
     pub(super) fn count_dead_letters(&self, count: u64) {

@@ -6,7 +6,6 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Peer, State, now};
-use crate::session::Event;
 
 /// Whether a task sleeps for a session's deadlines, and until when.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,15 +39,7 @@ impl Peer {
         state.timer = next.map_or(Timer::Idle, Timer::Until);
         state.ring_if_outgoing();
         drop(state);
-        for event in events {
-            match event {
-                // A caller that no longer waits is no concern of ours.
-                Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
-                Event::DeadLetters { count } => self.count_dead_letters(count),
-                _ => {}
-            }
-        }
-        self.progress.notify_waiters();
+        self.settle(events);
         next
     }
 }

@@ -24,6 +24,14 @@ pub(super) fn wait_until(limit: Duration, mut holds: impl FnMut() -> bool) -> bo
     true
 }
 
+/// Whether this process ignores a signal, as one does that a shell has put into the background. The
+/// processes that it starts do so, too.
+pub(super) fn ignores(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(ignored.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
+}
+
 /// Whether a process still runs. One that has ended and waits for its parent to notice does not.
 pub(super) fn runs(pid: u32) -> bool {
     state_and_parent(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))

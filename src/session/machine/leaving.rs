@@ -1,0 +1,56 @@
+//! How a side leaves: it drains, and says goodbye.
+
+use super::Session;
+use crate::session::outbox::Content;
+use crate::wire::Goodbye;
+
+/// This side leaves: it makes no more calls and takes none.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    reason: String,
+    /// Whether the goodbye is queued on this link.
+    pub(super) said: bool,
+}
+
+impl<T> Session<T> {
+    /// Begins to leave: no more calls are made or taken, those that are open go on.
+    ///
+    /// The goodbye is queued when the last of them has ended, in either direction.
+    pub fn drain(&mut self, reason: &str) {
+        self.leave(reason);
+        self.say_goodbye_if_idle();
+    }
+
+    /// Leaves now: queues the goodbye, whatever calls are open.
+    pub fn finish(&mut self, reason: &str) {
+        self.leave(reason);
+        self.say_goodbye();
+    }
+
+    /// Whether no call is open in either direction and every byte is written.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.open_calls() == 0 && self.inbound_calls() == 0 && self.outgoing_bytes() == 0
+    }
+
+    fn leave(&mut self, reason: &str) {
+        self.leaving.get_or_insert_with(|| Leaving { reason: reason.to_owned(), said: false });
+    }
+
+    pub(super) fn say_goodbye_if_idle(&mut self) {
+        if self.leaving.is_some() && self.inbound.is_empty() && self.calls.len() == 0 {
+            self.say_goodbye();
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        if let Some(leaving) = &mut self.leaving
+            && self.attached
+            && !leaving.said
+        {
+            leaving.said = true;
+            let goodbye = Goodbye { reason: leaving.reason.clone() };
+            self.outbox.push(Content::Other, |out| goodbye.put(out));
+        }
+    }
+}
