@@ -53,7 +53,7 @@ impl<T> Session<T> {
 
     /// Notes that the link is gone: every open call ends, and everything queued is dropped.
     ///
-    /// The writer's [`Batch`] is of no use afterwards.
+    /// The writer's [`Batch`](crate::session::Batch) is of no use afterwards.
     pub fn detach(&mut self, loss: LinkLoss, known: Written, events: &mut Vec<Event<T>>) {
         self.tell_untold(events);
         if known == Written::Unsure {
