@@ -87,7 +87,7 @@ pub const TASK_SHORT: Duration = Duration::from_millis(1);
 
 /// Workers of a local cluster at most.
 ///
-/// Each is a process with five threads; a number beyond it is a slip of the pen on any machine.
+/// Each is a process of several threads; a number beyond it is a slip of the pen on any machine.
 pub const WORKERS_MAX: usize = 1024;
 
 /// How long a worker process may take from its start until it can be called.

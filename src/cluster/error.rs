@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::config::WORKERS_MAX;
 use crate::host::{HostError, SendError};
 use crate::id::Identity;
 
@@ -31,7 +32,7 @@ pub enum ClusterError {
     },
     /// `ROADSHOW_WORKERS` is no number of workers.
     #[error(
-        "ROADSHOW_WORKERS is {value:?}; set it to a number of worker processes from 1 to 1024, or unset it"
+        "ROADSHOW_WORKERS is {value:?}; set it to a number of worker processes from 1 to {WORKERS_MAX}, or unset it"
     )]
     WorkersSetting {
         /// Its value.

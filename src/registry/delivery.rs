@@ -67,8 +67,8 @@ impl<M: RemoteMessage> Delivery<M> {
 
     /// Runs the handler and hands its response to `respond`; called by the generated handler.
     ///
-    /// A message whose deadline has passed, or whose caller waits no longer, is not handled. A panic in the handler fails this call
-    /// with its text and goes on through the actor, which ends.
+    /// A message whose deadline has passed, or whose caller waits no longer, is not handled. A panic
+    /// in the handler fails this call with its text and goes on through the actor, which ends.
     pub fn run<A: Handles<M>>(
         mut self,
         actor: &mut A,
