@@ -11,8 +11,8 @@
 //! of spawning them and of sending them their parts; starting the cluster is told apart.
 //!
 //! Exit codes: 0 done, 1 the cluster or a run failed, 2 the options or the text are not usable.
-//! With a code other than 0 there is one line on standard error that says why. Nothing was
-//! printed on standard output then.
+//! With a code other than 0 there is one line on standard error that says why, behind what the library
+//! may have logged there of a worker that ended. Nothing was printed on standard output then.
 
 mod args;
 mod report;
