@@ -31,11 +31,85 @@ pub const HANDSHAKES_OPEN_MAX: usize = 256;
 /// How long one attempt to connect may take before the peer counts as unreachable.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many bytes may wait to be written on one link.
+/// How many bytes may be on their way on one link: not written, or not acknowledged.
 ///
 /// Enough to keep a fast network busy while the writing thread is descheduled for some
-/// tens of milliseconds; a sender beyond it waits, or gets its message back.
+/// tens of milliseconds; a sender beyond it waits, or gets its message back. As many bytes may
+/// wait besides for the credit of the actors that they are for.
 pub const OUTGOING_BYTES_MAX: usize = 64 << 20;
+
+/// How many bytes of messages that are not handled yet one actor takes from each peer.
+///
+/// Some thousand small messages: enough that an actor never waits for its next message while a
+/// link is some milliseconds long, and so few that a slow actor costs its host next to nothing.
+pub const WINDOW_BYTES: usize = 1 << 20;
+
+/// The least window: with less than this a small message would wait for the one before it.
+pub const WINDOW_BYTES_MIN: usize = 1 << 10;
+
+/// What a message costs of a window beside its frame's bytes: what it takes in memory decoded,
+/// in the actor's mailbox, however small it is.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
+
+/// How many bytes may wait at a sender for the credit of one actor.
+///
+/// Several windows, so that a burst is taken without waiting; a fraction of what may wait in all,
+/// so that one actor that handles nothing leaves room for the others.
+pub const PARKED_BYTES_MAX: usize = 8 << 20;
+
+/// Calls that one session has open at most; a further one waits until one has ended.
+///
+/// Each takes some 200 bytes here and there, so a million is a few hundred megabytes.
+pub const CALLS_OPEN_MAX: usize = 1 << 20;
+
+/// The longest frame that is written in one piece; longer ones are cut into chunks of as much.
+///
+/// At a gigabit a second a chunk takes half a millisecond: so long does a small message to another
+/// actor wait for a large one.
+pub const CHUNK_BYTES: usize = 64 << 10;
+
+/// Frames in chunks that one direction of a link has under way at once; others wait their turn.
+///
+/// The receiver holds as many unfinished ones, so the number bounds what it has to hold.
+pub const CHUNKED_OPEN_MAX: usize = 16;
+
+/// How many bytes of chunks are handed to the writer at once.
+///
+/// What it has taken goes out in order: the more, the longer the way for what comes after; the
+/// less, the more system calls.
+pub const CHUNKS_TAKEN_BYTES: usize = 256 << 10;
+
+/// After so many bytes at most a receiver says what it has; after a quarter of the sender's budget
+/// if that is less.
+pub const ACK_BYTES: usize = 64 << 10;
+
+/// After so long at most a receiver says what it has.
+///
+/// Long enough that most acknowledgements travel with a reply, short enough that what is kept for
+/// sending again is little.
+pub const ACK_DELAY: Duration = Duration::from_millis(25);
+
+/// How many bytes of replies are kept, for each peer, in case their calls are repeated.
+///
+/// Beyond it the oldest are dropped, and a repeated call of theirs learns that its reply is lost.
+pub const REPLIES_KEPT_BYTES_MAX: usize = 16 << 20;
+
+/// How long after the first failed attempt to restore a link the next is made; it doubles from
+/// attempt to attempt.
+pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);
+
+/// How long two attempts to restore a link lie apart at most.
+///
+/// A peer that is reachable again is found within that time; an attempt costs a few packets.
+pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
+
+/// How often the side that dialled a link asks whether the other is there.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// A link whose peer has been silent for so long is cut and made anew.
+///
+/// Three heartbeats: one may be lost in a short outage without the link paying for it.
+pub const HEARTBEAT_LOST: Duration = Duration::from_secs(15);
 
 /// From this size on a payload is queued by handle and written where it lies, not copied.
 ///
@@ -98,22 +172,45 @@ pub const WORKER_START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a worker may take to end after it was asked to, before it is killed.
 pub const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A bug that a simulation plants in a session, to see that it finds it. No program has one.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// One frame more is taken for acknowledged than was.
+    EarlyAck,
+    /// A call that is cancelled before its actor has it keeps its part of the window.
+    LostCredit,
+    /// What a session had under way when it was dropped is written to the next link.
+    ResendAfterClose,
+}
+
 /// The limits of one host that a program may set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
     /// The longest frame, in bytes, header included; from 512 to 4 GiB. See [`FRAME_BYTES_MAX`].
     pub frame_bytes_max: usize,
-    /// How many bytes may wait to be written on one link; see [`OUTGOING_BYTES_MAX`].
+    /// How many bytes may be on their way on one link; see [`OUTGOING_BYTES_MAX`].
     pub outgoing_bytes_max: usize,
+    /// How many bytes of unhandled messages an actor takes from each peer; see [`WINDOW_BYTES`].
+    pub window_bytes: usize,
+    /// How many bytes may wait here for the credit of one actor; see [`PARKED_BYTES_MAX`].
+    pub parked_bytes_max: usize,
     /// How long a peer may take for the handshake; see [`HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,
     /// Handshakes open at once; see [`HANDSHAKES_OPEN_MAX`].
     pub handshakes_open_max: usize,
     /// How long one attempt to connect may take; see [`CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
+    /// How often the side that dialled a link asks for the other; see [`HEARTBEAT_EVERY`].
+    pub heartbeat_every: Duration,
+    /// After how long a silence a link is made anew; see [`HEARTBEAT_LOST`].
+    pub heartbeat_lost: Duration,
     /// How long a shutdown waits for open calls and unwritten bytes; see [`DRAIN_TIMEOUT`].
     pub drain_timeout: Duration,
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub planted: Option<Planted>,
 }
 
 impl Default for Limits {
@@ -121,10 +218,15 @@ impl Default for Limits {
         Self {
             frame_bytes_max: FRAME_BYTES_MAX,
             outgoing_bytes_max: OUTGOING_BYTES_MAX,
+            window_bytes: WINDOW_BYTES,
+            parked_bytes_max: PARKED_BYTES_MAX,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             handshakes_open_max: HANDSHAKES_OPEN_MAX,
             connect_timeout: CONNECT_TIMEOUT,
+            heartbeat_every: HEARTBEAT_EVERY,
+            heartbeat_lost: HEARTBEAT_LOST,
             drain_timeout: DRAIN_TIMEOUT,
+            planted: None,
         }
     }
 }

@@ -39,7 +39,8 @@ number! {
 number! {
     /// One actor of a host. Never given twice in one incarnation of the host.
     ///
-    /// [`ActorId::HOST`] is the host itself: what it spawns, stops and runs as tasks is asked of it.
+    /// [`ActorId::HOST`] is the host itself: what it spawns and stops is asked of it, and what it runs as
+    /// tasks of [`ActorId::TASKS`].
     ActorId(u64), "{}"
 }
 number! {
@@ -62,6 +63,9 @@ number! {
 impl ActorId {
     /// The host itself.
     pub const HOST: Self = Self(0);
+    /// The tasks of a host, which stand for an actor of their own: what they take on at once is no
+    /// concern of what else the host is asked for.
+    pub const TASKS: Self = Self(u64::MAX);
 }
 
 impl LinkId {
@@ -123,4 +127,6 @@ pub struct Target {
 impl Target {
     /// The host itself.
     pub const HOST: Self = Self { actor: ActorId::HOST, incarnation: ActorIncarnation(0) };
+    /// The tasks of a host.
+    pub const TASKS: Self = Self { actor: ActorId::TASKS, incarnation: ActorIncarnation(0) };
 }

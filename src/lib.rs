@@ -85,7 +85,7 @@ pub use error::Error;
 pub use host::{NotDelivered, OutcomeUnknown, SendError};
 pub use registry::{HandledBy, Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
 pub use remote::{
-    ClusterRef, RemoteAddr, RemoteRecipient, Request, Spawn, SpawnContext, SpawnError, SpawnRequest,
+    ClusterRef, RemoteAddr, RemoteRecipient, Request, Retry, Spawn, SpawnContext, SpawnError, SpawnRequest,
     TrySendError,
 };
 pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
@@ -102,7 +102,7 @@ pub mod prelude {
 
     pub use crate::{
         Cluster, ClusterRef, Handles, Payload, RemoteActor, RemoteAddr, RemoteData, RemoteMessage,
-        RemoteRecipient, SendError, Spawn, SpawnContext, SpawnError, TaskError,
+        RemoteRecipient, Retry, SendError, Spawn, SpawnContext, SpawnError, TaskError,
     };
 }
 
@@ -138,8 +138,8 @@ pub mod __private {
 
     pub use crate::cluster::WorkerTest;
     pub use crate::id::TypeHash;
-    pub use crate::registry::form;
     pub use crate::registry::{Control, Delivery, Registration};
+    pub use crate::registry::{form, schema};
     pub use crate::remote::SpawnRegistration;
 
     /// Runs a `main`.

@@ -7,13 +7,17 @@
 //!
 //! The compiler is called with the libraries that were built for this test. That takes a few seconds;
 //! a project of its own for these programs, as the crate `trybuild` makes one, would build every
-//! dependency a second time.
+//! dependency a second time. The two executables of `executables`, which differ in their messages, are
+//! built in the same way.
 
 #[path = "ui/accepted.rs"]
 pub mod accepted;
+#[path = "ui/executables.rs"]
+mod executables;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::{env, fs};
 
 use serde_json::Value;
@@ -37,7 +41,7 @@ fn errors_of_the_compiler_say_what_to_do() {
 /// Compiles each program of `folder`, and compares what is said with what is expected.
 #[track_caller]
 fn check(folder: &str, matches: fn(&str, &str) -> bool) {
-    let externs = externs();
+    let externs = externs(&LIBRARIES);
     let mut failed = Vec::new();
     for program in programs(folder) {
         let actual = errors(&program, &externs);
@@ -62,8 +66,8 @@ fn programs(folder: &str) -> Vec<PathBuf> {
 
 /// What the compiler says against a program; nothing if it compiles.
 fn errors(program: &Path, externs: &[String]) -> String {
-    let output = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args(["--edition=2024", "--crate-type=bin", "--emit=metadata", "--error-format=json", "--out-dir"])
+    let output = rustc()
+        .args(["--crate-type=bin", "--emit=metadata", "--error-format=json", "--out-dir"])
         .arg(env!("CARGO_TARGET_TMPDIR"))
         .args(externs)
         .arg(program)
@@ -97,8 +101,14 @@ fn show(diagnostic: &Value) -> String {
     text
 }
 
-/// Where the libraries are that cargo built for this test, as arguments of the compiler.
-fn externs() -> Vec<String> {
+fn rustc() -> Command {
+    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.arg("--edition=2024");
+    rustc
+}
+
+/// What cargo says of everything that it built for this test.
+static BUILT: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let target =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is a folder of the target folder");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -111,17 +121,21 @@ fn externs() -> Vec<String> {
     let output = cargo.output().expect("a test has cargo beside it");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout).expect("cargo speaks UTF-8");
-    let messages: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+});
+
+/// Where the libraries are that cargo built for this test, as arguments of the compiler.
+fn externs(libraries: &[&str]) -> Vec<String> {
     let library = |name: &str| {
         let named =
             |message: &&Value| message["target"]["name"] == name && message["target"]["kind"][0] == "lib";
         let files =
-            messages.iter().filter(named).filter_map(|message| message["filenames"].as_array()).flatten();
+            BUILT.iter().filter(named).filter_map(|message| message["filenames"].as_array()).flatten();
         let mut files = files.filter_map(Value::as_str).filter(|file| file.ends_with(".rlib"));
-        files.next().unwrap_or_else(|| panic!("cargo did not say where {name} is: {said}")).to_owned()
+        files.next().unwrap_or_else(|| panic!("cargo did not say where {name} is")).to_owned()
     };
     let folder = PathBuf::from(library("roadshow"));
     let folder = folder.parent().expect("a file is in a folder").display();
-    let libraries = LIBRARIES.map(|name| format!("--extern={name}={}", library(name)));
-    libraries.into_iter().chain([format!("-Ldependency={folder}")]).collect()
+    let libraries = libraries.iter().map(|name| format!("--extern={name}={}", library(name)));
+    libraries.chain([format!("-Ldependency={folder}")]).collect()
 }

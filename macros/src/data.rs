@@ -3,8 +3,9 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
-use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Result, Variant};
+use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Result, Type, Variant};
 
+use crate::nested;
 use crate::options::{Kind, Options};
 use crate::tokens::{compact, name_of};
 
@@ -13,17 +14,19 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let schema = schema(input)?;
     let ident = &input.ident;
     let name = name_of(options.name.as_ref(), ident);
+    let parts = nested::parts(types(input));
     Ok(quote! {
         #[automatically_derived]
         impl ::roadshow::RemoteData for #ident {
             const NAME: &'static str = #name;
             const SCHEMA: &'static str = #schema;
+            #parts
         }
     })
 }
 
 /// The shape, down to what changes the bytes: order, names, types, and what serde was told.
-fn schema(input: &DeriveInput) -> Result<String> {
+pub(crate) fn schema(input: &DeriveInput) -> Result<String> {
     let ident = input.ident.unraw();
     let attributes = serde_attributes(&input.attrs);
     match &input.data {
@@ -34,6 +37,16 @@ fn schema(input: &DeriveInput) -> Result<String> {
             "a union cannot travel: use an enum, which says what it holds",
         )),
     }
+}
+
+/// The types of all fields.
+pub(crate) fn types(input: &DeriveInput) -> impl Iterator<Item = &Type> {
+    let fields: Vec<&Fields> = match &input.data {
+        Data::Struct(data) => vec![&data.fields],
+        Data::Enum(data) => data.variants.iter().map(|variant| &variant.fields).collect(),
+        Data::Union(_) => Vec::new(),
+    };
+    fields.into_iter().flatten().map(|field| &field.ty)
 }
 
 fn variant(variant: &Variant) -> String {

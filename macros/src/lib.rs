@@ -11,6 +11,7 @@ mod actor;
 mod data;
 mod entry;
 mod message;
+mod nested;
 mod options;
 mod task;
 mod tokens;
@@ -79,6 +80,10 @@ pub fn remote_actor(input: TokenStream) -> TokenStream {
 /// The message and its result are serializable. `#[remote(name = "..")]` replaces the name that both
 /// sides know the message by, which is its module path otherwise.
 ///
+/// It also records the message as written, with its result's type. Differently built executables
+/// compare that, and the types named in there that derive [`RemoteData`](macro@RemoteData), before
+/// they exchange the message; the trait says what that covers.
+///
 /// # Examples
 ///
 /// ```
@@ -92,6 +97,7 @@ pub fn remote_actor(input: TokenStream) -> TokenStream {
 /// }
 ///
 /// assert_eq!(<List as RemoteMessage>::NAME, "shop::List");
+/// assert_eq!(<List as RemoteMessage>::SCHEMA, "struct List{at_most:usize} -> Vec<String>");
 /// ```
 #[proc_macro_derive(RemoteMessage, attributes(remote))]
 pub fn remote_message(input: TokenStream) -> TokenStream {
@@ -101,7 +107,9 @@ pub fn remote_message(input: TokenStream) -> TokenStream {
 /// Records the name and the shape of a type that is part of messages.
 ///
 /// The shape is the source as written, without white space: fields and variants in their order, their
-/// types, and serde's attributes. It does not look into the types that it names.
+/// types, and serde's attributes. It becomes part of the fingerprint of every message that contains
+/// the type, as do the types named in it that derive `RemoteData`, too. What stands behind any other
+/// name, and what a hand-written `Serialize` or `Deserialize` does, is not seen.
 ///
 /// # Examples
 ///
@@ -127,7 +135,8 @@ pub fn remote_data(input: TokenStream) -> TokenStream {
 ///
 /// The function stays as it is and can be called as before. Beside it stands a type of the same name,
 /// whose `task` takes the same arguments and returns the call as a value, to be run by a cluster.
-/// Arguments and result are owned, serializable types; there may be 16 arguments.
+/// Arguments and result are owned, serializable types; there may be 16 arguments. Differently built
+/// executables compare their types as they do a message's.
 ///
 /// Options: `parallel = n` lets up to n of them run side by side in one worker (one at a time
 /// otherwise), `name = ".."` replaces the module path as the name that both sides know it by.

@@ -1,23 +1,135 @@
 //! `#[derive(RemoteMessage)]`.
 
 use proc_macro2::TokenStream;
-use quote::quote_spanned;
-use syn::{DeriveInput, Result};
+use quote::{ToTokens, quote_spanned};
+use syn::parse::{Parse, ParseStream};
+use syn::{Attribute, DeriveInput, Ident, LitStr, Result, Token, Type};
 
+use crate::data;
+use crate::nested;
 use crate::options::{Kind, Options};
-use crate::tokens::{generated_at, name_of};
+use crate::tokens::{compact, generated_at, name_of};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let options = Options::of(input, Kind::Message)?;
     let ident = &input.ident;
     let name = name_of(options.name.as_ref(), ident);
     // The compiler reports a result that cannot travel at the impl: let that be where the result is named.
-    let result = input.attrs.iter().find(|attribute| attribute.path().is_ident("rtype"));
-    let span = result.map_or_else(|| ident.span(), |attribute| attribute.bracket_token.span.join());
+    let rtype = rtype(input);
+    let span = rtype.map_or_else(|| ident.span(), |attribute| attribute.bracket_token.span.join());
+    let result = rtype.and_then(result_type);
+    let schema = schema(input, result.as_ref())?;
+    let parts = nested::parts(data::types(input).chain(&result));
     Ok(quote_spanned! {generated_at(span)=>
         #[automatically_derived]
         impl ::roadshow::RemoteMessage for #ident {
             const NAME: &'static str = #name;
+            const SCHEMA: &'static str = #schema;
+            #parts
         }
     })
+}
+
+/// The message as written, and its result. Without the attribute, actix's `Message` was implemented
+/// by hand, and the result is not to be seen here.
+fn schema(input: &DeriveInput, result: Option<&Type>) -> Result<String> {
+    let result = result.map(|ty| format!(" -> {}", compact(ty.to_token_stream())));
+    Ok(data::schema(input)? + &result.unwrap_or_default())
+}
+
+fn rtype(input: &DeriveInput) -> Option<&Attribute> {
+    input.attrs.iter().find(|attribute| attribute.path().is_ident("rtype"))
+}
+
+/// The type in actix's attribute; nothing if actix will complain of it.
+fn result_type(rtype: &Attribute) -> Option<Type> {
+    rtype.parse_args().map(|ResultType(ty)| ty).ok()
+}
+
+/// What actix takes: `result = ".."`, `result = Type`, and either without `result =`.
+struct ResultType(Type);
+
+impl Parse for ResultType {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        if input.peek2(Token![=]) {
+            input.parse::<Ident>()?;
+            input.parse::<Token![=]>()?;
+        }
+        let ty = if input.peek(LitStr) { input.parse::<LitStr>()?.parse() } else { input.parse() };
+        ty.map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(input: &DeriveInput, expected: &str) {
+        let result = rtype(input).and_then(result_type);
+        assert_eq!(schema(input, result.as_ref()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_message_is_shown_with_its_result() {
+        check(
+            &parse_quote! {
+                #[rtype(result = "Result < Vec<u8>, std::io::Error >")]
+                #[serde(rename = "a b")]
+                struct Read { r#type: u8 }
+            },
+            "#[serde(rename=\"a b\")]struct Read{type:u8} -> Result<Vec<u8>,std::io::Error>",
+        );
+    }
+
+    #[test]
+    fn a_result_is_found_in_every_form_that_actix_takes() {
+        check(
+            &parse_quote!(
+                #[rtype(result = "u8")]
+                struct M;
+            ),
+            "struct M -> u8",
+        );
+        check(
+            &parse_quote!(
+                #[rtype(result = a::B)]
+                struct M;
+            ),
+            "struct M -> a::B",
+        );
+        check(
+            &parse_quote!(
+                #[rtype("u8")]
+                struct M;
+            ),
+            "struct M -> u8",
+        );
+        check(
+            &parse_quote!(
+                #[rtype(u8)]
+                struct M;
+            ),
+            "struct M -> u8",
+        );
+    }
+
+    #[test]
+    fn without_a_result_the_message_alone_is_shown() {
+        check(
+            &parse_quote!(
+                struct M(u8);
+            ),
+            "struct M(u8)",
+        );
+        check(
+            &parse_quote!(
+                #[rtype(result = "?")]
+                struct M(u8);
+            ),
+            "struct M(u8)",
+        );
+    }
 }

@@ -1,13 +1,14 @@
 //! `#[task]`.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::visit::{self, Visit};
 use syn::{Error, FnArg, Ident, ItemFn, LitInt, LitStr, Pat, Result, ReturnType, Signature, Type};
 
+use crate::nested;
 use crate::options::read_name;
-use crate::tokens::{Mistakes, as_generated, generated_at, ident_at, name_of};
+use crate::tokens::{Mistakes, as_generated, compact, generated_at, ident_at, name_of};
 
 /// How many arguments a task can have: serde's implementations for tuples end here.
 const ARGUMENTS_MAX: usize = 16;
@@ -147,6 +148,8 @@ fn generate(options: &Options, function: &ItemFn) -> TokenStream {
         ReturnType::Default => quote!(()),
         ReturnType::Type(_, output) => as_generated(output),
     };
+    let schema = schema(signature);
+    let parts = nested::parts(named_types(signature));
     let unpacked =
         (0..names.len()).map(|n| format_ident!("argument_{n}", span = proc_macro2::Span::mixed_site()));
     let unpacked = unpacked.collect::<Vec<_>>();
@@ -172,6 +175,8 @@ fn generate(options: &Options, function: &ItemFn) -> TokenStream {
             type Output = #output;
             const NAME: &'static str = #name;
             const PARALLEL: ::core::option::Option<usize> = #parallel;
+            const SCHEMA: &'static str = #schema;
+            #parts
             fn call((#(#unpacked,)*): Self::Args) -> Self::Output {
                 #ident(#(#unpacked),*)
             }
@@ -181,6 +186,32 @@ fn generate(options: &Options, function: &ItemFn) -> TokenStream {
             ::roadshow::__private::Registration::task::<#ident>()
         }
     }
+}
+
+/// What has to be the same on both sides: the types, in their order.
+fn schema(signature: &Signature) -> String {
+    let arguments = argument_types(signature).map(|ty| compact(ty.to_token_stream()));
+    let output = match &signature.output {
+        ReturnType::Default => "()".to_owned(),
+        ReturnType::Type(_, output) => compact(output.to_token_stream()),
+    };
+    format!("fn({})->{output}", arguments.collect::<Vec<_>>().join(","))
+}
+
+/// The types of the arguments, and of the result.
+fn named_types(signature: &Signature) -> impl Iterator<Item = &Type> {
+    let output = match &signature.output {
+        ReturnType::Default => None,
+        ReturnType::Type(_, output) => Some(&**output),
+    };
+    argument_types(signature).chain(output)
+}
+
+fn argument_types(signature: &Signature) -> impl Iterator<Item = &Type> {
+    signature.inputs.iter().filter_map(|argument| match argument {
+        FnArg::Typed(typed) => Some(&*typed.ty),
+        FnArg::Receiver(_) => None,
+    })
 }
 
 /// Each argument's name, the user's where there is one, and its type.
@@ -196,4 +227,33 @@ fn arguments(signature: &Signature) -> impl Iterator<Item = (Ident, TokenStream)
         };
         (name, as_generated(&typed.ty))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(signature: &Signature, expected: &str) {
+        assert_eq!(schema(signature), expected);
+    }
+
+    #[test]
+    fn types_of_arguments_and_result_are_the_schema_and_names_are_not() {
+        check(
+            &parse_quote!(fn add(mut a: u64, (b, _): (u8, Vec<String>)) -> u64),
+            "fn(u64,(u8,Vec<String>))->u64",
+        );
+        check(&parse_quote!(fn twice(r#type: r#type::Kind)), "fn(r#type::Kind)->()");
+        check(&parse_quote!(fn nothing() -> ()), "fn()->()");
+    }
+
+    #[test]
+    fn types_of_arguments_and_result_are_asked_for_their_own_schema() {
+        let signature = parse_quote!(fn add(a: A, b: Vec<B>) -> C);
+        let types = named_types(&signature).map(|ty| compact(ty.to_token_stream()));
+        assert_eq!(types.collect::<Vec<_>>(), ["A", "Vec<B>", "C"]);
+    }
 }

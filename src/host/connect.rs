@@ -17,12 +17,13 @@ use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 
 use super::link::Served;
-use super::peer::{Lease, Peer};
+use super::peer::{Evidence, Lease, Peer};
+use super::pulse::{PULSE_FRAME_BYTES_MAX, Watched};
 use super::{Shared, random_nonce};
 use crate::id::LinkId;
-use crate::session::{Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
+use crate::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
 use crate::transport::{FrameReader, Link, Listener, ReadError};
-use crate::wire::{Frame, FrameCodec, Refusal};
+use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
 
 /// How long to wait when the operating system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -93,21 +94,59 @@ async fn welcome(host: Arc<Shared>, link: Box<dyn Link>) {
             return shaking.write_refusal().await;
         }
     };
-    let admitted = host.peer_of(proven.identity).and_then(|peer| peer.admit(host.identity, &proven));
-    match admitted {
-        Ok(lease) => {
-            shaking.handshake.admit();
-            match shaking.write().await {
-                Ok(()) => shaking.hand_over(&host, lease),
-                Err(error) => lease.end(LinkLoss::Io(error.to_string())),
-            }
+    let taken = match proven.purpose {
+        Purpose::Link => take_link(&host, &proven, &mut shaking).await,
+        Purpose::Pulse => take_pulse(&host, &proven, &mut shaking).await,
+    };
+    match taken {
+        Ok(Some(Taken::Link(lease))) => shaking.hand_over(&host, lease),
+        Ok(Some(Taken::Pulse(watched))) => {
+            // Not here: this task counts as a handshake that is open.
+            tokio::spawn(watched.answer(shaking.into_frames(PULSE_FRAME_BYTES_MAX)));
         }
+        Ok(None) => {}
         Err((reason, text)) => {
             tracing::debug!(peer = %proven.identity, ?reason, text, "refused a proven peer");
             shaking.handshake.refuse(reason, &text);
             shaking.write_refusal().await;
         }
     }
+}
+
+/// What a proven peer gets. Nothing if its link broke before it heard of that.
+enum Taken {
+    Link(Lease),
+    Pulse(Watched),
+}
+
+async fn take_link(
+    host: &Arc<Shared>,
+    proven: &ProvenPeer,
+    shaking: &mut Shaking,
+) -> Result<Option<Taken>, (Refusal, String)> {
+    let (lease, resume) = host.peer_of(proven.identity)?.admit(proven)?;
+    shaking.handshake.admit(resume);
+    Ok(match shaking.write().await {
+        Ok(()) => Some(Taken::Link(lease)),
+        Err(error) => {
+            lease.end(LinkLoss::Io(error.to_string()));
+            None
+        }
+    })
+}
+
+async fn take_pulse(
+    host: &Arc<Shared>,
+    proven: &ProvenPeer,
+    shaking: &mut Shaking,
+) -> Result<Option<Taken>, (Refusal, String)> {
+    let peer = host.peer_of(proven.identity)?;
+    let Some(up) = peer.link(proven.link) else {
+        return Err((Refusal::Stale, "there is no such link".into()));
+    };
+    shaking.handshake.admit(Resume::default());
+    let welcomed = shaking.write().await.is_ok();
+    Ok(welcomed.then(|| Taken::Pulse(Watched::new(host, &peer, &up))))
 }
 
 /// How often refusals are told at most: whoever can connect must not be able to fill the log.
@@ -135,14 +174,17 @@ pub(super) struct Dial {
     pub(super) peer: Arc<Peer>,
     pub(super) attempt: LinkId,
     pub(super) address: SocketAddr,
-    pub(super) replaces: LinkId,
+    /// How long to wait first.
+    pub(super) delay: Duration,
 }
 
 /// Why a dial came to nothing.
 enum DialError {
     /// The peer's own dial is under way, and wins.
     Crossed,
-    Lost(LinkLoss),
+    /// It is not wanted any more.
+    Abandoned,
+    Lost(LinkLoss, Evidence),
 }
 
 impl Dial {
@@ -160,34 +202,69 @@ impl Dial {
                 }
             }
             Err(DialError::Crossed) => self.peer.crossed(&host, self.attempt),
-            Err(DialError::Lost(loss)) => self.peer.attempt_failed(self.attempt, loss),
+            Err(DialError::Abandoned) => {}
+            Err(DialError::Lost(loss, evidence)) => self.peer.attempt_failed(self.attempt, loss, evidence),
         }
     }
 
     async fn dial(&self, host: &Shared) -> Result<(Shaking, ProvenPeer), DialError> {
-        let address = self.address;
-        let unreachable = |why: String| DialError::Lost(LinkLoss::Unreachable(format!("{address}: {why}")));
-        let limit = host.limits.connect_timeout;
-        let link = tokio::time::timeout(limit, host.transport.connect(address))
-            .await
-            .map_err(|_| unreachable(format!("no connection within {limit:?}")))?
-            .map_err(|error| unreachable(error.to_string()))?;
-        let to = self.peer.identity();
-        let handshake =
-            Handshake::connect(now(), config(host), to, self.attempt, self.replaces, random_nonce());
-        let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
-        match shaking.until_proven().await {
-            Ok(proven) => Ok((shaking, proven)),
-            Err(ShakeError::Handshake(HandshakeError::Refused { reason: Refusal::Crossed, .. })) => {
-                Err(DialError::Crossed)
-            }
-            Err(error) => Err(unreachable(error.to_string())),
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
         }
+        let Some((replaces, resume)) = self.peer.begin_dial(self.attempt) else {
+            return Err(DialError::Abandoned);
+        };
+        let (to, link) = (self.peer.identity(), self.attempt);
+        let attempt = Attempt { to, purpose: Purpose::Link, link, replaces, resume };
+        reach(host, self.address, attempt).await.map_err(|error| match error {
+            ReachError::Refused(Refusal::Crossed, _) => DialError::Crossed,
+            ReachError::Refused(_, why) => DialError::Lost(LinkLoss::Unreachable(why), Evidence::None),
+            ReachError::Unreachable(why, evidence) => DialError::Lost(LinkLoss::Unreachable(why), evidence),
+        })
+    }
+}
+
+/// Why a host could not be reached.
+#[derive(Debug)]
+pub(super) enum ReachError {
+    /// Whoever listens refused, with a text.
+    Refused(Refusal, String),
+    Unreachable(String, Evidence),
+}
+
+/// Connects and shakes hands.
+pub(super) async fn reach(
+    host: &Shared,
+    address: SocketAddr,
+    attempt: Attempt,
+) -> Result<(Shaking, ProvenPeer), ReachError> {
+    let unreachable = |why: String, evidence| ReachError::Unreachable(format!("{address}: {why}"), evidence);
+    let limit = host.limits.connect_timeout;
+    let link = tokio::time::timeout(limit, host.transport.connect(address))
+        .await
+        .map_err(|_| unreachable(format!("no connection within {limit:?}"), Evidence::None))?
+        .map_err(|error| unreachable(error.to_string(), evidence(address, &error)))?;
+    let handshake = Handshake::connect(now(), config(host), attempt, random_nonce());
+    let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
+    match shaking.until_proven().await {
+        Ok(proven) => Ok((shaking, proven)),
+        Err(ShakeError::Handshake(error @ HandshakeError::Refused { reason, .. })) => {
+            Err(ReachError::Refused(reason, format!("{address}: {error}")))
+        }
+        Err(error) => Err(unreachable(error.to_string(), Evidence::None)),
+    }
+}
+
+/// What a connection that could not be made says about the peer.
+fn evidence(address: SocketAddr, error: &io::Error) -> Evidence {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused if address.ip().is_loopback() => Evidence::Gone,
+        _ => Evidence::None,
     }
 }
 
 /// A link whose peer has yet to prove itself.
-struct Shaking {
+pub(super) struct Shaking {
     handshake: Handshake,
     frames: FrameReader<Box<dyn Link>>,
 }
@@ -242,6 +319,12 @@ impl Shaking {
         let _ = tokio::time::timeout(REFUSAL_TIMEOUT, farewell).await;
     }
 
+    /// The link, for frames behind the handshake.
+    pub(super) fn into_frames(self, frame_bytes_max: usize) -> FrameReader<Box<dyn Link>> {
+        let (link, read_already) = self.frames.into_parts();
+        FrameReader::established(link, frame_bytes_max, read_already)
+    }
+
     /// Moves the link to the thread that serves it.
     fn hand_over(self, host: &Shared, lease: Lease) {
         let (link, read_already) = self.frames.into_parts();
@@ -264,7 +347,12 @@ fn config(host: &Shared) -> HandshakeConfig {
     HandshakeConfig {
         me: host.identity,
         secret: host.secret.clone(),
-        frame_bytes_max: host.limits.frame_bytes_max,
+        terms: Terms {
+            frame_bytes_max: host.limits.frame_bytes_max as u64,
+            outgoing_bytes_max: host.limits.outgoing_bytes_max as u64,
+            window_bytes: host.limits.window_bytes as u64,
+            schema: host.registry.digest(),
+        },
         timeout: host.limits.handshake_timeout,
     }
 }

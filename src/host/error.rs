@@ -80,10 +80,10 @@ pub enum NotDelivered {
         /// Why.
         reason: LinkLoss,
     },
-    /// Too much waits to be written to the host already.
+    /// Too much waits already: to be written to the host, or for the actor to handle what it has.
     #[error(
-        "{waiting} bytes wait to be written to the host, and the limit is {limit}; \
-         use `tell` or `send`, which wait for room, or raise `Limits::outgoing_bytes_max`"
+        "{waiting} bytes wait for the host or the actor, and the limit is {limit}; use `tell` or `send`, \
+         which wait for room, or raise `Limits::outgoing_bytes_max` or `Limits::parked_bytes_max`"
     )]
     Full {
         /// The message's frame, in bytes.
@@ -131,6 +131,12 @@ pub enum NotDelivered {
         actor: String,
         /// The message's type.
         message: String,
+    },
+    /// The two executables declare the message differently.
+    #[error("{text}; build both sides from one source")]
+    Mismatch {
+        /// The message, and the lines of its declaration that differ.
+        text: String,
     },
     /// The receiver could not decode the message.
     #[error("the receiver cannot decode the message: {text}; build both sides from one source")]
@@ -238,6 +244,7 @@ impl From<CallFailure> for SendError {
             CallFailure::NoSuchActor => NotDelivered::NoSuchActor.into(),
             CallFailure::ActorStopped => NotDelivered::ActorStopped.into(),
             CallFailure::NotHandled { actor, message } => NotDelivered::NotHandled { actor, message }.into(),
+            CallFailure::Mismatch { text } => NotDelivered::Mismatch { text }.into(),
             CallFailure::Undecodable { text } => NotDelivered::Undecodable { text }.into(),
             CallFailure::Expired => NotDelivered::Expired.into(),
             CallFailure::Refused { text } => NotDelivered::Refused { text }.into(),

@@ -11,9 +11,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::peer::{Lease, Peer, Ticket, Up, loss_of};
 use super::{Host, scope};
 use crate::id::{Target, TypeHash};
-use crate::registry::{Inbound, panics};
-use crate::session::{Batch, Event, LinkLoss};
+use crate::registry::{Claim, Inbound, panics};
+use crate::session::{self, Batch, Event, LinkLoss};
 use crate::transport::{DetachedLink, FrameReader, LinkReader, LinkWriter};
+use crate::wire::CallFailure;
 
 /// A proven link on its way to the thread that serves it.
 #[derive(Debug)]
@@ -71,16 +72,20 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
     }
     let Some(host) = peer.host() else { return Some(LinkLoss::Shutdown) };
     let _scope = scope::enter(&host);
-    let inbound = |call, deadline, body| Inbound::new(Arc::clone(peer) as _, call, deadline, body);
+    let inbound = |call, deadline, body, claim: session::Claim| {
+        let session::Claim { target, bytes, life } = claim;
+        Inbound::new(Arc::clone(peer) as _, call, deadline, body, Claim { target, bytes, life })
+    };
     let mut left = None;
     for event in events.drain(..) {
         match event {
-            Event::Call { call, target, message, deadline, body } => {
-                deliver(&host, target, message, inbound(Some(call), deadline, body));
+            Event::Call { call, target, message, deadline, body, claim } => {
+                deliver(&host, peer, target, message, inbound(Some(call), deadline, body, claim));
             }
-            Event::Tell { target, message, body } => {
-                deliver(&host, target, message, inbound(None, None, body));
+            Event::Tell { target, message, body, claim } => {
+                deliver(&host, peer, target, message, inbound(None, None, body, claim));
             }
+            Event::Schemas { body } => peer.learn_schemas(&host, &body),
             // A caller that no longer waits needs no answer.
             Event::Replied { ticket, body } => drop(ticket.send(Ok(body))),
             Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
@@ -93,7 +98,10 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
 }
 
 /// A panic of user code on the way (in a message's `Drop`, say) costs that message and not the link.
-fn deliver(host: &Host, target: Target, message: TypeHash, inbound: Inbound) {
+fn deliver(host: &Host, peer: &Peer, target: Target, message: TypeHash, inbound: Inbound) {
+    if let Some(text) = peer.disagreement(message) {
+        return inbound.fail(&CallFailure::Mismatch { text: text.to_owned() });
+    }
     if let Err(text) = panics::catch(|| host.deliver(target, message, inbound)) {
         tracing::warn!(message = host.registry().name_of(message), text, "a delivery panicked");
     }

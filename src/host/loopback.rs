@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::id::CallId;
-use crate::registry::{Inbound, Origin};
+use crate::registry::{Claim, Inbound, Origin};
 use crate::wire::{Body, CallFailure, Encoded};
 
 type Answer = Result<Body, CallFailure>;
@@ -27,7 +27,7 @@ impl Loopback {
     ) -> (Inbound, Self) {
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller { body_bytes_max, reply: Mutex::new(Some(reply)) });
-        (Inbound::new(caller, Some(CallId(0)), deadline, owned(body)), Self(answer))
+        (Inbound::unclaimed(caller, Some(CallId(0)), deadline, owned(body)), Self(answer))
     }
 }
 
@@ -75,6 +75,8 @@ impl Origin for Caller {
     fn wake_when_cancelled(&self, _call: CallId, _waker: &Waker) -> bool {
         false
     }
+
+    fn handled(&self, _claim: Claim) {}
 
     fn dead_letter(&self, _why: &CallFailure) {}
 }

@@ -17,6 +17,7 @@ mod link;
 mod loopback;
 pub(crate) mod peer;
 pub(crate) mod placement;
+mod pulse;
 pub(crate) mod scope;
 
 use std::fmt;
@@ -32,10 +33,10 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{HANDSHAKE_FRAME_BYTES_MAX, Limits};
+use crate::config::{HANDSHAKE_FRAME_BYTES_MAX, Limits, WINDOW_BYTES_MIN};
 use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
-use crate::registry::{Inbound, Origin, Registry, RegistryError, panics};
+use crate::registry::{Claim, Inbound, Origin, Registry, RegistryError, panics};
 use crate::session::{LinkLoss, Secret};
 use crate::transport::Transport;
 use crate::wire::{CallFailure, Encoded, Refusal};
@@ -153,6 +154,7 @@ impl Host {
                     .limits
                     .frame_bytes_max
                     .clamp(HANDSHAKE_FRAME_BYTES_MAX, u32::MAX as usize),
+                window_bytes: config.limits.window_bytes.max(WINDOW_BYTES_MIN),
                 ..config.limits
             },
             transport: config.transport,
@@ -305,7 +307,7 @@ impl Host {
 
     /// Hands a message that came in to its actor, or to the host's own services.
     pub(crate) fn deliver(&self, target: Target, message: TypeHash, inbound: Inbound) {
-        if target.actor == ActorId::HOST {
+        if matches!(target.actor, ActorId::HOST | ActorId::TASKS) {
             return (self.shared.calls)(self, message, inbound);
         }
         match self.shared.actors.find(target) {
@@ -402,6 +404,8 @@ impl Origin for Shared {
     fn wake_when_cancelled(&self, _call: CallId, _waker: &Waker) -> bool {
         false
     }
+
+    fn handled(&self, _claim: Claim) {}
 
     fn dead_letter(&self, why: &CallFailure) {
         tracing::debug!(?why, "a one-way message was not delivered");

@@ -11,6 +11,8 @@ mod delivery;
 pub mod form;
 mod origin;
 pub mod panics;
+pub mod schema;
+mod table;
 
 use std::any::Any;
 use std::fmt;
@@ -25,11 +27,46 @@ use crate::id::TypeHash;
 
 pub(crate) use delivery::decode;
 pub use delivery::{Control, Delivery};
-pub use origin::{Inbound, LocalReply, Origin, Responder};
+pub use origin::{Claim, Inbound, LocalReply, Origin, Responder};
+pub use table::Table;
+
+use schema::Parts;
+use table::Declaration;
 
 /// A message that can travel to an actor of another process.
 ///
 /// Derive it beside actix's `Message`; the message and its result must be serializable.
+///
+/// Two executables that are built from different sources compare how they declare their messages. One
+/// that they declare differently is refused as
+/// [`NotDelivered::Mismatch`](crate::NotDelivered::Mismatch), and all others go on. What is compared
+/// is the *fingerprint*:
+///
+/// - [`SCHEMA`](Self::SCHEMA): the names and types of the message's fields or variants and the type
+///   of its result, as they are written, and serde's attributes.
+/// - The same of each type named in there that derives [`RemoteData`], also within `Vec<..>`, tuples
+///   and the like, and of each that is named in those.
+///
+/// It does not see nested types that do not derive `RemoteData`, what a hand-written `Serialize` or
+/// `Deserialize` does, or the type behind an alias that is written otherwise: `type Cents = u64` can
+/// become `u32` and the fingerprint stays. An argument of a type that is written in capitals alone,
+/// as in `Matrix<ROWS>`, is taken for a constant and not looked into.
+///
+/// # Examples
+///
+/// An implementation by hand needs no more than the name. Then nothing is compared:
+///
+/// ```
+/// use roadshow::prelude::*;
+///
+/// #[derive(Message, Serialize, Deserialize)]
+/// #[rtype(result = "()")]
+/// struct Ping;
+///
+/// impl RemoteMessage for Ping {
+///     const NAME: &'static str = "app::Ping";
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel: it is no remote message",
     note = "derive it: `#[derive(Message, RemoteMessage, Serialize, Deserialize)]` with `#[rtype(result = \"..\")]`"
@@ -41,6 +78,14 @@ pub trait RemoteMessage:
     const NAME: &'static str;
     /// The hash of the name, which travels.
     const HASH: TypeHash = TypeHash::of(Self::NAME);
+    /// The message and its result as written in the source; empty if that is not known.
+    ///
+    /// What is not known is not compared.
+    const SCHEMA: &'static str = "";
+
+    /// Adds the schemas of the types that it names.
+    #[doc(hidden)]
+    fn parts(_parts: &mut Parts) {}
 }
 
 /// An actor that can be reached from another process.
@@ -74,15 +119,26 @@ impl<A: Handles<M>, M: RemoteMessage> HandledBy<A> for M {}
 
 /// A data type inside messages whose name and shape both sides should agree on.
 ///
-/// Derive it for nested types. Its schema takes part in the comparison of two executables.
+/// Derive it for nested types. A message's fingerprint, which two executables compare (see
+/// [`RemoteMessage`]), then covers this type, too: its name, its fields or variants with their types as
+/// written, serde's attributes, and each type named in there that derives `RemoteData`. To begin or
+/// cease to derive it changes the fingerprint.
 pub trait RemoteData {
     /// The type's name.
     const NAME: &'static str;
     /// The type's fields or variants as written in the source.
     const SCHEMA: &'static str;
+
+    /// Adds the schemas of the types that it names.
+    #[doc(hidden)]
+    fn parts(_parts: &mut Parts) {}
 }
 
 /// A function that can run in another process; implemented by `#[roadshow::task]`.
+///
+/// Two executables compare the types of its arguments and of its result as they do a message's: see
+/// [`RemoteMessage`] for what that covers and what not. The arguments' names, the attribute's options
+/// and what the function does take no part.
 pub trait TaskFn: 'static {
     /// The arguments, as a tuple.
     type Args: Serialize + DeserializeOwned + Send + 'static;
@@ -94,6 +150,12 @@ pub trait TaskFn: 'static {
     const HASH: TypeHash = TypeHash::of(Self::NAME);
     /// How many run side by side in one worker; `None` runs them one at a time with all other tasks.
     const PARALLEL: Option<usize>;
+    /// The types of the arguments and of the result as written in the source; empty if not known.
+    const SCHEMA: &'static str = "";
+
+    /// Adds the schemas of the types that it names.
+    #[doc(hidden)]
+    fn parts(_parts: &mut Parts) {}
 
     /// Calls the function.
     fn call(args: Self::Args) -> Self::Output;
@@ -127,9 +189,12 @@ pub struct Registration(Kind);
 #[derive(Clone, Copy)]
 enum Kind {
     Actor { name: &'static str },
-    Handler { actor: &'static str, message: &'static str, handler: HandlerEntry },
-    Task { name: &'static str, task: TaskEntry },
+    Handler { actor: &'static str, message: &'static str, handler: HandlerEntry, declare: Declare },
+    Task { name: &'static str, task: TaskEntry, declare: Declare },
 }
+
+/// Says how a message or a task is declared.
+type Declare = fn() -> Declaration;
 
 /// How one message type reaches one actor type.
 #[derive(Clone, Copy, Debug)]
@@ -162,14 +227,15 @@ impl Registration {
     #[must_use]
     pub const fn handler<A: Handles<M>, M: RemoteMessage>() -> Self {
         let handler = HandlerEntry { deliver: delivery::deliver::<A, M>, put: delivery::put::<A, M> };
-        Self(Kind::Handler { actor: A::NAME, message: M::NAME, handler })
+        let declare = Declaration::of_message::<M>;
+        Self(Kind::Handler { actor: A::NAME, message: M::NAME, handler, declare })
     }
 
     /// Registers a task.
     #[must_use]
     pub const fn task<F: TaskFn>() -> Self {
         let task = TaskEntry { run: delivery::run_task::<F>, parallel: F::PARALLEL };
-        Self(Kind::Task { name: F::NAME, task })
+        Self(Kind::Task { name: F::NAME, task, declare: Declaration::of_task::<F> })
     }
 }
 
@@ -190,6 +256,8 @@ pub struct Registry {
     handlers: FxHashMap<(TypeHash, TypeHash), HandlerEntry>,
     tasks: FxHashMap<TypeHash, TaskEntry>,
     names: FxHashMap<TypeHash, &'static str>,
+    table: Table,
+    digest: u64,
 }
 
 /// Two registrations cannot be told apart.
@@ -229,6 +297,7 @@ impl Registry {
         for registration in registrations {
             registry.add(registration)?;
         }
+        registry.digest = registry.table.digest();
         Ok(registry)
     }
 
@@ -238,11 +307,13 @@ impl Registry {
                 let hash = self.name(name)?;
                 !self.actors.insert(hash)
             }
-            Kind::Handler { actor, message, handler } => {
+            Kind::Handler { actor, message, handler, declare } => {
+                self.table.add(message, declare());
                 let pair = (self.name(actor)?, self.name(message)?);
                 self.handlers.insert(pair, handler).is_some()
             }
-            Kind::Task { name, task } => {
+            Kind::Task { name, task, declare } => {
+                self.table.add(name, declare());
                 let hash = self.name(name)?;
                 self.tasks.insert(hash, task).is_some()
             }
@@ -270,6 +341,34 @@ impl Registry {
         self.tasks.get(&name).copied()
     }
 
+    /// Everything that can be asked for, with how it is declared.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The table's hash, the same for the same table on every machine.
+    ///
+    /// Hosts with one digest declare everything alike, and need not compare.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The messages and tasks that both executables have and declare differently, each with a text
+    /// for the caller, in which `theirs` is the sender's table.
+    ///
+    /// A text is short whatever the other table says.
+    #[must_use]
+    pub fn compare(&self, theirs: &Table) -> FxHashMap<TypeHash, String> {
+        let differences = self.table.differences(theirs).map(|(name, difference)| {
+            let hash = TypeHash::of(name);
+            let kind = if self.tasks.contains_key(&hash) { "task" } else { "message" };
+            (hash, format!("{kind} `{name}` is declared differently: {difference}"))
+        });
+        differences.collect()
+    }
+
     /// The name behind a hash, or the hash where this executable does not know it.
     #[must_use]
     pub fn name_of(&self, hash: TypeHash) -> String {
@@ -282,12 +381,13 @@ mod tests {
     use super::*;
 
     fn task(name: &'static str) -> Registration {
-        Registration(Kind::Task { name, task: TaskEntry { run: |_| {}, parallel: None } })
+        let task = TaskEntry { run: |_| {}, parallel: None };
+        Registration(Kind::Task { name, task, declare: Declaration::default })
     }
 
     fn handler(actor: &'static str, message: &'static str) -> Registration {
         let handler = HandlerEntry { deliver: |_, _| {}, put: |_, _, _| Ok(()) };
-        Registration(Kind::Handler { actor, message, handler })
+        Registration(Kind::Handler { actor, message, handler, declare: Declaration::default })
     }
 
     #[test]
@@ -311,6 +411,52 @@ mod tests {
         let actor = Registration(Kind::Actor { name: "a" });
         let twice = Registry::of([actor, actor]).unwrap_err();
         assert_eq!(twice, RegistryError::Twice { name: "actor a".into() });
+    }
+
+    #[test]
+    fn what_two_executables_declare_differently_is_told_by_its_hash() {
+        struct Here;
+        struct There;
+
+        impl TaskFn for Here {
+            type Args = ();
+            type Output = u64;
+            const NAME: &'static str = "t";
+            const PARALLEL: Option<usize> = None;
+            const SCHEMA: &'static str = "fn()->u64";
+
+            fn call((): ()) -> u64 {
+                1
+            }
+        }
+
+        impl TaskFn for There {
+            type Args = ();
+            type Output = u32;
+            const NAME: &'static str = "t";
+            const PARALLEL: Option<usize> = None;
+            const SCHEMA: &'static str = "fn()->u32";
+
+            fn call((): ()) -> u32 {
+                1
+            }
+        }
+
+        let same = [handler("a", "m"), task("only here or there")];
+        let here = Registry::of([Registration::task::<Here>()].into_iter().chain(same)).unwrap();
+        let there = Registry::of([handler("a", "m"), Registration::task::<There>()]).unwrap();
+        assert_ne!(here.digest(), there.digest());
+        let told = "task `t` is declared differently: \
+                    `fn()->u64` at the receiver, `fn()->u32` at the sender";
+        assert_eq!(here.compare(there.table()), [(TypeHash::of("t"), told.to_owned())].into_iter().collect());
+        assert!(here.compare(here.table()).is_empty());
+    }
+
+    #[test]
+    fn the_digest_does_not_depend_on_the_order_of_registration() {
+        let one = Registry::of([handler("a", "m"), task("t"), handler("b", "n")]).unwrap();
+        let other = Registry::of([handler("b", "n"), handler("a", "m"), task("t")]).unwrap();
+        assert_eq!((one.digest(), one.table()), (other.digest(), other.table()));
     }
 
     #[test]

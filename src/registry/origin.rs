@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::panics;
-use crate::id::CallId;
+use crate::id::{CallId, Target};
 use crate::wire::{self, Body, CallFailure, EncodeError, Encoded};
 
 /// Where a message came from, as far as its receiver needs to know.
@@ -25,8 +25,21 @@ pub trait Origin: Send + Sync {
     /// As [`Origin::is_cancelled`]; if not so yet, the waker is woken when it comes to be. Each call
     /// has one waker, and is done with when it is answered.
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool;
+    /// A message is handled, or dropped: what it took of its actor's window is free again.
+    fn handled(&self, claim: Claim);
     /// Counts a one-way message that no handler saw.
     fn dead_letter(&self, why: &CallFailure);
+}
+
+/// What a message from another host takes of its actor's window there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The actor.
+    pub target: Target,
+    /// Bytes of the window.
+    pub bytes: u64,
+    /// The life of the session that it came over.
+    pub life: u32,
 }
 
 /// A message as it came in, still encoded.
@@ -37,12 +50,29 @@ pub struct Inbound {
     pub deadline: Option<Instant>,
     origin: Arc<dyn Origin>,
     call: Option<CallId>,
+    claim: Option<Claim>,
 }
 
 impl Inbound {
     /// A message from `origin`; one-way without a call.
-    pub fn new(origin: Arc<dyn Origin>, call: Option<CallId>, deadline: Option<Instant>, body: Body) -> Self {
-        Self { body, deadline, origin, call }
+    pub fn new(
+        origin: Arc<dyn Origin>,
+        call: Option<CallId>,
+        deadline: Option<Instant>,
+        body: Body,
+        claim: Claim,
+    ) -> Self {
+        Self { claim: Some(claim), ..Self::unclaimed(origin, call, deadline, body) }
+    }
+
+    /// A message that takes nothing of a window: it comes from this very host.
+    pub fn unclaimed(
+        origin: Arc<dyn Origin>,
+        call: Option<CallId>,
+        deadline: Option<Instant>,
+        body: Body,
+    ) -> Self {
+        Self { body, deadline, origin, call, claim: None }
     }
 
     /// The message's body, and who waits for the answer.
@@ -51,11 +81,15 @@ impl Inbound {
             Some(call) => To::Remote(self.origin, call),
             None => To::Nobody(self.origin),
         };
-        (self.body, self.deadline, Responder { to: Some(to), started: false, watched: false })
+        let responder = Responder { to: Some(to), started: false, watched: false, claim: self.claim };
+        (self.body, self.deadline, responder)
     }
 
     /// Refuses the message.
     pub fn fail(self, failure: &CallFailure) {
+        if let Some(claim) = self.claim {
+            self.origin.handled(claim);
+        }
         match self.call {
             Some(call) => self.origin.fail(call, failure),
             None => self.origin.dead_letter(failure),
@@ -81,6 +115,8 @@ pub struct Responder<R> {
     started: bool,
     /// Whether the caller's origin has a waker of ours.
     watched: bool,
+    /// What the message takes of a window, until its handler begins.
+    claim: Option<Claim>,
 }
 
 enum To<R> {
@@ -93,18 +129,27 @@ impl<R> Responder<R> {
     /// Answers a caller on the same host.
     #[must_use]
     pub fn local(reply: LocalReply<R>) -> Self {
-        Self { to: Some(To::Local(reply)), started: false, watched: false }
+        Self { to: Some(To::Local(reply)), started: false, watched: false, claim: None }
     }
 
     /// Answers nobody: a one-way message from the same host.
     #[must_use]
     pub fn nobody(origin: Arc<dyn Origin>) -> Self {
-        Self { to: Some(To::Nobody(origin)), started: false, watched: false }
+        Self { to: Some(To::Nobody(origin)), started: false, watched: false, claim: None }
     }
 
     /// Notes that the handler runs now: from here on the outcome is the handler's.
     pub fn start(&mut self) {
         self.started = true;
+        self.release();
+    }
+
+    /// Gives back what the message takes of its actor's window: another may come in its place.
+    pub fn release(&mut self) {
+        if let (Some(claim), Some(To::Remote(origin, _) | To::Nobody(origin))) = (self.claim.take(), &self.to)
+        {
+            origin.handled(claim);
+        }
     }
 
     /// Whether the caller is known to wait no longer: it gave up, or dropped the future.
@@ -148,6 +193,7 @@ impl<R> Responder<R> {
     }
 
     fn conclude(&mut self, failure: CallFailure) {
+        self.release();
         match self.to.take() {
             None => {}
             // A one-way message whose handler ran was delivered, whatever became of the handler.
@@ -165,6 +211,7 @@ impl<R: Serialize> Responder<R> {
     /// A panic in the value's `Serialize` fails the call as an answer that cannot be encoded: the
     /// handler is through by then, and its actor lives on.
     pub fn answer(mut self, value: R) {
+        self.release();
         match self.to.take() {
             None | Some(To::Nobody(_)) => {}
             Some(To::Local(reply)) => drop(reply.send(Ok(value))),

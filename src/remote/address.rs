@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
 use super::request::{Answer, Request, TrySendError};
-use crate::host::peer::Peer;
+use crate::host::peer::{Peer, Repeat};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder};
@@ -66,7 +66,7 @@ impl Address {
         let mut slot = Some(message);
         loop {
             match self.post(&mut slot) {
-                Err(NotDelivered::Full { size, .. }) => self.peer()?.room(size).await,
+                Err(NotDelivered::Full { size, .. }) => self.peer()?.room(self.place.target, size).await,
                 outcome => return outcome,
             }
         }
@@ -83,7 +83,7 @@ impl Address {
 
     pub(crate) fn try_send<M: RemoteMessage>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         let mut slot = Some(message);
-        match self.call(&mut slot, None, true) {
+        match self.call(&mut slot, None, Repeat::Never, true) {
             Ok(answer) => Ok(Request::sent(self.clone(), answer)),
             Err(reason) => match slot {
                 Some(message) => Err(TrySendError { message, reason }),
@@ -105,11 +105,12 @@ impl Address {
         wire::encode(message, peer.body_bytes_max(), |body| peer.tell(self.place.target, M::HASH, body))?
     }
 
-    /// Makes a call; the message stays in the slot when nobody took it.
+    /// Makes a call; the message stays in the slot when nobody took it, or it may be made again.
     pub(super) fn call<M: RemoteMessage>(
         &self,
         slot: &mut Option<M>,
         deadline: Option<Instant>,
+        repeat: Repeat,
         only_if_room: bool,
     ) -> Result<Answer<M::Result>, NotDelivered> {
         let bound = self.bound()?;
@@ -121,10 +122,12 @@ impl Address {
         let peer = bound.peer(self.place.host)?;
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let pending = wire::encode(message, peer.body_bytes_max(), |body| {
-            peer.call(self.place.target, M::HASH, deadline, body)
+            peer.call(self.place.target, M::HASH, deadline, repeat, body)
         })??;
-        // Dropping a message runs user code; nothing is locked here.
-        *slot = None;
+        if repeat == Repeat::Never {
+            // Dropping a message runs user code; nothing is locked here.
+            *slot = None;
+        }
         Ok(Answer::Remote(pending))
     }
 
@@ -237,6 +240,26 @@ where
     T: Serialize + Send,
     R: DeserializeOwned,
 {
+    ask(here, there, Target::HOST, service, args, deadline).await
+}
+
+/// Calls a service of a host itself, or its tasks: whatever `target` stands for no actor.
+///
+/// # Errors
+///
+/// As any call: [`SendError`].
+pub(crate) async fn ask<T, R>(
+    here: &Host,
+    there: Identity,
+    target: Target,
+    service: TypeHash,
+    args: T,
+    deadline: Option<Instant>,
+) -> Result<R, SendError>
+where
+    T: Serialize + Send,
+    R: DeserializeOwned,
+{
     let body = if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
         let answer = wire::encode(&args, limit, |body| here.call_self(service, deadline, body));
@@ -245,11 +268,11 @@ where
         let peer = here.peer(there)?;
         loop {
             let queued = wire::encode(&args, peer.body_bytes_max(), |body| {
-                peer.call(Target::HOST, service, deadline, body)
+                peer.call(target, service, deadline, Repeat::Never, body)
             });
             match queued.map_err(NotDelivered::from)? {
                 Ok(pending) => break pending.await?,
-                Err(NotDelivered::Full { size, .. }) => peer.room(size).await,
+                Err(NotDelivered::Full { size, .. }) => peer.room(target, size).await,
                 Err(reason) => return Err(reason.into()),
             }
         }

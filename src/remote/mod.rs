@@ -8,12 +8,14 @@ mod address;
 mod cluster_ref;
 mod recipient;
 mod request;
+mod retry;
 mod spawn;
 
 pub use addr::RemoteAddr;
 pub use cluster_ref::{ClusterRef, SpawnRequest};
 pub use recipient::RemoteRecipient;
 pub use request::{Request, TrySendError};
+pub use retry::Retry;
 pub use spawn::{Spawn, SpawnContext, SpawnError, SpawnRegistration, host_calls};
 
-pub(crate) use address::ask_host;
+pub(crate) use address::{ask, ask_host};

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::address::Address;
-use crate::host::peer::Pending;
+use super::retry::{Retry, Retrying};
+use crate::host::peer::{Pending, Repeat};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::registry::RemoteMessage;
 use crate::wire::CallFailure;
@@ -29,17 +30,20 @@ use crate::wire::CallFailure;
 #[must_use = "a request does nothing unless it is awaited"]
 pub struct Request<M: RemoteMessage> {
     to: Address,
+    /// Until it is queued; until it ends if it may be made again.
+    message: Option<M>,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     /// Whether the session keeps the deadline: it does for calls that it was given with one.
     kept: bool,
     sleep: Option<Pin<Box<Sleep>>>,
+    retrying: Option<Retrying>,
     state: State<M>,
 }
 
 enum State<M: RemoteMessage> {
-    /// Not queued yet; with what it waits for, if it had to wait for room.
-    Unsent(Option<M>, Option<Pin<Box<dyn Future<Output = ()> + Send>>>),
+    /// Not queued; with what it waits for: room, or the time of the next attempt.
+    Unsent(Option<Pin<Box<dyn Future<Output = ()> + Send>>>),
     Sent(Answer<M::Result>),
     Ended(Option<NotDelivered>),
 }
@@ -52,7 +56,7 @@ pub(super) enum Answer<R> {
 
 impl<M: RemoteMessage> Request<M> {
     pub(super) fn new(to: Address, message: M) -> Self {
-        Self::with(to, State::Unsent(Some(message), None))
+        Self { message: Some(message), ..Self::with(to, State::Unsent(None)) }
     }
 
     pub(super) fn sent(to: Address, answer: Answer<M::Result>) -> Self {
@@ -64,7 +68,16 @@ impl<M: RemoteMessage> Request<M> {
     }
 
     fn with(to: Address, state: State<M>) -> Self {
-        Self { to, timeout: None, deadline: None, kept: false, sleep: None, state }
+        Self {
+            to,
+            message: None,
+            timeout: None,
+            deadline: None,
+            kept: false,
+            sleep: None,
+            retrying: None,
+            state,
+        }
     }
 
     /// Gives up after `timeout`, counted from the first poll.
@@ -77,22 +90,37 @@ impl<M: RemoteMessage> Request<M> {
         self
     }
 
+    /// Makes the call again if it is lost between the hosts; see [`Retry`].
+    ///
+    /// It has no effect on a request from `try_send`, which is under way already, and on a call to
+    /// an actor of this very host.
+    pub fn retry(mut self, policy: Retry) -> Self {
+        if let State::Unsent(_) = self.state {
+            self.retrying = Some(Retrying::new(policy));
+        }
+        self
+    }
+
     fn poll_unsent(&mut self, task: &mut Context<'_>) -> Poll<Result<(), NotDelivered>> {
-        let State::Unsent(message, room) = &mut self.state else { return Poll::Ready(Ok(())) };
+        let State::Unsent(waiting) = &mut self.state else { return Poll::Ready(Ok(())) };
         loop {
-            if let Some(waiting) = room {
-                ready!(waiting.as_mut().poll(task));
-                *room = None;
+            if let Some(wait) = waiting {
+                ready!(wait.as_mut().poll(task));
+                *waiting = None;
             }
-            match self.to.call(message, self.deadline, false) {
+            let repeat = self.retrying.as_ref().map_or(Repeat::Never, Retrying::repeat);
+            match self.to.call(&mut self.message, self.deadline, repeat, false) {
                 Ok(answer) => {
                     self.kept = matches!(answer, Answer::Remote(_));
+                    if let (Some(retrying), Answer::Remote(pending)) = (&mut self.retrying, &answer) {
+                        retrying.queued(pending.peer(), pending.call());
+                    }
                     self.state = State::Sent(answer);
                     return Poll::Ready(Ok(()));
                 }
                 Err(NotDelivered::Full { size, .. }) => {
-                    let peer = self.to.peer()?;
-                    *room = Some(Box::pin(async move { peer.room(size).await }));
+                    let (peer, target) = (self.to.peer()?, self.to.place.target);
+                    *waiting = Some(Box::pin(async move { peer.room(target, size).await }));
                 }
                 Err(reason) => return Poll::Ready(Err(reason)),
             }
@@ -100,7 +128,22 @@ impl<M: RemoteMessage> Request<M> {
     }
 
     fn poll_outcome(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
-        if let State::Unsent(..) = self.state {
+        loop {
+            let error = match ready!(self.poll_attempt(task)) {
+                Ok(answer) => return Poll::Ready(Ok(answer)),
+                Err(error) => error,
+            };
+            let Some(retrying) = &mut self.retrying else { return Poll::Ready(Err(error)) };
+            let Some(delay) = retrying.again_after(&error) else {
+                return Poll::Ready(Err(retrying.conclude(self.to.place.host, error)));
+            };
+            self.kept = false;
+            self.state = State::Unsent(Some(Box::pin(tokio::time::sleep(delay))));
+        }
+    }
+
+    fn poll_attempt(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
+        if let State::Unsent(_) = self.state {
             ready!(self.poll_unsent(task))?;
         }
         match &mut self.state {
@@ -117,7 +160,7 @@ impl<M: RemoteMessage> Request<M> {
                 let reason = reason.take().expect("a request is not polled after it was ready");
                 Poll::Ready(Err(reason.into()))
             }
-            State::Unsent(..) => Poll::Pending,
+            State::Unsent(_) => Poll::Pending,
         }
     }
 
@@ -126,9 +169,13 @@ impl<M: RemoteMessage> Request<M> {
         let (Some(deadline), false) = (self.deadline, self.kept) else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         ready!(sleep.as_mut().poll(task));
-        Poll::Ready(match self.state {
-            State::Unsent(..) => NotDelivered::Expired.into(),
+        let error = match self.state {
+            State::Unsent(_) => NotDelivered::Expired.into(),
             State::Sent(_) | State::Ended(_) => OutcomeUnknown::TimedOut.into(),
+        };
+        Poll::Ready(match &self.retrying {
+            Some(retrying) => retrying.conclude(self.to.place.host, error),
+            None => error,
         })
     }
 }
@@ -149,6 +196,8 @@ impl<M: RemoteMessage> Future for Request<M> {
             this.to.learn(error);
         }
         this.state = State::Ended(None);
+        this.retrying = None;
+        this.message = None;
         Poll::Ready(outcome)
     }
 }

@@ -163,7 +163,9 @@ pub fn host_calls(host: &Host, service: TypeHash, inbound: Inbound) {
 }
 
 fn stop_here(host: &Host, inbound: Inbound) {
-    let (body, _, responder) = inbound.into_parts();
+    let (body, _, mut responder) = inbound.into_parts();
+    // From here on it waits in the actor's mailbox, and keeps nobody from asking the host.
+    responder.release();
     let stopped = crate::registry::decode::<Target>(&body).and_then(|target| host.actors().find(target));
     match stopped {
         Ok(entry) => entry.control(Control::Stop(responder)),

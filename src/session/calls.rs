@@ -5,8 +5,28 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use super::outbox::FrameNumber;
-use crate::id::CallId;
+use super::log::Position;
+use crate::id::{CallId, Target};
+
+/// What a frame is, as far as its loss means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Call(CallId),
+    Tell,
+    /// Whoever misses it sees the session end.
+    Other,
+}
+
+/// Where the frame of a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It waits for its actor's credit, or for the link, under this number.
+    Parked(Target, u64),
+    /// It is on its way in chunks.
+    Lane,
+    /// It is in the log and ends there.
+    Logged(Position),
+}
 
 /// The calls that wait for their end. `T` is what the host gave along.
 #[derive(Debug)]
@@ -15,19 +35,25 @@ pub(super) struct Calls<T> {
     /// Only of the calls that have one.
     deadlines: BTreeSet<(Instant, CallId)>,
     last: CallId,
+    /// Calls that may be made again, until their callers say that they will not be.
+    repeatable: BTreeSet<CallId>,
 }
 
 #[derive(Debug)]
 pub(super) struct OpenCall<T> {
     pub(super) ticket: T,
-    /// The frame that carries the call.
-    pub(super) frame: FrameNumber,
+    pub(super) place: Place,
     deadline: Option<Instant>,
 }
 
 impl<T> Calls<T> {
     pub(super) fn new() -> Self {
-        Self { open: FxHashMap::default(), deadlines: BTreeSet::new(), last: CallId(0) }
+        Self {
+            open: FxHashMap::default(),
+            deadlines: BTreeSet::new(),
+            last: CallId(0),
+            repeatable: BTreeSet::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -40,11 +66,23 @@ impl<T> Calls<T> {
         self.last
     }
 
-    pub(super) fn insert(&mut self, call: CallId, frame: FrameNumber, deadline: Option<Instant>, ticket: T) {
+    pub(super) fn insert(&mut self, call: CallId, place: Place, deadline: Option<Instant>, ticket: T) {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, call));
         }
-        self.open.insert(call, OpenCall { ticket, frame, deadline });
+        self.open.insert(call, OpenCall { ticket, place, deadline });
+    }
+
+    /// Whether the call is one that may be made again, and has ended.
+    pub(super) fn may_be_repeated(&self, call: CallId) -> bool {
+        self.repeatable.contains(&call) && !self.open.contains_key(&call)
+    }
+
+    /// The frame of a call has got further.
+    pub(super) fn moved(&mut self, call: CallId, place: Place) {
+        if let Some(open) = self.open.get_mut(&call) {
+            open.place = place;
+        }
     }
 
     pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall<T>> {
@@ -75,5 +113,26 @@ impl<T> Calls<T> {
         let mut all: Vec<_> = self.open.drain().collect();
         all.sort_unstable_by_key(|(call, _)| *call);
         all.into_iter().map(|(_, open)| open).collect()
+    }
+
+    /// The call may be made again under its number.
+    pub(super) fn allow_repeats(&mut self, call: CallId) {
+        self.repeatable.insert(call);
+    }
+
+    /// The call will not be made again. Says whether the floor has risen.
+    pub(super) fn end_repeats(&mut self, call: CallId) -> bool {
+        let lowest = self.repeatable.first() == Some(&call);
+        self.repeatable.remove(&call) && lowest
+    }
+
+    /// Whether no call may be made again.
+    pub(super) fn none_repeatable(&self) -> bool {
+        self.repeatable.is_empty()
+    }
+
+    /// No call below this one will be made again.
+    pub(super) fn floor(&self) -> CallId {
+        self.repeatable.first().copied().unwrap_or(CallId(self.last.0 + 1))
     }
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::id::{CallId, Identity};
+use crate::id::{CallId, Identity, Target};
 use crate::wire::{FrameKind, Refusal, WireError};
 
 /// Why a handshake ended without a link.
@@ -55,6 +55,14 @@ pub enum HandshakeError {
         /// The least limit there may be.
         least: usize,
     },
+    /// The peer's actors take so little at once that messages would never reach them.
+    #[error("the peer's actors take {theirs} bytes at most, and {least} are the least")]
+    Window {
+        /// The peer's window.
+        theirs: u64,
+        /// The least window there may be.
+        least: usize,
+    },
     /// A frame that has no place at this point of the handshake.
     #[error("a {kind} frame has no place at this point of the handshake")]
     Unexpected {
@@ -70,8 +78,8 @@ pub enum HandshakeError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Rejected {
-    /// Too many bytes wait to be written; try again when the session has room.
-    #[error("{waiting} bytes wait to be written and the limit is {limit}; wait for room")]
+    /// Too much waits to be written, or for the actor; try again when the session has room.
+    #[error("{waiting} bytes wait and the limit is {limit}; wait for room")]
     Full {
         /// The frame, in bytes.
         size: usize,
@@ -103,12 +111,41 @@ pub enum SessionError {
         /// The number.
         call: CallId,
     },
-    /// A frame of the handshake, which is over.
-    #[error("a {kind} frame came after the handshake")]
-    Handshake {
+    /// A frame that has no place on a link, or not in chunks.
+    #[error("a {kind} frame came where none may come")]
+    Misplaced {
         /// What came.
         kind: FrameKind,
     },
+    /// An acknowledgement of what was not sent, or less than the one before.
+    #[error("the peer says that it has {received} frames, and that cannot be")]
+    Ack {
+        /// How many it says.
+        received: u64,
+    },
+    /// A message beyond what its actor takes.
+    #[error("a message came for actor {} without credit", target.actor)]
+    NoCredit {
+        /// The actor.
+        target: Target,
+    },
+    /// Credit for what was never sent.
+    #[error("the peer gives {bytes} bytes of credit for actor {} back, and never had them", target.actor)]
+    Credit {
+        /// The actor.
+        target: Target,
+        /// How many.
+        bytes: u64,
+    },
+    /// A chunk that does not fit its frame.
+    #[error("a chunk is wrong: {what}")]
+    Chunk {
+        /// In which way.
+        what: &'static str,
+    },
+    /// The chunks of a frame make up none.
+    #[error("a frame that came in chunks is none: {0}")]
+    Wire(String),
     /// A message after the frame that promises that none comes.
     #[error("a {kind} frame came after the goodbye")]
     AfterGoodbye {
@@ -121,4 +158,10 @@ pub enum SessionError {
         /// What came.
         kind: FrameKind,
     },
+}
+
+impl From<WireError> for SessionError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error.to_string())
+    }
 }

@@ -24,6 +24,8 @@ pub enum Event<T> {
         deadline: Option<Instant>,
         /// The message.
         body: Body,
+        /// What it takes of the actor's window.
+        claim: Claim,
     },
     /// The peer waits no longer for the end of a call of its own that is open here.
     Cancelled {
@@ -37,6 +39,13 @@ pub enum Event<T> {
         /// The type of the message.
         message: TypeHash,
         /// The message.
+        body: Body,
+        /// What it takes of the actor's window.
+        claim: Claim,
+    },
+    /// The peer's table of types, which differs from the one here.
+    Schemas {
+        /// The table.
         body: Body,
     },
     /// A call made here has its reply.
@@ -53,7 +62,7 @@ pub enum Event<T> {
         /// Why.
         failure: Failed,
     },
-    /// One-way messages were lost with the link, unwritten.
+    /// One-way messages were lost with the session, unwritten.
     DeadLetters {
         /// How many.
         count: u64,
@@ -63,6 +72,18 @@ pub enum Event<T> {
         /// The peer's words.
         reason: String,
     },
+}
+
+/// What a message takes of its actor's window; to be given back with
+/// [`handled`](crate::session::Session::handled), once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The actor.
+    pub target: Target,
+    /// Bytes of the window.
+    pub bytes: u64,
+    /// The life of the session: one that was reset since has nothing to give back.
+    pub life: u32,
 }
 
 /// Why a call has no reply.

@@ -22,9 +22,11 @@ use bytes::BytesMut;
 
 use super::HandshakeError;
 use super::secret::{Secret, Side};
-use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
+use crate::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
 use crate::id::{Identity, LinkId};
-use crate::wire::{Challenge, Frame, Hello, Proof, Refusal, Refused, VERSION, Welcome};
+use crate::wire::{
+    Challenge, Frame, Hello, Proof, Purpose, Refusal, Refused, Resume, Terms, VERSION, Welcome,
+};
 
 /// A longer timeout is cut to this: no handshake needs a day, and no instant overflows by one.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -36,10 +38,25 @@ pub struct HandshakeConfig {
     pub me: Identity,
     /// The cluster's secret.
     pub secret: Secret,
-    /// The longest frame that this side accepts, in bytes.
-    pub frame_bytes_max: usize,
+    /// What this side accepts.
+    pub terms: Terms,
     /// How long the peer may take for all of it.
     pub timeout: Duration,
+}
+
+/// What the side that dials wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Whom it wants to reach.
+    pub to: Identity,
+    /// What for.
+    pub purpose: Purpose,
+    /// The number of the attempt; for a pulse that of the link that it is for.
+    pub link: LinkId,
+    /// The link that this one is to stand in for, or [`LinkId::NONE`].
+    pub replaces: LinkId,
+    /// Where its half of the session is.
+    pub resume: Resume,
 }
 
 /// One attempt of two hosts to prove themselves to each other, seen from one side.
@@ -88,27 +105,25 @@ pub enum Step {
 pub struct ProvenPeer {
     /// The peer.
     pub identity: Identity,
+    /// What the link is for.
+    pub purpose: Purpose,
     /// The initiator's number for this link.
     pub link: LinkId,
     /// The link that this one is to stand in for, or [`LinkId::NONE`].
     pub replaces: LinkId,
-    /// The longest frame that both sides accept, in bytes.
-    pub frame_bytes_max: usize,
+    /// What the peer accepts.
+    pub terms: Terms,
+    /// Where the peer is in the session.
+    pub resume: Resume,
 }
 
 impl Handshake {
-    /// The side that dialled, and wants to reach `to`. The nonce is to be random.
+    /// The side that dialled. The nonce is to be random.
     #[must_use]
-    pub fn connect(
-        now: Instant,
-        config: HandshakeConfig,
-        to: Identity,
-        link: LinkId,
-        replaces: LinkId,
-        nonce: [u8; 32],
-    ) -> Self {
-        let frame_bytes_max = config.frame_bytes_max as u64;
-        let hello = Hello { version: VERSION, from: config.me, to, link, replaces, frame_bytes_max, nonce };
+    pub fn connect(now: Instant, config: HandshakeConfig, attempt: Attempt, nonce: [u8; 32]) -> Self {
+        let Attempt { to, purpose, link, replaces, resume } = attempt;
+        let (from, terms) = (config.me, config.terms);
+        let hello = Hello { version: VERSION, from, to, link, replaces, purpose, terms, resume, nonce };
         let mut handshake = Self::new(now, config, State::AwaitingChallenge { hello: hello.clone() });
         handshake.outgoing.push_back(Frame::Hello(hello));
         handshake
@@ -143,7 +158,9 @@ impl Handshake {
             (State::AwaitingChallenge { hello }, Frame::Challenge(challenge)) => {
                 self.receive_challenge(&hello, &challenge)
             }
-            (State::AwaitingWelcome { peer }, Frame::Welcome(Welcome)) => Ok(Step::Established(peer)),
+            (State::AwaitingWelcome { peer }, Frame::Welcome(Welcome { resume })) => {
+                Ok(Step::Established(ProvenPeer { resume, ..peer }))
+            }
             (State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. }, Frame::Refused(refused)) => {
                 Err(HandshakeError::Refused { reason: refused.reason, text: refused.text })
             }
@@ -172,12 +189,12 @@ impl Handshake {
         if hello.from == me {
             return self.refused(Refusal::Malformed, HandshakeError::Reflected);
         }
-        let peer = match self.peer(hello.from, hello, hello.frame_bytes_max) {
+        let peer = match peer(hello.from, hello, hello.terms) {
             Ok(peer) => peer,
             Err(err) => return self.refused(Refusal::Malformed, err),
         };
-        let frame_bytes_max = self.config.frame_bytes_max as u64;
-        let mut challenge = Challenge { version: VERSION, from: me, frame_bytes_max, nonce, proof: [0; 32] };
+        let terms = self.config.terms;
+        let mut challenge = Challenge { version: VERSION, from: me, terms, nonce, proof: [0; 32] };
         let transcript = transcript(hello, &challenge);
         challenge.proof = self.config.secret.prove(Side::Acceptor, &transcript);
         self.outgoing.push_back(Frame::Challenge(challenge));
@@ -195,7 +212,7 @@ impl Handshake {
         if challenge.from != hello.to {
             return Err(HandshakeError::WrongHost { wanted: hello.to, here: challenge.from });
         }
-        let peer = self.peer(challenge.from, hello, challenge.frame_bytes_max)?;
+        let peer = peer(challenge.from, hello, challenge.terms)?;
         let transcript = transcript(hello, challenge);
         if !self.config.secret.verify(Side::Acceptor, &transcript, &challenge.proof) {
             return Err(HandshakeError::WrongSecret);
@@ -219,30 +236,22 @@ impl Handshake {
         Ok(Step::Proven(peer))
     }
 
-    fn peer(&self, identity: Identity, hello: &Hello, theirs: u64) -> Result<ProvenPeer, HandshakeError> {
-        let least = HANDSHAKE_FRAME_BYTES_MAX;
-        if theirs < least as u64 {
-            return Err(HandshakeError::FrameLimit { theirs, least });
-        }
-        let frame_bytes_max = usize::try_from(theirs).unwrap_or(usize::MAX).min(self.config.frame_bytes_max);
-        Ok(ProvenPeer { identity, link: hello.link, replaces: hello.replaces, frame_bytes_max })
-    }
-
     fn refused(&mut self, reason: Refusal, err: HandshakeError) -> Result<Step, HandshakeError> {
         self.refuse(reason, &err.to_string());
         Err(err)
     }
 
-    /// Acceptor: takes the peer that has proved itself, and queues the welcome.
+    /// Acceptor: takes the peer that has proved itself, and queues the welcome, which says where
+    /// this side's half of the session is.
     ///
     /// # Panics
     ///
     /// When no peer has proved itself, or when it was admitted or refused already.
-    pub fn admit(&mut self) -> ProvenPeer {
+    pub fn admit(&mut self, resume: Resume) -> ProvenPeer {
         let State::Proven { peer } = mem::replace(&mut self.state, State::Over) else {
             panic!("only a peer that has proved itself is admitted, and once");
         };
-        self.outgoing.push_back(Frame::Welcome(Welcome));
+        self.outgoing.push_back(Frame::Welcome(Welcome { resume }));
         peer
     }
 
@@ -268,6 +277,19 @@ impl Handshake {
     pub fn timed_out(&self) -> HandshakeError {
         HandshakeError::TimedOut
     }
+}
+
+/// The peer that says this of itself, if frames can be exchanged with it.
+fn peer(identity: Identity, hello: &Hello, terms: Terms) -> Result<ProvenPeer, HandshakeError> {
+    let (theirs, least) = (terms.frame_bytes_max, HANDSHAKE_FRAME_BYTES_MAX);
+    if theirs < least as u64 {
+        return Err(HandshakeError::FrameLimit { theirs, least });
+    }
+    if terms.window_bytes < WINDOW_BYTES_MIN as u64 {
+        return Err(HandshakeError::Window { theirs: terms.window_bytes, least: WINDOW_BYTES_MIN });
+    }
+    let Hello { purpose, link, replaces, resume, .. } = *hello;
+    Ok(ProvenPeer { identity, purpose, link, replaces, terms, resume })
 }
 
 /// Everything that both sides have said before the first proof.

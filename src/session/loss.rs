@@ -30,6 +30,15 @@ pub enum LinkLoss {
     /// This host shuts down.
     #[error("this host is shutting down")]
     Shutdown,
+    /// The peer has dropped the session, and what was open in it.
+    #[error("the peer has given the session up, and what was open in it")]
+    Reset,
+    /// Nothing was heard of the peer for too long.
+    #[error("nothing was heard of the peer for {after:?}")]
+    Silent {
+        /// For how long.
+        after: std::time::Duration,
+    },
     /// Another link to the same peer stands in for it.
     #[error("another link took its place")]
     Superseded,

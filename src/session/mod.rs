@@ -5,9 +5,14 @@
 //! reads no clock: frames and instants come in, frames, bytes and events go out, and whoever
 //! drives it owns the socket and the timer.
 //!
+//! Links come and go under a session: numbered frames are kept until the peer has acknowledged them,
+//! and written again on the next link if it has not. Messages to an actor that has no credit left
+//! are parked here ([`Rejected::Full`] beyond a limit); large ones go out in chunks.
+//!
 //! Invariants: every call that was accepted ends exactly once, with a reply or with a [`Failed`],
 //! unless it is forgotten; a call is reported as not delivered only if the peer cannot have read
-//! the whole of it; what waits to be written stays within its budget, answers aside.
+//! the whole of it; a numbered frame is received once, in order; what is unacknowledged, what is
+//! parked and what an actor has taken on stay within their budgets, answers aside.
 //!
 //! # Examples
 //!
@@ -15,25 +20,29 @@
 //! use std::time::{Duration, Instant};
 //!
 //! use roadshow::id::{Target, TypeHash};
-//! use roadshow::session::{Batch, Event, Failed, LinkLoss, Session, SessionLimits, Written};
-//! use roadshow::wire;
+//! use roadshow::session::{Batch, Event, Failed, LinkLoss, Repeat, Session, SessionLimits, Written};
+//! use roadshow::wire::{self, Resume, Terms};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let now = Instant::now();
 //! let mut session = Session::new(SessionLimits::default());
-//! session.attach(now, 1 << 20);
-//!
 //! let message = TypeHash::of("greeting");
 //! let called = wire::encode("hello", 1024, |body| {
-//!     session.call(now, Target::HOST, message, None, body, "ticket")
+//!     session.call(now, Target::HOST, message, None, Repeat::Never, body, "ticket")
 //! })?;
 //! assert!(called.is_ok());
 //!
+//! // A link comes up, and breaks before a batch is written.
+//! let terms = Terms { frame_bytes_max: 1 << 20, outgoing_bytes_max: 1 << 20, window_bytes: 1 << 20, schema: 0 };
+//! let mut events = Vec::new();
+//! session.attach(&terms, Resume::default(), None, &mut events)?;
 //! let mut batch = Batch::default();
 //! session.take_outgoing(&mut batch);
-//! // The link breaks before the batch is written.
-//! let mut events = Vec::new();
-//! session.detach(LinkLoss::Closed, Written::Told, &mut events);
+//! session.detach(Written::Told);
+//! assert_eq!(events, []);
+//!
+//! // There is evidence that the peer is gone for good.
+//! session.reset(&LinkLoss::Closed, &mut events);
 //! assert_eq!(events, [Event::Failed { ticket: "ticket", failure: Failed::NotDelivered(LinkLoss::Closed) }]);
 //! # Ok(())
 //! # }
@@ -43,18 +52,22 @@ mod batch;
 mod calls;
 mod error;
 mod event;
+mod flows;
 mod handshake;
+mod lanes;
+mod log;
 mod loss;
 mod machine;
-mod outbox;
+mod parcel;
+mod repeats;
 mod secret;
 #[cfg(test)]
 mod tests;
 
 pub use batch::Batch;
 pub use error::{HandshakeError, Rejected, SessionError};
-pub use event::{Event, Failed};
-pub use handshake::{Handshake, HandshakeConfig, ProvenPeer, Step};
+pub use event::{Claim, Event, Failed};
+pub use handshake::{Attempt, Handshake, HandshakeConfig, ProvenPeer, Step};
 pub use loss::LinkLoss;
-pub use machine::{Session, SessionLimits, Written};
+pub use machine::{Repeat, Session, SessionLimits, Written};
 pub use secret::Secret;

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::{Task, TaskError};
 use crate::config;
 use crate::host::{Host, deadline_in};
+use crate::id::Target;
 use crate::registry::TaskFn;
-use crate::remote::{ClusterRef, ask_host};
+use crate::remote::{ClusterRef, ask};
 
 impl ClusterRef {
     /// Runs a task on the worker that has the fewest under way.
@@ -86,7 +87,7 @@ async fn run_one<F: TaskFn>(
     let seat = host.placement().and_then(|placement| placement.place_task());
     let seat = seat.ok_or(TaskError::NoWorker { task: F::NAME })?;
     let deadline = timeout.and_then(deadline_in);
-    ask_host(&host, seat.host, F::HASH, task.args, deadline).await.map_err(TaskError::of::<F>)
+    ask(&host, seat.host, Target::TASKS, F::HASH, task.args, deadline).await.map_err(TaskError::of::<F>)
 }
 
 /// Hears how many tasks are done, of how many.

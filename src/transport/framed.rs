@@ -48,7 +48,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// A reader for a proven peer, that takes up with what an earlier reader of the link had left.
     pub fn established(reader: R, frame_bytes_max: usize, buffer: BytesMut) -> Self {
         let codec = FrameCodec::established(frame_bytes_max);
-        Self { reader, codec, buffer, read_bytes: config::READ_BYTES }
+        Self { reader, codec, buffer, read_bytes: config::READ_BYTES.min(frame_bytes_max) }
     }
 
     /// What the bytes are read from.

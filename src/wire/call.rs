@@ -8,9 +8,18 @@ use super::{FrameKind, PREFIX_BYTES, WireError};
 use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 
 /// Target: actor and incarnation.
-const TARGET_BYTES: usize = 12;
+pub(super) const TARGET_BYTES: usize = 12;
 
-/// What a call frame takes before its body, prefix included.
+/// The call may be made again, and says from which call on.
+const REPEATABLE: u8 = 1;
+
+/// The flags that a call may have.
+pub(super) const FLAGS: u8 = REPEATABLE;
+
+/// The floor of a call that may be made again.
+const FLOOR_BYTES: usize = 8;
+
+/// What a call frame takes before its body, prefix included; one with a floor takes 8 more.
 pub const CALL_HEADER_BYTES: usize = PREFIX_BYTES + 8 + TARGET_BYTES + 8 + 4;
 
 /// What a tell frame takes before its body, prefix included.
@@ -18,7 +27,7 @@ pub const TELL_HEADER_BYTES: usize = PREFIX_BYTES + TARGET_BYTES + 8;
 
 /// A message that wants a reply.
 ///
-/// Layout: call 8, actor 8, actor incarnation 4, message 8, timeout 4, body.
+/// Layout: call 8, actor 8, actor incarnation 4, message 8, timeout 4, floor 8 if flag 1 is set, body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// The caller's number for it.
@@ -29,6 +38,8 @@ pub struct Call {
     pub message: TypeHash,
     /// How long the caller still waits, in milliseconds; 0 for as long as it takes.
     pub timeout_ms: u32,
+    /// In a call that may be made again under its number: the lowest of the caller's that may be.
+    pub floor: Option<CallId>,
     /// The message.
     pub body: Body,
 }
@@ -42,15 +53,23 @@ impl Call {
             target: self.target,
             message: self.message,
             timeout_ms: self.timeout_ms,
+            floor: self.floor,
         }
     }
 
-    pub(super) fn read(mut reader: Reader, attachments: u16) -> Result<Self, WireError> {
+    /// The length in bytes of the whole frame.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        self.header().frame_bytes(self.body.as_encoded())
+    }
+
+    pub(super) fn read(mut reader: Reader, flags: u8, attachments: u16) -> Result<Self, WireError> {
         Ok(Self {
             call: reader.call()?,
             target: read_target(&mut reader)?,
             message: TypeHash(reader.u64()?),
             timeout_ms: reader.u32()?,
+            floor: if flags & REPEATABLE > 0 { Some(reader.call()?) } else { None },
             body: Body::read(reader, attachments)?,
         })
     }
@@ -67,23 +86,30 @@ pub struct CallHeader {
     pub message: TypeHash,
     /// See [`Call::timeout_ms`].
     pub timeout_ms: u32,
+    /// See [`Call::floor`].
+    pub floor: Option<CallId>,
 }
 
 impl CallHeader {
     /// The length in bytes of the whole frame around `body`.
     #[must_use]
-    pub fn frame_bytes(body: Encoded<'_>) -> usize {
-        CALL_HEADER_BYTES + body.len()
+    pub fn frame_bytes(&self, body: Encoded<'_>) -> usize {
+        let floor_bytes = if self.floor.is_some() { FLOOR_BYTES } else { 0 };
+        CALL_HEADER_BYTES + floor_bytes + body.len()
     }
 
     /// Writes the whole frame and returns its length in bytes.
     pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
-        let frame_bytes = Self::frame_bytes(body);
-        put_prefix(FrameKind::Call, body.attachments.len(), frame_bytes, out);
+        let frame_bytes = self.frame_bytes(body);
+        let flags = if self.floor.is_some() { REPEATABLE } else { 0 };
+        put_prefix(FrameKind::Call, flags, body.attachments.len(), frame_bytes, out);
         out.put_u64(self.call.0);
         put_target(self.target, out);
         out.put_u64(self.message.0);
         out.put_u32(self.timeout_ms);
+        if let Some(floor) = self.floor {
+            out.put_u64(floor.0);
+        }
         body.put(out);
         frame_bytes
     }
@@ -107,6 +133,12 @@ impl Tell {
     #[must_use]
     pub fn header(&self) -> TellHeader {
         TellHeader { target: self.target, message: self.message }
+    }
+
+    /// The length in bytes of the whole frame.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        TellHeader::frame_bytes(self.body.as_encoded())
     }
 
     pub(super) fn read(mut reader: Reader, attachments: u16) -> Result<Self, WireError> {
@@ -137,7 +169,7 @@ impl TellHeader {
     /// Writes the whole frame and returns its length in bytes.
     pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = Self::frame_bytes(body);
-        put_prefix(FrameKind::Tell, body.attachments.len(), frame_bytes, out);
+        put_prefix(FrameKind::Tell, 0, body.attachments.len(), frame_bytes, out);
         put_target(self.target, out);
         out.put_u64(self.message.0);
         body.put(out);
@@ -145,11 +177,11 @@ impl TellHeader {
     }
 }
 
-fn put_target(target: Target, out: &mut impl FrameSink) {
+pub(super) fn put_target(target: Target, out: &mut impl FrameSink) {
     out.put_u64(target.actor.0);
     out.put_u32(target.incarnation.0);
 }
 
-fn read_target(reader: &mut Reader) -> Result<Target, WireError> {
+pub(super) fn read_target(reader: &mut Reader) -> Result<Target, WireError> {
     Ok(Target { actor: ActorId(reader.u64()?), incarnation: ActorIncarnation(reader.u32()?) })
 }

@@ -19,7 +19,7 @@ impl Cancel {
     /// Writes the frame and returns its length in bytes.
     pub fn put(self, out: &mut impl FrameSink) -> usize {
         let frame_bytes = PREFIX_BYTES + size_of::<u64>();
-        put_prefix(FrameKind::Cancel, 0, frame_bytes, out);
+        put_prefix(FrameKind::Cancel, 0, 0, frame_bytes, out);
         out.put_u64(self.call.0);
         frame_bytes
     }

@@ -3,7 +3,7 @@
 use bytes::{Buf, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::frame::LENGTH_BYTES;
+use super::frame::{LENGTH_BYTES, Prefix};
 use super::{Frame, FrameKind, MAGIC, PREFIX_BYTES, Phase, WireError};
 use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
 
@@ -32,7 +32,7 @@ impl FrameCodec {
     /// The length of the first frame of `bytes` if its prefix has come and is in order.
     ///
     /// Every byte that has come is judged, so that a stranger is known by the first wrong one.
-    fn judge(&self, bytes: &[u8]) -> Result<Option<Prefix>, WireError> {
+    pub(super) fn judge(&self, bytes: &[u8]) -> Result<Option<Prefix>, WireError> {
         let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
@@ -54,7 +54,7 @@ impl FrameCodec {
         let Some((&flags, rest)) = rest.split_first() else {
             return Ok(None);
         };
-        if flags != 0 {
+        if flags & !kind.flags() != 0 {
             return Err(WireError::Malformed { frame: kind.name(), what: "its flags are not known" });
         }
         let Some((attachments, fields)) = rest.split_first_chunk() else {
@@ -65,16 +65,8 @@ impl FrameCodec {
         if kind == FrameKind::Hello && fields.iter().zip(MAGIC).any(|(have, want)| *have != want) {
             return Err(WireError::NotRoadshow);
         }
-        Ok(Some(Prefix { frame_bytes, kind, attachments: u16::from_be_bytes(*attachments) }))
+        Ok(Some(Prefix { frame_bytes, kind, flags, attachments: u16::from_be_bytes(*attachments) }))
     }
-}
-
-/// What the first bytes of a frame say about it.
-#[derive(Clone, Copy, Debug)]
-struct Prefix {
-    frame_bytes: usize,
-    kind: FrameKind,
-    attachments: u16,
 }
 
 fn malformed(what: &'static str) -> WireError {
@@ -95,7 +87,7 @@ impl Decoder for FrameCodec {
         }
         let mut frame = stream.split_to(prefix.frame_bytes).freeze();
         frame.advance(PREFIX_BYTES);
-        Frame::read(prefix.kind, prefix.attachments, frame).map(Some)
+        Frame::read(prefix, frame).map(Some)
     }
 
     fn decode_eof(&mut self, stream: &mut BytesMut) -> Result<Option<Frame>, WireError> {

@@ -31,6 +31,13 @@ pub enum CallFailure {
         #[serde(serialize_with = "clipped")]
         message: String,
     },
+    /// The host's executable declares the message differently; the handler did not run.
+    #[error("{text}")]
+    Mismatch {
+        /// The message, and how the two declarations differ.
+        #[serde(serialize_with = "clipped")]
+        text: String,
+    },
     /// The message did not decode there; the handler did not run.
     #[error("the message could not be decoded: {text}")]
     Undecodable {
@@ -88,6 +95,7 @@ impl CallFailure {
             | Self::NoSuchActor
             | Self::ActorStopped
             | Self::NotHandled { .. }
+            | Self::Mismatch { .. }
             | Self::Undecodable { .. }
             | Self::Expired
             | Self::Refused { .. } => false,
@@ -102,7 +110,8 @@ impl CallFailure {
                 cut(actor, chars);
                 cut(message, chars);
             }
-            Self::Undecodable { text }
+            Self::Mismatch { text }
+            | Self::Undecodable { text }
             | Self::Refused { text }
             | Self::Panicked { text }
             | Self::ReplyUnencodable { text } => cut(text, chars),

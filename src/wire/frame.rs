@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 use super::{
-    Call, Cancel, Challenge, Failure, Goodbye, Hello, Phase, Proof, Refused, Reply, Tell, Welcome, WireError,
+    Ack, Call, Cancel, Challenge, Chunk, Credit, Failure, Floor, FrameCodec, Goodbye, Heartbeat, Hello,
+    Phase, Proof, Refused, Reply, Schemas, Tell, Welcome, WireError, call, chunk,
 };
 
 /// What the length field, the kind, the flags and the count of attachments take.
@@ -42,6 +43,18 @@ pub enum Frame {
     Goodbye(Goodbye),
     /// Nobody waits for the answer of a call any more.
     Cancel(Cancel),
+    /// So many frames have come.
+    Ack(Ack),
+    /// Messages are handled, and others may come in their place.
+    Credit(Credit),
+    /// A piece of a long frame.
+    Chunk(Chunk),
+    /// No earlier call will be made again.
+    Floor(Floor),
+    /// The sender's types.
+    Schemas(Schemas),
+    /// The sender lives.
+    Heartbeat(Heartbeat),
 }
 
 impl Frame {
@@ -60,6 +73,12 @@ impl Frame {
             Self::Failure(_) => FrameKind::Failure,
             Self::Goodbye(_) => FrameKind::Goodbye,
             Self::Cancel(_) => FrameKind::Cancel,
+            Self::Ack(_) => FrameKind::Ack,
+            Self::Credit(_) => FrameKind::Credit,
+            Self::Chunk(_) => FrameKind::Chunk,
+            Self::Floor(_) => FrameKind::Floor,
+            Self::Schemas(_) => FrameKind::Schemas,
+            Self::Heartbeat(_) => FrameKind::Heartbeat,
         }
     }
 
@@ -77,11 +96,44 @@ impl Frame {
             Self::Failure(failure) => Failure::put(failure.call, &failure.failure, out),
             Self::Goodbye(goodbye) => goodbye.put(out),
             Self::Cancel(cancel) => cancel.put(out),
+            Self::Ack(ack) => ack.put(out),
+            Self::Credit(credit) => credit.put(out),
+            Self::Chunk(chunk) => {
+                let frame_bytes = chunk.header().put(chunk.bytes.len(), out);
+                out.put_bytes(&chunk.bytes);
+                frame_bytes
+            }
+            Self::Floor(floor) => floor.put(out),
+            Self::Schemas(schemas) => Schemas::put(schemas.body.as_encoded(), out),
+            Self::Heartbeat(heartbeat) => heartbeat.put(out),
         }
     }
 
-    /// Reads the frame of `kind` whose bytes behind the prefix are `fields`.
-    pub(super) fn read(kind: FrameKind, attachments: u16, fields: Bytes) -> Result<Self, WireError> {
+    /// Whether the receiver counts it: frames that are counted are written again on the next link
+    /// if the receiver has not had them.
+    #[must_use]
+    pub fn is_sequenced(&self) -> bool {
+        !matches!(self, Self::Ack(_) | Self::Heartbeat(_)) && self.kind().phase() == Phase::Established
+    }
+
+    /// Reads a frame whose bytes, prefix included, came in chunks.
+    ///
+    /// # Errors
+    ///
+    /// When they are not one whole frame that may come on a link.
+    pub fn parse(mut bytes: BytesMut, frame_bytes_max: usize) -> Result<Self, WireError> {
+        let length = bytes.len();
+        let prefix = FrameCodec::established(frame_bytes_max).judge(&bytes)?;
+        let Some(prefix) = prefix.filter(|prefix| prefix.frame_bytes == length) else {
+            return Err(WireError::Malformed { frame: "nameless", what: "it is not as long as it says" });
+        };
+        bytes.advance(PREFIX_BYTES);
+        Self::read(prefix, bytes.freeze())
+    }
+
+    /// Reads the frame whose bytes behind the prefix are `fields`.
+    pub(super) fn read(prefix: Prefix, fields: Bytes) -> Result<Self, WireError> {
+        let Prefix { kind, flags, attachments, .. } = prefix;
         let reader = Reader::new(kind, fields);
         if attachments > 0 && !kind.has_attachments() {
             return Err(reader.malformed("its kind has no attachments"));
@@ -92,12 +144,18 @@ impl Frame {
             FrameKind::Proof => Proof::read(reader).map(Self::Proof),
             FrameKind::Welcome => Welcome::read(reader).map(Self::Welcome),
             FrameKind::Refused => Refused::read(reader).map(Self::Refused),
-            FrameKind::Call => Call::read(reader, attachments).map(Self::Call),
+            FrameKind::Call => Call::read(reader, flags, attachments).map(Self::Call),
             FrameKind::Tell => Tell::read(reader, attachments).map(Self::Tell),
             FrameKind::Reply => Reply::read(reader, attachments).map(Self::Reply),
             FrameKind::Failure => Failure::read(reader).map(Self::Failure),
             FrameKind::Goodbye => Goodbye::read(reader).map(Self::Goodbye),
             FrameKind::Cancel => Cancel::read(reader).map(Self::Cancel),
+            FrameKind::Ack => Ack::read(reader).map(Self::Ack),
+            FrameKind::Credit => Credit::read(reader).map(Self::Credit),
+            FrameKind::Chunk => Chunk::read(reader, flags).map(Self::Chunk),
+            FrameKind::Floor => Floor::read(reader).map(Self::Floor),
+            FrameKind::Schemas => Schemas::read(reader, attachments).map(Self::Schemas),
+            FrameKind::Heartbeat => Heartbeat::read(reader).map(Self::Heartbeat),
         }
     }
 }
@@ -129,10 +187,22 @@ pub enum FrameKind {
     Goodbye = 0x14,
     /// [`Cancel`].
     Cancel = 0x15,
+    /// [`Ack`].
+    Ack = 0x16,
+    /// [`Credit`].
+    Credit = 0x17,
+    /// [`Chunk`].
+    Chunk = 0x18,
+    /// [`Floor`].
+    Floor = 0x19,
+    /// [`Schemas`].
+    Schemas = 0x1a,
+    /// [`Heartbeat`].
+    Heartbeat = 0x1b,
 }
 
 impl FrameKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 17] = [
         Self::Hello,
         Self::Challenge,
         Self::Proof,
@@ -144,6 +214,12 @@ impl FrameKind {
         Self::Failure,
         Self::Goodbye,
         Self::Cancel,
+        Self::Ack,
+        Self::Credit,
+        Self::Chunk,
+        Self::Floor,
+        Self::Schemas,
+        Self::Heartbeat,
     ];
 
     /// The kind with this number, if there is one.
@@ -157,9 +233,18 @@ impl FrameKind {
     pub fn phase(self) -> Phase {
         match self {
             Self::Hello | Self::Challenge | Self::Proof | Self::Welcome | Self::Refused => Phase::Handshake,
-            Self::Call | Self::Tell | Self::Reply | Self::Failure | Self::Goodbye | Self::Cancel => {
-                Phase::Established
-            }
+            Self::Call
+            | Self::Tell
+            | Self::Reply
+            | Self::Failure
+            | Self::Goodbye
+            | Self::Cancel
+            | Self::Ack
+            | Self::Credit
+            | Self::Chunk
+            | Self::Floor
+            | Self::Schemas
+            | Self::Heartbeat => Phase::Established,
         }
     }
 
@@ -178,11 +263,26 @@ impl FrameKind {
             Self::Failure => "failure",
             Self::Goodbye => "goodbye",
             Self::Cancel => "cancel",
+            Self::Ack => "ack",
+            Self::Credit => "credit",
+            Self::Chunk => "chunk",
+            Self::Floor => "floor",
+            Self::Schemas => "schemas",
+            Self::Heartbeat => "heartbeat",
         }
     }
 
     fn has_attachments(self) -> bool {
-        matches!(self, Self::Call | Self::Tell | Self::Reply)
+        matches!(self, Self::Call | Self::Tell | Self::Reply | Self::Schemas)
+    }
+
+    /// The flags that frames of this kind may have.
+    pub(super) fn flags(self) -> u8 {
+        match self {
+            Self::Call => call::FLAGS,
+            Self::Chunk => chunk::FLAGS,
+            _ => 0,
+        }
     }
 }
 
@@ -192,17 +292,32 @@ impl fmt::Display for FrameKind {
     }
 }
 
+/// What the first bytes of a frame say about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prefix {
+    pub(super) frame_bytes: usize,
+    pub(super) kind: FrameKind,
+    pub(super) flags: u8,
+    pub(super) attachments: u16,
+}
+
 /// Writes the prefix of a frame of `frame_bytes` in all, prefix included.
 ///
 /// # Panics
 ///
 /// When the frame is over 4 GiB or carries over 65,535 attachments: whoever makes a body keeps
 /// it far under both.
-pub(super) fn put_prefix(kind: FrameKind, attachments: usize, frame_bytes: usize, out: &mut impl FrameSink) {
+pub(super) fn put_prefix(
+    kind: FrameKind,
+    flags: u8,
+    attachments: usize,
+    frame_bytes: usize,
+    out: &mut impl FrameSink,
+) {
     let length = u32::try_from(frame_bytes - LENGTH_BYTES).expect("a frame is under 4 GiB");
     let attachments = u16::try_from(attachments).expect("attachments are counted when a body is made");
     out.put_u32(length);
     out.put_u8(kind as u8);
-    out.put_u8(0);
+    out.put_u8(flags);
     out.put_u16(attachments);
 }

@@ -20,7 +20,7 @@ impl Goodbye {
     pub fn put(&self, out: &mut impl FrameSink) -> usize {
         let reason = short(&self.reason);
         let frame_bytes = PREFIX_BYTES + reason.len();
-        put_prefix(FrameKind::Goodbye, 0, frame_bytes, out);
+        put_prefix(FrameKind::Goodbye, 0, 0, frame_bytes, out);
         out.put_slice(reason.as_bytes());
         frame_bytes
     }

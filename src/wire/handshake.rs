@@ -12,13 +12,64 @@ use crate::id::{Identity, LinkId};
 const IDENTITY_BYTES: usize = 16;
 const NONCE_BYTES: usize = 32;
 const PROOF_BYTES: usize = 32;
+const TERMS_BYTES: usize = 4 * 8;
+const RESUME_BYTES: usize = 4 + 8;
 
-const HELLO_BYTES: usize = PREFIX_BYTES + MAGIC.len() + 2 + 2 * IDENTITY_BYTES + 8 + 8 + 8 + NONCE_BYTES;
-const UNPROVEN_CHALLENGE_BYTES: usize = PREFIX_BYTES + 2 + IDENTITY_BYTES + 8 + NONCE_BYTES;
+const HELLO_BYTES: usize = PREFIX_BYTES
+    + MAGIC.len()
+    + 2
+    + 2 * IDENTITY_BYTES
+    + 8
+    + 8
+    + 1
+    + TERMS_BYTES
+    + RESUME_BYTES
+    + NONCE_BYTES;
+const UNPROVEN_CHALLENGE_BYTES: usize = PREFIX_BYTES + 2 + IDENTITY_BYTES + TERMS_BYTES + NONCE_BYTES;
+const WELCOME_BYTES: usize = PREFIX_BYTES + RESUME_BYTES;
+
+/// What a link is to be for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Purpose {
+    /// To carry the session of the two hosts.
+    Link = 0,
+    /// To show, on threads that run no handler, that both hosts live: [`Heartbeat`](super::Heartbeat)s
+    /// for the link that the hello names.
+    Pulse = 1,
+}
+
+/// What a host accepts, which is the same on all of its links.
+///
+/// Layout: frame_bytes_max 8, outgoing_bytes_max 8, window_bytes 8, schema 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The longest frame that the sender accepts, in bytes.
+    pub frame_bytes_max: u64,
+    /// How many bytes of frames the sender keeps unacknowledged: a quarter of it is to be
+    /// acknowledged without delay.
+    pub outgoing_bytes_max: u64,
+    /// How many bytes of unhandled messages each actor of the sender takes.
+    pub window_bytes: u64,
+    /// The digest of the sender's table of types.
+    pub schema: u64,
+}
+
+/// Where a side of a session is, for the other to go on from.
+///
+/// Layout: resets 4, received 8.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// How often the sender has dropped its half of the session, with all that was open in it.
+    pub resets: u32,
+    /// How many numbered frames the sender has received.
+    pub received: u64,
+}
 
 /// The side that dialled says who it is and whom it wants to reach.
 ///
-/// Layout: [`MAGIC`] 4, version 2, from 16, to 16, link 8, replaces 8, frame_bytes_max 8, nonce 32.
+/// Layout: [`MAGIC`] 4, version 2, from 16, to 16, link 8, replaces 8, purpose 1, terms 32, resume 12,
+/// nonce 32.
 /// Every version of the protocol begins its hello with these fields, so that a listener can read
 /// and refuse the hello of a later one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +80,16 @@ pub struct Hello {
     pub from: Identity,
     /// Who is to be reached.
     pub to: Identity,
-    /// This attempt.
+    /// This attempt; for a pulse the link that it is for.
     pub link: LinkId,
     /// The link that this one is to stand in for, or [`LinkId::NONE`].
     pub replaces: LinkId,
-    /// The longest frame that the sender accepts, in bytes.
-    pub frame_bytes_max: u64,
+    /// What the link is to be for.
+    pub purpose: Purpose,
+    /// What the sender accepts.
+    pub terms: Terms,
+    /// Where the sender is in the session.
+    pub resume: Resume,
     /// Drawn at random for this attempt.
     pub nonce: [u8; 32],
 }
@@ -42,14 +97,16 @@ pub struct Hello {
 impl Hello {
     /// Writes the frame and returns its length in bytes.
     pub fn put(&self, out: &mut impl FrameSink) -> usize {
-        put_prefix(FrameKind::Hello, 0, HELLO_BYTES, out);
+        put_prefix(FrameKind::Hello, 0, 0, HELLO_BYTES, out);
         out.put_slice(&MAGIC);
         out.put_u16(self.version);
         put_identity(self.from, out);
         put_identity(self.to, out);
         out.put_u64(self.link.0);
         out.put_u64(self.replaces.0);
-        out.put_u64(self.frame_bytes_max);
+        out.put_u8(self.purpose as u8);
+        self.terms.put(out);
+        self.resume.put(out);
         out.put_slice(&self.nonce);
         HELLO_BYTES
     }
@@ -64,7 +121,9 @@ impl Hello {
             to: reader.identity()?,
             link: reader.link()?,
             replaces: reader.link()?,
-            frame_bytes_max: reader.u64()?,
+            purpose: Purpose::read(&mut reader)?,
+            terms: Terms::read(&mut reader)?,
+            resume: Resume::read(&mut reader)?,
             nonce: reader.array()?,
         };
         if hello.version == VERSION {
@@ -76,15 +135,15 @@ impl Hello {
 
 /// The side that listens says who it is and proves that it knows the secret.
 ///
-/// Layout: version 2, from 16, frame_bytes_max 8, nonce 32, proof 32.
+/// Layout: version 2, from 16, terms 32, nonce 32, proof 32.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
     /// The version of the protocol that the sender speaks.
     pub version: u16,
     /// Who listens.
     pub from: Identity,
-    /// The longest frame that the sender accepts, in bytes.
-    pub frame_bytes_max: u64,
+    /// What the sender accepts.
+    pub terms: Terms,
     /// Drawn at random for this connection.
     pub nonce: [u8; 32],
     /// The listener's proof over the hello and this frame.
@@ -108,10 +167,10 @@ impl Challenge {
     }
 
     fn put_unproven(&self, out: &mut impl FrameSink) {
-        put_prefix(FrameKind::Challenge, 0, UNPROVEN_CHALLENGE_BYTES + PROOF_BYTES, out);
+        put_prefix(FrameKind::Challenge, 0, 0, UNPROVEN_CHALLENGE_BYTES + PROOF_BYTES, out);
         out.put_u16(self.version);
         put_identity(self.from, out);
-        out.put_u64(self.frame_bytes_max);
+        self.terms.put(out);
         out.put_slice(&self.nonce);
     }
 
@@ -119,7 +178,7 @@ impl Challenge {
         let challenge = Self {
             version: reader.u16()?,
             from: reader.identity()?,
-            frame_bytes_max: reader.u64()?,
+            terms: Terms::read(&mut reader)?,
             nonce: reader.array()?,
             proof: reader.array()?,
         };
@@ -138,7 +197,7 @@ pub struct Proof {
 impl Proof {
     /// Writes the frame and returns its length in bytes.
     pub fn put(&self, out: &mut impl FrameSink) -> usize {
-        put_prefix(FrameKind::Proof, 0, PREFIX_BYTES + PROOF_BYTES, out);
+        put_prefix(FrameKind::Proof, 0, 0, PREFIX_BYTES + PROOF_BYTES, out);
         out.put_slice(&self.proof);
         PREFIX_BYTES + PROOF_BYTES
     }
@@ -150,20 +209,64 @@ impl Proof {
     }
 }
 
-/// The listener accepts the link. No fields.
+/// The listener accepts the link. Layout: resume 12.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Welcome;
+pub struct Welcome {
+    /// Where the sender is in the session.
+    pub resume: Resume,
+}
 
 impl Welcome {
     /// Writes the frame and returns its length in bytes.
     pub fn put(self, out: &mut impl FrameSink) -> usize {
-        put_prefix(FrameKind::Welcome, 0, PREFIX_BYTES, out);
-        PREFIX_BYTES
+        put_prefix(FrameKind::Welcome, 0, 0, WELCOME_BYTES, out);
+        self.resume.put(out);
+        WELCOME_BYTES
     }
 
-    pub(super) fn read(reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+        let resume = Resume::read(&mut reader)?;
         reader.finish()?;
-        Ok(Self)
+        Ok(Self { resume })
+    }
+}
+
+impl Purpose {
+    fn read(reader: &mut Reader) -> Result<Self, WireError> {
+        match reader.u8()? {
+            0 => Ok(Self::Link),
+            1 => Ok(Self::Pulse),
+            _ => Err(reader.malformed("its purpose is not known")),
+        }
+    }
+}
+
+impl Terms {
+    fn put(&self, out: &mut impl FrameSink) {
+        out.put_u64(self.frame_bytes_max);
+        out.put_u64(self.outgoing_bytes_max);
+        out.put_u64(self.window_bytes);
+        out.put_u64(self.schema);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, WireError> {
+        Ok(Self {
+            frame_bytes_max: reader.u64()?,
+            outgoing_bytes_max: reader.u64()?,
+            window_bytes: reader.u64()?,
+            schema: reader.u64()?,
+        })
+    }
+}
+
+impl Resume {
+    fn put(self, out: &mut impl FrameSink) {
+        out.put_u32(self.resets);
+        out.put_u64(self.received);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self, WireError> {
+        Ok(Self { resets: reader.u32()?, received: reader.u64()? })
     }
 }
 

@@ -7,10 +7,10 @@
 //! |---|---|---|
 //! | 4 | length | bytes of the frame behind this field |
 //! | 1 | kind | see [`FrameKind`] |
-//! | 1 | flags | 0 |
+//! | 1 | flags | of a call and of a chunk; else 0 |
 //! | 2 | attachments | how many [`Payload`]s the body carries |
 //!
-//! Then come the fields of the kind. A call, a tell, a reply and a failure end with a body: the
+//! Then come the fields of the kind. A call, a tell, a reply, a failure and a table of types end with a body: the
 //! length of each attachment as 4 bytes, one MessagePack value, and the attachments in order.
 //!
 //! This module owns the layout and every check that bytes alone decide. It knows no sockets, no
@@ -43,12 +43,14 @@
 mod body;
 mod call;
 mod cancel;
+mod chunk;
 mod codec;
 mod error;
 mod failure;
 mod frame;
 mod goodbye;
 mod handshake;
+mod link;
 mod message;
 pub mod payload;
 mod reader;
@@ -61,12 +63,14 @@ mod tests;
 pub use body::{Body, Encoded};
 pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
 pub use cancel::Cancel;
+pub use chunk::{Chunk, ChunkHeader};
 pub use codec::FrameCodec;
 pub use error::{DecodeError, EncodeError, Phase, WireError};
 pub use failure::CallFailure;
 pub use frame::{Frame, FrameKind, PREFIX_BYTES};
 pub use goodbye::Goodbye;
-pub use handshake::{Challenge, Hello, Proof, Welcome};
+pub use handshake::{Challenge, Hello, Proof, Purpose, Resume, Terms, Welcome};
+pub use link::{Ack, Credit, Floor, Heartbeat, Schemas};
 pub use message::{decode, encode};
 pub use payload::Payload;
 pub use refused::{Refusal, Refused};

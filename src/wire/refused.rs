@@ -24,7 +24,7 @@ impl Refused {
     pub fn put(&self, out: &mut impl FrameSink) -> usize {
         let text = short(&self.text);
         let frame_bytes = PREFIX_BYTES + 1 + text.len();
-        put_prefix(FrameKind::Refused, 0, frame_bytes, out);
+        put_prefix(FrameKind::Refused, 0, 0, frame_bytes, out);
         out.put_u8(self.reason.number());
         out.put_slice(text.as_bytes());
         frame_bytes
@@ -54,6 +54,8 @@ pub enum Refusal {
     Closing,
     /// 7: it cannot accept what the dialler said of itself.
     Malformed,
+    /// 8: it knows of a later attempt of the dialler, or has no such link to take the pulse of.
+    Stale,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -70,6 +72,7 @@ impl Refusal {
             Self::Busy => 5,
             Self::Closing => 6,
             Self::Malformed => 7,
+            Self::Stale => 8,
             Self::Other(number) => number,
         }
     }
@@ -85,6 +88,7 @@ impl Refusal {
             5 => Self::Busy,
             6 => Self::Closing,
             7 => Self::Malformed,
+            8 => Self::Stale,
             other => Self::Other(other),
         }
     }
@@ -100,6 +104,7 @@ impl fmt::Display for Refusal {
             Self::Busy => "busy",
             Self::Closing => "shutting down",
             Self::Malformed => "unacceptable hello",
+            Self::Stale => "out of date",
             Self::Other(number) => return write!(f, "reason {number}"),
         })
     }

@@ -67,7 +67,7 @@ impl Failure {
 
 fn put(kind: FrameKind, call: CallId, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
     let frame_bytes = Reply::frame_bytes(body);
-    put_prefix(kind, body.attachments.len(), frame_bytes, out);
+    put_prefix(kind, 0, body.attachments.len(), frame_bytes, out);
     out.put_u64(call.0);
     body.put(out);
     frame_bytes

@@ -34,10 +34,23 @@ fn hello() -> Hello {
         to: identity(3, 4),
         link: LinkId(5),
         replaces: LinkId(6),
-        frame_bytes_max: 7,
+        purpose: Purpose::Pulse,
+        terms: terms(),
+        resume: resume(),
         nonce: [8; 32],
     }
 }
+
+fn terms() -> Terms {
+    Terms { frame_bytes_max: 7, outgoing_bytes_max: 12, window_bytes: 13, schema: 14 }
+}
+
+fn resume() -> Resume {
+    Resume { resets: 15, received: 16 }
+}
+
+const TERMS: &str = "0000000000000007 000000000000000c 000000000000000d 000000000000000e";
+const RESUME: &str = "0000000f 0000000000000010";
 
 fn target() -> Target {
     Target { actor: ActorId(9), incarnation: ActorIncarnation(10) }
@@ -63,9 +76,9 @@ fn hello_has_its_golden_bytes() {
     check_golden(
         Frame::Hello(hello()),
         &format!(
-            "00000062 01 00 0000  52445348 0001
+            "00000087 01 00 0000  52445348 0001
              0000000000000001 0000000000000002  0000000000000003 0000000000000004
-             0000000000000005 0000000000000006 0000000000000007 {nonce}"
+             0000000000000005 0000000000000006 01 {TERMS} {RESUME} {nonce}"
         ),
     );
 }
@@ -74,19 +87,17 @@ fn hello_has_its_golden_bytes() {
 fn challenge_and_proof_have_their_golden_bytes() {
     let (nonce, proof) = ("08".repeat(32), "09".repeat(32));
     let challenge =
-        Challenge { version: 1, from: identity(1, 2), frame_bytes_max: 7, nonce: [8; 32], proof: [9; 32] };
+        Challenge { version: 1, from: identity(1, 2), terms: terms(), nonce: [8; 32], proof: [9; 32] };
     check_golden(
         Frame::Challenge(challenge),
-        &format!(
-            "0000005e 02 00 0000  0001 0000000000000001 0000000000000002 0000000000000007 {nonce} {proof}"
-        ),
+        &format!("00000076 02 00 0000  0001 0000000000000001 0000000000000002 {TERMS} {nonce} {proof}"),
     );
     check_golden(Frame::Proof(Proof { proof: [9; 32] }), &format!("00000024 03 00 0000  {proof}"));
 }
 
 #[test]
 fn welcome_and_refused_have_their_golden_bytes() {
-    check_golden(Frame::Welcome(Welcome), "00000004 04 00 0000");
+    check_golden(Frame::Welcome(Welcome { resume: resume() }), &format!("00000010 04 00 0000 {RESUME}"));
     let refused = Refused { reason: Refusal::Secret, text: "no".into() };
     check_golden(Frame::Refused(refused), "00000007 05 00 0000  03 6e6f");
 }
@@ -98,12 +109,18 @@ fn call_and_tell_have_their_golden_bytes() {
         target: target(),
         message: TypeHash(11),
         timeout_ms: 12,
+        floor: None,
         body: body(b"\x92\x00\x01", &[b"ab", b""]),
     };
     check_golden(
-        Frame::Call(call),
+        Frame::Call(call.clone()),
         "00000031 10 00 0002  0000000000000001 0000000000000009 0000000a 000000000000000b 0000000c
          00000002 00000000  920001  6162",
+    );
+    check_golden(
+        Frame::Call(Call { floor: Some(CallId(1)), body: body(b"\xc0", &[]), ..call }),
+        "0000002d 10 01 0000  0000000000000001 0000000000000009 0000000a 000000000000000b 0000000c
+         0000000000000001  c0",
     );
     let tell = Tell { target: target(), message: TypeHash(11), body: body(b"\xa2hi", &[]) };
     check_golden(
@@ -125,6 +142,43 @@ fn reply_failure_goodbye_and_cancel_have_their_golden_bytes() {
     );
     check_golden(Frame::Goodbye(Goodbye { reason: "bye".into() }), "00000007 14 00 0000  627965");
     check_golden(Frame::Cancel(Cancel { call: CallId(7) }), "0000000c 15 00 0000  0000000000000007");
+}
+
+#[test]
+fn frames_that_keep_a_link_have_their_golden_bytes() {
+    check_golden(Frame::Ack(Ack { received: 7 }), "0000000c 16 00 0000  0000000000000007");
+    check_golden(
+        Frame::Credit(Credit { target: target(), bytes: 7 }),
+        "00000018 17 00 0000  0000000000000009 0000000a 0000000000000007",
+    );
+    check_golden(Frame::Floor(Floor { call: CallId(7) }), "0000000c 19 00 0000  0000000000000007");
+    check_golden(Frame::Schemas(Schemas { body: body(b"\x80", &[]) }), "00000005 1a 00 0000  80");
+    check_golden(Frame::Heartbeat(Heartbeat), "00000004 1b 00 0000");
+}
+
+#[test]
+fn chunks_have_their_golden_bytes() {
+    let chunk = |first, last, abandoned, bytes: &'static [u8]| {
+        Frame::Chunk(Chunk { message: 3, first, last, abandoned, bytes: Bytes::from_static(bytes) })
+    };
+    check_golden(chunk(Some(9), false, false, b"ab"), "00000012 18 01 0000  0000000000000003 00000009 6162");
+    check_golden(chunk(None, true, false, b"ab"), "0000000e 18 02 0000  0000000000000003 6162");
+    check_golden(chunk(None, false, true, b""), "0000000c 18 04 0000  0000000000000003");
+}
+
+#[test]
+fn frame_in_chunks_is_as_long_as_it_says() {
+    let tell = Frame::Tell(Tell { target: target(), message: TypeHash(11), body: body(b"\xa2hi", &[]) });
+    let whole = encoded(&tell);
+    assert_eq!(Frame::parse(whole.clone(), 100).unwrap(), tell);
+    let mut longer = whole.clone();
+    longer.extend_from_slice(b"x");
+    for wrong in [longer, BytesMut::from(&whole[..10]), BytesMut::new()] {
+        assert!(matches!(Frame::parse(wrong, 100), Err(WireError::Malformed { .. })));
+    }
+    assert!(matches!(Frame::parse(whole, 20), Err(WireError::TooLong { .. })));
+    let hello = encoded(&Frame::Hello(hello()));
+    assert!(matches!(Frame::parse(hello, 1000), Err(WireError::Unexpected { .. })));
 }
 
 #[test]
@@ -164,7 +218,7 @@ fn stranger_is_refused_by_its_first_bytes() {
     check_refused(Phase::Handshake, b"\x16\x03\x01\x02\x00\x01", &long(0x1603_0102 + 4));
     check_refused(
         Phase::Handshake,
-        b"\0\0\0\x62\x01\0\0\0RDX",
+        b"\0\0\0\x87\x01\0\0\0RDX",
         "the peer does not speak the roadshow protocol; check its address and port",
     );
 }
@@ -196,7 +250,7 @@ fn malformed_prefix_is_refused() {
     let refused = |bytes: &[u8], want: &str| check_refused(Phase::Established, bytes, want);
     refused(b"\0\0\0\x03", "a nameless frame is malformed: it is shorter than the header of a frame");
     refused(b"\0\0\0\x40\x7f", "a nameless frame is malformed: its kind is not known");
-    refused(b"\0\0\0\x40\x10\x01", "a call frame is malformed: its flags are not known");
+    refused(b"\0\0\0\x40\x10\x02", "a call frame is malformed: its flags are not known");
 }
 
 #[test]
@@ -276,7 +330,7 @@ fn decoded_body_is_a_slice_of_the_bytes_read() {
 
 #[test]
 fn stream_that_ends_inside_a_frame_is_truncated() {
-    let mut stream = encoded(&Frame::Welcome(Welcome));
+    let mut stream = encoded(&Frame::Welcome(Welcome { resume: resume() }));
     stream.truncate(5);
     let err = FrameCodec::handshake().decode_eof(&mut stream).unwrap_err();
     assert!(matches!(err, WireError::Truncated { have: 5 }));
@@ -311,6 +365,7 @@ fn any_failure() -> impl Strategy<Value = CallFailure> {
         (".{0,9}", ".{0,9}").prop_map(|(actor, message)| CallFailure::NotHandled { actor, message }),
         ".{0,9}".prop_map(|text| CallFailure::Undecodable { text }),
         Just(CallFailure::Expired),
+        ".{0,9}".prop_map(|text| CallFailure::Mismatch { text }),
         ".{0,9}".prop_map(|text| CallFailure::Refused { text }),
         ".{0,9}".prop_map(|text| CallFailure::Panicked { text }),
         Just(CallFailure::NoReply),
@@ -319,23 +374,45 @@ fn any_failure() -> impl Strategy<Value = CallFailure> {
     ]
 }
 
+fn any_terms() -> impl Strategy<Value = Terms> {
+    any::<[u64; 4]>().prop_map(|[frame_bytes_max, outgoing_bytes_max, window_bytes, schema]| Terms {
+        frame_bytes_max,
+        outgoing_bytes_max,
+        window_bytes,
+        schema,
+    })
+}
+
+fn any_resume() -> impl Strategy<Value = Resume> {
+    any::<(u32, u64)>().prop_map(|(resets, received)| Resume { resets, received })
+}
+
+fn any_chunk() -> impl Strategy<Value = Frame> {
+    (any::<(u64, Option<u32>)>(), 0..3_u8, any_bytes()).prop_map(|((message, first), end, bytes)| {
+        Frame::Chunk(Chunk { message, first, last: end == 1, abandoned: end == 2, bytes })
+    })
+}
+
 fn any_handshake_frame() -> impl Strategy<Value = Frame> {
-    let hello = (any_identity(), any_identity(), any::<(u64, u64, u64)>(), any::<[u8; 32]>()).prop_map(
-        |(from, to, (link, replaces, frame_bytes_max), nonce)| {
+    let purpose = prop_oneof![Just(Purpose::Link), Just(Purpose::Pulse)];
+    let hello = (
+        (any_identity(), any_identity(), any::<(u64, u64)>(), purpose),
+        (any_terms(), any_resume(), any::<[u8; 32]>()),
+    )
+        .prop_map(|((from, to, (link, replaces), purpose), (terms, resume, nonce))| {
             let (link, replaces) = (LinkId(link), LinkId(replaces));
-            Frame::Hello(Hello { version: VERSION, from, to, link, replaces, frame_bytes_max, nonce })
-        },
-    );
-    let challenge = (any_identity(), any::<(u16, u64, [u8; 32], [u8; 32])>()).prop_map(
-        |(from, (version, frame_bytes_max, nonce, proof))| {
-            Frame::Challenge(Challenge { version, from, frame_bytes_max, nonce, proof })
+            Frame::Hello(Hello { version: VERSION, from, to, link, replaces, purpose, terms, resume, nonce })
+        });
+    let challenge = (any_identity(), any_terms(), any::<(u16, [u8; 32], [u8; 32])>()).prop_map(
+        |(from, terms, (version, nonce, proof))| {
+            Frame::Challenge(Challenge { version, from, terms, nonce, proof })
         },
     );
     prop_oneof![
         hello,
         challenge,
         any::<[u8; 32]>().prop_map(|proof| Frame::Proof(Proof { proof })),
-        Just(Frame::Welcome(Welcome)),
+        any_resume().prop_map(|resume| Frame::Welcome(Welcome { resume })),
         (any::<u8>(), ".{0,60}").prop_map(|(reason, text)| {
             Frame::Refused(Refused { reason: Refusal::from_number(reason), text })
         }),
@@ -344,9 +421,10 @@ fn any_handshake_frame() -> impl Strategy<Value = Frame> {
 
 fn any_established_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
-        (any::<(u64, u64, u32)>(), any_target(), any_body()).prop_map(
-            |((call, message, timeout_ms), target, body)| {
-                Frame::Call(Call { call: CallId(call), target, message: TypeHash(message), timeout_ms, body })
+        (any::<(u64, u64, u32, Option<u64>)>(), any_target(), any_body()).prop_map(
+            |((call, message, timeout_ms, floor), target, body)| {
+                let (call, message, floor) = (CallId(call), TypeHash(message), floor.map(CallId));
+                Frame::Call(Call { call, target, message, timeout_ms, floor, body })
             }
         ),
         (any::<u64>(), any_target(), any_body()).prop_map(|(message, target, body)| Frame::Tell(Tell {
@@ -359,6 +437,12 @@ fn any_established_frame() -> impl Strategy<Value = Frame> {
             .prop_map(|(call, failure)| Frame::Failure(Failure { call: CallId(call), failure })),
         ".{0,60}".prop_map(|reason| Frame::Goodbye(Goodbye { reason })),
         any::<u64>().prop_map(|call| Frame::Cancel(Cancel { call: CallId(call) })),
+        any::<u64>().prop_map(|received| Frame::Ack(Ack { received })),
+        (any_target(), any::<u64>()).prop_map(|(target, bytes)| Frame::Credit(Credit { target, bytes })),
+        any_chunk(),
+        any::<u64>().prop_map(|call| Frame::Floor(Floor { call: CallId(call) })),
+        any_body().prop_map(|body| Frame::Schemas(Schemas { body })),
+        Just(Frame::Heartbeat(Heartbeat)),
     ]
 }
 
@@ -421,7 +505,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_neither_panic_nor_reserve_beyond_the_limit(
-        kind in prop_oneof![any::<u8>(), 0x01_u8..0x06, 0x10_u8..0x15],
+        kind in prop_oneof![any::<u8>(), 0x01_u8..0x06, 0x10_u8..0x1d],
         length in prop_oneof![any::<u32>(), 0_u32..600],
         attachments in prop_oneof![Just(0_u16), 0_u16..4, any::<u16>()],
         rest in proptest::collection::vec(any::<u8>(), 0..600),

@@ -24,7 +24,7 @@ fn a_call_that_was_dropped_or_timed_out_before_its_handler_began_never_begins() 
         drop(dropped);
         assert!(clerk.send(Note(2)).timeout(SOON).await.unwrap_err().is_timeout());
         let kept = clerk.try_send(Note(3)).unwrap();
-        until(|| pair.here.host.snapshot().peers[0].outgoing_bytes == 0).await;
+        until(|| pair.here.host.snapshot().peers[0].unwritten_bytes == 0).await;
         gate.open();
         assert_eq!((blocked.await, kept.await), (Ok(()), Ok(())));
         assert_eq!(clerk.send(Notes).await, Ok(vec![3]));
@@ -186,7 +186,7 @@ fn a_task_whose_caller_gives_up_before_its_turn_never_begins() {
         TASK_GATE.reached_by(1).await;
         let late = here.cluster.run(begin::task()).timeout(SOON).await.unwrap_err();
         assert!(late.to_string().contains("timeout"), "{late}");
-        until(|| here.host.snapshot().peers[0].outgoing_bytes == 0).await;
+        until(|| here.host.snapshot().peers[0].unwritten_bytes == 0).await;
         TASK_GATE.open();
         assert_eq!(busy.await.unwrap(), Ok(()));
         here.cluster.run(hold_up::task()).await.unwrap();

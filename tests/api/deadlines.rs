@@ -46,7 +46,7 @@ fn a_handler_that_could_only_begin_after_the_deadline_never_does() {
         let (clerk, blocked) = held_up_aside(&pair, &aside, &gate).await;
         let late = clerk.send(Note(1)).timeout(Duration::from_millis(5)).await.unwrap_err();
         assert!(late.is_timeout(), "{late}");
-        until(|| pair.here.host.snapshot().peers[0].outgoing_bytes == 0).await;
+        until(|| pair.here.host.snapshot().peers[0].unwritten_bytes == 0).await;
         gate.open();
         assert_eq!(blocked.await, Ok(()));
         assert_eq!(clerk.send(Notes).await, Ok(vec![]));
@@ -61,7 +61,8 @@ fn a_host_says_that_the_time_was_up_before_the_handler_began() {
         let mut raw = Raw::connect(&pair.there).await;
         let (target, call) = (Raw::target_of(&clerk), CallId(9));
         let body = body_of(&Note(9));
-        raw.write(Frame::Call(Call { call, target, message: Note::HASH, timeout_ms: 1, body })).await;
+        raw.write(Frame::Call(Call { call, target, message: Note::HASH, timeout_ms: 1, floor: None, body }))
+            .await;
         until(|| pair.there.host.snapshot().peers.iter().all(|peer| peer.calls_accepted == 1)).await;
         let_pass(Duration::from_millis(2)).await;
         gate.open();

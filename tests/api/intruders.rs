@@ -12,7 +12,7 @@ use roadshow::host::fresh_identity;
 use roadshow::id::{ActorIncarnation, CallId, HostId, Identity, LinkId, Target};
 use roadshow::prelude::*;
 use roadshow::session::HandshakeError;
-use roadshow::wire::{Call, Frame, Hello, Proof, Refusal, Refused, VERSION};
+use roadshow::wire::{Call, Frame, Hello, Proof, Purpose, Refusal, Refused, Resume, Terms, VERSION};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -104,7 +104,14 @@ fn hello(to: Identity) -> Hello {
         to,
         link,
         replaces: LinkId::NONE,
-        frame_bytes_max: 1 << 20,
+        purpose: Purpose::Link,
+        terms: Terms {
+            frame_bytes_max: 1 << 20,
+            outgoing_bytes_max: 1 << 20,
+            window_bytes: 1 << 20,
+            schema: 0,
+        },
+        resume: Resume::default(),
         nonce: [3; 32],
     }
 }
@@ -166,7 +173,14 @@ fn whoever_calls_instead_of_proving_is_shown_out() {
 fn call_an_actor() -> Vec<u8> {
     let target = Target { actor: roadshow::id::ActorId(1), incarnation: ActorIncarnation(0) };
     let body = body_of(&Note(666));
-    bytes_of(&Frame::Call(Call { call: CallId(1), target, message: Note::HASH, timeout_ms: 0, body }))
+    bytes_of(&Frame::Call(Call {
+        call: CallId(1),
+        target,
+        message: Note::HASH,
+        timeout_ms: 0,
+        floor: None,
+        body,
+    }))
 }
 
 #[test]

@@ -258,7 +258,7 @@ async fn aftermath<M: RemoteMessage<Result = ()>>(
     let open = fragile.try_send(Wait).unwrap();
     let guilty = take(&fragile).try_send(message).unwrap();
     let queued = fragile.try_send(Wait).unwrap();
-    until(|| pair.here.host.snapshot().peers[0].outgoing_bytes == 0).await;
+    until(|| pair.here.host.snapshot().peers[0].unwritten_bytes == 0).await;
     gate.open();
     blocked.await.unwrap();
     let (open, guilty, queued) = (open.await.unwrap_err(), guilty.await, queued.await.unwrap_err());

@@ -6,9 +6,10 @@ use bytes::BytesMut;
 use roadshow::RemoteAddr;
 use roadshow::host::fresh_identity;
 use roadshow::id::{ActorId, ActorIncarnation, Identity, LinkId, Target};
-use roadshow::session::{Handshake, HandshakeConfig, HandshakeError, Secret, Step};
+use roadshow::registry::Registry;
+use roadshow::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, Secret, Step};
 use roadshow::transport::FrameReader;
-use roadshow::wire::{self, Body, Frame};
+use roadshow::wire::{self, Ack, Body, Frame, Purpose, Resume, Terms};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +21,7 @@ const FRAME_BYTES_MAX: usize = 64 << 20;
 /// A link that has been shaken hands on.
 pub(crate) struct Raw {
     frames: FrameReader<TcpStream>,
+    received: u64,
 }
 
 impl Raw {
@@ -30,16 +32,15 @@ impl Raw {
 
     pub(crate) async fn connect_with(site: &Site, secret: [u8; 32]) -> Result<Self, HandshakeError> {
         let stream = TcpStream::connect(site.address()).await.unwrap();
-        let (me, link) = (config(fresh_identity(), secret), LinkId(1));
-        let handshake = Handshake::connect(Instant::now(), me, site.identity(), link, LinkId::NONE, [1; 32]);
-        Self::shake(stream, handshake).await
+        let me = config(fresh_identity(), secret);
+        let handshake = Handshake::connect(Instant::now(), me, attempt(site), [1; 32]);
+        Self::shake(stream, handshake, Resume::default()).await
     }
 
     /// Shakes hands with a host, and gives all that a listener on the way heard of this side.
     pub(crate) async fn overheard(site: &Site) -> Vec<u8> {
-        let (me, link) = (config(fresh_identity(), SECRET), LinkId(1));
-        let mut handshake =
-            Handshake::connect(Instant::now(), me, site.identity(), link, LinkId::NONE, [1; 32]);
+        let me = config(fresh_identity(), SECRET);
+        let mut handshake = Handshake::connect(Instant::now(), me, attempt(site), [1; 32]);
         let mut frames = FrameReader::handshake(TcpStream::connect(site.address()).await.unwrap());
         let mut said = BytesMut::new();
         loop {
@@ -65,14 +66,23 @@ impl Raw {
         (listener, identity)
     }
 
-    /// Takes the link of a host that dials `identity`.
+    /// Takes the link of a host that dials `identity`, as one that has had no link before.
     pub(crate) async fn accept(listener: &TcpListener, identity: Identity) -> Self {
-        let (stream, _) = listener.accept().await.unwrap();
-        let handshake = Handshake::accept(Instant::now(), config(identity, SECRET), [2; 32]);
-        Self::shake(stream, handshake).await.unwrap()
+        Self::accept_at(listener, identity, Resume::default()).await
     }
 
-    async fn shake(stream: TcpStream, mut handshake: Handshake) -> Result<Self, HandshakeError> {
+    /// Takes the link of a host that dials `identity`, as one that is there in the session.
+    pub(crate) async fn accept_at(listener: &TcpListener, identity: Identity, resume: Resume) -> Self {
+        let (stream, _) = listener.accept().await.unwrap();
+        let handshake = Handshake::accept(Instant::now(), config(identity, SECRET), [2; 32]);
+        Self::shake(stream, handshake, resume).await.unwrap()
+    }
+
+    async fn shake(
+        stream: TcpStream,
+        mut handshake: Handshake,
+        resume: Resume,
+    ) -> Result<Self, HandshakeError> {
         let mut frames = FrameReader::handshake(stream);
         loop {
             put(frames.get_mut(), &mut handshake).await;
@@ -80,19 +90,30 @@ impl Raw {
             match handshake.receive(Instant::now(), frame)? {
                 Step::Continue => continue,
                 Step::Proven(_) => {
-                    handshake.admit();
+                    handshake.admit(resume);
                     put(frames.get_mut(), &mut handshake).await;
                 }
                 Step::Established(_) => {}
             }
             let (stream, read_already) = frames.into_parts();
-            return Ok(Self { frames: FrameReader::established(stream, FRAME_BYTES_MAX, read_already) });
+            let frames = FrameReader::established(stream, FRAME_BYTES_MAX, read_already);
+            return Ok(Self { frames, received: resume.received });
         }
     }
 
-    /// The next frame; `None` once the host has closed the link.
+    /// The next frame that is numbered, which is acknowledged; `None` once the host has closed the link.
     pub(crate) async fn read(&mut self) -> Option<Frame> {
-        self.frames.next().await.ok()
+        loop {
+            let frame = self.frames.next().await.ok()?;
+            if frame.is_sequenced() {
+                self.received += 1;
+                let mut ack = BytesMut::new();
+                Ack { received: self.received }.put(&mut ack);
+                // A host that has closed by now says so at the next read.
+                let _ = self.frames.get_mut().write_all(&ack).await;
+                return Some(frame);
+            }
+        }
     }
 
     pub(crate) async fn write(&mut self, frame: Frame) {
@@ -126,7 +147,24 @@ impl Raw {
 
 fn config(me: Identity, secret: [u8; 32]) -> HandshakeConfig {
     let secret = Secret::from_bytes(secret);
-    HandshakeConfig { me, secret, frame_bytes_max: FRAME_BYTES_MAX, timeout: PATIENCE }
+    let terms = Terms {
+        frame_bytes_max: FRAME_BYTES_MAX as u64,
+        outgoing_bytes_max: 64 << 20,
+        window_bytes: 1 << 20,
+        schema: Registry::collect().unwrap().digest(),
+    };
+    HandshakeConfig { me, secret, terms, timeout: PATIENCE }
+}
+
+/// A first link to a host.
+fn attempt(site: &Site) -> Attempt {
+    Attempt {
+        to: site.identity(),
+        purpose: Purpose::Link,
+        link: LinkId(1),
+        replaces: LinkId::NONE,
+        resume: Resume::default(),
+    }
 }
 
 async fn put(stream: &mut TcpStream, handshake: &mut Handshake) {

@@ -17,6 +17,8 @@
     clippy::use_self
 )]
 
+pub mod schemas;
+
 use std::convert::Infallible;
 use std::future::ready;
 

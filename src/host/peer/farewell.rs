@@ -28,6 +28,6 @@ impl Peer {
             state.session.finish(reason);
             self.kick(&mut state);
         }
-        self.until(|state| state.is_down() || state.session.outgoing_bytes() == 0).await;
+        self.until(|state| state.is_down() || state.session.unwritten_bytes() == 0).await;
     }
 }

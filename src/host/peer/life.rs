@@ -1,35 +1,65 @@
-//! The life of a peer's link: how it comes up, and what becomes of what was queued when it does not.
+//! The life of a peer's links: how they come up, what a break leads to, and what ends the session.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use super::{Lease, Link, Peer, State, Ticket, Up};
+use crate::config::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
+use crate::host::pulse::Watched;
+use crate::host::{Host, Shared, connect, random_u64};
+use crate::id::LinkId;
+use crate::session::{Event, LinkLoss, ProvenPeer, SessionError, Written};
+use crate::wire::{self, Refusal, Resume};
 
-use super::{Lease, Link, Peer, State, Ticket, Up, now};
-use crate::host::{Shared, connect, random_u64};
-use crate::id::{Identity, LinkId};
-use crate::session::{Event, LinkLoss, ProvenPeer, Written};
-use crate::wire::Refusal;
+/// How much longer than the side that dialled the other waits before it dials, so that they do not
+/// cross.
+const ACCEPTOR_DELAY: u32 = 4;
+
+/// What a failed attempt to connect says about the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::host) enum Evidence {
+    /// Nothing: the way may be barred, or the peer be busy.
+    None,
+    /// That nobody is there: on this machine no port refuses whose process lives.
+    Gone,
+}
 
 impl Peer {
-    pub(super) fn open(self: &Arc<Self>, state: &mut State) {
+    /// Begins to connect, after a while.
+    pub(super) fn open(self: &Arc<Self>, state: &mut State, delay: Duration) {
         let Some(host) = self.host.upgrade() else { return };
         let attempt = LinkId(random_u64());
-        match state.address {
-            Some(address) => {
-                let abandon = host.closing.child_token();
-                state.link = Link::Dialing { attempt, abandon: abandon.clone() };
-                let dial =
-                    connect::Dial { peer: Arc::clone(self), attempt, address, replaces: state.last_link };
-                host.io.spawn(dial.run(Arc::clone(&host), abandon));
-            }
-            None => self.await_peer(state, &host, attempt),
-        }
+        let Some(address) = state.address else { return self.await_peer(state, &host, attempt) };
+        let abandon = host.closing.child_token();
+        let dial = connect::Dial { peer: Arc::clone(self), attempt, address, delay };
+        state.link = match delay {
+            Duration::ZERO => Link::Dialing { attempt, abandon: abandon.clone() },
+            _ => Link::Resting { attempt, abandon: abandon.clone() },
+        };
+        host.io.spawn(dial.run(Arc::clone(&host), abandon));
     }
 
-    /// Waits a while for the peer's own dial; what is queued fails after that.
+    /// The rest before an attempt is over. Tells what the dial is to say, if it is wanted still.
+    pub(in crate::host) fn begin_dial(&self, begun: LinkId) -> Option<(LinkId, Resume)> {
+        let mut state = self.lock();
+        match &state.link {
+            Link::Resting { attempt, abandon } if *attempt == begun => {
+                state.link = Link::Dialing { attempt: begun, abandon: abandon.clone() };
+            }
+            Link::Dialing { attempt, .. } if *attempt == begun => {}
+            _ => return None,
+        }
+        Some((state.last_link, state.session.resume()))
+    }
+
+    /// Waits for the peer's own dial: for a while, and then what is queued fails; or as long as it
+    /// takes if there is a session to resume that only the peer can.
     fn await_peer(self: &Arc<Self>, state: &mut State, host: &Arc<Shared>, attempt: LinkId) {
         state.link = Link::Awaiting { attempt };
+        if state.resumable && state.address.is_none() {
+            return;
+        }
         let patience = host.limits.connect_timeout;
         let peer = Arc::downgrade(self);
         host.io.spawn(async move {
@@ -37,7 +67,7 @@ impl Peer {
             if let Some(peer) = peer.upgrade() {
                 let reason =
                     format!("it listens nowhere that is known here, and did not connect within {patience:?}");
-                peer.attempt_failed(attempt, LinkLoss::Unreachable(reason));
+                peer.attempt_failed(attempt, LinkLoss::Unreachable(reason), Evidence::None);
             }
         });
     }
@@ -50,96 +80,216 @@ impl Peer {
         }
     }
 
-    /// An attempt came to nothing: what was queued for it fails.
-    pub(in crate::host) fn attempt_failed(&self, failed: LinkId, loss: LinkLoss) {
+    /// An attempt came to nothing. A session that has begun is tried again; without evidence its
+    /// calls go on waiting. A first link is tried for as long as one attempt may take.
+    pub(in crate::host) fn attempt_failed(
+        self: &Arc<Self>,
+        failed: LinkId,
+        loss: LinkLoss,
+        evidence: Evidence,
+    ) {
         let mut events = Vec::new();
         let mut state = self.lock();
         let current = match state.link {
             Link::Dialing { attempt, .. } | Link::Awaiting { attempt } => attempt == failed,
-            Link::Down | Link::Up(_) => false,
+            Link::Down | Link::Resting { .. } | Link::Up(_) => false,
         };
         if current {
-            state.link = Link::Down;
-            state.session.detach(loss, Written::Told, &mut events);
+            tracing::debug!(peer = %self.identity, %loss, ?evidence, "an attempt to connect failed");
+            let patient = state.resumable || state.trying_since.elapsed() < self.connect_timeout;
+            if patient && evidence == Evidence::None {
+                state.attempts += 1;
+                let delay = self.delay(state.attempts);
+                self.open(&mut state, delay);
+            } else if state.resumable {
+                state.end_session(&loss, &mut events);
+            } else {
+                state.link = Link::Down;
+                state.session.abandon_parked(&loss, &mut events);
+            }
         }
         drop(state);
         self.settle(events);
     }
 
-    /// Our dial was welcomed. `None` if the peer's own link has taken its place meanwhile.
+    /// How long to wait before so many attempts in a row are followed by another: it doubles, and
+    /// differs a little from peer to peer, so that many do not come at once.
+    fn delay(&self, attempts: u32) -> Duration {
+        let doubled = RECONNECT_DELAY_MIN * (1 << attempts.saturating_sub(1).min(16));
+        let delay = doubled.min(RECONNECT_DELAY_MAX);
+        let spread = (self.identity.host.0 ^ u64::from(attempts)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+        delay - delay * (spread as u32) / 4096
+    }
+
+    /// Our dial was welcomed. `None` if it is not wanted any more.
     pub(in crate::host) fn dialed(self: &Arc<Self>, proven: &ProvenPeer) -> Option<Lease> {
+        let host = self.host()?;
         let mut events = Vec::new();
         let mut state = self.lock();
         if !matches!(state.link, Link::Dialing { attempt, .. } if attempt == proven.link) {
             return None;
         }
-        let up = state.raise(proven, true, &mut events);
+        let raised = self.raise(&host, &mut state, proven, true, &mut events);
         drop(state);
         self.settle(events);
-        Some(Lease { peer: Arc::clone(self), up })
+        match raised {
+            Ok(up) => Some(Lease { peer: Arc::clone(self), up }),
+            Err(error) => {
+                tracing::warn!(peer = %self.identity, %error, "a session could not be resumed");
+                None
+            }
+        }
     }
 
-    /// Decides about a proven peer that dialled us.
+    /// Decides about a proven peer that dialled us; tells where the session is, for the welcome.
     ///
     /// Of two hosts that dial each other at once, the dial of the one with the lower id wins. A
     /// link that we dialled and that the peer does not name as lost is such a crossing, too.
     /// Otherwise the peer has come back before we saw its old link break: the new one replaces it.
     pub(in crate::host) fn admit(
         self: &Arc<Self>,
-        me: Identity,
         proven: &ProvenPeer,
-    ) -> Result<Lease, (Refusal, String)> {
+    ) -> Result<(Lease, Resume), (Refusal, String)> {
+        let Some(host) = self.host() else {
+            return Err((Refusal::Closing, "the host is gone".into()));
+        };
         let mut events = Vec::new();
         let mut state = self.lock();
         if let Some(reason) = &state.gone {
             return Err((Refusal::Closing, reason.to_string()));
         }
         let crossed = match &state.link {
-            Link::Dialing { .. } => me.host < self.identity.host,
+            Link::Dialing { .. } => host.identity().host < self.identity.host,
             Link::Up(up) => up.dialed && proven.replaces != up.id,
-            Link::Down | Link::Awaiting { .. } => false,
+            Link::Down | Link::Resting { .. } | Link::Awaiting { .. } => false,
         };
         if crossed {
             return Err((Refusal::Crossed, "both sides dialled, and the other dial stands".into()));
         }
+        if state.session.is_out_of_date(proven.resume) {
+            return Err((Refusal::Stale, "the session is further than that already".into()));
+        }
         match &state.link {
-            Link::Dialing { abandon, .. } => abandon.cancel(),
+            Link::Dialing { abandon, .. } | Link::Resting { abandon, .. } => abandon.cancel(),
             Link::Up(up) => {
                 up.closed.cancel();
-                state.session.detach(LinkLoss::Superseded, Written::Unsure, &mut events);
+                state.session.detach(Written::Unsure);
             }
             Link::Down | Link::Awaiting { .. } => {}
         }
-        let up = state.raise(proven, false, &mut events);
+        let raised = self.raise(&host, &mut state, proven, false, &mut events);
+        let resume = state.session.resume();
         drop(state);
         self.settle(events);
-        Ok(Lease { peer: Arc::clone(self), up })
+        match raised {
+            Ok(up) => Ok((Lease { peer: Arc::clone(self), up }, resume)),
+            Err(error) => Err((Refusal::Malformed, error.to_string())),
+        }
     }
 
-    /// The link has ended.
-    fn link_lost(&self, lost: &Up, loss: LinkLoss) {
+    /// Takes up the link, and with it the session where it was.
+    fn raise(
+        self: &Arc<Self>,
+        host: &Host,
+        state: &mut State,
+        proven: &ProvenPeer,
+        dialed: bool,
+        events: &mut Vec<Event<Ticket>>,
+    ) -> Result<Arc<Up>, SessionError> {
+        let registry = host.registry();
+        let attached = if registry.digest() == proven.terms.schema {
+            state.session.attach(&proven.terms, proven.resume, None, events)
+        } else {
+            wire::encode(registry.table(), usize::MAX, |table| {
+                state.session.attach(&proven.terms, proven.resume, Some(table), events)
+            })
+            .expect("a table of texts always serializes")
+        };
+        if let Err(error) = attached {
+            state.link = Link::Down;
+            state.resumable = false;
+            return Err(error);
+        }
+        let up = Arc::new(Up::new(proven.link, dialed));
+        tracing::debug!(link = %proven.link, peer = %proven.identity, dialed, "link is up");
+        state.link = Link::Up(Arc::clone(&up));
+        state.last_link = proven.link;
+        state.links += 1;
+        state.resumable = true;
+        state.received_before = state.session.resume().received;
+        self.watch(host, &up, state.address);
+        Ok(up)
+    }
+
+    /// Has the I/O thread see to it that a link on which nothing comes any more is not kept.
+    fn watch(self: &Arc<Self>, host: &Host, up: &Arc<Up>, address: Option<SocketAddr>) {
+        let watched = Watched::new(&host.shared, self, up);
+        if let (true, Some(address)) = (up.dialed, address) {
+            host.shared.io.spawn(watched.clone().ask(address));
+        }
+        host.shared.io.spawn(watched.watch());
+    }
+
+    /// The link has ended: the session waits for the next one, unless the reason ends it.
+    fn link_lost(self: &Arc<Self>, lost: &Up, loss: LinkLoss) {
+        lost.closed.cancel();
         let mut events = Vec::new();
         let mut state = self.lock();
         if matches!(&state.link, Link::Up(up) if up.id == lost.id) {
             tracing::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
-            state.link = Link::Down;
-            state.session.detach(loss, Written::Told, &mut events);
+            state.session.detach(Written::Told);
+            match loss {
+                LinkLoss::PeerLeft { .. } | LinkLoss::Protocol(_) | LinkLoss::Shutdown => {
+                    state.end_session(&loss, &mut events);
+                }
+                _ => self.recover(&mut state, lost.dialed),
+            }
         }
         drop(state);
         self.settle(events);
+    }
+
+    /// Ends a link that is up, for a reason that its own task cannot see.
+    pub(in crate::host) fn cut(self: &Arc<Self>, link: LinkId, loss: &LinkLoss) {
+        let mut state = self.lock();
+        let up = match &state.link {
+            Link::Up(up) if up.id == link => Arc::clone(up),
+            _ => return,
+        };
+        tracing::debug!(peer = %self.identity, %link, %loss, "link cut");
+        up.closed.cancel();
+        state.session.detach(Written::Unsure);
+        self.recover(&mut state, up.dialed);
+        drop(state);
+        self.progress.notify_waiters();
+    }
+
+    /// After a break: the side that dialled dials again, also if only the other has something to
+    /// say; the other does if it has something to say and can.
+    fn recover(self: &Arc<Self>, state: &mut State, dialed: bool) {
+        state.link = Link::Down;
+        let progressed = state.session.resume().received > state.received_before;
+        state.attempts = if progressed { 0 } else { state.attempts + 1 };
+        if dialed {
+            let delay = if progressed { Duration::ZERO } else { self.delay(state.attempts) };
+            self.open(state, delay);
+        } else if state.has_work() || state.address.is_none() {
+            self.open(state, self.delay(state.attempts) * ACCEPTOR_DELAY);
+        }
     }
 
     /// There will be no further link: everything fails now and from now on.
     pub(in crate::host) fn close(&self, loss: LinkLoss) {
         let mut events = Vec::new();
         let mut state = self.lock();
-        match std::mem::replace(&mut state.link, Link::Down) {
+        match &state.link {
             Link::Up(up) => up.closed.cancel(),
-            Link::Dialing { abandon, .. } => abandon.cancel(),
+            Link::Dialing { abandon, .. } | Link::Resting { abandon, .. } => abandon.cancel(),
             Link::Down | Link::Awaiting { .. } => {}
         }
         state.gone.get_or_insert(loss.clone());
-        state.session.detach(loss, Written::Unsure, &mut events);
+        state.session.detach(Written::Unsure);
+        state.end_session(&loss, &mut events);
         drop(state);
         self.settle(events);
     }
@@ -165,16 +315,18 @@ impl Peer {
 }
 
 impl State {
-    /// Takes up the link. What was queued and is too large for the peer fails at once.
-    fn raise(&mut self, proven: &ProvenPeer, dialed: bool, events: &mut Vec<Event<Ticket>>) -> Arc<Up> {
-        let up =
-            Arc::new(Up { id: proven.link, dialed, bell: Notify::new(), closed: CancellationToken::new() });
-        tracing::debug!(link = %proven.link, peer = %proven.identity, dialed, "link is up");
-        self.link = Link::Up(Arc::clone(&up));
-        self.last_link = proven.link;
-        self.session.attach(now(), proven.frame_bytes_max);
-        self.session.on_timeout(now(), events);
-        up
+    /// Ends the session: everything that is open or queued fails. A later message begins another.
+    fn end_session(&mut self, loss: &LinkLoss, events: &mut Vec<Event<Ticket>>) {
+        self.link = Link::Down;
+        self.resumable = false;
+        self.attempts = 0;
+        self.session.reset(loss, events);
+    }
+
+    /// Whether there is anything to do for which a link is needed.
+    fn has_work(&self) -> bool {
+        let session = &self.session;
+        session.open_calls() > 0 || session.outgoing_bytes() > 0 || session.parked_bytes() > 0
     }
 }
 

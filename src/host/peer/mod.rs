@@ -3,14 +3,18 @@
 //! ```text
 //!                 a message to send                      proven
 //!   Down ───────────────┬───────────▶ Dialing ───────────────────────▶ Up
-//!    ▲                  │                │  the peer's own dial wins    │ ▲
-//!    │                  │ no address     ▼                              │ │
-//!    │                  └──────────▶ Awaiting ──── the peer dials ──────┼─┘
-//!    └──── refused, timed out, broken, closed ──────────────────────────┘
+//!    ▲                  │              ▲   │ the peer's own dial wins    │ ▲
+//!    │                  │ no address   │   ▼                             │ │
+//!    │                  └────────────▶ │ Awaiting ──── the peer dials ───┼─┘
+//!    │                                 │                                 │
+//!    │                              Resting ◀──── a break ───────────────┤
+//!    └──── evidence that the peer is gone, no first link for long ───┘
 //! ```
-//! Messages are queued in the session in every state, so their order does not depend on the link.
-//! When an attempt fails or a link breaks, everything that was queued or open fails, each as what
-//! it is: never written, or written and unanswered. The lock is never held while user code runs.
+//! Messages are given to the session in every state, so their order does not depend on the link. A
+//! break is not the end of a peer: the session goes on over the next link. It ends, and with it all
+//! that was open, each as what it is (never written, or written and unanswered), on evidence alone.
+//! What waits for a first link fails when none could be made for a while: nothing was ever on its
+//! way then, and the session stays. The lock is never held while user code runs.
 
 mod farewell;
 mod life;
@@ -21,21 +25,23 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::life::Evidence;
 use self::timer::Timer;
 use super::error::{NotDelivered, SendError};
 use super::{Host, Shared};
 use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
 use crate::observe::PeerSnapshot;
-use crate::registry::Origin;
-use crate::session::{Batch, Event, Failed, LinkLoss, Session, SessionLimits};
+use crate::registry::{Claim, Origin, decode};
+use crate::session::{self, Batch, Event, Failed, Session, SessionLimits};
+pub(crate) use crate::session::{LinkLoss, Repeat};
 use crate::transport::{FrameReader, LinkReader, ReadError};
 use crate::wire::{Body, CallFailure, Encoded};
 
@@ -46,6 +52,7 @@ pub(crate) type Ticket = oneshot::Sender<Result<Body, Failed>>;
 pub struct Peer {
     identity: Identity,
     body_bytes_max: usize,
+    connect_timeout: Duration,
     host: Weak<Shared>,
     state: Mutex<State>,
     /// Rung when bytes were written, and when a drain may have got further.
@@ -55,6 +62,8 @@ pub struct Peer {
     any_cancelled: AtomicBool,
     /// Rung when a deadline came up that is earlier than the one slept for.
     timer: Notify,
+    /// The messages that the peer's executable declares otherwise, and how; there once it has told.
+    disagreements: OnceLock<FxHashMap<TypeHash, String>>,
 }
 
 struct State {
@@ -63,6 +72,16 @@ struct State {
     address: Option<SocketAddr>,
     /// The last link that was up; named when dialling, so that the peer can tell a crossing from a return.
     last_link: LinkId,
+    /// Whether the session has had a link since it was begun: then it is resumed, not begun anew.
+    resumable: bool,
+    /// Since when a link is wanted and not there.
+    trying_since: tokio::time::Instant,
+    /// Attempts to connect that have failed since frames last came.
+    attempts: u32,
+    /// How many frames had come when the last link came up.
+    received_before: u64,
+    /// How many links there have been.
+    links: u64,
     /// Why there will be no further link.
     gone: Option<LinkLoss>,
     timer: Timer,
@@ -72,6 +91,7 @@ struct State {
 
 enum Link {
     Down,
+    Resting { attempt: LinkId, abandon: CancellationToken },
     Dialing { attempt: LinkId, abandon: CancellationToken },
     Awaiting { attempt: LinkId },
     Up(Arc<Up>),
@@ -84,8 +104,32 @@ pub(crate) struct Up {
     dialed: bool,
     /// Rung when there is something to write.
     pub(crate) bell: Notify,
-    /// Cancelled when the link shall end.
+    /// Cancelled when the link shall end, or has ended.
     pub(crate) closed: CancellationToken,
+    /// When the peer was last known to live.
+    heard: Mutex<tokio::time::Instant>,
+}
+
+impl Up {
+    fn new(id: LinkId, dialed: bool) -> Self {
+        let heard = Mutex::new(tokio::time::Instant::now());
+        Self { id, dialed, bell: Notify::new(), closed: CancellationToken::new(), heard }
+    }
+
+    pub(super) fn id(&self) -> LinkId {
+        self.id
+    }
+
+    /// When the peer was last known to live.
+    pub(super) fn heard(&self) -> tokio::time::Instant {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peer was known to live then.
+    pub(super) fn hear(&self, at: tokio::time::Instant) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = at.max(*heard);
+    }
 }
 
 /// The duty to serve a link that is up. Dropped by whoever has it, for whatever reason, it takes the
@@ -109,16 +153,26 @@ impl Peer {
         let limits = SessionLimits {
             outgoing_bytes_max: host.limits.outgoing_bytes_max,
             frame_bytes_max: host.limits.frame_bytes_max,
+            window_bytes: host.limits.window_bytes,
+            parked_bytes_max: host.limits.parked_bytes_max,
+            planted: host.limits.planted,
+            ..SessionLimits::default()
         };
         Arc::new(Self {
             identity,
             body_bytes_max: host.limits.frame_bytes_max,
+            connect_timeout: host.limits.connect_timeout,
             host: Arc::downgrade(host),
             state: Mutex::new(State {
                 session: Session::new(limits),
                 link: Link::Down,
                 address,
                 last_link: LinkId::NONE,
+                resumable: false,
+                trying_since: tokio::time::Instant::now(),
+                attempts: 0,
+                received_before: 0,
+                links: 0,
                 gone: None,
                 timer: Timer::NotStarted,
                 driven: FxHashMap::default(),
@@ -126,6 +180,7 @@ impl Peer {
             progress: Notify::new(),
             any_cancelled: AtomicBool::new(false),
             timer: Notify::new(),
+            disagreements: OnceLock::new(),
         })
     }
 
@@ -154,13 +209,14 @@ impl Peer {
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
+        repeat: Repeat,
         body: Encoded<'_>,
     ) -> Result<Pending, NotDelivered> {
         let (ticket, answer) = oneshot::channel();
         let mut state = self.usable()?;
         let call = state
             .session
-            .call(now(), target, message, deadline, body, ticket)
+            .call(now(), target, message, deadline, repeat, body, ticket)
             .map_err(|(rejected, _ticket)| NotDelivered::rejected(rejected))?;
         if let Some(deadline) = deadline {
             self.arm_timer(&mut state, deadline);
@@ -187,8 +243,34 @@ impl Peer {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) async fn room(&self, frame_bytes: usize) {
-        self.until(|state| state.gone.is_some() || state.session.has_room_for(frame_bytes)).await;
+    pub(crate) async fn room(&self, target: Target, frame_bytes: usize) {
+        self.until(|state| state.gone.is_some() || state.session.has_room_for(target, frame_bytes)).await;
+    }
+
+    /// A call that was made with [`Repeat`] will not be made again.
+    pub(crate) fn end_repeats(&self, call: CallId) {
+        let mut state = self.lock();
+        state.session.end_repeats(call);
+        state.ring_if_outgoing();
+    }
+
+    /// Takes the peer's table of types.
+    pub(super) fn learn_schemas(&self, host: &Host, body: &Body) {
+        match decode(body) {
+            Ok(theirs) => {
+                let disagreements = self.disagreements.get_or_init(|| host.registry().compare(&theirs));
+                if !disagreements.is_empty() {
+                    let (peer, count) = (self.identity, disagreements.len());
+                    tracing::warn!(%peer, count, "messages are declared differently there; they are refused");
+                }
+            }
+            Err(failure) => tracing::warn!(peer = %self.identity, %failure, "cannot read a table of types"),
+        }
+    }
+
+    /// How the peer's executable declares this message, if otherwise than this one.
+    pub(super) fn disagreement(&self, message: TypeHash) -> Option<&str> {
+        self.disagreements.get()?.get(&message).map(String::as_str)
     }
 
     /// Waits for a condition that comes about when bytes are written, calls end, or the link does.
@@ -204,6 +286,14 @@ impl Peer {
         }
     }
 
+    /// The link of that number, if it is the one that is up.
+    pub(super) fn link(&self, id: LinkId) -> Option<Arc<Up>> {
+        match &self.lock().link {
+            Link::Up(up) if up.id == id => Some(Arc::clone(up)),
+            _ => None,
+        }
+    }
+
     /// Whether the peer is known to be gone for good.
     pub(crate) fn is_gone(&self) -> bool {
         self.lock().gone.is_some()
@@ -216,7 +306,13 @@ impl Peer {
             linked: matches!(state.link, Link::Up(_)),
             calls_open: state.session.open_calls(),
             calls_accepted: state.session.inbound_calls(),
+            links: state.links,
             outgoing_bytes: state.session.outgoing_bytes(),
+            unwritten_bytes: state.session.unwritten_bytes(),
+            parked_bytes: state.session.parked_bytes(),
+            charged_bytes: state.session.charged_bytes(),
+            accepted_bytes: state.session.accepted_bytes(),
+            owed_bytes: state.session.owed_bytes(),
         }
     }
 
@@ -237,8 +333,12 @@ impl Peer {
     fn kick(self: &Arc<Self>, state: &mut State) {
         match &state.link {
             Link::Up(up) => up.bell.notify_one(),
-            Link::Down => self.open(state),
-            Link::Dialing { .. } | Link::Awaiting { .. } => {}
+            Link::Down => {
+                state.trying_since = tokio::time::Instant::now();
+                state.attempts = 0;
+                self.open(state, Duration::ZERO);
+            }
+            Link::Resting { .. } | Link::Dialing { .. } | Link::Awaiting { .. } => {}
         }
     }
 }
@@ -247,7 +347,7 @@ impl Peer {
 impl Peer {
     /// Takes in every frame that has arrived whole; what they ask for is added to `events`.
     pub(super) fn receive(
-        &self,
+        self: &Arc<Self>,
         up: &Up,
         frames: &mut FrameReader<LinkReader>,
         events: &mut Vec<Event<Ticket>>,
@@ -263,6 +363,9 @@ impl Peer {
         }
         // A frame may have its answer at once: a call while this side leaves, the end of the last call.
         state.ring_if_outgoing();
+        if let Some(due) = state.session.poll_timeout() {
+            self.arm_timer(&mut state, due);
+        }
         Ok(())
     }
 
@@ -347,6 +450,14 @@ impl Origin for Peer {
         false
     }
 
+    fn handled(&self, claim: Claim) {
+        let Claim { target, bytes, life } = claim;
+        let mut state = self.lock();
+        if state.session.handled(session::Claim { target, bytes, life }) {
+            state.ring();
+        }
+    }
+
     fn dead_letter(&self, why: &CallFailure) {
         tracing::debug!(peer = %self.identity, ?why, "a one-way message was not delivered");
         self.count_dead_letters(1);
@@ -387,6 +498,17 @@ impl State {
         if self.session.has_outgoing() {
             self.ring();
         }
+    }
+}
+
+impl Pending {
+    /// The call's number, under which it may be repeated if it was made so.
+    pub(crate) fn call(&self) -> CallId {
+        self.call
+    }
+
+    pub(crate) fn peer(&self) -> &Arc<Peer> {
+        &self.peer
     }
 }
 

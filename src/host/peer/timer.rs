@@ -1,4 +1,4 @@
-//! Deadlines of a peer's calls: one task a peer, however many calls have one.
+//! What a peer's session is due to do: one task a peer, however many calls have a deadline.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Peer, State, now};
 
-/// Whether a task sleeps for a session's deadlines, and until when.
+/// Whether a task sleeps for a session, and until when.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timer {
     NotStarted,
@@ -30,7 +30,7 @@ impl Peer {
         self.timer.notify_one();
     }
 
-    /// Ends the calls whose deadline has come, and says when to look again.
+    /// Does what is due, and says when to look again.
     fn expire(&self) -> Option<Instant> {
         let mut events = Vec::new();
         let mut state = self.lock();
@@ -44,13 +44,14 @@ impl Peer {
     }
 }
 
-/// One task a peer, from its first call with a deadline on.
+/// One task a peer, from the first time on that anything is due.
 async fn expire_calls(peer: Arc<Peer>, ended: CancellationToken) {
     loop {
         let next = peer.expire();
         tokio::select! {
-            () = peer.timer.notified() => {}
+            biased;
             () = ended.cancelled() => return,
+            () = peer.timer.notified() => {}
             () = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at.into()).await,

@@ -9,9 +9,17 @@ const REPLACES: LinkId = LinkId(4);
 const DIALLER: Identity = Identity { host: HostId(1), incarnation: Incarnation(10) };
 const LISTENER: Identity = Identity { host: HostId(2), incarnation: Incarnation(20) };
 
+/// What both sides accept.
+const TERMS: Terms =
+    Terms { frame_bytes_max: 4096, outgoing_bytes_max: 1 << 20, window_bytes: 1 << 16, schema: 3 };
+
+/// Where the dialler and the listener are in their session.
+const DIALLERS: Resume = Resume { resets: 1, received: 10 };
+const LISTENERS: Resume = Resume { resets: 2, received: 20 };
+
 fn config(me: Identity) -> HandshakeConfig {
     let secret = Secret::from_bytes([7; 32]);
-    HandshakeConfig { me, secret, frame_bytes_max: 4096, timeout: Duration::from_secs(5) }
+    HandshakeConfig { me, secret, terms: TERMS, timeout: Duration::from_secs(5) }
 }
 
 /// Both sides of one handshake, and whoever sits between them.
@@ -32,7 +40,9 @@ struct Outcome {
 impl Pair {
     fn new(dialler: HandshakeConfig, to: Identity, listener: HandshakeConfig) -> Self {
         let now = Instant::now();
-        let initiator = Handshake::connect(now, dialler, to, LINK, REPLACES, [1; 32]);
+        let purpose = Purpose::Link;
+        let attempt = Attempt { to, purpose, link: LINK, replaces: REPLACES, resume: DIALLERS };
+        let initiator = Handshake::connect(now, dialler, attempt, [1; 32]);
         let acceptor = Handshake::accept(now, listener, [2; 32]);
         Self { now, initiator, acceptor, said: Vec::new() }
     }
@@ -52,7 +62,7 @@ impl Pair {
                     outcome.acceptor = self.acceptor.receive(self.now, frame);
                 }
                 if let Ok(Step::Proven(peer)) = outcome.acceptor {
-                    assert_eq!(self.acceptor.admit(), peer);
+                    assert_eq!(self.acceptor.admit(LISTENERS), peer);
                 }
             } else if let Some(mut frame) = self.acceptor.poll_transmit() {
                 tamper(&mut frame);
@@ -80,12 +90,20 @@ fn check_refused(outcome: Outcome, want: Refusal) -> HandshakeError {
 #[test]
 fn hosts_of_one_cluster_agree() {
     let mut listener = config(LISTENER);
-    listener.frame_bytes_max = 1024;
+    let terms = Terms { frame_bytes_max: 1024, ..TERMS };
+    listener.terms = terms;
     let outcome = Pair::new(config(DIALLER), LISTENER, listener).run(untouched);
 
-    let peer = |identity| ProvenPeer { identity, link: LINK, replaces: REPLACES, frame_bytes_max: 1024 };
-    assert_eq!(outcome.initiator.unwrap(), Step::Established(peer(LISTENER)));
-    assert_eq!(outcome.acceptor.unwrap(), Step::Proven(peer(DIALLER)));
+    let peer = |identity, terms, resume| ProvenPeer {
+        identity,
+        purpose: Purpose::Link,
+        link: LINK,
+        replaces: REPLACES,
+        terms,
+        resume,
+    };
+    assert_eq!(outcome.initiator.unwrap(), Step::Established(peer(LISTENER, terms, LISTENERS)));
+    assert_eq!(outcome.acceptor.unwrap(), Step::Proven(peer(DIALLER, TERMS, DIALLERS)));
 }
 
 #[test]
@@ -187,7 +205,7 @@ fn initiator_refuses_another_host_than_it_wants() {
 
 #[test]
 fn proof_breaks_whatever_is_changed_on_the_way() {
-    let changes: [fn(&mut Frame); 8] = [
+    let changes: [fn(&mut Frame); 13] = [
         |frame| {
             if let Frame::Hello(hello) = frame {
                 hello.from.host.0 += 1
@@ -210,7 +228,27 @@ fn proof_breaks_whatever_is_changed_on_the_way() {
         },
         |frame| {
             if let Frame::Hello(hello) = frame {
-                hello.frame_bytes_max += 1
+                hello.terms.frame_bytes_max += 1
+            }
+        },
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.terms.window_bytes += 1
+            }
+        },
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.purpose = Purpose::Pulse
+            }
+        },
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.resume.received += 1
+            }
+        },
+        |frame| {
+            if let Frame::Hello(hello) = frame {
+                hello.resume.resets += 1
             }
         },
         |frame| {
@@ -220,7 +258,12 @@ fn proof_breaks_whatever_is_changed_on_the_way() {
         },
         |frame| {
             if let Frame::Challenge(challenge) = frame {
-                challenge.frame_bytes_max += 1
+                challenge.terms.frame_bytes_max += 1
+            }
+        },
+        |frame| {
+            if let Frame::Challenge(challenge) = frame {
+                challenge.terms.schema += 1
             }
         },
         |frame| {
@@ -267,7 +310,7 @@ fn timeout_of_all_time_does_not_overflow() {
 
 #[test]
 fn frames_out_of_order_are_refused() {
-    let frames = [Frame::Proof(Proof { proof: [0; 32] }), Frame::Welcome(Welcome)];
+    let frames = [Frame::Proof(Proof { proof: [0; 32] }), Frame::Welcome(Welcome { resume: LISTENERS })];
     for frame in frames {
         let mut acceptor = Pair::usual().acceptor;
         let err = acceptor.receive(Instant::now(), frame).unwrap_err();
@@ -285,10 +328,19 @@ fn frames_out_of_order_are_refused() {
 #[test]
 fn peer_with_too_small_a_frame_limit_is_refused() {
     let mut dialler = config(DIALLER);
-    dialler.frame_bytes_max = 511;
+    dialler.terms.frame_bytes_max = 511;
     let outcome = Pair::new(dialler, LISTENER, config(LISTENER)).run(untouched);
     let err = check_refused(outcome, Refusal::Malformed);
     assert!(matches!(err, HandshakeError::FrameLimit { theirs: 511, least: 512 }));
+}
+
+#[test]
+fn peer_with_too_small_a_window_is_refused() {
+    let mut dialler = config(DIALLER);
+    dialler.terms.window_bytes = 1023;
+    let outcome = Pair::new(dialler, LISTENER, config(LISTENER)).run(untouched);
+    let err = check_refused(outcome, Refusal::Malformed);
+    assert!(matches!(err, HandshakeError::Window { theirs: 1023, least: WINDOW_BYTES_MIN }));
 }
 
 #[test]

@@ -1,93 +1,24 @@
-//! What a link brings: that it is there, the peer's frames, and its end.
+//! The peer's frames.
 
 use std::time::{Duration, Instant};
 
-use super::{Session, Written};
-use crate::id::CallId;
-use crate::session::outbox::Content;
-use crate::session::{Event, Failed, LinkLoss, SessionError};
-use crate::wire::{Call, CallFailure, Cancel, Failure, Frame, FrameKind, Goodbye, Reply, Tell};
+use super::Session;
+use crate::config::{ACK_DELAY, MESSAGE_OVERHEAD_BYTES, Planted};
+use crate::id::{CallId, Target};
+use crate::session::repeats::Known;
+use crate::session::{Claim, Event, Failed, SessionError};
+use crate::wire::{
+    Ack, Call, CallFailure, Cancel, Credit, Failure, Floor, Frame, FrameKind, Goodbye, Reply, Schemas, Tell,
+};
 
 impl<T> Session<T> {
-    /// Notes that a link is there, whose peer accepts frames of so many bytes.
-    ///
-    /// Messages that were queued and are over the peer's limit are not sent; this is told with
-    /// the next events, for which the timer is due at once.
-    pub fn attach(&mut self, now: Instant, peer_frame_bytes_max: usize) {
-        self.attached = true;
-        self.frame_bytes_max = self.limits.frame_bytes_max.min(peer_frame_bytes_max);
-        if self.frame_bytes_max < self.limits.frame_bytes_max {
-            self.drop_too_large(now);
-        }
-        self.say_goodbye_if_idle();
-    }
-
-    fn drop_too_large(&mut self, now: Instant) {
-        let limit = self.frame_bytes_max;
-        let mut too_large = Vec::new();
-        self.outbox.retain(|content, bytes| {
-            if bytes > limit {
-                too_large.push((content, bytes));
-            }
-            bytes <= limit
-        });
-        let mut events = Vec::new();
-        let mut tells = 0;
-        for (content, bytes) in too_large {
-            match content {
-                Content::Call(call) => {
-                    let text =
-                        format!("it accepts frames of {limit} bytes at most, and the call takes {bytes}");
-                    let failure = Failed::NotDelivered(LinkLoss::Unreachable(text));
-                    events.extend(self.end(call).map(|ticket| Event::Failed { ticket, failure }));
-                }
-                Content::Tell => tells += 1,
-                Content::Other => {}
-            }
-        }
-        events.extend((tells > 0).then_some(Event::DeadLetters { count: tells }));
-        if !events.is_empty() {
-            self.untold = Some((now, events));
-        }
-    }
-
-    /// Notes that the link is gone: every open call ends, and everything queued is dropped.
-    ///
-    /// The writer's [`Batch`](crate::session::Batch) is of no use afterwards.
-    pub fn detach(&mut self, loss: LinkLoss, known: Written, events: &mut Vec<Event<T>>) {
-        self.tell_untold(events);
-        if known == Written::Unsure {
-            self.outbox.doubt_taken();
-        }
-        for open in self.calls.take_all() {
-            let failure = if self.outbox.is_written(open.frame) {
-                Failed::OutcomeUnknown(loss.clone())
-            } else {
-                Failed::NotDelivered(loss.clone())
-            };
-            events.push(Event::Failed { ticket: open.ticket, failure });
-        }
-        let count = self.outbox.clear();
-        if count > 0 {
-            events.push(Event::DeadLetters { count });
-        }
-        self.inbound.clear();
-        self.cancelled.clear();
-        self.attached = false;
-        self.peer_left = false;
-        self.frame_bytes_max = self.limits.frame_bytes_max;
-        if let Some(leaving) = &mut self.leaving {
-            leaving.said = false;
-        }
-    }
-
     /// Takes the peer's next frame.
     ///
     /// An end of a call that is not open is dropped: the caller may have given up meanwhile.
     ///
     /// # Errors
     ///
-    /// When the peer breaks the protocol. Close the link then, and `detach`.
+    /// When the peer breaks the protocol. Close the link then, and `reset`.
     pub fn receive(
         &mut self,
         now: Instant,
@@ -98,13 +29,20 @@ impl<T> Session<T> {
         if !self.attached {
             return Err(SessionError::Detached { kind });
         }
-        if self.peer_left && !matches!(kind, FrameKind::Reply | FrameKind::Failure | FrameKind::Cancel) {
+        if self.peer_left && !may_follow_goodbye(kind) {
             return Err(SessionError::AfterGoodbye { kind });
         }
-        self.tell_untold(events);
+        if frame.is_sequenced() {
+            self.inbound.received += 1;
+            self.owe_ack(now, weight(&frame));
+        }
+        self.take(now, frame, events)
+    }
+
+    fn take(&mut self, now: Instant, frame: Frame, events: &mut Vec<Event<T>>) -> Result<(), SessionError> {
         match frame {
-            Frame::Call(call) => return self.receive_call(now, call, events),
-            Frame::Tell(Tell { target, message, body }) => events.push(Event::Tell { target, message, body }),
+            Frame::Call(call) => return self.take_call(now, call, events),
+            Frame::Tell(tell) => return self.take_tell(tell, events),
             Frame::Reply(Reply { call, body }) => {
                 events.extend(self.end(call).map(|ticket| Event::Replied { ticket, body }));
             }
@@ -112,62 +50,164 @@ impl<T> Session<T> {
                 let failure = Failed::ByPeer(failure);
                 events.extend(self.end(call).map(|ticket| Event::Failed { ticket, failure }));
             }
-            Frame::Cancel(Cancel { call }) => self.receive_cancel(call, events),
+            Frame::Cancel(Cancel { call }) => self.take_cancel(call, events),
+            Frame::Ack(Ack { received }) => {
+                if !self.acknowledge(received) {
+                    return Err(SessionError::Ack { received });
+                }
+                self.unpark();
+            }
+            Frame::Credit(Credit { target, bytes }) => {
+                if !self.flows.credit(target, bytes) {
+                    return Err(SessionError::Credit { target, bytes });
+                }
+                self.unpark();
+                self.say_goodbye_if_idle();
+            }
+            Frame::Chunk(chunk) => {
+                let limit = self.limits.frame_bytes_max;
+                let taken = self.inbound.assembly.take(&chunk, limit);
+                let whole = taken.map_err(|what| SessionError::Chunk { what })?;
+                let Some(bytes) = whole else { return Ok(()) };
+                let frame = Frame::parse(bytes, limit)?;
+                return match frame.kind() {
+                    FrameKind::Call | FrameKind::Tell | FrameKind::Reply | FrameKind::Schemas => {
+                        self.take(now, frame, events)
+                    }
+                    kind => Err(SessionError::Misplaced { kind }),
+                };
+            }
+            Frame::Floor(Floor { call }) => self.inbound.repeats.raise_floor(call),
+            Frame::Schemas(Schemas { body }) => events.push(Event::Schemas { body }),
             Frame::Goodbye(Goodbye { reason }) => {
                 self.peer_left = true;
                 events.push(Event::PeerLeaves { reason });
             }
-            Frame::Hello(_)
-            | Frame::Challenge(_)
-            | Frame::Proof(_)
-            | Frame::Welcome(_)
-            | Frame::Refused(_) => {
-                return Err(SessionError::Handshake { kind });
-            }
+            frame => return Err(SessionError::Misplaced { kind: frame.kind() }),
         }
         Ok(())
     }
 
-    fn receive_call(
+    /// The peer has received so many frames. `false` if it cannot have.
+    fn acknowledge(&mut self, received: u64) -> bool {
+        let early = self.limits.planted == Some(Planted::EarlyAck);
+        (early && self.log.acknowledge(received + 1)) || self.log.acknowledge(received)
+    }
+
+    /// Ends a call, and says goodbye behind the last if this side leaves.
+    fn end(&mut self, call: CallId) -> Option<T> {
+        let open = self.calls.remove(call);
+        self.say_goodbye_if_idle();
+        open.map(|open| open.ticket)
+    }
+
+    fn take_call(
         &mut self,
         now: Instant,
         call: Call,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
-        let Call { call, target, message, timeout_ms, body } = call;
+        let claim = self.claim(call.target, call.frame_bytes())?;
+        let Call { call, target, message, timeout_ms, floor, body } = call;
         // Until the handler of a cancelled call is done with, its answer would end the new call.
-        if self.inbound.contains(&call) || self.cancelled.contains(&call) {
+        if self.inbound.calls.contains(&call) || (floor.is_none() && self.inbound.cancelled.contains(&call)) {
             return Err(SessionError::CallTwice { call });
         }
         if self.leaving.is_some() {
+            self.handled(claim);
             self.put_failure(call, &CallFailure::Closing);
             return Ok(());
         }
-        self.inbound.insert(call);
+        if let Some(floor) = floor {
+            self.inbound.repeats.raise_floor(floor);
+            if let Some(known) = self.inbound.repeats.came(call) {
+                self.handled(claim);
+                self.answer_again(call, known);
+                return Ok(());
+            }
+        }
+        self.inbound.calls.insert(call);
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
-        events.push(Event::Call { call, target, message, deadline, body });
+        events.push(Event::Call { call, target, message, deadline, body, claim });
         Ok(())
     }
 
+    /// A call has come that had come before: it has its first end, now or later.
+    fn answer_again(&mut self, call: CallId, known: Known) {
+        match known {
+            Known::Running => {
+                self.inbound.cancelled.remove(&call);
+                self.inbound.calls.insert(call);
+            }
+            Known::Ended(frame) => self.put_kept_end(&frame),
+            Known::Lost => self.put_failure(call, &CallFailure::NoReply),
+        }
+    }
+
+    fn take_tell(&mut self, tell: Tell, events: &mut Vec<Event<T>>) -> Result<(), SessionError> {
+        let claim = self.claim(tell.target, tell.frame_bytes())?;
+        let Tell { target, message, body } = tell;
+        events.push(Event::Tell { target, message, body, claim });
+        Ok(())
+    }
+
+    /// What a message takes of its actor's window, if the peer had credit for it.
+    fn claim(&mut self, target: Target, frame_bytes: usize) -> Result<Claim, SessionError> {
+        for (target, owed) in self.inbound.flows.sweep() {
+            self.put_credit(target, owed);
+        }
+        let bytes = self.inbound.flows.cost(frame_bytes);
+        if !self.inbound.flows.accept(target, bytes) {
+            return Err(SessionError::NoCredit { target });
+        }
+        Ok(Claim { target, bytes, life: self.inbound.life })
+    }
+
     /// A call that has not been handed over yet never will be.
-    fn receive_cancel(&mut self, cancelled: CallId, events: &mut Vec<Event<T>>) {
-        if !self.inbound.remove(&cancelled) {
+    fn take_cancel(&mut self, cancelled: CallId, events: &mut Vec<Event<T>>) {
+        if !self.inbound.calls.remove(&cancelled) {
             // It was answered before the peer's word came.
             return;
         }
         let unseen = |event: &Event<T>| matches!(event, Event::Call { call, .. } if *call == cancelled);
         if let Some(at) = events.iter().rposition(unseen) {
-            events.remove(at);
+            if let Event::Call { claim, .. } = events.remove(at)
+                && self.limits.planted != Some(Planted::LostCredit)
+            {
+                self.handled(claim);
+            }
+            self.inbound.repeats.forget(cancelled);
         } else {
-            self.cancelled.insert(cancelled);
+            self.inbound.cancelled.insert(cancelled);
             events.push(Event::Cancelled { call: cancelled });
         }
         self.say_goodbye_if_idle();
     }
 
-    pub(super) fn tell_untold(&mut self, events: &mut Vec<Event<T>>) {
-        if let Some((_, untold)) = self.untold.take() {
-            events.extend(untold);
-        }
+    /// A numbered frame has come, which the peer keeps until it is told.
+    fn owe_ack(&mut self, now: Instant, bytes: usize) {
+        let inbound = &mut self.inbound;
+        inbound.untold_bytes += bytes;
+        inbound.ack_now |= inbound.untold_bytes >= inbound.ack_bytes;
+        inbound.ack_due.get_or_insert(now + ACK_DELAY);
     }
+}
+
+/// About how many bytes a frame takes at its sender.
+fn weight(frame: &Frame) -> usize {
+    match frame {
+        Frame::Call(call) => call.frame_bytes(),
+        Frame::Tell(tell) => tell.frame_bytes(),
+        Frame::Reply(reply) => Reply::frame_bytes(reply.body.as_encoded()),
+        Frame::Chunk(chunk) => chunk.bytes.len(),
+        _ => MESSAGE_OVERHEAD_BYTES,
+    }
+}
+
+/// What may still come from a peer that makes no more calls.
+fn may_follow_goodbye(kind: FrameKind) -> bool {
+    matches!(
+        kind,
+        FrameKind::Reply | FrameKind::Failure | FrameKind::Cancel | FrameKind::Ack | FrameKind::Credit
+    )
 }

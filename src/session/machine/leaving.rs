@@ -1,27 +1,27 @@
 //! How a side leaves: it drains, and says goodbye.
 
 use super::Session;
-use crate::session::outbox::Content;
 use crate::wire::Goodbye;
 
 /// This side leaves: it makes no more calls and takes none.
 #[derive(Debug)]
 pub(super) struct Leaving {
     reason: String,
-    /// Whether the goodbye is queued on this link.
+    /// Whether the goodbye is in the log.
     pub(super) said: bool,
 }
 
 impl<T> Session<T> {
     /// Begins to leave: no more calls are made or taken, those that are open go on.
     ///
-    /// The goodbye is queued when the last of them has ended, in either direction.
+    /// The goodbye is queued when the last of them has ended, in either direction, and what is
+    /// parked has gone out.
     pub fn drain(&mut self, reason: &str) {
         self.leave(reason);
         self.say_goodbye_if_idle();
     }
 
-    /// Leaves now: queues the goodbye, whatever calls are open.
+    /// Leaves now: queues the goodbye, whatever calls are open and whatever is parked.
     pub fn finish(&mut self, reason: &str) {
         self.leave(reason);
         self.say_goodbye();
@@ -30,7 +30,15 @@ impl<T> Session<T> {
     /// Whether no call is open in either direction and every byte is written.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.open_calls() == 0 && self.inbound_calls() == 0 && self.outgoing_bytes() == 0
+        self.is_idle() && self.unwritten_bytes() == 0
+    }
+
+    fn is_idle(&self) -> bool {
+        self.calls.len() == 0
+            && self.inbound.calls.is_empty()
+            && self.flows.parked_bytes() == 0
+            && self.lanes.bytes() == 0
+            && self.lanes.is_empty()
     }
 
     fn leave(&mut self, reason: &str) {
@@ -38,7 +46,7 @@ impl<T> Session<T> {
     }
 
     pub(super) fn say_goodbye_if_idle(&mut self) {
-        if self.leaving.is_some() && self.inbound.is_empty() && self.calls.len() == 0 {
+        if self.leaving.is_some() && self.is_idle() {
             self.say_goodbye();
         }
     }
@@ -50,7 +58,7 @@ impl<T> Session<T> {
         {
             leaving.said = true;
             let goodbye = Goodbye { reason: leaving.reason.clone() };
-            self.outbox.push(Content::Other, |out| goodbye.put(out));
+            self.log.push(|out| goodbye.put(out));
         }
     }
 }

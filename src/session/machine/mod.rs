@@ -1,32 +1,57 @@
 //! The session of two hosts that have proved themselves: calls, tells and their ends.
 
+mod answering;
 mod incoming;
 mod leaving;
+mod link;
+mod outgoing;
+mod time;
 
 use std::time::Instant;
 
+use bytes::BytesMut;
 use rustc_hash::FxHashSet;
 
 use self::leaving::Leaving;
-use super::calls::Calls;
-use super::outbox::{Content, Outbox};
-use super::{Batch, Event, Failed, Rejected};
-use crate::config::{FRAME_BYTES_MAX, OUTGOING_BYTES_MAX};
+pub use self::link::Written;
+use super::calls::{Calls, Content, Place};
+use super::flows::{Inflows, Outflows};
+use super::lanes::{Assembly, Lanes};
+use super::log::Log;
+use super::parcel::Parcel;
+use super::repeats::Repeats;
+use super::{Failed, LinkLoss, Rejected};
+use crate::config::{self, CHUNK_BYTES, Planted};
 use crate::id::{CallId, Target, TypeHash};
-use crate::wire::{CallFailure, CallHeader, Cancel, Encoded, Failure, Reply, TellHeader};
+use crate::wire::{CallHeader, Cancel, Encoded, Floor, FrameSink, TellHeader};
 
 /// What a session may hold and send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// How many bytes may wait to be written before messages are rejected.
+    /// How many bytes may be unacknowledged before messages are rejected, and as many parked.
     pub outgoing_bytes_max: usize,
     /// The longest frame, in bytes; that of the peer holds too while a link is there.
     pub frame_bytes_max: usize,
+    /// How many bytes of unhandled messages each actor here takes from the peer.
+    pub window_bytes: usize,
+    /// How many bytes may be parked for one actor of the peer.
+    pub parked_bytes_max: usize,
+    /// How many calls may be open.
+    pub calls_open_max: usize,
+    #[doc(hidden)]
+    pub planted: Option<Planted>,
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { outgoing_bytes_max: OUTGOING_BYTES_MAX, frame_bytes_max: FRAME_BYTES_MAX }
+        Self {
+            outgoing_bytes_max: config::OUTGOING_BYTES_MAX,
+            frame_bytes_max: config::FRAME_BYTES_MAX,
+            window_bytes: config::WINDOW_BYTES,
+            parked_bytes_max: config::PARKED_BYTES_MAX,
+            calls_open_max: config::CALLS_OPEN_MAX,
+            planted: None,
+        }
     }
 }
 
@@ -34,13 +59,15 @@ impl Default for SessionLimits {
 ///
 /// ```text
 ///            attach                 goodbye said or heard
-/// detached ---------> attached ----------------------------> closing
-///    ^                   |                                      |
-///    +---------------- detach: every open call ends ------------+
+/// detached <--------> attached ----------------------------> closing
+///    |       detach      |                                      |
+///    |                   |                                      |
+///    +------- reset: every open call ends, all is dropped ------+
 /// ```
 ///
-/// Messages may be queued while it is detached; they are written when a link is there. `T` is the
-/// ticket of an open call, which comes back with the call's one end.
+/// Links come and go: what one of them did not bring, the next one does. Messages may be given to
+/// it while there is none. `T` is the ticket of an open call, which comes back with the call's one
+/// end.
 #[derive(Debug)]
 pub struct Session<T> {
     limits: SessionLimits,
@@ -48,24 +75,67 @@ pub struct Session<T> {
     frame_bytes_max: usize,
     attached: bool,
     calls: Calls<T>,
-    inbound: FxHashSet<CallId>,
-    /// Calls of the peer that it has cancelled, and whose handler has not been done with yet.
-    cancelled: FxHashSet<CallId>,
-    outbox: Outbox,
+    flows: Outflows,
+    lanes: Lanes,
+    log: Log,
+    /// Frames without a number, and how many bytes of them the writer has taken and not written.
+    unnumbered: BytesMut,
+    unnumbered_taken: usize,
+    inbound: Inbound,
     leaving: Option<Leaving>,
     peer_left: bool,
-    /// What attaching brought about, and when; told with the next events.
-    untold: Option<(Instant, Vec<Event<T>>)>,
+    /// How often this side has dropped everything, and how often the peer has as far as is known.
+    resets: u32,
+    peer_resets: u32,
+    /// Whether the peer has been told, or is being told, of the types here.
+    schemas_told: bool,
+    /// Whether the floor has risen and the peer is to be told on the next link.
+    floor_due: bool,
+    /// The floor that the peer was told last.
+    floor_told: CallId,
 }
 
-/// What is known, when a link ends, about the bytes that its writer had taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// The writer itself says that the link ended, and has told all that the kernel has.
-    Told,
-    /// The writer may be about to tell of more: everything that it took may have been written.
-    Unsure,
+/// What came from the peer.
+#[derive(Debug)]
+struct Inbound {
+    /// Calls that are owed an end.
+    calls: FxHashSet<CallId>,
+    /// Calls that the peer has cancelled, and whose handler has not been done with yet.
+    cancelled: FxHashSet<CallId>,
+    flows: Inflows,
+    assembly: Assembly,
+    repeats: Repeats,
+    /// Messages of an earlier life are not given back.
+    life: u32,
+    /// How many numbered frames have come.
+    received: u64,
+    /// How many of them the peer was told of.
+    told: u64,
+    /// The bytes, about, of those that it was not told of.
+    untold_bytes: usize,
+    /// After so many of them it is to be told.
+    ack_bytes: usize,
+    /// When the peer is to be told.
+    ack_due: Option<Instant>,
+    /// Whether it is due.
+    ack_now: bool,
 }
+
+/// Whether a call may be made more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It is made once.
+    Never,
+    /// It is made for the first time, and may be made again until
+    /// [`end_repeats`](Session::end_repeats).
+    First,
+    /// It is made again under its number. If that is not possible, because it is open or its repeats have ended, it is made for
+    /// the first time.
+    Again(CallId),
+}
+
+/// A floor that has risen by less is not worth a frame while calls may still be repeated.
+const FLOOR_STEP: u64 = 64;
 
 /// Making calls and tells.
 impl<T> Session<T> {
@@ -77,39 +147,60 @@ impl<T> Session<T> {
             frame_bytes_max: limits.frame_bytes_max,
             attached: false,
             calls: Calls::new(),
-            inbound: FxHashSet::default(),
-            cancelled: FxHashSet::default(),
-            outbox: Outbox::default(),
+            flows: Outflows::default(),
+            lanes: Lanes::default(),
+            log: Log::default(),
+            unnumbered: BytesMut::new(),
+            unnumbered_taken: 0,
+            inbound: Inbound::new(limits.window_bytes as u64),
             leaving: None,
             peer_left: false,
-            untold: None,
+            resets: 0,
+            peer_resets: 0,
+            schemas_told: false,
+            floor_due: false,
+            floor_told: CallId(0),
         }
     }
 
-    /// Queues a call. Its end comes as [`Event::Replied`] or [`Event::Failed`] with the ticket.
+    /// Queues a call. Its end comes as [`Event::Replied`](super::Event::Replied) or
+    /// [`Event::Failed`](super::Event::Failed) with the ticket.
     ///
     /// # Errors
     ///
     /// When there is no room now, when the frame is too large, or when either side leaves. The
     /// ticket comes back.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
     pub fn call(
         &mut self,
         now: Instant,
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
+        repeat: Repeat,
         body: Encoded<'_>,
         ticket: T,
     ) -> Result<CallId, (Rejected, T)> {
-        if let Err(rejected) = self.check(CallHeader::frame_bytes(body)) {
+        let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
+        let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, floor: None };
+        if repeat != Repeat::Never {
+            header.floor = Some(self.calls.floor());
+        }
+        let frame_bytes = header.frame_bytes(body);
+        if let Err(rejected) = self.check(target, frame_bytes) {
             return Err((rejected, ticket));
         }
-        let call = self.calls.next_id();
-        let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
-        let header = CallHeader { call, target, message, timeout_ms };
-        let frame = self.outbox.push(Content::Call(call), |out| header.put(body, out));
-        self.calls.insert(call, frame, deadline, ticket);
-        Ok(call)
+        header.call = match repeat {
+            Repeat::Again(call) if self.calls.may_be_repeated(call) => call,
+            _ => self.calls.next_id(),
+        };
+        if repeat != Repeat::Never {
+            self.calls.allow_repeats(header.call);
+            header.floor = Some(self.calls.floor());
+        }
+        let place = self.submit(Content::Call(header.call), target, frame_bytes, &(header, body));
+        self.calls.insert(header.call, place, deadline, ticket);
+        Ok(header.call)
     }
 
     /// Queues a message that has no reply.
@@ -118,194 +209,217 @@ impl<T> Session<T> {
     ///
     /// When there is no room now, when the frame is too large, or when either side leaves.
     pub fn tell(&mut self, target: Target, message: TypeHash, body: Encoded<'_>) -> Result<(), Rejected> {
-        self.check(TellHeader::frame_bytes(body))?;
-        self.outbox.push(Content::Tell, |out| TellHeader { target, message }.put(body, out));
+        let frame_bytes = TellHeader::frame_bytes(body);
+        self.check(target, frame_bytes)?;
+        self.submit(Content::Tell, target, frame_bytes, &(TellHeader { target, message }, body));
         Ok(())
     }
 
+    /// Whether a message would go out now, and wait neither for a link nor for credit.
+    fn goes_out(&self, target: Target, frame_bytes: usize) -> bool {
+        self.attached && self.flows.may_send(target, frame_bytes)
+    }
+
+    /// Puts a message on its way, or parks it.
+    fn submit(
+        &mut self,
+        content: Content,
+        target: Target,
+        frame_bytes: usize,
+        message: &impl Message,
+    ) -> Place {
+        if !self.goes_out(target, frame_bytes) {
+            let number = self.flows.park(target, content, Parcel::of(|out| message.put(out)));
+            return Place::Parked(target, number);
+        }
+        let in_chunks = frame_bytes > CHUNK_BYTES;
+        self.flows.charge(target, frame_bytes, in_chunks);
+        if in_chunks {
+            self.lanes.push(content, Some(target), Parcel::of(|out| message.put(out)));
+            return Place::Lane;
+        }
+        let end = self.log.push(|out| message.put(out));
+        if content == Content::Tell {
+            self.log.count_tell(end);
+        }
+        Place::Logged(end)
+    }
+
+    /// Puts parked messages on their way, as far as there is credit and room.
+    fn unpark(&mut self) {
+        if !self.attached || self.is_closing() {
+            return;
+        }
+        let (log, lanes, limit) = (&mut self.log, &mut self.lanes, self.limits.outgoing_bytes_max);
+        loop {
+            let waiting = log.bytes() + lanes.bytes();
+            let fits = |frame_bytes: usize| waiting == 0 || waiting + frame_bytes <= limit;
+            let Some((target, parked)) = self.flows.next(CHUNK_BYTES, fits) else { return };
+            let (content, mut parcel) = (parked.content, parked.parcel);
+            if parcel.len() > CHUNK_BYTES {
+                lanes.push(content, Some(target), parcel);
+                if let Content::Call(call) = content {
+                    self.calls.moved(call, Place::Lane);
+                }
+                continue;
+            }
+            let end = log.push(|out| {
+                let frame_bytes = parcel.len();
+                parcel.write_to(frame_bytes, out);
+                frame_bytes
+            });
+            match content {
+                Content::Call(call) => self.calls.moved(call, Place::Logged(end)),
+                Content::Tell => log.count_tell(end),
+                Content::Other => {}
+            }
+        }
+    }
+
     /// Whether a message of so many bytes may be queued.
-    fn check(&self, frame_bytes: usize) -> Result<(), Rejected> {
-        if self.leaving.is_some() || self.peer_left {
+    fn check(&self, target: Target, frame_bytes: usize) -> Result<(), Rejected> {
+        if self.is_closing() || self.leaving.is_some() {
             return Err(Rejected::Closing);
         }
         if frame_bytes > self.frame_bytes_max {
             return Err(Rejected::TooLarge { size: frame_bytes, limit: self.frame_bytes_max });
         }
-        if self.has_room_for(frame_bytes) {
+        if self.has_room_for(target, frame_bytes) {
             return Ok(());
         }
-        Err(Rejected::Full {
-            size: frame_bytes,
-            waiting: self.outgoing_bytes(),
-            limit: self.limits.outgoing_bytes_max,
-        })
+        let (waiting, limit) = if self.calls.len() >= self.limits.calls_open_max {
+            (self.calls.len(), self.limits.calls_open_max)
+        } else if self.goes_out(target, frame_bytes) {
+            (self.outgoing_bytes(), self.limits.outgoing_bytes_max)
+        } else {
+            (self.flows.parked_for(target), self.parked_bytes_max())
+        };
+        Err(Rejected::Full { size: frame_bytes, waiting, limit })
+    }
+
+    /// Whether a message of so many bytes would be taken now, as far as the budgets go.
+    ///
+    /// One frame always fits, or a frame above a budget could never be sent.
+    #[must_use]
+    pub fn has_room_for(&self, target: Target, frame_bytes: usize) -> bool {
+        let fits = |waiting: usize, limit| waiting == 0 || waiting.saturating_add(frame_bytes) <= limit;
+        if self.calls.len() >= self.limits.calls_open_max {
+            return false;
+        }
+        if self.goes_out(target, frame_bytes) {
+            return fits(self.outgoing_bytes(), self.limits.outgoing_bytes_max);
+        }
+        fits(self.flows.parked_for(target), self.parked_bytes_max())
+            && fits(self.flows.parked_bytes(), self.limits.outgoing_bytes_max)
+    }
+
+    fn parked_bytes_max(&self) -> usize {
+        self.limits.parked_bytes_max.min(self.limits.outgoing_bytes_max)
     }
 
     /// Gives a call's ticket back: nobody waits for it any more, and its end is not told.
     ///
-    /// The peer is told, so that the call does not begin, or go on, there. Without a link the call
-    /// is taken out of the queue.
+    /// If any of it may have gone out the peer is told, so that the call does not begin, or go on,
+    /// there.
     pub fn forget(&mut self, call: CallId) -> Option<T> {
-        let ticket = self.end(call)?;
-        if self.attached {
-            self.put_cancel(call);
-        } else {
-            self.outbox.retain(|content, _| content != Content::Call(call));
-        }
-        Some(ticket)
-    }
-
-    fn put_cancel(&mut self, call: CallId) {
-        self.outbox.push(Content::Other, |out| Cancel { call }.put(out));
-    }
-
-    /// Ends a call, and says goodbye behind the last if this side leaves.
-    fn end(&mut self, call: CallId) -> Option<T> {
-        let open = self.calls.remove(call);
+        let open = self.calls.remove(call)?;
+        self.withdraw(call, open.place);
         self.say_goodbye_if_idle();
-        open.map(|open| open.ticket)
-    }
-}
-
-/// Answering the peer's calls.
-impl<T> Session<T> {
-    /// Ends a call of the peer with its reply, whatever waits to be written.
-    ///
-    /// A reply over the frame limit becomes a failure that says so. Returns whether the call was
-    /// open: if it was cancelled, or the link it came over is gone, nothing is sent.
-    pub fn reply(&mut self, call: CallId, body: Encoded<'_>) -> bool {
-        let (size, limit) = (Reply::frame_bytes(body), self.frame_bytes_max);
-        if size > limit {
-            return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
-        }
-        if !self.conclude(call) {
-            return false;
-        }
-        self.outbox.push(Content::Other, |out| Reply::put(call, body, out));
-        self.say_goodbye_if_idle();
-        true
+        Some(open.ticket)
     }
 
-    /// Ends a call of the peer without a reply, whatever waits to be written.
-    ///
-    /// Returns whether the call was open: if it was cancelled, or the link it came over is gone,
-    /// nothing is sent.
-    pub fn fail(&mut self, call: CallId, failure: &CallFailure) -> bool {
-        if !self.conclude(call) {
-            return false;
-        }
-        self.put_failure(call, failure);
-        self.say_goodbye_if_idle();
-        true
-    }
-
-    /// Takes a call of the peer off the books; says whether it was still owed an end.
-    fn conclude(&mut self, call: CallId) -> bool {
-        self.inbound.remove(&call) || {
-            self.cancelled.remove(&call);
-            false
-        }
-    }
-
-    /// Whether the peer has cancelled this call of its own, and its handler is not done with.
-    #[must_use]
-    pub fn is_cancelled(&self, call: CallId) -> bool {
-        self.cancelled.contains(&call)
-    }
-
-    /// How many calls of the peer are cancelled whose handlers are not done with.
-    #[must_use]
-    pub fn cancelled_calls(&self) -> usize {
-        self.cancelled.len()
-    }
-
-    fn put_failure(&mut self, call: CallId, failure: &CallFailure) {
-        // A failure has two texts at most, and a character four bytes at most: half the frame
-        // limit for both leaves more than enough for the rest.
-        let short = failure.clone().with_texts_of(self.frame_bytes_max / 16);
-        self.outbox.push(Content::Other, |out| Failure::put(call, &short, out));
-    }
-}
-
-/// What the link takes.
-impl<T> Session<T> {
-    /// Moves everything queued into `batch`, which is to be empty, by a swap.
-    ///
-    /// Without a link there is nothing to take.
-    pub fn take_outgoing(&mut self, batch: &mut Batch) {
-        if self.attached {
-            self.outbox.take(batch);
-        }
-    }
-
-    /// Notes that the kernel has so many bytes more of what was taken.
-    pub fn wrote(&mut self, bytes: usize) {
-        self.outbox.wrote(bytes);
-    }
-
-    /// Whether there are bytes to take.
-    #[must_use]
-    pub fn has_outgoing(&self) -> bool {
-        self.attached && self.outbox.has_queued()
-    }
-
-    /// The bytes that wait to be written, those taken but not written included.
-    #[must_use]
-    pub fn outgoing_bytes(&self) -> usize {
-        self.outbox.bytes()
-    }
-
-    /// Whether a frame of so many bytes would be taken now, as far as the budget goes.
-    ///
-    /// One frame always fits, or a frame above the budget could never be sent.
-    #[must_use]
-    pub fn has_room_for(&self, frame_bytes: usize) -> bool {
-        let waiting = self.outgoing_bytes();
-        waiting == 0 || waiting.saturating_add(frame_bytes) <= self.limits.outgoing_bytes_max
-    }
-}
-
-/// Time and counts.
-impl<T> Session<T> {
-    /// When [`on_timeout`](Self::on_timeout) is due next.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let untold = self.untold.as_ref().map(|(since, _)| *since);
-        untold.into_iter().chain(self.calls.deadline()).min()
-    }
-
-    /// Ends the calls whose time is up.
-    ///
-    /// Without a link their frames are taken out of the queue. With one they may be written
-    /// already or go out yet; the peer is told that nobody waits any more.
-    pub fn on_timeout(&mut self, now: Instant, events: &mut Vec<Event<T>>) {
-        self.tell_untold(events);
-        let mut unsent = FxHashSet::default();
-        while let Some((call, open)) = self.calls.pop_expired(now) {
-            if self.attached {
-                self.put_cancel(call);
-            } else {
-                unsent.insert(Content::Call(call));
+    /// Sees to it that a call does not begin at the peer, or go on. Says whether the peer may have
+    /// seen it.
+    fn withdraw(&mut self, call: CallId, place: Place) -> bool {
+        match place {
+            Place::Parked(target, number) => {
+                self.flows.unpark(target, number);
+                self.unpark();
+                false
             }
-            let failure = Failed::TimedOut { written: self.attached };
-            events.push(Event::Failed { ticket: open.ticket, failure });
+            Place::Lane => {
+                if let Some(left) = self.lanes.abandon(call) {
+                    self.left_lane(left);
+                    self.unpark();
+                }
+                false
+            }
+            Place::Logged(_) => {
+                self.log.push(|out| Cancel { call }.put(out));
+                true
+            }
         }
-        if !unsent.is_empty() {
-            self.outbox.retain(|content, _| !unsent.contains(&content));
-        }
-        self.say_goodbye_if_idle();
     }
 
-    /// How many calls made here wait for their end.
-    #[must_use]
-    pub fn open_calls(&self) -> usize {
-        self.calls.len()
+    /// The call will not be made again: its caller has its end, or waits no longer.
+    pub fn end_repeats(&mut self, call: CallId) {
+        if !self.calls.end_repeats(call) {
+            return;
+        }
+        let floor = self.calls.floor();
+        if self.calls.none_repeatable() || floor.0 - self.floor_told.0 >= FLOOR_STEP {
+            self.floor_due = true;
+            self.tell_floor();
+        }
     }
 
-    /// How many calls of the peer are not answered.
-    #[must_use]
-    pub fn inbound_calls(&self) -> usize {
-        self.inbound.len()
+    fn tell_floor(&mut self) {
+        if self.floor_due && self.attached {
+            self.floor_due = false;
+            self.floor_told = self.calls.floor();
+            let floor = Floor { call: self.floor_told };
+            self.log.push(|out| floor.put(out));
+        }
+    }
+
+    /// Whether one of the sides has said that it leaves.
+    fn is_closing(&self) -> bool {
+        self.peer_left || self.leaving.as_ref().is_some_and(|leaving| leaving.said)
+    }
+
+    /// How an open call ends when everything is dropped.
+    fn lost(&self, place: Place, loss: &LinkLoss) -> Failed {
+        match place {
+            Place::Logged(end) if self.log.has_reached(end) => Failed::OutcomeUnknown(loss.clone()),
+            Place::Logged(_) | Place::Lane | Place::Parked(..) => Failed::NotDelivered(loss.clone()),
+        }
+    }
+}
+
+/// A message to an actor as a frame: to be written into the log, or apart.
+trait Message {
+    /// Writes the frame and returns its length in bytes.
+    fn put(&self, out: &mut impl FrameSink) -> usize;
+}
+
+impl Message for (CallHeader, Encoded<'_>) {
+    fn put(&self, out: &mut impl FrameSink) -> usize {
+        self.0.put(self.1, out)
+    }
+}
+
+impl Message for (TellHeader, Encoded<'_>) {
+    fn put(&self, out: &mut impl FrameSink) -> usize {
+        self.0.put(self.1, out)
+    }
+}
+
+impl Inbound {
+    fn new(window: u64) -> Self {
+        Self {
+            calls: FxHashSet::default(),
+            cancelled: FxHashSet::default(),
+            flows: Inflows::new(window),
+            assembly: Assembly::default(),
+            repeats: Repeats::default(),
+            life: 0,
+            received: 0,
+            told: 0,
+            untold_bytes: 0,
+            ack_bytes: config::ACK_BYTES,
+            ack_due: None,
+            ack_now: false,
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! What is said of messages when the link goes, and before it comes.
+//! What is said of messages when a session ends, and before its link comes.
 
 use super::*;
 
 #[test]
-fn detach_tells_written_calls_from_those_the_peer_cannot_have_read() {
+fn reset_tells_written_calls_from_those_the_peer_cannot_have_read() {
     let mut scripted = Scripted::attached();
     for ticket in ["written", "partly", "taken"] {
         scripted.call(ticket);
@@ -13,7 +13,7 @@ fn detach_tells_written_calls_from_those_the_peer_cannot_have_read() {
 
     let lost = LinkLoss::Closed;
     assert_eq!(
-        scripted.detach(),
+        scripted.reset(),
         [
             failed("written", Failed::OutcomeUnknown(lost.clone())),
             failed("partly", Failed::NotDelivered(lost.clone())),
@@ -32,7 +32,7 @@ fn call_is_written_with_its_last_byte() {
     scripted.call("call");
     scripted.write(CALL_HEADER_BYTES + "call".len() - 1);
     scripted.write(1);
-    assert_eq!(scripted.detach(), [failed("call", Failed::OutcomeUnknown(LinkLoss::Closed))]);
+    assert_eq!(scripted.reset(), [failed("call", Failed::OutcomeUnknown(LinkLoss::Closed))]);
 }
 
 #[test]
@@ -42,16 +42,16 @@ fn unwritten_tells_are_dead_letters() {
         scripted.tell(b"tell").unwrap();
     }
     scripted.write(32);
-    assert_eq!(scripted.detach(), [Event::DeadLetters { count: 2 }]);
-    assert_eq!(scripted.detach(), []);
+    assert_eq!(scripted.reset(), [Event::DeadLetters { count: 2 }]);
+    assert_eq!(scripted.reset(), []);
 }
 
 #[test]
-fn calls_of_a_lost_link_are_not_answered_on_the_next() {
+fn calls_of_a_session_that_was_reset_are_not_answered() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
-    scripted.detach();
-    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    scripted.reset();
+    scripted.attach();
     assert!(!scripted.session.reply(CallId(1), encoded(b"reply")));
     assert_eq!(scripted.written(), []);
 }
@@ -64,7 +64,7 @@ fn messages_wait_for_the_link() {
     assert!(!scripted.session.has_outgoing());
     assert_eq!(scripted.written(), []);
 
-    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    scripted.attach();
     assert!(scripted.session.has_outgoing());
     assert_eq!(scripted.written().len(), 2);
 }
@@ -75,13 +75,13 @@ fn call_that_times_out_without_a_link_is_never_sent() {
     scripted.tell(b"first").unwrap();
     scripted.call_until("early", Some(Duration::from_millis(10)));
     scripted.tell(b"second").unwrap();
-    let before = scripted.session.outgoing_bytes();
+    let before = scripted.session.parked_bytes();
 
     let timed_out = Failed::TimedOut { written: false };
     assert!(timed_out.is_safe_to_retry());
     assert_eq!(scripted.pass(Duration::from_millis(10)), [failed("early", timed_out)]);
-    assert_eq!(scripted.session.outgoing_bytes(), before - CALL_HEADER_BYTES - "early".len());
-    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    assert_eq!(scripted.session.parked_bytes(), before - CALL_HEADER_BYTES - "early".len());
+    scripted.attach();
     let written = scripted.written();
     assert!(matches!(&written[..], [Frame::Tell(_), Frame::Tell(_)]), "{written:?}");
 }
@@ -92,28 +92,26 @@ fn messages_over_the_limit_of_a_later_peer_are_not_sent_to_it() {
     let mut scripted = Scripted::detached();
     let large = [0; 200];
     scripted.call("small");
-    scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(&large), "large").unwrap();
+    scripted.call_with("large", &large).unwrap();
     scripted.tell(&[0; 150]).unwrap();
-    scripted.session.attach(scripted.now, limit);
+    scripted.terms.frame_bytes_max = limit;
 
-    assert_eq!(scripted.session.poll_timeout(), Some(scripted.now));
-    let events = scripted.pass(Duration::ZERO);
+    let events = scripted.attach();
     let [Event::Failed { ticket: "large", failure }, Event::DeadLetters { count: 1 }] = &events[..] else {
         panic!("{events:?}");
     };
     assert!(failure.is_safe_to_retry());
-    assert_eq!(scripted.session.poll_timeout(), None);
     assert_eq!(scripted.written().len(), 1);
     assert!(matches!(scripted.tell(&large), Err(Rejected::TooLarge { limit: 100, .. })));
 }
 
 #[test]
-fn call_numbers_of_a_lost_link_are_not_used_again() {
+fn call_numbers_are_not_used_again_after_a_reset() {
     let mut scripted = Scripted::attached();
     let first = scripted.call("first");
     scripted.written();
-    scripted.detach();
-    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    scripted.reset();
+    scripted.attach();
     let second = scripted.call("second");
     assert_ne!(first, second);
     assert_eq!(scripted.receive(reply_frame(first)), []);
@@ -131,7 +129,8 @@ fn what_the_writer_has_taken_may_be_written_when_another_says_that_the_link_ends
     scripted.tell(b"queued").unwrap();
 
     let mut events = Vec::new();
-    scripted.session.detach(LinkLoss::Superseded, Written::Unsure, &mut events);
+    scripted.session.detach(Written::Unsure);
+    scripted.session.reset(&LinkLoss::Superseded, &mut events);
     let expect = [
         failed("taken", Failed::OutcomeUnknown(LinkLoss::Superseded)),
         failed("queued", Failed::NotDelivered(LinkLoss::Superseded)),

@@ -6,21 +6,45 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
 use super::*;
+use crate::config::{ACK_DELAY, CHUNK_BYTES};
 use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use crate::wire::{
-    Body, CALL_HEADER_BYTES, Call, CallFailure, Cancel, Encoded, Failure, Frame, FrameCodec, Goodbye, Hello,
-    Reply, Tell,
+    Ack, Body, CALL_HEADER_BYTES, Call, CallFailure, Cancel, Chunk, Credit, Encoded, Failure, Floor, Frame,
+    FrameCodec, Goodbye, Reply, Resume, TELL_HEADER_BYTES, Tell, Terms, Welcome,
 };
 
+mod chunks;
+mod credit;
 mod interleaved;
 mod leaving;
 mod link_loss;
+mod repeats;
+mod resume;
 mod scripted;
 
 const TARGET: Target = Target { actor: ActorId(9), incarnation: ActorIncarnation(1) };
 const MESSAGE: TypeHash = TypeHash(11);
 const FRAME_BYTES_MAX: usize = 1000;
 const OUTGOING_BYTES_MAX: usize = 500;
+const LIMITS: SessionLimits = SessionLimits {
+    outgoing_bytes_max: OUTGOING_BYTES_MAX,
+    frame_bytes_max: FRAME_BYTES_MAX,
+    window_bytes: WINDOW_BYTES,
+    parked_bytes_max: OUTGOING_BYTES_MAX,
+    calls_open_max: 100,
+    planted: None,
+};
+
+/// Of either side; room for all that most tests have under way.
+const WINDOW_BYTES: usize = 100_000;
+
+/// What the scripted peer accepts.
+const TERMS: Terms = Terms {
+    frame_bytes_max: FRAME_BYTES_MAX as u64,
+    outgoing_bytes_max: 1 << 20,
+    window_bytes: WINDOW_BYTES as u64,
+    schema: 0,
+};
 
 /// A session, its driver's batch and clock, and a peer that reads whatever is written.
 struct Scripted {
@@ -28,20 +52,42 @@ struct Scripted {
     session: Session<&'static str>,
     batch: Batch,
     stream: BytesMut,
+    terms: Terms,
+    /// How many numbered frames the peer has read.
+    read: u64,
 }
 
 impl Scripted {
     fn detached() -> Self {
-        let limits =
-            SessionLimits { outgoing_bytes_max: OUTGOING_BYTES_MAX, frame_bytes_max: FRAME_BYTES_MAX };
-        let session = Session::new(limits);
-        Self { now: Instant::now(), session, batch: Batch::default(), stream: BytesMut::new() }
+        Self::with(LIMITS)
+    }
+
+    fn with(limits: SessionLimits) -> Self {
+        Self {
+            now: Instant::now(),
+            session: Session::new(limits),
+            batch: Batch::default(),
+            stream: BytesMut::new(),
+            terms: Terms { frame_bytes_max: limits.frame_bytes_max as u64, ..TERMS },
+            read: 0,
+        }
     }
 
     fn attached() -> Self {
         let mut scripted = Self::detached();
-        scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+        scripted.attach();
         scripted
+    }
+
+    /// A link comes up, to a peer that has everything that it has read.
+    fn attach(&mut self) -> Vec<Event<&'static str>> {
+        self.attach_to(Resume { resets: 0, received: self.read })
+    }
+
+    fn attach_to(&mut self, resume: Resume) -> Vec<Event<&'static str>> {
+        let mut events = Vec::new();
+        self.session.attach(&self.terms, resume, None, &mut events).unwrap();
+        events
     }
 
     fn call(&mut self, ticket: &'static str) -> CallId {
@@ -51,7 +97,11 @@ impl Scripted {
     fn call_until(&mut self, ticket: &'static str, timeout: Option<Duration>) -> CallId {
         let deadline = timeout.map(|timeout| self.now + timeout);
         let body = encoded(ticket.as_bytes());
-        self.session.call(self.now, TARGET, MESSAGE, deadline, body, ticket).unwrap()
+        self.session.call(self.now, TARGET, MESSAGE, deadline, Repeat::Never, body, ticket).unwrap()
+    }
+
+    fn call_with(&mut self, ticket: &'static str, body: &[u8]) -> Result<CallId, (Rejected, &'static str)> {
+        self.session.call(self.now, TARGET, MESSAGE, None, Repeat::Never, encoded(body), ticket)
     }
 
     fn tell(&mut self, bytes: &[u8]) -> Result<(), Rejected> {
@@ -68,13 +118,27 @@ impl Scripted {
         self.session.wrote(count);
     }
 
-    /// Writes everything, and returns the frames that the peer has read by then.
+    /// Writes everything, and returns the frames that the peer has read by then, acknowledgements aside.
     fn written(&mut self) -> Vec<Frame> {
+        let mut frames = self.all_written();
+        frames.retain(Frame::is_sequenced);
+        frames
+    }
+
+    fn all_written(&mut self) -> Vec<Frame> {
         while self.batch.has_remaining() || self.session.has_outgoing() {
             self.write(usize::MAX);
         }
-        let mut codec = FrameCodec::established(FRAME_BYTES_MAX);
-        std::iter::from_fn(|| codec.decode(&mut self.stream).unwrap()).collect()
+        let mut codec = FrameCodec::established(1 << 20);
+        let frames: Vec<_> = std::iter::from_fn(|| codec.decode(&mut self.stream).unwrap()).collect();
+        self.read += frames.iter().filter(|frame| frame.is_sequenced()).count() as u64;
+        frames
+    }
+
+    /// The peer acknowledges what it has read.
+    fn acknowledge(&mut self) {
+        let received = self.read;
+        assert_eq!(self.receive(Frame::Ack(Ack { received })), []);
     }
 
     fn receive(&mut self, frame: Frame) -> Vec<Event<&'static str>> {
@@ -97,10 +161,18 @@ impl Scripted {
         events
     }
 
-    fn detach(&mut self) -> Vec<Event<&'static str>> {
-        let mut events = Vec::new();
-        self.session.detach(LinkLoss::Closed, Written::Told, &mut events);
+    /// The link breaks.
+    fn detach(&mut self) {
+        self.session.detach(Written::Told);
         self.batch.clear();
+        self.stream.clear();
+    }
+
+    /// The link breaks, and there is evidence that the peer is gone.
+    fn reset(&mut self) -> Vec<Event<&'static str>> {
+        self.detach();
+        let mut events = Vec::new();
+        self.session.reset(&LinkLoss::Closed, &mut events);
         events
     }
 }
@@ -114,7 +186,14 @@ fn body(message: &'static str) -> Body {
 }
 
 fn call_frame(call: u64, timeout_ms: u32) -> Frame {
-    Frame::Call(Call { call: CallId(call), target: TARGET, message: MESSAGE, timeout_ms, body: body("call") })
+    Frame::Call(Call {
+        call: CallId(call),
+        target: TARGET,
+        message: MESSAGE,
+        timeout_ms,
+        floor: None,
+        body: body("call"),
+    })
 }
 
 fn reply_frame(call: CallId) -> Frame {
@@ -133,19 +212,9 @@ fn goodbye_frame(reason: &str) -> Frame {
     Frame::Goodbye(Goodbye { reason: reason.to_owned() })
 }
 
-fn hello_frame() -> Frame {
-    let nobody = crate::id::Identity { host: crate::id::HostId(0), incarnation: crate::id::Incarnation(0) };
-    let link = crate::id::LinkId::NONE;
-    let nonce = [0; 32];
-    Frame::Hello(Hello {
-        version: 1,
-        from: nobody,
-        to: nobody,
-        link,
-        replaces: link,
-        frame_bytes_max: 0,
-        nonce,
-    })
+/// What a frame of that many bytes takes of a window.
+fn claim(frame_bytes: usize) -> Claim {
+    Claim { target: TARGET, bytes: flows::cost(frame_bytes, WINDOW_BYTES as u64), life: 0 }
 }
 
 fn failed(ticket: &'static str, failure: Failed) -> Event<&'static str> {

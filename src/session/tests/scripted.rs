@@ -9,7 +9,10 @@ fn call_is_written_and_its_reply_comes_back_with_the_ticket() {
     let written = scripted.written();
 
     let body = body("first");
-    assert_eq!(written, [Frame::Call(Call { call, target: TARGET, message: MESSAGE, timeout_ms: 0, body })]);
+    assert_eq!(
+        written,
+        [Frame::Call(Call { call, target: TARGET, message: MESSAGE, timeout_ms: 0, floor: None, body })]
+    );
     let events = scripted.receive(reply_frame(call));
     assert_eq!(events, [Event::Replied { ticket: "first", body: super::body("reply") }]);
     assert!(scripted.session.is_drained());
@@ -44,9 +47,12 @@ fn messages_of_the_peer_become_events() {
     let deadline = Some(scripted.now + Duration::from_millis(50));
 
     let events = scripted.receive(call_frame(7, 50));
-    assert_eq!(events, [Event::Call { call, target, message, deadline, body: body("call") }]);
+    let claim_of_call = claim(CALL_HEADER_BYTES + 4);
+    let call = Event::Call { call, target, message, deadline, body: body("call"), claim: claim_of_call };
+    assert_eq!(events, [call]);
     let events = scripted.receive(tell_frame("tell"));
-    assert_eq!(events, [Event::Tell { target, message, body: body("tell") }]);
+    let claim = claim(TELL_HEADER_BYTES + 4);
+    assert_eq!(events, [Event::Tell { target, message, body: body("tell"), claim }]);
     let [Event::Call { deadline: None, .. }] = scripted.receive(call_frame(8, 0))[..] else {
         panic!("a timeout of zero is none");
     };
@@ -72,7 +78,7 @@ fn answers_are_never_refused_for_room() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
     scripted.tell(&[0; OUTGOING_BYTES_MAX]).unwrap();
-    assert!(!scripted.session.has_room_for(1));
+    assert!(!scripted.session.has_room_for(TARGET, 1));
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
     assert_eq!(scripted.written().len(), 2);
 }
@@ -91,7 +97,8 @@ fn reply_over_the_frame_limit_becomes_a_failure() {
 fn failure_fits_into_every_frame_limit() {
     let limit = crate::config::HANDSHAKE_FRAME_BYTES_MAX;
     let mut scripted = Scripted::detached();
-    scripted.session.attach(scripted.now, limit);
+    scripted.terms.frame_bytes_max = limit as u64;
+    scripted.attach();
     scripted.receive(call_frame(1, 0));
     let text = "🎺".repeat(1000);
     scripted.session.fail(CallId(1), &CallFailure::NotHandled { actor: text.clone(), message: text });
@@ -100,7 +107,7 @@ fn failure_fits_into_every_frame_limit() {
 }
 
 #[test]
-fn message_without_room_is_rejected_until_bytes_are_written() {
+fn message_without_room_is_rejected_until_bytes_are_acknowledged() {
     let mut scripted = Scripted::attached();
     scripted.tell(&[0; 200]).unwrap();
     scripted.tell(&[0; 200]).unwrap();
@@ -108,18 +115,18 @@ fn message_without_room_is_rejected_until_bytes_are_written() {
     assert_eq!(waiting, 2 * 228);
     let full = |size| Rejected::Full { size, waiting, limit: OUTGOING_BYTES_MAX };
     assert_eq!(scripted.tell(&[0; 200]), Err(full(228)));
-    let (rejected, ticket) =
-        scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(&[0; 200]), "back").unwrap_err();
+    let (rejected, ticket) = scripted.call_with("back", &[0; 200]).unwrap_err();
     assert_eq!((rejected, ticket), (full(240), "back"));
     assert_eq!(scripted.session.open_calls(), 0);
 
-    // Taking makes no room, writing does.
-    scripted.write(0);
+    // Writing makes no room, the peer's word does.
+    assert_eq!(scripted.written().len(), 2);
     assert_eq!(scripted.session.outgoing_bytes(), waiting);
-    scripted.write(228);
-    scripted.tell(&[0; 200]).unwrap();
-    assert_eq!(scripted.written().len(), 3);
+    assert_eq!(scripted.session.unwritten_bytes(), 0);
+    scripted.acknowledge();
     assert_eq!(scripted.session.outgoing_bytes(), 0);
+    scripted.tell(&[0; 200]).unwrap();
+    assert_eq!(scripted.written().len(), 1);
 }
 
 #[test]
@@ -134,11 +141,10 @@ fn one_message_over_the_budget_goes_when_nothing_waits() {
 fn message_over_the_frame_limit_is_rejected() {
     let mut scripted = Scripted::attached();
     let too_large = vec![0; FRAME_BYTES_MAX - CALL_HEADER_BYTES + 1];
-    let (rejected, _) =
-        scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(&too_large), "back").unwrap_err();
+    let (rejected, _) = scripted.call_with("back", &too_large).unwrap_err();
     assert_eq!(rejected, Rejected::TooLarge { size: FRAME_BYTES_MAX + 1, limit: FRAME_BYTES_MAX });
     let fits = &too_large[1..];
-    scripted.session.call(scripted.now, TARGET, MESSAGE, None, encoded(fits), "sent").unwrap();
+    scripted.call_with("sent", fits).unwrap();
 }
 
 #[test]
@@ -163,12 +169,13 @@ fn calls_end_at_their_deadlines() {
     let answered = scripted.call_until("answered", Some(Duration::from_millis(5)));
     scripted.written();
     scripted.receive(reply_frame(answered));
-
+    assert!(!scripted.session.has_outgoing(), "no acknowledgement is due yet");
     assert_eq!(scripted.session.poll_timeout(), Some(start + Duration::from_millis(10)));
     assert_eq!(scripted.pass(Duration::from_millis(9)), []);
     let timed_out = Failed::TimedOut { written: true };
     assert_eq!(scripted.pass(Duration::from_millis(1)), [failed("early", timed_out.clone())]);
     assert_eq!(scripted.pass(Duration::from_secs(1)), [failed("late", timed_out)]);
+    assert_eq!(scripted.all_written().len(), 3, "two cancels, and an acknowledgement");
     assert_eq!(scripted.session.poll_timeout(), None);
     assert_eq!(scripted.session.open_calls(), 1);
     assert_eq!(scripted.receive(reply_frame(CallId(1))), [], "a reply after the deadline is late");
@@ -179,10 +186,11 @@ fn violations_of_the_protocol_are_errors() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
     assert_eq!(scripted.receive_wrong(call_frame(1, 0)), SessionError::CallTwice { call: CallId(1) });
-    assert!(matches!(scripted.receive_wrong(hello_frame()), SessionError::Handshake { .. }));
+    let welcome = || Frame::Welcome(Welcome { resume: Resume::default() });
+    assert!(matches!(scripted.receive_wrong(welcome()), SessionError::Misplaced { .. }));
 
     scripted.receive(goodbye_frame("done"));
-    for frame in [call_frame(2, 0), tell_frame("tell"), goodbye_frame("again"), hello_frame()] {
+    for frame in [call_frame(2, 0), tell_frame("tell"), goodbye_frame("again"), welcome()] {
         assert!(matches!(scripted.receive_wrong(frame), SessionError::AfterGoodbye { .. }));
     }
     scripted.detach();
@@ -195,16 +203,14 @@ fn call_that_is_forgotten_without_a_link_is_never_sent() {
     let call = scripted.call("forgotten");
     scripted.tell(b"tell").unwrap();
     assert_eq!(scripted.session.forget(call), Some("forgotten"));
-    scripted.session.attach(scripted.now, FRAME_BYTES_MAX);
+    scripted.attach();
     assert!(matches!(scripted.written()[..], [Frame::Tell(_)]));
 }
 
 #[test]
 fn call_that_times_out_is_cancelled() {
     let mut scripted = Scripted::attached();
-    let deadline = Some(scripted.now + Duration::from_millis(5));
-    let call = scripted.session.call(scripted.now, TARGET, MESSAGE, deadline, encoded(b"call"), "late");
-    let call = call.unwrap();
+    let call = scripted.call_until("late", Some(Duration::from_millis(5)));
     scripted.pass(Duration::from_millis(5));
     let written = scripted.written();
     assert_eq!(written.last(), Some(&Frame::Cancel(Cancel { call })), "{written:?}");

@@ -1,0 +1,126 @@
+//! The types that a declaration names, each of which is asked for its own schema.
+//!
+//! Only the compiler knows which of them have one. So the macro generates a question for every path
+//! that stands where a type does, at any depth, and the module `registry::schema` of `roadshow` has
+//! the answers.
+
+use std::collections::HashSet;
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::visit::{self, Visit};
+use syn::{Expr, GenericArgument, Type, TypePath};
+
+use crate::tokens::{as_generated, compact, generated_at};
+
+/// The function `parts` of the traits that have a schema; nothing if there is no type to ask.
+pub(crate) fn parts<'a>(types: impl IntoIterator<Item = &'a Type>) -> TokenStream {
+    let mut named = Named::default();
+    types.into_iter().for_each(|ty| named.visit_type(ty));
+    if named.paths.is_empty() {
+        return TokenStream::new();
+    }
+    let questions = named.paths.into_iter().map(question);
+    quote! {
+        fn parts(parts: &mut ::roadshow::__private::schema::Parts) {
+            use ::roadshow::__private::schema::{Described as _, Opaque as _};
+            #(#questions)*
+        }
+    }
+}
+
+/// An error points at the type.
+fn question(path: &TypePath) -> TokenStream {
+    let ty = as_generated(path);
+    quote_spanned!(generated_at(path.span())=>
+        // Method lookup takes `Described` if it can, and else adds a reference for `Opaque`.
+        (&::roadshow::__private::schema::Probe::<#ty>::new()).describe(parts);
+    )
+}
+
+/// The paths that name types, each once.
+#[derive(Default)]
+struct Named<'ast> {
+    written: HashSet<String>,
+    paths: Vec<&'ast TypePath>,
+}
+
+impl<'ast> Visit<'ast> for Named<'ast> {
+    fn visit_type(&mut self, ty: &'ast Type) {
+        match ty {
+            // Values of these do not travel, and their lifetimes may be known within them only.
+            Type::TraitObject(_) | Type::BareFn(_) | Type::ImplTrait(_) => return,
+            Type::Path(path) if self.written.insert(compact(path.to_token_stream())) => self.paths.push(path),
+            _ => {}
+        }
+        visit::visit_type(self, ty);
+    }
+
+    fn visit_generic_argument(&mut self, argument: &'ast GenericArgument) {
+        if !is_constant(argument) {
+            visit::visit_generic_argument(self, argument);
+        }
+    }
+
+    /// The length of an array is no type, whatever is in there.
+    fn visit_expr(&mut self, _: &'ast Expr) {}
+}
+
+/// Whether an argument has to be taken for a constant, by its capitals. `ROWS` could be a type as well,
+/// against all custom; but to ask a constant is an error, and a type not asked is only not compared.
+fn is_constant(argument: &GenericArgument) -> bool {
+    let GenericArgument::Type(Type::Path(TypePath { qself: None, path })) = argument else {
+        return false;
+    };
+    path.segments
+        .last()
+        .is_some_and(|last| last.arguments.is_none() && !last.ident.to_string().contains(char::is_lowercase))
+}
+
+#[cfg(test)]
+mod tests {
+    use syn::parse_quote;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(ty: &Type, expected: &[&str]) {
+        let mut named = Named::default();
+        named.visit_type(ty);
+        let found = named.paths.into_iter().map(|path| compact(path.to_token_stream()));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn types_are_found_at_every_depth() {
+        check(
+            &parse_quote!(Vec<(a::B, [Option<Item>; 2])>),
+            &["Vec<(a::B,[Option<Item>;2])>", "a::B", "Option<Item>", "Item"],
+        );
+        check(&parse_quote!(<r#type::A as B<Item>>::D), &["<r#type::A as B<Item>>::D", "r#type::A", "Item"]);
+        check(&parse_quote!(&'static mut [A]), &["A"]);
+    }
+
+    #[test]
+    fn a_type_is_asked_once() {
+        check(&parse_quote!((Item, Vec<Item>, Vec<Item>)), &["Item", "Vec<Item>"]);
+    }
+
+    #[test]
+    fn what_is_no_type_or_does_not_travel_is_not_asked() {
+        check(&parse_quote!(Matrix<f64, ROWS, { COLUMNS }, 3>), &["Matrix<f64,ROWS,{COLUMNS},3>", "f64"]);
+        check(&parse_quote!([A; size_of::<B>() as usize]), &["A"]);
+        check(
+            &parse_quote!(Box<dyn for<'a> Fn(&'a A) -> Cow<'a, str>>),
+            &["Box<dyn for<'a>Fn(&'a A)->Cow<'a,str>>"],
+        );
+        check(&parse_quote!(PhantomData<fn() -> A>), &["PhantomData<fn()->A>"]);
+    }
+
+    #[test]
+    fn a_declaration_without_types_has_no_question() {
+        assert!(parts([]).is_empty());
+        assert!(parts([&parse_quote!(())]).is_empty());
+    }
+}

@@ -1,0 +1,145 @@
+//! Whether the other side of a link lives: asked and answered on threads that run no handler.
+//!
+//! A link is read on the thread of its host's actors, so silence on it may only mean that a handler
+//! computes. The side that dialled the link therefore opens a second one for heartbeats, which both
+//! sides serve on their I/O threads. A link of whose peer nothing was heard for
+//! [`Limits::heartbeat_lost`](crate::config::Limits::heartbeat_lost) is cut, and made anew: that is
+//! no verdict on the peer, only on the way to it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::connect::{self, ReachError};
+use super::peer::{Peer, Up};
+use crate::id::LinkId;
+use crate::session::{Attempt, LinkLoss};
+use crate::transport::{FrameReader, Link, ReadError};
+use crate::wire::{Frame, Heartbeat, Purpose, Refusal, Resume};
+
+/// Nothing but heartbeats comes on a pulse.
+pub(super) const PULSE_FRAME_BYTES_MAX: usize = 64;
+
+/// A link, and whose it is.
+#[derive(Clone)]
+pub(super) struct Watched {
+    pub(super) peer: Arc<Peer>,
+    pub(super) up: Arc<Up>,
+    /// Cancelled when the host closes.
+    pub(super) closing: CancellationToken,
+    every: Duration,
+    lost: Duration,
+}
+
+impl Watched {
+    pub(super) fn new(host: &Shared, peer: &Arc<Peer>, up: &Arc<Up>) -> Self {
+        Self {
+            peer: Arc::clone(peer),
+            up: Arc::clone(up),
+            closing: host.closing.clone(),
+            every: host.limits.heartbeat_every,
+            lost: host.limits.heartbeat_lost,
+        }
+    }
+
+    /// Cuts the link when nothing was heard for too long.
+    pub(super) async fn watch(self) {
+        // The first heartbeat comes after a while.
+        self.up.hear(Instant::now() + self.every);
+        let silence = async {
+            loop {
+                let silent_at = self.up.heard() + self.lost;
+                if silent_at <= Instant::now() {
+                    return;
+                }
+                tokio::time::sleep_until(silent_at).await;
+            }
+        };
+        if self.while_up(silence).await.is_some() {
+            self.peer.cut(self.up.id(), &LinkLoss::Silent { after: self.lost });
+        }
+    }
+
+    /// Asks the peer, over a link of its own, until the one it is for is gone. To be called by the
+    /// side that dialled.
+    pub(super) async fn ask(self, address: SocketAddr) {
+        let asking = async {
+            loop {
+                tokio::time::sleep(self.every).await;
+                match self.open(address).await {
+                    Ok(mut frames) => while self.exchange(&mut frames).await.is_ok() {},
+                    Err(ReachError::Refused(Refusal::Stale, _)) => return,
+                    // It is tried again; when that has failed for long enough the link is cut.
+                    Err(error) => tracing::debug!(peer = %self.peer.identity(), ?error, "no pulse"),
+                }
+            }
+        };
+        if self.while_up(asking).await.is_some() {
+            let text = "the peer has the link no more".to_owned();
+            self.peer.cut(self.up.id(), &LinkLoss::Io(text));
+        }
+    }
+
+    async fn open(&self, address: SocketAddr) -> Result<FrameReader<Box<dyn Link>>, ReachError> {
+        let Some(host) = self.peer.host() else {
+            return Err(ReachError::Refused(Refusal::Closing, "this host is gone".into()));
+        };
+        let attempt = Attempt {
+            to: self.peer.identity(),
+            purpose: Purpose::Pulse,
+            link: self.up.id(),
+            replaces: LinkId::NONE,
+            resume: Resume::default(),
+        };
+        let (shaking, _) = connect::reach(&host.shared, address, attempt).await?;
+        Ok(shaking.into_frames(PULSE_FRAME_BYTES_MAX))
+    }
+
+    /// Asks once, and rests.
+    async fn exchange(&self, frames: &mut FrameReader<Box<dyn Link>>) -> Result<(), ReadError> {
+        beat(frames).await?;
+        self.hear(frames).await?;
+        tokio::time::sleep(self.every).await;
+        Ok(())
+    }
+
+    /// Answers the peer's heartbeats as long as they come.
+    pub(super) async fn answer(self, mut frames: FrameReader<Box<dyn Link>>) {
+        let answering =
+            async { while self.hear(&mut frames).await.is_ok() && beat(&mut frames).await.is_ok() {} };
+        self.while_up(answering).await;
+    }
+
+    async fn hear(&self, frames: &mut FrameReader<Box<dyn Link>>) -> Result<(), ReadError> {
+        match frames.next().await? {
+            Frame::Heartbeat(Heartbeat) => {
+                self.up.hear(Instant::now());
+                Ok(())
+            }
+            _ => Err(ReadError::Closed),
+        }
+    }
+
+    /// What a future gives, unless the link ends before.
+    async fn while_up<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => None,
+            () = self.up.closed.cancelled() => None,
+            output = future => Some(output),
+        }
+    }
+}
+
+async fn beat(frames: &mut FrameReader<Box<dyn Link>>) -> std::io::Result<()> {
+    let mut bytes = BytesMut::new();
+    Heartbeat.put(&mut bytes);
+    frames.get_mut().write_all(&bytes).await
+}

@@ -1,0 +1,123 @@
+//! Calls that are made again when a link has lost them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::host::peer::{LinkLoss, Peer, Repeat};
+use crate::host::{NotDelivered, OutcomeUnknown, SendError};
+use crate::id::{CallId, Identity};
+
+/// How often, and how soon, a call is made again that was lost between two hosts.
+///
+/// A call is lost when the session with the receiver's host ended before the answer came, and the
+/// host may be there still. It is made again under its number: the receiver handles it once in
+/// the life of the host, and gives a call that it has seen the answer that it had. Whatever the
+/// receiver itself says ends the call, and so does its timeout.
+///
+/// A call that may be made again gives up its place in the order of messages to its actor.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use roadshow::Retry;
+///
+/// let policy = Retry::times(5).delay(Duration::from_millis(20));
+/// assert_ne!(policy, Retry::default());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    times: u32,
+    delay: Duration,
+}
+
+impl Retry {
+    /// Makes a call up to so many times again.
+    #[must_use]
+    pub const fn times(times: u32) -> Self {
+        Self { times, delay: Duration::from_millis(50) }
+    }
+
+    /// Waits so long before the first repetition, and twice as long before each further one.
+    #[must_use]
+    pub const fn delay(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+}
+
+impl Default for Retry {
+    /// Three times, after 50, 100 and 200 milliseconds.
+    fn default() -> Self {
+        Self::times(3)
+    }
+}
+
+/// A call that may be made again, and how far it is.
+pub(super) struct Retrying {
+    policy: Retry,
+    made: u32,
+    /// The number of the call, once it was queued.
+    call: Option<(Arc<Peer>, CallId)>,
+    /// Whether a handler may have run already.
+    unknown: bool,
+}
+
+impl Retrying {
+    pub(super) fn new(policy: Retry) -> Self {
+        Self { policy, made: 0, call: None, unknown: false }
+    }
+
+    /// What the next attempt is to the session.
+    pub(super) fn repeat(&self) -> Repeat {
+        self.call.as_ref().map_or(Repeat::First, |(_, call)| Repeat::Again(*call))
+    }
+
+    /// An attempt was queued, under this number.
+    pub(super) fn queued(&mut self, peer: &Arc<Peer>, call: CallId) {
+        self.call.get_or_insert_with(|| (Arc::clone(peer), call));
+    }
+
+    /// An attempt has failed. Tells after what time to make another, if at all.
+    pub(super) fn again_after(&mut self, error: &SendError) -> Option<Duration> {
+        self.unknown |= error.is_outcome_unknown();
+        let (SendError::NotDelivered(NotDelivered::Unreachable { reason, .. })
+        | SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { reason, .. })) = error
+        else {
+            return None;
+        };
+        if matches!(reason, LinkLoss::HostGone(_) | LinkLoss::Shutdown) || self.made >= self.policy.times {
+            return None;
+        }
+        self.made += 1;
+        Some(self.policy.delay.saturating_mul(1 << (self.made - 1).min(16)))
+    }
+
+    /// The error of the last attempt, in the light of those before: what an earlier one may have
+    /// done the last one does not undo.
+    pub(super) fn conclude(&self, host: Identity, error: SendError) -> SendError {
+        match error {
+            SendError::NotDelivered(reason) if self.unknown => match reason {
+                NotDelivered::Unreachable { reason, .. } => OutcomeUnknown::LinkLost { host, reason },
+                NotDelivered::Expired => OutcomeUnknown::TimedOut,
+                other => OutcomeUnknown::Other { text: other.to_string() },
+            }
+            .into(),
+            error => error,
+        }
+    }
+}
+
+impl Drop for Retrying {
+    fn drop(&mut self) {
+        if let Some((peer, call)) = &self.call {
+            peer.end_repeats(*call);
+        }
+    }
+}
+
+impl fmt::Debug for Retrying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retrying").field("policy", &self.policy).field("made", &self.made).finish()
+    }
+}

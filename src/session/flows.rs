@@ -1,0 +1,360 @@
+//! Credit: how much each actor has taken on and not handled yet.
+//!
+//! A flow is what goes from one host to one actor of the other. The receiver grants each flow the
+//! same window of bytes. A message is charged to it when it goes out, and given back when its
+//! handler begins or it is dropped. What has no credit is parked at the sender: it uses no room of
+//! the link and none at the receiver, so that an actor that handles nothing slows no other.
+//! Nothing but messages to actors needs credit.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use super::calls::Content;
+use super::parcel::Parcel;
+use crate::config::MESSAGE_OVERHEAD_BYTES;
+use crate::id::Target;
+
+/// How many flows there are before those are looked for that rest.
+const SWEEP_AT: usize = 1024;
+
+/// What a message takes of a window. Half of it at most, so that the largest one passes even while
+/// the receiver has yet to give back what it gathers.
+pub(super) fn cost(frame_bytes: usize, window: u64) -> u64 {
+    ((frame_bytes + MESSAGE_OVERHEAD_BYTES) as u64).min(window / 2)
+}
+
+/// The flows to the peer's actors.
+#[derive(Debug, Default)]
+pub(super) struct Outflows {
+    flows: FxHashMap<Target, Outflow>,
+    /// What the peer grants each flow; 0 before it was ever heard of.
+    window: u64,
+    /// Flows whose parked messages may go on, each once.
+    ready: VecDeque<Target>,
+    parked_bytes: usize,
+    last_number: u64,
+}
+
+/// One of them.
+#[derive(Debug, Default)]
+struct Outflow {
+    charged: u64,
+    parked: VecDeque<Parked>,
+    parked_bytes: usize,
+    /// Whether a large message is on its way in chunks: others wait behind it.
+    chunking: bool,
+    /// Whether it is in the list of those that may go on.
+    ready: bool,
+}
+
+/// A message that waits.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) number: u64,
+    pub(super) content: Content,
+    pub(super) parcel: Parcel,
+}
+
+impl Outflow {
+    fn may_send(&self, cost: u64, window: u64) -> bool {
+        !self.chunking && self.charged + cost <= window
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.charged == 0 && self.parked.is_empty() && !self.chunking
+    }
+}
+
+impl Outflows {
+    /// What the peer grants. It is the same on every link of a session.
+    pub(super) fn set_window(&mut self, window: u64) {
+        self.window = window;
+    }
+
+    /// All bytes that are parked.
+    pub(super) fn parked_bytes(&self) -> usize {
+        self.parked_bytes
+    }
+
+    /// What the flows owe: charged, and not given back.
+    pub(super) fn charged(&self) -> u64 {
+        self.flows.values().map(|flow| flow.charged).sum()
+    }
+
+    /// Whether a message of that length would go out at once, as far as its flow is concerned.
+    pub(super) fn may_send(&self, target: Target, frame_bytes: usize) -> bool {
+        let cost = cost(frame_bytes, self.window);
+        match self.flows.get(&target) {
+            None => cost <= self.window && self.window > 0,
+            Some(flow) => flow.parked.is_empty() && flow.may_send(cost, self.window),
+        }
+    }
+
+    /// Charges a message that goes out; in chunks if it is so large.
+    pub(super) fn charge(&mut self, target: Target, frame_bytes: usize, in_chunks: bool) {
+        let flow = self.flows.entry(target).or_default();
+        flow.charged += cost(frame_bytes, self.window);
+        flow.chunking = in_chunks;
+    }
+
+    /// How many bytes are parked for this actor.
+    pub(super) fn parked_for(&self, target: Target) -> usize {
+        self.flows.get(&target).map_or(0, |flow| flow.parked_bytes)
+    }
+
+    /// Parks a message, and gives its number.
+    pub(super) fn park(&mut self, target: Target, content: Content, parcel: Parcel) -> u64 {
+        self.last_number += 1;
+        let flow = self.flows.entry(target).or_default();
+        flow.parked_bytes += parcel.len();
+        self.parked_bytes += parcel.len();
+        flow.parked.push_back(Parked { number: self.last_number, content, parcel });
+        self.last_number
+    }
+
+    /// Takes a parked message out.
+    pub(super) fn unpark(&mut self, target: Target, number: u64) {
+        let Some(flow) = self.flows.get_mut(&target) else { return };
+        let Ok(at) = flow.parked.binary_search_by_key(&number, |parked| parked.number) else { return };
+        if let Some(parked) = flow.parked.remove(at) {
+            flow.parked_bytes -= parked.parcel.len();
+            self.parked_bytes -= parked.parcel.len();
+        }
+        self.rest_or_go_on(target);
+    }
+
+    /// Takes out all parked messages that are longer than the peer accepts.
+    pub(super) fn unpark_longer_than(&mut self, frame_bytes_max: usize) -> Vec<Parked> {
+        let mut longer = Vec::new();
+        for flow in self.flows.values_mut() {
+            let (too_long, kept) = std::mem::take(&mut flow.parked)
+                .into_iter()
+                .partition::<Vec<_>, _>(|parked| parked.parcel.len() > frame_bytes_max);
+            flow.parked = kept.into();
+            let bytes: usize = too_long.iter().map(|parked| parked.parcel.len()).sum();
+            flow.parked_bytes -= bytes;
+            self.parked_bytes -= bytes;
+            longer.extend(too_long);
+        }
+        self.flows.retain(|_, flow| !flow.is_at_rest());
+        longer.sort_unstable_by_key(|parked| parked.number);
+        longer
+    }
+
+    /// How many one-way messages are parked.
+    pub(super) fn parked_tells(&self) -> u64 {
+        let parked = self.flows.values().flat_map(|flow| &flow.parked);
+        parked.filter(|parked| parked.content == Content::Tell).count() as u64
+    }
+
+    /// Every flow that has parked messages may go on, the longest waiting first: a link is there.
+    pub(super) fn make_all_ready(&mut self) {
+        let waiting =
+            self.flows.iter().filter_map(|(target, flow)| Some((flow.parked.front()?.number, *target)));
+        let mut waiting: Vec<_> = waiting.collect();
+        waiting.sort_unstable();
+        for (_, target) in waiting {
+            self.make_ready(target);
+        }
+    }
+
+    fn make_ready(&mut self, target: Target) {
+        if let Some(flow) = self.flows.get_mut(&target)
+            && !flow.parked.is_empty()
+            && !flow.ready
+        {
+            flow.ready = true;
+            self.ready.push_back(target);
+        }
+    }
+
+    /// Takes the next parked message that has credit, if `fits` says that the link has room for it,
+    /// and charges it. Of those over `chunk_bytes` the flow waits for the last chunk.
+    pub(super) fn next(
+        &mut self,
+        chunk_bytes: usize,
+        fits: impl Fn(usize) -> bool,
+    ) -> Option<(Target, Parked)> {
+        while let Some(&target) = self.ready.front() {
+            let Some(flow) = self.flows.get_mut(&target) else {
+                // What it had was taken back meanwhile.
+                self.ready.pop_front();
+                continue;
+            };
+            let frame_bytes = flow.parked.front().map(|parked| parked.parcel.len());
+            let cost = frame_bytes.map(|frame_bytes| cost(frame_bytes, self.window));
+            let (Some(frame_bytes), Some(cost)) = (frame_bytes, cost) else {
+                flow.ready = false;
+                self.ready.pop_front();
+                continue;
+            };
+            if !flow.may_send(cost, self.window) {
+                flow.ready = false;
+                self.ready.pop_front();
+                continue;
+            }
+            if !fits(frame_bytes) {
+                return None;
+            }
+            let parked = flow.parked.pop_front()?;
+            flow.charged += cost;
+            flow.chunking = frame_bytes > chunk_bytes;
+            flow.parked_bytes -= frame_bytes;
+            self.parked_bytes -= frame_bytes;
+            return Some((target, parked));
+        }
+        None
+    }
+
+    /// The large message is out, or abandoned.
+    pub(super) fn chunked(&mut self, target: Target) {
+        if let Some(flow) = self.flows.get_mut(&target) {
+            flow.chunking = false;
+            self.rest_or_go_on(target);
+        }
+    }
+
+    /// The receiver gives bytes of a window back. `false` if it never had them.
+    #[must_use]
+    pub(super) fn credit(&mut self, target: Target, bytes: u64) -> bool {
+        let Some(flow) = self.flows.get_mut(&target) else { return false };
+        let Some(charged) = flow.charged.checked_sub(bytes) else { return false };
+        flow.charged = charged;
+        self.rest_or_go_on(target);
+        true
+    }
+
+    /// A message that was charged never went out whole: the receiver knows nothing of it.
+    pub(super) fn refund(&mut self, target: Target, frame_bytes: usize) {
+        let cost = cost(frame_bytes, self.window);
+        if let Some(flow) = self.flows.get_mut(&target) {
+            flow.charged = flow.charged.saturating_sub(cost);
+        }
+    }
+
+    /// A flow has less to do than before: it is forgotten, or its next message may go out.
+    fn rest_or_go_on(&mut self, target: Target) {
+        if self.flows.get(&target).is_some_and(Outflow::is_at_rest) {
+            self.flows.remove(&target);
+        } else {
+            self.make_ready(target);
+        }
+    }
+
+    /// Drops everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self { window: self.window, last_number: self.last_number, ..Self::default() };
+    }
+}
+
+/// The flows from the peer to the actors here.
+#[derive(Debug)]
+pub(super) struct Inflows {
+    flows: FxHashMap<Target, Inflow>,
+    /// What each flow is granted.
+    window: u64,
+    sweep_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inflow {
+    /// Of messages that are accepted and not handled.
+    accepted: u64,
+    /// Of messages that are handled, and that the sender has not been told of.
+    owed: u64,
+}
+
+impl Inflows {
+    pub(super) fn new(window: u64) -> Self {
+        Self { flows: FxHashMap::default(), window, sweep_at: SWEEP_AT }
+    }
+
+    /// What a message of that length takes.
+    pub(super) fn cost(&self, frame_bytes: usize) -> u64 {
+        cost(frame_bytes, self.window)
+    }
+
+    /// Takes a message on. `false` if the sender had no credit for it.
+    #[must_use]
+    pub(super) fn accept(&mut self, target: Target, cost: u64) -> bool {
+        let flow = self.flows.entry(target).or_default();
+        flow.accepted += cost;
+        flow.accepted + flow.owed <= self.window
+    }
+
+    /// A message is handled. Tells how much is to be given back, if it is enough by now.
+    pub(super) fn handled(&mut self, target: Target, cost: u64) -> Option<u64> {
+        let flow = self.flows.get_mut(&target)?;
+        flow.accepted -= cost.min(flow.accepted);
+        flow.owed += cost;
+        if flow.owed < self.window / 4 {
+            return None;
+        }
+        let owed = std::mem::take(&mut flow.owed);
+        if flow.accepted == 0 {
+            self.flows.remove(&target);
+        }
+        Some(owed)
+    }
+
+    /// When there are many flows, what those at rest are owed: they are forgotten then.
+    pub(super) fn sweep(&mut self) -> Vec<(Target, u64)> {
+        if self.flows.len() < self.sweep_at {
+            return Vec::new();
+        }
+        let resting = self.flows.extract_if(|_, flow| flow.accepted == 0);
+        let mut owed: Vec<_> = resting.map(|(target, flow)| (target, flow.owed)).collect();
+        owed.sort_unstable();
+        self.sweep_at = (2 * self.flows.len()).max(SWEEP_AT);
+        owed
+    }
+
+    /// Bytes of windows that are taken by unhandled messages.
+    pub(super) fn accepted(&self) -> u64 {
+        self.flows.values().map(|flow| flow.accepted).sum()
+    }
+
+    /// Bytes of windows that are to be given back.
+    pub(super) fn owed(&self) -> u64 {
+        self.flows.values().map(|flow| flow.owed).sum()
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.window);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ActorId, ActorIncarnation};
+
+    const ONE: Target = Target { actor: ActorId(1), incarnation: ActorIncarnation(0) };
+    const OTHER: Target = Target { actor: ActorId(2), incarnation: ActorIncarnation(0) };
+
+    fn parcel() -> Parcel {
+        Parcel::of(|out| {
+            crate::wire::FrameSink::put_slice(out, b"message");
+            7
+        })
+    }
+
+    #[test]
+    fn a_flow_that_was_forgotten_keeps_no_other_from_going_on() {
+        let mut flows = Outflows::default();
+        flows.set_window(1 << 10);
+        flows.charge(ONE, 1 << 10, false);
+        flows.charge(ONE, 1 << 10, false);
+        let number = flows.park(ONE, Content::Tell, parcel());
+        assert!(flows.credit(ONE, 1 << 10), "its next message may go out");
+        flows.unpark(ONE, number);
+        flows.park(OTHER, Content::Tell, parcel());
+        flows.make_all_ready();
+        let next = flows.next(1 << 10, |_| true).map(|(target, _)| target);
+        assert_eq!(next, Some(OTHER));
+        assert!(flows.next(1 << 10, |_| true).is_none());
+        assert_eq!(flows.flows.len(), 1, "what is at rest is forgotten");
+    }
+}

@@ -1,0 +1,206 @@
+//! The frames that a peer has not acknowledged: what is to be written, and to be written again.
+
+use std::collections::VecDeque;
+use std::mem;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::Batch;
+use crate::config::COPIED_BYTES_MAX;
+use crate::wire::FrameSink;
+
+/// How much room for small frames is made at once.
+const TAIL_BYTES: usize = 16 << 10;
+
+/// A place in the stream of all bytes that were ever put into a log.
+pub(super) type Position = u64;
+
+/// Sequenced frames in the order in which they go out, from the oldest that is not acknowledged on.
+///
+/// Small frames lie one behind the other in shared buffers, large payloads where they were. The
+/// writer gets handles to the same bytes. A new link begins at the oldest frame again.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pieces: VecDeque<Bytes>,
+    /// Frames that no writer has seen.
+    tail: BytesMut,
+    /// The length of each frame that is kept.
+    frames: VecDeque<u32>,
+    /// How many frames the peer has: the number of the oldest that is kept.
+    acknowledged: u64,
+    /// Where the oldest frame begins.
+    start: Position,
+    /// Where the newest ends.
+    end: Position,
+    /// How far the writer of this link has taken it, also in pieces.
+    taken: Position,
+    taken_pieces: usize,
+    /// How far the kernel has it, on this link.
+    written: Position,
+    /// How far a kernel ever had it, on any link.
+    reached: Position,
+    /// Where the tells end that no kernel has had whole.
+    tells: VecDeque<Position>,
+    /// Set when frames were dropped: the next is numbered as the peer counts.
+    dropped: bool,
+}
+
+impl Log {
+    /// Appends the frame that `put` writes, and whose length it returns; gives where it ends.
+    pub(super) fn push(&mut self, put: impl FnOnce(&mut Self) -> usize) -> Position {
+        let frame_bytes = put(self);
+        self.frames.push_back(frame_bytes as u32);
+        self.end += frame_bytes as u64;
+        self.end
+    }
+
+    /// The frame that ends here is a one-way message: its loss is to be counted.
+    pub(super) fn count_tell(&mut self, end: Position) {
+        self.tells.push_back(end);
+    }
+
+    /// All bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// The bytes that no kernel has on this link.
+    pub(super) fn unwritten(&self) -> usize {
+        (self.end - self.written) as usize
+    }
+
+    /// Whether the writer has bytes to take.
+    pub(super) fn has_untaken(&self) -> bool {
+        self.taken < self.end
+    }
+
+    /// Adds to the batch what it has not got yet.
+    pub(super) fn take(&mut self, batch: &mut Batch) {
+        self.seal();
+        for piece in self.pieces.range(self.taken_pieces..) {
+            batch.push(piece.clone());
+        }
+        self.taken_pieces = self.pieces.len();
+        self.taken = self.end;
+    }
+
+    /// Notes that the kernel has so many bytes more.
+    pub(super) fn wrote(&mut self, bytes: usize) {
+        self.written = self.taken.min(self.written + bytes as u64);
+        self.reach(self.written);
+    }
+
+    fn reach(&mut self, position: Position) {
+        self.reached = self.reached.max(position);
+        while self.tells.front().is_some_and(|end| *end <= self.reached) {
+            self.tells.pop_front();
+        }
+    }
+
+    /// Whether a kernel ever had the whole of the frame that ends here.
+    pub(super) fn has_reached(&self, end: Position) -> bool {
+        end <= self.reached
+    }
+
+    /// Lets go of the frames that the peer has: the first `received` of all.
+    ///
+    /// `false` if it cannot have so many or had more already.
+    #[must_use]
+    pub(super) fn acknowledge(&mut self, received: u64) -> bool {
+        let Some(count) = received.checked_sub(self.acknowledged) else { return false };
+        let Some(count) = usize::try_from(count).ok().filter(|count| *count <= self.frames.len()) else {
+            return false;
+        };
+        let bytes: u64 = self.frames.range(..count).map(|length| u64::from(*length)).sum();
+        if self.start + bytes > self.taken {
+            return false;
+        }
+        self.frames.drain(..count);
+        self.acknowledged = received;
+        self.start += bytes;
+        self.written = self.written.max(self.start);
+        self.reach(self.start);
+        self.release(bytes as usize);
+        true
+    }
+
+    /// Whether the peer has acknowledged more than that.
+    pub(super) fn is_beyond(&self, received: u64) -> bool {
+        !self.dropped && received < self.acknowledged
+    }
+
+    /// Gives back the memory of the oldest bytes.
+    fn release(&mut self, mut bytes: usize) {
+        while bytes > 0 {
+            let front = self.pieces.front_mut().expect("what was taken is in pieces");
+            if front.len() > bytes {
+                return front.advance(bytes);
+            }
+            bytes -= front.len();
+            self.pieces.pop_front();
+            self.taken_pieces -= 1;
+        }
+    }
+
+    /// The link is gone. With `unsure` everything that its writer took may have been written.
+    pub(super) fn unlink(&mut self, unsure: bool) {
+        if unsure {
+            self.reach(self.taken);
+        }
+        self.written = self.start;
+    }
+
+    /// A new link begins, to a peer that has received so many frames. `false` if it cannot have.
+    #[must_use]
+    pub(super) fn relink(&mut self, received: u64) -> bool {
+        if mem::take(&mut self.dropped) {
+            debug_assert!(self.frames.is_empty(), "nothing is kept between a loss and the next link");
+            self.acknowledged = received;
+        } else if !self.acknowledge(received) {
+            return false;
+        }
+        self.taken = self.start;
+        self.taken_pieces = 0;
+        self.written = self.start;
+        true
+    }
+
+    /// Drops everything; gives how many one-way messages no kernel has had whole.
+    pub(super) fn clear(&mut self) -> u64 {
+        let lost = self.tells.len() as u64;
+        *self = Self {
+            acknowledged: self.acknowledged,
+            start: self.end,
+            end: self.end,
+            taken: self.end,
+            written: self.end,
+            reached: self.reached,
+            dropped: true,
+            ..Self::default()
+        };
+        lost
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push_back(self.tail.split().freeze());
+        }
+    }
+}
+
+impl FrameSink for Log {
+    fn put_slice(&mut self, bytes: &[u8]) {
+        if self.tail.capacity() - self.tail.len() < bytes.len() {
+            self.tail.reserve(bytes.len().max(TAIL_BYTES));
+        }
+        self.tail.extend_from_slice(bytes);
+    }
+
+    fn put_bytes(&mut self, bytes: &Bytes) {
+        if bytes.len() < COPIED_BYTES_MAX {
+            return self.put_slice(bytes);
+        }
+        self.seal();
+        self.pieces.push_back(bytes.clone());
+    }
+}

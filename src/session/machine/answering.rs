@@ -1,0 +1,120 @@
+//! Ending the peer's calls, and giving back what its messages took.
+
+use super::{Parcel, Session};
+use crate::config::CHUNK_BYTES;
+use crate::id::{CallId, Target};
+use crate::session::Claim;
+use crate::session::calls::Content;
+use crate::wire::{CallFailure, Credit, Encoded, Failure, FrameSink, Reply};
+
+impl<T> Session<T> {
+    /// Ends a call of the peer with its reply, whatever waits to be written.
+    ///
+    /// A reply over the frame limit becomes a failure that says so. Returns whether the call was
+    /// open: if it was cancelled, or the session was reset since, nothing is sent.
+    pub fn reply(&mut self, call: CallId, body: Encoded<'_>) -> bool {
+        let (size, limit) = (Reply::frame_bytes(body), self.frame_bytes_max);
+        if size > limit {
+            return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
+        }
+        if self.inbound.repeats.has(call) {
+            let mut frame = bytes::BytesMut::with_capacity(size);
+            Reply::put(call, body, &mut frame);
+            self.inbound.repeats.ended(call, frame.freeze());
+        }
+        if !self.conclude(call) {
+            return false;
+        }
+        if size > CHUNK_BYTES {
+            self.lanes.push(Content::Other, None, Parcel::of(|out| Reply::put(call, body, out)));
+        } else {
+            self.log.push(|out| Reply::put(call, body, out));
+        }
+        self.say_goodbye_if_idle();
+        true
+    }
+
+    /// Ends a call of the peer without a reply, whatever waits to be written.
+    ///
+    /// Returns whether the call was open: if it was cancelled, or the session was reset since,
+    /// nothing is sent.
+    pub fn fail(&mut self, call: CallId, failure: &CallFailure) -> bool {
+        if self.inbound.repeats.has(call) {
+            if failure.ran() {
+                let mut frame = bytes::BytesMut::new();
+                Failure::put(call, &self.short(failure), &mut frame);
+                self.inbound.repeats.ended(call, frame.freeze());
+            } else {
+                self.inbound.repeats.forget(call);
+            }
+        }
+        if !self.conclude(call) {
+            return false;
+        }
+        self.put_failure(call, failure);
+        self.say_goodbye_if_idle();
+        true
+    }
+
+    /// Sends the end that a repeated call had when it came first.
+    pub(super) fn put_kept_end(&mut self, frame: &bytes::Bytes) {
+        if frame.len() > CHUNK_BYTES {
+            let put = |out: &mut Parcel| {
+                out.put_bytes(frame);
+                frame.len()
+            };
+            self.lanes.push(Content::Other, None, Parcel::of(put));
+        } else {
+            self.log.push(|out| {
+                out.put_bytes(frame);
+                frame.len()
+            });
+        }
+    }
+
+    /// Takes a call of the peer off the books; says whether it was still owed an end.
+    fn conclude(&mut self, call: CallId) -> bool {
+        self.inbound.calls.remove(&call) || {
+            self.inbound.cancelled.remove(&call);
+            false
+        }
+    }
+
+    /// Whether the peer has cancelled this call of its own, and its handler is not done with.
+    #[must_use]
+    pub fn is_cancelled(&self, call: CallId) -> bool {
+        self.inbound.cancelled.contains(&call)
+    }
+
+    /// How many calls of the peer are cancelled whose handlers are not done with.
+    #[must_use]
+    pub fn cancelled_calls(&self) -> usize {
+        self.inbound.cancelled.len()
+    }
+
+    pub(super) fn put_failure(&mut self, call: CallId, failure: &CallFailure) {
+        let short = self.short(failure);
+        self.log.push(|out| Failure::put(call, &short, out));
+    }
+
+    /// A failure has two texts at most, and a character four bytes at most: half of what a frame
+    /// may have for both leaves more than enough for the rest.
+    fn short(&self, failure: &CallFailure) -> CallFailure {
+        failure.clone().with_texts_of(self.frame_bytes_max.min(CHUNK_BYTES) / 16)
+    }
+
+    /// A message is handled: its handler has begun, or it was dropped. Gives back what it took of
+    /// its actor's window. Returns whether the peer is to be told of it now.
+    pub fn handled(&mut self, claim: Claim) -> bool {
+        if claim.life != self.inbound.life {
+            return false;
+        }
+        let Some(bytes) = self.inbound.flows.handled(claim.target, claim.bytes) else { return false };
+        self.put_credit(claim.target, bytes);
+        true
+    }
+
+    pub(super) fn put_credit(&mut self, target: Target, bytes: u64) {
+        self.log.push(|out| Credit { target, bytes }.put(out));
+    }
+}

@@ -1,0 +1,101 @@
+//! What the link takes.
+
+use super::{Place, Session};
+use crate::config::CHUNKS_TAKEN_BYTES;
+use crate::session::Batch;
+use crate::session::calls::Content;
+use crate::session::lanes::Left;
+use crate::wire::Ack;
+
+impl<T> Session<T> {
+    /// Adds to `batch`, which is to be empty, what is to be written next.
+    ///
+    /// Without a link there is nothing to take.
+    pub fn take_outgoing(&mut self, batch: &mut Batch) {
+        if !self.has_outgoing() {
+            return;
+        }
+        if self.inbound.received > self.inbound.told {
+            self.put_ack(batch);
+        }
+        self.write_chunks();
+        self.log.take(batch);
+    }
+
+    fn put_ack(&mut self, batch: &mut Batch) {
+        let ack = Ack { received: self.inbound.received };
+        self.unnumbered_taken += ack.put(&mut self.unnumbered);
+        batch.push(self.unnumbered.split().freeze());
+        self.acknowledged();
+    }
+
+    /// The peer is being told of all that has come.
+    pub(super) fn acknowledged(&mut self) {
+        self.inbound.told = self.inbound.received;
+        self.inbound.untold_bytes = 0;
+        self.inbound.ack_due = None;
+        self.inbound.ack_now = false;
+    }
+
+    /// Puts as many chunks into the log as are to go out at once.
+    fn write_chunks(&mut self) {
+        if self.is_closing() {
+            return;
+        }
+        let until = self.log.bytes() + CHUNKS_TAKEN_BYTES;
+        while !self.lanes.is_empty() && self.log.bytes() < until {
+            if let Some(left) = self.lanes.write_chunk(&mut self.log) {
+                self.left_lane(left);
+            }
+        }
+        self.unpark();
+        self.say_goodbye_if_idle();
+    }
+
+    /// A large frame is wholly in the log, or will never be.
+    pub(super) fn left_lane(&mut self, left: Left) {
+        match (left.content, left.end) {
+            (Content::Call(call), Some(end)) => self.calls.moved(call, Place::Logged(end)),
+            (Content::Tell, Some(end)) => self.log.count_tell(end),
+            (_, _) => {}
+        }
+        let Some(target) = left.target else { return };
+        if left.end.is_none() {
+            self.flows.refund(target, left.frame_bytes);
+        }
+        self.flows.chunked(target);
+    }
+
+    /// Notes that the kernel has so many bytes more of what was taken.
+    pub fn wrote(&mut self, bytes: usize) {
+        let unnumbered = bytes.min(self.unnumbered_taken);
+        self.unnumbered_taken -= unnumbered;
+        self.log.wrote(bytes - unnumbered);
+    }
+
+    /// Whether there are bytes to take.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        let chunks = !self.lanes.is_empty() && !self.is_closing();
+        self.attached && (self.log.has_untaken() || chunks || self.inbound.ack_now)
+    }
+
+    /// The bytes on their way: not written, or not acknowledged. What is parked is not among them.
+    #[must_use]
+    pub fn outgoing_bytes(&self) -> usize {
+        self.log.bytes() + self.lanes.bytes()
+    }
+
+    /// The bytes on their way that no kernel has on this link. Behind a goodbye nothing is on its way.
+    #[must_use]
+    pub fn unwritten_bytes(&self) -> usize {
+        let chunks = if self.is_closing() { 0 } else { self.lanes.bytes() };
+        self.log.unwritten() + chunks
+    }
+
+    /// The bytes that wait for an actor's credit, or for a link.
+    #[must_use]
+    pub fn parked_bytes(&self) -> usize {
+        self.flows.parked_bytes()
+    }
+}

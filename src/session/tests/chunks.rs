@@ -1,0 +1,158 @@
+//! Large frames in chunks, and what goes between them.
+
+use super::*;
+
+const LIMITS: SessionLimits = SessionLimits {
+    outgoing_bytes_max: 64 << 20,
+    frame_bytes_max: 8 << 20,
+    window_bytes: 1 << 20,
+    ..super::LIMITS
+};
+const OTHER: Target = Target { actor: ActorId(10), incarnation: ActorIncarnation(1) };
+
+fn wide() -> Scripted {
+    let mut scripted = Scripted::with(LIMITS);
+    scripted.terms.window_bytes = 1 << 20;
+    scripted.attach();
+    scripted
+}
+
+fn large(chunks: usize) -> Vec<u8> {
+    (0..chunks * CHUNK_BYTES - 100).map(|at| at as u8).collect()
+}
+
+/// Takes what would be written next.
+fn next(scripted: &mut Scripted) -> Vec<Frame> {
+    let mut batch = Batch::default();
+    scripted.session.take_outgoing(&mut batch);
+    let bytes = batch.copy_to_bytes(batch.remaining());
+    scripted.session.wrote(bytes.len());
+    scripted.stream.extend_from_slice(&bytes);
+    let mut codec = FrameCodec::established(1 << 20);
+    std::iter::from_fn(|| codec.decode(&mut scripted.stream).unwrap()).collect()
+}
+
+#[test]
+fn a_large_message_is_one_again_at_the_receiver() {
+    let (mut sender, mut receiver) = (wide(), wide());
+    let message = large(3);
+    sender.call_with("large", &message).unwrap();
+    let frames = sender.written();
+    assert_eq!(frames.len(), 3);
+    assert!(frames.iter().all(|frame| matches!(frame, Frame::Chunk(_))));
+    let mut events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
+    let Some(Event::Call { body, claim, .. }) = events.pop() else { panic!("no call") };
+    assert_eq!((&body.message[..], events.len()), (&message[..], 0));
+    assert_eq!(sender.session.charged_bytes(), claim.bytes);
+
+    assert!(receiver.session.reply(CallId(1), encoded(&message)));
+    let events: Vec<_> = receiver.written().into_iter().flat_map(|frame| sender.receive(frame)).collect();
+    assert!(
+        matches!(&events[..], [Event::Replied { body, .. }] if body.message == message),
+        "replies are cut as well"
+    );
+}
+
+#[test]
+fn small_messages_to_others_go_between_and_those_to_the_same_actor_wait() {
+    let mut scripted = wide();
+    scripted.tell(&large(10)).unwrap();
+    let first = next(&mut scripted);
+    assert!(matches!(first[..], [Frame::Chunk(Chunk { last: false, .. }), ..]));
+    scripted.tell(b"behind").unwrap();
+    scripted.session.tell(OTHER, MESSAGE, encoded(b"between")).unwrap();
+    let second = next(&mut scripted);
+    assert!(matches!(second[..], [Frame::Tell(Tell { target: OTHER, .. }), Frame::Chunk(_), ..]));
+    let rest = scripted.written();
+    assert!(matches!(
+        rest[..],
+        [.., Frame::Chunk(Chunk { last: true, .. }), Frame::Tell(Tell { target: TARGET, .. })]
+    ));
+}
+
+#[test]
+fn large_messages_take_turns() {
+    let mut scripted = wide();
+    scripted.tell(&large(3)).unwrap();
+    scripted.session.tell(OTHER, MESSAGE, encoded(&large(3))).unwrap();
+    let turns: Vec<_> = scripted
+        .written()
+        .into_iter()
+        .map(|frame| match frame {
+            Frame::Chunk(chunk) => chunk.message,
+            frame => panic!("{frame:?}"),
+        })
+        .collect();
+    assert_eq!(turns, [1, 2, 1, 2, 1, 2]);
+}
+
+#[test]
+fn a_large_call_that_nobody_wants_any_more_is_broken_off() {
+    let (mut sender, mut receiver) = (wide(), wide());
+    let fresh = sender.call_with("fresh", &large(10)).unwrap();
+    assert_eq!(sender.session.forget(fresh), Some("fresh"));
+    assert_eq!(sender.written(), [], "the peer never hears of it");
+
+    let call = sender.call_with("large", &large(10)).unwrap();
+    sender.tell(b"behind").unwrap();
+    let mut frames = next(&mut sender);
+    sender.session.forget(call);
+    frames.extend(sender.written());
+    assert!(frames.len() < 10);
+    let events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
+    let [Event::Tell { claim, .. }] = events[..] else { panic!("{events:?}") };
+    assert_eq!(sender.session.charged_bytes(), claim.bytes, "what was broken off costs nothing");
+}
+
+#[test]
+fn chunks_go_on_over_the_next_link() {
+    let (mut sender, mut receiver) = (wide(), wide());
+    sender.call_with("large", &large(10)).unwrap();
+    let first = next(&mut sender);
+    assert!(first.len() < 10);
+    let got = first.len() as u64 - 1;
+    for frame in first.into_iter().take(got as usize) {
+        receiver.receive(frame);
+    }
+    sender.detach();
+    receiver.detach();
+    receiver.attach();
+    sender.attach_to(Resume { resets: 0, received: got });
+    let events: Vec<_> = sender.written().into_iter().flat_map(|frame| receiver.receive(frame)).collect();
+    assert!(matches!(&events[..], [Event::Call { body, .. }] if body.message == large(10)));
+}
+
+#[test]
+fn chunks_that_fit_no_frame_are_violations() {
+    let chunk = |message, first: Option<usize>, last, bytes: &'static [u8]| {
+        let first = first.map(|length| length as u32);
+        Frame::Chunk(Chunk { message, first, last, abandoned: false, bytes: Bytes::from_static(bytes) })
+    };
+    let begun = || {
+        let mut scripted = wide();
+        scripted.receive(chunk(1, Some(5), false, b"123"));
+        scripted
+    };
+    assert!(matches!(wide().receive_wrong(chunk(1, None, false, b"1")), SessionError::Chunk { .. }));
+    assert!(matches!(begun().receive_wrong(chunk(1, Some(5), false, b"1")), SessionError::Chunk { .. }));
+    assert!(matches!(begun().receive_wrong(chunk(1, None, false, b"123")), SessionError::Chunk { .. }));
+    assert!(matches!(begun().receive_wrong(chunk(1, None, true, b"1")), SessionError::Chunk { .. }));
+    assert!(matches!(begun().receive_wrong(chunk(1, None, true, b"45")), SessionError::Wire(_)));
+    let over = LIMITS.frame_bytes_max + 1;
+    assert!(matches!(wide().receive_wrong(chunk(1, Some(over), false, b"")), SessionError::Chunk { .. }));
+    let mut many = wide();
+    for message in 0..crate::config::CHUNKED_OPEN_MAX as u64 {
+        many.receive(chunk(message, Some(5), false, b"1"));
+    }
+    assert!(matches!(many.receive_wrong(chunk(99, Some(5), false, b"1")), SessionError::Chunk { .. }));
+}
+
+#[test]
+fn a_chunked_frame_may_only_be_one_that_can_be_large() {
+    let mut inner = BytesMut::new();
+    Frame::Cancel(Cancel { call: CallId(1) }).put(&mut inner);
+    let first = Some(inner.len() as u32);
+    let chunk = Chunk { message: 1, first, last: true, abandoned: false, bytes: inner.freeze() };
+    let error = wide().receive_wrong(Frame::Chunk(chunk));
+    assert!(matches!(error, SessionError::Misplaced { .. }), "{error}");
+}

@@ -1,0 +1,153 @@
+//! What actors have taken on, and what waits until they have handled it.
+
+use super::*;
+
+const OTHER: Target = Target { actor: ActorId(10), incarnation: ActorIncarnation(1) };
+
+/// Of a window of 2000 bytes a tell of 100 bytes takes 384.
+const SMALL_WINDOW: u64 = 2000;
+const BODY: [u8; 100] = [0; 100];
+const COST: u64 = 384;
+
+fn narrow() -> Scripted {
+    let mut scripted =
+        Scripted::with(SessionLimits { outgoing_bytes_max: 10_000, parked_bytes_max: 400, ..LIMITS });
+    scripted.terms.window_bytes = SMALL_WINDOW;
+    scripted.attach();
+    scripted
+}
+
+fn credit(bytes: u64) -> Frame {
+    Frame::Credit(Credit { target: TARGET, bytes })
+}
+
+#[test]
+fn messages_without_credit_wait_in_order_and_others_pass_them() {
+    let mut scripted = narrow();
+    for _ in 0..5 {
+        scripted.tell(&BODY).unwrap();
+    }
+    assert_eq!(scripted.session.charged_bytes(), 5 * COST);
+    scripted.tell(b"parked first").unwrap();
+    scripted.tell(b"").unwrap();
+    scripted.session.tell(OTHER, MESSAGE, encoded(b"other")).unwrap();
+    let written = scripted.written();
+    assert_eq!(written.len(), 6);
+    assert!(matches!(&written[5], Frame::Tell(Tell { target: OTHER, .. })));
+
+    assert_eq!(scripted.receive(credit(2 * COST)), []);
+    let written = scripted.written();
+    let [Frame::Tell(first), Frame::Tell(_)] = &written[..] else { panic!("{written:?}") };
+    assert_eq!(first.body, body("parked first"));
+    assert_eq!(scripted.session.parked_bytes(), 0);
+}
+
+#[test]
+fn what_is_parked_has_a_limit_for_each_actor() {
+    let mut scripted = narrow();
+    for _ in 0..8 {
+        scripted.tell(&BODY).unwrap();
+    }
+    assert!(matches!(scripted.tell(&BODY), Err(Rejected::Full { waiting: 384, limit: 400, .. })));
+    assert!(scripted.session.has_room_for(OTHER, 128), "another actor does not suffer");
+    scripted.written();
+    scripted.receive(credit(COST));
+    scripted.tell(&BODY).unwrap();
+}
+
+#[test]
+fn the_largest_message_passes_while_the_rest_of_the_window_is_owed() {
+    let mut scripted = narrow();
+    scripted.tell(&BODY).unwrap();
+    scripted.tell(&[0; 900]).unwrap();
+    assert_eq!(scripted.session.charged_bytes(), COST + SMALL_WINDOW / 2);
+    assert_eq!(scripted.written().len(), 2);
+}
+
+#[test]
+fn credit_that_was_never_taken_is_a_violation() {
+    let mut scripted = narrow();
+    let wrong = scripted.receive_wrong(credit(1));
+    assert_eq!(wrong, SessionError::Credit { target: TARGET, bytes: 1 });
+    scripted.tell(&BODY).unwrap();
+    scripted.receive_wrong(credit(COST + 1));
+}
+
+#[test]
+fn handled_messages_are_given_back_by_the_quarter_of_the_window() {
+    let mut scripted = Scripted::with(SessionLimits { window_bytes: 2000, ..LIMITS });
+    scripted.attach();
+    let claims: Vec<_> = (0..4)
+        .flat_map(|_| scripted.receive(tell_frame("tell")))
+        .map(|event| match event {
+            Event::Tell { claim, .. } => claim,
+            event => panic!("{event:?}"),
+        })
+        .collect();
+    let cost = claims[0].bytes;
+    assert_eq!(scripted.session.accepted_bytes(), 4 * cost);
+    assert!(!scripted.session.handled(claims[0]));
+    assert_eq!((scripted.session.accepted_bytes(), scripted.session.owed_bytes()), (3 * cost, cost));
+    assert!(scripted.session.handled(claims[1]));
+    assert_eq!(scripted.written(), [credit(2 * cost)]);
+    assert_eq!(scripted.session.owed_bytes(), 0);
+
+    // Those of an earlier life are nobody's.
+    scripted.reset();
+    assert!(!scripted.session.handled(claims[2]));
+    assert_eq!(scripted.session.owed_bytes(), 0);
+}
+
+#[test]
+fn a_message_without_credit_is_a_violation() {
+    let mut scripted = Scripted::with(SessionLimits { window_bytes: 1000, ..LIMITS });
+    scripted.attach();
+    for _ in 0..3 {
+        scripted.receive(tell_frame("tell"));
+    }
+    assert_eq!(scripted.receive_wrong(tell_frame("tell")), SessionError::NoCredit { target: TARGET });
+}
+
+#[test]
+fn a_call_that_is_taken_back_before_it_had_credit_costs_nothing() {
+    let mut scripted = narrow();
+    for _ in 0..5 {
+        scripted.tell(&BODY).unwrap();
+    }
+    let call = scripted.call("parked");
+    assert_eq!(scripted.session.forget(call), Some("parked"));
+    assert_eq!(scripted.session.parked_bytes(), 0);
+    assert_eq!(scripted.written().len(), 5, "and no cancel");
+    scripted.receive(credit(5 * COST));
+    assert_eq!(scripted.session.charged_bytes(), 0);
+}
+
+#[test]
+fn a_cancelled_call_that_nobody_saw_gives_its_credit_back() {
+    let mut scripted = Scripted::with(SessionLimits { window_bytes: 1000, ..LIMITS });
+    scripted.attach();
+    let mut events = Vec::new();
+    for frame in [call_frame(1, 0), Frame::Cancel(Cancel { call: CallId(1) })] {
+        scripted.session.receive(scripted.now, frame, &mut events).unwrap();
+    }
+    assert_eq!(events, []);
+    assert_eq!(scripted.session.accepted_bytes(), 0);
+    assert!(matches!(scripted.written()[..], [Frame::Credit(_)]));
+}
+
+#[test]
+fn resting_flows_are_forgotten_when_there_are_many() {
+    let mut scripted = Scripted::attached();
+    for actor in 0..3000 {
+        let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };
+        let tell = Tell { target, message: MESSAGE, body: body("tell") };
+        for event in scripted.receive(Frame::Tell(tell)) {
+            let Event::Tell { claim, .. } = event else { panic!("{event:?}") };
+            scripted.session.handled(claim);
+        }
+    }
+    let given_back = scripted.written().len();
+    assert!(given_back >= 2 * 1024, "{given_back}");
+    let cost = claim(TELL_HEADER_BYTES + 4).bytes;
+    assert_eq!(scripted.session.owed_bytes(), (3000 - given_back as u64) * cost);
+}

@@ -1,0 +1,103 @@
+//! Calls that are made again, and handled once.
+
+use super::*;
+
+fn repeatable(call: u64, floor: u64) -> Frame {
+    Frame::Call(Call {
+        call: CallId(call),
+        target: TARGET,
+        message: MESSAGE,
+        timeout_ms: 0,
+        floor: Some(CallId(floor)),
+        body: body("call"),
+    })
+}
+
+fn make(scripted: &mut Scripted, repeat: Repeat) -> CallId {
+    scripted.session.call(scripted.now, TARGET, MESSAGE, None, repeat, encoded(b"call"), "call").unwrap()
+}
+
+#[test]
+fn a_call_is_made_again_under_its_number() {
+    let mut scripted = Scripted::attached();
+    make(&mut scripted, Repeat::Never);
+    let call = make(&mut scripted, Repeat::First);
+    scripted.written();
+    assert_eq!(scripted.reset().len(), 2);
+    scripted.attach();
+    assert_eq!(make(&mut scripted, Repeat::Again(call)), call);
+    let [Frame::Call(again)] = &scripted.written()[..] else { panic!("one call is written") };
+    assert_eq!((again.call, again.floor), (call, Some(call)));
+}
+
+#[test]
+fn the_floor_is_told_when_no_call_may_be_made_again() {
+    let mut scripted = Scripted::attached();
+    let calls = [make(&mut scripted, Repeat::First), make(&mut scripted, Repeat::First)];
+    scripted.written();
+    scripted.session.end_repeats(calls[0]);
+    assert_eq!(scripted.written(), [], "one is left");
+    scripted.session.end_repeats(calls[1]);
+    assert_eq!(scripted.written(), [Frame::Floor(Floor { call: CallId(3) })]);
+    scripted.session.end_repeats(calls[1]);
+    assert_eq!(scripted.written(), []);
+}
+
+#[test]
+fn a_repeated_call_has_the_end_that_it_had() {
+    let mut scripted = Scripted::attached();
+    assert_eq!(scripted.receive(repeatable(1, 1)).len(), 1);
+    assert_eq!(scripted.receive(repeatable(2, 1)).len(), 1);
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
+    scripted.written();
+
+    // The peer has dropped the session, and asks again.
+    scripted.detach();
+    scripted.attach_to(Resume { resets: 1, received: 1 });
+    assert_eq!(scripted.receive(repeatable(1, 1)), []);
+    assert_eq!(scripted.written(), [reply_frame(CallId(1))]);
+
+    // One that runs still is answered when it is through.
+    assert_eq!(scripted.receive(repeatable(2, 1)), []);
+    assert!(scripted.session.reply(CallId(2), encoded(b"reply")));
+    assert_eq!(scripted.written(), [reply_frame(CallId(2))]);
+}
+
+#[test]
+fn a_call_whose_handler_did_not_run_may_run_when_it_comes_again() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(repeatable(1, 1));
+    assert!(scripted.session.fail(CallId(1), &CallFailure::ActorStopped));
+    assert_eq!(scripted.receive(repeatable(1, 1)).len(), 1);
+    assert!(scripted.session.fail(CallId(1), &CallFailure::NoReply));
+    scripted.written();
+    assert_eq!(scripted.receive(repeatable(1, 1)), []);
+    assert_eq!(scripted.written(), [failure_frame(1, CallFailure::NoReply)]);
+}
+
+#[test]
+fn what_is_below_the_floor_is_forgotten() {
+    let mut scripted = Scripted::attached();
+    for call in 1..=3 {
+        scripted.receive(repeatable(call, 1));
+        scripted.session.reply(CallId(call), encoded(b"reply"));
+    }
+    scripted.receive(Frame::Floor(Floor { call: CallId(3) }));
+    assert_eq!(scripted.receive(repeatable(3, 3)), []);
+    assert_eq!(scripted.receive(repeatable(2, 3)).len(), 1, "it is a new call");
+}
+
+#[test]
+fn replies_beyond_what_is_kept_are_lost_to_a_repetition() {
+    let limits = SessionLimits { frame_bytes_max: 16 << 20, ..LIMITS };
+    let mut scripted = Scripted::with(limits);
+    scripted.attach();
+    let large = vec![0; 9 << 20];
+    for call in [1, 2] {
+        scripted.receive(repeatable(call, 1));
+        assert!(scripted.session.reply(CallId(call), encoded(&large)));
+    }
+    scripted.written();
+    scripted.receive(repeatable(1, 1));
+    assert_eq!(scripted.written(), [failure_frame(1, CallFailure::NoReply)]);
+}

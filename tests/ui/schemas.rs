@@ -1,0 +1,183 @@
+//! What a declaration's fingerprint consists of, for whatever types a declaration may name.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::marker::PhantomData;
+
+use roadshow::TaskFn;
+use roadshow::prelude::*;
+use roadshow::registry::Registry;
+use serde_json::{Value, json};
+
+/// Contains itself, with and without its name.
+#[expect(clippy::use_self, reason = "it is to be written so, too")]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, RemoteData)]
+pub struct Tree {
+    /// The first.
+    pub first: Option<Box<Self>>,
+    /// The others.
+    pub others: Vec<Tree>,
+    /// What hangs there.
+    pub r#type: fruits::r#Enum,
+}
+
+/// Types of other places.
+pub mod fruits {
+    use roadshow::prelude::*;
+
+    /// Names a type that is found without a path from here only.
+    #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, RemoteData)]
+    pub enum r#Enum {
+        /// Nothing.
+        #[default]
+        Nothing,
+        /// A fruit.
+        r#Fruit(super::Weight, Colour),
+    }
+
+    /// Found without a path.
+    #[derive(Clone, Copy, Debug, Serialize, Deserialize, RemoteData)]
+    pub struct Colour(u8);
+}
+
+/// In grams.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, RemoteData)]
+#[remote(name = "orchard::Weight")]
+#[serde(transparent)]
+pub struct Weight(u32);
+
+/// A type without a schema, around one that has one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Wrapper<T = Weight, const N: usize = 1>(Vec<T>);
+
+const ROWS: usize = 2;
+
+/// Types named as what the generated code names.
+#[derive(Debug, Serialize, Deserialize, RemoteData)]
+pub struct Probe(u8);
+
+/// Whoever uses it is told.
+#[deprecated]
+#[derive(Clone, Copy, Debug)]
+pub struct Old;
+
+/// Has its deprecated type excused once.
+#[expect(deprecated, missing_debug_implementations, reason = "another derive would complain, too")]
+#[derive(RemoteData)]
+pub struct Outdated(pub Old);
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Result<Option<fruits::Colour>, (Weight, Cow<'static, str>)>")]
+struct Plant(Box<Tree>, Cow<'static, str>);
+
+/// All kinds of types.
+#[expect(missing_debug_implementations, clippy::type_complexity, reason = "a message may be so")]
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub struct Everything {
+    tuple: ((), u8, (Weight, [Option<Weight>; ROWS])),
+    map: HashMap<String, BTreeMap<u8, Probe>>,
+    constants: Wrapper<u8, ROWS>,
+    defaults: Wrapper,
+    pointers: PhantomData<(fn(&Probe) -> Cow<'_, str>, fn())>,
+    /// Does not travel.
+    #[serde(skip)]
+    pub function: Option<Box<dyn for<'a> Fn(&'a str) -> Cow<'a, str> + Send>>,
+    associated: <Vec<fruits::Colour> as IntoIterator>::Item,
+    next: Option<Box<Self>>,
+}
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Bare;
+
+#[derive(Message, Serialize, Deserialize)]
+#[rtype(result = "Weight")]
+struct ByHand(Weight);
+
+impl RemoteMessage for ByHand {
+    const NAME: &'static str = "orchard::ByHand";
+}
+
+#[derive(RemoteActor)]
+#[remote(local, handles(Plant, Everything, Bare, ByHand))]
+struct Orchard;
+
+impl Actor for Orchard {
+    type Context = Context<Self>;
+}
+
+macro_rules! handles {
+    ($($message:ty => $result:expr,)*) => {$(
+        impl Handler<$message> for Orchard {
+            type Result = MessageResult<$message>;
+
+            fn handle(&mut self, _: $message, _: &mut Context<Self>) -> Self::Result {
+                MessageResult($result)
+            }
+        }
+    )*};
+}
+
+handles! {
+    Plant => Ok(None),
+    Everything => (),
+    Bare => (),
+    ByHand => Weight(1),
+}
+
+#[roadshow::task]
+fn weigh(trees: Vec<Tree>, _: Cow<'static, str>) -> Result<Weight, Probe> {
+    let bare = trees.into_iter().filter(|tree| tree.first.is_none());
+    u32::try_from(bare.count()).map(Weight).map_err(|_| Probe(1))
+}
+
+/// What this executable declares under the name.
+fn declared(name: &str) -> Value {
+    let registry = Registry::collect().expect("no names collide here");
+    serde_json::to_value(registry.table()).expect("a table is texts")[name].take()
+}
+
+#[test]
+fn a_declaration_has_the_schemas_of_all_that_it_names() {
+    let tree = json!({
+        "ui::accepted::schemas::Tree":
+            ["struct Tree{first:Option<Box<Self>>,others:Vec<Tree>,type:fruits::r#Enum}"],
+        "ui::accepted::schemas::fruits::Enum": ["enum Enum{Nothing,Fruit(super::Weight,Colour)}"],
+        "ui::accepted::schemas::fruits::Colour": ["struct Colour(u8)"],
+        "orchard::Weight": ["#[serde(transparent)]struct Weight(u32)"],
+    });
+    assert_eq!(
+        declared("ui::accepted::schemas::Plant"),
+        json!({
+            "own": ["struct Plant(Box<Tree>,Cow<'static,str>) \
+                     -> Result<Option<fruits::Colour>,(Weight,Cow<'static,str>)>"],
+            "parts": tree,
+        })
+    );
+    let mut with_probe = tree;
+    with_probe["ui::accepted::schemas::Probe"] = json!(["struct Probe(u8)"]);
+    let expected = json!({
+        "own": ["fn(Vec<Tree>,Cow<'static,str>)->Result<Weight,Probe>"],
+        "parts": with_probe,
+    });
+    assert_eq!(declared("ui::accepted::schemas::weigh"), expected);
+    assert_eq!(weigh(vec![], "kg".into()).unwrap().0, 0);
+}
+
+#[test]
+fn every_type_can_be_named() {
+    let declared = declared("ui::accepted::schemas::Everything");
+    let parts = declared["parts"].as_object().unwrap();
+    assert_eq!(
+        parts.keys().collect::<Vec<_>>(),
+        ["orchard::Weight", "ui::accepted::schemas::Probe", "ui::accepted::schemas::fruits::Colour"]
+    );
+}
+
+#[test]
+fn what_names_no_type_with_a_schema_has_its_own() {
+    assert_eq!(declared("ui::accepted::schemas::Bare"), json!({"own": ["struct Bare -> ()"], "parts": {}}));
+    assert_eq!(declared("orchard::ByHand"), json!({"own": [], "parts": {}}));
+    assert_eq!(super::inner::nothing::SCHEMA, "fn()->()");
+}
