@@ -228,7 +228,8 @@ impl Cable {
             Progress::Wait(_) if news_held => Progress::Wait(None),
             progress => progress,
         };
-        let reader = lane.reader.take();
+        // Only news wakes: two ends that wait for room would else keep each other awake.
+        let reader = if let Progress::Done(_) = &progress { lane.reader.take() } else { None };
         drop(state);
         wake(reader);
         progress
