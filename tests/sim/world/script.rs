@@ -1,0 +1,81 @@
+//! What a seed decides before anything runs: hosts, limits, and how rough it gets.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use roadshow::Limits;
+use roadshow::config::Planted;
+
+/// How rough a run gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weather {
+    /// Latency alone.
+    Calm,
+    /// Links break and are parted, and every message has to arrive all the same.
+    Breaks,
+    /// Hosts refuse connections and die, too: sessions end, and have to say the truth about it.
+    Ends,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) seed: u64,
+    pub(crate) weather: Weather,
+    pub(crate) hosts: usize,
+    /// Whether the first host listens on nothing, as a driver does.
+    pub(crate) driver: bool,
+    /// Messages of each sender to each actor.
+    pub(crate) messages: usize,
+    /// Whether every two hosts have a session before anything happens to it: links that break end
+    /// none then. Else the first contact may come to nothing.
+    pub(crate) acquainted: bool,
+    /// How long faults go on.
+    pub(crate) faults_for: Duration,
+    pub(crate) limits: Limits,
+}
+
+impl Script {
+    /// What follows from a seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let weather = match rng.u8(..10) {
+            0 => Weather::Calm,
+            1..=4 => Weather::Breaks,
+            _ => Weather::Ends,
+        };
+        let hosts = rng.usize(2..=4);
+        let driver = rng.u8(..3) == 0;
+        let messages = rng.usize(5..=16);
+        let acquainted = rng.u8(..4) > 0;
+        let faults_for = Duration::from_millis(rng.u64(500..=4_000));
+        let limits = limits(&mut rng);
+        Self { seed, weather, hosts, driver, messages, acquainted, faults_for, limits }
+    }
+
+    /// The same, with a bug in every session.
+    pub(crate) fn planted(mut self, planted: Planted) -> Self {
+        self.limits.planted = Some(planted);
+        self
+    }
+
+    /// A generator for one part of the run: what one draws does not depend on the others.
+    pub(crate) fn rng(&self, part: u64) -> Rng {
+        Rng::with_seed(self.seed ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+}
+
+/// Small ones, so that they are met.
+fn limits(rng: &mut Rng) -> Limits {
+    let mut limits = Limits::default();
+    limits.frame_bytes_max = 1 << 20;
+    limits.outgoing_bytes_max = rng.usize(4 << 10..=256 << 10);
+    limits.window_bytes = rng.usize(1 << 10..=16 << 10);
+    limits.parked_bytes_max = rng.usize(1 << 10..=64 << 10);
+    limits.handshake_timeout = Duration::from_millis(400);
+    limits.connect_timeout = Duration::from_millis(400);
+    limits.heartbeat_every = Duration::from_millis(300);
+    limits.heartbeat_lost = Duration::from_millis(1_000);
+    limits.drain_timeout = Duration::from_secs(5);
+    limits
+}
