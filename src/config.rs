@@ -103,6 +103,12 @@ pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);
 /// A peer that is reachable again is found within that time; an attempt costs a few packets.
 pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
 
+/// How many refused connections in a row end a session with a host of this machine.
+///
+/// They lie 10 and 20 milliseconds apart: whoever watches the process knows by then how it ended, and
+/// callers hear that rather than of a refused connection.
+pub const REFUSALS_BELIEVED: u32 = 3;
+
 /// How often the side that dialled a link asks whether the other is there.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 

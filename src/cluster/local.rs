@@ -39,6 +39,7 @@ struct Worker {
     member: Member,
     /// How it ended, once it has.
     ended: watch::Receiver<Option<String>>,
+    stopped: Arc<AtomicBool>,
 }
 
 /// What a worker lives in.
@@ -55,9 +56,17 @@ impl Body {
         }
     }
 
-    fn watch(&mut self) -> io::Result<oneshot::Receiver<String>> {
+    fn watch(&mut self, stopped: &Arc<AtomicBool>) -> io::Result<oneshot::Receiver<String>> {
         match self {
-            Self::Process(process) => process.watch(),
+            Self::Process(process) => {
+                let (pid, paused) = (process.pid(), Arc::clone(stopped));
+                process.watch(move |stopped| {
+                    paused.store(stopped, Ordering::Relaxed);
+                    let what =
+                        if stopped { "is stopped, and answers when it is continued" } else { "goes on" };
+                    tracing::warn!(pid, "a worker {what}");
+                })
+            }
             Self::Thread(thread) => Ok(thread.watch()),
         }
     }
@@ -165,7 +174,8 @@ impl LocalCluster {
         host: &Host,
     ) -> Result<(), ClusterError> {
         let runtime = self._io.handle();
-        let watched = body.watch()?;
+        let stopped = Arc::default();
+        let watched = body.watch(&stopped)?;
         let (tell_end, ended) = watch::channel(None);
         let (pid, stopping) = (body.pid(), Arc::clone(&self.stopping));
         let (members, host) = (Arc::clone(members), host.clone());
@@ -178,7 +188,7 @@ impl LocalCluster {
                 spread(&host, &members, Change::Ended { member, cause }).await;
             }
         });
-        self.workers.push(Worker { body, member, ended });
+        self.workers.push(Worker { body, member, ended, stopped });
         Ok(())
     }
 
@@ -205,6 +215,7 @@ impl LocalCluster {
             pid: worker.body.pid(),
             address: worker.member.actors_at,
             ended: worker.ended.borrow().clone(),
+            stopped: worker.stopped.load(Ordering::Relaxed),
         };
         self.workers.iter().map(info).collect()
     }

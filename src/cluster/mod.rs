@@ -175,6 +175,9 @@ pub struct WorkerInfo {
     pub address: SocketAddr,
     /// How it ended, if it has.
     pub ended: Option<String>,
+    /// Whether its process is stopped, by SIGSTOP or a debugger: it lives, and answers when it is
+    /// continued.
+    pub stopped: bool,
 }
 
 /// Settings of a cluster to be started.

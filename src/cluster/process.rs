@@ -1,7 +1,7 @@
 //! A worker process as its driver sees it: started, watched, ended.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -87,18 +87,20 @@ impl WorkerProcess {
         }
     }
 
-    /// Tells how the process ended, once it has.
+    /// Tells how the process ended, once it has; until then `pause` hears of each time that it is
+    /// stopped, and that it goes on.
     ///
     /// A thread waits for it: it costs a few kilobytes, and works whatever runs on other threads.
-    pub(super) fn watch(&self) -> io::Result<oneshot::Receiver<String>> {
+    pub(super) fn watch(
+        &self,
+        pause: impl Fn(bool) + Send + 'static,
+    ) -> io::Result<oneshot::Receiver<String>> {
         let handle = Arc::clone(&self.handle);
         let child = Arc::clone(&self.child);
         let (tell, ended) = oneshot::channel();
         thread::Builder::new().name("roadshow-wait".to_owned()).stack_size(WATCH_STACK_BYTES).spawn(
             move || {
-                // Without reaping: the process's number stays its own until `child` knows of its end.
-                let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-                while let Err(Errno::INTR) = waitid(WaitId::PidFd(handle.as_fd()), options) {}
+                wait_for_end(handle.as_fd(), pause);
                 let cause = lock(&child).wait().map_or_else(|error| error.to_string(), describe);
                 // Nobody asks any more when the cluster was dropped.
                 let _ = tell.send(cause);
@@ -119,6 +121,21 @@ impl Drop for WorkerProcess {
         // Both fail only for a process that has ended and was waited for.
         let _ = pidfd_send_signal(&*self.handle, Signal::KILL);
         let _ = lock(&self.child).wait();
+    }
+}
+
+/// Waits for the end of a process, without reaping it: its number stays its own until `child` knows.
+fn wait_for_end(process: BorrowedFd<'_>, pause: impl Fn(bool)) {
+    let changes = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED;
+    loop {
+        let any = changes | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(process), any) {
+            Err(Errno::INTR) => continue,
+            Ok(Some(status)) if status.stopped() || status.continued() => pause(status.stopped()),
+            _ => return,
+        }
+        // Takes note of the change, so that the next is waited for.
+        let _ = waitid(WaitId::PidFd(process), changes | WaitIdOptions::NOHANG);
     }
 }
 

@@ -8,5 +8,6 @@ mod driver;
 mod ends;
 mod lives;
 mod loss;
+mod pauses;
 mod starts;
 mod table;

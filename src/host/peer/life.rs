@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Lease, Link, Peer, State, Ticket, Up};
-use crate::config::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN};
+use crate::config::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSALS_BELIEVED};
 use crate::host::pulse::Watched;
 use crate::host::{Host, Shared, connect, random_u64};
 use crate::id::LinkId;
@@ -96,8 +96,13 @@ impl Peer {
         };
         if current {
             tracing::debug!(peer = %self.identity, %loss, ?evidence, "an attempt to connect failed");
-            let patient = state.resumable || state.trying_since.elapsed() < self.connect_timeout;
-            if patient && evidence == Evidence::None {
+            state.refusals = if evidence == Evidence::Gone { state.refusals + 1 } else { 0 };
+            let patient = if state.resumable {
+                state.refusals < REFUSALS_BELIEVED
+            } else {
+                evidence == Evidence::None && state.trying_since.elapsed() < self.connect_timeout
+            };
+            if patient {
                 state.attempts += 1;
                 let delay = self.delay(state.attempts);
                 self.open(&mut state, delay);
@@ -216,6 +221,7 @@ impl Peer {
         state.last_link = proven.link;
         state.links += 1;
         state.resumable = true;
+        state.refusals = 0;
         state.received_before = state.session.resume().received;
         self.watch(host, &up, state.address);
         Ok(up)
@@ -320,6 +326,7 @@ impl State {
         self.link = Link::Down;
         self.resumable = false;
         self.attempts = 0;
+        self.refusals = 0;
         self.session.reset(loss, events);
     }
 

@@ -78,6 +78,8 @@ struct State {
     trying_since: tokio::time::Instant,
     /// Attempts to connect that have failed since frames last came.
     attempts: u32,
+    /// How many of the last of them were refused by a machine on which nobody listens.
+    refusals: u32,
     /// How many frames had come when the last link came up.
     received_before: u64,
     /// How many links there have been.
@@ -171,6 +173,7 @@ impl Peer {
                 resumable: false,
                 trying_since: tokio::time::Instant::now(),
                 attempts: 0,
+                refusals: 0,
                 received_before: 0,
                 links: 0,
                 gone: None,

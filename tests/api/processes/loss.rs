@@ -37,7 +37,7 @@ fn call_to_a_worker_that_is_killed_has_an_unknown_outcome_and_later_ones_are_not
 
         signal(dies, Signal::KILL).unwrap();
         let lost = tokio::time::timeout(PATIENCE, pending).await.unwrap().unwrap_err();
-        assert!(lost.is_outcome_unknown(), "{lost}");
+        assert!(lost.is_outcome_unknown() && lost.to_string().contains("SIGKILL"), "{lost}");
         let known = actix_rt::task::spawn_blocking({
             let doomed = doomed.clone();
             move || wait_until(PATIENCE, || !doomed.connected())
