@@ -58,3 +58,20 @@ fn every_way_through_a_book_finds_the_same_word() {
     pids.dedup();
     assert_eq!(pids.len(), 5, "a driver and four workers");
 }
+
+#[test]
+fn an_actor_that_cannot_keep_up_is_flooded_and_no_process_grows() {
+    let output = run("overload", &["--seconds", "2", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["handled"], &report["dead_letters"]), (&report["sent"], &0.into()), "{report}");
+    assert!(report["sent"].as_u64() > Some(1000), "{report}");
+    let resident = |when: &str| {
+        let kib = report[when].as_array().unwrap().iter();
+        kib.map(|kib| kib.as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let growth = resident("resident_kib_early").into_iter().zip(resident("resident_kib_most"));
+    // What the senders together may have waiting, and not what they have sent.
+    let most_kib = 2 * (roadshow::config::PARKED_BYTES_MAX as u64 >> 10);
+    assert!(growth.into_iter().all(|(early, most)| most < early + most_kib), "{report}");
+}
