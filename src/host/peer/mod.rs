@@ -18,15 +18,16 @@
 
 mod farewell;
 mod life;
+mod origin;
+mod pending;
 mod timer;
+mod traffic;
 
 use std::fmt;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -34,16 +35,17 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::life::Evidence;
+pub(crate) use self::pending::Pending;
 use self::timer::Timer;
-use super::error::{NotDelivered, SendError};
+pub(super) use self::traffic::loss_of;
+use super::error::NotDelivered;
 use super::{Host, Shared};
 use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
 use crate::observe::PeerSnapshot;
-use crate::registry::{Claim, Origin, decode};
-use crate::session::{self, Batch, Event, Failed, Session, SessionLimits};
+use crate::registry::decode;
+use crate::session::{Failed, Session, SessionLimits};
 pub(crate) use crate::session::{LinkLoss, Repeat};
-use crate::transport::{FrameReader, LinkReader, ReadError};
-use crate::wire::{Body, CallFailure, Encoded};
+use crate::wire::{Body, Encoded};
 
 /// Where the outcome of a call goes.
 pub(crate) type Ticket = oneshot::Sender<Result<Body, Failed>>;
@@ -140,14 +142,6 @@ impl Up {
 pub(crate) struct Lease {
     pub(crate) peer: Arc<Peer>,
     pub(crate) up: Arc<Up>,
-}
-
-/// A call under way; the future of its answer. Dropping it cancels the call.
-pub(crate) struct Pending {
-    peer: Arc<Peer>,
-    call: CallId,
-    answer: oneshot::Receiver<Result<Body, Failed>>,
-    ended: bool,
 }
 
 impl Peer {
@@ -346,137 +340,9 @@ impl Peer {
     }
 }
 
-/// What the link's task does under the lock.
-impl Peer {
-    /// Takes in every frame that has arrived whole; what they ask for is added to `events`.
-    pub(super) fn receive(
-        self: &Arc<Self>,
-        up: &Up,
-        frames: &mut FrameReader<LinkReader>,
-        events: &mut Vec<Event<Ticket>>,
-    ) -> Result<(), LinkLoss> {
-        let now = now();
-        let mut state = self.lock();
-        if !state.is_carried_by(up) {
-            return Err(LinkLoss::Superseded);
-        }
-        while let Some(frame) = frames.buffered().map_err(|error| loss_of(&error))? {
-            let received = state.session.receive(now, frame, events);
-            received.map_err(|error| LinkLoss::Protocol(error.to_string()))?;
-        }
-        // A frame may have its answer at once: a call while this side leaves, the end of the last call.
-        state.ring_if_outgoing();
-        if let Some(due) = state.session.poll_timeout() {
-            self.arm_timer(&mut state, due);
-        }
-        Ok(())
-    }
-
-    /// The peer waits no longer for a call of its own: wakes the future that works on it.
-    pub(super) fn cancelled(&self, call: CallId) {
-        self.any_cancelled.store(true, Ordering::Relaxed);
-        let waker = self.lock().driven.remove(&call);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// Tells who waits for a drain that frames have come in.
-    pub(super) fn received(&self) {
-        self.progress.notify_waiters();
-    }
-
-    /// Takes everything that waits to be written.
-    pub(super) fn take_outgoing(&self, up: &Up, batch: &mut Batch) {
-        let mut state = self.lock();
-        if state.is_carried_by(up) {
-            state.session.take_outgoing(batch);
-        }
-    }
-
-    /// So many bytes more are with the kernel.
-    pub(super) fn wrote(&self, up: &Up, bytes: usize) {
-        let mut state = self.lock();
-        if state.is_carried_by(up) {
-            state.session.wrote(bytes);
-        }
-        drop(state);
-        self.progress.notify_waiters();
-    }
-}
-
-/// What a broken or misbehaving direction means for the link.
-pub(super) fn loss_of(error: &ReadError) -> LinkLoss {
-    match error {
-        ReadError::Closed => LinkLoss::Closed,
-        ReadError::Io(error) => LinkLoss::Io(error.to_string()),
-        ReadError::Wire(error) => LinkLoss::Protocol(error.to_string()),
-    }
-}
-
 /// The clock of all sessions: tokio's, so that paused time holds for them, too.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-impl Origin for Peer {
-    fn body_bytes_max(&self) -> usize {
-        self.body_bytes_max
-    }
-
-    fn reply(&self, call: CallId, body: Encoded<'_>) {
-        let mut state = self.lock();
-        if state.session.reply(call, body) {
-            state.ring();
-        }
-        self.settle_call(state, call);
-    }
-
-    fn fail(&self, call: CallId, failure: &CallFailure) {
-        let mut state = self.lock();
-        if state.session.fail(call, failure) {
-            state.ring();
-        }
-        self.settle_call(state, call);
-    }
-
-    fn is_cancelled(&self, call: CallId) -> bool {
-        self.any_cancelled.load(Ordering::Relaxed) && self.lock().session.is_cancelled(call)
-    }
-
-    fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool {
-        let mut state = self.lock();
-        if state.session.is_cancelled(call) {
-            return true;
-        }
-        state.driven.insert(call, waker.clone());
-        false
-    }
-
-    fn handled(&self, claim: Claim) {
-        let Claim { target, bytes, life } = claim;
-        let mut state = self.lock();
-        if state.session.handled(session::Claim { target, bytes, life }) {
-            state.ring();
-        }
-    }
-
-    fn dead_letter(&self, why: &CallFailure) {
-        tracing::debug!(peer = %self.identity, ?why, "a one-way message was not delivered");
-        self.count_dead_letters(1);
-    }
-}
-
-impl Peer {
-    /// Nobody works on this call of the peer any more.
-    fn settle_call(&self, mut state: MutexGuard<'_, State>, call: CallId) {
-        let waker = state.driven.remove(&call);
-        if self.any_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {
-            self.any_cancelled.store(false, Ordering::Relaxed);
-        }
-        drop(state);
-        drop(waker);
-    }
 }
 
 impl State {
@@ -504,50 +370,8 @@ impl State {
     }
 }
 
-impl Pending {
-    /// The call's number, under which it may be repeated if it was made so.
-    pub(crate) fn call(&self) -> CallId {
-        self.call
-    }
-
-    pub(crate) fn peer(&self) -> &Arc<Peer> {
-        &self.peer
-    }
-}
-
-impl Future for Pending {
-    type Output = Result<Body, SendError>;
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.answer).poll(task));
-        self.ended = true;
-        // The session ends every call; one without a word was dropped with its host.
-        let outcome = outcome.unwrap_or(Err(Failed::OutcomeUnknown(LinkLoss::Shutdown)));
-        Poll::Ready(outcome.map_err(|failed| SendError::failed(self.peer.identity, failed)))
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if !self.ended {
-            let mut state = self.peer.lock();
-            let _ticket = state.session.forget(self.call);
-            // The last call of a session that leaves may have been this one.
-            state.ring_if_outgoing();
-            drop(state);
-            self.peer.progress.notify_waiters();
-        }
-    }
-}
-
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer").field("identity", &self.identity).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Pending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("peer", &self.peer.identity).field("call", &self.call).finish()
     }
 }

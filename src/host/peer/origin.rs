@@ -1,0 +1,71 @@
+//! A peer as the origin of messages: how its calls are answered, and its credit given back.
+
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+use super::{Peer, State};
+use crate::id::CallId;
+use crate::registry::{Claim, Origin};
+use crate::session;
+use crate::wire::{CallFailure, Encoded};
+
+impl Origin for Peer {
+    fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    fn reply(&self, call: CallId, body: Encoded<'_>) {
+        let mut state = self.lock();
+        if state.session.reply(call, body) {
+            state.ring();
+        }
+        self.settle_call(state, call);
+    }
+
+    fn fail(&self, call: CallId, failure: &CallFailure) {
+        let mut state = self.lock();
+        if state.session.fail(call, failure) {
+            state.ring();
+        }
+        self.settle_call(state, call);
+    }
+
+    fn is_cancelled(&self, call: CallId) -> bool {
+        self.any_cancelled.load(Ordering::Relaxed) && self.lock().session.is_cancelled(call)
+    }
+
+    fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        if state.session.is_cancelled(call) {
+            return true;
+        }
+        state.driven.insert(call, waker.clone());
+        false
+    }
+
+    fn handled(&self, claim: Claim) {
+        let Claim { target, bytes, life } = claim;
+        let mut state = self.lock();
+        if state.session.handled(session::Claim { target, bytes, life }) {
+            state.ring();
+        }
+    }
+
+    fn dead_letter(&self, why: &CallFailure) {
+        tracing::debug!(peer = %self.identity, ?why, "a one-way message was not delivered");
+        self.count_dead_letters(1);
+    }
+}
+
+impl Peer {
+    /// Nobody works on this call of the peer any more.
+    fn settle_call(&self, mut state: MutexGuard<'_, State>, call: CallId) {
+        let waker = state.driven.remove(&call);
+        if self.any_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {
+            self.any_cancelled.store(false, Ordering::Relaxed);
+        }
+        drop(state);
+        drop(waker);
+    }
+}

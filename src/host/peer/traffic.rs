@@ -1,0 +1,76 @@
+//! What the task of a link does with the session: frames in, bytes out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Peer, Ticket, Up, now};
+use crate::id::CallId;
+use crate::session::{Batch, Event, LinkLoss};
+use crate::transport::{FrameReader, LinkReader, ReadError};
+
+impl Peer {
+    /// Takes in every frame that has arrived whole; what they ask for is added to `events`.
+    pub(in crate::host) fn receive(
+        self: &Arc<Self>,
+        up: &Up,
+        frames: &mut FrameReader<LinkReader>,
+        events: &mut Vec<Event<Ticket>>,
+    ) -> Result<(), LinkLoss> {
+        let now = now();
+        let mut state = self.lock();
+        if !state.is_carried_by(up) {
+            return Err(LinkLoss::Superseded);
+        }
+        while let Some(frame) = frames.buffered().map_err(|error| loss_of(&error))? {
+            let received = state.session.receive(now, frame, events);
+            received.map_err(|error| LinkLoss::Protocol(error.to_string()))?;
+        }
+        // A frame may have its answer at once: a call while this side leaves, the end of the last call.
+        state.ring_if_outgoing();
+        if let Some(due) = state.session.poll_timeout() {
+            self.arm_timer(&mut state, due);
+        }
+        Ok(())
+    }
+
+    /// The peer waits no longer for a call of its own: wakes the future that works on it.
+    pub(in crate::host) fn cancelled(&self, call: CallId) {
+        self.any_cancelled.store(true, Ordering::Relaxed);
+        let waker = self.lock().driven.remove(&call);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Tells who waits for a drain that frames have come in.
+    pub(in crate::host) fn received(&self) {
+        self.progress.notify_waiters();
+    }
+
+    /// Takes everything that waits to be written.
+    pub(in crate::host) fn take_outgoing(&self, up: &Up, batch: &mut Batch) {
+        let mut state = self.lock();
+        if state.is_carried_by(up) {
+            state.session.take_outgoing(batch);
+        }
+    }
+
+    /// So many bytes more are with the kernel.
+    pub(in crate::host) fn wrote(&self, up: &Up, bytes: usize) {
+        let mut state = self.lock();
+        if state.is_carried_by(up) {
+            state.session.wrote(bytes);
+        }
+        drop(state);
+        self.progress.notify_waiters();
+    }
+}
+
+/// What a broken or misbehaving direction means for the link.
+pub(in crate::host) fn loss_of(error: &ReadError) -> LinkLoss {
+    match error {
+        ReadError::Closed => LinkLoss::Closed,
+        ReadError::Io(error) => LinkLoss::Io(error.to_string()),
+        ReadError::Wire(error) => LinkLoss::Protocol(error.to_string()),
+    }
+}
