@@ -19,7 +19,7 @@ pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 512;
 
 /// How long a peer may take for the whole handshake.
 ///
-/// Four messages of one round trip each: five seconds are enough for a link around the
+/// Four messages, two round trips: five seconds are enough for a link around the
 /// world under loss, and bound what a silent peer can hold.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,10 +28,12 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// With 512 bytes each they cost less than a megabyte, however slow the peers are.
 pub const HANDSHAKES_OPEN_MAX: usize = 256;
 
-/// How long one attempt to connect may take before the peer counts as unreachable.
+/// How long one attempt to connect may take.
+///
+/// A first link is tried for as long, and the dial of a peer that listens nowhere is awaited for as long.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many bytes may be on their way on one link: not written, or not acknowledged.
+/// How many bytes may be on their way to one host: not written, or not acknowledged.
 ///
 /// Enough to keep a fast network busy while the writing thread is descheduled for some
 /// tens of milliseconds; a sender beyond it waits, or gets its message back. As many bytes may
@@ -62,7 +64,8 @@ pub const PARKED_BYTES_MAX: usize = 8 << 20;
 /// Each takes some 200 bytes here and there, so a million is a few hundred megabytes.
 pub const CALLS_OPEN_MAX: usize = 1 << 20;
 
-/// The longest frame that is written in one piece; longer ones are cut into chunks of as much.
+/// The longest frame that is written in one piece; longer ones are cut into chunks of as much, with
+/// what a chunk has before its bytes.
 ///
 /// At a gigabit a second a chunk takes half a millisecond: so long does a small message to another
 /// actor wait for a large one.
@@ -114,7 +117,8 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 
 /// A link whose peer has been silent for so long is cut and made anew.
 ///
-/// Three heartbeats: one may be lost in a short outage without the link paying for it.
+/// Three heartbeats: one may be lost in a short outage without the link paying for it. It has to be
+/// longer than the time between two of them.
 pub const HEARTBEAT_LOST: Duration = Duration::from_secs(15);
 
 /// From this size on a payload is queued by handle and written where it lies, not copied.
@@ -129,6 +133,11 @@ pub const ATTACHMENTS_MAX: usize = u16::MAX as usize;
 
 /// How long a host that shuts down waits for open calls and unwritten bytes.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a host that shuts down waits for the goodbye to be written to peers that have not drained.
+///
+/// A link that is not stuck takes it at once.
+pub const GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How many bytes one read of a socket asks for at least.
 pub const READ_BYTES: usize = 64 << 10;
@@ -196,7 +205,7 @@ pub enum Planted {
 pub struct Limits {
     /// The longest frame, in bytes, header included; from 512 to 4 GiB. See [`FRAME_BYTES_MAX`].
     pub frame_bytes_max: usize,
-    /// How many bytes may be on their way on one link; see [`OUTGOING_BYTES_MAX`].
+    /// How many bytes may be on their way to one host; see [`OUTGOING_BYTES_MAX`].
     pub outgoing_bytes_max: usize,
     /// How many bytes of unhandled messages an actor takes from each peer; see [`WINDOW_BYTES`].
     pub window_bytes: usize,
@@ -210,7 +219,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// How often the side that dialled a link asks for the other; see [`HEARTBEAT_EVERY`].
     pub heartbeat_every: Duration,
-    /// After how long a silence a link is made anew; see [`HEARTBEAT_LOST`].
+    /// After how long a silence a link is made anew, twice [`heartbeat_every`](Self::heartbeat_every)
+    /// at least; see [`HEARTBEAT_LOST`].
     pub heartbeat_lost: Duration,
     /// How long a shutdown waits for open calls and unwritten bytes; see [`DRAIN_TIMEOUT`].
     pub drain_timeout: Duration,

@@ -50,11 +50,11 @@
 //! |---|---|
 //! | [`id`], [`config`] | identities; every limit with its reason |
 //! | [`wire`] | frames and their bytes |
-//! | [`session`] | one peer link as a state machine: handshake, calls, deadlines, budgets |
+//! | [`session`] | handshakes, and what two hosts have open with each other over all their links |
 //! | [`transport`] | sockets |
 //! | [`registry`] | from a message's name to its handler |
 //! | [`host`] | the part of a process that speaks the protocol |
-//! | [`remote`] | [`RemoteAddr`], [`RemoteRecipient`], spawning |
+//! | [`remote`] | [`RemoteAddr`], [`RemoteRecipient`], requests, spawning |
 //! | [`task`](mod@task) | functions that run elsewhere |
 //! | `cluster` | worker processes, membership, placement |
 //! | [`observe`] | what can be seen of a running host |

@@ -1,7 +1,7 @@
 //! The thread that runs no user code.
 //!
-//! It accepts, dials, shakes hands, keeps deadlines and watches processes, whatever the threads
-//! with handlers on them compute.
+//! It accepts, dials, shakes hands, keeps deadlines and answers heartbeats, whatever the threads with
+//! handlers on them compute.
 
 use std::io;
 use std::sync::mpsc::sync_channel;

@@ -217,8 +217,10 @@ impl Dial {
         let (to, link) = (self.peer.identity(), self.attempt);
         let attempt = Attempt { to, purpose: Purpose::Link, link, replaces, resume };
         reach(host, self.address, attempt).await.map_err(|error| match error {
-            ReachError::Refused(Refusal::Crossed, _) => DialError::Crossed,
-            ReachError::Refused(_, why) => DialError::Lost(LinkLoss::Unreachable(why), Evidence::None),
+            ReachError::Refused { reason: Refusal::Crossed, .. } => DialError::Crossed,
+            ReachError::Refused { reason, proven, why } => {
+                DialError::Lost(LinkLoss::Unreachable(why), evidence_of_refusal(reason, proven))
+            }
             ReachError::Unreachable(why, evidence) => DialError::Lost(LinkLoss::Unreachable(why), evidence),
         })
     }
@@ -227,8 +229,12 @@ impl Dial {
 /// Why a host could not be reached.
 #[derive(Debug)]
 pub(super) enum ReachError {
-    /// Whoever listens refused, with a text.
-    Refused(Refusal, String),
+    /// Whoever listens refused, and may have proved itself before.
+    Refused {
+        reason: Refusal,
+        proven: bool,
+        why: String,
+    },
     Unreachable(String, Evidence),
 }
 
@@ -248,10 +254,10 @@ pub(super) async fn reach(
     let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
     match shaking.until_proven().await {
         Ok(proven) => Ok((shaking, proven)),
-        Err(ShakeError::Handshake(error @ HandshakeError::Refused { reason, .. })) => {
-            Err(ReachError::Refused(reason, format!("{address}: {error}")))
+        Err(ShakeError::Handshake(error @ HandshakeError::Refused { reason, proven, .. })) => {
+            Err(ReachError::Refused { reason, proven, why: format!("{address}: {error}") })
         }
-        Err(error) => Err(unreachable(error.to_string(), Evidence::None)),
+        Err(error) => Err(unreachable(error.to_string(), evidence_of_handshake(&error))),
     }
 }
 
@@ -260,6 +266,23 @@ fn evidence(address: SocketAddr, error: &io::Error) -> Evidence {
     match error.kind() {
         io::ErrorKind::ConnectionRefused if address.ip().is_loopback() => Evidence::Gone,
         _ => Evidence::None,
+    }
+}
+
+fn evidence_of_refusal(reason: Refusal, proven: bool) -> Evidence {
+    match reason {
+        Refusal::Crossed | Refusal::Busy | Refusal::Stale => Evidence::None,
+        Refusal::Closing | Refusal::WrongHost if proven => Evidence::Over,
+        _ => Evidence::Unwelcome,
+    }
+}
+
+/// What a handshake that came to nothing says about the peer.
+fn evidence_of_handshake(error: &ShakeError) -> Evidence {
+    match error {
+        ShakeError::Handshake(HandshakeError::TimedOut) | ShakeError::Write(_) => Evidence::None,
+        ShakeError::Read(ReadError::Io(_) | ReadError::Closed) => Evidence::None,
+        ShakeError::Handshake(_) | ShakeError::Read(ReadError::Wire(_)) => Evidence::Unwelcome,
     }
 }
 

@@ -162,7 +162,7 @@ pub enum OutcomeUnknown {
     /// The caller's timeout passed.
     #[error("no answer within the timeout")]
     TimedOut,
-    /// The link broke, or the host died, after the message was written.
+    /// The session ended, or the host died, after the message was written.
     #[error("host {host} left before it answered: {reason}")]
     LinkLost {
         /// The host.
@@ -171,6 +171,8 @@ pub enum OutcomeUnknown {
         reason: LinkLoss,
     },
     /// The handler began, and the actor stopped or dropped the answer.
+    ///
+    /// Or the answer was given, and is no longer kept for the call that came again.
     #[error("the actor stopped, or dropped the answer, after the handler began")]
     NoReply,
     /// The handler ran; its answer is larger than a frame may be.
@@ -195,8 +197,8 @@ pub enum OutcomeUnknown {
         /// The deserializer's words.
         text: String,
     },
-    /// The receiver reported a failure that this version does not know.
-    #[error("the receiver reported: {text}")]
+    /// An earlier attempt of a retried call may have run, and the last one was refused.
+    #[error("an earlier attempt may have done its work, and the last one failed: {text}")]
     Other {
         /// The receiver's words.
         text: String,

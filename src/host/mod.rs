@@ -1,10 +1,10 @@
 //! The part of a process that keeps its actors reachable and speaks the protocol.
 //!
 //! A [`Host`] is a value: a process may have several (a worker has one for actors and one for
-//! tasks), and a test may have many. It owns the table of reachable actors, the table of peers, and
-//! the tasks that serve links; it dispatches what comes in, and connects on demand, with one link
-//! for each pair of hosts. What a call to the host itself does (spawning, stopping, tasks) is given
-//! to it from above as a [`HostCalls`].
+//! tasks), and a test may have many. It owns the table of reachable actors, the table of peers,
+//! and the tasks that serve links; it dispatches what comes in, and connects on demand, with one
+//! link and its pulse for each pair of hosts. What a call to the host itself does (spawning,
+//! stopping, tasks) is given to it from above as a [`HostCalls`].
 //!
 //! Invariants: one session a peer, whatever becomes of its links; user code never runs under a
 //! peer's lock; an address is dialled only if the cluster introduced it.
@@ -28,12 +28,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{HANDSHAKE_FRAME_BYTES_MAX, Limits, WINDOW_BYTES_MIN};
+use crate::config::{GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, Limits, WINDOW_BYTES_MIN};
 use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
 use crate::registry::{Claim, Inbound, Origin, Registry, RegistryError, panics};
@@ -64,7 +66,7 @@ pub struct HostConfig {
     pub transport: Arc<dyn Transport>,
     /// Where it listens; `None` for a host that only dials.
     pub listen: Option<SocketAddr>,
-    /// Accepts, dials, shakes hands and keeps deadlines: a runtime that runs no handler.
+    /// Accepts, dials, shakes hands, serves pulses and keeps deadlines: a runtime that runs no handler.
     pub io: Handle,
     /// Serves links, and so hosts spawned actors.
     pub executor: Executor,
@@ -155,6 +157,8 @@ impl Host {
                     .frame_bytes_max
                     .clamp(HANDSHAKE_FRAME_BYTES_MAX, u32::MAX as usize),
                 window_bytes: config.limits.window_bytes.max(WINDOW_BYTES_MIN),
+                // A link is not to be given up before the second heartbeat could have come.
+                heartbeat_lost: config.limits.heartbeat_lost.max(2 * config.limits.heartbeat_every),
                 ..config.limits
             },
             transport: config.transport,
@@ -256,16 +260,15 @@ impl Host {
         for peer in &peers {
             peer.drain(reason);
         }
-        let farewell = async {
-            for peer in &peers {
-                peer.drained().await;
-            }
-            for peer in &peers {
-                peer.say_goodbye(reason).await;
-            }
-        };
-        if tokio::time::timeout(self.shared.limits.drain_timeout, farewell).await.is_err() {
+        let farewells = join_all(peers.iter().map(|peer| async {
+            peer.drained().await;
+            peer.say_goodbye(reason).await;
+        }));
+        if timeout(self.shared.limits.drain_timeout, farewells).await.is_err() {
             tracing::warn!("calls were still open when the host shut down; they fail as outcome unknown");
+            let goodbyes = join_all(peers.iter().map(|peer| peer.say_goodbye(reason)));
+            // Whoever does not take it sees the link end.
+            let _ = timeout(GOODBYE_TIMEOUT, goodbyes).await;
         }
         self.abort();
     }

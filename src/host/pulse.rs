@@ -75,7 +75,7 @@ impl Watched {
                 tokio::time::sleep(self.every).await;
                 match self.open(address).await {
                     Ok(mut frames) => while self.exchange(&mut frames).await.is_ok() {},
-                    Err(ReachError::Refused(Refusal::Stale, _)) => return,
+                    Err(ReachError::Refused { reason: Refusal::Stale, .. }) => return,
                     // It is tried again; when that has failed for long enough the link is cut.
                     Err(error) => tracing::debug!(peer = %self.peer.identity(), ?error, "no pulse"),
                 }
@@ -89,7 +89,8 @@ impl Watched {
 
     async fn open(&self, address: SocketAddr) -> Result<FrameReader<Box<dyn Link>>, ReachError> {
         let Some(host) = self.peer.host() else {
-            return Err(ReachError::Refused(Refusal::Closing, "this host is gone".into()));
+            let why = "this host is gone".into();
+            return Err(ReachError::Refused { reason: Refusal::Closing, proven: false, why });
         };
         let attempt = Attempt {
             to: self.peer.identity(),

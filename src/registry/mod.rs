@@ -4,7 +4,8 @@
 //! `inventory`), so that nothing is registered by hand and a worker knows what its driver knows.
 //! [`Registry::collect`] gathers them once a host and refuses names that collide.
 //!
-//! Owns the traits that the macros implement, the generated delivery and the duty to answer.
+//! Owns the traits that the macros implement, the generated delivery, the duty to answer, and how two
+//! executables declare the same message differently.
 //! Knows neither links nor hosts: an answer leaves through [`Origin`].
 
 mod delivery;

@@ -54,10 +54,10 @@ impl<A: RemoteActor> RemoteAddr<A> {
         self.address.send(message)
     }
 
-    /// Sends a message one way, waiting for room where too much waits for the host already.
+    /// Sends a message one way, waiting for room if there is none.
     ///
-    /// Once it returns, the message is on its way, in order behind those before it. What becomes
-    /// of it is not reported: if the actor or its host has ended it counts as a dead letter.
+    /// Once it returns, the message is queued, in order behind those before it, and lost only with
+    /// the session. What becomes of it is not reported: if the actor has stopped it is a dead letter.
     ///
     /// # Errors
     ///
@@ -77,8 +77,8 @@ impl<A: RemoteActor> RemoteAddr<A> {
 
     /// Sends a message one way and never waits.
     ///
-    /// Where actix's `do_send` grows the mailbox without bound, this one has the link's budget of
-    /// unwritten bytes: beyond it the message is dropped and counted as a dead letter.
+    /// Where actix's `do_send` grows the mailbox without bound, this one has budgets, for what is on
+    /// its way to the host and for what waits for the actor: beyond them the message is a dead letter.
     pub fn do_send<M: HandledBy<A>>(&self, message: M) {
         self.address.do_send(message);
     }

@@ -1,4 +1,4 @@
-//! Actors at a distance: typed addresses, requests, spawning.
+//! Actors at a distance: typed addresses, requests and their retries, spawning.
 //!
 //! [`RemoteAddr`] is what a program holds instead of actix's `Addr`. It knows the cluster only as
 //! the host's placement: which host takes the next actor.

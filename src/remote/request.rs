@@ -19,8 +19,8 @@ use crate::wire::CallFailure;
 
 /// A call; awaiting it sends the message and gives the answer.
 ///
-/// Nothing is sent before the first poll. It waits for room where too much waits for the host
-/// already.
+/// Nothing is sent before the first poll. It waits for room where too much waits for the host or
+/// the actor already.
 ///
 /// # Cancel safety
 ///

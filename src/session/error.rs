@@ -13,15 +13,14 @@ pub enum HandshakeError {
     #[error("the peer did not finish the handshake in time")]
     TimedOut,
     /// The peer does not want the link.
-    ///
-    /// The peer may not have proved itself by then: this alone is no evidence about the host
-    /// that was dialled.
     #[error("the peer refused the link ({reason}): {text}")]
     Refused {
         /// Why, for code.
         reason: Refusal,
         /// Why, in the peer's words.
         text: String,
+        /// Whether the peer had proved itself: if not, this is no evidence about the host dialled.
+        proven: bool,
     },
     /// The peer does not know the cluster's secret.
     #[error("the peer does not know the secret of this cluster")]

@@ -255,6 +255,8 @@ pub(super) struct Inflows {
     /// What each flow is granted.
     window: u64,
     sweep_at: usize,
+    /// Flows that are owed enough, and are not told yet.
+    withheld: Vec<Target>,
 }
 
 #[derive(Debug, Default)]
@@ -267,7 +269,7 @@ struct Inflow {
 
 impl Inflows {
     pub(super) fn new(window: u64) -> Self {
-        Self { flows: FxHashMap::default(), window, sweep_at: SWEEP_AT }
+        Self { flows: FxHashMap::default(), window, sweep_at: SWEEP_AT, withheld: Vec::new() }
     }
 
     /// What a message of that length takes.
@@ -283,12 +285,20 @@ impl Inflows {
         flow.accepted + flow.owed <= self.window
     }
 
-    /// A message is handled. Tells how much is to be given back, if it is enough by now.
-    pub(super) fn handled(&mut self, target: Target, cost: u64) -> Option<u64> {
+    /// A message is handled. Tells how much is to be given back, if it is enough by now; `withhold`
+    /// keeps that for later.
+    pub(super) fn handled(&mut self, target: Target, cost: u64, withhold: bool) -> Option<u64> {
         let flow = self.flows.get_mut(&target)?;
         flow.accepted -= cost.min(flow.accepted);
+        let (enough, before) = (self.window / 4, flow.owed);
         flow.owed += cost;
-        if flow.owed < self.window / 4 {
+        if flow.owed < enough {
+            return None;
+        }
+        if withhold {
+            if before < enough {
+                self.withheld.push(target);
+            }
             return None;
         }
         let owed = std::mem::take(&mut flow.owed);
@@ -296,6 +306,19 @@ impl Inflows {
             self.flows.remove(&target);
         }
         Some(owed)
+    }
+
+    /// What was withheld, for each flow.
+    pub(super) fn take_withheld(&mut self) -> Vec<(Target, u64)> {
+        let mut owed = Vec::new();
+        for target in std::mem::take(&mut self.withheld) {
+            let Some(flow) = self.flows.get_mut(&target) else { continue };
+            owed.extend((flow.owed > 0).then(|| (target, std::mem::take(&mut flow.owed))));
+            if flow.accepted == 0 {
+                self.flows.remove(&target);
+            }
+        }
+        owed
     }
 
     /// When there are many flows, what those at rest are owed: they are forgotten then.

@@ -11,8 +11,9 @@
 //!
 //! A proof is an HMAC-SHA256 (RFC 2104) with the cluster's secret, over a label of the side that
 //! proves, the bytes of the hello, and the bytes of the challenge before its proof. So it covers
-//! both nonces, both identities, the link, the limits and the versions: none of them can be
-//! changed on the way, and no proof fits another handshake or the other side.
+//! both nonces, both identities, the link, both terms, the versions and where the initiator is in
+//! the session: none of them can be changed on the way, and no proof fits another handshake or the
+//! other side. Where the acceptor is, in the welcome, is not covered.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -161,8 +162,12 @@ impl Handshake {
             (State::AwaitingWelcome { peer }, Frame::Welcome(Welcome { resume })) => {
                 Ok(Step::Established(ProvenPeer { resume, ..peer }))
             }
-            (State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. }, Frame::Refused(refused)) => {
-                Err(HandshakeError::Refused { reason: refused.reason, text: refused.text })
+            (
+                state @ (State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. }),
+                Frame::Refused(it),
+            ) => {
+                let proven = matches!(state, State::AwaitingWelcome { .. });
+                Err(HandshakeError::Refused { reason: it.reason, text: it.text, proven })
             }
             (state, frame) => {
                 let err = HandshakeError::Unexpected { kind: frame.kind() };

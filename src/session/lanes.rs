@@ -10,7 +10,7 @@ use super::log::{Log, Position};
 use super::parcel::Parcel;
 use crate::config::{CHUNK_BYTES, CHUNKED_OPEN_MAX};
 use crate::id::{CallId, Target};
-use crate::wire::{Chunk, ChunkHeader, FrameSink};
+use crate::wire::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, FrameSink};
 
 /// The large frames that are not wholly in the log. Those under way take turns, chunk by chunk.
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ impl Lanes {
     /// Writes the next chunk, of the frame whose turn it is. Tells if that frame has left.
     pub(super) fn write_chunk(&mut self, log: &mut Log) -> Option<Left> {
         let mut lane = self.under_way.pop_front()?;
-        let count = lane.parcel.len().min(CHUNK_BYTES);
+        let count = lane.parcel.len().min(CHUNK_BYTES - CHUNK_HEADER_BYTES);
         let header = ChunkHeader {
             message: lane.message,
             first: (lane.state == State::Fresh).then_some(lane.parcel.len() as u32),
@@ -115,7 +115,7 @@ impl Lanes {
     /// Nobody wants this call any more. Gives what has left for it: the peer never hears of a frame
     /// of which no chunk was written.
     pub(super) fn abandon(&mut self, call: CallId) -> Option<Left> {
-        let wanted = |lane: &Lane| lane.content == Content::Call(call);
+        let wanted = |lane: &Lane| lane.content == Content::Call(call) && lane.state != State::Abandoned;
         if let Some(at) = self.waiting.iter().position(wanted) {
             let lane = self.waiting.remove(at)?;
             self.bytes -= lane.parcel.len();

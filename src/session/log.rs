@@ -35,6 +35,8 @@ pub(super) struct Log {
     /// How far the writer of this link has taken it, also in pieces.
     taken: Position,
     taken_pieces: usize,
+    /// How far a writer ever took it, on any link.
+    offered: Position,
     /// How far the kernel has it, on this link.
     written: Position,
     /// How far a kernel ever had it, on any link.
@@ -82,6 +84,7 @@ impl Log {
         }
         self.taken_pieces = self.pieces.len();
         self.taken = self.end;
+        self.offered = self.end;
     }
 
     /// Notes that the kernel has so many bytes more.
@@ -107,12 +110,17 @@ impl Log {
     /// `false` if it cannot have so many or had more already.
     #[must_use]
     pub(super) fn acknowledge(&mut self, received: u64) -> bool {
+        self.let_go(received, self.taken)
+    }
+
+    /// The same, of the frames up to a place.
+    fn let_go(&mut self, received: u64, until: Position) -> bool {
         let Some(count) = received.checked_sub(self.acknowledged) else { return false };
         let Some(count) = usize::try_from(count).ok().filter(|count| *count <= self.frames.len()) else {
             return false;
         };
         let bytes: u64 = self.frames.range(..count).map(|length| u64::from(*length)).sum();
-        if self.start + bytes > self.taken {
+        if self.start + bytes > until {
             return false;
         }
         self.frames.drain(..count);
@@ -138,7 +146,8 @@ impl Log {
             }
             bytes -= front.len();
             self.pieces.pop_front();
-            self.taken_pieces -= 1;
+            // The writer of this link may have taken less than the one before.
+            self.taken_pieces = self.taken_pieces.saturating_sub(1);
         }
     }
 
@@ -151,12 +160,14 @@ impl Log {
     }
 
     /// A new link begins, to a peer that has received so many frames. `false` if it cannot have.
+    ///
+    /// It may have received them on any of the links before.
     #[must_use]
     pub(super) fn relink(&mut self, received: u64) -> bool {
         if mem::take(&mut self.dropped) {
             debug_assert!(self.frames.is_empty(), "nothing is kept between a loss and the next link");
             self.acknowledged = received;
-        } else if !self.acknowledge(received) {
+        } else if !self.let_go(received, self.offered) {
             return false;
         }
         self.taken = self.start;
@@ -173,6 +184,7 @@ impl Log {
             start: self.end,
             end: self.end,
             taken: self.end,
+            offered: self.end,
             written: self.end,
             reached: self.reached,
             dropped: true,

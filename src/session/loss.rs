@@ -1,8 +1,8 @@
-//! Why a link is gone.
+//! Why a link, or the session over it, is gone.
 
 use thiserror::Error;
 
-/// Why a link is gone, or never came to be.
+/// Why a link or a session is gone, or never came to be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LinkLoss {

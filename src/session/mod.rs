@@ -1,7 +1,7 @@
-//! One peer link as a state machine: first a [`Handshake`], then a [`Session`].
+//! Two hosts as state machines: a [`Handshake`] for each link, and one [`Session`] over all links.
 //!
 //! This module owns who may speak ([`Handshake`]), which calls are open in either direction, when
-//! they end and how ([`Session`]), and what waits to be written ([`Batch`]). It does no I/O and
+//! they end and how ([`Session`]), and what is to be written ([`Batch`]). It does no I/O and
 //! reads no clock: frames and instants come in, frames, bytes and events go out, and whoever
 //! drives it owns the socket and the timer.
 //!

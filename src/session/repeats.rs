@@ -38,9 +38,9 @@ impl Repeats {
         }
     }
 
-    /// Whether the call may come again.
-    pub(super) fn has(&self, call: CallId) -> bool {
-        !self.calls.is_empty() && self.calls.contains_key(&call)
+    /// Whether the call may come again, and its handler has not answered yet.
+    pub(super) fn is_running(&self, call: CallId) -> bool {
+        !self.calls.is_empty() && matches!(self.calls.get(&call), Some(Known::Running))
     }
 
     /// Keeps how a call has ended.

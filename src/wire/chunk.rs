@@ -17,6 +17,12 @@ const ABANDONED: u8 = 4;
 /// The flags that a chunk may have.
 pub(super) const FLAGS: u8 = FIRST | LAST | ABANDONED;
 
+/// What a chunk takes before its bytes, prefix included; all but the first of a frame take 4 less.
+pub const CHUNK_HEADER_BYTES: usize = PREFIX_BYTES + 8 + LENGTH_BYTES;
+
+/// The length of the whole frame.
+const LENGTH_BYTES: usize = 4;
+
 /// A piece of a frame that is too long to go out at once.
 ///
 /// The pieces of one frame come in order; those of several frames, and other frames, may come
@@ -76,8 +82,8 @@ impl ChunkHeader {
         let flag = |set, flag| if set { flag } else { 0 };
         let flags =
             flag(self.first.is_some(), FIRST) | flag(self.last, LAST) | flag(self.abandoned, ABANDONED);
-        let length_bytes = if self.first.is_some() { 4 } else { 0 };
-        let frame_bytes = PREFIX_BYTES + 8 + length_bytes + count;
+        let length_bytes = if self.first.is_some() { LENGTH_BYTES } else { 0 };
+        let frame_bytes = CHUNK_HEADER_BYTES - LENGTH_BYTES + length_bytes + count;
         put_prefix(FrameKind::Chunk, flags, 0, frame_bytes, out);
         out.put_u64(self.message);
         if let Some(length) = self.first {

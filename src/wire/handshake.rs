@@ -115,13 +115,14 @@ impl Hello {
         if reader.array()? != MAGIC {
             return Err(WireError::NotRoadshow);
         }
+        let version = reader.u16()?;
         let hello = Self {
-            version: reader.u16()?,
+            version,
             from: reader.identity()?,
             to: reader.identity()?,
             link: reader.link()?,
             replaces: reader.link()?,
-            purpose: Purpose::read(&mut reader)?,
+            purpose: Purpose::read(&mut reader, version)?,
             terms: Terms::read(&mut reader)?,
             resume: Resume::read(&mut reader)?,
             nonce: reader.array()?,
@@ -232,10 +233,12 @@ impl Welcome {
 }
 
 impl Purpose {
-    fn read(reader: &mut Reader) -> Result<Self, WireError> {
+    fn read(reader: &mut Reader, version: u16) -> Result<Self, WireError> {
         match reader.u8()? {
             0 => Ok(Self::Link),
             1 => Ok(Self::Pulse),
+            // One of another version is refused for that.
+            _ if version != VERSION => Ok(Self::Link),
             _ => Err(reader.malformed("its purpose is not known")),
         }
     }

@@ -63,7 +63,7 @@ mod tests;
 pub use body::{Body, Encoded};
 pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
 pub use cancel::Cancel;
-pub use chunk::{Chunk, ChunkHeader};
+pub use chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};
 pub use codec::FrameCodec;
 pub use error::{DecodeError, EncodeError, Phase, WireError};
 pub use failure::CallFailure;

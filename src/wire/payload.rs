@@ -1,4 +1,5 @@
-//! Bytes that travel beside the MessagePack part of a message, without a copy on either side.
+//! Bytes that travel beside the MessagePack part of a message, without a copy on either side. Where
+//! the message takes several chunks, the receiver copies them once.
 //!
 //! While [`encode`](super::encode) or [`decode`](super::decode) runs, a scope on the thread holds
 //! the attachments of its body. A payload that is serialized there goes into the scope by handle,
@@ -19,8 +20,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes that are sent from where they lie, and arrive as a slice of what was read.
 ///
-/// A slice keeps what was read together with it alive, 64 KiB or more: copy a small part out if it
-/// is to be kept for long. A [`Bytes`] with an owner of its own is dropped wherever its last handle
+/// Those of a message of over 64 KiB arrive as a slice of the whole message. A slice keeps what came
+/// together with it alive, 64 KiB or more: copy a small part out if it is to be kept for long. A [`Bytes`] with an owner of its own is dropped wherever its last handle
 /// goes, so that owner's `Drop` must not send messages.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Payload(Bytes);

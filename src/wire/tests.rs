@@ -284,8 +284,12 @@ fn hello_of_a_later_version_is_read_though_it_has_more_fields() {
     let mut stream = encoded(&Frame::Hello(Hello { version: 2, ..hello() }));
     stream.extend_from_slice(b"more");
     stream[3] += 4;
+    let purpose = PREFIX_BYTES + MAGIC.len() + 2 + 4 * 8 + 2 * 8;
+    assert_eq!(stream[purpose], Purpose::Pulse as u8);
+    stream[purpose] = 9;
     let read = FrameCodec::handshake().decode(&mut stream).unwrap();
-    assert_eq!(read, Some(Frame::Hello(Hello { version: 2, ..hello() })));
+    let later = Hello { version: 2, purpose: Purpose::Link, ..hello() };
+    assert_eq!(read, Some(Frame::Hello(later)), "what it is for is not known here");
 
     let mut stream = encoded(&Frame::Hello(hello()));
     stream.extend_from_slice(b"more");

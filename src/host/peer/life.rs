@@ -21,8 +21,13 @@ const ACCEPTOR_DELAY: u32 = 4;
 pub(in crate::host) enum Evidence {
     /// Nothing: the way may be barred, or the peer be busy.
     None,
+    /// That whoever listens there is another, or does not want the link, and will not. Nothing that
+    /// was proved: it ends the hope for a first link, and no session.
+    Unwelcome,
     /// That nobody is there: on this machine no port refuses whose process lives.
     Gone,
+    /// That the session is over: the peer has proved itself, and says that it is.
+    Over,
 }
 
 impl Peer {
@@ -97,10 +102,12 @@ impl Peer {
         if current {
             tracing::debug!(peer = %self.identity, %loss, ?evidence, "an attempt to connect failed");
             state.refusals = if evidence == Evidence::Gone { state.refusals + 1 } else { 0 };
-            let patient = if state.resumable {
-                state.refusals < REFUSALS_BELIEVED
-            } else {
-                evidence == Evidence::None && state.trying_since.elapsed() < self.connect_timeout
+            let patient = match (state.resumable, evidence) {
+                (_, Evidence::Over) => false,
+                (true, _) => state.refusals < REFUSALS_BELIEVED,
+                (false, _) => {
+                    evidence == Evidence::None && state.trying_since.elapsed() < self.connect_timeout
+                }
             };
             if patient {
                 state.attempts += 1;

@@ -25,6 +25,7 @@ impl Peer {
             let received = state.session.receive(now, frame, events);
             received.map_err(|error| LinkLoss::Protocol(error.to_string()))?;
         }
+        up.hear(now.into());
         // A frame may have its answer at once: a call while this side leaves, the end of the last call.
         state.ring_if_outgoing();
         if let Some(due) = state.session.poll_timeout() {

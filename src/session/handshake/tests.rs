@@ -81,7 +81,7 @@ fn untouched(_: &mut Frame) {}
 
 #[track_caller]
 fn check_refused(outcome: Outcome, want: Refusal) -> HandshakeError {
-    let Err(HandshakeError::Refused { reason, text }) = outcome.initiator else { panic!("{outcome:?}") };
+    let Err(HandshakeError::Refused { reason, text, .. }) = outcome.initiator else { panic!("{outcome:?}") };
     let err = outcome.acceptor.unwrap_err();
     assert_eq!((reason, text), (want, err.to_string()));
     err
@@ -354,5 +354,6 @@ fn proven_peer_may_be_refused() {
 
     pair.acceptor.refuse(Refusal::Crossed, "the other link stays");
     let err = pair.initiator.receive(pair.now, pair.acceptor.poll_transmit().unwrap()).unwrap_err();
+    assert!(matches!(err, HandshakeError::Refused { proven: true, .. }));
     assert_eq!(err.to_string(), "the peer refused the link (the links crossed): the other link stays");
 }

@@ -17,7 +17,7 @@ impl<T> Session<T> {
         if size > limit {
             return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
         }
-        if self.inbound.repeats.has(call) {
+        if self.inbound.repeats.is_running(call) {
             let mut frame = bytes::BytesMut::with_capacity(size);
             Reply::put(call, body, &mut frame);
             self.inbound.repeats.ended(call, frame.freeze());
@@ -39,7 +39,7 @@ impl<T> Session<T> {
     /// Returns whether the call was open: if it was cancelled, or the session was reset since,
     /// nothing is sent.
     pub fn fail(&mut self, call: CallId, failure: &CallFailure) -> bool {
-        if self.inbound.repeats.has(call) {
+        if self.inbound.repeats.is_running(call) {
             if failure.ran() {
                 let mut frame = bytes::BytesMut::new();
                 Failure::put(call, &self.short(failure), &mut frame);
@@ -109,9 +109,19 @@ impl<T> Session<T> {
         if claim.life != self.inbound.life {
             return false;
         }
-        let Some(bytes) = self.inbound.flows.handled(claim.target, claim.bytes) else { return false };
-        self.put_credit(claim.target, bytes);
-        true
+        let withhold = self.log.bytes() > self.limits.outgoing_bytes_max;
+        let owed = self.inbound.flows.handled(claim.target, claim.bytes, withhold);
+        owed.inspect(|bytes| self.put_credit(claim.target, *bytes)).is_some()
+    }
+
+    /// Gives back what was withheld while the peer had too much to read: replies are outside of all
+    /// budgets, and a peer that does not take them is not to make more calls.
+    pub(super) fn give_back_withheld(&mut self) {
+        if self.log.bytes() <= self.limits.outgoing_bytes_max {
+            for (target, bytes) in self.inbound.flows.take_withheld() {
+                self.put_credit(target, bytes);
+            }
+        }
     }
 
     pub(super) fn put_credit(&mut self, target: Target, bytes: u64) {

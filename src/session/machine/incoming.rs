@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Session;
+use super::{Place, Session};
 use crate::config::{ACK_DELAY, MESSAGE_OVERHEAD_BYTES, Planted};
 use crate::id::{CallId, Target};
 use crate::session::repeats::Known;
@@ -55,6 +55,7 @@ impl<T> Session<T> {
                 if !self.acknowledge(received) {
                     return Err(SessionError::Ack { received });
                 }
+                self.give_back_withheld();
                 self.unpark();
             }
             Frame::Credit(Credit { target, bytes }) => {
@@ -71,9 +72,7 @@ impl<T> Session<T> {
                 let Some(bytes) = whole else { return Ok(()) };
                 let frame = Frame::parse(bytes, limit)?;
                 return match frame.kind() {
-                    FrameKind::Call | FrameKind::Tell | FrameKind::Reply | FrameKind::Schemas => {
-                        self.take(now, frame, events)
-                    }
+                    FrameKind::Call | FrameKind::Tell | FrameKind::Reply => self.take(now, frame, events),
                     kind => Err(SessionError::Misplaced { kind }),
                 };
             }
@@ -97,6 +96,12 @@ impl<T> Session<T> {
     /// Ends a call, and says goodbye behind the last if this side leaves.
     fn end(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call);
+        if let Some(open) = &open
+            && !matches!(open.place, Place::Logged(_))
+        {
+            // It is the end of an attempt before this one, of which the peer has seen nothing yet.
+            self.withdraw(call, open.place);
+        }
         self.say_goodbye_if_idle();
         open.map(|open| open.ticket)
     }

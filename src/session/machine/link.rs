@@ -3,11 +3,10 @@
 use std::cmp::Ordering;
 
 use super::{Content, Session};
-use crate::config::{ACK_BYTES, CHUNK_BYTES, Planted};
+use crate::config::{ACK_BYTES, Planted};
+use crate::id::CallId;
 use crate::session::{Event, Failed, LinkLoss, SessionError};
 use crate::wire::{Encoded, Resume, Schemas, Terms};
-
-use super::Parcel;
 
 /// What is known, when a link ends, about the bytes that its writer had taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,25 +74,24 @@ impl<T> Session<T> {
                 LinkLoss::Unreachable(text)
             });
         }
-        // A peer that cannot take the table compares nothing.
         if let Some(body) = schemas
             && !self.schemas_told
-            && Schemas::frame_bytes(body) <= self.frame_bytes_max
         {
             self.schemas_told = true;
             self.put_schemas(body);
         }
         self.tell_floor();
+        self.give_back_withheld();
         self.flows.make_all_ready();
         self.unpark();
         self.say_goodbye_if_idle();
         Ok(())
     }
 
+    /// In one piece, whatever it takes: it is to be there before the messages that it is about. A
+    /// table that is over the peer's limit is left out, and messages are decoded as they come.
     fn put_schemas(&mut self, body: Encoded<'_>) {
-        if Schemas::frame_bytes(body) > CHUNK_BYTES {
-            self.lanes.push(Content::Other, None, Parcel::of(|out| Schemas::put(body, out)));
-        } else {
+        if Schemas::frame_bytes(body) <= self.frame_bytes_max {
             self.log.push(|out| Schemas::put(body, out));
         }
     }
@@ -136,7 +134,6 @@ impl<T> Session<T> {
         self.log.unlink(known == Written::Unsure);
         self.inbound.ack_due = None;
         self.inbound.ack_now = false;
-        self.frame_bytes_max = self.limits.frame_bytes_max;
     }
 
     /// Drops everything, on evidence that the peer will not go on: every open call ends. To be
@@ -166,6 +163,8 @@ impl<T> Session<T> {
         self.inbound.life = self.inbound.life.wrapping_add(1);
         self.peer_left = false;
         self.schemas_told = false;
+        // Whatever told the peer of it may be among what is dropped.
+        self.floor_due |= self.floor_told > CallId(0);
         if let Some(leaving) = &mut self.leaving {
             leaving.said = false;
         }

@@ -30,7 +30,7 @@ use crate::wire::{CallHeader, Cancel, Encoded, Floor, FrameSink, TellHeader};
 pub struct SessionLimits {
     /// How many bytes may be unacknowledged before messages are rejected, and as many parked.
     pub outgoing_bytes_max: usize,
-    /// The longest frame, in bytes; that of the peer holds too while a link is there.
+    /// The longest frame, in bytes; that of the peer holds too, once it is known.
     pub frame_bytes_max: usize,
     /// How many bytes of unhandled messages each actor here takes from the peer.
     pub window_bytes: usize,
@@ -71,7 +71,7 @@ impl Default for SessionLimits {
 #[derive(Debug)]
 pub struct Session<T> {
     limits: SessionLimits,
-    /// The limit of both sides while a link is there, else that of this side.
+    /// The limit of both sides, or that of this side until the first link tells the peer's.
     frame_bytes_max: usize,
     attached: bool,
     calls: Calls<T>,
@@ -284,33 +284,33 @@ impl<T> Session<T> {
         if frame_bytes > self.frame_bytes_max {
             return Err(Rejected::TooLarge { size: frame_bytes, limit: self.frame_bytes_max });
         }
-        if self.has_room_for(target, frame_bytes) {
-            return Ok(());
+        match self.shortage(target, frame_bytes) {
+            None => Ok(()),
+            Some((waiting, limit)) => Err(Rejected::Full { size: frame_bytes, waiting, limit }),
         }
-        let (waiting, limit) = if self.calls.len() >= self.limits.calls_open_max {
-            (self.calls.len(), self.limits.calls_open_max)
-        } else if self.goes_out(target, frame_bytes) {
-            (self.outgoing_bytes(), self.limits.outgoing_bytes_max)
-        } else {
-            (self.flows.parked_for(target), self.parked_bytes_max())
-        };
-        Err(Rejected::Full { size: frame_bytes, waiting, limit })
     }
 
     /// Whether a message of so many bytes would be taken now, as far as the budgets go.
-    ///
-    /// One frame always fits, or a frame above a budget could never be sent.
     #[must_use]
     pub fn has_room_for(&self, target: Target, frame_bytes: usize) -> bool {
-        let fits = |waiting: usize, limit| waiting == 0 || waiting.saturating_add(frame_bytes) <= limit;
-        if self.calls.len() >= self.limits.calls_open_max {
-            return false;
+        self.shortage(target, frame_bytes).is_none()
+    }
+
+    /// The budget in which a message of so many bytes has no room: what it has, and its limit.
+    ///
+    /// One frame always fits, or a frame above a budget could never be sent.
+    fn shortage(&self, target: Target, frame_bytes: usize) -> Option<(usize, usize)> {
+        let (calls, bytes_max) = (self.calls.len(), self.limits.outgoing_bytes_max);
+        if calls >= self.limits.calls_open_max {
+            return Some((calls, self.limits.calls_open_max));
         }
+        let is_short =
+            |(waiting, limit): &(usize, usize)| *waiting > 0 && waiting.saturating_add(frame_bytes) > *limit;
         if self.goes_out(target, frame_bytes) {
-            return fits(self.outgoing_bytes(), self.limits.outgoing_bytes_max);
+            return Some((self.outgoing_bytes(), bytes_max)).filter(is_short);
         }
-        fits(self.flows.parked_for(target), self.parked_bytes_max())
-            && fits(self.flows.parked_bytes(), self.limits.outgoing_bytes_max)
+        let for_target = (self.flows.parked_for(target), self.parked_bytes_max());
+        [for_target, (self.flows.parked_bytes(), bytes_max)].into_iter().find(is_short)
     }
 
     fn parked_bytes_max(&self) -> usize {
@@ -364,7 +364,7 @@ impl<T> Session<T> {
     }
 
     fn tell_floor(&mut self) {
-        if self.floor_due && self.attached {
+        if self.floor_due && self.attached && !self.is_closing() {
             self.floor_due = false;
             self.floor_told = self.calls.floor();
             let floor = Floor { call: self.floor_told };

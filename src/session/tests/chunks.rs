@@ -18,7 +18,7 @@ fn wide() -> Scripted {
 }
 
 fn large(chunks: usize) -> Vec<u8> {
-    (0..chunks * CHUNK_BYTES - 100).map(|at| at as u8).collect()
+    (0..chunks * CHUNK_BYTES - 300).map(|at| at as u8).collect()
 }
 
 /// Takes what would be written next.
@@ -54,9 +54,21 @@ fn a_large_message_is_one_again_at_the_receiver() {
 }
 
 #[test]
+fn no_chunk_is_over_the_limit_of_a_peer_that_takes_the_message() {
+    let mut scripted = wide();
+    scripted.detach();
+    scripted.terms.frame_bytes_max = CHUNK_BYTES as u64 + 1;
+    scripted.attach();
+    scripted.tell(&vec![0; CHUNK_BYTES + 1 - TELL_HEADER_BYTES]).unwrap();
+    let frames = scripted.written();
+    assert_eq!(frames.len(), 2);
+    assert!(frames.iter().all(|frame| frame.put(&mut BytesMut::new()) <= CHUNK_BYTES));
+}
+
+#[test]
 fn small_messages_to_others_go_between_and_those_to_the_same_actor_wait() {
     let mut scripted = wide();
-    scripted.tell(&large(10)).unwrap();
+    scripted.tell(&large(12)).unwrap();
     let first = next(&mut scripted);
     assert!(matches!(first[..], [Frame::Chunk(Chunk { last: false, .. }), ..]));
     scripted.tell(b"behind").unwrap();

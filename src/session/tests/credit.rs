@@ -56,6 +56,17 @@ fn what_is_parked_has_a_limit_for_each_actor() {
 }
 
 #[test]
+fn a_rejection_names_the_budget_that_has_no_room() {
+    let limits = SessionLimits { outgoing_bytes_max: 1000, parked_bytes_max: 600, ..LIMITS };
+    let mut scripted = Scripted::with(limits);
+    scripted.tell(&[0; 472]).unwrap();
+    scripted.session.tell(OTHER, MESSAGE, encoded(&[0; 372])).unwrap();
+    let full = |waiting, limit| Err(Rejected::Full { size: 128, waiting, limit });
+    assert_eq!(scripted.tell(&BODY), full(500, 600));
+    assert_eq!(scripted.session.tell(OTHER, MESSAGE, encoded(&BODY)), full(900, 1000));
+}
+
+#[test]
 fn the_largest_message_passes_while_the_rest_of_the_window_is_owed() {
     let mut scripted = narrow();
     scripted.tell(&BODY).unwrap();
@@ -95,6 +106,30 @@ fn handled_messages_are_given_back_by_the_quarter_of_the_window() {
     // Those of an earlier life are nobody's.
     scripted.reset();
     assert!(!scripted.session.handled(claims[2]));
+    assert_eq!(scripted.session.owed_bytes(), 0);
+}
+
+#[test]
+fn credit_is_withheld_from_a_peer_that_does_not_take_its_replies() {
+    let mut scripted =
+        Scripted::with(SessionLimits { outgoing_bytes_max: 200, window_bytes: 2000, ..LIMITS });
+    scripted.attach();
+    let mut claims = Vec::new();
+    for number in 1..=4 {
+        for event in scripted.receive(call_frame(number, 0)) {
+            let Event::Call { call, claim, .. } = event else { panic!("{event:?}") };
+            assert!(scripted.session.reply(call, encoded(&BODY)));
+            claims.push(claim);
+        }
+    }
+    for claim in &claims {
+        assert!(!scripted.session.handled(*claim));
+    }
+    assert_eq!(scripted.written().len(), 4, "the replies alone");
+    let owed = scripted.session.owed_bytes();
+    assert_eq!(owed, 4 * claims[0].bytes);
+    scripted.acknowledge();
+    assert_eq!(scripted.written(), [credit(owed)]);
     assert_eq!(scripted.session.owed_bytes(), 0);
 }
 

@@ -451,7 +451,7 @@ impl Side {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn every_call_ends_exactly_once_and_as_it_is_said(steps in proptest::collection::vec(any_step(), 0..200)) {

@@ -31,6 +31,41 @@ fn a_call_is_made_again_under_its_number() {
 }
 
 #[test]
+fn a_call_that_may_not_be_made_again_is_a_new_one() {
+    let mut scripted = Scripted::attached();
+    let call = make(&mut scripted, Repeat::First);
+    assert_eq!(make(&mut scripted, Repeat::Again(call)), CallId(2), "it is open");
+    scripted.receive(reply_frame(call));
+    scripted.session.end_repeats(call);
+    assert_eq!(make(&mut scripted, Repeat::Again(call)), CallId(3), "its repeats have ended");
+    assert_eq!(make(&mut scripted, Repeat::Again(CallId(5))), CallId(4), "it was never made");
+    scripted.session.end_repeats(CallId(2));
+    scripted.session.end_repeats(CallId(3));
+    assert_eq!(make(&mut scripted, Repeat::Never), CallId(5));
+}
+
+#[test]
+fn the_end_of_an_earlier_attempt_takes_back_the_one_that_waits() {
+    let mut scripted = Scripted::with(SessionLimits { outgoing_bytes_max: 10_000, ..LIMITS });
+    scripted.terms.window_bytes = 2000;
+    scripted.attach();
+    let call = make(&mut scripted, Repeat::First);
+    for _ in 0..4 {
+        scripted.tell(&[0; 100]).unwrap();
+    }
+    assert_eq!(scripted.session.forget(call), Some("call"));
+    scripted.written();
+    assert_eq!(make(&mut scripted, Repeat::Again(call)), call);
+    assert!(scripted.session.parked_bytes() > 0, "it has no credit");
+
+    assert_eq!(scripted.receive(reply_frame(call)).len(), 1);
+    assert_eq!(scripted.session.parked_bytes(), 0);
+    let bytes = scripted.session.charged_bytes();
+    scripted.receive(Frame::Credit(Credit { target: TARGET, bytes }));
+    assert_eq!(scripted.written(), [], "nobody waits for another answer");
+}
+
+#[test]
 fn the_floor_is_told_when_no_call_may_be_made_again() {
     let mut scripted = Scripted::attached();
     let calls = [make(&mut scripted, Repeat::First), make(&mut scripted, Repeat::First)];
@@ -44,12 +79,34 @@ fn the_floor_is_told_when_no_call_may_be_made_again() {
 }
 
 #[test]
+fn the_floor_is_told_again_after_a_reset_and_not_behind_a_goodbye() {
+    let mut scripted = Scripted::attached();
+    let call = make(&mut scripted, Repeat::First);
+    let next = make(&mut scripted, Repeat::First);
+    scripted.session.end_repeats(call);
+    scripted.session.end_repeats(next);
+    let floor = Frame::Floor(Floor { call: CallId(3) });
+    assert_eq!(scripted.written().last(), Some(&floor));
+    scripted.reset();
+    scripted.attach();
+    assert_eq!(scripted.written(), [floor], "it may not have come");
+
+    let last = make(&mut scripted, Repeat::First);
+    scripted.session.finish("done");
+    scripted.session.end_repeats(last);
+    let written = scripted.written();
+    assert!(matches!(written[..], [Frame::Call(_), Frame::Goodbye(_)]), "{written:?}");
+}
+
+#[test]
 fn a_repeated_call_has_the_end_that_it_had() {
     let mut scripted = Scripted::attached();
     assert_eq!(scripted.receive(repeatable(1, 1)).len(), 1);
     assert_eq!(scripted.receive(repeatable(2, 1)).len(), 1);
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
     scripted.written();
+
+    assert!(!scripted.session.fail(CallId(1), &CallFailure::NoReply), "it is answered");
 
     // The peer has dropped the session, and asks again.
     scripted.detach();

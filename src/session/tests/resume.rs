@@ -113,6 +113,21 @@ fn a_peer_that_has_dropped_the_session_takes_what_is_open_with_it() {
 }
 
 #[test]
+fn what_the_peer_has_of_a_link_counts_also_if_another_link_was_there_since() {
+    let mut scripted = Scripted::attached();
+    scripted.call("call");
+    scripted.tell(b"1").unwrap();
+    scripted.written();
+    scripted.detach();
+
+    // The peer has dialled twice, and what it said first comes last.
+    scripted.attach_to(Resume { resets: 0, received: 0 });
+    scripted.detach();
+    assert_eq!(scripted.attach_to(Resume { resets: 0, received: 2 }), []);
+    assert_eq!((scripted.written(), scripted.session.outgoing_bytes()), (vec![], 0));
+}
+
+#[test]
 fn frames_that_were_taken_and_not_written_are_written_once() {
     let mut scripted = Scripted::attached();
     scripted.call("partly");
@@ -121,4 +136,26 @@ fn frames_that_were_taken_and_not_written_are_written_once() {
     scripted.attach();
     assert_eq!(scripted.written().len(), 1);
     assert!(!scripted.session.has_outgoing());
+}
+
+#[test]
+fn a_table_of_types_goes_ahead_of_what_waits_for_the_link_and_once() {
+    let mut scripted = Scripted::detached();
+    scripted.tell(b"parked").unwrap();
+    let attach = |scripted: &mut Scripted, table: &[u8]| {
+        let (mut events, resume) = (Vec::new(), Resume { resets: 0, received: scripted.read });
+        scripted.session.attach(&TERMS, resume, Some(encoded(table)), &mut events).unwrap();
+        assert_eq!(events, []);
+    };
+    attach(&mut scripted, b"table");
+    let written = scripted.written();
+    assert!(matches!(written[..], [Frame::Schemas(_), Frame::Tell(_)]), "{written:?}");
+    scripted.detach();
+    attach(&mut scripted, b"table");
+    assert_eq!(scripted.written(), []);
+
+    // One that the peer would take for a violation is left out.
+    let mut scripted = Scripted::detached();
+    attach(&mut scripted, &[0; FRAME_BYTES_MAX]);
+    assert_eq!(scripted.written(), []);
 }

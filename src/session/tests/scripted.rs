@@ -94,6 +94,19 @@ fn reply_over_the_frame_limit_becomes_a_failure() {
 }
 
 #[test]
+fn the_peer_s_limit_holds_for_a_reply_that_waits_for_the_next_link() {
+    let mut scripted = Scripted::detached();
+    scripted.terms.frame_bytes_max = 600;
+    scripted.attach();
+    scripted.receive(call_frame(1, 0));
+    scripted.detach();
+    assert!(scripted.session.reply(CallId(1), encoded(&[0; 700])));
+    scripted.attach();
+    let failure = CallFailure::ReplyTooLarge { size: 716, limit: 600 };
+    assert_eq!(scripted.written(), [failure_frame(1, failure)]);
+}
+
+#[test]
 fn failure_fits_into_every_frame_limit() {
     let limit = crate::config::HANDSHAKE_FRAME_BYTES_MAX;
     let mut scripted = Scripted::detached();
