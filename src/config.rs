@@ -115,6 +115,11 @@ pub const REFUSALS_BELIEVED: u32 = 3;
 /// How often the side that dialled a link asks whether the other is there.
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 
+/// The longest time between two heartbeats, and after which a link is given up: as good as never.
+///
+/// Longer ones could not be added to an instant.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A link whose peer has been silent for so long is cut and made anew.
 ///
 /// Three heartbeats: one may be lost in a short outage without the link paying for it. It has to be
@@ -134,7 +139,8 @@ pub const ATTACHMENTS_MAX: usize = u16::MAX as usize;
 /// How long a host that shuts down waits for open calls and unwritten bytes.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a host that shuts down waits for the goodbye to be written to peers that have not drained.
+/// How long a last word may take: the goodbye to a peer that has not drained, and the last
+/// acknowledgement to one that leaves.
 ///
 /// A link that is not stuck takes it at once.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);

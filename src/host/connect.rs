@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -31,12 +31,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a refusal may take to be written: the peer need not read it.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Accepts links until the host closes.
-pub(super) async fn accept(host: Arc<Shared>, mut listener: Box<dyn Listener>) {
+/// Accepts links until the host closes, or nobody has it any more.
+pub(super) async fn accept(
+    host: Weak<Shared>,
+    closing: CancellationToken,
+    open_max: usize,
+    mut listener: Box<dyn Listener>,
+) {
     let mut handshakes = Handshakes::default();
-    let closing = host.closing.clone();
-    let open_max = host.limits.handshakes_open_max;
-    let host = Arc::downgrade(&host);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -140,8 +142,10 @@ async fn take_pulse(
     proven: &ProvenPeer,
     shaking: &mut Shaking,
 ) -> Result<Option<Taken>, (Refusal, String)> {
-    let peer = host.peer_of(proven.identity)?;
-    let Some(up) = peer.link(proven.link) else {
+    let peer = host.peers().get(&proven.identity.host).cloned();
+    let up =
+        peer.as_ref().filter(|peer| peer.identity() == proven.identity).and_then(|it| it.link(proven.link));
+    let (Some(peer), Some(up)) = (peer, up) else {
         return Err((Refusal::Stale, "there is no such link".into()));
     };
     shaking.handshake.admit(Resume::default());
@@ -189,12 +193,23 @@ enum DialError {
 
 impl Dial {
     /// Dials, and raises the link or reports the failure to the peer's state.
-    pub(super) async fn run(self, host: Arc<Shared>, abandon: CancellationToken) {
-        let outcome = tokio::select! {
+    ///
+    /// While it waits it does not keep the host: one that nobody has any more tries no further.
+    pub(super) async fn run(self, host: Weak<Shared>, abandon: CancellationToken) {
+        let dialing = async {
+            if !self.delay.is_zero() {
+                tokio::time::sleep(self.delay).await;
+            }
+            let host = host.upgrade()?;
+            let outcome = self.dial(&host).await;
+            Some((host, outcome))
+        };
+        let dialed = tokio::select! {
             biased;
             () = abandon.cancelled() => return,
-            outcome = self.dial(&host) => outcome,
+            dialed = dialing => dialed,
         };
+        let Some((host, outcome)) = dialed else { return };
         match outcome {
             Ok((shaking, proven)) => {
                 if let Some(lease) = self.peer.dialed(&proven) {
@@ -208,9 +223,6 @@ impl Dial {
     }
 
     async fn dial(&self, host: &Shared) -> Result<(Shaking, ProvenPeer), DialError> {
-        if !self.delay.is_zero() {
-            tokio::time::sleep(self.delay).await;
-        }
         let Some((replaces, resume)) = self.peer.begin_dial(self.attempt) else {
             return Err(DialError::Abandoned);
         };

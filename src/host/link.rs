@@ -10,6 +10,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::peer::{Lease, Peer, Ticket, Up, loss_of};
 use super::{Host, scope};
+use crate::config::GOODBYE_TIMEOUT;
 use crate::id::{Target, TypeHash};
 use crate::registry::{Claim, Inbound, panics};
 use crate::session::{self, Batch, Event, LinkLoss};
@@ -56,8 +57,13 @@ async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) ->
         // What came before the fault is valid, and is handed over.
         let left = hand_over(peer, &mut events);
         peer.received();
-        if let Some(loss) = received.err().or(left) {
+        if let Some(loss) = received.err() {
             return loss;
+        }
+        if let Some(left) = left {
+            // It waits for the word that all of it has come.
+            let _ = tokio::time::timeout(GOODBYE_TIMEOUT, peer.written(up)).await;
+            return left;
         }
         if let Err(error) = frames.fill().await {
             return loss_of(&error);

@@ -23,7 +23,7 @@ pub(crate) mod scope;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -35,7 +35,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, Limits, WINDOW_BYTES_MIN};
+use crate::config::{GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_MAX, Limits, WINDOW_BYTES_MIN};
 use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
 use crate::registry::{Claim, Inbound, Origin, Registry, RegistryError, panics};
@@ -126,6 +126,8 @@ pub(crate) struct Shared {
     placement: OnceLock<Arc<dyn Placement>>,
     dead_letters: AtomicU64,
     refusals: connect::Refusals,
+    /// Whether the host shuts down, and takes up with nobody new.
+    leaving: AtomicBool,
     /// Cancelled when the host takes no further links.
     closing: CancellationToken,
 }
@@ -147,6 +149,7 @@ impl Host {
             None => None,
             Some(address) => Some(Self::listen(&config, address).await?),
         };
+        let heartbeat_every = config.limits.heartbeat_every.min(HEARTBEAT_MAX);
         let shared = Arc::new(Shared {
             identity: config.identity,
             secret: config.secret,
@@ -157,8 +160,9 @@ impl Host {
                     .frame_bytes_max
                     .clamp(HANDSHAKE_FRAME_BYTES_MAX, u32::MAX as usize),
                 window_bytes: config.limits.window_bytes.max(WINDOW_BYTES_MIN),
+                heartbeat_every,
                 // A link is not to be given up before the second heartbeat could have come.
-                heartbeat_lost: config.limits.heartbeat_lost.max(2 * config.limits.heartbeat_every),
+                heartbeat_lost: config.limits.heartbeat_lost.clamp(2 * heartbeat_every, 2 * HEARTBEAT_MAX),
                 ..config.limits
             },
             transport: config.transport,
@@ -172,10 +176,12 @@ impl Host {
             placement: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
             refusals: connect::Refusals::default(),
+            leaving: AtomicBool::new(false),
             closing: CancellationToken::new(),
         });
         if let Some(listener) = listener {
-            shared.io.spawn(connect::accept(Arc::clone(&shared), listener));
+            let (host, closing) = (Arc::downgrade(&shared), shared.closing.clone());
+            shared.io.spawn(connect::accept(host, closing, shared.limits.handshakes_open_max, listener));
         }
         Ok(Self { shared })
     }
@@ -256,6 +262,7 @@ impl Host {
     ///
     /// Dropping the future leaves the host taking nothing new; [`Host::abort`] ends it.
     pub async fn shutdown(&self, reason: &str) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
         let peers: Vec<_> = self.shared.peers().values().cloned().collect();
         for peer in &peers {
             peer.drain(reason);
@@ -374,6 +381,9 @@ impl Shared {
                 return Err((Refusal::WrongHost, text));
             }
             Some(peer) => Some(Arc::clone(peer)),
+            None if self.leaving.load(Ordering::Relaxed) => {
+                return Err((Refusal::Closing, "the host is shutting down".into()));
+            }
             None => None,
         };
         let peer = Peer::new(self, identity, None);

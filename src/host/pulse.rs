@@ -14,7 +14,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::connect::{self, ReachError};
@@ -32,8 +31,6 @@ pub(super) const PULSE_FRAME_BYTES_MAX: usize = 64;
 pub(super) struct Watched {
     pub(super) peer: Arc<Peer>,
     pub(super) up: Arc<Up>,
-    /// Cancelled when the host closes.
-    pub(super) closing: CancellationToken,
     every: Duration,
     lost: Duration,
 }
@@ -43,7 +40,6 @@ impl Watched {
         Self {
             peer: Arc::clone(peer),
             up: Arc::clone(up),
-            closing: host.closing.clone(),
             every: host.limits.heartbeat_every,
             lost: host.limits.heartbeat_lost,
         }
@@ -111,11 +107,16 @@ impl Watched {
         Ok(())
     }
 
-    /// Answers the peer's heartbeats as long as they come.
+    /// Answers the peer's heartbeats as long as they come, and no later pulse takes the place of this.
     pub(super) async fn answer(self, mut frames: FrameReader<Box<dyn Link>>) {
+        let ended = self.up.begin_pulse();
         let answering =
             async { while self.hear(&mut frames).await.is_ok() && beat(&mut frames).await.is_ok() {} };
-        self.while_up(answering).await;
+        tokio::select! {
+            biased;
+            () = ended.cancelled() => {}
+            () = answering => {}
+        }
     }
 
     async fn hear(&self, frames: &mut FrameReader<Box<dyn Link>>) -> Result<(), ReadError> {
@@ -132,7 +133,6 @@ impl Watched {
     async fn while_up<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            () = self.closing.cancelled() => None,
             () = self.up.closed.cancelled() => None,
             output = future => Some(output),
         }

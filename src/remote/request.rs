@@ -138,7 +138,7 @@ impl<M: RemoteMessage> Request<M> {
                 return Poll::Ready(Err(retrying.conclude(self.to.place.host, error)));
             };
             self.kept = false;
-            self.state = State::Unsent(Some(Box::pin(tokio::time::sleep(delay))));
+            self.state = State::Unsent(Some(Box::pin(retrying.rest(delay))));
         }
     }
 

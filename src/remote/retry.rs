@@ -1,6 +1,7 @@
 //! Calls that are made again when a link has lost them.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +92,24 @@ impl Retrying {
         }
         self.made += 1;
         Some(self.policy.delay.saturating_mul(1 << (self.made - 1).min(16)))
+    }
+
+    /// Waits before the next attempt; not for long if nobody is left to whom it could be made.
+    pub(super) fn rest(&self, delay: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let peer = self.call.as_ref().map(|(peer, _)| Arc::clone(peer));
+        async move {
+            let gone = async {
+                match &peer {
+                    Some(peer) => peer.gone().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = gone => {}
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
     }
 
     /// The error of the last attempt, in the light of those before: what an earlier one may have

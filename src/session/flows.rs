@@ -109,7 +109,14 @@ impl Outflows {
         let flow = self.flows.entry(target).or_default();
         flow.parked_bytes += parcel.len();
         self.parked_bytes += parcel.len();
+        let first = flow.parked.is_empty();
+        // It waits for room behind others, and not for credit.
+        let has_credit =
+            first && self.window > 0 && flow.may_send(cost(parcel.len(), self.window), self.window);
         flow.parked.push_back(Parked { number: self.last_number, content, parcel });
+        if has_credit && self.await_room() {
+            self.make_ready(target);
+        }
         self.last_number
     }
 
@@ -138,8 +145,14 @@ impl Outflows {
             longer.extend(too_long);
         }
         self.flows.retain(|_, flow| !flow.is_at_rest());
+        self.ready.retain(|target| self.flows.contains_key(target));
         longer.sort_unstable_by_key(|parked| parked.number);
         longer
+    }
+
+    /// Whether messages that have credit wait for room on the link: others go behind them.
+    pub(super) fn await_room(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// How many one-way messages are parked.
@@ -177,11 +190,7 @@ impl Outflows {
         fits: impl Fn(usize) -> bool,
     ) -> Option<(Target, Parked)> {
         while let Some(&target) = self.ready.front() {
-            let Some(flow) = self.flows.get_mut(&target) else {
-                // What it had was taken back meanwhile.
-                self.ready.pop_front();
-                continue;
-            };
+            let flow = self.flows.get_mut(&target)?;
             let frame_bytes = flow.parked.front().map(|parked| parked.parcel.len());
             let cost = frame_bytes.map(|frame_bytes| cost(frame_bytes, self.window));
             let (Some(frame_bytes), Some(cost)) = (frame_bytes, cost) else {
@@ -236,7 +245,9 @@ impl Outflows {
     /// A flow has less to do than before: it is forgotten, or its next message may go out.
     fn rest_or_go_on(&mut self, target: Target) {
         if self.flows.get(&target).is_some_and(Outflow::is_at_rest) {
-            self.flows.remove(&target);
+            if self.flows.remove(&target).is_some_and(|flow| flow.ready) {
+                self.ready.retain(|ready| *ready != target);
+            }
         } else {
             self.make_ready(target);
         }

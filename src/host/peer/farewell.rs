@@ -1,8 +1,9 @@
-//! Taking leave of a peer: open calls end, queued bytes leave, and a goodbye is said.
+//! Taking leave of a peer: open calls end, queued bytes arrive, and a goodbye is said.
 
 use std::sync::Arc;
 
-use super::{Link, Peer};
+use super::{Link, Peer, Up};
+
 impl Peer {
     /// Takes no further messages; open calls may end.
     pub(in crate::host) fn drain(self: &Arc<Self>, reason: &str) {
@@ -13,12 +14,14 @@ impl Peer {
         }
     }
 
-    /// Waits until no call is open and nothing is unwritten.
+    /// Waits until no call is open and nothing is unwritten, also over the next link if this one breaks.
     pub(in crate::host) async fn drained(&self) {
-        self.until(|state| state.is_down() || state.session.is_drained()).await;
+        self.until(|state| state.is_over() || state.session.is_drained()).await;
     }
 
-    /// Says goodbye, if there is a link, and waits until that is written.
+    /// Says goodbye, if there is a link, and waits until the peer has all that was said.
+    ///
+    /// A connection that is closed earlier may take along what lies between the two kernels.
     pub(in crate::host) async fn say_goodbye(self: &Arc<Self>, reason: &str) {
         {
             let mut state = self.lock();
@@ -28,6 +31,14 @@ impl Peer {
             state.session.finish(reason);
             self.kick(&mut state);
         }
-        self.until(|state| state.is_down() || state.session.unwritten_bytes() == 0).await;
+        self.until(|state| state.is_over() || state.session.has_left()).await;
+    }
+
+    /// Waits until everything is written on this link: the peer leaves, and is to know what has come.
+    pub(in crate::host) async fn written(&self, up: &Up) {
+        self.until(|state| {
+            !state.is_carried_by(up) || !state.session.has_outgoing() && state.session.unwritten_bytes() == 0
+        })
+        .await;
     }
 }

@@ -42,7 +42,7 @@ impl Peer {
             Duration::ZERO => Link::Dialing { attempt, abandon: abandon.clone() },
             _ => Link::Resting { attempt, abandon: abandon.clone() },
         };
-        host.io.spawn(dial.run(Arc::clone(&host), abandon));
+        host.io.spawn(dial.run(Arc::downgrade(&host), abandon));
     }
 
     /// The rest before an attempt is over. Tells what the dial is to say, if it is wanted still.
@@ -222,7 +222,7 @@ impl Peer {
             state.resumable = false;
             return Err(error);
         }
-        let up = Arc::new(Up::new(proven.link, dialed));
+        let up = Arc::new(Up::new(proven.link, dialed, host.shared.closing.child_token()));
         tracing::debug!(link = %proven.link, peer = %proven.identity, dialed, "link is up");
         state.link = Link::Up(Arc::clone(&up));
         state.last_link = proven.link;
@@ -255,6 +255,7 @@ impl Peer {
                 LinkLoss::PeerLeft { .. } | LinkLoss::Protocol(_) | LinkLoss::Shutdown => {
                     state.end_session(&loss, &mut events);
                 }
+                _ if state.session.has_left() => state.end_session(&loss, &mut events),
                 _ => self.recover(&mut state, lost.dialed),
             }
         }

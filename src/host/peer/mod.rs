@@ -112,12 +112,22 @@ pub(crate) struct Up {
     pub(crate) closed: CancellationToken,
     /// When the peer was last known to live.
     heard: Mutex<tokio::time::Instant>,
+    /// Ends the pulse that the peer has for this link.
+    pulse: Mutex<CancellationToken>,
 }
 
 impl Up {
-    fn new(id: LinkId, dialed: bool) -> Self {
+    fn new(id: LinkId, dialed: bool, closed: CancellationToken) -> Self {
         let heard = Mutex::new(tokio::time::Instant::now());
-        Self { id, dialed, bell: Notify::new(), closed: CancellationToken::new(), heard }
+        Self { id, dialed, bell: Notify::new(), closed, heard, pulse: Mutex::default() }
+    }
+
+    /// Another pulse begins, and the one before ends; gives what ends the new one.
+    pub(super) fn begin_pulse(&self) -> CancellationToken {
+        let ended = self.closed.child_token();
+        let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *pulse, ended.clone()).cancel();
+        ended
     }
 
     pub(super) fn id(&self) -> LinkId {
@@ -244,6 +254,15 @@ impl Peer {
         self.until(|state| state.gone.is_some() || state.session.has_room_for(target, frame_bytes)).await;
     }
 
+    /// Waits until the peer is known to be gone for good.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub(crate) async fn gone(&self) {
+        self.until(|state| state.gone.is_some()).await;
+    }
+
     /// A call that was made with [`Repeat`] will not be made again.
     pub(crate) fn end_repeats(&self, call: CallId) {
         let mut state = self.lock();
@@ -358,9 +377,9 @@ impl State {
         }
     }
 
-    /// Whether there is no link, and none under way that could change anything.
-    fn is_down(&self) -> bool {
-        matches!(self.link, Link::Down)
+    /// Whether there is no link, and nothing to be expected of another.
+    fn is_over(&self) -> bool {
+        matches!(self.link, Link::Down) && !self.resumable
     }
 
     fn ring_if_outgoing(&self) {

@@ -77,9 +77,14 @@ impl<T> Session<T> {
                 };
             }
             Frame::Floor(Floor { call }) => self.inbound.repeats.raise_floor(call),
-            Frame::Schemas(Schemas { body }) => events.push(Event::Schemas { body }),
+            Frame::Schemas(Schemas { body }) if !self.inbound.schemas => {
+                self.inbound.schemas = true;
+                events.push(Event::Schemas { body });
+            }
             Frame::Goodbye(Goodbye { reason }) => {
                 self.peer_left = true;
+                // The peer goes when it knows that all it said has come.
+                self.inbound.ack_now = true;
                 events.push(Event::PeerLeaves { reason });
             }
             frame => return Err(SessionError::Misplaced { kind: frame.kind() }),

@@ -27,6 +27,12 @@ impl<T> Session<T> {
         self.say_goodbye();
     }
 
+    /// Whether this side has said goodbye, and the peer has all that it said.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.said) && self.log.bytes() == 0
+    }
+
     /// Whether no call is open in either direction and every byte is written.
     #[must_use]
     pub fn is_drained(&self) -> bool {

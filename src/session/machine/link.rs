@@ -160,6 +160,7 @@ impl<T> Session<T> {
         self.inbound.cancelled.clear();
         self.inbound.flows.clear();
         self.inbound.assembly.clear();
+        self.inbound.schemas = false;
         self.inbound.life = self.inbound.life.wrapping_add(1);
         self.peer_left = false;
         self.schemas_told = false;

@@ -107,6 +107,8 @@ struct Inbound {
     repeats: Repeats,
     /// Messages of an earlier life are not given back.
     life: u32,
+    /// Whether the peer has told of its types in this life.
+    schemas: bool,
     /// How many numbered frames have come.
     received: u64,
     /// How many of them the peer was told of.
@@ -215,9 +217,10 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// Whether a message would go out now, and wait neither for a link nor for credit.
+    /// Whether a message would go out now, and wait neither for a link nor for credit, nor for others
+    /// that wait for room.
     fn goes_out(&self, target: Target, frame_bytes: usize) -> bool {
-        self.attached && self.flows.may_send(target, frame_bytes)
+        self.attached && !self.flows.await_room() && self.flows.may_send(target, frame_bytes)
     }
 
     /// Puts a message on its way, or parks it.
@@ -413,6 +416,7 @@ impl Inbound {
             assembly: Assembly::default(),
             repeats: Repeats::default(),
             life: 0,
+            schemas: false,
             received: 0,
             told: 0,
             untold_bytes: 0,

@@ -43,6 +43,36 @@ fn messages_without_credit_wait_in_order_and_others_pass_them() {
 }
 
 #[test]
+fn what_has_credit_and_waits_for_room_is_passed_by_nothing_smaller() {
+    let limits = SessionLimits { outgoing_bytes_max: 600, parked_bytes_max: 400, ..LIMITS };
+    let mut scripted = Scripted::with(limits);
+    scripted.terms.window_bytes = SMALL_WINDOW;
+    scripted.attach();
+    for _ in 0..5 {
+        scripted.tell(&BODY).unwrap();
+        scripted.written();
+        scripted.acknowledge();
+    }
+    scripted.tell(&BODY).unwrap();
+    for _ in 0..4 {
+        scripted.session.tell(OTHER, MESSAGE, encoded(&BODY)).unwrap();
+    }
+    assert_eq!(scripted.written().len(), 4, "one waits for credit");
+    scripted.receive(credit(COST));
+    scripted.session.tell(OTHER, MESSAGE, encoded(b"small")).unwrap();
+    assert_eq!(scripted.written(), [], "there is credit, and no room");
+    scripted.acknowledge();
+    let written = scripted.written();
+    assert!(
+        matches!(
+            &written[..],
+            [Frame::Tell(Tell { target: TARGET, .. }), Frame::Tell(Tell { target: OTHER, .. })]
+        ),
+        "{written:?}"
+    );
+}
+
+#[test]
 fn what_is_parked_has_a_limit_for_each_actor() {
     let mut scripted = narrow();
     for _ in 0..8 {

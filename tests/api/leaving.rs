@@ -1,0 +1,169 @@
+//! Hosts that end, in virtual time: what they owe arrives, and nothing of them is left.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, System};
+use roadshow::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
+use roadshow::remote::host_calls;
+use roadshow::session::Secret;
+use roadshow::transport::{Memory, Transport};
+use roadshow::{ClusterRef, Limits, RemoteAddr};
+use tokio::runtime::{Builder, Handle};
+use tokio::time::{Instant, sleep};
+
+use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::hosts::{SECRET, limits, poll_once};
+
+const ONE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const TWO: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const THREE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
+const MS: Duration = Duration::from_millis(1);
+
+fn paused<T>(test: impl Future<Output = T>) -> T {
+    let runtime = || Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    System::with_tokio_rt(runtime).block_on(test)
+}
+
+async fn start(transport: Arc<dyn Transport>, ip: Ipv4Addr, limits: Limits) -> Host {
+    let config = HostConfig {
+        identity: fresh_identity(),
+        secret: Secret::from_bytes(SECRET),
+        limits,
+        transport,
+        listen: Some((ip, 0).into()),
+        io: Handle::current(),
+        executor: Executor::here_or(&Handle::current()),
+        calls: Box::new(host_calls),
+    };
+    Host::start(config).await.unwrap()
+}
+
+async fn at(network: &Memory, ip: Ipv4Addr) -> Host {
+    start(Arc::new(network.at(ip)), ip, Limits::default()).await
+}
+
+/// An actor there, for messages from here.
+fn clerk(here: &Host, there: &Host) -> (RemoteAddr<Clerk>, RemoteAddr<Clerk>) {
+    here.introduce(there.identity(), there.address().unwrap());
+    let near = ClusterRef::new(there.clone()).serve(Clerk::default().start());
+    (ClusterRef::new(here.clone()).bind(&near), near)
+}
+
+#[test]
+fn a_host_that_shuts_down_in_a_break_gets_its_answers_out_over_the_next_link() {
+    paused(async {
+        let network = Memory::new(1);
+        let (here, there) = (at(&network, ONE).await, at(&network, TWO).await);
+        let (far, near) = clerk(&here, &there);
+        let mut held = far.send(Hold(7));
+        assert!(poll_once(&mut held).await.is_pending());
+        while near.send(Notes).await.unwrap().is_empty() {
+            sleep(MS).await;
+        }
+        network.partition(ONE, TWO);
+        assert_eq!(network.cut(ONE, TWO), 1);
+        near.send(Release(7)).await.unwrap();
+        let leaves = {
+            let there = there.clone();
+            actix_rt::spawn(async move { there.shutdown("the test is over").await })
+        };
+        sleep(500 * MS).await;
+        network.heal_all();
+        assert_eq!(held.await, Ok(7));
+        leaves.await.unwrap();
+        here.abort();
+    });
+}
+
+#[test]
+fn a_host_that_shuts_down_waits_until_what_it_told_has_arrived() {
+    paused(async {
+        let network = Memory::new(2);
+        let (here, there) = (at(&network, ONE).await, at(&network, TWO).await);
+        let (far, near) = clerk(&here, &there);
+        assert_eq!(far.send(Add(1)).await, Ok(1));
+        network.latency(300 * MS..=300 * MS);
+        for number in 0..10 {
+            far.tell(Note(number)).await.unwrap();
+        }
+        let since = Instant::now();
+        here.shutdown("the test is over").await;
+        assert_eq!(near.send(Notes).await.unwrap().len(), 10);
+        assert!(since.elapsed() < 1000 * MS, "there and back, and not the whole time: {:?}", since.elapsed());
+        there.abort();
+    });
+}
+
+#[test]
+fn a_host_that_shuts_down_takes_up_with_nobody_new() {
+    paused(async {
+        let network = Memory::new(3);
+        let (here, there, late) =
+            (at(&network, ONE).await, at(&network, TWO).await, at(&network, THREE).await);
+        let (far, near) = clerk(&here, &there);
+        let (from_late, _) = clerk(&late, &there);
+        let mut held = far.send(Hold(1));
+        assert!(poll_once(&mut held).await.is_pending());
+        while near.send(Notes).await.unwrap().is_empty() {
+            sleep(MS).await;
+        }
+        let leaves = {
+            let there = there.clone();
+            actix_rt::spawn(async move { there.shutdown("the test is over").await })
+        };
+        sleep(MS).await;
+        let refused = from_late.send(Add(1)).await.unwrap_err();
+        assert!(refused.is_not_delivered() && refused.to_string().contains("shutting down"), "{refused}");
+        assert_eq!(far.send(Add(1)).await, Err(NotDelivered::Closing.into()));
+        near.send(Release(1)).await.unwrap();
+        assert_eq!(held.await, Ok(1));
+        leaves.await.unwrap();
+        here.abort();
+        late.abort();
+    });
+}
+
+#[test]
+fn a_host_that_nobody_has_any_more_leaves_nothing_behind() {
+    for cut_off in [false, true] {
+        paused(async {
+            let network = Memory::new(4);
+            let transport: Arc<dyn Transport> = Arc::new(network.at(ONE));
+            let left = Arc::downgrade(&transport);
+            let (here, there) = (start(transport, ONE, Limits::default()).await, at(&network, TWO).await);
+            let (far, _) = clerk(&here, &there);
+            assert_eq!(far.send(Add(1)).await, Ok(1));
+            if cut_off {
+                network.partition(TWO, ONE);
+                network.cut(ONE, TWO);
+                sleep(MS).await;
+            }
+            drop((far, here));
+            sleep(Duration::from_secs(60)).await;
+            assert!(left.upgrade().is_none(), "cut off: {cut_off}");
+            there.abort();
+        });
+    }
+}
+
+#[test]
+fn heartbeats_can_be_put_off_for_ever() {
+    paused(async {
+        let network = Memory::new(5);
+        let never = limits(|limits| {
+            limits.heartbeat_every = Duration::MAX;
+            limits.heartbeat_lost = Duration::MAX;
+        });
+        let here = start(Arc::new(network.at(ONE)), ONE, never.clone()).await;
+        let there = start(Arc::new(network.at(TWO)), TWO, never).await;
+        let (far, _) = clerk(&here, &there);
+        assert_eq!(far.send(Add(1)).await, Ok(1));
+        sleep(Duration::from_secs(24 * 60 * 60)).await;
+        assert_eq!(far.send(Add(1)).await, Ok(2));
+        assert_eq!(here.snapshot().peers[0].links, 1);
+        here.abort();
+        there.abort();
+    });
+}
