@@ -97,6 +97,12 @@ pub const ACK_DELAY: Duration = Duration::from_millis(25);
 /// Beyond it the oldest are dropped, and a repeated call of theirs learns that its reply is lost.
 pub const REPLIES_KEPT_BYTES_MAX: usize = 16 << 20;
 
+/// How many ends of calls are kept, for each peer, in case the calls are repeated.
+///
+/// A call that stays open keeps the ends of all later ones; this is how many may pass it before the
+/// oldest of them is dropped.
+pub const ENDS_KEPT_MAX: usize = 64 << 10;
+
 /// How long after the first failed attempt to restore a link the next is made; it doubles from
 /// attempt to attempt.
 pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);

@@ -131,11 +131,13 @@ fn wait_for_end(process: BorrowedFd<'_>, pause: impl Fn(bool)) {
         let any = changes | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         match waitid(WaitId::PidFd(process), any) {
             Err(Errno::INTR) => continue,
-            Ok(Some(status)) if status.stopped() || status.continued() => pause(status.stopped()),
+            Ok(Some(status)) if status.stopped() || status.continued() => {}
             _ => return,
         }
-        // Takes note of the change, so that the next is waited for.
-        let _ = waitid(WaitId::PidFd(process), changes | WaitIdOptions::NOHANG);
+        // Takes note of the change, which may be a later one by now, so that the next is waited for.
+        if let Ok(Some(status)) = waitid(WaitId::PidFd(process), changes | WaitIdOptions::NOHANG) {
+            pause(status.stopped());
+        }
     }
 }
 

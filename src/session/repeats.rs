@@ -1,18 +1,22 @@
 //! The peer's calls that it may make again: each is handled once, however often it comes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::config::REPLIES_KEPT_BYTES_MAX;
+use crate::config::{ENDS_KEPT_MAX, REPLIES_KEPT_BYTES_MAX};
 use crate::id::CallId;
 
 /// What is remembered of them, until the peer says that they will not come again.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     calls: BTreeMap<CallId, Known>,
+    /// The calls whose ends are kept, the oldest first; some may be forgotten by now.
+    kept: VecDeque<CallId>,
     /// Of the ends that are kept.
     bytes: usize,
+    /// The highest call whose end was dropped: one below it that is not known may have been another.
+    lost: Option<CallId>,
 }
 
 /// What became of a call that may come again.
@@ -31,6 +35,7 @@ impl Repeats {
     pub(super) fn came(&mut self, call: CallId) -> Option<Known> {
         match self.calls.get(&call) {
             Some(known) => Some(known.clone()),
+            None if self.lost.is_some_and(|lost| call <= lost) => Some(Known::Lost),
             None => {
                 self.calls.insert(call, Known::Running);
                 None
@@ -48,13 +53,13 @@ impl Repeats {
         let Some(known) = self.calls.get_mut(&call) else { return };
         self.bytes += frame.len();
         *known = Known::Ended(frame);
-        let mut oldest = self.calls.values_mut();
-        while self.bytes > REPLIES_KEPT_BYTES_MAX
-            && let Some(known) = oldest.next()
+        self.kept.push_back(call);
+        while (self.bytes > REPLIES_KEPT_BYTES_MAX || self.kept.len() > ENDS_KEPT_MAX)
+            && let Some(oldest) = self.kept.pop_front()
         {
-            if let Known::Ended(frame) = known {
+            if let Some(Known::Ended(frame)) = self.calls.remove(&oldest) {
                 self.bytes -= frame.len();
-                *known = Known::Lost;
+                self.lost = self.lost.max(Some(oldest));
             }
         }
     }

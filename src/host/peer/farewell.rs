@@ -21,7 +21,8 @@ impl Peer {
 
     /// Says goodbye, if there is a link, and waits until the peer has all that was said.
     ///
-    /// A connection that is closed earlier may take along what lies between the two kernels.
+    /// A connection that is closed earlier may take along what lies between the two kernels. That the
+    /// peer has closed it says as much: it does so when it has the goodbye.
     pub(in crate::host) async fn say_goodbye(self: &Arc<Self>, reason: &str) {
         {
             let mut state = self.lock();
@@ -31,7 +32,7 @@ impl Peer {
             state.session.finish(reason);
             self.kick(&mut state);
         }
-        self.until(|state| state.is_over() || state.session.has_left()).await;
+        self.until(|state| !matches!(state.link, Link::Up(_)) || state.session.has_left()).await;
     }
 
     /// Waits until everything is written on this link: the peer leaves, and is to know what has come.

@@ -248,7 +248,7 @@ impl Peer {
         lost.closed.cancel();
         let mut events = Vec::new();
         let mut state = self.lock();
-        if matches!(&state.link, Link::Up(up) if up.id == lost.id) {
+        if state.is_carried_by(lost) {
             tracing::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
             state.session.detach(Written::Told);
             match loss {

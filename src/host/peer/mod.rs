@@ -201,8 +201,12 @@ impl Peer {
         self.host.upgrade().map(|shared| Host { shared })
     }
 
-    pub(super) fn set_address(&self, address: SocketAddr) {
-        self.lock().address = Some(address);
+    pub(super) fn set_address(self: &Arc<Self>, address: SocketAddr) {
+        let mut state = self.lock();
+        let first = state.address.replace(address).is_none();
+        if first && matches!(state.link, Link::Awaiting { .. }) {
+            self.open(&mut state, Duration::ZERO);
+        }
     }
 
     /// How large an encoded message may be.
@@ -368,7 +372,7 @@ impl State {
     /// Whether this is the link that carries the session now: one that was superseded may still be
     /// in the middle of its work.
     fn is_carried_by(&self, link: &Up) -> bool {
-        matches!(&self.link, Link::Up(up) if up.id == link.id)
+        matches!(&self.link, Link::Up(up) if std::ptr::eq(&**up, link))
     }
 
     fn ring(&self) {

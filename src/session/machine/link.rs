@@ -157,7 +157,6 @@ impl<T> Session<T> {
         self.flows.clear();
         self.lanes.clear();
         self.inbound.calls.clear();
-        self.inbound.cancelled.clear();
         self.inbound.flows.clear();
         self.inbound.assembly.clear();
         self.inbound.schemas = false;

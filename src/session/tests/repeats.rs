@@ -145,6 +145,25 @@ fn what_is_below_the_floor_is_forgotten() {
 }
 
 #[test]
+fn a_call_that_stays_open_does_not_have_all_later_ones_remembered() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(repeatable(1, 1));
+    let last = 2 + crate::config::ENDS_KEPT_MAX as u64;
+    for call in 2..=last {
+        for event in scripted.receive(repeatable(call, 1)) {
+            let Event::Call { claim, .. } = event else { panic!("{event:?}") };
+            scripted.session.handled(claim);
+        }
+        assert!(scripted.session.fail(CallId(call), &CallFailure::NoReply));
+        scripted.written();
+        scripted.acknowledge();
+    }
+    assert_eq!(scripted.receive(repeatable(2, 1)), [], "it is not handled again, and its end is lost");
+    assert_eq!(scripted.written(), [failure_frame(2, CallFailure::NoReply)]);
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")), "the first one is open still");
+}
+
+#[test]
 fn replies_beyond_what_is_kept_are_lost_to_a_repetition() {
     let limits = SessionLimits { frame_bytes_max: 16 << 20, ..LIMITS };
     let mut scripted = Scripted::with(limits);
