@@ -9,21 +9,29 @@
 )]
 
 mod addresses;
+mod breaks;
 mod calls;
 mod cancellation;
 mod cast;
+mod chunks;
 mod deadlines;
 mod examples;
+mod flow;
 mod forms;
 mod hosts;
 mod in_process;
 mod intruders;
+mod leaving;
+mod ledger;
 mod limits;
 mod links;
+mod liveness;
 mod most_frequent_word;
 mod panics;
 mod processes;
+mod proxy;
 mod raw;
+mod retry;
 mod tasks;
 mod transports;
 mod words;

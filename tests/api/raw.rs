@@ -7,9 +7,9 @@ use roadshow::RemoteAddr;
 use roadshow::host::fresh_identity;
 use roadshow::id::{ActorId, ActorIncarnation, Identity, LinkId, Target};
 use roadshow::registry::Registry;
-use roadshow::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, Secret, Step};
+use roadshow::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
 use roadshow::transport::FrameReader;
-use roadshow::wire::{self, Ack, Body, Frame, Purpose, Resume, Terms};
+use roadshow::wire::{self, Ack, Body, Frame, Purpose, Refusal, Resume, Terms};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +20,8 @@ const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// A link that has been shaken hands on.
 pub(crate) struct Raw {
+    /// What the host said of itself and of the link.
+    pub(crate) peer: ProvenPeer,
     frames: FrameReader<TcpStream>,
     received: u64,
 }
@@ -31,10 +33,20 @@ impl Raw {
     }
 
     pub(crate) async fn connect_with(site: &Site, secret: [u8; 32]) -> Result<Self, HandshakeError> {
+        Self::dial(site, config(fresh_identity(), secret), attempt(site)).await
+    }
+
+    /// Dials a host as `identity`, for the link of that number and as one that is there in the session.
+    pub(crate) async fn connect_at(site: &Site, identity: Identity, link: u64, resume: Resume) -> Self {
+        let replaces = LinkId(link - 1);
+        let attempt = Attempt { link: LinkId(link), replaces, resume, ..attempt(site) };
+        Self::dial(site, config(identity, SECRET), attempt).await.unwrap()
+    }
+
+    async fn dial(site: &Site, me: HandshakeConfig, attempt: Attempt) -> Result<Self, HandshakeError> {
         let stream = TcpStream::connect(site.address()).await.unwrap();
-        let me = config(fresh_identity(), secret);
-        let handshake = Handshake::connect(Instant::now(), me, attempt(site), [1; 32]);
-        Self::shake(stream, handshake, Resume::default()).await
+        let handshake = Handshake::connect(Instant::now(), me, attempt, [1; 32]);
+        Self::shake(stream, handshake, attempt.resume).await
     }
 
     /// Shakes hands with a host, and gives all that a listener on the way heard of this side.
@@ -78,6 +90,22 @@ impl Raw {
         Self::shake(stream, handshake, resume).await.unwrap()
     }
 
+    /// Refuses the link of a host that dials `identity`; gives what it was to be.
+    pub(crate) async fn refuse(listener: &TcpListener, identity: Identity, reason: Refusal) -> ProvenPeer {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut frames = FrameReader::handshake(stream);
+        let mut handshake = Handshake::accept(Instant::now(), config(identity, SECRET), [2; 32]);
+        loop {
+            put(frames.get_mut(), &mut handshake).await;
+            let frame = frames.next().await.unwrap();
+            if let Step::Proven(peer) = handshake.receive(Instant::now(), frame).unwrap() {
+                handshake.refuse(reason, "by hand");
+                put(frames.get_mut(), &mut handshake).await;
+                return peer;
+            }
+        }
+    }
+
     async fn shake(
         stream: TcpStream,
         mut handshake: Handshake,
@@ -87,18 +115,24 @@ impl Raw {
         loop {
             put(frames.get_mut(), &mut handshake).await;
             let Ok(frame) = frames.next().await else { return Err(handshake.timed_out()) };
-            match handshake.receive(Instant::now(), frame)? {
+            let peer = match handshake.receive(Instant::now(), frame)? {
                 Step::Continue => continue,
-                Step::Proven(_) => {
+                Step::Proven(peer) => {
                     handshake.admit(resume);
                     put(frames.get_mut(), &mut handshake).await;
+                    peer
                 }
-                Step::Established(_) => {}
-            }
+                Step::Established(peer) => peer,
+            };
             let (stream, read_already) = frames.into_parts();
             let frames = FrameReader::established(stream, FRAME_BYTES_MAX, read_already);
-            return Ok(Self { frames, received: resume.received });
+            return Ok(Self { peer, frames, received: resume.received });
         }
+    }
+
+    /// The next frame of any kind, of which the host is told nothing; `None` once it has closed the link.
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
+        self.frames.next().await.ok()
     }
 
     /// The next frame that is numbered, which is acknowledged; `None` once the host has closed the link.

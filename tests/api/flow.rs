@@ -1,0 +1,276 @@
+//! What actors have not handled yet: it is bounded, it waits at its sender, and it holds up nobody else.
+
+use std::cell::Cell;
+
+use futures_util::future::{join, join_all, try_join_all};
+use roadshow::host::NotDelivered;
+use roadshow::observe::PeerSnapshot;
+use roadshow::prelude::*;
+use roadshow::{Limits, Request};
+use tokio::sync::oneshot;
+
+use crate::cast::{Add, Block, Clerk, Echo, Hold, Release};
+use crate::hosts::{Gate, Pair, Plan, Site, limits, poll_once, run, until};
+use crate::ledger::{Book, Entry, Ledger, Pace, entries_of};
+use crate::raw::Raw;
+
+const WINDOW: usize = 4 << 10;
+const OUTGOING: usize = 16 << 10;
+const PARKED: usize = 8 << 10;
+
+/// Room for a dozen small messages in an actor's window, and for a hundred at their sender.
+fn narrow() -> Limits {
+    limits(|limits| {
+        limits.window_bytes = WINDOW;
+        limits.outgoing_bytes_max = OUTGOING;
+        limits.parked_bytes_max = PARKED;
+    })
+}
+
+/// What a host sees of the other.
+fn peer(of: &Site, other: &Site) -> PeerSnapshot {
+    let peers = of.host.snapshot().peers;
+    peers.into_iter().find(|peer| peer.identity == other.identity()).unwrap()
+}
+
+/// Passes travellers on along their route, one after the other if it is a narrow one.
+#[derive(RemoteActor)]
+#[remote(local, handles(Travel))]
+struct Station {
+    one_at_a_time: bool,
+}
+
+impl Actor for Station {
+    type Context = Context<Self>;
+}
+
+/// Is answered with the number of stations that are left, when it has been at all of them.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Result<usize, String>")]
+struct Travel {
+    route: Vec<RemoteAddr<Station>>,
+}
+
+impl Handler<Travel> for Station {
+    type Result = ResponseFuture<Result<usize, String>>;
+
+    fn handle(&mut self, Travel { mut route }: Travel, ctx: &mut Context<Self>) -> Self::Result {
+        let (through, is_through) = oneshot::channel::<()>();
+        if self.one_at_a_time {
+            let waits = async { drop(is_through.await) };
+            ctx.wait(waits.into_actor(self));
+        }
+        Box::pin(async move {
+            let left = route.len();
+            if let Some(next) = route.pop() {
+                next.send(Travel { route }).await.map_err(|error| error.to_string())??;
+            }
+            drop(through);
+            Ok(left)
+        })
+    }
+}
+
+#[test]
+fn calls_that_go_to_and_fro_between_hosts_end_with_ten_times_as_many_open_as_there_is_room_for() {
+    /// A traveller takes some 200 bytes on the way, and 256 more of a window.
+    const CALLS: usize = 10 * (WINDOW / 456 + (PARKED + OUTGOING) / 200);
+    run(async {
+        for one_at_a_time in [true, false] {
+            let pair = Pair::with(narrow()).await;
+            let station = move || Station { one_at_a_time };
+            let (first, last) = (pair.serve(station), pair.there.serve(station));
+            let between = pair.here.serve(station);
+            let calls = join_all(
+                (0..CALLS).map(|_| first.send(Travel { route: vec![last.clone(), between.clone()] })),
+            );
+            for outcome in calls.await {
+                assert_eq!(outcome, Ok(Ok(2)));
+            }
+        }
+    });
+}
+
+/// Makes the first entry in a ledger, which stands still behind it, and fills it until there is no
+/// room for more. Gives the calls that are under way.
+async fn fill(ledger: &RemoteAddr<Ledger>) -> Vec<Request<Entry>> {
+    assert_eq!(ledger.send(Entry::new(0, 0)).await, Ok(0));
+    let mut calls = Vec::new();
+    loop {
+        match ledger.try_send(Entry::new(0, calls.len() as u32 + 1)) {
+            Ok(call) => calls.push(call),
+            Err(full) => {
+                assert!(matches!(full.reason, NotDelivered::Full { limit: PARKED, .. }), "{}", full.reason);
+                return calls;
+            }
+        }
+    }
+}
+
+/// Lets a ledger go on, and sees that all is in it.
+async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &Pace, calls: Vec<Request<Entry>>) {
+    pace.end();
+    let last = calls.len() as u32;
+    assert!(try_join_all(calls).await.unwrap().into_iter().eq(1..=last));
+    assert!(entries_of(0, &ledger.send(Book).await.unwrap()).into_iter().eq(0..=last));
+}
+
+#[test]
+fn an_actor_that_handles_nothing_slows_no_neighbour() {
+    run(async {
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
+        let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
+        let calls = fill(&ledger).await;
+        let mut told = Box::pin(ledger.tell(Entry::new(1, 0)));
+        for sum in 1..=200 {
+            assert!(poll_once(&mut told).await.is_pending());
+            assert_eq!(clerk.send(Add(1)).await, Ok(sum));
+        }
+        // One that takes half of a window, and most of the way, is no exception.
+        assert_eq!(clerk.send(Echo(vec![1; OUTGOING - 1000].into())).await.unwrap().len(), OUTGOING - 1000);
+        let (near, far) = (peer(&pair.here, &pair.there), peer(&pair.there, &pair.here));
+        assert!((PARKED - 100..=PARKED).contains(&near.parked_bytes), "{near:?}");
+        assert!((WINDOW as u64 / 2..=WINDOW as u64).contains(&far.accepted_bytes), "{far:?}");
+        pace.end();
+        assert_eq!(told.await, Ok(()));
+        catches_up(&ledger, &pace, calls).await;
+    });
+}
+
+#[test]
+fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
+    const ENTRIES: u32 = 300;
+    run(async {
+        let plan = || Plan { limits: narrow(), ..Plan::default() };
+        let (one, other, there) = (plan().start().await, plan().start().await, plan().start().await);
+        let pace = Pace::default();
+        let near = there.serve(Ledger::at(&pace));
+        let hosts = [&one, &other];
+        let ledgers = hosts.map(|host| {
+            host.knows(&there);
+            host.cluster.bind(&near)
+        });
+        let flood = (0..8).map(|sender| {
+            let ledger = &ledgers[sender as usize % 2];
+            async move {
+                for number in 0..ENTRIES {
+                    ledger.tell(Entry::with(sender, number, 100)).await?;
+                }
+                Ok::<_, NotDelivered>(())
+            }
+        });
+        let (is_told, most_parked) = (Cell::new(false), Cell::new(0));
+        let tell = async {
+            try_join_all(flood).await.unwrap();
+            is_told.set(true);
+        };
+        let watch = until(|| {
+            for host in hosts {
+                let Some(near) = host.host.snapshot().peers.pop() else { continue };
+                assert!(near.outgoing_bytes <= OUTGOING && near.parked_bytes <= PARKED, "{near:?}");
+                most_parked.set(most_parked.get().max(near.parked_bytes));
+            }
+            for far in there.host.snapshot().peers {
+                assert!(far.accepted_bytes <= WINDOW as u64 && far.outgoing_bytes <= OUTGOING, "{far:?}");
+            }
+            pace.let_on(10);
+            is_told.get()
+        });
+        join(tell, watch).await;
+        assert!(most_parked.get() > PARKED - 500, "{most_parked:?}");
+        pace.end();
+        let mut book = Vec::new();
+        for ledger in ledgers {
+            book = ledger.send(Book).await.unwrap();
+        }
+        for sender in 0..8 {
+            assert!(entries_of(sender, &book).into_iter().eq(0..ENTRIES), "sender {sender}");
+        }
+        assert_eq!(one.dead_letters() + other.dead_letters() + there.dead_letters(), 0);
+    });
+}
+
+#[test]
+fn what_is_sent_one_way_over_the_budget_is_counted() {
+    const BURST: u32 = 500;
+    run(async {
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
+        let ledger = pair.serve(Ledger::at(&pace));
+        // Before there is a link, while the actor stands still, and when it has taken some.
+        for burst in 0..3 {
+            for number in 0..BURST {
+                ledger.do_send(Entry::new(0, burst * BURST + number));
+            }
+            let dropped = pair.here.dead_letters();
+            assert!(dropped > u64::from(burst * BURST), "{dropped}");
+            pace.let_on(20);
+            until(|| peer(&pair.here, &pair.there).parked_bytes < PARKED - 10 * 70).await;
+        }
+        pace.end();
+        let entries = entries_of(0, &ledger.send(Book).await.unwrap());
+        assert_eq!(entries.len() as u64 + pair.here.dead_letters(), u64::from(3 * BURST));
+        assert!(entries.is_sorted() && entries.len() > 150, "{}", entries.len());
+        assert_eq!(pair.there.dead_letters(), 0);
+    });
+}
+
+#[test]
+fn calls_that_are_dropped_before_they_were_read_leave_the_window_as_it_was() {
+    run(async {
+        let (pair, gate) = (Pair::with(narrow()).await, Gate::default());
+        let clerk = pair.serve(Clerk::at(&gate));
+        let blocked = clerk.try_send(Block).unwrap();
+        gate.reached_by(1).await;
+        let calls: Vec<_> = (0..WINDOW / 512).map(|_| clerk.try_send(Add(1)).unwrap()).collect();
+        let unwritten = || peer(&pair.here, &pair.there).unwritten_bytes;
+        until(|| unwritten() == 0).await;
+        drop(calls);
+        until(|| unwritten() == 0).await;
+        gate.open();
+        assert_eq!(blocked.await, Ok(()));
+        for sum in 1..30 {
+            assert_eq!(clerk.send(Add(1)).await, Ok(sum));
+        }
+        let (near, far) = (peer(&pair.here, &pair.there), peer(&pair.there, &pair.here));
+        assert_eq!((near.charged_bytes, far.accepted_bytes), (far.owed_bytes, 0));
+    });
+}
+
+#[test]
+fn answers_cancels_and_credits_come_through_whatever_waits() {
+    run(async {
+        let pair = Pair::with(narrow()).await;
+        let Pair { here, there } = &pair;
+        let paces = [Pace::default(), Pace::default()];
+        let ledgers =
+            [pair.serve(Ledger::at(&paces[0])), there.cluster.bind(&here.serve(Ledger::at(&paces[1])))];
+        let nears = [there.serve(Clerk::default), here.serve(Clerk::default)];
+        let clerks = [here.cluster.bind(&nears[0]), there.cluster.bind(&nears[1])];
+        let held = [clerks[0].try_send(Hold(1)).unwrap(), clerks[1].try_send(Hold(1)).unwrap()];
+        let mut calls = [fill(&ledgers[0]).await, fill(&ledgers[1]).await];
+        for (near, held) in nears.iter().zip(held) {
+            assert_eq!(near.send(Release(1)).await, Ok(true));
+            assert_eq!(held.await, Ok(1));
+        }
+        for (calls, (caller, called)) in calls.iter_mut().zip([(here, there), (there, here)]) {
+            let nobody = caller.cluster.bind(&Raw::addr_of::<Clerk>(called.identity(), 99));
+            assert_eq!(nobody.send(Add(1)).await, Err(NotDelivered::NoSuchActor.into()));
+            let accepted = || peer(called, caller).calls_accepted;
+            let before = accepted();
+            drop(calls.remove(0));
+            until(|| accepted() == before - 1).await;
+        }
+        for (pace, caller) in paces.iter().zip([here, there]) {
+            let parked = || caller.host.snapshot().peers[0].parked_bytes;
+            let before = parked();
+            pace.let_on(8);
+            until(|| parked() < before).await;
+            pace.end();
+        }
+        for (ledger, calls) in ledgers.iter().zip(calls) {
+            let entries: Vec<_> = (0..=calls.len() as u32 + 1).filter(|number| *number != 1).collect();
+            try_join_all(calls).await.unwrap();
+            assert_eq!(entries_of(0, &ledger.send(Book).await.unwrap()), entries);
+        }
+    });
+}

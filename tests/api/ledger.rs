@@ -1,0 +1,115 @@
+//! An actor that keeps a book of what it is sent, as fast as it is let.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use roadshow::prelude::*;
+use tokio::sync::Semaphore;
+
+/// Enters what comes, in the order in which it comes.
+#[derive(RemoteActor)]
+#[remote(local, handles(Entry, Book))]
+pub(crate) struct Ledger {
+    book: Vec<(u32, u32)>,
+    entered: HashMap<u32, u32>,
+    pace: Pace,
+}
+
+impl Ledger {
+    /// One that takes its time behind each entry.
+    pub(crate) fn at(pace: &Pace) -> impl FnOnce() -> Self + Send + use<> {
+        let pace = pace.clone();
+        move || Self { pace, ..Self::quick() }
+    }
+
+    pub(crate) fn quick() -> Self {
+        let pace = Pace::default();
+        pace.end();
+        Self { book: Vec::new(), entered: HashMap::new(), pace }
+    }
+}
+
+impl Actor for Ledger {
+    type Context = Context<Self>;
+}
+
+/// How far a ledger may go: it stands still behind an entry, and so does its mailbox, until it is let on.
+#[derive(Clone)]
+pub(crate) struct Pace(Arc<Semaphore>);
+
+impl Default for Pace {
+    /// Not behind the first entry.
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+}
+
+impl Pace {
+    /// Lets so many entries more be made.
+    pub(crate) fn let_on(&self, entries: usize) {
+        self.0.add_permits(entries);
+    }
+
+    /// Lets it be as quick as it can from now on.
+    pub(crate) fn end(&self) {
+        self.0.close();
+    }
+}
+
+/// One of a sender's numbered entries; answered with how many of that sender there were before.
+#[derive(Debug, PartialEq, Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "u32")]
+pub(crate) struct Entry {
+    pub(crate) sender: u32,
+    pub(crate) number: u32,
+    pub(crate) content: Payload,
+}
+
+impl Entry {
+    pub(crate) fn new(sender: u32, number: u32) -> Self {
+        Self::with(sender, number, 0)
+    }
+
+    /// One of so many bytes more.
+    pub(crate) fn with(sender: u32, number: u32, bytes: usize) -> Self {
+        Self { sender, number, content: vec![0; bytes].into() }
+    }
+}
+
+impl Handler<Entry> for Ledger {
+    type Result = u32;
+
+    fn handle(&mut self, Entry { sender, number, .. }: Entry, ctx: &mut Context<Self>) -> u32 {
+        self.book.push((sender, number));
+        let entered = self.entered.entry(sender).or_default();
+        let before = *entered;
+        *entered += 1;
+        if !self.pace.0.is_closed() {
+            let pace = self.pace.clone();
+            let wait = async move {
+                // Closed, it lets everything pass.
+                let _ = pace.0.acquire().await.map(|permit| permit.forget());
+            };
+            ctx.wait(wait.into_actor(self));
+        }
+        before
+    }
+}
+
+/// All entries: senders and numbers.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Vec<(u32, u32)>")]
+pub(crate) struct Book;
+
+impl Handler<Book> for Ledger {
+    type Result = Vec<(u32, u32)>;
+
+    fn handle(&mut self, _: Book, _: &mut Context<Self>) -> Vec<(u32, u32)> {
+        self.book.clone()
+    }
+}
+
+/// The numbers of one sender's entries, in the order of the book.
+pub(crate) fn entries_of(sender: u32, book: &[(u32, u32)]) -> Vec<u32> {
+    book.iter().filter(|entry| entry.0 == sender).map(|entry| entry.1).collect()
+}
