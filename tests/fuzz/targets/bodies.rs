@@ -6,9 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
+use std::sync::LazyLock;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
+use roadshow::config::FAILURE_TEXT_CHARS_MAX;
+use roadshow::registry::{Registry, Table};
 use roadshow::wire::{self, Body, CallFailure, Frame, FrameCodec, FrameKind, Payload, TELL_HEADER_BYTES};
 use roadshow::words::{Counting, Counts, WordList};
 use roadshow_fuzz::{Script, peak_of};
@@ -34,7 +37,7 @@ const DEEP: usize = 129;
 
 fuzz_target!(|input: &[u8]| {
     let mut script = Script::new(input);
-    let kind = script.one_of(12);
+    let kind = script.one_of(13);
     let attachments = script.short();
     let bytes = script.rest();
     if kind == 11 {
@@ -52,6 +55,7 @@ fuzz_target!(|input: &[u8]| {
         7 => drop(check::<Payload>(&body, 1)),
         8 => check_words(&body),
         9 => check_counts(&body),
+        12 => check_table(&body),
         _ => drop(check::<(Vec<Payload>, HashMap<u8, Payload>, Option<WordList>, String)>(&body, 8)),
     }
 });
@@ -117,6 +121,24 @@ fn check_counts(body: &Body) {
     assert_eq!(counts.iter().count(), counts.len());
     assert_eq!(counts.is_empty(), counts.len() == 0);
     assert_eq!(wire::decode::<Counts>(&encoded(&counts)).expect("as above"), counts);
+}
+
+/// What this executable declares: the messages of the word count.
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::collect().expect("no names collide"));
+
+/// What a peer may say that its executable declares.
+fn check_table(body: &Body) {
+    let Some(theirs) = check::<Table>(body, 4) else { return };
+    let (differing, peak) = peak_of(|| REGISTRY.compare(&theirs));
+    assert!(peak <= (256 << 10) + 16 * body.len(), "{peak} bytes are held for a table of {}", body.len());
+    for (name, text) in differing {
+        assert_ne!(REGISTRY.name_of(name), format!("type {name}"), "it is declared here as well");
+        assert!(text.chars().count() <= FAILURE_TEXT_CHARS_MAX, "it travels whole: {text}");
+        assert!(!text.contains(char::is_control), "{text:?}");
+    }
+    assert!(REGISTRY.compare(REGISTRY.table()).is_empty());
+    let again: Table = wire::decode(&encoded(&theirs)).expect("it was encoded here");
+    assert_eq!(again, theirs);
 }
 
 /// What a worker and its driver say to each other before they have a link.

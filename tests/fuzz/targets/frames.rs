@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use roadshow::config::FAILURE_TEXT_CHARS_MAX;
-use roadshow::wire::{Failure, Frame, FrameCodec};
+use roadshow::wire::{Failure, Frame, FrameCodec, PREFIX_BYTES};
 use roadshow_fuzz::{Script, decode_in_pieces, peak_of};
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -22,8 +22,10 @@ fuzz_target!(|input: &[u8]| {
     let whole = decode_in_pieces(&codec, stream, stream.len().max(1));
     let (in_pieces, peak) = peak_of(|| decode_in_pieces(&codec, stream, usize::from(pieces) + 1));
     assert_eq!(in_pieces.to_string(), whole.to_string(), "the pieces decide nothing");
-    // An attachment takes four bytes on the wire and some sixty while its frame is read.
-    let fair = 64 * stream.len() + 4 * FRAME_BYTES_MAX + 4096;
+    // An attachment takes four bytes on the wire and some sixty while its frame is read; the shortest
+    // frame is a prefix, and stands in a list that grows twofold.
+    let frame_bytes = 3 * size_of::<Frame>().div_ceil(PREFIX_BYTES);
+    let fair = (64 + frame_bytes) * stream.len() + 4 * FRAME_BYTES_MAX + 4096;
     assert!(peak <= fair, "{peak} bytes are held for a stream of {}", stream.len());
 
     let mut stream = stream;
@@ -31,6 +33,7 @@ fuzz_target!(|input: &[u8]| {
         let length = u32::from_be_bytes(*stream.first_chunk().expect("it was decoded")) as usize + 4;
         let (read, rest) = stream.split_at(length);
         stream = rest;
+        check_parsed(read, &frame);
         match frame {
             Frame::Failure(failure) => check_failure(failure),
             frame => {
@@ -41,6 +44,15 @@ fuzz_target!(|input: &[u8]| {
         }
     }
 });
+
+/// The same bytes by themselves, as they are when they came in chunks.
+fn check_parsed(read: &[u8], frame: &Frame) {
+    let parse = |bytes: &[u8]| Frame::parse(BytesMut::from(bytes), FRAME_BYTES_MAX);
+    assert_eq!(parse(read).expect("as it was decoded"), *frame);
+    parse(&read[..read.len() - 1]).expect_err("it is not whole");
+    parse(&[read, &[0]].concat()).expect_err("something is behind it");
+    Frame::parse(BytesMut::from(read), read.len() - 1).expect_err("it is over the limit");
+}
 
 /// A failure is a value, which has more than one form as bytes: its own form comes back.
 fn check_failure(failure: Failure) {

@@ -1,8 +1,10 @@
 //! Handshakes with somebody in between, who has everything but the secret.
 //!
-//! Host A dials host B twice, B dials A once, and each of them accepts twice. Input: steps, in which
-//! the one in between hands a frame that was sent to anybody, as it is or changed, sends frames of
-//! its own, or lets time pass. Whatever it does, nobody takes a peer for one that it is not.
+//! Host A dials host B twice, B dials A once, and each of them accepts twice. Input: the terms and the
+//! patience of each end, then steps, in which the one in between hands a frame that was sent to
+//! anybody, as it is or changed, sends frames of its own, or lets time pass. Whatever it does, nobody
+//! takes a peer for one that it is not, or for one that said something else of itself. Only where the
+//! listener is in the session is said without a proof, in the welcome.
 
 #![no_main]
 
@@ -10,18 +12,24 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
+use roadshow::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
 use roadshow::id::{HostId, Identity, Incarnation, LinkId};
-use roadshow::session::{Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
-use roadshow::wire::{Frame, FrameCodec, Refusal};
+use roadshow::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
+use roadshow::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
 use roadshow_fuzz::Script;
 use tokio_util::codec::{Decoder, Encoder};
 
 const A: Identity = Identity { host: HostId(1), incarnation: Incarnation(1) };
 const B: Identity = Identity { host: HostId(2), incarnation: Incarnation(1) };
 
-/// The side that dials, whom it wants, and the link that it replaces.
-const DIALLERS: [(Identity, Identity, LinkId); 3] =
-    [(A, B, LinkId::NONE), (A, B, LinkId(100)), (B, A, LinkId::NONE)];
+/// The sides that dial, and what each wants.
+const DIALLERS: [(Identity, Attempt); 3] = [
+    (A, Attempt { to: B, purpose: Purpose::Link, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
+    (A, Attempt { to: B, purpose: Purpose::Pulse, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
+    (B, Attempt { to: A, purpose: Purpose::Link, link: LinkId(2), replaces: LinkId(100), resume: LATER }),
+];
+const FRESH: Resume = Resume { resets: 0, received: 0 };
+const LATER: Resume = Resume { resets: 1, received: 7 };
 const LISTENERS: [Identity; 4] = [B, B, A, A];
 
 /// How many frames the one in between remembers.
@@ -38,10 +46,12 @@ fuzz_target!(|input: &[u8]| {
 /// One end of a connection that the one in between holds the other end of.
 struct End {
     me: Identity,
-    /// Whom it dials, and the link: of a dialler alone.
-    dials: Option<(Identity, LinkId, LinkId)>,
-    frame_bytes_max: usize,
+    /// What it wants: of a dialler alone.
+    dials: Option<Attempt>,
+    terms: Terms,
     handshake: Handshake,
+    /// Whether the peer has said something that is in order.
+    is_answered: bool,
     /// Whom it takes the peer for, from when it does.
     peer: Option<ProvenPeer>,
     admitted: bool,
@@ -60,21 +70,27 @@ impl World {
         let now = Instant::now();
         let mut ends = Vec::new();
         let mut config = |me| {
-            let frame_bytes_max = 512 + usize::from(script.short());
+            let terms = Terms {
+                // Some are too low.
+                frame_bytes_max: HANDSHAKE_FRAME_BYTES_MAX as u64 - 16 + u64::from(script.short()),
+                outgoing_bytes_max: script.byte().into(),
+                window_bytes: WINDOW_BYTES_MIN as u64 - 16 + u64::from(script.short()),
+                schema: script.byte().into(),
+            };
             let timeout = Duration::from_millis(1 + u64::from(script.byte()));
-            HandshakeConfig { me, secret: Secret::from_bytes([7; 32]), frame_bytes_max, timeout }
+            HandshakeConfig { me, secret: Secret::from_bytes([7; 32]), terms, timeout }
         };
-        for (at, (me, to, replaces)) in DIALLERS.into_iter().enumerate() {
+        for (at, (me, attempt)) in DIALLERS.into_iter().enumerate() {
             let config = config(me);
-            let (frame_bytes_max, link) = (config.frame_bytes_max, LinkId(1 + at as u64));
-            let handshake = Handshake::connect(now, config, to, link, replaces, [at as u8; 32]);
-            ends.push(End::new(me, Some((to, link, replaces)), frame_bytes_max, handshake));
+            let terms = config.terms;
+            let handshake = Handshake::connect(now, config, attempt, [at as u8; 32]);
+            ends.push(End::new(me, Some(attempt), terms, handshake));
         }
         for (at, me) in LISTENERS.into_iter().enumerate() {
             let config = config(me);
-            let frame_bytes_max = config.frame_bytes_max;
+            let terms = config.terms;
             let handshake = Handshake::accept(now, config, [10 + at as u8; 32]);
-            ends.push(End::new(me, None, frame_bytes_max, handshake));
+            ends.push(End::new(me, None, terms, handshake));
         }
         let mut world = Self { now, ends, seen: Vec::new() };
         for at in 0..world.ends.len() {
@@ -126,18 +142,23 @@ impl World {
     fn receive(&mut self, to: usize, frame: Frame) {
         let end = &mut self.ends[to];
         let late = self.now >= end.handshake.deadline();
+        let welcome = if let Frame::Welcome(welcome) = &frame { Some(welcome.resume) } else { None };
         match end.handshake.receive(self.now, frame) {
             Err(err) => {
                 assert!(late || !matches!(err, HandshakeError::TimedOut));
+                if let HandshakeError::Refused { proven, .. } = err {
+                    assert_eq!(proven, end.is_answered, "only who proved itself first is believed");
+                }
                 end.over = !late || end.over;
             }
             Ok(step) => {
                 assert!(!late && !end.over, "{step:?} after the end");
                 match step {
-                    Step::Continue => {}
+                    Step::Continue => end.is_answered = true,
                     Step::Proven(peer) | Step::Established(peer) => {
                         assert_eq!(end.dials.is_some(), matches!(step, Step::Established(_)));
                         assert_eq!(end.peer.replace(peer), None, "a peer proves itself once");
+                        assert!(welcome.is_none_or(|resume| resume == peer.resume));
                         self.check(to, peer);
                     }
                 }
@@ -156,7 +177,8 @@ impl World {
         end.over = true;
         if decision.is_multiple_of(2) {
             end.admitted = true;
-            assert_eq!(end.handshake.admit(), peer);
+            let resume = Resume { resets: decision.into(), received: at as u64 };
+            assert_eq!(end.handshake.admit(resume), peer);
         } else {
             let text = "é".repeat(decision.into());
             end.handshake.refuse(Refusal::from_number(decision), &text);
@@ -181,20 +203,25 @@ impl World {
     /// Whom `end` takes for its peer is one who took part in this very handshake.
     fn check(&self, at: usize, peer: ProvenPeer) {
         let end = &self.ends[at];
-        let limit_with = |other: &End| other.frame_bytes_max.min(end.frame_bytes_max);
+        assert!(peer.terms.frame_bytes_max >= HANDSHAKE_FRAME_BYTES_MAX as u64);
+        assert!(peer.terms.window_bytes >= WINDOW_BYTES_MIN as u64);
         match end.dials {
-            Some((to, link, replaces)) => {
-                assert_eq!((peer.identity, peer.link, peer.replaces), (to, link, replaces));
-                let listeners = self.ends.iter().filter(|other| other.dials.is_none() && other.me == to);
-                assert!({ listeners }.any(|other| limit_with(other) == peer.frame_bytes_max));
+            Some(attempt) => {
+                let said = Attempt { resume: attempt.resume, ..attempt_of(peer.identity, &peer) };
+                assert_eq!(said, attempt);
+                let listeners =
+                    self.ends.iter().filter(|other| other.dials.is_none() && other.me == attempt.to);
+                assert!({ listeners }.any(|other| other.terms == peer.terms));
             }
             None => {
-                let said = Some((end.me, peer.link, peer.replaces));
-                let dialler = self.ends.iter().find(|other| other.me == peer.identity && other.dials == said);
-                let dialler = dialler.expect("nobody else knows the secret");
-                assert_eq!(limit_with(dialler), peer.frame_bytes_max);
+                let said = Some(attempt_of(end.me, &peer));
+                let mut diallers =
+                    self.ends.iter().filter(|other| other.me == peer.identity && other.dials == said);
+                let dialler = diallers.next().expect("nobody else knows the secret");
+                assert_eq!(dialler.terms, peer.terms);
                 let same = self.ends.iter().filter(|other| {
-                    other.dials.is_none() && other.peer.is_some_and(|other| other.link == peer.link)
+                    let same = |other: ProvenPeer| said == Some(attempt_of(end.me, &other));
+                    other.dials.is_none() && other.me == end.me && other.peer.is_some_and(same)
                 });
                 assert_eq!(same.count(), 1, "one attempt proves itself to one listener");
             }
@@ -202,13 +229,14 @@ impl World {
     }
 }
 
+/// What a peer wants, or is to have wanted, of `to`.
+fn attempt_of(to: Identity, peer: &ProvenPeer) -> Attempt {
+    let ProvenPeer { purpose, link, replaces, resume, .. } = *peer;
+    Attempt { to, purpose, link, replaces, resume }
+}
+
 impl End {
-    fn new(
-        me: Identity,
-        dials: Option<(Identity, LinkId, LinkId)>,
-        frame_bytes_max: usize,
-        handshake: Handshake,
-    ) -> Self {
-        Self { me, dials, frame_bytes_max, handshake, peer: None, admitted: false, over: false }
+    fn new(me: Identity, dials: Option<Attempt>, terms: Terms, handshake: Handshake) -> Self {
+        Self { me, dials, terms, handshake, is_answered: false, peer: None, admitted: false, over: false }
     }
 }

@@ -1,72 +1,284 @@
-//! One session whose peer sends whatever it likes, as long as it decodes.
+//! One session whose peer sends whatever it likes, as long as it decodes, and says what it likes of
+//! itself and of where it is.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, BytesMut};
-use roadshow::id::{CallId, Target, TypeHash};
-use roadshow::session::Written;
-use roadshow::wire::{Body, Call, CallFailure, Cancel, Failure, Frame, FrameCodec, Goodbye, Reply};
+use bytes::{BufMut, Bytes, BytesMut};
+use roadshow::config::MESSAGE_OVERHEAD_BYTES;
+use roadshow::id::{ActorId, ActorIncarnation, CallId, Target};
+use roadshow::session::{LinkLoss, Written};
+use roadshow::wire::{
+    Ack, Body, Call, CallFailure, Cancel, Chunk, Credit, Failure, Floor, Frame, FrameCodec, Goodbye,
+    Heartbeat, Reply, Resume, Schemas, Tell, Terms,
+};
 use roadshow_fuzz::Script;
 use tokio_util::codec::Decoder;
 
+use super::message::{MESSAGE, Number, TARGETS};
 use super::side::Side;
 
-/// Runs the script's steps, and ends the link.
-pub(crate) fn run(script: &mut Script<'_>) {
-    let mut now = Instant::now();
-    let mut side = Side::new(script);
-    let mut attached = false;
-    let mut number = 0;
+/// What a step may cost in memory, whatever it does: room for small frames, and what the target notes.
+const STEP_BYTES: usize = 1024;
+
+/// What there is of everything to begin with: tables, and a first buffer for small frames.
+const BASE_BYTES: usize = 256 << 10;
+
+/// How often a byte of a message may be held: by both sides of this target, and while buffers grow.
+const TIMES_HELD: usize = 16;
+
+/// How often a byte of a frame may be: the shortest frames make entries in tables.
+const FRAME_TIMES_HELD: usize = 64;
+
+/// Runs the script's steps, and ends the session. Says how many bytes it may have held.
+pub(crate) fn run(script: &mut Script<'_>) -> usize {
+    let now = Instant::now();
+    let side = Side::new(script, false);
+    let mut world =
+        World { now, side, peer: Peer::default(), last: 0, steps: 0, came_bytes: 0, waited_bytes: 0 };
+    world.attach(script);
     while !script.is_over() {
-        let was_attached = attached;
-        match script.one_of(16) {
-            0..=7 => {
-                number += 1;
-                side.act(now, number, script);
-                side.pipe.clear();
-            }
-            8..=9 if attached => {
-                // Something about a call that is, or may be, open.
-                let call = CallId(script.one_of(16) as u64);
-                let frame = word(call, script.byte());
-                attached = side.receive(now, [frame]);
-            }
-            10..=12 if attached => {
-                attached = side.receive(now, frames(script));
-            }
-            13 => {
-                now += Duration::from_micros(200 * u64::from(script.byte()));
-                side.pass(now);
-            }
-            14 if attached => attached = script.byte() >= 64,
-            15 if !attached => {
-                attached = true;
-                side.attach(now, 512 + usize::from(script.short()));
-            }
-            _ => {}
-        }
-        if was_attached && !attached {
-            side.detach(if number.is_multiple_of(2) { Written::Told } else { Written::Unsure });
-        }
-        side.check(now);
+        world.step(script);
+        world.side.check();
     }
-    side.detach(Written::Told);
-    side.check(now);
+    world.lose(Written::Told);
+    world.side.reset(&LinkLoss::Closed);
+    world.side.check();
+    BASE_BYTES
+        + STEP_BYTES * world.steps
+        + TIMES_HELD * (world.side.said_bytes + world.waited_bytes)
+        + FRAME_TIMES_HELD * world.came_bytes
 }
 
-fn word(call: CallId, how: u8) -> Frame {
-    match how {
-        0..=63 => Frame::Call(Call {
-            call,
-            target: Target::HOST,
-            message: TypeHash(1),
-            timeout_ms: 0,
-            body: Body::empty(),
-        }),
-        64..=127 => Frame::Cancel(Cancel { call }),
-        128..=191 => Frame::Reply(Reply { call, body: Body::empty() }),
-        192..=254 => Frame::Failure(Failure { call, failure: CallFailure::NoReply }),
-        255 => Frame::Goodbye(Goodbye { reason: String::new() }),
+struct World {
+    now: Instant,
+    side: Side,
+    peer: Peer,
+    last: Number,
+    steps: usize,
+    /// The bytes of all frames that came.
+    came_bytes: usize,
+    /// The most that waited to be written or to be acknowledged.
+    waited_bytes: usize,
+}
+
+/// What the peer would know if it kept the protocol, so that it can break it by little.
+#[derive(Default)]
+struct Peer {
+    terms: Option<Terms>,
+    resets: u32,
+    /// How many numbered frames it has read.
+    read: u64,
+    /// What the messages that it has read take of its windows.
+    charged: BTreeMap<Target, u64>,
+    /// What it has yet to send of a frame in chunks.
+    unsent: Bytes,
+}
+
+impl World {
+    fn step(&mut self, script: &mut Script<'_>) {
+        self.steps += 1;
+        match script.one_of(16) {
+            0..=6 => {
+                self.last += 1;
+                self.side.act(self.now, self.last, script);
+                self.peer.read(&mut self.side);
+            }
+            7..=10 => {
+                let words = 1 + script.one_of(4);
+                let frames = (0..words).map(|_| self.peer.word(script)).collect();
+                self.receive(frames);
+            }
+            11..=12 => self.receive(frames(script)),
+            13 => {
+                self.now += Duration::from_micros(200 * u64::from(script.byte()));
+                self.side.pass(self.now);
+            }
+            14 => match script.byte() {
+                0..48 => self.lose(Written::Told),
+                48..96 => self.lose(Written::Unsure),
+                96..112 => {
+                    self.lose(Written::Unsure);
+                    self.side.reset(&LinkLoss::Closed);
+                }
+                112..128 => self.side.abandon_parked(),
+                _ => {}
+            },
+            _ => self.attach(script),
+        }
+        let waits = self.side.session.outgoing_bytes() + self.side.session.parked_bytes();
+        self.waited_bytes = self.waited_bytes.max(waits);
+    }
+
+    fn receive(&mut self, frames: Vec<Frame>) {
+        if !self.side.attached {
+            return;
+        }
+        for frame in &frames {
+            self.came_bytes += frame.put(&mut BytesMut::new());
+        }
+        if let Err(err) = self.side.receive(self.now, frames) {
+            self.lose(Written::Told);
+            self.side.reset(&LinkLoss::Protocol(err.to_string()));
+        }
+    }
+
+    fn attach(&mut self, script: &mut Script<'_>) {
+        if self.side.attached {
+            return;
+        }
+        let terms = self.peer.terms(script);
+        let resume = self.peer.resume(script);
+        let is_out_of_date = self.side.session.is_out_of_date(resume);
+        if is_out_of_date && script.byte() < 128 {
+            // A listener refuses it; a dialler has no choice.
+            return;
+        }
+        if self.side.attach(&terms, resume).is_ok() {
+            self.peer.attached(terms, resume);
+        }
+    }
+
+    fn lose(&mut self, known: Written) {
+        if self.side.attached {
+            self.side.detach(known);
+        }
+    }
+}
+
+impl Peer {
+    /// Terms that are always the same, or others.
+    fn terms(&self, script: &mut Script<'_>) -> Terms {
+        if let (Some(terms), 0..192) = (self.terms, script.byte()) {
+            return terms;
+        }
+        let limit = |script: &mut Script<'_>| match script.byte() {
+            255 => u64::MAX,
+            short => u64::from(short) << (script.byte() % 20),
+        };
+        Terms {
+            frame_bytes_max: limit(script),
+            outgoing_bytes_max: limit(script),
+            window_bytes: limit(script),
+            schema: 0,
+        }
+    }
+
+    /// Where it is, about there, or anywhere.
+    fn resume(&self, script: &mut Script<'_>) -> Resume {
+        let (how, by) = (script.byte(), u64::from(script.byte()));
+        let Self { resets, read, .. } = *self;
+        match how {
+            0..96 => Resume { resets, received: read },
+            96..128 => Resume { resets, received: read.saturating_sub(by % 8) },
+            128..160 => Resume { resets, received: read.saturating_add(by % 8) },
+            160..224 => Resume { resets: resets.wrapping_add(1), received: by },
+            224..240 => Resume { resets: resets.wrapping_sub(by as u32), received: read },
+            _ => Resume { resets: u32::MAX - (by as u32 % 2), received: u64::MAX - by / 2 },
+        }
+    }
+
+    fn attached(&mut self, terms: Terms, resume: Resume) {
+        if resume.resets != self.resets {
+            self.charged.clear();
+        }
+        self.terms = Some(terms);
+        self.resets = resume.resets;
+        self.read = resume.received;
+        self.unsent = Bytes::new();
+    }
+
+    /// Reads all that has been written, which is in order.
+    fn read(&mut self, side: &mut Side) {
+        let mut codec = FrameCodec::established(usize::MAX);
+        let window = self.terms.map_or(0, |terms| terms.window_bytes);
+        while let Some(frame) = codec.decode(&mut side.pipe).expect("what a session writes is in order") {
+            self.read = self.read.wrapping_add(frame.is_sequenced().into());
+            let (target, frame_bytes) = match &frame {
+                Frame::Call(call) => (call.target, call.frame_bytes()),
+                Frame::Tell(tell) => (tell.target, tell.frame_bytes()),
+                _ => continue,
+            };
+            let cost = ((frame_bytes + MESSAGE_OVERHEAD_BYTES) as u64).min(window / 2);
+            *self.charged.entry(target).or_default() += cost;
+        }
+    }
+
+    /// A frame that may well be in order.
+    fn word(&mut self, script: &mut Script<'_>) -> Frame {
+        let (kind, which, how) = (script.byte(), script.byte(), script.byte());
+        let call = CallId(u64::from(which % 16));
+        let target = match which / 16 {
+            0 => Target { actor: ActorId(how.into()), incarnation: ActorIncarnation(0) },
+            which => TARGETS[usize::from(which) % TARGETS.len()],
+        };
+        let body = || Body { message: Bytes::copy_from_slice(&[0, 0, 0, how]), attachments: Vec::new() };
+        match kind % 16 {
+            0 | 1 => {
+                let floor = (how > 64).then_some(CallId(u64::from(how % 16)));
+                Frame::Call(Call { call, target, message: MESSAGE, timeout_ms: 0, floor, body: body() })
+            }
+            2 => Frame::Tell(Tell { target, message: MESSAGE, body: body() }),
+            3 => Frame::Cancel(Cancel { call }),
+            4 => Frame::Reply(Reply { call, body: body() }),
+            5 if how < 128 => Frame::Failure(Failure { call, failure: CallFailure::NoReply }),
+            5 => Frame::Failure(Failure { call, failure: CallFailure::ActorStopped }),
+            6 | 7 => {
+                let less = if how < 128 { 0 } else { u64::from(how % 8) };
+                Frame::Ack(Ack { received: self.read.wrapping_sub(less) })
+            }
+            8 | 9 => {
+                let charged = self.charged.entry(target).or_default();
+                let bytes = if how < 192 { *charged >> (how % 4) } else { u64::from(how) };
+                *charged = charged.saturating_sub(bytes);
+                Frame::Credit(Credit { target, bytes })
+            }
+            10..=12 => Frame::Chunk(self.chunk(script)),
+            13 => Frame::Floor(Floor { call }),
+            14 if how < 250 => Frame::Schemas(Schemas { body: body() }),
+            14 => Frame::Goodbye(Goodbye { reason: String::new() }),
+            _ if how > 240 => Frame::Heartbeat(Heartbeat),
+            _ => Frame::Ack(Ack { received: u64::from(how) << (which % 64) }),
+        }
+    }
+
+    /// The next piece of a frame that is sent in chunks, or something like it.
+    fn chunk(&mut self, script: &mut Script<'_>) -> Chunk {
+        let (message, how, count) = (script.byte(), script.byte(), usize::from(script.byte()));
+        let begins = self.unsent.is_empty();
+        if begins {
+            let mut whole = BytesMut::new();
+            let padding = vec![0; usize::from(script.short())];
+            let body = Body { message: padding.into(), attachments: Vec::new() };
+            let target = TARGETS[usize::from(message) % TARGETS.len()];
+            let call = CallId(u64::from(how % 16));
+            let frame = match how % 8 {
+                0 => Frame::Cancel(Cancel { call }),
+                1 | 2 => Frame::Reply(Reply { call, body }),
+                3 => Frame::Schemas(Schemas { body }),
+                4 => Frame::Tell(Tell { target, message: MESSAGE, body }),
+                _ => Frame::Call(Call {
+                    call,
+                    target,
+                    message: MESSAGE,
+                    timeout_ms: 0,
+                    floor: Some(call),
+                    body,
+                }),
+            };
+            frame.put(&mut whole);
+            self.unsent = whole.freeze();
+        }
+        let whole_bytes = self.unsent.len();
+        let bytes = self.unsent.split_to(whole_bytes.min(count << (how % 9)));
+        Chunk {
+            // Mostly the same, or no frame would ever be whole.
+            message: if message < 224 { 0 } else { message.into() },
+            first: (begins != (how == 255)).then_some(whole_bytes as u32),
+            last: self.unsent.is_empty() && how < 240,
+            abandoned: (240..250).contains(&how),
+            bytes,
+        }
     }
 }
 

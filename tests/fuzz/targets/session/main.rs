@@ -1,22 +1,27 @@
 //! Sessions under arbitrary programs of what their users, their links and the clock may do.
 //!
-//! Input: one byte that chooses between two sessions that are joined by a pipe and one session whose
-//! peer sends whatever it likes, then the steps.
+//! Input: one byte that chooses between two sessions that are joined by links and one session whose
+//! peer sends whatever it likes, then the limits, then the steps.
 
 #![no_main]
 
+mod came;
 mod hostile;
 mod joined;
+mod made;
+mod message;
 mod side;
+mod user;
 
 use libfuzzer_sys::fuzz_target;
-use roadshow_fuzz::Script;
+use roadshow_fuzz::{Script, peak_of};
 
 fuzz_target!(|input: &[u8]| {
     let mut script = Script::new(input);
     if script.byte().is_multiple_of(2) {
         joined::run(&mut script);
     } else {
-        hostile::run(&mut script);
+        let (fair, peak) = peak_of(|| hostile::run(&mut script));
+        assert!(peak <= fair, "{peak} bytes are held, and {fair} are fair");
     }
 });

@@ -1,0 +1,248 @@
+//! What the user of a session does.
+
+use std::time::{Duration, Instant};
+
+use roadshow::config::FAILURE_TEXT_CHARS_MAX;
+use roadshow::id::{CallId, Target};
+use roadshow::session::{Claim, Rejected, Repeat};
+use roadshow::wire::{CallFailure, CallHeader, TellHeader};
+use roadshow_fuzz::Script;
+
+use super::came::Answer;
+use super::made::{Attempt, End, Made};
+use super::message::{MESSAGE, Message, Number, TARGETS};
+use super::side::Side;
+
+/// What a session has before a message is given to it.
+#[derive(Debug)]
+struct Waiting {
+    calls: usize,
+    outgoing: usize,
+    parked: usize,
+    has_room: bool,
+}
+
+impl Side {
+    /// Does one of the things that a session's user, or its writer, may do at any time.
+    pub(crate) fn act(&mut self, now: Instant, number: Number, script: &mut Script<'_>) {
+        match script.one_of(20) {
+            0..=3 => self.call(now, number, script),
+            4 => self.call_again(now, script),
+            5..=7 => self.tell(number, script),
+            8..=11 => self.answer(script),
+            12..=13 => self.begin(script.byte().into()),
+            14 => self.forget(script),
+            15 => self.end_repeats(script),
+            16 => self.leave(script),
+            _ => {
+                self.write(script.short().into());
+            }
+        }
+    }
+
+    fn call(&mut self, now: Instant, number: Number, script: &mut Script<'_>) {
+        let target = TARGETS[script.one_of(TARGETS.len())];
+        let repeat = match script.byte() {
+            how if how.is_multiple_of(2) => Repeat::First,
+            // Of a call that may not be, which makes it a new one.
+            how @ 192.. if !self.strict => Repeat::Again(self.made.not_repeatable(how.into())),
+            _ => Repeat::Never,
+        };
+        self.attempt(now, Attempt { number, nth: 0 }, target, repeat, script);
+    }
+
+    fn call_again(&mut self, now: Instant, script: &mut Script<'_>) {
+        let Some((call, last)) = self.made.repeatable(script.byte()) else { return };
+        let may_be_made = match self.made.ends.get(&last) {
+            Some(end) => end.is_loss() || self.wild,
+            // It is a new call.
+            None => !self.strict,
+        };
+        if may_be_made {
+            let target = match script.byte() {
+                other @ 224.. if self.wild => TARGETS[usize::from(other) % TARGETS.len()],
+                _ => self.made.calls[&last].target,
+            };
+            self.attempt(now, self.made.next_attempt(last.number), target, Repeat::Again(call), script);
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        now: Instant,
+        attempt: Attempt,
+        target: Target,
+        repeat: Repeat,
+        script: &mut Script<'_>,
+    ) {
+        let deadline = match script.byte() {
+            timeout @ 1..=100 => Some(now + Duration::from_micros(300 * u64::from(timeout))),
+            // Longer than a frame can say.
+            101 => Some(now + Duration::from_secs(1 << 33)),
+            _ => None,
+        };
+        let message = self.message(attempt.number, script);
+        let floor = (repeat != Repeat::Never).then_some(CallId(0));
+        let header = CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, floor };
+        let frame_bytes = header.frame_bytes(message.as_encoded());
+        let before = self.waiting(target, frame_bytes);
+        match self.session.call(now, target, MESSAGE, deadline, repeat, message.as_encoded(), attempt) {
+            Ok(call) => {
+                self.made.made(attempt, repeat, Made { call, target });
+                self.check_accepted(frame_bytes, &before);
+                assert!(before.calls < self.limits.calls_open_max);
+            }
+            Err((rejected, ticket)) => {
+                assert_eq!(ticket, attempt);
+                self.check_rejected(&rejected, frame_bytes, &before);
+            }
+        }
+    }
+
+    fn tell(&mut self, number: Number, script: &mut Script<'_>) {
+        let target = TARGETS[script.one_of(TARGETS.len())];
+        let message = self.message(number, script);
+        let frame_bytes = TellHeader::frame_bytes(message.as_encoded());
+        let before = self.waiting(target, frame_bytes);
+        match self.session.tell(target, MESSAGE, message.as_encoded()) {
+            Ok(()) => {
+                self.made.tells.insert(number, target);
+                self.check_accepted(frame_bytes, &before);
+            }
+            Err(rejected) => self.check_rejected(&rejected, frame_bytes, &before),
+        }
+    }
+
+    fn message(&mut self, number: Number, script: &mut Script<'_>) -> Message {
+        let message = Message::new(number, &mut self.large_left, script);
+        self.said_bytes += message.as_encoded().len();
+        message
+    }
+
+    fn waiting(&self, target: Target, frame_bytes: usize) -> Waiting {
+        Waiting {
+            calls: self.session.open_calls(),
+            outgoing: self.session.outgoing_bytes(),
+            parked: self.session.parked_bytes(),
+            has_room: self.session.has_room_for(target, frame_bytes),
+        }
+    }
+
+    fn check_accepted(&self, frame_bytes: usize, before: &Waiting) {
+        let now = (self.session.outgoing_bytes(), self.session.parked_bytes());
+        let goes_out = now == (before.outgoing + frame_bytes, before.parked);
+        assert!(
+            goes_out || now == (before.outgoing, before.parked + frame_bytes),
+            "{now:?} after {before:?}"
+        );
+        assert!(self.attached || !goes_out);
+        let waiting = if goes_out { before.outgoing } else { before.parked };
+        assert!(waiting == 0 || waiting + frame_bytes <= self.limits.outgoing_bytes_max, "{before:?}");
+        assert!(before.has_room && frame_bytes <= self.limits.frame_bytes_max);
+        assert!(!self.leaving && !self.came.peer_left);
+    }
+
+    fn check_rejected(&self, rejected: &Rejected, frame_bytes: usize, before: &Waiting) {
+        let now = (self.session.outgoing_bytes(), self.session.parked_bytes());
+        assert_eq!(now, (before.outgoing, before.parked), "what is rejected takes no room");
+        match *rejected {
+            Rejected::Full { size, waiting, limit } => {
+                assert!(!before.has_room && size == frame_bytes);
+                let is_of_calls = (waiting, limit) == (before.calls, self.limits.calls_open_max);
+                assert!((is_of_calls && waiting >= limit) || (waiting > 0 && waiting + size > limit));
+            }
+            Rejected::TooLarge { size, limit } => assert!(size == frame_bytes && size > limit),
+            Rejected::Closing => assert!(self.leaving || self.came.peer_left),
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, script: &mut Script<'_>) {
+        let (how, which) = (script.byte(), script.one_of(self.came.handlers()));
+        if self.came.handlers() > 0 {
+            self.answer_one(how, which, script);
+        } else {
+            let call = CallId(u64::MAX - u64::from(how));
+            assert!(!self.session.fail(call, &CallFailure::NoReply), "it never came");
+        }
+    }
+
+    fn answer_one(&mut self, how: u8, which: usize, script: &mut Script<'_>) {
+        let (handling, claim) = self.came.finish(which);
+        self.give_back(claim);
+        let (call, number) = (handling.call, handling.number);
+        let (answered, answer) = match how % 8 {
+            0 => {
+                let text = "ä".repeat(usize::from(how) * FAILURE_TEXT_CHARS_MAX / 128);
+                let failure = CallFailure::NotHandled { actor: text.clone(), message: text };
+                (self.session.fail(call, &failure), None)
+            }
+            1 => (self.session.fail(call, &CallFailure::NoReply), Some(Answer::NoReply)),
+            _ => {
+                let reply = self.message(number, script);
+                let answered = self.session.reply(call, reply.as_encoded());
+                (answered, Some(Answer::Reply(reply.into_body())))
+            }
+        };
+        let owed = self.came.answered(&handling, answer);
+        assert_eq!(answered, owed, "call {number}");
+        assert!(!self.strict || !self.session.fail(call, &CallFailure::NoReply), "call {number} is answered");
+    }
+
+    /// Answers all that has come, and gives all claims back. Says whether there was any.
+    pub(crate) fn answer_all(&mut self) -> bool {
+        let mut any = false;
+        while self.came.handlers() > 0 {
+            any = true;
+            self.answer_one(2, 0, &mut Script::new(&[u8::MAX]));
+        }
+        while let Some(claim) = self.came.begin(0) {
+            any = true;
+            self.give_back(Some(claim));
+        }
+        any
+    }
+
+    /// A handler begins, or what it was told is dropped.
+    fn begin(&mut self, which: usize) {
+        let claim = self.came.begin(which);
+        self.give_back(claim);
+    }
+
+    fn give_back(&mut self, claim: Option<Claim>) {
+        let Some(claim) = claim else { return };
+        let told = self.session.handled(claim);
+        self.came.gave_back(claim);
+        assert!(!told || !self.attached || self.session.has_outgoing());
+    }
+
+    fn forget(&mut self, script: &mut Script<'_>) {
+        let Some((attempt, call)) = self.made.attempt(script.byte()) else { return };
+        match self.session.forget(call) {
+            Some(ticket) => {
+                assert_eq!(ticket, attempt);
+                self.made.end(attempt, End::Forgotten);
+            }
+            None => assert!(self.made.ends.contains_key(&attempt), "{attempt:?} was open"),
+        }
+    }
+
+    /// A call that has ended will not be made again.
+    fn end_repeats(&mut self, script: &mut Script<'_>) {
+        let Some((call, last)) = self.made.repeatable(script.byte()) else { return };
+        if !self.strict || self.made.ends.contains_key(&last) {
+            self.session.end_repeats(call);
+            self.made.end_repeats(call);
+        }
+    }
+
+    fn leave(&mut self, script: &mut Script<'_>) {
+        // Rarely, since it is the end of most that can happen.
+        match script.byte() {
+            0..=7 => self.session.drain(&"ö".repeat(300)),
+            8..=11 => self.session.finish("done"),
+            _ => return,
+        }
+        self.leaving = true;
+    }
+}
