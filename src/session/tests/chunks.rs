@@ -117,6 +117,23 @@ fn a_large_call_that_nobody_wants_any_more_is_broken_off() {
 }
 
 #[test]
+fn a_large_call_that_is_made_again_is_broken_off_and_not_the_attempt_before_it() {
+    let (mut sender, mut receiver) = (wide(), wide());
+    let make = |sender: &mut Scripted, target, repeat| {
+        let (now, message) = (sender.now, large(10));
+        sender.session.call(now, target, MESSAGE, None, repeat, encoded(&message), "large").unwrap()
+    };
+    let call = make(&mut sender, TARGET, Repeat::First);
+    let mut frames = next(&mut sender);
+    assert!(sender.session.forget(call).is_some());
+    make(&mut sender, OTHER, Repeat::Again(call));
+    assert!(sender.session.forget(call).is_some());
+    frames.extend(sender.written());
+    let events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
+    assert_eq!((events, sender.session.charged_bytes()), (vec![], 0));
+}
+
+#[test]
 fn chunks_go_on_over_the_next_link() {
     let (mut sender, mut receiver) = (wide(), wide());
     sender.call_with("large", &large(10)).unwrap();
