@@ -29,7 +29,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
                 control: ::roadshow::__private::Control,
                 ctx: &mut <Self as ::roadshow::__private::actix::Actor>::Context,
             ) {
-                control.apply::<Self>(ctx);
+                control.apply(self, ctx);
             }
         }
         ::roadshow::__private::inventory::submit! {

@@ -1,6 +1,5 @@
 //! The actors of this host that can be reached from afar.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -9,7 +8,7 @@ use actix::Addr;
 use rustc_hash::FxHashMap;
 
 use crate::id::{ActorId, ActorIncarnation, Target, TypeHash};
-use crate::registry::{Control, RemoteActor};
+use crate::registry::{Mailbox, Reachable, RemoteActor, Surroundings};
 use crate::wire::CallFailure;
 
 /// One reachable actor.
@@ -18,23 +17,9 @@ pub(crate) struct ActorEntry {
     pub(crate) kind: TypeHash,
     /// The type's name.
     pub(crate) name: &'static str,
-    /// Its `Addr<A>`.
-    pub(crate) addr: Box<dyn Any + Send + Sync>,
+    /// The way to it.
+    pub(crate) mailbox: Arc<dyn Reachable>,
     incarnation: ActorIncarnation,
-    connected: fn(&(dyn Any + Send + Sync)) -> bool,
-    control: fn(&(dyn Any + Send + Sync), Control),
-}
-
-impl ActorEntry {
-    /// Whether the actor still takes messages.
-    fn is_connected(&self) -> bool {
-        (self.connected)(&*self.addr)
-    }
-
-    /// Tells the actor to stop, behind the messages that it has already.
-    pub(crate) fn control(&self, control: Control) {
-        (self.control)(&*self.addr, control);
-    }
 }
 
 impl fmt::Debug for ActorEntry {
@@ -62,7 +47,7 @@ impl Entries {
     ///
     /// It waits for as many new ones as were left over, so an entry is looked at a few times at most.
     fn sweep(&mut self) {
-        self.live.retain(|_, entry| entry.is_connected());
+        self.live.retain(|_, entry| entry.mailbox.is_connected());
         self.sweep_at = 2 * self.live.len() + 64;
     }
 }
@@ -78,18 +63,17 @@ impl Actors {
     }
 
     /// Makes an actor reachable under a reserved id.
-    pub(crate) fn insert<A: RemoteActor>(&self, target: Target, addr: Addr<A>) {
+    pub(crate) fn insert<A: RemoteActor>(
+        &self,
+        target: Target,
+        addr: Addr<A>,
+        surroundings: Arc<dyn Surroundings>,
+    ) {
         let entry = ActorEntry {
             kind: A::HASH,
             name: A::NAME,
-            addr: Box::new(addr),
+            mailbox: Mailbox::new(addr, surroundings),
             incarnation: target.incarnation,
-            connected: |addr| addr.downcast_ref::<Addr<A>>().is_some_and(Addr::connected),
-            control: |addr, control| {
-                if let Some(addr) = addr.downcast_ref::<Addr<A>>() {
-                    addr.do_send(control);
-                }
-            },
         };
         let mut entries = self.write();
         if entries.live.len() >= entries.sweep_at {
@@ -113,7 +97,7 @@ impl Actors {
     /// The actor, or why there is none.
     pub(crate) fn find(&self, target: Target) -> Result<Arc<ActorEntry>, CallFailure> {
         match self.read().live.get(&target.actor) {
-            Some(entry) if entry.incarnation == target.incarnation && entry.is_connected() => {
+            Some(entry) if entry.incarnation == target.incarnation && entry.mailbox.is_connected() => {
                 Ok(Arc::clone(entry))
             }
             Some(_) => Err(CallFailure::ActorStopped),
@@ -124,7 +108,7 @@ impl Actors {
 
     /// How many live.
     pub(crate) fn len(&self) -> usize {
-        self.read().live.values().filter(|entry| entry.is_connected()).count()
+        self.read().live.values().filter(|entry| entry.mailbox.is_connected()).count()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Entries> {

@@ -3,13 +3,15 @@
 //! One task a link, on the host's executor: it reads, hands over what came, and writes what waits.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::peer::{Lease, Peer, Ticket, Up, loss_of};
-use super::{Host, scope};
+use super::{Destination, Host, scope};
 use crate::config::GOODBYE_TIMEOUT;
 use crate::id::{Target, TypeHash};
 use crate::registry::{Claim, Inbound, panics};
@@ -51,9 +53,10 @@ impl Served {
 }
 
 async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) -> LinkLoss {
-    let mut events = Vec::new();
+    let (mut events, mut wake) = (Vec::new(), Vec::new());
     loop {
-        let received = peer.receive(up, &mut frames, &mut events);
+        let received = peer.receive(up, &mut frames, &mut events, &mut wake);
+        wake.drain(..).for_each(Waker::wake);
         // What came before the fault is valid, and is handed over.
         let left = hand_over(peer, &mut events);
         peer.received();
@@ -77,24 +80,28 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
         return None;
     }
     let Some(host) = peer.host() else { return Some(LinkLoss::Shutdown) };
-    let _scope = scope::enter(&host);
+    scope::within(&host, || hand_over_to(&host, peer, events))
+}
+
+fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLoss> {
     let inbound = |call, deadline, body, claim: session::Claim| {
-        let session::Claim { target, bytes, life } = claim;
-        Inbound::new(Arc::clone(peer) as _, call, deadline, body, Claim { target, bytes, life })
+        let session::Claim { target: Target { actor, incarnation }, bytes, life } = claim;
+        let claim = NonZeroU64::new(bytes).map(|bytes| Claim { actor, incarnation, life, bytes });
+        Inbound::new(Arc::clone(peer) as _, call, deadline, body, claim)
     };
+    let mut route = Route { host, peer, last: None };
     let mut left = None;
     for event in events.drain(..) {
         match event {
             Event::Call { call, target, message, deadline, body, claim } => {
-                deliver(&host, peer, target, message, inbound(Some(call), deadline, body, claim));
+                route.deliver(target, message, inbound(Some(call), deadline, body, claim));
             }
             Event::Tell { target, message, body, claim } => {
-                deliver(&host, peer, target, message, inbound(None, None, body, claim));
+                route.deliver(target, message, inbound(None, None, body, claim));
             }
-            Event::Schemas { body } => peer.learn_schemas(&host, &body),
-            // A caller that no longer waits needs no answer.
-            Event::Replied { ticket, body } => drop(ticket.send(Ok(body))),
-            Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
+            Event::Schemas { body } => peer.learn_schemas(host, &body),
+            // These have their callers by now.
+            Event::Replied { .. } | Event::Failed { .. } => {}
             Event::DeadLetters { count } => host.shared.count_dead_letters(count),
             Event::Cancelled { call } => peer.cancelled(call),
             Event::PeerLeaves { reason } => left = Some(LinkLoss::PeerLeft { reason }),
@@ -103,13 +110,38 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
     left
 }
 
-/// A panic of user code on the way (in a message's `Drop`, say) costs that message and not the link.
-fn deliver(host: &Host, peer: &Peer, target: Target, message: TypeHash, inbound: Inbound) {
-    if let Some(text) = peer.disagreement(message) {
-        return inbound.fail(&CallFailure::Mismatch { text: text.to_owned() });
-    }
-    if let Err(text) = panics::catch(|| host.deliver(target, message, inbound)) {
-        tracing::warn!(message = host.registry().name_of(message), text, "a delivery panicked");
+/// The way of what was read together to its actors.
+struct Route<'a> {
+    host: &'a Host,
+    peer: &'a Peer,
+    /// Where the last message went: the next often goes there, too.
+    last: Option<(Target, TypeHash, Destination)>,
+}
+
+impl Route<'_> {
+    fn deliver(&mut self, target: Target, message: TypeHash, inbound: Inbound) {
+        if let Some((last_target, last_message, to)) = &self.last
+            && (*last_target, *last_message) == (target, message)
+        {
+            return to.take(inbound);
+        }
+        if let Some(text) = self.peer.disagreement(message) {
+            return inbound.fail(&CallFailure::Mismatch { text: text.to_owned() });
+        }
+        match self.host.find(target, message) {
+            Ok(Some(to)) => {
+                to.take(inbound);
+                self.last = Some((target, message, to));
+            }
+            // A panic of user code on the way costs that message and not the link.
+            Ok(None) => {
+                if let Err(text) = panics::catch(|| self.host.deliver(target, message, inbound)) {
+                    let message = self.host.registry().name_of(message);
+                    tracing::warn!(message, text, "a delivery panicked");
+                }
+            }
+            Err(failure) => inbound.fail(&failure),
+        }
     }
 }
 

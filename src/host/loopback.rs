@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::id::CallId;
@@ -60,11 +59,11 @@ impl Origin for Caller {
         self.body_bytes_max
     }
 
-    fn reply(&self, _call: CallId, body: Encoded<'_>) {
+    fn reply(&self, _call: CallId, body: Encoded<'_>, _claim: Option<Claim>) {
         self.answer(Ok(owned(body)));
     }
 
-    fn fail(&self, _call: CallId, failure: &CallFailure) {
+    fn fail(&self, _call: CallId, failure: &CallFailure, _claim: Option<Claim>) {
         self.answer(Err(failure.clone()));
     }
 
@@ -82,5 +81,5 @@ impl Origin for Caller {
 }
 
 fn owned(body: Encoded<'_>) -> Body {
-    Body { message: Bytes::copy_from_slice(body.message), attachments: body.attachments.to_vec() }
+    Body { message: body.message.into(), attachments: body.attachments.into() }
 }

@@ -24,10 +24,11 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
+use actix::Addr;
 use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
@@ -38,7 +39,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_MAX, Limits, WINDOW_BYTES_MIN};
 use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
-use crate::registry::{Claim, Inbound, Origin, Registry, RegistryError, panics};
+use crate::registry::{
+    Claim, Deliver, Inbound, Origin, Registry, RegistryError, RemoteActor, Surroundings, panics,
+};
 use crate::session::{LinkLoss, Secret};
 use crate::transport::Transport;
 use crate::wire::{CallFailure, Encoded, Refusal};
@@ -130,6 +133,8 @@ pub(crate) struct Shared {
     leaving: AtomicBool,
     /// Cancelled when the host takes no further links.
     closing: CancellationToken,
+    /// What the actors here decode their messages in.
+    surroundings: Arc<dyn Surroundings>,
 }
 
 impl Host {
@@ -150,7 +155,7 @@ impl Host {
             Some(address) => Some(Self::listen(&config, address).await?),
         };
         let heartbeat_every = config.limits.heartbeat_every.min(HEARTBEAT_MAX);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|shared| Shared {
             identity: config.identity,
             secret: config.secret,
             limits: Limits {
@@ -178,6 +183,7 @@ impl Host {
             refusals: connect::Refusals::default(),
             leaving: AtomicBool::new(false),
             closing: CancellationToken::new(),
+            surroundings: Arc::new(scope::Of(Weak::clone(shared))),
         });
         if let Some(listener) = listener {
             let (host, closing) = (Arc::downgrade(&shared), shared.closing.clone());
@@ -301,6 +307,11 @@ impl Host {
         &self.shared.actors
     }
 
+    /// Makes an actor reachable under a reserved id.
+    pub(crate) fn reach<A: RemoteActor>(&self, target: Target, addr: Addr<A>) {
+        self.shared.actors.insert(target, addr, Arc::clone(&self.shared.surroundings));
+    }
+
     /// This host as the origin of a message to itself.
     pub(crate) fn as_origin(&self) -> Arc<dyn Origin> {
         Arc::clone(&self.shared) as _
@@ -317,23 +328,24 @@ impl Host {
 
     /// Hands a message that came in to its actor, or to the host's own services.
     pub(crate) fn deliver(&self, target: Target, message: TypeHash, inbound: Inbound) {
-        if matches!(target.actor, ActorId::HOST | ActorId::TASKS) {
-            return (self.shared.calls)(self, message, inbound);
-        }
-        match self.shared.actors.find(target) {
-            Ok(entry) => self.deliver_to(&entry, message, inbound),
+        match self.find(target, message) {
+            Ok(Some(to)) => to.take(inbound),
+            Ok(None) => (self.shared.calls)(self, message, inbound),
             Err(failure) => inbound.fail(&failure),
         }
     }
 
-    fn deliver_to(&self, entry: &ActorEntry, message: TypeHash, inbound: Inbound) {
-        match self.shared.registry.handler(entry.kind, message) {
-            Some(handler) => (handler.deliver)(&*entry.addr, inbound),
-            None => inbound.fail(&CallFailure::NotHandled {
-                actor: entry.name.to_owned(),
-                message: self.shared.registry.name_of(message),
-            }),
+    /// The actor that takes such a message; `None` for the host's own services.
+    fn find(&self, target: Target, message: TypeHash) -> Result<Option<Destination>, CallFailure> {
+        if matches!(target.actor, ActorId::HOST | ActorId::TASKS) {
+            return Ok(None);
         }
+        let entry = self.shared.actors.find(target)?;
+        let Some(handler) = self.shared.registry.handler(entry.kind, message) else {
+            let message = self.shared.registry.name_of(message);
+            return Err(CallFailure::NotHandled { actor: entry.name.to_owned(), message });
+        };
+        Ok(Some(Destination { entry, deliver: handler.deliver }))
     }
 
     pub(crate) fn count_dead_letter(&self) {
@@ -356,8 +368,7 @@ impl Host {
         let host = self.clone();
         // Where the executor has ended the call is dropped, and that answers it.
         self.execute(async move {
-            let _scope = scope::enter(&host);
-            host.deliver(Target::HOST, service, inbound);
+            scope::within(&host, || host.deliver(Target::HOST, service, inbound));
         });
         answer
     }
@@ -400,15 +411,27 @@ impl Shared {
     }
 }
 
+/// Where a message goes: the actor, and how one of its type is put into the actor's mailbox.
+struct Destination {
+    entry: Arc<ActorEntry>,
+    deliver: Deliver,
+}
+
+impl Destination {
+    fn take(&self, inbound: Inbound) {
+        (self.deliver)(&*self.entry.mailbox, inbound);
+    }
+}
+
 /// A host as the origin of one-way messages to itself: nothing is encoded, nothing is answered.
 impl Origin for Shared {
     fn body_bytes_max(&self) -> usize {
         self.limits.frame_bytes_max
     }
 
-    fn reply(&self, _call: CallId, _body: Encoded<'_>) {}
+    fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<Claim>) {}
 
-    fn fail(&self, _call: CallId, _failure: &CallFailure) {}
+    fn fail(&self, _call: CallId, _failure: &CallFailure, _claim: Option<Claim>) {}
 
     fn is_cancelled(&self, _call: CallId) -> bool {
         false

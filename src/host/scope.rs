@@ -1,31 +1,32 @@
 //! Which host is decoding just now: the addresses in a message bind to it.
 
-use std::cell::RefCell;
+use std::sync::Weak;
 
-use super::Host;
+use scoped_tls::scoped_thread_local;
 
-thread_local! {
-    static CURRENT: RefCell<Option<Host>> = const { RefCell::new(None) };
-}
+use super::{Host, Shared};
+use crate::registry::Surroundings;
 
-/// Makes `host` the current one until the guard is dropped. Synchronous code only: a guard is
-/// never held across an await.
-pub(crate) fn enter(host: &Host) -> Scope {
-    Scope { previous: CURRENT.replace(Some(host.clone())) }
+scoped_thread_local!(static CURRENT: Host);
+
+/// Makes `host` the current one while `work` runs.
+pub(crate) fn within<R>(host: &Host, work: impl FnOnce() -> R) -> R {
+    CURRENT.set(host, work)
 }
 
 /// The host that is decoding on this thread.
 pub(crate) fn current() -> Option<Host> {
-    CURRENT.with_borrow(Clone::clone)
+    CURRENT.is_set().then(|| CURRENT.with(Clone::clone))
 }
 
-/// Restores the host that was current before.
-pub(crate) struct Scope {
-    previous: Option<Host>,
-}
+/// A host's scope as actors that it keeps reachable need it: without keeping the host.
+pub(super) struct Of(pub(super) Weak<Shared>);
 
-impl Drop for Scope {
-    fn drop(&mut self) {
-        drop(CURRENT.replace(self.previous.take()));
+impl Surroundings for Of {
+    fn within(&self, work: &mut dyn FnMut()) {
+        match self.0.upgrade() {
+            Some(shared) => within(&Host { shared }, work),
+            None => work(),
+        }
     }
 }

@@ -5,9 +5,10 @@ use std::fmt;
 use std::time::Instant;
 
 use actix::prelude::SendError;
-use actix::{ActorContext, Addr, Handler, Message};
+use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
+use super::mailbox::{Mailbox, Reachable, Turn};
 use super::{Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, TaskFn, panics};
 use crate::wire::{self, Body, CallFailure};
 
@@ -18,6 +19,8 @@ pub enum Control {
     Stop(Responder<()>),
     /// Die of the panic of a future that ran beside the actor, with this text.
     Panic(String),
+    /// See to the messages that have come from afar.
+    Turn(Turn),
 }
 
 impl Message for Control {
@@ -26,7 +29,7 @@ impl Message for Control {
 
 impl Control {
     /// Does it; called by the generated handler.
-    pub fn apply<A: RemoteActor>(self, ctx: &mut A::Context) {
+    pub fn apply<A: RemoteActor>(self, actor: &mut A, ctx: &mut A::Context) {
         match self {
             Self::Stop(mut responder) => {
                 responder.start();
@@ -34,6 +37,7 @@ impl Control {
                 responder.answer(());
             }
             Self::Panic(text) => panics::resume(text),
+            Self::Turn(turn) => turn.take(actor, ctx),
         }
     }
 }
@@ -96,37 +100,42 @@ impl<M: RemoteMessage> fmt::Debug for Delivery<M> {
     }
 }
 
-/// Decodes a message and puts it into the mailbox behind `addr`, an `Addr<A>`.
-pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(addr: &(dyn Any + Send + Sync), inbound: Inbound) {
-    let Some(addr) = addr.downcast_ref::<Addr<A>>() else {
+/// Puts a message into the mailbox of an `A`.
+pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, inbound: Inbound) {
+    match mailbox(to) {
+        Some(mailbox) => mailbox.deliver(handle::<A, M>, inbound),
         // Two actor types share a name, and this one does not handle the message.
-        return inbound.fail(&CallFailure::NotHandled { actor: A::NAME.into(), message: M::NAME.into() });
-    };
+        None => inbound.fail(&CallFailure::NotHandled { actor: A::NAME.into(), message: M::NAME.into() }),
+    }
+}
+
+/// Decodes a message and has the actor handle it.
+fn handle<A: Handles<M>, M: RemoteMessage>(actor: &mut A, ctx: &mut A::Context, inbound: Inbound) {
     let (body, deadline, responder) = inbound.into_parts();
     match decode(&body) {
-        // A mailbox that has closed drops the delivery, and that answers it.
-        Ok(message) => addr.do_send(Delivery::<M>::new(message, deadline, responder)),
+        Ok(message) => {
+            drop(body);
+            Handler::<Delivery<M>>::handle(actor, Delivery::new(message, deadline, responder), ctx);
+        }
         Err(failure) => responder.fail(failure),
     }
 }
 
-/// Moves the delivery in `slot` into the mailbox behind `addr`; it stays there if that is not possible.
+/// Moves the delivery in `slot` into the mailbox of an `A`; it stays there if that is not possible.
 pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
-    addr: &(dyn Any + Send + Sync),
+    to: &dyn Reachable,
     slot: &mut dyn Any,
     only_if_room: bool,
 ) -> Result<(), MailboxError> {
-    let (Some(addr), Some(slot)) =
-        (addr.downcast_ref::<Addr<A>>(), slot.downcast_mut::<Option<Delivery<M>>>())
-    else {
+    let (Some(mailbox), Some(slot)) = (mailbox::<A>(to), slot.downcast_mut::<Option<Delivery<M>>>()) else {
         return Err(MailboxError::Closed);
     };
     let Some(delivery) = slot.take() else { return Ok(()) };
     if !only_if_room {
-        addr.do_send(delivery);
+        mailbox.addr().do_send(delivery);
         return Ok(());
     }
-    addr.try_send(delivery).map_err(|error| {
+    mailbox.addr().try_send(delivery).map_err(|error| {
         let (delivery, why) = match error {
             SendError::Full(delivery) => (delivery, MailboxError::Full),
             SendError::Closed(delivery) => (delivery, MailboxError::Closed),
@@ -134,6 +143,10 @@ pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
         *slot = Some(delivery);
         why
     })
+}
+
+fn mailbox<A: RemoteActor>(to: &dyn Reachable) -> Option<&Mailbox<A>> {
+    (to as &dyn Any).downcast_ref()
 }
 
 /// Decodes a task's arguments, runs it and answers.

@@ -67,9 +67,10 @@ where
     fn respond(
         &self,
         future: ResponseActFuture<A, M::Result>,
-        responder: Responder<M::Result>,
+        mut responder: Responder<M::Result>,
         ctx: &mut Context<A>,
     ) {
+        responder.release();
         ctx.spawn(DriveInActor { future, responder: Some(responder) });
     }
 }
@@ -82,9 +83,10 @@ where
     fn respond(
         &self,
         future: ResponseFuture<M::Result>,
-        responder: Responder<M::Result>,
+        mut responder: Responder<M::Result>,
         ctx: &mut Context<A>,
     ) {
+        responder.release();
         actix_rt::spawn(DriveBeside { future, responder: Some(responder), actor: ctx.address() });
     }
 }
@@ -105,7 +107,8 @@ where
     M: RemoteMessage,
     R: MessageResponse<A, M>,
 {
-    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut Context<A>) {
+    fn respond(&self, response: R, mut responder: Responder<M::Result>, ctx: &mut Context<A>) {
+        responder.release();
         let (reply, answered) = oneshot::channel();
         if let Err(text) = panics::catch(|| response.handle(ctx, Some(reply))) {
             responder.fail(CallFailure::Panicked { text: text.clone() });

@@ -10,6 +10,7 @@
 
 mod delivery;
 pub mod form;
+mod mailbox;
 mod origin;
 pub mod panics;
 pub mod schema;
@@ -28,6 +29,7 @@ use crate::id::TypeHash;
 
 pub(crate) use delivery::decode;
 pub use delivery::{Control, Delivery};
+pub use mailbox::{Mailbox, Reachable, Surroundings, Turn};
 pub use origin::{Claim, Inbound, LocalReply, Origin, Responder};
 pub use table::Table;
 
@@ -162,12 +164,12 @@ pub trait TaskFn: 'static {
     fn call(args: Self::Args) -> Self::Output;
 }
 
-/// Decodes a message and puts it into the mailbox of the actor behind the address (an `Addr<A>`).
-pub type Deliver = fn(&(dyn Any + Send + Sync), Inbound);
+/// Puts a message into the [`Mailbox`] of an actor.
+pub type Deliver = fn(&dyn Reachable, Inbound);
 
-/// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into the mailbox of the actor behind
-/// the address. With `true` only if the mailbox has room: else it stays in the slot.
-pub type Put = fn(&(dyn Any + Send + Sync), &mut dyn Any, bool) -> Result<(), MailboxError>;
+/// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into actix's mailbox of an actor. With
+/// `true` only if that has room: else it stays in the slot.
+pub type Put = fn(&dyn Reachable, &mut dyn Any, bool) -> Result<(), MailboxError>;
 
 /// Why a mailbox did not take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

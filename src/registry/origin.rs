@@ -1,6 +1,7 @@
 //! Where a message came from, and the duty to answer it exactly once.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -9,17 +10,17 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::panics;
-use crate::id::{CallId, Target};
+use crate::id::{ActorId, ActorIncarnation, CallId};
 use crate::wire::{self, Body, CallFailure, EncodeError, Encoded};
 
 /// Where a message came from, as far as its receiver needs to know.
 pub trait Origin: Send + Sync {
     /// How many bytes an answer's body may have.
     fn body_bytes_max(&self) -> usize;
-    /// Sends the answer of a call.
-    fn reply(&self, call: CallId, body: Encoded<'_>);
-    /// Sends why a call has no answer.
-    fn fail(&self, call: CallId, failure: &CallFailure);
+    /// Sends the answer of a call, and gives back what it still took of its actor's window.
+    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<Claim>);
+    /// Sends why a call has no answer, and gives back what it still took of its actor's window.
+    fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<Claim>);
     /// Whether the caller is known to wait no longer.
     fn is_cancelled(&self, call: CallId) -> bool;
     /// As [`Origin::is_cancelled`]; if not so yet, the waker is woken when it comes to be. Each call
@@ -35,11 +36,13 @@ pub trait Origin: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// The actor.
-    pub target: Target,
-    /// Bytes of the window.
-    pub bytes: u64,
+    pub actor: ActorId,
+    /// Which life of it.
+    pub incarnation: ActorIncarnation,
     /// The life of the session that it came over.
     pub life: u32,
+    /// Bytes of the window.
+    pub bytes: NonZeroU64,
 }
 
 /// A message as it came in, still encoded.
@@ -60,9 +63,9 @@ impl Inbound {
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: Body,
-        claim: Claim,
+        claim: Option<Claim>,
     ) -> Self {
-        Self { claim: Some(claim), ..Self::unclaimed(origin, call, deadline, body) }
+        Self { body, deadline, origin, call, claim }
     }
 
     /// A message that takes nothing of a window: it comes from this very host.
@@ -87,13 +90,13 @@ impl Inbound {
 
     /// Refuses the message.
     pub fn fail(self, failure: &CallFailure) {
+        if let Some(call) = self.call {
+            return self.origin.fail(call, failure, self.claim);
+        }
         if let Some(claim) = self.claim {
             self.origin.handled(claim);
         }
-        match self.call {
-            Some(call) => self.origin.fail(call, failure),
-            None => self.origin.dead_letter(failure),
-        }
+        self.origin.dead_letter(failure);
     }
 }
 
@@ -105,6 +108,9 @@ impl fmt::Debug for Inbound {
             .finish_non_exhaustive()
     }
 }
+
+/// A message that takes less of a window than this keeps nobody from sending while it is handled.
+const SMALL_CLAIM_BYTES: u64 = 4 << 10;
 
 /// How an answer reaches a caller on the same host: as the value itself.
 pub type LocalReply<R> = oneshot::Sender<Result<R, CallFailure>>;
@@ -139,9 +145,15 @@ impl<R> Responder<R> {
     }
 
     /// Notes that the handler runs now: from here on the outcome is the handler's.
+    ///
+    /// What a small call takes of its actor's window is given back with its answer, if the handler
+    /// answers at once; whoever keeps the responder for longer is to [`release`](Self::release) it.
     pub fn start(&mut self) {
         self.started = true;
-        self.release();
+        let small = self.claim.is_some_and(|claim| claim.bytes.get() < SMALL_CLAIM_BYTES);
+        if !(small && matches!(self.to, Some(To::Remote(..)))) {
+            self.release();
+        }
     }
 
     /// Gives back what the message takes of its actor's window: another may come in its place.
@@ -193,13 +205,17 @@ impl<R> Responder<R> {
     }
 
     fn conclude(&mut self, failure: CallFailure) {
+        let claim = match self.to {
+            Some(To::Remote(..)) => self.claim.take(),
+            _ => None,
+        };
         self.release();
         match self.to.take() {
             None => {}
             // A one-way message whose handler ran was delivered, whatever became of the handler.
             Some(To::Nobody(origin)) if !failure.ran() => origin.dead_letter(&failure),
             Some(To::Nobody(_)) => {}
-            Some(To::Remote(origin, call)) => origin.fail(call, &failure),
+            Some(To::Remote(origin, call)) => origin.fail(call, &failure, claim),
             Some(To::Local(reply)) => drop(reply.send(Err(failure))),
         }
     }
@@ -211,17 +227,22 @@ impl<R: Serialize> Responder<R> {
     /// A panic in the value's `Serialize` fails the call as an answer that cannot be encoded: the
     /// handler is through by then, and its actor lives on.
     pub fn answer(mut self, value: R) {
-        self.release();
         match self.to.take() {
-            None | Some(To::Nobody(_)) => {}
+            None => {}
+            Some(To::Nobody(origin)) => {
+                if let Some(claim) = self.claim.take() {
+                    origin.handled(claim);
+                }
+            }
             Some(To::Local(reply)) => drop(reply.send(Ok(value))),
             Some(To::Remote(origin, call)) => {
-                let limit = origin.body_bytes_max();
-                let encoded = panics::catch(|| wire::encode(&value, limit, |body| origin.reply(call, body)));
+                let (limit, claim) = (origin.body_bytes_max(), self.claim.take());
+                let encoded =
+                    panics::catch(|| wire::encode(&value, limit, |body| origin.reply(call, body, claim)));
                 match encoded {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => origin.fail(call, &unencodable(error)),
-                    Err(text) => origin.fail(call, &CallFailure::ReplyUnencodable { text }),
+                    Ok(Err(error)) => origin.fail(call, &unencodable(error), claim),
+                    Err(text) => origin.fail(call, &CallFailure::ReplyUnencodable { text }, claim),
                 }
             }
         }

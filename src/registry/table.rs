@@ -237,11 +237,11 @@ mod tests {
     fn a_table_travels() {
         let table = table("struct M(P)", &[("P", "struct P")]);
         let body = wire::encode(&table, usize::MAX, |body| Body {
-            message: bytes::Bytes::copy_from_slice(body.message),
-            attachments: body.attachments.to_vec(),
+            message: body.message.into(),
+            attachments: body.attachments.into(),
         });
         assert_eq!(decode::<Table>(&body.unwrap()).unwrap(), table);
-        let garbage = Body { message: bytes::Bytes::from_static(b"\x81\xa1m\xc0"), attachments: Vec::new() };
+        let garbage = Body { message: b"\x81\xa1m\xc0"[..].into(), attachments: Box::default() };
         assert!(decode::<Table>(&garbage).is_err());
     }
 }

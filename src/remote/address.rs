@@ -158,7 +158,7 @@ impl Address {
         };
         let message = slot.take().expect("a slot is put while it is full");
         let mut delivery = Some(Delivery::new(message, deadline, responder));
-        let put = (handler.put)(&*entry.addr, &mut delivery, only_if_room);
+        let put = (handler.put)(&*entry.mailbox, &mut delivery, only_if_room);
         *slot = delivery.map(Delivery::into_message);
         put.map_err(|error| match error {
             MailboxError::Full => NotDelivered::MailboxFull,
@@ -177,8 +177,10 @@ impl Address {
 
     /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
     pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, SendError> {
-        let _scope = self.bound.as_ref().map(|bound| scope::enter(&bound.here));
-        decode_answer(body)
+        match &self.bound {
+            Some(bound) => scope::within(&bound.here, || decode_answer(body)),
+            None => decode_answer(body),
+        }
     }
 
     /// Takes an error as evidence about the actor.
@@ -277,8 +279,7 @@ where
             }
         }
     };
-    let _scope = scope::enter(here);
-    decode_answer(&body)
+    scope::within(here, || decode_answer(&body))
 }
 
 impl PartialEq for Address {

@@ -47,7 +47,7 @@ impl ClusterRef {
     #[must_use]
     pub fn serve<A: RemoteActor>(&self, addr: Addr<A>) -> RemoteAddr<A> {
         let target = self.host.actors().reserve();
-        self.host.actors().insert(target, addr);
+        self.host.reach(target, addr);
         RemoteAddr::new(self.host.identity(), target, &self.host)
     }
 

@@ -32,20 +32,37 @@ pub struct Request<M: RemoteMessage> {
     to: Address,
     /// Until it is queued; until it ends if it may be made again.
     message: Option<M>,
-    timeout: Option<Duration>,
-    deadline: Option<Instant>,
+    limit: TimeLimit,
     /// Whether the session keeps the deadline: it does for calls that it was given with one.
     kept: bool,
     sleep: Option<Pin<Box<Sleep>>>,
-    retrying: Option<Retrying>,
+    retrying: Option<Box<Retrying>>,
     state: State<M>,
+}
+
+/// How long the caller waits.
+#[derive(Clone, Copy)]
+enum TimeLimit {
+    None,
+    /// So long, from the first poll on.
+    After(Duration),
+    At(Instant),
+}
+
+impl TimeLimit {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::At(deadline) => Some(deadline),
+            Self::None | Self::After(_) => None,
+        }
+    }
 }
 
 enum State<M: RemoteMessage> {
     /// Not queued; with what it waits for: room, or the time of the next attempt.
     Unsent(Option<Pin<Box<dyn Future<Output = ()> + Send>>>),
     Sent(Answer<M::Result>),
-    Ended(Option<NotDelivered>),
+    Ended(Option<Box<NotDelivered>>),
 }
 
 /// Where the answer of a queued call comes from.
@@ -64,20 +81,11 @@ impl<M: RemoteMessage> Request<M> {
     }
 
     pub(super) fn failed(to: Address, reason: NotDelivered) -> Self {
-        Self::with(to, State::Ended(Some(reason)))
+        Self::with(to, State::Ended(Some(Box::new(reason))))
     }
 
     fn with(to: Address, state: State<M>) -> Self {
-        Self {
-            to,
-            message: None,
-            timeout: None,
-            deadline: None,
-            kept: false,
-            sleep: None,
-            retrying: None,
-            state,
-        }
+        Self { to, message: None, limit: TimeLimit::None, kept: false, sleep: None, retrying: None, state }
     }
 
     /// Gives up after `timeout`, counted from the first poll.
@@ -86,7 +94,7 @@ impl<M: RemoteMessage> Request<M> {
     /// receiver counts from when it reads the message, so what lay unread while that thread computed
     /// may still be handled.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
+        self.limit = TimeLimit::After(timeout);
         self
     }
 
@@ -96,7 +104,7 @@ impl<M: RemoteMessage> Request<M> {
     /// an actor of this very host.
     pub fn retry(mut self, policy: Retry) -> Self {
         if let State::Unsent(_) = self.state {
-            self.retrying = Some(Retrying::new(policy));
+            self.retrying = Some(Box::new(Retrying::new(policy)));
         }
         self
     }
@@ -108,8 +116,8 @@ impl<M: RemoteMessage> Request<M> {
                 ready!(wait.as_mut().poll(task));
                 *waiting = None;
             }
-            let repeat = self.retrying.as_ref().map_or(Repeat::Never, Retrying::repeat);
-            match self.to.call(&mut self.message, self.deadline, repeat, false) {
+            let repeat = self.retrying.as_deref().map_or(Repeat::Never, Retrying::repeat);
+            match self.to.call(&mut self.message, self.limit.deadline(), repeat, false) {
                 Ok(answer) => {
                     self.kept = matches!(answer, Answer::Remote(_));
                     if let (Some(retrying), Answer::Remote(pending)) = (&mut self.retrying, &answer) {
@@ -158,7 +166,7 @@ impl<M: RemoteMessage> Request<M> {
             }
             State::Ended(reason) => {
                 let reason = reason.take().expect("a request is not polled after it was ready");
-                Poll::Ready(Err(reason.into()))
+                Poll::Ready(Err((*reason).into()))
             }
             State::Unsent(_) => Poll::Pending,
         }
@@ -166,7 +174,7 @@ impl<M: RemoteMessage> Request<M> {
 
     /// Keeps the deadline where no session does: on the same host, and while waiting for room.
     fn poll_timeout(&mut self, task: &mut Context<'_>) -> Poll<SendError> {
-        let (Some(deadline), false) = (self.deadline, self.kept) else { return Poll::Pending };
+        let (Some(deadline), false) = (self.limit.deadline(), self.kept) else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         ready!(sleep.as_mut().poll(task));
         let error = match self.state {
@@ -185,8 +193,8 @@ impl<M: RemoteMessage> Future for Request<M> {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let (Some(timeout), None) = (this.timeout, this.deadline) {
-            this.deadline = deadline_in(timeout);
+        if let TimeLimit::After(timeout) = this.limit {
+            this.limit = deadline_in(timeout).map_or(TimeLimit::None, TimeLimit::At);
         }
         let outcome = match this.poll_outcome(task) {
             Poll::Ready(outcome) => outcome,

@@ -168,7 +168,7 @@ fn stop_here(host: &Host, inbound: Inbound) {
     responder.release();
     let stopped = crate::registry::decode::<Target>(&body).and_then(|target| host.actors().find(target));
     match stopped {
-        Ok(entry) => entry.control(Control::Stop(responder)),
+        Ok(entry) => entry.mailbox.control(Control::Stop(responder)),
         Err(failure) => responder.fail(failure),
     }
 }
@@ -189,7 +189,7 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     let target = host.actors().reserve();
     let context = Context::new();
     // Reachable from now on: it may send to itself, or have others do so, before it lives.
-    host.actors().insert(target, context.address());
+    host.reach(target, context.address());
     let at = SpawnContext {
         address: RemoteAddr::new(host.identity(), target, host),
         cluster: ClusterRef::new(host.clone()),

@@ -91,11 +91,21 @@ impl Outflows {
         }
     }
 
-    /// Charges a message that goes out; in chunks if it is so large.
-    pub(super) fn charge(&mut self, target: Target, frame_bytes: usize, in_chunks: bool) {
+    /// Charges a message that goes out, in chunks if it is so large. `false` if it has to wait, as far as
+    /// its flow is concerned.
+    #[must_use]
+    pub(super) fn charge(&mut self, target: Target, frame_bytes: usize, in_chunks: bool) -> bool {
+        let cost = cost(frame_bytes, self.window);
+        if self.window == 0 {
+            return false;
+        }
         let flow = self.flows.entry(target).or_default();
-        flow.charged += cost(frame_bytes, self.window);
+        if !flow.parked.is_empty() || !flow.may_send(cost, self.window) {
+            return false;
+        }
+        flow.charged += cost;
         flow.chunking = in_chunks;
+        true
     }
 
     /// How many bytes are parked for this actor.
@@ -332,11 +342,14 @@ impl Inflows {
         owed
     }
 
-    /// When there are many flows, what those at rest are owed: they are forgotten then.
+    /// Whether there are so many flows that those at rest should be looked for.
+    pub(super) fn are_many(&self) -> bool {
+        self.flows.len() >= self.sweep_at
+    }
+
+    /// What the flows at rest are owed: they are forgotten.
+    #[cold]
     pub(super) fn sweep(&mut self) -> Vec<(Target, u64)> {
-        if self.flows.len() < self.sweep_at {
-            return Vec::new();
-        }
         let resting = self.flows.extract_if(|_, flow| flow.accepted == 0);
         let mut owed: Vec<_> = resting.map(|(target, flow)| (target, flow.owed)).collect();
         owed.sort_unstable();
@@ -379,8 +392,8 @@ mod tests {
     fn a_flow_that_was_forgotten_keeps_no_other_from_going_on() {
         let mut flows = Outflows::default();
         flows.set_window(1 << 10);
-        flows.charge(ONE, 1 << 10, false);
-        flows.charge(ONE, 1 << 10, false);
+        assert!(flows.charge(ONE, 1 << 10, false));
+        assert!(flows.charge(ONE, 1 << 10, false));
         let number = flows.park(ONE, Content::Tell, parcel());
         assert!(flows.credit(ONE, 1 << 10), "its next message may go out");
         flows.unpark(ONE, number);

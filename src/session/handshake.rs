@@ -126,7 +126,7 @@ impl Handshake {
         let (from, terms) = (config.me, config.terms);
         let hello = Hello { version: VERSION, from, to, link, replaces, purpose, terms, resume, nonce };
         let mut handshake = Self::new(now, config, State::AwaitingChallenge { hello: hello.clone() });
-        handshake.outgoing.push_back(Frame::Hello(hello));
+        handshake.outgoing.push_back(Frame::Hello(Box::new(hello)));
         handshake
     }
 

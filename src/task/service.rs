@@ -97,8 +97,7 @@ fn next(queue: &Mutex<Queue>) -> Option<(RunTask, Inbound)> {
 
 /// Runs a task. What of its types panics beside the function itself costs this task alone.
 fn run_one(host: &Host, run: RunTask, inbound: Inbound) {
-    let _scope = scope::enter(host);
-    if let Err(text) = panics::catch(|| run(inbound)) {
+    if let Err(text) = panics::catch(|| scope::within(host, || run(inbound))) {
         tracing::warn!(text, "a task's value panicked while it was dropped");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
@@ -20,6 +20,8 @@ pub struct FrameReader<R> {
     reader: R,
     codec: FrameCodec,
     buffer: BytesMut,
+    /// Whole frames, which come before the buffer.
+    whole: Bytes,
     read_bytes: usize,
 }
 
@@ -42,13 +44,20 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// A reader for a peer that has not proved itself: small frames, small reads.
     pub fn handshake(reader: R) -> Self {
         let read_bytes = config::HANDSHAKE_FRAME_BYTES_MAX;
-        Self { reader, codec: FrameCodec::handshake(), buffer: BytesMut::new(), read_bytes }
+        Self {
+            reader,
+            codec: FrameCodec::handshake(),
+            buffer: BytesMut::new(),
+            whole: Bytes::new(),
+            read_bytes,
+        }
     }
 
     /// A reader for a proven peer, that takes up with what an earlier reader of the link had left.
     pub fn established(reader: R, frame_bytes_max: usize, buffer: BytesMut) -> Self {
         let codec = FrameCodec::established(frame_bytes_max);
-        Self { reader, codec, buffer, read_bytes: config::READ_BYTES.min(frame_bytes_max) }
+        let read_bytes = config::READ_BYTES.min(frame_bytes_max);
+        Self { reader, codec, buffer, whole: Bytes::new(), read_bytes }
     }
 
     /// What the bytes are read from.
@@ -62,7 +71,37 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     ///
     /// [`ReadError::Wire`] if the bytes are no frame that is allowed now.
     pub fn buffered(&mut self) -> Result<Option<Frame>, ReadError> {
-        Ok(self.codec.decode(&mut self.buffer)?)
+        if self.whole.is_empty() {
+            self.whole = self.codec.split_whole(&mut self.buffer);
+            if self.whole.is_empty() {
+                // It says what is wrong with the first bytes of a frame, and makes room for the rest.
+                return Ok(self.codec.decode(&mut self.buffer)?);
+            }
+        }
+        Ok(self.codec.next(&mut self.whole)?)
+    }
+
+    /// Gives every frame that has arrived whole to `take`.
+    ///
+    /// # Errors
+    ///
+    /// As [`FrameReader::buffered`], and those of `take`, which gets no further frame then.
+    #[inline]
+    pub fn drain<E: From<ReadError>>(
+        &mut self,
+        mut take: impl FnMut(Frame) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while let Some(frame) = self.buffered()? {
+            take(frame)?;
+            loop {
+                match self.codec.next(&mut self.whole) {
+                    Ok(Some(frame)) => take(frame)?,
+                    Ok(None) => break,
+                    Err(error) => return Err(ReadError::from(error).into()),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits until more bytes have arrived.
@@ -102,6 +141,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// The link's direction and the bytes read from it that no frame has taken.
     pub fn into_parts(self) -> (R, BytesMut) {
-        (self.reader, self.buffer)
+        let mut left = BytesMut::from(self.whole);
+        left.unsplit(self.buffer);
+        (self.reader, left)
     }
 }

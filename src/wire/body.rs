@@ -1,30 +1,31 @@
 //! What a frame carries behind its header: a MessagePack value and the bytes beside it.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use super::WireError;
+use super::inline::InlineBytes;
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 
 /// What each attachment takes in the table of lengths before the MessagePack part.
 const TABLE_ENTRY_BYTES: usize = 4;
 
-/// A body as it was read: slices of the read buffer.
+/// A body as it was read: its payloads, and a long MessagePack part, are slices of the read buffer.
 ///
 /// [`decode`](super::decode) makes a value of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Body {
     /// One value as MessagePack.
-    pub message: Bytes,
+    pub message: InlineBytes,
     /// The payloads that the value refers to by their index.
-    pub attachments: Vec<Bytes>,
+    pub attachments: Box<[Bytes]>,
 }
 
 impl Body {
     /// A body without a byte, which no type decodes from.
     #[must_use]
-    pub const fn empty() -> Self {
-        Self { message: Bytes::new(), attachments: Vec::new() }
+    pub fn empty() -> Self {
+        Self::default()
     }
 
     /// The bytes on the wire, the table of attachments included.
@@ -45,23 +46,25 @@ impl Body {
         Encoded { message: &self.message, attachments: &self.attachments }
     }
 
-    pub(super) fn read(mut reader: Reader, attachments: u16) -> Result<Self, WireError> {
-        if attachments == 0 {
-            return Ok(Self { message: reader.rest(), attachments: Vec::new() });
+    #[inline]
+    pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
+        if attachments > 0 {
+            return Self::read_with_attachments(reader, attachments);
         }
+        let message = reader.take_inline(reader.remaining())?;
+        Ok(Self { message, attachments: Box::default() })
+    }
+
+    fn read_with_attachments(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         let count = usize::from(attachments);
-        let mut table = reader.take(count * TABLE_ENTRY_BYTES)?;
-        let mut lengths = Vec::with_capacity(count);
-        let mut total = 0_usize;
-        while let Ok(length) = table.try_get_u32() {
-            lengths.push(length as usize);
-            total = total.saturating_add(length as usize);
-        }
+        let (table, _) = reader.peek(count * TABLE_ENTRY_BYTES)?.as_chunks();
+        let lengths = table.iter().map(|length| u32::from_be_bytes(*length) as usize);
+        let total = lengths.clone().fold(0, usize::saturating_add);
         let Some(message) = reader.remaining().checked_sub(total) else {
             return Err(reader.malformed("its attachments are longer than the frame"));
         };
-        let message = reader.take(message)?;
-        let attachments = lengths.into_iter().map(|length| reader.take(length)).collect::<Result<_, _>>()?;
+        let message = reader.take_inline(message)?;
+        let attachments = lengths.map(|length| reader.take(length)).collect::<Result<_, _>>()?;
         Ok(Self { message, attachments })
     }
 }
@@ -88,7 +91,11 @@ impl Encoded<'_> {
         self.len() == 0
     }
 
+    #[inline]
     pub(super) fn put(&self, out: &mut impl FrameSink) {
+        if self.attachments.is_empty() {
+            return out.put_slice(self.message);
+        }
         for attachment in self.attachments {
             out.put_u32(attachment.len() as u32);
         }

@@ -1,7 +1,7 @@
 //! Messages to actors: calls, which want a reply, and tells, which want none.
 
 use super::body::{Body, Encoded};
-use super::frame::put_prefix;
+use super::frame::prefix;
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 use super::{FrameKind, PREFIX_BYTES, WireError};
@@ -63,12 +63,14 @@ impl Call {
         self.header().frame_bytes(self.body.as_encoded())
     }
 
-    pub(super) fn read(mut reader: Reader, flags: u8, attachments: u16) -> Result<Self, WireError> {
+    #[inline]
+    pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
+        let head: [u8; CALL_HEADER_BYTES - PREFIX_BYTES] = reader.array()?;
         Ok(Self {
-            call: reader.call()?,
-            target: read_target(&mut reader)?,
-            message: TypeHash(reader.u64()?),
-            timeout_ms: reader.u32()?,
+            call: CallId(u64::from_be_bytes(part(&head, 0))),
+            target: target_at(&head, 8),
+            message: TypeHash(u64::from_be_bytes(part(&head, 8 + TARGET_BYTES))),
+            timeout_ms: u32::from_be_bytes(part(&head, 16 + TARGET_BYTES)),
             floor: if flags & REPEATABLE > 0 { Some(reader.call()?) } else { None },
             body: Body::read(reader, attachments)?,
         })
@@ -99,14 +101,18 @@ impl CallHeader {
     }
 
     /// Writes the whole frame and returns its length in bytes.
+    #[inline]
     pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = self.frame_bytes(body);
         let flags = if self.floor.is_some() { REPEATABLE } else { 0 };
-        put_prefix(FrameKind::Call, flags, body.attachments.len(), frame_bytes, out);
-        out.put_u64(self.call.0);
-        put_target(self.target, out);
-        out.put_u64(self.message.0);
-        out.put_u32(self.timeout_ms);
+        // In one piece: a small call is little more than its header.
+        let mut header = [0; CALL_HEADER_BYTES];
+        set(&mut header, 0, prefix(FrameKind::Call, flags, body.attachments.len(), frame_bytes));
+        set(&mut header, PREFIX_BYTES, self.call.0.to_be_bytes());
+        set_target(&mut header, PREFIX_BYTES + 8, self.target);
+        set(&mut header, PREFIX_BYTES + 8 + TARGET_BYTES, self.message.0.to_be_bytes());
+        set(&mut header, PREFIX_BYTES + 16 + TARGET_BYTES, self.timeout_ms.to_be_bytes());
+        out.put_slice(&header);
         if let Some(floor) = self.floor {
             out.put_u64(floor.0);
         }
@@ -141,10 +147,12 @@ impl Tell {
         TellHeader::frame_bytes(self.body.as_encoded())
     }
 
-    pub(super) fn read(mut reader: Reader, attachments: u16) -> Result<Self, WireError> {
+    #[inline]
+    pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
+        let head: [u8; TELL_HEADER_BYTES - PREFIX_BYTES] = reader.array()?;
         Ok(Self {
-            target: read_target(&mut reader)?,
-            message: TypeHash(reader.u64()?),
+            target: target_at(&head, 0),
+            message: TypeHash(u64::from_be_bytes(part(&head, TARGET_BYTES))),
             body: Body::read(reader, attachments)?,
         })
     }
@@ -167,14 +175,44 @@ impl TellHeader {
     }
 
     /// Writes the whole frame and returns its length in bytes.
+    #[inline]
     pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = Self::frame_bytes(body);
-        put_prefix(FrameKind::Tell, 0, body.attachments.len(), frame_bytes, out);
-        put_target(self.target, out);
-        out.put_u64(self.message.0);
+        let mut header = [0; TELL_HEADER_BYTES];
+        set(&mut header, 0, prefix(FrameKind::Tell, 0, body.attachments.len(), frame_bytes));
+        set_target(&mut header, PREFIX_BYTES, self.target);
+        set(&mut header, PREFIX_BYTES + TARGET_BYTES, self.message.0.to_be_bytes());
+        out.put_slice(&header);
         body.put(out);
         frame_bytes
     }
+}
+
+/// The `N` bytes of a header from `at` on.
+#[inline]
+fn part<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&header[at..at + N]);
+    part
+}
+
+#[inline]
+fn target_at(header: &[u8], at: usize) -> Target {
+    Target {
+        actor: ActorId(u64::from_be_bytes(part(header, at))),
+        incarnation: ActorIncarnation(u32::from_be_bytes(part(header, at + 8))),
+    }
+}
+
+#[inline]
+fn set<const N: usize>(header: &mut [u8], at: usize, bytes: [u8; N]) {
+    header[at..at + N].copy_from_slice(&bytes);
+}
+
+#[inline]
+fn set_target(header: &mut [u8], at: usize, target: Target) {
+    set(header, at, target.actor.0.to_be_bytes());
+    set(header, at + 8, target.incarnation.0.to_be_bytes());
 }
 
 pub(super) fn put_target(target: Target, out: &mut impl FrameSink) {
@@ -182,6 +220,6 @@ pub(super) fn put_target(target: Target, out: &mut impl FrameSink) {
     out.put_u32(target.incarnation.0);
 }
 
-pub(super) fn read_target(reader: &mut Reader) -> Result<Target, WireError> {
+pub(super) fn read_target(reader: &mut Reader<'_>) -> Result<Target, WireError> {
     Ok(Target { actor: ActorId(reader.u64()?), incarnation: ActorIncarnation(reader.u32()?) })
 }

@@ -24,7 +24,7 @@ impl Cancel {
         frame_bytes
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let call = reader.call()?;
         reader.finish()?;
         Ok(Self { call })

@@ -51,7 +51,7 @@ impl Chunk {
         ChunkHeader { message: self.message, first: self.first, last: self.last, abandoned: self.abandoned }
     }
 
-    pub(super) fn read(mut reader: Reader, flags: u8) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>, flags: u8) -> Result<Self, WireError> {
         let message = reader.u64()?;
         let first = if flags & FIRST > 0 { Some(reader.u32()?) } else { None };
         let (last, abandoned) = (flags & LAST > 0, flags & ABANDONED > 0);

@@ -1,6 +1,6 @@
 //! A stream of bytes as a stream of frames.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::frame::{LENGTH_BYTES, Prefix};
@@ -27,6 +27,10 @@ impl FrameCodec {
     #[must_use]
     pub fn established(frame_bytes_max: usize) -> Self {
         Self { phase: Phase::Established, frame_bytes_max }
+    }
+
+    pub(super) fn of(phase: Phase, frame_bytes_max: usize) -> Self {
+        Self { phase, frame_bytes_max }
     }
 
     /// The length of the first frame of `bytes` if its prefix has come and is in order.
@@ -69,6 +73,40 @@ impl FrameCodec {
     }
 }
 
+/// Many frames at once, without a count of handles for each.
+impl FrameCodec {
+    /// Takes from `stream` what whole frames it begins with, as far as their lengths tell.
+    ///
+    /// What comes out is for [`next`](Self::next), and may be empty.
+    #[must_use]
+    pub fn split_whole(&self, stream: &mut BytesMut) -> Bytes {
+        let mut end = 0;
+        while let Some(length) = stream[end..].first_chunk::<LENGTH_BYTES>() {
+            let frame_bytes = u32::from_be_bytes(*length) as usize + LENGTH_BYTES;
+            if frame_bytes > stream.len() - end {
+                break;
+            }
+            end += frame_bytes;
+        }
+        stream.split_to(end).freeze()
+    }
+
+    /// The first of whole frames, which it is taken from; `None` when there is none left.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::decode`]: the bytes are no frame that is allowed now.
+    #[inline]
+    pub fn next(&self, frames: &mut Bytes) -> Result<Option<Frame>, WireError> {
+        let Some(prefix) = frames.first_chunk() else { return Ok(None) };
+        let prefix = Prefix::read(prefix, self.phase, self.frame_bytes_max)?;
+        let Some(fields) = frames.get(PREFIX_BYTES..prefix.frame_bytes) else { return Ok(None) };
+        let frame = Frame::read(prefix, frames, fields)?;
+        frames.advance(prefix.frame_bytes);
+        Ok(Some(frame))
+    }
+}
+
 fn malformed(what: &'static str) -> WireError {
     WireError::Malformed { frame: "nameless", what }
 }
@@ -85,9 +123,8 @@ impl Decoder for FrameCodec {
             stream.reserve(prefix.frame_bytes - stream.len());
             return Ok(None);
         }
-        let mut frame = stream.split_to(prefix.frame_bytes).freeze();
-        frame.advance(PREFIX_BYTES);
-        Frame::read(prefix, frame).map(Some)
+        let frame = stream.split_to(prefix.frame_bytes).freeze();
+        Frame::read(prefix, &frame, &frame[PREFIX_BYTES..]).map(Some)
     }
 
     fn decode_eof(&mut self, stream: &mut BytesMut) -> Result<Option<Frame>, WireError> {

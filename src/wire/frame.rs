@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::reader::Reader;
-use super::sink::{Fields, FrameSink};
+use super::sink::FrameSink;
 use super::{
     Ack, Call, Cancel, Challenge, Chunk, Credit, Failure, Floor, FrameCodec, Goodbye, Heartbeat, Hello,
     Phase, Proof, Refused, Reply, Schemas, Tell, Welcome, WireError, call, chunk,
@@ -22,7 +22,7 @@ pub(super) const LENGTH_BYTES: usize = 4;
 #[non_exhaustive]
 pub enum Frame {
     /// The side that dialled says who it is and whom it wants.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// The side that listens proves who it is.
     Challenge(Challenge),
     /// The side that dialled proves who it is.
@@ -121,25 +121,42 @@ impl Frame {
     /// # Errors
     ///
     /// When they are not one whole frame that may come on a link.
-    pub fn parse(mut bytes: BytesMut, frame_bytes_max: usize) -> Result<Self, WireError> {
+    pub fn parse(bytes: BytesMut, frame_bytes_max: usize) -> Result<Self, WireError> {
         let length = bytes.len();
         let prefix = FrameCodec::established(frame_bytes_max).judge(&bytes)?;
         let Some(prefix) = prefix.filter(|prefix| prefix.frame_bytes == length) else {
             return Err(WireError::Malformed { frame: "nameless", what: "it is not as long as it says" });
         };
-        bytes.advance(PREFIX_BYTES);
-        Self::read(prefix, bytes.freeze())
+        let whole = bytes.freeze();
+        Self::read(prefix, &whole, &whole[PREFIX_BYTES..])
     }
 
-    /// Reads the frame whose bytes behind the prefix are `fields`.
-    pub(super) fn read(prefix: Prefix, fields: Bytes) -> Result<Self, WireError> {
+    /// Reads the frame whose bytes behind the prefix are `fields`, which lie in `whole`.
+    #[inline]
+    pub(super) fn read(prefix: Prefix, whole: &Bytes, fields: &[u8]) -> Result<Self, WireError> {
         let Prefix { kind, flags, attachments, .. } = prefix;
-        let reader = Reader::new(kind, fields);
+        let reader = Reader::new(kind, whole, fields);
         if attachments > 0 && !kind.has_attachments() {
             return Err(reader.malformed("its kind has no attachments"));
         }
         match kind {
-            FrameKind::Hello => Hello::read(reader).map(Self::Hello),
+            FrameKind::Call => Call::read(reader, flags, attachments).map(Self::Call),
+            FrameKind::Tell => Tell::read(reader, attachments).map(Self::Tell),
+            FrameKind::Reply => Reply::read(reader, attachments).map(Self::Reply),
+            _ => Self::read_other(reader, kind, flags, attachments),
+        }
+    }
+
+    /// What there is little of.
+    #[cold]
+    fn read_other(
+        reader: Reader<'_>,
+        kind: FrameKind,
+        flags: u8,
+        attachments: u16,
+    ) -> Result<Self, WireError> {
+        match kind {
+            FrameKind::Hello => Hello::read(reader).map(|hello| Self::Hello(Box::new(hello))),
             FrameKind::Challenge => Challenge::read(reader).map(Self::Challenge),
             FrameKind::Proof => Proof::read(reader).map(Self::Proof),
             FrameKind::Welcome => Welcome::read(reader).map(Self::Welcome),
@@ -224,9 +241,20 @@ impl FrameKind {
 
     /// The kind with this number, if there is one.
     #[must_use]
+    #[inline]
     pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+        *Self::BY_NUMBER.get(usize::from(number))?
     }
+
+    /// Each kind at its number.
+    const BY_NUMBER: [Option<Self>; 32] = {
+        let (mut table, mut at) = ([None; 32], 0);
+        while at < Self::ALL.len() {
+            table[Self::ALL[at] as usize] = Some(Self::ALL[at]);
+            at += 1;
+        }
+        table
+    };
 
     /// The phase of a link in which frames of this kind are sent.
     #[must_use]
@@ -301,6 +329,37 @@ pub(super) struct Prefix {
     pub(super) attachments: u16,
 }
 
+impl Prefix {
+    /// The prefix of a frame that may come in this phase.
+    #[inline]
+    pub(super) fn read(
+        bytes: &[u8; PREFIX_BYTES],
+        phase: Phase,
+        frame_bytes_max: usize,
+    ) -> Result<Self, WireError> {
+        let [a, b, c, d, kind, flags, e, f] = *bytes;
+        let frame_bytes = u32::from_be_bytes([a, b, c, d]) as usize + LENGTH_BYTES;
+        let known =
+            FrameKind::from_number(kind).filter(|kind| kind.phase() == phase && flags & !kind.flags() == 0);
+        match known {
+            Some(kind) if (PREFIX_BYTES..=frame_bytes_max).contains(&frame_bytes) => {
+                Ok(Self { frame_bytes, kind, flags, attachments: u16::from_be_bytes([e, f]) })
+            }
+            _ => Err(Self::refuse(bytes, phase, frame_bytes_max)),
+        }
+    }
+
+    /// What is wrong with it.
+    #[cold]
+    fn refuse(bytes: &[u8; PREFIX_BYTES], phase: Phase, frame_bytes_max: usize) -> WireError {
+        let codec = FrameCodec::of(phase, frame_bytes_max);
+        codec
+            .judge(bytes)
+            .err()
+            .unwrap_or(WireError::Malformed { frame: "nameless", what: "its prefix is not in order" })
+    }
+}
+
 /// Writes the prefix of a frame of `frame_bytes` in all, prefix included.
 ///
 /// # Panics
@@ -314,10 +373,20 @@ pub(super) fn put_prefix(
     frame_bytes: usize,
     out: &mut impl FrameSink,
 ) {
+    out.put_slice(&prefix(kind, flags, attachments, frame_bytes));
+}
+
+/// The same as bytes, for whoever writes a header in one piece.
+#[inline]
+pub(super) fn prefix(
+    kind: FrameKind,
+    flags: u8,
+    attachments: usize,
+    frame_bytes: usize,
+) -> [u8; PREFIX_BYTES] {
     let length = u32::try_from(frame_bytes - LENGTH_BYTES).expect("a frame is under 4 GiB");
     let attachments = u16::try_from(attachments).expect("attachments are counted when a body is made");
-    out.put_u32(length);
-    out.put_u8(kind as u8);
-    out.put_u8(flags);
-    out.put_u16(attachments);
+    let [a, b, c, d] = length.to_be_bytes();
+    let [e, f] = attachments.to_be_bytes();
+    [a, b, c, d, kind as u8, flags, e, f]
 }

@@ -25,7 +25,7 @@ impl Goodbye {
         frame_bytes
     }
 
-    pub(super) fn read(reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(reader: Reader<'_>) -> Result<Self, WireError> {
         Ok(Self { reason: reader.text()? })
     }
 }

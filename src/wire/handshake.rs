@@ -111,7 +111,7 @@ impl Hello {
         HELLO_BYTES
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         if reader.array()? != MAGIC {
             return Err(WireError::NotRoadshow);
         }
@@ -175,7 +175,7 @@ impl Challenge {
         out.put_slice(&self.nonce);
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let challenge = Self {
             version: reader.u16()?,
             from: reader.identity()?,
@@ -203,7 +203,7 @@ impl Proof {
         PREFIX_BYTES + PROOF_BYTES
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let proof = Self { proof: reader.array()? };
         reader.finish()?;
         Ok(proof)
@@ -225,7 +225,7 @@ impl Welcome {
         WELCOME_BYTES
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let resume = Resume::read(&mut reader)?;
         reader.finish()?;
         Ok(Self { resume })
@@ -233,7 +233,7 @@ impl Welcome {
 }
 
 impl Purpose {
-    fn read(reader: &mut Reader, version: u16) -> Result<Self, WireError> {
+    fn read(reader: &mut Reader<'_>, version: u16) -> Result<Self, WireError> {
         match reader.u8()? {
             0 => Ok(Self::Link),
             1 => Ok(Self::Pulse),
@@ -252,7 +252,7 @@ impl Terms {
         out.put_u64(self.schema);
     }
 
-    fn read(reader: &mut Reader) -> Result<Self, WireError> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self {
             frame_bytes_max: reader.u64()?,
             outgoing_bytes_max: reader.u64()?,
@@ -268,7 +268,7 @@ impl Resume {
         out.put_u64(self.received);
     }
 
-    fn read(reader: &mut Reader) -> Result<Self, WireError> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self { resets: reader.u32()?, received: reader.u64()? })
     }
 }

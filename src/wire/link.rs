@@ -22,7 +22,7 @@ impl Ack {
         put_number(FrameKind::Ack, self.received, out)
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let received = reader.u64()?;
         reader.finish()?;
         Ok(Self { received })
@@ -50,7 +50,7 @@ impl Credit {
         frame_bytes
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let credit = Self { target: call::read_target(&mut reader)?, bytes: reader.u64()? };
         reader.finish()?;
         Ok(credit)
@@ -72,7 +72,7 @@ impl Floor {
         put_number(FrameKind::Floor, self.call.0, out)
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let call = reader.call()?;
         reader.finish()?;
         Ok(Self { call })
@@ -101,7 +101,7 @@ impl Schemas {
         frame_bytes
     }
 
-    pub(super) fn read(reader: Reader, attachments: u16) -> Result<Self, WireError> {
+    pub(super) fn read(reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         Ok(Self { body: Body::read(reader, attachments)? })
     }
 }
@@ -118,7 +118,7 @@ impl Heartbeat {
         PREFIX_BYTES
     }
 
-    pub(super) fn read(reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(reader: Reader<'_>) -> Result<Self, WireError> {
         reader.finish()?;
         Ok(Self)
     }

@@ -8,8 +8,7 @@ use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned};
 
 use super::body::{self, Body, Encoded};
-use super::payload::OpenScope;
-use super::{DecodeError, EncodeError};
+use super::{DecodeError, EncodeError, payload};
 use crate::config::{ATTACHMENTS_MAX, SCRATCH_BYTES_KEPT};
 
 /// How deeply the values of a message may be nested when it is decoded.
@@ -33,9 +32,8 @@ where
     T: Serialize + ?Sized,
 {
     let mut scratch = Scratch::take(limit);
-    let scope = OpenScope::encoding();
-    let serialized = value.serialize(&mut Serializer::new(&mut scratch).with_struct_map());
-    let attachments = scope.close();
+    let (serialized, attachments) =
+        payload::attachments_of(|| value.serialize(&mut Serializer::new(&mut scratch).with_struct_map()));
     serialized.map_err(|err| EncodeError::Serialize(err.to_string()))?;
     if attachments.len() > ATTACHMENTS_MAX {
         return Err(EncodeError::TooManyAttachments { count: attachments.len(), limit: ATTACHMENTS_MAX });
@@ -54,10 +52,10 @@ where
 /// When the body does not fit the type, is nested over 128 levels deep, refers to payloads that
 /// it does not carry, or goes on behind the value.
 pub fn decode<T: DeserializeOwned>(body: &Body) -> Result<T, DecodeError> {
-    let _scope = OpenScope::decoding(&body.attachments);
     let mut deserializer = Deserializer::from_read_ref(&*body.message);
     deserializer.set_max_depth(DEPTH_MAX);
-    let value = T::deserialize(&mut deserializer).map_err(|err| DecodeError::Deserialize(err.to_string()))?;
+    let value = payload::attached_to(&body.attachments, || T::deserialize(&mut deserializer));
+    let value = value.map_err(|err| DecodeError::Deserialize(err.to_string()))?;
     // The deserializer does not show how far it read, but only at the end it misses a marker.
     match <()>::deserialize(&mut deserializer) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
@@ -81,6 +79,7 @@ impl Scratch {
         Self { bytes: KEPT.take(), size: 0, limit }
     }
 
+    #[cold]
     /// Makes room for `self.size` bytes, by doubling but never beyond the limit.
     fn grow(&mut self) {
         let doubled = self.bytes.capacity().saturating_mul(2).min(self.limit);
@@ -89,7 +88,13 @@ impl Scratch {
 }
 
 impl io::Write for Scratch {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.size = self.size.saturating_add(bytes.len());
         if self.size <= self.limit {
             if self.size > self.bytes.capacity() {
@@ -97,7 +102,7 @@ impl io::Write for Scratch {
             }
             self.bytes.extend_from_slice(bytes);
         }
-        Ok(bytes.len())
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -118,7 +123,6 @@ impl Drop for Scratch {
 mod tests {
     use std::collections::BTreeMap;
 
-    use bytes::Bytes;
     use serde::Deserialize;
 
     use super::*;
@@ -126,8 +130,8 @@ mod tests {
 
     fn body_of<T: Serialize + ?Sized>(value: &T) -> Body {
         encode(value, 1 << 20, |body| Body {
-            message: Bytes::copy_from_slice(body.message),
-            attachments: body.attachments.to_vec(),
+            message: body.message.into(),
+            attachments: body.attachments.into(),
         })
         .unwrap()
     }
@@ -161,7 +165,7 @@ mod tests {
         for trailing in [&b"\x01"[..], b"\xc0", b"\x91", b"\xdc", b"\xc1", b"\x93\x01\x02\x03"] {
             let mut message = body_of("text").message.to_vec();
             message.extend_from_slice(trailing);
-            let body = Body { message: message.into(), attachments: Vec::new() };
+            let body = Body { message: message.into(), attachments: Box::default() };
             assert_eq!(decode::<String>(&body), Err(DecodeError::TrailingBytes), "{trailing:02x?}");
         }
     }
@@ -171,7 +175,7 @@ mod tests {
 
     #[test]
     fn deeply_nested_bytes_are_an_error_and_no_stack_overflow() {
-        let body = Body { message: vec![0x91; 1 << 20].into(), attachments: Vec::new() };
+        let body = Body { message: vec![0x91; 1 << 20].into(), attachments: Box::default() };
         let err = decode::<Deep>(&body).unwrap_err();
         assert_eq!(err, DecodeError::Deserialize("depth limit exceeded".into()));
     }

@@ -17,7 +17,7 @@
 //! clocks and no order of frames beyond the two [`Phase`]s of a link.
 //!
 //! Invariants: a length is checked against its limit before memory is reserved for it; no bytes
-//! of a peer make this module panic; the body of a decoded frame is a slice of the bytes read.
+//! of a peer make this module panic; payloads, and long bodies, are slices of the bytes read.
 //!
 //! # Examples
 //!
@@ -50,6 +50,7 @@ mod failure;
 mod frame;
 mod goodbye;
 mod handshake;
+mod inline;
 mod link;
 mod message;
 pub mod payload;
@@ -70,6 +71,7 @@ pub use failure::CallFailure;
 pub use frame::{Frame, FrameKind, PREFIX_BYTES};
 pub use goodbye::Goodbye;
 pub use handshake::{Challenge, Hello, Proof, Purpose, Resume, Terms, Welcome};
+pub use inline::InlineBytes;
 pub use link::{Ack, Credit, Floor, Heartbeat, Schemas};
 pub use message::{decode, encode};
 pub use payload::Payload;

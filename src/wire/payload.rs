@@ -11,10 +11,10 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::mem;
 use std::ops::Deref;
 
 use bytes::Bytes;
+use scoped_tls::scoped_thread_local;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -99,7 +99,7 @@ pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     // What serde buffers for an untagged enum calls itself human readable, so only the value
     // itself tells an index from bytes.
-    if SCOPE.with_borrow(|scope| matches!(scope, Scope::Decoding(_))) {
+    if within(|scope| matches!(scope, Some(Scope::Decoding(_)))) {
         deserializer.deserialize_any(BytesVisitor)
     } else {
         deserializer.deserialize_byte_buf(BytesVisitor)
@@ -137,71 +137,53 @@ impl<'de> Visitor<'de> for BytesVisitor {
     }
 }
 
-thread_local! {
-    static SCOPE: RefCell<Scope> = const { RefCell::new(Scope::Outside) };
-}
+scoped_thread_local!(static SCOPE: Scope);
 
 /// Whose attachments a payload belongs to that is serialized on this thread now.
 enum Scope {
-    Outside,
-    Encoding(Vec<Bytes>),
-    Decoding(Vec<Bytes>),
+    Encoding(RefCell<Vec<Bytes>>),
+    Decoding(Box<[Bytes]>),
 }
 
-/// A scope that is open; the one around it comes back when this is dropped, by a panic too.
-pub(super) struct OpenScope {
-    outer: Scope,
+/// Runs `work`, and gives the payloads that were serialized meanwhile.
+pub(super) fn attachments_of<R>(work: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
+    let scope = Scope::Encoding(RefCell::default());
+    let done = SCOPE.set(&scope, work);
+    let Scope::Encoding(attachments) = scope else { return (done, Vec::new()) };
+    (done, attachments.into_inner())
 }
 
-impl OpenScope {
-    pub(super) fn encoding() -> Self {
-        Self::enter(Scope::Encoding(Vec::new()))
-    }
-
-    pub(super) fn decoding(attachments: &[Bytes]) -> Self {
-        Self::enter(Scope::Decoding(attachments.to_vec()))
-    }
-
-    fn enter(scope: Scope) -> Self {
-        Self { outer: SCOPE.replace(scope) }
-    }
-
-    /// Closes the scope and hands out the attachments in it.
-    pub(super) fn close(self) -> Vec<Bytes> {
-        match SCOPE.replace(Scope::Outside) {
-            Scope::Outside => Vec::new(),
-            Scope::Encoding(attachments) | Scope::Decoding(attachments) => attachments,
-        }
-    }
-}
-
-impl Drop for OpenScope {
-    fn drop(&mut self) {
-        drop(SCOPE.replace(mem::replace(&mut self.outer, Scope::Outside)));
-    }
+/// Runs `work`, which may deserialize these payloads.
+pub(super) fn attached_to<R>(attachments: &[Bytes], work: impl FnOnce() -> R) -> R {
+    SCOPE.set(&Scope::Decoding(attachments.into()), work)
 }
 
 /// Adds `bytes` to the message that is encoded on this thread; `None` outside of any.
 fn attach(bytes: &Bytes) -> Option<u32> {
-    SCOPE.with_borrow_mut(|scope| match scope {
-        Scope::Encoding(attachments) => {
+    within(|scope| match scope {
+        Some(Scope::Encoding(attachments)) => {
+            let mut attachments = attachments.borrow_mut();
             let index = u32::try_from(attachments.len()).ok()?;
             attachments.push(bytes.clone());
             Some(index)
         }
-        Scope::Outside | Scope::Decoding(_) => None,
+        Some(Scope::Decoding(_)) | None => None,
     })
 }
 
 /// The payload with this index of the message that is decoded on this thread.
 fn attached(index: u64) -> Result<Bytes, String> {
-    SCOPE.with_borrow(|scope| match scope {
-        Scope::Decoding(attachments) => usize::try_from(index)
+    within(|scope| match scope {
+        Some(Scope::Decoding(attachments)) => usize::try_from(index)
             .ok()
             .and_then(|at| attachments.get(at).cloned())
             .ok_or_else(|| format!("payload {index} of a message that carries {}", attachments.len())),
-        Scope::Outside | Scope::Encoding(_) => Err(format!("payload {index} outside of a message")),
+        Some(Scope::Encoding(_)) | None => Err(format!("payload {index} outside of a message")),
     })
+}
+
+fn within<R>(look: impl FnOnce(Option<&Scope>) -> R) -> R {
+    if SCOPE.is_set() { SCOPE.with(|scope| look(Some(scope))) } else { look(None) }
 }
 
 #[cfg(test)]
@@ -224,8 +206,8 @@ mod tests {
 
     fn body_of<T: Serialize>(value: &T) -> Body {
         encode(value, 1 << 20, |body| Body {
-            message: Bytes::copy_from_slice(body.message),
-            attachments: body.attachments.to_vec(),
+            message: body.message.into(),
+            attachments: body.attachments.into(),
         })
         .unwrap()
     }
@@ -285,7 +267,9 @@ mod tests {
     #[test]
     fn payload_that_the_message_does_not_carry_is_an_error() {
         let mut body = body_of(&parcel());
-        body.attachments.pop();
+        let mut attachments = std::mem::take(&mut body.attachments).into_vec();
+        attachments.pop();
+        body.attachments = attachments.into();
         let err = decode::<Parcel>(&body).unwrap_err();
         let DecodeError::Deserialize(text) = err else { panic!("{err:?}") };
         assert!(text.contains("payload 2 of a message that carries 2"), "{text}");
@@ -311,7 +295,7 @@ mod tests {
     #[test]
     fn message_encoded_inside_of_another_keeps_its_own_payloads() {
         let body = body_of(&(Payload::from(vec![1]), Nested(Payload::from(vec![2]))));
-        assert_eq!(body.attachments, [&[1_u8][..], &[2]]);
+        assert_eq!(*body.attachments, [&[1_u8][..], &[2]]);
         let (first, (label, second)): (Payload, (String, Payload)) = decode(&body).unwrap();
         assert_eq!((&*first, label.as_str(), &*second), (&[1_u8][..], "parcel", &[2_u8][..]));
     }
@@ -339,7 +323,7 @@ mod tests {
         let panicked = std::panic::catch_unwind(|| encode(&(Payload::from(vec![1]), Panicking), 100, |_| ()));
         assert!(panicked.is_err());
 
-        assert!(SCOPE.with_borrow(|scope| matches!(scope, Scope::Outside)));
+        assert!(!SCOPE.is_set());
         assert_eq!(serde_json::to_string(&Payload::from(vec![1, 2])).unwrap(), "[1,2]");
     }
 

@@ -1,72 +1,100 @@
 //! Reads the fields of one frame, and cannot overrun it.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
+use super::inline::InlineBytes;
 use super::{FrameKind, WireError};
 use crate::id::{CallId, HostId, Identity, Incarnation, LinkId};
 
 /// The fields of one whole frame, from behind its prefix on.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
     kind: FrameKind,
-    bytes: Bytes,
+    /// What the frame was read into, to take parts of it by handle.
+    whole: &'a Bytes,
+    rest: &'a [u8],
 }
 
-impl Reader {
-    pub(super) fn new(kind: FrameKind, bytes: Bytes) -> Self {
-        Self { kind, bytes }
+impl<'a> Reader<'a> {
+    /// A reader of the `fields`, which lie in `whole`.
+    #[inline]
+    pub(super) fn new(kind: FrameKind, whole: &'a Bytes, fields: &'a [u8]) -> Self {
+        Self { kind, whole, rest: fields }
     }
 
     pub(super) fn malformed(&self, what: &'static str) -> WireError {
         WireError::Malformed { frame: self.kind.name(), what }
     }
 
-    /// Takes the next `count` bytes, as a slice of the frame.
-    pub(super) fn take(&mut self, count: usize) -> Result<Bytes, WireError> {
-        if count > self.bytes.len() {
+    #[inline]
+    fn split(&mut self, count: usize) -> Result<&'a [u8], WireError> {
+        let Some((taken, rest)) = self.rest.split_at_checked(count) else {
             return Err(self.malformed("it ends inside a field"));
-        }
-        Ok(self.bytes.split_to(count))
+        };
+        self.rest = rest;
+        Ok(taken)
     }
 
-    /// Takes everything that is left, as a slice of the frame.
+    /// Takes the next `count` bytes, by handle.
+    pub(super) fn take(&mut self, count: usize) -> Result<Bytes, WireError> {
+        self.split(count).map(|taken| self.whole.slice_ref(taken))
+    }
+
+    /// Takes the next `count` bytes, by handle if they are many.
+    #[inline]
+    pub(super) fn take_inline(&mut self, count: usize) -> Result<InlineBytes, WireError> {
+        self.split(count).map(|taken| InlineBytes::part_of(self.whole, taken))
+    }
+
+    /// Takes the next `count` bytes, to be looked at.
+    pub(super) fn peek(&mut self, count: usize) -> Result<&'a [u8], WireError> {
+        self.split(count)
+    }
+
+    /// Takes everything that is left, by handle.
     pub(super) fn rest(self) -> Bytes {
-        self.bytes
+        self.whole.slice_ref(self.rest)
     }
 
+    #[inline]
     pub(super) fn remaining(&self) -> usize {
-        self.bytes.len()
+        self.rest.len()
     }
 
     /// Ends a frame that has nothing behind its fields.
     pub(super) fn finish(self) -> Result<(), WireError> {
-        if self.bytes.is_empty() {
+        if self.rest.is_empty() {
             Ok(())
         } else {
             Err(self.malformed("bytes are left over behind its fields"))
         }
     }
 
+    #[inline]
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let mut array = [0; N];
-        if self.bytes.try_copy_to_slice(&mut array).is_err() {
+        let Some((array, rest)) = self.rest.split_first_chunk() else {
             return Err(self.malformed("it ends inside a field"));
-        }
-        Ok(array)
+        };
+        self.rest = rest;
+        Ok(*array)
     }
 
+    #[inline]
     pub(super) fn u8(&mut self) -> Result<u8, WireError> {
         self.array().map(u8::from_be_bytes)
     }
 
+    #[inline]
     pub(super) fn u16(&mut self) -> Result<u16, WireError> {
         self.array().map(u16::from_be_bytes)
     }
 
+    #[inline]
     pub(super) fn u32(&mut self) -> Result<u32, WireError> {
         self.array().map(u32::from_be_bytes)
     }
 
+    #[inline]
     pub(super) fn u64(&mut self) -> Result<u64, WireError> {
         self.array().map(u64::from_be_bytes)
     }
@@ -79,16 +107,17 @@ impl Reader {
         self.u64().map(LinkId)
     }
 
+    #[inline]
     pub(super) fn call(&mut self) -> Result<CallId, WireError> {
         self.u64().map(CallId)
     }
 
     /// Takes everything that is left as text of at most [`TEXT_BYTES_MAX`] bytes.
     pub(super) fn text(self) -> Result<String, WireError> {
-        if self.bytes.len() > TEXT_BYTES_MAX {
+        if self.rest.len() > TEXT_BYTES_MAX {
             return Err(self.malformed("its text is over 256 bytes"));
         }
-        match std::str::from_utf8(&self.bytes) {
+        match std::str::from_utf8(self.rest) {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(self.malformed("its text is not UTF-8")),
         }

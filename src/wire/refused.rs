@@ -30,7 +30,7 @@ impl Refused {
         frame_bytes
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let reason = Refusal::from_number(reader.u8()?);
         Ok(Self { reason, text: reader.text()? })
     }

@@ -1,9 +1,9 @@
 //! How calls end: with a reply or with a failure.
 
 use super::body::{Body, Encoded};
-use super::frame::put_prefix;
+use super::frame::prefix;
 use super::reader::Reader;
-use super::sink::{Fields, FrameSink};
+use super::sink::FrameSink;
 use super::{CallFailure, FrameKind, PREFIX_BYTES, WireError, decode, encode};
 use crate::id::CallId;
 
@@ -31,7 +31,8 @@ impl Reply {
         put(FrameKind::Reply, call, body, out)
     }
 
-    pub(super) fn read(mut reader: Reader, attachments: u16) -> Result<Self, WireError> {
+    #[inline]
+    pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         Ok(Self { call: reader.call()?, body: Body::read(reader, attachments)? })
     }
 }
@@ -56,7 +57,7 @@ impl Failure {
             .expect("texts and numbers always serialize")
     }
 
-    pub(super) fn read(mut reader: Reader) -> Result<Self, WireError> {
+    pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let call = reader.call()?;
         let malformed = reader.malformed("its body is no known failure");
         let body = Body::read(reader, 0)?;
@@ -65,10 +66,14 @@ impl Failure {
     }
 }
 
+#[inline]
 fn put(kind: FrameKind, call: CallId, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
     let frame_bytes = Reply::frame_bytes(body);
-    put_prefix(kind, 0, body.attachments.len(), frame_bytes, out);
-    out.put_u64(call.0);
+    let mut header = [0; REPLY_HEADER_BYTES];
+    let (start, fields) = header.split_at_mut(PREFIX_BYTES);
+    start.copy_from_slice(&prefix(kind, 0, body.attachments.len(), frame_bytes));
+    fields.copy_from_slice(&call.0.to_be_bytes());
+    out.put_slice(&header);
     body.put(out);
     frame_bytes
 }

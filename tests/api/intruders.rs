@@ -152,12 +152,12 @@ fn whoever_says_nothing_is_shown_out() {
 
 #[test]
 fn whoever_stops_in_the_middle_of_a_frame_is_shown_out() {
-    run(is_shown_out(|to| bytes_of(&Frame::Hello(hello(to)))[..40].to_vec(), None));
+    run(is_shown_out(|to| bytes_of(&Frame::Hello(Box::new(hello(to))))[..40].to_vec(), None));
 }
 
 #[test]
 fn whoever_stops_in_the_middle_of_the_handshake_is_shown_out() {
-    run(is_shown_out(|to| bytes_of(&Frame::Hello(hello(to))), None));
+    run(is_shown_out(|to| bytes_of(&Frame::Hello(Box::new(hello(to)))), None));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn whoever_calls_before_the_handshake_is_shown_out() {
 
 #[test]
 fn whoever_calls_instead_of_proving_is_shown_out() {
-    run(is_shown_out(|to| [bytes_of(&Frame::Hello(hello(to))), call_an_actor()].concat(), None));
+    run(is_shown_out(|to| [bytes_of(&Frame::Hello(Box::new(hello(to)))), call_an_actor()].concat(), None));
 }
 
 fn call_an_actor() -> Vec<u8> {
@@ -186,19 +186,19 @@ fn call_an_actor() -> Vec<u8> {
 #[test]
 fn whoever_wants_another_host_is_told_so() {
     let elsewhere = |to: Identity| hello(Identity { host: HostId(to.host.0 ^ 1), ..to });
-    run(is_shown_out(move |to| bytes_of(&Frame::Hello(elsewhere(to))), Some(Refusal::WrongHost)));
+    run(is_shown_out(move |to| bytes_of(&Frame::Hello(Box::new(elsewhere(to)))), Some(Refusal::WrongHost)));
 }
 
 #[test]
 fn whoever_speaks_another_version_is_told_so() {
     let later = |to| Hello { version: VERSION + 1, ..hello(to) };
-    run(is_shown_out(move |to| bytes_of(&Frame::Hello(later(to))), Some(Refusal::Version)));
+    run(is_shown_out(move |to| bytes_of(&Frame::Hello(Box::new(later(to)))), Some(Refusal::Version)));
 }
 
 #[test]
 fn whoever_claims_to_be_the_host_itself_is_shown_out() {
     let mirror = |to| Hello { from: to, ..hello(to) };
-    run(is_shown_out(move |to| bytes_of(&Frame::Hello(mirror(to))), Some(Refusal::Malformed)));
+    run(is_shown_out(move |to| bytes_of(&Frame::Hello(Box::new(mirror(to)))), Some(Refusal::Malformed)));
 }
 
 #[test]
@@ -216,7 +216,8 @@ fn whoever_guesses_the_proof_is_refused_and_told_why() {
     run(async {
         let house = House::start(guarded()).await;
         let guess = Frame::Proof(Proof { proof: [0; 32] });
-        let words = [bytes_of(&Frame::Hello(hello(house.site.identity()))), bytes_of(&guess)].concat();
+        let words =
+            [bytes_of(&Frame::Hello(Box::new(hello(house.site.identity())))), bytes_of(&guess)].concat();
         let heard = house.knock(&words).await.shown_out().await;
         let refused = Refused { reason: Refusal::Secret, text: HandshakeError::WrongSecret.to_string() };
         let refused = bytes_of(&Frame::Refused(refused));

@@ -213,8 +213,8 @@ async fn put(stream: &mut TcpStream, handshake: &mut Handshake) {
 /// A value as a message's body.
 pub(crate) fn body_of(value: &impl Serialize) -> Body {
     wire::encode(value, FRAME_BYTES_MAX, |body| Body {
-        message: bytes::Bytes::copy_from_slice(body.message),
-        attachments: body.attachments.to_vec(),
+        message: body.message.into(),
+        attachments: body.attachments.into(),
     })
     .unwrap()
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use super::{Lease, Link, Peer, State, Ticket, Up};
@@ -222,6 +223,7 @@ impl Peer {
             state.resumable = false;
             return Err(error);
         }
+        state.rung = false;
         let up = Arc::new(Up::new(proven.link, dialed, host.shared.closing.child_token()));
         tracing::debug!(link = %proven.link, peer = %proven.identity, dialed, "link is up");
         state.link = Link::Up(Arc::clone(&up));
@@ -310,13 +312,18 @@ impl Peer {
 
     /// Tells what became of calls and letters that end without a reply; nothing else can be among them.
     pub(super) fn settle(&self, events: Vec<Event<Ticket>>) {
-        for event in events {
-            match event {
-                // A caller that no longer waits is no concern of ours.
-                Event::Failed { ticket, failure } => drop(ticket.send(Err(failure))),
-                Event::DeadLetters { count } => self.count_dead_letters(count),
-                _ => {}
+        let (mut wake, mut dead_letters) = (Vec::new(), 0);
+        if !events.is_empty() {
+            let mut state = self.lock();
+            for event in events {
+                if let Some(Event::DeadLetters { count }) = state.answers.take_event(event, &mut wake) {
+                    dead_letters += count;
+                }
             }
+        }
+        wake.into_iter().for_each(Waker::wake);
+        if dead_letters > 0 {
+            self.count_dead_letters(dead_letters);
         }
         self.progress.notify_waiters();
     }

@@ -16,6 +16,7 @@
 //! What waits for a first link fails when none could be made for a while: nothing was ever on its
 //! way then, and the session stays. The lock is never held while user code runs.
 
+mod answers;
 mod farewell;
 mod life;
 mod origin;
@@ -31,9 +32,11 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use self::answers::Answers;
+pub(crate) use self::answers::Ticket;
 pub(super) use self::life::Evidence;
 pub(crate) use self::pending::Pending;
 use self::timer::Timer;
@@ -43,12 +46,9 @@ use super::{Host, Shared};
 use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
 use crate::observe::PeerSnapshot;
 use crate::registry::decode;
-use crate::session::{Failed, Session, SessionLimits};
 pub(crate) use crate::session::{LinkLoss, Repeat};
+use crate::session::{Session, SessionLimits};
 use crate::wire::{Body, Encoded};
-
-/// Where the outcome of a call goes.
-pub(crate) type Ticket = oneshot::Sender<Result<Body, Failed>>;
 
 /// One other host.
 pub struct Peer {
@@ -70,7 +70,12 @@ pub struct Peer {
 
 struct State {
     session: Session<Ticket>,
+    answers: Answers,
     link: Link,
+    /// Whether the link was told that there is something to write, and has not looked yet.
+    rung: bool,
+    /// What a session is told for the time where no time matters.
+    began: Instant,
     address: Option<SocketAddr>,
     /// The last link that was up; named when dialling, so that the peer can tell a crossing from a return.
     last_link: LinkId,
@@ -171,7 +176,10 @@ impl Peer {
             host: Arc::downgrade(host),
             state: Mutex::new(State {
                 session: Session::new(limits),
+                answers: Answers::default(),
                 link: Link::Down,
+                rung: false,
+                began: now(),
                 address,
                 last_link: LinkId::NONE,
                 resumable: false,
@@ -223,17 +231,20 @@ impl Peer {
         repeat: Repeat,
         body: Encoded<'_>,
     ) -> Result<Pending, NotDelivered> {
-        let (ticket, answer) = oneshot::channel();
         let mut state = self.usable()?;
-        let call = state
-            .session
-            .call(now(), target, message, deadline, repeat, body, ticket)
-            .map_err(|(rejected, _ticket)| NotDelivered::rejected(rejected))?;
+        let ticket = state.answers.open();
+        // Only a deadline has anything to do with the time.
+        let now = deadline.map_or(state.began, |_| now());
+        let made = state.session.call(now, target, message, deadline, repeat, body, ticket);
+        let call = made.map_err(|(rejected, ticket)| {
+            state.answers.close(ticket);
+            NotDelivered::rejected(rejected)
+        })?;
         if let Some(deadline) = deadline {
             self.arm_timer(&mut state, deadline);
         }
         self.kick(&mut state);
-        Ok(Pending { peer: Arc::clone(self), call, answer, ended: false })
+        Ok(Pending { peer: Arc::clone(self), call, ticket, ended: false })
     }
 
     /// Queues a one-way message.
@@ -352,7 +363,7 @@ impl Peer {
     /// Sees to it that what is queued gets written.
     fn kick(self: &Arc<Self>, state: &mut State) {
         match &state.link {
-            Link::Up(up) => up.bell.notify_one(),
+            Link::Up(_) => state.ring(),
             Link::Down => {
                 state.trying_since = tokio::time::Instant::now();
                 state.attempts = 0;
@@ -375,8 +386,11 @@ impl State {
         matches!(&self.link, Link::Up(up) if std::ptr::eq(&**up, link))
     }
 
-    fn ring(&self) {
-        if let Link::Up(up) = &self.link {
+    /// Tells the link that there is something to write, unless it has been told.
+    fn ring(&mut self) {
+        if let Link::Up(up) = &self.link
+            && !std::mem::replace(&mut self.rung, true)
+        {
             up.bell.notify_one();
         }
     }
@@ -386,7 +400,7 @@ impl State {
         matches!(self.link, Link::Down) && !self.resumable
     }
 
-    fn ring_if_outgoing(&self) {
+    fn ring_if_outgoing(&mut self) {
         if self.session.has_outgoing() {
             self.ring();
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::{Peer, State};
-use crate::id::CallId;
+use crate::id::{CallId, Target};
 use crate::registry::{Claim, Origin};
 use crate::session;
 use crate::wire::{CallFailure, Encoded};
@@ -15,17 +15,19 @@ impl Origin for Peer {
         self.body_bytes_max
     }
 
-    fn reply(&self, call: CallId, body: Encoded<'_>) {
+    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<Claim>) {
         let mut state = self.lock();
-        if state.session.reply(call, body) {
+        let told = state.handled(claim);
+        if state.session.reply(call, body) || told {
             state.ring();
         }
         self.settle_call(state, call);
     }
 
-    fn fail(&self, call: CallId, failure: &CallFailure) {
+    fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<Claim>) {
         let mut state = self.lock();
-        if state.session.fail(call, failure) {
+        let told = state.handled(claim);
+        if state.session.fail(call, failure) || told {
             state.ring();
         }
         self.settle_call(state, call);
@@ -45,9 +47,8 @@ impl Origin for Peer {
     }
 
     fn handled(&self, claim: Claim) {
-        let Claim { target, bytes, life } = claim;
         let mut state = self.lock();
-        if state.session.handled(session::Claim { target, bytes, life }) {
+        if state.handled(Some(claim)) {
             state.ring();
         }
     }
@@ -58,10 +59,20 @@ impl Origin for Peer {
     }
 }
 
+impl State {
+    /// A message takes nothing of its actor's window any more. Says whether there is something to write.
+    fn handled(&mut self, claim: Option<Claim>) -> bool {
+        claim.is_some_and(|Claim { actor, incarnation, life, bytes }| {
+            let target = Target { actor, incarnation };
+            self.session.handled(session::Claim { target, bytes: bytes.get(), life })
+        })
+    }
+}
+
 impl Peer {
     /// Nobody works on this call of the peer any more.
     fn settle_call(&self, mut state: MutexGuard<'_, State>, call: CallId) {
-        let waker = state.driven.remove(&call);
+        let waker = if state.driven.is_empty() { None } else { state.driven.remove(&call) };
         if self.any_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {
             self.any_cancelled.store(false, Ordering::Relaxed);
         }

@@ -6,9 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::sync::oneshot;
-
-use super::Peer;
+use super::{Peer, Ticket};
 use crate::host::error::SendError;
 use crate::id::CallId;
 use crate::session::{Failed, LinkLoss};
@@ -18,7 +16,7 @@ use crate::wire::Body;
 pub(crate) struct Pending {
     pub(super) peer: Arc<Peer>,
     pub(super) call: CallId,
-    pub(super) answer: oneshot::Receiver<Result<Body, Failed>>,
+    pub(super) ticket: Ticket,
     pub(super) ended: bool,
 }
 
@@ -37,9 +35,12 @@ impl Future for Pending {
     type Output = Result<Body, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.answer).poll(task));
+        let mut old = None;
+        let polled = self.peer.lock().answers.poll(self.ticket, task, &mut old);
+        drop(old);
+        let outcome = ready!(polled);
         self.ended = true;
-        // The session ends every call; one without a word was dropped with its host.
+        // The session ends every call; one without a word was polled again after its end.
         let outcome = outcome.unwrap_or(Err(Failed::OutcomeUnknown(LinkLoss::Shutdown)));
         Poll::Ready(outcome.map_err(|failed| SendError::failed(self.peer.identity, failed)))
     }
@@ -49,10 +50,13 @@ impl Drop for Pending {
     fn drop(&mut self) {
         if !self.ended {
             let mut state = self.peer.lock();
-            let _ticket = state.session.forget(self.call);
-            // The last call of a session that leaves may have been this one.
-            state.ring_if_outgoing();
+            let slot = state.answers.close(self.ticket);
+            if state.session.forget(self.call).is_some() {
+                // The last call of a session that leaves may have been this one.
+                state.ring_if_outgoing();
+            }
             drop(state);
+            drop(slot);
             self.peer.progress.notify_waiters();
         }
     }

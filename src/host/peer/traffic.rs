@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 
-use super::{Peer, Ticket, Up, now};
+use super::{Peer, State, Ticket, Up, now};
 use crate::id::CallId;
 use crate::session::{Batch, Event, LinkLoss};
 use crate::transport::{FrameReader, LinkReader, ReadError};
@@ -15,16 +16,22 @@ impl Peer {
         up: &Up,
         frames: &mut FrameReader<LinkReader>,
         events: &mut Vec<Event<Ticket>>,
+        wake: &mut Vec<Waker>,
     ) -> Result<(), LinkLoss> {
         let now = now();
         let mut state = self.lock();
         if !state.is_carried_by(up) {
             return Err(LinkLoss::Superseded);
         }
-        while let Some(frame) = frames.buffered().map_err(|error| loss_of(&error))? {
-            let received = state.session.receive(now, frame, events);
-            received.map_err(|error| LinkLoss::Protocol(error.to_string()))?;
-        }
+        let State { session, answers, .. } = &mut *state;
+        frames.drain(|frame| {
+            session.receive(now, frame, events).map_err(|error| LinkLoss::Protocol(error.to_string()))?;
+            // An outcome goes to its caller here, while the lock is held in any case.
+            while let Some(Event::Replied { .. } | Event::Failed { .. }) = events.last() {
+                events.pop().and_then(|event| answers.take_event(event, wake));
+            }
+            Ok::<_, LinkLoss>(())
+        })?;
         up.hear(now.into());
         // A frame may have its answer at once: a call while this side leaves, the end of the last call.
         state.ring_if_outgoing();
@@ -52,6 +59,7 @@ impl Peer {
     pub(in crate::host) fn take_outgoing(&self, up: &Up, batch: &mut Batch) {
         let mut state = self.lock();
         if state.is_carried_by(up) {
+            state.rung = false;
             state.session.take_outgoing(batch);
         }
     }
@@ -64,6 +72,12 @@ impl Peer {
         }
         drop(state);
         self.progress.notify_waiters();
+    }
+}
+
+impl From<ReadError> for LinkLoss {
+    fn from(error: ReadError) -> Self {
+        loss_of(&error)
     }
 }
 

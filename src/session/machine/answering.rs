@@ -75,6 +75,7 @@ impl<T> Session<T> {
     /// Takes a call of the peer off the books; says whether it was still owed an end.
     fn conclude(&mut self, call: CallId) -> bool {
         self.inbound.calls.remove(&call) || {
+            // It may be one that was cancelled.
             self.inbound.cancelled.remove(&call);
             false
         }

@@ -32,20 +32,49 @@ impl<T> Session<T> {
         if self.peer_left && !may_follow_goodbye(kind) {
             return Err(SessionError::AfterGoodbye { kind });
         }
-        if frame.is_sequenced() {
-            self.inbound.received += 1;
-            self.owe_ack(now, weight(&frame));
+        match frame {
+            Frame::Call(call) => {
+                self.count(now, call.frame_bytes());
+                self.take_call(now, call, events)
+            }
+            Frame::Tell(tell) => {
+                self.count(now, tell.frame_bytes());
+                self.take_tell(tell, events)
+            }
+            Frame::Reply(reply) => {
+                self.count(now, Reply::frame_bytes(reply.body.as_encoded()));
+                self.take_reply(reply, events);
+                Ok(())
+            }
+            frame => {
+                if frame.is_sequenced() {
+                    self.count(now, weight(&frame));
+                }
+                self.take(now, frame, events)
+            }
         }
-        self.take(now, frame, events)
     }
 
+    /// Counts a numbered frame that has come.
+    #[inline]
+    fn count(&mut self, now: Instant, bytes: usize) {
+        self.inbound.received += 1;
+        self.owe_ack(now, bytes);
+    }
+
+    #[inline]
+    fn take_reply(&mut self, Reply { call, body }: Reply, events: &mut Vec<Event<T>>) {
+        if let Some(ticket) = self.end(call) {
+            events.push(Event::Replied { ticket, body });
+        }
+    }
+
+    #[cold]
     fn take(&mut self, now: Instant, frame: Frame, events: &mut Vec<Event<T>>) -> Result<(), SessionError> {
         match frame {
             Frame::Call(call) => return self.take_call(now, call, events),
             Frame::Tell(tell) => return self.take_tell(tell, events),
-            Frame::Reply(Reply { call, body }) => {
-                events.extend(self.end(call).map(|ticket| Event::Replied { ticket, body }));
-            }
+            Frame::Reply(reply) => self.take_reply(reply, events),
             Frame::Failure(Failure { call, failure }) => {
                 let failure = Failed::ByPeer(failure);
                 events.extend(self.end(call).map(|ticket| Event::Failed { ticket, failure }));
@@ -120,10 +149,13 @@ impl<T> Session<T> {
         let claim = self.claim(call.target, call.frame_bytes())?;
         let Call { call, target, message, timeout_ms, floor, body } = call;
         // Until the handler of a cancelled call is done with, its answer would end the new call.
-        if self.inbound.calls.contains(&call) || (floor.is_none() && self.inbound.cancelled.contains(&call)) {
+        let cancelled = &self.inbound.cancelled;
+        let twice = floor.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
+        if twice || !self.inbound.calls.insert(call) {
             return Err(SessionError::CallTwice { call });
         }
         if self.leaving.is_some() {
+            self.inbound.calls.remove(&call);
             self.handled(claim);
             self.put_failure(call, &CallFailure::Closing);
             return Ok(());
@@ -131,12 +163,12 @@ impl<T> Session<T> {
         if let Some(floor) = floor {
             self.inbound.repeats.raise_floor(floor);
             if let Some(known) = self.inbound.repeats.came(call) {
+                self.inbound.calls.remove(&call);
                 self.handled(claim);
                 self.answer_again(call, known);
                 return Ok(());
             }
         }
-        self.inbound.calls.insert(call);
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
         events.push(Event::Call { call, target, message, deadline, body, claim });
         Ok(())
@@ -163,8 +195,10 @@ impl<T> Session<T> {
 
     /// What a message takes of its actor's window, if the peer had credit for it.
     fn claim(&mut self, target: Target, frame_bytes: usize) -> Result<Claim, SessionError> {
-        for (target, owed) in self.inbound.flows.sweep() {
-            self.put_credit(target, owed);
+        if self.inbound.flows.are_many() {
+            for (target, owed) in self.inbound.flows.sweep() {
+                self.put_credit(target, owed);
+            }
         }
         let bytes = self.inbound.flows.cost(frame_bytes);
         if !self.inbound.flows.accept(target, bytes) {

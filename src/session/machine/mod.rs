@@ -136,6 +136,13 @@ pub enum Repeat {
     Again(CallId),
 }
 
+/// Whether a message goes out now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Out,
+    Parked,
+}
+
 /// A floor that has risen by less is not worth a frame while calls may still be repeated.
 const FLOOR_STEP: u64 = 64;
 
@@ -189,9 +196,10 @@ impl<T> Session<T> {
             header.floor = Some(self.calls.floor());
         }
         let frame_bytes = header.frame_bytes(body);
-        if let Err(rejected) = self.check(target, frame_bytes) {
-            return Err((rejected, ticket));
-        }
+        let way = match self.admit(target, frame_bytes) {
+            Ok(way) => way,
+            Err(rejected) => return Err((rejected, ticket)),
+        };
         header.call = match repeat {
             Repeat::Again(call) if self.calls.may_be_repeated(call) => call,
             _ => self.calls.next_id(),
@@ -200,7 +208,7 @@ impl<T> Session<T> {
             self.calls.allow_repeats(header.call);
             header.floor = Some(self.calls.floor());
         }
-        let place = self.submit(Content::Call(header.call), target, frame_bytes, &(header, body));
+        let place = self.submit(way, Content::Call(header.call), target, frame_bytes, &(header, body));
         self.calls.insert(header.call, place, deadline, ticket);
         Ok(header.call)
     }
@@ -212,8 +220,8 @@ impl<T> Session<T> {
     /// When there is no room now, when the frame is too large, or when either side leaves.
     pub fn tell(&mut self, target: Target, message: TypeHash, body: Encoded<'_>) -> Result<(), Rejected> {
         let frame_bytes = TellHeader::frame_bytes(body);
-        self.check(target, frame_bytes)?;
-        self.submit(Content::Tell, target, frame_bytes, &(TellHeader { target, message }, body));
+        let way = self.admit(target, frame_bytes)?;
+        self.submit(way, Content::Tell, target, frame_bytes, &(TellHeader { target, message }, body));
         Ok(())
     }
 
@@ -224,20 +232,20 @@ impl<T> Session<T> {
     }
 
     /// Puts a message on its way, or parks it.
+    #[inline]
     fn submit(
         &mut self,
+        way: Way,
         content: Content,
         target: Target,
         frame_bytes: usize,
         message: &impl Message,
     ) -> Place {
-        if !self.goes_out(target, frame_bytes) {
+        if way == Way::Parked {
             let number = self.flows.park(target, content, Parcel::of(|out| message.put(out)));
             return Place::Parked(target, number);
         }
-        let in_chunks = frame_bytes > CHUNK_BYTES;
-        self.flows.charge(target, frame_bytes, in_chunks);
-        if in_chunks {
+        if frame_bytes > CHUNK_BYTES {
             self.lanes.push(content, Some(target), Parcel::of(|out| message.put(out)));
             return Place::Lane;
         }
@@ -279,16 +287,27 @@ impl<T> Session<T> {
         }
     }
 
-    /// Whether a message of so many bytes may be queued.
-    fn check(&self, target: Target, frame_bytes: usize) -> Result<(), Rejected> {
+    /// Whether a message of so many bytes may be queued, and how. One that goes out is charged.
+    #[inline]
+    fn admit(&mut self, target: Target, frame_bytes: usize) -> Result<Way, Rejected> {
         if self.is_closing() || self.leaving.is_some() {
             return Err(Rejected::Closing);
         }
         if frame_bytes > self.frame_bytes_max {
             return Err(Rejected::TooLarge { size: frame_bytes, limit: self.frame_bytes_max });
         }
+        let waiting = self.outgoing_bytes();
+        let room = waiting == 0 || waiting.saturating_add(frame_bytes) <= self.limits.outgoing_bytes_max;
+        if room
+            && self.attached
+            && self.calls.len() < self.limits.calls_open_max
+            && !self.flows.await_room()
+            && self.flows.charge(target, frame_bytes, frame_bytes > CHUNK_BYTES)
+        {
+            return Ok(Way::Out);
+        }
         match self.shortage(target, frame_bytes) {
-            None => Ok(()),
+            None => Ok(Way::Parked),
             Some((waiting, limit)) => Err(Rejected::Full { size: frame_bytes, waiting, limit }),
         }
     }

@@ -48,7 +48,7 @@ fn a_large_message_is_one_again_at_the_receiver() {
     assert!(receiver.session.reply(CallId(1), encoded(&message)));
     let events: Vec<_> = receiver.written().into_iter().flat_map(|frame| sender.receive(frame)).collect();
     assert!(
-        matches!(&events[..], [Event::Replied { body, .. }] if body.message == message),
+        matches!(&events[..], [Event::Replied { body, .. }] if *body.message == *message),
         "replies are cut as well"
     );
 }
@@ -148,7 +148,7 @@ fn chunks_go_on_over_the_next_link() {
     receiver.attach();
     sender.attach_to(Resume { resets: 0, received: got });
     let events: Vec<_> = sender.written().into_iter().flat_map(|frame| receiver.receive(frame)).collect();
-    assert!(matches!(&events[..], [Event::Call { body, .. }] if body.message == large(10)));
+    assert!(matches!(&events[..], [Event::Call { body, .. }] if *body.message == *large(10)));
 }
 
 #[test]

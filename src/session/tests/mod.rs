@@ -182,7 +182,7 @@ fn encoded(message: &[u8]) -> Encoded<'_> {
 }
 
 fn body(message: &'static str) -> Body {
-    Body { message: Bytes::from_static(message.as_bytes()), attachments: Vec::new() }
+    Body { message: message.as_bytes().into(), attachments: Box::default() }
 }
 
 fn call_frame(call: u64, timeout_ms: u32) -> Frame {

@@ -92,8 +92,8 @@ fn check<T: Serialize + DeserializeOwned>(body: &Body, levels: usize) -> Option<
 
 fn encoded<T: Serialize>(value: &T) -> Body {
     wire::encode(value, BODY_BYTES_MAX, |body| Body {
-        message: Bytes::copy_from_slice(body.message),
-        attachments: body.attachments.to_vec(),
+        message: body.message.into(),
+        attachments: body.attachments.into(),
     })
     .expect("a decoded value can be encoded")
 }

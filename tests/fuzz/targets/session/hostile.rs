@@ -212,7 +212,7 @@ impl Peer {
             0 => Target { actor: ActorId(how.into()), incarnation: ActorIncarnation(0) },
             which => TARGETS[usize::from(which) % TARGETS.len()],
         };
-        let body = || Body { message: Bytes::copy_from_slice(&[0, 0, 0, how]), attachments: Vec::new() };
+        let body = || Body { message: [0, 0, 0, how][..].into(), attachments: Box::default() };
         match kind % 16 {
             0 | 1 => {
                 let floor = (how > 64).then_some(CallId(u64::from(how % 16)));
@@ -249,7 +249,7 @@ impl Peer {
         if begins {
             let mut whole = BytesMut::new();
             let padding = vec![0; usize::from(script.short())];
-            let body = Body { message: padding.into(), attachments: Vec::new() };
+            let body = Body { message: padding.into(), attachments: Box::default() };
             let target = TARGETS[usize::from(message) % TARGETS.len()];
             let call = CallId(u64::from(how % 16));
             let frame = match how % 8 {

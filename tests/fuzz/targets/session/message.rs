@@ -76,7 +76,7 @@ impl Message {
 
     /// As it is to come to the peer.
     pub(crate) fn into_body(self) -> Body {
-        Body { message: self.bytes.into(), attachments: self.attachments }
+        Body { message: self.bytes.into(), attachments: self.attachments.into() }
     }
 }
 

@@ -1,0 +1,89 @@
+//! Where the outcomes of calls wait for their callers: one slot a call, used again and again.
+//!
+//! They stand beside the session, under its lock: the task of the link has that when a reply comes,
+//! and a caller takes it to make its call.
+
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::session::{Event, Failed};
+use crate::wire::Body;
+
+/// What became of a call.
+pub(super) type Outcome = Result<Body, Failed>;
+
+/// The slot of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(usize);
+
+/// All slots of a peer.
+#[derive(Default)]
+pub(super) struct Answers {
+    slots: Slab<Slot>,
+}
+
+/// A call that somebody waits for.
+#[derive(Debug)]
+pub(super) enum Slot {
+    Awaited(Option<Waker>),
+    Answered(Outcome),
+}
+
+impl Answers {
+    /// A slot for a new call.
+    pub(super) fn open(&mut self) -> Ticket {
+        Ticket(self.slots.insert(Slot::Awaited(None)))
+    }
+
+    /// Nobody waits for the call any more. What it had is to be dropped without the lock.
+    pub(super) fn close(&mut self, ticket: Ticket) -> Option<Slot> {
+        self.slots.try_remove(ticket.0)
+    }
+
+    /// Takes the outcome of a call; gives who is to be woken.
+    pub(super) fn put(&mut self, ticket: Ticket, outcome: Outcome) -> Option<Waker> {
+        let slot = self.slots.get_mut(ticket.0)?;
+        match std::mem::replace(slot, Slot::Answered(outcome)) {
+            Slot::Awaited(waker) => waker,
+            Slot::Answered(_) => None,
+        }
+    }
+
+    /// Takes the outcome that an event is, if it is one.
+    pub(super) fn take_event(
+        &mut self,
+        event: Event<Ticket>,
+        wake: &mut Vec<Waker>,
+    ) -> Option<Event<Ticket>> {
+        match event {
+            Event::Replied { ticket, body } => wake.extend(self.put(ticket, Ok(body))),
+            Event::Failed { ticket, failure } => wake.extend(self.put(ticket, Err(failure))),
+            event => return Some(event),
+        }
+        None
+    }
+
+    /// Gives the outcome, and closes the slot; or notes who is to be woken. Whoever was to be woken
+    /// before is left in `old`, to be dropped without the lock.
+    pub(super) fn poll(
+        &mut self,
+        ticket: Ticket,
+        task: &Context<'_>,
+        old: &mut Option<Waker>,
+    ) -> Poll<Option<Outcome>> {
+        match self.slots.get_mut(ticket.0) {
+            Some(Slot::Awaited(waker)) => {
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
+                    *old = waker.replace(task.waker().clone());
+                }
+                Poll::Pending
+            }
+            Some(Slot::Answered(_)) => match self.slots.try_remove(ticket.0) {
+                Some(Slot::Answered(outcome)) => Poll::Ready(Some(outcome)),
+                _ => Poll::Ready(None),
+            },
+            None => Poll::Ready(None),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What has come for an actor from other hosts, in its order, beside actix's own mailbox.
+//!
+//! actix allocates an envelope and a place in a queue for each message, and wakes the actor. Here the
+//! messages of a read wait together, still encoded, and one envelope calls the actor to all of them.
+//! In its turn each is decoded and handled as if it had come alone: behind a handler that makes the
+//! actor wait or stop, the rest waits for another turn, which comes when actix takes messages again.
+//!
+//! Invariant: where a message waits there is a [`Turn`], in the actor's mailbox or under way. One that
+//! the actor cannot take any more, since it has ended, refuses what waits: nothing hangs.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use actix::{Actor, Addr, AsyncContext};
+
+use super::{Control, Inbound, RemoteActor};
+use crate::wire::CallFailure;
+
+/// Capacity that a queue keeps when nothing waits in it.
+const KEPT_MAX: usize = 64;
+
+/// What decodes a message and hands it to its handler.
+pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound);
+
+/// Runs work in the surroundings that messages are decoded in.
+pub trait Surroundings: Send + Sync {
+    /// Runs `work`, once.
+    fn within(&self, work: &mut dyn FnMut());
+}
+
+/// An actor that can be reached from afar, whatever its type.
+pub trait Reachable: Any + Send + Sync {
+    /// Whether it still takes messages.
+    fn is_connected(&self) -> bool;
+    /// Has it do something behind the messages that have come.
+    fn control(&self, control: Control);
+}
+
+/// The way to an actor of type `A`.
+pub struct Mailbox<A: RemoteActor> {
+    /// Itself, for the turns that it asks for.
+    me: Weak<Self>,
+    addr: Addr<A>,
+    surroundings: Arc<dyn Surroundings>,
+    queue: Mutex<Queue<A>>,
+}
+
+struct Queue<A: RemoteActor> {
+    waiting: VecDeque<Item<A>>,
+    /// Whether there is a [`Turn`].
+    called: bool,
+}
+
+enum Item<A: RemoteActor> {
+    Message(Handle<A>, Inbound),
+    Control(Control),
+}
+
+impl<A: RemoteActor> Mailbox<A> {
+    /// A mailbox of the actor behind `addr`.
+    pub fn new(addr: Addr<A>, surroundings: Arc<dyn Surroundings>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            addr,
+            surroundings,
+            queue: Mutex::new(Queue { waiting: VecDeque::new(), called: false }),
+        })
+    }
+
+    /// actix's own way to the actor.
+    pub(super) fn addr(&self) -> &Addr<A> {
+        &self.addr
+    }
+
+    /// Takes a message in.
+    pub(super) fn deliver(&self, handle: Handle<A>, inbound: Inbound) {
+        self.push(Item::Message(handle, inbound));
+    }
+
+    fn push(&self, item: Item<A>) {
+        let mut queue = self.lock();
+        queue.waiting.push_back(item);
+        if !std::mem::replace(&mut queue.called, true) {
+            drop(queue);
+            self.call();
+        }
+    }
+
+    /// Asks for a turn. In a mailbox that has closed it is dropped, and refuses what waits.
+    fn call(&self) {
+        if let Some(me) = self.me.upgrade() {
+            self.addr.do_send(Control::Turn(Turn(Some(me))));
+        }
+    }
+
+    /// Hands the actor everything that has come, as long as it takes messages.
+    fn take_turn(&self, actor: &mut A, ctx: &mut A::Context) {
+        let mut batch = Batch { mailbox: self, items: VecDeque::new() };
+        loop {
+            {
+                let mut queue = self.lock();
+                if queue.waiting.is_empty() {
+                    queue.called = false;
+                    if batch.items.capacity() <= KEPT_MAX {
+                        queue.waiting = std::mem::take(&mut batch.items);
+                    }
+                    return;
+                }
+                std::mem::swap(&mut queue.waiting, &mut batch.items);
+            }
+            while !ctx.waiting() {
+                match batch.items.pop_front() {
+                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound),
+                    Some(Item::Control(control)) => control.apply(actor, ctx),
+                    None => break,
+                }
+            }
+            if !batch.items.is_empty() {
+                let mut queue = self.lock();
+                batch.items.append(&mut queue.waiting);
+                std::mem::swap(&mut queue.waiting, &mut batch.items);
+                drop(queue);
+                return self.call();
+            }
+        }
+    }
+
+    /// Refuses what waits: there will be no turn.
+    fn refuse(&self) {
+        let waiting = {
+            let mut queue = self.lock();
+            queue.called = false;
+            std::mem::take(&mut queue.waiting)
+        };
+        for item in waiting {
+            item.refuse();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<A>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<A: RemoteActor> Reachable for Mailbox<A> {
+    fn is_connected(&self) -> bool {
+        self.addr.connected()
+    }
+
+    fn control(&self, control: Control) {
+        self.push(Item::Control(control));
+    }
+}
+
+impl<A: RemoteActor> fmt::Debug for Mailbox<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("actor", &A::NAME).finish_non_exhaustive()
+    }
+}
+
+impl<A: RemoteActor> Item<A> {
+    fn refuse(self) {
+        match self {
+            Self::Message(_, inbound) => inbound.fail(&CallFailure::ActorStopped),
+            // Dropped, it says so itself.
+            Self::Control(_) => {}
+        }
+    }
+}
+
+/// What an actor is at. A panic of its handler leaves the rest here, to be refused.
+struct Batch<'a, A: RemoteActor> {
+    mailbox: &'a Mailbox<A>,
+    items: VecDeque<Item<A>>,
+}
+
+impl<A: RemoteActor> Drop for Batch<'_, A> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for item in self.items.drain(..) {
+            item.refuse();
+        }
+        self.mailbox.refuse();
+    }
+}
+
+/// An actor's turn at its messages from afar.
+pub struct Turn(Option<Arc<dyn TakesTurns>>);
+
+/// A [`Mailbox`], whatever its actor's type.
+trait TakesTurns: Any + Send + Sync {
+    fn refuse(&self);
+}
+
+impl<A: RemoteActor> TakesTurns for Mailbox<A> {
+    fn refuse(&self) {
+        Self::refuse(self);
+    }
+}
+
+impl Turn {
+    pub(super) fn take<A: RemoteActor>(mut self, actor: &mut A, ctx: &mut A::Context) {
+        let Some(mailbox) = self.0.take() else { return };
+        let mailbox = mailbox as Arc<dyn Any + Send + Sync>;
+        let Ok(mailbox) = mailbox.downcast::<Mailbox<A>>() else { return };
+        let surroundings = Arc::clone(&mailbox.surroundings);
+        surroundings.within(&mut || mailbox.take_turn(actor, ctx));
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(mailbox) = self.0.take() {
+            mailbox.refuse();
+        }
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Turn")
+    }
+}
