@@ -67,9 +67,15 @@ pub const CALLS_OPEN_MAX: usize = 1 << 20;
 /// The longest frame that is written in one piece; longer ones are cut into chunks of as much, with
 /// what a chunk has before its bytes.
 ///
-/// At a gigabit a second a chunk takes half a millisecond: so long does a small message to another
-/// actor wait for a large one.
-pub const CHUNK_BYTES: usize = 64 << 10;
+/// A frame in one piece is read into memory of its own, where its payloads stay; chunks have to be put
+/// together, which costs a copy. A mebibyte with what goes along with it is in one piece. At ten
+/// gigabits a second that takes a millisecond, no more than what a kernel's buffers hold: so long does
+/// a small message to another actor wait for a large one.
+pub const CHUNK_BYTES: usize = (1 << 20) + (64 << 10);
+
+/// The shortest chunk that can be asked for: half of it is content at least, and a failure is in one
+/// piece.
+pub const CHUNK_BYTES_MIN: usize = 4 << 10;
 
 /// Frames in chunks that one direction of a link has under way at once; others wait their turn.
 ///
@@ -186,6 +192,11 @@ pub const TASKS_IN_FLIGHT_MAX: usize = 256;
 /// A task that comes back sooner than this is short: the way there and back weighs as much.
 pub const TASK_SHORT: Duration = Duration::from_millis(1);
 
+/// How long tasks that wait run one behind the other before their results leave.
+///
+/// A result is late by no more than that; the results of some hundred empty tasks go out at once.
+pub const TASKS_TURN: Duration = Duration::from_micros(50);
+
 /// Workers of a local cluster at most.
 ///
 /// Each is a process of several threads; a number beyond it is a slip of the pen on any machine.
@@ -223,6 +234,8 @@ pub struct Limits {
     pub window_bytes: usize,
     /// How many bytes may wait here for the credit of one actor; see [`PARKED_BYTES_MAX`].
     pub parked_bytes_max: usize,
+    /// The longest frame that is written in one piece, 4 KiB at least; see [`CHUNK_BYTES`].
+    pub chunk_bytes: usize,
     /// How long a peer may take for the handshake; see [`HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,
     /// Handshakes open at once; see [`HANDSHAKES_OPEN_MAX`].
@@ -248,6 +261,7 @@ impl Default for Limits {
             outgoing_bytes_max: OUTGOING_BYTES_MAX,
             window_bytes: WINDOW_BYTES,
             parked_bytes_max: PARKED_BYTES_MAX,
+            chunk_bytes: CHUNK_BYTES,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             handshakes_open_max: HANDSHAKES_OPEN_MAX,
             connect_timeout: CONNECT_TIMEOUT,

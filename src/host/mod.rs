@@ -36,7 +36,9 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_MAX, Limits, WINDOW_BYTES_MIN};
+use crate::config::{
+    CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_MAX, Limits, WINDOW_BYTES_MIN,
+};
 use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
 use crate::registry::{
@@ -165,6 +167,7 @@ impl Host {
                     .frame_bytes_max
                     .clamp(HANDSHAKE_FRAME_BYTES_MAX, u32::MAX as usize),
                 window_bytes: config.limits.window_bytes.max(WINDOW_BYTES_MIN),
+                chunk_bytes: config.limits.chunk_bytes.max(CHUNK_BYTES_MIN),
                 heartbeat_every,
                 // A link is not to be given up before the second heartbeat could have come.
                 heartbeat_lost: config.limits.heartbeat_lost.clamp(2 * heartbeat_every, 2 * HEARTBEAT_MAX),

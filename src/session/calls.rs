@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
-
 use super::log::Position;
+use super::recent::Recent;
 use crate::id::{CallId, Target};
 
 /// What a frame is, as far as its loss means something.
@@ -31,7 +30,7 @@ pub(super) enum Place {
 /// The calls that wait for their end. `T` is what the host gave along.
 #[derive(Debug)]
 pub(super) struct Calls<T> {
-    open: FxHashMap<CallId, OpenCall<T>>,
+    open: Recent<OpenCall<T>>,
     /// Only of the calls that have one.
     deadlines: BTreeSet<(Instant, CallId)>,
     last: CallId,
@@ -49,7 +48,7 @@ pub(super) struct OpenCall<T> {
 impl<T> Calls<T> {
     pub(super) fn new() -> Self {
         Self {
-            open: FxHashMap::default(),
+            open: Recent::default(),
             deadlines: BTreeSet::new(),
             last: CallId(0),
             repeatable: BTreeSet::new(),
@@ -70,23 +69,24 @@ impl<T> Calls<T> {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, call));
         }
-        self.open.insert(call, OpenCall { ticket, place, deadline });
+        let fresh = self.open.insert(call, OpenCall { ticket, place, deadline });
+        debug_assert!(fresh, "{call} is open once");
     }
 
     /// Whether the call is one that may be made again, and has ended.
     pub(super) fn may_be_repeated(&self, call: CallId) -> bool {
-        self.repeatable.contains(&call) && !self.open.contains_key(&call)
+        self.repeatable.contains(&call) && !self.open.contains(call)
     }
 
     /// The frame of a call has got further.
     pub(super) fn moved(&mut self, call: CallId, place: Place) {
-        if let Some(open) = self.open.get_mut(&call) {
+        if let Some(open) = self.open.get_mut(call) {
             open.place = place;
         }
     }
 
     pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall<T>> {
-        let open = self.open.remove(&call)?;
+        let open = self.open.remove(call)?;
         if let Some(deadline) = open.deadline {
             self.deadlines.remove(&(deadline, call));
         }
@@ -110,9 +110,7 @@ impl<T> Calls<T> {
     /// Removes all calls, in the order they were made.
     pub(super) fn take_all(&mut self) -> Vec<OpenCall<T>> {
         self.deadlines.clear();
-        let mut all: Vec<_> = self.open.drain().collect();
-        all.sort_unstable_by_key(|(call, _)| *call);
-        all.into_iter().map(|(_, open)| open).collect()
+        self.open.take_all().into_iter().map(|(_, open)| open).collect()
     }
 
     /// The call may be made again under its number.

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::calls::Content;
 use super::log::{Log, Position};
 use super::parcel::Parcel;
-use crate::config::{CHUNK_BYTES, CHUNKED_OPEN_MAX};
+use crate::config::CHUNKED_OPEN_MAX;
 use crate::id::{CallId, Target};
 use crate::wire::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, FrameSink};
 
@@ -88,9 +88,9 @@ impl Lanes {
     }
 
     /// Writes the next chunk, of the frame whose turn it is. Tells if that frame has left.
-    pub(super) fn write_chunk(&mut self, log: &mut Log) -> Option<Left> {
+    pub(super) fn write_chunk(&mut self, log: &mut Log, chunk_bytes: usize) -> Option<Left> {
         let mut lane = self.under_way.pop_front()?;
-        let count = lane.parcel.len().min(CHUNK_BYTES - CHUNK_HEADER_BYTES);
+        let count = lane.parcel.len().min(chunk_bytes - CHUNK_HEADER_BYTES);
         let header = ChunkHeader {
             message: lane.message,
             first: (lane.state == State::Fresh).then_some(lane.parcel.len() as u32),
@@ -141,6 +141,9 @@ impl Lanes {
     }
 }
 
+/// How much memory is reserved at once for a frame that comes in chunks; it doubles behind that.
+const ASSEMBLY_BYTES_RESERVED: usize = 4 << 20;
+
 /// Frames of which chunks have come and not the last.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
@@ -172,7 +175,9 @@ impl Assembly {
             if self.open.len() >= CHUNKED_OPEN_MAX {
                 return Err("too many frames are under way in chunks");
             }
-            let unfinished = Unfinished { frame_bytes, bytes: BytesMut::new() };
+            // What is not written to yet costs no memory, whatever the peer has announced.
+            let bytes = BytesMut::with_capacity(frame_bytes.min(ASSEMBLY_BYTES_RESERVED));
+            let unfinished = Unfinished { frame_bytes, bytes };
             if self.open.insert(chunk.message, unfinished).is_some() {
                 return Err("its frame has begun already");
             }

@@ -59,6 +59,7 @@ mod log;
 mod loss;
 mod machine;
 mod parcel;
+mod recent;
 mod repeats;
 mod secret;
 #[cfg(test)]

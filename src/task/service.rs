@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::config::TASKS_TURN;
 use crate::host::{Host, scope};
 use crate::id::TypeHash;
 use crate::registry::{Inbound, panics};
@@ -16,7 +18,8 @@ use crate::wire::CallFailure;
 /// What a host of tasks does when it is called itself: it runs them.
 ///
 /// One at a time, on the thread that serves the host's links, in the order in which they came. The
-/// links have their turn between two tasks, so that a result leaves before the next task begins.
+/// links have their turn behind a task that took more than some microseconds, so that its result
+/// leaves before the next one begins; the results of short ones leave together.
 pub struct TaskService {
     pool: Handle,
     /// For each pooled task, how many may run side by side.
@@ -82,9 +85,13 @@ impl TaskService {
 
 /// Runs what waits, until nothing does.
 async fn run_waiting(host: Host, queue: Arc<Mutex<Queue>>) {
+    let mut turn = Instant::now();
     while let Some((run, inbound)) = next(&queue) {
         run_one(&host, run, inbound);
-        tokio::task::yield_now().await;
+        if turn.elapsed() >= TASKS_TURN {
+            tokio::task::yield_now().await;
+            turn = Instant::now();
+        }
     }
 }
 

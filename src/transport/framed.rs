@@ -2,27 +2,29 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
 
+use super::large::{HEAD_BYTES, LARGE_BYTES, Large};
 use crate::config;
-use crate::wire::{Frame, FrameCodec, WireError};
+use crate::wire::{Frame, FrameCodec, Frames, WireError};
 
 /// Reads frames from one direction of a link.
 ///
 /// Payloads of the frames are slices of the read buffer. Every frame that is already in the
-/// buffer can be had without waiting ([`FrameReader::buffered`]), so that a caller takes its
+/// buffer can be had without waiting ([`FrameReader::drain`]), so that a caller takes its
 /// locks once for all frames of one read.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     reader: R,
     codec: FrameCodec,
     buffer: BytesMut,
-    /// Whole frames, which come before the buffer.
-    whole: Bytes,
     read_bytes: usize,
+    large: Large,
+    /// Whether the last frame was a large one: then the next may be, too.
+    after_large: bool,
 }
 
 /// Why no further frame can be read.
@@ -48,8 +50,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             reader,
             codec: FrameCodec::handshake(),
             buffer: BytesMut::new(),
-            whole: Bytes::new(),
             read_bytes,
+            large: Large::default(),
+            after_large: false,
         }
     }
 
@@ -57,7 +60,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn established(reader: R, frame_bytes_max: usize, buffer: BytesMut) -> Self {
         let codec = FrameCodec::established(frame_bytes_max);
         let read_bytes = config::READ_BYTES.min(frame_bytes_max);
-        Self { reader, codec, buffer, whole: Bytes::new(), read_bytes }
+        Self { reader, codec, buffer, read_bytes, large: Large::default(), after_large: false }
     }
 
     /// What the bytes are read from.
@@ -71,36 +74,28 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     ///
     /// [`ReadError::Wire`] if the bytes are no frame that is allowed now.
     pub fn buffered(&mut self) -> Result<Option<Frame>, ReadError> {
-        if self.whole.is_empty() {
-            self.whole = self.codec.split_whole(&mut self.buffer);
-            if self.whole.is_empty() {
-                // It says what is wrong with the first bytes of a frame, and makes room for the rest.
-                return Ok(self.codec.decode(&mut self.buffer)?);
-            }
-        }
-        Ok(self.codec.next(&mut self.whole)?)
+        Ok(self.codec.decode(&mut self.buffer)?)
     }
 
-    /// Gives every frame that has arrived whole to `take`.
+    /// Hands over every frame that has arrived whole.
     ///
     /// # Errors
     ///
-    /// As [`FrameReader::buffered`], and those of `take`, which gets no further frame then.
-    #[inline]
-    pub fn drain<E: From<ReadError>>(
-        &mut self,
-        mut take: impl FnMut(Frame) -> Result<(), E>,
-    ) -> Result<(), E> {
-        while let Some(frame) = self.buffered()? {
-            take(frame)?;
-            loop {
-                match self.codec.next(&mut self.whole) {
-                    Ok(Some(frame)) => take(frame)?,
-                    Ok(None) => break,
-                    Err(error) => return Err(ReadError::from(error).into()),
-                }
-            }
+    /// As [`FrameReader::buffered`], and those of `frames`, which gets no further frame then.
+    pub fn drain<F: Frames<Error: From<ReadError>>>(&mut self, frames: &mut F) -> Result<(), F::Error> {
+        let whole = self.codec.split_whole(&mut self.buffer);
+        self.codec.read_each(&whole, frames)?;
+        if whole.len() >= LARGE_BYTES
+            && matches!(self.codec.frame_bytes(&whole), Ok(Some(bytes)) if bytes == whole.len())
+        {
+            self.large.keep(whole);
+            self.after_large = true;
+        } else if !whole.is_empty() {
+            self.after_large = false;
+            self.large.clear();
         }
+        // What is left is no whole frame, and may not be able to become one.
+        self.codec.frame_bytes(&self.buffer).map_err(ReadError::from)?;
         Ok(())
     }
 
@@ -114,11 +109,27 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     ///
     /// Dropping the future loses no byte.
     pub async fn fill(&mut self) -> Result<(), ReadError> {
-        self.buffer.reserve(self.read_bytes);
-        match self.reader.read_buf(&mut self.buffer).await? {
-            0 => Err(ReadError::Closed),
-            _ => Ok(()),
-        }
+        let frame_bytes = self.codec.frame_bytes(&self.buffer)?.filter(|bytes| *bytes >= LARGE_BYTES);
+        let read = match frame_bytes {
+            // A large frame is read to its end and no further: its memory is its own.
+            Some(frame_bytes) => {
+                if self.buffer.capacity() < frame_bytes {
+                    let begun = std::mem::replace(&mut self.buffer, self.large.take(frame_bytes));
+                    self.buffer.extend_from_slice(&begun);
+                }
+                let missing = frame_bytes - self.buffer.len();
+                self.reader.read_buf(&mut (&mut self.buffer).limit(missing)).await?
+            }
+            None if self.after_large => {
+                self.buffer.reserve(HEAD_BYTES);
+                self.reader.read_buf(&mut (&mut self.buffer).limit(HEAD_BYTES)).await?
+            }
+            None => {
+                self.buffer.reserve(self.read_bytes);
+                self.reader.read_buf(&mut self.buffer).await?
+            }
+        };
+        if read == 0 { Err(ReadError::Closed) } else { Ok(()) }
     }
 
     /// Waits for the next frame.
@@ -141,8 +152,6 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// The link's direction and the bytes read from it that no frame has taken.
     pub fn into_parts(self) -> (R, BytesMut) {
-        let mut left = BytesMut::from(self.whole);
-        left.unsplit(self.buffer);
-        (self.reader, left)
+        (self.reader, self.buffer)
     }
 }

@@ -8,6 +8,7 @@
 //! The session, its calls and its rules are not known here.
 
 mod framed;
+mod large;
 mod memory;
 mod tcp;
 

@@ -1,10 +1,10 @@
 //! A stream of bytes as a stream of frames.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::frame::{LENGTH_BYTES, Prefix};
-use super::{Frame, FrameKind, MAGIC, PREFIX_BYTES, Phase, WireError};
+use super::{Frame, FrameKind, Frames, MAGIC, PREFIX_BYTES, Phase, WireError};
 use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
 
 /// Cuts a stream into frames, for one of the two phases of a link.
@@ -77,7 +77,7 @@ impl FrameCodec {
 impl FrameCodec {
     /// Takes from `stream` what whole frames it begins with, as far as their lengths tell.
     ///
-    /// What comes out is for [`next`](Self::next), and may be empty.
+    /// What comes out is for [`read_each`](Self::read_each), and may be empty.
     #[must_use]
     pub fn split_whole(&self, stream: &mut BytesMut) -> Bytes {
         let mut end = 0;
@@ -91,19 +91,30 @@ impl FrameCodec {
         stream.split_to(end).freeze()
     }
 
-    /// The first of whole frames, which it is taken from; `None` when there is none left.
+    /// The length of the frame that `bytes` begin with, if that much has come.
     ///
     /// # Errors
     ///
-    /// As [`Decoder::decode`]: the bytes are no frame that is allowed now.
+    /// As [`Decoder::decode`]: no frame that is allowed now begins like this.
+    pub fn frame_bytes(&self, bytes: &[u8]) -> Result<Option<usize>, WireError> {
+        Ok(self.judge(bytes)?.map(|prefix| prefix.frame_bytes))
+    }
+
+    /// Hands over each of whole frames, until `frames` takes no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::decode`] if bytes are no frame that is allowed now; and those of `frames`.
     #[inline]
-    pub fn next(&self, frames: &mut Bytes) -> Result<Option<Frame>, WireError> {
-        let Some(prefix) = frames.first_chunk() else { return Ok(None) };
-        let prefix = Prefix::read(prefix, self.phase, self.frame_bytes_max)?;
-        let Some(fields) = frames.get(PREFIX_BYTES..prefix.frame_bytes) else { return Ok(None) };
-        let frame = Frame::read(prefix, frames, fields)?;
-        frames.advance(prefix.frame_bytes);
-        Ok(Some(frame))
+    pub fn read_each<F: Frames>(&self, whole: &Bytes, frames: &mut F) -> Result<(), F::Error> {
+        let mut rest = &whole[..];
+        while let Some(prefix) = rest.first_chunk() {
+            let prefix = Prefix::read(prefix, self.phase, self.frame_bytes_max)?;
+            let Some((frame, behind)) = rest.split_at_checked(prefix.frame_bytes) else { break };
+            Frame::hand_over(prefix, whole, &frame[PREFIX_BYTES..], frames)?;
+            rest = behind;
+        }
+        Ok(())
     }
 }
 

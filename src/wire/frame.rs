@@ -147,6 +147,24 @@ impl Frame {
         }
     }
 
+    /// Reads a frame, and gives it to whoever takes frames.
+    #[inline]
+    pub(super) fn hand_over<F: Frames>(
+        prefix: Prefix,
+        whole: &Bytes,
+        fields: &[u8],
+        frames: &mut F,
+    ) -> Result<(), F::Error> {
+        let Prefix { kind, flags, attachments, .. } = prefix;
+        let reader = Reader::new(kind, whole, fields);
+        match kind {
+            FrameKind::Call => frames.call(Call::read(reader, flags, attachments)?),
+            FrameKind::Tell => frames.tell(Tell::read(reader, attachments)?),
+            FrameKind::Reply => frames.reply(Reply::read(reader, attachments)?),
+            _ => frames.other(Self::read(prefix, whole, fields)?),
+        }
+    }
+
     /// What there is little of.
     #[cold]
     fn read_other(
@@ -175,6 +193,39 @@ impl Frame {
             FrameKind::Heartbeat => Heartbeat::read(reader).map(Self::Heartbeat),
         }
     }
+}
+
+/// Who takes frames as they are read.
+///
+/// Those that there are many of come as what they are: a [`Frame`] can be any of them, and to move one
+/// costs as much as to read it.
+pub trait Frames {
+    /// Why no further frame is taken.
+    type Error: From<WireError>;
+    /// Takes a call.
+    ///
+    /// # Errors
+    ///
+    /// No further frame is wanted; this holds for all of them.
+    fn call(&mut self, call: Call) -> Result<(), Self::Error>;
+    /// Takes a tell.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    fn tell(&mut self, tell: Tell) -> Result<(), Self::Error>;
+    /// Takes a reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    fn reply(&mut self, reply: Reply) -> Result<(), Self::Error>;
+    /// Takes a frame of another kind.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    fn other(&mut self, frame: Frame) -> Result<(), Self::Error>;
 }
 
 /// The number that says on the wire what a frame is.
@@ -258,22 +309,9 @@ impl FrameKind {
 
     /// The phase of a link in which frames of this kind are sent.
     #[must_use]
+    #[inline]
     pub fn phase(self) -> Phase {
-        match self {
-            Self::Hello | Self::Challenge | Self::Proof | Self::Welcome | Self::Refused => Phase::Handshake,
-            Self::Call
-            | Self::Tell
-            | Self::Reply
-            | Self::Failure
-            | Self::Goodbye
-            | Self::Cancel
-            | Self::Ack
-            | Self::Credit
-            | Self::Chunk
-            | Self::Floor
-            | Self::Schemas
-            | Self::Heartbeat => Phase::Established,
-        }
+        if (self as u8) < Self::Call as u8 { Phase::Handshake } else { Phase::Established }
     }
 
     /// Its name in texts.
@@ -305,6 +343,7 @@ impl FrameKind {
     }
 
     /// The flags that frames of this kind may have.
+    #[inline]
     pub(super) fn flags(self) -> u8 {
         match self {
             Self::Call => call::FLAGS,
@@ -339,14 +378,15 @@ impl Prefix {
     ) -> Result<Self, WireError> {
         let [a, b, c, d, kind, flags, e, f] = *bytes;
         let frame_bytes = u32::from_be_bytes([a, b, c, d]) as usize + LENGTH_BYTES;
-        let known =
-            FrameKind::from_number(kind).filter(|kind| kind.phase() == phase && flags & !kind.flags() == 0);
-        match known {
-            Some(kind) if (PREFIX_BYTES..=frame_bytes_max).contains(&frame_bytes) => {
-                Ok(Self { frame_bytes, kind, flags, attachments: u16::from_be_bytes([e, f]) })
-            }
-            _ => Err(Self::refuse(bytes, phase, frame_bytes_max)),
+        if let Some(kind) = FrameKind::from_number(kind)
+            && kind.phase() == phase
+            && flags & !kind.flags() == 0
+            && frame_bytes >= PREFIX_BYTES
+            && frame_bytes <= frame_bytes_max
+        {
+            return Ok(Self { frame_bytes, kind, flags, attachments: u16::from_be_bytes([e, f]) });
         }
+        Err(Self::refuse(bytes, phase, frame_bytes_max))
     }
 
     /// What is wrong with it.

@@ -68,7 +68,7 @@ pub use chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};
 pub use codec::FrameCodec;
 pub use error::{DecodeError, EncodeError, Phase, WireError};
 pub use failure::CallFailure;
-pub use frame::{Frame, FrameKind, PREFIX_BYTES};
+pub use frame::{Frame, FrameKind, Frames, PREFIX_BYTES};
 pub use goodbye::Goodbye;
 pub use handshake::{Challenge, Hello, Proof, Purpose, Resume, Terms, Welcome};
 pub use inline::InlineBytes;

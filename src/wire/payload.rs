@@ -155,6 +155,10 @@ pub(super) fn attachments_of<R>(work: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
 
 /// Runs `work`, which may deserialize these payloads.
 pub(super) fn attached_to<R>(attachments: &[Bytes], work: impl FnOnce() -> R) -> R {
+    // Most messages have none, and there is nothing around them that they could take for theirs.
+    if attachments.is_empty() && !SCOPE.is_set() {
+        return work();
+    }
     SCOPE.set(&Scope::Decoding(attachments.into()), work)
 }
 

@@ -166,6 +166,7 @@ impl Peer {
             frame_bytes_max: host.limits.frame_bytes_max,
             window_bytes: host.limits.window_bytes,
             parked_bytes_max: host.limits.parked_bytes_max,
+            chunk_bytes: host.limits.chunk_bytes,
             planted: host.limits.planted,
             ..SessionLimits::default()
         };

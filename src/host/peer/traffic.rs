@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
+use std::time::Instant;
 
+use super::answers::Answers;
 use super::{Peer, State, Ticket, Up, now};
 use crate::id::CallId;
-use crate::session::{Batch, Event, LinkLoss};
+use crate::session::{Batch, Event, LinkLoss, Session, SessionError};
 use crate::transport::{FrameReader, LinkReader, ReadError};
+use crate::wire::{Call, Frame, Frames, Reply, Tell, WireError};
 
 impl Peer {
     /// Takes in every frame that has arrived whole; what they ask for is added to `events`.
@@ -24,14 +27,7 @@ impl Peer {
             return Err(LinkLoss::Superseded);
         }
         let State { session, answers, .. } = &mut *state;
-        frames.drain(|frame| {
-            session.receive(now, frame, events).map_err(|error| LinkLoss::Protocol(error.to_string()))?;
-            // An outcome goes to its caller here, while the lock is held in any case.
-            while let Some(Event::Replied { .. } | Event::Failed { .. }) = events.last() {
-                events.pop().and_then(|event| answers.take_event(event, wake));
-            }
-            Ok::<_, LinkLoss>(())
-        })?;
+        frames.drain(&mut Arrived { session, answers, now, events, wake })?;
         up.hear(now.into());
         // A frame may have its answer at once: a call while this side leaves, the end of the last call.
         state.ring_if_outgoing();
@@ -72,6 +68,58 @@ impl Peer {
         }
         drop(state);
         self.progress.notify_waiters();
+    }
+}
+
+/// Where frames go as they are read.
+struct Arrived<'a> {
+    session: &'a mut Session<Ticket>,
+    answers: &'a mut Answers,
+    now: Instant,
+    events: &'a mut Vec<Event<Ticket>>,
+    wake: &'a mut Vec<Waker>,
+}
+
+impl Frames for Arrived<'_> {
+    type Error = LinkLoss;
+
+    #[inline]
+    fn call(&mut self, call: Call) -> Result<(), LinkLoss> {
+        Ok(self.session.receive_call(self.now, call, self.events)?)
+    }
+
+    #[inline]
+    fn tell(&mut self, tell: Tell) -> Result<(), LinkLoss> {
+        Ok(self.session.receive_tell(self.now, tell, self.events)?)
+    }
+
+    /// An outcome goes to its caller here, while the lock is held in any case.
+    #[inline]
+    fn reply(&mut self, reply: Reply) -> Result<(), LinkLoss> {
+        if let Some(ticket) = self.session.receive_reply(self.now, &reply)? {
+            self.wake.extend(self.answers.put(ticket, Ok(reply.body)));
+        }
+        Ok(())
+    }
+
+    fn other(&mut self, frame: Frame) -> Result<(), LinkLoss> {
+        self.session.receive(self.now, frame, self.events)?;
+        while let Some(Event::Replied { .. } | Event::Failed { .. }) = self.events.last() {
+            self.events.pop().and_then(|event| self.answers.take_event(event, self.wake));
+        }
+        Ok(())
+    }
+}
+
+impl From<SessionError> for LinkLoss {
+    fn from(error: SessionError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+impl From<WireError> for LinkLoss {
+    fn from(error: WireError) -> Self {
+        Self::Protocol(error.to_string())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Ending the peer's calls, and giving back what its messages took.
 
 use super::{Parcel, Session};
-use crate::config::CHUNK_BYTES;
+use crate::config::FAILURE_TEXT_CHARS_MAX;
 use crate::id::{CallId, Target};
 use crate::session::Claim;
 use crate::session::calls::Content;
@@ -25,7 +25,7 @@ impl<T> Session<T> {
         if !self.conclude(call) {
             return false;
         }
-        if size > CHUNK_BYTES {
+        if size > self.limits.chunk_bytes {
             self.lanes.push(Content::Other, None, Parcel::of(|out| Reply::put(call, body, out)));
         } else {
             self.log.push(|out| Reply::put(call, body, out));
@@ -58,7 +58,7 @@ impl<T> Session<T> {
 
     /// Sends the end that a repeated call had when it came first.
     pub(super) fn put_kept_end(&mut self, frame: &bytes::Bytes) {
-        if frame.len() > CHUNK_BYTES {
+        if frame.len() > self.limits.chunk_bytes {
             let put = |out: &mut Parcel| {
                 out.put_bytes(frame);
                 frame.len()
@@ -74,7 +74,7 @@ impl<T> Session<T> {
 
     /// Takes a call of the peer off the books; says whether it was still owed an end.
     fn conclude(&mut self, call: CallId) -> bool {
-        self.inbound.calls.remove(&call) || {
+        self.inbound.calls.remove(call).is_some() || {
             // It may be one that was cancelled.
             self.inbound.cancelled.remove(&call);
             false
@@ -99,9 +99,11 @@ impl<T> Session<T> {
     }
 
     /// A failure has two texts at most, and a character four bytes at most: half of what a frame
-    /// may have for both leaves more than enough for the rest.
+    /// may have for both leaves more than enough for the rest. It is never in chunks.
     fn short(&self, failure: &CallFailure) -> CallFailure {
-        failure.clone().with_texts_of(self.frame_bytes_max.min(CHUNK_BYTES) / 16)
+        failure.clone().with_texts_of(
+            (self.frame_bytes_max.min(self.limits.chunk_bytes) / 16).min(FAILURE_TEXT_CHARS_MAX),
+        )
     }
 
     /// A message is handled: its handler has begun, or it was dropped. Gives back what it took of

@@ -25,34 +25,69 @@ impl<T> Session<T> {
         frame: Frame,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
-        let kind = frame.kind();
+        self.may_come(frame.kind())?;
+        if frame.is_sequenced() {
+            self.count(now, weight(&frame));
+        }
+        self.take(now, frame, events)
+    }
+
+    /// Takes the peer's next frame, a call; the same as [`receive`](Self::receive).
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline]
+    pub fn receive_call(
+        &mut self,
+        now: Instant,
+        call: Call,
+        events: &mut Vec<Event<T>>,
+    ) -> Result<(), SessionError> {
+        self.may_come(FrameKind::Call)?;
+        self.count(now, call.frame_bytes());
+        self.take_call(now, call, events)
+    }
+
+    /// Takes the peer's next frame, a tell; the same as [`receive`](Self::receive).
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline]
+    pub fn receive_tell(
+        &mut self,
+        now: Instant,
+        tell: Tell,
+        events: &mut Vec<Event<T>>,
+    ) -> Result<(), SessionError> {
+        self.may_come(FrameKind::Tell)?;
+        self.count(now, tell.frame_bytes());
+        self.take_tell(tell, events)
+    }
+
+    /// Takes the peer's next frame, a reply; as [`receive`](Self::receive), but that the ticket of the
+    /// call is given at once if it was open.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline]
+    pub fn receive_reply(&mut self, now: Instant, reply: &Reply) -> Result<Option<T>, SessionError> {
+        self.may_come(FrameKind::Reply)?;
+        self.count(now, Reply::frame_bytes(reply.body.as_encoded()));
+        Ok(self.end(reply.call))
+    }
+
+    #[inline]
+    fn may_come(&self, kind: FrameKind) -> Result<(), SessionError> {
         if !self.attached {
             return Err(SessionError::Detached { kind });
         }
         if self.peer_left && !may_follow_goodbye(kind) {
             return Err(SessionError::AfterGoodbye { kind });
         }
-        match frame {
-            Frame::Call(call) => {
-                self.count(now, call.frame_bytes());
-                self.take_call(now, call, events)
-            }
-            Frame::Tell(tell) => {
-                self.count(now, tell.frame_bytes());
-                self.take_tell(tell, events)
-            }
-            Frame::Reply(reply) => {
-                self.count(now, Reply::frame_bytes(reply.body.as_encoded()));
-                self.take_reply(reply, events);
-                Ok(())
-            }
-            frame => {
-                if frame.is_sequenced() {
-                    self.count(now, weight(&frame));
-                }
-                self.take(now, frame, events)
-            }
-        }
+        Ok(())
     }
 
     /// Counts a numbered frame that has come.
@@ -62,19 +97,13 @@ impl<T> Session<T> {
         self.owe_ack(now, bytes);
     }
 
-    #[inline]
-    fn take_reply(&mut self, Reply { call, body }: Reply, events: &mut Vec<Event<T>>) {
-        if let Some(ticket) = self.end(call) {
-            events.push(Event::Replied { ticket, body });
-        }
-    }
-
-    #[cold]
     fn take(&mut self, now: Instant, frame: Frame, events: &mut Vec<Event<T>>) -> Result<(), SessionError> {
         match frame {
             Frame::Call(call) => return self.take_call(now, call, events),
             Frame::Tell(tell) => return self.take_tell(tell, events),
-            Frame::Reply(reply) => self.take_reply(reply, events),
+            Frame::Reply(Reply { call, body }) => {
+                events.extend(self.end(call).map(|ticket| Event::Replied { ticket, body }));
+            }
             Frame::Failure(Failure { call, failure }) => {
                 let failure = Failed::ByPeer(failure);
                 events.extend(self.end(call).map(|ticket| Event::Failed { ticket, failure }));
@@ -140,6 +169,7 @@ impl<T> Session<T> {
         open.map(|open| open.ticket)
     }
 
+    #[inline]
     fn take_call(
         &mut self,
         now: Instant,
@@ -151,11 +181,11 @@ impl<T> Session<T> {
         // Until the handler of a cancelled call is done with, its answer would end the new call.
         let cancelled = &self.inbound.cancelled;
         let twice = floor.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
-        if twice || !self.inbound.calls.insert(call) {
+        if twice || !self.inbound.calls.insert(call, ()) {
             return Err(SessionError::CallTwice { call });
         }
         if self.leaving.is_some() {
-            self.inbound.calls.remove(&call);
+            self.inbound.calls.remove(call);
             self.handled(claim);
             self.put_failure(call, &CallFailure::Closing);
             return Ok(());
@@ -163,7 +193,7 @@ impl<T> Session<T> {
         if let Some(floor) = floor {
             self.inbound.repeats.raise_floor(floor);
             if let Some(known) = self.inbound.repeats.came(call) {
-                self.inbound.calls.remove(&call);
+                self.inbound.calls.remove(call);
                 self.handled(claim);
                 self.answer_again(call, known);
                 return Ok(());
@@ -179,13 +209,14 @@ impl<T> Session<T> {
         match known {
             Known::Running => {
                 self.inbound.cancelled.remove(&call);
-                self.inbound.calls.insert(call);
+                let _ = self.inbound.calls.insert(call, ());
             }
             Known::Ended(frame) => self.put_kept_end(&frame),
             Known::Lost => self.put_failure(call, &CallFailure::NoReply),
         }
     }
 
+    #[inline]
     fn take_tell(&mut self, tell: Tell, events: &mut Vec<Event<T>>) -> Result<(), SessionError> {
         let claim = self.claim(tell.target, tell.frame_bytes())?;
         let Tell { target, message, body } = tell;
@@ -194,6 +225,7 @@ impl<T> Session<T> {
     }
 
     /// What a message takes of its actor's window, if the peer had credit for it.
+    #[inline]
     fn claim(&mut self, target: Target, frame_bytes: usize) -> Result<Claim, SessionError> {
         if self.inbound.flows.are_many() {
             for (target, owed) in self.inbound.flows.sweep() {
@@ -209,7 +241,7 @@ impl<T> Session<T> {
 
     /// A call that has not been handed over yet never will be.
     fn take_cancel(&mut self, cancelled: CallId, events: &mut Vec<Event<T>>) {
-        if !self.inbound.calls.remove(&cancelled) {
+        if self.inbound.calls.remove(cancelled).is_none() {
             // It was answered before the peer's word came.
             return;
         }

@@ -19,9 +19,10 @@ use super::flows::{Inflows, Outflows};
 use super::lanes::{Assembly, Lanes};
 use super::log::Log;
 use super::parcel::Parcel;
+use super::recent::Recent;
 use super::repeats::Repeats;
 use super::{Failed, LinkLoss, Rejected};
-use crate::config::{self, CHUNK_BYTES, Planted};
+use crate::config::{self, Planted};
 use crate::id::{CallId, Target, TypeHash};
 use crate::wire::{CallHeader, Cancel, Encoded, Floor, FrameSink, TellHeader};
 
@@ -36,6 +37,8 @@ pub struct SessionLimits {
     pub window_bytes: usize,
     /// How many bytes may be parked for one actor of the peer.
     pub parked_bytes_max: usize,
+    /// The longest frame in one piece; of longer ones each chunk is as long at most.
+    pub chunk_bytes: usize,
     /// How many calls may be open.
     pub calls_open_max: usize,
     #[doc(hidden)]
@@ -49,6 +52,7 @@ impl Default for SessionLimits {
             frame_bytes_max: config::FRAME_BYTES_MAX,
             window_bytes: config::WINDOW_BYTES,
             parked_bytes_max: config::PARKED_BYTES_MAX,
+            chunk_bytes: config::CHUNK_BYTES,
             calls_open_max: config::CALLS_OPEN_MAX,
             planted: None,
         }
@@ -99,7 +103,7 @@ pub struct Session<T> {
 #[derive(Debug)]
 struct Inbound {
     /// Calls that are owed an end.
-    calls: FxHashSet<CallId>,
+    calls: Recent<()>,
     /// Calls that the peer has cancelled, and whose handler has not been done with yet.
     cancelled: FxHashSet<CallId>,
     flows: Inflows,
@@ -245,7 +249,7 @@ impl<T> Session<T> {
             let number = self.flows.park(target, content, Parcel::of(|out| message.put(out)));
             return Place::Parked(target, number);
         }
-        if frame_bytes > CHUNK_BYTES {
+        if frame_bytes > self.limits.chunk_bytes {
             self.lanes.push(content, Some(target), Parcel::of(|out| message.put(out)));
             return Place::Lane;
         }
@@ -262,12 +266,13 @@ impl<T> Session<T> {
             return;
         }
         let (log, lanes, limit) = (&mut self.log, &mut self.lanes, self.limits.outgoing_bytes_max);
+        let chunk_bytes = self.limits.chunk_bytes;
         loop {
             let waiting = log.bytes() + lanes.bytes();
             let fits = |frame_bytes: usize| waiting == 0 || waiting + frame_bytes <= limit;
-            let Some((target, parked)) = self.flows.next(CHUNK_BYTES, fits) else { return };
+            let Some((target, parked)) = self.flows.next(chunk_bytes, fits) else { return };
             let (content, mut parcel) = (parked.content, parked.parcel);
-            if parcel.len() > CHUNK_BYTES {
+            if parcel.len() > chunk_bytes {
                 lanes.push(content, Some(target), parcel);
                 if let Content::Call(call) = content {
                     self.calls.moved(call, Place::Lane);
@@ -302,7 +307,7 @@ impl<T> Session<T> {
             && self.attached
             && self.calls.len() < self.limits.calls_open_max
             && !self.flows.await_room()
-            && self.flows.charge(target, frame_bytes, frame_bytes > CHUNK_BYTES)
+            && self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes)
         {
             return Ok(Way::Out);
         }
@@ -429,7 +434,7 @@ impl Message for (TellHeader, Encoded<'_>) {
 impl Inbound {
     fn new(window: u64) -> Self {
         Self {
-            calls: FxHashSet::default(),
+            calls: Recent::default(),
             cancelled: FxHashSet::default(),
             flows: Inflows::new(window),
             assembly: Assembly::default(),

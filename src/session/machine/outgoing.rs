@@ -44,7 +44,7 @@ impl<T> Session<T> {
         }
         let until = self.log.bytes() + CHUNKS_TAKEN_BYTES;
         while !self.lanes.is_empty() && self.log.bytes() < until {
-            if let Some(left) = self.lanes.write_chunk(&mut self.log) {
+            if let Some(left) = self.lanes.write_chunk(&mut self.log, self.limits.chunk_bytes) {
                 self.left_lane(left);
             }
         }

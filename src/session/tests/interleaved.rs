@@ -19,6 +19,7 @@ enum End {
 
 /// A small window, so that messages are parked; room for a few messages in chunks.
 const LIMITS: SessionLimits = SessionLimits {
+    chunk_bytes: CHUNK_BYTES,
     outgoing_bytes_max: 300_000,
     frame_bytes_max: 400_000,
     window_bytes: 4_000,

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
 use super::*;
-use crate::config::{ACK_DELAY, CHUNK_BYTES};
+use crate::config::ACK_DELAY;
 use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use crate::wire::{
     Ack, Body, CALL_HEADER_BYTES, Call, CallFailure, Cancel, Chunk, Credit, Encoded, Failure, Floor, Frame,
@@ -31,9 +31,13 @@ const LIMITS: SessionLimits = SessionLimits {
     frame_bytes_max: FRAME_BYTES_MAX,
     window_bytes: WINDOW_BYTES,
     parked_bytes_max: OUTGOING_BYTES_MAX,
+    chunk_bytes: CHUNK_BYTES,
     calls_open_max: 100,
     planted: None,
 };
+
+/// Short, so that little makes several.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// Of either side; room for all that most tests have under way.
 const WINDOW_BYTES: usize = 100_000;

@@ -72,6 +72,7 @@ fn limits(rng: &mut Rng) -> Limits {
     limits.outgoing_bytes_max = rng.usize(4 << 10..=256 << 10);
     limits.window_bytes = rng.usize(1 << 10..=16 << 10);
     limits.parked_bytes_max = rng.usize(1 << 10..=64 << 10);
+    limits.chunk_bytes = 64 << 10;
     limits.handshake_timeout = Duration::from_millis(400);
     limits.connect_timeout = Duration::from_millis(400);
     limits.heartbeat_every = Duration::from_millis(300);

@@ -2,7 +2,6 @@
 //! it.
 
 use bytes::Bytes;
-use roadshow::config::CHUNK_BYTES;
 use roadshow::id::{ActorId, ActorIncarnation, Target, TypeHash};
 use roadshow::wire::{Body, Encoded};
 use roadshow_fuzz::Script;
@@ -18,6 +17,9 @@ pub(crate) const TARGETS: [Target; 3] = [
 ];
 
 pub(crate) const MESSAGE: TypeHash = TypeHash(11);
+
+/// The longest frame in one piece here: short, so that little makes several.
+pub(crate) const CHUNK_BYTES: usize = 64 << 10;
 
 /// The longest part of a message.
 const PART_BYTES_MAX: usize = 3 * CHUNK_BYTES;

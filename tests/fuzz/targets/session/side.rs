@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
-use roadshow::config::{CHUNK_BYTES, HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
+use roadshow::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
 use roadshow::session::{Batch, Event, LinkLoss, Session, SessionError, SessionLimits, Written};
 use roadshow::wire::{Encoded, Frame, Resume, Terms};
 use roadshow_fuzz::Script;
 
 use super::came::{Came, Counts};
 use super::made::{Attempt, End, Ledger};
-use super::message::TARGETS;
+use super::message::{CHUNK_BYTES, TARGETS};
 
 /// How many messages of a side may be so long that they are cut into chunks.
 const LARGE_MAX: u32 = 16;
@@ -59,6 +59,7 @@ impl Side {
             window_bytes: WINDOW_BYTES_MIN + 32 * usize::from(script.byte()),
             parked_bytes_max: budget(script),
             calls_open_max: 1 + usize::from(script.byte()) / 4,
+            chunk_bytes: CHUNK_BYTES,
             ..SessionLimits::default()
         };
         let table = match script.byte() {
