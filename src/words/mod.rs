@@ -32,10 +32,12 @@
 
 mod coordinator;
 mod count;
+mod counter;
 mod error;
 mod list;
 mod method;
 mod node;
+mod scan;
 mod task;
 mod tokenizer;
 mod top;
@@ -43,9 +45,10 @@ pub mod tput;
 
 pub use coordinator::{Coordinator, Solve, TopWords};
 pub use count::{Counting, Counts, MalformedCounts, Tally, WordCount};
+pub use counter::{Places, TextCounter};
 pub use error::SolveError;
 pub use list::{MalformedWordList, TextTooLong, WordList, Words};
-pub use method::{Method, candidates, merge, sequential, slices};
+pub use method::{Method, candidates, merge, sequential, slices, total};
 pub use node::{BestWords, CountAll, CountWords, MostFrequent, Node, OtherWords};
 pub use task::{best_words, count_all, count_words, most_frequent, other_words, tasks};
 pub use tokenizer::tokenize;
