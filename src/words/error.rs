@@ -1,5 +1,8 @@
 //! Why a cluster gave no answer.
 
+use std::io;
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use super::list::TextTooLong;
@@ -21,4 +24,65 @@ pub enum SolveError {
     /// The winners of the parts are too long to be asked for.
     #[error("could not ask for the winners of the parts")]
     Candidates(#[from] TextTooLong),
+}
+
+/// A text could not be counted while it was read.
+///
+/// Places are bytes from the start of the text.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// There is no such file.
+    #[error("there is no file {0:?}; give the path of a text")]
+    NotFound(PathBuf),
+    /// The path is that of a directory.
+    #[error("{0:?} is a directory; give the path of a text")]
+    Directory(PathBuf),
+    /// The file cannot be opened.
+    #[error("cannot open {path:?}; give a text that you may read")]
+    Closed {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// Reading failed.
+    #[error("cannot read the text after {at} bytes; see to what holds it, and count it again")]
+    Unreadable {
+        /// How many bytes could be read.
+        at: u64,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The file has become shorter while it was read.
+    #[error("the text had {len} bytes and ends after {at}; count it when nobody writes to it")]
+    Truncated {
+        /// How long it was when it was opened.
+        len: u64,
+        /// Where it ends now.
+        at: u64,
+    },
+    /// The text is not UTF-8.
+    #[error("the text is not UTF-8 after {at} bytes; convert it first, as with iconv")]
+    NotUtf8 {
+        /// How many bytes come before the first that is wrong.
+        at: u64,
+    },
+    /// There is no white space for longer than any word is.
+    #[error("there is no white space in {limit} bytes after {at}; give a text that has words")]
+    NoSpace {
+        /// How many bytes come before.
+        at: u64,
+        /// The longest piece that has no white space.
+        limit: usize,
+    },
+    /// A Node could not be spawned.
+    #[error("could not spawn a node for the text")]
+    Spawn(#[from] SpawnError),
+    /// A Node did not answer.
+    #[error("a node did not answer")]
+    Send(#[from] SendError),
+    /// The different words do not fit into one answer.
+    #[error("there are too many different words")]
+    TooManyWords(#[from] TextTooLong),
 }
