@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::{
     count::{Counts, Tally},
     list::TextTooLong,
-    scan::{Key, Scanner},
+    scan::{Key, Scanner, ShortWord, Word},
 };
 
 /// Counts the words of pieces of text, one piece after another.
@@ -33,24 +33,43 @@ use super::{
 #[derive(Default)]
 pub struct TextCounter {
     scanner: Scanner,
+    table: Table,
+    words: u64,
+}
+
+/// The words that were seen.
+#[derive(Default)]
+struct Table {
     /// Nearly all words of most languages: compared and hashed as one number.
     short: HashMap<Key, Tally>,
     long: HashMap<String, Tally>,
-    words: u64,
+}
+
+impl Table {
+    /// A word that is long, or is seen for the first time.
+    #[cold]
+    #[inline(never)]
+    fn see_rare(&mut self, word: Word<'_>, position: u64) {
+        let unseen = Tally { count: 0, first: position };
+        let tally = match word.key() {
+            Some(key) => self.short.entry(key).or_insert(unseen),
+            None => self.long.entry_ref(word.as_str()).or_insert(unseen),
+        };
+        tally.count += 1;
+    }
 }
 
 impl TextCounter {
     /// Counts a piece of text, and returns how many words it has.
     pub fn add(&mut self, piece: &str) -> u64 {
-        let Self { scanner, short, long, words } = self;
+        let Self { scanner, table, words } = self;
         let before = *words;
         scanner.each_word(piece, |word| {
-            let unseen = Tally { count: 0, first: *words };
-            let tally = match word.key() {
-                Some(key) => short.entry(key).or_insert(unseen),
-                None => long.entry_ref(word.as_str()).or_insert(unseen),
-            };
-            tally.count += 1;
+            // What is seen again and again is done here; the rest is kept out of the loop.
+            match word.key().and_then(|key| table.short.get_mut(&key)) {
+                Some(tally) => tally.count += 1,
+                None => table.see_rare(word, *words),
+            }
             *words += 1;
         });
         *words - before
@@ -68,8 +87,8 @@ impl TextCounter {
     ///
     /// [`TextTooLong`] if the different words take more than 4 GiB together.
     pub fn counts(&self) -> Result<Counts, TextTooLong> {
-        let short = self.short.iter().map(|(key, &tally)| (Seen::Short(key.to_word()), tally));
-        let long = self.long.iter().map(|(word, &tally)| (Seen::Long(word), tally));
+        let short = self.table.short.iter().map(|(key, &tally)| (Seen::Short(key.to_word()), tally));
+        let long = self.table.long.iter().map(|(word, &tally)| (Seen::Long(word), tally));
         let mut tallies: Vec<_> = short.chain(long).collect();
         tallies.sort_unstable_by_key(|(_, tally)| tally.first);
         Counts::try_new(&tallies)
@@ -80,14 +99,14 @@ impl fmt::Debug for TextCounter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TextCounter")
             .field("words", &self.words)
-            .field("different", &(self.short.len() + self.long.len()))
+            .field("different", &(self.table.short.len() + self.table.long.len()))
             .finish_non_exhaustive()
     }
 }
 
 /// A word of either table.
 enum Seen<'a> {
-    Short(super::scan::ShortWord),
+    Short(ShortWord),
     Long(&'a str),
 }
 

@@ -46,6 +46,7 @@ impl<'a> Word<'a> {
     }
 
     /// The word as a number, if it has at most [`Key::BYTES_MAX`] bytes.
+    #[inline]
     pub(super) fn key(self) -> Option<Key> {
         let bytes = self.around.as_bytes().get(self.start..self.start + PAD)?;
         let loaded = u128::from_le_bytes(bytes.try_into().ok()?);
