@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use memmap2::Mmap;
 use roadshow::Cluster;
-use roadshow::words::{Counts, PIECE_BYTES, Places, TextCounter, count_file, total};
+use roadshow::words::{Counts, PIECE_BYTES, Places, TextCounter, count_file, count_shared_file, total};
 
 const HANDBOOK: &str = include_str!("../docs/handbook.md");
 
@@ -45,12 +45,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let system = actix::System::new();
     let cluster = system.block_on(Cluster::local(WORKERS.get()))?;
 
-    let (mut workers, mut limit) = (Vec::new(), Vec::new());
+    let (mut sent, mut shared, mut limit, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for _ in 0..rounds {
         let (counted, seconds) =
             timed(|| system.block_on(count_file(&cluster.handle(), text.path(), WORKERS)));
         let counted = counted?;
-        workers.push((seconds, counted.bytes));
+        bytes = counted.bytes;
+        sent.push(seconds);
+        let (there, seconds) =
+            timed(|| system.block_on(count_shared_file(&cluster.handle(), text.path(), WORKERS)));
+        assert!(there? == counted, "both ways count the same words");
+        shared.push(seconds);
         let (counts, seconds) = timed(|| threads.install(|| count_mapped(text.path())));
         limit.push(seconds);
         let counts = counts.map_err(|err| err.to_string())?;
@@ -58,17 +63,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     system.block_on(cluster.shutdown())?;
 
-    let bytes = workers[0].1;
-    let mut ratios: Vec<_> =
-        workers.iter().zip(&limit).map(|((workers, _), limit)| workers / limit).collect();
-    let mut workers: Vec<_> = workers.into_iter().map(|(seconds, _)| seconds).collect();
-    println!("{bytes} bytes, {} workers, {rounds} rounds", WORKERS);
-    for (name, seconds) in
-        [("workers", median(&mut workers)), ("limit: one process, mapped", median(&mut limit))]
-    {
-        println!("{name:<28} {seconds:8.4} s {:8.0} MB/s", bytes as f64 / 1e6 / seconds);
+    println!("{bytes} bytes, {WORKERS} workers, {rounds} rounds; {:>31}", "vs limit");
+    let rows = [
+        ("text sent to workers", &sent),
+        ("file read by workers", &shared),
+        ("limit: one process, mapped", &limit),
+    ];
+    for (name, seconds) in rows {
+        let ratio = median(seconds.iter().zip(&limit).map(|(seconds, limit)| seconds / limit));
+        let seconds = median(seconds.iter().copied());
+        println!("{name:<28} {seconds:8.4} s {:8.0} MB/s {ratio:8.2}", bytes as f64 / 1e6 / seconds);
     }
-    println!("{:<28} {:8.2}", "workers / limit", median(&mut ratios));
     Ok(())
 }
 
@@ -78,7 +83,8 @@ fn timed<T>(run: impl FnOnce() -> T) -> (T, f64) {
     (result, start.elapsed().as_secs_f64())
 }
 
-fn median(values: &mut [f64]) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
 }

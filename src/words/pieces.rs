@@ -4,7 +4,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 
-use super::error::TextError;
+use super::error::PieceError;
 
 /// How many bytes a piece has, but for the last and for one with a longer word.
 ///
@@ -39,7 +39,7 @@ impl<R: Read> Pieces<R> {
     }
 
     /// The next piece; empty when there is no more.
-    fn read(&mut self) -> Result<Vec<u8>, TextError> {
+    fn read(&mut self) -> Result<Vec<u8>, PieceError> {
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         piece.append(&mut self.rest);
         loop {
@@ -56,28 +56,28 @@ impl<R: Read> Pieces<R> {
                 return Ok(piece);
             }
             if piece.len() >= PIECE_BYTES_MAX {
-                return Err(TextError::NoSpace { at: self.at, limit: PIECE_BYTES_MAX });
+                return Err(PieceError::NoSpace { at: self.at });
             }
         }
     }
 
     /// Reads until there are so many bytes, or no more.
-    fn fill(&mut self, piece: &mut Vec<u8>, wanted: usize) -> Result<(), TextError> {
+    fn fill(&mut self, piece: &mut Vec<u8>, wanted: usize) -> Result<(), PieceError> {
         let missing = (wanted - piece.len()) as u64;
         piece.reserve_exact(wanted - piece.len());
         let read = self.text.by_ref().take(missing).read_to_end(piece);
         let at = self.at + piece.len() as u64;
-        let read = read.map_err(|source| TextError::Unreadable { at, source })?;
+        let read = read.map_err(|err| PieceError::unreadable(at, &err))?;
         self.ended = (read as u64) < missing;
         match self.len {
-            Some(len) if self.ended && at < len => Err(TextError::Truncated { len, at }),
+            Some(len) if self.ended && at < len => Err(PieceError::Truncated { at, missing: len - at }),
             _ => Ok(()),
         }
     }
 }
 
 impl<R: Read> Iterator for Pieces<R> {
-    type Item = Result<Bytes, TextError>;
+    type Item = Result<Bytes, PieceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -138,7 +138,7 @@ mod tests {
     fn pieces_of_a_text_are_of_one_size() {
         let text = "word ".repeat(PIECE_BYTES);
         let pieces = pieces(text.as_bytes());
-        assert_eq!(pieces.len(), 5 + usize::from(PIECE_BYTES % 5 != 0));
+        assert_eq!(pieces.len(), 5 + usize::from(!PIECE_BYTES.is_multiple_of(5)));
         assert!(pieces.iter().all(|piece| piece.len() <= PIECE_BYTES));
         assert!(self::pieces(b"").is_empty());
     }
@@ -147,7 +147,7 @@ mod tests {
     fn text_without_white_space_is_refused_before_it_fills_the_memory() {
         let mut endless = Pieces::new(std::io::repeat(b'x'), None);
         let err = endless.next().unwrap().unwrap_err();
-        assert!(matches!(err, TextError::NoSpace { at: 0, limit: PIECE_BYTES_MAX }), "{err:?}");
+        assert!(matches!(err, PieceError::NoSpace { at: 0 }), "{err:?}");
         assert!(endless.next().is_none());
     }
 
@@ -155,12 +155,12 @@ mod tests {
     fn text_that_ends_early_or_cannot_be_read_says_where() {
         let mut short = Pieces::new(&b"a b"[..], Some(4));
         let err = short.next().unwrap().unwrap_err();
-        assert!(matches!(err, TextError::Truncated { len: 4, at: 3 }), "{err:?}");
+        assert!(matches!(err, PieceError::Truncated { at: 3, missing: 1 }), "{err:?}");
         assert!(short.next().is_none());
 
         let mut failing = Pieces::new((&b"a b"[..]).chain(Failing), Some(4));
         let err = failing.next().unwrap().unwrap_err();
-        assert!(matches!(err, TextError::Unreadable { at: 3, .. }), "{err:?}");
+        assert!(matches!(err, PieceError::Unreadable { at: 3, .. }), "{err:?}");
         assert!(failing.next().is_none());
     }
 }

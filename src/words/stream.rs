@@ -6,7 +6,6 @@ use std::io::{ErrorKind, Read};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -14,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     count::Counts,
     counter::Places,
-    error::TextError,
+    error::{PieceError, TextError},
     method::total,
     pieces::Pieces,
-    text_node::{CountPiece, NotUtf8, TellCounts, TextNode},
+    range::FileRange,
+    text_node::{CountPiece, TellCounts, TextNode},
 };
 use crate::{Request, TrySendError, prelude::*};
 
@@ -26,6 +26,10 @@ use crate::{Request, TrySendError, prelude::*};
 /// One is counted, one waits in the mailbox, and others come, so that a Node has the next piece when
 /// it has counted one.
 pub const PIECES_IN_FLIGHT: usize = 4;
+
+/// How much of a file a Node is told to read at a time: some milliseconds of work, so that all Nodes
+/// have some until the end.
+const RANGE_BYTES: usize = 1 << 20;
 
 /// Pieces that are read before a Node has room for them.
 const PIECES_READ_AHEAD: usize = 2;
@@ -75,8 +79,54 @@ pub async fn count_file(
     nodes: NonZeroUsize,
 ) -> Result<TextCounts, TextError> {
     let (file, len) = open(path.as_ref())?;
-    count_pieces(cluster, Pieces::new(file, len), nodes).await
+    count_pieces(cluster, texts(Pieces::new(file, len)), nodes).await
 }
+
+/// Counts all words of a file that every worker finds at the same path.
+///
+/// Nothing of the text is sent: each Node is told which range to read, and reads it in pieces of
+/// [`PIECE_BYTES`](super::PIECE_BYTES), one after another. What [`count_file`] costs beside counting,
+/// which is to send the text, this does not; and where the workers have another file at that path,
+/// it counts another text.
+///
+/// # Errors
+///
+/// [`TextError`] as [`count_file`], or if the file has no length, as a pipe has none.
+///
+/// # Cancel safety
+///
+/// When it is dropped, a Node that reads finishes its range. The Nodes stay until the cluster ends.
+pub async fn count_shared_file(
+    cluster: &ClusterRef,
+    path: impl AsRef<Path>,
+    nodes: NonZeroUsize,
+) -> Result<TextCounts, TextError> {
+    let path = path.as_ref();
+    let closed = |source| TextError::Closed { path: path.into(), source };
+    let (_, len) = open(path)?;
+    let len = len.ok_or_else(|| closed(ErrorKind::NotSeekable.into()))?;
+    // Workers may have another working directory.
+    let path = path.canonicalize().map_err(closed)?;
+    let ranges = (0..len).step_by(RANGE_BYTES).map(move |from| {
+        let to = len.min(from + RANGE_BYTES as u64);
+        Ok((CountPiece::Range(FileRange { path: path.clone(), from, to }), to - from))
+    });
+    count_pieces(cluster, ranges, nodes).await
+}
+
+/// The messages for pieces that are read here.
+fn texts<R: Read + Send + 'static>(pieces: Pieces<R>) -> impl Pieced {
+    pieces.map(|piece| {
+        let text = piece?;
+        let bytes = text.len() as u64;
+        Ok((CountPiece::Text(text.into()), bytes))
+    })
+}
+
+/// What is to be counted, in the order of the text, each with how many bytes it has.
+trait Pieced: Iterator<Item = Result<(CountPiece, u64), PieceError>> + Send + 'static {}
+
+impl<I: Iterator<Item = Result<(CountPiece, u64), PieceError>> + Send + 'static> Pieced for I {}
 
 /// Opens a text, and says how long it is if it is a file of that length.
 fn open(path: &Path) -> Result<(File, Option<u64>), TextError> {
@@ -132,12 +182,12 @@ pub async fn count_stream(
     text: impl Read + Send + 'static,
     nodes: NonZeroUsize,
 ) -> Result<TextCounts, TextError> {
-    count_pieces(cluster, Pieces::new(text, None), nodes).await
+    count_pieces(cluster, texts(Pieces::new(text, None)), nodes).await
 }
 
-async fn count_pieces<R: Read + Send + 'static>(
+async fn count_pieces(
     cluster: &ClusterRef,
-    pieces: Pieces<R>,
+    pieces: impl Pieced,
     nodes: NonZeroUsize,
 ) -> Result<TextCounts, TextError> {
     let spawning = (0..nodes.get()).map(|_| cluster.spawn::<TextNode>(()).into_future());
@@ -152,10 +202,7 @@ async fn count_pieces<R: Read + Send + 'static>(
     counted
 }
 
-async fn count_by<R: Read + Send + 'static>(
-    nodes: &[RemoteAddr<TextNode>],
-    pieces: Pieces<R>,
-) -> Result<TextCounts, TextError> {
+async fn count_by(nodes: &[RemoteAddr<TextNode>], pieces: impl Pieced) -> Result<TextCounts, TextError> {
     let source = Source::read(pieces);
     let counted = join_all(nodes.iter().map(|node| source.count_by(node))).await;
 
@@ -192,7 +239,8 @@ struct Piece {
     index: u64,
     /// How many bytes come before it.
     at: u64,
-    text: Result<Bytes, TextError>,
+    /// With how many bytes it has.
+    message: Result<(CountPiece, u64), PieceError>,
 }
 
 /// A piece that was counted.
@@ -220,13 +268,13 @@ struct Source {
 
 impl Source {
     /// Starts the thread that reads. It ends with the text, by an error, or when this is dropped.
-    fn read<R: Read + Send + 'static>(pieces: Pieces<R>) -> Self {
+    fn read(pieces: impl Pieced) -> Self {
         let (read, source) = mpsc::channel(PIECES_READ_AHEAD);
         tokio::task::spawn_blocking(move || {
             let mut at = 0;
-            for (index, text) in (0..).zip(pieces) {
-                let len = text.as_ref().map_or(0, Bytes::len) as u64;
-                if read.blocking_send(Piece { index, at, text }).is_err() {
+            for (index, message) in (0..).zip(pieces) {
+                let len = message.as_ref().map_or(0, |(_, len)| *len);
+                if read.blocking_send(Piece { index, at, message }).is_err() {
                     break;
                 }
                 at += len;
@@ -262,13 +310,13 @@ struct Line<'a> {
 
 impl Line<'_> {
     async fn count(&mut self, source: &Source) -> Result<(), Failed> {
-        while let Some(Piece { index, at, text }) = source.next().await {
-            match text {
-                Ok(text) => self.send(index, at, text).await?,
+        while let Some(Piece { index, at, message }) = source.next().await {
+            match message {
+                Ok((message, bytes)) => self.send(Counted { index, words: 0, bytes }, at, message).await?,
                 Err(err) => {
                     // What comes before it in the text may have failed as well.
                     self.finish(0).await?;
-                    return Err(Failed { index, err });
+                    return Err(Failed { index, err: err.into() });
                 }
             }
             self.finish(PIECES_IN_FLIGHT - 1).await?;
@@ -277,9 +325,8 @@ impl Line<'_> {
     }
 
     /// Sends a piece behind those that were sent before.
-    async fn send(&mut self, index: u64, at: u64, text: Bytes) -> Result<(), Failed> {
-        let piece = Counted { index, words: 0, bytes: text.len() as u64 };
-        match self.node.try_send(CountPiece(text.into())) {
+    async fn send(&mut self, piece: Counted, at: u64, message: CountPiece) -> Result<(), Failed> {
+        match self.node.try_send(message) {
             Ok(request) => self.in_flight.push_back((piece, at, request)),
             // There is no room, or the Node is gone. To wait here keeps the order of the pieces, by
             // which a Node knows where it saw a word first.
@@ -299,10 +346,7 @@ impl Line<'_> {
             let index = piece.index;
             piece.words = match request.await {
                 Ok(Ok(words)) => words,
-                Ok(Err(NotUtf8 { valid_up_to })) => {
-                    let at = at.saturating_add(valid_up_to);
-                    return Err(Failed { index, err: TextError::NotUtf8 { at } });
-                }
+                Ok(Err(err)) => return Err(Failed { index, err: err.behind(at).into() }),
                 Err(err) => return Err(Failed { index, err: err.into() }),
             };
             self.counted.push(piece);
@@ -389,8 +433,9 @@ mod tests {
         let nothing = count_file(&cluster.handle(), "no such file", two()).await.unwrap_err();
         assert!(matches!(nothing, TextError::NotFound(_)), "{nothing:?}");
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/handbook.md");
-        let counted = count_file(&cluster.handle(), file, two()).await.unwrap();
-        assert_eq!(counted, expected(include_str!("../../docs/handbook.md")));
+        let expect = expected(include_str!("../../docs/handbook.md"));
+        assert_eq!(count_file(&cluster.handle(), file, two()).await.unwrap(), expect);
+        assert_eq!(count_shared_file(&cluster.handle(), file, two()).await.unwrap(), expect);
         cluster.shutdown().await.unwrap();
     }
 }

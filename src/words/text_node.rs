@@ -2,9 +2,7 @@
 
 use std::convert::Infallible;
 
-use thiserror::Error;
-
-use super::{count::Counts, counter::TextCounter, list::TextTooLong};
+use super::{count::Counts, counter::TextCounter, error::PieceError, list::TextTooLong, range::FileRange};
 use crate::prelude::*;
 
 /// Counts pieces of a text into one table, and keeps none of them.
@@ -30,29 +28,40 @@ impl Spawn for TextNode {
     }
 }
 
-/// Has a [`TextNode`] count a piece of text in UTF-8, which ends at white space or with the text.
+/// Has a [`TextNode`] count a piece of text, which begins and ends at white space or with the text.
 ///
 /// The answer is how many words the piece has.
 #[derive(Clone, Debug, Message, RemoteMessage, Serialize, Deserialize)]
-#[rtype(result = "Result<u64, NotUtf8>")]
-pub struct CountPiece(pub Payload);
-
-/// A piece of text is not UTF-8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize, RemoteData)]
-#[error("the piece is not UTF-8 after {valid_up_to} bytes")]
-pub struct NotUtf8 {
-    /// How many bytes of the piece come before the first that is wrong.
-    pub valid_up_to: u64,
+#[rtype(result = "Result<u64, PieceError>")]
+pub enum CountPiece {
+    /// The piece itself, in UTF-8.
+    Text(Payload),
+    /// Where the Node finds it.
+    Range(FileRange),
 }
 
 impl Handler<CountPiece> for TextNode {
-    type Result = Result<u64, NotUtf8>;
+    type Result = Result<u64, PieceError>;
 
-    fn handle(&mut self, CountPiece(piece): CountPiece, _ctx: &mut Self::Context) -> Self::Result {
-        let text = std::str::from_utf8(&piece);
-        let text = text.map_err(|err| NotUtf8 { valid_up_to: err.valid_up_to() as u64 })?;
-        Ok(self.counter.add(text))
+    fn handle(&mut self, piece: CountPiece, _ctx: &mut Self::Context) -> Self::Result {
+        match piece {
+            CountPiece::Text(text) => count(&mut self.counter, &text),
+            CountPiece::Range(range) => {
+                let mut words = 0;
+                range.each_piece(|piece| {
+                    words += count(&mut self.counter, piece)?;
+                    Ok(())
+                })?;
+                Ok(words)
+            }
+        }
     }
+}
+
+fn count(counter: &mut TextCounter, piece: &[u8]) -> Result<u64, PieceError> {
+    let text = std::str::from_utf8(piece);
+    let text = text.map_err(|err| PieceError::NotUtf8 { at: err.valid_up_to() as u64 })?;
+    Ok(counter.add(text))
 }
 
 /// Asks a [`TextNode`] for the tallies of all words that it has counted.
