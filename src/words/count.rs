@@ -6,7 +6,10 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::list::WordList;
+use super::{
+    counter::Places,
+    list::{TextTooLong, WordList},
+};
 use crate::RemoteData;
 
 /// How a list is counted. Both ways give the same counts.
@@ -167,9 +170,26 @@ pub struct Counts {
 
 impl Counts {
     pub(super) fn new(tallies: Vec<(&str, Tally)>) -> Self {
-        let words = WordList::from_words(tallies.iter().map(|(word, _)| word));
-        let words = words.expect("different words of a list fit where the list did");
-        Self { words, tallies: tallies.into_iter().map(|(_, tally)| tally).collect() }
+        Self::try_new(&tallies).expect("different words of a list fit where the list did")
+    }
+
+    pub(super) fn try_new<W: AsRef<str>>(tallies: &[(W, Tally)]) -> Result<Self, TextTooLong> {
+        let words = WordList::from_words(tallies.iter().map(|(word, _)| word))?;
+        Ok(Self { words, tallies: tallies.iter().map(|(_, tally)| *tally).collect() })
+    }
+
+    /// The counts with their words' positions in the whole text, when those were counted in pieces.
+    #[must_use]
+    pub fn placed(mut self, places: &Places) -> Self {
+        for tally in &mut self.tallies {
+            tally.first = places.position(tally.first);
+        }
+        self
+    }
+
+    /// The word with the highest count; among equals, the one seen first. `None` without words.
+    pub fn most_frequent(&self) -> Option<WordCount> {
+        best(self.iter())
     }
 
     /// The number of different words.

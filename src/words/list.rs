@@ -249,7 +249,7 @@ impl Default for Builder {
 }
 
 /// The words of a text take more room than a list has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize, Deserialize, RemoteData)]
 #[error("the words take more than {limit} bytes, which is all that one list holds; split the text")]
 pub struct TextTooLong {
     limit: usize,

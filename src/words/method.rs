@@ -75,11 +75,27 @@ pub fn candidates<'a>(winners: impl IntoIterator<Item = &'a WordCount>) -> Resul
 ///
 /// The order of the parts makes no difference.
 pub fn merge<'a>(parts: impl IntoIterator<Item = &'a Counts>) -> Option<WordCount> {
-    let mut total: HashMap<&str, Tally> = HashMap::new();
+    best(sums(parts).into_iter())
+}
+
+/// The counts of the whole text from those of all parts, in the order in which its words are first
+/// seen.
+///
+/// # Errors
+///
+/// [`TextTooLong`] if the different words take more than 4 GiB together.
+pub fn total<'a>(parts: impl IntoIterator<Item = &'a Counts>) -> Result<Counts, TextTooLong> {
+    let mut tallies: Vec<_> = sums(parts).into_iter().collect();
+    tallies.sort_unstable_by_key(|(_, tally)| tally.first);
+    Counts::try_new(&tallies)
+}
+
+fn sums<'a>(parts: impl IntoIterator<Item = &'a Counts>) -> HashMap<&'a str, Tally> {
+    let mut sums: HashMap<&str, Tally> = HashMap::new();
     for (word, tally) in parts.into_iter().flat_map(Counts::iter) {
-        total.entry(word).and_modify(|known| *known = known.join(tally)).or_insert(tally);
+        sums.entry(word).and_modify(|known| *known = known.join(tally)).or_insert(tally);
     }
-    best(total.into_iter())
+    sums
 }
 
 #[cfg(test)]

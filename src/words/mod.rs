@@ -32,21 +32,32 @@
 
 mod coordinator;
 mod count;
+mod counter;
 mod error;
 mod list;
 mod method;
 mod node;
+mod pieces;
+mod range;
+mod scan;
+mod stream;
 mod task;
+mod text_node;
 mod tokenizer;
 mod top;
 pub mod tput;
 
 pub use coordinator::{Coordinator, Solve, TopWords};
 pub use count::{Counting, Counts, MalformedCounts, Tally, WordCount};
-pub use error::SolveError;
+pub use counter::{Places, TextCounter};
+pub use error::{PieceError, SolveError, TextError};
 pub use list::{MalformedWordList, TextTooLong, WordList, Words};
-pub use method::{Method, candidates, merge, sequential, slices};
+pub use method::{Method, candidates, merge, sequential, slices, total};
 pub use node::{BestWords, CountAll, CountWords, MostFrequent, Node, OtherWords};
+pub use pieces::{PIECE_BYTES, PIECE_BYTES_MAX};
+pub use range::FileRange;
+pub use stream::{PIECES_IN_FLIGHT, TextCounts, count_file, count_shared_file, count_stream};
 pub use task::{best_words, count_all, count_words, most_frequent, other_words, tasks};
+pub use text_node::{CountPiece, TellCounts, TextNode};
 pub use tokenizer::tokenize;
 pub use top::{Traffic, top_words};

@@ -1,8 +1,8 @@
 //! From a text to its words, as the lecture's `loadBook` reads them.
 //!
 //! The lecture lower-cases the whole text, replaces each of a list of characters and sequences by a
-//! space, and calls Python's `split()`. [`tokenize`] does the same in one pass over the
-//! lower-cased text, and the tests hold it against that chain, step by step.
+//! space, and calls Python's `split()`. [`tokenize`] does the same in one pass, which `scan` makes,
+//! and the tests hold it against that chain, step by step.
 //!
 //! What was compared with CPython 3.11, for every code point, alone and on both sides of a sigma:
 //! - `split()` separates at the characters of `char::is_whitespace` and at U+001C to U+001F.
@@ -12,7 +12,10 @@
 //! - Reading a file in text mode turns `\r\n` and `\r` into `\n`, which cannot change the words:
 //!   all three are white space, and none is a letter or ignorable beside a sigma.
 
-use super::list::{Builder, TextTooLong, WordList};
+use super::{
+    list::{Builder, TextTooLong, WordList},
+    scan::Scanner,
+};
 
 /// The words of a text, in lower case and without punctuation.
 ///
@@ -34,40 +37,21 @@ use super::list::{Builder, TextTooLong, WordList};
 /// # Ok::<(), roadshow::words::TextTooLong>(())
 /// ```
 pub fn tokenize(text: &str) -> Result<WordList, TextTooLong> {
-    let lower = text.to_lowercase();
     let mut words = Builder::default();
-    let mut start = 0;
-    let mut chars = lower.char_indices().peekable();
-    while let Some((at, char)) = chars.next() {
-        let dash = char == '-' && chars.next_if(|&(_, next)| next == '-').is_some();
-        if dash || is_removed(char) || is_python_space(char) {
-            push_unless_empty(&mut words, &lower[start..at])?;
-            start = at + char.len_utf8() + usize::from(dash);
+    let mut fits = Ok(());
+    Scanner::default().each_word(text, |word| {
+        if fits.is_ok() {
+            fits = words.push(word.as_str());
         }
-    }
-    push_unless_empty(&mut words, &lower[start..])?;
-    Ok(words.finish())
-}
-
-fn push_unless_empty(words: &mut Builder, word: &str) -> Result<(), TextTooLong> {
-    if word.is_empty() { Ok(()) } else { words.push(word) }
-}
-
-/// The single characters of the lecture's `toRemove`. Its sequences of an apostrophe and white space
-/// need no rule of their own, since every apostrophe goes; `--` is the tokenizer's.
-const fn is_removed(char: char) -> bool {
-    matches!(char, ',' | ';' | '.' | '"' | '\'' | '!' | '(' | ')' | '?' | ']' | '[' | ':' | '*')
-}
-
-/// Whether Python's `str.split()` separates here.
-fn is_python_space(char: char) -> bool {
-    char.is_whitespace() || matches!(char, '\u{1c}'..='\u{1f}')
+    });
+    fits.map(|()| words.finish())
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::scan::is_python_space;
     use super::*;
 
     /// The lecture's list, in its order.

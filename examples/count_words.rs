@@ -1,0 +1,65 @@
+//! The most frequent words of a file of any length, counted by two workers while it is read.
+//!
+//! ```text
+//! cargo run --release --example count_words -- FILE
+//! ```
+//!
+//! Exit codes: 0 done, 1 there is a line on standard error that says why not.
+
+use std::error::Error;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use roadshow::prelude::*;
+use roadshow::words::{TextCounts, count_file, count_shared_file};
+
+const WORKERS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
+
+/// How many words are shown.
+const SHOWN: usize = 10;
+
+#[roadshow::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            let causes = std::iter::successors(err.source(), |&err| err.source());
+            let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+            eprintln!("error: {err}{causes}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let path = std::env::args_os().nth(1).ok_or("give the path of a text")?;
+    let cluster = Cluster::local(WORKERS.get()).await?;
+
+    let start = Instant::now();
+    let text = count_file(&cluster.handle(), &path, WORKERS).await?;
+    println!("text sent to the workers: {:.3} s", start.elapsed().as_secs_f64());
+
+    // The workers of this cluster are on this machine, so they find the file themselves, unless it is
+    // a pipe, which has been read by now.
+    if std::fs::metadata(&path)?.is_file() {
+        let start = Instant::now();
+        let again = count_shared_file(&cluster.handle(), &path, WORKERS).await?;
+        println!("file read by the workers: {:.3} s", start.elapsed().as_secs_f64());
+        if again != text {
+            return Err("the file has changed meanwhile; count it when nobody writes to it".into());
+        }
+    }
+    cluster.shutdown().await?;
+    show(&text);
+    Ok(())
+}
+
+fn show(text: &TextCounts) {
+    println!("{} bytes, {} words, {} different", text.bytes, text.words, text.counts.len());
+    let mut words: Vec<_> = text.counts.iter().collect();
+    words.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.count));
+    for (word, tally) in words.into_iter().take(SHOWN) {
+        println!("{:>12} {word}", tally.count);
+    }
+}
