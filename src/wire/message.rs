@@ -18,7 +18,7 @@ const DEPTH_MAX: usize = 128;
 
 /// Encodes `value` and hands the body to `then`.
 ///
-/// The body lies in a buffer that the thread keeps for the next one. `then` runs after all of the
+/// The body lies in place, or in a buffer that the thread keeps for the next one. `then` runs after all of the
 /// value's own code, so that it may take locks; whatever encodes another value meanwhile gets
 /// another buffer. Structs are written as maps of their field names, so that fields which their
 /// type skips or defaults are safe.
@@ -31,7 +31,7 @@ pub fn encode<T, R>(value: &T, limit: usize, then: impl FnOnce(Encoded<'_>) -> R
 where
     T: Serialize + ?Sized,
 {
-    let mut scratch = Scratch::take(limit);
+    let mut scratch = Scratch::new(limit);
     let (serialized, attachments) =
         payload::attachments_of(|| value.serialize(&mut Serializer::new(&mut scratch).with_struct_map()));
     serialized.map_err(|err| EncodeError::Serialize(err.to_string()))?;
@@ -42,7 +42,7 @@ where
     if size > limit {
         return Err(EncodeError::TooLarge { size, limit });
     }
-    Ok(then(Encoded { message: &scratch.bytes, attachments: &attachments }))
+    Ok(then(Encoded { message: scratch.bytes(), attachments: &attachments }))
 }
 
 /// Decodes the value that `body` is.
@@ -67,23 +67,51 @@ thread_local! {
     static KEPT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The thread's buffer, taken: stores up to `limit` bytes and counts all of them.
+/// How many bytes are encoded in place: as many as most calls and replies take.
+const IN_PLACE_MAX: usize = 64;
+
+/// Where a value is encoded to: in place, or the thread's buffer once it takes more. It stores up to
+/// `limit` bytes and counts all of them.
 struct Scratch {
-    bytes: Vec<u8>,
+    here: [u8; IN_PLACE_MAX],
+    /// Taken from the thread if it is needed.
+    more: Option<Vec<u8>>,
     size: usize,
     limit: usize,
 }
 
 impl Scratch {
-    fn take(limit: usize) -> Self {
-        Self { bytes: KEPT.take(), size: 0, limit }
+    #[inline]
+    fn new(limit: usize) -> Self {
+        Self { here: [0; IN_PLACE_MAX], more: None, size: 0, limit }
     }
 
-    #[cold]
-    /// Makes room for `self.size` bytes, by doubling but never beyond the limit.
-    fn grow(&mut self) {
-        let doubled = self.bytes.capacity().saturating_mul(2).min(self.limit);
-        self.bytes.reserve_exact(doubled.max(self.size) - self.bytes.len());
+    /// What was written, if it is within the limit.
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match &self.more {
+            None => &self.here[..self.size],
+            Some(bytes) => bytes,
+        }
+    }
+
+    /// Writes what does not fit in place.
+    fn write_more(&mut self, bytes: &[u8], size: usize) {
+        if size > self.limit {
+            return;
+        }
+        let here = &self.here[..self.size.min(IN_PLACE_MAX)];
+        let more = self.more.get_or_insert_with(|| {
+            let mut kept = KEPT.take();
+            kept.extend_from_slice(here);
+            kept
+        });
+        if size > more.capacity() {
+            // By doubling, but never beyond the limit.
+            let doubled = more.capacity().saturating_mul(2).min(self.limit);
+            more.reserve_exact(doubled.max(size) - more.len());
+        }
+        more.extend_from_slice(bytes);
     }
 }
 
@@ -95,13 +123,12 @@ impl io::Write for Scratch {
 
     #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.size = self.size.saturating_add(bytes.len());
-        if self.size <= self.limit {
-            if self.size > self.bytes.capacity() {
-                self.grow();
-            }
-            self.bytes.extend_from_slice(bytes);
+        let size = self.size.saturating_add(bytes.len());
+        match self.here.get_mut(self.size..size) {
+            Some(place) if size <= self.limit => place.copy_from_slice(bytes),
+            _ => self.write_more(bytes, size),
         }
+        self.size = size;
         Ok(())
     }
 
@@ -111,10 +138,13 @@ impl io::Write for Scratch {
 }
 
 impl Drop for Scratch {
+    #[inline]
     fn drop(&mut self) {
-        if self.bytes.capacity() <= SCRATCH_BYTES_KEPT {
-            self.bytes.clear();
-            KEPT.set(mem::take(&mut self.bytes));
+        if let Some(mut bytes) = self.more.take()
+            && bytes.capacity() <= SCRATCH_BYTES_KEPT
+        {
+            bytes.clear();
+            KEPT.set(bytes);
         }
     }
 }
@@ -208,10 +238,19 @@ mod tests {
     }
 
     #[test]
+    fn value_is_the_same_in_place_and_beyond() {
+        for length in [0, IN_PLACE_MAX - 2, IN_PLACE_MAX - 1, IN_PLACE_MAX, 3 * IN_PLACE_MAX] {
+            let value = ("x".repeat(length), length as u64, vec![length as u32; length]);
+            assert_eq!(decode::<(String, u64, Vec<u32>)>(&body_of(&value)).unwrap(), value);
+        }
+    }
+
+    #[test]
     fn buffer_is_used_again_unless_it_grew_large() {
         KEPT.set(Vec::new());
-        let first = encode("text", 100, |body| body.message.as_ptr() as usize).unwrap();
-        let second = encode("text", 100, |body| body.message.as_ptr() as usize).unwrap();
+        let text = "x".repeat(2 * IN_PLACE_MAX);
+        let first = encode(&text, 1000, |body| body.message.as_ptr() as usize).unwrap();
+        let second = encode(&text, 1000, |body| body.message.as_ptr() as usize).unwrap();
         assert_eq!(first, second);
 
         let large = "x".repeat(2 * SCRATCH_BYTES_KEPT);
