@@ -211,7 +211,7 @@ pub(super) async fn echoes(
     bytes: usize,
     time: Duration,
 ) -> io::Result<Count> {
-    exchange(ports.echo, in_flight, bytes, time, |outgoing, frame| outgoing.push(frame)).await
+    exchange(ports.echo, in_flight, bytes, time, |outgoing, answer, _| outgoing.push(answer)).await
 }
 
 /// Frames of `bytes` that are each confirmed by a short one, with so many under way.
@@ -221,31 +221,32 @@ pub(super) async fn confirmed(
     bytes: usize,
     time: Duration,
 ) -> io::Result<Count> {
-    exchange(ports.count, in_flight, bytes, time, |outgoing, frame| {
+    exchange(ports.count, in_flight, bytes, time, |outgoing, _, frame| {
         outgoing.push(frame);
         outgoing.push(&[]);
     })
     .await
 }
 
-/// Sends again whenever an answer comes.
+/// Calls `send`, with the last answer and a frame of so many bytes, so often that many are under way.
 async fn exchange(
     port: u16,
     in_flight: usize,
     bytes: usize,
     time: Duration,
-    send: fn(&Outgoing, &[u8]),
+    send: fn(&Outgoing, &[u8], &[u8]),
 ) -> io::Result<Count> {
     alone(move || async move {
         let (reader, outgoing, _) = link(connect(port).await?)?;
         let frame = vec![7; bytes];
         for _ in 0..in_flight {
-            send(&outgoing, &frame);
+            // What is like an answer, where there is none yet.
+            send(&outgoing, &frame, &frame);
         }
         let (tell, told) = oneshot::channel();
         let mut tell = Some(tell);
         let (start, mut count) = (Instant::now(), 0_u64);
-        tokio::task::spawn_local(read(reader, move |_| {
+        tokio::task::spawn_local(read(reader, move |answer| {
             count += 1;
             // Reading the clock costs more than an echo: look at it now and then.
             let look = bytes > BUFFER_BYTES / 4 || count.is_multiple_of(64);
@@ -255,7 +256,7 @@ async fn exchange(
                     let _ = tell.send(Count { count, elapsed: start.elapsed() });
                 }
             } else if tell.is_some() {
-                send(&outgoing, &frame);
+                send(&outgoing, answer, &frame);
             }
         }));
         told.await.map_err(|_| io::Error::other("the raw echo went away"))

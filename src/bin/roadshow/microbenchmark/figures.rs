@@ -60,9 +60,9 @@ impl Group {
         Self::Payload("payload_1mib", 1 << 20),
         Self::WordList,
         Self::Spawns,
+        Self::ActorMemory,
         Self::Tasks,
         Self::TaskLatency,
-        Self::ActorMemory,
         Self::ClusterStart,
         Self::WorkerMemory,
     ];

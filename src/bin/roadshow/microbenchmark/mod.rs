@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     /// How long each side of a figure is measured, over all its turns.
     ///
     /// A turn that takes longer to do its least, such as starting a cluster once, takes longer.
-    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds, allow_negative_numbers = true)]
     seconds: Duration,
     /// Which cores the processes may run on.
     ///
@@ -100,9 +100,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Outcome<()> {
         rounds: ROUNDS,
         seconds: arguments.seconds.as_secs_f64(),
     });
-    let mut out = io::stdout();
     if !arguments.json {
-        out.write_all(report.head().as_bytes())?;
+        print(&report.head())?;
     }
     for group in Group::ALL.iter().filter(|group| group.matches(&arguments.filter)) {
         for figure in group.measure(&lab, &plan).await.map_err(|error| could_not(*group, &*error))? {
@@ -110,17 +109,22 @@ pub(crate) async fn run(arguments: &Arguments) -> Outcome<()> {
                 continue;
             }
             if !arguments.json {
-                out.write_all(figure.rows().as_bytes())?;
-                out.flush()?;
+                print(&figure.rows())?;
             }
             report.figures.push(figure);
         }
     }
     lab.close().await?;
     if arguments.json {
-        writeln!(out, "{}", report.json()?)?;
+        print(&format!("{}\n", report.json()?))?;
     }
     Ok(())
+}
+
+fn print(text: &str) -> Result<(), String> {
+    let mut out = io::stdout().lock();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| format!("cannot write the figures to the standard output: {error}"))
 }
 
 fn could_not(group: Group, error: &dyn std::error::Error) -> String {
