@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -139,22 +139,33 @@ async fn write(mut socket: OwnedWriteHalf, outgoing: Arc<Outgoing>) {
     }
 }
 
+/// Reads into one buffer and moves what is left to its front, so that nothing is allocated on the way.
 async fn read(mut socket: OwnedReadHalf, mut on_frame: impl FnMut(&[u8])) {
-    let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let (mut start, mut end) = (0, 0);
     loop {
-        buffer.reserve(READ_BYTES);
-        match socket.read_buf(&mut buffer).await {
+        match socket.read(&mut buffer[end..]).await {
             Ok(0) | Err(_) => return,
-            Ok(_) => {}
+            Ok(bytes) => end += bytes,
         }
-        while let Some(length) = buffer.first_chunk().map(|bytes| u32::from_be_bytes(*bytes) as usize) {
-            if buffer.len() < LENGTH_BYTES + length {
-                break;
-            }
-            buffer.advance(LENGTH_BYTES);
-            on_frame(&buffer.split_to(length));
+        while let Some(frame) = first_frame(&buffer[start..end]) {
+            on_frame(frame);
+            start += LENGTH_BYTES + frame.len();
+        }
+        if buffer.len() - end < READ_BYTES || start == end {
+            buffer.copy_within(start..end, 0);
+            (start, end) = (0, end - start);
+        }
+        if buffer.len() - end < READ_BYTES {
+            buffer.resize(2 * buffer.len(), 0);
         }
     }
+}
+
+/// The frame with which some bytes begin, once all of it is there.
+fn first_frame(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.get(..u32::from_be_bytes(*length) as usize)
 }
 
 async fn connect(port: u16) -> io::Result<TcpStream> {
