@@ -10,9 +10,9 @@ use roadshow::{Cluster, RemoteAddr};
 use super::calls::pipelined;
 use super::lab::{Lab, Outcome};
 use super::measure::{Count, resident_bytes};
-use super::subject::{Empty, Hold, Idle, Noted, Subject, increment};
+use super::subject::{Add, Empty, Hold, Idle, Noted, Subject, increment};
 
-/// How many actors live at most, however long a turn is.
+/// How many actors are started before they are stopped again.
 const ACTORS_MAX: usize = 20_000;
 
 /// How many actors are weighed together.
@@ -21,12 +21,15 @@ const WEIGHED: usize = 5_000;
 /// How many of the actors of this process are started before one of them is asked whether it lives.
 const BATCH: usize = 512;
 
-/// Spawns with so many under way. The actors are stopped when the time is taken.
+/// Spawns with so many under way. The actors are stopped meanwhile, which is not counted.
 pub(super) async fn spawns(lab: &Lab, in_flight: usize, time: Duration) -> Outcome<Count> {
-    let mut actors = Vec::new();
-    let count = spawn(&lab.cluster, in_flight, ACTORS_MAX, time, &mut actors).await?;
-    stop(in_flight, actors).await?;
-    Ok(count)
+    let mut all = Count::default();
+    while all.count == 0 || all.elapsed < time {
+        let (mut actors, left) = (Vec::new(), time.saturating_sub(all.elapsed));
+        all += spawn(&lab.cluster, in_flight, ACTORS_MAX, left, &mut actors).await?;
+        stop(in_flight, actors).await?;
+    }
+    Ok(all)
 }
 
 async fn spawn(
@@ -50,12 +53,25 @@ async fn stop(in_flight: usize, actors: Vec<RemoteAddr<Idle>>) -> Outcome<()> {
     Ok(())
 }
 
-/// Actors of actix that are started in this process, on another thread, with two batches under way.
+/// Actors of actix that are started in this process, on another thread.
 ///
-/// They stop when nobody has their addresses any more.
+/// They stop when nobody has their addresses any more, which is not counted.
 pub(super) async fn local_spawns(lab: &Lab, time: Duration) -> Outcome<Count> {
+    let mut all = Count::default();
+    while all.count == 0 || all.elapsed < time {
+        let (mut actors, left) = (Vec::new(), time.saturating_sub(all.elapsed));
+        all += local_spawn(lab, left, &mut actors).await?;
+        drop(actors);
+        // Their thread answers when it has come to their end.
+        lab.local.send(Add(1)).await?;
+    }
+    Ok(all)
+}
+
+/// With two batches under way.
+async fn local_spawn(lab: &Lab, time: Duration, actors: &mut Vec<Addr<Empty>>) -> Outcome<Count> {
     let there = lab.arbiter.handle();
-    let (mut actors, mut open, start) = (Vec::<Addr<Empty>>::new(), VecDeque::new(), Instant::now());
+    let (mut open, start) = (VecDeque::new(), Instant::now());
     while actors.is_empty() || (start.elapsed() < time && actors.len() < ACTORS_MAX) {
         actors.extend((0..BATCH).map(|_| Empty::start_in_arbiter(&there, |_| Empty)));
         open.extend(actors.last().map(|last| last.send(Noted)));

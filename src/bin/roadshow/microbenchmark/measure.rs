@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -16,7 +17,7 @@ pub(super) struct Timing {
 }
 
 /// How many things were done in a time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
     pub(super) count: u64,
     pub(super) elapsed: Duration,
@@ -30,6 +31,13 @@ impl Count {
     /// Megabytes a second, if each had so many bytes.
     pub(super) fn megabytes(self, bytes: usize) -> f64 {
         self.per_second() * bytes as f64 / 1e6
+    }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, more: Self) {
+        self.count += more.count;
+        self.elapsed += more.elapsed;
     }
 }
 
