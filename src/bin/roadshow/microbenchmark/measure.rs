@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -15,6 +16,31 @@ pub(super) struct Timing {
     pub(super) p99: f64,
 }
 
+/// How many things were done in a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Count {
+    pub(super) count: u64,
+    pub(super) elapsed: Duration,
+}
+
+impl Count {
+    pub(super) fn per_second(self) -> f64 {
+        self.count as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Megabytes a second, if each had so many bytes.
+    pub(super) fn megabytes(self, bytes: usize) -> f64 {
+        self.per_second() * bytes as f64 / 1e6
+    }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, more: Self) {
+        self.count += more.count;
+        self.elapsed += more.elapsed;
+    }
+}
+
 /// The median and the 99th percentile.
 pub(super) fn percentiles(mut taken: Vec<Duration>) -> Timing {
     taken.sort_unstable();
@@ -22,7 +48,7 @@ pub(super) fn percentiles(mut taken: Vec<Duration>) -> Timing {
     Timing { p50: at(50), p99: at(99) }
 }
 
-pub(super) fn micros(time: Duration) -> f64 {
+fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
@@ -48,22 +74,62 @@ pub(super) fn cores() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
-/// Keeps every thread of this process to one core, and those that it starts later.
-pub(super) fn pin(core: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core);
+/// Keeps every thread of this process to some cores, and the threads and processes that it starts later.
+pub(super) fn pin(cores: &[usize]) -> io::Result<()> {
     for thread in fs::read_dir("/proc/self/task")? {
         let id = thread?.file_name().to_str().and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
-        sched_setaffinity(id, &set)?;
+        sched_setaffinity(id, &set_of(cores))?;
     }
     Ok(())
 }
 
-/// The memory of a process in MiB, each shared page counted in proportion (PSS).
-pub(super) fn memory_mib(pid: u32) -> io::Result<f64> {
+/// Keeps the calling thread to a core.
+pub(super) fn pin_thread(core: usize) -> io::Result<()> {
+    Ok(sched_setaffinity(None, &set_of(&[core]))?)
+}
+
+fn set_of(cores: &[usize]) -> CpuSet {
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core);
+    }
+    set
+}
+
+/// The memory of a process in bytes, each shared page counted in proportion (PSS).
+pub(super) fn proportional_bytes(pid: u32) -> io::Result<f64> {
+    rollup(pid, "Pss:")
+}
+
+/// The memory of a process in bytes, as far as it is resident.
+pub(super) fn resident_bytes(pid: u32) -> io::Result<f64> {
+    rollup(pid, "Rss:")
+}
+
+fn rollup(pid: u32, field: &str) -> io::Result<f64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = pss.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    kib.map(|kib| kib / 1024.0)
+    let line = rollup.lines().find_map(|line| line.strip_prefix(field));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    kib.map(|kib| kib * 1024.0)
         .ok_or_else(|| io::Error::other("the kernel does not tell the memory of a process"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_percentiles_are_of_sorted_values() {
+        assert_eq!(median(vec![5.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0]), 2.5);
+        let timing = percentiles((1..=200).rev().map(Duration::from_micros).collect());
+        assert_eq!((timing.p50.round(), timing.p99.round()), (101.0, 199.0));
+    }
+
+    #[test]
+    fn this_process_has_memory_and_a_core() {
+        let (resident, shared) = (resident_bytes(std::process::id()), proportional_bytes(std::process::id()));
+        assert!(shared.unwrap() > 0.0 && resident.unwrap() > 0.0);
+        assert!(!cores().unwrap().is_empty());
+    }
 }

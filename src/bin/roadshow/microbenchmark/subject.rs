@@ -1,7 +1,8 @@
-//! What is measured: an actor in a worker process, its messages, and a task.
+//! What is measured: an actor in a worker process, its messages, and a task; and their likes in actix.
 
 use std::convert::Infallible;
 
+use actix::Addr;
 use roadshow::prelude::*;
 use roadshow::words::WordList;
 
@@ -9,10 +10,11 @@ use super::{echo, measure};
 
 /// The actor that is called. It also does what has to be done in its process.
 #[derive(Debug, Default, RemoteActor)]
-#[remote(handles(Add, Note, Noted, EchoBack, Length, OpenEcho, PinTo, CpuSeconds))]
+#[remote(handles(Add, Note, Noted, EchoBack, Read, OpenLimits, PinTo, CpuSeconds, Hold))]
 pub(super) struct Subject {
     sum: u64,
     noted: u64,
+    held: Vec<Addr<Empty>>,
 }
 
 impl Actor for Subject {
@@ -82,28 +84,39 @@ impl Handler<EchoBack> for Subject {
     }
 }
 
-/// A list of words, ready to be counted; the answer is how many bytes they take.
+/// A list of words, of which the reader has read the first when it answers with its length.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
-pub(super) struct Length(pub(super) WordList);
+pub(super) struct Read(pub(super) WordList);
 
-impl Handler<Length> for Subject {
+impl Handler<Read> for Subject {
     type Result = u64;
 
-    fn handle(&mut self, Length(words): Length, _ctx: &mut Context<Self>) -> u64 {
-        words.iter().map(|word| word.len() as u64).sum()
+    fn handle(&mut self, Read(words): Read, _ctx: &mut Context<Self>) -> u64 {
+        words.iter().next().map_or(0, |word| word.len() as u64)
     }
 }
 
-/// Serves the raw echo from the worker's process; the answer is the port.
+/// Opens what the limits talk to in the worker's process.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
-#[rtype(result = "Result<u16, String>")]
-pub(super) struct OpenEcho;
+#[rtype(result = "Result<Ports, String>")]
+pub(super) struct OpenLimits;
 
-impl Handler<OpenEcho> for Subject {
-    type Result = Result<u16, String>;
+/// Where a process answers without Roadshow.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Ports {
+    /// Frames come back.
+    pub(super) echo: u16,
+    /// Frames come back, by sockets that block.
+    pub(super) blocking: u16,
+    /// Frames are counted, and an empty one is answered with the count.
+    pub(super) count: u16,
+}
 
-    fn handle(&mut self, OpenEcho: OpenEcho, _ctx: &mut Context<Self>) -> Self::Result {
+impl Handler<OpenLimits> for Subject {
+    type Result = Result<Ports, String>;
+
+    fn handle(&mut self, OpenLimits: OpenLimits, _ctx: &mut Context<Self>) -> Self::Result {
         echo::serve().map_err(|error| error.to_string())
     }
 }
@@ -117,7 +130,7 @@ impl Handler<PinTo> for Subject {
     type Result = Result<(), String>;
 
     fn handle(&mut self, PinTo(core): PinTo, _ctx: &mut Context<Self>) -> Self::Result {
-        measure::pin(core).map_err(|error| error.to_string())
+        measure::pin(&[core]).map_err(|error| error.to_string())
     }
 }
 
@@ -134,12 +147,32 @@ impl Handler<CpuSeconds> for Subject {
     }
 }
 
+/// Starts so many idle actors of actix in the worker's process, which live as long as this one.
+#[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub(super) struct Hold(pub(super) usize);
+
+impl Handler<Hold> for Subject {
+    type Result = ();
+
+    fn handle(&mut self, Hold(count): Hold, _ctx: &mut Context<Self>) {
+        self.held.extend((0..count).map(|_| Empty.start()));
+    }
+}
+
+/// What actix lets wait for an actor; beyond it a call is parked, which costs a task.
+const MAILBOX: usize = 4096;
+
 /// The same small call between two actors of one process.
 #[derive(Debug, Default)]
 pub(super) struct Local(u64);
 
 impl Actor for Local {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
 }
 
 impl Handler<Add> for Local {
@@ -151,7 +184,23 @@ impl Handler<Add> for Local {
     }
 }
 
-/// An actor that does nothing, of which there are many.
+/// An actor of actix that does nothing.
+#[derive(Debug)]
+pub(super) struct Empty;
+
+impl Actor for Empty {
+    type Context = Context<Self>;
+}
+
+impl Handler<Noted> for Empty {
+    type Result = u64;
+
+    fn handle(&mut self, Noted: Noted, _ctx: &mut Context<Self>) -> u64 {
+        0
+    }
+}
+
+/// An actor that does nothing, to be started in a worker.
 #[derive(Debug, RemoteActor)]
 #[remote(handles(Noted))]
 pub(super) struct Idle;
