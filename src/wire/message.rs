@@ -1,7 +1,7 @@
 //! Values to bodies and back.
 
 use std::cell::Cell;
-use std::{io, mem};
+use std::io;
 
 use rmp_serde::{Deserializer, Serializer};
 use serde::Serialize;

@@ -27,21 +27,6 @@ const LENGTH_BYTES: usize = 4;
 const BUFFER_BYTES: usize = 64 << 10;
 const READ_BYTES: usize = 32 << 10;
 
-/// Runs a future on a thread of its own, as the only thing that its runtime does.
-async fn alone<F, R>(work: impl FnOnce() -> F + Send + 'static) -> io::Result<R>
-where
-    F: Future<Output = io::Result<R>>,
-    R: Send + 'static,
-{
-    let (tell, done) = oneshot::channel();
-    thread::Builder::new().name("limit".to_owned()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        // Nobody waits any more when the benchmark was interrupted.
-        let _ = tell.send(runtime.and_then(|runtime| runtime.block_on(LocalSet::new().run_until(work()))));
-    })?;
-    done.await.map_err(io::Error::other)?
-}
-
 /// Serves all that the limits need, each on a thread of its own, and tells the ports.
 pub(super) fn serve() -> io::Result<Ports> {
     let echo = serve_frames("echo", |outgoing, frame| outgoing.push(frame))?;
@@ -176,37 +161,40 @@ async fn connect(port: u16) -> io::Result<TcpStream> {
 
 /// Round trips of one small frame at a time.
 pub(super) async fn round_trip(ports: Ports, time: Duration) -> io::Result<Timing> {
-    alone(move || async move {
-        let mut stream = connect(ports.echo).await?;
-        let mut frame = small_frame();
-        let (mut taken, start) = (Vec::new(), Instant::now());
-        while taken.is_empty() || start.elapsed() < time {
-            let sent = Instant::now();
-            stream.write_all(&frame).await?;
-            stream.read_exact(&mut frame).await?;
-            taken.push(sent.elapsed());
-        }
-        Ok(percentiles(taken))
-    })
-    .await
+    let mut stream = connect(ports.echo).await?;
+    let mut frame = small_frame();
+    let (mut taken, start) = (Vec::new(), Instant::now());
+    while taken.is_empty() || start.elapsed() < time {
+        let sent = Instant::now();
+        stream.write_all(&frame).await?;
+        stream.read_exact(&mut frame).await?;
+        taken.push(sent.elapsed());
+    }
+    Ok(percentiles(taken))
 }
 
 /// The same by sockets that block, without an event loop on either side.
 pub(super) async fn blocking_round_trip(ports: Ports, time: Duration) -> io::Result<Timing> {
-    alone(move || async move {
-        let mut stream = BlockingStream::connect((Ipv4Addr::LOCALHOST, ports.blocking))?;
-        stream.set_nodelay(true)?;
-        let mut frame = small_frame();
-        let (mut taken, start) = (Vec::new(), Instant::now());
-        while taken.is_empty() || start.elapsed() < time {
-            let sent = Instant::now();
-            stream.write_all(&frame)?;
-            stream.read_exact(&mut frame)?;
-            taken.push(sent.elapsed());
-        }
-        Ok(percentiles(taken))
-    })
-    .await
+    let (tell, done) = oneshot::channel();
+    thread::Builder::new().name("limit".to_owned()).spawn(move || {
+        // Nobody waits any more when the benchmark was interrupted.
+        let _ = tell.send(block(ports, time));
+    })?;
+    done.await.map_err(io::Error::other)?
+}
+
+fn block(ports: Ports, time: Duration) -> io::Result<Timing> {
+    let mut stream = BlockingStream::connect((Ipv4Addr::LOCALHOST, ports.blocking))?;
+    stream.set_nodelay(true)?;
+    let mut frame = small_frame();
+    let (mut taken, start) = (Vec::new(), Instant::now());
+    while taken.is_empty() || start.elapsed() < time {
+        let sent = Instant::now();
+        stream.write_all(&frame)?;
+        stream.read_exact(&mut frame)?;
+        taken.push(sent.elapsed());
+    }
+    Ok(percentiles(taken))
 }
 
 fn small_frame() -> Vec<u8> {
@@ -247,56 +235,54 @@ async fn exchange(
     time: Duration,
     send: fn(&Outgoing, &[u8], &[u8]),
 ) -> io::Result<Count> {
-    alone(move || async move {
-        let (reader, outgoing, _) = link(connect(port).await?)?;
-        let frame = vec![7; bytes];
-        for _ in 0..in_flight {
-            // What is like an answer, where there is none yet.
-            send(&outgoing, &frame, &frame);
-        }
-        let (tell, told) = oneshot::channel();
-        let mut tell = Some(tell);
-        let (start, mut count) = (Instant::now(), 0_u64);
-        tokio::task::spawn_local(read(reader, move |answer| {
-            count += 1;
-            // Reading the clock costs more than an echo: look at it now and then.
-            let look = bytes > BUFFER_BYTES / 4 || count.is_multiple_of(64);
-            if look && start.elapsed() >= time {
-                if let Some(tell) = tell.take() {
-                    // Nobody waits any more when the other side has gone away meanwhile.
-                    let _ = tell.send(Count { count, elapsed: start.elapsed() });
-                }
-            } else if tell.is_some() {
-                send(&outgoing, answer, &frame);
+    let (reader, outgoing, writer) = link(connect(port).await?)?;
+    let frame = vec![7; bytes];
+    for _ in 0..in_flight {
+        // What is like an answer, where there is none yet.
+        send(&outgoing, &frame, &frame);
+    }
+    let (tell, told) = oneshot::channel();
+    let mut tell = Some(tell);
+    let (start, mut count) = (Instant::now(), 0_u64);
+    let reader = tokio::task::spawn_local(read(reader, move |answer| {
+        count += 1;
+        // Reading the clock costs more than an echo: look at it now and then.
+        let look = bytes > BUFFER_BYTES / 4 || count.is_multiple_of(64);
+        if look && start.elapsed() >= time {
+            if let Some(tell) = tell.take() {
+                // Nobody waits any more when the other side has gone away meanwhile.
+                let _ = tell.send(Count { count, elapsed: start.elapsed() });
             }
-        }));
-        told.await.map_err(|_| io::Error::other("the raw echo went away"))
-    })
-    .await
+        } else if tell.is_some() {
+            send(&outgoing, answer, &frame);
+        }
+    }));
+    let told = told.await;
+    // Both hold the connection, which the other side serves until it ends.
+    reader.abort();
+    writer.abort();
+    told.map_err(|_| io::Error::other("the raw echo went away"))
 }
 
 /// Small frames that go one way, until the other side has counted the last.
 pub(super) async fn one_way(ports: Ports, time: Duration) -> io::Result<Count> {
-    alone(move || async move {
-        let mut stream = connect(ports.count).await?;
-        let (frame, mut batch) = (small_frame(), Vec::with_capacity(BUFFER_BYTES));
-        let (start, mut count) = (Instant::now(), 0_u64);
-        while count == 0 || start.elapsed() < time {
-            batch.clear();
-            while batch.len() + frame.len() <= BUFFER_BYTES {
-                batch.extend_from_slice(&frame);
-                count += 1;
-            }
-            stream.write_all(&batch).await?;
+    let mut stream = connect(ports.count).await?;
+    let (frame, mut batch) = (small_frame(), Vec::with_capacity(BUFFER_BYTES));
+    let (start, mut count) = (Instant::now(), 0_u64);
+    while count == 0 || start.elapsed() < time {
+        batch.clear();
+        while batch.len() + frame.len() <= BUFFER_BYTES {
+            batch.extend_from_slice(&frame);
+            count += 1;
         }
-        stream.write_all(&[0; LENGTH_BYTES]).await?;
-        let mut answer = [0; LENGTH_BYTES + size_of::<u64>()];
-        stream.read_exact(&mut answer).await?;
-        let elapsed = start.elapsed();
-        match answer.last_chunk().map(|bytes| u64::from_be_bytes(*bytes)) {
-            Some(counted) if counted == count => Ok(Count { count, elapsed }),
-            counted => Err(io::Error::other(format!("{count} raw frames were sent and {counted:?} arrived"))),
-        }
-    })
-    .await
+        stream.write_all(&batch).await?;
+    }
+    stream.write_all(&[0; LENGTH_BYTES]).await?;
+    let mut answer = [0; LENGTH_BYTES + size_of::<u64>()];
+    stream.read_exact(&mut answer).await?;
+    let elapsed = start.elapsed();
+    match answer.last_chunk().map(|bytes| u64::from_be_bytes(*bytes)) {
+        Some(counted) if counted == count => Ok(Count { count, elapsed }),
+        counted => Err(io::Error::other(format!("{count} raw frames were sent and {counted:?} arrived"))),
+    }
 }
