@@ -59,6 +59,12 @@ pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
 /// so that one actor that handles nothing leaves room for the others.
 pub const PARKED_BYTES_MAX: usize = 8 << 20;
 
+/// How many bytes wait for the credit of one actor before `tell` waits, too.
+///
+/// What waits has a buffer of its own, and costs several times what goes out at once. Some hundred small
+/// messages are there when credit comes; whoever can wait gains nothing by adding to them.
+pub const CROWD_BYTES: usize = 16 << 10;
+
 /// Calls that one session has open at most; a further one waits until one has ended.
 ///
 /// Each takes some 200 bytes here and there, so a million is a few hundred megabytes.

@@ -65,15 +65,15 @@ impl Address {
     pub(crate) async fn tell<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
         let mut slot = Some(message);
         loop {
-            match self.post(&mut slot) {
-                Err(NotDelivered::Full { size, .. }) => self.peer()?.room(self.place.target, size).await,
+            match self.post(&mut slot, true) {
+                Err(NotDelivered::Full { size, .. }) => self.peer()?.ease(self.place.target, size).await,
                 outcome => return outcome,
             }
         }
     }
 
     pub(crate) fn do_send<M: RemoteMessage>(&self, message: M) {
-        if let Err(error) = self.post(&mut Some(message)) {
+        if let Err(error) = self.post(&mut Some(message), false) {
             tracing::debug!(to = ?self, message = M::NAME, %error, "a one-way message was not delivered");
             if let Some(bound) = &self.bound {
                 bound.here.count_dead_letter();
@@ -93,8 +93,8 @@ impl Address {
         }
     }
 
-    /// Posts a one-way message; it stays in the slot when nobody took it.
-    fn post<M: RemoteMessage>(&self, slot: &mut Option<M>) -> Result<(), NotDelivered> {
+    /// Posts a one-way message; it stays in the slot when nobody took it. `patient` is for who can wait.
+    fn post<M: RemoteMessage>(&self, slot: &mut Option<M>, patient: bool) -> Result<(), NotDelivered> {
         let bound = self.bound()?;
         if bound.here.identity() == self.place.host {
             let responder = Responder::nobody(bound.here.as_origin());
@@ -102,7 +102,9 @@ impl Address {
         }
         let peer = bound.peer(self.place.host)?;
         let message = slot.as_ref().expect("a slot is posted while it is full");
-        wire::encode(message, peer.body_bytes_max(), |body| peer.tell(self.place.target, M::HASH, body))?
+        wire::encode(message, peer.body_bytes_max(), |body| {
+            peer.tell(self.place.target, M::HASH, body, patient)
+        })?
     }
 
     /// Makes a call; the message stays in the slot when nobody took it, or it may be made again.

@@ -43,12 +43,13 @@ use self::timer::Timer;
 pub(super) use self::traffic::loss_of;
 use super::error::NotDelivered;
 use super::{Host, Shared};
+use crate::config::CROWD_BYTES;
 use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
 use crate::observe::PeerSnapshot;
 use crate::registry::decode;
 pub(crate) use crate::session::{LinkLoss, Repeat};
-use crate::session::{Session, SessionLimits};
-use crate::wire::{Body, Encoded};
+use crate::session::{Rejected, Session, SessionLimits};
+use crate::wire::{Body, Encoded, TellHeader};
 
 /// One other host.
 pub struct Peer {
@@ -248,14 +249,19 @@ impl Peer {
         Ok(Pending { peer: Arc::clone(self), call, ticket, ended: false })
     }
 
-    /// Queues a one-way message.
+    /// Queues a one-way message; `patient` if its sender can wait until few do before it.
     pub(crate) fn tell(
         self: &Arc<Self>,
         target: Target,
         message: TypeHash,
         body: Encoded<'_>,
+        patient: bool,
     ) -> Result<(), NotDelivered> {
         let mut state = self.usable()?;
+        if patient && let Some(waiting) = state.session.is_crowded(target) {
+            let size = TellHeader::frame_bytes(body);
+            return Err(NotDelivered::rejected(Rejected::Full { size, waiting, limit: CROWD_BYTES }));
+        }
         state.session.tell(target, message, body).map_err(NotDelivered::rejected)?;
         self.kick(&mut state);
         Ok(())
@@ -268,6 +274,20 @@ impl Peer {
     /// Dropping the future changes nothing.
     pub(crate) async fn room(&self, target: Target, frame_bytes: usize) {
         self.until(|state| state.gone.is_some() || state.session.has_room_for(target, frame_bytes)).await;
+    }
+
+    /// The same, and until few messages wait for the actor's credit, if there is a link.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub(crate) async fn ease(&self, target: Target, frame_bytes: usize) {
+        self.until(|state| {
+            let session = &state.session;
+            let eased = session.is_crowded(target).is_none() && session.has_room_for(target, frame_bytes);
+            state.gone.is_some() || eased
+        })
+        .await;
     }
 
     /// Waits until the peer is known to be gone for good.

@@ -323,6 +323,16 @@ impl<T> Session<T> {
         self.shortage(target, frame_bytes).is_none()
     }
 
+    /// Whether so much waits for the credit of an actor that who can wait should, and how much. Without
+    /// a link there is no credit to wait for.
+    #[must_use]
+    pub fn is_crowded(&self, target: Target) -> Option<usize> {
+        if !self.attached || self.flows.parked_bytes() == 0 {
+            return None;
+        }
+        Some(self.flows.parked_for(target)).filter(|waiting| *waiting > config::CROWD_BYTES)
+    }
+
     /// The budget in which a message of so many bytes has no room: what it has, and its limit.
     ///
     /// One frame always fits, or a frame above a budget could never be sent.
