@@ -1,0 +1,162 @@
+//! Frames read from a link, beside the limit in the same run: plain reads of as many bytes from a link
+//! of the same kind.
+//!
+//! A task writes all the time, on the thread that reads: what is told is the way of a byte through both,
+//! on one core, without waking another.
+
+use std::hint::black_box;
+
+use bytes::{Bytes, BytesMut};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use roadshow::Payload;
+use roadshow::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
+use roadshow::id::{ActorId, ActorIncarnation, Target, TypeHash};
+use roadshow::transport::{FrameReader, LinkReader, LinkWriter, ReadError, Tcp, Transport};
+use roadshow::wire::{self, Call, Frame, Frames, Reply, Tell, TellHeader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Runtime};
+
+/// What the writer has in hand at least.
+const WRITTEN_BYTES: usize = 64 << 10;
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Duplex,
+    Tcp,
+}
+
+impl Kind {
+    async fn open(self) -> (LinkWriter, LinkReader) {
+        match self {
+            Self::Duplex => {
+                let (writer, reader) = tokio::io::duplex(MEMORY_LINK_BYTES_MAX);
+                (Box::new(writer), Box::new(reader))
+            }
+            Self::Tcp => {
+                let loopback = ([127, 0, 0, 1], 0).into();
+                let mut listener = Tcp.listen(loopback).await.expect("a port is free");
+                let (there, here) = tokio::join!(Tcp.connect(listener.address()), listener.accept());
+                let (_, writer) = there.expect("the listener is there").into_split();
+                let (reader, _) = here.expect("somebody connects").into_split();
+                (writer, reader)
+            }
+        }
+    }
+
+    /// A link on which `bytes` come over and over.
+    fn pouring(self, runtime: &Runtime, bytes: Bytes) -> LinkReader {
+        let (mut writer, reader) = runtime.block_on(self.open());
+        // It ends with its reader.
+        runtime.spawn(async move { while writer.write_all(&bytes).await.is_ok() {} });
+        reader
+    }
+}
+
+/// Takes frames and counts them.
+#[derive(Default)]
+struct Counted {
+    frames: u64,
+    bytes: u64,
+}
+
+impl Frames for Counted {
+    type Error = ReadError;
+
+    fn call(&mut self, call: Call) -> Result<(), ReadError> {
+        self.other(Frame::Call(call))
+    }
+
+    fn tell(&mut self, tell: Tell) -> Result<(), ReadError> {
+        self.frames += 1;
+        self.bytes += black_box(&tell).frame_bytes() as u64;
+        Ok(())
+    }
+
+    fn reply(&mut self, reply: Reply) -> Result<(), ReadError> {
+        self.other(Frame::Reply(reply))
+    }
+
+    fn other(&mut self, frame: Frame) -> Result<(), ReadError> {
+        panic!("tells were written, {frame:?} came");
+    }
+}
+
+/// A tell with so many bytes beside its message.
+fn tell(payload_bytes: usize) -> BytesMut {
+    let target = Target { actor: ActorId(3), incarnation: ActorIncarnation(0) };
+    let header = TellHeader { target, message: TypeHash::of("bench::Bytes") };
+    let mut frame = BytesMut::new();
+    let put = match payload_bytes {
+        0 => wire::encode(&7_u64, FRAME_BYTES_MAX, |body| header.put(body, &mut frame)),
+        _ => wire::encode(&Payload::from(vec![7; payload_bytes]), FRAME_BYTES_MAX, |body| {
+            header.put(body, &mut frame)
+        }),
+    };
+    put.expect("it is within the limit");
+    frame
+}
+
+fn compare(c: &mut Criterion, name: &str, payload_bytes: usize, frames: u64) {
+    let runtime = Builder::new_current_thread().enable_io().build().expect("the thread has no runtime");
+    let mut group = c.benchmark_group(format!("transport: {name}"));
+    let frame = tell(payload_bytes);
+    let bytes = frame.len() as u64 * frames;
+    group.throughput(if payload_bytes == 0 {
+        Throughput::Elements(frames)
+    } else {
+        Throughput::Bytes(bytes)
+    });
+    let poured = Bytes::from(frame.repeat(WRITTEN_BYTES.div_ceil(frame.len())));
+    for kind in [Kind::Duplex, Kind::Tcp] {
+        let link = kind.pouring(&runtime, poured.clone());
+        let (mut reader, mut counted) = (FrameReader::established(link, FRAME_BYTES_MAX, BytesMut::new()), 0);
+        group.bench_function(BenchmarkId::new("frames", format!("{kind:?}")), |b| {
+            b.iter(|| {
+                counted = runtime.block_on(take(&mut reader, counted, frames, frame.len()));
+            });
+        });
+        let mut link = kind.pouring(&runtime, poured.clone());
+        let (mut buffer, mut ahead) = (vec![0; READ_BYTES], 0);
+        group.bench_function(BenchmarkId::new("limit: read", format!("{kind:?}")), |b| {
+            b.iter(|| {
+                runtime.block_on(async {
+                    while ahead < bytes {
+                        let read = link.read(&mut buffer).await.expect("the writer goes on");
+                        black_box(&buffer[..read]);
+                        ahead += read as u64;
+                    }
+                    ahead -= bytes;
+                });
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Reads until so many frames have come, and says how many more have; so many came ahead.
+async fn take(reader: &mut FrameReader<LinkReader>, ahead: u64, frames: u64, frame_bytes: usize) -> u64 {
+    let mut counted = Counted::default();
+    loop {
+        reader.drain(&mut counted).expect("what was written is frames");
+        if let Some(more) = (ahead + counted.frames).checked_sub(frames) {
+            assert_eq!(counted.bytes, counted.frames * frame_bytes as u64);
+            return more;
+        }
+        reader.fill().await.expect("the writer goes on");
+    }
+}
+
+fn small(c: &mut Criterion) {
+    compare(c, "small frames", 0, 1024);
+}
+
+fn middling(c: &mut Criterion) {
+    compare(c, "64 KiB frames", 64 << 10, 16);
+}
+
+fn large(c: &mut Criterion) {
+    compare(c, "1 MiB frames", 1 << 20, 4);
+}
+
+criterion_group!(benches, small, middling, large);
+criterion_main!(benches);
