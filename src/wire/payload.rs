@@ -1,5 +1,5 @@
 //! Bytes that travel beside the MessagePack part of a message, without a copy on either side. Where
-//! the message takes several chunks, the receiver copies them once.
+//! the message takes several chunks, over a mebibyte by default, the receiver copies them once.
 //!
 //! While [`encode`](super::encode) or [`decode`](super::decode) runs, a scope on the thread holds
 //! the attachments of its body. A payload that is serialized there goes into the scope by handle,
@@ -20,9 +20,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes that are sent from where they lie, and arrive as a slice of what was read.
 ///
-/// Those of a message of over 64 KiB arrive as a slice of the whole message. A slice keeps what came
-/// together with it alive, 64 KiB or more: copy a small part out if it is to be kept for long. A [`Bytes`] with an owner of its own is dropped wherever its last handle
-/// goes, so that owner's `Drop` must not send messages.
+/// Those of a message of 32 KiB or more arrive as slices of that message alone. Of smaller ones a slice
+/// keeps what came together with it alive, 64 KiB or more: copy a small part out if it is to be kept
+/// for long. A [`Bytes`] with an owner of its own is dropped wherever its last handle goes, so that
+/// owner's `Drop` must not send messages.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Payload(Bytes);
 
