@@ -198,9 +198,14 @@ pub const TASKS_IN_FLIGHT_MAX: usize = 256;
 /// A task that comes back sooner than this is short: the way there and back weighs as much.
 pub const TASK_SHORT: Duration = Duration::from_millis(1);
 
-/// How long tasks that wait run one behind the other before their results leave.
+/// So many tasks of one function in a row have to be short before the next is expected to be, too, and
+/// the results wait for it.
+pub const TASKS_SHORT_MIN: u32 = 8;
+
+/// How long short tasks of one function run one behind the other before their results leave.
 ///
-/// A result is late by no more than that; the results of some hundred empty tasks go out at once.
+/// The results of some hundred empty tasks go out at once. They are late by that, and by the task
+/// behind them if it turns out to be longer than those before it.
 pub const TASKS_TURN: Duration = Duration::from_micros(50);
 
 /// Workers of a local cluster at most.

@@ -8,7 +8,7 @@ use actix::prelude::SendError;
 use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
-use super::mailbox::{Mailbox, Reachable, Turn};
+use super::mailbox::{Mailbox, Reachable, Surroundings, Turn};
 use super::{Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, TaskFn, panics};
 use crate::wire::{self, Body, CallFailure};
 
@@ -110,9 +110,16 @@ pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, inbou
 }
 
 /// Decodes a message and has the actor handle it.
-fn handle<A: Handles<M>, M: RemoteMessage>(actor: &mut A, ctx: &mut A::Context, inbound: Inbound) {
+fn handle<A: Handles<M>, M: RemoteMessage>(
+    actor: &mut A,
+    ctx: &mut A::Context,
+    inbound: Inbound,
+    surroundings: &dyn Surroundings,
+) {
     let (body, deadline, responder) = inbound.into_parts();
-    match decode(&body) {
+    let mut decoded = Err(CallFailure::NoReply);
+    surroundings.within(&mut || decoded = decode(&body));
+    match decoded {
         Ok(message) => {
             drop(body);
             Handler::<Delivery<M>>::handle(actor, Delivery::new(message, deadline, responder), ctx);
@@ -161,6 +168,7 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) {
     };
     drop(body);
     responder.start();
+    responder.release();
     match panics::catch(|| F::call(args)) {
         Ok(output) => responder.answer(output),
         Err(text) => responder.fail(CallFailure::Panicked { text }),

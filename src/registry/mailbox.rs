@@ -13,20 +13,24 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext};
 
 use super::{Control, Inbound, RemoteActor};
 use crate::wire::CallFailure;
 
+/// Messages of one turn: so many answers are worth a system call while the other side could be at them.
+const TURN_MESSAGES: usize = 256;
+
 /// Capacity that a queue keeps when nothing waits in it.
 const KEPT_MAX: usize = 64;
 
-/// What decodes a message and hands it to its handler.
-pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound);
+/// What decodes a message, in its surroundings, and hands it to its handler.
+pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound, &dyn Surroundings);
 
-/// Runs work in the surroundings that messages are decoded in.
+/// Where messages are decoded: the addresses in them bind to it.
 pub trait Surroundings: Send + Sync {
-    /// Runs `work`, once.
+    /// Runs `work` there.
     fn within(&self, work: &mut dyn FnMut());
 }
 
@@ -98,6 +102,7 @@ impl<A: RemoteActor> Mailbox<A> {
     /// Hands the actor everything that has come, as long as it takes messages.
     fn take_turn(&self, actor: &mut A, ctx: &mut A::Context) {
         let mut batch = Batch { mailbox: self, items: VecDeque::new() };
+        let mut left: usize = TURN_MESSAGES;
         loop {
             {
                 let mut queue = self.lock();
@@ -112,9 +117,14 @@ impl<A: RemoteActor> Mailbox<A> {
             }
             while !ctx.waiting() {
                 match batch.items.pop_front() {
-                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound),
+                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound, &*self.surroundings),
                     Some(Item::Control(control)) => control.apply(actor, ctx),
                     None => break,
+                }
+                left = left.saturating_sub(1);
+                if left == 0 && !batch.items.is_empty() && !ctx.waiting() {
+                    // Others of this thread have their turn: the link writes the answers so far.
+                    ctx.wait(wrap_future(tokio::task::yield_now()));
                 }
             }
             if !batch.items.is_empty() {
@@ -207,8 +217,7 @@ impl Turn {
         let Some(mailbox) = self.0.take() else { return };
         let mailbox = mailbox as Arc<dyn Any + Send + Sync>;
         let Ok(mailbox) = mailbox.downcast::<Mailbox<A>>() else { return };
-        let surroundings = Arc::clone(&mailbox.surroundings);
-        surroundings.within(&mut || mailbox.take_turn(actor, ctx));
+        mailbox.take_turn(actor, ctx);
     }
 }
 

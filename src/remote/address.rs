@@ -64,11 +64,14 @@ impl Address {
 
     pub(crate) async fn tell<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
         let mut slot = Some(message);
+        let mut patient = true;
         loop {
-            match self.post(&mut slot, true) {
-                Err(NotDelivered::Full { size, .. }) => self.peer()?.ease(self.place.target, size).await,
+            match self.post(&mut slot, patient) {
+                Err(NotDelivered::Full { .. }) if patient => self.peer()?.ease(self.place.target).await,
+                Err(NotDelivered::Full { size, .. }) => self.peer()?.room(self.place.target, size).await,
                 outcome => return outcome,
             }
+            patient = false;
         }
     }
 

@@ -53,18 +53,14 @@ impl<T> Recent<T> {
 
     #[inline]
     fn get(&self, call: CallId) -> Option<&T> {
-        match self.place(call) {
-            Some(place) => self.row[place].as_ref(),
-            None => self.get_other(call),
-        }
-    }
-
-    fn get_other(&self, call: CallId) -> Option<&T> {
-        if self.others.is_empty() { None } else { self.others.get(&call) }
+        let here = self.place(call).and_then(|place| self.row[place].as_ref());
+        // The row may have grown over the number of a call that is not in it.
+        here.or_else(|| if self.others.is_empty() { None } else { self.others.get(&call) })
     }
 
     pub(super) fn get_mut(&mut self, call: CallId) -> Option<&mut T> {
-        match self.place(call) {
+        let place = self.place(call).filter(|place| self.row[*place].is_some());
+        match place {
             Some(place) => self.row[place].as_mut(),
             None => self.others.get_mut(&call),
         }
@@ -110,10 +106,9 @@ impl<T> Recent<T> {
 
     #[inline]
     pub(super) fn remove(&mut self, call: CallId) -> Option<T> {
-        let Some(place) = self.place(call) else {
+        let Some(value) = self.place(call).and_then(|place| self.row[place].take()) else {
             return if self.others.is_empty() { None } else { self.others.remove(&call) };
         };
-        let value = self.row[place].take()?;
         self.taken -= 1;
         self.shorten();
         Some(value)
@@ -207,6 +202,22 @@ mod tests {
         }
         assert!(recent.row.len() <= ROW_MIN, "{} places", recent.row.len());
         assert_eq!(recent.remove(CallId(1)), Some(1));
+    }
+
+    #[test]
+    fn the_row_may_grow_over_a_number_that_came_far_ahead() {
+        let mut recent = Recent::default();
+        let ahead = 3 * ROW_MIN as u64;
+        assert!(recent.insert(CallId(1), 1));
+        assert!(recent.insert(CallId(ahead), ahead));
+        for number in (2..ahead).chain(ahead + 1..ahead + 9) {
+            assert!(recent.insert(CallId(number), number));
+        }
+        assert!(!recent.insert(CallId(ahead), 0), "it is there");
+        assert_eq!(recent.get_mut(CallId(ahead)), Some(&mut ahead.clone()));
+        assert_eq!(recent.remove(CallId(ahead)), Some(ahead));
+        assert!(!recent.contains(CallId(ahead)));
+        assert_eq!(recent.len(), recent.take_all().len());
     }
 
     #[test]

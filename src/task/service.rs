@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::config::TASKS_TURN;
+use crate::config::{TASKS_SHORT_MIN, TASKS_TURN};
 use crate::host::{Host, scope};
 use crate::id::TypeHash;
 use crate::registry::{Inbound, panics};
@@ -18,8 +18,9 @@ use crate::wire::CallFailure;
 /// What a host of tasks does when it is called itself: it runs them.
 ///
 /// One at a time, on the thread that serves the host's links, in the order in which they came. The
-/// links have their turn behind a task that took more than some microseconds, so that its result
-/// leaves before the next one begins; the results of short ones leave together.
+/// links have their turn between two tasks, so that a result leaves before the next task begins. Where
+/// tasks of one function were short several times in a row, the results of some microseconds leave
+/// together.
 pub struct TaskService {
     pool: Handle,
     /// For each pooled task, how many may run side by side.
@@ -85,13 +86,37 @@ impl TaskService {
 
 /// Runs what waits, until nothing does.
 async fn run_waiting(host: Host, queue: Arc<Mutex<Queue>>) {
-    let mut turn = Instant::now();
+    let mut turn = Turn { began: Instant::now(), last: None, short: 0 };
     while let Some((run, inbound)) = next(&queue) {
-        run_one(&host, run, inbound);
-        if turn.elapsed() >= TASKS_TURN {
+        if turn.is_over_before(run) {
             tokio::task::yield_now().await;
-            turn = Instant::now();
+            turn.began = Instant::now();
         }
+        run_one(&host, run, inbound);
+        turn.has_run(run);
+    }
+}
+
+/// Tasks that run one behind the other before their results leave.
+struct Turn {
+    began: Instant,
+    last: Option<RunTask>,
+    /// How many in a row were of this function and short.
+    short: u32,
+}
+
+impl Turn {
+    /// Whether the results so far are to leave before a task of this function begins. Only of one that
+    /// was short again and again the next is taken to be.
+    fn is_over_before(&self, next: RunTask) -> bool {
+        let same = self.last.is_none_or(|last| std::ptr::fn_addr_eq(last, next));
+        !same || self.began.elapsed() >= TASKS_TURN || (self.last.is_some() && self.short < TASKS_SHORT_MIN)
+    }
+
+    fn has_run(&mut self, task: RunTask) {
+        let same = self.last.replace(task).is_some_and(|last| std::ptr::fn_addr_eq(last, task));
+        let short = self.began.elapsed() < TASKS_TURN;
+        self.short = if short { if same { self.short.saturating_add(1) } else { 1 } } else { 0 };
     }
 }
 

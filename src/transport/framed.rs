@@ -109,10 +109,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     ///
     /// Dropping the future loses no byte.
     pub async fn fill(&mut self) -> Result<(), ReadError> {
-        let frame_bytes = self.codec.frame_bytes(&self.buffer)?.filter(|bytes| *bytes >= LARGE_BYTES);
-        let read = match frame_bytes {
+        debug_assert!(self.buffer.len() < self.codec.frame_bytes(&self.buffer)?.unwrap_or(usize::MAX));
+        let read = match self.codec.frame_bytes(&self.buffer)? {
             // A large frame is read to its end and no further: its memory is its own.
-            Some(frame_bytes) => {
+            Some(frame_bytes) if frame_bytes >= LARGE_BYTES => {
                 if self.buffer.capacity() < frame_bytes {
                     let begun = std::mem::replace(&mut self.buffer, self.large.take(frame_bytes));
                     self.buffer.extend_from_slice(&begun);
@@ -124,7 +124,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 self.buffer.reserve(HEAD_BYTES);
                 self.reader.read_buf(&mut (&mut self.buffer).limit(HEAD_BYTES)).await?
             }
-            None => {
+            _ => {
                 self.buffer.reserve(self.read_bytes);
                 self.reader.read_buf(&mut self.buffer).await?
             }

@@ -28,7 +28,8 @@ impl Large {
     /// Memory for a frame of so many bytes.
     pub(super) fn take(&mut self, frame_bytes: usize) -> BytesMut {
         for at in 0..self.last.len() {
-            if self.last[at].len() < frame_bytes || !self.last[at].is_unique() {
+            let fits = (frame_bytes..=2 * frame_bytes).contains(&self.last[at].len());
+            if !fits || !self.last[at].is_unique() {
                 continue;
             }
             let Some(frame) = self.last.remove(at) else { break };
@@ -75,6 +76,7 @@ mod tests {
         assert_ne!(large.take(LARGE_BYTES).as_ptr(), place, "{payload:?} is in use");
         drop(payload);
         assert_ne!(large.take(2 * LARGE_BYTES).as_ptr(), place, "it is too short");
+        assert_ne!(large.take(LARGE_BYTES / 3).as_ptr(), place, "it would keep much for little");
         let again = large.take(LARGE_BYTES);
         assert_eq!((again.as_ptr(), again.len(), large.bytes), (place, 0, at));
     }

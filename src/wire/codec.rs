@@ -108,9 +108,13 @@ impl FrameCodec {
     #[inline]
     pub fn read_each<F: Frames>(&self, whole: &Bytes, frames: &mut F) -> Result<(), F::Error> {
         let mut rest = &whole[..];
-        while let Some(prefix) = rest.first_chunk() {
+        while !rest.is_empty() {
+            let short = malformed("it is shorter than the header of a frame");
+            let prefix = rest.first_chunk().ok_or(short)?;
             let prefix = Prefix::read(prefix, self.phase, self.frame_bytes_max)?;
-            let Some((frame, behind)) = rest.split_at_checked(prefix.frame_bytes) else { break };
+            let Some((frame, behind)) = rest.split_at_checked(prefix.frame_bytes) else {
+                return Err(malformed("it is not whole").into());
+            };
             Frame::hand_over(prefix, whole, &frame[PREFIX_BYTES..], frames)?;
             rest = behind;
         }

@@ -20,9 +20,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes that are sent from where they lie, and arrive as a slice of what was read.
 ///
-/// Those of a message of 32 KiB or more arrive as slices of that message alone. Of smaller ones a slice
-/// keeps what came together with it alive, 64 KiB or more: copy a small part out if it is to be kept
-/// for long. A [`Bytes`] with an owner of its own is dropped wherever its last handle goes, so that
+/// A slice keeps what it was read with alive: of a long message that message alone, of a short one
+/// 64 KiB or more. Copy a small part out if it is to be kept for long. A [`Bytes`] with an owner of its own is dropped wherever its last handle goes, so that
 /// owner's `Drop` must not send messages.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Payload(Bytes);

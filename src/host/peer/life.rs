@@ -1,7 +1,7 @@
 //! The life of a peer's links: how they come up, what a break leads to, and what ends the session.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -121,8 +121,7 @@ impl Peer {
                 state.session.abandon_parked(&loss, &mut events);
             }
         }
-        drop(state);
-        self.settle(events);
+        self.settle(state, events);
     }
 
     /// How long to wait before so many attempts in a row are followed by another: it doubles, and
@@ -143,8 +142,7 @@ impl Peer {
             return None;
         }
         let raised = self.raise(&host, &mut state, proven, true, &mut events);
-        drop(state);
-        self.settle(events);
+        self.settle(state, events);
         match raised {
             Ok(up) => Some(Lease { peer: Arc::clone(self), up }),
             Err(error) => {
@@ -192,8 +190,7 @@ impl Peer {
         }
         let raised = self.raise(&host, &mut state, proven, false, &mut events);
         let resume = state.session.resume();
-        drop(state);
-        self.settle(events);
+        self.settle(state, events);
         match raised {
             Ok(up) => Ok((Lease { peer: Arc::clone(self), up }, resume)),
             Err(error) => Err((Refusal::Malformed, error.to_string())),
@@ -261,8 +258,7 @@ impl Peer {
                 _ => self.recover(&mut state, lost.dialed),
             }
         }
-        drop(state);
-        self.settle(events);
+        self.settle(state, events);
     }
 
     /// Ends a link that is up, for a reason that its own task cannot see.
@@ -306,21 +302,20 @@ impl Peer {
         state.gone.get_or_insert(loss.clone());
         state.session.detach(Written::Unsure);
         state.end_session(&loss, &mut events);
-        drop(state);
-        self.settle(events);
+        self.settle(state, events);
     }
 
     /// Tells what became of calls and letters that end without a reply; nothing else can be among them.
-    pub(super) fn settle(&self, events: Vec<Event<Ticket>>) {
+    ///
+    /// Under the lock with which they left the session: behind it their slots may be others' already.
+    pub(super) fn settle(&self, mut state: MutexGuard<'_, State>, events: Vec<Event<Ticket>>) {
         let (mut wake, mut dead_letters) = (Vec::new(), 0);
-        if !events.is_empty() {
-            let mut state = self.lock();
-            for event in events {
-                if let Some(Event::DeadLetters { count }) = state.answers.take_event(event, &mut wake) {
-                    dead_letters += count;
-                }
+        for event in events {
+            if let Some(Event::DeadLetters { count }) = state.answers.take_event(event, &mut wake) {
+                dead_letters += count;
             }
         }
+        drop(state);
         wake.into_iter().for_each(Waker::wake);
         if dead_letters > 0 {
             self.count_dead_letters(dead_letters);

@@ -276,18 +276,23 @@ impl Peer {
         self.until(|state| state.gone.is_some() || state.session.has_room_for(target, frame_bytes)).await;
     }
 
-    /// The same, and until few messages wait for the actor's credit, if there is a link.
+    /// Waits until few messages wait for the actor's credit, but no longer than until the link has got
+    /// further: those who do not wait here may keep up the crowd.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) async fn ease(&self, target: Target, frame_bytes: usize) {
-        self.until(|state| {
-            let session = &state.session;
-            let eased = session.is_crowded(target).is_none() && session.has_room_for(target, frame_bytes);
-            state.gone.is_some() || eased
-        })
-        .await;
+    pub(crate) async fn ease(&self, target: Target) {
+        let progress = self.progress.notified();
+        tokio::pin!(progress);
+        progress.as_mut().enable();
+        let crowded = {
+            let state = self.lock();
+            state.gone.is_none() && state.session.is_crowded(target).is_some()
+        };
+        if crowded {
+            progress.await;
+        }
     }
 
     /// Waits until the peer is known to be gone for good.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -35,6 +35,8 @@ impl Future for Pending {
     type Output = Result<Body, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        // A caller whose answers are all there lets the link write what it has made meanwhile.
+        ready!(pin!(tokio::task::coop::consume_budget()).poll(task));
         let mut old = None;
         let polled = self.peer.lock().answers.poll(self.ticket, task, &mut old);
         drop(old);

@@ -38,8 +38,7 @@ impl Peer {
         let next = state.session.poll_timeout();
         state.timer = next.map_or(Timer::Idle, Timer::Until);
         state.ring_if_outgoing();
-        drop(state);
-        self.settle(events);
+        self.settle(state, events);
         next
     }
 }
