@@ -14,7 +14,7 @@ use roadshow::id::{CallId, Target};
 use roadshow::prelude::*;
 use roadshow::wire::{Call, CallFailure, Frame};
 
-use crate::hosts::{Gate, PATIENCE, Plan, Site, run, until};
+use crate::hosts::{Gate, PATIENCE, Plan, Site, poll_once, run, until};
 use crate::raw::{Raw, body_of};
 
 #[roadshow::task]
@@ -231,6 +231,22 @@ fn tasks_that_may_run_side_by_side_do_so_up_to_their_number() {
         let done = join_all((0..30).map(|_| async { here.cluster.run(in_threes::task()).await })).await;
         assert!(done.iter().all(Result::is_ok), "{done:?}");
         assert_eq!(TOGETHER.most(), 3);
+    });
+}
+
+#[test]
+fn the_result_of_a_short_task_leaves_before_a_long_one_begins() {
+    run(async {
+        let (here, _there) = task_host().await;
+        let signal = Signal::new("behind-a-short-one");
+        // Both are there when the first begins.
+        let (short, long) =
+            (here.cluster.run(square::task(3)), here.cluster.run(compute_until::task(signal.0.clone())));
+        let mut long = long.into_future();
+        let (short, ()) = tokio::join!(short, async { assert!(poll_once(&mut long).await.is_pending()) });
+        assert_eq!(short, Ok(9));
+        signal.give();
+        assert!(long.await.is_ok());
     });
 }
 
