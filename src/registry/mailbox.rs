@@ -94,6 +94,7 @@ impl<A: RemoteActor> Mailbox<A> {
 
     /// Asks for a turn. In a mailbox that has closed it is dropped, and refuses what waits.
     fn call(&self) {
+        // Whoever calls this holds it.
         if let Some(me) = self.me.upgrade() {
             self.addr.do_send(Control::Turn(Turn(Some(me))));
         }
@@ -215,9 +216,11 @@ impl<A: RemoteActor> TakesTurns for Mailbox<A> {
 impl Turn {
     pub(super) fn take<A: RemoteActor>(mut self, actor: &mut A, ctx: &mut A::Context) {
         let Some(mailbox) = self.0.take() else { return };
-        let mailbox = mailbox as Arc<dyn Any + Send + Sync>;
-        let Ok(mailbox) = mailbox.downcast::<Mailbox<A>>() else { return };
-        mailbox.take_turn(actor, ctx);
+        // It asked its own actor for the turn, so it is of that type.
+        match (Arc::clone(&mailbox) as Arc<dyn Any + Send + Sync>).downcast::<Mailbox<A>>() {
+            Ok(mailbox) => mailbox.take_turn(actor, ctx),
+            Err(_) => mailbox.refuse(),
+        }
     }
 }
 

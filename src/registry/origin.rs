@@ -121,7 +121,7 @@ pub struct Responder<R> {
     started: bool,
     /// Whether the caller's origin has a waker of ours.
     watched: bool,
-    /// What the message takes of a window, until its handler begins.
+    /// What the message takes of a window, until it is released, or answered.
     claim: Option<Claim>,
 }
 
