@@ -57,8 +57,9 @@ pub(super) struct Parked {
 }
 
 impl Outflow {
+    /// Nothing may be sent without a window, whatever it costs.
     fn may_send(&self, cost: u64, window: u64) -> bool {
-        !self.chunking && self.charged + cost <= window
+        window > 0 && !self.chunking && self.charged + cost <= window
     }
 
     fn is_at_rest(&self) -> bool {
@@ -121,8 +122,7 @@ impl Outflows {
         self.parked_bytes += parcel.len();
         let first = flow.parked.is_empty();
         // It waits for room behind others, and not for credit.
-        let has_credit =
-            first && self.window > 0 && flow.may_send(cost(parcel.len(), self.window), self.window);
+        let has_credit = first && flow.may_send(cost(parcel.len(), self.window), self.window);
         flow.parked.push_back(Parked { number: self.last_number, content, parcel });
         if has_credit && self.await_room() {
             self.make_ready(target);
@@ -386,6 +386,19 @@ mod tests {
             crate::wire::FrameSink::put_slice(out, b"message");
             7
         })
+    }
+
+    #[test]
+    fn nothing_goes_out_before_there_is_a_window() {
+        let mut flows = Outflows::default();
+        let number = flows.park(ONE, Content::Tell, parcel());
+        flows.make_all_ready();
+        assert!(flows.next(1 << 10, |_| true).is_none());
+        flows.park(ONE, Content::Tell, parcel());
+        flows.unpark(ONE, number);
+        assert!(!flows.may_send(ONE, 7) && !flows.charge(ONE, 7, false));
+        assert!(!flows.may_send(OTHER, 7) && !flows.charge(OTHER, 7, false));
+        assert_eq!((flows.parked_bytes(), flows.charged()), (7, 0));
     }
 
     #[test]
