@@ -10,13 +10,18 @@
 //!
 //! Owns processes, membership and placement. Knows nothing of messages beyond what hosts offer.
 
+#[cfg(feature = "cli")]
+pub mod admin;
 mod bootstrap;
 mod error;
 mod hosts;
 mod io_thread;
 mod local;
 mod members;
+pub mod model;
 mod process;
+#[cfg(feature = "cli")]
+mod state;
 mod thread;
 mod worker;
 

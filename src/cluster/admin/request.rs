@@ -1,0 +1,215 @@
+//! What an operator's tool asks of a head or an agent, and what it is told.
+//!
+//! Each request has one reply, on one connection that was proved before (see the desk). The head answers
+//! what the cluster knows; what lies in a node's files is asked of that node's agent.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::model::{
+    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerId, WorkerSummary,
+};
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AdminRequest {
+    /// All nodes. [`AdminReply::Nodes`].
+    Nodes,
+    /// All jobs. [`AdminReply::Jobs`].
+    Jobs,
+    /// The actors; dead ones only as far as they are remembered. [`AdminReply::Actors`].
+    Actors,
+    /// The workers. [`AdminReply::Workers`].
+    Workers,
+    /// The tasks, by function and worker. [`AdminReply::Tasks`].
+    Tasks,
+    /// What waits for a place, and why. [`AdminReply::Waiting`].
+    Waiting,
+    /// An actor is to end. [`AdminReply::Done`].
+    Kill {
+        /// Which.
+        actor: ActorKey,
+    },
+    /// A node is to get no new work, and to end when its jobs have. [`AdminReply::Done`].
+    Drain {
+        /// Which.
+        node: NodeId,
+    },
+    /// A job is to end. [`AdminReply::Done`].
+    StopJob {
+        /// Which.
+        job: JobId,
+    },
+    /// A job is to be run by the agent of the head's node. [`AdminReply::Submitted`]; its executable is
+    /// then sent to that node's agent, and the job begun.
+    Submit(Submission),
+    /// To an agent: how much of an executable it has. [`AdminReply::Stored`].
+    Stored {
+        /// Its BLAKE3 digest.
+        digest: [u8; 32],
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// To an agent: the next bytes of an executable, of at most a mebibyte. [`AdminReply::Stored`].
+    Store {
+        /// Its BLAKE3 digest.
+        digest: [u8; 32],
+        /// Its length in bytes.
+        size: u64,
+        /// Where these bytes belong.
+        offset: u64,
+        /// The bytes.
+        #[serde(with = "serde_bytes_vec")]
+        bytes: Vec<u8>,
+    },
+    /// To an agent: the job's driver is to be started. [`AdminReply::Done`].
+    Begin {
+        /// Which.
+        job: JobId,
+        /// What is to be run.
+        submission: Submission,
+    },
+    /// To an agent: the names of its logs. [`AdminReply::LogFiles`].
+    LogFiles,
+    /// To an agent: a part of a log. [`AdminReply::Log`].
+    Log {
+        /// Its name, as [`AdminRequest::LogFiles`] gives it.
+        file: String,
+        /// From where on.
+        from: LogFrom,
+    },
+}
+
+/// From where on a log is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFrom {
+    /// The last so many lines.
+    Tail(u64),
+    /// What is behind the bytes that were had.
+    Offset(u64),
+}
+
+/// A program to be run as a job's driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submission {
+    /// What the program is called.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// What its environment has beside what the agent gives it.
+    pub env: Vec<(String, String)>,
+    /// The executable's BLAKE3 digest.
+    pub digest: [u8; 32],
+    /// Its length in bytes.
+    pub size: u64,
+    /// What it is built for, such as `x86_64-linux-gnu`.
+    pub platform: String,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AdminReply {
+    /// All nodes.
+    Nodes(Vec<NodeInfo>),
+    /// All jobs.
+    Jobs(Vec<JobInfo>),
+    /// The actors.
+    Actors(Vec<ActorInfo>),
+    /// The workers.
+    Workers(Vec<WorkerSummary>),
+    /// The tasks, by function and worker.
+    Tasks(Vec<TaskInfo>),
+    /// What waits, and why.
+    Waiting(Vec<Waiting>),
+    /// It is done, or begun.
+    Done,
+    /// The job, and the agent that will run its driver.
+    Submitted {
+        /// The job.
+        job: JobId,
+        /// The node.
+        node: NodeId,
+        /// Where its agent is reached.
+        address: SocketAddr,
+    },
+    /// How much of the executable is there, from its start.
+    Stored {
+        /// In bytes.
+        have: u64,
+    },
+    /// The names of the node's logs, and of what each is.
+    LogFiles(Vec<LogFile>),
+    /// A part of a log.
+    Log {
+        /// The part: whole lines but for the last.
+        text: String,
+        /// Where it ends.
+        offset: u64,
+    },
+    /// It cannot be done.
+    Failed {
+        /// Why, and what to do next.
+        text: String,
+        /// Whether there is no such thing.
+        unknown: bool,
+    },
+}
+
+/// A log of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFile {
+    /// Its name.
+    pub file: String,
+    /// The worker that writes it, if one does.
+    pub worker: Option<WorkerId>,
+    /// The job that it belongs to, if it does.
+    pub job: Option<JobId>,
+    /// In bytes.
+    pub size: u64,
+}
+
+/// An actor that waits for a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The actor.
+    pub actor_id: ActorKey,
+    /// The name of its type.
+    pub class: String,
+    /// The job that asked for it.
+    pub job_id: JobId,
+    /// Why it waits.
+    pub reason: String,
+}
+
+/// Bytes as MessagePack's binary type, and not as a list of numbers.
+mod serde_bytes_vec {
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+
+            fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(bytes)
+            }
+        }
+        deserializer.deserialize_byte_buf(Bytes)
+    }
+}

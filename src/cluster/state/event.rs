@@ -1,0 +1,173 @@
+//! What the control plane is told, and what it wants done.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::model::{
+    ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, JobState, Member, NodeFacts, NodeId, TaskCount, WorkerId,
+};
+use crate::id::Identity;
+
+/// Whoever waits for an answer, in the words of who asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::cluster) struct Ticket(pub(in crate::cluster) u64);
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::cluster) enum Event {
+    /// What an earlier life of the head has kept; the first event, if any.
+    Restored(Vec<Record>),
+    /// An agent has joined, or is back after its link or the head were gone.
+    NodeJoined(NodeReport),
+    /// It is there.
+    NodeBeat { node: Identity },
+    /// It leaves in order, or is known to have ended.
+    NodeLeft { node: Identity, cause: String },
+    /// It is to get no new work, and to end when its jobs have.
+    NodeDrain { node: NodeId },
+    /// A worker runs.
+    WorkerReady { worker: WorkerId, member: Member, pid: u32 },
+    /// A worker has ended, or could not be started.
+    WorkerEnded { worker: WorkerId, cause: String },
+    /// An actor that was placed has come to life.
+    ActorBegan { actor: ActorKey, worker: WorkerId, at: ActorPlace },
+    /// An actor has ended, or refused to come to life.
+    ActorEnded { actor: ActorKey, cause: String },
+    /// How many tasks a worker has had by now, of every function.
+    TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
+    /// Somebody submits a job, whose driver is yet to be started. Answered with [`Answer::Job`].
+    JobSubmitted { ticket: Ticket, facts: JobFacts },
+    /// A driver has come, or is back after the head was gone. `job` names a submitted job, or the one
+    /// that it had. Answered with [`Answer::Job`].
+    JobStarted { ticket: Ticket, job: Option<JobId>, facts: JobFacts },
+    /// The driver is there.
+    JobBeat { job: JobId },
+    /// A node has the job's executable: workers may be started there.
+    NodeEquipped { job: JobId, node: NodeId },
+    /// The driver has ended, or is known to. One that had ended is left as it is, but for a missing exit code.
+    JobEnded { job: JobId, state: JobState, exit_code: Option<i32>, message: String },
+    /// Somebody asks for a place for an actor. Answered with [`Answer::Placed`], as soon as there is one.
+    Place { ticket: Ticket, job: JobId, spec: ActorSpec },
+    /// Nobody waits for that answer any more: what has no place yet is dropped.
+    Withdrawn { ticket: Ticket },
+    /// Somebody looks for a living actor by name. Answered with [`Answer::Found`].
+    Find { ticket: Ticket, namespace: String, name: String },
+    /// An actor is to end. Answered with [`Answer::Done`].
+    Kill { ticket: Ticket, actor: ActorKey },
+    /// Time has passed: leases may have ended.
+    Tick,
+}
+
+/// What an agent says when it joins: itself, and what already runs there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::cluster) struct NodeReport {
+    pub(in crate::cluster) facts: NodeFacts,
+    pub(in crate::cluster) workers: Vec<WorkerReport>,
+}
+
+/// A worker that runs when its agent joins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::cluster) struct WorkerReport {
+    pub(in crate::cluster) worker: WorkerId,
+    pub(in crate::cluster) job: JobId,
+    pub(in crate::cluster) detached: Option<ActorKey>,
+    pub(in crate::cluster) member: Member,
+    pub(in crate::cluster) pid: u32,
+    /// The actors that live in it, with the names of their types.
+    pub(in crate::cluster) actors: Vec<(ActorKey, String, ActorPlace)>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::cluster) enum Action {
+    /// An agent is to start a worker.
+    StartWorker { node: NodeId, worker: WorkerId, job: JobId, detached: Option<ActorKey> },
+    /// An agent is to end a worker, if it runs.
+    StopWorker { node: NodeId, worker: WorkerId },
+    /// An agent is to have a worker end one of its actors.
+    StopActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorPlace },
+    /// An agent has nothing left to do, and is to end.
+    StopNode { node: NodeId },
+    /// An agent is to end the driver that it runs for a submitted job.
+    StopDriver { node: NodeId, job: JobId },
+    /// Somebody gets an answer.
+    Answer { ticket: Ticket, answer: Result<Answer, Denied> },
+    /// A job's driver, if it is there, is told something.
+    Tell { job: JobId, news: News },
+    /// To be kept for a later life of the head, in place of an earlier record of the same thing.
+    Keep(Record),
+    /// Not to be kept any longer.
+    Forget(RecordKey),
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::cluster) enum Answer {
+    /// The job's number, and the nodes that it may use.
+    Job { job: JobId, nodes: Vec<NodeFacts>, workers: Vec<(NodeId, WorkerId, Member)> },
+    /// Where an actor is to be made; or the one of that name, which lives.
+    Placed { actor: ActorKey, member: Member, alive: Option<ActorPlace> },
+    /// A living actor: the name of its type, and where its host is reached.
+    Found { actor: ActorKey, class: String, at: ActorPlace, member: Member },
+    /// It is done.
+    Done,
+}
+
+/// Why somebody does not get what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub(in crate::cluster) enum Denied {
+    /// No node of the cluster could ever take it.
+    #[error("{0}")]
+    Infeasible(String),
+    /// A living actor has the name.
+    #[error("{0}")]
+    NameTaken(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    Unknown(String),
+    /// The job is over.
+    #[error("{0}")]
+    JobOver(String),
+}
+
+/// What a job's driver is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::cluster) enum News {
+    /// A node can be used; it may not have the executable yet.
+    NodeUp(NodeFacts),
+    /// A worker of the job works.
+    WorkerUp { node: NodeId, worker: WorkerId, member: Member, pid: u32 },
+    /// A worker of the job has ended.
+    WorkerGone { node: NodeId, worker: WorkerId, member: Option<Member>, cause: String },
+    /// The job was stopped.
+    Stopped { why: String },
+}
+
+/// What a head needs to know again after it was started anew, and that agents cannot tell it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::cluster) enum Record {
+    /// A job; also ended ones, as long as they are listed.
+    Job {
+        job: JobId,
+        facts: JobFacts,
+        state: JobState,
+        started_ms: u64,
+        ended_ms: Option<u64>,
+        exit_code: Option<i32>,
+        message: Option<String>,
+    },
+    /// An actor that has a name, holds resources, or outlives its job.
+    Actor { actor: ActorKey, job: JobId, spec: ActorSpec },
+    /// Numbers below these may have been given: the first free ones are behind them.
+    Given { jobs: u32, workers: u64, actors: u64 },
+    /// A node that was alive.
+    Node(NodeFacts),
+}
+
+/// What a record is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(in crate::cluster) enum RecordKey {
+    Job(JobId),
+    Actor(ActorKey),
+    Given,
+    Node(NodeId),
+}
