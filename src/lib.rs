@@ -74,6 +74,7 @@ pub mod observe;
 pub mod registry;
 pub mod remote;
 pub mod session;
+pub mod spec;
 pub mod task;
 pub mod transport;
 pub mod wire;

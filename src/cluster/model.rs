@@ -1,199 +1,17 @@
 //! What a cluster consists of, as plain data: what the head keeps, agents report and people see.
 //!
-//! Owns the words (node, job, worker, actor, resources) and their states. Knows no process, no socket
-//! and no rule: those are in `state`, `schedule` and the processes' own modules.
+//! Owns the words (node, job, worker, actor) and their states. Knows no process, no socket and no rule:
+//! those are in `state`, `schedule` and the processes' own modules.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Identity, Target};
+use crate::id::Identity;
 
-macro_rules! key {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $shown:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub $inner);
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, $shown, self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = std::num::ParseIntError;
-
-            fn from_str(text: &str) -> Result<Self, Self::Err> {
-                <$inner>::from_str_radix(text, 16).map(Self)
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                if serializer.is_human_readable() {
-                    serializer.collect_str(self)
-                } else {
-                    self.0.serialize(serializer)
-                }
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                if deserializer.is_human_readable() {
-                    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-                } else {
-                    <$inner>::deserialize(deserializer).map(Self)
-                }
-            }
-        }
-    };
-}
-
-key! {
-    /// A node: one machine of the cluster, or one agent where several share a machine. It is also the id
-    /// of the agent's host.
-    NodeId(u64), "{:016x}"
-}
-key! {
-    /// A job: one driver's work. Counted from 1 by the head, and never given twice by a cluster.
-    JobId(u32), "{:08x}"
-}
-key! {
-    /// A worker process. Given by the head when it has one started.
-    WorkerId(u64), "{:016x}"
-}
-key! {
-    /// An actor of the cluster, from the moment that somebody asked for it. Never given twice.
-    ActorKey(u64), "{:016x}"
-}
-
-/// An amount of a resource, in ten-thousandths: half a GPU can be asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "f64", into = "f64")]
-pub struct Quantity(pub u64);
-
-impl Quantity {
-    /// How many parts make up one.
-    pub const ONE: u64 = 10_000;
-}
-
-impl From<f64> for Quantity {
-    /// Negative amounts and what is no number become nothing.
-    fn from(amount: f64) -> Self {
-        // A cast from a float saturates.
-        Self((amount * Self::ONE as f64).round() as u64)
-    }
-}
-
-impl From<Quantity> for f64 {
-    fn from(quantity: Quantity) -> Self {
-        quantity.0 as Self / Quantity::ONE as Self
-    }
-}
-
-impl fmt::Display for Quantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&f64::from(*self), f)
-    }
-}
-
-/// Amounts of logical resources by name: `cpu`, `memory` in bytes, and whatever else a node is said to have.
-///
-/// They are counted and not enforced: a node admits work as long as the amounts last.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Resources(pub BTreeMap<String, Quantity>);
-
-impl Resources {
-    /// The name of processors, in cores.
-    pub const CPU: &'static str = "cpu";
-    /// The name of memory, in bytes.
-    pub const MEMORY: &'static str = "memory";
-
-    /// None at all.
-    #[must_use]
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// These, and so much of one more.
-    #[must_use]
-    pub fn with(mut self, name: &str, amount: f64) -> Self {
-        self.0.insert(name.to_owned(), Quantity::from(amount));
-        self
-    }
-}
-
-impl fmt::Display for Resources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("nothing");
-        }
-        for (at, (name, quantity)) in self.0.iter().enumerate() {
-            write!(f, "{}{name} {quantity}", if at == 0 { "" } else { ", " })?;
-        }
-        Ok(())
-    }
-}
-
-/// Names and values that say what a node is, such as `zone=a`.
-pub type Labels = BTreeMap<String, String>;
-
-/// How work is laid out over the nodes that can take it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Strategy {
-    /// Nodes take turns.
-    #[default]
-    Spread,
-    /// The first node that still has room, so that others stay free.
-    Pack,
-}
-
-/// How long an actor lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Lifetime {
-    /// No longer than the job that asked for it.
-    #[default]
-    Job,
-    /// Until it stops or is killed.
-    Detached,
-}
-
-/// What an actor is to be, and where it may live.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ActorSpec {
-    /// The name of its type.
-    pub class: String,
-    /// The name by which others find it, if it has one.
-    pub name: Option<String>,
-    /// Names are unique within a namespace.
-    pub namespace: String,
-    /// What it holds of its node as long as it lives.
-    pub resources: Resources,
-    /// How nodes are picked.
-    pub strategy: Strategy,
-    /// The one node that it may live on.
-    pub node: Option<NodeId>,
-    /// What its node has to be labelled with.
-    pub labels: Labels,
-    /// How long it lives.
-    pub lifetime: Lifetime,
-    /// Whether the living actor of that name will do.
-    pub get_if_exists: bool,
-}
+pub use crate::spec::{
+    ActorKey, ActorPlace, ActorSpec, JobId, Labels, Lifetime, NodeId, Quantity, Resources, Strategy, WorkerId,
+};
 
 /// A worker, as others reach it: its two hosts, and where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -206,15 +24,6 @@ pub struct Member {
     pub tasks: Identity,
     /// Where that is reached.
     pub tasks_at: SocketAddr,
-}
-
-/// Where an actor lives: its host, and the actor there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ActorPlace {
-    /// The host.
-    pub host: Identity,
-    /// The actor on it.
-    pub target: Target,
 }
 
 /// What a node says of itself when it joins.
