@@ -83,13 +83,14 @@ pub mod words;
 pub use cluster::{Cluster, ClusterBuilder, ClusterError, InProcess, WorkerInfo, divert};
 pub use config::Limits;
 pub use error::Error;
-pub use host::{NotDelivered, OutcomeUnknown, SendError};
+pub use host::{NotDelivered, OutcomeUnknown, PlaceError, SendError};
 pub use registry::{HandledBy, Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
 pub use remote::{
-    ClusterRef, RemoteAddr, RemoteRecipient, Request, Retry, Spawn, SpawnContext, SpawnError, SpawnRequest,
-    TrySendError,
+    ClusterRef, FindError, RemoteAddr, RemoteRecipient, Request, Retry, Spawn, SpawnContext, SpawnError,
+    SpawnRequest, TrySendError,
 };
 pub use roadshow_macros::{RemoteActor, RemoteData, RemoteMessage, main, task};
+pub use spec::{Lifetime, NodeId, Resources, Strategy};
 pub use task::{RunAll, RunTask, Task, TaskError};
 pub use wire::{Payload, payload};
 

@@ -194,7 +194,7 @@ pub struct ActorSpec {
 }
 
 /// Where an actor lives: its host, and the actor there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ActorPlace {
     /// The host.
     pub host: Identity,

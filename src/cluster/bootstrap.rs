@@ -1,8 +1,9 @@
-//! What a driver and its worker tell each other over the socket pair between them.
+//! What a worker and its parent (a driver or an agent) tell each other over the socket pair between them.
 //!
-//! Driver to worker: one [`Bootstrap`], later [`STOP`], or the end of the stream, which is the
-//! driver's end. Worker to driver: one [`Report`]. Each message is its length in four bytes, big
-//! endian, and MessagePack. Nobody else holds an end of the pair.
+//! Parent to worker: one [`Bootstrap`], later [`STOP`] and [`STOP_ACTOR`], connections by [`PASS`], or the end
+//! of the stream, which is the parent's end. Worker to parent: [`Report`]s, the first of which says whether
+//! it is ready. Bootstrap and reports are their length in four bytes, big endian, and MessagePack. Nobody
+//! else holds an end of the pair.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -10,11 +11,17 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::members::HeadIs;
+use super::model::{ActorKey, ActorPlace, TaskCount};
 use crate::config::Limits;
 use crate::id::Identity;
+use crate::transport::Credentials;
 
 /// The byte that asks a worker to end in order.
 pub(super) const STOP: u8 = b's';
+
+/// The byte that comes with a connection: the id of the host that it is for follows, in eight bytes.
+pub(super) const PASS: u8 = b'c';
 
 /// The longest message, in bytes: an error's text and its path fit well.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -28,16 +35,44 @@ pub(super) struct Bootstrap {
     pub(super) actors: Identity,
     /// The host of its tasks.
     pub(super) tasks: Identity,
+    /// Where it stands in a cluster of nodes; none in a local one, where it listens for itself.
+    pub(super) node: Option<NodeSite>,
 }
 
-/// What became of it.
+/// What a worker of a node has beside what any worker has.
+#[derive(Serialize, Deserialize)]
+pub(super) struct NodeSite {
+    pub(super) credentials: Credentials,
+    /// Where the node is reached; what arrives there for the worker is passed to it.
+    pub(super) address: SocketAddr,
+    pub(super) head: HeadIs,
+}
+
+/// The most reports of lives in one message.
+pub(super) const LIVES_MAX: usize = 256;
+
+/// What a worker has to say.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
     /// Both hosts listen.
     Ready { actors_at: SocketAddr, tasks_at: SocketAddr },
     /// It cannot start.
     Failed { why: String },
+    /// Actors that the cluster keeps account of have come to life or ended, in that order.
+    Lives(Vec<Life>),
+    /// How many tasks it has had by now, by function.
+    Tasks(Vec<TaskCount>),
 }
+
+/// What has become of an actor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Life {
+    Began { actor: ActorKey, class: String, at: ActorPlace },
+    Ended { actor: ActorKey, cause: String },
+}
+
+/// The longest text of how an actor ended that is told, in bytes.
+pub(super) const CAUSE_BYTES_MAX: usize = 200;
 
 /// Encodes a message with its length.
 pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {

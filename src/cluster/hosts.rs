@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 
 use super::ClusterError;
 use super::bootstrap::{Bootstrap, Report};
-use super::members::{MEMBERSHIP, Members};
+use super::members::{Change, MEMBERSHIP, Members};
 use crate::config::{Limits, WORKER_STOP_TIMEOUT};
-use crate::host::{Executor, Host, HostCalls, HostConfig};
+use crate::host::{Executor, Host, HostCalls, HostConfig, Lives};
 use crate::id::Identity;
 use crate::remote::host_calls;
 use crate::session::Secret;
@@ -27,21 +27,30 @@ pub(super) struct Site {
     pub(super) io: Handle,
 }
 
+/// Those of the two hosts of a worker.
+#[derive(Clone, Debug)]
+pub(super) struct Sites {
+    pub(super) actors: Site,
+    pub(super) tasks: Site,
+}
+
 /// Runs a worker's hosts: actors on the arbiter of this thread, tasks on `task_arbiter`.
 ///
 /// Says where they listen, and ends in order when `stop` is sent, at once when it is dropped.
 pub(super) async fn serve(
     bootstrap: &Bootstrap,
-    site: &Site,
+    sites: &Sites,
     task_arbiter: ArbiterHandle,
+    lives: Arc<dyn Lives>,
     report: impl FnOnce(Report) -> io::Result<()>,
     stop: oneshot::Receiver<()>,
 ) -> Result<(), ClusterError> {
-    let task_service = TaskService::new(site.io.clone());
+    let task_service = TaskService::new(sites.tasks.io.clone());
     let (of_actors, of_tasks) = (Executor::Arbiter(Arbiter::current()), Executor::Arbiter(task_arbiter));
     let run_tasks: HostCalls = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
-    let actors = start(bootstrap, site, bootstrap.actors, of_actors, Box::new(host_calls)).await?;
-    let tasks = start(bootstrap, site, bootstrap.tasks, of_tasks, run_tasks).await?;
+    let actors = start(bootstrap, &sites.actors, bootstrap.actors, of_actors, Box::new(host_calls)).await?;
+    let tasks = start(bootstrap, &sites.tasks, bootstrap.tasks, of_tasks, run_tasks).await?;
+    actors.set_lives(lives);
     let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
     };
@@ -66,6 +75,7 @@ async fn start(
     // When a worker is asked to end, its own farewells have to be over before it is killed.
     limits.drain_timeout = limits.drain_timeout.min(WORKER_STOP_TIMEOUT / 2);
     let members = Arc::new(Members::default());
+    let head = bootstrap.node.as_ref().map(|node| Change::Head(node.head));
     let told = Arc::clone(&members);
     let host = Host::start(HostConfig {
         identity,
@@ -81,6 +91,9 @@ async fn start(
         }),
     })
     .await?;
+    if let Some(head) = head {
+        members.apply(&head, &host);
+    }
     host.set_placement(members);
     Ok(host)
 }

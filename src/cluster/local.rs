@@ -10,10 +10,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::bootstrap::{Bootstrap, Report};
+use super::control::{CONTROL, Head};
 use super::hosts::Site;
 use super::io_thread::IoThread;
-use super::members::{Change, MEMBERSHIP, Member, Members};
-use super::process::WorkerProcess;
+use super::local_head::LocalHead;
+use super::members::{Change, HeadIs, MEMBERSHIP, Members};
+use super::model::{Member, WorkerId};
+use super::process::{Launch, WorkerProcess};
+use super::state::Event;
 use super::thread::{InProcess, WorkerThread};
 use super::{ClusterError, WorkerInfo, worker};
 use crate::config::{Limits, WORKER_STOP_TIMEOUT};
@@ -71,6 +75,14 @@ impl Body {
         }
     }
 
+    /// Hands on what the worker reports.
+    fn listen(&mut self, take: impl FnMut(Report) + Send + 'static) {
+        match self {
+            Self::Process(process) => process.listen(take),
+            Self::Thread(thread) => thread.listen(take),
+        }
+    }
+
     async fn ask_to_stop(&mut self) {
         match self {
             Self::Process(process) => process.ask_to_stop().await,
@@ -96,15 +108,21 @@ pub(super) async fn start(
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
     let transport =
         in_process.as_ref().map_or_else(|| Arc::new(Tcp) as Arc<dyn Transport>, InProcess::driver);
+    let identity = fresh_identity();
+    let head = LocalHead::new(io.handle());
+    let control = Arc::clone(head.control());
     let host = Host::start(HostConfig {
-        identity: fresh_identity(),
+        identity,
         secret: Secret::from_bytes(secret),
         limits: limits.clone(),
         transport,
         listen: None,
         io: io.handle().clone(),
         executor: Executor::here_or(io.handle()),
-        calls: Box::new(host_calls),
+        calls: Box::new(move |host, service, inbound| match service {
+            CONTROL => control.serve(host, inbound),
+            _ => host_calls(host, service, inbound),
+        }),
     })
     .await?;
     let bootstraps = (0..count).map(|_| Bootstrap {
@@ -112,14 +130,17 @@ pub(super) async fn start(
         limits: limits.clone(),
         actors: fresh_identity(),
         tasks: fresh_identity(),
+        node: None,
     });
     let booted = io.handle().spawn(boot_all(bootstraps.collect(), in_process, io.handle().clone())).await;
     let booted = booted.map_err(io::Error::other)??;
-    let members = Arc::new(Members::default());
+    let members = Arc::new(Members::with_head(Head::Here(Arc::clone(head.control())), LocalHead::JOB));
     host.set_placement(Arc::clone(&members) as _);
+    let ready = booted.iter().map(|(body, member)| (body.pid(), *member));
+    let numbers = head.begin(&host, ready.collect());
     let mut cluster = LocalCluster { workers: Vec::new(), stopping: Arc::default(), _io: io };
-    for (body, member) in booted {
-        cluster.add(body, member, &members, &host)?;
+    for ((body, member), number) in booted.into_iter().zip(numbers) {
+        cluster.add(body, member, number, &members, &host, &head)?;
     }
     cluster.introduce_all(&members, &host).await?;
     Ok((ClusterRef::new(host), cluster))
@@ -132,7 +153,8 @@ async fn boot_all(
 ) -> Result<Vec<(Body, Member)>, ClusterError> {
     match in_process {
         None => {
-            let started: Result<Vec<_>, _> = bootstraps.iter().map(|_| WorkerProcess::start()).collect();
+            let start = |_| WorkerProcess::start(Launch::this_executable()?);
+            let started: Result<Vec<_>, ClusterError> = bootstraps.iter().map(start).collect();
             try_join_all(started?.into_iter().zip(bootstraps).map(|(process, it)| boot(process, it))).await
         }
         Some(network) => {
@@ -145,7 +167,7 @@ async fn boot_all(
     }
 }
 
-async fn boot(mut process: WorkerProcess, bootstrap: Bootstrap) -> Result<(Body, Member), ClusterError> {
+async fn boot(process: WorkerProcess, bootstrap: Bootstrap) -> Result<(Body, Member), ClusterError> {
     let report = process.boot(&bootstrap).await?;
     let member = member(bootstrap.actors, bootstrap.tasks, report, process.pid())?;
     Ok((Body::Process(process), member))
@@ -170,8 +192,10 @@ impl LocalCluster {
         &mut self,
         mut body: Body,
         member: Member,
+        number: WorkerId,
         members: &Arc<Members>,
         host: &Host,
+        head: &LocalHead,
     ) -> Result<(), ClusterError> {
         let runtime = self._io.handle();
         let stopped = Arc::default();
@@ -179,9 +203,13 @@ impl LocalCluster {
         let (tell_end, ended) = watch::channel(None);
         let (pid, stopping) = (body.pid(), Arc::clone(&self.stopping));
         let (members, host) = (Arc::clone(members), host.clone());
+        let control = Arc::clone(head.control());
+        let _within = runtime.enter();
+        body.listen(head.reports_of(number));
         runtime.spawn(async move {
             let Ok(cause) = watched.await else { return };
             tell_end.send_replace(Some(cause.clone()));
+            control.tell(Event::WorkerEnded { worker: number, cause: cause.clone() });
             if !stopping.load(Ordering::Relaxed) {
                 tracing::warn!(pid, cause, "a worker has ended");
                 let cause = format!("worker {pid}: {cause}");
@@ -194,7 +222,8 @@ impl LocalCluster {
 
     async fn introduce_all(&self, members: &Members, host: &Host) -> Result<(), ClusterError> {
         let all: Vec<_> = self.workers.iter().map(|worker| worker.member).collect();
-        let change = Change::Are(all);
+        let head = HeadIs { head: host.identity(), at: None, job: LocalHead::JOB, places_all: false };
+        let change = Change::Are { members: all, head };
         members.apply(&change, host);
         try_join_all(self.workers.iter().flat_map(|worker| {
             let pid = worker.body.pid();

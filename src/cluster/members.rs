@@ -2,41 +2,61 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Host, Placement, Seat};
-use crate::id::{Identity, TypeHash};
+use super::control::{ControlRequest, Head};
+use super::model::{ActorKey, ActorSpec, JobId, Member};
+use super::state::{Answer, Denied};
+use crate::host::{Finding, Host, PlaceError, Placed, Placement, Placing, Seat, SendError};
+use crate::id::{Identity, Target, TypeHash};
 use crate::registry::{Inbound, decode};
+use crate::spec::ActorPlace;
 
 /// The service by which a driver tells its workers about each other.
 pub(super) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
 
-/// One worker: its two hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Member {
-    pub(super) actors: Identity,
-    pub(super) actors_at: SocketAddr,
-    pub(super) tasks: Identity,
-    pub(super) tasks_at: SocketAddr,
-}
-
 /// What has changed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Change {
-    /// These are the workers.
-    Are(Vec<Member>),
+    /// These are the workers, and this is where the cluster's head is.
+    Are { members: Vec<Member>, head: HeadIs },
+    /// This one has come.
+    Joined(Member),
     /// This one has ended.
     Ended { member: Member, cause: String },
+    /// The head is another one.
+    Head(HeadIs),
+}
+
+/// Where a cluster's head is, and what it does.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct HeadIs {
+    pub(super) head: Identity,
+    /// Where to dial it; none where it dials, as the driver of a local cluster does.
+    pub(super) at: Option<SocketAddr>,
+    /// The job that this is for.
+    pub(super) job: JobId,
+    /// Whether it keeps account of every actor, and not only of those with wishes.
+    pub(super) places_all: bool,
 }
 
 /// The workers that are left, as one process knows them.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     seats: RwLock<Vec<Seated>>,
+    head: RwLock<Option<Access>>,
     actor_turn: AtomicUsize,
     task_turn: AtomicUsize,
+}
+
+/// The way to the head.
+#[derive(Clone, Debug)]
+struct Access {
+    head: Head,
+    job: JobId,
+    places_all: bool,
 }
 
 #[derive(Debug)]
@@ -47,31 +67,52 @@ struct Seated {
 }
 
 impl Members {
+    /// Those of a process that has the control plane itself.
+    pub(super) fn with_head(head: Head, job: JobId) -> Self {
+        let access = Access { head, job, places_all: false };
+        Self { head: RwLock::new(Some(access)), ..Self::default() }
+    }
+
     /// Takes up a change, for the members and for the hosts of this process.
     pub(super) fn apply(&self, change: &Change, host: &Host) {
         match change {
-            Change::Are(members) => self.set(members, host),
+            Change::Are { members, head } => {
+                self.set_head(head, host);
+                self.set(members, host);
+            }
+            Change::Joined(member) => {
+                introduce(member, host);
+                let mut seats = self.seats_mut();
+                if seats.iter().all(|seated| seated.member != *member) {
+                    seats.push(Seated { member: *member, tasks: Arc::default() });
+                }
+            }
             Change::Ended { member, cause } => {
-                self.seats
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .retain(|seated| seated.member != *member);
+                self.seats_mut().retain(|seated| seated.member != *member);
                 host.peer_gone(member.actors, cause);
                 host.peer_gone(member.tasks, cause);
             }
+            Change::Head(head) => self.set_head(head, host),
         }
+    }
+
+    fn set_head(&self, is: &HeadIs, host: &Host) {
+        let mut access = self.head.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*access, Some(Access { head: Head::Here(_), .. })) {
+            return;
+        }
+        if let Some(at) = is.at {
+            host.introduce(is.head, at);
+        }
+        *access = Some(Access { head: Head::There(is.head), job: is.job, places_all: is.places_all });
     }
 
     fn set(&self, members: &[Member], host: &Host) {
         for member in members {
-            for (identity, address) in [(member.actors, member.actors_at), (member.tasks, member.tasks_at)] {
-                if identity != host.identity() {
-                    host.introduce(identity, address);
-                }
-            }
+            introduce(member, host);
         }
         let seats = members.iter().map(|&member| Seated { member, tasks: Arc::default() }).collect();
-        *self.seats.write().unwrap_or_else(PoisonError::into_inner) = seats;
+        *self.seats_mut() = seats;
     }
 
     /// The membership service of a worker's host.
@@ -95,13 +136,110 @@ impl Members {
     fn seats(&self) -> RwLockReadGuard<'_, Vec<Seated>> {
         self.seats.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn seats_mut(&self) -> RwLockWriteGuard<'_, Vec<Seated>> {
+        self.seats.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn access(&self) -> Result<Access, PlaceError> {
+        let access = self.head.read().unwrap_or_else(PoisonError::into_inner);
+        access.clone().ok_or(PlaceError::NoWorker)
+    }
+
+    /// The next worker's turn.
+    fn next_for_actor(&self) -> Result<Placed, PlaceError> {
+        let seats = self.seats();
+        let turn = self.actor_turn.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len());
+        let turn = turn.ok_or(PlaceError::NoWorker)?;
+        Ok(Placed { host: seats[turn].member.actors, actor: None, alive: None })
+    }
+
+    fn places_all(&self) -> bool {
+        let access = self.head.read().unwrap_or_else(PoisonError::into_inner);
+        access.as_ref().is_some_and(|access| access.places_all)
+    }
+}
+
+/// Makes the hosts of a worker known.
+fn introduce(member: &Member, host: &Host) {
+    for (identity, address) in [(member.actors, member.actors_at), (member.tasks, member.tasks_at)] {
+        if identity != host.identity() {
+            host.introduce(identity, address);
+        }
+    }
+}
+
+/// Asks the head for a place, and makes the worker known where it is.
+async fn place(access: Access, host: Host, spec: ActorSpec) -> Result<Placed, PlaceError> {
+    let request = ControlRequest::Place { job: access.job, spec };
+    match answer(access.head.ask(host.clone(), request).await)? {
+        Answer::Placed { actor, member, alive } => {
+            introduce(&member, &host);
+            let at = alive.unwrap_or(ActorPlace { host: member.actors, target: Target::HOST });
+            Ok(Placed { host: at.host, actor: Some(actor), alive: alive.map(|at| at.target) })
+        }
+        _ => Err(PlaceError::Head { text: "it gave another answer".to_owned() }),
+    }
+}
+
+async fn find(
+    access: Access,
+    host: Host,
+    namespace: Option<String>,
+    name: String,
+) -> Result<(String, ActorPlace), PlaceError> {
+    let request = ControlRequest::Find { job: access.job, namespace, name };
+    match answer(access.head.ask(host.clone(), request).await)? {
+        Answer::Found { class, at, member, .. } => {
+            introduce(&member, &host);
+            Ok((class, at))
+        }
+        _ => Err(PlaceError::Head { text: "it gave another answer".to_owned() }),
+    }
+}
+
+fn answer(asked: Result<Result<Answer, Denied>, SendError>) -> Result<Answer, PlaceError> {
+    match asked {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(denied)) => Err(match denied {
+            Denied::Infeasible(text) => PlaceError::Infeasible { text },
+            Denied::NameTaken(text) => PlaceError::NameTaken { text },
+            Denied::Unknown(text) => PlaceError::Unknown { text },
+            Denied::JobOver(text) => PlaceError::JobOver { text },
+        }),
+        Err(error) => Err(PlaceError::Head { text: error.to_string() }),
+    }
 }
 
 impl Placement for Members {
-    fn place_actor(&self) -> Option<Identity> {
-        let seats = self.seats();
-        let turn = self.actor_turn.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len())?;
-        Some(seats[turn].member.actors)
+    fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> Placing {
+        if wishes.is_none() && !self.places_all() {
+            return Placing::Now(self.next_for_actor());
+        }
+        match self.access() {
+            Ok(access) => {
+                let wishes = wishes.cloned().unwrap_or_default();
+                let spec = ActorSpec { class: class.to_owned(), ..wishes };
+                Placing::Later(Box::pin(place(access, host.clone(), spec)))
+            }
+            Err(error) => Placing::Now(Err(error)),
+        }
+    }
+
+    fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> Finding {
+        let (namespace, name) = (namespace.map(str::to_owned), name.to_owned());
+        let (access, host) = (self.access(), host.clone());
+        Box::pin(async move { find(access?, host, namespace, name).await })
+    }
+
+    fn not_spawned(&self, host: &Host, actor: ActorKey, why: &str) {
+        let Ok(access) = self.access() else { return };
+        let (host, why) = (host.clone(), why.to_owned());
+        let io = host.io().clone();
+        io.spawn(async move {
+            // A head that cannot be told learns of it when the job ends.
+            let _ = access.head.ask(host, ControlRequest::NotSpawned { actor, why }).await;
+        });
     }
 
     /// The worker with the fewest tasks of this process under way; those that have as few take turns.
@@ -136,7 +274,7 @@ mod tests {
     #[test]
     fn actors_go_to_the_workers_in_turn() {
         let members = members(3);
-        let hosts: Vec<_> = (0..6).map(|_| members.place_actor().unwrap().host.0).collect();
+        let hosts: Vec<_> = (0..6).map(|_| members.next_for_actor().unwrap().host.host.0).collect();
         assert_eq!(hosts, [0, 1, 2, 0, 1, 2]);
     }
 
@@ -155,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_cluster_without_workers_places_nothing() {
-        assert!(members(0).place_actor().is_none());
+        assert_eq!(members(0).next_for_actor(), Err(PlaceError::NoWorker));
         assert!(members(0).place_task().is_none());
     }
 }

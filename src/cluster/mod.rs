@@ -13,14 +13,18 @@
 #[cfg(feature = "cli")]
 pub mod admin;
 mod bootstrap;
+mod control;
 mod error;
 mod hosts;
 mod io_thread;
+mod lifeline;
 mod local;
+mod local_head;
+mod machine;
 mod members;
 pub mod model;
+mod passing;
 mod process;
-#[cfg(feature = "cli")]
 mod state;
 mod thread;
 mod worker;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -12,17 +13,51 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
-use super::ClusterError;
-use super::bootstrap::{self, Bootstrap, Report};
+use super::bootstrap::{self, Bootstrap, PASS, Report};
 use super::worker::{self, WORKER_VARIABLE};
+use super::{ClusterError, passing};
 use crate::config;
+use crate::id::HostId;
 
 /// The stack of a thread that only waits for a process.
 const WATCH_STACK_BYTES: usize = 64 << 10;
+
+/// What a worker process is started from.
+#[derive(Debug)]
+pub(super) struct Launch {
+    /// The executable.
+    pub(super) program: PathBuf,
+    /// What makes it divert.
+    pub(super) arguments: Vec<String>,
+    /// All of its environment; that of this process if none is given.
+    pub(super) environment: Option<Vec<(String, String)>>,
+    /// Where it runs; where this process does if none is given.
+    pub(super) directory: Option<PathBuf>,
+    pub(super) stdout: Stdio,
+    pub(super) stderr: Stdio,
+}
+
+impl Launch {
+    /// This very executable, which speaks where this process does.
+    ///
+    /// `/proc/self/exe` is the running executable even when its file was replaced by a new build. The
+    /// worker points its standard output at its standard error once it is diverted: what a test harness
+    /// prints before that belongs to nobody.
+    pub(super) fn this_executable() -> Result<Self, ClusterError> {
+        Ok(Self {
+            program: PathBuf::from("/proc/self/exe"),
+            arguments: worker::arguments()?,
+            environment: None,
+            directory: None,
+            stdout: Stdio::null(),
+            stderr: Stdio::inherit(),
+        })
+    }
+}
 
 /// A worker process. Dropping it kills the process and waits for its end.
 #[derive(Debug)]
@@ -31,38 +66,96 @@ pub(super) struct WorkerProcess {
     /// The process itself, whoever may have its number later.
     handle: Arc<OwnedFd>,
     child: Arc<Mutex<Child>>,
-    /// The worker ends when this closes.
-    lifeline: UnixStream,
+    lifeline: Arc<Lifeline>,
+}
+
+/// The parent's end of the socket pair. The worker ends when it closes.
+#[derive(Debug)]
+pub(super) struct Lifeline {
+    socket: UnixStream,
+    /// What is written is not mixed with what another writes.
+    writing: AsyncMutex<()>,
+}
+
+impl Lifeline {
+    async fn write(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let _writing = self.writing.lock().await;
+        let mut fd = fd;
+        let mut left = bytes;
+        while !left.is_empty() {
+            let sent =
+                self.socket.async_io(Interest::WRITABLE, || passing::send(&self.socket, left, fd)).await?;
+            fd = None;
+            left = &left[sent..];
+        }
+        Ok(())
+    }
+
+    async fn read_exact(&self, buffer: &mut [u8]) -> io::Result<()> {
+        let mut read = 0;
+        while read < buffer.len() {
+            self.socket.readable().await?;
+            match self.socket.try_read(&mut buffer[read..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn report(&self) -> io::Result<Report> {
+        let mut length = [0; 4];
+        self.read_exact(&mut length).await?;
+        let mut body = vec![0; bootstrap::checked(length)?];
+        self.read_exact(&mut body).await?;
+        bootstrap::decode(&body)
+    }
+
+    /// Passes a connection to one of the worker's hosts.
+    pub(super) async fn pass(&self, host: HostId, connection: &std::net::TcpStream) -> io::Result<()> {
+        let mut message = [PASS; 9];
+        message[1..].copy_from_slice(&host.0.to_be_bytes());
+        self.write(&message, Some(connection.as_fd())).await
+    }
 }
 
 impl WorkerProcess {
-    /// Starts a process of this very executable as a worker. To be called within a runtime.
-    ///
-    /// `/proc/self/exe` is the running executable even when its file was replaced by a new build.
-    pub(super) fn start() -> Result<Self, ClusterError> {
+    /// Starts a worker. To be called within a runtime.
+    pub(super) fn start(launch: Launch) -> Result<Self, ClusterError> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("roadshow-worker").args(worker::arguments()?);
+        let mut command = Command::new(&launch.program);
+        command.arg0("roadshow-worker").args(launch.arguments);
+        if let Some(environment) = launch.environment {
+            command.env_clear().envs(environment);
+        }
+        if let Some(directory) = launch.directory {
+            command.current_dir(directory);
+        }
         command.env(WORKER_VARIABLE, worker::introduction(&theirs)?);
-        // The worker points its standard output at its standard error once it is diverted: what a
-        // test harness prints before that belongs to nobody.
-        command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::inherit());
+        command.stdin(OwnedFd::from(theirs)).stdout(launch.stdout).stderr(launch.stderr);
         // Ctrl-C at a terminal is for the driver; the workers follow it over their lifelines.
         command.process_group(0);
         let child = command.spawn()?;
         let pid = child.id();
         let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from)?;
-        let handle = Arc::new(handle);
-        Ok(Self { pid, handle, child: Arc::new(Mutex::new(child)), lifeline: UnixStream::from_std(ours)? })
+        let lifeline = Lifeline { socket: UnixStream::from_std(ours)?, writing: AsyncMutex::new(()) };
+        let (handle, lifeline) = (Arc::new(handle), Arc::new(lifeline));
+        Ok(Self { pid, handle, child: Arc::new(Mutex::new(child)), lifeline })
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
 
+    pub(super) fn lifeline(&self) -> &Arc<Lifeline> {
+        &self.lifeline
+    }
+
     /// Tells the worker what to be, and waits until it is.
-    pub(super) async fn boot(&mut self, bootstrap: &Bootstrap) -> Result<Report, ClusterError> {
+    pub(super) async fn boot(&self, bootstrap: &Bootstrap) -> Result<Report, ClusterError> {
         let limit = config::WORKER_START_TIMEOUT;
         match tokio::time::timeout(limit, self.converse(bootstrap)).await {
             Ok(Ok(report)) => Ok(report),
@@ -71,13 +164,19 @@ impl WorkerProcess {
         }
     }
 
-    async fn converse(&mut self, bootstrap: &Bootstrap) -> io::Result<Report> {
-        self.lifeline.write_all(&bootstrap::encode(bootstrap)?).await?;
-        let mut length = [0; 4];
-        self.lifeline.read_exact(&mut length).await?;
-        let mut body = vec![0; bootstrap::checked(length)?];
-        self.lifeline.read_exact(&mut body).await?;
-        bootstrap::decode(&body)
+    async fn converse(&self, bootstrap: &Bootstrap) -> io::Result<Report> {
+        self.lifeline.write(&bootstrap::encode(bootstrap)?, None).await?;
+        self.lifeline.report().await
+    }
+
+    /// Hands on what the worker reports, until it ends.
+    pub(super) fn listen(&self, mut take: impl FnMut(Report) + Send + 'static) {
+        let lifeline = Arc::clone(&self.lifeline);
+        tokio::spawn(async move {
+            while let Ok(report) = lifeline.report().await {
+                take(report);
+            }
+        });
     }
 
     fn post_mortem(&self, error: &io::Error) -> String {
@@ -110,16 +209,22 @@ impl WorkerProcess {
     }
 
     /// Asks the worker to end. Whether it did is for [`WorkerProcess::watch`] to tell.
-    pub(super) async fn ask_to_stop(&mut self) {
+    pub(super) async fn ask_to_stop(&self) {
         // A worker that has ended already cannot be told.
-        let _ = self.lifeline.write_all(&[bootstrap::STOP]).await;
+        let _ = self.lifeline.write(&[bootstrap::STOP], None).await;
+    }
+
+    /// Ends the process, whatever it does.
+    pub(super) fn kill(&self) {
+        // It fails only for a process that has ended.
+        let _ = pidfd_send_signal(&*self.handle, Signal::KILL);
     }
 }
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended and was waited for.
-        let _ = pidfd_send_signal(&*self.handle, Signal::KILL);
+        self.kill();
+        // It fails only for a process that was waited for.
         let _ = lock(&self.child).wait();
     }
 }

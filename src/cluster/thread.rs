@@ -1,8 +1,9 @@
 //! A worker within this process, for tests: the same hosts, on threads instead of in a process.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,13 @@ use actix_rt::{Arbiter, System};
 use tokio::sync::oneshot;
 
 use super::ClusterError;
-use super::bootstrap::{Bootstrap, Report};
-use super::hosts::{self, Site};
+use super::bootstrap::{Bootstrap, Life, Report};
+use super::hosts::{self, Site, Sites};
 use super::local::LOOPBACK;
 use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
+use crate::host::Lives;
 use crate::registry::panics;
+use crate::spec::{ActorKey, ActorPlace};
 use crate::transport::{Memory, Tcp, Transport};
 
 /// What connects the hosts of a cluster whose workers are threads of this process.
@@ -57,6 +60,7 @@ pub(super) struct WorkerThread {
     ended: Option<oneshot::Receiver<String>>,
     /// Disconnected when the thread is about to be over.
     alive: Receiver<()>,
+    lives: Arc<ThreadLives>,
     /// Once the worker is ready: one that is not may need the thread that would wait for it.
     thread: Option<JoinHandle<()>>,
 }
@@ -68,8 +72,10 @@ impl WorkerThread {
         let (stop, stopped) = oneshot::channel();
         let (tell_end, ended) = oneshot::channel();
         let (living, alive) = sync_channel(1);
+        let lives = Arc::<ThreadLives>::default();
+        let told = Arc::clone(&lives);
         let thread = thread::Builder::new().name("roadshow-worker".to_owned()).spawn(move || {
-            let lived = panics::catch(|| live(&bootstrap, &site, report, stopped));
+            let lived = panics::catch(|| live(&bootstrap, &site, told, report, stopped));
             // Nobody asks any more when the cluster was dropped.
             let _ = tell_end.send(match lived {
                 Ok(Ok(())) => "the thread ended".to_owned(),
@@ -78,7 +84,8 @@ impl WorkerThread {
             });
             drop(living);
         })?;
-        let mut worker = Self { stop: Some(stop), asked_at: None, ended: Some(ended), alive, thread: None };
+        let (stop, ended) = (Some(stop), Some(ended));
+        let mut worker = Self { stop, asked_at: None, ended, alive, lives, thread: None };
         let pid = std::process::id();
         match tokio::time::timeout(WORKER_START_TIMEOUT, reported).await {
             Ok(Ok(report)) => {
@@ -96,6 +103,11 @@ impl WorkerThread {
     /// Tells how the worker ended, once it has. To be called once.
     pub(super) fn watch(&mut self) -> oneshot::Receiver<String> {
         self.ended.take().unwrap_or_else(|| oneshot::channel().1)
+    }
+
+    /// Hands on what the worker reports.
+    pub(super) fn listen(&self, take: impl FnMut(Report) + Send + 'static) {
+        self.lives.listen(Box::new(take));
     }
 
     /// Asks the worker to end in order.
@@ -128,6 +140,7 @@ impl Drop for WorkerThread {
 fn live(
     bootstrap: &Bootstrap,
     site: &Site,
+    lives: Arc<ThreadLives>,
     report: oneshot::Sender<Report>,
     stop: oneshot::Receiver<()>,
 ) -> Result<(), ClusterError> {
@@ -138,9 +151,45 @@ fn live(
         let _ = report.send(ready);
         Ok(())
     };
-    let lived = system.block_on(hosts::serve(bootstrap, site, tasks.handle(), report, stop));
+    let sites = Sites { actors: site.clone(), tasks: site.clone() };
+    let lived = system.block_on(hosts::serve(bootstrap, &sites, tasks.handle(), lives, report, stop));
     tasks.stop();
     // A task's panic is caught where it runs.
     let _ = tasks.join();
     lived
+}
+
+/// Tells of the lives of actors within the process.
+#[derive(Default)]
+struct ThreadLives(Mutex<Option<Take>>);
+
+type Take = Box<dyn FnMut(Report) + Send>;
+
+impl ThreadLives {
+    fn listen(&self, take: Take) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(take);
+    }
+
+    fn tell(&self, life: Life) {
+        // Nothing lives before the worker is in the cluster, which is when somebody listens.
+        if let Some(take) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            take(Report::Lives(vec![life]));
+        }
+    }
+}
+
+impl Lives for ThreadLives {
+    fn began(&self, actor: ActorKey, class: &'static str, at: ActorPlace) {
+        self.tell(Life::Began { actor, class: class.to_owned(), at });
+    }
+
+    fn ended(&self, actor: ActorKey, cause: &str) {
+        self.tell(Life::Ended { actor, cause: cause.to_owned() });
+    }
+}
+
+impl fmt::Debug for ThreadLives {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ThreadLives")
+    }
 }

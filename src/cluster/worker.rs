@@ -1,27 +1,30 @@
-//! The other side of the driver: this executable, started as a worker.
+//! The other side of a driver, or of an agent: this executable, started as a worker.
 //!
 //! [`divert`] takes such a process over before any of the user's code runs. The worker's threads:
 //! the first runs actors and serves their host's links, one runs tasks, one does the I/O that must
-//! not wait for either, and one does nothing but watch the lifeline to the driver.
+//! not wait for either, and one does nothing but watch the lifeline to its parent.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use actix_rt::{Arbiter, System};
-use rustix::process::{Signal, getpid, getppid, kill_process};
-use tokio::sync::oneshot;
+use rustix::process::getppid;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 
 use super::ClusterError;
-use super::bootstrap::{self, Bootstrap, Report, STOP};
-use super::hosts::{self, Site};
+use super::bootstrap::{self, Bootstrap, Report};
+use super::hosts::{self, Site, Sites};
 use super::io_thread::IoThread;
+use super::lifeline::{self, Doors, Reporter};
 use super::local::LOOPBACK;
 use super::process::set_aside;
+use crate::config::PASSED_OPEN_MAX;
+use crate::id::Identity;
 use crate::observe;
-use crate::transport::Tcp;
+use crate::transport::{Routed, Tcp};
 
 /// Says to a process that it was started as a worker, and by which process.
 pub(super) const WORKER_VARIABLE: &str = "ROADSHOW_WORKER";
@@ -119,12 +122,11 @@ fn run() -> i32 {
     }
 }
 
-/// Moves the socket to the driver out of the user's reach, and gives the user's code an empty
-/// standard input and the driver's standard error as standard output.
+/// Moves the socket to the parent out of the user's reach, and gives the user's code an empty standard
+/// input.
 fn take_lifeline() -> io::Result<UnixStream> {
     let lifeline = UnixStream::from(set_aside(io::stdin())?);
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    rustix::stdio::dup2_stdout(io::stderr())?;
     // For those who look at the process table; without it the name is that of the link, "exe".
     let _ = std::fs::write("/proc/self/comm", "roadshow-worker");
     Ok(lifeline)
@@ -132,41 +134,34 @@ fn take_lifeline() -> io::Result<UnixStream> {
 
 fn serve(lifeline: &UnixStream) -> Result<(), ClusterError> {
     let bootstrap: Bootstrap = bootstrap::read(lifeline)?;
+    if bootstrap.node.is_none() {
+        // What a test harness has printed before belongs to nobody.
+        rustix::stdio::dup2_stdout(io::stderr()).map_err(io::Error::from)?;
+    }
     observe::log::init();
     let (ask_to_stop, stopped) = oneshot::channel();
-    watch(lifeline.try_clone()?, ask_to_stop)?;
     let io = IoThread::start()?;
-    let site = Site { transport: Arc::new(Tcp), listen: LOOPBACK, io: io.handle().clone() };
+    let (sites, doors) = sites(&bootstrap, io.handle());
+    lifeline::watch(lifeline.try_clone()?, ask_to_stop, doors)?;
+    let reporter = Arc::new(Reporter::new(lifeline.try_clone()?));
     let system = System::new();
     let tasks = Arbiter::new();
     let report = |ready| bootstrap::write(lifeline, &ready);
     // A task that computes does not keep the process: `tasks` is not waited for.
-    system.block_on(hosts::serve(&bootstrap, &site, tasks.handle(), report, stopped))
+    system.block_on(hosts::serve(&bootstrap, &sites, tasks.handle(), reporter, report, stopped))
 }
 
-/// Watches the driver from a thread that does nothing else: the worker's end must not wait for a
-/// handler that computes.
-fn watch(mut lifeline: UnixStream, ask_to_stop: oneshot::Sender<()>) -> io::Result<()> {
-    let mut ask_to_stop = Some(ask_to_stop);
-    thread::Builder::new().name("roadshow-life".to_owned()).spawn(move || {
-        let mut byte = [0];
-        loop {
-            match lifeline.read(&mut byte) {
-                Ok(1) if byte[0] == STOP => {
-                    // The worker may be about to end for another reason.
-                    let _ = ask_to_stop.take().map(|ask| ask.send(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => die(),
-            }
+/// Where the hosts of this process are to be had: on ports of their own, or behind the door of the node.
+fn sites(bootstrap: &Bootstrap, io: &Handle) -> (Sites, Doors) {
+    let mut doors = Doors::default();
+    let mut site = |identity: Identity| match &bootstrap.node {
+        None => Site { transport: Arc::new(Tcp), listen: LOOPBACK, io: io.clone() },
+        Some(node) => {
+            let (door, arrivals) = mpsc::channel(PASSED_OPEN_MAX);
+            doors.insert(identity.host, door);
+            let transport = Routed::new(node.credentials.clone(), node.address, arrivals);
+            Site { transport: Arc::new(transport), listen: node.address, io: io.clone() }
         }
-    })?;
-    Ok(())
-}
-
-/// Ends the process at once, whatever its threads do and hold.
-fn die() -> ! {
-    // Fails for no process that may signal itself.
-    let _ = kill_process(getpid(), Signal::KILL);
-    std::process::abort()
+    };
+    (Sites { actors: site(bootstrap.actors), tasks: site(bootstrap.tasks) }, doors)
 }

@@ -51,7 +51,7 @@ use crate::wire::{CallFailure, Encoded, Refusal};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
 pub use executor::Executor;
 pub use peer::Peer;
-pub use placement::{Placement, Seat};
+pub use placement::{Finding, Lives, PlaceError, Placed, Placement, Placing, Seat};
 
 use actors::{ActorEntry, Actors};
 use loopback::Loopback;
@@ -129,6 +129,7 @@ pub(crate) struct Shared {
     actors: Actors,
     peers: Mutex<FxHashMap<HostId, Arc<Peer>>>,
     placement: OnceLock<Arc<dyn Placement>>,
+    lives: OnceLock<Arc<dyn Lives>>,
     dead_letters: AtomicU64,
     refusals: connect::Refusals,
     /// Whether the host shuts down, and takes up with nobody new.
@@ -182,6 +183,7 @@ impl Host {
             actors: Actors::default(),
             peers: Mutex::default(),
             placement: OnceLock::new(),
+            lives: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
             refusals: connect::Refusals::default(),
             leaving: AtomicBool::new(false),
@@ -251,6 +253,12 @@ impl Host {
     #[must_use]
     pub fn placement(&self) -> Option<Arc<dyn Placement>> {
         self.shared.placement.get().cloned()
+    }
+
+    /// Says who hears of the lives of actors; the first word stands.
+    pub fn set_lives(&self, lives: Arc<dyn Lives>) {
+        // As for the placement.
+        let _ = self.shared.lives.set(lives);
     }
 
     /// What can be seen of it now.
@@ -349,6 +357,16 @@ impl Host {
             return Err(CallFailure::NotHandled { actor: entry.name.to_owned(), message });
         };
         Ok(Some(Destination { entry, deliver: handler.deliver }))
+    }
+
+    /// The runtime that runs no handler.
+    pub(crate) fn io(&self) -> &Handle {
+        &self.shared.io
+    }
+
+    /// Who hears of the lives of actors, if anybody.
+    pub(crate) fn lives(&self) -> Option<&Arc<dyn Lives>> {
+        self.shared.lives.get()
     }
 
     pub(crate) fn count_dead_letter(&self) {

@@ -1,21 +1,112 @@
-//! The little that a host must know of its cluster: where new work may go.
+//! The little that a host must know of its cluster: where new work may go, and who hears what became of it.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::id::Identity;
+use thiserror::Error;
+
+use super::Host;
+use crate::id::{Identity, Target};
+use crate::spec::{ActorKey, ActorPlace, ActorSpec};
 
 /// Picks hosts for new actors and tasks; the cluster implements it.
 pub trait Placement: Send + Sync + fmt::Debug {
-    /// A host for one more actor; `None` if there is none left.
-    fn place_actor(&self) -> Option<Identity>;
+    /// A host for one more actor of that type, which may have wishes.
+    fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> Placing;
+
+    /// The living actor of that name. The namespace is that of the job if none is given.
+    fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> Finding;
+
+    /// Hears that an actor which was given a place has not come to life there.
+    fn not_spawned(&self, host: &Host, actor: ActorKey, why: &str);
 
     /// A host for one more task; `None` if there is none left.
     fn place_task(&self) -> Option<Seat>;
 
     /// How many hosts run tasks.
     fn task_hosts(&self) -> usize;
+}
+
+/// An answer that is there, or will be.
+pub enum Placing {
+    /// It is there.
+    Now(Result<Placed, PlaceError>),
+    /// It has to be waited for; dropping it withdraws the question.
+    Later(Pin<Box<dyn Future<Output = Result<Placed, PlaceError>> + Send>>),
+}
+
+impl fmt::Debug for Placing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(placed) => f.debug_tuple("Now").field(placed).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
+/// A living actor: the name of its type, and where it is.
+pub type Finding = Pin<Box<dyn Future<Output = Result<(String, ActorPlace), PlaceError>> + Send>>;
+
+/// Where an actor may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The host.
+    pub host: Identity,
+    /// What the cluster calls the actor, if it keeps account of it.
+    pub actor: Option<ActorKey>,
+    /// The actor, if there is one already that will do.
+    pub alive: Option<Target>,
+}
+
+/// Why there is no place for an actor, or no such actor.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// No worker is left.
+    #[error("no worker is left in the cluster")]
+    NoWorker,
+    /// No node of the cluster can ever take it.
+    #[error("{text}")]
+    Infeasible {
+        /// What was asked for, and what the cluster has.
+        text: String,
+    },
+    /// A living actor has the name.
+    #[error("{text}")]
+    NameTaken {
+        /// Who.
+        text: String,
+    },
+    /// No living actor has the name, or what was named is not there.
+    #[error("{text}")]
+    Unknown {
+        /// What is not there.
+        text: String,
+    },
+    /// The job is over.
+    #[error("{text}")]
+    JobOver {
+        /// How it ended.
+        text: String,
+    },
+    /// The head of the cluster did not answer.
+    #[error("the cluster's head does not answer: {text}")]
+    Head {
+        /// Why.
+        text: String,
+    },
+}
+
+/// Hears of the lives of actors that the cluster keeps account of.
+pub trait Lives: Send + Sync + fmt::Debug {
+    /// One has come to life.
+    fn began(&self, actor: ActorKey, class: &'static str, at: ActorPlace);
+
+    /// One has ended.
+    fn ended(&self, actor: ActorKey, cause: &str);
 }
 
 /// A task's place on a host, counted while it is held.

@@ -7,13 +7,14 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::address::{Address, Place, ask_host};
+use super::address::Address;
 use super::recipient::RemoteRecipient;
 use super::request::{Request, TrySendError};
-use super::spawn::STOP;
+use super::spawn::stop_on_host;
 use crate::host::{Host, NotDelivered, SendError};
 use crate::id::{ActorId, Identity, Target};
 use crate::registry::{HandledBy, RemoteActor};
+use crate::spec::ActorPlace;
 
 /// The address of an actor, wherever in the cluster it lives.
 ///
@@ -30,7 +31,7 @@ pub struct RemoteAddr<A> {
 
 impl<A: RemoteActor> RemoteAddr<A> {
     pub(crate) fn new(host: Identity, target: Target, here: &Host) -> Self {
-        Self::of(Address::new(Place { host, target }, Some(here.clone())))
+        Self::of(Address::new(ActorPlace { host, target }, Some(here.clone())))
     }
 
     pub(super) fn of(address: Address) -> Self {
@@ -109,11 +110,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
     pub fn stop(&self) -> impl Future<Output = Result<(), SendError>> + Send + use<A> {
         let address = self.address.clone();
         async move {
-            let Place { host, target } = address.place;
-            match ask_host(address.here()?, host, STOP, target, None).await {
-                Err(SendError::NotDelivered(NotDelivered::ActorStopped)) => Ok(()),
-                outcome => outcome,
-            }
+            stop_on_host(address.here()?, address.place).await
         }
     }
 

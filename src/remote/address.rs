@@ -14,19 +14,13 @@ use crate::host::peer::{Peer, Repeat};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder};
+use crate::spec::ActorPlace;
 use crate::wire::{self, Body, CallFailure};
-
-/// What an address says, as it travels.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Place {
-    pub(crate) host: Identity,
-    pub(crate) target: Target,
-}
 
 /// A place, and the host that leads there.
 #[derive(Clone)]
 pub(crate) struct Address {
-    pub(crate) place: Place,
+    pub(crate) place: ActorPlace,
     bound: Option<Arc<Bound>>,
 }
 
@@ -38,7 +32,7 @@ struct Bound {
 }
 
 impl Address {
-    pub(crate) fn new(place: Place, here: Option<Host>) -> Self {
+    pub(crate) fn new(place: ActorPlace, here: Option<Host>) -> Self {
         let bound =
             here.map(|here| Arc::new(Bound { here, peer: OnceLock::new(), gone: AtomicBool::new(false) }));
         Self { place, bound }
@@ -316,6 +310,6 @@ impl Serialize for Address {
 impl<'de> Deserialize<'de> for Address {
     /// Binds to the host that is decoding; unbound where none is.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::new(Place::deserialize(deserializer)?, scope::current()))
+        Ok(Self::new(ActorPlace::deserialize(deserializer)?, scope::current()))
     }
 }

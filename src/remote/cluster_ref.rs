@@ -1,18 +1,15 @@
 //! The cluster as seen from anywhere in it.
 
 use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
-use std::time::Duration;
 
 use actix::Addr;
+use thiserror::Error;
 
 use super::addr::RemoteAddr;
-use super::address::ask_host;
 use super::recipient::RemoteRecipient;
-use super::spawn::{Spawn, SpawnError};
-use crate::host::{Host, SendError, deadline_in};
-use crate::id::Target;
+use super::spawn::Spawn;
+use super::spawn_request::SpawnRequest;
+use crate::host::{Host, PlaceError};
 use crate::observe::HostSnapshot;
 use crate::registry::{RemoteActor, RemoteMessage};
 
@@ -38,7 +35,50 @@ impl ClusterRef {
     ///
     /// The request gives a [`SpawnError`].
     pub fn spawn<A: Spawn>(&self, args: A::Args) -> SpawnRequest<A> {
-        SpawnRequest { host: self.host.clone(), args, timeout: None }
+        SpawnRequest::new(self.host.clone(), args)
+    }
+
+    /// The living actor of that name in this job's namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`FindError`] if there is none, it is of another type, or the cluster's head does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn actor<A: RemoteActor>(&self, name: &str) -> Result<RemoteAddr<A>, FindError> {
+        self.find(None, name).await
+    }
+
+    /// The living actor of that name in another namespace.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClusterRef::actor`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn actor_in<A: RemoteActor>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<RemoteAddr<A>, FindError> {
+        self.find(Some(namespace), name).await
+    }
+
+    async fn find<A: RemoteActor>(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<RemoteAddr<A>, FindError> {
+        let placement = self.host.placement().ok_or(PlaceError::NoWorker)?;
+        let (class, at) = placement.find_actor(&self.host, namespace, name).await?;
+        if class != A::NAME {
+            return Err(FindError::OtherType { name: name.to_owned(), actor: A::NAME, class });
+        }
+        Ok(RemoteAddr::new(at.host, at.target, &self.host))
     }
 
     /// Makes an actor that was started here reachable from the whole cluster.
@@ -76,47 +116,21 @@ impl fmt::Debug for ClusterRef {
     }
 }
 
-/// An actor about to be spawned; awaiting it spawns it and gives its address.
-///
-/// # Cancel safety
-///
-/// Dropped before it was polled it spawns nothing; dropped later the actor may start all the same.
-#[must_use = "an actor is spawned when the request is awaited"]
-pub struct SpawnRequest<A: Spawn> {
-    host: Host,
-    args: A::Args,
-    timeout: Option<Duration>,
-}
-
-impl<A: Spawn> SpawnRequest<A> {
-    /// Gives up after `timeout`, counted from the first poll.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    async fn run(self) -> Result<RemoteAddr<A>, SpawnError> {
-        let there = self.host.placement().and_then(|placement| placement.place_actor());
-        let there = there.ok_or(SpawnError::NoWorker { actor: A::NAME })?;
-        let deadline = self.timeout.and_then(deadline_in);
-        let answer: Result<Target, SendError> =
-            ask_host(&self.host, there, A::HASH, self.args, deadline).await;
-        let target = answer.map_err(SpawnError::of::<A>)?;
-        Ok(RemoteAddr::new(there, target, &self.host))
-    }
-}
-
-impl<A: Spawn> IntoFuture for SpawnRequest<A> {
-    type Output = Result<RemoteAddr<A>, SpawnError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
-    }
-}
-
-impl<A: Spawn> fmt::Debug for SpawnRequest<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SpawnRequest").field("actor", &A::NAME).finish_non_exhaustive()
-    }
+/// Why an actor was not found by its name.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FindError {
+    /// The cluster does not give it.
+    #[error("{0}")]
+    NotFound(#[from] PlaceError),
+    /// It is of another type.
+    #[error("the actor {name:?} is no {actor}: it is a {class}")]
+    OtherType {
+        /// The name.
+        name: String,
+        /// The type that was asked for.
+        actor: &'static str,
+        /// The type that it has.
+        class: String,
+    },
 }

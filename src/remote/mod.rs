@@ -10,12 +10,15 @@ mod recipient;
 mod request;
 mod retry;
 mod spawn;
+mod spawn_request;
 
 pub use addr::RemoteAddr;
-pub use cluster_ref::{ClusterRef, SpawnRequest};
+pub use cluster_ref::{ClusterRef, FindError};
 pub use recipient::RemoteRecipient;
 pub use request::{Request, TrySendError};
 pub use retry::Retry;
 pub use spawn::{Spawn, SpawnContext, SpawnError, SpawnRegistration, host_calls};
+pub use spawn_request::SpawnRequest;
 
 pub(crate) use address::{ask, ask_host};
+pub(crate) use spawn::stop_on_host;

@@ -14,10 +14,12 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::addr::RemoteAddr;
+use super::address::ask_host;
 use super::cluster_ref::ClusterRef;
-use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError};
+use crate::host::{Host, NotDelivered, OutcomeUnknown, PlaceError, SendError};
 use crate::id::{Target, TypeHash};
 use crate::registry::{Control, Inbound, RemoteActor, panics};
+use crate::spec::{ActorKey, ActorPlace};
 use crate::wire::CallFailure;
 
 /// How an actor comes to life on another host: from arguments that can travel.
@@ -70,6 +72,20 @@ pub enum SpawnError {
         /// The actor's type.
         actor: &'static str,
     },
+    /// The cluster gives it no place. Nothing was started.
+    #[error("cannot spawn {actor}: {reason}")]
+    NotPlaced {
+        /// The actor's type.
+        actor: &'static str,
+        /// Why.
+        reason: PlaceError,
+    },
+    /// It was given no place in time. Nothing was started.
+    #[error("cannot spawn {actor}: it had no place in time; give it longer, or ask for less")]
+    NoPlaceInTime {
+        /// The actor's type.
+        actor: &'static str,
+    },
     /// The actor's own `spawn` refused.
     #[error("{actor} refused to start: {text}")]
     Refused {
@@ -105,6 +121,13 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
+    pub(super) fn not_placed<A: RemoteActor>(reason: PlaceError) -> Self {
+        match reason {
+            PlaceError::NoWorker => Self::NoWorker { actor: A::NAME },
+            reason => Self::NotPlaced { actor: A::NAME, reason },
+        }
+    }
+
     pub(super) fn of<A: RemoteActor>(error: SendError) -> Self {
         let actor = A::NAME;
         match error {
@@ -143,7 +166,19 @@ impl fmt::Debug for SpawnRegistration {
 }
 
 /// The service that stops an actor.
-pub(super) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
+const STOP: TypeHash = TypeHash::of("roadshow::Stop");
+
+/// Has an actor end, wherever it lives. It is no error if it has ended.
+///
+/// # Errors
+///
+/// As any call: [`SendError`].
+pub(crate) async fn stop_on_host(here: &Host, actor: ActorPlace) -> Result<(), SendError> {
+    match ask_host(here, actor.host, STOP, actor.target, None).await {
+        Err(SendError::NotDelivered(NotDelivered::ActorStopped)) => Ok(()),
+        outcome => outcome,
+    }
+}
 
 /// What a host of actors does when it is called itself: it spawns and stops them.
 pub fn host_calls(host: &Host, service: TypeHash, inbound: Inbound) {
@@ -182,8 +217,8 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         let text = "this host runs no actix arbiter, so no actor can live on it".to_owned();
         return responder.fail(CallFailure::Refused { text });
     }
-    let args = match crate::registry::decode::<A::Args>(&body) {
-        Ok(args) => args,
+    let (key, args) = match crate::registry::decode::<(Option<ActorKey>, A::Args)>(&body) {
+        Ok(order) => order,
         Err(failure) => return responder.fail(failure),
     };
     let target = host.actors().reserve();
@@ -198,7 +233,10 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     match panics::catch(|| A::spawn(args, &at).map_err(|error| error.to_string())) {
         Ok(Ok(actor)) => {
             let future = Some(context.into_future(actor));
-            actix_rt::spawn(Life { future, host: host.clone(), target });
+            if let (Some(key), Some(lives)) = (key, host.lives()) {
+                lives.began(key, A::NAME, ActorPlace { host: host.identity(), target });
+            }
+            actix_rt::spawn(Life { future, host: host.clone(), target, key });
             responder.answer(target);
         }
         Ok(Err(text)) => {
@@ -221,6 +259,8 @@ struct Life<A: RemoteActor> {
     future: Option<ContextFut<A, Context<A>>>,
     host: Host,
     target: Target,
+    /// What the cluster calls it, if it keeps account of it.
+    key: Option<ActorKey>,
 }
 
 impl<A: RemoteActor> Future for Life<A> {
@@ -242,6 +282,12 @@ impl<A: RemoteActor> Future for Life<A> {
 impl<A: RemoteActor> Life<A> {
     fn end(&mut self, panic: Option<String>) {
         self.host.actors().remove(self.target);
+        if let (Some(key), Some(lives)) = (self.key, self.host.lives()) {
+            match &panic {
+                Some(text) => lives.ended(key, &format!("it panicked: {text}")),
+                None => lives.ended(key, "it stopped"),
+            }
+        }
         let mut future = self.future.take();
         if let (Some(_), Some(future)) = (&panic, &mut future) {
             // Or actix would run the torn actor once more while it is dropped.

@@ -1,0 +1,244 @@
+//! The control plane in action: the pure state, those who wait for its answers, and what carries out what
+//! it wants done.
+//!
+//! A head has one for its cluster, and the driver of a local cluster has one for its workers. Everybody
+//! else reaches it through the host that it lives on ([`CONTROL`]).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::model::{ActorKey, ActorSpec, JobId};
+use super::state::{Action, Answer, Denied, Event, Millis, Settings, State, Ticket};
+use crate::host::{Host, SendError};
+use crate::id::{Identity, TypeHash};
+use crate::registry::{Inbound, Responder, decode};
+use crate::remote::ask_host;
+
+/// The service by which members of a cluster ask its control plane.
+pub(super) const CONTROL: TypeHash = TypeHash::of("roadshow::Control");
+
+/// What they may ask.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum ControlRequest {
+    /// A place for an actor.
+    Place { job: JobId, spec: ActorSpec },
+    /// A living actor by its name.
+    Find { job: JobId, namespace: Option<String>, name: String },
+    /// An actor is to end.
+    Kill { actor: ActorKey },
+    /// An actor that had a place has not come to life.
+    NotSpawned { actor: ActorKey, why: String },
+}
+
+/// Carries out what the state wants done. It must not call back, and not wait.
+pub(super) type Hands = Box<dyn Fn(&Action) + Send + Sync>;
+
+/// The state, and who waits for it.
+pub(super) struct Control {
+    plane: Mutex<Plane>,
+    clock: Clock,
+    hands: Hands,
+}
+
+struct Plane {
+    state: State,
+    actions: Vec<Action>,
+    waiting: FxHashMap<Ticket, oneshot::Sender<Result<Answer, Denied>>>,
+    last_ticket: u64,
+}
+
+impl Control {
+    pub(super) fn new(settings: Settings, hands: Hands) -> Self {
+        let plane = Plane {
+            state: State::new(settings),
+            actions: Vec::new(),
+            waiting: FxHashMap::default(),
+            last_ticket: 0,
+        };
+        Self { plane: Mutex::new(plane), clock: Clock::new(), hands }
+    }
+
+    /// Takes note of what has happened.
+    pub(super) fn tell(&self, event: Event) {
+        self.handle(&mut self.lock(), event);
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future withdraws the question.
+    pub(super) async fn ask(
+        self: Arc<Self>,
+        question: impl FnOnce(Ticket) -> Event,
+    ) -> Result<Answer, Denied> {
+        let (answer, answered) = oneshot::channel();
+        let ticket = {
+            let mut plane = self.lock();
+            plane.last_ticket += 1;
+            let ticket = Ticket(plane.last_ticket);
+            plane.waiting.insert(ticket, answer);
+            self.handle(&mut plane, question(ticket));
+            ticket
+        };
+        let mut withdraw = Withdraw { control: self, ticket, answered: false };
+        let answer = answered.await;
+        withdraw.answered = true;
+        answer.unwrap_or_else(|_| Err(Denied::Unknown("the control plane has ended".to_owned())))
+    }
+
+    /// What the state says, as it is now.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.lock().state)
+    }
+
+    /// When something is due.
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "a local cluster has no leases"))]
+    pub(super) fn due(&self) -> Option<Instant> {
+        let due = self.lock().state.next_deadline()?;
+        Some(self.clock.instant(due))
+    }
+
+    fn handle(&self, plane: &mut Plane, event: Event) {
+        let mut actions = std::mem::take(&mut plane.actions);
+        plane.state.handle(self.clock.now(), event, &mut actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Answer { ticket, answer } => {
+                    if let Some(waiting) = plane.waiting.remove(&ticket) {
+                        // Whoever has gone withdraws what was asked for.
+                        let _ = waiting.send(answer);
+                    }
+                }
+                action => (self.hands)(&action),
+            }
+        }
+        plane.actions = actions;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plane> {
+        self.plane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers a member that asks.
+    pub(super) fn serve(self: &Arc<Self>, host: &Host, inbound: Inbound) {
+        let (body, _, mut responder) = inbound.into_parts();
+        let request = match decode::<ControlRequest>(&body) {
+            Ok(request) => request,
+            Err(failure) => return responder.fail(failure),
+        };
+        responder.start();
+        // It may wait long, and others are to be heard meanwhile.
+        responder.release();
+        host.io().spawn(Arc::clone(self).answer(request, responder));
+    }
+
+    async fn answer(self: Arc<Self>, request: ControlRequest, mut responder: Responder<Reply>) {
+        let answer = tokio::select! {
+            biased;
+            answer = self.request(request) => answer,
+            () = std::future::poll_fn(|task| responder.poll_abandoned(task)) => return,
+        };
+        responder.answer(answer);
+    }
+
+    /// Does what a member asks for.
+    pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> Reply {
+        match request {
+            ControlRequest::Place { job, mut spec } => {
+                if spec.namespace.is_empty() {
+                    spec.namespace = own_namespace(job);
+                }
+                self.ask(|ticket| Event::Place { ticket, job, spec }).await
+            }
+            ControlRequest::Find { job, namespace, name } => {
+                let namespace = namespace.unwrap_or_else(|| own_namespace(job));
+                self.ask(|ticket| Event::Find { ticket, namespace, name }).await
+            }
+            ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
+            ControlRequest::NotSpawned { actor, why } => {
+                let cause = format!("it was not spawned: {why}");
+                self.tell(Event::ActorEnded { actor, cause });
+                Ok(Answer::Done)
+            }
+        }
+    }
+}
+
+/// What a member is answered.
+pub(super) type Reply = Result<Answer, Denied>;
+
+/// The namespace that a job has to itself.
+fn own_namespace(job: JobId) -> String {
+    format!("job-{job}")
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+/// Withdraws a question that nobody waits for any more.
+struct Withdraw {
+    control: Arc<Control>,
+    ticket: Ticket,
+    answered: bool,
+}
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        let mut plane = self.control.lock();
+        plane.waiting.remove(&self.ticket);
+        self.control.handle(&mut plane, Event::Withdrawn { ticket: self.ticket });
+    }
+}
+
+/// Milliseconds since 1970 that never go back, whatever is done to the machine's clock meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    started: Instant,
+    epoch: Duration,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { started: Instant::now(), epoch: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default() }
+    }
+
+    fn now(&self) -> Millis {
+        let since = self.epoch + self.started.elapsed();
+        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn instant(&self, at: Millis) -> Instant {
+        self.started + Duration::from_millis(at.0).saturating_sub(self.epoch)
+    }
+}
+
+/// How this process reaches the control plane of its cluster.
+#[derive(Clone, Debug)]
+pub(super) enum Head {
+    /// It is here.
+    Here(Arc<Control>),
+    /// It is on another host.
+    There(Identity),
+}
+
+impl Head {
+    /// Asks it.
+    pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<Reply, SendError> {
+        match self {
+            Self::Here(control) => Ok(control.request(request).await),
+            Self::There(head) => ask_host(&host, head, CONTROL, request, None).await,
+        }
+    }
+}

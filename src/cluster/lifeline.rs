@@ -1,0 +1,126 @@
+//! A worker's end of the socket pair to its parent.
+//!
+//! One thread does nothing but read it, so that the worker's end waits for no handler; another, started
+//! with the first report, writes to it, so that a parent which does not read stops no actor.
+
+use std::io;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use rustc_hash::FxHashMap;
+use rustix::process::{Signal, getpid, kill_process};
+use tokio::sync::{mpsc, oneshot};
+
+use super::bootstrap::{self, CAUSE_BYTES_MAX, LIVES_MAX, Life, PASS, Report, STOP};
+use super::passing;
+use crate::host::Lives;
+use crate::id::HostId;
+use crate::spec::{ActorKey, ActorPlace};
+
+/// The stack of a thread that only reads or writes a socket.
+const STACK_BYTES: usize = 64 << 10;
+
+/// Where connections for the hosts of this process go.
+pub(super) type Doors = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
+
+/// Watches the parent. Its end is the end of this process.
+pub(super) fn watch(lifeline: UnixStream, ask_to_stop: oneshot::Sender<()>, doors: Doors) -> io::Result<()> {
+    let mut ask_to_stop = Some(ask_to_stop);
+    thread::Builder::new().name("roadshow-life".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+        loop {
+            let mut byte = [0];
+            match passing::receive(&lifeline, &mut byte) {
+                Ok((1, None)) if byte[0] == STOP => {
+                    // The worker may be about to end for another reason.
+                    let _ = ask_to_stop.take().map(|ask| ask.send(()));
+                }
+                Ok((1, Some(fd))) if byte[0] == PASS => {
+                    if take_connection(&lifeline, TcpStream::from(fd), &doors).is_err() {
+                        die();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => die(),
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn take_connection(mut lifeline: &UnixStream, connection: TcpStream, doors: &Doors) -> io::Result<()> {
+    let mut host = [0; 8];
+    io::Read::read_exact(&mut lifeline, &mut host)?;
+    // Where nobody takes it, or there is no room, it is closed, and whoever dialled tries again.
+    if let Some(door) = doors.get(&HostId(u64::from_be_bytes(host))) {
+        let _ = door.try_send(connection);
+    }
+    Ok(())
+}
+
+/// Ends the process at once, whatever its threads do and hold.
+fn die() -> ! {
+    // Fails for no process that may signal itself.
+    let _ = kill_process(getpid(), Signal::KILL);
+    std::process::abort()
+}
+
+/// Reports the lives of actors to the parent, in their order, many at a time.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    shared: Arc<(Mutex<Pending>, Condvar)>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    lives: Vec<Life>,
+    /// Until the thread that writes has been started.
+    lifeline: Option<UnixStream>,
+}
+
+impl Reporter {
+    pub(super) fn new(lifeline: UnixStream) -> Self {
+        let pending = Pending { lives: Vec::new(), lifeline: Some(lifeline) };
+        Self { shared: Arc::new((Mutex::new(pending), Condvar::new())) }
+    }
+
+    fn report(&self, life: Life) {
+        let (pending, more) = &*self.shared;
+        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.lives.push(life);
+        if let Some(lifeline) = pending.lifeline.take() {
+            let shared = Arc::clone(&self.shared);
+            let writer = thread::Builder::new().name("roadshow-report".to_owned());
+            if let Err(error) = writer.stack_size(STACK_BYTES).spawn(move || write(&lifeline, &shared)) {
+                tracing::error!(%error, "the cluster will not hear of this worker's actors");
+            }
+        }
+        more.notify_one();
+    }
+}
+
+fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
+    loop {
+        let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = more.wait_while(pending, |pending| pending.lives.is_empty());
+        let lives = std::mem::take(&mut pending.unwrap_or_else(PoisonError::into_inner).lives);
+        for lives in lives.chunks(LIVES_MAX) {
+            if bootstrap::write(lifeline, &Report::Lives(lives.to_vec())).is_err() {
+                // The parent has gone, and so does this process.
+                return;
+            }
+        }
+    }
+}
+
+impl Lives for Reporter {
+    fn began(&self, actor: ActorKey, class: &'static str, at: ActorPlace) {
+        self.report(Life::Began { actor, class: class.to_owned(), at });
+    }
+
+    fn ended(&self, actor: ActorKey, cause: &str) {
+        let end = cause.floor_char_boundary(CAUSE_BYTES_MAX);
+        self.report(Life::Ended { actor, cause: cause[..end].to_owned() });
+    }
+}

@@ -1,0 +1,119 @@
+//! The control plane of a local cluster: one node, one job, and workers that run already.
+//!
+//! Actors without wishes take no part in it: workers take turns for them. The others are kept account of
+//! as in any cluster, but that nothing outlives the driver.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::bootstrap::{Life, Report};
+use super::control::Control;
+use super::machine;
+use super::model::{ActorPlace, JobFacts, JobId, Member, NodeFacts, WorkerId};
+use super::state::{Action, Event, NodeReport, Settings, Ticket};
+use crate::host::Host;
+use crate::remote::stop_on_host;
+
+/// How many actors may be about to be stopped.
+const STOPS_MAX: usize = 1024;
+
+/// The control plane, and what it needs of the driver.
+#[derive(Debug)]
+pub(super) struct LocalHead {
+    control: Arc<Control>,
+    /// The numbers that the state has given to workers.
+    numbers: Arc<Mutex<Vec<WorkerId>>>,
+    stops: Mutex<Option<mpsc::Receiver<ActorPlace>>>,
+    io: Handle,
+}
+
+impl LocalHead {
+    /// The one job.
+    pub(super) const JOB: JobId = JobId(1);
+
+    pub(super) fn new(io: &Handle) -> Self {
+        let numbers = Arc::new(Mutex::new(Vec::new()));
+        let (stop, stops) = mpsc::channel(STOPS_MAX);
+        let given = Arc::clone(&numbers);
+        let hands = move |action: &Action| match action {
+            Action::StartWorker { worker, .. } => {
+                given.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
+            }
+            Action::StopActor { at, .. } => {
+                if stop.try_send(*at).is_err() {
+                    tracing::warn!(actor = ?at, "too many actors are being stopped; this one goes on");
+                }
+            }
+            _ => {}
+        };
+        let control = Arc::new(Control::new(Settings::without_leases(), Box::new(hands)));
+        Self { control, numbers, stops: Mutex::new(Some(stops)), io: io.clone() }
+    }
+
+    pub(super) fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Takes the workers in, in their order, and gives their numbers.
+    pub(super) fn begin(&self, host: &Host, workers: Vec<(u32, Member)>) -> Vec<WorkerId> {
+        let facts = NodeFacts {
+            agent: host.identity(),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            hostname: machine::hostname(),
+            pid: std::process::id(),
+            is_head: true,
+            resources: machine::resources(None, None),
+            labels: Default::default(),
+            workers: u32::try_from(workers.len()).unwrap_or(u32::MAX),
+            platform: String::new(),
+            session_dir: String::new(),
+        };
+        let job = JobFacts {
+            entrypoint: String::new(),
+            hostname: facts.hostname.clone(),
+            pid: facts.pid,
+            driver: Some(host.identity()),
+            namespace: String::new(),
+            runs_on: None,
+        };
+        let node = facts.id();
+        self.control.tell(Event::NodeJoined(NodeReport { facts, workers: Vec::new() }));
+        // Nobody waits for the answer: a new state calls its first job 1.
+        self.control.tell(Event::JobStarted { ticket: Ticket(0), job: None, facts: job });
+        self.control.tell(Event::NodeEquipped { job: Self::JOB, node });
+        let numbers = std::mem::take(&mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner));
+        for (&worker, (pid, member)) in numbers.iter().zip(workers) {
+            self.control.tell(Event::WorkerReady { worker, member, pid });
+        }
+        if let Some(stops) = self.stops.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.io.spawn(stop_actors(host.clone(), stops));
+        }
+        numbers
+    }
+
+    /// Takes what a worker reports.
+    pub(super) fn reports_of(&self, worker: WorkerId) -> impl FnMut(Report) + Send + 'static {
+        let control = Arc::clone(&self.control);
+        move |report| {
+            if let Report::Lives(lives) = report {
+                for life in lives {
+                    control.tell(match life {
+                        Life::Began { actor, at, .. } => Event::ActorBegan { actor, worker, at },
+                        Life::Ended { actor, cause } => Event::ActorEnded { actor, cause },
+                    });
+                }
+            }
+        }
+    }
+}
+
+async fn stop_actors(host: Host, mut stops: mpsc::Receiver<ActorPlace>) {
+    while let Some(actor) = stops.recv().await {
+        if let Err(error) = stop_on_host(&host, actor).await {
+            tracing::debug!(?actor, %error, "an actor could not be stopped");
+        }
+    }
+}

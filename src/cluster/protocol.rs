@@ -1,0 +1,133 @@
+//! What head, agents and drivers ask of each other, as calls to each other's hosts.
+//!
+//! All of them travel in sessions of proven members. Members ask the control plane as described in
+//! [`control`](super::control).
+
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::Life;
+use super::model::{ActorKey, ActorPlace, JobFacts, JobId, JobState, Member, NodeId, TaskCount, WorkerId};
+use super::state::NodeReport;
+use crate::config::Limits;
+use crate::id::{Identity, TypeHash};
+use crate::wire::Payload;
+
+/// What agents ask of the head.
+pub(super) const NODE: TypeHash = TypeHash::of("roadshow::Node");
+/// What drivers ask of the head.
+pub(super) const JOB: TypeHash = TypeHash::of("roadshow::Job");
+/// What the head tells agents to do.
+pub(super) const ORDER: TypeHash = TypeHash::of("roadshow::Order");
+/// What the head tells drivers.
+pub(super) const NEWS: TypeHash = TypeHash::of("roadshow::News");
+/// What drivers send to agents: their executables.
+pub(super) const EXECUTABLE: TypeHash = TypeHash::of("roadshow::Executable");
+/// What agents send to drivers: what workers write.
+pub(super) const OUTPUT: TypeHash = TypeHash::of("roadshow::Output");
+
+/// From an agent to the head.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum NodeRequest {
+    /// It has come, or is back.
+    Join(NodeReport),
+    /// It is there.
+    Beat { node: Identity },
+    /// What has happened since, in order.
+    Happened { node: Identity, events: Vec<NodeEvent> },
+    /// A worker is to be known as what it is: signs the request of its certificate.
+    Sign { node: Identity, job: JobId, hosts: [Identity; 2], request: Vec<u8> },
+    /// It leaves.
+    Leave { node: Identity, cause: String },
+}
+
+/// What the head says to that.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum NodeReply {
+    Done,
+    /// The head does not know the node in this life: it is to join again.
+    Unknown,
+    Signed { chain: Vec<Vec<u8>> },
+    Failed { text: String },
+}
+
+/// What happens on a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum NodeEvent {
+    WorkerReady { worker: WorkerId, member: Member, pid: u32 },
+    WorkerEnded { worker: WorkerId, cause: String },
+    Life { worker: WorkerId, life: Life },
+    Tasks { worker: WorkerId, counts: Vec<TaskCount> },
+    /// The driver of a submitted job has ended.
+    DriverEnded { job: JobId, state: JobState, exit_code: Option<i32>, message: String },
+}
+
+/// From the head to an agent. It is answered when it is understood, not when it is done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Order {
+    StartWorker { worker: WorkerId, job: JobId, detached: Option<ActorKey> },
+    StopWorker { worker: WorkerId },
+    StopActor { worker: WorkerId, at: ActorPlace },
+    StopDriver { job: JobId },
+    /// There is nothing left to do.
+    StopNode,
+}
+
+/// From a driver to the head. The reply is a [`control::Reply`](super::control::Reply).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum JobRequest {
+    /// It has come, or is back: then with its number.
+    Start { job: Option<JobId>, facts: JobFacts },
+    /// It is there.
+    Beat { job: JobId },
+    /// A node has its executable.
+    Equipped { job: JobId, node: NodeId },
+    /// It has ended.
+    End { job: JobId, state: JobState, message: String },
+}
+
+/// From a driver to an agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum ExecutableRequest {
+    /// How much of an executable is there?
+    Have { digest: [u8; 32], size: u64, platform: String },
+    /// These bytes of it come next.
+    Put { digest: [u8; 32], size: u64, offset: u64, bytes: Payload },
+    /// It is all there, and this is how workers are started from it.
+    Launch(JobLaunch),
+}
+
+/// How the workers of a job are started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct JobLaunch {
+    pub(super) job: JobId,
+    pub(super) digest: [u8; 32],
+    pub(super) size: u64,
+    /// What the program is called.
+    pub(super) program: String,
+    /// What makes the executable divert.
+    pub(super) arguments: Vec<String>,
+    /// What its environment has beside what an agent gives to each.
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) limits: Limits,
+    /// Whose the job is, and who is sent what the workers write.
+    pub(super) driver: Identity,
+}
+
+/// What an agent says to that.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum ExecutableReply {
+    /// So many bytes of it are there.
+    Have(u64),
+    Done,
+    Failed { text: String },
+}
+
+/// Lines that a worker has written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Output {
+    pub(super) pid: u32,
+    pub(super) node: NodeId,
+    /// What lives in the worker: the name of a type of actors, or `worker`.
+    pub(super) label: String,
+    pub(super) lines: Vec<String>,
+}

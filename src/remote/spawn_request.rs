@@ -1,0 +1,176 @@
+//! An actor that is about to be spawned, with what its spawner wishes.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::addr::RemoteAddr;
+use super::address::ask_host;
+use super::spawn::{Spawn, SpawnError};
+use crate::host::{Host, Placed, Placing, SendError, deadline_in};
+use crate::id::Target;
+use crate::spec::{ActorSpec, Lifetime, NodeId, Resources, Strategy};
+
+/// An actor about to be spawned; awaiting it spawns it and gives its address.
+///
+/// Without wishes it goes to the next worker. With any, the cluster keeps account of it by name, by what
+/// it holds of its node, or beyond the end of its job; where nothing has room now it waits.
+///
+/// # Cancel safety
+///
+/// Dropped before it was polled it spawns nothing; dropped later the actor may start all the same.
+///
+/// # Examples
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use roadshow::prelude::*;
+///
+/// #[derive(RemoteActor)]
+/// struct Index;
+///
+/// impl Actor for Index {
+///     type Context = Context<Self>;
+/// }
+///
+/// impl Spawn for Index {
+///     type Args = ();
+///     type Error = Infallible;
+///     fn spawn((): (), _at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+///         Ok(Index)
+///     }
+/// }
+///
+/// # #[roadshow::main]
+/// # async fn main() -> Result<(), roadshow::Error> {
+/// let cluster = Cluster::in_process(2).await?;
+/// let index = cluster.spawn::<Index>(()).name("index").await?;
+/// let found: RemoteAddr<Index> = cluster.actor("index").await?;
+/// assert_eq!(found, index);
+/// cluster.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "an actor is spawned when the request is awaited"]
+pub struct SpawnRequest<A: Spawn> {
+    host: Host,
+    args: A::Args,
+    timeout: Option<Duration>,
+    wishes: Option<Box<ActorSpec>>,
+}
+
+impl<A: Spawn> SpawnRequest<A> {
+    pub(super) fn new(host: Host, args: A::Args) -> Self {
+        Self { host, args, timeout: None, wishes: None }
+    }
+
+    /// Gives up after `timeout`, counted from the first poll.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Gives it a name, by which the job finds it with [`ClusterRef::actor`](crate::ClusterRef::actor).
+    ///
+    /// A name has one living owner in its namespace.
+    pub fn name(self, name: impl Into<String>) -> Self {
+        self.wish(|spec| spec.name = Some(name.into()))
+    }
+
+    /// Puts its name into a namespace that other jobs can look into; by default a job has its own.
+    pub fn namespace(self, namespace: impl Into<String>) -> Self {
+        self.wish(|spec| spec.namespace = namespace.into())
+    }
+
+    /// Takes the living actor of that name if there is one.
+    pub fn get_if_exists(self) -> Self {
+        self.wish(|spec| spec.get_if_exists = true)
+    }
+
+    /// What it holds of its node as long as it lives.
+    pub fn resources(self, resources: Resources) -> Self {
+        self.wish(|spec| spec.resources = resources)
+    }
+
+    /// So many processors of its node, as long as it lives.
+    pub fn num_cpus(self, cpus: f64) -> Self {
+        self.wish(|spec| spec.resources = std::mem::take(&mut spec.resources).with(Resources::CPU, cpus))
+    }
+
+    /// How nodes are picked.
+    pub fn strategy(self, strategy: Strategy) -> Self {
+        self.wish(|spec| spec.strategy = strategy)
+    }
+
+    /// The one node that it may live on.
+    pub fn on(self, node: NodeId) -> Self {
+        self.wish(|spec| spec.node = Some(node))
+    }
+
+    /// A label that its node has to have.
+    pub fn label(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.wish(|spec| drop(spec.labels.insert(name.into(), value.into())))
+    }
+
+    /// How long it lives.
+    pub fn lifetime(self, lifetime: Lifetime) -> Self {
+        self.wish(|spec| spec.lifetime = lifetime)
+    }
+
+    fn wish(mut self, wish: impl FnOnce(&mut ActorSpec)) -> Self {
+        wish(self.wishes.get_or_insert_with(Box::default));
+        self
+    }
+
+    async fn run(self) -> Result<RemoteAddr<A>, SpawnError> {
+        let Self { host, args, timeout, wishes } = self;
+        let deadline = timeout.and_then(deadline_in);
+        let placement = host.placement().ok_or(SpawnError::NoWorker { actor: A::NAME })?;
+        let placing = match placement.place_actor(&host, A::NAME, wishes.as_deref()) {
+            Placing::Now(placed) => placed,
+            Placing::Later(placing) => match deadline {
+                None => placing.await,
+                Some(deadline) => tokio::time::timeout_at(deadline.into(), placing)
+                    .await
+                    .map_err(|_| SpawnError::NoPlaceInTime { actor: A::NAME })?,
+            },
+        };
+        let Placed { host: there, actor, alive } = placing.map_err(SpawnError::not_placed::<A>)?;
+        if let Some(target) = alive {
+            return Ok(RemoteAddr::new(there, target, &host));
+        }
+        let answer: Result<Target, SendError> =
+            ask_host(&host, there, A::HASH, (actor, args), deadline).await;
+        match answer {
+            Ok(target) => Ok(RemoteAddr::new(there, target, &host)),
+            Err(error) => {
+                // Where the outcome is unknown the actor may live, and its worker says so.
+                let certain = !matches!(error, SendError::OutcomeUnknown(_));
+                if let Some(actor) = actor.filter(|_| certain) {
+                    placement.not_spawned(&host, actor, &error.to_string());
+                }
+                Err(SpawnError::of::<A>(error))
+            }
+        }
+    }
+}
+
+impl<A: Spawn> IntoFuture for SpawnRequest<A> {
+    type Output = Result<RemoteAddr<A>, SpawnError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl<A: Spawn> fmt::Debug for SpawnRequest<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpawnRequest")
+            .field("actor", &A::NAME)
+            .field("wishes", &self.wishes)
+            .finish_non_exhaustive()
+    }
+}
