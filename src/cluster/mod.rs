@@ -13,6 +13,8 @@
 #[cfg(feature = "cli")]
 pub mod admin;
 mod bootstrap;
+#[cfg(feature = "cli")]
+pub mod daemon;
 mod error;
 mod hosts;
 mod io_thread;
