@@ -81,6 +81,8 @@ pub mod wire;
 pub mod words;
 
 pub use cluster::{Cluster, ClusterBuilder, ClusterError, InProcess, WorkerInfo, divert};
+#[cfg(feature = "cli")]
+pub use cluster::{admin, daemon, model};
 pub use config::Limits;
 pub use error::Error;
 pub use host::{NotDelivered, OutcomeUnknown, PlaceError, SendError};

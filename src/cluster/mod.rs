@@ -14,6 +14,8 @@
 pub mod admin;
 mod bootstrap;
 mod control;
+#[cfg(feature = "cli")]
+pub mod daemon;
 mod error;
 mod hosts;
 mod io_thread;

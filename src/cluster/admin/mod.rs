@@ -1,5 +1,11 @@
 //! The cluster as its operators reach it: requests to a head or an agent, and their replies.
 
+mod client;
+mod connect;
+mod program;
 mod request;
 
+pub use client::{Admin, AdminError, Desk, Exchange, LogText, Submitted};
+pub use connect::{DeskClient, check_token};
+pub use program::{Program, ProgramError};
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission, Waiting};

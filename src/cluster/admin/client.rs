@@ -1,0 +1,338 @@
+//! An operator's side of a desk: typed questions over whatever carries requests and replies.
+//!
+//! Owns which reply belongs to which request, how long one is waited for, and how an executable is sent
+//! in pieces. Knows no socket and no proof: those are the [`Exchange`]'s.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission, Waiting};
+use crate::cluster::model::{ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerSummary};
+
+/// How long an answer may take.
+///
+/// A desk answers from memory or from a file; ten seconds are a machine that swaps, or one that is gone.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much of an executable goes in one request.
+///
+/// A mebibyte is what a desk takes at most; it is on its way for some ten milliseconds.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// Whose desk is meant, on a node that may have both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Desk {
+    /// The head's, which knows the cluster.
+    Head,
+    /// The agent's, which has the node's files.
+    Agent,
+}
+
+/// What carries requests to a desk, and its replies back.
+pub trait Exchange {
+    /// Asks, and waits for the answer. [`AdminReply::Failed`] is an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] if there is no answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: the answer of a dropped call may be taken for that of the next.
+    fn exchange(
+        &mut self,
+        request: AdminRequest,
+    ) -> impl Future<Output = Result<AdminReply, AdminError>> + Send;
+}
+
+/// Why an operator's request has no result.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// Nobody answers at the address.
+    #[error("cannot reach {address}: {why}")]
+    Unreachable {
+        /// Where somebody should be.
+        address: SocketAddr,
+        /// What became of the attempt.
+        why: String,
+    },
+    /// The connection ended before the answer, or there was none in time.
+    #[error("no answer came: {why}")]
+    Lost {
+        /// What became of the connection.
+        why: String,
+    },
+    /// One of the two sides is not what the other expects: a wrong token, another cluster, a certificate
+    /// that does not fit.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such thing, in the desk's words.
+    #[error("{0}")]
+    Unknown(String),
+    /// It cannot be done, in the desk's words.
+    #[error("{0}")]
+    Failed(String),
+    /// The answer is none to what was asked.
+    #[error("what came back is no answer to {asked}; use the same version of roadshow on both sides")]
+    Confused {
+        /// What was asked.
+        asked: &'static str,
+    },
+    /// The executable cannot be read, or is not the same any more.
+    #[error("cannot read the executable: {0}")]
+    Executable(String),
+}
+
+/// One desk, as an operator uses it.
+#[derive(Debug)]
+pub struct Admin<E> {
+    exchange: E,
+}
+
+/// Where a submitted job is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The job.
+    pub job: JobId,
+    /// The node.
+    pub node: NodeId,
+    /// Where its agent is reached.
+    pub address: SocketAddr,
+}
+
+/// A part of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogText {
+    /// The part: whole lines but for the last.
+    pub text: String,
+    /// Where it ends.
+    pub offset: u64,
+}
+
+macro_rules! questions {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*), $asked:literal,
+        $request:expr => $reply:pat => $result:expr, $answer:ty;)*) => {
+        impl<E: Exchange> Admin<E> {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                ///
+                /// [`AdminError`] as the desk says, or if it does not answer.
+                ///
+                /// # Cancel safety
+                ///
+                /// The connection is of no use after a dropped future: connect anew.
+                pub async fn $name(&mut self $(, $argument: $type)*) -> Result<$answer, AdminError> {
+                    match self.ask($request).await? {
+                        $reply => Ok($result),
+                        _ => Err(AdminError::Confused { asked: $asked }),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+questions! {
+    /// All nodes.
+    nodes(), "the nodes", AdminRequest::Nodes => AdminReply::Nodes(nodes) => nodes, Vec<NodeInfo>;
+    /// All jobs.
+    jobs(), "the jobs", AdminRequest::Jobs => AdminReply::Jobs(jobs) => jobs, Vec<JobInfo>;
+    /// The actors; dead ones only as far as they are remembered.
+    actors(), "the actors", AdminRequest::Actors => AdminReply::Actors(actors) => actors, Vec<ActorInfo>;
+    /// The workers.
+    workers(), "the workers",
+        AdminRequest::Workers => AdminReply::Workers(workers) => workers, Vec<WorkerSummary>;
+    /// The tasks, by function and worker.
+    tasks(), "the tasks", AdminRequest::Tasks => AdminReply::Tasks(tasks) => tasks, Vec<TaskInfo>;
+    /// What waits for a place, and why.
+    waiting(), "what waits", AdminRequest::Waiting => AdminReply::Waiting(waiting) => waiting, Vec<Waiting>;
+    /// Has an actor end.
+    kill(actor: ActorKey), "the end of an actor",
+        AdminRequest::Kill { actor } => AdminReply::Done => (), ();
+    /// Has a node take nothing new, and end when its jobs have.
+    drain(node: NodeId), "the draining of a node",
+        AdminRequest::Drain { node } => AdminReply::Done => (), ();
+    /// Has a job end.
+    stop_job(job: JobId), "the end of a job", AdminRequest::StopJob { job } => AdminReply::Done => (), ();
+    /// Announces a job to the head, which says whose agent is to get its executable.
+    submit(submission: Submission), "a job", AdminRequest::Submit(submission) =>
+        AdminReply::Submitted { job, node, address } => Submitted { job, node, address }, Submitted;
+    /// Has an agent start the driver of a job whose executable it has.
+    begin(job: JobId, submission: Submission), "the start of a job",
+        AdminRequest::Begin { job, submission } => AdminReply::Done => (), ();
+    /// The names of an agent's logs.
+    log_files(), "the logs", AdminRequest::LogFiles => AdminReply::LogFiles(files) => files, Vec<LogFile>;
+    /// A part of one of an agent's logs.
+    log(file: String, from: LogFrom), "a log", AdminRequest::Log { file, from } =>
+        AdminReply::Log { text, offset } => LogText { text, offset }, LogText;
+}
+
+impl<E: Exchange> Admin<E> {
+    /// The desk at the other end of `exchange`.
+    pub const fn new(exchange: E) -> Self {
+        Self { exchange }
+    }
+
+    /// Sends an agent what it does not have yet of an executable; `sent` hears how much it has.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] if it cannot be read, or the agent does not take it.
+    ///
+    /// # Cancel safety
+    ///
+    /// What the agent has it keeps. The connection is of no use after a dropped future: connect anew.
+    pub async fn store(
+        &mut self,
+        submission: &Submission,
+        executable: &mut (impl Read + Seek),
+        mut sent: impl FnMut(u64),
+    ) -> Result<(), AdminError> {
+        let Submission { digest, size, .. } = *submission;
+        let mut have = self.stored(AdminRequest::Stored { digest, size }).await?;
+        sent(have);
+        while have < size {
+            let bytes = piece(executable, have, size)
+                .map_err(|error| AdminError::Executable(format!("{error}; was it built anew meanwhile?")))?;
+            let now = self.stored(AdminRequest::Store { digest, size, offset: have, bytes }).await?;
+            if now <= have {
+                return Err(AdminError::Confused { asked: "more of an executable" });
+            }
+            have = now;
+            sent(have);
+        }
+        Ok(())
+    }
+
+    async fn stored(&mut self, request: AdminRequest) -> Result<u64, AdminError> {
+        match self.ask(request).await? {
+            AdminReply::Stored { have } => Ok(have),
+            _ => Err(AdminError::Confused { asked: "an executable" }),
+        }
+    }
+
+    async fn ask(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.exchange.exchange(request)).await;
+        match answer.unwrap_or_else(|_| Err(silence())) {
+            Ok(AdminReply::Failed { text, unknown: true }) => Err(AdminError::Unknown(text)),
+            Ok(AdminReply::Failed { text, unknown: false }) => Err(AdminError::Failed(text)),
+            answer => answer,
+        }
+    }
+}
+
+fn silence() -> AdminError {
+    AdminError::Lost { why: format!("silence for {} s", ANSWER_TIMEOUT.as_secs()) }
+}
+
+/// The next bytes of an executable.
+fn piece(executable: &mut (impl Read + Seek), from: u64, size: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(PIECE_BYTES.min(size - from)).map_err(io::Error::other)?];
+    executable.seek(SeekFrom::Start(from))?;
+    executable.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// A desk that stores what it is sent, and answers all else with one reply.
+    struct Scripted {
+        reply: AdminReply,
+        stored: Vec<u8>,
+        takes_max: usize,
+    }
+
+    impl Scripted {
+        fn with(reply: AdminReply) -> Admin<Self> {
+            Admin::new(Self { reply, stored: Vec::new(), takes_max: usize::MAX })
+        }
+    }
+
+    impl Exchange for Scripted {
+        async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
+            if let AdminRequest::Store { offset, bytes, .. } = &request {
+                assert_eq!(*offset, self.stored.len() as u64);
+                assert!(bytes.len() as u64 <= PIECE_BYTES);
+                self.stored.extend(&bytes[..bytes.len().min(self.takes_max)]);
+            }
+            match request {
+                AdminRequest::Stored { .. } | AdminRequest::Store { .. } => {
+                    Ok(AdminReply::Stored { have: self.stored.len() as u64 })
+                }
+                // The desk that never answers.
+                AdminRequest::Waiting => std::future::pending().await,
+                _ => Ok(self.reply.clone()),
+            }
+        }
+    }
+
+    fn submission(size: u64) -> Submission {
+        Submission {
+            program: "p".to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            digest: [7; 32],
+            size,
+            platform: "x86_64-linux-gnu".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_desk_s_refusal_is_an_error_in_its_words() {
+        let failed = |unknown| AdminReply::Failed { text: "no".to_owned(), unknown };
+
+        let unknown = Scripted::with(failed(true)).kill(ActorKey(1)).await;
+        assert_eq!(unknown, Err(AdminError::Unknown("no".to_owned())));
+        let refused = Scripted::with(failed(false)).drain(NodeId(1)).await;
+        assert_eq!(refused, Err(AdminError::Failed("no".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_something_else_is_no_answer() {
+        let mut admin = Scripted::with(AdminReply::Nodes(Vec::new()));
+        assert_eq!(admin.nodes().await, Ok(Vec::new()));
+        assert_eq!(admin.jobs().await, Err(AdminError::Confused { asked: "the jobs" }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_desk_is_waited_for_ten_seconds() {
+        let silent = Scripted::with(AdminReply::Done).waiting().await;
+        assert_eq!(silent, Err(silence()));
+    }
+
+    #[tokio::test]
+    async fn an_executable_is_sent_in_pieces_from_where_the_agent_is() {
+        let bytes: Vec<u8> = (0..3 * PIECE_BYTES + 5).map(|n| (n % 251) as u8).collect();
+        let mut admin = Scripted::with(AdminReply::Done);
+        admin.exchange.stored = bytes[..1000].to_vec();
+        let mut seen = Vec::new();
+        let submission = submission(bytes.len() as u64);
+        admin.store(&submission, &mut Cursor::new(&bytes), |have| seen.push(have)).await.unwrap();
+        assert_eq!(admin.exchange.stored, bytes);
+        assert_eq!((seen[0], seen.len()), (1000, 4));
+
+        // The second time there is nothing to send.
+        admin.store(&submission, &mut Cursor::new(Vec::new()), |_| ()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn sending_ends_when_the_file_is_short_or_nothing_is_taken() {
+        let mut admin = Scripted::with(AdminReply::Done);
+        let short = admin.store(&submission(10), &mut Cursor::new([1; 9]), |_| ()).await;
+        assert!(matches!(short, Err(AdminError::Executable(_))), "{short:?}");
+
+        admin.exchange.takes_max = 0;
+        let refused = admin.store(&submission(10), &mut Cursor::new([1; 10]), |_| ()).await;
+        assert_eq!(refused, Err(AdminError::Confused { asked: "more of an executable" }));
+    }
+}
