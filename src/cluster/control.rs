@@ -97,13 +97,6 @@ impl Control {
         read(&self.lock().state)
     }
 
-    /// When something is due.
-    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "a local cluster has no leases"))]
-    pub(super) fn due(&self) -> Option<Instant> {
-        let due = self.lock().state.next_deadline()?;
-        Some(self.clock.instant(due))
-    }
-
     fn handle(&self, plane: &mut Plane, event: Event) {
         let mut actions = std::mem::take(&mut plane.actions);
         plane.state.handle(self.clock.now(), event, &mut actions);
@@ -217,10 +210,6 @@ impl Clock {
     fn now(&self) -> Millis {
         let since = self.epoch + self.started.elapsed();
         Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    fn instant(&self, at: Millis) -> Instant {
-        self.started + Duration::from_millis(at.0).saturating_sub(self.epoch)
     }
 }
 

@@ -131,3 +131,8 @@ pub(super) struct Output {
     pub(super) label: String,
     pub(super) lines: Vec<String>,
 }
+
+/// Whether a variable of an environment is for no other process: it would let that join the cluster.
+pub(super) fn is_secret(variable: &str) -> bool {
+    variable.starts_with("ROADSHOW_TOKEN")
+}

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use crate::id::CallId;
+use crate::id::{CallId, Identity};
 use crate::registry::{Claim, Inbound, Origin};
 use crate::wire::{Body, CallFailure, Encoded};
 
@@ -20,12 +20,13 @@ pub(crate) struct Loopback(oneshot::Receiver<Answer>);
 
 impl Loopback {
     pub(super) fn new(
+        host: Identity,
         body_bytes_max: usize,
         deadline: Option<Instant>,
         body: Encoded<'_>,
     ) -> (Inbound, Self) {
         let (reply, answer) = oneshot::channel();
-        let caller = Arc::new(Caller { body_bytes_max, reply: Mutex::new(Some(reply)) });
+        let caller = Arc::new(Caller { host, body_bytes_max, reply: Mutex::new(Some(reply)) });
         (Inbound::unclaimed(caller, Some(CallId(0)), deadline, owned(body)), Self(answer))
     }
 }
@@ -40,6 +41,7 @@ impl Future for Loopback {
 }
 
 struct Caller {
+    host: Identity,
     body_bytes_max: usize,
     reply: Mutex<Option<oneshot::Sender<Answer>>>,
 }
@@ -55,6 +57,10 @@ impl Caller {
 }
 
 impl Origin for Caller {
+    fn host(&self) -> Identity {
+        self.host
+    }
+
     fn body_bytes_max(&self) -> usize {
         self.body_bytes_max
     }

@@ -385,7 +385,7 @@ impl Host {
         deadline: Option<Instant>,
         body: Encoded<'_>,
     ) -> Loopback {
-        let (inbound, answer) = Loopback::new(self.shared.limits.frame_bytes_max, deadline, body);
+        let (inbound, answer) = Loopback::new(self.shared.identity, self.shared.limits.frame_bytes_max, deadline, body);
         let host = self.clone();
         // Where the executor has ended the call is dropped, and that answers it.
         self.execute(async move {
@@ -446,6 +446,10 @@ impl Destination {
 
 /// A host as the origin of one-way messages to itself: nothing is encoded, nothing is answered.
 impl Origin for Shared {
+    fn host(&self) -> Identity {
+        self.identity
+    }
+
     fn body_bytes_max(&self) -> usize {
         self.limits.frame_bytes_max
     }

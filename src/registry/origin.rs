@@ -10,11 +10,13 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::panics;
-use crate::id::{ActorId, ActorIncarnation, CallId};
+use crate::id::{ActorId, ActorIncarnation, CallId, Identity};
 use crate::wire::{self, Body, CallFailure, EncodeError, Encoded};
 
 /// Where a message came from, as far as its receiver needs to know.
 pub trait Origin: Send + Sync {
+    /// The host that it came from.
+    fn host(&self) -> Identity;
     /// How many bytes an answer's body may have.
     fn body_bytes_max(&self) -> usize;
     /// Sends the answer of a call, and gives back what it still took of its actor's window.
@@ -86,6 +88,11 @@ impl Inbound {
         };
         let responder = Responder { to: Some(to), started: false, watched: false, claim: self.claim };
         (self.body, self.deadline, responder)
+    }
+
+    /// The host that it came from.
+    pub fn from(&self) -> Identity {
+        self.origin.host()
     }
 
     /// Refuses the message.

@@ -5,12 +5,16 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::{Peer, State};
-use crate::id::{CallId, Target};
+use crate::id::{CallId, Identity, Target};
 use crate::registry::{Claim, Origin};
 use crate::session;
 use crate::wire::{CallFailure, Encoded};
 
 impl Origin for Peer {
+    fn host(&self) -> Identity {
+        self.identity()
+    }
+
     fn body_bytes_max(&self) -> usize {
         self.body_bytes_max
     }

@@ -1,0 +1,50 @@
+//! Certificates of the node's processes, from the head, and again before they end.
+
+use std::sync::Arc;
+
+use super::{Agent, joining};
+use crate::cluster::model::JobId;
+use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
+use crate::cluster::trust::CertificateRequest;
+use crate::config::{CERTIFICATE_RENEWED_EVERY, HEAD_ANSWER_TIMEOUT};
+use crate::host::deadline_in;
+use crate::id::Identity;
+use crate::remote::ask_host;
+use crate::transport::Credentials;
+
+impl Agent {
+    /// Has the head certify a worker.
+    pub(super) async fn sign(&self, job: JobId, hosts: [Identity; 2]) -> Result<Credentials, String> {
+        let request = CertificateRequest::new().map_err(|error| error.to_string())?;
+        let head = self.head().ok_or("the head is not known")?;
+        let asked =
+            NodeRequest::Sign { node: self.host.identity(), job, hosts, request: request.csr().to_vec() };
+        let reply = ask_host(&self.host, head, NODE, asked, deadline_in(HEAD_ANSWER_TIMEOUT)).await;
+        match reply.map_err(|error| format!("the head did not certify the worker: {error}"))? {
+            NodeReply::Signed { chain } => request.with_chain(chain).map_err(|error| error.to_string()),
+            NodeReply::Failed { text } => Err(format!("the head did not certify the worker: {text}")),
+            other => Err(format!("the head did not certify the worker: it said {other:?}")),
+        }
+    }
+}
+
+/// Renews the certificates of the agent and of its workers, long before they end.
+pub(super) async fn keep_valid(agent: Arc<Agent>) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_RENEWED_EVERY).await;
+        if let Err(error) = joining::renew(&agent).await {
+            // It is tried again long before the certificate ends.
+            tracing::warn!(%error, "this node's certificate was not renewed");
+        }
+        for (job, hosts, lifeline) in agent.workers.certified() {
+            match agent.sign(job, hosts).await {
+                Ok(credentials) => {
+                    if let Err(error) = lifeline.renew(&credentials).await {
+                        tracing::debug!(%error, "a worker ended before its certificate was renewed");
+                    }
+                }
+                Err(error) => tracing::warn!(error, "a worker's certificate was not renewed"),
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The drivers of submitted jobs, which this node runs.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::FxHashMap;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::Agent;
+use crate::cluster::admin::Submission;
+use crate::cluster::model::{JobId, JobState};
+use crate::cluster::protocol::{NodeEvent, is_secret};
+use crate::config::DRIVER_STOP_TIMEOUT;
+
+/// The drivers that run, and how each is told to end.
+#[derive(Debug, Default)]
+pub(super) struct Drivers(Mutex<FxHashMap<JobId, CancellationToken>>);
+
+impl Drivers {
+    /// Asks a driver to end; it is ended when that takes too long.
+    pub(super) fn stop(&self, job: JobId) {
+        if let Some(stop) = self.lock().get(&job) {
+            stop.cancel();
+        }
+    }
+
+    /// Asks all drivers to end.
+    pub(super) fn stop_all(&self) {
+        self.lock().values().for_each(CancellationToken::cancel);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<JobId, CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Agent {
+    /// Runs a submitted job's driver, whose executable is here. To be called where files may be opened,
+    /// within the agent's runtime.
+    pub(super) fn begin_driver(self: &Arc<Self>, job: JobId, submission: &Submission) -> Result<(), String> {
+        let held = self.executables.hold(submission.digest).map_err(|error| error.to_string())?;
+        self.runnable(&submission.platform).map_err(|error| error.to_string())?;
+        let directory = self.jobs.directory(job).map_err(|error| error.to_string())?;
+        let log = self.jobs.logs().join(format!("driver-{job}.log"));
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
+        let log = log.map_err(|error| format!("the driver's log cannot be made: {error}"))?;
+        let error_log = log.try_clone().map_err(|error| error.to_string())?;
+        let mut command = Command::new(held.path());
+        command
+            .arg0(&submission.program)
+            .args(&submission.args)
+            // Only this user and the machine's administrator can read another process's environment.
+            .envs(submission.env.iter().filter(|(name, _)| !is_secret(name)).cloned())
+            .env("ROADSHOW_ADDRESS", self.head_at.to_string())
+            .env("ROADSHOW_TOKEN", self.token.to_string())
+            .env("ROADSHOW_JOB", job.to_string())
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(error_log)
+            .process_group(0)
+            .kill_on_drop(true);
+        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", submission.program))?;
+        let stop = CancellationToken::new();
+        self.drivers.lock().insert(job, stop.clone());
+        let agent = Arc::clone(self);
+        tokio::spawn(async move {
+            let event = attend(job, child, &stop).await;
+            drop(held);
+            agent.drivers.lock().remove(&job);
+            agent.happened(event);
+        });
+        Ok(())
+    }
+}
+
+/// Waits for a driver's end, and sees to it when it is asked to.
+async fn attend(job: JobId, mut child: Child, stop: &CancellationToken) -> NodeEvent {
+    let group = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+    let signal = |signal| {
+        if let Some(group) = group {
+            // It fails only for what has ended.
+            let _ = kill_process_group(group, signal);
+        }
+    };
+    let ended = tokio::select! {
+        ended = child.wait() => Some(ended),
+        () = stop.cancelled() => None,
+    };
+    let status = match ended {
+        Some(ended) => ended,
+        None => {
+            signal(Signal::TERM);
+            match timeout(DRIVER_STOP_TIMEOUT, child.wait()).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    signal(Signal::KILL);
+                    child.wait().await
+                }
+            }
+        }
+    };
+    // What it has started and left behind ends, too.
+    signal(Signal::KILL);
+    match status {
+        Ok(status) => driver_ended(job, status, stop.is_cancelled()),
+        Err(error) => {
+            let message = format!("nobody saw how the driver ended: {error}");
+            NodeEvent::DriverEnded { job, state: JobState::Failed, exit_code: None, message }
+        }
+    }
+}
+
+fn driver_ended(job: JobId, status: ExitStatus, stopped: bool) -> NodeEvent {
+    let (state, message) = match (status.code(), status.signal()) {
+        _ if stopped => (JobState::Stopped, "it was stopped".to_owned()),
+        (Some(0), _) => (JobState::Succeeded, "the driver exited with code 0".to_owned()),
+        (Some(code), _) => (JobState::Failed, format!("the driver exited with code {code}")),
+        (None, Some(signal)) => (JobState::Failed, format!("the driver was killed by signal {signal}")),
+        (None, None) => (JobState::Failed, "the driver ended".to_owned()),
+    };
+    NodeEvent::DriverEnded { job, state, exit_code: status.code(), message }
+}

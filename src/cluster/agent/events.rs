@@ -1,0 +1,60 @@
+//! What the head is to hear, in order, until it has heard it.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::cluster::protocol::NodeEvent;
+
+/// How many are told at once.
+const TOLD_MAX: usize = 512;
+
+/// Events that the head has not heard of. Their number is that of lives that begin and end meanwhile;
+/// when the head was gone they are dropped, and the node reports as it is by then.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    queue: Mutex<VecDeque<NodeEvent>>,
+    more: Notify,
+}
+
+impl Events {
+    pub(super) fn push(&self, event: NodeEvent) {
+        self.lock().push_back(event);
+        self.more.notify_one();
+    }
+
+    /// The next ones, once there are any.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses none.
+    pub(super) async fn next(&self) -> Vec<NodeEvent> {
+        loop {
+            let mut queue = self.lock();
+            let count = queue.len().min(TOLD_MAX);
+            if count > 0 {
+                return queue.drain(..count).collect();
+            }
+            drop(queue);
+            self.more.notified().await;
+        }
+    }
+
+    /// Takes back what the head may not have heard of.
+    pub(super) fn give_back(&self, events: Vec<NodeEvent>) {
+        let mut queue = self.lock();
+        for event in events.into_iter().rev() {
+            queue.push_front(event);
+        }
+    }
+
+    /// Drops all but the ends of drivers, which no report has.
+    pub(super) fn clear(&self) {
+        self.lock().retain(|event| matches!(event, NodeEvent::DriverEnded { .. }));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<NodeEvent>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,67 @@
+//! What a node knows of the jobs that it works for: how their workers are started, and where they run.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::FxHashMap;
+
+use crate::cluster::executable::InUse;
+use crate::cluster::model::JobId;
+use crate::cluster::protocol::JobLaunch;
+
+/// The jobs whose executables are here.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    directory: PathBuf,
+    launches: Mutex<FxHashMap<JobId, Equipped>>,
+}
+
+#[derive(Debug)]
+struct Equipped {
+    launch: Arc<JobLaunch>,
+    /// Keeps the executable from being dropped.
+    _executable: InUse,
+}
+
+impl Jobs {
+    pub(super) fn new(session_dir: &Path) -> io::Result<Self> {
+        let directory = session_dir.join("jobs");
+        private_directory(&directory)?;
+        private_directory(&session_dir.join("logs"))?;
+        Ok(Self { directory, launches: Mutex::default() })
+    }
+
+    /// Takes note of how a job's workers are started.
+    pub(super) fn equip(&self, launch: JobLaunch, executable: InUse) {
+        let launch = Arc::new(launch);
+        self.lock().insert(launch.job, Equipped { launch, _executable: executable });
+    }
+
+    /// How a job's workers are started.
+    pub(super) fn launch(&self, job: JobId) -> Option<Arc<JobLaunch>> {
+        self.lock().get(&job).map(|equipped| Arc::clone(&equipped.launch))
+    }
+
+    /// Where a job's processes run.
+    pub(super) fn directory(&self, job: JobId) -> io::Result<PathBuf> {
+        let directory = self.directory.join(job.to_string());
+        private_directory(&directory)?;
+        Ok(directory)
+    }
+
+    /// Nothing of the job runs here any more.
+    pub(super) fn forget(&self, job: JobId) {
+        self.lock().remove(&job);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<JobId, Equipped>> {
+        self.launches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes a directory that no other user can look into, if it is not there.
+fn private_directory(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

@@ -1,0 +1,163 @@
+//! The agent's place in its cluster: enrolled with the head, joined, and there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Agent;
+use crate::cluster::daemon::DaemonError;
+use crate::cluster::enrolment::{self, EnrolError};
+use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
+use crate::cluster::trust::{Claims, Token};
+use crate::config::{BEAT_EVERY, HEAD_ANSWER_TIMEOUT, JOIN_TIMEOUT, LEAVE_TIMEOUT, REJOIN_DELAY_MAX};
+use crate::host::{SendError, deadline_in};
+use crate::id::Identity;
+use crate::remote::ask_host;
+use crate::spec::NodeId;
+use crate::transport::{Credentials, Role};
+
+/// What an agent's certificate is to say.
+pub(super) fn claims(identity: Identity) -> Claims {
+    let node = Some(NodeId(identity.host.0));
+    Claims { role: Role::Agent, hosts: vec![identity], job: None, node }
+}
+
+/// Enrols for the first time: a head that is only starting is waited for.
+pub(super) async fn enrol_first(
+    token: &Token,
+    head_at: SocketAddr,
+    identity: Identity,
+) -> Result<(Credentials, Identity), DaemonError> {
+    let until = Instant::now() + JOIN_TIMEOUT;
+    let mut delay = Duration::from_millis(2);
+    loop {
+        match enrolment::enrol(head_at, token, claims(identity)).await {
+            Ok(enrolled) => return Ok((enrolled.credentials, enrolled.head)),
+            Err(error @ EnrolError::Refused(_)) => return Err(DaemonError::Refused(error.to_string())),
+            Err(error) if Instant::now() + delay > until => {
+                return Err(DaemonError::Unreachable(error.to_string()));
+            }
+            Err(_) => tokio::time::sleep(delay).await,
+        }
+        delay = (2 * delay).min(REJOIN_DELAY_MAX);
+    }
+}
+
+/// Joins the head, and again whenever it was gone. `joined` hears of the first time.
+pub(super) async fn keep_joined(
+    agent: Arc<Agent>,
+    joined: oneshot::Sender<Result<(), DaemonError>>,
+) {
+    let mut joined = Some(joined);
+    let mut delay = Duration::from_millis(10);
+    loop {
+        let began = Instant::now();
+        match stay(&agent, &mut joined).await {
+            Ok(()) => {}
+            Err(why) => {
+                if let Some(tell) = joined.take_if(|_| why.is_final()) {
+                    // Nobody waits if the agent is being ended.
+                    let _ = tell.send(Err(DaemonError::Refused(why.to_string())));
+                    return;
+                }
+                tracing::warn!(head = %agent.head_at, %why, "the head is away; it is looked for");
+            }
+        }
+        if began.elapsed() > BEAT_EVERY {
+            delay = Duration::from_millis(10);
+        }
+        tokio::time::sleep(delay).await;
+        delay = (2 * delay).min(REJOIN_DELAY_MAX);
+        if let Err(why) = renew(&agent).await {
+            tracing::debug!(head = %agent.head_at, %why, "the head does not enrol this node");
+        }
+    }
+}
+
+/// Why the agent is not joined any longer.
+#[derive(Debug, thiserror::Error)]
+enum Away {
+    #[error("{0}")]
+    Lost(#[from] SendError),
+    #[error("it does not know this node any more")]
+    Unknown,
+    #[error("it says: {0}")]
+    Failed(String),
+}
+
+impl Away {
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}
+
+/// Joins, and reports until the head is gone.
+async fn stay(
+    agent: &Arc<Agent>,
+    joined: &mut Option<oneshot::Sender<Result<(), DaemonError>>>,
+) -> Result<(), Away> {
+    ask(agent, NodeRequest::Join(agent.report())).await?;
+    if let Some(joined) = joined.take() {
+        // Nobody waits if the agent is being ended.
+        let _ = joined.send(Ok(()));
+    }
+    let node = agent.host.identity();
+    let mut beat = tokio::time::interval(BEAT_EVERY);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    beat.reset();
+    let beats = async {
+        loop {
+            beat.tick().await;
+            ask(agent, NodeRequest::Beat { node }).await?;
+        }
+    };
+    let events = async {
+        loop {
+            let events = agent.events.next().await;
+            let told = ask(agent, NodeRequest::Happened { node, events: events.clone() }).await;
+            if told.is_err() {
+                agent.events.give_back(events);
+            }
+            told?;
+        }
+    };
+    tokio::select! {
+        away = beats => away,
+        away = events => away,
+    }
+}
+
+/// Asks the head, as long as it is worth while.
+async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
+    let head = agent.head().ok_or(Away::Unknown)?;
+    let deadline = deadline_in(HEAD_ANSWER_TIMEOUT);
+    match ask_host(&agent.host, head, NODE, request, deadline).await? {
+        NodeReply::Unknown => Err(Away::Unknown),
+        NodeReply::Failed { text } => Err(Away::Failed(text)),
+        reply => Ok(reply),
+    }
+}
+
+/// Enrols again: the certificate is new, and the head is who it is now.
+pub(super) async fn renew(agent: &Agent) -> Result<(), EnrolError> {
+    let identity = agent.host.identity();
+    let enrolled = enrolment::enrol(agent.head_at, &agent.token, claims(identity)).await?;
+    agent.credentials.renew(&enrolled.credentials);
+    agent.host.introduce(enrolled.head, agent.head_at);
+    agent.set_head(enrolled.head);
+    Ok(())
+}
+
+/// Tells the head that the node leaves, if it can be told soon.
+pub(super) async fn leave(agent: &Agent, cause: &str) {
+    let Some(head) = agent.head() else { return };
+    let request = NodeRequest::Leave { node: agent.host.identity(), cause: cause.to_owned() };
+    let told: Result<NodeReply, _> =
+        ask_host(&agent.host, head, NODE, request, deadline_in(LEAVE_TIMEOUT)).await;
+    if let Err(error) = told {
+        tracing::debug!(%error, "the head was not told that this node leaves");
+    }
+}

@@ -1,0 +1,204 @@
+//! The daemon of a node: it has the node's port, runs the workers that the head orders, and keeps their files.
+//!
+//! Everything that arrives at the port goes through the door to whom it is for: the agent's own host and
+//! desk, a worker, or the head if that is on this node. The agent joins the head as long as it runs, and
+//! again whenever the head was gone; what its workers do goes on meanwhile. When the agent ends, its
+//! workers end.
+
+mod certificates;
+mod drivers;
+mod events;
+mod jobs;
+mod joining;
+mod output;
+mod rooms;
+mod services;
+mod workers;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::daemon::{AgentOptions, AgentReady, DaemonError};
+use super::door::Door;
+use super::executable::{Platform, Store};
+use super::model::NodeFacts;
+use super::protocol::NodeEvent;
+use super::state::NodeReport;
+use super::trust::Token;
+use crate::config::{Limits, PASSED_OPEN_MAX};
+use crate::host::{Executor, Host, HostConfig, fresh_identity};
+use crate::id::Identity;
+use crate::session::Secret;
+use crate::transport::{Credentials, Routed};
+
+use drivers::Drivers;
+use events::Events;
+use jobs::Jobs;
+use rooms::{HeadRoom, NodeRooms};
+use workers::Workers;
+
+/// One agent, as its tasks share it.
+#[derive(Debug)]
+struct Agent {
+    facts: NodeFacts,
+    token: Token,
+    session_secret: [u8; 32],
+    credentials: Credentials,
+    host: Host,
+    head_at: SocketAddr,
+    head: Mutex<Option<Identity>>,
+    workers: Workers,
+    drivers: Drivers,
+    jobs: Jobs,
+    executables: Store,
+    events: Events,
+    /// Cancelled when the agent is to end.
+    ending: CancellationToken,
+}
+
+impl Agent {
+    /// Takes note of what the head is to hear.
+    fn happened(&self, event: NodeEvent) {
+        self.events.push(event);
+    }
+
+    /// What the node is and has on it, in place of all that the head has not heard of.
+    fn report(&self) -> NodeReport {
+        self.events.clear();
+        NodeReport { facts: self.facts.clone(), workers: self.workers.report() }
+    }
+
+    /// The head is another one.
+    fn set_head(&self, head: Identity) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+    }
+
+    /// The head, as it was last known.
+    fn head(&self) -> Option<Identity> {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs an agent until it is to end. `ready` hears when the node has joined.
+///
+/// # Errors
+///
+/// [`DaemonError`] if it cannot start, or the head does not take it.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the workers at once.
+pub(super) async fn run(
+    options: AgentOptions,
+    ready: impl FnOnce(AgentReady),
+) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
+    let (agent, rooms) = start(options).await?;
+    let (tell_joined, joined) = oneshot::channel();
+    let joining = tokio::spawn(joining::keep_joined(Arc::clone(&agent), tell_joined));
+    let certificates = tokio::spawn(certificates::keep_valid(Arc::clone(&agent)));
+    let refused = tokio::select! {
+        joined = joined => match joined {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(DaemonError::Failed("the task that joins the head has ended".to_owned())),
+        },
+        _ = terminate.recv() => Some(DaemonError::Failed("it was ended before it had joined".to_owned())),
+    };
+    if let Some(error) = refused {
+        rooms.close();
+        return Err(error);
+    }
+    ready(AgentReady { address: agent.facts.address, node_id: agent.facts.id() });
+    let cause = tokio::select! {
+        _ = terminate.recv() => "its agent was asked to end (SIGTERM)",
+        _ = interrupt.recv() => "its agent was interrupted (SIGINT)",
+        () = agent.ending.cancelled() => "the node was drained",
+    };
+    joining.abort();
+    certificates.abort();
+    joining::leave(&agent, cause).await;
+    agent.drivers.stop_all();
+    agent.workers.stop_all().await;
+    agent.host.abort();
+    rooms.close();
+    Ok(())
+}
+
+/// Makes an agent up to where it can join.
+async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), DaemonError> {
+    let token: Token = options.token.parse().map_err(|error| DaemonError::Refused(format!("{error}")))?;
+    let store = Store::open(options.session_dir.join("executables"));
+    let executables = store.map_err(failed("the executables cannot be kept"))?;
+    let jobs = Jobs::new(&options.session_dir).map_err(failed("the session's directory cannot be used"))?;
+    let head_room = options.head_socket.as_deref().map(HeadRoom::listen).transpose();
+    let head_room = head_room.map_err(failed("the head's socket cannot be made"))?;
+    let (own_door, arrivals) = mpsc::channel(PASSED_OPEN_MAX);
+    let identity = fresh_identity();
+    let rooms = Arc::new(NodeRooms::new(identity.host, own_door, head_room));
+    let listen = SocketAddr::new(options.host, options.port);
+    let door = Door::bind(listen).await.map_err(|error| {
+        let next = "stop what listens there, or give another --port";
+        DaemonError::Failed(format!("cannot listen on {listen}: {error}; {next}"))
+    })?;
+    let address = door.address();
+    tokio::spawn(door.run(Arc::clone(&rooms) as _, rooms.closing()));
+    let head_at = options.head.unwrap_or(address);
+    let facts = NodeFacts {
+        agent: identity,
+        address,
+        hostname: options.node_name.clone(),
+        pid: std::process::id(),
+        is_head: options.is_head(),
+        resources: options.resources.clone(),
+        labels: options.labels.clone(),
+        workers: options.workers,
+        platform: Platform::of_this_machine().to_string(),
+        session_dir: options.session_dir.display().to_string(),
+    };
+    let (credentials, head) = joining::enrol_first(&token, head_at, identity).await?;
+    let session_secret = token.session_secret();
+    let itself = Arc::new(OnceLock::new());
+    let host = Host::start(HostConfig {
+        identity,
+        secret: Secret::from_bytes(session_secret),
+        limits: Limits::default(),
+        transport: Arc::new(Routed::new(credentials.clone(), address, arrivals)),
+        listen: Some(address),
+        io: Handle::current(),
+        executor: Executor::Runtime(Handle::current()),
+        calls: services::calls(Arc::clone(&itself)),
+    });
+    let host = host.await.map_err(failed("the agent's host cannot start"))?;
+    host.introduce(head, head_at);
+    let agent = Arc::new(Agent {
+        facts,
+        token,
+        session_secret,
+        credentials,
+        host,
+        head_at,
+        head: Mutex::new(Some(head)),
+        workers: Workers::default(),
+        drivers: Drivers::default(),
+        jobs,
+        executables,
+        events: Events::default(),
+        ending: CancellationToken::new(),
+    });
+    // It was not set before.
+    let _ = itself.set(Arc::downgrade(&agent));
+    rooms.serve(&agent);
+    Ok((agent, rooms))
+}
+
+/// What went wrong, and with what.
+fn failed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> DaemonError {
+    move |error| DaemonError::Failed(format!("{what}: {error}"))
+}

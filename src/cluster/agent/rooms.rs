@@ -1,0 +1,125 @@
+//! To whom of a node the door leads.
+
+use std::io;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Agent, services};
+use crate::cluster::desk::Desk;
+use crate::cluster::door::Rooms;
+use crate::cluster::process::Lifeline;
+use crate::id::HostId;
+use crate::transport::Route;
+
+/// The agent, its workers, and the head if it is on this node.
+#[derive(Debug)]
+pub(super) struct NodeRooms {
+    own: HostId,
+    own_door: mpsc::Sender<TcpStream>,
+    head: Option<HeadRoom>,
+    agent: OnceLock<(Weak<Agent>, Arc<Desk>)>,
+    closing: CancellationToken,
+}
+
+impl NodeRooms {
+    pub(super) fn new(own: HostId, own_door: mpsc::Sender<TcpStream>, head: Option<HeadRoom>) -> Self {
+        Self { own, own_door, head, agent: OnceLock::new(), closing: CancellationToken::new() }
+    }
+
+    /// From now on there are workers, and a desk.
+    pub(super) fn serve(&self, agent: &Arc<Agent>) {
+        let desk = Desk::new(agent.token.clone(), agent.credentials.clone(), services::desk(agent));
+        // It was not set before.
+        let _ = self.agent.set((Arc::downgrade(agent), Arc::new(desk)));
+    }
+
+    /// Is cancelled when the door is to close.
+    pub(super) fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+}
+
+impl Rooms for NodeRooms {
+    /// Takes a connection, or drops it if it is for nobody here: whoever dialled sees it end.
+    fn take(&self, route: Route, connection: TcpStream) -> bool {
+        match route {
+            Route::Host(host) if host == self.own => self.own_door.try_send(connection).is_ok(),
+            Route::Host(HostId::HEAD) | Route::HeadDesk => {
+                let host = if route == Route::HeadDesk { HostId(0) } else { HostId::HEAD };
+                self.head.as_ref().is_some_and(|head| head.pass(host, connection))
+            }
+            Route::Host(host) => {
+                let agent = self.agent.get().and_then(|(agent, _)| agent.upgrade());
+                let Some(lifeline) = agent.and_then(|agent| agent.workers.door_of(host)) else { return false };
+                pass(lifeline, host, connection);
+                true
+            }
+            Route::AgentDesk => {
+                let Some((_, desk)) = self.agent.get() else { return false };
+                desk.take(connection);
+                true
+            }
+        }
+    }
+}
+
+/// Passes a connection on. Where that fails, whoever dialled sees it end, and tries again.
+fn pass(lifeline: Arc<Lifeline>, host: HostId, connection: TcpStream) {
+    tokio::spawn(async move {
+        if let Err(error) = lifeline.pass(host, &connection).await {
+            tracing::debug!(%host, %error, "a connection could not be passed on");
+        }
+    });
+}
+
+/// The head's process, on the other end of a socket in the session's directory.
+///
+/// The latest that has connected is the head; there is none until one has.
+#[derive(Debug)]
+pub(super) struct HeadRoom(Arc<Mutex<Option<Arc<Lifeline>>>>);
+
+impl HeadRoom {
+    /// Listens for the head. The socket is this user's alone.
+    pub(super) fn listen(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        let room = Arc::<Mutex<Option<Arc<Lifeline>>>>::default();
+        tokio::spawn(accept(listener, Arc::clone(&room)));
+        Ok(Self(room))
+    }
+
+    fn pass(&self, host: HostId, connection: TcpStream) -> bool {
+        let head = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(head) = head else { return false };
+        pass(head, host, connection);
+        true
+    }
+}
+
+async fn accept(listener: UnixListener, room: Arc<Mutex<Option<Arc<Lifeline>>>>) {
+    while let Ok((socket, _)) = listener.accept().await {
+        if is_of_this_user(&socket) {
+            let head = Arc::new(Lifeline::new(socket));
+            *room.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        }
+    }
+}
+
+fn is_of_this_user(socket: &UnixStream) -> bool {
+    let own = rustix::process::getuid().as_raw();
+    socket.peer_cred().is_ok_and(|peer| peer.uid() == own)
+}

@@ -1,0 +1,277 @@
+//! The worker processes of a node: started as the head orders, watched, and ended.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::FxHashMap;
+
+use super::Agent;
+use super::output::{self, Label};
+use crate::cluster::bootstrap::{Bootstrap, Life, NodeSite, Report};
+use crate::cluster::members::HeadIs;
+use crate::cluster::model::{ActorKey, ActorPlace, JobId, Member, WorkerId};
+use crate::cluster::process::{Launch, Lifeline, WorkerProcess};
+use crate::cluster::protocol::{JobLaunch, NodeEvent};
+use crate::cluster::state::WorkerReport;
+use crate::cluster::{memory, protocol};
+use crate::config::WORKER_STOP_TIMEOUT;
+use crate::host::fresh_identity;
+use crate::id::{HostId, Identity};
+
+/// The workers that run, or are being started.
+#[derive(Debug, Default)]
+pub(super) struct Workers {
+    all: Mutex<FxHashMap<WorkerId, Worker>>,
+    doors: Mutex<FxHashMap<HostId, Arc<Lifeline>>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    job: JobId,
+    detached: Option<ActorKey>,
+    /// Nothing before it runs.
+    running: Option<Running>,
+    stopping: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Running {
+    process: Arc<WorkerProcess>,
+    hosts: [Identity; 2],
+    /// Once it is ready.
+    member: Option<Member>,
+    actors: BTreeMap<ActorKey, (String, ActorPlace)>,
+    label: Arc<Label>,
+}
+
+impl Workers {
+    /// Starts a worker; what becomes of it is told to the head.
+    pub(super) fn start(
+        &self,
+        agent: &Arc<Agent>,
+        worker: WorkerId,
+        job: JobId,
+        detached: Option<ActorKey>,
+    ) {
+        let stopping = Arc::<AtomicBool>::default();
+        let entry = Worker { job, detached, running: None, stopping: Arc::clone(&stopping) };
+        self.lock().insert(worker, entry);
+        let agent = Arc::clone(agent);
+        tokio::spawn(async move {
+            let cause = match begin(&agent, worker, job, &stopping).await {
+                Ok(()) => return,
+                Err(cause) => cause,
+            };
+            tracing::warn!(%worker, %job, cause, "a worker was not started");
+            agent.workers.forget(&agent, worker);
+            agent.happened(NodeEvent::WorkerEnded { worker, cause });
+        });
+    }
+
+    /// Ends a worker: in order if it can, and by force when that takes too long.
+    pub(super) fn stop(&self, worker: WorkerId) {
+        let all = self.lock();
+        let Some(entry) = all.get(&worker) else { return };
+        entry.stopping.store(true, Ordering::Relaxed);
+        if let Some(running) = &entry.running {
+            let process = Arc::clone(&running.process);
+            tokio::spawn(async move {
+                process.ask_to_stop().await;
+                // If it has ended by then nothing is left to kill, whoever has its number.
+                tokio::time::sleep(WORKER_STOP_TIMEOUT).await;
+                process.kill();
+            });
+        }
+    }
+
+    /// Ends all workers, and waits for it.
+    pub(super) async fn stop_all(&self) {
+        let ids: Vec<_> = self.lock().keys().copied().collect();
+        ids.into_iter().for_each(|worker| self.stop(worker));
+        let limit = WORKER_STOP_TIMEOUT + WORKER_STOP_TIMEOUT / 4;
+        let ended = async {
+            while !self.lock().is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(limit, ended).await.is_err() {
+            tracing::warn!("workers were still there when the agent ended");
+        }
+    }
+
+    /// Ends the workers of a job.
+    pub(super) fn stop_job(&self, job: JobId) {
+        let of_job = |(worker, entry): (&WorkerId, &Worker)| (entry.job == job).then_some(*worker);
+        let ids: Vec<_> = self.lock().iter().filter_map(of_job).collect();
+        ids.into_iter().for_each(|worker| self.stop(worker));
+    }
+
+    /// What runs, for the head.
+    pub(super) fn report(&self) -> Vec<WorkerReport> {
+        let all = self.lock();
+        let report = |(&worker, entry): (&WorkerId, &Worker)| {
+            let running = entry.running.as_ref()?;
+            Some(WorkerReport {
+                worker,
+                job: entry.job,
+                detached: entry.detached,
+                member: running.member?,
+                pid: running.process.pid(),
+                actors: running
+                    .actors
+                    .iter()
+                    .map(|(actor, (class, at))| (*actor, class.clone(), *at))
+                    .collect(),
+            })
+        };
+        let mut reports: Vec<_> = all.iter().filter_map(report).collect();
+        reports.sort_unstable_by_key(|report| report.worker);
+        reports
+    }
+
+    /// The way to a host of a worker.
+    pub(super) fn door_of(&self, host: HostId) -> Option<Arc<Lifeline>> {
+        self.doors().get(&host).cloned()
+    }
+
+    /// The hosts of the workers that run, with what they need to be signed anew.
+    pub(super) fn certified(&self) -> Vec<(JobId, [Identity; 2], Arc<Lifeline>)> {
+        let all = self.lock();
+        let running = all.values().filter_map(|entry| Some((entry.job, entry.running.as_ref()?)));
+        running
+            .map(|(job, running)| (job, running.hosts, Arc::clone(running.process.lifeline())))
+            .collect()
+    }
+
+    /// Takes note that a process runs.
+    fn runs(&self, worker: WorkerId, process: &Arc<WorkerProcess>, hosts: [Identity; 2], label: &Arc<Label>) {
+        for host in hosts {
+            self.doors().insert(host.host, Arc::clone(process.lifeline()));
+        }
+        if let Some(entry) = self.lock().get_mut(&worker) {
+            let (process, label) = (Arc::clone(process), Arc::clone(label));
+            entry.running = Some(Running { process, hosts, member: None, actors: BTreeMap::new(), label });
+        }
+    }
+
+    fn ready(&self, worker: WorkerId, member: Member) {
+        if let Some(running) = self.lock().get_mut(&worker).and_then(|entry| entry.running.as_mut()) {
+            running.member = Some(member);
+        }
+    }
+
+    fn lives(&self, worker: WorkerId, life: &Life) {
+        let mut all = self.lock();
+        let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
+        match life {
+            Life::Began { actor, class, at } => {
+                running.label.add(class);
+                running.actors.insert(*actor, (class.clone(), *at));
+            }
+            Life::Ended { actor, .. } => drop(running.actors.remove(actor)),
+        }
+    }
+
+    fn forget(&self, agent: &Agent, worker: WorkerId) {
+        let entry = self.lock().remove(&worker);
+        for host in entry.and_then(|entry| entry.running).into_iter().flat_map(|running| running.hosts) {
+            self.doors().remove(&host.host);
+            agent.host.forget(host);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<WorkerId, Worker>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn doors(&self) -> MutexGuard<'_, FxHashMap<HostId, Arc<Lifeline>>> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts a worker, up to where it is ready.
+async fn begin(
+    agent: &Arc<Agent>,
+    worker: WorkerId,
+    job: JobId,
+    stopping: &Arc<AtomicBool>,
+) -> Result<(), String> {
+    let launch = agent.jobs.launch(job).ok_or("this node has not got the job's executable")?;
+    let hosts = [fresh_identity(), fresh_identity()];
+    let credentials = agent.sign(job, hosts).await?;
+    let head = agent.head().ok_or("the head is not known")?;
+    let directory = agent.jobs.directory(job).map_err(|error| error.to_string())?;
+    let ((out, stdout), (err, stderr)) = (output::pipe()?, output::pipe()?);
+    let started = WorkerProcess::start(Launch {
+        program: agent.executables.path(launch.digest).ok_or("the job's executable was dropped")?,
+        arguments: launch.arguments.clone(),
+        environment: Some(environment(&launch)),
+        directory: Some(directory),
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+    });
+    let process = Arc::new(started.map_err(|error| error.to_string())?);
+    let label = Arc::<Label>::default();
+    output::capture(agent, &launch, worker, process.pid(), &label, out, err);
+    agent.workers.runs(worker, &process, hosts, &label);
+    let kills = memory::kills();
+    let ended = process.watch(|_| {}).map_err(|error| error.to_string())?;
+    let at = agent.facts.address;
+    let bootstrap = Bootstrap {
+        secret: agent.session_secret,
+        limits: launch.limits.clone(),
+        actors: hosts[0],
+        tasks: hosts[1],
+        node: Some(NodeSite {
+            credentials,
+            address: at,
+            head: HeadIs { head, at: Some(agent.head_at), job, places_all: true },
+        }),
+    };
+    match process.boot(&bootstrap).await.map_err(|error| error.to_string())? {
+        Report::Ready { .. } => {}
+        Report::Failed { why } => return Err(why),
+        other => return Err(format!("it reported {other:?} before it was ready")),
+    }
+    let member = Member { actors: hosts[0], actors_at: at, tasks: hosts[1], tasks_at: at };
+    agent.workers.ready(worker, member);
+    agent.happened(NodeEvent::WorkerReady { worker, member, pid: process.pid() });
+    if stopping.load(Ordering::Relaxed) {
+        agent.workers.stop(worker);
+    }
+    listen(agent, worker, &process);
+    let (agent, stopping) = (Arc::clone(agent), Arc::clone(stopping));
+    tokio::spawn(async move {
+        let cause = ended.await.unwrap_or_else(|_| "nobody saw how it ended".to_owned());
+        let cause = match stopping.load(Ordering::Relaxed) {
+            true => "it was stopped".to_owned(),
+            false => memory::explain(cause, kills),
+        };
+        agent.workers.forget(&agent, worker);
+        agent.happened(NodeEvent::WorkerEnded { worker, cause });
+    });
+    Ok(())
+}
+
+fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) {
+    let agent = Arc::clone(agent);
+    process.listen(move |report| match report {
+        Report::Lives(lives) => {
+            for life in lives {
+                agent.workers.lives(worker, &life);
+                agent.happened(NodeEvent::Life { worker, life });
+            }
+        }
+        Report::Tasks(counts) => agent.happened(NodeEvent::Tasks { worker, counts }),
+        Report::Ready { .. } | Report::Failed { .. } => {}
+    });
+}
+
+/// What a worker's environment has: what any program needs, and what the job's driver takes along.
+fn environment(launch: &JobLaunch) -> Vec<(String, String)> {
+    const KEPT: [&str; 8] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "ROADSHOW_LOG"];
+    let kept = KEPT.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
+    let taken = launch.environment.iter().filter(|(name, _)| !protocol::is_secret(name)).cloned();
+    kept.chain(taken).collect()
+}

@@ -1,0 +1,124 @@
+//! The driver's executable on its way to the nodes.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::{START_PATIENCE, Shared};
+use crate::cluster::ClusterError;
+use crate::cluster::model::NodeFacts;
+use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest};
+use crate::cluster::state::Answer;
+use crate::config::{EXECUTABLE_PIECE_BYTES, EXECUTABLE_TIMEOUT};
+use crate::host::deadline_in;
+use crate::remote::ask_host;
+
+/// Equips the nodes that there are, and waits until their workers are ready.
+///
+/// A node that cannot be used is told of; it is an error if none can.
+pub(super) async fn equip_first(shared: &Arc<Shared>) -> Result<(), ClusterError> {
+    let nodes = nodes(shared).await?;
+    let expected = |nodes: &[&NodeFacts]| nodes.iter().map(|facts| facts.workers).sum::<u32>();
+    let working: Vec<_> = nodes.iter().filter(|facts| facts.workers > 0).collect();
+    if working.is_empty() {
+        return Err(ClusterError::NoNodes { address: shared.head_at });
+    }
+    let equipped = join_all(working.iter().map(|facts| equip(shared, facts))).await;
+    let (mut usable, mut failure) = (Vec::new(), None);
+    for (&facts, equipped) in working.iter().zip(equipped) {
+        match equipped {
+            Ok(()) => usable.push(facts),
+            Err(why) => {
+                tracing::warn!(node = %facts.id(), why, "a node cannot be used for this job");
+                failure = Some(format!("node {}: {why}", facts.id()));
+            }
+        }
+    }
+    if let (true, Some(why)) = (usable.is_empty(), failure) {
+        return Err(ClusterError::NotEquipped { why });
+    }
+    let expected = expected(&usable);
+    let mut settled = shared.settled.subscribe();
+    let all = settled.wait_for(|settled| settled.ready + settled.failed >= expected);
+    // What is not there in time may come later.
+    drop(tokio::time::timeout(START_PATIENCE, all).await);
+    let settled = shared.settled.borrow().clone();
+    match settled.ready {
+        0 => Err(ClusterError::NotEquipped {
+            why: settled.last_failure.unwrap_or_else(|| format!("no worker was ready within {START_PATIENCE:?}")),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The nodes that the job may use.
+async fn nodes(shared: &Arc<Shared>) -> Result<Vec<NodeFacts>, ClusterError> {
+    let head = |why: &str| ClusterError::head(&shared.head_at.to_string(), why);
+    let request = JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() };
+    match shared.ask(request).await {
+        Ok(Ok(Answer::Job { nodes, .. })) => Ok(nodes),
+        Ok(other) => Err(head(&format!("it answered {other:?}"))),
+        Err(error) => Err(head(&error.to_string())),
+    }
+}
+
+/// Sees to it that a node has the executable, and tells the head.
+pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
+    shared.control.introduce(facts.agent, facts.address);
+    send(shared, facts).await?;
+    let launch = ExecutableRequest::Launch(JobLaunch {
+        job: shared.job,
+        digest: shared.executable.digest(),
+        size: shared.executable.size(),
+        program: shared.launch.program.clone(),
+        arguments: shared.launch.arguments.clone(),
+        environment: shared.launch.environment.clone(),
+        limits: shared.launch.limits.clone(),
+        driver: shared.control.identity(),
+    });
+    ask(shared, facts, launch).await?;
+    let told = shared.ask(JobRequest::Equipped { job: shared.job, node: facts.id() }).await;
+    told.map_err(|error| error.to_string())?.map_err(|denied| denied.to_string())?;
+    Ok(())
+}
+
+/// Sends what the node has not got of the executable.
+async fn send(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
+    let (digest, size) = (shared.executable.digest(), shared.executable.size());
+    let platform = shared.executable.platform().to_string();
+    let mut have = had(ask(shared, facts, ExecutableRequest::Have { digest, size, platform }).await?)?;
+    while have < size {
+        let reading = Arc::clone(shared);
+        let bytes = tokio::task::spawn_blocking(move || {
+            reading.executable.read(have, EXECUTABLE_PIECE_BYTES).map_err(|error| error.to_string())
+        });
+        let bytes = bytes.await.map_err(|error| error.to_string())??;
+        let put = ExecutableRequest::Put { digest, size, offset: have, bytes: bytes.into() };
+        let more = had(ask(shared, facts, put).await?)?;
+        if more <= have {
+            return Err(format!("the node has {more} bytes of the executable after it was sent {have}"));
+        }
+        have = more;
+    }
+    Ok(())
+}
+
+fn had(reply: ExecutableReply) -> Result<u64, String> {
+    match reply {
+        ExecutableReply::Have(bytes) => Ok(bytes),
+        other => Err(format!("the node answered {other:?}")),
+    }
+}
+
+async fn ask(
+    shared: &Shared,
+    facts: &NodeFacts,
+    request: ExecutableRequest,
+) -> Result<ExecutableReply, String> {
+    let deadline = deadline_in(EXECUTABLE_TIMEOUT);
+    match ask_host(&shared.control, facts.agent, EXECUTABLE, request, deadline).await {
+        Ok(ExecutableReply::Failed { text }) => Err(text),
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(error.to_string()),
+    }
+}

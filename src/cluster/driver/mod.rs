@@ -1,0 +1,292 @@
+//! The driver's side of a real cluster: it joins as a job, sends its executable along, and talks to its workers.
+//!
+//! It has two hosts. One is the user's, on the thread of the user's actors, and dials workers. The other is
+//! on the I/O thread, speaks with the head and the agents, and so says that the driver lives whatever the
+//! user's code computes.
+
+mod address;
+mod equip;
+mod lookup;
+mod news;
+mod stay;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::enrolment;
+use super::executable::Executable;
+use super::io_thread::IoThread;
+use super::members::{Change, HeadIs, Members};
+use super::model::{JobFacts, JobId, JobState, Member, WorkerId};
+use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
+use super::state::Answer;
+use super::trust::{Claims, Token};
+use super::{ClusterError, WorkerInfo, control, machine, worker};
+use crate::config::{HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, WORKER_START_TIMEOUT};
+use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
+use crate::id::Identity;
+use crate::observe;
+use crate::remote::{ClusterRef, ask_host, host_calls};
+use crate::session::Secret;
+use crate::transport::{Credentials, Role, Routed};
+
+pub(super) use address::address;
+
+/// What a driver joins with.
+#[derive(Debug)]
+pub(super) struct JoinOptions {
+    /// The head, as it was given: `host:port`.
+    pub(super) address: String,
+    pub(super) limits: Limits,
+    /// What the environment of workers has beside what every worker has.
+    pub(super) environment: Vec<(String, String)>,
+    /// The namespace of names; the job's own if none is given.
+    pub(super) namespace: String,
+}
+
+/// The job that this process drives. Dropping it ends the job.
+pub(super) struct RemoteCluster {
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
+    io: IoThread,
+    ended: bool,
+}
+
+/// What the tasks of a driver share.
+#[derive(Debug)]
+struct Shared {
+    /// The host that speaks with the head and the agents.
+    control: Host,
+    /// The user's host.
+    host: Host,
+    credentials: Credentials,
+    token: Token,
+    head_at: std::net::SocketAddr,
+    job: JobId,
+    facts: JobFacts,
+    /// Whether an agent runs this driver, and says how it ended.
+    submitted: bool,
+    members: Arc<Members>,
+    executable: Executable,
+    launch: Launching,
+    standing: Mutex<Standing>,
+    /// How many workers have come or failed to.
+    settled: watch::Sender<Settled>,
+}
+
+/// How this driver's workers are started.
+#[derive(Clone, Debug)]
+struct Launching {
+    program: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    limits: Limits,
+}
+
+/// What the driver knows of its cluster.
+#[derive(Debug)]
+struct Standing {
+    head: Identity,
+    workers: Vec<Known>,
+}
+
+/// A worker of this job.
+#[derive(Clone, Debug)]
+struct Known {
+    worker: WorkerId,
+    member: Member,
+    pid: u32,
+    ended: Option<String>,
+}
+
+/// Workers that were waited for at the start.
+#[derive(Clone, Debug, Default)]
+struct Settled {
+    ready: u32,
+    failed: u32,
+    last_failure: Option<String>,
+}
+
+impl Shared {
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn head(&self) -> Identity {
+        self.standing().head
+    }
+
+    /// Where the head is, for those who ask it.
+    fn head_is(&self) -> HeadIs {
+        HeadIs { head: self.head(), at: Some(self.head_at), job: self.job, places_all: true }
+    }
+
+    /// Asks the head something about the job.
+    async fn ask(&self, request: JobRequest) -> Result<control::Reply, SendError> {
+        ask_host(&self.control, self.head(), JOB, request, deadline_in(HEAD_ANSWER_TIMEOUT)).await
+    }
+}
+
+/// Joins the cluster, with workers on all of its nodes.
+pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteCluster), ClusterError> {
+    let arguments = worker::arguments()?;
+    observe::log::init();
+    let io = IoThread::start()?;
+    let runtime = io.handle().clone();
+    let executor = Executor::here_or(&runtime);
+    // The user's thread may compute; nothing of this waits for it.
+    let joined = io.handle().spawn(async move { begin(options, arguments, runtime, executor).await });
+    let (shared, news) = joined.await.map_err(std::io::Error::other)??;
+    let tasks = vec![
+        io.handle().spawn(news::take_all(Arc::clone(&shared), news)),
+        io.handle().spawn(stay::keep(Arc::clone(&shared))),
+    ];
+    let cluster = RemoteCluster { shared: Arc::clone(&shared), tasks, io, ended: false };
+    let handle = ClusterRef::new(shared.host.clone());
+    let waiting = cluster.io.handle().spawn(async move { equip::equip_first(&shared).await });
+    waiting.await.map_err(std::io::Error::other)??;
+    Ok((handle, cluster))
+}
+
+/// Becomes a member, and the driver of a job.
+async fn begin(
+    options: JoinOptions,
+    arguments: Vec<String>,
+    io: tokio::runtime::Handle,
+    executor: Executor,
+) -> Result<(Arc<Shared>, mpsc::Receiver<news::Told>), ClusterError> {
+    let head_at = address::resolve(&options.address).await?;
+    let token = lookup::token(head_at)?;
+    let executable = tokio::task::spawn_blocking(Executable::of_this_process).await;
+    let executable = executable.map_err(std::io::Error::other)??;
+    let (control_id, host_id) = (fresh_identity(), fresh_identity());
+    let claims = Claims { role: Role::Driver, hosts: vec![control_id, host_id], job: None, node: None };
+    let enrolled = enrolment::enrol(head_at, &token, claims).await?;
+    let (tell, told) = mpsc::channel(NEWS_MAX);
+    let start = |identity, executor, calls| {
+        Host::start(HostConfig {
+            identity,
+            secret: Secret::from_bytes(token.session_secret()),
+            limits: options.limits.clone(),
+            transport: Arc::new(Routed::dialing(enrolled.credentials.clone())),
+            listen: None,
+            io: io.clone(),
+            executor,
+            calls,
+        })
+    };
+    let services = Box::new(move |host: &Host, service, inbound| match service {
+        NEWS | OUTPUT => news::receive(&tell, service, inbound),
+        _ => host_calls(host, service, inbound),
+    });
+    let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
+    let host = start(host_id, executor, Box::new(host_calls)).await?;
+    control.introduce(enrolled.head, head_at);
+    let submitted = lookup::submitted_as();
+    let facts = JobFacts {
+        entrypoint: std::env::args().collect::<Vec<_>>().join(" "),
+        hostname: machine::hostname(),
+        pid: std::process::id(),
+        driver: Some(control_id),
+        namespace: options.namespace,
+        runs_on: None,
+    };
+    let request = JobRequest::Start { job: submitted, facts: facts.clone() };
+    let deadline = deadline_in(HEAD_ANSWER_TIMEOUT);
+    let started: control::Reply = ask_host(&control, enrolled.head, JOB, request, deadline)
+        .await
+        .map_err(|error| ClusterError::Head { address: options.address.clone(), why: error.to_string() })?;
+    let job = match started {
+        Ok(Answer::Job { job, .. }) => job,
+        Ok(_) => return Err(ClusterError::head(&options.address, "it gave another answer")),
+        Err(denied) => return Err(ClusterError::head(&options.address, &denied.to_string())),
+    };
+    let members = Arc::new(Members::default());
+    host.set_placement(Arc::clone(&members) as _);
+    let program = std::env::args().next().unwrap_or_default();
+    let launch =
+        Launching { program, arguments, environment: options.environment, limits: options.limits };
+    let shared = Arc::new(Shared {
+        control,
+        host,
+        credentials: enrolled.credentials,
+        token,
+        head_at,
+        job,
+        facts,
+        submitted: submitted.is_some(),
+        members,
+        executable,
+        launch,
+        standing: Mutex::new(Standing { head: enrolled.head, workers: Vec::new() }),
+        settled: watch::Sender::new(Settled::default()),
+    });
+    shared.members.apply(&Change::Are { members: Vec::new(), head: shared.head_is() }, &shared.host);
+    Ok((shared, told))
+}
+
+impl RemoteCluster {
+    pub(super) fn workers(&self) -> Vec<WorkerInfo> {
+        let info = |known: &Known| WorkerInfo {
+            host: known.member.actors,
+            tasks: known.member.tasks,
+            pid: known.pid,
+            address: known.member.actors_at,
+            ended: known.ended.clone(),
+            stopped: false,
+        };
+        self.shared.standing().workers.iter().map(info).collect()
+    }
+
+    /// Ends the job. The user's host has said goodbye before.
+    pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
+        self.ended = true;
+        let ending = self.end(JobState::Succeeded, "the driver has shut its cluster down");
+        ending.await.map_err(std::io::Error::other)?;
+        Ok(())
+    }
+
+    /// Tells the head that the job is over, as far as it can be told soon. An agent that runs the driver
+    /// says more.
+    fn end(&self, state: JobState, message: &str) -> JoinHandle<()> {
+        let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
+        self.io.handle().spawn(async move {
+            if !shared.submitted {
+                let told = shared.ask(JobRequest::End { job: shared.job, state, message }).await;
+                if let Err(error) = told {
+                    tracing::warn!(job = %shared.job, %error, "the head was not told that the job is over");
+                }
+            }
+            shared.control.shutdown("the driver has ended").await;
+        })
+    }
+}
+
+/// How long a dropped cluster may take to tell the head.
+const DROP_PATIENCE: Duration = Duration::from_millis(500);
+
+impl Drop for RemoteCluster {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        if self.ended {
+            return;
+        }
+        let (state, message) = match std::thread::panicking() {
+            true => (JobState::Failed, "the driver panicked"),
+            false => (JobState::Succeeded, "the driver has dropped its cluster"),
+        };
+        let ending = self.end(state, message);
+        let (over, ended) = std::sync::mpsc::sync_channel(1);
+        self.io.handle().spawn(async move {
+            // Nobody waits any more when it took too long.
+            let _ = (ending.await, over.send(()));
+        });
+        let _ = ended.recv_timeout(DROP_PATIENCE);
+    }
+}
+
+/// How long the workers of a new job may take.
+const START_PATIENCE: Duration = WORKER_START_TIMEOUT;

@@ -1,0 +1,203 @@
+//! What the head tells a driver, and what workers write to its terminal.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Known, Shared, equip};
+use crate::cluster::logs::Folding;
+use crate::cluster::members::{Change, MEMBERSHIP};
+use crate::cluster::model::{Member, NodeFacts, NodeId, WorkerId};
+use crate::cluster::protocol::{NEWS, Output};
+use crate::cluster::state::News;
+use crate::id::TypeHash;
+use crate::registry::{Inbound, decode};
+use crate::remote::ask_host;
+use crate::wire::CallFailure;
+
+/// What came for the driver.
+#[derive(Debug)]
+pub(super) enum Told {
+    News(News),
+    Output(Output),
+}
+
+/// Takes what the head or an agent sends; it is answered once there is room for it.
+pub(super) fn receive(tell: &mpsc::Sender<Told>, service: TypeHash, inbound: Inbound) {
+    let (body, _, mut responder) = inbound.into_parts::<()>();
+    let told = match service {
+        NEWS => decode(&body).map(Told::News),
+        _ => decode(&body).map(Told::Output),
+    };
+    let told = match told {
+        Ok(told) => told,
+        Err(failure) => return responder.fail(failure),
+    };
+    responder.start();
+    responder.release();
+    let tell = tell.clone();
+    tokio::spawn(async move {
+        match tell.send(told).await {
+            Ok(()) => responder.answer(()),
+            Err(_) => responder.fail(CallFailure::Closing),
+        }
+    });
+}
+
+/// Does what news ask for, and prints what workers write.
+pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<Told>) {
+    let mut folding = Folding::default();
+    loop {
+        let due = folding.due();
+        let next = tokio::select! {
+            next = told.recv() => next,
+            () = sleep_until(due) => {
+                print(&folding.flush(Instant::now().into_std()));
+                continue;
+            }
+        };
+        match next {
+            None => return,
+            Some(Told::News(news)) => take(&shared, news).await,
+            Some(Told::Output(output)) => {
+                let node = format!("{:.4}", output.node.to_string());
+                let source = format!("{} pid={}, node={node}", output.label, output.pid);
+                let now = Instant::now().into_std();
+                let text: String =
+                    output.lines.iter().map(|line| folding.line(now, &source, line)).collect();
+                print(&text);
+            }
+        }
+    }
+}
+
+async fn sleep_until(due: Option<std::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn print(text: &str) {
+    if !text.is_empty() {
+        // A terminal that is gone is no reason to end a job.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// Does what one piece of news asks for.
+pub(super) async fn take(shared: &Arc<Shared>, news: News) {
+    match news {
+        News::NodeUp(facts) => equip_later(shared, facts),
+        News::WorkerUp { worker, member, pid, .. } => worker_up(shared, worker, member, pid).await,
+        News::WorkerGone { worker, member, cause, node } => {
+            worker_gone(shared, node, worker, member, cause).await;
+        }
+        News::Stopped { why } => {
+            tracing::error!(job = %shared.job, why, "the job is over");
+            let all: Vec<_> = shared.standing().workers.iter().map(|known| known.member).collect();
+            for member in all {
+                let cause = format!("the job is over: {why}");
+                shared.members.apply(&Change::Ended { member, cause }, &shared.host);
+            }
+        }
+    }
+}
+
+/// Sends the executable to a node that has come, and goes on meanwhile.
+fn equip_later(shared: &Arc<Shared>, facts: NodeFacts) {
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        if let Err(error) = equip::equip(&shared, &facts).await {
+            tracing::warn!(node = %facts.id(), %error, "a node cannot be used for this job");
+        }
+    });
+}
+
+async fn worker_up(shared: &Arc<Shared>, worker: WorkerId, member: Member, pid: u32) {
+    {
+        let mut standing = shared.standing();
+        if standing.workers.iter().any(|known| known.worker == worker) {
+            return;
+        }
+        standing.workers.push(Known { worker, member, pid, ended: None });
+    }
+    shared.members.apply(&Change::Joined(member), &shared.host);
+    let members = shared.members.list();
+    tell(shared, member, Change::Are { members, head: shared.head_is() }).await;
+    spread_but(shared, &Change::Joined(member), Some(member)).await;
+    shared.settled.send_modify(|settled| settled.ready += 1);
+}
+
+async fn worker_gone(
+    shared: &Arc<Shared>,
+    node: NodeId,
+    worker: WorkerId,
+    member: Option<Member>,
+    cause: String,
+) {
+    let known = {
+        let mut standing = shared.standing();
+        let known = standing.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
+        known.map(|known| {
+            known.ended = Some(cause.clone());
+            (known.member, known.pid)
+        })
+    };
+    match (known, member) {
+        (Some((member, pid)), _) => {
+            tracing::warn!(%node, pid, cause, "a worker has ended");
+            let cause = format!("worker {pid} on node {node}: {cause}");
+            spread(shared, &Change::Ended { member, cause }).await;
+        }
+        (None, Some(_)) => {}
+        (None, None) => {
+            tracing::warn!(%node, cause, "a worker was not started");
+            shared.settled.send_modify(|settled| {
+                settled.failed += 1;
+                settled.last_failure = Some(format!("node {node}: {cause}"));
+            });
+        }
+    }
+}
+
+/// Takes up what a head says after it was away.
+pub(super) async fn reconcile(
+    shared: &Arc<Shared>,
+    nodes: Vec<NodeFacts>,
+    workers: Vec<(NodeId, WorkerId, Member)>,
+) {
+    // Agents come back one by one, and each has its workers: what is missing now is told as gone later.
+    for (_, worker, member) in workers {
+        worker_up(shared, worker, member, 0).await;
+    }
+    nodes.into_iter().for_each(|facts| equip_later(shared, facts));
+}
+
+/// Takes up a change here, and tells the workers.
+pub(super) async fn spread(shared: &Arc<Shared>, change: &Change) {
+    shared.members.apply(change, &shared.host);
+    spread_but(shared, change, None).await;
+}
+
+async fn spread_but(shared: &Arc<Shared>, change: &Change, but: Option<Member>) {
+    let others = shared.members.list().into_iter().filter(|member| Some(*member) != but);
+    join_all(others.map(|member| tell(shared, member, change.clone()))).await;
+}
+
+/// Tells both hosts of a worker.
+async fn tell(shared: &Arc<Shared>, member: Member, change: Change) {
+    let told = [member.actors, member.tasks].map(|to| {
+        let change = change.clone();
+        async move {
+            let told: Result<(), _> = ask_host(&shared.host, to, MEMBERSHIP, change, None).await;
+            if let Err(error) = told {
+                tracing::debug!(%to, %error, "a worker was not told of a change");
+            }
+        }
+    });
+    join_all(told).await;
+}

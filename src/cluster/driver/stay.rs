@@ -1,0 +1,81 @@
+//! The driver's word to the head that it lives, and its way back when the head was away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Shared, news};
+use crate::cluster::enrolment;
+use crate::cluster::members::Change;
+use crate::cluster::protocol::JobRequest;
+use crate::cluster::state::{Answer, Denied, News};
+use crate::cluster::trust::Claims;
+use crate::config::{BEAT_EVERY, CERTIFICATE_RENEWED_EVERY, REJOIN_DELAY_MAX};
+use crate::transport::Role;
+
+/// Says every while that the driver is there; comes back when the head was gone.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut renewed = tokio::time::Instant::now();
+    loop {
+        tokio::time::sleep(BEAT_EVERY).await;
+        match shared.ask(JobRequest::Beat { job: shared.job }).await {
+            Ok(Ok(_)) if renewed.elapsed() < CERTIFICATE_RENEWED_EVERY => continue,
+            Ok(Ok(_)) => {}
+            Ok(Err(Denied::JobOver(why))) => return over(&shared, why).await,
+            Ok(Err(denied)) => tracing::warn!(%denied, "the head does not take the driver's word"),
+            Err(error) => tracing::warn!(%error, "the head is away; it is looked for"),
+        }
+        match come_back(&shared).await {
+            Ok(()) => renewed = tokio::time::Instant::now(),
+            Err(why) => return over(&shared, why).await,
+        }
+    }
+}
+
+async fn over(shared: &Arc<Shared>, why: String) {
+    news::take(shared, News::Stopped { why }).await;
+}
+
+/// Enrols again and takes up the job with the head, however long that takes. An error is that the job is over.
+async fn come_back(shared: &Arc<Shared>) -> Result<(), String> {
+    let mut delay = Duration::from_millis(10);
+    loop {
+        match try_to_come_back(shared).await {
+            Ok(()) => return Ok(()),
+            Err(Away::Over(why)) => return Err(why),
+            Err(Away::Still(why)) => tracing::debug!(why, "the head is still away"),
+        }
+        tokio::time::sleep(delay).await;
+        delay = (2 * delay).min(REJOIN_DELAY_MAX);
+    }
+}
+
+enum Away {
+    Still(String),
+    Over(String),
+}
+
+async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
+    let still = |error: &dyn std::fmt::Display| Away::Still(error.to_string());
+    let hosts = vec![shared.control.identity(), shared.host.identity()];
+    let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
+    let enrolled = enrolment::enrol(shared.head_at, &shared.token, claims).await;
+    let enrolled = enrolled.map_err(|error| still(&error))?;
+    shared.credentials.renew(&enrolled.credentials);
+    let is_new = shared.head() != enrolled.head;
+    shared.standing().head = enrolled.head;
+    shared.control.introduce(enrolled.head, shared.head_at);
+    if !is_new {
+        return Ok(());
+    }
+    let request = JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() };
+    match shared.ask(request).await {
+        Ok(Ok(Answer::Job { nodes, workers, .. })) => {
+            news::spread(shared, &Change::Head(shared.head_is())).await;
+            news::reconcile(shared, nodes, workers).await;
+            Ok(())
+        }
+        Ok(Err(Denied::JobOver(why))) => Err(Away::Over(why)),
+        Ok(other) => Err(Away::Still(format!("it answered {other:?}"))),
+        Err(error) => Err(still(&error)),
+    }
+}

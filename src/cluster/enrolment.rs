@@ -1,0 +1,1 @@
+//! How a process becomes a member: it asks the head's desk for a certificate.

@@ -1,0 +1,117 @@
+//! What operators ask at the head's desk.
+
+use std::sync::{Arc, Weak};
+
+use super::Head;
+use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
+use crate::cluster::desk::{BoxFuture, Service};
+use crate::cluster::model::{JobFacts, JobId, JobState, NodeInfo, NodeState};
+use crate::cluster::state::{Answer, Denied, Event};
+
+/// What the head's desk answers.
+pub(super) fn service(head: &Arc<Head>) -> Arc<dyn Service> {
+    Arc::new(AtDesk(Arc::downgrade(head)))
+}
+
+#[derive(Debug)]
+struct AtDesk(Weak<Head>);
+
+impl Service for AtDesk {
+    fn answer(&self, request: AdminRequest) -> BoxFuture<'_, AdminReply> {
+        Box::pin(async move {
+            match self.0.upgrade() {
+                Some(head) => head.answer(request).await,
+                None => failed("the head is ending"),
+            }
+        })
+    }
+}
+
+impl Head {
+    async fn answer(&self, request: AdminRequest) -> AdminReply {
+        let control = &self.control;
+        match request {
+            AdminRequest::Nodes => AdminReply::Nodes(control.read(|state| state.nodes())),
+            AdminRequest::Jobs => AdminReply::Jobs(control.read(|state| state.jobs())),
+            AdminRequest::Actors => AdminReply::Actors(control.read(|state| state.actors())),
+            AdminRequest::Workers => AdminReply::Workers(control.read(|state| state.workers())),
+            AdminRequest::Tasks => AdminReply::Tasks(control.read(|state| state.tasks())),
+            AdminRequest::Waiting => AdminReply::Waiting(control.read(|state| state.waiting())),
+            AdminRequest::Kill { actor } => {
+                let killed = Arc::clone(control).ask(|ticket| Event::Kill { ticket, actor }).await;
+                killed.map_or_else(denied, |_| AdminReply::Done)
+            }
+            AdminRequest::Drain { node } => {
+                let known = |info: &NodeInfo| info.node_id == node && info.state != NodeState::Dead;
+                if !control.read(|state| state.nodes().iter().any(known)) {
+                    return unknown(format!("no living node {node}; see `roadshow list nodes`"));
+                }
+                control.tell(Event::NodeDrain { node });
+                AdminReply::Done
+            }
+            AdminRequest::StopJob { job } => self.stop(job),
+            AdminRequest::Submit(submission) => self.submit(&submission).await,
+            _ => failed("this is asked of a node's agent, and not of the head"),
+        }
+    }
+
+    fn stop(&self, job: JobId) -> AdminReply {
+        let state = self.control.read(|state| {
+            state.jobs().into_iter().find(|info| info.job_id == job).map(|info| info.state)
+        });
+        match state {
+            None => unknown(format!("no job {job}; see `roadshow job list`")),
+            Some(state) if !state.is_open() => failed(&format!("job {job} is over already")),
+            Some(_) => {
+                self.control.tell(Event::JobEnded {
+                    job,
+                    state: JobState::Stopped,
+                    exit_code: None,
+                    message: "an operator stopped it".to_owned(),
+                });
+                AdminReply::Done
+            }
+        }
+    }
+
+    /// Gives a job its number, and says which node will run its driver: the head's own.
+    async fn submit(&self, submission: &Submission) -> AdminReply {
+        let nodes = self.control.read(|state| state.nodes());
+        let Some(node) = nodes.iter().find(|info| info.is_head && info.state == NodeState::Alive) else {
+            return failed("the head's own node is not there to run the driver; start its agent again");
+        };
+        let mut entrypoint = submission.program.clone();
+        for arg in &submission.args {
+            entrypoint.push(' ');
+            entrypoint.push_str(arg);
+        }
+        let facts = JobFacts {
+            entrypoint,
+            hostname: node.hostname.clone(),
+            pid: 0,
+            driver: None,
+            namespace: String::new(),
+            runs_on: Some(node.node_id),
+        };
+        let submitted = Arc::clone(&self.control).ask(|ticket| Event::JobSubmitted { ticket, facts }).await;
+        match submitted {
+            Ok(Answer::Job { job, .. }) => {
+                AdminReply::Submitted { job, node: node.node_id, address: node.address }
+            }
+            Ok(_) => failed("the control plane gave another answer"),
+            Err(error) => denied(error),
+        }
+    }
+}
+
+fn denied(denied: Denied) -> AdminReply {
+    AdminReply::Failed { unknown: matches!(denied, Denied::Unknown(_)), text: denied.to_string() }
+}
+
+fn unknown(text: String) -> AdminReply {
+    AdminReply::Failed { text, unknown: true }
+}
+
+fn failed(text: &str) -> AdminReply {
+    AdminReply::Failed { text: text.to_owned(), unknown: false }
+}

@@ -1,0 +1,157 @@
+//! The control plane's process: the state, what keeps it, and those who ask and are told.
+//!
+//! It binds no port: connections come through the door of the agent on its node, over a socket in the
+//! session's directory. What a cluster's programs say to each other never passes through it, and all goes
+//! on while it is away. Started again with the same state directory it is the same head.
+
+mod certify;
+mod desk;
+mod doorway;
+mod orders;
+mod services;
+mod store;
+
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use super::control::Control;
+use super::daemon::{DaemonError, HeadOptions, HeadReady};
+use super::desk::Desk;
+use super::model::NodeId;
+use super::protocol::Order;
+use super::state::{Action, Event, Settings};
+use super::trust::{Authority, Claims};
+use crate::config::{Limits, PASSED_OPEN_MAX, TICK_EVERY};
+use crate::host::{Executor, Host, HostConfig};
+use crate::id::{HostId, Identity, Incarnation};
+use crate::session::Secret;
+use crate::transport::{Role, Routed};
+
+use orders::Orders;
+use store::{Change, Store};
+
+/// One head, as its tasks share it.
+#[derive(Debug)]
+struct Head {
+    authority: Authority,
+    host: Host,
+    control: Arc<Control>,
+    orders: Mutex<Orders>,
+    store: Store,
+}
+
+/// Runs a head until it is to end. `ready` hears when it can be asked.
+///
+/// # Errors
+///
+/// [`DaemonError`] if it cannot start.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the head at once, as a kill would.
+pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir);
+    made.map_err(failed("the state directory cannot be made"))?;
+    let authority = Authority::open(&options.state_dir).map_err(failed("the cluster's authority"))?;
+    let (store, records) = Store::open(&options.state_dir.join("head.redb"))
+        .map_err(failed("the head's database cannot be opened; another head may have it"))?;
+    let token = authority.token().clone();
+    let identity = Identity { host: HostId::HEAD, incarnation: Incarnation(micros_since_1970()) };
+    let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
+    let credentials = authority.certify(&claims).map_err(failed("the head's certificate"))?;
+    let (door, arrivals) = mpsc::channel(PASSED_OPEN_MAX);
+    let itself = Arc::new(OnceLock::<Weak<Head>>::new());
+    let hands = {
+        let itself = Arc::clone(&itself);
+        Box::new(move |action: &Action| {
+            if let Some(head) = itself.get().and_then(Weak::upgrade) {
+                head.act(action);
+            }
+        })
+    };
+    let address = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+    let host = Host::start(HostConfig {
+        identity,
+        secret: Secret::from_bytes(token.session_secret()),
+        limits: Limits::default(),
+        transport: Arc::new(Routed::new(credentials.clone(), address, arrivals)),
+        listen: Some(address),
+        io: Handle::current(),
+        executor: Executor::Runtime(Handle::current()),
+        calls: services::calls(Arc::clone(&itself)),
+    });
+    let host = host.await.map_err(failed("the head's host cannot start"))?;
+    let control = Arc::new(Control::new(Settings::default(), hands));
+    let orders = Mutex::new(Orders::default());
+    let head = Arc::new(Head { authority, host, control, orders, store });
+    // It was not set before.
+    let _ = itself.set(Arc::downgrade(&head));
+    head.control.tell(Event::Restored(records));
+    let desk = Arc::new(Desk::new(token.clone(), credentials, desk::service(&head)));
+    let doorway = tokio::spawn(doorway::keep_open(options.agent_socket, door, desk));
+    let ticking = tokio::spawn(tick(Arc::clone(&head)));
+    ready(HeadReady { token: token.to_string() });
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    doorway.abort();
+    ticking.abort();
+    head.host.abort();
+    Ok(())
+}
+
+/// Tells the state that time has passed.
+async fn tick(head: Arc<Head>) {
+    let mut ticks = tokio::time::interval(TICK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        head.control.tell(Event::Tick);
+    }
+}
+
+impl Head {
+    /// Carries out what the state wants done.
+    fn act(&self, action: &Action) {
+        match action.clone() {
+            Action::StartWorker { node, worker, job, detached } => {
+                self.order(node, Order::StartWorker { worker, job, detached });
+            }
+            Action::StopWorker { node, worker } => self.order(node, Order::StopWorker { worker }),
+            Action::StopActor { node, worker, at, .. } => self.order(node, Order::StopActor { worker, at }),
+            Action::StopDriver { node, job } => self.order(node, Order::StopDriver { job }),
+            Action::StopNode { node } => self.order(node, Order::StopNode),
+            Action::Tell { job, news } => self.orders().tell_driver(&self.host, job, news),
+            Action::Keep(record) => self.store.change(Change::Keep(record)),
+            Action::Forget(key) => self.store.change(Change::Forget(key)),
+            Action::Answer { .. } => {}
+        }
+    }
+
+    fn order(&self, node: NodeId, order: Order) {
+        self.orders().order(&self.host, node, order);
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn micros_since_1970() -> u64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What went wrong, and with what.
+fn failed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> DaemonError {
+    move |error| DaemonError::Failed(format!("{what}: {error}"))
+}

@@ -1,0 +1,157 @@
+//! What is asked of a head: by agents, by drivers, and by whoever wants an actor placed or found.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::Head;
+use crate::cluster::agent::is;
+use crate::cluster::control::{CONTROL, Reply};
+use crate::cluster::model::{JobId, JobState, NodeId};
+use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};
+use crate::cluster::bootstrap::Life;
+use crate::cluster::state::{Answer, Event};
+use crate::host::HostCalls;
+use crate::id::Identity;
+use crate::registry::{Inbound, Responder, decode};
+use crate::transport::Role;
+use crate::wire::CallFailure;
+
+/// What calls to the head's host do.
+pub(super) fn calls(itself: Arc<OnceLock<Weak<Head>>>) -> HostCalls {
+    Box::new(move |host, service, inbound| {
+        let Some(head) = itself.get().and_then(Weak::upgrade) else {
+            return inbound.fail(&CallFailure::ActorStopped);
+        };
+        match service {
+            CONTROL => head.control.serve(host, inbound),
+            NODE => match is(host, &inbound, Role::Agent) {
+                Ok(()) => node(&head, inbound),
+                Err(text) => inbound.fail(&CallFailure::Refused { text }),
+            },
+            JOB => match is(host, &inbound, Role::Driver) {
+                Ok(()) => job(&head, inbound),
+                Err(text) => inbound.fail(&CallFailure::Refused { text }),
+            },
+            _ => {
+                let message = host.registry().name_of(service);
+                inbound.fail(&CallFailure::NotHandled { actor: "the head".to_owned(), message });
+            }
+        }
+    })
+}
+
+/// Answers an agent.
+fn node(head: &Arc<Head>, inbound: Inbound) {
+    let from = inbound.from();
+    let (body, _, mut responder) = inbound.into_parts::<NodeReply>();
+    let request = match decode::<NodeRequest>(&body) {
+        Ok(request) => request,
+        Err(failure) => return responder.fail(failure),
+    };
+    responder.start();
+    responder.answer(head.node_asks(from, request));
+}
+
+/// Answers a driver.
+fn job(head: &Arc<Head>, inbound: Inbound) {
+    let from = inbound.from();
+    let (body, _, mut responder) = inbound.into_parts::<Reply>();
+    let request = match decode::<JobRequest>(&body) {
+        Ok(request) => request,
+        Err(failure) => return responder.fail(failure),
+    };
+    responder.start();
+    responder.release();
+    let head = Arc::clone(head);
+    tokio::spawn(async move { answer_job(&head, from, request, responder).await });
+}
+
+async fn answer_job(head: &Head, from: Identity, request: JobRequest, responder: Responder<Reply>) {
+    responder.answer(head.job_asks(from, request).await);
+}
+
+impl Head {
+    /// An agent speaks for its own node, and for none else.
+    fn node_asks(&self, from: Identity, request: NodeRequest) -> NodeReply {
+        match request {
+            NodeRequest::Join(report) => {
+                if report.facts.agent != from {
+                    return NodeReply::Failed { text: "an agent joins for itself alone".to_owned() };
+                }
+                if let Some(earlier) = self.orders().agent_is(report.facts.id(), from) {
+                    self.host.forget(earlier);
+                }
+                tracing::info!(node = %report.facts.id(), address = %report.facts.address, "a node has joined");
+                self.control.tell(Event::NodeJoined(report));
+                NodeReply::Done
+            }
+            NodeRequest::Sign { job, hosts, request, .. } => self.sign_worker(from, job, hosts, &request),
+            _ if !self.control.read(|state| state.is_alive(from)) => NodeReply::Unknown,
+            NodeRequest::Beat { .. } => {
+                self.control.tell(Event::NodeBeat { node: from });
+                NodeReply::Done
+            }
+            NodeRequest::Happened { events, .. } => {
+                events.into_iter().for_each(|event| self.happened(event));
+                NodeReply::Done
+            }
+            NodeRequest::Leave { cause, .. } => {
+                self.control.tell(Event::NodeLeft { node: from, cause });
+                self.orders().forget_node(NodeId(from.host.0));
+                NodeReply::Done
+            }
+        }
+    }
+
+    fn happened(&self, event: NodeEvent) {
+        self.control.tell(match event {
+            NodeEvent::WorkerReady { worker, member, pid } => Event::WorkerReady { worker, member, pid },
+            NodeEvent::WorkerEnded { worker, cause } => Event::WorkerEnded { worker, cause },
+            NodeEvent::Life { worker, life: Life::Began { actor, at, .. } } => {
+                Event::ActorBegan { actor, worker, at }
+            }
+            NodeEvent::Life { life: Life::Ended { actor, cause }, .. } => Event::ActorEnded { actor, cause },
+            NodeEvent::Tasks { worker, counts } => Event::TaskCounts { worker, counts },
+            NodeEvent::DriverEnded { job, state, exit_code, message } => {
+                Event::JobEnded { job, state, exit_code, message }
+            }
+        });
+    }
+
+    async fn job_asks(&self, from: Identity, request: JobRequest) -> Reply {
+        match request {
+            JobRequest::Start { job, facts } => {
+                let control = Arc::clone(&self.control);
+                let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
+                if let Answer::Job { job, .. } = &answer {
+                    self.orders().driver_is(*job, from);
+                }
+                Ok(answer)
+            }
+            JobRequest::Beat { job } => {
+                self.control.tell(Event::JobBeat { job });
+                self.still_open(job)
+            }
+            JobRequest::Equipped { job, node } => {
+                self.control.tell(Event::NodeEquipped { job, node });
+                Ok(Answer::Done)
+            }
+            JobRequest::End { job, state, message } => {
+                self.end_job(job, state, message);
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn end_job(&self, job: JobId, state: JobState, message: String) {
+        self.control.tell(Event::JobEnded { job, state, exit_code: None, message });
+        self.orders().forget_job(job);
+    }
+
+    /// A driver whose job is over, or that this head does not know, is told so.
+    fn still_open(&self, job: JobId) -> Reply {
+        match self.control.read(|state| state.job_is_open(job)) {
+            true => Ok(Answer::Done),
+            false => Err(crate::cluster::state::Denied::JobOver(format!("job {job} is over, as the head has it"))),
+        }
+    }
+}
