@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("wire", &["id", "config"]),
     ("session", &["wire", "id", "config"]),
-    ("transport", &["wire", "config"]),
+    ("transport", &["wire", "config", "id"]),
     ("registry", &["wire", "id"]),
     ("observe", &["id"]),
     ("host", &["session", "transport", "registry", "wire", "observe", "config", "id"]),

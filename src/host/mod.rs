@@ -19,6 +19,7 @@ pub(crate) mod peer;
 pub(crate) mod placement;
 mod pulse;
 pub(crate) mod scope;
+pub(crate) mod strangers;
 
 use std::fmt;
 use std::io;
@@ -45,7 +46,7 @@ use crate::registry::{
     Claim, Deliver, Inbound, Origin, Registry, RegistryError, RemoteActor, Surroundings, panics,
 };
 use crate::session::{LinkLoss, Secret};
-use crate::transport::Transport;
+use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, Encoded, Refusal};
 
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
@@ -55,6 +56,7 @@ pub use placement::{Placement, Seat};
 
 use actors::{ActorEntry, Actors};
 use loopback::Loopback;
+use strangers::Refusals;
 
 /// What calls to a host itself do, by the hash of the asked service's name.
 pub type HostCalls = Box<dyn Fn(&Host, TypeHash, Inbound) + Send + Sync>;
@@ -130,7 +132,7 @@ pub(crate) struct Shared {
     peers: Mutex<FxHashMap<HostId, Arc<Peer>>>,
     placement: OnceLock<Arc<dyn Placement>>,
     dead_letters: AtomicU64,
-    refusals: connect::Refusals,
+    refusals: Refusals,
     /// Whether the host shuts down, and takes up with nobody new.
     leaving: AtomicBool,
     /// Cancelled when the host takes no further links.
@@ -183,7 +185,7 @@ impl Host {
             peers: Mutex::default(),
             placement: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
-            refusals: connect::Refusals::default(),
+            refusals: Refusals::default(),
             leaving: AtomicBool::new(false),
             closing: CancellationToken::new(),
             surroundings: Arc::new(scope::Of(Weak::clone(shared))),
@@ -239,6 +241,20 @@ impl Host {
         if let Ok(peer) = self.peer(identity) {
             peer.close(LinkLoss::HostGone(cause.to_owned()));
         }
+    }
+
+    /// What another host is, by the certificate of the link that it has now or had last; `None` if it had
+    /// none, or the link was one without certificates.
+    #[must_use]
+    pub fn role_of(&self, identity: Identity) -> Option<Role> {
+        self.peer(identity).ok()?.role()
+    }
+
+    /// Whether the certificate of the link that another host has now, or had last, has this name; `None` if
+    /// there is no certificate.
+    #[must_use]
+    pub fn is_certified(&self, identity: Identity, name: &str) -> Option<bool> {
+        self.peer(identity).ok()?.is_certified(name)
     }
 
     /// Says where new actors and tasks go; the first word stands.

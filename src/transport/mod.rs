@@ -7,6 +7,7 @@
 //!
 //! The session, its calls and its rules are not known here.
 
+mod certificate;
 mod framed;
 mod large;
 mod memory;
@@ -20,6 +21,9 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::id::Identity;
+
+pub use certificate::{Certificate, Role, host_name, host_name_as};
 pub use framed::{FrameReader, ReadError};
 pub use memory::Memory;
 pub use tcp::Tcp;
@@ -40,16 +44,20 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// Dropping the future leaves nothing bound.
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
 
-    /// Connects to a listener.
+    /// Connects to a host.
     ///
     /// # Errors
     ///
-    /// The operating system's, when nobody listens there or the way is barred.
+    /// The operating system's, when nobody listens there or the way is barred. Of kind `InvalidData` where
+    /// whoever listens is not that host, or does not take this one's word for who it is.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future abandons the attempt.
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
+    fn connect(&self, address: SocketAddr, to: Identity) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
+
+    /// Whether a connection that was refused there shows that the host itself has ended.
+    fn refusal_means_gone(&self, address: SocketAddr) -> bool;
 }
 
 /// A bound address that links arrive at.
@@ -57,7 +65,7 @@ pub trait Listener: Send + fmt::Debug {
     /// The address bound, with the true port.
     fn address(&self) -> SocketAddr;
 
-    /// Waits for the next link.
+    /// Waits for the next connection.
     ///
     /// # Errors
     ///
@@ -65,9 +73,15 @@ pub trait Listener: Send + fmt::Debug {
     ///
     /// # Cancel safety
     ///
-    /// No link is lost when the future is dropped.
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
+    /// No connection is lost when the future is dropped.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>>;
 }
+
+/// A connection that has come in and is to become a link.
+///
+/// That may need an answer of whoever connected, so it is no business of the loop that accepts, and has
+/// to have a deadline.
+pub type Arrival = BoxFuture<'static, io::Result<Box<dyn Link>>>;
 
 /// An ordered stream of bytes in both directions.
 pub trait Link: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {
@@ -78,8 +92,13 @@ pub trait Link: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {
     /// The operating system's, when the link cannot be taken off.
     fn detach(self: Box<Self>) -> io::Result<Box<dyn DetachedLink>>;
 
-    /// Parts the link in its two directions.
+    /// Parts the link in its two directions. The writer is to be flushed behind what shall leave.
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter);
+
+    /// The certificate that the other side has proved to be its own; `None` for a link without any.
+    fn certificate(&self) -> Option<&Certificate> {
+        None
+    }
 }
 
 /// A link between two threads.
