@@ -1,17 +1,22 @@
 //! How bytes get from one host to another, and nothing about what they say.
 //!
-//! A [`Transport`] makes [`Link`]s: it connects, or it listens and accepts. [`Tcp`] is for use,
-//! [`Memory`] its twin for tests. A link is made on the
+//! A [`Transport`] makes [`Link`]s: it connects, or it listens and accepts. [`Tcp`] is for a local
+//! cluster, [`Memory`] its twin for tests; [`Routed`] is for a cluster of several machines, whose nodes
+//! have one port each and links under TLS. A link is made on the
 //! thread that shakes hands and is then moved to the thread that serves it ([`Link::detach`]), so
 //! that a message and its handler can share a thread. [`FrameReader`] turns a link's bytes into frames.
 //!
 //! The session, its calls and its rules are not known here.
 
 mod certificate;
+mod credentials;
 mod framed;
 mod large;
 mod memory;
+mod route;
+mod routed;
 mod tcp;
+mod tls;
 
 use std::fmt;
 use std::future::Future;
@@ -24,9 +29,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::id::Identity;
 
 pub use certificate::{Certificate, Role, host_name, host_name_as};
+pub(crate) use credentials::DESK_PROTOCOL;
+pub use credentials::{Credentials, CredentialsError};
 pub use framed::{FrameReader, ReadError};
 pub use memory::Memory;
+pub use route::{PREAMBLE_BYTES, Route, RouteError};
+pub use routed::Routed;
 pub use tcp::Tcp;
+pub(crate) use tls::{explain, linger};
 
 /// A future on the heap, for the methods of these traits.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
