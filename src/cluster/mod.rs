@@ -13,6 +13,9 @@
 #[cfg(feature = "cli")]
 pub mod admin;
 mod bootstrap;
+pub mod desk;
+#[cfg(feature = "cli")]
+pub mod door;
 mod error;
 mod hosts;
 mod io_thread;
@@ -23,6 +26,7 @@ mod process;
 #[cfg(feature = "cli")]
 mod state;
 mod thread;
+pub mod trust;
 mod worker;
 
 use std::fmt;
