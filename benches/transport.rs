@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use roadshow::Payload;
 use roadshow::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
+use roadshow::host::fresh_identity;
 use roadshow::id::{ActorId, ActorIncarnation, Target, TypeHash};
 use roadshow::transport::{FrameReader, LinkReader, LinkWriter, ReadError, Tcp, Transport};
 use roadshow::wire::{self, Call, Frame, Frames, Reply, Tell, TellHeader};
@@ -35,9 +36,11 @@ impl Kind {
             Self::Tcp => {
                 let loopback = ([127, 0, 0, 1], 0).into();
                 let mut listener = Tcp.listen(loopback).await.expect("a port is free");
-                let (there, here) = tokio::join!(Tcp.connect(listener.address()), listener.accept());
+                let (there, here) =
+                    tokio::join!(Tcp.connect(listener.address(), fresh_identity()), listener.accept());
                 let (_, writer) = there.expect("the listener is there").into_split();
-                let (reader, _) = here.expect("somebody connects").into_split();
+                let here = here.expect("somebody connects").await;
+                let (reader, _) = here.expect("it is a link at once").into_split();
                 (writer, reader)
             }
         }

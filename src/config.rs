@@ -221,6 +221,56 @@ pub const WORKER_START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a worker may take to end after it was asked to, before it is killed.
 pub const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a process's certificate is valid from when it was issued.
+///
+/// A lost key is of use for no longer, since nothing is ever revoked; and a head may be away for most of a
+/// day before its cluster is hurt.
+pub const CERTIFICATE_VALID: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// After so long a process asks for its next certificate.
+///
+/// A third of its life: several attempts can fail before the old one has expired.
+pub const CERTIFICATE_RENEWED_AFTER: Duration = Duration::from_secs(8 * 60 * 60);
+
+/// How far before its issue a certificate is valid: so much may clocks of one cluster differ.
+pub const CERTIFICATE_SKEW: Duration = Duration::from_secs(60 * 60);
+
+/// How long a cluster's authority is valid. It lives as long as its cluster; nobody renews it.
+pub const AUTHORITY_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// Hosts that one certificate is for at most.
+///
+/// A worker has two, all others have one; the rest is room. Each is two names in the certificate.
+pub const CERTIFIED_HOSTS_MAX: usize = 16;
+
+/// The longest request at a desk before its sender has proved that it knows the secret, in bytes.
+///
+/// A proof has some fifty.
+pub const DESK_UNPROVEN_BYTES_MAX: usize = 4 << 10;
+
+/// The longest request at a desk, in bytes: a mebibyte of an executable, and what goes with it.
+pub const DESK_REQUEST_BYTES_MAX: usize = 2 << 20;
+
+/// The longest reply of a desk, in bytes.
+///
+/// A list of some hundred thousand actors.
+pub const DESK_REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// Connections that a desk has open at once of those who have proved themselves; one more is refused.
+///
+/// Each is an operator's tool at work, or a process that enrols, which takes some milliseconds.
+pub const DESK_CONNECTIONS_MAX: usize = 256;
+
+/// A connection on which nothing is asked for so long is closed.
+///
+/// Longer than any tool pauses between two requests.
+pub const DESK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Connections that wait at a node for a host or a desk to take them; one more is closed.
+///
+/// Whoever takes them needs microseconds for each.
+pub const CONNECTIONS_WAITING_MAX: usize = 64;
+
 /// A bug that a simulation plants in a session, to see that it finds it. No program has one.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

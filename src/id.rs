@@ -60,6 +60,11 @@ number! {
     TypeHash(u64), "{:016x}"
 }
 
+impl HostId {
+    /// The head of a cluster of nodes. All other hosts have ids that are drawn at random.
+    pub const HEAD: Self = Self(1);
+}
+
 impl ActorId {
     /// The host itself.
     pub const HOST: Self = Self(0);

@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("spec", &["id"]),
     ("wire", &["id", "config"]),
     ("session", &["wire", "id", "config"]),
-    ("transport", &["wire", "config"]),
+    ("transport", &["wire", "config", "id"]),
     ("registry", &["wire", "id"]),
     ("observe", &["id"]),
     ("host", &["session", "transport", "registry", "wire", "observe", "spec", "config", "id"]),

@@ -12,23 +12,38 @@
 
 #[cfg(feature = "cli")]
 pub mod admin;
+#[cfg(feature = "cli")]
+mod agent;
 mod bootstrap;
 mod control;
 #[cfg(feature = "cli")]
 pub mod daemon;
+mod desk;
+#[cfg(feature = "cli")]
+mod door;
+mod driver;
+mod enrolment;
 mod error;
+mod executable;
+#[cfg(feature = "cli")]
+mod head;
 mod hosts;
 mod io_thread;
 mod lifeline;
 mod local;
 mod local_head;
+mod logs;
 mod machine;
 mod members;
+#[cfg(feature = "cli")]
+mod memory;
 pub mod model;
 mod passing;
 mod process;
+mod protocol;
 mod state;
 mod thread;
+pub mod trust;
 mod worker;
 
 use std::fmt;

@@ -4,25 +4,24 @@
 //! admitted or refused in time whatever the actors compute. Nothing but handshake frames is parsed
 //! until a peer has proved that it knows the cluster's secret.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::task::AbortHandle;
 use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 
 use super::link::Served;
 use super::peer::{Evidence, Lease, Peer};
 use super::pulse::{PULSE_FRAME_BYTES_MAX, Watched};
+use super::strangers::Strangers;
 use super::{Shared, random_nonce};
-use crate::id::LinkId;
+use crate::id::{Identity, LinkId};
 use crate::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
-use crate::transport::{FrameReader, Link, Listener, ReadError};
+use crate::transport::{Arrival, Certificate, FrameReader, Link, Listener, ReadError, Role};
 use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
 
 /// How long to wait when the operating system has no room for another connection.
@@ -38,7 +37,7 @@ pub(super) async fn accept(
     open_max: usize,
     mut listener: Box<dyn Listener>,
 ) {
-    let mut handshakes = Handshakes::default();
+    let mut strangers = Strangers::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -46,10 +45,9 @@ pub(super) async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok(link) => {
+            Ok(arrival) => {
                 let Some(host) = host.upgrade() else { break };
-                handshakes.make_room(open_max);
-                handshakes.0.push_back(tokio::spawn(welcome(host, link)).abort_handle());
+                strangers.attend(open_max, welcome(host, arrival));
             }
             Err(error) => {
                 tracing::warn!(%error, address = %listener.address(), "cannot accept a connection");
@@ -57,32 +55,21 @@ pub(super) async fn accept(
             }
         }
     }
-    handshakes.make_room(1);
-}
-
-/// The handshakes that are open on one listener, oldest first.
-#[derive(Debug, Default)]
-struct Handshakes(VecDeque<AbortHandle>);
-
-impl Handshakes {
-    /// Makes room for one more. Where there is none the oldest goes: an honest peer is through in
-    /// one round trip, so those that linger are the ones that hold a place and say nothing.
-    fn make_room(&mut self, open_max: usize) {
-        if self.0.len() < open_max {
-            return;
-        }
-        self.0.retain(|handshake| !handshake.is_finished());
-        while self.0.len() >= open_max.max(1) {
-            if let Some(oldest) = self.0.pop_front() {
-                oldest.abort();
-            }
-        }
-    }
 }
 
 /// Shakes hands with whoever connected.
-async fn welcome(host: Arc<Shared>, link: Box<dyn Link>) {
+async fn welcome(host: Arc<Shared>, arrival: Arrival) {
     let handshake = Handshake::accept(now(), config(&host), random_nonce());
+    let established = tokio::select! {
+        biased;
+        () = host.closing.cancelled() => return,
+        established = tokio::time::timeout_at(handshake.deadline().into(), arrival) => established,
+    };
+    let link = match established {
+        Ok(Ok(link)) => link,
+        Ok(Err(error)) => return host.refusals.note(&error),
+        Err(_) => return host.refusals.note(&handshake.timed_out()),
+    };
     let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
     let outcome = tokio::select! {
         biased;
@@ -93,6 +80,9 @@ async fn welcome(host: Arc<Shared>, link: Box<dyn Link>) {
         Ok(proven) => proven,
         Err(error) => {
             host.refusals.note(&error);
+            if matches!(error, ShakeError::Certificate { .. }) {
+                shaking.handshake.refuse(Refusal::Certificate, &error.to_string());
+            }
             return shaking.write_refusal().await;
         }
     };
@@ -127,6 +117,7 @@ async fn take_link(
     shaking: &mut Shaking,
 ) -> Result<Option<Taken>, (Refusal, String)> {
     let (lease, resume) = host.peer_of(proven.identity)?.admit(proven)?;
+    lease.peer.set_certificate(shaking.certificate(proven.identity));
     shaking.handshake.admit(resume);
     Ok(match shaking.write().await {
         Ok(()) => Some(Taken::Link(lease)),
@@ -151,25 +142,6 @@ async fn take_pulse(
     shaking.handshake.admit(Resume::default());
     let welcomed = shaking.write().await.is_ok();
     Ok(welcomed.then(|| Taken::Pulse(Watched::new(host, &peer, &up))))
-}
-
-/// How often refusals are told at most: whoever can connect must not be able to fill the log.
-const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
-
-/// The connections that were refused and not told of yet.
-#[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<(u64, Option<Instant>)>);
-
-impl Refusals {
-    fn note(&self, error: &ShakeError) {
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (untold, told) = &mut *guard;
-        *untold += 1;
-        if told.is_none_or(|told| told.elapsed() >= REFUSALS_TOLD_EVERY) {
-            tracing::warn!(connections = *untold, %error, "refused; the error is the last one's");
-            (*untold, *told) = (0, Some(Instant::now()));
-        }
-    }
 }
 
 /// One attempt to reach a peer.
@@ -213,6 +185,7 @@ impl Dial {
         match outcome {
             Ok((shaking, proven)) => {
                 if let Some(lease) = self.peer.dialed(&proven) {
+                    lease.peer.set_certificate(shaking.certificate(proven.identity));
                     shaking.hand_over(&host, lease);
                 }
             }
@@ -258,10 +231,10 @@ pub(super) async fn reach(
 ) -> Result<(Shaking, ProvenPeer), ReachError> {
     let unreachable = |why: String, evidence| ReachError::Unreachable(format!("{address}: {why}"), evidence);
     let limit = host.limits.connect_timeout;
-    let link = tokio::time::timeout(limit, host.transport.connect(address))
+    let link = tokio::time::timeout(limit, host.transport.connect(address, attempt.to))
         .await
         .map_err(|_| unreachable(format!("no connection within {limit:?}"), Evidence::None))?
-        .map_err(|error| unreachable(error.to_string(), evidence(address, &error)))?;
+        .map_err(|error| unreachable(error.to_string(), evidence(host, address, &error)))?;
     let handshake = Handshake::connect(now(), config(host), attempt, random_nonce());
     let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
     match shaking.until_proven().await {
@@ -274,9 +247,11 @@ pub(super) async fn reach(
 }
 
 /// What a connection that could not be made says about the peer.
-fn evidence(address: SocketAddr, error: &io::Error) -> Evidence {
+fn evidence(host: &Shared, address: SocketAddr, error: &io::Error) -> Evidence {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused if address.ip().is_loopback() => Evidence::Gone,
+        io::ErrorKind::ConnectionRefused if host.transport.refusal_means_gone(address) => Evidence::Gone,
+        // One side does not take the other's certificate.
+        io::ErrorKind::InvalidData => Evidence::Unwelcome,
         _ => Evidence::None,
     }
 }
@@ -292,9 +267,16 @@ fn evidence_of_refusal(reason: Refusal, proven: bool) -> Evidence {
 /// What a handshake that came to nothing says about the peer.
 fn evidence_of_handshake(error: &ShakeError) -> Evidence {
     match error {
-        ShakeError::Handshake(HandshakeError::TimedOut) | ShakeError::Write(_) => Evidence::None,
-        ShakeError::Read(ReadError::Io(_) | ReadError::Closed) => Evidence::None,
+        ShakeError::Handshake(HandshakeError::TimedOut) => Evidence::None,
+        // The link was there, and then the other side did not take this one's certificate.
+        ShakeError::Read(ReadError::Io(error)) | ShakeError::Write(error)
+            if error.kind() == io::ErrorKind::InvalidData =>
+        {
+            Evidence::Unwelcome
+        }
+        ShakeError::Read(ReadError::Io(_) | ReadError::Closed) | ShakeError::Write(_) => Evidence::None,
         ShakeError::Handshake(_) | ShakeError::Read(ReadError::Wire(_)) => Evidence::Unwelcome,
+        ShakeError::Certificate { .. } => Evidence::Unwelcome,
     }
 }
 
@@ -312,6 +294,9 @@ enum ShakeError {
     Read(#[from] ReadError),
     #[error("{0}")]
     Write(#[from] io::Error),
+    /// The peer knows the secret, and its certificate is that of another.
+    #[error("the link's certificate is not for host {host}; a host needs one of its own")]
+    Certificate { host: Identity },
 }
 
 impl Shaking {
@@ -319,10 +304,25 @@ impl Shaking {
     /// as initiator after the peer's.
     async fn until_proven(&mut self) -> Result<ProvenPeer, ShakeError> {
         let deadline = self.handshake.deadline();
-        match tokio::time::timeout_at(deadline.into(), self.steps()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(self.handshake.timed_out().into()),
+        let Ok(outcome) = tokio::time::timeout_at(deadline.into(), self.steps()).await else {
+            return Err(self.handshake.timed_out().into());
+        };
+        let proven = outcome?;
+        let host = proven.identity;
+        if self.link().certificate().is_some() && self.certificate(host).is_none() {
+            return Err(ShakeError::Certificate { host });
         }
+        Ok(proven)
+    }
+
+    /// The certificate of a link that has one, and what it says that its host is.
+    fn certificate(&self, host: Identity) -> Option<(Role, Certificate)> {
+        let certificate = self.link().certificate()?;
+        Some((certificate.role_of(host)?, certificate.clone()))
+    }
+
+    fn link(&self) -> &dyn Link {
+        &**self.frames.get_ref()
     }
 
     async fn steps(&mut self) -> Result<ProvenPeer, ShakeError> {
@@ -341,7 +341,9 @@ impl Shaking {
         while let Some(frame) = self.handshake.poll_transmit() {
             put(frame, &mut bytes)?;
         }
-        self.frames.get_mut().write_all(&bytes).await
+        let link = self.frames.get_mut();
+        link.write_all(&bytes).await?;
+        link.flush().await
     }
 
     /// Writes the reason of a refusal, if the handshake has one; the peer need not stay to read it.

@@ -171,5 +171,5 @@ async fn write_batch(
             written => peer.wrote(up, written),
         }
     }
-    Ok(())
+    writer.flush().await
 }

@@ -19,6 +19,7 @@ pub(crate) mod peer;
 pub(crate) mod placement;
 mod pulse;
 pub(crate) mod scope;
+pub(crate) mod strangers;
 
 use std::fmt;
 use std::io;
@@ -45,7 +46,7 @@ use crate::registry::{
     Claim, Deliver, Inbound, Origin, Registry, RegistryError, RemoteActor, Surroundings, panics,
 };
 use crate::session::{LinkLoss, Secret};
-use crate::transport::Transport;
+use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, Encoded, Refusal};
 
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
@@ -55,6 +56,7 @@ pub use placement::{Finding, Lives, PlaceError, Placed, Placement, Placing, Seat
 
 use actors::{ActorEntry, Actors};
 use loopback::Loopback;
+use strangers::Refusals;
 
 /// What calls to a host itself do, by the hash of the asked service's name.
 pub type HostCalls = Box<dyn Fn(&Host, TypeHash, Inbound) + Send + Sync>;
@@ -131,7 +133,7 @@ pub(crate) struct Shared {
     placement: OnceLock<Arc<dyn Placement>>,
     lives: OnceLock<Arc<dyn Lives>>,
     dead_letters: AtomicU64,
-    refusals: connect::Refusals,
+    refusals: Refusals,
     /// Whether the host shuts down, and takes up with nobody new.
     leaving: AtomicBool,
     /// Cancelled when the host takes no further links.
@@ -185,7 +187,7 @@ impl Host {
             placement: OnceLock::new(),
             lives: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
-            refusals: connect::Refusals::default(),
+            refusals: Refusals::default(),
             leaving: AtomicBool::new(false),
             closing: CancellationToken::new(),
             surroundings: Arc::new(scope::Of(Weak::clone(shared))),
@@ -240,6 +242,34 @@ impl Host {
     pub fn peer_gone(&self, identity: Identity, cause: &str) {
         if let Ok(peer) = self.peer(identity) {
             peer.close(LinkLoss::HostGone(cause.to_owned()));
+        }
+    }
+
+    /// What another host is, by the certificate of the link that it has now or had last; `None` if it had
+    /// none, or the link was one without certificates.
+    #[must_use]
+    pub fn role_of(&self, identity: Identity) -> Option<Role> {
+        self.peer(identity).ok()?.role()
+    }
+
+    /// Whether the certificate of the link that another host has now, or had last, has this name; `None` if
+    /// there is no certificate.
+    #[must_use]
+    pub fn is_certified(&self, identity: Identity, name: &str) -> Option<bool> {
+        self.peer(identity).ok()?.is_certified(name)
+    }
+
+    /// Forgets a host that will not come again: what is open to it fails, and it takes no room any more.
+    pub fn forget(&self, identity: Identity) {
+        let known = {
+            let mut peers = self.shared.peers();
+            match peers.get(&identity.host).is_some_and(|peer| peer.identity() == identity) {
+                true => peers.remove(&identity.host),
+                false => None,
+            }
+        };
+        if let Some(peer) = known {
+            peer.close(LinkLoss::HostGone("it has left the cluster".to_owned()));
         }
     }
 

@@ -142,5 +142,7 @@ impl Watched {
 async fn beat(frames: &mut FrameReader<Box<dyn Link>>) -> std::io::Result<()> {
     let mut bytes = BytesMut::new();
     Heartbeat.put(&mut bytes);
-    frames.get_mut().write_all(&bytes).await
+    let link = frames.get_mut();
+    link.write_all(&bytes).await?;
+    link.flush().await
 }

@@ -64,6 +64,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// What the bytes are read from.
+    pub fn get_ref(&self) -> &R {
+        &self.reader
+    }
+
+    /// What the bytes are read from, to write to it.
     pub fn get_mut(&mut self) -> &mut R {
         &mut self.reader
     }

@@ -1,16 +1,22 @@
 //! How bytes get from one host to another, and nothing about what they say.
 //!
-//! A [`Transport`] makes [`Link`]s: it connects, or it listens and accepts. [`Tcp`] is for use,
-//! [`Memory`] its twin for tests. A link is made on the
+//! A [`Transport`] makes [`Link`]s: it connects, or it listens and accepts. [`Tcp`] is for a local
+//! cluster, [`Memory`] its twin for tests; [`Routed`] is for a cluster of several machines, whose nodes
+//! have one port each and links under TLS. A link is made on the
 //! thread that shakes hands and is then moved to the thread that serves it ([`Link::detach`]), so
 //! that a message and its handler can share a thread. [`FrameReader`] turns a link's bytes into frames.
 //!
 //! The session, its calls and its rules are not known here.
 
+mod certificate;
+mod credentials;
 mod framed;
 mod large;
 mod memory;
+mod route;
+mod routed;
 mod tcp;
+mod tls;
 
 use std::fmt;
 use std::future::Future;
@@ -20,9 +26,17 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::id::Identity;
+
+pub use certificate::{Certificate, Role, host_name, host_name_as};
+pub(crate) use credentials::DESK_PROTOCOL;
+pub use credentials::{Credentials, CredentialsError};
 pub use framed::{FrameReader, ReadError};
 pub use memory::Memory;
+pub use route::{PREAMBLE_BYTES, Route, RouteError};
+pub use routed::Routed;
 pub use tcp::Tcp;
+pub(crate) use tls::{explain, linger};
 
 /// A future on the heap, for the methods of these traits.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -40,16 +54,20 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// Dropping the future leaves nothing bound.
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
 
-    /// Connects to a listener.
+    /// Connects to a host.
     ///
     /// # Errors
     ///
-    /// The operating system's, when nobody listens there or the way is barred.
+    /// The operating system's, when nobody listens there or the way is barred. Of kind `InvalidData` where
+    /// whoever listens is not that host, or does not take this one's word for who it is.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future abandons the attempt.
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
+    fn connect(&self, address: SocketAddr, to: Identity) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
+
+    /// Whether a connection that was refused there shows that the host itself has ended.
+    fn refusal_means_gone(&self, address: SocketAddr) -> bool;
 }
 
 /// A bound address that links arrive at.
@@ -57,7 +75,7 @@ pub trait Listener: Send + fmt::Debug {
     /// The address bound, with the true port.
     fn address(&self) -> SocketAddr;
 
-    /// Waits for the next link.
+    /// Waits for the next connection.
     ///
     /// # Errors
     ///
@@ -65,9 +83,15 @@ pub trait Listener: Send + fmt::Debug {
     ///
     /// # Cancel safety
     ///
-    /// No link is lost when the future is dropped.
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
+    /// No connection is lost when the future is dropped.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>>;
 }
+
+/// A connection that has come in and is to become a link.
+///
+/// That may need an answer of whoever connected, so it is no business of the loop that accepts, and has
+/// to have a deadline.
+pub type Arrival = BoxFuture<'static, io::Result<Box<dyn Link>>>;
 
 /// An ordered stream of bytes in both directions.
 pub trait Link: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {
@@ -78,8 +102,13 @@ pub trait Link: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {
     /// The operating system's, when the link cannot be taken off.
     fn detach(self: Box<Self>) -> io::Result<Box<dyn DetachedLink>>;
 
-    /// Parts the link in its two directions.
+    /// Parts the link in its two directions. The writer is to be flushed behind what shall leave.
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter);
+
+    /// The certificate that the other side has proved to be its own; `None` for a link without any.
+    fn certificate(&self) -> Option<&Certificate> {
+        None
+    }
 }
 
 /// A link between two threads.

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{BoxFuture, DetachedLink, Link, LinkReader, LinkWriter, Listener, Transport};
+use super::{Arrival, BoxFuture, DetachedLink, Link, LinkReader, LinkWriter, Listener, Transport};
+use crate::id::Identity;
 
 /// Plain TCP.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,12 +24,18 @@ impl Transport for Tcp {
         })
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+    fn connect(&self, address: SocketAddr, _to: Identity) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
         Box::pin(async move { open(TcpStream::connect(address).await?) })
+    }
+
+    /// On this machine no port refuses whose process lives.
+    fn refusal_means_gone(&self, address: SocketAddr) -> bool {
+        address.ip().is_loopback()
     }
 }
 
-fn open(stream: TcpStream) -> io::Result<Box<dyn Link>> {
+/// The link that a connection is, as it is.
+pub(super) fn open(stream: TcpStream) -> io::Result<Box<dyn Link>> {
     stream.set_nodelay(true)?;
     Ok(Box::new(Stream(stream)))
 }
@@ -44,8 +51,11 @@ impl Listener for Bound {
         self.address
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
-        Box::pin(async move { open(self.socket.accept().await?.0) })
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
+        Box::pin(async move {
+            let (stream, _) = self.socket.accept().await?;
+            Ok(Box::pin(async move { open(stream) }) as Arrival)
+        })
     }
 }
 

@@ -56,6 +56,8 @@ pub enum Refusal {
     Malformed,
     /// 8: it knows of a later attempt of the dialler, or has no such link to take the pulse of.
     Stale,
+    /// 9: the dialler's certificate is not that of the host that it says it is.
+    Certificate,
     /// A reason that this version does not know.
     Other(u8),
 }
@@ -73,6 +75,7 @@ impl Refusal {
             Self::Closing => 6,
             Self::Malformed => 7,
             Self::Stale => 8,
+            Self::Certificate => 9,
             Self::Other(number) => number,
         }
     }
@@ -89,6 +92,7 @@ impl Refusal {
             6 => Self::Closing,
             7 => Self::Malformed,
             8 => Self::Stale,
+            9 => Self::Certificate,
             other => Self::Other(other),
         }
     }
@@ -105,6 +109,7 @@ impl fmt::Display for Refusal {
             Self::Closing => "shutting down",
             Self::Malformed => "unacceptable hello",
             Self::Stale => "out of date",
+            Self::Certificate => "another certificate",
             Self::Other(number) => return write!(f, "reason {number}"),
         })
     }

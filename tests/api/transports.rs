@@ -166,7 +166,7 @@ async fn nobody_listening_is_a_refusal(transport: &dyn Transport) {
     assert_ne!(address.port(), 0);
     assert_eq!(transport.listen(address).await.unwrap_err().kind(), ErrorKind::AddrInUse);
     drop(listener);
-    let refused = in_time(transport.connect(address)).await.unwrap_err();
+    let refused = in_time(transport.connect(address, fresh_identity())).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     let (mut near, mut far) = link_to(transport, &mut *transport.listen(address).await.unwrap()).await;
     near.write_all(&[1]).await.unwrap();
@@ -180,7 +180,7 @@ async fn many_links_live_side_by_side(transport: &dyn Transport) {
     let answer = async {
         let mut served = Vec::new();
         for _ in 0..LINKS {
-            let mut link = listener.accept().await.unwrap();
+            let mut link = listener.accept().await.unwrap().await.unwrap();
             served.push(async move {
                 let number = link.read_u32().await.unwrap();
                 link.write_u32(number + 1).await.unwrap();
@@ -189,7 +189,7 @@ async fn many_links_live_side_by_side(transport: &dyn Transport) {
         join_all(served).await;
     };
     let ask = join_all((0..LINKS).map(|number| async move {
-        let mut link = transport.connect(address).await.unwrap();
+        let mut link = transport.connect(address, fresh_identity()).await.unwrap();
         link.write_u32(number).await.unwrap();
         link.read_u32().await.unwrap()
     }));
@@ -200,26 +200,26 @@ async fn many_links_live_side_by_side(transport: &dyn Transport) {
 async fn a_dropped_accept_loses_no_link(transport: &dyn Transport) {
     let mut listener = transport.listen(LOOPBACK).await.unwrap();
     assert!(poll_once(&mut listener.accept()).await.is_pending());
-    let mut near = in_time(transport.connect(listener.address())).await.unwrap();
+    let mut near = in_time(transport.connect(listener.address(), fresh_identity())).await.unwrap();
     near.write_all(&[5]).await.unwrap();
-    let mut far = in_time(listener.accept()).await.unwrap();
+    let mut far = in_time(listener.accept()).await.unwrap().await.unwrap();
     assert_eq!(in_time(far.read_u8()).await.unwrap(), 5);
 }
 
 async fn a_dropped_connect_harms_no_other(transport: &dyn Transport) {
     let mut listener = transport.listen(LOOPBACK).await.unwrap();
     for _ in 0..3 {
-        drop(poll_once(&mut transport.connect(listener.address())).await);
+        drop(poll_once(&mut transport.connect(listener.address(), fresh_identity())).await);
     }
     let connect = async {
-        let mut near = transport.connect(listener.address()).await.unwrap();
+        let mut near = transport.connect(listener.address(), fresh_identity()).await.unwrap();
         near.write_all(&[6]).await.unwrap();
         near
     };
     let _near = in_time(connect).await;
     let serve = async {
         // Those that were given up before are at their end.
-        while listener.accept().await.unwrap().read_u8().await.ok() != Some(6) {}
+        while listener.accept().await.unwrap().await.unwrap().read_u8().await.ok() != Some(6) {}
     };
     in_time(serve).await;
 }
@@ -317,16 +317,16 @@ async fn a_partition_holds_one_direction_until_it_is_healed() {
     far.write_all(&[9]).await.unwrap();
     assert_eq!(near.read_u8().await.unwrap(), 9);
     // Whoever dials waits, from either side, and gets through once there is a way.
-    assert!(timeout(hour, network.at(ONE).connect(listener.address())).await.is_err());
+    assert!(timeout(hour, network.at(ONE).connect(listener.address(), fresh_identity())).await.is_err());
     let (here, mut back) = (network.listen((ONE, 0).into()).await.unwrap(), network.at(TWO));
-    let mut dial = back.connect(here.address());
+    let mut dial = back.connect(here.address(), fresh_identity());
     assert!(timeout(hour, &mut dial).await.is_err());
     network.heal(TWO, ONE);
     dial.await.unwrap();
     far.read_exact(&mut held).await.unwrap();
     assert_eq!(&held, b"held");
     back = network.at(ONE);
-    back.connect(listener.address()).await.unwrap();
+    back.connect(listener.address(), fresh_identity()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,7 +369,7 @@ async fn a_listener_is_refused_until_all_is_healed() {
     let network = Memory::new(7);
     let mut listener = network.listen((TWO, 0).into()).await.unwrap();
     network.refuse(listener.address());
-    let refused = network.connect(listener.address()).await.unwrap_err();
+    let refused = network.connect(listener.address(), fresh_identity()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     network.heal_all();
     link_to(&network, &mut *listener).await;
@@ -419,8 +419,8 @@ async fn link(transport: &dyn Transport) -> Ends {
 
 async fn link_to(transport: &dyn Transport, listener: &mut dyn Listener) -> Ends {
     let address: SocketAddr = listener.address();
-    let (near, far) = join(transport.connect(address), listener.accept()).await;
-    (near.unwrap(), far.unwrap())
+    let (near, far) = join(transport.connect(address, fresh_identity()), listener.accept()).await;
+    (near.unwrap(), far.unwrap().await.unwrap())
 }
 
 /// Bytes of which none is where it would be after a loss.

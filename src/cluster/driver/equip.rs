@@ -8,7 +8,6 @@ use super::{START_PATIENCE, Shared};
 use crate::cluster::ClusterError;
 use crate::cluster::model::NodeFacts;
 use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest};
-use crate::cluster::state::Answer;
 use crate::config::{EXECUTABLE_PIECE_BYTES, EXECUTABLE_TIMEOUT};
 use crate::host::deadline_in;
 use crate::remote::ask_host;
@@ -16,8 +15,7 @@ use crate::remote::ask_host;
 /// Equips the nodes that there are, and waits until their workers are ready.
 ///
 /// A node that cannot be used is told of; it is an error if none can.
-pub(super) async fn equip_first(shared: &Arc<Shared>) -> Result<(), ClusterError> {
-    let nodes = nodes(shared).await?;
+pub(super) async fn equip_first(shared: &Arc<Shared>, nodes: Vec<NodeFacts>) -> Result<(), ClusterError> {
     let expected = |nodes: &[&NodeFacts]| nodes.iter().map(|facts| facts.workers).sum::<u32>();
     let working: Vec<_> = nodes.iter().filter(|facts| facts.workers > 0).collect();
     if working.is_empty() {
@@ -48,17 +46,6 @@ pub(super) async fn equip_first(shared: &Arc<Shared>) -> Result<(), ClusterError
             why: settled.last_failure.unwrap_or_else(|| format!("no worker was ready within {START_PATIENCE:?}")),
         }),
         _ => Ok(()),
-    }
-}
-
-/// The nodes that the job may use.
-async fn nodes(shared: &Arc<Shared>) -> Result<Vec<NodeFacts>, ClusterError> {
-    let head = |why: &str| ClusterError::head(&shared.head_at.to_string(), why);
-    let request = JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() };
-    match shared.ask(request).await {
-        Ok(Ok(Answer::Job { nodes, .. })) => Ok(nodes),
-        Ok(other) => Err(head(&format!("it answered {other:?}"))),
-        Err(error) => Err(head(&error.to_string())),
     }
 }
 

@@ -20,7 +20,7 @@ use super::enrolment;
 use super::executable::Executable;
 use super::io_thread::IoThread;
 use super::members::{Change, HeadIs, Members};
-use super::model::{JobFacts, JobId, JobState, Member, WorkerId};
+use super::model::{JobFacts, JobId, JobState, Member, NodeFacts, WorkerId};
 use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
 use super::state::Answer;
 use super::trust::{Claims, Token};
@@ -139,14 +139,14 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     let executor = Executor::here_or(&runtime);
     // The user's thread may compute; nothing of this waits for it.
     let joined = io.handle().spawn(async move { begin(options, arguments, runtime, executor).await });
-    let (shared, news) = joined.await.map_err(std::io::Error::other)??;
+    let (shared, news, nodes) = joined.await.map_err(std::io::Error::other)??;
     let tasks = vec![
         io.handle().spawn(news::take_all(Arc::clone(&shared), news)),
         io.handle().spawn(stay::keep(Arc::clone(&shared))),
     ];
     let cluster = RemoteCluster { shared: Arc::clone(&shared), tasks, io, ended: false };
     let handle = ClusterRef::new(shared.host.clone());
-    let waiting = cluster.io.handle().spawn(async move { equip::equip_first(&shared).await });
+    let waiting = cluster.io.handle().spawn(async move { equip::equip_first(&shared, nodes).await });
     waiting.await.map_err(std::io::Error::other)??;
     Ok((handle, cluster))
 }
@@ -157,7 +157,7 @@ async fn begin(
     arguments: Vec<String>,
     io: tokio::runtime::Handle,
     executor: Executor,
-) -> Result<(Arc<Shared>, mpsc::Receiver<news::Told>), ClusterError> {
+) -> Result<(Arc<Shared>, mpsc::Receiver<news::Told>, Vec<NodeFacts>), ClusterError> {
     let head_at = address::resolve(&options.address).await?;
     let token = lookup::token(head_at)?;
     let executable = tokio::task::spawn_blocking(Executable::of_this_process).await;
@@ -199,8 +199,8 @@ async fn begin(
     let started: control::Reply = ask_host(&control, enrolled.head, JOB, request, deadline)
         .await
         .map_err(|error| ClusterError::Head { address: options.address.clone(), why: error.to_string() })?;
-    let job = match started {
-        Ok(Answer::Job { job, .. }) => job,
+    let (job, nodes) = match started {
+        Ok(Answer::Job { job, nodes, .. }) => (job, nodes),
         Ok(_) => return Err(ClusterError::head(&options.address, "it gave another answer")),
         Err(denied) => return Err(ClusterError::head(&options.address, &denied.to_string())),
     };
@@ -225,7 +225,7 @@ async fn begin(
         settled: watch::Sender::new(Settled::default()),
     });
     shared.members.apply(&Change::Are { members: Vec::new(), head: shared.head_is() }, &shared.host);
-    Ok((shared, told))
+    Ok((shared, told, nodes))
 }
 
 impl RemoteCluster {

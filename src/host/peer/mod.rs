@@ -49,6 +49,7 @@ use crate::observe::PeerSnapshot;
 use crate::registry::decode;
 pub(crate) use crate::session::{LinkLoss, Repeat};
 use crate::session::{Rejected, Session, SessionLimits};
+use crate::transport::{Certificate, Role};
 use crate::wire::{Body, Encoded, TellHeader};
 
 /// One other host.
@@ -78,6 +79,8 @@ struct State {
     /// What a session is told for the time where no time matters.
     began: Instant,
     address: Option<SocketAddr>,
+    /// What the last link's certificate says that the peer is, and the certificate.
+    certificate: Option<(Role, Certificate)>,
     /// The last link that was up; named when dialling, so that the peer can tell a crossing from a return.
     last_link: LinkId,
     /// Whether the session has had a link since it was begun: then it is resumed, not begun anew.
@@ -183,6 +186,7 @@ impl Peer {
                 rung: false,
                 began: now(),
                 address,
+                certificate: None,
                 last_link: LinkId::NONE,
                 resumable: false,
                 trying_since: tokio::time::Instant::now(),
@@ -217,6 +221,22 @@ impl Peer {
         if first && matches!(state.link, Link::Awaiting { .. }) {
             self.open(&mut state, Duration::ZERO);
         }
+    }
+
+    /// Notes on what the certificate of the link that came up says; nothing if the link has none.
+    pub(super) fn set_certificate(&self, certificate: Option<(Role, Certificate)>) {
+        self.lock().certificate = certificate;
+    }
+
+    /// What the peer is, by the last link's certificate.
+    pub(super) fn role(&self) -> Option<Role> {
+        self.lock().certificate.as_ref().map(|(role, _)| *role)
+    }
+
+    /// Whether the last link's certificate has this name.
+    pub(super) fn is_certified(&self, name: &str) -> Option<bool> {
+        let certificate = self.lock().certificate.clone();
+        certificate.map(|(_, certificate)| certificate.is_for(name))
     }
 
     /// How large an encoded message may be.

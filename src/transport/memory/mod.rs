@@ -18,8 +18,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{BoxFuture, Link, Listener, Transport};
+use super::{Arrival, BoxFuture, Link, Listener, Transport};
 use crate::config::MEMORY_BACKLOG_MAX;
+use crate::id::Identity;
 use cable::Cable;
 use link::{Stream, ends_of};
 use random::SplitMix64;
@@ -46,6 +47,7 @@ const FREE_PORTS: RangeInclusive<u16> = 49_152..=u16::MAX;
 ///
 /// ```
 /// use std::net::Ipv4Addr;
+/// use roadshow::host::fresh_identity;
 /// use roadshow::transport::{Memory, Transport};
 /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
@@ -54,8 +56,8 @@ const FREE_PORTS: RangeInclusive<u16> = 49_152..=u16::MAX;
 /// let network = Memory::new(7);
 /// let (one, two) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
 /// let mut listener = network.listen((two, 0).into()).await?;
-/// let mut near = network.at(one).connect(listener.address()).await?;
-/// let mut far = listener.accept().await?;
+/// let mut near = network.at(one).connect(listener.address(), fresh_identity()).await?;
+/// let mut far = listener.accept().await?.await?;
 /// near.write_all(b"hello").await?;
 /// network.cut(one, two);
 /// assert!(far.read_u8().await.is_err());
@@ -188,8 +190,12 @@ impl Transport for Memory {
         })
     }
 
-    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+    fn connect(&self, address: SocketAddr, _to: Identity) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
         Box::pin(async move { Ok(Box::new(self.dial(address).await?) as Box<dyn Link>) })
+    }
+
+    fn refusal_means_gone(&self, address: SocketAddr) -> bool {
+        address.ip().is_loopback()
     }
 }
 
@@ -287,10 +293,10 @@ impl Listener for Bound {
         self.address
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         Box::pin(async move {
             let arrived = self.arrivals.recv().await.ok_or(ErrorKind::ConnectionAborted)?;
-            Ok(Box::new(arrived) as Box<dyn Link>)
+            Ok(Box::pin(async move { Ok(Box::new(arrived) as Box<dyn Link>) }) as Arrival)
         })
     }
 }

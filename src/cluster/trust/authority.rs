@@ -1,0 +1,278 @@
+//! The authority of a cluster: the key that signs its certificates, in the head's state directory.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
+use thiserror::Error;
+
+use super::token::{Token, TokenError};
+use super::{Claims, digest_of_authority, digest_of_key};
+use crate::config::{AUTHORITY_VALID, CERTIFICATE_SKEW, CERTIFICATE_VALID, CERTIFIED_HOSTS_MAX};
+
+const KEY_FILE: &str = "authority.key";
+const CERTIFICATE_FILE: &str = "authority.crt";
+const TOKEN_FILE: &str = "token";
+
+/// Of a directory: nobody else has any business in it.
+const DIRECTORY_MODE: u32 = 0o700;
+/// Of a file.
+const FILE_MODE: u32 = 0o600;
+/// The bits of a file's mode that let others read, write or run it.
+const OTHERS: u32 = 0o077;
+/// The bits of a directory's mode that let others put files into it.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Who signs the certificates of a cluster. Its head has it, and nobody else.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: Vec<u8>,
+    token: Token,
+}
+
+/// The authority cannot be had, or does not sign.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// A file of the state directory cannot be read or written.
+    #[error("cannot use {path}: {source}; name another directory with --state-dir, or see to its permissions")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The operating system's words.
+        source: io::Error,
+    },
+    /// Others can read a secret.
+    #[error(
+        "others can read {path} (its mode is {mode:03o}), and whoever has it owns the cluster; run `chmod 600 \
+         {path}`, or begin anew with another --state-dir if somebody may have read it"
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Others can replace a secret.
+    #[error("others can write to {path} (its mode is {mode:03o}); run `chmod 700 {path}`")]
+    Writable {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A file holds something else than it should.
+    #[error("{path} is damaged ({why}); restore the state directory from a backup, or begin anew with another")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A request is none, or is not signed by its key.
+    #[error("the request for a certificate is not valid: {0}")]
+    Request(rcgen::Error),
+    /// A certificate is for some hosts, and not for very many.
+    #[error("a certificate was asked for {count} hosts; it is for 1 to {CERTIFIED_HOSTS_MAX}")]
+    Hosts {
+        /// For how many.
+        count: usize,
+    },
+    /// It cannot be signed.
+    #[error("cannot sign a certificate: {0}")]
+    Signing(#[from] rcgen::Error),
+}
+
+impl Authority {
+    /// The authority whose state is in that directory; a new one if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] if the files cannot be used, or are not as private as they must be.
+    pub fn open(state_dir: &Path) -> Result<Self, AuthorityError> {
+        let state = StateDir::open(state_dir)?;
+        let damaged = |file, why: String| AuthorityError::Damaged { path: state.path(file), why };
+        let key = state.secret(KEY_FILE, || Ok(KeyPair::generate()?.serialize_der()))?;
+        let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key))
+            .map_err(|error| damaged(KEY_FILE, error.to_string()))?;
+        let digest = digest_of_key(&key.subject_public_key_info());
+        let token = state.secret(TOKEN_FILE, || Ok(format!("{}\n", Token::new(digest)).into_bytes()))?;
+        let token: Token = String::from_utf8_lossy(&token)
+            .parse()
+            .map_err(|error: TokenError| damaged(TOKEN_FILE, error.to_string()))?;
+        if *token.authority() != digest {
+            return Err(damaged(TOKEN_FILE, "it is of another authority".to_owned()));
+        }
+        let certificate = state.secret(CERTIFICATE_FILE, || certify_itself(&key))?;
+        let der = CertificateDer::from(certificate.clone());
+        if digest_of_authority(&der) != Some(digest) {
+            return Err(damaged(CERTIFICATE_FILE, "it is not of this authority's key".to_owned()));
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, key)
+            .map_err(|error| damaged(CERTIFICATE_FILE, error.to_string()))?;
+        Ok(Self { issuer, certificate, token })
+    }
+
+    /// The token that lets processes into the cluster.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Its own certificate, in DER.
+    #[must_use]
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// Certifies what a process claims to be; gives its certificate and that of the authority, in DER.
+    ///
+    /// Whether the claims are true is the caller's to know. What the request says beside its key is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] if the request is not signed by its key, or there are no hosts or too many.
+    pub fn issue(&self, csr: &[u8], claims: &Claims) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        self.issue_at(SystemTime::now(), csr, claims)
+    }
+
+    pub(super) fn issue_at(
+        &self,
+        now: SystemTime,
+        csr: &[u8],
+        claims: &Claims,
+    ) -> Result<Vec<Vec<u8>>, AuthorityError> {
+        let count = claims.hosts.len();
+        if count == 0 || count > CERTIFIED_HOSTS_MAX {
+            return Err(AuthorityError::Hosts { count });
+        }
+        let mut request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+            .map_err(AuthorityError::Request)?;
+        let mut params = CertificateParams::new(claims.names())?;
+        params.distinguished_name = common_name(&format!("roadshow {}", claims.role));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = Some(random_serial());
+        valid(&mut params, now, CERTIFICATE_VALID);
+        request.params = params;
+        let certificate = request.signed_by(&self.issuer)?;
+        Ok(vec![certificate.der().to_vec(), self.certificate.clone()])
+    }
+}
+
+/// The certificate that an authority gives itself.
+fn certify_itself(key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    let digest = digest_of_key(&key.subject_public_key_info());
+    let short: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    // Two clusters are told apart by it.
+    params.distinguished_name = common_name(&format!("roadshow authority {short}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.serial_number = Some(random_serial());
+    valid(&mut params, SystemTime::now(), AUTHORITY_VALID);
+    Ok(params.self_signed(key)?.der().to_vec())
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+fn valid(params: &mut CertificateParams, now: SystemTime, valid: std::time::Duration) {
+    // A clock before 1970 is wrong, and whoever looks at the certificate says so.
+    let now = rcgen::date_time_ymd(1970, 1, 1) + now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    params.not_before = now - CERTIFICATE_SKEW;
+    params.not_after = now + valid;
+}
+
+fn random_serial() -> SerialNumber {
+    let mut serial = [0; 16];
+    getrandom::fill(&mut serial).expect("the operating system gives random numbers");
+    // A serial number is positive.
+    serial[0] &= 0x7f;
+    SerialNumber::from_slice(&serial)
+}
+
+/// The directory that a head's state is in, and what of it is secret.
+struct StateDir(PathBuf);
+
+impl StateDir {
+    fn open(path: &Path) -> Result<Self, AuthorityError> {
+        let state = Self(path.to_owned());
+        let failed = |source| AuthorityError::File { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(failed)?;
+        let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+        if mode & OTHERS_WRITE != 0 {
+            return Err(AuthorityError::Writable { path: path.to_owned(), mode });
+        }
+        Ok(state)
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.join(file)
+    }
+
+    /// What a file holds that nobody else may read; made by `make` if it is not there.
+    fn secret(
+        &self,
+        file: &str,
+        make: impl FnOnce() -> Result<Vec<u8>, rcgen::Error>,
+    ) -> Result<Vec<u8>, AuthorityError> {
+        let path = self.path(file);
+        let read = match self.read(&path) {
+            Err(AuthorityError::File { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+            read => Some(read?),
+        };
+        if let Some(read) = read {
+            return Ok(read);
+        }
+        let made = make()?;
+        self.write(&path, &made).map_err(|source| AuthorityError::File { path, source })?;
+        Ok(made)
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, AuthorityError> {
+        let failed = |source| AuthorityError::File { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(failed)?;
+        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
+        if mode & OTHERS != 0 {
+            return Err(AuthorityError::Exposed { path: path.to_owned(), mode });
+        }
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut file, &mut bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Writes a file that is there whole or not at all, whenever the machine stops.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let new = path.with_extension("new");
+        // One that was left behind may be somebody else's.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authority(..)")
+    }
+}

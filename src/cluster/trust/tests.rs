@@ -1,0 +1,1 @@
+//! What an authority keeps, and what its certificates are good for.

@@ -1,0 +1,204 @@
+//! The token that lets a process into a cluster, as people copy it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::KeyDigest;
+use crate::session::Secret;
+
+/// What a token begins with: of which kind it is.
+const PREFIX: &str = "rs1_";
+
+/// The letters of the rest: base32 of RFC 4648 in lower case. None of them is taken for another easily, and
+/// a double click selects all of them.
+const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+const DIGEST_BYTES: usize = 32;
+/// As much as a key of AES-128 has: nobody can try them all, and proofs reveal nothing of it.
+const SECRET_BYTES: usize = 16;
+const CHECKSUM_BYTES: usize = 4;
+const TOKEN_BYTES: usize = DIGEST_BYTES + SECRET_BYTES + CHECKSUM_BYTES;
+
+/// What a process needs to belong to a cluster: which authority is the cluster's, and a secret.
+///
+/// Its `Display` is the token itself, in one word; its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    authority: KeyDigest,
+    secret: [u8; SECRET_BYTES],
+}
+
+/// A text is no token.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It is something else.
+    #[error("that is no token: one begins with `{PREFIX}`; copy it from what `roadshow start --head` printed")]
+    NotAToken,
+    /// It was a token once.
+    #[error("the token is mistyped: a letter of it is wrong or missing; copy all of it once more")]
+    Mistyped,
+}
+
+impl Token {
+    #[cfg(feature = "cli")]
+    pub(super) fn new(authority: KeyDigest) -> Self {
+        let mut secret = [0; SECRET_BYTES];
+        getrandom::fill(&mut secret).expect("the operating system gives random numbers");
+        Self { authority, secret }
+    }
+
+    /// The digest of the authority's key.
+    pub(in crate::cluster) fn authority(&self) -> &KeyDigest {
+        &self.authority
+    }
+
+    /// What hosts of the cluster prove to each other.
+    #[must_use]
+    pub fn session_secret(&self) -> Secret {
+        Secret::from_bytes(self.mac(b"roadshow session", b"").finalize().into_bytes().into())
+    }
+
+    /// Proves knowledge of the secret to one side of the connection that `binding` is of.
+    pub(in crate::cluster) fn prove(&self, label: &[u8], binding: &[u8]) -> [u8; 32] {
+        self.mac(label, binding).finalize().into_bytes().into()
+    }
+
+    /// Checks a proof, in a time that does not depend on where it is wrong.
+    pub(in crate::cluster) fn verify(&self, label: &[u8], binding: &[u8], proof: &[u8]) -> bool {
+        self.mac(label, binding).verify_slice(proof).is_ok()
+    }
+
+    fn mac(&self, label: &[u8], data: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of every length");
+        mac.update(label);
+        mac.update(data);
+        mac
+    }
+
+    fn bytes(&self) -> [u8; TOKEN_BYTES] {
+        let mut bytes = [0; TOKEN_BYTES];
+        bytes[..DIGEST_BYTES].copy_from_slice(&self.authority);
+        bytes[DIGEST_BYTES..][..SECRET_BYTES].copy_from_slice(&self.secret);
+        let checksum = checksum(&bytes[..DIGEST_BYTES + SECRET_BYTES]);
+        bytes[DIGEST_BYTES + SECRET_BYTES..].copy_from_slice(&checksum);
+        bytes
+    }
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    let [a, b, c, d, ..] = digest;
+    [a, b, c, d]
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::from(PREFIX);
+        let (mut bits, mut have) = (0_u32, 0);
+        for byte in self.bytes() {
+            bits = bits << 8 | u32::from(byte);
+            have += 8;
+            while have >= 5 {
+                have -= 5;
+                text.push(LETTERS[(bits >> have & 31) as usize].into());
+            }
+        }
+        if have > 0 {
+            text.push(LETTERS[(bits << (5 - have) & 31) as usize].into());
+        }
+        f.write_str(&text)
+    }
+}
+
+impl FromStr for Token {
+    type Err = TokenError;
+
+    /// Blanks around it are no part of it, and capitals are as good.
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let text = text.trim().to_ascii_lowercase();
+        let letters = text.strip_prefix(PREFIX).ok_or(TokenError::NotAToken)?;
+        let mut bytes = Vec::with_capacity(TOKEN_BYTES);
+        let (mut bits, mut have) = (0_u32, 0);
+        for letter in letters.bytes() {
+            let value = LETTERS.iter().position(|it| *it == letter).ok_or(TokenError::Mistyped)?;
+            bits = bits << 5 | value as u32;
+            have += 5;
+            if have >= 8 {
+                have -= 8;
+                bytes.push((bits >> have) as u8);
+            }
+        }
+        let bytes: [u8; TOKEN_BYTES] = bytes.try_into().map_err(|_| TokenError::Mistyped)?;
+        let mut token = Self { authority: [0; DIGEST_BYTES], secret: [0; SECRET_BYTES] };
+        token.authority.copy_from_slice(&bytes[..DIGEST_BYTES]);
+        token.secret.copy_from_slice(&bytes[DIGEST_BYTES..][..SECRET_BYTES]);
+        // With the last letter's unused bits, and the number of letters.
+        if token.to_string() == text { Ok(token) } else { Err(TokenError::Mistyped) }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: Token = Token { authority: [0xa5; 32], secret: [0x3c; 16] };
+
+    #[test]
+    fn token_is_one_word_and_is_read_as_it_was_written() {
+        let text = TOKEN.to_string();
+        assert_eq!(
+            text,
+            "rs1_uws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2hrrhrrhrrhrrhrrhrrhrrhrrhrrhrrddclu"
+        );
+        assert_eq!(text.parse(), Ok(TOKEN));
+        assert_eq!(format!(" {}\n", text.to_uppercase()).parse(), Ok(TOKEN));
+    }
+
+    #[test]
+    fn mistyped_token_is_told_apart_from_something_else() {
+        let text = TOKEN.to_string();
+        for at in PREFIX.len()..text.len() {
+            for letter in ["a", "b", "7", "1", "-"] {
+                if !text[at..].starts_with(letter) {
+                    let mistyped = format!("{}{letter}{}", &text[..at], &text[at + 1..]);
+                    assert_eq!(mistyped.parse::<Token>(), Err(TokenError::Mistyped), "{mistyped}");
+                }
+            }
+            assert_eq!(text[..at].parse::<Token>(), Err(TokenError::Mistyped), "cut at {at}");
+        }
+        assert_eq!(format!("{text}a").parse::<Token>(), Err(TokenError::Mistyped));
+        for other in ["", "rs1", "hunter2", &text[1..]] {
+            assert_eq!(other.parse::<Token>(), Err(TokenError::NotAToken), "{other}");
+        }
+    }
+
+    #[test]
+    fn proof_holds_for_its_label_its_connection_and_its_secret_alone() {
+        let proof = TOKEN.prove(b"one side", b"connection");
+        let other = Token { secret: [1; 16], ..TOKEN };
+
+        assert!(TOKEN.verify(b"one side", b"connection", &proof));
+        assert!(!TOKEN.verify(b"the other", b"connection", &proof));
+        assert!(!TOKEN.verify(b"one side", b"another", &proof));
+        assert!(!other.verify(b"one side", b"connection", &proof));
+        assert!(!TOKEN.verify(b"one side", b"connection", &proof[..31]));
+    }
+
+    #[test]
+    fn secret_of_sessions_is_not_that_of_the_token() {
+        let other = Token { secret: [1; 16], ..TOKEN };
+        assert!(TOKEN.session_secret() != other.session_secret());
+        assert_eq!(format!("{TOKEN:?} {:?}", TOKEN.session_secret()), "Token(..) Secret(..)");
+    }
+}

@@ -1,0 +1,223 @@
+//! What a process shows to prove who it is: its certificate, and the key that it is for.
+//!
+//! They are short-lived and renewed while the process runs: links that are made from then on use the new
+//! ones, and those that are up stay. The key is shown to nobody; `Debug` has none of it.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{RootCertStore, ServerConfig, SignatureScheme};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What a link of two hosts is for, in the handshake of TLS: bytes for one purpose are none for another.
+pub(super) const HOST_PROTOCOL: &[u8] = b"roadshow-host/1";
+
+/// The same for a desk.
+pub(crate) const DESK_PROTOCOL: &[u8] = b"roadshow-desk/1";
+
+/// The certificate of a process, its key, and the authority that it has them from. Clones are the same
+/// credentials: to renew one of them renews all.
+///
+/// Serialized they hold the key: they may travel over a private socket, and nowhere else.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "Parts", into = "Parts")]
+pub struct Credentials {
+    own: Arc<Own>,
+    authority: CertificateDer<'static>,
+    host_server: Arc<ServerConfig>,
+    host_client: Arc<ClientConfig>,
+    desk_server: Arc<ServerConfig>,
+}
+
+/// Credentials as they travel, in DER.
+#[derive(Clone, Serialize, Deserialize)]
+struct Parts {
+    chain: Vec<Vec<u8>>,
+    key: Vec<u8>,
+}
+
+/// These bytes are no credentials.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// A chain is a certificate and that of its authority.
+    #[error("a chain of {count} certificates is no chain from a process to its cluster's authority")]
+    Chain {
+        /// How many there are.
+        count: usize,
+    },
+    /// The certificate does not go with the key, or either cannot be read.
+    #[error("the certificate and the key are of no use together: {0}")]
+    Unusable(#[from] rustls::Error),
+    /// The authority cannot be one.
+    #[error("the authority's certificate is of no use: {0}")]
+    Authority(String),
+    /// New credentials are from another cluster than those that they are to stand in for.
+    #[error("the new certificate is from another authority; a process stays in its cluster for life")]
+    OtherAuthority,
+}
+
+impl Credentials {
+    /// Credentials of a chain of certificates, the process's own first and the authority's last, and of the
+    /// key to the first in PKCS #8; all in DER.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError`] if they do not go together.
+    pub fn new(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self, CredentialsError> {
+        let provider = Arc::new(ring::default_provider());
+        let held = Held::new(Parts { chain, key }, &provider)?;
+        let authority = held.authority();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone())?;
+        let roots = Arc::new(roots);
+        let own = Arc::new(Own(RwLock::new(Arc::new(held))));
+        let server =
+            || ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13]);
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            .clear_root_hint_subjects()
+            .build()
+            .map_err(|error| CredentialsError::Authority(error.to_string()))?;
+        let host_server =
+            server()?.with_client_cert_verifier(clients).with_cert_resolver(Arc::clone(&own) as _);
+        let desk_server = server()?.with_no_client_auth().with_cert_resolver(Arc::clone(&own) as _);
+        let mut host_client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(roots)
+            .with_client_cert_resolver(Arc::clone(&own) as _);
+        host_client.alpn_protocols = vec![HOST_PROTOCOL.to_vec()];
+        // The preamble says whom the connection is for; nobody else need read it.
+        host_client.enable_sni = false;
+        // A resumed connection would be taken for what a certificate said that may have expired since.
+        host_client.resumption = Resumption::disabled();
+        Ok(Self {
+            own,
+            authority,
+            host_server: Arc::new(for_protocol(host_server, HOST_PROTOCOL)),
+            host_client: Arc::new(host_client),
+            desk_server: Arc::new(for_protocol(desk_server, DESK_PROTOCOL)),
+        })
+    }
+
+    /// Takes up a new certificate and its key, for the connections that are made from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError`] if they do not go together, or are another authority's. The old ones stay.
+    pub fn renew(&self, chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<(), CredentialsError> {
+        let held = Held::new(Parts { chain, key }, &ring::default_provider())?;
+        if held.authority() != self.authority {
+            return Err(CredentialsError::OtherAuthority);
+        }
+        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
+        Ok(())
+    }
+
+    /// The certificate of the cluster's authority, in DER.
+    #[must_use]
+    pub fn authority(&self) -> &[u8] {
+        &self.authority
+    }
+
+    /// For a host that accepts: both sides show certificates.
+    pub(super) fn host_server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.host_server)
+    }
+
+    /// For a host that dials.
+    pub(super) fn host_client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.host_client)
+    }
+
+    /// For a desk: it shows a certificate, and who comes may have none yet.
+    pub(crate) fn desk_server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.desk_server)
+    }
+}
+
+fn for_protocol(mut config: ServerConfig, protocol: &[u8]) -> ServerConfig {
+    config.alpn_protocols = vec![protocol.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config
+}
+
+/// What a process shows at present.
+struct Own(RwLock<Arc<Held>>);
+
+struct Held {
+    parts: Parts,
+    certified: Arc<CertifiedKey>,
+}
+
+impl Held {
+    fn new(parts: Parts, provider: &CryptoProvider) -> Result<Self, CredentialsError> {
+        let count = parts.chain.len();
+        if count < 2 {
+            return Err(CredentialsError::Chain { count });
+        }
+        let chain = parts.chain.iter().cloned().map(CertificateDer::from).collect();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(parts.key.clone()));
+        let certified = Arc::new(CertifiedKey::from_der(chain, key, provider)?);
+        Ok(Self { parts, certified })
+    }
+
+    fn authority(&self) -> CertificateDer<'static> {
+        self.certified.cert.last().cloned().expect("a chain has two certificates at least")
+    }
+}
+
+impl Own {
+    fn now(&self) -> Arc<Held> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ResolvesServerCert for Own {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.now().certified))
+    }
+}
+
+impl ResolvesClientCert for Own {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.now().certified))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl TryFrom<Parts> for Credentials {
+    type Error = CredentialsError;
+
+    fn try_from(Parts { chain, key }: Parts) -> Result<Self, CredentialsError> {
+        Self::new(chain, key)
+    }
+}
+
+impl From<Credentials> for Parts {
+    fn from(credentials: Credentials) -> Self {
+        credentials.own.now().parts.clone()
+    }
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Own(..)")
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(..)")
+    }
+}

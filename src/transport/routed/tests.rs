@@ -1,0 +1,1 @@
+//! Links of a real cluster, over sockets of this machine.

@@ -1,0 +1,238 @@
+//! Links under TLS 1.3, on which both sides have shown a certificate of the cluster.
+
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, CertificateError, CommonState, Error as TlsError};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, split};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use super::credentials::Credentials;
+use super::{Certificate, DetachedLink, Link, LinkReader, LinkWriter, host_name};
+use crate::id::Identity;
+
+/// How long whoever was refused may go on sending: closed earlier, the connection would be reset, and the
+/// reason might never be read.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How many bytes are read of one who was refused.
+const LINGER_BYTES_MAX: u64 = 64 << 10;
+
+/// Makes a link to that host of a connection that was dialled.
+pub(super) async fn connect(
+    stream: TcpStream,
+    credentials: &Credentials,
+    to: Identity,
+) -> io::Result<Box<dyn Link>> {
+    let name = ServerName::try_from(host_name(to)).map_err(io::Error::other)?;
+    let connecting = TlsConnector::from(credentials.host_client()).connect(name, Socket(Some(stream)));
+    let stream = connecting.await.map_err(explain)?;
+    open(TlsStream::Client(stream))
+}
+
+/// Makes a link of a connection that came in.
+pub(super) async fn accept(stream: TcpStream, credentials: &Credentials) -> io::Result<Box<dyn Link>> {
+    let accepting = TlsAcceptor::from(credentials.host_server()).accept(Socket(Some(stream)));
+    match accepting.into_fallible().await {
+        Ok(stream) => open(TlsStream::Server(stream)),
+        Err((error, socket)) => {
+            linger(socket).await;
+            Err(explain(error))
+        }
+    }
+}
+
+/// Lets the other side read why it was refused.
+pub(crate) async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
+    let farewell = async {
+        socket.shutdown().await?;
+        tokio::io::copy(&mut socket.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    // The connection ends in either case.
+    let _ = tokio::time::timeout(LINGER, farewell).await;
+}
+
+fn open(stream: TlsStream<Socket>) -> io::Result<Box<dyn Link>> {
+    let certificate = certificate_of(stream.get_ref().1)?;
+    Ok(Box::new(Encrypted { stream, certificate }))
+}
+
+fn certificate_of(connection: &CommonState) -> io::Result<Certificate> {
+    let chain = connection.peer_certificates().unwrap_or_default();
+    let certificate = chain.first().ok_or_else(|| io::Error::other("a verified peer has a certificate"))?;
+    Ok(Certificate::verified(certificate.clone()))
+}
+
+struct Encrypted {
+    stream: TlsStream<Socket>,
+    certificate: Certificate,
+}
+
+impl Link for Encrypted {
+    fn detach(mut self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
+        let socket = &mut self.stream.get_mut().0.0;
+        let stream = socket.take().ok_or(ErrorKind::NotConnected)?.into_std()?;
+        Ok(Box::new(Detached { stream, link: *self }))
+    }
+
+    fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter) {
+        let (reader, writer) = split(*self);
+        (Box::new(reader), Box::new(writer))
+    }
+
+    fn certificate(&self) -> Option<&Certificate> {
+        Some(&self.certificate)
+    }
+}
+
+/// The state of the encryption, and apart from it the connection that it is for.
+#[derive(Debug)]
+struct Detached {
+    link: Encrypted,
+    stream: std::net::TcpStream,
+}
+
+impl DetachedLink for Detached {
+    fn attach(mut self: Box<Self>) -> io::Result<Box<dyn Link>> {
+        self.link.stream.get_mut().0.0 = Some(TcpStream::from_std(self.stream)?);
+        Ok(Box::new(self.link))
+    }
+}
+
+impl AsyncRead for Encrypted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.stream).poll_read(task, buf)) {
+            // The protocol above says itself when it is at its end, as over plain TCP.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read.map_err(explain)),
+        }
+    }
+}
+
+impl AsyncWrite for Encrypted {
+    fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(task, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(task, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(task)
+    }
+}
+
+impl fmt::Debug for Encrypted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Encrypted").field(&self.stream.get_ref().0.0).finish()
+    }
+}
+
+/// A connection that may be taken from under its encryption, for the way to another thread.
+struct Socket(Option<TcpStream>);
+
+impl Socket {
+    fn get(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.0.as_mut().map(Pin::new).ok_or_else(|| ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get()?.poll_read(task, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get()?.poll_write(task, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get()?.poll_write_vectored(task, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get()?.poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get()?.poll_shutdown(task)
+    }
+}
+
+/// Says an error of TLS in words that tell what to do next.
+pub(crate) fn explain(error: io::Error) -> io::Error {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else { return error };
+    io::Error::new(ErrorKind::InvalidData, format!("{} ({tls})", advice(tls)))
+}
+
+fn advice(error: &TlsError) -> &'static str {
+    use AlertDescription as Alert;
+    use CertificateError as Fault;
+    match error {
+        TlsError::InvalidCertificate(fault) => match fault {
+            Fault::Expired | Fault::ExpiredContext { .. } => {
+                "the peer's certificate has expired; check its clock, and whether it reaches the head"
+            }
+            Fault::NotValidYet | Fault::NotValidYetContext { .. } => {
+                "the peer's certificate is not valid yet; check the clocks of both machines"
+            }
+            Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
+                "the peer's certificate is that of another host"
+            }
+            Fault::UnknownIssuer | Fault::BadSignature => {
+                "the peer's certificate is not from this cluster's authority"
+            }
+            _ => "the peer's certificate is not one of this cluster",
+        },
+        TlsError::NoCertificatesPresented => "the peer has shown no certificate, and nobody links without",
+        TlsError::AlertReceived(alert) => match alert {
+            Alert::CertificateExpired => {
+                "the peer finds that this process's certificate has expired; check the clocks, and whether \
+                 this process reaches the head"
+            }
+            Alert::UnknownCA | Alert::DecryptError | Alert::BadCertificate => {
+                "the peer finds that this process's certificate is not from its cluster's authority"
+            }
+            Alert::CertificateRequired => "the peer wants a certificate, and nobody links without",
+            Alert::NoApplicationProtocol => "the peer is there for something else",
+            _ => "the peer has broken off",
+        },
+        _ => "the peer does not speak Roadshow's TLS 1.3; check the address",
+    }
+}
