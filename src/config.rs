@@ -271,6 +271,52 @@ pub const DESK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Whoever takes them needs microseconds for each.
 pub const CONNECTIONS_WAITING_MAX: usize = 64;
 
+/// How often agents and drivers say to the head that they are there.
+///
+/// Several times in the time after which they are taken for gone, so that one that is late is no death.
+pub const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the head, or a member that it tells something, may take for an answer.
+///
+/// All of them answer from memory; behind this the other side is looked for anew.
+pub const HEAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a node that starts looks for its head.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a node that ends waits for the head to hear of it.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// The longest pause between two attempts to find a head that is away.
+///
+/// Short, since work waits for it, and long enough that a thousand nodes are no load.
+pub const REJOIN_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// How often a head looks for leases that have ended.
+pub const TICK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long the driver of a submitted job may take to end after it was asked to.
+pub const DRIVER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Orders to one agent, or news for one driver, that wait for their turn; a member that is further
+/// behind misses some.
+pub const ORDERS_MAX: usize = 4096;
+
+/// News and lines of output that wait for a driver to take them.
+pub const NEWS_MAX: usize = 1024;
+
+/// Lines of one worker that wait to be sent to its driver, and the most that are sent at once.
+pub const OUTPUT_LINES_MAX: usize = 256;
+
+/// Records that wait to be written to the head's disk; behind that the head waits for it.
+pub const RECORDS_QUEUED_MAX: usize = 4096;
+
+/// How much of an executable a driver sends at once.
+pub const EXECUTABLE_PIECE_BYTES: usize = 1 << 20;
+
+/// How long an agent may take to write a piece of an executable.
+pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A bug that a simulation plants in a session, to see that it finds it. No program has one.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

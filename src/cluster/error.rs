@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
 
+use super::enrolment::EnrolError;
+use super::executable::ExecutableError;
 use crate::config::WORKERS_MAX;
 use crate::host::{HostError, SendError};
 use crate::id::Identity;
@@ -38,14 +41,57 @@ pub enum ClusterError {
         /// Its value.
         value: String,
     },
-    /// `ROADSHOW_ADDRESS` names a cluster to join.
-    #[error(
-        "ROADSHOW_ADDRESS is {address:?}, but joining a running cluster is not built yet; unset it to start a local one"
-    )]
-    RemoteCluster {
-        /// Its value.
+    /// The address of a cluster's head cannot be used.
+    #[error("{address:?} is no address of a cluster: {why}; give host:port, as `roadshow start --head` printed it")]
+    Address {
+        /// As it was given.
         address: String,
+        /// What is wrong with it.
+        why: String,
     },
+    /// Nothing says what lets this program into the cluster.
+    #[error(
+        "no token for the cluster at {address}; set ROADSHOW_TOKEN to what `roadshow start --head` printed, or \
+         ROADSHOW_TOKEN_FILE to a file that has it"
+    )]
+    NoToken {
+        /// Where the head is.
+        address: SocketAddr,
+    },
+    /// The token cannot be used.
+    #[error("the token in {from}: {why}")]
+    Token {
+        /// Where it was found.
+        from: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The head does not take this program, or cannot be reached.
+    #[error("{0}")]
+    Enrol(#[from] EnrolError),
+    /// The head did not take the job.
+    #[error("the cluster at {address} did not take the job: {why}")]
+    Head {
+        /// Where the head is.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// The cluster has no node that takes work.
+    #[error("the cluster at {address} has no node that takes work; start one with `roadshow start --address={address}`")]
+    NoNodes {
+        /// Where the head is.
+        address: SocketAddr,
+    },
+    /// No node of the cluster can run this program.
+    #[error("no node of the cluster can run this program: {why}")]
+    NotEquipped {
+        /// Why one of them cannot.
+        why: String,
+    },
+    /// This program's own executable cannot be read, to be sent along.
+    #[error("{0}")]
+    Executable(#[from] ExecutableError),
     /// The program would run its own `main` again in every worker.
     #[error(
         "this program does not divert its workers; put #[roadshow::main] on main, call roadshow::divert() first in it, \
@@ -104,6 +150,12 @@ pub enum ClusterError {
         /// How long they had.
         limit: Duration,
     },
+}
+
+impl ClusterError {
+    pub(super) fn head(address: &str, why: &str) -> Self {
+        Self::Head { address: address.to_owned(), why: why.to_owned() }
+    }
 }
 
 impl fmt::Debug for ClusterError {

@@ -1,12 +1,14 @@
-//! Where a program runs: today a local cluster, the worker processes that the driver starts itself.
+//! Where a program runs: a cluster of nodes, or the worker processes that a driver starts itself.
 //!
-//! The driver starts workers of its own executable and tells all of them about each other. A worker
-//! has two hosts: one for actors, and one for tasks with a thread of its own. Secrets travel over a
-//! socket pair that only the two processes hold; the same pair is the worker's lifeline: when the
-//! driver ends, by whatever cause, the operating system closes it and the worker ends, too.
+//! In a local cluster the driver starts workers of its own executable and tells all of them about each
+//! other. A worker has two hosts: one for actors, and one for tasks with a thread of its own. Secrets
+//! travel over a socket pair that only the two processes hold; the same pair is the worker's lifeline: when
+//! the driver ends, by whatever cause, the operating system closes it and the worker ends, too. For tests
+//! the workers may be threads of the driver's process instead ([`Cluster::in_process`]).
 //!
-//! For tests the workers may be threads of the driver's process instead ([`Cluster::in_process`]);
-//! all else is the same.
+//! In a cluster of nodes ([`model`] has the words) a `head` decides and an `agent` on each node starts the
+//! workers; the `driver` side joins and sends its executable along. The decisions are those of `state`, in
+//! which a local cluster places its actors with wishes, too.
 //!
 //! Owns processes, membership and placement. Knows nothing of messages beyond what hosts offer.
 
@@ -59,6 +61,7 @@ pub use error::ClusterError;
 pub use thread::InProcess;
 pub use worker::{WorkerTest, divert};
 
+use driver::{JoinOptions, RemoteCluster};
 use local::LocalCluster;
 
 /// The cluster that this program drives; dropping it ends the workers.
@@ -66,16 +69,22 @@ use local::LocalCluster;
 /// It derefs to [`ClusterRef`], which has `spawn`, `run` and the rest.
 pub struct Cluster {
     handle: ClusterRef,
-    local: LocalCluster,
+    workers: Workers,
+}
+
+/// What runs the workers.
+enum Workers {
+    Local(LocalCluster),
+    Remote(RemoteCluster),
 }
 
 impl Cluster {
-    /// Starts a local cluster: a worker for each core, or `ROADSHOW_WORKERS` of them.
+    /// Joins the cluster whose head `ROADSHOW_ADDRESS` names; without it, starts a local cluster: a worker
+    /// for each core, or `ROADSHOW_WORKERS` of them.
     ///
     /// # Errors
     ///
-    /// [`ClusterError`] if `ROADSHOW_ADDRESS` names a cluster (joining one is not built yet), or the
-    /// workers cannot be started.
+    /// [`ClusterError`] if the cluster cannot be joined, or the workers cannot be started.
     ///
     /// # Cancel safety
     ///
@@ -136,7 +145,7 @@ impl Cluster {
     /// A cluster with other settings.
     #[must_use]
     pub fn builder() -> ClusterBuilder {
-        ClusterBuilder { workers: None, limits: Limits::default(), in_process: None }
+        ClusterBuilder::default()
     }
 
     /// A reference to the cluster, to be handed to actors.
@@ -148,7 +157,10 @@ impl Cluster {
     /// The workers that were started, in the order in which they take actors.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        self.local.workers()
+        match &self.workers {
+            Workers::Local(local) => local.workers(),
+            Workers::Remote(remote) => remote.workers(),
+        }
     }
 
     /// Ends the cluster: waits for open calls, says goodbye, and sees every worker end.
@@ -163,7 +175,10 @@ impl Cluster {
     /// Dropping the future kills the workers.
     pub async fn shutdown(mut self) -> Result<(), ClusterError> {
         self.handle.host.shutdown("the driver has ended").await;
-        self.local.stop().await
+        match &mut self.workers {
+            Workers::Local(local) => local.stop().await,
+            Workers::Remote(remote) => remote.stop().await,
+        }
     }
 }
 
@@ -207,15 +222,41 @@ pub struct WorkerInfo {
 }
 
 /// Settings of a cluster to be started.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ClusterBuilder {
     workers: Option<usize>,
     limits: Limits,
     in_process: Option<InProcess>,
+    address: Option<String>,
+    environment: Vec<(String, String)>,
+    namespace: String,
 }
 
 impl ClusterBuilder {
-    /// How many workers to start; one a core by default.
+    /// Joins the cluster whose head is at `host:port`, whatever the environment says.
+    #[must_use]
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.address = Some(address.into());
+        self
+    }
+
+    /// Gives the workers on a cluster's nodes a variable of their environment. They have nothing of the
+    /// driver's but what is said here; workers of a local cluster have all of it.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The namespace of the job's names, to share them with other jobs; by default a job has its own.
+    #[must_use]
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// How many workers to start in a local cluster; one a core by default. A cluster's nodes have as
+    /// many as their operators say.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
@@ -246,6 +287,12 @@ impl ClusterBuilder {
     ///
     /// Dropping the future ends the workers that were started.
     pub async fn start(self) -> Result<Cluster, ClusterError> {
+        if let Some(address) = self.joins() {
+            let Self { limits, environment, namespace, .. } = self;
+            let options = JoinOptions { address, limits, environment, namespace };
+            let (handle, remote) = driver::join(options).await?;
+            return Ok(Cluster { handle, workers: Workers::Remote(remote) });
+        }
         let workers = match self.workers {
             Some(0) => return Err(ClusterError::NoWorkers),
             Some(asked) if asked > WORKERS_MAX => {
@@ -255,15 +302,19 @@ impl ClusterBuilder {
             None => default_workers()?,
         };
         let (handle, local) = local::start(workers, self.limits, self.in_process).await?;
-        Ok(Cluster { handle, local })
+        Ok(Cluster { handle, workers: Workers::Local(local) })
+    }
+
+    /// The cluster to join, if it is not to be a local one: what the program says counts before what the
+    /// environment does.
+    fn joins(&self) -> Option<String> {
+        let local = self.workers.is_some() || self.in_process.is_some();
+        self.address.clone().or_else(|| driver::address().filter(|_| !local))
     }
 }
 
 /// How many workers the environment asks for.
 fn default_workers() -> Result<usize, ClusterError> {
-    if let Some(address) = std::env::var_os("ROADSHOW_ADDRESS") {
-        return Err(ClusterError::RemoteCluster { address: address.to_string_lossy().into_owned() });
-    }
     let value = std::env::var_os("ROADSHOW_WORKERS").unwrap_or_default();
     if value.is_empty() {
         return Ok(std::thread::available_parallelism().map_or(1, Into::into));

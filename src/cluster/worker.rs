@@ -21,7 +21,7 @@ use super::io_thread::IoThread;
 use super::lifeline::{self, Doors, Reporter};
 use super::local::LOOPBACK;
 use super::process::set_aside;
-use crate::config::PASSED_OPEN_MAX;
+use crate::config::CONNECTIONS_WAITING_MAX;
 use crate::id::Identity;
 use crate::observe;
 use crate::transport::{Routed, Tcp};
@@ -157,7 +157,7 @@ fn sites(bootstrap: &Bootstrap, io: &Handle) -> (Sites, Doors) {
     let mut site = |identity: Identity| match &bootstrap.node {
         None => Site { transport: Arc::new(Tcp), listen: LOOPBACK, io: io.clone() },
         Some(node) => {
-            let (door, arrivals) = mpsc::channel(PASSED_OPEN_MAX);
+            let (door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
             doors.insert(identity.host, door);
             let transport = Routed::new(node.credentials.clone(), node.address, arrivals);
             Site { transport: Arc::new(transport), listen: node.address, io: io.clone() }

@@ -36,7 +36,7 @@ pub(super) async fn enrol_first(
     loop {
         match enrolment::enrol(head_at, token, claims(identity)).await {
             Ok(enrolled) => return Ok((enrolled.credentials, enrolled.head)),
-            Err(error @ EnrolError::Refused(_)) => return Err(DaemonError::Refused(error.to_string())),
+            Err(error) if error.is_final() => return Err(DaemonError::Refused(error.to_string())),
             Err(error) if Instant::now() + delay > until => {
                 return Err(DaemonError::Unreachable(error.to_string()));
             }

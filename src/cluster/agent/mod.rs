@@ -30,7 +30,7 @@ use super::model::NodeFacts;
 use super::protocol::NodeEvent;
 use super::state::NodeReport;
 use super::trust::Token;
-use crate::config::{Limits, PASSED_OPEN_MAX};
+use crate::config::{Limits, CONNECTIONS_WAITING_MAX};
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
 use crate::id::Identity;
 use crate::session::Secret;
@@ -139,7 +139,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let jobs = Jobs::new(&options.session_dir).map_err(failed("the session's directory cannot be used"))?;
     let head_room = options.head_socket.as_deref().map(HeadRoom::listen).transpose();
     let head_room = head_room.map_err(failed("the head's socket cannot be made"))?;
-    let (own_door, arrivals) = mpsc::channel(PASSED_OPEN_MAX);
+    let (own_door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
     let identity = fresh_identity();
     let rooms = Arc::new(NodeRooms::new(identity.host, own_door, head_room));
     let listen = SocketAddr::new(options.host, options.port);

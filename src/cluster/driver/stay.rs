@@ -9,7 +9,7 @@ use crate::cluster::members::Change;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::state::{Answer, Denied, News};
 use crate::cluster::trust::Claims;
-use crate::config::{BEAT_EVERY, CERTIFICATE_RENEWED_EVERY, REJOIN_DELAY_MAX};
+use crate::config::{BEAT_EVERY, CERTIFICATE_RENEWED_AFTER, REJOIN_DELAY_MAX};
 use crate::transport::Role;
 
 /// Says every while that the driver is there; comes back when the head was gone.
@@ -18,7 +18,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(BEAT_EVERY).await;
         match shared.ask(JobRequest::Beat { job: shared.job }).await {
-            Ok(Ok(_)) if renewed.elapsed() < CERTIFICATE_RENEWED_EVERY => continue,
+            Ok(Ok(_)) if renewed.elapsed() < CERTIFICATE_RENEWED_AFTER => continue,
             Ok(Ok(_)) => {}
             Ok(Err(Denied::JobOver(why))) => return over(&shared, why).await,
             Ok(Err(denied)) => tracing::warn!(%denied, "the head does not take the driver's word"),

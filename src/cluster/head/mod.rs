@@ -27,7 +27,7 @@ use super::model::NodeId;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
 use super::trust::{Authority, Claims};
-use crate::config::{Limits, PASSED_OPEN_MAX, TICK_EVERY};
+use crate::config::{Limits, CONNECTIONS_WAITING_MAX, TICK_EVERY};
 use crate::host::{Executor, Host, HostConfig};
 use crate::id::{HostId, Identity, Incarnation};
 use crate::session::Secret;
@@ -67,7 +67,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let identity = Identity { host: HostId::HEAD, incarnation: Incarnation(micros_since_1970()) };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = authority.certify(&claims).map_err(failed("the head's certificate"))?;
-    let (door, arrivals) = mpsc::channel(PASSED_OPEN_MAX);
+    let (door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
     let itself = Arc::new(OnceLock::<Weak<Head>>::new());
     let hands = {
         let itself = Arc::clone(&itself);
