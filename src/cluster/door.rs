@@ -1,1 +1,137 @@
-//! Door.
+//! A node's door: the one port of the node, and the way from it to whom a connection is for.
+//!
+//! It reads the preamble and nothing else, proves nothing and trusts nothing. Knows no host and no desk:
+//! who is behind it is for [`Rooms`] to say.
+
+use std::io;
+use std::net::{self, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use crate::config::{HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
+use crate::host::strangers::{Refusals, Strangers};
+use crate::transport::{PREAMBLE_BYTES, Route, RouteError};
+
+/// How long to wait when the operating system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where connections go from the door.
+pub trait Rooms: Send + Sync + 'static {
+    /// Takes a connection, past its preamble, to whom it is for. Must not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRoom`] if nobody takes it; it is closed then.
+    fn admit(&self, route: Route, stream: net::TcpStream) -> Result<(), NoRoom>;
+}
+
+/// Nobody takes a connection.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum NoRoom {
+    /// There is no such host or desk on the node.
+    #[error("it is not on this node, or has ended")]
+    Unknown,
+    /// Too many wait there.
+    #[error("too many connections wait for it")]
+    Full,
+}
+
+/// A port that is bound.
+#[derive(Debug)]
+pub struct Door {
+    listener: TcpListener,
+    address: SocketAddr,
+    watch: Arc<Watch>,
+}
+
+/// What is known of those who did not get in.
+#[derive(Debug, Default)]
+struct Watch {
+    turned_away: AtomicU64,
+    refusals: Refusals,
+}
+
+/// Why somebody does not get in.
+#[derive(Debug, Error)]
+enum TurnedAway {
+    #[error("a connection did not say within {HANDSHAKE_TIMEOUT:?} whom it is for")]
+    Silent,
+    #[error("a connection ended before it said whom it is for: {0}")]
+    Cut(#[from] io::Error),
+    #[error("{0}")]
+    Preamble(#[from] RouteError),
+    #[error("nobody takes a connection for {route:?}: {why}")]
+    NoRoom { route: Route, why: NoRoom },
+}
+
+impl Door {
+    /// Binds the address; port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's, when the address cannot be bound.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing bound.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, watch: Arc::default() })
+    }
+
+    /// The address bound, with the true port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many connections were closed since nobody took them.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.watch.turned_away.load(Ordering::Relaxed)
+    }
+
+    /// Takes connections to where they are for, for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connections that have not said whom they are for. It may be called again.
+    pub async fn open<R: Rooms>(&self, rooms: Arc<R>) {
+        let mut strangers = Strangers::default();
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let (watch, rooms) = (Arc::clone(&self.watch), Arc::clone(&rooms));
+                    strangers.attend(HANDSHAKES_OPEN_MAX, async move {
+                        if let Err(error) = let_in(stream, &*rooms).await {
+                            watch.turned_away.fetch_add(1, Ordering::Relaxed);
+                            watch.refusals.note(&error);
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, address = %self.address, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn let_in(mut stream: TcpStream, rooms: &impl Rooms) -> Result<(), TurnedAway> {
+    let mut preamble = [0; PREAMBLE_BYTES];
+    let read = timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preamble)).await;
+    read.map_err(|_| TurnedAway::Silent)??;
+    let route = Route::read(preamble)?;
+    rooms.admit(route, stream.into_std()?).map_err(|why| TurnedAway::NoRoom { route, why })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,50 @@
-//! Desk.
+//! A desk: where somebody who has the cluster's token and no certificate is served, over TLS.
+//!
+//! A head's desk enrols processes and answers operators, an agent's answers operators about its node. The
+//! server shows its certificate, and the client holds it against the authority that its token names; then
+//! each proves to the other that it knows the token's secret. Both proofs are bound to this connection,
+//! by what TLS exports for it, and are of no use on any other. Behind them a request follows the reply to
+//! the one before. Knows nothing of what is asked and answered ([`Service`]).
+
+mod client;
+mod error;
+mod frames;
+mod message;
+#[cfg(feature = "cli")]
+mod server;
+#[cfg(all(test, feature = "cli"))]
+mod tests;
+
+pub use client::{DeskClient, Enrolment};
+pub use error::DeskError;
+pub use message::Enrolled;
+#[cfg(feature = "cli")]
+pub use server::{Desk, Service};
+
+use crate::transport::{Role, Route};
+
+/// Whose desk it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeskOf {
+    /// The head's.
+    Head,
+    /// That of the agent whose address it is.
+    Agent,
+}
+
+impl DeskOf {
+    /// What its certificate has to say.
+    fn role(self) -> Role {
+        match self {
+            Self::Head => Role::Head,
+            Self::Agent => Role::Agent,
+        }
+    }
+
+    fn route(self) -> Route {
+        match self {
+            Self::Head => Route::HeadDesk,
+            Self::Agent => Route::AgentDesk,
+        }
+    }
+}

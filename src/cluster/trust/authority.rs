@@ -43,7 +43,9 @@ pub struct Authority {
 #[non_exhaustive]
 pub enum AuthorityError {
     /// A file of the state directory cannot be read or written.
-    #[error("cannot use {path}: {source}; name another directory with --state-dir, or see to its permissions")]
+    #[error(
+        "cannot use {path}: {source}; name another directory with --state-dir, or see to its permissions"
+    )]
     File {
         /// Which.
         path: PathBuf,
@@ -70,7 +72,9 @@ pub enum AuthorityError {
         mode: u32,
     },
     /// A file holds something else than it should.
-    #[error("{path} is damaged ({why}); restore the state directory from a backup, or begin anew with another")]
+    #[error(
+        "{path} is damaged ({why}); restore the state directory from a backup, or begin anew with another"
+    )]
     Damaged {
         /// Which.
         path: PathBuf,
@@ -192,7 +196,8 @@ fn common_name(name: &str) -> DistinguishedName {
 
 fn valid(params: &mut CertificateParams, now: SystemTime, valid: std::time::Duration) {
     // A clock before 1970 is wrong, and whoever looks at the certificate says so.
-    let now = rcgen::date_time_ymd(1970, 1, 1) + now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now =
+        rcgen::date_time_ymd(1970, 1, 1) + now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     params.not_before = now - CERTIFICATE_SKEW;
     params.not_after = now + valid;
 }

@@ -1,10 +1,15 @@
 //! What a certificate says of a process.
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::cluster::model::{JobId, NodeId};
-use crate::id::Identity;
+use crate::config::CERTIFIED_HOSTS_MAX;
+use crate::id::{HostId, Identity};
 use crate::transport::{Role, host_name, host_name_as};
+
+/// The host of every cluster's head.
+pub const HEAD_HOST: HostId = HostId(1);
 
 /// What a process is, for an authority to certify.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +35,46 @@ impl Claims {
         names.extend(node.map(|node| node_name(node, *role)));
         names
     }
+
+    /// Whether a process that has nothing but the token may claim this of itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimsError`] if only the cluster itself makes such processes, or the claims are of no use.
+    pub fn check_claimable(&self) -> Result<(), ClaimsError> {
+        if matches!(self.role, Role::Head | Role::Worker) {
+            return Err(ClaimsError::Role { role: self.role });
+        }
+        if self.hosts.iter().any(|host| host.host == HEAD_HOST) {
+            return Err(ClaimsError::Head);
+        }
+        let count = self.hosts.len();
+        if count == 0 || count > CERTIFIED_HOSTS_MAX {
+            return Err(ClaimsError::Hosts { count });
+        }
+        Ok(())
+    }
+}
+
+/// Claims that are not certified.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClaimsError {
+    /// Nobody becomes that by the token alone.
+    #[error("a token lets agents and drivers into the cluster, and no {role}")]
+    Role {
+        /// What was claimed.
+        role: Role,
+    },
+    /// Somebody else is the head.
+    #[error("host {HEAD_HOST} is the head, and nobody else can be")]
+    Head,
+    /// A certificate is for some hosts, and not for very many.
+    #[error("a certificate was asked for {count} hosts; it is for 1 to {CERTIFIED_HOSTS_MAX}")]
+    Hosts {
+        /// For how many.
+        count: usize,
+    },
 }
 
 /// The name that certificates of a job's processes have.

@@ -37,7 +37,9 @@ pub struct Token {
 #[non_exhaustive]
 pub enum TokenError {
     /// It is something else.
-    #[error("that is no token: one begins with `{PREFIX}`; copy it from what `roadshow start --head` printed")]
+    #[error(
+        "that is no token: one begins with `{PREFIX}`; copy it from what `roadshow start --head` printed"
+    )]
     NotAToken,
     /// It was a token once.
     #[error("the token is mistyped: a letter of it is wrong or missing; copy all of it once more")]

@@ -1,0 +1,249 @@
+//! Who goes to a desk.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::version::TLS13;
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, RootCertStore, SignatureScheme,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::message::{Answer, Ask, CLIENT, Enrolled, Opened, Opening, Refusal, SERVER, VERSION, binding};
+use super::{DeskError, DeskOf, frames};
+use crate::cluster::trust::{CertificateRequest, Claims, KeyDigest, Token, digest_of_authority};
+use crate::config::{
+    CONNECT_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX, DESK_UNPROVEN_BYTES_MAX, HANDSHAKE_TIMEOUT,
+};
+use crate::id::Identity;
+use crate::transport::{Credentials, DESK_PROTOCOL, explain};
+
+/// A connection to a desk on which both sides have proved themselves.
+pub struct DeskClient {
+    stream: TlsStream<TcpStream>,
+}
+
+/// What a process has once it is enrolled.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    /// What it shows to others.
+    pub credentials: Credentials,
+    /// The head, in its present life; its address is that of the desk.
+    pub head: Identity,
+    /// What the cluster is called.
+    pub cluster: String,
+}
+
+impl DeskClient {
+    /// Goes to a desk of the token's cluster.
+    ///
+    /// # Errors
+    ///
+    /// [`DeskError`] if nobody is there, or is of another cluster, or the token's secret is not the cluster's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub async fn connect(address: SocketAddr, desk: DeskOf, token: &Token) -> Result<Self, DeskError> {
+        let role = desk.role();
+        let failed = |source| DeskError::Connect { role, address, source };
+        let late = |within| DeskError::TimedOut { role, address, within };
+        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = connecting.map_err(|_| late(CONNECT_TIMEOUT))?.map_err(failed)?;
+        let opening = timeout(HANDSHAKE_TIMEOUT, Self::open(stream, address, desk, token)).await;
+        opening.map_err(|_| late(HANDSHAKE_TIMEOUT))?
+    }
+
+    async fn open(
+        mut stream: TcpStream,
+        address: SocketAddr,
+        desk: DeskOf,
+        token: &Token,
+    ) -> Result<Self, DeskError> {
+        let role = desk.role();
+        let failed = |source| DeskError::Connect { role, address, source };
+        stream.set_nodelay(true).map_err(failed)?;
+        stream.write_all(&desk.route().preamble()).await.map_err(failed)?;
+        let config = config(*token.authority()).map_err(|error| failed(io::Error::other(error)))?;
+        let name = ServerName::try_from(role.name()).map_err(|error| failed(io::Error::other(error)))?;
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        let mut stream = connected.map_err(|error| not_connected(desk, address, error))?;
+        let binding = binding(stream.get_ref().1).map_err(|error| DeskError::Broken(error.to_string()))?;
+        let opening = Opening { version: VERSION, proof: token.prove(CLIENT, &binding).to_vec() };
+        frames::write(&mut stream, &opening, DESK_UNPROVEN_BYTES_MAX).await?;
+        match frames::read(&mut stream, DESK_UNPROVEN_BYTES_MAX).await? {
+            Some(Opened::Welcome { proof }) if token.verify(SERVER, &binding, &proof) => Ok(Self { stream }),
+            Some(Opened::Welcome { .. }) => {
+                let why = "it does not know the token's secret".to_owned();
+                Err(DeskError::NotCertified { role, address, why })
+            }
+            Some(Opened::Refused(Refusal::Secret)) => Err(DeskError::WrongSecret),
+            Some(Opened::Refused(Refusal::Version { ours: theirs })) => {
+                Err(DeskError::Version { theirs, ours: VERSION })
+            }
+            Some(Opened::Refused(Refusal::Busy)) => Err(DeskError::Busy),
+            None => Err(DeskError::Absent { role, address }),
+        }
+    }
+
+    /// Has this process certified as what it claims to be: an agent or a driver.
+    ///
+    /// # Errors
+    ///
+    /// [`DeskError`] if the desk does not do that, or the connection breaks.
+    ///
+    /// # Cancel safety
+    ///
+    /// The client is of no use after the future was dropped.
+    pub async fn enrol(&mut self, claims: &Claims) -> Result<Enrolment, DeskError> {
+        let request = CertificateRequest::new()?;
+        let ask: Ask<()> = Ask::Enrol { csr: request.csr().to_vec(), claims: claims.clone() };
+        match self.exchange::<(), ()>(&ask).await? {
+            Answer::Enrolled(Enrolled { chain, head, cluster }) => {
+                Ok(Enrolment { credentials: request.credentials(chain)?, head, cluster })
+            }
+            Answer::Reply(()) => Err(answered_wrongly()),
+            Answer::Refused { text } => Err(DeskError::Refused { text }),
+        }
+    }
+
+    /// Asks, and waits for the reply.
+    ///
+    /// # Errors
+    ///
+    /// [`DeskError`] if the desk does not understand, or the connection breaks.
+    ///
+    /// # Cancel safety
+    ///
+    /// The client is of no use after the future was dropped. What was asked for may be done all the same.
+    pub async fn ask<Q: Serialize, A: DeserializeOwned>(&mut self, request: &Q) -> Result<A, DeskError> {
+        match self.exchange(&Ask::Request(request)).await? {
+            Answer::Reply(reply) => Ok(reply),
+            Answer::Enrolled(_) => Err(answered_wrongly()),
+            Answer::Refused { text } => Err(DeskError::Refused { text }),
+        }
+    }
+
+    async fn exchange<Q: Serialize, A: DeserializeOwned>(
+        &mut self,
+        ask: &Ask<Q>,
+    ) -> Result<Answer<A>, DeskError> {
+        frames::write(&mut self.stream, ask, DESK_REQUEST_BYTES_MAX).await?;
+        let answer = frames::read(&mut self.stream, DESK_REPLY_BYTES_MAX).await?;
+        answer.ok_or_else(|| DeskError::Broken("it was closed before the reply".to_owned()))
+    }
+}
+
+fn answered_wrongly() -> DeskError {
+    DeskError::Broken("the reply is to something else".to_owned())
+}
+
+/// Why there is no TLS with a desk.
+fn not_connected(desk: DeskOf, address: SocketAddr, error: io::Error) -> DeskError {
+    let role = desk.role();
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    match (tls, error.kind()) {
+        (Some(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)), _) => {
+            DeskError::OtherCluster { role, address }
+        }
+        (Some(TlsError::InvalidCertificate(CertificateError::Other(OtherError(why)))), _) => {
+            DeskError::NotCertified { role, address, why: why.to_string() }
+        }
+        (Some(TlsError::InvalidCertificate(_)), _) => {
+            DeskError::NotCertified { role, address, why: explain(error).to_string() }
+        }
+        (None, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+            DeskError::Absent { role, address }
+        }
+        _ => DeskError::Connect { role, address, source: explain(error) },
+    }
+}
+
+fn config(authority: KeyDigest) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let pinned = Arc::new(Pinned { authority, provider: Arc::clone(&provider) });
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(pinned)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![DESK_PROTOCOL.to_vec()];
+    config.enable_sni = false;
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// Trusts what the authority with this key has signed, and nothing else.
+#[derive(Debug)]
+struct Pinned {
+    authority: KeyDigest,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let authority =
+            intermediates.iter().find(|it| digest_of_authority(it) == Some(self.authority)).ok_or(
+                // What only this verifier says, so that it can be told apart.
+                TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure),
+            )?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        // From here on it is what any client does that has the authority's certificate.
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
+            .build()
+            .map_err(|error| {
+                TlsError::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+            })?
+            .verify_server_cert(certificate, &[], name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl fmt::Debug for DeskClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeskClient").field("at", &self.stream.get_ref().0.peer_addr()).finish()
+    }
+}

@@ -1,0 +1,107 @@
+//! Why somebody is not served at a desk.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::frames::FrameError;
+use crate::cluster::trust::RequestError;
+use crate::transport::{CredentialsError, Role};
+
+/// Nothing came of a visit to a desk.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DeskError {
+    /// Nobody answers at the address.
+    #[error("cannot connect to the {role} at {address}: {source}; check the address, and that it runs")]
+    Connect {
+        /// Who was wanted.
+        role: Role,
+        /// Where.
+        address: SocketAddr,
+        /// The operating system's words.
+        source: io::Error,
+    },
+    /// Somebody is there and does not answer.
+    #[error("the {role} at {address} did not answer within {within:?}; check the address, and its log")]
+    TimedOut {
+        /// Who was wanted.
+        role: Role,
+        /// Where.
+        address: SocketAddr,
+        /// How long it had.
+        within: Duration,
+    },
+    /// Somebody was there and went.
+    #[error(
+        "{address} closed the connection: no {role} is there, or it has too much to do; check the address, and \
+         its log"
+    )]
+    Absent {
+        /// Who was wanted.
+        role: Role,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The token is another cluster's.
+    #[error(
+        "the {role} at {address} belongs to another cluster than the token; check the address, or take the token \
+         of the cluster that is there"
+    )]
+    OtherCluster {
+        /// Who was wanted.
+        role: Role,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Whoever answers cannot show that it is whom it should be.
+    #[error("what answers at {address} is no {role} of the token's cluster: {why}")]
+    NotCertified {
+        /// Who was wanted.
+        role: Role,
+        /// Where.
+        address: SocketAddr,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The token has the authority's digest, and not the secret that the cluster has now.
+    #[error("the token's secret is not this cluster's; take the token that its head has now")]
+    WrongSecret,
+    /// The desk speaks another version.
+    #[error(
+        "the desk speaks version {theirs} of its protocol and this process version {ours}; run the same release on \
+         both"
+    )]
+    Version {
+        /// The desk's.
+        theirs: u16,
+        /// This build's.
+        ours: u16,
+    },
+    /// The desk has too many visitors.
+    #[error("the desk serves as many as it can; try again")]
+    Busy,
+    /// The desk does not do what was asked.
+    #[error("{text}")]
+    Refused {
+        /// Why, in its words.
+        text: String,
+    },
+    /// The connection broke before the reply was there; what was asked for may have been done.
+    #[error("the connection to the desk broke: {0}")]
+    Broken(String),
+    /// No key could be made.
+    #[error("{0}")]
+    Request(#[from] RequestError),
+    /// The certificate that was issued is of no use.
+    #[error("the certificate that was issued is of no use: {0}")]
+    Credentials(#[from] CredentialsError),
+}
+
+impl From<FrameError> for DeskError {
+    fn from(error: FrameError) -> Self {
+        Self::Broken(error.to_string())
+    }
+}

@@ -1,0 +1,71 @@
+//! What is said at a desk, in MessagePack; each message in a frame of its own.
+
+use rustls::ConnectionCommon;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::trust::Claims;
+use crate::id::Identity;
+
+/// The version of what is said here.
+pub(super) const VERSION: u16 = 1;
+
+/// Each side's proof has a label of its own, so that none can be sent back.
+pub(super) const CLIENT: &[u8] = b"roadshow desk client";
+/// The server's.
+pub(super) const SERVER: &[u8] = b"roadshow desk server";
+
+/// What stands for a connection under TLS, and cannot be had for another (RFC 8446, section 7.5).
+pub(super) fn binding<Side>(connection: &ConnectionCommon<Side>) -> Result<[u8; 32], rustls::Error> {
+    connection.export_keying_material([0; 32], b"EXPORTER-roadshow-desk", None)
+}
+
+/// The client's first word.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Opening {
+    pub(super) version: u16,
+    pub(super) proof: Vec<u8>,
+}
+
+/// What it leads to.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Opened {
+    Welcome { proof: Vec<u8> },
+    Refused(Refusal),
+}
+
+/// Why the client is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Refusal {
+    /// Its proof does not hold.
+    Secret,
+    /// It speaks another version.
+    Version { ours: u16 },
+    /// There are too many others.
+    Busy,
+}
+
+/// What a client that has proved itself wants.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Ask<Q> {
+    Enrol { csr: Vec<u8>, claims: Claims },
+    Request(Q),
+}
+
+/// What it gets.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Answer<A> {
+    Enrolled(Enrolled),
+    Reply(A),
+    Refused { text: String },
+}
+
+/// What a process that was enrolled gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// Its certificate and the authority's, in DER.
+    pub chain: Vec<Vec<u8>>,
+    /// The head, in its present life.
+    pub head: Identity,
+    /// What the cluster is called.
+    pub cluster: String,
+}

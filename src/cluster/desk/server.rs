@@ -1,0 +1,212 @@
+//! Who stands behind a desk.
+
+use std::fmt;
+use std::future::{Future, ready};
+use std::io;
+use std::net;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::frames::{self, FrameError};
+use super::message::{Answer, Ask, CLIENT, Enrolled, Opened, Opening, Refusal, SERVER, VERSION, binding};
+use crate::cluster::trust::{Claims, Token};
+use crate::config::{
+    DESK_CONNECTIONS_MAX, DESK_IDLE_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX,
+    DESK_UNPROVEN_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX,
+};
+use crate::host::strangers::{Refusals, Strangers};
+use crate::transport::{Credentials, explain, linger};
+
+/// What is done at a desk for those who have proved that they know the token.
+pub trait Service: Send + Sync + 'static {
+    /// What may be asked.
+    type Request: DeserializeOwned + Send;
+    /// What is answered.
+    type Reply: Serialize + Send + Sync;
+
+    /// Answers a request. It is brought to its end whether or not anybody waits, unless the desk closes.
+    fn answer(&self, request: Self::Request) -> impl Future<Output = Self::Reply> + Send;
+
+    /// Certifies a process that claims to be an agent or a driver; else says why not, and what to do.
+    ///
+    /// That its hosts are nobody else's is for this to see to.
+    fn enrol(&self, csr: Vec<u8>, claims: Claims) -> impl Future<Output = Result<Enrolled, String>> + Send {
+        drop((csr, claims));
+        ready(Err("this is no head's desk, and only a head enrols; use the head's address".to_owned()))
+    }
+}
+
+/// A desk. It serves many at once, each of them one request after the other.
+pub struct Desk<S> {
+    service: S,
+    tls: TlsAcceptor,
+    token: Token,
+    places: Arc<Semaphore>,
+    refusals: Refusals,
+}
+
+/// Why somebody is not served.
+#[derive(Debug, Error)]
+enum Unserved {
+    #[error("{0}")]
+    Tls(io::Error),
+    #[error("{0}")]
+    Binding(#[from] rustls::Error),
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("somebody came to the desk and left")]
+    Left,
+    #[error("somebody came to the desk with another secret than the cluster's")]
+    Secret,
+    #[error("somebody came to the desk with version {theirs} of its protocol")]
+    Version { theirs: u16 },
+    #[error("the desk serves {DESK_CONNECTIONS_MAX} already")]
+    Busy,
+    #[error("somebody came to the desk and proved nothing in time")]
+    TimedOut,
+}
+
+impl<S: Service> Desk<S> {
+    /// A desk that shows these credentials, and serves those who know that token.
+    #[must_use]
+    pub fn new(credentials: &Credentials, token: Token, service: S) -> Arc<Self> {
+        Arc::new(Self {
+            service,
+            tls: credentials.desk_server().into(),
+            token,
+            places: Arc::new(Semaphore::new(DESK_CONNECTIONS_MAX)),
+            refusals: Refusals::default(),
+        })
+    }
+
+    /// Serves all who come in, past their preambles, until nobody can come any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes all connections.
+    pub async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<net::TcpStream>) {
+        let mut strangers = Strangers::default();
+        let closing = CancellationToken::new();
+        let _closed_at_last = closing.clone().drop_guard();
+        while let Some(stream) = incoming.recv().await {
+            strangers.attend(HANDSHAKES_OPEN_MAX, Arc::clone(&self).greet(stream, closing.clone()));
+        }
+    }
+
+    async fn greet(self: Arc<Self>, stream: net::TcpStream, closing: CancellationToken) {
+        let proven = timeout(HANDSHAKE_TIMEOUT, self.until_proven(stream)).await;
+        match proven.unwrap_or(Err(Unserved::TimedOut)) {
+            Err(error) => self.refusals.note(&error),
+            Ok((stream, place)) => {
+                // Not here: this task counts as a stranger's.
+                tokio::spawn(async move {
+                    tokio::select! {
+                        biased;
+                        () = closing.cancelled() => {}
+                        () = self.serve(stream) => {}
+                    }
+                    drop(place);
+                });
+            }
+        }
+    }
+
+    async fn until_proven(
+        &self,
+        stream: net::TcpStream,
+    ) -> Result<(TlsStream<TcpStream>, OwnedSemaphorePermit), Unserved> {
+        stream.set_nonblocking(true).map_err(Unserved::Tls)?;
+        stream.set_nodelay(true).map_err(Unserved::Tls)?;
+        let stream = TcpStream::from_std(stream).map_err(Unserved::Tls)?;
+        let mut stream = match self.tls.accept(stream).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                linger(stream).await;
+                return Err(Unserved::Tls(explain(error)));
+            }
+        };
+        let binding = binding(stream.get_ref().1)?;
+        let opening = frames::read(&mut stream, DESK_UNPROVEN_BYTES_MAX).await?;
+        match self.judge(opening.ok_or(Unserved::Left)?, &binding) {
+            Ok(place) => {
+                let proof = self.token.prove(SERVER, &binding).to_vec();
+                frames::write(&mut stream, &Opened::Welcome { proof }, DESK_UNPROVEN_BYTES_MAX).await?;
+                Ok((stream, place))
+            }
+            Err((refusal, error)) => {
+                frames::write(&mut stream, &Opened::Refused(refusal), DESK_UNPROVEN_BYTES_MAX).await?;
+                linger(stream).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn judge(&self, opening: Opening, binding: &[u8]) -> Result<OwnedSemaphorePermit, (Refusal, Unserved)> {
+        let Opening { version: theirs, proof } = opening;
+        if theirs != VERSION {
+            return Err((Refusal::Version { ours: VERSION }, Unserved::Version { theirs }));
+        }
+        if !self.token.verify(CLIENT, binding, &proof) {
+            return Err((Refusal::Secret, Unserved::Secret));
+        }
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| (Refusal::Busy, Unserved::Busy))
+    }
+
+    /// Answers until nothing more is asked.
+    async fn serve(&self, mut stream: TlsStream<TcpStream>) {
+        loop {
+            let asked = frames::read(&mut stream, DESK_REQUEST_BYTES_MAX);
+            let answer = match timeout(DESK_IDLE_TIMEOUT, asked).await {
+                Ok(Ok(Some(ask))) => self.attend_to(ask).await,
+                Ok(Err(FrameError::Undecodable(why))) => Answer::Refused {
+                    text: format!(
+                        "the desk does not know that request ({why}); run the same release on both sides"
+                    ),
+                },
+                Ok(Ok(None) | Err(_)) | Err(_) => return,
+            };
+            if !matches!(timeout(DESK_IDLE_TIMEOUT, say(&mut stream, &answer)).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    async fn attend_to(&self, ask: Ask<S::Request>) -> Answer<S::Reply> {
+        match ask {
+            Ask::Request(request) => Answer::Reply(self.service.answer(request).await),
+            Ask::Enrol { csr, claims } => match claims.check_claimable() {
+                Err(error) => Answer::Refused { text: error.to_string() },
+                Ok(()) => match self.service.enrol(csr, claims).await {
+                    Ok(enrolled) => Answer::Enrolled(enrolled),
+                    Err(text) => Answer::Refused { text },
+                },
+            },
+        }
+    }
+}
+
+async fn say<A: Serialize>(stream: &mut TlsStream<TcpStream>, answer: &Answer<A>) -> Result<(), FrameError> {
+    match frames::write(stream, answer, DESK_REPLY_BYTES_MAX).await {
+        // Nothing of it was written.
+        Err(error @ (FrameError::TooLong { .. } | FrameError::Unencodable(_))) => {
+            let text = format!("the desk cannot say the reply: {error}; ask for less");
+            frames::write(stream, &Answer::<()>::Refused { text }, DESK_REPLY_BYTES_MAX).await
+        }
+        said => said,
+    }
+}
+
+impl<S> fmt::Debug for Desk<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Desk(..)")
+    }
+}

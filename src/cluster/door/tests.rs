@@ -1,0 +1,1 @@
+//! Who gets in at a door, and who does not.
