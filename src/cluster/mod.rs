@@ -14,12 +14,18 @@
 pub mod admin;
 mod bootstrap;
 mod error;
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "a driver sends it, and an agent keeps it")]
+pub mod executable;
 mod hosts;
 mod io_thread;
 mod local;
+#[allow(dead_code, unused_imports, reason = "an agent captures and reads logs, and a driver shows them")]
+mod logs;
 mod members;
 pub mod model;
 mod process;
+#[cfg(test)]
+mod scratch;
 #[cfg(feature = "cli")]
 mod state;
 mod thread;
