@@ -316,6 +316,80 @@ pub const EXECUTABLE_PIECE_BYTES: usize = 1 << 20;
 
 /// How long an agent may take to write a piece of an executable.
 pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest executable that a node takes.
+///
+/// A large program with all of its debugging symbols has some hundred megabytes.
+pub const EXECUTABLE_BYTES_MAX: u64 = 1 << 30;
+
+/// How many bytes of executables a node keeps, with those that are still on their way.
+///
+/// Some ten large ones and hundreds of small ones: who runs yesterday's program again need not send it.
+pub const EXECUTABLES_BYTES_MAX: u64 = 4 << 30;
+
+/// How many executables a node keeps at most, however small they are: it looks through all of them for
+/// the one to give up.
+pub const EXECUTABLES_MAX: usize = 256;
+
+/// How many bytes of an executable travel in one message.
+///
+/// In one piece on the wire, and a millisecond's work for the node that writes it.
+pub const EXECUTABLE_CHUNK_BYTES: usize = 1 << 20;
+
+/// After so long without another byte, an executable on its way may be given up for want of room.
+///
+/// Longer than it takes a driver to come back after its link broke.
+pub const EXECUTABLE_PART_IDLE: Duration = Duration::from_secs(10 * 60);
+
+/// How long a log may get before it is put aside and another is begun, in bytes.
+///
+/// An editor opens it, and a hundred workers with all that they keep fill some gigabytes.
+pub const LOG_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// How many logs of each stream are kept beside the one that is written.
+pub const LOG_FILES_KEPT: u64 = 3;
+
+/// How many bytes of logs a node keeps of processes that have ended.
+pub const LOGS_BYTES_MAX: u64 = 4 << 30;
+
+/// The longest line that goes to the driver's terminal, in bytes; the rest of it is in the log alone.
+///
+/// Some hundred lines of a terminal: more of it nobody reads there.
+pub const LOG_LINE_BYTES_MAX: usize = 16 << 10;
+
+/// How many bytes of a process's output are read at once: what a pipe holds.
+pub const LOG_READ_BYTES: usize = 64 << 10;
+
+/// How many reads of one stream may wait for the disk: a megabyte, at most.
+pub const LOG_READS_QUEUED_MAX: usize = 16;
+
+/// How many reads' lines of one process may wait for whoever shows them.
+///
+/// While they wait, what the process prints gathers in its pipe and comes in fewer, larger reads.
+pub const LOG_LINES_QUEUED_MAX: usize = 64;
+
+/// How long a process that prints may be held up by a slow disk, or by whoever shows its lines, before
+/// what it prints is dropped and counted.
+///
+/// A burst passes within that time.
+pub const LOG_STALL_MAX: Duration = Duration::from_millis(100);
+
+/// How long output is awaited after its process has ended, when a process that it has started still
+/// holds the pipe.
+pub const LOG_GRACE: Duration = Duration::from_millis(250);
+
+/// How much output is read after that time, as long as more is there: all that a pipe can hold.
+pub const LOG_REMAINDER_BYTES: usize = 1 << 20;
+
+/// How many bytes of a log are read at once by those who look at it.
+pub const LOG_PART_BYTES_MAX: usize = 1 << 20;
+
+/// Lines with the same text within that time are shown once, and then counted.
+pub const FOLD_WINDOW: Duration = Duration::from_secs(5);
+
+/// How many different texts are remembered, so that they are shown once.
+///
+/// A program that prints more of them in a few seconds repeats little.
+pub const FOLDED_TEXTS_MAX: usize = 1024;
 
 /// A bug that a simulation plants in a session, to see that it finds it. No program has one.
 #[doc(hidden)]

@@ -43,6 +43,8 @@ pub mod model;
 mod passing;
 mod process;
 mod protocol;
+#[cfg(test)]
+mod scratch;
 mod state;
 mod thread;
 pub mod trust;

@@ -1,0 +1,293 @@
+//! The driver's own executable, which is sent to the nodes, and what a node keeps of such.
+//!
+//! An executable is known by the BLAKE3 digest of its bytes, and says itself what machine it is for. All
+//! of it is blocking file I/O: call it from a thread that may wait.
+
+mod elf;
+mod platform;
+#[cfg(feature = "cli")]
+mod store;
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::config::{EXECUTABLE_BYTES_MAX, EXECUTABLE_CHUNK_BYTES};
+
+pub use elf::ElfError;
+pub use platform::{Platform, PlatformError, PlatformMismatch, this_machine};
+#[cfg(feature = "cli")]
+pub(crate) use store::{InUse, Store, StoreError};
+
+use elf::Image;
+
+/// The executable of a running process, also when its file was replaced by a new build.
+const SELF: &str = "/proc/self/exe";
+
+/// The BLAKE3 digest of an executable's bytes. As text it is 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An executable's file, and what it is.
+#[derive(Debug)]
+pub struct Executable {
+    file: File,
+    path: PathBuf,
+    digest: Digest,
+    size: u64,
+    platform: Platform,
+}
+
+/// Why a file cannot be run as a worker.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ExecutableError {
+    /// It cannot be read.
+    #[error("cannot read the executable {path:?}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's words.
+        source: io::Error,
+    },
+    /// It is no program.
+    #[error("cannot run {path:?} as a worker: {source}")]
+    NotProgram {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        source: ElfError,
+    },
+    /// It is larger than any node takes.
+    #[error(
+        "the executable {path:?} has {size} bytes, and nodes take at most {EXECUTABLE_BYTES_MAX}; \
+         build it with --release, or with `strip = true` in its profile"
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        size: u64,
+    },
+    /// It has become shorter since it was opened.
+    #[error("the executable {path:?} was changed while it was read; run the program again")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is built for another kind of machine.
+    #[error("{0}")]
+    Platform(#[from] PlatformMismatch),
+    /// The machine lacks what loads it.
+    #[error(
+        "the program asks for the loader {loader:?}, which this node does not have; \
+         build it with `cargo build --target {target}`, whose programs need none"
+    )]
+    NoLoader {
+        /// The loader.
+        loader: String,
+        /// What to build for instead.
+        target: String,
+    },
+}
+
+impl Executable {
+    /// The executable that this process runs.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecutableError`] if it cannot be read, or is too large to be sent.
+    pub fn of_this_process() -> Result<Self, ExecutableError> {
+        Self::open(Path::new(SELF))
+    }
+
+    /// Reads an executable from end to end.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecutableError`] if it cannot be read, is no program of Linux, or is too large to be sent.
+    pub fn open(path: &Path) -> Result<Self, ExecutableError> {
+        let (file, size, image) = inspect(path)?;
+        if size > EXECUTABLE_BYTES_MAX {
+            return Err(ExecutableError::TooLarge { path: path.to_owned(), size });
+        }
+        let not_program = |source| ExecutableError::NotProgram { path: path.to_owned(), source };
+        let platform = Platform::of_image(&image).map_err(not_program)?;
+        let (digest, hashed) =
+            digest(&file).map_err(|source| ExecutableError::Read { path: path.to_owned(), source })?;
+        if hashed != size {
+            return Err(ExecutableError::Changed { path: path.to_owned() });
+        }
+        Ok(Self { file, path: path.to_owned(), digest, size, platform })
+    }
+
+    /// The digest of its bytes.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What it needs of a machine.
+    #[must_use]
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Its bytes from `offset` on: `bytes_max` of them, or a chunk, or what is left.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecutableError`] if the file cannot be read, or has become shorter.
+    pub fn read(&self, offset: u64, bytes_max: usize) -> Result<Vec<u8>, ExecutableError> {
+        let left = self.size.saturating_sub(offset);
+        let length = (bytes_max.min(EXECUTABLE_CHUNK_BYTES) as u64).min(left);
+        let mut bytes = vec![0; length as usize];
+        self.file.read_exact_at(&mut bytes, offset).map_err(|source| {
+            let path = self.path.clone();
+            match source.kind() {
+                io::ErrorKind::UnexpectedEof => ExecutableError::Changed { path },
+                _ => ExecutableError::Read { path, source },
+            }
+        })?;
+        Ok(bytes)
+    }
+}
+
+/// Whether this machine can start a file: what it is built for, and that what loads it is there.
+///
+/// # Errors
+///
+/// [`ExecutableError`] if not; it says what to build instead.
+pub fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
+    let (_, _, image) = inspect(path)?;
+    let not_program = |source| ExecutableError::NotProgram { path: path.to_owned(), source };
+    let platform = Platform::of_image(&image).map_err(not_program)?;
+    match image.loader {
+        // Whatever else the machine has: this is what the operating system will look for.
+        Some(loader) if Path::new(&loader).exists() && this_machine().has_the_processor_of(&platform) => {
+            Ok(())
+        }
+        loader => {
+            this_machine().can_run(&platform)?;
+            let target = platform.sure_target();
+            loader.map_or(Ok(()), |loader| Err(ExecutableError::NoLoader { loader, target }))
+        }
+    }
+}
+
+fn inspect(path: &Path) -> Result<(File, u64, Image), ExecutableError> {
+    let failed = |source| ExecutableError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let image = elf::inspect(size, |offset, buffer| file.read_exact_at(buffer, offset));
+    match image {
+        Ok(image) => Ok((file, size, image)),
+        Err(ElfError::Read(source)) => Err(failed(source)),
+        Err(source) => Err(ExecutableError::NotProgram { path: path.to_owned(), source }),
+    }
+}
+
+/// The digest of a whole file, and how many bytes it has.
+fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(&mut file)?;
+    Ok((Digest(hasher.finalize().into()), hasher.count()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::elf::tests::program;
+    use super::*;
+    use crate::cluster::scratch::Scratch;
+
+    #[test]
+    fn this_process_is_an_executable_that_this_machine_runs() {
+        let executable = Executable::of_this_process().unwrap();
+        let bytes = fs::read(SELF).unwrap();
+        assert_eq!(executable.digest(), Digest(blake3::hash(&bytes).into()));
+        assert_eq!(executable.size(), bytes.len() as u64);
+        this_machine().can_run(executable.platform()).unwrap();
+        check_runs_here(Path::new(SELF)).unwrap();
+    }
+
+    #[test]
+    fn chunks_put_together_are_the_file() {
+        let executable = Executable::of_this_process().unwrap();
+        let mut hasher = blake3::Hasher::new();
+        while hasher.count() < executable.size() {
+            hasher.update(&executable.read(hasher.count(), usize::MAX).unwrap());
+        }
+        assert_eq!(Digest(hasher.finalize().into()), executable.digest());
+        assert!(executable.read(executable.size(), 10).unwrap().is_empty());
+        assert!(executable.read(u64::MAX, 10).unwrap().is_empty());
+        assert_eq!(executable.read(1, 3).unwrap(), b"ELF");
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_told() {
+        let scratch = Scratch::new();
+        let path = scratch.join("program");
+        fs::write(&path, program(62, None)).unwrap();
+        let executable = Executable::open(&path).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
+        assert!(matches!(executable.read(0, 100), Err(ExecutableError::Changed { .. })));
+    }
+
+    #[test]
+    fn a_script_and_a_missing_file_are_no_executables() {
+        let scratch = Scratch::new();
+        let script = scratch.join("script");
+        fs::write(&script, "#!/bin/sh\n").unwrap();
+        let error = Executable::open(&script).unwrap_err();
+        assert!(error.to_string().contains("script") && error.to_string().contains("cargo build"), "{error}");
+        let missing = Executable::open(&scratch.join("missing"));
+        assert!(matches!(missing, Err(ExecutableError::Read { .. })));
+        assert!(matches!(Executable::open(scratch.path()), Err(ExecutableError::Read { .. })));
+    }
+
+    #[test]
+    fn a_program_that_cannot_start_here_is_told_before_it_is_started() {
+        let scratch = Scratch::new();
+        let path = scratch.join("program");
+        let machine = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
+        let foreign = if cfg!(target_arch = "x86_64") { 183 } else { 62 };
+
+        fs::write(&path, program(foreign, None)).unwrap();
+        assert!(matches!(check_runs_here(&path), Err(ExecutableError::Platform(_))));
+        fs::write(&path, program(foreign, Some(SELF))).unwrap();
+        assert!(matches!(check_runs_here(&path), Err(ExecutableError::NotProgram { .. })));
+        fs::write(&path, program(machine, None)).unwrap();
+        check_runs_here(&path).unwrap();
+
+        let elsewhere = scratch.join("ld-linux-of-another-system.so");
+        fs::write(&path, program(machine, elsewhere.to_str())).unwrap();
+        let text = check_runs_here(&path).unwrap_err().to_string();
+        assert!(text.contains("musl"), "{text}");
+        fs::write(&elsewhere, "").unwrap();
+        check_runs_here(&path).unwrap();
+    }
+}

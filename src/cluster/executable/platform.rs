@@ -1,0 +1,213 @@
+//! What an executable needs of a machine, and what a machine has: a processor, and a C library's loader.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::elf::{ElfError, Image};
+
+/// The longest name of a processor that is taken from a peer.
+const PROCESSOR_BYTES_MAX: usize = 32;
+
+/// A processor, and C libraries: those that an executable needs, or those that a machine has.
+///
+/// As text it is `x86_64-linux-gnu`, `x86_64-linux-musl`, `x86_64-linux-any` for what needs none (or has
+/// none), and `x86_64-linux-gnu+musl` for a machine that has both.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Platform {
+    /// As the first part of Rust's targets.
+    processor: String,
+    gnu: bool,
+    musl: bool,
+}
+
+impl Platform {
+    pub(super) fn of_image(image: &Image) -> Result<Self, ElfError> {
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let (gnu, musl) = match &image.loader {
+            None => (false, false),
+            Some(path) if name(path).starts_with("ld-musl-") => (false, true),
+            // glibc's is called `ld64.so` on some processors.
+            Some(path) if name(path).starts_with("ld-linux") || name(path).starts_with("ld64.so") => {
+                (true, false)
+            }
+            Some(path) => return Err(ElfError::Loader { path: path.clone() }),
+        };
+        Ok(Self { processor: image.processor.to_owned(), gnu, musl })
+    }
+
+    /// Whether a machine of this platform can run `program`.
+    ///
+    /// # Errors
+    ///
+    /// [`PlatformMismatch`] if not; it says what to build instead.
+    pub fn can_run(&self, program: &Self) -> Result<(), PlatformMismatch> {
+        let has_libraries = (self.gnu || !program.gnu) && (self.musl || !program.musl);
+        if self.has_the_processor_of(program) && has_libraries {
+            return Ok(());
+        }
+        Err(PlatformMismatch { program: program.clone(), machine: self.clone() })
+    }
+
+    pub(super) fn has_the_processor_of(&self, program: &Self) -> bool {
+        self.processor == program.processor
+    }
+
+    /// The target of `rustc` whose programs run on every machine with that processor, whatever it has
+    /// installed.
+    pub(super) fn sure_target(&self) -> String {
+        match self.processor.as_str() {
+            "arm" => "arm-unknown-linux-musleabihf".to_owned(),
+            "riscv64" => "riscv64gc-unknown-linux-musl".to_owned(),
+            processor => format!("{processor}-unknown-linux-musl"),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let libraries = match (self.gnu, self.musl) {
+            (true, true) => "gnu+musl",
+            (true, false) => "gnu",
+            (false, true) => "musl",
+            (false, false) => "any",
+        };
+        write!(f, "{}-linux-{libraries}", self.processor)
+    }
+}
+
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, PlatformError> {
+        let unknown = || PlatformError { text: text.chars().take(2 * PROCESSOR_BYTES_MAX).collect() };
+        let (processor, libraries) = text.split_once("-linux-").ok_or_else(unknown)?;
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if !(1..=PROCESSOR_BYTES_MAX).contains(&processor.len()) || !processor.bytes().all(is_name) {
+            return Err(unknown());
+        }
+        let (gnu, musl) = match libraries {
+            "gnu+musl" => (true, true),
+            "gnu" => (true, false),
+            "musl" => (false, true),
+            "any" => (false, false),
+            _ => return Err(unknown()),
+        };
+        Ok(Self { processor: processor.to_owned(), gnu, musl })
+    }
+}
+
+/// A text that is no platform.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text:?} is no platform; one looks like x86_64-linux-gnu")]
+pub struct PlatformError {
+    text: String,
+}
+
+/// A program is built for another kind of machine than it is to run on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the program is built for {program} and the node runs {machine}; build it with `cargo build --target {}`, \
+     whose programs run on every such node, or start it from a machine like the nodes", .machine.sure_target()
+)]
+pub struct PlatformMismatch {
+    /// What the program needs.
+    pub program: Platform,
+    /// What the machine has.
+    pub machine: Platform,
+}
+
+/// What this machine can run: programs for its processor that are linked statically, or with a C library
+/// whose loader lies where such programs look for it. Looks at the file system.
+#[must_use]
+pub fn this_machine() -> Platform {
+    let processor = this_processor();
+    let exist = |paths: &[&str]| paths.iter().any(|path| Path::new(path).exists());
+    let (gnu, musl) = loaders(processor);
+    Platform { processor: processor.to_owned(), gnu: exist(gnu), musl: exist(musl) }
+}
+
+/// The processor that this program is built for, as [`Image::processor`] calls it.
+fn this_processor() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86" => "i686",
+        "powerpc64" if cfg!(target_endian = "little") => "powerpc64le",
+        processor => processor,
+    }
+}
+
+/// Where programs look for glibc's loader, and for musl's.
+fn loaders(processor: &str) -> (&'static [&'static str], &'static [&'static str]) {
+    match processor {
+        "x86_64" => (&["/lib64/ld-linux-x86-64.so.2"], &["/lib/ld-musl-x86_64.so.1"]),
+        "i686" => (&["/lib/ld-linux.so.2"], &["/lib/ld-musl-i386.so.1"]),
+        "aarch64" => (&["/lib/ld-linux-aarch64.so.1"], &["/lib/ld-musl-aarch64.so.1"]),
+        "arm" => (
+            &["/lib/ld-linux-armhf.so.3", "/lib/ld-linux.so.3"],
+            &["/lib/ld-musl-armhf.so.1", "/lib/ld-musl-arm.so.1"],
+        ),
+        "riscv64" => (&["/lib/ld-linux-riscv64-lp64d.so.1"], &["/lib/ld-musl-riscv64.so.1"]),
+        "powerpc64" => (&["/lib64/ld64.so.1"], &["/lib/ld-musl-powerpc64.so.1"]),
+        "powerpc64le" => (&["/lib64/ld64.so.2"], &["/lib/ld-musl-powerpc64le.so.1"]),
+        "s390x" => (&["/lib/ld64.so.1"], &["/lib/ld-musl-s390x.so.1"]),
+        "loongarch64" => (&["/lib64/ld-linux-loongarch-lp64d.so.1"], &["/lib/ld-musl-loongarch64.so.1"]),
+        _ => (&[], &[]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn platform(text: &str) -> Platform {
+        text.parse().unwrap()
+    }
+
+    fn of(loader: Option<&str>) -> Result<Platform, ElfError> {
+        Platform::of_image(&Image { processor: "x86_64", loader: loader.map(str::to_owned) })
+    }
+
+    #[test]
+    fn the_loader_tells_which_c_library_a_program_needs() {
+        let shown = |loader| of(loader).unwrap().to_string();
+        assert_eq!(shown(Some("/lib64/ld-linux-x86-64.so.2")), "x86_64-linux-gnu");
+        assert_eq!(shown(Some("/lib/ld64.so.1")), "x86_64-linux-gnu");
+        assert_eq!(shown(Some("/lib/ld-musl-x86_64.so.1")), "x86_64-linux-musl");
+        assert_eq!(shown(None), "x86_64-linux-any");
+        let error = of(Some("/system/bin/linker64")).unwrap_err();
+        assert!(error.to_string().contains("/system/bin/linker64"), "{error}");
+    }
+
+    #[test]
+    fn a_platform_is_the_same_after_it_was_text() {
+        for text in ["x86_64-linux-gnu", "aarch64-linux-musl", "riscv64-linux-any", "s390x-linux-gnu+musl"] {
+            assert_eq!(platform(text).to_string(), text);
+        }
+        for text in ["", "x86_64", "x86_64-linux-", "x86_64-linux-uclibc", "-linux-gnu", "../x-linux-gnu"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+        assert!(format!("{}-linux-gnu", "x".repeat(33)).parse::<Platform>().is_err());
+    }
+
+    #[test]
+    fn a_machine_runs_what_needs_no_more_than_it_has() {
+        let both = platform("x86_64-linux-gnu+musl");
+        for text in ["x86_64-linux-gnu", "x86_64-linux-musl", "x86_64-linux-any"] {
+            both.can_run(&platform(text)).unwrap();
+        }
+        platform("x86_64-linux-any").can_run(&platform("x86_64-linux-any")).unwrap();
+        platform("x86_64-linux-musl").can_run(&platform("x86_64-linux-gnu")).unwrap_err();
+        platform("aarch64-linux-gnu").can_run(&platform("x86_64-linux-any")).unwrap_err();
+    }
+
+    #[test]
+    fn a_mismatch_names_both_platforms_and_what_to_build() {
+        let node = platform("aarch64-linux-gnu");
+        let text = node.can_run(&platform("x86_64-linux-gnu")).unwrap_err().to_string();
+        for part in ["x86_64-linux-gnu", "aarch64-linux-gnu", "--target aarch64-unknown-linux-musl"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

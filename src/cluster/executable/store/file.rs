@@ -1,0 +1,114 @@
+//! The files of a store: their names, how they come about, and what a former life has left.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, StatVfsMountFlags, flock, fstatvfs};
+use rustix::process::geteuid;
+
+use super::StoreError;
+use crate::cluster::executable::{self, Digest};
+
+const PART: &str = ".part";
+
+pub(super) fn path(dir: &Path, digest: Digest, complete: bool) -> PathBuf {
+    dir.join(format!("{digest}{}", if complete { "" } else { PART }))
+}
+
+/// The digest that a file's name is, and whether the file is complete.
+fn digest_of(name: &str) -> Option<(Digest, bool)> {
+    let (hex, complete) = match name.strip_suffix(PART) {
+        Some(hex) => (hex, false),
+        None => (name, true),
+    };
+    if hex.len() != 64 || !hex.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit)) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some((Digest(digest), complete))
+}
+
+/// Makes the directory and locks it, for this user and this process alone.
+pub(super) fn take_directory(dir: &Path) -> Result<File, StoreError> {
+    let failed = |source| StoreError::of_io(dir, source);
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    let found = std::fs::symlink_metadata(dir).map_err(failed)?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() {
+        return Err(StoreError::NotOurs { dir: dir.to_owned() });
+    }
+    std::fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
+    let lock = File::open(dir).map_err(failed)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match io::Error::from(errno) {
+        error if error.kind() == io::ErrorKind::WouldBlock => StoreError::Taken { dir: dir.to_owned() },
+        error => failed(error),
+    })?;
+    let mount = fstatvfs(&lock).map_err(|errno| failed(errno.into()))?;
+    if mount.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+        return Err(StoreError::NoExec { dir: dir.to_owned() });
+    }
+    Ok(lock)
+}
+
+/// The executables that a former life has completed with their sizes, the one used first at first. What it
+/// has not completed is removed; files of other names are not touched.
+pub(super) fn leftovers(dir: &Path) -> Result<Vec<(Digest, u64)>, StoreError> {
+    let failed = |source| StoreError::of_io(dir, source);
+    let mut complete = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Some((digest, is_complete)) = entry.file_name().to_str().and_then(digest_of) else { continue };
+        let found = entry.metadata().map_err(failed)?;
+        if found.is_file() && is_complete {
+            complete.push((found.mtime(), digest, found.len()));
+        } else {
+            remove(dir, digest, is_complete);
+        }
+    }
+    complete.sort_unstable();
+    Ok(complete.into_iter().map(|(_, digest, size)| (digest, size)).collect())
+}
+
+/// The size of a file, if it is there.
+pub(super) fn size(dir: &Path, digest: Digest, complete: bool) -> Option<u64> {
+    std::fs::metadata(path(dir, digest, complete)).ok().map(|found| found.len())
+}
+
+/// Writes into a part. The part begins anew when its first byte is written.
+pub(super) fn write(dir: &Path, digest: Digest, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(offset == 0).mode(0o600);
+    let part = options.open(path(dir, digest, false));
+    part.and_then(|part| part.write_all_at(bytes, offset)).map_err(|source| StoreError::of_io(dir, source))
+}
+
+/// Makes an executable of a part.
+pub(super) fn complete(dir: &Path, digest: Digest) -> Result<(), StoreError> {
+    let part = path(dir, digest, false);
+    std::fs::set_permissions(&part, Permissions::from_mode(0o700))
+        .and_then(|()| std::fs::rename(&part, path(dir, digest, true)))
+        .map_err(|source| StoreError::of_io(dir, source))
+}
+
+/// Whether an executable's bytes are what its name says.
+pub(super) fn has_its_digest(dir: &Path, digest: Digest) -> Result<bool, StoreError> {
+    let found = File::open(path(dir, digest, true)).and_then(|file| executable::digest(&file));
+    match found {
+        Ok((found, _)) => Ok(found == digest),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(StoreError::of_io(dir, source)),
+    }
+}
+
+/// Removes a file; that it is not there is as good.
+pub(super) fn remove(dir: &Path, digest: Digest, complete: bool) {
+    if let Err(error) = std::fs::remove_file(path(dir, digest, complete))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%digest, ?dir, %error, "an executable cannot be removed; its room is not free");
+    }
+}
