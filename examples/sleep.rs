@@ -25,7 +25,7 @@ async fn main() -> Result<(), roadshow::Error> {
     println!("sequential: {results:?} in {:.2} s", start.elapsed().as_secs_f64());
 
     let start = Instant::now();
-    let cluster = Cluster::local(4).await?;
+    let cluster = Cluster::builder().workers(4).start().await?;
     println!("the cluster started in {:.2} s", start.elapsed().as_secs_f64());
 
     let start = Instant::now();

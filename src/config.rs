@@ -305,9 +305,6 @@ pub const ORDERS_MAX: usize = 4096;
 /// News and lines of output that wait for a driver to take them.
 pub const NEWS_MAX: usize = 1024;
 
-/// Lines of one worker that wait to be sent to its driver, and the most that are sent at once.
-pub const OUTPUT_LINES_MAX: usize = 256;
-
 /// Records that wait to be written to the head's disk; behind that the head waits for it.
 pub const RECORDS_QUEUED_MAX: usize = 4096;
 

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::{Parser, ValueEnum};
 use roadshow::words::{Counting, Method};
+use roadshow::{Cluster, ClusterBuilder};
 
 /// Each node is an actor and a message a round; a thousand show what that costs.
 const NODES_MAX: usize = 1000;
@@ -50,9 +51,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "4", value_parser = nodes)]
     pub(crate) nodes: NonZeroUsize,
 
-    /// Worker processes [default: as many as nodes, at most 8]
+    /// Worker processes on this machine [default: as many as nodes, at most 8]
     #[arg(long, value_name = "W", value_parser = workers)]
     workers: Option<NonZeroUsize>,
+
+    /// Run on the cluster whose head is there [default: ROADSHOW_ADDRESS, else on this machine]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "workers")]
+    address: Option<String>,
 
     /// How to count: the lecture's list (quadratic), a hash table, or both
     #[arg(long, value_enum, default_value_t = CountingChoice::Both)]
@@ -69,9 +74,15 @@ pub(crate) struct Args {
 }
 
 impl Args {
-    pub(crate) fn workers(&self) -> usize {
+    /// The cluster to run on. Who says how many workers means this machine.
+    pub(crate) fn cluster(&self) -> ClusterBuilder {
         let default = self.nodes.get().min(WORKERS_DEFAULT_MAX);
-        self.workers.map_or(default, NonZeroUsize::get)
+        let builder = Cluster::builder().workers(self.workers.map_or(default, NonZeroUsize::get));
+        match &self.address {
+            Some(address) => builder.address(address),
+            None if self.workers.is_some() => builder.local(),
+            None => builder,
+        }
     }
 
     pub(crate) fn countings(&self) -> &'static [Counting] {

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use roadshow::WorkerInfo;
 use roadshow::prelude::*;
 use roadshow::words::{Coordinator, Counting, Method, Solve, Traffic, WordCount, sequential, slices, tasks};
 
@@ -22,7 +23,7 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
 
     bar.show("starting the cluster");
     let start = Instant::now();
-    let cluster = Cluster::local(args.workers()).await?;
+    let cluster = args.cluster().start().await?;
     let start_seconds = start.elapsed().as_secs_f64();
     let workers = cluster.workers().into_iter().map(WorkerReport::from).collect();
 
@@ -34,9 +35,9 @@ pub(crate) async fn run_all(args: &Args, text: &Text) -> Result<Report, Box<dyn 
         runs.push(bench.run(planned).await?);
         bar.advance();
     }
-    let ended = cluster.workers().into_iter().filter(|worker| worker.ended.is_some()).count();
+    let (all, ended) = (cluster.workers(), |worker: &&WorkerInfo| worker.ended.is_some());
+    let (ended, all) = (all.iter().filter(ended).count(), all.len());
     if ended > 0 {
-        let all = args.workers();
         return Err(format!("{ended} of {all} workers ended while they were timed; run it again").into());
     }
     cluster.shutdown().await?;

@@ -1,7 +1,7 @@
 //! What a worker and its parent (a driver or an agent) tell each other over the socket pair between them.
 //!
-//! Parent to worker: one [`Bootstrap`], later [`STOP`] and [`STOP_ACTOR`], connections by [`PASS`], or the end
-//! of the stream, which is the parent's end. Worker to parent: [`Report`]s, the first of which says whether
+//! Parent to worker: one [`Bootstrap`], later connections ([`PASS`]), new credentials ([`RENEW`]) and [`STOP`],
+//! or the end of the stream, which is the parent's end. Worker to parent: [`Report`]s, the first of which says whether
 //! it is ready. Bootstrap and reports are their length in four bytes, big endian, and MessagePack. Nobody
 //! else holds an end of the pair.
 
@@ -25,6 +25,9 @@ pub(super) const PASS: u8 = b'c';
 
 /// The longest message, in bytes: an error's text and its path fit well.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// The byte before new credentials, which come as a message.
+pub(super) const RENEW: u8 = b'k';
 
 /// What a worker is to be.
 #[derive(Serialize, Deserialize)]

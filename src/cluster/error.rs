@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::enrolment::EnrolError;
+use super::desk::DeskError;
 use super::executable::ExecutableError;
 use crate::config::WORKERS_MAX;
 use crate::host::{HostError, SendError};
@@ -42,7 +42,9 @@ pub enum ClusterError {
         value: String,
     },
     /// The address of a cluster's head cannot be used.
-    #[error("{address:?} is no address of a cluster: {why}; give host:port, as `roadshow start --head` printed it")]
+    #[error(
+        "{address:?} is no address of a cluster: {why}; give host:port, as `roadshow start --head` printed it"
+    )]
     Address {
         /// As it was given.
         address: String,
@@ -68,7 +70,7 @@ pub enum ClusterError {
     },
     /// The head does not take this program, or cannot be reached.
     #[error("{0}")]
-    Enrol(#[from] EnrolError),
+    Enrol(#[from] DeskError),
     /// The head did not take the job.
     #[error("the cluster at {address} did not take the job: {why}")]
     Head {
@@ -78,7 +80,9 @@ pub enum ClusterError {
         why: String,
     },
     /// The cluster has no node that takes work.
-    #[error("the cluster at {address} has no node that takes work; start one with `roadshow start --address={address}`")]
+    #[error(
+        "the cluster at {address} has no node that takes work; start one with `roadshow start --address={address}`"
+    )]
     NoNodes {
         /// Where the head is.
         address: SocketAddr,

@@ -13,11 +13,12 @@ use rustc_hash::FxHashMap;
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::{mpsc, oneshot};
 
-use super::bootstrap::{self, CAUSE_BYTES_MAX, LIVES_MAX, Life, PASS, Report, STOP};
+use super::bootstrap::{self, CAUSE_BYTES_MAX, LIVES_MAX, Life, PASS, RENEW, Report, STOP};
 use super::passing;
 use crate::host::Lives;
 use crate::id::HostId;
 use crate::spec::{ActorKey, ActorPlace};
+use crate::transport::Credentials;
 
 /// The stack of a thread that only reads or writes a socket.
 const STACK_BYTES: usize = 64 << 10;
@@ -26,7 +27,12 @@ const STACK_BYTES: usize = 64 << 10;
 pub(super) type Doors = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
 
 /// Watches the parent. Its end is the end of this process.
-pub(super) fn watch(lifeline: UnixStream, ask_to_stop: oneshot::Sender<()>, doors: Doors) -> io::Result<()> {
+pub(super) fn watch(
+    lifeline: UnixStream,
+    ask_to_stop: oneshot::Sender<()>,
+    doors: Doors,
+    credentials: Option<Credentials>,
+) -> io::Result<()> {
     let mut ask_to_stop = Some(ask_to_stop);
     thread::Builder::new().name("roadshow-life".to_owned()).stack_size(STACK_BYTES).spawn(move || {
         loop {
@@ -41,11 +47,25 @@ pub(super) fn watch(lifeline: UnixStream, ask_to_stop: oneshot::Sender<()>, door
                         die();
                     }
                 }
+                Ok((1, None)) if byte[0] == RENEW => {
+                    if renew(&lifeline, credentials.as_ref()).is_err() {
+                        die();
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => die(),
             }
         }
     })?;
+    Ok(())
+}
+
+/// Takes up the certificate that comes.
+fn renew(lifeline: &UnixStream, credentials: Option<&Credentials>) -> io::Result<()> {
+    let fresh: Credentials = bootstrap::read(lifeline)?;
+    if let Some(Err(error)) = credentials.map(|credentials| credentials.renew_as(&fresh)) {
+        tracing::warn!(%error, "the worker keeps the certificate that it has");
+    }
     Ok(())
 }
 

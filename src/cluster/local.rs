@@ -183,6 +183,10 @@ fn member(actors: Identity, tasks: Identity, report: Report, pid: u32) -> Result
     match report {
         Report::Ready { actors_at, tasks_at } => Ok(Member { actors, actors_at, tasks, tasks_at }),
         Report::Failed { why } => Err(ClusterError::Worker { pid, cause: why }),
+        other => {
+            let cause = format!("it reported {other:?} before it was ready");
+            Err(ClusterError::Worker { pid, cause })
+        }
     }
 }
 

@@ -10,7 +10,9 @@ pub(super) fn kills() -> u64 {
 /// How a process ended, in the light of what the kernel has killed since.
 pub(super) fn explain(cause: String, kills_before: u64) -> String {
     match cause.contains("SIGKILL") && kills() > kills_before {
-        true => format!("{cause}; the kernel has killed for want of memory meanwhile: give it less to do, or the node more memory"),
+        true => format!(
+            "{cause}; the kernel has killed for want of memory meanwhile: give it less to do, or the node more memory"
+        ),
         false => cause,
     }
 }

@@ -105,7 +105,7 @@ impl Cluster {
     ///
     /// Dropping the future ends the workers that were started.
     pub async fn local(workers: usize) -> Result<Self, ClusterError> {
-        Self::builder().workers(workers).start().await
+        Self::builder().workers(workers).local().start().await
     }
 
     /// Starts a cluster of `workers` within this process, over a network in memory: for tests.
@@ -229,6 +229,7 @@ pub struct ClusterBuilder {
     workers: Option<usize>,
     limits: Limits,
     in_process: Option<InProcess>,
+    local: bool,
     address: Option<String>,
     environment: Vec<(String, String)>,
     namespace: String,
@@ -254,6 +255,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
+        self
+    }
+
+    /// Starts a local cluster, whatever the environment says.
+    #[must_use]
+    pub fn local(mut self) -> Self {
+        self.local = true;
         self
     }
 
@@ -310,7 +318,7 @@ impl ClusterBuilder {
     /// The cluster to join, if it is not to be a local one: what the program says counts before what the
     /// environment does.
     fn joins(&self) -> Option<String> {
-        let local = self.workers.is_some() || self.in_process.is_some();
+        let local = self.local || self.in_process.is_some();
         self.address.clone().or_else(|| driver::address().filter(|_| !local))
     }
 }

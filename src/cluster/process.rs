@@ -17,11 +17,12 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
-use super::bootstrap::{self, Bootstrap, PASS, Report};
+use super::bootstrap::{self, Bootstrap, PASS, RENEW, Report};
 use super::worker::{self, WORKER_VARIABLE};
 use super::{ClusterError, passing};
 use crate::config;
 use crate::id::HostId;
+use crate::transport::Credentials;
 
 /// The stack of a thread that only waits for a process.
 const WATCH_STACK_BYTES: usize = 64 << 10;
@@ -78,6 +79,10 @@ pub(super) struct Lifeline {
 }
 
 impl Lifeline {
+    pub(super) fn new(socket: UnixStream) -> Self {
+        Self { socket, writing: AsyncMutex::new(()) }
+    }
+
     async fn write(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let _writing = self.writing.lock().await;
         let mut fd = fd;
@@ -113,6 +118,13 @@ impl Lifeline {
         bootstrap::decode(&body)
     }
 
+    /// Gives the worker a certificate to use from now on.
+    pub(super) async fn renew(&self, credentials: &Credentials) -> io::Result<()> {
+        let mut message = vec![RENEW];
+        message.extend(bootstrap::encode(credentials)?);
+        self.write(&message, None).await
+    }
+
     /// Passes a connection to one of the worker's hosts.
     pub(super) async fn pass(&self, host: HostId, connection: &std::net::TcpStream) -> io::Result<()> {
         let mut message = [PASS; 9];
@@ -141,7 +153,7 @@ impl WorkerProcess {
         let child = command.spawn()?;
         let pid = child.id();
         let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from)?;
-        let lifeline = Lifeline { socket: UnixStream::from_std(ours)?, writing: AsyncMutex::new(()) };
+        let lifeline = Lifeline::new(UnixStream::from_std(ours)?);
         let (handle, lifeline) = (Arc::new(handle), Arc::new(lifeline));
         Ok(Self { pid, handle, child: Arc::new(Mutex::new(child)), lifeline })
     }

@@ -6,10 +6,18 @@
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::Life;
+use super::executable::Digest;
+use super::logs::Stream;
 use super::model::{ActorKey, ActorPlace, JobFacts, JobId, JobState, Member, NodeId, TaskCount, WorkerId};
 use super::state::NodeReport;
 use crate::config::Limits;
+#[cfg(feature = "cli")]
+use crate::host::Host;
 use crate::id::{Identity, TypeHash};
+#[cfg(feature = "cli")]
+use crate::registry::Inbound;
+#[cfg(feature = "cli")]
+use crate::transport::Role;
 use crate::wire::Payload;
 
 /// What agents ask of the head.
@@ -46,28 +54,61 @@ pub(super) enum NodeReply {
     Done,
     /// The head does not know the node in this life: it is to join again.
     Unknown,
-    Signed { chain: Vec<Vec<u8>> },
-    Failed { text: String },
+    Signed {
+        chain: Vec<Vec<u8>>,
+    },
+    Failed {
+        text: String,
+    },
 }
 
 /// What happens on a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum NodeEvent {
-    WorkerReady { worker: WorkerId, member: Member, pid: u32 },
-    WorkerEnded { worker: WorkerId, cause: String },
-    Life { worker: WorkerId, life: Life },
-    Tasks { worker: WorkerId, counts: Vec<TaskCount> },
+    WorkerReady {
+        worker: WorkerId,
+        member: Member,
+        pid: u32,
+    },
+    WorkerEnded {
+        worker: WorkerId,
+        cause: String,
+    },
+    Life {
+        worker: WorkerId,
+        life: Life,
+    },
+    Tasks {
+        worker: WorkerId,
+        counts: Vec<TaskCount>,
+    },
     /// The driver of a submitted job has ended.
-    DriverEnded { job: JobId, state: JobState, exit_code: Option<i32>, message: String },
+    DriverEnded {
+        job: JobId,
+        state: JobState,
+        exit_code: Option<i32>,
+        message: String,
+    },
 }
 
 /// From the head to an agent. It is answered when it is understood, not when it is done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    StartWorker { worker: WorkerId, job: JobId, detached: Option<ActorKey> },
-    StopWorker { worker: WorkerId },
-    StopActor { worker: WorkerId, at: ActorPlace },
-    StopDriver { job: JobId },
+    StartWorker {
+        worker: WorkerId,
+        job: JobId,
+        detached: Option<ActorKey>,
+    },
+    StopWorker {
+        worker: WorkerId,
+    },
+    StopActor {
+        worker: WorkerId,
+        at: ActorPlace,
+    },
+    StopDriver {
+        job: JobId,
+    },
     /// There is nothing left to do.
     StopNode,
 }
@@ -89,9 +130,9 @@ pub(super) enum JobRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum ExecutableRequest {
     /// How much of an executable is there?
-    Have { digest: [u8; 32], size: u64, platform: String },
+    Have { digest: Digest, size: u64, platform: String },
     /// These bytes of it come next.
-    Put { digest: [u8; 32], size: u64, offset: u64, bytes: Payload },
+    Put { digest: Digest, size: u64, offset: u64, bytes: Payload },
     /// It is all there, and this is how workers are started from it.
     Launch(JobLaunch),
 }
@@ -100,7 +141,7 @@ pub(super) enum ExecutableRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct JobLaunch {
     pub(super) job: JobId,
-    pub(super) digest: [u8; 32],
+    pub(super) digest: Digest,
     pub(super) size: u64,
     /// What the program is called.
     pub(super) program: String,
@@ -119,7 +160,9 @@ pub(super) enum ExecutableReply {
     /// So many bytes of it are there.
     Have(u64),
     Done,
-    Failed { text: String },
+    Failed {
+        text: String,
+    },
 }
 
 /// Lines that a worker has written.
@@ -129,10 +172,22 @@ pub(super) struct Output {
     pub(super) node: NodeId,
     /// What lives in the worker: the name of a type of actors, or `worker`.
     pub(super) label: String,
+    pub(super) stream: Stream,
     pub(super) lines: Vec<String>,
 }
 
 /// Whether a variable of an environment is for no other process: it would let that join the cluster.
 pub(super) fn is_secret(variable: &str) -> bool {
     variable.starts_with("ROADSHOW_TOKEN")
+}
+
+/// Whether a call comes from a process of that role; else why it is refused.
+///
+/// Links that stay on this machine have no certificates: who knows the cluster's secret here is one user's.
+#[cfg(feature = "cli")]
+pub(super) fn comes_from(host: &Host, inbound: &Inbound, allowed: Role) -> Result<(), String> {
+    match host.role_of(inbound.from()) {
+        Some(role) if role != allowed => Err(format!("only a {allowed} may ask for this, and not a {role}")),
+        _ => Ok(()),
+    }
 }

@@ -142,7 +142,8 @@ fn serve(lifeline: &UnixStream) -> Result<(), ClusterError> {
     let (ask_to_stop, stopped) = oneshot::channel();
     let io = IoThread::start()?;
     let (sites, doors) = sites(&bootstrap, io.handle());
-    lifeline::watch(lifeline.try_clone()?, ask_to_stop, doors)?;
+    let credentials = bootstrap.node.as_ref().map(|node| node.credentials.clone());
+    lifeline::watch(lifeline.try_clone()?, ask_to_stop, doors, credentials)?;
     let reporter = Arc::new(Reporter::new(lifeline.try_clone()?));
     let system = System::new();
     let tasks = Arbiter::new();

@@ -415,7 +415,8 @@ impl Host {
         deadline: Option<Instant>,
         body: Encoded<'_>,
     ) -> Loopback {
-        let (inbound, answer) = Loopback::new(self.shared.identity, self.shared.limits.frame_bytes_max, deadline, body);
+        let (inbound, answer) =
+            Loopback::new(self.shared.identity, self.shared.limits.frame_bytes_max, deadline, body);
         let host = self.clone();
         // Where the executor has ended the call is dropped, and that answers it.
         self.execute(async move {

@@ -18,10 +18,13 @@ pub trait Placement: Send + Sync + fmt::Debug {
     fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> Placing;
 
     /// The living actor of that name. The namespace is that of the job if none is given.
-    fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> Finding;
+    fn find_actor(&self, _host: &Host, _namespace: Option<&str>, name: &str) -> Finding {
+        let text = format!("no actor is called {name:?}: this cluster has no names");
+        Box::pin(std::future::ready(Err(PlaceError::Unknown { text })))
+    }
 
     /// Hears that an actor which was given a place has not come to life there.
-    fn not_spawned(&self, host: &Host, actor: ActorKey, why: &str);
+    fn not_spawned(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
     /// A host for one more task; `None` if there is none left.
     fn place_task(&self) -> Option<Seat>;

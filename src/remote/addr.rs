@@ -109,9 +109,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// A future dropped after its first poll may stop the actor or not.
     pub fn stop(&self) -> impl Future<Output = Result<(), SendError>> + Send + use<A> {
         let address = self.address.clone();
-        async move {
-            stop_on_host(address.here()?, address.place).await
-        }
+        async move { stop_on_host(address.here()?, address.place).await }
     }
 
     /// `false` once this host knows that the actor or its host is gone, and for an unbound address.

@@ -9,10 +9,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use roadshow::host::{Executor, Host, HostCalls, HostConfig, Placement, Seat, fresh_identity};
+use roadshow::host::{
+    Executor, Host, HostCalls, HostConfig, Placed, Placement, Placing, Seat, fresh_identity,
+};
 use roadshow::id::Identity;
 use roadshow::remote::host_calls;
 use roadshow::session::Secret;
+use roadshow::spec::ActorSpec;
 use roadshow::task::TaskService;
 use roadshow::transport::Tcp;
 use roadshow::{ClusterRef, Limits, RemoteActor, RemoteAddr};
@@ -214,8 +217,8 @@ struct Always {
 }
 
 impl Placement for Always {
-    fn place_actor(&self) -> Option<Identity> {
-        Some(self.host)
+    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> Placing {
+        Placing::Now(Ok(Placed { host: self.host, actor: None, alive: None }))
     }
 
     fn place_task(&self) -> Option<Seat> {

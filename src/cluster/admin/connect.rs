@@ -4,17 +4,15 @@ use std::net::SocketAddr;
 
 use super::client::{Admin, AdminError, Desk, Exchange};
 use super::request::{AdminReply, AdminRequest};
-
-/// A proved connection to a desk.
-#[derive(Debug)]
-pub struct DeskClient(Never);
-
-#[derive(Debug)]
-enum Never {}
+use crate::cluster::desk::{DeskClient, DeskError, DeskOf};
+use crate::cluster::trust::Token;
 
 impl Exchange for DeskClient {
-    async fn exchange(&mut self, _: AdminRequest) -> Result<AdminReply, AdminError> {
-        match self.0 {}
+    async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
+        self.ask(&request).await.map_err(|error| match error {
+            DeskError::Refused { text } => AdminError::Failed(text),
+            error => AdminError::Lost { why: error.to_string() },
+        })
     }
 }
 
@@ -30,9 +28,16 @@ impl Admin<DeskClient> {
     ///
     /// Dropping the future closes the connection.
     pub async fn connect(desk: Desk, address: SocketAddr, token: &str) -> Result<Self, AdminError> {
-        check_token(token)?;
-        let why = format!("this build has no way to the desk of the {desk:?} yet");
-        std::future::ready(Err(AdminError::Unreachable { address, why })).await
+        let token: Token = token.parse().map_err(|error| AdminError::Refused(format!("{error}")))?;
+        let desk = match desk {
+            Desk::Head => DeskOf::Head,
+            Desk::Agent => DeskOf::Agent,
+        };
+        let connected = DeskClient::connect(address, desk, &token).await;
+        connected.map(Self::new).map_err(|error| match error.is_final() {
+            true => AdminError::Refused(error.to_string()),
+            false => AdminError::Unreachable { address, why: error.to_string() },
+        })
     }
 }
 
@@ -42,10 +47,5 @@ impl Admin<DeskClient> {
 ///
 /// [`AdminError::Refused`] if it is mistyped.
 pub fn check_token(token: &str) -> Result<(), AdminError> {
-    if token.is_empty() {
-        return Err(AdminError::Refused(
-            "the token is empty; copy it as `roadshow start --head` printed it".to_owned(),
-        ));
-    }
-    Ok(())
+    token.parse::<Token>().map(drop).map_err(|error| AdminError::Refused(error.to_string()))
 }

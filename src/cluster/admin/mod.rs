@@ -5,7 +5,8 @@ mod connect;
 mod program;
 mod request;
 
+pub use super::desk::DeskClient;
 pub use client::{Admin, AdminError, Desk, Exchange, LogText, Submitted};
-pub use connect::{DeskClient, check_token};
+pub use connect::check_token;
 pub use program::{Program, ProgramError};
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission, Waiting};

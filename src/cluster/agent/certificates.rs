@@ -21,7 +21,7 @@ impl Agent {
             NodeRequest::Sign { node: self.host.identity(), job, hosts, request: request.csr().to_vec() };
         let reply = ask_host(&self.host, head, NODE, asked, deadline_in(HEAD_ANSWER_TIMEOUT)).await;
         match reply.map_err(|error| format!("the head did not certify the worker: {error}"))? {
-            NodeReply::Signed { chain } => request.with_chain(chain).map_err(|error| error.to_string()),
+            NodeReply::Signed { chain } => request.credentials(chain).map_err(|error| error.to_string()),
             NodeReply::Failed { text } => Err(format!("the head did not certify the worker: {text}")),
             other => Err(format!("the head did not certify the worker: it said {other:?}")),
         }

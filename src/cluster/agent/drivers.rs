@@ -1,7 +1,5 @@
 //! The drivers of submitted jobs, which this node runs.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustc_hash::FxHashMap;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Agent;
+use super::services::runs_here;
+use super::{Agent, output};
 use crate::cluster::admin::Submission;
+use crate::cluster::executable::Digest;
+use crate::cluster::logs::{Capture, LogName};
 use crate::cluster::model::{JobId, JobState};
 use crate::cluster::protocol::{NodeEvent, is_secret};
 use crate::config::DRIVER_STOP_TIMEOUT;
@@ -44,13 +46,10 @@ impl Agent {
     /// Runs a submitted job's driver, whose executable is here. To be called where files may be opened,
     /// within the agent's runtime.
     pub(super) fn begin_driver(self: &Arc<Self>, job: JobId, submission: &Submission) -> Result<(), String> {
-        let held = self.executables.hold(submission.digest).map_err(|error| error.to_string())?;
-        self.runnable(&submission.platform).map_err(|error| error.to_string())?;
+        runs_here(&submission.platform)?;
+        let held = self.executables.hold(Digest(submission.digest)).map_err(|error| error.to_string())?;
         let directory = self.jobs.directory(job).map_err(|error| error.to_string())?;
-        let log = self.jobs.logs().join(format!("driver-{job}.log"));
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
-        let log = log.map_err(|error| format!("the driver's log cannot be made: {error}"))?;
-        let error_log = log.try_clone().map_err(|error| error.to_string())?;
+        let ((out, stdout), (err, stderr)) = (output::pipe()?, output::pipe()?);
         let mut command = Command::new(held.path());
         command
             .arg0(&submission.program)
@@ -62,16 +61,24 @@ impl Agent {
             .env("ROADSHOW_JOB", job.to_string())
             .current_dir(directory)
             .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(error_log)
+            .stdout(stdout)
+            .stderr(stderr)
             .process_group(0)
             .kill_on_drop(true);
-        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", submission.program))?;
+        let child =
+            command.spawn().map_err(|error| format!("cannot start {}: {error}", submission.program))?;
+        // Its output is read from its log, by whoever wants to.
+        let (lines, _) = mpsc::channel(1);
+        let name = LogName::Driver { job, pid: child.id().unwrap_or_default() };
+        let capture = Capture::start(self.jobs.logs(), name, out, err, lines);
+        let capture = capture.map_err(|error| format!("the driver's log cannot be made: {error}"))?;
         let stop = CancellationToken::new();
         self.drivers.lock().insert(job, stop.clone());
         let agent = Arc::clone(self);
         tokio::spawn(async move {
             let event = attend(job, child, &stop).await;
+            // Whoever hears of the end finds all that was written.
+            capture.finish().await;
             drop(held);
             agent.drivers.lock().remove(&job);
             agent.happened(event);

@@ -31,14 +31,18 @@ impl Events {
     /// Dropping the future loses none.
     pub(super) async fn next(&self) -> Vec<NodeEvent> {
         loop {
-            let mut queue = self.lock();
-            let count = queue.len().min(TOLD_MAX);
-            if count > 0 {
-                return queue.drain(..count).collect();
+            let events = self.take();
+            if !events.is_empty() {
+                return events;
             }
-            drop(queue);
             self.more.notified().await;
         }
+    }
+
+    fn take(&self) -> Vec<NodeEvent> {
+        let mut queue = self.lock();
+        let count = queue.len().min(TOLD_MAX);
+        queue.drain(..count).collect()
     }
 
     /// Takes back what the head may not have heard of.

@@ -15,6 +15,7 @@ use crate::cluster::protocol::JobLaunch;
 #[derive(Debug)]
 pub(super) struct Jobs {
     directory: PathBuf,
+    logs: PathBuf,
     launches: Mutex<FxHashMap<JobId, Equipped>>,
 }
 
@@ -22,26 +23,32 @@ pub(super) struct Jobs {
 struct Equipped {
     launch: Arc<JobLaunch>,
     /// Keeps the executable from being dropped.
-    _executable: InUse,
+    executable: InUse,
 }
 
 impl Jobs {
     pub(super) fn new(session_dir: &Path) -> io::Result<Self> {
         let directory = session_dir.join("jobs");
         private_directory(&directory)?;
-        private_directory(&session_dir.join("logs"))?;
-        Ok(Self { directory, launches: Mutex::default() })
+        let logs = session_dir.join("logs");
+        private_directory(&logs)?;
+        Ok(Self { directory, logs, launches: Mutex::default() })
     }
 
     /// Takes note of how a job's workers are started.
     pub(super) fn equip(&self, launch: JobLaunch, executable: InUse) {
         let launch = Arc::new(launch);
-        self.lock().insert(launch.job, Equipped { launch, _executable: executable });
+        self.lock().insert(launch.job, Equipped { launch, executable });
     }
 
-    /// How a job's workers are started.
-    pub(super) fn launch(&self, job: JobId) -> Option<Arc<JobLaunch>> {
-        self.lock().get(&job).map(|equipped| Arc::clone(&equipped.launch))
+    /// How a job's workers are started, and from which file.
+    pub(super) fn launch(&self, job: JobId) -> Option<(Arc<JobLaunch>, PathBuf)> {
+        self.lock().get(&job).map(|equipped| (Arc::clone(&equipped.launch), equipped.executable.path()))
+    }
+
+    /// Where the logs of the node are.
+    pub(super) fn logs(&self) -> &Path {
+        &self.logs
     }
 
     /// Where a job's processes run.

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::Agent;
 use crate::cluster::daemon::DaemonError;
-use crate::cluster::enrolment::{self, EnrolError};
+use crate::cluster::desk::DeskError;
+use crate::cluster::enrolment;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::{Claims, Token};
 use crate::config::{BEAT_EVERY, HEAD_ANSWER_TIMEOUT, JOIN_TIMEOUT, LEAVE_TIMEOUT, REJOIN_DELAY_MAX};
@@ -34,7 +35,7 @@ pub(super) async fn enrol_first(
     let until = Instant::now() + JOIN_TIMEOUT;
     let mut delay = Duration::from_millis(2);
     loop {
-        match enrolment::enrol(head_at, token, claims(identity)).await {
+        match enrolment::enrol(head_at, token, &claims(identity)).await {
             Ok(enrolled) => return Ok((enrolled.credentials, enrolled.head)),
             Err(error) if error.is_final() => return Err(DaemonError::Refused(error.to_string())),
             Err(error) if Instant::now() + delay > until => {
@@ -47,10 +48,7 @@ pub(super) async fn enrol_first(
 }
 
 /// Joins the head, and again whenever it was gone. `joined` hears of the first time.
-pub(super) async fn keep_joined(
-    agent: Arc<Agent>,
-    joined: oneshot::Sender<Result<(), DaemonError>>,
-) {
+pub(super) async fn keep_joined(agent: Arc<Agent>, joined: oneshot::Sender<Result<(), DaemonError>>) {
     let mut joined = Some(joined);
     let mut delay = Duration::from_millis(10);
     loop {
@@ -142,10 +140,10 @@ async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
 }
 
 /// Enrols again: the certificate is new, and the head is who it is now.
-pub(super) async fn renew(agent: &Agent) -> Result<(), EnrolError> {
+pub(super) async fn renew(agent: &Agent) -> Result<(), DeskError> {
     let identity = agent.host.identity();
-    let enrolled = enrolment::enrol(agent.head_at, &agent.token, claims(identity)).await?;
-    agent.credentials.renew(&enrolled.credentials);
+    let enrolled = enrolment::enrol(agent.head_at, &agent.token, &claims(identity)).await?;
+    agent.credentials.renew_as(&enrolled.credentials)?;
     agent.host.introduce(enrolled.head, agent.head_at);
     agent.set_head(enrolled.head);
     Ok(())

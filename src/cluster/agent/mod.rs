@@ -24,16 +24,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::daemon::{AgentOptions, AgentReady, DaemonError};
+use super::desk::Desk;
 use super::door::Door;
-use super::executable::{Platform, Store};
+use super::executable::{Store, this_machine};
 use super::model::NodeFacts;
 use super::protocol::NodeEvent;
 use super::state::NodeReport;
 use super::trust::Token;
-use crate::config::{Limits, CONNECTIONS_WAITING_MAX};
+use crate::config::{CONNECTIONS_WAITING_MAX, Limits};
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
 use crate::id::Identity;
-use crate::session::Secret;
 use crate::transport::{Credentials, Routed};
 
 use drivers::Drivers;
@@ -47,7 +47,6 @@ use workers::Workers;
 struct Agent {
     facts: NodeFacts,
     token: Token,
-    session_secret: [u8; 32],
     credentials: Credentials,
     host: Host,
     head_at: SocketAddr,
@@ -93,10 +92,7 @@ impl Agent {
 /// # Cancel safety
 ///
 /// Dropping the future ends the workers at once.
-pub(super) async fn run(
-    options: AgentOptions,
-    ready: impl FnOnce(AgentReady),
-) -> Result<(), DaemonError> {
+pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
     let (agent, rooms) = start(options).await?;
@@ -134,21 +130,23 @@ pub(super) async fn run(
 /// Makes an agent up to where it can join.
 async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), DaemonError> {
     let token: Token = options.token.parse().map_err(|error| DaemonError::Refused(format!("{error}")))?;
-    let store = Store::open(options.session_dir.join("executables"));
+    let store = Store::open(&options.session_dir.join("executables"));
     let executables = store.map_err(failed("the executables cannot be kept"))?;
     let jobs = Jobs::new(&options.session_dir).map_err(failed("the session's directory cannot be used"))?;
     let head_room = options.head_socket.as_deref().map(HeadRoom::listen).transpose();
     let head_room = head_room.map_err(failed("the head's socket cannot be made"))?;
     let (own_door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
     let identity = fresh_identity();
-    let rooms = Arc::new(NodeRooms::new(identity.host, own_door, head_room));
+    let (desk_door, visitors) = mpsc::channel(CONNECTIONS_WAITING_MAX);
+    let rooms = Arc::new(NodeRooms::new(identity.host, own_door, desk_door, head_room));
     let listen = SocketAddr::new(options.host, options.port);
     let door = Door::bind(listen).await.map_err(|error| {
         let next = "stop what listens there, or give another --port";
         DaemonError::Failed(format!("cannot listen on {listen}: {error}; {next}"))
     })?;
     let address = door.address();
-    tokio::spawn(door.run(Arc::clone(&rooms) as _, rooms.closing()));
+    let (opened, closing) = (Arc::clone(&rooms), rooms.closing());
+    tokio::spawn(async move { closing.run_until_cancelled(door.open(opened)).await });
     let head_at = options.head.unwrap_or(address);
     let facts = NodeFacts {
         agent: identity,
@@ -159,15 +157,14 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         resources: options.resources.clone(),
         labels: options.labels.clone(),
         workers: options.workers,
-        platform: Platform::of_this_machine().to_string(),
+        platform: this_machine().to_string(),
         session_dir: options.session_dir.display().to_string(),
     };
     let (credentials, head) = joining::enrol_first(&token, head_at, identity).await?;
-    let session_secret = token.session_secret();
     let itself = Arc::new(OnceLock::new());
     let host = Host::start(HostConfig {
         identity,
-        secret: Secret::from_bytes(session_secret),
+        secret: token.session_secret(),
         limits: Limits::default(),
         transport: Arc::new(Routed::new(credentials.clone(), address, arrivals)),
         listen: Some(address),
@@ -180,7 +177,6 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let agent = Arc::new(Agent {
         facts,
         token,
-        session_secret,
         credentials,
         host,
         head_at,
@@ -195,6 +191,8 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     // It was not set before.
     let _ = itself.set(Arc::downgrade(&agent));
     rooms.serve(&agent);
+    let desk = Desk::new(&agent.credentials, agent.token.clone(), services::AtDesk::of(&agent));
+    tokio::spawn(desk.run(visitors));
     Ok((agent, rooms))
 }
 

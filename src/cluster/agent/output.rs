@@ -8,11 +8,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
 
 use super::Agent;
-use crate::cluster::logs::{Capture, Line};
+use crate::cluster::logs::{Capture, CapturedLines, LogName};
 use crate::cluster::model::WorkerId;
 use crate::cluster::protocol::{JobLaunch, OUTPUT, Output};
-use crate::config::{HEAD_ANSWER_TIMEOUT, OUTPUT_LINES_MAX};
+use crate::config::{HEAD_ANSWER_TIMEOUT, LOG_LINES_QUEUED_MAX};
 use crate::host::deadline_in;
+use crate::id::Identity;
 use crate::remote::ask_host;
 
 /// What lives in a worker, as a reader of its output knows it.
@@ -46,28 +47,29 @@ pub(super) fn capture(
     worker: WorkerId,
     pid: u32,
     label: &Arc<Label>,
-    out: OwnedFd,
-    err: OwnedFd,
-) {
-    let (lines, written) = mpsc::channel(OUTPUT_LINES_MAX);
-    let name = format!("worker-{worker}-{}-{pid}", launch.job);
-    if let Err(error) = Capture::start(&agent.jobs.logs(), &name, out, err, lines) {
-        tracing::warn!(%worker, %error, "what a worker writes is not kept");
-    }
+    (out, err): (OwnedFd, OwnedFd),
+) -> Option<Capture> {
+    let (lines, written) = mpsc::channel(LOG_LINES_QUEUED_MAX);
     tokio::spawn(forward(Arc::clone(agent), launch.driver, pid, Arc::clone(label), written));
+    let name = LogName::Worker { worker, job: launch.job, pid };
+    match Capture::start(agent.jobs.logs(), name, out, err, lines) {
+        Ok(capture) => Some(capture),
+        Err(error) => {
+            tracing::warn!(%worker, %error, "what a worker writes is not kept");
+            None
+        }
+    }
 }
 
 async fn forward(
     agent: Arc<Agent>,
-    driver: crate::id::Identity,
+    driver: Identity,
     pid: u32,
     label: Arc<Label>,
-    mut written: mpsc::Receiver<Line>,
+    mut written: mpsc::Receiver<CapturedLines>,
 ) {
-    let mut lines = Vec::new();
-    while written.recv_many(&mut lines, OUTPUT_LINES_MAX).await > 0 {
-        let lines = lines.drain(..).map(|line| line.text).collect();
-        let output = Output { pid, node: agent.facts.id(), label: label.text(), lines };
+    while let Some(CapturedLines { stream, lines, .. }) = written.recv().await {
+        let output = Output { pid, node: agent.facts.id(), label: label.text(), stream, lines };
         let told: Result<(), _> =
             ask_host(&agent.host, driver, OUTPUT, output, deadline_in(HEAD_ANSWER_TIMEOUT)).await;
         if let Err(error) = told {

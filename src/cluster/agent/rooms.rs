@@ -10,9 +10,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, services};
-use crate::cluster::desk::Desk;
-use crate::cluster::door::Rooms;
+use super::Agent;
+use crate::cluster::door::{NoRoom, Rooms};
 use crate::cluster::process::Lifeline;
 use crate::id::HostId;
 use crate::transport::Route;
@@ -23,20 +22,26 @@ pub(super) struct NodeRooms {
     own: HostId,
     own_door: mpsc::Sender<TcpStream>,
     head: Option<HeadRoom>,
-    agent: OnceLock<(Weak<Agent>, Arc<Desk>)>,
+    agent: OnceLock<Weak<Agent>>,
+    desk: mpsc::Sender<TcpStream>,
     closing: CancellationToken,
 }
 
 impl NodeRooms {
-    pub(super) fn new(own: HostId, own_door: mpsc::Sender<TcpStream>, head: Option<HeadRoom>) -> Self {
-        Self { own, own_door, head, agent: OnceLock::new(), closing: CancellationToken::new() }
+    /// The rooms, with doors to the agent's own host and its desk.
+    pub(super) fn new(
+        own: HostId,
+        own_door: mpsc::Sender<TcpStream>,
+        desk: mpsc::Sender<TcpStream>,
+        head: Option<HeadRoom>,
+    ) -> Self {
+        Self { own, own_door, desk, head, agent: OnceLock::new(), closing: CancellationToken::new() }
     }
 
-    /// From now on there are workers, and a desk.
+    /// From now on there are workers.
     pub(super) fn serve(&self, agent: &Arc<Agent>) {
-        let desk = Desk::new(agent.token.clone(), agent.credentials.clone(), services::desk(agent));
         // It was not set before.
-        let _ = self.agent.set((Arc::downgrade(agent), Arc::new(desk)));
+        let _ = self.agent.set(Arc::downgrade(agent));
     }
 
     /// Is cancelled when the door is to close.
@@ -50,26 +55,27 @@ impl NodeRooms {
 }
 
 impl Rooms for NodeRooms {
-    /// Takes a connection, or drops it if it is for nobody here: whoever dialled sees it end.
-    fn take(&self, route: Route, connection: TcpStream) -> bool {
-        match route {
-            Route::Host(host) if host == self.own => self.own_door.try_send(connection).is_ok(),
-            Route::Host(HostId::HEAD) | Route::HeadDesk => {
-                let host = if route == Route::HeadDesk { HostId(0) } else { HostId::HEAD };
-                self.head.as_ref().is_some_and(|head| head.pass(host, connection))
-            }
+    fn admit(&self, route: Route, connection: TcpStream) -> Result<(), NoRoom> {
+        let admitted = match route {
+            Route::Host(host) if host == self.own => self.own_door.try_send(connection),
+            Route::AgentDesk => self.desk.try_send(connection),
+            Route::HeadDesk => return self.to_head(HostId(0), connection),
+            Route::Host(HostId::HEAD) => return self.to_head(HostId::HEAD, connection),
             Route::Host(host) => {
-                let agent = self.agent.get().and_then(|(agent, _)| agent.upgrade());
-                let Some(lifeline) = agent.and_then(|agent| agent.workers.door_of(host)) else { return false };
+                let agent = self.agent.get().and_then(Weak::upgrade);
+                let lifeline = agent.and_then(|agent| agent.workers.door_of(host)).ok_or(NoRoom::Unknown)?;
                 pass(lifeline, host, connection);
-                true
+                return Ok(());
             }
-            Route::AgentDesk => {
-                let Some((_, desk)) = self.agent.get() else { return false };
-                desk.take(connection);
-                true
-            }
-        }
+        };
+        admitted.map_err(|_| NoRoom::Full)
+    }
+}
+
+impl NodeRooms {
+    fn to_head(&self, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
+        let head = self.head.as_ref().ok_or(NoRoom::Unknown)?;
+        if head.pass(host, connection) { Ok(()) } else { Err(NoRoom::Unknown) }
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::Agent;
 use crate::cluster::admin::{AdminReply, AdminRequest};
-use crate::cluster::desk::{BoxFuture, Service};
-use crate::cluster::executable::StoreError;
-use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, ORDER, Order};
+use crate::cluster::desk::Service;
+use crate::cluster::executable::{Digest, Platform, this_machine};
+use crate::cluster::logs::{LogError, LogReader};
+use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, ORDER, Order, comes_from};
 use crate::host::{Host, HostCalls};
 use crate::id::TypeHash;
 use crate::registry::{Inbound, Responder, decode};
@@ -25,7 +26,7 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostCalls {
             EXECUTABLE => Role::Driver,
             _ => return unknown(host, service, inbound),
         };
-        if let Err(text) = is(host, &inbound, allowed) {
+        if let Err(text) = comes_from(host, &inbound, allowed) {
             return inbound.fail(&CallFailure::Refused { text });
         }
         match service {
@@ -33,15 +34,6 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostCalls {
             _ => executable(agent, inbound),
         }
     })
-}
-
-/// Whether a call comes from a process of that role. Links that stay on this machine have no certificates:
-/// who knows the cluster's secret here is one user's.
-pub(in crate::cluster) fn is(host: &Host, inbound: &Inbound, allowed: Role) -> Result<(), String> {
-    match host.role_of(inbound.from()) {
-        Some(role) if role != allowed => Err(format!("only a {allowed} may ask for this, and not a {role}")),
-        _ => Ok(()),
-    }
 }
 
 fn unknown(host: &Host, service: TypeHash, inbound: Inbound) {
@@ -90,45 +82,48 @@ fn executable(agent: Arc<Agent>, inbound: Inbound) {
 
 fn store(agent: &Arc<Agent>, request: ExecutableRequest, responder: Responder<ExecutableReply>) {
     let reply = match request {
-        ExecutableRequest::Have { digest, size, platform } => {
-            agent.runnable(&platform).and_then(|()| agent.executables.have(digest, size)).map(ExecutableReply::Have)
-        }
+        ExecutableRequest::Have { digest, size, platform } => runs_here(&platform)
+            .and_then(|()| agent.executables.have(digest, size).map_err(|error| error.to_string()))
+            .map(ExecutableReply::Have),
         ExecutableRequest::Put { digest, size, offset, bytes } => {
-            agent.executables.put(digest, size, offset, &bytes).map(ExecutableReply::Have)
+            let put = agent.executables.put(digest, size, offset, &bytes);
+            put.map(ExecutableReply::Have).map_err(|error| error.to_string())
         }
-        ExecutableRequest::Launch(launch) => agent.executables.hold(launch.digest).map(|executable| {
-            agent.jobs.equip(launch, executable);
-            ExecutableReply::Done
-        }),
+        ExecutableRequest::Launch(launch) => {
+            let held = agent.executables.hold(launch.digest);
+            held.map(|executable| agent.jobs.equip(launch, executable))
+                .map(|()| ExecutableReply::Done)
+                .map_err(|error| error.to_string())
+        }
     };
-    responder.answer(reply.unwrap_or_else(|error| ExecutableReply::Failed { text: error.to_string() }));
+    responder.answer(reply.unwrap_or_else(|text| ExecutableReply::Failed { text }));
 }
 
-impl Agent {
-    /// Whether this machine can run what is built for that platform.
-    pub(super) fn runnable(&self, platform: &str) -> Result<(), StoreError> {
-        crate::cluster::executable::runnable_here(platform)
-    }
+/// Whether this machine can run what is built for that platform; else what to do.
+pub(super) fn runs_here(platform: &str) -> Result<(), String> {
+    let program: Platform = platform.parse().map_err(|error| format!("{error}"))?;
+    this_machine().can_run(&program).map_err(|error| error.to_string())
 }
 
 /// What the agent's desk answers.
-pub(super) fn desk(agent: &Arc<Agent>) -> Arc<dyn Service> {
-    Arc::new(AtDesk(Arc::downgrade(agent)))
+#[derive(Debug)]
+pub(super) struct AtDesk(Weak<Agent>);
+
+impl AtDesk {
+    pub(super) fn of(agent: &Arc<Agent>) -> Self {
+        Self(Arc::downgrade(agent))
+    }
 }
 
-#[derive(Debug)]
-struct AtDesk(Weak<Agent>);
-
 impl Service for AtDesk {
-    fn answer(&self, request: AdminRequest) -> BoxFuture<'_, AdminReply> {
-        Box::pin(async move {
-            let Some(agent) = self.0.upgrade() else {
-                return AdminReply::Failed { text: "the agent is ending".to_owned(), unknown: false };
-            };
-            // Files are read and written there.
-            let answered = tokio::task::spawn_blocking(move || answer(&agent, request)).await;
-            answered.unwrap_or_else(|error| failed(error.to_string()))
-        })
+    type Request = AdminRequest;
+    type Reply = AdminReply;
+
+    async fn answer(&self, request: AdminRequest) -> AdminReply {
+        let Some(agent) = self.0.upgrade() else { return failed("the agent is ending".to_owned()) };
+        // Files are read and written there.
+        let answered = tokio::task::spawn_blocking(move || answer(&agent, request)).await;
+        answered.unwrap_or_else(|error| failed(error.to_string()))
     }
 }
 
@@ -136,21 +131,27 @@ fn answer(agent: &Arc<Agent>, request: AdminRequest) -> AdminReply {
     let stored = |have| AdminReply::Stored { have };
     let reply = match request {
         AdminRequest::Stored { digest, size } => {
-            agent.executables.have(digest, size).map(stored).map_err(|error| error.to_string())
+            agent.executables.have(Digest(digest), size).map(stored).map_err(|error| error.to_string())
         }
-        AdminRequest::Store { digest, size, offset, bytes } => {
-            agent.executables.put(digest, size, offset, &bytes).map(stored).map_err(|error| error.to_string())
-        }
+        AdminRequest::Store { digest, size, offset, bytes } => agent
+            .executables
+            .put(Digest(digest), size, offset, &bytes)
+            .map(stored)
+            .map_err(|error| error.to_string()),
         AdminRequest::Begin { job, submission } => {
             agent.begin_driver(job, &submission).map(|()| AdminReply::Done)
         }
-        AdminRequest::LogFiles => {
-            agent.jobs.reader().list().map(AdminReply::LogFiles).map_err(|error| error.to_string())
-        }
-        AdminRequest::Log { file, from } => match agent.jobs.reader().read(&file, from) {
+        AdminRequest::LogFiles => LogReader::new(agent.jobs.logs())
+            .list()
+            .map(AdminReply::LogFiles)
+            .map_err(|error| error.to_string()),
+        AdminRequest::Log { file, from } => match LogReader::new(agent.jobs.logs()).read(&file, from) {
             Ok(part) => Ok(AdminReply::Log { text: part.text, offset: part.offset }),
             Err(error) => {
-                return AdminReply::Failed { text: error.to_string(), unknown: error.is_unknown() };
+                return AdminReply::Failed {
+                    text: error.to_string(),
+                    unknown: matches!(error, LogError::Unknown { .. }),
+                };
             }
         },
         _ => Err("this is asked of the head, and not of an agent".to_owned()),

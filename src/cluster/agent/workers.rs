@@ -47,13 +47,7 @@ struct Running {
 
 impl Workers {
     /// Starts a worker; what becomes of it is told to the head.
-    pub(super) fn start(
-        &self,
-        agent: &Arc<Agent>,
-        worker: WorkerId,
-        job: JobId,
-        detached: Option<ActorKey>,
-    ) {
+    pub(super) fn start(&self, agent: &Arc<Agent>, worker: WorkerId, job: JobId, detached: Option<ActorKey>) {
         let stopping = Arc::<AtomicBool>::default();
         let entry = Worker { job, detached, running: None, stopping: Arc::clone(&stopping) };
         self.lock().insert(worker, entry);
@@ -139,9 +133,7 @@ impl Workers {
     pub(super) fn certified(&self) -> Vec<(JobId, [Identity; 2], Arc<Lifeline>)> {
         let all = self.lock();
         let running = all.values().filter_map(|entry| Some((entry.job, entry.running.as_ref()?)));
-        running
-            .map(|(job, running)| (job, running.hosts, Arc::clone(running.process.lifeline())))
-            .collect()
+        running.map(|(job, running)| (job, running.hosts, Arc::clone(running.process.lifeline()))).collect()
     }
 
     /// Takes note that a process runs.
@@ -197,14 +189,14 @@ async fn begin(
     job: JobId,
     stopping: &Arc<AtomicBool>,
 ) -> Result<(), String> {
-    let launch = agent.jobs.launch(job).ok_or("this node has not got the job's executable")?;
+    let (launch, executable) = agent.jobs.launch(job).ok_or("this node has not got the job's executable")?;
     let hosts = [fresh_identity(), fresh_identity()];
     let credentials = agent.sign(job, hosts).await?;
     let head = agent.head().ok_or("the head is not known")?;
     let directory = agent.jobs.directory(job).map_err(|error| error.to_string())?;
     let ((out, stdout), (err, stderr)) = (output::pipe()?, output::pipe()?);
     let started = WorkerProcess::start(Launch {
-        program: agent.executables.path(launch.digest).ok_or("the job's executable was dropped")?,
+        program: executable,
         arguments: launch.arguments.clone(),
         environment: Some(environment(&launch)),
         directory: Some(directory),
@@ -213,13 +205,13 @@ async fn begin(
     });
     let process = Arc::new(started.map_err(|error| error.to_string())?);
     let label = Arc::<Label>::default();
-    output::capture(agent, &launch, worker, process.pid(), &label, out, err);
+    let capture = output::capture(agent, &launch, worker, process.pid(), &label, (out, err));
     agent.workers.runs(worker, &process, hosts, &label);
     let kills = memory::kills();
     let ended = process.watch(|_| {}).map_err(|error| error.to_string())?;
     let at = agent.facts.address;
     let bootstrap = Bootstrap {
-        secret: agent.session_secret,
+        secret: *agent.token.session_secret().as_bytes(),
         limits: launch.limits.clone(),
         actors: hosts[0],
         tasks: hosts[1],
@@ -250,6 +242,9 @@ async fn begin(
         };
         agent.workers.forget(&agent, worker);
         agent.happened(NodeEvent::WorkerEnded { worker, cause });
+        if let Some(capture) = capture {
+            capture.finish().await;
+        }
     });
     Ok(())
 }

@@ -4,6 +4,8 @@ mod options;
 
 use thiserror::Error;
 
+use super::{agent, head};
+
 pub use options::{AgentOptions, AgentReady, HeadOptions, HeadReady};
 
 /// Why a daemon cannot start, or cannot go on.
@@ -31,8 +33,7 @@ pub enum DaemonError {
 ///
 /// Dropping the future ends the head at once, as a kill would.
 pub async fn run_head(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Result<(), DaemonError> {
-    drop((options, ready));
-    std::future::ready(Err(DaemonError::Failed("this build has no head yet".to_owned()))).await
+    head::run(options, ready).await
 }
 
 /// Runs an agent until SIGTERM or until its node is drained; `ready` hears when the node has joined.
@@ -45,6 +46,5 @@ pub async fn run_head(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Re
 ///
 /// Dropping the future ends the agent and its workers at once, as a kill would.
 pub async fn run_agent(options: AgentOptions, ready: impl FnOnce(AgentReady)) -> Result<(), DaemonError> {
-    drop((options, ready));
-    std::future::ready(Err(DaemonError::Failed("this build has no agent yet".to_owned()))).await
+    agent::run(options, ready).await
 }

@@ -100,6 +100,17 @@ pub enum DeskError {
     Credentials(#[from] CredentialsError),
 }
 
+impl DeskError {
+    /// Whether another attempt would end in the same way.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        !matches!(
+            self,
+            Self::Connect { .. } | Self::TimedOut { .. } | Self::Absent { .. } | Self::Busy | Self::Broken(_)
+        )
+    }
+}
+
 impl From<FrameError> for DeskError {
     fn from(error: FrameError) -> Self {
         Self::Broken(error.to_string())

@@ -43,7 +43,9 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, nodes: Vec<NodeFacts>) -> 
     let settled = shared.settled.borrow().clone();
     match settled.ready {
         0 => Err(ClusterError::NotEquipped {
-            why: settled.last_failure.unwrap_or_else(|| format!("no worker was ready within {START_PATIENCE:?}")),
+            why: settled
+                .last_failure
+                .unwrap_or_else(|| format!("no worker was ready within {START_PATIENCE:?}")),
         }),
         _ => Ok(()),
     }

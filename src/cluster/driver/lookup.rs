@@ -15,7 +15,8 @@ pub(super) fn token(head: SocketAddr) -> Result<Token, ClusterError> {
         (token, "ROADSHOW_TOKEN".to_owned())
     } else if let Some(file) = variable("ROADSHOW_TOKEN_FILE") {
         let read = fs::read_to_string(&file);
-        let text = read.map_err(|error| ClusterError::Token { from: file.clone(), why: error.to_string() })?;
+        let text =
+            read.map_err(|error| ClusterError::Token { from: file.clone(), why: error.to_string() })?;
         (text, file)
     } else {
         of_session(head).ok_or(ClusterError::NoToken { address: head })?

@@ -30,7 +30,6 @@ use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_iden
 use crate::id::Identity;
 use crate::observe;
 use crate::remote::{ClusterRef, ask_host, host_calls};
-use crate::session::Secret;
 use crate::transport::{Credentials, Role, Routed};
 
 pub(super) use address::address;
@@ -164,12 +163,12 @@ async fn begin(
     let executable = executable.map_err(std::io::Error::other)??;
     let (control_id, host_id) = (fresh_identity(), fresh_identity());
     let claims = Claims { role: Role::Driver, hosts: vec![control_id, host_id], job: None, node: None };
-    let enrolled = enrolment::enrol(head_at, &token, claims).await?;
+    let enrolled = enrolment::enrol(head_at, &token, &claims).await?;
     let (tell, told) = mpsc::channel(NEWS_MAX);
     let start = |identity, executor, calls| {
         Host::start(HostConfig {
             identity,
-            secret: Secret::from_bytes(token.session_secret()),
+            secret: token.session_secret(),
             limits: options.limits.clone(),
             transport: Arc::new(Routed::dialing(enrolled.credentials.clone())),
             listen: None,
@@ -207,8 +206,7 @@ async fn begin(
     let members = Arc::new(Members::default());
     host.set_placement(Arc::clone(&members) as _);
     let program = std::env::args().next().unwrap_or_default();
-    let launch =
-        Launching { program, arguments, environment: options.environment, limits: options.limits };
+    let launch = Launching { program, arguments, environment: options.environment, limits: options.limits };
     let shared = Arc::new(Shared {
         control,
         host,

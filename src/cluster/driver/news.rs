@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Known, Shared, equip};
-use crate::cluster::logs::Folding;
+use crate::cluster::logs::{Folding, Shown};
 use crate::cluster::members::{Change, MEMBERSHIP};
 use crate::cluster::model::{Member, NodeFacts, NodeId, WorkerId};
 use crate::cluster::protocol::{NEWS, Output};
@@ -49,13 +49,14 @@ pub(super) fn receive(tell: &mpsc::Sender<Told>, service: TypeHash, inbound: Inb
 
 /// Does what news ask for, and prints what workers write.
 pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<Told>) {
-    let mut folding = Folding::default();
+    let (mut folding, mut shown) = (Folding::default(), Vec::new());
     loop {
-        let due = folding.due();
+        print(&mut shown);
+        let due = folding.deadline();
         let next = tokio::select! {
             next = told.recv() => next,
             () = sleep_until(due) => {
-                print(&folding.flush(Instant::now().into_std()));
+                folding.flush(Instant::now().into_std(), &mut shown);
                 continue;
             }
         };
@@ -66,9 +67,9 @@ pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<Told>
                 let node = format!("{:.4}", output.node.to_string());
                 let source = format!("{} pid={}, node={node}", output.label, output.pid);
                 let now = Instant::now().into_std();
-                let text: String =
-                    output.lines.iter().map(|line| folding.line(now, &source, line)).collect();
-                print(&text);
+                for line in &output.lines {
+                    folding.line(now, &source, line, output.stream, &mut shown);
+                }
             }
         }
     }
@@ -81,7 +82,13 @@ async fn sleep_until(due: Option<std::time::Instant>) {
     }
 }
 
-fn print(text: &str) {
+/// Prints to standard error, whatever stream it came from: standard output is the program's own.
+fn print(shown: &mut Vec<Shown>) {
+    let mut text = String::new();
+    for Shown { line, .. } in shown.drain(..) {
+        text.push_str(&line);
+        text.push('\n');
+    }
     if !text.is_empty() {
         // A terminal that is gone is no reason to end a job.
         let _ = std::io::stderr().write_all(text.as_bytes());

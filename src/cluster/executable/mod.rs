@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::{EXECUTABLE_BYTES_MAX, EXECUTABLE_CHUNK_BYTES};
@@ -29,7 +30,7 @@ use elf::Image;
 const SELF: &str = "/proc/self/exe";
 
 /// The BLAKE3 digest of an executable's bytes. As text it is 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 32]);
 
 impl fmt::Display for Digest {

@@ -4,26 +4,35 @@ use std::sync::{Arc, Weak};
 
 use super::Head;
 use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
-use crate::cluster::desk::{BoxFuture, Service};
+use crate::cluster::desk::{Enrolled, Service};
 use crate::cluster::model::{JobFacts, JobId, JobState, NodeInfo, NodeState};
 use crate::cluster::state::{Answer, Denied, Event};
+use crate::cluster::trust::Claims;
 
 /// What the head's desk answers.
-pub(super) fn service(head: &Arc<Head>) -> Arc<dyn Service> {
-    Arc::new(AtDesk(Arc::downgrade(head)))
+#[derive(Debug)]
+pub(super) struct AtDesk(Weak<Head>);
+
+impl AtDesk {
+    pub(super) fn of(head: &Arc<Head>) -> Self {
+        Self(Arc::downgrade(head))
+    }
 }
 
-#[derive(Debug)]
-struct AtDesk(Weak<Head>);
-
 impl Service for AtDesk {
-    fn answer(&self, request: AdminRequest) -> BoxFuture<'_, AdminReply> {
-        Box::pin(async move {
-            match self.0.upgrade() {
-                Some(head) => head.answer(request).await,
-                None => failed("the head is ending"),
-            }
-        })
+    type Request = AdminRequest;
+    type Reply = AdminReply;
+
+    async fn answer(&self, request: AdminRequest) -> AdminReply {
+        match self.0.upgrade() {
+            Some(head) => head.answer(request).await,
+            None => failed("the head is ending"),
+        }
+    }
+
+    async fn enrol(&self, csr: Vec<u8>, claims: Claims) -> Result<Enrolled, String> {
+        let head = self.0.upgrade().ok_or("the head is ending")?;
+        head.enrol(&csr, &claims)
     }
 }
 
@@ -56,9 +65,9 @@ impl Head {
     }
 
     fn stop(&self, job: JobId) -> AdminReply {
-        let state = self.control.read(|state| {
-            state.jobs().into_iter().find(|info| info.job_id == job).map(|info| info.state)
-        });
+        let state = self
+            .control
+            .read(|state| state.jobs().into_iter().find(|info| info.job_id == job).map(|info| info.state));
         match state {
             None => unknown(format!("no job {job}; see `roadshow job list`")),
             Some(state) if !state.is_open() => failed(&format!("job {job} is over already")),

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -11,13 +10,12 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::cluster::bootstrap::PASS;
-use crate::cluster::desk::Desk;
 use crate::cluster::passing;
 use crate::config::REJOIN_DELAY_MAX;
 use crate::id::HostId;
 
 /// Connects to the agent, and again whenever that was gone; takes what it passes.
-pub(super) async fn keep_open(path: PathBuf, door: mpsc::Sender<TcpStream>, desk: Arc<Desk>) {
+pub(super) async fn keep_open(path: PathBuf, door: mpsc::Sender<TcpStream>, desk: mpsc::Sender<TcpStream>) {
     let mut delay = Duration::from_millis(1);
     loop {
         match take_all(&path, &door, &desk).await {
@@ -30,13 +28,17 @@ pub(super) async fn keep_open(path: PathBuf, door: mpsc::Sender<TcpStream>, desk
 }
 
 /// Takes connections until the agent is gone. An error is that it was not there.
-async fn take_all(path: &Path, door: &mpsc::Sender<TcpStream>, desk: &Desk) -> io::Result<()> {
+async fn take_all(
+    path: &Path,
+    door: &mpsc::Sender<TcpStream>,
+    desk: &mpsc::Sender<TcpStream>,
+) -> io::Result<()> {
     let socket = UnixStream::connect(path).await?;
     loop {
         match take(&socket).await {
             // Where there is no room it is closed, and whoever dialled tries again.
             Ok((HostId::HEAD, connection)) => drop(door.try_send(connection)),
-            Ok((_, connection)) => desk.take(connection),
+            Ok((_, connection)) => drop(desk.try_send(connection)),
             Err(_) => return Ok(()),
         }
     }
@@ -44,9 +46,8 @@ async fn take_all(path: &Path, door: &mpsc::Sender<TcpStream>, desk: &Desk) -> i
 
 async fn take(socket: &UnixStream) -> io::Result<(HostId, TcpStream)> {
     let mut message = [0; 9];
-    let (count, fd) = socket
-        .async_io(Interest::READABLE, || passing::receive(socket, &mut message[..1]))
-        .await?;
+    let (count, fd) =
+        socket.async_io(Interest::READABLE, || passing::receive(socket, &mut message[..1])).await?;
     let (Some(fd), true) = (fd, count == 1 && message[0] == PASS) else {
         return Err(io::ErrorKind::UnexpectedEof.into());
     };

@@ -26,11 +26,10 @@ use super::desk::Desk;
 use super::model::NodeId;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
-use super::trust::{Authority, Claims};
-use crate::config::{Limits, CONNECTIONS_WAITING_MAX, TICK_EVERY};
+use super::trust::{Authority, CertificateRequest, Claims};
+use crate::config::{CONNECTIONS_WAITING_MAX, Limits, TICK_EVERY};
 use crate::host::{Executor, Host, HostConfig};
 use crate::id::{HostId, Identity, Incarnation};
-use crate::session::Secret;
 use crate::transport::{Role, Routed};
 
 use orders::Orders;
@@ -66,7 +65,9 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let token = authority.token().clone();
     let identity = Identity { host: HostId::HEAD, incarnation: Incarnation(micros_since_1970()) };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
-    let credentials = authority.certify(&claims).map_err(failed("the head's certificate"))?;
+    let request = CertificateRequest::new().map_err(failed("the head's certificate"))?;
+    let chain = authority.issue(request.csr(), &claims).map_err(failed("the head's certificate"))?;
+    let credentials = request.credentials(chain).map_err(failed("the head's certificate"))?;
     let (door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
     let itself = Arc::new(OnceLock::<Weak<Head>>::new());
     let hands = {
@@ -80,7 +81,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let address = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
     let host = Host::start(HostConfig {
         identity,
-        secret: Secret::from_bytes(token.session_secret()),
+        secret: token.session_secret(),
         limits: Limits::default(),
         transport: Arc::new(Routed::new(credentials.clone(), address, arrivals)),
         listen: Some(address),
@@ -95,8 +96,9 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     // It was not set before.
     let _ = itself.set(Arc::downgrade(&head));
     head.control.tell(Event::Restored(records));
-    let desk = Arc::new(Desk::new(token.clone(), credentials, desk::service(&head)));
-    let doorway = tokio::spawn(doorway::keep_open(options.agent_socket, door, desk));
+    let (desk_door, visitors) = mpsc::channel(CONNECTIONS_WAITING_MAX);
+    tokio::spawn(Desk::new(&credentials, token.clone(), desk::AtDesk::of(&head)).run(visitors));
+    let doorway = tokio::spawn(doorway::keep_open(options.agent_socket, door, desk_door));
     let ticking = tokio::spawn(tick(Arc::clone(&head)));
     ready(HeadReady { token: token.to_string() });
     tokio::select! {

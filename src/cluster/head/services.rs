@@ -3,12 +3,11 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::Head;
-use crate::cluster::agent::is;
+use crate::cluster::bootstrap::Life;
 use crate::cluster::control::{CONTROL, Reply};
 use crate::cluster::model::{JobId, JobState, NodeId};
-use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};
-use crate::cluster::bootstrap::Life;
-use crate::cluster::state::{Answer, Event};
+use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest, comes_from};
+use crate::cluster::state::{Answer, Denied, Event};
 use crate::host::HostCalls;
 use crate::id::Identity;
 use crate::registry::{Inbound, Responder, decode};
@@ -23,11 +22,11 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Head>>>) -> HostCalls {
         };
         match service {
             CONTROL => head.control.serve(host, inbound),
-            NODE => match is(host, &inbound, Role::Agent) {
+            NODE => match comes_from(host, &inbound, Role::Agent) {
                 Ok(()) => node(&head, inbound),
                 Err(text) => inbound.fail(&CallFailure::Refused { text }),
             },
-            JOB => match is(host, &inbound, Role::Driver) {
+            JOB => match comes_from(host, &inbound, Role::Driver) {
                 Ok(()) => job(&head, inbound),
                 Err(text) => inbound.fail(&CallFailure::Refused { text }),
             },
@@ -151,7 +150,7 @@ impl Head {
     fn still_open(&self, job: JobId) -> Reply {
         match self.control.read(|state| state.job_is_open(job)) {
             true => Ok(Answer::Done),
-            false => Err(crate::cluster::state::Denied::JobOver(format!("job {job} is over, as the head has it"))),
+            false => Err(Denied::JobOver(format!("job {job} is over, as the head has it"))),
         }
     }
 }

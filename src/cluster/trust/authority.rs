@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkc
 use thiserror::Error;
 
 use super::token::{Token, TokenError};
-use super::{Claims, digest_of_authority, digest_of_key};
+use super::{Claims, KeyDigest, digest_of_authority, digest_of_key};
 use crate::config::{AUTHORITY_VALID, CERTIFICATE_SKEW, CERTIFICATE_VALID, CERTIFIED_HOSTS_MAX};
 
 const KEY_FILE: &str = "authority.key";
@@ -125,6 +125,12 @@ impl Authority {
         Ok(Self { issuer, certificate, token })
     }
 
+    /// What the cluster is called: the first digits of its authority's digest.
+    #[must_use]
+    pub fn name(&self) -> String {
+        short(self.token.authority())
+    }
+
     /// The token that lets processes into the cluster.
     #[must_use]
     pub fn token(&self) -> &Token {
@@ -175,10 +181,15 @@ impl Authority {
 }
 
 /// The certificate that an authority gives itself.
+/// The first digits of a key's digest.
+fn short(digest: &KeyDigest) -> String {
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn certify_itself(key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
     let mut params = CertificateParams::default();
     let digest = digest_of_key(&key.subject_public_key_info());
-    let short: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let short = short(&digest);
     // Two clusters are told apart by it.
     params.distinguished_name = common_name(&format!("roadshow authority {short}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

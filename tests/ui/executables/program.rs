@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use actix::{Arbiter, System};
-use roadshow::host::{Executor, Host, HostConfig, Placement, Seat};
+use roadshow::host::{Executor, Host, HostConfig, Placed, Placement, Placing, Seat};
 use roadshow::id::{HostId, Identity, Incarnation};
 use roadshow::prelude::*;
 use roadshow::remote::host_calls;
 use roadshow::session::Secret;
 use roadshow::task::TaskService;
 use roadshow::transport::Tcp;
+use roadshow::spec::ActorSpec;
 use roadshow::{Limits, TaskFn};
 
 /// Declared alike.
@@ -184,8 +185,8 @@ async fn call(host: Host, address: SocketAddr) -> Result<(), Box<dyn Error>> {
 struct There;
 
 impl Placement for There {
-    fn place_actor(&self) -> Option<Identity> {
-        Some(SERVES)
+    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> Placing {
+        Placing::Now(Ok(Placed { host: SERVES, actor: None, alive: None }))
     }
 
     fn place_task(&self) -> Option<Seat> {
