@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Barrier;
 use std::thread;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::executable::{Executable, check_runs_here};
 use crate::cluster::scratch::Scratch;
 
 const BOUNDS: Bounds =
@@ -54,6 +58,33 @@ fn an_executable_comes_in_pieces_and_is_run_when_it_is_complete() {
     assert_eq!(fs::read(held.path()).unwrap(), bytes);
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(scratch.path()), mode(&held.path())), (0o700, 0o700));
+}
+
+#[test]
+fn what_was_sent_runs() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.path()).unwrap();
+    let shell = Executable::open(Path::new("/bin/sh")).unwrap();
+    let mut have = 0;
+    while have < shell.size() {
+        let bytes = shell.read(have, 10_000).unwrap();
+        have = store.put(shell.digest(), shell.size(), have, &bytes).unwrap();
+    }
+    let held = store.hold(shell.digest()).unwrap();
+    check_runs_here(&held.path()).unwrap();
+    let run = || Command::new(held.path()).arg0("sh").args(["-c", "exit 7"]).status();
+    let start = Instant::now();
+    let status = loop {
+        match run() {
+            // Another test's process has just been forked.
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                assert!(start.elapsed() < Duration::from_secs(60), "{error}");
+                thread::yield_now();
+            }
+            result => break result.unwrap(),
+        }
+    };
+    assert_eq!(status.code(), Some(7));
 }
 
 #[test]

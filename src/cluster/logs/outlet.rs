@@ -1,0 +1,102 @@
+//! A bounded channel into which one puts things without being held up for long.
+
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::SendTimeoutError;
+
+use crate::config::LOG_STALL_MAX;
+
+/// Where to put things. When it was full for too long, it takes none before half of it is free: whoever
+/// is slow all the time holds up nobody each time.
+#[derive(Debug)]
+pub(super) struct Outlet<T> {
+    to: Sender<T>,
+    is_stalled: bool,
+}
+
+/// Why a thing was not put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There is no room.
+    Full,
+    /// Nobody takes anything any more.
+    Closed,
+}
+
+impl<T> Outlet<T> {
+    pub(super) fn new(to: Sender<T>) -> Self {
+        Self { to, is_stalled: false }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.to.is_closed()
+    }
+
+    /// From now on nobody is held up: the next thing waits for room once more.
+    pub(super) fn forgive(&mut self) {
+        self.is_stalled = false;
+    }
+
+    pub(super) async fn put(&mut self, item: T) -> Result<(), Refused> {
+        if self.is_stalled && self.to.capacity() < self.to.max_capacity().div_ceil(2) {
+            return Err(Refused::Full);
+        }
+        let result = self.to.send_timeout(item, LOG_STALL_MAX).await;
+        self.is_stalled = matches!(result, Err(SendTimeoutError::Timeout(_)));
+        result.map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => Refused::Full,
+            SendTimeoutError::Closed(_) => Refused::Closed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_full_holds_up_once_until_half_of_it_is_free() {
+        let (to, mut from) = mpsc::channel(4);
+        let mut outlet = Outlet::new(to);
+        let start = Instant::now();
+        for item in 0..4 {
+            outlet.put(item).await.unwrap();
+        }
+        assert_eq!(start.elapsed().as_millis(), 0);
+        for item in 4..100 {
+            assert_eq!(outlet.put(item).await, Err(Refused::Full));
+        }
+        assert_eq!(start.elapsed().as_millis(), LOG_STALL_MAX.as_millis());
+        from.recv().await.unwrap();
+        assert_eq!(outlet.put(100).await, Err(Refused::Full));
+        outlet.forgive();
+        outlet.put(101).await.unwrap();
+        assert_eq!(outlet.put(102).await, Err(Refused::Full));
+        from.recv().await.unwrap();
+        from.recv().await.unwrap();
+        outlet.put(103).await.unwrap();
+        drop(from);
+        assert_eq!(outlet.put(104).await, Err(Refused::Closed));
+        assert!(outlet.is_closed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_waits_for_who_takes_it() {
+        let (to, mut from) = mpsc::channel(1);
+        let mut outlet = Outlet::new(to);
+        let taken = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while let Some(item) = from.recv().await {
+                taken.push(item);
+            }
+            taken
+        });
+        for item in 0..100 {
+            outlet.put(item).await.unwrap();
+        }
+        drop(outlet);
+        assert_eq!(taken.await.unwrap(), (0..100).collect::<Vec<_>>());
+    }
+}
