@@ -18,8 +18,12 @@ mod hosts;
 mod io_thread;
 mod local;
 mod members;
+#[cfg(feature = "cli")]
+mod membership;
 pub mod model;
 mod process;
+#[cfg(feature = "cli")]
+mod schedule;
 #[cfg(feature = "cli")]
 mod state;
 mod thread;

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{
-    ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, JobState, Member, NodeFacts, NodeId, TaskCount, WorkerId,
+    ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, JobState, Member, NodeFacts, NodeId, TaskCount,
+    WorkerId,
 };
 use crate::id::Identity;
 
