@@ -387,6 +387,55 @@ pub const FOLD_WINDOW: Duration = Duration::from_secs(5);
 ///
 /// A program that prints more of them in a few seconds repeats little.
 pub const FOLDED_TEXTS_MAX: usize = 1024;
+/// After how long a silence a node is given up, with all that runs on it.
+///
+/// Several beats of its agent: a busy machine may miss some. It is how long the actors of a machine that
+/// has lost power stay in their callers' way.
+pub const NODE_LEASE: Duration = Duration::from_secs(10);
+
+/// After how long a silence a driver is given up, and its job failed.
+///
+/// A thread that runs no user code beats for it, and nothing but its own job depends on it.
+pub const JOB_LEASE: Duration = Duration::from_secs(5);
+
+/// How often the control plane is to be told that time has passed, as long as somebody holds a lease.
+pub const TICK_EVERY: Duration = Duration::from_secs(1);
+
+/// When the control plane was told nothing for so long, it was not running: the silence was its own, and
+/// leases last that much longer.
+///
+/// Several ticks, which a loaded machine may delay.
+pub const DEAF_AFTER: Duration = Duration::from_secs(3);
+
+/// How many ended jobs are kept for lists, and as many dead nodes, workers and actors; the oldest are
+/// forgotten.
+///
+/// What somebody looks for after a bad night, in less than a megabyte.
+pub const ENDED_KEPT_MAX: usize = 1000;
+
+/// So many workers in a row that never worked are enough: no more are started for that job on that node,
+/// nor for that detached actor.
+///
+/// An executable that does not start here does not start the fourth time.
+pub const WORKER_STARTS_FAILED_MAX: u32 = 3;
+
+/// How many numbers of jobs, workers and actors are set aside at once by what is kept.
+///
+/// A head that starts anew goes on behind them, so that none is given twice even if what was to be kept
+/// last was lost; and an actor costs a write only where it has to be kept itself.
+pub const JOBS_SET_ASIDE: u32 = 16;
+/// As [`JOBS_SET_ASIDE`].
+pub const WORKERS_SET_ASIDE: u64 = 1000;
+/// As [`JOBS_SET_ASIDE`].
+pub const ACTORS_SET_ASIDE: u64 = 10_000;
+
+/// How many bytes the name of an actor, of its type and of its namespace may have.
+///
+/// They stand in tables and in one line of a terminal.
+pub const ACTOR_NAME_BYTES_MAX: usize = 512;
+
+/// How many resources, and how many labels, an actor may ask for.
+pub const ACTOR_WANTS_MAX: usize = 64;
 
 /// A bug that a simulation plants in a session, to see that it finds it. No program has one.
 #[doc(hidden)]

@@ -149,7 +149,7 @@ impl fmt::Display for Resources {
 pub type Labels = BTreeMap<String, String>;
 
 /// How work is laid out over the nodes that can take it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Strategy {
     /// Nodes take turns.

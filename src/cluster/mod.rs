@@ -37,12 +37,14 @@ mod local_head;
 mod logs;
 mod machine;
 mod members;
+mod membership;
 #[cfg(feature = "cli")]
 mod memory;
 pub mod model;
 mod passing;
 mod process;
 mod protocol;
+mod schedule;
 #[cfg(test)]
 mod scratch;
 mod state;

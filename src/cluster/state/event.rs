@@ -160,8 +160,8 @@ pub(in crate::cluster) enum Record {
     Actor { actor: ActorKey, job: JobId, spec: ActorSpec },
     /// Numbers below these may have been given: the first free ones are behind them.
     Given { jobs: u32, workers: u64, actors: u64 },
-    /// A node that was alive.
-    Node(NodeFacts),
+    /// A node that was alive, since when, and whether it drains.
+    Node { facts: NodeFacts, joined_ms: u64, draining: bool },
 }
 
 /// What a record is of.

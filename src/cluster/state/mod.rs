@@ -1,3 +1,230 @@
 //! The control plane as a pure state machine: who is where, what runs, what is named.
+//!
+//! Owns the nodes, jobs, workers and actors of a cluster, and what follows from what happens to them:
+//! [`State::handle`] takes what has happened and says what is to be done. It does none of that itself, and
+//! the same events lead to the same actions. What one node has room for is the [schedule]'s, and when a
+//! lease ends is [membership]'s.
+//!
+//! What holds after every event:
+//!
+//! - each question is answered once, or still waits and says why;
+//! - of every resource of a node so much is taken as its actors hold, from their placement to their end;
+//! - a name has one owner, from when it was asked for until the actor is dead;
+//! - whatever waits could be placed on some node, and has no room on any;
+//! - whoever is not heard of for a lease is dead, with all that depends on it.
+//!
+//! An actor goes through
+//!
+//! ```text
+//!             room on a node        a worker is ready      it has begun
+//!   Waiting ------------------> Parked --------------> Placed -----------> Alive ---> (forgotten, or past)
+//!      ^   \  detached              |                    ^                   ^
+//!      |    ------------------> Starting ----------------'                   |
+//!      '---- node or worker lost ---'              Missing: the head was away
+//! ```
+//!
+//! [schedule]: super::schedule
+//! [membership]: super::membership
 
+mod actor;
+mod aftermath;
 mod event;
+mod job;
+mod names;
+mod node;
+mod numbers;
+mod past;
+mod place;
+mod reconcile;
+mod restore;
+mod view;
+mod worker;
+
+pub(in crate::cluster) use super::membership::Millis;
+pub(in crate::cluster) use event::{
+    Action, Answer, Denied, Event, News, NodeReport, Record, RecordKey, Ticket, WorkerReport,
+};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::membership::Leases;
+use super::model::{ActorKey, JobId, NodeId, WorkerId};
+use super::schedule::{Schedule, Waiting};
+use crate::config;
+use crate::id::Identity;
+use actor::{Actor, Unplaced};
+use aftermath::Aftermath;
+use job::Job;
+use names::{Classes, Names};
+use node::Node;
+use numbers::Numbers;
+use past::Past;
+use place::Asked;
+use worker::Worker;
+
+/// What may differ from cluster to cluster; the defaults are `config`'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cluster) struct Settings {
+    /// See [`config::NODE_LEASE`].
+    pub(in crate::cluster) node_lease: Duration,
+    /// See [`config::JOB_LEASE`].
+    pub(in crate::cluster) job_lease: Duration,
+    /// See [`config::ENDED_KEPT_MAX`].
+    pub(in crate::cluster) ended_kept_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            node_lease: config::NODE_LEASE,
+            job_lease: config::JOB_LEASE,
+            ended_kept_max: config::ENDED_KEPT_MAX,
+        }
+    }
+}
+
+/// All that the head of a cluster knows.
+#[derive(Debug)]
+pub(in crate::cluster) struct State {
+    settings: Settings,
+    now: Millis,
+    numbers: Numbers,
+    nodes: FxHashMap<NodeId, Node>,
+    /// Also ended ones, as long as they are kept.
+    jobs: BTreeMap<JobId, Job>,
+    open_jobs: BTreeSet<JobId>,
+    workers: FxHashMap<WorkerId, Worker>,
+    /// The ready workers by both of their hosts.
+    hosts: FxHashMap<Identity, WorkerId>,
+    actors: FxHashMap<ActorKey, Actor>,
+    /// Actors that somebody waits for.
+    unplaced: FxHashMap<ActorKey, Unplaced>,
+    /// Actors that lived when the head went away, and that no node has reported since.
+    missing: BTreeSet<ActorKey>,
+    missing_until: Option<Millis>,
+    /// Whoever has no answer yet.
+    asked: FxHashMap<Ticket, Asked>,
+    names: Names,
+    classes: Classes,
+    schedule: Schedule,
+    waiting: Waiting,
+    node_leases: Leases<NodeId>,
+    job_leases: Leases<JobId>,
+    past: Past,
+    aftermath: Aftermath,
+    actions: Vec<Action>,
+}
+
+impl State {
+    /// A cluster of nothing.
+    pub(in crate::cluster) fn new(settings: Settings) -> Self {
+        Self {
+            now: Millis::default(),
+            numbers: Numbers::default(),
+            nodes: FxHashMap::default(),
+            jobs: BTreeMap::new(),
+            open_jobs: BTreeSet::new(),
+            workers: FxHashMap::default(),
+            hosts: FxHashMap::default(),
+            actors: FxHashMap::default(),
+            unplaced: FxHashMap::default(),
+            missing: BTreeSet::new(),
+            missing_until: None,
+            asked: FxHashMap::default(),
+            names: Names::default(),
+            classes: Classes::default(),
+            schedule: Schedule::default(),
+            waiting: Waiting::default(),
+            node_leases: Leases::new(millis(settings.node_lease)),
+            job_leases: Leases::new(millis(settings.job_lease)),
+            past: Past::new(settings.ended_kept_max),
+            aftermath: Aftermath::default(),
+            actions: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Takes what has happened, and adds to `actions` what is to be done.
+    pub(in crate::cluster) fn handle(&mut self, now: Millis, event: Event, actions: &mut Vec<Action>) {
+        std::mem::swap(actions, &mut self.actions);
+        self.pass(now);
+        match event {
+            Event::Restored(records) => self.restore(records),
+            Event::NodeJoined(report) => self.node_joined(report),
+            Event::NodeBeat { node } => self.node_beat(node),
+            Event::NodeLeft { node, cause } => self.node_left(node, &cause),
+            Event::NodeDrain { node } => self.node_drain(node),
+            Event::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
+            Event::WorkerEnded { worker, cause } => self.worker_ended(worker, &cause),
+            Event::ActorBegan { actor, worker, at } => self.actor_began(actor, worker, at),
+            Event::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
+            Event::TaskCounts { worker, counts } => self.task_counts(worker, counts),
+            Event::JobSubmitted { ticket, facts } => self.job_submitted(ticket, facts),
+            Event::JobStarted { ticket, job, facts } => self.job_started(ticket, job, facts),
+            Event::JobBeat { job } => self.job_leases.renew(self.now, job),
+            Event::NodeEquipped { job, node } => self.node_equipped(job, node),
+            Event::JobEnded { job, state, exit_code, message } => {
+                self.job_ended(job, state, exit_code, &message);
+            }
+            Event::Place { ticket, job, spec } => self.place(ticket, job, spec),
+            Event::Withdrawn { ticket } => self.withdraw(ticket),
+            Event::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
+            Event::Kill { ticket, actor } => self.kill(ticket, actor),
+            Event::Tick => self.tick(),
+        }
+        self.settle();
+        std::mem::swap(actions, &mut self.actions);
+    }
+
+    /// When it is to be told that time has passed, if it is told nothing else until then.
+    ///
+    /// When it is told nothing for much longer than that, it takes itself to have been asleep, and what it
+    /// did not hear in the meantime counts against nobody.
+    pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
+        let leases = [self.node_leases.next(), self.job_leases.next(), self.missing_until];
+        let first = leases.into_iter().flatten().min()?;
+        Some(first.min(self.now.after(millis(config::TICK_EVERY))))
+    }
+
+    /// Moves the clock on.
+    fn pass(&mut self, now: Millis) {
+        let gap_ms = now.0.saturating_sub(self.now.0);
+        if gap_ms > millis(config::DEAF_AFTER) {
+            self.node_leases.extend(gap_ms);
+            self.job_leases.extend(gap_ms);
+            self.missing_until = self.missing_until.map(|until| until.after(gap_ms));
+        }
+        self.now = self.now.max(now);
+    }
+
+    fn tick(&mut self) {
+        while let Some(node) = self.node_leases.take_ended(self.now) {
+            self.node_lost(node, &silence(self.settings.node_lease));
+        }
+        while let Some(job) = self.job_leases.take_ended(self.now) {
+            self.job_lost(job);
+        }
+        if self.missing_until.is_some_and(|until| until <= self.now) {
+            self.give_up_missing();
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Result<Answer, Denied>) {
+        self.actions.push(Action::Answer { ticket, answer });
+    }
+}
+
+/// Why somebody is given up.
+fn silence(lease: Duration) -> String {
+    format!("nothing heard for {} s", lease.as_secs_f64())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

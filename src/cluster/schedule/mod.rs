@@ -1,0 +1,261 @@
+//! Which node takes an actor.
+//!
+//! Owns what each node has and how much of it is taken, and finds a node that has what an actor wants, at
+//! a cost that grows with the logarithm of the number of nodes. Knows nothing of workers, names and
+//! leases: whoever calls says which nodes take work, and where a job's executable is.
+
+mod features;
+mod reasons;
+mod shape;
+mod slots;
+mod tree;
+mod waiting;
+
+pub(in crate::cluster) use shape::ShapeId;
+pub(in crate::cluster) use waiting::{Queue, Waiting};
+
+use rustc_hash::FxHashMap;
+
+use crate::cluster::model::{ActorSpec, JobId, Labels, NodeId, Resources, Strategy};
+use features::{Feature, Features};
+use shape::{Shape, Shapes};
+use slots::{Kind, Slots};
+use tree::{Amount, Tree, Want};
+
+/// Whether a node takes actors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) enum Work {
+    /// It does.
+    Open,
+    /// Not yet: it is to come back.
+    Later,
+    /// Not any more.
+    Closed,
+}
+
+/// The nodes as places for actors.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Schedule {
+    features: Features,
+    shapes: Shapes,
+    tree: Tree,
+    slots: Slots,
+    rooms: FxHashMap<NodeId, Room>,
+    /// The node at each place of the tree; what is left at a place without one is never found.
+    places: Vec<NodeId>,
+    wants: Vec<Want>,
+}
+
+/// What one node has.
+#[derive(Debug)]
+struct Room {
+    place: usize,
+    kind: Kind,
+    /// What it has altogether; of each label one.
+    has: Vec<Want>,
+    /// What its actors hold, which may be more than it has once it says that it has less.
+    held: FxHashMap<Feature, u64>,
+}
+
+impl Schedule {
+    /// Takes up a node that is not there.
+    pub(in crate::cluster) fn add(&mut self, node: NodeId, resources: &Resources, labels: &Labels) {
+        let has = self.features_of(resources, labels);
+        let kind: Kind = has.iter().map(|(feature, _)| *feature).collect();
+        let place = self.slots.take(&kind);
+        if self.places.len() <= place {
+            self.places.resize(place + 1, node);
+        }
+        self.places[place] = node;
+        for (feature, total) in &has {
+            self.tree.set(place, Amount { feature: *feature, free: *total, total: *total });
+        }
+        self.rooms.insert(node, Room { place, kind, has, held: FxHashMap::default() });
+    }
+
+    /// A node that is there says anew what it has.
+    pub(in crate::cluster) fn change(&mut self, node: NodeId, resources: &Resources, labels: &Labels) {
+        let has = self.features_of(resources, labels);
+        let Some(room) = self.rooms.get_mut(&node) else { return };
+        let before = std::mem::replace(&mut room.has, has);
+        for (feature, _) in before {
+            self.set_free(node, feature);
+        }
+        let features: Vec<Feature> = self.rooms[&node].has.iter().map(|(feature, _)| *feature).collect();
+        for feature in features {
+            self.set_free(node, feature);
+        }
+    }
+
+    /// Forgets a node, and what was held of it.
+    pub(in crate::cluster) fn remove(&mut self, node: NodeId) {
+        let Some(room) = self.rooms.remove(&node) else { return };
+        let features: Vec<Feature> = self.tree.leaf(room.place).iter().map(|amount| amount.feature).collect();
+        for feature in features {
+            self.tree.set(room.place, Amount { feature, free: 0, total: 0 });
+        }
+        self.slots.give_back(&room.kind, room.place);
+    }
+
+    /// Says whether a node takes actors. A new one does not.
+    pub(in crate::cluster) fn set_work(&mut self, node: NodeId, work: Work) {
+        let [free, total] = match work {
+            Work::Open => [1, 1],
+            Work::Later => [0, 1],
+            Work::Closed => [0, 0],
+        };
+        if let Some(room) = self.rooms.get(&node) {
+            self.tree.set(room.place, Amount { feature: Feature::WORK, free, total });
+        }
+    }
+
+    /// Says whether a job can have workers on a node.
+    pub(in crate::cluster) fn set_equipped(&mut self, node: NodeId, job: JobId, equipped: bool) {
+        let [free, total] = [u64::from(equipped); 2];
+        if let Some(room) = self.rooms.get(&node) {
+            self.tree.set(room.place, Amount { feature: Feature::of_job(job), free, total });
+        }
+    }
+
+    /// Keeps what an actor wants, until [`drop_shape`](Self::drop_shape).
+    pub(in crate::cluster) fn shape_of(&mut self, spec: &ActorSpec) -> ShapeId {
+        let all = self.features_of(&spec.resources, &spec.labels);
+        let mut takes: Vec<Want> = Vec::new();
+        for (name, quantity) in spec.resources.0.iter().filter(|(_, quantity)| quantity.0 > 0) {
+            takes.push((self.features.resource(name), quantity.0));
+        }
+        takes.sort_unstable();
+        let wants = [(Feature::WORK, 1)].into_iter().chain(all).collect();
+        self.shapes.keep(Shape { wants, takes, node: spec.node, strategy: spec.strategy })
+    }
+
+    /// An actor with that shape is no more.
+    pub(in crate::cluster) fn drop_shape(&mut self, shape: ShapeId) {
+        self.shapes.drop(shape);
+    }
+
+    /// The one node that an actor may live on.
+    pub(in crate::cluster) fn only_node(&self, shape: ShapeId) -> Option<NodeId> {
+        self.shapes.get(shape).node
+    }
+
+    /// Whether an actor takes anything of its node.
+    pub(in crate::cluster) fn takes_any(&self, shape: ShapeId) -> bool {
+        !self.shapes.get(shape).takes.is_empty()
+    }
+
+    /// What an actor takes of its node.
+    pub(in crate::cluster) fn taken(&self, shape: ShapeId) -> Resources {
+        self.features.resources(self.shapes.get(shape).takes.iter().copied())
+    }
+
+    /// Writes what an actor wants into a spec.
+    pub(in crate::cluster) fn describe(&self, shape: ShapeId, spec: &mut ActorSpec) {
+        let shape = self.shapes.get(shape);
+        spec.resources = self.features.resources(shape.takes.iter().copied());
+        spec.labels = self.features.labels(shape.wants.iter().map(|(feature, _)| *feature));
+        spec.node = shape.node;
+        spec.strategy = shape.strategy;
+    }
+
+    /// How many different shapes are kept.
+    pub(in crate::cluster) fn shapes(&self) -> usize {
+        self.shapes.len()
+    }
+
+    /// What nobody holds of a node.
+    pub(in crate::cluster) fn available(&self, node: NodeId) -> Resources {
+        let leaf = self.rooms.get(&node).map_or(&[][..], |room| self.tree.leaf(room.place));
+        self.features.resources(leaf.iter().map(|amount| (amount.feature, amount.free)))
+    }
+
+    /// Takes what an actor wants of a node, even where it has less.
+    pub(in crate::cluster) fn hold(&mut self, node: NodeId, shape: ShapeId) {
+        let shape = self.shapes.get(shape).clone();
+        let Some(room) = self.rooms.get_mut(&node) else { return };
+        for (feature, amount) in &shape.takes {
+            let held = room.held.entry(*feature).or_default();
+            *held = held.saturating_add(*amount);
+        }
+        shape.takes.iter().for_each(|(feature, _)| self.set_free(node, *feature));
+    }
+
+    /// Gives it back.
+    pub(in crate::cluster) fn release(&mut self, node: NodeId, shape: ShapeId) {
+        let shape = self.shapes.get(shape).clone();
+        let Some(room) = self.rooms.get_mut(&node) else { return };
+        for (feature, amount) in &shape.takes {
+            let held = room.held.entry(*feature).or_default();
+            *held = held.saturating_sub(*amount);
+        }
+        shape.takes.iter().for_each(|(feature, _)| self.set_free(node, *feature));
+    }
+
+    /// Whether a node has room for an actor of that queue.
+    pub(in crate::cluster) fn fits(&self, node: NodeId, (job, shape): Queue) -> bool {
+        let Some(room) = self.rooms.get(&node) else { return false };
+        let leaf = self.tree.leaf(room.place);
+        let shape = self.shapes.get(shape);
+        shape.node.is_none_or(|only| only == node)
+            && tree::has(leaf, &[(Feature::of_job(job), 1)], |amount| amount.free)
+            && tree::has(leaf, &shape.wants, |amount| amount.free)
+    }
+
+    /// A node that has room for an actor of that queue. `turn` is where the job's next turn begins.
+    pub(in crate::cluster) fn pick(&mut self, queue: Queue, turn: &mut usize) -> Option<NodeId> {
+        let (job, shape) = queue;
+        let shape = self.shapes.get(shape);
+        if let Some(only) = shape.node {
+            return self.fits(only, queue).then_some(only);
+        }
+        self.wants.clear();
+        self.wants.extend_from_slice(&shape.wants);
+        self.wants.push((Feature::of_job(job), 1));
+        let search = |from| self.tree.next(from, &self.wants, |amount| amount.free);
+        let place = match shape.strategy {
+            Strategy::Pack => search(0)?,
+            Strategy::Spread => {
+                let place = search(*turn).or_else(|| search(0))?;
+                *turn = place + 1;
+                place
+            }
+        };
+        Some(self.places[place])
+    }
+
+    /// Whether some node would have room, if it were empty.
+    pub(in crate::cluster) fn is_possible(&self, shape: ShapeId) -> bool {
+        let shape = self.shapes.get(shape);
+        match shape.node {
+            Some(only) => self.rooms.get(&only).is_some_and(|room| {
+                tree::has(self.tree.leaf(room.place), &shape.wants, |amount| amount.total)
+            }),
+            None => self.tree.next(0, &shape.wants, |amount| amount.total).is_some(),
+        }
+    }
+
+    /// Resources that are any, and labels, by number and in order.
+    fn features_of(&mut self, resources: &Resources, labels: &Labels) -> Vec<Want> {
+        let mut all = Vec::with_capacity(resources.0.len() + labels.len());
+        for (name, quantity) in resources.0.iter().filter(|(_, quantity)| quantity.0 > 0) {
+            all.push((self.features.resource(name), quantity.0));
+        }
+        for (name, value) in labels {
+            all.push((self.features.label(name, value), 1));
+        }
+        all.sort_unstable();
+        all
+    }
+
+    /// Brings the tree up to date with what is held of a node.
+    fn set_free(&mut self, node: NodeId, feature: Feature) {
+        let Some(room) = self.rooms.get(&node) else { return };
+        let at = room.has.binary_search_by_key(&feature, |(feature, _)| *feature);
+        let total = at.map_or(0, |at| room.has[at].1);
+        let held = room.held.get(&feature).copied().unwrap_or_default();
+        self.tree.set(room.place, Amount { feature, free: total.saturating_sub(held), total });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! What an actor wants of its node, kept once for all actors that want the same.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::features::Feature;
+use super::tree::Want;
+use crate::cluster::model::{NodeId, Strategy};
+
+/// What an actor wants of its node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    /// What the node must have, in order: that it takes work, labels, and resources.
+    pub(super) wants: Vec<Want>,
+    /// Which of those are resources, and taken.
+    pub(super) takes: Vec<Want>,
+    pub(super) node: Option<NodeId>,
+    pub(super) strategy: Strategy,
+}
+
+/// A shape that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::cluster) struct ShapeId(u32);
+
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    ids: FxHashMap<Arc<Shape>, ShapeId>,
+    /// Each with how many actors have it; none for a free number.
+    kept: Vec<Option<(Arc<Shape>, usize)>>,
+    free: Vec<ShapeId>,
+}
+
+impl Shapes {
+    /// One more actor has the shape.
+    pub(super) fn keep(&mut self, shape: Shape) -> ShapeId {
+        if let Some(id) = self.ids.get(&shape).copied() {
+            self.keep_again(id);
+            return id;
+        }
+        let shape = Arc::new(shape);
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.kept.push(None);
+            ShapeId(u32::try_from(self.kept.len() - 1).expect("there are fewer actors than numbers"))
+        });
+        self.kept[id.0 as usize] = Some((Arc::clone(&shape), 1));
+        self.ids.insert(shape, id);
+        id
+    }
+
+    fn keep_again(&mut self, id: ShapeId) {
+        if let Some((_, actors)) = &mut self.kept[id.0 as usize] {
+            *actors += 1;
+        }
+    }
+
+    /// One actor less has it.
+    pub(super) fn drop(&mut self, id: ShapeId) {
+        let Some((shape, actors)) = &mut self.kept[id.0 as usize] else { return };
+        *actors -= 1;
+        if *actors == 0 {
+            self.ids.remove(shape);
+            self.kept[id.0 as usize] = None;
+            self.free.push(id);
+        }
+    }
+
+    pub(super) fn get(&self, id: ShapeId) -> &Arc<Shape> {
+        let (shape, _) = self.kept[id.0 as usize].as_ref().expect("an actor has the shape");
+        shape
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}

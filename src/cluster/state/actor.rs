@@ -1,0 +1,325 @@
+//! Actors, from the moment that somebody asked for one to its end.
+
+use std::sync::Arc;
+
+use super::names::Class;
+use super::past::PastActor;
+use super::place::Follower;
+use super::{Action, Answer, Denied, Record, RecordKey, State, Ticket};
+use crate::cluster::model::{ActorKey, ActorPlace, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId};
+use crate::cluster::schedule::ShapeId;
+use crate::id::Target;
+
+/// An actor that is not dead. There may be millions, so what few have is elsewhere.
+#[derive(Debug)]
+pub(super) struct Actor {
+    pub(super) job: JobId,
+    pub(super) class: Class,
+    pub(super) shape: ShapeId,
+    pub(super) detached: bool,
+    /// Where it stands in its worker's list.
+    pub(super) at: u32,
+    pub(super) phase: Phase,
+    pub(super) named: Option<Box<Named>>,
+}
+
+/// How far an actor has come. From [`Parked`](Self::Parked) to [`Alive`](Self::Alive) it holds what it
+/// wants of its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No node has room for it; it is in a queue.
+    Waiting,
+    /// This node has, where no worker of its job is ready.
+    Parked(NodeId),
+    /// A worker of its own is being started.
+    Starting(WorkerId),
+    /// Whoever asked is making it there.
+    Placed(WorkerId),
+    /// It lives there.
+    Alive(WorkerId, Target),
+    /// It lived when the head went away.
+    Missing,
+}
+
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// Who waits for what becomes of it.
+    pub(super) followers: Vec<Follower>,
+}
+
+/// What is known of an actor that somebody waits for.
+#[derive(Debug)]
+pub(super) struct Unplaced {
+    pub(super) ticket: Ticket,
+    /// How many workers of its own could not be started.
+    pub(super) failed: u32,
+}
+
+impl Phase {
+    pub(super) fn worker(self) -> Option<WorkerId> {
+        match self {
+            Self::Starting(worker) | Self::Placed(worker) | Self::Alive(worker, _) => Some(worker),
+            Self::Waiting | Self::Parked(_) | Self::Missing => None,
+        }
+    }
+
+    pub(super) fn state(self) -> ActorState {
+        match self {
+            Self::Alive(..) => ActorState::Alive,
+            _ => ActorState::PendingCreation,
+        }
+    }
+
+    /// Whether nobody was told of it.
+    pub(super) fn is_unplaced(self) -> bool {
+        matches!(self, Self::Waiting | Self::Parked(_) | Self::Starting(_))
+    }
+}
+
+impl State {
+    /// Whether a later life of the head has to know the actor from this one.
+    fn is_kept(&self, actor: &Actor) -> bool {
+        actor.named.is_some() || actor.detached || self.schedule.takes_any(actor.shape)
+    }
+
+    /// What the actor was asked to be.
+    pub(super) fn spec(&self, actor: &Actor) -> ActorSpec {
+        let mut spec = ActorSpec {
+            class: self.classes.name(actor.class).to_owned(),
+            lifetime: if actor.detached { Lifetime::Detached } else { Lifetime::Job },
+            ..ActorSpec::default()
+        };
+        if let Some(named) = &actor.named {
+            spec.name = Some(named.name.clone());
+            spec.namespace.clone_from(&named.namespace);
+        }
+        self.schedule.describe(actor.shape, &mut spec);
+        spec
+    }
+
+    /// The node that the actor holds something of.
+    pub(super) fn node_of(&self, phase: Phase) -> Option<NodeId> {
+        match phase {
+            Phase::Parked(node) => Some(node),
+            other => Some(self.workers.get(&other.worker()?)?.node),
+        }
+    }
+
+    /// Where a living actor is reached.
+    pub(super) fn address(&self, worker: WorkerId, target: Target) -> Option<ActorPlace> {
+        let member = self.workers.get(&worker)?.member?;
+        Some(ActorPlace { host: member.actors, target })
+    }
+
+    pub(super) fn set_phase(&mut self, key: ActorKey, phase: Phase) {
+        if let Some(actor) = self.actors.get_mut(&key) {
+            actor.phase = phase;
+        }
+    }
+
+    /// Puts an actor into a worker's list.
+    pub(super) fn enter(&mut self, key: ActorKey, worker_id: WorkerId, phase: Phase) {
+        let (Some(actor), Some(worker)) = (self.actors.get_mut(&key), self.workers.get_mut(&worker_id))
+        else {
+            return;
+        };
+        actor.at = u32::try_from(worker.actors.len()).expect("a worker has fewer actors than numbers");
+        worker.actors.push(key);
+        worker.living += usize::from(matches!(phase, Phase::Alive(..)));
+        actor.phase = phase;
+    }
+
+    /// Takes an actor out of its worker's list.
+    fn leave(&mut self, key: ActorKey, at: u32, phase: Phase) {
+        let Some(worker) = phase.worker().and_then(|worker| self.workers.get_mut(&worker)) else { return };
+        worker.living -= usize::from(matches!(phase, Phase::Alive(..)));
+        let at_index = at as usize;
+        if worker.actors.get(at_index) != Some(&key) {
+            return;
+        }
+        worker.actors.swap_remove(at_index);
+        let moved = worker.actors.get(at_index).copied();
+        if let Some(moved) = moved.and_then(|moved| self.actors.get_mut(&moved)) {
+            moved.at = at;
+        }
+    }
+
+    /// Tells whoever asked for an actor where to make it.
+    pub(super) fn hand_over(&mut self, key: ActorKey, worker: WorkerId) {
+        let Some(member) = self.workers.get(&worker).and_then(|worker| worker.member) else { return };
+        match self.actors.get_mut(&key) {
+            Some(actor) if actor.phase == Phase::Starting(worker) => actor.phase = Phase::Placed(worker),
+            Some(_) => self.enter(key, worker, Phase::Placed(worker)),
+            None => return,
+        }
+        let Some(unplaced) = self.unplaced.remove(&key) else { return };
+        self.asked.remove(&unplaced.ticket);
+        let actor = &self.actors[&key];
+        if self.is_kept(actor) {
+            let record = Record::Actor { actor: key, job: actor.job, spec: self.spec(actor) };
+            self.actions.push(Action::Keep(record));
+        }
+        let (job, detached) = (actor.job, actor.detached);
+        if !detached {
+            self.not_loose(job, key);
+        }
+        self.answer(unplaced.ticket, Ok(Answer::Placed { actor: key, member, alive: None }));
+    }
+
+    /// An actor has begun, as far as whoever runs it says.
+    pub(super) fn actor_began(&mut self, key: ActorKey, worker: WorkerId, at: ActorPlace) {
+        if self.workers.get(&worker).is_some_and(|worker| worker.member.is_some()) {
+            self.attach(key, None, worker, at);
+        }
+    }
+
+    /// Takes note of an actor in a worker, or has it ended if it is not to be there.
+    pub(super) fn attach(&mut self, key: ActorKey, class: Option<&str>, worker: WorkerId, at: ActorPlace) {
+        let phase = self.actors.get(&key).map(|actor| (actor.phase, actor.detached));
+        let own = self.workers.get(&worker).and_then(|worker| worker.detached);
+        match phase {
+            Some((Phase::Placed(placed), _)) if placed == worker => {
+                self.come_alive(key, worker, at.target);
+            }
+            Some((Phase::Alive(lives, _), _)) if lives == worker => {
+                self.set_phase(key, Phase::Alive(worker, at.target));
+            }
+            Some((Phase::Missing, detached)) if own == detached.then_some(key) => {
+                self.missing.remove(&key);
+                let (node, actor) = (self.workers[&worker].node, &self.actors[&key]);
+                self.schedule.hold(node, actor.shape);
+                self.enter(key, worker, Phase::Placed(worker));
+                self.come_alive(key, worker, at.target);
+            }
+            None if own.is_none() && self.may_be_forgotten(key, worker) => {
+                self.adopt_actor(key, class.unwrap_or("(not known)"), worker);
+                self.come_alive(key, worker, at.target);
+            }
+            _ => {
+                let Some(node) = self.workers.get(&worker).map(|worker| worker.node) else { return };
+                self.actions.push(Action::StopActor { node, worker, actor: key, at });
+            }
+        }
+    }
+
+    /// Whether an actor that is not known was given by an earlier life of the head, which kept nothing of it.
+    fn may_be_forgotten(&self, key: ActorKey, worker: WorkerId) -> bool {
+        let job = self.workers.get(&worker).map(|worker| worker.job);
+        self.numbers.is_of_earlier_life(key)
+            && job.is_some_and(|job| self.open_jobs.contains(&job))
+            && self.past.actor(key).is_none()
+    }
+
+    fn adopt_actor(&mut self, key: ActorKey, class: &str, worker: WorkerId) {
+        let job = self.workers[&worker].job;
+        let class = self.classes.number(class);
+        let shape = self.schedule.shape_of(&ActorSpec::default());
+        let actor = Actor { job, class, shape, detached: false, at: 0, phase: Phase::Waiting, named: None };
+        self.actors.insert(key, actor);
+        self.enter(key, worker, Phase::Placed(worker));
+    }
+
+    /// An actor that was placed has begun.
+    fn come_alive(&mut self, key: ActorKey, worker_id: WorkerId, target: Target) {
+        let Some(actor) = self.actors.get_mut(&key) else { return };
+        actor.phase = Phase::Alive(worker_id, target);
+        let (job, named) = (actor.job, actor.named.is_some());
+        if let Some(worker) = self.workers.get_mut(&worker_id) {
+            worker.living += 1;
+        }
+        self.not_loose(job, key);
+        if named {
+            self.answer_followers(key);
+        }
+    }
+
+    /// An actor has ended, as far as whoever runs it, or did not get it to run, says.
+    pub(super) fn actor_ended(&mut self, key: ActorKey, cause: &str) {
+        let known = self.actors.get(&key).is_some_and(|actor| !actor.phase.is_unplaced());
+        if known {
+            self.end_actor(key, &cause.into(), Denied::Unknown);
+        }
+    }
+
+    /// Ends an actor: frees what it had, and lists it as dead. Whoever waits for it is denied.
+    pub(super) fn end_actor(&mut self, key: ActorKey, cause: &Arc<str>, denied: fn(String) -> Denied) {
+        let Some(mut actor) = self.actors.remove(&key) else { return };
+        let phase = actor.phase;
+        let at = phase.worker().and_then(|worker| {
+            let found = self.workers.get(&worker)?;
+            Some((found.node, worker, found.pid))
+        });
+        match phase {
+            Phase::Waiting => self.waiting.remove((actor.job, actor.shape), key),
+            Phase::Parked(node) => self.unpark(actor.job, node, key),
+            Phase::Missing => drop(self.missing.remove(&key)),
+            Phase::Starting(_) | Phase::Placed(_) | Phase::Alive(..) => self.leave(key, actor.at, phase),
+        }
+        if let Some(node) = self.node_of(phase) {
+            self.schedule.release(node, actor.shape);
+            self.aftermath.freed.insert(node);
+        }
+        self.not_loose(actor.job, key);
+        if !phase.is_unplaced() && self.is_kept(&actor) {
+            self.actions.push(Action::Forget(RecordKey::Actor(key)));
+        }
+        if let Some(unplaced) = self.unplaced.remove(&key) {
+            if self.asked.remove(&unplaced.ticket).is_some() {
+                self.answer(unplaced.ticket, Err(denied(cause.to_string())));
+            }
+        }
+        if let Some(named) = &mut actor.named {
+            self.names.free(&named.namespace, &named.name);
+            self.aftermath.again.extend(named.followers.drain(..));
+        }
+        let own = phase
+            .worker()
+            .filter(|worker| self.workers.get(worker).is_some_and(|worker| worker.detached == Some(key)));
+        if let Some(worker) = own {
+            self.stop_worker(worker, &format!("its actor has ended: {cause}"));
+        }
+        self.add_past_actor(PastActor { key, actor, at, cause: Arc::clone(cause) });
+    }
+
+    /// Takes a place away from an actor that nobody was told of yet; it gets another.
+    pub(super) fn make_homeless(&mut self, key: ActorKey) {
+        let Some(actor) = self.actors.get(&key) else { return };
+        let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.at);
+        match phase {
+            Phase::Parked(node) => self.unpark(job, node, key),
+            Phase::Starting(_) => self.leave(key, at, phase),
+            _ => return,
+        }
+        if let Some(node) = self.node_of(phase) {
+            self.schedule.release(node, shape);
+            self.aftermath.freed.insert(node);
+        }
+        self.set_phase(key, Phase::Waiting);
+        self.aftermath.homeless.insert(key);
+    }
+
+    /// Somebody wants an actor to end.
+    pub(super) fn kill(&mut self, ticket: Ticket, key: ActorKey) {
+        let Some(actor) = self.actors.get(&key) else {
+            let answer = match self.past.actor(key) {
+                Some(_) => Ok(Answer::Done),
+                None => Err(Denied::Unknown(format!("there is no actor {key}, or it ended long ago"))),
+            };
+            return self.answer(ticket, answer);
+        };
+        let alive = match actor.phase {
+            Phase::Alive(worker, target) => self.address(worker, target).map(|at| (worker, at)),
+            _ => None,
+        };
+        match alive {
+            Some((worker, at)) => {
+                let node = self.workers[&worker].node;
+                self.actions.push(Action::StopActor { node, worker, actor: key, at });
+            }
+            None => self.end_actor(key, &"it was killed before it began".into(), Denied::Unknown),
+        }
+        self.answer(ticket, Ok(Answer::Done));
+    }
+}

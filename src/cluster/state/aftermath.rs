@@ -1,0 +1,88 @@
+//! What an event leaves to be done once all of it has been taken in.
+//!
+//! Much ends at once when a node or a job does. Only afterwards is it clear who has room, and for whom.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::place::Follower;
+use super::{Denied, State};
+use crate::cluster::model::{ActorKey, NodeId};
+use crate::cluster::schedule::ShapeId;
+
+#[derive(Debug, Default)]
+pub(super) struct Aftermath {
+    /// Whether less may be possible than before.
+    pub(super) shrunk: bool,
+    /// Actors that have lost their place before anybody was told of it.
+    pub(super) homeless: BTreeSet<ActorKey>,
+    /// Nodes that may have more room, or room for others.
+    pub(super) freed: BTreeSet<NodeId>,
+    /// Those who waited for actors that are dead.
+    pub(super) again: VecDeque<Follower>,
+    /// Nodes that may have nothing left to do.
+    pub(super) quieter: BTreeSet<NodeId>,
+}
+
+impl State {
+    /// Does what is left to be done.
+    pub(super) fn settle(&mut self) {
+        loop {
+            if std::mem::take(&mut self.aftermath.shrunk) {
+                self.deny_hopeless();
+            } else if let Some(actor) = self.aftermath.homeless.pop_first() {
+                self.rehouse(actor);
+            } else if let Some(node) = self.aftermath.freed.pop_first() {
+                self.fill(node);
+            } else if let Some(follower) = self.aftermath.again.pop_front() {
+                self.try_again(follower);
+            } else {
+                break;
+            }
+        }
+        while let Some(node) = self.aftermath.quieter.pop_first() {
+            self.end_if_drained(node);
+        }
+    }
+
+    /// Denies a place to those who wait and for whom no node is left that could ever take them.
+    fn deny_hopeless(&mut self) {
+        let mut hopeless = Vec::new();
+        for ((_, shape), actors) in self.waiting.queues() {
+            if !self.schedule.is_possible(shape) {
+                hopeless.push((shape, actors.clone()));
+            }
+        }
+        for (shape, actors) in hopeless {
+            let why = self.why_never(shape, actors.first()).into();
+            for actor in actors {
+                self.end_actor(actor, &why, Denied::Infeasible);
+            }
+        }
+    }
+
+    fn why_never(&self, shape: ShapeId, actor: Option<&ActorKey>) -> String {
+        let there = self.schedule.only_node(shape).and_then(|node| self.why_not_there(node));
+        let spec = actor.and_then(|actor| self.actors.get(actor)).map(|actor| self.spec(actor));
+        there.unwrap_or_else(|| self.schedule.why_never(&spec.unwrap_or_default()))
+    }
+
+    fn rehouse(&mut self, key: ActorKey) {
+        let Some(shape) = self.actors.get(&key).map(|actor| actor.shape) else { return };
+        if self.schedule.is_possible(shape) {
+            self.seek(key);
+        } else {
+            let why = self.why_never(shape, Some(&key));
+            self.end_actor(key, &why.into(), Denied::Infeasible);
+        }
+    }
+
+    /// Gives what room a node has to those who wait.
+    fn fill(&mut self, node: NodeId) {
+        let mut after = None;
+        while let Some((key, queue)) = self.waiting.next(after, |queue| self.schedule.fits(node, queue)) {
+            self.waiting.remove(queue, key);
+            self.put(key, node);
+            after = Some(key);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Jobs, and the workers that they have on each node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Action, Answer, Denied, Millis, News, Record, RecordKey, State, Ticket, silence};
+use crate::cluster::model::{
+    ActorKey, JobFacts, JobId, JobState, Member, NodeFacts, NodeId, NodeState, WorkerId,
+};
+
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) facts: JobFacts,
+    pub(super) state: JobState,
+    pub(super) started: Millis,
+    pub(super) ended: Option<Millis>,
+    pub(super) exit_code: Option<i32>,
+    pub(super) message: Option<String>,
+    /// Where it has, or had, workers.
+    pub(super) pools: BTreeMap<NodeId, Pool>,
+    /// Its actors that end with it and are in none of its pools' workers.
+    pub(super) loose: BTreeSet<ActorKey>,
+    /// Those of its questions that wait for an actor of somebody else.
+    pub(super) following: BTreeSet<Ticket>,
+    /// Where its next turn begins when nodes take turns.
+    pub(super) turn: usize,
+}
+
+/// A job's workers on one node.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    pub(super) workers: BTreeSet<WorkerId>,
+    /// Actors that wait until one of them is ready.
+    pub(super) parked: BTreeSet<ActorKey>,
+    /// How many in a row never were.
+    pub(super) failed: u32,
+    /// Why no more are started.
+    pub(super) given_up: Option<String>,
+}
+
+impl Job {
+    pub(super) fn new(facts: JobFacts, state: JobState, started: Millis) -> Self {
+        Self {
+            facts,
+            state,
+            started,
+            ended: None,
+            exit_code: None,
+            message: None,
+            pools: BTreeMap::new(),
+            loose: BTreeSet::new(),
+            following: BTreeSet::new(),
+            turn: 0,
+        }
+    }
+
+    pub(super) fn record(&self, job: JobId) -> Record {
+        Record::Job {
+            job,
+            facts: self.facts.clone(),
+            state: self.state,
+            started_ms: self.started.0,
+            ended_ms: self.ended.map(|ended| ended.0),
+            exit_code: self.exit_code,
+            message: self.message.clone(),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn pool(&mut self, job: JobId, node: NodeId) -> Option<&mut Pool> {
+        self.jobs.get_mut(&job)?.pools.get_mut(&node)
+    }
+
+    fn keep_job(&mut self, id: JobId) {
+        if let Some(job) = self.jobs.get(&id) {
+            self.actions.push(Action::Keep(job.record(id)));
+        }
+    }
+
+    /// Takes up an open job.
+    pub(super) fn open_job(&mut self, id: JobId, job: Job) {
+        if let Some(node) = job.facts.runs_on.and_then(|node| self.nodes.get_mut(&node)) {
+            node.drivers.insert(id);
+        }
+        if job.state == JobState::Running {
+            self.job_leases.grant(self.now, id);
+        }
+        self.jobs.insert(id, job);
+        self.open_jobs.insert(id);
+    }
+
+    pub(super) fn job_submitted(&mut self, ticket: Ticket, facts: JobFacts) {
+        let runs_on = facts.runs_on.and_then(|node| self.nodes.get(&node));
+        if runs_on.is_none_or(|node| node.state != NodeState::Alive) {
+            let text = "the node that is to run the job's driver is not there, or is draining";
+            return self.answer(ticket, Err(Denied::Unknown(text.to_owned())));
+        }
+        let id = self.new_job();
+        self.open_job(id, Job::new(facts, JobState::Pending, self.now));
+        self.keep_job(id);
+        self.answer_job(ticket, id);
+    }
+
+    pub(super) fn job_started(&mut self, ticket: Ticket, job: Option<JobId>, facts: JobFacts) {
+        let id = match job {
+            None => {
+                let id = self.new_job();
+                self.open_job(id, Job::new(facts, JobState::Running, self.now));
+                id
+            }
+            Some(id) => match self.driver_came(id, facts) {
+                Ok(()) => id,
+                Err(denied) => return self.answer(ticket, Err(denied)),
+            },
+        };
+        self.keep_job(id);
+        self.answer_job(ticket, id);
+    }
+
+    /// The driver of a job that is known has come, or is back.
+    fn driver_came(&mut self, id: JobId, facts: JobFacts) -> Result<(), Denied> {
+        let job = self.open(id)?;
+        let known = job.facts.driver.map(|driver| driver.host);
+        if known.is_some() && known != facts.driver.map(|driver| driver.host) {
+            return Err(Denied::Unknown(format!("job {id} has another driver")));
+        }
+        job.facts = JobFacts { runs_on: job.facts.runs_on, ..facts };
+        job.state = JobState::Running;
+        self.job_leases.grant(self.now, id);
+        Ok(())
+    }
+
+    /// A job that is not over.
+    pub(super) fn open(&mut self, id: JobId) -> Result<&mut Job, Denied> {
+        match self.jobs.get_mut(&id) {
+            None => Err(Denied::Unknown(format!("there is no job {id}"))),
+            Some(job) if !job.state.is_open() => {
+                let how = job.message.as_deref().unwrap_or("it has ended");
+                Err(Denied::JobOver(format!("job {id} is over: {how}")))
+            }
+            Some(job) => Ok(job),
+        }
+    }
+
+    fn answer_job(&mut self, ticket: Ticket, job: JobId) {
+        let usable = self.nodes.values().filter(|node| node.is_usable());
+        let mut nodes: Vec<NodeFacts> = usable.map(|node| node.facts.clone()).collect();
+        nodes.sort_unstable_by_key(NodeFacts::id);
+        let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
+        let workers = pools.flat_map(|(node, pool)| pool.workers.iter().map(|worker| (*node, *worker)));
+        let member = |worker: &WorkerId| self.workers.get(worker).and_then(|worker| worker.member);
+        let workers: Vec<(NodeId, WorkerId, Member)> =
+            workers.filter_map(|(node, worker)| Some((node, worker, member(&worker)?))).collect();
+        self.answer(ticket, Ok(Answer::Job { job, nodes, workers }));
+    }
+
+    pub(super) fn node_equipped(&mut self, job: JobId, node_id: NodeId) {
+        let Some(node) = self.nodes.get(&node_id).filter(|node| node.is_usable()) else { return };
+        let wanted = node.facts.workers as usize;
+        if !self.open_jobs.contains(&job) {
+            return;
+        }
+        self.add_pool(job, node_id);
+        let Some(pool) = self.pool(job, node_id) else { return };
+        pool.given_up = None;
+        pool.failed = 0;
+        for _ in pool.workers.len()..wanted {
+            self.start_worker(node_id, job, None);
+        }
+    }
+
+    /// From now on a job can have workers on a node.
+    pub(super) fn add_pool(&mut self, job_id: JobId, node_id: NodeId) {
+        let (Some(job), Some(node)) = (self.jobs.get_mut(&job_id), self.nodes.get_mut(&node_id)) else {
+            return;
+        };
+        job.pools.entry(node_id).or_default();
+        node.pools.insert(job_id);
+        self.schedule.set_equipped(node_id, job_id, true);
+        self.aftermath.freed.insert(node_id);
+    }
+
+    /// That worker of a job on a node which has the fewest actors, of those that are ready.
+    pub(super) fn least_busy(&self, job: JobId, node: NodeId) -> Option<WorkerId> {
+        let pool = self.jobs.get(&job)?.pools.get(&node)?;
+        let ready = pool.workers.iter().filter_map(|id| {
+            let worker = self.workers.get(id)?;
+            worker.member.map(|_| (worker.actors.len(), *id))
+        });
+        ready.min().map(|(_, worker)| worker)
+    }
+
+    /// Hands actors over that waited for a worker, as many as the ready ones are to have.
+    ///
+    /// As long as others start, each that gets ready takes its share. If there are none any more the
+    /// actors need another node.
+    pub(super) fn release_parked(&mut self, job: JobId, node: NodeId) {
+        let Some(pool) = self.jobs.get(&job).and_then(|job| job.pools.get(&node)) else { return };
+        let is_ready = |id: &&WorkerId| self.workers.get(*id).is_some_and(|worker| worker.member.is_some());
+        let ready = pool.workers.iter().filter(is_ready).count();
+        let starting = pool.workers.len() - ready;
+        let parked = pool.parked.len();
+        if ready + starting == 0 {
+            self.schedule.set_equipped(node, job, false);
+            for actor in pool.parked.clone() {
+                self.make_homeless(actor);
+            }
+            return;
+        }
+        let share = if ready == 0 { 0 } else { parked.div_ceil(starting + 1) };
+        for _ in 0..share {
+            let Some(worker) = self.least_busy(job, node) else { return };
+            let Some(actor) = self.pool(job, node).and_then(|pool| pool.parked.pop_first()) else { return };
+            self.hand_over(actor, worker);
+        }
+    }
+
+    pub(super) fn unpark(&mut self, job: JobId, node: NodeId, actor: ActorKey) {
+        if let Some(pool) = self.pool(job, node) {
+            pool.parked.remove(&actor);
+        }
+    }
+
+    /// An actor lives in a pool's worker now, or on its own.
+    pub(super) fn not_loose(&mut self, job: JobId, actor: ActorKey) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.loose.remove(&actor);
+        }
+    }
+
+    /// Nothing was heard of a driver for too long.
+    pub(super) fn job_lost(&mut self, id: JobId) {
+        let why = format!("the driver was lost: {}", silence(self.settings.job_lease));
+        self.stop_driver(id, &why);
+        self.end_job(id, JobState::Failed, None, &why);
+    }
+
+    pub(super) fn job_ended(&mut self, id: JobId, state: JobState, exit_code: Option<i32>, message: &str) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if !job.state.is_open() {
+            if job.exit_code.is_none() && exit_code.is_some() {
+                job.exit_code = exit_code;
+                self.keep_job(id);
+            }
+            return;
+        }
+        match state {
+            JobState::Pending | JobState::Running => return,
+            JobState::Stopped => self.stop_driver(id, message),
+            JobState::Succeeded | JobState::Failed => {}
+        }
+        self.end_job(id, state, exit_code, message);
+    }
+
+    /// Has the driver of an open job ended, wherever it runs.
+    fn stop_driver(&mut self, id: JobId, why: &str) {
+        self.tell(id, News::Stopped { why: why.to_owned() });
+        let node = self.jobs.get(&id).and_then(|job| job.facts.runs_on);
+        if let Some(node) = node.filter(|node| self.nodes.contains_key(node)) {
+            self.actions.push(Action::StopDriver { node, job: id });
+        }
+    }
+
+    /// Ends an open job, and all that ends with it.
+    pub(super) fn end_job(&mut self, id: JobId, state: JobState, exit_code: Option<i32>, message: &str) {
+        if !self.open_jobs.remove(&id) {
+            return;
+        }
+        self.job_leases.end(id);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.state = state;
+        job.ended = Some(self.now);
+        job.exit_code = exit_code;
+        job.message = Some(message.to_owned()).filter(|message| !message.is_empty());
+        let how = if message.is_empty() {
+            "its job has ended".to_owned()
+        } else {
+            format!("its job has ended: {message}")
+        };
+        let runs_on = job.facts.runs_on;
+        let following = std::mem::take(&mut job.following);
+        let loose = std::mem::take(&mut job.loose);
+        let nodes: Vec<NodeId> = job.pools.keys().copied().collect();
+        self.keep_job(id);
+        for ticket in following {
+            self.drop_follower(ticket);
+            self.answer(ticket, Err(Denied::JobOver(how.clone())));
+        }
+        let cause = how.as_str().into();
+        for actor in loose {
+            self.end_actor(actor, &cause, Denied::JobOver);
+        }
+        for node in nodes {
+            self.close_pool(id, node, &how);
+        }
+        if let Some(node) = runs_on.and_then(|node| self.nodes.get_mut(&node)) {
+            node.drivers.remove(&id);
+            self.aftermath.quieter.insert(node.facts.id());
+        }
+        self.add_past_job(id);
+    }
+
+    /// Stops a job's workers on a node.
+    fn close_pool(&mut self, job: JobId, node: NodeId, cause: &str) {
+        let workers = self.pool(job, node).map(|pool| pool.workers.clone());
+        for worker in workers.into_iter().flatten() {
+            self.stop_worker(worker, cause);
+        }
+        self.schedule.set_equipped(node, job, false);
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.pools.remove(&node);
+        }
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.pools.remove(&job);
+        }
+    }
+
+    /// Lists a job that has ended, and forgets the one that gives way to it.
+    pub(super) fn add_past_job(&mut self, id: JobId) {
+        if let Some(oldest) = self.past.add_job(id) {
+            self.jobs.remove(&oldest);
+            self.actions.push(Action::Forget(RecordKey::Job(oldest)));
+        }
+    }
+}

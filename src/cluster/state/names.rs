@@ -1,0 +1,64 @@
+//! Names: which actor has which, and the names of types as numbers.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::cluster::model::ActorKey;
+
+/// The owners of names, by namespace.
+#[derive(Debug, Default)]
+pub(super) struct Names(FxHashMap<String, FxHashMap<String, ActorKey>>);
+
+impl Names {
+    pub(super) fn owner(&self, namespace: &str, name: &str) -> Option<ActorKey> {
+        self.0.get(namespace)?.get(name).copied()
+    }
+
+    pub(super) fn give(&mut self, namespace: &str, name: &str, owner: ActorKey) {
+        self.0.entry(namespace.to_owned()).or_default().insert(name.to_owned(), owner);
+    }
+
+    pub(super) fn free(&mut self, namespace: &str, name: &str) {
+        let Some(names) = self.0.get_mut(namespace) else { return };
+        names.remove(name);
+        if names.is_empty() {
+            self.0.remove(namespace);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &str, ActorKey)> {
+        self.0.iter().flat_map(|(namespace, names)| {
+            names.iter().map(|(name, owner)| (namespace.as_str(), name.as_str(), *owner))
+        })
+    }
+}
+
+/// The name of an actor's type, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Class(u32);
+
+/// All names of types that there have been. They are as few as there are types.
+#[derive(Debug, Default)]
+pub(super) struct Classes {
+    numbers: FxHashMap<Arc<str>, Class>,
+    names: Vec<Arc<str>>,
+}
+
+impl Classes {
+    pub(super) fn number(&mut self, name: &str) -> Class {
+        if let Some(class) = self.numbers.get(name) {
+            return *class;
+        }
+        let class = Class(u32::try_from(self.names.len()).expect("there are fewer types than numbers"));
+        let name: Arc<str> = name.into();
+        self.names.push(Arc::clone(&name));
+        self.numbers.insert(name, class);
+        class
+    }
+
+    pub(super) fn name(&self, class: Class) -> &str {
+        &self.names[class.0 as usize]
+    }
+}

@@ -1,0 +1,214 @@
+//! Nodes: how they come, drain and go.
+
+use std::collections::BTreeSet;
+
+use super::past::PastNode;
+use super::{Action, Millis, News, NodeReport, Record, RecordKey, State};
+use crate::cluster::model::{JobId, JobState, NodeFacts, NodeId, NodeInfo, NodeState, Resources, WorkerId};
+use crate::cluster::schedule::Work;
+use crate::id::Identity;
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) facts: NodeFacts,
+    pub(super) state: NodeState,
+    /// Whether its agent has joined this life of the head.
+    pub(super) is_back: bool,
+    pub(super) joined: Millis,
+    pub(super) workers: BTreeSet<WorkerId>,
+    /// The open jobs that have, or had, workers here.
+    pub(super) pools: BTreeSet<JobId>,
+    /// The open jobs whose drivers its agent runs.
+    pub(super) drivers: BTreeSet<JobId>,
+    /// Whether its agent was told to end.
+    pub(super) is_stopping: bool,
+}
+
+impl Node {
+    pub(super) fn new(facts: NodeFacts, joined: Millis) -> Self {
+        Self {
+            facts,
+            state: NodeState::Alive,
+            is_back: true,
+            joined,
+            workers: BTreeSet::new(),
+            pools: BTreeSet::new(),
+            drivers: BTreeSet::new(),
+            is_stopping: false,
+        }
+    }
+
+    /// Whether jobs may use it.
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_back && self.state == NodeState::Alive && self.facts.workers > 0
+    }
+
+    /// Whether it takes actors.
+    pub(super) fn work(&self) -> Work {
+        match self.state {
+            NodeState::Alive if self.facts.workers == 0 => Work::Closed,
+            NodeState::Alive if !self.is_back => Work::Later,
+            NodeState::Alive => Work::Open,
+            NodeState::Draining | NodeState::Dead => Work::Closed,
+        }
+    }
+
+    fn record(&self) -> Record {
+        Record::Node {
+            facts: self.facts.clone(),
+            joined_ms: self.joined.0,
+            draining: self.state == NodeState::Draining,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn node_joined(&mut self, report: NodeReport) {
+        let (id, agent) = (report.facts.id(), report.facts.agent);
+        let known = self.nodes.get(&id).map(|node| node.facts.agent);
+        let latest = known.or_else(|| self.past.node(id).map(|past| past.agent));
+        if latest.is_some_and(|latest| latest.incarnation > agent.incarnation) {
+            // It is late: a later life of it has been here.
+            return;
+        }
+        if known == Some(agent) {
+            return self.node_back(report);
+        }
+        if known.is_some() {
+            self.node_lost(id, "it was started anew");
+        }
+        self.add_node(id, Node::new(report.facts, self.now));
+        self.keep_node(id);
+        // They are of a life that was given up, and so were they.
+        for worker in report.workers {
+            self.actions.push(Action::StopWorker { node: id, worker: worker.worker });
+        }
+        self.announce(id);
+    }
+
+    /// Takes up a node that is not there.
+    pub(super) fn add_node(&mut self, id: NodeId, node: Node) {
+        self.past.forget_node(id);
+        self.schedule.add(id, &node.facts.resources, &node.facts.labels);
+        self.schedule.set_work(id, node.work());
+        self.node_leases.grant(self.now, id);
+        self.nodes.insert(id, node);
+    }
+
+    pub(super) fn keep_node(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get(&id) {
+            self.actions.push(Action::Keep(node.record()));
+        }
+    }
+
+    /// Tells all drivers of a node that they may use.
+    pub(super) fn announce(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(&id).filter(|node| node.is_usable()) else { return };
+        for job in &self.open_jobs {
+            if self.jobs.get(job).is_some_and(|job| job.state == JobState::Running) {
+                self.actions.push(Action::Tell { job: *job, news: News::NodeUp(node.facts.clone()) });
+            }
+        }
+    }
+
+    pub(super) fn node_beat(&mut self, agent: Identity) {
+        if self.is_member(agent) {
+            self.node_leases.renew(self.now, NodeId(agent.host.0));
+        }
+    }
+
+    pub(super) fn node_left(&mut self, agent: Identity, cause: &str) {
+        if self.nodes.get(&NodeId(agent.host.0)).is_some_and(|node| node.facts.agent == agent) {
+            self.node_lost(NodeId(agent.host.0), cause);
+        }
+    }
+
+    pub(super) fn node_drain(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.state == NodeState::Alive) else {
+            return;
+        };
+        node.state = NodeState::Draining;
+        let pools = node.pools.clone();
+        let workers = node.workers.clone();
+        self.schedule.set_work(id, Work::Closed);
+        self.keep_node(id);
+        for job in pools {
+            self.evict_parked(job, id);
+        }
+        for worker in workers {
+            let own = self.workers.get(&worker).and_then(|worker| worker.detached);
+            if let Some(actor) = own.filter(|actor| self.unplaced.contains_key(actor)) {
+                self.make_homeless(actor);
+                self.stop_worker(worker, "its node is draining");
+            }
+        }
+        self.aftermath.shrunk = true;
+        self.aftermath.quieter.insert(id);
+    }
+
+    fn evict_parked(&mut self, job: JobId, node: NodeId) {
+        let parked = self.pool(job, node).map(|pool| pool.parked.clone());
+        for actor in parked.into_iter().flatten() {
+            self.make_homeless(actor);
+        }
+    }
+
+    /// A node is gone, with all that runs on it.
+    pub(super) fn node_lost(&mut self, id: NodeId, why: &str) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let (workers, pools, drivers) = (node.workers.clone(), node.pools.clone(), node.drivers.clone());
+        let cause = format!("node lost: {why}");
+        self.node_leases.end(id);
+        self.schedule.set_work(id, Work::Closed);
+        for worker in workers {
+            let own = self.workers.get(&worker).and_then(|worker| worker.detached);
+            if let Some(actor) = own.filter(|actor| self.unplaced.contains_key(actor)) {
+                self.make_homeless(actor);
+            }
+            self.remove_worker(worker, &cause);
+        }
+        for job in pools {
+            self.evict_parked(job, id);
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.pools.remove(&id);
+            }
+        }
+        for job in drivers {
+            self.end_job(job, JobState::Failed, None, &cause);
+        }
+        self.schedule.remove(id);
+        self.aftermath.shrunk = true;
+        self.actions.push(Action::Forget(RecordKey::Node(id)));
+        if let Some(node) = self.nodes.remove(&id) {
+            let info = NodeInfo {
+                state: NodeState::Dead,
+                available: Resources::none(),
+                cause: Some(why.to_owned()),
+                ..self.node_info(&node)
+            };
+            self.past.add_node(PastNode { agent: node.facts.agent, info });
+        }
+    }
+
+    /// Why nothing can be placed on a node, if its state is the reason.
+    pub(super) fn why_not_there(&self, id: NodeId) -> Option<String> {
+        match self.nodes.get(&id) {
+            Some(node) if node.state == NodeState::Alive => None,
+            Some(_) => Some(format!("node {id} is draining, and takes nothing new")),
+            None => Some(match self.past.node(id).and_then(|past| past.info.cause.as_ref()) {
+                Some(cause) => format!("node {id} is dead: {cause}"),
+                None => format!("there is no node {id} in the cluster"),
+            }),
+        }
+    }
+
+    /// Has nodes end that drain and have nothing left to do.
+    pub(super) fn end_if_drained(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let is_done = node.workers.is_empty() && node.drivers.is_empty();
+        if node.state == NodeState::Draining && node.is_back && is_done && !node.is_stopping {
+            node.is_stopping = true;
+            self.actions.push(Action::StopNode { node: id });
+        }
+    }
+}

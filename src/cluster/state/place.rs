@@ -1,0 +1,273 @@
+//! Places for actors, and names: who asks, who waits, who is denied.
+
+use super::actor::{Actor, Named, Phase, Unplaced};
+use super::{Answer, Denied, State, Ticket};
+use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
+use crate::config::{ACTOR_NAME_BYTES_MAX, ACTOR_WANTS_MAX};
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// A place for an actor of his own.
+    Place(ActorKey),
+    /// What becomes of an actor that another has asked for.
+    Follow { owner: ActorKey, job: Option<JobId> },
+}
+
+/// Who waits for what becomes of an actor that another has asked for.
+#[derive(Debug)]
+pub(super) enum Follower {
+    /// He asks for an actor of that name, whoever made it.
+    Place { ticket: Ticket, job: JobId, spec: ActorSpec },
+    /// He looks for it.
+    Find { ticket: Ticket },
+}
+
+impl Follower {
+    fn ticket(&self) -> Ticket {
+        match self {
+            Self::Place { ticket, .. } | Self::Find { ticket } => *ticket,
+        }
+    }
+
+    fn job(&self) -> Option<JobId> {
+        match self {
+            Self::Place { job, .. } => Some(*job),
+            Self::Find { .. } => None,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn place(&mut self, ticket: Ticket, job: JobId, spec: ActorSpec) {
+        if let Err(denied) = self.try_place(ticket, job, spec) {
+            self.answer(ticket, Err(denied));
+        }
+    }
+
+    fn try_place(&mut self, ticket: Ticket, job_id: JobId, mut spec: ActorSpec) -> Result<(), Denied> {
+        let job = self.open(job_id)?;
+        check_sizes(&spec)?;
+        if spec.name.is_some() && spec.namespace.is_empty() {
+            spec.namespace.clone_from(&job.facts.namespace);
+        }
+        let owner = spec.name.as_ref().and_then(|name| self.names.owner(&spec.namespace, name));
+        if let Some(owner) = owner {
+            return self.share(ticket, job_id, spec, owner);
+        }
+        if let Some(why) = spec.node.and_then(|node| self.why_not_there(node)) {
+            return Err(Denied::Infeasible(why));
+        }
+        if !self.schedule.knows(&spec) {
+            return Err(Denied::Infeasible(self.schedule.why_never(&spec)));
+        }
+        let shape = self.schedule.shape_of(&spec);
+        if !self.schedule.is_possible(shape) {
+            self.schedule.drop_shape(shape);
+            return Err(Denied::Infeasible(self.schedule.why_never(&spec)));
+        }
+        let key = self.new_actor();
+        let class = self.classes.number(&spec.class);
+        let detached = spec.lifetime == Lifetime::Detached;
+        let named = spec.name.map(|name| {
+            self.names.give(&spec.namespace, &name, key);
+            Box::new(Named { namespace: spec.namespace, name, followers: Vec::new() })
+        });
+        let actor = Actor { job: job_id, class, shape, detached, at: 0, phase: Phase::Waiting, named };
+        self.actors.insert(key, actor);
+        self.unplaced.insert(key, Unplaced { ticket, failed: 0 });
+        self.asked.insert(ticket, Asked::Place(key));
+        if let Some(job) = self.jobs.get_mut(&job_id) {
+            job.loose.insert(key);
+        }
+        self.seek(key);
+        Ok(())
+    }
+
+    /// Somebody asks for an actor by a name that has an owner.
+    fn share(
+        &mut self,
+        ticket: Ticket,
+        job_id: JobId,
+        spec: ActorSpec,
+        owner: ActorKey,
+    ) -> Result<(), Denied> {
+        let gone = || Denied::Unknown(format!("actor {owner} is gone"));
+        let actor = self.actors.get(&owner).ok_or_else(gone)?;
+        let class = self.classes.name(actor.class);
+        if !spec.get_if_exists || class != spec.class {
+            let name = spec.name.unwrap_or_default();
+            let alive = if matches!(actor.phase, Phase::Alive(..)) { "" } else { ", which is being made" };
+            return Err(Denied::NameTaken(format!(
+                "the name {name} of the namespace {} is taken by actor {owner} of type {class} of job {}{alive}: \
+                 take another name, or kill that actor",
+                spec.namespace, actor.job
+            )));
+        }
+        let alive = matches!(actor.phase, Phase::Alive(..));
+        let follower = Follower::Place { ticket, job: job_id, spec };
+        self.follow(follower, owner);
+        if alive {
+            self.answer_followers(owner);
+        }
+        Ok(())
+    }
+
+    /// Somebody waits for what becomes of an actor with a name.
+    fn follow(&mut self, follower: Follower, owner: ActorKey) {
+        let (ticket, job) = (follower.ticket(), follower.job());
+        let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
+        let Some(named) = named else { return };
+        named.followers.push(follower);
+        self.asked.insert(ticket, Asked::Follow { owner, job });
+        if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
+            job.following.insert(ticket);
+        }
+    }
+
+    /// Answers all who waited for an actor, which lives.
+    pub(super) fn answer_followers(&mut self, owner: ActorKey) {
+        let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
+        let followers = named.map(|named| std::mem::take(&mut named.followers)).unwrap_or_default();
+        for follower in followers {
+            let ticket = follower.ticket();
+            self.no_longer_follows(ticket);
+            let found = self.found(owner).ok_or_else(|| Denied::Unknown("it is gone".to_owned()));
+            let answer = found.map(|found| match (follower, found) {
+                (Follower::Place { .. }, Answer::Found { actor, at, member, .. }) => {
+                    Answer::Placed { actor, member, alive: Some(at) }
+                }
+                (_, found) => found,
+            });
+            self.answer(ticket, answer);
+        }
+    }
+
+    /// What is told of a living actor.
+    fn found(&self, key: ActorKey) -> Option<Answer> {
+        let actor = self.actors.get(&key)?;
+        let Phase::Alive(worker, target) = actor.phase else { return None };
+        Some(Answer::Found {
+            actor: key,
+            class: self.classes.name(actor.class).to_owned(),
+            at: self.address(worker, target)?,
+            member: self.workers.get(&worker)?.member?,
+        })
+    }
+
+    fn no_longer_follows(&mut self, ticket: Ticket) {
+        if let Some(Asked::Follow { job: Some(job), .. }) = self.asked.remove(&ticket) {
+            if let Some(job) = self.jobs.get_mut(&job) {
+                job.following.remove(&ticket);
+            }
+        }
+    }
+
+    /// Somebody who waited for an actor does so no longer.
+    pub(super) fn drop_follower(&mut self, ticket: Ticket) {
+        let Some(Asked::Follow { owner, .. }) = self.asked.get(&ticket).copied() else { return };
+        self.no_longer_follows(ticket);
+        let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
+        if let Some(named) = named {
+            named.followers.retain(|follower| follower.ticket() != ticket);
+        }
+    }
+
+    /// Somebody has waited for an actor that is dead: what he wants is to be looked at anew.
+    pub(super) fn try_again(&mut self, follower: Follower) {
+        if !self.asked.contains_key(&follower.ticket()) {
+            return;
+        }
+        self.no_longer_follows(follower.ticket());
+        match follower {
+            Follower::Place { ticket, job, spec } => self.place(ticket, job, spec),
+            Follower::Find { ticket } => {
+                let text = "it did not outlive the head's absence, or has ended since";
+                self.answer(ticket, Err(Denied::Unknown(text.to_owned())));
+            }
+        }
+    }
+
+    pub(super) fn find(&mut self, ticket: Ticket, namespace: &str, name: &str) {
+        let owner = self.names.owner(namespace, name);
+        let phase = owner.and_then(|owner| Some((owner, self.actors.get(&owner)?.phase)));
+        match phase {
+            // Whether it lives is not known yet.
+            Some((owner, Phase::Missing)) => self.follow(Follower::Find { ticket }, owner),
+            Some((owner, Phase::Alive(..))) => {
+                let found = self.found(owner);
+                let gone = || Denied::Unknown(format!("the actor {name} is gone"));
+                self.answer(ticket, found.ok_or_else(gone));
+            }
+            Some(_) => {
+                let text = format!("the actor {name} of the namespace {namespace} is still being made");
+                self.answer(ticket, Err(Denied::Unknown(text)));
+            }
+            None => {
+                let text = format!("no actor has the name {name} in the namespace {namespace}");
+                self.answer(ticket, Err(Denied::Unknown(text)));
+            }
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, ticket: Ticket) {
+        match self.asked.get(&ticket).copied() {
+            Some(Asked::Place(actor)) => {
+                self.asked.remove(&ticket);
+                self.end_actor(actor, &"nobody waits for it any more".into(), Denied::Unknown);
+            }
+            Some(Asked::Follow { .. }) => self.drop_follower(ticket),
+            None => {}
+        }
+    }
+
+    /// Looks for a node for an actor, which waits if there is none.
+    pub(super) fn seek(&mut self, key: ActorKey) {
+        let Some(actor) = self.actors.get(&key) else { return };
+        let queue = (actor.job, actor.shape);
+        // Behind those who want the same and have no place either.
+        let node = match self.jobs.get_mut(&actor.job) {
+            Some(job) if !self.waiting.has(queue) => self.schedule.pick(queue, &mut job.turn),
+            _ => None,
+        };
+        match node {
+            Some(node) => self.put(key, node),
+            None => self.waiting.add(queue, key),
+        }
+    }
+
+    /// Gives an actor a place on a node, which has room.
+    pub(super) fn put(&mut self, key: ActorKey, node: NodeId) {
+        let Some(actor) = self.actors.get_mut(&key) else { return };
+        let (job, detached) = (actor.job, actor.detached);
+        self.schedule.hold(node, actor.shape);
+        if detached {
+            let worker = self.start_worker(node, job, Some(key));
+            return self.enter(key, worker, Phase::Starting(worker));
+        }
+        if let Some(worker) = self.least_busy(job, node) {
+            return self.hand_over(key, worker);
+        }
+        self.set_phase(key, Phase::Parked(node));
+        if let Some(pool) = self.pool(job, node) {
+            pool.parked.insert(key);
+        }
+    }
+}
+
+fn check_sizes(spec: &ActorSpec) -> Result<(), Denied> {
+    let name = spec.name.as_ref().map_or(0, String::len);
+    let longest = spec.class.len().max(spec.namespace.len()).max(name);
+    if longest > ACTOR_NAME_BYTES_MAX {
+        return Err(Denied::Infeasible(format!(
+            "a name of {longest} bytes is too long: at most {ACTOR_NAME_BYTES_MAX} are allowed"
+        )));
+    }
+    let wants = spec.resources.0.len().max(spec.labels.len());
+    if wants > ACTOR_WANTS_MAX {
+        return Err(Denied::Infeasible(format!(
+            "{wants} resources or labels are too many: at most {ACTOR_WANTS_MAX} are allowed"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! A node is back: what its agent reports is compared with what is believed.
+
+use std::collections::BTreeSet;
+
+use super::worker::Worker;
+use super::{Action, Denied, NodeReport, State, WorkerReport};
+use crate::cluster::model::{ActorKey, NodeId, WorkerId};
+use crate::cluster::state::actor::Phase;
+
+impl State {
+    /// The same life of an agent has joined again: its link, or the head, was gone.
+    pub(super) fn node_back(&mut self, report: NodeReport) {
+        let id = report.facts.id();
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let first = !std::mem::replace(&mut node.is_back, true);
+        let changed = node.facts != report.facts;
+        node.is_stopping = false;
+        node.facts = report.facts;
+        let believed = node.workers.clone();
+        if changed {
+            self.schedule.change(id, &node.facts.resources, &node.facts.labels);
+        }
+        self.schedule.set_work(id, node.work());
+        self.node_leases.grant(self.now, id);
+        if changed {
+            self.aftermath.shrunk = true;
+            self.keep_node(id);
+        }
+        let reported: BTreeSet<WorkerId> = report.workers.iter().map(|worker| worker.worker).collect();
+        for worker in believed.difference(&reported) {
+            // It may still be about to start.
+            self.actions.push(Action::StopWorker { node: id, worker: *worker });
+            self.worker_over(*worker, "it was gone when its node came back", false);
+        }
+        for worker in report.workers {
+            self.worker_back(id, worker, first);
+        }
+        if first || changed {
+            self.announce(id);
+        }
+        self.aftermath.freed.insert(id);
+        self.aftermath.quieter.insert(id);
+    }
+
+    /// A worker runs on a node that is back. After the head was away it may be one of an earlier life.
+    fn worker_back(&mut self, node: NodeId, report: WorkerReport, adopt: bool) {
+        let id = report.worker;
+        let known = self.workers.get(&id).is_some_and(|worker| {
+            (worker.node, worker.job, worker.detached) == (node, report.job, report.detached)
+        });
+        let adopted = !known && adopt && !self.workers.contains_key(&id) && self.may_stay(&report);
+        if adopted {
+            if report.detached.is_none() {
+                self.add_pool(report.job, node);
+            }
+            self.add_worker(id, Worker::new(node, report.job, report.detached));
+        }
+        if !known && !adopted {
+            self.actions.push(Action::StopWorker { node, worker: id });
+            return;
+        }
+        self.worker_ready(id, report.member, report.pid);
+        let reported: BTreeSet<ActorKey> = report.actors.iter().map(|(actor, ..)| *actor).collect();
+        for (actor, class, at) in report.actors {
+            self.attach(actor, Some(&class), id, at);
+        }
+        self.end_unreported(id, &reported);
+    }
+
+    /// Whether a worker that an earlier life of the head has started has a reason to run.
+    fn may_stay(&self, report: &WorkerReport) -> bool {
+        match report.detached {
+            None => self.open_jobs.contains(&report.job),
+            Some(actor) => {
+                let known = self.actors.get(&actor);
+                known.is_some_and(|actor| actor.detached && actor.phase == Phase::Missing)
+            }
+        }
+    }
+
+    /// Ends the actors of a worker that its agent does not know to live.
+    fn end_unreported(&mut self, worker: WorkerId, reported: &BTreeSet<ActorKey>) {
+        let actors = self.workers.get(&worker).map(|worker| worker.actors.clone());
+        for key in actors.into_iter().flatten() {
+            let alive = self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, Phase::Alive(..)));
+            if alive && !reported.contains(&key) {
+                self.end_actor(key, &"it was gone when its node came back".into(), Denied::Unknown);
+            }
+        }
+    }
+}

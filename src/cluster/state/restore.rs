@@ -1,0 +1,97 @@
+//! What an earlier life of the head has kept.
+
+use super::actor::{Actor, Named, Phase};
+use super::job::Job;
+use super::node::Node;
+use super::{Action, Denied, Millis, Record, RecordKey, State, millis};
+use crate::cluster::model::{ActorKey, ActorSpec, JobFacts, JobId, JobState, Lifetime, NodeFacts, NodeState};
+
+impl Record {
+    /// What the record is of.
+    pub(in crate::cluster) fn key(&self) -> RecordKey {
+        match self {
+            Self::Job { job, .. } => RecordKey::Job(*job),
+            Self::Actor { actor, .. } => RecordKey::Actor(*actor),
+            Self::Given { .. } => RecordKey::Given,
+            Self::Node { facts, .. } => RecordKey::Node(facts.id()),
+        }
+    }
+}
+
+impl State {
+    /// Goes on where an earlier life has stopped. Nodes come before jobs, and jobs before actors.
+    pub(super) fn restore(&mut self, mut records: Vec<Record>) {
+        records.sort_by_key(|record| match record {
+            Record::Given { .. } => (0, 0),
+            Record::Node { joined_ms, .. } => (1, *joined_ms),
+            Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
+            Record::Actor { actor, .. } => (3, actor.0),
+        });
+        for record in records {
+            match record {
+                Record::Given { jobs, workers, actors } => self.numbers.start_at(jobs, workers, actors),
+                Record::Node { facts, joined_ms, draining } => self.restore_node(facts, joined_ms, draining),
+                Record::Job { job, facts, state, started_ms, ended_ms, exit_code, message } => {
+                    let ended = ended_ms.map(Millis);
+                    let restored =
+                        Job { ended, exit_code, message, ..Job::new(facts, state, Millis(started_ms)) };
+                    self.restore_job(job, restored);
+                }
+                Record::Actor { actor, job, spec } => self.restore_actor(actor, job, spec),
+            }
+        }
+        if !self.missing.is_empty() {
+            self.missing_until = Some(self.now.after(millis(self.settings.node_lease)));
+        }
+    }
+
+    fn restore_node(&mut self, facts: NodeFacts, joined_ms: u64, draining: bool) {
+        let state = if draining { NodeState::Draining } else { NodeState::Alive };
+        let id = facts.id();
+        let node = Node { state, is_back: false, ..Node::new(facts, Millis(joined_ms)) };
+        self.add_node(id, node);
+    }
+
+    fn restore_job(&mut self, id: JobId, job: Job) {
+        let JobFacts { runs_on, .. } = job.facts;
+        let open = job.state.is_open();
+        let driver_there = runs_on.is_none_or(|node| self.nodes.contains_key(&node));
+        if !open {
+            self.jobs.insert(id, job);
+            return self.add_past_job(id);
+        }
+        self.open_job(id, job);
+        if !driver_there {
+            self.end_job(id, JobState::Failed, None, "node lost: it was gone before the head was");
+        }
+    }
+
+    fn restore_actor(&mut self, key: ActorKey, job_id: JobId, spec: ActorSpec) {
+        let detached = spec.lifetime == Lifetime::Detached;
+        if !detached && !self.open_jobs.contains(&job_id) {
+            self.actions.push(Action::Forget(RecordKey::Actor(key)));
+            return;
+        }
+        let class = self.classes.number(&spec.class);
+        let shape = self.schedule.shape_of(&spec);
+        let named = spec.name.map(|name| {
+            self.names.give(&spec.namespace, &name, key);
+            Box::new(Named { namespace: spec.namespace, name, followers: Vec::new() })
+        });
+        let actor = Actor { job: job_id, class, shape, detached, at: 0, phase: Phase::Missing, named };
+        self.actors.insert(key, actor);
+        self.missing.insert(key);
+        if let Some(job) = self.jobs.get_mut(&job_id).filter(|_| !detached) {
+            job.loose.insert(key);
+        }
+    }
+
+    /// All nodes that are there have said what lives on them: the rest does not.
+    pub(super) fn give_up_missing(&mut self) {
+        self.missing_until = None;
+        let cause = "it was lost while the head was away".into();
+        for actor in std::mem::take(&mut self.missing) {
+            self.end_actor(actor, &cause, Denied::Unknown);
+        }
+    }
+}

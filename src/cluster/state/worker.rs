@@ -1,0 +1,206 @@
+//! Workers: started for a job on a node, or for one detached actor.
+
+use std::sync::Arc;
+
+use super::past::PastWorker;
+use super::{Action, Denied, News, State};
+use crate::cluster::model::{
+    ActorKey, JobId, Member, NodeId, NodeState, TaskCount, WorkerId, WorkerState, WorkerSummary,
+};
+use crate::config::WORKER_STARTS_FAILED_MAX;
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) node: NodeId,
+    pub(super) job: JobId,
+    pub(super) detached: Option<ActorKey>,
+    /// None before it is ready.
+    pub(super) member: Option<Member>,
+    pub(super) pid: u32,
+    /// Those that were placed in it.
+    pub(super) actors: Vec<ActorKey>,
+    /// How many of them have begun.
+    pub(super) living: usize,
+    pub(super) tasks: Vec<TaskCount>,
+}
+
+impl Worker {
+    /// One that is being started.
+    pub(super) fn new(node: NodeId, job: JobId, detached: Option<ActorKey>) -> Self {
+        Self { node, job, detached, member: None, pid: 0, actors: Vec::new(), living: 0, tasks: Vec::new() }
+    }
+
+    pub(super) fn summary(
+        &self,
+        worker_id: WorkerId,
+        state: WorkerState,
+        cause: Option<String>,
+    ) -> WorkerSummary {
+        WorkerSummary {
+            worker_id,
+            state,
+            job_id: self.job,
+            node_id: self.node,
+            pid: self.pid,
+            actors: self.living,
+            detached: self.detached,
+            cause,
+        }
+    }
+}
+
+impl State {
+    /// Has a worker started.
+    pub(super) fn start_worker(&mut self, node: NodeId, job: JobId, detached: Option<ActorKey>) -> WorkerId {
+        let id = self.new_worker();
+        self.add_worker(id, Worker::new(node, job, detached));
+        self.actions.push(Action::StartWorker { node, worker: id, job, detached });
+        id
+    }
+
+    /// Takes up a worker.
+    pub(super) fn add_worker(&mut self, id: WorkerId, worker: Worker) {
+        if let Some(node) = self.nodes.get_mut(&worker.node) {
+            node.workers.insert(id);
+        }
+        if worker.detached.is_none() {
+            if let Some(pool) = self.jobs.get_mut(&worker.job).and_then(|job| job.pools.get_mut(&worker.node))
+            {
+                pool.workers.insert(id);
+            }
+        }
+        self.workers.insert(id, worker);
+    }
+
+    /// A worker can be reached.
+    pub(super) fn set_ready(&mut self, id: WorkerId, member: Member, pid: u32) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let before = worker.member.replace(member);
+        worker.pid = pid;
+        if before == Some(member) {
+            return;
+        }
+        if let Some(before) = before {
+            self.hosts.remove(&before.actors);
+            self.hosts.remove(&before.tasks);
+        }
+        self.hosts.insert(member.actors, id);
+        self.hosts.insert(member.tasks, id);
+        let (node, job) = (worker.node, worker.job);
+        self.tell(job, News::WorkerUp { node, worker: id, member, pid });
+    }
+
+    pub(super) fn worker_ready(&mut self, id: WorkerId, member: Member, pid: u32) {
+        let Some(worker) = self.workers.get(&id) else {
+            // It was given up while it started.
+            if let Some(past) = self.past.worker(id) {
+                self.actions.push(Action::StopWorker { node: past.summary.node_id, worker: id });
+            }
+            return;
+        };
+        let (node, job, detached) = (worker.node, worker.job, worker.detached);
+        self.set_ready(id, member, pid);
+        match detached {
+            Some(actor) if self.unplaced.contains_key(&actor) => self.hand_over(actor, id),
+            Some(_) => {}
+            None => {
+                if let Some(pool) = self.pool(job, node) {
+                    pool.failed = 0;
+                }
+                self.release_parked(job, node);
+            }
+        }
+    }
+
+    pub(super) fn worker_ended(&mut self, id: WorkerId, cause: &str) {
+        self.worker_over(id, cause, true);
+    }
+
+    /// A worker is gone, and what has to go on without it does. `failed` if that is a failure of a worker
+    /// that never was ready.
+    pub(super) fn worker_over(&mut self, id: WorkerId, cause: &str, failed: bool) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        let (node, job, detached, ready) =
+            (worker.node, worker.job, worker.detached, worker.member.is_some());
+        if let Some(actor) = detached.filter(|_| !ready) {
+            self.own_worker_failed(actor, cause, failed);
+        }
+        self.remove_worker(id, cause);
+        if detached.is_some() {
+            return;
+        }
+        let goes_on = self.nodes.get(&node).is_some_and(|node| node.state == NodeState::Alive);
+        let Some(pool) = self.pool(job, node) else { return };
+        pool.failed = if ready { 0 } else { pool.failed + u32::from(failed) };
+        if pool.failed >= WORKER_STARTS_FAILED_MAX {
+            pool.given_up = Some(cause.to_owned());
+        }
+        if goes_on && pool.given_up.is_none() {
+            self.start_worker(node, job, None);
+        }
+        self.release_parked(job, node);
+    }
+
+    /// A worker for a detached actor could not be started: there is another try, somewhere.
+    fn own_worker_failed(&mut self, key: ActorKey, cause: &str, failed: bool) {
+        let Some(unplaced) = self.unplaced.get_mut(&key) else { return };
+        unplaced.failed += u32::from(failed);
+        let too_often = unplaced.failed >= WORKER_STARTS_FAILED_MAX;
+        self.make_homeless(key);
+        if too_often {
+            let cause =
+                format!("no worker of its own could be started, {WORKER_STARTS_FAILED_MAX} times: {cause}");
+            self.end_actor(key, &cause.into(), Denied::Infeasible);
+        }
+    }
+
+    /// Has a worker ended, for which nothing is to go on.
+    pub(super) fn stop_worker(&mut self, id: WorkerId, cause: &str) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        self.actions.push(Action::StopWorker { node: worker.node, worker: id });
+        self.remove_worker(id, cause);
+    }
+
+    /// Forgets a worker; the actors in it are dead.
+    pub(super) fn remove_worker(&mut self, id: WorkerId, cause: &str) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        // Those that end look for themselves here.
+        let detached = worker.detached.take();
+        let summary =
+            WorkerSummary { detached, ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned())) };
+        let shared: Arc<str> = cause.into();
+        for actor in worker.actors.clone() {
+            self.end_actor(actor, &shared, Denied::Unknown);
+        }
+        let Some(worker) = self.workers.remove(&id) else { return };
+        if let Some(member) = worker.member {
+            self.hosts.remove(&member.actors);
+            self.hosts.remove(&member.tasks);
+        }
+        if let Some(node) = self.nodes.get_mut(&worker.node) {
+            node.workers.remove(&id);
+        }
+        self.aftermath.quieter.insert(worker.node);
+        if detached.is_none() {
+            if let Some(pool) = self.pool(worker.job, worker.node) {
+                pool.workers.remove(&id);
+            }
+        }
+        let (node, member) = (worker.node, worker.member);
+        self.tell(worker.job, News::WorkerGone { node, worker: id, member, cause: cause.to_owned() });
+        self.past.add_worker(PastWorker { summary, tasks: worker.tasks });
+    }
+
+    pub(super) fn task_counts(&mut self, worker: WorkerId, counts: Vec<TaskCount>) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.tasks = counts;
+        }
+    }
+
+    /// Tells a job's driver something, unless the job is over.
+    pub(super) fn tell(&mut self, job: JobId, news: News) {
+        if self.open_jobs.contains(&job) {
+            self.actions.push(Action::Tell { job, news });
+        }
+    }
+}
