@@ -1,0 +1,93 @@
+//! The daemons' own side of a start: hidden subcommands that read their options from the standard input
+//! and answer with one line on the standard output.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+
+use roadshow::daemon::{DaemonError, run_agent, run_head};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::exit;
+use crate::session::Role;
+
+/// The longest options: labels and resources of a command line.
+const OPTIONS_BYTES_MAX: u64 = 4 << 20;
+
+/// What a daemon says once, when it is ready or will not be.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answer<R> {
+    Ready(R),
+    Failed {
+        /// What the command that started it is to end with.
+        code: u8,
+        why: String,
+    },
+}
+
+/// `roadshow internal-head`.
+pub(crate) async fn head() -> ExitCode {
+    let mut answered = false;
+    let outcome = match options(Role::Head) {
+        Ok(options) => run_head(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await,
+        Err(error) => Err(error),
+    };
+    end(outcome, answered)
+}
+
+/// `roadshow internal-agent`.
+pub(crate) async fn agent() -> ExitCode {
+    let mut answered = false;
+    let outcome = match options(Role::Agent) {
+        Ok(options) => run_agent(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await,
+        Err(error) => Err(error),
+    };
+    end(outcome, answered)
+}
+
+/// Leaves the terminal and its session, and reads what to be.
+fn options<O: DeserializeOwned>(role: Role) -> Result<O, DaemonError> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| DaemonError::Failed(format!("{what}: {error}"));
+    // Fails for a process that leads a group already, which is not in anybody's way.
+    let _ = rustix::process::setsid();
+    // For those who look at the process table; without it the name is that of the link, "exe".
+    let _ = std::fs::write("/proc/self/comm", format!("roadshow-{}", role.name()));
+    let mut json = Vec::new();
+    let read = io::stdin().take(OPTIONS_BYTES_MAX).read_to_end(&mut json);
+    read.map_err(|error| failed("cannot read the options", &error))?;
+    let null = File::open("/dev/null").map_err(|error| failed("cannot open /dev/null", &error))?;
+    rustix::stdio::dup2_stdin(null).map_err(|error| failed("cannot close the standard input", &error))?;
+    serde_json::from_slice(&json).map_err(|error| {
+        failed("this is for `roadshow start`, which says what to be; the options are not understood", &error)
+    })
+}
+
+/// Tells who has started it, and has nothing more to do with them.
+fn answer<R: Serialize>(answer: &Answer<R>, answered: &mut bool) {
+    *answered = true;
+    let line = serde_json::to_string(answer).unwrap_or_default();
+    let told = writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush());
+    // What is written from now on belongs into the log.
+    let turned = rustix::stdio::dup2_stdout(io::stderr());
+    if told.is_err() || turned.is_err() {
+        // Nobody knows of a daemon whose start was broken off.
+        eprintln!("error: whoever has started this process is gone; start it again");
+        std::process::exit(exit::FAILED.into());
+    }
+}
+
+fn end(outcome: Result<(), DaemonError>, answered: bool) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::from(exit::OK) };
+    let code = match &error {
+        DaemonError::Refused(_) => exit::REFUSED,
+        DaemonError::Unreachable(_) => exit::UNREACHABLE,
+        _ => exit::FAILED,
+    };
+    eprintln!("error: {error}");
+    if !answered {
+        answer::<()>(&Answer::Failed { code, why: error.to_string() }, &mut true);
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,57 @@
+//! `roadshow drain`: takes a node out of the cluster in order.
+
+use serde_json::json;
+
+use crate::failure::Outcome;
+use crate::find::find;
+use crate::output::Output;
+use crate::reach::{Desks, Reach};
+
+/// Takes a node out of the cluster in order: it gets no new work, and ends when its jobs have.
+///
+/// The head's node cannot be drained: stop the cluster instead.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  roadshow drain a1b2c3d4")]
+pub(crate) struct Arguments {
+    /// The node's id, or what it is called if no other is called so.
+    #[arg(value_name = "NODE")]
+    node: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+    let mut head = desks.head().await?;
+    let nodes = head.nodes().await?;
+    let node = find(&nodes, &arguments.node)?;
+    head.drain(node.node_id).await?;
+    match arguments.json {
+        true => output.json(&json!({ "draining": node.node_id })),
+        false => output.print(&format!(
+            "The node {} ({}) gets no new work and ends when its jobs have; `roadshow list nodes` shows it.\n",
+            node.node_id, node.address
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roadshow::admin::AdminRequest;
+
+    use super::*;
+    use crate::given::{Cluster, OTHER};
+
+    #[tokio::test]
+    async fn a_node_is_drained_by_its_name() {
+        let reach = Reach { address: None, token_file: None };
+        let arguments = Arguments { node: "other".to_owned(), json: true, reach };
+        let cluster = Cluster::new();
+        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        outcome.unwrap();
+        assert_eq!(out, "{\n  \"draining\": \"c3d4000000000002\"\n}\n");
+        assert_eq!(cluster.asked()[1], AdminRequest::Drain { node: OTHER });
+    }
+}

@@ -1,0 +1,147 @@
+//! Why a command could not do its work: one line for the person, one number for the script.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use roadshow::admin::{AdminError, ProgramError};
+
+use crate::exit;
+
+/// What a command gives.
+pub(crate) type Outcome<T> = Result<T, Failure>;
+
+/// Why a command could not do its work.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    /// What is wrong; nothing if there is nothing to say.
+    text: String,
+    /// What to do next; nothing if the text says it already.
+    next: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, text: impl fmt::Display, next: impl fmt::Display) -> Self {
+        Self { code, text: one_line(&text.to_string()), next: one_line(&next.to_string()) }
+    }
+
+    pub(crate) fn failed(text: impl fmt::Display, next: impl fmt::Display) -> Self {
+        Self::new(exit::FAILED, text, next)
+    }
+
+    pub(crate) fn usage(text: impl fmt::Display, next: impl fmt::Display) -> Self {
+        Self::new(exit::USAGE, text, next)
+    }
+
+    pub(crate) fn unreachable(text: impl fmt::Display, next: impl fmt::Display) -> Self {
+        Self::new(exit::UNREACHABLE, text, next)
+    }
+
+    pub(crate) fn refused(text: impl fmt::Display, next: impl fmt::Display) -> Self {
+        Self::new(exit::REFUSED, text, next)
+    }
+
+    pub(crate) fn unknown(text: impl fmt::Display, next: impl fmt::Display) -> Self {
+        Self::new(exit::NO_SUCH_THING, text, next)
+    }
+
+    /// An end with that code, of which there is nothing to say.
+    pub(crate) const fn silent(code: u8) -> Self {
+        Self { code, text: String::new(), next: String::new() }
+    }
+
+    /// The output could not be written. A reader that has had enough, as `head` has, is no failure.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::silent(exit::OK),
+            _ => Self::failed(
+                format!("cannot write to the standard output: {error}"),
+                "point it at a file or terminal that takes it",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        if !self.next.is_empty() {
+            write!(f, "; {}", self.next)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        match &error {
+            AdminError::Unreachable { .. } => Self::unreachable(
+                error,
+                "check the address and the network, and that the head runs (`roadshow status` there)",
+            ),
+            AdminError::Lost { .. } => {
+                Self::unreachable(error, "try again; the head's log says more if it has ended")
+            }
+            // Those texts are the other side's, which says what to do next.
+            AdminError::Refused(_) => Self::refused(error, ""),
+            AdminError::Unknown(_) => Self::unknown(error, ""),
+            _ => Self::failed(error, ""),
+        }
+    }
+}
+
+impl From<ProgramError> for Failure {
+    fn from(error: ProgramError) -> Self {
+        match &error {
+            ProgramError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Self::unknown(error, "give the path of a program that was built")
+            }
+            ProgramError::NotExecutable { .. } => Self::failed(error, ""),
+            _ => Self::failed(error, "give the path of a program that you may read"),
+        }
+    }
+}
+
+impl From<Box<dyn Error>> for Failure {
+    fn from(error: Box<dyn Error>) -> Self {
+        Self::failed(error, "")
+    }
+}
+
+/// A text from elsewhere on one line, without what a terminal would obey.
+pub(crate) fn one_line(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace()).filter(|word| !word.is_empty());
+    let line = words.collect::<Vec<_>>().join(" ");
+    line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line_with_the_next_step() {
+        let failure = Failure::failed("no\n  room\x1b[2J", "make some");
+        assert_eq!(failure.to_string(), "no room?[2J; make some");
+        assert_eq!(Failure::failed("no", "").to_string(), "no");
+    }
+
+    #[test]
+    fn what_a_desk_says_has_its_exit_code() {
+        let code = |error: AdminError| Failure::from(error).code;
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!(code(AdminError::Unreachable { address, why: String::new() }), exit::UNREACHABLE);
+        assert_eq!(code(AdminError::Lost { why: String::new() }), exit::UNREACHABLE);
+        assert_eq!(code(AdminError::Refused(String::new())), exit::REFUSED);
+        assert_eq!(code(AdminError::Unknown(String::new())), exit::NO_SUCH_THING);
+        assert_eq!(code(AdminError::Failed(String::new())), exit::FAILED);
+    }
+
+    #[test]
+    fn a_reader_that_has_had_enough_is_no_failure() {
+        let failure = Failure::output(&io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(failure, Failure::silent(exit::OK));
+        assert_eq!(Failure::output(&io::Error::from(io::ErrorKind::StorageFull)).code, exit::FAILED);
+    }
+}

@@ -1,0 +1,104 @@
+//! `roadshow get`: all that is known of one thing.
+
+use serde_json::Value;
+
+use crate::failure::{Failure, Outcome};
+use crate::find::find;
+use crate::list::Kind;
+use crate::output::Output;
+use crate::reach::{Desks, Reach};
+use crate::rows::Row;
+use crate::table::{NOTHING, sheet};
+
+/// Shows all that is known of one node, actor, job, worker or task function.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Example:\n  roadshow get actor counter\n\nAn id may be given by its first four \
+    characters, or without the zeros before it."
+)]
+pub(crate) struct Arguments {
+    /// What it is.
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Its id, or its name if it has one.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+}
+
+pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+    let mut head = desks.head().await?;
+    match arguments.kind {
+        Kind::Nodes => show(&head.nodes().await?, arguments, output),
+        Kind::Actors => show(&head.actors().await?, arguments, output),
+        Kind::Tasks => show(&head.tasks().await?, arguments, output),
+        Kind::Jobs => show(&head.jobs().await?, arguments, output),
+        Kind::Workers => show(&head.workers().await?, arguments, output),
+    }
+}
+
+fn show<T: Row>(rows: &[T], arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
+    let row = find(rows, &arguments.id)?;
+    if arguments.json {
+        return output.json(row);
+    }
+    let json = serde_json::to_value(row).map_err(|error| Failure::failed(error, ""))?;
+    let entries: Vec<_> = T::FIELDS.iter().map(|field| (*field, plain(&json[field]))).collect();
+    output.print(&sheet(&entries))
+}
+
+/// A value as people write it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => NOTHING.to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Object(object) if object.is_empty() => NOTHING.to_owned(),
+        Value::Object(object) => {
+            let entries = object.iter().map(|(key, value)| format!("{key}={}", plain(value)));
+            entries.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit;
+    use crate::given::Cluster;
+
+    async fn got(kind: Kind, id: &str, json: bool) -> (Outcome<()>, String) {
+        let reach = Reach { address: None, token_file: None };
+        let arguments = Arguments { kind, id: id.to_owned(), json, reach };
+        let cluster = Cluster::new();
+        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        (outcome, out)
+    }
+
+    #[tokio::test]
+    async fn one_thing_is_shown_whole() {
+        let (outcome, out) = got(Kind::Actors, "counter", false).await;
+        outcome.unwrap();
+        assert!(out.starts_with("actor_id   0000000000000001\nclass      app::Counter\n"), "{out}");
+        assert!(out.contains("resources  cpu=0.5\n") && out.contains("cause      -\n"), "{out}");
+
+        let (outcome, out) = got(Kind::Jobs, "2", true).await;
+        outcome.unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["exit_code"], 7);
+    }
+
+    #[tokio::test]
+    async fn what_there_is_not_has_an_exit_code_of_its_own() {
+        let (outcome, out) = got(Kind::Workers, "77", false).await;
+        let failure = outcome.unwrap_err();
+        assert_eq!((failure.code, out.as_str()), (exit::NO_SUCH_THING, ""));
+        assert_eq!(
+            failure.to_string(),
+            "there is no worker \"77\"; `roadshow list workers` shows those that there are"
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! A small cluster for tests: what its head says, and what its agents have.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use roadshow::admin::{
+    Admin, AdminError, AdminReply, AdminRequest, Desk, Exchange, LogFile, LogFrom, Waiting,
+};
+use roadshow::model::{
+    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerId, WorkerSummary,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::failure::Outcome;
+use crate::output::Output;
+use crate::reach::Desks;
+
+fn list<T: DeserializeOwned>(value: Value) -> Vec<T> {
+    serde_json::from_value(value).unwrap()
+}
+
+pub(crate) const HEAD: NodeId = NodeId(0xa1b2_0000_0000_0001);
+pub(crate) const OTHER: NodeId = NodeId(0xc3d4_0000_0000_0002);
+
+pub(crate) fn head_address() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 5], 6379))
+}
+
+pub(crate) fn other_address() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 6], 40001))
+}
+
+pub(crate) fn nodes() -> Vec<NodeInfo> {
+    list(json!([
+        {"node_id": HEAD, "state": "ALIVE", "address": "10.0.0.5:6379", "hostname": "head", "pid": 11,
+         "is_head": true, "resources": {"cpu": 4.0, "memory": 8589934592.0},
+         "available": {"cpu": 3.5, "memory": 8589934592.0}, "labels": {}, "workers": 4, "actors": 1,
+         "session_dir": "s", "started_ms": 0, "cause": null},
+        {"node_id": OTHER, "state": "DRAINING", "address": "10.0.0.6:40001", "hostname": "other", "pid": 12,
+         "is_head": false, "resources": {"cpu": 2.0, "gpu": 1.0}, "available": {"cpu": 2.0, "gpu": 0.0},
+         "labels": {"zone": "a"}, "workers": 2, "actors": 1, "session_dir": "s", "started_ms": 0,
+         "cause": null},
+        {"node_id": "e5f6000000000003", "state": "DEAD", "address": "10.0.0.7:40001", "hostname": "other",
+         "pid": 13, "is_head": false, "resources": {}, "available": {}, "labels": {}, "workers": 0,
+         "actors": 0, "session_dir": "s", "started_ms": 0, "cause": "it was not heard of for 10 s"},
+    ]))
+}
+
+pub(crate) fn jobs() -> Vec<JobInfo> {
+    list(json!([
+        {"job_id": JobId(1), "state": "SUCCEEDED", "entrypoint": "./count book.txt", "hostname": "head",
+         "pid": 21, "runs_on": HEAD, "started_ms": 1000, "ended_ms": 63000, "exit_code": 0, "message": null},
+        {"job_id": JobId(2), "state": "FAILED", "entrypoint": "./fails", "hostname": "head", "pid": 22,
+         "runs_on": null, "started_ms": 1000, "ended_ms": 2000, "exit_code": 7,
+         "message": "the process exited with code 7"},
+    ]))
+}
+
+pub(crate) fn actors() -> Vec<ActorInfo> {
+    list(json!([
+        {"actor_id": ActorKey(1), "class": "app::Counter", "state": "ALIVE", "job_id": JobId(1),
+         "name": "counter", "namespace": "", "lifetime": "DETACHED", "resources": {"cpu": 0.5},
+         "node_id": OTHER, "worker_id": WorkerId(1), "pid": 31, "cause": null},
+        {"actor_id": ActorKey(2), "class": "app::Counter", "state": "DEAD", "job_id": JobId(2), "name": "old",
+         "namespace": "", "lifetime": "JOB", "resources": {}, "node_id": null, "worker_id": null,
+         "pid": null, "cause": "it was killed"},
+    ]))
+}
+
+pub(crate) fn workers() -> Vec<WorkerSummary> {
+    list(json!([
+        {"worker_id": WorkerId(1), "state": "ALIVE", "job_id": JobId(1), "node_id": OTHER, "pid": 31,
+         "actors": 1, "detached": ActorKey(1), "cause": null},
+        {"worker_id": WorkerId(2), "state": "STARTING", "job_id": JobId(2), "node_id": HEAD, "pid": 0,
+         "actors": 0, "detached": null, "cause": null},
+    ]))
+}
+
+pub(crate) fn tasks() -> Vec<TaskInfo> {
+    list(json!([
+        {"job_id": JobId(1), "worker_id": WorkerId(1), "node_id": OTHER, "name": "app::square", "queued": 2,
+         "running": 1, "finished": 40, "failed": 0},
+        {"job_id": JobId(1), "worker_id": WorkerId(2), "node_id": HEAD, "name": "app::square", "queued": 0,
+         "running": 0, "finished": 2, "failed": 1},
+    ]))
+}
+
+pub(crate) fn waiting() -> Vec<Waiting> {
+    list(json!([{"actor_id": ActorKey(3), "class": "app::Big", "job_id": JobId(1),
+        "reason": "it needs gpu 1, of which no node has any left"}]))
+}
+
+/// A cluster of those, whose desks note what they are asked.
+#[derive(Clone)]
+pub(crate) struct Cluster(Arc<Mutex<State>>);
+
+pub(crate) struct State {
+    pub(crate) asked: Vec<(Desk, SocketAddr, AdminRequest)>,
+    /// What is answered about the jobs, one after the other; the last answer stays.
+    pub(crate) jobs: VecDeque<Vec<JobInfo>>,
+    pub(crate) logs: Vec<(SocketAddr, LogFile, String)>,
+    /// How much of every executable is there.
+    pub(crate) stored: u64,
+    /// What is answered to whatever is to be done.
+    pub(crate) done: AdminReply,
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            asked: Vec::new(),
+            jobs: VecDeque::from([jobs()]),
+            logs: Vec::new(),
+            stored: 0,
+            done: AdminReply::Done,
+        })))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// What was asked, without where.
+    pub(crate) fn asked(&self) -> Vec<AdminRequest> {
+        self.state().asked.iter().map(|(_, _, request)| request.clone()).collect()
+    }
+
+    pub(crate) fn log(&self, at: SocketAddr, name: &str, (worker, job): (u64, u32), text: &str) {
+        let some = |number: u64| (number > 0).then_some(number);
+        let file = LogFile {
+            file: name.to_owned(),
+            worker: some(worker).map(WorkerId),
+            job: some(job.into()).map(|_| JobId(job)),
+            size: text.len() as u64,
+        };
+        self.state().logs.push((at, file, text.to_owned()));
+    }
+
+    /// Runs a command, and gives its outcome and what it wrote.
+    pub(crate) async fn run(
+        &self,
+        command: impl AsyncFnOnce(&Self, &mut Output<'_>) -> Outcome<()>,
+    ) -> (Outcome<()>, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let outcome = command(self, &mut Output { out: &mut out, err: &mut err }).await;
+        (outcome, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+}
+
+impl Desks for Cluster {
+    type Exchange = Line;
+
+    fn head_address(&self) -> SocketAddr {
+        head_address()
+    }
+
+    async fn open(&self, desk: Desk, address: SocketAddr) -> Result<Admin<Line>, AdminError> {
+        Ok(Admin::new(Line { cluster: self.clone(), desk, address }))
+    }
+}
+
+/// A connection to one of its desks.
+pub(crate) struct Line {
+    cluster: Cluster,
+    desk: Desk,
+    address: SocketAddr,
+}
+
+impl Exchange for Line {
+    async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
+        let mut state = self.cluster.state();
+        state.asked.push((self.desk, self.address, request.clone()));
+        let is_here = |(at, _, _): &&(SocketAddr, LogFile, String)| *at == self.address;
+        Ok(match request {
+            AdminRequest::Nodes => AdminReply::Nodes(nodes()),
+            AdminRequest::Jobs if state.jobs.len() > 1 => AdminReply::Jobs(state.jobs.pop_front().unwrap()),
+            AdminRequest::Jobs => AdminReply::Jobs(state.jobs[0].clone()),
+            AdminRequest::Actors => AdminReply::Actors(actors()),
+            AdminRequest::Workers => AdminReply::Workers(workers()),
+            AdminRequest::Tasks => AdminReply::Tasks(tasks()),
+            AdminRequest::Waiting => AdminReply::Waiting(waiting()),
+            AdminRequest::Submit(_) => {
+                AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }
+            }
+            AdminRequest::Stored { .. } => AdminReply::Stored { have: state.stored },
+            AdminRequest::Store { offset, bytes, .. } => {
+                state.stored = offset + bytes.len() as u64;
+                AdminReply::Stored { have: state.stored }
+            }
+            AdminRequest::LogFiles => {
+                let here = state.logs.iter().filter(is_here);
+                AdminReply::LogFiles(here.map(|(_, file, _)| file.clone()).collect())
+            }
+            AdminRequest::Log { file, from } => {
+                let mut here = state.logs.iter().filter(is_here);
+                let (_, _, text) = here.find(|(_, log, _)| log.file == file).unwrap();
+                let from = match from {
+                    LogFrom::Offset(offset) => offset as usize,
+                    LogFrom::Tail(lines) => tail(text, lines as usize),
+                };
+                AdminReply::Log { text: text[from..].to_owned(), offset: text.len() as u64 }
+            }
+            _ => state.done.clone(),
+        })
+    }
+}
+
+/// Where the last lines of a text begin.
+fn tail(text: &str, lines: usize) -> usize {
+    let starts: Vec<usize> = text
+        .split_inclusive('\n')
+        .scan(0, |at, line| {
+            let start = *at;
+            *at += line.len();
+            Some(start)
+        })
+        .collect();
+    starts.len().checked_sub(lines).map_or(0, |first| starts.get(first).copied().unwrap_or(text.len()))
+}

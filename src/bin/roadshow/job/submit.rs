@@ -1,0 +1,207 @@
+//! `roadshow job submit`: sends a program to the cluster, which runs it there.
+
+use std::path::{Path, PathBuf};
+
+use roadshow::admin::{Program, Submission, Submitted};
+use serde_json::json;
+
+use super::wait;
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::reach::{Desks, Reach};
+use crate::values::variable;
+
+/// Sends a program to the cluster and runs it on the head's node, as a driver with all nodes to use.
+///
+/// The program's own file is sent; nothing has to be on the cluster before. What the driver writes comes
+/// back as it is written, and the command ends with the driver's exit code. Ctrl-C ends the command and
+/// not the job.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Example:\n  roadshow job submit --env BOOK=alice.txt -- ./target/release/count --top 10"
+)]
+pub(crate) struct Arguments {
+    /// Print the job's id and end, rather than waiting for the job.
+    #[arg(long)]
+    no_wait: bool,
+    /// A variable of the driver's environment; may be given again.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// Print one JSON object; what the driver writes goes to the standard error.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: Reach,
+    /// The program and its arguments, behind `--`.
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    program: Vec<String>,
+}
+
+impl Arguments {
+    pub(super) const fn reach(&self) -> &Reach {
+        &self.reach
+    }
+}
+
+pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+    let (name, args) = arguments.program.split_first().expect("clap asks for a program");
+    let mut program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
+    let submission = Submission {
+        program: name.clone(),
+        args: args.to_vec(),
+        env: arguments.env.clone(),
+        digest: program.digest,
+        size: program.size,
+        platform: program.platform.clone(),
+    };
+    let submitted = desks.head().await?.submit(submission.clone()).await?;
+    if let Err(failure) = hand_over(submitted, submission, &mut program, desks).await {
+        // Otherwise it would wait for its executable for ever. The failure to be told is the first.
+        if let Ok(mut head) = desks.head().await {
+            let _ = head.stop_job(submitted.job).await;
+        }
+        return Err(failure);
+    }
+    let job = submitted.job;
+    if arguments.no_wait {
+        return match arguments.json {
+            true => output.json(&json!({ "job_id": job, "node_id": submitted.node })),
+            false => output.print(&format!("{job}\n")),
+        };
+    }
+    output.note(&format!(
+        "Job {job} runs on node {}; `roadshow job logs|status|stop {job}` from elsewhere.",
+        submitted.node
+    ));
+    wait::until_its_end(submitted, arguments.json, desks, output).await
+}
+
+/// Sends the executable to the agent that is to run it, and has it begin.
+async fn hand_over(
+    submitted: Submitted,
+    submission: Submission,
+    program: &mut Program,
+    desks: &impl Desks,
+) -> Outcome<()> {
+    let mut agent = desks.agent(submitted.address).await?;
+    agent.store(&submission, &mut program.file, |_| ()).await?;
+    Ok(agent.begin(submitted.job, submission).await?)
+}
+
+/// Where a program is: a path as it stands, or a name in one of `PATH`'s directories.
+fn locate(name: &str, path: Option<&std::ffi::OsStr>) -> Outcome<PathBuf> {
+    if name.contains('/') {
+        return Ok(PathBuf::from(name));
+    }
+    let directories = path.map(std::env::split_paths).into_iter().flatten();
+    directories.map(|directory| directory.join(name)).find(|file| file.is_file()).ok_or_else(|| {
+        let here = if Path::new(name).is_file() {
+            format!("write ./{name} for the one here")
+        } else {
+            "give its path".to_owned()
+        };
+        Failure::unknown(format!("there is no program {name:?} in PATH"), here)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use roadshow::admin::{AdminReply, AdminRequest, Desk};
+    use roadshow::model::{JobId, JobInfo, JobState};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::exit;
+    use crate::given::{self, Cluster, head_address};
+
+    fn arguments(no_wait: bool, json: bool) -> Arguments {
+        Arguments {
+            no_wait,
+            env: vec![("A".to_owned(), "b".to_owned())],
+            json,
+            reach: Reach { address: None, token_file: None },
+            program: ["/proc/self/exe", "--top", "10"].map(str::to_owned).to_vec(),
+        }
+    }
+
+    fn job(state: JobState, exit_code: Option<i32>, message: Option<&str>) -> Vec<JobInfo> {
+        let mut job = given::jobs().remove(0);
+        (job.job_id, job.state, job.exit_code) = (JobId(3), state, exit_code);
+        job.message = message.map(str::to_owned);
+        vec![job]
+    }
+
+    async fn submit(cluster: &Cluster, arguments: Arguments) -> (Outcome<()>, String, String) {
+        cluster.run(async |desks, output| run(&arguments, desks, output).await).await
+    }
+
+    #[tokio::test]
+    async fn the_head_is_asked_and_the_agent_gets_the_program() {
+        let cluster = Cluster::new();
+        let (outcome, out, _) = submit(&cluster, arguments(true, false)).await;
+        outcome.unwrap();
+        assert_eq!(out, "00000003\n");
+        let state = cluster.state();
+        let size = std::fs::metadata("/proc/self/exe").unwrap().len();
+        assert_eq!(state.stored, size);
+        let desks: Vec<_> = state.asked.iter().map(|(desk, at, _)| (*desk, *at)).collect();
+        assert_eq!((desks[0], desks[1]), ((Desk::Head, head_address()), (Desk::Agent, head_address())));
+        let Some((_, _, AdminRequest::Begin { job, submission })) = state.asked.last() else {
+            panic!("the job was not begun")
+        };
+        assert_eq!(
+            (*job, submission.size, &submission.args[..]),
+            (JobId(3), size, &["--top", "10"].map(str::to_owned)[..])
+        );
+        assert_eq!(submission.env, [("A".to_owned(), "b".to_owned())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_driver_writes_comes_back_with_its_exit_code() {
+        let cluster = Cluster::new();
+        cluster.log(head_address(), "driver-3.out", (0, 3), "answer\n");
+        cluster.log(head_address(), "driver-3.err", (0, 3), "trouble\n");
+        let failed = job(JobState::Failed, Some(7), Some("the process exited with code 7"));
+        cluster.state().jobs =
+            VecDeque::from([job(JobState::Pending, None, None), job(JobState::Running, None, None), failed]);
+        let (outcome, out, err) = submit(&cluster, arguments(false, false)).await;
+        let failure = outcome.unwrap_err();
+        assert_eq!((failure.code, out.as_str()), (7, "answer\n"));
+        assert!(
+            failure.to_string().starts_with("job 00000003 failed: the process exited with code 7;"),
+            "{failure}"
+        );
+        assert!(err.starts_with("Job 00000003 runs on node") && err.contains("trouble\n"), "{err}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn json_is_one_object_and_a_success_is_a_success() {
+        let cluster = Cluster::new();
+        cluster.log(head_address(), "driver-3.out", (0, 3), "answer\n");
+        cluster.state().jobs = VecDeque::from([job(JobState::Succeeded, Some(0), None)]);
+        let (outcome, out, err) = submit(&cluster, arguments(false, true)).await;
+        outcome.unwrap();
+        let json: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&json["job_id"], &json["state"]), (&"00000003".into(), &"SUCCEEDED".into()));
+        assert!(err.contains("answer\n"), "{err}");
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_program_does_not_arrive_is_stopped() {
+        let cluster = Cluster::new();
+        cluster.state().done = AdminReply::Failed { text: "no room; clear some".to_owned(), unknown: false };
+        let (outcome, out, _) = submit(&cluster, arguments(false, false)).await;
+        assert_eq!((outcome.unwrap_err().to_string().as_str(), out.as_str()), ("no room; clear some", ""));
+        assert_eq!(cluster.asked().last(), Some(&AdminRequest::StopJob { job: JobId(3) }));
+    }
+
+    #[test]
+    fn a_name_is_looked_up_in_path() {
+        let path = std::ffi::OsStr::new("/nowhere:/proc/self");
+        assert_eq!(locate("status", Some(path)), Ok(PathBuf::from("/proc/self/status")));
+        assert_eq!(locate("./status", None), Ok(PathBuf::from("./status")));
+        assert_eq!(locate("nothing", Some(path)).unwrap_err().code, exit::NO_SUCH_THING);
+    }
+}

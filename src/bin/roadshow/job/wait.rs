@@ -1,0 +1,122 @@
+//! Waiting for a submitted job: what its driver writes, and how it ends.
+
+use std::time::Duration;
+
+use roadshow::admin::{Admin, LogFrom, Submitted};
+use roadshow::model::{JobId, JobInfo, JobState};
+use tokio::time::Instant;
+
+use crate::exit;
+use crate::failure::{Failure, Outcome};
+use crate::logs::{ASK_EVERY, Place, Tail, Wanted};
+use crate::output::Output;
+use crate::reach::Desks;
+
+/// How long the head may be away. One that is started anew goes on with the job.
+const HEAD_AWAY_MAX: Duration = Duration::from_secs(30);
+
+/// Writes what the driver writes, until the job is over; its exit code is the outcome's.
+pub(super) async fn until_its_end<D: Desks>(
+    submitted: Submitted,
+    json: bool,
+    desks: &D,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
+    let Submitted { job, node, address } = submitted;
+    let places = vec![Place { node, address }];
+    let mut tail = Tail::open(Wanted::Driver(job), places, LogFrom::Offset(0), desks).await?;
+    let mut head = Head { desks, desk: None, heard: Instant::now() };
+    loop {
+        // Asked before the logs are read: what is read then has all that the driver wrote.
+        let over = head.job(job).await?.filter(|job| !job.state.is_open());
+        tail.look_for_more().await?;
+        tail.read(|_, file, text, _| write(file, text, json, output)).await?;
+        if let Some(over) = over {
+            tail.rest(|_, file, text| write(file, text, json, output))?;
+            return end(&over, json, output);
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// A driver's errors stay errors. With JSON to come, all of it is beside the point.
+fn write(file: &str, text: &str, json: bool, output: &mut Output<'_>) -> Outcome<()> {
+    if json || file.ends_with(".err") {
+        let written = output.err.write_all(text.as_bytes()).and_then(|()| output.err.flush());
+        return written.map_err(|error| Failure::output(&error));
+    }
+    output.print(text)
+}
+
+fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> Outcome<()> {
+    if json {
+        output.json(job)?;
+    }
+    let id = job.job_id;
+    let why = job.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
+    let next = format!("`roadshow logs --job {id}` shows what its workers wrote");
+    match job.state {
+        JobState::Succeeded => {
+            output.note(&format!("Job {id} succeeded."));
+            Ok(())
+        }
+        JobState::Stopped => Err(Failure::failed(format!("job {id} was stopped{why}"), next)),
+        _ => Err(Failure::new(code(job.exit_code), format!("job {id} failed{why}"), next)),
+    }
+}
+
+/// A failure's code is never that of success.
+fn code(exit_code: Option<i32>) -> u8 {
+    exit_code
+        .and_then(|code| u8::try_from(code).ok())
+        .filter(|code| *code != exit::OK)
+        .unwrap_or(exit::FAILED)
+}
+
+/// The head, which may be away for a while.
+struct Head<'a, D: Desks> {
+    desks: &'a D,
+    desk: Option<Admin<D::Exchange>>,
+    heard: Instant,
+}
+
+impl<D: Desks> Head<'_, D> {
+    /// What it says of the job; none while it is away.
+    async fn job(&mut self, job: JobId) -> Outcome<Option<JobInfo>> {
+        match self.ask(job).await {
+            Err(failure) if failure.code == exit::UNREACHABLE && self.heard.elapsed() < HEAD_AWAY_MAX => {
+                self.desk = None;
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
+            Ok(found) => {
+                self.heard = Instant::now();
+                Ok(Some(found))
+            }
+        }
+    }
+
+    async fn ask(&mut self, job: JobId) -> Outcome<JobInfo> {
+        let desk = match &mut self.desk {
+            Some(desk) => desk,
+            none => none.insert(self.desks.head().await?),
+        };
+        let found = desk.jobs().await?.into_iter().find(|other| other.job_id == job);
+        found.ok_or_else(|| {
+            Failure::unknown(
+                format!("the head does not know job {job} any more"),
+                "`roadshow job list` shows its jobs",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_a_failure_is_the_job_s_own_if_it_can_be() {
+        assert_eq!([Some(7), Some(255), Some(0), Some(256), Some(-1), None].map(code), [7, 255, 1, 1, 1, 1]);
+    }
+}

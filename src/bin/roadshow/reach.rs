@@ -1,0 +1,220 @@
+//! Which cluster a command is for, what proves that it may ask, and the way to its desks.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+
+use roadshow::admin::{Admin, AdminError, Desk, DeskClient, Exchange};
+
+use crate::failure::{Failure, Outcome};
+use crate::session::{Home, Session};
+use crate::token::{HOW_TO_GET_ONE, TokenFile, TokenText};
+use crate::values::Address;
+
+/// Which cluster is meant.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct Reach {
+    /// The head's address; else ROADSHOW_ADDRESS, else the newest session of yours on this machine.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<Address>,
+    /// A file with the cluster's token, or - for the standard input; else ROADSHOW_TOKEN, else that of
+    /// a session of yours on this machine with that address.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<TokenFile>,
+}
+
+/// What the environment says about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Environment {
+    address: Option<OsString>,
+    token: Option<OsString>,
+}
+
+impl Environment {
+    pub(crate) fn read() -> Self {
+        // An empty variable is one that somebody meant to unset.
+        let read = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        Self { address: read("ROADSHOW_ADDRESS"), token: read("ROADSHOW_TOKEN") }
+    }
+
+    fn address(&self) -> Outcome<Option<Address>> {
+        let Some(value) = &self.address else { return Ok(None) };
+        let parsed = value.to_str().ok_or_else(|| "it is not text".to_owned()).and_then(str::parse);
+        parsed.map(Some).map_err(|error| {
+            Failure::usage(format!("ROADSHOW_ADDRESS is {value:?}: {error}"), "set it anew, or unset it")
+        })
+    }
+
+    fn token(&self) -> Outcome<Option<TokenText>> {
+        let Some(value) = &self.token else { return Ok(None) };
+        let parsed = value.to_str().ok_or_else(|| "it is not text".to_owned()).and_then(str::parse);
+        parsed
+            .map(Some)
+            .map_err(|error| Failure::refused(format!("ROADSHOW_TOKEN is no token: {error}"), HOW_TO_GET_ONE))
+    }
+}
+
+/// A cluster, and what it will be shown.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    token: TokenText,
+}
+
+impl Reach {
+    /// The cluster that is meant.
+    pub(crate) fn target(&self) -> Outcome<Target> {
+        self.find(&Environment::read(), &Home::of_this_user().sessions())
+    }
+
+    fn find(&self, environment: &Environment, sessions: &[Session]) -> Outcome<Target> {
+        let address =
+            match self.address.clone().map_or_else(|| environment.address(), |given| Ok(Some(given)))? {
+                Some(address) => address.resolve()?,
+                None => newest(sessions)?,
+            };
+        let token = find_token(self.token_file.as_ref(), environment, sessions, address)?;
+        Ok(Target { address, token })
+    }
+}
+
+/// The token of the cluster at an address.
+pub(crate) fn find_token(
+    file: Option<&TokenFile>,
+    environment: &Environment,
+    sessions: &[Session],
+    address: SocketAddr,
+) -> Outcome<TokenText> {
+    if let Some(file) = file {
+        return file.read();
+    }
+    if let Some(token) = environment.token()? {
+        return Ok(token);
+    }
+    // The newest first: an address may have been another cluster's before.
+    let known = sessions.iter().filter(|session| {
+        session.node.head_address == Some(address) || session.node.address == Some(address)
+    });
+    let mut known: Vec<_> = known.collect();
+    known.sort_by_key(|session| !session.is_alive());
+    known.into_iter().find_map(Session::token).ok_or_else(|| {
+        Failure::refused(format!("there is no token for the cluster at {address}"), HOW_TO_GET_ONE)
+    })
+}
+
+fn newest(sessions: &[Session]) -> Outcome<SocketAddr> {
+    let living = sessions.iter().filter(|session| session.is_alive());
+    living.filter_map(|session| session.node.head_address).next().ok_or_else(|| {
+        Failure::unreachable(
+            "no cluster of yours runs on this machine",
+            "start one with `roadshow start --head`, or give --address or ROADSHOW_ADDRESS",
+        )
+    })
+}
+
+/// The way to the desks of a cluster.
+pub(crate) trait Desks {
+    type Exchange: Exchange;
+
+    /// The head's address.
+    fn head_address(&self) -> SocketAddr;
+
+    async fn open(&self, desk: Desk, address: SocketAddr) -> Result<Admin<Self::Exchange>, AdminError>;
+
+    async fn head(&self) -> Outcome<Admin<Self::Exchange>> {
+        Ok(self.open(Desk::Head, self.head_address()).await?)
+    }
+
+    async fn agent(&self, address: SocketAddr) -> Outcome<Admin<Self::Exchange>> {
+        Ok(self.open(Desk::Agent, address).await?)
+    }
+}
+
+impl Desks for Target {
+    type Exchange = DeskClient;
+
+    fn head_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn open(&self, desk: Desk, address: SocketAddr) -> Result<Admin<DeskClient>, AdminError> {
+        Admin::connect(desk, address, self.token.reveal()).await
+    }
+}
+
+impl Target {
+    pub(crate) const fn new(address: SocketAddr, token: TokenText) -> Self {
+        Self { address, token }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit;
+    use crate::session::tests::{Scratch, node};
+    use crate::session::{Role, write_private};
+
+    const NOBODY: &Environment = &Environment { address: None, token: None };
+
+    fn at(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    /// Two sessions, the newer one first: one on port 2, whose process is gone, and a living one on port 1.
+    fn sessions(scratch: &Scratch) -> Vec<Session> {
+        let made = |port: u16, pids: &[(Role, u32)]| {
+            let dir = scratch.0.join(port.to_string());
+            std::fs::create_dir(&dir).unwrap();
+            let session = Session { dir, node: node(port, pids) };
+            session.save_token(&format!("session{port}").parse().unwrap()).unwrap();
+            session
+        };
+        vec![made(2, &[]), made(1, &[(Role::Agent, std::process::id())])]
+    }
+
+    fn reach(address: Option<&str>, token_file: Option<&str>) -> Reach {
+        Reach {
+            address: address.map(|address| address.parse().unwrap()),
+            token_file: token_file.map(|file| file.parse().unwrap()),
+        }
+    }
+
+    fn environment(address: &str, token: &str) -> Environment {
+        Environment { address: Some(address.into()), token: Some(token.into()) }
+    }
+
+    #[test]
+    fn the_address_is_the_argument_s_then_the_environment_s_then_a_living_session_s() {
+        let scratch = Scratch::new();
+        let sessions = sessions(&scratch);
+        let environment = environment("127.0.0.1:8", "word");
+        let found = |reach: Reach, environment| reach.find(environment, &sessions).unwrap().address;
+        assert_eq!(found(reach(Some("127.0.0.1:9"), None), &environment), at(9));
+        assert_eq!(found(reach(None, None), &environment), at(8));
+        assert_eq!(found(reach(None, None), NOBODY), at(1));
+    }
+
+    #[test]
+    fn the_token_is_the_file_s_then_the_environment_s_then_that_of_the_session_at_the_address() {
+        let scratch = Scratch::new();
+        let sessions = sessions(&scratch);
+        let path = scratch.0.join("file");
+        write_private(&path, b"file\n").unwrap();
+        let environment = environment("127.0.0.1:2", "word");
+        let found = |reach: Reach, environment| reach.find(environment, &sessions).unwrap().token;
+        assert_eq!(found(reach(None, path.to_str()), &environment).reveal(), "file");
+        assert_eq!(found(reach(None, None), &environment).reveal(), "word");
+        assert_eq!(found(reach(Some("127.0.0.1:2"), None), NOBODY).reveal(), "session2");
+        assert_eq!(found(reach(None, None), NOBODY).reveal(), "session1");
+    }
+
+    #[test]
+    fn without_a_cluster_or_a_token_the_failure_says_which_is_missing() {
+        let code = |reach: Reach, environment: &Environment| reach.find(environment, &[]).unwrap_err().code;
+        assert_eq!(code(reach(None, None), NOBODY), exit::UNREACHABLE);
+        assert_eq!(code(reach(Some("127.0.0.1:9"), None), NOBODY), exit::REFUSED);
+        assert_eq!(code(reach(None, None), &environment("nowhere", "word")), exit::USAGE);
+        assert_eq!(code(reach(None, None), &environment("127.0.0.1:9", "two words")), exit::REFUSED);
+    }
+}

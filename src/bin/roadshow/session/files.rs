@@ -1,0 +1,99 @@
+//! Files and directories that are this user's alone.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::process::geteuid;
+
+/// The longest file that is read whole: none of a session comes near.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Makes a directory that is closed to others, or closes the one that is there.
+pub(crate) fn own_directory(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    // Not through a link, which somebody may have put there to have us write elsewhere.
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is no directory"));
+    }
+    is_own(&metadata)?;
+    match metadata.mode() & 0o077 {
+        0 => Ok(()),
+        _ => fs::set_permissions(path, Permissions::from_mode(0o700)),
+    }
+}
+
+/// Reads a file of this user, and no other's.
+pub(crate) fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    is_own(&file.metadata()?)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes a file that only this user can read; whoever reads meanwhile sees the old one or the new.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    fs::rename(&new, path)
+}
+
+fn is_own(metadata: &fs::Metadata) -> io::Result<()> {
+    let (own, owner) = (geteuid().as_raw(), metadata.uid());
+    match owner == own {
+        true => Ok(()),
+        false => {
+            let text = format!("it belongs to the user with the id {owner}, not to you");
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Scratch;
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn directories_and_files_are_closed_to_others() {
+        let scratch = Scratch::new();
+        let dir = scratch.0.join("a/b");
+        own_directory(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
+        own_directory(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+
+        let file = dir.join("node.json");
+        write_private(&file, b"one").unwrap();
+        write_private(&file, b"two").unwrap();
+        assert_eq!((mode(&file), read_own(&file).unwrap()), (0o600, b"two".to_vec()));
+        assert!(!dir.join("node.new").exists());
+    }
+
+    #[test]
+    fn a_link_is_not_followed_where_a_directory_is_to_be() {
+        let scratch = Scratch::new();
+        let link = scratch.0.join("link");
+        std::os::unix::fs::symlink(std::env::temp_dir(), &link).unwrap();
+        assert!(own_directory(&link).is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! Where the sessions of a user are.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::process::geteuid;
+
+use super::{LOGS, NODE_FILE, Session, own_directory};
+use crate::failure::{Failure, Outcome};
+
+const PREFIX: &str = "session_";
+const LATEST: &str = "session_latest";
+
+/// How long the path of a socket may be; the kernel has room for 108 bytes with the end.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// How long the names of sockets within a session's directory may be.
+const SOCKET_NAME_BYTES_MAX: usize = 24;
+
+/// The directory of one user's sessions on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Home(PathBuf);
+
+impl Home {
+    pub(crate) fn of_this_user() -> Self {
+        Self(std::env::temp_dir().join(format!("roadshow-{}", geteuid().as_raw())))
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// All sessions, the newest first.
+    pub(crate) fn sessions(&self) -> Vec<Session> {
+        let mut names: Vec<_> = self.entries().collect();
+        names.sort_unstable_by(|one, other| other.cmp(one));
+        names.into_iter().filter_map(|path| Session::read(&path)).collect()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(PREFIX) && name != LATEST
+        })
+    }
+
+    /// Makes the directory of a new session: one of its own, or the one that is asked for.
+    pub(crate) fn create(&self, asked_for: Option<&Path>) -> Outcome<PathBuf> {
+        let fails = |path: &Path, error: &dyn std::fmt::Display| {
+            let text = format!("cannot use {} for the session's files: {error}", path.display());
+            Failure::failed(text, "give another directory with --session-dir, or set TMPDIR")
+        };
+        own_directory(&self.0).map_err(|error| fails(&self.0, &error))?;
+        let name = name(SystemTime::now(), std::process::id());
+        let dir = match asked_for {
+            None => self.0.join(&name),
+            Some(dir) => dir.to_owned(),
+        };
+        if dir.as_os_str().len() + 1 + SOCKET_NAME_BYTES_MAX > SOCKET_PATH_BYTES_MAX {
+            return Err(fails(&dir, &"the path is too long for the sockets in it"));
+        }
+        own_directory(&dir).map_err(|error| fails(&dir, &error))?;
+        if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_stay(&entry)) {
+            return Err(fails(&dir, &"there is something in it already"));
+        }
+        own_directory(&dir.join(LOGS)).map_err(|error| fails(&dir, &error))?;
+        let dir = fs::canonicalize(&dir).map_err(|error| fails(&dir, &error))?;
+        if asked_for.is_some() {
+            std::os::unix::fs::symlink(&dir, self.0.join(&name)).map_err(|error| fails(&dir, &error))?;
+        }
+        self.point_latest(&dir).map_err(|error| fails(&self.0, &error))?;
+        Ok(dir)
+    }
+
+    fn point_latest(&self, dir: &Path) -> io::Result<()> {
+        let new = self.0.join(format!("latest-{}", std::process::id()));
+        std::os::unix::fs::symlink(dir, &new)?;
+        fs::rename(new, self.0.join(LATEST))
+    }
+
+    /// Removes links to what is no session any more, and the directory itself once nothing is in it.
+    pub(crate) fn tidy(&self) {
+        let latest = self.0.join(LATEST);
+        for link in self.entries().chain([latest]) {
+            let is_link = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_symlink());
+            if is_link && !link.join(NODE_FILE).exists() {
+                // Whatever stays is found again the next time.
+                let _ = fs::remove_file(link);
+            }
+        }
+        // Fails as long as there is something in it.
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// What an earlier session in the same directory may have left: its logs.
+fn may_stay(entry: &io::Result<fs::DirEntry>) -> bool {
+    entry.as_ref().is_ok_and(|entry| entry.file_name() == LOGS)
+}
+
+/// `session_<date>_<time>_<micros>_<pid>`, in UTC: names in order are sessions in order.
+fn name(now: SystemTime, pid: u32) -> String {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let (days, rest) = (since.as_secs() / 86400, since.as_secs() % 86400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    let micros = since.subsec_micros();
+    format!("{PREFIX}{year:04}-{month:02}-{day:02}_{hour:02}-{minute:02}-{second:02}_{micros:06}_{pid}")
+}
+
+/// The Gregorian date of a day, counted from the first of 1970, after Hinnant's `civil_from_days`
+/// (<https://howardhinnant.github.io/date_algorithms.html>): years begin in March, so that the leap day
+/// is their last.
+const fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..10 => (year, month + 3),
+        _ => (year + 1, month - 9),
+    };
+    (era * 400 + year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Role;
+    use super::super::tests::{Scratch, node};
+    use super::*;
+
+    #[test]
+    fn names_are_dates() {
+        let at = |seconds, micros: u32| UNIX_EPOCH + Duration::new(seconds, micros * 1000);
+        assert_eq!(name(at(0, 0), 1), "session_1970-01-01_00-00-00_000000_1");
+        assert_eq!(name(at(951_782_399, 7), 12), "session_2000-02-28_23-59-59_000007_12");
+        assert_eq!(name(at(951_782_400, 7), 12), "session_2000-02-29_00-00-00_000007_12");
+        assert_eq!(name(at(4_107_542_400, 0), 12), "session_2100-03-01_00-00-00_000000_12");
+        assert_eq!(name(at(1_798_761_599, 0), 12), "session_2026-12-31_23-59-59_000000_12");
+    }
+
+    fn made(home: &Home, asked_for: Option<&Path>, port: u16) -> Session {
+        let session = Session {
+            dir: home.create(asked_for).unwrap(),
+            node: node(port, &[(Role::Agent, std::process::id())]),
+        };
+        session.save().unwrap();
+        session
+    }
+
+    #[test]
+    fn sessions_are_found_wherever_they_are_and_the_newest_is_first() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        assert_eq!(home.sessions(), []);
+        let first = made(&home, None, 1);
+        let second = made(&home, Some(&scratch.0.join("elsewhere")), 2);
+        // What is no session does not count.
+        fs::create_dir(scratch.0.join("home/session_3")).unwrap();
+        assert_eq!(home.sessions(), [second.clone(), first.clone()]);
+        assert_eq!(Session::read(&scratch.0.join("home/session_latest")), Some(second.clone()));
+
+        second.remove(false).unwrap();
+        home.tidy();
+        assert_eq!(home.sessions(), [first.clone()]);
+        assert!(fs::symlink_metadata(scratch.0.join("home/session_latest")).is_err());
+        fs::remove_dir(scratch.0.join("home/session_3")).unwrap();
+        first.remove(false).unwrap();
+        home.tidy();
+        assert!(!scratch.0.join("home").exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_in_use_is_refused() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        let dir = scratch.0.join("elsewhere");
+        let session = made(&home, Some(&dir), 1);
+        assert!(home.create(Some(&dir)).is_err());
+        session.remove(true).unwrap();
+        assert!(home.create(Some(&dir)).is_ok());
+    }
+
+    #[test]
+    fn a_path_that_no_socket_fits_in_is_refused() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        let refused = home.create(Some(&scratch.0.join("n".repeat(100)))).unwrap_err();
+        assert!(refused.to_string().contains("too long"), "{refused}");
+    }
+
+    #[test]
+    fn a_home_that_is_a_link_is_refused() {
+        let scratch = Scratch::new();
+        std::os::unix::fs::symlink(&scratch.0, scratch.0.join("home")).unwrap();
+        assert!(Home::at(scratch.0.join("home")).create(None).is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! What a node leaves of itself on its machine: its session's directory, and what is in it.
+//!
+//! `<temporary files>/roadshow-<uid>/session_<date>_<time>_<micros>_<pid>` belongs to the user and is
+//! closed to others. In it, `node.json` says which processes and addresses the session has, `token` is
+//! the cluster's token, `logs` and `sockets` are the daemons'. `session_latest` is a link to the newest.
+
+mod files;
+mod home;
+mod process;
+
+pub(crate) use files::{own_directory, read_own, write_private};
+pub(crate) use home::Home;
+pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use roadshow::model::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::token::TokenText;
+
+const NODE_FILE: &str = "node.json";
+const TOKEN_FILE: &str = "token";
+const LOGS: &str = "logs";
+
+/// A node's session on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(crate) dir: PathBuf,
+    pub(crate) node: NodeFile,
+}
+
+/// What `node.json` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeFile {
+    /// Which start of the machine the processes are of.
+    pub(crate) boot_id: String,
+    pub(crate) is_head: bool,
+    /// Where the node is reached; none until it is ready.
+    pub(crate) address: Option<SocketAddr>,
+    /// Where its cluster is reached; none until the head's node is ready.
+    pub(crate) head_address: Option<SocketAddr>,
+    pub(crate) node_id: Option<NodeId>,
+    /// Where the head keeps its state; none on other nodes.
+    pub(crate) state_dir: Option<PathBuf>,
+    pub(crate) processes: Vec<ProcessRecord>,
+}
+
+impl Session {
+    /// The session whose directory that is; none if it is no session, or not this user's.
+    pub(crate) fn read(dir: &Path) -> Option<Self> {
+        let dir = fs::canonicalize(dir).ok()?;
+        let node = serde_json::from_slice(&read_own(&dir.join(NODE_FILE)).ok()?).ok()?;
+        Some(Self { dir, node })
+    }
+
+    /// Writes `node.json` anew.
+    pub(crate) fn save(&self) -> io::Result<()> {
+        let json = serde_json::to_vec_pretty(&self.node).map_err(io::Error::other)?;
+        write_private(&self.dir.join(NODE_FILE), &json)
+    }
+
+    /// Those of its daemons that still run.
+    pub(crate) fn living(&self) -> Vec<ProcessRecord> {
+        match boot_id().is_ok_and(|boot_id| boot_id == self.node.boot_id) {
+            true => self.node.processes.iter().copied().filter(|record| record.is_alive()).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.living().is_empty()
+    }
+
+    pub(crate) fn living_as(&self, role: Role) -> Option<ProcessRecord> {
+        self.living().into_iter().find(|record| record.role == role)
+    }
+
+    /// Remembers a daemon, in place of an earlier one.
+    pub(crate) fn remember(&mut self, record: ProcessRecord) -> io::Result<()> {
+        self.node.processes.retain(|other| other.role != record.role);
+        self.node.processes.push(record);
+        self.save()
+    }
+
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.node.processes.iter().map(|record| record.pid).collect()
+    }
+
+    pub(crate) fn token(&self) -> Option<TokenText> {
+        let bytes = read_own(&self.dir.join(TOKEN_FILE)).ok()?;
+        std::str::from_utf8(&bytes).ok()?.parse().ok()
+    }
+
+    pub(crate) fn save_token(&self, token: &TokenText) -> io::Result<()> {
+        write_private(&self.dir.join(TOKEN_FILE), format!("{}\n", token.reveal()).as_bytes())
+    }
+
+    pub(crate) fn log(&self, role: Role) -> PathBuf {
+        self.dir.join(LOGS).join(format!("{}.log", role.name()))
+    }
+
+    /// The socket on which the agent hands connections to the head.
+    pub(crate) fn head_socket(&self) -> PathBuf {
+        self.dir.join("head.sock")
+    }
+
+    /// Removes what it has left; with `keep_logs` all but its logs.
+    pub(crate) fn remove(&self, keep_logs: bool) -> io::Result<()> {
+        if !self.dir.exists() {
+            return Ok(());
+        }
+        if !keep_logs {
+            return fs::remove_dir_all(&self.dir);
+        }
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true if entry.file_name() == LOGS => {}
+                true => fs::remove_dir_all(entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A directory that nobody else has, closed to others. It is removed when this is dropped.
+    #[derive(Debug)]
+    pub(crate) struct Scratch(pub(crate) PathBuf);
+
+    impl Scratch {
+        pub(crate) fn new() -> Self {
+            static MADE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+            let number = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let dir = std::env::temp_dir().join(format!("roadshow-test-{}-{number}", std::process::id()));
+            // What an earlier process of this number may have left.
+            let _ = fs::remove_dir_all(&dir);
+            own_directory(&dir).unwrap();
+            Self(dir)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    pub(crate) fn node(port: u16, pids: &[(Role, u32)]) -> NodeFile {
+        let record = |(role, pid): &(Role, u32)| ProcessRecord::of(*role, *pid).unwrap();
+        NodeFile {
+            boot_id: boot_id().unwrap(),
+            is_head: true,
+            address: Some(SocketAddr::from(([127, 0, 0, 1], port))),
+            head_address: Some(SocketAddr::from(([127, 0, 0, 1], port))),
+            node_id: Some(NodeId(7)),
+            state_dir: None,
+            processes: pids.iter().map(record).collect(),
+        }
+    }
+
+    #[test]
+    fn a_session_is_read_as_it_was_saved() {
+        let scratch = Scratch::new();
+        let mut session =
+            Session { dir: scratch.0.clone(), node: node(7, &[(Role::Agent, std::process::id())]) };
+        session.save().unwrap();
+        session.save_token(&"rs1_abc".parse().unwrap()).unwrap();
+        let read = Session::read(&scratch.0).unwrap();
+        assert_eq!(read, session);
+        assert_eq!(read.token().unwrap().reveal(), "rs1_abc");
+        assert!(read.is_alive() && read.living_as(Role::Head).is_none());
+
+        session.node.boot_id = "another".to_owned();
+        session.save().unwrap();
+        assert!(!Session::read(&scratch.0).unwrap().is_alive());
+    }
+
+    #[test]
+    fn what_is_no_session_is_none() {
+        let scratch = Scratch::new();
+        assert_eq!(Session::read(&scratch.0), None);
+        write_private(&scratch.0.join(NODE_FILE), b"{}").unwrap();
+        assert_eq!(Session::read(&scratch.0), None);
+    }
+
+    #[test]
+    fn a_daemon_takes_the_place_of_the_one_before() {
+        let scratch = Scratch::new();
+        let mut session = Session { dir: scratch.0.clone(), node: node(7, &[]) };
+        let record = ProcessRecord { role: Role::Head, pid: 1, start_ticks: 1 };
+        session.remember(record).unwrap();
+        session.remember(ProcessRecord { pid: 2, ..record }).unwrap();
+        session.remember(ProcessRecord { role: Role::Agent, ..record }).unwrap();
+        assert_eq!(Session::read(&scratch.0).unwrap().pids(), [2, 1]);
+    }
+
+    #[test]
+    fn logs_can_be_kept() {
+        let scratch = Scratch::new();
+        let session = Session { dir: scratch.0.join("session"), node: node(7, &[]) };
+        let fill = || {
+            fs::create_dir_all(session.dir.join(LOGS)).unwrap();
+            fs::create_dir_all(session.dir.join("jobs/1")).unwrap();
+            fs::write(session.log(Role::Head), "text").unwrap();
+            session.save().unwrap();
+        };
+        fill();
+        session.remove(true).unwrap();
+        let left: Vec<_> =
+            fs::read_dir(&session.dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [LOGS]);
+        assert!(session.log(Role::Head).exists());
+        fill();
+        session.remove(false).unwrap();
+        assert!(!session.dir.exists());
+    }
+}

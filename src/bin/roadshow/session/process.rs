@@ -1,0 +1,253 @@
+//! Processes that are meant to be found again: a number alone may be somebody else's by now.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// What a daemon is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    Head,
+    Agent,
+}
+
+impl Role {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+/// A daemon's process, as a file remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessRecord {
+    pub(crate) role: Role,
+    pub(crate) pid: u32,
+    /// When it began, in the kernel's ticks since the machine was started.
+    pub(crate) start_ticks: u64,
+}
+
+impl ProcessRecord {
+    /// The process of that number as it is now; none if there is none.
+    pub(crate) fn of(role: Role, pid: u32) -> Option<Self> {
+        Some(Self { role, pid, start_ticks: Stat::of(pid)?.start_ticks })
+    }
+
+    /// Whether this very process still runs.
+    pub(crate) fn is_alive(self) -> bool {
+        is_alive(self.pid, self.start_ticks)
+    }
+
+    /// A hold of this very process, if it still runs.
+    pub(crate) fn open(self) -> Option<Process> {
+        Process::open(self.pid, self.start_ticks)
+    }
+}
+
+/// The stack of a thread that only waits for a process.
+const WATCH_STACK_BYTES: usize = 64 << 10;
+
+/// A hold of a process, whoever may have its number later.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    start_ticks: u64,
+    handle: OwnedFd,
+}
+
+impl Process {
+    fn open(pid: u32, start_ticks: u64) -> Option<Self> {
+        let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let handle = pidfd_open(number, PidfdFlags::empty()).ok()?;
+        // Asked after the hold was taken: from now on the number cannot change hands unseen.
+        is_alive(pid, start_ticks).then_some(Self { pid, start_ticks, handle })
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        is_alive(self.pid, self.start_ticks)
+    }
+
+    /// Whether the signal could be sent: not to a process that has ended.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        pidfd_send_signal(&self.handle, signal).is_ok()
+    }
+
+    /// Says when it has ended. A thread waits for it, as long as the command itself goes on.
+    pub(crate) fn watch(self) -> io::Result<oneshot::Receiver<()>> {
+        let (tell, ended) = oneshot::channel();
+        let watch = move || {
+            wait(std::slice::from_ref(&self), None);
+            // Nobody asks any more when the command ends for another reason.
+            let _ = tell.send(());
+        };
+        thread::Builder::new().name("watch".to_owned()).stack_size(WATCH_STACK_BYTES).spawn(watch)?;
+        Ok(ended)
+    }
+}
+
+/// Waits until all have ended; gives those that have not in time.
+pub(crate) fn all_ended(processes: &[Process], limit: Duration) -> Vec<&Process> {
+    let deadline = Instant::now() + limit;
+    wait(processes, Some(deadline));
+    processes.iter().filter(|process| process.is_alive()).collect()
+}
+
+/// Waits until all have ended, or until then.
+fn wait(processes: &[Process], deadline: Option<Instant>) {
+    let mut left: Vec<&OwnedFd> = processes.iter().map(|process| &process.handle).collect();
+    while !left.is_empty() {
+        let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let limit = rest.and_then(|rest| Timespec::try_from(rest).ok());
+        let mut fds: Vec<_> = left.iter().map(|handle| PollFd::new(*handle, PollFlags::IN)).collect();
+        match poll(&mut fds, limit.as_ref()) {
+            Ok(0) => return,
+            Err(rustix::io::Errno::INTR) => {}
+            // Without a way to wait, whoever waits looks for itself.
+            Err(_) => return,
+            Ok(_) => {
+                let ended: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+                let mut ended = ended.into_iter();
+                left.retain(|_| !ended.next().unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// All processes of this user that descend from these, and not these.
+pub(crate) fn descendants(of: &[Process]) -> Vec<Process> {
+    let mut children: BTreeMap<u32, Vec<(u32, u64)>> = BTreeMap::new();
+    for (pid, stat) in processes_of_this_user() {
+        children.entry(stat.parent).or_default().push((pid, stat.start_ticks));
+    }
+    let mut found = Vec::new();
+    let mut parents: Vec<u32> = of.iter().map(|process| process.pid).collect();
+    while let Some(parent) = parents.pop() {
+        for (pid, start_ticks) in children.remove(&parent).unwrap_or_default() {
+            parents.push(pid);
+            found.extend(Process::open(pid, start_ticks));
+        }
+    }
+    found.retain(|process| of.iter().all(|one| one.pid != process.pid));
+    found
+}
+
+fn processes_of_this_user() -> Vec<(u32, Stat)> {
+    let user = geteuid().as_raw();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let own = entries.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == user));
+    let pids = own.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| Some((pid, Stat::of(pid)?))).collect()
+}
+
+fn is_alive(pid: u32, start_ticks: u64) -> bool {
+    Stat::of(pid).is_some_and(|stat| stat.start_ticks == start_ticks && !stat.has_ended())
+}
+
+/// What the kernel says of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: u8,
+    parent: u32,
+    start_ticks: u64,
+}
+
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The name stands in parentheses and may hold any character, parentheses too.
+    fn parse(line: &str) -> Option<Self> {
+        let (_, fields) = line.rsplit_once(')')?;
+        let mut fields = fields.split_ascii_whitespace();
+        Some(Self {
+            state: *fields.next()?.as_bytes().first()?,
+            parent: fields.next()?.parse().ok()?,
+            // The third and the fourth field of the line are behind us; this is the 22nd.
+            start_ticks: fields.nth(17)?.parse().ok()?,
+        })
+    }
+
+    /// Nothing of it runs any more, even if its parent has not asked how it ended.
+    const fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+}
+
+/// What tells one start of the machine from another.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_process_may_look_like_fields() {
+        let line = "12 (a) R 1) S 7 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4567 89 1";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!(stat, Stat { state: b'S', parent: 7, start_ticks: 4567 });
+        assert_eq!(Stat::parse("12 (a) S 7"), None);
+        assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn a_number_that_was_given_anew_is_another_process() {
+        let own = ProcessRecord::of(Role::Agent, std::process::id()).unwrap();
+        assert!(own.is_alive() && own.open().is_some());
+
+        let earlier = ProcessRecord { start_ticks: own.start_ticks - 1, ..own };
+        assert!(!earlier.is_alive() && earlier.open().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_end_is_heard_of_and_a_dead_child_is_dead_before_it_is_waited_for() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let record = ProcessRecord::of(Role::Head, child.id()).unwrap();
+        let processes = [record.open().unwrap()];
+        assert_eq!(all_ended(&processes, Duration::ZERO).len(), 1);
+        assert!(processes[0].signal(Signal::KILL));
+        assert!(all_ended(&processes, Duration::from_secs(10)).is_empty());
+        assert!(!record.is_alive());
+        child.wait().unwrap();
+        assert!(record.open().is_none());
+
+        let mut child = Command::new("sleep").arg("0.02").spawn().unwrap();
+        let process = ProcessRecord::of(Role::Head, child.id()).unwrap().open().unwrap();
+        process.watch().unwrap().await.unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn descendants_are_found_through_generations() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sh -c 'sleep 1000 & echo; wait' & wait"]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = [0];
+        io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+        let shell = ProcessRecord::of(Role::Agent, child.id()).unwrap().open().unwrap();
+        let below = descendants(&[shell]);
+        assert_eq!(below.len(), 2, "{below:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for process in &below {
+            process.signal(Signal::KILL);
+        }
+        assert!(all_ended(&below, Duration::from_secs(10)).is_empty());
+    }
+}

@@ -1,0 +1,245 @@
+//! `roadshow start`: makes this machine a node, with the cluster's head or of a cluster that there is.
+
+mod block;
+mod head;
+mod join;
+mod launch;
+mod machine;
+mod state_dir;
+mod text;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Child;
+
+use clap::ArgGroup;
+use roadshow::config::WORKERS_MAX;
+use roadshow::daemon::AgentOptions;
+use roadshow::model::Resources;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::failure::{Failure, Outcome};
+use crate::output::Output;
+use crate::session::{NodeFile, Role, Session, boot_id};
+use crate::token::{TokenFile, TokenText};
+use crate::values::{Address, Custom, LabelList, bytes, cores, custom, host, labels, name, switch};
+
+/// Where a head listens unless it is told: Ray's port, as in the lecture.
+const HEAD_PORT: u16 = 6379;
+
+/// Makes this machine a node: the first one of a new cluster, or one more of a cluster that there is.
+///
+/// It goes into the background once the node is ready, and prints what to do next. A node uses one TCP port
+/// and takes nothing from anybody without the cluster's token.
+///
+/// `--head` with the state directory of a head that has died goes on where that one was: if its node's agent
+/// and workers still run, only the head is started again.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES, group(ArgGroup::new("role").required(true).args(["head", "address"])))]
+pub(crate) struct Arguments {
+    /// Start a new cluster, with its head on this machine.
+    #[arg(long)]
+    head: bool,
+    /// Join the cluster whose head is there.
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<Address>,
+    /// By which IP address others reach this node; by default that of the way to them.
+    #[arg(long, alias = "node-ip-address", value_name = "IP", value_parser = host)]
+    host: Option<IpAddr>,
+    /// The node's port; 0 for any that is free. 6379 with --head, else 0.
+    #[arg(long, value_name = "N")]
+    port: Option<u16>,
+    /// How many processors the node has for work; all that there are by default. With 0 it takes none.
+    #[arg(long, value_name = "N", value_parser = cores, allow_negative_numbers = true)]
+    num_cpus: Option<f64>,
+    /// How much memory the node has for work, such as 8GiB; 70 % of what there is by default.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    memory: Option<u64>,
+    /// What else the node has, as a JSON object of numbers, such as '{"gpu": 1}'.
+    #[arg(long, value_name = "JSON", value_parser = custom)]
+    resources: Option<Custom>,
+    /// What the node is labelled with, such as zone=a,disk=ssd.
+    #[arg(long, value_name = "NAME=VALUE,...", value_parser = labels)]
+    labels: Option<LabelList>,
+    /// What the node is called; as its machine by default.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    node_name: Option<String>,
+    /// Where the head keeps what it goes on from; ~/.local/state/roadshow/head-PORT by default, and within
+    /// the session with --port 0.
+    #[arg(long, value_name = "DIR", requires = "head")]
+    state_dir: Option<PathBuf>,
+    /// Where the node keeps logs, sockets and jobs' files; below the directory for temporary files by
+    /// default. It must be empty.
+    #[arg(long, value_name = "DIR")]
+    session_dir: Option<PathBuf>,
+    /// A file with the cluster's token, or - for the standard input; ROADSHOW_TOKEN by default.
+    #[arg(long, value_name = "FILE", conflicts_with = "head")]
+    token_file: Option<TokenFile>,
+    /// The cluster's token. Every user of this machine can read it there: prefer one of the other ways.
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["head", "token_file"])]
+    token: Option<TokenText>,
+    /// Stay in the foreground: end the node in order on SIGINT or SIGTERM, and end when a daemon does.
+    ///
+    /// When the head ends by itself, its node's agent and workers go on: start the head again to go on
+    /// with them.
+    #[arg(long)]
+    block: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Accepted as in Ray; there is no dashboard yet.
+    #[arg(long, value_name = "0|1", value_parser = switch)]
+    include_dashboard: Option<bool>,
+    /// Accepted as in Ray; there is no dashboard yet.
+    #[arg(long, value_name = "IP")]
+    dashboard_host: Option<IpAddr>,
+    /// Accepted as in Ray; there is no dashboard yet.
+    #[arg(long, value_name = "N")]
+    dashboard_port: Option<u16>,
+}
+
+const EXAMPLES: &str = "\
+Examples, on the first machine and on each of the others:
+  roadshow start --head
+  ROADSHOW_TOKEN=... roadshow start --address=10.0.0.5:6379
+
+Several nodes may run on one machine, each with a port and a session of its own.";
+
+/// What was said in the one line about the dashboard.
+const NO_DASHBOARD: &str =
+    "There is no dashboard yet; its options change nothing. `roadshow status` shows the cluster.";
+
+/// A node that was started.
+struct Started {
+    session: Session,
+    token: TokenText,
+    /// Whether only the head was started, into a session that there was.
+    again: bool,
+    /// How many nodes live, if the head has said.
+    nodes: Option<usize>,
+    children: Vec<(Role, Child)>,
+}
+
+pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
+    if arguments.token.is_some() {
+        output.note("warning: every user of this machine can read --token in the list of processes; use ROADSHOW_TOKEN or --token-file");
+    }
+    let mut signals = Signals::listen()?;
+    let started = tokio::select! {
+        started = start(arguments) => started?,
+        // What was started is killed as its hold is dropped.
+        () = signals.any() => return Err(Failure::failed("the start was interrupted", "nothing of it runs")),
+    };
+    match arguments.json {
+        true => output.json(&text::json(&started))?,
+        false => output.print(&text::page(&started, arguments.block))?,
+    }
+    if arguments.asks_for_a_dashboard() {
+        match arguments.json {
+            true => output.note(NO_DASHBOARD),
+            false => output.print(&format!("\n{NO_DASHBOARD}\n"))?,
+        }
+    }
+    match arguments.block {
+        true => block::stay(started, &mut signals, output).await,
+        false => Ok(()),
+    }
+}
+
+async fn start(arguments: &Arguments) -> Outcome<Started> {
+    match &arguments.address {
+        Some(address) => join::start(arguments, address).await,
+        None => head::start(arguments).await,
+    }
+}
+
+impl Arguments {
+    fn asks_for_a_dashboard(&self) -> bool {
+        self.include_dashboard == Some(true) || self.dashboard_host.is_some() || self.dashboard_port.is_some()
+    }
+
+    /// What the node has for work.
+    fn all_resources(&self) -> Resources {
+        let cores = self.num_cpus.unwrap_or_else(machine::cores);
+        let memory = self.memory.unwrap_or_else(machine::memory);
+        let resources = Resources::none().with(Resources::CPU, cores).with(Resources::MEMORY, memory as f64);
+        let others = self.resources.iter().flat_map(|Custom(others)| others);
+        others.fold(resources, |resources, (name, amount)| resources.with(name, *amount))
+    }
+
+    /// A worker for each processor that the node has for work, and none if it has none.
+    fn workers(&self) -> u32 {
+        let cores = self.num_cpus.unwrap_or_else(machine::cores).ceil();
+        // Within the limit it is whole and small, so the cast is exact.
+        cores.clamp(0.0, WORKERS_MAX as f64) as u32
+    }
+
+    fn agent(
+        &self,
+        session: &Session,
+        (host, port): (IpAddr, u16),
+        head: Option<SocketAddr>,
+        token: &TokenText,
+    ) -> AgentOptions {
+        AgentOptions {
+            session_dir: session.dir.clone(),
+            host,
+            port,
+            head,
+            head_socket: head.is_none().then(|| session.head_socket()),
+            token: token.reveal().to_owned(),
+            node_name: self.node_name.clone().unwrap_or_else(machine::hostname),
+            resources: self.all_resources(),
+            labels: self.labels.clone().unwrap_or_default().0,
+            workers: self.workers(),
+        }
+    }
+}
+
+/// A session of which nothing runs yet.
+fn fresh(dir: PathBuf, head_address: Option<SocketAddr>, state_dir: Option<PathBuf>) -> Outcome<Session> {
+    let boot_id =
+        boot_id().map_err(|error| Failure::failed(format!("/proc cannot be read: {error}"), "mount it"))?;
+    let node = NodeFile {
+        boot_id,
+        is_head: head_address.is_none(),
+        address: None,
+        head_address,
+        node_id: None,
+        state_dir,
+        processes: Vec::new(),
+    };
+    let session = Session { dir, node };
+    noted(&session, session.save())?;
+    Ok(session)
+}
+
+/// What was to be written into a session.
+fn noted<T>(session: &Session, written: std::io::Result<T>) -> Outcome<T> {
+    written.map_err(|error| {
+        let text = format!("cannot write to {}: {error}", session.dir.display());
+        Failure::failed(text, "make room there, or give another directory with --session-dir")
+    })
+}
+
+/// The signals that ask the command to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Outcome<Self> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::failed(format!("cannot wait for signals: {error}"), ""))
+        };
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Where a cluster is reached.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+use crate::failure::{Failure, Outcome};
+
+/// A host, by name or number, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    host: String,
+    port: u16,
+}
+
+impl Address {
+    /// The socket's address; names are looked up.
+    pub(crate) fn resolve(&self) -> Outcome<SocketAddr> {
+        let fails = |why: &dyn fmt::Display| {
+            let text = format!("cannot find the host {:?}: {why}", self.host);
+            Failure::unreachable(text, "give the head's IP address")
+        };
+        let mut found = (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| fails(&error))?;
+        found.next().ok_or_else(|| fails(&"it has no address"))
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fails = || "it must be HOST:PORT, such as 10.0.0.5:6379".to_owned();
+        let (host, port) = text.rsplit_once(':').ok_or_else(fails)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(fails)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = match bare {
+            Some(bare) if bare.parse::<std::net::Ipv6Addr>().is_ok() => bare,
+            Some(_) => return Err(fails()),
+            None => host,
+        };
+        let of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if host.is_empty() || (bare.is_none() && !host.chars().all(of_a_name)) {
+            return Err(fails());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// An address of this machine that others can be told.
+pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text.parse().map_err(|_| "it must be an IP address of this machine".to_owned())?;
+    match ip {
+        _ if ip.is_unspecified() => {
+            Err("others are told this address: give the one by which they reach this machine".to_owned())
+        }
+        _ if ip.is_multicast() => Err("it must be an IP address of this machine".to_owned()),
+        ip => Ok(ip),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for text in ["10.0.0.5:6379", "head:1", "[::1]:6379", "node-1.example.org:65535"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for text in
+            ["", "10.0.0.5", ":6379", "10.0.0.5:", "10.0.0.5:0", "a:65536", "::1:6379", "[x]:1", "a b:1"]
+        {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_need_no_lookup() {
+        let address: Address = "[::1]:7".parse().unwrap();
+        assert_eq!(address.resolve().unwrap(), "[::1]:7".parse().unwrap());
+    }
+
+    #[test]
+    fn the_own_address_is_one_that_others_can_use() {
+        assert!(host("127.0.0.1").is_ok() && host("::1").is_ok());
+        for text in ["0.0.0.0", "::", "224.0.0.1", "head", ""] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What arguments are made of: each is checked while the command line is read, before any work.
+
+mod address;
+mod node;
+mod pair;
+
+pub(crate) use address::{Address, host};
+pub(crate) use node::{Custom, LabelList, bytes, cores, custom, labels, name};
+pub(crate) use pair::{Filter, significant, variable};
+
+use std::time::Duration;
+
+/// A time in seconds, zero included.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "it must be a number of seconds, such as 10 or 0.5".to_owned())
+}
+
+/// Yes or no, as Ray's options take it.
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" => Ok(true),
+        "0" | "false" | "no" => Ok(false),
+        _ => Err("it must be 1 or 0, or true or false".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_numbers_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("0"), Ok(Duration::ZERO));
+        for text in ["-1", "nan", "inf", "1e300", "soon", ""] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn switches_are_what_ray_takes() {
+        assert_eq!(["1", "True", "0", "false"].map(switch), [Ok(true), Ok(true), Ok(false), Ok(false)]);
+        assert!(switch("2").is_err());
+    }
+}

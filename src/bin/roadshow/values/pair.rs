@@ -1,0 +1,97 @@
+//! Arguments of two parts.
+
+use std::str::FromStr;
+
+use serde_json::Value;
+
+/// What a row of a list must have, or must not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) key: String,
+    value: String,
+    equal: bool,
+}
+
+impl Filter {
+    /// Whether a row is to be shown.
+    pub(crate) fn takes(&self, row: &Value) -> bool {
+        self.is(&row[&self.key]) == self.equal
+    }
+
+    fn is(&self, field: &Value) -> bool {
+        match field {
+            Value::Null => matches!(self.value.as_str(), "" | "none" | "null"),
+            Value::String(text) if self.key.ends_with("_id") => {
+                significant(text).eq_ignore_ascii_case(significant(&self.value))
+            }
+            Value::String(text) => text.eq_ignore_ascii_case(&self.value),
+            field => field.to_string() == self.value,
+        }
+    }
+}
+
+/// An id without the zeros that fill it up.
+pub(crate) fn significant(id: &str) -> &str {
+    match id.trim_start_matches('0') {
+        "" if !id.is_empty() => "0",
+        id => id,
+    }
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) =
+            text.split_once('=').ok_or("it must be key=value or key!=value, such as state=ALIVE")?;
+        let (key, equal) = key.strip_suffix('!').map_or((key, true), |key| (key, false));
+        Ok(Self { key: key.trim().to_owned(), value: value.trim().to_owned(), equal })
+    }
+}
+
+/// A variable of a job's environment.
+pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
+    let fails = || "it must be NAME=VALUE".to_owned();
+    let (name, value) = text.split_once('=').ok_or_else(fails)?;
+    match name.is_empty() || name.contains('\0') || value.contains('\0') {
+        true => Err(fails()),
+        false => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn takes(filter: &str, row: &Value) -> bool {
+        filter.parse::<Filter>().unwrap().takes(row)
+    }
+
+    #[test]
+    fn filters_compare_fields_as_they_are_shown() {
+        let row = json!({"state": "ALIVE", "pid": 17, "job_id": "0000000a", "name": null, "is_head": true});
+        for filter in ["state=alive", "pid=17", "job_id=a", "job_id=0000000A", "name=none", "is_head=true"] {
+            assert!(takes(filter, &row), "{filter}");
+            assert!(!takes(&filter.replace('=', "!="), &row), "{filter}");
+        }
+        for filter in ["state=DEAD", "pid=1", "job_id=a0", "name=x"] {
+            assert!(!takes(filter, &row), "{filter}");
+        }
+        assert!("state".parse::<Filter>().is_err());
+    }
+
+    #[test]
+    fn zeros_that_fill_up_an_id_do_not_count() {
+        assert_eq!(["000a", "a", "0", "000", ""].map(significant), ["a", "a", "0", "0", ""]);
+    }
+
+    #[test]
+    fn a_variable_has_a_name() {
+        assert_eq!(variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(variable("A="), Ok(("A".to_owned(), String::new())));
+        assert!(variable("A").is_err() && variable("=b").is_err());
+    }
+}
