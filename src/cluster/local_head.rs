@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -19,6 +20,9 @@ use crate::remote::stop_on_host;
 
 /// How many actors may be about to be stopped.
 const STOPS_MAX: usize = 1024;
+
+/// Nobody has to say that this process is there.
+const NO_LEASE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The control plane, and what it needs of the driver.
 #[derive(Debug)]
@@ -49,7 +53,10 @@ impl LocalHead {
             }
             _ => {}
         };
-        let control = Arc::new(Control::new(Settings::without_leases(), Box::new(hands)));
+        let control = Arc::new(Control::new(
+            Settings { node_lease: NO_LEASE, job_lease: NO_LEASE, ..Settings::default() },
+            Box::new(hands),
+        ));
         Self { control, numbers, stops: Mutex::new(Some(stops)), io: io.clone() }
     }
 

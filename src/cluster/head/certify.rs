@@ -29,7 +29,7 @@ impl Head {
         hosts: [Identity; 2],
         request: &[u8],
     ) -> NodeReply {
-        if !self.control.read(|state| state.is_alive(agent)) {
+        if !self.control.read(|state| state.is_member(agent)) {
             return NodeReply::Unknown;
         }
         let node = Some(NodeId(agent.host.0));

@@ -84,7 +84,7 @@ impl Head {
                 NodeReply::Done
             }
             NodeRequest::Sign { job, hosts, request, .. } => self.sign_worker(from, job, hosts, &request),
-            _ if !self.control.read(|state| state.is_alive(from)) => NodeReply::Unknown,
+            _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
             NodeRequest::Beat { .. } => {
                 self.control.tell(Event::NodeBeat { node: from });
                 NodeReply::Done
@@ -148,7 +148,7 @@ impl Head {
 
     /// A driver whose job is over, or that this head does not know, is told so.
     fn still_open(&self, job: JobId) -> Reply {
-        match self.control.read(|state| state.job_is_open(job)) {
+        match self.control.read(|state| state.job_state(job).is_some_and(JobState::is_open)) {
             true => Ok(Answer::Done),
             false => Err(Denied::JobOver(format!("job {job} is over, as the head has it"))),
         }

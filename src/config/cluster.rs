@@ -1,0 +1,216 @@
+//! The limits of a cluster of nodes: its trust, its desks, its leases, its files.
+
+use std::time::Duration;
+
+/// How long a process's certificate is valid from when it was issued.
+///
+/// A lost key is of use for no longer, since nothing is ever revoked; and a head may be away for most of a
+/// day before its cluster is hurt.
+pub const CERTIFICATE_VALID: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// After so long a process asks for its next certificate.
+///
+/// A third of its life: several attempts can fail before the old one has expired.
+pub const CERTIFICATE_RENEWED_AFTER: Duration = Duration::from_secs(8 * 60 * 60);
+
+/// How far before its issue a certificate is valid: so much may clocks of one cluster differ.
+pub const CERTIFICATE_SKEW: Duration = Duration::from_secs(60 * 60);
+
+/// How long a cluster's authority is valid. It lives as long as its cluster; nobody renews it.
+pub const AUTHORITY_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// Hosts that one certificate is for at most.
+///
+/// A worker has two, all others have one; the rest is room. Each is two names in the certificate.
+pub const CERTIFIED_HOSTS_MAX: usize = 16;
+
+/// The longest request at a desk before its sender has proved that it knows the secret, in bytes.
+///
+/// A proof has some fifty.
+pub const DESK_UNPROVEN_BYTES_MAX: usize = 4 << 10;
+
+/// The longest request at a desk, in bytes: a mebibyte of an executable, and what goes with it.
+pub const DESK_REQUEST_BYTES_MAX: usize = 2 << 20;
+
+/// The longest reply of a desk, in bytes.
+///
+/// A list of some hundred thousand actors.
+pub const DESK_REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// Connections that a desk has open at once of those who have proved themselves; one more is refused.
+///
+/// Each is an operator's tool at work, or a process that enrols, which takes some milliseconds.
+pub const DESK_CONNECTIONS_MAX: usize = 256;
+
+/// A connection on which nothing is asked for so long is closed.
+///
+/// Longer than any tool pauses between two requests.
+pub const DESK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Connections that wait at a node for a host or a desk to take them; one more is closed.
+///
+/// Whoever takes them needs microseconds for each.
+pub const CONNECTIONS_WAITING_MAX: usize = 64;
+
+/// How often agents and drivers say to the head that they are there.
+///
+/// Several times in the time after which they are taken for gone, so that one that is late is no death.
+pub const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the head, or a member that it tells something, may take for an answer.
+///
+/// All of them answer from memory; behind this the other side is looked for anew.
+pub const HEAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a node that starts looks for its head.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a node that ends waits for the head to hear of it.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// The longest pause between two attempts to find a head that is away.
+///
+/// Short, since work waits for it, and long enough that a thousand nodes are no load.
+pub const REJOIN_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// How long the driver of a submitted job may take to end after it was asked to.
+pub const DRIVER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Orders to one agent, or news for one driver, that wait for their turn; a member that is further
+/// behind misses some.
+pub const ORDERS_MAX: usize = 4096;
+
+/// News and lines of output that wait for a driver to take them.
+pub const NEWS_MAX: usize = 1024;
+
+/// Records that wait to be written to the head's disk; behind that the head waits for it.
+pub const RECORDS_QUEUED_MAX: usize = 4096;
+
+/// How much of an executable a driver sends at once.
+pub const EXECUTABLE_PIECE_BYTES: usize = 1 << 20;
+
+/// How long an agent may take to write a piece of an executable.
+pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest executable that a node takes.
+///
+/// A large program with all of its debugging symbols has some hundred megabytes.
+pub const EXECUTABLE_BYTES_MAX: u64 = 1 << 30;
+
+/// How many bytes of executables a node keeps, with those that are still on their way.
+///
+/// Some ten large ones and hundreds of small ones: who runs yesterday's program again need not send it.
+pub const EXECUTABLES_BYTES_MAX: u64 = 4 << 30;
+
+/// How many executables a node keeps at most, however small they are: it looks through all of them for
+/// the one to give up.
+pub const EXECUTABLES_MAX: usize = 256;
+
+/// How many bytes of an executable travel in one message.
+///
+/// In one piece on the wire, and a millisecond's work for the node that writes it.
+pub const EXECUTABLE_CHUNK_BYTES: usize = 1 << 20;
+
+/// After so long without another byte, an executable on its way may be given up for want of room.
+///
+/// Longer than it takes a driver to come back after its link broke.
+pub const EXECUTABLE_PART_IDLE: Duration = Duration::from_secs(10 * 60);
+
+/// How long a log may get before it is put aside and another is begun, in bytes.
+///
+/// An editor opens it, and a hundred workers with all that they keep fill some gigabytes.
+pub const LOG_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// How many logs of each stream are kept beside the one that is written.
+pub const LOG_FILES_KEPT: u64 = 3;
+
+/// How many bytes of logs a node keeps of processes that have ended.
+pub const LOGS_BYTES_MAX: u64 = 4 << 30;
+
+/// The longest line that goes to the driver's terminal, in bytes; the rest of it is in the log alone.
+///
+/// Some hundred lines of a terminal: more of it nobody reads there.
+pub const LOG_LINE_BYTES_MAX: usize = 16 << 10;
+
+/// How many bytes of a process's output are read at once: what a pipe holds.
+pub const LOG_READ_BYTES: usize = 64 << 10;
+
+/// How many reads of one stream may wait for the disk: a megabyte, at most.
+pub const LOG_READS_QUEUED_MAX: usize = 16;
+
+/// How many reads' lines of one process may wait for whoever shows them.
+///
+/// While they wait, what the process prints gathers in its pipe and comes in fewer, larger reads.
+pub const LOG_LINES_QUEUED_MAX: usize = 64;
+
+/// How long a process that prints may be held up by a slow disk, or by whoever shows its lines, before
+/// what it prints is dropped and counted.
+///
+/// A burst passes within that time.
+pub const LOG_STALL_MAX: Duration = Duration::from_millis(100);
+
+/// How long output is awaited after its process has ended, when a process that it has started still
+/// holds the pipe.
+pub const LOG_GRACE: Duration = Duration::from_millis(250);
+
+/// How much output is read after that time, as long as more is there: all that a pipe can hold.
+pub const LOG_REMAINDER_BYTES: usize = 1 << 20;
+
+/// How many bytes of a log are read at once by those who look at it.
+pub const LOG_PART_BYTES_MAX: usize = 1 << 20;
+
+/// Lines with the same text within that time are shown once, and then counted.
+pub const FOLD_WINDOW: Duration = Duration::from_secs(5);
+
+/// How many different texts are remembered, so that they are shown once.
+///
+/// A program that prints more of them in a few seconds repeats little.
+pub const FOLDED_TEXTS_MAX: usize = 1024;
+/// After how long a silence a node is given up, with all that runs on it.
+///
+/// Several beats of its agent: a busy machine may miss some. It is how long the actors of a machine that
+/// has lost power stay in their callers' way.
+pub const NODE_LEASE: Duration = Duration::from_secs(10);
+
+/// After how long a silence a driver is given up, and its job failed.
+///
+/// A thread that runs no user code beats for it, and nothing but its own job depends on it.
+pub const JOB_LEASE: Duration = Duration::from_secs(5);
+
+/// How often the control plane is to be told that time has passed, as long as somebody holds a lease.
+pub const TICK_EVERY: Duration = Duration::from_secs(1);
+
+/// When the control plane was told nothing for so long, it was not running: the silence was its own, and
+/// leases last that much longer.
+///
+/// Several ticks, which a loaded machine may delay.
+pub const DEAF_AFTER: Duration = Duration::from_secs(3);
+
+/// How many ended jobs are kept for lists, and as many dead nodes, workers and actors; the oldest are
+/// forgotten.
+///
+/// What somebody looks for after a bad night, in less than a megabyte.
+pub const ENDED_KEPT_MAX: usize = 1000;
+
+/// So many workers in a row that never worked are enough: no more are started for that job on that node,
+/// nor for that detached actor.
+///
+/// An executable that does not start here does not start the fourth time.
+pub const WORKER_STARTS_FAILED_MAX: u32 = 3;
+
+/// How many numbers of jobs, workers and actors are set aside at once by what is kept.
+///
+/// A head that starts anew goes on behind them, so that none is given twice even if what was to be kept
+/// last was lost; and an actor costs a write only where it has to be kept itself.
+pub const JOBS_SET_ASIDE: u32 = 16;
+/// As [`JOBS_SET_ASIDE`].
+pub const WORKERS_SET_ASIDE: u64 = 1000;
+/// As [`JOBS_SET_ASIDE`].
+pub const ACTORS_SET_ASIDE: u64 = 10_000;
+
+/// How many bytes the name of an actor, of its type and of its namespace may have.
+///
+/// They stand in tables and in one line of a terminal.
+pub const ACTOR_NAME_BYTES_MAX: usize = 512;
+
+/// How many resources, and how many labels, an actor may ask for.
+pub const ACTOR_WANTS_MAX: usize = 64;
