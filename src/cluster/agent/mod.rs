@@ -34,6 +34,7 @@ use super::trust::Token;
 use crate::config::{CONNECTIONS_WAITING_MAX, Limits};
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
 use crate::id::Identity;
+use crate::observe;
 use crate::transport::{Credentials, Routed};
 
 use drivers::Drivers;
@@ -93,6 +94,7 @@ impl Agent {
 ///
 /// Dropping the future ends the workers at once.
 pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -> Result<(), DaemonError> {
+    observe::log::init();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
     let (agent, rooms) = start(options).await?;
@@ -148,6 +150,9 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let (opened, closing) = (Arc::clone(&rooms), rooms.closing());
     tokio::spawn(async move { closing.run_until_cancelled(door.open(opened)).await });
     let head_at = options.head.unwrap_or(address);
+    // By this a program of the same user finds the token that lies beside it.
+    std::fs::write(options.session_dir.join("head_address"), head_at.to_string())
+        .map_err(failed("the session's directory cannot be used"))?;
     let facts = NodeFacts {
         agent: identity,
         address,

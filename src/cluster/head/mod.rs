@@ -30,6 +30,7 @@ use super::trust::{Authority, CertificateRequest, Claims};
 use crate::config::{CONNECTIONS_WAITING_MAX, Limits, TICK_EVERY};
 use crate::host::{Executor, Host, HostConfig};
 use crate::id::{HostId, Identity, Incarnation};
+use crate::observe;
 use crate::transport::{Role, Routed};
 
 use orders::Orders;
@@ -55,6 +56,7 @@ struct Head {
 ///
 /// Dropping the future ends the head at once, as a kill would.
 pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Result<(), DaemonError> {
+    observe::log::init();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir);
