@@ -77,7 +77,7 @@ fn a_cluster_starts_grows_and_stops_in_moments_and_leaves_nothing() {
     let most = |target_ms: u64| Duration::from_millis(target_ms * 5);
     let site = Site::pair();
     let [head, join] = [0, 1].map(|at: usize| site.nodes[at].took);
-    let resident: u64 = site.nodes[0].pids.iter().map(|&pid| resident_kib(pid)).sum();
+    let resident: u64 = [site.nodes[0].head(), site.nodes[0].agent()].map(resident_kib).iter().sum();
     let mut job = Job::join(&site);
     job.spawn("a", Wish::default());
     let processes = site.processes();
