@@ -41,7 +41,8 @@ fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
         let count = |text: &str| written.lines().filter(|line| *line == format!("{text} {end}")).count();
         assert_eq!((count("once"), count("often")), (1, 50), "{}", path.display());
     }
-    for selection in [["--worker", &worker], ["--actor", "prints"], ["--node", &node.id]] {
+    let job_id = site.list("jobs")[0]["job_id"].as_str().unwrap().to_owned();
+    for selection in [["--worker", &worker], ["--actor", "prints"], ["--job", &job_id]] {
         let logs = output(site.roadshow(&[&["logs"][..], &selection].concat()));
         let shown = text(&logs.stdout);
         assert!(shown.contains("once out") && shown.contains("once err"), "{selection:?}: {logs:?}");
