@@ -223,6 +223,14 @@ pub(super) enum Head {
 }
 
 impl Head {
+    /// Whether it is another life of the head, or another one.
+    pub(super) fn is_other_than(&self, before: &Self) -> bool {
+        match (self, before) {
+            (Self::There(now), Self::There(before)) => now != before,
+            _ => false,
+        }
+    }
+
     /// Asks it.
     pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<Reply, SendError> {
         match self {

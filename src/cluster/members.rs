@@ -46,12 +46,16 @@ pub(super) struct HeadIs {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     seats: RwLock<Vec<Seated>>,
-    head: RwLock<Option<Access>>,
+    head: Way,
     actor_turn: AtomicUsize,
     task_turn: AtomicUsize,
 }
 
-/// The way to the head.
+/// The way to the head, as it is by now; none before the first is known.
+#[derive(Clone, Debug, Default)]
+struct Way(Arc<RwLock<Option<Access>>>);
+
+/// The way to one life of the head.
 #[derive(Clone, Debug)]
 struct Access {
     head: Head,
@@ -70,7 +74,7 @@ impl Members {
     /// Those of a process that has the control plane itself.
     pub(super) fn with_head(head: Head, job: JobId) -> Self {
         let access = Access { head, job, places_all: false };
-        Self { head: RwLock::new(Some(access)), ..Self::default() }
+        Self { head: Way(Arc::new(RwLock::new(Some(access)))), ..Self::default() }
     }
 
     /// Takes up a change, for the members and for the hosts of this process.
@@ -97,7 +101,7 @@ impl Members {
     }
 
     fn set_head(&self, is: &HeadIs, host: &Host) {
-        let mut access = self.head.write().unwrap_or_else(PoisonError::into_inner);
+        let mut access = self.head.0.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(&*access, Some(Access { head: Head::Here(_), .. })) {
             return;
         }
@@ -141,11 +145,6 @@ impl Members {
         self.seats.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn access(&self) -> Result<Access, PlaceError> {
-        let access = self.head.read().unwrap_or_else(PoisonError::into_inner);
-        access.clone().ok_or(PlaceError::NoWorker)
-    }
-
     /// The next worker's turn.
     fn next_for_actor(&self) -> Result<Placed, PlaceError> {
         let seats = self.seats();
@@ -155,8 +154,33 @@ impl Members {
     }
 
     fn places_all(&self) -> bool {
-        let access = self.head.read().unwrap_or_else(PoisonError::into_inner);
-        access.as_ref().is_some_and(|access| access.places_all)
+        self.head.access().is_ok_and(|access| access.places_all)
+    }
+}
+
+impl Way {
+    fn access(&self) -> Result<Access, PlaceError> {
+        let access = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        access.clone().ok_or(PlaceError::NoWorker)
+    }
+
+    /// Asks the head, and the one that has taken its place meanwhile if it had not heard the question. One
+    /// that may be heard twice is repeated in any case.
+    async fn ask(
+        self,
+        host: Host,
+        question: impl Fn(JobId) -> ControlRequest,
+        may_repeat: bool,
+    ) -> Result<Answer, PlaceError> {
+        loop {
+            let access = self.access()?;
+            let asked = access.head.clone().ask(host.clone(), question(access.job)).await;
+            let lost = asked.as_ref().is_err_and(|error| may_repeat || error.is_not_delivered());
+            // Who asked an earlier life is told when the present one becomes known.
+            if !(lost && self.access()?.head.is_other_than(&access.head)) {
+                return answer(asked);
+            }
+        }
     }
 }
 
@@ -170,9 +194,11 @@ fn introduce(member: &Member, host: &Host) {
 }
 
 /// Asks the head for a place, and makes the worker known where it is.
-async fn place(access: Access, host: Host, spec: ActorSpec) -> Result<Placed, PlaceError> {
-    let request = ControlRequest::Place { job: access.job, spec };
-    match answer(access.head.ask(host.clone(), request).await)? {
+async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Placed, PlaceError> {
+    // A head that has heard of a name has given it, though nobody knows.
+    let may_repeat = spec.name.is_none() || spec.get_if_exists;
+    let place = |job| ControlRequest::Place { job, spec: spec.clone() };
+    match way.ask(host.clone(), place, may_repeat).await? {
         Answer::Placed { actor, member, alive } => {
             introduce(&member, &host);
             let at = alive.unwrap_or(ActorPlace { host: member.actors, target: Target::HOST });
@@ -183,13 +209,13 @@ async fn place(access: Access, host: Host, spec: ActorSpec) -> Result<Placed, Pl
 }
 
 async fn find(
-    access: Access,
+    way: Way,
     host: Host,
     namespace: Option<String>,
     name: String,
 ) -> Result<(String, ActorPlace), PlaceError> {
-    let request = ControlRequest::Find { job: access.job, namespace, name };
-    match answer(access.head.ask(host.clone(), request).await)? {
+    let find = |job| ControlRequest::Find { job, namespace: namespace.clone(), name: name.clone() };
+    match way.ask(host.clone(), find, true).await? {
         Answer::Found { class, at, member, .. } => {
             introduce(&member, &host);
             Ok((class, at))
@@ -216,24 +242,18 @@ impl Placement for Members {
         if wishes.is_none() && !self.places_all() {
             return Placing::Now(self.next_for_actor());
         }
-        match self.access() {
-            Ok(access) => {
-                let wishes = wishes.cloned().unwrap_or_default();
-                let spec = ActorSpec { class: class.to_owned(), ..wishes };
-                Placing::Later(Box::pin(place(access, host.clone(), spec)))
-            }
-            Err(error) => Placing::Now(Err(error)),
-        }
+        let wishes = wishes.cloned().unwrap_or_default();
+        let spec = ActorSpec { class: class.to_owned(), ..wishes };
+        Placing::Later(Box::pin(place(self.head.clone(), host.clone(), spec)))
     }
 
     fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> Finding {
         let (namespace, name) = (namespace.map(str::to_owned), name.to_owned());
-        let (access, host) = (self.access(), host.clone());
-        Box::pin(async move { find(access?, host, namespace, name).await })
+        Box::pin(find(self.head.clone(), host.clone(), namespace, name))
     }
 
     fn not_spawned(&self, host: &Host, actor: ActorKey, why: &str) {
-        let Ok(access) = self.access() else { return };
+        let Ok(access) = self.head.access() else { return };
         let (host, why) = (host.clone(), why.to_owned());
         let io = host.io().clone();
         io.spawn(async move {
