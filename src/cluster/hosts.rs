@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::ClusterError;
 use super::bootstrap::{Bootstrap, Report};
 use super::members::{Change, MEMBERSHIP, Members};
-use crate::config::{Limits, WORKER_STOP_TIMEOUT};
+use crate::config::{Limits, STRAY_FORGOTTEN_AFTER, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostCalls, HostConfig, Lives};
 use crate::id::Identity;
 use crate::remote::host_calls;
@@ -93,6 +93,7 @@ async fn start(
     .await?;
     if let Some(head) = head {
         members.apply(&head, &host);
+        host.forget_strays(STRAY_FORGOTTEN_AFTER);
     }
     host.set_placement(members);
     Ok(host)

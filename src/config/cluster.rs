@@ -52,6 +52,11 @@ pub const DESK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Whoever takes them needs microseconds for each.
 pub const CONNECTIONS_WAITING_MAX: usize = 64;
 
+/// How long a host of a cluster keeps what it has open with one that came by itself and is away.
+///
+/// Several times the leases: whoever is away for longer is dead by then.
+pub const STRAY_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
 /// How often agents and drivers say to the head that they are there.
 ///
 /// Several times in the time after which they are taken for gone, so that one that is late is no death.

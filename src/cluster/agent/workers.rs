@@ -166,7 +166,18 @@ impl Workers {
     }
 
     fn forget(&self, agent: &Agent, worker: WorkerId) {
-        let entry = self.lock().remove(&worker);
+        let (entry, last) = {
+            let mut all = self.lock();
+            let entry = all.remove(&worker);
+            let job = entry.as_ref().map(|entry| entry.job);
+            (entry, job.filter(|job| all.values().all(|other| other.job != *job)))
+        };
+        if let (Some(entry), Some(job)) = (&entry, last)
+            && entry.stopping.load(Ordering::Relaxed)
+        {
+            // The head has ended the last of them: the job needs this node no more.
+            agent.jobs.forget(job);
+        }
         for host in entry.and_then(|entry| entry.running).into_iter().flat_map(|running| running.hosts) {
             self.doors().remove(&host.host);
             agent.host.forget(host);
