@@ -2,21 +2,22 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use actix_rt::{Arbiter, ArbiterHandle};
+use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::ClusterError;
 use super::bootstrap::{Bootstrap, Report};
 use super::members::{Change, MEMBERSHIP, Members};
-use crate::config::{Limits, STRAY_FORGOTTEN_AFTER, WORKER_STOP_TIMEOUT};
+use crate::config::{Limits, STRAY_FORGOTTEN_AFTER, TASKS_COUNTED_EVERY, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostCalls, HostConfig, Lives};
 use crate::id::Identity;
 use crate::remote::host_calls;
 use crate::session::Secret;
-use crate::task::TaskService;
+use crate::task::{TaskCounts, TaskService};
 use crate::transport::Transport;
 
 /// Where a worker's hosts are to be had, and the runtime that accepts and dials for them.
@@ -45,11 +46,15 @@ pub(super) async fn serve(
     report: impl FnOnce(Report) -> io::Result<()>,
     stop: oneshot::Receiver<()>,
 ) -> Result<(), ClusterError> {
-    let task_service = TaskService::new(sites.tasks.io.clone());
+    let task_service = Arc::new(TaskService::new(sites.tasks.io.clone()));
+    let counted = Arc::downgrade(&task_service);
     let (of_actors, of_tasks) = (Executor::Arbiter(Arbiter::current()), Executor::Arbiter(task_arbiter));
     let run_tasks: HostCalls = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
     let actors = start(bootstrap, &sites.actors, bootstrap.actors, of_actors, Box::new(host_calls)).await?;
     let tasks = start(bootstrap, &sites.tasks, bootstrap.tasks, of_tasks, run_tasks).await?;
+    if bootstrap.node.is_some() {
+        sites.tasks.io.spawn(tell_counts(counted, tasks.clone(), Arc::clone(&lives)));
+    }
     actors.set_lives(lives);
     let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
@@ -61,6 +66,21 @@ pub(super) async fn serve(
     actors.abort();
     tasks.abort();
     Ok(())
+}
+
+/// Tells every while how many tasks there have been, where that has changed.
+async fn tell_counts(service: Weak<TaskService>, host: Host, lives: Arc<dyn Lives>) {
+    let mut told = FxHashMap::default();
+    loop {
+        tokio::time::sleep(TASKS_COUNTED_EVERY).await;
+        let Some(service) = service.upgrade() else { return };
+        for (name, counts) in service.counts() {
+            if told.insert(name, counts) != Some(counts) {
+                let TaskCounts { queued, running, finished, failed } = counts;
+                lives.tasks(host.registry().name_of(name), [queued, running, finished, failed]);
+            }
+        }
+    }
 }
 
 /// A host that also takes part in the cluster's membership.

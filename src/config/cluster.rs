@@ -78,6 +78,9 @@ pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Short, since work waits for it, and long enough that a thousand nodes are no load.
 pub const REJOIN_DELAY_MAX: Duration = Duration::from_millis(500);
 
+/// How often a worker tells how many tasks it has run.
+pub const TASKS_COUNTED_EVERY: Duration = Duration::from_millis(500);
+
 /// How long the driver of a submitted job may take to end after it was asked to.
 pub const DRIVER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
