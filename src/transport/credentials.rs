@@ -30,7 +30,7 @@ pub(crate) const DESK_PROTOCOL: &[u8] = b"roadshow-desk/1";
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct Credentials {
     own: Arc<Own>,
-    authority: CertificateDer<'static>,
+    authority: Arc<CertificateDer<'static>>,
     host_server: Arc<ServerConfig>,
     host_client: Arc<ClientConfig>,
     desk_server: Arc<ServerConfig>,
@@ -99,7 +99,7 @@ impl Credentials {
         host_client.resumption = Resumption::disabled();
         Ok(Self {
             own,
-            authority,
+            authority: Arc::new(authority),
             host_server: Arc::new(for_protocol(host_server, HOST_PROTOCOL)),
             host_client: Arc::new(host_client),
             desk_server: Arc::new(for_protocol(desk_server, DESK_PROTOCOL)),
@@ -113,7 +113,7 @@ impl Credentials {
     /// [`CredentialsError`] if they do not go together, or are another authority's. The old ones stay.
     pub fn renew(&self, chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<(), CredentialsError> {
         let held = Held::new(Parts { chain, key }, &ring::default_provider())?;
-        if held.authority() != self.authority {
+        if held.authority() != *self.authority {
             return Err(CredentialsError::OtherAuthority);
         }
         *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);

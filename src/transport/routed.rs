@@ -152,5 +152,5 @@ impl fmt::Debug for Behind {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests;

@@ -9,7 +9,7 @@ mod authority;
 mod claims;
 mod request;
 #[cfg(all(test, feature = "cli"))]
-mod tests;
+pub(crate) mod tests;
 mod token;
 
 #[cfg(feature = "cli")]
