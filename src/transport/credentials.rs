@@ -33,7 +33,6 @@ pub struct Credentials {
     authority: Arc<CertificateDer<'static>>,
     host_server: Arc<ServerConfig>,
     host_client: Arc<ClientConfig>,
-    desk_server: Arc<ServerConfig>,
 }
 
 /// Credentials as they travel, in DER.
@@ -79,15 +78,14 @@ impl Credentials {
         roots.add(authority.clone())?;
         let roots = Arc::new(roots);
         let own = Arc::new(Own(RwLock::new(Arc::new(held))));
-        let server =
-            || ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13]);
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .clear_root_hint_subjects()
             .build()
             .map_err(|error| CredentialsError::Authority(error.to_string()))?;
-        let host_server =
-            server()?.with_client_cert_verifier(clients).with_cert_resolver(Arc::clone(&own) as _);
-        let desk_server = server()?.with_no_client_auth().with_cert_resolver(Arc::clone(&own) as _);
+        let host_server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(Arc::clone(&own) as _);
         let mut host_client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(roots)
@@ -102,7 +100,6 @@ impl Credentials {
             authority: Arc::new(authority),
             host_server: Arc::new(for_protocol(host_server, HOST_PROTOCOL)),
             host_client: Arc::new(host_client),
-            desk_server: Arc::new(for_protocol(desk_server, DESK_PROTOCOL)),
         })
     }
 
@@ -137,8 +134,14 @@ impl Credentials {
     }
 
     /// For a desk: it shows a certificate, and who comes may have none yet.
+    #[cfg(feature = "cli")]
     pub(crate) fn desk_server(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.desk_server)
+        let desk_server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13])
+            .expect("the provider has all that TLS 1.3 needs")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&self.own) as _);
+        Arc::new(for_protocol(desk_server, DESK_PROTOCOL))
     }
 }
 

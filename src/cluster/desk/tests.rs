@@ -1,6 +1,11 @@
 //! Who is served at a desk, and who is not.
 
-use std::net::{Ipv4Addr, SocketAddr};
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its functions have in common"
+)]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +24,7 @@ use crate::host::fresh_identity;
 use crate::id::{Identity, Incarnation};
 use crate::transport::{Credentials, PREAMBLE_BYTES};
 
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const PATIENCE: Duration = Duration::from_secs(30);
 const HEAD: Identity = Identity { host: HEAD_HOST, incarnation: Incarnation(5) };
 

@@ -1,6 +1,6 @@
 //! Who gets in at a door, and who does not.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
 use tokio::io::AsyncWriteExt;
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::id::HostId;
 
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const PATIENCE: Duration = Duration::from_secs(30);
 const HERE: Route = Route::Host(HostId(7));
 

@@ -14,7 +14,9 @@ mod token;
 
 #[cfg(feature = "cli")]
 pub use authority::{Authority, AuthorityError};
-pub use claims::{Claims, ClaimsError, HEAD_HOST, job_name, node_name};
+#[cfg(feature = "cli")]
+pub use claims::ClaimsError;
+pub use claims::{Claims, HEAD_HOST, job_name, node_name};
 pub use request::{CertificateRequest, RequestError};
 pub use token::{Token, TokenError};
 

@@ -1,5 +1,10 @@
 //! What an authority keeps, and what its certificates say.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its functions have in common"
+)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

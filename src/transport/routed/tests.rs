@@ -1,9 +1,14 @@
 //! Links of a real cluster, over sockets of this machine.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its functions have in common"
+)]
+
 mod hosts;
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +27,7 @@ use crate::host::fresh_identity;
 use crate::transport::credentials::HOST_PROTOCOL;
 use crate::transport::{DESK_PROTOCOL, PREAMBLE_BYTES, Role, Tcp};
 
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
@@ -53,7 +58,7 @@ impl Node {
                 });
             }
         });
-        let routed = Routed::new(credentials, address, incoming).as_between_machines();
+        let routed = Routed::new(credentials, address, incoming).between_machines();
         Self { identity, address, routed }
     }
 
@@ -63,7 +68,7 @@ impl Node {
 }
 
 fn dialer(credentials: Credentials) -> Routed {
-    Routed::dialing(credentials).as_between_machines()
+    Routed::dialing(credentials).between_machines()
 }
 
 type Ends = (Box<dyn Link>, Box<dyn Link>);
