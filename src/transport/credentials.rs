@@ -103,17 +103,17 @@ impl Credentials {
         })
     }
 
-    /// Takes up a new certificate and its key, for the connections that are made from now on.
+    /// Takes up the certificate and key of others, for the connections that are made from now on.
     ///
     /// # Errors
     ///
-    /// [`CredentialsError`] if they do not go together, or are another authority's. The old ones stay.
-    pub fn renew(&self, chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<(), CredentialsError> {
-        let held = Held::new(Parts { chain, key }, &ring::default_provider())?;
-        if held.authority() != *self.authority {
+    /// [`CredentialsError::OtherAuthority`] if they are of another cluster. The old ones stay then.
+    pub fn renew(&self, renewed: &Self) -> Result<(), CredentialsError> {
+        if renewed.authority != self.authority {
             return Err(CredentialsError::OtherAuthority);
         }
-        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
+        let held = renewed.own.now();
+        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = held;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Who gets in at a door, and who does not.
 
+mod node;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
