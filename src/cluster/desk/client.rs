@@ -171,7 +171,7 @@ fn not_connected(desk: DeskOf, address: SocketAddr, error: io::Error) -> DeskErr
     }
 }
 
-fn config(authority: KeyDigest) -> Result<ClientConfig, TlsError> {
+pub(super) fn config(authority: KeyDigest) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let pinned = Arc::new(Pinned { authority, provider: Arc::clone(&provider) });
     let mut config = ClientConfig::builder_with_provider(provider)

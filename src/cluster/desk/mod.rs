@@ -17,6 +17,7 @@ mod tests;
 
 pub use client::{DeskClient, Enrolment};
 pub use error::DeskError;
+#[cfg(feature = "cli")]
 pub use message::Enrolled;
 #[cfg(feature = "cli")]
 pub use server::{Desk, Service};

@@ -154,6 +154,15 @@ impl Authority {
         self.issue_at(SystemTime::now(), csr, claims)
     }
 
+    /// Somebody who has the authority's certificate, which is no secret, and another key.
+    #[cfg(test)]
+    pub(super) fn imitated(&self) -> Self {
+        let key = KeyPair::generate().expect("the operating system gives random numbers");
+        let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(&self.certificate[..]), key)
+            .expect("the certificate was made here");
+        Self { issuer, certificate: self.certificate.clone(), token: self.token.clone() }
+    }
+
     pub(super) fn issue_at(
         &self,
         now: SystemTime,

@@ -9,12 +9,14 @@ mod authority;
 mod claims;
 mod request;
 #[cfg(all(test, feature = "cli"))]
-mod tests;
+pub(crate) mod tests;
 mod token;
 
 #[cfg(feature = "cli")]
 pub use authority::{Authority, AuthorityError};
-pub use claims::{Claims, ClaimsError, HEAD_HOST, job_name, node_name};
+#[cfg(feature = "cli")]
+pub use claims::ClaimsError;
+pub use claims::{Claims, HEAD_HOST, job_name, node_name};
 pub use request::{CertificateRequest, RequestError};
 pub use token::{Token, TokenError};
 

@@ -52,7 +52,7 @@ impl CertificateRequest {
     ///
     /// [`CredentialsError`] if the answer is not for this key, or from another authority than before.
     pub fn renew(self, credentials: &Credentials, chain: Vec<Vec<u8>>) -> Result<(), CredentialsError> {
-        credentials.renew(chain, self.key.serialize_der())
+        credentials.renew(&self.credentials(chain)?)
     }
 }
 

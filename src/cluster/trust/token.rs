@@ -47,8 +47,9 @@ pub enum TokenError {
 }
 
 impl Token {
+    /// A token of that authority, with a new secret.
     #[cfg(feature = "cli")]
-    pub(super) fn new(authority: KeyDigest) -> Self {
+    pub(in crate::cluster) fn new(authority: KeyDigest) -> Self {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret).expect("the operating system gives random numbers");
         Self { authority, secret }
@@ -161,7 +162,7 @@ mod tests {
         let text = TOKEN.to_string();
         assert_eq!(
             text,
-            "rs1_uws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2hrrhrrhrrhrrhrrhrrhrrhrrhrrhrrddclu"
+            "rs1_uws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuwstypb4hq6dypb4hq6dypb4hq6dy3htre6a"
         );
         assert_eq!(text.parse(), Ok(TOKEN));
         assert_eq!(format!(" {}\n", text.to_uppercase()).parse(), Ok(TOKEN));
