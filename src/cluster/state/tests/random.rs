@@ -1,0 +1,1 @@
+//! Random events, and what holds after each.
