@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use actix_rt::{Arbiter, ArbiterHandle};
 use rustc_hash::FxHashMap;
@@ -14,7 +14,7 @@ use super::bootstrap::{Bootstrap, Report};
 use super::members::{Change, MEMBERSHIP, Members};
 use crate::config::{Limits, STRAY_FORGOTTEN_AFTER, TASKS_COUNTED_EVERY, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostCalls, HostConfig, Lives};
-use crate::id::Identity;
+use crate::id::{Identity, TypeHash};
 use crate::remote::host_calls;
 use crate::session::Secret;
 use crate::task::{TaskCounts, TaskService};
@@ -52,10 +52,21 @@ pub(super) async fn serve(
     let run_tasks: HostCalls = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
     let actors = start(bootstrap, &sites.actors, bootstrap.actors, of_actors, Box::new(host_calls)).await?;
     let tasks = start(bootstrap, &sites.tasks, bootstrap.tasks, of_tasks, run_tasks).await?;
+    let counting = Arc::new(Counting {
+        service: counted,
+        host: tasks.clone(),
+        lives: Arc::clone(&lives),
+        told: Mutex::default(),
+    });
     if bootstrap.node.is_some() {
-        sites.tasks.io.spawn(tell_counts(counted, tasks.clone(), Arc::clone(&lives)));
+        let counting = Arc::clone(&counting);
+        sites.tasks.io.spawn(async move {
+            while counting.tell() {
+                tokio::time::sleep(TASKS_COUNTED_EVERY).await;
+            }
+        });
     }
-    actors.set_lives(lives);
+    actors.set_lives(Arc::clone(&lives));
     let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
     };
@@ -63,23 +74,35 @@ pub(super) async fn serve(
     if stop.await.is_ok() {
         tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
     }
+    if bootstrap.node.is_some() {
+        counting.tell();
+        lives.flush();
+    }
     actors.abort();
     tasks.abort();
     Ok(())
 }
 
-/// Tells every while how many tasks there have been, where that has changed.
-async fn tell_counts(service: Weak<TaskService>, host: Host, lives: Arc<dyn Lives>) {
-    let mut told = FxHashMap::default();
-    loop {
-        tokio::time::sleep(TASKS_COUNTED_EVERY).await;
-        let Some(service) = service.upgrade() else { return };
+/// What a host of tasks has told of them.
+struct Counting {
+    service: Weak<TaskService>,
+    host: Host,
+    lives: Arc<dyn Lives>,
+    told: Mutex<FxHashMap<TypeHash, TaskCounts>>,
+}
+
+impl Counting {
+    /// Tells how many tasks there have been, where that has changed. `false` once nobody runs any.
+    fn tell(&self) -> bool {
+        let Some(service) = self.service.upgrade() else { return false };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, counts) in service.counts() {
             if told.insert(name, counts) != Some(counts) {
                 let TaskCounts { queued, running, finished, failed } = counts;
-                lives.tasks(host.registry().name_of(name), [queued, running, finished, failed]);
+                self.lives.tasks(self.host.registry().name_of(name), [queued, running, finished, failed]);
             }
         }
+        true
     }
 }
 

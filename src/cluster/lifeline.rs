@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use rustix::process::{Signal, getpid, kill_process};
@@ -23,6 +24,9 @@ use crate::transport::Credentials;
 
 /// The stack of a thread that only reads or writes a socket.
 const STACK_BYTES: usize = 64 << 10;
+
+/// How long the end of a worker waits for its last reports to be written.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Where connections for the hosts of this process go.
 pub(super) type Doors = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
@@ -97,13 +101,16 @@ pub(super) struct Reporter {
 struct Pending {
     lives: Vec<Life>,
     tasks: Vec<TaskCount>,
+    /// Whether the thread that writes is at it.
+    writing: bool,
     /// Until the thread that writes has been started.
     lifeline: Option<UnixStream>,
 }
 
 impl Reporter {
     pub(super) fn new(lifeline: UnixStream) -> Self {
-        let pending = Pending { lives: Vec::new(), tasks: Vec::new(), lifeline: Some(lifeline) };
+        let pending =
+            Pending { lives: Vec::new(), tasks: Vec::new(), writing: false, lifeline: Some(lifeline) };
         Self { shared: Arc::new((Mutex::new(pending), Condvar::new())) }
     }
 
@@ -118,17 +125,20 @@ impl Reporter {
                 tracing::error!(%error, "the cluster will not hear of this worker's actors");
             }
         }
-        more.notify_one();
+        more.notify_all();
     }
 }
 
 fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
     loop {
-        let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.writing = false;
+        more.notify_all();
         let pending =
             more.wait_while(pending, |pending| pending.lives.is_empty() && pending.tasks.is_empty());
         let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
         let (lives, tasks) = (std::mem::take(&mut pending.lives), std::mem::take(&mut pending.tasks));
+        pending.writing = true;
         drop(pending);
         let lives = lives.chunks(LIVES_MAX).map(|lives| Report::Lives(lives.to_vec()));
         let tasks = tasks.chunks(LIVES_MAX).map(|tasks| Report::Tasks(tasks.to_vec()));
@@ -156,5 +166,14 @@ impl Lives for Reporter {
     fn tasks(&self, name: String, [queued, running, finished, failed]: [u64; 4]) {
         let count = TaskCount { name, queued, running, finished, failed };
         self.report(|pending| pending.tasks.push(count));
+    }
+
+    fn flush(&self) {
+        let (pending, more) = &*self.shared;
+        let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy =
+            |pending: &mut Pending| pending.writing || !pending.lives.is_empty() || !pending.tasks.is_empty();
+        // A parent that does not read has other worries.
+        drop(more.wait_timeout_while(pending, FLUSH_PATIENCE, busy));
     }
 }

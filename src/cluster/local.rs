@@ -78,7 +78,7 @@ impl Body {
     /// Hands on what the worker reports.
     fn listen(&mut self, take: impl FnMut(Report) + Send + 'static) {
         match self {
-            Self::Process(process) => process.listen(take),
+            Self::Process(process) => drop(process.listen(take)),
             Self::Thread(thread) => thread.listen(take),
         }
     }

@@ -16,6 +16,7 @@ use rustix::process::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::task::JoinHandle;
 
 use super::bootstrap::{self, Bootstrap, PASS, RENEW, Report};
 use super::worker::{self, WORKER_VARIABLE};
@@ -182,13 +183,13 @@ impl WorkerProcess {
     }
 
     /// Hands on what the worker reports, until it ends.
-    pub(super) fn listen(&self, mut take: impl FnMut(Report) + Send + 'static) {
+    pub(super) fn listen(&self, mut take: impl FnMut(Report) + Send + 'static) -> JoinHandle<()> {
         let lifeline = Arc::clone(&self.lifeline);
         tokio::spawn(async move {
             while let Ok(report) = lifeline.report().await {
                 take(report);
             }
-        });
+        })
     }
 
     fn post_mortem(&self, error: &io::Error) -> String {

@@ -113,6 +113,9 @@ pub trait Lives: Send + Sync + fmt::Debug {
 
     /// So many tasks of a function are queued, run, have ended with a result, and without one.
     fn tasks(&self, _function: String, _counts: [u64; 4]) {}
+
+    /// Waits a moment until all of it was told.
+    fn flush(&self) {}
 }
 
 /// A task's place on a host, counted while it is held.

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use tokio::task::JoinHandle;
 
 use super::Agent;
 use super::output::{self, Label};
@@ -18,6 +20,9 @@ use crate::cluster::{memory, protocol};
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::fresh_identity;
 use crate::id::{HostId, Identity};
+
+/// How long the last reports of a worker that has ended may take to be read.
+const LAST_REPORTS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The workers that run, or are being started.
 #[derive(Debug, Default)]
@@ -86,7 +91,7 @@ impl Workers {
         let limit = WORKER_STOP_TIMEOUT + WORKER_STOP_TIMEOUT / 4;
         let ended = async {
             while !self.lock().is_empty() {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         if tokio::time::timeout(limit, ended).await.is_err() {
@@ -243,10 +248,12 @@ async fn begin(
     if stopping.load(Ordering::Relaxed) {
         agent.workers.stop(worker);
     }
-    listen(agent, worker, &process);
+    let reported = listen(agent, worker, &process);
     let (agent, stopping) = (Arc::clone(agent), Arc::clone(stopping));
     tokio::spawn(async move {
         let cause = ended.await.unwrap_or_else(|_| "nobody saw how it ended".to_owned());
+        // What it said last comes before its end. A process that it started may still have the socket.
+        drop(tokio::time::timeout(LAST_REPORTS_PATIENCE, reported).await);
         let cause = match stopping.load(Ordering::Relaxed) {
             true => "it was stopped".to_owned(),
             false => memory::explain(cause, kills),
@@ -260,7 +267,7 @@ async fn begin(
     Ok(())
 }
 
-fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) {
+fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> JoinHandle<()> {
     let agent = Arc::clone(agent);
     process.listen(move |report| match report {
         Report::Lives(lives) => {
@@ -271,7 +278,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) {
         }
         Report::Tasks(counts) => agent.happened(NodeEvent::Tasks { worker, counts }),
         Report::Ready { .. } | Report::Failed { .. } => {}
-    });
+    })
 }
 
 /// What a worker's environment has: what any program needs, and what the job's driver takes along.
