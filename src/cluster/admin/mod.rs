@@ -2,12 +2,11 @@
 
 mod client;
 mod connect;
-mod program;
 mod request;
 
 pub use super::desk::DeskClient;
+pub use super::executable::{Digest, Executable, ExecutableError, Platform};
 pub use super::model::Waiting;
 pub use client::{Admin, AdminError, Desk, Exchange, LogText, Submitted};
 pub use connect::check_token;
-pub use program::{Program, ProgramError};
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};

@@ -11,6 +11,7 @@ use crate::failure::{Failure, Outcome};
 use crate::logs::{ASK_EVERY, Place, Tail, Wanted};
 use crate::output::Output;
 use crate::reach::Desks;
+use crate::values::significant;
 
 /// How long the head may be away. One that is started anew goes on with the job.
 const HEAD_AWAY_MAX: Duration = Duration::from_secs(30);
@@ -52,7 +53,8 @@ fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> Outcome<()> {
     if json {
         output.json(job)?;
     }
-    let id = job.job_id;
+    let id = job.job_id.to_string();
+    let id = significant(&id);
     let why = job.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
     let next = format!("`roadshow logs --job {id}` shows what its workers wrote");
     match job.state {

@@ -5,7 +5,7 @@ use roadshow::daemon::AgentReady;
 use roadshow::model::NodeState;
 
 use super::head::start_agent;
-use super::{Arguments, Ground, Started, fresh, machine, noted};
+use super::{Arguments, Ground, Started, abandon, fresh, machine, noted};
 use crate::failure::Outcome;
 use crate::reach::{Desks, Target, find_token};
 use crate::session::Role;
@@ -24,7 +24,8 @@ pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Gro
     let mut session = fresh(dir, Some(head), None)?;
     noted(&session, session.save_token(&token))?;
     let options = arguments.agent(&session, (host, arguments.port.unwrap_or(0)), Some(head), &token);
-    let (agent, AgentReady { address, node_id }) = start_agent(&mut session, &options, ground).await?;
+    let started = start_agent(&mut session, &options, ground).await;
+    let (agent, AgentReady { address, node_id }) = started.inspect_err(|_| abandon(&session, ground))?;
     (session.node.address, session.node.node_id) = (Some(address), Some(node_id));
     noted(&session, session.save())?;
     let nodes = living_nodes(&Target::new(head, token.clone())).await;
