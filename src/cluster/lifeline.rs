@@ -68,7 +68,7 @@ pub(super) fn watch(
 /// Takes up the certificate that comes.
 fn renew(lifeline: &UnixStream, credentials: Option<&Credentials>) -> io::Result<()> {
     let fresh: Credentials = bootstrap::read(lifeline)?;
-    if let Some(Err(error)) = credentials.map(|credentials| credentials.renew_as(&fresh)) {
+    if let Some(Err(error)) = credentials.map(|credentials| credentials.renew(&fresh)) {
         tracing::warn!(%error, "the worker keeps the certificate that it has");
     }
     Ok(())
@@ -158,7 +158,8 @@ impl Lives for Reporter {
     }
 
     fn ended(&self, actor: ActorKey, cause: &str) {
-        let end = cause.floor_char_boundary(CAUSE_BYTES_MAX);
+        let end = (0..=CAUSE_BYTES_MAX.min(cause.len())).rfind(|at| cause.is_char_boundary(*at));
+        let end = end.unwrap_or_default();
         let life = Life::Ended { actor, cause: cause[..end].to_owned() };
         self.report(|pending| pending.lives.push(life));
     }

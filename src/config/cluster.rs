@@ -131,6 +131,9 @@ pub const LOG_FILE_BYTES_MAX: u64 = 16 << 20;
 /// How many logs of each stream are kept beside the one that is written.
 pub const LOG_FILES_KEPT: u64 = 3;
 
+/// How often a node looks whether it keeps too much of them.
+pub const LOGS_TRIMMED_EVERY: Duration = Duration::from_secs(60);
+
 /// How many bytes of logs a node keeps of processes that have ended.
 pub const LOGS_BYTES_MAX: u64 = 4 << 30;
 

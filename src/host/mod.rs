@@ -565,6 +565,6 @@ fn random_nonce() -> [u8; 32] {
 }
 
 /// The moment that is so far from now.
-pub(crate) fn deadline_in(timeout: std::time::Duration) -> Option<Instant> {
+pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
     tokio::time::Instant::now().into_std().checked_add(timeout)
 }

@@ -117,20 +117,6 @@ impl Credentials {
         Ok(())
     }
 
-    /// Takes up the certificate and the key that other credentials have now.
-    ///
-    /// # Errors
-    ///
-    /// [`CredentialsError::OtherAuthority`] if they are another authority's.
-    pub fn renew_as(&self, other: &Self) -> Result<(), CredentialsError> {
-        if other.authority != self.authority {
-            return Err(CredentialsError::OtherAuthority);
-        }
-        let held = Arc::clone(&other.own.0.read().unwrap_or_else(PoisonError::into_inner));
-        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = held;
-        Ok(())
-    }
-
     /// The certificate of the cluster's authority, in DER.
     #[must_use]
     pub fn authority(&self) -> &[u8] {

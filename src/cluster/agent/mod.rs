@@ -27,6 +27,7 @@ use super::daemon::{AgentOptions, AgentReady, DaemonError};
 use super::desk::Desk;
 use super::door::Door;
 use super::executable::{Store, this_machine};
+use super::logs::LogName;
 use super::model::NodeFacts;
 use super::protocol::NodeEvent;
 use super::state::NodeReport;
@@ -73,6 +74,14 @@ impl Agent {
         NodeReport { facts: self.facts.clone(), workers: self.workers.report() }
     }
 
+    /// Whether the process that a log is of still runs here.
+    fn writes(&self, log: LogName) -> bool {
+        match log {
+            LogName::Worker { worker, .. } => self.workers.runs_still(worker),
+            LogName::Driver { job, .. } => self.drivers.runs(job),
+        }
+    }
+
     /// The head is another one.
     fn set_head(&self, head: Identity) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
@@ -101,6 +110,7 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     let (tell_joined, joined) = oneshot::channel();
     let joining = tokio::spawn(joining::keep_joined(Arc::clone(&agent), tell_joined));
     let certificates = tokio::spawn(certificates::keep_valid(Arc::clone(&agent)));
+    let trimming = tokio::spawn(Jobs::keep_logs_bounded(Arc::clone(&agent)));
     let refused = tokio::select! {
         joined = joined => match joined {
             Ok(Ok(())) => None,
@@ -121,6 +131,7 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     };
     joining.abort();
     certificates.abort();
+    trimming.abort();
     joining::leave(&agent, cause).await;
     agent.drivers.stop_all();
     agent.workers.stop_all().await;

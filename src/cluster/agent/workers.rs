@@ -99,13 +99,6 @@ impl Workers {
         }
     }
 
-    /// Ends the workers of a job.
-    pub(super) fn stop_job(&self, job: JobId) {
-        let of_job = |(worker, entry): (&WorkerId, &Worker)| (entry.job == job).then_some(*worker);
-        let ids: Vec<_> = self.lock().iter().filter_map(of_job).collect();
-        ids.into_iter().for_each(|worker| self.stop(worker));
-    }
-
     /// What runs, for the head.
     pub(super) fn report(&self) -> Vec<WorkerReport> {
         let all = self.lock();
@@ -127,6 +120,11 @@ impl Workers {
         let mut reports: Vec<_> = all.iter().filter_map(report).collect();
         reports.sort_unstable_by_key(|report| report.worker);
         reports
+    }
+
+    /// Whether a worker has not ended yet.
+    pub(super) fn runs_still(&self, worker: WorkerId) -> bool {
+        self.lock().contains_key(&worker)
     }
 
     /// The way to a host of a worker.

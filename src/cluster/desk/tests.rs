@@ -18,15 +18,15 @@ use tokio::sync::mpsc;
 use super::message::{Answer, Ask, CLIENT, Opened, Opening, Refusal, SERVER, VERSION, binding};
 use super::*;
 use crate::cluster::trust::tests::{Realm, claims};
-use crate::cluster::trust::{Claims, HEAD_HOST, Token};
+use crate::cluster::trust::{Claims, Token};
 use crate::config::{DESK_CONNECTIONS_MAX, DESK_UNPROVEN_BYTES_MAX, HANDSHAKES_OPEN_MAX};
 use crate::host::fresh_identity;
-use crate::id::{Identity, Incarnation};
+use crate::id::{HostId, Identity, Incarnation};
 use crate::transport::{Credentials, PREAMBLE_BYTES};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const PATIENCE: Duration = Duration::from_secs(30);
-const HEAD: Identity = Identity { host: HEAD_HOST, incarnation: Incarnation(5) };
+const HEAD: Identity = Identity { host: HostId::HEAD, incarnation: Incarnation(5) };
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it ends in time")

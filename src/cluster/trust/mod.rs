@@ -13,12 +13,10 @@ pub(crate) mod tests;
 mod token;
 
 #[cfg(feature = "cli")]
-pub use authority::{Authority, AuthorityError};
-#[cfg(feature = "cli")]
-pub use claims::ClaimsError;
-pub use claims::{Claims, HEAD_HOST, job_name, node_name};
-pub use request::{CertificateRequest, RequestError};
-pub use token::{Token, TokenError};
+pub(super) use authority::Authority;
+pub(super) use claims::Claims;
+pub(super) use request::{CertificateRequest, RequestError};
+pub(super) use token::Token;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;

@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 
-use super::{Authority, AuthorityError, CertificateRequest, Claims, ClaimsError, HEAD_HOST, Token};
-use super::{digest_of_authority, job_name, node_name, sequence};
+use super::authority::AuthorityError;
+use super::claims::{ClaimsError, job_name, node_name};
+use super::{Authority, CertificateRequest, Claims, Token, digest_of_authority, sequence};
 use crate::cluster::model::{JobId, NodeId};
 use crate::config::CERTIFICATE_VALID;
 use crate::host::fresh_identity;
@@ -245,7 +246,7 @@ fn token_alone_makes_agents_and_drivers_and_nothing_else() {
     for role in [Role::Head, Role::Worker] {
         assert_eq!(claims(role, me).check_claimable(), Err(ClaimsError::Role { role }));
     }
-    let head = Identity { host: HEAD_HOST, ..me };
+    let head = Identity { host: HostId::HEAD, ..me };
     assert_eq!(claims(Role::Agent, head).check_claimable(), Err(ClaimsError::Head));
     let crowd = Claims { hosts: vec![me; 17], ..claims(Role::Agent, me) };
     assert_eq!(crowd.check_claimable(), Err(ClaimsError::Hosts { count: 17 }));

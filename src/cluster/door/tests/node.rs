@@ -6,10 +6,10 @@ use roadshow::prelude::*;
 use super::*;
 use crate::cluster::desk::{Desk, DeskClient, DeskOf, Enrolled, Service};
 use crate::cluster::trust::tests::{Realm, claims};
-use crate::cluster::trust::{Authority, CertificateRequest, Claims, HEAD_HOST};
+use crate::cluster::trust::{Authority, CertificateRequest, Claims};
 use crate::config::Limits;
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
-use crate::id::Identity;
+use crate::id::{HostId, Identity};
 use crate::remote::host_calls;
 use crate::session::Secret;
 use crate::transport::{Role, Routed, Transport};
@@ -99,7 +99,7 @@ fn certify(authority: &Authority, role: Role, host: Identity) -> crate::transpor
 /// Comes to a node with a token; between machines, or on one.
 async fn a_driver_comes_with_the_token(between_machines: bool) {
     let seen = |routed: Routed| if between_machines { routed.between_machines() } else { routed };
-    let (realm, head) = (Realm::new(), Identity { host: HEAD_HOST, ..fresh_identity() });
+    let (realm, head) = (Realm::new(), Identity { host: HostId::HEAD, ..fresh_identity() });
     let text = realm.authority.token().to_string();
     let door = Door::bind(LOOPBACK).await.unwrap();
     let address = door.address();

@@ -1,1 +1,0 @@
-//! Random events, and what holds after each.
