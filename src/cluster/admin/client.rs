@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::program::Program;
 use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 use crate::cluster::executable::ExecutableError;
 use crate::cluster::model::{
@@ -178,8 +179,6 @@ impl<E: Exchange> Admin<E> {
 
     /// Sends an agent what it does not have yet of an executable; `sent` hears how much it has.
     ///
-    /// `read` gives the bytes from a place on, as many as are asked for or fewer.
-    ///
     /// # Errors
     ///
     /// [`AdminError`] if it cannot be read, or the agent does not take it.
@@ -188,6 +187,15 @@ impl<E: Exchange> Admin<E> {
     ///
     /// What the agent has it keeps. The connection is of no use after a dropped future: connect anew.
     pub async fn store(
+        &mut self,
+        submission: &Submission,
+        program: &Program,
+        sent: impl FnMut(u64),
+    ) -> Result<(), AdminError> {
+        self.store_from(submission, |from, bytes_max| program.read(from, bytes_max), sent).await
+    }
+
+    async fn store_from(
         &mut self,
         submission: &Submission,
         read: impl Fn(u64, usize) -> Result<Vec<u8>, ExecutableError>,
@@ -315,22 +323,22 @@ mod tests {
         admin.exchange.stored = bytes[..1000].to_vec();
         let mut seen = Vec::new();
         let submission = submission(bytes.len() as u64);
-        admin.store(&submission, reader(&bytes), |have| seen.push(have)).await.unwrap();
+        admin.store_from(&submission, reader(&bytes), |have| seen.push(have)).await.unwrap();
         assert_eq!(admin.exchange.stored, bytes);
         assert_eq!((seen[0], seen.len()), (1000, 4));
 
         // The second time there is nothing to send.
-        admin.store(&submission, reader(&[]), |_| ()).await.unwrap();
+        admin.store_from(&submission, reader(&[]), |_| ()).await.unwrap();
     }
 
     #[tokio::test]
     async fn sending_ends_when_the_file_is_short_or_nothing_is_taken() {
         let mut admin = Scripted::with(AdminReply::Done);
-        let short = admin.store(&submission(10), reader(&[1; 9]), |_| ()).await;
+        let short = admin.store_from(&submission(10), reader(&[1; 9]), |_| ()).await;
         assert!(matches!(short, Err(AdminError::Executable(_))), "{short:?}");
 
         admin.exchange.takes_max = 0;
-        let refused = admin.store(&submission(10), reader(&[1; 10]), |_| ()).await;
+        let refused = admin.store_from(&submission(10), reader(&[1; 10]), |_| ()).await;
         assert_eq!(refused, Err(AdminError::Confused { asked: "more of an executable" }));
     }
 }

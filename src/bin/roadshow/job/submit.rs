@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use roadshow::admin::{Executable, Submission, Submitted};
+use roadshow::admin::{Program, Submission, Submitted};
 use serde_json::json;
 
 use super::wait;
@@ -45,15 +45,8 @@ impl Arguments {
 
 pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let (name, args) = arguments.program.split_first().expect("clap asks for a program");
-    let program = Executable::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
-    let submission = Submission {
-        program: name.clone(),
-        args: args.to_vec(),
-        env: arguments.env.clone(),
-        digest: program.digest().0,
-        size: program.size(),
-        platform: program.platform().to_string(),
-    };
+    let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
+    let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
     let submitted = desks.head().await?.submit(submission.clone()).await?;
     if let Err(failure) = hand_over(submitted, submission, &program, desks).await {
         // Otherwise it would wait for its executable for ever. The failure to be told is the first.
@@ -82,11 +75,11 @@ pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
 async fn hand_over(
     submitted: Submitted,
     submission: Submission,
-    program: &Executable,
+    program: &Program,
     desks: &impl Desks,
 ) -> Outcome<()> {
     let mut agent = desks.agent(submitted.address).await?;
-    agent.store(&submission, |from, bytes_max| program.read(from, bytes_max), |_| ()).await?;
+    agent.store(&submission, program, |_| ()).await?;
     Ok(agent.begin(submitted.job, submission).await?)
 }
 
