@@ -56,6 +56,10 @@ mod tests {
     use crate::session::tests::Scratch;
     use crate::stop::{Manner, stop};
 
+    /// The token of no cluster: bytes of seven, with their checksum.
+    const TOKEN: &str =
+        "rs1_a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqoymvj6iq";
+
     /// An agent that says what it was told to be in its log.
     fn shell(_: Role, dir: &Path) -> Command {
         let script = r#"cat >&2; echo '{"ready":{"address":"127.0.0.1:8","node_id":"0000000000000008"}}'; exec sleep 1000"#;
@@ -76,19 +80,21 @@ mod tests {
         let scratch = Scratch::new();
         let home = Home::at(scratch.0.join("home"));
         let ground = Ground { home, environment: Environment::default(), program: shell };
-        let refused = joined(&[], &ground).await.err().unwrap();
-        assert_eq!(refused.code, exit::REFUSED);
+        for given in [&[][..], &["--token=rs1_abc"]] {
+            let refused = joined(given, &ground).await.err().unwrap();
+            assert_eq!(refused.code, exit::REFUSED, "{given:?}");
+        }
 
-        let mut started = joined(&["--token=rs1_abc"], &ground).await.unwrap();
+        let mut started = joined(&["--token", TOKEN], &ground).await.unwrap();
         let [session] = &ground.home.sessions()[..] else { panic!("there is not one session") };
         assert_eq!(*session, started.session);
         let head = SocketAddr::from(([127, 0, 0, 1], 1));
         assert_eq!((session.node.is_head, session.node.head_address), (false, Some(head)));
-        assert_eq!(session.token().unwrap().reveal(), "rs1_abc");
+        assert_eq!(session.token().unwrap().reveal(), TOKEN);
         let told: AgentOptions =
             serde_json::from_slice(&std::fs::read(session.log(Role::Agent)).unwrap()).unwrap();
         assert_eq!((told.head, told.host, told.port), (Some(head), head.ip(), 0));
-        assert_eq!((told.token.as_str(), told.head_socket), ("rs1_abc", None));
+        assert_eq!((told.token.as_str(), told.head_socket), (TOKEN, None));
 
         // Another node of the same machine needs no token of its own.
         let mut another = joined(&[], &ground).await.unwrap();
