@@ -40,13 +40,12 @@ pub(super) async fn until_its_end<D: Desks>(
     }
 }
 
-/// A driver's errors stay errors. With JSON to come, all of it is beside the point.
+/// With JSON to come, all that the driver writes is beside the point.
 fn write(file: &str, text: &str, json: bool, output: &mut Output<'_>) -> Outcome<()> {
-    if json || file.ends_with(".err") {
-        let written = output.err.write_all(text.as_bytes()).and_then(|()| output.err.flush());
-        return written.map_err(|error| Failure::output(&error));
+    match json {
+        true => output.print_aside(text),
+        false => output.pass_on(file, text),
     }
-    output.print(text)
 }
 
 fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> Outcome<()> {
