@@ -23,8 +23,11 @@ mod membership;
 pub mod model;
 mod process;
 #[cfg(feature = "cli")]
+mod rehearsal;
+#[cfg(feature = "cli")]
 mod schedule;
 #[cfg(feature = "cli")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the head asks it for more than a rehearsal does"))]
 mod state;
 mod thread;
 mod worker;
@@ -39,6 +42,8 @@ use crate::remote::ClusterRef;
 use crate::transport::Memory;
 
 pub use error::ClusterError;
+#[cfg(feature = "cli")]
+pub use rehearsal::Rehearsal;
 pub use thread::InProcess;
 pub use worker::{WorkerTest, divert};
 
