@@ -2,11 +2,12 @@
 //! `cargo run --release --features cli --example control_plane`.
 //!
 //! It prints what a decision, a heartbeat and an actor cost in time and memory, and how that grows with
-//! the number of nodes. Nothing is sent, and nothing is written to disk.
+//! the number of nodes: nanoseconds, and the bytes that were allocated meanwhile. On a machine that does
+//! other things as well, the median says most. Nothing is sent, and nothing is written to disk.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
 use roadshow::Rehearsal;
@@ -24,6 +25,9 @@ struct Args {
     #[arg(long, default_value_t = 100_000)]
     decisions: u64,
 }
+
+/// How many heartbeats of every node.
+const BEATS: u64 = 30;
 
 /// Counts what is asked of the system's allocator.
 struct Counting;
@@ -60,34 +64,34 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// What something costs.
-#[derive(Default)]
 struct Cost {
-    count: u64,
-    took: Duration,
-    longest: Duration,
+    /// How long each took, in nanoseconds.
+    took: Vec<u64>,
     asked: usize,
 }
 
 impl Cost {
+    /// With room for so many, lest that count as theirs.
+    fn of_up_to(count: u64) -> Self {
+        Self { took: Vec::with_capacity(usize::try_from(count).unwrap_or(0)), asked: 0 }
+    }
+
     fn of<T>(&mut self, what: impl FnOnce() -> T) -> T {
         let (asked, start) = (ASKED.load(Relaxed), Instant::now());
         let result = what();
-        let took = start.elapsed();
-        self.count += 1;
-        self.took += took;
-        self.longest = self.longest.max(took);
+        self.took.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
         self.asked += ASKED.load(Relaxed) - asked;
         result
     }
 
-    fn print(&self, what: &str) {
-        let each = |total: f64| total / self.count.max(1) as f64;
-        println!(
-            "  {what:<52} {:>8.0} ns  {:>6.0} bytes allocated  {:>8.0} us at most",
-            each(self.took.as_nanos() as f64),
-            each(self.asked as f64),
-            self.longest.as_secs_f64() * 1e6
-        );
+    /// Prints what one of `parts` equal parts costs.
+    fn print(mut self, what: &str, parts: u64) {
+        self.took.sort_unstable();
+        let count = self.took.len();
+        let [median, longest] = [count / 2, count - 1].map(|at| self.took[at] / parts);
+        let mean = self.took.iter().sum::<u64>() / count as u64 / parts;
+        let asked = self.asked as u64 / count as u64 / parts;
+        println!("  {what:<48} {median:>8} {mean:>8} {longest:>11} {asked:>8}");
     }
 }
 
@@ -101,39 +105,40 @@ fn measure(nodes: u64, args: &Args) {
         held(before) / nodes as f64
     );
 
+    let [mut place, mut begin] = [(); 2].map(|()| Cost::of_up_to(actors + 1));
     let before = HELD.load(Relaxed);
-    let [mut place, mut begin] = [(); 2].map(|()| Cost::default());
     while place.of(|| cluster.place(None)) {
         begin.of(|| cluster.begin());
     }
-    assert_eq!(begin.count, actors, "as many actors are placed as there is room for");
+    assert_eq!(begin.took.len() as u64, actors, "as many actors are placed as there is room for");
     println!("  an actor takes {:.0} bytes", held(before) / actors as f64);
-    place.print("a place, while there is room");
-    begin.print("an actor begins");
+    println!("  {:48} {:>8} {:>8} {:>11} {:>8}", "", "median", "mean", "longest ns", "bytes");
+    place.print("a place, while there is room", 1);
+    begin.print("an actor begins", 1);
 
     // The one who found no room waits, and gets the first place that is free.
     cluster.choose();
     assert!(cluster.end(), "who waits gets the place");
     cluster.begin();
 
-    let [mut end, mut place, mut labelled] = [(); 3].map(|()| Cost::default());
+    let [mut end, mut place, mut labelled] = [(); 3].map(|()| Cost::of_up_to(args.decisions));
     for _ in 0..args.decisions {
         cluster.choose();
         end.of(|| cluster.end());
         assert!(place.of(|| cluster.place(None)), "there is room for one");
         cluster.begin();
     }
-    end.print("an actor ends on a full cluster");
-    place.print("a place on a cluster with room for one");
+    end.print("an actor ends on a full cluster", 1);
+    place.print("a place on a cluster with room for one", 1);
     for _ in 0..args.decisions {
         let zone = cluster.choose();
         cluster.end();
         assert!(labelled.of(|| cluster.place(Some(zone))), "there is room for one");
         cluster.begin();
     }
-    labelled.print("the same by label, every third node having it");
+    labelled.print("the same by label, every third node having it", 1);
 
-    let [mut wait, mut next] = [(); 2].map(|()| Cost::default());
+    let [mut wait, mut next] = [(); 2].map(|()| Cost::of_up_to(args.decisions));
     for _ in 0..args.decisions {
         assert!(!wait.of(|| cluster.place(None)), "it is full");
     }
@@ -142,17 +147,16 @@ fn measure(nodes: u64, args: &Args) {
         assert!(next.of(|| cluster.end()), "there is one who waits");
         cluster.begin();
     }
-    wait.print("a place that has to be waited for");
-    next.print(&format!("an actor ends while up to {} wait", args.decisions));
+    wait.print("a place that has to be waited for", 1);
+    next.print(&format!("an actor ends while up to {} wait", args.decisions), 1);
 
-    let [mut beats, mut ticks] = [(); 2].map(|()| Cost::default());
-    for _ in 0..30 {
+    let [mut beats, mut ticks] = [(); 2].map(|()| Cost::of_up_to(BEATS));
+    for _ in 0..BEATS {
         beats.of(|| cluster.beat());
         ticks.of(|| cluster.tick());
     }
-    beats.count *= nodes + 1;
-    beats.print("a heartbeat (at most: one of every node)");
-    ticks.print("a tick");
+    beats.print("a heartbeat, when all nodes send one", nodes + 1);
+    ticks.print("a tick", 1);
 }
 
 fn main() {
