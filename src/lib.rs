@@ -80,6 +80,9 @@ pub mod transport;
 pub mod wire;
 pub mod words;
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use cluster::Rehearsal;
 pub use cluster::{
     Cluster, ClusterBuilder, ClusterError, DeskError, ElfError, ExecutableError, InProcess, Platform,
     PlatformMismatch, WorkerInfo, divert, model,

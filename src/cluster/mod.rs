@@ -54,6 +54,8 @@ pub mod model;
 mod passing;
 mod process;
 mod protocol;
+#[cfg(feature = "cli")]
+mod rehearsal;
 mod schedule;
 #[cfg(test)]
 mod scratch;
@@ -75,6 +77,8 @@ use crate::transport::Memory;
 pub use desk::DeskError;
 pub use error::ClusterError;
 pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
+#[cfg(feature = "cli")]
+pub use rehearsal::Rehearsal;
 pub use thread::InProcess;
 pub use worker::{WorkerTest, divert};
 

@@ -159,6 +159,7 @@ impl Schedule {
     }
 
     /// How many different shapes are kept.
+    #[cfg(test)]
     pub(in crate::cluster) fn shapes(&self) -> usize {
         self.shapes.len()
     }

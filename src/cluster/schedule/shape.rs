@@ -69,6 +69,7 @@ impl Shapes {
         shape
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }

@@ -105,6 +105,8 @@ pub(in crate::cluster) struct State {
     /// Actors that lived when the head went away, and that no node has reported since.
     missing: BTreeSet<ActorKey>,
     missing_until: Option<Millis>,
+    /// Living actors that somebody wants to end.
+    dying: BTreeSet<ActorKey>,
     /// Whoever has no answer yet.
     asked: FxHashMap<Ticket, Asked>,
     names: Names,
@@ -133,6 +135,7 @@ impl State {
             unplaced: FxHashMap::default(),
             missing: BTreeSet::new(),
             missing_until: None,
+            dying: BTreeSet::new(),
             asked: FxHashMap::default(),
             names: Names::default(),
             classes: Classes::default(),

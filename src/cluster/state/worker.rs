@@ -64,7 +64,7 @@ impl State {
             node.workers.insert(id);
         }
         if worker.detached.is_none()
-            && let Some(pool) = self.jobs.get_mut(&worker.job).and_then(|job| job.pools.get_mut(&worker.node))
+            && let Some(pool) = self.pool(worker.job, worker.node)
         {
             pool.workers.insert(id);
         }

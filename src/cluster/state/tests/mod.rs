@@ -293,7 +293,7 @@ fn news(actions: &[Action]) -> Vec<&News> {
 
 /// What a later life of the head finds.
 fn kept(actions: &[Action]) -> Vec<Record> {
-    let mut kept = std::collections::BTreeMap::new();
+    let mut kept = BTreeMap::new();
     for action in actions {
         match action {
             Action::Keep(record) => drop(kept.insert(record.key(), record.clone())),

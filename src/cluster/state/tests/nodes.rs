@@ -81,6 +81,25 @@ fn a_node_that_is_back_keeps_what_it_reports_and_loses_what_it_does_not() {
 }
 
 #[test]
+fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let (actor, worker) = lab.spawn(job, plain());
+    let submitted = lab.ask(|ticket| {
+        let facts = JobFacts { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
+        Event::JobSubmitted { ticket, facts }
+    });
+    let Some(Ok(Answer::Job { job: other, .. })) = submitted.answer else { panic!("{submitted:?}") };
+    let message = String::new();
+    lab.handle(Event::JobEnded { job: other, state: JobState::Stopped, exit_code: None, message });
+    lab.ask(|ticket| Event::Kill { ticket, actor });
+    let actions = lab.rejoin(node_facts(1, 4.0, 1), vec![report(worker, job, &[actor])]);
+    let node = NodeId(1);
+    let at = place(worker, actor);
+    let stops = [Action::StopActor { node, worker, actor, at }, Action::StopDriver { node, job: other }];
+    assert_eq!(actions, stops);
+}
+
+#[test]
 fn what_is_left_on_a_node_that_was_given_up_is_stopped_when_it_comes_back() {
     let (mut lab, job) = Lab::with_nodes(1);
     let (actor, worker) = lab.spawn(job, plain());
@@ -90,6 +109,7 @@ fn what_is_left_on_a_node_that_was_given_up_is_stopped_when_it_comes_back() {
     assert_eq!(stopped(&actions), [worker]);
     assert_eq!(lab.state.nodes().len(), 1);
     assert!(lab.state.is_member(agent(1, 1)));
+    assert_eq!(lab.state.node_facts(NodeId(1)), Some(&node_facts(1, 4.0, 1)));
 }
 
 #[test]

@@ -113,9 +113,13 @@ fn actors_wait_until_a_worker_is_ready_and_share_the_workers_then() {
     assert_eq!(lab.free_cpus(1), 0.0);
     assert_eq!(lab.reasons()[0], "workers of its job are being started on node 0000000000000001");
     let mut actions = lab.ready(workers[0]);
-    waiting[..2].iter().for_each(|ticket| drop(take_placed(&mut actions, *ticket)));
+    for ticket in &waiting[..2] {
+        take_placed(&mut actions, *ticket);
+    }
     let mut actions = lab.ready(workers[1]);
-    waiting[2..].iter().for_each(|ticket| drop(take_placed(&mut actions, *ticket)));
+    for ticket in &waiting[2..] {
+        take_placed(&mut actions, *ticket);
+    }
     let actors = lab.state.actors();
     let on = |worker| actors.iter().filter(|actor| actor.worker_id == Some(worker)).count();
     assert_eq!([on(workers[0]), on(workers[1])], [2, 2]);

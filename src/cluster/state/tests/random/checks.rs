@@ -1,8 +1,9 @@
 //! What holds after every event, and when nobody is heard of any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::super::actor::Phase;
+use super::super::super::place::Follower;
 use super::*;
 use crate::cluster::model::WorkerState;
 
@@ -45,19 +46,9 @@ impl World {
         let following: usize = state.jobs.values().map(|job| job.following.len()).sum();
         let followers = state.actors.values().filter_map(|actor| actor.named.as_ref());
         let followers = followers.flat_map(|named| &named.followers);
-        let finds =
-            followers.clone().filter(|it| matches!(it, super::super::super::place::Follower::Find { .. }));
-        assert_eq!(following + finds.count(), followers.count());
-        assert_eq!(
-            asked.len(),
-            unplaced
-                + state
-                    .actors
-                    .values()
-                    .filter_map(|actor| actor.named.as_ref())
-                    .map(|named| named.followers.len())
-                    .sum::<usize>()
-        );
+        let finds = followers.clone().filter(|it| matches!(it, Follower::Find { .. }));
+        assert_eq!(following + finds.count(), followers.clone().count());
+        assert_eq!(asked.len(), unplaced + followers.count());
     }
 
     /// A name has one owner, which is not dead, and whoever has a name owns it.
@@ -87,6 +78,7 @@ impl World {
             assert!(legal, "{} was {before:?} and is {:?}", actor.actor_id, actor.state);
             assert!(actor.state == ActorState::Alive || actor.cause.is_some());
         }
+        assert!(state.dying.iter().all(|key| state.actors.contains_key(key)));
         for (key, actor) in &state.actors {
             let open = state.open_jobs.contains(&actor.job);
             let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Missing);
@@ -95,6 +87,7 @@ impl World {
             let in_pool = !actor.detached && actor.phase.worker().is_some();
             assert_eq!(loose, !in_pool && !may_live, "{key}");
             assert_eq!(state.missing.contains(key), actor.phase == Phase::Missing);
+            assert!(!state.dying.contains(key) || matches!(actor.phase, Phase::Alive(..)));
         }
     }
 
@@ -164,6 +157,6 @@ impl World {
         let mut left = self.kept.keys().filter(|key| !matches!(key, RecordKey::Job(_) | RecordKey::Given));
         assert_eq!(left.next(), None);
         let shapes = state.past.actors.iter().map(|past| past.actor.shape);
-        assert_eq!(state.schedule.shapes(), shapes.collect::<std::collections::BTreeSet<_>>().len());
+        assert_eq!(state.schedule.shapes(), shapes.collect::<BTreeSet<_>>().len());
     }
 }

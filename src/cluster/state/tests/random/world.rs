@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::super::actor::Phase;
 use super::*;
 
 /// What really runs, beside what the control plane believes.
@@ -39,6 +40,9 @@ pub(super) struct RealWorker {
 fn pick<T: Clone>(all: &[T], number: u8) -> Option<T> {
     (!all.is_empty()).then(|| all[usize::from(number) % all.len()].clone())
 }
+
+/// What a restart of the head leaves as it was.
+type Lasting = (Vec<(JobId, JobState)>, Vec<(String, ActorKey)>);
 
 impl World {
     pub(super) fn new() -> Self {
@@ -225,7 +229,7 @@ impl World {
     /// Whoever asked for an actor makes it.
     fn begin(&mut self, number: u8) {
         let placed = self.lab.state.actors.iter().filter_map(|(key, actor)| match actor.phase {
-            super::super::super::actor::Phase::Placed(worker) => Some((*key, worker)),
+            Phase::Placed(worker) => Some((*key, worker)),
             _ => None,
         });
         let mut placed: Vec<_> = placed.collect();
@@ -257,7 +261,9 @@ impl World {
 
     fn end_for_real(&mut self, actor: ActorKey) {
         let workers = self.nodes.values_mut().flat_map(|real| real.workers.values_mut());
-        workers.for_each(|worker| drop(worker.actors.remove(&actor)));
+        for worker in workers {
+            worker.actors.remove(&actor);
+        }
     }
 
     fn nonsense(&mut self, number: u8) {
@@ -354,7 +360,7 @@ impl World {
     }
 
     /// Jobs, and names of actors that somebody was told of.
-    fn lasting(&self) -> (Vec<(JobId, JobState)>, Vec<(String, ActorKey)>) {
+    fn lasting(&self) -> Lasting {
         let state = &self.lab.state;
         let jobs = state.jobs().into_iter().map(|job| (job.job_id, job.state)).collect();
         let names = state.names.all().filter(|(.., owner)| !state.actors[owner].phase.is_unplaced());
