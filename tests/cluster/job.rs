@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -343,10 +342,6 @@ impl Job {
         }
     }
 
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Has the program begin with something.
     pub(super) fn begin(&mut self, order: Order) -> Pending {
         self.last += 1;
@@ -519,17 +514,4 @@ pub(super) fn counted(said: &[String]) -> Vec<u64> {
     let pids = said.iter().find_map(|line| line.strip_prefix("the sum is 499500, by "));
     let pids = pids.unwrap_or_else(|| panic!("no sum, or another: {said:?}"));
     pids.split(' ').map(|pid| pid.parse().unwrap()).collect()
-}
-
-/// Lines, from a stream that a test reads as it comes.
-pub(super) fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (tell, lines) = sync_channel(1000);
-    std::thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if tell.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
 }

@@ -9,15 +9,19 @@
 )]
 
 mod cast;
+mod intruders;
 mod job;
-mod proc;
-mod site;
-
 mod logs;
 mod losses;
+mod machines;
 mod names;
+mod netns;
 mod nodes;
 mod placing;
+mod proc;
+mod secrets;
+mod site;
 mod submit;
+mod tokens;
 
 roadshow::worker_test!();

@@ -77,27 +77,56 @@ fn a_cluster_starts_grows_and_stops_in_moments_and_leaves_nothing() {
     let most = |target_ms: u64| Duration::from_millis(target_ms * 5);
     let site = Site::pair();
     let [head, join] = [0, 1].map(|at: usize| site.nodes[at].took);
-    let resident: u64 = site.nodes[0].pids.iter().map(|&pid| resident_kib(pid)).sum();
-    let mut job = Job::join(&site);
-    job.spawn("a", Wish::default());
-    let processes = site.processes();
-    assert!(processes.len() >= 6, "two nodes, their workers and a program: {processes:?}");
-    drop(job);
-    let begun = Instant::now();
-    site.stop();
-    let stop = begun.elapsed();
+    let resident: u64 = [site.nodes[0].head(), site.nodes[0].agent()].map(resident_kib).iter().sum();
+    let stop = stopped(&site);
     println!(
         "head ready in {head:?}, join in {join:?}, both stopped in {stop:?}; head and agent: {resident} KiB"
     );
-    let left = site.processes();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(head < most(300) && join < most(500), "{head:?}, {join:?}");
+    // One command a node.
+    assert!(stop < 2 * most(1000), "{stop:?}");
+}
+
+#[test]
+fn a_cluster_stops_soon_whatever_its_programs_do() {
+    let most = Duration::from_secs(2 * 5);
+    let site = Site::pair();
+    let mut job = Job::join(&site);
+    for node in &site.nodes {
+        job.spawn(&node.id, Wish::on(node));
+    }
+    job.spawn("kept", Wish { detached: true, ..Wish::default() });
+    let open = job.begin(Order::Never("kept".to_owned()));
+    let stop = stopped(&site);
+    println!("stopped with a job that runs in {stop:?}");
+    assert!(stop < most, "{stop:?}");
+    let lost = job.end_of(open);
+    assert!(lost.failure().starts_with("outcome unknown"), "{lost:?}");
+    drop(job);
+
+    let site = Site::pair();
+    let mut job = Job::join(&site);
+    for node in &site.nodes {
+        job.spawn(&node.id, Wish::on(node));
+    }
+    job.kill();
+    let stop = stopped(&site);
+    println!("stopped with a driver that is gone in {stop:?}");
+    assert!(stop < most, "{stop:?}");
+}
+
+/// Stops a cluster, and sees that nothing is left but its state.
+fn stopped(site: &Site) -> Duration {
+    let begun = Instant::now();
+    site.stop();
+    let stop = begun.elapsed();
+    let left =
+        site.processes().into_iter().filter(|&pid| !text(&proc::file(pid, "cmdline")).contains("job::drive"));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<u32>::new());
     let files: Vec<_> =
         std::fs::read_dir(site.home()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(files, ["state"], "sockets or files of the sessions are left");
-    assert!(head < most(300), "{head:?}");
-    assert!(join < most(500), "{join:?}");
-    // One command a node.
-    assert!(stop < 2 * most(1000), "{stop:?}");
+    stop
 }
 
 fn resident_kib(pid: u32) -> u64 {

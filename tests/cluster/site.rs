@@ -70,8 +70,6 @@ pub(super) struct Node {
     pub(super) id: String,
     pub(super) address: String,
     pub(super) session: PathBuf,
-    /// The head first, if it is there.
-    pub(super) pids: Vec<u32>,
     /// How long the command took.
     pub(super) took: Duration,
     /// What the command runs under: another namespace of the network.
@@ -79,8 +77,21 @@ pub(super) struct Node {
 }
 
 impl Node {
+    pub(super) fn head(&self) -> u32 {
+        self.daemon("head")
+    }
+
     pub(super) fn agent(&self) -> u32 {
-        *self.pids.last().unwrap()
+        self.daemon("agent")
+    }
+
+    /// What the session's file says, by which `stop` finds it, too.
+    fn daemon(&self, role: &str) -> u32 {
+        let json = fs::read(self.session.join("node.json")).unwrap();
+        let node: Value = serde_json::from_slice(&json).unwrap();
+        let daemon = node["processes"].as_array().unwrap().iter().find(|daemon| daemon["role"] == role);
+        let daemon = daemon.unwrap_or_else(|| panic!("no {role}: {node}"));
+        daemon["pid"].as_u64().unwrap().try_into().unwrap()
     }
 }
 
@@ -174,9 +185,7 @@ impl Site {
             &["start", "--head", "--json", "--port=0", "--state-dir", state.to_str().unwrap()],
         );
         command.env_remove("ROADSHOW_TOKEN");
-        let started = json(command);
-        self.nodes[0].pids = pids(&started);
-        started
+        json(command)
     }
 
     /// Another node on loopback.
@@ -202,7 +211,6 @@ impl Site {
             id: started["node_id"].as_str().unwrap().to_owned(),
             address: started["address"].as_str().unwrap().to_owned(),
             session: started["session_dir"].as_str().unwrap().into(),
-            pids: pids(&started),
             took: begun.elapsed(),
             under: under.to_vec(),
         });
@@ -322,9 +330,4 @@ pub(super) fn refused(command: Command) -> (i32, String) {
     let line = said.lines().last().unwrap_or_default();
     assert!(line.starts_with("error: ") && said.lines().count() == 1, "{shown}: {said}");
     (output.status.code().unwrap(), line.to_owned())
-}
-
-fn pids(started: &Value) -> Vec<u32> {
-    let pids = started["pids"].as_array().unwrap().iter();
-    pids.map(|pid| u32::try_from(pid.as_u64().unwrap()).unwrap()).collect()
 }

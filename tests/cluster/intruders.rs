@@ -1,0 +1,232 @@
+//! Connections of those who do not belong to the cluster: they get nowhere, and nobody is hurt.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rcgen::{CertificateParams, KeyPair};
+use roadshow::config::{HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
+use roadshow::id::HostId;
+use roadshow::transport::{Role, Route};
+use rustls::ServerConfig;
+use rustls::ServerConnection;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+
+use super::job::{Job, Wish, program};
+use super::site::{Site, refused};
+use super::tokens::is_as_before;
+
+/// How long a node may take to close a connection.
+const CLOSED_WITHIN: Duration = HANDSHAKE_TIMEOUT.saturating_mul(4);
+
+fn address(site: &Site) -> SocketAddr {
+    site.address.parse().unwrap()
+}
+
+fn dial(site: &Site) -> TcpStream {
+    let stream = TcpStream::connect(address(site)).unwrap();
+    stream.set_read_timeout(Some(CLOSED_WITHIN)).unwrap();
+    stream
+}
+
+/// Waits until the other side has closed the connection; gives what it has said before.
+#[track_caller]
+fn closed(mut stream: TcpStream) -> Vec<u8> {
+    let mut heard = Vec::new();
+    match stream.read_to_end(&mut heard) {
+        Ok(_) => heard,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => heard,
+        Err(error) => panic!("it is not closed within {CLOSED_WITHIN:?}: {error}"),
+    }
+}
+
+/// The host of the head's node.
+fn agent(site: &Site) -> Route {
+    Route::Host(HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap()))
+}
+
+#[test]
+fn sockets_that_say_nothing_are_closed_and_keep_nobody_out() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let silent: Vec<_> = (0..HANDSHAKES_OPEN_MAX + 50).map(|_| dial(&site)).collect();
+    let routes = [Route::HeadDesk, Route::AgentDesk, Route::Host(HostId::HEAD), agent(&site)];
+    let half: Vec<_> = routes
+        .map(|route| {
+            let mut stream = dial(&site);
+            stream.write_all(&route.preamble()).unwrap();
+            stream
+        })
+        .into();
+    // While they are there.
+    is_as_before(&site);
+    for stream in silent {
+        assert_eq!(closed(stream), b"");
+    }
+    half.into_iter().for_each(|stream| drop(closed(stream)));
+}
+
+#[test]
+fn sockets_that_say_something_else_are_closed() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let mut random = vec![0; 64 << 10];
+    fastrand::Rng::with_seed(1).fill(&mut random);
+    let beginnings = [
+        Vec::new(),
+        Route::HeadDesk.preamble().to_vec(),
+        Route::AgentDesk.preamble().to_vec(),
+        Route::Host(HostId::HEAD).preamble().to_vec(),
+        Route::Host(HostId(7)).preamble().to_vec(),
+        agent(&site).preamble().to_vec(),
+    ];
+    for begin in beginnings {
+        for said in [&b"GET / HTTP/1.1\r\nHost: roadshow\r\n\r\n"[..], &random, &[0; 5000], &[255; 5000]] {
+            let mut stream = dial(&site);
+            // It may be closed in the middle of it.
+            let _ = stream.write_all(&[&begin, said].concat());
+            let heard = closed(stream);
+            assert!(heard.len() < 1000, "{} bytes to a stranger", heard.len());
+        }
+    }
+    is_as_before(&site);
+}
+
+/// A server with a certificate that it has made itself, for one connection.
+fn impostor(certificates: Vec<Vec<u8>>, key: &KeyPair) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = certificates.into_iter().map(Into::into).collect();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key.into())
+        .unwrap();
+    config.alpn_protocols = vec![b"roadshow-desk/1".to_vec()];
+    let config = Arc::new(config);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = Arc::<Mutex<Vec<u8>>>::default();
+    let told = Arc::clone(&heard);
+    // It ends with the test executable, like any thread.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let _ = listen(stream, Arc::clone(&config), &told);
+        }
+    });
+    (address, heard)
+}
+
+fn listen(mut stream: TcpStream, config: Arc<ServerConfig>, told: &Mutex<Vec<u8>>) -> io::Result<()> {
+    let mut preamble = [0; roadshow::transport::PREAMBLE_BYTES];
+    stream.read_exact(&mut preamble)?;
+    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut heard = [0; 1024];
+    let count = rustls::StreamOwned::new(connection, stream).read(&mut heard)?;
+    told.lock().unwrap().extend_from_slice(&heard[..count]);
+    Ok(())
+}
+
+/// A certificate for the head's desk, signed by its own key.
+fn self_made() -> (Vec<u8>, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new([Role::Head.name(), Role::Agent.name()]).unwrap();
+    (params.self_signed(&key).unwrap().der().to_vec(), key)
+}
+
+#[test]
+fn a_self_made_certificate_with_the_head_s_name_convinces_nobody() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let (certificate, key) = self_made();
+    let authority = std::fs::read(site.state().join("authority.crt")).unwrap();
+    // Alone, and with the cluster's own authority beside it, which anybody is shown.
+    let chains = [
+        (vec![certificate.clone()], "another cluster"),
+        (vec![certificate.clone(), certificate.clone()], "another cluster"),
+        (vec![certificate, authority], "token's cluster"),
+    ];
+    for (chain, expected) in chains {
+        let (at, heard) = impostor(chain, &key);
+        let at = at.to_string();
+        for arguments in [&["list", "nodes"][..], &["start", "--host=127.0.0.1"]] {
+            let (code, said) = refused(site.roadshow(&[arguments, &["--address", &at]].concat()));
+            assert!(code == 4 && said.contains(expected), "{code}: {said}");
+        }
+        let mut command = program(&site, "obey");
+        command.env("ROADSHOW_ADDRESS", &at).env("ROADSHOW_TOKEN", &site.token);
+        let Err(said) = Job::start(command) else { panic!("the program joins an impostor") };
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(heard.lock().unwrap().as_slice(), b"", "something was told to the impostor");
+    }
+    is_as_before(&site);
+}
+
+/// What a proxy's clients have said, one entry a connection.
+type Recorded = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Passes on what is said, and records what the clients say.
+fn recording_proxy(to: SocketAddr) -> (SocketAddr, Recorded) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let at = listener.local_addr().unwrap();
+    let recorded = Recorded::default();
+    let all = Arc::clone(&recorded);
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(to) else { continue };
+            let number = {
+                let mut all = all.lock().unwrap();
+                all.push(Vec::new());
+                all.len() - 1
+            };
+            let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = io::copy(&mut from_server, &mut to_client);
+                let _ = to_client.shutdown(std::net::Shutdown::Both);
+            });
+            let all = Arc::clone(&all);
+            std::thread::spawn(move || {
+                pass_on(client, server, |said| {
+                    all.lock().unwrap()[number].extend_from_slice(said);
+                })
+            });
+        }
+    });
+    (at, recorded)
+}
+
+fn pass_on(mut client: TcpStream, mut server: TcpStream, mut record: impl FnMut(&[u8])) {
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = client.read(&mut bytes) {
+        record(&bytes[..count]);
+        if server.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+#[test]
+fn a_recorded_handshake_opens_nothing_when_it_is_sent_again() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let (proxy, recorded) = recording_proxy(address(&site));
+    let mut command = program(&site, "obey");
+    command.env("ROADSHOW_ADDRESS", proxy.to_string()).env("ROADSHOW_TOKEN", &site.token);
+    let mut job = Job::join_with(command);
+    job.spawn("a", Wish::default());
+    assert_eq!(job.add("a", 1), 1);
+    job.finish();
+    let recorded = recorded.lock().unwrap().clone();
+    let begins = |route: Route| recorded.iter().any(|said| said.starts_with(&route.preamble()));
+    assert!(begins(Route::HeadDesk) && begins(Route::Host(HostId::HEAD)), "the way was not over the proxy");
+    let (jobs, actors) = (site.list("jobs"), site.list("actors"));
+    for said in recorded {
+        let mut stream = dial(&site);
+        // It may be closed in the middle of it.
+        let _ = stream.write_all(&said);
+        let heard = closed(stream);
+        println!("{} bytes sent again, {} heard", said.len(), heard.len());
+        assert!(heard.len() < 4000, "{} bytes to a recording", heard.len());
+    }
+    assert_eq!((site.list("jobs"), site.list("actors")), (jobs, actors));
+    assert_eq!(site.list("nodes")[0]["state"], "ALIVE");
+}

@@ -1,0 +1,266 @@
+//! Three machines that see each other over a network only.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
+use roadshow::host::fresh_identity;
+use roadshow::id::{HostId, Identity};
+use roadshow::transport::{Role, Route, host_name, host_name_as};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
+
+use super::job::{Job, Order, Wish, counted, program, run};
+use super::netns::{Capture, Network, listening_ports};
+use super::site::Site;
+use super::tokens::is_as_before;
+
+/// The network, or the reason for which a test cannot do its work here.
+macro_rules! network_or_skip {
+    ($machines:expr) => {
+        match Network::new($machines) {
+            Ok(network) => network,
+            Err(why) => {
+                println!("skipped: {why}");
+                return;
+            }
+        }
+    };
+}
+
+fn site(network: &Network, machines: usize) -> Site {
+    let mut site = Site::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
+    for at in 1..machines {
+        site.join_under(&network.under(at), &network.address(at), &["--num-cpus=1"]);
+    }
+    site
+}
+
+#[test]
+fn a_program_runs_on_three_machines_and_the_network_carries_no_plain_text() {
+    let network = network_or_skip!(3);
+    let joining = network.capture();
+    let site = site(&network, 3);
+    let joining = joining.map(Capture::end);
+    for (at, node) in site.nodes.iter().enumerate() {
+        let address: SocketAddr = node.address.parse().unwrap();
+        assert_eq!(address.ip().to_string(), network.address(at));
+    }
+    let (said, errors, status) = run(program(&site, "count 0"));
+    assert!(status.success(), "{errors}");
+    let pids = counted(&said);
+    let nodes: BTreeSet<_> = pids.iter().map(|&pid| site.node_of(pid)).collect();
+    assert_eq!(nodes, site.nodes.iter().map(|node| node.id.clone()).collect());
+
+    let message = "a message that nobody else is to read".repeat(10);
+    let mut job = Job::join_with(program(&site, "obey"));
+    // The executable has gone before, and would be a lot to look through.
+    let working = network.capture();
+    for node in &site.nodes {
+        job.spawn(&node.id, Wish::on(node));
+        let take = Order::Take(node.id.clone(), message.clone());
+        assert_eq!(job.number(take), message.len() as u64);
+        let port = node.address.rsplit_once(':').unwrap().1.parse().unwrap();
+        assert_eq!(listening_ports(node.agent()), BTreeSet::from([port]), "with a job that runs");
+    }
+    job.finish();
+
+    let (joining, working) = match (joining, working) {
+        (Ok(joining), Ok(working)) => (joining, working),
+        (Err(error), _) | (_, Err(error)) => return println!("the traffic was not looked at: {error}"),
+    };
+    let control = b"what is sent in plain text is found";
+    network.on(1, || {
+        let socket = UdpSocket::bind((network.address(1), 0)).unwrap();
+        socket.send_to(control, (network.address(2), 9)).unwrap();
+    });
+    let heard = [joining, working.end()].concat();
+    println!("the network has carried {} bytes while nodes joined and actors worked", heard.len());
+    let has = |text: &[u8]| heard.windows(text.len()).any(|window| window == text);
+    assert!(has(control), "the capture has {} bytes, and not what was sent in plain text", heard.len());
+    assert!(!has(&message.as_bytes()[..37]), "an actor's message is on the network in plain text");
+    assert!(!has(&site.token.as_bytes()[60..80]), "the token is on the network in plain text");
+}
+
+/// What a peer shows for itself.
+struct Shown {
+    chain: Vec<CertificateDer<'static>>,
+    key: KeyPair,
+}
+
+impl Shown {
+    /// A certificate for a host, signed with what is in a state directory.
+    fn signed(state: &Path, host: Identity, valid_until: Duration) -> Self {
+        let key = std::fs::read(state.join("authority.key")).unwrap();
+        let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key)).unwrap();
+        let authority = CertificateDer::from(std::fs::read(state.join("authority.crt")).unwrap());
+        let issuer = Issuer::from_ca_cert_der(&authority, key).unwrap();
+        let (params, key) = (params(host, valid_until), KeyPair::generate().unwrap());
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        Self { chain: vec![certificate.der().clone(), authority], key }
+    }
+
+    fn self_made(host: Identity) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params(host, A_DAY_AND_AN_HOUR).self_signed(&key).unwrap();
+        Self { chain: vec![certificate.der().clone()], key }
+    }
+}
+
+/// Valid from a day before to a while after the day before.
+fn params(host: Identity, valid_for: Duration) -> CertificateParams {
+    let names = [host_name(host), host_name_as(host, Role::Agent), Role::Agent.name()];
+    let mut params = CertificateParams::new(names).unwrap();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let day_before = SystemTime::now() - Duration::from_secs(24 * 3600);
+    params.not_before = day_before.into();
+    params.not_after = (day_before + valid_for).into();
+    params
+}
+
+/// Takes any server: whether the server takes the client is what is looked at.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2 is not spoken".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// How a host of the node takes a client that shows that, in words: what its TLS says, or that it waits.
+fn taken(site: &Site, route: HostId, shown: Option<Shown>) -> String {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody));
+    let mut config = match shown {
+        None => config.with_no_client_auth(),
+        Some(Shown { chain, key }) => {
+            let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+            config.with_client_auth_cert(chain, key.into()).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"roadshow-host/1".to_vec()];
+    let mut stream = TcpStream::connect(site.address.parse::<SocketAddr>().unwrap()).unwrap();
+    stream.write_all(&Route::Host(route).preamble()).unwrap();
+    let name = ServerName::try_from(Role::Agent.name()).unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    match StreamOwned::new(connection, stream).read(&mut [0; 100]) {
+        Ok(count) => format!("{count} bytes"),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => "it waits".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+const A_DAY_AND_AN_HOUR: Duration = Duration::from_secs(25 * 3600);
+
+/// A node that is off loopback, and how its agent takes a client.
+fn off_loopback(shown: impl FnOnce(&Site, Identity) -> Option<Shown> + Send, expected: &[&str]) {
+    let network = network_or_skip!(1);
+    let site = site(&network, 1);
+    let agent = HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap());
+    let shown = shown(&site, fresh_identity());
+    let said = network.on(0, || taken(&site, agent, shown));
+    println!("it is told: {said}");
+    assert!(expected.iter().any(|expected| said.contains(expected)), "{said}");
+    is_as_before(&site);
+}
+
+#[test]
+fn off_loopback_a_certificate_of_the_cluster_is_taken_as_far_as_the_secret_is_asked_for() {
+    off_loopback(
+        |site, host| Some(Shown::signed(&site.state(), host, A_DAY_AND_AN_HOUR)),
+        &["it waits", "bytes"],
+    );
+}
+
+#[test]
+fn off_loopback_nobody_is_taken_without_a_certificate() {
+    off_loopback(|_, _| None, &["CertificateRequired"]);
+}
+
+#[test]
+fn off_loopback_an_expired_certificate_is_refused() {
+    let an_hour = Duration::from_secs(3600);
+    off_loopback(|site, host| Some(Shown::signed(&site.state(), host, an_hour)), &["CertificateExpired"]);
+}
+
+#[test]
+fn off_loopback_a_self_made_certificate_with_the_right_name_is_refused() {
+    let refusals = ["UnknownCA", "DecryptError", "BadCertificate"];
+    off_loopback(|_, host| Some(Shown::self_made(host)), &refusals);
+}
+
+#[test]
+fn off_loopback_another_cluster_s_certificate_is_refused() {
+    let refusals = ["UnknownCA", "DecryptError", "BadCertificate"];
+    let other = Site::head(&["--num-cpus=0"]);
+    off_loopback(|_, host| Some(Shown::signed(&other.state(), host, A_DAY_AND_AN_HOUR)), &refusals);
+}
+
+#[test]
+fn off_loopback_plain_bytes_get_no_answer_but_the_end() {
+    let network = network_or_skip!(1);
+    let site = site(&network, 1);
+    let agent = HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap());
+    network.on(0, || {
+        for host in [agent, HostId::HEAD] {
+            let mut stream = TcpStream::connect(site.address.parse::<SocketAddr>().unwrap()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            // As the handshake of a plain link begins.
+            stream
+                .write_all(
+                    &[&Route::Host(host).preamble()[..], &[0, 0, 0, 64, 1, 0, 0, 0], &[7; 64]].concat(),
+                )
+                .unwrap();
+            let mut heard = Vec::new();
+            match stream.read_to_end(&mut heard) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+            }
+            // An alert of TLS at most.
+            assert!(heard.len() < 10, "{heard:?}");
+        }
+    });
+    is_as_before(&site);
+}

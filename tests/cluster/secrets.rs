@@ -1,0 +1,71 @@
+//! Where the cluster's secrets are, and where they are not.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::job::{Job, Order, Wish};
+use super::proc;
+use super::site::{Site, output, text};
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let below = entries.flat_map(|entry| match entry.file_type().unwrap() {
+        kind if kind.is_dir() => files_below(&entry.path()),
+        kind if kind.is_file() => vec![entry.path()],
+        _ => Vec::new(),
+    });
+    below.collect()
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn no_secret_is_in_arguments_environments_logs_or_files_of_others() {
+    let site = Site::pair();
+    let mut job = Job::join(&site);
+    job.spawn("a", Wish::default());
+    job.spawn("kept", Wish { detached: true, ..Wish::default() });
+    job.does(Order::Print("a".into(), "a line".into(), 3));
+    // Something for the logs of the daemons.
+    let mut wrong = site.roadshow(&["list", "nodes"]);
+    wrong.env("ROADSHOW_TOKEN", site.token.to_uppercase().replace("RS1_", "rs1_a"));
+    assert!(!output(wrong).status.success());
+
+    // In PKCS #8 the secret number of a key on P-256 is here, and what anybody may know behind it.
+    let key = fs::read(site.state().join("authority.key")).unwrap()[36..68].to_vec();
+    let token = site.token.strip_prefix("rs1_").unwrap().as_bytes();
+    // The second half of the token: the first is the digest of what anybody may know.
+    let secret = &token[token.len() - 30..];
+    let processes = site.processes();
+    assert!(processes.len() >= 7, "{processes:?}");
+    let mut environments = 0;
+    for pid in processes {
+        let (arguments, environment) = (proc::file(pid, "cmdline"), proc::file(pid, "environ"));
+        assert!(!contains(&arguments, secret), "{pid}: {}", text(&arguments));
+        assert!(!contains(&environment, secret), "{pid}: {}", text(&arguments));
+        environments += usize::from(!environment.is_empty());
+    }
+    assert!(environments >= 6, "environments could not be read");
+
+    let directories = site.nodes.iter().map(|node| node.session.clone()).chain([site.state()]);
+    for directory in directories {
+        let mode = fs::metadata(&directory).unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{}", directory.display());
+        for file in files_below(&directory) {
+            let (path, mode) = (file.display(), fs::metadata(&file).unwrap().mode() & 0o777);
+            // A copy of this executable, which has no secret and is large.
+            if file.components().any(|part| part.as_os_str() == "executables") {
+                continue;
+            }
+            let bytes = fs::read(&file).unwrap();
+            let has_secret = contains(&bytes, secret) || contains(&bytes, &key);
+            assert!(!has_secret || mode == 0o600, "{path} has a secret and the mode {mode:o}");
+            let may_have = ["token", "authority.key"].iter().any(|name| file.ends_with(name));
+            assert!(!has_secret || may_have, "{path} has a secret");
+        }
+    }
+    job.finish();
+}
