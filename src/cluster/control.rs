@@ -102,20 +102,30 @@ impl Control {
     }
 
     fn handle(&self, plane: &mut Plane, event: Event) {
-        let mut actions = std::mem::take(&mut plane.actions);
-        plane.state.handle(self.clock.now(), event, &mut actions);
-        for action in actions.drain(..) {
-            match action {
-                Action::Answer { ticket, answer } => {
-                    if let Some(waiting) = plane.waiting.remove(&ticket) {
-                        // Whoever has gone withdraws what was asked for.
-                        let _ = waiting.send(answer);
+        let mut next = Some(event);
+        let mut unwanted = Vec::new();
+        while let Some(event) = next {
+            let mut actions = std::mem::take(&mut plane.actions);
+            plane.state.handle(self.clock.now(), event, &mut actions);
+            for action in actions.drain(..) {
+                match action {
+                    Action::Answer { ticket, answer } => {
+                        let unheard = match plane.waiting.remove(&ticket) {
+                            Some(waiting) => waiting.send(answer).err(),
+                            None => Some(answer),
+                        };
+                        // A place that nobody takes is free again.
+                        if let Some(Ok(Answer::Placed { actor, alive: None, .. })) = unheard {
+                            unwanted.push(actor);
+                        }
                     }
+                    action => (self.hands)(&action),
                 }
-                action => (self.hands)(&action),
             }
+            plane.actions = actions;
+            let cause = || "nobody waits for it any more".to_owned();
+            next = unwanted.pop().map(|actor| Event::ActorEnded { actor, cause: cause() });
         }
-        plane.actions = actions;
     }
 
     fn lock(&self) -> MutexGuard<'_, Plane> {
