@@ -80,9 +80,12 @@ pub mod transport;
 pub mod wire;
 pub mod words;
 
-pub use cluster::{Cluster, ClusterBuilder, ClusterError, InProcess, WorkerInfo, divert};
+pub use cluster::{
+    Cluster, ClusterBuilder, ClusterError, DeskError, ElfError, ExecutableError, InProcess, Platform,
+    PlatformMismatch, WorkerInfo, divert, model,
+};
 #[cfg(feature = "cli")]
-pub use cluster::{admin, daemon, model};
+pub use cluster::{admin, daemon};
 pub use config::Limits;
 pub use error::Error;
 pub use host::{NotDelivered, OutcomeUnknown, PlaceError, SendError};

@@ -31,6 +31,10 @@ pub(super) enum ControlRequest {
     Find { job: JobId, namespace: Option<String>, name: String },
     /// An actor is to end.
     Kill { actor: ActorKey },
+    /// All nodes.
+    Nodes,
+    /// The actors that are kept account of.
+    Actors,
     /// An actor that had a place has not come to life.
     NotSpawned { actor: ActorKey, why: String },
 }
@@ -153,6 +157,8 @@ impl Control {
                 let namespace = namespace.unwrap_or_else(|| own_namespace(job));
                 self.ask(|ticket| Event::Find { ticket, namespace, name }).await
             }
+            ControlRequest::Nodes => Ok(Answer::Nodes(self.read(State::nodes))),
+            ControlRequest::Actors => Ok(Answer::Actors(self.read(State::actors))),
             ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
             ControlRequest::NotSpawned { actor, why } => {
                 let cause = format!("it was not spawned: {why}");

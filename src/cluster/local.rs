@@ -33,6 +33,7 @@ pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 
 /// The workers, and the thread that watches them. Dropping it ends them.
 pub(super) struct LocalCluster {
+    members: Arc<Members>,
     workers: Vec<Worker>,
     stopping: Arc<AtomicBool>,
     _io: IoThread,
@@ -78,7 +79,7 @@ impl Body {
     /// Hands on what the worker reports.
     fn listen(&mut self, take: impl FnMut(Report) + Send + 'static) {
         match self {
-            Self::Process(process) => process.listen(take),
+            Self::Process(process) => drop(process.listen(take)),
             Self::Thread(thread) => thread.listen(take),
         }
     }
@@ -138,7 +139,12 @@ pub(super) async fn start(
     host.set_placement(Arc::clone(&members) as _);
     let ready = booted.iter().map(|(body, member)| (body.pid(), *member));
     let numbers = head.begin(&host, ready.collect());
-    let mut cluster = LocalCluster { workers: Vec::new(), stopping: Arc::default(), _io: io };
+    let mut cluster = LocalCluster {
+        members: Arc::clone(&members),
+        workers: Vec::new(),
+        stopping: Arc::default(),
+        _io: io,
+    };
     for ((body, member), number) in booted.into_iter().zip(numbers) {
         cluster.add(body, member, number, &members, &host, &head)?;
     }
@@ -239,6 +245,10 @@ impl LocalCluster {
         }))
         .await?;
         Ok(())
+    }
+
+    pub(super) fn members(&self) -> &Members {
+        &self.members
     }
 
     pub(super) fn workers(&self) -> Vec<WorkerInfo> {

@@ -46,10 +46,8 @@ impl LocalHead {
             Action::StartWorker { worker, .. } => {
                 given.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
             }
-            Action::StopActor { at, .. } => {
-                if stop.try_send(*at).is_err() {
-                    tracing::warn!(actor = ?at, "too many actors are being stopped; this one goes on");
-                }
+            Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
+                tracing::warn!(actor = ?at, "too many actors are being stopped; this one goes on");
             }
             _ => {}
         };

@@ -154,6 +154,11 @@ impl Members {
         Ok(Placed { host: seats[turn].member.actors, actor: None, alive: None })
     }
 
+    /// Asks the head something.
+    pub(super) async fn ask(&self, host: &Host, request: ControlRequest) -> Result<Answer, PlaceError> {
+        answer(self.access()?.head.ask(host.clone(), request).await)
+    }
+
     fn places_all(&self) -> bool {
         let access = self.head.read().unwrap_or_else(PoisonError::into_inner);
         access.as_ref().is_some_and(|access| access.places_all)

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission, Waiting};
-use crate::cluster::model::{ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerSummary};
+use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
+use crate::cluster::model::{
+    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Waiting, WorkerSummary,
+};
 
 /// How long an answer may take.
 ///

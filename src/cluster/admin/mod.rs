@@ -6,7 +6,8 @@ mod program;
 mod request;
 
 pub use super::desk::DeskClient;
+pub use super::model::Waiting;
 pub use client::{Admin, AdminError, Desk, Exchange, LogText, Submitted};
 pub use connect::check_token;
 pub use program::{Program, ProgramError};
-pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission, Waiting};
+pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};

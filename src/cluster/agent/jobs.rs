@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 
+use super::Agent;
 use crate::cluster::executable::InUse;
+use crate::cluster::logs::{LogName, LogReader};
 use crate::cluster::model::JobId;
 use crate::cluster::protocol::JobLaunch;
+use crate::config::{LOGS_BYTES_MAX, LOGS_TRIMMED_EVERY};
 
 /// The jobs whose executables are here.
 #[derive(Debug)]
@@ -56,6 +59,21 @@ impl Jobs {
         let directory = self.directory.join(job.to_string());
         private_directory(&directory)?;
         Ok(directory)
+    }
+
+    /// Keeps the logs of processes that have ended within their bound, as long as it runs.
+    pub(super) async fn keep_logs_bounded(agent: Arc<Agent>) {
+        loop {
+            tokio::time::sleep(LOGS_TRIMMED_EVERY).await;
+            let looked_at = Arc::clone(&agent);
+            let trimmed = tokio::task::spawn_blocking(move || {
+                let lives = |name: LogName| looked_at.writes(name);
+                LogReader::new(looked_at.jobs.logs()).trim(LOGS_BYTES_MAX, lives)
+            });
+            if let Ok(Err(error)) = trimmed.await {
+                tracing::warn!(%error, "logs of ended processes are not trimmed");
+            }
+        }
     }
 
     /// Nothing of the job runs here any more.

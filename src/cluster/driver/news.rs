@@ -61,7 +61,10 @@ pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<Told>
             }
         };
         match next {
-            None => return,
+            None => {
+                folding.finish(&mut shown);
+                return print(&mut shown);
+            }
             Some(Told::News(news)) => take(&shared, news).await,
             Some(Told::Output(output)) => {
                 let node = format!("{:.4}", output.node.to_string());

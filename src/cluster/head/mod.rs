@@ -27,7 +27,7 @@ use super::model::NodeId;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
 use super::trust::{Authority, CertificateRequest, Claims};
-use crate::config::{CONNECTIONS_WAITING_MAX, Limits, TICK_EVERY};
+use crate::config::{CONNECTIONS_WAITING_MAX, Limits, STRAY_FORGOTTEN_AFTER, TICK_EVERY};
 use crate::host::{Executor, Host, HostConfig};
 use crate::id::{HostId, Identity, Incarnation};
 use crate::observe;
@@ -92,6 +92,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
         calls: services::calls(Arc::clone(&itself)),
     });
     let host = host.await.map_err(failed("the head's host cannot start"))?;
+    host.forget_strays(STRAY_FORGOTTEN_AFTER);
     let control = Arc::new(Control::new(Settings::default(), hands));
     let orders = Mutex::new(Orders::default());
     let head = Arc::new(Head { authority, host, control, orders, store });

@@ -265,10 +265,10 @@ impl State {
         if !phase.is_unplaced() && self.is_kept(&actor) {
             self.actions.push(Action::Forget(RecordKey::Actor(key)));
         }
-        if let Some(unplaced) = self.unplaced.remove(&key) {
-            if self.asked.remove(&unplaced.ticket).is_some() {
-                self.answer(unplaced.ticket, Err(denied(cause.to_string())));
-            }
+        if let Some(unplaced) = self.unplaced.remove(&key)
+            && self.asked.remove(&unplaced.ticket).is_some()
+        {
+            self.answer(unplaced.ticket, Err(denied(cause.to_string())));
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);

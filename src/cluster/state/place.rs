@@ -156,10 +156,10 @@ impl State {
     }
 
     fn no_longer_follows(&mut self, ticket: Ticket) {
-        if let Some(Asked::Follow { job: Some(job), .. }) = self.asked.remove(&ticket) {
-            if let Some(job) = self.jobs.get_mut(&job) {
-                job.following.remove(&ticket);
-            }
+        if let Some(Asked::Follow { job: Some(job), .. }) = self.asked.remove(&ticket)
+            && let Some(job) = self.jobs.get_mut(&job)
+        {
+            job.following.remove(&ticket);
         }
     }
 

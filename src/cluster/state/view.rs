@@ -4,7 +4,7 @@ use super::State;
 use super::actor::{Actor, Phase};
 use super::node::Node;
 use super::past::PastActor;
-use crate::cluster::admin::Waiting;
+use crate::cluster::model::Waiting;
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorState, JobFacts, JobId, JobInfo, JobState, Lifetime, Member, NodeFacts, NodeId,
     NodeInfo, NodeState, TaskInfo, WorkerId, WorkerState, WorkerSummary,

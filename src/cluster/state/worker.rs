@@ -63,11 +63,10 @@ impl State {
         if let Some(node) = self.nodes.get_mut(&worker.node) {
             node.workers.insert(id);
         }
-        if worker.detached.is_none() {
-            if let Some(pool) = self.jobs.get_mut(&worker.job).and_then(|job| job.pools.get_mut(&worker.node))
-            {
-                pool.workers.insert(id);
-            }
+        if worker.detached.is_none()
+            && let Some(pool) = self.jobs.get_mut(&worker.job).and_then(|job| job.pools.get_mut(&worker.node))
+        {
+            pool.workers.insert(id);
         }
         self.workers.insert(id, worker);
     }
@@ -181,10 +180,10 @@ impl State {
             node.workers.remove(&id);
         }
         self.aftermath.quieter.insert(worker.node);
-        if detached.is_none() {
-            if let Some(pool) = self.pool(worker.job, worker.node) {
-                pool.workers.remove(&id);
-            }
+        if detached.is_none()
+            && let Some(pool) = self.pool(worker.job, worker.node)
+        {
+            pool.workers.remove(&id);
         }
         let (node, member) = (worker.node, worker.member);
         self.tell(worker.job, News::WorkerGone { node, worker: id, member, cause: cause.to_owned() });
