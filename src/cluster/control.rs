@@ -149,12 +149,12 @@ impl Control {
         match request {
             ControlRequest::Place { job, mut spec } => {
                 if spec.namespace.is_empty() {
-                    spec.namespace = own_namespace(job);
+                    spec.namespace = self.namespace_of(job);
                 }
                 self.ask(|ticket| Event::Place { ticket, job, spec }).await
             }
             ControlRequest::Find { job, namespace, name } => {
-                let namespace = namespace.unwrap_or_else(|| own_namespace(job));
+                let namespace = namespace.unwrap_or_else(|| self.namespace_of(job));
                 self.ask(|ticket| Event::Find { ticket, namespace, name }).await
             }
             ControlRequest::Nodes => Ok(Answer::Nodes(self.read(State::nodes))),
@@ -169,13 +169,16 @@ impl Control {
     }
 }
 
+impl Control {
+    /// The namespace of a job's names: what its driver says, or one that it has to itself.
+    fn namespace_of(&self, job: JobId) -> String {
+        let said = self.read(|state| state.job_facts(job).map(|facts| facts.namespace.clone()));
+        said.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| format!("job-{job}"))
+    }
+}
+
 /// What a member is answered.
 pub(super) type Reply = Result<Answer, Denied>;
-
-/// The namespace that a job has to itself.
-fn own_namespace(job: JobId) -> String {
-    format!("job-{job}")
-}
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -98,6 +98,7 @@ impl Body {
 pub(super) async fn start(
     count: usize,
     limits: Limits,
+    namespace: String,
     in_process: Option<InProcess>,
 ) -> Result<(ClusterRef, LocalCluster), ClusterError> {
     if in_process.is_none() {
@@ -138,7 +139,7 @@ pub(super) async fn start(
     let members = Arc::new(Members::with_head(Head::Here(Arc::clone(head.control())), LocalHead::JOB));
     host.set_placement(Arc::clone(&members) as _);
     let ready = booted.iter().map(|(body, member)| (body.pid(), *member));
-    let numbers = head.begin(&host, ready.collect());
+    let numbers = head.begin(&host, namespace, ready.collect());
     let mut cluster = LocalCluster {
         members: Arc::clone(&members),
         workers: Vec::new(),

@@ -63,7 +63,7 @@ impl LocalHead {
     }
 
     /// Takes the workers in, in their order, and gives their numbers.
-    pub(super) fn begin(&self, host: &Host, workers: Vec<(u32, Member)>) -> Vec<WorkerId> {
+    pub(super) fn begin(&self, host: &Host, namespace: String, workers: Vec<(u32, Member)>) -> Vec<WorkerId> {
         let facts = NodeFacts {
             agent: host.identity(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -81,7 +81,7 @@ impl LocalHead {
             hostname: facts.hostname.clone(),
             pid: facts.pid,
             driver: Some(host.identity()),
-            namespace: String::new(),
+            namespace,
             runs_on: None,
         };
         let node = facts.id();

@@ -12,7 +12,7 @@ use super::state::{Answer, Denied};
 use crate::host::{Finding, Host, PlaceError, Placed, Placement, Placing, Seat, SendError};
 use crate::id::{Identity, Target, TypeHash};
 use crate::registry::{Inbound, decode};
-use crate::spec::ActorPlace;
+use crate::spec::{ActorPlace, Lifetime};
 
 /// The service by which a driver tells its workers about each other.
 pub(super) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
@@ -224,7 +224,11 @@ impl Placement for Members {
         match self.access() {
             Ok(access) => {
                 let wishes = wishes.cloned().unwrap_or_default();
-                let spec = ActorSpec { class: class.to_owned(), ..wishes };
+                let mut spec = ActorSpec { class: class.to_owned(), ..wishes };
+                if !access.places_all {
+                    // A local cluster ends with its driver, and all that is in it.
+                    spec.lifetime = Lifetime::Job;
+                }
                 Placing::Later(Box::pin(place(access, host.clone(), spec)))
             }
             Err(error) => Placing::Now(Err(error)),

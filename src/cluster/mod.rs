@@ -384,7 +384,7 @@ impl ClusterBuilder {
             Some(workers) => workers,
             None => default_workers()?,
         };
-        let (handle, local) = local::start(workers, self.limits, self.in_process).await?;
+        let (handle, local) = local::start(workers, self.limits, self.namespace, self.in_process).await?;
         Ok(Cluster { handle, workers: Workers::Local(local) })
     }
 

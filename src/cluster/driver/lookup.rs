@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cluster::ClusterError;
 use crate::cluster::model::JobId;
@@ -44,7 +44,7 @@ fn of_session(head: SocketAddr) -> Option<(String, String)> {
     Some((fs::read_to_string(&token).ok()?, token.display().to_string()))
 }
 
-/// Where the sessions of this user are.
+/// Where the sessions of this user are, as the command makes them.
 fn sessions_directory() -> PathBuf {
-    Path::new("/").join("tmp").join(format!("roadshow-{}", rustix::process::getuid().as_raw()))
+    std::env::temp_dir().join(format!("roadshow-{}", rustix::process::geteuid().as_raw()))
 }

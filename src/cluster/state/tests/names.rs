@@ -74,13 +74,21 @@ fn whoever_waits_for_an_actor_of_another_job_does_so_no_longer_when_his_own_is_o
 }
 
 #[test]
-fn only_the_living_are_found() {
+fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
     let (mut lab, job) = Lab::with_nodes(1);
     find(&mut lab, "a").is_denied(Denied::Unknown, "no actor has the name a in the namespace own");
     let actor = lab.place(job, named("a")).placed();
-    find(&mut lab, "a").is_denied(Denied::Unknown, "the actor a of the namespace own is still being made");
-    let worker = lab.begin(actor);
+    let waits = find(&mut lab, "a").waits();
+    let mut actions = lab.handle(Event::ActorEnded { actor, cause: "it was not spawned".to_owned() });
+    let none = "it was not made, or has ended since".to_owned();
+    assert_eq!(take_answer(&mut actions, waits), Some(Err(Denied::Unknown(none))));
+
+    let actor = lab.place(job, named("a")).placed();
+    let waits = find(&mut lab, "a").waits();
+    let worker = lab.state.worker_of_actor(actor).unwrap();
     let at = place(worker, actor);
+    let mut actions = lab.handle(Event::ActorBegan { actor, worker, at });
     let found = Answer::Found { actor, class: "Plain".to_owned(), at, member: member(worker) };
+    assert_eq!(take_answer(&mut actions, waits), Some(Ok(found.clone())));
     assert_eq!(find(&mut lab, "a").answer, Some(Ok(found)));
 }

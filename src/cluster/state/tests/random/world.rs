@@ -185,7 +185,8 @@ impl World {
 
     fn back(&mut self, node: u8) {
         let all: Vec<u64> = self.nodes.keys().copied().collect();
-        let Some(real) = pick(&all, node).and_then(|node| self.nodes.get_mut(&node)) else { return };
+        let Some(node) = pick(&all, node) else { return };
+        let Some(real) = self.nodes.get_mut(&node) else { return };
         real.linked = true;
         let ready = real.workers.iter().filter(|(_, worker)| worker.ready);
         let workers = ready.map(|(id, worker)| WorkerReport {
@@ -198,6 +199,20 @@ impl World {
         });
         let report = NodeReport { workers: workers.collect(), facts: real.facts.clone() };
         self.event(Event::NodeJoined(report));
+        self.check_belief(node);
+    }
+
+    /// What is believed to live on a node that is back does.
+    fn check_belief(&self, node: u64) {
+        let state = &self.lab.state;
+        for (id, worker) in state.workers.iter().filter(|(_, worker)| worker.node == NodeId(node)) {
+            let real = &self.nodes[&node].workers[id];
+            for key in &worker.actors {
+                let alive = state.actors[key].phase.state() == ActorState::Alive;
+                assert!(!alive || real.actors.contains(key), "{key} does not live in {id}");
+            }
+            assert_eq!(worker.member.is_some(), real.ready);
+        }
     }
 
     fn ready(&mut self, number: u8) {

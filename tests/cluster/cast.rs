@@ -1,0 +1,117 @@
+//! The actor and the task that the tests' programs run.
+
+use std::convert::Infallible;
+
+use roadshow::prelude::*;
+
+/// Keeps a sum.
+#[derive(RemoteActor)]
+#[remote(handles(Add, Pid, Take, Never, Print, Variable, Finish))]
+pub(super) struct Keeper(u64);
+
+impl Actor for Keeper {
+    type Context = Context<Self>;
+}
+
+impl Spawn for Keeper {
+    type Args = u64;
+    type Error = Infallible;
+    fn spawn(start: u64, _: &SpawnContext<Self>) -> Result<Self, Infallible> {
+        Ok(Self(start))
+    }
+}
+
+/// Adds to the sum, and asks for it.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "u64")]
+pub(super) struct Add(pub(super) u64);
+
+impl Handler<Add> for Keeper {
+    type Result = u64;
+    fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
+        self.0 += n;
+        self.0
+    }
+}
+
+/// Asks for the process that the actor lives in.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "u64")]
+pub(super) struct Pid;
+
+impl Handler<Pid> for Keeper {
+    type Result = u64;
+    fn handle(&mut self, _: Pid, _: &mut Context<Self>) -> u64 {
+        std::process::id().into()
+    }
+}
+
+/// Takes a text, and says how long it is.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "u64")]
+pub(super) struct Take(pub(super) String);
+
+impl Handler<Take> for Keeper {
+    type Result = u64;
+    fn handle(&mut self, Take(text): Take, _: &mut Context<Self>) -> u64 {
+        text.len() as u64
+    }
+}
+
+/// Has no answer.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub(super) struct Never;
+
+impl Handler<Never> for Keeper {
+    type Result = ResponseActFuture<Self, ()>;
+    fn handle(&mut self, _: Never, _: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
+        println!("it has begun");
+        Box::pin(std::future::pending().into_actor(self))
+    }
+}
+
+/// Prints a line so many times to both streams.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub(super) struct Print(pub(super) String, pub(super) u64);
+
+impl Handler<Print> for Keeper {
+    type Result = ();
+    fn handle(&mut self, Print(line, times): Print, _: &mut Context<Self>) {
+        for _ in 0..times {
+            println!("{line} out");
+            eprintln!("{line} err");
+        }
+    }
+}
+
+/// Asks for a variable of the worker's environment.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Option<String>")]
+pub(super) struct Variable(pub(super) String);
+
+impl Handler<Variable> for Keeper {
+    type Result = Option<String>;
+    fn handle(&mut self, Variable(name): Variable, _: &mut Context<Self>) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+/// Has the actor end itself.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub(super) struct Finish;
+
+impl Handler<Finish> for Keeper {
+    type Result = ();
+    fn handle(&mut self, _: Finish, context: &mut Context<Self>) {
+        context.stop();
+    }
+}
+
+/// The process that runs it.
+#[roadshow::task]
+pub(super) fn pid() -> u64 {
+    std::process::id().into()
+}

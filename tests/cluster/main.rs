@@ -1,0 +1,19 @@
+//! Clusters of nodes as an operator runs them: the real command, real daemons, and programs that join.
+//!
+//! Each test has a cluster of its own, in directories of its own, on any port that is free. The programs
+//! are this executable, started again (see [`job`]).
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its functions have in common"
+)]
+
+mod cast;
+mod job;
+mod proc;
+mod site;
+
+mod names;
+mod nodes;
+
+roadshow::worker_test!();

@@ -1,0 +1,96 @@
+//! Actors that have names, and those that outlive their job.
+
+use super::job::{Job, Order, Wish};
+use super::proc::{self, wait_for};
+use super::site::{Site, output, refused};
+
+fn find(name: &str, actor: &str, namespace: Option<&str>) -> Order {
+    Order::Find(name.to_owned(), actor.to_owned(), namespace.map(str::to_owned))
+}
+
+fn spawn(wish: Wish) -> Order {
+    Order::Spawn("another".to_owned(), Box::new(wish))
+}
+
+#[test]
+fn a_name_has_one_owner_in_its_namespace() {
+    let site = Site::pair();
+    let mut jobs = [Job::join(&site), Job::join(&site)];
+    let [one, other] = &mut jobs;
+    one.spawn("first", Wish::named("index"));
+    one.add("first", 5);
+    one.does(find("found", "index", None));
+    assert_eq!(one.add("found", 1), 6);
+    // Names are a job's own.
+    let unknown = other.fails(find("found", "index", None));
+    assert!(unknown.contains("index"), "{unknown}");
+    other.spawn("first", Wish::named("index"));
+
+    let taken = one.fails(spawn(Wish::named("index")));
+    assert!(taken.contains("index") && taken.contains("taken"), "{taken}");
+    one.spawn("same", Wish { get_if_exists: true, start: 100, ..Wish::named("index") });
+    assert_eq!(one.add("same", 0), 6);
+
+    let shared = Wish { namespace: Some("shared".to_owned()), ..Wish::named("index") };
+    one.spawn("shared", shared.clone());
+    one.add("shared", 9);
+    other.does(find("shared", "index", Some("shared")));
+    assert_eq!(other.add("shared", 0), 9);
+    other.fails(spawn(shared.clone()));
+
+    // A name is free again once its owner has ended.
+    one.does(Order::Finish("shared".to_owned()));
+    wait_for("the name is free", || other.reply(spawn(shared.clone())).is_done().then_some(()));
+    jobs.into_iter().for_each(Job::finish);
+}
+
+#[test]
+fn a_detached_actor_outlives_its_job_and_the_next_job_finds_it() {
+    let site = Site::pair();
+    let mut job = Job::join(&site);
+    let detached =
+        Wish { detached: true, namespace: Some("kept".to_owned()), start: 1, ..Wish::named("index") };
+    job.spawn("kept", detached);
+    job.spawn("own", Wish { namespace: Some("kept".to_owned()), ..Wish::named("own") });
+    assert_eq!(job.add("kept", 1), 2);
+    let (kept, own) = (job.pid_of("kept"), job.pid_of("own"));
+    assert_ne!(kept, own, "a detached actor has a process of its own");
+    job.finish();
+    proc::ended(own.try_into().unwrap());
+
+    let mut next = Job::join(&site);
+    next.does(find("kept", "index", Some("kept")));
+    assert_eq!((next.add("kept", 1), next.pid_of("kept")), (3, kept));
+    next.fails(find("own", "own", Some("kept")));
+    let row = site.row("actors", "name", "index");
+    assert_eq!((&row["state"], &row["lifetime"]), (&"ALIVE".into(), &"DETACHED".into()), "{row}");
+
+    let killed = output(site.roadshow(&["kill", "index"]));
+    assert!(killed.status.success(), "{killed:?}");
+    proc::ended(kept.try_into().unwrap());
+    assert_eq!(site.row("actors", "name", "index")["state"], "DEAD");
+    let lost = next.fails(Order::Add("kept".to_owned(), 1));
+    assert!(lost.starts_with("not delivered") || lost.starts_with("outcome unknown"), "{lost}");
+    next.fails(find("kept", "index", Some("kept")));
+    next.finish();
+}
+
+#[test]
+fn an_actor_that_is_killed_is_gone_and_the_others_of_its_worker_stay() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    job.spawn("doomed", Wish::named("doomed"));
+    job.spawn("spared", Wish::default());
+    let pending = job.begin(Order::Never("doomed".to_owned()));
+    assert_eq!(job.pid_of("doomed"), job.pid_of("spared"));
+    let killed = output(site.roadshow(&["kill", "doomed"]));
+    assert!(killed.status.success(), "{killed:?}");
+    let lost = job.end_of(pending);
+    assert!(lost.failure().starts_with("outcome unknown"), "{lost:?}");
+    let refused_now = job.fails(Order::Add("doomed".to_owned(), 1));
+    assert!(refused_now.starts_with("not delivered"), "{refused_now}");
+    assert_eq!(job.add("spared", 1), 1);
+    let (code, said) = refused(site.roadshow(&["kill", "nobody"]));
+    assert!(code == 5 && said.contains("nobody"), "{code}: {said}");
+    job.finish();
+}
