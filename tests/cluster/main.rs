@@ -13,7 +13,11 @@ mod job;
 mod proc;
 mod site;
 
+mod logs;
+mod losses;
 mod names;
 mod nodes;
+mod placing;
+mod submit;
 
 roadshow::worker_test!();

@@ -1,0 +1,157 @@
+//! Processes that are killed: the head, an agent, a worker, a driver.
+
+use std::time::Duration;
+
+use roadshow::config::{JOB_LEASE, NODE_LEASE};
+
+use super::job::{Job, Order, Pending, Wish};
+use super::proc::{self, wait_for, wait_within};
+use super::site::Site;
+
+/// What a lease may take longer on a machine that has much else to do.
+const AND_A_BIT: Duration = Duration::from_secs(10);
+
+/// Has a program begin a call without an answer, and waits until its handler has begun.
+fn begin_never(job: &mut Job, actor: &str) -> Pending {
+    let pending = job.begin(Order::Never(actor.to_owned()));
+    // What the actor answers now, it answers after it.
+    job.add(actor, 0);
+    pending
+}
+
+#[test]
+fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
+    let mut site = Site::pair();
+    let mut job = Job::join(&site);
+    let (one, other) = (site.nodes[0].clone(), site.nodes[1].clone());
+    job.spawn("one", Wish { on: Some(one.id.clone()), ..Wish::named("one") });
+    let kept = Wish { detached: true, namespace: Some("kept".into()), ..Wish::on(&other) };
+    job.spawn("other", Wish { name: Some("other".into()), ..kept.clone() });
+    assert_eq!((job.add("one", 1), job.add("other", 2)), (1, 2));
+    let pids = (job.pid_of("one"), job.pid_of("other"));
+
+    let head = one.pids[0];
+    assert_ne!(head, one.agent());
+    proc::kill(head);
+    // Nobody needs it for what there is.
+    assert_eq!((job.add("one", 10), job.add("other", 20)), (11, 22));
+    let asked_meanwhile = job.begin(Order::Spawn("meanwhile".into(), Box::default()));
+    let again = site.head_again();
+    assert_eq!(again["address"], site.address);
+    assert_eq!(site.nodes[0].agent(), one.agent());
+
+    assert_eq!((job.add("one", 100), job.add("other", 200)), (111, 222));
+    assert_eq!((job.pid_of("one"), job.pid_of("other")), pids);
+    // It fails or succeeds, and does not hang.
+    println!("an actor that was asked for meanwhile: {:?}", job.end_of(asked_meanwhile));
+    wait_for("both nodes are back", || {
+        site.list("nodes").iter().all(|node| node["state"] == "ALIVE").then_some(())
+    });
+    wait_for("the driver is back", || {
+        job.reply(Order::Spawn("new".into(), Box::default())).is_done().then_some(())
+    });
+    for name in ["a", "b", "c", "d"] {
+        job.spawn(name, Wish::default());
+        assert_eq!(job.add(name, 7), 7);
+    }
+    // Names are still owned.
+    let taken = job.fails(Order::Spawn("again".into(), Box::new(Wish::named("one"))));
+    assert!(taken.contains("one"), "{taken}");
+    job.does(Order::Find("found".into(), "one".into(), None));
+    assert_eq!(job.add("found", 0), 111);
+    job.finish();
+
+    let mut next = Job::join(&site);
+    next.does(Order::Find("other".into(), "other".into(), Some("kept".into())));
+    assert_eq!(next.add("other", 0), 222);
+    next.finish();
+    let jobs = site.list("jobs");
+    assert!(jobs.iter().all(|job| job["state"] == "SUCCEEDED") && jobs.len() == 2, "{jobs:#?}");
+}
+
+#[test]
+fn an_agent_that_is_killed_takes_its_workers_along_and_its_callers_hear_why() {
+    let site = Site::pair();
+    let node = site.nodes[1].clone();
+    let mut job = Job::join(&site);
+    job.spawn("doomed", Wish { on: Some(node.id.clone()), ..Wish::named("doomed") });
+    job.spawn("spared", Wish::on(&site.nodes[0]));
+    let worker = job.pid_of("doomed");
+    let pending = begin_never(&mut job, "doomed");
+    proc::kill(node.agent());
+    proc::ended(worker.try_into().unwrap());
+    assert_eq!(job.add("spared", 1), 1);
+
+    let row = wait_within(NODE_LEASE + AND_A_BIT, "the node is dead", || {
+        let row = site.row("nodes", "node_id", node.id.clone());
+        (row["state"] == "DEAD").then_some(row)
+    });
+    let lost = job.end_of(pending);
+    println!("the node: {}; the call: {}", row["cause"], lost.failure());
+    assert!(lost.failure().starts_with("outcome unknown"), "{lost:?}");
+    assert!(lost.failure().contains(&node.id), "it does not name the node: {lost:?}");
+    let refused = job.fails(Order::Add("doomed".into(), 1));
+    assert!(refused.starts_with("not delivered"), "{refused}");
+    assert!(row["cause"].is_string(), "{row}");
+    assert_eq!(site.row("actors", "name", "doomed")["state"], "DEAD");
+    // Its name is free, and all goes to the node that is left.
+    job.spawn("new", Wish::named("doomed"));
+    for name in ["a", "b"] {
+        job.spawn(name, Wish::default());
+        assert_eq!(site.node_of(job.pid_of(name)), site.nodes[0].id);
+    }
+    job.numbers(Order::Tasks(8));
+    job.finish();
+}
+
+#[test]
+fn the_cause_of_a_killed_worker_s_end_names_the_signal() {
+    let site = Site::pair();
+    let mut job = Job::join(&site);
+    job.spawn("doomed", Wish { on: Some(site.nodes[1].id.clone()), ..Wish::named("doomed") });
+    job.spawn("spared", Wish::on(&site.nodes[0]));
+    let pending = begin_never(&mut job, "doomed");
+    let pid = job.pid_of("doomed");
+    proc::kill(pid.try_into().unwrap());
+    let lost = job.end_of(pending);
+    let lost = lost.failure();
+    assert!(lost.starts_with("outcome unknown") && lost.contains("SIGKILL"), "{lost}");
+    assert!(lost.contains(&pid.to_string()), "{lost}");
+    let refused = job.fails(Order::Add("doomed".into(), 1));
+    assert!(refused.starts_with("not delivered") && refused.contains("SIGKILL"), "{refused}");
+    for (of, field, value) in [("workers", "pid", pid.into()), ("actors", "name", "doomed".into())] {
+        let row = wait_for("it is known to be dead", || {
+            let row = site.row(of, field, serde_json::Value::clone(&value));
+            (row["state"] == "DEAD").then_some(row)
+        });
+        assert!(row["cause"].as_str().unwrap().contains("SIGKILL"), "{row}");
+    }
+    assert_eq!(job.add("spared", 1), 1);
+    // Another takes its place.
+    job.spawn("new", Wish::on(&site.nodes[1]));
+    assert_eq!(site.node_of(job.pid_of("new")), site.nodes[1].id);
+    job.finish();
+}
+
+#[test]
+fn a_killed_driver_s_job_fails_and_its_workers_end() {
+    let site = Site::pair();
+    let mut job = Job::join(&site);
+    job.spawn("kept", Wish { detached: true, ..Wish::named("kept") });
+    let workers = job.numbers(Order::Workers);
+    assert_eq!(workers.len(), 2);
+    let kept = job.pid_of("kept");
+    job.kill();
+    wait_within(JOB_LEASE + AND_A_BIT, "its workers end", || {
+        let left = workers.iter().filter(|&&pid| pid != kept && proc::runs(pid.try_into().unwrap()));
+        (left.count() == 0).then_some(())
+    });
+    let row = &site.list("jobs")[0];
+    assert!(row["state"] == "FAILED" && row["message"].is_string(), "{row}");
+    println!("the job: {}", row["message"]);
+    assert!(proc::runs(kept.try_into().unwrap()), "the detached actor has ended");
+    let mut next = Job::join(&site);
+    next.spawn("a", Wish::default());
+    assert_eq!(next.add("a", 1), 1);
+    next.finish();
+}

@@ -1,0 +1,126 @@
+//! Where actors go: what they hold, what they want of a node, and what becomes of those with no place.
+
+use std::collections::BTreeSet;
+
+use super::job::{Job, Order, Wish};
+use super::proc::{self, wait_for};
+use super::site::{Site, output, refused};
+
+fn spawn(name: &str, wish: Wish) -> Order {
+    Order::Spawn(name.to_owned(), Box::new(wish))
+}
+
+#[test]
+fn work_that_finds_no_room_waits_with_its_reason_and_goes_on_when_there_is_some() {
+    let mut site = Site::head(&["--num-cpus=1"]);
+    site.join(&["--num-cpus=1", "--resources={\"gpu\": 1}"]);
+    let mut job = Job::join(&site);
+    job.spawn("holder", Wish::with("gpu", 1.0));
+    assert_eq!(job.pid_of("holder"), job.pid_of("holder"));
+    let waits = job.begin(spawn("waits", Wish { name: Some("waits".to_owned()), ..Wish::with("gpu", 0.5) }));
+    let row = wait_for("it waits with a reason", || {
+        let rows = site.list("actors");
+        rows.into_iter().find(|row| row["name"] == "waits" && row["cause"].is_string())
+    });
+    assert_eq!(row["state"], "PENDING_CREATION");
+    let cause = row["cause"].as_str().unwrap();
+    assert!(cause.contains("gpu 0.5") && cause.contains("gpu 0"), "{cause}");
+    let status = output(site.roadshow(&["status"]));
+    assert!(String::from_utf8_lossy(&status.stdout).contains("gpu 0.5"), "{status:?}");
+    assert!(job.look(&waits).is_none());
+
+    job.does(Order::Finish("holder".to_owned()));
+    assert!(job.end_of(waits).is_done());
+    let pid = job.pid_of("waits");
+    assert_eq!(site.node_of(pid), site.nodes[1].id);
+    let node = site.row("nodes", "node_id", site.nodes[1].id.clone());
+    assert_eq!(node["available"]["gpu"], 0.5, "{node}");
+    job.finish();
+    wait_for("the job's end frees what it held", || {
+        let node = site.row("nodes", "node_id", site.nodes[1].id.clone());
+        (node["available"]["gpu"] == 1.0).then_some(())
+    });
+}
+
+#[test]
+fn what_can_never_be_placed_fails_at_once_and_says_what_there_is() {
+    let mut site = Site::head(&["--num-cpus=1"]);
+    site.join(&["--num-cpus=2", "--resources={\"gpu\": 1}", "--labels=zone=a"]);
+    let mut job = Job::join(&site);
+    let error = job.fails(spawn("a", Wish::with("gpu", 2.0)));
+    assert!(error.contains("gpu 2") && error.contains("gpu 1") && error.contains("cpu 2"), "{error}");
+    let error = job.fails(spawn("a", Wish::with("tpu", 1.0)));
+    assert!(error.contains("no node has any tpu"), "{error}");
+    let error = job.fails(spawn("a", Wish { label: Some(("zone".into(), "b".into())), ..Wish::default() }));
+    assert!(error.contains("zone=b"), "{error}");
+    let error = job.fails(spawn("a", Wish { on: Some("00000000000000aa".into()), ..Wish::default() }));
+    assert!(error.contains("00000000000000aa"), "{error}");
+    job.finish();
+}
+
+#[test]
+fn an_actor_goes_to_the_node_or_the_label_that_it_asks_for() {
+    let mut site = Site::head(&["--num-cpus=1", "--labels=zone=a"]);
+    site.join(&["--num-cpus=1", "--labels=zone=b"]);
+    let mut job = Job::join(&site);
+    for (node, zone) in [(0, "a"), (1, "b"), (1, "b"), (0, "a")] {
+        let node = &site.nodes[node];
+        job.spawn("on", Wish::on(node));
+        job.spawn("labelled", Wish { label: Some(("zone".into(), zone.into())), ..Wish::default() });
+        for actor in ["on", "labelled"] {
+            assert_eq!(site.node_of(job.pid_of(actor)), node.id, "{actor}");
+        }
+    }
+    job.finish();
+}
+
+#[test]
+fn actors_are_spread_over_the_nodes_unless_they_are_to_be_packed() {
+    let mut site = Site::head(&["--num-cpus=4"]);
+    site.join(&["--num-cpus=4"]);
+    let mut job = Job::join(&site);
+    let nodes = |job: &mut Job, pack: bool| {
+        let names: Vec<_> = (0..4).map(|n| format!("{pack}{n}")).collect();
+        for name in &names {
+            job.spawn(name, Wish { pack, ..Wish::with("cpu", 1.0) });
+        }
+        let nodes: Vec<_> = names.iter().map(|name| site.node_of(job.pid_of(name))).collect();
+        for name in names {
+            job.does(Order::Finish(name));
+        }
+        wait_for("all is free again", || {
+            let free = |node: &serde_json::Value| node["available"]["cpu"] == 4.0;
+            site.list("nodes").iter().all(free).then_some(())
+        });
+        nodes
+    };
+    let spread = nodes(&mut job, false);
+    let on = |node: &String| spread.iter().filter(|other| *other == node).count();
+    assert_eq!(spread.iter().map(on).collect::<Vec<_>>(), [2; 4], "{spread:?}");
+    let packed: BTreeSet<_> = nodes(&mut job, true).into_iter().collect();
+    assert_eq!(packed.len(), 1, "{packed:?}");
+    job.finish();
+}
+
+#[test]
+fn a_node_that_is_drained_takes_nothing_new_and_ends_with_its_work() {
+    let site = Site::pair();
+    let node = site.nodes[1].clone();
+    let mut job = Job::join(&site);
+    job.spawn("stays", Wish::on(&node));
+    let drained = output(site.roadshow(&["drain", &node.id]));
+    assert!(drained.status.success(), "{drained:?}");
+    assert_eq!(site.row("nodes", "node_id", node.id.clone())["state"], "DRAINING");
+    for name in ["a", "b", "c"] {
+        job.spawn(name, Wish::default());
+        assert_eq!(site.node_of(job.pid_of(name)), site.nodes[0].id);
+    }
+    assert_eq!(job.add("stays", 1), 1);
+    let error = job.fails(spawn("no", Wish::on(&node)));
+    assert!(error.contains(&node.id), "{error}");
+    job.finish();
+    proc::ended(node.agent());
+    assert_eq!(site.row("nodes", "node_id", node.id.clone())["state"], "DEAD");
+    let (code, said) = refused(site.roadshow(&["drain", "nobody"]));
+    assert!(code == 5 && said.contains("nobody"), "{said}");
+}

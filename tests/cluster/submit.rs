@@ -1,0 +1,83 @@
+//! Programs that the cluster runs itself.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use super::job::{ARGUMENTS, ROLE, counted, said};
+use super::proc::{self, wait_for};
+use super::site::{Site, output, refused, text};
+
+/// Submits this executable.
+fn submit(site: &Site, role: &str, options: &[&str]) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let env = format!("{ROLE}={role}");
+    let given = ["job", "submit", "--env", &env];
+    let program = ["--", program.to_str().unwrap()];
+    site.roadshow(&[&given[..], options, &program, &ARGUMENTS].concat())
+}
+
+#[test]
+fn a_program_that_the_cluster_has_never_seen_runs_on_all_nodes_and_its_output_comes_back() {
+    let site = Site::pair();
+    let output = output(submit(&site, "count 0", &[]));
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    let pids = counted(&said(&out));
+    let nodes: BTreeSet<_> = pids.iter().map(|&pid| site.node_of(pid)).collect();
+    assert_eq!(nodes.len(), 2, "{pids:?}");
+    assert!(err.lines().any(|line| line == "that was all"), "{err}");
+    let job = &site.list("jobs")[0];
+    assert_eq!((&job["state"], &job["exit_code"]), (&"SUCCEEDED".into(), &0.into()), "{job}");
+    assert_eq!(job["runs_on"], site.nodes[0].id);
+    // Afterwards it can be read again.
+    let id = job["job_id"].as_str().unwrap();
+    let again = super::site::output(site.roadshow(&["job", "logs", id]));
+    assert!(text(&again.stdout).contains("the sum is 499500"), "{again:?}");
+}
+
+#[test]
+fn a_submitted_program_s_exit_code_is_the_command_s() {
+    let site = Site::pair();
+    let ended = output(submit(&site, "count 3", &[]));
+    assert_eq!(ended.status.code(), Some(3), "{}", text(&ended.stderr));
+    counted(&said(&text(&ended.stdout)));
+    let job = &site.list("jobs")[0];
+    assert_eq!((&job["state"], &job["exit_code"]), (&"FAILED".into(), &3.into()), "{job}");
+    let status = site.json(&["job", "status", job["job_id"].as_str().unwrap()]);
+    assert_eq!((&status["state"], &status["exit_code"]), (&"FAILED".into(), &3.into()));
+}
+
+#[test]
+fn a_submitted_job_goes_on_by_itself_until_it_is_stopped() {
+    let site = Site::pair();
+    let submitted = output(submit(&site, "stay", &["--no-wait"]));
+    assert!(submitted.status.success(), "{submitted:?}");
+    let id = text(&submitted.stdout).trim().to_owned();
+    let id = id.as_str();
+    let worker = wait_for("it says that it stays", || {
+        let logs = output(site.roadshow(&["job", "logs", id]));
+        let stays = said(&text(&logs.stdout));
+        stays.iter().find_map(|line| line.strip_prefix("it stays, with ")?.parse::<u64>().ok())
+    });
+    let status = site.json(&["job", "status", id]);
+    assert_eq!(status["state"], "RUNNING", "{status}");
+    let driver = status["pid"].as_u64().unwrap();
+    site.node_of(worker);
+    let stopped = output(site.roadshow(&["job", "stop", id]));
+    assert!(stopped.status.success(), "{stopped:?}");
+    for pid in [driver, worker] {
+        proc::ended(pid.try_into().unwrap());
+    }
+    let status = site.json(&["job", "status", id]);
+    assert_eq!(status["state"], "STOPPED", "{status}");
+    let (code, said) = refused(site.roadshow(&["job", "status", "ffff"]));
+    assert_eq!(code, 5, "{said}");
+}
+
+#[test]
+fn what_is_no_program_is_not_submitted() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let (_, said) = refused(site.roadshow(&["job", "submit", "--", "/etc/hostname"]));
+    assert!(said.contains("/etc/hostname"), "{said}");
+    assert_eq!(site.list("jobs"), Vec::<serde_json::Value>::new());
+}
