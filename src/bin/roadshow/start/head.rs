@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Child;
 
 use roadshow::daemon::{AgentOptions, AgentReady, HeadOptions, HeadReady};
 
 use super::launch::Daemon;
 use super::state_dir::StateDir;
-use super::{Arguments, Ground, HEAD_PORT, Started, fresh, machine, noted};
+use super::{Arguments, Ground, HEAD_PORT, Started, abandon, fresh, machine, noted};
 use crate::failure::{Failure, Outcome};
 use crate::session::{Role, Session};
 use crate::token::TokenText;
@@ -31,17 +32,29 @@ pub(super) async fn start(arguments: &Arguments, ground: &Ground) -> Outcome<Sta
     let dir = ground.home.create(arguments.session_dir.as_deref())?;
     let state = held.map_or_else(|| StateDir::hold(&dir.join("state")), Ok)?;
     let mut session = fresh(dir, None, Some(state.path.clone()))?;
-    state.remember(&session)?;
-    let (head, token) = start_head(&mut session, &state, ground).await?;
+    let started = anew(arguments, &state, &mut session, ground).await;
+    let (token, children) = started.inspect_err(|_| abandon(&session, ground))?;
+    Ok(Started { session, token, again: false, nodes: None, children })
+}
+
+/// Starts both into a fresh session.
+async fn anew(
+    arguments: &Arguments,
+    state: &StateDir,
+    session: &mut Session,
+    ground: &Ground,
+) -> Outcome<(TokenText, Vec<(Role, Child)>)> {
+    let port = arguments.port.unwrap_or(HEAD_PORT);
+    state.remember(session)?;
+    let (head, token) = start_head(session, state, ground).await?;
     let host = arguments.host.unwrap_or_else(machine::own_address);
-    let options = arguments.agent(&session, (host, port), None, &token);
-    let (agent, AgentReady { address, node_id }) = start_agent(&mut session, &options, ground).await?;
+    let options = arguments.agent(session, (host, port), None, &token);
+    let (agent, AgentReady { address, node_id }) = start_agent(session, &options, ground).await?;
     (session.node.address, session.node.head_address) = (Some(address), Some(address));
     session.node.node_id = Some(node_id);
-    noted(&session, session.save())?;
+    noted(session, session.save())?;
     let children = [(Role::Head, head.let_go()), (Role::Agent, agent.let_go())];
-    let children = children.into_iter().filter_map(|(role, child)| Some((role, child?))).collect();
-    Ok(Started { session, token, again: false, nodes: None, children })
+    Ok((token, children.into_iter().filter_map(|(role, child)| Some((role, child?))).collect()))
 }
 
 /// Starts only the head, into the session whose agent still runs.
@@ -138,7 +151,7 @@ fn lives_already(session: &Session, pid: u32) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::process::{Child, Command};
+    use std::process::Command;
 
     use clap::{Args, FromArgMatches};
 
@@ -231,6 +244,20 @@ mod tests {
         let ground = Ground { program, ..ground(&scratch) };
         let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
         assert_eq!(failure.to_string(), "the agent cannot start: the port is taken; give another");
+        assert!(!scratch.0.join("home").exists());
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_what_there_is_to_read() {
+        let scratch = Scratch::new();
+        let program = |_, _: &Path| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "echo words >&2"]);
+            command
+        };
+        let ground = Ground { program, ..ground(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
+        assert!(failure.to_string().starts_with("the head ended before it was ready (words);"), "{failure}");
         let left = ground.home.sessions();
         assert!(left.len() == 1 && !left[0].is_alive());
         // Nobody can name that port again: the state is the session's.

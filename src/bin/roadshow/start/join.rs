@@ -5,7 +5,7 @@ use roadshow::daemon::AgentReady;
 use roadshow::model::NodeState;
 
 use super::head::start_agent;
-use super::{Arguments, Ground, Started, fresh, machine, noted};
+use super::{Arguments, Ground, Started, abandon, fresh, machine, noted};
 use crate::failure::Outcome;
 use crate::reach::{Desks, Target, find_token};
 use crate::session::Role;
@@ -24,7 +24,8 @@ pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Gro
     let mut session = fresh(dir, Some(head), None)?;
     noted(&session, session.save_token(&token))?;
     let options = arguments.agent(&session, (host, arguments.port.unwrap_or(0)), Some(head), &token);
-    let (agent, AgentReady { address, node_id }) = start_agent(&mut session, &options, ground).await?;
+    let started = start_agent(&mut session, &options, ground).await;
+    let (agent, AgentReady { address, node_id }) = started.inspect_err(|_| abandon(&session, ground))?;
     (session.node.address, session.node.node_id) = (Some(address), Some(node_id));
     noted(&session, session.save())?;
     let nodes = living_nodes(&Target::new(head, token.clone())).await;
@@ -55,6 +56,10 @@ mod tests {
     use crate::session::tests::Scratch;
     use crate::stop::{Manner, stop};
 
+    /// The token of no cluster: bytes of seven, with their checksum.
+    const TOKEN: &str =
+        "rs1_a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqoymvj6iq";
+
     /// An agent that says what it was told to be in its log.
     fn shell(_: Role, dir: &Path) -> Command {
         let script = r#"cat >&2; echo '{"ready":{"address":"127.0.0.1:8","node_id":"0000000000000008"}}'; exec sleep 1000"#;
@@ -75,19 +80,21 @@ mod tests {
         let scratch = Scratch::new();
         let home = Home::at(scratch.0.join("home"));
         let ground = Ground { home, environment: Environment::default(), program: shell };
-        let refused = joined(&[], &ground).await.err().unwrap();
-        assert_eq!(refused.code, exit::REFUSED);
+        for given in [&[][..], &["--token=rs1_abc"]] {
+            let refused = joined(given, &ground).await.err().unwrap();
+            assert_eq!(refused.code, exit::REFUSED, "{given:?}");
+        }
 
-        let mut started = joined(&["--token=rs1_abc"], &ground).await.unwrap();
+        let mut started = joined(&["--token", TOKEN], &ground).await.unwrap();
         let [session] = &ground.home.sessions()[..] else { panic!("there is not one session") };
         assert_eq!(*session, started.session);
         let head = SocketAddr::from(([127, 0, 0, 1], 1));
         assert_eq!((session.node.is_head, session.node.head_address), (false, Some(head)));
-        assert_eq!(session.token().unwrap().reveal(), "rs1_abc");
+        assert_eq!(session.token().unwrap().reveal(), TOKEN);
         let told: AgentOptions =
             serde_json::from_slice(&std::fs::read(session.log(Role::Agent)).unwrap()).unwrap();
         assert_eq!((told.head, told.host, told.port), (Some(head), head.ip(), 0));
-        assert_eq!((told.token.as_str(), told.head_socket), ("rs1_abc", None));
+        assert_eq!((told.token.as_str(), told.head_socket), (TOKEN, None));
 
         // Another node of the same machine needs no token of its own.
         let mut another = joined(&[], &ground).await.unwrap();

@@ -142,7 +142,11 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outco
         }
     }
     match arguments.block {
-        true => block::stay(started, &mut signals, output).await,
+        true => {
+            let outcome = block::stay(started, &mut signals, output).await;
+            Home::of_this_user().tidy();
+            outcome
+        }
         false => Ok(()),
     }
 }
@@ -226,6 +230,16 @@ fn fresh(dir: PathBuf, head_address: Option<SocketAddr>, state_dir: Option<PathB
     let session = Session { dir, node };
     noted(&session, session.save())?;
     Ok(session)
+}
+
+/// Removes the session of a start that came to nothing, unless there is something to read in its logs.
+fn abandon(session: &Session, ground: &Ground) {
+    let has_words = |role| std::fs::metadata(session.log(role)).is_ok_and(|metadata| metadata.len() > 0);
+    if !has_words(Role::Head) && !has_words(Role::Agent) {
+        // What cannot be removed now is removed by `stop`.
+        let _ = session.remove(false);
+        ground.home.tidy();
+    }
 }
 
 /// What was to be written into a session.
