@@ -148,7 +148,10 @@ pub(super) async fn renew(agent: &Agent) -> Result<(), DeskError> {
     let enrolled = enrolment::enrol(agent.head_at, &agent.token, &claims(identity)).await?;
     agent.credentials.renew(&enrolled.credentials)?;
     agent.host.introduce(enrolled.head, agent.head_at);
-    agent.set_head(enrolled.head);
+    if agent.head() != Some(enrolled.head) {
+        agent.set_head(enrolled.head);
+        agent.workers.tell_of_head(agent, enrolled.head);
+    }
     Ok(())
 }
 

@@ -163,7 +163,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     tokio::spawn(async move { closing.run_until_cancelled(door.open(opened)).await });
     let head_at = options.head.unwrap_or(address);
     // By this a program of the same user finds the token that lies beside it.
-    std::fs::write(options.session_dir.join("head_address"), head_at.to_string())
+    jobs::write_private(&options.session_dir.join("head_address"), &head_at.to_string())
         .map_err(failed("the session's directory cannot be used"))?;
     let facts = NodeFacts {
         agent: identity,

@@ -70,7 +70,8 @@ async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
     let request = JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() };
     match shared.ask(request).await {
         Ok(Ok(Answer::Job { nodes, workers, .. })) => {
-            news::spread(shared, &Change::Head(shared.head_is())).await;
+            // Agents tell the workers.
+            shared.members.apply(&Change::Head(shared.head_is()), &shared.host);
             news::reconcile(shared, nodes, workers).await;
             Ok(())
         }

@@ -186,6 +186,7 @@ impl State {
     ///
     /// When it is told nothing for much longer than that, it takes itself to have been asleep, and what it
     /// did not hear in the meantime counts against nobody.
+    #[cfg(test)]
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.missing_until];
         let first = leases.into_iter().flatten().min()?;

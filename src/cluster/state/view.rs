@@ -205,11 +205,13 @@ impl State {
     }
 
     /// What a node that is not dead has said of itself.
+    #[cfg(test)]
     pub(in crate::cluster) fn node_facts(&self, node: NodeId) -> Option<&NodeFacts> {
         self.nodes.get(&node).map(|node| &node.facts)
     }
 
     /// What has become of a node, as far as that is remembered.
+    #[cfg(test)]
     pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<NodeState> {
         let past = || self.past.node(node).map(|_| NodeState::Dead);
         self.nodes.get(&node).map(|node| node.state).or_else(past)
@@ -226,6 +228,7 @@ impl State {
     }
 
     /// The driver of an open job.
+    #[cfg(test)]
     pub(in crate::cluster) fn driver(&self, job: JobId) -> Option<Identity> {
         self.jobs.get(&job).filter(|job| job.state.is_open())?.facts.driver
     }
@@ -236,6 +239,7 @@ impl State {
     }
 
     /// The ready worker that has a host.
+    #[cfg(test)]
     pub(in crate::cluster) fn worker_of(&self, host: Identity) -> Option<WorkerId> {
         self.hosts.get(&host).copied()
     }

@@ -85,8 +85,11 @@ impl State {
         }
         self.hosts.insert(member.actors, id);
         self.hosts.insert(member.tasks, id);
-        let (node, job) = (worker.node, worker.job);
-        self.tell(job, News::WorkerUp { node, worker: id, member, pid });
+        let (node, job, detached) = (worker.node, worker.job, worker.detached);
+        // The worker of a detached actor is for nothing else.
+        if detached.is_none() {
+            self.tell(job, News::WorkerUp { node, worker: id, member, pid });
+        }
     }
 
     pub(super) fn worker_ready(&mut self, id: WorkerId, member: Member, pid: u32) {
