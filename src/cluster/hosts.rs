@@ -115,8 +115,10 @@ async fn start(
     calls: HostCalls,
 ) -> Result<Host, ClusterError> {
     let mut limits: Limits = bootstrap.limits.clone();
-    // When a worker is asked to end, its own farewells have to be over before it is killed.
-    limits.drain_timeout = limits.drain_timeout.min(WORKER_STOP_TIMEOUT / 2);
+    // When a worker is asked to end, its own farewells have to be over before it is killed. A node ends
+    // within a second, whoever does not answer any more.
+    let most = if bootstrap.node.is_some() { WORKER_STOP_TIMEOUT / 4 } else { WORKER_STOP_TIMEOUT / 2 };
+    limits.drain_timeout = limits.drain_timeout.min(most);
     let members = Arc::new(Members::default());
     let head = bootstrap.node.as_ref().map(|node| Change::Head(node.head));
     let told = Arc::clone(&members);

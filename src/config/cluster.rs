@@ -65,7 +65,7 @@ pub const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// How long the head, or a member that it tells something, may take for an answer.
 ///
 /// All of them answer from memory; behind this the other side is looked for anew.
-pub const HEAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+pub const HEAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a node that starts looks for its head.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);

@@ -21,7 +21,7 @@ fn begin_never(job: &mut Job, actor: &str) -> Pending {
 
 #[test]
 fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
-    let mut site = Site::pair();
+    let site = Site::pair();
     let mut job = Job::join(&site);
     let (one, other) = (site.nodes[0].clone(), site.nodes[1].clone());
     job.spawn("one", Wish { on: Some(one.id.clone()), ..Wish::named("one") });

@@ -178,7 +178,7 @@ impl Site {
 
     /// Starts a head again that was killed.
     #[track_caller]
-    pub(super) fn head_again(&mut self) -> Value {
+    pub(super) fn head_again(&self) -> Value {
         let (state, under) = (self.state(), self.nodes[0].under.clone());
         let mut command = self.roadshow_under(
             &under,

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::Agent;
 use super::output::{self, Label};
 use crate::cluster::bootstrap::{Bootstrap, Life, NodeSite, Report};
-use crate::cluster::members::HeadIs;
+use crate::cluster::members::{Change, HeadIs, MEMBERSHIP};
 use crate::cluster::model::{ActorKey, ActorPlace, JobId, Member, WorkerId};
 use crate::cluster::process::{Launch, Lifeline, WorkerProcess};
 use crate::cluster::protocol::{JobLaunch, NodeEvent};
@@ -20,6 +20,7 @@ use crate::cluster::{memory, protocol};
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::fresh_identity;
 use crate::id::{HostId, Identity};
+use crate::remote::ask_host;
 
 /// How long the last reports of a worker that has ended may take to be read.
 const LAST_REPORTS_PATIENCE: Duration = Duration::from_millis(500);
@@ -120,6 +121,26 @@ impl Workers {
         let mut reports: Vec<_> = all.iter().filter_map(report).collect();
         reports.sort_unstable_by_key(|report| report.worker);
         reports
+    }
+
+    /// Tells all workers that run which host the head is now.
+    pub(super) fn tell_of_head(&self, agent: &Agent, head: Identity) {
+        let at = agent.facts.address;
+        for entry in self.lock().values() {
+            let Some(hosts) = entry.running.as_ref().map(|running| running.hosts) else { continue };
+            let is = HeadIs { head, at: Some(agent.head_at), job: entry.job, places_all: true };
+            for to in hosts {
+                let host = agent.host.clone();
+                host.introduce(to, at);
+                tokio::spawn(async move {
+                    // One that computes takes it up when it is done.
+                    let told: Result<(), _> = ask_host(&host, to, MEMBERSHIP, Change::Head(is), None).await;
+                    if let Err(error) = told {
+                        tracing::debug!(%to, %error, "a worker was not told of the head");
+                    }
+                });
+            }
+        }
     }
 
     /// Whether a worker has not ended yet.

@@ -143,13 +143,7 @@ async fn worker_up(shared: &Arc<Shared>, worker: WorkerId, member: Member, pid: 
     shared.settled.send_modify(|settled| settled.ready += 1);
 }
 
-fn worker_gone(
-    shared: &Arc<Shared>,
-    node: NodeId,
-    worker: WorkerId,
-    member: Option<Member>,
-    cause: String,
-) {
+fn worker_gone(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Option<Member>, cause: String) {
     let known = {
         let mut standing = shared.standing();
         let known = standing.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
