@@ -7,7 +7,7 @@ use super::past::PastActor;
 use crate::cluster::model::Waiting;
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorState, JobFacts, JobId, JobInfo, JobState, Lifetime, Member, NodeFacts, NodeId,
-    NodeInfo, NodeState, TaskInfo, WorkerId, WorkerState, WorkerSummary,
+    NodeInfo, TaskInfo, WorkerId, WorkerState, WorkerSummary,
 };
 use crate::id::Identity;
 
@@ -212,8 +212,8 @@ impl State {
 
     /// What has become of a node, as far as that is remembered.
     #[cfg(test)]
-    pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<NodeState> {
-        let past = || self.past.node(node).map(|_| NodeState::Dead);
+    pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<crate::cluster::model::NodeState> {
+        let past = || self.past.node(node).map(|_| crate::cluster::model::NodeState::Dead);
         self.nodes.get(&node).map(|node| node.state).or_else(past)
     }
 
