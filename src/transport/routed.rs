@@ -55,7 +55,7 @@ impl Routed {
     }
 
     /// The same as if no address were on loopback, for tests, which have no other.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "cli"))]
     pub(crate) fn between_machines(mut self) -> Self {
         self.is_plain = |_, _| false;
         self
