@@ -5,8 +5,8 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::cluster::ClusterError;
-use crate::host::{NotDelivered, SendError};
-use crate::remote::SpawnError;
+use crate::host::{NotDelivered, PlaceError, SendError};
+use crate::remote::{FindError, SpawnError};
 use crate::task::TaskError;
 
 /// Any error of this library; each of its parts converts into it with `?`.
@@ -21,6 +21,12 @@ pub enum Error {
     /// An actor was not spawned.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    /// An actor was not found by its name.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// The cluster's control plane did not give what was asked for.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// A call has no answer.
     #[error(transparent)]
     Send(#[from] SendError),

@@ -1,5 +1,8 @@
 //! Actix actors and plain functions that run on every process of a cluster, from one program.
 //!
+//! The cluster is a set of worker processes of this machine, or, where `ROADSHOW_ADDRESS` names one, the
+//! machines that the command `roadshow` (feature `cli`) has put together.
+//!
 //! Start with [`Cluster`], mark an actor with the derive of [`RemoteActor`] or a function with
 //! [`macro@task`], and hold actors by [`RemoteAddr`]:
 //!
@@ -44,24 +47,38 @@
 //! }
 //! ```
 //!
+//! # What an actor may ask for
+//!
+//! [`Cluster::spawn`](ClusterRef::spawn) gives a [`SpawnRequest`], which takes a name, [`Resources`], a
+//! [`Strategy`], a node or a [`Lifetime`]; [`ClusterRef::actor`] finds a named actor.
+//!
+//! # Errors
+//!
+//! Each operation has an enum of its own: [`ClusterError`] to start or join, [`SpawnError`] and
+//! [`PlaceError`] to spawn, [`FindError`] to find, [`SendError`] to send, [`TaskError`] to run.
+//! [`Error`] takes those of starting, spawning, sending and tasks with `?`.
+//!
 //! # The layers, from the bytes up
 //!
 //! | module | what it owns |
 //! |---|---|
 //! | [`id`], [`config`] | identities; every limit with its reason |
+//! | [`spec`] | what an actor may ask for; the keys of nodes, jobs, workers and actors |
 //! | [`wire`] | frames and their bytes |
 //! | [`session`] | handshakes, and what two hosts have open with each other over all their links |
-//! | [`transport`] | sockets |
+//! | [`transport`] | sockets, and TLS between machines |
 //! | [`registry`] | from a message's name to its handler |
 //! | [`host`] | the part of a process that speaks the protocol |
 //! | [`remote`] | [`RemoteAddr`], [`RemoteRecipient`], requests, spawning |
 //! | [`task`](mod@task) | functions that run elsewhere |
-//! | `cluster` | worker processes, membership, placement |
+//! | `cluster` | worker processes; the head, agents and drivers of a cluster of nodes |
+//! | [`model`] | of that, what people see: nodes, jobs, workers, actors and their states |
 //! | [`observe`] | what can be seen of a running host |
 //! | [`words`] | the application that all this grew from: the most frequent word of a book |
 //!
 //! `wire` and `session` do no input or output and read no clock; `docs/architecture.md` has the
-//! invariants, `docs/protocol.md` every byte, `docs/semantics.md` what is promised and what is not.
+//! invariants, `docs/protocol.md` every byte, `docs/semantics.md` what is promised and what is not,
+//! `docs/operations.md` how a cluster is run.
 
 extern crate self as roadshow;
 
@@ -80,9 +97,15 @@ pub mod transport;
 pub mod wire;
 pub mod words;
 
-pub use cluster::{Cluster, ClusterBuilder, ClusterError, InProcess, WorkerInfo, divert};
 #[cfg(feature = "cli")]
-pub use cluster::{admin, daemon, model};
+#[doc(hidden)]
+pub use cluster::Rehearsal;
+pub use cluster::{
+    Cluster, ClusterBuilder, ClusterError, DeskError, ElfError, ExecutableError, InProcess, Platform,
+    PlatformMismatch, WorkerInfo, divert, model,
+};
+#[cfg(feature = "cli")]
+pub use cluster::{admin, daemon};
 pub use config::Limits;
 pub use error::Error;
 pub use host::{NotDelivered, OutcomeUnknown, PlaceError, SendError};

@@ -1,6 +1,8 @@
 //! The command `roadshow`, run as a user runs it.
 
-use std::process::{Command, Output};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -124,4 +126,164 @@ fn the_version_is_the_library_s() {
     let output = roadshow(&["--version"]);
     assert!(output.status.success());
     assert_eq!(text(&output.stdout).trim_end(), concat!("roadshow ", env!("CARGO_PKG_VERSION")));
+}
+
+/// A user of whom nothing runs, with directories that are removed at the end.
+struct Newcomer(PathBuf);
+
+impl Newcomer {
+    fn new(name: &str) -> Self {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("the target directory can be written to");
+        Self(dir)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_roadshow"));
+        program.args(arguments).env("TMPDIR", &self.0).env("HOME", &self.0).env_remove("XDG_STATE_HOME");
+        program.env_remove("ROADSHOW_ADDRESS").env_remove("ROADSHOW_TOKEN").stdin(Stdio::null());
+        program
+    }
+
+    /// Runs a command that fails; gives its code and the one line that it says.
+    #[track_caller]
+    fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.command(arguments).output().expect("the command was built");
+        let said = text(&output.stderr).to_owned();
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+        assert!(said.starts_with("error: ") && said.lines().count() == 1, "{arguments:?}: {said}");
+        assert!(said.contains("; "), "there is no next step: {said}");
+        (output.status.code().expect("no signal ended it"), said)
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const QUESTIONS: [&[&str]; 14] = [
+    &["status"],
+    &["list", "nodes"],
+    &["get", "node", "1"],
+    &["summary", "tasks"],
+    &["logs"],
+    &["job", "list"],
+    &["job", "status", "1"],
+    &["job", "logs", "1"],
+    &["job", "stop", "1"],
+    &["job", "submit", "--", "/proc/self/exe"],
+    &["kill", "counter"],
+    &["drain", "1"],
+    &["health-check"],
+    &["list", "actors", "--filter", "state=ALIVE", "--json"],
+];
+
+#[test]
+fn without_a_cluster_every_question_ends_with_3_and_without_a_token_with_4() {
+    let newcomer = Newcomer::new("questions");
+    for question in QUESTIONS {
+        let (code, said) = newcomer.fails(question);
+        assert_eq!(code, 3, "{question:?}: {said}");
+        assert!(said.contains("roadshow start --head"), "{said}");
+        // Options stand before what is behind `--`.
+        let mut with_address = question.to_vec();
+        let at = question.iter().position(|word| *word == "--").unwrap_or(question.len());
+        with_address.insert(at, "--address=127.0.0.1:1");
+        let (code, said) = newcomer.fails(&with_address);
+        assert_eq!(code, 4, "{question:?}: {said}");
+        assert!(said.contains("ROADSHOW_TOKEN"), "{said}");
+    }
+    assert_eq!(newcomer.fails(&["start", "--address=127.0.0.1:1"]).0, 4);
+}
+
+#[test]
+fn values_are_checked_before_any_work() {
+    let newcomer = Newcomer::new("values");
+    for (arguments, says) in [
+        (&["start"][..], "--head"),
+        (&["start", "--head", "--address=127.0.0.1:1"], "cannot be used with"),
+        (&["start", "--head", "--port=65536"], "a port"),
+        (&["start", "--head", "--host=0.0.0.0"], "by which they reach"),
+        (&["start", "--head", "--num-cpus=-1"], "a number of processors"),
+        (&["start", "--head", "--memory=much"], "8GiB"),
+        (&["start", "--head", "--resources={gpu:1}"], "JSON object"),
+        (&["start", "--head", "--resources={\"cpu\":1}"], "--num-cpus"),
+        (&["start", "--head", "--labels=zone"], "zone=a"),
+        (&["start", "--head", "--token=rs1_abc"], "cannot be used with"),
+        (&["start", "--head", "--include-dashboard=2"], "1 or 0"),
+        (&["start", "--address=127.0.0.1"], "HOST:PORT"),
+        (&["start", "--address=127.0.0.1:1", "--state-dir=x"], "cannot be used with"),
+        (&["stop", "--grace-period=soon"], "a number of seconds"),
+        (&["list", "things"], "nodes"),
+        (&["list", "nodes", "--filter=state"], "key=value"),
+        (&["list", "nodes", "--filter=class=x"], "the keys are node_id"),
+        (&["logs", "--job=1", "--node=1"], "cannot be used with"),
+        (&["logs", "--tail=x"], "--tail"),
+        (&["job", "submit"], "PROGRAM"),
+        (&["job", "submit", "--env=A", "--", "x"], "NAME=VALUE"),
+        (&["get", "node"], "ID"),
+    ] {
+        let (code, said) = newcomer.fails(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {said}");
+        assert!(said.contains(says), "{arguments:?}: {said}");
+    }
+    assert_eq!(std::fs::read_dir(&newcomer.0).unwrap().count(), 0, "something was begun");
+}
+
+#[test]
+fn the_environment_s_values_are_checked_too() {
+    let newcomer = Newcomer::new("environment");
+    let output = newcomer.command(&["status"]).env("ROADSHOW_ADDRESS", "nowhere").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).starts_with("error: ROADSHOW_ADDRESS is \"nowhere\""));
+    let mut program = newcomer.command(&["status", "--address=127.0.0.1:1"]);
+    let output = program.env("ROADSHOW_TOKEN", "two words").output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+fn a_token_on_the_command_line_is_warned_of() {
+    let newcomer = Newcomer::new("warned");
+    let output = newcomer.command(&["start", "--address=127.0.0.1:1", "--token=nonsense"]).output().unwrap();
+    assert_ne!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).starts_with("warning: every user of this machine can read --token"));
+}
+
+#[test]
+fn an_empty_standard_input_is_no_token() {
+    let newcomer = Newcomer::new("input");
+    let mut program = newcomer.command(&["status", "--address=127.0.0.1:1", "--token-file=-"]);
+    let mut child = program.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output.stderr).contains("the standard input"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn there_may_be_nothing_to_stop() {
+    let newcomer = Newcomer::new("nothing");
+    let output = newcomer.command(&["stop"]).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout), "No Roadshow process of yours runs on this machine.\n");
+    let output = newcomer.command(&["stop", "--force", "--json"]).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "[]\n"));
+    let (code, _) = newcomer.fails(&["stop", "--session-dir", newcomer.0.to_str().unwrap()]);
+    assert_eq!(code, 5);
+}
+
+#[test]
+fn help_explains_with_an_example_and_says_that_there_is_no_dashboard() {
+    let help = roadshow(&["start", "--help"]);
+    assert!(help.status.success());
+    for part in ["Examples", "roadshow start --head", "there is no dashboard yet", "{\"gpu\": 1}"] {
+        assert!(text(&help.stdout).contains(part), "{}", text(&help.stdout));
+    }
+    let help = roadshow(&["--help"]);
+    assert!(text(&help.stdout).contains("Exit codes:"));
+    for hidden in ["internal-head", "internal-agent", "bare"] {
+        assert!(!text(&help.stdout).contains(hidden));
+    }
 }

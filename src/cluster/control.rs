@@ -31,6 +31,10 @@ pub(super) enum ControlRequest {
     Find { job: JobId, namespace: Option<String>, name: String },
     /// An actor is to end.
     Kill { actor: ActorKey },
+    /// All nodes.
+    Nodes,
+    /// The actors that are kept account of.
+    Actors,
     /// An actor that had a place has not come to life.
     NotSpawned { actor: ActorKey, why: String },
 }
@@ -98,20 +102,30 @@ impl Control {
     }
 
     fn handle(&self, plane: &mut Plane, event: Event) {
-        let mut actions = std::mem::take(&mut plane.actions);
-        plane.state.handle(self.clock.now(), event, &mut actions);
-        for action in actions.drain(..) {
-            match action {
-                Action::Answer { ticket, answer } => {
-                    if let Some(waiting) = plane.waiting.remove(&ticket) {
-                        // Whoever has gone withdraws what was asked for.
-                        let _ = waiting.send(answer);
+        let mut next = Some(event);
+        let mut unwanted = Vec::new();
+        while let Some(event) = next {
+            let mut actions = std::mem::take(&mut plane.actions);
+            plane.state.handle(self.clock.now(), event, &mut actions);
+            for action in actions.drain(..) {
+                match action {
+                    Action::Answer { ticket, answer } => {
+                        let unheard = match plane.waiting.remove(&ticket) {
+                            Some(waiting) => waiting.send(answer).err(),
+                            None => Some(answer),
+                        };
+                        // A place that nobody takes is free again.
+                        if let Some(Ok(Answer::Placed { actor, alive: None, .. })) = unheard {
+                            unwanted.push(actor);
+                        }
                     }
+                    action => (self.hands)(&action),
                 }
-                action => (self.hands)(&action),
             }
+            plane.actions = actions;
+            let cause = || "nobody waits for it any more".to_owned();
+            next = unwanted.pop().map(|actor| Event::ActorEnded { actor, cause: cause() });
         }
-        plane.actions = actions;
     }
 
     fn lock(&self) -> MutexGuard<'_, Plane> {
@@ -145,14 +159,16 @@ impl Control {
         match request {
             ControlRequest::Place { job, mut spec } => {
                 if spec.namespace.is_empty() {
-                    spec.namespace = own_namespace(job);
+                    spec.namespace = self.namespace_of(job);
                 }
                 self.ask(|ticket| Event::Place { ticket, job, spec }).await
             }
             ControlRequest::Find { job, namespace, name } => {
-                let namespace = namespace.unwrap_or_else(|| own_namespace(job));
+                let namespace = namespace.unwrap_or_else(|| self.namespace_of(job));
                 self.ask(|ticket| Event::Find { ticket, namespace, name }).await
             }
+            ControlRequest::Nodes => Ok(Answer::Nodes(self.read(State::nodes))),
+            ControlRequest::Actors => Ok(Answer::Actors(self.read(State::actors))),
             ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
             ControlRequest::NotSpawned { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
@@ -163,13 +179,16 @@ impl Control {
     }
 }
 
+impl Control {
+    /// The namespace of a job's names: what its driver says, or one that it has to itself.
+    fn namespace_of(&self, job: JobId) -> String {
+        let said = self.read(|state| state.job_facts(job).map(|facts| facts.namespace.clone()));
+        said.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| format!("job-{job}"))
+    }
+}
+
 /// What a member is answered.
 pub(super) type Reply = Result<Answer, Denied>;
-
-/// The namespace that a job has to itself.
-fn own_namespace(job: JobId) -> String {
-    format!("job-{job}")
-}
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -22,7 +22,7 @@ use crate::transport::{PREAMBLE_BYTES, Route, RouteError};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where connections go from the door.
-pub trait Rooms: Send + Sync + 'static {
+pub(super) trait Rooms: Send + Sync + 'static {
     /// Takes a connection, past its preamble, to whom it is for. Must not wait.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ pub trait Rooms: Send + Sync + 'static {
 
 /// Nobody takes a connection.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum NoRoom {
+pub(super) enum NoRoom {
     /// There is no such host or desk on the node.
     #[error("it is not on this node, or has ended")]
     Unknown,
@@ -44,7 +44,7 @@ pub enum NoRoom {
 
 /// A port that is bound.
 #[derive(Debug)]
-pub struct Door {
+pub(super) struct Door {
     listener: TcpListener,
     address: SocketAddr,
     watch: Arc<Watch>,
@@ -80,7 +80,7 @@ impl Door {
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing bound.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub(super) async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, watch: Arc::default() })
@@ -88,13 +88,13 @@ impl Door {
 
     /// The address bound, with the true port.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// How many connections were closed since nobody took them.
-    #[must_use]
-    pub fn turned_away(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn turned_away(&self) -> u64 {
         self.watch.turned_away.load(Ordering::Relaxed)
     }
 
@@ -103,7 +103,7 @@ impl Door {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connections that have not said whom they are for. It may be called again.
-    pub async fn open<R: Rooms>(&self, rooms: Arc<R>) {
+    pub(super) async fn open<R: Rooms>(&self, rooms: Arc<R>) {
         let mut strangers = Strangers::default();
         loop {
             match self.listener.accept().await {

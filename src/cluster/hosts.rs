@@ -2,21 +2,22 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use actix_rt::{Arbiter, ArbiterHandle};
+use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::ClusterError;
 use super::bootstrap::{Bootstrap, Report};
 use super::members::{Change, MEMBERSHIP, Members};
-use crate::config::{Limits, WORKER_STOP_TIMEOUT};
+use crate::config::{Limits, STRAY_FORGOTTEN_AFTER, TASKS_COUNTED_EVERY, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostCalls, HostConfig, Lives};
-use crate::id::Identity;
+use crate::id::{Identity, TypeHash};
 use crate::remote::host_calls;
 use crate::session::Secret;
-use crate::task::TaskService;
+use crate::task::{TaskCounts, TaskService};
 use crate::transport::Transport;
 
 /// Where a worker's hosts are to be had, and the runtime that accepts and dials for them.
@@ -45,12 +46,27 @@ pub(super) async fn serve(
     report: impl FnOnce(Report) -> io::Result<()>,
     stop: oneshot::Receiver<()>,
 ) -> Result<(), ClusterError> {
-    let task_service = TaskService::new(sites.tasks.io.clone());
+    let task_service = Arc::new(TaskService::new(sites.tasks.io.clone()));
+    let counted = Arc::downgrade(&task_service);
     let (of_actors, of_tasks) = (Executor::Arbiter(Arbiter::current()), Executor::Arbiter(task_arbiter));
     let run_tasks: HostCalls = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
     let actors = start(bootstrap, &sites.actors, bootstrap.actors, of_actors, Box::new(host_calls)).await?;
     let tasks = start(bootstrap, &sites.tasks, bootstrap.tasks, of_tasks, run_tasks).await?;
-    actors.set_lives(lives);
+    let counting = Arc::new(Counting {
+        service: counted,
+        host: tasks.clone(),
+        lives: Arc::clone(&lives),
+        told: Mutex::default(),
+    });
+    if bootstrap.node.is_some() {
+        let counting = Arc::clone(&counting);
+        sites.tasks.io.spawn(async move {
+            while counting.tell() {
+                tokio::time::sleep(TASKS_COUNTED_EVERY).await;
+            }
+        });
+    }
+    actors.set_lives(Arc::clone(&lives));
     let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
     };
@@ -58,9 +74,36 @@ pub(super) async fn serve(
     if stop.await.is_ok() {
         tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
     }
+    if bootstrap.node.is_some() {
+        counting.tell();
+        lives.flush();
+    }
     actors.abort();
     tasks.abort();
     Ok(())
+}
+
+/// What a host of tasks has told of them.
+struct Counting {
+    service: Weak<TaskService>,
+    host: Host,
+    lives: Arc<dyn Lives>,
+    told: Mutex<FxHashMap<TypeHash, TaskCounts>>,
+}
+
+impl Counting {
+    /// Tells how many tasks there have been, where that has changed. `false` once nobody runs any.
+    fn tell(&self) -> bool {
+        let Some(service) = self.service.upgrade() else { return false };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, counts) in service.counts() {
+            if told.insert(name, counts) != Some(counts) {
+                let TaskCounts { queued, running, finished, failed } = counts;
+                self.lives.tasks(self.host.registry().name_of(name), [queued, running, finished, failed]);
+            }
+        }
+        true
+    }
 }
 
 /// A host that also takes part in the cluster's membership.
@@ -95,6 +138,7 @@ async fn start(
     .await?;
     if let Some(head) = head {
         members.apply(&head, &host);
+        host.forget_strays(STRAY_FORGOTTEN_AFTER);
     }
     host.set_placement(members);
     Ok(host)

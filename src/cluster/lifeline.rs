@@ -8,12 +8,14 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bootstrap::{self, CAUSE_BYTES_MAX, LIVES_MAX, Life, PASS, RENEW, Report, STOP};
+use super::model::TaskCount;
 use super::passing;
 use crate::host::Lives;
 use crate::id::HostId;
@@ -22,6 +24,9 @@ use crate::transport::Credentials;
 
 /// The stack of a thread that only reads or writes a socket.
 const STACK_BYTES: usize = 64 << 10;
+
+/// How long the end of a worker waits for its last reports to be written.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Where connections for the hosts of this process go.
 pub(super) type Doors = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
@@ -63,7 +68,7 @@ pub(super) fn watch(
 /// Takes up the certificate that comes.
 fn renew(lifeline: &UnixStream, credentials: Option<&Credentials>) -> io::Result<()> {
     let fresh: Credentials = bootstrap::read(lifeline)?;
-    if let Some(Err(error)) = credentials.map(|credentials| credentials.renew_as(&fresh)) {
+    if let Some(Err(error)) = credentials.map(|credentials| credentials.renew(&fresh)) {
         tracing::warn!(%error, "the worker keeps the certificate that it has");
     }
     Ok(())
@@ -86,7 +91,7 @@ fn die() -> ! {
     std::process::abort()
 }
 
-/// Reports the lives of actors to the parent, in their order, many at a time.
+/// Reports the lives of actors to the parent, in their order, many at a time; and how many tasks there were.
 #[derive(Debug)]
 pub(super) struct Reporter {
     shared: Arc<(Mutex<Pending>, Condvar)>,
@@ -95,20 +100,24 @@ pub(super) struct Reporter {
 #[derive(Debug)]
 struct Pending {
     lives: Vec<Life>,
+    tasks: Vec<TaskCount>,
+    /// Whether the thread that writes is at it.
+    writing: bool,
     /// Until the thread that writes has been started.
     lifeline: Option<UnixStream>,
 }
 
 impl Reporter {
     pub(super) fn new(lifeline: UnixStream) -> Self {
-        let pending = Pending { lives: Vec::new(), lifeline: Some(lifeline) };
+        let pending =
+            Pending { lives: Vec::new(), tasks: Vec::new(), writing: false, lifeline: Some(lifeline) };
         Self { shared: Arc::new((Mutex::new(pending), Condvar::new())) }
     }
 
-    fn report(&self, life: Life) {
+    fn report(&self, add: impl FnOnce(&mut Pending)) {
         let (pending, more) = &*self.shared;
         let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.lives.push(life);
+        add(&mut pending);
         if let Some(lifeline) = pending.lifeline.take() {
             let shared = Arc::clone(&self.shared);
             let writer = thread::Builder::new().name("roadshow-report".to_owned());
@@ -116,17 +125,25 @@ impl Reporter {
                 tracing::error!(%error, "the cluster will not hear of this worker's actors");
             }
         }
-        more.notify_one();
+        more.notify_all();
     }
 }
 
 fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
     loop {
-        let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let pending = more.wait_while(pending, |pending| pending.lives.is_empty());
-        let lives = std::mem::take(&mut pending.unwrap_or_else(PoisonError::into_inner).lives);
-        for lives in lives.chunks(LIVES_MAX) {
-            if bootstrap::write(lifeline, &Report::Lives(lives.to_vec())).is_err() {
+        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.writing = false;
+        more.notify_all();
+        let pending =
+            more.wait_while(pending, |pending| pending.lives.is_empty() && pending.tasks.is_empty());
+        let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
+        let (lives, tasks) = (std::mem::take(&mut pending.lives), std::mem::take(&mut pending.tasks));
+        pending.writing = true;
+        drop(pending);
+        let lives = lives.chunks(LIVES_MAX).map(|lives| Report::Lives(lives.to_vec()));
+        let tasks = tasks.chunks(LIVES_MAX).map(|tasks| Report::Tasks(tasks.to_vec()));
+        for report in lives.chain(tasks) {
+            if bootstrap::write(lifeline, &report).is_err() {
                 // The parent has gone, and so does this process.
                 return;
             }
@@ -136,11 +153,28 @@ fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
 
 impl Lives for Reporter {
     fn began(&self, actor: ActorKey, class: &'static str, at: ActorPlace) {
-        self.report(Life::Began { actor, class: class.to_owned(), at });
+        let life = Life::Began { actor, class: class.to_owned(), at };
+        self.report(|pending| pending.lives.push(life));
     }
 
     fn ended(&self, actor: ActorKey, cause: &str) {
-        let end = cause.floor_char_boundary(CAUSE_BYTES_MAX);
-        self.report(Life::Ended { actor, cause: cause[..end].to_owned() });
+        let end = (0..=CAUSE_BYTES_MAX.min(cause.len())).rfind(|at| cause.is_char_boundary(*at));
+        let end = end.unwrap_or_default();
+        let life = Life::Ended { actor, cause: cause[..end].to_owned() };
+        self.report(|pending| pending.lives.push(life));
+    }
+
+    fn tasks(&self, name: String, [queued, running, finished, failed]: [u64; 4]) {
+        let count = TaskCount { name, queued, running, finished, failed };
+        self.report(|pending| pending.tasks.push(count));
+    }
+
+    fn flush(&self) {
+        let (pending, more) = &*self.shared;
+        let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy =
+            |pending: &mut Pending| pending.writing || !pending.lives.is_empty() || !pending.tasks.is_empty();
+        // A parent that does not read has other worries.
+        drop(more.wait_timeout_while(pending, FLUSH_PATIENCE, busy));
     }
 }

@@ -33,6 +33,7 @@ pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 
 /// The workers, and the thread that watches them. Dropping it ends them.
 pub(super) struct LocalCluster {
+    members: Arc<Members>,
     workers: Vec<Worker>,
     stopping: Arc<AtomicBool>,
     _io: IoThread,
@@ -78,7 +79,7 @@ impl Body {
     /// Hands on what the worker reports.
     fn listen(&mut self, take: impl FnMut(Report) + Send + 'static) {
         match self {
-            Self::Process(process) => process.listen(take),
+            Self::Process(process) => drop(process.listen(take)),
             Self::Thread(thread) => thread.listen(take),
         }
     }
@@ -97,6 +98,7 @@ impl Body {
 pub(super) async fn start(
     count: usize,
     limits: Limits,
+    namespace: String,
     in_process: Option<InProcess>,
 ) -> Result<(ClusterRef, LocalCluster), ClusterError> {
     if in_process.is_none() {
@@ -137,8 +139,13 @@ pub(super) async fn start(
     let members = Arc::new(Members::with_head(Head::Here(Arc::clone(head.control())), LocalHead::JOB));
     host.set_placement(Arc::clone(&members) as _);
     let ready = booted.iter().map(|(body, member)| (body.pid(), *member));
-    let numbers = head.begin(&host, ready.collect());
-    let mut cluster = LocalCluster { workers: Vec::new(), stopping: Arc::default(), _io: io };
+    let numbers = head.begin(&host, namespace, ready.collect());
+    let mut cluster = LocalCluster {
+        members: Arc::clone(&members),
+        workers: Vec::new(),
+        stopping: Arc::default(),
+        _io: io,
+    };
     for ((body, member), number) in booted.into_iter().zip(numbers) {
         cluster.add(body, member, number, &members, &host, &head)?;
     }
@@ -239,6 +246,10 @@ impl LocalCluster {
         }))
         .await?;
         Ok(())
+    }
+
+    pub(super) fn members(&self) -> &Members {
+        &self.members
     }
 
     pub(super) fn workers(&self) -> Vec<WorkerInfo> {

@@ -46,10 +46,8 @@ impl LocalHead {
             Action::StartWorker { worker, .. } => {
                 given.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
             }
-            Action::StopActor { at, .. } => {
-                if stop.try_send(*at).is_err() {
-                    tracing::warn!(actor = ?at, "too many actors are being stopped; this one goes on");
-                }
+            Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
+                tracing::warn!(actor = ?at, "too many actors are being stopped; this one goes on");
             }
             _ => {}
         };
@@ -65,7 +63,7 @@ impl LocalHead {
     }
 
     /// Takes the workers in, in their order, and gives their numbers.
-    pub(super) fn begin(&self, host: &Host, workers: Vec<(u32, Member)>) -> Vec<WorkerId> {
+    pub(super) fn begin(&self, host: &Host, namespace: String, workers: Vec<(u32, Member)>) -> Vec<WorkerId> {
         let facts = NodeFacts {
             agent: host.identity(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -83,7 +81,7 @@ impl LocalHead {
             hostname: facts.hostname.clone(),
             pid: facts.pid,
             driver: Some(host.identity()),
-            namespace: String::new(),
+            namespace,
             runs_on: None,
         };
         let node = facts.id();

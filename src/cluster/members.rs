@@ -12,7 +12,7 @@ use super::state::{Answer, Denied};
 use crate::host::{Finding, Host, PlaceError, Placed, Placement, Placing, Seat, SendError};
 use crate::id::{Identity, Target, TypeHash};
 use crate::registry::{Inbound, decode};
-use crate::spec::ActorPlace;
+use crate::spec::{ActorPlace, Lifetime};
 
 /// The service by which a driver tells its workers about each other.
 pub(super) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
@@ -153,6 +153,11 @@ impl Members {
         Ok(Placed { host: seats[turn].member.actors, actor: None, alive: None })
     }
 
+    /// Asks the head something.
+    pub(super) async fn ask(&self, host: &Host, request: ControlRequest) -> Result<Answer, PlaceError> {
+        answer(self.head.access()?.head.ask(host.clone(), request).await)
+    }
+
     fn places_all(&self) -> bool {
         self.head.access().is_ok_and(|access| access.places_all)
     }
@@ -243,7 +248,11 @@ impl Placement for Members {
             return Placing::Now(self.next_for_actor());
         }
         let wishes = wishes.cloned().unwrap_or_default();
-        let spec = ActorSpec { class: class.to_owned(), ..wishes };
+        let mut spec = ActorSpec { class: class.to_owned(), ..wishes };
+        if !self.places_all() {
+            // A local cluster ends with its driver, and all that is in it.
+            spec.lifetime = Lifetime::Job;
+        }
         Placing::Later(Box::pin(place(self.head.clone(), host.clone(), spec)))
     }
 

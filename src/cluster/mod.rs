@@ -12,6 +12,16 @@
 //!
 //! Owns processes, membership and placement. Knows nothing of messages beyond what hosts offer.
 
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        reason = "without the command the daemons are absent, and what they alone use is not"
+    )
+)]
+
 #[cfg(feature = "cli")]
 pub mod admin;
 #[cfg(feature = "cli")]
@@ -44,12 +54,14 @@ pub mod model;
 mod passing;
 mod process;
 mod protocol;
+#[cfg(feature = "cli")]
+mod rehearsal;
 mod schedule;
 #[cfg(test)]
 mod scratch;
 mod state;
 mod thread;
-pub mod trust;
+pub(crate) mod trust;
 mod worker;
 
 use std::fmt;
@@ -57,16 +69,24 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 
 use crate::config::{Limits, WORKERS_MAX};
+use crate::host::PlaceError;
 use crate::id::Identity;
 use crate::remote::ClusterRef;
 use crate::transport::Memory;
 
+pub use desk::DeskError;
 pub use error::ClusterError;
+pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
+#[cfg(feature = "cli")]
+pub use rehearsal::Rehearsal;
 pub use thread::InProcess;
 pub use worker::{WorkerTest, divert};
 
+use control::ControlRequest;
 use driver::{JoinOptions, RemoteCluster};
 use local::LocalCluster;
+use model::{ActorInfo, ActorKey, NodeInfo};
+use state::Answer;
 
 /// The cluster that this program drives; dropping it ends the workers.
 ///
@@ -165,6 +185,61 @@ impl Cluster {
             Workers::Local(local) => local.workers(),
             Workers::Remote(remote) => remote.workers(),
         }
+    }
+
+    /// The nodes of the cluster; a local cluster is one.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Head`] if the cluster's head does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn nodes(&self) -> Result<Vec<NodeInfo>, PlaceError> {
+        match self.ask(ControlRequest::Nodes).await? {
+            Answer::Nodes(nodes) => Ok(nodes),
+            _ => Err(PlaceError::Head { text: "it gave another answer".to_owned() }),
+        }
+    }
+
+    /// The actors that the cluster keeps account of, of all jobs: in a cluster of nodes all that were
+    /// spawned, in a local one those that were spawned with wishes.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Head`] if the cluster's head does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn actors(&self) -> Result<Vec<ActorInfo>, PlaceError> {
+        match self.ask(ControlRequest::Actors).await? {
+            Answer::Actors(actors) => Ok(actors),
+            _ => Err(PlaceError::Head { text: "it gave another answer".to_owned() }),
+        }
+    }
+
+    /// Has an actor end, of whatever job. It handles first what it was sent before.
+    ///
+    /// # Errors
+    ///
+    /// [`PlaceError::Unknown`] if there is no such actor, [`PlaceError::Head`] if the cluster's head does
+    /// not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped after its first poll the actor may end or not.
+    pub async fn kill(&self, actor: ActorKey) -> Result<(), PlaceError> {
+        self.ask(ControlRequest::Kill { actor }).await.map(drop)
+    }
+
+    async fn ask(&self, request: ControlRequest) -> Result<Answer, PlaceError> {
+        let members = match &self.workers {
+            Workers::Local(local) => local.members(),
+            Workers::Remote(remote) => remote.members(),
+        };
+        members.ask(&self.handle.host, request).await
     }
 
     /// Ends the cluster: waits for open calls, says goodbye, and sees every worker end.
@@ -313,7 +388,7 @@ impl ClusterBuilder {
             Some(workers) => workers,
             None => default_workers()?,
         };
-        let (handle, local) = local::start(workers, self.limits, self.in_process).await?;
+        let (handle, local) = local::start(workers, self.limits, self.namespace, self.in_process).await?;
         Ok(Cluster { handle, workers: Workers::Local(local) })
     }
 

@@ -279,3 +279,16 @@ pub struct TaskInfo {
     #[serde(flatten)]
     pub count: TaskCount,
 }
+
+/// An actor that waits for a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The actor.
+    pub actor_id: ActorKey,
+    /// The name of its type.
+    pub class: String,
+    /// The job that asked for it.
+    pub job_id: JobId,
+    /// Why it waits.
+    pub reason: String,
+}

@@ -16,6 +16,7 @@ use rustix::process::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::task::JoinHandle;
 
 use super::bootstrap::{self, Bootstrap, PASS, RENEW, Report};
 use super::worker::{self, WORKER_VARIABLE};
@@ -150,7 +151,7 @@ impl WorkerProcess {
         command.stdin(OwnedFd::from(theirs)).stdout(launch.stdout).stderr(launch.stderr);
         // Ctrl-C at a terminal is for the driver; the workers follow it over their lifelines.
         command.process_group(0);
-        let child = command.spawn()?;
+        let child = spawn(&mut command)?;
         let pid = child.id();
         let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from)?;
         let lifeline = Lifeline::new(UnixStream::from_std(ours)?);
@@ -182,13 +183,13 @@ impl WorkerProcess {
     }
 
     /// Hands on what the worker reports, until it ends.
-    pub(super) fn listen(&self, mut take: impl FnMut(Report) + Send + 'static) {
+    pub(super) fn listen(&self, mut take: impl FnMut(Report) + Send + 'static) -> JoinHandle<()> {
         let lifeline = Arc::clone(&self.lifeline);
         tokio::spawn(async move {
             while let Ok(report) = lifeline.report().await {
                 take(report);
             }
-        });
+        })
     }
 
     fn post_mortem(&self, error: &io::Error) -> String {
@@ -239,6 +240,21 @@ impl Drop for WorkerProcess {
         // It fails only for a process that was waited for.
         let _ = lock(&self.child).wait();
     }
+}
+
+/// How often a file that is busy is tried again.
+const BUSY_TRIES: u32 = 10_000;
+
+/// Starts a process. A file that was just written may still be open in a process that was forked meanwhile
+/// and has yet to become another program: for so long it cannot be run.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..BUSY_TRIES {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => thread::yield_now(),
+            started => return started,
+        }
+    }
+    command.spawn()
 }
 
 /// Waits for the end of a process, without reaping it: its number stays its own until `child` knows.

@@ -52,6 +52,11 @@ pub const DESK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Whoever takes them needs microseconds for each.
 pub const CONNECTIONS_WAITING_MAX: usize = 64;
 
+/// How long a host of a cluster keeps what it has open with one that came by itself and is away.
+///
+/// Several times the leases: whoever is away for longer is dead by then.
+pub const STRAY_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+
 /// How often agents and drivers say to the head that they are there.
 ///
 /// Several times in the time after which they are taken for gone, so that one that is late is no death.
@@ -60,7 +65,7 @@ pub const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// How long the head, or a member that it tells something, may take for an answer.
 ///
 /// All of them answer from memory; behind this the other side is looked for anew.
-pub const HEAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+pub const HEAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a node that starts looks for its head.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,6 +77,9 @@ pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
 ///
 /// Short, since work waits for it, and long enough that a thousand nodes are no load.
 pub const REJOIN_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// How often a worker tells how many tasks it has run.
+pub const TASKS_COUNTED_EVERY: Duration = Duration::from_millis(500);
 
 /// How long the driver of a submitted job may take to end after it was asked to.
 pub const DRIVER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -122,6 +130,9 @@ pub const LOG_FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// How many logs of each stream are kept beside the one that is written.
 pub const LOG_FILES_KEPT: u64 = 3;
+
+/// How often a node looks whether it keeps too much of them.
+pub const LOGS_TRIMMED_EVERY: Duration = Duration::from_secs(60);
 
 /// How many bytes of logs a node keeps of processes that have ended.
 pub const LOGS_BYTES_MAX: u64 = 4 << 30;

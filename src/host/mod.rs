@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use futures_util::future::join_all;
@@ -271,6 +271,24 @@ impl Host {
         if let Some(peer) = known {
             peer.close(LinkLoss::HostGone("it has left the cluster".to_owned()));
         }
+    }
+
+    /// Forgets, from now on, whoever came by itself, cannot be dialled, and has been away for so long.
+    ///
+    /// Without it a host that many come to, and leave without a word, keeps something of each for ever.
+    pub fn forget_strays(&self, away: Duration) {
+        let (host, closing) = (Arc::downgrade(&self.shared), self.shared.closing.clone());
+        self.shared.io.spawn(closing.run_until_cancelled_owned(async move {
+            loop {
+                tokio::time::sleep(away / 4).await;
+                let Some(shared) = host.upgrade() else { return };
+                let stray = |peer: &&Arc<Peer>| peer.is_stray(away);
+                let strays: Vec<_> =
+                    shared.peers().values().filter(stray).map(|peer| peer.identity()).collect();
+                let host = Self { shared };
+                strays.into_iter().for_each(|stray| host.forget(stray));
+            }
+        }));
     }
 
     /// Says where new actors and tasks go; the first word stands.
@@ -547,6 +565,6 @@ fn random_nonce() -> [u8; 32] {
 }
 
 /// The moment that is so far from now.
-pub(crate) fn deadline_in(timeout: std::time::Duration) -> Option<Instant> {
+pub(crate) fn deadline_in(timeout: Duration) -> Option<Instant> {
     tokio::time::Instant::now().into_std().checked_add(timeout)
 }

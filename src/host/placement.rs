@@ -103,13 +103,19 @@ pub enum PlaceError {
     },
 }
 
-/// Hears of the lives of actors that the cluster keeps account of.
+/// Hears of the lives of actors that the cluster keeps account of, and of its tasks.
 pub trait Lives: Send + Sync + fmt::Debug {
     /// One has come to life.
     fn began(&self, actor: ActorKey, class: &'static str, at: ActorPlace);
 
     /// One has ended.
     fn ended(&self, actor: ActorKey, cause: &str);
+
+    /// So many tasks of a function are queued, run, have ended with a result, and without one.
+    fn tasks(&self, _function: String, _counts: [u64; 4]) {}
+
+    /// Waits a moment until all of it was told.
+    fn flush(&self) {}
 }
 
 /// A task's place on a host, counted while it is held.

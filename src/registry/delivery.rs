@@ -156,22 +156,28 @@ fn mailbox<A: RemoteActor>(to: &dyn Reachable) -> Option<&Mailbox<A>> {
     (to as &dyn Any).downcast_ref()
 }
 
-/// Decodes a task's arguments, runs it and answers.
-pub(super) fn run_task<F: TaskFn>(inbound: Inbound) {
+/// Decodes a task's arguments, runs it and answers. Says whether there was a result.
+pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
     let (body, deadline, mut responder) = inbound.into_parts::<F::Output>();
-    if responder.is_overdue(deadline) {
-        return responder.fail(CallFailure::Expired);
-    }
-    let args = match decode(&body) {
-        Ok(args) => args,
-        Err(failure) => return responder.fail(failure),
+    let ran = || {
+        if responder.is_overdue(deadline) {
+            return Err(CallFailure::Expired);
+        }
+        let args = decode(&body)?;
+        drop(body);
+        responder.start();
+        responder.release();
+        panics::catch(|| F::call(args)).map_err(|text| CallFailure::Panicked { text })
     };
-    drop(body);
-    responder.start();
-    responder.release();
-    match panics::catch(|| F::call(args)) {
-        Ok(output) => responder.answer(output),
-        Err(text) => responder.fail(CallFailure::Panicked { text }),
+    match ran() {
+        Ok(output) => {
+            responder.answer(output);
+            true
+        }
+        Err(failure) => {
+            responder.fail(failure);
+            false
+        }
     }
 }
 

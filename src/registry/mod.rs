@@ -182,8 +182,8 @@ pub enum MailboxError {
     Closed,
 }
 
-/// Decodes a task's arguments, runs it and answers.
-type RunTask = fn(Inbound);
+/// Decodes a task's arguments, runs it and answers; says whether there was a result.
+type RunTask = fn(Inbound) -> bool;
 
 /// One thing that the macros register.
 #[derive(Clone, Copy)]
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     fn task(name: &'static str) -> Registration {
-        let task = TaskEntry { run: |_| {}, parallel: None };
+        let task = TaskEntry { run: |_| false, parallel: None };
         Registration(Kind::Task { name, task, declare: Declaration::default })
     }
 

@@ -33,7 +33,7 @@ impl ClusterRef {
     ///
     /// # Errors
     ///
-    /// The request gives a [`SpawnError`].
+    /// The request gives a [`SpawnError`](crate::SpawnError).
     pub fn spawn<A: Spawn>(&self, args: A::Args) -> SpawnRequest<A> {
         SpawnRequest::new(self.host.clone(), args)
     }

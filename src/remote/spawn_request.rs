@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::addr::RemoteAddr;
 use super::address::ask_host;
 use super::spawn::{Spawn, SpawnError};
-use crate::host::{Host, Placed, Placing, SendError, deadline_in};
+use crate::host::{Host, Placed, Placement, Placing, SendError, deadline_in};
 use crate::id::Target;
-use crate::spec::{ActorSpec, Lifetime, NodeId, Resources, Strategy};
+use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
 
 /// An actor about to be spawned; awaiting it spawns it and gives its address.
 ///
@@ -141,19 +141,44 @@ impl<A: Spawn> SpawnRequest<A> {
         if let Some(target) = alive {
             return Ok(RemoteAddr::new(there, target, &host));
         }
+        let mut place = Place { placement: &*placement, host: &host, actor };
         let answer: Result<Target, SendError> =
             ask_host(&host, there, A::HASH, (actor, args), deadline).await;
         match answer {
-            Ok(target) => Ok(RemoteAddr::new(there, target, &host)),
+            Ok(target) => {
+                place.actor = None;
+                Ok(RemoteAddr::new(there, target, &host))
+            }
             Err(error) => {
-                // Where the outcome is unknown the actor may live, and its worker says so.
-                let certain = !matches!(error, SendError::OutcomeUnknown(_));
-                if let Some(actor) = actor.filter(|_| certain) {
-                    placement.not_spawned(&host, actor, &error.to_string());
+                match error {
+                    // The actor may live, and its worker says so.
+                    SendError::OutcomeUnknown(_) => place.actor = None,
+                    _ => place.give_up(&error.to_string()),
                 }
                 Err(SpawnError::of::<A>(error))
             }
         }
+    }
+}
+
+/// The place of an actor that has yet to come to life. Dropped before that, it is given up.
+struct Place<'a> {
+    placement: &'a dyn Placement,
+    host: &'a Host,
+    actor: Option<ActorKey>,
+}
+
+impl Place<'_> {
+    fn give_up(&mut self, why: &str) {
+        if let Some(actor) = self.actor.take() {
+            self.placement.not_spawned(self.host, actor, why);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.give_up("nobody waits for it any more");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::host::{NotDelivered, OutcomeUnknown, SendError};
 use crate::registry::TaskFn;
 
 pub use run::{RunAll, RunTask};
-pub use service::TaskService;
+pub use service::{TaskCounts, TaskService};
 
 /// A function call that can run anywhere: the function and its arguments.
 ///

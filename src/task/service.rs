@@ -30,18 +30,61 @@ pub struct TaskService {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(RunTask, Inbound)>,
+    waiting: VecDeque<Waiting>,
     /// Whether somebody is at it.
     running: bool,
+    counts: FxHashMap<TypeHash, TaskCounts>,
 }
 
-type RunTask = fn(Inbound);
+struct Waiting {
+    name: TypeHash,
+    run: RunTask,
+    inbound: Inbound,
+}
+
+/// Runs a task; says whether it ended with a result.
+type RunTask = fn(Inbound) -> bool;
+
+/// How many tasks of one function are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskCounts {
+    /// Accepted, and not begun.
+    pub queued: u64,
+    /// Under way.
+    pub running: u64,
+    /// Ended with a result.
+    pub finished: u64,
+    /// Ended without one: they panicked, could not begin, or were not wanted any more.
+    pub failed: u64,
+}
+
+impl TaskCounts {
+    fn begin(&mut self) {
+        self.queued -= 1;
+        self.running += 1;
+    }
+
+    fn end(&mut self, with_result: bool) {
+        self.running -= 1;
+        if with_result {
+            self.finished += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+}
 
 impl TaskService {
     /// A service whose pooled tasks run on the blocking threads of `pool`.
     #[must_use]
     pub fn new(pool: Handle) -> Self {
         Self { pool, permits: Mutex::default(), queue: Arc::default() }
+    }
+
+    /// How many tasks there have been by now, by the names of their functions' hashes.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(TypeHash, TaskCounts)> {
+        lock(&self.queue).counts.iter().map(|(name, counts)| (*name, *counts)).collect()
     }
 
     /// Runs the task that `inbound` holds the arguments of: in its turn, or in the pool.
@@ -53,14 +96,15 @@ impl TaskService {
             });
         };
         match task.parallel {
-            None => self.run_in_turn(host, task.run, inbound),
+            None => self.run_in_turn(host, Waiting { name, run: task.run, inbound }),
             Some(width) => self.run_in_pool(host.clone(), name, width, task.run, inbound),
         }
     }
 
-    fn run_in_turn(&self, host: &Host, run: RunTask, inbound: Inbound) {
+    fn run_in_turn(&self, host: &Host, task: Waiting) {
         let mut queue = lock(&self.queue);
-        queue.waiting.push_back((run, inbound));
+        queue.counts.entry(task.name).or_default().queued += 1;
+        queue.waiting.push_back(task);
         if !queue.running {
             queue.running = true;
             host.execute(run_waiting(host.clone(), Arc::clone(&self.queue)));
@@ -72,12 +116,15 @@ impl TaskService {
             let mut all = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(name).or_insert_with(|| Arc::new(Semaphore::new(width))))
         };
-        let pool = self.pool.clone();
+        let (pool, queue) = (self.pool.clone(), Arc::clone(&self.queue));
+        lock(&queue).counts.entry(name).or_default().queued += 1;
         self.pool.spawn(async move {
             // The semaphore is never closed.
             let Ok(permit) = permits.acquire_owned().await else { return };
             pool.spawn_blocking(move || {
-                run_one(&host, run, inbound);
+                lock(&queue).counts.entry(name).or_default().begin();
+                let with_result = run_one(&host, run, inbound);
+                lock(&queue).counts.entry(name).or_default().end(with_result);
                 drop(permit);
             });
         });
@@ -87,12 +134,13 @@ impl TaskService {
 /// Runs what waits, until nothing does.
 async fn run_waiting(host: Host, queue: Arc<Mutex<Queue>>) {
     let mut turn = Turn { began: Instant::now(), last: None, short: 0 };
-    while let Some((run, inbound)) = next(&queue) {
+    let mut ended = None;
+    while let Some(Waiting { name, run, inbound }) = next(&queue, ended) {
         if turn.is_over_before(run) {
             tokio::task::yield_now().await;
             turn.began = Instant::now();
         }
-        run_one(&host, run, inbound);
+        ended = Some((name, run_one(&host, run, inbound)));
         turn.has_run(run);
     }
 }
@@ -120,18 +168,27 @@ impl Turn {
     }
 }
 
-fn next(queue: &Mutex<Queue>) -> Option<(RunTask, Inbound)> {
+/// Counts the task that has ended, and takes the next.
+fn next(queue: &Mutex<Queue>, ended: Option<(TypeHash, bool)>) -> Option<Waiting> {
     let mut queue = lock(queue);
+    if let Some((name, with_result)) = ended {
+        queue.counts.entry(name).or_default().end(with_result);
+    }
     let next = queue.waiting.pop_front();
+    if let Some(task) = &next {
+        queue.counts.entry(task.name).or_default().begin();
+    }
     queue.running = next.is_some();
     next
 }
 
 /// Runs a task. What of its types panics beside the function itself costs this task alone.
-fn run_one(host: &Host, run: RunTask, inbound: Inbound) {
-    if let Err(text) = panics::catch(|| scope::within(host, || run(inbound))) {
+fn run_one(host: &Host, run: RunTask, inbound: Inbound) -> bool {
+    let ran = panics::catch(|| scope::within(host, || run(inbound)));
+    ran.unwrap_or_else(|text| {
         tracing::warn!(text, "a task's value panicked while it was dropped");
-    }
+        false
+    })
 }
 
 fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {

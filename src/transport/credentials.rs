@@ -30,10 +30,9 @@ pub(crate) const DESK_PROTOCOL: &[u8] = b"roadshow-desk/1";
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct Credentials {
     own: Arc<Own>,
-    authority: CertificateDer<'static>,
+    authority: Arc<CertificateDer<'static>>,
     host_server: Arc<ServerConfig>,
     host_client: Arc<ClientConfig>,
-    desk_server: Arc<ServerConfig>,
 }
 
 /// Credentials as they travel, in DER.
@@ -79,15 +78,14 @@ impl Credentials {
         roots.add(authority.clone())?;
         let roots = Arc::new(roots);
         let own = Arc::new(Own(RwLock::new(Arc::new(held))));
-        let server =
-            || ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13]);
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .clear_root_hint_subjects()
             .build()
             .map_err(|error| CredentialsError::Authority(error.to_string()))?;
-        let host_server =
-            server()?.with_client_cert_verifier(clients).with_cert_resolver(Arc::clone(&own) as _);
-        let desk_server = server()?.with_no_client_auth().with_cert_resolver(Arc::clone(&own) as _);
+        let host_server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(clients)
+            .with_cert_resolver(Arc::clone(&own) as _);
         let mut host_client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(roots)
@@ -99,37 +97,22 @@ impl Credentials {
         host_client.resumption = Resumption::disabled();
         Ok(Self {
             own,
-            authority,
+            authority: Arc::new(authority),
             host_server: Arc::new(for_protocol(host_server, HOST_PROTOCOL)),
             host_client: Arc::new(host_client),
-            desk_server: Arc::new(for_protocol(desk_server, DESK_PROTOCOL)),
         })
     }
 
-    /// Takes up a new certificate and its key, for the connections that are made from now on.
+    /// Takes up the certificate and key of others, for the connections that are made from now on.
     ///
     /// # Errors
     ///
-    /// [`CredentialsError`] if they do not go together, or are another authority's. The old ones stay.
-    pub fn renew(&self, chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<(), CredentialsError> {
-        let held = Held::new(Parts { chain, key }, &ring::default_provider())?;
-        if held.authority() != self.authority {
+    /// [`CredentialsError::OtherAuthority`] if they are of another cluster. The old ones stay then.
+    pub fn renew(&self, renewed: &Self) -> Result<(), CredentialsError> {
+        if renewed.authority != self.authority {
             return Err(CredentialsError::OtherAuthority);
         }
-        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(held);
-        Ok(())
-    }
-
-    /// Takes up the certificate and the key that other credentials have now.
-    ///
-    /// # Errors
-    ///
-    /// [`CredentialsError::OtherAuthority`] if they are another authority's.
-    pub fn renew_as(&self, other: &Self) -> Result<(), CredentialsError> {
-        if other.authority != self.authority {
-            return Err(CredentialsError::OtherAuthority);
-        }
-        let held = Arc::clone(&other.own.0.read().unwrap_or_else(PoisonError::into_inner));
+        let held = renewed.own.now();
         *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = held;
         Ok(())
     }
@@ -151,8 +134,14 @@ impl Credentials {
     }
 
     /// For a desk: it shows a certificate, and who comes may have none yet.
+    #[cfg(feature = "cli")]
     pub(crate) fn desk_server(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.desk_server)
+        let desk_server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13])
+            .expect("the provider has all that TLS 1.3 needs")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&self.own) as _);
+        Arc::new(for_protocol(desk_server, DESK_PROTOCOL))
     }
 }
 

@@ -36,7 +36,9 @@ pub use memory::Memory;
 pub use route::{PREAMBLE_BYTES, Route, RouteError};
 pub use routed::Routed;
 pub use tcp::Tcp;
-pub(crate) use tls::{explain, linger};
+pub(crate) use tls::explain;
+#[cfg(feature = "cli")]
+pub(crate) use tls::linger;
 
 /// A future on the heap, for the methods of these traits.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -54,9 +54,9 @@ impl Routed {
         Self { credentials, door: None, is_plain }
     }
 
-    /// As if no address were on loopback, for tests, which have no other.
-    #[cfg(test)]
-    pub(crate) fn as_between_machines(mut self) -> Self {
+    /// The same as if no address were on loopback, for tests, which have no other.
+    #[cfg(all(test, feature = "cli"))]
+    pub(crate) fn between_machines(mut self) -> Self {
         self.is_plain = |_, _| false;
         self
     }
@@ -152,5 +152,5 @@ impl fmt::Debug for Behind {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests;

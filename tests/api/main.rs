@@ -34,6 +34,7 @@ mod raw;
 mod retry;
 mod tasks;
 mod transports;
+mod wishes;
 mod words;
 
 roadshow::worker_test!();

@@ -85,9 +85,9 @@ fn end(outcome: Result<(), DaemonError>, answered: bool) -> ExitCode {
         DaemonError::Unreachable(_) => exit::UNREACHABLE,
         _ => exit::FAILED,
     };
-    eprintln!("error: {error}");
-    if !answered {
-        answer::<()>(&Answer::Failed { code, why: error.to_string() }, &mut true);
+    match answered {
+        true => eprintln!("error: {error}"),
+        false => answer::<()>(&Answer::Failed { code, why: error.to_string() }, &mut true),
     }
     ExitCode::from(code)
 }

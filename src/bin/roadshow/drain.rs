@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::find::find;
 use crate::output::Output;
 use crate::reach::{Desks, Reach};
@@ -27,6 +27,12 @@ pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
     let mut head = desks.head().await?;
     let nodes = head.nodes().await?;
     let node = find(&nodes, &arguments.node)?;
+    if node.is_head {
+        return Err(Failure::failed(
+            format!("the node {} is the head's, and through its port the cluster is reached", node.node_id),
+            "`roadshow stop` on its machine ends the cluster",
+        ));
+    }
     head.drain(node.node_id).await?;
     match arguments.json {
         true => output.json(&json!({ "draining": node.node_id })),

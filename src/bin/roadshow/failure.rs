@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use roadshow::admin::{AdminError, ProgramError};
+use roadshow::admin::{AdminError, ExecutableError};
 
 use crate::exit;
 
@@ -74,16 +74,13 @@ impl fmt::Display for Failure {
 }
 
 impl From<AdminError> for Failure {
+    /// Those texts say what to do next themselves, but for that of a broken connection.
     fn from(error: AdminError) -> Self {
         match &error {
-            AdminError::Unreachable { .. } => Self::unreachable(
-                error,
-                "check the address and the network, and that the head runs (`roadshow status` there)",
-            ),
+            AdminError::Unreachable(_) => Self::unreachable(error, ""),
             AdminError::Lost { .. } => {
                 Self::unreachable(error, "try again; the head's log says more if it has ended")
             }
-            // Those texts are the other side's, which says what to do next.
             AdminError::Refused(_) => Self::refused(error, ""),
             AdminError::Unknown(_) => Self::unknown(error, ""),
             _ => Self::failed(error, ""),
@@ -91,14 +88,16 @@ impl From<AdminError> for Failure {
     }
 }
 
-impl From<ProgramError> for Failure {
-    fn from(error: ProgramError) -> Self {
+impl From<ExecutableError> for Failure {
+    fn from(error: ExecutableError) -> Self {
         match &error {
-            ProgramError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            ExecutableError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Self::unknown(error, "give the path of a program that was built")
             }
-            ProgramError::NotExecutable { .. } => Self::failed(error, ""),
-            _ => Self::failed(error, "give the path of a program that you may read"),
+            ExecutableError::Read { .. } => {
+                Self::failed(error, "give the path of a program that you may read")
+            }
+            _ => Self::failed(error, ""),
         }
     }
 }
@@ -130,8 +129,7 @@ mod tests {
     #[test]
     fn what_a_desk_says_has_its_exit_code() {
         let code = |error: AdminError| Failure::from(error).code;
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(code(AdminError::Unreachable { address, why: String::new() }), exit::UNREACHABLE);
+        assert_eq!(code(AdminError::Unreachable(String::new())), exit::UNREACHABLE);
         assert_eq!(code(AdminError::Lost { why: String::new() }), exit::UNREACHABLE);
         assert_eq!(code(AdminError::Refused(String::new())), exit::REFUSED);
         assert_eq!(code(AdminError::Unknown(String::new())), exit::NO_SUCH_THING);

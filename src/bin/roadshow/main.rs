@@ -31,7 +31,7 @@ mod values;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Outcome;
 use output::Output;
@@ -76,7 +76,7 @@ enum Command {
 async fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return usage::end(&error),
+        Err(error) => return usage::end(&error, &Arguments::command()),
     };
     match arguments.command {
         Command::InternalHead => daemons::head().await,

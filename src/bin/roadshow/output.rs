@@ -31,6 +31,20 @@ impl Output<'_> {
         self.print(&format!("{text}\n"))
     }
 
+    /// Writes what a driver has written: its errors stay errors.
+    pub(crate) fn pass_on(&mut self, file: &str, text: &str) -> Outcome<()> {
+        match file.ends_with(".err") {
+            true => self.print_aside(text),
+            false => self.print(text),
+        }
+    }
+
+    /// Writes to the standard error what was asked for and has no place in the output.
+    pub(crate) fn print_aside(&mut self, text: &str) -> Outcome<()> {
+        let printed = self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush());
+        printed.map_err(|error| Failure::output(&error))
+    }
+
     /// Says something about it.
     pub(crate) fn note(&mut self, text: &str) {
         // Nobody is left to be told that it cannot be said.

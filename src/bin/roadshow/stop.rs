@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::session::{Home, Process, Session, all_ended, descendants};
+use crate::table::count;
 use crate::values::seconds;
 
 /// How long the processes that daemons have left get to end by themselves: they have lost their lifelines.
@@ -132,19 +133,19 @@ fn report(stopped: &[Stopped]) -> String {
     for Stopped { session_dir, daemons, others, killed } in stopped {
         let session = session_dir.file_name().unwrap_or_default().to_string_lossy();
         all += daemons.len() + others.len();
-        report += &match (daemons.len(), others.len(), killed.len()) {
-            (0, _, _) => format!("Removed what {session} had left.\n"),
-            (daemons, others, 0) => {
-                format!("Ended {session}: {daemons} daemons, {others} workers and others.\n")
-            }
-            (daemons, others, killed) => format!(
-                "Ended {session}: {daemons} daemons, {others} workers and others; {killed} had to be killed.\n"
-            ),
-        };
+        if daemons.is_empty() {
+            report += &format!("Removed what {session} had left.\n");
+            continue;
+        }
+        let killed =
+            if killed.is_empty() { String::new() } else { format!("; {} had to be killed", killed.len()) };
+        let daemons = count(daemons.len(), "daemon");
+        report += &format!("Ended {session}: {daemons}, {} of their processes{killed}.\n", others.len());
     }
     report
         + &match all {
             0 => "No Roadshow process of yours runs on this machine.\n".to_owned(),
+            1 => "Stopped the one Roadshow process.\n".to_owned(),
             all => format!("Stopped all {all} Roadshow processes.\n"),
         }
 }
@@ -234,7 +235,7 @@ mod tests {
             killed: killed.to_vec(),
         };
         let expected = "\
-Ended session_1: 2 daemons, 0 workers and others; 1 had to be killed.
+Ended session_1: 2 daemons, 0 of their processes; 1 had to be killed.
 Removed what session_1 had left.
 Stopped all 2 Roadshow processes.
 ";

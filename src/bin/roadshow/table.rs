@@ -90,6 +90,11 @@ pub(crate) fn or_nothing(value: Option<impl fmt::Display>) -> String {
     value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string())
 }
 
+/// So many of something.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A time in the two largest units that it has.
 pub(crate) fn span(ms: u64) -> String {
     let s = ms / 1000;

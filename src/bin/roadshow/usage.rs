@@ -8,7 +8,7 @@ use crate::exit;
 use crate::failure::one_line;
 
 /// Prints what was asked for, or what is wrong, and gives the exit code.
-pub(crate) fn end(error: &clap::Error) -> ExitCode {
+pub(crate) fn end(error: &clap::Error, roadshow: &clap::Command) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A reader that has had enough is no failure.
@@ -20,33 +20,35 @@ pub(crate) fn end(error: &clap::Error) -> ExitCode {
             ExitCode::from(exit::USAGE)
         }
         _ => {
-            eprintln!("{}", line(&error.to_string()));
+            let given = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+            eprintln!("{}", line(&error.to_string(), &command(given, roadshow)));
             ExitCode::from(exit::USAGE)
         }
     }
 }
 
-/// From what clap renders: the error, perhaps a tip, the usage, and where to look.
-fn line(rendered: &str) -> String {
-    let usage = rendered.find("\n\nUsage:");
-    let (what, usage) = rendered.split_at(usage.unwrap_or(rendered.len()));
-    let what = what.split("\n\nFor more information").next().unwrap_or(what);
-    let parts: Vec<String> = what.split("\n\n").map(one_line).filter(|part| !part.is_empty()).collect();
-    let command =
-        usage.lines().find_map(|line| line.strip_prefix("Usage: ")).map(command).unwrap_or_default();
-    let command = if command.is_empty() { "roadshow".to_owned() } else { command };
-    format!("{}; `{command} --help` explains", parts.join("; "))
+/// From what clap renders: the error, and perhaps a tip, before the usage and where to look.
+fn line(rendered: &str, command: &str) -> String {
+    let ends = ["\n\nUsage:", "\n\nFor more information"].map(|end| rendered.find(end));
+    let end = ends.into_iter().flatten().min().unwrap_or(rendered.len());
+    let parts = rendered[..end].split("\n\n").map(one_line).filter(|part| !part.is_empty());
+    format!("{}; `{command} --help` explains", parts.collect::<Vec<_>>().join("; "))
 }
 
-/// The words of a usage up to the first argument.
-fn command(usage: &str) -> String {
-    let is_word =
-        |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-');
-    usage.split_whitespace().take_while(is_word).collect::<Vec<_>>().join(" ")
+/// The command that was given, without its arguments.
+fn command(mut given: impl Iterator<Item = String>, roadshow: &clap::Command) -> String {
+    let (mut words, mut at) = (vec![roadshow.get_name()], roadshow);
+    while let Some(next) = given.next().and_then(|word| at.find_subcommand(word)) {
+        words.push(next.get_name());
+        at = next;
+    }
+    words.join(" ")
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
@@ -55,17 +57,38 @@ mod tests {
             Usage: roadshow job submit [OPTIONS] -- <PROGRAM>...\n\nFor more information, try '--help'.\n";
         let expected = "error: unexpected argument '--x' found; tip: to pass '--x' as a value, use '-- --x'; \
             `roadshow job submit --help` explains";
-        assert_eq!(line(rendered), expected);
-        let rendered = "error: the following required arguments were not provided:\n  <--head|--address <A>>\n\n\
-            Usage: roadshow start <--head|--address <A>>\n\nFor more information, try '--help'.\n";
-        let expected = "error: the following required arguments were not provided: <--head|--address <A>>; \
-            `roadshow start --help` explains";
-        assert_eq!(line(rendered), expected);
-        let rendered =
-            "error: invalid value 'x' for '--port <N>': no\n\nFor more information, try '--help'.\n";
+        assert_eq!(line(rendered, "roadshow job submit"), expected);
+        let rendered = "error: these were not provided:\n  <A>\n\nFor more information, try '--help'.\n";
         assert_eq!(
-            line(rendered),
-            "error: invalid value 'x' for '--port <N>': no; `roadshow --help` explains"
+            line(rendered, "roadshow"),
+            "error: these were not provided: <A>; `roadshow --help` explains"
         );
+    }
+
+    #[test]
+    fn the_command_is_what_was_given_as_far_as_it_is_one() {
+        let roadshow = crate::Arguments::command();
+        let named = |given: &[&str]| command(given.iter().map(|word| (*word).to_owned()), &roadshow);
+        assert_eq!(named(&["job", "submit", "x"]), "roadshow job submit");
+        assert_eq!(named(&["list", "things"]), "roadshow list");
+        assert_eq!(named(&["lists"]), "roadshow");
+        assert_eq!(named(&[]), "roadshow");
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        fn check(command: &clap::Command) {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            if command.has_subcommands() {
+                command.get_subcommands().filter(|command| !command.is_hide_set()).for_each(check);
+            } else if name != "microbenchmark" {
+                let help = command.get_after_long_help().unwrap_or_else(|| panic!("{name}")).to_string();
+                assert!(help.starts_with("Example") && help.contains("  roadshow "), "{name}: {help}");
+            }
+        }
+        let roadshow = crate::Arguments::command();
+        roadshow.clone().debug_assert();
+        check(&roadshow);
     }
 }

@@ -3,14 +3,17 @@
 //! Owns which reply belongs to which request, how long one is waited for, and how an executable is sent
 //! in pieces. Knows no socket and no proof: those are the [`Exchange`]'s.
 
-use std::io::{self, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission, Waiting};
-use crate::cluster::model::{ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerSummary};
+use super::program::Program;
+use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
+use crate::cluster::executable::ExecutableError;
+use crate::cluster::model::{
+    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Waiting, WorkerSummary,
+};
 
 /// How long an answer may take.
 ///
@@ -20,7 +23,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of an executable goes in one request.
 ///
 /// A mebibyte is what a desk takes at most; it is on its way for some ten milliseconds.
-const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Whose desk is meant, on a node that may have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +56,8 @@ pub trait Exchange {
 #[non_exhaustive]
 pub enum AdminError {
     /// Nobody answers at the address.
-    #[error("cannot reach {address}: {why}")]
-    Unreachable {
-        /// Where somebody should be.
-        address: SocketAddr,
-        /// What became of the attempt.
-        why: String,
-    },
+    #[error("{0}")]
+    Unreachable(String),
     /// The connection ended before the answer, or there was none in time.
     #[error("no answer came: {why}")]
     Lost {
@@ -83,7 +81,7 @@ pub enum AdminError {
         asked: &'static str,
     },
     /// The executable cannot be read, or is not the same any more.
-    #[error("cannot read the executable: {0}")]
+    #[error("{0}")]
     Executable(String),
 }
 
@@ -191,15 +189,23 @@ impl<E: Exchange> Admin<E> {
     pub async fn store(
         &mut self,
         submission: &Submission,
-        executable: &mut (impl Read + Seek),
+        program: &Program,
+        sent: impl FnMut(u64),
+    ) -> Result<(), AdminError> {
+        self.store_from(submission, |from, bytes_max| program.read(from, bytes_max), sent).await
+    }
+
+    async fn store_from(
+        &mut self,
+        submission: &Submission,
+        read: impl Fn(u64, usize) -> Result<Vec<u8>, ExecutableError>,
         mut sent: impl FnMut(u64),
     ) -> Result<(), AdminError> {
         let Submission { digest, size, .. } = *submission;
         let mut have = self.stored(AdminRequest::Stored { digest, size }).await?;
         sent(have);
         while have < size {
-            let bytes = piece(executable, have, size)
-                .map_err(|error| AdminError::Executable(format!("{error}; was it built anew meanwhile?")))?;
+            let bytes = read(have, PIECE_BYTES).map_err(|error| AdminError::Executable(error.to_string()))?;
             let now = self.stored(AdminRequest::Store { digest, size, offset: have, bytes }).await?;
             if now <= have {
                 return Err(AdminError::Confused { asked: "more of an executable" });
@@ -231,17 +237,9 @@ fn silence() -> AdminError {
     AdminError::Lost { why: format!("silence for {} s", ANSWER_TIMEOUT.as_secs()) }
 }
 
-/// The next bytes of an executable.
-fn piece(executable: &mut (impl Read + Seek), from: u64, size: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(PIECE_BYTES.min(size - from)).map_err(io::Error::other)?];
-    executable.seek(SeekFrom::Start(from))?;
-    executable.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -262,7 +260,7 @@ mod tests {
         async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
             if let AdminRequest::Store { offset, bytes, .. } = &request {
                 assert_eq!(*offset, self.stored.len() as u64);
-                assert!(bytes.len() as u64 <= PIECE_BYTES);
+                assert!(bytes.len() <= PIECE_BYTES);
                 self.stored.extend(&bytes[..bytes.len().min(self.takes_max)]);
             }
             match request {
@@ -273,6 +271,14 @@ mod tests {
                 AdminRequest::Waiting => std::future::pending().await,
                 _ => Ok(self.reply.clone()),
             }
+        }
+    }
+
+    /// What reads an executable of these bytes.
+    fn reader(bytes: &[u8]) -> impl Fn(u64, usize) -> Result<Vec<u8>, ExecutableError> {
+        move |from, bytes_max| match bytes.get(from as usize..) {
+            Some(rest) if !rest.is_empty() => Ok(rest[..rest.len().min(bytes_max)].to_vec()),
+            _ => Err(ExecutableError::Changed { path: PathBuf::from("p") }),
         }
     }
 
@@ -317,22 +323,22 @@ mod tests {
         admin.exchange.stored = bytes[..1000].to_vec();
         let mut seen = Vec::new();
         let submission = submission(bytes.len() as u64);
-        admin.store(&submission, &mut Cursor::new(&bytes), |have| seen.push(have)).await.unwrap();
+        admin.store_from(&submission, reader(&bytes), |have| seen.push(have)).await.unwrap();
         assert_eq!(admin.exchange.stored, bytes);
         assert_eq!((seen[0], seen.len()), (1000, 4));
 
         // The second time there is nothing to send.
-        admin.store(&submission, &mut Cursor::new(Vec::new()), |_| ()).await.unwrap();
+        admin.store_from(&submission, reader(&[]), |_| ()).await.unwrap();
     }
 
     #[tokio::test]
     async fn sending_ends_when_the_file_is_short_or_nothing_is_taken() {
         let mut admin = Scripted::with(AdminReply::Done);
-        let short = admin.store(&submission(10), &mut Cursor::new([1; 9]), |_| ()).await;
+        let short = admin.store_from(&submission(10), reader(&[1; 9]), |_| ()).await;
         assert!(matches!(short, Err(AdminError::Executable(_))), "{short:?}");
 
         admin.exchange.takes_max = 0;
-        let refused = admin.store(&submission(10), &mut Cursor::new([1; 10]), |_| ()).await;
+        let refused = admin.store_from(&submission(10), reader(&[1; 10]), |_| ()).await;
         assert_eq!(refused, Err(AdminError::Confused { asked: "more of an executable" }));
     }
 }

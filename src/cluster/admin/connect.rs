@@ -36,7 +36,7 @@ impl Admin<DeskClient> {
         let connected = DeskClient::connect(address, desk, &token).await;
         connected.map(Self::new).map_err(|error| match error.is_final() {
             true => AdminError::Refused(error.to_string()),
-            false => AdminError::Unreachable { address, why: error.to_string() },
+            false => AdminError::Unreachable(error.to_string()),
         })
     }
 }

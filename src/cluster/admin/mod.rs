@@ -6,7 +6,9 @@ mod program;
 mod request;
 
 pub use super::desk::DeskClient;
+pub use super::executable::ExecutableError;
+pub use super::model::Waiting;
 pub use client::{Admin, AdminError, Desk, Exchange, LogText, Submitted};
 pub use connect::check_token;
-pub use program::{Program, ProgramError};
-pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission, Waiting};
+pub use program::Program;
+pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{
-    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Waiting, WorkerId, WorkerSummary,
 };
 
 /// What may be asked.
@@ -169,19 +169,6 @@ pub struct LogFile {
     pub job: Option<JobId>,
     /// In bytes.
     pub size: u64,
-}
-
-/// An actor that waits for a place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
-    /// The actor.
-    pub actor_id: ActorKey,
-    /// The name of its type.
-    pub class: String,
-    /// The job that asked for it.
-    pub job_id: JobId,
-    /// Why it waits.
-    pub reason: String,
 }
 
 /// Bytes as MessagePack's binary type, and not as a list of numbers.

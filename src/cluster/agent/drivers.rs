@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::services::runs_here;
 use super::{Agent, output};
 use crate::cluster::admin::Submission;
-use crate::cluster::executable::Digest;
+use crate::cluster::executable::{Digest, check_runs_here};
 use crate::cluster::logs::{Capture, LogName};
 use crate::cluster::model::{JobId, JobState};
 use crate::cluster::protocol::{NodeEvent, is_secret};
@@ -30,6 +30,11 @@ impl Drivers {
         if let Some(stop) = self.lock().get(&job) {
             stop.cancel();
         }
+    }
+
+    /// Whether a job's driver has not ended yet.
+    pub(super) fn runs(&self, job: JobId) -> bool {
+        self.lock().contains_key(&job)
     }
 
     /// Asks all drivers to end.
@@ -48,6 +53,7 @@ impl Agent {
     pub(super) fn begin_driver(self: &Arc<Self>, job: JobId, submission: &Submission) -> Result<(), String> {
         runs_here(&submission.platform)?;
         let held = self.executables.hold(Digest(submission.digest)).map_err(|error| error.to_string())?;
+        check_runs_here(&held.path()).map_err(|error| error.to_string())?;
         let directory = self.jobs.directory(job).map_err(|error| error.to_string())?;
         let ((out, stdout), (err, stderr)) = (output::pipe()?, output::pipe()?);
         let mut command = Command::new(held.path());

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Agent;
 use crate::cluster::daemon::DaemonError;
-use crate::cluster::desk::DeskError;
+use crate::cluster::desk::{DeskError, Enrolment};
 use crate::cluster::enrolment;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::{Claims, Token};
@@ -36,7 +36,10 @@ pub(super) async fn enrol_first(
     let mut delay = Duration::from_millis(2);
     loop {
         match enrolment::enrol(head_at, token, &claims(identity)).await {
-            Ok(enrolled) => return Ok((enrolled.credentials, enrolled.head)),
+            Ok(Enrolment { credentials, head, cluster }) => {
+                tracing::info!(%head, cluster, "enrolled");
+                return Ok((credentials, head));
+            }
             Err(error) if error.is_final() => return Err(DaemonError::Refused(error.to_string())),
             Err(error) if Instant::now() + delay > until => {
                 return Err(DaemonError::Unreachable(error.to_string()));
@@ -143,9 +146,12 @@ async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
 pub(super) async fn renew(agent: &Agent) -> Result<(), DeskError> {
     let identity = agent.host.identity();
     let enrolled = enrolment::enrol(agent.head_at, &agent.token, &claims(identity)).await?;
-    agent.credentials.renew_as(&enrolled.credentials)?;
+    agent.credentials.renew(&enrolled.credentials)?;
     agent.host.introduce(enrolled.head, agent.head_at);
-    agent.set_head(enrolled.head);
+    if agent.head() != Some(enrolled.head) {
+        agent.set_head(enrolled.head);
+        agent.workers.tell_of_head(agent, enrolled.head);
+    }
     Ok(())
 }
 

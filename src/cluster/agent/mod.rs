@@ -27,11 +27,12 @@ use super::daemon::{AgentOptions, AgentReady, DaemonError};
 use super::desk::Desk;
 use super::door::Door;
 use super::executable::{Store, this_machine};
+use super::logs::LogName;
 use super::model::NodeFacts;
 use super::protocol::NodeEvent;
 use super::state::NodeReport;
 use super::trust::Token;
-use crate::config::{CONNECTIONS_WAITING_MAX, Limits};
+use crate::config::{CONNECTIONS_WAITING_MAX, JOIN_TIMEOUT, Limits, STRAY_FORGOTTEN_AFTER};
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
 use crate::id::Identity;
 use crate::observe;
@@ -73,6 +74,14 @@ impl Agent {
         NodeReport { facts: self.facts.clone(), workers: self.workers.report() }
     }
 
+    /// Whether the process that a log is of still runs here.
+    fn writes(&self, log: LogName) -> bool {
+        match log {
+            LogName::Worker { worker, .. } => self.workers.runs_still(worker),
+            LogName::Driver { job, .. } => self.drivers.runs(job),
+        }
+    }
+
     /// The head is another one.
     fn set_head(&self, head: Identity) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
@@ -101,6 +110,7 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     let (tell_joined, joined) = oneshot::channel();
     let joining = tokio::spawn(joining::keep_joined(Arc::clone(&agent), tell_joined));
     let certificates = tokio::spawn(certificates::keep_valid(Arc::clone(&agent)));
+    let trimming = tokio::spawn(Jobs::keep_logs_bounded(Arc::clone(&agent)));
     let refused = tokio::select! {
         joined = joined => match joined {
             Ok(Ok(())) => None,
@@ -121,6 +131,7 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     };
     joining.abort();
     certificates.abort();
+    trimming.abort();
     joining::leave(&agent, cause).await;
     agent.drivers.stop_all();
     agent.workers.stop_all().await;
@@ -137,6 +148,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let jobs = Jobs::new(&options.session_dir).map_err(failed("the session's directory cannot be used"))?;
     let head_room = options.head_socket.as_deref().map(HeadRoom::listen).transpose();
     let head_room = head_room.map_err(failed("the head's socket cannot be made"))?;
+    let head_comes = head_room.as_ref().map(HeadRoom::occupied);
     let (own_door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
     let identity = fresh_identity();
     let (desk_door, visitors) = mpsc::channel(CONNECTIONS_WAITING_MAX);
@@ -151,7 +163,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     tokio::spawn(async move { closing.run_until_cancelled(door.open(opened)).await });
     let head_at = options.head.unwrap_or(address);
     // By this a program of the same user finds the token that lies beside it.
-    std::fs::write(options.session_dir.join("head_address"), head_at.to_string())
+    jobs::write_private(&options.session_dir.join("head_address"), &head_at.to_string())
         .map_err(failed("the session's directory cannot be used"))?;
     let facts = NodeFacts {
         agent: identity,
@@ -165,6 +177,10 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         platform: this_machine().to_string(),
         session_dir: options.session_dir.display().to_string(),
     };
+    if let Some(head_comes) = head_comes {
+        // One that does not come is told of by the attempt to enrol.
+        drop(tokio::time::timeout(JOIN_TIMEOUT, head_comes).await);
+    }
     let (credentials, head) = joining::enrol_first(&token, head_at, identity).await?;
     let itself = Arc::new(OnceLock::new());
     let host = Host::start(HostConfig {
@@ -179,6 +195,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     });
     let host = host.await.map_err(failed("the agent's host cannot start"))?;
     host.introduce(head, head_at);
+    host.forget_strays(STRAY_FORGOTTEN_AFTER);
     let agent = Arc::new(Agent {
         facts,
         token,

@@ -4,10 +4,10 @@ use std::io;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
@@ -92,7 +92,7 @@ fn pass(lifeline: Arc<Lifeline>, host: HostId, connection: TcpStream) {
 ///
 /// The latest that has connected is the head; there is none until one has.
 #[derive(Debug)]
-pub(super) struct HeadRoom(Arc<Mutex<Option<Arc<Lifeline>>>>);
+pub(super) struct HeadRoom(watch::Receiver<Option<Arc<Lifeline>>>);
 
 impl HeadRoom {
     /// Listens for the head. The socket is this user's alone.
@@ -103,24 +103,32 @@ impl HeadRoom {
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        let room = Arc::<Mutex<Option<Arc<Lifeline>>>>::default();
-        tokio::spawn(accept(listener, Arc::clone(&room)));
-        Ok(Self(room))
+        let (room, head) = watch::channel(None);
+        tokio::spawn(accept(listener, room));
+        Ok(Self(head))
+    }
+
+    /// Waits until the head is there.
+    pub(super) fn occupied(&self) -> impl Future<Output = ()> + use<> {
+        let mut head = self.0.clone();
+        async move {
+            // Nobody comes any more when the listener has failed; then the head is not found.
+            let _ = head.wait_for(Option::is_some).await;
+        }
     }
 
     fn pass(&self, host: HostId, connection: TcpStream) -> bool {
-        let head = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let head = self.0.borrow().clone();
         let Some(head) = head else { return false };
         pass(head, host, connection);
         true
     }
 }
 
-async fn accept(listener: UnixListener, room: Arc<Mutex<Option<Arc<Lifeline>>>>) {
+async fn accept(listener: UnixListener, room: watch::Sender<Option<Arc<Lifeline>>>) {
     while let Ok((socket, _)) = listener.accept().await {
         if is_of_this_user(&socket) {
-            let head = Arc::new(Lifeline::new(socket));
-            *room.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+            room.send_replace(Some(Arc::new(Lifeline::new(socket))));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::Agent;
 use crate::cluster::admin::{AdminReply, AdminRequest};
 use crate::cluster::desk::Service;
-use crate::cluster::executable::{Digest, Platform, this_machine};
+use crate::cluster::executable::{Digest, Platform, check_runs_here, this_machine};
 use crate::cluster::logs::{LogError, LogReader};
 use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, ORDER, Order, comes_from};
 use crate::host::{Host, HostCalls};
@@ -90,10 +90,12 @@ fn store(agent: &Arc<Agent>, request: ExecutableRequest, responder: Responder<Ex
             put.map(ExecutableReply::Have).map_err(|error| error.to_string())
         }
         ExecutableRequest::Launch(launch) => {
-            let held = agent.executables.hold(launch.digest);
-            held.map(|executable| agent.jobs.equip(launch, executable))
-                .map(|()| ExecutableReply::Done)
-                .map_err(|error| error.to_string())
+            let held = agent.executables.hold(launch.digest).map_err(|error| error.to_string());
+            held.and_then(|executable| {
+                check_runs_here(&executable.path()).map_err(|error| error.to_string())?;
+                agent.jobs.equip(launch, executable);
+                Ok(ExecutableReply::Done)
+            })
         }
     };
     responder.answer(reply.unwrap_or_else(|text| ExecutableReply::Failed { text }));

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use tokio::task::JoinHandle;
 
 use super::Agent;
 use super::output::{self, Label};
 use crate::cluster::bootstrap::{Bootstrap, Life, NodeSite, Report};
-use crate::cluster::members::HeadIs;
+use crate::cluster::members::{Change, HeadIs, MEMBERSHIP};
 use crate::cluster::model::{ActorKey, ActorPlace, JobId, Member, WorkerId};
 use crate::cluster::process::{Launch, Lifeline, WorkerProcess};
 use crate::cluster::protocol::{JobLaunch, NodeEvent};
@@ -18,6 +20,10 @@ use crate::cluster::{memory, protocol};
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::fresh_identity;
 use crate::id::{HostId, Identity};
+use crate::remote::ask_host;
+
+/// How long the last reports of a worker that has ended may take to be read.
+const LAST_REPORTS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The workers that run, or are being started.
 #[derive(Debug, Default)]
@@ -86,19 +92,12 @@ impl Workers {
         let limit = WORKER_STOP_TIMEOUT + WORKER_STOP_TIMEOUT / 4;
         let ended = async {
             while !self.lock().is_empty() {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         if tokio::time::timeout(limit, ended).await.is_err() {
             tracing::warn!("workers were still there when the agent ended");
         }
-    }
-
-    /// Ends the workers of a job.
-    pub(super) fn stop_job(&self, job: JobId) {
-        let of_job = |(worker, entry): (&WorkerId, &Worker)| (entry.job == job).then_some(*worker);
-        let ids: Vec<_> = self.lock().iter().filter_map(of_job).collect();
-        ids.into_iter().for_each(|worker| self.stop(worker));
     }
 
     /// What runs, for the head.
@@ -122,6 +121,31 @@ impl Workers {
         let mut reports: Vec<_> = all.iter().filter_map(report).collect();
         reports.sort_unstable_by_key(|report| report.worker);
         reports
+    }
+
+    /// Tells all workers that run which host the head is now.
+    pub(super) fn tell_of_head(&self, agent: &Agent, head: Identity) {
+        let at = agent.facts.address;
+        for entry in self.lock().values() {
+            let Some(hosts) = entry.running.as_ref().map(|running| running.hosts) else { continue };
+            let is = HeadIs { head, at: Some(agent.head_at), job: entry.job, places_all: true };
+            for to in hosts {
+                let host = agent.host.clone();
+                host.introduce(to, at);
+                tokio::spawn(async move {
+                    // One that computes takes it up when it is done.
+                    let told: Result<(), _> = ask_host(&host, to, MEMBERSHIP, Change::Head(is), None).await;
+                    if let Err(error) = told {
+                        tracing::debug!(%to, %error, "a worker was not told of the head");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Whether a worker has not ended yet.
+    pub(super) fn runs_still(&self, worker: WorkerId) -> bool {
+        self.lock().contains_key(&worker)
     }
 
     /// The way to a host of a worker.
@@ -166,7 +190,18 @@ impl Workers {
     }
 
     fn forget(&self, agent: &Agent, worker: WorkerId) {
-        let entry = self.lock().remove(&worker);
+        let (entry, last) = {
+            let mut all = self.lock();
+            let entry = all.remove(&worker);
+            let job = entry.as_ref().map(|entry| entry.job);
+            (entry, job.filter(|job| all.values().all(|other| other.job != *job)))
+        };
+        if let (Some(entry), Some(job)) = (&entry, last)
+            && entry.stopping.load(Ordering::Relaxed)
+        {
+            // The head has ended the last of them: the job needs this node no more.
+            agent.jobs.forget(job);
+        }
         for host in entry.and_then(|entry| entry.running).into_iter().flat_map(|running| running.hosts) {
             self.doors().remove(&host.host);
             agent.host.forget(host);
@@ -232,10 +267,12 @@ async fn begin(
     if stopping.load(Ordering::Relaxed) {
         agent.workers.stop(worker);
     }
-    listen(agent, worker, &process);
+    let reported = listen(agent, worker, &process);
     let (agent, stopping) = (Arc::clone(agent), Arc::clone(stopping));
     tokio::spawn(async move {
         let cause = ended.await.unwrap_or_else(|_| "nobody saw how it ended".to_owned());
+        // What it said last comes before its end. A process that it started may still have the socket.
+        drop(tokio::time::timeout(LAST_REPORTS_PATIENCE, reported).await);
         let cause = match stopping.load(Ordering::Relaxed) {
             true => "it was stopped".to_owned(),
             false => memory::explain(cause, kills),
@@ -249,7 +286,7 @@ async fn begin(
     Ok(())
 }
 
-fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) {
+fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> JoinHandle<()> {
     let agent = Arc::clone(agent);
     process.listen(move |report| match report {
         Report::Lives(lives) => {
@@ -260,7 +297,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) {
         }
         Report::Tasks(counts) => agent.happened(NodeEvent::Tasks { worker, counts }),
         Report::Ready { .. } | Report::Failed { .. } => {}
-    });
+    })
 }
 
 /// What a worker's environment has: what any program needs, and what the job's driver takes along.

@@ -37,7 +37,7 @@ pub struct DeskClient {
 
 /// What a process has once it is enrolled.
 #[derive(Clone, Debug)]
-pub struct Enrolment {
+pub(crate) struct Enrolment {
     /// What it shows to others.
     pub credentials: Credentials,
     /// The head, in its present life; its address is that of the desk.
@@ -56,7 +56,7 @@ impl DeskClient {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub async fn connect(address: SocketAddr, desk: DeskOf, token: &Token) -> Result<Self, DeskError> {
+    pub(crate) async fn connect(address: SocketAddr, desk: DeskOf, token: &Token) -> Result<Self, DeskError> {
         let role = desk.role();
         let failed = |source| DeskError::Connect { role, address, source };
         let late = |within| DeskError::TimedOut { role, address, within };
@@ -107,7 +107,7 @@ impl DeskClient {
     /// # Cancel safety
     ///
     /// The client is of no use after the future was dropped.
-    pub async fn enrol(&mut self, claims: &Claims) -> Result<Enrolment, DeskError> {
+    pub(crate) async fn enrol(&mut self, claims: &Claims) -> Result<Enrolment, DeskError> {
         let request = CertificateRequest::new()?;
         let ask: Ask<()> = Ask::Enrol { csr: request.csr().to_vec(), claims: claims.clone() };
         match self.exchange::<(), ()>(&ask).await? {
@@ -128,7 +128,10 @@ impl DeskClient {
     /// # Cancel safety
     ///
     /// The client is of no use after the future was dropped. What was asked for may be done all the same.
-    pub async fn ask<Q: Serialize, A: DeserializeOwned>(&mut self, request: &Q) -> Result<A, DeskError> {
+    pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
+        &mut self,
+        request: &Q,
+    ) -> Result<A, DeskError> {
         match self.exchange(&Ask::Request(request)).await? {
             Answer::Reply(reply) => Ok(reply),
             Answer::Enrolled(_) => Err(answered_wrongly()),
@@ -171,7 +174,7 @@ fn not_connected(desk: DeskOf, address: SocketAddr, error: io::Error) -> DeskErr
     }
 }
 
-fn config(authority: KeyDigest) -> Result<ClientConfig, TlsError> {
+pub(super) fn config(authority: KeyDigest) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let pinned = Arc::new(Pinned { authority, provider: Arc::clone(&provider) });
     let mut config = ClientConfig::builder_with_provider(provider)

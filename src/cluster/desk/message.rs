@@ -61,7 +61,7 @@ pub(super) enum Answer<A> {
 
 /// What a process that was enrolled gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Enrolled {
+pub(crate) struct Enrolled {
     /// Its certificate and the authority's, in DER.
     pub chain: Vec<Vec<u8>>,
     /// The head, in its present life.

@@ -15,17 +15,19 @@ mod server;
 #[cfg(all(test, feature = "cli"))]
 mod tests;
 
-pub use client::{DeskClient, Enrolment};
+pub use client::DeskClient;
+pub(super) use client::Enrolment;
 pub use error::DeskError;
-pub use message::Enrolled;
 #[cfg(feature = "cli")]
-pub use server::{Desk, Service};
+pub(super) use message::Enrolled;
+#[cfg(feature = "cli")]
+pub(super) use server::{Desk, Service};
 
 use crate::transport::{Role, Route};
 
 /// Whose desk it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DeskOf {
+pub(crate) enum DeskOf {
     /// The head's.
     Head,
     /// That of the agent whose address it is.

@@ -27,7 +27,7 @@ use crate::host::strangers::{Refusals, Strangers};
 use crate::transport::{Credentials, explain, linger};
 
 /// What is done at a desk for those who have proved that they know the token.
-pub trait Service: Send + Sync + 'static {
+pub(crate) trait Service: Send + Sync + 'static {
     /// What may be asked.
     type Request: DeserializeOwned + Send;
     /// What is answered.
@@ -46,7 +46,7 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// A desk. It serves many at once, each of them one request after the other.
-pub struct Desk<S> {
+pub(crate) struct Desk<S> {
     service: S,
     tls: TlsAcceptor,
     token: Token,
@@ -78,7 +78,7 @@ enum Unserved {
 impl<S: Service> Desk<S> {
     /// A desk that shows these credentials, and serves those who know that token.
     #[must_use]
-    pub fn new(credentials: &Credentials, token: Token, service: S) -> Arc<Self> {
+    pub(crate) fn new(credentials: &Credentials, token: Token, service: S) -> Arc<Self> {
         Arc::new(Self {
             service,
             tls: credentials.desk_server().into(),
@@ -93,7 +93,7 @@ impl<S: Service> Desk<S> {
     /// # Cancel safety
     ///
     /// Dropping the future closes all connections.
-    pub async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<net::TcpStream>) {
+    pub(crate) async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<net::TcpStream>) {
         let mut strangers = Strangers::default();
         let closing = CancellationToken::new();
         let _closed_at_last = closing.clone().drop_guard();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::cluster::ClusterError;
@@ -36,6 +37,11 @@ fn variable(name: &str) -> Option<String> {
 /// Looks through the sessions of this user. Each has its token and its head's address, for this user alone.
 fn of_session(head: SocketAddr) -> Option<(String, String)> {
     let sessions = sessions_directory();
+    // Anybody may have made a directory of that name: a token of theirs leads into a cluster of theirs.
+    let found = fs::symlink_metadata(&sessions).ok()?;
+    if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & OTHERS_WRITE != 0 {
+        return None;
+    }
     let session = fs::read_dir(sessions).ok()?.flatten().map(|entry| entry.path()).find(|session| {
         let address = fs::read_to_string(session.join("head_address"));
         address.is_ok_and(|address| address.trim().parse() == Ok(head))
@@ -43,6 +49,9 @@ fn of_session(head: SocketAddr) -> Option<(String, String)> {
     let token = session.join("token");
     Some((fs::read_to_string(&token).ok()?, token.display().to_string()))
 }
+
+/// The permission of others to write.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// Where the sessions of this user are, as the command makes them.
 fn sessions_directory() -> PathBuf {

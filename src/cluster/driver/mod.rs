@@ -239,6 +239,10 @@ impl RemoteCluster {
         self.shared.standing().workers.iter().map(info).collect()
     }
 
+    pub(super) fn members(&self) -> &Members {
+        &self.shared.members
+    }
+
     /// Ends the job. The user's host has said goodbye before.
     pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
         self.ended = true;

@@ -61,7 +61,10 @@ pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<Told>
             }
         };
         match next {
-            None => return,
+            None => {
+                folding.finish(&mut shown);
+                return print(&mut shown);
+            }
             Some(Told::News(news)) => take(&shared, news).await,
             Some(Told::Output(output)) => {
                 let node = format!("{:.4}", output.node.to_string());
@@ -101,7 +104,7 @@ pub(super) async fn take(shared: &Arc<Shared>, news: News) {
         News::NodeUp(facts) => equip_later(shared, facts),
         News::WorkerUp { worker, member, pid, .. } => worker_up(shared, worker, member, pid).await,
         News::WorkerGone { worker, member, cause, node } => {
-            worker_gone(shared, node, worker, member, cause).await;
+            worker_gone(shared, node, worker, member, cause);
         }
         News::Stopped { why } => {
             tracing::error!(job = %shared.job, why, "the job is over");
@@ -135,17 +138,12 @@ async fn worker_up(shared: &Arc<Shared>, worker: WorkerId, member: Member, pid: 
     shared.members.apply(&Change::Joined(member), &shared.host);
     let members = shared.members.list();
     tell(shared, member, Change::Are { members, head: shared.head_is() }).await;
-    spread_but(shared, &Change::Joined(member), Some(member)).await;
+    let others = shared.members.list().into_iter().filter(|other| *other != member).collect();
+    spread_to(shared, others, Change::Joined(member));
     shared.settled.send_modify(|settled| settled.ready += 1);
 }
 
-async fn worker_gone(
-    shared: &Arc<Shared>,
-    node: NodeId,
-    worker: WorkerId,
-    member: Option<Member>,
-    cause: String,
-) {
+fn worker_gone(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Option<Member>, cause: String) {
     let known = {
         let mut standing = shared.standing();
         let known = standing.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
@@ -158,9 +156,10 @@ async fn worker_gone(
         (Some((member, pid)), _) => {
             tracing::warn!(%node, pid, cause, "a worker has ended");
             let cause = format!("worker {pid} on node {node}: {cause}");
-            spread(shared, &Change::Ended { member, cause }).await;
+            spread(shared, Change::Ended { member, cause });
         }
-        (None, Some(_)) => {}
+        // One that this driver never had a seat on, such as that of a detached actor.
+        (None, Some(member)) => shared.members.apply(&Change::Ended { member, cause }, &shared.host),
         (None, None) => {
             tracing::warn!(%node, cause, "a worker was not started");
             shared.settled.send_modify(|settled| {
@@ -184,15 +183,18 @@ pub(super) async fn reconcile(
     nodes.into_iter().for_each(|facts| equip_later(shared, facts));
 }
 
-/// Takes up a change here, and tells the workers.
-pub(super) async fn spread(shared: &Arc<Shared>, change: &Change) {
-    shared.members.apply(change, &shared.host);
-    spread_but(shared, change, None).await;
+/// Takes up a change here, and tells the workers meanwhile.
+fn spread(shared: &Arc<Shared>, change: Change) {
+    shared.members.apply(&change, &shared.host);
+    spread_to(shared, shared.members.list(), change);
 }
 
-async fn spread_but(shared: &Arc<Shared>, change: &Change, but: Option<Member>) {
-    let others = shared.members.list().into_iter().filter(|member| Some(*member) != but);
-    join_all(others.map(|member| tell(shared, member, change.clone()))).await;
+/// Tells workers of a change. The user's host calls them, on a thread that may compute: nothing waits for it.
+fn spread_to(shared: &Arc<Shared>, workers: Vec<Member>, change: Change) {
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        join_all(workers.into_iter().map(|member| tell(&shared, member, change.clone()))).await;
+    });
 }
 
 /// Tells both hosts of a worker.

@@ -60,7 +60,7 @@ async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
     let enrolled = enrolment::enrol(shared.head_at, &shared.token, &claims).await;
     let enrolled = enrolled.map_err(|error| still(&error))?;
-    shared.credentials.renew_as(&enrolled.credentials).map_err(|error| still(&error))?;
+    shared.credentials.renew(&enrolled.credentials).map_err(|error| still(&error))?;
     let is_new = shared.head() != enrolled.head;
     shared.standing().head = enrolled.head;
     shared.control.introduce(enrolled.head, shared.head_at);
@@ -70,7 +70,8 @@ async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
     let request = JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() };
     match shared.ask(request).await {
         Ok(Ok(Answer::Job { nodes, workers, .. })) => {
-            news::spread(shared, &Change::Head(shared.head_is())).await;
+            // Agents tell the workers.
+            shared.members.apply(&Change::Head(shared.head_is()), &shared.host);
             news::reconcile(shared, nodes, workers).await;
             Ok(())
         }

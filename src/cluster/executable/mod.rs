@@ -20,9 +20,10 @@ use thiserror::Error;
 use crate::config::{EXECUTABLE_BYTES_MAX, EXECUTABLE_CHUNK_BYTES};
 
 pub use elf::ElfError;
-pub use platform::{Platform, PlatformError, PlatformMismatch, this_machine};
+pub(super) use platform::this_machine;
+pub use platform::{Platform, PlatformMismatch};
 #[cfg(feature = "cli")]
-pub(crate) use store::{InUse, Store, StoreError};
+pub(crate) use store::{InUse, Store};
 
 use elf::Image;
 
@@ -31,7 +32,7 @@ const SELF: &str = "/proc/self/exe";
 
 /// The BLAKE3 digest of an executable's bytes. As text it is 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Digest(pub [u8; 32]);
+pub(super) struct Digest(pub [u8; 32]);
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +48,7 @@ impl fmt::Debug for Digest {
 
 /// An executable's file, and what it is.
 #[derive(Debug)]
-pub struct Executable {
+pub(super) struct Executable {
     file: File,
     path: PathBuf,
     digest: Digest,
@@ -114,7 +115,7 @@ impl Executable {
     /// # Errors
     ///
     /// [`ExecutableError`] if it cannot be read, or is too large to be sent.
-    pub fn of_this_process() -> Result<Self, ExecutableError> {
+    pub(super) fn of_this_process() -> Result<Self, ExecutableError> {
         Self::open(Path::new(SELF))
     }
 
@@ -123,7 +124,7 @@ impl Executable {
     /// # Errors
     ///
     /// [`ExecutableError`] if it cannot be read, is no program of Linux, or is too large to be sent.
-    pub fn open(path: &Path) -> Result<Self, ExecutableError> {
+    pub(super) fn open(path: &Path) -> Result<Self, ExecutableError> {
         let (file, size, image) = inspect(path)?;
         if size > EXECUTABLE_BYTES_MAX {
             return Err(ExecutableError::TooLarge { path: path.to_owned(), size });
@@ -140,19 +141,19 @@ impl Executable {
 
     /// The digest of its bytes.
     #[must_use]
-    pub fn digest(&self) -> Digest {
+    pub(super) fn digest(&self) -> Digest {
         self.digest
     }
 
     /// Its length in bytes.
     #[must_use]
-    pub fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         self.size
     }
 
     /// What it needs of a machine.
     #[must_use]
-    pub fn platform(&self) -> &Platform {
+    pub(super) fn platform(&self) -> &Platform {
         &self.platform
     }
 
@@ -161,7 +162,7 @@ impl Executable {
     /// # Errors
     ///
     /// [`ExecutableError`] if the file cannot be read, or has become shorter.
-    pub fn read(&self, offset: u64, bytes_max: usize) -> Result<Vec<u8>, ExecutableError> {
+    pub(super) fn read(&self, offset: u64, bytes_max: usize) -> Result<Vec<u8>, ExecutableError> {
         let left = self.size.saturating_sub(offset);
         let length = (bytes_max.min(EXECUTABLE_CHUNK_BYTES) as u64).min(left);
         let mut bytes = vec![0; length as usize];
@@ -181,7 +182,7 @@ impl Executable {
 /// # Errors
 ///
 /// [`ExecutableError`] if not; it says what to build instead.
-pub fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
+pub(super) fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
     let (_, _, image) = inspect(path)?;
     let not_program = |source| ExecutableError::NotProgram { path: path.to_owned(), source };
     let platform = Platform::of_image(&image).map_err(not_program)?;

@@ -122,7 +122,7 @@ pub struct PlatformMismatch {
 /// What this machine can run: programs for its processor that are linked statically, or with a C library
 /// whose loader lies where such programs look for it. Looks at the file system.
 #[must_use]
-pub fn this_machine() -> Platform {
+pub(crate) fn this_machine() -> Platform {
     let processor = this_processor();
     let exist = |paths: &[&str]| paths.iter().any(|path| Path::new(path).exists());
     let (gnu, musl) = loaders(processor);

@@ -364,6 +364,7 @@ impl InUse {
     }
 
     /// Its digest.
+    #[cfg(test)]
     pub(crate) fn digest(&self) -> Digest {
         self.0.digest
     }

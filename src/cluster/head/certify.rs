@@ -5,7 +5,7 @@ use crate::cluster::desk::Enrolled;
 use crate::cluster::model::{JobId, NodeId};
 use crate::cluster::protocol::NodeReply;
 use crate::cluster::trust::Claims;
-use crate::id::{HostId, Identity};
+use crate::id::Identity;
 use crate::transport::Role;
 
 impl Head {
@@ -14,9 +14,7 @@ impl Head {
     /// Who has the token may claim any host that is not the head's: a host's life is drawn by its process,
     /// and nobody else can name the one that comes.
     pub(super) fn enrol(&self, csr: &[u8], claims: &Claims) -> Result<Enrolled, String> {
-        if claims.hosts.iter().any(|host| host.host == HostId::HEAD) {
-            return Err("the head's own host is not certified for others".to_owned());
-        }
+        claims.check_claimable().map_err(|error| error.to_string())?;
         let chain = self.authority.issue(csr, claims).map_err(|error| error.to_string())?;
         Ok(Enrolled { chain, head: self.host.identity(), cluster: self.authority.name() })
     }

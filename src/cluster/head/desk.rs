@@ -55,6 +55,10 @@ impl Head {
                 if !control.read(|state| state.nodes().iter().any(known)) {
                     return unknown(format!("no living node {node}; see `roadshow list nodes`"));
                 }
+                let is_head = |info: &NodeInfo| info.node_id == node && info.is_head;
+                if control.read(|state| state.nodes().iter().any(is_head)) {
+                    return failed("the head's own node cannot be drained: the head would end with it");
+                }
                 control.tell(Event::NodeDrain { node });
                 AdminReply::Done
             }

@@ -27,11 +27,13 @@ use super::model::NodeId;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
 use super::trust::{Authority, CertificateRequest, Claims};
-use crate::config::{CONNECTIONS_WAITING_MAX, Limits, TICK_EVERY};
+use crate::config::{
+    CERTIFICATE_RENEWED_AFTER, CONNECTIONS_WAITING_MAX, Limits, STRAY_FORGOTTEN_AFTER, TICK_EVERY,
+};
 use crate::host::{Executor, Host, HostConfig};
 use crate::id::{HostId, Identity, Incarnation};
 use crate::observe;
-use crate::transport::{Role, Routed};
+use crate::transport::{Credentials, Role, Routed};
 
 use orders::Orders;
 use store::{Change, Store};
@@ -67,9 +69,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let token = authority.token().clone();
     let identity = Identity { host: HostId::HEAD, incarnation: Incarnation(micros_since_1970()) };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
-    let request = CertificateRequest::new().map_err(failed("the head's certificate"))?;
-    let chain = authority.issue(request.csr(), &claims).map_err(failed("the head's certificate"))?;
-    let credentials = request.credentials(chain).map_err(failed("the head's certificate"))?;
+    let credentials = certify(&authority, &claims).map_err(failed("the head's certificate"))?;
     let (door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
     let itself = Arc::new(OnceLock::<Weak<Head>>::new());
     let hands = {
@@ -92,6 +92,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
         calls: services::calls(Arc::clone(&itself)),
     });
     let host = host.await.map_err(failed("the head's host cannot start"))?;
+    host.forget_strays(STRAY_FORGOTTEN_AFTER);
     let control = Arc::new(Control::new(Settings::default(), hands));
     let orders = Mutex::new(Orders::default());
     let head = Arc::new(Head { authority, host, control, orders, store });
@@ -102,6 +103,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     tokio::spawn(Desk::new(&credentials, token.clone(), desk::AtDesk::of(&head)).run(visitors));
     let doorway = tokio::spawn(doorway::keep_open(options.agent_socket, door, desk_door));
     let ticking = tokio::spawn(tick(Arc::clone(&head)));
+    let certified = tokio::spawn(keep_certified(Arc::clone(&head), credentials, claims));
     ready(HeadReady { token: token.to_string() });
     tokio::select! {
         _ = terminate.recv() => {}
@@ -109,8 +111,27 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     }
     doorway.abort();
     ticking.abort();
+    certified.abort();
     head.host.abort();
     Ok(())
+}
+
+/// A new certificate, with its key.
+fn certify(authority: &Authority, claims: &Claims) -> Result<Credentials, String> {
+    let request = CertificateRequest::new().map_err(|error| error.to_string())?;
+    let chain = authority.issue(request.csr(), claims).map_err(|error| error.to_string())?;
+    request.credentials(chain).map_err(|error| error.to_string())
+}
+
+/// Renews the head's own certificate, long before it ends.
+async fn keep_certified(head: Arc<Head>, credentials: Credentials, claims: Claims) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_RENEWED_AFTER).await;
+        let renewed = certify(&head.authority, &claims);
+        if let Err(error) = renewed.and_then(|fresh| credentials.renew(&fresh).map_err(|it| it.to_string())) {
+            tracing::error!(error, "the head's certificate was not renewed");
+        }
+    }
 }
 
 /// Tells the state that time has passed.

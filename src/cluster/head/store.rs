@@ -20,11 +20,17 @@ const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records
 #[derive(Debug, Error)]
 pub(super) enum StoreError {
     #[error("{0}")]
-    Database(#[from] redb::Error),
+    Database(Box<redb::Error>),
     #[error("a record is not understood: {0}; it may be of another version")]
     Record(String),
     #[error("no thread to write with: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(std::io::Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for StoreError {
+    fn from(error: E) -> Self {
+        Self::Database(Box::new(error.into()))
+    }
 }
 
 /// What is to be done with a record.
@@ -44,12 +50,13 @@ pub(super) struct Store {
 impl Store {
     /// Opens the database, or makes it, and gives the records in it.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
-        let database = Database::create(path).map_err(redb::Error::from)?;
+        let database = Database::create(path)?;
         let records = read(&database)?;
         let (changes, queue) = sync_channel(RECORDS_QUEUED_MAX);
         let writer = thread::Builder::new()
             .name("roadshow-store".to_owned())
-            .spawn(move || write_all(&database, &queue))?;
+            .spawn(move || write_all(&database, &queue))
+            .map_err(StoreError::Thread)?;
         Ok((Self { changes: Some(changes), writer: Some(writer) }, records))
     }
 
@@ -73,15 +80,15 @@ impl Drop for Store {
 }
 
 fn read(database: &Database) -> Result<Vec<Record>, StoreError> {
-    let reading = database.begin_read().map_err(redb::Error::from)?;
+    let reading = database.begin_read()?;
     let table = match reading.open_table(RECORDS) {
         Ok(table) => table,
         Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-        Err(error) => return Err(redb::Error::from(error).into()),
+        Err(error) => return Err(error.into()),
     };
     let mut records = Vec::new();
-    for entry in table.iter().map_err(redb::Error::from)? {
-        let (_, value) = entry.map_err(redb::Error::from)?;
+    for entry in table.iter()? {
+        let (_, value) = entry?;
         let record = rmp_serde::from_slice(value.value());
         records.push(record.map_err(|error| StoreError::Record(error.to_string()))?);
     }
@@ -98,23 +105,23 @@ fn write_all(database: &Database, queue: &Receiver<Change>) {
 }
 
 fn write(database: &Database, changes: impl Iterator<Item = Change>) -> Result<(), StoreError> {
-    let mut writing = database.begin_write().map_err(redb::Error::from)?;
+    let mut writing = database.begin_write()?;
     writing.set_durability(Durability::Immediate);
     {
-        let mut table = writing.open_table(RECORDS).map_err(redb::Error::from)?;
+        let mut table = writing.open_table(RECORDS)?;
         for change in changes {
             match change {
                 Change::Keep(record) => {
                     let (key, value) = (encode(&record.key())?, encode(&record)?);
-                    table.insert(&*key, &*value).map_err(redb::Error::from)?;
+                    table.insert(&*key, &*value)?;
                 }
                 Change::Forget(key) => {
-                    table.remove(&*encode(&key)?).map_err(redb::Error::from)?;
+                    table.remove(&*encode(&key)?)?;
                 }
             }
         }
     }
-    writing.commit().map_err(redb::Error::from)?;
+    writing.commit()?;
     Ok(())
 }
 

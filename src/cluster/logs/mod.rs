@@ -30,7 +30,7 @@ pub(crate) use folding::{Folding, Shown};
 #[cfg(feature = "cli")]
 pub(crate) use name::LogName;
 #[cfg(feature = "cli")]
-pub(crate) use reader::{LogError, LogPart, LogReader};
+pub(crate) use reader::{LogError, LogReader};
 
 /// Which of a process's two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -51,10 +51,17 @@ pub(in crate::cluster) struct Schedule {
 struct Room {
     place: usize,
     kind: Kind,
+    work: Work,
     /// What it has altogether; of each label one.
     has: Vec<Want>,
     /// What its actors hold, which may be more than it has once it says that it has less.
     held: FxHashMap<Feature, u64>,
+}
+
+impl Room {
+    fn free(&self, feature: Feature, total: u64) -> u64 {
+        total.saturating_sub(self.held.get(&feature).copied().unwrap_or_default())
+    }
 }
 
 impl Schedule {
@@ -67,10 +74,7 @@ impl Schedule {
             self.places.resize(place + 1, node);
         }
         self.places[place] = node;
-        for (feature, total) in &has {
-            self.tree.set(place, Amount { feature: *feature, free: *total, total: *total });
-        }
-        self.rooms.insert(node, Room { place, kind, has, held: FxHashMap::default() });
+        self.rooms.insert(node, Room { place, kind, work: Work::Closed, has, held: FxHashMap::default() });
     }
 
     /// A node that is there says anew what it has.
@@ -78,13 +82,8 @@ impl Schedule {
         let has = self.features_of(resources, labels);
         let Some(room) = self.rooms.get_mut(&node) else { return };
         let before = std::mem::replace(&mut room.has, has);
-        for (feature, _) in before {
-            self.set_free(node, feature);
-        }
-        let features: Vec<Feature> = self.rooms[&node].has.iter().map(|(feature, _)| *feature).collect();
-        for feature in features {
-            self.set_free(node, feature);
-        }
+        before.into_iter().for_each(|(feature, _)| self.set_free(node, feature));
+        self.set_all_free(node);
     }
 
     /// Forgets a node, and what was held of it.
@@ -104,9 +103,10 @@ impl Schedule {
             Work::Later => [0, 1],
             Work::Closed => [0, 0],
         };
-        if let Some(room) = self.rooms.get(&node) {
-            self.tree.set(room.place, Amount { feature: Feature::WORK, free, total });
-        }
+        let Some(room) = self.rooms.get_mut(&node) else { return };
+        room.work = work;
+        self.tree.set(room.place, Amount { feature: Feature::WORK, free, total });
+        self.set_all_free(node);
     }
 
     /// Says whether a job can have workers on a node.
@@ -159,14 +159,16 @@ impl Schedule {
     }
 
     /// How many different shapes are kept.
+    #[cfg(test)]
     pub(in crate::cluster) fn shapes(&self) -> usize {
         self.shapes.len()
     }
 
     /// What nobody holds of a node.
     pub(in crate::cluster) fn available(&self, node: NodeId) -> Resources {
-        let leaf = self.rooms.get(&node).map_or(&[][..], |room| self.tree.leaf(room.place));
-        self.features.resources(leaf.iter().map(|amount| (amount.feature, amount.free)))
+        let Some(room) = self.rooms.get(&node) else { return Resources::none() };
+        let free = room.has.iter().map(|(feature, total)| (*feature, room.free(*feature, *total)));
+        self.features.resources(free)
     }
 
     /// Takes what an actor wants of a node, even where it has less.
@@ -247,13 +249,18 @@ impl Schedule {
         all
     }
 
-    /// Brings the tree up to date with what is held of a node.
+    fn set_all_free(&mut self, node: NodeId) {
+        let Some(room) = self.rooms.get(&node) else { return };
+        let features: Vec<Feature> = room.has.iter().map(|(feature, _)| *feature).collect();
+        features.into_iter().for_each(|feature| self.set_free(node, feature));
+    }
+
+    /// Brings the tree up to date with what is held of a node. What takes no actors is as good as empty.
     fn set_free(&mut self, node: NodeId, feature: Feature) {
         let Some(room) = self.rooms.get(&node) else { return };
         let at = room.has.binary_search_by_key(&feature, |(feature, _)| *feature);
-        let total = at.map_or(0, |at| room.has[at].1);
-        let held = room.held.get(&feature).copied().unwrap_or_default();
-        self.tree.set(room.place, Amount { feature, free: total.saturating_sub(held), total });
+        let total = at.ok().filter(|_| room.work != Work::Closed).map_or(0, |at| room.has[at].1);
+        self.tree.set(room.place, Amount { feature, free: room.free(feature, total), total });
     }
 }
 

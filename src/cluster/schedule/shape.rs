@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::features::Feature;
 use super::tree::Want;
 use crate::cluster::model::{NodeId, Strategy};
 
@@ -70,6 +69,7 @@ impl Shapes {
         shape
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }

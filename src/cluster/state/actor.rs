@@ -185,6 +185,9 @@ impl State {
             }
             Some((Phase::Alive(lives, _), _)) if lives == worker => {
                 self.set_phase(key, Phase::Alive(worker, at.target));
+                if self.dying.contains(&key) {
+                    self.stop_actor(key, worker, at);
+                }
             }
             Some((Phase::Missing, detached)) if own == detached.then_some(key) => {
                 self.missing.remove(&key);
@@ -197,10 +200,13 @@ impl State {
                 self.adopt_actor(key, class.unwrap_or("(not known)"), worker);
                 self.come_alive(key, worker, at.target);
             }
-            _ => {
-                let Some(node) = self.workers.get(&worker).map(|worker| worker.node) else { return };
-                self.actions.push(Action::StopActor { node, worker, actor: key, at });
-            }
+            _ => self.stop_actor(key, worker, at),
+        }
+    }
+
+    fn stop_actor(&mut self, actor: ActorKey, worker: WorkerId, at: ActorPlace) {
+        if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
+            self.actions.push(Action::StopActor { node, worker, actor, at });
         }
     }
 
@@ -257,6 +263,7 @@ impl State {
             Phase::Missing => drop(self.missing.remove(&key)),
             Phase::Starting(_) | Phase::Placed(_) | Phase::Alive(..) => self.leave(key, actor.at, phase),
         }
+        self.dying.remove(&key);
         if let Some(node) = self.node_of(phase) {
             self.schedule.release(node, actor.shape);
             self.aftermath.freed.insert(node);
@@ -265,10 +272,10 @@ impl State {
         if !phase.is_unplaced() && self.is_kept(&actor) {
             self.actions.push(Action::Forget(RecordKey::Actor(key)));
         }
-        if let Some(unplaced) = self.unplaced.remove(&key) {
-            if self.asked.remove(&unplaced.ticket).is_some() {
-                self.answer(unplaced.ticket, Err(denied(cause.to_string())));
-            }
+        if let Some(unplaced) = self.unplaced.remove(&key)
+            && self.asked.remove(&unplaced.ticket).is_some()
+        {
+            self.answer(unplaced.ticket, Err(denied(cause.to_string())));
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);
@@ -315,8 +322,8 @@ impl State {
         };
         match alive {
             Some((worker, at)) => {
-                let node = self.workers[&worker].node;
-                self.actions.push(Action::StopActor { node, worker, actor: key, at });
+                self.dying.insert(key);
+                self.stop_actor(key, worker, at);
             }
             None => self.end_actor(key, &"it was killed before it began".into(), Denied::Unknown),
         }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{
-    ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, JobState, Member, NodeFacts, NodeId, TaskCount,
-    WorkerId,
+    ActorInfo, ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, JobState, Member, NodeFacts, NodeId,
+    NodeInfo, TaskCount, WorkerId,
 };
 use crate::id::Identity;
 
@@ -111,6 +111,10 @@ pub(in crate::cluster) enum Answer {
     Found { actor: ActorKey, class: String, at: ActorPlace, member: Member },
     /// It is done.
     Done,
+    /// All nodes. The control plane in action adds these two, whom the state need not ask.
+    Nodes(Vec<NodeInfo>),
+    /// The actors that are kept account of.
+    Actors(Vec<ActorInfo>),
 }
 
 /// Why somebody does not get what was asked for.

@@ -105,6 +105,8 @@ pub(in crate::cluster) struct State {
     /// Actors that lived when the head went away, and that no node has reported since.
     missing: BTreeSet<ActorKey>,
     missing_until: Option<Millis>,
+    /// Living actors that somebody wants to end.
+    dying: BTreeSet<ActorKey>,
     /// Whoever has no answer yet.
     asked: FxHashMap<Ticket, Asked>,
     names: Names,
@@ -133,6 +135,7 @@ impl State {
             unplaced: FxHashMap::default(),
             missing: BTreeSet::new(),
             missing_until: None,
+            dying: BTreeSet::new(),
             asked: FxHashMap::default(),
             names: Names::default(),
             classes: Classes::default(),
@@ -183,6 +186,7 @@ impl State {
     ///
     /// When it is told nothing for much longer than that, it takes itself to have been asleep, and what it
     /// did not hear in the meantime counts against nobody.
+    #[cfg(test)]
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.missing_until];
         let first = leases.into_iter().flatten().min()?;

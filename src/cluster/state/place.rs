@@ -156,10 +156,10 @@ impl State {
     }
 
     fn no_longer_follows(&mut self, ticket: Ticket) {
-        if let Some(Asked::Follow { job: Some(job), .. }) = self.asked.remove(&ticket) {
-            if let Some(job) = self.jobs.get_mut(&job) {
-                job.following.remove(&ticket);
-            }
+        if let Some(Asked::Follow { job: Some(job), .. }) = self.asked.remove(&ticket)
+            && let Some(job) = self.jobs.get_mut(&job)
+        {
+            job.following.remove(&ticket);
         }
     }
 
@@ -182,7 +182,7 @@ impl State {
         match follower {
             Follower::Place { ticket, job, spec } => self.place(ticket, job, spec),
             Follower::Find { ticket } => {
-                let text = "it did not outlive the head's absence, or has ended since";
+                let text = "it was not made, or has ended since";
                 self.answer(ticket, Err(Denied::Unknown(text.to_owned())));
             }
         }
@@ -192,15 +192,17 @@ impl State {
         let owner = self.names.owner(namespace, name);
         let phase = owner.and_then(|owner| Some((owner, self.actors.get(&owner)?.phase)));
         match phase {
-            // Whether it lives is not known yet.
-            Some((owner, Phase::Missing)) => self.follow(Follower::Find { ticket }, owner),
+            // Whether it lives is not known yet. Who made it may be done, while its worker has yet to say so.
+            Some((owner, Phase::Missing | Phase::Placed(_) | Phase::Starting(_))) => {
+                self.follow(Follower::Find { ticket }, owner);
+            }
             Some((owner, Phase::Alive(..))) => {
                 let found = self.found(owner);
                 let gone = || Denied::Unknown(format!("the actor {name} is gone"));
                 self.answer(ticket, found.ok_or_else(gone));
             }
             Some(_) => {
-                let text = format!("the actor {name} of the namespace {namespace} is still being made");
+                let text = format!("the actor {name} of the namespace {namespace} waits for a place");
                 self.answer(ticket, Err(Denied::Unknown(text)));
             }
             None => {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::worker::Worker;
 use super::{Action, Denied, NodeReport, State, WorkerReport};
-use crate::cluster::model::{ActorKey, NodeId, WorkerId};
+use crate::cluster::model::{ActorKey, JobState, NodeId, WorkerId};
 use crate::cluster::state::actor::Phase;
 
 impl State {
@@ -35,11 +35,22 @@ impl State {
         for worker in report.workers {
             self.worker_back(id, worker, first);
         }
+        self.stop_drivers_again(id);
         if first || changed {
             self.announce(id);
         }
         self.aftermath.freed.insert(id);
         self.aftermath.quieter.insert(id);
+    }
+
+    /// Has the drivers of jobs that were ended stopped, which the agent may not have heard.
+    fn stop_drivers_again(&mut self, node: NodeId) {
+        let ended = self.jobs.iter().filter(|(_, job)| {
+            let was_ended = matches!(job.state, JobState::Stopped | JobState::Failed);
+            was_ended && job.exit_code.is_none() && job.facts.runs_on == Some(node)
+        });
+        let stops = ended.map(|(job, _)| Action::StopDriver { node, job: *job });
+        self.actions.extend(stops);
     }
 
     /// A worker runs on a node that is back. After the head was away it may be one of an earlier life.

@@ -4,10 +4,10 @@ use super::State;
 use super::actor::{Actor, Phase};
 use super::node::Node;
 use super::past::PastActor;
-use crate::cluster::admin::Waiting;
+use crate::cluster::model::Waiting;
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorState, JobFacts, JobId, JobInfo, JobState, Lifetime, Member, NodeFacts, NodeId,
-    NodeInfo, NodeState, TaskInfo, WorkerId, WorkerState, WorkerSummary,
+    NodeInfo, TaskInfo, WorkerId, WorkerState, WorkerSummary,
 };
 use crate::id::Identity;
 
@@ -205,13 +205,15 @@ impl State {
     }
 
     /// What a node that is not dead has said of itself.
+    #[cfg(test)]
     pub(in crate::cluster) fn node_facts(&self, node: NodeId) -> Option<&NodeFacts> {
         self.nodes.get(&node).map(|node| &node.facts)
     }
 
     /// What has become of a node, as far as that is remembered.
-    pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<NodeState> {
-        let past = || self.past.node(node).map(|_| NodeState::Dead);
+    #[cfg(test)]
+    pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<crate::cluster::model::NodeState> {
+        let past = || self.past.node(node).map(|_| crate::cluster::model::NodeState::Dead);
         self.nodes.get(&node).map(|node| node.state).or_else(past)
     }
 
@@ -226,6 +228,7 @@ impl State {
     }
 
     /// The driver of an open job.
+    #[cfg(test)]
     pub(in crate::cluster) fn driver(&self, job: JobId) -> Option<Identity> {
         self.jobs.get(&job).filter(|job| job.state.is_open())?.facts.driver
     }
@@ -236,6 +239,7 @@ impl State {
     }
 
     /// The ready worker that has a host.
+    #[cfg(test)]
     pub(in crate::cluster) fn worker_of(&self, host: Identity) -> Option<WorkerId> {
         self.hosts.get(&host).copied()
     }

@@ -63,11 +63,10 @@ impl State {
         if let Some(node) = self.nodes.get_mut(&worker.node) {
             node.workers.insert(id);
         }
-        if worker.detached.is_none() {
-            if let Some(pool) = self.jobs.get_mut(&worker.job).and_then(|job| job.pools.get_mut(&worker.node))
-            {
-                pool.workers.insert(id);
-            }
+        if worker.detached.is_none()
+            && let Some(pool) = self.pool(worker.job, worker.node)
+        {
+            pool.workers.insert(id);
         }
         self.workers.insert(id, worker);
     }
@@ -86,8 +85,11 @@ impl State {
         }
         self.hosts.insert(member.actors, id);
         self.hosts.insert(member.tasks, id);
-        let (node, job) = (worker.node, worker.job);
-        self.tell(job, News::WorkerUp { node, worker: id, member, pid });
+        let (node, job, detached) = (worker.node, worker.job, worker.detached);
+        // The worker of a detached actor is for nothing else.
+        if detached.is_none() {
+            self.tell(job, News::WorkerUp { node, worker: id, member, pid });
+        }
     }
 
     pub(super) fn worker_ready(&mut self, id: WorkerId, member: Member, pid: u32) {
@@ -181,10 +183,10 @@ impl State {
             node.workers.remove(&id);
         }
         self.aftermath.quieter.insert(worker.node);
-        if detached.is_none() {
-            if let Some(pool) = self.pool(worker.job, worker.node) {
-                pool.workers.remove(&id);
-            }
+        if detached.is_none()
+            && let Some(pool) = self.pool(worker.job, worker.node)
+        {
+            pool.workers.remove(&id);
         }
         let (node, member) = (worker.node, worker.member);
         self.tell(worker.job, News::WorkerGone { node, worker: id, member, cause: cause.to_owned() });

@@ -32,7 +32,7 @@ const OTHERS: u32 = 0o077;
 const OTHERS_WRITE: u32 = 0o022;
 
 /// Who signs the certificates of a cluster. Its head has it, and nobody else.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Vec<u8>,
     token: Token,
@@ -41,7 +41,7 @@ pub struct Authority {
 /// The authority cannot be had, or does not sign.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum AuthorityError {
+pub(crate) enum AuthorityError {
     /// A file of the state directory cannot be read or written.
     #[error(
         "cannot use {path}: {source}; name another directory with --state-dir, or see to its permissions"
@@ -101,7 +101,7 @@ impl Authority {
     /// # Errors
     ///
     /// [`AuthorityError`] if the files cannot be used, or are not as private as they must be.
-    pub fn open(state_dir: &Path) -> Result<Self, AuthorityError> {
+    pub(crate) fn open(state_dir: &Path) -> Result<Self, AuthorityError> {
         let state = StateDir::open(state_dir)?;
         let damaged = |file, why: String| AuthorityError::Damaged { path: state.path(file), why };
         let key = state.secret(KEY_FILE, || Ok(KeyPair::generate()?.serialize_der()))?;
@@ -127,19 +127,19 @@ impl Authority {
 
     /// What the cluster is called: the first digits of its authority's digest.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         short(self.token.authority())
     }
 
     /// The token that lets processes into the cluster.
     #[must_use]
-    pub fn token(&self) -> &Token {
+    pub(crate) fn token(&self) -> &Token {
         &self.token
     }
 
     /// Its own certificate, in DER.
-    #[must_use]
-    pub fn certificate(&self) -> &[u8] {
+    #[cfg(test)]
+    pub(crate) fn certificate(&self) -> &[u8] {
         &self.certificate
     }
 
@@ -150,8 +150,17 @@ impl Authority {
     /// # Errors
     ///
     /// [`AuthorityError`] if the request is not signed by its key, or there are no hosts or too many.
-    pub fn issue(&self, csr: &[u8], claims: &Claims) -> Result<Vec<Vec<u8>>, AuthorityError> {
+    pub(crate) fn issue(&self, csr: &[u8], claims: &Claims) -> Result<Vec<Vec<u8>>, AuthorityError> {
         self.issue_at(SystemTime::now(), csr, claims)
+    }
+
+    /// Somebody who has the authority's certificate, which is no secret, and another key.
+    #[cfg(test)]
+    pub(super) fn imitated(&self) -> Self {
+        let key = KeyPair::generate().expect("the operating system gives random numbers");
+        let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(&self.certificate[..]), key)
+            .expect("the certificate was made here");
+        Self { issuer, certificate: self.certificate.clone(), token: self.token.clone() }
     }
 
     pub(super) fn issue_at(

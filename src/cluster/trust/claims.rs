@@ -8,12 +8,9 @@ use crate::config::CERTIFIED_HOSTS_MAX;
 use crate::id::{HostId, Identity};
 use crate::transport::{Role, host_name, host_name_as};
 
-/// The host of every cluster's head.
-pub const HEAD_HOST: HostId = HostId(1);
-
 /// What a process is, for an authority to certify.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// What it is.
     pub role: Role,
     /// Its hosts, each in its present life.
@@ -27,7 +24,7 @@ pub struct Claims {
 impl Claims {
     /// The names that a certificate has for them.
     #[must_use]
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let Self { role, hosts, job, node } = self;
         let mut names = vec![role.name()];
         names.extend(hosts.iter().flat_map(|host| [host_name(*host), host_name_as(*host, *role)]));
@@ -41,11 +38,11 @@ impl Claims {
     /// # Errors
     ///
     /// [`ClaimsError`] if only the cluster itself makes such processes, or the claims are of no use.
-    pub fn check_claimable(&self) -> Result<(), ClaimsError> {
+    pub(crate) fn check_claimable(&self) -> Result<(), ClaimsError> {
         if matches!(self.role, Role::Head | Role::Worker) {
             return Err(ClaimsError::Role { role: self.role });
         }
-        if self.hosts.iter().any(|host| host.host == HEAD_HOST) {
+        if self.hosts.iter().any(|host| host.host == HostId::HEAD) {
             return Err(ClaimsError::Head);
         }
         let count = self.hosts.len();
@@ -59,7 +56,7 @@ impl Claims {
 /// Claims that are not certified.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ClaimsError {
+pub(crate) enum ClaimsError {
     /// Nobody becomes that by the token alone.
     #[error("a token lets agents and drivers into the cluster, and no {role}")]
     Role {
@@ -67,7 +64,7 @@ pub enum ClaimsError {
         role: Role,
     },
     /// Somebody else is the head.
-    #[error("host {HEAD_HOST} is the head, and nobody else can be")]
+    #[error("host {} is the head, and nobody else can be", HostId::HEAD)]
     Head,
     /// A certificate is for some hosts, and not for very many.
     #[error("a certificate was asked for {count} hosts; it is for 1 to {CERTIFIED_HOSTS_MAX}")]
@@ -79,12 +76,12 @@ pub enum ClaimsError {
 
 /// The name that certificates of a job's processes have.
 #[must_use]
-pub fn job_name(job: JobId, role: Role) -> String {
+pub(crate) fn job_name(job: JobId, role: Role) -> String {
     format!("j{job}.{}", role.name())
 }
 
 /// The name that certificates of a node's processes have.
 #[must_use]
-pub fn node_name(node: NodeId, role: Role) -> String {
+pub(crate) fn node_name(node: NodeId, role: Role) -> String {
     format!("n{node}.{}", role.name())
 }

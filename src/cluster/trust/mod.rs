@@ -9,14 +9,14 @@ mod authority;
 mod claims;
 mod request;
 #[cfg(all(test, feature = "cli"))]
-mod tests;
+pub(crate) mod tests;
 mod token;
 
 #[cfg(feature = "cli")]
-pub use authority::{Authority, AuthorityError};
-pub use claims::{Claims, ClaimsError, HEAD_HOST, job_name, node_name};
-pub use request::{CertificateRequest, RequestError};
-pub use token::{Token, TokenError};
+pub(super) use authority::Authority;
+pub(super) use claims::Claims;
+pub(super) use request::{CertificateRequest, RequestError};
+pub(super) use token::Token;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;

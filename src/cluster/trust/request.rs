@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::transport::{Credentials, CredentialsError};
 
 /// A new key, and the request for a certificate to it.
-pub struct CertificateRequest {
+pub(crate) struct CertificateRequest {
     key: KeyPair,
     csr: Vec<u8>,
 }
@@ -24,7 +24,7 @@ impl CertificateRequest {
     /// # Errors
     ///
     /// [`RequestError`] if the operating system gives no random numbers.
-    pub fn new() -> Result<Self, RequestError> {
+    pub(crate) fn new() -> Result<Self, RequestError> {
         let key = KeyPair::generate()?;
         // It says nothing but the key: what the certificate is to say is claimed beside it.
         let csr = CertificateParams::default().serialize_request(&key)?.der().to_vec();
@@ -33,7 +33,7 @@ impl CertificateRequest {
 
     /// The request, as PKCS #10 in DER.
     #[must_use]
-    pub fn csr(&self) -> &[u8] {
+    pub(crate) fn csr(&self) -> &[u8] {
         &self.csr
     }
 
@@ -42,7 +42,7 @@ impl CertificateRequest {
     /// # Errors
     ///
     /// [`CredentialsError`] if the answer is not for this key.
-    pub fn credentials(self, chain: Vec<Vec<u8>>) -> Result<Credentials, CredentialsError> {
+    pub(crate) fn credentials(self, chain: Vec<Vec<u8>>) -> Result<Credentials, CredentialsError> {
         Credentials::new(chain, self.key.serialize_der())
     }
 
@@ -51,8 +51,13 @@ impl CertificateRequest {
     /// # Errors
     ///
     /// [`CredentialsError`] if the answer is not for this key, or from another authority than before.
-    pub fn renew(self, credentials: &Credentials, chain: Vec<Vec<u8>>) -> Result<(), CredentialsError> {
-        credentials.renew(chain, self.key.serialize_der())
+    #[cfg(test)]
+    pub(crate) fn renew(
+        self,
+        credentials: &Credentials,
+        chain: Vec<Vec<u8>>,
+    ) -> Result<(), CredentialsError> {
+        credentials.renew(&self.credentials(chain)?)
     }
 }
 

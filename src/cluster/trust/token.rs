@@ -27,7 +27,7 @@ const TOKEN_BYTES: usize = DIGEST_BYTES + SECRET_BYTES + CHECKSUM_BYTES;
 ///
 /// Its `Display` is the token itself, in one word; its `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     authority: KeyDigest,
     secret: [u8; SECRET_BYTES],
 }
@@ -35,7 +35,7 @@ pub struct Token {
 /// A text is no token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum TokenError {
+pub(crate) enum TokenError {
     /// It is something else.
     #[error(
         "that is no token: one begins with `{PREFIX}`; copy it from what `roadshow start --head` printed"
@@ -47,8 +47,9 @@ pub enum TokenError {
 }
 
 impl Token {
+    /// A token of that authority, with a new secret.
     #[cfg(feature = "cli")]
-    pub(super) fn new(authority: KeyDigest) -> Self {
+    pub(in crate::cluster) fn new(authority: KeyDigest) -> Self {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret).expect("the operating system gives random numbers");
         Self { authority, secret }
@@ -61,7 +62,7 @@ impl Token {
 
     /// What hosts of the cluster prove to each other.
     #[must_use]
-    pub fn session_secret(&self) -> Secret {
+    pub(crate) fn session_secret(&self) -> Secret {
         Secret::from_bytes(self.mac(b"roadshow session", b"").finalize().into_bytes().into())
     }
 
@@ -161,7 +162,7 @@ mod tests {
         let text = TOKEN.to_string();
         assert_eq!(
             text,
-            "rs1_uws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2hrrhrrhrrhrrhrrhrrhrrhrrhrrhrrddclu"
+            "rs1_uws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuwstypb4hq6dypb4hq6dypb4hq6dy3htre6a"
         );
         assert_eq!(text.parse(), Ok(TOKEN));
         assert_eq!(format!(" {}\n", text.to_uppercase()).parse(), Ok(TOKEN));

@@ -280,6 +280,7 @@ impl Peer {
     /// say; the other does if it has something to say and can.
     fn recover(self: &Arc<Self>, state: &mut State, dialed: bool) {
         state.link = Link::Down;
+        state.down_since = tokio::time::Instant::now();
         let progressed = state.session.resume().received > state.received_before;
         state.attempts = if progressed { 0 } else { state.attempts + 1 };
         if dialed {
@@ -334,6 +335,7 @@ impl State {
     /// Ends the session: everything that is open or queued fails. A later message begins another.
     fn end_session(&mut self, loss: &LinkLoss, events: &mut Vec<Event<Ticket>>) {
         self.link = Link::Down;
+        self.down_since = tokio::time::Instant::now();
         self.resumable = false;
         self.attempts = 0;
         self.refusals = 0;

@@ -85,6 +85,8 @@ struct State {
     last_link: LinkId,
     /// Whether the session has had a link since it was begun: then it is resumed, not begun anew.
     resumable: bool,
+    /// When the last link ended, or the peer was made known.
+    down_since: tokio::time::Instant,
     /// Since when a link is wanted and not there.
     trying_since: tokio::time::Instant,
     /// Attempts to connect that have failed since frames last came.
@@ -189,6 +191,7 @@ impl Peer {
                 certificate: None,
                 last_link: LinkId::NONE,
                 resumable: false,
+                down_since: tokio::time::Instant::now(),
                 trying_since: tokio::time::Instant::now(),
                 attempts: 0,
                 refusals: 0,
@@ -208,6 +211,13 @@ impl Peer {
     /// Who it is.
     pub(crate) fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Whether it came by itself, nobody can say where it is, and it has been away for so long.
+    pub(super) fn is_stray(&self, away: Duration) -> bool {
+        let state = self.lock();
+        let linked = matches!(state.link, Link::Up(_));
+        state.address.is_none() && !linked && state.down_since.elapsed() >= away
     }
 
     /// The host whose peer this is, while it runs.

@@ -51,10 +51,13 @@ fn number_of_workers_that_is_none_is_refused() {
 }
 
 #[test]
-fn joining_a_cluster_is_refused() {
+fn cluster_is_not_joined_without_its_token_or_at_no_address() {
     let said = said_with(&[("ROADSHOW_ADDRESS", "192.0.2.1:7000"), ("ROADSHOW_WORKERS", "2")]);
-    assert!(said.starts_with("ROADSHOW_ADDRESS is \"192.0.2.1:7000\""), "{said}");
-    assert!(said.contains("unset it"), "{said}");
+    assert!(said.starts_with("no token for the cluster at 192.0.2.1:7000"), "{said}");
+    let said = said_with(&[("ROADSHOW_ADDRESS", "192.0.2.1:7000"), ("ROADSHOW_TOKEN", "rs1_aaaa")]);
+    assert!(said.contains("the token is mistyped"), "{said}");
+    let said = said_with(&[("ROADSHOW_ADDRESS", "nowhere"), ("ROADSHOW_TOKEN", "rs1_aaaa")]);
+    assert!(said.starts_with("\"nowhere\" is no address of a cluster: it has no port"), "{said}");
 }
 
 #[test]

@@ -205,6 +205,7 @@ message    the process exited with code 7
     async fn a_job_s_logs_are_its_driver_s() {
         let cluster = Cluster::new();
         cluster.log(given::head_address(), "driver-1.out", (0, 1), "answer\n");
+        cluster.log(given::head_address(), "driver-1.err", (0, 1), "trouble\n");
         cluster.log(given::head_address(), "worker-2.log", (2, 1), "no\n");
         let reach = Reach { address: None, token_file: None };
         let logs = Logs { id: "1".to_owned(), follow: false, tail: None, json: false, reach };

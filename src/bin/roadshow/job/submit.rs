@@ -9,7 +9,7 @@ use super::wait;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::reach::{Desks, Reach};
-use crate::values::variable;
+use crate::values::{significant, variable};
 
 /// Sends a program to the cluster and runs it on the head's node, as a driver with all nodes to use.
 ///
@@ -45,17 +45,10 @@ impl Arguments {
 
 pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let (name, args) = arguments.program.split_first().expect("clap asks for a program");
-    let mut program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
-    let submission = Submission {
-        program: name.clone(),
-        args: args.to_vec(),
-        env: arguments.env.clone(),
-        digest: program.digest,
-        size: program.size,
-        platform: program.platform.clone(),
-    };
+    let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
+    let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
     let submitted = desks.head().await?.submit(submission.clone()).await?;
-    if let Err(failure) = hand_over(submitted, submission, &mut program, desks).await {
+    if let Err(failure) = hand_over(submitted, submission, &program, desks).await {
         // Otherwise it would wait for its executable for ever. The failure to be told is the first.
         if let Ok(mut head) = desks.head().await {
             let _ = head.stop_job(submitted.job).await;
@@ -69,8 +62,10 @@ pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
             false => output.print(&format!("{job}\n")),
         };
     }
+    let id = job.to_string();
+    let id = significant(&id);
     output.note(&format!(
-        "Job {job} runs on node {}; `roadshow job logs|status|stop {job}` from elsewhere.",
+        "Job {id} runs on node {}; `roadshow job status|logs|stop {id}` from elsewhere.",
         submitted.node
     ));
     wait::until_its_end(submitted, arguments.json, desks, output).await
@@ -80,11 +75,11 @@ pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
 async fn hand_over(
     submitted: Submitted,
     submission: Submission,
-    program: &mut Program,
+    program: &Program,
     desks: &impl Desks,
 ) -> Outcome<()> {
     let mut agent = desks.agent(submitted.address).await?;
-    agent.store(&submission, &mut program.file, |_| ()).await?;
+    agent.store(&submission, program, |_| ()).await?;
     Ok(agent.begin(submitted.job, submission).await?)
 }
 
@@ -170,10 +165,10 @@ mod tests {
         let failure = outcome.unwrap_err();
         assert_eq!((failure.code, out.as_str()), (7, "answer\n"));
         assert!(
-            failure.to_string().starts_with("job 00000003 failed: the process exited with code 7;"),
+            failure.to_string().starts_with("job 3 failed: the process exited with code 7;"),
             "{failure}"
         );
-        assert!(err.starts_with("Job 00000003 runs on node") && err.contains("trouble\n"), "{err}");
+        assert!(err.starts_with("Job 3 runs on node") && err.contains("trouble\n"), "{err}");
     }
 
     #[tokio::test(start_paused = true)]

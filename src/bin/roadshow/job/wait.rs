@@ -11,6 +11,7 @@ use crate::failure::{Failure, Outcome};
 use crate::logs::{ASK_EVERY, Place, Tail, Wanted};
 use crate::output::Output;
 use crate::reach::Desks;
+use crate::values::significant;
 
 /// How long the head may be away. One that is started anew goes on with the job.
 const HEAD_AWAY_MAX: Duration = Duration::from_secs(30);
@@ -39,20 +40,20 @@ pub(super) async fn until_its_end<D: Desks>(
     }
 }
 
-/// A driver's errors stay errors. With JSON to come, all of it is beside the point.
+/// With JSON to come, all that the driver writes is beside the point.
 fn write(file: &str, text: &str, json: bool, output: &mut Output<'_>) -> Outcome<()> {
-    if json || file.ends_with(".err") {
-        let written = output.err.write_all(text.as_bytes()).and_then(|()| output.err.flush());
-        return written.map_err(|error| Failure::output(&error));
+    match json {
+        true => output.print_aside(text),
+        false => output.pass_on(file, text),
     }
-    output.print(text)
 }
 
 fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> Outcome<()> {
     if json {
         output.json(job)?;
     }
-    let id = job.job_id;
+    let id = job.job_id.to_string();
+    let id = significant(&id);
     let why = job.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
     let next = format!("`roadshow logs --job {id}` shows what its workers wrote");
     match job.state {

@@ -89,7 +89,8 @@ pub(crate) async fn show<D: Desks>(
     output: &mut Output<'_>,
 ) -> Outcome<()> {
     let mut tail = Tail::open(wanted, places, manner.from(), desks).await?;
-    let mut printer = Printer { json: manner.json, shown: None };
+    let mut printer =
+        Printer { json: manner.json, of_driver: matches!(wanted, Wanted::Driver(_)), shown: None };
     if tail.is_empty() && !manner.follow {
         return Err(Failure::unknown("there is no such log", "`roadshow logs` lists those that there are"));
     }
@@ -115,6 +116,8 @@ async fn may_go_on(wanted: Wanted, desks: &impl Desks) -> Outcome<bool> {
 /// Writes pieces of logs as they come.
 struct Printer {
     json: bool,
+    /// A driver's two logs are its two streams, and are told apart as such.
+    of_driver: bool,
     /// Whose lines were shown last.
     shown: Option<(NodeId, String)>,
 }
@@ -139,6 +142,9 @@ impl Printer {
         if self.json {
             let mut lines = text.lines();
             return lines.try_for_each(|line| output.json_line(&Line { node_id: place.node, file, line }));
+        }
+        if self.of_driver {
+            return output.pass_on(file, text);
         }
         if many
             && self.shown.as_ref().is_none_or(|(node, shown)| (*node, shown.as_str()) != (place.node, file))

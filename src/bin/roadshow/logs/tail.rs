@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use roadshow::admin::{Admin, LogFile, LogFrom};
+use roadshow::admin::{Admin, AdminError, LogFile, LogFrom};
 use roadshow::model::{JobId, NodeId, WorkerId};
 
 use crate::failure::Outcome;
@@ -110,7 +110,11 @@ impl<D: Desks> Tail<D> {
         for log in &mut self.logs {
             let (place, desk) = &mut self.agents[log.agent];
             loop {
-                let new = desk.log(log.file.clone(), log.from).await?;
+                let new = match desk.log(log.file.clone(), log.from).await {
+                    // It was removed to make room for others since it was found.
+                    Err(AdminError::Unknown(_)) => break,
+                    new => new?,
+                };
                 let before = std::mem::replace(&mut log.from, LogFrom::Offset(new.offset));
                 if new.text.is_empty() || before == log.from {
                     break;

@@ -168,7 +168,7 @@ mod tests {
 
         second.remove(false).unwrap();
         home.tidy();
-        assert_eq!(home.sessions(), [first.clone()]);
+        assert_eq!(home.sessions(), std::slice::from_ref(&first));
         assert!(fs::symlink_metadata(scratch.0.join("home/session_latest")).is_err());
         fs::remove_dir(scratch.0.join("home/session_3")).unwrap();
         first.remove(false).unwrap();

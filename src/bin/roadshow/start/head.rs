@@ -2,17 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Child;
 
 use roadshow::daemon::{AgentOptions, AgentReady, HeadOptions, HeadReady};
 
-use super::launch::{Daemon, this_program};
+use super::launch::Daemon;
 use super::state_dir::StateDir;
-use super::{Arguments, HEAD_PORT, Started, fresh, machine, noted};
+use super::{Arguments, Ground, HEAD_PORT, Started, abandon, fresh, machine, noted};
 use crate::failure::{Failure, Outcome};
-use crate::session::{Home, Role, Session};
+use crate::session::{Role, Session};
 use crate::token::TokenText;
 
-pub(super) async fn start(arguments: &Arguments) -> Outcome<Started> {
+pub(super) async fn start(arguments: &Arguments, ground: &Ground) -> Outcome<Started> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     let state_path = match &arguments.state_dir {
         Some(path) => Some(path.clone()),
@@ -24,30 +25,47 @@ pub(super) async fn start(arguments: &Arguments) -> Outcome<Started> {
     if let Some((state, session)) = held.as_ref().and_then(|state| Some((state, state.session()?))) {
         match (session.living_as(Role::Head), session.living_as(Role::Agent)) {
             (Some(head), _) => return Err(lives_already(&session, head.pid)),
-            (None, Some(_)) => return again(arguments, state, session).await,
+            (None, Some(_)) => return again(arguments, state, session, ground).await,
             (None, None) => {}
         }
     }
-    let dir = Home::of_this_user().create(arguments.session_dir.as_deref())?;
+    let dir = ground.home.create(arguments.session_dir.as_deref())?;
     let state = held.map_or_else(|| StateDir::hold(&dir.join("state")), Ok)?;
     let mut session = fresh(dir, None, Some(state.path.clone()))?;
-    state.remember(&session)?;
-    let (head, token) = start_head(&mut session, &state).await?;
-    let host = arguments.host.unwrap_or_else(machine::own_address);
-    let options = arguments.agent(&session, (host, port), None, &token);
-    let (agent, AgentReady { address, node_id }) = start_agent(&mut session, &options).await?;
-    (session.node.address, session.node.head_address) = (Some(address), Some(address));
-    session.node.node_id = Some(node_id);
-    noted(&session, session.save())?;
-    let children = [(Role::Head, head.let_go()), (Role::Agent, agent.let_go())];
-    let children = children.into_iter().filter_map(|(role, child)| Some((role, child?))).collect();
+    let started = anew(arguments, &state, &mut session, ground).await;
+    let (token, children) = started.inspect_err(|_| abandon(&session, ground))?;
     Ok(Started { session, token, again: false, nodes: None, children })
 }
 
+/// Starts both into a fresh session.
+async fn anew(
+    arguments: &Arguments,
+    state: &StateDir,
+    session: &mut Session,
+    ground: &Ground,
+) -> Outcome<(TokenText, Vec<(Role, Child)>)> {
+    let port = arguments.port.unwrap_or(HEAD_PORT);
+    state.remember(session)?;
+    let (head, token) = start_head(session, state, ground).await?;
+    let host = arguments.host.unwrap_or_else(machine::own_address);
+    let options = arguments.agent(session, (host, port), None, &token);
+    let (agent, AgentReady { address, node_id }) = start_agent(session, &options, ground).await?;
+    (session.node.address, session.node.head_address) = (Some(address), Some(address));
+    session.node.node_id = Some(node_id);
+    noted(session, session.save())?;
+    let children = [(Role::Head, head.let_go()), (Role::Agent, agent.let_go())];
+    Ok((token, children.into_iter().filter_map(|(role, child)| Some((role, child?))).collect()))
+}
+
 /// Starts only the head, into the session whose agent still runs.
-async fn again(arguments: &Arguments, state: &StateDir, mut session: Session) -> Outcome<Started> {
+async fn again(
+    arguments: &Arguments,
+    state: &StateDir,
+    mut session: Session,
+    ground: &Ground,
+) -> Outcome<Started> {
     let address = may_go_on(arguments, &session)?;
-    let (head, token) = start_head(&mut session, state).await?;
+    let (head, token) = start_head(&mut session, state, ground).await?;
     session.node.head_address = Some(address);
     noted(&session, session.save())?;
     let children = head.let_go().map(|child| (Role::Head, child)).into_iter().collect();
@@ -81,13 +99,17 @@ fn may_go_on(arguments: &Arguments, session: &Session) -> Outcome<SocketAddr> {
     }
 }
 
-async fn start_head(session: &mut Session, state: &StateDir) -> Outcome<(Daemon, TokenText)> {
+async fn start_head(
+    session: &mut Session,
+    state: &StateDir,
+    ground: &Ground,
+) -> Outcome<(Daemon, TokenText)> {
     let options = HeadOptions {
         state_dir: state.path.clone(),
         session_dir: session.dir.clone(),
         agent_socket: session.head_socket(),
     };
-    let command = this_program(Role::Head, &session.dir);
+    let command = (ground.program)(Role::Head, &session.dir);
     let mut head = Daemon::start(command, Role::Head, &options, &session.log(Role::Head))?;
     remember(session, &head)?;
     let HeadReady { token } = head.ready().await?;
@@ -101,8 +123,9 @@ async fn start_head(session: &mut Session, state: &StateDir) -> Outcome<(Daemon,
 pub(super) async fn start_agent(
     session: &mut Session,
     options: &AgentOptions,
+    ground: &Ground,
 ) -> Outcome<(Daemon, AgentReady)> {
-    let command = this_program(Role::Agent, &session.dir);
+    let command = (ground.program)(Role::Agent, &session.dir);
     let mut agent = Daemon::start(command, Role::Agent, options, &session.log(Role::Agent))?;
     remember(session, &agent)?;
     let ready = agent.ready().await?;
@@ -127,15 +150,118 @@ fn lives_already(session: &Session, pid: u32) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use clap::{Args, Command, FromArgMatches};
+    use std::path::Path;
+    use std::process::Command;
+
+    use clap::{Args, FromArgMatches};
 
     use super::*;
+    use crate::reach::Environment;
     use crate::session::tests::{Scratch, node};
+    use crate::session::{Home, Process};
+    use crate::stop::{Manner, stop};
 
     fn arguments(given: &[&str]) -> Arguments {
-        let command = Arguments::augment_args(Command::new("start"));
+        let command = Arguments::augment_args(clap::Command::new("start"));
         let matches = command.get_matches_from([&["start", "--head"], given].concat());
         Arguments::from_arg_matches(&matches).unwrap()
+    }
+
+    /// Daemons that are ready at once, whatever they are told to be.
+    fn shells(role: Role, dir: &Path) -> Command {
+        let ready = match role {
+            Role::Head => r#"{"token":"rs1_abc"}"#,
+            Role::Agent => r#"{"address":"127.0.0.1:7","node_id":"0000000000000009"}"#,
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo '{{\"ready\":{ready}}}'; exec sleep 1000")]).current_dir(dir);
+        command
+    }
+
+    fn ground(scratch: &Scratch) -> Ground {
+        let home = Home::at(scratch.0.join("home"));
+        Ground { home, environment: Environment::default(), program: shells }
+    }
+
+    fn process(session: &Session, role: Role) -> Process {
+        session.living_as(role).unwrap().open().unwrap()
+    }
+
+    fn kill(children: &mut [(Role, Child)], role: Role) {
+        let (_, child) = children.iter_mut().find(|(other, _)| *other == role).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_head_that_died_is_started_again_into_its_session() {
+        let scratch = Scratch::new();
+        let ground = ground(&scratch);
+        let state = scratch.0.join("state");
+        let arguments = arguments(&["--state-dir", state.to_str().unwrap()]);
+        let mut first = start(&arguments, &ground).await.unwrap();
+        let read = Session::read(&first.session.dir).unwrap();
+        assert_eq!(read, first.session);
+        assert_eq!(read.token().unwrap().reveal(), "rs1_abc");
+        assert_eq!(read.node.head_address, Some(SocketAddr::from(([127, 0, 0, 1], 7))));
+        assert_eq!(ground.home.sessions(), [read]);
+        let agent = process(&first.session, Role::Agent);
+
+        let refused = start(&arguments, &ground).await.err().unwrap().to_string();
+        assert!(refused.contains("runs already at 127.0.0.1:7"), "{refused}");
+
+        kill(&mut first.children, Role::Head);
+        let mut second = start(&arguments, &ground).await.unwrap();
+        assert!(second.again && second.session.dir == first.session.dir);
+        assert_eq!(second.session.living_as(Role::Agent).unwrap().pid, agent.pid);
+        assert_ne!(second.session.living_as(Role::Head), first.session.living_as(Role::Head));
+
+        stop(&second.session, Manner { grace: None, keep_logs: false }).unwrap();
+        assert!(!second.session.dir.exists() && state.exists());
+        for (_, child) in first.children.iter_mut().chain(&mut second.children) {
+            child.wait().unwrap();
+        }
+
+        let mut third = start(&arguments, &ground).await.unwrap();
+        assert!(!third.again);
+        stop(&third.session, Manner { grace: None, keep_logs: false }).unwrap();
+        kill(&mut third.children, Role::Head);
+        kill(&mut third.children, Role::Agent);
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_no_process() {
+        let scratch = Scratch::new();
+        let program = |role, dir: &Path| match role {
+            Role::Head => shells(role, dir),
+            Role::Agent => {
+                let mut command = Command::new("sh");
+                command
+                    .args(["-c", r#"echo '{"failed":{"code":1,"why":"the port is taken; give another"}}'"#]);
+                command
+            }
+        };
+        let ground = Ground { program, ..ground(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
+        assert_eq!(failure.to_string(), "the agent cannot start: the port is taken; give another");
+        assert!(!scratch.0.join("home").exists());
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_what_there_is_to_read() {
+        let scratch = Scratch::new();
+        let program = |_, _: &Path| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "echo words >&2"]);
+            command
+        };
+        let ground = Ground { program, ..ground(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
+        assert!(failure.to_string().starts_with("the head ended before it was ready (words);"), "{failure}");
+        let left = ground.home.sessions();
+        assert!(left.len() == 1 && !left[0].is_alive());
+        // Nobody can name that port again: the state is the session's.
+        assert_eq!(left[0].node.state_dir, Some(left[0].dir.join("state")));
     }
 
     #[test]
@@ -143,12 +269,11 @@ mod tests {
         let scratch = Scratch::new();
         let session = Session { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
         let dir = scratch.0.to_str().unwrap();
-        let same = [&[][..], &["--port=7"], &["--port=0"], &["--host=127.0.0.1"], &["--session-dir", dir]];
-        for given in same {
+        for given in [&[][..], &["--port=7"], &["--port=0"], &["--host=127.0.0.1"], &["--session-dir", dir]] {
             assert!(may_go_on(&arguments(given), &session).is_ok(), "{given:?}");
         }
-        for given in [&["--port=8"], &["--host=127.0.0.2"], &["--session-dir=elsewhere"]] {
-            let refused = may_go_on(&arguments(given), &session).unwrap_err().to_string();
+        for given in [["--port=8"], ["--host=127.0.0.2"], ["--session-dir=elsewhere"]] {
+            let refused = may_go_on(&arguments(&given), &session).unwrap_err().to_string();
             assert!(refused.contains("127.0.0.1:7") && refused.contains("roadshow stop"), "{refused}");
         }
     }

@@ -5,18 +5,18 @@ use roadshow::daemon::AgentReady;
 use roadshow::model::NodeState;
 
 use super::head::start_agent;
-use super::{Arguments, Started, fresh, machine, noted};
+use super::{Arguments, Ground, Started, abandon, fresh, machine, noted};
 use crate::failure::Outcome;
-use crate::reach::{Desks, Environment, Target, find_token};
-use crate::session::{Home, Role};
+use crate::reach::{Desks, Target, find_token};
+use crate::session::Role;
 use crate::values::Address;
 
-pub(super) async fn start(arguments: &Arguments, address: &Address) -> Outcome<Started> {
-    let home = Home::of_this_user();
+pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Ground) -> Outcome<Started> {
+    let home = &ground.home;
     let head = address.resolve()?;
     let token = match &arguments.token {
         Some(token) => token.clone(),
-        None => find_token(arguments.token_file.as_ref(), &Environment::read(), &home.sessions(), head)?,
+        None => find_token(arguments.token_file.as_ref(), &ground.environment, &home.sessions(), head)?,
     };
     check_token(token.reveal())?;
     let host = arguments.host.or_else(|| machine::address_towards(head)).unwrap_or_else(machine::own_address);
@@ -24,7 +24,8 @@ pub(super) async fn start(arguments: &Arguments, address: &Address) -> Outcome<S
     let mut session = fresh(dir, Some(head), None)?;
     noted(&session, session.save_token(&token))?;
     let options = arguments.agent(&session, (host, arguments.port.unwrap_or(0)), Some(head), &token);
-    let (agent, AgentReady { address, node_id }) = start_agent(&mut session, &options).await?;
+    let started = start_agent(&mut session, &options, ground).await;
+    let (agent, AgentReady { address, node_id }) = started.inspect_err(|_| abandon(&session, ground))?;
     (session.node.address, session.node.node_id) = (Some(address), Some(node_id));
     noted(&session, session.save())?;
     let nodes = living_nodes(&Target::new(head, token.clone())).await;
@@ -40,8 +41,68 @@ async fn living_nodes(head: &impl Desks) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+    use std::process::Command;
+
+    use clap::{Args, FromArgMatches};
+    use roadshow::daemon::AgentOptions;
+
     use super::*;
+    use crate::exit;
     use crate::given::Cluster;
+    use crate::reach::Environment;
+    use crate::session::Home;
+    use crate::session::tests::Scratch;
+    use crate::stop::{Manner, stop};
+
+    /// The token of no cluster: bytes of seven, with their checksum.
+    const TOKEN: &str =
+        "rs1_a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqoymvj6iq";
+
+    /// An agent that says what it was told to be in its log.
+    fn shell(_: Role, dir: &Path) -> Command {
+        let script = r#"cat >&2; echo '{"ready":{"address":"127.0.0.1:8","node_id":"0000000000000008"}}'; exec sleep 1000"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(dir);
+        command
+    }
+
+    async fn joined(given: &[&str], ground: &Ground) -> Outcome<Started> {
+        let command = Arguments::augment_args(clap::Command::new("start"));
+        let matches = command.get_matches_from([&["start", "--address=127.0.0.1:1"], given].concat());
+        let arguments = Arguments::from_arg_matches(&matches).unwrap();
+        start(&arguments, arguments.address.as_ref().unwrap(), ground).await
+    }
+
+    #[tokio::test]
+    async fn a_node_joins_with_a_token_and_is_found_by_its_cluster_s_address() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        let ground = Ground { home, environment: Environment::default(), program: shell };
+        for given in [&[][..], &["--token=rs1_abc"]] {
+            let refused = joined(given, &ground).await.err().unwrap();
+            assert_eq!(refused.code, exit::REFUSED, "{given:?}");
+        }
+
+        let mut started = joined(&["--token", TOKEN], &ground).await.unwrap();
+        let [session] = &ground.home.sessions()[..] else { panic!("there is not one session") };
+        assert_eq!(*session, started.session);
+        let head = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!((session.node.is_head, session.node.head_address), (false, Some(head)));
+        assert_eq!(session.token().unwrap().reveal(), TOKEN);
+        let told: AgentOptions =
+            serde_json::from_slice(&std::fs::read(session.log(Role::Agent)).unwrap()).unwrap();
+        assert_eq!((told.head, told.host, told.port), (Some(head), head.ip(), 0));
+        assert_eq!((told.token.as_str(), told.head_socket), (TOKEN, None));
+
+        // Another node of the same machine needs no token of its own.
+        let mut another = joined(&[], &ground).await.unwrap();
+        for started in [&mut started, &mut another] {
+            stop(&started.session, Manner { grace: None, keep_logs: false }).unwrap();
+            started.children[0].1.wait().unwrap();
+        }
+    }
 
     #[tokio::test]
     async fn nodes_that_live_are_counted() {

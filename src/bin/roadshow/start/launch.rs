@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub(super) struct Daemon {
 /// This very executable as a daemon, whatever its file is called by now.
 pub(super) fn this_program(role: Role, dir: &Path) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg(format!("internal-{}", role.name())).current_dir(dir);
+    command.arg0("roadshow").arg(format!("internal-{}", role.name())).current_dir(dir);
     // It is told both, and whom its children belong to; they need not inherit what the operator has set.
     command.env_remove("ROADSHOW_TOKEN").env_remove("ROADSHOW_ADDRESS");
     command

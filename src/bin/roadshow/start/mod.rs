@@ -9,8 +9,8 @@ mod state_dir;
 mod text;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::process::Child;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 
 use clap::ArgGroup;
 use roadshow::config::WORKERS_MAX;
@@ -20,9 +20,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::session::{NodeFile, Role, Session, boot_id};
+use crate::reach::Environment;
+use crate::session::{Home, NodeFile, Role, Session, boot_id};
 use crate::token::{TokenFile, TokenText};
-use crate::values::{Address, Custom, LabelList, bytes, cores, custom, host, labels, name, switch};
+use crate::values::{Address, Custom, LabelList, bytes, cores, custom, host, labels, name, port, switch};
 
 /// Where a head listens unless it is told: Ray's port, as in the lecture.
 const HEAD_PORT: u16 = 6379;
@@ -47,7 +48,7 @@ pub(crate) struct Arguments {
     #[arg(long, alias = "node-ip-address", value_name = "IP", value_parser = host)]
     host: Option<IpAddr>,
     /// The node's port; 0 for any that is free. 6379 with --head, else 0.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = port)]
     port: Option<u16>,
     /// How many processors the node has for work; all that there are by default. With 0 it takes none.
     #[arg(long, value_name = "N", value_parser = cores, allow_negative_numbers = true)]
@@ -66,7 +67,7 @@ pub(crate) struct Arguments {
     node_name: Option<String>,
     /// Where the head keeps what it goes on from; ~/.local/state/roadshow/head-PORT by default, and within
     /// the session with --port 0.
-    #[arg(long, value_name = "DIR", requires = "head")]
+    #[arg(long, value_name = "DIR", conflicts_with = "address")]
     state_dir: Option<PathBuf>,
     /// Where the node keeps logs, sockets and jobs' files; below the directory for temporary files by
     /// default. It must be empty.
@@ -94,7 +95,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IP")]
     dashboard_host: Option<IpAddr>,
     /// Accepted as in Ray; there is no dashboard yet.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = port)]
     dashboard_port: Option<u16>,
 }
 
@@ -141,16 +142,33 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outco
         }
     }
     match arguments.block {
-        true => block::stay(started, &mut signals, output).await,
+        true => {
+            let outcome = block::stay(started, &mut signals, output).await;
+            Home::of_this_user().tidy();
+            outcome
+        }
         false => Ok(()),
     }
 }
 
 async fn start(arguments: &Arguments) -> Outcome<Started> {
+    let ground = Ground {
+        home: Home::of_this_user(),
+        environment: Environment::read(),
+        program: launch::this_program,
+    };
     match &arguments.address {
-        Some(address) => join::start(arguments, address).await,
-        None => head::start(arguments).await,
+        Some(address) => join::start(arguments, address, &ground).await,
+        None => head::start(arguments, &ground).await,
     }
+}
+
+/// What a start finds, and what it starts.
+struct Ground {
+    home: Home,
+    environment: Environment,
+    /// The program that is a daemon, in a directory.
+    program: fn(Role, &Path) -> Command,
 }
 
 impl Arguments {
@@ -212,6 +230,16 @@ fn fresh(dir: PathBuf, head_address: Option<SocketAddr>, state_dir: Option<PathB
     let session = Session { dir, node };
     noted(&session, session.save())?;
     Ok(session)
+}
+
+/// Removes the session of a start that came to nothing, unless there is something to read in its logs.
+fn abandon(session: &Session, ground: &Ground) {
+    let has_words = |role| std::fs::metadata(session.log(role)).is_ok_and(|metadata| metadata.len() > 0);
+    if !has_words(Role::Head) && !has_words(Role::Agent) {
+        // What cannot be removed now is removed by `stop`.
+        let _ = session.remove(false);
+        ground.home.tidy();
+    }
 }
 
 /// What was to be written into a session.

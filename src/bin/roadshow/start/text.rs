@@ -8,6 +8,7 @@ use roadshow::model::NodeId;
 use serde::Serialize;
 
 use super::Started;
+use crate::table::count;
 
 /// A start for programs.
 #[derive(Debug, Serialize)]
@@ -96,7 +97,7 @@ fn member(page: &mut String, started: &Started) -> std::fmt::Result {
         writeln!(page, "\nThis is the node {id}.")?;
     }
     if let Some(nodes) = started.nodes {
-        writeln!(page, "The cluster has {nodes} nodes now.")?;
+        writeln!(page, "The cluster has {} now.", count(nodes, "node"))?;
     }
     writeln!(page, "\nNext steps")?;
     step(page, "To see what the cluster does", "roadshow status")?;

@@ -67,6 +67,11 @@ pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+/// A port to listen at; 0 is any.
+pub(crate) fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "it must be a port, from 1 to 65535, or 0 for any that is free".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +92,12 @@ mod tests {
     fn numbers_need_no_lookup() {
         let address: Address = "[::1]:7".parse().unwrap();
         assert_eq!(address.resolve().unwrap(), "[::1]:7".parse().unwrap());
+    }
+
+    #[test]
+    fn a_port_is_a_small_number() {
+        assert_eq!(["0", "65535"].map(port), [Ok(0), Ok(65535)]);
+        assert!(port("65536").is_err() && port("-1").is_err() && port("").is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod address;
 mod node;
 mod pair;
 
-pub(crate) use address::{Address, host};
+pub(crate) use address::{Address, host, port};
 pub(crate) use node::{Custom, LabelList, bytes, cores, custom, labels, name};
 pub(crate) use pair::{Filter, significant, variable};
 

@@ -25,7 +25,10 @@ impl Filter {
                 significant(text).eq_ignore_ascii_case(significant(&self.value))
             }
             Value::String(text) => text.eq_ignore_ascii_case(&self.value),
-            field => field.to_string() == self.value,
+            field => {
+                let shown = field.to_string();
+                shown == self.value
+            }
         }
     }
 }

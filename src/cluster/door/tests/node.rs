@@ -1,0 +1,139 @@
+//! A whole node: one port, and behind it a desk and a host; a driver comes with nothing but the token.
+
+use actix::prelude::*;
+use roadshow::prelude::*;
+
+use super::*;
+use crate::cluster::desk::{Desk, DeskClient, DeskOf, Enrolled, Service};
+use crate::cluster::trust::tests::{Realm, claims};
+use crate::cluster::trust::{Authority, CertificateRequest, Claims};
+use crate::config::Limits;
+use crate::host::{Executor, Host, HostConfig, fresh_identity};
+use crate::id::{HostId, Identity};
+use crate::remote::host_calls;
+use crate::session::Secret;
+use crate::transport::{Role, Routed, Transport};
+
+/// What a head's desk does first of all.
+struct Head {
+    realm: Realm,
+    identity: Identity,
+}
+
+impl Service for Head {
+    type Request = ();
+    type Reply = ();
+
+    async fn answer(&self, (): ()) {}
+
+    async fn enrol(&self, csr: Vec<u8>, claims: Claims) -> Result<Enrolled, String> {
+        let chain = self.realm.authority.issue(&csr, &claims).map_err(|error| error.to_string())?;
+        Ok(Enrolled { chain, head: self.identity, cluster: "test".to_owned() })
+    }
+}
+
+struct Ways {
+    head: Identity,
+    host: mpsc::Sender<net::TcpStream>,
+    desk: mpsc::Sender<net::TcpStream>,
+}
+
+impl Rooms for Ways {
+    fn admit(&self, route: Route, stream: net::TcpStream) -> Result<(), NoRoom> {
+        let to = match route {
+            Route::HeadDesk => &self.desk,
+            Route::Host(host) if host == self.head.host => &self.host,
+            _ => return Err(NoRoom::Unknown),
+        };
+        to.try_send(stream).map_err(|_| NoRoom::Full)
+    }
+}
+
+#[derive(RemoteActor)]
+#[remote(local, handles(Ping))]
+struct Pinged;
+
+impl Actor for Pinged {
+    type Context = Context<Self>;
+}
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "u32")]
+struct Ping(u32);
+
+impl Handler<Ping> for Pinged {
+    type Result = u32;
+
+    fn handle(&mut self, Ping(number): Ping, _: &mut Context<Self>) -> u32 {
+        number + 1
+    }
+}
+
+async fn start(
+    identity: Identity,
+    secret: Secret,
+    transport: impl Transport + 'static,
+    listen: Option<SocketAddr>,
+) -> (Host, ClusterRef) {
+    let host = Host::start(HostConfig {
+        identity,
+        secret,
+        limits: Limits::default(),
+        transport: Arc::new(transport),
+        listen,
+        io: tokio::runtime::Handle::current(),
+        executor: Executor::Arbiter(Arbiter::current()),
+        calls: Box::new(host_calls),
+    })
+    .await
+    .unwrap();
+    (host.clone(), ClusterRef::new(host))
+}
+
+fn certify(authority: &Authority, role: Role, host: Identity) -> crate::transport::Credentials {
+    let request = CertificateRequest::new().unwrap();
+    let chain = authority.issue(request.csr(), &claims(role, host)).unwrap();
+    request.credentials(chain).unwrap()
+}
+
+/// Comes to a node with a token; between machines, or on one.
+async fn a_driver_comes_with_the_token(between_machines: bool) {
+    let seen = |routed: Routed| if between_machines { routed.between_machines() } else { routed };
+    let (realm, head) = (Realm::new(), Identity { host: HostId::HEAD, ..fresh_identity() });
+    let text = realm.authority.token().to_string();
+    let door = Door::bind(LOOPBACK).await.unwrap();
+    let address = door.address();
+    let credentials = certify(&realm.authority, Role::Head, head);
+    let token = realm.authority.token().clone();
+    let ((to_host, host_incoming), (to_desk, desk_incoming)) = (mpsc::channel(4), mpsc::channel(4));
+    let desk = Desk::new(&credentials, token.clone(), Head { realm, identity: head });
+    tokio::spawn(desk.run(desk_incoming));
+    let ways = Arc::new(Ways { head, host: to_host, desk: to_desk });
+    tokio::spawn(async move { door.open(ways).await });
+    let routed = seen(Routed::new(credentials, address, host_incoming));
+    let (there, cluster) = start(head, token.session_secret(), routed, Some(address)).await;
+    let pinged = cluster.serve(Pinged.start());
+
+    let (me, token) = (fresh_identity(), text.parse().unwrap());
+    let mut client = DeskClient::connect(address, DeskOf::Head, &token).await.unwrap();
+    let enrolment = client.enrol(&claims(Role::Driver, me)).await.unwrap();
+    assert_eq!(enrolment.head, head);
+    let routed = seen(Routed::dialing(enrolment.credentials));
+    let (here, cluster) = start(me, token.session_secret(), routed, None).await;
+    here.introduce(enrolment.head, address);
+    assert_eq!(cluster.bind(&pinged).send(Ping(41)).await, Ok(42));
+    let known = between_machines.then_some((Role::Head, Role::Driver));
+    assert_eq!(here.role_of(head).zip(there.role_of(me)), known);
+    here.abort();
+    there.abort();
+}
+
+#[test]
+fn driver_needs_nothing_but_the_token_to_talk_to_a_node_of_another_machine() {
+    System::new().block_on(in_time(a_driver_comes_with_the_token(true)));
+}
+
+#[test]
+fn driver_needs_nothing_but_the_token_to_talk_to_a_node_of_its_machine() {
+    System::new().block_on(in_time(a_driver_comes_with_the_token(false)));
+}

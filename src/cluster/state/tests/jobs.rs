@@ -1,0 +1,134 @@
+//! Jobs: how they begin and end, and what ends with them.
+
+use super::*;
+
+fn submitted(lab: &mut Lab, node: u64) -> Asking {
+    let facts = JobFacts { driver: None, pid: 0, runs_on: Some(NodeId(node)), ..job_facts(0) };
+    lab.ask(|ticket| Event::JobSubmitted { ticket, facts })
+}
+
+fn job_of(asking: &Asking) -> JobId {
+    match &asking.answer {
+        Some(Ok(Answer::Job { job, .. })) => *job,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn end(lab: &mut Lab, job: JobId, state: JobState, exit_code: Option<i32>) -> Vec<Action> {
+    lab.handle(Event::JobEnded { job, state, exit_code, message: "it was asked to".to_owned() })
+}
+
+#[test]
+fn a_job_s_end_ends_its_actors_and_workers_and_denies_what_waits() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let (actor, worker) = lab.spawn(job, ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) });
+    let waits = lab.place(job, cpus(1.0)).waits();
+    let mut actions = lab.end_job(job);
+    let over = "its job has ended: done";
+    assert_eq!(take_answer(&mut actions, waits), Some(Err(Denied::JobOver(over.to_owned()))));
+    lab.is_dead(actor, over);
+    assert_eq!(stopped(&actions), [worker]);
+    assert!(actions.contains(&Action::Forget(RecordKey::Actor(actor))));
+    assert_eq!(news(&actions), [] as [&News; 0]);
+    assert_eq!(lab.free_cpus(1), 4.0);
+    lab.place(job, plain()).is_denied(Denied::JobOver, "job 00000001 is over: done");
+    let info = &lab.state.jobs()[0];
+    assert_eq!((info.state, info.exit_code), (JobState::Succeeded, Some(0)));
+    let other = lab.start_job();
+    lab.equip_and_start(other, 1);
+    lab.spawn(other, named("a"));
+}
+
+#[test]
+fn a_driver_that_is_not_heard_of_fails_its_job() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let beats = [agent(1, 1)];
+    lab.pass(3, &beats, &[job]);
+    lab.pass(4, &beats, &[]);
+    assert_eq!(lab.state.job_state(job), Some(JobState::Running));
+    let actions = lab.pass(1, &beats, &[]);
+    let why = "the driver was lost: nothing heard for 5 s".to_owned();
+    assert_eq!(news(&actions), [&News::Stopped { why: why.clone() }]);
+    let info = &lab.state.jobs()[0];
+    assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));
+    let back = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
+    back.is_denied(Denied::JobOver, &format!("job 00000001 is over: {why}"));
+}
+
+#[test]
+fn a_submitted_job_waits_for_its_driver_without_a_lease() {
+    let (mut lab, _) = Lab::with_nodes(1);
+    let asking = submitted(&mut lab, 1);
+    let job = job_of(&asking);
+    assert!(asking.actions.iter().any(|action| matches!(action, Action::Keep(Record::Job { .. }))));
+    lab.pass(60, &[agent(1, 1)], &[]);
+    assert_eq!(lab.state.job_state(job), Some(JobState::Pending));
+    assert_eq!(lab.state.driver(job), None);
+    let came = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
+    assert_eq!(job_of(&came), job);
+    assert_eq!(lab.state.job_state(job), Some(JobState::Running));
+    assert_eq!(lab.state.driver(job), job_facts(5).driver);
+    assert_eq!(lab.state.job_facts(job).and_then(|facts| facts.runs_on), Some(NodeId(1)));
+    let other = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(6) });
+    other.is_denied(Denied::Unknown, &format!("job {job} has another driver"));
+}
+
+#[test]
+fn a_submitted_job_ends_with_the_node_that_runs_its_driver() {
+    let (mut lab, _) = Lab::with_nodes(1);
+    let job = job_of(&submitted(&mut lab, 1));
+    lab.handle(Event::NodeLeft { node: agent(1, 1), cause: "it was stopped".to_owned() });
+    let info = lab.state.jobs().pop().unwrap();
+    assert_eq!((info.job_id, info.state), (job, JobState::Failed));
+    assert_eq!(info.message.as_deref(), Some("node lost: it was stopped"));
+    let why = "the node that is to run the job's driver is not there, or is draining";
+    submitted(&mut lab, 1).is_denied(Denied::Unknown, why);
+}
+
+#[test]
+fn a_job_that_is_stopped_has_its_driver_told_and_gets_its_exit_code_later() {
+    let (mut lab, _) = Lab::with_nodes(1);
+    let job = job_of(&submitted(&mut lab, 1));
+    let actions = end(&mut lab, job, JobState::Stopped, None);
+    let why = "it was asked to".to_owned();
+    assert_eq!(news(&actions), [&News::Stopped { why: why.clone() }]);
+    assert!(actions.contains(&Action::StopDriver { node: NodeId(1), job }));
+    let actions = end(&mut lab, job, JobState::Failed, Some(143));
+    assert!(matches!(actions[..], [Action::Keep(Record::Job { state: JobState::Stopped, .. })]));
+    assert_eq!(end(&mut lab, job, JobState::Failed, Some(1)), []);
+    let info = lab.state.jobs().pop().unwrap();
+    assert_eq!((info.state, info.exit_code, info.message), (JobState::Stopped, Some(143), Some(why)));
+}
+
+#[test]
+fn a_detached_actor_that_never_began_ends_with_its_job() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let asking = lab.place(job, detached(cpus(1.0)));
+    let own = started(&asking.actions)[0];
+    let mut actions = lab.ready(own);
+    let actor = take_placed(&mut actions, asking.ticket);
+    assert!(stopped(&lab.end_job(job)).contains(&own));
+    lab.is_dead(actor, "its job has ended: done");
+    assert_eq!(lab.free_cpus(1), 4.0);
+}
+
+#[test]
+fn jobs_do_not_share_workers() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let other = lab.start_job();
+    let waits = lab.place(other, plain()).waits();
+    let worker = lab.equip(other, 1)[0];
+    let mut actions = lab.ready(worker);
+    let actor = take_placed(&mut actions, waits);
+    assert_eq!(lab.state.worker_of_actor(actor), Some(worker));
+    let (_, first) = lab.spawn(job, plain());
+    assert_ne!(first, worker);
+}
+
+#[test]
+fn unknown_jobs_are_denied() {
+    let mut lab = Lab::new();
+    lab.place(JobId(7), plain()).is_denied(Denied::Unknown, "there is no job 00000007");
+    let asking = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(JobId(7)), facts: job_facts(1) });
+    asking.is_denied(Denied::Unknown, "there is no job 00000007");
+}

@@ -1,0 +1,94 @@
+//! Names, and who finds whom.
+
+use super::*;
+
+fn wanted(name: &str) -> ActorSpec {
+    ActorSpec { get_if_exists: true, ..named(name) }
+}
+
+fn find(lab: &mut Lab, name: &str) -> Asking {
+    lab.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
+}
+
+#[test]
+fn a_name_is_taken_from_when_it_was_asked_for_until_its_actor_is_dead() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let actor = lab.place(job, named("a")).placed();
+    let taken =
+        "the name a of the namespace own is taken by actor 0000000000000001 of type Plain of job 00000001";
+    let advice = ": take another name, or kill that actor";
+    lab.place(job, named("a")).is_denied(Denied::NameTaken, &format!("{taken}, which is being made{advice}"));
+    lab.begin(actor);
+    lab.place(job, named("a")).is_denied(Denied::NameTaken, &format!("{taken}{advice}"));
+    lab.handle(Event::ActorEnded { actor, cause: String::new() });
+    lab.place(job, named("a")).placed();
+}
+
+#[test]
+fn names_of_another_namespace_are_others() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    lab.spawn(job, named("a"));
+    lab.place(job, ActorSpec { namespace: "other".to_owned(), ..named("a") }).placed();
+}
+
+#[test]
+fn whoever_takes_what_is_there_gets_the_living_one() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let (actor, worker) = lab.spawn(job, wanted("a"));
+    let asking = lab.place(job, wanted("a"));
+    let alive = Some(place(worker, actor));
+    assert_eq!(asking.answer, Some(Ok(Answer::Placed { actor, member: member(worker), alive })));
+    let other = ActorSpec { class: "Other".to_owned(), ..wanted("a") };
+    assert!(matches!(lab.place(job, other).answer, Some(Err(Denied::NameTaken(_)))));
+}
+
+#[test]
+fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let actor = lab.place(job, named("a")).placed();
+    let [first, second] = [(); 2].map(|()| lab.place(job, wanted("a")).waits());
+    let mut actions = lab.handle(Event::ActorEnded { actor, cause: "it refused".to_owned() });
+    let next = take_placed(&mut actions, first);
+    assert_eq!(take_answer(&mut actions, second), None);
+    let worker = lab.state.worker_of_actor(next).unwrap();
+    let at = place(worker, next);
+    let mut actions = lab.handle(Event::ActorBegan { actor: next, worker, at });
+    let alive = Some(at);
+    assert_eq!(
+        take_answer(&mut actions, second),
+        Some(Ok(Answer::Placed { actor: next, member: member(worker), alive }))
+    );
+}
+
+#[test]
+fn whoever_waits_for_an_actor_of_another_job_does_so_no_longer_when_his_own_is_over() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let actor = lab.place(job, named("a")).placed();
+    let other = lab.start_job();
+    let waits = lab.place(other, wanted("a")).waits();
+    let mut actions = lab.end_job(other);
+    let over = "its job has ended: done".to_owned();
+    assert_eq!(take_answer(&mut actions, waits), Some(Err(Denied::JobOver(over))));
+    let worker = lab.begin(actor);
+    assert_eq!(lab.state.worker_of_actor(actor), Some(worker));
+}
+
+#[test]
+fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    find(&mut lab, "a").is_denied(Denied::Unknown, "no actor has the name a in the namespace own");
+    let actor = lab.place(job, named("a")).placed();
+    let waits = find(&mut lab, "a").waits();
+    let mut actions = lab.handle(Event::ActorEnded { actor, cause: "it was not spawned".to_owned() });
+    let none = "it was not made, or has ended since".to_owned();
+    assert_eq!(take_answer(&mut actions, waits), Some(Err(Denied::Unknown(none))));
+
+    let actor = lab.place(job, named("a")).placed();
+    let waits = find(&mut lab, "a").waits();
+    let worker = lab.state.worker_of_actor(actor).unwrap();
+    let at = place(worker, actor);
+    let mut actions = lab.handle(Event::ActorBegan { actor, worker, at });
+    let found = Answer::Found { actor, class: "Plain".to_owned(), at, member: member(worker) };
+    assert_eq!(take_answer(&mut actions, waits), Some(Ok(found.clone())));
+    assert_eq!(find(&mut lab, "a").answer, Some(Ok(found)));
+}

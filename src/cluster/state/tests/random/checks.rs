@@ -1,0 +1,162 @@
+//! What holds after every event, and when nobody is heard of any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::super::actor::Phase;
+use super::super::super::place::Follower;
+use super::*;
+use crate::cluster::model::WorkerState;
+
+impl World {
+    pub(super) fn check(&mut self) {
+        self.check_resources();
+        self.check_questions();
+        self.check_names();
+        self.check_actors();
+        self.check_workers();
+        self.check_queues();
+    }
+
+    /// Of every resource so much is taken as the actors hold, and never more than there is.
+    fn check_resources(&self) {
+        let state = &self.lab.state;
+        let mut held: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for actor in state.actors().into_iter().filter(|actor| actor.state != ActorState::Dead) {
+            let cpus = actor.resources.0.get(Resources::CPU).map_or(0, |cpus| cpus.0);
+            actor.node_id.into_iter().for_each(|node| *held.entry(node).or_default() += cpus);
+        }
+        for node in state.nodes().into_iter().filter(|node| node.state != NodeState::Dead) {
+            let [total, free] = [&node.resources, &node.available].map(|it| it.0[Resources::CPU].0);
+            let held = held.remove(&node.node_id).unwrap_or_default();
+            assert!(held <= total, "{held} of {total} are held of {}", node.node_id);
+            assert_eq!(free, total - held, "of {}", node.node_id);
+        }
+        assert!(held.is_empty(), "resources are held of nodes that are not there: {held:?}");
+    }
+
+    /// Whoever has no answer still waits.
+    fn check_questions(&self) {
+        let state = &self.lab.state;
+        let mut asked: Vec<Ticket> = state.asked.keys().copied().collect();
+        asked.sort_unstable();
+        assert_eq!(asked, self.open.iter().copied().collect::<Vec<_>>());
+        let unplaced = state.actors.values().filter(|actor| actor.phase.is_unplaced()).count();
+        assert_eq!((state.unplaced.len(), state.waiting().len()), (unplaced, unplaced));
+        assert!(state.waiting().iter().all(|waiting| !waiting.reason.is_empty()));
+        let following: usize = state.jobs.values().map(|job| job.following.len()).sum();
+        let followers = state.actors.values().filter_map(|actor| actor.named.as_ref());
+        let followers = followers.flat_map(|named| &named.followers);
+        let finds = followers.clone().filter(|it| matches!(it, Follower::Find { .. }));
+        assert_eq!(following + finds.count(), followers.clone().count());
+        assert_eq!(asked.len(), unplaced + followers.count());
+    }
+
+    /// A name has one owner, which is not dead, and whoever has a name owns it.
+    fn check_names(&self) {
+        let state = &self.lab.state;
+        let named = state.actors.iter().filter_map(|(key, actor)| Some((key, actor.named.as_ref()?)));
+        let mut count = 0;
+        for (key, named) in named {
+            assert_eq!(state.names.owner(&named.namespace, &named.name), Some(*key));
+            count += 1;
+        }
+        assert_eq!(state.names.all().count(), count);
+    }
+
+    /// An actor waits, lives, and is dead, in that order; and those of a job that is over are.
+    fn check_actors(&mut self) {
+        let state = &self.lab.state;
+        for actor in state.actors() {
+            let before = self.states.insert(actor.actor_id, actor.state);
+            let legal = match (before, actor.state) {
+                (None | Some(ActorState::PendingCreation), _) => true,
+                (Some(ActorState::Alive), ActorState::Alive | ActorState::Dead) => true,
+                // It has not been heard of since the head was away.
+                (Some(ActorState::Alive), ActorState::PendingCreation) => self.restarted,
+                (Some(before), now) => before == now,
+            };
+            assert!(legal, "{} was {before:?} and is {:?}", actor.actor_id, actor.state);
+            assert!(actor.state == ActorState::Alive || actor.cause.is_some());
+        }
+        assert!(state.dying.iter().all(|key| state.actors.contains_key(key)));
+        for (key, actor) in &state.actors {
+            let open = state.open_jobs.contains(&actor.job);
+            let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Missing);
+            assert!(open || may_live, "{key} outlives its job");
+            let loose = state.jobs.get(&actor.job).is_some_and(|job| job.loose.contains(key));
+            let in_pool = !actor.detached && actor.phase.worker().is_some();
+            assert_eq!(loose, !in_pool && !may_live, "{key}");
+            assert_eq!(state.missing.contains(key), actor.phase == Phase::Missing);
+            assert!(!state.dying.contains(key) || matches!(actor.phase, Phase::Alive(..)));
+        }
+    }
+
+    /// Workers are where they are believed to be, with the actors that are believed to be in them.
+    fn check_workers(&self) {
+        let state = &self.lab.state;
+        let mut placed = 0;
+        for (id, worker) in &state.workers {
+            let node = &state.nodes[&worker.node];
+            assert!(node.workers.contains(id));
+            let pool = state.jobs.get(&worker.job).and_then(|job| job.pools.get(&worker.node));
+            let in_pool = pool.is_some_and(|pool| pool.workers.contains(id));
+            assert_eq!(in_pool, worker.detached.is_none());
+            let living =
+                worker.actors.iter().filter(|key| matches!(state.actors[*key].phase, Phase::Alive(..)));
+            assert_eq!(living.count(), worker.living);
+            for (at, key) in worker.actors.iter().enumerate() {
+                let actor = &state.actors[key];
+                assert_eq!((actor.at as usize, actor.phase.worker()), (at, Some(*id)));
+                assert_eq!(actor.job, worker.job);
+            }
+            placed += worker.actors.len();
+            if let Some(member) = worker.member {
+                assert_eq!(state.worker_of(member.actors), Some(*id));
+            }
+        }
+        assert_eq!(placed, state.actors.values().filter(|actor| actor.phase.worker().is_some()).count());
+        let ready = state.workers().iter().filter(|worker| worker.state == WorkerState::Alive).count();
+        assert_eq!(state.hosts.len(), 2 * ready);
+        assert_eq!(state.nodes.values().map(|node| node.workers.len()).sum::<usize>(), state.workers.len());
+        for (id, job) in &state.jobs {
+            for (node, pool) in &job.pools {
+                assert!(state.nodes[node].pools.contains(id));
+                assert!(pool.parked.is_empty() || !pool.workers.is_empty());
+                assert!(pool.parked.iter().all(|key| state.actors[key].phase == Phase::Parked(*node)));
+            }
+        }
+    }
+
+    /// Whoever waits could be placed on some node, and on none of them now.
+    fn check_queues(&self) {
+        let state = &self.lab.state;
+        let mut waiting = 0;
+        for (queue, actors) in state.waiting.queues() {
+            assert!(state.schedule.is_possible(queue.1), "{actors:?} wait in vain");
+            let fits = state.nodes.keys().find(|node| state.schedule.fits(**node, queue));
+            assert_eq!(fits, None, "{actors:?} wait, and there is room");
+            waiting += actors.len();
+        }
+        assert_eq!(waiting, state.actors.values().filter(|actor| actor.phase == Phase::Waiting).count());
+    }
+
+    /// Nobody is heard of any more: every lease ends, and with them all the rest.
+    pub(super) fn abandon(&mut self) {
+        for _ in 0..30 {
+            self.lab.now += 1000;
+            self.event(Event::Tick);
+            self.check();
+        }
+        let state = &self.lab.state;
+        assert_eq!(state.next_deadline(), None);
+        assert!(state.nodes().iter().all(|node| node.state == NodeState::Dead));
+        assert!(state.jobs().iter().all(|job| !job.state.is_open()));
+        assert!(state.actors().iter().all(|actor| actor.state == ActorState::Dead));
+        assert!(state.workers().iter().all(|worker| worker.state == WorkerState::Dead));
+        assert!(self.open.is_empty(), "{:?} were never answered", self.open);
+        let mut left = self.kept.keys().filter(|key| !matches!(key, RecordKey::Job(_) | RecordKey::Given));
+        assert_eq!(left.next(), None);
+        let shapes = state.past.actors.iter().map(|past| past.actor.shape);
+        assert_eq!(state.schedule.shapes(), shapes.collect::<BTreeSet<_>>().len());
+    }
+}

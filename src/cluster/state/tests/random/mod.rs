@@ -1,0 +1,119 @@
+//! Random events in any order, and what holds after each of them.
+
+mod checks;
+mod world;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cluster::model::{Labels, Strategy};
+use world::World;
+
+/// Something that happens. Numbers pick one of what there is at that time.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Join(u8),
+    NewLife(u8),
+    Back(u8),
+    Cut(u8),
+    Leave(u8),
+    Drain(u8),
+    StartJob,
+    SubmitJob(u8),
+    DriverComes(u8),
+    EndJob(u8, u8),
+    Equip(u8, u8),
+    Ready(u8),
+    WorkerEnds(u8),
+    Place(u8, ActorSpec),
+    Withdraw(u8),
+    Find(u8),
+    Kill(u8),
+    Begin(u8),
+    ActorEnds(u8),
+    Nonsense(u8),
+    Beat,
+    Pass(u16, bool),
+    Restart,
+}
+
+fn any_spec() -> impl Strategy_<Value = ActorSpec> {
+    let cpus = prop_oneof![3 => Just(0.0), 3 => Just(1.0), 2 => Just(2.5), 1 => Just(4.0), 1 => Just(9.0)];
+    let name = proptest::option::weighted(0.3, 0..3_u8);
+    let node = proptest::option::weighted(0.2, 1..7_u64);
+    let zone = proptest::option::weighted(0.3, 0..3_u8);
+    let flags = (any::<bool>(), proptest::bool::weighted(0.3), any::<bool>());
+    (cpus, name, node, zone, flags).prop_map(|(cpus, name, node, zone, (pack, detached, get_if_exists))| {
+        let resources = Resources::none().with(Resources::CPU, cpus);
+        ActorSpec {
+            class: "Plain".to_owned(),
+            name: name.map(|name| format!("a{name}")),
+            resources,
+            strategy: if pack { Strategy::Pack } else { Strategy::Spread },
+            node: node.map(NodeId),
+            labels: zone.map_or_else(Labels::new, |zone| [("zone".to_owned(), zone.to_string())].into()),
+            lifetime: if detached { Lifetime::Detached } else { Lifetime::Job },
+            get_if_exists,
+            ..ActorSpec::default()
+        }
+    })
+}
+
+use proptest::strategy::Strategy as Strategy_;
+
+fn any_step() -> impl Strategy_<Value = Step> {
+    let n = any::<u8>;
+    prop_oneof![
+        8 => n().prop_map(Step::Join),
+        1 => n().prop_map(Step::NewLife),
+        8 => n().prop_map(Step::Back),
+        2 => n().prop_map(Step::Cut),
+        1 => n().prop_map(Step::Leave),
+        1 => n().prop_map(Step::Drain),
+        4 => Just(Step::StartJob),
+        1 => n().prop_map(Step::SubmitJob),
+        1 => n().prop_map(Step::DriverComes),
+        1 => (n(), n()).prop_map(|(job, how)| Step::EndJob(job, how)),
+        16 => (n(), n()).prop_map(|(job, node)| Step::Equip(job, node)),
+        40 => n().prop_map(Step::Ready),
+        2 => n().prop_map(Step::WorkerEnds),
+        40 => (n(), any_spec()).prop_map(|(job, spec)| Step::Place(job, spec)),
+        4 => n().prop_map(Step::Withdraw),
+        4 => n().prop_map(Step::Find),
+        4 => n().prop_map(Step::Kill),
+        40 => n().prop_map(Step::Begin),
+        8 => n().prop_map(Step::ActorEnds),
+        1 => n().prop_map(Step::Nonsense),
+        6 => Just(Step::Beat),
+        8 => (0..4000_u16, proptest::bool::weighted(0.8)).prop_map(|(ms, beat)| Step::Pass(ms, beat)),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// So many nodes come to begin with, and a job with workers on each, so that little is spent on beginning.
+fn opening() -> Vec<Step> {
+    let nodes = (0..4).flat_map(|node| [Step::Join(node), Step::Equip(0, node)]);
+    let ready = (0..6).map(Step::Ready);
+    [Step::StartJob].into_iter().chain(nodes).chain(ready).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_promised_holds_after_every_event(steps in proptest::collection::vec(any_step(), 0..250)) {
+        let logs = [(); 2].map(|()| run(&steps));
+        let differs = logs[0].iter().zip(&logs[1]).position(|(one, other)| one != other);
+        assert_eq!((differs, logs[0].len()), (None, logs[1].len()), "the same events lead to the same actions");
+    }
+}
+
+fn run(steps: &[Step]) -> Vec<Action> {
+    let mut world = World::new();
+    for step in opening().iter().chain(steps) {
+        world.step(step);
+        world.check();
+    }
+    world.abandon();
+    world.log
+}

@@ -1,0 +1,371 @@
+//! Agents and drivers that do what they are told, as far as they hear of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::super::actor::Phase;
+use super::*;
+
+/// What really runs, beside what the control plane believes.
+pub(super) struct World {
+    pub(super) lab: Lab,
+    /// What was done, all of it, and since the head's last start.
+    pub(super) log: Vec<Action>,
+    pub(super) kept: BTreeMap<RecordKey, Record>,
+    pub(super) nodes: BTreeMap<u64, Real>,
+    /// The latest life of each node.
+    lives: BTreeMap<u64, u64>,
+    /// Questions without an answer.
+    pub(super) open: BTreeSet<Ticket>,
+    /// What became of each actor that was listed.
+    pub(super) states: BTreeMap<ActorKey, ActorState>,
+    pub(super) given: BTreeSet<ActorKey>,
+    pub(super) restarted: bool,
+}
+
+/// A node as it is.
+pub(super) struct Real {
+    pub(super) facts: NodeFacts,
+    /// Whether the head hears of it.
+    pub(super) linked: bool,
+    pub(super) workers: BTreeMap<WorkerId, RealWorker>,
+}
+
+pub(super) struct RealWorker {
+    pub(super) job: JobId,
+    pub(super) detached: Option<ActorKey>,
+    pub(super) ready: bool,
+    pub(super) actors: BTreeSet<ActorKey>,
+}
+
+fn pick<T: Clone>(all: &[T], number: u8) -> Option<T> {
+    (!all.is_empty()).then(|| all[usize::from(number) % all.len()].clone())
+}
+
+/// What a restart of the head leaves as it was.
+type Lasting = (Vec<(JobId, JobState)>, Vec<(String, ActorKey)>);
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self {
+            lab: Lab::new(),
+            log: Vec::new(),
+            kept: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            open: BTreeSet::new(),
+            states: BTreeMap::new(),
+            given: BTreeSet::new(),
+            restarted: false,
+        }
+    }
+
+    pub(super) fn step(&mut self, step: &Step) {
+        match step {
+            Step::Join(node) => self.join(1 + u64::from(*node % 6), false),
+            Step::NewLife(node) => self.join(1 + u64::from(*node % 6), true),
+            Step::Back(node) => self.back(*node),
+            Step::Cut(node) => {
+                if let Some(node) = pick(&self.linked(), *node) {
+                    self.nodes.entry(node).and_modify(|real| real.linked = false);
+                }
+            }
+            Step::Leave(node) => {
+                let Some(node) = pick(&self.linked(), *node) else { return };
+                let Some(real) = self.nodes.remove(&node) else { return };
+                self.event(Event::NodeLeft { node: real.facts.agent, cause: "it left".to_owned() });
+            }
+            Step::Drain(node) => {
+                if let Some(node) = pick(&self.linked(), *node) {
+                    self.event(Event::NodeDrain { node: NodeId(node) });
+                }
+            }
+            Step::StartJob | Step::SubmitJob(_) | Step::DriverComes(_) | Step::EndJob(..) => {
+                self.job_step(step)
+            }
+            Step::Equip(job, node) => {
+                if let (Some(job), Some(node)) = (pick(&self.jobs(), *job), pick(&self.linked(), *node)) {
+                    self.event(Event::NodeEquipped { job, node: NodeId(node) });
+                }
+            }
+            Step::Ready(worker) => self.ready(*worker),
+            Step::WorkerEnds(worker) => {
+                let Some((node, worker)) = pick(&self.workers(|_| true), *worker) else { return };
+                self.nodes.entry(node).and_modify(|real| drop(real.workers.remove(&worker)));
+                self.event(Event::WorkerEnded { worker, cause: "it broke".to_owned() });
+            }
+            Step::Place(job, spec) => {
+                if let Some(job) = pick(&self.jobs(), *job) {
+                    self.ask(|ticket| Event::Place { ticket, job, spec: spec.clone() });
+                }
+            }
+            Step::Withdraw(ticket) => {
+                let open: Vec<Ticket> = self.open.iter().copied().collect();
+                if let Some(ticket) = pick(&open, *ticket) {
+                    self.open.remove(&ticket);
+                    self.event(Event::Withdrawn { ticket });
+                }
+            }
+            Step::Find(name) => {
+                let name = format!("a{}", name % 3);
+                self.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name });
+            }
+            Step::Kill(actor) => {
+                let known: Vec<ActorKey> = self.states.keys().copied().collect();
+                if let Some(actor) = pick(&known, *actor) {
+                    self.ask(|ticket| Event::Kill { ticket, actor });
+                }
+            }
+            Step::Begin(actor) => self.begin(*actor),
+            Step::ActorEnds(actor) => self.actor_ends(*actor),
+            Step::Nonsense(number) => self.nonsense(*number),
+            Step::Beat => self.beat(),
+            Step::Pass(ms, beat) => {
+                if *beat {
+                    self.beat();
+                }
+                self.lab.now += u64::from(*ms);
+                self.event(Event::Tick);
+            }
+            Step::Restart => self.restart(),
+        }
+    }
+
+    fn job_step(&mut self, step: &Step) {
+        match step {
+            Step::StartJob if self.jobs().len() < 4 => {
+                let driver = self.lab.asked;
+                self.ask(|ticket| Event::JobStarted { ticket, job: None, facts: job_facts(driver) });
+            }
+            Step::SubmitJob(node) if self.jobs().len() < 4 => {
+                let runs_on = Some(NodeId(1 + u64::from(node % 6)));
+                let facts = JobFacts { driver: None, runs_on, ..job_facts(0) };
+                self.ask(|ticket| Event::JobSubmitted { ticket, facts });
+            }
+            Step::DriverComes(job) => {
+                let Some(job) = pick(&self.jobs(), *job) else { return };
+                let known = self.lab.state.job_facts(job).and_then(|facts| facts.driver);
+                let facts = JobFacts { driver: known.or(job_facts(99).driver), ..job_facts(0) };
+                self.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts });
+            }
+            Step::EndJob(job, how) => {
+                let Some(job) = pick(&self.jobs(), *job) else { return };
+                let how = [JobState::Succeeded, JobState::Failed, JobState::Stopped][usize::from(how % 3)];
+                let message = String::new();
+                self.event(Event::JobEnded { job, state: how, exit_code: None, message });
+            }
+            _ => {}
+        }
+    }
+
+    /// The jobs that are not over.
+    fn jobs(&self) -> Vec<JobId> {
+        self.lab.state.open_jobs.iter().copied().collect()
+    }
+
+    fn linked(&self) -> Vec<u64> {
+        self.nodes.iter().filter(|(_, real)| real.linked).map(|(node, _)| *node).collect()
+    }
+
+    /// The workers that the head hears of.
+    fn workers(&self, which: impl Fn(&RealWorker) -> bool) -> Vec<(u64, WorkerId)> {
+        let linked = self.nodes.iter().filter(|(_, real)| real.linked);
+        let workers = linked.flat_map(|(node, real)| real.workers.iter().map(|(id, it)| (*node, *id, it)));
+        workers.filter(|(_, _, worker)| which(worker)).map(|(node, id, _)| (node, id)).collect()
+    }
+
+    fn join(&mut self, node: u64, anew: bool) {
+        if self.nodes.contains_key(&node) != anew {
+            return;
+        }
+        let life = self.lives.entry(node).or_default();
+        *life += 1;
+        let workers = if node == 6 { 0 } else { 1 + (node % 2) as u32 };
+        let zone = [("zone".to_owned(), (node % 2).to_string())];
+        let labels = node_facts(node, 0.0, 0).labels.into_iter().chain(zone).collect();
+        let facts = NodeFacts { agent: agent(node, *life), labels, ..node_facts(node, 4.0, workers) };
+        self.nodes.insert(node, Real { facts: facts.clone(), linked: true, workers: BTreeMap::new() });
+        self.event(Event::NodeJoined(NodeReport { facts, workers: Vec::new() }));
+    }
+
+    fn back(&mut self, node: u8) {
+        let all: Vec<u64> = self.nodes.keys().copied().collect();
+        let Some(node) = pick(&all, node) else { return };
+        let Some(real) = self.nodes.get_mut(&node) else { return };
+        real.linked = true;
+        let ready = real.workers.iter().filter(|(_, worker)| worker.ready);
+        let workers = ready.map(|(id, worker)| WorkerReport {
+            worker: *id,
+            job: worker.job,
+            detached: worker.detached,
+            member: member(*id),
+            pid: 7,
+            actors: worker.actors.iter().map(|key| (*key, "Plain".to_owned(), place(*id, *key))).collect(),
+        });
+        let report = NodeReport { workers: workers.collect(), facts: real.facts.clone() };
+        self.event(Event::NodeJoined(report));
+        self.check_belief(node);
+    }
+
+    /// What is believed to live on a node that is back does.
+    fn check_belief(&self, node: u64) {
+        let state = &self.lab.state;
+        for (id, worker) in state.workers.iter().filter(|(_, worker)| worker.node == NodeId(node)) {
+            let real = &self.nodes[&node].workers[id];
+            for key in &worker.actors {
+                let alive = state.actors[key].phase.state() == ActorState::Alive;
+                assert!(!alive || real.actors.contains(key), "{key} does not live in {id}");
+            }
+            assert_eq!(worker.member.is_some(), real.ready);
+        }
+    }
+
+    fn ready(&mut self, number: u8) {
+        let Some((node, id)) = pick(&self.workers(|worker| !worker.ready), number) else { return };
+        let worker = self.nodes.get_mut(&node).and_then(|real| real.workers.get_mut(&id)).unwrap();
+        worker.ready = true;
+        self.event(Event::WorkerReady { worker: id, member: member(id), pid: 7 });
+    }
+
+    /// Whoever asked for an actor makes it.
+    fn begin(&mut self, number: u8) {
+        let placed = self.lab.state.actors.iter().filter_map(|(key, actor)| match actor.phase {
+            Phase::Placed(worker) => Some((*key, worker)),
+            _ => None,
+        });
+        let mut placed: Vec<_> = placed.collect();
+        placed.sort_unstable();
+        let Some((actor, worker)) = pick(&placed, number) else { return };
+        let holder = self.nodes.values_mut().find_map(|real| {
+            let linked = real.linked;
+            real.workers.get_mut(&worker).map(|worker| (linked, worker))
+        });
+        let Some((linked, real)) = holder else { return };
+        real.actors.insert(actor);
+        if linked {
+            self.event(Event::ActorBegan { actor, worker, at: place(worker, actor) });
+        }
+    }
+
+    fn actor_ends(&mut self, number: u8) {
+        let workers = self.nodes.values().flat_map(|real| {
+            let linked = real.linked;
+            real.workers.values().flat_map(move |worker| worker.actors.iter().map(move |key| (*key, linked)))
+        });
+        let actors: Vec<(ActorKey, bool)> = workers.collect();
+        let Some((actor, linked)) = pick(&actors, number) else { return };
+        self.end_for_real(actor);
+        if linked {
+            self.event(Event::ActorEnded { actor, cause: "it stopped".to_owned() });
+        }
+    }
+
+    fn end_for_real(&mut self, actor: ActorKey) {
+        let workers = self.nodes.values_mut().flat_map(|real| real.workers.values_mut());
+        for worker in workers {
+            worker.actors.remove(&actor);
+        }
+    }
+
+    fn nonsense(&mut self, number: u8) {
+        let n = u64::from(number);
+        let (worker, actor) = (WorkerId(n), ActorKey(n));
+        let cause = "who knows".to_owned();
+        match number % 8 {
+            0 => self.event(Event::WorkerReady {
+                worker: WorkerId(1 << 40 | n),
+                member: member(worker),
+                pid: 1,
+            }),
+            1 => self.event(Event::WorkerEnded { worker: WorkerId(1 << 40 | n), cause }),
+            2 => self.event(Event::ActorBegan { actor, worker: WorkerId(1 << 40), at: place(worker, actor) }),
+            3 => self.event(Event::NodeLeft { node: agent(n % 6, 0), cause }),
+            4 => self.event(Event::NodeBeat { node: agent(n, 1) }),
+            5 => self.event(Event::JobBeat { job: JobId(u32::from(number) | 1 << 20) }),
+            6 => self.event(Event::Withdrawn { ticket: Ticket(1 << 40 | n) }),
+            _ => self.event(Event::NodeEquipped { job: JobId(1 << 20), node: NodeId(n) }),
+        }
+    }
+
+    /// Everybody who can is heard of.
+    fn beat(&mut self) {
+        let linked = self.linked();
+        for node in linked {
+            let agent = self.nodes[&node].facts.agent;
+            self.event(Event::NodeBeat { node: agent });
+        }
+        for job in self.jobs() {
+            self.event(Event::JobBeat { job });
+        }
+    }
+
+    fn ask(&mut self, event: impl FnOnce(Ticket) -> Event) {
+        let ticket = self.lab.ticket();
+        self.open.insert(ticket);
+        self.event(event(ticket));
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        for action in self.lab.handle(event) {
+            self.obey(&action);
+            self.log.push(action);
+        }
+    }
+
+    fn obey(&mut self, action: &Action) {
+        match action {
+            Action::StartWorker { node, worker, job, detached } => {
+                let state = self.lab.state.node_state(*node);
+                assert_eq!(state, Some(NodeState::Alive), "no worker is started elsewhere");
+                let new =
+                    RealWorker { job: *job, detached: *detached, ready: false, actors: BTreeSet::new() };
+                if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
+                    assert!(real.workers.insert(*worker, new).is_none(), "{worker} was given twice");
+                }
+            }
+            Action::StopWorker { node, worker } => {
+                if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
+                    real.workers.remove(worker);
+                }
+            }
+            Action::StopNode { node } => {
+                assert_eq!(self.lab.state.node_state(*node), Some(NodeState::Draining));
+            }
+            Action::Answer { ticket, answer } => {
+                assert!(self.open.remove(ticket), "{ticket:?} was answered, and nobody waited");
+                if let Ok(Answer::Placed { actor, member, alive }) = answer {
+                    let worker = self.lab.state.worker_of(member.actors).expect("it is ready");
+                    assert_eq!(self.lab.state.worker_of_actor(*actor), Some(worker));
+                    assert!(alive.is_some() || self.given.insert(*actor), "{actor} was given twice");
+                }
+            }
+            Action::Keep(record) => drop(self.kept.insert(record.key(), record.clone())),
+            Action::Forget(key) => {
+                self.kept.remove(key);
+            }
+            Action::StopActor { .. } | Action::StopDriver { .. } | Action::Tell { .. } => {}
+        }
+    }
+
+    /// The head starts anew, with what was kept. Nobody has an answer from it.
+    fn restart(&mut self) {
+        let before = self.lasting();
+        self.lab.state = State::new(Settings::default());
+        self.open.clear();
+        self.restarted = true;
+        self.nodes.values_mut().for_each(|real| real.linked = false);
+        self.states.retain(|_, state| *state != ActorState::Dead);
+        let records = self.kept.values().cloned().collect();
+        self.event(Event::Restored(records));
+        assert_eq!(self.lasting(), before, "what is kept is what lasts");
+    }
+
+    /// Jobs, and names of actors that somebody was told of.
+    fn lasting(&self) -> Lasting {
+        let state = &self.lab.state;
+        let jobs = state.jobs().into_iter().map(|job| (job.job_id, job.state)).collect();
+        let names = state.names.all().filter(|(.., owner)| !state.actors[owner].phase.is_unplaced());
+        let mut names: Vec<_> = names.map(|(_, name, owner)| (name.to_owned(), owner)).collect();
+        names.sort_unstable();
+        (jobs, names)
+    }
+}

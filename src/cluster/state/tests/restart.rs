@@ -1,0 +1,207 @@
+//! A later life of the head goes on where the earlier one was.
+
+use super::*;
+
+/// What is kept of a lab, whose actions were all noted.
+struct Noted {
+    lab: Lab,
+    actions: Vec<Action>,
+}
+
+impl Noted {
+    fn note(&mut self, event: Event) -> Vec<Action> {
+        let actions = self.lab.handle(event);
+        self.actions.extend(actions.clone());
+        actions
+    }
+
+    fn place(&mut self, job: JobId, spec: ActorSpec) -> (Ticket, Vec<Action>) {
+        let ticket = self.lab.ticket();
+        (ticket, self.note(Event::Place { ticket, job, spec }))
+    }
+
+    fn begin(&mut self, actor: ActorKey) -> WorkerId {
+        let worker = self.lab.state.worker_of_actor(actor).unwrap();
+        self.note(Event::ActorBegan { actor, worker, at: place(worker, actor) });
+        worker
+    }
+
+    /// The head is away for a minute.
+    fn restart(self) -> (Lab, Vec<Action>) {
+        let mut lab = Lab { state: State::new(Settings::default()), now: self.lab.now + 60_000, ..self.lab };
+        let actions = lab.handle(Event::Restored(kept(&self.actions)));
+        (lab, actions)
+    }
+}
+
+/// One node, one job with one worker, and actors: plain, named, and detached with a name.
+struct Before {
+    job: JobId,
+    worker: WorkerId,
+    own: WorkerId,
+    plain: ActorKey,
+    named: ActorKey,
+    detached: ActorKey,
+}
+
+fn before() -> (Noted, Before) {
+    let mut noted = Noted { lab: Lab::new(), actions: Vec::new() };
+    noted.note(Event::NodeJoined(NodeReport { facts: node_facts(1, 4.0, 1), workers: Vec::new() }));
+    let ticket = noted.lab.ticket();
+    noted.note(Event::JobStarted { ticket, job: None, facts: job_facts(1) });
+    let job = JobId(1);
+    let worker = started(&noted.note(Event::NodeEquipped { job, node: NodeId(1) }))[0];
+    noted.note(Event::WorkerReady { worker, member: member(worker), pid: 7 });
+    let mut spawn = |spec| {
+        let (ticket, mut actions) = noted.place(job, spec);
+        if let Some(own) = started(&actions).first().copied() {
+            actions = noted.note(Event::WorkerReady { worker: own, member: member(own), pid: 7 });
+        }
+        let actor = take_placed(&mut actions, ticket);
+        (actor, noted.begin(actor))
+    };
+    let (plain, _) = spawn(plain());
+    let (named_one, _) = spawn(ActorSpec { name: Some("a".to_owned()), ..cpus(1.0) });
+    let (detached, own) = spawn(detached(ActorSpec { name: Some("d".to_owned()), ..cpus(2.0) }));
+    (noted, Before { job, worker, own, plain, named: named_one, detached })
+}
+
+fn report(before: &Before) -> Vec<WorkerReport> {
+    let of = |worker, detached, actors: &[ActorKey]| WorkerReport {
+        worker,
+        job: before.job,
+        detached,
+        member: member(worker),
+        pid: 7,
+        actors: actors.iter().map(|actor| (*actor, "Plain".to_owned(), place(worker, *actor))).collect(),
+    };
+    vec![
+        of(before.worker, None, &[before.plain, before.named]),
+        of(before.own, Some(before.detached), &[before.detached]),
+    ]
+}
+
+fn find(lab: &mut Lab, name: &str) -> Asking {
+    lab.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
+}
+
+#[test]
+fn what_a_node_reports_goes_on_and_names_are_kept() {
+    let (noted, before) = before();
+    let (mut lab, _) = noted.restart();
+    assert_eq!(lab.state.job_state(before.job), Some(JobState::Running));
+    assert!(!lab.state.is_member(agent(1, 1)));
+    let looks = find(&mut lab, "a").waits();
+    assert!(matches!(lab.place(before.job, named("a")).answer, Some(Err(Denied::NameTaken(_)))));
+
+    let mut actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
+    assert!(matches!(take_answer(&mut actions, looks), Some(Ok(Answer::Found { .. }))));
+    assert_eq!((stopped(&actions), started(&actions)), (vec![], vec![]));
+    for actor in [before.plain, before.named, before.detached] {
+        assert_eq!(lab.actor(actor).state, ActorState::Alive);
+    }
+    assert_eq!(lab.free_cpus(1), 1.0);
+    let asking = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(before.job), facts: job_facts(1) });
+    let Some(Ok(Answer::Job { workers, .. })) = asking.answer else { panic!("{asking:?}") };
+    assert_eq!(workers, [(NodeId(1), before.worker, member(before.worker))]);
+    assert_eq!(lab.equip(before.job, 1), []);
+    let (new, worker) = lab.spawn(before.job, plain());
+    assert_eq!(worker, before.worker);
+    assert!(new > before.detached);
+    lab.end_job(before.job);
+    assert_eq!(lab.actor(before.detached).state, ActorState::Alive);
+    assert_eq!(lab.free_cpus(1), 2.0);
+}
+
+#[test]
+fn a_place_waits_until_a_node_that_could_take_it_is_back() {
+    let (noted, before) = before();
+    let (mut lab, _) = noted.restart();
+    let waits = lab.place(before.job, cpus(1.0)).waits();
+    assert_eq!(lab.reasons(), ["no node is back yet since the head was started anew"]);
+    let too_much = lab.place(before.job, cpus(5.0));
+    assert!(matches!(too_much.answer, Some(Err(Denied::Infeasible(_)))));
+    let mut actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
+    take_placed(&mut actions, waits);
+}
+
+#[test]
+fn what_nobody_reports_within_a_lease_is_lost() {
+    let (noted, before) = before();
+    let (mut lab, _) = noted.restart();
+    let looks = find(&mut lab, "d").waits();
+    let mut reported = report(&before);
+    reported.pop();
+    lab.rejoin(node_facts(1, 4.0, 1), reported);
+    lab.pass(9, &[agent(1, 1)], &[before.job]);
+    assert_eq!(lab.actor(before.detached).state, ActorState::PendingCreation);
+    let mut actions = lab.pass(1, &[agent(1, 1)], &[before.job]);
+    lab.is_dead(before.detached, "it was lost while the head was away");
+    assert!(matches!(take_answer(&mut actions, looks), Some(Err(Denied::Unknown(_)))));
+    assert!(actions.contains(&Action::Forget(RecordKey::Actor(before.detached))));
+    assert_eq!(lab.actor(before.named).state, ActorState::Alive);
+    // It comes too late.
+    let late = report(&before).pop().into_iter().collect();
+    let actions = lab.rejoin(node_facts(1, 4.0, 1), late);
+    assert!(stopped(&actions).contains(&before.own));
+}
+
+#[test]
+fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
+    let (noted, before) = before();
+    let (mut lab, _) = noted.restart();
+    lab.pass(4, &[], &[]);
+    assert_eq!(lab.state.job_state(before.job), Some(JobState::Running));
+    lab.pass(1, &[], &[]);
+    assert_eq!(lab.state.job_state(before.job), Some(JobState::Failed));
+    lab.pass(4, &[], &[]);
+    assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Alive));
+    lab.pass(1, &[], &[]);
+    assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Dead));
+    lab.is_dead(before.detached, "it was lost while the head was away");
+}
+
+#[test]
+fn workers_of_jobs_that_ended_are_stopped_when_their_node_is_back() {
+    let (mut noted, before) = before();
+    let message = String::new();
+    noted.note(Event::JobEnded { job: before.job, state: JobState::Failed, exit_code: None, message });
+    let (mut lab, _) = noted.restart();
+    let info = &lab.state.jobs()[0];
+    assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, None));
+    let actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
+    assert_eq!(stopped(&actions), [before.worker]);
+    assert_eq!(lab.actor(before.detached).state, ActorState::Alive);
+}
+
+#[test]
+fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
+    let (mut noted, before) = before();
+    let given: Vec<_> = noted
+        .actions
+        .iter()
+        .filter(|action| matches!(action, Action::Keep(Record::Given { .. })))
+        .cloned()
+        .collect();
+    // What is set aside is enough: nothing is kept for each actor.
+    let (_, actions) = noted.place(before.job, plain());
+    assert!(!actions.iter().any(|action| matches!(action, Action::Keep(_))));
+    let mut lab = Lab { state: State::new(Settings::default()), ..noted.lab };
+    lab.handle(Event::Restored(kept(&given)));
+    lab.join(node_facts(1, 4.0, 1));
+    let job = lab.start_job();
+    let worker = lab.equip_and_start(job, 1)[0];
+    let (actor, _) = lab.spawn(job, plain());
+    assert!(job > before.job && worker > before.own && actor.0 > before.detached.0 + 1);
+}
+
+#[test]
+fn a_node_that_drained_goes_on_draining() {
+    let (mut noted, before) = before();
+    noted.note(Event::NodeDrain { node: NodeId(1) });
+    let (mut lab, _) = noted.restart();
+    assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Draining));
+    let actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
+    assert!(!actions.contains(&Action::StopNode { node: NodeId(1) }));
+    assert!(matches!(lab.place(before.job, plain()).answer, Some(Err(Denied::Infeasible(_)))));
+}

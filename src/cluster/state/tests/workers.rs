@@ -1,0 +1,95 @@
+//! Workers: started, ready, ended.
+
+use super::*;
+use crate::cluster::model::{TaskCount, WorkerState};
+
+#[test]
+fn a_node_that_has_the_executable_starts_its_workers_once() {
+    let mut lab = Lab::new();
+    lab.join(node_facts(1, 4.0, 3));
+    let job = lab.start_job();
+    assert_eq!(lab.equip(job, 1), [1, 2, 3].map(WorkerId));
+    assert_eq!(lab.equip(job, 1), []);
+    let actions = lab.ready(WorkerId(2));
+    let up = News::WorkerUp { node: NodeId(1), worker: WorkerId(2), member: member(WorkerId(2)), pid: 7 };
+    assert_eq!(actions, [Action::Tell { job, news: up }]);
+    assert_eq!(lab.state.worker_of(member(WorkerId(2)).tasks), Some(WorkerId(2)));
+}
+
+#[test]
+fn a_worker_that_ends_takes_its_actors_along_and_is_started_anew() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let (actor, worker) = lab.spawn(job, cpus(1.0));
+    let counts = vec![TaskCount { name: "f".to_owned(), finished: 3, ..TaskCount::default() }];
+    lab.handle(Event::TaskCounts { worker, counts });
+    let actions = lab.ended(worker);
+    lab.is_dead(actor, "exit code 1");
+    let cause = "exit code 1".to_owned();
+    let gone = News::WorkerGone { node: NodeId(1), worker, member: Some(member(worker)), cause };
+    assert_eq!(news(&actions), [&gone]);
+    assert_eq!(started(&actions).len(), 1);
+    assert_eq!(lab.free_cpus(1), 4.0);
+    let workers = lab.state.workers();
+    let states: Vec<_> = workers.iter().map(|worker| worker.state).collect();
+    assert_eq!(states, [WorkerState::Starting, WorkerState::Dead]);
+    assert_eq!(lab.state.tasks()[0].count.finished, 3);
+}
+
+#[test]
+fn workers_that_never_get_ready_are_given_up_and_the_reason_is_told() {
+    let mut lab = Lab::new();
+    lab.join(node_facts(1, 4.0, 1));
+    let job = lab.start_job();
+    let waits = lab.place(job, cpus(1.0)).waits();
+    let mut worker = lab.equip(job, 1)[0];
+    for _ in 0..2 {
+        worker = started(&lab.ended(worker))[0];
+    }
+    assert_eq!(started(&lab.ended(worker)), []);
+    let trouble = "its workers could not be started on node 0000000000000001: exit code 1";
+    assert_eq!(lab.reasons(), [format!("no node runs workers of the job yet; {trouble}")]);
+    assert_eq!(lab.free_cpus(1), 4.0);
+    // Another node, or another try, helps.
+    lab.join(node_facts(2, 4.0, 1));
+    let worker = lab.equip(job, 2)[0];
+    let mut actions = lab.ready(worker);
+    take_placed(&mut actions, waits);
+}
+
+#[test]
+fn a_worker_that_got_ready_in_between_gives_the_others_new_tries() {
+    let mut lab = Lab::new();
+    lab.join(node_facts(1, 4.0, 1));
+    let job = lab.start_job();
+    let mut worker = lab.equip(job, 1)[0];
+    for round in 0..9 {
+        if round % 3 == 2 {
+            lab.ready(worker);
+        }
+        worker = started(&lab.ended(worker))[0];
+    }
+}
+
+#[test]
+fn a_worker_that_gets_ready_after_it_was_given_up_is_stopped() {
+    let mut lab = Lab::new();
+    lab.join(node_facts(1, 4.0, 1));
+    let job = lab.start_job();
+    let worker = lab.equip(job, 1)[0];
+    assert_eq!(stopped(&lab.end_job(job)), [worker]);
+    assert_eq!(lab.ready(worker), [Action::StopWorker { node: NodeId(1), worker }]);
+    assert_eq!(lab.ended(worker), []);
+}
+
+#[test]
+fn the_share_of_a_worker_that_does_not_start_goes_to_the_others() {
+    let mut lab = Lab::new();
+    lab.join(node_facts(1, 4.0, 2));
+    let job = lab.start_job();
+    let workers = lab.equip(job, 1);
+    let waiting = [(); 2].map(|()| lab.place(job, plain()).waits());
+    let mut actions = lab.ready(workers[0]);
+    take_placed(&mut actions, waiting[0]);
+    let mut actions = lab.ended(workers[1]);
+    take_placed(&mut actions, waiting[1]);
+}

@@ -1,0 +1,304 @@
+//! Two hosts whose links are under TLS, from message to answer.
+
+use actix::prelude::*;
+use bytes::BytesMut;
+use roadshow::prelude::*;
+
+use super::*;
+use crate::config::Limits;
+use crate::host::{Executor, Host, HostConfig};
+use crate::id::LinkId;
+use crate::remote::host_calls;
+use crate::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, Secret, Step};
+use crate::transport::FrameReader;
+use crate::wire::{Purpose, Refusal, Resume, Terms};
+
+const SECRET: [u8; 32] = [7; 32];
+
+#[derive(Default, RemoteActor)]
+#[remote(local, handles(Add))]
+struct Adder(u64);
+
+impl Actor for Adder {
+    type Context = Context<Self>;
+}
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "u64")]
+struct Add(u64);
+
+impl Handler<Add> for Adder {
+    type Result = u64;
+
+    fn handle(&mut self, Add(more): Add, _: &mut Context<Self>) -> u64 {
+        self.0 += more;
+        self.0
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    System::new().block_on(in_time(test));
+}
+
+fn limits(set: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    set(&mut limits);
+    limits
+}
+
+/// A host that is `identity`, whatever its credentials say.
+async fn start(
+    identity: Identity,
+    routed: Routed,
+    listen: Option<SocketAddr>,
+    limits: Limits,
+) -> (Host, ClusterRef) {
+    let host = Host::start(HostConfig {
+        identity,
+        secret: Secret::from_bytes(SECRET),
+        limits,
+        transport: Arc::new(routed),
+        listen,
+        io: tokio::runtime::Handle::current(),
+        executor: Executor::Arbiter(Arbiter::current()),
+        calls: Box::new(host_calls),
+    })
+    .await
+    .unwrap();
+    let cluster = ClusterRef::new(host.clone());
+    (host, cluster)
+}
+
+/// A host behind a door, with an actor.
+struct House {
+    realm: Realm,
+    identity: Identity,
+    address: SocketAddr,
+    host: Host,
+    adder: RemoteAddr<Adder>,
+}
+
+impl House {
+    async fn start(limits: Limits) -> Self {
+        let (realm, identity) = (Realm::new(), fresh_identity());
+        let Node { address, routed, .. } =
+            Node::of(identity, realm.credentials(Role::Worker, identity)).await;
+        let (host, cluster) = start(identity, routed, Some(address), limits).await;
+        let adder = cluster.serve(Adder::default().start());
+        Self { realm, identity, address, host, adder }
+    }
+
+    /// The actor, as seen from a host of that identity that shows those credentials.
+    async fn seen_by(&self, me: Identity, credentials: Credentials, limits: Limits) -> Visitor {
+        let (host, cluster) = start(me, dialer(credentials), None, limits).await;
+        host.introduce(self.identity, self.address);
+        let adder = cluster.bind(&self.adder);
+        Visitor { host, adder }
+    }
+
+    async fn is_at_peace(&self) {
+        let me = fresh_identity();
+        let visitor = self.seen_by(me, self.realm.credentials(Role::Driver, me), Limits::default()).await;
+        visitor.adder.send(Add(0)).await.unwrap();
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.host.abort();
+    }
+}
+
+struct Visitor {
+    host: Host,
+    adder: RemoteAddr<Adder>,
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.host.abort();
+    }
+}
+
+#[test]
+fn hosts_talk_under_tls_and_know_what_the_other_is() {
+    run(async {
+        let house = House::start(Limits::default()).await;
+        let me = fresh_identity();
+        assert_eq!(house.host.role_of(me), None);
+        let credentials = house.realm.credentials(Role::Driver, me);
+        let visitor = house.seen_by(me, credentials, Limits::default()).await;
+        assert_eq!(visitor.adder.send(Add(40)).await, Ok(40));
+        assert_eq!(visitor.adder.send(Add(2)).await, Ok(42));
+        assert_eq!(house.host.role_of(me), Some(Role::Driver));
+        assert_eq!(visitor.host.role_of(house.identity), Some(Role::Worker));
+        assert_eq!(house.host.is_certified(me, "driver.roadshow"), Some(true));
+        assert_eq!(house.host.is_certified(me, "head.roadshow"), Some(false));
+    });
+}
+
+#[test]
+fn host_on_loopback_has_no_certificate_and_so_no_role() {
+    run(async {
+        let house = House::start(Limits::default()).await;
+        let (me, you) = (fresh_identity(), fresh_identity());
+        let Node { address, routed, .. } = Node::of(you, house.realm.credentials(Role::Worker, you)).await;
+        let (there, cluster) =
+            start(you, Routed { is_plain, ..routed }, Some(address), Limits::default()).await;
+        let adder = cluster.serve(Adder::default().start());
+        let plain = Routed::dialing(house.realm.credentials(Role::Driver, me));
+        let (here, cluster) = start(me, plain, None, Limits::default()).await;
+        here.introduce(you, address);
+        assert_eq!(cluster.bind(&adder).send(Add(1)).await, Ok(1));
+        assert_eq!((here.role_of(you), there.role_of(me)), (None, None));
+        assert_eq!(there.is_certified(me, "driver.roadshow"), None);
+        there.abort();
+        here.abort();
+    });
+}
+
+#[test]
+fn pulse_keeps_a_silent_link_under_tls() {
+    run(async {
+        let quick = || {
+            limits(|limits| {
+                limits.heartbeat_every = Duration::from_millis(50);
+                limits.heartbeat_lost = Duration::from_secs(1);
+            })
+        };
+        let house = House::start(quick()).await;
+        let me = fresh_identity();
+        let visitor = house.seen_by(me, house.realm.credentials(Role::Driver, me), quick()).await;
+        visitor.adder.send(Add(1)).await.unwrap();
+        // Twice as long as a link without a pulse lasts.
+        tokio::time::sleep(Duration::from_millis(2200)).await;
+        assert_eq!(visitor.adder.send(Add(1)).await, Ok(2));
+        for peers in [visitor.host.snapshot().peers, house.host.snapshot().peers] {
+            assert_eq!(peers.iter().map(|peer| (peer.linked, peer.links)).collect::<Vec<_>>(), [(true, 1)]);
+        }
+    });
+}
+
+#[test]
+fn large_messages_pass_under_tls() {
+    run(async {
+        let house = House::start(Limits::default()).await;
+        let me = fresh_identity();
+        let visitor = house.seen_by(me, house.realm.credentials(Role::Driver, me), Limits::default()).await;
+        let calls = (0..2000).map(|_| visitor.adder.send(Add(1)));
+        let answers = futures_util::future::join_all(calls).await;
+        assert!(answers.into_iter().map(Result::unwrap).eq(1..=2000));
+    });
+}
+
+#[test]
+fn whoever_says_to_be_another_than_its_certificate_is_refused_and_told_why() {
+    run(async {
+        let house = House::start(Limits::default()).await;
+        let (me, other) = (fresh_identity(), fresh_identity());
+        let credentials = house.realm.credentials(Role::Driver, other);
+        let visitor = house.seen_by(me, credentials, Limits::default()).await;
+        let error = visitor.adder.send(Add(1)).await.unwrap_err();
+        assert!(error.is_not_delivered(), "{error}");
+        let text = format!("the link's certificate is not for host {me}");
+        assert!(error.to_string().contains(&text), "{error}");
+        assert!(house.host.snapshot().peers.is_empty());
+        house.is_at_peace().await;
+    });
+}
+
+#[test]
+fn refusal_for_a_certificate_has_a_number_of_its_own() {
+    run(async {
+        let house = House::start(Limits::default()).await;
+        let (me, other) = (fresh_identity(), fresh_identity());
+        let routed = dialer(house.realm.credentials(Role::Driver, other));
+        let link = routed.connect(house.address, house.identity).await.unwrap();
+        let error = shake(link, me, house.identity).await.unwrap_err();
+        let HandshakeError::Refused { reason, proven, .. } = error else { panic!("{error}") };
+        assert_eq!((reason, proven), (Refusal::Certificate, true));
+        // The secret alone is as little: it is asked for behind a good certificate, too.
+        house.is_at_peace().await;
+    });
+}
+
+#[test]
+fn certificates_that_are_not_taken_end_the_hope_for_a_first_link() {
+    run(async {
+        let house = House::start(Limits::default()).await;
+        let me = fresh_identity();
+        let expired = house.realm.expired(Role::Driver, me);
+        let visitor = house.seen_by(me, expired, Limits::default()).await;
+        let error = visitor.adder.send(Add(1)).await.unwrap_err();
+        assert!(error.is_not_delivered() && error.to_string().contains("has expired"), "{error}");
+        let other = Realm::new().credentials(Role::Driver, me);
+        let visitor = house.seen_by(me, other, Limits::default()).await;
+        let error = visitor.adder.send(Add(1)).await.unwrap_err();
+        assert!(error.is_not_delivered() && error.to_string().contains("authority"), "{error}");
+        house.is_at_peace().await;
+    });
+}
+
+#[test]
+fn crowd_that_says_nothing_behind_the_door_keeps_nobody_out() {
+    run(async {
+        let house = House::start(limits(|limits| {
+            limits.handshakes_open_max = 4;
+            // They would stand there for the whole test.
+            limits.handshake_timeout = Duration::from_secs(3600);
+        }))
+        .await;
+        let mut crowd = Vec::new();
+        for at in 0..40 {
+            let mut stranger = TcpStream::connect(house.address).await.unwrap();
+            stranger.write_all(&Route::Host(house.identity.host).preamble()).await.unwrap();
+            if at % 2 == 0 {
+                // The beginning of a handshake.
+                stranger.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
+            }
+            crowd.push(stranger);
+        }
+        house.is_at_peace().await;
+        drop(crowd);
+    });
+}
+
+#[test]
+fn whoever_says_nothing_behind_the_door_is_shown_out() {
+    run(async {
+        let house =
+            House::start(limits(|limits| limits.handshake_timeout = Duration::from_millis(100))).await;
+        let mut stranger = TcpStream::connect(house.address).await.unwrap();
+        stranger.write_all(&Route::Host(house.identity.host).preamble()).await.unwrap();
+        // A reset is an end, too.
+        assert!(!matches!(stranger.read(&mut [0]).await, Ok(1..)));
+        house.is_at_peace().await;
+    });
+}
+
+async fn shake(link: Box<dyn Link>, me: Identity, to: Identity) -> Result<(), HandshakeError> {
+    let terms =
+        Terms { frame_bytes_max: 1 << 20, outgoing_bytes_max: 1 << 20, window_bytes: 1 << 20, schema: 0 };
+    let config = HandshakeConfig { me, secret: Secret::from_bytes(SECRET), terms, timeout: PATIENCE };
+    let attempt = Attempt {
+        to,
+        purpose: Purpose::Link,
+        link: LinkId(1),
+        replaces: LinkId::NONE,
+        resume: Resume::default(),
+    };
+    let now = std::time::Instant::now();
+    let mut handshake = Handshake::connect(now, config, attempt, [1; 32]);
+    let mut frames = FrameReader::handshake(link);
+    loop {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = handshake.poll_transmit() {
+            frame.put(&mut bytes);
+        }
+        frames.get_mut().write_all(&bytes).await.unwrap();
+        frames.get_mut().flush().await.unwrap();
+        if let Step::Established(_) = handshake.receive(now, frames.next().await.unwrap())? {
+            return Ok(());
+        }
+    }
+}

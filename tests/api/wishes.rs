@@ -1,0 +1,141 @@
+//! Actors with wishes, in a local cluster: names, what they hold of their node, how long they live.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use roadshow::model::ActorState;
+use roadshow::prelude::*;
+use roadshow::{Cluster, FindError, Lifetime, PlaceError, Resources, SpawnError};
+
+use crate::cast::{Add, Clerk};
+use crate::hosts::run;
+
+/// Asks until it is so.
+async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    while !holds().await {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Another type than the clerk.
+#[derive(RemoteActor)]
+#[remote(local)]
+struct Other;
+
+impl Actor for Other {
+    type Context = Context<Self>;
+}
+
+/// Spawns a clerk by name, from where it lives.
+#[derive(RemoteActor)]
+#[remote(handles(Hire))]
+struct Chief(ClusterRef);
+
+impl Actor for Chief {
+    type Context = Context<Self>;
+}
+
+impl Spawn for Chief {
+    type Args = ();
+    type Error = Infallible;
+
+    fn spawn((): (), at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+        Ok(Self(at.cluster().clone()))
+    }
+}
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Option<RemoteAddr<Clerk>>")]
+struct Hire(String);
+
+impl Handler<Hire> for Chief {
+    type Result = ResponseFuture<Option<RemoteAddr<Clerk>>>;
+
+    fn handle(&mut self, Hire(name): Hire, _: &mut Context<Self>) -> Self::Result {
+        let cluster = self.0.clone();
+        Box::pin(async move { cluster.spawn::<Clerk>(()).name(name).await.ok() })
+    }
+}
+
+#[test]
+fn actor_is_found_by_its_name_until_it_ends() {
+    run(async {
+        let cluster = Cluster::in_process(2).await.unwrap();
+        let clerk = cluster.spawn::<Clerk>(()).name("clerk").await.unwrap();
+        assert_eq!(cluster.actor::<Clerk>("clerk").await.unwrap(), clerk);
+        let taken = cluster.spawn::<Clerk>(()).name("clerk").await.unwrap_err();
+        assert!(
+            matches!(&taken, SpawnError::NotPlaced { reason: PlaceError::NameTaken { .. }, .. }),
+            "{taken}"
+        );
+        let same = cluster.spawn::<Clerk>(()).name("clerk").get_if_exists().await.unwrap();
+        assert_eq!(same, clerk);
+        assert!(matches!(cluster.actor::<Other>("clerk").await, Err(FindError::OtherType { .. })));
+        assert!(matches!(cluster.actor_in::<Clerk>("elsewhere", "clerk").await, Err(FindError::NotFound(_))));
+
+        clerk.stop().await.unwrap();
+        until(async || cluster.actor::<Clerk>("clerk").await.is_err()).await;
+        let next = cluster.spawn::<Clerk>(()).name("clerk").await.unwrap();
+        assert_eq!(next.send(Add(2)).await.unwrap(), 2, "it begins anew");
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn actor_spawns_others_by_name_from_another_process() {
+    run(async {
+        let cluster = Cluster::local(2).await.unwrap();
+        let chief = cluster.spawn::<Chief>(()).await.unwrap();
+        let hired = chief.send(Hire("clerk".to_owned())).await.unwrap().unwrap();
+        assert_eq!(cluster.actor::<Clerk>("clerk").await.unwrap(), hired);
+        assert_eq!(chief.send(Hire("clerk".to_owned())).await.unwrap(), None, "the name is taken");
+        assert_eq!(hired.send(Add(3)).await.unwrap(), 3);
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn actor_waits_for_what_another_holds_and_is_refused_what_nobody_has() {
+    run(async {
+        let cluster = Cluster::in_process(1).await.unwrap();
+        let node = cluster.nodes().await.unwrap().remove(0);
+        let all = f64::from(node.resources.0[Resources::CPU]);
+
+        let first = cluster.spawn::<Clerk>(()).num_cpus(all).await.unwrap();
+        let asking = cluster.spawn::<Clerk>(()).num_cpus(all);
+        let late = asking.timeout(Duration::from_millis(20)).await.unwrap_err();
+        assert!(matches!(late, SpawnError::NoPlaceInTime { .. }), "{late}");
+        let (second, ()) = tokio::join!(async { cluster.spawn::<Clerk>(()).num_cpus(all).await }, async {
+            let waits = async || {
+                let actors = cluster.actors().await.unwrap();
+                actors.iter().any(|actor| actor.state == ActorState::PendingCreation && actor.cause.is_some())
+            };
+            until(waits).await;
+            first.stop().await.unwrap();
+        });
+        assert_eq!(second.unwrap().send(Add(1)).await.unwrap(), 1);
+
+        let never =
+            cluster.spawn::<Clerk>(()).resources(Resources::none().with("gpu", 1.0)).await.unwrap_err();
+        assert!(
+            matches!(&never, SpawnError::NotPlaced { reason: PlaceError::Infeasible { .. }, .. }),
+            "{never}"
+        );
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn detached_actor_of_a_local_cluster_ends_with_it_and_can_be_killed() {
+    run(async {
+        let cluster = Cluster::in_process(1).await.unwrap();
+        let clerk = cluster.spawn::<Clerk>(()).name("clerk").lifetime(Lifetime::Detached).await.unwrap();
+        assert_eq!(clerk.send(Add(1)).await.unwrap(), 1);
+        let listed = cluster.actors().await.unwrap();
+        let actor = listed.iter().find(|actor| actor.name.as_deref() == Some("clerk")).unwrap();
+        cluster.kill(actor.actor_id).await.unwrap();
+        until(async || clerk.send(Add(1)).await.is_err()).await;
+        assert!(matches!(cluster.kill(actor.actor_id).await, Err(PlaceError::Unknown { .. }) | Ok(())));
+        cluster.shutdown().await.unwrap();
+    });
+}
