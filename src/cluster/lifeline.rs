@@ -47,8 +47,9 @@ pub(super) fn watch(
                     // The worker may be about to end for another reason.
                     let _ = ask_to_stop.take().map(|ask| ask.send(()));
                 }
-                Ok((1, Some(fd))) if byte[0] == PASS => {
-                    if take_connection(&lifeline, TcpStream::from(fd), &doors).is_err() {
+                // Without the connection if this process has too many files open to take it.
+                Ok((1, fd)) if byte[0] == PASS => {
+                    if take_connection(&lifeline, fd.map(TcpStream::from), &doors).is_err() {
                         die();
                     }
                 }
@@ -74,11 +75,15 @@ fn renew(lifeline: &UnixStream, credentials: Option<&Credentials>) -> io::Result
     Ok(())
 }
 
-fn take_connection(mut lifeline: &UnixStream, connection: TcpStream, doors: &Doors) -> io::Result<()> {
+fn take_connection(
+    mut lifeline: &UnixStream,
+    connection: Option<TcpStream>,
+    doors: &Doors,
+) -> io::Result<()> {
     let mut host = [0; 8];
     io::Read::read_exact(&mut lifeline, &mut host)?;
     // Where nobody takes it, or there is no room, it is closed, and whoever dialled tries again.
-    if let Some(door) = doors.get(&HostId(u64::from_be_bytes(host))) {
+    if let (Some(connection), Some(door)) = (connection, doors.get(&HostId(u64::from_be_bytes(host)))) {
         let _ = door.try_send(connection);
     }
     Ok(())

@@ -78,6 +78,9 @@ pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Short, since work waits for it, and long enough that a thousand nodes are no load.
 pub const REJOIN_DELAY_MAX: Duration = Duration::from_millis(500);
 
+/// Pieces of output that wait for a driver's terminal; what comes while it does not read is not shown.
+pub const OUTPUT_WAITING_MAX: usize = 256;
+
 /// How often a worker tells how many tasks it has run.
 pub const TASKS_COUNTED_EVERY: Duration = Duration::from_millis(500);
 
@@ -90,9 +93,6 @@ pub const ORDERS_MAX: usize = 4096;
 
 /// News and lines of output that wait for a driver to take them.
 pub const NEWS_MAX: usize = 1024;
-
-/// Records that wait to be written to the head's disk; behind that the head waits for it.
-pub const RECORDS_QUEUED_MAX: usize = 4096;
 
 /// How much of an executable a driver sends at once.
 pub const EXECUTABLE_PIECE_BYTES: usize = 1 << 20;

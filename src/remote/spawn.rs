@@ -210,17 +210,25 @@ fn stop_here(host: &Host, inbound: Inbound) {
 
 fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     let (body, deadline, mut responder) = inbound.into_parts::<Target>();
+    let order = crate::registry::decode::<(Option<ActorKey>, A::Args)>(&body);
+    let (key, args) = match order {
+        Ok(order) => order,
+        Err(failure) => return responder.fail(failure),
+    };
+    // What the cluster has kept for it is free again. Whoever asked may not wait any more.
+    let unborn = |why: &str| {
+        if let (Some(key), Some(lives)) = (key, host.lives()) {
+            lives.ended(key, why);
+        }
+    };
     if responder.is_overdue(deadline) {
+        unborn("whoever spawned it waits no more");
         return responder.fail(CallFailure::Expired);
     }
     if actix_rt::Arbiter::try_current().is_none() {
         let text = "this host runs no actix arbiter, so no actor can live on it".to_owned();
         return responder.fail(CallFailure::Refused { text });
     }
-    let (key, args) = match crate::registry::decode::<(Option<ActorKey>, A::Args)>(&body) {
-        Ok(order) => order,
-        Err(failure) => return responder.fail(failure),
-    };
     let target = host.actors().reserve();
     let context = Context::new();
     // Reachable from now on: it may send to itself, or have others do so, before it lives.
@@ -241,10 +249,12 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         }
         Ok(Err(text)) => {
             host.actors().remove(target);
+            unborn(&text);
             responder.fail(CallFailure::Refused { text });
         }
         Err(text) => {
             host.actors().remove(target);
+            unborn(&text);
             responder.fail(CallFailure::Panicked { text });
         }
     }

@@ -1,5 +1,6 @@
 //! The drivers of submitted jobs, which this node runs.
 
+use std::collections::hash_map::Entry;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,29 +21,61 @@ use crate::cluster::model::{JobId, JobState};
 use crate::cluster::protocol::{NodeEvent, is_secret};
 use crate::config::DRIVER_STOP_TIMEOUT;
 
-/// The drivers that run, and how each is told to end.
+/// The drivers that were begun, or are not to be, and how each is told to end.
 #[derive(Debug, Default)]
-pub(super) struct Drivers(Mutex<FxHashMap<JobId, CancellationToken>>);
+pub(super) struct Drivers(Mutex<FxHashMap<JobId, Driver>>);
+
+#[derive(Debug)]
+enum Driver {
+    /// Its job was stopped before it was begun.
+    Unwanted,
+    Runs(CancellationToken),
+}
 
 impl Drivers {
     /// Asks a driver to end; it is ended when that takes too long.
     pub(super) fn stop(&self, job: JobId) {
-        if let Some(stop) = self.lock().get(&job) {
-            stop.cancel();
+        match self.lock().entry(job).or_insert(Driver::Unwanted) {
+            Driver::Runs(stop) => stop.cancel(),
+            Driver::Unwanted => {}
         }
     }
 
     /// Whether a job's driver has not ended yet.
     pub(super) fn runs(&self, job: JobId) -> bool {
-        self.lock().contains_key(&job)
+        matches!(self.lock().get(&job), Some(Driver::Runs(_)))
     }
 
     /// Asks all drivers to end.
     pub(super) fn stop_all(&self) {
-        self.lock().values().for_each(CancellationToken::cancel);
+        for driver in self.lock().values() {
+            if let Driver::Runs(stop) = driver {
+                stop.cancel();
+            }
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<JobId, CancellationToken>> {
+    /// Takes note of a driver that is about to be started; gives what tells it to end.
+    fn begin(&self, job: JobId) -> Result<CancellationToken, String> {
+        match self.lock().entry(job) {
+            Entry::Vacant(vacant) => {
+                let stop = CancellationToken::new();
+                vacant.insert(Driver::Runs(stop.clone()));
+                Ok(stop)
+            }
+            Entry::Occupied(occupied) => Err(match occupied.get() {
+                Driver::Unwanted => format!("job {job} was stopped before its driver was started"),
+                Driver::Runs(_) => format!("the driver of job {job} runs already"),
+            }),
+        }
+    }
+
+    /// A driver has ended, or was not started.
+    fn end(&self, job: JobId) {
+        self.lock().remove(&job);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<JobId, Driver>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -51,6 +84,17 @@ impl Agent {
     /// Runs a submitted job's driver, whose executable is here. To be called where files may be opened,
     /// within the agent's runtime.
     pub(super) fn begin_driver(self: &Arc<Self>, job: JobId, submission: &Submission) -> Result<(), String> {
+        let stop = self.drivers.begin(job)?;
+        let begun = self.start_driver(job, submission, stop);
+        begun.inspect_err(|_| self.drivers.end(job))
+    }
+
+    fn start_driver(
+        self: &Arc<Self>,
+        job: JobId,
+        submission: &Submission,
+        stop: CancellationToken,
+    ) -> Result<(), String> {
         runs_here(&submission.platform)?;
         let held = self.executables.hold(Digest(submission.digest)).map_err(|error| error.to_string())?;
         check_runs_here(&held.path()).map_err(|error| error.to_string())?;
@@ -78,15 +122,13 @@ impl Agent {
         let name = LogName::Driver { job, pid: child.id().unwrap_or_default() };
         let capture = Capture::start(self.jobs.logs(), name, out, err, lines);
         let capture = capture.map_err(|error| format!("the driver's log cannot be made: {error}"))?;
-        let stop = CancellationToken::new();
-        self.drivers.lock().insert(job, stop.clone());
         let agent = Arc::clone(self);
         tokio::spawn(async move {
             let event = attend(job, child, &stop).await;
             // Whoever hears of the end finds all that was written.
             capture.finish().await;
             drop(held);
-            agent.drivers.lock().remove(&job);
+            agent.drivers.end(job);
             agent.happened(event);
         });
         Ok(())

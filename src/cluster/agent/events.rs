@@ -29,11 +29,11 @@ impl Events {
     /// # Cancel safety
     ///
     /// Dropping the future loses none.
-    pub(super) async fn next(&self) -> Vec<NodeEvent> {
+    pub(super) async fn next(&self) -> Batch<'_> {
         loop {
             let events = self.take();
             if !events.is_empty() {
-                return events;
+                return Batch { queue: self, events };
             }
             self.more.notified().await;
         }
@@ -46,7 +46,7 @@ impl Events {
     }
 
     /// Takes back what the head may not have heard of.
-    pub(super) fn give_back(&self, events: Vec<NodeEvent>) {
+    fn give_back(&self, events: Vec<NodeEvent>) {
         let mut queue = self.lock();
         for event in events.into_iter().rev() {
             queue.push_front(event);
@@ -60,5 +60,29 @@ impl Events {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<NodeEvent>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Events that are being told. Dropped before they were, they go back.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    queue: &'a Events,
+    events: Vec<NodeEvent>,
+}
+
+impl Batch<'_> {
+    pub(super) fn events(&self) -> Vec<NodeEvent> {
+        self.events.clone()
+    }
+
+    /// The head has heard of them.
+    pub(super) fn told(mut self) {
+        self.events.clear();
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.queue.give_back(std::mem::take(&mut self.events));
     }
 }

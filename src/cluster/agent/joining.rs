@@ -117,12 +117,9 @@ async fn stay(
     };
     let events = async {
         loop {
-            let events = agent.events.next().await;
-            let told = ask(agent, NodeRequest::Happened { node, events: events.clone() }).await;
-            if told.is_err() {
-                agent.events.give_back(events);
-            }
-            told?;
+            let batch = agent.events.next().await;
+            ask(agent, NodeRequest::Happened { node, events: batch.events() }).await?;
+            batch.told();
         }
     };
     tokio::select! {

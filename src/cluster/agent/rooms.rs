@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -15,6 +16,9 @@ use crate::cluster::door::{NoRoom, Rooms};
 use crate::cluster::process::Lifeline;
 use crate::id::HostId;
 use crate::transport::Route;
+
+/// How long to wait when the operating system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The agent, its workers, and the head if it is on this node.
 #[derive(Debug)]
@@ -126,7 +130,15 @@ impl HeadRoom {
 }
 
 async fn accept(listener: UnixListener, room: watch::Sender<Option<Arc<Lifeline>>>) {
-    while let Ok((socket, _)) = listener.accept().await {
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept the head");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         if is_of_this_user(&socket) {
             room.send_replace(Some(Arc::new(Lifeline::new(socket))));
         }

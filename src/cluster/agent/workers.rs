@@ -77,9 +77,10 @@ impl Workers {
         if let Some(running) = &entry.running {
             let process = Arc::clone(&running.process);
             tokio::spawn(async move {
-                process.ask_to_stop().await;
+                // One that is itself stopped may not even take the request.
+                let asking = tokio::time::timeout(WORKER_STOP_TIMEOUT, process.ask_to_stop());
+                drop(tokio::join!(asking, tokio::time::sleep(WORKER_STOP_TIMEOUT)));
                 // If it has ended by then nothing is left to kill, whoever has its number.
-                tokio::time::sleep(WORKER_STOP_TIMEOUT).await;
                 process.kill();
             });
         }
@@ -242,6 +243,9 @@ async fn begin(
     let label = Arc::<Label>::default();
     let capture = output::capture(agent, &launch, worker, process.pid(), &label, (out, err));
     agent.workers.runs(worker, &process, hosts, &label);
+    if stopping.load(Ordering::Relaxed) {
+        return Err("it was stopped while it started".to_owned());
+    }
     let kills = memory::kills();
     let ended = process.watch(|_| {}).map_err(|error| error.to_string())?;
     let at = agent.facts.address;

@@ -9,6 +9,7 @@ mod equip;
 mod lookup;
 mod news;
 mod stay;
+mod terminal;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +35,8 @@ use crate::transport::{Credentials, Role, Routed};
 
 pub(super) use address::address;
 
+use terminal::Terminal;
+
 /// What a driver joins with.
 #[derive(Debug)]
 pub(super) struct JoinOptions {
@@ -51,6 +54,8 @@ pub(super) struct RemoteCluster {
     shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
     io: IoThread,
+    /// Whether it has got as far as its first worker.
+    begun: bool,
     ended: bool,
 }
 
@@ -140,13 +145,14 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     let joined = io.handle().spawn(async move { begin(options, arguments, runtime, executor).await });
     let (shared, news, nodes) = joined.await.map_err(std::io::Error::other)??;
     let tasks = vec![
-        io.handle().spawn(news::take_all(Arc::clone(&shared), news)),
+        io.handle().spawn(news::take_all(Arc::clone(&shared), Terminal::start()?, news)),
         io.handle().spawn(stay::keep(Arc::clone(&shared))),
     ];
-    let cluster = RemoteCluster { shared: Arc::clone(&shared), tasks, io, ended: false };
+    let mut cluster = RemoteCluster { shared: Arc::clone(&shared), tasks, io, begun: false, ended: false };
     let handle = ClusterRef::new(shared.host.clone());
     let waiting = cluster.io.handle().spawn(async move { equip::equip_first(&shared, nodes).await });
     waiting.await.map_err(std::io::Error::other)??;
+    cluster.begun = true;
     Ok((handle, cluster))
 }
 
@@ -278,6 +284,7 @@ impl Drop for RemoteCluster {
         }
         let (state, message) = match std::thread::panicking() {
             true => (JobState::Failed, "the driver panicked"),
+            false if !self.begun => (JobState::Failed, "no worker of it could be started"),
             false => (JobState::Succeeded, "the driver has dropped its cluster"),
         };
         let ending = self.end(state, message);

@@ -1,14 +1,14 @@
 //! What the head tells a driver, and what workers write to its terminal.
 
-use std::io::Write;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::terminal::Terminal;
 use super::{Known, Shared, equip};
-use crate::cluster::logs::{Folding, Shown};
+use crate::cluster::logs::Folding;
 use crate::cluster::members::{Change, MEMBERSHIP};
 use crate::cluster::model::{Member, NodeFacts, NodeId, WorkerId};
 use crate::cluster::protocol::{NEWS, Output};
@@ -48,10 +48,10 @@ pub(super) fn receive(tell: &mpsc::Sender<Told>, service: TypeHash, inbound: Inb
 }
 
 /// Does what news ask for, and prints what workers write.
-pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<Told>) {
+pub(super) async fn take_all(shared: Arc<Shared>, mut terminal: Terminal, mut told: mpsc::Receiver<Told>) {
     let (mut folding, mut shown) = (Folding::default(), Vec::new());
     loop {
-        print(&mut shown);
+        terminal.print(&mut shown);
         let due = folding.deadline();
         let next = tokio::select! {
             next = told.recv() => next,
@@ -63,7 +63,7 @@ pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<Told>
         match next {
             None => {
                 folding.finish(&mut shown);
-                return print(&mut shown);
+                return terminal.print(&mut shown);
             }
             Some(Told::News(news)) => take(&shared, news).await,
             Some(Told::Output(output)) => {
@@ -85,24 +85,11 @@ async fn sleep_until(due: Option<std::time::Instant>) {
     }
 }
 
-/// Prints to standard error, whatever stream it came from: standard output is the program's own.
-fn print(shown: &mut Vec<Shown>) {
-    let mut text = String::new();
-    for Shown { line, .. } in shown.drain(..) {
-        text.push_str(&line);
-        text.push('\n');
-    }
-    if !text.is_empty() {
-        // A terminal that is gone is no reason to end a job.
-        let _ = std::io::stderr().write_all(text.as_bytes());
-    }
-}
-
 /// Does what one piece of news asks for.
 pub(super) async fn take(shared: &Arc<Shared>, news: News) {
     match news {
         News::NodeUp(facts) => equip_later(shared, facts),
-        News::WorkerUp { worker, member, pid, .. } => worker_up(shared, worker, member, pid).await,
+        News::WorkerUp { worker, member, pid, .. } => worker_up(shared, worker, member, pid),
         News::WorkerGone { worker, member, cause, node } => {
             worker_gone(shared, node, worker, member, cause);
         }
@@ -127,7 +114,7 @@ fn equip_later(shared: &Arc<Shared>, facts: NodeFacts) {
     });
 }
 
-async fn worker_up(shared: &Arc<Shared>, worker: WorkerId, member: Member, pid: u32) {
+fn worker_up(shared: &Arc<Shared>, worker: WorkerId, member: Member, pid: u32) {
     {
         let mut standing = shared.standing();
         if standing.workers.iter().any(|known| known.worker == worker) {
@@ -136,11 +123,14 @@ async fn worker_up(shared: &Arc<Shared>, worker: WorkerId, member: Member, pid: 
         standing.workers.push(Known { worker, member, pid, ended: None });
     }
     shared.members.apply(&Change::Joined(member), &shared.host);
-    let members = shared.members.list();
-    tell(shared, member, Change::Are { members, head: shared.head_is() }).await;
     let others = shared.members.list().into_iter().filter(|other| *other != member).collect();
     spread_to(shared, others, Change::Joined(member));
-    shared.settled.send_modify(|settled| settled.ready += 1);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let members = shared.members.list();
+        tell(&shared, member, Change::Are { members, head: shared.head_is() }).await;
+        shared.settled.send_modify(|settled| settled.ready += 1);
+    });
 }
 
 fn worker_gone(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Option<Member>, cause: String) {
@@ -171,16 +161,26 @@ fn worker_gone(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Opt
 }
 
 /// Takes up what a head says after it was away.
-pub(super) async fn reconcile(
+pub(super) fn reconcile(
     shared: &Arc<Shared>,
     nodes: Vec<NodeFacts>,
     workers: Vec<(NodeId, WorkerId, Member)>,
 ) {
-    // Agents come back one by one, and each has its workers: what is missing now is told as gone later.
     for (_, worker, member) in workers {
-        worker_up(shared, worker, member, 0).await;
+        worker_up(shared, worker, member, 0);
     }
     nodes.into_iter().for_each(|facts| equip_later(shared, facts));
+}
+
+/// What the head does not have any more, after all of its nodes could come back to it, has ended unseen.
+pub(super) fn sweep(shared: &Arc<Shared>, workers: &[(NodeId, WorkerId, Member)]) {
+    let is_listed = |known: &Known| workers.iter().any(|(_, worker, _)| *worker == known.worker);
+    let gone = |known: &&Known| known.ended.is_none() && !is_listed(known);
+    let gone: Vec<_> = shared.standing().workers.iter().filter(gone).cloned().collect();
+    for Known { worker, member, .. } in gone {
+        let cause = "it ended while the head was away".to_owned();
+        worker_gone(shared, NodeId(0), worker, Some(member), cause);
+    }
 }
 
 /// Takes up a change here, and tells the workers meanwhile.

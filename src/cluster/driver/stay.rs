@@ -9,7 +9,7 @@ use crate::cluster::members::Change;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::state::{Answer, Denied, News};
 use crate::cluster::trust::Claims;
-use crate::config::{BEAT_EVERY, CERTIFICATE_RENEWED_AFTER, REJOIN_DELAY_MAX};
+use crate::config::{BEAT_EVERY, CERTIFICATE_RENEWED_AFTER, NODE_LEASE, REJOIN_DELAY_MAX};
 use crate::transport::Role;
 
 /// Says every while that the driver is there; comes back when the head was gone.
@@ -64,19 +64,33 @@ async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
     let is_new = shared.head() != enrolled.head;
     shared.standing().head = enrolled.head;
     shared.control.introduce(enrolled.head, shared.head_at);
-    if !is_new {
-        return Ok(());
-    }
     let request = JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() };
     match shared.ask(request).await {
         Ok(Ok(Answer::Job { nodes, workers, .. })) => {
             // Agents tell the workers.
             shared.members.apply(&Change::Head(shared.head_is()), &shared.host);
-            news::reconcile(shared, nodes, workers).await;
+            news::reconcile(shared, nodes, workers.clone());
+            if is_new {
+                sweep_later(shared);
+            } else {
+                news::sweep(shared, &workers);
+            }
             Ok(())
         }
-        Ok(Err(Denied::JobOver(why))) => Err(Away::Over(why)),
+        Ok(Err(Denied::JobOver(why) | Denied::Unknown(why))) => Err(Away::Over(why)),
         Ok(other) => Err(Away::Still(format!("it answered {other:?}"))),
         Err(error) => Err(still(&error)),
     }
+}
+
+/// Looks once more when all nodes that live have come back to a head that was started again.
+fn sweep_later(shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        tokio::time::sleep(NODE_LEASE + BEAT_EVERY).await;
+        let request = JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() };
+        if let Ok(Ok(Answer::Job { workers, .. })) = shared.ask(request).await {
+            news::sweep(&shared, &workers);
+        }
+    });
 }

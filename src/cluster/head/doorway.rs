@@ -37,20 +37,23 @@ async fn take_all(
     loop {
         match take(&socket).await {
             // Where there is no room it is closed, and whoever dialled tries again.
-            Ok((HostId::HEAD, connection)) => drop(door.try_send(connection)),
-            Ok((_, connection)) => drop(desk.try_send(connection)),
+            Ok((_, None)) => {
+                tracing::warn!("too many files are open: a connection was lost; raise the limit")
+            }
+            Ok((HostId::HEAD, Some(connection))) => drop(door.try_send(connection)),
+            Ok((_, Some(connection))) => drop(desk.try_send(connection)),
             Err(_) => return Ok(()),
         }
     }
 }
 
-async fn take(socket: &UnixStream) -> io::Result<(HostId, TcpStream)> {
+async fn take(socket: &UnixStream) -> io::Result<(HostId, Option<TcpStream>)> {
     let mut message = [0; 9];
     let (count, fd) =
         socket.async_io(Interest::READABLE, || passing::receive(socket, &mut message[..1])).await?;
-    let (Some(fd), true) = (fd, count == 1 && message[0] == PASS) else {
+    if count != 1 || message[0] != PASS {
         return Err(io::ErrorKind::UnexpectedEof.into());
-    };
+    }
     let mut read = 1;
     while read < message.len() {
         socket.readable().await?;
@@ -63,5 +66,5 @@ async fn take(socket: &UnixStream) -> io::Result<(HostId, TcpStream)> {
     }
     let mut host = [0; 8];
     host.copy_from_slice(&message[1..]);
-    Ok((HostId(u64::from_be_bytes(host)), TcpStream::from(fd)))
+    Ok((HostId(u64::from_be_bytes(host)), fd.map(TcpStream::from)))
 }

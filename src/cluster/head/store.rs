@@ -3,15 +3,19 @@
 //! Writes are gathered and committed together by a thread of their own, so that nobody who asks the head
 //! waits for a disk.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use redb::{Database, Durability, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use crate::cluster::state::{Record, RecordKey};
-use crate::config::RECORDS_QUEUED_MAX;
+
+/// How long a disk that takes nothing is left alone.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The records, by their keys; both in MessagePack.
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
@@ -40,11 +44,24 @@ pub(super) enum Change {
     Forget(RecordKey),
 }
 
-/// The database. Dropping it writes what is queued.
+/// The database. Dropping it writes what waits.
 #[derive(Debug)]
 pub(super) struct Store {
-    changes: Option<SyncSender<Change>>,
+    shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+}
+
+/// What waits to be written, of each thing its latest state: so much as the state itself at most.
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    changes: BTreeMap<RecordKey, Change>,
+    ending: bool,
 }
 
 impl Store {
@@ -52,29 +69,63 @@ impl Store {
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
         let database = Database::create(path)?;
         let records = read(&database)?;
-        let (changes, queue) = sync_channel(RECORDS_QUEUED_MAX);
+        let shared = Arc::<Shared>::default();
+        let writing = Arc::clone(&shared);
         let writer = thread::Builder::new()
             .name("roadshow-store".to_owned())
-            .spawn(move || write_all(&database, &queue))
+            .spawn(move || writing.write_all(&database))
             .map_err(StoreError::Thread)?;
-        Ok((Self { changes: Some(changes), writer: Some(writer) }, records))
+        Ok((Self { shared, writer: Some(writer) }, records))
     }
 
-    /// Queues a change. Waits while the disk is behind by thousands of them.
+    /// Takes a change in, in place of an earlier one of the same thing. It waits for no disk.
     pub(super) fn change(&self, change: Change) {
-        if let Some(changes) = &self.changes {
-            // A writer that has ended has said why.
-            let _ = changes.send(change);
-        }
+        let key = match &change {
+            Change::Keep(record) => record.key(),
+            Change::Forget(key) => *key,
+        };
+        self.shared.lock().changes.insert(key, change);
+        self.shared.more.notify_one();
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.changes = None;
+        self.shared.lock().ending = true;
+        self.shared.more.notify_one();
         if let Some(writer) = self.writer.take() {
             // It panics for no reason of ours.
             let _ = writer.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what comes, until the store is dropped. What a full disk does not take is tried again.
+    fn write_all(&self, database: &Database) {
+        loop {
+            let idle = |waiting: &mut Waiting| waiting.changes.is_empty() && !waiting.ending;
+            let waited = self.more.wait_while(self.lock(), idle);
+            let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
+            let (changes, ending) = (std::mem::take(&mut waiting.changes), waiting.ending);
+            drop(waiting);
+            let written = if changes.is_empty() { Ok(()) } else { write(database, &changes) };
+            if let Err(error) = written {
+                tracing::error!(%error, "the head cannot keep its state, and tries again; free some disk");
+                let mut waiting = self.lock();
+                for (key, change) in changes {
+                    waiting.changes.entry(key).or_insert(change);
+                }
+                let running = |waiting: &mut Waiting| !waiting.ending;
+                drop(self.more.wait_timeout_while(waiting, RETRY_PAUSE, running));
+            }
+            if ending {
+                return;
+            }
         }
     }
 }
@@ -95,28 +146,19 @@ fn read(database: &Database) -> Result<Vec<Record>, StoreError> {
     Ok(records)
 }
 
-fn write_all(database: &Database, queue: &Receiver<Change>) {
-    while let Ok(first) = queue.recv() {
-        let changes = std::iter::once(first).chain(queue.try_iter().take(RECORDS_QUEUED_MAX));
-        if let Err(error) = write(database, changes) {
-            tracing::error!(%error, "the head cannot keep its state: a restart would forget what is new; free some disk");
-        }
-    }
-}
-
-fn write(database: &Database, changes: impl Iterator<Item = Change>) -> Result<(), StoreError> {
+fn write(database: &Database, changes: &BTreeMap<RecordKey, Change>) -> Result<(), StoreError> {
     let mut writing = database.begin_write()?;
     writing.set_durability(Durability::Immediate);
     {
         let mut table = writing.open_table(RECORDS)?;
-        for change in changes {
+        for (key, change) in changes {
+            let key = encode(key)?;
             match change {
                 Change::Keep(record) => {
-                    let (key, value) = (encode(&record.key())?, encode(&record)?);
-                    table.insert(&*key, &*value)?;
+                    table.insert(&*key, &*encode(record)?)?;
                 }
-                Change::Forget(key) => {
-                    table.remove(&*encode(&key)?)?;
+                Change::Forget(_) => {
+                    table.remove(&*key)?;
                 }
             }
         }
