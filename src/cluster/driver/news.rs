@@ -65,7 +65,7 @@ pub(super) async fn take_all(shared: Arc<Shared>, mut terminal: Terminal, mut to
                 folding.finish(&mut shown);
                 return terminal.print(&mut shown);
             }
-            Some(Told::News(news)) => take(&shared, news).await,
+            Some(Told::News(news)) => take(&shared, news),
             Some(Told::Output(output)) => {
                 let node = format!("{:.4}", output.node.to_string());
                 let source = format!("{} pid={}, node={node}", output.label, output.pid);
@@ -86,7 +86,7 @@ async fn sleep_until(due: Option<std::time::Instant>) {
 }
 
 /// Does what one piece of news asks for.
-pub(super) async fn take(shared: &Arc<Shared>, news: News) {
+pub(super) fn take(shared: &Arc<Shared>, news: News) {
     match news {
         News::NodeUp(facts) => equip_later(shared, facts),
         News::WorkerUp { worker, member, pid, .. } => worker_up(shared, worker, member, pid),

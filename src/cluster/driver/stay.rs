@@ -20,19 +20,19 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         match shared.ask(JobRequest::Beat { job: shared.job }).await {
             Ok(Ok(_)) if renewed.elapsed() < CERTIFICATE_RENEWED_AFTER => continue,
             Ok(Ok(_)) => {}
-            Ok(Err(Denied::JobOver(why))) => return over(&shared, why).await,
+            Ok(Err(Denied::JobOver(why))) => return over(&shared, why),
             Ok(Err(denied)) => tracing::warn!(%denied, "the head does not take the driver's word"),
             Err(error) => tracing::warn!(%error, "the head is away; it is looked for"),
         }
         match come_back(&shared).await {
             Ok(()) => renewed = tokio::time::Instant::now(),
-            Err(why) => return over(&shared, why).await,
+            Err(why) => return over(&shared, why),
         }
     }
 }
 
-async fn over(shared: &Arc<Shared>, why: String) {
-    news::take(shared, News::Stopped { why }).await;
+fn over(shared: &Arc<Shared>, why: String) {
+    news::take(shared, News::Stopped { why });
 }
 
 /// Enrols again and takes up the job with the head, however long that takes. An error is that the job is over.
