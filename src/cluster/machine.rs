@@ -1,6 +1,8 @@
 //! What this machine is, as far as a cluster cares.
 
 use super::model::Resources;
+#[cfg(feature = "cli")]
+use super::model::Usage;
 
 /// Its name.
 pub(super) fn hostname() -> String {
@@ -31,4 +33,40 @@ fn group_limit() -> Option<u64> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let limit = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max")).ok()?;
     limit.trim().parse().ok()
+}
+
+/// What this machine is at, and these processes on it.
+#[cfg(feature = "cli")]
+pub(super) fn usage(pids: impl Iterator<Item = u32>) -> Usage {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let page = rustix::param::page_size() as u64;
+    let resident = |pid: u32| -> Option<u64> {
+        let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        Some(page * pages.split_whitespace().nth(1)?.parse::<u64>().ok()?)
+    };
+    Usage {
+        load: load.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or_default(),
+        memory_bytes: kibibytes(&info, "MemTotal:").saturating_sub(kibibytes(&info, "MemAvailable:")) << 10,
+        workers_memory_bytes: pids.filter_map(resident).sum(),
+    }
+}
+
+#[cfg(feature = "cli")]
+fn kibibytes(info: &str, name: &str) -> u64 {
+    let line = info.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_knows_what_it_is_at() {
+        let own = usage(std::iter::once(std::process::id()));
+        assert!(own.workers_memory_bytes > 0 && own.memory_bytes >= own.workers_memory_bytes, "{own:?}");
+        assert_eq!(usage(std::iter::empty()).workers_memory_bytes, 0);
+        assert_eq!(kibibytes("MemFree: 5 kB\nMemTotal:  12 kB\n", "MemTotal:"), 12);
+    }
 }

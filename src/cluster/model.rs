@@ -153,6 +153,18 @@ pub struct TaskCount {
     pub failed: u64,
 }
 
+/// What a machine is at, by its own account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Usage {
+    /// How many processes ran or waited for a processor lately: the load average over a minute.
+    pub load: f64,
+    /// The machine's memory that is in use, in bytes.
+    pub memory_bytes: u64,
+    /// What of that the node's workers have resident, in bytes.
+    pub workers_memory_bytes: u64,
+}
+
 /// A node, as people see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -185,6 +197,9 @@ pub struct NodeInfo {
     pub started_ms: u64,
     /// Why it is dead, if it is.
     pub cause: Option<String>,
+    /// What its machine is at, as far as it has said.
+    #[serde(default)]
+    pub usage: Option<Usage>,
 }
 
 /// A job, as people see it.

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::bootstrap::Life;
 use super::executable::Digest;
 use super::logs::Stream;
-use super::model::{ActorKey, ActorPlace, JobFacts, JobId, JobState, Member, NodeId, TaskCount, WorkerId};
+use super::model::{
+    ActorKey, ActorPlace, JobFacts, JobId, JobState, Member, NodeId, TaskCount, Usage, WorkerId,
+};
 use super::state::NodeReport;
 use crate::config::Limits;
 #[cfg(feature = "cli")]
@@ -39,7 +41,7 @@ pub(super) enum NodeRequest {
     /// It has come, or is back.
     Join(NodeReport),
     /// It is there.
-    Beat { node: Identity },
+    Beat { node: Identity, usage: Usage },
     /// What has happened since, in order.
     Happened { node: Identity, events: Vec<NodeEvent> },
     /// A worker is to be known as what it is: signs the request of its certificate.

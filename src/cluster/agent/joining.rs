@@ -11,6 +11,7 @@ use super::Agent;
 use crate::cluster::daemon::DaemonError;
 use crate::cluster::desk::{DeskError, Enrolment};
 use crate::cluster::enrolment;
+use crate::cluster::machine;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::{Claims, Token};
 use crate::config::{BEAT_EVERY, HEAD_ANSWER_TIMEOUT, JOIN_TIMEOUT, LEAVE_TIMEOUT, REJOIN_DELAY_MAX};
@@ -112,7 +113,8 @@ async fn stay(
     let beats = async {
         loop {
             beat.tick().await;
-            ask(agent, NodeRequest::Beat { node }).await?;
+            let usage = machine::usage(agent.workers.pids().into_iter());
+            ask(agent, NodeRequest::Beat { node, usage }).await?;
         }
     };
     let events = async {

@@ -144,6 +144,12 @@ impl Workers {
         }
     }
 
+    /// The processes that run.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let all = self.lock();
+        all.values().filter_map(|entry| Some(entry.running.as_ref()?.process.pid())).collect()
+    }
+
     /// Whether a worker has not ended yet.
     pub(super) fn runs_still(&self, worker: WorkerId) -> bool {
         self.lock().contains_key(&worker)

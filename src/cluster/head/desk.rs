@@ -40,7 +40,7 @@ impl Head {
     async fn answer(&self, request: AdminRequest) -> AdminReply {
         let control = &self.control;
         match request {
-            AdminRequest::Nodes => AdminReply::Nodes(control.read(|state| state.nodes())),
+            AdminRequest::Nodes => AdminReply::Nodes(self.nodes()),
             AdminRequest::Jobs => AdminReply::Jobs(control.read(|state| state.jobs())),
             AdminRequest::Actors => AdminReply::Actors(control.read(|state| state.actors())),
             AdminRequest::Workers => AdminReply::Workers(control.read(|state| state.workers())),
@@ -66,6 +66,15 @@ impl Head {
             AdminRequest::Submit(submission) => self.submit(&submission).await,
             _ => failed("this is asked of a node's agent, and not of the head"),
         }
+    }
+
+    fn nodes(&self) -> Vec<NodeInfo> {
+        let mut nodes = self.control.read(|state| state.nodes());
+        let orders = self.orders();
+        for node in nodes.iter_mut().filter(|node| node.state != NodeState::Dead) {
+            node.usage = orders.usage(node.node_id);
+        }
+        nodes
     }
 
     fn stop(&self, job: JobId) -> AdminReply {

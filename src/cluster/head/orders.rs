@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use crate::cluster::model::{JobId, NodeId};
+use crate::cluster::model::{JobId, NodeId, Usage};
 use crate::cluster::protocol::{NEWS, ORDER, Order};
 use crate::cluster::state::News;
 use crate::config::{HEAD_ANSWER_TIMEOUT, ORDERS_MAX};
@@ -16,6 +16,8 @@ use crate::remote::ask_host;
 pub(super) struct Orders {
     agents: FxHashMap<NodeId, Identity>,
     drivers: FxHashMap<JobId, Identity>,
+    /// What each machine has last said that it is at.
+    usages: FxHashMap<NodeId, Usage>,
     queues: FxHashMap<Identity, mpsc::Sender<Word>>,
 }
 
@@ -35,6 +37,16 @@ impl Orders {
         earlier.inspect(|earlier| drop(self.queues.remove(earlier)))
     }
 
+    /// What a node's machine is at.
+    pub(super) fn usage_is(&mut self, node: NodeId, usage: Usage) {
+        self.usages.insert(node, usage);
+    }
+
+    /// What a node's machine is at, as far as it has said.
+    pub(super) fn usage(&self, node: NodeId) -> Option<Usage> {
+        self.usages.get(&node).copied()
+    }
+
     /// The host of a job's driver.
     pub(super) fn driver_is(&mut self, job: JobId, driver: Identity) {
         self.drivers.insert(job, driver);
@@ -42,6 +54,7 @@ impl Orders {
 
     /// A node has gone for good; gives its agent's host.
     pub(super) fn forget_node(&mut self, node: NodeId) -> Option<Identity> {
+        self.usages.remove(&node);
         let agent = self.agents.remove(&node)?;
         self.queues.remove(&agent);
         Some(agent)

@@ -85,7 +85,8 @@ impl Head {
             }
             NodeRequest::Sign { job, hosts, request, .. } => self.sign_worker(from, job, hosts, &request),
             _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
-            NodeRequest::Beat { .. } => {
+            NodeRequest::Beat { usage, .. } => {
+                self.orders().usage_is(NodeId(from.host.0), usage);
                 self.control.tell(Event::NodeBeat { node: from });
                 NodeReply::Done
             }

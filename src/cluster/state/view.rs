@@ -27,6 +27,7 @@ impl State {
         let node_id = node.facts.id();
         let workers = node.workers.iter().filter_map(|worker| self.workers.get(worker));
         NodeInfo {
+            usage: None,
             node_id,
             state: node.state,
             address,
