@@ -11,8 +11,7 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::members::HeadIs;
-use super::model::{ActorKey, ActorPlace, TaskCount};
+use super::model::{ActorKey, ActorPlace, JobId, TaskCount};
 use crate::config::Limits;
 use crate::id::Identity;
 use crate::transport::Credentials;
@@ -49,6 +48,18 @@ pub(super) struct NodeSite {
     /// Where the node is reached; what arrives there for the worker is passed to it.
     pub(super) address: SocketAddr,
     pub(super) head: HeadIs,
+}
+
+/// Where a cluster's head is, and what it does.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct HeadIs {
+    pub(super) head: Identity,
+    /// Where to dial it; none where it dials, as the driver of a local cluster does.
+    pub(super) at: Option<SocketAddr>,
+    /// The job that this is for.
+    pub(super) job: JobId,
+    /// Whether it keeps account of every actor, and not only of those with wishes.
+    pub(super) places_all: bool,
 }
 
 /// The most reports of lives in one message.

@@ -9,12 +9,12 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::bootstrap::{Bootstrap, Report};
+use super::bootstrap::{Bootstrap, HeadIs, Report};
 use super::control::{CONTROL, Head};
 use super::hosts::Site;
 use super::io_thread::IoThread;
 use super::local_head::LocalHead;
-use super::members::{Change, HeadIs, MEMBERSHIP, Members};
+use super::members::{Change, MEMBERSHIP, Members};
 use super::model::{Member, WorkerId};
 use super::process::{Launch, WorkerProcess};
 use super::state::Event;

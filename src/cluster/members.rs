@@ -1,16 +1,16 @@
 //! Who is in the cluster, and whose turn it is.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 
+use super::bootstrap::HeadIs;
 use super::control::{ControlRequest, Head};
 use super::model::{ActorKey, ActorSpec, JobId, Member};
 use super::state::{Answer, Denied};
 use crate::host::{Finding, Host, PlaceError, Placed, Placement, Placing, Seat, SendError};
-use crate::id::{Identity, Target, TypeHash};
+use crate::id::{Target, TypeHash};
 use crate::registry::{Inbound, decode};
 use crate::spec::{ActorPlace, Lifetime};
 
@@ -28,18 +28,6 @@ pub(super) enum Change {
     Ended { member: Member, cause: String },
     /// The head is another one.
     Head(HeadIs),
-}
-
-/// Where a cluster's head is, and what it does.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct HeadIs {
-    pub(super) head: Identity,
-    /// Where to dial it; none where it dials, as the driver of a local cluster does.
-    pub(super) at: Option<SocketAddr>,
-    /// The job that this is for.
-    pub(super) job: JobId,
-    /// Whether it keeps account of every actor, and not only of those with wishes.
-    pub(super) places_all: bool,
 }
 
 /// The workers that are left, as one process knows them.

@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::Agent;
 use super::output::{self, Label};
-use crate::cluster::bootstrap::{Bootstrap, Life, NodeSite, Report};
-use crate::cluster::members::{Change, HeadIs, MEMBERSHIP};
+use crate::cluster::bootstrap::{Bootstrap, HeadIs, Life, NodeSite, Report};
+use crate::cluster::members::{Change, MEMBERSHIP};
 use crate::cluster::model::{ActorKey, ActorPlace, JobId, Member, WorkerId};
 use crate::cluster::process::{Launch, Lifeline, WorkerProcess};
 use crate::cluster::protocol::{JobLaunch, NodeEvent};

@@ -17,10 +17,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::bootstrap::HeadIs;
 use super::enrolment;
 use super::executable::Executable;
 use super::io_thread::IoThread;
-use super::members::{Change, HeadIs, Members};
+use super::members::{Change, Members};
 use super::model::{JobFacts, JobId, JobState, Member, NodeFacts, WorkerId};
 use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
 use super::state::Answer;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::codec::Decoder;
 
 // The names by which the bootstrap's own file finds what it needs.
-use roadshow::{config, id};
+use roadshow::{config, id, model, transport};
 
 #[path = "../../../src/cluster/bootstrap.rs"]
 #[expect(dead_code, reason = "the target reads, and writes nothing")]
