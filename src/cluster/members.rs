@@ -276,7 +276,9 @@ impl Placement for Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{HostId, Incarnation};
+    use std::net::SocketAddr;
+
+    use crate::id::{HostId, Identity, Incarnation};
 
     fn members(count: u64) -> Members {
         let identity = |host| Identity { host: HostId(host), incarnation: Incarnation(1) };
