@@ -32,6 +32,9 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// With 512 bytes each they cost less than a megabyte, however slow the peers are.
 pub const HANDSHAKES_OPEN_MAX: usize = 256;
 
+/// How long to wait when the operating system has no room for another connection.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
 /// How long one attempt to connect may take.
 ///
 /// A first link is tried for as long, and the dial of a peer that listens nowhere is awaited for as long.

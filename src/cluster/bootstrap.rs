@@ -62,8 +62,8 @@ pub(super) struct HeadIs {
     pub(super) places_all: bool,
 }
 
-/// The most reports of lives in one message.
-pub(super) const LIVES_MAX: usize = 256;
+/// The most reports of lives, or counts of tasks, in one message: with names of hundreds of bytes they fit.
+pub(super) const LIVES_MAX: usize = 64;
 
 /// What a worker has to say.
 #[derive(Debug, Serialize, Deserialize)]

@@ -90,9 +90,9 @@ impl Control {
             self.handle(&mut plane, question(ticket));
             ticket
         };
-        let mut withdraw = Withdraw { control: self, ticket, answered: false };
-        let answer = answered.await;
-        withdraw.answered = true;
+        let mut asked = Asked { control: self, ticket, answer: answered, taken: false };
+        let answer = (&mut asked.answer).await;
+        asked.taken = true;
         answer.unwrap_or_else(|_| Err(Denied::Unknown("the control plane has ended".to_owned())))
     }
 
@@ -102,9 +102,8 @@ impl Control {
     }
 
     fn handle(&self, plane: &mut Plane, event: Event) {
-        let mut next = Some(event);
-        let mut unwanted = Vec::new();
-        while let Some(event) = next {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
             let mut actions = std::mem::take(&mut plane.actions);
             plane.state.handle(self.clock.now(), event, &mut actions);
             for action in actions.drain(..) {
@@ -114,17 +113,12 @@ impl Control {
                             Some(waiting) => waiting.send(answer).err(),
                             None => Some(answer),
                         };
-                        // A place that nobody takes is free again.
-                        if let Some(Ok(Answer::Placed { actor, alive: None, .. })) = unheard {
-                            unwanted.push(actor);
-                        }
+                        events.extend(unwanted(unheard));
                     }
                     action => (self.hands)(&action),
                 }
             }
             plane.actions = actions;
-            let cause = || "nobody waits for it any more".to_owned();
-            next = unwanted.pop().map(|actor| Event::ActorEnded { actor, cause: cause() });
         }
     }
 
@@ -196,21 +190,39 @@ impl fmt::Debug for Control {
     }
 }
 
-/// Withdraws a question that nobody waits for any more.
-struct Withdraw {
+/// A question; dropped before its answer was taken it is withdrawn.
+struct Asked {
     control: Arc<Control>,
     ticket: Ticket,
-    answered: bool,
+    answer: oneshot::Receiver<Result<Answer, Denied>>,
+    taken: bool,
 }
 
-impl Drop for Withdraw {
+impl Drop for Asked {
     fn drop(&mut self) {
-        if self.answered {
+        if self.taken {
             return;
         }
+        // Answers are given under this lock: there is one by now, or there will be none.
         let mut plane = self.control.lock();
         plane.waiting.remove(&self.ticket);
-        self.control.handle(&mut plane, Event::Withdrawn { ticket: self.ticket });
+        let event = match self.answer.try_recv() {
+            Ok(answer) => unwanted(Some(answer)),
+            Err(_) => Some(Event::Withdrawn { ticket: self.ticket }),
+        };
+        if let Some(event) = event {
+            self.control.handle(&mut plane, event);
+        }
+    }
+}
+
+/// What becomes of an answer that nobody takes: a place is free again.
+fn unwanted(answer: Option<Result<Answer, Denied>>) -> Option<Event> {
+    match answer {
+        Some(Ok(Answer::Placed { actor, alive: None, .. })) => {
+            Some(Event::ActorEnded { actor, cause: "nobody waits for it any more".to_owned() })
+        }
+        _ => None,
     }
 }
 

@@ -7,19 +7,15 @@ use std::io;
 use std::net::{self, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::config::{HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
+use crate::config::{ACCEPT_PAUSE, HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
 use crate::host::strangers::{Refusals, Strangers};
 use crate::transport::{PREAMBLE_BYTES, Route, RouteError};
-
-/// How long to wait when the operating system has no room for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where connections go from the door.
 pub(super) trait Rooms: Send + Sync + 'static {

@@ -1,4 +1,4 @@
-//! A worker process as its driver sees it: started, watched, ended.
+//! A worker process as its parent sees it: started, watched, ended.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -109,6 +109,21 @@ impl Lifeline {
             }
         }
         Ok(())
+    }
+
+    /// The next connection that the other side passes on, and for whom; without it if this process has too
+    /// many files open.
+    #[cfg(feature = "cli")]
+    pub(super) async fn passed(&self) -> io::Result<(HostId, Option<std::net::TcpStream>)> {
+        let mut byte = [0];
+        let receive = || passing::receive(&self.socket, &mut byte);
+        let (count, fd) = self.socket.async_io(Interest::READABLE, receive).await?;
+        if count == 0 || byte[0] != PASS {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut host = [0; 8];
+        self.read_exact(&mut host).await?;
+        Ok((HostId(u64::from_be_bytes(host)), fd.map(std::net::TcpStream::from)))
     }
 
     async fn report(&self) -> io::Result<Report> {

@@ -144,9 +144,6 @@ pub(super) enum ExecutableRequest {
 pub(super) struct JobLaunch {
     pub(super) job: JobId,
     pub(super) digest: Digest,
-    pub(super) size: u64,
-    /// What the program is called.
-    pub(super) program: String,
     /// What makes the executable divert.
     pub(super) arguments: Vec<String>,
     /// What its environment has beside what an agent gives to each.

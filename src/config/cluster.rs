@@ -94,9 +94,6 @@ pub const ORDERS_MAX: usize = 4096;
 /// News and lines of output that wait for a driver to take them.
 pub const NEWS_MAX: usize = 1024;
 
-/// How much of an executable a driver sends at once.
-pub const EXECUTABLE_PIECE_BYTES: usize = 1 << 20;
-
 /// How long an agent may take to write a piece of an executable.
 pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest executable that a node takes.

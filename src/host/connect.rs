@@ -19,13 +19,11 @@ use super::peer::{Evidence, Lease, Peer};
 use super::pulse::{PULSE_FRAME_BYTES_MAX, Watched};
 use super::strangers::Strangers;
 use super::{Shared, random_nonce};
+use crate::config::ACCEPT_PAUSE;
 use crate::id::{Identity, LinkId};
 use crate::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
 use crate::transport::{Arrival, Certificate, FrameReader, Link, Listener, ReadError, Role};
 use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
-
-/// How long to wait when the operating system has no room for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a refusal may take to be written: the peer need not read it.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);

@@ -10,6 +10,7 @@
 //! peer's lock; an address is dialled only if the cluster introduced it.
 
 mod actors;
+mod config;
 mod connect;
 pub(crate) mod error;
 mod executor;
@@ -32,7 +33,6 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use futures_util::future::join_all;
 use rustc_hash::FxHashMap;
-use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -42,13 +42,12 @@ use crate::config::{
 };
 use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
-use crate::registry::{
-    Claim, Deliver, Inbound, Origin, Registry, RegistryError, RemoteActor, Surroundings, panics,
-};
+use crate::registry::{Claim, Deliver, Inbound, Origin, Registry, RemoteActor, Surroundings, panics};
 use crate::session::{LinkLoss, Secret};
 use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, Encoded, Refusal};
 
+pub use config::{HostCalls, HostConfig, HostError};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
 pub use executor::Executor;
 pub use peer::Peer;
@@ -57,57 +56,6 @@ pub use placement::{Finding, Lives, PlaceError, Placed, Placement, Placing, Seat
 use actors::{ActorEntry, Actors};
 use loopback::Loopback;
 use strangers::Refusals;
-
-/// What calls to a host itself do, by the hash of the asked service's name.
-pub type HostCalls = Box<dyn Fn(&Host, TypeHash, Inbound) + Send + Sync>;
-
-/// What a host is made from.
-pub struct HostConfig {
-    /// Who it is.
-    pub identity: Identity,
-    /// What every member of the cluster knows.
-    pub secret: Secret,
-    /// Its limits.
-    pub limits: Limits,
-    /// How it reaches others.
-    pub transport: Arc<dyn Transport>,
-    /// Where it listens; `None` for a host that only dials.
-    pub listen: Option<SocketAddr>,
-    /// Accepts, dials, shakes hands, serves pulses and keeps deadlines: a runtime that runs no handler.
-    pub io: Handle,
-    /// Serves links, and so hosts spawned actors.
-    pub executor: Executor,
-    /// What calls to the host itself do.
-    pub calls: HostCalls,
-}
-
-impl fmt::Debug for HostConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostConfig")
-            .field("identity", &self.identity)
-            .field("limits", &self.limits)
-            .field("transport", &self.transport)
-            .field("listen", &self.listen)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A host cannot start.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum HostError {
-    /// Types of this executable cannot be told apart.
-    #[error("{0}")]
-    Registry(#[from] RegistryError),
-    /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The operating system's words.
-        source: io::Error,
-    },
-}
 
 /// A running host. Clones are the same host.
 ///

@@ -14,16 +14,12 @@ use crate::cluster::executable::ExecutableError;
 use crate::cluster::model::{
     ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Waiting, WorkerSummary,
 };
+use crate::config::EXECUTABLE_CHUNK_BYTES;
 
 /// How long an answer may take.
 ///
 /// A desk answers from memory or from a file; ten seconds are a machine that swaps, or one that is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How much of an executable goes in one request.
-///
-/// A mebibyte is what a desk takes at most; it is on its way for some ten milliseconds.
-const PIECE_BYTES: usize = 1 << 20;
 
 /// Whose desk is meant, on a node that may have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +201,8 @@ impl<E: Exchange> Admin<E> {
         let mut have = self.stored(AdminRequest::Stored { digest, size }).await?;
         sent(have);
         while have < size {
-            let bytes = read(have, PIECE_BYTES).map_err(|error| AdminError::Executable(error.to_string()))?;
+            let bytes = read(have, EXECUTABLE_CHUNK_BYTES)
+                .map_err(|error| AdminError::Executable(error.to_string()))?;
             let now = self.stored(AdminRequest::Store { digest, size, offset: have, bytes }).await?;
             if now <= have {
                 return Err(AdminError::Confused { asked: "more of an executable" });
@@ -260,7 +257,7 @@ mod tests {
         async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
             if let AdminRequest::Store { offset, bytes, .. } = &request {
                 assert_eq!(*offset, self.stored.len() as u64);
-                assert!(bytes.len() <= PIECE_BYTES);
+                assert!(bytes.len() <= EXECUTABLE_CHUNK_BYTES);
                 self.stored.extend(&bytes[..bytes.len().min(self.takes_max)]);
             }
             match request {
@@ -318,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_executable_is_sent_in_pieces_from_where_the_agent_is() {
-        let bytes: Vec<u8> = (0..3 * PIECE_BYTES + 5).map(|n| (n % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * EXECUTABLE_CHUNK_BYTES + 5).map(|n| (n % 251) as u8).collect();
         let mut admin = Scripted::with(AdminReply::Done);
         admin.exchange.stored = bytes[..1000].to_vec();
         let mut seen = Vec::new();

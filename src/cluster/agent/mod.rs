@@ -18,12 +18,11 @@ mod workers;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::daemon::{AgentOptions, AgentReady, DaemonError};
+use super::daemon::{AgentOptions, AgentReady, DaemonError, failed, start_host};
 use super::desk::Desk;
 use super::door::Door;
 use super::executable::{Store, this_machine};
@@ -32,8 +31,8 @@ use super::model::NodeFacts;
 use super::protocol::NodeEvent;
 use super::state::NodeReport;
 use super::trust::Token;
-use crate::config::{CONNECTIONS_WAITING_MAX, JOIN_TIMEOUT, Limits, STRAY_FORGOTTEN_AFTER};
-use crate::host::{Executor, Host, HostConfig, fresh_identity};
+use crate::config::{CONNECTIONS_WAITING_MAX, JOIN_TIMEOUT};
+use crate::host::{Host, fresh_identity};
 use crate::id::Identity;
 use crate::observe;
 use crate::transport::{Credentials, Routed};
@@ -41,6 +40,7 @@ use crate::transport::{Credentials, Routed};
 use drivers::Drivers;
 use events::Events;
 use jobs::Jobs;
+pub(super) use rooms::DESK;
 use rooms::{HeadRoom, NodeRooms};
 use workers::Workers;
 
@@ -106,7 +106,12 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     observe::log::init();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
-    let (agent, rooms) = start(options).await?;
+    let ended_early = || DaemonError::Failed("it was ended before it had joined".to_owned());
+    let (agent, rooms) = tokio::select! {
+        started = start(options) => started?,
+        _ = terminate.recv() => return Err(ended_early()),
+        _ = interrupt.recv() => return Err(ended_early()),
+    };
     let (tell_joined, joined) = oneshot::channel();
     let joining = tokio::spawn(joining::keep_joined(Arc::clone(&agent), tell_joined));
     let certificates = tokio::spawn(certificates::keep_valid(Arc::clone(&agent)));
@@ -117,7 +122,8 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
             Ok(Err(error)) => Some(error),
             Err(_) => Some(DaemonError::Failed("the task that joins the head has ended".to_owned())),
         },
-        _ = terminate.recv() => Some(DaemonError::Failed("it was ended before it had joined".to_owned())),
+        _ = terminate.recv() => Some(ended_early()),
+        _ = interrupt.recv() => Some(ended_early()),
     };
     if let Some(error) = refused {
         rooms.close();
@@ -183,19 +189,10 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     }
     let (credentials, head) = joining::enrol_first(&token, head_at, identity).await?;
     let itself = Arc::new(OnceLock::new());
-    let host = Host::start(HostConfig {
-        identity,
-        secret: token.session_secret(),
-        limits: Limits::default(),
-        transport: Arc::new(Routed::new(credentials.clone(), address, arrivals)),
-        listen: Some(address),
-        io: Handle::current(),
-        executor: Executor::Runtime(Handle::current()),
-        calls: services::calls(Arc::clone(&itself)),
-    });
-    let host = host.await.map_err(failed("the agent's host cannot start"))?;
+    let transport = Routed::new(credentials.clone(), address, arrivals);
+    let calls = services::calls(Arc::clone(&itself));
+    let host = start_host(identity, &token, transport, address, calls).await?;
     host.introduce(head, head_at);
-    host.forget_strays(STRAY_FORGOTTEN_AFTER);
     let agent = Arc::new(Agent {
         facts,
         token,
@@ -216,9 +213,4 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let desk = Desk::new(&agent.credentials, agent.token.clone(), services::AtDesk::of(&agent));
     tokio::spawn(desk.run(visitors));
     Ok((agent, rooms))
-}
-
-/// What went wrong, and with what.
-fn failed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> DaemonError {
-    move |error| DaemonError::Failed(format!("{what}: {error}"))
 }

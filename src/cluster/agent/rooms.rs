@@ -5,7 +5,6 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -14,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use super::Agent;
 use crate::cluster::door::{NoRoom, Rooms};
 use crate::cluster::process::Lifeline;
+use crate::config::ACCEPT_PAUSE;
 use crate::id::HostId;
 use crate::transport::Route;
 
-/// How long to wait when the operating system has no room for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What stands for the head's desk where a connection is passed to the head's process.
+pub(in crate::cluster) const DESK: HostId = HostId(0);
 
 /// The agent, its workers, and the head if it is on this node.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Rooms for NodeRooms {
         let admitted = match route {
             Route::Host(host) if host == self.own => self.own_door.try_send(connection),
             Route::AgentDesk => self.desk.try_send(connection),
-            Route::HeadDesk => return self.to_head(HostId(0), connection),
+            Route::HeadDesk => return self.to_head(DESK, connection),
             Route::Host(HostId::HEAD) => return self.to_head(HostId::HEAD, connection),
             Route::Host(host) => {
                 let agent = self.agent.get().and_then(Weak::upgrade);

@@ -2,9 +2,19 @@
 
 mod options;
 
-use thiserror::Error;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use super::trust::Token;
 use super::{agent, head};
+use crate::config::{Limits, STRAY_FORGOTTEN_AFTER};
+use crate::host::{Executor, Host, HostCalls, HostConfig};
+use crate::id::Identity;
+use crate::transport::Routed;
 
 pub use options::{AgentOptions, AgentReady, HeadOptions, HeadReady};
 
@@ -47,4 +57,32 @@ pub async fn run_head(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Re
 /// Dropping the future ends the agent and its workers at once, as a kill would.
 pub async fn run_agent(options: AgentOptions, ready: impl FnOnce(AgentReady)) -> Result<(), DaemonError> {
     agent::run(options, ready).await
+}
+
+/// What went wrong, and with what.
+pub(super) fn failed<E: fmt::Display>(what: &'static str) -> impl FnOnce(E) -> DaemonError {
+    move |error| DaemonError::Failed(format!("{what}: {error}"))
+}
+
+/// The host of a daemon, on its one thread. Who came to it by itself and is away is forgotten.
+pub(super) async fn start_host(
+    identity: Identity,
+    token: &Token,
+    transport: Routed,
+    address: SocketAddr,
+    calls: HostCalls,
+) -> Result<Host, DaemonError> {
+    let host = Host::start(HostConfig {
+        identity,
+        secret: token.session_secret(),
+        limits: Limits::default(),
+        transport: Arc::new(transport),
+        listen: Some(address),
+        io: Handle::current(),
+        executor: Executor::Runtime(Handle::current()),
+        calls,
+    });
+    let host = host.await.map_err(failed("the daemon's host cannot start"))?;
+    host.forget_strays(STRAY_FORGOTTEN_AFTER);
+    Ok(host)
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{START_PATIENCE, Shared};
+use super::Shared;
 use crate::cluster::ClusterError;
 use crate::cluster::model::NodeFacts;
 use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest};
-use crate::config::{EXECUTABLE_PIECE_BYTES, EXECUTABLE_TIMEOUT};
+use crate::config::{EXECUTABLE_CHUNK_BYTES, EXECUTABLE_TIMEOUT, WORKER_START_TIMEOUT};
 use crate::host::deadline_in;
 use crate::remote::ask_host;
 
@@ -16,7 +16,6 @@ use crate::remote::ask_host;
 ///
 /// A node that cannot be used is told of; it is an error if none can.
 pub(super) async fn equip_first(shared: &Arc<Shared>, nodes: Vec<NodeFacts>) -> Result<(), ClusterError> {
-    let expected = |nodes: &[&NodeFacts]| nodes.iter().map(|facts| facts.workers).sum::<u32>();
     let working: Vec<_> = nodes.iter().filter(|facts| facts.workers > 0).collect();
     if working.is_empty() {
         return Err(ClusterError::NoNodes { address: shared.head_at });
@@ -35,17 +34,17 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, nodes: Vec<NodeFacts>) -> 
     if let (true, Some(why)) = (usable.is_empty(), failure) {
         return Err(ClusterError::NotEquipped { why });
     }
-    let expected = expected(&usable);
+    let expected: u32 = usable.iter().map(|facts| facts.workers).sum();
     let mut settled = shared.settled.subscribe();
     let all = settled.wait_for(|settled| settled.ready + settled.failed >= expected);
     // What is not there in time may come later.
-    drop(tokio::time::timeout(START_PATIENCE, all).await);
+    drop(tokio::time::timeout(WORKER_START_TIMEOUT, all).await);
     let settled = shared.settled.borrow().clone();
     match settled.ready {
         0 => Err(ClusterError::NotEquipped {
             why: settled
                 .last_failure
-                .unwrap_or_else(|| format!("no worker was ready within {START_PATIENCE:?}")),
+                .unwrap_or_else(|| format!("no worker was ready within {WORKER_START_TIMEOUT:?}")),
         }),
         _ => Ok(()),
     }
@@ -58,8 +57,6 @@ pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(),
     let launch = ExecutableRequest::Launch(JobLaunch {
         job: shared.job,
         digest: shared.executable.digest(),
-        size: shared.executable.size(),
-        program: shared.launch.program.clone(),
         arguments: shared.launch.arguments.clone(),
         environment: shared.launch.environment.clone(),
         limits: shared.launch.limits.clone(),
@@ -79,7 +76,7 @@ async fn send(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
     while have < size {
         let reading = Arc::clone(shared);
         let bytes = tokio::task::spawn_blocking(move || {
-            reading.executable.read(have, EXECUTABLE_PIECE_BYTES).map_err(|error| error.to_string())
+            reading.executable.read(have, EXECUTABLE_CHUNK_BYTES).map_err(|error| error.to_string())
         });
         let bytes = bytes.await.map_err(|error| error.to_string())??;
         let put = ExecutableRequest::Put { digest, size, offset: have, bytes: bytes.into() };

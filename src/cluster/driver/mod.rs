@@ -22,12 +22,12 @@ use super::enrolment;
 use super::executable::Executable;
 use super::io_thread::IoThread;
 use super::members::{Change, Members};
-use super::model::{JobFacts, JobId, JobState, Member, NodeFacts, WorkerId};
+use super::model::{JobFacts, JobId, JobState, Member, NodeFacts, NodeId, WorkerId};
 use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
 use super::state::Answer;
 use super::trust::{Claims, Token};
 use super::{ClusterError, WorkerInfo, control, machine, worker};
-use crate::config::{HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, WORKER_START_TIMEOUT};
+use crate::config::{HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::Identity;
 use crate::observe;
@@ -85,7 +85,6 @@ struct Shared {
 /// How this driver's workers are started.
 #[derive(Clone, Debug)]
 struct Launching {
-    program: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     limits: Limits,
@@ -101,6 +100,7 @@ struct Standing {
 /// A worker of this job.
 #[derive(Clone, Debug)]
 struct Known {
+    node: NodeId,
     worker: WorkerId,
     member: Member,
     pid: u32,
@@ -212,8 +212,7 @@ async fn begin(
     };
     let members = Arc::new(Members::default());
     host.set_placement(Arc::clone(&members) as _);
-    let program = std::env::args().next().unwrap_or_default();
-    let launch = Launching { program, arguments, environment: options.environment, limits: options.limits };
+    let launch = Launching { arguments, environment: options.environment, limits: options.limits };
     let shared = Arc::new(Shared {
         control,
         host,
@@ -297,6 +296,3 @@ impl Drop for RemoteCluster {
         let _ = ended.recv_timeout(DROP_PATIENCE);
     }
 }
-
-/// How long the workers of a new job may take.
-const START_PATIENCE: Duration = WORKER_START_TIMEOUT;

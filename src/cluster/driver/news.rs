@@ -89,7 +89,9 @@ async fn sleep_until(due: Option<std::time::Instant>) {
 pub(super) fn take(shared: &Arc<Shared>, news: News) {
     match news {
         News::NodeUp(facts) => equip_later(shared, facts),
-        News::WorkerUp { worker, member, pid, .. } => worker_up(shared, worker, member, pid),
+        News::WorkerUp { node, worker, member, pid } => {
+            worker_up(shared, Known { node, worker, member, pid, ended: None });
+        }
         News::WorkerGone { worker, member, cause, node } => {
             worker_gone(shared, node, worker, member, cause);
         }
@@ -114,13 +116,14 @@ fn equip_later(shared: &Arc<Shared>, facts: NodeFacts) {
     });
 }
 
-fn worker_up(shared: &Arc<Shared>, worker: WorkerId, member: Member, pid: u32) {
+fn worker_up(shared: &Arc<Shared>, up: Known) {
+    let member = up.member;
     {
         let mut standing = shared.standing();
-        if standing.workers.iter().any(|known| known.worker == worker) {
+        if standing.workers.iter().any(|known| known.worker == up.worker) {
             return;
         }
-        standing.workers.push(Known { worker, member, pid, ended: None });
+        standing.workers.push(up);
     }
     shared.members.apply(&Change::Joined(member), &shared.host);
     let others = shared.members.list().into_iter().filter(|other| *other != member).collect();
@@ -166,20 +169,25 @@ pub(super) fn reconcile(
     nodes: Vec<NodeFacts>,
     workers: Vec<(NodeId, WorkerId, Member)>,
 ) {
-    for (_, worker, member) in workers {
-        worker_up(shared, worker, member, 0);
+    for (node, worker, member) in workers {
+        // What its process is was told to the driver when the worker came, or is not known.
+        worker_up(shared, Known { node, worker, member, pid: 0, ended: None });
     }
     nodes.into_iter().for_each(|facts| equip_later(shared, facts));
 }
 
-/// What the head does not have any more, after all of its nodes could come back to it, has ended unseen.
-pub(super) fn sweep(shared: &Arc<Shared>, workers: &[(NodeId, WorkerId, Member)]) {
+/// The workers that have not ended, as far as is known.
+pub(super) fn living(shared: &Shared) -> Vec<Known> {
+    shared.standing().workers.iter().filter(|known| known.ended.is_none()).cloned().collect()
+}
+
+/// Those that lived before the head was asked, and that it does not have, have ended unseen. All of its nodes
+/// have to have had the time to come back to it.
+pub(super) fn sweep(shared: &Arc<Shared>, before: Vec<Known>, workers: &[(NodeId, WorkerId, Member)]) {
     let is_listed = |known: &Known| workers.iter().any(|(_, worker, _)| *worker == known.worker);
-    let gone = |known: &&Known| known.ended.is_none() && !is_listed(known);
-    let gone: Vec<_> = shared.standing().workers.iter().filter(gone).cloned().collect();
-    for Known { worker, member, .. } in gone {
+    for Known { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
         let cause = "it ended while the head was away".to_owned();
-        worker_gone(shared, NodeId(0), worker, Some(member), cause);
+        worker_gone(shared, node, worker, Some(member), cause);
     }
 }
 

@@ -64,17 +64,17 @@ async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
     let is_new = shared.head() != enrolled.head;
     shared.standing().head = enrolled.head;
     shared.control.introduce(enrolled.head, shared.head_at);
-    let request = JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() };
-    match shared.ask(request).await {
+    let before = news::living(shared);
+    match shared.ask(start_again(shared)).await {
         Ok(Ok(Answer::Job { nodes, workers, .. })) => {
             // Agents tell the workers.
             shared.members.apply(&Change::Head(shared.head_is()), &shared.host);
-            news::reconcile(shared, nodes, workers.clone());
             if is_new {
                 sweep_later(shared);
             } else {
-                news::sweep(shared, &workers);
+                news::sweep(shared, before, &workers);
             }
+            news::reconcile(shared, nodes, workers);
             Ok(())
         }
         Ok(Err(Denied::JobOver(why) | Denied::Unknown(why))) => Err(Away::Over(why)),
@@ -83,14 +83,19 @@ async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
     }
 }
 
+/// Says that the driver is back; the answer has what the job has by now.
+fn start_again(shared: &Shared) -> JobRequest {
+    JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() }
+}
+
 /// Looks once more when all nodes that live have come back to a head that was started again.
 fn sweep_later(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         tokio::time::sleep(NODE_LEASE + BEAT_EVERY).await;
-        let request = JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() };
-        if let Ok(Ok(Answer::Job { workers, .. })) = shared.ask(request).await {
-            news::sweep(&shared, &workers);
+        let before = news::living(&shared);
+        if let Ok(Ok(Answer::Job { workers, .. })) = shared.ask(start_again(&shared)).await {
+            news::sweep(&shared, before, &workers);
         }
     });
 }

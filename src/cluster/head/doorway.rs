@@ -5,12 +5,11 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use crate::cluster::bootstrap::PASS;
-use crate::cluster::passing;
+use crate::cluster::agent::DESK;
+use crate::cluster::process::Lifeline;
 use crate::config::REJOIN_DELAY_MAX;
 use crate::id::HostId;
 
@@ -33,38 +32,19 @@ async fn take_all(
     door: &mpsc::Sender<TcpStream>,
     desk: &mpsc::Sender<TcpStream>,
 ) -> io::Result<()> {
-    let socket = UnixStream::connect(path).await?;
+    let agent = Lifeline::new(UnixStream::connect(path).await?);
     loop {
-        match take(&socket).await {
-            // Where there is no room it is closed, and whoever dialled tries again.
+        match agent.passed().await {
             Ok((_, None)) => {
                 tracing::warn!("too many files are open: a connection was lost; raise the limit")
             }
+            // Where there is no room it is closed, and whoever dialled tries again.
             Ok((HostId::HEAD, Some(connection))) => drop(door.try_send(connection)),
-            Ok((_, Some(connection))) => drop(desk.try_send(connection)),
+            Ok((DESK, Some(connection))) => drop(desk.try_send(connection)),
+            Ok((host, Some(_))) => {
+                tracing::warn!(%host, "a connection was passed on that is for nobody here")
+            }
             Err(_) => return Ok(()),
         }
     }
-}
-
-async fn take(socket: &UnixStream) -> io::Result<(HostId, Option<TcpStream>)> {
-    let mut message = [0; 9];
-    let (count, fd) =
-        socket.async_io(Interest::READABLE, || passing::receive(socket, &mut message[..1])).await?;
-    if count != 1 || message[0] != PASS {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let mut read = 1;
-    while read < message.len() {
-        socket.readable().await?;
-        match socket.try_read(&mut message[read..]) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => read += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let mut host = [0; 8];
-    host.copy_from_slice(&message[1..]);
-    Ok((HostId(u64::from_be_bytes(host)), fd.map(TcpStream::from)))
 }

@@ -13,25 +13,21 @@ mod store;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::control::Control;
-use super::daemon::{DaemonError, HeadOptions, HeadReady};
+use super::daemon::{DaemonError, HeadOptions, HeadReady, failed, start_host};
 use super::desk::Desk;
 use super::model::NodeId;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
 use super::trust::{Authority, CertificateRequest, Claims};
-use crate::config::{
-    CERTIFICATE_RENEWED_AFTER, CONNECTIONS_WAITING_MAX, Limits, STRAY_FORGOTTEN_AFTER, TICK_EVERY,
-};
-use crate::host::{Executor, Host, HostConfig};
-use crate::id::{HostId, Identity, Incarnation};
+use crate::config::{CERTIFICATE_RENEWED_AFTER, CONNECTIONS_WAITING_MAX, TICK_EVERY};
+use crate::host::{Host, fresh_identity};
+use crate::id::{HostId, Identity};
 use crate::observe;
 use crate::transport::{Credentials, Role, Routed};
 
@@ -67,7 +63,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let (store, records) = Store::open(&options.state_dir.join("head.redb"))
         .map_err(failed("the head's database cannot be opened; another head may have it"))?;
     let token = authority.token().clone();
-    let identity = Identity { host: HostId::HEAD, incarnation: Incarnation(micros_since_1970()) };
+    let identity = Identity { host: HostId::HEAD, ..fresh_identity() };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = certify(&authority, &claims).map_err(failed("the head's certificate"))?;
     let (door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
@@ -81,18 +77,9 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
         })
     };
     let address = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-    let host = Host::start(HostConfig {
-        identity,
-        secret: token.session_secret(),
-        limits: Limits::default(),
-        transport: Arc::new(Routed::new(credentials.clone(), address, arrivals)),
-        listen: Some(address),
-        io: Handle::current(),
-        executor: Executor::Runtime(Handle::current()),
-        calls: services::calls(Arc::clone(&itself)),
-    });
-    let host = host.await.map_err(failed("the head's host cannot start"))?;
-    host.forget_strays(STRAY_FORGOTTEN_AFTER);
+    let transport = Routed::new(credentials.clone(), address, arrivals);
+    let calls = services::calls(Arc::clone(&itself));
+    let host = start_host(identity, &token, transport, address, calls).await?;
     let control = Arc::new(Control::new(Settings::default(), hands));
     let orders = Mutex::new(Orders::default());
     let head = Arc::new(Head { authority, host, control, orders, store });
@@ -169,14 +156,4 @@ impl Head {
     fn orders(&self) -> MutexGuard<'_, Orders> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn micros_since_1970() -> u64 {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// What went wrong, and with what.
-fn failed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> DaemonError {
-    move |error| DaemonError::Failed(format!("{what}: {error}"))
 }
