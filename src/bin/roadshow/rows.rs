@@ -45,6 +45,7 @@ impl Row for NodeInfo {
         "session_dir",
         "started_ms",
         "cause",
+        "usage",
     ];
 
     fn cells(&self) -> Vec<String> {
