@@ -29,10 +29,14 @@ fn memory_bytes() -> u64 {
 }
 
 fn group_limit() -> Option<u64> {
+    group_file("memory.max")?.trim().parse().ok()
+}
+
+/// A file of the control group of this process.
+pub(super) fn group_file(name: &str) -> Option<String> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let limit = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.max")).ok()?;
-    limit.trim().parse().ok()
+    std::fs::read_to_string(format!("/sys/fs/cgroup{path}/{name}")).ok()
 }
 
 /// What this machine is at, and these processes on it.

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::machine;
+
 /// How many it has killed by now, in this control group and on the whole machine.
 pub(super) fn kills() -> u64 {
     group_kills().unwrap_or(0) + machine_kills().unwrap_or(0)
@@ -22,9 +24,7 @@ fn machine_kills() -> Option<u64> {
 }
 
 fn group_kills() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    counter(&fs::read_to_string(format!("/sys/fs/cgroup{path}/memory.events")).ok()?, "oom_kill")
+    counter(&machine::group_file("memory.events")?, "oom_kill")
 }
 
 fn counter(text: &str, name: &str) -> Option<u64> {
