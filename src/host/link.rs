@@ -3,6 +3,7 @@
 //! One task a link, on the host's executor: it reads, hands over what came, and writes what waits.
 
 use std::io;
+use std::iter;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Waker;
@@ -14,10 +15,14 @@ use super::peer::{Lease, Peer, Ticket, Up, loss_of};
 use super::{Destination, Host, scope};
 use crate::config::GOODBYE_TIMEOUT;
 use crate::id::{Target, TypeHash};
-use crate::registry::{Claim, Inbound, panics};
+use crate::registry::{Claim, Inbound, Run, panics};
 use crate::session::{self, Batch, Event, LinkLoss};
 use crate::transport::{DetachedLink, FrameReader, LinkReader, LinkWriter};
 use crate::wire::CallFailure;
+
+/// So many messages for one actor are handed over at once: it may be at the first of them by then, on
+/// another thread.
+const RUN_MESSAGES: usize = 64;
 
 /// A proven link on its way to the thread that serves it.
 #[derive(Debug)]
@@ -84,20 +89,16 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
 }
 
 fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLoss> {
-    let inbound = |call, deadline, body, claim: session::Claim| {
-        let session::Claim { target: Target { actor, incarnation }, bytes, life } = claim;
-        let claim = NonZeroU64::new(bytes).map(|bytes| Claim { actor, incarnation, life, bytes });
-        Inbound::new(Arc::clone(peer) as _, call, deadline, body, claim)
-    };
     let mut route = Route { host, peer, last: None };
     let mut left = None;
-    for event in events.drain(..) {
+    let mut events = events.drain(..).peekable();
+    while let Some(event) = events.next() {
         match event {
-            Event::Call { call, target, message, deadline, body, claim } => {
-                route.deliver(target, message, inbound(Some(call), deadline, body, claim));
-            }
-            Event::Tell { target, message, body, claim } => {
-                route.deliver(target, message, inbound(None, None, body, claim));
+            Event::Call { target, message, .. } | Event::Tell { target, message, .. } => {
+                let follows = |next: &Event<Ticket>| next.address() == Some((target, message));
+                let following = iter::from_fn(|| events.next_if(follows));
+                let run = iter::once(event).chain(following).take(RUN_MESSAGES);
+                route.deliver(target, message, &mut run.filter_map(|event| inbound(peer, event)));
             }
             Event::Schemas { body } => peer.learn_schemas(host, &body),
             // These have their callers by now.
@@ -110,37 +111,49 @@ fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) 
     left
 }
 
+/// A message as its actor takes it.
+fn inbound(peer: &Arc<Peer>, event: Event<Ticket>) -> Option<Inbound> {
+    let (call, deadline, body, claim) = match event {
+        Event::Call { call, deadline, body, claim, .. } => (Some(call), deadline, body, claim),
+        Event::Tell { body, claim, .. } => (None, None, body, claim),
+        _ => return None,
+    };
+    let session::Claim { target: Target { actor, incarnation }, bytes, life } = claim;
+    let claim = NonZeroU64::new(bytes).map(|bytes| Claim { actor, incarnation, life, bytes });
+    Some(Inbound::new(Arc::clone(peer) as _, call, deadline, body, claim))
+}
+
 /// The way of what was read together to its actors.
 struct Route<'a> {
     host: &'a Host,
     peer: &'a Peer,
-    /// Where the last message went: the next often goes there, too.
+    /// Where the last messages went: the next often go there, too.
     last: Option<(Target, TypeHash, Destination)>,
 }
 
 impl Route<'_> {
-    fn deliver(&mut self, target: Target, message: TypeHash, inbound: Inbound) {
+    fn deliver(&mut self, target: Target, message: TypeHash, run: Run<'_>) {
         if let Some((last_target, last_message, to)) = &self.last
             && (*last_target, *last_message) == (target, message)
         {
-            return to.take(inbound);
+            return to.take(run);
         }
         if let Some(text) = self.peer.disagreement(message) {
-            return inbound.fail(&CallFailure::Mismatch { text: text.to_owned() });
+            return run.for_each(|inbound| inbound.fail(&CallFailure::Mismatch { text: text.to_owned() }));
         }
         match self.host.find(target, message) {
             Ok(Some(to)) => {
-                to.take(inbound);
+                to.take(run);
                 self.last = Some((target, message, to));
             }
             // A panic of user code on the way costs that message and not the link.
-            Ok(None) => {
+            Ok(None) => run.for_each(|inbound| {
                 if let Err(text) = panics::catch(|| self.host.deliver(target, message, inbound)) {
                     let message = self.host.registry().name_of(message);
                     tracing::warn!(message, text, "a delivery panicked");
                 }
-            }
-            Err(failure) => inbound.fail(&failure),
+            }),
+            Err(failure) => run.for_each(|inbound| inbound.fail(&failure)),
         }
     }
 }

@@ -24,6 +24,7 @@ pub(crate) mod strangers;
 
 use std::fmt;
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -42,7 +43,7 @@ use crate::config::{
 };
 use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
-use crate::registry::{Claim, Deliver, Inbound, Origin, Registry, RemoteActor, Surroundings, panics};
+use crate::registry::{Claim, Deliver, Inbound, Origin, Registry, RemoteActor, Run, Surroundings, panics};
 use crate::session::{LinkLoss, Secret};
 use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, Encoded, Refusal};
@@ -336,7 +337,7 @@ impl Host {
     /// Hands a message that came in to its actor, or to the host's own services.
     pub(crate) fn deliver(&self, target: Target, message: TypeHash, inbound: Inbound) {
         match self.find(target, message) {
-            Ok(Some(to)) => to.take(inbound),
+            Ok(Some(to)) => to.take(&mut iter::once(inbound)),
             Ok(None) => (self.shared.calls)(self, message, inbound),
             Err(failure) => inbound.fail(&failure),
         }
@@ -436,8 +437,8 @@ struct Destination {
 }
 
 impl Destination {
-    fn take(&self, inbound: Inbound) {
-        (self.deliver)(&*self.entry.mailbox, inbound);
+    fn take(&self, run: Run<'_>) {
+        (self.deliver)(&*self.entry.mailbox, run);
     }
 }
 

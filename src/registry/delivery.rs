@@ -8,8 +8,8 @@ use actix::prelude::SendError;
 use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
-use super::mailbox::{Mailbox, Reachable, Surroundings, Turn};
-use super::{Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, TaskFn, panics};
+use super::mailbox::{Decoding, Mailbox, Reachable, Turn};
+use super::{Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, Run, TaskFn, panics};
 use crate::wire::{self, Body, CallFailure};
 
 /// What the host tells an actor beside its messages.
@@ -100,12 +100,14 @@ impl<M: RemoteMessage> fmt::Debug for Delivery<M> {
     }
 }
 
-/// Puts a message into the mailbox of an `A`.
-pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, inbound: Inbound) {
+/// Puts messages into the mailbox of an `A`.
+pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: Run<'_>) {
     match mailbox(to) {
-        Some(mailbox) => mailbox.deliver(handle::<A, M>, inbound),
+        Some(mailbox) => mailbox.deliver(handle::<A, M>, run),
         // Two actor types share a name, and this one does not handle the message.
-        None => inbound.fail(&CallFailure::NotHandled { actor: A::NAME.into(), message: M::NAME.into() }),
+        None => run.for_each(|inbound| {
+            inbound.fail(&CallFailure::NotHandled { actor: A::NAME.into(), message: M::NAME.into() });
+        }),
     }
 }
 
@@ -114,7 +116,7 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
     actor: &mut A,
     ctx: &mut A::Context,
     inbound: Inbound,
-    surroundings: &dyn Surroundings,
+    surroundings: &dyn Decoding,
 ) {
     let (body, deadline, responder) = inbound.into_parts();
     let mut decoded = Err(CallFailure::NoReply);

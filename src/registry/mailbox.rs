@@ -26,10 +26,19 @@ const TURN_MESSAGES: usize = 256;
 const KEPT_MAX: usize = 64;
 
 /// What decodes a message, in its surroundings, and hands it to its handler.
-pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound, &dyn Surroundings);
+pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound, &dyn Decoding);
+
+/// Messages for one actor and of one type that have come one behind the other.
+pub type Run<'a> = &'a mut dyn Iterator<Item = Inbound>;
+
+/// What an actor lives in.
+pub trait Surroundings: Send + Sync {
+    /// Runs `work`, a turn of the actor, which may decode there.
+    fn hold(&self, work: &mut dyn FnMut(&dyn Decoding));
+}
 
 /// Where messages are decoded: the addresses in them bind to it.
-pub trait Surroundings: Send + Sync {
+pub trait Decoding {
     /// Runs `work` there.
     fn within(&self, work: &mut dyn FnMut());
 }
@@ -78,14 +87,14 @@ impl<A: RemoteActor> Mailbox<A> {
         &self.addr
     }
 
-    /// Takes a message in.
-    pub(super) fn deliver(&self, handle: Handle<A>, inbound: Inbound) {
-        self.push(Item::Message(handle, inbound));
+    /// Takes messages in.
+    pub(super) fn deliver(&self, handle: Handle<A>, run: Run<'_>) {
+        self.push(run.map(|inbound| Item::Message(handle, inbound)));
     }
 
-    fn push(&self, item: Item<A>) {
+    fn push(&self, items: impl Iterator<Item = Item<A>>) {
         let mut queue = self.lock();
-        queue.waiting.push_back(item);
+        queue.waiting.extend(items);
         if !std::mem::replace(&mut queue.called, true) {
             drop(queue);
             self.call();
@@ -102,6 +111,10 @@ impl<A: RemoteActor> Mailbox<A> {
 
     /// Hands the actor everything that has come, as long as it takes messages.
     fn take_turn(&self, actor: &mut A, ctx: &mut A::Context) {
+        self.surroundings.hold(&mut |decoding| self.handle_waiting(actor, ctx, decoding));
+    }
+
+    fn handle_waiting(&self, actor: &mut A, ctx: &mut A::Context, decoding: &dyn Decoding) {
         let mut batch = Batch { mailbox: self, items: VecDeque::new() };
         let mut left: usize = TURN_MESSAGES;
         loop {
@@ -118,7 +131,7 @@ impl<A: RemoteActor> Mailbox<A> {
             }
             while !ctx.waiting() {
                 match batch.items.pop_front() {
-                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound, &*self.surroundings),
+                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound, decoding),
                     Some(Item::Control(control)) => control.apply(actor, ctx),
                     None => break,
                 }
@@ -161,7 +174,7 @@ impl<A: RemoteActor> Reachable for Mailbox<A> {
     }
 
     fn control(&self, control: Control) {
-        self.push(Item::Control(control));
+        self.push(std::iter::once(Item::Control(control)));
     }
 }
 

@@ -29,7 +29,7 @@ use crate::id::TypeHash;
 
 pub(crate) use delivery::decode;
 pub use delivery::{Control, Delivery};
-pub use mailbox::{Mailbox, Reachable, Surroundings, Turn};
+pub use mailbox::{Decoding, Mailbox, Reachable, Run, Surroundings, Turn};
 pub use origin::{Claim, Inbound, LocalReply, Origin, Responder};
 pub use table::Table;
 
@@ -165,7 +165,7 @@ pub trait TaskFn: 'static {
 }
 
 /// Puts a message into the [`Mailbox`] of an actor.
-pub type Deliver = fn(&dyn Reachable, Inbound);
+pub type Deliver = fn(&dyn Reachable, Run<'_>);
 
 /// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into actix's mailbox of an actor. With
 /// `true` only if that has room: else it stays in the slot.

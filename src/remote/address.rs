@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
 use super::request::{Answer, Request, TrySendError};
-use crate::host::peer::{Peer, Repeat};
+use crate::host::peer::{Peer, Pending, Repeat};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder};
@@ -81,6 +81,7 @@ impl Address {
     pub(crate) fn try_send<M: RemoteMessage>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         let mut slot = Some(message);
         match self.call(&mut slot, None, Repeat::Never, true) {
+            // The message is dropped behind this, which runs user code: the request has the call by then.
             Ok(answer) => Ok(Request::sent(self.clone(), answer)),
             Err(reason) => match slot {
                 Some(message) => Err(TrySendError { message, reason }),
@@ -120,14 +121,10 @@ impl Address {
         }
         let peer = bound.peer(self.place.host)?;
         let message = slot.as_ref().expect("a slot is called with while it is full");
-        let pending = wire::encode(message, peer.body_bytes_max(), |body| {
+        let open = wire::encode(message, peer.body_bytes_max(), |body| {
             peer.call(self.place.target, M::HASH, deadline, repeat, body)
         })??;
-        if repeat == Repeat::Never {
-            // Dropping a message runs user code; nothing is locked here.
-            *slot = None;
-        }
-        Ok(Answer::Remote(pending))
+        Ok(Answer::Remote(open))
     }
 
     /// The short cut on the same host: the message moves as it is.
@@ -170,8 +167,8 @@ impl Address {
     }
 
     /// The peer's queue that has no room just now.
-    pub(super) fn peer(&self) -> Result<Arc<Peer>, NotDelivered> {
-        self.bound()?.peer(self.place.host).cloned()
+    pub(super) fn peer(&self) -> Result<&Arc<Peer>, NotDelivered> {
+        self.bound()?.peer(self.place.host)
     }
 
     /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
@@ -272,7 +269,7 @@ where
                 peer.call(target, service, deadline, Repeat::Never, body)
             });
             match queued.map_err(NotDelivered::from)? {
-                Ok(pending) => break pending.await?,
+                Ok(open) => break Pending::new(&peer, open).await?,
                 Err(NotDelivered::Full { size, .. }) => peer.room(target, size).await,
                 Err(reason) => return Err(reason.into()),
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tokio::time::Sleep;
 
 use super::address::Address;
 use super::retry::{Retry, Retrying};
-use crate::host::peer::{Pending, Repeat};
+use crate::host::peer::{OpenCall, Repeat};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::registry::RemoteMessage;
 use crate::wire::CallFailure;
@@ -68,24 +69,25 @@ enum State<M: RemoteMessage> {
 /// Where the answer of a queued call comes from.
 pub(super) enum Answer<R> {
     Local(oneshot::Receiver<Result<R, CallFailure>>),
-    Remote(Pending),
+    Remote(OpenCall),
 }
 
 impl<M: RemoteMessage> Request<M> {
     pub(super) fn new(to: Address, message: M) -> Self {
-        Self { message: Some(message), ..Self::with(to, State::Unsent(None)) }
+        Self::with(to, Some(message), State::Unsent(None))
     }
 
     pub(super) fn sent(to: Address, answer: Answer<M::Result>) -> Self {
-        Self::with(to, State::Sent(answer))
+        Self::with(to, None, State::Sent(answer))
     }
 
     pub(super) fn failed(to: Address, reason: NotDelivered) -> Self {
-        Self::with(to, State::Ended(Some(Box::new(reason))))
+        Self::with(to, None, State::Ended(Some(Box::new(reason))))
     }
 
-    fn with(to: Address, state: State<M>) -> Self {
-        Self { to, message: None, limit: TimeLimit::None, kept: false, sleep: None, retrying: None, state }
+    #[inline]
+    fn with(to: Address, message: Option<M>, state: State<M>) -> Self {
+        Self { to, message, limit: TimeLimit::None, kept: false, sleep: None, retrying: None, state }
     }
 
     /// Gives up after `timeout`, counted from the first poll.
@@ -120,14 +122,20 @@ impl<M: RemoteMessage> Request<M> {
             match self.to.call(&mut self.message, self.limit.deadline(), repeat, false) {
                 Ok(answer) => {
                     self.kept = matches!(answer, Answer::Remote(_));
-                    if let (Some(retrying), Answer::Remote(pending)) = (&mut self.retrying, &answer) {
-                        retrying.queued(pending.peer(), pending.call());
-                    }
+                    let made = match &answer {
+                        Answer::Remote(open) => Some(open.call()),
+                        Answer::Local(_) => None,
+                    };
                     self.state = State::Sent(answer);
+                    match (&mut self.retrying, made) {
+                        (Some(retrying), Some(call)) => retrying.queued(self.to.peer()?, call),
+                        // Dropping a message runs user code; nothing is locked here.
+                        _ => self.message = None,
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 Err(NotDelivered::Full { size, .. }) => {
-                    let (peer, target) = (self.to.peer()?, self.to.place.target);
+                    let (peer, target) = (Arc::clone(self.to.peer()?), self.to.place.target);
                     *waiting = Some(Box::pin(async move { peer.room(target, size).await }));
                 }
                 Err(reason) => return Poll::Ready(Err(reason)),
@@ -155,8 +163,8 @@ impl<M: RemoteMessage> Request<M> {
             ready!(self.poll_unsent(task))?;
         }
         match &mut self.state {
-            State::Sent(Answer::Remote(pending)) => {
-                let body = ready!(Pin::new(pending).poll(task))?;
+            State::Sent(Answer::Remote(open)) => {
+                let body = ready!(open.poll(self.to.peer()?, task))?;
                 Poll::Ready(self.to.decode(&body))
             }
             State::Sent(Answer::Local(answer)) => {
@@ -203,10 +211,29 @@ impl<M: RemoteMessage> Future for Request<M> {
         if let Err(error) = &outcome {
             this.to.learn(error);
         }
+        this.cancel();
         this.state = State::Ended(None);
         this.retrying = None;
         this.message = None;
         Poll::Ready(outcome)
+    }
+}
+
+impl<M: RemoteMessage> Request<M> {
+    /// Nobody waits for the answer any more.
+    #[inline]
+    fn cancel(&mut self) {
+        if let State::Sent(Answer::Remote(open)) = &mut self.state
+            && let Ok(peer) = self.to.peer()
+        {
+            open.abandon(peer);
+        }
+    }
+}
+
+impl<M: RemoteMessage> Drop for Request<M> {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
 

@@ -74,6 +74,20 @@ pub enum Event<T> {
     },
 }
 
+impl<T> Event<T> {
+    /// The actor and the type of a message; `None` if it is none.
+    #[must_use]
+    #[inline]
+    pub fn address(&self) -> Option<(Target, TypeHash)> {
+        match self {
+            Self::Call { target, message, .. } | Self::Tell { target, message, .. } => {
+                Some((*target, *message))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What a message takes of its actor's window; to be given back with
 /// [`handled`](crate::session::Session::handled), once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -106,7 +106,16 @@ impl<T> Recent<T> {
 
     #[inline]
     pub(super) fn remove(&mut self, call: CallId) -> Option<T> {
-        let Some(value) = self.place(call).and_then(|place| self.row[place].take()) else {
+        let here = match self.place(call) {
+            // Most calls end in the order in which they were made.
+            Some(0) => {
+                self.first = self.first.wrapping_add(1);
+                self.row.pop_front().flatten()
+            }
+            Some(place) => self.row[place].take(),
+            None => None,
+        };
+        let Some(value) = here else {
             return if self.others.is_empty() { None } else { self.others.remove(&call) };
         };
         self.taken -= 1;

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use self::answers::Answers;
 pub(crate) use self::answers::Ticket;
 pub(super) use self::life::Evidence;
-pub(crate) use self::pending::Pending;
+pub(crate) use self::pending::{OpenCall, Pending};
 use self::timer::Timer;
 pub(super) use self::traffic::loss_of;
 use super::error::NotDelivered;
@@ -262,7 +262,7 @@ impl Peer {
         deadline: Option<Instant>,
         repeat: Repeat,
         body: Encoded<'_>,
-    ) -> Result<Pending, NotDelivered> {
+    ) -> Result<OpenCall, NotDelivered> {
         let mut state = self.usable()?;
         let ticket = state.answers.open();
         // Only a deadline has anything to do with the time.
@@ -276,7 +276,7 @@ impl Peer {
             self.arm_timer(&mut state, deadline);
         }
         self.kick(&mut state);
-        Ok(Pending { peer: Arc::clone(self), call, ticket, ended: false })
+        Ok(OpenCall::new(call, ticket))
     }
 
     /// Queues a one-way message; `patient` if its sender can wait until few do before it.

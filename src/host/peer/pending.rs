@@ -12,60 +12,87 @@ use crate::id::CallId;
 use crate::session::{Failed, LinkLoss};
 use crate::wire::Body;
 
-/// A call under way; the future of its answer. Dropping it cancels the call.
-pub(crate) struct Pending {
-    pub(super) peer: Arc<Peer>,
-    pub(super) call: CallId,
-    pub(super) ticket: Ticket,
-    pub(super) ended: bool,
+/// A call under way, for who knows its peer in any case. It is to be polled until it ends, or
+/// [`abandoned`](Self::abandon).
+#[derive(Debug)]
+#[must_use = "the answer waits for somebody to take it"]
+pub(crate) struct OpenCall {
+    call: CallId,
+    ticket: Ticket,
+    ended: bool,
 }
 
-impl Pending {
+impl OpenCall {
+    pub(super) fn new(call: CallId, ticket: Ticket) -> Self {
+        Self { call, ticket, ended: false }
+    }
+
     /// The call's number, under which it may be repeated if it was made so.
     pub(crate) fn call(&self) -> CallId {
         self.call
     }
 
-    pub(crate) fn peer(&self) -> &Arc<Peer> {
-        &self.peer
+    /// The answer, once it is there.
+    #[inline]
+    pub(crate) fn poll(&mut self, peer: &Peer, task: &mut Context<'_>) -> Poll<Result<Body, SendError>> {
+        // A caller whose answers are all there lets the link write what it has made meanwhile.
+        ready!(pin!(tokio::task::coop::consume_budget()).poll(task));
+        let mut old = None;
+        let polled = peer.lock().answers.poll(self.ticket, task, &mut old);
+        drop(old);
+        let outcome = ready!(polled);
+        self.ended = true;
+        // The session ends every call; one without a word was polled again after its end.
+        let outcome = outcome.unwrap_or(Err(Failed::OutcomeUnknown(LinkLoss::Shutdown)));
+        Poll::Ready(outcome.map_err(|failed| SendError::failed(peer.identity, failed)))
+    }
+
+    /// Cancels the call, unless it has ended.
+    pub(crate) fn abandon(&mut self, peer: &Peer) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let mut state = peer.lock();
+        let slot = state.answers.close(self.ticket);
+        if state.session.forget(self.call).is_some() {
+            // The last call of a session that leaves may have been this one.
+            state.ring_if_outgoing();
+        }
+        drop(state);
+        drop(slot);
+        peer.progress.notify_waiters();
+    }
+}
+
+/// A call under way; the future of its answer. Dropping it cancels the call.
+pub(crate) struct Pending {
+    peer: Arc<Peer>,
+    open: OpenCall,
+}
+
+impl Pending {
+    pub(crate) fn new(peer: &Arc<Peer>, open: OpenCall) -> Self {
+        Self { peer: Arc::clone(peer), open }
     }
 }
 
 impl Future for Pending {
     type Output = Result<Body, SendError>;
 
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        // A caller whose answers are all there lets the link write what it has made meanwhile.
-        ready!(pin!(tokio::task::coop::consume_budget()).poll(task));
-        let mut old = None;
-        let polled = self.peer.lock().answers.poll(self.ticket, task, &mut old);
-        drop(old);
-        let outcome = ready!(polled);
-        self.ended = true;
-        // The session ends every call; one without a word was polled again after its end.
-        let outcome = outcome.unwrap_or(Err(Failed::OutcomeUnknown(LinkLoss::Shutdown)));
-        Poll::Ready(outcome.map_err(|failed| SendError::failed(self.peer.identity, failed)))
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { peer, open } = self.get_mut();
+        open.poll(peer, task)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.ended {
-            let mut state = self.peer.lock();
-            let slot = state.answers.close(self.ticket);
-            if state.session.forget(self.call).is_some() {
-                // The last call of a session that leaves may have been this one.
-                state.ring_if_outgoing();
-            }
-            drop(state);
-            drop(slot);
-            self.peer.progress.notify_waiters();
-        }
+        self.open.abandon(&self.peer);
     }
 }
 
 impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("peer", &self.peer.identity).field("call", &self.call).finish()
+        f.debug_struct("Pending").field("peer", &self.peer.identity).field("open", &self.open).finish()
     }
 }
