@@ -24,6 +24,10 @@ use crate::wire::CallFailure;
 /// another thread.
 const RUN_MESSAGES: usize = 64;
 
+/// After so many bytes the actors have their turn, though there may be more to read: the other side is
+/// to have the first answers, and make the next messages, while the rest is read.
+const TURN_BYTES: usize = 128 << 10;
+
 /// A proven link on its way to the thread that serves it.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -59,6 +63,7 @@ impl Served {
 
 async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) -> LinkLoss {
     let (mut events, mut wake) = (Vec::new(), Vec::new());
+    let mut since_turn = 0;
     loop {
         let received = peer.receive(up, &mut frames, &mut events, &mut wake);
         wake.drain(..).for_each(Waker::wake);
@@ -73,8 +78,13 @@ async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) ->
             let _ = tokio::time::timeout(GOODBYE_TIMEOUT, peer.written(up)).await;
             return left;
         }
-        if let Err(error) = frames.fill().await {
-            return loss_of(&error);
+        if since_turn >= TURN_BYTES {
+            since_turn = 0;
+            tokio::task::yield_now().await;
+        }
+        match frames.fill().await {
+            Ok(bytes) => since_turn += bytes,
+            Err(error) => return loss_of(&error),
         }
     }
 }
@@ -91,33 +101,38 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
 fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLoss> {
     let mut route = Route { host, peer, last: None };
     let mut left = None;
-    let mut events = events.drain(..).peekable();
-    while let Some(event) = events.next() {
+    let mut rest = events.iter_mut().peekable();
+    while let Some(event) = rest.next() {
         match event {
             Event::Call { target, message, .. } | Event::Tell { target, message, .. } => {
-                let follows = |next: &Event<Ticket>| next.address() == Some((target, message));
-                let following = iter::from_fn(|| events.next_if(follows));
+                let to = (*target, *message);
+                let following = iter::from_fn(|| rest.next_if(|next| next.address() == Some(to)));
                 let run = iter::once(event).chain(following).take(RUN_MESSAGES);
-                route.deliver(target, message, &mut run.filter_map(|event| inbound(peer, event)));
+                route.deliver(to, &mut run.filter_map(|event| inbound(peer, event)));
             }
-            Event::Schemas { body } => peer.learn_schemas(host, &body),
+            Event::Schemas { body } => peer.learn_schemas(host, body),
             // These have their callers by now.
             Event::Replied { .. } | Event::Failed { .. } => {}
-            Event::DeadLetters { count } => host.shared.count_dead_letters(count),
-            Event::Cancelled { call } => peer.cancelled(call),
-            Event::PeerLeaves { reason } => left = Some(LinkLoss::PeerLeft { reason }),
+            Event::DeadLetters { count } => host.shared.count_dead_letters(*count),
+            Event::Cancelled { call } => peer.cancelled(*call),
+            Event::PeerLeaves { reason } => {
+                left = Some(LinkLoss::PeerLeft { reason: std::mem::take(reason) });
+            }
         }
     }
+    events.clear();
     left
 }
 
-/// A message as its actor takes it.
-fn inbound(peer: &Arc<Peer>, event: Event<Ticket>) -> Option<Inbound> {
+/// Takes the message out of an event, as its actor takes it.
+#[inline]
+fn inbound(peer: &Arc<Peer>, event: &mut Event<Ticket>) -> Option<Inbound> {
     let (call, deadline, body, claim) = match event {
-        Event::Call { call, deadline, body, claim, .. } => (Some(call), deadline, body, claim),
-        Event::Tell { body, claim, .. } => (None, None, body, claim),
+        Event::Call { call, deadline, body, claim, .. } => (Some(*call), *deadline, body, *claim),
+        Event::Tell { body, claim, .. } => (None, None, body, *claim),
         _ => return None,
     };
+    let body = std::mem::take(body);
     let session::Claim { target: Target { actor, incarnation }, bytes, life } = claim;
     let claim = NonZeroU64::new(bytes).map(|bytes| Claim { actor, incarnation, life, bytes });
     Some(Inbound::new(Arc::clone(peer) as _, call, deadline, body, claim))
@@ -128,23 +143,24 @@ struct Route<'a> {
     host: &'a Host,
     peer: &'a Peer,
     /// Where the last messages went: the next often go there, too.
-    last: Option<(Target, TypeHash, Destination)>,
+    last: Option<((Target, TypeHash), Destination)>,
 }
 
 impl Route<'_> {
-    fn deliver(&mut self, target: Target, message: TypeHash, run: Run<'_>) {
-        if let Some((last_target, last_message, to)) = &self.last
-            && (*last_target, *last_message) == (target, message)
+    fn deliver(&mut self, to: (Target, TypeHash), run: Run<'_>) {
+        if let Some((last, destination)) = &self.last
+            && *last == to
         {
-            return to.take(run);
+            return destination.take(run);
         }
+        let (target, message) = to;
         if let Some(text) = self.peer.disagreement(message) {
             return run.for_each(|inbound| inbound.fail(&CallFailure::Mismatch { text: text.to_owned() }));
         }
         match self.host.find(target, message) {
-            Ok(Some(to)) => {
-                to.take(run);
-                self.last = Some((target, message, to));
+            Ok(Some(destination)) => {
+                destination.take(run);
+                self.last = Some((to, destination));
             }
             // A panic of user code on the way costs that message and not the link.
             Ok(None) => run.for_each(|inbound| {

@@ -73,6 +73,7 @@ impl<M: RemoteMessage> Delivery<M> {
     ///
     /// A message whose deadline has passed, or whose caller waits no longer, is not handled. A panic
     /// in the handler fails this call with its text and goes on through the actor, which ends.
+    #[inline]
     pub fn run<A: Handles<M>>(
         mut self,
         actor: &mut A,

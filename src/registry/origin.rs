@@ -81,6 +81,7 @@ impl Inbound {
     }
 
     /// The message's body, and who waits for the answer.
+    #[inline]
     pub fn into_parts<R>(self) -> (Body, Option<Instant>, Responder<R>) {
         let to = match self.call {
             Some(call) => To::Remote(self.origin, call),
@@ -155,6 +156,7 @@ impl<R> Responder<R> {
     ///
     /// What a small call takes of its actor's window is given back with its answer, if the handler
     /// answers at once; whoever keeps the responder for longer is to [`release`](Self::release) it.
+    #[inline]
     pub fn start(&mut self) {
         self.started = true;
         let small = self.claim.is_some_and(|claim| claim.bytes.get() < SMALL_CLAIM_BYTES);
@@ -173,6 +175,7 @@ impl<R> Responder<R> {
 
     /// Whether the caller is known to wait no longer: it gave up, or dropped the future.
     #[must_use]
+    #[inline]
     pub fn is_abandoned(&self) -> bool {
         match &self.to {
             Some(To::Remote(origin, call)) => origin.is_cancelled(*call),
@@ -183,6 +186,7 @@ impl<R> Responder<R> {
 
     /// Whether the message need not be handled: its deadline has passed, or nobody waits any more.
     #[must_use]
+    #[inline]
     pub fn is_overdue(&self, deadline: Option<Instant>) -> bool {
         deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std())
             || self.is_abandoned()
@@ -233,6 +237,7 @@ impl<R: Serialize> Responder<R> {
     ///
     /// A panic in the value's `Serialize` fails the call as an answer that cannot be encoded: the
     /// handler is through by then, and its actor lives on.
+    #[inline]
     pub fn answer(mut self, value: R) {
         match self.to.take() {
             None => {}

@@ -78,6 +78,7 @@ impl Address {
         }
     }
 
+    #[inline]
     pub(crate) fn try_send<M: RemoteMessage>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         let mut slot = Some(message);
         match self.call(&mut slot, None, Repeat::Never, true) {
@@ -106,6 +107,7 @@ impl Address {
     }
 
     /// Makes a call; the message stays in the slot when nobody took it, or it may be made again.
+    #[inline]
     pub(super) fn call<M: RemoteMessage>(
         &self,
         slot: &mut Option<M>,

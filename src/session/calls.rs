@@ -65,6 +65,7 @@ impl<T> Calls<T> {
         self.last
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, call: CallId, place: Place, deadline: Option<Instant>, ticket: T) {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, call));
@@ -85,6 +86,7 @@ impl<T> Calls<T> {
         }
     }
 
+    #[inline]
     pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall<T>> {
         let open = self.open.remove(call)?;
         if let Some(deadline) = open.deadline {

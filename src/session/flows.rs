@@ -20,6 +20,7 @@ const SWEEP_AT: usize = 1024;
 
 /// What a message takes of a window. Half of it at most, so that the largest one passes even while
 /// the receiver has yet to give back what it gathers.
+#[inline]
 pub(super) fn cost(frame_bytes: usize, window: u64) -> u64 {
     ((frame_bytes + MESSAGE_OVERHEAD_BYTES) as u64).min(window / 2)
 }
@@ -79,6 +80,7 @@ impl Outflows {
     }
 
     /// What the flows owe: charged, and not given back.
+    #[inline]
     pub(super) fn charged(&self) -> u64 {
         self.flows.values().map(|flow| flow.charged).sum()
     }
@@ -294,12 +296,14 @@ impl Inflows {
     }
 
     /// What a message of that length takes.
+    #[inline]
     pub(super) fn cost(&self, frame_bytes: usize) -> u64 {
         cost(frame_bytes, self.window)
     }
 
     /// Takes a message on. `false` if the sender had no credit for it.
     #[must_use]
+    #[inline]
     pub(super) fn accept(&mut self, target: Target, cost: u64) -> bool {
         let flow = self.flows.entry(target).or_default();
         flow.accepted += cost;
@@ -308,6 +312,7 @@ impl Inflows {
 
     /// A message is handled. Tells how much is to be given back, if it is enough by now; `withhold`
     /// keeps that for later.
+    #[inline]
     pub(super) fn handled(&mut self, target: Target, cost: u64, withhold: bool) -> Option<u64> {
         let flow = self.flows.get_mut(&target)?;
         flow.accepted -= cost.min(flow.accepted);

@@ -49,6 +49,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Appends the frame that `put` writes, and whose length it returns; gives where it ends.
+    #[inline]
     pub(super) fn push(&mut self, put: impl FnOnce(&mut Self) -> usize) -> Position {
         let frame_bytes = put(self);
         self.frames.push_back(frame_bytes as u32);
@@ -201,6 +202,7 @@ impl Log {
 }
 
 impl FrameSink for Log {
+    #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
         if self.tail.capacity() - self.tail.len() < bytes.len() {
             self.tail.reserve(bytes.len().max(TAIL_BYTES));

@@ -104,7 +104,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(())
     }
 
-    /// Waits until more bytes have arrived.
+    /// Waits until more bytes have arrived; gives how many.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// # Cancel safety
     ///
     /// Dropping the future loses no byte.
-    pub async fn fill(&mut self) -> Result<(), ReadError> {
+    pub async fn fill(&mut self) -> Result<usize, ReadError> {
         debug_assert!(self.buffer.len() < self.codec.frame_bytes(&self.buffer)?.unwrap_or(usize::MAX));
         let read = match self.codec.frame_bytes(&self.buffer)? {
             // A large frame is read to its end and no further: its memory is its own.
@@ -134,7 +134,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 self.reader.read_buf(&mut self.buffer).await?
             }
         };
-        if read == 0 { Err(ReadError::Closed) } else { Ok(()) }
+        if read == 0 { Err(ReadError::Closed) } else { Ok(read) }
     }
 
     /// Waits for the next frame.

@@ -47,12 +47,11 @@ impl Body {
     }
 
     #[inline]
-    pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
+    pub(super) fn read(reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         if attachments > 0 {
             return Self::read_with_attachments(reader, attachments);
         }
-        let message = reader.take_inline(reader.remaining())?;
-        Ok(Self { message, attachments: Box::default() })
+        Ok(Self { message: reader.rest_inline(), attachments: Box::default() })
     }
 
     fn read_with_attachments(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {

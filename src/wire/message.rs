@@ -27,6 +27,7 @@ const DEPTH_MAX: usize = 128;
 ///
 /// When the body takes over `limit` bytes (memory beyond the limit is never allocated), when it
 /// carries too many payloads, or when the value's own `Serialize` fails. `then` does not run.
+#[inline]
 pub fn encode<T, R>(value: &T, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError>
 where
     T: Serialize + ?Sized,
@@ -51,6 +52,7 @@ where
 ///
 /// When the body does not fit the type, is nested over 128 levels deep, refers to payloads that
 /// it does not carry, or goes on behind the value.
+#[inline]
 pub fn decode<T: DeserializeOwned>(body: &Body) -> Result<T, DecodeError> {
     let mut deserializer = Deserializer::from_read_ref(&*body.message);
     deserializer.set_max_depth(DEPTH_MAX);

@@ -146,6 +146,7 @@ enum Scope {
 }
 
 /// Runs `work`, and gives the payloads that were serialized meanwhile.
+#[inline]
 pub(super) fn attachments_of<R>(work: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
     let scope = Scope::Encoding(RefCell::default());
     let done = SCOPE.set(&scope, work);
@@ -154,6 +155,7 @@ pub(super) fn attachments_of<R>(work: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
 }
 
 /// Runs `work`, which may deserialize these payloads.
+#[inline]
 pub(super) fn attached_to<R>(attachments: &[Bytes], work: impl FnOnce() -> R) -> R {
     // Most messages have none, and there is nothing around them that they could take for theirs.
     if attachments.is_empty() && !SCOPE.is_set() {

@@ -52,6 +52,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes everything that is left, by handle.
+    #[inline]
+    pub(super) fn rest_inline(self) -> InlineBytes {
+        InlineBytes::part_of(self.whole, self.rest)
+    }
+
     pub(super) fn rest(self) -> Bytes {
         self.whole.slice_ref(self.rest)
     }

@@ -27,6 +27,7 @@ impl Reply {
     }
 
     /// Writes the whole frame and returns its length in bytes.
+    #[inline]
     pub fn put(call: CallId, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         put(FrameKind::Reply, call, body, out)
     }

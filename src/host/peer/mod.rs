@@ -403,10 +403,12 @@ impl Peer {
         }
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     fn usable(&self) -> Result<MutexGuard<'_, State>, NotDelivered> {
         let state = self.lock();
         match &state.gone {

@@ -157,6 +157,7 @@ impl<T> Session<T> {
     }
 
     /// Ends a call, and says goodbye behind the last if this side leaves.
+    #[inline]
     fn end(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call);
         if let Some(open) = &open
@@ -261,6 +262,7 @@ impl<T> Session<T> {
     }
 
     /// A numbered frame has come, which the peer keeps until it is told.
+    #[inline]
     fn owe_ack(&mut self, now: Instant, bytes: usize) {
         let inbound = &mut self.inbound;
         inbound.untold_bytes += bytes;
