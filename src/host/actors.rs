@@ -1,43 +1,25 @@
 //! The actors of this host that can be reached from afar.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use actix::Addr;
 use rustc_hash::FxHashMap;
 
-use crate::id::{ActorId, ActorIncarnation, Target, TypeHash};
+use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::registry::{Mailbox, Reachable, RemoteActor, Surroundings};
 use crate::wire::CallFailure;
 
-/// One reachable actor.
-pub(crate) struct ActorEntry {
-    /// Its type.
-    pub(crate) kind: TypeHash,
-    /// The type's name.
-    pub(crate) name: &'static str,
-    /// The way to it.
-    pub(crate) mailbox: Arc<dyn Reachable>,
-    incarnation: ActorIncarnation,
-}
-
-impl fmt::Debug for ActorEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ActorEntry").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
 /// All of them. Ids are never given twice.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Actors {
     entries: RwLock<Entries>,
     last: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Entries {
-    live: FxHashMap<ActorId, Arc<ActorEntry>>,
+    live: FxHashMap<ActorId, Arc<dyn Reachable>>,
     /// How many there are when it is time to look for those that ended unseen.
     sweep_at: usize,
 }
@@ -47,7 +29,7 @@ impl Entries {
     ///
     /// It waits for as many new ones as were left over, so an entry is looked at a few times at most.
     fn sweep(&mut self) {
-        self.live.retain(|_, entry| entry.mailbox.is_connected());
+        self.live.retain(|_, mailbox| mailbox.is_connected());
         self.sweep_at = 2 * self.live.len() + 64;
     }
 }
@@ -69,23 +51,18 @@ impl Actors {
         addr: Addr<A>,
         surroundings: Arc<dyn Surroundings>,
     ) {
-        let entry = ActorEntry {
-            kind: A::HASH,
-            name: A::NAME,
-            mailbox: Mailbox::new(addr, surroundings),
-            incarnation: target.incarnation,
-        };
+        let mailbox = Mailbox::new(addr, target.incarnation, surroundings);
         let mut entries = self.write();
         if entries.live.len() >= entries.sweep_at {
             entries.sweep();
         }
-        entries.live.insert(target.actor, Arc::new(entry));
+        entries.live.insert(target.actor, mailbox);
     }
 
     /// The actor has ended, or shall no longer be reached.
     pub(crate) fn remove(&self, target: Target) {
-        // The entry holds an address, whose drop may run more than this lock should see.
-        let _entry = self.write().live.remove(&target.actor);
+        // The mailbox holds an address, whose drop may run more than this lock should see.
+        let _mailbox = self.write().live.remove(&target.actor);
     }
 
     /// Forgets all actors.
@@ -95,10 +72,10 @@ impl Actors {
     }
 
     /// The actor, or why there is none.
-    pub(crate) fn find(&self, target: Target) -> Result<Arc<ActorEntry>, CallFailure> {
+    pub(crate) fn find(&self, target: Target) -> Result<Arc<dyn Reachable>, CallFailure> {
         match self.read().live.get(&target.actor) {
-            Some(entry) if entry.incarnation == target.incarnation && entry.mailbox.is_connected() => {
-                Ok(Arc::clone(entry))
+            Some(mailbox) if mailbox.incarnation() == target.incarnation && mailbox.is_connected() => {
+                Ok(Arc::clone(mailbox))
             }
             Some(_) => Err(CallFailure::ActorStopped),
             None if target.actor.0 <= self.last.load(Ordering::Relaxed) => Err(CallFailure::ActorStopped),
@@ -108,7 +85,7 @@ impl Actors {
 
     /// How many live.
     pub(crate) fn len(&self) -> usize {
-        self.read().live.values().filter(|entry| entry.mailbox.is_connected()).count()
+        self.read().live.values().filter(|mailbox| mailbox.is_connected()).count()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Entries> {

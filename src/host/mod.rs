@@ -43,7 +43,9 @@ use crate::config::{
 };
 use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
-use crate::registry::{Claim, Deliver, Inbound, Origin, Registry, RemoteActor, Run, Surroundings, panics};
+use crate::registry::{
+    Claim, Deliver, Inbound, Origin, Reachable, Registry, RemoteActor, Run, Surroundings, panics,
+};
 use crate::session::{LinkLoss, Secret};
 use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, Encoded, Refusal};
@@ -54,7 +56,7 @@ pub use executor::Executor;
 pub use peer::Peer;
 pub use placement::{Finding, Lives, PlaceError, Placed, Placement, Placing, Seat};
 
-use actors::{ActorEntry, Actors};
+use actors::Actors;
 use loopback::Loopback;
 use strangers::Refusals;
 
@@ -348,12 +350,12 @@ impl Host {
         if matches!(target.actor, ActorId::HOST | ActorId::TASKS) {
             return Ok(None);
         }
-        let entry = self.shared.actors.find(target)?;
-        let Some(handler) = self.shared.registry.handler(entry.kind, message) else {
+        let mailbox = self.shared.actors.find(target)?;
+        let Some(handler) = self.shared.registry.handler(mailbox.kind(), message) else {
             let message = self.shared.registry.name_of(message);
-            return Err(CallFailure::NotHandled { actor: entry.name.to_owned(), message });
+            return Err(CallFailure::NotHandled { actor: mailbox.name().to_owned(), message });
         };
-        Ok(Some(Destination { entry, deliver: handler.deliver }))
+        Ok(Some(Destination { mailbox, deliver: handler.deliver }))
     }
 
     /// The runtime that runs no handler.
@@ -432,13 +434,13 @@ impl Shared {
 
 /// Where a message goes: the actor, and how one of its type is put into the actor's mailbox.
 struct Destination {
-    entry: Arc<ActorEntry>,
+    mailbox: Arc<dyn Reachable>,
     deliver: Deliver,
 }
 
 impl Destination {
     fn take(&self, run: Run<'_>) {
-        (self.deliver)(&*self.entry.mailbox, run);
+        (self.deliver)(&*self.mailbox, run);
     }
 }
 

@@ -17,6 +17,7 @@ use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext};
 
 use super::{Control, Inbound, RemoteActor};
+use crate::id::{ActorIncarnation, TypeHash};
 use crate::wire::CallFailure;
 
 /// Messages of one turn: so many answers are worth a system call while the other side could be at them.
@@ -45,6 +46,12 @@ pub trait Decoding {
 
 /// An actor that can be reached from afar, whatever its type.
 pub trait Reachable: Any + Send + Sync {
+    /// The hash of its type's name.
+    fn kind(&self) -> TypeHash;
+    /// Its type's name.
+    fn name(&self) -> &'static str;
+    /// Which life of the actor it is.
+    fn incarnation(&self) -> ActorIncarnation;
     /// Whether it still takes messages.
     fn is_connected(&self) -> bool;
     /// Has it do something behind the messages that have come.
@@ -56,6 +63,7 @@ pub struct Mailbox<A: RemoteActor> {
     /// Itself, for the turns that it asks for.
     me: Weak<Self>,
     addr: Addr<A>,
+    incarnation: ActorIncarnation,
     surroundings: Arc<dyn Surroundings>,
     queue: Mutex<Queue<A>>,
 }
@@ -73,10 +81,15 @@ enum Item<A: RemoteActor> {
 
 impl<A: RemoteActor> Mailbox<A> {
     /// A mailbox of the actor behind `addr`.
-    pub fn new(addr: Addr<A>, surroundings: Arc<dyn Surroundings>) -> Arc<Self> {
+    pub fn new(
+        addr: Addr<A>,
+        incarnation: ActorIncarnation,
+        surroundings: Arc<dyn Surroundings>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             addr,
+            incarnation,
             surroundings,
             queue: Mutex::new(Queue { waiting: VecDeque::new(), called: false }),
         })
@@ -169,6 +182,18 @@ impl<A: RemoteActor> Mailbox<A> {
 }
 
 impl<A: RemoteActor> Reachable for Mailbox<A> {
+    fn kind(&self) -> TypeHash {
+        A::HASH
+    }
+
+    fn name(&self) -> &'static str {
+        A::NAME
+    }
+
+    fn incarnation(&self) -> ActorIncarnation {
+        self.incarnation
+    }
+
     fn is_connected(&self) -> bool {
         self.addr.connected()
     }

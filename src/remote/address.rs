@@ -139,15 +139,15 @@ impl Address {
         only_if_room: bool,
     ) -> Result<(), NotDelivered> {
         let find = || -> Result<_, CallFailure> {
-            let entry = here.actors().find(self.place.target)?;
-            let handler = here.registry().handler(entry.kind, M::HASH);
+            let mailbox = here.actors().find(self.place.target)?;
+            let handler = here.registry().handler(mailbox.kind(), M::HASH);
             let handler = handler.ok_or_else(|| CallFailure::NotHandled {
-                actor: entry.name.to_owned(),
+                actor: mailbox.name().to_owned(),
                 message: M::NAME.to_owned(),
             })?;
-            Ok((entry, handler))
+            Ok((mailbox, handler))
         };
-        let (entry, handler) = match find() {
+        let (mailbox, handler) = match find() {
             Ok(found) => found,
             Err(failure) => {
                 responder.disarm();
@@ -156,7 +156,7 @@ impl Address {
         };
         let message = slot.take().expect("a slot is put while it is full");
         let mut delivery = Some(Delivery::new(message, deadline, responder));
-        let put = (handler.put)(&*entry.mailbox, &mut delivery, only_if_room);
+        let put = (handler.put)(&*mailbox, &mut delivery, only_if_room);
         *slot = delivery.map(Delivery::into_message);
         put.map_err(|error| match error {
             MailboxError::Full => NotDelivered::MailboxFull,

@@ -203,7 +203,7 @@ fn stop_here(host: &Host, inbound: Inbound) {
     responder.release();
     let stopped = crate::registry::decode::<Target>(&body).and_then(|target| host.actors().find(target));
     match stopped {
-        Ok(entry) => entry.mailbox.control(Control::Stop(responder)),
+        Ok(mailbox) => mailbox.control(Control::Stop(responder)),
         Err(failure) => responder.fail(failure),
     }
 }
