@@ -87,3 +87,82 @@ impl Answers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::session::LinkLoss;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Open,
+        Put(usize),
+        Poll(usize),
+        Close(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let which = any::<usize>();
+        prop_oneof![
+            3 => Just(Step::Open),
+            2 => which.prop_map(Step::Put),
+            2 => which.prop_map(Step::Poll),
+            1 => which.prop_map(Step::Close),
+        ]
+    }
+
+    fn outcome(number: usize) -> Outcome {
+        Err(Failed::OutcomeUnknown(LinkLoss::Io(number.to_string())))
+    }
+
+    proptest! {
+        #[test]
+        fn each_caller_gets_its_own_outcome_once(steps in proptest::collection::vec(step(), 1..120)) {
+            let mut answers = Answers::default();
+            // Of the calls whose callers wait: their numbers, and whether the outcome is there.
+            let mut open: BTreeMap<usize, (usize, bool)> = BTreeMap::new();
+            let (mut made, mut old) = (0, None);
+            let mut task = Context::from_waker(Waker::noop());
+            for step in steps {
+                let nth = |which: usize| {
+                    let at = which.checked_rem(open.len())?;
+                    open.iter().nth(at).map(|(slot, call)| (*slot, *call))
+                };
+                match step {
+                    Step::Open => {
+                        let Ticket(slot) = answers.open();
+                        prop_assert!(open.insert(slot, (made, false)).is_none(), "the slot is taken");
+                        made += 1;
+                    }
+                    Step::Put(which) => {
+                        let Some((slot, (call, false))) = nth(which) else { continue };
+                        answers.put(Ticket(slot), outcome(call));
+                        open.insert(slot, (call, true));
+                    }
+                    Step::Poll(which) => {
+                        let Some((slot, (call, there))) = nth(which) else { continue };
+                        let polled = answers.poll(Ticket(slot), &mut task, &mut old);
+                        prop_assert_eq!(polled, if there { Poll::Ready(Some(outcome(call))) } else { Poll::Pending });
+                        if there {
+                            open.remove(&slot);
+                        }
+                    }
+                    Step::Close(which) => {
+                        let Some((slot, (call, there))) = nth(which) else { continue };
+                        match answers.close(Ticket(slot)) {
+                            Some(Slot::Answered(had)) => prop_assert_eq!((had, there), (outcome(call), true)),
+                            Some(Slot::Awaited(_)) => prop_assert!(!there),
+                            None => prop_assert!(false, "the slot of an open call is gone"),
+                        }
+                        open.remove(&slot);
+                    }
+                }
+                prop_assert_eq!(answers.slots.len(), open.len());
+            }
+        }
+    }
+}
