@@ -47,10 +47,22 @@ pub const DESK_CONNECTIONS_MAX: usize = 256;
 /// Longer than any tool pauses between two requests.
 pub const DESK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Connections that wait at a node for a host or a desk to take them; one more is closed.
+/// Connections that wait at a node for a host, a desk or a process to take them; one more is closed.
 ///
 /// Whoever takes them needs microseconds for each.
 pub const CONNECTIONS_WAITING_MAX: usize = 64;
+
+/// How long a process may take to accept a connection that its node passes on; then it is closed.
+///
+/// One that runs needs microseconds, and one that is stopped takes none. Whoever dialled would give up
+/// soon after, and tries again.
+pub const PASS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many bytes of what a process is told over its lifeline may be on their way.
+///
+/// The system counts a connection with about a kilobyte: some sixty, before more of them wait here. All
+/// processes of a user have one bound on files that are on their way, so a stopped one must not use it up.
+pub const LIFELINE_BUFFER_BYTES: usize = 32 << 10;
 
 /// How long a host of a cluster keeps what it has open with one that came by itself and is away.
 ///
