@@ -53,6 +53,12 @@ impl<K: Copy + Ord + Hash> Leases<K> {
         self.until.remove(&key);
     }
 
+    /// Whether there is such a lease.
+    #[cfg(test)]
+    pub(in crate::cluster) fn has(&self, key: K) -> bool {
+        self.until.contains_key(&key)
+    }
+
     /// When to look for ended leases again, if there are any leases. It may be too early.
     pub(in crate::cluster) fn next(&self) -> Option<Millis> {
         self.ends.first().map(|(until, _)| *until)

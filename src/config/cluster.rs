@@ -196,6 +196,11 @@ pub const NODE_LEASE: Duration = Duration::from_secs(10);
 /// A thread that runs no user code beats for it, and nothing but its own job depends on it.
 pub const JOB_LEASE: Duration = Duration::from_secs(5);
 
+/// How long after its submission a job fails if nobody has had its driver started.
+///
+/// The executable is with the node by then, so only two requests lie between; whoever makes none has ended.
+pub const SUBMITTED_LEASE: Duration = Duration::from_secs(30);
+
 /// How often the control plane is to be told that time has passed, as long as somebody holds a lease.
 pub const TICK_EVERY: Duration = Duration::from_secs(1);
 

@@ -27,7 +27,7 @@ use super::desk::Desk;
 use super::door::Door;
 use super::executable::{Store, this_machine};
 use super::logs::LogName;
-use super::model::NodeFacts;
+use super::model::{JobId, NodeFacts};
 use super::protocol::NodeEvent;
 use super::state::NodeReport;
 use super::trust::Token;
@@ -71,7 +71,18 @@ impl Agent {
     /// What the node is and has on it, in place of all that the head has not heard of.
     fn report(&self) -> NodeReport {
         self.events.clear();
-        NodeReport { facts: self.facts.clone(), workers: self.workers.report() }
+        NodeReport {
+            facts: self.facts.clone(),
+            workers: self.workers.report(),
+            jobs: self.jobs.held(),
+            drivers: self.drivers.running(),
+        }
+    }
+
+    /// A job is over: its executable is kept for as long as workers of it still run, and no longer.
+    fn job_over(&self, job: JobId) {
+        self.jobs.over(job);
+        self.jobs.let_go(job, &self.workers);
     }
 
     /// Whether the process that a log is of still runs here.

@@ -142,6 +142,11 @@ impl Head {
             Action::StopActor { node, worker, at, .. } => self.order(node, Order::StopActor { worker, at }),
             Action::StopDriver { node, job } => self.order(node, Order::StopDriver { job }),
             Action::StopNode { node } => self.order(node, Order::StopNode),
+            Action::JobOver { job, nodes } => {
+                nodes.into_iter().for_each(|node| self.order(node, Order::JobOver { job }));
+                self.orders().forget_job(job);
+            }
+            Action::NodeOver { agent } => self.orders().forget_agent(agent),
             Action::Tell { job, news } => self.orders().tell_driver(&self.host, job, news),
             Action::Keep(record) => self.store.change(Change::Keep(record)),
             Action::Forget(key) => self.store.change(Change::Forget(key)),
