@@ -17,6 +17,11 @@ impl Millis {
     pub(in crate::cluster) fn after(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
+
+    /// How many milliseconds there are since an earlier moment.
+    pub(in crate::cluster) fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 /// Leases of one kind, all equally long.

@@ -222,6 +222,21 @@ pub const ENDED_KEPT_MAX: usize = 1000;
 /// An executable that does not start here does not start the fourth time.
 pub const WORKER_STARTS_FAILED_MAX: u32 = 3;
 
+/// A worker that ends within so long of getting ready has crashed at its start, and is no reason to start
+/// the next at once.
+///
+/// A program that is broken breaks in its first calls, and one that lives for so long costs little to start.
+pub const WORKER_SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a node waits with a job's next worker when two in a row have crashed at their start; twice as
+/// long after each further one.
+pub const WORKER_RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// The longest such wait.
+///
+/// A start every minute is no load, and a fault that has passed is not waited out for longer.
+pub const WORKER_RESTART_DELAY_MAX: Duration = Duration::from_secs(60);
+
 /// How many numbers of jobs, workers and actors are set aside at once by what is kept.
 ///
 /// A head that starts anew goes on behind them, so that none is given twice even if what was to be kept

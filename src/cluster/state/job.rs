@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::Node;
+use super::restarts::Crashes;
 use super::{Action, Answer, Denied, Millis, News, Record, RecordKey, State, Ticket, Working, silence};
 use crate::cluster::model::{ActorKey, JobFacts, JobId, JobState, NodeFacts, NodeId, NodeState, WorkerId};
 
@@ -34,6 +35,8 @@ pub(super) struct Pool {
     pub(super) failed: u32,
     /// Why no more are started.
     pub(super) given_up: Option<String>,
+    /// Those that crashed at their start.
+    pub(super) crashes: Crashes,
 }
 
 impl Job {
@@ -164,7 +167,9 @@ impl State {
         let pool = job_of.pools.entry(node_id).or_default();
         pool.given_up = None;
         pool.failed = 0;
-        self.fill_pool(job, node_id);
+        if !pool.crashes.is_resting() {
+            self.fill_pool(job, node_id);
+        }
     }
 
     /// Starts the workers that a job has not got on a node, if the node takes work.
@@ -358,8 +363,9 @@ impl State {
 
     /// A job has no workers on a node any more.
     pub(super) fn remove_pool(&mut self, job: JobId, node: NodeId) {
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.pools.remove(&node);
+        let pool = self.jobs.get_mut(&job).and_then(|job| job.pools.remove(&node));
+        if let Some(at) = pool.and_then(|pool| pool.crashes.next_start()) {
+            self.restarts.remove(&(at, job, node));
         }
     }
 

@@ -36,6 +36,7 @@ mod numbers;
 mod past;
 mod place;
 mod reconcile;
+mod restarts;
 mod restore;
 mod view;
 mod worker;
@@ -120,6 +121,8 @@ pub(in crate::cluster) struct State {
     job_leases: Leases<JobId>,
     /// Of submitted jobs whose drivers nobody has started.
     submitted_leases: Leases<JobId>,
+    /// When pools whose workers crash get their next ones.
+    restarts: BTreeSet<(Millis, JobId, NodeId)>,
     past: Past,
     aftermath: Aftermath,
     actions: Vec<Action>,
@@ -149,6 +152,7 @@ impl State {
             node_leases: Leases::new(millis(settings.node_lease)),
             job_leases: Leases::new(millis(settings.job_lease)),
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
+            restarts: BTreeSet::new(),
             past: Past::new(settings.ended_kept_max),
             aftermath: Aftermath::default(),
             actions: Vec::new(),
@@ -197,7 +201,8 @@ impl State {
     #[cfg(test)]
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.submitted_leases.next()];
-        let first = leases.into_iter().chain([self.missing_until]).flatten().min()?;
+        let others = [self.missing_until, self.restarts.first().map(|(at, ..)| *at)];
+        let first = leases.into_iter().chain(others).flatten().min()?;
         Some(first.min(self.now.after(millis(config::TICK_EVERY))))
     }
 
@@ -223,6 +228,7 @@ impl State {
         while let Some(job) = self.submitted_leases.take_ended(self.now) {
             self.driver_never_began(job);
         }
+        self.restart_workers();
         if self.missing_until.is_some_and(|until| until <= self.now) {
             self.give_up_missing();
         }

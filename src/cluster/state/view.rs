@@ -167,7 +167,11 @@ impl State {
             Phase::Placed(_) => Some("it has a place, and has not begun yet".to_owned()),
             Phase::Missing => Some("its node is not back since the head was started anew".to_owned()),
             Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
-            Phase::Parked(node) => Some(format!("workers of its job are being started on node {node}")),
+            Phase::Parked(node) => {
+                let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));
+                let trouble = pool.and_then(|pool| self.why_it_crashes(node, pool)).unwrap_or_default();
+                Some(format!("workers of its job are being started on node {node}{trouble}"))
+            }
             Phase::Waiting => {
                 let queue = (actor.job, actor.shape);
                 let reason = reasons.0.entry(queue).or_insert_with(|| {
@@ -179,12 +183,12 @@ impl State {
         }
     }
 
-    /// Where no more workers of a job are started, and why.
+    /// Where no more workers of a job are started, or they crash, and why.
     fn troubles(&self, job: JobId) -> String {
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
-        let troubles = pools.filter_map(|(node, pool)| {
-            let cause = pool.given_up.as_ref()?;
-            Some(format!("; its workers could not be started on node {node}: {cause}"))
+        let troubles = pools.filter_map(|(node, pool)| match &pool.given_up {
+            Some(cause) => Some(format!("; its workers could not be started on node {node}: {cause}")),
+            None => self.why_it_crashes(*node, pool),
         });
         troubles.take(TROUBLES_TOLD_MAX).collect()
     }

@@ -129,7 +129,7 @@ impl World {
     }
 
     /// Nodes that are heard of keep nothing, and run no driver, for jobs that are over; a job whose driver
-    /// nobody runs has a lease.
+    /// nobody runs has a lease; and workers that are not there are started some time.
     fn check_jobs(&self) {
         let state = &self.lab.state;
         for (id, node) in &state.nodes {
@@ -139,6 +139,7 @@ impl World {
             assert_eq!(node.holds, real.held, "node {id} holds more or less than is believed");
             assert!(real.drivers.iter().all(|job| state.open_jobs.contains(job)));
         }
+        let mut rests = 0;
         for (id, job) in &state.jobs {
             let has = (state.job_leases.has(*id), state.submitted_leases.has(*id));
             match job.state {
@@ -146,7 +147,15 @@ impl World {
                 JobState::Pending => assert!(has.1 || self.runs_driver(*id), "{id} waits for ever"),
                 _ => assert_eq!(has, (false, false)),
             }
+            for (node, pool) in &job.pools {
+                let next = pool.crashes.next_start();
+                assert!(next.is_none_or(|at| state.restarts.contains(&(at, *id, *node))));
+                rests += usize::from(next.is_some());
+                let goes_on = state.nodes[node].state == NodeState::Alive && pool.given_up.is_none();
+                assert!(!goes_on || next.is_some() || !pool.workers.is_empty(), "nothing is started");
+            }
         }
+        assert_eq!(state.restarts.len(), rests);
     }
 
     fn runs_driver(&self, job: JobId) -> bool {
