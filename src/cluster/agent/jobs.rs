@@ -122,20 +122,19 @@ mod tests {
     use super::*;
     use crate::cluster::executable::{Digest, Store};
     use crate::cluster::model::WorkerId;
+    use crate::cluster::scratch::Scratch;
     use crate::config::Limits;
     use crate::host::fresh_identity;
 
     const JOB: JobId = JobId(7);
 
     /// A node that has an executable for a job.
-    fn equipped(name: &str) -> (PathBuf, Store, Digest, Jobs) {
-        let scratch = std::env::temp_dir().join(format!("roadshow-jobs-{name}-{}", std::process::id()));
-        // What an earlier process of this number may have left.
-        let _ = std::fs::remove_dir_all(&scratch);
+    fn equipped() -> (Scratch, Store, Digest, Jobs) {
+        let scratch = Scratch::new();
         let store = Store::open(&scratch.join("executables")).unwrap();
         let digest = Digest(blake3::hash(b"program").into());
         store.put(digest, 7, 0, b"program").unwrap();
-        let jobs = Jobs::new(&scratch).unwrap();
+        let jobs = Jobs::new(scratch.path()).unwrap();
         jobs.equip(launch(digest), store.hold(digest).unwrap());
         (scratch, store, digest, jobs)
     }
@@ -153,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_executable_of_a_job_that_is_over_is_let_go_also_where_none_of_its_workers_ran() {
-        let (scratch, store, digest, jobs) = equipped("none");
+        let (_scratch, store, digest, jobs) = equipped();
         let workers = Workers::default();
         jobs.let_go(JOB, &workers);
         assert_eq!((jobs.held(), store.is_held(digest)), (vec![JOB], true));
@@ -161,12 +160,11 @@ mod tests {
         jobs.let_go(JOB, &workers);
         assert_eq!((jobs.held(), store.is_held(digest)), (Vec::new(), false));
         assert!(jobs.launch(JOB).is_none());
-        std::fs::remove_dir_all(scratch).unwrap();
     }
 
     #[test]
     fn the_executable_of_a_job_that_is_over_is_kept_as_long_as_a_worker_of_it_runs() {
-        let (scratch, store, digest, jobs) = equipped("some");
+        let (_scratch, store, digest, jobs) = equipped();
         let workers = Workers::default();
         workers.begins(WorkerId(1), JOB, None);
         jobs.over(JOB);
@@ -179,6 +177,5 @@ mod tests {
         jobs.over(JOB);
         jobs.let_go(JOB, &Workers::default());
         assert!(!store.is_held(digest));
-        std::fs::remove_dir_all(scratch).unwrap();
     }
 }

@@ -21,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 use super::control::Control;
 use super::daemon::{DaemonError, HeadOptions, HeadReady, failed, start_host};
 use super::desk::Desk;
+use super::logs;
 use super::model::NodeId;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
@@ -28,7 +29,6 @@ use super::trust::{Authority, CertificateRequest, Claims};
 use crate::config::{CERTIFICATE_RENEWED_AFTER, CONNECTIONS_WAITING_MAX, TICK_EVERY};
 use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, Identity};
-use crate::observe;
 use crate::transport::{Credentials, Role, Routed};
 
 use orders::Orders;
@@ -54,7 +54,7 @@ struct Head {
 ///
 /// Dropping the future ends the head at once, as a kill would.
 pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Result<(), DaemonError> {
-    observe::log::init();
+    logs::own::init(&options.session_dir.join("logs"), "head.log");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir);
