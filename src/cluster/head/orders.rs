@@ -31,8 +31,12 @@ enum Word {
 }
 
 impl Orders {
-    /// The host of a node's agent; gives that of an earlier life, if there was one.
+    /// The host of a node's agent; gives that of an earlier life, if there was one. Whoever comes after a
+    /// later life of him changes nothing.
     pub(super) fn agent_is(&mut self, node: NodeId, agent: Identity) -> Option<Identity> {
+        if self.agents.get(&node).is_some_and(|known| known.incarnation > agent.incarnation) {
+            return None;
+        }
         let earlier = self.agents.insert(node, agent).filter(|earlier| *earlier != agent);
         earlier.inspect(|earlier| drop(self.queues.remove(earlier)))
     }

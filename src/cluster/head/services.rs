@@ -121,6 +121,9 @@ impl Head {
 
     async fn job_asks(&self, from: Identity, request: JobRequest) -> Reply {
         match request {
+            JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
+                Err(Denied::Unknown("a driver starts a job for itself alone".to_owned()))
+            }
             JobRequest::Start { job, facts } => {
                 let control = Arc::clone(&self.control);
                 let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
@@ -131,6 +134,11 @@ impl Head {
                     self.orders().driver_is(*job, from);
                 }
                 Ok(answer)
+            }
+            JobRequest::Beat { job } | JobRequest::Equipped { job, .. } | JobRequest::End { job, .. }
+                if self.has_another_driver(job, from) =>
+            {
+                Err(Denied::Unknown(format!("job {job} has another driver")))
             }
             JobRequest::Beat { job } => {
                 self.control.tell(Event::JobBeat { job });
@@ -145,6 +153,11 @@ impl Head {
                 Ok(Answer::Done)
             }
         }
+    }
+
+    /// Whether an open job is another driver's. A driver speaks for its own job, and for none else.
+    fn has_another_driver(&self, job: JobId, from: Identity) -> bool {
+        self.is_open(job) && self.control.read(|state| state.driver(job)) != Some(from)
     }
 
     fn is_open(&self, job: JobId) -> bool {

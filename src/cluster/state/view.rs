@@ -9,7 +9,7 @@ use crate::cluster::model::{
     ActorInfo, ActorKey, ActorState, JobFacts, JobId, JobInfo, JobState, Lifetime, Member, NodeFacts, NodeId,
     NodeInfo, TaskInfo, WorkerId, WorkerState, WorkerSummary,
 };
-use crate::id::Identity;
+use crate::id::{HostId, Identity};
 
 /// For people.
 impl State {
@@ -233,7 +233,6 @@ impl State {
     }
 
     /// The driver of an open job.
-    #[cfg(test)]
     pub(in crate::cluster) fn driver(&self, job: JobId) -> Option<Identity> {
         self.jobs.get(&job).filter(|job| job.state.is_open())?.facts.driver
     }
@@ -243,8 +242,16 @@ impl State {
         self.workers.get(&worker).map(|worker| (worker.node, worker.job))
     }
 
+    /// The living agent, driver or ready worker that has a host of that id, in its present life.
+    pub(in crate::cluster) fn holder(&self, host: HostId) -> Option<Identity> {
+        let agent = self.nodes.get(&NodeId(host.0)).map(|node| node.facts.agent);
+        let drivers = || self.open_jobs.iter().filter_map(|job| self.jobs.get(job)?.facts.driver);
+        agent
+            .or_else(|| drivers().find(|driver| driver.host == host))
+            .or_else(|| self.hosts.keys().find(|worker| worker.host == host).copied())
+    }
+
     /// The ready worker that has a host.
-    #[cfg(test)]
     pub(in crate::cluster) fn worker_of(&self, host: Identity) -> Option<WorkerId> {
         self.hosts.get(&host).copied()
     }
