@@ -4,12 +4,36 @@ use std::net::SocketAddr;
 
 use super::desk::{DeskClient, DeskError, DeskOf, Enrolment};
 use super::trust::{Claims, Token};
+use crate::transport::Credentials;
 
-/// Enrols with the head at that address.
+/// Enrols with the head at that address, for the first time.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future gives the attempt up.
 pub(super) async fn enrol(head: SocketAddr, token: &Token, claims: &Claims) -> Result<Enrolment, DeskError> {
     DeskClient::connect(head, DeskOf::Head, token).await?.enrol(claims).await
+}
+
+/// Enrols again, as the process whose certificate this is.
+///
+/// Where it has expired nobody takes it any more; the head may have given the process up by then, and certify
+/// it like one that comes for the first time.
+///
+/// # Cancel safety
+///
+/// Dropping the future gives the attempt up.
+pub(super) async fn enrol_again(
+    head: SocketAddr,
+    token: &Token,
+    claims: &Claims,
+    credentials: &Credentials,
+) -> Result<Enrolment, DeskError> {
+    match DeskClient::connect_as(Some(credentials), head, DeskOf::Head, token).await {
+        Err(DeskError::Broken(why)) => {
+            tracing::debug!(why, "the head's desk did not take this process's certificate");
+            enrol(head, token, claims).await
+        }
+        connected => connected?.enrol(claims).await,
+    }
 }

@@ -85,7 +85,7 @@ impl LocalHead {
             runs_on: None,
         };
         let node = facts.id();
-        self.control.tell(Event::NodeJoined(NodeReport { facts, workers: Vec::new() }));
+        self.control.tell(Event::NodeJoined(NodeReport::idle(facts)));
         // Nobody waits for the answer: a new state calls its first job 1.
         self.control.tell(Event::JobStarted { ticket: Ticket(0), job: None, facts: job });
         self.control.tell(Event::NodeEquipped { job: Self::JOB, node });

@@ -17,6 +17,11 @@ impl Millis {
     pub(in crate::cluster) fn after(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
+
+    /// How many milliseconds there are since an earlier moment.
+    pub(in crate::cluster) fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 /// Leases of one kind, all equally long.
@@ -51,6 +56,12 @@ impl<K: Copy + Ord + Hash> Leases<K> {
     /// Gives a lease up.
     pub(in crate::cluster) fn end(&mut self, key: K) {
         self.until.remove(&key);
+    }
+
+    /// Whether there is such a lease.
+    #[cfg(test)]
+    pub(in crate::cluster) fn has(&self, key: K) -> bool {
+        self.until.contains_key(&key)
     }
 
     /// When to look for ended leases again, if there are any leases. It may be too early.

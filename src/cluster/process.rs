@@ -10,12 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
+#[cfg(feature = "cli")]
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::bootstrap::{self, Bootstrap, PASS, RENEW, Report};
@@ -75,17 +78,32 @@ pub(super) struct WorkerProcess {
 #[derive(Debug)]
 pub(super) struct Lifeline {
     socket: UnixStream,
-    /// What is written is not mixed with what another writes.
-    writing: AsyncMutex<()>,
+    /// What is written is not mixed with what another writes. Whether a message was left half written.
+    writing: AsyncMutex<bool>,
+    /// For connections that are to be passed on.
+    #[cfg(feature = "cli")]
+    places: Arc<Semaphore>,
 }
 
 impl Lifeline {
     pub(super) fn new(socket: UnixStream) -> Self {
-        Self { socket, writing: AsyncMutex::new(()) }
+        if let Err(error) = set_socket_send_buffer_size(&socket, config::LIFELINE_BUFFER_BYTES) {
+            tracing::debug!(%error, "a lifeline has the buffer that the system gives it");
+        }
+        Self {
+            socket,
+            writing: AsyncMutex::new(false),
+            #[cfg(feature = "cli")]
+            places: Arc::new(Semaphore::new(config::CONNECTIONS_WAITING_MAX)),
+        }
     }
 
+    /// Writes all of a message. When the future is dropped in the middle of it, nothing more can be written.
     async fn write(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let _writing = self.writing.lock().await;
+        let mut torn = self.writing.lock().await;
+        if *torn {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "a message was left half written"));
+        }
         let mut fd = fd;
         let mut left = bytes;
         while !left.is_empty() {
@@ -93,6 +111,7 @@ impl Lifeline {
                 self.socket.async_io(Interest::WRITABLE, || passing::send(&self.socket, left, fd)).await?;
             fd = None;
             left = &left[sent..];
+            *torn = !left.is_empty();
         }
         Ok(())
     }
@@ -141,7 +160,14 @@ impl Lifeline {
         self.write(&message, None).await
     }
 
-    /// Passes a connection to one of the worker's hosts.
+    /// A place for a connection that is to be passed on, unless too many wait already.
+    #[cfg(feature = "cli")]
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
+    }
+
+    /// Passes a connection to one of the process's hosts. It waits for as long as the process takes nothing.
+    #[cfg(feature = "cli")]
     pub(super) async fn pass(&self, host: HostId, connection: &std::net::TcpStream) -> io::Result<()> {
         let mut message = [PASS; 9];
         message[1..].copy_from_slice(&host.0.to_be_bytes());
@@ -307,4 +333,21 @@ fn describe(status: ExitStatus) -> String {
 /// Keeps a file descriptor under another number, out of reach of what uses standard input.
 pub(super) fn set_aside(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_follows_a_message_that_was_left_half_written() {
+        let (ours, _theirs) = StdUnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let lifeline = Lifeline::new(UnixStream::from_std(ours).unwrap());
+        let long = vec![0; 1 << 20];
+        let limit = config::PASS_TIMEOUT;
+        assert!(tokio::time::timeout(limit, lifeline.write(&long, None)).await.is_err());
+        let next = tokio::time::timeout(limit, lifeline.write(&[bootstrap::STOP], None)).await.unwrap();
+        assert_eq!(next.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
 }

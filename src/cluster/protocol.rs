@@ -84,6 +84,14 @@ pub(super) enum NodeEvent {
         worker: WorkerId,
         counts: Vec<TaskCount>,
     },
+    /// The executable of a job is kept, until the head says that the job is over.
+    JobHeld {
+        job: JobId,
+    },
+    /// The driver of a submitted job runs.
+    DriverBegan {
+        job: JobId,
+    },
     /// The driver of a submitted job has ended.
     DriverEnded {
         job: JobId,
@@ -109,6 +117,10 @@ pub(super) enum Order {
         at: ActorPlace,
     },
     StopDriver {
+        job: JobId,
+    },
+    /// Its executable need not be kept for it.
+    JobOver {
         job: JobId,
     },
     /// There is nothing left to do.

@@ -43,7 +43,7 @@ impl Rehearsal {
             random: 1,
         };
         for node in 0..nodes {
-            rehearsal.handle(Event::NodeJoined(NodeReport { facts: facts(node, room), workers: Vec::new() }));
+            rehearsal.handle(Event::NodeJoined(NodeReport::idle(facts(node, room))));
         }
         let ticket = rehearsal.ticket();
         rehearsal.handle(Event::JobStarted { ticket, job: None, facts: job_facts() });

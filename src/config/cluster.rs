@@ -47,10 +47,22 @@ pub const DESK_CONNECTIONS_MAX: usize = 256;
 /// Longer than any tool pauses between two requests.
 pub const DESK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Connections that wait at a node for a host or a desk to take them; one more is closed.
+/// Connections that wait at a node for a host, a desk or a process to take them; one more is closed.
 ///
 /// Whoever takes them needs microseconds for each.
 pub const CONNECTIONS_WAITING_MAX: usize = 64;
+
+/// How long a process may take to accept a connection that its node passes on; then it is closed.
+///
+/// One that runs needs microseconds, and one that is stopped takes none. Whoever dialled would give up
+/// soon after, and tries again.
+pub const PASS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many bytes of what a process is told over its lifeline may be on their way.
+///
+/// The system counts a connection with about a kilobyte: some sixty, before more of them wait here. All
+/// processes of a user have one bound on files that are on their way, so a stopped one must not use it up.
+pub const LIFELINE_BUFFER_BYTES: usize = 32 << 10;
 
 /// How long a host of a cluster keeps what it has open with one that came by itself and is away.
 ///
@@ -184,6 +196,11 @@ pub const NODE_LEASE: Duration = Duration::from_secs(10);
 /// A thread that runs no user code beats for it, and nothing but its own job depends on it.
 pub const JOB_LEASE: Duration = Duration::from_secs(5);
 
+/// How long after its submission a job fails if nobody has had its driver started.
+///
+/// The executable is with the node by then, so only two requests lie between; whoever makes none has ended.
+pub const SUBMITTED_LEASE: Duration = Duration::from_secs(30);
+
 /// How often the control plane is to be told that time has passed, as long as somebody holds a lease.
 pub const TICK_EVERY: Duration = Duration::from_secs(1);
 
@@ -204,6 +221,21 @@ pub const ENDED_KEPT_MAX: usize = 1000;
 ///
 /// An executable that does not start here does not start the fourth time.
 pub const WORKER_STARTS_FAILED_MAX: u32 = 3;
+
+/// A worker that ends within so long of getting ready has crashed at its start, and is no reason to start
+/// the next at once.
+///
+/// A program that is broken breaks in its first calls, and one that lives for so long costs little to start.
+pub const WORKER_SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+/// How long a node waits with a job's next worker when two in a row have crashed at their start; twice as
+/// long after each further one.
+pub const WORKER_RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// The longest such wait.
+///
+/// A start every minute is no load, and a fault that has passed is not waited out for longer.
+pub const WORKER_RESTART_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// How many numbers of jobs, workers and actors are set aside at once by what is kept.
 ///

@@ -1,6 +1,7 @@
 //! Where the library's own events go.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -13,6 +14,12 @@ const VARIABLE: &str = "ROADSHOW_LOG";
 /// Logs to standard error what `ROADSHOW_LOG` asks for, warnings by default; does nothing in a
 /// program that has a subscriber of its own.
 pub(crate) fn init() {
+    init_with(io::stderr().is_terminal(), |event| io::stderr().write_all(event));
+}
+
+/// The same, to wherever `write` writes: it gets an event at a time.
+pub(crate) fn init_with(is_terminal: bool, write: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static) {
+    let write = Arc::new(write);
     let asked = std::env::var(VARIABLE).ok();
     let parsed = asked.as_deref().map(str::parse::<Targets>);
     let (filter, unclear) = match parsed {
@@ -21,8 +28,8 @@ pub(crate) fn init() {
         Some(Err(error)) => (quiet(), Some(error)),
     };
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(|| Line)
-        .with_ansi(io::stderr().is_terminal())
+        .with_writer(move || Line(Arc::clone(&write)))
+        .with_ansi(is_terminal)
         .with_filter(filter);
     let installed = tracing_subscriber::registry().with(layer).try_init();
     if let (Ok(()), Some(error)) = (installed, unclear) {
@@ -30,15 +37,15 @@ pub(crate) fn init() {
     }
 }
 
-/// Writes to standard error, which a driver and its workers share, with the process's number before
-/// each event. An event comes as one write.
-struct Line;
+/// Writes the process's number before each event: a driver and its workers share the standard error. An
+/// event comes as one write.
+struct Line<W>(Arc<W>);
 
-impl Write for Line {
+impl<W: Fn(&[u8]) -> io::Result<()>> Write for Line<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let mut line = format!("[{}] ", std::process::id()).into_bytes();
         line.extend_from_slice(event);
-        io::stderr().write_all(&line)?;
+        (self.0)(&line)?;
         Ok(event.len())
     }
 

@@ -133,13 +133,26 @@ impl Credentials {
         Arc::clone(&self.host_client)
     }
 
+    /// For whoever goes to a desk as who he is already.
+    pub(crate) fn shown(&self) -> Arc<dyn ResolvesClientCert> {
+        Arc::clone(&self.own) as _
+    }
+
     /// For a desk: it shows a certificate, and who comes may have none yet.
     #[cfg(feature = "cli")]
     pub(crate) fn desk_server(&self) -> Arc<ServerConfig> {
-        let desk_server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add((*self.authority).clone()).expect("it is a root of these credentials' links, too");
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .clear_root_hint_subjects()
+            .allow_unauthenticated()
+            .build()
+            .expect("it verifies those of these credentials' links, too");
+        let desk_server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has all that TLS 1.3 needs")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::clone(&self.own) as _);
         Arc::new(for_protocol(desk_server, DESK_PROTOCOL))
     }

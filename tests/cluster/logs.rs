@@ -1,8 +1,10 @@
 //! What workers print: in files of their nodes, and at their driver's terminal.
 
+use roadshow::config::LOG_FILE_BYTES_MAX;
+
 use super::job::{Job, Order, Wish, program};
-use super::proc::wait_for;
-use super::site::{Site, output, text};
+use super::proc::{self, wait_for};
+use super::site::{Site, json, output, text};
 
 #[test]
 fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
@@ -48,6 +50,29 @@ fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
         assert!(shown.contains("once out") && shown.contains("once err"), "{selection:?}: {logs:?}");
     }
     job.finish();
+}
+
+#[test]
+fn the_log_of_a_head_is_put_aside_when_it_gets_long() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let node = &site.nodes[0];
+    let logs = node.session.join("logs");
+    proc::kill(node.head());
+    // As if it had logged for weeks.
+    let long = std::fs::OpenOptions::new().append(true).open(logs.join("head.log")).unwrap();
+    long.set_len(LOG_FILE_BYTES_MAX).unwrap();
+    let mut again = site.head_again_command();
+    again.env("ROADSHOW_LOG", "info");
+    json(again);
+    let written = wait_for("it goes on in another file", || {
+        let written = std::fs::read_to_string(logs.join("head.log")).unwrap_or_default();
+        written.contains("a node has joined").then_some(written)
+    });
+    assert!(written.len() < 64 << 10, "{} bytes", written.len());
+    assert_eq!(std::fs::metadata(logs.join("head.log.1")).unwrap().len(), LOG_FILE_BYTES_MAX);
+    // So does what is no event, such as the words of a panic.
+    let stderr = std::fs::read_link(format!("/proc/{}/fd/2", node.head())).unwrap();
+    assert_eq!(stderr, logs.join("head.log"));
 }
 
 #[test]

@@ -152,3 +152,29 @@ fn a_killed_driver_s_job_fails_and_its_workers_end() {
     assert_eq!(next.add("a", 1), 1);
     next.finish();
 }
+
+#[test]
+fn who_waits_for_workers_that_crash_again_and_again_is_told_so_and_gets_one_in_the_end() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    // Another is started at once, then after a second, and then after two.
+    let mut killed = 0;
+    for _ in 0..3 {
+        let pid = wait_for("there is another worker", || {
+            job.numbers(Order::Workers).first().copied().filter(|pid| *pid != killed)
+        });
+        proc::kill(pid.try_into().unwrap());
+        killed = pid;
+    }
+    wait_for("its end is known", || (site.row("workers", "pid", killed)["state"] == "DEAD").then_some(()));
+    let pending = job.begin(Order::Spawn("waits".into(), Box::default()));
+    let told = wait_for("it is told why it waits", || {
+        let status = site.json(&["status"]);
+        let reason = status["waiting"][0]["reason"].as_str()?;
+        Some(reason.to_owned())
+    });
+    assert!(told.contains("crash at their start") && told.contains("SIGKILL"), "{told}");
+    assert!(job.end_of(pending).is_done(), "{}", job.errors());
+    assert_eq!(job.add("waits", 1), 1);
+    job.finish();
+}

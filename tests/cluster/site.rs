@@ -179,13 +179,17 @@ impl Site {
     /// Starts a head again that was killed.
     #[track_caller]
     pub(super) fn head_again(&self) -> Value {
+        json(self.head_again_command())
+    }
+
+    pub(super) fn head_again_command(&self) -> Command {
         let (state, under) = (self.state(), self.nodes[0].under.clone());
         let mut command = self.roadshow_under(
             &under,
             &["start", "--head", "--json", "--port=0", "--state-dir", state.to_str().unwrap()],
         );
         command.env_remove("ROADSHOW_TOKEN");
-        json(command)
+        command
     }
 
     /// Another node on loopback.

@@ -154,7 +154,9 @@ questions! {
         AdminRequest::Drain { node } => AdminReply::Done => (), ();
     /// Has a job end.
     stop_job(job: JobId), "the end of a job", AdminRequest::StopJob { job } => AdminReply::Done => (), ();
-    /// Announces a job to the head, which says whose agent is to get its executable.
+    /// Announces a job to the head, which says whose agent is to start its driver. The agent of the head's
+    /// node is to have the executable before, and to be asked within
+    /// [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
     submit(submission: Submission), "a job", AdminRequest::Submit(submission) =>
         AdminReply::Submitted { job, node, address } => Submitted { job, node, address }, Submitted;
     /// Has an agent start the driver of a job whose executable it has.

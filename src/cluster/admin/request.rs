@@ -42,8 +42,9 @@ pub enum AdminRequest {
         /// Which.
         job: JobId,
     },
-    /// A job is to be run by the agent of the head's node. [`AdminReply::Submitted`]; its executable is
-    /// then sent to that node's agent, and the job begun.
+    /// A job is to be run by the agent of the head's node, which has its executable by now.
+    /// [`AdminReply::Submitted`]; that agent is then to begin it, or it fails after
+    /// [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
     Submit(Submission),
     /// To an agent: how much of an executable it has. [`AdminReply::Stored`].
     Stored {

@@ -46,6 +46,12 @@ impl Drivers {
         matches!(self.lock().get(&job), Some(Driver::Runs(_)))
     }
 
+    /// The jobs whose drivers have not ended yet.
+    pub(super) fn running(&self) -> Vec<JobId> {
+        let all = self.lock();
+        all.iter().filter(|(_, driver)| matches!(driver, Driver::Runs(_))).map(|(job, _)| *job).collect()
+    }
+
     /// Asks all drivers to end.
     pub(super) fn stop_all(&self) {
         for driver in self.lock().values() {
@@ -86,7 +92,11 @@ impl Agent {
     pub(super) fn begin_driver(self: &Arc<Self>, job: JobId, submission: &Submission) -> Result<(), String> {
         let stop = self.drivers.begin(job)?;
         let begun = self.start_driver(job, submission, stop);
-        begun.inspect_err(|_| self.drivers.end(job))
+        begun.inspect_err(|why| {
+            self.drivers.end(job);
+            let message = format!("the driver could not be started: {why}");
+            self.happened(NodeEvent::DriverEnded { job, state: JobState::Failed, exit_code: None, message });
+        })
     }
 
     fn start_driver(
@@ -122,6 +132,7 @@ impl Agent {
         let name = LogName::Driver { job, pid: child.id().unwrap_or_default() };
         let capture = Capture::start(self.jobs.logs(), name, out, err, lines);
         let capture = capture.map_err(|error| format!("the driver's log cannot be made: {error}"))?;
+        self.happened(NodeEvent::DriverBegan { job });
         let agent = Arc::clone(self);
         tokio::spawn(async move {
             let event = attend(job, child, &stop).await;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustc_hash::FxHashMap;
 
 use super::Agent;
+use super::workers::Workers;
 use crate::cluster::executable::InUse;
 use crate::cluster::logs::{LogName, LogReader};
 use crate::cluster::model::JobId;
@@ -28,6 +29,8 @@ struct Equipped {
     launch: Arc<JobLaunch>,
     /// Keeps the executable from being dropped.
     executable: InUse,
+    /// Whether it is kept only for the workers that still run.
+    over: bool,
 }
 
 impl Jobs {
@@ -42,7 +45,7 @@ impl Jobs {
     /// Takes note of how a job's workers are started.
     pub(super) fn equip(&self, launch: JobLaunch, executable: InUse) {
         let launch = Arc::new(launch);
-        self.lock().insert(launch.job, Equipped { launch, executable });
+        self.lock().insert(launch.job, Equipped { launch, executable, over: false });
     }
 
     /// How a job's workers are started, and from which file.
@@ -77,9 +80,25 @@ impl Jobs {
         }
     }
 
-    /// Nothing of the job runs here any more.
-    pub(super) fn forget(&self, job: JobId) {
-        self.lock().remove(&job);
+    /// The jobs whose executables are kept, and that are not known to be over.
+    pub(super) fn held(&self) -> Vec<JobId> {
+        let launches = self.lock();
+        launches.iter().filter(|(_, equipped)| !equipped.over).map(|(job, _)| *job).collect()
+    }
+
+    /// A job is over: nothing more of it is started here.
+    pub(super) fn over(&self, job: JobId) {
+        if let Some(equipped) = self.lock().get_mut(&job) {
+            equipped.over = true;
+        }
+    }
+
+    /// Lets go of the executable of a job that is over, unless some of its workers still run.
+    pub(super) fn let_go(&self, job: JobId, workers: &Workers) {
+        let mut launches = self.lock();
+        if launches.get(&job).is_some_and(|equipped| equipped.over) && !workers.run_for(job) {
+            launches.remove(&job);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, FxHashMap<JobId, Equipped>> {
@@ -96,4 +115,67 @@ fn private_directory(path: &Path) -> io::Result<()> {
 pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::executable::{Digest, Store};
+    use crate::cluster::model::WorkerId;
+    use crate::cluster::scratch::Scratch;
+    use crate::config::Limits;
+    use crate::host::fresh_identity;
+
+    const JOB: JobId = JobId(7);
+
+    /// A node that has an executable for a job.
+    fn equipped() -> (Scratch, Store, Digest, Jobs) {
+        let scratch = Scratch::new();
+        let store = Store::open(&scratch.join("executables")).unwrap();
+        let digest = Digest(blake3::hash(b"program").into());
+        store.put(digest, 7, 0, b"program").unwrap();
+        let jobs = Jobs::new(scratch.path()).unwrap();
+        jobs.equip(launch(digest), store.hold(digest).unwrap());
+        (scratch, store, digest, jobs)
+    }
+
+    fn launch(digest: Digest) -> JobLaunch {
+        JobLaunch {
+            job: JOB,
+            digest,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            limits: Limits::default(),
+            driver: fresh_identity(),
+        }
+    }
+
+    #[test]
+    fn the_executable_of_a_job_that_is_over_is_let_go_also_where_none_of_its_workers_ran() {
+        let (_scratch, store, digest, jobs) = equipped();
+        let workers = Workers::default();
+        jobs.let_go(JOB, &workers);
+        assert_eq!((jobs.held(), store.is_held(digest)), (vec![JOB], true));
+        jobs.over(JOB);
+        jobs.let_go(JOB, &workers);
+        assert_eq!((jobs.held(), store.is_held(digest)), (Vec::new(), false));
+        assert!(jobs.launch(JOB).is_none());
+    }
+
+    #[test]
+    fn the_executable_of_a_job_that_is_over_is_kept_as_long_as_a_worker_of_it_runs() {
+        let (_scratch, store, digest, jobs) = equipped();
+        let workers = Workers::default();
+        workers.begins(WorkerId(1), JOB, None);
+        jobs.over(JOB);
+        jobs.let_go(JOB, &workers);
+        // The head need not be told of it any more.
+        assert_eq!((jobs.held(), store.is_held(digest)), (Vec::new(), true));
+        // A driver that has not heard of the end equips the node again.
+        jobs.equip(launch(digest), store.hold(digest).unwrap());
+        assert_eq!(jobs.held(), [JOB]);
+        jobs.over(JOB);
+        jobs.let_go(JOB, &Workers::default());
+        assert!(!store.is_held(digest));
+    }
 }

@@ -144,7 +144,8 @@ async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
 /// Enrols again: the certificate is new, and the head is who it is now.
 pub(super) async fn renew(agent: &Agent) -> Result<(), DeskError> {
     let identity = agent.host.identity();
-    let enrolled = enrolment::enrol(agent.head_at, &agent.token, &claims(identity)).await?;
+    let (claims, credentials) = (claims(identity), &agent.credentials);
+    let enrolled = enrolment::enrol_again(agent.head_at, &agent.token, &claims, credentials).await?;
     agent.credentials.renew(&enrolled.credentials)?;
     agent.host.introduce(enrolled.head, agent.head_at);
     if agent.head() != Some(enrolled.head) {

@@ -26,15 +26,14 @@ use super::daemon::{AgentOptions, AgentReady, DaemonError, failed, start_host};
 use super::desk::Desk;
 use super::door::Door;
 use super::executable::{Store, this_machine};
-use super::logs::LogName;
-use super::model::NodeFacts;
+use super::logs::{self, LogName};
+use super::model::{JobId, NodeFacts};
 use super::protocol::NodeEvent;
 use super::state::NodeReport;
 use super::trust::Token;
 use crate::config::{CONNECTIONS_WAITING_MAX, JOIN_TIMEOUT};
 use crate::host::{Host, fresh_identity};
 use crate::id::Identity;
-use crate::observe;
 use crate::transport::{Credentials, Routed};
 
 use drivers::Drivers;
@@ -71,7 +70,18 @@ impl Agent {
     /// What the node is and has on it, in place of all that the head has not heard of.
     fn report(&self) -> NodeReport {
         self.events.clear();
-        NodeReport { facts: self.facts.clone(), workers: self.workers.report() }
+        NodeReport {
+            facts: self.facts.clone(),
+            workers: self.workers.report(),
+            jobs: self.jobs.held(),
+            drivers: self.drivers.running(),
+        }
+    }
+
+    /// A job is over: its executable is kept for as long as workers of it still run, and no longer.
+    fn job_over(&self, job: JobId) {
+        self.jobs.over(job);
+        self.jobs.let_go(job, &self.workers);
     }
 
     /// Whether the process that a log is of still runs here.
@@ -103,7 +113,7 @@ impl Agent {
 ///
 /// Dropping the future ends the workers at once.
 pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -> Result<(), DaemonError> {
-    observe::log::init();
+    logs::own::init(&options.session_dir.join("logs"), "agent.log");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
     let ended_early = || DaemonError::Failed("it was ended before it had joined".to_owned());

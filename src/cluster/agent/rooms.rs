@@ -8,12 +8,13 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
 use crate::cluster::door::{NoRoom, Rooms};
 use crate::cluster::process::Lifeline;
-use crate::config::ACCEPT_PAUSE;
+use crate::config::{ACCEPT_PAUSE, PASS_TIMEOUT};
 use crate::id::HostId;
 use crate::transport::Route;
 
@@ -68,8 +69,7 @@ impl Rooms for NodeRooms {
             Route::Host(host) => {
                 let agent = self.agent.get().and_then(Weak::upgrade);
                 let lifeline = agent.and_then(|agent| agent.workers.door_of(host)).ok_or(NoRoom::Unknown)?;
-                pass(lifeline, host, connection);
-                return Ok(());
+                return pass(lifeline, host, connection);
             }
         };
         admitted.map_err(|_| NoRoom::Full)
@@ -78,18 +78,24 @@ impl Rooms for NodeRooms {
 
 impl NodeRooms {
     fn to_head(&self, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
-        let head = self.head.as_ref().ok_or(NoRoom::Unknown)?;
-        if head.pass(host, connection) { Ok(()) } else { Err(NoRoom::Unknown) }
+        self.head.as_ref().ok_or(NoRoom::Unknown)?.pass(host, connection)
     }
 }
 
 /// Passes a connection on. Where that fails, whoever dialled sees it end, and tries again.
-fn pass(lifeline: Arc<Lifeline>, host: HostId, connection: TcpStream) {
+fn pass(lifeline: Arc<Lifeline>, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
+    let place = lifeline.place().ok_or(NoRoom::Full)?;
     tokio::spawn(async move {
-        if let Err(error) = lifeline.pass(host, &connection).await {
-            tracing::debug!(%host, %error, "a connection could not be passed on");
+        match timeout(PASS_TIMEOUT, lifeline.pass(host, &connection)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%host, %error, "a connection could not be passed on"),
+            Err(_) => {
+                tracing::warn!(%host, "a connection was closed: its process takes none; is it stopped?")
+            }
         }
+        drop(place);
     });
+    Ok(())
 }
 
 /// The head's process, on the other end of a socket in the session's directory.
@@ -121,11 +127,9 @@ impl HeadRoom {
         }
     }
 
-    fn pass(&self, host: HostId, connection: TcpStream) -> bool {
+    fn pass(&self, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
         let head = self.0.borrow().clone();
-        let Some(head) = head else { return false };
-        pass(head, host, connection);
-        true
+        pass(head.ok_or(NoRoom::Unknown)?, host, connection)
     }
 }
 
@@ -148,4 +152,83 @@ async fn accept(listener: UnixListener, room: watch::Sender<Option<Arc<Lifeline>
 fn is_of_this_user(socket: &UnixStream) -> bool {
     let own = rustix::process::getuid().as_raw();
     socket.peer_cred().is_ok_and(|peer| peer.uid() == own)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream as StdUnixStream;
+
+    use super::*;
+    use crate::cluster::passing;
+    use crate::config::CONNECTIONS_WAITING_MAX;
+
+    const HOST: HostId = HostId(7);
+
+    /// A process at the other end of a lifeline.
+    fn process() -> (Arc<Lifeline>, StdUnixStream) {
+        let (ours, theirs) = StdUnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (Arc::new(Lifeline::new(UnixStream::from_std(ours).unwrap())), theirs)
+    }
+
+    /// What it finds, once it looks: how many connections.
+    fn taken(process: &StdUnixStream) -> usize {
+        let mut count = 0;
+        loop {
+            let mut byte = [0];
+            match passing::receive(process, &mut byte) {
+                Ok((1, Some(_))) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return count,
+                other => panic!("{other:?}"),
+            }
+            let mut host = [0; 8];
+            assert_eq!((byte, io::Read::read(&mut &*process, &mut host).unwrap()), ([b'c'], 8));
+            assert_eq!(u64::from_be_bytes(host), HOST.0);
+            count += 1;
+        }
+    }
+
+    /// Passes connections on until there is no room for more.
+    async fn fill(lifeline: &Arc<Lifeline>, connection: &TcpStream) -> usize {
+        for count in 0..1000 {
+            let pass = || pass(Arc::clone(lifeline), HOST, connection.try_clone().unwrap());
+            if pass().is_err() {
+                // Those that wait may only have had no turn yet.
+                tokio::time::sleep(PASS_TIMEOUT / 100).await;
+                if pass().is_err() {
+                    return count;
+                }
+            }
+        }
+        panic!("there is no end to what waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_stopped_process_does_not_take_is_closed_and_holds_up_nobody_else() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stopped, there) = process();
+        let on_their_way = fill(&stopped, &connection).await - CONNECTIONS_WAITING_MAX;
+        assert!((1..2 * CONNECTIONS_WAITING_MAX).contains(&on_their_way), "{on_their_way} are on their way");
+        assert_eq!(pass(Arc::clone(&stopped), HOST, connection.try_clone().unwrap()), Err(NoRoom::Full));
+
+        let (other, runs) = process();
+        pass(Arc::clone(&other), HOST, connection.try_clone().unwrap()).unwrap();
+        while taken(&runs) == 0 {
+            tokio::task::yield_now().await;
+        }
+
+        // Those that wait are closed in time, and make room for others.
+        tokio::time::sleep(PASS_TIMEOUT * 2).await;
+        assert_eq!(fill(&stopped, &connection).await, CONNECTIONS_WAITING_MAX);
+        tokio::time::sleep(PASS_TIMEOUT * 2).await;
+        // When it goes on it finds those that were on their way, and what comes from then on.
+        assert_eq!(taken(&there), on_their_way);
+        pass(Arc::clone(&stopped), HOST, connection).unwrap();
+        while taken(&there) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 }

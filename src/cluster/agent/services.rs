@@ -7,7 +7,9 @@ use crate::cluster::admin::{AdminReply, AdminRequest};
 use crate::cluster::desk::Service;
 use crate::cluster::executable::{Digest, Platform, check_runs_here, this_machine};
 use crate::cluster::logs::{LogError, LogReader};
-use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, ORDER, Order, comes_from};
+use crate::cluster::protocol::{
+    EXECUTABLE, ExecutableReply, ExecutableRequest, NodeEvent, ORDER, Order, comes_from,
+};
 use crate::host::{Host, HostCalls};
 use crate::id::TypeHash;
 use crate::registry::{Inbound, Responder, decode};
@@ -62,6 +64,7 @@ fn order(agent: &Arc<Agent>, inbound: Inbound) {
             });
         }
         Order::StopDriver { job } => agent.drivers.stop(job),
+        Order::JobOver { job } => agent.job_over(job),
         Order::StopNode => agent.ending.cancel(),
     }
     responder.answer(());
@@ -93,7 +96,9 @@ fn store(agent: &Arc<Agent>, request: ExecutableRequest, responder: Responder<Ex
             let held = agent.executables.hold(launch.digest).map_err(|error| error.to_string());
             held.and_then(|executable| {
                 check_runs_here(&executable.path()).map_err(|error| error.to_string())?;
+                let job = launch.job;
                 agent.jobs.equip(launch, executable);
+                agent.happened(NodeEvent::JobHeld { job });
                 Ok(ExecutableReply::Done)
             })
         }

@@ -54,9 +54,7 @@ struct Running {
 impl Workers {
     /// Starts a worker; what becomes of it is told to the head.
     pub(super) fn start(&self, agent: &Arc<Agent>, worker: WorkerId, job: JobId, detached: Option<ActorKey>) {
-        let stopping = Arc::<AtomicBool>::default();
-        let entry = Worker { job, detached, running: None, stopping: Arc::clone(&stopping) };
-        self.lock().insert(worker, entry);
+        let stopping = self.begins(worker, job, detached);
         let agent = Arc::clone(agent);
         tokio::spawn(async move {
             let cause = match begin(&agent, worker, job, &stopping).await {
@@ -67,6 +65,14 @@ impl Workers {
             agent.workers.forget(&agent, worker);
             agent.happened(NodeEvent::WorkerEnded { worker, cause });
         });
+    }
+
+    /// Takes note of a worker that is to be started; gives what says that it is to end.
+    pub(super) fn begins(&self, worker: WorkerId, job: JobId, detached: Option<ActorKey>) -> Arc<AtomicBool> {
+        let stopping = Arc::<AtomicBool>::default();
+        let entry = Worker { job, detached, running: None, stopping: Arc::clone(&stopping) };
+        self.lock().insert(worker, entry);
+        stopping
     }
 
     /// Ends a worker: in order if it can, and by force when that takes too long.
@@ -155,6 +161,11 @@ impl Workers {
         self.lock().contains_key(&worker)
     }
 
+    /// Whether workers of a job run, or are being started.
+    pub(super) fn run_for(&self, job: JobId) -> bool {
+        self.lock().values().any(|entry| entry.job == job)
+    }
+
     /// The way to a host of a worker.
     pub(super) fn door_of(&self, host: HostId) -> Option<Arc<Lifeline>> {
         self.doors().get(&host).cloned()
@@ -197,19 +208,9 @@ impl Workers {
     }
 
     fn forget(&self, agent: &Agent, worker: WorkerId) {
-        let (entry, last) = {
-            let mut all = self.lock();
-            let entry = all.remove(&worker);
-            let job = entry.as_ref().map(|entry| entry.job);
-            (entry, job.filter(|job| all.values().all(|other| other.job != *job)))
-        };
-        if let (Some(entry), Some(job)) = (&entry, last)
-            && entry.stopping.load(Ordering::Relaxed)
-        {
-            // The head has ended the last of them: the job needs this node no more.
-            agent.jobs.forget(job);
-        }
-        for host in entry.and_then(|entry| entry.running).into_iter().flat_map(|running| running.hosts) {
+        let Some(entry) = self.lock().remove(&worker) else { return };
+        agent.jobs.let_go(entry.job, self);
+        for host in entry.running.into_iter().flat_map(|running| running.hosts) {
             self.doors().remove(&host.host);
             agent.host.forget(host);
         }

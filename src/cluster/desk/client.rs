@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConfig, Resumption, WebPkiServerVerifier};
+use rustls::client::{ClientConfig, ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::TLS13;
@@ -47,7 +47,7 @@ pub(crate) struct Enrolment {
 }
 
 impl DeskClient {
-    /// Goes to a desk of the token's cluster.
+    /// Goes to a desk of the token's cluster, as nobody in particular.
     ///
     /// # Errors
     ///
@@ -57,16 +57,35 @@ impl DeskClient {
     ///
     /// Dropping the future closes the connection.
     pub(crate) async fn connect(address: SocketAddr, desk: DeskOf, token: &Token) -> Result<Self, DeskError> {
+        Self::connect_as(None, address, desk, token).await
+    }
+
+    /// The same, with a certificate of the cluster to show. One that has expired is not taken.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub(crate) async fn connect_as(
+        who: Option<&Credentials>,
+        address: SocketAddr,
+        desk: DeskOf,
+        token: &Token,
+    ) -> Result<Self, DeskError> {
         let role = desk.role();
         let failed = |source| DeskError::Connect { role, address, source };
         let late = |within| DeskError::TimedOut { role, address, within };
         let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let stream = connecting.map_err(|_| late(CONNECT_TIMEOUT))?.map_err(failed)?;
-        let opening = timeout(HANDSHAKE_TIMEOUT, Self::open(stream, address, desk, token)).await;
+        let opening = timeout(HANDSHAKE_TIMEOUT, Self::open(who, stream, address, desk, token)).await;
         opening.map_err(|_| late(HANDSHAKE_TIMEOUT))?
     }
 
     async fn open(
+        who: Option<&Credentials>,
         mut stream: TcpStream,
         address: SocketAddr,
         desk: DeskOf,
@@ -76,7 +95,8 @@ impl DeskClient {
         let failed = |source| DeskError::Connect { role, address, source };
         stream.set_nodelay(true).map_err(failed)?;
         stream.write_all(&desk.route().preamble()).await.map_err(failed)?;
-        let config = config(*token.authority()).map_err(|error| failed(io::Error::other(error)))?;
+        let shown = who.map(Credentials::shown);
+        let config = config(*token.authority(), shown).map_err(|error| failed(io::Error::other(error)))?;
         let name = ServerName::try_from(role.name()).map_err(|error| failed(io::Error::other(error)))?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         let mut stream = connected.map_err(|error| not_connected(desk, address, error))?;
@@ -174,14 +194,20 @@ fn not_connected(desk: DeskOf, address: SocketAddr, error: io::Error) -> DeskErr
     }
 }
 
-pub(super) fn config(authority: KeyDigest) -> Result<ClientConfig, TlsError> {
+pub(super) fn config(
+    authority: KeyDigest,
+    shown: Option<Arc<dyn ResolvesClientCert>>,
+) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let pinned = Arc::new(Pinned { authority, provider: Arc::clone(&provider) });
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(pinned)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(pinned);
+    let mut config = match shown {
+        Some(shown) => config.with_client_cert_resolver(shown),
+        None => config.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![DESK_PROTOCOL.to_vec()];
     config.enable_sni = false;
     config.resumption = Resumption::disabled();

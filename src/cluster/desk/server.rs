@@ -24,7 +24,7 @@ use crate::config::{
     DESK_UNPROVEN_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX,
 };
 use crate::host::strangers::{Refusals, Strangers};
-use crate::transport::{Credentials, explain, linger};
+use crate::transport::{Certificate, Credentials, explain, linger};
 
 /// What is done at a desk for those who have proved that they know the token.
 pub(crate) trait Service: Send + Sync + 'static {
@@ -36,11 +36,17 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Answers a request. It is brought to its end whether or not anybody waits, unless the desk closes.
     fn answer(&self, request: Self::Request) -> impl Future<Output = Self::Reply> + Send;
 
-    /// Certifies a process that claims to be an agent or a driver; else says why not, and what to do.
+    /// Certifies a process that claims to be an agent or a driver; else says why not, and what to do. It may
+    /// have shown a certificate that it has already.
     ///
     /// That its hosts are nobody else's is for this to see to.
-    fn enrol(&self, csr: Vec<u8>, claims: Claims) -> impl Future<Output = Result<Enrolled, String>> + Send {
-        drop((csr, claims));
+    fn enrol(
+        &self,
+        csr: Vec<u8>,
+        claims: Claims,
+        shown: Option<&Certificate>,
+    ) -> impl Future<Output = Result<Enrolled, String>> + Send {
+        drop((csr, claims, shown));
         ready(Err("this is no head's desk, and only a head enrols; use the head's address".to_owned()))
     }
 }
@@ -163,10 +169,12 @@ impl<S: Service> Desk<S> {
 
     /// Answers until nothing more is asked.
     async fn serve(&self, mut stream: TlsStream<TcpStream>) {
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let shown = shown.map(|der| Certificate::verified(der.clone()));
         loop {
             let asked = frames::read(&mut stream, DESK_REQUEST_BYTES_MAX);
             let answer = match timeout(DESK_IDLE_TIMEOUT, asked).await {
-                Ok(Ok(Some(ask))) => self.attend_to(ask).await,
+                Ok(Ok(Some(ask))) => self.attend_to(ask, shown.as_ref()).await,
                 Ok(Err(FrameError::Undecodable(why))) => Answer::Refused {
                     text: format!(
                         "the desk does not know that request ({why}); run the same release on both sides"
@@ -180,12 +188,12 @@ impl<S: Service> Desk<S> {
         }
     }
 
-    async fn attend_to(&self, ask: Ask<S::Request>) -> Answer<S::Reply> {
+    async fn attend_to(&self, ask: Ask<S::Request>, shown: Option<&Certificate>) -> Answer<S::Reply> {
         match ask {
             Ask::Request(request) => Answer::Reply(self.service.answer(request).await),
             Ask::Enrol { csr, claims } => match claims.check_claimable() {
                 Err(error) => Answer::Refused { text: error.to_string() },
-                Ok(()) => match self.service.enrol(csr, claims).await {
+                Ok(()) => match self.service.enrol(csr, claims, shown).await {
                     Ok(enrolled) => Answer::Enrolled(enrolled),
                     Err(text) => Answer::Refused { text },
                 },

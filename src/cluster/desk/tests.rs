@@ -17,12 +17,13 @@ use tokio::sync::mpsc;
 
 use super::message::{Answer, Ask, CLIENT, Opened, Opening, Refusal, SERVER, VERSION, binding};
 use super::*;
+use crate::cluster::enrolment;
 use crate::cluster::trust::tests::{Realm, claims};
 use crate::cluster::trust::{Claims, Token};
 use crate::config::{DESK_CONNECTIONS_MAX, DESK_UNPROVEN_BYTES_MAX, HANDSHAKES_OPEN_MAX};
 use crate::host::fresh_identity;
 use crate::id::{HostId, Identity, Incarnation};
-use crate::transport::{Credentials, PREAMBLE_BYTES};
+use crate::transport::{Certificate, Credentials, PREAMBLE_BYTES};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,9 +47,16 @@ impl Service for Echo {
         }
     }
 
-    async fn enrol(&self, csr: Vec<u8>, claims: Claims) -> Result<Enrolled, String> {
+    async fn enrol(
+        &self,
+        csr: Vec<u8>,
+        claims: Claims,
+        shown: Option<&Certificate>,
+    ) -> Result<Enrolled, String> {
         let chain = self.0.authority.issue(&csr, &claims).map_err(|error| error.to_string())?;
-        Ok(Enrolled { chain, head: HEAD, cluster: "test".to_owned() })
+        let is_known = shown.is_some_and(|shown| shown.role_of(claims.hosts[0]) == Some(claims.role));
+        let cluster = if is_known { "test, again" } else { "test" };
+        Ok(Enrolled { chain, head: HEAD, cluster: cluster.to_owned() })
     }
 }
 
@@ -149,6 +157,24 @@ async fn visitor_with_the_token_is_enrolled_as_what_it_claims() {
     assert!(format!("{enrolment:?}").contains("credentials: Credentials(..)"));
     // The connection is good for more.
     assert_eq!(in_time(client.ask::<_, String>(&"and")).await.unwrap(), "and");
+}
+
+#[tokio::test]
+async fn visitor_who_has_been_before_is_known_by_its_certificate() {
+    let office = Office::open().await;
+    let (me, token) = (fresh_identity(), office.token());
+    let valid = office.realm.credentials(Role::Driver, me);
+    // One whose certificate is of no use any more comes like anybody.
+    let useless = [office.realm.expired(Role::Driver, me), office.realm.imitated(Role::Driver, me)];
+    let others = [office.realm.credentials(Role::Driver, fresh_identity())];
+    let known = |shown, known| (shown, if known { "test, again" } else { "test" });
+    let all =
+        [known(valid, true)].into_iter().chain(useless.into_iter().chain(others).map(|it| known(it, false)));
+    for (shown, expected) in all {
+        let claims = claims(Role::Driver, me);
+        let again = enrolment::enrol_again(office.address, token, &claims, &shown);
+        assert_eq!(in_time(again).await.unwrap().cluster, expected);
+    }
 }
 
 #[tokio::test]
@@ -264,7 +290,7 @@ type Stream = tokio_rustls::client::TlsStream<TcpStream>;
 
 /// Comes to a desk by hand, as far as TLS goes.
 async fn under_tls(office: &Office) -> Stream {
-    let config: ClientConfig = client::config(*office.token().authority()).unwrap();
+    let config: ClientConfig = client::config(*office.token().authority(), None).unwrap();
     let mut stream = TcpStream::connect(office.address).await.unwrap();
     stream.write_all(&Route::HeadDesk.preamble()).await.unwrap();
     let name = ServerName::try_from("head.roadshow").unwrap();

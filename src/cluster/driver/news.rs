@@ -12,7 +12,7 @@ use crate::cluster::logs::Folding;
 use crate::cluster::members::{Change, MEMBERSHIP};
 use crate::cluster::model::{Member, NodeFacts, NodeId, WorkerId};
 use crate::cluster::protocol::{NEWS, Output};
-use crate::cluster::state::News;
+use crate::cluster::state::{News, Working};
 use crate::id::TypeHash;
 use crate::registry::{Inbound, decode};
 use crate::remote::ask_host;
@@ -164,14 +164,9 @@ fn worker_gone(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Opt
 }
 
 /// Takes up what a head says after it was away.
-pub(super) fn reconcile(
-    shared: &Arc<Shared>,
-    nodes: Vec<NodeFacts>,
-    workers: Vec<(NodeId, WorkerId, Member)>,
-) {
-    for (node, worker, member) in workers {
-        // What its process is was told to the driver when the worker came, or is not known.
-        worker_up(shared, Known { node, worker, member, pid: 0, ended: None });
+pub(super) fn reconcile(shared: &Arc<Shared>, nodes: Vec<NodeFacts>, workers: Vec<Working>) {
+    for Working { node, worker, member, pid } in workers {
+        worker_up(shared, Known { node, worker, member, pid, ended: None });
     }
     nodes.into_iter().for_each(|facts| equip_later(shared, facts));
 }
@@ -183,8 +178,8 @@ pub(super) fn living(shared: &Shared) -> Vec<Known> {
 
 /// Those that lived before the head was asked, and that it does not have, have ended unseen. All of its nodes
 /// have to have had the time to come back to it.
-pub(super) fn sweep(shared: &Arc<Shared>, before: Vec<Known>, workers: &[(NodeId, WorkerId, Member)]) {
-    let is_listed = |known: &Known| workers.iter().any(|(_, worker, _)| *worker == known.worker);
+pub(super) fn sweep(shared: &Arc<Shared>, before: Vec<Known>, workers: &[Working]) {
+    let is_listed = |known: &Known| workers.iter().any(|working| working.worker == known.worker);
     for Known { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
         let cause = "it ended while the head was away".to_owned();
         worker_gone(shared, node, worker, Some(member), cause);

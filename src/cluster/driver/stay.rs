@@ -58,7 +58,7 @@ async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
     let still = |error: &dyn std::fmt::Display| Away::Still(error.to_string());
     let hosts = vec![shared.control.identity(), shared.host.identity()];
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
-    let enrolled = enrolment::enrol(shared.head_at, &shared.token, &claims).await;
+    let enrolled = enrolment::enrol_again(shared.head_at, &shared.token, &claims, &shared.credentials).await;
     let enrolled = enrolled.map_err(|error| still(&error))?;
     shared.credentials.renew(&enrolled.credentials).map_err(|error| still(&error))?;
     let is_new = shared.head() != enrolled.head;

@@ -211,6 +211,12 @@ impl Store {
         if ready { Ok(InUse(held)) } else { Err(missing) }
     }
 
+    /// Whether somebody holds an executable, so that it does not give way to others.
+    #[cfg(test)]
+    pub(crate) fn is_held(&self, digest: Digest) -> bool {
+        lock(&self.0.table).entries.get(&digest).is_some_and(|entry| entry.holders > 0)
+    }
+
     fn enter(&self, now: Instant, digest: Digest) -> Option<Held> {
         let mut table = lock(&self.0.table);
         let (slot, size) = table.enter(now, digest)?;

@@ -4,17 +4,26 @@ use super::Head;
 use crate::cluster::desk::Enrolled;
 use crate::cluster::model::{JobId, NodeId};
 use crate::cluster::protocol::NodeReply;
+use crate::cluster::state::State;
 use crate::cluster::trust::Claims;
-use crate::id::Identity;
-use crate::transport::Role;
+use crate::id::{HostId, Identity};
+use crate::transport::{Certificate, Role};
 
 impl Head {
     /// Certifies an agent or a driver that has shown the token.
     ///
-    /// Who has the token may claim any host that is not the head's: a host's life is drawn by its process,
-    /// and nobody else can name the one that comes.
-    pub(super) fn enrol(&self, csr: &[u8], claims: &Claims) -> Result<Enrolled, String> {
+    /// Who has the token may claim any host that is not the head's and not somebody's who lives: a host's
+    /// life is drawn by its process, and nobody else can name the one that comes.
+    pub(super) fn enrol(
+        &self,
+        csr: &[u8],
+        claims: &Claims,
+        shown: Option<&Certificate>,
+    ) -> Result<Enrolled, String> {
         claims.check_claimable().map_err(|error| error.to_string())?;
+        self.control.read(|state| check_free(state, claims, shown)).inspect_err(|error| {
+            tracing::warn!(error, "somebody with the token was not enrolled");
+        })?;
         let chain = self.authority.issue(csr, claims).map_err(|error| error.to_string())?;
         Ok(Enrolled { chain, head: self.host.identity(), cluster: self.authority.name() })
     }
@@ -30,11 +39,150 @@ impl Head {
         if !self.control.read(|state| state.is_member(agent)) {
             return NodeReply::Unknown;
         }
-        let node = Some(NodeId(agent.host.0));
-        let claims = Claims { role: Role::Worker, hosts: hosts.to_vec(), job: Some(job), node };
+        let node = NodeId(agent.host.0);
+        if let Err(text) = self.control.read(|state| check_own(state, node, &hosts)) {
+            tracing::warn!(%node, text, "a worker was not certified");
+            return NodeReply::Failed { text };
+        }
+        let claims = Claims { role: Role::Worker, hosts: hosts.to_vec(), job: Some(job), node: Some(node) };
         match self.authority.issue(request, &claims) {
             Ok(chain) => NodeReply::Signed { chain },
             Err(error) => NodeReply::Failed { text: error.to_string() },
+        }
+    }
+}
+
+/// Whether the hosts are nobody's who lives, or his who has shown that he has been certified for them.
+fn check_free(state: &State, claims: &Claims, shown: Option<&Certificate>) -> Result<(), String> {
+    for host in &claims.hosts {
+        let Some(holder) = state.holder(host.host) else { continue };
+        let is_own = shown.is_some_and(|shown| shown.role_of(*host) == Some(claims.role));
+        if holder != *host || !is_own {
+            return Err(format!(
+                "host {} belongs to another process of the cluster, which lives; start anew, so that another is drawn",
+                host.host
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the hosts may be those of a worker on a node: nobody's who lives elsewhere.
+fn check_own(state: &State, node: NodeId, hosts: &[Identity]) -> Result<(), String> {
+    for host in hosts {
+        let holder = state.holder(host.host);
+        let runs_here = |worker| state.worker(worker).is_some_and(|(runs_on, _)| runs_on == node);
+        let is_own = holder == Some(*host) && state.worker_of(*host).is_some_and(runs_here);
+        if host.host == HostId::HEAD || (holder.is_some() && !is_own) {
+            return Err(format!("host {} belongs to another process of the cluster", host.host));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::model::{JobFacts, Labels, Member, NodeFacts, Resources, WorkerId};
+    use crate::cluster::state::{Event, Millis, NodeReport, Settings, Ticket};
+    use crate::cluster::trust::CertificateRequest;
+    use crate::cluster::trust::tests::{Realm, claims};
+    use crate::host::fresh_identity;
+
+    /// One node with a worker, and the driver of its job.
+    struct Known {
+        state: State,
+        agent: Identity,
+        driver: Identity,
+        worker: [Identity; 2],
+    }
+
+    fn known() -> Known {
+        let [agent, driver, one, other] = [(); 4].map(|()| fresh_identity());
+        let at = "127.0.0.1:1".parse().unwrap();
+        let facts = NodeFacts {
+            agent,
+            address: at,
+            hostname: String::new(),
+            pid: 1,
+            is_head: false,
+            resources: Resources::none(),
+            labels: Labels::new(),
+            workers: 1,
+            platform: String::new(),
+            session_dir: String::new(),
+        };
+        let (job, node, worker) = (JobId(1), facts.id(), WorkerId(1));
+        let member = Member { actors: one, actors_at: at, tasks: other, tasks_at: at };
+        let job_facts = JobFacts {
+            entrypoint: String::new(),
+            hostname: String::new(),
+            pid: 1,
+            driver: Some(driver),
+            namespace: String::new(),
+            runs_on: None,
+        };
+        let mut state = State::new(Settings::default());
+        for event in [
+            Event::NodeJoined(NodeReport::idle(facts)),
+            Event::JobStarted { ticket: Ticket(1), job: None, facts: job_facts },
+            Event::NodeEquipped { job, node },
+            Event::WorkerReady { worker, member, pid: 1 },
+        ] {
+            state.handle(Millis(1), event, &mut Vec::new());
+        }
+        Known { state, agent, driver, worker: [one, other] }
+    }
+
+    fn certificate(realm: &Realm, claims: &Claims) -> Certificate {
+        let request = CertificateRequest::new().unwrap();
+        let chain = realm.authority.issue(request.csr(), claims).unwrap();
+        Certificate::verified(chain[0].clone().into())
+    }
+
+    #[test]
+    fn nobody_is_certified_as_somebody_else_who_lives_and_everybody_as_himself_again() {
+        let (realm, known) = (Realm::new(), known());
+        let stranger = claims(Role::Agent, fresh_identity());
+        let own = certificate(&realm, &stranger);
+        check_free(&known.state, &stranger, None).unwrap();
+        for (role, host) in [(Role::Agent, known.agent), (Role::Driver, known.driver)] {
+            let living = claims(role, host);
+            let renewed = certificate(&realm, &living);
+            check_free(&known.state, &living, Some(&renewed)).unwrap();
+            // With the token alone, with a certificate of his own, and as a later life of the living.
+            let later = Identity { incarnation: fresh_identity().incarnation, ..host };
+            for (claims, shown) in
+                [(&living, None), (&living, Some(&own)), (&claims(role, later), Some(&renewed))]
+            {
+                let refused = check_free(&known.state, claims, shown).unwrap_err();
+                assert!(refused.contains("another process of the cluster"), "{refused}");
+            }
+        }
+        let as_driver = claims(Role::Driver, known.worker[0]);
+        check_free(&known.state, &as_driver, None).unwrap_err();
+        let two = Claims { hosts: vec![fresh_identity(), known.driver], ..stranger };
+        check_free(&known.state, &two, None).unwrap_err();
+    }
+
+    #[test]
+    fn whoever_is_gone_keeps_nobody_from_its_host() {
+        let mut known = known();
+        let left = Event::NodeLeft { node: known.agent, cause: String::new() };
+        known.state.handle(Millis(2), left, &mut Vec::new());
+        check_free(&known.state, &claims(Role::Agent, known.agent), None).unwrap();
+    }
+
+    #[test]
+    fn a_worker_is_certified_for_hosts_of_its_own_alone() {
+        let known = known();
+        let node = NodeId(known.agent.host.0);
+        check_own(&known.state, node, &[fresh_identity(), fresh_identity()]).unwrap();
+        check_own(&known.state, node, &known.worker).unwrap();
+        check_own(&known.state, NodeId(7), &known.worker).unwrap_err();
+        let head = Identity { host: HostId::HEAD, ..fresh_identity() };
+        for other in [known.agent, known.driver, head] {
+            check_own(&known.state, node, &[fresh_identity(), other]).unwrap_err();
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::cluster::desk::{Enrolled, Service};
 use crate::cluster::model::{JobFacts, JobId, JobState, NodeInfo, NodeState};
 use crate::cluster::state::{Answer, Denied, Event};
 use crate::cluster::trust::Claims;
+use crate::transport::Certificate;
 
 /// What the head's desk answers.
 #[derive(Debug)]
@@ -30,9 +31,14 @@ impl Service for AtDesk {
         }
     }
 
-    async fn enrol(&self, csr: Vec<u8>, claims: Claims) -> Result<Enrolled, String> {
+    async fn enrol(
+        &self,
+        csr: Vec<u8>,
+        claims: Claims,
+        shown: Option<&Certificate>,
+    ) -> Result<Enrolled, String> {
         let head = self.0.upgrade().ok_or("the head is ending")?;
-        head.enrol(&csr, &claims)
+        head.enrol(&csr, &claims, shown)
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 use super::control::Control;
 use super::daemon::{DaemonError, HeadOptions, HeadReady, failed, start_host};
 use super::desk::Desk;
+use super::logs;
 use super::model::NodeId;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
@@ -28,7 +29,6 @@ use super::trust::{Authority, CertificateRequest, Claims};
 use crate::config::{CERTIFICATE_RENEWED_AFTER, CONNECTIONS_WAITING_MAX, TICK_EVERY};
 use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, Identity};
-use crate::observe;
 use crate::transport::{Credentials, Role, Routed};
 
 use orders::Orders;
@@ -54,7 +54,7 @@ struct Head {
 ///
 /// Dropping the future ends the head at once, as a kill would.
 pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Result<(), DaemonError> {
-    observe::log::init();
+    logs::own::init(&options.session_dir.join("logs"), "head.log");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir);
@@ -142,6 +142,11 @@ impl Head {
             Action::StopActor { node, worker, at, .. } => self.order(node, Order::StopActor { worker, at }),
             Action::StopDriver { node, job } => self.order(node, Order::StopDriver { job }),
             Action::StopNode { node } => self.order(node, Order::StopNode),
+            Action::JobOver { job, nodes } => {
+                nodes.into_iter().for_each(|node| self.order(node, Order::JobOver { job }));
+                self.orders().forget_job(job);
+            }
+            Action::NodeOver { agent } => self.orders().forget_agent(agent),
             Action::Tell { job, news } => self.orders().tell_driver(&self.host, job, news),
             Action::Keep(record) => self.store.change(Change::Keep(record)),
             Action::Forget(key) => self.store.change(Change::Forget(key)),

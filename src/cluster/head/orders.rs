@@ -31,8 +31,12 @@ enum Word {
 }
 
 impl Orders {
-    /// The host of a node's agent; gives that of an earlier life, if there was one.
+    /// The host of a node's agent; gives that of an earlier life, if there was one. Whoever comes after a
+    /// later life of him changes nothing.
     pub(super) fn agent_is(&mut self, node: NodeId, agent: Identity) -> Option<Identity> {
+        if self.agents.get(&node).is_some_and(|known| known.incarnation > agent.incarnation) {
+            return None;
+        }
         let earlier = self.agents.insert(node, agent).filter(|earlier| *earlier != agent);
         earlier.inspect(|earlier| drop(self.queues.remove(earlier)))
     }
@@ -52,19 +56,21 @@ impl Orders {
         self.drivers.insert(job, driver);
     }
 
-    /// A node has gone for good; gives its agent's host.
-    pub(super) fn forget_node(&mut self, node: NodeId) -> Option<Identity> {
-        self.usages.remove(&node);
-        let agent = self.agents.remove(&node)?;
+    /// That life of an agent is over. A later one of its node may be here already.
+    pub(super) fn forget_agent(&mut self, agent: Identity) {
+        let node = NodeId(agent.host.0);
+        if self.agents.get(&node) == Some(&agent) {
+            self.agents.remove(&node);
+            self.usages.remove(&node);
+        }
         self.queues.remove(&agent);
-        Some(agent)
     }
 
-    /// A job is over; gives its driver's host.
-    pub(super) fn forget_job(&mut self, job: JobId) -> Option<Identity> {
-        let driver = self.drivers.remove(&job)?;
-        self.queues.remove(&driver);
-        Some(driver)
+    /// A job is over. What its driver was told before it still gets.
+    pub(super) fn forget_job(&mut self, job: JobId) {
+        if let Some(driver) = self.drivers.remove(&job) {
+            self.queues.remove(&driver);
+        }
     }
 
     /// Tells an agent what to do.
@@ -108,4 +114,47 @@ fn begin(host: Host, to: Identity) -> mpsc::Sender<Word> {
         }
     });
     queue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{HostId, Incarnation};
+
+    fn host(host: u64, incarnation: u64) -> Identity {
+        Identity { host: HostId(host), incarnation: Incarnation(incarnation) }
+    }
+
+    /// Somebody who was told something.
+    fn queue() -> mpsc::Sender<Word> {
+        mpsc::channel(1).0
+    }
+
+    #[test]
+    fn of_a_job_that_is_over_nothing_is_left() {
+        let mut orders = Orders::default();
+        for job in [1, 2] {
+            orders.driver_is(JobId(job), host(job.into(), 1));
+            orders.queues.insert(host(job.into(), 1), queue());
+        }
+        orders.forget_job(JobId(1));
+        orders.forget_job(JobId(1));
+        assert_eq!(orders.drivers.keys().collect::<Vec<_>>(), [&JobId(2)]);
+        assert_eq!(orders.queues.keys().collect::<Vec<_>>(), [&host(2, 1)]);
+    }
+
+    #[test]
+    fn the_end_of_an_agent_s_earlier_life_leaves_the_later_one_alone() {
+        let mut orders = Orders::default();
+        orders.agent_is(NodeId(1), host(1, 1));
+        orders.queues.insert(host(1, 1), queue());
+        assert_eq!(orders.agent_is(NodeId(1), host(1, 2)), Some(host(1, 1)));
+        orders.queues.insert(host(1, 2), queue());
+        orders.usage_is(NodeId(1), Usage::default());
+        orders.forget_agent(host(1, 1));
+        assert_eq!((orders.agents[&NodeId(1)], orders.queues.len()), (host(1, 2), 1));
+        assert!(orders.usage(NodeId(1)).is_some());
+        orders.forget_agent(host(1, 2));
+        assert!(orders.agents.is_empty() && orders.queues.is_empty() && orders.usages.is_empty());
+    }
 }

@@ -91,18 +91,18 @@ impl Head {
                 NodeReply::Done
             }
             NodeRequest::Happened { events, .. } => {
-                events.into_iter().for_each(|event| self.happened(event));
+                let node = NodeId(from.host.0);
+                events.into_iter().for_each(|event| self.happened(node, event));
                 NodeReply::Done
             }
             NodeRequest::Leave { cause, .. } => {
                 self.control.tell(Event::NodeLeft { node: from, cause });
-                self.orders().forget_node(NodeId(from.host.0));
                 NodeReply::Done
             }
         }
     }
 
-    fn happened(&self, event: NodeEvent) {
+    fn happened(&self, node: NodeId, event: NodeEvent) {
         self.control.tell(match event {
             NodeEvent::WorkerReady { worker, member, pid } => Event::WorkerReady { worker, member, pid },
             NodeEvent::WorkerEnded { worker, cause } => Event::WorkerEnded { worker, cause },
@@ -111,6 +111,8 @@ impl Head {
             }
             NodeEvent::Life { life: Life::Ended { actor, cause }, .. } => Event::ActorEnded { actor, cause },
             NodeEvent::Tasks { worker, counts } => Event::TaskCounts { worker, counts },
+            NodeEvent::JobHeld { job } => Event::JobHeld { job, node },
+            NodeEvent::DriverBegan { job } => Event::DriverBegan { job, node },
             NodeEvent::DriverEnded { job, state, exit_code, message } => {
                 Event::JobEnded { job, state, exit_code, message }
             }
@@ -119,13 +121,24 @@ impl Head {
 
     async fn job_asks(&self, from: Identity, request: JobRequest) -> Reply {
         match request {
+            JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
+                Err(Denied::Unknown("a driver starts a job for itself alone".to_owned()))
+            }
             JobRequest::Start { job, facts } => {
                 let control = Arc::clone(&self.control);
                 let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
-                if let Answer::Job { job, .. } = &answer {
+                // It may be over by now, and then nobody is to be told of it.
+                if let Answer::Job { job, .. } = &answer
+                    && self.is_open(*job)
+                {
                     self.orders().driver_is(*job, from);
                 }
                 Ok(answer)
+            }
+            JobRequest::Beat { job } | JobRequest::Equipped { job, .. } | JobRequest::End { job, .. }
+                if self.has_another_driver(job, from) =>
+            {
+                Err(Denied::Unknown(format!("job {job} has another driver")))
             }
             JobRequest::Beat { job } => {
                 self.control.tell(Event::JobBeat { job });
@@ -136,20 +149,24 @@ impl Head {
                 Ok(Answer::Done)
             }
             JobRequest::End { job, state, message } => {
-                self.end_job(job, state, message);
+                self.control.tell(Event::JobEnded { job, state, exit_code: None, message });
                 Ok(Answer::Done)
             }
         }
     }
 
-    fn end_job(&self, job: JobId, state: JobState, message: String) {
-        self.control.tell(Event::JobEnded { job, state, exit_code: None, message });
-        self.orders().forget_job(job);
+    /// Whether an open job is another driver's. A driver speaks for its own job, and for none else.
+    fn has_another_driver(&self, job: JobId, from: Identity) -> bool {
+        self.is_open(job) && self.control.read(|state| state.driver(job)) != Some(from)
+    }
+
+    fn is_open(&self, job: JobId) -> bool {
+        self.control.read(|state| state.job_state(job).is_some_and(JobState::is_open))
     }
 
     /// A driver whose job is over, or that this head does not know, is told so.
     fn still_open(&self, job: JobId) -> Reply {
-        match self.control.read(|state| state.job_state(job).is_some_and(JobState::is_open)) {
+        match self.is_open(job) {
             true => Ok(Answer::Done),
             false => Err(Denied::JobOver(format!("job {job} is over, as the head has it"))),
         }

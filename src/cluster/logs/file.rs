@@ -47,6 +47,16 @@ impl LogWriter {
         result
     }
 
+    /// The file that is written by now.
+    pub(super) fn file(&self) -> Option<&File> {
+        self.file.as_ref()
+    }
+
+    /// How many files of this log were put aside.
+    pub(super) fn count(&self) -> u64 {
+        self.put_aside
+    }
+
     fn append_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let Some(file) = &mut self.file else { return Ok(()) };

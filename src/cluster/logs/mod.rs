@@ -18,6 +18,8 @@ mod name;
 #[cfg(feature = "cli")]
 mod outlet;
 #[cfg(feature = "cli")]
+pub(crate) mod own;
+#[cfg(feature = "cli")]
 mod reader;
 #[cfg(feature = "cli")]
 mod split;

@@ -1,5 +1,7 @@
 //! What the control plane is told, and what it wants done.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{
@@ -44,6 +46,10 @@ pub(in crate::cluster) enum Event {
     JobBeat { job: JobId },
     /// A node has the job's executable: workers may be started there.
     NodeEquipped { job: JobId, node: NodeId },
+    /// A node keeps a job's executable, until it is told that the job is over.
+    JobHeld { job: JobId, node: NodeId },
+    /// A node's agent runs the driver of a submitted job, and will say how it ended.
+    DriverBegan { job: JobId, node: NodeId },
     /// The driver has ended, or is known to. One that had ended is left as it is, but for a missing exit code.
     JobEnded { job: JobId, state: JobState, exit_code: Option<i32>, message: String },
     /// Somebody asks for a place for an actor. Answered with [`Answer::Placed`], as soon as there is one.
@@ -63,6 +69,17 @@ pub(in crate::cluster) enum Event {
 pub(in crate::cluster) struct NodeReport {
     pub(in crate::cluster) facts: NodeFacts,
     pub(in crate::cluster) workers: Vec<WorkerReport>,
+    /// The jobs whose executables are kept for them.
+    pub(in crate::cluster) jobs: Vec<JobId>,
+    /// The submitted jobs whose drivers run.
+    pub(in crate::cluster) drivers: Vec<JobId>,
+}
+
+impl NodeReport {
+    /// A node that nothing runs on.
+    pub(in crate::cluster) fn idle(facts: NodeFacts) -> Self {
+        Self { facts, workers: Vec::new(), jobs: Vec::new(), drivers: Vec::new() }
+    }
 }
 
 /// A worker that runs when its agent joins.
@@ -90,6 +107,10 @@ pub(in crate::cluster) enum Action {
     StopNode { node: NodeId },
     /// An agent is to end the driver that it runs for a submitted job.
     StopDriver { node: NodeId, job: JobId },
+    /// A job is over: those nodes need not keep its executable, and its driver is told nothing more.
+    JobOver { job: JobId, nodes: BTreeSet<NodeId> },
+    /// That life of an agent is over: it is told nothing more.
+    NodeOver { agent: Identity },
     /// Somebody gets an answer.
     Answer { ticket: Ticket, answer: Result<Answer, Denied> },
     /// A job's driver, if it is there, is told something.
@@ -104,7 +125,7 @@ pub(in crate::cluster) enum Action {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) enum Answer {
     /// The job's number, and the nodes that it may use.
-    Job { job: JobId, nodes: Vec<NodeFacts>, workers: Vec<(NodeId, WorkerId, Member)> },
+    Job { job: JobId, nodes: Vec<NodeFacts>, workers: Vec<Working> },
     /// Where an actor is to be made; or the one of that name, which lives.
     Placed { actor: ActorKey, member: Member, alive: Option<ActorPlace> },
     /// A living actor: the name of its type, and where its host is reached.
@@ -115,6 +136,15 @@ pub(in crate::cluster) enum Answer {
     Nodes(Vec<NodeInfo>),
     /// The actors that are kept account of.
     Actors(Vec<ActorInfo>),
+}
+
+/// A worker that a job has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::cluster) struct Working {
+    pub(in crate::cluster) node: NodeId,
+    pub(in crate::cluster) worker: WorkerId,
+    pub(in crate::cluster) member: Member,
+    pub(in crate::cluster) pid: u32,
 }
 
 /// Why somebody does not get what was asked for.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Answer, Denied, Millis, News, Record, RecordKey, State, Ticket, silence};
-use crate::cluster::model::{
-    ActorKey, JobFacts, JobId, JobState, Member, NodeFacts, NodeId, NodeState, WorkerId,
-};
+use super::node::Node;
+use super::restarts::Crashes;
+use super::{Action, Answer, Denied, Millis, News, Record, RecordKey, State, Ticket, Working, silence};
+use crate::cluster::model::{ActorKey, JobFacts, JobId, JobState, NodeFacts, NodeId, NodeState, WorkerId};
 
 #[derive(Debug)]
 pub(super) struct Job {
@@ -35,6 +35,8 @@ pub(super) struct Pool {
     pub(super) failed: u32,
     /// Why no more are started.
     pub(super) given_up: Option<String>,
+    /// Those that crashed at their start.
+    pub(super) crashes: Crashes,
 }
 
 impl Job {
@@ -82,8 +84,9 @@ impl State {
         if let Some(node) = job.facts.runs_on.and_then(|node| self.nodes.get_mut(&node)) {
             node.drivers.insert(id);
         }
-        if job.state == JobState::Running {
-            self.job_leases.grant(self.now, id);
+        match job.state {
+            JobState::Pending => self.submitted_leases.grant(self.now, id),
+            _ => self.job_leases.grant(self.now, id),
         }
         self.jobs.insert(id, job);
         self.open_jobs.insert(id);
@@ -126,6 +129,7 @@ impl State {
         }
         job.facts = JobFacts { runs_on: job.facts.runs_on, ..facts };
         job.state = JobState::Running;
+        self.submitted_leases.end(id);
         self.job_leases.grant(self.now, id);
         Ok(())
     }
@@ -147,25 +151,54 @@ impl State {
         let mut nodes: Vec<NodeFacts> = usable.map(|node| node.facts.clone()).collect();
         nodes.sort_unstable_by_key(NodeFacts::id);
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
-        let workers = pools.flat_map(|(node, pool)| pool.workers.iter().map(|worker| (*node, *worker)));
-        let member = |worker: &WorkerId| self.workers.get(worker).and_then(|worker| worker.member);
-        let workers: Vec<(NodeId, WorkerId, Member)> =
-            workers.filter_map(|(node, worker)| Some((node, worker, member(&worker)?))).collect();
+        let working = pools.flat_map(|(_, pool)| &pool.workers).filter_map(|id| {
+            let worker = self.workers.get(id)?;
+            Some(Working { node: worker.node, worker: *id, member: worker.member?, pid: worker.pid })
+        });
+        let workers = working.collect();
         self.answer(ticket, Ok(Answer::Job { job, nodes, workers }));
     }
 
     pub(super) fn node_equipped(&mut self, job: JobId, node_id: NodeId) {
-        let Some(node) = self.nodes.get(&node_id).filter(|node| node.is_usable()) else { return };
-        let wanted = node.facts.workers as usize;
-        if !self.open_jobs.contains(&job) {
+        let is_usable = self.nodes.get(&node_id).is_some_and(Node::is_usable);
+        let Some(job_of) = self.jobs.get_mut(&job).filter(|job| is_usable && job.state.is_open()) else {
             return;
-        }
-        self.add_pool(job, node_id);
-        let Some(pool) = self.pool(job, node_id) else { return };
+        };
+        let pool = job_of.pools.entry(node_id).or_default();
         pool.given_up = None;
         pool.failed = 0;
-        for _ in pool.workers.len()..wanted {
+        if !pool.crashes.is_resting() {
+            self.fill_pool(job, node_id);
+        }
+    }
+
+    /// Starts the workers that a job has not got on a node, if the node takes work.
+    pub(super) fn fill_pool(&mut self, job: JobId, node_id: NodeId) {
+        let Some(node) = self.nodes.get(&node_id).filter(|node| node.is_usable()) else { return };
+        let wanted = node.facts.workers as usize;
+        self.add_pool(job, node_id);
+        let there = self.pool(job, node_id).map_or(wanted, |pool| pool.workers.len());
+        for _ in there..wanted {
             self.start_worker(node_id, job, None);
+        }
+    }
+
+    /// A node keeps a job's executable.
+    pub(super) fn job_held(&mut self, job: JobId, node_id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&node_id) else { return };
+        if self.open_jobs.contains(&job) {
+            node.holds.insert(job);
+        } else {
+            self.actions.push(Action::JobOver { job, nodes: [node_id].into() });
+        }
+    }
+
+    /// An agent runs a submitted job's driver.
+    pub(super) fn driver_began(&mut self, job: JobId, node: NodeId) {
+        if self.open_jobs.contains(&job) {
+            self.submitted_leases.end(job);
+        } else {
+            self.actions.push(Action::StopDriver { node, job });
         }
     }
 
@@ -235,6 +268,16 @@ impl State {
         self.end_job(id, JobState::Failed, None, &why);
     }
 
+    /// Nobody has had the driver of a submitted job started.
+    pub(super) fn driver_never_began(&mut self, id: JobId) {
+        let within = self.settings.submitted_lease.as_secs_f64();
+        let why = format!(
+            "its driver was not started within {within} s of its submission: whoever submitted it has gone"
+        );
+        self.stop_driver(id, &why);
+        self.end_job(id, JobState::Failed, None, &why);
+    }
+
     pub(super) fn job_ended(&mut self, id: JobId, state: JobState, exit_code: Option<i32>, message: &str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if !job.state.is_open() {
@@ -267,6 +310,7 @@ impl State {
             return;
         }
         self.job_leases.end(id);
+        self.submitted_leases.end(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.state = state;
         job.ended = Some(self.now);
@@ -297,6 +341,10 @@ impl State {
             node.drivers.remove(&id);
             self.aftermath.quieter.insert(node.facts.id());
         }
+        let holders =
+            self.nodes.values_mut().filter_map(|node| node.holds.remove(&id).then(|| node.facts.id()));
+        let nodes = holders.collect();
+        self.actions.push(Action::JobOver { job: id, nodes });
         self.add_past_job(id);
     }
 
@@ -307,11 +355,17 @@ impl State {
             self.stop_worker(worker, cause);
         }
         self.schedule.set_equipped(node, job, false);
-        if let Some(job) = self.jobs.get_mut(&job) {
-            job.pools.remove(&node);
-        }
+        self.remove_pool(job, node);
         if let Some(node) = self.nodes.get_mut(&node) {
             node.pools.remove(&job);
+        }
+    }
+
+    /// A job has no workers on a node any more.
+    pub(super) fn remove_pool(&mut self, job: JobId, node: NodeId) {
+        let pool = self.jobs.get_mut(&job).and_then(|job| job.pools.remove(&node));
+        if let Some(at) = pool.and_then(|pool| pool.crashes.next_start()) {
+            self.restarts.remove(&(at, job, node));
         }
     }
 

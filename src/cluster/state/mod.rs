@@ -36,13 +36,14 @@ mod numbers;
 mod past;
 mod place;
 mod reconcile;
+mod restarts;
 mod restore;
 mod view;
 mod worker;
 
 pub(in crate::cluster) use super::membership::Millis;
 pub(in crate::cluster) use event::{
-    Action, Answer, Denied, Event, News, NodeReport, Record, RecordKey, Ticket, WorkerReport,
+    Action, Answer, Denied, Event, News, NodeReport, Record, RecordKey, Ticket, WorkerReport, Working,
 };
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +73,8 @@ pub(in crate::cluster) struct Settings {
     pub(in crate::cluster) node_lease: Duration,
     /// See [`config::JOB_LEASE`].
     pub(in crate::cluster) job_lease: Duration,
+    /// See [`config::SUBMITTED_LEASE`].
+    pub(in crate::cluster) submitted_lease: Duration,
     /// See [`config::ENDED_KEPT_MAX`].
     pub(in crate::cluster) ended_kept_max: usize,
 }
@@ -81,6 +84,7 @@ impl Default for Settings {
         Self {
             node_lease: config::NODE_LEASE,
             job_lease: config::JOB_LEASE,
+            submitted_lease: config::SUBMITTED_LEASE,
             ended_kept_max: config::ENDED_KEPT_MAX,
         }
     }
@@ -115,6 +119,10 @@ pub(in crate::cluster) struct State {
     waiting: Waiting,
     node_leases: Leases<NodeId>,
     job_leases: Leases<JobId>,
+    /// Of submitted jobs whose drivers nobody has started.
+    submitted_leases: Leases<JobId>,
+    /// When pools whose workers crash get their next ones.
+    restarts: BTreeSet<(Millis, JobId, NodeId)>,
     past: Past,
     aftermath: Aftermath,
     actions: Vec<Action>,
@@ -143,6 +151,8 @@ impl State {
             waiting: Waiting::default(),
             node_leases: Leases::new(millis(settings.node_lease)),
             job_leases: Leases::new(millis(settings.job_lease)),
+            submitted_leases: Leases::new(millis(settings.submitted_lease)),
+            restarts: BTreeSet::new(),
             past: Past::new(settings.ended_kept_max),
             aftermath: Aftermath::default(),
             actions: Vec::new(),
@@ -169,6 +179,8 @@ impl State {
             Event::JobStarted { ticket, job, facts } => self.job_started(ticket, job, facts),
             Event::JobBeat { job } => self.job_leases.renew(self.now, job),
             Event::NodeEquipped { job, node } => self.node_equipped(job, node),
+            Event::JobHeld { job, node } => self.job_held(job, node),
+            Event::DriverBegan { job, node } => self.driver_began(job, node),
             Event::JobEnded { job, state, exit_code, message } => {
                 self.job_ended(job, state, exit_code, &message);
             }
@@ -188,8 +200,9 @@ impl State {
     /// did not hear in the meantime counts against nobody.
     #[cfg(test)]
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
-        let leases = [self.node_leases.next(), self.job_leases.next(), self.missing_until];
-        let first = leases.into_iter().flatten().min()?;
+        let leases = [self.node_leases.next(), self.job_leases.next(), self.submitted_leases.next()];
+        let others = [self.missing_until, self.restarts.first().map(|(at, ..)| *at)];
+        let first = leases.into_iter().chain(others).flatten().min()?;
         Some(first.min(self.now.after(millis(config::TICK_EVERY))))
     }
 
@@ -199,6 +212,7 @@ impl State {
         if gap_ms > millis(config::DEAF_AFTER) {
             self.node_leases.extend(gap_ms);
             self.job_leases.extend(gap_ms);
+            self.submitted_leases.extend(gap_ms);
             self.missing_until = self.missing_until.map(|until| until.after(gap_ms));
         }
         self.now = self.now.max(now);
@@ -211,6 +225,10 @@ impl State {
         while let Some(job) = self.job_leases.take_ended(self.now) {
             self.job_lost(job);
         }
+        while let Some(job) = self.submitted_leases.take_ended(self.now) {
+            self.driver_never_began(job);
+        }
+        self.restart_workers();
         if self.missing_until.is_some_and(|until| until <= self.now) {
             self.give_up_missing();
         }

@@ -20,6 +20,8 @@ pub(super) struct Node {
     pub(super) pools: BTreeSet<JobId>,
     /// The open jobs whose drivers its agent runs.
     pub(super) drivers: BTreeSet<JobId>,
+    /// The open jobs whose executables it keeps.
+    pub(super) holds: BTreeSet<JobId>,
     /// Whether its agent was told to end.
     pub(super) is_stopping: bool,
 }
@@ -34,6 +36,7 @@ impl Node {
             workers: BTreeSet::new(),
             pools: BTreeSet::new(),
             drivers: BTreeSet::new(),
+            holds: BTreeSet::new(),
             is_stopping: false,
         }
     }
@@ -83,6 +86,7 @@ impl State {
         for worker in report.workers {
             self.actions.push(Action::StopWorker { node: id, worker: worker.worker });
         }
+        self.take_jobs(id, report.jobs, report.drivers);
         self.announce(id);
     }
 
@@ -169,9 +173,7 @@ impl State {
         }
         for job in pools {
             self.evict_parked(job, id);
-            if let Some(job) = self.jobs.get_mut(&job) {
-                job.pools.remove(&id);
-            }
+            self.remove_pool(job, id);
         }
         for job in drivers {
             self.end_job(job, JobState::Failed, None, &cause);
@@ -186,6 +188,7 @@ impl State {
                 cause: Some(why.to_owned()),
                 ..self.node_info(&node)
             };
+            self.actions.push(Action::NodeOver { agent: node.facts.agent });
             self.past.add_node(PastNode { agent: node.facts.agent, info });
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::worker::Worker;
 use super::{Action, Denied, NodeReport, State, WorkerReport};
-use crate::cluster::model::{ActorKey, JobState, NodeId, WorkerId};
+use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
 use crate::cluster::state::actor::Phase;
 
 impl State {
@@ -35,7 +35,7 @@ impl State {
         for worker in report.workers {
             self.worker_back(id, worker, first);
         }
-        self.stop_drivers_again(id);
+        self.take_jobs(id, report.jobs, report.drivers);
         if first || changed {
             self.announce(id);
         }
@@ -43,14 +43,14 @@ impl State {
         self.aftermath.quieter.insert(id);
     }
 
-    /// Has the drivers of jobs that were ended stopped, which the agent may not have heard.
-    fn stop_drivers_again(&mut self, node: NodeId) {
-        let ended = self.jobs.iter().filter(|(_, job)| {
-            let was_ended = matches!(job.state, JobState::Stopped | JobState::Failed);
-            was_ended && job.exit_code.is_none() && job.facts.runs_on == Some(node)
-        });
-        let stops = ended.map(|(job, _)| Action::StopDriver { node, job: *job });
-        self.actions.extend(stops);
+    /// Takes up what a node has of jobs; of those that are over it may not have heard.
+    pub(super) fn take_jobs(&mut self, node: NodeId, held: Vec<JobId>, drivers: Vec<JobId>) {
+        for job in held {
+            self.job_held(job, node);
+        }
+        for job in drivers {
+            self.driver_began(job, node);
+        }
     }
 
     /// A worker runs on a node that is back. After the head was away it may be one of an earlier life.

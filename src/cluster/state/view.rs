@@ -9,7 +9,7 @@ use crate::cluster::model::{
     ActorInfo, ActorKey, ActorState, JobFacts, JobId, JobInfo, JobState, Lifetime, Member, NodeFacts, NodeId,
     NodeInfo, TaskInfo, WorkerId, WorkerState, WorkerSummary,
 };
-use crate::id::Identity;
+use crate::id::{HostId, Identity};
 
 /// For people.
 impl State {
@@ -167,7 +167,11 @@ impl State {
             Phase::Placed(_) => Some("it has a place, and has not begun yet".to_owned()),
             Phase::Missing => Some("its node is not back since the head was started anew".to_owned()),
             Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
-            Phase::Parked(node) => Some(format!("workers of its job are being started on node {node}")),
+            Phase::Parked(node) => {
+                let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));
+                let trouble = pool.and_then(|pool| self.why_it_crashes(node, pool)).unwrap_or_default();
+                Some(format!("workers of its job are being started on node {node}{trouble}"))
+            }
             Phase::Waiting => {
                 let queue = (actor.job, actor.shape);
                 let reason = reasons.0.entry(queue).or_insert_with(|| {
@@ -179,12 +183,12 @@ impl State {
         }
     }
 
-    /// Where no more workers of a job are started, and why.
+    /// Where no more workers of a job are started, or they crash, and why.
     fn troubles(&self, job: JobId) -> String {
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
-        let troubles = pools.filter_map(|(node, pool)| {
-            let cause = pool.given_up.as_ref()?;
-            Some(format!("; its workers could not be started on node {node}: {cause}"))
+        let troubles = pools.filter_map(|(node, pool)| match &pool.given_up {
+            Some(cause) => Some(format!("; its workers could not be started on node {node}: {cause}")),
+            None => self.why_it_crashes(*node, pool),
         });
         troubles.take(TROUBLES_TOLD_MAX).collect()
     }
@@ -229,7 +233,6 @@ impl State {
     }
 
     /// The driver of an open job.
-    #[cfg(test)]
     pub(in crate::cluster) fn driver(&self, job: JobId) -> Option<Identity> {
         self.jobs.get(&job).filter(|job| job.state.is_open())?.facts.driver
     }
@@ -239,8 +242,16 @@ impl State {
         self.workers.get(&worker).map(|worker| (worker.node, worker.job))
     }
 
+    /// The living agent, driver or ready worker that has a host of that id, in its present life.
+    pub(in crate::cluster) fn holder(&self, host: HostId) -> Option<Identity> {
+        let agent = self.nodes.get(&NodeId(host.0)).map(|node| node.facts.agent);
+        let drivers = || self.open_jobs.iter().filter_map(|job| self.jobs.get(job)?.facts.driver);
+        agent
+            .or_else(|| drivers().find(|driver| driver.host == host))
+            .or_else(|| self.hosts.keys().find(|worker| worker.host == host).copied())
+    }
+
     /// The ready worker that has a host.
-    #[cfg(test)]
     pub(in crate::cluster) fn worker_of(&self, host: Identity) -> Option<WorkerId> {
         self.hosts.get(&host).copied()
     }

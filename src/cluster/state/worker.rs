@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::past::PastWorker;
-use super::{Action, Denied, News, State};
+use super::{Action, Denied, Millis, News, State, millis};
 use crate::cluster::model::{
     ActorKey, JobId, Member, NodeId, NodeState, TaskCount, WorkerId, WorkerState, WorkerSummary,
 };
-use crate::config::WORKER_STARTS_FAILED_MAX;
+use crate::config::{WORKER_SETTLED_AFTER, WORKER_STARTS_FAILED_MAX};
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -17,6 +17,7 @@ pub(super) struct Worker {
     /// None before it is ready.
     pub(super) member: Option<Member>,
     pub(super) pid: u32,
+    pub(super) ready_since: Millis,
     /// Those that were placed in it.
     pub(super) actors: Vec<ActorKey>,
     /// How many of them have begun.
@@ -27,7 +28,22 @@ pub(super) struct Worker {
 impl Worker {
     /// One that is being started.
     pub(super) fn new(node: NodeId, job: JobId, detached: Option<ActorKey>) -> Self {
-        Self { node, job, detached, member: None, pid: 0, actors: Vec::new(), living: 0, tasks: Vec::new() }
+        Self {
+            node,
+            job,
+            detached,
+            member: None,
+            pid: 0,
+            ready_since: Millis::default(),
+            actors: Vec::new(),
+            living: 0,
+            tasks: Vec::new(),
+        }
+    }
+
+    /// Whether it has worked for so long that it did not crash at its start.
+    pub(super) fn is_settled(&self, now: Millis) -> bool {
+        self.member.is_some() && now.since(self.ready_since) >= millis(WORKER_SETTLED_AFTER)
     }
 
     pub(super) fn summary(
@@ -79,6 +95,7 @@ impl State {
         if before == Some(member) {
             return;
         }
+        worker.ready_since = self.now;
         if let Some(before) = before {
             self.hosts.remove(&before.actors);
             self.hosts.remove(&before.tasks);
@@ -118,12 +135,13 @@ impl State {
         self.worker_over(id, cause, true);
     }
 
-    /// A worker is gone, and what has to go on without it does. `failed` if that is a failure of a worker
-    /// that never was ready.
+    /// A worker is gone, and what has to go on without it does. `failed` if it has ended by itself, or
+    /// could not be started.
     pub(super) fn worker_over(&mut self, id: WorkerId, cause: &str, failed: bool) {
         let Some(worker) = self.workers.get(&id) else { return };
         let (node, job, detached, ready) =
             (worker.node, worker.job, worker.detached, worker.member.is_some());
+        let was_settled = worker.is_settled(self.now);
         if let Some(actor) = detached.filter(|_| !ready) {
             self.own_worker_failed(actor, cause, failed);
         }
@@ -137,7 +155,12 @@ impl State {
         if pool.failed >= WORKER_STARTS_FAILED_MAX {
             pool.given_up = Some(cause.to_owned());
         }
-        if goes_on && pool.given_up.is_none() {
+        let given_up = pool.given_up.is_some();
+        if ready && failed {
+            self.note_end(job, node, was_settled, cause);
+        }
+        let rests = self.pool(job, node).is_some_and(|pool| pool.crashes.is_resting());
+        if goes_on && !given_up && !rests {
             self.start_worker(node, job, None);
         }
         self.release_parked(job, node);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use roadshow::admin::{Program, Submission, Submitted};
+use roadshow::model::NodeState;
 use serde_json::json;
 
 use super::wait;
@@ -47,9 +48,11 @@ pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
     let (name, args) = arguments.program.split_first().expect("clap asks for a program");
     let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
     let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
+    // Before there is a job: one whose driver is not started soon fails.
+    send(&submission, &program, desks).await?;
     let submitted = desks.head().await?.submit(submission.clone()).await?;
-    if let Err(failure) = hand_over(submitted, submission, &program, desks).await {
-        // Otherwise it would wait for its executable for ever. The failure to be told is the first.
+    if let Err(failure) = begin(submitted, submission, desks).await {
+        // Otherwise it would wait for its driver. The failure to be told is the first.
         if let Ok(mut head) = desks.head().await {
             let _ = head.stop_job(submitted.job).await;
         }
@@ -71,16 +74,18 @@ pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
     wait::until_its_end(submitted, arguments.json, desks, output).await
 }
 
-/// Sends the executable to the agent that is to run it, and has it begin.
-async fn hand_over(
-    submitted: Submitted,
-    submission: Submission,
-    program: &Program,
-    desks: &impl Desks,
-) -> Outcome<()> {
-    let mut agent = desks.agent(submitted.address).await?;
-    agent.store(&submission, program, |_| ()).await?;
-    Ok(agent.begin(submitted.job, submission).await?)
+/// Sends the executable to the agent that is to run it. If that is not there, the head will say so.
+async fn send(submission: &Submission, program: &Program, desks: &impl Desks) -> Outcome<()> {
+    let nodes = desks.head().await?.nodes().await?;
+    let Some(node) = nodes.iter().find(|node| node.is_head && node.state == NodeState::Alive) else {
+        return Ok(());
+    };
+    Ok(desks.agent(node.address).await?.store(submission, program, |_| ()).await?)
+}
+
+/// Has the agent start the driver.
+async fn begin(submitted: Submitted, submission: Submission, desks: &impl Desks) -> Outcome<()> {
+    Ok(desks.agent(submitted.address).await?.begin(submitted.job, submission).await?)
 }
 
 /// Where a program is: a path as it stands, or a name in one of `PATH`'s directories.
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_whose_program_does_not_arrive_is_stopped() {
+    async fn a_job_whose_driver_is_not_started_is_stopped() {
         let cluster = Cluster::new();
         cluster.state().done = AdminReply::Failed { text: "no room; clear some".to_owned(), unknown: false };
         let (outcome, out, _) = submit(&cluster, arguments(false, false)).await;

@@ -12,7 +12,7 @@ use crate::host::{Executor, Host, HostConfig, fresh_identity};
 use crate::id::{HostId, Identity};
 use crate::remote::host_calls;
 use crate::session::Secret;
-use crate::transport::{Role, Routed, Transport};
+use crate::transport::{Certificate, Role, Routed, Transport};
 
 /// What a head's desk does first of all.
 struct Head {
@@ -26,7 +26,7 @@ impl Service for Head {
 
     async fn answer(&self, (): ()) {}
 
-    async fn enrol(&self, csr: Vec<u8>, claims: Claims) -> Result<Enrolled, String> {
+    async fn enrol(&self, csr: Vec<u8>, claims: Claims, _: Option<&Certificate>) -> Result<Enrolled, String> {
         let chain = self.realm.authority.issue(&csr, &claims).map_err(|error| error.to_string())?;
         Ok(Enrolled { chain, head: self.identity, cluster: "test".to_owned() })
     }

@@ -56,11 +56,12 @@ fn a_driver_that_is_not_heard_of_fails_its_job() {
 }
 
 #[test]
-fn a_submitted_job_waits_for_its_driver_without_a_lease() {
+fn a_submitted_job_whose_driver_runs_waits_for_it_without_a_lease() {
     let (mut lab, _) = Lab::with_nodes(1);
     let asking = submitted(&mut lab, 1);
     let job = job_of(&asking);
     assert!(asking.actions.iter().any(|action| matches!(action, Action::Keep(Record::Job { .. }))));
+    lab.handle(Event::DriverBegan { job, node: NodeId(1) });
     lab.pass(60, &[agent(1, 1)], &[]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Pending));
     assert_eq!(lab.state.driver(job), None);
@@ -71,6 +72,40 @@ fn a_submitted_job_waits_for_its_driver_without_a_lease() {
     assert_eq!(lab.state.job_facts(job).and_then(|facts| facts.runs_on), Some(NodeId(1)));
     let other = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(6) });
     other.is_denied(Denied::Unknown, &format!("job {job} has another driver"));
+}
+
+#[test]
+fn a_submitted_job_whose_driver_nobody_starts_fails() {
+    let (mut lab, _) = Lab::with_nodes(1);
+    let job = job_of(&submitted(&mut lab, 1));
+    lab.pass(29, &[agent(1, 1)], &[]);
+    assert_eq!(lab.state.job_state(job), Some(JobState::Pending));
+    let actions = lab.pass(1, &[agent(1, 1)], &[]);
+    let info = lab.state.jobs().pop().unwrap();
+    let why = "its driver was not started within 30 s of its submission: whoever submitted it has gone";
+    assert_eq!((info.state, info.message.as_deref()), (JobState::Failed, Some(why)));
+    // Nor is it to be started any more.
+    let stop = Action::StopDriver { node: NodeId(1), job };
+    assert!(actions.contains(&stop));
+    assert_eq!(lab.handle(Event::DriverBegan { job, node: NodeId(1) }), [stop]);
+}
+
+#[test]
+fn whoever_keeps_a_job_s_executable_is_told_that_the_job_is_over() {
+    let (mut lab, job) = Lab::with_nodes(3);
+    let [one, other] = [1, 2].map(NodeId);
+    lab.handle(Event::JobHeld { job, node: one });
+    lab.handle(Event::JobHeld { job, node: other });
+    // With it goes what the node has kept.
+    lab.handle(Event::NodeLeft { node: agent(2, 1), cause: "it left".to_owned() });
+    let over = Action::JobOver { job, nodes: [one].into() };
+    assert!(lab.end_job(job).contains(&over));
+    // Its driver had not heard of it, and has equipped another node meanwhile.
+    let late = Action::JobOver { job, nodes: [NodeId(3)].into() };
+    assert_eq!(lab.handle(Event::JobHeld { job, node: NodeId(3) }), [late]);
+    let never = JobId(77);
+    let unknown = Action::JobOver { job: never, nodes: [one].into() };
+    assert_eq!(lab.handle(Event::JobHeld { job: never, node: one }), [unknown]);
 }
 
 #[test]

@@ -29,6 +29,11 @@ fn member(worker: WorkerId) -> Member {
     Member { actors: host(1), actors_at: at, tasks: host(2), tasks_at: at }
 }
 
+/// What a driver is told of a worker of its job.
+fn working(node: u64, worker: WorkerId) -> Working {
+    Working { node: NodeId(node), worker, member: member(worker), pid: 7 }
+}
+
 /// Where an actor lives.
 fn place(worker: WorkerId, actor: ActorKey) -> ActorPlace {
     let target = Target { actor: ActorId(actor.0), incarnation: ActorIncarnation(0) };
@@ -114,7 +119,7 @@ impl Lab {
     }
 
     fn rejoin(&mut self, facts: NodeFacts, workers: Vec<WorkerReport>) -> Vec<Action> {
-        self.handle(Event::NodeJoined(NodeReport { facts, workers }))
+        self.handle(Event::NodeJoined(NodeReport { workers, ..NodeReport::idle(facts) }))
     }
 
     fn ticket(&mut self) -> Ticket {

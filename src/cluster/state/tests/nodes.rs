@@ -36,7 +36,7 @@ fn drivers_are_told_of_new_nodes_that_take_work() {
     let asking = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
     let Some(Ok(Answer::Job { nodes, workers, .. })) = asking.answer else { panic!("{asking:?}") };
     assert_eq!(nodes.iter().map(|node| node.id().0).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(workers, [(NodeId(1), WorkerId(1), member(WorkerId(1)))]);
+    assert_eq!(workers, [working(1, WorkerId(1))]);
 }
 
 #[test]
@@ -92,10 +92,17 @@ fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
     let message = String::new();
     lab.handle(Event::JobEnded { job: other, state: JobState::Stopped, exit_code: None, message });
     lab.ask(|ticket| Event::Kill { ticket, actor });
-    let actions = lab.rejoin(node_facts(1, 4.0, 1), vec![report(worker, job, &[actor])]);
+    let facts = node_facts(1, 4.0, 1);
+    let workers = vec![report(worker, job, &[actor])];
+    let (jobs, drivers) = (vec![job, other], vec![other]);
+    let actions = lab.handle(Event::NodeJoined(NodeReport { facts, workers, jobs, drivers }));
     let node = NodeId(1);
     let at = place(worker, actor);
-    let stops = [Action::StopActor { node, worker, actor, at }, Action::StopDriver { node, job: other }];
+    let stops = [
+        Action::StopActor { node, worker, actor, at },
+        Action::JobOver { job: other, nodes: [node].into() },
+        Action::StopDriver { node, job: other },
+    ];
     assert_eq!(actions, stops);
 }
 
@@ -193,4 +200,16 @@ fn only_so_many_of_what_has_ended_are_remembered() {
     let lists = [state.nodes().len(), state.jobs().len(), state.workers().len(), state.actors().len()];
     assert_eq!(lists, [3; 4]);
     assert_eq!(state.schedule.shapes(), 1);
+}
+
+#[test]
+fn a_life_of_an_agent_that_is_over_is_told_nothing_more() {
+    let (mut lab, _) = Lab::with_nodes(2);
+    let over = |node, life| Action::NodeOver { agent: agent(node, life) };
+    let left = lab.handle(Event::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() });
+    assert!(left.contains(&over(1, 1)));
+    let later = NodeFacts { agent: agent(2, 2), ..node_facts(2, 4.0, 1) };
+    let actions = lab.join(later);
+    assert!(actions.contains(&over(2, 1)) && !actions.contains(&over(2, 2)));
+    assert!(lab.pass(11, &[], &[]).contains(&over(2, 2)));
 }

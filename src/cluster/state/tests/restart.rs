@@ -46,7 +46,7 @@ struct Before {
 
 fn before() -> (Noted, Before) {
     let mut noted = Noted { lab: Lab::new(), actions: Vec::new() };
-    noted.note(Event::NodeJoined(NodeReport { facts: node_facts(1, 4.0, 1), workers: Vec::new() }));
+    noted.note(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
     let ticket = noted.lab.ticket();
     noted.note(Event::JobStarted { ticket, job: None, facts: job_facts(1) });
     let job = JobId(1);
@@ -103,7 +103,7 @@ fn what_a_node_reports_goes_on_and_names_are_kept() {
     assert_eq!(lab.free_cpus(1), 1.0);
     let asking = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(before.job), facts: job_facts(1) });
     let Some(Ok(Answer::Job { workers, .. })) = asking.answer else { panic!("{asking:?}") };
-    assert_eq!(workers, [(NodeId(1), before.worker, member(before.worker))]);
+    assert_eq!(workers, [working(1, before.worker)]);
     assert_eq!(lab.equip(before.job, 1), []);
     let (new, worker) = lab.spawn(before.job, plain());
     assert_eq!(worker, before.worker);
@@ -204,4 +204,24 @@ fn a_node_that_drained_goes_on_draining() {
     let actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
     assert!(!actions.contains(&Action::StopNode { node: NodeId(1) }));
     assert!(matches!(lab.place(before.job, plain()).answer, Some(Err(Denied::Infeasible(_)))));
+}
+
+#[test]
+fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_it_runs() {
+    for runs in [true, false] {
+        let mut noted = Noted { lab: Lab::new(), actions: Vec::new() };
+        noted.note(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
+        let ticket = noted.lab.ticket();
+        let facts = JobFacts { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
+        noted.note(Event::JobSubmitted { ticket, facts });
+        let job = JobId(1);
+        noted.note(Event::DriverBegan { job, node: NodeId(1) });
+        let (mut lab, _) = noted.restart();
+        let drivers = if runs { vec![job] } else { Vec::new() };
+        let report = NodeReport { drivers, ..NodeReport::idle(node_facts(1, 4.0, 1)) };
+        lab.handle(Event::NodeJoined(report));
+        lab.pass(60, &[agent(1, 1)], &[]);
+        let expected = if runs { JobState::Pending } else { JobState::Failed };
+        assert_eq!(lab.state.job_state(job), Some(expected));
+    }
 }

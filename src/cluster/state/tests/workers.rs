@@ -65,8 +65,86 @@ fn a_worker_that_got_ready_in_between_gives_the_others_new_tries() {
     for round in 0..9 {
         if round % 3 == 2 {
             lab.ready(worker);
+            lab.pass(10, &[agent(1, 1)], &[job]);
         }
         worker = started(&lab.ended(worker))[0];
+    }
+}
+
+/// Has the worker get ready and crash; gives the next one, and after how many seconds it is started.
+fn crash(lab: &mut Lab, job: JobId, worker: WorkerId) -> (WorkerId, u64) {
+    lab.ready(worker);
+    let mut actions = lab.ended(worker);
+    let mut waited = 0;
+    while started(&actions).is_empty() {
+        actions = lab.pass(1, &[agent(1, 1)], &[job]);
+        waited += 1;
+        assert!(waited <= 60, "it is never started");
+    }
+    (started(&actions)[0], waited)
+}
+
+#[test]
+fn a_worker_that_crashes_again_and_again_is_started_later_and_later_until_it_has_lived_for_a_while() {
+    let mut lab = Lab::new();
+    lab.join(node_facts(1, 4.0, 1));
+    let job = lab.start_job();
+    let mut worker = lab.equip(job, 1)[0];
+    for expected in [0, 1, 2, 4, 8, 16, 32, 60, 60] {
+        let (next, waited) = crash(&mut lab, job, worker);
+        assert_eq!(waited, expected);
+        worker = next;
+    }
+    lab.ready(worker);
+    lab.pass(10, &[agent(1, 1)], &[job]);
+    worker = started(&lab.ended(worker))[0];
+    assert_eq!(crash(&mut lab, job, worker).1, 0);
+}
+
+#[test]
+fn who_waits_for_workers_that_crash_is_told_so_and_gets_the_next_one() {
+    let mut lab = Lab::new();
+    lab.join(node_facts(1, 4.0, 1));
+    let job = lab.start_job();
+    let worker = lab.equip(job, 1)[0];
+    let (worker, _) = crash(&mut lab, job, worker);
+    let waits = lab.place(job, cpus(1.0)).waits();
+    let mut actions = lab.ready(worker);
+    let actor = take_placed(&mut actions, waits);
+    lab.ended(worker);
+    lab.is_dead(actor, "exit code 1");
+    let waits = lab.place(job, cpus(1.0)).waits();
+    let row = "its workers crash at their start on node 0000000000000001, 2 in a row, the last: exit code 1";
+    let none = "no node runs workers of the job yet";
+    assert_eq!(lab.reasons(), [format!("{none}; {row}; the next is started in 1 s")]);
+    // A driver that comes back says again that the node is equipped.
+    assert_eq!(lab.equip(job, 1), []);
+    let worker = started(&lab.pass(1, &[agent(1, 1)], &[job]))[0];
+    let starts = "workers of its job are being started on node 0000000000000001";
+    assert_eq!(lab.reasons(), [format!("{starts}; {row}")]);
+    let mut actions = lab.ready(worker);
+    take_placed(&mut actions, waits);
+    // Once it has lived for a while there is nothing to tell any more.
+    lab.pass(10, &[agent(1, 1)], &[job]);
+    lab.place(job, cpus(4.0)).waits();
+    assert_eq!(lab.reasons(), ["it wants cpu 4, and the most that one node has free is cpu 3"]);
+}
+
+#[test]
+fn nothing_is_started_for_a_job_that_is_over_or_a_node_that_is_gone() {
+    for over in [true, false] {
+        let mut lab = Lab::new();
+        lab.join(node_facts(1, 4.0, 1));
+        let job = lab.start_job();
+        let worker = lab.equip(job, 1)[0];
+        let (worker, _) = crash(&mut lab, job, worker);
+        lab.ready(worker);
+        lab.ended(worker);
+        match over {
+            true => drop(lab.end_job(job)),
+            false => drop(lab.handle(Event::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() })),
+        }
+        assert_eq!(started(&lab.pass(3, &[agent(1, 1)], &[job])), []);
     }
 }
 

@@ -14,6 +14,7 @@ impl World {
         self.check_names();
         self.check_actors();
         self.check_workers();
+        self.check_jobs();
         self.check_queues();
     }
 
@@ -127,6 +128,40 @@ impl World {
         }
     }
 
+    /// Nodes that are heard of keep nothing, and run no driver, for jobs that are over; a job whose driver
+    /// nobody runs has a lease; and workers that are not there are started some time.
+    fn check_jobs(&self) {
+        let state = &self.lab.state;
+        for (id, node) in &state.nodes {
+            assert!(node.holds.iter().all(|job| state.open_jobs.contains(job)));
+            let real = self.nodes.get(&id.0).filter(|real| real.linked && state.is_member(real.facts.agent));
+            let Some(real) = real else { continue };
+            assert_eq!(node.holds, real.held, "node {id} holds more or less than is believed");
+            assert!(real.drivers.iter().all(|job| state.open_jobs.contains(job)));
+        }
+        let mut rests = 0;
+        for (id, job) in &state.jobs {
+            let has = (state.job_leases.has(*id), state.submitted_leases.has(*id));
+            match job.state {
+                JobState::Running => assert_eq!(has, (true, false)),
+                JobState::Pending => assert!(has.1 || self.runs_driver(*id), "{id} waits for ever"),
+                _ => assert_eq!(has, (false, false)),
+            }
+            for (node, pool) in &job.pools {
+                let next = pool.crashes.next_start();
+                assert!(next.is_none_or(|at| state.restarts.contains(&(at, *id, *node))));
+                rests += usize::from(next.is_some());
+                let goes_on = state.nodes[node].state == NodeState::Alive && pool.given_up.is_none();
+                assert!(!goes_on || next.is_some() || !pool.workers.is_empty(), "nothing is started");
+            }
+        }
+        assert_eq!(state.restarts.len(), rests);
+    }
+
+    fn runs_driver(&self, job: JobId) -> bool {
+        self.nodes.values().any(|real| real.drivers.contains(&job))
+    }
+
     /// Whoever waits could be placed on some node, and on none of them now.
     fn check_queues(&self) {
         let state = &self.lab.state;
@@ -140,8 +175,16 @@ impl World {
         assert_eq!(waiting, state.actors.values().filter(|actor| actor.phase == Phase::Waiting).count());
     }
 
-    /// Nobody is heard of any more: every lease ends, and with them all the rest.
+    /// Nobody is heard of any more: every lease ends, and with them all the rest. Nodes are heard of for
+    /// longer than those who start jobs.
     pub(super) fn abandon(&mut self) {
+        for _ in 0..40 {
+            self.lab.now += 1000;
+            self.beat_nodes();
+            self.event(Event::Tick);
+            self.check();
+        }
+        assert!(self.lab.state.open_jobs.iter().all(|job| self.runs_driver(*job)));
         for _ in 0..30 {
             self.lab.now += 1000;
             self.event(Event::Tick);

@@ -28,6 +28,10 @@ pub(super) struct Real {
     /// Whether the head hears of it.
     pub(super) linked: bool,
     pub(super) workers: BTreeMap<WorkerId, RealWorker>,
+    /// The jobs whose executables it keeps.
+    pub(super) held: BTreeSet<JobId>,
+    /// The jobs whose drivers it runs.
+    pub(super) drivers: BTreeSet<JobId>,
 }
 
 pub(super) struct RealWorker {
@@ -79,14 +83,13 @@ impl World {
                     self.event(Event::NodeDrain { node: NodeId(node) });
                 }
             }
-            Step::StartJob | Step::SubmitJob(_) | Step::DriverComes(_) | Step::EndJob(..) => {
-                self.job_step(step)
-            }
-            Step::Equip(job, node) => {
-                if let (Some(job), Some(node)) = (pick(&self.jobs(), *job), pick(&self.linked(), *node)) {
-                    self.event(Event::NodeEquipped { job, node: NodeId(node) });
-                }
-            }
+            Step::StartJob
+            | Step::SubmitJob(_)
+            | Step::DriverBegins(_)
+            | Step::DriverComes(_)
+            | Step::EndJob(..)
+            | Step::Launch(..)
+            | Step::Equip(..) => self.job_step(step),
             Step::Ready(worker) => self.ready(*worker),
             Step::WorkerEnds(worker) => {
                 let Some((node, worker)) = pick(&self.workers(|_| true), *worker) else { return };
@@ -151,10 +154,42 @@ impl World {
                 let Some(job) = pick(&self.jobs(), *job) else { return };
                 let how = [JobState::Succeeded, JobState::Failed, JobState::Stopped][usize::from(how % 3)];
                 let message = String::new();
+                for real in self.nodes.values_mut() {
+                    real.drivers.remove(&job);
+                }
                 self.event(Event::JobEnded { job, state: how, exit_code: None, message });
+            }
+            Step::DriverBegins(job) => {
+                let pending = |job: &JobId| self.lab.state.job_state(*job) == Some(JobState::Pending);
+                let pending: Vec<JobId> = self.jobs().into_iter().filter(pending).collect();
+                let Some(job) = pick(&pending, *job) else { return };
+                let Some(node) = self.lab.state.job_facts(job).and_then(|facts| facts.runs_on) else {
+                    return;
+                };
+                let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) else { return };
+                real.drivers.insert(job);
+                self.event(Event::DriverBegan { job, node });
+            }
+            // Also of a job that is over: its driver may not have heard of it.
+            Step::Launch(job, node) => {
+                let all: Vec<JobId> = self.lab.state.jobs.keys().copied().collect();
+                if let (Some(job), Some(node)) = (pick(&all, *job), pick(&self.linked(), *node)) {
+                    self.hold(job, node);
+                }
+            }
+            Step::Equip(job, node) => {
+                if let (Some(job), Some(node)) = (pick(&self.jobs(), *job), pick(&self.linked(), *node)) {
+                    self.hold(job, node);
+                    self.event(Event::NodeEquipped { job, node: NodeId(node) });
+                }
             }
             _ => {}
         }
+    }
+
+    fn hold(&mut self, job: JobId, node: u64) {
+        self.nodes.get_mut(&node).unwrap().held.insert(job);
+        self.event(Event::JobHeld { job, node: NodeId(node) });
     }
 
     /// The jobs that are not over.
@@ -183,8 +218,9 @@ impl World {
         let zone = [("zone".to_owned(), (node % 2).to_string())];
         let labels = node_facts(node, 0.0, 0).labels.into_iter().chain(zone).collect();
         let facts = NodeFacts { agent: agent(node, *life), labels, ..node_facts(node, 4.0, workers) };
-        self.nodes.insert(node, Real { facts: facts.clone(), linked: true, workers: BTreeMap::new() });
-        self.event(Event::NodeJoined(NodeReport { facts, workers: Vec::new() }));
+        let (workers, held, drivers) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        self.nodes.insert(node, Real { facts: facts.clone(), linked: true, workers, held, drivers });
+        self.event(Event::NodeJoined(NodeReport::idle(facts)));
     }
 
     fn back(&mut self, node: u8) {
@@ -201,7 +237,12 @@ impl World {
             pid: 7,
             actors: worker.actors.iter().map(|key| (*key, "Plain".to_owned(), place(*id, *key))).collect(),
         });
-        let report = NodeReport { workers: workers.collect(), facts: real.facts.clone() };
+        let report = NodeReport {
+            workers: workers.collect(),
+            facts: real.facts.clone(),
+            jobs: real.held.iter().copied().collect(),
+            drivers: real.drivers.iter().copied().collect(),
+        };
         self.event(Event::NodeJoined(report));
         self.check_belief(node);
     }
@@ -288,13 +329,17 @@ impl World {
 
     /// Everybody who can is heard of.
     fn beat(&mut self) {
+        self.beat_nodes();
+        for job in self.jobs() {
+            self.event(Event::JobBeat { job });
+        }
+    }
+
+    pub(super) fn beat_nodes(&mut self) {
         let linked = self.linked();
         for node in linked {
             let agent = self.nodes[&node].facts.agent;
             self.event(Event::NodeBeat { node: agent });
-        }
-        for job in self.jobs() {
-            self.event(Event::JobBeat { job });
         }
     }
 
@@ -342,7 +387,20 @@ impl World {
             Action::Forget(key) => {
                 self.kept.remove(key);
             }
-            Action::StopActor { .. } | Action::StopDriver { .. } | Action::Tell { .. } => {}
+            Action::StopDriver { node, job } => {
+                if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
+                    real.drivers.remove(job);
+                }
+            }
+            Action::JobOver { job, nodes } => {
+                for node in nodes {
+                    if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
+                        real.held.remove(job);
+                    }
+                }
+            }
+            Action::NodeOver { agent } => assert!(!self.lab.state.is_member(*agent)),
+            Action::StopActor { .. } | Action::Tell { .. } => {}
         }
     }
 
