@@ -201,6 +201,12 @@ pub const JOB_LEASE: Duration = Duration::from_secs(5);
 /// The executable is with the node by then, so only two requests lie between; whoever makes none has ended.
 pub const SUBMITTED_LEASE: Duration = Duration::from_secs(30);
 
+/// How long after the end of its job a detached actor may take to begin.
+///
+/// Whoever spawned it may know that it has begun, and end, before its node has said so. A second is plenty
+/// for that, and a place that nobody took up is kept for no longer than this.
+pub const BEGIN_LEASE: Duration = Duration::from_secs(10);
+
 /// How often the control plane is to be told that time has passed, as long as somebody holds a lease.
 pub const TICK_EVERY: Duration = Duration::from_secs(1);
 

@@ -236,9 +236,24 @@ impl State {
             worker.living += 1;
         }
         self.not_loose(job, key);
+        self.begin_leases.end(key);
         if named {
             self.answer_followers(key);
         }
+    }
+
+    /// Whether an actor outlives its job as soon as it begins, and may have begun: whoever spawned it can
+    /// know so, and end, before the node has said it.
+    pub(super) fn may_begin_yet(&self, key: ActorKey) -> bool {
+        let actor = self.actors.get(&key);
+        actor.is_some_and(|actor| actor.detached && matches!(actor.phase, Phase::Placed(_)))
+    }
+
+    /// Whoever had a place for a detached actor has ended without making it.
+    pub(super) fn actor_never_began(&mut self, key: ActorKey) {
+        let within = self.settings.begin_lease.as_secs_f64();
+        let cause = format!("it did not begin within {within} s of the end of its job");
+        self.end_actor(key, &cause.as_str().into(), Denied::JobOver);
     }
 
     /// An actor has ended, as far as whoever runs it, or did not get it to run, says.
@@ -264,6 +279,7 @@ impl State {
             Phase::Starting(_) | Phase::Placed(_) | Phase::Alive(..) => self.leave(key, actor.at, phase),
         }
         self.dying.remove(&key);
+        self.begin_leases.end(key);
         if let Some(node) = self.node_of(phase) {
             self.schedule.release(node, actor.shape);
             self.aftermath.freed.insert(node);

@@ -332,7 +332,11 @@ impl State {
         }
         let cause = how.as_str().into();
         for actor in loose {
-            self.end_actor(actor, &cause, Denied::JobOver);
+            if self.may_begin_yet(actor) {
+                self.begin_leases.grant(self.now, actor);
+            } else {
+                self.end_actor(actor, &cause, Denied::JobOver);
+            }
         }
         for node in nodes {
             self.close_pool(id, node, &how);

@@ -75,6 +75,8 @@ pub(in crate::cluster) struct Settings {
     pub(in crate::cluster) job_lease: Duration,
     /// See [`config::SUBMITTED_LEASE`].
     pub(in crate::cluster) submitted_lease: Duration,
+    /// See [`config::BEGIN_LEASE`].
+    pub(in crate::cluster) begin_lease: Duration,
     /// See [`config::ENDED_KEPT_MAX`].
     pub(in crate::cluster) ended_kept_max: usize,
 }
@@ -85,6 +87,7 @@ impl Default for Settings {
             node_lease: config::NODE_LEASE,
             job_lease: config::JOB_LEASE,
             submitted_lease: config::SUBMITTED_LEASE,
+            begin_lease: config::BEGIN_LEASE,
             ended_kept_max: config::ENDED_KEPT_MAX,
         }
     }
@@ -121,6 +124,8 @@ pub(in crate::cluster) struct State {
     job_leases: Leases<JobId>,
     /// Of submitted jobs whose drivers nobody has started.
     submitted_leases: Leases<JobId>,
+    /// Of detached actors that have a place and have not begun, and whose job is over.
+    begin_leases: Leases<ActorKey>,
     /// When pools whose workers crash get their next ones.
     restarts: BTreeSet<(Millis, JobId, NodeId)>,
     past: Past,
@@ -152,6 +157,7 @@ impl State {
             node_leases: Leases::new(millis(settings.node_lease)),
             job_leases: Leases::new(millis(settings.job_lease)),
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
+            begin_leases: Leases::new(millis(settings.begin_lease)),
             restarts: BTreeSet::new(),
             past: Past::new(settings.ended_kept_max),
             aftermath: Aftermath::default(),
@@ -201,7 +207,8 @@ impl State {
     #[cfg(test)]
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.submitted_leases.next()];
-        let others = [self.missing_until, self.restarts.first().map(|(at, ..)| *at)];
+        let restart = self.restarts.first().map(|(at, ..)| *at);
+        let others = [self.begin_leases.next(), self.missing_until, restart];
         let first = leases.into_iter().chain(others).flatten().min()?;
         Some(first.min(self.now.after(millis(config::TICK_EVERY))))
     }
@@ -213,6 +220,7 @@ impl State {
             self.node_leases.extend(gap_ms);
             self.job_leases.extend(gap_ms);
             self.submitted_leases.extend(gap_ms);
+            self.begin_leases.extend(gap_ms);
             self.missing_until = self.missing_until.map(|until| until.after(gap_ms));
         }
         self.now = self.now.max(now);
@@ -227,6 +235,9 @@ impl State {
         }
         while let Some(job) = self.submitted_leases.take_ended(self.now) {
             self.driver_never_began(job);
+        }
+        while let Some(actor) = self.begin_leases.take_ended(self.now) {
+            self.actor_never_began(actor);
         }
         self.restart_workers();
         if self.missing_until.is_some_and(|until| until <= self.now) {

@@ -136,18 +136,6 @@ fn a_job_that_is_stopped_has_its_driver_told_and_gets_its_exit_code_later() {
 }
 
 #[test]
-fn a_detached_actor_that_never_began_ends_with_its_job() {
-    let (mut lab, job) = Lab::with_nodes(1);
-    let asking = lab.place(job, detached(cpus(1.0)));
-    let own = started(&asking.actions)[0];
-    let mut actions = lab.ready(own);
-    let actor = take_placed(&mut actions, asking.ticket);
-    assert!(stopped(&lab.end_job(job)).contains(&own));
-    lab.is_dead(actor, "its job has ended: done");
-    assert_eq!(lab.free_cpus(1), 4.0);
-}
-
-#[test]
 fn jobs_do_not_share_workers() {
     let (mut lab, job) = Lab::with_nodes(1);
     let other = lab.start_job();

@@ -175,6 +175,25 @@ fn a_detached_actor_has_a_worker_of_its_own_for_as_long_as_it_lives() {
 }
 
 #[test]
+fn a_detached_actor_may_begin_after_its_job_has_ended_but_not_for_ever() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let mut place = || {
+        let asking = lab.place(job, detached(cpus(1.0)));
+        let own = started(&asking.actions)[0];
+        (own, take_placed(&mut lab.ready(own), asking.ticket))
+    };
+    let [(early, begins), (late, never)] = [place(), place()];
+    let stopped_with_job = stopped(&lab.end_job(job));
+    assert!(!stopped_with_job.contains(&early) && !stopped_with_job.contains(&late));
+    assert_eq!(lab.begin(begins), early);
+    let actions = lab.pass(11, &[agent(1, 1)], &[]);
+    assert_eq!(lab.actor(begins).state, ActorState::Alive);
+    assert_eq!(stopped(&actions), [late]);
+    lab.is_dead(never, "it did not begin within 10 s of the end of its job");
+    assert_eq!(lab.free_cpus(1), 3.0);
+}
+
+#[test]
 fn a_detached_actor_whose_worker_does_not_start_is_denied_in_the_end() {
     let (mut lab, job) = Lab::with_nodes(1);
     let asking = lab.place(job, detached(plain()));

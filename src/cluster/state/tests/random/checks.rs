@@ -83,10 +83,10 @@ impl World {
         for (key, actor) in &state.actors {
             let open = state.open_jobs.contains(&actor.job);
             let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Missing);
-            assert!(open || may_live, "{key} outlives its job");
+            assert!(open || may_live || state.may_begin_yet(*key), "{key} outlives its job");
             let loose = state.jobs.get(&actor.job).is_some_and(|job| job.loose.contains(key));
             let in_pool = !actor.detached && actor.phase.worker().is_some();
-            assert_eq!(loose, !in_pool && !may_live, "{key}");
+            assert_eq!(loose, open && !in_pool && !may_live, "{key}");
             assert_eq!(state.missing.contains(key), actor.phase == Phase::Missing);
             assert!(!state.dying.contains(key) || matches!(actor.phase, Phase::Alive(..)));
         }
@@ -138,6 +138,10 @@ impl World {
             let Some(real) = real else { continue };
             assert_eq!(node.holds, real.held, "node {id} holds more or less than is believed");
             assert!(real.drivers.iter().all(|job| state.open_jobs.contains(job)));
+        }
+        for (key, actor) in &state.actors {
+            let orphan = state.may_begin_yet(*key) && !state.open_jobs.contains(&actor.job);
+            assert_eq!(state.begin_leases.has(*key), orphan, "{key} waits for ever, or is given up");
         }
         let mut rests = 0;
         for (id, job) in &state.jobs {
