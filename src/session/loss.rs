@@ -25,7 +25,7 @@ pub enum LinkLoss {
     #[error("the peer cannot be reached: {0}")]
     Unreachable(String),
     /// The host has ended.
-    #[error("the host is gone: {0}")]
+    #[error("the host is gone: {0}; spawn its actors again")]
     HostGone(String),
     /// This host shuts down.
     #[error("this host is shutting down")]

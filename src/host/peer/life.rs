@@ -114,6 +114,7 @@ impl Peer {
                 state.attempts += 1;
                 let delay = self.delay(state.attempts);
                 self.open(&mut state, delay);
+                self.inquire(&mut state);
             } else if state.resumable {
                 state.end_session(&loss, &mut events);
             } else {
@@ -272,6 +273,8 @@ impl Peer {
         up.closed.cancel();
         state.session.detach(Written::Unsure);
         self.recover(&mut state, up.dialed);
+        // The next attempt may take long to come to nothing.
+        self.inquire(&mut state);
         drop(state);
         self.progress.notify_waiters();
     }

@@ -18,6 +18,7 @@
 
 mod answers;
 mod farewell;
+mod inquiry;
 mod life;
 mod origin;
 mod pending;
@@ -93,6 +94,8 @@ struct State {
     attempts: u32,
     /// How many of the last of them were refused by a machine on which nobody listens.
     refusals: u32,
+    /// Whether the cluster is being asked what has become of the host.
+    inquiring: bool,
     /// How many frames had come when the last link came up.
     received_before: u64,
     /// How many links there have been.
@@ -195,6 +198,7 @@ impl Peer {
                 trying_since: tokio::time::Instant::now(),
                 attempts: 0,
                 refusals: 0,
+                inquiring: false,
                 received_before: 0,
                 links: 0,
                 gone: None,
