@@ -39,6 +39,9 @@ pub enum LinkLoss {
         /// For how long.
         after: std::time::Duration,
     },
+    /// The certificate that the peer has shown for this link has ended.
+    #[error("the peer's certificate has expired; the next link shows another")]
+    Expired,
     /// Another link to the same peer stands in for it.
     #[error("another link took its place")]
     Superseded,
