@@ -1,21 +1,31 @@
 //! Frames read from a link, beside the limit in the same run: plain reads of as many bytes from a link
 //! of the same kind.
 //!
+//! Links are of memory, of TCP, and under TLS as between machines. Those have no loopback address at either
+//! end, or they would be plain: on a machine that has no other address they are left out.
+//!
 //! A task writes all the time, on the thread that reads: what is told is the way of a byte through both,
 //! on one core, without waking another.
 
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use roadshow::Payload;
 use roadshow::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
 use roadshow::host::fresh_identity;
-use roadshow::id::{ActorId, ActorIncarnation, Target, TypeHash};
-use roadshow::transport::{FrameReader, LinkReader, LinkWriter, ReadError, Tcp, Transport};
+use roadshow::id::{ActorId, ActorIncarnation, Identity, Target, TypeHash};
+use roadshow::transport::{
+    Credentials, FrameReader, LinkReader, LinkWriter, PREAMBLE_BYTES, ReadError, Routed, Tcp, Transport,
+    host_name,
+};
 use roadshow::wire::{self, Call, Frame, Frames, Reply, Tell, TellHeader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
 
 /// What the writer has in hand at least.
 const WRITTEN_BYTES: usize = 64 << 10;
@@ -24,6 +34,7 @@ const WRITTEN_BYTES: usize = 64 << 10;
 enum Kind {
     Duplex,
     Tcp,
+    Tls(IpAddr),
 }
 
 impl Kind {
@@ -43,6 +54,24 @@ impl Kind {
                 let (reader, _) = here.expect("it is a link at once").into_split();
                 (writer, reader)
             }
+            Self::Tls(address) => open_encrypted(address).await,
+        }
+    }
+
+    /// What can be measured here.
+    fn all() -> Vec<Self> {
+        let encrypted = own_address().map(Self::Tls);
+        if encrypted.is_none() {
+            eprintln!("no links under TLS: this machine has no address but loopback's");
+        }
+        [Self::Duplex, Self::Tcp].into_iter().chain(encrypted).collect()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Duplex => "Duplex",
+            Self::Tcp => "Tcp",
+            Self::Tls(_) => "Tls",
         }
     }
 
@@ -53,6 +82,51 @@ impl Kind {
         runtime.spawn(async move { while writer.write_all(&bytes).await.is_ok() {} });
         reader
     }
+}
+
+/// An address of this machine that is not loopback's. Nothing is sent to find it.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // An address of documentation's (RFC 5737): the way there is everybody's way out.
+    socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9)).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+/// A link between two hosts of a cluster that are on this machine, and do not know it.
+async fn open_encrypted(address: IpAddr) -> (LinkWriter, LinkReader) {
+    let (dialer, host) = (fresh_identity(), fresh_identity());
+    let door = TcpListener::bind((address, 0)).await.expect("a port is free");
+    let at = door.local_addr().expect("it is bound");
+    let (pass, passed) = mpsc::channel(1);
+    let credentials = credentials([dialer, host]);
+    let here = Routed::new(credentials.clone(), at, passed);
+    let mut listener = here.listen(at).await.expect("it is the door's address");
+    let accept = async {
+        let (mut stream, _) = door.accept().await.expect("somebody connects");
+        stream.read_exact(&mut [0; PREAMBLE_BYTES]).await.expect("it begins with a preamble");
+        pass.send(stream.into_std().expect("it is a socket")).await.expect("the host listens");
+        listener.accept().await.expect("somebody comes").await.expect("the certificate is good")
+    };
+    let there = Routed::dialing(credentials);
+    let (there, here) = tokio::join!(there.connect(at, host), accept);
+    let there = there.expect("the certificate is good");
+    assert!(there.certificate().is_some(), "the link is plain");
+    (there.into_split().1, here.into_split().0)
+}
+
+/// One certificate for these hosts, of an authority that nobody else knows.
+fn credentials(hosts: [Identity; 2]) -> Credentials {
+    let key = || KeyPair::generate().expect("there are random numbers");
+    let (authority_key, own) = (key(), key());
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&authority_key).expect("a key can sign");
+    let issuer = Issuer::new(authority, authority_key);
+    let params = CertificateParams::new(hosts.map(host_name)).expect("they are names");
+    let certificate = params.signed_by(&own, &issuer).expect("a key can sign");
+    let chain = vec![certificate.der().to_vec(), root.der().to_vec()];
+    Credentials::new(chain, own.serialize_der()).expect("they go together")
 }
 
 /// Takes frames and counts them.
@@ -110,17 +184,17 @@ fn compare(c: &mut Criterion, name: &str, payload_bytes: usize, frames: u64) {
         Throughput::Bytes(bytes)
     });
     let poured = Bytes::from(frame.repeat(WRITTEN_BYTES.div_ceil(frame.len())));
-    for kind in [Kind::Duplex, Kind::Tcp] {
+    for kind in Kind::all() {
         let link = kind.pouring(&runtime, poured.clone());
         let (mut reader, mut counted) = (FrameReader::established(link, FRAME_BYTES_MAX, BytesMut::new()), 0);
-        group.bench_function(BenchmarkId::new("frames", format!("{kind:?}")), |b| {
+        group.bench_function(BenchmarkId::new("frames", kind.name()), |b| {
             b.iter(|| {
                 counted = runtime.block_on(take(&mut reader, counted, frames, frame.len()));
             });
         });
         let mut link = kind.pouring(&runtime, poured.clone());
         let (mut buffer, mut ahead) = (vec![0; READ_BYTES], 0);
-        group.bench_function(BenchmarkId::new("limit: read", format!("{kind:?}")), |b| {
+        group.bench_function(BenchmarkId::new("limit: read", kind.name()), |b| {
             b.iter(|| {
                 runtime.block_on(async {
                     while ahead < bytes {

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::asking::{Asking, NOBODY, Open, Withdrawable, place_of};
 use super::model::{ActorKey, ActorSpec, JobId};
 use super::state::{Action, Answer, Denied, Event, Millis, Settings, State, Ticket};
 use crate::host::{Host, SendError};
@@ -25,8 +26,10 @@ pub(super) const CONTROL: TypeHash = TypeHash::of("roadshow::Control");
 /// What they may ask.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum ControlRequest {
-    /// A place for an actor.
-    Place { job: JobId, spec: ActorSpec },
+    /// A place for an actor. The number is the asking host's own.
+    Place { job: JobId, spec: ActorSpec, number: u64 },
+    /// Nobody waits for the place that was asked for under this number.
+    Withdraw { number: u64 },
     /// A living actor by its name.
     Find { job: JobId, namespace: Option<String>, name: String },
     /// An actor is to end.
@@ -37,6 +40,8 @@ pub(super) enum ControlRequest {
     Actors,
     /// An actor that had a place has not come to life.
     NotSpawned { actor: ActorKey, why: String },
+    /// How the worker has ended that had a host, if it has.
+    EndOf { host: Identity },
 }
 
 /// Carries out what the state wants done. It must not call back, and not wait.
@@ -47,6 +52,8 @@ pub(super) struct Control {
     plane: Mutex<Plane>,
     clock: Clock,
     hands: Hands,
+    /// The questions of other hosts.
+    open: Open,
 }
 
 struct Plane {
@@ -64,7 +71,7 @@ impl Control {
             waiting: FxHashMap::default(),
             last_ticket: 0,
         };
-        Self { plane: Mutex::new(plane), clock: Clock::new(), hands }
+        Self { plane: Mutex::new(plane), clock: Clock::new(), hands, open: Open::default() }
     }
 
     /// Takes note of what has happened.
@@ -128,6 +135,7 @@ impl Control {
 
     /// Answers a member that asks.
     pub(super) fn serve(self: &Arc<Self>, host: &Host, inbound: Inbound) {
+        let from = inbound.from();
         let (body, _, mut responder) = inbound.into_parts();
         let request = match decode::<ControlRequest>(&body) {
             Ok(request) => request,
@@ -136,13 +144,33 @@ impl Control {
         responder.start();
         // It may wait long, and others are to be heard meanwhile.
         responder.release();
-        host.io().spawn(Arc::clone(self).answer(request, responder));
+        // In the order in which they come, so that none is withdrawn before it is known.
+        let withdrawable = match request {
+            ControlRequest::Withdraw { number } => {
+                self.open.withdraw(from, number);
+                return responder.answer(Ok(Answer::Done));
+            }
+            ControlRequest::Place { number, .. } => Some(self.open.begin(from, number)),
+            _ => None,
+        };
+        host.io().spawn(Arc::clone(self).answer(request, withdrawable, responder));
     }
 
-    async fn answer(self: Arc<Self>, request: ControlRequest, mut responder: Responder<Reply>) {
+    async fn answer(
+        self: Arc<Self>,
+        request: ControlRequest,
+        withdrawable: Option<Withdrawable>,
+        mut responder: Responder<Reply>,
+    ) {
+        let answering = async {
+            match withdrawable {
+                Some(withdrawable) => withdrawable.unless_withdrawn(self.request(request)).await,
+                None => self.request(request).await,
+            }
+        };
         let answer = tokio::select! {
             biased;
-            answer = self.request(request) => answer,
+            answer = answering => answer,
             () = std::future::poll_fn(|task| responder.poll_abandoned(task)) => return,
         };
         responder.answer(answer);
@@ -151,7 +179,7 @@ impl Control {
     /// Does what a member asks for.
     pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> Reply {
         match request {
-            ControlRequest::Place { job, mut spec } => {
+            ControlRequest::Place { job, mut spec, .. } => {
                 if spec.namespace.is_empty() {
                     spec.namespace = self.namespace_of(job);
                 }
@@ -161,8 +189,11 @@ impl Control {
                 let namespace = namespace.unwrap_or_else(|| self.namespace_of(job));
                 self.ask(|ticket| Event::Find { ticket, namespace, name }).await
             }
+            // Of a host that asks itself, and whose own question is dropped with it.
+            ControlRequest::Withdraw { .. } => Ok(Answer::Done),
             ControlRequest::Nodes => Ok(Answer::Nodes(self.read(State::nodes))),
             ControlRequest::Actors => Ok(Answer::Actors(self.read(State::actors))),
+            ControlRequest::EndOf { host } => Ok(Answer::End(self.read(|state| state.end_of(host)))),
             ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
             ControlRequest::NotSpawned { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
@@ -218,12 +249,8 @@ impl Drop for Asked {
 
 /// What becomes of an answer that nobody takes: a place is free again.
 fn unwanted(answer: Option<Result<Answer, Denied>>) -> Option<Event> {
-    match answer {
-        Some(Ok(Answer::Placed { actor, alive: None, .. })) => {
-            Some(Event::ActorEnded { actor, cause: "nobody waits for it any more".to_owned() })
-        }
-        _ => None,
-    }
+    let actor = place_of(&answer?)?;
+    Some(Event::ActorEnded { actor, cause: NOBODY.to_owned() })
 }
 
 /// Milliseconds since 1970 that never go back, whatever is done to the machine's clock meanwhile.
@@ -266,7 +293,10 @@ impl Head {
     pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<Reply, SendError> {
         match self {
             Self::Here(control) => Ok(control.request(request).await),
-            Self::There(head) => ask_host(&host, head, CONTROL, request, None).await,
+            Self::There(head) => match request {
+                ControlRequest::Place { number, .. } => Asking::new(head, host, number, request).await,
+                request => ask_host(&host, head, CONTROL, request, None).await,
+            },
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who is in the cluster, and whose turn it is.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,9 @@ use super::bootstrap::HeadIs;
 use super::control::{ControlRequest, Head};
 use super::model::{ActorKey, ActorSpec, JobId, Member};
 use super::state::{Answer, Denied};
-use crate::host::{Finding, Host, PlaceError, Placed, Placement, Placing, Seat, SendError};
-use crate::id::{Target, TypeHash};
+use crate::config::HEAD_ANSWER_TIMEOUT;
+use crate::host::{Ending, Finding, Host, PlaceError, Placed, Placement, Placing, Seat, SendError};
+use crate::id::{HostId, Identity, Target, TypeHash};
 use crate::registry::{Inbound, decode};
 use crate::spec::{ActorPlace, Lifetime};
 
@@ -41,7 +42,11 @@ pub(super) struct Members {
 
 /// The way to the head, as it is by now; none before the first is known.
 #[derive(Clone, Debug, Default)]
-struct Way(Arc<RwLock<Option<Access>>>);
+struct Way {
+    access: Arc<RwLock<Option<Access>>>,
+    /// How many places this host has asked for.
+    asked: Arc<AtomicU64>,
+}
 
 /// The way to one life of the head.
 #[derive(Clone, Debug)]
@@ -62,7 +67,8 @@ impl Members {
     /// Those of a process that has the control plane itself.
     pub(super) fn with_head(head: Head, job: JobId) -> Self {
         let access = Access { head, job, places_all: false };
-        Self { head: Way(Arc::new(RwLock::new(Some(access)))), ..Self::default() }
+        let head = Way { access: Arc::new(RwLock::new(Some(access))), ..Way::default() };
+        Self { head, ..Self::default() }
     }
 
     /// Takes up a change, for the members and for the hosts of this process.
@@ -89,7 +95,7 @@ impl Members {
     }
 
     fn set_head(&self, is: &HeadIs, host: &Host) {
-        let mut access = self.head.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut access = self.head.access.write().unwrap_or_else(PoisonError::into_inner);
         if matches!(&*access, Some(Access { head: Head::Here(_), .. })) {
             return;
         }
@@ -153,7 +159,7 @@ impl Members {
 
 impl Way {
     fn access(&self) -> Result<Access, PlaceError> {
-        let access = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
         access.clone().ok_or(PlaceError::NoWorker)
     }
 
@@ -190,7 +196,9 @@ fn introduce(member: &Member, host: &Host) {
 async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Placed, PlaceError> {
     // A head that has heard of a name has given it, though nobody knows.
     let may_repeat = spec.name.is_none() || spec.get_if_exists;
-    let place = |job| ControlRequest::Place { job, spec: spec.clone() };
+    let asked = Arc::clone(&way.asked);
+    let number = || asked.fetch_add(1, Ordering::Relaxed);
+    let place = |job| ControlRequest::Place { job, spec: spec.clone(), number: number() };
     match way.ask(host.clone(), place, may_repeat).await? {
         Answer::Placed { actor, member, alive } => {
             introduce(&member, &host);
@@ -214,6 +222,15 @@ async fn find(
             Ok((class, at))
         }
         _ => Err(PlaceError::Head { text: "it gave another answer".to_owned() }),
+    }
+}
+
+/// Asks the head how a worker has ended, if it has. One that is away does not say; it is asked again later.
+async fn end_of(way: Way, host: Host, of: Identity) -> Option<String> {
+    let asking = way.ask(host, |_| ControlRequest::EndOf { host: of }, true);
+    match tokio::time::timeout(HEAD_ANSWER_TIMEOUT, asking).await {
+        Ok(Ok(Answer::End(end))) => end,
+        _ => None,
     }
 }
 
@@ -257,6 +274,14 @@ impl Placement for Members {
             // A head that cannot be told learns of it when the job ends.
             let _ = access.head.ask(host, ControlRequest::NotSpawned { actor, why }).await;
         });
+    }
+
+    /// In a local cluster the driver tells everybody. A head that has gone is another matter than a worker.
+    fn end_of(&self, host: &Host, of: Identity) -> Ending {
+        if of.host == HostId::HEAD || !self.places_all() {
+            return Box::pin(std::future::ready(None));
+        }
+        Box::pin(end_of(self.head.clone(), host.clone(), of))
     }
 
     /// The worker with the fewest tasks of this process under way; those that have as few take turns.

@@ -26,6 +26,7 @@
 pub mod admin;
 #[cfg(feature = "cli")]
 mod agent;
+mod asking;
 mod bootstrap;
 mod control;
 #[cfg(feature = "cli")]

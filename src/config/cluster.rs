@@ -8,10 +8,13 @@ use std::time::Duration;
 /// day before its cluster is hurt.
 pub const CERTIFICATE_VALID: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// After so long a process asks for its next certificate.
+/// After so long at most a process asks for its next certificate.
 ///
-/// A third of its life: several attempts can fail before the old one has expired.
+/// A third of its life, and then of what is left of it: several attempts can fail before the old one has expired.
 pub const CERTIFICATE_RENEWED_AFTER: Duration = Duration::from_secs(8 * 60 * 60);
+
+/// The shortest time between two attempts to get the next certificate.
+pub const CERTIFICATE_RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// How far before its issue a certificate is valid: so much may clocks of one cluster differ.
 pub const CERTIFICATE_SKEW: Duration = Duration::from_secs(60 * 60);

@@ -114,8 +114,8 @@ async fn take_link(
     proven: &ProvenPeer,
     shaking: &mut Shaking,
 ) -> Result<Option<Taken>, (Refusal, String)> {
-    let (lease, resume) = host.peer_of(proven.identity)?.admit(proven)?;
-    lease.peer.set_certificate(shaking.certificate(proven.identity));
+    let certificate = shaking.certificate(proven.identity);
+    let (lease, resume) = host.peer_of(proven.identity)?.admit(proven, certificate)?;
     shaking.handshake.admit(resume);
     Ok(match shaking.write().await {
         Ok(()) => Some(Taken::Link(lease)),
@@ -182,8 +182,8 @@ impl Dial {
         let Some((host, outcome)) = dialed else { return };
         match outcome {
             Ok((shaking, proven)) => {
-                if let Some(lease) = self.peer.dialed(&proven) {
-                    lease.peer.set_certificate(shaking.certificate(proven.identity));
+                let certificate = shaking.certificate(proven.identity);
+                if let Some(lease) = self.peer.dialed(&proven, certificate) {
                     shaking.hand_over(&host, lease);
                 }
             }

@@ -54,7 +54,7 @@ pub use config::{HostCalls, HostConfig, HostError};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
 pub use executor::Executor;
 pub use peer::Peer;
-pub use placement::{Finding, Lives, PlaceError, Placed, Placement, Placing, Seat};
+pub use placement::{Ending, Finding, Lives, PlaceError, Placed, Placement, Placing, Seat};
 
 use actors::Actors;
 use loopback::Loopback;

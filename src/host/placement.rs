@@ -1,4 +1,5 @@
-//! The little that a host must know of its cluster: where new work may go, and who hears what became of it.
+//! The little that a host must know of its cluster: where new work may go, who hears what
+//! became of it, and who knows what became of others.
 
 use std::fmt;
 use std::future::Future;
@@ -26,6 +27,11 @@ pub trait Placement: Send + Sync + fmt::Debug {
     /// Hears that an actor which was given a place has not come to life there.
     fn not_spawned(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
+    /// How a host has ended that cannot be reached, if the cluster knows that it has.
+    fn end_of(&self, _host: &Host, _of: Identity) -> Ending {
+        Box::pin(std::future::ready(None))
+    }
+
     /// A host for one more task; `None` if there is none left.
     fn place_task(&self) -> Option<Seat>;
 
@@ -52,6 +58,9 @@ impl fmt::Debug for Placing {
 
 /// A living actor: the name of its type, and where it is.
 pub type Finding = Pin<Box<dyn Future<Output = Result<(String, ActorPlace), PlaceError>> + Send>>;
+
+/// How a host has ended, if that is known.
+pub type Ending = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
 /// Where an actor may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
@@ -25,6 +25,9 @@ use crate::wire::{Frame, Heartbeat, Purpose, Refusal, Resume};
 
 /// Nothing but heartbeats comes on a pulse.
 pub(super) const PULSE_FRAME_BYTES_MAX: usize = 64;
+
+/// How soon a clock that was set forward is noticed.
+const CLOCK_LOOKED_AT_EVERY: Duration = Duration::from_secs(60);
 
 /// A link, and whose it is.
 #[derive(Clone)]
@@ -45,8 +48,8 @@ impl Watched {
         }
     }
 
-    /// Cuts the link when nothing was heard for too long.
-    pub(super) async fn watch(self) {
+    /// Cuts the link when nothing was heard for too long, or what the peer has shown for itself has ended.
+    pub(super) async fn watch(self, expires: Option<SystemTime>) {
         // The first heartbeat comes after a while.
         self.up.hear(Instant::now() + self.every);
         let silence = async {
@@ -58,8 +61,14 @@ impl Watched {
                 tokio::time::sleep_until(silent_at).await;
             }
         };
-        if self.while_up(silence).await.is_some() {
-            self.peer.cut(self.up.id(), &LinkLoss::Silent { after: self.lost });
+        let lost = async {
+            tokio::select! {
+                () = silence => LinkLoss::Silent { after: self.lost },
+                () = end_of(expires) => LinkLoss::Expired,
+            }
+        };
+        if let Some(loss) = self.while_up(lost).await {
+            self.peer.cut(self.up.id(), &loss);
         }
     }
 
@@ -136,6 +145,15 @@ impl Watched {
             () = self.up.closed.cancelled() => None,
             output = future => Some(output),
         }
+    }
+}
+
+/// Waits until a certificate has ended. The machine's clock is looked at now and then, since it may be set.
+async fn end_of(expires: Option<SystemTime>) {
+    let Some(expires) = expires else { return std::future::pending().await };
+    while let Ok(left) = expires.duration_since(SystemTime::now()) {
+        // Behind that second, whatever the timer takes it for.
+        tokio::time::sleep((left + Duration::from_millis(1)).min(CLOCK_LOOKED_AT_EVERY)).await;
     }
 }
 

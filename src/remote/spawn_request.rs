@@ -19,7 +19,8 @@ use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
 ///
 /// # Cancel safety
 ///
-/// Dropped before it was polled it spawns nothing; dropped later the actor may start all the same.
+/// Dropped before it was polled it spawns nothing; dropped later the actor may start all the same. A place that
+/// it has not heard of by then is given back.
 ///
 /// # Examples
 ///

@@ -25,7 +25,7 @@ pub enum LinkLoss {
     #[error("the peer cannot be reached: {0}")]
     Unreachable(String),
     /// The host has ended.
-    #[error("the host is gone: {0}")]
+    #[error("the host is gone: {0}; spawn its actors again")]
     HostGone(String),
     /// This host shuts down.
     #[error("this host is shutting down")]
@@ -39,6 +39,9 @@ pub enum LinkLoss {
         /// For how long.
         after: std::time::Duration,
     },
+    /// The certificate that the peer has shown for this link has ended.
+    #[error("the peer's certificate has expired; the next link shows another")]
+    Expired,
     /// Another link to the same peer stands in for it.
     #[error("another link took its place")]
     Superseded,

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use serde::{Deserialize, Serialize};
 
+use super::expiry::expiry;
 use crate::id::Identity;
 
 /// What every name in a cluster's certificates ends with.
@@ -81,6 +83,12 @@ impl Certificate {
             return false;
         };
         verify_server_name(&parsed, &name).is_ok()
+    }
+
+    /// When it ceases to be valid; `None` if that cannot be read.
+    #[must_use]
+    pub fn expires(&self) -> Option<SystemTime> {
+        expiry(&self.0)
     }
 
     /// What this host is, if the certificate is the host's.

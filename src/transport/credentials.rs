@@ -1,10 +1,11 @@
 //! What a process shows to prove who it is: its certificate, and the key that it is for.
 //!
 //! They are short-lived and renewed while the process runs: links that are made from then on use the new
-//! ones, and those that are up stay. The key is shown to nobody; `Debug` has none of it.
+//! ones. Those that are up stay; their hosts make them anew before the old ones end. The key is shown to nobody; `Debug` has none of it.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, ring};
@@ -15,6 +16,9 @@ use rustls::version::TLS13;
 use rustls::{RootCertStore, ServerConfig, SignatureScheme};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::expiry::expiry;
+use crate::config::{CERTIFICATE_RENEWAL_PAUSE, CERTIFICATE_RENEWED_AFTER};
 
 /// What a link of two hosts is for, in the handshake of TLS: bytes for one purpose are none for another.
 pub(super) const HOST_PROTOCOL: &[u8] = b"roadshow-host/1";
@@ -115,6 +119,19 @@ impl Credentials {
         let held = renewed.own.now();
         *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = held;
         Ok(())
+    }
+
+    /// How long it is until the next certificate is to be asked for: a third of the time that the present one
+    /// is still valid.
+    #[must_use]
+    pub fn renewed_in(&self) -> Duration {
+        let held = self.own.now();
+        let expires = held.certified.cert.first().and_then(|certificate| expiry(certificate));
+        let left = expires.map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+        // What is behind its end, or cannot be read, is asked for as soon as is no burden, or as usual.
+        left.map_or(CERTIFICATE_RENEWED_AFTER, |left| {
+            (left / 3).clamp(CERTIFICATE_RENEWAL_PAUSE, CERTIFICATE_RENEWED_AFTER)
+        })
     }
 
     /// The certificate of the cluster's authority, in DER.

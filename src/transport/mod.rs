@@ -10,6 +10,7 @@
 
 mod certificate;
 mod credentials;
+mod expiry;
 mod framed;
 mod large;
 mod memory;

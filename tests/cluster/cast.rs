@@ -4,10 +4,14 @@ use std::convert::Infallible;
 
 use roadshow::prelude::*;
 
-/// Keeps a sum.
+/// Keeps a sum, and has an actor of others that it may have found.
 #[derive(RemoteActor)]
-#[remote(handles(Add, Pid, Take, Never, Print, Variable, Finish))]
-pub(super) struct Keeper(u64);
+#[remote(handles(Add, Pid, Take, Never, Print, Variable, Finish, Friend))]
+pub(super) struct Keeper {
+    sum: u64,
+    cluster: ClusterRef,
+    friend: Option<RemoteAddr<Self>>,
+}
 
 impl Actor for Keeper {
     type Context = Context<Self>;
@@ -16,8 +20,8 @@ impl Actor for Keeper {
 impl Spawn for Keeper {
     type Args = u64;
     type Error = Infallible;
-    fn spawn(start: u64, _: &SpawnContext<Self>) -> Result<Self, Infallible> {
-        Ok(Self(start))
+    fn spawn(start: u64, at: &SpawnContext<Self>) -> Result<Self, Infallible> {
+        Ok(Self { sum: start, cluster: at.cluster().clone(), friend: None })
     }
 }
 
@@ -29,8 +33,8 @@ pub(super) struct Add(pub(super) u64);
 impl Handler<Add> for Keeper {
     type Result = u64;
     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
-        self.0 += n;
-        self.0
+        self.sum += n;
+        self.sum
     }
 }
 
@@ -107,6 +111,43 @@ impl Handler<Finish> for Keeper {
     type Result = ();
     fn handle(&mut self, _: Finish, context: &mut Context<Self>) {
         context.stop();
+    }
+}
+
+/// Has the actor do something with another.
+#[derive(Clone, Debug, Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Result<u64, String>")]
+pub(super) enum Friend {
+    /// Finds it in that namespace by its name.
+    Find(String, String),
+    Add(u64),
+    Never,
+}
+
+impl Handler<Friend> for Keeper {
+    type Result = ResponseActFuture<Self, Result<u64, String>>;
+    fn handle(&mut self, what: Friend, _: &mut Context<Self>) -> Self::Result {
+        let (cluster, friend) = (self.cluster.clone(), self.friend.clone());
+        let done = async move {
+            let friend = match (&what, friend) {
+                (Friend::Find(namespace, name), _) => {
+                    cluster.actor_in(namespace, name).await.map_err(|error| error.to_string())?
+                }
+                (_, Some(friend)) => friend,
+                (_, None) => return Err("it has found nobody".to_owned()),
+            };
+            let said = match what {
+                Friend::Find(..) => Ok(0),
+                Friend::Add(n) => friend.send(Add(n)).await,
+                Friend::Never => friend.send(Never).await.map(|()| 0),
+            };
+            said.map(|said| (friend, said)).map_err(|error| error.to_string())
+        };
+        Box::pin(done.into_actor(self).map(|done, this, _| {
+            let (friend, said) = done?;
+            this.friend = Some(friend);
+            Ok(said)
+        }))
     }
 }
 

@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
-use super::cast::{Add, Finish, Keeper, Never, Pid, Print, Take, Variable, pid};
+use super::cast::{Add, Finish, Friend, Keeper, Never, Pid, Print, Take, Variable, pid};
 use super::proc::{self, PATIENCE};
 use super::site::{Node, Site, isolate, text};
 
@@ -57,6 +57,10 @@ pub(super) enum Order {
     Print(String, String, u64),
     Variable(String, String),
     Finish(String),
+    /// What an actor is to do with another.
+    Friend(String, Friend),
+    /// So many spawns with that wish, each given up some microseconds later than the one before.
+    GiveUp(u64, Box<Wish>),
     /// A task on each worker, several times; the processes that ran one.
     Tasks(u64),
     /// So many actors at once; how many milliseconds that took, and their processes.
@@ -210,6 +214,17 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         Order::Variable(of, name) => Reply::Text(actor(&of)?.send(Variable(name)).await.map_err(text)?),
         Order::Finish(who) => {
             actor(&who)?.send(Finish).await.map_err(text)?;
+            Reply::Done
+        }
+        Order::Friend(of, what) => Reply::Number(actor(&of)?.send(what).await.map_err(text)??),
+        Order::GiveUp(times, wish) => {
+            for n in 0..times {
+                let spawning = wish.clone().spawn(cluster);
+                // One that has come to be is stopped; what is dropped is looked at by the test.
+                if let Ok(spawned) = tokio::time::timeout(Duration::from_micros(50 * n), spawning).await {
+                    spawned.map_err(text)?.stop().await.map_err(text)?;
+                }
+            }
             Reply::Done
         }
         Order::Tasks(times) => {

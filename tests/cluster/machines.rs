@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
 use roadshow::host::fresh_identity;
@@ -15,8 +15,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
+use super::cast::Friend;
 use super::job::{Job, Order, Wish, counted, program, run};
 use super::netns::{Capture, Network, listening_ports};
+use super::proc::wait_for;
 use super::site::Site;
 use super::tokens::is_as_before;
 
@@ -85,6 +87,39 @@ fn a_program_runs_on_three_machines_and_the_network_carries_no_plain_text() {
     assert!(has(control), "the capture has {} bytes, and not what was sent in plain text", heard.len());
     assert!(!has(&message.as_bytes()[..37]), "an actor's message is on the network in plain text");
     assert!(!has(&site.token.as_bytes()[60..80]), "the token is on the network in plain text");
+}
+
+/// How long certificates are valid, in seconds: a renewal is due after a third of it.
+const SHORT_LIFE_SECONDS: u64 = 4;
+
+#[test]
+fn a_job_goes_on_while_all_of_its_certificates_are_renewed() {
+    let network = network_or_skip!(2);
+    let life = format!("ROADSHOW_TEST_CERTIFICATE_SECONDS={SHORT_LIFE_SECONDS}");
+    let under = [network.under(0), vec!["env".to_owned(), life]].concat();
+    let mut site = Site::head_under(under, &network.address(0), &["--num-cpus=1"]);
+    site.join_under(&network.under(1), &network.address(1), &["--num-cpus=1"]);
+    let mut job = Job::join_with(program(&site, "obey"));
+    let far = Wish { namespace: Some("far".to_owned()), ..Wish::named("far") };
+    job.spawn("far", Wish { on: Some(site.nodes[1].id.clone()), ..far });
+    job.spawn("near", Wish::on(&site.nodes[0]));
+    let friend = |what| Order::Friend("near".to_owned(), what);
+    job.number(friend(Friend::Find("far".to_owned(), "far".to_owned())));
+    let never = job.begin(Order::Never("far".to_owned()));
+    let (begun, mut sum) = (Instant::now(), 0);
+    // Behind that no link is left that was made with a first, or a second, certificate.
+    wait_for("three lives of certificates have passed", || {
+        assert_eq!(job.add("far", 1), sum + 1, "{}", job.errors());
+        assert_eq!(job.number(friend(Friend::Add(1))), sum + 2, "{}", job.errors());
+        sum += 2;
+        (begun.elapsed() > 3 * Duration::from_secs(SHORT_LIFE_SECONDS)).then_some(())
+    });
+    println!("{sum} calls in {:?}", begun.elapsed());
+    assert!(job.look(&never).is_none(), "a call that has no answer has one");
+    assert!(site.list("nodes").iter().all(|node| node["state"] == "ALIVE"), "{:#?}", site.list("nodes"));
+    job.spawn("new", Wish::on(&site.nodes[1]));
+    assert_eq!(job.add("new", 1), 1);
+    job.finish();
 }
 
 /// What a peer shows for itself.

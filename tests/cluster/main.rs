@@ -15,6 +15,7 @@ mod logs;
 mod losses;
 mod machines;
 mod names;
+mod neighbours;
 mod netns;
 mod nodes;
 mod placing;

@@ -124,3 +124,18 @@ fn a_node_that_is_drained_takes_nothing_new_and_ends_with_its_work() {
     let (code, said) = refused(site.roadshow(&["drain", "nobody"]));
     assert!(code == 5 && said.contains("nobody"), "{said}");
 }
+
+#[test]
+fn places_that_were_given_up_on_their_way_are_free_again() {
+    let site = Site::head(&["--num-cpus=1", "--resources", r#"{"thing": 400}"#]);
+    let mut job = Job::join(&site);
+    job.does(Order::GiveUp(200, Box::new(Wish::with("thing", 1.0))));
+    let nothing_is_held = || {
+        let node = &site.list("nodes")[0];
+        (node["available"] == node["resources"]).then_some(())
+    };
+    wait_for("nothing is held for nobody", nothing_is_held);
+    job.spawn("all", Wish::with("thing", 400.0));
+    assert_eq!(job.add("all", 1), 1);
+    job.finish();
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long a step may take on a machine that has much else to do.
@@ -72,7 +73,10 @@ fn open(pid: u32) -> Option<OwnedFd> {
 #[track_caller]
 pub(super) fn kill(pid: u32) {
     let process = open(pid).unwrap_or_else(|| panic!("process {pid} does not run"));
-    pidfd_send_signal(process, Signal::KILL).unwrap();
+    pidfd_send_signal(&process, Signal::KILL).unwrap();
+    // Its first thread may be gone before one that still writes to a file which it holds.
+    let limit = PATIENCE.try_into().unwrap();
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).unwrap();
     ended(pid);
 }
 

@@ -81,3 +81,23 @@ fn what_is_no_program_is_not_submitted() {
     assert!(said.contains("/etc/hostname"), "{said}");
     assert_eq!(site.list("jobs"), Vec::<serde_json::Value>::new());
 }
+
+#[test]
+fn a_program_for_a_later_glibc_is_refused_before_it_is_started() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let mut bytes = std::fs::read(env!("CARGO_BIN_EXE_roadshow")).unwrap();
+    let (needs, later) = (b"GLIBC_2.", b"GLIBC_9.");
+    let at: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(needs)).collect();
+    if at.is_empty() {
+        return println!("skipped: the command is not linked with glibc");
+    }
+    at.into_iter().for_each(|at| bytes[at..at + needs.len()].copy_from_slice(later));
+    let program = site.home().join("of-a-later-system");
+    std::fs::write(&program, bytes).unwrap();
+    let (code, said) = refused(site.roadshow(&["job", "submit", "--", program.to_str().unwrap()]));
+    println!("{said}");
+    assert_eq!(code, 1);
+    for part in ["-linux-gnu9.", "the node runs", "-linux-gnu2.", "-unknown-linux-musl", "no later than"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}

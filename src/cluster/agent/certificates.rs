@@ -6,7 +6,7 @@ use super::{Agent, joining};
 use crate::cluster::model::JobId;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::CertificateRequest;
-use crate::config::{CERTIFICATE_RENEWED_AFTER, HEAD_ANSWER_TIMEOUT};
+use crate::config::HEAD_ANSWER_TIMEOUT;
 use crate::host::deadline_in;
 use crate::id::Identity;
 use crate::remote::ask_host;
@@ -31,7 +31,8 @@ impl Agent {
 /// Renews the certificates of the agent and of its workers, long before they end.
 pub(super) async fn keep_valid(agent: Arc<Agent>) {
     loop {
-        tokio::time::sleep(CERTIFICATE_RENEWED_AFTER).await;
+        // Those of its workers were asked for after this one.
+        tokio::time::sleep(agent.credentials.renewed_in()).await;
         if let Err(error) = joining::renew(&agent).await {
             // It is tried again long before the certificate ends.
             tracing::warn!(%error, "this node's certificate was not renewed");

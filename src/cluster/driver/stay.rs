@@ -9,23 +9,24 @@ use crate::cluster::members::Change;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::state::{Answer, Denied, News};
 use crate::cluster::trust::Claims;
-use crate::config::{BEAT_EVERY, CERTIFICATE_RENEWED_AFTER, NODE_LEASE, REJOIN_DELAY_MAX};
+use crate::config::{BEAT_EVERY, NODE_LEASE, REJOIN_DELAY_MAX};
 use crate::transport::Role;
 
 /// Says every while that the driver is there; comes back when the head was gone.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let mut renewed = tokio::time::Instant::now();
+    let due = || tokio::time::Instant::now() + shared.credentials.renewed_in();
+    let mut renewal = due();
     loop {
         tokio::time::sleep(BEAT_EVERY).await;
         match shared.ask(JobRequest::Beat { job: shared.job }).await {
-            Ok(Ok(_)) if renewed.elapsed() < CERTIFICATE_RENEWED_AFTER => continue,
+            Ok(Ok(_)) if tokio::time::Instant::now() < renewal => continue,
             Ok(Ok(_)) => {}
             Ok(Err(Denied::JobOver(why))) => return over(&shared, why),
             Ok(Err(denied)) => tracing::warn!(%denied, "the head does not take the driver's word"),
             Err(error) => tracing::warn!(%error, "the head is away; it is looked for"),
         }
         match come_back(&shared).await {
-            Ok(()) => renewed = tokio::time::Instant::now(),
+            Ok(()) => renewal = due(),
             Err(why) => return over(&shared, why),
         }
     }

@@ -1,10 +1,13 @@
-//! What an ELF file says of the machine that it is for: its processor, and the loader that it asks for.
+//! What an ELF file says of the machine that it is for: its processor, and the loader that it asks for. What
+//! it needs of the C library is for [`versions`] to read.
 //!
 //! It believes nothing: every offset and length is compared with the file's size before it is used.
 
 use std::io;
 
 use thiserror::Error;
+
+use super::versions::{self, Glibc};
 
 /// How much of a file's beginning is its header: 64 bytes, or 52 of a file of 32 bits.
 const HEADER_BYTES: usize = 64;
@@ -62,10 +65,27 @@ pub(super) struct Image {
     pub(super) processor: &'static str,
     /// The loader that it asks for; none if it is linked statically.
     pub(super) loader: Option<String>,
+    /// The latest version of glibc that it needs something of.
+    pub(super) glibc: Option<Glibc>,
 }
 
 /// Reads what is needed of a file of `size` bytes. `read` fills the buffer from an offset on.
 pub(super) fn inspect(size: u64, read: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> Result<Image, ElfError> {
+    let header = header(size, &read)?;
+    let fields = Fields::of(&header);
+    let processor = processor(&fields)?;
+    let segments = segments(&fields, size, &read)?;
+    let names_loader = segments.iter().find(|segment| segment.kind == PT_INTERP);
+    let loader = names_loader.map(|segment| loader_name(*segment, size, &read)).transpose()?;
+    let glibc = versions::needed(&fields, &segments, size, &read)?;
+    Ok(Image { processor, loader, glibc })
+}
+
+/// Reads what the file begins with.
+fn header(
+    size: u64,
+    read: &impl Fn(u64, &mut [u8]) -> io::Result<()>,
+) -> Result<[u8; HEADER_BYTES], ElfError> {
     let mut header = [0; HEADER_BYTES];
     let there = size.min(HEADER_BYTES as u64) as usize;
     read(0, &mut header[..there])?;
@@ -75,13 +95,18 @@ pub(super) fn inspect(size: u64, read: impl Fn(u64, &mut [u8]) -> io::Result<()>
     if there < HEADER_BYTES {
         return Err(ElfError::Damaged("header is cut off"));
     }
-    let fields = Fields { bytes: &header, wide: header[4] == 2, little: header[5] == 1 };
-    let processor = processor(&fields)?;
-    let loader = match loader_segment(&fields, size, &read)? {
-        None => None,
-        Some((offset, length)) => Some(loader_name(offset, length, &read)?),
-    };
-    Ok(Image { processor, loader })
+    Ok(header)
+}
+
+/// The latest version of itself that a C library says that it has; nothing if it says none.
+pub(super) fn inspect_library(
+    size: u64,
+    read: impl Fn(u64, &mut [u8]) -> io::Result<()>,
+) -> Result<Option<Glibc>, ElfError> {
+    let header = header(size, &read)?;
+    let fields = Fields::of(&header);
+    let segments = segments(&fields, size, &read)?;
+    versions::defined(&fields, &segments, size, &read)
 }
 
 fn processor(header: &Fields<'_>) -> Result<&'static str, ElfError> {
@@ -112,12 +137,23 @@ fn processor(header: &Fields<'_>) -> Result<&'static str, ElfError> {
     }
 }
 
-/// Where the loader's name stands, and how long it is.
-fn loader_segment(
+/// A part of the file that is loaded, or means something to the loader.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) kind: u32,
+    pub(super) offset: u64,
+    /// Where it is in memory, as far as the file says.
+    pub(super) address: u64,
+    /// How much of it is in the file.
+    pub(super) length: u64,
+}
+
+/// The table of segments.
+pub(super) fn segments(
     header: &Fields<'_>,
     size: u64,
     read: &impl Fn(u64, &mut [u8]) -> io::Result<()>,
-) -> Result<Option<(u64, u64)>, ElfError> {
+) -> Result<Vec<Segment>, ElfError> {
     let (table, entry, count) = (header.address(32, 28), header.half2(54, 42), header.half2(56, 44));
     if entry != if header.wide { 56 } else { 32 } || count > SEGMENTS_MAX {
         return Err(ElfError::Damaged("table of segments has a shape that no program's has"));
@@ -127,24 +163,26 @@ fn loader_segment(
         return Err(ElfError::Damaged("table of segments lies outside of it"));
     }
     read(table, &mut bytes)?;
-    for segment in bytes.chunks_exact(entry.into()) {
-        let segment = Fields { bytes: segment, ..*header };
-        if segment.word(0) == PT_INTERP {
-            let (offset, length) = (segment.address(8, 4), segment.address(32, 16));
-            if length > LOADER_BYTES_MAX || !within(offset, length, size) {
-                return Err(ElfError::Damaged("loader's name lies outside of it"));
-            }
-            return Ok(Some((offset, length)));
+    let segment = |bytes| {
+        let fields = Fields { bytes, ..*header };
+        Segment {
+            kind: fields.word(0),
+            offset: fields.address(8, 4),
+            address: fields.address(16, 8),
+            length: fields.address(32, 16),
         }
-    }
-    Ok(None)
+    };
+    Ok(bytes.chunks_exact(entry.into()).map(segment).collect())
 }
 
 fn loader_name(
-    offset: u64,
-    length: u64,
+    Segment { offset, length, .. }: Segment,
+    size: u64,
     read: &impl Fn(u64, &mut [u8]) -> io::Result<()>,
 ) -> Result<String, ElfError> {
+    if length > LOADER_BYTES_MAX || !within(offset, length, size) {
+        return Err(ElfError::Damaged("loader's name lies outside of it"));
+    }
     let mut name = vec![0; length as usize];
     read(offset, &mut name)?;
     let end = name.iter().position(|&byte| byte == 0).ok_or(ElfError::Damaged("loader's name has no end"))?;
@@ -152,26 +190,30 @@ fn loader_name(
     String::from_utf8(name).map_err(|_| ElfError::Damaged("loader's name is no text"))
 }
 
-fn within(offset: u64, length: u64, size: u64) -> bool {
+pub(super) fn within(offset: u64, length: u64, size: u64) -> bool {
     offset.checked_add(length).is_some_and(|end| end <= size)
 }
 
 /// Bytes that have fields of the file's own width and order.
 #[derive(Clone, Copy)]
-struct Fields<'a> {
-    bytes: &'a [u8],
-    wide: bool,
-    little: bool,
+pub(super) struct Fields<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) wide: bool,
+    pub(super) little: bool,
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    fn of(header: &'a [u8; HEADER_BYTES]) -> Self {
+        Self { bytes: header, wide: header[4] == 2, little: header[5] == 1 }
+    }
+
     /// The bytes from `at` on. All places that are asked for lie within the structures' sizes.
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
         let field = self.bytes.get(at..at + N).and_then(|field| field.try_into().ok());
         field.unwrap_or([0; N])
     }
 
-    fn half(&self, at: usize) -> u16 {
+    pub(super) fn half(&self, at: usize) -> u16 {
         let bytes = self.array(at);
         if self.little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) }
     }
@@ -181,13 +223,13 @@ impl Fields<'_> {
         self.half(if self.wide { wide_at } else { narrow_at })
     }
 
-    fn word(&self, at: usize) -> u32 {
+    pub(super) fn word(&self, at: usize) -> u32 {
         let bytes = self.array(at);
         if self.little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) }
     }
 
     /// A number as wide as the file's addresses.
-    fn address(&self, wide_at: usize, narrow_at: usize) -> u64 {
+    pub(super) fn address(&self, wide_at: usize, narrow_at: usize) -> u64 {
         if !self.wide {
             return self.word(narrow_at).into();
         }
@@ -202,12 +244,17 @@ pub(super) mod tests {
 
     use super::*;
 
-    fn inspect_bytes(bytes: &[u8]) -> Result<Image, ElfError> {
-        inspect(bytes.len() as u64, |offset, buffer| {
+    /// Reads from memory what would be a file.
+    pub(in crate::cluster::executable) fn reader(bytes: &[u8]) -> impl Fn(u64, &mut [u8]) -> io::Result<()> {
+        |offset, buffer| {
             let from = offset as usize;
             buffer.copy_from_slice(&bytes[from..from + buffer.len()]);
             Ok(())
-        })
+        }
+    }
+
+    pub(in crate::cluster::executable) fn inspect_bytes(bytes: &[u8]) -> Result<Image, ElfError> {
+        inspect(bytes.len() as u64, reader(bytes))
     }
 
     /// A program of 64 bits with its header, one or two segments and the loader's name.
@@ -248,7 +295,10 @@ pub(super) mod tests {
         let image = inspect_bytes(&program(62, Some("/lib64/ld-linux-x86-64.so.2"))).unwrap();
         assert_eq!(image.processor, "x86_64");
         assert_eq!(image.loader.as_deref(), Some("/lib64/ld-linux-x86-64.so.2"));
-        assert_eq!(inspect_bytes(&program(183, None)).unwrap(), Image { processor: "aarch64", loader: None });
+        assert_eq!(
+            inspect_bytes(&program(183, None)).unwrap(),
+            Image { processor: "aarch64", loader: None, glibc: None }
+        );
     }
 
     #[test]
@@ -267,7 +317,7 @@ pub(super) mod tests {
         }
         narrow.extend(name);
         let loader = Some("/lib/ld-linux.so.2".to_owned());
-        assert_eq!(inspect_bytes(&narrow).unwrap(), Image { processor: "i686", loader });
+        assert_eq!(inspect_bytes(&narrow).unwrap(), Image { processor: "i686", loader, glibc: None });
 
         let mut big = b"\x7fELF\x02\x02\x01\0".to_vec();
         big.resize(HEADER_BYTES, 0);
@@ -276,7 +326,7 @@ pub(super) mod tests {
         big[31] = 0x10;
         big[39] = 64;
         big[55] = 56;
-        assert_eq!(inspect_bytes(&big).unwrap(), Image { processor: "s390x", loader: None });
+        assert_eq!(inspect_bytes(&big).unwrap(), Image { processor: "s390x", loader: None, glibc: None });
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod elf;
 mod platform;
 #[cfg(feature = "cli")]
 mod store;
+mod versions;
 
 use std::fmt;
 use std::fs::File;
@@ -189,7 +190,11 @@ pub(super) fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
     match image.loader {
         // Whatever else the machine has: this is what the operating system will look for.
         Some(loader) if Path::new(&loader).exists() && this_machine().has_the_processor_of(&platform) => {
-            Ok(())
+            let machine = this_machine().with_glibc(platform::glibc_of(Path::new(&loader)));
+            match machine.has_the_glibc_of(&platform) {
+                true => Ok(()),
+                false => Err(PlatformMismatch { program: platform, machine }.into()),
+            }
         }
         loader => {
             this_machine().can_run(&platform)?;

@@ -1,25 +1,31 @@
 //! What an executable needs of a machine, and what a machine has: a processor, and a C library's loader.
 
 use std::fmt;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::elf::{ElfError, Image};
+use super::elf::{self, ElfError, Image};
+use super::versions::Glibc;
 
 /// The longest name of a processor that is taken from a peer.
 const PROCESSOR_BYTES_MAX: usize = 32;
 
 /// A processor, and C libraries: those that an executable needs, or those that a machine has.
 ///
-/// As text it is `x86_64-linux-gnu`, `x86_64-linux-musl`, `x86_64-linux-any` for what needs none (or has
-/// none), and `x86_64-linux-gnu+musl` for a machine that has both.
+/// As text it is `x86_64-linux-gnu2.36` with a version of glibc (the one that an executable needs at least, or
+/// the machine's), `x86_64-linux-gnu` where that is not known, `x86_64-linux-musl`, `x86_64-linux-any` for
+/// what needs none (or has none), and `x86_64-linux-gnu2.36+musl` for a machine that has both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Platform {
     /// As the first part of Rust's targets.
     processor: String,
     gnu: bool,
+    /// The version of it, if that is known.
+    glibc: Option<Glibc>,
     musl: bool,
 }
 
@@ -35,7 +41,7 @@ impl Platform {
             }
             Some(path) => return Err(ElfError::Loader { path: path.clone() }),
         };
-        Ok(Self { processor: image.processor.to_owned(), gnu, musl })
+        Ok(Self { processor: image.processor.to_owned(), gnu, glibc: image.glibc.filter(|_| gnu), musl })
     }
 
     /// Whether a machine of this platform can run `program`.
@@ -45,10 +51,20 @@ impl Platform {
     /// [`PlatformMismatch`] if not; it says what to build instead.
     pub fn can_run(&self, program: &Self) -> Result<(), PlatformMismatch> {
         let has_libraries = (self.gnu || !program.gnu) && (self.musl || !program.musl);
-        if self.has_the_processor_of(program) && has_libraries {
+        if self.has_the_processor_of(program) && has_libraries && self.has_the_glibc_of(program) {
             return Ok(());
         }
         Err(PlatformMismatch { program: program.clone(), machine: self.clone() })
+    }
+
+    /// Whether its glibc is as late as the program needs it. Where that is not known, the loader will say.
+    pub(super) fn has_the_glibc_of(&self, program: &Self) -> bool {
+        !matches!((self.glibc, program.glibc), (Some(has), Some(needs)) if has < needs)
+    }
+
+    /// The same with that glibc.
+    pub(super) fn with_glibc(self, glibc: Option<Glibc>) -> Self {
+        Self { glibc, ..self }
     }
 
     pub(super) fn has_the_processor_of(&self, program: &Self) -> bool {
@@ -68,13 +84,16 @@ impl Platform {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let libraries = match (self.gnu, self.musl) {
-            (true, true) => "gnu+musl",
-            (true, false) => "gnu",
-            (false, true) => "musl",
-            (false, false) => "any",
-        };
-        write!(f, "{}-linux-{libraries}", self.processor)
+        write!(f, "{}-linux-", self.processor)?;
+        match (self.gnu, self.musl) {
+            (false, true) => return f.write_str("musl"),
+            (false, false) => return f.write_str("any"),
+            (true, _) => f.write_str("gnu")?,
+        }
+        if let Some(version) = self.glibc {
+            write!(f, "{version}")?;
+        }
+        if self.musl { f.write_str("+musl") } else { Ok(()) }
     }
 }
 
@@ -89,13 +108,17 @@ impl FromStr for Platform {
             return Err(unknown());
         }
         let (gnu, musl) = match libraries {
-            "gnu+musl" => (true, true),
-            "gnu" => (true, false),
-            "musl" => (false, true),
-            "any" => (false, false),
-            _ => return Err(unknown()),
+            "musl" => (None, true),
+            "any" => (None, false),
+            _ => match libraries.strip_suffix("+musl") {
+                Some(gnu) => (Some(gnu), true),
+                None => (Some(libraries), false),
+            },
         };
-        Ok(Self { processor: processor.to_owned(), gnu, musl })
+        let version = gnu.map(|gnu| gnu.strip_prefix("gnu").ok_or_else(unknown)).transpose()?;
+        let version = version.filter(|version| !version.is_empty()).map(str::parse);
+        let glibc = version.transpose().map_err(|()| unknown())?;
+        Ok(Self { processor: processor.to_owned(), gnu: gnu.is_some(), glibc, musl })
     }
 }
 
@@ -110,13 +133,21 @@ pub struct PlatformError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "the program is built for {program} and the node runs {machine}; build it with `cargo build --target {}`, \
-     whose programs run on every such node, or start it from a machine like the nodes", .machine.sure_target()
+     whose programs run on every such node, or {}", .machine.sure_target(), otherwise(.program, .machine)
 )]
 pub struct PlatformMismatch {
     /// What the program needs.
     pub program: Platform,
     /// What the machine has.
     pub machine: Platform,
+}
+
+/// What else may be done than to build for another target.
+fn otherwise(program: &Platform, machine: &Platform) -> &'static str {
+    match machine.has_the_glibc_of(program) {
+        true => "start it from a machine like the nodes",
+        false => "on a system whose glibc (the number behind gnu) is no later than the node's",
+    }
 }
 
 /// What this machine can run: programs for its processor that are linked statically, or with a C library
@@ -126,7 +157,17 @@ pub(crate) fn this_machine() -> Platform {
     let processor = this_processor();
     let exist = |paths: &[&str]| paths.iter().any(|path| Path::new(path).exists());
     let (gnu, musl) = loaders(processor);
-    Platform { processor: processor.to_owned(), gnu: exist(gnu), musl: exist(musl) }
+    let glibc = gnu.iter().find_map(|loader| glibc_of(Path::new(loader)));
+    Platform { processor: processor.to_owned(), gnu: exist(gnu), glibc, musl: exist(musl) }
+}
+
+/// The version of glibc, whose library lies beside its loader, wherever the loader's name leads.
+pub(super) fn glibc_of(loader: &Path) -> Option<Glibc> {
+    let library = fs::canonicalize(loader).ok()?.with_file_name("libc.so.6");
+    let file = File::open(library).ok()?;
+    let size = file.metadata().ok()?.len();
+    // One that cannot be read is the loader's concern.
+    elf::inspect_library(size, |offset, buffer| file.read_exact_at(buffer, offset)).ok()?
 }
 
 /// The processor that this program is built for, as [`Image::processor`] calls it.
@@ -166,7 +207,7 @@ mod tests {
     }
 
     fn of(loader: Option<&str>) -> Result<Platform, ElfError> {
-        Platform::of_image(&Image { processor: "x86_64", loader: loader.map(str::to_owned) })
+        Platform::of_image(&Image { processor: "x86_64", loader: loader.map(str::to_owned), glibc: None })
     }
 
     #[test]
@@ -182,10 +223,21 @@ mod tests {
 
     #[test]
     fn a_platform_is_the_same_after_it_was_text() {
-        for text in ["x86_64-linux-gnu", "aarch64-linux-musl", "riscv64-linux-any", "s390x-linux-gnu+musl"] {
+        for text in [
+            "x86_64-linux-gnu",
+            "x86_64-linux-gnu2.36",
+            "aarch64-linux-musl",
+            "riscv64-linux-any",
+            "s390x-linux-gnu+musl",
+            "s390x-linux-gnu2.4+musl",
+        ] {
             assert_eq!(platform(text).to_string(), text);
         }
-        for text in ["", "x86_64", "x86_64-linux-", "x86_64-linux-uclibc", "-linux-gnu", "../x-linux-gnu"] {
+        let malformed =
+            ["", "x86_64", "x86_64-linux-", "x86_64-linux-uclibc", "-linux-gnu", "../x-linux-gnu"];
+        let versions = ["gnu2", "gnu2.", "gnu.2", "gnu2.+3", "gnu2.3.4", "gnu2.99999", "musl1.2", "any+musl"];
+        let versions = versions.map(|libraries| format!("x86_64-linux-{libraries}"));
+        for text in malformed.iter().copied().chain(versions.iter().map(String::as_str)) {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
         assert!(format!("{}-linux-gnu", "x".repeat(33)).parse::<Platform>().is_err());
@@ -200,6 +252,21 @@ mod tests {
         platform("x86_64-linux-any").can_run(&platform("x86_64-linux-any")).unwrap();
         platform("x86_64-linux-musl").can_run(&platform("x86_64-linux-gnu")).unwrap_err();
         platform("aarch64-linux-gnu").can_run(&platform("x86_64-linux-any")).unwrap_err();
+    }
+
+    #[test]
+    fn a_machine_runs_what_needs_no_later_glibc_than_it_has() {
+        let node = platform("x86_64-linux-gnu2.36+musl");
+        for text in ["gnu", "gnu2.2", "gnu2.9", "gnu2.36", "musl", "any"] {
+            node.can_run(&platform(&format!("x86_64-linux-{text}"))).unwrap();
+        }
+        // Which it has is not known: the loader will see.
+        platform("x86_64-linux-gnu").can_run(&platform("x86_64-linux-gnu9.0")).unwrap();
+        platform("x86_64-linux-gnu3.0").can_run(&platform("x86_64-linux-gnu2.99")).unwrap();
+        let text = node.can_run(&platform("x86_64-linux-gnu2.39")).unwrap_err().to_string();
+        for part in ["gnu2.39 and the node runs", "gnu2.36", "x86_64-unknown-linux-musl", "no later than"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

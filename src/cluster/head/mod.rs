@@ -13,6 +13,7 @@ mod store;
 
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -26,7 +27,7 @@ use super::model::NodeId;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
 use super::trust::{Authority, CertificateRequest, Claims};
-use crate::config::{CERTIFICATE_RENEWED_AFTER, CONNECTIONS_WAITING_MAX, TICK_EVERY};
+use crate::config::{CERTIFICATE_VALID, CONNECTIONS_WAITING_MAX, TICK_EVERY};
 use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, Identity};
 use crate::transport::{Credentials, Role, Routed};
@@ -60,6 +61,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir);
     made.map_err(failed("the state directory cannot be made"))?;
     let authority = Authority::open(&options.state_dir).map_err(failed("the cluster's authority"))?;
+    let authority = authority.valid_for(certificates_valid());
     let (store, records) = Store::open(&options.state_dir.join("head.redb"))
         .map_err(failed("the head's database cannot be opened; another head may have it"))?;
     let token = authority.token().clone();
@@ -103,6 +105,15 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     Ok(())
 }
 
+/// Tests shorten the lives of certificates, since they cannot wait for their ends.
+const VALID_SECONDS: &str = "ROADSHOW_TEST_CERTIFICATE_SECONDS";
+
+/// How long certificates are valid, which nothing makes longer.
+fn certificates_valid() -> Duration {
+    let said = std::env::var(VALID_SECONDS).ok().and_then(|seconds| seconds.parse().ok());
+    said.map_or(CERTIFICATE_VALID, |seconds| Duration::from_secs(seconds).min(CERTIFICATE_VALID))
+}
+
 /// A new certificate, with its key.
 fn certify(authority: &Authority, claims: &Claims) -> Result<Credentials, String> {
     let request = CertificateRequest::new().map_err(|error| error.to_string())?;
@@ -113,7 +124,7 @@ fn certify(authority: &Authority, claims: &Claims) -> Result<Credentials, String
 /// Renews the head's own certificate, long before it ends.
 async fn keep_certified(head: Arc<Head>, credentials: Credentials, claims: Claims) {
     loop {
-        tokio::time::sleep(CERTIFICATE_RENEWED_AFTER).await;
+        tokio::time::sleep(credentials.renewed_in()).await;
         let renewed = certify(&head.authority, &claims);
         if let Err(error) = renewed.and_then(|fresh| credentials.renew(&fresh).map_err(|it| it.to_string())) {
             tracing::error!(error, "the head's certificate was not renewed");

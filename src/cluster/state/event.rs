@@ -132,10 +132,12 @@ pub(in crate::cluster) enum Answer {
     Found { actor: ActorKey, class: String, at: ActorPlace, member: Member },
     /// It is done.
     Done,
-    /// All nodes. The control plane in action adds these two, whom the state need not ask.
+    /// All nodes. The control plane in action adds these three, for which nothing has to happen.
     Nodes(Vec<NodeInfo>),
     /// The actors that are kept account of.
     Actors(Vec<ActorInfo>),
+    /// How a worker has ended, if it has.
+    End(Option<String>),
 }
 
 /// A worker that a job has.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::State;
 use super::actor::Actor;
-use crate::cluster::model::{ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerId, WorkerSummary};
+use crate::cluster::model::{ActorKey, JobId, Member, NodeId, NodeInfo, TaskCount, WorkerId, WorkerSummary};
 use crate::id::Identity;
 
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct PastNode {
 #[derive(Debug)]
 pub(super) struct PastWorker {
     pub(super) summary: WorkerSummary,
+    /// None if it never was ready.
+    pub(super) member: Option<Member>,
     pub(super) tasks: Vec<TaskCount>,
 }
 
@@ -72,6 +74,12 @@ impl Past {
 
     pub(super) fn worker(&self, worker: WorkerId) -> Option<&PastWorker> {
         self.workers.iter().rev().find(|past| past.summary.worker_id == worker)
+    }
+
+    /// The worker that had a host.
+    pub(super) fn worker_of(&self, host: Identity) -> Option<&PastWorker> {
+        let had = |member: Member| member.actors == host || member.tasks == host;
+        self.workers.iter().rev().find(|past| past.member.is_some_and(had))
     }
 
     pub(super) fn actor(&self, actor: ActorKey) -> Option<&PastActor> {

@@ -251,6 +251,24 @@ impl State {
             .or_else(|| self.hosts.keys().find(|worker| worker.host == host).copied())
     }
 
+    /// How the worker ended that had a host; nothing while it lives, or may.
+    ///
+    /// Nobody has the address of a worker before it was ready, and that the control plane knows before all
+    /// others. So a host of which it knows nothing is of a worker that has ended, once every node has said
+    /// what runs there. It is to be asked about hosts of workers alone.
+    pub(in crate::cluster) fn end_of(&self, host: Identity) -> Option<String> {
+        if self.hosts.contains_key(&host) {
+            return None;
+        }
+        if let Some(past) = self.past.worker_of(host) {
+            let WorkerSummary { pid, node_id, cause, .. } = &past.summary;
+            let cause = cause.as_deref().unwrap_or("it has ended");
+            return Some(format!("worker {pid} on node {node_id}: {cause}"));
+        }
+        let all_back = self.nodes.values().all(|node| node.is_back);
+        all_back.then(|| "its worker ended long ago, or while the head was away".to_owned())
+    }
+
     /// The ready worker that has a host.
     pub(in crate::cluster) fn worker_of(&self, host: Identity) -> Option<WorkerId> {
         self.hosts.get(&host).copied()

@@ -213,7 +213,7 @@ impl State {
         }
         let (node, member) = (worker.node, worker.member);
         self.tell(worker.job, News::WorkerGone { node, worker: id, member, cause: cause.to_owned() });
-        self.past.add_worker(PastWorker { summary, tasks: worker.tasks });
+        self.past.add_worker(PastWorker { summary, member, tasks: worker.tasks });
     }
 
     pub(super) fn task_counts(&mut self, worker: WorkerId, counts: Vec<TaskCount>) {

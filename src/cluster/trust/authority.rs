@@ -5,7 +5,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -36,6 +36,8 @@ pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Vec<u8>,
     token: Token,
+    /// How long what it signs is valid.
+    valid: Duration,
 }
 
 /// The authority cannot be had, or does not sign.
@@ -122,7 +124,12 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_der(&der, key)
             .map_err(|error| damaged(CERTIFICATE_FILE, error.to_string()))?;
-        Ok(Self { issuer, certificate, token })
+        Ok(Self { issuer, certificate, token, valid: CERTIFICATE_VALID })
+    }
+
+    /// The same, whose certificates are valid for so long.
+    pub(crate) fn valid_for(self, valid: Duration) -> Self {
+        Self { valid, ..self }
     }
 
     /// What the cluster is called: the first digits of its authority's digest.
@@ -160,7 +167,7 @@ impl Authority {
         let key = KeyPair::generate().expect("the operating system gives random numbers");
         let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(&self.certificate[..]), key)
             .expect("the certificate was made here");
-        Self { issuer, certificate: self.certificate.clone(), token: self.token.clone() }
+        Self { issuer, certificate: self.certificate.clone(), token: self.token.clone(), valid: self.valid }
     }
 
     pub(super) fn issue_at(
@@ -182,7 +189,7 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(random_serial());
-        valid(&mut params, now, CERTIFICATE_VALID);
+        valid(&mut params, now, self.valid);
         request.params = params;
         let certificate = request.signed_by(&self.issuer)?;
         Ok(vec![certificate.der().to_vec(), self.certificate.clone()])
@@ -214,7 +221,7 @@ fn common_name(name: &str) -> DistinguishedName {
     distinguished
 }
 
-fn valid(params: &mut CertificateParams, now: SystemTime, valid: std::time::Duration) {
+fn valid(params: &mut CertificateParams, now: SystemTime, valid: Duration) {
     // A clock before 1970 is wrong, and whoever looks at the certificate says so.
     let now =
         rcgen::date_time_ymd(1970, 1, 1) + now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

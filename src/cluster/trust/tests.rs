@@ -65,6 +65,11 @@ impl Realm {
         credentials(&self.authority, issued, role, host)
     }
 
+    /// Such as are valid for so long from now on.
+    pub(crate) fn ending_in(&self, valid: Duration, role: Role, host: Identity) -> Credentials {
+        credentials(&self.authority, SystemTime::now() + valid - CERTIFICATE_VALID, role, host)
+    }
+
     /// Such as somebody makes who is not the authority and uses its name.
     pub(crate) fn imitated(&self, role: Role, host: Identity) -> Credentials {
         credentials(&self.authority.imitated(), SystemTime::now(), role, host)

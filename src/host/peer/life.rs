@@ -1,11 +1,10 @@
 //! The life of a peer's links: how they come up, what a break leads to, and what ends the session.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::{Lease, Link, Peer, State, Ticket, Up};
+use super::{Certified, Lease, Link, Peer, State, Ticket, Up};
 use crate::config::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSALS_BELIEVED};
 use crate::host::pulse::Watched;
 use crate::host::{Host, Shared, connect, random_u64};
@@ -114,6 +113,7 @@ impl Peer {
                 state.attempts += 1;
                 let delay = self.delay(state.attempts);
                 self.open(&mut state, delay);
+                self.inquire(&mut state);
             } else if state.resumable {
                 state.end_session(&loss, &mut events);
             } else {
@@ -134,13 +134,18 @@ impl Peer {
     }
 
     /// Our dial was welcomed. `None` if it is not wanted any more.
-    pub(in crate::host) fn dialed(self: &Arc<Self>, proven: &ProvenPeer) -> Option<Lease> {
+    pub(in crate::host) fn dialed(
+        self: &Arc<Self>,
+        proven: &ProvenPeer,
+        certificate: Option<Certified>,
+    ) -> Option<Lease> {
         let host = self.host()?;
         let mut events = Vec::new();
         let mut state = self.lock();
         if !matches!(state.link, Link::Dialing { attempt, .. } if attempt == proven.link) {
             return None;
         }
+        state.certificate = certificate;
         let raised = self.raise(&host, &mut state, proven, true, &mut events);
         self.settle(state, events);
         match raised {
@@ -160,6 +165,7 @@ impl Peer {
     pub(in crate::host) fn admit(
         self: &Arc<Self>,
         proven: &ProvenPeer,
+        certificate: Option<Certified>,
     ) -> Result<(Lease, Resume), (Refusal, String)> {
         let Some(host) = self.host() else {
             return Err((Refusal::Closing, "the host is gone".into()));
@@ -188,6 +194,7 @@ impl Peer {
             }
             Link::Down | Link::Awaiting { .. } => {}
         }
+        state.certificate = certificate;
         let raised = self.raise(&host, &mut state, proven, false, &mut events);
         let resume = state.session.resume();
         self.settle(state, events);
@@ -229,17 +236,19 @@ impl Peer {
         state.resumable = true;
         state.refusals = 0;
         state.received_before = state.session.resume().received;
-        self.watch(host, &up, state.address);
+        self.watch(host, &up, state);
         Ok(up)
     }
 
-    /// Has the I/O thread see to it that a link on which nothing comes any more is not kept.
-    fn watch(self: &Arc<Self>, host: &Host, up: &Arc<Up>, address: Option<SocketAddr>) {
+    /// Has the I/O thread see to it that a link is not kept on which nothing comes any more, or whose
+    /// certificate has ended.
+    fn watch(self: &Arc<Self>, host: &Host, up: &Arc<Up>, state: &State) {
         let watched = Watched::new(&host.shared, self, up);
-        if let (true, Some(address)) = (up.dialed, address) {
+        if let (true, Some(address)) = (up.dialed, state.address) {
             host.shared.io.spawn(watched.clone().ask(address));
         }
-        host.shared.io.spawn(watched.watch());
+        let expires = state.certificate.as_ref().and_then(|(_, certificate)| certificate.expires());
+        host.shared.io.spawn(watched.watch(expires));
     }
 
     /// The link has ended: the session waits for the next one, unless the reason ends it.
@@ -272,6 +281,8 @@ impl Peer {
         up.closed.cancel();
         state.session.detach(Written::Unsure);
         self.recover(&mut state, up.dialed);
+        // The next attempt may take long to come to nothing.
+        self.inquire(&mut state);
         drop(state);
         self.progress.notify_waiters();
     }

@@ -18,6 +18,7 @@
 
 mod answers;
 mod farewell;
+mod inquiry;
 mod life;
 mod origin;
 mod pending;
@@ -70,6 +71,9 @@ pub struct Peer {
     disagreements: OnceLock<FxHashMap<TypeHash, String>>,
 }
 
+/// What a certificate says that its host is, and the certificate.
+pub(super) type Certified = (Role, Certificate);
+
 struct State {
     session: Session<Ticket>,
     answers: Answers,
@@ -80,7 +84,7 @@ struct State {
     began: Instant,
     address: Option<SocketAddr>,
     /// What the last link's certificate says that the peer is, and the certificate.
-    certificate: Option<(Role, Certificate)>,
+    certificate: Option<Certified>,
     /// The last link that was up; named when dialling, so that the peer can tell a crossing from a return.
     last_link: LinkId,
     /// Whether the session has had a link since it was begun: then it is resumed, not begun anew.
@@ -93,6 +97,8 @@ struct State {
     attempts: u32,
     /// How many of the last of them were refused by a machine on which nobody listens.
     refusals: u32,
+    /// Whether the cluster is being asked what has become of the host.
+    inquiring: bool,
     /// How many frames had come when the last link came up.
     received_before: u64,
     /// How many links there have been.
@@ -195,6 +201,7 @@ impl Peer {
                 trying_since: tokio::time::Instant::now(),
                 attempts: 0,
                 refusals: 0,
+                inquiring: false,
                 received_before: 0,
                 links: 0,
                 gone: None,
@@ -231,11 +238,6 @@ impl Peer {
         if first && matches!(state.link, Link::Awaiting { .. }) {
             self.open(&mut state, Duration::ZERO);
         }
-    }
-
-    /// Notes on what the certificate of the link that came up says; nothing if the link has none.
-    pub(super) fn set_certificate(&self, certificate: Option<(Role, Certificate)>) {
-        self.lock().certificate = certificate;
     }
 
     /// What the peer is, by the last link's certificate.

@@ -225,3 +225,27 @@ fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_i
         assert_eq!(lab.state.job_state(job), Some(expected));
     }
 }
+
+#[test]
+fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back() {
+    let (mut noted, before) = before();
+    noted.note(Event::NodeJoined(NodeReport::idle(node_facts(2, 4.0, 1))));
+    let (mut lab, _) = noted.restart();
+    let (lives, gone) = (member(before.own).actors, member(before.worker).actors);
+    assert_eq!([lab.state.end_of(lives), lab.state.end_of(gone)], [None, None]);
+    let report = WorkerReport {
+        worker: before.own,
+        job: before.job,
+        detached: Some(before.detached),
+        member: member(before.own),
+        pid: 7,
+        actors: vec![(before.detached, "Plain".to_owned(), place(before.own, before.detached))],
+    };
+    lab.rejoin(node_facts(1, 4.0, 1), vec![report]);
+    // It may be on the node that is still away.
+    assert_eq!(lab.state.end_of(gone), None);
+    lab.rejoin(node_facts(2, 4.0, 1), Vec::new());
+    assert_eq!(lab.state.end_of(lives), None);
+    let end = lab.state.end_of(gone).unwrap();
+    assert!(end.contains("while the head was away"), "{end}");
+}

@@ -171,3 +171,20 @@ fn the_share_of_a_worker_that_does_not_start_goes_to_the_others() {
     let mut actions = lab.ended(workers[1]);
     take_placed(&mut actions, waiting[1]);
 }
+
+#[test]
+fn the_end_of_a_worker_is_known_by_its_hosts() {
+    let (mut lab, job) = Lab::with_nodes(2);
+    let (_, worker) = lab.spawn(job, on(1, plain()));
+    let Member { actors, tasks, .. } = member(worker);
+    assert_eq!([lab.state.end_of(actors), lab.state.end_of(tasks)], [None, None]);
+    lab.ended(worker);
+    let end = Some("worker 7 on node 0000000000000001: exit code 1".to_owned());
+    assert_eq!([lab.state.end_of(actors), lab.state.end_of(tasks)], [end.clone(), end]);
+    // Nodes that are silent take their workers along.
+    let (_, other) = lab.spawn(job, on(2, plain()));
+    assert_eq!(lab.state.end_of(member(other).actors), None);
+    lab.pass(11, &[agent(1, 1)], &[job]);
+    let end = lab.state.end_of(member(other).actors).unwrap();
+    assert!(end.contains("node lost: nothing heard for 10 s"), "{end}");
+}

@@ -240,6 +240,28 @@ fn certificates_that_are_not_taken_end_the_hope_for_a_first_link() {
 }
 
 #[test]
+fn link_is_made_anew_when_a_certificate_ends_and_calls_go_on() {
+    run(async {
+        let house = House::start(Limits::default()).await;
+        let me = fresh_identity();
+        // Certificates end with a second.
+        let mine = house.realm.ending_in(Duration::from_secs(3), Role::Driver, me);
+        let visitor = house.seen_by(me, mine.clone(), Limits::default()).await;
+        assert_eq!(visitor.adder.send(Add(1)).await.unwrap(), 1);
+        house.realm.renew(&mine, Role::Driver, me);
+        let links = || visitor.host.snapshot().peers[0].links;
+        assert_eq!(links(), 1);
+        let mut sum = 1;
+        while links() == 1 {
+            sum += 1;
+            assert_eq!(visitor.adder.send(Add(1)).await.unwrap(), sum);
+        }
+        assert_eq!(visitor.adder.send(Add(1)).await.unwrap(), sum + 1);
+        assert_eq!(visitor.host.snapshot().dead_letters, 0);
+    });
+}
+
+#[test]
 fn crowd_that_says_nothing_behind_the_door_keeps_nobody_out() {
     run(async {
         let house = House::start(limits(|limits| {

@@ -1,0 +1,156 @@
+//! Questions for a place that are put to another host, and are given up before there is an answer.
+//!
+//! Whoever gives one up does not know whether the head has given a place meanwhile: the answer may be on its
+//! way. So the call stays open, and the head is told. Either it has given the place before it hears of that,
+//! and the answer that still comes is given back, or it gives none, and says so. Nothing is held for nobody
+//! in either case, and the head remembers a question no longer than until it has answered.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+
+use super::control::{CONTROL, ControlRequest, Reply};
+use super::model::ActorKey;
+use super::state::{Answer, Denied};
+use crate::config::HEAD_ANSWER_TIMEOUT;
+use crate::host::{Host, SendError};
+use crate::id::Identity;
+use crate::remote::ask_host;
+
+type Asked = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send>>;
+
+/// A question for a place, of this number; the future of its answer. Dropped before that it is withdrawn.
+pub(super) struct Asking {
+    head: Identity,
+    host: Host,
+    number: u64,
+    asked: Option<Asked>,
+}
+
+impl Asking {
+    pub(super) fn new(head: Identity, host: Host, number: u64, request: ControlRequest) -> Self {
+        let here = host.clone();
+        let asked = Box::pin(async move { ask_host(&here, head, CONTROL, request, None).await });
+        Self { head, host, number, asked: Some(asked) }
+    }
+}
+
+impl Future for Asking {
+    type Output = Result<Reply, SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let asked = self.asked.as_mut().expect("a future is polled until it is ready");
+        let answer = ready!(asked.as_mut().poll(task));
+        self.asked = None;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(asked) = self.asked.take() {
+            let (head, host, number) = (self.head, self.host.clone(), self.number);
+            self.host.io().spawn(give_up(head, host, number, asked));
+        }
+    }
+}
+
+/// Withdraws a question, and gives back what comes all the same.
+async fn give_up(head: Identity, host: Host, number: u64, asked: Asked) {
+    let withdrawing = async {
+        loop {
+            // The question itself may have waited for room, and come behind this.
+            let withdraw = ControlRequest::Withdraw { number };
+            let told: Result<Reply, _> = ask_host(&host, head, CONTROL, withdraw, None).await;
+            if told.is_err() {
+                // Nor has the question a way to the head any more.
+                return;
+            }
+            tokio::time::sleep(HEAD_ANSWER_TIMEOUT).await;
+        }
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = asked => answer,
+        () = withdrawing => return,
+    };
+    if let Some(actor) = answer.ok().and_then(|answer| place_of(&answer)) {
+        let why = NOBODY.to_owned();
+        // A head that cannot be told any more learns of it when the job ends.
+        let told: Result<Reply, _> =
+            ask_host(&host, head, CONTROL, ControlRequest::NotSpawned { actor, why }, None).await;
+        drop(told);
+    }
+}
+
+/// Why a place is free again that nobody has taken.
+pub(super) const NOBODY: &str = "nobody waits for it any more";
+
+/// The actor that an answer has a place for.
+pub(super) fn place_of(answer: &Reply) -> Option<ActorKey> {
+    match answer {
+        Ok(Answer::Placed { actor, alive: None, .. }) => Some(*actor),
+        _ => None,
+    }
+}
+
+/// Who has asked, and the number that he gave the question.
+type Question = (Identity, u64);
+
+/// The questions of other hosts that have no answer yet. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Open(Arc<Mutex<FxHashMap<Question, oneshot::Sender<()>>>>);
+
+impl Open {
+    /// Takes note of one, until what is returned is dropped.
+    pub(super) fn begin(&self, from: Identity, number: u64) -> Withdrawable {
+        let (withdraw, withdrawn) = oneshot::channel();
+        let question = (from, number);
+        self.lock().insert(question, withdraw);
+        Withdrawable { open: self.clone(), question, withdrawn }
+    }
+
+    /// Whoever asked does not wait any more.
+    pub(super) fn withdraw(&self, from: Identity, number: u64) {
+        if let Some(withdraw) = self.lock().remove(&(from, number)) {
+            // Nobody hears it where it is just being answered.
+            let _ = withdraw.send(());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<Question, oneshot::Sender<()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A question that has no answer yet.
+#[derive(Debug)]
+pub(super) struct Withdrawable {
+    open: Open,
+    question: Question,
+    withdrawn: oneshot::Receiver<()>,
+}
+
+impl Withdrawable {
+    /// The answer, unless the question is withdrawn before.
+    pub(super) async fn unless_withdrawn(mut self, answer: impl Future<Output = Reply>) -> Reply {
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            Ok(()) = &mut self.withdrawn => Err(Denied::Unknown("the question was withdrawn".to_owned())),
+        }
+    }
+}
+
+impl Drop for Withdrawable {
+    fn drop(&mut self) {
+        self.open.lock().remove(&self.question);
+    }
+}
+
+#[cfg(test)]
+mod tests;

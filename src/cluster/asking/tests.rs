@@ -1,0 +1,176 @@
+//! Two hosts on a slow network: one asks for places, the other has the control plane.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::*;
+use crate::cluster::bootstrap::HeadIs;
+use crate::cluster::control::Control;
+use crate::cluster::members::{Change, Members};
+use crate::cluster::model::{
+    ActorSpec, ActorState, JobFacts, JobId, Member, NodeFacts, NodeId, Resources, WorkerId,
+};
+use crate::cluster::state::{Event, NodeReport, Settings, State, Ticket};
+use crate::config::Limits;
+use crate::host::{Executor, HostCalls, HostConfig, Placement, Placing, fresh_identity};
+use crate::id::HostId;
+use crate::remote::host_calls;
+use crate::session::Secret;
+use crate::transport::Memory;
+
+/// How long bytes are on their way.
+const AWAY: Duration = Duration::from_millis(100);
+
+const JOB: JobId = JobId(1);
+const NODE: HostId = HostId(7);
+
+struct Lab {
+    control: Arc<Control>,
+    members: Members,
+    asker: Host,
+}
+
+async fn host(
+    network: &Memory,
+    at: [u8; 4],
+    identity: Identity,
+    listen: Option<SocketAddr>,
+    calls: HostCalls,
+) -> Host {
+    let io = tokio::runtime::Handle::current();
+    let config = HostConfig {
+        identity,
+        secret: Secret::from_bytes([1; 32]),
+        limits: Limits::default(),
+        transport: Arc::new(network.at(Ipv4Addr::from(at))),
+        listen,
+        io: io.clone(),
+        executor: Executor::Runtime(io),
+        calls,
+    };
+    Host::start(config).await.unwrap()
+}
+
+fn address(at: [u8; 4]) -> SocketAddr {
+    SocketAddr::from((at, 1))
+}
+
+/// A control plane with a node of four processors that a job has one worker on.
+fn control() -> Arc<Control> {
+    let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {})));
+    let agent = Identity { host: NODE, ..fresh_identity() };
+    let facts = NodeFacts {
+        agent,
+        address: address([10, 0, 0, 3]),
+        hostname: String::new(),
+        pid: 1,
+        is_head: false,
+        resources: Resources::none().with(Resources::CPU, 4.0),
+        labels: Default::default(),
+        workers: 1,
+        platform: String::new(),
+        session_dir: String::new(),
+    };
+    control.tell(Event::NodeJoined(NodeReport::idle(facts)));
+    let facts = JobFacts {
+        entrypoint: String::new(),
+        hostname: String::new(),
+        pid: 1,
+        driver: None,
+        namespace: "own".to_owned(),
+        runs_on: None,
+    };
+    control.tell(Event::JobStarted { ticket: Ticket(0), job: None, facts });
+    control.tell(Event::NodeEquipped { job: JOB, node: NodeId(NODE.0) });
+    let at = address([10, 0, 0, 3]);
+    let member = Member { actors: fresh_identity(), actors_at: at, tasks: fresh_identity(), tasks_at: at };
+    control.tell(Event::WorkerReady { worker: WorkerId(1), member, pid: 1 });
+    control
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let (network, control) = (Memory::new(1), control());
+        let (head_id, head_at) = (fresh_identity(), [10, 0, 0, 1]);
+        let served = Arc::clone(&control);
+        let calls: HostCalls = Box::new(move |host, _, inbound| served.serve(host, inbound));
+        let head = host(&network, head_at, head_id, Some(address(head_at)), calls).await;
+        // It lives as long as its links.
+        std::mem::forget(head);
+        let asker = host(&network, [10, 0, 0, 2], fresh_identity(), None, Box::new(host_calls)).await;
+        let members = Members::default();
+        let is = HeadIs { head: head_id, at: Some(address(head_at)), job: JOB, places_all: true };
+        members.apply(&Change::Head(is), &asker);
+        let lab = Self { control, members, asker };
+        // The link is up.
+        assert!(lab.ask(ControlRequest::Nodes).await.is_ok());
+        network.latency(AWAY..=AWAY);
+        lab
+    }
+
+    async fn ask(&self, request: ControlRequest) -> Result<Answer, crate::host::PlaceError> {
+        self.members.ask(&self.asker, request).await
+    }
+
+    fn spec(cpus: f64) -> ActorSpec {
+        ActorSpec { resources: Resources::none().with(Resources::CPU, cpus), ..ActorSpec::default() }
+    }
+
+    /// Asks for a place, and waits for it so long.
+    async fn place_within(&self, cpus: f64, patience: Duration) -> bool {
+        match self.members.place_actor(&self.asker, "Actor", Some(&Self::spec(cpus))) {
+            Placing::Now(_) => panic!("a head places"),
+            Placing::Later(placing) => {
+                tokio::time::timeout(patience, placing).await.map(|placed| placed.unwrap()).is_ok()
+            }
+        }
+    }
+
+    fn free_cpus(&self) -> f64 {
+        f64::from(self.control.read(State::nodes)[0].available.0[Resources::CPU])
+    }
+
+    fn waiting(&self) -> usize {
+        self.control.read(|state| state.waiting().len())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_on_its_way_when_nobody_waits_any_more_is_free_again() {
+    let lab = Lab::new().await;
+    // Given up before the question is there, as it is being answered, and with the answer on its way.
+    for after in [10, 50, 99, 100, 101, 150, 190, 199] {
+        let begun = tokio::time::Instant::now();
+        assert!(!lab.place_within(1.0, Duration::from_millis(after)).await, "after {after} ms");
+        tokio::time::sleep(5 * AWAY).await;
+        assert_eq!(lab.free_cpus(), 4.0, "after {after} ms");
+        assert!(begun.elapsed() < 2 * HEAD_ANSWER_TIMEOUT);
+    }
+    assert_eq!(lab.asker.snapshot().peers[0].calls_open, 0);
+    assert!(lab.place_within(4.0, 3 * AWAY).await);
+    assert_eq!(lab.free_cpus(), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_room_and_gives_up_stands_in_nobodys_way() {
+    let lab = Lab::new().await;
+    assert!(lab.place_within(3.0, 3 * AWAY).await);
+    assert!(!lab.place_within(2.0, 3 * AWAY).await);
+    tokio::time::sleep(2 * AWAY).await;
+    assert_eq!((lab.waiting(), lab.free_cpus()), (0, 1.0));
+    assert!(lab.place_within(1.0, 3 * AWAY).await);
+    assert_eq!(lab.asker.snapshot().peers[0].calls_open, 0);
+    let dead = lab.control.read(State::actors).iter().filter(|it| it.state == ActorState::Dead).count();
+    assert_eq!(dead, 1);
+}
+
+#[test]
+fn a_question_is_known_until_it_is_answered() {
+    let (open, from) = (Open::default(), fresh_identity());
+    let question = open.begin(from, 1);
+    open.withdraw(fresh_identity(), 1);
+    open.withdraw(from, 2);
+    assert_eq!(open.lock().len(), 1);
+    drop(question);
+    assert_eq!(open.lock().len(), 0);
+}

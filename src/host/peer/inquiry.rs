@@ -1,0 +1,31 @@
+//! What the cluster knows of a host that cannot be reached.
+//!
+//! That nobody gets there says nothing about the host. Who keeps account of it may know that it has ended,
+//! and is asked, again with each attempt that comes to nothing.
+
+use std::sync::Arc;
+
+use super::{Peer, State};
+use crate::session::LinkLoss;
+
+impl Peer {
+    /// Has the cluster asked how the host has ended, if it has; it is asked one thing at a time.
+    pub(super) fn inquire(self: &Arc<Self>, state: &mut State) {
+        let Some(host) = self.host() else { return };
+        let Some(placement) = host.placement() else { return };
+        // Who listens nowhere that is known has come by itself, and comes again by itself.
+        if state.address.is_none() || std::mem::replace(&mut state.inquiring, true) {
+            return;
+        }
+        let (peer, identity) = (Arc::downgrade(self), self.identity);
+        let io = host.io().clone();
+        io.spawn(async move {
+            let end = placement.end_of(&host, identity).await;
+            let Some(peer) = peer.upgrade() else { return };
+            peer.lock().inquiring = false;
+            if let Some(cause) = end {
+                peer.close(LinkLoss::HostGone(cause));
+            }
+        });
+    }
+}

@@ -1,0 +1,122 @@
+//! Programs that call an actor of another one, and what they hear of its end.
+
+use std::time::{Duration, Instant};
+
+use roadshow::config::NODE_LEASE;
+
+use super::cast::Friend;
+use super::job::{Job, Order, Wish};
+use super::proc::{self, wait_for};
+use super::site::{Node, Site};
+
+/// How soon a caller hears of the end, as long as the head is there, on a machine that has much else to do.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A program with a detached actor, and another that has found it: itself, and an actor of its own.
+struct Neighbours {
+    site: Site,
+    owner: Job,
+    other: Job,
+    pid: u32,
+}
+
+const KEPT: &str = "kept";
+
+impl Neighbours {
+    fn on(site: Site, node: &Node) -> Self {
+        let mut owner = Job::join(&site);
+        let wish = Wish { detached: true, namespace: Some(KEPT.to_owned()), ..Wish::on(node) };
+        owner.spawn(KEPT, Wish { name: Some(KEPT.to_owned()), ..wish });
+        let mut other = Job::join(&site);
+        other.does(Order::Find(KEPT.to_owned(), KEPT.to_owned(), Some(KEPT.to_owned())));
+        other.spawn("finder", Wish::on(&site.nodes[0]));
+        assert_eq!(other.number(friend(Friend::Find(KEPT.to_owned(), KEPT.to_owned()))), 0);
+        assert_eq!((other.add(KEPT, 1), other.number(friend(Friend::Add(1)))), (1, 2));
+        let pid = owner.pid_of(KEPT).try_into().unwrap();
+        Self { site, owner, other, pid }
+    }
+
+    /// Calls that are under way when `kill` ends the actor's worker end within `limit`, and so do later ones.
+    fn hear_of(&mut self, kill: impl FnOnce(&Site), limit: Duration, cause: &str) {
+        let pending =
+            [self.other.begin(Order::Never(KEPT.to_owned())), self.other.begin(friend(Friend::Never))];
+        // What the actor answers now, it answers behind them.
+        wait_for("both have begun", || (self.other.number(friend(Friend::Add(0))) == 2).then_some(()));
+        self.other.add(KEPT, 0);
+        kill(&self.site);
+        let begun = Instant::now();
+        for pending in pending {
+            let lost = self.other.end_of(pending);
+            let lost = lost.failure();
+            println!("after {:?}: {lost}", begun.elapsed());
+            assert!(lost.starts_with("outcome unknown") && lost.contains(cause), "{lost}");
+            assert!(lost.contains("spawn its actors again"), "{lost}");
+        }
+        assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
+        self.is_refused(cause);
+    }
+
+    /// Whoever has the address learns at once that it leads nowhere.
+    fn is_refused(&mut self, cause: &str) {
+        let begun = Instant::now();
+        for order in [Order::Add(KEPT.to_owned(), 1), friend(Friend::Add(1))] {
+            let refused = self.other.fails(order);
+            assert!(refused.starts_with("not delivered") && refused.contains(cause), "{refused}");
+        }
+        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    }
+
+    fn finish(self) {
+        self.other.finish();
+        self.owner.finish();
+    }
+}
+
+fn friend(what: Friend) -> Order {
+    Order::Friend("finder".to_owned(), what)
+}
+
+#[test]
+fn calls_to_another_job_s_actor_end_when_its_worker_is_killed() {
+    let site = Site::pair();
+    let node = site.nodes[1].clone();
+    let mut all = Neighbours::on(site, &node);
+    let pid = all.pid;
+    all.hear_of(|_| proc::kill(pid), SOON, "SIGKILL");
+    all.finish();
+}
+
+#[test]
+fn calls_to_another_job_s_actor_end_when_its_node_is_given_up() {
+    let site = Site::pair();
+    let node = site.nodes[1].clone();
+    let mut all = Neighbours::on(site, &node);
+    all.hear_of(|_| proc::kill(node.agent()), NODE_LEASE + 2 * SOON, "node lost");
+    all.finish();
+}
+
+#[test]
+fn an_end_that_a_head_has_slept_through_is_told_when_it_is_back() {
+    let site = Site::pair();
+    let node = site.nodes[1].clone();
+    let mut all = Neighbours::on(site, &node);
+    let pid = all.pid;
+    let kill = |site: &Site| {
+        proc::kill(site.nodes[0].head());
+        proc::kill(pid);
+        site.head_again();
+    };
+    all.hear_of(kill, NODE_LEASE + SOON, "its worker ended");
+    all.finish();
+}
+
+#[test]
+fn an_address_that_was_not_used_since_the_end_is_refused_at_once() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let node = site.nodes[0].clone();
+    let mut all = Neighbours::on(site, &node);
+    proc::kill(all.pid);
+    wait_for("the head knows", || (all.site.row("actors", "name", KEPT)["state"] == "DEAD").then_some(()));
+    all.is_refused("SIGKILL");
+    all.finish();
+}
