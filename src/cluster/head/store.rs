@@ -7,15 +7,22 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use redb::{Database, Durability, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, Durability, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use crate::cluster::state::{Record, RecordKey};
 
 /// How long a disk that takes nothing is left alone.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a process that was killed may hold the database before it is taken for one that lives: it is
+/// let go when the last of its threads has ended.
+const RELEASED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often is looked meanwhile.
+const RELEASED_PAUSE: Duration = Duration::from_millis(20);
 
 /// The records, by their keys; both in MessagePack.
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
@@ -67,7 +74,7 @@ struct Waiting {
 impl Store {
     /// Opens the database, or makes it, and gives the records in it.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
-        let database = Database::create(path)?;
+        let database = take_over(path)?;
         let records = read(&database)?;
         let shared = Arc::<Shared>::default();
         let writing = Arc::clone(&shared);
@@ -86,6 +93,19 @@ impl Store {
         };
         self.shared.lock().changes.insert(key, change);
         self.shared.more.notify_one();
+    }
+}
+
+/// Opens the database, if need be when the process that had it has ended.
+fn take_over(path: &Path) -> Result<Database, DatabaseError> {
+    let give_up = Instant::now() + RELEASED_WITHIN;
+    loop {
+        match Database::create(path) {
+            Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < give_up => {
+                thread::sleep(RELEASED_PAUSE);
+            }
+            opened => return opened,
+        }
     }
 }
 
