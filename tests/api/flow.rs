@@ -191,6 +191,34 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
 }
 
 #[test]
+fn one_way_messages_get_in_beside_callers_who_keep_all_room_taken() {
+    const TOLD: u32 = 100;
+    run(async {
+        let pair = Pair::with(narrow()).await;
+        let (ledger, is_told) = (pair.serve(Ledger::quick), Cell::new(false));
+        let callers = (1..=100).map(|sender| {
+            let (ledger, is_told) = (&ledger, &is_told);
+            async move {
+                let mut number = 0;
+                while !is_told.get() {
+                    assert_eq!(ledger.send(Entry::with(sender, number, 100)).await, Ok(number));
+                    number += 1;
+                }
+            }
+        });
+        let tell = async {
+            until(|| peer(&pair.here, &pair.there).parked_bytes > PARKED / 2).await;
+            for number in 0..TOLD {
+                ledger.tell(Entry::with(0, number, 100)).await.unwrap();
+            }
+            is_told.set(true);
+        };
+        join(tell, join_all(callers)).await;
+        assert!(entries_of(0, &ledger.send(Book).await.unwrap()).into_iter().eq(0..TOLD));
+    });
+}
+
+#[test]
 fn what_is_sent_one_way_over_the_budget_is_counted() {
     const BURST: u32 = 500;
     run(async {
