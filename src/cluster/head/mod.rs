@@ -63,6 +63,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let authority = Authority::open(&options.state_dir).map_err(failed("the cluster's authority"))?;
     let authority = authority.valid_for(certificates_valid());
     let (store, records) = Store::open(&options.state_dir.join("head.redb"))
+        .await
         .map_err(failed("the head's database cannot be opened; another head may have it"))?;
     let token = authority.token().clone();
     let identity = Identity { host: HostId::HEAD, ..fresh_identity() };

@@ -73,8 +73,8 @@ struct Waiting {
 
 impl Store {
     /// Opens the database, or makes it, and gives the records in it.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
-        let database = take_over(path)?;
+    pub(super) async fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
+        let database = take_over(path).await?;
         let records = read(&database)?;
         let shared = Arc::<Shared>::default();
         let writing = Arc::clone(&shared);
@@ -97,12 +97,12 @@ impl Store {
 }
 
 /// Opens the database, if need be when the process that had it has ended.
-fn take_over(path: &Path) -> Result<Database, DatabaseError> {
+async fn take_over(path: &Path) -> Result<Database, DatabaseError> {
     let give_up = Instant::now() + RELEASED_WITHIN;
     loop {
         match Database::create(path) {
             Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < give_up => {
-                thread::sleep(RELEASED_PAUSE);
+                tokio::time::sleep(RELEASED_PAUSE).await;
             }
             opened => return opened,
         }
@@ -195,24 +195,39 @@ fn encode(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
 mod tests {
     use super::*;
     use crate::cluster::model::ActorKey;
+    use crate::cluster::scratch::Scratch;
 
-    #[test]
-    fn what_was_kept_and_not_forgotten_is_there_for_the_next_life() {
-        let directory = std::env::temp_dir().join(format!("roadshow-store-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let path = directory.join("head.redb");
+    #[tokio::test]
+    async fn what_was_kept_and_not_forgotten_is_there_for_the_next_life() {
+        let scratch = Scratch::new();
+        let path = scratch.join("head.redb");
         let given = |actors| Record::Given { jobs: 1, workers: 2, actors };
-        let (store, records) = Store::open(&path).unwrap();
+        let (store, records) = Store::open(&path).await.unwrap();
         assert_eq!(records, []);
         store.change(Change::Keep(given(3)));
         store.change(Change::Keep(given(4)));
         store.change(Change::Forget(RecordKey::Actor(ActorKey(9))));
         drop(store);
-        let (store, records) = Store::open(&path).unwrap();
+        let (store, records) = Store::open(&path).await.unwrap();
         assert_eq!(records, [given(4)]);
         store.change(Change::Forget(RecordKey::Given));
         drop(store);
-        assert_eq!(Store::open(&path).unwrap().1, []);
-        std::fs::remove_dir_all(directory).unwrap();
+        assert_eq!(Store::open(&path).await.unwrap().1, []);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_another_has_is_waited_for_but_not_for_ever() {
+        let scratch = Scratch::new();
+        let path = scratch.join("head.redb");
+        let first = Database::create(&path).unwrap();
+        let released = async {
+            tokio::time::sleep(2 * RELEASED_PAUSE).await;
+            drop(first);
+        };
+        let (opened, ()) = tokio::join!(Store::open(&path), released);
+        let second = opened.unwrap().0;
+        let refused = Store::open(&path).await.unwrap_err();
+        assert!(refused.to_string().contains("already open"), "{refused}");
+        drop(second);
     }
 }

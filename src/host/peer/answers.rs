@@ -126,7 +126,7 @@ mod tests {
             // Of the calls whose callers wait: their numbers, and whether the outcome is there.
             let mut open: BTreeMap<usize, (usize, bool)> = BTreeMap::new();
             let (mut made, mut old) = (0, None);
-            let mut task = Context::from_waker(Waker::noop());
+            let task = Context::from_waker(Waker::noop());
             for step in steps {
                 let nth = |which: usize| {
                     let at = which.checked_rem(open.len())?;
@@ -145,7 +145,7 @@ mod tests {
                     }
                     Step::Poll(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
-                        let polled = answers.poll(Ticket(slot), &mut task, &mut old);
+                        let polled = answers.poll(Ticket(slot), &task, &mut old);
                         prop_assert_eq!(polled, if there { Poll::Ready(Some(outcome(call))) } else { Poll::Pending });
                         if there {
                             open.remove(&slot);
