@@ -17,8 +17,8 @@ pub(super) async fn enrol(head: SocketAddr, token: &Token, claims: &Claims) -> R
 
 /// Enrols again, as the process whose certificate this is.
 ///
-/// Where it has expired nobody takes it any more; the head may have given the process up by then, and certify
-/// it like one that comes for the first time.
+/// It may have expired: the desk takes it all the same, and the head certifies nobody else for its hosts while
+/// the process lives.
 ///
 /// # Cancel safety
 ///
@@ -29,11 +29,5 @@ pub(super) async fn enrol_again(
     claims: &Claims,
     credentials: &Credentials,
 ) -> Result<Enrolment, DeskError> {
-    match DeskClient::connect_as(Some(credentials), head, DeskOf::Head, token).await {
-        Err(DeskError::Broken(why)) => {
-            tracing::debug!(why, "the head's desk did not take this process's certificate");
-            enrol(head, token, claims).await
-        }
-        connected => connected?.enrol(claims).await,
-    }
+    DeskClient::connect_as(Some(credentials), head, DeskOf::Head, token).await?.enrol(claims).await
 }

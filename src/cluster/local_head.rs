@@ -81,6 +81,7 @@ impl LocalHead {
             hostname: facts.hostname.clone(),
             pid: facts.pid,
             driver: Some(host.identity()),
+            caller: Some(host.identity()),
             namespace,
             runs_on: None,
         };

@@ -68,8 +68,10 @@ pub struct JobFacts {
     pub hostname: String,
     /// The driver's process; 0 before it runs.
     pub pid: u32,
-    /// The driver's host; none before it runs.
+    /// The driver's host that the head hears from; none before it runs.
     pub driver: Option<Identity>,
+    /// The driver's host that its messages come from.
+    pub caller: Option<Identity>,
     /// The namespace of its names.
     pub namespace: String,
     /// The node whose agent runs the driver, if the job was submitted.

@@ -173,6 +173,7 @@ fn job_facts() -> JobFacts {
         hostname: "node-0".to_owned(),
         pid: 1,
         driver: Some(Identity { host: HostId(u64::MAX), incarnation: Incarnation(1) }),
+        caller: None,
         namespace: "job".to_owned(),
         runs_on: None,
     }

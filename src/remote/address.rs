@@ -82,8 +82,12 @@ impl Address {
     pub(crate) fn try_send<M: RemoteMessage>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         let mut slot = Some(message);
         match self.call(&mut slot, None, Repeat::Never, true) {
-            // The message is dropped behind this, which runs user code: the request has the call by then.
-            Ok(answer) => Ok(Request::sent(self.clone(), answer)),
+            Ok(answer) => {
+                // Dropping the message runs user code; if that panics the request goes, and its call with it.
+                let request = Request::sent(self.clone(), answer);
+                drop(slot);
+                Ok(request)
+            }
             Err(reason) => match slot {
                 Some(message) => Err(TrySendError { message, reason }),
                 // The mailbox closed in between and took the message with it.

@@ -13,6 +13,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
+#[cfg(feature = "cli")]
+use rustls::{
+    DigitallySignedStruct, DistinguishedName,
+    client::danger::HandshakeSignatureValid,
+    pki_types::UnixTime,
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+};
 use rustls::{RootCertStore, ServerConfig, SignatureScheme};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -155,7 +162,17 @@ impl Credentials {
         Arc::clone(&self.own) as _
     }
 
-    /// For a desk: it shows a certificate, and who comes may have none yet.
+    /// Waits until the next certificate is to be asked for, by the clock on the wall, which goes on while the
+    /// machine sleeps.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn renewal_is_due(&self) {
+        let due = SystemTime::now() + self.renewed_in();
+        while let Ok(left) = due.duration_since(SystemTime::now()) {
+            tokio::time::sleep(left.min(CERTIFICATE_RENEWAL_PAUSE)).await;
+        }
+    }
+
+    /// For a desk: it shows a certificate, and who comes may have none yet, or one that has expired.
     #[cfg(feature = "cli")]
     pub(crate) fn desk_server(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(ring::default_provider());
@@ -166,6 +183,7 @@ impl Credentials {
             .allow_unauthenticated()
             .build()
             .expect("it verifies those of these credentials' links, too");
+        let clients = Arc::new(AlsoExpired(clients));
         let desk_server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has all that TLS 1.3 needs")
@@ -180,6 +198,60 @@ fn for_protocol(mut config: ServerConfig, protocol: &[u8]) -> ServerConfig {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config
+}
+
+/// Takes certificates that were valid once, too: with the key they still prove who somebody is, and nothing
+/// but a new one is to be had for them.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+struct AlsoExpired(Arc<dyn ClientCertVerifier>);
+
+#[cfg(feature = "cli")]
+impl ClientCertVerifier for AlsoExpired {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let end = expiry(certificate).and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let while_valid = end.map_or(now, |end| now.min(UnixTime::since_unix_epoch(end)));
+        self.0.verify_client_cert(certificate, intermediates, while_valid)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// What a process shows at present.

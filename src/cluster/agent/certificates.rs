@@ -32,7 +32,7 @@ impl Agent {
 pub(super) async fn keep_valid(agent: Arc<Agent>) {
     loop {
         // Those of its workers were asked for after this one.
-        tokio::time::sleep(agent.credentials.renewed_in()).await;
+        agent.credentials.renewal_is_due().await;
         if let Err(error) = joining::renew(&agent).await {
             // It is tried again long before the certificate ends.
             tracing::warn!(%error, "this node's certificate was not renewed");

@@ -77,6 +77,7 @@ fn control() -> Arc<Control> {
         hostname: String::new(),
         pid: 1,
         driver: None,
+        caller: None,
         namespace: "own".to_owned(),
         runs_on: None,
     };

@@ -197,6 +197,7 @@ async fn begin(
         hostname: machine::hostname(),
         pid: std::process::id(),
         driver: Some(control_id),
+        caller: Some(host_id),
         namespace: options.namespace,
         runs_on: None,
     };

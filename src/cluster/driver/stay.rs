@@ -1,7 +1,7 @@
 //! The driver's word to the head that it lives, and its way back when the head was away.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Shared, news};
 use crate::cluster::enrolment;
@@ -9,18 +9,30 @@ use crate::cluster::members::Change;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::state::{Answer, Denied, News};
 use crate::cluster::trust::Claims;
-use crate::config::{BEAT_EVERY, NODE_LEASE, REJOIN_DELAY_MAX};
+use crate::config::{BEAT_EVERY, CERTIFICATE_RENEWAL_PAUSE, NODE_LEASE, REJOIN_DELAY_MAX};
 use crate::transport::Role;
 
 /// Says every while that the driver is there; comes back when the head was gone.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let due = || tokio::time::Instant::now() + shared.credentials.renewed_in();
+    // By the clock on the wall, which goes on while the machine sleeps.
+    let due = || SystemTime::now() + shared.credentials.renewed_in();
     let mut renewal = due();
     loop {
         tokio::time::sleep(BEAT_EVERY).await;
         match shared.ask(JobRequest::Beat { job: shared.job }).await {
-            Ok(Ok(_)) if tokio::time::Instant::now() < renewal => continue,
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) if SystemTime::now() < renewal => continue,
+            Ok(Ok(_)) => {
+                // The head is there, and is to hear the next beat whatever becomes of this.
+                match try_to_come_back(&shared).await {
+                    Ok(()) => renewal = due(),
+                    Err(Away::Over(why)) => return over(&shared, why),
+                    Err(Away::Still(why)) => {
+                        tracing::warn!(why, "the driver's certificate was not renewed");
+                        renewal = SystemTime::now() + CERTIFICATE_RENEWAL_PAUSE;
+                    }
+                }
+                continue;
+            }
             Ok(Err(Denied::JobOver(why))) => return over(&shared, why),
             Ok(Err(denied)) => tracing::warn!(%denied, "the head does not take the driver's word"),
             Err(error) => tracing::warn!(%error, "the head is away; it is looked for"),

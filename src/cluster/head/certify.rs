@@ -1,9 +1,10 @@
 //! Certificates that the head issues: to agents and drivers who enrol, and to the workers of its nodes.
 
 use super::Head;
+use crate::cluster::bootstrap::Life;
 use crate::cluster::desk::Enrolled;
 use crate::cluster::model::{JobId, NodeId};
-use crate::cluster::protocol::NodeReply;
+use crate::cluster::protocol::{NodeEvent, NodeReply};
 use crate::cluster::state::State;
 use crate::cluster::trust::Claims;
 use crate::id::{HostId, Identity};
@@ -67,6 +68,38 @@ fn check_free(state: &State, claims: &Claims, shown: Option<&Certificate>) -> Re
     Ok(())
 }
 
+/// Whether what a node says has happened can have happened there. Of what is not known it may speak.
+pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Result<(), String> {
+    let of_worker = match event {
+        NodeEvent::WorkerReady { worker, member, .. } => {
+            check_own(state, node, &[member.actors, member.tasks])?;
+            Some(*worker)
+        }
+        NodeEvent::WorkerEnded { worker, .. }
+        | NodeEvent::Life { worker, .. }
+        | NodeEvent::Tasks { worker, .. } => Some(*worker),
+        NodeEvent::DriverBegan { job } | NodeEvent::DriverEnded { job, .. } => {
+            let runs_on = state.job_facts(*job).and_then(|facts| facts.runs_on);
+            return match runs_on {
+                Some(runs_on) if runs_on == node => Ok(()),
+                _ => Err(format!("the driver of job {job} does not run there")),
+            };
+        }
+        NodeEvent::JobHeld { .. } => None,
+    };
+    if let Some(worker) = of_worker
+        && state.worker(worker).is_some_and(|(runs_on, _)| runs_on != node)
+    {
+        return Err(format!("worker {worker} does not run there"));
+    }
+    if let NodeEvent::Life { worker, life: Life::Ended { actor, .. } } = event
+        && state.worker_of_actor(*actor).is_some_and(|lives_in| lives_in != *worker)
+    {
+        return Err(format!("actor {actor} does not live there"));
+    }
+    Ok(())
+}
+
 /// Whether the hosts may be those of a worker on a node: nobody's who lives elsewhere.
 fn check_own(state: &State, node: NodeId, hosts: &[Identity]) -> Result<(), String> {
     for host in hosts {
@@ -94,11 +127,12 @@ mod tests {
         state: State,
         agent: Identity,
         driver: Identity,
+        caller: Identity,
         worker: [Identity; 2],
     }
 
     fn known() -> Known {
-        let [agent, driver, one, other] = [(); 4].map(|()| fresh_identity());
+        let [agent, driver, caller, one, other] = [(); 5].map(|()| fresh_identity());
         let at = "127.0.0.1:1".parse().unwrap();
         let facts = NodeFacts {
             agent,
@@ -119,6 +153,7 @@ mod tests {
             hostname: String::new(),
             pid: 1,
             driver: Some(driver),
+            caller: Some(caller),
             namespace: String::new(),
             runs_on: None,
         };
@@ -131,7 +166,7 @@ mod tests {
         ] {
             state.handle(Millis(1), event, &mut Vec::new());
         }
-        Known { state, agent, driver, worker: [one, other] }
+        Known { state, agent, driver, caller, worker: [one, other] }
     }
 
     fn certificate(realm: &Realm, claims: &Claims) -> Certificate {
@@ -146,7 +181,8 @@ mod tests {
         let stranger = claims(Role::Agent, fresh_identity());
         let own = certificate(&realm, &stranger);
         check_free(&known.state, &stranger, None).unwrap();
-        for (role, host) in [(Role::Agent, known.agent), (Role::Driver, known.driver)] {
+        let drivers = [(Role::Driver, known.driver), (Role::Driver, known.caller)];
+        for (role, host) in [(Role::Agent, known.agent)].into_iter().chain(drivers) {
             let living = claims(role, host);
             let renewed = certificate(&realm, &living);
             check_free(&known.state, &living, Some(&renewed)).unwrap();
@@ -181,8 +217,31 @@ mod tests {
         check_own(&known.state, node, &known.worker).unwrap();
         check_own(&known.state, NodeId(7), &known.worker).unwrap_err();
         let head = Identity { host: HostId::HEAD, ..fresh_identity() };
-        for other in [known.agent, known.driver, head] {
+        for other in [known.agent, known.driver, known.caller, head] {
             check_own(&known.state, node, &[fresh_identity(), other]).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_node_speaks_of_what_runs_on_it_alone() {
+        let known = known();
+        let (here, elsewhere, worker) = (NodeId(known.agent.host.0), NodeId(7), WorkerId(1));
+        let at = "127.0.0.1:1".parse().unwrap();
+        let ready = |actors, tasks| NodeEvent::WorkerReady {
+            worker,
+            member: Member { actors, actors_at: at, tasks, tasks_at: at },
+            pid: 1,
+        };
+        let ended = || NodeEvent::WorkerEnded { worker, cause: String::new() };
+        let [one, other] = known.worker;
+        check_event(&known.state, here, &ready(one, other)).unwrap();
+        check_event(&known.state, here, &ended()).unwrap();
+        check_event(&known.state, elsewhere, &ended()).unwrap_err();
+        check_event(&known.state, elsewhere, &ready(fresh_identity(), fresh_identity())).unwrap_err();
+        for victim in [known.agent, known.driver, known.caller] {
+            check_event(&known.state, here, &ready(victim, fresh_identity())).unwrap_err();
+        }
+        let job = JobId(1);
+        check_event(&known.state, here, &NodeEvent::DriverBegan { job }).unwrap_err();
     }
 }

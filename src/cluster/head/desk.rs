@@ -118,6 +118,7 @@ impl Head {
             hostname: node.hostname.clone(),
             pid: 0,
             driver: None,
+            caller: None,
             namespace: String::new(),
             runs_on: Some(node.node_id),
         };

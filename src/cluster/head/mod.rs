@@ -125,7 +125,7 @@ fn certify(authority: &Authority, claims: &Claims) -> Result<Credentials, String
 /// Renews the head's own certificate, long before it ends.
 async fn keep_certified(head: Arc<Head>, credentials: Credentials, claims: Claims) {
     loop {
-        tokio::time::sleep(credentials.renewed_in()).await;
+        credentials.renewal_is_due().await;
         let renewed = certify(&head.authority, &claims);
         if let Err(error) = renewed.and_then(|fresh| credentials.renew(&fresh).map_err(|it| it.to_string())) {
             tracing::error!(error, "the head's certificate was not renewed");

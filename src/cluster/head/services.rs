@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::Head;
+use super::{Head, certify};
 use crate::cluster::bootstrap::Life;
 use crate::cluster::control::{CONTROL, Reply};
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest, comes_from};
 use crate::cluster::state::{Answer, Denied, Event};
 use crate::host::HostCalls;
-use crate::id::Identity;
+use crate::id::{HostId, Identity};
 use crate::registry::{Inbound, Responder, decode};
 use crate::transport::Role;
 use crate::wire::CallFailure;
@@ -92,7 +92,12 @@ impl Head {
             }
             NodeRequest::Happened { events, .. } => {
                 let node = NodeId(from.host.0);
-                events.into_iter().for_each(|event| self.happened(node, event));
+                for event in events {
+                    match self.control.read(|state| certify::check_event(state, node, &event)) {
+                        Ok(()) => self.happened(node, event),
+                        Err(text) => tracing::warn!(%node, text, "what a node says is not believed"),
+                    }
+                }
                 NodeReply::Done
             }
             NodeRequest::Leave { cause, .. } => {
@@ -123,6 +128,9 @@ impl Head {
         match request {
             JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
                 Err(Denied::Unknown("a driver starts a job for itself alone".to_owned()))
+            }
+            JobRequest::Start { facts, .. } if self.is_of_another(facts.caller) => {
+                Err(Denied::Unknown("a driver's host belongs to another process of the cluster".to_owned()))
             }
             JobRequest::Start { job, facts } => {
                 let control = Arc::clone(&self.control);
@@ -158,6 +166,14 @@ impl Head {
     /// Whether an open job is another driver's. A driver speaks for its own job, and for none else.
     fn has_another_driver(&self, job: JobId, from: Identity) -> bool {
         self.is_open(job) && self.control.read(|state| state.driver(job)) != Some(from)
+    }
+
+    /// Whether a host is somebody's in another life than this one.
+    fn is_of_another(&self, host: Option<Identity>) -> bool {
+        host.is_some_and(|host| {
+            let holder = self.control.read(|state| state.holder(host.host));
+            host.host == HostId::HEAD || holder.is_some_and(|holder| holder != host)
+        })
     }
 
     fn is_open(&self, job: JobId) -> bool {

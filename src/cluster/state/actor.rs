@@ -297,9 +297,16 @@ impl State {
             self.names.free(&named.namespace, &named.name);
             self.aftermath.again.extend(named.followers.drain(..));
         }
-        let own = phase
-            .worker()
-            .filter(|worker| self.workers.get(worker).is_some_and(|worker| worker.detached == Some(key)));
+        let own = match phase.worker() {
+            Some(worker) => {
+                self.workers.get(&worker).is_some_and(|it| it.detached == Some(key)).then_some(worker)
+            }
+            // Its worker may be back since the head was started anew, without it.
+            None if phase == Phase::Missing && actor.detached => {
+                self.workers.iter().find(|(_, worker)| worker.detached == Some(key)).map(|(id, _)| *id)
+            }
+            None => None,
+        };
         if let Some(worker) = own {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
         }

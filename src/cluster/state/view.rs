@@ -245,9 +245,10 @@ impl State {
     /// The living agent, driver or ready worker that has a host of that id, in its present life.
     pub(in crate::cluster) fn holder(&self, host: HostId) -> Option<Identity> {
         let agent = self.nodes.get(&NodeId(host.0)).map(|node| node.facts.agent);
-        let drivers = || self.open_jobs.iter().filter_map(|job| self.jobs.get(job)?.facts.driver);
+        let jobs = self.open_jobs.iter().filter_map(|job| self.jobs.get(job));
+        let mut drivers = jobs.flat_map(|job| [job.facts.driver, job.facts.caller]).flatten();
         agent
-            .or_else(|| drivers().find(|driver| driver.host == host))
+            .or_else(|| drivers.find(|driver| driver.host == host))
             .or_else(|| self.hosts.keys().find(|worker| worker.host == host).copied())
     }
 

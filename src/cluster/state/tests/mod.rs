@@ -65,6 +65,7 @@ fn job_facts(driver: u64) -> JobFacts {
         hostname: "here".to_owned(),
         pid: 1,
         driver: Some(Identity { host: HostId(3 << 32 | driver), incarnation: Incarnation(1) }),
+        caller: None,
         namespace: "own".to_owned(),
         runs_on: None,
     }

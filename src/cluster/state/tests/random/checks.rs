@@ -98,6 +98,8 @@ impl World {
         let mut placed = 0;
         for (id, worker) in &state.workers {
             let node = &state.nodes[&worker.node];
+            let own = worker.detached.is_none_or(|actor| state.actors.contains_key(&actor));
+            assert!(own, "worker {id} runs for an actor that is no more");
             assert!(node.workers.contains(id));
             let pool = state.jobs.get(&worker.job).and_then(|job| job.pools.get(&worker.node));
             let in_pool = pool.is_some_and(|pool| pool.workers.contains(id));
