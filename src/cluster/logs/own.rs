@@ -49,7 +49,12 @@ impl<T: Fn(&File)> OwnLog<T> {
     fn write(&mut self, event: &[u8]) -> io::Result<()> {
         let mut log = match self.log.take() {
             Some(log) => log,
-            None => LogWriter::with_size_max(&self.dir, &self.file, self.size_max)?,
+            None => {
+                // The last one may have been put aside without another.
+                let log = LogWriter::with_size_max(&self.dir, &self.file, self.size_max)?;
+                log.file().into_iter().for_each(&self.turn);
+                log
+            }
         };
         let before = log.count();
         // A disk that is full may have room again for the next event.
@@ -84,7 +89,7 @@ mod tests {
         for event in ["one\n", "seventeen bytes!\n", "three\n"] {
             log.write(event.as_bytes()).unwrap();
         }
-        assert_eq!(turned.get(), 3);
+        assert_eq!(turned.get(), 4);
         let read = |file| fs::read_to_string(scratch.join(file)).unwrap();
         assert_eq!(
             (read("head.log.1"), read("head.log")),

@@ -119,6 +119,8 @@ impl Peer {
             } else {
                 state.link = Link::Down;
                 state.session.abandon_parked(&loss, &mut events);
+                // Whoever sends to it once more is to know whether there is a use.
+                self.inquire(&mut state);
             }
         }
         self.settle(state, events);
