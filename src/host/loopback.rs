@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::Shared;
 use crate::id::{CallId, Identity};
 use crate::registry::{Claim, Inbound, Origin};
 use crate::wire::{Body, CallFailure, Encoded};
@@ -88,4 +89,34 @@ impl Origin for Caller {
 
 fn owned(body: Encoded<'_>) -> Body {
     Body { message: body.message.into(), attachments: body.attachments.into() }
+}
+
+/// A host as the origin of one-way messages to itself: nothing is encoded, nothing is answered.
+impl Origin for Shared {
+    fn host(&self) -> Identity {
+        self.identity
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        self.limits.frame_bytes_max
+    }
+
+    fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<Claim>) {}
+
+    fn fail(&self, _call: CallId, _failure: &CallFailure, _claim: Option<Claim>) {}
+
+    fn is_cancelled(&self, _call: CallId) -> bool {
+        false
+    }
+
+    fn wake_when_cancelled(&self, _call: CallId, _waker: &Waker) -> bool {
+        false
+    }
+
+    fn handled(&self, _claim: Claim) {}
+
+    fn dead_letter(&self, why: &CallFailure) {
+        tracing::debug!(?why, "a one-way message was not delivered");
+        self.count_dead_letters(1);
+    }
 }

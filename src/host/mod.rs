@@ -28,7 +28,6 @@ use std::iter;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
@@ -41,10 +40,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{
     CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_MAX, Limits, WINDOW_BYTES_MIN,
 };
-use crate::id::{ActorId, CallId, HostId, Identity, Incarnation, Target, TypeHash};
+use crate::id::{ActorId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::HostSnapshot;
 use crate::registry::{
-    Claim, Deliver, Inbound, Origin, Reachable, Registry, RemoteActor, Run, Surroundings, panics,
+    Deliver, Inbound, Origin, Reachable, Registry, RemoteActor, Run, Surroundings, panics,
 };
 use crate::session::{LinkLoss, Secret};
 use crate::transport::{Role, Transport};
@@ -441,36 +440,6 @@ struct Destination {
 impl Destination {
     fn take(&self, run: Run<'_>) {
         (self.deliver)(&*self.mailbox, run);
-    }
-}
-
-/// A host as the origin of one-way messages to itself: nothing is encoded, nothing is answered.
-impl Origin for Shared {
-    fn host(&self) -> Identity {
-        self.identity
-    }
-
-    fn body_bytes_max(&self) -> usize {
-        self.limits.frame_bytes_max
-    }
-
-    fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<Claim>) {}
-
-    fn fail(&self, _call: CallId, _failure: &CallFailure, _claim: Option<Claim>) {}
-
-    fn is_cancelled(&self, _call: CallId) -> bool {
-        false
-    }
-
-    fn wake_when_cancelled(&self, _call: CallId, _waker: &Waker) -> bool {
-        false
-    }
-
-    fn handled(&self, _claim: Claim) {}
-
-    fn dead_letter(&self, why: &CallFailure) {
-        tracing::debug!(?why, "a one-way message was not delivered");
-        self.count_dead_letters(1);
     }
 }
 

@@ -117,11 +117,11 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
     actor: &mut A,
     ctx: &mut A::Context,
     inbound: Inbound,
-    surroundings: &dyn Decoding,
+    decoding: &dyn Decoding,
 ) {
     let (body, deadline, responder) = inbound.into_parts();
     let mut decoded = Err(CallFailure::NoReply);
-    surroundings.within(&mut || decoded = decode(&body));
+    decoding.within(&mut || decoded = decode(&body));
     match decoded {
         Ok(message) => {
             drop(body);

@@ -51,12 +51,13 @@ impl<'a> Reader<'a> {
         self.split(count)
     }
 
-    /// Takes everything that is left, by handle.
+    /// Takes everything that is left, in place if it is little.
     #[inline]
     pub(super) fn rest_inline(self) -> InlineBytes {
         InlineBytes::part_of(self.whole, self.rest)
     }
 
+    /// Takes everything that is left, by handle.
     pub(super) fn rest(self) -> Bytes {
         self.whole.slice_ref(self.rest)
     }
