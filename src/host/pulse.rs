@@ -20,14 +20,12 @@ use super::connect::{self, ReachError};
 use super::peer::{Peer, Up};
 use crate::id::LinkId;
 use crate::session::{Attempt, LinkLoss};
+use crate::transport::expiry::passed;
 use crate::transport::{FrameReader, Link, ReadError};
 use crate::wire::{Frame, Heartbeat, Purpose, Refusal, Resume};
 
 /// Nothing but heartbeats comes on a pulse.
 pub(super) const PULSE_FRAME_BYTES_MAX: usize = 64;
-
-/// How soon a clock that was set forward is noticed.
-const CLOCK_LOOKED_AT_EVERY: Duration = Duration::from_secs(60);
 
 /// A link, and whose it is.
 #[derive(Clone)]
@@ -148,12 +146,11 @@ impl Watched {
     }
 }
 
-/// Waits until a certificate has ended. The machine's clock is looked at now and then, since it may be set.
+/// Waits until a certificate has ended.
 async fn end_of(expires: Option<SystemTime>) {
-    let Some(expires) = expires else { return std::future::pending().await };
-    while let Ok(left) = expires.duration_since(SystemTime::now()) {
-        // Behind that second, whatever the timer takes it for.
-        tokio::time::sleep((left + Duration::from_millis(1)).min(CLOCK_LOOKED_AT_EVERY)).await;
+    match expires {
+        Some(expires) => passed(expires).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::expiry::expiry;
+#[cfg(feature = "cli")]
+use super::expiry::passed;
 use crate::config::{CERTIFICATE_RENEWAL_PAUSE, CERTIFICATE_RENEWED_AFTER};
 
 /// What a link of two hosts is for, in the handshake of TLS: bytes for one purpose are none for another.
@@ -166,10 +168,7 @@ impl Credentials {
     /// machine sleeps.
     #[cfg(feature = "cli")]
     pub(crate) async fn renewal_is_due(&self) {
-        let due = SystemTime::now() + self.renewed_in();
-        while let Ok(left) = due.duration_since(SystemTime::now()) {
-            tokio::time::sleep(left.min(CERTIFICATE_RENEWAL_PAUSE)).await;
-        }
+        passed(SystemTime::now() + self.renewed_in()).await;
     }
 
     /// For a desk: it shows a certificate, and who comes may have none yet, or one that has expired.

@@ -10,7 +10,7 @@
 
 mod certificate;
 mod credentials;
-mod expiry;
+pub(crate) mod expiry;
 mod framed;
 mod large;
 mod memory;

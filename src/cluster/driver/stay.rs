@@ -9,7 +9,7 @@ use crate::cluster::members::Change;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::state::{Answer, Denied, News};
 use crate::cluster::trust::Claims;
-use crate::config::{BEAT_EVERY, CERTIFICATE_RENEWAL_PAUSE, NODE_LEASE, REJOIN_DELAY_MAX};
+use crate::config::{BEAT_EVERY, NODE_LEASE, REJOIN_DELAY_MAX};
 use crate::transport::Role;
 
 /// Says every while that the driver is there; comes back when the head was gone.
@@ -24,13 +24,11 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             Ok(Ok(_)) => {
                 // The head is there, and is to hear the next beat whatever becomes of this.
                 match try_to_come_back(&shared).await {
-                    Ok(()) => renewal = due(),
+                    Ok(()) => {}
                     Err(Away::Over(why)) => return over(&shared, why),
-                    Err(Away::Still(why)) => {
-                        tracing::warn!(why, "the driver's certificate was not renewed");
-                        renewal = SystemTime::now() + CERTIFICATE_RENEWAL_PAUSE;
-                    }
+                    Err(Away::Still(why)) => tracing::warn!(why, "the driver's certificate was not renewed"),
                 }
+                renewal = due();
                 continue;
             }
             Ok(Err(Denied::JobOver(why))) => return over(&shared, why),
