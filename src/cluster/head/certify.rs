@@ -79,10 +79,11 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
         | NodeEvent::Life { worker, .. }
         | NodeEvent::Tasks { worker, .. } => Some(*worker),
         NodeEvent::DriverBegan { job } | NodeEvent::DriverEnded { job, .. } => {
-            let runs_on = state.job_facts(*job).and_then(|facts| facts.runs_on);
-            return match runs_on {
-                Some(runs_on) if runs_on == node => Ok(()),
-                _ => Err(format!("the driver of job {job} does not run there")),
+            return match state.job_facts(*job) {
+                Some(facts) if facts.runs_on != Some(node) => {
+                    Err(format!("the driver of job {job} does not run there"))
+                }
+                _ => Ok(()),
             };
         }
         NodeEvent::JobHeld { .. } => None,

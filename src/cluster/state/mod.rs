@@ -55,7 +55,7 @@ use super::membership::Leases;
 use super::model::{ActorKey, JobId, NodeId, WorkerId};
 use super::schedule::{Schedule, Waiting};
 use crate::config;
-use crate::id::Identity;
+use crate::id::{HostId, Identity};
 use actor::{Actor, Unplaced};
 use aftermath::Aftermath;
 use job::Job;
@@ -105,7 +105,7 @@ pub(in crate::cluster) struct State {
     open_jobs: BTreeSet<JobId>,
     workers: FxHashMap<WorkerId, Worker>,
     /// The ready workers by both of their hosts.
-    hosts: FxHashMap<Identity, WorkerId>,
+    hosts: FxHashMap<HostId, (Identity, WorkerId)>,
     actors: FxHashMap<ActorKey, Actor>,
     /// Actors that somebody waits for.
     unplaced: FxHashMap<ActorKey, Unplaced>,

@@ -249,7 +249,7 @@ impl State {
         let mut drivers = jobs.flat_map(|job| [job.facts.driver, job.facts.caller]).flatten();
         agent
             .or_else(|| drivers.find(|driver| driver.host == host))
-            .or_else(|| self.hosts.keys().find(|worker| worker.host == host).copied())
+            .or_else(|| self.hosts.get(&host).map(|(worker, _)| *worker))
     }
 
     /// How the worker ended that had a host; nothing while it lives, or may.
@@ -258,7 +258,7 @@ impl State {
     /// others. So a host of which it knows nothing is of a worker that has ended, once every node has said
     /// what runs there. It is to be asked about hosts of workers alone.
     pub(in crate::cluster) fn end_of(&self, host: Identity) -> Option<String> {
-        if self.hosts.contains_key(&host) {
+        if self.worker_of(host).is_some() {
             return None;
         }
         if let Some(past) = self.past.worker_of(host) {
@@ -272,7 +272,7 @@ impl State {
 
     /// The ready worker that has a host.
     pub(in crate::cluster) fn worker_of(&self, host: Identity) -> Option<WorkerId> {
-        self.hosts.get(&host).copied()
+        self.hosts.get(&host.host).filter(|(lives, _)| *lives == host).map(|(_, worker)| *worker)
     }
 
     /// Where an actor lives, or is being made.

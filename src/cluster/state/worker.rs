@@ -97,11 +97,11 @@ impl State {
         }
         worker.ready_since = self.now;
         if let Some(before) = before {
-            self.hosts.remove(&before.actors);
-            self.hosts.remove(&before.tasks);
+            self.hosts.remove(&before.actors.host);
+            self.hosts.remove(&before.tasks.host);
         }
-        self.hosts.insert(member.actors, id);
-        self.hosts.insert(member.tasks, id);
+        self.hosts.insert(member.actors.host, (member.actors, id));
+        self.hosts.insert(member.tasks.host, (member.tasks, id));
         let (node, job, detached) = (worker.node, worker.job, worker.detached);
         // The worker of a detached actor is for nothing else.
         if detached.is_none() {
@@ -199,8 +199,8 @@ impl State {
         }
         let Some(worker) = self.workers.remove(&id) else { return };
         if let Some(member) = worker.member {
-            self.hosts.remove(&member.actors);
-            self.hosts.remove(&member.tasks);
+            self.hosts.remove(&member.actors.host);
+            self.hosts.remove(&member.tasks.host);
         }
         if let Some(node) = self.nodes.get_mut(&worker.node) {
             node.workers.remove(&id);
