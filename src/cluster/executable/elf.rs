@@ -7,7 +7,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::versions::{self, Glibc};
+use super::versions::{Glibc, Tables};
 
 /// How much of a file's beginning is its header: 64 bytes, or 52 of a file of 32 bits.
 const HEADER_BYTES: usize = 64;
@@ -77,7 +77,7 @@ pub(super) fn inspect(size: u64, read: impl Fn(u64, &mut [u8]) -> io::Result<()>
     let segments = segments(&fields, size, &read)?;
     let names_loader = segments.iter().find(|segment| segment.kind == PT_INTERP);
     let loader = names_loader.map(|segment| loader_name(*segment, size, &read)).transpose()?;
-    let glibc = versions::needed(&fields, &segments, size, &read)?;
+    let glibc = Tables::find(fields, &segments, size, &read)?.map_or(Ok(None), |tables| tables.needed())?;
     Ok(Image { processor, loader, glibc })
 }
 
@@ -106,7 +106,7 @@ pub(super) fn inspect_library(
     let header = header(size, &read)?;
     let fields = Fields::of(&header);
     let segments = segments(&fields, size, &read)?;
-    versions::defined(&fields, &segments, size, &read)
+    Tables::find(fields, &segments, size, &read)?.map_or(Ok(None), |tables| tables.defined())
 }
 
 fn processor(header: &Fields<'_>) -> Result<&'static str, ElfError> {

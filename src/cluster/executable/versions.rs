@@ -69,58 +69,6 @@ impl FromStr for Glibc {
     }
 }
 
-/// The latest version that a program needs.
-pub(super) fn needed<R>(
-    header: &Fields<'_>,
-    segments: &[Segment],
-    size: u64,
-    read: &R,
-) -> Result<Option<Glibc>, ElfError>
-where
-    R: Fn(u64, &mut [u8]) -> io::Result<()>,
-{
-    let Some(tables) = Tables::find(*header, segments, size, read)? else { return Ok(None) };
-    tables.latest(DT_VERNEED, DT_VERNEEDNUM, |tables, at| {
-        // Version 2, count 2, file 4, first version 4, next library 4.
-        let library: [u8; 16] = tables.bytes(at)?;
-        let library = tables.fields(&library);
-        let next = library.word(12);
-        if tables.name(library.word(4))? != LIBRARY {
-            return Ok((None, next));
-        }
-        let (mut latest, mut at, count) = (None, step(at, library.word(8))?, library.half(2));
-        for _ in 0..count {
-            // Hash 4, flags 2, number 2, name 4, next version 4.
-            let version: [u8; 16] = tables.bytes(at)?;
-            let version = tables.fields(&version);
-            latest = latest.max(Glibc::of_name(&tables.name(version.word(8))?));
-            at = step(at, version.word(12))?;
-        }
-        Ok((latest, next))
-    })
-}
-
-/// The latest version that a library has.
-pub(super) fn defined<R>(
-    header: &Fields<'_>,
-    segments: &[Segment],
-    size: u64,
-    read: &R,
-) -> Result<Option<Glibc>, ElfError>
-where
-    R: Fn(u64, &mut [u8]) -> io::Result<()>,
-{
-    let Some(tables) = Tables::find(*header, segments, size, read)? else { return Ok(None) };
-    tables.latest(DT_VERDEF, DT_VERDEFNUM, |tables, at| {
-        // Version 2, flags 2, number 2, count 2, hash 4, first name 4, next version 4. The first name is its own.
-        let version: [u8; 20] = tables.bytes(at)?;
-        let version = tables.fields(&version);
-        let name: [u8; 8] = tables.bytes(step(at, version.word(12))?)?;
-        let name = tables.name(tables.fields(&name).word(0))?;
-        Ok((Glibc::of_name(&name), version.word(16)))
-    })
-}
-
 const OUTSIDE: ElfError = ElfError::Damaged("table of versions leads out of it");
 
 fn step(at: u64, by: u32) -> Result<u64, ElfError> {
@@ -128,7 +76,7 @@ fn step(at: u64, by: u32) -> Result<u64, ElfError> {
 }
 
 /// What the loader looks at, and the file that it is in.
-struct Tables<'a, R> {
+pub(super) struct Tables<'a, R> {
     header: Fields<'a>,
     segments: &'a [Segment],
     size: u64,
@@ -141,7 +89,7 @@ struct Tables<'a, R> {
 
 impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> Tables<'a, R> {
     /// Nothing if the file has none: then it is linked statically.
-    fn find(
+    pub(super) fn find(
         header: Fields<'a>,
         segments: &'a [Segment],
         size: u64,
@@ -164,6 +112,40 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> Tables<'a, R> {
         Ok(Some(Self { header, segments, size, read, entries, left: Cell::new(ENTRIES_MAX) }))
     }
 
+    /// The latest version that a program needs.
+    pub(super) fn needed(&self) -> Result<Option<Glibc>, ElfError> {
+        self.latest(DT_VERNEED, DT_VERNEEDNUM, |at| {
+            // Version 2, count 2, file 4, first version 4, next library 4.
+            let library: [u8; 16] = self.bytes(at)?;
+            let library = self.fields(&library);
+            let next = library.word(12);
+            if self.name(library.word(4))? != LIBRARY {
+                return Ok((None, next));
+            }
+            let (mut latest, mut at, count) = (None, step(at, library.word(8))?, library.half(2));
+            for _ in 0..count {
+                // Hash 4, flags 2, number 2, name 4, next version 4.
+                let version: [u8; 16] = self.bytes(at)?;
+                let version = self.fields(&version);
+                latest = latest.max(Glibc::of_name(&self.name(version.word(8))?));
+                at = step(at, version.word(12))?;
+            }
+            Ok((latest, next))
+        })
+    }
+
+    /// The latest version that a library has.
+    pub(super) fn defined(&self) -> Result<Option<Glibc>, ElfError> {
+        self.latest(DT_VERDEF, DT_VERDEFNUM, |at| {
+            // Version 2, flags 2, number 2, count 2, hash 4, first name 4, next version 4. The first name is its own.
+            let version: [u8; 20] = self.bytes(at)?;
+            let version = self.fields(&version);
+            let name: [u8; 8] = self.bytes(step(at, version.word(12))?)?;
+            let name = self.name(self.fields(&name).word(0))?;
+            Ok((Glibc::of_name(&name), version.word(16)))
+        })
+    }
+
     fn value(&self, tag: u64) -> Option<u64> {
         self.entries.iter().find(|entry| entry.0 == tag).map(|entry| entry.1)
     }
@@ -183,13 +165,13 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> Tables<'a, R> {
         &self,
         table: u64,
         count: u64,
-        entry: impl Fn(&Self, u64) -> Result<(Option<Glibc>, u32), ElfError>,
+        entry: impl Fn(u64) -> Result<(Option<Glibc>, u32), ElfError>,
     ) -> Result<Option<Glibc>, ElfError> {
         let count = self.value(count).filter(|count| *count > 0);
         let (Some(table), Some(count)) = (self.value(table), count) else { return Ok(None) };
         let (mut latest, mut at) = (None, self.offset(table)?);
         for _ in 0..count {
-            let (version, next) = entry(self, at)?;
+            let (version, next) = entry(at)?;
             latest = latest.max(version);
             at = step(at, next)?;
         }
