@@ -172,7 +172,13 @@ impl Store {
                 }
                 Slot::Part { have, hasher } => {
                     let fresh = bytes.get((*have - offset) as usize..).unwrap_or_default();
-                    self.write(now, digest, *have, fresh)?;
+                    if let Err(error) = self.write(now, digest, *have, fresh) {
+                        if matches!(error, StoreError::DiskFull { .. }) {
+                            // What is there of it would keep the room from everybody, and be of use to nobody.
+                            held.remove(&mut slot, false);
+                        }
+                        return Err(error);
+                    }
                     hasher.update(fresh);
                     *have += fresh.len() as u64;
                     if *have < size {

@@ -250,6 +250,7 @@ fn a_full_disk_is_told_with_the_directory_after_all_that_is_unused_was_given_up(
     assert!(error.to_string().contains(scratch.path().to_str().unwrap()), "{error}");
     assert!(held.path().exists());
     assert_eq!(store.have(unused.0, 50).unwrap(), 0);
+    assert!(!fs::exists(scratch.join(&format!("{}.part", next.0))).unwrap(), "its part keeps the room taken");
 }
 
 #[test]
