@@ -64,7 +64,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let authority = authority.valid_for(certificates_valid());
     let (store, records) = Store::open(&options.state_dir.join("head.redb"))
         .await
-        .map_err(failed("the head's database cannot be opened; another head may have it"))?;
+        .map_err(failed("the head's database, head.redb in the state directory, cannot be opened"))?;
     let token = authority.token().clone();
     let identity = Identity { host: HostId::HEAD, ..fresh_identity() };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };

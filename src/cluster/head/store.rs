@@ -4,12 +4,14 @@
 //! waits for a disk.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use redb::{Database, DatabaseError, Durability, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, Durability, ReadableTable, StorageError, TableDefinition};
 use thiserror::Error;
 
 use crate::cluster::state::{Record, RecordKey};
@@ -34,6 +36,10 @@ pub(super) enum StoreError {
     Database(Box<redb::Error>),
     #[error("a record is not understood: {0}; it may be of another version")]
     Record(String),
+    #[error("another head has it")]
+    Taken,
+    #[error("it cannot get its name: {0}")]
+    Name(std::io::Error),
     #[error("no thread to write with: {0}")]
     Thread(std::io::Error),
 }
@@ -96,17 +102,39 @@ impl Store {
     }
 }
 
-/// Opens the database, if need be when the process that had it has ended.
-async fn take_over(path: &Path) -> Result<Database, DatabaseError> {
+/// Opens the database, if need be when the process that had it has ended, or makes it.
+async fn take_over(path: &Path) -> Result<Database, StoreError> {
     let give_up = Instant::now() + RELEASED_WITHIN;
     loop {
-        match Database::create(path) {
+        match Database::open(path) {
             Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < give_up => {
                 tokio::time::sleep(RELEASED_PAUSE).await;
             }
-            opened => return opened,
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::Taken),
+            Err(DatabaseError::Storage(StorageError::Io(error))) if error.kind() == ErrorKind::NotFound => {
+                if let Some(made) = make(path)? {
+                    return Ok(made);
+                }
+            }
+            opened => return Ok(opened?),
         }
     }
+}
+
+/// Makes the database, which gets its name when all of it is there: one that was left half made could not
+/// be opened any more. Nothing if somebody else has made it meanwhile.
+fn make(path: &Path) -> Result<Option<Database>, StoreError> {
+    let begun = path.with_extension(format!("new.{}", std::process::id()));
+    // Of a process that had this number, and was killed here.
+    let _ = fs::remove_file(&begun);
+    let made = Database::create(&begun);
+    let named = made.map_err(StoreError::from).and_then(|made| match fs::hard_link(&begun, path) {
+        Ok(()) => Ok(Some(made)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(StoreError::Name(error)),
+    });
+    let _ = fs::remove_file(&begun);
+    named
 }
 
 impl Drop for Store {
@@ -227,7 +255,23 @@ mod tests {
         let (opened, ()) = tokio::join!(Store::open(&path), released);
         let second = opened.unwrap().0;
         let refused = Store::open(&path).await.unwrap_err();
-        assert!(refused.to_string().contains("already open"), "{refused}");
+        assert!(matches!(refused, StoreError::Taken), "{refused}");
         drop(second);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_was_left_half_made_keeps_nobody_from_making_it() {
+        let scratch = Scratch::new();
+        let path = scratch.join("head.redb");
+        let begun = path.with_extension(format!("new.{}", std::process::id()));
+        fs::write(&begun, [0; 4096]).unwrap();
+        let (store, records) = Store::open(&path).await.unwrap();
+        assert_eq!((records, begun.exists()), (Vec::new(), false));
+        store.change(Change::Keep(Record::Given { jobs: 1, workers: 2, actors: 3 }));
+        drop(store);
+        assert_eq!(Store::open(&path).await.unwrap().1.len(), 1);
+        // Where it cannot be made, nothing is left that could be taken for it.
+        let nowhere = scratch.join("none").join("head.redb");
+        Store::open(&nowhere).await.unwrap_err();
     }
 }
