@@ -242,6 +242,7 @@ fn answer(asked: Result<Result<Answer, Denied>, SendError>) -> Result<Answer, Pl
             Denied::NameTaken(text) => PlaceError::NameTaken { text },
             Denied::Unknown(text) => PlaceError::Unknown { text },
             Denied::JobOver(text) => PlaceError::JobOver { text },
+            denied @ Denied::NotKept(_) => PlaceError::NotKept { text: denied.to_string() },
         }),
         Err(error) => Err(PlaceError::Head { text: error.to_string() }),
     }

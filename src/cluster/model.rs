@@ -136,6 +136,8 @@ pub enum WorkerState {
     Starting,
     /// It works.
     Alive,
+    /// A signal has stopped its process (SIGSTOP); it works when that is continued.
+    Suspended,
     /// It has ended.
     Dead,
 }
@@ -295,6 +297,28 @@ pub struct TaskInfo {
     /// How many are in which state.
     #[serde(flatten)]
     pub count: TaskCount,
+}
+
+/// Something that an operator should see to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// What is in trouble.
+    pub with: TroubleWith,
+    /// What is wrong, and what helps.
+    pub text: String,
+}
+
+/// What may be in trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[non_exhaustive]
+pub enum TroubleWith {
+    /// The head cannot keep its state, and takes nothing new.
+    HeadState,
+    /// A job's workers on a node: they crash, or cannot be started.
+    WorkerStarts,
+    /// A worker whose process a signal has stopped.
+    SuspendedWorker,
 }
 
 /// An actor that waits for a place.

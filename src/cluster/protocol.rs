@@ -76,6 +76,11 @@ pub(super) enum NodeEvent {
         worker: WorkerId,
         cause: String,
     },
+    /// A signal has stopped its process, or it goes on.
+    WorkerSuspended {
+        worker: WorkerId,
+        suspended: bool,
+    },
     Life {
         worker: WorkerId,
         life: Life,

@@ -104,6 +104,12 @@ pub enum PlaceError {
         /// How it ended.
         text: String,
     },
+    /// The head of the cluster cannot keep anything new: its disk is full, for one.
+    #[error("{text}")]
+    NotKept {
+        /// Why, and what helps.
+        text: String,
+    },
     /// The head of the cluster did not answer.
     #[error("the cluster's head does not answer: {text}")]
     Head {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use roadshow::admin::{
-    Admin, AdminError, AdminReply, AdminRequest, Desk, Exchange, LogFile, LogFrom, Waiting,
+    Admin, AdminError, AdminReply, AdminRequest, Desk, Exchange, LogFile, LogFrom, Trouble, Waiting,
 };
 use roadshow::model::{
     ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerId, WorkerSummary,
@@ -92,6 +92,10 @@ pub(crate) fn waiting() -> Vec<Waiting> {
         "reason": "it needs gpu 1, of which no node has any left"}]))
 }
 
+pub(crate) fn trouble(with: &str, text: &str) -> Trouble {
+    serde_json::from_value(json!({"with": with, "text": text})).unwrap()
+}
+
 /// A cluster of those, whose desks note what they are asked.
 #[derive(Clone)]
 pub(crate) struct Cluster(Arc<Mutex<State>>);
@@ -103,6 +107,7 @@ pub(crate) struct State {
     pub(crate) logs: Vec<(SocketAddr, LogFile, String)>,
     /// How much of every executable is there.
     pub(crate) stored: u64,
+    pub(crate) troubles: Vec<Trouble>,
     /// What is answered to whatever is to be done.
     pub(crate) done: AdminReply,
 }
@@ -114,6 +119,7 @@ impl Cluster {
             jobs: VecDeque::from([jobs()]),
             logs: Vec::new(),
             stored: 0,
+            troubles: vec![trouble("WORKER_STARTS", "job 00000002: its workers crash")],
             done: AdminReply::Done,
         })))
     }
@@ -181,6 +187,7 @@ impl Exchange for Line {
             AdminRequest::Workers => AdminReply::Workers(workers()),
             AdminRequest::Tasks => AdminReply::Tasks(tasks()),
             AdminRequest::Waiting => AdminReply::Waiting(waiting()),
+            AdminRequest::Troubles => AdminReply::Troubles(state.troubles.clone()),
             AdminRequest::Submit(_) => {
                 AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }
             }

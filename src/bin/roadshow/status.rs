@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use roadshow::admin::Waiting;
+use roadshow::admin::{Trouble, Waiting};
 use roadshow::model::{JobInfo, NodeInfo, NodeState, Quantity};
 use serde::Serialize;
 
@@ -13,7 +13,8 @@ use crate::output::Output;
 use crate::reach::{Desks, Reach};
 use crate::rows::{Row, last_part, quantity, shown, word};
 
-/// Shows the cluster on one page: nodes, what of their resources is taken, jobs, and what waits.
+/// Shows the cluster on one page: troubles if there are any, nodes, what of their resources is taken, jobs,
+/// and what waits.
 ///
 /// It is asked of the head in this moment: a node that has joined is there at once.
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,7 @@ struct Status {
     /// How many jobs are in which state.
     jobs: BTreeMap<String, usize>,
     waiting: Vec<Waiting>,
+    troubles: Vec<Trouble>,
 }
 
 /// How much of a resource is taken.
@@ -50,13 +52,15 @@ struct Usage {
 
 pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
-    let (nodes, jobs, waiting) = (head.nodes().await?, head.jobs().await?, head.waiting().await?);
+    let (nodes, jobs) = (head.nodes().await?, head.jobs().await?);
+    let (waiting, troubles) = (head.waiting().await?, head.troubles().await?);
     let status = Status {
         address: desks.head_address(),
         resources: usage(&nodes),
         jobs: states(&jobs),
         nodes,
         waiting,
+        troubles,
     };
     match arguments.json {
         true => output.json(&status),
@@ -88,9 +92,17 @@ impl Status {
     fn page(&self, verbose: bool) -> String {
         let mut page = format!("Cluster at {}\n", self.address);
         // A string takes what is written to it.
+        let _ = self.write_troubles(&mut page);
         let _ = self.write_nodes(&mut page, verbose);
         let _ = self.write_work(&mut page);
         page
+    }
+
+    fn write_troubles(&self, page: &mut String) -> std::fmt::Result {
+        if !self.troubles.is_empty() {
+            writeln!(page, "\nTroubles")?;
+        }
+        self.troubles.iter().try_for_each(|trouble| writeln!(page, "  {}", one_line(&trouble.text)))
     }
 
     fn write_nodes(&self, page: &mut String, verbose: bool) -> std::fmt::Result {
@@ -174,6 +186,9 @@ mod tests {
         let expected = "\
 Cluster at 10.0.0.5:6379
 
+Troubles
+  job 00000002: its workers crash
+
 Nodes
   Alive: 1
     a1b2000000000001  10.0.0.5:6379  head, head
@@ -210,5 +225,6 @@ Waiting for a place
         assert_eq!(status["resources"]["cpu"]["used"], 0.5);
         assert_eq!(status["jobs"]["FAILED"], 1);
         assert_eq!(status["waiting"][0]["class"], "app::Big");
+        assert_eq!(status["troubles"][0]["with"], "WORKER_STARTS");
     }
 }

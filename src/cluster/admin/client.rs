@@ -12,7 +12,7 @@ use super::program::Program;
 use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 use crate::cluster::executable::ExecutableError;
 use crate::cluster::model::{
-    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Waiting, WorkerSummary,
+    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Trouble, Waiting, WorkerSummary,
 };
 use crate::config::EXECUTABLE_CHUNK_BYTES;
 
@@ -146,6 +146,9 @@ questions! {
     tasks(), "the tasks", AdminRequest::Tasks => AdminReply::Tasks(tasks) => tasks, Vec<TaskInfo>;
     /// What waits for a place, and why.
     waiting(), "what waits", AdminRequest::Waiting => AdminReply::Waiting(waiting) => waiting, Vec<Waiting>;
+    /// What an operator should see to, the head's own troubles first; the first hundred.
+    troubles(), "what is in trouble",
+        AdminRequest::Troubles => AdminReply::Troubles(troubles) => troubles, Vec<Trouble>;
     /// Has an actor end.
     kill(actor: ActorKey), "the end of an actor",
         AdminRequest::Kill { actor } => AdminReply::Done => (), ();

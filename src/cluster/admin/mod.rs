@@ -7,7 +7,7 @@ mod request;
 
 pub use super::desk::DeskClient;
 pub use super::executable::ExecutableError;
-pub use super::model::Waiting;
+pub use super::model::{Trouble, TroubleWith, Waiting};
 pub use client::{Admin, AdminError, Desk, Exchange, LogText, Submitted};
 pub use connect::check_token;
 pub use program::Program;

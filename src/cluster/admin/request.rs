@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::model::{
-    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Waiting, WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Trouble, Waiting, WorkerId,
+    WorkerSummary,
 };
 
 /// What may be asked.
@@ -27,6 +28,8 @@ pub enum AdminRequest {
     Tasks,
     /// What waits for a place, and why. [`AdminReply::Waiting`].
     Waiting,
+    /// What an operator should see to. [`AdminReply::Troubles`].
+    Troubles,
     /// An actor is to end. [`AdminReply::Done`].
     Kill {
         /// Which.
@@ -125,6 +128,8 @@ pub enum AdminReply {
     Tasks(Vec<TaskInfo>),
     /// What waits, and why.
     Waiting(Vec<Waiting>),
+    /// What an operator should see to.
+    Troubles(Vec<Trouble>),
     /// It is done, or begun.
     Done,
     /// The job, and the agent that will run its driver.

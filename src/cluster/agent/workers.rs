@@ -12,7 +12,7 @@ use super::Agent;
 use super::output::{self, Label};
 use crate::cluster::bootstrap::{Bootstrap, HeadIs, Life, NodeSite, Report};
 use crate::cluster::members::{Change, MEMBERSHIP};
-use crate::cluster::model::{ActorKey, ActorPlace, JobId, Member, WorkerId};
+use crate::cluster::model::{ActorKey, ActorPlace, JobId, Member, TaskCount, WorkerId};
 use crate::cluster::process::{Launch, Lifeline, WorkerProcess};
 use crate::cluster::protocol::{JobLaunch, NodeEvent};
 use crate::cluster::state::WorkerReport;
@@ -47,7 +47,11 @@ struct Running {
     hosts: [Identity; 2],
     /// Once it is ready.
     member: Option<Member>,
+    /// Whether a signal has stopped it.
+    suspended: bool,
     actors: BTreeMap<ActorKey, (String, ActorPlace)>,
+    /// By the names of their functions.
+    tasks: BTreeMap<String, TaskCount>,
     label: Arc<Label>,
 }
 
@@ -118,11 +122,13 @@ impl Workers {
                 detached: entry.detached,
                 member: running.member?,
                 pid: running.process.pid(),
+                suspended: running.suspended,
                 actors: running
                     .actors
                     .iter()
                     .map(|(actor, (class, at))| (*actor, class.clone(), *at))
                     .collect(),
+                tasks: running.tasks.values().cloned().collect(),
             })
         };
         let mut reports: Vec<_> = all.iter().filter_map(report).collect();
@@ -185,7 +191,15 @@ impl Workers {
         }
         if let Some(entry) = self.lock().get_mut(&worker) {
             let (process, label) = (Arc::clone(process), Arc::clone(label));
-            entry.running = Some(Running { process, hosts, member: None, actors: BTreeMap::new(), label });
+            entry.running = Some(Running {
+                process,
+                hosts,
+                member: None,
+                suspended: false,
+                actors: BTreeMap::new(),
+                tasks: BTreeMap::new(),
+                label,
+            });
         }
     }
 
@@ -205,6 +219,21 @@ impl Workers {
             }
             Life::Ended { actor, .. } => drop(running.actors.remove(actor)),
         }
+    }
+
+    /// Takes note of a process that a signal has stopped, or that goes on.
+    fn is_suspended(&self, agent: &Agent, worker: WorkerId, suspended: bool) {
+        let mut all = self.lock();
+        let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
+        running.suspended = suspended;
+        drop(all);
+        agent.happened(NodeEvent::WorkerSuspended { worker, suspended });
+    }
+
+    fn counted(&self, worker: WorkerId, counts: &[TaskCount]) {
+        let mut all = self.lock();
+        let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
+        running.tasks.extend(counts.iter().map(|count| (count.name.clone(), count.clone())));
     }
 
     fn forget(&self, agent: &Agent, worker: WorkerId) {
@@ -254,7 +283,13 @@ async fn begin(
         return Err("it was stopped while it started".to_owned());
     }
     let kills = memory::kills();
-    let ended = process.watch(|_| {}).map_err(|error| error.to_string())?;
+    let watching = Arc::downgrade(agent);
+    let suspended = move |suspended| {
+        if let Some(agent) = watching.upgrade() {
+            agent.workers.is_suspended(&agent, worker, suspended);
+        }
+    };
+    let ended = process.watch(suspended).map_err(|error| error.to_string())?;
     let at = agent.facts.address;
     let bootstrap = Bootstrap {
         secret: *agent.token.session_secret().as_bytes(),
@@ -306,7 +341,10 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Join
                 agent.happened(NodeEvent::Life { worker, life });
             }
         }
-        Report::Tasks(counts) => agent.happened(NodeEvent::Tasks { worker, counts }),
+        Report::Tasks(counts) => {
+            agent.workers.counted(worker, &counts);
+            agent.happened(NodeEvent::Tasks { worker, counts });
+        }
         Report::Ready { .. } | Report::Failed { .. } => {}
     })
 }

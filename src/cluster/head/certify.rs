@@ -76,6 +76,7 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
             Some(*worker)
         }
         NodeEvent::WorkerEnded { worker, .. }
+        | NodeEvent::WorkerSuspended { worker, .. }
         | NodeEvent::Life { worker, .. }
         | NodeEvent::Tasks { worker, .. } => Some(*worker),
         NodeEvent::DriverBegan { job } | NodeEvent::DriverEnded { job, .. } => {
@@ -89,7 +90,7 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
         NodeEvent::JobHeld { .. } => None,
     };
     if let Some(worker) = of_worker
-        && state.worker(worker).is_some_and(|(runs_on, _)| runs_on != node)
+        && state.node_of_worker(worker).is_some_and(|runs_on| runs_on != node)
     {
         return Err(format!("worker {worker} does not run there"));
     }

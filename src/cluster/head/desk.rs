@@ -52,6 +52,7 @@ impl Head {
             AdminRequest::Workers => AdminReply::Workers(control.read(|state| state.workers())),
             AdminRequest::Tasks => AdminReply::Tasks(control.read(|state| state.tasks())),
             AdminRequest::Waiting => AdminReply::Waiting(control.read(|state| state.waiting())),
+            AdminRequest::Troubles => AdminReply::Troubles(control.read(|state| state.troubles())),
             AdminRequest::Kill { actor } => {
                 let killed = Arc::clone(control).ask(|ticket| Event::Kill { ticket, actor }).await;
                 killed.map_or_else(denied, |_| AdminReply::Done)
@@ -124,9 +125,10 @@ impl Head {
         };
         let submitted = Arc::clone(&self.control).ask(|ticket| Event::JobSubmitted { ticket, facts }).await;
         match submitted {
-            Ok(Answer::Job { job, .. }) => {
-                AdminReply::Submitted { job, node: node.node_id, address: node.address }
-            }
+            Ok(Answer::Job { job, .. }) => match self.keep_new(job).await {
+                Ok(()) => AdminReply::Submitted { job, node: node.node_id, address: node.address },
+                Err(error) => denied(error),
+            },
             Ok(_) => failed("the control plane gave another answer"),
             Err(error) => denied(error),
         }

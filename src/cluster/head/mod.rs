@@ -93,6 +93,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     tokio::spawn(Desk::new(&credentials, token.clone(), desk::AtDesk::of(&head)).run(visitors));
     let doorway = tokio::spawn(doorway::keep_open(options.agent_socket, door, desk_door));
     let ticking = tokio::spawn(tick(Arc::clone(&head)));
+    let keeping = tokio::spawn(watch_disk(Arc::clone(&head)));
     let certified = tokio::spawn(keep_certified(Arc::clone(&head), credentials, claims));
     ready(HeadReady { token: token.to_string() });
     tokio::select! {
@@ -101,6 +102,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     }
     doorway.abort();
     ticking.abort();
+    keeping.abort();
     certified.abort();
     head.host.abort();
     Ok(())
@@ -140,6 +142,18 @@ async fn tick(head: Arc<Head>) {
     loop {
         ticks.tick().await;
         head.control.tell(Event::Tick);
+    }
+}
+
+/// Tells the state whether what is to be kept can be.
+async fn watch_disk(head: Arc<Head>) {
+    let (mut progress, mut told) = (head.store.progress(), None);
+    while progress.changed().await.is_ok() {
+        let trouble = progress.borrow_and_update().trouble.clone();
+        if trouble != told {
+            told.clone_from(&trouble);
+            head.control.tell(Event::Keeping { trouble });
+        }
     }
 }
 

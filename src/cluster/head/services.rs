@@ -111,6 +111,7 @@ impl Head {
         self.control.tell(match event {
             NodeEvent::WorkerReady { worker, member, pid } => Event::WorkerReady { worker, member, pid },
             NodeEvent::WorkerEnded { worker, cause } => Event::WorkerEnded { worker, cause },
+            NodeEvent::WorkerSuspended { worker, suspended } => Event::WorkerSuspended { worker, suspended },
             NodeEvent::Life { worker, life: Life::Began { actor, at, .. } } => {
                 Event::ActorBegan { actor, worker, at }
             }
@@ -135,6 +136,9 @@ impl Head {
             JobRequest::Start { job, facts } => {
                 let control = Arc::clone(&self.control);
                 let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
+                if let (Answer::Job { job, .. }, None) = (&answer, job) {
+                    self.keep_new(*job).await?;
+                }
                 // It may be over by now, and then nobody is to be told of it.
                 if let Answer::Job { job, .. } = &answer
                     && self.is_open(*job)
@@ -161,6 +165,15 @@ impl Head {
                 Ok(Answer::Done)
             }
         }
+    }
+
+    /// Waits until a new job is kept: whoever has its number may count on it. One that cannot be is over.
+    pub(super) async fn keep_new(&self, job: JobId) -> Result<(), Denied> {
+        let Err(why) = self.store.kept().await else { return Ok(()) };
+        let denied = Denied::NotKept(why);
+        let (exit_code, message) = (None, denied.to_string());
+        self.control.tell(Event::JobEnded { job, state: JobState::Failed, exit_code, message });
+        Err(denied)
     }
 
     /// Whether an open job is another driver's. A driver speaks for its own job, and for none else.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use redb::{Database, DatabaseError, Durability, ReadableTable, StorageError, TableDefinition};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::cluster::state::{Record, RecordKey};
 
@@ -69,12 +70,24 @@ pub(super) struct Store {
 struct Shared {
     waiting: Mutex<Waiting>,
     more: Condvar,
+    progress: watch::Sender<Progress>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     changes: BTreeMap<RecordKey, Change>,
+    /// How many changes there have been.
+    taken: u64,
     ending: bool,
+}
+
+/// What has become of the changes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// How many of them are on the disk.
+    written: u64,
+    /// Why the disk does not take the next ones.
+    pub(super) trouble: Option<String>,
 }
 
 impl Store {
@@ -82,13 +95,18 @@ impl Store {
     pub(super) async fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
         let database = take_over(path).await?;
         let records = read(&database)?;
+        Ok((Self::begin(path, database)?, records))
+    }
+
+    fn begin(path: &Path, database: Database) -> Result<Self, StoreError> {
         let shared = Arc::<Shared>::default();
         let writing = Arc::clone(&shared);
+        let path = path.to_owned();
         let writer = thread::Builder::new()
             .name("roadshow-store".to_owned())
-            .spawn(move || writing.write_all(&database))
+            .spawn(move || writing.write_all(&path, database))
             .map_err(StoreError::Thread)?;
-        Ok((Self { shared, writer: Some(writer) }, records))
+        Ok(Self { shared, writer: Some(writer) })
     }
 
     /// Takes a change in, in place of an earlier one of the same thing. It waits for no disk.
@@ -97,8 +115,32 @@ impl Store {
             Change::Keep(record) => record.key(),
             Change::Forget(key) => *key,
         };
-        self.shared.lock().changes.insert(key, change);
+        let mut waiting = self.shared.lock();
+        waiting.changes.insert(key, change);
+        waiting.taken += 1;
+        drop(waiting);
         self.shared.more.notify_one();
+    }
+
+    /// What becomes of the changes.
+    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+        self.shared.progress.subscribe()
+    }
+
+    /// Waits until the changes of before are on the disk; else says why they are not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub(super) async fn kept(&self) -> Result<(), String> {
+        let taken = self.shared.lock().taken;
+        let mut progress = self.progress();
+        let settled = progress.wait_for(|at| at.written >= taken || at.trouble.is_some()).await;
+        match settled {
+            Ok(at) if at.written >= taken => Ok(()),
+            Ok(at) => Err(at.trouble.clone().unwrap_or_default()),
+            Err(_) => Err("the head is ending".to_owned()),
+        }
     }
 }
 
@@ -154,26 +196,45 @@ impl Shared {
     }
 
     /// Writes what comes, until the store is dropped. What a full disk does not take is tried again.
-    fn write_all(&self, database: &Database) {
+    fn write_all(&self, path: &Path, database: Database) {
+        let mut opened = Some(database);
         loop {
             let idle = |waiting: &mut Waiting| waiting.changes.is_empty() && !waiting.ending;
             let waited = self.more.wait_while(self.lock(), idle);
             let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
-            let (changes, ending) = (std::mem::take(&mut waiting.changes), waiting.ending);
+            let (changes, taken, ending) =
+                (std::mem::take(&mut waiting.changes), waiting.taken, waiting.ending);
             drop(waiting);
-            let written = if changes.is_empty() { Ok(()) } else { write(database, &changes) };
-            if let Err(error) = written {
-                tracing::error!(%error, "the head cannot keep its state, and tries again; free some disk");
-                let mut waiting = self.lock();
-                for (key, change) in changes {
-                    waiting.changes.entry(key).or_insert(change);
+            match write_anew(path, &mut opened, &changes) {
+                Ok(()) => self.is_written(taken),
+                Err(error) => {
+                    self.is_in_trouble(&error);
+                    let mut waiting = self.lock();
+                    for (key, change) in changes {
+                        waiting.changes.entry(key).or_insert(change);
+                    }
+                    let running = |waiting: &mut Waiting| !waiting.ending;
+                    drop(self.more.wait_timeout_while(waiting, RETRY_PAUSE, running));
                 }
-                let running = |waiting: &mut Waiting| !waiting.ending;
-                drop(self.more.wait_timeout_while(waiting, RETRY_PAUSE, running));
             }
             if ending {
                 return;
             }
+        }
+    }
+
+    fn is_written(&self, taken: u64) {
+        let before = self.progress.send_replace(Progress { written: taken, trouble: None });
+        if before.trouble.is_some() {
+            tracing::info!("the head keeps its state again");
+        }
+    }
+
+    fn is_in_trouble(&self, error: &StoreError) {
+        let trouble = error.to_string();
+        let is_new = |progress: &mut Progress| progress.trouble.replace(trouble.clone()).is_none();
+        if self.progress.send_if_modified(is_new) {
+            tracing::error!(%error, "the head cannot keep its state, and tries again; free some disk");
         }
     }
 }
@@ -192,6 +253,24 @@ fn read(database: &Database) -> Result<Vec<Record>, StoreError> {
         records.push(record.map_err(|error| StoreError::Record(error.to_string()))?);
     }
     Ok(records)
+}
+
+/// Writes changes. After a failed write a database takes nothing more, and is opened anew.
+fn write_anew(
+    path: &Path,
+    opened: &mut Option<Database>,
+    changes: &BTreeMap<RecordKey, Change>,
+) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let database = match opened.take() {
+        Some(database) => database,
+        None => Database::open(path)?,
+    };
+    write(&database, changes)?;
+    *opened = Some(database);
+    Ok(())
 }
 
 fn write(database: &Database, changes: &BTreeMap<RecordKey, Change>) -> Result<(), StoreError> {
@@ -221,6 +300,12 @@ fn encode(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use redb::StorageBackend;
+    use redb::backends::InMemoryBackend;
+
     use super::*;
     use crate::cluster::model::ActorKey;
     use crate::cluster::scratch::Scratch;
@@ -241,6 +326,57 @@ mod tests {
         store.change(Change::Forget(RecordKey::Given));
         drop(store);
         assert_eq!(Store::open(&path).await.unwrap().1, []);
+    }
+
+    /// A disk on which there is no room.
+    #[derive(Debug)]
+    struct FullDisk(InMemoryBackend, Arc<AtomicBool>);
+
+    impl StorageBackend for FullDisk {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+
+        fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+            self.0.read(offset, len)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+
+        fn sync_data(&self, eventual: bool) -> io::Result<()> {
+            self.0.sync_data(eventual)
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            match self.1.load(Ordering::Relaxed) {
+                true => Err(ErrorKind::StorageFull.into()),
+                false => self.0.write(offset, data),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_full_disk_does_not_take_is_told_of_and_kept_once_there_is_room() {
+        let scratch = Scratch::new();
+        let path = scratch.join("head.redb");
+        let given = Record::Given { jobs: 1, workers: 2, actors: 3 };
+        drop(Store::open(&path).await.unwrap());
+        let is_full = Arc::<AtomicBool>::default();
+        let disk = FullDisk(InMemoryBackend::new(), Arc::clone(&is_full));
+        let full = Database::builder().create_with_backend(disk).unwrap();
+        is_full.store(true, Ordering::Relaxed);
+        let store = Store::begin(&path, full).unwrap();
+        store.change(Change::Keep(given.clone()));
+        let why = store.kept().await.unwrap_err();
+        assert!(store.progress().borrow().trouble.as_ref() == Some(&why), "{why}");
+        // The database that has failed takes nothing more: the one of that name does.
+        let mut progress = store.progress();
+        progress.wait_for(|progress| progress.trouble.is_none()).await.unwrap();
+        store.kept().await.unwrap();
+        drop(store);
+        assert_eq!(Store::open(&path).await.unwrap().1, [given]);
     }
 
     #[tokio::test]

@@ -31,11 +31,13 @@ pub(in crate::cluster) enum Event {
     WorkerReady { worker: WorkerId, member: Member, pid: u32 },
     /// A worker has ended, or could not be started.
     WorkerEnded { worker: WorkerId, cause: String },
+    /// A signal has stopped a worker's process, or it goes on.
+    WorkerSuspended { worker: WorkerId, suspended: bool },
     /// An actor that was placed has come to life.
     ActorBegan { actor: ActorKey, worker: WorkerId, at: ActorPlace },
     /// An actor has ended, or refused to come to life.
     ActorEnded { actor: ActorKey, cause: String },
-    /// How many tasks a worker has had by now, of every function.
+    /// How many tasks a worker has had by now, of functions of which there are more.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
     /// Somebody submits a job, whose driver is yet to be started. Answered with [`Answer::Job`].
     JobSubmitted { ticket: Ticket, facts: JobFacts },
@@ -60,6 +62,8 @@ pub(in crate::cluster) enum Event {
     Find { ticket: Ticket, namespace: String, name: String },
     /// An actor is to end. Answered with [`Answer::Done`].
     Kill { ticket: Ticket, actor: ActorKey },
+    /// What is to be kept cannot be, and why; or it can again.
+    Keeping { trouble: Option<String> },
     /// Time has passed: leases may have ended.
     Tick,
 }
@@ -90,8 +94,12 @@ pub(in crate::cluster) struct WorkerReport {
     pub(in crate::cluster) detached: Option<ActorKey>,
     pub(in crate::cluster) member: Member,
     pub(in crate::cluster) pid: u32,
+    /// Whether a signal has stopped it.
+    pub(in crate::cluster) suspended: bool,
     /// The actors that live in it, with the names of their types.
     pub(in crate::cluster) actors: Vec<(ActorKey, String, ActorPlace)>,
+    /// How many tasks it has had, by function.
+    pub(in crate::cluster) tasks: Vec<TaskCount>,
 }
 
 /// What is to be done.
@@ -164,6 +172,11 @@ pub(in crate::cluster) enum Denied {
     /// The job is over.
     #[error("{0}")]
     JobOver(String),
+    /// It would have to be kept, and the head cannot keep anything.
+    #[error(
+        "the head cannot keep its state, and takes nothing new that has to be kept: {0}; free some disk on its machine"
+    )]
+    NotKept(String),
 }
 
 /// What a job's driver is told.

@@ -98,26 +98,33 @@ impl State {
             let text = "the node that is to run the job's driver is not there, or is draining";
             return self.answer(ticket, Err(Denied::Unknown(text.to_owned())));
         }
-        let id = self.new_job();
+        let id = match self.new_job() {
+            Ok(id) => id,
+            Err(denied) => return self.answer(ticket, Err(denied)),
+        };
         self.open_job(id, Job::new(facts, JobState::Pending, self.now));
         self.keep_job(id);
         self.answer_job(ticket, id);
     }
 
     pub(super) fn job_started(&mut self, ticket: Ticket, job: Option<JobId>, facts: JobFacts) {
-        let id = match job {
-            None => {
-                let id = self.new_job();
-                self.open_job(id, Job::new(facts, JobState::Running, self.now));
-                id
+        match self.driver_starts(job, facts) {
+            Ok(id) => {
+                self.keep_job(id);
+                self.answer_job(ticket, id);
             }
-            Some(id) => match self.driver_came(id, facts) {
-                Ok(()) => id,
-                Err(denied) => return self.answer(ticket, Err(denied)),
-            },
-        };
-        self.keep_job(id);
-        self.answer_job(ticket, id);
+            Err(denied) => self.answer(ticket, Err(denied)),
+        }
+    }
+
+    fn driver_starts(&mut self, job: Option<JobId>, facts: JobFacts) -> Result<JobId, Denied> {
+        if let Some(id) = job {
+            self.driver_came(id, facts)?;
+            return Ok(id);
+        }
+        let id = self.new_job()?;
+        self.open_job(id, Job::new(facts, JobState::Running, self.now));
+        Ok(id)
     }
 
     /// The driver of a job that is known has come, or is back.

@@ -11,7 +11,8 @@
 //! - of every resource of a node so much is taken as its actors hold, from their placement to their end;
 //! - a name has one owner, from when it was asked for until the actor is dead;
 //! - whatever waits could be placed on some node, and has no room on any;
-//! - whoever is not heard of for a lease is dead, with all that depends on it.
+//! - whoever is not heard of for a lease is dead, with all that depends on it;
+//! - while nothing can be kept, nothing new is taken on that has to be.
 //!
 //! An actor goes through
 //!
@@ -129,6 +130,8 @@ pub(in crate::cluster) struct State {
     /// When pools whose workers crash get their next ones.
     restarts: BTreeSet<(Millis, JobId, NodeId)>,
     past: Past,
+    /// Why what is to be kept cannot be.
+    not_kept: Option<String>,
     aftermath: Aftermath,
     actions: Vec<Action>,
 }
@@ -160,6 +163,7 @@ impl State {
             begin_leases: Leases::new(millis(settings.begin_lease)),
             restarts: BTreeSet::new(),
             past: Past::new(settings.ended_kept_max),
+            not_kept: None,
             aftermath: Aftermath::default(),
             actions: Vec::new(),
             settings,
@@ -178,6 +182,7 @@ impl State {
             Event::NodeDrain { node } => self.node_drain(node),
             Event::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
             Event::WorkerEnded { worker, cause } => self.worker_ended(worker, &cause),
+            Event::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
             Event::ActorBegan { actor, worker, at } => self.actor_began(actor, worker, at),
             Event::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
             Event::TaskCounts { worker, counts } => self.task_counts(worker, counts),
@@ -194,6 +199,7 @@ impl State {
             Event::Withdrawn { ticket } => self.withdraw(ticket),
             Event::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
             Event::Kill { ticket, actor } => self.kill(ticket, actor),
+            Event::Keeping { trouble } => self.not_kept = trouble,
             Event::Tick => self.tick(),
         }
         self.settle();
@@ -242,6 +248,14 @@ impl State {
         self.restart_workers();
         if self.missing_until.is_some_and(|until| until <= self.now) {
             self.give_up_missing();
+        }
+    }
+
+    /// What has to be kept cannot be taken on while nothing can: it would be forgotten with this life.
+    fn can_keep(&self) -> Result<(), Denied> {
+        match &self.not_kept {
+            None => Ok(()),
+            Some(why) => Err(Denied::NotKept(why.clone())),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The numbers of jobs, workers and actors, of which none is given twice.
 
-use super::{Action, Record, State};
+use super::{Action, Denied, Record, State};
 use crate::cluster::model::{ActorKey, JobId, WorkerId};
 use crate::config::{ACTORS_SET_ASIDE, JOBS_SET_ASIDE, WORKERS_SET_ASIDE};
 
@@ -14,7 +14,7 @@ pub(super) struct Numbers {
     first_actor: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Next<N> {
     next: N,
     set_aside: N,
@@ -55,14 +55,15 @@ impl Numbers {
 }
 
 impl State {
-    pub(super) fn new_job(&mut self) -> JobId {
+    pub(super) fn new_job(&mut self) -> Result<JobId, Denied> {
+        self.can_keep()?;
         let job = &mut self.numbers.job;
         job.next += 1;
         if job.next > job.set_aside {
             job.set_aside = job.next + JOBS_SET_ASIDE;
             self.actions.push(Action::Keep(self.numbers.given()));
         }
-        JobId(self.numbers.job.next - 1)
+        Ok(JobId(self.numbers.job.next - 1))
     }
 
     pub(super) fn new_worker(&mut self) -> WorkerId {
@@ -75,13 +76,18 @@ impl State {
         WorkerId(self.numbers.worker.next - 1)
     }
 
-    pub(super) fn new_actor(&mut self) -> ActorKey {
+    /// One that does not have to be kept gets a number as long as there are such that were set aside.
+    pub(super) fn new_actor(&mut self, is_kept: bool) -> Result<ActorKey, Denied> {
+        let Next { next, set_aside } = self.numbers.actor;
+        if is_kept || next >= set_aside {
+            self.can_keep()?;
+        }
         let actor = &mut self.numbers.actor;
         actor.next += 1;
         if actor.next > actor.set_aside {
             actor.set_aside = actor.next + ACTORS_SET_ASIDE;
             self.actions.push(Action::Keep(self.numbers.given()));
         }
-        ActorKey(self.numbers.actor.next - 1)
+        Ok(ActorKey(self.numbers.actor.next - 1))
     }
 }

@@ -76,6 +76,10 @@ impl Past {
         self.workers.iter().rev().find(|past| past.summary.worker_id == worker)
     }
 
+    pub(super) fn worker_mut(&mut self, worker: WorkerId) -> Option<&mut PastWorker> {
+        self.workers.iter_mut().rev().find(|past| past.summary.worker_id == worker)
+    }
+
     /// The worker that had a host.
     pub(super) fn worker_of(&self, host: Identity) -> Option<&PastWorker> {
         let had = |member: Member| member.actors == host || member.tasks == host;

@@ -66,9 +66,16 @@ impl State {
             self.schedule.drop_shape(shape);
             return Err(Denied::Infeasible(self.schedule.why_never(&spec)));
         }
-        let key = self.new_actor();
-        let class = self.classes.number(&spec.class);
         let detached = spec.lifetime == Lifetime::Detached;
+        let is_kept = detached || spec.name.is_some() || self.schedule.takes_any(shape);
+        let key = match self.new_actor(is_kept) {
+            Ok(key) => key,
+            Err(denied) => {
+                self.schedule.drop_shape(shape);
+                return Err(denied);
+            }
+        };
+        let class = self.classes.number(&spec.class);
         let named = spec.name.map(|name| {
             self.names.give(&spec.namespace, &name, key);
             Box::new(Named { namespace: spec.namespace, name, followers: Vec::new() })

@@ -71,6 +71,8 @@ impl State {
             return;
         }
         self.worker_ready(id, report.member, report.pid);
+        self.worker_suspended(id, report.suspended);
+        self.task_counts(id, report.tasks);
         let reported: BTreeSet<ActorKey> = report.actors.iter().map(|(actor, ..)| *actor).collect();
         for (actor, class, at) in report.actors {
             self.attach(actor, Some(&class), id, at);

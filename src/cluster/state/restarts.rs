@@ -55,7 +55,7 @@ impl State {
             format!("; the next is started in {} s", at.since(now).div_ceil(1000))
         });
         Some(format!(
-            "; its workers crash at their start on node {node}, {in_a_row} in a row, the last: {last}{next}"
+            "workers crash at their start on node {node}, {in_a_row} in a row, the last: {last}{next}"
         ))
     }
 

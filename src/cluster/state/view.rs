@@ -4,10 +4,11 @@ use super::State;
 use super::actor::{Actor, Phase};
 use super::node::Node;
 use super::past::PastActor;
+use super::worker::Worker;
 use crate::cluster::model::Waiting;
 use crate::cluster::model::{
-    ActorInfo, ActorKey, ActorState, JobFacts, JobId, JobInfo, JobState, Lifetime, Member, NodeFacts, NodeId,
-    NodeInfo, TaskInfo, WorkerId, WorkerState, WorkerSummary,
+    ActorInfo, ActorKey, ActorState, JobFacts, JobId, JobInfo, JobState, Lifetime, NodeFacts, NodeId,
+    NodeInfo, TaskCount, TaskInfo, Trouble, TroubleWith, WorkerId, WorkerState, WorkerSummary,
 };
 use crate::id::{HostId, Identity};
 
@@ -117,11 +118,12 @@ impl State {
 
     /// All workers; ended ones as far as they are remembered.
     pub(in crate::cluster) fn workers(&self) -> Vec<WorkerSummary> {
-        let state = |member: Option<Member>| match member {
+        let state = |worker: &Worker| match worker.member {
+            _ if worker.suspended => WorkerState::Suspended,
             Some(_) => WorkerState::Alive,
             None => WorkerState::Starting,
         };
-        let living = self.workers.iter().map(|(id, worker)| worker.summary(*id, state(worker.member), None));
+        let living = self.workers.iter().map(|(id, worker)| worker.summary(*id, state(worker), None));
         let mut workers: Vec<WorkerSummary> = living.collect();
         workers.sort_unstable_by_key(|worker| worker.worker_id);
         workers.extend(self.past.workers.iter().map(|past| past.summary.clone()));
@@ -130,17 +132,19 @@ impl State {
 
     /// The tasks of all workers, by function.
     pub(in crate::cluster) fn tasks(&self) -> Vec<TaskInfo> {
-        let living = self.workers.iter().map(|(id, worker)| (*id, worker.job, worker.node, &worker.tasks));
-        let past = self.past.workers.iter().map(|past| {
-            let summary = &past.summary;
-            (summary.worker_id, summary.job_id, summary.node_id, &past.tasks)
-        });
-        let mut workers: Vec<_> = living.chain(past).collect();
-        workers.sort_unstable_by_key(|(worker, ..)| *worker);
-        let tasks = workers.into_iter().flat_map(|(worker_id, job_id, node_id, tasks)| {
-            tasks.iter().map(move |count| TaskInfo { job_id, worker_id, node_id, count: count.clone() })
-        });
-        tasks.collect()
+        let mut tasks = Vec::new();
+        for (&worker_id, worker) in &self.workers {
+            let (job_id, node_id) = (worker.job, worker.node);
+            let info = |count: &TaskCount| TaskInfo { job_id, worker_id, node_id, count: count.clone() };
+            tasks.extend(worker.tasks.iter().map(info));
+        }
+        for past in &self.past.workers {
+            let WorkerSummary { worker_id, job_id, node_id, .. } = past.summary;
+            let info = |count: &TaskCount| TaskInfo { job_id, worker_id, node_id, count: over(count) };
+            tasks.extend(past.tasks.iter().map(info));
+        }
+        tasks.sort_by_key(|task| task.worker_id);
+        tasks
     }
 
     /// The actors that somebody waits for, and why.
@@ -169,13 +173,15 @@ impl State {
             Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
             Phase::Parked(node) => {
                 let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));
-                let trouble = pool.and_then(|pool| self.why_it_crashes(node, pool)).unwrap_or_default();
+                let trouble = pool.and_then(|pool| self.why_it_crashes(node, pool));
+                let trouble = trouble.map_or_else(String::new, |trouble| format!("; its {trouble}"));
                 Some(format!("workers of its job are being started on node {node}{trouble}"))
             }
             Phase::Waiting => {
                 let queue = (actor.job, actor.shape);
                 let reason = reasons.0.entry(queue).or_insert_with(|| {
-                    let troubles = self.troubles(actor.job);
+                    let troubles = self.troubles_of(actor.job).take(TROUBLES_TOLD_MAX);
+                    let troubles: String = troubles.map(|trouble| format!("; its {trouble}")).collect();
                     format!("{}{troubles}", self.schedule.why_not_now(queue))
                 });
                 Some(reason.clone())
@@ -184,18 +190,47 @@ impl State {
     }
 
     /// Where no more workers of a job are started, or they crash, and why.
-    fn troubles(&self, job: JobId) -> String {
+    fn troubles_of(&self, job: JobId) -> impl Iterator<Item = String> {
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
-        let troubles = pools.filter_map(|(node, pool)| match &pool.given_up {
-            Some(cause) => Some(format!("; its workers could not be started on node {node}: {cause}")),
+        pools.filter_map(|(node, pool)| match &pool.given_up {
+            Some(cause) => Some(format!("workers could not be started on node {node}: {cause}")),
             None => self.why_it_crashes(*node, pool),
+        })
+    }
+
+    /// What an operator should see to.
+    pub(in crate::cluster) fn troubles(&self) -> Vec<Trouble> {
+        let starts = self.open_jobs.iter().flat_map(|job| {
+            let with = TroubleWith::WorkerStarts;
+            self.troubles_of(*job).map(move |text| Trouble { with, text: format!("job {job}: its {text}") })
         });
-        troubles.take(TROUBLES_TOLD_MAX).collect()
+        let mut suspended: Vec<_> = self.workers.iter().filter(|(_, worker)| worker.suspended).collect();
+        suspended.sort_unstable_by_key(|(id, _)| **id);
+        let suspended = suspended.into_iter().map(|(id, Worker { node, job, pid, .. })| {
+            let text = format!(
+                "job {job}: its worker {id} on node {node} is stopped by a signal; `kill -CONT {pid}` there lets it go on"
+            );
+            Trouble { with: TroubleWith::SuspendedWorker, text }
+        });
+        let own = self
+            .can_keep()
+            .err()
+            .map(|denied| Trouble { with: TroubleWith::HeadState, text: denied.to_string() });
+        own.into_iter().chain(starts).chain(suspended).take(TROUBLES_MAX).collect()
     }
 }
 
-/// So many nodes on which workers cannot be started are told of at most.
+/// So many nodes on which workers cannot be started are told of to who waits.
 const TROUBLES_TOLD_MAX: usize = 3;
+
+/// So many troubles are shown to operators: who sees to these sees the others then.
+const TROUBLES_MAX: usize = 100;
+
+/// The tasks of a worker that has ended: what had not ended by then has failed with it.
+fn over(count: &TaskCount) -> TaskCount {
+    let lost = count.queued + count.running;
+    TaskCount { queued: 0, running: 0, failed: count.failed + lost, ..count.clone() }
+}
 
 /// The reasons of queues, each worked out once.
 #[derive(Default)]
@@ -240,6 +275,12 @@ impl State {
     /// Where a worker runs that has not ended, and for which job.
     pub(in crate::cluster) fn worker(&self, worker: WorkerId) -> Option<(NodeId, JobId)> {
         self.workers.get(&worker).map(|worker| (worker.node, worker.job))
+    }
+
+    /// Where a worker runs, or ran, as far as that is remembered.
+    pub(in crate::cluster) fn node_of_worker(&self, worker: WorkerId) -> Option<NodeId> {
+        let past = || self.past.worker(worker).map(|past| past.summary.node_id);
+        self.workers.get(&worker).map(|worker| worker.node).or_else(past)
     }
 
     /// The living agent, driver or ready worker that has a host of that id, in its present life.

@@ -17,11 +17,14 @@ pub(super) struct Worker {
     /// None before it is ready.
     pub(super) member: Option<Member>,
     pub(super) pid: u32,
+    /// Whether a signal has stopped its process.
+    pub(super) suspended: bool,
     pub(super) ready_since: Millis,
     /// Those that were placed in it.
     pub(super) actors: Vec<ActorKey>,
     /// How many of them have begun.
     pub(super) living: usize,
+    /// By the names of their functions.
     pub(super) tasks: Vec<TaskCount>,
 }
 
@@ -34,6 +37,7 @@ impl Worker {
             detached,
             member: None,
             pid: 0,
+            suspended: false,
             ready_since: Millis::default(),
             actors: Vec::new(),
             living: 0,
@@ -216,9 +220,27 @@ impl State {
         self.past.add_worker(PastWorker { summary, member, tasks: worker.tasks });
     }
 
+    pub(super) fn worker_suspended(&mut self, id: WorkerId, suspended: bool) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.suspended = suspended;
+        }
+    }
+
+    /// A worker has counted its tasks; of functions that it does not mention the counts are as they were.
     pub(super) fn task_counts(&mut self, worker: WorkerId, counts: Vec<TaskCount>) {
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.tasks = counts;
+        let known = match self.workers.get_mut(&worker) {
+            Some(worker) => &mut worker.tasks,
+            // Its last word may come when it is over already.
+            None => match self.past.worker_mut(worker) {
+                Some(past) => &mut past.tasks,
+                None => return,
+            },
+        };
+        for count in counts {
+            match known.binary_search_by(|other| other.name.cmp(&count.name)) {
+                Ok(at) => known[at] = count,
+                Err(at) => known.insert(at, count),
+            }
         }
     }
 

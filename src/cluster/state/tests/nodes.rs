@@ -5,7 +5,8 @@ use super::*;
 fn report(worker: WorkerId, job: JobId, actors: &[ActorKey]) -> WorkerReport {
     let actor = |actor: &ActorKey| (*actor, "Plain".to_owned(), place(worker, *actor));
     let actors = actors.iter().map(actor).collect();
-    WorkerReport { worker, job, detached: None, member: member(worker), pid: 7, actors }
+    let (suspended, tasks) = (false, Vec::new());
+    WorkerReport { worker, job, detached: None, member: member(worker), pid: 7, suspended, actors, tasks }
 }
 
 #[test]

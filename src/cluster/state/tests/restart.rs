@@ -1,6 +1,8 @@
 //! A later life of the head goes on where the earlier one was.
 
 use super::*;
+use crate::cluster::model::TroubleWith;
+use crate::config::ACTORS_SET_ASIDE;
 
 /// What is kept of a lab, whose actions were all noted.
 struct Noted {
@@ -73,7 +75,9 @@ fn report(before: &Before) -> Vec<WorkerReport> {
         detached,
         member: member(worker),
         pid: 7,
+        suspended: false,
         actors: actors.iter().map(|actor| (*actor, "Plain".to_owned(), place(worker, *actor))).collect(),
+        tasks: Vec::new(),
     };
     vec![
         of(before.worker, None, &[before.plain, before.named]),
@@ -239,7 +243,9 @@ fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back(
         detached: Some(before.detached),
         member: member(before.own),
         pid: 7,
+        suspended: false,
         actors: vec![(before.detached, "Plain".to_owned(), place(before.own, before.detached))],
+        tasks: Vec::new(),
     };
     lab.rejoin(node_facts(1, 4.0, 1), vec![report]);
     // It may be on the node that is still away.
@@ -248,4 +254,36 @@ fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back(
     assert_eq!(lab.state.end_of(lives), None);
     let end = lab.state.end_of(gone).unwrap();
     assert!(end.contains("while the head was away"), "{end}");
+}
+
+#[test]
+fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let why = "the disk is full".to_owned();
+    lab.handle(Event::Keeping { trouble: Some(why.clone()) });
+    for spec in [named("a"), cpus(1.0), detached(plain())] {
+        lab.place(job, spec).is_denied(Denied::NotKept, &why);
+    }
+    let submitted = JobFacts { driver: None, runs_on: Some(NodeId(1)), ..job_facts(9) };
+    lab.ask(|ticket| Event::JobSubmitted { ticket, facts: submitted }).is_denied(Denied::NotKept, &why);
+    let start = |job| move |ticket| Event::JobStarted { ticket, job, facts: job_facts(1) };
+    lab.ask(start(None)).is_denied(Denied::NotKept, &why);
+    assert_eq!(lab.state.jobs().len(), 1);
+    assert_eq!(lab.free_cpus(1), 4.0);
+    let troubles = lab.state.troubles();
+    assert!(troubles[0].with == TroubleWith::HeadState && troubles[0].text.contains(&why), "{troubles:?}");
+    // What there is goes on: the job's driver may be back, and has as many plain actors as numbers were kept.
+    assert!(matches!(lab.ask(start(Some(job))).answer, Some(Ok(Answer::Job { .. }))));
+    for _ in 0..ACTORS_SET_ASIDE {
+        let placed = lab.place(job, plain());
+        assert_eq!(kept(&placed.actions), []);
+        if !matches!(placed.answer, Some(Ok(_))) {
+            placed.is_denied(Denied::NotKept, &why);
+            break;
+        }
+    }
+    lab.place(job, plain()).is_denied(Denied::NotKept, &why);
+    lab.handle(Event::Keeping { trouble: None });
+    lab.place(job, named("a")).placed();
+    assert_eq!(lab.state.troubles(), []);
 }

@@ -36,6 +36,42 @@ fn a_worker_that_ends_takes_its_actors_along_and_is_started_anew() {
 }
 
 #[test]
+fn tasks_are_counted_by_function_and_none_goes_on_in_a_worker_that_has_ended() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let (_, worker) = lab.spawn(job, cpus(1.0));
+    let count = |name: &str, [queued, running, finished, failed]: [u64; 4]| {
+        let name = name.to_owned();
+        TaskCount { name, queued, running, finished, failed }
+    };
+    let counted = |lab: &mut Lab, counts| lab.handle(Event::TaskCounts { worker, counts });
+    let shown = |lab: &Lab| lab.state.tasks().into_iter().map(|task| task.count).collect::<Vec<_>>();
+    counted(&mut lab, vec![count("g", [0, 1, 0, 0])]);
+    counted(&mut lab, vec![count("f", [2, 1, 7, 1])]);
+    assert_eq!(shown(&lab), [count("f", [2, 1, 7, 1]), count("g", [0, 1, 0, 0])]);
+    lab.ended(worker);
+    assert_eq!(shown(&lab), [count("f", [0, 0, 7, 4]), count("g", [0, 0, 0, 1])]);
+    // Its last word was on the way.
+    counted(&mut lab, vec![count("g", [0, 0, 1, 0])]);
+    assert_eq!(shown(&lab), [count("f", [0, 0, 7, 4]), count("g", [0, 0, 1, 0])]);
+}
+
+#[test]
+fn a_worker_that_a_signal_has_stopped_is_told_of_until_it_goes_on() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let (_, worker) = lab.spawn(job, cpus(1.0));
+    let state = |lab: &Lab| {
+        let all = lab.state.workers();
+        all.iter().find(|summary| summary.worker_id == worker).unwrap().state
+    };
+    lab.handle(Event::WorkerSuspended { worker, suspended: true });
+    assert_eq!(state(&lab), WorkerState::Suspended);
+    let troubles = lab.state.troubles();
+    assert!(troubles.len() == 1 && troubles[0].text.contains("`kill -CONT 7`"), "{troubles:?}");
+    lab.handle(Event::WorkerSuspended { worker, suspended: false });
+    assert_eq!((state(&lab), lab.state.troubles()), (WorkerState::Alive, Vec::new()));
+}
+
+#[test]
 fn workers_that_never_get_ready_are_given_up_and_the_reason_is_told() {
     let mut lab = Lab::new();
     lab.join(node_facts(1, 4.0, 1));

@@ -235,7 +235,9 @@ impl World {
             detached: worker.detached,
             member: member(*id),
             pid: 7,
+            suspended: false,
             actors: worker.actors.iter().map(|key| (*key, "Plain".to_owned(), place(*id, *key))).collect(),
+            tasks: Vec::new(),
         });
         let report = NodeReport {
             workers: workers.collect(),
