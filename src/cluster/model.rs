@@ -94,7 +94,7 @@ pub enum NodeState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum JobState {
-    /// Submitted; its driver has not reported yet.
+    /// Submitted; its driver was not started yet.
     Pending,
     /// Its driver runs.
     Running,

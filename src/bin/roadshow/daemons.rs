@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use roadshow::daemon::{DaemonError, run_agent, run_head};
+use roadshow::daemon::{AgentOptions, DaemonError, run_agent, run_head};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
-use crate::session::Role;
+use crate::session::{Role, Session};
 
 /// The longest options: labels and resources of a command line.
 const OPTIONS_BYTES_MAX: u64 = 4 << 20;
@@ -40,8 +40,18 @@ pub(crate) async fn head() -> ExitCode {
 /// `roadshow internal-agent`.
 pub(crate) async fn agent() -> ExitCode {
     let mut answered = false;
-    let outcome = match options(Role::Agent) {
-        Ok(options) => run_agent(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await,
+    let outcome = match options::<AgentOptions>(Role::Agent) {
+        Ok(options) => {
+            let session = Session::read(&options.session_dir).filter(|_| !options.is_head());
+            let outcome = run_agent(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await;
+            // A node that was drained is gone for good.
+            if let (Ok(()), Some(session)) = (&outcome, session)
+                && let Err(error) = session.wind_up()
+            {
+                eprintln!("error: {} cannot be tidied up: {error}; remove it", session.dir.display());
+            }
+            outcome
+        }
         Err(error) => Err(error),
     };
     end(outcome, answered)

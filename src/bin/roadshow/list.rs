@@ -1,5 +1,7 @@
 //! `roadshow list`: the nodes, actors, tasks, jobs or workers of a cluster.
 
+use std::num::NonZero;
+
 use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 use serde_json::Value;
 
@@ -11,7 +13,7 @@ use crate::table::Table;
 use crate::values::Filter;
 
 /// How many rows a table has, unless it is said otherwise.
-const ROWS: usize = 100;
+const ROWS: NonZero<usize> = NonZero::new(100).unwrap();
 
 /// Lists the nodes, actors, tasks, jobs or workers of a cluster.
 #[derive(Debug, clap::Args)]
@@ -23,9 +25,10 @@ pub(crate) struct Arguments {
     /// Only those of which this holds; may be given again for more conditions.
     #[arg(long, value_name = "KEY=VALUE|KEY!=VALUE")]
     filter: Vec<Filter>,
-    /// How many to show at most; 100 in a table, all in JSON by default.
+    /// How many to show at most: rather those that go on than those that have ended, and rather the latest.
+    /// 100 in a table, all in JSON by default.
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZero<usize>>,
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
@@ -68,8 +71,8 @@ impl Kind {
 
 impl Arguments {
     /// `roadshow job list`.
-    pub(crate) const fn of_jobs(reach: Reach, json: bool) -> Self {
-        Self { kind: Kind::Jobs, filter: Vec::new(), limit: None, json, reach }
+    pub(crate) const fn of_jobs(reach: Reach, limit: Option<NonZero<usize>>, json: bool) -> Self {
+        Self { kind: Kind::Jobs, filter: Vec::new(), limit, json, reach }
     }
 
     /// What clap cannot check, since it depends on two arguments.
@@ -105,8 +108,8 @@ fn show<T: Row>(rows: &[T], arguments: &Arguments, output: &mut Output<'_>) -> O
         }
     }
     let all = taken.len();
-    let limit = arguments.limit.unwrap_or(if arguments.json { usize::MAX } else { ROWS });
-    taken.truncate(limit);
+    let limit = arguments.limit.unwrap_or(if arguments.json { NonZero::<usize>::MAX } else { ROWS });
+    keep_latest(&mut taken, limit.get(), |(row, _)| row.is_over());
     if arguments.json {
         output.json(&taken.iter().map(|(_, json)| json).collect::<Vec<&Value>>())?;
     } else if taken.is_empty() {
@@ -121,6 +124,20 @@ fn show<T: Row>(rows: &[T], arguments: &Arguments, output: &mut Output<'_>) -> O
         output.note(&format!("{} of {all} are shown; --limit {all} shows all", taken.len()));
     }
     Ok(())
+}
+
+/// Keeps so many, in their order: the last of those that go on, then the last of those that are over.
+fn keep_latest<T>(all: &mut Vec<T>, limit: usize, is_over: impl Fn(&T) -> bool) {
+    let over = all.iter().filter(|one| is_over(one)).count();
+    let mut too_many = all.len().saturating_sub(limit);
+    let mut over_too_many = too_many.min(over);
+    too_many -= over_too_many;
+    all.retain(|one| {
+        let left = if is_over(one) { &mut over_too_many } else { &mut too_many };
+        let goes = *left > 0;
+        *left -= usize::from(goes);
+        !goes
+    });
 }
 
 #[cfg(test)]
@@ -187,7 +204,7 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
 
     #[tokio::test]
     async fn what_is_left_out_is_said() {
-        let some = Arguments { limit: Some(1), ..arguments(Kind::Nodes, &[], true) };
+        let some = Arguments { limit: NonZero::new(1), ..arguments(Kind::Nodes, &[], true) };
         let (out, err) = listed(some).await;
         assert_eq!(serde_json::from_str::<Vec<Value>>(&out).unwrap().len(), 1);
         assert_eq!(err, "1 of 3 are shown; --limit 3 shows all\n");
@@ -196,6 +213,16 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
         assert_eq!(out, "There is no such job.\n");
         let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], true)).await;
         assert_eq!(out, "[]\n");
+    }
+
+    #[test]
+    fn the_latest_are_kept_and_first_those_that_go_on() {
+        let kept = |limit| {
+            let mut all = vec!['a', 'B', 'c', 'D', 'e'];
+            keep_latest(&mut all, limit, char::is_ascii_uppercase);
+            all.into_iter().collect::<String>()
+        };
+        assert_eq!([1, 2, 3, 4, 5, 6].map(kept), ["e", "ce", "ace", "acDe", "aBcDe", "aBcDe"]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What the cluster consists of, as rows of tables.
 
 use roadshow::model::{
-    ActorInfo, ActorState, JobInfo, NodeInfo, NodeState, Quantity, Resources, TaskInfo, WorkerSummary,
+    ActorInfo, ActorState, JobInfo, NodeInfo, NodeState, Quantity, Resources, TaskInfo, WorkerState,
+    WorkerSummary,
 };
 use serde::Serialize;
 
@@ -24,6 +25,9 @@ pub(crate) trait Row: Serialize {
 
     /// What else it may be called, as long as it lives.
     fn names(&self) -> Vec<&str>;
+
+    /// Whether it has ended.
+    fn is_over(&self) -> bool;
 }
 
 impl Row for NodeInfo {
@@ -68,6 +72,10 @@ impl Row for NodeInfo {
     fn names(&self) -> Vec<&str> {
         if self.state == NodeState::Dead { Vec::new() } else { vec![&self.hostname] }
     }
+
+    fn is_over(&self) -> bool {
+        self.state == NodeState::Dead
+    }
 }
 
 impl Row for JobInfo {
@@ -104,6 +112,10 @@ impl Row for JobInfo {
 
     fn names(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    fn is_over(&self) -> bool {
+        !self.state.is_open()
     }
 }
 
@@ -147,6 +159,10 @@ impl Row for ActorInfo {
         let lives = self.state != ActorState::Dead;
         self.name.as_deref().filter(|_| lives).into_iter().collect()
     }
+
+    fn is_over(&self) -> bool {
+        self.state == ActorState::Dead
+    }
 }
 
 impl Row for WorkerSummary {
@@ -173,6 +189,10 @@ impl Row for WorkerSummary {
 
     fn names(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    fn is_over(&self) -> bool {
+        self.state == WorkerState::Dead
     }
 }
 
@@ -201,6 +221,10 @@ impl Row for TaskInfo {
 
     fn names(&self) -> Vec<&str> {
         vec![last_part(&self.count.name)]
+    }
+
+    fn is_over(&self) -> bool {
+        self.count.queued + self.count.running == 0
     }
 }
 

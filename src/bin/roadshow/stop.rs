@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()>
     home.tidy();
     match arguments.json {
         true => output.json(&stopped),
-        false => output.print(&report(&stopped)),
+        false => output.print(&report(&stopped, arguments.session_dir.is_none())),
     }
 }
 
@@ -127,7 +127,8 @@ fn kill(processes: &[Process], limit: Duration, killed: &mut Vec<u32>) -> Outcom
     }
 }
 
-fn report(stopped: &[Stopped]) -> String {
+/// What was ended; of all sessions, or of the one that was asked for.
+fn report(stopped: &[Stopped], of_all: bool) -> String {
     let mut report = String::new();
     let mut all = 0;
     for Stopped { session_dir, daemons, others, killed } in stopped {
@@ -144,6 +145,7 @@ fn report(stopped: &[Stopped]) -> String {
     }
     report
         + &match all {
+            _ if !of_all => String::new(),
             0 => "No Roadshow process of yours runs on this machine.\n".to_owned(),
             1 => "Stopped the one Roadshow process.\n".to_owned(),
             all => format!("Stopped all {all} Roadshow processes.\n"),
@@ -239,7 +241,8 @@ Ended session_1: 2 daemons, 0 of their processes; 1 had to be killed.
 Removed what session_1 had left.
 Stopped all 2 Roadshow processes.
 ";
-        assert_eq!(report(&[stopped(&[1, 2], &[2]), stopped(&[], &[])]), expected);
-        assert_eq!(report(&[]), "No Roadshow process of yours runs on this machine.\n");
+        assert_eq!(report(&[stopped(&[1, 2], &[2]), stopped(&[], &[])], true), expected);
+        assert_eq!(report(&[stopped(&[], &[])], false), "Removed what session_1 had left.\n");
+        assert_eq!(report(&[], true), "No Roadshow process of yours runs on this machine.\n");
     }
 }

@@ -65,17 +65,32 @@ impl Jobs {
         Ok(directory)
     }
 
-    /// Keeps the logs of processes that have ended within their bound, as long as it runs.
-    pub(super) async fn keep_logs_bounded(agent: Arc<Agent>) {
+    /// Keeps what is left of processes that have ended within bounds, as long as it runs: their logs, and
+    /// the directories of jobs in which they have left nothing.
+    pub(super) async fn keep_bounded(agent: Arc<Agent>) {
         loop {
             tokio::time::sleep(LOGS_TRIMMED_EVERY).await;
             let looked_at = Arc::clone(&agent);
             let trimmed = tokio::task::spawn_blocking(move || {
                 let lives = |name: LogName| looked_at.writes(name);
+                looked_at.jobs.drop_empty(|job| looked_at.drivers.runs(job));
                 LogReader::new(looked_at.jobs.logs()).trim(LOGS_BYTES_MAX, lives)
             });
             if let Ok(Err(error)) = trimmed.await {
                 tracing::warn!(%error, "logs of ended processes are not trimmed");
+            }
+        }
+    }
+
+    /// Removes the directories of jobs that nothing runs for here, as far as nothing is in them.
+    fn drop_empty(&self, has_driver: impl Fn(JobId) -> bool) {
+        for entry in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let job = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            // Held while it is looked at and removed: none begins meanwhile.
+            let launches = self.lock();
+            if job.is_some_and(|job| !launches.contains_key(&job) && !has_driver(job)) {
+                // It fails where something was left, which is the user's.
+                let _ = std::fs::remove_dir(entry.path());
             }
         }
     }
@@ -160,6 +175,16 @@ mod tests {
         jobs.let_go(JOB, &workers);
         assert_eq!((jobs.held(), store.is_held(digest)), (Vec::new(), false));
         assert!(jobs.launch(JOB).is_none());
+    }
+
+    #[test]
+    fn the_directory_of_a_job_that_is_over_goes_unless_something_was_left_in_it() {
+        let (_scratch, _store, _digest, jobs) = equipped();
+        let of = |job| jobs.directory(JobId(job)).unwrap();
+        let (empty, driven, left, held) = (of(1), of(2), of(3), of(JOB.0));
+        std::fs::write(left.join("result"), "words").unwrap();
+        jobs.drop_empty(|job| job == JobId(2));
+        assert_eq!([empty, driven, left, held].map(|path| path.exists()), [false, true, true, true]);
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     let (tell_joined, joined) = oneshot::channel();
     let joining = tokio::spawn(joining::keep_joined(Arc::clone(&agent), tell_joined));
     let certificates = tokio::spawn(certificates::keep_valid(Arc::clone(&agent)));
-    let trimming = tokio::spawn(Jobs::keep_logs_bounded(Arc::clone(&agent)));
+    let trimming = tokio::spawn(Jobs::keep_bounded(Arc::clone(&agent)));
     let refused = tokio::select! {
         joined = joined => match joined {
             Ok(Ok(())) => None,

@@ -84,9 +84,10 @@ impl State {
         if let Some(node) = job.facts.runs_on.and_then(|node| self.nodes.get_mut(&node)) {
             node.drivers.insert(id);
         }
-        match job.state {
-            JobState::Pending => self.submitted_leases.grant(self.now, id),
-            _ => self.job_leases.grant(self.now, id),
+        match job.facts.driver {
+            // Until it comes it is its agent that says how it ends.
+            None => self.submitted_leases.grant(self.now, id),
+            Some(_) => self.job_leases.grant(self.now, id),
         }
         self.jobs.insert(id, job);
         self.open_jobs.insert(id);
@@ -202,10 +203,15 @@ impl State {
 
     /// An agent runs a submitted job's driver.
     pub(super) fn driver_began(&mut self, job: JobId, node: NodeId) {
-        if self.open_jobs.contains(&job) {
-            self.submitted_leases.end(job);
-        } else {
-            self.actions.push(Action::StopDriver { node, job });
+        match self.open(job) {
+            Err(_) => self.actions.push(Action::StopDriver { node, job }),
+            Ok(known) => {
+                let before = std::mem::replace(&mut known.state, JobState::Running);
+                self.submitted_leases.end(job);
+                if before != JobState::Running {
+                    self.keep_job(job);
+                }
+            }
         }
     }
 

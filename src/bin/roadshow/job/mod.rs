@@ -3,6 +3,8 @@
 mod submit;
 mod wait;
 
+use std::num::NonZero;
+
 use clap::Subcommand;
 use roadshow::model::{JobInfo, JobState};
 use serde_json::json;
@@ -74,6 +76,9 @@ struct Logs {
 
 #[derive(Debug, clap::Args)]
 struct List {
+    /// How many to show at most, as for `roadshow list jobs`.
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZero<usize>>,
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
@@ -98,8 +103,8 @@ pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
         Command::Status(arguments) => status(arguments, desks, output).await,
         Command::Logs(arguments) => driver_logs(arguments, desks, output).await,
         Command::Stop(arguments) => stop(arguments, desks, output).await,
-        Command::List(List { json, reach }) => {
-            list::run(&list::Arguments::of_jobs(reach.clone(), *json), desks, output).await
+        Command::List(List { limit, json, reach }) => {
+            list::run(&list::Arguments::of_jobs(reach.clone(), *limit, *json), desks, output).await
         }
     }
 }

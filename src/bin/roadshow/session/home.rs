@@ -1,17 +1,22 @@
 //! Where the sessions of a user are.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{LOGS, NODE_FILE, Session, own_directory};
+use super::{LOGS, NODE_FILE, STATE, Session, own_directory};
 use crate::failure::{Failure, Outcome};
 
 const PREFIX: &str = "session_";
 const LATEST: &str = "session_latest";
+
+/// `node.json` before it had its name, of a start that was broken off there.
+const UNWRITTEN: &str = "node.new";
 
 /// How long the path of a socket may be; the kernel has room for 108 bytes with the end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -48,8 +53,9 @@ impl Home {
         })
     }
 
-    /// Makes the directory of a new session: one of its own, or the one that is asked for.
-    pub(crate) fn create(&self, asked_for: Option<&Path>) -> Outcome<PathBuf> {
+    /// Makes the directory of a new session: one of its own, or the one that is asked for, where a session
+    /// of which nothing runs gives way.
+    pub(crate) fn create(&self, asked_for: Option<&Path>) -> Outcome<Room> {
         let fails = |path: &Path, error: &dyn std::fmt::Display| {
             let text = format!("cannot use {} for the session's files: {error}", path.display());
             Failure::failed(text, "give another directory with --session-dir, or set TMPDIR")
@@ -64,6 +70,14 @@ impl Home {
             return Err(fails(&dir, &"the path is too long for the sockets in it"));
         }
         own_directory(&dir).map_err(|error| fails(&dir, &error))?;
+        let lock = hold(&dir).map_err(|error| fails(&dir, &error))?;
+        if let Some(earlier) = Session::read(&dir) {
+            if earlier.is_alive() {
+                return Err(fails(&dir, &"a node runs in it"));
+            }
+            earlier.give_way().map_err(|error| fails(&dir, &error))?;
+            self.drop_stale_links();
+        }
         if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_stay(&entry)) {
             return Err(fails(&dir, &"there is something in it already"));
         }
@@ -73,7 +87,7 @@ impl Home {
             std::os::unix::fs::symlink(&dir, self.0.join(&name)).map_err(|error| fails(&dir, &error))?;
         }
         self.point_latest(&dir).map_err(|error| fails(&self.0, &error))?;
-        Ok(dir)
+        Ok(Room { dir, _lock: lock })
     }
 
     fn point_latest(&self, dir: &Path) -> io::Result<()> {
@@ -84,6 +98,12 @@ impl Home {
 
     /// Removes links to what is no session any more, and the directory itself once nothing is in it.
     pub(crate) fn tidy(&self) {
+        self.drop_stale_links();
+        // Fails as long as there is something in it.
+        let _ = fs::remove_dir(&self.0);
+    }
+
+    fn drop_stale_links(&self) {
         let latest = self.0.join(LATEST);
         for link in self.entries().chain([latest]) {
             let is_link = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_symlink());
@@ -92,14 +112,28 @@ impl Home {
                 let _ = fs::remove_file(link);
             }
         }
-        // Fails as long as there is something in it.
-        let _ = fs::remove_dir(&self.0);
     }
 }
 
-/// What an earlier session in the same directory may have left: its logs.
+/// The directory of a new session, which nobody else takes as long as this is held.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) dir: PathBuf,
+    _lock: File,
+}
+
+fn hold(dir: &Path) -> io::Result<File> {
+    let lock = File::open(dir)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(io::Error::other("somebody else starts a node in it")),
+        Err(error) => Err(error.into()),
+        Ok(()) => Ok(lock),
+    }
+}
+
+/// What an earlier session in the same directory may have left.
 fn may_stay(entry: &io::Result<fs::DirEntry>) -> bool {
-    entry.as_ref().is_ok_and(|entry| entry.file_name() == LOGS)
+    entry.as_ref().is_ok_and(|entry| [LOGS, STATE, UNWRITTEN].iter().any(|name| entry.file_name() == *name))
 }
 
 /// `session_<date>_<time>_<micros>_<pid>`, in UTC: names in order are sessions in order.
@@ -147,7 +181,7 @@ mod tests {
 
     fn made(home: &Home, asked_for: Option<&Path>, port: u16) -> Session {
         let session = Session {
-            dir: home.create(asked_for).unwrap(),
+            dir: home.create(asked_for).unwrap().dir,
             node: node(port, &[(Role::Agent, std::process::id())]),
         };
         session.save().unwrap();
@@ -181,10 +215,37 @@ mod tests {
         let scratch = Scratch::new();
         let home = Home::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
+        let refused = |why: &str| {
+            let refused = home.create(Some(&dir)).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        };
         let session = made(&home, Some(&dir), 1);
-        assert!(home.create(Some(&dir)).is_err());
+        refused("a node runs in it");
         session.remove(true).unwrap();
-        assert!(home.create(Some(&dir)).is_ok());
+        let held = home.create(Some(&dir)).unwrap();
+        refused("somebody else starts a node in it");
+        drop(held);
+        fs::write(dir.join("letters"), "").unwrap();
+        refused("there is something in it");
+    }
+
+    #[test]
+    fn a_session_of_which_nothing_runs_gives_way_and_leaves_its_logs_and_the_head_s_state() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        let dir = scratch.0.join("elsewhere");
+        let mut session = made(&home, Some(&dir), 1);
+        session.node.processes.clear();
+        session.save().unwrap();
+        session.save_token(&"rs1_abc".parse().unwrap()).unwrap();
+        for name in [STATE, "jobs"] {
+            fs::create_dir(dir.join(name)).unwrap();
+        }
+        let again = made(&home, Some(&dir), 2);
+        assert_eq!(home.sessions(), [again]);
+        let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort_unstable();
+        assert_eq!(left, [LOGS, NODE_FILE, STATE]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod home;
 mod process;
 
 pub(crate) use files::{own_directory, read_own, write_private};
-pub(crate) use home::Home;
+pub(crate) use home::{Home, Room};
 pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
 
 use std::fs;
@@ -25,6 +25,12 @@ use crate::token::TokenText;
 const NODE_FILE: &str = "node.json";
 const TOKEN_FILE: &str = "token";
 const LOGS: &str = "logs";
+
+/// Where a head keeps its state that was told no other place: it outlives what else is in the session.
+pub(crate) const STATE: &str = "state";
+
+/// What a head that was ready has there.
+const DATABASE: &str = "head.redb";
 
 /// A node's session on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,16 +116,33 @@ impl Session {
 
     /// Removes what it has left; with `keep_logs` all but its logs.
     pub(crate) fn remove(&self, keep_logs: bool) -> io::Result<()> {
-        if !self.dir.exists() {
-            return Ok(());
+        match (self.dir.exists(), keep_logs) {
+            (false, _) => Ok(()),
+            (true, false) => fs::remove_dir_all(&self.dir),
+            (true, true) => self.remove_all_but(&[LOGS]),
         }
-        if !keep_logs {
-            return fs::remove_dir_all(&self.dir);
-        }
+    }
+
+    /// Whether a head has kept something in it.
+    pub(crate) fn has_state(&self) -> bool {
+        self.dir.join(STATE).join(DATABASE).exists()
+    }
+
+    /// Removes what is of no use once nothing of it runs, the token for one. `stop` finds the rest.
+    pub(crate) fn wind_up(&self) -> io::Result<()> {
+        self.remove_all_but(&[LOGS, STATE, NODE_FILE])
+    }
+
+    /// Makes room for another session in its directory.
+    fn give_way(&self) -> io::Result<()> {
+        self.remove_all_but(&[LOGS, STATE])
+    }
+
+    fn remove_all_but(&self, kept: &[&str]) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             match entry.file_type()?.is_dir() {
-                true if entry.file_name() == LOGS => {}
+                _ if kept.iter().any(|name| entry.file_name() == *name) => {}
                 true => fs::remove_dir_all(entry.path())?,
                 false => fs::remove_file(entry.path())?,
             }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Child;
+use std::time::Duration;
 
 use roadshow::daemon::{AgentOptions, AgentReady, HeadOptions, HeadReady};
 
@@ -10,8 +11,11 @@ use super::launch::Daemon;
 use super::state_dir::StateDir;
 use super::{Arguments, Ground, HEAD_PORT, Started, abandon, fresh, machine, noted};
 use crate::failure::{Failure, Outcome};
-use crate::session::{Role, Session};
+use crate::session::{Role, STATE, Session, all_ended};
 use crate::token::TokenText;
+
+/// How long a process that was killed may take to be gone, on a machine that is busy.
+const DYING: Duration = Duration::from_secs(1);
 
 pub(super) async fn start(arguments: &Arguments, ground: &Ground) -> Outcome<Started> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
@@ -23,15 +27,16 @@ pub(super) async fn start(arguments: &Arguments, ground: &Ground) -> Outcome<Sta
     };
     let held = state_path.as_deref().map(StateDir::hold).transpose()?;
     if let Some((state, session)) = held.as_ref().and_then(|state| Some((state, state.session()?))) {
+        let_die(&session);
         match (session.living_as(Role::Head), session.living_as(Role::Agent)) {
             (Some(head), _) => return Err(lives_already(&session, head.pid)),
             (None, Some(_)) => return again(arguments, state, session, ground).await,
             (None, None) => {}
         }
     }
-    let dir = ground.home.create(arguments.session_dir.as_deref())?;
-    let state = held.map_or_else(|| StateDir::hold(&dir.join("state")), Ok)?;
-    let mut session = fresh(dir, None, Some(state.path.clone()))?;
+    let room = ground.home.create(arguments.session_dir.as_deref())?;
+    let state = held.map_or_else(|| StateDir::hold(&room.dir.join(STATE)), Ok)?;
+    let mut session = fresh(&room, None, Some(state.path.clone()))?;
     let started = anew(arguments, &state, &mut session, ground).await;
     let (token, children) = started.inspect_err(|_| abandon(&session, ground))?;
     Ok(Started { session, token, again: false, nodes: None, children })
@@ -49,7 +54,10 @@ async fn anew(
     let (head, token) = start_head(session, state, ground).await?;
     let host = arguments.host.unwrap_or_else(machine::own_address);
     let options = arguments.agent(session, (host, port), None, &token);
-    let (agent, AgentReady { address, node_id }) = start_agent(session, &options, ground).await?;
+    let (agent, AgentReady { address, node_id }) = tokio::select! {
+        started = start_agent(session, &options, ground) => started?,
+        ended = head.ended() => return Err(ended),
+    };
     (session.node.address, session.node.head_address) = (Some(address), Some(address));
     session.node.node_id = Some(node_id);
     noted(session, session.save())?;
@@ -130,6 +138,13 @@ pub(super) async fn start_agent(
     remember(session, &agent)?;
     let ready = agent.ready().await?;
     Ok((agent, ready))
+}
+
+/// Waits a little for a head that was killed: until the last of its threads is gone it seems to live.
+fn let_die(session: &Session) {
+    if let Some(head) = session.living_as(Role::Head).and_then(|record| record.open()) {
+        all_ended(&[head], DYING);
+    }
 }
 
 /// Notes the process at once, so that `stop` finds it whatever becomes of this one.
@@ -245,6 +260,27 @@ mod tests {
         let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
         assert_eq!(failure.to_string(), "the agent cannot start: the port is taken; give another");
         assert!(!scratch.0.join("home").exists());
+    }
+
+    #[tokio::test]
+    async fn a_head_that_ends_while_the_agent_starts_is_noticed_at_once() {
+        let scratch = Scratch::new();
+        let program = |role, _: &Path| {
+            let mut command = Command::new("sh");
+            command.args([
+                "-c",
+                match role {
+                    Role::Head => r#"echo '{"ready":{"token":"rs1_abc"}}'; sleep 0.1; echo 'out of it' >&2"#,
+                    Role::Agent => "exec sleep 1000",
+                },
+            ]);
+            command
+        };
+        let ground = Ground { program, ..ground(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap().to_string();
+        assert!(failure.starts_with("the head has ended before its node was ready (out of it)"), "{failure}");
+        let left = ground.home.sessions();
+        assert!(left.len() == 1 && !left[0].is_alive() && left[0].token().is_none());
     }
 
     #[tokio::test]

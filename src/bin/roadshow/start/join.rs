@@ -1,14 +1,16 @@
 //! Starting the agent of a node that joins a cluster.
 
 use roadshow::admin::check_token;
-use roadshow::daemon::AgentReady;
+use roadshow::daemon::{AgentOptions, AgentReady};
 use roadshow::model::NodeState;
 
 use super::head::start_agent;
+use super::launch::Daemon;
 use super::{Arguments, Ground, Started, abandon, fresh, machine, noted};
 use crate::failure::Outcome;
 use crate::reach::{Desks, Target, find_token};
-use crate::session::Role;
+use crate::session::{Role, Session};
+use crate::token::TokenText;
 use crate::values::Address;
 
 pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Ground) -> Outcome<Started> {
@@ -20,17 +22,28 @@ pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Gro
     };
     check_token(token.reveal())?;
     let host = arguments.host.or_else(|| machine::address_towards(head)).unwrap_or_else(machine::own_address);
-    let dir = home.create(arguments.session_dir.as_deref())?;
-    let mut session = fresh(dir, Some(head), None)?;
-    noted(&session, session.save_token(&token))?;
+    let room = home.create(arguments.session_dir.as_deref())?;
+    let mut session = fresh(&room, Some(head), None)?;
     let options = arguments.agent(&session, (host, arguments.port.unwrap_or(0)), Some(head), &token);
-    let started = start_agent(&mut session, &options, ground).await;
-    let (agent, AgentReady { address, node_id }) = started.inspect_err(|_| abandon(&session, ground))?;
-    (session.node.address, session.node.node_id) = (Some(address), Some(node_id));
-    noted(&session, session.save())?;
+    let started = join(&mut session, &token, &options, ground).await;
+    let agent = started.inspect_err(|_| abandon(&session, ground))?;
     let nodes = living_nodes(&Target::new(head, token.clone())).await;
     let children = agent.let_go().map(|child| (Role::Agent, child)).into_iter().collect();
     Ok(Started { session, token, again: false, nodes, children })
+}
+
+/// Starts the agent into a fresh session.
+async fn join(
+    session: &mut Session,
+    token: &TokenText,
+    options: &AgentOptions,
+    ground: &Ground,
+) -> Outcome<Daemon> {
+    noted(session, session.save_token(token))?;
+    let (agent, AgentReady { address, node_id }) = start_agent(session, options, ground).await?;
+    (session.node.address, session.node.node_id) = (Some(address), Some(node_id));
+    noted(session, session.save())?;
+    Ok(agent)
 }
 
 /// How many nodes there are now. A node that has joined has done so whether or not this can be asked.
@@ -45,9 +58,6 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
-    use clap::{Args, FromArgMatches};
-    use roadshow::daemon::AgentOptions;
-
     use super::*;
     use crate::exit;
     use crate::given::Cluster;
@@ -55,6 +65,7 @@ mod tests {
     use crate::session::Home;
     use crate::session::tests::Scratch;
     use crate::stop::{Manner, stop};
+    use clap::{Args, FromArgMatches};
 
     /// The token of no cluster: bytes of seven, with their checksum.
     const TOKEN: &str =

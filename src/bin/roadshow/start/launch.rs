@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 
 use crate::daemons::Answer;
 use crate::failure::{Failure, Outcome, one_line};
-use crate::session::{ProcessRecord, Role};
+use crate::session::{Process, ProcessRecord, Role};
 
 /// How long a daemon may take to be ready. An agent dials its head for some of it.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -110,6 +110,21 @@ impl Daemon {
                 Err(Failure::failed(text, next))
             }
         }
+    }
+
+    /// Waits until it has ended, which it was not to do.
+    pub(super) async fn ended(&self) -> Failure {
+        let process = self.record().and_then(|record| record.open());
+        match process.map(Process::watch) {
+            None => {}
+            // The thread that watches tells in any case.
+            Some(Ok(ended)) => drop(ended.await),
+            // Whoever waits for something else of it is told in time.
+            Some(Err(_)) => std::future::pending().await,
+        }
+        let text =
+            format!("the {} has ended before its node was ready{}", self.role.name(), self.last_words());
+        Failure::failed(text, format!("look at {}", self.log.display()))
     }
 
     /// The last line of its log, if there is one.

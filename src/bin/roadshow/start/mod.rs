@@ -21,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::reach::Environment;
-use crate::session::{Home, NodeFile, Role, Session, boot_id};
+use crate::session::{Home, NodeFile, Role, Room, Session, boot_id};
 use crate::token::{TokenFile, TokenText};
 use crate::values::{Address, Custom, LabelList, bytes, cores, custom, host, labels, name, port, switch};
 
@@ -70,7 +70,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "address")]
     state_dir: Option<PathBuf>,
     /// Where the node keeps logs, sockets and jobs' files; below the directory for temporary files by
-    /// default. It must be empty.
+    /// default. It must be empty, or that of a node that has ended: its logs stay, and a head's state.
     #[arg(long, value_name = "DIR")]
     session_dir: Option<PathBuf>,
     /// A file with the cluster's token, or - for the standard input; ROADSHOW_TOKEN by default.
@@ -215,7 +215,7 @@ impl Arguments {
 }
 
 /// A session of which nothing runs yet.
-fn fresh(dir: PathBuf, head_address: Option<SocketAddr>, state_dir: Option<PathBuf>) -> Outcome<Session> {
+fn fresh(room: &Room, head_address: Option<SocketAddr>, state_dir: Option<PathBuf>) -> Outcome<Session> {
     let boot_id =
         boot_id().map_err(|error| Failure::failed(format!("/proc cannot be read: {error}"), "mount it"))?;
     let node = NodeFile {
@@ -227,19 +227,21 @@ fn fresh(dir: PathBuf, head_address: Option<SocketAddr>, state_dir: Option<PathB
         state_dir,
         processes: Vec::new(),
     };
-    let session = Session { dir, node };
-    noted(&session, session.save())?;
+    let session = Session { dir: room.dir.clone(), node };
+    // Where it cannot be written nothing is left that would be in the way of the next.
+    noted(&session, session.save()).inspect_err(|_| drop(session.remove(false)))?;
     Ok(session)
 }
 
-/// Removes the session of a start that came to nothing, unless there is something to read in its logs.
+/// Removes the session of a start that came to nothing, but for logs in which there is something to read.
 fn abandon(session: &Session, ground: &Ground) {
     let has_words = |role| std::fs::metadata(session.log(role)).is_ok_and(|metadata| metadata.len() > 0);
-    if !has_words(Role::Head) && !has_words(Role::Agent) {
-        // What cannot be removed now is removed by `stop`.
-        let _ = session.remove(false);
-        ground.home.tidy();
-    }
+    // What cannot be removed now is removed by `stop`, or gives way to the next start.
+    let _ = match has_words(Role::Head) || has_words(Role::Agent) || session.has_state() {
+        true => session.wind_up(),
+        false => session.remove(false),
+    };
+    ground.home.tidy();
 }
 
 /// What was to be written into a session.

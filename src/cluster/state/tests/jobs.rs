@@ -61,9 +61,10 @@ fn a_submitted_job_whose_driver_runs_waits_for_it_without_a_lease() {
     let asking = submitted(&mut lab, 1);
     let job = job_of(&asking);
     assert!(asking.actions.iter().any(|action| matches!(action, Action::Keep(Record::Job { .. }))));
+    assert_eq!(lab.state.job_state(job), Some(JobState::Pending));
     lab.handle(Event::DriverBegan { job, node: NodeId(1) });
     lab.pass(60, &[agent(1, 1)], &[]);
-    assert_eq!(lab.state.job_state(job), Some(JobState::Pending));
+    assert_eq!(lab.state.job_state(job), Some(JobState::Running));
     assert_eq!(lab.state.driver(job), None);
     let came = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
     assert_eq!(job_of(&came), job);

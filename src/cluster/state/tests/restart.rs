@@ -225,7 +225,7 @@ fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_i
         let report = NodeReport { drivers, ..NodeReport::idle(node_facts(1, 4.0, 1)) };
         lab.handle(Event::NodeJoined(report));
         lab.pass(60, &[agent(1, 1)], &[]);
-        let expected = if runs { JobState::Pending } else { JobState::Failed };
+        let expected = if runs { JobState::Running } else { JobState::Failed };
         assert_eq!(lab.state.job_state(job), Some(expected));
     }
 }

@@ -148,10 +148,10 @@ impl World {
         let mut rests = 0;
         for (id, job) in &state.jobs {
             let has = (state.job_leases.has(*id), state.submitted_leases.has(*id));
-            match job.state {
-                JobState::Running => assert_eq!(has, (true, false)),
-                JobState::Pending => assert!(has.1 || self.runs_driver(*id), "{id} waits for ever"),
-                _ => assert_eq!(has, (false, false)),
+            match (job.state.is_open(), job.facts.driver) {
+                (true, Some(_)) => assert_eq!(has, (true, false)),
+                (true, None) => assert!(!has.0 && (has.1 || self.runs_driver(*id)), "{id} waits for ever"),
+                (false, _) => assert_eq!(has, (false, false)),
             }
             for (node, pool) in &job.pools {
                 let next = pool.crashes.next_start();
