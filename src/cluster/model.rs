@@ -226,7 +226,8 @@ pub struct JobInfo {
     pub started_ms: u64,
     /// When it ended, if it has.
     pub ended_ms: Option<u64>,
-    /// What its driver ended with, if that is known.
+    /// What its driver ended with, if that is known: its exit code, or 128 and the number of the signal that
+    /// ended it.
     pub exit_code: Option<i32>,
     /// How it ended, in words.
     pub message: Option<String>,

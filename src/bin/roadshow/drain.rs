@@ -37,7 +37,8 @@ pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
     match arguments.json {
         true => output.json(&json!({ "draining": node.node_id })),
         false => output.print(&format!(
-            "The node {} ({}) gets no new work and ends when its jobs have; `roadshow list nodes` shows it.\n",
+            "The node {} ({}) gets no new work and ends when its jobs have; `roadshow list nodes` shows it. \
+             What it leaves on its machine is then removed by `roadshow stop` there.\n",
             node.node_id, node.address
         )),
     }

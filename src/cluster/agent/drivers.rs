@@ -183,6 +183,10 @@ async fn attend(job: JobId, mut child: Child, stop: &CancellationToken) -> NodeE
     }
 }
 
+/// What is added to the number of the signal that has ended a process, to tell it from an exit code: so do
+/// shells, as POSIX has them.
+const BY_SIGNAL: i32 = 128;
+
 fn driver_ended(job: JobId, status: ExitStatus, stopped: bool) -> NodeEvent {
     let (state, message) = match (status.code(), status.signal()) {
         _ if stopped => (JobState::Stopped, "it was stopped".to_owned()),
@@ -191,5 +195,6 @@ fn driver_ended(job: JobId, status: ExitStatus, stopped: bool) -> NodeEvent {
         (None, Some(signal)) => (JobState::Failed, format!("the driver was killed by signal {signal}")),
         (None, None) => (JobState::Failed, "the driver ended".to_owned()),
     };
-    NodeEvent::DriverEnded { job, state, exit_code: status.code(), message }
+    let exit_code = status.code().or_else(|| status.signal().map(|signal| BY_SIGNAL + signal));
+    NodeEvent::DriverEnded { job, state, exit_code, message }
 }

@@ -1,5 +1,7 @@
 //! The agent's place in its cluster: enrolled with the head, joined, and there.
 
+use std::convert::Infallible;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,28 +57,39 @@ pub(super) async fn enrol_first(
 pub(super) async fn keep_joined(agent: Arc<Agent>, joined: oneshot::Sender<Result<(), DaemonError>>) {
     let mut joined = Some(joined);
     let mut delay = Duration::from_millis(10);
+    let mut told = [String::new(), String::new()];
     loop {
         let began = Instant::now();
-        match stay(&agent, &mut joined).await {
-            Ok(()) => {}
-            Err(why) => {
-                if let Some(tell) = joined.take_if(|_| why.is_final()) {
-                    // Nobody waits if the agent is being ended.
-                    let _ = tell.send(Err(DaemonError::Refused(why.to_string())));
-                    return;
-                }
-                tracing::warn!(head = %agent.head_at, %why, "the head is away; it is looked for");
-            }
+        let Err(why) = stay(&agent, &mut joined).await;
+        if let Some(tell) = joined.take_if(|_| why.is_final()) {
+            // Nobody waits if the agent is being ended.
+            let _ = tell.send(Err(DaemonError::Refused(why.to_string())));
+            return;
         }
         if began.elapsed() > BEAT_EVERY {
             delay = Duration::from_millis(10);
+            told = Default::default();
+        }
+        let [away, not_enrolled] = &mut told;
+        if is_news(away, &why) {
+            tracing::warn!(head = %agent.head_at, %why, "the head is away; it is looked for");
         }
         tokio::time::sleep(delay).await;
         delay = (2 * delay).min(REJOIN_DELAY_MAX);
-        if let Err(why) = renew(&agent).await {
-            tracing::debug!(head = %agent.head_at, %why, "the head does not enrol this node");
+        if let Err(why) = renew(&agent).await
+            && is_news(not_enrolled, &why)
+        {
+            tracing::warn!(head = %agent.head_at, %why, "the head does not enrol this node");
         }
     }
+}
+
+/// Whether it is another reason than the one that was told last.
+fn is_news(told: &mut String, why: &impl Display) -> bool {
+    let why = why.to_string();
+    let is_news = *told != why;
+    *told = why;
+    is_news
 }
 
 /// Why the agent is not joined any longer.
@@ -100,7 +113,7 @@ impl Away {
 async fn stay(
     agent: &Arc<Agent>,
     joined: &mut Option<oneshot::Sender<Result<(), DaemonError>>>,
-) -> Result<(), Away> {
+) -> Result<Infallible, Away> {
     ask(agent, NodeRequest::Join(agent.report())).await?;
     if let Some(joined) = joined.take() {
         // Nobody waits if the agent is being ended.

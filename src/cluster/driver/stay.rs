@@ -49,11 +49,17 @@ fn over(shared: &Arc<Shared>, why: String) {
 /// Enrols again and takes up the job with the head, however long that takes. An error is that the job is over.
 async fn come_back(shared: &Arc<Shared>) -> Result<(), String> {
     let mut delay = Duration::from_millis(10);
+    let mut told = String::new();
     loop {
         match try_to_come_back(shared).await {
             Ok(()) => return Ok(()),
             Err(Away::Over(why)) => return Err(why),
-            Err(Away::Still(why)) => tracing::debug!(why, "the head is still away"),
+            Err(Away::Still(why)) if why == told => {}
+            // Each reason once: it may be that the cluster does not take this driver any more.
+            Err(Away::Still(why)) => {
+                tracing::warn!(why, "the driver cannot come back to the head yet");
+                told = why;
+            }
         }
         tokio::time::sleep(delay).await;
         delay = (2 * delay).min(REJOIN_DELAY_MAX);
