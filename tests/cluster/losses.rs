@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use roadshow::config::{JOB_LEASE, NODE_LEASE};
+use rustix::process::Signal;
 
 use super::job::{Job, Order, Pending, Wish};
 use super::proc::{self, wait_for, wait_within};
@@ -177,4 +178,35 @@ fn who_waits_for_workers_that_crash_again_and_again_is_told_so_and_gets_one_in_t
     assert!(job.end_of(pending).is_done(), "{}", job.errors());
     assert_eq!(job.add("waits", 1), 1);
     job.finish();
+}
+
+#[test]
+fn a_worker_that_a_signal_has_stopped_is_shown_until_it_goes_on_and_its_tasks_are_counted() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    let pid: u32 = job.numbers(Order::Workers)[0].try_into().unwrap();
+    job.numbers(Order::Tasks(8));
+    let finished = || site.list("tasks").iter().map(|task| task["finished"].as_u64().unwrap()).sum::<u64>();
+    let counted = wait_for("its tasks are counted", || Some(finished()).filter(|finished| *finished > 0));
+    let is_shown = |state: &str, troubles: usize| {
+        wait_for(&format!("it is shown as {state}"), || {
+            let told = site.json(&["status"])["troubles"].as_array()?.len();
+            let is_it = |row: &serde_json::Value| row["pid"] == pid && row["state"] == state;
+            (site.list("workers").iter().any(is_it) && told == troubles).then_some(())
+        });
+    };
+    proc::signal(pid, Signal::STOP);
+    is_shown("SUSPENDED", 1);
+    // Another life of the head hears of both again.
+    proc::kill(site.nodes[0].head());
+    site.head_again();
+    is_shown("SUSPENDED", 1);
+    assert_eq!(finished(), counted);
+    proc::signal(pid, Signal::CONT);
+    is_shown("ALIVE", 0);
+    job.numbers(Order::Tasks(8));
+    job.finish();
+    let tasks = site.list("tasks");
+    assert!(tasks.iter().all(|task| task["running"] == 0 && task["queued"] == 0), "{tasks:#?}");
+    wait_for("all are counted", || (finished() == 2 * counted).then_some(()));
 }

@@ -123,6 +123,11 @@ fn a_node_that_is_drained_takes_nothing_new_and_ends_with_its_work() {
     assert_eq!(site.row("nodes", "node_id", node.id.clone())["state"], "DEAD");
     let (code, said) = refused(site.roadshow(&["drain", "nobody"]));
     assert!(code == 5 && said.contains("nobody"), "{said}");
+    // It has left nothing by which somebody gets in, and is in nobody's way.
+    assert!(!node.session.join("token").exists() && node.session.join("logs/agent.log").exists());
+    let own = ["--num-cpus=1", "--session-dir", node.session.to_str().unwrap()];
+    let again = site.json(&[&["start", "--host=127.0.0.1", "--address", &site.address], &own[..]].concat());
+    assert_eq!(site.row("nodes", "node_id", again["node_id"].clone())["state"], "ALIVE");
 }
 
 #[test]

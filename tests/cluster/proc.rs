@@ -69,11 +69,18 @@ fn open(pid: u32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()
 }
 
+/// Sends a process a signal.
+#[track_caller]
+pub(super) fn signal(pid: u32, signal: Signal) -> OwnedFd {
+    let process = open(pid).unwrap_or_else(|| panic!("process {pid} does not run"));
+    pidfd_send_signal(&process, signal).unwrap();
+    process
+}
+
 /// Kills a process, and waits for its end.
 #[track_caller]
 pub(super) fn kill(pid: u32) {
-    let process = open(pid).unwrap_or_else(|| panic!("process {pid} does not run"));
-    pidfd_send_signal(&process, Signal::KILL).unwrap();
+    let process = signal(pid, Signal::KILL);
     // Its first thread may be gone before one that still writes to a file which it holds.
     let limit = PATIENCE.try_into().unwrap();
     poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).unwrap();

@@ -75,6 +75,23 @@ fn a_submitted_job_goes_on_by_itself_until_it_is_stopped() {
 }
 
 #[test]
+fn a_submitted_program_that_a_signal_ends_has_the_exit_code_of_a_shell() {
+    let site = Site::head(&["--num-cpus=1"]);
+    std::thread::scope(|scope| {
+        let submitted = scope.spawn(|| output(submit(&site, "stay", &[])));
+        let driver = wait_for("its driver has joined", || {
+            let pid = site.list("jobs").first()?["pid"].as_u64()?;
+            (pid > 0).then_some(pid)
+        });
+        proc::kill(driver.try_into().unwrap());
+        let ended = submitted.join().unwrap();
+        assert_eq!(ended.status.code(), Some(128 + 9), "{}", text(&ended.stderr));
+    });
+    let job = &site.list("jobs")[0];
+    assert_eq!((&job["state"], &job["exit_code"]), (&"FAILED".into(), &137.into()), "{job}");
+}
+
+#[test]
 fn what_is_no_program_is_not_submitted() {
     let site = Site::head(&["--num-cpus=1"]);
     let (_, said) = refused(site.roadshow(&["job", "submit", "--", "/etc/hostname"]));
