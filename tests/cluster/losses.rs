@@ -1,8 +1,9 @@
 //! Processes that are killed: the head, an agent, a worker, a driver.
 
+use std::thread;
 use std::time::Duration;
 
-use roadshow::config::{JOB_LEASE, NODE_LEASE};
+use roadshow::config::{HEAD_ANSWER_TIMEOUT, JOB_LEASE, NODE_LEASE};
 use rustix::process::Signal;
 
 use super::job::{Job, Order, Pending, Wish};
@@ -209,4 +210,24 @@ fn a_worker_that_a_signal_has_stopped_is_shown_until_it_goes_on_and_its_tasks_ar
     let tasks = site.list("tasks");
     assert!(tasks.iter().all(|task| task["running"] == 0 && task["queued"] == 0), "{tasks:#?}");
     wait_for("all are counted", || (finished() == 2 * counted).then_some(()));
+}
+
+#[test]
+fn what_an_agent_misses_while_it_is_stopped_for_a_moment_it_is_told_again() {
+    let site = Site::pair();
+    let (node, mut job) = (site.nodes[1].clone(), Job::join(&site));
+    job.spawn("kept", Wish { detached: true, name: Some("kept".into()), ..Wish::on(&node) });
+    let pid = job.pid_of("kept").try_into().unwrap();
+    proc::signal(node.agent(), Signal::STOP);
+    let killed = site.roadshow(&["kill", "kept"]).spawn();
+    // So long that the head has given up telling it, and not so long that the node is given up.
+    thread::park_timeout(2 * HEAD_ANSWER_TIMEOUT);
+    proc::signal(node.agent(), Signal::CONT);
+    assert!(killed.unwrap().wait().unwrap().success());
+    proc::ended(pid);
+    wait_for("it is known to be dead", || {
+        (site.row("actors", "name", "kept")["state"] == "DEAD").then_some(())
+    });
+    assert_eq!(site.row("nodes", "node_id", node.id)["state"], "ALIVE");
+    job.finish();
 }

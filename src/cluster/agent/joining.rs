@@ -97,7 +97,7 @@ fn is_news(told: &mut String, why: &impl Display) -> bool {
 enum Away {
     #[error("{0}")]
     Lost(#[from] SendError),
-    #[error("it does not know this node any more")]
+    #[error("it has lost track of this node, and is told anew what is here")]
     Unknown,
     #[error("it says: {0}")]
     Failed(String),

@@ -1,6 +1,8 @@
 //! What the head tells agents and drivers, to each in order.
 
-use rustc_hash::FxHashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 
 use crate::cluster::model::{JobId, NodeId, Usage};
@@ -19,6 +21,17 @@ pub(super) struct Orders {
     /// What each machine has last said that it is at.
     usages: FxHashMap<NodeId, Usage>,
     queues: FxHashMap<Identity, mpsc::Sender<Word>>,
+    missed: Missed,
+}
+
+/// Those who did not take what they were told: they are to come again, and are told anew. Clones are the same.
+#[derive(Clone, Debug, Default)]
+struct Missed(Arc<Mutex<FxHashSet<Identity>>>);
+
+impl Missed {
+    fn lock(&self) -> MutexGuard<'_, FxHashSet<Identity>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What somebody is told.
@@ -38,7 +51,7 @@ impl Orders {
             return None;
         }
         let earlier = self.agents.insert(node, agent).filter(|earlier| *earlier != agent);
-        earlier.inspect(|earlier| drop(self.queues.remove(earlier)))
+        earlier.inspect(|earlier| self.forget(*earlier))
     }
 
     /// What a node's machine is at.
@@ -63,13 +76,23 @@ impl Orders {
             self.agents.remove(&node);
             self.usages.remove(&node);
         }
-        self.queues.remove(&agent);
+        self.forget(agent);
+    }
+
+    fn forget(&mut self, member: Identity) {
+        self.queues.remove(&member);
+        self.missed.lock().remove(&member);
+    }
+
+    /// Whether a member has missed something since it came last. Asked once it is to come again.
+    pub(super) fn has_missed(&self, member: Identity) -> bool {
+        self.missed.lock().remove(&member)
     }
 
     /// A job is over. What its driver was told before it still gets.
     pub(super) fn forget_job(&mut self, job: JobId) {
         if let Some(driver) = self.drivers.remove(&job) {
-            self.queues.remove(&driver);
+            self.forget(driver);
         }
     }
 
@@ -89,16 +112,18 @@ impl Orders {
 
     /// Tells a host something, behind what it was told before.
     ///
-    /// One that is away misses it: agents and drivers come back with what they have, and are told anew.
+    /// One that is away, or is stopped for a while, misses it: agents and drivers come again with what they
+    /// have, and are told anew.
     fn tell(&mut self, host: &Host, to: Identity, word: Word) {
-        let queue = self.queues.entry(to).or_insert_with(|| begin(host.clone(), to));
-        if queue.try_send(word).is_err() {
-            tracing::warn!(%to, "a member is far behind what it is told, and misses some of it");
+        let missed = &self.missed;
+        let queue = self.queues.entry(to).or_insert_with(|| begin(host.clone(), to, missed.clone()));
+        if queue.try_send(word).is_err() && missed.lock().insert(to) {
+            tracing::warn!(%to, "a member is far behind what it is told, and is to come again");
         }
     }
 }
 
-fn begin(host: Host, to: Identity) -> mpsc::Sender<Word> {
+fn begin(host: Host, to: Identity, missed: Missed) -> mpsc::Sender<Word> {
     let (queue, mut words) = mpsc::channel(ORDERS_MAX);
     let io = host.io().clone();
     io.spawn(async move {
@@ -110,6 +135,10 @@ fn begin(host: Host, to: Identity) -> mpsc::Sender<Word> {
             };
             if let Err(error) = told {
                 tracing::debug!(%to, %error, "a member was not told");
+                // Of one that is over nothing is remembered.
+                if !words.is_closed() {
+                    missed.lock().insert(to);
+                }
             }
         }
     });
@@ -154,7 +183,12 @@ mod tests {
         orders.forget_agent(host(1, 1));
         assert_eq!((orders.agents[&NodeId(1)], orders.queues.len()), (host(1, 2), 1));
         assert!(orders.usage(NodeId(1)).is_some());
+        orders.missed.lock().extend([host(1, 1), host(1, 2)]);
+        assert_eq!([host(1, 2), host(1, 2)].map(|agent| orders.has_missed(agent)), [true, false]);
+        orders.missed.lock().insert(host(1, 2));
+        orders.forget_agent(host(1, 1));
         orders.forget_agent(host(1, 2));
+        assert!(orders.missed.lock().is_empty());
         assert!(orders.agents.is_empty() && orders.queues.is_empty() && orders.usages.is_empty());
     }
 }

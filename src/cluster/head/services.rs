@@ -85,6 +85,7 @@ impl Head {
             }
             NodeRequest::Sign { job, hosts, request, .. } => self.sign_worker(from, job, hosts, &request),
             _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
+            NodeRequest::Beat { .. } if self.orders().has_missed(from) => NodeReply::Unknown,
             NodeRequest::Beat { usage, .. } => {
                 self.orders().usage_is(NodeId(from.host.0), usage);
                 self.control.tell(Event::NodeBeat { node: from });
@@ -154,7 +155,13 @@ impl Head {
             }
             JobRequest::Beat { job } => {
                 self.control.tell(Event::JobBeat { job });
-                self.still_open(job)
+                self.still_open(job)?;
+                match self.orders().has_missed(from) {
+                    true => Err(Denied::Unknown(
+                        "it has missed what it was told, and is to come again".to_owned(),
+                    )),
+                    false => Ok(Answer::Done),
+                }
             }
             JobRequest::Equipped { job, node } => {
                 self.control.tell(Event::NodeEquipped { job, node });
