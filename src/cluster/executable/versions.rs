@@ -22,6 +22,8 @@ const DT_VERDEFNUM: u64 = 0x6fff_fffd;
 const DT_VERNEED: u64 = 0x6fff_fffe;
 const DT_VERNEEDNUM: u64 = 0x6fff_ffff;
 
+const VER_FLG_WEAK: u16 = 2;
+
 /// A segment for the loader has some thirty entries of 16 bytes.
 const DYNAMIC_BYTES_MAX: u64 = 64 << 10;
 
@@ -127,7 +129,10 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> Tables<'a, R> {
                 // Hash 4, flags 2, number 2, name 4, next version 4.
                 let version: [u8; 16] = self.bytes(at)?;
                 let version = self.fields(&version);
-                latest = latest.max(Glibc::of_name(&self.name(version.word(8))?));
+                // One that is only weakly needed may be missing.
+                if version.half(4) & VER_FLG_WEAK == 0 {
+                    latest = latest.max(Glibc::of_name(&self.name(version.word(8))?));
+                }
                 at = step(at, version.word(12))?;
             }
             Ok((latest, next))

@@ -17,6 +17,9 @@ fn glibc(text: &str) -> Glibc {
     text.parse().unwrap()
 }
 
+/// What stands before the name of a version that is only weakly needed.
+const WEAK: &str = "weak ";
+
 /// What a file says of versions: of each library its name and those that are needed; or those that it has.
 enum Says<'a> {
     Needs(&'a [(&'a str, &'a [&'a str])]),
@@ -49,9 +52,10 @@ fn with_tables(says: &Says<'_>) -> Vec<u8> {
                 let next = 16 + 16 * versions.len() as u32;
                 put(&[1, versions.len() as u16], &[name(library), 16, next]);
                 for version in *versions {
-                    let name = name(version);
+                    let strong = version.trim_start_matches(WEAK);
+                    let flags = if strong == *version { 0 } else { VER_FLG_WEAK };
                     put(&[], &[0]);
-                    put(&[0, 2], &[name, 16]);
+                    put(&[flags, 2], &[name(strong), 16]);
                 }
             }
         }
@@ -116,6 +120,8 @@ fn a_program_needs_the_latest_version_of_the_c_library_that_it_names() {
     assert_eq!(inspect_bytes(&with_tables(&NEEDS)).unwrap().glibc, Some(glibc("2.34")));
     let others = Says::Needs(&[("libother.so.1", &["GLIBC_2.9"])]);
     assert_eq!(inspect_bytes(&with_tables(&others)).unwrap().glibc, None);
+    let weakly = Says::Needs(&[("libc.so.6", &["GLIBC_2.17", "weak GLIBC_2.38"])]);
+    assert_eq!(inspect_bytes(&with_tables(&weakly)).unwrap().glibc, Some(glibc("2.17")));
     assert_eq!(inspect_bytes(&with_tables(&Says::Needs(&[]))).unwrap().glibc, None);
     assert_eq!(inspect_bytes(&program(62, None)).unwrap().glibc, None);
 }
