@@ -86,6 +86,8 @@ pub enum NodeState {
     Alive,
     /// It works, and takes nothing new.
     Draining,
+    /// It was there when the head ended, and is not back since the head was started again.
+    Awaited,
     /// It has left, or was not heard of for too long.
     Dead,
 }

@@ -27,6 +27,10 @@ pub(crate) fn find<'a, T: Row>(rows: &'a [T], text: &str) -> Outcome<&'a T> {
             }
         }
     }
+    if let Some(over) = rows.iter().rfind(|row| row.names().contains(&text)) {
+        let text = format!("the {one} called {text:?} has ended: {}", over.id());
+        return Err(Failure::unknown(text, "one that has ended is found by its id"));
+    }
     let next = format!("`roadshow list {one}s` shows those that there are");
     Err(Failure::unknown(format!("there is no {one} {text:?}"), next))
 }
@@ -37,7 +41,7 @@ fn is_id<T: Row>(row: &T, text: &str) -> bool {
 }
 
 fn is_name<T: Row>(row: &T, text: &str) -> bool {
-    row.names().contains(&text)
+    !row.is_over() && row.names().contains(&text)
 }
 
 fn begins_id<T: Row>(row: &T, text: &str) -> bool {
@@ -66,6 +70,8 @@ mod tests {
         for text in ["9", "0000", "", "old"] {
             assert_eq!(find(&actors, text).unwrap_err().code, exit::NO_SUCH_THING, "{text}");
         }
+        let over = find(&actors, "old").unwrap_err().to_string();
+        assert!(over.contains("has ended: 0000000000000002"), "{over}");
         let unclear = find(&actors, "00000000").unwrap_err().to_string();
         assert!(unclear.contains("0000000000000001, 0000000000000002"), "{unclear}");
         // Too short to be the beginning of an id.

@@ -1,5 +1,6 @@
 //! `roadshow get`: all that is known of one thing.
 
+use roadshow::model::TaskCount;
 use serde_json::Value;
 
 use crate::failure::{Failure, Outcome};
@@ -7,10 +8,11 @@ use crate::find::find;
 use crate::list::Kind;
 use crate::output::Output;
 use crate::reach::{Desks, Reach};
-use crate::rows::Row;
+use crate::rows::{Row, last_part};
+use crate::summary::by_function;
 use crate::table::{NOTHING, sheet};
 
-/// Shows all that is known of one node, actor, job, worker or task function.
+/// Shows all that is known of one node, actor, job or worker, or of the tasks of one function.
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = "Example:\n  roadshow get actor counter\n\nAn id may be given by its first four \
@@ -35,7 +37,7 @@ pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
     match arguments.kind {
         Kind::Nodes => show(&head.nodes().await?, arguments, output),
         Kind::Actors => show(&head.actors().await?, arguments, output),
-        Kind::Tasks => show(&head.tasks().await?, arguments, output),
+        Kind::Tasks => show_function(&by_function(&head.tasks().await?), arguments, output),
         Kind::Jobs => show(&head.jobs().await?, arguments, output),
         Kind::Workers => show(&head.workers().await?, arguments, output),
     }
@@ -49,6 +51,33 @@ fn show<T: Row>(rows: &[T], arguments: &Arguments, output: &mut Output<'_>) -> O
     let json = serde_json::to_value(row).map_err(|error| Failure::failed(error, ""))?;
     let entries: Vec<_> = T::FIELDS.iter().map(|field| (*field, plain(&json[field]))).collect();
     output.print(&sheet(&entries))
+}
+
+/// The tasks of one function on all workers, by the function's name or the last part of that.
+fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
+    let text = &arguments.id;
+    let is_it = |function: &&TaskCount| function.name == *text;
+    let is_called_so = |function: &&TaskCount| last_part(&function.name) == text;
+    let named = [functions.iter().filter(is_it).collect(), functions.iter().filter(is_called_so).collect()];
+    for found in named as [Vec<&TaskCount>; 2] {
+        match found[..] {
+            [] => {}
+            [function] if arguments.json => return output.json(function),
+            [TaskCount { name, queued, running, finished, failed }] => {
+                let counts =
+                    [("queued", queued), ("running", running), ("finished", finished), ("failed", failed)];
+                let counts = counts.map(|(title, count)| (title, count.to_string()));
+                let entries: Vec<_> = [("name", name.clone())].into_iter().chain(counts).collect();
+                return output.print(&sheet(&entries));
+            }
+            [one, other, ..] => {
+                let text = format!("{text:?} may be {} or {}", one.name, other.name);
+                return Err(Failure::unknown(text, "give all of the name"));
+            }
+        }
+    }
+    let next = "`roadshow summary tasks` shows those that there are";
+    Err(Failure::unknown(format!("there is no task function {text:?}"), next))
 }
 
 /// A value as people write it.
@@ -89,6 +118,20 @@ mod tests {
         let (outcome, out) = got(Kind::Jobs, "2", true).await;
         outcome.unwrap();
         assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["exit_code"], 7);
+    }
+
+    #[tokio::test]
+    async fn the_tasks_of_a_function_are_counted_on_all_workers() {
+        for name in ["app::square", "square"] {
+            let (outcome, out) = got(Kind::Tasks, name, true).await;
+            outcome.unwrap();
+            let counts: Value = serde_json::from_str(&out).unwrap();
+            assert_eq!((&counts["name"], &counts["finished"]), (&"app::square".into(), &42.into()));
+        }
+        let (outcome, out) = got(Kind::Tasks, "square", false).await;
+        outcome.unwrap();
+        assert!(out.contains("queued") && out.contains("42"), "{out}");
+        assert_eq!(got(Kind::Tasks, "app", false).await.0.unwrap_err().code, exit::NO_SUCH_THING);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! `roadshow health-check`: whether a cluster works, for probes.
 
 use roadshow::admin::TroubleWith;
-use roadshow::model::NodeState;
+use roadshow::model::{NodeInfo, NodeState};
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
@@ -9,7 +9,7 @@ use crate::output::Output;
 use crate::reach::{Desks, Reach};
 
 /// Says by its exit code whether the cluster works: 3 if the head does not answer or its own node does not
-/// live, 1 if the head cannot keep its state, else 0.
+/// work, 1 if the head cannot keep its state, else 0.
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = "Example, as a probe of a container:\n  roadshow health-check --address=127.0.0.1:6379"
@@ -25,24 +25,30 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
     let (nodes, troubles) = (head.nodes().await?, head.troubles().await?);
-    let living = nodes.iter().filter(|node| node.state != NodeState::Dead);
-    let (nodes, heads) =
-        living.fold((0, 0), |(nodes, heads), node| (nodes + 1, heads + usize::from(node.is_head)));
-    if heads == 0 {
-        return Err(Failure::unreachable(
-            "the head answers, but its own node does not live",
-            "look at `roadshow list nodes` and at the agent's log on the head's machine",
-        ));
+    let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
+    let living = nodes.iter().filter(works).count();
+    let failure =
+        if let Some(trouble) = troubles.iter().find(|trouble| trouble.with == TroubleWith::HeadState) {
+            let next = "until then do not end the head: what it has not kept would be forgotten";
+            Some(Failure::failed(&trouble.text, next))
+        } else if !nodes.iter().filter(works).any(|node| node.is_head) {
+            Some(Failure::unreachable(
+                "the head answers, but its own node does not work",
+                "look at `roadshow list nodes` and at the agent's log on the head's machine",
+            ))
+        } else {
+            None
+        };
+    let (address, healthy) = (desks.head_address(), failure.is_none());
+    if arguments.json {
+        let troubles: Vec<_> = troubles.iter().map(|trouble| &trouble.text).collect();
+        output.json(
+            &json!({ "healthy": healthy, "address": address, "nodes": living, "troubles": troubles }),
+        )?;
+    } else if healthy {
+        output.print(&format!("The cluster at {address} works; its living nodes: {living}.\n"))?;
     }
-    if let Some(trouble) = troubles.iter().find(|trouble| trouble.with == TroubleWith::HeadState) {
-        let next = "until then do not end the head: what it has not kept would be forgotten";
-        return Err(Failure::failed(&trouble.text, next));
-    }
-    match arguments.json {
-        true => output.json(&json!({ "healthy": true, "address": desks.head_address(), "nodes": nodes })),
-        false => output
-            .print(&format!("The cluster at {} works; its living nodes: {nodes}.\n", desks.head_address())),
-    }
+    failure.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -61,9 +67,12 @@ mod tests {
     async fn a_head_that_cannot_keep_its_state_is_not_healthy() {
         let cluster = Cluster::new();
         cluster.state().troubles.push(trouble("HEAD_STATE", "the disk is full"));
-        let failure = asked(&cluster).await.0.unwrap_err();
+        let (outcome, out) = asked(&cluster).await;
+        let failure = outcome.unwrap_err();
         assert_eq!(failure.code, exit::FAILED);
         assert!(failure.to_string().starts_with("the disk is full"), "{failure}");
+        let health: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&health["healthy"], &health["troubles"][1]), (&false.into(), &"the disk is full".into()));
     }
 
     #[tokio::test]
@@ -71,6 +80,8 @@ mod tests {
         let (outcome, out) = asked(&Cluster::new()).await;
         outcome.unwrap();
         let health: serde_json::Value = serde_json::from_str(&out).unwrap();
-        assert_eq!(health, json!({"healthy": true, "address": "10.0.0.5:6379", "nodes": 2}));
+        let troubles = ["job 00000002: its workers crash"];
+        let expected = json!({"healthy": true, "address": "10.0.0.5:6379", "nodes": 2, "troubles": troubles});
+        assert_eq!(health, expected);
     }
 }

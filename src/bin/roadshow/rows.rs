@@ -23,7 +23,7 @@ pub(crate) trait Row: Serialize {
     /// What it is found by, as text.
     fn id(&self) -> String;
 
-    /// What else it may be called, as long as it lives.
+    /// What else it may be called; one that goes on is found by that.
     fn names(&self) -> Vec<&str>;
 
     /// Whether it has ended.
@@ -70,7 +70,7 @@ impl Row for NodeInfo {
     }
 
     fn names(&self) -> Vec<&str> {
-        if self.state == NodeState::Dead { Vec::new() } else { vec![&self.hostname] }
+        vec![&self.hostname]
     }
 
     fn is_over(&self) -> bool {
@@ -156,8 +156,7 @@ impl Row for ActorInfo {
     }
 
     fn names(&self) -> Vec<&str> {
-        let lives = self.state != ActorState::Dead;
-        self.name.as_deref().filter(|_| lives).into_iter().collect()
+        self.name.as_deref().into_iter().collect()
     }
 
     fn is_over(&self) -> bool {
@@ -246,7 +245,7 @@ pub(crate) fn last_part(name: &str) -> &str {
 /// What is taken of a resource, and what there is.
 fn used(node: &NodeInfo, resource: &str) -> String {
     let total = quantity(&node.resources, resource);
-    if total == Quantity::default() {
+    if node.is_over() || total == Quantity::default() {
         return NOTHING.to_owned();
     }
     let available = quantity(&node.available, resource);

@@ -107,10 +107,16 @@ impl Status {
 
     fn write_nodes(&self, page: &mut String, verbose: bool) -> std::fmt::Result {
         writeln!(page, "\nNodes")?;
-        for (title, state) in
-            [("Alive", NodeState::Alive), ("Draining", NodeState::Draining), ("Dead", NodeState::Dead)]
-        {
+        for (title, state) in [
+            ("Alive", NodeState::Alive),
+            ("Draining", NodeState::Draining),
+            ("Awaited since the head was started again", NodeState::Awaited),
+            ("Dead", NodeState::Dead),
+        ] {
             let nodes: Vec<_> = self.nodes.iter().filter(|node| node.state == state).collect();
+            if state == NodeState::Awaited && nodes.is_empty() {
+                continue;
+            }
             writeln!(page, "  {title}: {}", nodes.len())?;
             for node in nodes {
                 let head = if node.is_head { ", head" } else { "" };

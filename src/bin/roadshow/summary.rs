@@ -65,7 +65,8 @@ fn by_class(actors: &[ActorInfo]) -> Vec<Class> {
     classes.into_values().collect()
 }
 
-fn by_function(tasks: &[TaskInfo]) -> Vec<TaskCount> {
+/// The tasks of all workers, by function.
+pub(crate) fn by_function(tasks: &[TaskInfo]) -> Vec<TaskCount> {
     let mut functions: BTreeMap<&str, TaskCount> = BTreeMap::new();
     for TaskInfo { count, .. } in tasks {
         let sum = functions.entry(&count.name).or_default();

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Agent;
+use super::rooms::Heads;
 use crate::cluster::daemon::DaemonError;
 use crate::cluster::desk::{DeskError, Enrolment};
 use crate::cluster::enrolment;
@@ -54,19 +55,28 @@ pub(super) async fn enrol_first(
 }
 
 /// Joins the head, and again whenever it was gone. `joined` hears of the first time.
-pub(super) async fn keep_joined(agent: Arc<Agent>, joined: oneshot::Sender<Result<(), DaemonError>>) {
+///
+/// A head that was started again on this node is heard of as it comes; one elsewhere by its silence.
+pub(super) async fn keep_joined(
+    agent: Arc<Agent>,
+    mut heads: Heads,
+    joined: oneshot::Sender<Result<(), DaemonError>>,
+) {
     let mut joined = Some(joined);
     let mut delay = Duration::from_millis(10);
     let mut told = [String::new(), String::new()];
     loop {
         let began = Instant::now();
-        let Err(why) = stay(&agent, &mut joined).await;
+        let why = tokio::select! {
+            stayed = stay(&agent, &mut joined) => match stayed { Err(why) => why },
+            () = heads.another() => Away::Replaced,
+        };
         if let Some(tell) = joined.take_if(|_| why.is_final()) {
             // Nobody waits if the agent is being ended.
             let _ = tell.send(Err(DaemonError::Refused(why.to_string())));
             return;
         }
-        if began.elapsed() > BEAT_EVERY {
+        if began.elapsed() > BEAT_EVERY || matches!(why, Away::Replaced) {
             delay = Duration::from_millis(10);
             told = Default::default();
         }
@@ -99,6 +109,8 @@ enum Away {
     Lost(#[from] SendError),
     #[error("it has lost track of this node, and is told anew what is here")]
     Unknown,
+    #[error("another has come in its place")]
+    Replaced,
     #[error("it says: {0}")]
     Failed(String),
 }

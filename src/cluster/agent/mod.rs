@@ -123,7 +123,7 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
         _ = interrupt.recv() => return Err(ended_early()),
     };
     let (tell_joined, joined) = oneshot::channel();
-    let joining = tokio::spawn(joining::keep_joined(Arc::clone(&agent), tell_joined));
+    let joining = tokio::spawn(joining::keep_joined(Arc::clone(&agent), rooms.heads(), tell_joined));
     let certificates = tokio::spawn(certificates::keep_valid(Arc::clone(&agent)));
     let trimming = tokio::spawn(Jobs::keep_bounded(Arc::clone(&agent)));
     let refused = tokio::select! {

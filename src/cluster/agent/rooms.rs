@@ -54,6 +54,11 @@ impl NodeRooms {
         self.closing.clone()
     }
 
+    /// The heads that come from now on.
+    pub(super) fn heads(&self) -> Heads {
+        self.head.as_ref().map_or(Heads(None), HeadRoom::heads)
+    }
+
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
@@ -127,9 +132,31 @@ impl HeadRoom {
         }
     }
 
+    fn heads(&self) -> Heads {
+        let mut heads = self.0.clone();
+        heads.mark_unchanged();
+        Heads(Some(heads))
+    }
+
     fn pass(&self, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
         let head = self.0.borrow().clone();
         pass(head.ok_or(NoRoom::Unknown)?, host, connection)
+    }
+}
+
+/// The heads that come to this node, one after the other.
+#[derive(Debug)]
+pub(super) struct Heads(Option<watch::Receiver<Option<Arc<Lifeline>>>>);
+
+impl Heads {
+    /// Waits until another one has come; for ever on a node without a head.
+    pub(super) async fn another(&mut self) {
+        if let Some(heads) = &mut self.0
+            && heads.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 }
 

@@ -4,21 +4,24 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::Shared;
+use super::{Found, Shared};
 use crate::cluster::ClusterError;
 use crate::cluster::model::NodeFacts;
 use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest};
-use crate::config::{EXECUTABLE_CHUNK_BYTES, EXECUTABLE_TIMEOUT, WORKER_START_TIMEOUT};
+use crate::config::{EXECUTABLE_CHUNK_BYTES, EXECUTABLE_TIMEOUT, NODE_LEASE, WORKER_START_TIMEOUT};
 use crate::host::deadline_in;
 use crate::remote::ask_host;
 
 /// Equips the nodes that there are, and waits until their workers are ready.
 ///
 /// A node that cannot be used is told of; it is an error if none can.
-pub(super) async fn equip_first(shared: &Arc<Shared>, nodes: Vec<NodeFacts>) -> Result<(), ClusterError> {
-    let working: Vec<_> = nodes.iter().filter(|facts| facts.workers > 0).collect();
+pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<(), ClusterError> {
+    let working: Vec<_> = found.nodes.iter().filter(|facts| facts.workers > 0).collect();
     if working.is_empty() {
-        return Err(ClusterError::NoNodes { address: shared.head_at });
+        return match found.awaited {
+            true => wait_for_one(shared).await,
+            false => Err(ClusterError::NoNodes { address: shared.head_at }),
+        };
     }
     let equipped = join_all(working.iter().map(|facts| equip(shared, facts))).await;
     let (mut usable, mut failure) = (Vec::new(), None);
@@ -47,6 +50,18 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, nodes: Vec<NodeFacts>) -> 
                 .unwrap_or_else(|| format!("no worker was ready within {WORKER_START_TIMEOUT:?}")),
         }),
         _ => Ok(()),
+    }
+}
+
+/// Waits until a node is back that was there before the head was started again, and a worker is ready there.
+/// The driver is told of the node as of any other that comes.
+async fn wait_for_one(shared: &Arc<Shared>) -> Result<(), ClusterError> {
+    tracing::warn!("the head was started again, and no node is back yet; they are waited for");
+    let mut settled = shared.settled.subscribe();
+    let one = settled.wait_for(|settled| settled.ready > 0);
+    match tokio::time::timeout(NODE_LEASE + WORKER_START_TIMEOUT, one).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(ClusterError::NoNodes { address: shared.head_at }),
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) struct RemoteCluster {
     io: IoThread,
     /// Whether it has got as far as its first worker.
     begun: bool,
+    /// Why it has not got there.
+    why_not_begun: String,
     ended: bool,
 }
 
@@ -135,6 +137,13 @@ impl Shared {
     }
 }
 
+/// The nodes that a new job may use.
+struct Found {
+    nodes: Vec<NodeFacts>,
+    /// Whether there may be others: the head was away, and they are not back yet.
+    awaited: bool,
+}
+
 /// Joins the cluster, with workers on all of its nodes.
 pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteCluster), ClusterError> {
     let arguments = worker::arguments()?;
@@ -144,15 +153,23 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     let executor = Executor::here_or(&runtime);
     // The user's thread may compute; nothing of this waits for it.
     let joined = io.handle().spawn(async move { begin(options, arguments, runtime, executor).await });
-    let (shared, news, nodes) = joined.await.map_err(std::io::Error::other)??;
+    let (shared, news, found) = joined.await.map_err(std::io::Error::other)??;
     let tasks = vec![
         io.handle().spawn(news::take_all(Arc::clone(&shared), Terminal::start()?, news)),
         io.handle().spawn(stay::keep(Arc::clone(&shared))),
     ];
-    let mut cluster = RemoteCluster { shared: Arc::clone(&shared), tasks, io, begun: false, ended: false };
+    let mut cluster = RemoteCluster {
+        shared: Arc::clone(&shared),
+        tasks,
+        io,
+        begun: false,
+        why_not_begun: "it was given up before".to_owned(),
+        ended: false,
+    };
     let handle = ClusterRef::new(shared.host.clone());
-    let waiting = cluster.io.handle().spawn(async move { equip::equip_first(&shared, nodes).await });
-    waiting.await.map_err(std::io::Error::other)??;
+    let waiting = cluster.io.handle().spawn(async move { equip::equip_first(&shared, found).await });
+    let waited = waiting.await.map_err(std::io::Error::other)?;
+    waited.inspect_err(|error| cluster.why_not_begun = error.to_string())?;
     cluster.begun = true;
     Ok((handle, cluster))
 }
@@ -163,7 +180,7 @@ async fn begin(
     arguments: Vec<String>,
     io: tokio::runtime::Handle,
     executor: Executor,
-) -> Result<(Arc<Shared>, mpsc::Receiver<news::Told>, Vec<NodeFacts>), ClusterError> {
+) -> Result<(Arc<Shared>, mpsc::Receiver<news::Told>, Found), ClusterError> {
     let head_at = address::resolve(&options.address).await?;
     let token = lookup::token(head_at)?;
     let executable = tokio::task::spawn_blocking(Executable::of_this_process).await;
@@ -206,8 +223,8 @@ async fn begin(
     let started: control::Reply = ask_host(&control, enrolled.head, JOB, request, deadline)
         .await
         .map_err(|error| ClusterError::Head { address: options.address.clone(), why: error.to_string() })?;
-    let (job, nodes) = match started {
-        Ok(Answer::Job { job, nodes, .. }) => (job, nodes),
+    let (job, found) = match started {
+        Ok(Answer::Job { job, nodes, awaited, .. }) => (job, Found { nodes, awaited }),
         Ok(_) => return Err(ClusterError::head(&options.address, "it gave another answer")),
         Err(denied) => return Err(ClusterError::head(&options.address, &denied.to_string())),
     };
@@ -230,7 +247,7 @@ async fn begin(
         settled: watch::Sender::new(Settled::default()),
     });
     shared.members.apply(&Change::Are { members: Vec::new(), head: shared.head_is() }, &shared.host);
-    Ok((shared, told, nodes))
+    Ok((shared, told, found))
 }
 
 impl RemoteCluster {
@@ -263,11 +280,10 @@ impl RemoteCluster {
     fn end(&self, state: JobState, message: &str) -> JoinHandle<()> {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
         self.io.handle().spawn(async move {
-            if !shared.submitted {
-                let told = shared.ask(JobRequest::End { job: shared.job, state, message }).await;
-                if let Err(error) = told {
-                    tracing::warn!(job = %shared.job, %error, "the head was not told that the job is over");
-                }
+            if !shared.submitted
+                && let Err(why) = stay::tell_end(&shared, state, &message).await
+            {
+                tracing::warn!(job = %shared.job, why, "the head was not told that the job is over");
             }
             shared.control.shutdown("the driver has ended").await;
         })
@@ -285,7 +301,7 @@ impl Drop for RemoteCluster {
         }
         let (state, message) = match std::thread::panicking() {
             true => (JobState::Failed, "the driver panicked"),
-            false if !self.begun => (JobState::Failed, "no worker of it could be started"),
+            false if !self.begun => (JobState::Failed, self.why_not_begun.as_str()),
             false => (JobState::Succeeded, "the driver has dropped its cluster"),
         };
         let ending = self.end(state, message);

@@ -1,15 +1,17 @@
 //! The driver's word to the head that it lives, and its way back when the head was away.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Shared, news};
+use crate::cluster::desk::DeskError;
 use crate::cluster::enrolment;
 use crate::cluster::members::Change;
+use crate::cluster::model::JobState;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::state::{Answer, Denied, News};
 use crate::cluster::trust::Claims;
-use crate::config::{BEAT_EVERY, NODE_LEASE, REJOIN_DELAY_MAX};
+use crate::config::{BEAT_EVERY, JOB_LEASE, NODE_LEASE, REJOIN_DELAY_MAX};
 use crate::transport::Role;
 
 /// Says every while that the driver is there; comes back when the head was gone.
@@ -66,27 +68,49 @@ async fn come_back(shared: &Arc<Shared>) -> Result<(), String> {
     }
 }
 
+/// Tells the head that the job is over. One that was just started again is looked for, as long as it would
+/// wait for this driver.
+pub(super) async fn tell_end(shared: &Arc<Shared>, state: JobState, message: &str) -> Result<(), String> {
+    let until = Instant::now() + JOB_LEASE;
+    loop {
+        let end = JobRequest::End { job: shared.job, state, message: message.to_owned() };
+        let Err(error) = shared.ask(end).await else { return Ok(()) };
+        if Instant::now() > until {
+            return Err(error.to_string());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Where it is not found, the next try says so.
+        drop(find_head(shared).await);
+    }
+}
+
 enum Away {
     Still(String),
     Over(String),
 }
 
-async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
-    let still = |error: &dyn std::fmt::Display| Away::Still(error.to_string());
+/// Enrols again; gives whether it is another life of the head.
+async fn find_head(shared: &Shared) -> Result<bool, DeskError> {
     let hosts = vec![shared.control.identity(), shared.host.identity()];
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
-    let enrolled = enrolment::enrol_again(shared.head_at, &shared.token, &claims, &shared.credentials).await;
-    let enrolled = enrolled.map_err(|error| still(&error))?;
-    shared.credentials.renew(&enrolled.credentials).map_err(|error| still(&error))?;
-    let is_new = shared.head() != enrolled.head;
-    shared.standing().head = enrolled.head;
+    let enrolled =
+        enrolment::enrol_again(shared.head_at, &shared.token, &claims, &shared.credentials).await?;
+    shared.credentials.renew(&enrolled.credentials)?;
     shared.control.introduce(enrolled.head, shared.head_at);
+    let before = std::mem::replace(&mut shared.standing().head, enrolled.head);
+    Ok(before != enrolled.head)
+}
+
+async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
+    let still = |error: &dyn std::fmt::Display| Away::Still(error.to_string());
+    let is_new = find_head(shared).await.map_err(|error| still(&error))?;
     let before = news::living(shared);
     match shared.ask(start_again(shared)).await {
-        Ok(Ok(Answer::Job { nodes, workers, .. })) => {
+        Ok(Ok(Answer::Job { nodes, workers, awaited, .. })) => {
             // Agents tell the workers.
             shared.members.apply(&Change::Head(shared.head_is()), &shared.host);
-            if is_new {
+            // Of nodes that are not back it does not know the workers.
+            if is_new || awaited {
                 sweep_later(shared);
             } else {
                 news::sweep(shared, before, &workers);

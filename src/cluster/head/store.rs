@@ -94,6 +94,7 @@ impl Store {
     /// Opens the database, or makes it, and gives the records in it.
     pub(super) async fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
         let database = take_over(path).await?;
+        remove_half_made(path);
         let records = read(&database)?;
         Ok((Self::begin(path, database)?, records))
     }
@@ -159,6 +160,19 @@ async fn take_over(path: &Path) -> Result<Database, StoreError> {
                 }
             }
             opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Removes what processes have left that were killed while they made the database.
+fn remove_half_made(path: &Path) {
+    let begun = path.with_extension("new.");
+    let Some(begun) = begun.file_name().map(std::ffi::OsStr::as_encoded_bytes) else { return };
+    let entries = path.parent().and_then(|parent| fs::read_dir(parent).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(begun) {
+            // It only takes up room.
+            let _ = fs::remove_file(entry.path());
         }
     }
 }
@@ -399,10 +413,10 @@ mod tests {
     async fn a_database_that_was_left_half_made_keeps_nobody_from_making_it() {
         let scratch = Scratch::new();
         let path = scratch.join("head.redb");
-        let begun = path.with_extension(format!("new.{}", std::process::id()));
-        fs::write(&begun, [0; 4096]).unwrap();
+        let begun = [std::process::id(), 1].map(|pid| path.with_extension(format!("new.{pid}")));
+        begun.iter().for_each(|begun| fs::write(begun, [0; 4096]).unwrap());
         let (store, records) = Store::open(&path).await.unwrap();
-        assert_eq!((records, begun.exists()), (Vec::new(), false));
+        assert_eq!((records, begun.map(|begun| begun.exists())), (Vec::new(), [false; 2]));
         store.change(Change::Keep(Record::Given { jobs: 1, workers: 2, actors: 3 }));
         drop(store);
         assert_eq!(Store::open(&path).await.unwrap().1.len(), 1);

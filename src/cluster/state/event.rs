@@ -132,8 +132,8 @@ pub(in crate::cluster) enum Action {
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) enum Answer {
-    /// The job's number, and the nodes that it may use.
-    Job { job: JobId, nodes: Vec<NodeFacts>, workers: Vec<Working> },
+    /// The job's number, the nodes that it may use, and whether others are awaited since the head was away.
+    Job { job: JobId, nodes: Vec<NodeFacts>, workers: Vec<Working>, awaited: bool },
     /// Where an actor is to be made; or the one of that name, which lives.
     Placed { actor: ActorKey, member: Member, alive: Option<ActorPlace> },
     /// A living actor: the name of its type, and where its host is reached.

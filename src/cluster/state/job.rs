@@ -164,7 +164,8 @@ impl State {
             Some(Working { node: worker.node, worker: *id, member: worker.member?, pid: worker.pid })
         });
         let workers = working.collect();
-        self.answer(ticket, Ok(Answer::Job { job, nodes, workers }));
+        let awaited = self.nodes.values().any(|node| !node.is_back && node.facts.workers > 0);
+        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, awaited }));
     }
 
     pub(super) fn node_equipped(&mut self, job: JobId, node_id: NodeId) {

@@ -52,7 +52,7 @@ impl Node {
             NodeState::Alive if self.facts.workers == 0 => Work::Closed,
             NodeState::Alive if !self.is_back => Work::Later,
             NodeState::Alive => Work::Open,
-            NodeState::Draining | NodeState::Dead => Work::Closed,
+            NodeState::Draining | NodeState::Awaited | NodeState::Dead => Work::Closed,
         }
     }
 

@@ -45,7 +45,7 @@ impl Numbers {
         actor.0 < self.first_actor
     }
 
-    fn given(&self) -> Record {
+    pub(super) fn given(&self) -> Record {
         Record::Given {
             jobs: self.job.set_aside,
             workers: self.worker.set_aside,

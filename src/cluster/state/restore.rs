@@ -40,6 +40,8 @@ impl State {
                 Record::Actor { actor, job, spec } => self.restore_actor(actor, job, spec),
             }
         }
+        // At once it is known whether this life can keep anything.
+        self.actions.push(Action::Keep(self.numbers.given()));
         if !self.missing.is_empty() {
             self.missing_until = Some(self.now.after(millis(self.settings.node_lease)));
         }

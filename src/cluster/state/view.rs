@@ -8,7 +8,7 @@ use super::worker::Worker;
 use crate::cluster::model::Waiting;
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorState, JobFacts, JobId, JobInfo, JobState, Lifetime, NodeFacts, NodeId,
-    NodeInfo, TaskCount, TaskInfo, Trouble, TroubleWith, WorkerId, WorkerState, WorkerSummary,
+    NodeInfo, NodeState, TaskCount, TaskInfo, Trouble, TroubleWith, WorkerId, WorkerState, WorkerSummary,
 };
 use crate::id::{HostId, Identity};
 
@@ -30,7 +30,7 @@ impl State {
         NodeInfo {
             usage: None,
             node_id,
-            state: node.state,
+            state: if node.is_back { node.state } else { NodeState::Awaited },
             address,
             hostname,
             pid,
@@ -252,8 +252,8 @@ impl State {
 
     /// What has become of a node, as far as that is remembered.
     #[cfg(test)]
-    pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<crate::cluster::model::NodeState> {
-        let past = || self.past.node(node).map(|_| crate::cluster::model::NodeState::Dead);
+    pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<NodeState> {
+        let past = || self.past.node(node).map(|_| NodeState::Dead);
         self.nodes.get(&node).map(|node| node.state).or_else(past)
     }
 

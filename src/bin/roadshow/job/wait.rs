@@ -55,7 +55,7 @@ fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> Outcome<()> {
     let id = job.job_id.to_string();
     let id = significant(&id);
     let why = job.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
-    let next = format!("`roadshow logs --job {id}` shows what its workers wrote");
+    let next = format!("`roadshow logs --job {id}` shows what it wrote");
     match job.state {
         JobState::Succeeded => {
             output.note(&format!("Job {id} succeeded."));

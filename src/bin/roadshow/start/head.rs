@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use roadshow::daemon::{AgentOptions, AgentReady, HeadOptions, HeadReady};
+use roadshow::model::NodeState;
 
 use super::launch::Daemon;
 use super::state_dir::StateDir;
-use super::{Arguments, Ground, HEAD_PORT, Started, abandon, fresh, machine, noted};
+use super::{Arguments, Begun, Ground, HEAD_PORT, Started, fresh, machine, noted};
 use crate::failure::{Failure, Outcome};
+use crate::reach::{Desks, Target};
 use crate::session::{Role, STATE, Session, all_ended};
 use crate::token::TokenText;
 
@@ -36,10 +38,9 @@ pub(super) async fn start(arguments: &Arguments, ground: &Ground) -> Outcome<Sta
     }
     let room = ground.home.create(arguments.session_dir.as_deref())?;
     let state = held.map_or_else(|| StateDir::hold(&room.dir.join(STATE)), Ok)?;
-    let mut session = fresh(&room, None, Some(state.path.clone()))?;
-    let started = anew(arguments, &state, &mut session, ground).await;
-    let (token, children) = started.inspect_err(|_| abandon(&session, ground))?;
-    Ok(Started { session, token, again: false, nodes: None, children })
+    let mut begun = Begun::new(fresh(&room, None, Some(state.path.clone()))?, ground);
+    let (token, children) = anew(arguments, &state, &mut begun.session, ground).await?;
+    Ok(Started { session: begun.done(), token, again: false, nodes: None, children })
 }
 
 /// Starts both into a fresh session.
@@ -51,7 +52,7 @@ async fn anew(
 ) -> Outcome<(TokenText, Vec<(Role, Child)>)> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     state.remember(session)?;
-    let (head, token) = start_head(session, state, ground).await?;
+    let (mut head, token) = start_head(session, state, ground).await?;
     let host = arguments.host.unwrap_or_else(machine::own_address);
     let options = arguments.agent(session, (host, port), None, &token);
     let (agent, AgentReady { address, node_id }) = tokio::select! {
@@ -76,8 +77,18 @@ async fn again(
     let (head, token) = start_head(&mut session, state, ground).await?;
     session.node.head_address = Some(address);
     noted(&session, session.save())?;
+    let is_back = own_node_is_back(&Target::new(address, token.clone()), ground.patience).await;
     let children = head.let_go().map(|child| (Role::Head, child)).into_iter().collect();
-    Ok(Started { session, token, again: true, nodes: None, children })
+    match is_back {
+        true => Ok(Started { session, token, again: true, nodes: None, children }),
+        false => Err(Failure::failed(
+            format!(
+                "the head runs, and its node's agent has not come back to it within {} s",
+                ground.patience.as_secs()
+            ),
+            format!("look at {}, or `roadshow stop` and start both anew", session.log(Role::Agent).display()),
+        )),
+    }
 }
 
 /// Whether the session can be what is asked for now; gives its address.
@@ -104,6 +115,28 @@ fn may_go_on(arguments: &Arguments, session: &Session) -> Outcome<SocketAddr> {
     match asked.is_some_and(|dir| dir != session.dir) {
         true => Err(differs("--session-dir")),
         false => Ok(address),
+    }
+}
+
+/// Waits until the agent of the head's node has found its way back.
+async fn own_node_is_back(head: &impl Desks, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    if patience.is_zero() {
+        return true;
+    }
+    loop {
+        if let Ok(mut desk) = head.head().await
+            && let Ok(nodes) = desk.nodes().await
+            && nodes
+                .iter()
+                .any(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Draining))
+        {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -195,7 +228,7 @@ mod tests {
 
     fn ground(scratch: &Scratch) -> Ground {
         let home = Home::at(scratch.0.join("home"));
-        Ground { home, environment: Environment::default(), program: shells }
+        Ground { home, environment: Environment::default(), program: shells, patience: Duration::ZERO }
     }
 
     fn process(session: &Session, role: Role) -> Process {
@@ -278,7 +311,10 @@ mod tests {
         };
         let ground = Ground { program, ..ground(&scratch) };
         let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap().to_string();
-        assert!(failure.starts_with("the head has ended before its node was ready (out of it)"), "{failure}");
+        assert!(
+            failure.starts_with("the head ended before it was ready: exit status: 0 (out of it)"),
+            "{failure}"
+        );
         let left = ground.home.sessions();
         assert!(left.len() == 1 && !left[0].is_alive() && left[0].token().is_none());
     }
@@ -293,7 +329,10 @@ mod tests {
         };
         let ground = Ground { program, ..ground(&scratch) };
         let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
-        assert!(failure.to_string().starts_with("the head ended before it was ready (words);"), "{failure}");
+        assert!(
+            failure.to_string().starts_with("the head ended before it was ready: exit status: 0 (words);"),
+            "{failure}"
+        );
         let left = ground.home.sessions();
         assert!(left.len() == 1 && !left[0].is_alive());
         // Nobody can name that port again: the state is the session's.

@@ -6,7 +6,7 @@ use roadshow::model::NodeState;
 
 use super::head::start_agent;
 use super::launch::Daemon;
-use super::{Arguments, Ground, Started, abandon, fresh, machine, noted};
+use super::{Arguments, Begun, Ground, Started, fresh, machine, noted};
 use crate::failure::Outcome;
 use crate::reach::{Desks, Target, find_token};
 use crate::session::{Role, Session};
@@ -23,10 +23,10 @@ pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Gro
     check_token(token.reveal())?;
     let host = arguments.host.or_else(|| machine::address_towards(head)).unwrap_or_else(machine::own_address);
     let room = home.create(arguments.session_dir.as_deref())?;
-    let mut session = fresh(&room, Some(head), None)?;
-    let options = arguments.agent(&session, (host, arguments.port.unwrap_or(0)), Some(head), &token);
-    let started = join(&mut session, &token, &options, ground).await;
-    let agent = started.inspect_err(|_| abandon(&session, ground))?;
+    let mut begun = Begun::new(fresh(&room, Some(head), None)?, ground);
+    let options = arguments.agent(&begun.session, (host, arguments.port.unwrap_or(0)), Some(head), &token);
+    let agent = join(&mut begun.session, &token, &options, ground).await?;
+    let session = begun.done();
     let nodes = living_nodes(&Target::new(head, token.clone())).await;
     let children = agent.let_go().map(|child| (Role::Agent, child)).into_iter().collect();
     Ok(Started { session, token, again: false, nodes, children })
@@ -57,6 +57,7 @@ mod tests {
     use std::net::SocketAddr;
     use std::path::Path;
     use std::process::Command;
+    use std::time::Duration;
 
     use super::*;
     use crate::exit;
@@ -90,7 +91,8 @@ mod tests {
     async fn a_node_joins_with_a_token_and_is_found_by_its_cluster_s_address() {
         let scratch = Scratch::new();
         let home = Home::at(scratch.0.join("home"));
-        let ground = Ground { home, environment: Environment::default(), program: shell };
+        let ground =
+            Ground { home, environment: Environment::default(), program: shell, patience: Duration::ZERO };
         for given in [&[][..], &["--token=rs1_abc"]] {
             let refused = joined(given, &ground).await.err().unwrap();
             assert_eq!(refused.code, exit::REFUSED, "{given:?}");

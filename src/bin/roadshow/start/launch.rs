@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,13 +16,16 @@ use tokio::net::unix::pipe;
 
 use crate::daemons::Answer;
 use crate::failure::{Failure, Outcome, one_line};
-use crate::session::{Process, ProcessRecord, Role};
+use crate::session::{Process, ProcessRecord, Role, all_ended};
 
 /// How long a daemon may take to be ready. An agent dials its head for some of it.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest answer: an error's text and its paths fit well.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
+
+/// How long a daemon that has closed its answer may take to end.
+const ENDING: Duration = Duration::from_millis(500);
 
 /// How much of the end of a log is looked at.
 const LOG_END_BYTES: usize = 4 << 10;
@@ -87,16 +90,15 @@ impl Daemon {
 
     async fn ready_within<R: DeserializeOwned>(&mut self, limit: Duration) -> Outcome<R> {
         let role = self.role.name();
-        let next = format!("look at {}", self.log.display());
         let mut line = String::new();
         match tokio::time::timeout(limit, self.answer.read_line(&mut line)).await {
             Err(_) => {
-                let text =
-                    format!("the {role} was not ready within {} s{}", limit.as_secs_f64(), self.last_words());
-                return Err(Failure::failed(text, next));
+                let text = format!("the {role} was not ready within {} s", limit.as_secs_f64());
+                return Err(self
+                    .failure(&text, "its machine is out of breath, or somebody has stopped it; try again"));
             }
             Ok(Err(error)) => {
-                return Err(Failure::failed(format!("cannot hear from the {role}: {error}"), next));
+                return Err(self.failure(&format!("cannot hear from the {role}: {error}"), "try again"));
             }
             Ok(Ok(_)) => {}
         }
@@ -105,15 +107,12 @@ impl Daemon {
             Ok(Answer::Failed { code, why }) => {
                 Err(Failure::new(code, format!("the {role} cannot start: {why}"), ""))
             }
-            Err(_) => {
-                let text = format!("the {role} ended before it was ready{}", self.last_words());
-                Err(Failure::failed(text, next))
-            }
+            Err(_) => Err(self.early_end()),
         }
     }
 
     /// Waits until it has ended, which it was not to do.
-    pub(super) async fn ended(&self) -> Failure {
+    pub(super) async fn ended(&mut self) -> Failure {
         let process = self.record().and_then(|record| record.open());
         match process.map(Process::watch) {
             None => {}
@@ -122,17 +121,40 @@ impl Daemon {
             // Whoever waits for something else of it is told in time.
             Some(Err(_)) => std::future::pending().await,
         }
-        let text =
-            format!("the {} has ended before its node was ready{}", self.role.name(), self.last_words());
-        Failure::failed(text, format!("look at {}", self.log.display()))
+        self.early_end()
+    }
+
+    fn early_end(&mut self) -> Failure {
+        let mut text = format!("the {} ended before it was ready", self.role.name());
+        if let Some(status) = self.status() {
+            text += &format!(": {status}");
+        }
+        self.failure(&text, "somebody has killed it, or there was no memory for it; try again")
+    }
+
+    /// How it ended, if it has: it may be about to.
+    fn status(&mut self) -> Option<ExitStatus> {
+        if let Some(process) = self.record().and_then(|record| record.open()) {
+            all_ended(&[process], ENDING);
+        }
+        self.child.as_mut()?.try_wait().ok()?
+    }
+
+    /// What went wrong, with its last words and where the others are; `next` if it has left none.
+    fn failure(&self, text: &str, next: &str) -> Failure {
+        match self.last_words() {
+            None => Failure::failed(text, next),
+            Some(words) => {
+                Failure::failed(format!("{text} ({words})"), format!("look at {}", self.log.display()))
+            }
+        }
     }
 
     /// The last line of its log, if there is one.
-    fn last_words(&self) -> String {
+    fn last_words(&self) -> Option<String> {
         let log = fs::read(&self.log).unwrap_or_default();
         let end = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_END_BYTES)..]).into_owned();
-        let last = end.lines().rfind(|line| !line.trim().is_empty());
-        last.map_or_else(String::new, |line| format!(" ({})", one_line(line)))
+        end.lines().rfind(|line| !line.trim().is_empty()).map(one_line)
     }
 
     /// Lets it go on by itself; the child is for whoever stays.
@@ -197,8 +219,10 @@ mod tests {
         let scratch = Scratch::new();
         let mut daemon = daemon(&scratch, "echo one >&2; echo 'last words' >&2; echo >&2");
         let failure = daemon.ready::<HeadReady>().await.unwrap_err();
-        let expected =
-            format!("the head ended before it was ready (last words); look at {}", daemon.log.display());
+        let expected = format!(
+            "the head ended before it was ready: exit status: 0 (last words); look at {}",
+            daemon.log.display()
+        );
         assert_eq!((failure.code, failure.to_string()), (exit::FAILED, expected));
     }
 

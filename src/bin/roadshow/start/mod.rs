@@ -11,9 +11,10 @@ mod text;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use clap::ArgGroup;
-use roadshow::config::WORKERS_MAX;
+use roadshow::config::{NODE_LEASE, WORKERS_MAX};
 use roadshow::daemon::AgentOptions;
 use roadshow::model::Resources;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -156,6 +157,7 @@ async fn start(arguments: &Arguments) -> Outcome<Started> {
         home: Home::of_this_user(),
         environment: Environment::read(),
         program: launch::this_program,
+        patience: NODE_LEASE,
     };
     match &arguments.address {
         Some(address) => join::start(arguments, address, &ground).await,
@@ -169,6 +171,9 @@ struct Ground {
     environment: Environment,
     /// The program that is a daemon, in a directory.
     program: fn(Role, &Path) -> Command,
+    /// How long the agent of a head that was started again may take to come back to it; with none at all it
+    /// is not waited for.
+    patience: Duration,
 }
 
 impl Arguments {
@@ -231,6 +236,32 @@ fn fresh(room: &Room, head_address: Option<SocketAddr>, state_dir: Option<PathBu
     // Where it cannot be written nothing is left that would be in the way of the next.
     noted(&session, session.save()).inspect_err(|_| drop(session.remove(false)))?;
     Ok(session)
+}
+
+/// A start that is under way. One that fails, or is interrupted, abandons its session.
+struct Begun<'a> {
+    session: Session,
+    ground: &'a Ground,
+    is_done: bool,
+}
+
+impl<'a> Begun<'a> {
+    const fn new(session: Session, ground: &'a Ground) -> Self {
+        Self { session, ground, is_done: false }
+    }
+
+    fn done(mut self) -> Session {
+        self.is_done = true;
+        self.session.clone()
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            abandon(&self.session, self.ground);
+        }
+    }
 }
 
 /// Removes the session of a start that came to nothing, but for logs in which there is something to read.

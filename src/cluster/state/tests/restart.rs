@@ -257,6 +257,22 @@ fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back(
 }
 
 #[test]
+fn nodes_are_awaited_until_they_are_back_and_a_job_that_comes_meanwhile_is_told_so() {
+    let (noted, before) = before();
+    let (mut lab, _) = noted.restart();
+    let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(77) };
+    let found = |asking: &Asking| match &asking.answer {
+        Some(Ok(Answer::Job { nodes, awaited, .. })) => (nodes.len(), *awaited),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(lab.state.nodes()[0].state, NodeState::Awaited);
+    assert_eq!(found(&lab.ask(start)), (0, true));
+    lab.rejoin(node_facts(1, 4.0, 1), report(&before));
+    assert_eq!(lab.state.nodes()[0].state, NodeState::Alive);
+    assert_eq!(found(&lab.ask(start)), (1, false));
+}
+
+#[test]
 fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
     let (mut lab, job) = Lab::with_nodes(1);
     let why = "the disk is full".to_owned();
