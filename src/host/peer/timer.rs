@@ -17,25 +17,32 @@ pub(super) enum Timer {
 
 impl Peer {
     pub(super) fn arm_timer(self: &Arc<Self>, state: &mut State, deadline: Instant) {
-        match state.timer {
+        match std::mem::replace(&mut state.timer, Timer::Until(deadline)) {
             Timer::NotStarted => {
                 let Some(host) = self.host.upgrade() else { return };
-                state.timer = Timer::Idle;
                 let ended = host.closing.clone();
                 host.io.spawn(expire_calls(Arc::clone(self), ended));
             }
-            Timer::Until(until) if until <= deadline => return,
-            Timer::Idle | Timer::Until(_) => {}
+            Timer::Until(until) if until <= deadline => state.timer = Timer::Until(until),
+            Timer::Idle | Timer::Until(_) => self.timer.notify_one(),
         }
-        self.timer.notify_one();
     }
 
     /// Does what is due, and says when to look again.
+    ///
+    /// That is also when it was told to, though nothing may be due then any more: an acknowledgement mostly
+    /// travels with the reply, and whoever rings for each one would have this thread in the way of every
+    /// other call.
     fn expire(&self) -> Option<Instant> {
         let mut events = Vec::new();
         let mut state = self.lock();
-        state.session.on_timeout(now(), &mut events);
-        let next = state.session.poll_timeout();
+        let now = now();
+        state.session.on_timeout(now, &mut events);
+        let told = match state.timer {
+            Timer::Until(until) => Some(until).filter(|until| *until > now),
+            Timer::NotStarted | Timer::Idle => None,
+        };
+        let next = state.session.poll_timeout().into_iter().chain(told).min();
         state.timer = next.map_or(Timer::Idle, Timer::Until);
         state.ring_if_outgoing();
         self.settle(state, events);
