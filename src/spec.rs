@@ -193,6 +193,15 @@ pub struct ActorSpec {
     pub get_if_exists: bool,
 }
 
+impl ActorSpec {
+    /// Whether the control plane has to know the actor also when it has ended and was started again: it has
+    /// a name, or a life of its own, or something of its node.
+    pub(crate) fn has_to_last(&self) -> bool {
+        let takes_any = self.resources.0.values().any(|amount| amount.0 > 0);
+        self.name.is_some() || self.lifetime == Lifetime::Detached || takes_any
+    }
+}
+
 /// Where an actor lives: its host, and the actor there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ActorPlace {

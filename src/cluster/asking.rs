@@ -78,7 +78,7 @@ async fn give_up(head: Identity, host: Host, number: u64, asked: Asked) {
         answer = asked => answer,
         () = withdrawing => return,
     };
-    if let Some(actor) = answer.ok().and_then(|answer| place_of(&answer)) {
+    if let Some(actor) = answer.ok().and_then(|answer| place_of(&answer.ok()?)) {
         let why = NOBODY.to_owned();
         // A head that cannot be told any more learns of it when the job ends.
         let told: Result<Reply, _> =
@@ -91,9 +91,9 @@ async fn give_up(head: Identity, host: Host, number: u64, asked: Asked) {
 pub(super) const NOBODY: &str = "nobody waits for it any more";
 
 /// The actor that an answer has a place for.
-pub(super) fn place_of(answer: &Reply) -> Option<ActorKey> {
+pub(super) fn place_of(answer: &Answer) -> Option<ActorKey> {
     match answer {
-        Ok(Answer::Placed { actor, alive: None, .. }) => Some(*actor),
+        Answer::Placed { actor, alive: None, .. } => Some(*actor),
         _ => None,
     }
 }

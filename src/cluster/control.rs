@@ -5,6 +5,7 @@
 //! else reaches it through the host that it lives on ([`CONTROL`]).
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -47,11 +48,18 @@ pub(super) enum ControlRequest {
 /// Carries out what the state wants done. It must not call back, and not wait.
 pub(super) type Hands = Box<dyn Fn(&Action) + Send + Sync>;
 
+/// Waits until what the state has wanted kept so far is kept; else says why it is not.
+pub(super) type Keeper = Box<dyn Fn() -> Keeping + Send + Sync>;
+
+pub(super) type Keeping = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
 /// The state, and who waits for it.
 pub(super) struct Control {
     plane: Mutex<Plane>,
     clock: Clock,
     hands: Hands,
+    /// None where nothing outlives the process.
+    keeper: Option<Keeper>,
     /// The questions of other hosts.
     open: Open,
 }
@@ -64,14 +72,14 @@ struct Plane {
 }
 
 impl Control {
-    pub(super) fn new(settings: Settings, hands: Hands) -> Self {
+    pub(super) fn new(settings: Settings, hands: Hands, keeper: Option<Keeper>) -> Self {
         let plane = Plane {
             state: State::new(settings),
             actions: Vec::new(),
             waiting: FxHashMap::default(),
             last_ticket: 0,
         };
-        Self { plane: Mutex::new(plane), clock: Clock::new(), hands, open: Open::default() }
+        Self { plane: Mutex::new(plane), clock: Clock::new(), hands, keeper, open: Open::default() }
     }
 
     /// Takes note of what has happened.
@@ -183,7 +191,12 @@ impl Control {
                 if spec.namespace.is_empty() {
                     spec.namespace = self.namespace_of(job);
                 }
-                self.ask(|ticket| Event::Place { ticket, job, spec }).await
+                let has_to_last = spec.has_to_last();
+                let answer = Arc::clone(&self).ask(|ticket| Event::Place { ticket, job, spec }).await?;
+                match has_to_last {
+                    true => self.keep(answer).await,
+                    false => Ok(answer),
+                }
             }
             ControlRequest::Find { job, namespace, name } => {
                 let namespace = namespace.unwrap_or_else(|| self.namespace_of(job));
@@ -205,6 +218,24 @@ impl Control {
 }
 
 impl Control {
+    /// Gives a place once what a later life of the head has to know of it is kept: whoever has it may count
+    /// on the actor's name, and that it lives on.
+    async fn keep(self: Arc<Self>, answer: Answer) -> Reply {
+        let Some((keeper, actor)) = self.keeper.as_ref().zip(place_of(&answer)) else { return Ok(answer) };
+        let mut place = Place { control: &self, actor, cause: NOBODY.to_owned(), is_taken: false };
+        match keeper().await {
+            Ok(()) => {
+                place.is_taken = true;
+                Ok(answer)
+            }
+            Err(why) => {
+                let denied = Denied::NotKept(why);
+                place.cause = denied.to_string();
+                Err(denied)
+            }
+        }
+    }
+
     /// The namespace of a job's names: what its driver says, or one that it has to itself.
     fn namespace_of(&self, job: JobId) -> String {
         let said = self.read(|state| state.job_facts(job).map(|facts| facts.namespace.clone()));
@@ -247,9 +278,26 @@ impl Drop for Asked {
     }
 }
 
+/// A place that is about to be given; dropped before that it is free again.
+struct Place<'a> {
+    control: &'a Control,
+    actor: ActorKey,
+    cause: String,
+    is_taken: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.is_taken {
+            let cause = std::mem::take(&mut self.cause);
+            self.control.tell(Event::ActorEnded { actor: self.actor, cause });
+        }
+    }
+}
+
 /// What becomes of an answer that nobody takes: a place is free again.
 fn unwanted(answer: Option<Result<Answer, Denied>>) -> Option<Event> {
-    let actor = place_of(&answer?)?;
+    let actor = place_of(&answer?.ok()?)?;
     Some(Event::ActorEnded { actor, cause: NOBODY.to_owned() })
 }
 

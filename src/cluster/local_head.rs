@@ -54,6 +54,7 @@ impl LocalHead {
         let control = Arc::new(Control::new(
             Settings { node_lease: NO_LEASE, job_lease: NO_LEASE, ..Settings::default() },
             Box::new(hands),
+            None,
         ));
         Self { control, numbers, stops: Mutex::new(Some(stops)), io: io.clone() }
     }

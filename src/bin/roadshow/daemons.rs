@@ -44,7 +44,7 @@ pub(crate) async fn agent() -> ExitCode {
         Ok(options) => {
             let session = Session::read(&options.session_dir).filter(|_| !options.is_head());
             let outcome = run_agent(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await;
-            // A node that was drained is gone for good.
+            // Another life of it is given a token again.
             if let (Ok(()), Some(session)) = (&outcome, session)
                 && let Err(error) = session.wind_up()
             {

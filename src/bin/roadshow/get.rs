@@ -58,8 +58,9 @@ fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Ou
     let text = &arguments.id;
     let is_it = |function: &&TaskCount| function.name == *text;
     let is_called_so = |function: &&TaskCount| last_part(&function.name) == text;
-    let named = [functions.iter().filter(is_it).collect(), functions.iter().filter(is_called_so).collect()];
-    for found in named as [Vec<&TaskCount>; 2] {
+    let named: [Vec<&TaskCount>; 2] =
+        [functions.iter().filter(is_it).collect(), functions.iter().filter(is_called_so).collect()];
+    for found in named {
         match found[..] {
             [] => {}
             [function] if arguments.json => return output.json(function),

@@ -66,9 +66,9 @@ pub(super) async fn keep_joined(
     let mut delay = Duration::from_millis(10);
     let mut told = [String::new(), String::new()];
     loop {
-        let began = Instant::now();
+        let (began, mut was_in) = (Instant::now(), false);
         let why = tokio::select! {
-            stayed = stay(&agent, &mut joined) => match stayed { Err(why) => why },
+            stayed = stay(&agent, &mut joined, &mut was_in) => match stayed { Err(why) => why },
             () = heads.another() => Away::Replaced,
         };
         if let Some(tell) = joined.take_if(|_| why.is_final()) {
@@ -76,13 +76,13 @@ pub(super) async fn keep_joined(
             let _ = tell.send(Err(DaemonError::Refused(why.to_string())));
             return;
         }
-        if began.elapsed() > BEAT_EVERY || matches!(why, Away::Replaced) {
+        if (was_in && began.elapsed() > BEAT_EVERY) || matches!(why, Away::Replaced) {
             delay = Duration::from_millis(10);
             told = Default::default();
         }
         let [away, not_enrolled] = &mut told;
         if is_news(away, &why) {
-            tracing::warn!(head = %agent.head_at, %why, "the head is away; it is looked for");
+            tracing::warn!(head = %agent.head_at, %why, "this node is not with its head; it joins again");
         }
         tokio::time::sleep(delay).await;
         delay = (2 * delay).min(REJOIN_DELAY_MAX);
@@ -125,8 +125,10 @@ impl Away {
 async fn stay(
     agent: &Arc<Agent>,
     joined: &mut Option<oneshot::Sender<Result<(), DaemonError>>>,
+    was_in: &mut bool,
 ) -> Result<Infallible, Away> {
     ask(agent, NodeRequest::Join(agent.report())).await?;
+    *was_in = true;
     if let Some(joined) = joined.take() {
         // Nobody waits if the agent is being ended.
         let _ = joined.send(Ok(()));

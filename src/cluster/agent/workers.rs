@@ -115,23 +115,20 @@ impl Workers {
     pub(super) fn report(&self) -> Vec<WorkerReport> {
         let all = self.lock();
         let report = |(&worker, entry): (&WorkerId, &Worker)| {
-            let running = entry.running.as_ref()?;
-            Some(WorkerReport {
+            let running = entry.running.as_ref();
+            let actors = running.into_iter().flat_map(|running| &running.actors);
+            WorkerReport {
                 worker,
                 job: entry.job,
                 detached: entry.detached,
-                member: running.member?,
-                pid: running.process.pid(),
-                suspended: running.suspended,
-                actors: running
-                    .actors
-                    .iter()
-                    .map(|(actor, (class, at))| (*actor, class.clone(), *at))
-                    .collect(),
-                tasks: running.tasks.values().cloned().collect(),
-            })
+                member: running.and_then(|running| running.member),
+                pid: running.map_or(0, |running| running.process.pid()),
+                suspended: running.is_some_and(|running| running.suspended),
+                actors: actors.map(|(actor, (class, at))| (*actor, class.clone(), *at)).collect(),
+                tasks: running.into_iter().flat_map(|running| running.tasks.values().cloned()).collect(),
+            }
         };
-        let mut reports: Vec<_> = all.iter().filter_map(report).collect();
+        let mut reports: Vec<_> = all.iter().map(report).collect();
         reports.sort_unstable_by_key(|report| report.worker);
         reports
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cluster::bootstrap::HeadIs;
-use crate::cluster::control::Control;
+use crate::cluster::control::{Control, Keeper};
 use crate::cluster::members::{Change, Members};
 use crate::cluster::model::{
     ActorSpec, ActorState, JobFacts, JobId, Member, NodeFacts, NodeId, Resources, WorkerId,
@@ -57,7 +57,11 @@ fn address(at: [u8; 4]) -> SocketAddr {
 
 /// A control plane with a node of four processors that a job has one worker on.
 fn control() -> Arc<Control> {
-    let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {})));
+    control_with(None)
+}
+
+fn control_with(keeper: Option<Keeper>) -> Arc<Control> {
+    let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {}), keeper));
     let agent = Identity { host: NODE, ..fresh_identity() };
     let facts = NodeFacts {
         agent,
@@ -174,4 +178,31 @@ fn a_question_is_known_until_it_is_answered() {
     assert_eq!(open.lock().len(), 1);
     drop(question);
     assert_eq!(open.lock().len(), 0);
+}
+
+#[tokio::test]
+async fn a_place_is_given_once_the_actor_is_kept_and_is_free_again_if_it_cannot_be() {
+    let place = |name: Option<&str>| {
+        let resources = Resources::none().with(Resources::CPU, if name.is_some() { 1.0 } else { 0.0 });
+        let spec = ActorSpec { name: name.map(str::to_owned), resources, ..ActorSpec::default() };
+        ControlRequest::Place { job: JOB, spec, number: 1 }
+    };
+    let free =
+        |control: &Control| f64::from(control.read(|state| state.nodes())[0].available.0[Resources::CPU]);
+    let full = control_with(Some(Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) }))));
+    let denied = Arc::clone(&full).request(place(Some("a"))).await.unwrap_err();
+    assert_eq!((denied, free(&full)), (Denied::NotKept("the disk is full".to_owned()), 4.0));
+    // Of this one nothing has to be kept.
+    assert!(Arc::clone(&full).request(place(None)).await.is_ok());
+
+    let slow = control_with(Some(Box::new(|| Box::pin(std::future::pending()))));
+    let mut asking = Box::pin(Arc::clone(&slow).request(place(Some("a"))));
+    tokio::select! {
+        biased;
+        answer = &mut asking => panic!("{answer:?}"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(free(&slow), 3.0);
+    drop(asking);
+    assert_eq!(free(&slow), 4.0);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::{Found, Shared};
+use super::{Found, Settled, Shared};
 use crate::cluster::ClusterError;
 use crate::cluster::model::NodeFacts;
 use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest};
@@ -58,10 +58,13 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
 async fn wait_for_one(shared: &Arc<Shared>) -> Result<(), ClusterError> {
     tracing::warn!("the head was started again, and no node is back yet; they are waited for");
     let mut settled = shared.settled.subscribe();
-    let one = settled.wait_for(|settled| settled.ready > 0);
-    match tokio::time::timeout(NODE_LEASE + WORKER_START_TIMEOUT, one).await {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err(ClusterError::NoNodes { address: shared.head_at }),
+    let one = settled.wait_for(|settled| settled.ready + settled.failed > 0 || settled.refused.is_some());
+    drop(tokio::time::timeout(NODE_LEASE + WORKER_START_TIMEOUT, one).await);
+    let Settled { ready, last_failure, refused, .. } = shared.settled.borrow().clone();
+    match last_failure.or(refused) {
+        _ if ready > 0 => Ok(()),
+        Some(why) => Err(ClusterError::NotEquipped { why }),
+        None => Err(ClusterError::NoNodes { address: shared.head_at }),
     }
 }
 

@@ -53,7 +53,10 @@ pub(super) struct JoinOptions {
 /// The job that this process drives. Dropping it ends the job.
 pub(super) struct RemoteCluster {
     shared: Arc<Shared>,
-    tasks: Vec<JoinHandle<()>>,
+    /// Takes what the head and agents send.
+    hearing: JoinHandle<()>,
+    /// Says that the driver is there.
+    keeping: JoinHandle<()>,
     io: IoThread,
     /// Whether it has got as far as its first worker.
     begun: bool,
@@ -115,6 +118,8 @@ struct Settled {
     ready: u32,
     failed: u32,
     last_failure: Option<String>,
+    /// Why a node that came later cannot be used.
+    refused: Option<String>,
 }
 
 impl Shared {
@@ -154,13 +159,12 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     // The user's thread may compute; nothing of this waits for it.
     let joined = io.handle().spawn(async move { begin(options, arguments, runtime, executor).await });
     let (shared, news, found) = joined.await.map_err(std::io::Error::other)??;
-    let tasks = vec![
-        io.handle().spawn(news::take_all(Arc::clone(&shared), Terminal::start()?, news)),
-        io.handle().spawn(stay::keep(Arc::clone(&shared))),
-    ];
+    let hearing = io.handle().spawn(news::take_all(Arc::clone(&shared), Terminal::start()?, news));
+    let keeping = io.handle().spawn(stay::keep(Arc::clone(&shared)));
     let mut cluster = RemoteCluster {
         shared: Arc::clone(&shared),
-        tasks,
+        hearing,
+        keeping,
         io,
         begun: false,
         why_not_begun: "it was given up before".to_owned(),
@@ -270,12 +274,14 @@ impl RemoteCluster {
     /// Ends the job. The user's host has said goodbye before.
     pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
         self.ended = true;
+        // Who tells that the driver is there has nothing to tell any more.
+        self.keeping.abort();
         let ending = self.end(JobState::Succeeded, "the driver has shut its cluster down");
         ending.await.map_err(std::io::Error::other)?;
         Ok(())
     }
 
-    /// Tells the head that the job is over, as far as it can be told soon. An agent that runs the driver
+    /// Tells the head that the job is over, also one that comes back within the driver's lease. An agent that runs the driver
     /// says more.
     fn end(&self, state: JobState, message: &str) -> JoinHandle<()> {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
@@ -295,7 +301,8 @@ const DROP_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Drop for RemoteCluster {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.hearing.abort();
+        self.keeping.abort();
         if self.ended {
             return;
         }

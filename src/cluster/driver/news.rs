@@ -112,6 +112,8 @@ fn equip_later(shared: &Arc<Shared>, facts: NodeFacts) {
     tokio::spawn(async move {
         if let Err(error) = equip::equip(&shared, &facts).await {
             tracing::warn!(node = %facts.id(), %error, "a node cannot be used for this job");
+            let refused = format!("node {}: {error}", facts.id());
+            shared.settled.send_modify(|settled| settled.refused = Some(refused));
         }
     });
 }

@@ -106,11 +106,11 @@ async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
     let is_new = find_head(shared).await.map_err(|error| still(&error))?;
     let before = news::living(shared);
     match shared.ask(start_again(shared)).await {
-        Ok(Ok(Answer::Job { nodes, workers, awaited, .. })) => {
+        Ok(Ok(Answer::Job { nodes, workers, all_back, .. })) => {
             // Agents tell the workers.
             shared.members.apply(&Change::Head(shared.head_is()), &shared.host);
             // Of nodes that are not back it does not know the workers.
-            if is_new || awaited {
+            if is_new || !all_back {
                 sweep_later(shared);
             } else {
                 news::sweep(shared, before, &workers);

@@ -106,7 +106,8 @@ impl Head {
     /// Gives a job its number, and says which node will run its driver: the head's own.
     async fn submit(&self, submission: &Submission) -> AdminReply {
         let nodes = self.control.read(|state| state.nodes());
-        let Some(node) = nodes.iter().find(|info| info.is_head && info.state == NodeState::Alive) else {
+        let runs = |info: &&NodeInfo| matches!(info.state, NodeState::Alive | NodeState::Awaited);
+        let Some(node) = nodes.iter().filter(runs).find(|info| info.is_head) else {
             return failed("the head's own node is not there to run the driver; start its agent again");
         };
         let mut entrypoint = submission.program.clone();

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use super::control::Control;
+use super::control::{Control, Keeper};
 use super::daemon::{DaemonError, HeadOptions, HeadReady, failed, start_host};
 use super::desk::Desk;
 use super::logs;
@@ -83,7 +83,19 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let transport = Routed::new(credentials.clone(), address, arrivals);
     let calls = services::calls(Arc::clone(&itself));
     let host = start_host(identity, &token, transport, address, calls).await?;
-    let control = Arc::new(Control::new(Settings::default(), hands));
+    let keeper: Keeper = {
+        let itself = Arc::clone(&itself);
+        Box::new(move || {
+            let head = itself.get().and_then(Weak::upgrade);
+            Box::pin(async move {
+                match head {
+                    Some(head) => head.store.kept().await,
+                    None => Err("the head is ending".to_owned()),
+                }
+            })
+        })
+    };
+    let control = Arc::new(Control::new(Settings::default(), hands, Some(keeper)));
     let orders = Mutex::new(Orders::default());
     let head = Arc::new(Head { authority, host, control, orders, store });
     // It was not set before.
@@ -148,11 +160,14 @@ async fn tick(head: Arc<Head>) {
 /// Tells the state whether what is to be kept can be.
 async fn watch_disk(head: Arc<Head>) {
     let (mut progress, mut told) = (head.store.progress(), None);
-    while progress.changed().await.is_ok() {
+    loop {
         let trouble = progress.borrow_and_update().trouble.clone();
         if trouble != told {
             told.clone_from(&trouble);
             head.control.tell(Event::Keeping { trouble });
+        }
+        if progress.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Orders {
     usages: FxHashMap<NodeId, Usage>,
     queues: FxHashMap<Identity, mpsc::Sender<Word>>,
     missed: Missed,
+    /// Jobs of which something was to be told before it was known whom.
+    untold: FxHashSet<JobId>,
 }
 
 /// Those who did not take what they were told: they are to come again, and are told anew. Clones are the same.
@@ -50,6 +52,8 @@ impl Orders {
         if self.agents.get(&node).is_some_and(|known| known.incarnation > agent.incarnation) {
             return None;
         }
+        // It is about to be told all anew.
+        self.missed.lock().remove(&agent);
         let earlier = self.agents.insert(node, agent).filter(|earlier| *earlier != agent);
         earlier.inspect(|earlier| self.forget(*earlier))
     }
@@ -64,9 +68,18 @@ impl Orders {
         self.usages.get(&node).copied()
     }
 
-    /// The host of a job's driver.
+    /// A job's driver is about to be told all anew.
+    pub(super) fn comes_again(&mut self, job: JobId, driver: Identity) {
+        self.untold.remove(&job);
+        self.missed.lock().remove(&driver);
+    }
+
+    /// The host of a job's driver. What has happened since the job was known, and before this, it has missed.
     pub(super) fn driver_is(&mut self, job: JobId, driver: Identity) {
         self.drivers.insert(job, driver);
+        if self.untold.remove(&job) {
+            self.missed.lock().insert(driver);
+        }
     }
 
     /// That life of an agent is over. A later one of its node may be here already.
@@ -84,13 +97,14 @@ impl Orders {
         self.missed.lock().remove(&member);
     }
 
-    /// Whether a member has missed something since it came last. Asked once it is to come again.
-    pub(super) fn has_missed(&self, member: Identity) -> bool {
+    /// Whether a member has missed something since it came last, and is to come again.
+    pub(super) fn take_missed(&self, member: Identity) -> bool {
         self.missed.lock().remove(&member)
     }
 
     /// A job is over. What its driver was told before it still gets.
     pub(super) fn forget_job(&mut self, job: JobId) {
+        self.untold.remove(&job);
         if let Some(driver) = self.drivers.remove(&job) {
             self.forget(driver);
         }
@@ -105,8 +119,9 @@ impl Orders {
 
     /// Tells a driver what has happened.
     pub(super) fn tell_driver(&mut self, host: &Host, job: JobId, news: News) {
-        if let Some(&driver) = self.drivers.get(&job) {
-            self.tell(host, driver, Word::News(news));
+        match self.drivers.get(&job) {
+            Some(&driver) => self.tell(host, driver, Word::News(news)),
+            None => drop(self.untold.insert(job)),
         }
     }
 
@@ -135,9 +150,10 @@ fn begin(host: Host, to: Identity, missed: Missed) -> mpsc::Sender<Word> {
             };
             if let Err(error) = told {
                 tracing::debug!(%to, %error, "a member was not told");
+                let mut missed = missed.lock();
                 // Of one that is over nothing is remembered.
                 if !words.is_closed() {
-                    missed.lock().insert(to);
+                    missed.insert(to);
                 }
             }
         }
@@ -184,7 +200,13 @@ mod tests {
         assert_eq!((orders.agents[&NodeId(1)], orders.queues.len()), (host(1, 2), 1));
         assert!(orders.usage(NodeId(1)).is_some());
         orders.missed.lock().extend([host(1, 1), host(1, 2)]);
-        assert_eq!([host(1, 2), host(1, 2)].map(|agent| orders.has_missed(agent)), [true, false]);
+        assert_eq!([host(1, 2), host(1, 2)].map(|agent| orders.take_missed(agent)), [true, false]);
+        // What was told before it was known whom, a driver has missed, unless it comes again.
+        orders.untold.extend([JobId(1), JobId(2)]);
+        orders.driver_is(JobId(1), host(5, 1));
+        orders.comes_again(JobId(2), host(6, 1));
+        orders.driver_is(JobId(2), host(6, 1));
+        assert_eq!([host(5, 1), host(6, 1)].map(|driver| orders.take_missed(driver)), [true, false]);
         orders.missed.lock().insert(host(1, 2));
         orders.forget_agent(host(1, 1));
         orders.forget_agent(host(1, 2));

@@ -7,7 +7,7 @@ use crate::cluster::bootstrap::Life;
 use crate::cluster::control::{CONTROL, Reply};
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest, comes_from};
-use crate::cluster::state::{Answer, Denied, Event};
+use crate::cluster::state::{Answer, Denied, Event, WorkerReport};
 use crate::host::HostCalls;
 use crate::id::{HostId, Identity};
 use crate::registry::{Inbound, Responder, decode};
@@ -72,10 +72,12 @@ impl Head {
     /// An agent speaks for its own node, and for none else.
     fn node_asks(&self, from: Identity, request: NodeRequest) -> NodeReply {
         match request {
-            NodeRequest::Join(report) => {
+            NodeRequest::Join(mut report) => {
                 if report.facts.agent != from {
                     return NodeReply::Failed { text: "an agent joins for itself alone".to_owned() };
                 }
+                let node = report.facts.id();
+                report.workers.retain(|worker| self.believes(node, worker));
                 if let Some(earlier) = self.orders().agent_is(report.facts.id(), from) {
                     self.host.forget(earlier);
                 }
@@ -85,7 +87,7 @@ impl Head {
             }
             NodeRequest::Sign { job, hosts, request, .. } => self.sign_worker(from, job, hosts, &request),
             _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
-            NodeRequest::Beat { .. } if self.orders().has_missed(from) => NodeReply::Unknown,
+            NodeRequest::Beat { .. } if self.orders().take_missed(from) => NodeReply::Unknown,
             NodeRequest::Beat { usage, .. } => {
                 self.orders().usage_is(NodeId(from.host.0), usage);
                 self.control.tell(Event::NodeBeat { node: from });
@@ -106,6 +108,14 @@ impl Head {
                 NodeReply::Done
             }
         }
+    }
+
+    /// Whether a worker that a node reports may be there.
+    fn believes(&self, node: NodeId, report: &WorkerReport) -> bool {
+        let Some(member) = report.member else { return true };
+        let ready = NodeEvent::WorkerReady { worker: report.worker, member, pid: report.pid };
+        let checked = self.control.read(|state| certify::check_event(state, node, &ready));
+        checked.inspect_err(|text| tracing::warn!(%node, text, "what a node reports is not believed")).is_ok()
     }
 
     fn happened(&self, node: NodeId, event: NodeEvent) {
@@ -136,15 +146,18 @@ impl Head {
             }
             JobRequest::Start { job, facts } => {
                 let control = Arc::clone(&self.control);
-                let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
-                if let (Answer::Job { job, .. }, None) = (&answer, job) {
-                    self.keep_new(*job).await?;
+                if let Some(job) = job {
+                    self.orders().comes_again(job, from);
                 }
+                let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
                 // It may be over by now, and then nobody is to be told of it.
                 if let Answer::Job { job, .. } = &answer
                     && self.is_open(*job)
                 {
                     self.orders().driver_is(*job, from);
+                }
+                if let (Answer::Job { job, .. }, None) = (&answer, job) {
+                    self.keep_new(*job).await?;
                 }
                 Ok(answer)
             }
@@ -156,7 +169,7 @@ impl Head {
             JobRequest::Beat { job } => {
                 self.control.tell(Event::JobBeat { job });
                 self.still_open(job)?;
-                match self.orders().has_missed(from) {
+                match self.orders().take_missed(from) {
                     true => Err(Denied::Unknown(
                         "it has missed what it was told, and is to come again".to_owned(),
                     )),

@@ -245,9 +245,13 @@ impl Shared {
     }
 
     fn is_in_trouble(&self, error: &StoreError) {
-        let trouble = error.to_string();
-        let is_new = |progress: &mut Progress| progress.trouble.replace(trouble.clone()).is_none();
-        if self.progress.send_if_modified(is_new) {
+        let trouble = Some(error.to_string());
+        let is_news = |progress: &mut Progress| {
+            let is_news = progress.trouble != trouble;
+            progress.trouble.clone_from(&trouble);
+            is_news
+        };
+        if self.progress.send_if_modified(is_news) {
             tracing::error!(%error, "the head cannot keep its state, and tries again; free some disk");
         }
     }

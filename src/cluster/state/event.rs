@@ -92,7 +92,8 @@ pub(in crate::cluster) struct WorkerReport {
     pub(in crate::cluster) worker: WorkerId,
     pub(in crate::cluster) job: JobId,
     pub(in crate::cluster) detached: Option<ActorKey>,
-    pub(in crate::cluster) member: Member,
+    /// None before it is ready.
+    pub(in crate::cluster) member: Option<Member>,
     pub(in crate::cluster) pid: u32,
     /// Whether a signal has stopped it.
     pub(in crate::cluster) suspended: bool,
@@ -132,8 +133,9 @@ pub(in crate::cluster) enum Action {
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) enum Answer {
-    /// The job's number, the nodes that it may use, and whether others are awaited since the head was away.
-    Job { job: JobId, nodes: Vec<NodeFacts>, workers: Vec<Working>, awaited: bool },
+    /// The job's number, the nodes that it may use, whether others are awaited that it may use, and whether
+    /// all nodes are back since the head was away.
+    Job { job: JobId, nodes: Vec<NodeFacts>, workers: Vec<Working>, awaited: bool, all_back: bool },
     /// Where an actor is to be made; or the one of that name, which lives.
     Placed { actor: ActorKey, member: Member, alive: Option<ActorPlace> },
     /// A living actor: the name of its type, and where its host is reached.

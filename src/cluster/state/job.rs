@@ -6,6 +6,7 @@ use super::node::Node;
 use super::restarts::Crashes;
 use super::{Action, Answer, Denied, Millis, News, Record, RecordKey, State, Ticket, Working, silence};
 use crate::cluster::model::{ActorKey, JobFacts, JobId, JobState, NodeFacts, NodeId, NodeState, WorkerId};
+use crate::cluster::schedule::Work;
 
 #[derive(Debug)]
 pub(super) struct Job {
@@ -164,8 +165,9 @@ impl State {
             Some(Working { node: worker.node, worker: *id, member: worker.member?, pid: worker.pid })
         });
         let workers = working.collect();
-        let awaited = self.nodes.values().any(|node| !node.is_back && node.facts.workers > 0);
-        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, awaited }));
+        let awaited = self.nodes.values().any(|node| node.work() == Work::Later);
+        let all_back = self.all_back();
+        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, awaited, all_back }));
     }
 
     pub(super) fn node_equipped(&mut self, job: JobId, node_id: NodeId) {
@@ -205,14 +207,15 @@ impl State {
     /// An agent runs a submitted job's driver.
     pub(super) fn driver_began(&mut self, job: JobId, node: NodeId) {
         match self.open(job) {
-            Err(_) => self.actions.push(Action::StopDriver { node, job }),
-            Ok(known) => {
+            // It is over, or it is another's.
+            Ok(known) if known.facts.runs_on == Some(node) => {
                 let before = std::mem::replace(&mut known.state, JobState::Running);
                 self.submitted_leases.end(job);
                 if before != JobState::Running {
                     self.keep_job(job);
                 }
             }
+            _ => self.actions.push(Action::StopDriver { node, job }),
         }
     }
 

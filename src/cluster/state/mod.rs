@@ -12,7 +12,7 @@
 //! - a name has one owner, from when it was asked for until the actor is dead;
 //! - whatever waits could be placed on some node, and has no room on any;
 //! - whoever is not heard of for a lease is dead, with all that depends on it;
-//! - while nothing can be kept, nothing new is taken on that has to be.
+//! - while nothing can be kept, no job and no actor is taken on that has to be.
 //!
 //! An actor goes through
 //!

@@ -67,8 +67,7 @@ impl State {
             return Err(Denied::Infeasible(self.schedule.why_never(&spec)));
         }
         let detached = spec.lifetime == Lifetime::Detached;
-        let is_kept = detached || spec.name.is_some() || self.schedule.takes_any(shape);
-        let key = match self.new_actor(is_kept) {
+        let key = match self.new_actor(spec.has_to_last()) {
             Ok(key) => key,
             Err(denied) => {
                 self.schedule.drop_shape(shape);

@@ -70,7 +70,8 @@ impl State {
             self.actions.push(Action::StopWorker { node, worker: id });
             return;
         }
-        self.worker_ready(id, report.member, report.pid);
+        let Some(member) = report.member else { return };
+        self.worker_ready(id, member, report.pid);
         self.worker_suspended(id, report.suspended);
         self.task_counts(id, report.tasks);
         let reported: BTreeSet<ActorKey> = report.actors.iter().map(|(actor, ..)| *actor).collect();

@@ -207,9 +207,11 @@ impl State {
         let mut suspended: Vec<_> = self.workers.iter().filter(|(_, worker)| worker.suspended).collect();
         suspended.sort_unstable_by_key(|(id, _)| **id);
         let suspended = suspended.into_iter().map(|(id, Worker { node, job, pid, .. })| {
-            let text = format!(
-                "job {job}: its worker {id} on node {node} is stopped by a signal; `kill -CONT {pid}` there lets it go on"
-            );
+            let mut text = format!("job {job}: its worker {id} on node {node} is stopped by a signal");
+            // Before it is ready its number is not known here.
+            if *pid > 0 {
+                text += &format!("; `kill -CONT {pid}` there lets it go on");
+            }
             Trouble { with: TroubleWith::SuspendedWorker, text }
         });
         let own = self
@@ -307,8 +309,12 @@ impl State {
             let cause = cause.as_deref().unwrap_or("it has ended");
             return Some(format!("worker {pid} on node {node_id}: {cause}"));
         }
-        let all_back = self.nodes.values().all(|node| node.is_back);
-        all_back.then(|| "its worker ended long ago, or while the head was away".to_owned())
+        self.all_back().then(|| "its worker ended long ago, or while the head was away".to_owned())
+    }
+
+    /// Whether all nodes have come back since the head was started.
+    pub(super) fn all_back(&self) -> bool {
+        self.nodes.values().all(|node| node.is_back)
     }
 
     /// The ready worker that has a host.

@@ -77,7 +77,9 @@ pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
 /// Sends the executable to the agent that is to run it. If that is not there, the head will say so.
 async fn send(submission: &Submission, program: &Program, desks: &impl Desks) -> Outcome<()> {
     let nodes = desks.head().await?.nodes().await?;
-    let Some(node) = nodes.iter().find(|node| node.is_head && node.state == NodeState::Alive) else {
+    let Some(node) =
+        nodes.iter().find(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Awaited))
+    else {
         return Ok(());
     };
     Ok(desks.agent(node.address).await?.store(submission, program, |_| ()).await?)

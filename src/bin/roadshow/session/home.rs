@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{LOGS, NODE_FILE, STATE, Session, own_directory};
+use super::{JOBS, LOGS, NODE_FILE, STATE, Session, own_directory};
 use crate::failure::{Failure, Outcome};
 
 const PREFIX: &str = "session_";
@@ -133,7 +133,9 @@ fn hold(dir: &Path) -> io::Result<File> {
 
 /// What an earlier session in the same directory may have left.
 fn may_stay(entry: &io::Result<fs::DirEntry>) -> bool {
-    entry.as_ref().is_ok_and(|entry| [LOGS, STATE, UNWRITTEN].iter().any(|name| entry.file_name() == *name))
+    entry
+        .as_ref()
+        .is_ok_and(|entry| [LOGS, STATE, JOBS, UNWRITTEN].iter().any(|name| entry.file_name() == *name))
 }
 
 /// `session_<date>_<time>_<micros>_<pid>`, in UTC: names in order are sessions in order.
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_of_which_nothing_runs_gives_way_and_leaves_its_logs_and_the_head_s_state() {
+    fn a_session_of_which_nothing_runs_gives_way_and_leaves_what_is_not_its_own() {
         let scratch = Scratch::new();
         let home = Home::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
@@ -238,14 +240,14 @@ mod tests {
         session.node.processes.clear();
         session.save().unwrap();
         session.save_token(&"rs1_abc".parse().unwrap()).unwrap();
-        for name in [STATE, "jobs"] {
+        for name in [STATE, JOBS, "executables"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
         let again = made(&home, Some(&dir), 2);
         assert_eq!(home.sessions(), [again]);
         let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort_unstable();
-        assert_eq!(left, [LOGS, NODE_FILE, STATE]);
+        assert_eq!(left, [JOBS, LOGS, NODE_FILE, STATE]);
     }
 
     #[test]

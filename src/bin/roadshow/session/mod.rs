@@ -29,6 +29,9 @@ const LOGS: &str = "logs";
 /// Where a head keeps its state that was told no other place: it outlives what else is in the session.
 pub(crate) const STATE: &str = "state";
 
+/// Where the processes of jobs run: what is there is theirs.
+const JOBS: &str = "jobs";
+
 /// What a head that was ready has there.
 const DATABASE: &str = "head.redb";
 
@@ -123,19 +126,20 @@ impl Session {
         }
     }
 
-    /// Whether a head has kept something in it.
-    pub(crate) fn has_state(&self) -> bool {
+    /// Whether something is in it that outlives it: what a head has kept, or what jobs have left.
+    pub(crate) fn has_more(&self) -> bool {
         self.dir.join(STATE).join(DATABASE).exists()
+            || fs::read_dir(self.dir.join(JOBS)).is_ok_and(|mut jobs| jobs.next().is_some())
     }
 
     /// Removes what is of no use once nothing of it runs, the token for one. `stop` finds the rest.
     pub(crate) fn wind_up(&self) -> io::Result<()> {
-        self.remove_all_but(&[LOGS, STATE, NODE_FILE])
+        self.remove_all_but(&[LOGS, STATE, JOBS, NODE_FILE])
     }
 
     /// Makes room for another session in its directory.
     fn give_way(&self) -> io::Result<()> {
-        self.remove_all_but(&[LOGS, STATE])
+        self.remove_all_but(&[LOGS, STATE, JOBS])
     }
 
     fn remove_all_but(&self, kept: &[&str]) -> io::Result<()> {

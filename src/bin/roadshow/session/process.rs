@@ -84,6 +84,14 @@ impl Process {
         pidfd_send_signal(&self.handle, signal).is_ok()
     }
 
+    /// Waits for its end, for so long at most.
+    pub(crate) async fn has_ended(self, limit: Duration) {
+        if let Ok(ended) = self.watch() {
+            // Whether it has is for the caller to look.
+            drop(tokio::time::timeout(limit, ended).await);
+        }
+    }
+
     /// Says when it has ended. A thread waits for it, as long as the command itself goes on.
     pub(crate) fn watch(self) -> io::Result<oneshot::Receiver<()>> {
         let (tell, ended) = oneshot::channel();

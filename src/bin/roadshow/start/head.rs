@@ -13,7 +13,7 @@ use super::state_dir::StateDir;
 use super::{Arguments, Begun, Ground, HEAD_PORT, Started, fresh, machine, noted};
 use crate::failure::{Failure, Outcome};
 use crate::reach::{Desks, Target};
-use crate::session::{Role, STATE, Session, all_ended};
+use crate::session::{Role, STATE, Session};
 use crate::token::TokenText;
 
 /// How long a process that was killed may take to be gone, on a machine that is busy.
@@ -29,7 +29,7 @@ pub(super) async fn start(arguments: &Arguments, ground: &Ground) -> Outcome<Sta
     };
     let held = state_path.as_deref().map(StateDir::hold).transpose()?;
     if let Some((state, session)) = held.as_ref().and_then(|state| Some((state, state.session()?))) {
-        let_die(&session);
+        let_die(&session).await;
         match (session.living_as(Role::Head), session.living_as(Role::Agent)) {
             (Some(head), _) => return Err(lives_already(&session, head.pid)),
             (None, Some(_)) => return again(arguments, state, session, ground).await,
@@ -74,10 +74,14 @@ async fn again(
     ground: &Ground,
 ) -> Outcome<Started> {
     let address = may_go_on(arguments, &session)?;
-    let (head, token) = start_head(&mut session, state, ground).await?;
+    let (mut head, token) = start_head(&mut session, state, ground).await?;
     session.node.head_address = Some(address);
     noted(&session, session.save())?;
-    let is_back = own_node_is_back(&Target::new(address, token.clone()), ground.patience).await;
+    let target = Target::new(address, token.clone());
+    let is_back = tokio::select! {
+        is_back = own_node_is_back(&target, ground.patience) => is_back,
+        ended = head.ended() => return Err(ended),
+    };
     let children = head.let_go().map(|child| (Role::Head, child)).into_iter().collect();
     match is_back {
         true => Ok(Started { session, token, again: true, nodes: None, children }),
@@ -174,9 +178,9 @@ pub(super) async fn start_agent(
 }
 
 /// Waits a little for a head that was killed: until the last of its threads is gone it seems to live.
-fn let_die(session: &Session) {
+async fn let_die(session: &Session) {
     if let Some(head) = session.living_as(Role::Head).and_then(|record| record.open()) {
-        all_ended(&[head], DYING);
+        head.has_ended(DYING).await;
     }
 }
 
@@ -312,11 +316,27 @@ mod tests {
         let ground = Ground { program, ..ground(&scratch) };
         let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap().to_string();
         assert!(
-            failure.starts_with("the head ended before it was ready: exit status: 0 (out of it)"),
+            failure.starts_with("the head ended before its node was ready: exit status: 0 (out of it)"),
             "{failure}"
         );
         let left = ground.home.sessions();
         assert!(left.len() == 1 && !left[0].is_alive() && left[0].token().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_what_an_earlier_head_has_kept() {
+        let scratch = Scratch::new();
+        let dir = scratch.0.join("session");
+        let kept = dir.join(STATE).join("head.redb");
+        for path in [dir.join(STATE), dir.join("node.new")] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        std::fs::write(&kept, "jobs").unwrap();
+        let arguments = arguments(&["--port=0", "--session-dir", dir.to_str().unwrap()]);
+        // Where its file is to be written there is a directory.
+        let failure = start(&arguments, &ground(&scratch)).await.err().unwrap().to_string();
+        assert!(failure.starts_with("cannot write to"), "{failure}");
+        assert!(kept.exists());
     }
 
     #[tokio::test]

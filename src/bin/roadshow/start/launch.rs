@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 
 use crate::daemons::Answer;
 use crate::failure::{Failure, Outcome, one_line};
-use crate::session::{Process, ProcessRecord, Role, all_ended};
+use crate::session::{Process, ProcessRecord, Role};
 
 /// How long a daemon may take to be ready. An agent dials its head for some of it.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -107,7 +107,7 @@ impl Daemon {
             Ok(Answer::Failed { code, why }) => {
                 Err(Failure::new(code, format!("the {role} cannot start: {why}"), ""))
             }
-            Err(_) => Err(self.early_end()),
+            Err(_) => Err(self.early_end("before it was ready").await),
         }
     }
 
@@ -121,21 +121,21 @@ impl Daemon {
             // Whoever waits for something else of it is told in time.
             Some(Err(_)) => std::future::pending().await,
         }
-        self.early_end()
+        self.early_end("before its node was ready").await
     }
 
-    fn early_end(&mut self) -> Failure {
-        let mut text = format!("the {} ended before it was ready", self.role.name());
-        if let Some(status) = self.status() {
+    async fn early_end(&mut self, when: &str) -> Failure {
+        let mut text = format!("the {} ended {when}", self.role.name());
+        if let Some(status) = self.status().await {
             text += &format!(": {status}");
         }
         self.failure(&text, "somebody has killed it, or there was no memory for it; try again")
     }
 
     /// How it ended, if it has: it may be about to.
-    fn status(&mut self) -> Option<ExitStatus> {
+    async fn status(&mut self) -> Option<ExitStatus> {
         if let Some(process) = self.record().and_then(|record| record.open()) {
-            all_ended(&[process], ENDING);
+            process.has_ended(ENDING).await;
         }
         self.child.as_mut()?.try_wait().ok()?
     }

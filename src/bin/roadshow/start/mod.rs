@@ -234,7 +234,7 @@ fn fresh(room: &Room, head_address: Option<SocketAddr>, state_dir: Option<PathBu
     };
     let session = Session { dir: room.dir.clone(), node };
     // Where it cannot be written nothing is left that would be in the way of the next.
-    noted(&session, session.save()).inspect_err(|_| drop(session.remove(false)))?;
+    noted(&session, session.save()).inspect_err(|_| drop(clear(&session)))?;
     Ok(session)
 }
 
@@ -268,9 +268,9 @@ impl Drop for Begun<'_> {
 fn abandon(session: &Session, ground: &Ground) {
     let has_words = |role| std::fs::metadata(session.log(role)).is_ok_and(|metadata| metadata.len() > 0);
     // What cannot be removed now is removed by `stop`, or gives way to the next start.
-    let _ = match has_words(Role::Head) || has_words(Role::Agent) || session.has_state() {
+    let _ = match has_words(Role::Head) || has_words(Role::Agent) {
         true => session.wind_up(),
-        false => session.remove(false),
+        false => clear(session),
     };
     ground.home.tidy();
 }
@@ -281,6 +281,14 @@ fn noted<T>(session: &Session, written: std::io::Result<T>) -> Outcome<T> {
         let text = format!("cannot write to {}: {error}", session.dir.display());
         Failure::failed(text, "make room there, or give another directory with --session-dir")
     })
+}
+
+/// Removes a session that came to nothing. What an earlier one has left there is not its own.
+fn clear(session: &Session) -> std::io::Result<()> {
+    match session.has_more() {
+        true => session.wind_up(),
+        false => session.remove(false),
+    }
 }
 
 /// The signals that ask the command to end.

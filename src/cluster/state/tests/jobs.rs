@@ -76,6 +76,17 @@ fn a_submitted_job_whose_driver_runs_waits_for_it_without_a_lease() {
 }
 
 #[test]
+fn a_node_that_is_not_to_run_a_driver_does_not_speak_for_it() {
+    let (mut lab, _) = Lab::with_nodes(2);
+    let job = job_of(&submitted(&mut lab, 1));
+    let stop = Action::StopDriver { node: NodeId(2), job };
+    assert_eq!(lab.handle(Event::DriverBegan { job, node: NodeId(2) }), [stop]);
+    assert_eq!(lab.state.job_state(job), Some(JobState::Pending));
+    lab.pass(60, &[agent(1, 1), agent(2, 1)], &[]);
+    assert_eq!(lab.state.job_state(job), Some(JobState::Failed));
+}
+
+#[test]
 fn a_submitted_job_whose_driver_nobody_starts_fails() {
     let (mut lab, _) = Lab::with_nodes(1);
     let job = job_of(&submitted(&mut lab, 1));

@@ -6,7 +6,16 @@ fn report(worker: WorkerId, job: JobId, actors: &[ActorKey]) -> WorkerReport {
     let actor = |actor: &ActorKey| (*actor, "Plain".to_owned(), place(worker, *actor));
     let actors = actors.iter().map(actor).collect();
     let (suspended, tasks) = (false, Vec::new());
-    WorkerReport { worker, job, detached: None, member: member(worker), pid: 7, suspended, actors, tasks }
+    WorkerReport {
+        worker,
+        job,
+        detached: None,
+        member: Some(member(worker)),
+        pid: 7,
+        suspended,
+        actors,
+        tasks,
+    }
 }
 
 #[test]
@@ -213,4 +222,20 @@ fn a_life_of_an_agent_that_is_over_is_told_nothing_more() {
     let actions = lab.join(later);
     assert!(actions.contains(&over(2, 1)) && !actions.contains(&over(2, 2)));
     assert!(lab.pass(11, &[], &[]).contains(&over(2, 2)));
+}
+
+#[test]
+fn a_worker_that_is_still_being_started_is_left_alone_when_its_node_comes_again() {
+    let mut lab = Lab::new();
+    lab.join(node_facts(1, 4.0, 2));
+    let job = lab.start_job();
+    let [ready, starting] = lab.equip(job, 1)[..] else { panic!("there are not two") };
+    lab.ready(ready);
+    let booting = WorkerReport { member: None, pid: 0, ..report(starting, job, &[]) };
+    let actions = lab.rejoin(node_facts(1, 4.0, 2), vec![report(ready, job, &[]), booting]);
+    assert_eq!((stopped(&actions), started(&actions)), (Vec::new(), Vec::new()));
+    assert_eq!(news(&lab.ready(starting)).len(), 1);
+    // One that is in no report is gone.
+    let actions = lab.rejoin(node_facts(1, 4.0, 2), vec![report(ready, job, &[])]);
+    assert_eq!((stopped(&actions), started(&actions).len()), (vec![starting], 1));
 }

@@ -68,6 +68,17 @@ fn a_worker_that_a_signal_has_stopped_is_told_of_until_it_goes_on() {
     let troubles = lab.state.troubles();
     assert!(troubles.len() == 1 && troubles[0].text.contains("`kill -CONT 7`"), "{troubles:?}");
     lab.handle(Event::WorkerSuspended { worker, suspended: false });
+    let booting = started(&lab.ended(worker))[0];
+    lab.handle(Event::WorkerSuspended { worker: booting, suspended: true });
+    let troubles = lab.state.troubles();
+    assert!(troubles[0].text.ends_with("stopped by a signal"), "{troubles:?}");
+    lab.handle(Event::WorkerSuspended { worker: booting, suspended: false });
+    lab.ready(booting);
+    let worker = booting;
+    let state = |lab: &Lab| {
+        let all = lab.state.workers();
+        all.iter().find(|summary| summary.worker_id == worker).unwrap().state
+    };
     assert_eq!((state(&lab), lab.state.troubles()), (WorkerState::Alive, Vec::new()));
 }
 

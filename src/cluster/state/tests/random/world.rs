@@ -233,7 +233,7 @@ impl World {
             worker: *id,
             job: worker.job,
             detached: worker.detached,
-            member: member(*id),
+            member: Some(member(*id)),
             pid: 7,
             suspended: false,
             actors: worker.actors.iter().map(|key| (*key, "Plain".to_owned(), place(*id, *key))).collect(),
