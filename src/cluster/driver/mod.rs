@@ -281,8 +281,8 @@ impl RemoteCluster {
         Ok(())
     }
 
-    /// Tells the head that the job is over, also one that comes back within the driver's lease. An agent that runs the driver
-    /// says more.
+    /// Tells the head that the job is over, also one that comes back within the driver's lease, as long as
+    /// somebody waits for this. An agent that runs the driver says more.
     fn end(&self, state: JobState, message: &str) -> JoinHandle<()> {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
         self.io.handle().spawn(async move {

@@ -1,7 +1,7 @@
 //! The driver's word to the head that it lives, and its way back when the head was away.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::{Shared, news};
 use crate::cluster::desk::DeskError;
@@ -71,17 +71,20 @@ async fn come_back(shared: &Arc<Shared>) -> Result<(), String> {
 /// Tells the head that the job is over. One that was just started again is looked for, as long as it would
 /// wait for this driver.
 pub(super) async fn tell_end(shared: &Arc<Shared>, state: JobState, message: &str) -> Result<(), String> {
-    let until = Instant::now() + JOB_LEASE;
-    loop {
-        let end = JobRequest::End { job: shared.job, state, message: message.to_owned() };
-        let Err(error) = shared.ask(end).await else { return Ok(()) };
-        if Instant::now() > until {
-            return Err(error.to_string());
+    let mut why = "it did not answer".to_owned();
+    let telling = async {
+        loop {
+            let end = JobRequest::End { job: shared.job, state, message: message.to_owned() };
+            match shared.ask(end).await {
+                Ok(_) => return,
+                Err(error) => why = error.to_string(),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Where it is not found, the next try says so.
+            drop(find_head(shared).await);
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        // Where it is not found, the next try says so.
-        drop(find_head(shared).await);
-    }
+    };
+    tokio::time::timeout(JOB_LEASE, telling).await.map_err(|_| why)
 }
 
 enum Away {

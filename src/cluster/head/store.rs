@@ -240,7 +240,8 @@ impl Shared {
     fn is_written(&self, taken: u64) {
         let before = self.progress.send_replace(Progress { written: taken, trouble: None });
         if before.trouble.is_some() {
-            tracing::info!("the head keeps its state again");
+            // As loud as the trouble was, for whoever reads the log.
+            tracing::warn!("the head keeps its state again");
         }
     }
 
