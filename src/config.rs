@@ -111,6 +111,12 @@ pub const ACK_BYTES: usize = 64 << 10;
 /// sending again is little.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
+/// Behind an acknowledgement the next one waits so long before it travels with a reply, or until a
+/// quarter of [`ACK_BYTES`] is to be acknowledged.
+///
+/// With many small messages it would take a tenth of what a short batch costs.
+pub const ACK_PAUSE: Duration = Duration::from_millis(5);
+
 /// How many bytes of replies are kept, for each peer, in case their calls are repeated.
 ///
 /// Beyond it the oldest are dropped, and a repeated call of theirs learns that its reply is lost.

@@ -169,10 +169,18 @@ pub mod __private {
     pub use crate::registry::{form, schema};
     pub use crate::remote::SpawnRegistration;
 
-    /// Runs a `main`.
-    pub fn block_on<F: Future>(main: F) -> F::Output {
+    /// Runs a `main`: as a task, since whatever wakes the future that `block_on` itself polls costs a
+    /// look at the operating system's events before it is polled.
+    pub fn block_on<F: Future<Output: 'static> + 'static>(main: F) -> F::Output {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => actix_rt::System::with_tokio_rt(|| runtime).block_on(main),
+            Ok(runtime) => {
+                let system = actix_rt::System::with_tokio_rt(|| runtime);
+                match system.block_on(async { actix_rt::spawn(main).await }) {
+                    Ok(output) => output,
+                    // Nobody aborts it.
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                }
+            }
             Err(error) => {
                 eprintln!(
                     "error: cannot start a runtime: {error}; raise the limit of open files or of memory"

@@ -178,27 +178,35 @@ async fn write(peer: &Peer, up: &Up, mut writer: LinkWriter) -> io::Error {
     let mut batch = Batch::default();
     loop {
         peer.take_outgoing(up, &mut batch);
-        if !batch.has_remaining() {
-            up.bell.notified().await;
-            continue;
-        }
-        if let Err(error) = write_batch(peer, up, &mut writer, &mut batch).await {
-            return error;
+        match write_batch(peer, up, &mut writer, &mut batch).await {
+            Ok(true) => {}
+            Ok(false) => up.bell.notified().await,
+            Err(error) => return error,
         }
     }
 }
 
+/// Writes all of a batch. Says whether there is more to take by then.
 async fn write_batch(
     peer: &Peer,
     up: &Up,
     writer: &mut (impl AsyncWrite + Unpin),
     batch: &mut Batch,
-) -> io::Result<()> {
+) -> io::Result<bool> {
+    let mut more = false;
     while batch.has_remaining() {
-        match writer.write_buf(batch).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => peer.wrote(up, written),
+        let written = if batch.chunk().len() == batch.remaining() {
+            let written = writer.write(batch.chunk()).await?;
+            batch.advance(written);
+            written
+        } else {
+            writer.write_buf(batch).await?
+        };
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
         }
+        more = peer.wrote(up, written);
     }
-    writer.flush().await
+    writer.flush().await?;
+    Ok(more)
 }

@@ -27,7 +27,8 @@ pub(super) struct Large {
 impl Large {
     /// Memory for a frame of so many bytes.
     pub(super) fn take(&mut self, frame_bytes: usize) -> BytesMut {
-        for at in 0..self.last.len() {
+        // The newest first: of the memory that is free it is the likeliest to be in a cache.
+        for at in (0..self.last.len()).rev() {
             let fits = (frame_bytes..=2 * frame_bytes).contains(&self.last[at].len());
             if !fits || !self.last[at].is_unique() {
                 continue;

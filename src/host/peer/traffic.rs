@@ -60,14 +60,17 @@ impl Peer {
         }
     }
 
-    /// So many bytes more are with the kernel.
-    pub(in crate::host) fn wrote(&self, up: &Up, bytes: usize) {
+    /// So many bytes more are with the kernel. Says whether there is more to take.
+    pub(in crate::host) fn wrote(&self, up: &Up, bytes: usize) -> bool {
         let mut state = self.lock();
-        if state.is_carried_by(up) {
+        let carried = state.is_carried_by(up);
+        if carried {
             state.session.wrote(bytes);
         }
+        let more = carried && state.session.has_outgoing();
         drop(state);
         self.progress.notify_waiters();
+        more
     }
 }
 

@@ -267,7 +267,12 @@ impl<T> Session<T> {
         let inbound = &mut self.inbound;
         inbound.untold_bytes += bytes;
         inbound.ack_now |= inbound.untold_bytes >= inbound.ack_bytes;
-        inbound.ack_due.get_or_insert(now + ACK_DELAY);
+        inbound.ack_travels |= inbound.untold_bytes >= inbound.ack_bytes / 4
+            || inbound.ack_pause.is_none_or(|until| until <= now);
+        inbound.came = Some(now);
+        if inbound.ack_due.is_none() {
+            inbound.ack_due = Some(now + ACK_DELAY);
+        }
     }
 }
 

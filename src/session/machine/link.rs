@@ -134,6 +134,7 @@ impl<T> Session<T> {
         self.log.unlink(known == Written::Unsure);
         self.inbound.ack_due = None;
         self.inbound.ack_now = false;
+        self.inbound.ack_travels = false;
     }
 
     /// Drops everything, on evidence that the peer will not go on: every open call ends. To be

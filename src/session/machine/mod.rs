@@ -125,6 +125,12 @@ struct Inbound {
     ack_due: Option<Instant>,
     /// Whether it is due.
     ack_now: bool,
+    /// Whether the peer is to be told with what goes out next.
+    ack_travels: bool,
+    /// Before that time it is not worth a frame.
+    ack_pause: Option<Instant>,
+    /// When the last numbered frame came.
+    came: Option<Instant>,
 }
 
 /// Whether a call may be made more than once.
@@ -457,6 +463,9 @@ impl Inbound {
             ack_bytes: config::ACK_BYTES,
             ack_due: None,
             ack_now: false,
+            ack_travels: false,
+            ack_pause: None,
+            came: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the link takes.
 
 use super::{Place, Session};
-use crate::config::CHUNKS_TAKEN_BYTES;
+use crate::config::{ACK_PAUSE, CHUNKS_TAKEN_BYTES};
 use crate::session::Batch;
 use crate::session::calls::Content;
 use crate::session::lanes::Left;
@@ -15,7 +15,7 @@ impl<T> Session<T> {
         if !self.has_outgoing() {
             return;
         }
-        if self.inbound.received > self.inbound.told {
+        if self.inbound.ack_now || self.inbound.ack_travels {
             self.put_ack(batch);
         }
         self.write_chunks();
@@ -35,6 +35,8 @@ impl<T> Session<T> {
         self.inbound.untold_bytes = 0;
         self.inbound.ack_due = None;
         self.inbound.ack_now = false;
+        self.inbound.ack_travels = false;
+        self.inbound.ack_pause = self.inbound.came.map(|came| came + ACK_PAUSE);
     }
 
     /// Puts as many chunks into the log as are to go out at once.

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
 use super::*;
-use crate::config::ACK_DELAY;
+use crate::config::{ACK_BYTES, ACK_DELAY, ACK_PAUSE};
 use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use crate::wire::{
     Ack, Body, CALL_HEADER_BYTES, Call, CallFailure, Cancel, Chunk, Credit, Encoded, Failure, Floor, Frame,

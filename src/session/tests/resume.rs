@@ -51,6 +51,31 @@ fn the_peer_is_told_what_has_come() {
 }
 
 #[test]
+fn the_peer_is_not_told_with_each_reply() {
+    let mut scripted = Scripted::attached();
+    scripted.receive(tell_frame("1"));
+    scripted.tell(b"mine").unwrap();
+    assert_eq!(scripted.all_written()[0], Frame::Ack(Ack { received: 1 }));
+
+    scripted.receive(tell_frame("2"));
+    scripted.tell(b"mine").unwrap();
+    assert_eq!(scripted.all_written().len(), 1, "it was told just now");
+    scripted.pass(ACK_PAUSE);
+    scripted.receive(tell_frame("3"));
+    scripted.tell(b"mine").unwrap();
+    assert_eq!(scripted.all_written()[0], Frame::Ack(Ack { received: 3 }));
+
+    // Unless it keeps much for it.
+    scripted.receive(tell_frame("4".repeat(ACK_BYTES / 4).leak()));
+    scripted.tell(b"mine").unwrap();
+    assert_eq!(scripted.all_written()[0], Frame::Ack(Ack { received: 4 }));
+
+    scripted.receive(tell_frame("5"));
+    scripted.pass(ACK_DELAY);
+    assert_eq!(scripted.all_written(), [Frame::Ack(Ack { received: 5 })]);
+}
+
+#[test]
 fn the_peer_is_told_at_once_when_much_has_come() {
     let mut scripted = Scripted::detached();
     scripted.terms.outgoing_bytes_max = 200;
