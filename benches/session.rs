@@ -11,8 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roadshow::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use roadshow::session::{Batch, Event, Repeat, Session, SessionError, SessionLimits};
 use roadshow::wire::{
-    Call, CallHeader, Encoded, Frame, FrameCodec, Frames, REPLY_HEADER_BYTES, Reply, Resume, Tell,
-    TellHeader, Terms,
+    CallHeader, Encoded, Frame, FrameCodec, Frames, REPLY_HEADER_BYTES, Resume, TellHeader, Terms, Unread,
 };
 
 /// Messages that are made before the first is taken.
@@ -108,16 +107,18 @@ struct Incoming<'a> {
 impl Frames for Incoming<'_> {
     type Error = SessionError;
 
-    fn call(&mut self, call: Call) -> Result<(), SessionError> {
-        self.session.receive_call(self.now, call, self.events)
+    fn call(&mut self, call: CallHeader, body: Unread<'_>) -> Result<(), SessionError> {
+        self.session.receive_call(self.now, call, body, self.events)
     }
 
-    fn tell(&mut self, tell: Tell) -> Result<(), SessionError> {
-        self.session.receive_tell(self.now, tell, self.events)
+    fn tell(&mut self, tell: TellHeader, body: Unread<'_>) -> Result<(), SessionError> {
+        self.session.receive_tell(self.now, tell, body, self.events)
     }
 
-    fn reply(&mut self, reply: Reply) -> Result<(), SessionError> {
-        let ticket = self.session.receive_reply(self.now, &reply)?;
+    fn reply(&mut self, call: CallId, body: Unread<'_>) -> Result<(), SessionError> {
+        let frame_bytes = body.frame_bytes();
+        black_box(body.read()?);
+        let ticket = self.session.receive_reply(self.now, call, frame_bytes)?;
         assert_eq!(ticket, Some(*self.replied), "calls are answered in order here");
         *self.replied += 1;
         Ok(())

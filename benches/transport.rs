@@ -16,12 +16,12 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use roadshow::Payload;
 use roadshow::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
 use roadshow::host::fresh_identity;
-use roadshow::id::{ActorId, ActorIncarnation, Identity, Target, TypeHash};
+use roadshow::id::{ActorId, ActorIncarnation, CallId, Identity, Target, TypeHash};
 use roadshow::transport::{
     Credentials, FrameReader, LinkReader, LinkWriter, PREAMBLE_BYTES, ReadError, Routed, Tcp, Transport,
     host_name,
 };
-use roadshow::wire::{self, Call, Frame, Frames, Reply, Tell, TellHeader};
+use roadshow::wire::{self, CallHeader, Frame, Frames, TellHeader, Unread};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -139,18 +139,19 @@ struct Counted {
 impl Frames for Counted {
     type Error = ReadError;
 
-    fn call(&mut self, call: Call) -> Result<(), ReadError> {
-        self.other(Frame::Call(call))
+    fn call(&mut self, call: CallHeader, _body: Unread<'_>) -> Result<(), ReadError> {
+        panic!("tells were written, {call:?} came");
     }
 
-    fn tell(&mut self, tell: Tell) -> Result<(), ReadError> {
+    fn tell(&mut self, _tell: TellHeader, body: Unread<'_>) -> Result<(), ReadError> {
         self.frames += 1;
-        self.bytes += black_box(&tell).frame_bytes() as u64;
+        self.bytes += body.frame_bytes() as u64;
+        black_box(body.read()?);
         Ok(())
     }
 
-    fn reply(&mut self, reply: Reply) -> Result<(), ReadError> {
-        self.other(Frame::Reply(reply))
+    fn reply(&mut self, call: CallId, _body: Unread<'_>) -> Result<(), ReadError> {
+        panic!("tells were written, a reply to {call} came");
     }
 
     fn other(&mut self, frame: Frame) -> Result<(), ReadError> {

@@ -3,8 +3,8 @@
 //! One task a link, on the host's executor: it reads, hands over what came, and writes what waits.
 
 use std::io;
-use std::iter;
 use std::num::NonZeroU64;
+use std::slice;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -101,15 +101,17 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
 fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLoss> {
     let mut route = Route { host, peer, last: None };
     let mut left = None;
-    let mut rest = events.iter_mut().peekable();
-    while let Some(event) = rest.next() {
+    let mut rest = events.iter_mut();
+    while let Some(event) = rest.as_slice().first() {
+        if let Some(to) = event.address() {
+            let mut run = Following { peer, rest, to, left: RUN_MESSAGES };
+            route.deliver(to, &mut run);
+            rest = run.rest;
+            continue;
+        }
+        let Some(event) = rest.next() else { break };
         match event {
-            Event::Call { target, message, .. } | Event::Tell { target, message, .. } => {
-                let to = (*target, *message);
-                let following = iter::from_fn(|| rest.next_if(|next| next.address() == Some(to)));
-                let run = iter::once(event).chain(following).take(RUN_MESSAGES);
-                route.deliver(to, &mut run.filter_map(|event| inbound(peer, event)));
-            }
+            Event::Call { .. } | Event::Tell { .. } => {}
             Event::Schemas { body } => peer.learn_schemas(host, body),
             // These have their callers by now.
             Event::Replied { .. } | Event::Failed { .. } => {}
@@ -122,6 +124,27 @@ fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) 
     }
     events.clear();
     left
+}
+
+/// The messages to one actor and of one type that come next.
+struct Following<'a> {
+    peer: &'a Arc<Peer>,
+    rest: slice::IterMut<'a, Event<Ticket>>,
+    to: (Target, TypeHash),
+    left: usize,
+}
+
+impl Iterator for Following<'_> {
+    type Item = Inbound;
+
+    fn next(&mut self) -> Option<Inbound> {
+        self.left = self.left.checked_sub(1)?;
+        let next = self.rest.as_slice().first()?;
+        if next.address() != Some(self.to) {
+            return None;
+        }
+        inbound(self.peer, self.rest.next()?)
+    }
 }
 
 /// Takes the message out of an event, as its actor takes it.

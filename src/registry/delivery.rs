@@ -8,7 +8,7 @@ use actix::prelude::SendError;
 use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
-use super::mailbox::{Decoding, Mailbox, Reachable, Turn};
+use super::mailbox::{Mailbox, Reachable, Turn};
 use super::{Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, Run, TaskFn, panics};
 use crate::wire::{self, Body, CallFailure};
 
@@ -113,16 +113,9 @@ pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: 
 }
 
 /// Decodes a message and has the actor handle it.
-fn handle<A: Handles<M>, M: RemoteMessage>(
-    actor: &mut A,
-    ctx: &mut A::Context,
-    inbound: Inbound,
-    decoding: &dyn Decoding,
-) {
+fn handle<A: Handles<M>, M: RemoteMessage>(actor: &mut A, ctx: &mut A::Context, inbound: Inbound) {
     let (body, deadline, responder) = inbound.into_parts();
-    let mut decoded = Err(CallFailure::NoReply);
-    decoding.within(&mut || decoded = decode(&body));
-    match decoded {
+    match decode(&body) {
         Ok(message) => {
             drop(body);
             Handler::<Delivery<M>>::handle(actor, Delivery::new(message, deadline, responder), ctx);

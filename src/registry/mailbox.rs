@@ -26,21 +26,15 @@ const TURN_MESSAGES: usize = 256;
 /// Capacity that a queue keeps when nothing waits in it.
 const KEPT_MAX: usize = 64;
 
-/// What decodes a message, in its surroundings, and hands it to its handler.
-pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound, &dyn Decoding);
+/// What decodes a message and hands it to its handler.
+pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound);
 
 /// Messages for one actor and of one type that have come one behind the other.
 pub type Run<'a> = &'a mut dyn Iterator<Item = Inbound>;
 
-/// What an actor lives in.
+/// What an actor lives in: the addresses in the messages that are decoded there bind to it.
 pub trait Surroundings: Send + Sync {
-    /// Runs `work`, a turn of the actor, which may decode there.
-    fn hold(&self, work: &mut dyn FnMut(&dyn Decoding));
-}
-
-/// Where messages are decoded: the addresses in them bind to it.
-pub trait Decoding {
-    /// Runs `work` there.
+    /// Runs `work`, a turn of the actor, there.
     fn within(&self, work: &mut dyn FnMut());
 }
 
@@ -102,12 +96,16 @@ impl<A: RemoteActor> Mailbox<A> {
 
     /// Takes messages in.
     pub(super) fn deliver(&self, handle: Handle<A>, run: Run<'_>) {
-        self.push(run.map(|inbound| Item::Message(handle, inbound)));
+        self.push(|waiting| {
+            for inbound in run {
+                waiting.push_back(Item::Message(handle, inbound));
+            }
+        });
     }
 
-    fn push(&self, items: impl Iterator<Item = Item<A>>) {
+    fn push(&self, items: impl FnOnce(&mut VecDeque<Item<A>>)) {
         let mut queue = self.lock();
-        queue.waiting.extend(items);
+        items(&mut queue.waiting);
         if !std::mem::replace(&mut queue.called, true) {
             drop(queue);
             self.call();
@@ -124,10 +122,10 @@ impl<A: RemoteActor> Mailbox<A> {
 
     /// Hands the actor everything that has come, as long as it takes messages.
     fn take_turn(&self, actor: &mut A, ctx: &mut A::Context) {
-        self.surroundings.hold(&mut |decoding| self.handle_waiting(actor, ctx, decoding));
+        self.surroundings.within(&mut || self.handle_waiting(actor, ctx));
     }
 
-    fn handle_waiting(&self, actor: &mut A, ctx: &mut A::Context, decoding: &dyn Decoding) {
+    fn handle_waiting(&self, actor: &mut A, ctx: &mut A::Context) {
         let mut batch = Batch { mailbox: self, items: VecDeque::new() };
         let mut left: usize = TURN_MESSAGES;
         loop {
@@ -144,7 +142,7 @@ impl<A: RemoteActor> Mailbox<A> {
             }
             while !ctx.waiting() {
                 match batch.items.pop_front() {
-                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound, decoding),
+                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound),
                     Some(Item::Control(control)) => control.apply(actor, ctx),
                     None => break,
                 }
@@ -199,7 +197,7 @@ impl<A: RemoteActor> Reachable for Mailbox<A> {
     }
 
     fn control(&self, control: Control) {
-        self.push(std::iter::once(Item::Control(control)));
+        self.push(|waiting| waiting.push_back(Item::Control(control)));
     }
 }
 

@@ -164,8 +164,10 @@ impl<M: RemoteMessage> Request<M> {
         }
         match &mut self.state {
             State::Sent(Answer::Remote(open)) => {
-                let body = ready!(open.poll(self.to.peer()?, task))?;
-                Poll::Ready(self.to.decode(&body))
+                Poll::Ready(match ready!(open.poll(self.to.peer()?, task)) {
+                    Ok(body) => self.to.decode(&body),
+                    Err(failed) => Err(SendError::failed(self.to.place.host, failed)),
+                })
             }
             State::Sent(Answer::Local(answer)) => {
                 // A delivery always answers; without a word its arbiter has ended.
@@ -211,19 +213,32 @@ impl<M: RemoteMessage> Future for Request<M> {
         if let Err(error) = &outcome {
             this.to.learn(error);
         }
-        this.cancel();
-        this.state = State::Ended(None);
-        this.retrying = None;
-        this.message = None;
+        this.end();
         Poll::Ready(outcome)
     }
 }
 
 impl<M: RemoteMessage> Request<M> {
+    /// The outcome is there. What is over by then is left as it is.
+    #[inline]
+    fn end(&mut self) {
+        self.cancel();
+        if !matches!(&self.state, State::Sent(Answer::Remote(_))) {
+            self.state = State::Ended(None);
+        }
+        if self.retrying.is_some() {
+            self.retrying = None;
+        }
+        if self.message.is_some() {
+            self.message = None;
+        }
+    }
+
     /// Nobody waits for the answer any more.
     #[inline]
     fn cancel(&mut self) {
         if let State::Sent(Answer::Remote(open)) = &mut self.state
+            && !open.has_ended()
             && let Ok(peer) = self.to.peer()
         {
             open.abandon(peer);

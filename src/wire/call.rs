@@ -63,17 +63,9 @@ impl Call {
         self.header().frame_bytes(self.body.as_encoded())
     }
 
-    #[inline]
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
-        let head: [u8; CALL_HEADER_BYTES - PREFIX_BYTES] = reader.array()?;
-        Ok(Self {
-            call: CallId(u64::from_be_bytes(part(&head, 0))),
-            target: target_at(&head, 8),
-            message: TypeHash(u64::from_be_bytes(part(&head, 8 + TARGET_BYTES))),
-            timeout_ms: u32::from_be_bytes(part(&head, 16 + TARGET_BYTES)),
-            floor: if flags & REPEATABLE > 0 { Some(reader.call()?) } else { None },
-            body: Body::read(reader, attachments)?,
-        })
+        let CallHeader { call, target, message, timeout_ms, floor } = CallHeader::read(&mut reader, flags)?;
+        Ok(Self { call, target, message, timeout_ms, floor, body: Body::read(reader, attachments)? })
     }
 }
 
@@ -93,6 +85,18 @@ pub struct CallHeader {
 }
 
 impl CallHeader {
+    #[inline(always)]
+    pub(super) fn read(reader: &mut Reader<'_>, flags: u8) -> Result<Self, WireError> {
+        let head: [u8; CALL_HEADER_BYTES - PREFIX_BYTES] = reader.array()?;
+        Ok(Self {
+            call: CallId(u64::from_be_bytes(part(&head, 0))),
+            target: target_at(&head, 8),
+            message: TypeHash(u64::from_be_bytes(part(&head, 8 + TARGET_BYTES))),
+            timeout_ms: u32::from_be_bytes(part(&head, 16 + TARGET_BYTES)),
+            floor: if flags & REPEATABLE > 0 { Some(reader.call()?) } else { None },
+        })
+    }
+
     /// The length in bytes of the whole frame around `body`.
     #[must_use]
     pub fn frame_bytes(&self, body: Encoded<'_>) -> usize {
@@ -147,14 +151,9 @@ impl Tell {
         TellHeader::frame_bytes(self.body.as_encoded())
     }
 
-    #[inline]
     pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
-        let head: [u8; TELL_HEADER_BYTES - PREFIX_BYTES] = reader.array()?;
-        Ok(Self {
-            target: target_at(&head, 0),
-            message: TypeHash(u64::from_be_bytes(part(&head, TARGET_BYTES))),
-            body: Body::read(reader, attachments)?,
-        })
+        let TellHeader { target, message } = TellHeader::read(&mut reader)?;
+        Ok(Self { target, message, body: Body::read(reader, attachments)? })
     }
 }
 
@@ -168,6 +167,15 @@ pub struct TellHeader {
 }
 
 impl TellHeader {
+    #[inline(always)]
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let head: [u8; TELL_HEADER_BYTES - PREFIX_BYTES] = reader.array()?;
+        Ok(Self {
+            target: target_at(&head, 0),
+            message: TypeHash(u64::from_be_bytes(part(&head, TARGET_BYTES))),
+        })
+    }
+
     /// The length in bytes of the whole frame around `body`.
     #[must_use]
     pub fn frame_bytes(body: Encoded<'_>) -> usize {

@@ -7,9 +7,10 @@ use bytes::{Bytes, BytesMut};
 use super::reader::Reader;
 use super::sink::FrameSink;
 use super::{
-    Ack, Call, Cancel, Challenge, Chunk, Credit, Failure, Floor, FrameCodec, Goodbye, Heartbeat, Hello,
-    Phase, Proof, Refused, Reply, Schemas, Tell, Welcome, WireError, call, chunk,
+    Ack, Call, CallHeader, Cancel, Challenge, Chunk, Credit, Failure, Floor, FrameCodec, Goodbye, Heartbeat,
+    Hello, Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Unread, Welcome, WireError, call, chunk,
 };
+use crate::id::CallId;
 
 /// What the length field, the kind, the flags and the count of attachments take.
 pub const PREFIX_BYTES: usize = 8;
@@ -155,12 +156,21 @@ impl Frame {
         fields: &[u8],
         frames: &mut F,
     ) -> Result<(), F::Error> {
-        let Prefix { kind, flags, attachments, .. } = prefix;
-        let reader = Reader::new(kind, whole, fields);
+        let Prefix { kind, flags, attachments, frame_bytes } = prefix;
+        let mut reader = Reader::new(kind, whole, fields);
         match kind {
-            FrameKind::Call => frames.call(Call::read(reader, flags, attachments)?),
-            FrameKind::Tell => frames.tell(Tell::read(reader, attachments)?),
-            FrameKind::Reply => frames.reply(Reply::read(reader, attachments)?),
+            FrameKind::Call => {
+                let header = CallHeader::read(&mut reader, flags)?;
+                frames.call(header, Unread { reader, attachments, frame_bytes })
+            }
+            FrameKind::Tell => {
+                let header = TellHeader::read(&mut reader)?;
+                frames.tell(header, Unread { reader, attachments, frame_bytes })
+            }
+            FrameKind::Reply => {
+                let call = reader.call()?;
+                frames.reply(call, Unread { reader, attachments, frame_bytes })
+            }
             _ => frames.other(Self::read(prefix, whole, fields)?),
         }
     }
@@ -197,8 +207,8 @@ impl Frame {
 
 /// Who takes frames as they are read.
 ///
-/// Those that there are many of come as what they are: a [`Frame`] can be any of them, and to move one
-/// costs as much as to read it.
+/// Those that there are many of come in parts, with their bodies unread: to move a whole one costs as
+/// much as to read it.
 pub trait Frames {
     /// Why no further frame is taken.
     type Error: From<WireError>;
@@ -207,19 +217,19 @@ pub trait Frames {
     /// # Errors
     ///
     /// No further frame is wanted; this holds for all of them.
-    fn call(&mut self, call: Call) -> Result<(), Self::Error>;
+    fn call(&mut self, call: CallHeader, body: Unread<'_>) -> Result<(), Self::Error>;
     /// Takes a tell.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn tell(&mut self, tell: Tell) -> Result<(), Self::Error>;
-    /// Takes a reply.
+    fn tell(&mut self, tell: TellHeader, body: Unread<'_>) -> Result<(), Self::Error>;
+    /// Takes the reply to a call.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn reply(&mut self, reply: Reply) -> Result<(), Self::Error>;
+    fn reply(&mut self, call: CallId, body: Unread<'_>) -> Result<(), Self::Error>;
     /// Takes a frame of another kind.
     ///
     /// # Errors

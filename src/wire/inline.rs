@@ -42,7 +42,15 @@ impl InlineBytes {
     /// The `part` of `whole`: as a copy if it is short, else by handle.
     #[inline]
     pub(super) fn part_of(whole: &Bytes, part: &[u8]) -> Self {
-        if part.len() <= COPIED_MAX { Self::copy_from_slice(part) } else { whole.slice_ref(part).into() }
+        Self::in_place(part).unwrap_or_else(|| Self::long_part_of(whole, part))
+    }
+
+    fn long_part_of(whole: &Bytes, part: &[u8]) -> Self {
+        Self(Place::There(if part.len() <= COPIED_MAX {
+            Bytes::copy_from_slice(part)
+        } else {
+            whole.slice_ref(part)
+        }))
     }
 
     #[inline]
@@ -59,7 +67,11 @@ fn copy_few(from: &[u8], to: &mut [u8]) {
     match from.len() {
         8..=16 => copy_ends::<8>(from, to),
         4..8 => copy_ends::<4>(from, to),
-        0..4 => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+        1..4 => {
+            let (middle, last) = (from.len() / 2, from.len() - 1);
+            (to[0], to[middle], to[last]) = (from[0], from[middle], from[last]);
+        }
+        0 => {}
         _ => to.copy_from_slice(from),
     }
 }

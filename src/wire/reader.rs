@@ -22,6 +22,7 @@ impl<'a> Reader<'a> {
         Self { kind, whole, rest: fields }
     }
 
+    #[cold]
     pub(super) fn malformed(&self, what: &'static str) -> WireError {
         WireError::Malformed { frame: self.kind.name(), what }
     }

@@ -32,7 +32,6 @@ impl Reply {
         put(FrameKind::Reply, call, body, out)
     }
 
-    #[inline]
     pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         Ok(Self { call: reader.call()?, body: Body::read(reader, attachments)? })
     }

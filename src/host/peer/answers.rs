@@ -11,7 +11,7 @@ use crate::session::{Event, Failed};
 use crate::wire::Body;
 
 /// What became of a call.
-pub(super) type Outcome = Result<Body, Failed>;
+pub(crate) type Outcome = Result<Body, Failed>;
 
 /// The slot of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,12 @@ impl Answers {
     /// Takes the outcome of a call; gives who is to be woken.
     pub(super) fn put(&mut self, ticket: Ticket, outcome: Outcome) -> Option<Waker> {
         let slot = self.slots.get_mut(ticket.0)?;
-        match std::mem::replace(slot, Slot::Answered(outcome)) {
-            Slot::Awaited(waker) => waker,
-            Slot::Answered(_) => None,
-        }
+        let waker = match slot {
+            Slot::Awaited(waker) => waker.take(),
+            Slot::Answered(_) => return None,
+        };
+        *slot = Slot::Answered(outcome);
+        waker
     }
 
     /// Takes the outcome that an event is, if it is one.

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::answers::Outcome;
 use super::{Peer, Ticket};
 use crate::host::error::SendError;
 use crate::id::CallId;
@@ -33,18 +34,29 @@ impl OpenCall {
     }
 
     /// The answer, once it is there.
+    ///
+    /// # Panics
+    ///
+    /// When it has been there before.
     #[inline]
-    pub(crate) fn poll(&mut self, peer: &Peer, task: &mut Context<'_>) -> Poll<Result<Body, SendError>> {
+    pub(crate) fn poll(&mut self, peer: &Peer, task: &mut Context<'_>) -> Poll<Outcome> {
+        assert!(!self.ended, "a call is not polled after it has ended");
         // A caller whose answers are all there lets the link write what it has made meanwhile.
-        ready!(pin!(tokio::task::coop::consume_budget()).poll(task));
+        let budget = ready!(tokio::task::coop::poll_proceed(task));
         let mut old = None;
         let polled = peer.lock().answers.poll(self.ticket, task, &mut old);
         drop(old);
         let outcome = ready!(polled);
+        budget.made_progress();
         self.ended = true;
         // The session ends every call; one without a word was polled again after its end.
-        let outcome = outcome.unwrap_or(Err(Failed::OutcomeUnknown(LinkLoss::Shutdown)));
-        Poll::Ready(outcome.map_err(|failed| SendError::failed(peer.identity, failed)))
+        Poll::Ready(outcome.unwrap_or(Err(Failed::OutcomeUnknown(LinkLoss::Shutdown))))
+    }
+
+    /// Whether nothing more is to be done for it.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Cancels the call, unless it has ended.
@@ -81,7 +93,8 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { peer, open } = self.get_mut();
-        open.poll(peer, task)
+        let outcome = ready!(open.poll(peer, task));
+        Poll::Ready(outcome.map_err(|failed| SendError::failed(peer.identity, failed)))
     }
 }
 

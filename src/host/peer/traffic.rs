@@ -10,7 +10,7 @@ use super::{Peer, State, Ticket, Up, now};
 use crate::id::CallId;
 use crate::session::{Batch, Event, LinkLoss, Session, SessionError};
 use crate::transport::{FrameReader, LinkReader, ReadError};
-use crate::wire::{Call, Frame, Frames, Reply, Tell, WireError};
+use crate::wire::{CallHeader, Frame, Frames, TellHeader, Unread, WireError};
 
 impl Peer {
     /// Takes in every frame that has arrived whole; what they ask for is added to `events`.
@@ -87,20 +87,23 @@ impl Frames for Arrived<'_> {
     type Error = LinkLoss;
 
     #[inline]
-    fn call(&mut self, call: Call) -> Result<(), LinkLoss> {
-        Ok(self.session.receive_call(self.now, call, self.events)?)
+    fn call(&mut self, call: CallHeader, body: Unread<'_>) -> Result<(), LinkLoss> {
+        Ok(self.session.receive_call(self.now, call, body, self.events)?)
     }
 
     #[inline]
-    fn tell(&mut self, tell: Tell) -> Result<(), LinkLoss> {
-        Ok(self.session.receive_tell(self.now, tell, self.events)?)
+    fn tell(&mut self, tell: TellHeader, body: Unread<'_>) -> Result<(), LinkLoss> {
+        Ok(self.session.receive_tell(self.now, tell, body, self.events)?)
     }
 
     /// An outcome goes to its caller here, while the lock is held in any case.
     #[inline]
-    fn reply(&mut self, reply: Reply) -> Result<(), LinkLoss> {
-        if let Some(ticket) = self.session.receive_reply(self.now, &reply)? {
-            self.wake.extend(self.answers.put(ticket, Ok(reply.body)));
+    fn reply(&mut self, call: CallId, body: Unread<'_>) -> Result<(), LinkLoss> {
+        let (frame_bytes, body) = (body.frame_bytes(), body.read()?);
+        if let Some(ticket) = self.session.receive_reply(self.now, call, frame_bytes)?
+            && let Some(waker) = self.answers.put(ticket, Ok(body))
+        {
+            self.wake.push(waker);
         }
         Ok(())
     }

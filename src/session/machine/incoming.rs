@@ -8,7 +8,8 @@ use crate::id::{CallId, Target};
 use crate::session::repeats::Known;
 use crate::session::{Claim, Event, Failed, SessionError};
 use crate::wire::{
-    Ack, Call, CallFailure, Cancel, Credit, Failure, Floor, Frame, FrameKind, Goodbye, Reply, Schemas, Tell,
+    Ack, Body, CallFailure, CallHeader, Cancel, Credit, Failure, Floor, Frame, FrameKind, Goodbye, Reply,
+    Schemas, TellHeader, Unread, WireError,
 };
 
 impl<T> Session<T> {
@@ -41,12 +42,14 @@ impl<T> Session<T> {
     pub fn receive_call(
         &mut self,
         now: Instant,
-        call: Call,
+        call: CallHeader,
+        body: Unread<'_>,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Call)?;
-        self.count(now, call.frame_bytes());
-        self.take_call(now, call, events)
+        let frame_bytes = body.frame_bytes();
+        self.count(now, frame_bytes);
+        self.take_call(now, call, frame_bytes, || body.read(), events)
     }
 
     /// Takes the peer's next frame, a tell; the same as [`receive`](Self::receive).
@@ -58,25 +61,32 @@ impl<T> Session<T> {
     pub fn receive_tell(
         &mut self,
         now: Instant,
-        tell: Tell,
+        tell: TellHeader,
+        body: Unread<'_>,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Tell)?;
-        self.count(now, tell.frame_bytes());
-        self.take_tell(tell, events)
+        let frame_bytes = body.frame_bytes();
+        self.count(now, frame_bytes);
+        self.take_tell(tell, frame_bytes, || body.read(), events)
     }
 
-    /// Takes the peer's next frame, a reply; as [`receive`](Self::receive), but that the ticket of the
-    /// call is given at once if it was open.
+    /// Takes the peer's next frame, a reply of so many bytes; as [`receive`](Self::receive), but that the
+    /// ticket of the call is given at once if it was open.
     ///
     /// # Errors
     ///
     /// As [`receive`](Self::receive).
     #[inline]
-    pub fn receive_reply(&mut self, now: Instant, reply: &Reply) -> Result<Option<T>, SessionError> {
+    pub fn receive_reply(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        frame_bytes: usize,
+    ) -> Result<Option<T>, SessionError> {
         self.may_come(FrameKind::Reply)?;
-        self.count(now, Reply::frame_bytes(reply.body.as_encoded()));
-        Ok(self.end(reply.call))
+        self.count(now, frame_bytes);
+        Ok(self.end(call))
     }
 
     #[inline]
@@ -99,8 +109,14 @@ impl<T> Session<T> {
 
     fn take(&mut self, now: Instant, frame: Frame, events: &mut Vec<Event<T>>) -> Result<(), SessionError> {
         match frame {
-            Frame::Call(call) => return self.take_call(now, call, events),
-            Frame::Tell(tell) => return self.take_tell(tell, events),
+            Frame::Call(call) => {
+                let (header, frame_bytes) = (call.header(), call.frame_bytes());
+                return self.take_call(now, header, frame_bytes, || Ok(call.body), events);
+            }
+            Frame::Tell(tell) => {
+                let (header, frame_bytes) = (tell.header(), tell.frame_bytes());
+                return self.take_tell(header, frame_bytes, || Ok(tell.body), events);
+            }
             Frame::Reply(Reply { call, body }) => {
                 events.extend(self.end(call).map(|ticket| Event::Replied { ticket, body }));
             }
@@ -174,11 +190,13 @@ impl<T> Session<T> {
     fn take_call(
         &mut self,
         now: Instant,
-        call: Call,
+        header: CallHeader,
+        frame_bytes: usize,
+        body: impl FnOnce() -> Result<Body, WireError>,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
-        let claim = self.claim(call.target, call.frame_bytes())?;
-        let Call { call, target, message, timeout_ms, floor, body } = call;
+        let CallHeader { call, target, message, timeout_ms, floor } = header;
+        let claim = self.claim(target, frame_bytes)?;
         // Until the handler of a cancelled call is done with, its answer would end the new call.
         let cancelled = &self.inbound.cancelled;
         let twice = floor.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
@@ -201,7 +219,7 @@ impl<T> Session<T> {
             }
         }
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
-        events.push(Event::Call { call, target, message, deadline, body, claim });
+        events.push(Event::Call { call, target, message, deadline, body: body()?, claim });
         Ok(())
     }
 
@@ -218,10 +236,16 @@ impl<T> Session<T> {
     }
 
     #[inline]
-    fn take_tell(&mut self, tell: Tell, events: &mut Vec<Event<T>>) -> Result<(), SessionError> {
-        let claim = self.claim(tell.target, tell.frame_bytes())?;
-        let Tell { target, message, body } = tell;
-        events.push(Event::Tell { target, message, body, claim });
+    fn take_tell(
+        &mut self,
+        header: TellHeader,
+        frame_bytes: usize,
+        body: impl FnOnce() -> Result<Body, WireError>,
+        events: &mut Vec<Event<T>>,
+    ) -> Result<(), SessionError> {
+        let TellHeader { target, message } = header;
+        let claim = self.claim(target, frame_bytes)?;
+        events.push(Event::Tell { target, message, body: body()?, claim });
         Ok(())
     }
 
