@@ -72,6 +72,7 @@ impl Side {
         let whole = codec.split_whole(stream);
         let mut incoming = Incoming { session, events, replied, now };
         codec.read_each(&whole, &mut incoming).expect("the peer keeps to the protocol");
+        session.owe_ack(now);
         assert!(stream.is_empty() && !self.session.has_outgoing(), "all is written, in whole frames");
     }
 
@@ -112,13 +113,13 @@ impl Frames for Incoming<'_> {
     }
 
     fn tell(&mut self, tell: TellHeader, body: Unread<'_>) -> Result<(), SessionError> {
-        self.session.receive_tell(self.now, tell, body, self.events)
+        self.session.receive_tell(tell, body, self.events)
     }
 
     fn reply(&mut self, call: CallId, body: Unread<'_>) -> Result<(), SessionError> {
         let frame_bytes = body.frame_bytes();
         black_box(body.read()?);
-        let ticket = self.session.receive_reply(self.now, call, frame_bytes)?;
+        let ticket = self.session.receive_reply(call, frame_bytes)?;
         assert_eq!(ticket, Some(*self.replied), "calls are answered in order here");
         *self.replied += 1;
         Ok(())

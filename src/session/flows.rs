@@ -8,10 +8,9 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
-
 use super::calls::Content;
 use super::parcel::Parcel;
+use super::table::Table;
 use crate::config::MESSAGE_OVERHEAD_BYTES;
 use crate::id::Target;
 
@@ -28,7 +27,7 @@ pub(super) fn cost(frame_bytes: usize, window: u64) -> u64 {
 /// The flows to the peer's actors.
 #[derive(Debug, Default)]
 pub(super) struct Outflows {
-    flows: FxHashMap<Target, Outflow>,
+    flows: Table<Outflow>,
     /// What the peer grants each flow; 0 before it was ever heard of.
     window: u64,
     /// Flows whose parked messages may go on, each once.
@@ -88,7 +87,7 @@ impl Outflows {
     /// Whether a message of that length would go out at once, as far as its flow is concerned.
     pub(super) fn may_send(&self, target: Target, frame_bytes: usize) -> bool {
         let cost = cost(frame_bytes, self.window);
-        match self.flows.get(&target) {
+        match self.flows.get(target) {
             None => cost <= self.window && self.window > 0,
             Some(flow) => flow.parked.is_empty() && flow.may_send(cost, self.window),
         }
@@ -102,7 +101,7 @@ impl Outflows {
         if self.window == 0 {
             return false;
         }
-        let flow = self.flows.entry(target).or_default();
+        let flow = self.flows.get_or_begin(target);
         if !flow.parked.is_empty() || !flow.may_send(cost, self.window) {
             return false;
         }
@@ -113,13 +112,13 @@ impl Outflows {
 
     /// How many bytes are parked for this actor.
     pub(super) fn parked_for(&self, target: Target) -> usize {
-        self.flows.get(&target).map_or(0, |flow| flow.parked_bytes)
+        self.flows.get(target).map_or(0, |flow| flow.parked_bytes)
     }
 
     /// Parks a message, and gives its number.
     pub(super) fn park(&mut self, target: Target, content: Content, parcel: Parcel) -> u64 {
         self.last_number += 1;
-        let flow = self.flows.entry(target).or_default();
+        let flow = self.flows.get_or_begin(target);
         flow.parked_bytes += parcel.len();
         self.parked_bytes += parcel.len();
         let first = flow.parked.is_empty();
@@ -134,7 +133,7 @@ impl Outflows {
 
     /// Takes a parked message out.
     pub(super) fn unpark(&mut self, target: Target, number: u64) {
-        let Some(flow) = self.flows.get_mut(&target) else { return };
+        let Some(flow) = self.flows.get_mut(target) else { return };
         let Ok(at) = flow.parked.binary_search_by_key(&number, |parked| parked.number) else { return };
         if let Some(parked) = flow.parked.remove(at) {
             flow.parked_bytes -= parked.parcel.len();
@@ -156,8 +155,8 @@ impl Outflows {
             self.parked_bytes -= bytes;
             longer.extend(too_long);
         }
-        self.flows.retain(|_, flow| !flow.is_at_rest());
-        self.ready.retain(|target| self.flows.contains_key(target));
+        self.flows.take_if(Outflow::is_at_rest);
+        self.ready.retain(|target| self.flows.contains(*target));
         longer.sort_unstable_by_key(|parked| parked.number);
         longer
     }
@@ -176,7 +175,7 @@ impl Outflows {
     /// Every flow that has parked messages may go on, the longest waiting first: a link is there.
     pub(super) fn make_all_ready(&mut self) {
         let waiting =
-            self.flows.iter().filter_map(|(target, flow)| Some((flow.parked.front()?.number, *target)));
+            self.flows.iter().filter_map(|(target, flow)| Some((flow.parked.front()?.number, target)));
         let mut waiting: Vec<_> = waiting.collect();
         waiting.sort_unstable();
         for (_, target) in waiting {
@@ -185,7 +184,7 @@ impl Outflows {
     }
 
     fn make_ready(&mut self, target: Target) {
-        if let Some(flow) = self.flows.get_mut(&target)
+        if let Some(flow) = self.flows.get_mut(target)
             && !flow.parked.is_empty()
             && !flow.ready
         {
@@ -202,7 +201,7 @@ impl Outflows {
         fits: impl Fn(usize) -> bool,
     ) -> Option<(Target, Parked)> {
         while let Some(&target) = self.ready.front() {
-            let flow = self.flows.get_mut(&target)?;
+            let flow = self.flows.get_mut(target)?;
             let frame_bytes = flow.parked.front().map(|parked| parked.parcel.len());
             let cost = frame_bytes.map(|frame_bytes| cost(frame_bytes, self.window));
             let (Some(frame_bytes), Some(cost)) = (frame_bytes, cost) else {
@@ -230,7 +229,7 @@ impl Outflows {
 
     /// The large message is out, or abandoned.
     pub(super) fn chunked(&mut self, target: Target) {
-        if let Some(flow) = self.flows.get_mut(&target) {
+        if let Some(flow) = self.flows.get_mut(target) {
             flow.chunking = false;
             self.rest_or_go_on(target);
         }
@@ -239,7 +238,7 @@ impl Outflows {
     /// The receiver gives bytes of a window back. `false` if it never had them.
     #[must_use]
     pub(super) fn credit(&mut self, target: Target, bytes: u64) -> bool {
-        let Some(flow) = self.flows.get_mut(&target) else { return false };
+        let Some(flow) = self.flows.get_mut(target) else { return false };
         let Some(charged) = flow.charged.checked_sub(bytes) else { return false };
         flow.charged = charged;
         self.rest_or_go_on(target);
@@ -249,15 +248,15 @@ impl Outflows {
     /// A message that was charged never went out whole: the receiver knows nothing of it.
     pub(super) fn refund(&mut self, target: Target, frame_bytes: usize) {
         let cost = cost(frame_bytes, self.window);
-        if let Some(flow) = self.flows.get_mut(&target) {
+        if let Some(flow) = self.flows.get_mut(target) {
             flow.charged = flow.charged.saturating_sub(cost);
         }
     }
 
     /// A flow has less to do than before: it is forgotten, or its next message may go out.
     fn rest_or_go_on(&mut self, target: Target) {
-        if self.flows.get(&target).is_some_and(Outflow::is_at_rest) {
-            if self.flows.remove(&target).is_some_and(|flow| flow.ready) {
+        if self.flows.get(target).is_some_and(Outflow::is_at_rest) {
+            if self.flows.remove(target).is_some_and(|flow| flow.ready) {
                 self.ready.retain(|ready| *ready != target);
             }
         } else {
@@ -274,7 +273,7 @@ impl Outflows {
 /// The flows from the peer to the actors here.
 #[derive(Debug)]
 pub(super) struct Inflows {
-    flows: FxHashMap<Target, Inflow>,
+    flows: Table<Inflow>,
     /// What each flow is granted.
     window: u64,
     sweep_at: usize,
@@ -292,7 +291,7 @@ struct Inflow {
 
 impl Inflows {
     pub(super) fn new(window: u64) -> Self {
-        Self { flows: FxHashMap::default(), window, sweep_at: SWEEP_AT, withheld: Vec::new() }
+        Self { flows: Table::default(), window, sweep_at: SWEEP_AT, withheld: Vec::new() }
     }
 
     /// What a message of that length takes.
@@ -305,7 +304,7 @@ impl Inflows {
     #[must_use]
     #[inline]
     pub(super) fn accept(&mut self, target: Target, cost: u64) -> bool {
-        let flow = self.flows.entry(target).or_default();
+        let flow = self.flows.get_or_begin(target);
         flow.accepted += cost;
         flow.accepted + flow.owed <= self.window
     }
@@ -314,7 +313,7 @@ impl Inflows {
     /// keeps that for later.
     #[inline]
     pub(super) fn handled(&mut self, target: Target, cost: u64, withhold: bool) -> Option<u64> {
-        let flow = self.flows.get_mut(&target)?;
+        let flow = self.flows.get_mut(target)?;
         flow.accepted -= cost.min(flow.accepted);
         let (enough, before) = (self.window / 4, flow.owed);
         flow.owed += cost;
@@ -329,7 +328,7 @@ impl Inflows {
         }
         let owed = std::mem::take(&mut flow.owed);
         if flow.accepted == 0 {
-            self.flows.remove(&target);
+            self.flows.remove(target);
         }
         Some(owed)
     }
@@ -338,10 +337,10 @@ impl Inflows {
     pub(super) fn take_withheld(&mut self) -> Vec<(Target, u64)> {
         let mut owed = Vec::new();
         for target in std::mem::take(&mut self.withheld) {
-            let Some(flow) = self.flows.get_mut(&target) else { continue };
+            let Some(flow) = self.flows.get_mut(target) else { continue };
             owed.extend((flow.owed > 0).then(|| (target, std::mem::take(&mut flow.owed))));
             if flow.accepted == 0 {
-                self.flows.remove(&target);
+                self.flows.remove(target);
             }
         }
         owed
@@ -355,7 +354,7 @@ impl Inflows {
     /// What the flows at rest are owed: they are forgotten.
     #[cold]
     pub(super) fn sweep(&mut self) -> Vec<(Target, u64)> {
-        let resting = self.flows.extract_if(|_, flow| flow.accepted == 0);
+        let resting = self.flows.take_if(|flow| flow.accepted == 0).into_iter();
         let mut owed: Vec<_> = resting.map(|(target, flow)| (target, flow.owed)).collect();
         owed.sort_unstable();
         self.sweep_at = (2 * self.flows.len()).max(SWEEP_AT);

@@ -62,6 +62,7 @@ mod parcel;
 mod recent;
 mod repeats;
 mod secret;
+mod table;
 #[cfg(test)]
 mod tests;
 

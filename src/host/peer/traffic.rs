@@ -27,7 +27,9 @@ impl Peer {
             return Err(LinkLoss::Superseded);
         }
         let State { session, answers, .. } = &mut *state;
-        frames.drain(&mut Arrived { session, answers, now, events, wake })?;
+        let drained = frames.drain(&mut Arrived { session, answers, now, events, wake });
+        session.owe_ack(now);
+        drained?;
         up.hear(now.into());
         // A frame may have its answer at once: a call while this side leaves, the end of the last call.
         state.ring_if_outgoing();
@@ -93,14 +95,14 @@ impl Frames for Arrived<'_> {
 
     #[inline]
     fn tell(&mut self, tell: TellHeader, body: Unread<'_>) -> Result<(), LinkLoss> {
-        Ok(self.session.receive_tell(self.now, tell, body, self.events)?)
+        Ok(self.session.receive_tell(tell, body, self.events)?)
     }
 
     /// An outcome goes to its caller here, while the lock is held in any case.
     #[inline]
     fn reply(&mut self, call: CallId, body: Unread<'_>) -> Result<(), LinkLoss> {
         let (frame_bytes, body) = (body.frame_bytes(), body.read()?);
-        if let Some(ticket) = self.session.receive_reply(self.now, call, frame_bytes)?
+        if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
             && let Some(waker) = self.answers.put(ticket, Ok(body))
         {
             self.wake.push(waker);

@@ -28,12 +28,14 @@ impl<T> Session<T> {
     ) -> Result<(), SessionError> {
         self.may_come(frame.kind())?;
         if frame.is_sequenced() {
-            self.count(now, weight(&frame));
+            self.count(weight(&frame));
+            self.owe_ack(now);
         }
         self.take(now, frame, events)
     }
 
-    /// Takes the peer's next frame, a call; the same as [`receive`](Self::receive).
+    /// Takes the peer's next frame, a call; the same as [`receive`](Self::receive), but that
+    /// [`owe_ack`](Self::owe_ack) is to follow, once for all such frames that came at that time.
     ///
     /// # Errors
     ///
@@ -48,11 +50,11 @@ impl<T> Session<T> {
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Call)?;
         let frame_bytes = body.frame_bytes();
-        self.count(now, frame_bytes);
+        self.count(frame_bytes);
         self.take_call(now, call, frame_bytes, || body.read(), events)
     }
 
-    /// Takes the peer's next frame, a tell; the same as [`receive`](Self::receive).
+    /// Takes the peer's next frame, a tell; as [`receive_call`](Self::receive_call).
     ///
     /// # Errors
     ///
@@ -60,32 +62,26 @@ impl<T> Session<T> {
     #[inline]
     pub fn receive_tell(
         &mut self,
-        now: Instant,
         tell: TellHeader,
         body: Unread<'_>,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Tell)?;
         let frame_bytes = body.frame_bytes();
-        self.count(now, frame_bytes);
+        self.count(frame_bytes);
         self.take_tell(tell, frame_bytes, || body.read(), events)
     }
 
-    /// Takes the peer's next frame, a reply of so many bytes; as [`receive`](Self::receive), but that the
-    /// ticket of the call is given at once if it was open.
+    /// Takes the peer's next frame, a reply of so many bytes; as [`receive_call`](Self::receive_call), but
+    /// that the ticket of the call is given at once if it was open.
     ///
     /// # Errors
     ///
     /// As [`receive`](Self::receive).
     #[inline]
-    pub fn receive_reply(
-        &mut self,
-        now: Instant,
-        call: CallId,
-        frame_bytes: usize,
-    ) -> Result<Option<T>, SessionError> {
+    pub fn receive_reply(&mut self, call: CallId, frame_bytes: usize) -> Result<Option<T>, SessionError> {
         self.may_come(FrameKind::Reply)?;
-        self.count(now, frame_bytes);
+        self.count(frame_bytes);
         Ok(self.end(call))
     }
 
@@ -100,11 +96,26 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// Counts a numbered frame that has come.
+    /// Counts a numbered frame that has come, which the peer keeps until it is told.
     #[inline]
-    fn count(&mut self, now: Instant, bytes: usize) {
+    fn count(&mut self, bytes: usize) {
         self.inbound.received += 1;
-        self.owe_ack(now, bytes);
+        self.inbound.untold_bytes += bytes;
+    }
+
+    /// Sees to it that the peer is told, in time, of the frames that have come.
+    pub fn owe_ack(&mut self, now: Instant) {
+        let inbound = &mut self.inbound;
+        if inbound.received == inbound.told {
+            return;
+        }
+        inbound.ack_now |= inbound.untold_bytes >= inbound.ack_bytes;
+        inbound.ack_travels |= inbound.untold_bytes >= inbound.ack_bytes / 4
+            || inbound.ack_pause.is_none_or(|until| until <= now);
+        inbound.came = Some(now);
+        if inbound.ack_due.is_none() {
+            inbound.ack_due = Some(now + ACK_DELAY);
+        }
     }
 
     fn take(&mut self, now: Instant, frame: Frame, events: &mut Vec<Event<T>>) -> Result<(), SessionError> {
@@ -283,20 +294,6 @@ impl<T> Session<T> {
             events.push(Event::Cancelled { call: cancelled });
         }
         self.say_goodbye_if_idle();
-    }
-
-    /// A numbered frame has come, which the peer keeps until it is told.
-    #[inline]
-    fn owe_ack(&mut self, now: Instant, bytes: usize) {
-        let inbound = &mut self.inbound;
-        inbound.untold_bytes += bytes;
-        inbound.ack_now |= inbound.untold_bytes >= inbound.ack_bytes;
-        inbound.ack_travels |= inbound.untold_bytes >= inbound.ack_bytes / 4
-            || inbound.ack_pause.is_none_or(|until| until <= now);
-        inbound.came = Some(now);
-        if inbound.ack_due.is_none() {
-            inbound.ack_due = Some(now + ACK_DELAY);
-        }
     }
 }
 

@@ -1,0 +1,133 @@
+//! A table of flows by their actors, of which the one that was used last is at hand.
+//!
+//! Messages to one actor come in rows: for all but the first of a row nothing is hashed.
+
+use rustc_hash::FxHashMap;
+
+use crate::id::Target;
+
+#[derive(Debug)]
+pub(super) struct Table<F> {
+    last: Option<(Target, F)>,
+    others: FxHashMap<Target, F>,
+}
+
+impl<F> Default for Table<F> {
+    fn default() -> Self {
+        Self { last: None, others: FxHashMap::default() }
+    }
+}
+
+impl<F> Table<F> {
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.last.is_some()) + self.others.len()
+    }
+
+    pub(super) fn contains(&self, target: Target) -> bool {
+        self.get(target).is_some()
+    }
+
+    #[inline]
+    pub(super) fn get(&self, target: Target) -> Option<&F> {
+        match &self.last {
+            Some((last, flow)) if *last == target => Some(flow),
+            _ => self.others.get(&target),
+        }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, target: Target) -> Option<&mut F> {
+        if !matches!(&self.last, Some((last, _)) if *last == target) {
+            let flow = self.others.remove(&target)?;
+            self.put_last(target, flow);
+        }
+        self.last.as_mut().map(|(_, flow)| flow)
+    }
+
+    /// The flow, which begins if it is not there.
+    #[inline]
+    pub(super) fn get_or_begin(&mut self, target: Target) -> &mut F
+    where
+        F: Default,
+    {
+        if !matches!(&self.last, Some((last, _)) if *last == target) {
+            let flow = self.others.remove(&target).unwrap_or_default();
+            self.put_last(target, flow);
+        }
+        &mut self.last.get_or_insert_with(|| (target, F::default())).1
+    }
+
+    fn put_last(&mut self, target: Target, flow: F) {
+        if let Some((target, flow)) = self.last.replace((target, flow)) {
+            self.others.insert(target, flow);
+        }
+    }
+
+    pub(super) fn remove(&mut self, target: Target) -> Option<F> {
+        match self.last.take_if(|(last, _)| *last == target) {
+            Some((_, flow)) => Some(flow),
+            None => self.others.remove(&target),
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Target, &F)> {
+        let last = self.last.iter().map(|(target, flow)| (*target, flow));
+        last.chain(self.others.iter().map(|(target, flow)| (*target, flow)))
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &F> {
+        self.iter().map(|(_, flow)| flow)
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut F> {
+        self.last.iter_mut().map(|(_, flow)| flow).chain(self.others.values_mut())
+    }
+
+    /// Takes out all of which `which` holds.
+    pub(super) fn take_if(&mut self, which: impl Fn(&F) -> bool) -> Vec<(Target, F)> {
+        let last = self.last.take_if(|(_, flow)| which(flow));
+        last.into_iter().chain(self.others.extract_if(|_, flow| which(flow))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::{ActorId, ActorIncarnation};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn it_is_a_table(steps in proptest::collection::vec((0_u8..5, 0_u64..6), 0..60)) {
+            let (mut table, mut model) = (Table::<u64>::default(), BTreeMap::new());
+            for (at, (what, actor)) in (0..).zip(steps) {
+                let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };
+                match what {
+                    0 => prop_assert_eq!(table.remove(target), model.remove(&target)),
+                    1 => {
+                        let mut taken = table.take_if(|flow| flow % 3 == actor % 3);
+                        taken.sort_unstable();
+                        let (gone, kept): (BTreeMap<_, _>, _) =
+                            model.into_iter().partition(|(_, flow)| flow % 3 == actor % 3);
+                        model = kept;
+                        prop_assert_eq!(taken, gone.into_iter().collect::<Vec<_>>());
+                    }
+                    2 => prop_assert_eq!(table.get_mut(target), model.get_mut(&target)),
+                    _ => {
+                        *table.get_or_begin(target) += at;
+                        *model.entry(target).or_default() += at;
+                    }
+                }
+                prop_assert_eq!((table.len(), table.contains(target)), (model.len(), model.contains_key(&target)));
+                let mut all: Vec<_> = table.iter().map(|(target, flow)| (target, *flow)).collect();
+                all.sort_unstable();
+                prop_assert_eq!(all, model.iter().map(|(target, flow)| (*target, *flow)).collect::<Vec<_>>());
+            }
+        }
+    }
+}
