@@ -4,9 +4,9 @@
 
 use std::io;
 use std::num::NonZeroU64;
-use std::slice;
 use std::sync::Arc;
 use std::task::Waker;
+use std::vec;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -101,40 +101,35 @@ fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLo
 fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLoss> {
     let mut route = Route { host, peer, last: None };
     let mut left = None;
-    let mut rest = events.iter_mut();
+    let mut rest = events.drain(..);
     while let Some(event) = rest.as_slice().first() {
         if let Some(to) = event.address() {
-            let mut run = Following { peer, rest, to, left: RUN_MESSAGES };
-            route.deliver(to, &mut run);
-            rest = run.rest;
+            route.deliver(to, &mut Following { peer, rest: &mut rest, to, left: RUN_MESSAGES });
             continue;
         }
         let Some(event) = rest.next() else { break };
         match event {
             Event::Call { .. } | Event::Tell { .. } => {}
-            Event::Schemas { body } => peer.learn_schemas(host, body),
+            Event::Schemas { body } => peer.learn_schemas(host, &body),
             // These have their callers by now.
             Event::Replied { .. } | Event::Failed { .. } => {}
-            Event::DeadLetters { count } => host.shared.count_dead_letters(*count),
-            Event::Cancelled { call } => peer.cancelled(*call),
-            Event::PeerLeaves { reason } => {
-                left = Some(LinkLoss::PeerLeft { reason: std::mem::take(reason) });
-            }
+            Event::DeadLetters { count } => host.shared.count_dead_letters(count),
+            Event::Cancelled { call } => peer.cancelled(call),
+            Event::PeerLeaves { reason } => left = Some(LinkLoss::PeerLeft { reason }),
         }
     }
-    events.clear();
     left
 }
 
 /// The messages to one actor and of one type that come next.
-struct Following<'a> {
+struct Following<'a, 'b> {
     peer: &'a Arc<Peer>,
-    rest: slice::IterMut<'a, Event<Ticket>>,
+    rest: &'a mut vec::Drain<'b, Event<Ticket>>,
     to: (Target, TypeHash),
     left: usize,
 }
 
-impl Iterator for Following<'_> {
+impl Iterator for Following<'_, '_> {
     type Item = Inbound;
 
     fn next(&mut self) -> Option<Inbound> {
@@ -149,13 +144,12 @@ impl Iterator for Following<'_> {
 
 /// Takes the message out of an event, as its actor takes it.
 #[inline]
-fn inbound(peer: &Arc<Peer>, event: &mut Event<Ticket>) -> Option<Inbound> {
+fn inbound(peer: &Arc<Peer>, event: Event<Ticket>) -> Option<Inbound> {
     let (call, deadline, body, claim) = match event {
-        Event::Call { call, deadline, body, claim, .. } => (Some(*call), *deadline, body, *claim),
-        Event::Tell { body, claim, .. } => (None, None, body, *claim),
+        Event::Call { call, deadline, body, claim, .. } => (Some(call), deadline, body, claim),
+        Event::Tell { body, claim, .. } => (None, None, body, claim),
         _ => return None,
     };
-    let body = std::mem::take(body);
     let session::Claim { target: Target { actor, incarnation }, bytes, life } = claim;
     let claim = NonZeroU64::new(bytes).map(|bytes| Claim { actor, incarnation, life, bytes });
     Some(Inbound::new(Arc::clone(peer) as _, call, deadline, body, claim))

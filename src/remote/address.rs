@@ -17,6 +17,10 @@ use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder};
 use crate::spec::ActorPlace;
 use crate::wire::{self, Body, CallFailure};
 
+/// As every host writes it, an address takes so many bytes at least: what is shorter needs no host to
+/// decode it.
+const ADDRESS_BYTES_MIN: usize = 24;
+
 /// A place, and the host that leads there.
 #[derive(Clone)]
 pub(crate) struct Address {
@@ -180,8 +184,10 @@ impl Address {
     /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
     pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, SendError> {
         match &self.bound {
-            Some(bound) => scope::within(&bound.here, || decode_answer(body)),
-            None => decode_answer(body),
+            Some(bound) if body.len() >= ADDRESS_BYTES_MIN => {
+                scope::within(&bound.here, || decode_answer(body))
+            }
+            _ => decode_answer(body),
         }
     }
 
@@ -314,5 +320,20 @@ impl<'de> Deserialize<'de> for Address {
     /// Binds to the host that is decoding; unbound where none is.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self::new(ActorPlace::deserialize(deserializer)?, scope::current()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation};
+
+    #[test]
+    fn no_address_is_shorter_than_what_is_decoded_without_a_host() {
+        let host = Identity { host: HostId(0), incarnation: Incarnation(0) };
+        let target = Target { actor: ActorId(0), incarnation: ActorIncarnation(0) };
+        let address = Address::new(ActorPlace { host, target }, None);
+        let bytes = wire::encode(&address, usize::MAX, |body| body.len()).unwrap();
+        assert!(bytes >= ADDRESS_BYTES_MIN, "{bytes} bytes");
     }
 }

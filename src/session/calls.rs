@@ -86,7 +86,7 @@ impl<T> Calls<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall<T>> {
         let open = self.open.remove(call)?;
         if let Some(deadline) = open.deadline {

@@ -96,6 +96,7 @@ impl Outflows {
     /// Charges a message that goes out, in chunks if it is so large. `false` if it has to wait, as far as
     /// its flow is concerned.
     #[must_use]
+    #[inline(always)]
     pub(super) fn charge(&mut self, target: Target, frame_bytes: usize, in_chunks: bool) -> bool {
         let cost = cost(frame_bytes, self.window);
         if self.window == 0 {
@@ -311,7 +312,7 @@ impl Inflows {
 
     /// A message is handled. Tells how much is to be given back, if it is enough by now; `withhold`
     /// keeps that for later.
-    #[inline]
+    #[inline(always)]
     pub(super) fn handled(&mut self, target: Target, cost: u64, withhold: bool) -> Option<u64> {
         let flow = self.flows.get_mut(target)?;
         flow.accepted -= cost.min(flow.accepted);

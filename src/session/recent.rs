@@ -67,7 +67,7 @@ impl<T> Recent<T> {
     }
 
     /// Adds a call, which is to be new. `false`, and nothing changes, if it is not.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub(super) fn insert(&mut self, call: CallId, value: T) -> bool {
         if self.row.is_empty() {
@@ -104,7 +104,7 @@ impl<T> Recent<T> {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, call: CallId) -> Option<T> {
         let here = match self.place(call) {
             // Most calls end in the order in which they were made.

@@ -46,7 +46,12 @@ impl Body {
         Encoded { message: &self.message, attachments: &self.attachments }
     }
 
+    /// The whole of a body of few bytes, without payloads; `None` if it is longer.
     #[inline(always)]
+    pub(super) fn of_few(bytes: &[u8]) -> Option<Self> {
+        Some(Self { message: InlineBytes::of_few(bytes)?, attachments: Box::default() })
+    }
+
     pub(super) fn read(reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         if attachments > 0 {
             return Self::read_with_attachments(reader, attachments);
@@ -65,33 +70,6 @@ impl Body {
         let message = reader.take_inline(message)?;
         let attachments = lengths.map(|length| reader.take(length)).collect::<Result<_, _>>()?;
         Ok(Self { message, attachments })
-    }
-}
-
-/// A body that lies where its frame was read: it is taken out where it is to stay.
-#[derive(Debug)]
-pub struct Unread<'a> {
-    pub(super) reader: Reader<'a>,
-    pub(super) attachments: u16,
-    pub(super) frame_bytes: usize,
-}
-
-impl Unread<'_> {
-    /// The length in bytes of the whole frame.
-    #[must_use]
-    #[inline]
-    pub fn frame_bytes(&self) -> usize {
-        self.frame_bytes
-    }
-
-    /// Takes it out.
-    ///
-    /// # Errors
-    ///
-    /// When its attachments do not fit into the frame.
-    #[inline(always)]
-    pub fn read(self) -> Result<Body, WireError> {
-        Body::read(self.reader, self.attachments)
     }
 }
 
@@ -117,7 +95,7 @@ impl Encoded<'_> {
         self.len() == 0
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&self, out: &mut impl FrameSink) {
         if self.attachments.is_empty() {
             return out.put_slice(self.message);

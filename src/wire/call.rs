@@ -64,7 +64,8 @@ impl Call {
     }
 
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
-        let CallHeader { call, target, message, timeout_ms, floor } = CallHeader::read(&mut reader, flags)?;
+        let CallHeader { call, target, message, timeout_ms, .. } = CallHeader::of(&reader.array()?);
+        let floor = if flags & REPEATABLE > 0 { Some(reader.call()?) } else { None };
         Ok(Self { call, target, message, timeout_ms, floor, body: Body::read(reader, attachments)? })
     }
 }
@@ -85,16 +86,16 @@ pub struct CallHeader {
 }
 
 impl CallHeader {
+    /// The header that these fields are, without a floor.
     #[inline(always)]
-    pub(super) fn read(reader: &mut Reader<'_>, flags: u8) -> Result<Self, WireError> {
-        let head: [u8; CALL_HEADER_BYTES - PREFIX_BYTES] = reader.array()?;
-        Ok(Self {
-            call: CallId(u64::from_be_bytes(part(&head, 0))),
-            target: target_at(&head, 8),
-            message: TypeHash(u64::from_be_bytes(part(&head, 8 + TARGET_BYTES))),
-            timeout_ms: u32::from_be_bytes(part(&head, 16 + TARGET_BYTES)),
-            floor: if flags & REPEATABLE > 0 { Some(reader.call()?) } else { None },
-        })
+    pub(super) fn of(fields: &[u8; CALL_HEADER_BYTES - PREFIX_BYTES]) -> Self {
+        Self {
+            call: CallId(u64::from_be_bytes(part(fields, 0))),
+            target: target_at(fields, 8),
+            message: TypeHash(u64::from_be_bytes(part(fields, 8 + TARGET_BYTES))),
+            timeout_ms: u32::from_be_bytes(part(fields, 16 + TARGET_BYTES)),
+            floor: None,
+        }
     }
 
     /// The length in bytes of the whole frame around `body`.
@@ -152,7 +153,7 @@ impl Tell {
     }
 
     pub(super) fn read(mut reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
-        let TellHeader { target, message } = TellHeader::read(&mut reader)?;
+        let TellHeader { target, message } = TellHeader::of(&reader.array()?);
         Ok(Self { target, message, body: Body::read(reader, attachments)? })
     }
 }
@@ -167,13 +168,13 @@ pub struct TellHeader {
 }
 
 impl TellHeader {
+    /// The header that these fields are.
     #[inline(always)]
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
-        let head: [u8; TELL_HEADER_BYTES - PREFIX_BYTES] = reader.array()?;
-        Ok(Self {
-            target: target_at(&head, 0),
-            message: TypeHash(u64::from_be_bytes(part(&head, TARGET_BYTES))),
-        })
+    pub(super) fn of(fields: &[u8; TELL_HEADER_BYTES - PREFIX_BYTES]) -> Self {
+        Self {
+            target: target_at(fields, 0),
+            message: TypeHash(u64::from_be_bytes(part(fields, TARGET_BYTES))),
+        }
     }
 
     /// The length in bytes of the whole frame around `body`.

@@ -109,9 +109,12 @@ impl FrameCodec {
     pub fn read_each<F: Frames>(&self, whole: &Bytes, frames: &mut F) -> Result<(), F::Error> {
         let mut rest = &whole[..];
         while !rest.is_empty() {
-            let short = malformed("it is shorter than the header of a frame");
-            let prefix = rest.first_chunk().ok_or(short)?;
-            let prefix = Prefix::read(prefix, self.phase, self.frame_bytes_max)?;
+            let Some(bytes) = rest.first_chunk() else {
+                return Err(malformed("it is shorter than the header of a frame").into());
+            };
+            let Some(prefix) = Prefix::read(bytes, self.phase, self.frame_bytes_max) else {
+                return Err(Prefix::refuse(bytes, self.phase, self.frame_bytes_max).into());
+            };
             let Some((frame, behind)) = rest.split_at_checked(prefix.frame_bytes) else {
                 return Err(malformed("it is not whole").into());
             };
@@ -122,6 +125,7 @@ impl FrameCodec {
     }
 }
 
+#[cold]
 fn malformed(what: &'static str) -> WireError {
     WireError::Malformed { frame: "nameless", what }
 }

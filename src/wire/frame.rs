@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use super::reader::Reader;
 use super::sink::FrameSink;
 use super::{
-    Ack, Call, CallHeader, Cancel, Challenge, Chunk, Credit, Failure, Floor, FrameCodec, Goodbye, Heartbeat,
-    Hello, Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Unread, Welcome, WireError, call, chunk,
+    Ack, Body, Call, CallHeader, Cancel, Challenge, Chunk, Credit, Failure, Floor, FrameCodec, Goodbye,
+    Heartbeat, Hello, Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Welcome, WireError, call,
+    chunk,
 };
 use crate::id::CallId;
 
@@ -149,7 +150,11 @@ impl Frame {
     }
 
     /// Reads a frame, and gives it to whoever takes frames.
-    #[inline]
+    ///
+    /// Calls, tells and replies of few bytes are taken as they are read. What goes through an enum on the
+    /// way is written to the stack piece by piece and read from there in wider pieces, for which a
+    /// processor waits.
+    #[inline(always)]
     pub(super) fn hand_over<F: Frames>(
         prefix: Prefix,
         whole: &Bytes,
@@ -157,21 +162,49 @@ impl Frame {
         frames: &mut F,
     ) -> Result<(), F::Error> {
         let Prefix { kind, flags, attachments, frame_bytes } = prefix;
-        let mut reader = Reader::new(kind, whole, fields);
-        match kind {
-            FrameKind::Call => {
-                let header = CallHeader::read(&mut reader, flags)?;
-                frames.call(header, Unread { reader, attachments, frame_bytes })
+        if flags == 0 && attachments == 0 {
+            match kind {
+                FrameKind::Call => {
+                    if let Some((header, rest)) = fields.split_first_chunk()
+                        && let Some(body) = Body::of_few(rest)
+                    {
+                        return frames.call(CallHeader::of(header), frame_bytes, body);
+                    }
+                }
+                FrameKind::Tell => {
+                    if let Some((header, rest)) = fields.split_first_chunk()
+                        && let Some(body) = Body::of_few(rest)
+                    {
+                        return frames.tell(TellHeader::of(header), frame_bytes, body);
+                    }
+                }
+                FrameKind::Reply => {
+                    if let Some((call, rest)) = fields.split_first_chunk()
+                        && let Some(body) = Body::of_few(rest)
+                    {
+                        return frames.reply(CallId(u64::from_be_bytes(*call)), frame_bytes, body);
+                    }
+                }
+                _ => {}
             }
-            FrameKind::Tell => {
-                let header = TellHeader::read(&mut reader)?;
-                frames.tell(header, Unread { reader, attachments, frame_bytes })
-            }
-            FrameKind::Reply => {
-                let call = reader.call()?;
-                frames.reply(call, Unread { reader, attachments, frame_bytes })
-            }
-            _ => frames.other(Self::read(prefix, whole, fields)?),
+        }
+        Self::hand_over_any(prefix, whole, fields, frames)
+    }
+
+    /// The same for every frame.
+    #[inline(never)]
+    fn hand_over_any<F: Frames>(
+        prefix: Prefix,
+        whole: &Bytes,
+        fields: &[u8],
+        frames: &mut F,
+    ) -> Result<(), F::Error> {
+        let frame_bytes = prefix.frame_bytes;
+        match Self::read(prefix, whole, fields)? {
+            Self::Call(call) => frames.call(call.header(), frame_bytes, call.body),
+            Self::Tell(tell) => frames.tell(tell.header(), frame_bytes, tell.body),
+            Self::Reply(reply) => frames.reply(reply.call, frame_bytes, reply.body),
+            other => frames.other(other),
         }
     }
 
@@ -207,7 +240,7 @@ impl Frame {
 
 /// Who takes frames as they are read.
 ///
-/// Those that there are many of come in parts, with their bodies unread: to move a whole one costs as
+/// Those that there are many of come in parts, with the length of the whole frame: to move one costs as
 /// much as to read it.
 pub trait Frames {
     /// Why no further frame is taken.
@@ -217,19 +250,19 @@ pub trait Frames {
     /// # Errors
     ///
     /// No further frame is wanted; this holds for all of them.
-    fn call(&mut self, call: CallHeader, body: Unread<'_>) -> Result<(), Self::Error>;
+    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Body) -> Result<(), Self::Error>;
     /// Takes a tell.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn tell(&mut self, tell: TellHeader, body: Unread<'_>) -> Result<(), Self::Error>;
+    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Body) -> Result<(), Self::Error>;
     /// Takes the reply to a call.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn reply(&mut self, call: CallId, body: Unread<'_>) -> Result<(), Self::Error>;
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Body) -> Result<(), Self::Error>;
     /// Takes a frame of another kind.
     ///
     /// # Errors
@@ -379,29 +412,22 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// The prefix of a frame that may come in this phase.
-    #[inline]
-    pub(super) fn read(
-        bytes: &[u8; PREFIX_BYTES],
-        phase: Phase,
-        frame_bytes_max: usize,
-    ) -> Result<Self, WireError> {
+    /// The prefix, if it is that of a frame that may come in this phase.
+    #[inline(always)]
+    pub(super) fn read(bytes: &[u8; PREFIX_BYTES], phase: Phase, frame_bytes_max: usize) -> Option<Self> {
         let [a, b, c, d, kind, flags, e, f] = *bytes;
         let frame_bytes = u32::from_be_bytes([a, b, c, d]) as usize + LENGTH_BYTES;
-        if let Some(kind) = FrameKind::from_number(kind)
-            && kind.phase() == phase
+        let kind = FrameKind::from_number(kind)?;
+        let in_order = kind.phase() == phase
             && flags & !kind.flags() == 0
             && frame_bytes >= PREFIX_BYTES
-            && frame_bytes <= frame_bytes_max
-        {
-            return Ok(Self { frame_bytes, kind, flags, attachments: u16::from_be_bytes([e, f]) });
-        }
-        Err(Self::refuse(bytes, phase, frame_bytes_max))
+            && frame_bytes <= frame_bytes_max;
+        in_order.then_some(Self { frame_bytes, kind, flags, attachments: u16::from_be_bytes([e, f]) })
     }
 
     /// What is wrong with it.
     #[cold]
-    fn refuse(bytes: &[u8; PREFIX_BYTES], phase: Phase, frame_bytes_max: usize) -> WireError {
+    pub(super) fn refuse(bytes: &[u8; PREFIX_BYTES], phase: Phase, frame_bytes_max: usize) -> WireError {
         let codec = FrameCodec::of(phase, frame_bytes_max);
         codec
             .judge(bytes)

@@ -21,7 +21,8 @@ pub struct InlineBytes(Place);
 
 #[derive(Clone)]
 enum Place {
-    Here { len: u8, bytes: [u8; IN_PLACE_MAX] },
+    /// Behind their count.
+    Here([u8; 1 + IN_PLACE_MAX]),
     There(Bytes),
 }
 
@@ -29,20 +30,20 @@ impl InlineBytes {
     /// No bytes.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Place::Here { len: 0, bytes: [0; IN_PLACE_MAX] })
+        Self(Place::Here([0; 1 + IN_PLACE_MAX]))
     }
 
     /// A copy of `bytes`.
     #[must_use]
     #[inline]
     pub fn copy_from_slice(bytes: &[u8]) -> Self {
-        Self::in_place(bytes).unwrap_or_else(|| Self(Place::There(Bytes::copy_from_slice(bytes))))
+        Self::of_few(bytes).unwrap_or_else(|| Self(Place::There(Bytes::copy_from_slice(bytes))))
     }
 
     /// The `part` of `whole`: as a copy if it is short, else by handle.
     #[inline]
     pub(super) fn part_of(whole: &Bytes, part: &[u8]) -> Self {
-        Self::in_place(part).unwrap_or_else(|| Self::long_part_of(whole, part))
+        Self::of_few(part).unwrap_or_else(|| Self::long_part_of(whole, part))
     }
 
     fn long_part_of(whole: &Bytes, part: &[u8]) -> Self {
@@ -53,36 +54,41 @@ impl InlineBytes {
         }))
     }
 
-    #[inline]
-    fn in_place(source: &[u8]) -> Option<Self> {
-        let mut bytes = [0; IN_PLACE_MAX];
-        copy_few(source, bytes.get_mut(..source.len())?);
-        Some(Self(Place::Here { len: source.len() as u8, bytes }))
+    /// A copy in place; `None` if they are too many for that.
+    #[inline(always)]
+    pub(super) fn of_few(source: &[u8]) -> Option<Self> {
+        let [first, second, third] = words(source)?;
+        let mut bytes = [0; 1 + IN_PLACE_MAX];
+        bytes[..8].copy_from_slice(&(first << 8 | source.len() as u64).to_le_bytes());
+        bytes[8..16].copy_from_slice(&(second << 8 | first >> 56).to_le_bytes());
+        bytes[16..].copy_from_slice(&(third << 8 | second >> 56).to_le_bytes());
+        Some(Self(Place::Here(bytes)))
     }
 }
 
-/// Copies bytes to a place of the same length: by two words that overlap, without a call of `memcpy`.
-#[inline]
-fn copy_few(from: &[u8], to: &mut [u8]) {
-    match from.len() {
-        8..=16 => copy_ends::<8>(from, to),
-        4..8 => copy_ends::<4>(from, to),
+/// Few bytes as little-endian words, zeros behind them.
+///
+/// They are to stay in registers until they are where they belong: bytes that go through the stack piece
+/// by piece are read back from there in wider pieces, for which a processor waits.
+#[inline(always)]
+fn words(bytes: &[u8]) -> Option<[u64; 3]> {
+    let length = bytes.len();
+    let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    let half = |at: usize| bytes[at..].first_chunk().map_or(0, |half| u32::from_le_bytes(*half).into());
+    // The last word overlaps the one before, and loses what is in that.
+    Some(match length {
+        0 => [0; 3],
         1..4 => {
-            let (middle, last) = (from.len() / 2, from.len() - 1);
-            (to[0], to[middle], to[last]) = (from[0], from[middle], from[last]);
+            let (middle, last) = (length / 2, length - 1);
+            let byte = |at: usize| u64::from(bytes[at]) << (8 * at);
+            [byte(0) | byte(middle) | byte(last), 0, 0]
         }
-        0 => {}
-        _ => to.copy_from_slice(from),
-    }
-}
-
-#[inline]
-fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
-    if let (Some(start), Some(end)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) {
-        to[..N].copy_from_slice(start);
-        let at = to.len() - N;
-        to[at..].copy_from_slice(end);
-    }
+        4..8 => [half(0) | half(length - 4) << (8 * (length - 4)), 0, 0],
+        8 => [word(0), 0, 0],
+        9..=16 => [word(0), word(length - 8) >> (8 * (16 - length)), 0],
+        17..=IN_PLACE_MAX => [word(0), word(8), word(length - 8) >> (8 * (24 - length))],
+        _ => return None,
+    })
 }
 
 impl Deref for InlineBytes {
@@ -91,7 +97,7 @@ impl Deref for InlineBytes {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Place::Here { len, bytes } => &bytes[..usize::from(*len)],
+            Place::Here([len, bytes @ ..]) => &bytes[..usize::from(*len)],
             Place::There(bytes) => bytes,
         }
     }
@@ -99,7 +105,7 @@ impl Deref for InlineBytes {
 
 impl From<Bytes> for InlineBytes {
     fn from(bytes: Bytes) -> Self {
-        Self::in_place(&bytes).unwrap_or(Self(Place::There(bytes)))
+        Self::of_few(&bytes).unwrap_or(Self(Place::There(bytes)))
     }
 }
 

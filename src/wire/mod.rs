@@ -61,7 +61,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Body, Encoded, Unread};
+pub use body::{Body, Encoded};
 pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
 pub use cancel::Cancel;
 pub use chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};

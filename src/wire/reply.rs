@@ -66,7 +66,7 @@ impl Failure {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn put(kind: FrameKind, call: CallId, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
     let frame_bytes = Reply::frame_bytes(body);
     let mut header = [0; REPLY_HEADER_BYTES];

@@ -405,12 +405,12 @@ impl Peer {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[inline]
+    #[inline(always)]
     fn usable(&self) -> Result<MutexGuard<'_, State>, NotDelivered> {
         let state = self.lock();
         match &state.gone {

@@ -75,7 +75,7 @@ impl State {
 
 impl Peer {
     /// Nobody works on this call of the peer any more.
-    #[inline]
+    #[inline(always)]
     fn settle_call(&self, mut state: MutexGuard<'_, State>, call: CallId) {
         let waker = if state.driven.is_empty() { None } else { state.driven.remove(&call) };
         if self.any_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {

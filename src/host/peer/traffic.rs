@@ -10,7 +10,7 @@ use super::{Peer, State, Ticket, Up, now};
 use crate::id::CallId;
 use crate::session::{Batch, Event, LinkLoss, Session, SessionError};
 use crate::transport::{FrameReader, LinkReader, ReadError};
-use crate::wire::{CallHeader, Frame, Frames, TellHeader, Unread, WireError};
+use crate::wire::{Body, CallHeader, Frame, Frames, TellHeader, WireError};
 
 impl Peer {
     /// Takes in every frame that has arrived whole; what they ask for is added to `events`.
@@ -89,19 +89,18 @@ impl Frames for Arrived<'_> {
     type Error = LinkLoss;
 
     #[inline]
-    fn call(&mut self, call: CallHeader, body: Unread<'_>) -> Result<(), LinkLoss> {
-        Ok(self.session.receive_call(self.now, call, body, self.events)?)
+    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
+        Ok(self.session.receive_call(self.now, call, frame_bytes, body, self.events)?)
     }
 
     #[inline]
-    fn tell(&mut self, tell: TellHeader, body: Unread<'_>) -> Result<(), LinkLoss> {
-        Ok(self.session.receive_tell(tell, body, self.events)?)
+    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
+        Ok(self.session.receive_tell(tell, frame_bytes, body, self.events)?)
     }
 
     /// An outcome goes to its caller here, while the lock is held in any case.
     #[inline]
-    fn reply(&mut self, call: CallId, body: Unread<'_>) -> Result<(), LinkLoss> {
-        let (frame_bytes, body) = (body.frame_bytes(), body.read()?);
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
         if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
             && let Some(waker) = self.answers.put(ticket, Ok(body))
         {

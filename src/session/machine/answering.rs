@@ -108,6 +108,7 @@ impl<T> Session<T> {
 
     /// A message is handled: its handler has begun, or it was dropped. Gives back what it took of
     /// its actor's window. Returns whether the peer is to be told of it now.
+    #[inline(always)]
     pub fn handled(&mut self, claim: Claim) -> bool {
         if claim.life != self.inbound.life {
             return false;

@@ -9,7 +9,7 @@ use crate::session::repeats::Known;
 use crate::session::{Claim, Event, Failed, SessionError};
 use crate::wire::{
     Ack, Body, CallFailure, CallHeader, Cancel, Credit, Failure, Floor, Frame, FrameKind, Goodbye, Reply,
-    Schemas, TellHeader, Unread, WireError,
+    Schemas, TellHeader,
 };
 
 impl<T> Session<T> {
@@ -34,7 +34,7 @@ impl<T> Session<T> {
         self.take(now, frame, events)
     }
 
-    /// Takes the peer's next frame, a call; the same as [`receive`](Self::receive), but that
+    /// Takes the peer's next frame, a call, of so many bytes; the same as [`receive`](Self::receive), but that
     /// [`owe_ack`](Self::owe_ack) is to follow, once for all such frames that came at that time.
     ///
     /// # Errors
@@ -45,16 +45,16 @@ impl<T> Session<T> {
         &mut self,
         now: Instant,
         call: CallHeader,
-        body: Unread<'_>,
+        frame_bytes: usize,
+        body: Body,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Call)?;
-        let frame_bytes = body.frame_bytes();
         self.count(frame_bytes);
-        self.take_call(now, call, frame_bytes, || body.read(), events)
+        self.take_call(now, call, frame_bytes, body, events)
     }
 
-    /// Takes the peer's next frame, a tell; as [`receive_call`](Self::receive_call).
+    /// Takes the peer's next frame, a tell, of so many bytes; as [`receive_call`](Self::receive_call).
     ///
     /// # Errors
     ///
@@ -63,13 +63,13 @@ impl<T> Session<T> {
     pub fn receive_tell(
         &mut self,
         tell: TellHeader,
-        body: Unread<'_>,
+        frame_bytes: usize,
+        body: Body,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Tell)?;
-        let frame_bytes = body.frame_bytes();
         self.count(frame_bytes);
-        self.take_tell(tell, frame_bytes, || body.read(), events)
+        self.take_tell(tell, frame_bytes, body, events)
     }
 
     /// Takes the peer's next frame, a reply of so many bytes; as [`receive_call`](Self::receive_call), but
@@ -122,11 +122,11 @@ impl<T> Session<T> {
         match frame {
             Frame::Call(call) => {
                 let (header, frame_bytes) = (call.header(), call.frame_bytes());
-                return self.take_call(now, header, frame_bytes, || Ok(call.body), events);
+                return self.take_call(now, header, frame_bytes, call.body, events);
             }
             Frame::Tell(tell) => {
                 let (header, frame_bytes) = (tell.header(), tell.frame_bytes());
-                return self.take_tell(header, frame_bytes, || Ok(tell.body), events);
+                return self.take_tell(header, frame_bytes, tell.body, events);
             }
             Frame::Reply(Reply { call, body }) => {
                 events.extend(self.end(call).map(|ticket| Event::Replied { ticket, body }));
@@ -203,7 +203,7 @@ impl<T> Session<T> {
         now: Instant,
         header: CallHeader,
         frame_bytes: usize,
-        body: impl FnOnce() -> Result<Body, WireError>,
+        body: Body,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
         let CallHeader { call, target, message, timeout_ms, floor } = header;
@@ -230,7 +230,7 @@ impl<T> Session<T> {
             }
         }
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
-        events.push(Event::Call { call, target, message, deadline, body: body()?, claim });
+        events.push(Event::Call { call, target, message, deadline, body, claim });
         Ok(())
     }
 
@@ -251,17 +251,17 @@ impl<T> Session<T> {
         &mut self,
         header: TellHeader,
         frame_bytes: usize,
-        body: impl FnOnce() -> Result<Body, WireError>,
+        body: Body,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
         let TellHeader { target, message } = header;
         let claim = self.claim(target, frame_bytes)?;
-        events.push(Event::Tell { target, message, body: body()?, claim });
+        events.push(Event::Tell { target, message, body, claim });
         Ok(())
     }
 
     /// What a message takes of its actor's window, if the peer had credit for it.
-    #[inline]
+    #[inline(always)]
     fn claim(&mut self, target: Target, frame_bytes: usize) -> Result<Claim, SessionError> {
         if self.inbound.flows.are_many() {
             for (target, owed) in self.inbound.flows.sweep() {
