@@ -111,10 +111,10 @@ pub const ACK_BYTES: usize = 64 << 10;
 /// sending again is little.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
-/// Behind an acknowledgement the next one waits so long before it travels with a reply, or until a
-/// quarter of [`ACK_BYTES`] is to be acknowledged.
+/// An acknowledgement travels with what is written anyway once a frame has come so long after the last
+/// one that was acknowledged before, or a quarter of [`ACK_BYTES`] has come.
 ///
-/// With many small messages it would take a tenth of what a short batch costs.
+/// With many small messages one for each batch would take a tenth of what a short batch costs.
 pub const ACK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How many bytes of replies are kept, for each peer, in case their calls are repeated.

@@ -114,6 +114,12 @@ pub struct Identity {
     pub incarnation: Incarnation,
 }
 
+impl Identity {
+    /// No value of fewer bytes has an identity in it, in whatever form: a host's number is random, of 64
+    /// bits, and an incarnation counts microseconds since 1970.
+    pub const ENCODED_BYTES_MIN: usize = 12;
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.host, self.incarnation)

@@ -102,14 +102,12 @@ fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) 
     let mut route = Route { host, peer, last: None };
     let mut left = None;
     let mut rest = events.drain(..);
-    while let Some(event) = rest.as_slice().first() {
-        if let Some(to) = event.address() {
-            route.deliver(to, &mut Following { peer, rest: &mut rest, to, left: RUN_MESSAGES });
-            continue;
-        }
-        let Some(event) = rest.next() else { break };
+    while let Some(event) = rest.next() {
         match event {
-            Event::Call { .. } | Event::Tell { .. } => {}
+            event @ (Event::Call { target, message, .. } | Event::Tell { target, message, .. }) => {
+                let (to, first) = ((target, message), inbound(peer, event));
+                route.deliver(to, &mut Following { first, peer, rest: &mut rest, to, left: RUN_MESSAGES });
+            }
             Event::Schemas { body } => peer.learn_schemas(host, &body),
             // These have their callers by now.
             Event::Replied { .. } | Event::Failed { .. } => {}
@@ -121,8 +119,9 @@ fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) 
     left
 }
 
-/// The messages to one actor and of one type that come next.
+/// A message, and those to the same actor and of the same type that come next.
 struct Following<'a, 'b> {
+    first: Option<Inbound>,
     peer: &'a Arc<Peer>,
     rest: &'a mut vec::Drain<'b, Event<Ticket>>,
     to: (Target, TypeHash),
@@ -134,6 +133,9 @@ impl Iterator for Following<'_, '_> {
 
     fn next(&mut self) -> Option<Inbound> {
         self.left = self.left.checked_sub(1)?;
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
         let next = self.rest.as_slice().first()?;
         if next.address() != Some(self.to) {
             return None;

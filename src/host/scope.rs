@@ -5,7 +5,7 @@ use std::sync::Weak;
 use scoped_tls::scoped_thread_local;
 
 use super::{Host, Shared};
-use crate::registry::Surroundings;
+use crate::registry::{Decoding, Surroundings};
 
 scoped_thread_local!(static CURRENT: Host);
 
@@ -23,9 +23,18 @@ pub(crate) fn current() -> Option<Host> {
 pub(super) struct Of(pub(super) Weak<Shared>);
 
 impl Surroundings for Of {
+    fn hold(&self, work: &mut dyn FnMut(&dyn Decoding)) {
+        work(&Held(self.0.upgrade().map(|shared| Host { shared })));
+    }
+}
+
+/// The same during a turn of an actor; nothing if the host has ended.
+struct Held(Option<Host>);
+
+impl Decoding for Held {
     fn within(&self, work: &mut dyn FnMut()) {
-        match self.0.upgrade() {
-            Some(shared) => within(&Host { shared }, work),
+        match &self.0 {
+            Some(host) => within(host, work),
             None => work(),
         }
     }

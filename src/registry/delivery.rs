@@ -8,8 +8,9 @@ use actix::prelude::SendError;
 use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
-use super::mailbox::{Mailbox, Reachable, Turn};
+use super::mailbox::{Decoding, Mailbox, Reachable, Turn};
 use super::{Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, Run, TaskFn, panics};
+use crate::id::Identity;
 use crate::wire::{self, Body, CallFailure};
 
 /// What the host tells an actor beside its messages.
@@ -113,9 +114,21 @@ pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: 
 }
 
 /// Decodes a message and has the actor handle it.
-fn handle<A: Handles<M>, M: RemoteMessage>(actor: &mut A, ctx: &mut A::Context, inbound: Inbound) {
+fn handle<A: Handles<M>, M: RemoteMessage>(
+    actor: &mut A,
+    ctx: &mut A::Context,
+    inbound: Inbound,
+    decoding: &dyn Decoding,
+) {
     let (body, deadline, responder) = inbound.into_parts();
-    match decode(&body) {
+    let decoded = if body.len() < Identity::ENCODED_BYTES_MIN {
+        decode(&body)
+    } else {
+        let mut decoded = Err(CallFailure::NoReply);
+        decoding.within(&mut || decoded = decode(&body));
+        decoded
+    };
+    match decoded {
         Ok(message) => {
             drop(body);
             Handler::<Delivery<M>>::handle(actor, Delivery::new(message, deadline, responder), ctx);

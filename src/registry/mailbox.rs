@@ -26,15 +26,21 @@ const TURN_MESSAGES: usize = 256;
 /// Capacity that a queue keeps when nothing waits in it.
 const KEPT_MAX: usize = 64;
 
-/// What decodes a message and hands it to its handler.
-pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound);
+/// What decodes a message, in its surroundings, and hands it to its handler.
+pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound, &dyn Decoding);
 
 /// Messages for one actor and of one type that have come one behind the other.
 pub type Run<'a> = &'a mut dyn Iterator<Item = Inbound>;
 
-/// What an actor lives in: the addresses in the messages that are decoded there bind to it.
+/// What an actor lives in.
 pub trait Surroundings: Send + Sync {
-    /// Runs `work`, a turn of the actor, there.
+    /// Runs `work`, a turn of the actor, which may decode there.
+    fn hold(&self, work: &mut dyn FnMut(&dyn Decoding));
+}
+
+/// Where messages are decoded: the addresses in them bind to it.
+pub trait Decoding {
+    /// Runs `work` there.
     fn within(&self, work: &mut dyn FnMut());
 }
 
@@ -122,10 +128,10 @@ impl<A: RemoteActor> Mailbox<A> {
 
     /// Hands the actor everything that has come, as long as it takes messages.
     fn take_turn(&self, actor: &mut A, ctx: &mut A::Context) {
-        self.surroundings.within(&mut || self.handle_waiting(actor, ctx));
+        self.surroundings.hold(&mut |decoding| self.handle_waiting(actor, ctx, decoding));
     }
 
-    fn handle_waiting(&self, actor: &mut A, ctx: &mut A::Context) {
+    fn handle_waiting(&self, actor: &mut A, ctx: &mut A::Context, decoding: &dyn Decoding) {
         let mut batch = Batch { mailbox: self, items: VecDeque::new() };
         let mut left: usize = TURN_MESSAGES;
         loop {
@@ -142,7 +148,7 @@ impl<A: RemoteActor> Mailbox<A> {
             }
             while !ctx.waiting() {
                 match batch.items.pop_front() {
-                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound),
+                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound, decoding),
                     Some(Item::Control(control)) => control.apply(actor, ctx),
                     None => break,
                 }

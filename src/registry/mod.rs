@@ -29,7 +29,7 @@ use crate::id::TypeHash;
 
 pub(crate) use delivery::decode;
 pub use delivery::{Control, Delivery};
-pub use mailbox::{Mailbox, Reachable, Run, Surroundings, Turn};
+pub use mailbox::{Decoding, Mailbox, Reachable, Run, Surroundings, Turn};
 pub use origin::{Claim, Inbound, LocalReply, Origin, Responder};
 pub use table::Table;
 

@@ -17,10 +17,6 @@ use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder};
 use crate::spec::ActorPlace;
 use crate::wire::{self, Body, CallFailure};
 
-/// As every host writes it, an address takes so many bytes at least: what is shorter needs no host to
-/// decode it.
-const ADDRESS_BYTES_MIN: usize = 24;
-
 /// A place, and the host that leads there.
 #[derive(Clone)]
 pub(crate) struct Address {
@@ -184,7 +180,7 @@ impl Address {
     /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
     pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, SendError> {
         match &self.bound {
-            Some(bound) if body.len() >= ADDRESS_BYTES_MIN => {
+            Some(bound) if body.len() >= Identity::ENCODED_BYTES_MIN => {
                 scope::within(&bound.here, || decode_answer(body))
             }
             _ => decode_answer(body),
@@ -329,11 +325,11 @@ mod tests {
     use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation};
 
     #[test]
-    fn no_address_is_shorter_than_what_is_decoded_without_a_host() {
+    fn no_address_is_so_short_that_it_would_be_decoded_without_a_host() {
         let host = Identity { host: HostId(0), incarnation: Incarnation(0) };
         let target = Target { actor: ActorId(0), incarnation: ActorIncarnation(0) };
         let address = Address::new(ActorPlace { host, target }, None);
         let bytes = wire::encode(&address, usize::MAX, |body| body.len()).unwrap();
-        assert!(bytes >= ADDRESS_BYTES_MIN, "{bytes} bytes");
+        assert!(bytes >= Identity::ENCODED_BYTES_MIN, "{bytes} bytes");
     }
 }

@@ -62,6 +62,7 @@ impl TimeLimit {
 enum State<M: RemoteMessage> {
     /// Not queued; with what it waits for: room, or the time of the next attempt.
     Unsent(Option<Pin<Box<dyn Future<Output = ()> + Send>>>),
+    /// Queued; or over, which a remote call knows itself.
     Sent(Answer<M::Result>),
     Ended(Option<Box<NotDelivered>>),
 }
@@ -219,7 +220,7 @@ impl<M: RemoteMessage> Future for Request<M> {
 }
 
 impl<M: RemoteMessage> Request<M> {
-    /// The outcome is there. What is over by then is left as it is.
+    /// The outcome is there.
     #[inline]
     fn end(&mut self) {
         self.cancel();

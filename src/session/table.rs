@@ -9,12 +9,15 @@ use crate::id::Target;
 #[derive(Debug)]
 pub(super) struct Table<F> {
     last: Option<(Target, F)>,
+    /// Who was looked for last of the others. A flow that is looked for twice running becomes the last:
+    /// where actors alternate none is moved.
+    missed: Option<Target>,
     others: FxHashMap<Target, F>,
 }
 
 impl<F> Default for Table<F> {
     fn default() -> Self {
-        Self { last: None, others: FxHashMap::default() }
+        Self { last: None, missed: None, others: FxHashMap::default() }
     }
 }
 
@@ -37,7 +40,10 @@ impl<F> Table<F> {
 
     #[inline]
     pub(super) fn get_mut(&mut self, target: Target) -> Option<&mut F> {
-        if !matches!(&self.last, Some((last, _)) if *last == target) {
+        if !self.is_last(target) {
+            if self.missed.replace(target) != Some(target) {
+                return self.others.get_mut(&target);
+            }
             let flow = self.others.remove(&target)?;
             self.put_last(target, flow);
         }
@@ -50,11 +56,19 @@ impl<F> Table<F> {
     where
         F: Default,
     {
-        if !matches!(&self.last, Some((last, _)) if *last == target) {
+        if !self.is_last(target) {
+            if self.missed.replace(target) != Some(target) {
+                return self.others.entry(target).or_default();
+            }
             let flow = self.others.remove(&target).unwrap_or_default();
             self.put_last(target, flow);
         }
         &mut self.last.get_or_insert_with(|| (target, F::default())).1
+    }
+
+    #[inline]
+    fn is_last(&self, target: Target) -> bool {
+        matches!(&self.last, Some((last, _)) if *last == target)
     }
 
     fn put_last(&mut self, target: Target, flow: F) {

@@ -61,7 +61,8 @@ pub fn decode<T: DeserializeOwned>(body: &Body) -> Result<T, DecodeError> {
     // The deserializer does not show how far it read, but only at the end it misses a marker.
     match <()>::deserialize(&mut deserializer) {
         Err(end @ rmp_serde::decode::Error::InvalidMarkerRead(_)) => {
-            // It holds no memory, and to find that out costs as much as a number to decode.
+            // A slice that has ended is a constant error, which holds no memory. To find that out when it is
+            // dropped costs as much as to decode a number.
             std::mem::forget(end);
             Ok(value)
         }

@@ -37,7 +37,7 @@ impl OpenCall {
     ///
     /// # Panics
     ///
-    /// When it has been there before.
+    /// When it has been there before, or the call was abandoned.
     #[inline]
     pub(crate) fn poll(&mut self, peer: &Peer, task: &mut Context<'_>) -> Poll<Outcome> {
         assert!(!self.ended, "a call is not polled after it has ended");
@@ -49,7 +49,7 @@ impl OpenCall {
         let outcome = ready!(polled);
         budget.made_progress();
         self.ended = true;
-        // The session ends every call; one without a word was polled again after its end.
+        // The session ends every call with a word.
         Poll::Ready(outcome.unwrap_or(Err(Failed::OutcomeUnknown(LinkLoss::Shutdown))))
     }
 

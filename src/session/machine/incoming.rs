@@ -112,7 +112,7 @@ impl<T> Session<T> {
         inbound.ack_now |= inbound.untold_bytes >= inbound.ack_bytes;
         inbound.ack_travels |= inbound.untold_bytes >= inbound.ack_bytes / 4
             || inbound.ack_pause.is_none_or(|until| until <= now);
-        inbound.came = Some(now);
+        inbound.last_came = Some(now);
         if inbound.ack_due.is_none() {
             inbound.ack_due = Some(now + ACK_DELAY);
         }

@@ -127,10 +127,10 @@ struct Inbound {
     ack_now: bool,
     /// Whether the peer is to be told with what goes out next.
     ack_travels: bool,
-    /// Before that time it is not worth a frame.
+    /// For frames that come before that time it is not worth one of its own.
     ack_pause: Option<Instant>,
     /// When the last numbered frame came.
-    came: Option<Instant>,
+    last_came: Option<Instant>,
 }
 
 /// Whether a call may be made more than once.
@@ -465,7 +465,7 @@ impl Inbound {
             ack_now: false,
             ack_travels: false,
             ack_pause: None,
-            came: None,
+            last_came: None,
         }
     }
 }

@@ -15,11 +15,17 @@ impl<T> Session<T> {
         if !self.has_outgoing() {
             return;
         }
+        debug_assert!(self.is_ack_due(), "frames have come, and no acknowledgement is owed for them");
         if self.inbound.ack_now || self.inbound.ack_travels {
             self.put_ack(batch);
         }
         self.write_chunks();
         self.log.take(batch);
+    }
+
+    fn is_ack_due(&self) -> bool {
+        let inbound = &self.inbound;
+        inbound.received == inbound.told || inbound.ack_now || inbound.ack_due.is_some()
     }
 
     fn put_ack(&mut self, batch: &mut Batch) {
@@ -36,7 +42,7 @@ impl<T> Session<T> {
         self.inbound.ack_due = None;
         self.inbound.ack_now = false;
         self.inbound.ack_travels = false;
-        self.inbound.ack_pause = self.inbound.came.map(|came| came + ACK_PAUSE);
+        self.inbound.ack_pause = self.inbound.last_came.map(|came| came + ACK_PAUSE);
     }
 
     /// Puts as many chunks into the log as are to go out at once.
