@@ -184,6 +184,22 @@ pub const READ_BYTES: usize = 64 << 10;
 /// The window of a TCP without scaling: small, so that tests meet backpressure.
 pub const MEMORY_LINK_BYTES_MAX: usize = 64 << 10;
 
+/// So many messages of a peer an actor handles at least before the answers so far leave, if as many wait.
+///
+/// So many answers are worth a system call here and one there.
+pub const TURN_MESSAGES_MIN: usize = 16;
+
+/// So many messages of a peer an actor handles at most before the answers so far leave.
+pub const TURN_MESSAGES_MAX: usize = 256;
+
+/// The same where the peer runs on the same core, and could do nothing with them yet.
+pub const TURN_MESSAGES_SHARED: usize = 1024;
+
+/// After so long an actor's answers leave, and other actors of its thread have their turn.
+///
+/// It is looked at the clock after every 16 messages.
+pub const TURN_TIME: Duration = Duration::from_micros(500);
+
 /// Links in memory that a listener has not accepted yet; a dial beyond them waits.
 ///
 /// What tokio asks of the operating system for a TCP listener.

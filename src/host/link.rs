@@ -28,6 +28,9 @@ const RUN_MESSAGES: usize = 64;
 /// to have the first answers, and make the next messages, while the rest is read.
 const TURN_BYTES: usize = 128 << 10;
 
+/// So often it is looked which core the peer runs on: it costs a system call.
+const READS_PER_LOOK: u32 = 16;
+
 /// A proven link on its way to the thread that serves it.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -63,8 +66,12 @@ impl Served {
 
 async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) -> LinkLoss {
     let (mut events, mut wake) = (Vec::new(), Vec::new());
-    let mut since_turn = 0;
+    let (mut since_turn, mut reads) = (0, 0_u32);
     loop {
+        if reads.is_multiple_of(READS_PER_LOOK) {
+            peer.set_shares_core(frames.get_ref().shares_core());
+        }
+        reads = reads.wrapping_add(1);
         let received = peer.receive(up, &mut frames, &mut events, &mut wake);
         wake.drain(..).for_each(Waker::wake);
         // What came before the fault is valid, and is handed over.

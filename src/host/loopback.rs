@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::Shared;
+use crate::config::TURN_MESSAGES_MAX;
 use crate::id::{CallId, Identity};
 use crate::registry::{Claim, Inbound, Origin};
 use crate::wire::{Body, CallFailure, Encoded};
@@ -66,6 +67,10 @@ impl Origin for Caller {
         self.body_bytes_max
     }
 
+    fn turn(&self, _waiting: usize) -> usize {
+        TURN_MESSAGES_MAX
+    }
+
     fn reply(&self, _call: CallId, body: Encoded<'_>, _claim: Option<Claim>) {
         self.answer(Ok(owned(body)));
     }
@@ -99,6 +104,10 @@ impl Origin for Shared {
 
     fn body_bytes_max(&self) -> usize {
         self.limits.frame_bytes_max
+    }
+
+    fn turn(&self, _waiting: usize) -> usize {
+        TURN_MESSAGES_MAX
     }
 
     fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<Claim>) {}

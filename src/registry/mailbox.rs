@@ -15,13 +15,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext};
+use tokio::time::Instant;
 
 use super::{Control, Inbound, RemoteActor};
+use crate::config::{TURN_MESSAGES_MAX, TURN_TIME};
 use crate::id::{ActorIncarnation, TypeHash};
 use crate::wire::CallFailure;
 
-/// Messages of one turn: so many answers are worth a system call while the other side could be at them.
-const TURN_MESSAGES: usize = 256;
+/// After so many messages of a turn it is looked at the clock.
+const MESSAGES_PER_LOOK: usize = 16;
 
 /// Capacity that a queue keeps when nothing waits in it.
 const KEPT_MAX: usize = 64;
@@ -133,7 +135,7 @@ impl<A: RemoteActor> Mailbox<A> {
 
     fn handle_waiting(&self, actor: &mut A, ctx: &mut A::Context, decoding: &dyn Decoding) {
         let mut batch = Batch { mailbox: self, items: VecDeque::new() };
-        let mut left: usize = TURN_MESSAGES;
+        let mut length = None;
         loop {
             {
                 let mut queue = self.lock();
@@ -146,14 +148,14 @@ impl<A: RemoteActor> Mailbox<A> {
                 }
                 std::mem::swap(&mut queue.waiting, &mut batch.items);
             }
+            let length = length.get_or_insert_with(|| Length::for_what_waits(&batch.items));
             while !ctx.waiting() {
                 match batch.items.pop_front() {
                     Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound, decoding),
                     Some(Item::Control(control)) => control.apply(actor, ctx),
                     None => break,
                 }
-                left = left.saturating_sub(1);
-                if left == 0 && !batch.items.is_empty() && !ctx.waiting() {
+                if length.is_reached() && !batch.items.is_empty() && !ctx.waiting() {
                     // Others of this thread have their turn: the link writes the answers so far.
                     ctx.wait(wrap_future(tokio::task::yield_now()));
                 }
@@ -220,6 +222,37 @@ impl<A: RemoteActor> Item<A> {
             // Dropped, it says so itself.
             Self::Control(_) => {}
         }
+    }
+}
+
+/// How long a turn is.
+struct Length {
+    /// So many messages more.
+    left: usize,
+    /// When it was looked at the clock first.
+    since: Option<Instant>,
+}
+
+impl Length {
+    fn for_what_waits<A: RemoteActor>(items: &VecDeque<Item<A>>) -> Self {
+        let left = match items.front() {
+            Some(Item::Message(_, inbound)) => inbound.turn(items.len()),
+            Some(Item::Control(_)) | None => TURN_MESSAGES_MAX,
+        };
+        Self { left, since: None }
+    }
+
+    /// Counts a message that was handled; says whether it is to be the last.
+    #[inline]
+    fn is_reached(&mut self) -> bool {
+        self.left = self.left.saturating_sub(1);
+        if self.left.is_multiple_of(MESSAGES_PER_LOOK) && self.left > 0 {
+            let now = Instant::now();
+            if now.duration_since(*self.since.get_or_insert(now)) >= TURN_TIME {
+                self.left = 0;
+            }
+        }
+        self.left == 0
     }
 }
 

@@ -19,6 +19,8 @@ pub trait Origin: Send + Sync {
     fn host(&self) -> Identity;
     /// How many bytes an answer's body may have.
     fn body_bytes_max(&self) -> usize;
+    /// How many of so many messages that wait are handled before the answers so far leave.
+    fn turn(&self, waiting: usize) -> usize;
     /// Sends the answer of a call, and gives back what it still took of its actor's window.
     fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<Claim>);
     /// Sends why a call has no answer, and gives back what it still took of its actor's window.
@@ -94,6 +96,11 @@ impl Inbound {
     /// The host that it came from.
     pub fn from(&self) -> Identity {
         self.origin.host()
+    }
+
+    /// How many of so many messages that wait, of which this is the first, are handled in one turn.
+    pub(super) fn turn(&self, waiting: usize) -> usize {
+        self.origin.turn(waiting)
     }
 
     /// Refuses the message.

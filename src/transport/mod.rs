@@ -125,7 +125,17 @@ pub trait DetachedLink: Send + fmt::Debug {
 }
 
 /// The incoming direction of a link.
-pub type LinkReader = Box<dyn AsyncRead + Send + Unpin>;
+pub type LinkReader = Box<dyn LinkRead>;
+
+/// Bytes that come in over a link.
+pub trait LinkRead: AsyncRead + Send + Unpin {
+    /// Whether the other side ran, when it wrote last, on the core that this thread runs on now.
+    ///
+    /// `false` where that cannot be told.
+    fn shares_core(&self) -> bool {
+        false
+    }
+}
 
 /// The outgoing direction of a link.
 pub type LinkWriter = Box<dyn AsyncWrite + Send + Unpin>;

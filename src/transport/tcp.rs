@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Arrival, BoxFuture, DetachedLink, Link, LinkReader, LinkWriter, Listener, Transport};
+use super::{Arrival, BoxFuture, DetachedLink, Link, LinkRead, LinkReader, LinkWriter, Listener, Transport};
 use crate::id::Identity;
 
 /// Plain TCP.
@@ -68,8 +69,35 @@ impl Link for Stream {
     }
 
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter) {
-        let (reader, writer) = self.0.into_split();
-        (Box::new(reader), Box::new(writer))
+        let near = self.0.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+        let (half, writer) = self.0.into_split();
+        (Box::new(Reader { half, near }), Box::new(writer))
+    }
+}
+
+struct Reader {
+    half: OwnedReadHalf,
+    /// Whether the other side is on this machine.
+    near: bool,
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.half).poll_read(cx, buf)
+    }
+}
+
+impl LinkRead for Reader {
+    /// What is sent on this machine is put into the receiver's socket by the core that sends it, which
+    /// Linux notes there.
+    #[cfg(target_os = "linux")]
+    fn shares_core(&self) -> bool {
+        let sender = || rustix::net::sockopt::socket_incoming_cpu(self.half.as_ref());
+        self.near && sender().is_ok_and(|core| core as usize == rustix::thread::sched_getcpu())
     }
 }
 

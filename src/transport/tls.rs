@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, CommonState, Error as TlsError};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, split};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::credentials::Credentials;
-use super::{Certificate, DetachedLink, Link, LinkReader, LinkWriter, host_name};
+use super::{Certificate, DetachedLink, Link, LinkRead, LinkReader, LinkWriter, host_name};
 use crate::id::Identity;
 
 /// How long whoever was refused may go on sending: closed earlier, the connection would be reset, and the
@@ -89,6 +89,8 @@ impl Link for Encrypted {
         Some(&self.certificate)
     }
 }
+
+impl LinkRead for ReadHalf<Encrypted> {}
 
 /// The state of the encryption, and apart from it the connection that it is for.
 #[derive(Debug)]

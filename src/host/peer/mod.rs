@@ -21,6 +21,7 @@ mod farewell;
 mod inquiry;
 mod life;
 mod origin;
+mod pace;
 mod pending;
 mod timer;
 mod traffic;
@@ -40,6 +41,7 @@ use self::answers::Answers;
 pub(crate) use self::answers::Ticket;
 pub(super) use self::life::Evidence;
 pub(crate) use self::pending::{OpenCall, Pending};
+use self::pace::Pace;
 use self::timer::Timer;
 pub(super) use self::traffic::loss_of;
 use super::error::NotDelivered;
@@ -65,6 +67,7 @@ pub struct Peer {
     /// Whether any call of the peer is cancelled whose handler is not done with: most handlers that
     /// ask find none, and take no lock for it.
     any_cancelled: AtomicBool,
+    pace: Pace,
     /// Rung when a deadline came up that is earlier than the one slept for.
     timer: Notify,
     /// The messages that the peer's executable declares otherwise, and how; there once it has told.
@@ -210,6 +213,7 @@ impl Peer {
             }),
             progress: Notify::new(),
             any_cancelled: AtomicBool::new(false),
+            pace: Pace::default(),
             timer: Notify::new(),
             disagreements: OnceLock::new(),
         })

@@ -19,6 +19,10 @@ impl Origin for Peer {
         self.body_bytes_max
     }
 
+    fn turn(&self, waiting: usize) -> usize {
+        self.pace.turn(waiting)
+    }
+
     fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<Claim>) {
         let mut state = self.lock();
         let told = state.handled(claim);

@@ -42,12 +42,17 @@ impl OpenCall {
     pub(crate) fn poll(&mut self, peer: &Peer, task: &mut Context<'_>) -> Poll<Outcome> {
         assert!(!self.ended, "a call is not polled after it has ended");
         // A caller whose answers are all there lets the link write what it has made meanwhile.
-        let budget = ready!(tokio::task::coop::poll_proceed(task));
+        let budget = match peer.pace.counts(self.call) {
+            true => Some(ready!(tokio::task::coop::poll_proceed(task))),
+            false => None,
+        };
         let mut old = None;
         let polled = peer.lock().answers.poll(self.ticket, task, &mut old);
         drop(old);
         let outcome = ready!(polled);
-        budget.made_progress();
+        if let Some(budget) = budget {
+            budget.made_progress();
+        }
         self.ended = true;
         // The session ends every call with a word.
         Poll::Ready(outcome.unwrap_or(Err(Failed::OutcomeUnknown(LinkLoss::Shutdown))))

@@ -48,6 +48,11 @@ impl Peer {
         }
     }
 
+    /// Whether the peer runs on the core of the link's thread, as far as is known.
+    pub(in crate::host) fn set_shares_core(&self, shares_core: bool) {
+        self.pace.set(shares_core);
+    }
+
     /// Tells who waits for a drain that frames have come in.
     pub(in crate::host) fn received(&self) {
         self.progress.notify_waiters();

@@ -11,7 +11,7 @@ use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::cable::{Cable, Progress, Side};
-use crate::transport::{DetachedLink, Link, LinkReader, LinkWriter};
+use crate::transport::{DetachedLink, Link, LinkRead, LinkReader, LinkWriter};
 
 /// One end of a cable; closed when the last that holds it is dropped.
 struct End {
@@ -84,6 +84,8 @@ impl AsyncRead for Stream {
         }
     }
 }
+
+impl LinkRead for Stream {}
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
