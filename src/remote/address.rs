@@ -24,7 +24,9 @@ pub(crate) struct Address {
     bound: Option<Arc<Bound>>,
 }
 
-struct Bound {
+/// A place as seen from a host.
+pub(super) struct Bound {
+    pub(super) place: ActorPlace,
     here: Host,
     peer: OnceLock<Arc<Peer>>,
     /// Set on evidence that the actor is gone for good.
@@ -33,8 +35,9 @@ struct Bound {
 
 impl Address {
     pub(crate) fn new(place: ActorPlace, here: Option<Host>) -> Self {
-        let bound =
-            here.map(|here| Arc::new(Bound { here, peer: OnceLock::new(), gone: AtomicBool::new(false) }));
+        let bound = here.map(|here| {
+            Arc::new(Bound { place, here, peer: OnceLock::new(), gone: AtomicBool::new(false) })
+        });
         Self { place, bound }
     }
 
@@ -47,13 +50,16 @@ impl Address {
         let Some(bound) = &self.bound else { return false };
         let reachable = match bound.here.identity() == self.place.host {
             true => bound.here.actors().find(self.place.target).is_ok(),
-            false => bound.peer(self.place.host).is_ok_and(|peer| !peer.is_gone()),
+            false => bound.peer().is_ok_and(|peer| !peer.is_gone()),
         };
         reachable && !bound.gone.load(Ordering::Relaxed)
     }
 
     pub(crate) fn send<M: RemoteMessage>(&self, message: M) -> Request<M> {
-        Request::new(self.clone(), message)
+        match &self.bound {
+            Some(bound) => Request::new(Arc::clone(bound), message),
+            None => Request::failed(NotDelivered::Unbound),
+        }
     }
 
     pub(crate) async fn tell<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
@@ -80,18 +86,21 @@ impl Address {
 
     #[inline]
     pub(crate) fn try_send<M: RemoteMessage>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
+        let Some(bound) = &self.bound else {
+            return Err(TrySendError { message, reason: NotDelivered::Unbound });
+        };
         let mut slot = Some(message);
-        match self.call(&mut slot, None, Repeat::Never, true) {
+        match bound.call(&mut slot, None, Repeat::Never, true) {
             Ok(answer) => {
                 // Dropping the message runs user code; if that panics the request goes, and its call with it.
-                let request = Request::sent(self.clone(), answer);
+                let request = Request::sent(Arc::clone(bound), answer);
                 drop(slot);
                 Ok(request)
             }
             Err(reason) => match slot {
                 Some(message) => Err(TrySendError { message, reason }),
                 // The mailbox closed in between and took the message with it.
-                None => Ok(Request::failed(self.clone(), reason)),
+                None => Ok(Request::failed(reason)),
             },
         }
     }
@@ -101,15 +110,46 @@ impl Address {
         let bound = self.bound()?;
         if bound.here.identity() == self.place.host {
             let responder = Responder::nobody(bound.here.as_origin());
-            return self.put(&bound.here, slot, None, responder, false);
+            return bound.put(slot, None, responder, false);
         }
-        let peer = bound.peer(self.place.host)?;
+        let peer = bound.peer()?;
         let message = slot.as_ref().expect("a slot is posted while it is full");
         wire::encode(message, peer.body_bytes_max(), |body| {
             peer.tell(self.place.target, M::HASH, body, patient)
         })?
     }
 
+    fn bound(&self) -> Result<&Arc<Bound>, NotDelivered> {
+        match &self.bound {
+            Some(bound) => Ok(bound),
+            None => Err(NotDelivered::Unbound),
+        }
+    }
+
+    /// The peer's queue that has no room just now.
+    pub(super) fn peer(&self) -> Result<&Arc<Peer>, NotDelivered> {
+        self.bound()?.peer()
+    }
+
+    /// The host that leads there.
+    pub(super) fn here(&self) -> Result<&Host, NotDelivered> {
+        Ok(&self.bound()?.here)
+    }
+}
+
+/// Decodes an answer under the scope that is current.
+pub(super) fn decode_answer<T: DeserializeOwned>(body: &Body) -> Result<T, SendError> {
+    wire::decode(body).map_err(|error| OutcomeUnknown::ReplyUndecodable { text: error.to_string() }.into())
+}
+
+fn not_delivered(failure: CallFailure) -> NotDelivered {
+    match SendError::from(failure) {
+        SendError::NotDelivered(reason) => reason,
+        _ => NotDelivered::ActorStopped,
+    }
+}
+
+impl Bound {
     /// Makes a call; the message stays in the slot when nobody took it, or it may be made again.
     #[inline]
     pub(super) fn call<M: RemoteMessage>(
@@ -119,13 +159,12 @@ impl Address {
         repeat: Repeat,
         only_if_room: bool,
     ) -> Result<Answer<M::Result>, NotDelivered> {
-        let bound = self.bound()?;
-        if bound.here.identity() == self.place.host {
+        if self.here.identity() == self.place.host {
             let (reply, answer) = oneshot::channel();
-            self.put(&bound.here, slot, deadline, Responder::local(reply), only_if_room)?;
+            self.put(slot, deadline, Responder::local(reply), only_if_room)?;
             return Ok(Answer::Local(answer));
         }
-        let peer = bound.peer(self.place.host)?;
+        let peer = self.peer()?;
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode(message, peer.body_bytes_max(), |body| {
             peer.call(self.place.target, M::HASH, deadline, repeat, body)
@@ -136,15 +175,14 @@ impl Address {
     /// The short cut on the same host: the message moves as it is.
     fn put<M: RemoteMessage>(
         &self,
-        here: &Host,
         slot: &mut Option<M>,
         deadline: Option<Instant>,
         responder: Responder<M::Result>,
         only_if_room: bool,
     ) -> Result<(), NotDelivered> {
         let find = || -> Result<_, CallFailure> {
-            let mailbox = here.actors().find(self.place.target)?;
-            let handler = here.registry().handler(mailbox.kind(), M::HASH);
+            let mailbox = self.here.actors().find(self.place.target)?;
+            let handler = self.here.registry().handler(mailbox.kind(), M::HASH);
             let handler = handler.ok_or_else(|| CallFailure::NotHandled {
                 actor: mailbox.name().to_owned(),
                 message: M::NAME.to_owned(),
@@ -168,23 +206,12 @@ impl Address {
         })
     }
 
-    fn bound(&self) -> Result<&Arc<Bound>, NotDelivered> {
-        self.bound.as_ref().ok_or(NotDelivered::Unbound)
-    }
-
-    /// The peer's queue that has no room just now.
-    pub(super) fn peer(&self) -> Result<&Arc<Peer>, NotDelivered> {
-        self.bound()?.peer(self.place.host)
-    }
-
     /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
     pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, SendError> {
-        match &self.bound {
-            Some(bound) if body.len() >= Identity::ENCODED_BYTES_MIN => {
-                scope::within(&bound.here, || decode_answer(body))
-            }
-            _ => decode_answer(body),
+        if body.len() < Identity::ENCODED_BYTES_MIN {
+            return decode_answer(body);
         }
+        scope::within(&self.here, || decode_answer(body))
     }
 
     /// Takes an error as evidence about the actor.
@@ -197,36 +224,25 @@ impl Address {
             }
             SendError::OutcomeUnknown(_) => false,
         };
-        if let (true, Some(bound)) = (gone, &self.bound) {
-            bound.gone.store(true, Ordering::Relaxed);
+        if gone {
+            self.gone.store(true, Ordering::Relaxed);
         }
     }
 
-    /// The host that leads there.
-    pub(super) fn here(&self) -> Result<&Host, NotDelivered> {
-        Ok(&self.bound()?.here)
-    }
-}
-
-/// Decodes an answer under the scope that is current.
-pub(super) fn decode_answer<T: DeserializeOwned>(body: &Body) -> Result<T, SendError> {
-    wire::decode(body).map_err(|error| OutcomeUnknown::ReplyUndecodable { text: error.to_string() }.into())
-}
-
-fn not_delivered(failure: CallFailure) -> NotDelivered {
-    match SendError::from(failure) {
-        SendError::NotDelivered(reason) => reason,
-        _ => NotDelivered::ActorStopped,
-    }
-}
-
-impl Bound {
-    fn peer(&self, host: Identity) -> Result<&Arc<Peer>, NotDelivered> {
+    /// The host there.
+    #[inline]
+    pub(super) fn peer(&self) -> Result<&Arc<Peer>, NotDelivered> {
         if let Some(peer) = self.peer.get() {
             return Ok(peer);
         }
-        let peer = self.here.peer(host)?;
+        let peer = self.here.peer(self.place.host)?;
         Ok(self.peer.get_or_init(|| peer))
+    }
+
+    /// The host there, once a message was sent to it.
+    #[inline]
+    pub(super) fn known_peer(&self) -> Option<&Arc<Peer>> {
+        self.peer.get()
     }
 }
 

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-use super::address::Address;
+use super::address::Bound;
 use super::retry::{Retry, Retrying};
 use crate::host::peer::{OpenCall, Repeat};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
@@ -30,20 +30,29 @@ use crate::wire::CallFailure;
 /// it had begun is not known then.
 #[must_use = "a request does nothing unless it is awaited"]
 pub struct Request<M: RemoteMessage> {
-    to: Address,
+    /// None for one that failed before anybody was asked.
+    to: Option<Arc<Bound>>,
     /// Until it is queued; until it ends if it may be made again.
     message: Option<M>,
+    /// What most requests have not: those that have it are moved often.
+    terms: Option<Box<Terms>>,
+    state: State<M>,
+}
+
+/// On what terms a call is made.
+#[derive(Default)]
+struct Terms {
     limit: TimeLimit,
     /// Whether the session keeps the deadline: it does for calls that it was given with one.
     kept: bool,
     sleep: Option<Pin<Box<Sleep>>>,
-    retrying: Option<Box<Retrying>>,
-    state: State<M>,
+    retrying: Option<Retrying>,
 }
 
 /// How long the caller waits.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 enum TimeLimit {
+    #[default]
     None,
     /// So long, from the first poll on.
     After(Duration),
@@ -74,21 +83,17 @@ pub(super) enum Answer<R> {
 }
 
 impl<M: RemoteMessage> Request<M> {
-    pub(super) fn new(to: Address, message: M) -> Self {
-        Self::with(to, Some(message), State::Unsent(None))
-    }
-
-    pub(super) fn sent(to: Address, answer: Answer<M::Result>) -> Self {
-        Self::with(to, None, State::Sent(answer))
-    }
-
-    pub(super) fn failed(to: Address, reason: NotDelivered) -> Self {
-        Self::with(to, None, State::Ended(Some(Box::new(reason))))
+    pub(super) fn new(to: Arc<Bound>, message: M) -> Self {
+        Self { to: Some(to), message: Some(message), terms: None, state: State::Unsent(None) }
     }
 
     #[inline]
-    fn with(to: Address, message: Option<M>, state: State<M>) -> Self {
-        Self { to, message, limit: TimeLimit::None, kept: false, sleep: None, retrying: None, state }
+    pub(super) fn sent(to: Arc<Bound>, answer: Answer<M::Result>) -> Self {
+        Self { to: Some(to), message: None, terms: None, state: State::Sent(answer) }
+    }
+
+    pub(super) fn failed(reason: NotDelivered) -> Self {
+        Self { to: None, message: None, terms: None, state: State::Ended(Some(Box::new(reason))) }
     }
 
     /// Gives up after `timeout`, counted from the first poll.
@@ -97,7 +102,7 @@ impl<M: RemoteMessage> Request<M> {
     /// receiver counts from when it reads the message, so what lay unread while that thread computed
     /// may still be handled.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.limit = TimeLimit::After(timeout);
+        self.terms.get_or_insert_default().limit = TimeLimit::After(timeout);
         self
     }
 
@@ -107,36 +112,39 @@ impl<M: RemoteMessage> Request<M> {
     /// an actor of this very host.
     pub fn retry(mut self, policy: Retry) -> Self {
         if let State::Unsent(_) = self.state {
-            self.retrying = Some(Box::new(Retrying::new(policy)));
+            self.terms.get_or_insert_default().retrying = Some(Retrying::new(policy));
         }
         self
     }
 
     fn poll_unsent(&mut self, task: &mut Context<'_>) -> Poll<Result<(), NotDelivered>> {
-        let State::Unsent(waiting) = &mut self.state else { return Poll::Ready(Ok(())) };
+        let (State::Unsent(waiting), Some(to)) = (&mut self.state, &self.to) else {
+            return Poll::Ready(Ok(()));
+        };
         loop {
             if let Some(wait) = waiting {
                 ready!(wait.as_mut().poll(task));
                 *waiting = None;
             }
-            let repeat = self.retrying.as_deref().map_or(Repeat::Never, Retrying::repeat);
-            match self.to.call(&mut self.message, self.limit.deadline(), repeat, false) {
+            let (deadline, repeat) = match self.terms.as_deref() {
+                Some(terms) => (terms.limit.deadline(), terms.repeat()),
+                None => (None, Repeat::Never),
+            };
+            match to.call(&mut self.message, deadline, repeat, false) {
                 Ok(answer) => {
-                    self.kept = matches!(answer, Answer::Remote(_));
-                    let made = match &answer {
-                        Answer::Remote(open) => Some(open.call()),
-                        Answer::Local(_) => None,
+                    let kept = match &mut self.terms {
+                        Some(terms) => terms.queued(to, &answer)?,
+                        None => false,
                     };
                     self.state = State::Sent(answer);
-                    match (&mut self.retrying, made) {
-                        (Some(retrying), Some(call)) => retrying.queued(self.to.peer()?, call),
+                    if !kept {
                         // Dropping a message runs user code; nothing is locked here.
-                        _ => self.message = None,
+                        self.message = None;
                     }
                     return Poll::Ready(Ok(()));
                 }
                 Err(NotDelivered::Full { size, .. }) => {
-                    let (peer, target) = (Arc::clone(self.to.peer()?), self.to.place.target);
+                    let (peer, target) = (Arc::clone(to.peer()?), to.place.target);
                     *waiting = Some(Box::pin(async move { peer.room(target, size).await }));
                 }
                 Err(reason) => return Poll::Ready(Err(reason)),
@@ -150,50 +158,72 @@ impl<M: RemoteMessage> Request<M> {
                 Ok(answer) => return Poll::Ready(Ok(answer)),
                 Err(error) => error,
             };
-            let Some(retrying) = &mut self.retrying else { return Poll::Ready(Err(error)) };
+            let (Some(terms), Some(to)) = (&mut self.terms, &self.to) else { return Poll::Ready(Err(error)) };
+            let Some(retrying) = &mut terms.retrying else { return Poll::Ready(Err(error)) };
             let Some(delay) = retrying.again_after(&error) else {
-                return Poll::Ready(Err(retrying.conclude(self.to.place.host, error)));
+                return Poll::Ready(Err(retrying.conclude(to.place.host, error)));
             };
-            self.kept = false;
+            terms.kept = false;
             self.state = State::Unsent(Some(Box::pin(retrying.rest(delay))));
         }
     }
 
+    #[inline]
     fn poll_attempt(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
         if let State::Unsent(_) = self.state {
             ready!(self.poll_unsent(task))?;
         }
-        match &mut self.state {
-            State::Sent(Answer::Remote(open)) => {
-                Poll::Ready(match ready!(open.poll(self.to.peer()?, task)) {
-                    Ok(body) => self.to.decode(&body),
-                    Err(failed) => Err(SendError::failed(self.to.place.host, failed)),
+        match (&mut self.state, &self.to) {
+            (State::Sent(Answer::Remote(open)), Some(to)) => {
+                Poll::Ready(match ready!(open.poll(to.peer()?, task)) {
+                    Ok(body) => to.decode(&body),
+                    Err(failed) => Err(SendError::failed(to.place.host, failed)),
                 })
             }
-            State::Sent(Answer::Local(answer)) => {
+            (State::Sent(Answer::Local(answer)), _) => {
                 // A delivery always answers; without a word its arbiter has ended.
                 let answer = ready!(Pin::new(answer).poll(task)).unwrap_or(Err(CallFailure::NoReply));
                 Poll::Ready(answer.map_err(SendError::from))
             }
-            State::Ended(reason) => {
+            (State::Ended(reason), _) => {
                 let reason = reason.take().expect("a request is not polled after it was ready");
                 Poll::Ready(Err((*reason).into()))
             }
-            State::Unsent(_) => Poll::Pending,
+            (State::Unsent(_) | State::Sent(_), _) => Poll::Pending,
+        }
+    }
+}
+
+impl Terms {
+    /// What the next attempt is to the session.
+    fn repeat(&self) -> Repeat {
+        self.retrying.as_ref().map_or(Repeat::Never, Retrying::repeat)
+    }
+
+    /// An attempt was queued. Says whether there may be another.
+    fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>) -> Result<bool, NotDelivered> {
+        let Answer::Remote(open) = answer else { return Ok(false) };
+        self.kept = true;
+        let Some(retrying) = &mut self.retrying else { return Ok(false) };
+        retrying.queued(to.peer()?, open.call());
+        Ok(true)
+    }
+
+    /// Notes when a limit ends that begins now.
+    fn begin(&mut self) {
+        if let TimeLimit::After(timeout) = self.limit {
+            self.limit = deadline_in(timeout).map_or(TimeLimit::None, TimeLimit::At);
         }
     }
 
     /// Keeps the deadline where no session does: on the same host, and while waiting for room.
-    fn poll_timeout(&mut self, task: &mut Context<'_>) -> Poll<SendError> {
+    fn poll_timeout(&mut self, to: &Bound, sent: bool, task: &mut Context<'_>) -> Poll<SendError> {
         let (Some(deadline), false) = (self.limit.deadline(), self.kept) else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         ready!(sleep.as_mut().poll(task));
-        let error = match self.state {
-            State::Unsent(_) => NotDelivered::Expired.into(),
-            State::Sent(_) | State::Ended(_) => OutcomeUnknown::TimedOut.into(),
-        };
+        let error = if sent { OutcomeUnknown::TimedOut.into() } else { NotDelivered::Expired.into() };
         Poll::Ready(match &self.retrying {
-            Some(retrying) => retrying.conclude(self.to.place.host, error),
+            Some(retrying) => retrying.conclude(to.place.host, error),
             None => error,
         })
     }
@@ -204,15 +234,19 @@ impl<M: RemoteMessage> Future for Request<M> {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let TimeLimit::After(timeout) = this.limit {
-            this.limit = deadline_in(timeout).map_or(TimeLimit::None, TimeLimit::At);
+        if let Some(terms) = &mut this.terms {
+            terms.begin();
         }
         let outcome = match this.poll_outcome(task) {
             Poll::Ready(outcome) => outcome,
-            Poll::Pending => Err(ready!(this.poll_timeout(task))),
+            Poll::Pending => {
+                let (Some(terms), Some(to)) = (&mut this.terms, &this.to) else { return Poll::Pending };
+                let sent = !matches!(this.state, State::Unsent(_));
+                Err(ready!(terms.poll_timeout(to, sent, task)))
+            }
         };
-        if let Err(error) = &outcome {
-            this.to.learn(error);
+        if let (Err(error), Some(to)) = (&outcome, &this.to) {
+            to.learn(error);
         }
         this.end();
         Poll::Ready(outcome)
@@ -227,8 +261,8 @@ impl<M: RemoteMessage> Request<M> {
         if !matches!(&self.state, State::Sent(Answer::Remote(_))) {
             self.state = State::Ended(None);
         }
-        if self.retrying.is_some() {
-            self.retrying = None;
+        if self.terms.is_some() {
+            self.terms = None;
         }
         if self.message.is_some() {
             self.message = None;
@@ -238,9 +272,9 @@ impl<M: RemoteMessage> Request<M> {
     /// Nobody waits for the answer any more.
     #[inline]
     fn cancel(&mut self) {
-        if let State::Sent(Answer::Remote(open)) = &mut self.state
+        if let (State::Sent(Answer::Remote(open)), Some(to)) = (&mut self.state, &self.to)
             && !open.has_ended()
-            && let Ok(peer) = self.to.peer()
+            && let Some(peer) = to.known_peer()
         {
             open.abandon(peer);
         }
@@ -258,7 +292,8 @@ impl<M: RemoteMessage> Unpin for Request<M> {}
 
 impl<M: RemoteMessage> fmt::Debug for Request<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("to", &self.to).field("message", &M::NAME).finish_non_exhaustive()
+        let to = self.to.as_ref().map(|to| to.place);
+        f.debug_struct("Request").field("to", &to).field("message", &M::NAME).finish_non_exhaustive()
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
+
 use super::log::Position;
 use super::recent::Recent;
-use crate::id::{CallId, Target};
+use crate::id::CallId;
 
 /// What a frame is, as far as its loss means something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub(super) enum Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// It waits for its actor's credit, or for the link, under this number.
-    Parked(Target, u64),
+    Parked(u64),
     /// It is on its way in chunks.
     Lane,
     /// It is in the log and ends there.
@@ -33,6 +35,7 @@ pub(super) struct Calls<T> {
     open: Recent<OpenCall<T>>,
     /// Only of the calls that have one.
     deadlines: BTreeSet<(Instant, CallId)>,
+    deadline_of: FxHashMap<CallId, Instant>,
     last: CallId,
     /// Calls that may be made again, until their callers say that they will not be.
     repeatable: BTreeSet<CallId>,
@@ -42,7 +45,8 @@ pub(super) struct Calls<T> {
 pub(super) struct OpenCall<T> {
     pub(super) ticket: T,
     pub(super) place: Place,
-    deadline: Option<Instant>,
+    /// Whether it has a deadline.
+    timed: bool,
 }
 
 impl<T> Calls<T> {
@@ -50,6 +54,7 @@ impl<T> Calls<T> {
         Self {
             open: Recent::default(),
             deadlines: BTreeSet::new(),
+            deadline_of: FxHashMap::default(),
             last: CallId(0),
             repeatable: BTreeSet::new(),
         }
@@ -69,8 +74,10 @@ impl<T> Calls<T> {
     pub(super) fn insert(&mut self, call: CallId, place: Place, deadline: Option<Instant>, ticket: T) {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, call));
+            self.deadline_of.insert(call, deadline);
         }
-        let fresh = self.open.insert(call, OpenCall { ticket, place, deadline });
+        let timed = deadline.is_some();
+        let fresh = self.open.insert(call, || OpenCall { ticket, place, timed });
         debug_assert!(fresh, "{call} is open once");
     }
 
@@ -89,7 +96,9 @@ impl<T> Calls<T> {
     #[inline(always)]
     pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall<T>> {
         let open = self.open.remove(call)?;
-        if let Some(deadline) = open.deadline {
+        if open.timed
+            && let Some(deadline) = self.deadline_of.remove(&call)
+        {
             self.deadlines.remove(&(deadline, call));
         }
         Some(open)
@@ -112,6 +121,7 @@ impl<T> Calls<T> {
     /// Removes all calls, in the order they were made.
     pub(super) fn take_all(&mut self) -> Vec<OpenCall<T>> {
         self.deadlines.clear();
+        self.deadline_of.clear();
         self.open.take_all().into_iter().map(|(_, open)| open).collect()
     }
 

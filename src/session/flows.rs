@@ -8,6 +8,8 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashMap;
+
 use super::calls::Content;
 use super::parcel::Parcel;
 use super::table::Table;
@@ -34,6 +36,8 @@ pub(super) struct Outflows {
     ready: VecDeque<Target>,
     parked_bytes: usize,
     last_number: u64,
+    /// Whose the parked messages are, by their numbers.
+    targets: FxHashMap<u64, Target>,
 }
 
 /// One of them.
@@ -126,6 +130,7 @@ impl Outflows {
         // It waits for room behind others, and not for credit.
         let has_credit = first && flow.may_send(cost(parcel.len(), self.window), self.window);
         flow.parked.push_back(Parked { number: self.last_number, content, parcel });
+        self.targets.insert(self.last_number, target);
         if has_credit && self.await_room() {
             self.make_ready(target);
         }
@@ -133,7 +138,8 @@ impl Outflows {
     }
 
     /// Takes a parked message out.
-    pub(super) fn unpark(&mut self, target: Target, number: u64) {
+    pub(super) fn unpark(&mut self, number: u64) {
+        let Some(target) = self.targets.remove(&number) else { return };
         let Some(flow) = self.flows.get_mut(target) else { return };
         let Ok(at) = flow.parked.binary_search_by_key(&number, |parked| parked.number) else { return };
         if let Some(parked) = flow.parked.remove(at) {
@@ -158,6 +164,9 @@ impl Outflows {
         }
         self.flows.take_if(Outflow::is_at_rest);
         self.ready.retain(|target| self.flows.contains(*target));
+        for parked in &longer {
+            self.targets.remove(&parked.number);
+        }
         longer.sort_unstable_by_key(|parked| parked.number);
         longer
     }
@@ -223,6 +232,7 @@ impl Outflows {
             flow.chunking = frame_bytes > chunk_bytes;
             flow.parked_bytes -= frame_bytes;
             self.parked_bytes -= frame_bytes;
+            self.targets.remove(&parked.number);
             return Some((target, parked));
         }
         None
@@ -400,7 +410,7 @@ mod tests {
         flows.make_all_ready();
         assert!(flows.next(1 << 10, |_| true).is_none());
         flows.park(ONE, Content::Tell, parcel());
-        flows.unpark(ONE, number);
+        flows.unpark(number);
         assert!(!flows.may_send(ONE, 7) && !flows.charge(ONE, 7, false));
         assert!(!flows.may_send(OTHER, 7) && !flows.charge(OTHER, 7, false));
         assert_eq!((flows.parked_bytes(), flows.charged()), (7, 0));
@@ -414,7 +424,7 @@ mod tests {
         assert!(flows.charge(ONE, 1 << 10, false));
         let number = flows.park(ONE, Content::Tell, parcel());
         assert!(flows.credit(ONE, 1 << 10), "its next message may go out");
-        flows.unpark(ONE, number);
+        flows.unpark(number);
         flows.park(OTHER, Content::Tell, parcel());
         flows.make_all_ready();
         let next = flows.next(1 << 10, |_| true).map(|(target, _)| target);

@@ -67,21 +67,24 @@ impl<T> Recent<T> {
     }
 
     /// Adds a call, which is to be new. `false`, and nothing changes, if it is not.
+    ///
+    /// The value is made where it goes: to move it there would cost more than to make it.
     #[inline(always)]
     #[must_use]
-    pub(super) fn insert(&mut self, call: CallId, value: T) -> bool {
+    pub(super) fn insert(&mut self, call: CallId, make: impl FnOnce() -> T) -> bool {
         if self.row.is_empty() {
             self.first = call.0;
         }
         let place = call.0.wrapping_sub(self.first);
         if place == self.row.len() as u64 && self.others.is_empty() {
-            self.row.push_back(Some(value));
+            self.row.push_back(Some(make()));
             self.taken += 1;
             return true;
         }
-        self.insert_elsewhere(call, value)
+        self.insert_elsewhere(call, make())
     }
 
+    #[inline(never)]
     fn insert_elsewhere(&mut self, call: CallId, value: T) -> bool {
         if self.contains(call) {
             return false;
@@ -175,13 +178,13 @@ mod tests {
                     }
                     1 => {
                         let fresh = !table.contains_key(&CallId(number));
-                        prop_assert_eq!(recent.insert(CallId(number), number), fresh);
+                        prop_assert_eq!(recent.insert(CallId(number), || number), fresh);
                         table.entry(CallId(number)).or_insert(number);
                     }
                     _ => {
                         // A run of calls, of which few stay open.
                         for number in last..last + number {
-                            if recent.insert(CallId(number), number) {
+                            if recent.insert(CallId(number), || number) {
                                 table.insert(CallId(number), number);
                             }
                             if number % 97 > 0 {
@@ -204,9 +207,9 @@ mod tests {
     #[test]
     fn a_call_that_stays_open_keeps_no_row() {
         let mut recent = Recent::default();
-        assert!(recent.insert(CallId(1), 1));
+        assert!(recent.insert(CallId(1), || 1));
         for number in 2..1_000_000 {
-            assert!(recent.insert(CallId(number), number));
+            assert!(recent.insert(CallId(number), || number));
             assert_eq!(recent.remove(CallId(number)), Some(number));
         }
         assert!(recent.row.len() <= ROW_MIN, "{} places", recent.row.len());
@@ -217,12 +220,12 @@ mod tests {
     fn the_row_may_grow_over_a_number_that_came_far_ahead() {
         let mut recent = Recent::default();
         let ahead = 3 * ROW_MIN as u64;
-        assert!(recent.insert(CallId(1), 1));
-        assert!(recent.insert(CallId(ahead), ahead));
+        assert!(recent.insert(CallId(1), || 1));
+        assert!(recent.insert(CallId(ahead), || ahead));
         for number in (2..ahead).chain(ahead + 1..ahead + 9) {
-            assert!(recent.insert(CallId(number), number));
+            assert!(recent.insert(CallId(number), || number));
         }
-        assert!(!recent.insert(CallId(ahead), 0), "it is there");
+        assert!(!recent.insert(CallId(ahead), || 0), "it is there");
         assert_eq!(recent.get_mut(CallId(ahead)), Some(&mut ahead.clone()));
         assert_eq!(recent.remove(CallId(ahead)), Some(ahead));
         assert!(!recent.contains(CallId(ahead)));
@@ -233,8 +236,8 @@ mod tests {
     fn a_number_far_ahead_costs_nothing() {
         let mut recent = Recent::default();
         for number in [5, u64::MAX, 0, 1 << 40] {
-            assert!(recent.insert(CallId(number), number));
-            assert!(!recent.insert(CallId(number), number));
+            assert!(recent.insert(CallId(number), || number));
+            assert!(!recent.insert(CallId(number), || number));
         }
         assert!(recent.row.len() <= ROW_MIN);
         assert_eq!(recent.take_all().len(), 4);

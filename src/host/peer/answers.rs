@@ -5,8 +5,6 @@
 
 use std::task::{Context, Poll, Waker};
 
-use slab::Slab;
-
 use crate::session::{Event, Failed};
 use crate::wire::Body;
 
@@ -15,41 +13,86 @@ pub(crate) type Outcome = Result<Body, Failed>;
 
 /// The slot of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(usize);
+pub(crate) struct Ticket(u32);
 
-/// All slots of a peer.
+/// All slots of a peer, and the first of those that are free: the number of the next one if none is.
 #[derive(Default)]
 pub(super) struct Answers {
-    slots: Slab<Slot>,
+    slots: Vec<Slot>,
+    free: u32,
 }
 
-/// A call that somebody waits for.
 #[derive(Debug)]
 pub(super) enum Slot {
+    /// With the next that is free.
+    Free(u32),
     Awaited(Option<Waker>),
-    Answered(Outcome),
+    Answered(Body),
+    Failed(Box<Failed>),
 }
 
 impl Answers {
     /// A slot for a new call.
+    #[inline]
     pub(super) fn open(&mut self) -> Ticket {
-        Ticket(self.slots.insert(Slot::Awaited(None)))
+        let ticket = Ticket(self.free);
+        if let Some(slot) = self.slot(ticket)
+            && let Slot::Free(next) = *slot
+        {
+            *slot = Slot::Awaited(None);
+            self.free = next;
+            return ticket;
+        }
+        // Free slots lead to each other, and the last of them behind the end.
+        self.slots.push(Slot::Awaited(None));
+        self.free = self.slots.len() as u32;
+        ticket
+    }
+
+    #[inline]
+    fn slot(&mut self, ticket: Ticket) -> Option<&mut Slot> {
+        self.slots.get_mut(ticket.0 as usize)
+    }
+
+    /// Frees a slot, and gives what was in it.
+    #[inline]
+    fn take(&mut self, ticket: Ticket) -> Option<Slot> {
+        let free = self.free;
+        let slot = self.slot(ticket)?;
+        if let Slot::Free(_) = slot {
+            return None;
+        }
+        let taken = std::mem::replace(slot, Slot::Free(free));
+        self.free = ticket.0;
+        Some(taken)
     }
 
     /// Nobody waits for the call any more. What it had is to be dropped without the lock.
     pub(super) fn close(&mut self, ticket: Ticket) -> Option<Slot> {
-        self.slots.try_remove(ticket.0)
+        self.take(ticket)
     }
 
-    /// Takes the outcome of a call; gives who is to be woken.
-    pub(super) fn put(&mut self, ticket: Ticket, outcome: Outcome) -> Option<Waker> {
-        let slot = self.slots.get_mut(ticket.0)?;
-        let waker = match slot {
-            Slot::Awaited(waker) => waker.take(),
-            Slot::Answered(_) => return None,
-        };
-        *slot = Slot::Answered(outcome);
-        waker
+    /// Takes the reply to a call; gives who is to be woken.
+    #[inline]
+    pub(super) fn put(&mut self, ticket: Ticket, body: Body) -> Option<Waker> {
+        match self.slot(ticket)? {
+            slot @ Slot::Awaited(None) => {
+                *slot = Slot::Answered(body);
+                None
+            }
+            slot => Self::end(slot, Slot::Answered(body)),
+        }
+    }
+
+    fn end(slot: &mut Slot, end: Slot) -> Option<Waker> {
+        match slot {
+            Slot::Awaited(waker) => {
+                let waker = waker.take();
+                *slot = end;
+                waker
+            }
+            _ => None,
+        }
     }
 
     /// Takes the outcome that an event is, if it is one.
@@ -59,8 +102,11 @@ impl Answers {
         wake: &mut Vec<Waker>,
     ) -> Option<Event<Ticket>> {
         match event {
-            Event::Replied { ticket, body } => wake.extend(self.put(ticket, Ok(body))),
-            Event::Failed { ticket, failure } => wake.extend(self.put(ticket, Err(failure))),
+            Event::Replied { ticket, body } => wake.extend(self.put(ticket, body)),
+            Event::Failed { ticket, failure } => {
+                let end = Slot::Failed(Box::new(failure));
+                wake.extend(self.slot(ticket).and_then(|slot| Self::end(slot, end)));
+            }
             event => return Some(event),
         }
         None
@@ -74,19 +120,17 @@ impl Answers {
         task: &Context<'_>,
         old: &mut Option<Waker>,
     ) -> Poll<Option<Outcome>> {
-        match self.slots.get_mut(ticket.0) {
-            Some(Slot::Awaited(waker)) => {
-                if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
-                    *old = waker.replace(task.waker().clone());
-                }
-                Poll::Pending
+        if let Some(Slot::Awaited(waker)) = self.slot(ticket) {
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
+                *old = waker.replace(task.waker().clone());
             }
-            Some(Slot::Answered(_)) => match self.slots.try_remove(ticket.0) {
-                Some(Slot::Answered(outcome)) => Poll::Ready(Some(outcome)),
-                _ => Poll::Ready(None),
-            },
-            None => Poll::Ready(None),
+            return Poll::Pending;
         }
+        Poll::Ready(match self.take(ticket) {
+            Some(Slot::Answered(body)) => Some(Ok(body)),
+            Some(Slot::Failed(failed)) => Some(Err(*failed)),
+            Some(Slot::Free(_) | Slot::Awaited(_)) | None => None,
+        })
     }
 }
 
@@ -117,8 +161,8 @@ mod tests {
         ]
     }
 
-    fn outcome(number: usize) -> Outcome {
-        Err(Failed::OutcomeUnknown(LinkLoss::Io(number.to_string())))
+    fn failure(number: usize) -> Failed {
+        Failed::OutcomeUnknown(LinkLoss::Io(number.to_string()))
     }
 
     proptest! {
@@ -126,7 +170,7 @@ mod tests {
         fn each_caller_gets_its_own_outcome_once(steps in proptest::collection::vec(step(), 1..120)) {
             let mut answers = Answers::default();
             // Of the calls whose callers wait: their numbers, and whether the outcome is there.
-            let mut open: BTreeMap<usize, (usize, bool)> = BTreeMap::new();
+            let mut open: BTreeMap<u32, (usize, bool)> = BTreeMap::new();
             let (mut made, mut old) = (0, None);
             let task = Context::from_waker(Waker::noop());
             for step in steps {
@@ -142,13 +186,14 @@ mod tests {
                     }
                     Step::Put(which) => {
                         let Some((slot, (call, false))) = nth(which) else { continue };
-                        answers.put(Ticket(slot), outcome(call));
+                        let event = Event::Failed { ticket: Ticket(slot), failure: failure(call) };
+                        prop_assert_eq!(answers.take_event(event, &mut Vec::new()), None);
                         open.insert(slot, (call, true));
                     }
                     Step::Poll(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
                         let polled = answers.poll(Ticket(slot), &task, &mut old);
-                        prop_assert_eq!(polled, if there { Poll::Ready(Some(outcome(call))) } else { Poll::Pending });
+                        prop_assert_eq!(polled, if there { Poll::Ready(Some(Err(failure(call)))) } else { Poll::Pending });
                         if there {
                             open.remove(&slot);
                         }
@@ -156,14 +201,15 @@ mod tests {
                     Step::Close(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
                         match answers.close(Ticket(slot)) {
-                            Some(Slot::Answered(had)) => prop_assert_eq!((had, there), (outcome(call), true)),
+                            Some(Slot::Failed(had)) => prop_assert_eq!((*had, there), (failure(call), true)),
                             Some(Slot::Awaited(_)) => prop_assert!(!there),
-                            None => prop_assert!(false, "the slot of an open call is gone"),
+                            _ => prop_assert!(false, "the slot of an open call is gone"),
                         }
                         open.remove(&slot);
                     }
                 }
-                prop_assert_eq!(answers.slots.len(), open.len());
+                let free = answers.slots.iter().filter(|slot| matches!(slot, Slot::Free(_))).count();
+                prop_assert_eq!(answers.slots.len() - free, open.len());
             }
         }
     }

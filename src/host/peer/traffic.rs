@@ -107,7 +107,7 @@ impl Frames for Arrived<'_> {
     #[inline]
     fn reply(&mut self, call: CallId, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
         if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
-            && let Some(waker) = self.answers.put(ticket, Ok(body))
+            && let Some(waker) = self.answers.put(ticket, body)
         {
             self.wake.push(waker);
         }

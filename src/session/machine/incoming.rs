@@ -211,7 +211,7 @@ impl<T> Session<T> {
         // Until the handler of a cancelled call is done with, its answer would end the new call.
         let cancelled = &self.inbound.cancelled;
         let twice = floor.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
-        if twice || !self.inbound.calls.insert(call, ()) {
+        if twice || !self.inbound.calls.insert(call, || ()) {
             return Err(SessionError::CallTwice { call });
         }
         if self.leaving.is_some() {
@@ -239,7 +239,7 @@ impl<T> Session<T> {
         match known {
             Known::Running => {
                 self.inbound.cancelled.remove(&call);
-                let _ = self.inbound.calls.insert(call, ());
+                let _ = self.inbound.calls.insert(call, || ());
             }
             Known::Ended(frame) => self.put_kept_end(&frame),
             Known::Lost => self.put_failure(call, &CallFailure::NoReply),

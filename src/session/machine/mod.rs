@@ -253,7 +253,7 @@ impl<T> Session<T> {
     ) -> Place {
         if way == Way::Parked {
             let number = self.flows.park(target, content, Parcel::of(|out| message.put(out)));
-            return Place::Parked(target, number);
+            return Place::Parked(number);
         }
         if frame_bytes > self.limits.chunk_bytes {
             self.lanes.push(content, Some(target), Parcel::of(|out| message.put(out)));
@@ -375,8 +375,8 @@ impl<T> Session<T> {
     /// seen it.
     fn withdraw(&mut self, call: CallId, place: Place) -> bool {
         match place {
-            Place::Parked(target, number) => {
-                self.flows.unpark(target, number);
+            Place::Parked(number) => {
+                self.flows.unpark(number);
                 self.unpark();
                 false
             }
@@ -424,7 +424,7 @@ impl<T> Session<T> {
     fn lost(&self, place: Place, loss: &LinkLoss) -> Failed {
         match place {
             Place::Logged(end) if self.log.has_reached(end) => Failed::OutcomeUnknown(loss.clone()),
-            Place::Logged(_) | Place::Lane | Place::Parked(..) => Failed::NotDelivered(loss.clone()),
+            Place::Logged(_) | Place::Lane | Place::Parked(_) => Failed::NotDelivered(loss.clone()),
         }
     }
 }
