@@ -18,17 +18,20 @@ use roadshow::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
 use roadshow::host::fresh_identity;
 use roadshow::id::{ActorId, ActorIncarnation, CallId, Identity, Target, TypeHash};
 use roadshow::transport::{
-    Credentials, FrameReader, LinkReader, LinkWriter, PREAMBLE_BYTES, ReadError, Routed, Tcp, Transport,
+    Credentials, FrameReader, LinkWriter, PREAMBLE_BYTES, ReadError, Routed, Tcp, Transport,
     host_name,
 };
 use roadshow::wire::{self, Body, CallHeader, Frame, Frames, TellHeader};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 /// What the writer has in hand at least.
 const WRITTEN_BYTES: usize = 64 << 10;
+
+/// What is read from, of this kind or that.
+type Reader = Box<dyn AsyncRead + Send + Unpin>;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -38,7 +41,7 @@ enum Kind {
 }
 
 impl Kind {
-    async fn open(self) -> (LinkWriter, LinkReader) {
+    async fn open(self) -> (LinkWriter, Reader) {
         match self {
             Self::Duplex => {
                 let (writer, reader) = tokio::io::duplex(MEMORY_LINK_BYTES_MAX);
@@ -76,7 +79,7 @@ impl Kind {
     }
 
     /// A link on which `bytes` come over and over.
-    fn pouring(self, runtime: &Runtime, bytes: Bytes) -> LinkReader {
+    fn pouring(self, runtime: &Runtime, bytes: Bytes) -> Reader {
         let (mut writer, reader) = runtime.block_on(self.open());
         // It ends with its reader.
         runtime.spawn(async move { while writer.write_all(&bytes).await.is_ok() {} });
@@ -94,7 +97,7 @@ fn own_address() -> Option<IpAddr> {
 }
 
 /// A link between two hosts of a cluster that are on this machine, and do not know it.
-async fn open_encrypted(address: IpAddr) -> (LinkWriter, LinkReader) {
+async fn open_encrypted(address: IpAddr) -> (LinkWriter, Reader) {
     let (dialer, host) = (fresh_identity(), fresh_identity());
     let door = TcpListener::bind((address, 0)).await.expect("a port is free");
     let at = door.local_addr().expect("it is bound");
@@ -212,7 +215,7 @@ fn compare(c: &mut Criterion, name: &str, payload_bytes: usize, frames: u64) {
 }
 
 /// Reads until so many frames have come, and says how many more have; so many came ahead.
-async fn take(reader: &mut FrameReader<LinkReader>, ahead: u64, frames: u64, frame_bytes: usize) -> u64 {
+async fn take(reader: &mut FrameReader<Reader>, ahead: u64, frames: u64, frame_bytes: usize) -> u64 {
     let mut counted = Counted::default();
     loop {
         reader.drain(&mut counted).expect("what was written is frames");

@@ -3,26 +3,21 @@
 //! One task a link, on the host's executor: it reads, hands over what came, and writes what waits.
 
 use std::io;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Waker;
-use std::vec;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use super::inbox::{Handover, Inbox};
 use super::peer::{Lease, Peer, Ticket, Up, loss_of};
 use super::{Destination, Host, scope};
 use crate::config::GOODBYE_TIMEOUT;
 use crate::id::{Target, TypeHash};
-use crate::registry::{Claim, Inbound, Run, panics};
-use crate::session::{self, Batch, Event, LinkLoss};
+use crate::registry::{Run, panics};
+use crate::session::{Batch, Event, LinkLoss};
 use crate::transport::{DetachedLink, FrameReader, LinkReader, LinkWriter};
 use crate::wire::CallFailure;
-
-/// So many messages for one actor are handed over at once: it may be at the first of them by then, on
-/// another thread.
-const RUN_MESSAGES: usize = 64;
 
 /// After so many bytes the actors have their turn, though there may be more to read: the other side is
 /// to have the first answers, and make the next messages, while the rest is read.
@@ -65,17 +60,17 @@ impl Served {
 }
 
 async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) -> LinkLoss {
-    let (mut events, mut wake) = (Vec::new(), Vec::new());
+    let mut inbox = Inbox::default();
     let (mut since_turn, mut reads) = (0, 0_u32);
     loop {
         if reads.is_multiple_of(READS_PER_LOOK) {
             peer.set_shares_core(frames.get_ref().shares_core());
         }
         reads = reads.wrapping_add(1);
-        let received = peer.receive(up, &mut frames, &mut events, &mut wake);
-        wake.drain(..).for_each(Waker::wake);
+        let received = peer.receive(up, &mut frames, &mut inbox);
+        inbox.wake.drain(..).for_each(Waker::wake);
         // What came before the fault is valid, and is handed over.
-        let left = hand_over(peer, &mut events);
+        let left = hand_over(peer, &mut inbox);
         peer.received();
         if let Some(loss) = received.err() {
             return loss;
@@ -97,71 +92,14 @@ async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) ->
 }
 
 /// Passes on what frames asked for. Says so if the peer has taken its leave.
-fn hand_over(peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLoss> {
-    if events.is_empty() {
+fn hand_over(peer: &Arc<Peer>, inbox: &mut Inbox) -> Option<LinkLoss> {
+    if inbox.is_empty() {
         return None;
     }
     let Some(host) = peer.host() else { return Some(LinkLoss::Shutdown) };
-    scope::within(&host, || hand_over_to(&host, peer, events))
-}
-
-fn hand_over_to(host: &Host, peer: &Arc<Peer>, events: &mut Vec<Event<Ticket>>) -> Option<LinkLoss> {
-    let mut route = Route { host, peer, last: None };
-    let mut left = None;
-    let mut rest = events.drain(..);
-    while let Some(event) = rest.next() {
-        match event {
-            event @ (Event::Call { target, message, .. } | Event::Tell { target, message, .. }) => {
-                let (to, first) = ((target, message), inbound(peer, event));
-                route.deliver(to, &mut Following { first, peer, rest: &mut rest, to, left: RUN_MESSAGES });
-            }
-            Event::Schemas { body } => peer.learn_schemas(host, &body),
-            // These have their callers by now.
-            Event::Replied { .. } | Event::Failed { .. } => {}
-            Event::DeadLetters { count } => host.shared.count_dead_letters(count),
-            Event::Cancelled { call } => peer.cancelled(call),
-            Event::PeerLeaves { reason } => left = Some(LinkLoss::PeerLeft { reason }),
-        }
-    }
-    left
-}
-
-/// A message, and those to the same actor and of the same type that come next.
-struct Following<'a, 'b> {
-    first: Option<Inbound>,
-    peer: &'a Arc<Peer>,
-    rest: &'a mut vec::Drain<'b, Event<Ticket>>,
-    to: (Target, TypeHash),
-    left: usize,
-}
-
-impl Iterator for Following<'_, '_> {
-    type Item = Inbound;
-
-    fn next(&mut self) -> Option<Inbound> {
-        self.left = self.left.checked_sub(1)?;
-        if let Some(first) = self.first.take() {
-            return Some(first);
-        }
-        let next = self.rest.as_slice().first()?;
-        if next.address() != Some(self.to) {
-            return None;
-        }
-        inbound(self.peer, self.rest.next()?)
-    }
-}
-
-/// Takes the message out of an event, as its actor takes it.
-#[inline]
-fn inbound(peer: &Arc<Peer>, event: Event<Ticket>) -> Option<Inbound> {
-    let (call, deadline, body, claim) = match event {
-        Event::Call { call, deadline, body, claim, .. } => (Some(call), deadline, body, claim),
-        Event::Tell { body, claim, .. } => (None, None, body, claim),
-        _ => return None,
-    };
-    let session::Claim { target: Target { actor, incarnation }, bytes, life } = claim;
-    let claim = NonZeroU64::new(bytes).map(|bytes| Claim { actor, incarnation, life, bytes });
-    Some(Inbound::new(Arc::clone(peer) as _, call, deadline, body, claim))
+    let mut route = Route { host: &host, peer, last: None, left: None };
+    scope::within(&host, || inbox.hand_over(&mut route));
+    route.left
 }
 
 /// The way of what was read together to its actors.
@@ -170,10 +108,11 @@ struct Route<'a> {
     peer: &'a Peer,
     /// Where the last messages went: the next often go there, too.
     last: Option<((Target, TypeHash), Destination)>,
+    left: Option<LinkLoss>,
 }
 
-impl Route<'_> {
-    fn deliver(&mut self, to: (Target, TypeHash), run: Run<'_>) {
+impl Handover for Route<'_> {
+    fn run(&mut self, to: (Target, TypeHash), run: Run<'_, '_>) {
         if let Some((last, destination)) = &self.last
             && *last == to
         {
@@ -196,6 +135,17 @@ impl Route<'_> {
                 }
             }),
             Err(failure) => run.for_each(|inbound| inbound.fail(&failure)),
+        }
+    }
+
+    fn event(&mut self, event: Event<Ticket>) {
+        match event {
+            Event::Schemas { body } => self.peer.learn_schemas(self.host, &body),
+            Event::DeadLetters { count } => self.host.shared.count_dead_letters(count),
+            Event::Cancelled { call } => self.peer.cancelled(call),
+            Event::PeerLeaves { reason } => self.left = Some(LinkLoss::PeerLeft { reason }),
+            // Messages come in runs, and these have their callers by now.
+            _ => {}
         }
     }
 }

@@ -14,6 +14,7 @@ mod config;
 mod connect;
 pub(crate) mod error;
 mod executor;
+mod inbox;
 mod link;
 mod loopback;
 pub(crate) mod peer;
@@ -24,7 +25,6 @@ pub(crate) mod strangers;
 
 use std::fmt;
 use std::io;
-use std::iter;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -338,7 +338,7 @@ impl Host {
     /// Hands a message that came in to its actor, or to the host's own services.
     pub(crate) fn deliver(&self, target: Target, message: TypeHash, inbound: Inbound) {
         match self.find(target, message) {
-            Ok(Some(to)) => to.take(&mut iter::once(inbound)),
+            Ok(Some(to)) => to.take(vec![inbound].drain(..).by_ref().take(1)),
             Ok(None) => (self.shared.calls)(self, message, inbound),
             Err(failure) => inbound.fail(&failure),
         }
@@ -438,7 +438,7 @@ struct Destination {
 }
 
 impl Destination {
-    fn take(&self, run: Run<'_>) {
+    fn take(&self, run: Run<'_, '_>) {
         (self.deliver)(&*self.mailbox, run);
     }
 }

@@ -103,7 +103,7 @@ impl<M: RemoteMessage> fmt::Debug for Delivery<M> {
 }
 
 /// Puts messages into the mailbox of an `A`.
-pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: Run<'_>) {
+pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: Run<'_, '_>) {
     match mailbox(to) {
         Some(mailbox) => mailbox.deliver(handle::<A, M>, run),
         // Two actor types share a name, and this one does not handle the message.

@@ -11,7 +11,9 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::iter::Take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::vec::Drain;
 
 use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext};
@@ -32,7 +34,7 @@ const KEPT_MAX: usize = 64;
 pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound, &dyn Decoding);
 
 /// Messages for one actor and of one type that have come one behind the other.
-pub type Run<'a> = &'a mut dyn Iterator<Item = Inbound>;
+pub type Run<'a, 'b> = Take<&'a mut Drain<'b, Inbound>>;
 
 /// What an actor lives in.
 pub trait Surroundings: Send + Sync {
@@ -77,8 +79,16 @@ struct Queue<A: RemoteActor> {
 }
 
 enum Item<A: RemoteActor> {
-    Message(Handle<A>, Inbound),
+    Message(Letter<A>),
     Control(Control),
+}
+
+/// A message, and what hands it to its handler. The message comes first so that it is read as it is
+/// written, in the same words of 16 bytes: for others a processor waits.
+#[repr(C)]
+struct Letter<A: RemoteActor> {
+    inbound: Inbound,
+    handle: Handle<A>,
 }
 
 impl<A: RemoteActor> Mailbox<A> {
@@ -103,12 +113,8 @@ impl<A: RemoteActor> Mailbox<A> {
     }
 
     /// Takes messages in.
-    pub(super) fn deliver(&self, handle: Handle<A>, run: Run<'_>) {
-        self.push(|waiting| {
-            for inbound in run {
-                waiting.push_back(Item::Message(handle, inbound));
-            }
-        });
+    pub(super) fn deliver(&self, handle: Handle<A>, run: Run<'_, '_>) {
+        self.push(|waiting| waiting.extend(run.map(|inbound| Item::Message(Letter { inbound, handle }))));
     }
 
     fn push(&self, items: impl FnOnce(&mut VecDeque<Item<A>>)) {
@@ -151,7 +157,7 @@ impl<A: RemoteActor> Mailbox<A> {
             let length = length.get_or_insert_with(|| Length::for_what_waits(&batch.items));
             while !ctx.waiting() {
                 match batch.items.pop_front() {
-                    Some(Item::Message(handle, inbound)) => handle(actor, ctx, inbound, decoding),
+                    Some(Item::Message(letter)) => (letter.handle)(actor, ctx, letter.inbound, decoding),
                     Some(Item::Control(control)) => control.apply(actor, ctx),
                     None => break,
                 }
@@ -218,7 +224,7 @@ impl<A: RemoteActor> fmt::Debug for Mailbox<A> {
 impl<A: RemoteActor> Item<A> {
     fn refuse(self) {
         match self {
-            Self::Message(_, inbound) => inbound.fail(&CallFailure::ActorStopped),
+            Self::Message(letter) => letter.inbound.fail(&CallFailure::ActorStopped),
             // Dropped, it says so itself.
             Self::Control(_) => {}
         }
@@ -236,7 +242,7 @@ struct Length {
 impl Length {
     fn for_what_waits<A: RemoteActor>(items: &VecDeque<Item<A>>) -> Self {
         let left = match items.front() {
-            Some(Item::Message(_, inbound)) => inbound.turn(items.len()),
+            Some(Item::Message(letter)) => letter.inbound.turn(items.len()),
             Some(Item::Control(_)) | None => TURN_MESSAGES_MAX,
         };
         Self { left, since: None }

@@ -165,7 +165,7 @@ pub trait TaskFn: 'static {
 }
 
 /// Puts a message into the [`Mailbox`] of an actor.
-pub type Deliver = fn(&dyn Reachable, Run<'_>);
+pub type Deliver = fn(&dyn Reachable, Run<'_, '_>);
 
 /// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into actix's mailbox of an actor. With
 /// `true` only if that has room: else it stays in the slot.

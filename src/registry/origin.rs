@@ -93,6 +93,16 @@ impl Inbound {
         (self.body, self.deadline, responder)
     }
 
+    /// The caller's number for it; none for a one-way message.
+    pub fn call(&self) -> Option<CallId> {
+        self.call
+    }
+
+    /// What it takes of its actor's window. The message itself is dropped, unanswered.
+    pub fn into_claim(self) -> Option<Claim> {
+        self.claim
+    }
+
     /// The host that it came from.
     pub fn from(&self) -> Identity {
         self.origin.host()

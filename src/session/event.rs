@@ -74,15 +74,54 @@ pub enum Event<T> {
     },
 }
 
-impl<T> Event<T> {
-    /// The actor and the type of a message; `None` if it is none.
-    #[must_use]
-    #[inline]
-    pub fn address(&self) -> Option<(Target, TypeHash)> {
-        match self {
-            Self::Call { target, message, .. } | Self::Tell { target, message, .. } => {
-                Some((*target, *message))
-            }
+/// Where a session puts what frames ask for, in their order: a vector of events, or whoever has a
+/// shorter way for the messages among them.
+pub trait Events<T> {
+    /// Takes an [`Event::Call`].
+    fn call(
+        &mut self,
+        call: CallId,
+        to: (Target, TypeHash),
+        deadline: Option<Instant>,
+        body: Body,
+        claim: Claim,
+    );
+
+    /// Takes an [`Event::Tell`].
+    fn tell(&mut self, to: (Target, TypeHash), body: Body, claim: Claim);
+
+    /// Takes any other event.
+    fn push(&mut self, event: Event<T>);
+
+    /// Drops a call that it has and nobody has seen; gives its claim.
+    fn withdraw(&mut self, call: CallId) -> Option<Claim>;
+}
+
+impl<T> Events<T> for Vec<Event<T>> {
+    fn call(
+        &mut self,
+        call: CallId,
+        (target, message): (Target, TypeHash),
+        deadline: Option<Instant>,
+        body: Body,
+        claim: Claim,
+    ) {
+        self.push(Event::Call { call, target, message, deadline, body, claim });
+    }
+
+    fn tell(&mut self, (target, message): (Target, TypeHash), body: Body, claim: Claim) {
+        self.push(Event::Tell { target, message, body, claim });
+    }
+
+    fn push(&mut self, event: Event<T>) {
+        self.push(event);
+    }
+
+    fn withdraw(&mut self, withdrawn: CallId) -> Option<Claim> {
+        let is_it = |event: &Event<T>| matches!(event, Event::Call { call, .. } if *call == withdrawn);
+        let at = self.iter().rposition(is_it)?;
+        match self.remove(at) {
+            Event::Call { claim, .. } => Some(claim),
             _ => None,
         }
     }

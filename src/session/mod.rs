@@ -68,7 +68,7 @@ mod tests;
 
 pub use batch::Batch;
 pub use error::{HandshakeError, Rejected, SessionError};
-pub use event::{Claim, Event, Failed};
+pub use event::{Claim, Event, Events, Failed};
 pub use handshake::{Attempt, Handshake, HandshakeConfig, ProvenPeer, Step};
 pub use loss::LinkLoss;
 pub use machine::{Repeat, Session, SessionLimits, Written};

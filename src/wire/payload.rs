@@ -9,12 +9,11 @@
 //! The functions of this module are for `#[serde(with = "roadshow::payload")]` on a [`Bytes`]
 //! field; [`Payload`] is the same as a type.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use scoped_tls::scoped_thread_local;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -99,7 +98,7 @@ pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     // What serde buffers for an untagged enum calls itself human readable, so only the value
     // itself tells an index from bytes.
-    if within(|scope| matches!(scope, Some(Scope::Decoding(_)))) {
+    if SCOPE.get().is_decoding() {
         deserializer.deserialize_any(BytesVisitor)
     } else {
         deserializer.deserialize_byte_buf(BytesVisitor)
@@ -137,59 +136,128 @@ impl<'de> Visitor<'de> for BytesVisitor {
     }
 }
 
-scoped_thread_local!(static SCOPE: Scope);
+/// Whose attachments a payload belongs to that is serialized or deserialized on this thread now, and how
+/// many it has.
+///
+/// In one word: it is changed for each message, and a word is read as it was written.
+#[derive(Clone, Copy)]
+struct Scope(u64);
 
-/// Whose attachments a payload belongs to that is serialized on this thread now.
-enum Scope {
-    Encoding(RefCell<Vec<Bytes>>),
-    Decoding(Box<[Bytes]>),
+impl Scope {
+    const NONE: Self = Self(0);
+    const ENCODING: Self = Self(1 << 32);
+    const DECODING: Self = Self(2 << 32);
+
+    fn is_none(self) -> bool {
+        self.0 == Self::NONE.0
+    }
+
+    fn is_encoding(self) -> bool {
+        self.0 & Self::ENCODING.0 > 0
+    }
+
+    fn is_decoding(self) -> bool {
+        self.0 & Self::DECODING.0 > 0
+    }
+
+    fn count(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn with_count(self, count: u32) -> Self {
+        Self(self.0 >> 32 << 32 | u64::from(count))
+    }
+}
+
+thread_local! {
+    static SCOPE: Cell<Scope> = const { Cell::new(Scope::NONE) };
+    /// The attachments of all scopes, those of the innermost last.
+    static ATTACHMENTS: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A scope within the one that was there, until it is dropped.
+struct Within {
+    outer: Scope,
+}
+
+impl Within {
+    #[inline(always)]
+    fn new(scope: Scope) -> Self {
+        Self { outer: SCOPE.replace(scope) }
+    }
+}
+
+impl Drop for Within {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if SCOPE.get().count() > 0 {
+            drop(take_attachments());
+        }
+        SCOPE.set(self.outer);
+    }
+}
+
+/// Adds to the attachments of the scope. `None`, and nothing is added, where they cannot be counted any more.
+fn add(bytes: &[Bytes]) -> Option<()> {
+    let scope = SCOPE.get();
+    let count = scope.count().checked_add(u32::try_from(bytes.len()).ok()?)?;
+    ATTACHMENTS.with_borrow_mut(|all| all.extend_from_slice(bytes));
+    SCOPE.set(scope.with_count(count));
+    Some(())
+}
+
+/// Takes the attachments of the scope.
+#[cold]
+fn take_attachments() -> Vec<Bytes> {
+    let scope = SCOPE.replace(SCOPE.get().with_count(0));
+    ATTACHMENTS.with_borrow_mut(|all| match all.len() - scope.count() as usize {
+        0 => std::mem::take(all),
+        start => all.split_off(start),
+    })
 }
 
 /// Runs `work`, and gives the payloads that were serialized meanwhile.
-#[inline]
+#[inline(always)]
 pub(super) fn attachments_of<R>(work: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
-    let scope = Scope::Encoding(RefCell::default());
-    let done = SCOPE.set(&scope, work);
-    let Scope::Encoding(attachments) = scope else { return (done, Vec::new()) };
-    (done, attachments.into_inner())
+    let _within = Within::new(Scope::ENCODING);
+    let done = work();
+    (done, if SCOPE.get().count() > 0 { take_attachments() } else { Vec::new() })
 }
 
 /// Runs `work`, which may deserialize these payloads.
-#[inline]
+#[inline(always)]
 pub(super) fn attached_to<R>(attachments: &[Bytes], work: impl FnOnce() -> R) -> R {
     // Most messages have none, and there is nothing around them that they could take for theirs.
-    if attachments.is_empty() && !SCOPE.is_set() {
+    if attachments.is_empty() && SCOPE.get().is_none() {
         return work();
     }
-    SCOPE.set(&Scope::Decoding(attachments.into()), work)
+    let _within = Within::new(Scope::DECODING);
+    // A frame counts them in 16 bits.
+    let added = add(attachments);
+    debug_assert!(added.is_some(), "{} attachments", attachments.len());
+    work()
 }
 
 /// Adds `bytes` to the message that is encoded on this thread; `None` outside of any.
 fn attach(bytes: &Bytes) -> Option<u32> {
-    within(|scope| match scope {
-        Some(Scope::Encoding(attachments)) => {
-            let mut attachments = attachments.borrow_mut();
-            let index = u32::try_from(attachments.len()).ok()?;
-            attachments.push(bytes.clone());
-            Some(index)
-        }
-        Some(Scope::Decoding(_)) | None => None,
-    })
+    let scope = SCOPE.get();
+    if !scope.is_encoding() {
+        return None;
+    }
+    add(std::slice::from_ref(bytes))?;
+    Some(scope.count())
 }
 
 /// The payload with this index of the message that is decoded on this thread.
 fn attached(index: u64) -> Result<Bytes, String> {
-    within(|scope| match scope {
-        Some(Scope::Decoding(attachments)) => usize::try_from(index)
-            .ok()
-            .and_then(|at| attachments.get(at).cloned())
-            .ok_or_else(|| format!("payload {index} of a message that carries {}", attachments.len())),
-        Some(Scope::Encoding(_)) | None => Err(format!("payload {index} outside of a message")),
-    })
-}
-
-fn within<R>(look: impl FnOnce(Option<&Scope>) -> R) -> R {
-    if SCOPE.is_set() { SCOPE.with(|scope| look(Some(scope))) } else { look(None) }
+    let scope = SCOPE.get();
+    if !scope.is_decoding() {
+        return Err(format!("payload {index} outside of a message"));
+    }
+    let count = scope.count() as usize;
+    let at = usize::try_from(index).ok().filter(|at| *at < count);
+    at.and_then(|at| ATTACHMENTS.with_borrow(|all| all.get(all.len() - count + at).cloned()))
+        .ok_or_else(|| format!("payload {index} of a message that carries {count}"))
 }
 
 #[cfg(test)]
@@ -329,7 +397,7 @@ mod tests {
         let panicked = std::panic::catch_unwind(|| encode(&(Payload::from(vec![1]), Panicking), 100, |_| ()));
         assert!(panicked.is_err());
 
-        assert!(!SCOPE.is_set());
+        assert!(SCOPE.get().is_none());
         assert_eq!(serde_json::to_string(&Payload::from(vec![1, 2])).unwrap(), "[1,2]");
     }
 

@@ -17,13 +17,13 @@ pub(crate) struct Ticket(u32);
 
 /// All slots of a peer, and the first of those that are free: the number of the next one if none is.
 #[derive(Default)]
-pub(super) struct Answers {
+pub(in crate::host) struct Answers {
     slots: Vec<Slot>,
     free: u32,
 }
 
 #[derive(Debug)]
-pub(super) enum Slot {
+pub(in crate::host) enum Slot {
     /// With the next that is free.
     Free(u32),
     Awaited(Option<Waker>),
@@ -33,7 +33,7 @@ pub(super) enum Slot {
 
 impl Answers {
     /// A slot for a new call.
-    #[inline]
+    #[inline(always)]
     pub(super) fn open(&mut self) -> Ticket {
         let ticket = Ticket(self.free);
         if let Some(slot) = self.slot(ticket)
@@ -49,13 +49,13 @@ impl Answers {
         ticket
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&mut self, ticket: Ticket) -> Option<&mut Slot> {
         self.slots.get_mut(ticket.0 as usize)
     }
 
     /// Frees a slot, and gives what was in it.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, ticket: Ticket) -> Option<Slot> {
         let free = self.free;
         let slot = self.slot(ticket)?;
@@ -73,7 +73,7 @@ impl Answers {
     }
 
     /// Takes the reply to a call; gives who is to be woken.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, ticket: Ticket, body: Body) -> Option<Waker> {
         match self.slot(ticket)? {
             slot @ Slot::Awaited(None) => {
@@ -96,7 +96,7 @@ impl Answers {
     }
 
     /// Takes the outcome that an event is, if it is one.
-    pub(super) fn take_event(
+    pub(in crate::host) fn take_event(
         &mut self,
         event: Event<Ticket>,
         wake: &mut Vec<Waker>,
@@ -114,6 +114,7 @@ impl Answers {
 
     /// Gives the outcome, and closes the slot; or notes who is to be woken. Whoever was to be woken
     /// before is left in `old`, to be dropped without the lock.
+    #[inline(always)]
     pub(super) fn poll(
         &mut self,
         ticket: Ticket,

@@ -37,7 +37,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::answers::Answers;
+pub(super) use self::answers::Answers;
 pub(crate) use self::answers::Ticket;
 pub(super) use self::life::Evidence;
 pub(crate) use self::pending::{OpenCall, Pending};

@@ -38,7 +38,7 @@ impl OpenCall {
     /// # Panics
     ///
     /// When it has been there before, or the call was abandoned.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll(&mut self, peer: &Peer, task: &mut Context<'_>) -> Poll<Outcome> {
         assert!(!self.ended, "a call is not polled after it has ended");
         // A caller whose answers are all there lets the link write what it has made meanwhile.

@@ -2,24 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
 use std::time::Instant;
 
-use super::answers::Answers;
 use super::{Peer, State, Ticket, Up, now};
+use crate::host::inbox::{Arriving, Inbox};
 use crate::id::CallId;
-use crate::session::{Batch, Event, LinkLoss, Session, SessionError};
+use crate::session::{Batch, LinkLoss, Session, SessionError};
 use crate::transport::{FrameReader, LinkReader, ReadError};
 use crate::wire::{Body, CallHeader, Frame, Frames, TellHeader, WireError};
 
 impl Peer {
-    /// Takes in every frame that has arrived whole; what they ask for is added to `events`.
+    /// Takes in every frame that has arrived whole; what they ask for is added to `inbox`.
     pub(in crate::host) fn receive(
         self: &Arc<Self>,
         up: &Up,
         frames: &mut FrameReader<LinkReader>,
-        events: &mut Vec<Event<Ticket>>,
-        wake: &mut Vec<Waker>,
+        inbox: &mut Inbox,
     ) -> Result<(), LinkLoss> {
         let now = now();
         let mut state = self.lock();
@@ -27,7 +25,7 @@ impl Peer {
             return Err(LinkLoss::Superseded);
         }
         let State { session, answers, .. } = &mut *state;
-        let drained = frames.drain(&mut Arrived { session, answers, now, events, wake });
+        let drained = frames.drain(&mut Arrived { session, now, to: Arriving { peer: self, answers, inbox } });
         session.owe_ack(now);
         drained?;
         up.hear(now.into());
@@ -84,42 +82,36 @@ impl Peer {
 /// Where frames go as they are read.
 struct Arrived<'a> {
     session: &'a mut Session<Ticket>,
-    answers: &'a mut Answers,
     now: Instant,
-    events: &'a mut Vec<Event<Ticket>>,
-    wake: &'a mut Vec<Waker>,
+    to: Arriving<'a>,
 }
 
 impl Frames for Arrived<'_> {
     type Error = LinkLoss;
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
-        Ok(self.session.receive_call(self.now, call, frame_bytes, body, self.events)?)
+        Ok(self.session.receive_call(self.now, call, frame_bytes, body, &mut self.to)?)
     }
 
-    #[inline]
+    #[inline(always)]
     fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
-        Ok(self.session.receive_tell(tell, frame_bytes, body, self.events)?)
+        Ok(self.session.receive_tell(tell, frame_bytes, body, &mut self.to)?)
     }
 
     /// An outcome goes to its caller here, while the lock is held in any case.
-    #[inline]
+    #[inline(always)]
     fn reply(&mut self, call: CallId, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
         if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
-            && let Some(waker) = self.answers.put(ticket, body)
+            && let Some(waker) = self.to.answers.put(ticket, body)
         {
-            self.wake.push(waker);
+            self.to.inbox.wake.push(waker);
         }
         Ok(())
     }
 
     fn other(&mut self, frame: Frame) -> Result<(), LinkLoss> {
-        self.session.receive(self.now, frame, self.events)?;
-        while let Some(Event::Replied { .. } | Event::Failed { .. }) = self.events.last() {
-            self.events.pop().and_then(|event| self.answers.take_event(event, self.wake));
-        }
-        Ok(())
+        Ok(self.session.receive(self.now, frame, &mut self.to)?)
     }
 }
 

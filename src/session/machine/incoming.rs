@@ -6,7 +6,7 @@ use super::{Place, Session};
 use crate::config::{ACK_DELAY, MESSAGE_OVERHEAD_BYTES, Planted};
 use crate::id::{CallId, Target};
 use crate::session::repeats::Known;
-use crate::session::{Claim, Event, Failed, SessionError};
+use crate::session::{Claim, Event, Events, Failed, SessionError};
 use crate::wire::{
     Ack, Body, CallFailure, CallHeader, Cancel, Credit, Failure, Floor, Frame, FrameKind, Goodbye, Reply,
     Schemas, TellHeader,
@@ -24,7 +24,7 @@ impl<T> Session<T> {
         &mut self,
         now: Instant,
         frame: Frame,
-        events: &mut Vec<Event<T>>,
+        events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         self.may_come(frame.kind())?;
         if frame.is_sequenced() {
@@ -40,14 +40,14 @@ impl<T> Session<T> {
     /// # Errors
     ///
     /// As [`receive`](Self::receive).
-    #[inline]
+    #[inline(always)]
     pub fn receive_call(
         &mut self,
         now: Instant,
         call: CallHeader,
         frame_bytes: usize,
         body: Body,
-        events: &mut Vec<Event<T>>,
+        events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Call)?;
         self.count(frame_bytes);
@@ -59,13 +59,13 @@ impl<T> Session<T> {
     /// # Errors
     ///
     /// As [`receive`](Self::receive).
-    #[inline]
+    #[inline(always)]
     pub fn receive_tell(
         &mut self,
         tell: TellHeader,
         frame_bytes: usize,
         body: Body,
-        events: &mut Vec<Event<T>>,
+        events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Tell)?;
         self.count(frame_bytes);
@@ -78,14 +78,14 @@ impl<T> Session<T> {
     /// # Errors
     ///
     /// As [`receive`](Self::receive).
-    #[inline]
+    #[inline(always)]
     pub fn receive_reply(&mut self, call: CallId, frame_bytes: usize) -> Result<Option<T>, SessionError> {
         self.may_come(FrameKind::Reply)?;
         self.count(frame_bytes);
         Ok(self.end(call))
     }
 
-    #[inline]
+    #[inline(always)]
     fn may_come(&self, kind: FrameKind) -> Result<(), SessionError> {
         if !self.attached {
             return Err(SessionError::Detached { kind });
@@ -97,7 +97,7 @@ impl<T> Session<T> {
     }
 
     /// Counts a numbered frame that has come, which the peer keeps until it is told.
-    #[inline]
+    #[inline(always)]
     fn count(&mut self, bytes: usize) {
         self.inbound.received += 1;
         self.inbound.untold_bytes += bytes;
@@ -118,7 +118,7 @@ impl<T> Session<T> {
         }
     }
 
-    fn take(&mut self, now: Instant, frame: Frame, events: &mut Vec<Event<T>>) -> Result<(), SessionError> {
+    fn take(&mut self, now: Instant, frame: Frame, events: &mut impl Events<T>) -> Result<(), SessionError> {
         match frame {
             Frame::Call(call) => {
                 let (header, frame_bytes) = (call.header(), call.frame_bytes());
@@ -129,11 +129,15 @@ impl<T> Session<T> {
                 return self.take_tell(header, frame_bytes, tell.body, events);
             }
             Frame::Reply(Reply { call, body }) => {
-                events.extend(self.end(call).map(|ticket| Event::Replied { ticket, body }));
+                if let Some(ticket) = self.end(call) {
+                    events.push(Event::Replied { ticket, body });
+                }
             }
             Frame::Failure(Failure { call, failure }) => {
                 let failure = Failed::ByPeer(failure);
-                events.extend(self.end(call).map(|ticket| Event::Failed { ticket, failure }));
+                if let Some(ticket) = self.end(call) {
+                    events.push(Event::Failed { ticket, failure });
+                }
             }
             Frame::Cancel(Cancel { call }) => self.take_cancel(call, events),
             Frame::Ack(Ack { received }) => {
@@ -184,7 +188,7 @@ impl<T> Session<T> {
     }
 
     /// Ends a call, and says goodbye behind the last if this side leaves.
-    #[inline]
+    #[inline(always)]
     fn end(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call);
         if let Some(open) = &open
@@ -197,14 +201,14 @@ impl<T> Session<T> {
         open.map(|open| open.ticket)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_call(
         &mut self,
         now: Instant,
         header: CallHeader,
         frame_bytes: usize,
         body: Body,
-        events: &mut Vec<Event<T>>,
+        events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         let CallHeader { call, target, message, timeout_ms, floor } = header;
         let claim = self.claim(target, frame_bytes)?;
@@ -230,7 +234,7 @@ impl<T> Session<T> {
             }
         }
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
-        events.push(Event::Call { call, target, message, deadline, body, claim });
+        events.call(call, (target, message), deadline, body, claim);
         Ok(())
     }
 
@@ -246,17 +250,17 @@ impl<T> Session<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_tell(
         &mut self,
         header: TellHeader,
         frame_bytes: usize,
         body: Body,
-        events: &mut Vec<Event<T>>,
+        events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         let TellHeader { target, message } = header;
         let claim = self.claim(target, frame_bytes)?;
-        events.push(Event::Tell { target, message, body, claim });
+        events.tell((target, message), body, claim);
         Ok(())
     }
 
@@ -276,16 +280,13 @@ impl<T> Session<T> {
     }
 
     /// A call that has not been handed over yet never will be.
-    fn take_cancel(&mut self, cancelled: CallId, events: &mut Vec<Event<T>>) {
+    fn take_cancel(&mut self, cancelled: CallId, events: &mut impl Events<T>) {
         if self.inbound.calls.remove(cancelled).is_none() {
             // It was answered before the peer's word came.
             return;
         }
-        let unseen = |event: &Event<T>| matches!(event, Event::Call { call, .. } if *call == cancelled);
-        if let Some(at) = events.iter().rposition(unseen) {
-            if let Event::Call { claim, .. } = events.remove(at)
-                && self.limits.planted != Some(Planted::LostCredit)
-            {
+        if let Some(claim) = events.withdraw(cancelled) {
+            if self.limits.planted != Some(Planted::LostCredit) {
                 self.handled(claim);
             }
             self.inbound.repeats.forget(cancelled);
