@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roadshow::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use roadshow::session::{Batch, Event, Repeat, Session, SessionError, SessionLimits};
 use roadshow::wire::{
-    Body, CallHeader, Encoded, Frame, FrameCodec, Frames, REPLY_HEADER_BYTES, Resume, TellHeader, Terms,
+    CallHeader, Encoded, Few, Frame, FrameCodec, Frames, REPLY_HEADER_BYTES, Resume, TellHeader, Terms,
 };
 
 /// Messages that are made before the first is taken.
@@ -108,15 +108,15 @@ struct Incoming<'a> {
 impl Frames for Incoming<'_> {
     type Error = SessionError;
 
-    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Body) -> Result<(), SessionError> {
+    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), SessionError> {
         self.session.receive_call(self.now, call, frame_bytes, body, self.events)
     }
 
-    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Body) -> Result<(), SessionError> {
+    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), SessionError> {
         self.session.receive_tell(tell, frame_bytes, body, self.events)
     }
 
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Body) -> Result<(), SessionError> {
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Few<'_>) -> Result<(), SessionError> {
         black_box(body);
         let ticket = self.session.receive_reply(call, frame_bytes)?;
         assert_eq!(ticket, Some(*self.replied), "calls are answered in order here");

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &["id", "config"]),
     ("session", &["wire", "id", "config"]),
     ("transport", &["wire", "config", "id"]),
-    ("registry", &["wire", "id"]),
+    ("registry", &["wire", "config", "id"]),
     ("observe", &["id"]),
     ("host", &["session", "transport", "registry", "wire", "observe", "spec", "config", "id"]),
     ("remote", &["host", "registry", "observe", "wire", "spec", "id"]),

@@ -35,9 +35,8 @@ pub(super) struct Bound {
 
 impl Address {
     pub(crate) fn new(place: ActorPlace, here: Option<Host>) -> Self {
-        let bound = here.map(|here| {
-            Arc::new(Bound { place, here, peer: OnceLock::new(), gone: AtomicBool::new(false) })
-        });
+        let bound = here
+            .map(|here| Arc::new(Bound { place, here, peer: OnceLock::new(), gone: AtomicBool::new(false) }));
         Self { place, bound }
     }
 

@@ -175,8 +175,8 @@ impl<M: RemoteMessage> Request<M> {
         }
         match (&mut self.state, &self.to) {
             (State::Sent(Answer::Remote(open)), Some(to)) => {
-                Poll::Ready(match ready!(open.poll(to.peer()?, task)) {
-                    Ok(body) => to.decode(&body),
+                open.poll(to.peer()?, task, |outcome| match outcome {
+                    Ok(body) => to.decode(body),
                     Err(failed) => Err(SendError::failed(to.place.host, failed)),
                 })
             }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::WireError;
-use super::inline::InlineBytes;
+use super::inline::{Few, InlineBytes};
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 
@@ -46,12 +46,6 @@ impl Body {
         Encoded { message: &self.message, attachments: &self.attachments }
     }
 
-    /// The whole of a body of few bytes, without payloads; `None` if it is longer.
-    #[inline(always)]
-    pub(super) fn of_few(bytes: &[u8]) -> Option<Self> {
-        Some(Self { message: InlineBytes::of_few(bytes)?, attachments: Box::default() })
-    }
-
     pub(super) fn read(reader: Reader<'_>, attachments: u16) -> Result<Self, WireError> {
         if attachments > 0 {
             return Self::read_with_attachments(reader, attachments);
@@ -70,6 +64,14 @@ impl Body {
         let message = reader.take_inline(message)?;
         let attachments = lengths.map(|length| reader.take(length)).collect::<Result<_, _>>()?;
         Ok(Self { message, attachments })
+    }
+}
+
+/// The whole of a body without payloads.
+impl From<Few<'_>> for Body {
+    #[inline(always)]
+    fn from(bytes: Few<'_>) -> Self {
+        Self { message: bytes.into(), attachments: Box::default() }
     }
 }
 

@@ -4,12 +4,12 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use super::inline::Few;
 use super::reader::Reader;
 use super::sink::FrameSink;
 use super::{
-    Ack, Body, Call, CallHeader, Cancel, Challenge, Chunk, Credit, Failure, Floor, FrameCodec, Goodbye,
-    Heartbeat, Hello, Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Welcome, WireError, call,
-    chunk,
+    Ack, Call, CallHeader, Cancel, Challenge, Chunk, Credit, Failure, Floor, FrameCodec, Goodbye, Heartbeat,
+    Hello, Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Welcome, WireError, call, chunk,
 };
 use crate::id::CallId;
 
@@ -151,7 +151,7 @@ impl Frame {
 
     /// Reads a frame, and gives it to whoever takes frames.
     ///
-    /// Calls, tells and replies of few bytes are taken as they are read. What goes through an enum on the
+    /// Calls, tells and replies of few bytes are taken as they lie there. What goes through an enum on the
     /// way is written to the stack piece by piece and read from there in wider pieces, for which a
     /// processor waits.
     #[inline(always)]
@@ -166,21 +166,21 @@ impl Frame {
             match kind {
                 FrameKind::Call => {
                     if let Some((header, rest)) = fields.split_first_chunk()
-                        && let Some(body) = Body::of_few(rest)
+                        && let Some(body) = Few::new(rest)
                     {
                         return frames.call(CallHeader::of(header), frame_bytes, body);
                     }
                 }
                 FrameKind::Tell => {
                     if let Some((header, rest)) = fields.split_first_chunk()
-                        && let Some(body) = Body::of_few(rest)
+                        && let Some(body) = Few::new(rest)
                     {
                         return frames.tell(TellHeader::of(header), frame_bytes, body);
                     }
                 }
                 FrameKind::Reply => {
                     if let Some((call, rest)) = fields.split_first_chunk()
-                        && let Some(body) = Body::of_few(rest)
+                        && let Some(body) = Few::new(rest)
                     {
                         return frames.reply(CallId(u64::from_be_bytes(*call)), frame_bytes, body);
                     }
@@ -188,24 +188,7 @@ impl Frame {
                 _ => {}
             }
         }
-        Self::hand_over_any(prefix, whole, fields, frames)
-    }
-
-    /// The same for every frame.
-    #[inline(never)]
-    fn hand_over_any<F: Frames>(
-        prefix: Prefix,
-        whole: &Bytes,
-        fields: &[u8],
-        frames: &mut F,
-    ) -> Result<(), F::Error> {
-        let frame_bytes = prefix.frame_bytes;
-        match Self::read(prefix, whole, fields)? {
-            Self::Call(call) => frames.call(call.header(), frame_bytes, call.body),
-            Self::Tell(tell) => frames.tell(tell.header(), frame_bytes, tell.body),
-            Self::Reply(reply) => frames.reply(reply.call, frame_bytes, reply.body),
-            other => frames.other(other),
-        }
+        frames.other(Self::read(prefix, whole, fields)?)
     }
 
     /// What there is little of.
@@ -240,30 +223,30 @@ impl Frame {
 
 /// Who takes frames as they are read.
 ///
-/// Those that there are many of come in parts, with the length of the whole frame: to move one costs as
-/// much as to read it.
+/// Those that there are many of, calls, tells and replies of few bytes, come in parts, with the length of the
+/// whole frame: to move one costs as much as to read it.
 pub trait Frames {
     /// Why no further frame is taken.
     type Error: From<WireError>;
-    /// Takes a call.
+    /// Takes a call of few bytes.
     ///
     /// # Errors
     ///
     /// No further frame is wanted; this holds for all of them.
-    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Body) -> Result<(), Self::Error>;
-    /// Takes a tell.
+    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), Self::Error>;
+    /// Takes a tell of few bytes.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Body) -> Result<(), Self::Error>;
-    /// Takes the reply to a call.
+    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), Self::Error>;
+    /// Takes the reply to a call, of few bytes.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Body) -> Result<(), Self::Error>;
-    /// Takes a frame of another kind.
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Few<'_>) -> Result<(), Self::Error>;
+    /// Takes any other frame.
     ///
     /// # Errors
     ///

@@ -57,27 +57,49 @@ impl InlineBytes {
     /// A copy in place; `None` if they are too many for that.
     #[inline(always)]
     pub(super) fn of_few(source: &[u8]) -> Option<Self> {
-        let [first, second, third] = words(source)?;
+        Few::new(source).map(Self::from)
+    }
+}
+
+/// Bytes so few that they are kept in place, where they were read.
+///
+/// They become bytes of their own ([`InlineBytes`]) where those are to stay: to move them there costs more
+/// than to make them.
+#[derive(Clone, Copy, Debug)]
+pub struct Few<'a>(&'a [u8]);
+
+impl<'a> Few<'a> {
+    /// `bytes`, if they are few enough.
+    #[must_use]
+    #[inline(always)]
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        (bytes.len() <= IN_PLACE_MAX).then_some(Self(bytes))
+    }
+}
+
+impl From<Few<'_>> for InlineBytes {
+    #[inline(always)]
+    fn from(Few(source): Few<'_>) -> Self {
+        let [first, second, third] = words(source);
         let mut bytes = [0; 1 + IN_PLACE_MAX];
         bytes[..8].copy_from_slice(&(first << 8 | source.len() as u64).to_le_bytes());
         bytes[8..16].copy_from_slice(&(second << 8 | first >> 56).to_le_bytes());
         bytes[16..].copy_from_slice(&(third << 8 | second >> 56).to_le_bytes());
-        Some(Self(Place::Here(bytes)))
+        Self(Place::Here(bytes))
     }
 }
 
-/// Few bytes as little-endian words, zeros behind them.
+/// Few bytes as little-endian words, zeros behind them; of more than [`IN_PLACE_MAX`] zeros alone.
 ///
 /// They are to stay in registers until they are where they belong: bytes that go through the stack piece
 /// by piece are read back from there in wider pieces, for which a processor waits.
 #[inline(always)]
-fn words(bytes: &[u8]) -> Option<[u64; 3]> {
+fn words(bytes: &[u8]) -> [u64; 3] {
     let length = bytes.len();
     let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
     let half = |at: usize| bytes[at..].first_chunk().map_or(0, |half| u32::from_le_bytes(*half).into());
     // The last word overlaps the one before, and loses what is in that.
-    Some(match length {
-        0 => [0; 3],
+    match length {
         1..4 => {
             let (middle, last) = (length / 2, length - 1);
             let byte = |at: usize| u64::from(bytes[at]) << (8 * at);
@@ -87,8 +109,8 @@ fn words(bytes: &[u8]) -> Option<[u64; 3]> {
         8 => [word(0), 0, 0],
         9..=16 => [word(0), word(length - 8) >> (8 * (16 - length)), 0],
         17..=IN_PLACE_MAX => [word(0), word(8), word(length - 8) >> (8 * (24 - length))],
-        _ => return None,
-    })
+        _ => [0; 3],
+    }
 }
 
 impl Deref for InlineBytes {

@@ -8,12 +8,9 @@ use std::task::{Context, Poll, Waker};
 use crate::session::{Event, Failed};
 use crate::wire::Body;
 
-/// What became of a call.
-pub(crate) type Outcome = Result<Body, Failed>;
-
 /// The slot of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(u32);
+pub(crate) struct Ticket(pub(super) u32);
 
 /// All slots of a peer, and the first of those that are free: the number of the next one if none is.
 #[derive(Default)]
@@ -31,6 +28,17 @@ pub(in crate::host) enum Slot {
     Failed(Box<Failed>),
 }
 
+/// What was in a slot: the reply, or why there is none if that is known.
+pub(super) type Outcome = Result<Body, Option<Box<Failed>>>;
+
+impl Slot {
+    /// Fills a slot in which nothing is that has to be dropped: it is known here, and not to the compiler.
+    #[inline(always)]
+    fn fill(&mut self, slot: Self) {
+        std::mem::forget(std::mem::replace(self, slot));
+    }
+}
+
 impl Answers {
     /// A slot for a new call.
     #[inline(always)]
@@ -39,7 +47,7 @@ impl Answers {
         if let Some(slot) = self.slot(ticket)
             && let Slot::Free(next) = *slot
         {
-            *slot = Slot::Awaited(None);
+            slot.fill(Slot::Awaited(None));
             self.free = next;
             return ticket;
         }
@@ -77,7 +85,7 @@ impl Answers {
     pub(super) fn put(&mut self, ticket: Ticket, body: Body) -> Option<Waker> {
         match self.slot(ticket)? {
             slot @ Slot::Awaited(None) => {
-                *slot = Slot::Answered(body);
+                slot.fill(Slot::Answered(body));
                 None
             }
             slot => Self::end(slot, Slot::Answered(body)),
@@ -112,7 +120,7 @@ impl Answers {
         None
     }
 
-    /// Gives the outcome, and closes the slot; or notes who is to be woken. Whoever was to be woken
+    /// Gives what is in the slot, and frees it; or notes who is to be woken. Whoever was to be woken
     /// before is left in `old`, to be dropped without the lock.
     #[inline(always)]
     pub(super) fn poll(
@@ -120,18 +128,27 @@ impl Answers {
         ticket: Ticket,
         task: &Context<'_>,
         old: &mut Option<Waker>,
-    ) -> Poll<Option<Outcome>> {
-        if let Some(Slot::Awaited(waker)) = self.slot(ticket) {
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
-                *old = waker.replace(task.waker().clone());
+    ) -> Poll<Outcome> {
+        let free = self.free;
+        match self.slot(ticket) {
+            Some(Slot::Awaited(waker)) => {
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
+                    *old = waker.replace(task.waker().clone());
+                }
+                Poll::Pending
             }
-            return Poll::Pending;
+            Some(slot @ Slot::Answered(_)) => {
+                let Slot::Answered(body) = slot else { return Poll::Ready(Err(None)) };
+                let body = std::mem::take(body);
+                slot.fill(Slot::Free(free));
+                self.free = ticket.0;
+                Poll::Ready(Ok(body))
+            }
+            Some(_) | None => Poll::Ready(Err(match self.take(ticket) {
+                Some(Slot::Failed(failed)) => Some(failed),
+                _ => None,
+            })),
         }
-        Poll::Ready(match self.take(ticket) {
-            Some(Slot::Answered(body)) => Some(Ok(body)),
-            Some(Slot::Failed(failed)) => Some(Err(*failed)),
-            Some(Slot::Free(_) | Slot::Awaited(_)) | None => None,
-        })
     }
 }
 
@@ -194,7 +211,13 @@ mod tests {
                     Step::Poll(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
                         let polled = answers.poll(Ticket(slot), &task, &mut old);
-                        prop_assert_eq!(polled, if there { Poll::Ready(Some(Err(failure(call)))) } else { Poll::Pending });
+                        match polled {
+                            Poll::Ready(Err(Some(had))) => {
+                                prop_assert_eq!((*had, there), (failure(call), true));
+                            }
+                            Poll::Ready(other) => prop_assert!(false, "{other:?} was in a slot"),
+                            Poll::Pending => prop_assert!(!there),
+                        }
                         if there {
                             open.remove(&slot);
                         }

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use super::answers::Outcome;
 use super::{Peer, Ticket};
 use crate::host::error::SendError;
 use crate::id::CallId;
@@ -19,13 +18,16 @@ use crate::wire::Body;
 #[must_use = "the answer waits for somebody to take it"]
 pub(crate) struct OpenCall {
     call: CallId,
-    ticket: Ticket,
-    ended: bool,
+    /// [`ENDED`] once nothing is to be done for it. In whole words an open call is read as it is written.
+    ticket: u64,
 }
 
+/// No ticket is so large.
+const ENDED: u64 = u64::MAX;
+
 impl OpenCall {
-    pub(super) fn new(call: CallId, ticket: Ticket) -> Self {
-        Self { call, ticket, ended: false }
+    pub(super) fn new(call: CallId, Ticket(ticket): Ticket) -> Self {
+        Self { call, ticket: ticket.into() }
     }
 
     /// The call's number, under which it may be repeated if it was made so.
@@ -33,44 +35,58 @@ impl OpenCall {
         self.call
     }
 
-    /// The answer, once it is there.
+    #[inline]
+    fn ticket(&self) -> Option<Ticket> {
+        u32::try_from(self.ticket).ok().map(Ticket)
+    }
+
+    /// Gives the answer to `then`, once it is there: to move it would cost more than to decode it.
     ///
     /// # Panics
     ///
     /// When it has been there before, or the call was abandoned.
     #[inline(always)]
-    pub(crate) fn poll(&mut self, peer: &Peer, task: &mut Context<'_>) -> Poll<Outcome> {
-        assert!(!self.ended, "a call is not polled after it has ended");
+    pub(crate) fn poll<R>(
+        &mut self,
+        peer: &Peer,
+        task: &mut Context<'_>,
+        then: impl FnOnce(Result<&mut Body, Failed>) -> R,
+    ) -> Poll<R> {
+        let ticket = self.ticket().expect("a call is not polled after it has ended");
         // A caller whose answers are all there lets the link write what it has made meanwhile.
         let budget = match peer.pace.counts(self.call) {
             true => Some(ready!(tokio::task::coop::poll_proceed(task))),
             false => None,
         };
         let mut old = None;
-        let polled = peer.lock().answers.poll(self.ticket, task, &mut old);
+        let polled = peer.lock().answers.poll(ticket, task, &mut old);
         drop(old);
         let outcome = ready!(polled);
         if let Some(budget) = budget {
             budget.made_progress();
         }
-        self.ended = true;
-        // The session ends every call with a word.
-        Poll::Ready(outcome.unwrap_or(Err(Failed::OutcomeUnknown(LinkLoss::Shutdown))))
+        self.ticket = ENDED;
+        Poll::Ready(match outcome {
+            Ok(mut body) => then(Ok(&mut body)),
+            // The session ends every call with a word.
+            Err(failed) => {
+                then(Err(failed.map_or(Failed::OutcomeUnknown(LinkLoss::Shutdown), |failed| *failed)))
+            }
+        })
     }
 
     /// Whether nothing more is to be done for it.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended
+        self.ticket == ENDED
     }
 
     /// Cancels the call, unless it has ended.
     pub(crate) fn abandon(&mut self, peer: &Peer) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
+        let Some(ticket) = self.ticket() else { return };
+        self.ticket = ENDED;
         let mut state = peer.lock();
-        let slot = state.answers.close(self.ticket);
+        let slot = state.answers.close(ticket);
         if state.session.forget(self.call).is_some() {
             // The last call of a session that leaves may have been this one.
             state.ring_if_outgoing();
@@ -98,8 +114,10 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { peer, open } = self.get_mut();
-        let outcome = ready!(open.poll(peer, task));
-        Poll::Ready(outcome.map_err(|failed| SendError::failed(peer.identity, failed)))
+        open.poll(peer, task, |outcome| match outcome {
+            Ok(body) => Ok(std::mem::take(body)),
+            Err(failed) => Err(SendError::failed(peer.identity, failed)),
+        })
     }
 }
 

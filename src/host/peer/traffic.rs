@@ -9,7 +9,7 @@ use crate::host::inbox::{Arriving, Inbox};
 use crate::id::CallId;
 use crate::session::{Batch, LinkLoss, Session, SessionError};
 use crate::transport::{FrameReader, LinkReader, ReadError};
-use crate::wire::{Body, CallHeader, Frame, Frames, TellHeader, WireError};
+use crate::wire::{Body, CallHeader, Few, Frame, Frames, TellHeader, WireError};
 
 impl Peer {
     /// Takes in every frame that has arrived whole; what they ask for is added to `inbox`.
@@ -25,7 +25,8 @@ impl Peer {
             return Err(LinkLoss::Superseded);
         }
         let State { session, answers, .. } = &mut *state;
-        let drained = frames.drain(&mut Arrived { session, now, to: Arriving { peer: self, answers, inbox } });
+        let drained =
+            frames.drain(&mut Arrived { session, now, to: Arriving { peer: self, answers, inbox } });
         session.owe_ack(now);
         drained?;
         up.hear(now.into());
@@ -90,20 +91,20 @@ impl Frames for Arrived<'_> {
     type Error = LinkLoss;
 
     #[inline(always)]
-    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
+    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), LinkLoss> {
         Ok(self.session.receive_call(self.now, call, frame_bytes, body, &mut self.to)?)
     }
 
     #[inline(always)]
-    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
+    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), LinkLoss> {
         Ok(self.session.receive_tell(tell, frame_bytes, body, &mut self.to)?)
     }
 
     /// An outcome goes to its caller here, while the lock is held in any case.
     #[inline(always)]
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Body) -> Result<(), LinkLoss> {
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Few<'_>) -> Result<(), LinkLoss> {
         if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
-            && let Some(waker) = self.to.answers.put(ticket, body)
+            && let Some(waker) = self.to.answers.put(ticket, Body::from(body))
         {
             self.to.inbox.wake.push(waker);
         }

@@ -8,8 +8,8 @@ use crate::id::{CallId, Target};
 use crate::session::repeats::Known;
 use crate::session::{Claim, Event, Events, Failed, SessionError};
 use crate::wire::{
-    Ack, Body, CallFailure, CallHeader, Cancel, Credit, Failure, Floor, Frame, FrameKind, Goodbye, Reply,
-    Schemas, TellHeader,
+    Ack, Body, CallFailure, CallHeader, Cancel, Credit, Failure, Few, Floor, Frame, FrameKind, Goodbye,
+    Reply, Schemas, TellHeader,
 };
 
 impl<T> Session<T> {
@@ -46,7 +46,7 @@ impl<T> Session<T> {
         now: Instant,
         call: CallHeader,
         frame_bytes: usize,
-        body: Body,
+        body: Few<'_>,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Call)?;
@@ -64,7 +64,7 @@ impl<T> Session<T> {
         &mut self,
         tell: TellHeader,
         frame_bytes: usize,
-        body: Body,
+        body: Few<'_>,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         self.may_come(FrameKind::Tell)?;
@@ -202,14 +202,17 @@ impl<T> Session<T> {
     }
 
     #[inline(always)]
-    fn take_call(
+    fn take_call<B>(
         &mut self,
         now: Instant,
         header: CallHeader,
         frame_bytes: usize,
-        body: Body,
+        body: B,
         events: &mut impl Events<T>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), SessionError>
+    where
+        Body: From<B>,
+    {
         let CallHeader { call, target, message, timeout_ms, floor } = header;
         let claim = self.claim(target, frame_bytes)?;
         // Until the handler of a cancelled call is done with, its answer would end the new call.
@@ -234,7 +237,7 @@ impl<T> Session<T> {
             }
         }
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
-        events.call(call, (target, message), deadline, body, claim);
+        events.call(call, (target, message), deadline, Body::from(body), claim);
         Ok(())
     }
 
@@ -251,16 +254,19 @@ impl<T> Session<T> {
     }
 
     #[inline(always)]
-    fn take_tell(
+    fn take_tell<B>(
         &mut self,
         header: TellHeader,
         frame_bytes: usize,
-        body: Body,
+        body: B,
         events: &mut impl Events<T>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), SessionError>
+    where
+        Body: From<B>,
+    {
         let TellHeader { target, message } = header;
         let claim = self.claim(target, frame_bytes)?;
-        events.tell((target, message), body, claim);
+        events.tell((target, message), Body::from(body), claim);
         Ok(())
     }
 
