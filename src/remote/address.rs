@@ -64,6 +64,11 @@ impl Address {
     pub(crate) async fn tell<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
         let mut slot = Some(message);
         let mut patient = true;
+        if let Some(peer) = self.bound.as_ref().and_then(|bound| bound.known_peer())
+            && peer.tell_gives_way()
+        {
+            tokio::task::yield_now().await;
+        }
         loop {
             match self.post(&mut slot, patient) {
                 Err(NotDelivered::Full { .. }) if patient => self.peer()?.ease(self.place.target).await,

@@ -303,6 +303,13 @@ impl Peer {
         Ok(())
     }
 
+    /// Whether a sender of one-way messages that can wait gives way before the next: the link writes what
+    /// there is, and the other side works at it.
+    #[inline]
+    pub(crate) fn tell_gives_way(&self) -> bool {
+        self.pace.tell_gives_way()
+    }
+
     /// Waits until a frame of so many bytes has room, or waiting is of no use any more.
     ///
     /// # Cancel safety

@@ -5,18 +5,23 @@
 //! works anyway, and each handing over costs a switch of processes and the system calls around it: so
 //! each does all that there is, within bounds.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::config::{TURN_MESSAGES_MAX, TURN_MESSAGES_MIN, TURN_MESSAGES_SHARED};
 use crate::id::CallId;
 
-/// Of so many calls on a shared core one counts for tokio's budget of a task, which is 128.
-const CALLS_PER_BUDGET: u64 = (TURN_MESSAGES_SHARED / 128) as u64;
+/// The budget that tokio gives a task for a turn.
+const BUDGET: u32 = 128;
+
+/// Of so many calls on a shared core one counts for that budget.
+const CALLS_PER_BUDGET: u64 = TURN_MESSAGES_SHARED as u64 / BUDGET as u64;
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     /// Whether the peer ran on this core when it was looked last.
     shares_core: AtomicBool,
+    /// One-way messages since a sender last gave way, about: who counts at the same time counts as one.
+    tells: AtomicU32,
 }
 
 impl Pace {
@@ -27,6 +32,16 @@ impl Pace {
     #[inline]
     fn shares_core(&self) -> bool {
         self.shares_core.load(Ordering::Relaxed)
+    }
+
+    /// Counts a one-way message whose sender can wait; says whether the sender gives way before it.
+    #[inline]
+    pub(super) fn tell_gives_way(&self) -> bool {
+        let most = if self.shares_core() { TURN_MESSAGES_SHARED as u32 } else { BUDGET };
+        let tells = self.tells.load(Ordering::Relaxed);
+        let over = tells >= most;
+        self.tells.store(if over { 1 } else { tells + 1 }, Ordering::Relaxed);
+        over
     }
 
     /// How many messages an actor handles of so many that wait.
@@ -60,5 +75,9 @@ mod tests {
         assert_eq!((1..=1024).filter(|call| pace.counts(CallId(*call))).count(), 128);
         pace.set(false);
         assert_eq!(pace.turn(64), 32);
+        let given_way = |pace: &Pace| (0..1025).filter(|_| pace.tell_gives_way()).count();
+        assert_eq!(given_way(&pace), 8);
+        pace.set(true);
+        assert_eq!(given_way(&pace), 1);
     }
 }

@@ -9,7 +9,7 @@ use roadshow::{Cluster, RemoteAddr};
 
 use super::calls::pipelined;
 use super::lab::{Lab, Outcome};
-use super::measure::{Count, resident_bytes};
+use super::measure::{Count, anonymous_bytes};
 use super::subject::{Add, Empty, Hold, Idle, Noted, Subject, increment};
 
 /// How many actors are started before they are stopped again.
@@ -87,15 +87,15 @@ async fn local_spawn(lab: &Lab, time: Duration, actors: &mut Vec<Addr<Empty>>) -
     Ok(Count { count: actors.len() as u64, elapsed: start.elapsed() })
 }
 
-/// What an idle actor adds to the resident memory of its worker, in bytes.
+/// What an idle actor adds to the memory that its worker has written, in bytes.
 ///
 /// In a worker of its own, since memory that was used before is not given back.
 pub(super) async fn bytes_of_an_actor(in_flight: usize) -> Outcome<f64> {
     let (cluster, pid) = fresh().await?;
-    let before = resident_bytes(pid)?;
+    let before = anonymous_bytes(pid)?;
     let mut actors = Vec::with_capacity(WEIGHED);
     spawn(&cluster, in_flight, WEIGHED, Duration::MAX, &mut actors).await?;
-    let after = resident_bytes(pid)?;
+    let after = anonymous_bytes(pid)?;
     drop(actors);
     cluster.shutdown().await?;
     Ok((after - before) / WEIGHED as f64)
@@ -105,11 +105,11 @@ pub(super) async fn bytes_of_an_actor(in_flight: usize) -> Outcome<f64> {
 pub(super) async fn bytes_of_a_local_actor() -> Outcome<f64> {
     let (cluster, pid) = fresh().await?;
     let subject = cluster.spawn::<Subject>(()).await?;
-    let before = resident_bytes(pid)?;
+    let before = anonymous_bytes(pid)?;
     subject.send(Hold(WEIGHED)).await?;
     // They have begun when a message that was sent behind their start is handled.
     subject.send(Noted).await?;
-    let after = resident_bytes(pid)?;
+    let after = anonymous_bytes(pid)?;
     cluster.shutdown().await?;
     Ok((after - before) / WEIGHED as f64)
 }

@@ -101,9 +101,10 @@ pub(super) fn proportional_bytes(pid: u32) -> io::Result<f64> {
     rollup(pid, "Pss:")
 }
 
-/// The memory of a process in bytes, as far as it is resident.
-pub(super) fn resident_bytes(pid: u32) -> io::Result<f64> {
-    rollup(pid, "Rss:")
+/// What a process has written of its memory, in bytes: what it maps of files is not its own, and depends on
+/// what else the machine reads.
+pub(super) fn anonymous_bytes(pid: u32) -> io::Result<f64> {
+    rollup(pid, "Anonymous:")
 }
 
 fn rollup(pid: u32, field: &str) -> io::Result<f64> {
@@ -128,8 +129,8 @@ mod tests {
 
     #[test]
     fn this_process_has_memory_and_a_core() {
-        let (resident, shared) = (resident_bytes(std::process::id()), proportional_bytes(std::process::id()));
-        assert!(shared.unwrap() > 0.0 && resident.unwrap() > 0.0);
+        let (own, shared) = (anonymous_bytes(std::process::id()), proportional_bytes(std::process::id()));
+        assert!(shared.unwrap() > 0.0 && own.unwrap() > 0.0);
         assert!(!cores().unwrap().is_empty());
     }
 }

@@ -66,7 +66,8 @@ Figures, with their limits:
   word_list                    lists of 26,000 words that are sent to a reader, four under way.
                                Limit: as many raw bytes, and a short confirmation
   spawns                       actors started a second, 1024 under way. Limit: actix, within a process
-  actor_memory                 what an idle actor adds to its worker. Limit: one of actix alone
+  actor_memory                 what an idle actor adds to the memory that its worker has written.
+                               Limit: one of actix alone
   tasks, task_latency          functions that run in the worker, 1024 under way, and one at a time.
                                Limit: calls of the same run
   cluster_start                four workers, until they take work. Limit: four processes that end at once
