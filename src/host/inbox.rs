@@ -49,7 +49,12 @@ impl Inbox {
         for came in self.order.drain(..) {
             match came {
                 Came::Run(_, 0) => {}
-                Came::Run(address, count) => to.run(address, messages.by_ref().take(count)),
+                Came::Run(address, count) => {
+                    let behind = messages.len() - count;
+                    to.run(address, messages.by_ref().take(count));
+                    // Whoever takes a run takes all of it, or the next one would get its rest.
+                    debug_assert_eq!(messages.len(), behind, "a run is taken as a whole");
+                }
                 Came::Event(event) => to.event(event),
             }
         }
@@ -64,19 +69,19 @@ impl Inbox {
         self.messages.push(message);
     }
 
-    /// Takes a call out again.
-    fn remove(&mut self, call: CallId) -> Option<Inbound> {
+    /// Takes a call out again. Its run may be empty then.
+    fn remove(&mut self, call: CallId) -> Option<(Target, Inbound)> {
         let at = self.messages.iter().rposition(|message| message.call() == Some(call))?;
         let mut behind = 0;
-        let run = self.order.iter_mut().find_map(|came| match came {
-            Came::Run(_, count) => {
+        let (target, run) = self.order.iter_mut().find_map(|came| match came {
+            Came::Run((target, _), count) => {
                 behind += *count;
-                (at < behind).then_some(count)
+                (at < behind).then_some((*target, count))
             }
             Came::Event(_) => None,
         })?;
         *run -= 1;
-        Some(self.messages.remove(at))
+        Some((target, self.messages.remove(at)))
     }
 }
 
@@ -115,8 +120,9 @@ impl Events<Ticket> for Arriving<'_> {
     }
 
     fn withdraw(&mut self, call: CallId) -> Option<session::Claim> {
-        let Claim { actor, incarnation, life, bytes } = self.inbox.remove(call)?.into_claim()?;
-        Some(session::Claim { target: Target { actor, incarnation }, bytes: bytes.get(), life })
+        let (target, message) = self.inbox.remove(call)?;
+        let (bytes, life) = message.into_claim().map_or((0, 0), |claim| (claim.bytes.get(), claim.life));
+        Some(session::Claim { target, bytes, life })
     }
 }
 
@@ -125,4 +131,105 @@ impl Events<Ticket> for Arriving<'_> {
 fn claimed(claim: session::Claim) -> Option<Claim> {
     let session::Claim { target: Target { actor, incarnation }, bytes, life } = claim;
     NonZeroU64::new(bytes).map(|bytes| Claim { actor, incarnation, life, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ActorId, ActorIncarnation, Identity};
+    use crate::registry::Origin;
+    use crate::wire::{CallFailure, Encoded};
+
+    /// Who sends in a test, and hears nothing.
+    struct Nobody;
+
+    impl Origin for Nobody {
+        fn host(&self) -> Identity {
+            unreachable!("nobody asks")
+        }
+
+        fn body_bytes_max(&self) -> usize {
+            0
+        }
+
+        fn turn(&self, waiting: usize) -> usize {
+            waiting
+        }
+
+        fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<Claim>) {}
+
+        fn fail(&self, _: CallId, _: &CallFailure, _: Option<Claim>) {}
+
+        fn is_cancelled(&self, _: CallId) -> bool {
+            false
+        }
+
+        fn wake_when_cancelled(&self, _: CallId, _: &Waker) -> bool {
+            false
+        }
+
+        fn handled(&self, _: Claim) {}
+
+        fn dead_letter(&self, _: &CallFailure) {}
+    }
+
+    fn to(actor: u64) -> (Target, TypeHash) {
+        (Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) }, TypeHash(7))
+    }
+
+    fn call(number: u64) -> Inbound {
+        Inbound::new(Arc::new(Nobody), Some(CallId(number)), None, Body::empty(), None)
+    }
+
+    /// What was handed over: each run as its actor and its calls, and the number of a cancelled call.
+    #[derive(Debug, Default, PartialEq)]
+    struct Seen(Vec<(u64, Vec<u64>)>);
+
+    impl Handover for Seen {
+        fn run(&mut self, (target, _): (Target, TypeHash), messages: Run<'_, '_>) {
+            let calls = messages.filter_map(|message| message.call()).map(|call| call.0).collect();
+            self.0.push((target.actor.0, calls));
+        }
+
+        fn event(&mut self, event: Event<Ticket>) {
+            let Event::Cancelled { call } = event else { panic!("{event:?}") };
+            self.0.push((0, vec![call.0]));
+        }
+    }
+
+    fn handed_over(inbox: &mut Inbox) -> Vec<(u64, Vec<u64>)> {
+        let mut seen = Seen::default();
+        inbox.hand_over(&mut seen);
+        assert!(inbox.is_empty() && inbox.messages.is_empty());
+        seen.0
+    }
+
+    #[test]
+    fn order_is_kept_and_runs_have_an_end() {
+        let mut inbox = Inbox::default();
+        (1..=70).for_each(|number| inbox.add(to(1), call(number)));
+        inbox.add(to(2), call(71));
+        inbox.order.push(Came::Event(Event::Cancelled { call: CallId(9) }));
+        inbox.add(to(2), call(72));
+        let expected =
+            [(1, (1..=64).collect()), (1, (65..=70).collect()), (2, vec![71]), (0, vec![9]), (2, vec![72])];
+        assert_eq!(handed_over(&mut inbox), expected);
+    }
+
+    #[test]
+    fn a_call_that_is_withdrawn_is_not_handed_over() {
+        let mut inbox = Inbox::default();
+        for (actor, number) in [(1, 1), (1, 2), (2, 3), (1, 4), (1, 5)] {
+            inbox.add(to(actor), call(number));
+        }
+        for number in [2, 3, 5] {
+            assert_eq!(
+                inbox.remove(CallId(number)).and_then(|(_, message)| message.call()),
+                Some(CallId(number))
+            );
+        }
+        assert!(inbox.remove(CallId(3)).is_none());
+        inbox.add(to(1), call(6));
+        assert_eq!(handed_over(&mut inbox), [(1, vec![1]), (1, vec![4, 6])]);
+    }
 }

@@ -64,7 +64,7 @@ async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) ->
     let (mut since_turn, mut reads) = (0, 0_u32);
     loop {
         if reads.is_multiple_of(READS_PER_LOOK) {
-            peer.set_shares_core(frames.get_ref().shares_core());
+            peer.look(frames.get_ref().shares_core());
         }
         reads = reads.wrapping_add(1);
         let received = peer.receive(up, &mut frames, &mut inbox);
@@ -145,7 +145,7 @@ impl Handover for Route<'_> {
             Event::Cancelled { call } => self.peer.cancelled(call),
             Event::PeerLeaves { reason } => self.left = Some(LinkLoss::PeerLeft { reason }),
             // Messages come in runs, and these have their callers by now.
-            _ => {}
+            Event::Call { .. } | Event::Tell { .. } | Event::Replied { .. } | Event::Failed { .. } => {}
         }
     }
 }

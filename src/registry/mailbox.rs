@@ -24,7 +24,7 @@ use crate::config::{TURN_MESSAGES_MAX, TURN_TIME};
 use crate::id::{ActorIncarnation, TypeHash};
 use crate::wire::CallFailure;
 
-/// After so many messages of a turn it is looked at the clock.
+/// After every so many messages of a turn it is looked at the clock, and a few times before the first.
 const MESSAGES_PER_LOOK: usize = 16;
 
 /// Capacity that a queue keeps when nothing waits in it.
@@ -233,32 +233,33 @@ impl<A: RemoteActor> Item<A> {
 
 /// How long a turn is.
 struct Length {
-    /// So many messages more.
-    left: usize,
-    /// When it was looked at the clock first.
-    since: Option<Instant>,
+    /// So many messages at most.
+    most: usize,
+    handled: usize,
+    began: Option<Instant>,
 }
 
 impl Length {
+    /// Messages of several peers have as many as the first of them has.
     fn for_what_waits<A: RemoteActor>(items: &VecDeque<Item<A>>) -> Self {
-        let left = match items.front() {
+        let most = match items.front() {
             Some(Item::Message(letter)) => letter.inbound.turn(items.len()),
             Some(Item::Control(_)) | None => TURN_MESSAGES_MAX,
         };
-        Self { left, since: None }
+        // A message alone is no turn that has to end.
+        Self { most, handled: 0, began: (items.len() > 1).then(Instant::now) }
     }
 
     /// Counts a message that was handled; says whether it is to be the last.
     #[inline]
     fn is_reached(&mut self) -> bool {
-        self.left = self.left.saturating_sub(1);
-        if self.left.is_multiple_of(MESSAGES_PER_LOOK) && self.left > 0 {
-            let now = Instant::now();
-            if now.duration_since(*self.since.get_or_insert(now)) >= TURN_TIME {
-                self.left = 0;
-            }
+        self.handled += 1;
+        let looks = self.handled.is_multiple_of(MESSAGES_PER_LOOK)
+            || self.handled < MESSAGES_PER_LOOK && self.handled.is_power_of_two();
+        if looks && self.began.is_some_and(|began| began.elapsed() >= TURN_TIME) {
+            self.most = 0;
         }
-        self.left == 0
+        self.handled >= self.most
     }
 }
 

@@ -65,9 +65,9 @@ impl Address {
         let mut slot = Some(message);
         let mut patient = true;
         if let Some(peer) = self.bound.as_ref().and_then(|bound| bound.known_peer())
-            && peer.tell_gives_way()
+            && peer.tell_counts()
         {
-            tokio::task::yield_now().await;
+            tokio::task::coop::consume_budget().await;
         }
         loop {
             match self.post(&mut slot, patient) {

@@ -132,10 +132,7 @@ impl<M: RemoteMessage> Request<M> {
             };
             match to.call(&mut self.message, deadline, repeat, false) {
                 Ok(answer) => {
-                    let kept = match &mut self.terms {
-                        Some(terms) => terms.queued(to, &answer)?,
-                        None => false,
-                    };
+                    let kept = self.terms.as_mut().is_some_and(|terms| terms.queued(to, &answer));
                     self.state = State::Sent(answer);
                     if !kept {
                         // Dropping a message runs user code; nothing is locked here.
@@ -201,12 +198,12 @@ impl Terms {
     }
 
     /// An attempt was queued. Says whether there may be another.
-    fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>) -> Result<bool, NotDelivered> {
-        let Answer::Remote(open) = answer else { return Ok(false) };
+    fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>) -> bool {
+        let Answer::Remote(open) = answer else { return false };
         self.kept = true;
-        let Some(retrying) = &mut self.retrying else { return Ok(false) };
-        retrying.queued(to.peer()?, open.call());
-        Ok(true)
+        let (Some(retrying), Some(peer)) = (&mut self.retrying, to.known_peer()) else { return false };
+        retrying.queued(peer, open.call());
+        true
     }
 
     /// Notes when a limit ends that begins now.

@@ -36,7 +36,7 @@ pub(super) struct Outflows {
     ready: VecDeque<Target>,
     parked_bytes: usize,
     last_number: u64,
-    /// Whose the parked messages are, by their numbers.
+    /// Whose the parked calls are, by their numbers: they may be taken back.
     targets: FxHashMap<u64, Target>,
 }
 
@@ -130,14 +130,16 @@ impl Outflows {
         // It waits for room behind others, and not for credit.
         let has_credit = first && flow.may_send(cost(parcel.len(), self.window), self.window);
         flow.parked.push_back(Parked { number: self.last_number, content, parcel });
-        self.targets.insert(self.last_number, target);
+        if let Content::Call(_) = content {
+            self.targets.insert(self.last_number, target);
+        }
         if has_credit && self.await_room() {
             self.make_ready(target);
         }
         self.last_number
     }
 
-    /// Takes a parked message out.
+    /// Takes a parked call out.
     pub(super) fn unpark(&mut self, number: u64) {
         let Some(target) = self.targets.remove(&number) else { return };
         let Some(flow) = self.flows.get_mut(target) else { return };
@@ -232,7 +234,9 @@ impl Outflows {
             flow.chunking = frame_bytes > chunk_bytes;
             flow.parked_bytes -= frame_bytes;
             self.parked_bytes -= frame_bytes;
-            self.targets.remove(&parked.number);
+            if let Content::Call(_) = parked.content {
+                self.targets.remove(&parked.number);
+            }
             return Some((target, parked));
         }
         None
@@ -391,7 +395,7 @@ impl Inflows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{ActorId, ActorIncarnation};
+    use crate::id::{ActorId, ActorIncarnation, CallId};
 
     const ONE: Target = Target { actor: ActorId(1), incarnation: ActorIncarnation(0) };
     const OTHER: Target = Target { actor: ActorId(2), incarnation: ActorIncarnation(0) };
@@ -406,7 +410,7 @@ mod tests {
     #[test]
     fn nothing_goes_out_before_there_is_a_window() {
         let mut flows = Outflows::default();
-        let number = flows.park(ONE, Content::Tell, parcel());
+        let number = flows.park(ONE, Content::Call(CallId(1)), parcel());
         flows.make_all_ready();
         assert!(flows.next(1 << 10, |_| true).is_none());
         flows.park(ONE, Content::Tell, parcel());
@@ -422,7 +426,7 @@ mod tests {
         flows.set_window(1 << 10);
         assert!(flows.charge(ONE, 1 << 10, false));
         assert!(flows.charge(ONE, 1 << 10, false));
-        let number = flows.park(ONE, Content::Tell, parcel());
+        let number = flows.park(ONE, Content::Call(CallId(1)), parcel());
         assert!(flows.credit(ONE, 1 << 10), "its next message may go out");
         flows.unpark(number);
         flows.park(OTHER, Content::Tell, parcel());
@@ -430,6 +434,6 @@ mod tests {
         let next = flows.next(1 << 10, |_| true).map(|(target, _)| target);
         assert_eq!(next, Some(OTHER));
         assert!(flows.next(1 << 10, |_| true).is_none());
-        assert_eq!(flows.flows.len(), 1, "what is at rest is forgotten");
+        assert_eq!((flows.flows.len(), flows.targets.len()), (1, 0), "what is at rest is forgotten");
     }
 }

@@ -129,9 +129,10 @@ pub type LinkReader = Box<dyn LinkRead>;
 
 /// Bytes that come in over a link.
 pub trait LinkRead: AsyncRead + Send + Unpin {
-    /// Whether the other side ran, when it wrote last, on the core that this thread runs on now.
+    /// Whether what came last was sent on the core that this thread runs on now.
     ///
-    /// `false` where that cannot be told.
+    /// `true` may be wrong of the other side's process, where its kernel sent it. `false` where that
+    /// cannot be told.
     fn shares_core(&self) -> bool {
         false
     }

@@ -44,9 +44,9 @@ pub(super) fn open(stream: TcpStream) -> io::Result<Box<dyn Link>> {
     Ok(Box::new(Stream(stream)))
 }
 
-/// Whether the other side is on this machine.
+/// Whether it goes over the loopback.
 fn is_near(stream: &TcpStream) -> bool {
-    stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback())
+    stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
 }
 
 /// Within a machine there is nothing to be congested. What some systems use for all connections
@@ -95,7 +95,8 @@ impl Link for Stream {
 
 struct Reader {
     half: OwnedReadHalf,
-    /// Whether the other side is on this machine.
+    /// Whether it goes over the loopback.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux tells of cores"))]
     near: bool,
 }
 
@@ -110,8 +111,9 @@ impl AsyncRead for Reader {
 }
 
 impl LinkRead for Reader {
-    /// What is sent on this machine is put into the receiver's socket by the core that sends it, which
-    /// Linux notes there.
+    /// What is sent over the loopback is put into the receiver's socket by the core that sends it, which
+    /// Linux notes there. So it does for what the other side's kernel sends to say that something has come,
+    /// and that may be on the core of whoever sent it: this one.
     #[cfg(target_os = "linux")]
     fn shares_core(&self) -> bool {
         let sender = || rustix::net::sockopt::socket_incoming_cpu(self.half.as_ref());
@@ -161,5 +163,60 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::net::sockopt;
+    use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_link_within_a_machine_has_the_plain_congestion_control() {
+        let (near, _far) = pair().await;
+        assert!(is_near(&near));
+        spare_congestion_control(&near);
+        assert_eq!(sockopt::tcp_congestion(&near).unwrap(), "reno");
+    }
+
+    #[tokio::test]
+    async fn a_side_that_writes_on_this_core_is_told_from_others() {
+        let mut here = CpuSet::new();
+        here.set(sched_getcpu());
+        sched_setaffinity(None, &here).unwrap();
+        let (near, mut far) = pair().await;
+        let (mut reader, _writer) = Box::new(Stream(near)).into_split();
+        far.write_all(b"1").await.unwrap();
+        reader.read_exact(&mut [0]).await.unwrap();
+        assert!(reader.shares_core());
+        if let Ok(other) = other_core(&here) {
+            let sent = std::thread::spawn(move || {
+                sched_setaffinity(None, &other).unwrap();
+                far.try_write(b"2").unwrap();
+                far
+            });
+            let _far = sent.join().unwrap();
+            reader.read_exact(&mut [0]).await.unwrap();
+            assert!(!reader.shares_core());
+        }
+    }
+
+    /// Another core that this process may use.
+    fn other_core(here: &CpuSet) -> io::Result<CpuSet> {
+        let all = rustix::thread::sched_getaffinity(Some(rustix::process::getpid()))?;
+        let mut other = CpuSet::new();
+        let core = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core) && !here.is_set(*core));
+        other.set(core.ok_or(io::ErrorKind::NotFound)?);
+        Ok(other)
     }
 }

@@ -56,7 +56,7 @@ impl InlineBytes {
 
     /// A copy in place; `None` if they are too many for that.
     #[inline(always)]
-    pub(super) fn of_few(source: &[u8]) -> Option<Self> {
+    fn of_few(source: &[u8]) -> Option<Self> {
         Few::new(source).map(Self::from)
     }
 }

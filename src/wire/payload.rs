@@ -190,18 +190,19 @@ impl Within {
 impl Drop for Within {
     #[inline(always)]
     fn drop(&mut self) {
-        if SCOPE.get().count() > 0 {
-            drop(take_attachments());
-        }
+        let left = if SCOPE.get().count() > 0 { take_attachments() } else { Vec::new() };
         SCOPE.set(self.outer);
+        // Last: to drop what somebody else owns may encode something in turn.
+        drop(left);
     }
 }
 
-/// Adds to the attachments of the scope. `None`, and nothing is added, where they cannot be counted any more.
+/// Adds to the attachments of the scope. `None`, and nothing is added, where they cannot be counted any
+/// more, or the thread is at its end.
 fn add(bytes: &[Bytes]) -> Option<()> {
     let scope = SCOPE.get();
     let count = scope.count().checked_add(u32::try_from(bytes.len()).ok()?)?;
-    ATTACHMENTS.with_borrow_mut(|all| all.extend_from_slice(bytes));
+    ATTACHMENTS.try_with(|all| all.borrow_mut().extend_from_slice(bytes)).ok()?;
     SCOPE.set(scope.with_count(count));
     Some(())
 }
@@ -210,10 +211,14 @@ fn add(bytes: &[Bytes]) -> Option<()> {
 #[cold]
 fn take_attachments() -> Vec<Bytes> {
     let scope = SCOPE.replace(SCOPE.get().with_count(0));
-    ATTACHMENTS.with_borrow_mut(|all| match all.len() - scope.count() as usize {
-        0 => std::mem::take(all),
-        start => all.split_off(start),
-    })
+    let taken = ATTACHMENTS.try_with(|all| {
+        let mut all = all.borrow_mut();
+        match all.len() - scope.count() as usize {
+            0 => std::mem::take(&mut *all),
+            start => all.split_off(start),
+        }
+    });
+    taken.unwrap_or_default()
 }
 
 /// Runs `work`, and gives the payloads that were serialized meanwhile.
@@ -232,9 +237,8 @@ pub(super) fn attached_to<R>(attachments: &[Bytes], work: impl FnOnce() -> R) ->
         return work();
     }
     let _within = Within::new(Scope::DECODING);
-    // A frame counts them in 16 bits.
-    let added = add(attachments);
-    debug_assert!(added.is_some(), "{} attachments", attachments.len());
+    // Where that is not possible none is found, and the value is not decoded.
+    let _ = add(attachments);
     work()
 }
 
@@ -256,8 +260,14 @@ fn attached(index: u64) -> Result<Bytes, String> {
     }
     let count = scope.count() as usize;
     let at = usize::try_from(index).ok().filter(|at| *at < count);
-    at.and_then(|at| ATTACHMENTS.with_borrow(|all| all.get(all.len() - count + at).cloned()))
-        .ok_or_else(|| format!("payload {index} of a message that carries {count}"))
+    let find = |at: usize| {
+        let found = ATTACHMENTS.try_with(|all| {
+            let all = all.borrow();
+            all.get(all.len() - count + at).cloned()
+        });
+        found.ok().flatten()
+    };
+    at.and_then(find).ok_or_else(|| format!("payload {index} of a message that carries {count}"))
 }
 
 #[cfg(test)]

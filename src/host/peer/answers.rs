@@ -20,7 +20,7 @@ pub(in crate::host) struct Answers {
 }
 
 #[derive(Debug)]
-pub(in crate::host) enum Slot {
+pub(super) enum Slot {
     /// With the next that is free.
     Free(u32),
     Awaited(Option<Waker>),
@@ -35,6 +35,11 @@ impl Slot {
     /// Fills a slot in which nothing is that has to be dropped: it is known here, and not to the compiler.
     #[inline(always)]
     fn fill(&mut self, slot: Self) {
+        debug_assert!(match self {
+            Self::Free(_) | Self::Awaited(None) => true,
+            Self::Answered(body) => *body == Body::empty(),
+            Self::Awaited(Some(_)) | Self::Failed(_) => false,
+        });
         std::mem::forget(std::mem::replace(self, slot));
     }
 }

@@ -303,11 +303,11 @@ impl Peer {
         Ok(())
     }
 
-    /// Whether a sender of one-way messages that can wait gives way before the next: the link writes what
-    /// there is, and the other side works at it.
+    /// Whether a one-way message whose sender can wait counts for the budget of its task: once that is
+    /// used up the link writes what there is, and the other side works at it.
     #[inline]
-    pub(crate) fn tell_gives_way(&self) -> bool {
-        self.pace.tell_gives_way()
+    pub(crate) fn tell_counts(&self) -> bool {
+        self.pace.counts()
     }
 
     /// Waits until a frame of so many bytes has room, or waiting is of no use any more.

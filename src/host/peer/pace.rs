@@ -7,41 +7,34 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::config::{TURN_MESSAGES_MAX, TURN_MESSAGES_MIN, TURN_MESSAGES_SHARED};
-use crate::id::CallId;
+use crate::config::{LOOKS_BELIEVED, TURN_MESSAGES_MAX, TURN_MESSAGES_MIN, TURN_MESSAGES_SHARED};
 
-/// The budget that tokio gives a task for a turn.
-const BUDGET: u32 = 128;
-
-/// Of so many calls on a shared core one counts for that budget.
-const CALLS_PER_BUDGET: u64 = TURN_MESSAGES_SHARED as u64 / BUDGET as u64;
+/// On a shared core one message of so many counts for the budget that tokio gives a task for a turn,
+/// which is 128 now.
+const MESSAGES_PER_BUDGET: u32 = TURN_MESSAGES_SHARED as u32 / 128;
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Whether the peer ran on this core when it was looked last.
+    /// Whether the peer runs on this core, as far as is known.
     shares_core: AtomicBool,
-    /// One-way messages since a sender last gave way, about: who counts at the same time counts as one.
-    tells: AtomicU32,
+    /// How many looks in a row have said so. Only the task of the link looks.
+    looks: AtomicU32,
+    /// Messages on a shared core, about: those at the same time count as one.
+    messages: AtomicU32,
 }
 
 impl Pace {
-    pub(super) fn set(&self, shares_core: bool) {
-        self.shares_core.store(shares_core, Ordering::Relaxed);
+    /// Takes what a look at the link says. It may be wrong that the peer is on this core, where the
+    /// last that came is its kernel's word that something has arrived; that it is not is never wrong.
+    pub(super) fn look(&self, shares_core: bool) {
+        let looks = if shares_core { self.looks.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.looks.store(looks, Ordering::Relaxed);
+        self.shares_core.store(looks >= LOOKS_BELIEVED, Ordering::Relaxed);
     }
 
     #[inline]
     fn shares_core(&self) -> bool {
         self.shares_core.load(Ordering::Relaxed)
-    }
-
-    /// Counts a one-way message whose sender can wait; says whether the sender gives way before it.
-    #[inline]
-    pub(super) fn tell_gives_way(&self) -> bool {
-        let most = if self.shares_core() { TURN_MESSAGES_SHARED as u32 } else { BUDGET };
-        let tells = self.tells.load(Ordering::Relaxed);
-        let over = tells >= most;
-        self.tells.store(if over { 1 } else { tells + 1 }, Ordering::Relaxed);
-        over
     }
 
     /// How many messages an actor handles of so many that wait.
@@ -53,10 +46,15 @@ impl Pace {
         }
     }
 
-    /// Whether a caller that has the answer of this call goes on only within the budget of its task.
+    /// Whether a message that is told, or an answer that is taken, counts for the budget of its task.
     #[inline]
-    pub(super) fn counts(&self, call: CallId) -> bool {
-        !self.shares_core() || call.0.is_multiple_of(CALLS_PER_BUDGET)
+    pub(super) fn counts(&self) -> bool {
+        if !self.shares_core() {
+            return true;
+        }
+        let messages = self.messages.load(Ordering::Relaxed);
+        self.messages.store(messages.wrapping_add(1), Ordering::Relaxed);
+        messages.is_multiple_of(MESSAGES_PER_BUDGET)
     }
 }
 
@@ -64,20 +62,35 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn shared() -> Pace {
+        let pace = Pace::default();
+        (0..LOOKS_BELIEVED).for_each(|_| pace.look(true));
+        pace
+    }
+
     #[test]
     fn turns_are_halves_within_bounds_or_all_on_a_shared_core() {
-        let pace = Pace::default();
-        let apart = [0, 16, 64, 300, 100_000].map(|waiting| pace.turn(waiting));
+        let apart = [0, 16, 64, 300, 100_000].map(|waiting| Pace::default().turn(waiting));
         assert_eq!(apart, [16, 16, 32, 150, 256]);
-        assert!((1..100).all(|call| pace.counts(CallId(call))));
-        pace.set(true);
-        assert_eq!([1, 100_000].map(|waiting| pace.turn(waiting)), [TURN_MESSAGES_SHARED; 2]);
-        assert_eq!((1..=1024).filter(|call| pace.counts(CallId(*call))).count(), 128);
-        pace.set(false);
+        assert_eq!([1, 100_000].map(|waiting| shared().turn(waiting)), [TURN_MESSAGES_SHARED; 2]);
+    }
+
+    #[test]
+    fn a_shared_core_is_believed_when_it_was_seen_often_and_no_longer_when_another_was_seen() {
+        let pace = Pace::default();
+        for look in [true, true, false, true, true, true] {
+            pace.look(look);
+            assert_eq!(pace.turn(64), 32);
+        }
+        pace.look(true);
+        assert_eq!(pace.turn(64), TURN_MESSAGES_SHARED);
+        pace.look(false);
         assert_eq!(pace.turn(64), 32);
-        let given_way = |pace: &Pace| (0..1025).filter(|_| pace.tell_gives_way()).count();
-        assert_eq!(given_way(&pace), 8);
-        pace.set(true);
-        assert_eq!(given_way(&pace), 1);
+    }
+
+    #[test]
+    fn on_a_shared_core_a_budget_lasts_for_as_many_messages_as_a_turn() {
+        let counted = |pace: &Pace| (0..1024).filter(|_| pace.counts()).count();
+        assert_eq!((counted(&Pace::default()), counted(&shared())), (1024, 128));
     }
 }

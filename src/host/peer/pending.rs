@@ -54,7 +54,7 @@ impl OpenCall {
     ) -> Poll<R> {
         let ticket = self.ticket().expect("a call is not polled after it has ended");
         // A caller whose answers are all there lets the link write what it has made meanwhile.
-        let budget = match peer.pace.counts(self.call) {
+        let budget = match peer.pace.counts() {
             true => Some(ready!(tokio::task::coop::poll_proceed(task))),
             false => None,
         };

@@ -47,9 +47,9 @@ impl Peer {
         }
     }
 
-    /// Whether the peer runs on the core of the link's thread, as far as is known.
-    pub(in crate::host) fn set_shares_core(&self, shares_core: bool) {
-        self.pace.set(shares_core);
+    /// Takes what a look at the link says: whether the peer runs on the core of the link's thread.
+    pub(in crate::host) fn look(&self, shares_core: bool) {
+        self.pace.look(shares_core);
     }
 
     /// Tells who waits for a drain that frames have come in.
