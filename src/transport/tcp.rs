@@ -166,7 +166,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use rustix::net::sockopt;
     use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
