@@ -1,6 +1,9 @@
 //! What actors have not handled yet: it is bounded, it waits at its sender, and it holds up nobody else.
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all, try_join_all};
 use roadshow::host::NotDelivered;
@@ -88,6 +91,48 @@ fn calls_that_go_to_and_fro_between_hosts_end_with_ten_times_as_many_open_as_the
                 assert_eq!(outcome, Ok(Ok(2)));
             }
         }
+    });
+}
+
+/// Computes for a while, and counts how often it has.
+#[derive(RemoteActor)]
+#[remote(local, handles(Compute))]
+struct Slow(Arc<AtomicUsize>);
+
+impl Actor for Slow {
+    type Context = Context<Self>;
+}
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Compute;
+
+impl Handler<Compute> for Slow {
+    type Result = ();
+
+    fn handle(&mut self, _: Compute, _: &mut Context<Self>) {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(2) {
+            std::hint::spin_loop();
+        }
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_slow_actor_lets_the_others_of_its_thread_have_their_turn() {
+    run(async {
+        let pair = Pair::start().await;
+        let computed = Arc::<AtomicUsize>::default();
+        let counter = Arc::clone(&computed);
+        let (slow, quick) = (pair.serve(move || Slow(counter)), pair.serve(Clerk::default));
+        assert_eq!(quick.send(Add(1)).await, Ok(1));
+        let waiting: Vec<_> = (0..64).map(|_| slow.try_send(Compute).unwrap()).collect();
+        assert_eq!(quick.send(Add(1)).await, Ok(2));
+        let before = computed.load(Ordering::SeqCst);
+        assert!(before < 16, "{before} messages of one actor were handled before the first of the other");
+        try_join_all(waiting).await.unwrap();
+        assert_eq!(computed.load(Ordering::SeqCst), 64);
     });
 }
 
