@@ -236,6 +236,7 @@ struct Length {
     /// So many messages at most.
     most: usize,
     handled: usize,
+    /// None as long as it is one message, which is no turn that has to end.
     began: Option<Instant>,
 }
 
@@ -246,7 +247,6 @@ impl Length {
             Some(Item::Message(letter)) => letter.inbound.turn(items.len()),
             Some(Item::Control(_)) | None => TURN_MESSAGES_MAX,
         };
-        // A message alone is no turn that has to end.
         Self { most, handled: 0, began: (items.len() > 1).then(Instant::now) }
     }
 
@@ -256,8 +256,11 @@ impl Length {
         self.handled += 1;
         let looks = self.handled.is_multiple_of(MESSAGES_PER_LOOK)
             || self.handled < MESSAGES_PER_LOOK && self.handled.is_power_of_two();
-        if looks && self.began.is_some_and(|began| began.elapsed() >= TURN_TIME) {
-            self.most = 0;
+        if looks && (self.began.is_some() || self.handled > 1) {
+            let now = Instant::now();
+            if now.duration_since(*self.began.get_or_insert(now)) >= TURN_TIME {
+                self.most = 0;
+            }
         }
         self.handled >= self.most
     }

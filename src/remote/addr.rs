@@ -55,7 +55,8 @@ impl<A: RemoteActor> RemoteAddr<A> {
         self.address.send(message)
     }
 
-    /// Sends a message one way, waiting for room if there is none.
+    /// Sends a message one way, waiting for room if there is none, and for its task's next turn if that has
+    /// used up tokio's budget for this one.
     ///
     /// Once it returns, the message is queued, in order behind those before it, and lost only with
     /// the session. What becomes of it is not reported: if the actor has stopped it is a dead letter.

@@ -130,8 +130,8 @@ impl Address {
         }
     }
 
-    /// The peer's queue that has no room just now.
-    pub(super) fn peer(&self) -> Result<&Arc<Peer>, NotDelivered> {
+    /// The host there.
+    fn peer(&self) -> Result<&Arc<Peer>, NotDelivered> {
         self.bound()?.peer()
     }
 

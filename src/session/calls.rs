@@ -35,6 +35,7 @@ pub(super) struct Calls<T> {
     open: Recent<OpenCall<T>>,
     /// Only of the calls that have one.
     deadlines: BTreeSet<(Instant, CallId)>,
+    /// The same by the call: most have none, and an open call is moved often.
     deadline_of: FxHashMap<CallId, Instant>,
     last: CallId,
     /// Calls that may be made again, until their callers say that they will not be.

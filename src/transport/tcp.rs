@@ -87,37 +87,20 @@ impl Link for Stream {
     }
 
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter) {
-        let near = is_near(&self.0);
-        let (half, writer) = self.0.into_split();
-        (Box::new(Reader { half, near }), Box::new(writer))
+        let (reader, writer) = self.0.into_split();
+        (Box::new(reader), Box::new(writer))
     }
 }
 
-struct Reader {
-    half: OwnedReadHalf,
-    /// Whether it goes over the loopback.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux tells of cores"))]
-    near: bool,
-}
-
-impl AsyncRead for Reader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.half).poll_read(cx, buf)
-    }
-}
-
-impl LinkRead for Reader {
+impl LinkRead for OwnedReadHalf {
     /// What is sent over the loopback is put into the receiver's socket by the core that sends it, which
     /// Linux notes there. So it does for what the other side's kernel sends to say that something has come,
     /// and that may be on the core of whoever sent it: this one.
     #[cfg(target_os = "linux")]
     fn shares_core(&self) -> bool {
-        let sender = || rustix::net::sockopt::socket_incoming_cpu(self.half.as_ref());
-        self.near && sender().is_ok_and(|core| core as usize == rustix::thread::sched_getcpu())
+        let stream = self.as_ref();
+        let sender = rustix::net::sockopt::socket_incoming_cpu(stream);
+        sender.is_ok_and(|core| core as usize == rustix::thread::sched_getcpu()) && is_near(stream)
     }
 }
 
@@ -169,6 +152,8 @@ impl AsyncWrite for Stream {
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
+    use std::os::fd::AsFd;
+
     use rustix::net::sockopt;
     use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -185,9 +170,9 @@ mod tests {
     #[tokio::test]
     async fn a_link_within_a_machine_has_the_plain_congestion_control() {
         let (near, _far) = pair().await;
-        assert!(is_near(&near));
-        spare_congestion_control(&near);
-        assert_eq!(sockopt::tcp_congestion(&near).unwrap(), "reno");
+        let socket = near.as_fd().try_clone_to_owned().unwrap();
+        let _link = open(near).unwrap();
+        assert_eq!(sockopt::tcp_congestion(&socket).unwrap(), "reno");
     }
 
     #[tokio::test]

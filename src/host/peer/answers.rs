@@ -67,9 +67,8 @@ impl Answers {
         self.slots.get_mut(ticket.0 as usize)
     }
 
-    /// Frees a slot, and gives what was in it.
-    #[inline(always)]
-    fn take(&mut self, ticket: Ticket) -> Option<Slot> {
+    /// Frees a slot, and gives what was in it, to be dropped without the lock.
+    pub(super) fn close(&mut self, ticket: Ticket) -> Option<Slot> {
         let free = self.free;
         let slot = self.slot(ticket)?;
         if let Slot::Free(_) = slot {
@@ -78,11 +77,6 @@ impl Answers {
         let taken = std::mem::replace(slot, Slot::Free(free));
         self.free = ticket.0;
         Some(taken)
-    }
-
-    /// Nobody waits for the call any more. What it had is to be dropped without the lock.
-    pub(super) fn close(&mut self, ticket: Ticket) -> Option<Slot> {
-        self.take(ticket)
     }
 
     /// Takes the reply to a call; gives who is to be woken.
@@ -135,25 +129,24 @@ impl Answers {
         old: &mut Option<Waker>,
     ) -> Poll<Outcome> {
         let free = self.free;
-        match self.slot(ticket) {
-            Some(Slot::Awaited(waker)) => {
+        if let Some(slot) = self.slot(ticket) {
+            if let Slot::Awaited(waker) = slot {
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
                     *old = waker.replace(task.waker().clone());
                 }
-                Poll::Pending
+                return Poll::Pending;
             }
-            Some(slot @ Slot::Answered(_)) => {
-                let Slot::Answered(body) = slot else { return Poll::Ready(Err(None)) };
+            if let Slot::Answered(body) = slot {
                 let body = std::mem::take(body);
                 slot.fill(Slot::Free(free));
                 self.free = ticket.0;
-                Poll::Ready(Ok(body))
+                return Poll::Ready(Ok(body));
             }
-            Some(_) | None => Poll::Ready(Err(match self.take(ticket) {
-                Some(Slot::Failed(failed)) => Some(failed),
-                _ => None,
-            })),
         }
+        Poll::Ready(Err(match self.close(ticket) {
+            Some(Slot::Failed(failed)) => Some(failed),
+            _ => None,
+        }))
     }
 }
 

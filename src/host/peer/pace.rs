@@ -24,8 +24,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Takes what a look at the link says. It may be wrong that the peer is on this core, where the
-    /// last that came is its kernel's word that something has arrived; that it is not is never wrong.
+    /// Takes what a look at the link says. That the peer is on this core may be wrong, where the last
+    /// that came is its kernel's word that something has arrived; that it is not is believed at once.
     pub(super) fn look(&self, shares_core: bool) {
         let looks = if shares_core { self.looks.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
         self.looks.store(looks, Ordering::Relaxed);
