@@ -79,7 +79,7 @@ impl<M: RemoteMessage> Delivery<M> {
         mut self,
         actor: &mut A,
         ctx: &mut A::Context,
-        respond: impl FnOnce(<A as Handler<M>>::Result, Responder<M::Result>, &mut A::Context),
+        respond: impl FnOnce(<A as Handler<M>>::Result, &mut Responder<M::Result>, &mut A::Context),
     ) {
         if self.responder.is_overdue(self.deadline) {
             return self.responder.fail(CallFailure::Expired);
@@ -87,7 +87,8 @@ impl<M: RemoteMessage> Delivery<M> {
         self.responder.start();
         let message = self.message;
         match panics::catch(|| actor.handle(message, ctx)) {
-            Ok(response) => respond(response, self.responder, ctx),
+            // An answer that is there needs no other place: to move the duty would cost more than to lift it.
+            Ok(response) => respond(response, &mut self.responder, ctx),
             Err(text) => {
                 self.responder.fail(CallFailure::Panicked { text: text.clone() });
                 panics::resume(text);

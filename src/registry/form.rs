@@ -37,25 +37,25 @@ impl<A, M, R> Form<A, M, R> {
 /// A `ResponseActFuture`: driven in the actor's context.
 pub trait ActFutureForm<A: Actor, M: RemoteMessage, R> {
     /// Answers with what the future yields.
-    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut A::Context);
+    fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
 /// A `ResponseFuture`: driven beside the actor, as actix does.
 pub trait FutureForm<A: Actor, M: RemoteMessage, R> {
     /// Answers with what the future yields.
-    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut A::Context);
+    fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
 /// The message's result itself: answered at once.
 pub trait ValueForm<A: Actor, M: RemoteMessage, R> {
     /// Answers.
-    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut A::Context);
+    fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
 /// Every other form of actix.
 pub trait OtherForm<A: Actor, M: RemoteMessage, R> {
     /// Answers when the response does.
-    fn respond(&self, response: R, responder: Responder<M::Result>, ctx: &mut A::Context);
+    fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut A::Context);
 }
 
 impl<A, M> ActFutureForm<A, M, ResponseActFuture<A, M::Result>>
@@ -67,11 +67,11 @@ where
     fn respond(
         &self,
         future: ResponseActFuture<A, M::Result>,
-        mut responder: Responder<M::Result>,
+        responder: &mut Responder<M::Result>,
         ctx: &mut Context<A>,
     ) {
         responder.release();
-        ctx.spawn(DriveInActor { future, responder: Some(responder) });
+        ctx.spawn(DriveInActor { future, responder: Some(responder.take()) });
     }
 }
 
@@ -83,11 +83,11 @@ where
     fn respond(
         &self,
         future: ResponseFuture<M::Result>,
-        mut responder: Responder<M::Result>,
+        responder: &mut Responder<M::Result>,
         ctx: &mut Context<A>,
     ) {
         responder.release();
-        actix_rt::spawn(DriveBeside { future, responder: Some(responder), actor: ctx.address() });
+        actix_rt::spawn(DriveBeside { future, responder: Some(responder.take()), actor: ctx.address() });
     }
 }
 
@@ -96,8 +96,8 @@ where
     A: RemoteActor,
     M: RemoteMessage,
 {
-    fn respond(&self, value: M::Result, responder: Responder<M::Result>, _ctx: &mut Context<A>) {
-        responder.answer(value);
+    fn respond(&self, value: M::Result, responder: &mut Responder<M::Result>, _ctx: &mut Context<A>) {
+        responder.answer_in_place(value);
     }
 }
 
@@ -107,14 +107,14 @@ where
     M: RemoteMessage,
     R: MessageResponse<A, M>,
 {
-    fn respond(&self, response: R, mut responder: Responder<M::Result>, ctx: &mut Context<A>) {
+    fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut Context<A>) {
         responder.release();
         let (reply, answered) = oneshot::channel();
         if let Err(text) = panics::catch(|| response.handle(ctx, Some(reply))) {
-            responder.fail(CallFailure::Panicked { text: text.clone() });
+            responder.take().fail(CallFailure::Panicked { text: text.clone() });
             panics::resume(text);
         }
-        let mut waiting = AwaitAnswer { answered, responder: Some(responder) };
+        let mut waiting = AwaitAnswer { answered, responder: Some(responder.take()) };
         if !waiting.is_settled() {
             ctx.spawn(waiting);
         }

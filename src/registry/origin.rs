@@ -222,6 +222,13 @@ impl<R> Responder<R> {
         if abandoned { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// The duty, to be seen to elsewhere; nothing is left of it here.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        let Self { to, started, watched, claim } = self;
+        Self { to: to.take(), started: *started, watched: *watched, claim: claim.take() }
+    }
+
     /// Lifts the duty: the message goes back to its sender.
     pub fn disarm(mut self) {
         self.to = None;
@@ -256,6 +263,12 @@ impl<R: Serialize> Responder<R> {
     /// handler is through by then, and its actor lives on.
     #[inline]
     pub fn answer(mut self, value: R) {
+        self.answer_in_place(value);
+    }
+
+    /// As [`answer`](Self::answer), for who holds the duty by reference; nothing is left of it.
+    #[inline]
+    pub fn answer_in_place(&mut self, value: R) {
         match self.to.take() {
             None => {}
             Some(To::Nobody(origin)) => {

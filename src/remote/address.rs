@@ -57,7 +57,7 @@ impl Address {
     pub(crate) fn send<M: RemoteMessage>(&self, message: M) -> Request<M> {
         match &self.bound {
             Some(bound) => Request::new(Arc::clone(bound), message),
-            None => Request::failed(NotDelivered::Unbound),
+            None => Request::failed(NotDelivered::Unbound.into()),
         }
     }
 
@@ -94,7 +94,7 @@ impl Address {
             return Err(TrySendError { message, reason: NotDelivered::Unbound });
         };
         let mut slot = Some(message);
-        match bound.call(&mut slot, None, Repeat::Never, true) {
+        match bound.call(&mut slot, None, &mut Repeat::Never, true) {
             Ok(answer) => {
                 // Dropping the message runs user code; if that panics the request goes, and its call with it.
                 let request = Request::sent(Arc::clone(bound), answer);
@@ -102,7 +102,7 @@ impl Address {
                 Ok(request)
             }
             Err(reason) => match slot {
-                Some(message) => Err(TrySendError { message, reason }),
+                Some(message) => Err(TrySendError { message, reason: *reason }),
                 // The mailbox closed in between and took the message with it.
                 None => Ok(Request::failed(reason)),
             },
@@ -142,8 +142,11 @@ impl Address {
 }
 
 /// Decodes an answer under the scope that is current.
-pub(super) fn decode_answer<T: DeserializeOwned>(body: &Body) -> Result<T, SendError> {
-    wire::decode(body).map_err(|error| OutcomeUnknown::ReplyUndecodable { text: error.to_string() }.into())
+pub(super) fn decode_answer<T: DeserializeOwned>(body: &Body) -> Result<T, Box<SendError>> {
+    wire::decode(body).map_err(|error| {
+        let undecodable = OutcomeUnknown::ReplyUndecodable { text: error.to_string() };
+        Box::new(undecodable.into())
+    })
 }
 
 fn not_delivered(failure: CallFailure) -> NotDelivered {
@@ -160,9 +163,9 @@ impl Bound {
         &self,
         slot: &mut Option<M>,
         deadline: Option<Instant>,
-        repeat: Repeat,
+        repeat: &mut Repeat,
         only_if_room: bool,
-    ) -> Result<Answer<M::Result>, NotDelivered> {
+    ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         if self.here.identity() == self.place.host {
             let (reply, answer) = oneshot::channel();
             self.put(slot, deadline, Responder::local(reply), only_if_room)?;
@@ -172,8 +175,8 @@ impl Bound {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode(message, peer.body_bytes_max(), |body| {
             peer.call(self.place.target, M::HASH, deadline, repeat, body)
-        })??;
-        Ok(Answer::Remote(open))
+        });
+        Ok(Answer::Remote(open.map_err(NotDelivered::from)??))
     }
 
     /// The short cut on the same host: the message moves as it is.
@@ -211,7 +214,7 @@ impl Bound {
     }
 
     /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
-    pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, SendError> {
+    pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, Box<SendError>> {
         if body.len() < Identity::ENCODED_BYTES_MIN {
             return decode_answer(body);
         }
@@ -294,16 +297,16 @@ where
         let peer = here.peer(there)?;
         loop {
             let queued = wire::encode(&args, peer.body_bytes_max(), |body| {
-                peer.call(target, service, deadline, Repeat::Never, body)
+                peer.call(target, service, deadline, &mut Repeat::Never, body)
             });
-            match queued.map_err(NotDelivered::from)? {
+            match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
                 Ok(open) => break Pending::new(&peer, open).await?,
                 Err(NotDelivered::Full { size, .. }) => peer.room(target, size).await,
                 Err(reason) => return Err(reason.into()),
             }
         }
     };
-    scope::within(here, || decode_answer(&body))
+    scope::within(here, || decode_answer(&body)).map_err(|error| *error)
 }
 
 impl PartialEq for Address {

@@ -92,8 +92,8 @@ impl<M: RemoteMessage> Request<M> {
         Self { to: Some(to), message: None, terms: None, state: State::Sent(answer) }
     }
 
-    pub(super) fn failed(reason: NotDelivered) -> Self {
-        Self { to: None, message: None, terms: None, state: State::Ended(Some(Box::new(reason))) }
+    pub(super) fn failed(reason: Box<NotDelivered>) -> Self {
+        Self { to: None, message: None, terms: None, state: State::Ended(Some(reason)) }
     }
 
     /// Gives up after `timeout`, counted from the first poll.
@@ -126,13 +126,13 @@ impl<M: RemoteMessage> Request<M> {
                 ready!(wait.as_mut().poll(task));
                 *waiting = None;
             }
-            let (deadline, repeat) = match self.terms.as_deref() {
+            let (deadline, mut repeat) = match self.terms.as_deref() {
                 Some(terms) => (terms.limit.deadline(), terms.repeat()),
                 None => (None, Repeat::Never),
             };
-            match to.call(&mut self.message, deadline, repeat, false) {
+            match to.call(&mut self.message, deadline, &mut repeat, false).map_err(|reason| *reason) {
                 Ok(answer) => {
-                    let kept = self.terms.as_mut().is_some_and(|terms| terms.queued(to, &answer));
+                    let kept = self.terms.as_mut().is_some_and(|terms| terms.queued(to, &answer, repeat));
                     self.state = State::Sent(answer);
                     if !kept {
                         // Dropping a message runs user code; nothing is locked here.
@@ -149,7 +149,8 @@ impl<M: RemoteMessage> Request<M> {
         }
     }
 
-    fn poll_outcome(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
+    /// The error is behind a pointer, so that a small answer is never written to memory on its way.
+    fn poll_outcome(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, Box<SendError>>> {
         loop {
             let error = match ready!(self.poll_attempt(task)) {
                 Ok(answer) => return Poll::Ready(Ok(answer)),
@@ -158,7 +159,7 @@ impl<M: RemoteMessage> Request<M> {
             let (Some(terms), Some(to)) = (&mut self.terms, &self.to) else { return Poll::Ready(Err(error)) };
             let Some(retrying) = &mut terms.retrying else { return Poll::Ready(Err(error)) };
             let Some(delay) = retrying.again_after(&error) else {
-                return Poll::Ready(Err(retrying.conclude(to.place.host, error)));
+                return Poll::Ready(Err(Box::new(retrying.conclude(to.place.host, *error))));
             };
             terms.kept = false;
             self.state = State::Unsent(Some(Box::pin(retrying.rest(delay))));
@@ -166,25 +167,26 @@ impl<M: RemoteMessage> Request<M> {
     }
 
     #[inline]
-    fn poll_attempt(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
+    fn poll_attempt(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, Box<SendError>>> {
         if let State::Unsent(_) = self.state {
-            ready!(self.poll_unsent(task))?;
+            ready!(self.poll_unsent(task)).map_err(SendError::from)?;
         }
         match (&mut self.state, &self.to) {
             (State::Sent(Answer::Remote(open)), Some(to)) => {
-                open.poll(to.peer()?, task, |outcome| match outcome {
+                let peer = to.peer().map_err(SendError::from)?;
+                open.poll(peer, task, |outcome| match outcome {
                     Ok(body) => to.decode(body),
-                    Err(failed) => Err(SendError::failed(to.place.host, failed)),
+                    Err(failed) => Err(SendError::failed(to.place.host, failed).into()),
                 })
             }
             (State::Sent(Answer::Local(answer)), _) => {
                 // A delivery always answers; without a word its arbiter has ended.
                 let answer = ready!(Pin::new(answer).poll(task)).unwrap_or(Err(CallFailure::NoReply));
-                Poll::Ready(answer.map_err(SendError::from))
+                Poll::Ready(answer.map_err(|failure| Box::new(failure.into())))
             }
             (State::Ended(reason), _) => {
                 let reason = reason.take().expect("a request is not polled after it was ready");
-                Poll::Ready(Err((*reason).into()))
+                Poll::Ready(Err(Box::new((*reason).into())))
             }
             (State::Unsent(_) | State::Sent(_), _) => Poll::Pending,
         }
@@ -197,12 +199,13 @@ impl Terms {
         self.retrying.as_ref().map_or(Repeat::Never, Retrying::repeat)
     }
 
-    /// An attempt was queued. Says whether there may be another.
-    fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>) -> bool {
-        let Answer::Remote(open) = answer else { return false };
+    /// An attempt was queued, and is that when it is made again. Says whether there may be another.
+    fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>, repeat: Repeat) -> bool {
+        let Answer::Remote(_) = answer else { return false };
         self.kept = true;
         let (Some(retrying), Some(peer)) = (&mut self.retrying, to.known_peer()) else { return false };
-        retrying.queued(peer, open.call());
+        let Repeat::Again(call) = repeat else { return false };
+        retrying.queued(peer, call);
         true
     }
 
@@ -239,14 +242,14 @@ impl<M: RemoteMessage> Future for Request<M> {
             Poll::Pending => {
                 let (Some(terms), Some(to)) = (&mut this.terms, &this.to) else { return Poll::Pending };
                 let sent = !matches!(this.state, State::Unsent(_));
-                Err(ready!(terms.poll_timeout(to, sent, task)))
+                Err(ready!(terms.poll_timeout(to, sent, task)).into())
             }
         };
         if let (Err(error), Some(to)) = (&outcome, &this.to) {
             to.learn(error);
         }
         this.end();
-        Poll::Ready(outcome)
+        Poll::Ready(outcome.map_err(|error| *error))
     }
 }
 

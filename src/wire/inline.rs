@@ -77,15 +77,33 @@ impl<'a> Few<'a> {
     }
 }
 
-impl From<Few<'_>> for InlineBytes {
+/// A copy of few bytes, in the words in which it is written and read, and nothing that is to be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Little([u64; 3]);
+
+impl From<Few<'_>> for Little {
     #[inline(always)]
     fn from(Few(source): Few<'_>) -> Self {
         let [first, second, third] = words(source);
+        Self([first << 8 | source.len() as u64, second << 8 | first >> 56, third << 8 | second >> 56])
+    }
+}
+
+impl From<Little> for InlineBytes {
+    #[inline(always)]
+    fn from(Little(words): Little) -> Self {
         let mut bytes = [0; 1 + IN_PLACE_MAX];
-        bytes[..8].copy_from_slice(&(first << 8 | source.len() as u64).to_le_bytes());
-        bytes[8..16].copy_from_slice(&(second << 8 | first >> 56).to_le_bytes());
-        bytes[16..].copy_from_slice(&(third << 8 | second >> 56).to_le_bytes());
+        for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
         Self(Place::Here(bytes))
+    }
+}
+
+impl From<Few<'_>> for InlineBytes {
+    #[inline(always)]
+    fn from(few: Few<'_>) -> Self {
+        Little::from(few).into()
     }
 }
 

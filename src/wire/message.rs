@@ -33,17 +33,27 @@ where
     T: Serialize + ?Sized,
 {
     let mut scratch = Scratch::new(limit);
-    let (serialized, attachments) =
-        payload::attachments_of(|| value.serialize(&mut Serializer::new(&mut scratch).with_struct_map()));
-    serialized.map_err(|err| EncodeError::Serialize(err.to_string()))?;
+    let scope = payload::Encoding::begin();
+    if let Err(err) = value.serialize(&mut Serializer::new(&mut scratch).with_struct_map()) {
+        return Err(EncodeError::Serialize(err.to_string()));
+    }
+    // Most messages have none: then there is no vector that would be moved and dropped.
+    let taken;
+    let attachments = match scope.end() {
+        None => &[][..],
+        Some(attachments) => {
+            taken = attachments;
+            &taken
+        }
+    };
     if attachments.len() > ATTACHMENTS_MAX {
         return Err(EncodeError::TooManyAttachments { count: attachments.len(), limit: ATTACHMENTS_MAX });
     }
-    let size = body::size(scratch.size, &attachments);
+    let size = body::size(scratch.size, attachments);
     if size > limit {
         return Err(EncodeError::TooLarge { size, limit });
     }
-    Ok(then(Encoded { message: scratch.bytes(), attachments: &attachments }))
+    Ok(then(Encoded { message: scratch.bytes(), attachments }))
 }
 
 /// Decodes the value that `body` is.

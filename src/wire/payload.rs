@@ -190,7 +190,17 @@ impl Within {
 impl Drop for Within {
     #[inline(always)]
     fn drop(&mut self) {
-        let left = if SCOPE.get().count() > 0 { take_attachments() } else { Vec::new() };
+        if SCOPE.get().count() > 0 {
+            return self.drop_attachments();
+        }
+        SCOPE.set(self.outer);
+    }
+}
+
+impl Within {
+    #[cold]
+    fn drop_attachments(&self) {
+        let left = take_attachments();
         SCOPE.set(self.outer);
         // Last: to drop what somebody else owns may encode something in turn.
         drop(left);
@@ -221,12 +231,21 @@ fn take_attachments() -> Vec<Bytes> {
     taken.unwrap_or_default()
 }
 
-/// Runs `work`, and gives the payloads that were serialized meanwhile.
-#[inline(always)]
-pub(super) fn attachments_of<R>(work: impl FnOnce() -> R) -> (R, Vec<Bytes>) {
-    let _within = Within::new(Scope::ENCODING);
-    let done = work();
-    (done, if SCOPE.get().count() > 0 { take_attachments() } else { Vec::new() })
+/// While it lives, payloads that are serialized on this thread belong to one message.
+pub(super) struct Encoding(Within);
+
+impl Encoding {
+    #[inline(always)]
+    pub(super) fn begin() -> Self {
+        Self(Within::new(Scope::ENCODING))
+    }
+
+    /// Gives the payloads that were serialized meanwhile, if there are any.
+    #[inline(always)]
+    pub(super) fn end(self) -> Option<Vec<Bytes>> {
+        let Self(_within) = self;
+        (SCOPE.get().count() > 0).then(take_attachments)
+    }
 }
 
 /// Runs `work`, which may deserialize these payloads.

@@ -5,8 +5,9 @@
 
 use std::task::{Context, Poll, Waker};
 
+use crate::id::CallId;
 use crate::session::{Event, Failed};
-use crate::wire::Body;
+use crate::wire::{Body, Few, Little};
 
 /// The slot of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,43 +24,56 @@ pub(in crate::host) struct Answers {
 pub(super) enum Slot {
     /// With the next that is free.
     Free(u32),
-    Awaited(Option<Waker>),
-    Answered(Body),
+    Awaited {
+        call: CallId,
+        waker: Option<Waker>,
+    },
+    /// With a short reply, as most are.
+    Answered(Little),
+    AnsweredAtLength(Box<Body>),
     Failed(Box<Failed>),
 }
 
-/// What was in a slot: the reply, or why there is none if that is known.
-pub(super) type Outcome = Result<Body, Option<Box<Failed>>>;
+/// What was in a slot.
+pub(super) enum Outcome {
+    Answered(Little),
+    AnsweredAtLength(Box<Body>),
+    /// With why there is no reply, if that is known.
+    Failed(Option<Box<Failed>>),
+}
 
 impl Slot {
     /// Fills a slot in which nothing is that has to be dropped: it is known here, and not to the compiler.
     #[inline(always)]
     fn fill(&mut self, slot: Self) {
         debug_assert!(match self {
-            Self::Free(_) | Self::Awaited(None) => true,
-            Self::Answered(body) => *body == Body::empty(),
-            Self::Awaited(Some(_)) | Self::Failed(_) => false,
+            Self::Free(_) | Self::Awaited { waker: None, .. } | Self::Answered(_) => true,
+            Self::Awaited { waker: Some(_), .. } | Self::AnsweredAtLength(_) | Self::Failed(_) => false,
         });
         std::mem::forget(std::mem::replace(self, slot));
     }
 }
 
 impl Answers {
-    /// A slot for a new call.
+    /// The slot that the next call will have.
     #[inline(always)]
-    pub(super) fn open(&mut self) -> Ticket {
-        let ticket = Ticket(self.free);
-        if let Some(slot) = self.slot(ticket)
+    pub(super) fn next(&self) -> Ticket {
+        Ticket(self.free)
+    }
+
+    /// Takes the next slot for a call.
+    #[inline(always)]
+    pub(super) fn open(&mut self, call: CallId) {
+        if let Some(slot) = self.slot(self.next())
             && let Slot::Free(next) = *slot
         {
-            slot.fill(Slot::Awaited(None));
+            slot.fill(Slot::Awaited { call, waker: None });
             self.free = next;
-            return ticket;
+            return;
         }
         // Free slots lead to each other, and the last of them behind the end.
-        self.slots.push(Slot::Awaited(None));
+        self.slots.push(Slot::Awaited { call, waker: None });
         self.free = self.slots.len() as u32;
-        ticket
     }
 
     #[inline(always)]
@@ -81,19 +95,19 @@ impl Answers {
 
     /// Takes the reply to a call; gives who is to be woken.
     #[inline(always)]
-    pub(super) fn put(&mut self, ticket: Ticket, body: Body) -> Option<Waker> {
+    pub(super) fn put(&mut self, ticket: Ticket, body: Few<'_>) -> Option<Waker> {
         match self.slot(ticket)? {
-            slot @ Slot::Awaited(None) => {
-                slot.fill(Slot::Answered(body));
+            slot @ Slot::Awaited { waker: None, .. } => {
+                slot.fill(Slot::Answered(body.into()));
                 None
             }
-            slot => Self::end(slot, Slot::Answered(body)),
+            slot => Self::end(slot, Slot::Answered(body.into())),
         }
     }
 
     fn end(slot: &mut Slot, end: Slot) -> Option<Waker> {
         match slot {
-            Slot::Awaited(waker) => {
+            Slot::Awaited { waker, .. } => {
                 let waker = waker.take();
                 *slot = end;
                 waker
@@ -109,7 +123,10 @@ impl Answers {
         wake: &mut Vec<Waker>,
     ) -> Option<Event<Ticket>> {
         match event {
-            Event::Replied { ticket, body } => wake.extend(self.put(ticket, body)),
+            Event::Replied { ticket, body } => {
+                let end = Slot::AnsweredAtLength(Box::new(body));
+                wake.extend(self.slot(ticket).and_then(|slot| Self::end(slot, end)));
+            }
             Event::Failed { ticket, failure } => {
                 let end = Slot::Failed(Box::new(failure));
                 wake.extend(self.slot(ticket).and_then(|slot| Self::end(slot, end)));
@@ -130,23 +147,23 @@ impl Answers {
     ) -> Poll<Outcome> {
         let free = self.free;
         if let Some(slot) = self.slot(ticket) {
-            if let Slot::Awaited(waker) = slot {
+            if let Slot::Awaited { waker, .. } = slot {
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
                     *old = waker.replace(task.waker().clone());
                 }
                 return Poll::Pending;
             }
-            if let Slot::Answered(body) = slot {
-                let body = std::mem::take(body);
+            if let Slot::Answered(body) = *slot {
                 slot.fill(Slot::Free(free));
                 self.free = ticket.0;
-                return Poll::Ready(Ok(body));
+                return Poll::Ready(Outcome::Answered(body));
             }
         }
-        Poll::Ready(Err(match self.close(ticket) {
-            Some(Slot::Failed(failed)) => Some(failed),
-            _ => None,
-        }))
+        Poll::Ready(match self.close(ticket) {
+            Some(Slot::AnsweredAtLength(body)) => Outcome::AnsweredAtLength(body),
+            Some(Slot::Failed(failed)) => Outcome::Failed(Some(failed)),
+            _ => Outcome::Failed(None),
+        })
     }
 }
 
@@ -196,7 +213,8 @@ mod tests {
                 };
                 match step {
                     Step::Open => {
-                        let Ticket(slot) = answers.open();
+                        let Ticket(slot) = answers.next();
+                        answers.open(CallId(made as u64));
                         prop_assert!(open.insert(slot, (made, false)).is_none(), "the slot is taken");
                         made += 1;
                     }
@@ -210,10 +228,10 @@ mod tests {
                         let Some((slot, (call, there))) = nth(which) else { continue };
                         let polled = answers.poll(Ticket(slot), &task, &mut old);
                         match polled {
-                            Poll::Ready(Err(Some(had))) => {
+                            Poll::Ready(Outcome::Failed(Some(had))) => {
                                 prop_assert_eq!((*had, there), (failure(call), true));
                             }
-                            Poll::Ready(other) => prop_assert!(false, "{other:?} was in a slot"),
+                            Poll::Ready(_) => prop_assert!(false, "nobody has replied"),
                             Poll::Pending => prop_assert!(!there),
                         }
                         if there {
@@ -224,7 +242,9 @@ mod tests {
                         let Some((slot, (call, there))) = nth(which) else { continue };
                         match answers.close(Ticket(slot)) {
                             Some(Slot::Failed(had)) => prop_assert_eq!((*had, there), (failure(call), true)),
-                            Some(Slot::Awaited(_)) => prop_assert!(!there),
+                            Some(Slot::Awaited { call: had, .. }) => {
+                                prop_assert_eq!((had, there), (CallId(call as u64), false));
+                            }
                             _ => prop_assert!(false, "the slot of an open call is gone"),
                         }
                         open.remove(&slot);

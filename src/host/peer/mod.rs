@@ -260,29 +260,34 @@ impl Peer {
         self.body_bytes_max
     }
 
-    /// Queues a call.
+    /// Queues a call. `repeat` says afterwards what the call is when it is made again.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was queued; behind a pointer, so that an open call comes back in registers.
     pub(crate) fn call(
         self: &Arc<Self>,
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
-        repeat: Repeat,
+        repeat: &mut Repeat,
         body: Encoded<'_>,
-    ) -> Result<OpenCall, NotDelivered> {
+    ) -> Result<OpenCall, Box<NotDelivered>> {
         let mut state = self.usable()?;
-        let ticket = state.answers.open();
+        let ticket = state.answers.next();
         // Only a deadline has anything to do with the time.
         let now = deadline.map_or(state.began, |_| now());
-        let made = state.session.call(now, target, message, deadline, repeat, body, ticket);
-        let call = made.map_err(|(rejected, ticket)| {
-            state.answers.close(ticket);
-            NotDelivered::rejected(rejected)
-        })?;
+        let made = state.session.call(now, target, message, deadline, *repeat, body, ticket);
+        let call = made.map_err(|(rejected, _)| NotDelivered::rejected(rejected))?;
+        state.answers.open(call);
+        if *repeat != Repeat::Never {
+            *repeat = Repeat::Again(call);
+        }
         if let Some(deadline) = deadline {
             self.arm_timer(&mut state, deadline);
         }
         self.kick(&mut state);
-        Ok(OpenCall::new(call, ticket))
+        Ok(OpenCall::new(ticket))
     }
 
     /// Queues a one-way message; `patient` if its sender can wait until few do before it.

@@ -2,23 +2,26 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::answers::{Outcome, Slot};
 use super::{Peer, Ticket};
 use crate::host::error::SendError;
-use crate::id::CallId;
 use crate::session::{Failed, LinkLoss};
 use crate::wire::Body;
 
 /// A call under way, for who knows its peer in any case. It is to be polled until it ends, or
 /// [`abandoned`](Self::abandon).
+///
+/// The slot of its answer knows which call it is: one word comes back from a call in a register, and is
+/// read as it was written.
 #[derive(Debug)]
 #[must_use = "the answer waits for somebody to take it"]
 pub(crate) struct OpenCall {
-    call: CallId,
-    /// [`ENDED`] once nothing is to be done for it. In whole words an open call is read as it is written.
+    /// [`ENDED`] once nothing is to be done for it.
     ticket: u64,
 }
 
@@ -26,13 +29,8 @@ pub(crate) struct OpenCall {
 const ENDED: u64 = u64::MAX;
 
 impl OpenCall {
-    pub(super) fn new(call: CallId, Ticket(ticket): Ticket) -> Self {
-        Self { call, ticket: ticket.into() }
-    }
-
-    /// The call's number, under which it may be repeated if it was made so.
-    pub(crate) fn call(&self) -> CallId {
-        self.call
+    pub(super) fn new(Ticket(ticket): Ticket) -> Self {
+        Self { ticket: ticket.into() }
     }
 
     #[inline]
@@ -67,9 +65,11 @@ impl OpenCall {
         }
         self.ticket = ENDED;
         Poll::Ready(match outcome {
-            Ok(mut body) => then(Ok(&mut body)),
+            // In place, nothing of it is to be dropped.
+            Outcome::Answered(body) => then(Ok(&mut ManuallyDrop::new(body.into()))),
+            Outcome::AnsweredAtLength(mut body) => then(Ok(&mut body)),
             // The session ends every call with a word.
-            Err(failed) => {
+            Outcome::Failed(failed) => {
                 then(Err(failed.map_or(Failed::OutcomeUnknown(LinkLoss::Shutdown), |failed| *failed)))
             }
         })
@@ -87,7 +87,9 @@ impl OpenCall {
         self.ticket = ENDED;
         let mut state = peer.lock();
         let slot = state.answers.close(ticket);
-        if state.session.forget(self.call).is_some() {
+        if let Some(Slot::Awaited { call, .. }) = slot
+            && state.session.forget(call).is_some()
+        {
             // The last call of a session that leaves may have been this one.
             state.ring_if_outgoing();
         }

@@ -9,7 +9,7 @@ use crate::host::inbox::{Arriving, Inbox};
 use crate::id::CallId;
 use crate::session::{Batch, LinkLoss, Session, SessionError};
 use crate::transport::{FrameReader, LinkReader, ReadError};
-use crate::wire::{Body, CallHeader, Few, Frame, Frames, TellHeader, WireError};
+use crate::wire::{CallHeader, Few, Frame, Frames, TellHeader, WireError};
 
 impl Peer {
     /// Takes in every frame that has arrived whole; what they ask for is added to `inbox`.
@@ -104,7 +104,7 @@ impl Frames for Arrived<'_> {
     #[inline(always)]
     fn reply(&mut self, call: CallId, frame_bytes: usize, body: Few<'_>) -> Result<(), LinkLoss> {
         if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
-            && let Some(waker) = self.to.answers.put(ticket, Body::from(body))
+            && let Some(waker) = self.to.answers.put(ticket, body)
         {
             self.to.inbox.wake.push(waker);
         }
