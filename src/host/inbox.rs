@@ -121,7 +121,7 @@ impl Events<Ticket> for Arriving<'_> {
 
     fn withdraw(&mut self, call: CallId) -> Option<session::Claim> {
         let (target, message) = self.inbox.remove(call)?;
-        let (bytes, life) = message.into_claim().map_or((0, 0), |claim| (claim.bytes.get(), claim.life));
+        let (bytes, life) = message.into_claim().map_or((0, 0), |claim| (claim.bytes().get(), claim.life()));
         Some(session::Claim { target, bytes, life })
     }
 }
@@ -129,8 +129,7 @@ impl Events<Ticket> for Arriving<'_> {
 /// What a message takes, as its actor's host gives it back.
 #[inline(always)]
 fn claimed(claim: session::Claim) -> Option<Claim> {
-    let session::Claim { target: Target { actor, incarnation }, bytes, life } = claim;
-    NonZeroU64::new(bytes).map(|bytes| Claim { actor, incarnation, life, bytes })
+    NonZeroU64::new(claim.bytes).map(|bytes| Claim::new(claim.target, claim.life, bytes))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::panics;
-use crate::id::{ActorId, ActorIncarnation, CallId, Identity};
+use crate::id::{ActorId, ActorIncarnation, CallId, Identity, Target};
 use crate::wire::{self, Body, CallFailure, EncodeError, Encoded};
 
 /// Where a message came from, as far as its receiver needs to know.
@@ -39,14 +39,38 @@ pub trait Origin: Send + Sync {
 /// What a message from another host takes of its actor's window there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The actor.
-    pub actor: ActorId,
-    /// Which life of it.
-    pub incarnation: ActorIncarnation,
-    /// The life of the session that it came over.
-    pub life: u32,
+    actor: ActorId,
+    /// Which life of the actor, and below that which of the session: a message is moved in whole words, and
+    /// a word is to be read as it was written.
+    lives: u64,
+    bytes: NonZeroU64,
+}
+
+impl Claim {
+    /// So many bytes of an actor's window, in that life of the session.
+    #[must_use]
+    pub fn new(target: Target, life: u32, bytes: NonZeroU64) -> Self {
+        let lives = u64::from(target.incarnation.0) << 32 | u64::from(life);
+        Self { actor: target.actor, lives, bytes }
+    }
+
+    /// Whose window it is.
+    #[must_use]
+    pub fn target(self) -> Target {
+        Target { actor: self.actor, incarnation: ActorIncarnation((self.lives >> 32) as u32) }
+    }
+
+    /// The life of the session that the message came over.
+    #[must_use]
+    pub fn life(self) -> u32 {
+        self.lives as u32
+    }
+
     /// Bytes of the window.
-    pub bytes: NonZeroU64,
+    #[must_use]
+    pub fn bytes(self) -> NonZeroU64 {
+        self.bytes
+    }
 }
 
 /// A message as it came in, still encoded.
@@ -176,7 +200,7 @@ impl<R> Responder<R> {
     #[inline]
     pub fn start(&mut self) {
         self.started = true;
-        let small = self.claim.is_some_and(|claim| claim.bytes.get() < SMALL_CLAIM_BYTES);
+        let small = self.claim.is_some_and(|claim| claim.bytes().get() < SMALL_CLAIM_BYTES);
         if !(small && matches!(self.to, Some(To::Remote(..)))) {
             self.release();
         }

@@ -106,7 +106,7 @@ impl WordList {
 
     /// The words in their order.
     pub fn iter(&self) -> Words<'_> {
-        Words { rest: self.as_text(), bounds: &self.bounds }
+        Words { rest: "", unread: &self.text, bounds: &self.bounds }
     }
 
     /// The words of a range of indices, without a copy.
@@ -137,11 +137,6 @@ impl WordList {
     fn place(&self, bounds: &[u8]) -> Range<usize> {
         let (base, span) = (span(&self.bounds).start, span(bounds));
         span.start - base..span.end - base
-    }
-
-    /// All words in one, for those who know the bounds.
-    fn as_text(&self) -> &str {
-        std::str::from_utf8(&self.text).expect("a list is made of strings or was checked")
     }
 }
 
@@ -178,13 +173,30 @@ impl<'a> IntoIterator for &'a WordList {
     }
 }
 
+/// So many words are made strings at once: they are in a core's nearest cache when they are taken.
+const STRETCH_WORDS: usize = 512;
+
 /// The words of a [`WordList`], in their order.
 #[derive(Clone, Debug)]
 pub struct Words<'a> {
-    /// The text from the next word on.
+    /// The words from the next one on, as far as they are strings.
     rest: &'a str,
+    /// The text behind that.
+    unread: &'a [u8],
     /// The bounds from that of the next word on.
     bounds: &'a [u8],
+}
+
+impl Words<'_> {
+    /// Goes on to more words, when the strings are used up.
+    #[cold]
+    fn read_on(&mut self) {
+        let words = self.len().min(STRETCH_WORDS);
+        let stretch = span(&self.bounds[..(words + 1) * BOUND]);
+        let (text, unread) = self.unread.split_at(stretch.len());
+        self.rest = std::str::from_utf8(text).expect("a list is made of strings or was checked");
+        self.unread = unread;
+    }
 }
 
 impl<'a> Iterator for Words<'a> {
@@ -193,6 +205,9 @@ impl<'a> Iterator for Words<'a> {
     fn next(&mut self) -> Option<&'a str> {
         let mut own = offsets(self.bounds);
         let (start, end) = (own.next()?, own.next()?);
+        if end - start > self.rest.len() {
+            self.read_on();
+        }
         let (word, rest) = self.rest.split_at(end - start);
         self.rest = rest;
         self.bounds = &self.bounds[BOUND..];
@@ -362,7 +377,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn list_gives_back_its_words(words: Vec<String>) {
+        fn list_gives_back_its_words(
+            words in prop_oneof![
+                any::<Vec<String>>(),
+                prop::collection::vec("[aß—]{0,3}", 0..3 * STRETCH_WORDS),
+            ],
+        ) {
             let list = WordList::from_words(&words).unwrap();
             prop_assert_eq!(list.len(), words.len());
             prop_assert_eq!(list.iter().collect::<Vec<_>>(), words.clone());

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::{Peer, State};
-use crate::id::{CallId, Identity, Target};
+use crate::id::{CallId, Identity};
 use crate::registry::{Claim, Origin};
 use crate::session;
 use crate::wire::{CallFailure, Encoded};
@@ -70,9 +70,9 @@ impl Origin for Peer {
 impl State {
     /// A message takes nothing of its actor's window any more. Says whether there is something to write.
     fn handled(&mut self, claim: Option<Claim>) -> bool {
-        claim.is_some_and(|Claim { actor, incarnation, life, bytes }| {
-            let target = Target { actor, incarnation };
-            self.session.handled(session::Claim { target, bytes: bytes.get(), life })
+        claim.is_some_and(|claim| {
+            let (target, bytes) = (claim.target(), claim.bytes().get());
+            self.session.handled(session::Claim { target, bytes, life: claim.life() })
         })
     }
 }
