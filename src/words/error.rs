@@ -70,6 +70,11 @@ impl PieceError {
         Self::Unreadable { at, code: err.raw_os_error(), text: err.to_string() }
     }
 
+    /// A part is asked for of a file that was not.
+    pub(super) fn unseen() -> Self {
+        Self::Unreadable { at: 0, code: None, text: "the node sees no file; ask it for one first".into() }
+    }
+
     /// The same seen from so many bytes before.
     pub(super) fn behind(mut self, bytes: u64) -> Self {
         let (Self::NotUtf8 { at }

@@ -35,15 +35,42 @@ impl FileRange {
     /// The places in errors count from where the range begins.
     pub(super) fn each_piece(
         &self,
-        mut each: impl FnMut(&[u8]) -> Result<(), PieceError>,
+        each: impl FnMut(&[u8]) -> Result<(), PieceError>,
     ) -> Result<(), PieceError> {
         let mut file = File::open(&self.path).map_err(|err| PieceError::unreadable(0, &err))?;
-        let start = self.cut(&mut file, self.from)?;
-        let end = self.cut(&mut file, self.to)?;
+        Span { from: self.from, to: self.to, text: u64::MAX }.each_piece(&mut file, each)
+    }
+}
+
+/// Bytes of an open text, from one place to another, as of a [`FileRange`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    /// How many bytes of the file are the text; what was written behind them is not read.
+    pub(super) text: u64,
+}
+
+impl Span {
+    /// As [`FileRange::each_piece`].
+    pub(super) fn each_piece(
+        &self,
+        file: &mut File,
+        mut each: impl FnMut(&[u8]) -> Result<(), PieceError>,
+    ) -> Result<(), PieceError> {
+        let start = self.cut(file, self.from)?;
+        let end = match self.cut(file, self.to) {
+            // What is wrong there is found again by reading, and where it begins.
+            Err(PieceError::Truncated { .. }) => self.to,
+            Err(PieceError::NoSpace { .. }) => self.to.saturating_add(PIECE_BYTES_MAX as u64),
+            end => end?,
+        };
         file.seek(SeekFrom::Start(start)).map_err(|err| PieceError::unreadable(0, &err))?;
         let skipped = start.saturating_sub(self.from);
+        // Saturating, since somebody may have written over the file between two looks.
+        let len = end.saturating_sub(start);
         let mut before = 0;
-        for piece in Pieces::new(file.take(end - start), Some(end - start)) {
+        for piece in Pieces::new(file.take(len), Some(len)) {
             let piece = piece.map_err(|err| err.behind(skipped))?;
             each(&piece).map_err(|err| err.behind(skipped + before))?;
             before += piece.len() as u64;
@@ -51,16 +78,21 @@ impl FileRange {
         Ok(())
     }
 
-    /// Where a cut at this place really is: there if white space comes before it, or behind the next.
+    /// Where a cut at this place really is: there if white space comes before it or the text ends, or
+    /// behind the next white space.
     fn cut(&self, file: &mut File, place: u64) -> Result<u64, PieceError> {
         let Some(mut at) = place.checked_sub(1) else { return Ok(0) };
+        if place >= self.text {
+            return Ok(place);
+        }
         let begin = at;
         let unreadable = |err: io::Error| PieceError::unreadable(place.saturating_sub(self.from), &err);
         file.seek(SeekFrom::Start(at)).map_err(unreadable)?;
         let mut bytes = Vec::new();
         while at - begin < PIECE_BYTES_MAX as u64 {
             bytes.clear();
-            file.take(LOOK_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+            let look = LOOK_BYTES.min(self.text.saturating_sub(at));
+            file.take(look).read_to_end(&mut bytes).map_err(unreadable)?;
             if let Some(space) = bytes.iter().position(u8::is_ascii_whitespace) {
                 return Ok(at + space as u64 + 1);
             }
@@ -77,37 +109,42 @@ impl FileRange {
     }
 }
 
+/// A file in the folder for such, which is gone when this is dropped, for tests.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Temporary(pub(super) PathBuf);
+
+#[cfg(test)]
+impl Temporary {
+    /// The name has to be another in each test.
+    pub(super) fn new(name: &str, content: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("roadshow-words-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+}
+
+#[cfg(test)]
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    /// A file in the folder for such, which is gone when this is dropped.
-    struct Temporary(PathBuf);
-
-    impl Temporary {
-        fn new(name: &str, content: &[u8]) -> Self {
-            let path = std::env::temp_dir().join(format!("roadshow-range-{}-{name}", std::process::id()));
-            std::fs::write(&path, content).unwrap();
-            Self(path)
-        }
-
-        fn read(&self, from: u64, to: u64) -> Result<Vec<u8>, PieceError> {
-            let mut read = Vec::new();
-            let range = FileRange { path: self.0.clone(), from, to };
-            range.each_piece(|piece| {
-                read.extend_from_slice(piece);
-                Ok(())
-            })?;
-            Ok(read)
-        }
-    }
-
-    impl Drop for Temporary {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
+    fn read(file: &Temporary, from: u64, to: u64) -> Result<Vec<u8>, PieceError> {
+        let mut read = Vec::new();
+        let range = FileRange { path: file.0.clone(), from, to };
+        range.each_piece(|piece| {
+            read.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(read)
     }
 
     proptest! {
@@ -117,7 +154,7 @@ mod tests {
             let len = text.len() as u64;
             let mut places: Vec<u64> = places.into_iter().map(|place| place.min(len)).chain([0, len]).collect();
             places.sort_unstable();
-            let parts: Vec<_> = places.windows(2).map(|ends| file.read(ends[0], ends[1]).unwrap()).collect();
+            let parts: Vec<_> = places.windows(2).map(|ends| read(&file, ends[0], ends[1]).unwrap()).collect();
             prop_assert_eq!(parts.concat(), text.as_bytes());
             let mut before = Vec::new();
             for part in &parts {
@@ -130,9 +167,9 @@ mod tests {
     #[test]
     fn range_beyond_the_end_is_of_a_file_that_was_cut() {
         let file = Temporary::new("short", b"one two");
-        for (from, to) in [(0, 9), (4, 9), (9, 12)] {
-            let err = file.read(from, to).unwrap_err();
-            assert!(matches!(err, PieceError::Truncated { .. }), "{err:?}");
+        for (from, to, end) in [(0, 9, 7), (4, 9, 3), (7, 9, 0), (9, 12, 0)] {
+            let err = read(&file, from, to).unwrap_err();
+            assert!(matches!(err, PieceError::Truncated { at, .. } if at == end), "{err:?}");
         }
     }
 
@@ -140,8 +177,31 @@ mod tests {
     fn words_longer_than_a_look_are_not_cut() {
         let word = "x".repeat(3 * LOOK_BYTES as usize);
         let file = Temporary::new("long", format!("a {word} b").as_bytes());
-        assert_eq!(file.read(0, 10).unwrap(), format!("a {word} ").as_bytes());
-        assert_eq!(file.read(10, word.len() as u64 + 4).unwrap(), b"b");
+        assert_eq!(read(&file, 0, 10).unwrap(), format!("a {word} ").as_bytes());
+        assert_eq!(read(&file, 10, word.len() as u64 + 4).unwrap(), b"b");
+    }
+
+    #[test]
+    fn word_that_is_no_word_is_told_by_where_it_begins() {
+        let file = Temporary::new("endless", &[b"a b ", &b"x".repeat(PIECE_BYTES_MAX + 9)[..]].concat());
+        for to in [5, 100, PIECE_BYTES_MAX as u64] {
+            assert_eq!(read(&file, 1, to), Err(PieceError::NoSpace { at: 3 }));
+        }
+    }
+
+    #[test]
+    fn what_was_written_behind_the_text_is_not_read() {
+        let file = Temporary::new("behind", b"one two three");
+        let mut open = File::open(&file.0).unwrap();
+        for (text, expect) in [(6, "one tw"), (7, "one two"), (8, "one two ")] {
+            let mut read = Vec::new();
+            let each = |piece: &[u8]| {
+                read.extend_from_slice(piece);
+                Ok(())
+            };
+            Span { from: 0, to: 6, text }.each_piece(&mut open, each).unwrap();
+            assert_eq!(read, expect.as_bytes());
+        }
     }
 
     #[test]

@@ -14,10 +14,11 @@ use super::{
     count::Counts,
     counter::Places,
     error::{PieceError, TextError},
+    file_id::FileId,
     method::total,
     pieces::Pieces,
     range::FileRange,
-    text_node::{CountPiece, TellCounts, TextNode},
+    text_node::{CountPiece, SeesFile, TellCounts, TextNode},
 };
 use crate::{Request, TrySendError, prelude::*};
 
@@ -48,7 +49,14 @@ pub struct TextCounts {
 
 /// Counts all words of a file by Nodes over the cluster.
 ///
-/// The file is read here and nowhere else, as by [`count_stream`].
+/// The file is opened here, and each Node is asked whether it sees the very same file at this path,
+/// as workers on this machine do; [`FileId`] has what is compared. If all do, they are told which
+/// ranges to read, and nothing of the text is sent. If one does not, all of the text is read here and
+/// sent to all, as by [`count_stream`]. So is that of a pipe, and of a file that has no length or no
+/// path in UTF-8.
+///
+/// What is counted is the same in both cases: the bytes that the file had when it was opened, even if
+/// it is moved, removed, or has more behind them meanwhile.
 ///
 /// # Errors
 ///
@@ -57,7 +65,9 @@ pub struct TextCounts {
 ///
 /// # Cancel safety
 ///
-/// As [`count_stream`].
+/// When it is dropped, what it has under way is cancelled, and the thread that reads, or a Node that
+/// does, finishes the piece or the range that it is in. The Nodes stay until the cluster ends, and
+/// with them the open file of those who see it.
 ///
 /// # Examples
 ///
@@ -78,16 +88,20 @@ pub async fn count_file(
     path: impl AsRef<Path>,
     nodes: NonZeroUsize,
 ) -> Result<TextCounts, TextError> {
-    let (file, len) = open(path.as_ref())?;
-    count_pieces(cluster, texts(Pieces::new(file, len)), nodes).await
+    let path = path.as_ref();
+    let (file, id) = open(path)?;
+    let nodes = spawn(cluster, nodes).await?;
+    let counted = count_opened(&nodes, path, file, id).await;
+    stop(&nodes).await;
+    counted
 }
 
 /// Counts all words of a file that every worker finds at the same path.
 ///
 /// Nothing of the text is sent: each Node is told which range to read, and reads it in pieces of
-/// [`PIECE_BYTES`](super::PIECE_BYTES), one after another. What [`count_file`] costs beside counting,
-/// which is to send the text, this does not; and where the workers have another file at that path,
-/// it counts another text.
+/// [`PIECE_BYTES`](super::PIECE_BYTES), one after another. [`count_file`] does so by itself where the
+/// workers see the same file. This asks nobody, so the workers may have the file on disks of their
+/// own or a network file system; and where one has another file at that path, it counts another text.
 ///
 /// # Errors
 ///
@@ -103,15 +117,80 @@ pub async fn count_shared_file(
 ) -> Result<TextCounts, TextError> {
     let path = path.as_ref();
     let closed = |source| TextError::Closed { path: path.into(), source };
-    let (_, len) = open(path)?;
-    let len = len.ok_or_else(|| closed(ErrorKind::NotSeekable.into()))?;
+    let (_, id) = open(path)?;
+    let len = id.ok_or_else(|| closed(ErrorKind::NotSeekable.into()))?.len();
     // Workers may have another working directory.
     let path = path.canonicalize().map_err(closed)?;
+    let range = move |from, to| CountPiece::Range(FileRange { path: path.clone(), from, to });
+    let nodes = spawn(cluster, nodes).await?;
+    let counted = count_ranges(&nodes, len, range).await;
+    stop(&nodes).await;
+    counted
+}
+
+/// Opens a text, and says which file it is if it is a regular one.
+fn open(path: &Path) -> Result<(File, Option<FileId>), TextError> {
+    let closed = |source: std::io::Error| match source.kind() {
+        ErrorKind::NotFound => TextError::NotFound(path.into()),
+        ErrorKind::IsADirectory => TextError::Directory(path.into()),
+        _ => TextError::Closed { path: path.into(), source },
+    };
+    let file = File::open(path).map_err(closed)?;
+    let about = file.metadata().map_err(closed)?;
+    if about.is_dir() {
+        return Err(TextError::Directory(path.into()));
+    }
+    Ok((file, FileId::of(&about)))
+}
+
+/// Has Nodes read an open file if they see it too, or else sends them its text.
+async fn count_opened(
+    nodes: &[RemoteAddr<TextNode>],
+    path: &Path,
+    file: File,
+    id: Option<FileId>,
+) -> Result<TextCounts, TextError> {
+    // A file that the kernel makes up has a length of nothing, and has text.
+    let known = id.filter(|id| id.len() > 0);
+    match known {
+        Some(id) if all_see(nodes, path, id).await? => {
+            count_ranges(nodes, id.len(), |from, to| CountPiece::Seen { from, to }).await
+        }
+        _ => {
+            let text = file.take(known.map_or(u64::MAX, |id| id.len()));
+            count_by(nodes, texts(Pieces::new(text, known.map(|id| id.len())))).await
+        }
+    }
+}
+
+/// Whether each Node finds this very file at a path.
+async fn all_see(nodes: &[RemoteAddr<TextNode>], path: &Path, file: FileId) -> Result<bool, TextError> {
+    // Workers may have another working directory. Not every path can be told.
+    let path = path.canonicalize().ok().filter(|path| path.to_str().is_some());
+    let Some(path) = path else { return Ok(false) };
+    let asked = nodes.iter().map(|node| node.send(SeesFile { path: path.clone(), file }));
+    let mut all = true;
+    for sees in join_all(asked).await {
+        all &= sees?;
+    }
+    Ok(all)
+}
+
+/// Has Nodes count a text of this length by messages that tell from where to where.
+async fn count_ranges(
+    nodes: &[RemoteAddr<TextNode>],
+    len: u64,
+    message: impl Fn(u64, u64) -> CountPiece + Send + 'static,
+) -> Result<TextCounts, TextError> {
     let ranges = (0..len).step_by(RANGE_BYTES).map(move |from| {
         let to = len.min(from + RANGE_BYTES as u64);
-        Ok((CountPiece::Range(FileRange { path: path.clone(), from, to }), to - from))
+        Ok((message(from, to), to - from))
     });
-    count_pieces(cluster, ranges, nodes).await
+    count_by(nodes, ranges).await.map_err(|err| match err {
+        // A Node knows where its range should end, and not the text.
+        TextError::Truncated { at, .. } => TextError::Truncated { len, at },
+        err => err,
+    })
 }
 
 /// The messages for pieces that are read here.
@@ -127,21 +206,6 @@ fn texts<R: Read + Send + 'static>(pieces: Pieces<R>) -> impl Pieced {
 trait Pieced: Iterator<Item = Result<(CountPiece, u64), PieceError>> + Send + 'static {}
 
 impl<I: Iterator<Item = Result<(CountPiece, u64), PieceError>> + Send + 'static> Pieced for I {}
-
-/// Opens a text, and says how long it is if it is a file of that length.
-fn open(path: &Path) -> Result<(File, Option<u64>), TextError> {
-    let closed = |source: std::io::Error| match source.kind() {
-        ErrorKind::NotFound => TextError::NotFound(path.into()),
-        ErrorKind::IsADirectory => TextError::Directory(path.into()),
-        _ => TextError::Closed { path: path.into(), source },
-    };
-    let file = File::open(path).map_err(closed)?;
-    let about = file.metadata().map_err(closed)?;
-    if about.is_dir() {
-        return Err(TextError::Directory(path.into()));
-    }
-    Ok((file, about.is_file().then_some(about.len())))
-}
 
 /// Counts all words of a text by Nodes over the cluster, while it is read.
 ///
@@ -182,24 +246,29 @@ pub async fn count_stream(
     text: impl Read + Send + 'static,
     nodes: NonZeroUsize,
 ) -> Result<TextCounts, TextError> {
-    count_pieces(cluster, texts(Pieces::new(text, None)), nodes).await
+    let nodes = spawn(cluster, nodes).await?;
+    let counted = count_by(&nodes, texts(Pieces::new(text, None))).await;
+    stop(&nodes).await;
+    counted
 }
 
-async fn count_pieces(
-    cluster: &ClusterRef,
-    pieces: impl Pieced,
-    nodes: NonZeroUsize,
-) -> Result<TextCounts, TextError> {
+/// Spawns so many Nodes, or none.
+async fn spawn(cluster: &ClusterRef, nodes: NonZeroUsize) -> Result<Vec<RemoteAddr<TextNode>>, TextError> {
     let spawning = (0..nodes.get()).map(|_| cluster.spawn::<TextNode>(()).into_future());
     let spawned = join_all(spawning).await;
     let nodes: Vec<_> = spawned.iter().flatten().cloned().collect();
-    let counted = match spawned.into_iter().find_map(Result::err) {
-        Some(err) => Err(err.into()),
-        None => count_by(&nodes, pieces).await,
-    };
+    match spawned.into_iter().find_map(Result::err) {
+        Some(err) => {
+            stop(&nodes).await;
+            Err(err.into())
+        }
+        None => Ok(nodes),
+    }
+}
+
+async fn stop(nodes: &[RemoteAddr<TextNode>]) {
     // One that cannot be stopped has stopped already, or its worker has ended.
     let _ = join_all(nodes.iter().map(RemoteAddr::stop)).await;
-    counted
 }
 
 async fn count_by(nodes: &[RemoteAddr<TextNode>], pieces: impl Pieced) -> Result<TextCounts, TextError> {
@@ -359,7 +428,11 @@ impl Line<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::pieces::{Failing, PIECE_BYTES};
+    use std::fs::{self, OpenOptions};
+    use std::io::{Seek, SeekFrom, Write};
+
+    use super::super::pieces::{Failing, PIECE_BYTES, PIECE_BYTES_MAX};
+    use super::super::range::Temporary;
     use super::*;
     use crate::words::{Counting, tokenize};
 
@@ -381,8 +454,57 @@ mod tests {
         TextCounts { bytes: text.len() as u64, words: words.len() as u64, counts }
     }
 
+    /// What two Nodes make of a file that they see, and of one that is sent to them, if that happens
+    /// to it when it is open.
+    async fn both_ways(file: &Temporary, happens: impl FnOnce(&Path)) -> [Result<TextCounts, TextError>; 2] {
+        let cluster = Cluster::in_process(2).await.unwrap();
+        let nodes = spawn(&cluster.handle(), two()).await.unwrap();
+        let (open, id) = open(&file.0).unwrap();
+        let seen_id = id.unwrap();
+        assert!(all_see(&nodes, &file.0, seen_id).await.unwrap());
+        happens(&file.0);
+        let range = |from, to| CountPiece::Seen { from, to };
+        let seen = count_ranges(&nodes, seen_id.len(), range).await;
+
+        let others = spawn(&cluster.handle(), two()).await.unwrap();
+        let sent = count_opened(&others, Path::new("no such file"), open, id).await;
+        cluster.shutdown().await.unwrap();
+        [seen, sent]
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(8))]
+
+        #[test]
+        fn file_is_the_same_text_whether_it_is_seen_or_sent(
+            words in prop::collection::vec("[a-dA-DΣ’]{1,3}|[a-z]{14,18}", 1..200),
+            bytes in 0..5 * RANGE_BYTES,
+            wrong in prop::collection::vec(0.0..1.0, 0..3),
+            cut in prop::option::of(0.0..1.0),
+        ) {
+            let once = words.join(" ") + "\n";
+            let text = once.repeat(bytes / once.len() + 1) + "the end";
+            let place = |share: f64| (share * text.len() as f64) as usize;
+            let (mut bytes, cut) = (text.clone().into_bytes(), cut.map(place));
+            if cut.is_none() {
+                wrong.into_iter().for_each(|share| bytes[place(share)] = 0xff);
+            }
+            let expect = match (cut, std::str::from_utf8(&bytes)) {
+                (Some(at), _) => Err(TextError::Truncated { at: at as u64, len: text.len() as u64 }),
+                (None, Err(err)) => Err(TextError::NotUtf8 { at: err.valid_up_to() as u64 }),
+                (None, Ok(text)) => Ok(expected(text)),
+            };
+
+            let file = Temporary::new("both", &bytes);
+            let happens = |path: &Path| {
+                let file = OpenOptions::new().write(true).open(path).unwrap();
+                cut.into_iter().for_each(|len| file.set_len(len as u64).unwrap());
+            };
+            for counted in actix_rt::System::new().block_on(both_ways(&file, happens)) {
+                prop_assert_eq!(format!("{:?}", counted.as_ref().err()), format!("{:?}", expect.as_ref().err()));
+                prop_assert!(counted.ok() == expect.as_ref().ok().cloned());
+            }
+        }
 
         #[test]
         fn text_of_many_pieces_has_the_counts_of_its_words(
@@ -436,6 +558,92 @@ mod tests {
         let expect = expected(include_str!("../../docs/handbook.md"));
         assert_eq!(count_file(&cluster.handle(), file, two()).await.unwrap(), expect);
         assert_eq!(count_shared_file(&cluster.handle(), file, two()).await.unwrap(), expect);
+        cluster.shutdown().await.unwrap();
+    }
+
+    /// Some ranges of text, and its end.
+    fn text() -> String {
+        "to be or not ".repeat(3 * RANGE_BYTES / 13) + "to be"
+    }
+
+    #[actix::test]
+    async fn file_is_counted_to_its_end_whatever_becomes_of_its_path() {
+        let text = text();
+        let replace = |path: &Path| {
+            let other = Temporary::new("other", "another text ".repeat(text.len() / 13 + 1).as_bytes());
+            fs::rename(&other.0, path).unwrap();
+        };
+        let append = |path: &Path| {
+            OpenOptions::new().append(true).open(path).unwrap().write_all(b"come and more").unwrap();
+        };
+        let happens: [&dyn Fn(&Path); 3] = [&replace, &append, &|path| fs::remove_file(path).unwrap()];
+        for happens in happens {
+            let file = Temporary::new("becomes", text.as_bytes());
+            for counted in both_ways(&file, happens).await {
+                assert!(counted.unwrap() == expected(&text));
+            }
+        }
+    }
+
+    #[actix::test]
+    async fn word_that_is_no_word_is_the_same_error_both_ways() {
+        let words = "a ".repeat(RANGE_BYTES);
+        let file = Temporary::new("no-word", (words.clone() + &"x".repeat(2 * PIECE_BYTES_MAX)).as_bytes());
+        for counted in both_ways(&file, |_| ()).await {
+            let err = counted.unwrap_err();
+            assert!(matches!(err, TextError::NoSpace { at, .. } if at == words.len() as u64), "{err:?}");
+        }
+    }
+
+    #[actix::test]
+    async fn file_that_all_nodes_see_is_not_read_here() {
+        let (text, cluster) = (text(), Cluster::in_process(2).await.unwrap());
+        let file = Temporary::new("not-here", text.as_bytes());
+        let nodes = spawn(&cluster.handle(), two()).await.unwrap();
+        let (mut open, id) = open(&file.0).unwrap();
+        // From here on there is nothing to read.
+        open.seek(SeekFrom::End(0)).unwrap();
+        let counted = count_opened(&nodes, &file.0, open, id).await.unwrap();
+        assert!(counted == expected(&text));
+        cluster.shutdown().await.unwrap();
+    }
+
+    #[actix::test]
+    async fn file_that_a_node_does_not_see_is_sent() {
+        let (text, cluster) = (text(), Cluster::in_process(2).await.unwrap());
+        let (file, other) = (Temporary::new("unseen", text.as_bytes()), Temporary::new("seen", b"other"));
+        let nodes = spawn(&cluster.handle(), two()).await.unwrap();
+        let (open, id) = open(&file.0).unwrap();
+        assert!(!all_see(&nodes, &other.0, id.unwrap()).await.unwrap());
+        let counted = count_opened(&nodes, &other.0, open, id).await.unwrap();
+        assert!(counted == expected(&text));
+
+        let range = || CountPiece::Seen { from: 0, to: 1 };
+        let err = nodes[0].send(range()).await.unwrap().unwrap_err();
+        assert!(matches!(err, PieceError::Unreadable { at: 0, .. }), "{err:?}");
+        cluster.shutdown().await.unwrap();
+    }
+
+    #[actix::test]
+    async fn file_whose_path_cannot_be_told_is_sent() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let cluster = Cluster::in_process(1).await.unwrap();
+        let mut file = Temporary::new("named", b"to be or not to be");
+        let name = [file.0.as_os_str().as_bytes(), b"-\xff"].concat();
+        let name = Path::new(std::ffi::OsStr::from_bytes(&name));
+        fs::rename(std::mem::replace(&mut file.0, name.into()), name).unwrap();
+        let counted = count_file(&cluster.handle(), name, two()).await.unwrap();
+        assert_eq!(counted, expected("to be or not to be"));
+        cluster.shutdown().await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[actix::test]
+    async fn file_that_the_kernel_makes_up_has_its_text() {
+        let cluster = Cluster::in_process(1).await.unwrap();
+        let counted = count_file(&cluster.handle(), "/proc/version", two()).await.unwrap();
+        assert_eq!(counted, expected(&fs::read_to_string("/proc/version").unwrap()));
         cluster.shutdown().await.unwrap();
     }
 }

@@ -1,8 +1,17 @@
 //! The actor that counts the pieces of a text as they come.
 
 use std::convert::Infallible;
+use std::fs::File;
+use std::path::PathBuf;
 
-use super::{count::Counts, counter::TextCounter, error::PieceError, list::TextTooLong, range::FileRange};
+use super::{
+    count::Counts,
+    counter::TextCounter,
+    error::PieceError,
+    file_id::FileId,
+    list::TextTooLong,
+    range::{FileRange, Span},
+};
 use crate::prelude::*;
 
 /// Counts pieces of a text into one table, and keeps none of them.
@@ -10,9 +19,11 @@ use crate::prelude::*;
 /// A [`Node`](super::Node) owns its part of a text and answers many questions; this one takes a text
 /// that is larger than memory, and answers [`TellCounts`].
 #[derive(Debug, RemoteActor)]
-#[remote(handles(CountPiece, TellCounts))]
+#[remote(handles(SeesFile, CountPiece, TellCounts))]
 pub struct TextNode {
     counter: TextCounter,
+    /// The file that it was asked for last and sees, and how many bytes of it are the text.
+    seen: Option<(File, u64)>,
 }
 
 impl Actor for TextNode {
@@ -24,7 +35,29 @@ impl Spawn for TextNode {
     type Error = Infallible;
 
     fn spawn((): (), _at: &SpawnContext<Self>) -> Result<Self, Infallible> {
-        Ok(Self { counter: TextCounter::default() })
+        Ok(Self { counter: TextCounter::default(), seen: None })
+    }
+}
+
+/// Asks a [`TextNode`] whether it finds this very file at a path.
+///
+/// If it does, it keeps the file open, so that this remains the one whose parts it counts
+/// ([`CountPiece::Seen`]), whatever becomes of the path. If the file cannot be opened, it sees none.
+#[derive(Clone, Debug, Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "bool")]
+pub struct SeesFile {
+    /// Where it may be.
+    pub path: PathBuf,
+    /// The file.
+    pub file: FileId,
+}
+
+impl Handler<SeesFile> for TextNode {
+    type Result = bool;
+
+    fn handle(&mut self, SeesFile { path, file: id }: SeesFile, _ctx: &mut Self::Context) -> bool {
+        self.seen = id.open(&path).map(|file| (file, id.len()));
+        self.seen.is_some()
     }
 }
 
@@ -38,23 +71,34 @@ pub enum CountPiece {
     Text(Payload),
     /// Where the Node finds it.
     Range(FileRange),
+    /// Where it is in the file that the Node sees; cut as a [`FileRange`].
+    Seen {
+        /// The first byte.
+        from: u64,
+        /// The byte behind the last.
+        to: u64,
+    },
 }
 
 impl Handler<CountPiece> for TextNode {
     type Result = Result<u64, PieceError>;
 
     fn handle(&mut self, piece: CountPiece, _ctx: &mut Self::Context) -> Self::Result {
+        let Self { counter, seen } = self;
+        let mut words = 0;
+        let each = |piece: &[u8]| {
+            words += count(counter, piece)?;
+            Ok(())
+        };
         match piece {
-            CountPiece::Text(text) => count(&mut self.counter, &text),
-            CountPiece::Range(range) => {
-                let mut words = 0;
-                range.each_piece(|piece| {
-                    words += count(&mut self.counter, piece)?;
-                    Ok(())
-                })?;
-                Ok(words)
+            CountPiece::Text(text) => return count(counter, &text),
+            CountPiece::Range(range) => range.each_piece(each)?,
+            CountPiece::Seen { from, to } => {
+                let (file, text) = seen.as_mut().ok_or_else(PieceError::unseen)?;
+                Span { from, to, text: *text }.each_piece(file, each)?;
             }
         }
+        Ok(words)
     }
 }
 
