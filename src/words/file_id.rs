@@ -14,8 +14,8 @@ use crate::RemoteData;
 /// device and the inode are those of one file only, as long as somebody has it open. On two machines
 /// they may be equal by chance, but hardly with the same length and the same nanosecond of the last
 /// change, which cannot be set as a file's other times can: that happens to a disk and its copy, and
-/// then the file is a copy too. A network file system has another device number on each machine as a rule, so that its files
-/// are taken for different ones, which is not wrong but slower.
+/// then the file is a copy too. A network file system has another device number on each machine as a
+/// rule, so that its files are taken for different ones, which is not wrong but slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, RemoteData)]
 pub struct FileId {
     device: u64,

@@ -28,9 +28,13 @@ use crate::{Request, TrySendError, prelude::*};
 /// it has counted one.
 pub const PIECES_IN_FLIGHT: usize = 4;
 
-/// How much of a file a Node is told to read at a time: some milliseconds of work, so that all Nodes
-/// have some until the end.
-const RANGE_BYTES: usize = 1 << 20;
+/// How much of a file a Node is told to read at a time: some milliseconds of work. Of a short file it is
+/// less, so that all Nodes have some until the end, but still more than a message costs.
+const RANGE_BYTES: u64 = 1 << 20;
+const RANGE_BYTES_MIN: u64 = 64 << 10;
+
+/// So many ranges a Node has of a short file.
+const RANGES_OF_EACH: u64 = 8;
 
 /// Pieces that are read before a Node has room for them.
 const PIECES_READ_AHEAD: usize = 2;
@@ -182,8 +186,10 @@ async fn count_ranges(
     len: u64,
     message: impl Fn(u64, u64) -> CountPiece + Send + 'static,
 ) -> Result<TextCounts, TextError> {
-    let ranges = (0..len).step_by(RANGE_BYTES).map(move |from| {
-        let to = len.min(from + RANGE_BYTES as u64);
+    let share = len / (RANGES_OF_EACH * nodes.len() as u64);
+    let range = share.clamp(RANGE_BYTES_MIN, RANGE_BYTES);
+    let ranges = (0..len).step_by(range as usize).map(move |from| {
+        let to = len.min(from + range);
         Ok((message(from, to), to - from))
     });
     count_by(nodes, ranges).await.map_err(|err| match err {
@@ -478,7 +484,7 @@ mod tests {
         #[test]
         fn file_is_the_same_text_whether_it_is_seen_or_sent(
             words in prop::collection::vec("[a-dA-DΣ’]{1,3}|[a-z]{14,18}", 1..200),
-            bytes in 0..5 * RANGE_BYTES,
+            bytes in 0..5 * RANGE_BYTES as usize,
             wrong in prop::collection::vec(0.0..1.0, 0..3),
             cut in prop::option::of(0.0..1.0),
         ) {
@@ -563,7 +569,7 @@ mod tests {
 
     /// Some ranges of text, and its end.
     fn text() -> String {
-        "to be or not ".repeat(3 * RANGE_BYTES / 13) + "to be"
+        "to be or not ".repeat(3 * RANGE_BYTES as usize / 13) + "to be"
     }
 
     #[actix::test]
@@ -587,7 +593,7 @@ mod tests {
 
     #[actix::test]
     async fn word_that_is_no_word_is_the_same_error_both_ways() {
-        let words = "a ".repeat(RANGE_BYTES);
+        let words = "a ".repeat(RANGE_BYTES as usize);
         let file = Temporary::new("no-word", (words.clone() + &"x".repeat(2 * PIECE_BYTES_MAX)).as_bytes());
         for counted in both_ways(&file, |_| ()).await {
             let err = counted.unwrap_err();
