@@ -195,6 +195,13 @@ pub const TURN_MESSAGES_MAX: usize = 256;
 /// The same where the peer runs on the same core, and could do nothing with them yet.
 pub const TURN_MESSAGES_SHARED: usize = 1024;
 
+/// After so many bytes that a link has read the actors have their turn, though there may be more to read: the
+/// other side is to have the first answers, and make the next messages, while the rest is read.
+pub const TURN_BYTES: usize = 128 << 10;
+
+/// The same where the peer runs on the same core.
+pub const TURN_BYTES_SHARED: usize = 1 << 20;
+
 /// So many looks in a row have to find the peer on this core, before turns are as long as on a shared one.
 ///
 /// One may be wrong, a quarter of them where much is sent and little comes.

@@ -19,10 +19,6 @@ use crate::session::{Batch, Event, LinkLoss};
 use crate::transport::{DetachedLink, FrameReader, LinkReader, LinkWriter};
 use crate::wire::CallFailure;
 
-/// After so many bytes the actors have their turn, though there may be more to read: the other side is
-/// to have the first answers, and make the next messages, while the rest is read.
-const TURN_BYTES: usize = 128 << 10;
-
 /// So often it is looked which core the peer runs on: it costs a system call.
 const READS_PER_LOOK: u32 = 16;
 
@@ -80,7 +76,7 @@ async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) ->
             let _ = tokio::time::timeout(GOODBYE_TIMEOUT, peer.written(up)).await;
             return left;
         }
-        if since_turn >= TURN_BYTES {
+        if since_turn >= peer.turn_bytes() {
             since_turn = 0;
             tokio::task::yield_now().await;
         }

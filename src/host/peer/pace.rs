@@ -7,7 +7,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::config::{LOOKS_BELIEVED, TURN_MESSAGES_MAX, TURN_MESSAGES_MIN, TURN_MESSAGES_SHARED};
+use crate::config::{
+    LOOKS_BELIEVED, TURN_BYTES, TURN_BYTES_SHARED, TURN_MESSAGES_MAX, TURN_MESSAGES_MIN, TURN_MESSAGES_SHARED,
+};
 
 /// On a shared core one message of so many counts for the budget that tokio gives a task for a turn,
 /// which is 128 now.
@@ -44,6 +46,11 @@ impl Pace {
         } else {
             waiting.div_ceil(2).clamp(TURN_MESSAGES_MIN, TURN_MESSAGES_MAX)
         }
+    }
+
+    /// How many bytes the link reads before the actors have their turn.
+    pub(super) fn turn_bytes(&self) -> usize {
+        if self.shares_core() { TURN_BYTES_SHARED } else { TURN_BYTES }
     }
 
     /// Whether a message that is told, or an answer that is taken, counts for the budget of its task.

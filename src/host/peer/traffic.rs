@@ -52,6 +52,11 @@ impl Peer {
         self.pace.look(shares_core);
     }
 
+    /// After so many bytes that were read the actors have their turn, though there may be more to read.
+    pub(in crate::host) fn turn_bytes(&self) -> usize {
+        self.pace.turn_bytes()
+    }
+
     /// Tells who waits for a drain that frames have come in.
     pub(in crate::host) fn received(&self) {
         self.progress.notify_waiters();
