@@ -72,9 +72,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     system.block_on(cluster.shutdown())?;
 
-    println!("{bytes} bytes, {WORKERS} workers, {rounds} rounds; {:>33}", "vs limit");
+    println!("{bytes} bytes, {WORKERS} workers, {rounds} rounds; {:>35}", "vs limit");
     let rows = [
-        ("file", &file),
+        ("file that workers are asked for", &file),
         ("text sent to workers", &sent),
         ("file that workers are told of", &told),
         ("limit: one process, mapped", &limit),
@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, seconds) in rows {
         let ratio = median(seconds.iter().zip(&limit).map(|(seconds, limit)| seconds / limit));
         let seconds = median(seconds.iter().copied());
-        println!("{name:<30} {seconds:8.4} s {:8.0} MB/s {ratio:8.2}", bytes as f64 / 1e6 / seconds);
+        println!("{name:<32} {seconds:8.4} s {:8.0} MB/s {ratio:8.2}", bytes as f64 / 1e6 / seconds);
     }
     Ok(())
 }

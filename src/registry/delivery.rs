@@ -87,7 +87,7 @@ impl<M: RemoteMessage> Delivery<M> {
         self.responder.start();
         let message = self.message;
         match panics::catch(|| actor.handle(message, ctx)) {
-            // An answer that is there needs no other place: to move the duty would cost more than to lift it.
+            // By reference: most answers are there, and to move the responder would cost more than they do.
             Ok(response) => respond(response, &mut self.responder, ctx),
             Err(text) => {
                 self.responder.fail(CallFailure::Panicked { text: text.clone() });

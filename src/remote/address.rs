@@ -157,7 +157,8 @@ fn not_delivered(failure: CallFailure) -> NotDelivered {
 }
 
 impl Bound {
-    /// Makes a call; the message stays in the slot when nobody took it, or it may be made again.
+    /// Makes a call; the message stays in the slot when nobody took it, or it may be made again. Then
+    /// `repeat` is left as what the next attempt is.
     #[inline]
     pub(super) fn call<M: RemoteMessage>(
         &self,

@@ -199,7 +199,7 @@ impl Terms {
         self.retrying.as_ref().map_or(Repeat::Never, Retrying::repeat)
     }
 
-    /// An attempt was queued, and is that when it is made again. Says whether there may be another.
+    /// An attempt was queued; `repeat` is what the next one is to the session. Says whether there may be one.
     fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>, repeat: Repeat) -> bool {
         let Answer::Remote(_) = answer else { return false };
         self.kept = true;

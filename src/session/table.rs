@@ -38,31 +38,46 @@ impl<F> Table<F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get_mut(&mut self, target: Target) -> Option<&mut F> {
-        if !self.is_last(target) {
-            if self.missed.replace(target) != Some(target) {
-                return self.others.get_mut(&target);
-            }
-            let flow = self.others.remove(&target)?;
-            self.put_last(target, flow);
+        if self.is_last(target) {
+            return self.last.as_mut().map(|(_, flow)| flow);
         }
+        self.get_other(target)
+    }
+
+    #[inline(never)]
+    fn get_other(&mut self, target: Target) -> Option<&mut F> {
+        if self.missed.replace(target) != Some(target) {
+            return self.others.get_mut(&target);
+        }
+        let flow = self.others.remove(&target)?;
+        self.put_last(target, flow);
         self.last.as_mut().map(|(_, flow)| flow)
     }
 
     /// The flow, which begins if it is not there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get_or_begin(&mut self, target: Target) -> &mut F
     where
         F: Default,
     {
-        if !self.is_last(target) {
-            if self.missed.replace(target) != Some(target) {
-                return self.others.entry(target).or_default();
-            }
-            let flow = self.others.remove(&target).unwrap_or_default();
-            self.put_last(target, flow);
+        if self.is_last(target) {
+            return &mut self.last.get_or_insert_with(|| (target, F::default())).1;
         }
+        self.get_or_begin_other(target)
+    }
+
+    #[inline(never)]
+    fn get_or_begin_other(&mut self, target: Target) -> &mut F
+    where
+        F: Default,
+    {
+        if self.missed.replace(target) != Some(target) {
+            return self.others.entry(target).or_default();
+        }
+        let flow = self.others.remove(&target).unwrap_or_default();
+        self.put_last(target, flow);
         &mut self.last.get_or_insert_with(|| (target, F::default())).1
     }
 

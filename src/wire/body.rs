@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::WireError;
-use super::inline::{Few, InlineBytes, Little};
+use super::inline::{Few, InlineBytes, OwnedFew};
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 
@@ -71,14 +71,14 @@ impl Body {
 impl From<Few<'_>> for Body {
     #[inline(always)]
     fn from(bytes: Few<'_>) -> Self {
-        Little::from(bytes).into()
+        OwnedFew::from(bytes).into()
     }
 }
 
 /// The whole of a body without payloads.
-impl From<Little> for Body {
+impl From<OwnedFew> for Body {
     #[inline(always)]
-    fn from(bytes: Little) -> Self {
+    fn from(bytes: OwnedFew) -> Self {
         Self { message: bytes.into(), attachments: Box::default() }
     }
 }

@@ -77,11 +77,11 @@ impl<'a> Few<'a> {
     }
 }
 
-/// A copy of few bytes, in the words in which it is written and read, and nothing that is to be dropped.
+/// A copy of [`Few`] bytes: three words, and nothing that is to be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Little([u64; 3]);
+pub struct OwnedFew([u64; 3]);
 
-impl From<Few<'_>> for Little {
+impl From<Few<'_>> for OwnedFew {
     #[inline(always)]
     fn from(Few(source): Few<'_>) -> Self {
         let [first, second, third] = words(source);
@@ -89,9 +89,9 @@ impl From<Few<'_>> for Little {
     }
 }
 
-impl From<Little> for InlineBytes {
+impl From<OwnedFew> for InlineBytes {
     #[inline(always)]
-    fn from(Little(words): Little) -> Self {
+    fn from(OwnedFew(words): OwnedFew) -> Self {
         let mut bytes = [0; 1 + IN_PLACE_MAX];
         for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
@@ -103,7 +103,7 @@ impl From<Little> for InlineBytes {
 impl From<Few<'_>> for InlineBytes {
     #[inline(always)]
     fn from(few: Few<'_>) -> Self {
-        Little::from(few).into()
+        OwnedFew::from(few).into()
     }
 }
 

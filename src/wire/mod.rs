@@ -71,7 +71,7 @@ pub use failure::CallFailure;
 pub use frame::{Frame, FrameKind, Frames, PREFIX_BYTES};
 pub use goodbye::Goodbye;
 pub use handshake::{Challenge, Hello, Proof, Purpose, Resume, Terms, Welcome};
-pub use inline::{Few, InlineBytes, Little};
+pub use inline::{Few, InlineBytes, OwnedFew};
 pub use link::{Ack, Credit, Floor, Heartbeat, Schemas};
 pub use message::{decode, encode};
 pub use payload::Payload;

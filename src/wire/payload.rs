@@ -185,6 +185,14 @@ impl Within {
     fn new(scope: Scope) -> Self {
         Self { outer: SCOPE.replace(scope) }
     }
+
+    #[cold]
+    fn drop_attachments(&self) {
+        let left = take_attachments();
+        SCOPE.set(self.outer);
+        // Last: to drop what somebody else owns may encode something in turn.
+        drop(left);
+    }
 }
 
 impl Drop for Within {
@@ -194,16 +202,6 @@ impl Drop for Within {
             return self.drop_attachments();
         }
         SCOPE.set(self.outer);
-    }
-}
-
-impl Within {
-    #[cold]
-    fn drop_attachments(&self) {
-        let left = take_attachments();
-        SCOPE.set(self.outer);
-        // Last: to drop what somebody else owns may encode something in turn.
-        drop(left);
     }
 }
 

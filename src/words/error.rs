@@ -70,7 +70,7 @@ impl PieceError {
         Self::Unreadable { at, code: err.raw_os_error(), text: err.to_string() }
     }
 
-    /// A part is asked for of a file that was not.
+    /// A part is asked for, and the Node sees no file.
     pub(super) fn unseen() -> Self {
         Self::Unreadable { at: 0, code: None, text: "the node sees no file; ask it for one first".into() }
     }

@@ -43,6 +43,8 @@ mod range;
 mod scan;
 mod stream;
 mod task;
+#[cfg(test)]
+mod temporary;
 mod text_node;
 mod tokenizer;
 mod top;

@@ -47,7 +47,7 @@ impl FileRange {
 pub(super) struct Span {
     pub(super) from: u64,
     pub(super) to: u64,
-    /// How many bytes of the file are the text; what was written behind them is not read.
+    /// How many bytes of the file are the text; what is behind them is not read.
     pub(super) text: u64,
 }
 
@@ -65,6 +65,7 @@ impl Span {
             Err(PieceError::NoSpace { .. }) => self.to.saturating_add(PIECE_BYTES_MAX as u64),
             end => end?,
         };
+        let end = end.min(self.text);
         file.seek(SeekFrom::Start(start)).map_err(|err| PieceError::unreadable(0, &err))?;
         let skipped = start.saturating_sub(self.from);
         // Saturating, since somebody may have written over the file between two looks.
@@ -109,32 +110,11 @@ impl Span {
     }
 }
 
-/// A file in the folder for such, which is gone when this is dropped, for tests.
-#[cfg(test)]
-#[derive(Debug)]
-pub(super) struct Temporary(pub(super) PathBuf);
-
-#[cfg(test)]
-impl Temporary {
-    /// The name has to be another in each test.
-    pub(super) fn new(name: &str, content: &[u8]) -> Self {
-        let path = std::env::temp_dir().join(format!("roadshow-words-{}-{name}", std::process::id()));
-        std::fs::write(&path, content).unwrap();
-        Self(path)
-    }
-}
-
-#[cfg(test)]
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::temporary::Temporary;
     use super::*;
 
     fn read(file: &Temporary, from: u64, to: u64) -> Result<Vec<u8>, PieceError> {
@@ -200,6 +180,21 @@ mod tests {
                 Ok(())
             };
             Span { from: 0, to: 6, text }.each_piece(&mut open, each).unwrap();
+            assert_eq!(read, expect.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_behind_the_text_is_not_read() {
+        let file = Temporary::new("behind", b"one two and more");
+        for (from, to, expect) in [(0, 16, "one two"), (4, 100, "two"), (7, 16, ""), (9, 16, "")] {
+            let mut read = Vec::new();
+            let span = Span { from, to, text: 7 };
+            span.each_piece(&mut File::open(&file.0).unwrap(), |piece| {
+                read.extend_from_slice(piece);
+                Ok(())
+            })
+            .unwrap();
             assert_eq!(read, expect.as_bytes());
         }
     }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, mpsc};
@@ -28,13 +29,17 @@ use crate::{Request, TrySendError, prelude::*};
 /// it has counted one.
 pub const PIECES_IN_FLIGHT: usize = 4;
 
-/// How much of a file a Node is told to read at a time: some milliseconds of work. Of a short file it is
-/// less, so that all Nodes have some until the end, but still more than a message costs.
+/// How much of a file a Node is told to read at a time: some milliseconds of work.
 const RANGE_BYTES: u64 = 1 << 20;
+
+/// Of a short file it is less, so that each Node has about so many ranges, and all have some until the end.
+const RANGES_OF_EACH: u64 = 8;
+
+/// But no less than this, which is several times the work that a message is.
 const RANGE_BYTES_MIN: u64 = 64 << 10;
 
-/// So many ranges a Node has of a short file.
-const RANGES_OF_EACH: u64 = 8;
+/// So long a Node may look for a file. Who takes longer, as on a file server that is gone, does not see it.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Pieces that are read before a Node has room for them.
 const PIECES_READ_AHEAD: usize = 2;
@@ -59,7 +64,7 @@ pub struct TextCounts {
 /// sent to all, as by [`count_stream`]. So is that of a pipe, and of a file that has no length or no
 /// path in UTF-8.
 ///
-/// What is counted is the same in both cases: the bytes that the file had when it was opened, even if
+/// What is counted is the same in both cases: as many bytes as the file had when it was opened, even if
 /// it is moved, removed, or has more behind them meanwhile.
 ///
 /// # Errors
@@ -144,7 +149,7 @@ fn open(path: &Path) -> Result<(File, Option<FileId>), TextError> {
     if about.is_dir() {
         return Err(TextError::Directory(path.into()));
     }
-    Ok((file, FileId::of(&about)))
+    Ok((file, FileId::told(&about)))
 }
 
 /// Has Nodes read an open file if they see it too, or else sends them its text.
@@ -154,7 +159,7 @@ async fn count_opened(
     file: File,
     id: Option<FileId>,
 ) -> Result<TextCounts, TextError> {
-    // A file that the kernel makes up has a length of nothing, and has text.
+    // Files that the kernel makes up, as those in /proc, have no length, and have text.
     let known = id.filter(|id| id.len() > 0);
     match known {
         Some(id) if all_see(nodes, path, id).await? => {
@@ -172,10 +177,13 @@ async fn all_see(nodes: &[RemoteAddr<TextNode>], path: &Path, file: FileId) -> R
     // Workers may have another working directory. Not every path can be told.
     let path = path.canonicalize().ok().filter(|path| path.to_str().is_some());
     let Some(path) = path else { return Ok(false) };
-    let asked = nodes.iter().map(|node| node.send(SeesFile { path: path.clone(), file }));
+    let ask = |node: &RemoteAddr<_>| node.send(SeesFile { path: path.clone(), file }).timeout(LOOK_TIMEOUT);
     let mut all = true;
-    for sees in join_all(asked).await {
-        all &= sees?;
+    for sees in join_all(nodes.iter().map(ask)).await {
+        all &= match sees {
+            Err(err) if err.is_timeout() => false,
+            sees => sees?,
+        };
     }
     Ok(all)
 }
@@ -438,7 +446,7 @@ mod tests {
     use std::io::{Seek, SeekFrom, Write};
 
     use super::super::pieces::{Failing, PIECE_BYTES, PIECE_BYTES_MAX};
-    use super::super::range::Temporary;
+    use super::super::temporary::Temporary;
     use super::*;
     use crate::words::{Counting, tokenize};
 

@@ -42,7 +42,8 @@ impl Spawn for TextNode {
 /// Asks a [`TextNode`] whether it finds this very file at a path.
 ///
 /// If it does, it keeps the file open, so that this remains the one whose parts it counts
-/// ([`CountPiece::Seen`]), whatever becomes of the path. If the file cannot be opened, it sees none.
+/// ([`CountPiece::Seen`]), whatever becomes of the path. If the file cannot be opened, it sees none. It
+/// looks on a thread for such, since a disk may be slow, or a server gone: the worker goes on meanwhile.
 #[derive(Clone, Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "bool")]
 pub struct SeesFile {
@@ -53,11 +54,15 @@ pub struct SeesFile {
 }
 
 impl Handler<SeesFile> for TextNode {
-    type Result = bool;
+    type Result = ResponseActFuture<Self, bool>;
 
-    fn handle(&mut self, SeesFile { path, file: id }: SeesFile, _ctx: &mut Self::Context) -> bool {
-        self.seen = id.open(&path).map(|file| (file, id.len()));
-        self.seen.is_some()
+    fn handle(&mut self, SeesFile { path, file: id }: SeesFile, _ctx: &mut Self::Context) -> Self::Result {
+        let look = tokio::task::spawn_blocking(move || Some((id.open(&path)?, id.len())));
+        Box::pin(look.into_actor(self).map(|seen, node, _ctx| {
+            // What panicked while it looked has seen nothing.
+            node.seen = seen.ok().flatten();
+            node.seen.is_some()
+        }))
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::id::CallId;
 use crate::session::{Event, Failed};
-use crate::wire::{Body, Few, Little};
+use crate::wire::{Body, Few, OwnedFew};
 
 /// The slot of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +29,14 @@ pub(super) enum Slot {
         waker: Option<Waker>,
     },
     /// With a short reply, as most are.
-    Answered(Little),
+    Answered(OwnedFew),
     AnsweredAtLength(Box<Body>),
     Failed(Box<Failed>),
 }
 
 /// What was in a slot.
 pub(super) enum Outcome {
-    Answered(Little),
+    Answered(OwnedFew),
     AnsweredAtLength(Box<Body>),
     /// With why there is no reply, if that is known.
     Failed(Option<Box<Failed>>),
@@ -169,17 +169,25 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::session::LinkLoss;
 
+    /// What a call ends with.
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        Short,
+        Long,
+        Failure,
+    }
+
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Open,
-        Put(usize),
+        Put(usize, End),
         Poll(usize),
         Close(usize),
     }
@@ -188,7 +196,8 @@ mod tests {
         let which = any::<usize>();
         prop_oneof![
             3 => Just(Step::Open),
-            2 => which.prop_map(Step::Put),
+            2 => (which, prop::sample::select(vec![End::Short, End::Long, End::Failure]))
+                .prop_map(|(which, end)| Step::Put(which, end)),
             2 => which.prop_map(Step::Poll),
             1 => which.prop_map(Step::Close),
         ]
@@ -198,12 +207,33 @@ mod tests {
         Failed::OutcomeUnknown(LinkLoss::Io(number.to_string()))
     }
 
+    /// A reply to the call, short or long.
+    fn reply(number: usize, repeated: usize) -> Vec<u8> {
+        number.to_le_bytes().repeat(repeated)
+    }
+
+    /// Which call has such an end; none if it has not ended.
+    fn call_of(had: Option<Slot>) -> Option<usize> {
+        let number = |bytes: &[u8]| usize::from_le_bytes(*bytes.first_chunk().unwrap());
+        match had {
+            Some(Slot::Answered(body)) => Some(number(&Body::from(body).message)),
+            Some(Slot::AnsweredAtLength(body)) => Some(number(&body.message)),
+            Some(Slot::Failed(failed)) => {
+                let Failed::OutcomeUnknown(LinkLoss::Io(text)) = *failed else { panic!("{failed:?}") };
+                Some(text.parse().unwrap())
+            }
+            Some(Slot::Awaited { .. } | Slot::Free(_)) | None => None,
+        }
+    }
+
     proptest! {
         #[test]
         fn each_caller_gets_its_own_outcome_once(steps in proptest::collection::vec(step(), 1..120)) {
             let mut answers = Answers::default();
             // Of the calls whose callers wait: their numbers, and whether the outcome is there.
             let mut open: BTreeMap<u32, (usize, bool)> = BTreeMap::new();
+            // Those who were polled before.
+            let mut polled = BTreeSet::new();
             let (mut made, mut old) = (0, None);
             let task = Context::from_waker(Waker::noop());
             for step in steps {
@@ -218,35 +248,50 @@ mod tests {
                         prop_assert!(open.insert(slot, (made, false)).is_none(), "the slot is taken");
                         made += 1;
                     }
-                    Step::Put(which) => {
+                    Step::Put(which, end) => {
                         let Some((slot, (call, false))) = nth(which) else { continue };
-                        let event = Event::Failed { ticket: Ticket(slot), failure: failure(call) };
-                        prop_assert_eq!(answers.take_event(event, &mut Vec::new()), None);
+                        let ticket = Ticket(slot);
+                        let woken = match end {
+                            End::Short => answers.put(ticket, Few::new(&reply(call, 1)).unwrap()).into_iter().collect(),
+                            End::Long | End::Failure => {
+                                let mut woken = Vec::new();
+                                let body = Body { message: reply(call, 9).into(), ..Body::empty() };
+                                let event = match end {
+                                    End::Long => Event::Replied { ticket, body },
+                                    _ => Event::Failed { ticket, failure: failure(call) },
+                                };
+                                prop_assert_eq!(answers.take_event(event, &mut woken), None);
+                                woken
+                            }
+                        };
+                        prop_assert!(woken.len() == usize::from(polled.remove(&slot)), "who was polled is woken");
                         open.insert(slot, (call, true));
                     }
                     Step::Poll(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
-                        let polled = answers.poll(Ticket(slot), &task, &mut old);
-                        match polled {
-                            Poll::Ready(Outcome::Failed(Some(had))) => {
-                                prop_assert_eq!((*had, there), (failure(call), true));
+                        let had = match answers.poll(Ticket(slot), &task, &mut old) {
+                            Poll::Ready(Outcome::Answered(body)) => Some(Slot::Answered(body)),
+                            Poll::Ready(Outcome::AnsweredAtLength(body)) => Some(Slot::AnsweredAtLength(body)),
+                            Poll::Ready(Outcome::Failed(had)) => had.map(Slot::Failed),
+                            Poll::Pending => {
+                                polled.insert(slot);
+                                None
                             }
-                            Poll::Ready(_) => prop_assert!(false, "nobody has replied"),
-                            Poll::Pending => prop_assert!(!there),
-                        }
+                        };
+                        prop_assert_eq!(call_of(had), there.then_some(call));
                         if there {
                             open.remove(&slot);
                         }
                     }
                     Step::Close(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
-                        match answers.close(Ticket(slot)) {
-                            Some(Slot::Failed(had)) => prop_assert_eq!((*had, there), (failure(call), true)),
-                            Some(Slot::Awaited { call: had, .. }) => {
-                                prop_assert_eq!((had, there), (CallId(call as u64), false));
-                            }
-                            _ => prop_assert!(false, "the slot of an open call is gone"),
+                        let had = answers.close(Ticket(slot));
+                        if let Some(Slot::Awaited { call: had, .. }) = had {
+                            prop_assert_eq!((had, there), (CallId(call as u64), false));
+                        } else {
+                            prop_assert_eq!((call_of(had), there), (Some(call), true));
                         }
+                        polled.remove(&slot);
                         open.remove(&slot);
                     }
                 }

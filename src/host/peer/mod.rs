@@ -438,6 +438,15 @@ impl Peer {
 
     /// Sees to it that what is queued gets written.
     fn kick(self: &Arc<Self>, state: &mut State) {
+        // The link was told already, and has not looked yet: so it is up.
+        if state.rung && matches!(state.link, Link::Up(_)) {
+            return;
+        }
+        self.kick_idle(state);
+    }
+
+    #[inline(never)]
+    fn kick_idle(self: &Arc<Self>, state: &mut State) {
         match &state.link {
             Link::Up(_) => state.ring(),
             Link::Down => {

@@ -69,6 +69,7 @@ impl Origin for Peer {
 
 impl State {
     /// A message takes nothing of its actor's window any more. Says whether there is something to write.
+    #[inline(always)]
     fn handled(&mut self, claim: Option<Claim>) -> bool {
         claim.is_some_and(|claim| {
             let (target, bytes) = (claim.target(), claim.bytes().get());

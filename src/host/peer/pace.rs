@@ -80,6 +80,10 @@ mod tests {
         let apart = [0, 16, 64, 300, 100_000].map(|waiting| Pace::default().turn(waiting));
         assert_eq!(apart, [16, 16, 32, 150, 256]);
         assert_eq!([1, 100_000].map(|waiting| shared().turn(waiting)), [TURN_MESSAGES_SHARED; 2]);
+        assert_eq!(
+            [Pace::default(), shared()].map(|pace| pace.turn_bytes()),
+            [TURN_BYTES, TURN_BYTES_SHARED]
+        );
     }
 
     #[test]

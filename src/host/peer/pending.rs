@@ -16,8 +16,7 @@ use crate::wire::Body;
 /// A call under way, for who knows its peer in any case. It is to be polled until it ends, or
 /// [`abandoned`](Self::abandon).
 ///
-/// The slot of its answer knows which call it is: one word comes back from a call in a register, and is
-/// read as it was written.
+/// The slot of its answer knows which call it is, so that this is one word, which is moved in a register.
 #[derive(Debug)]
 #[must_use = "the answer waits for somebody to take it"]
 pub(crate) struct OpenCall {
@@ -65,7 +64,8 @@ impl OpenCall {
         }
         self.ticket = ENDED;
         Poll::Ready(match outcome {
-            // In place, nothing of it is to be dropped.
+            // It has no memory of its own, and `then` takes or reads it, and puts nothing there: there is
+            // nothing to drop.
             Outcome::Answered(body) => then(Ok(&mut ManuallyDrop::new(body.into()))),
             Outcome::AnsweredAtLength(mut body) => then(Ok(&mut body)),
             // The session ends every call with a word.

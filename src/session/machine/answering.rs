@@ -73,6 +73,7 @@ impl<T> Session<T> {
     }
 
     /// Takes a call of the peer off the books; says whether it was still owed an end.
+    #[inline(always)]
     fn conclude(&mut self, call: CallId) -> bool {
         self.inbound.calls.remove(call).is_some() || {
             // It may be one that was cancelled.

@@ -202,7 +202,8 @@ impl<T> Session<T> {
     ) -> Result<CallId, (Rejected, T)> {
         let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
         let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, floor: None };
-        if repeat != Repeat::Never {
+        let once = repeat == Repeat::Never;
+        if !once {
             header.floor = Some(self.calls.floor());
         }
         let frame_bytes = header.frame_bytes(body);
@@ -210,17 +211,26 @@ impl<T> Session<T> {
             Ok(way) => way,
             Err(rejected) => return Err((rejected, ticket)),
         };
-        header.call = match repeat {
-            Repeat::Again(call) if self.calls.may_be_repeated(call) => call,
-            _ => self.calls.next_id(),
-        };
-        if repeat != Repeat::Never {
-            self.calls.allow_repeats(header.call);
+        if once {
+            header.call = self.calls.next_id();
+        } else {
+            header.call = self.number_of(repeat);
             header.floor = Some(self.calls.floor());
         }
         let place = self.submit(way, Content::Call(header.call), target, frame_bytes, &(header, body));
         self.calls.insert(header.call, place, deadline, ticket);
         Ok(header.call)
+    }
+
+    /// The number of a call that may be made again.
+    #[cold]
+    fn number_of(&mut self, repeat: Repeat) -> CallId {
+        let call = match repeat {
+            Repeat::Again(call) if self.calls.may_be_repeated(call) => call,
+            _ => self.calls.next_id(),
+        };
+        self.calls.allow_repeats(call);
+        call
     }
 
     /// Queues a message that has no reply.
@@ -242,7 +252,7 @@ impl<T> Session<T> {
     }
 
     /// Puts a message on its way, or parks it.
-    #[inline]
+    #[inline(always)]
     fn submit(
         &mut self,
         way: Way,
@@ -299,7 +309,7 @@ impl<T> Session<T> {
     }
 
     /// Whether a message of so many bytes may be queued, and how. One that goes out is charged.
-    #[inline]
+    #[inline(always)]
     fn admit(&mut self, target: Target, frame_bytes: usize) -> Result<Way, Rejected> {
         if self.is_closing() || self.leaving.is_some() {
             return Err(Rejected::Closing);
