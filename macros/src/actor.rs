@@ -83,6 +83,7 @@ fn delivery(actor: &Ident, message: &Path) -> TokenStream {
         #[automatically_derived]
         impl ::roadshow::__private::actix::Handler<::roadshow::__private::Delivery<#message>> for #actor {
             type Result = ();
+            #[inline]
             fn handle(
                 &mut self,
                 delivery: ::roadshow::__private::Delivery<#message>,

@@ -131,7 +131,7 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
     };
     match decoded {
         Ok(message) => {
-            drop(body);
+            body.discard();
             Handler::<Delivery<M>>::handle(actor, Delivery::new(message, deadline, responder), ctx);
         }
         Err(failure) => responder.fail(failure),
@@ -196,6 +196,7 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
 /// # Errors
 ///
 /// [`CallFailure::Undecodable`] with the reason.
+#[inline(always)]
 pub(crate) fn decode<T: DeserializeOwned>(body: &Body) -> Result<T, CallFailure> {
     panics::catch(|| wire::decode(body))
         .and_then(|decoded| decoded.map_err(|error| error.to_string()))

@@ -45,13 +45,17 @@ pub fn install_hook() {
 /// # Errors
 ///
 /// The text of the panic.
+#[inline]
 pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, String> {
-    panic::catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        let text = LAST.take().unwrap_or_else(|| text_of(payload.as_ref()));
-        // A payload's own destructor may panic; its text is out already.
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        text
-    })
+    panic::catch_unwind(AssertUnwindSafe(work)).map_err(caught)
+}
+
+#[cold]
+fn caught(payload: Box<dyn Any + Send>) -> String {
+    let text = LAST.take().unwrap_or_else(|| text_of(payload.as_ref()));
+    // A payload's own destructor may panic; its text is out already.
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
+    text
 }
 
 /// Goes on with a panic that was caught, so that it ends the actor. Nothing is printed again.

@@ -142,6 +142,7 @@ impl Address {
 }
 
 /// Decodes an answer under the scope that is current.
+#[inline]
 pub(super) fn decode_answer<T: DeserializeOwned>(body: &Body) -> Result<T, Box<SendError>> {
     wire::decode(body).map_err(|error| {
         let undecodable = OutcomeUnknown::ReplyUndecodable { text: error.to_string() };
@@ -215,6 +216,7 @@ impl Bound {
     }
 
     /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
+    #[inline(always)]
     pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, Box<SendError>> {
         if body.len() < Identity::ENCODED_BYTES_MIN {
             return decode_answer(body);

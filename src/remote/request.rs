@@ -174,10 +174,8 @@ impl<M: RemoteMessage> Request<M> {
         match (&mut self.state, &self.to) {
             (State::Sent(Answer::Remote(open)), Some(to)) => {
                 let peer = to.peer().map_err(SendError::from)?;
-                open.poll(peer, task, |outcome| match outcome {
-                    Ok(body) => to.decode(body),
-                    Err(failed) => Err(SendError::failed(to.place.host, failed).into()),
-                })
+                let failed = |why| Err(SendError::failed(to.place.host, why).into());
+                open.poll(peer, task, |body| to.decode(body), failed)
             }
             (State::Sent(Answer::Local(answer)), _) => {
                 // A delivery always answers; without a word its arbiter has ended.

@@ -40,6 +40,14 @@ impl Body {
         self.len() == 0
     }
 
+    /// Drops it. For most there is nothing to do, which is seen here and not in a function of its own.
+    #[inline(always)]
+    pub fn discard(self) {
+        if self.message.is_in_place() && self.attachments.is_empty() {
+            std::mem::forget(self);
+        }
+    }
+
     /// The same body, borrowed for writing.
     #[must_use]
     pub fn as_encoded(&self) -> Encoded<'_> {

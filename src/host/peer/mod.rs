@@ -280,7 +280,7 @@ impl Peer {
         let made = state.session.call(now, target, message, deadline, *repeat, body, ticket);
         let call = made.map_err(|(rejected, _)| NotDelivered::rejected(rejected))?;
         state.answers.open(call);
-        if *repeat != Repeat::Never {
+        if !matches!(repeat, Repeat::Never) {
             *repeat = Repeat::Again(call);
         }
         if let Some(deadline) = deadline {

@@ -42,7 +42,7 @@ impl Origin for Peer {
     }
 
     fn is_cancelled(&self, call: CallId) -> bool {
-        self.any_cancelled.load(Ordering::Relaxed) && self.lock().session.is_cancelled(call)
+        self.any_cancelled.load(Ordering::Relaxed) && self.is_among_cancelled(call)
     }
 
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool {
@@ -79,6 +79,11 @@ impl State {
 }
 
 impl Peer {
+    #[cold]
+    fn is_among_cancelled(&self, call: CallId) -> bool {
+        self.lock().session.is_cancelled(call)
+    }
+
     /// Nobody works on this call of the peer any more.
     #[inline(always)]
     fn settle_call(&self, mut state: MutexGuard<'_, State>, call: CallId) {

@@ -37,7 +37,8 @@ impl OpenCall {
         u32::try_from(self.ticket).ok().map(Ticket)
     }
 
-    /// Gives the answer to `then`, once it is there: to move it would cost more than to decode it.
+    /// Gives the answer to `answered` once it is there, to be read or taken: to move it would cost more
+    /// than to decode it. Or why there will be none to `failed`.
     ///
     /// # Panics
     ///
@@ -47,7 +48,8 @@ impl OpenCall {
         &mut self,
         peer: &Peer,
         task: &mut Context<'_>,
-        then: impl FnOnce(Result<&mut Body, Failed>) -> R,
+        answered: impl FnOnce(&mut Body) -> R,
+        failed: impl FnOnce(Failed) -> R,
     ) -> Poll<R> {
         let ticket = self.ticket().expect("a call is not polled after it has ended");
         // A caller whose answers are all there lets the link write what it has made meanwhile.
@@ -63,16 +65,24 @@ impl OpenCall {
             budget.made_progress();
         }
         self.ticket = ENDED;
-        Poll::Ready(match outcome {
-            // It has no memory of its own, and `then` takes or reads it, and puts nothing there: there is
-            // nothing to drop.
-            Outcome::Answered(body) => then(Ok(&mut ManuallyDrop::new(body.into()))),
-            Outcome::AnsweredAtLength(mut body) => then(Ok(&mut body)),
-            // The session ends every call with a word.
-            Outcome::Failed(failed) => {
-                then(Err(failed.map_or(Failed::OutcomeUnknown(LinkLoss::Shutdown), |failed| *failed)))
+        let (mut short, mut long);
+        let body: &mut Body = match outcome {
+            Outcome::Answered(body) => {
+                // It has no memory of its own, and nobody puts anything in its place: nothing is to be dropped.
+                short = ManuallyDrop::new(body.into());
+                &mut short
             }
-        })
+            Outcome::AnsweredAtLength(body) => {
+                long = body;
+                &mut long
+            }
+            // The session ends every call with a word.
+            Outcome::Failed(why) => {
+                let why = why.map_or(Failed::OutcomeUnknown(LinkLoss::Shutdown), |why| *why);
+                return Poll::Ready(failed(why));
+            }
+        };
+        Poll::Ready(answered(body))
     }
 
     /// Whether nothing more is to be done for it.
@@ -116,10 +126,8 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { peer, open } = self.get_mut();
-        open.poll(peer, task, |outcome| match outcome {
-            Ok(body) => Ok(std::mem::take(body)),
-            Err(failed) => Err(SendError::failed(peer.identity, failed)),
-        })
+        let failed = |why| Err(SendError::failed(peer.identity, why));
+        open.poll(peer, task, |body| Ok(std::mem::take(body)), failed)
     }
 }
 

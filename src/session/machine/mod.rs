@@ -202,7 +202,7 @@ impl<T> Session<T> {
     ) -> Result<CallId, (Rejected, T)> {
         let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
         let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, floor: None };
-        let once = repeat == Repeat::Never;
+        let once = matches!(repeat, Repeat::Never);
         if !once {
             header.floor = Some(self.calls.floor());
         }
