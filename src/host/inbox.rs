@@ -134,6 +134,8 @@ fn claimed(claim: session::Claim) -> Option<Claim> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::id::{ActorId, ActorIncarnation, Identity};
     use crate::registry::Origin;
@@ -201,6 +203,59 @@ mod tests {
         inbox.hand_over(&mut seen);
         assert!(inbox.is_empty() && inbox.messages.is_empty());
         seen.0
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Message(u64),
+        Event,
+        Withdraw(usize),
+        HandOver,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            12 => (1_u64..4).prop_map(Step::Message),
+            1 => Just(Step::Event),
+            3 => any::<usize>().prop_map(Step::Withdraw),
+            1 => Just(Step::HandOver),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_came_is_handed_over_in_its_order_but_for_what_was_withdrawn(
+            steps in prop::collection::vec(step(), 0..300),
+        ) {
+            let (mut inbox, mut expected) = (Inbox::default(), Vec::new());
+            for (number, step) in (0..).zip(steps.into_iter().chain([Step::HandOver])) {
+                match step {
+                    Step::Message(actor) => {
+                        inbox.add(to(actor), call(number));
+                        expected.push((actor, number));
+                    }
+                    Step::Event => {
+                        inbox.order.push(Came::Event(Event::Cancelled { call: CallId(number) }));
+                        expected.push((0, number));
+                    }
+                    Step::Withdraw(which) => {
+                        let messages = expected.iter().filter(|(actor, _)| *actor > 0);
+                        let Some(at) = which.checked_rem(messages.clone().count()) else { continue };
+                        let (actor, number) = *messages.clone().nth(at).unwrap();
+                        let (target, message) = inbox.remove(CallId(number)).unwrap();
+                        prop_assert_eq!((target, message.call()), (to(actor).0, Some(CallId(number))));
+                        prop_assert!(inbox.remove(CallId(number)).is_none());
+                        expected.retain(|came| *came != (actor, number));
+                    }
+                    Step::HandOver => {
+                        let runs = handed_over(&mut inbox);
+                        prop_assert!(runs.iter().all(|(_, calls)| (1..=RUN_MESSAGES).contains(&calls.len())));
+                        let came = runs.iter().flat_map(|(actor, calls)| calls.iter().map(|call| (*actor, *call)));
+                        prop_assert_eq!(came.collect::<Vec<_>>(), std::mem::take(&mut expected));
+                    }
+                }
+            }
+        }
     }
 
     #[test]
