@@ -200,7 +200,7 @@ pub const TURN_MESSAGES_SHARED: usize = 1024;
 pub const TURN_BYTES: usize = 128 << 10;
 
 /// The same where the peer runs on the same core, and could do nothing with the answers yet: four large
-/// messages are answered by one write and wake the other side once. It is some milliseconds of small ones.
+/// messages are answered by one write and wake the other side once. It is tens of thousands of small ones.
 pub const TURN_BYTES_SHARED: usize = 1 << 20;
 
 /// So many looks in a row have to find the peer on this core, before turns are as long as on a shared one.

@@ -62,7 +62,7 @@ pub struct TextCounts {
 /// as workers on this machine do; [`FileId`] has what is compared. If all do, they are told which
 /// ranges to read, and nothing of the text is sent. If one does not, all of the text is read here and
 /// sent to all, as by [`count_stream`]. So is that of a pipe, and of a file that has no length or no
-/// path in UTF-8.
+/// path in UTF-8, and any on a system that is not Linux.
 ///
 /// What is counted is the same in both cases: as many bytes as the file had when it was opened, even if
 /// it is moved, removed, or has more behind them meanwhile.
@@ -162,7 +162,7 @@ async fn count_opened(
     // Files that the kernel makes up, as those in /proc, have no length, and have text.
     let known = id.filter(|id| id.len() > 0);
     match known {
-        Some(id) if all_see(nodes, path, id).await? => {
+        Some(id) if all_see(nodes, path, id, LOOK_TIMEOUT).await? => {
             count_ranges(nodes, id.len(), |from, to| CountPiece::Seen { from, to }).await
         }
         _ => {
@@ -172,12 +172,17 @@ async fn count_opened(
     }
 }
 
-/// Whether each Node finds this very file at a path.
-async fn all_see(nodes: &[RemoteAddr<TextNode>], path: &Path, file: FileId) -> Result<bool, TextError> {
+/// Whether each Node finds this very file at a path, in time.
+async fn all_see(
+    nodes: &[RemoteAddr<TextNode>],
+    path: &Path,
+    file: FileId,
+    timeout: Duration,
+) -> Result<bool, TextError> {
     // Workers may have another working directory. Not every path can be told.
     let path = path.canonicalize().ok().filter(|path| path.to_str().is_some());
     let Some(path) = path else { return Ok(false) };
-    let ask = |node: &RemoteAddr<_>| node.send(SeesFile { path: path.clone(), file }).timeout(LOOK_TIMEOUT);
+    let ask = |node: &RemoteAddr<_>| node.send(SeesFile { path: path.clone(), file }).timeout(timeout);
     let mut all = true;
     for sees in join_all(nodes.iter().map(ask)).await {
         all &= match sees {
@@ -475,7 +480,7 @@ mod tests {
         let nodes = spawn(&cluster.handle(), two()).await.unwrap();
         let (open, id) = open(&file.0).unwrap();
         let seen_id = id.unwrap();
-        assert!(all_see(&nodes, &file.0, seen_id).await.unwrap());
+        assert!(all_see(&nodes, &file.0, seen_id, LOOK_TIMEOUT).await.unwrap());
         happens(&file.0);
         let range = |from, to| CountPiece::Seen { from, to };
         let seen = count_ranges(&nodes, seen_id.len(), range).await;
@@ -628,7 +633,11 @@ mod tests {
         let (file, other) = (Temporary::new("unseen", text.as_bytes()), Temporary::new("seen", b"other"));
         let nodes = spawn(&cluster.handle(), two()).await.unwrap();
         let (open, id) = open(&file.0).unwrap();
-        assert!(!all_see(&nodes, &other.0, id.unwrap()).await.unwrap());
+        assert!(!all_see(&nodes, &other.0, id.unwrap(), LOOK_TIMEOUT).await.unwrap());
+        assert!(
+            !all_see(&nodes, &file.0, id.unwrap(), Duration::ZERO).await.unwrap(),
+            "nobody looks so fast"
+        );
         let counted = count_opened(&nodes, &other.0, open, id).await.unwrap();
         assert!(counted == expected(&text));
 

@@ -438,7 +438,7 @@ impl Peer {
 
     /// Sees to it that what is queued gets written.
     fn kick(self: &Arc<Self>, state: &mut State) {
-        // The link was told already, and has not looked yet: so it is up.
+        // Most often the link was told already, and has not looked yet.
         if state.rung && matches!(state.link, Link::Up(_)) {
             return;
         }
