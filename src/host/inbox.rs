@@ -1,39 +1,33 @@
 //! What has come over a link and is not handed over yet.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
 use super::peer::{Answers, Peer, Ticket};
 use crate::id::{CallId, Target, TypeHash};
-use crate::registry::{Claim, Inbound, Run};
+use crate::registry::{Inbound, Origin, Run};
 use crate::session::{self, Event, Events};
-use crate::wire::Body;
-
-/// So many messages for one actor are handed over at once: it may be at the first of them by then, on
-/// another thread.
-const RUN_MESSAGES: usize = 64;
+use crate::wire;
 
 /// Messages and other events in their order. Callers have their answers already, and are to be woken.
 #[derive(Default)]
 pub(super) struct Inbox {
-    messages: Vec<Inbound>,
     order: Vec<Came>,
     pub(super) wake: Vec<Waker>,
 }
 
 /// What came next.
 enum Came {
-    /// So many messages to one actor and of one type.
-    Run((Target, TypeHash), usize),
+    /// Messages to one actor and of one type.
+    Run((Target, TypeHash), Run),
     Event(Event<Ticket>),
 }
 
 /// Who takes it.
 pub(super) trait Handover {
-    /// Takes all of the messages of a run.
-    fn run(&mut self, to: (Target, TypeHash), run: Run<'_, '_>);
+    /// Takes messages.
+    fn run(&mut self, to: (Target, TypeHash), run: Run);
     /// Takes another event.
     fn event(&mut self, event: Event<Ticket>);
 }
@@ -45,43 +39,60 @@ impl Inbox {
 
     /// Hands over all that has come.
     pub(super) fn hand_over(&mut self, to: &mut impl Handover) {
-        let mut messages = self.messages.drain(..);
         for came in self.order.drain(..) {
             match came {
-                Came::Run(_, 0) => {}
-                Came::Run(address, count) => {
-                    let behind = messages.len() - count;
-                    to.run(address, messages.by_ref().take(count));
-                    // Whoever takes a run takes all of it, or the next one would get its rest.
-                    debug_assert_eq!(messages.len(), behind, "a run is taken as a whole");
-                }
+                // All of them may have been withdrawn.
+                Came::Run(_, run) if run.is_empty() => {}
+                Came::Run(address, run) => to.run(address, run),
                 Came::Event(event) => to.event(event),
             }
         }
     }
 
     #[inline(always)]
-    fn add(&mut self, to: (Target, TypeHash), message: Inbound) {
-        match self.order.last_mut() {
-            Some(Came::Run(address, count)) if *address == to && *count < RUN_MESSAGES => *count += 1,
-            _ => self.order.push(Came::Run(to, 1)),
-        }
-        self.messages.push(message);
+    fn add(
+        &mut self,
+        peer: &Arc<impl Origin + 'static>,
+        call: Option<CallId>,
+        to: (Target, TypeHash),
+        deadline: Option<Instant>,
+        body: impl wire::Arriving,
+        claim: session::Claim,
+    ) {
+        let body = match self.order.last_mut() {
+            Some(Came::Run(address, run)) if *address == to => {
+                match run.push(call, deadline, body, claim.bytes) {
+                    Ok(()) => return,
+                    Err(body) => body,
+                }
+            }
+            _ => body,
+        };
+        self.begin_run(peer, call, to, deadline, body, claim);
+    }
+
+    #[inline(never)]
+    fn begin_run(
+        &mut self,
+        peer: &Arc<impl Origin + 'static>,
+        call: Option<CallId>,
+        to: (Target, TypeHash),
+        deadline: Option<Instant>,
+        body: impl wire::Arriving,
+        claim: session::Claim,
+    ) {
+        let mut run = Run::new(Arc::clone(peer) as _, claim.target, claim.life, call, &body);
+        let pushed = run.push(call, deadline, body, claim.bytes);
+        debug_assert!(pushed.is_ok(), "a run takes the message that it begins with");
+        self.order.push(Came::Run(to, run));
     }
 
     /// Takes a call out again. Its run may be empty then.
     fn remove(&mut self, call: CallId) -> Option<(Target, Inbound)> {
-        let at = self.messages.iter().rposition(|message| message.call() == Some(call))?;
-        let mut behind = 0;
-        let (target, run) = self.order.iter_mut().find_map(|came| match came {
-            Came::Run((target, _), count) => {
-                behind += *count;
-                (at < behind).then_some((*target, count))
-            }
+        self.order.iter_mut().rev().find_map(|came| match came {
+            Came::Run((target, _), run) => Some((*target, run.remove(call)?)),
             Came::Event(_) => None,
-        })?;
-        *run -= 1;
-        Some((target, self.messages.remove(at)))
+        })
     }
 }
 
@@ -99,17 +110,15 @@ impl Events<Ticket> for Arriving<'_> {
         call: CallId,
         to: (Target, TypeHash),
         deadline: Option<Instant>,
-        body: Body,
+        body: impl wire::Arriving,
         claim: session::Claim,
     ) {
-        let origin = Arc::clone(self.peer) as _;
-        self.inbox.add(to, Inbound::new(origin, Some(call), deadline, body, claimed(claim)));
+        self.inbox.add(self.peer, Some(call), to, deadline, body, claim);
     }
 
     #[inline(always)]
-    fn tell(&mut self, to: (Target, TypeHash), body: Body, claim: session::Claim) {
-        let origin = Arc::clone(self.peer) as _;
-        self.inbox.add(to, Inbound::new(origin, None, None, body, claimed(claim)));
+    fn tell(&mut self, to: (Target, TypeHash), body: impl wire::Arriving, claim: session::Claim) {
+        self.inbox.add(self.peer, None, to, None, body, claim);
     }
 
     /// An outcome goes to its caller at once, while the lock is held in any case.
@@ -121,15 +130,9 @@ impl Events<Ticket> for Arriving<'_> {
 
     fn withdraw(&mut self, call: CallId) -> Option<session::Claim> {
         let (target, message) = self.inbox.remove(call)?;
-        let (bytes, life) = message.into_claim().map_or((0, 0), |claim| (claim.bytes().get(), claim.life()));
+        let (bytes, life) = message.claim().map_or((0, 0), |claim| (claim.bytes().get(), claim.life()));
         Some(session::Claim { target, bytes, life })
     }
-}
-
-/// What a message takes, as its actor's host gives it back.
-#[inline(always)]
-fn claimed(claim: session::Claim) -> Option<Claim> {
-    NonZeroU64::new(claim.bytes).map(|bytes| Claim::new(claim.target, claim.life, bytes))
 }
 
 #[cfg(test)]
@@ -138,8 +141,8 @@ mod tests {
 
     use super::*;
     use crate::id::{ActorId, ActorIncarnation, Identity};
-    use crate::registry::Origin;
-    use crate::wire::{CallFailure, Encoded};
+    use crate::registry::Claim;
+    use crate::wire::{Body, CallFailure, Encoded, Few};
 
     /// Who sends in a test, and hears nothing.
     struct Nobody;
@@ -157,7 +160,7 @@ mod tests {
             waiting
         }
 
-        fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<Claim>) {}
+        fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&Claim>) {}
 
         fn fail(&self, _: CallId, _: &CallFailure, _: Option<Claim>) {}
 
@@ -178,18 +181,51 @@ mod tests {
         (Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) }, TypeHash(7))
     }
 
-    fn call(number: u64) -> Inbound {
-        Inbound::new(Arc::new(Nobody), Some(CallId(number)), None, Body::empty(), None)
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Kind {
+        ShortCall,
+        LongCall,
+        ShortTell,
+        LongTell,
     }
 
-    /// What was handed over: each run as its actor and its calls, and the number of a cancelled call.
+    impl Kind {
+        fn is_call(self) -> bool {
+            matches!(self, Self::ShortCall | Self::LongCall)
+        }
+    }
+
+    /// Adds a message with that number, which is also what it takes of its actor's window.
+    fn add(inbox: &mut Inbox, actor: u64, number: u64, kind: Kind) {
+        let (to, call) = (to(actor), kind.is_call().then_some(CallId(number)));
+        let claim = session::Claim { target: to.0, bytes: number, life: 3 };
+        let bytes = number.to_be_bytes();
+        match kind {
+            Kind::ShortCall | Kind::ShortTell => {
+                inbox.add(&Arc::new(Nobody), call, to, None, Few::new(&bytes).unwrap(), claim);
+            }
+            Kind::LongCall | Kind::LongTell => {
+                let body = Body { message: (&bytes[..]).into(), ..Body::empty() };
+                inbox.add(&Arc::new(Nobody), call, to, None, body, claim);
+            }
+        }
+    }
+
+    /// What was handed over: each run as its actor and the numbers, and the number of a cancelled call.
     #[derive(Debug, Default, PartialEq)]
     struct Seen(Vec<(u64, Vec<u64>)>);
 
     impl Handover for Seen {
-        fn run(&mut self, (target, _): (Target, TypeHash), messages: Run<'_, '_>) {
-            let calls = messages.filter_map(|message| message.call()).map(|call| call.0).collect();
-            self.0.push((target.actor.0, calls));
+        fn run(&mut self, (target, _): (Target, TypeHash), run: Run) {
+            let numbers = run.map(|message| {
+                let claim = message.claim().unwrap();
+                let number = claim.bytes().get();
+                assert!(message.call().is_none_or(|call| call == CallId(number)));
+                assert_eq!((claim.target(), claim.life()), (target, 3));
+                assert_eq!(*message.body.message, number.to_be_bytes());
+                number
+            });
+            self.0.push((target.actor.0, numbers.collect()));
         }
 
         fn event(&mut self, event: Event<Ticket>) {
@@ -201,21 +237,26 @@ mod tests {
     fn handed_over(inbox: &mut Inbox) -> Vec<(u64, Vec<u64>)> {
         let mut seen = Seen::default();
         inbox.hand_over(&mut seen);
-        assert!(inbox.is_empty() && inbox.messages.is_empty());
+        assert!(inbox.is_empty());
         seen.0
     }
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Message(u64),
+        Message(u64, Kind),
+        /// So many messages of a kind.
+        Many(u64, Kind, u64),
         Event,
         Withdraw(usize),
         HandOver,
     }
 
     fn step() -> impl Strategy<Value = Step> {
+        let kinds = [Kind::ShortCall, Kind::LongCall, Kind::ShortTell, Kind::LongTell];
+        let kind = prop::sample::select(kinds.to_vec());
         prop_oneof![
-            12 => (1_u64..4).prop_map(Step::Message),
+            6 => (1_u64..4, kind.clone()).prop_map(|(actor, kind)| Step::Message(actor, kind)),
+            2 => (1_u64..4, kind, 1_u64..150).prop_map(|(actor, kind, count)| Step::Many(actor, kind, count)),
             1 => Just(Step::Event),
             3 => any::<usize>().prop_map(Step::Withdraw),
             1 => Just(Step::HandOver),
@@ -225,33 +266,49 @@ mod tests {
     proptest! {
         #[test]
         fn what_came_is_handed_over_in_its_order_but_for_what_was_withdrawn(
-            steps in prop::collection::vec(step(), 0..300),
+            steps in prop::collection::vec(step(), 0..100),
         ) {
-            let (mut inbox, mut expected) = (Inbox::default(), Vec::new());
-            for (number, step) in (0..).zip(steps.into_iter().chain([Step::HandOver])) {
+            let (mut inbox, mut expected, mut number) = (Inbox::default(), Vec::new(), 0);
+            for step in steps.into_iter().chain([Step::HandOver]) {
+                let mut next = || {
+                    number += 1;
+                    number
+                };
                 match step {
-                    Step::Message(actor) => {
-                        inbox.add(to(actor), call(number));
-                        expected.push((actor, number));
+                    Step::Message(..) | Step::Many(..) => {
+                        let (actor, kind, count) = match step {
+                            Step::Many(actor, kind, count) => (actor, kind, count),
+                            Step::Message(actor, kind) => (actor, kind, 1),
+                            _ => unreachable!("it is a message"),
+                        };
+                        for _ in 0..count {
+                            let number = next();
+                            add(&mut inbox, actor, number, kind);
+                            expected.push((actor, number, kind.is_call()));
+                        }
                     }
                     Step::Event => {
+                        let number = next();
                         inbox.order.push(Came::Event(Event::Cancelled { call: CallId(number) }));
-                        expected.push((0, number));
+                        expected.push((0, number, false));
                     }
                     Step::Withdraw(which) => {
-                        let messages = expected.iter().filter(|(actor, _)| *actor > 0);
-                        let Some(at) = which.checked_rem(messages.clone().count()) else { continue };
-                        let (actor, number) = *messages.clone().nth(at).unwrap();
+                        let calls = expected.iter().filter(|(_, _, is_call)| *is_call);
+                        let Some(at) = which.checked_rem(calls.clone().count()) else { continue };
+                        let (actor, number, _) = *calls.clone().nth(at).unwrap();
                         let (target, message) = inbox.remove(CallId(number)).unwrap();
                         prop_assert_eq!((target, message.call()), (to(actor).0, Some(CallId(number))));
+                        prop_assert_eq!(message.claim().unwrap().bytes().get(), number);
                         prop_assert!(inbox.remove(CallId(number)).is_none());
-                        expected.retain(|came| *came != (actor, number));
+                        expected.retain(|(_, came, _)| *came != number);
                     }
                     Step::HandOver => {
                         let runs = handed_over(&mut inbox);
-                        prop_assert!(runs.iter().all(|(_, calls)| (1..=RUN_MESSAGES).contains(&calls.len())));
-                        let came = runs.iter().flat_map(|(actor, calls)| calls.iter().map(|call| (*actor, *call)));
-                        prop_assert_eq!(came.collect::<Vec<_>>(), std::mem::take(&mut expected));
+                        prop_assert!(runs.iter().all(|(_, numbers)| (1..=64).contains(&numbers.len())));
+                        let came = runs.iter().flat_map(|(actor, all)| all.iter().map(|number| (*actor, *number)));
+                        let expected = std::mem::take(&mut expected).into_iter();
+                        let expected: Vec<_> = expected.map(|(actor, number, _)| (actor, number)).collect();
+                        prop_assert_eq!(came.collect::<Vec<_>>(), expected);
                     }
                 }
             }
@@ -260,21 +317,28 @@ mod tests {
 
     #[test]
     fn order_is_kept_and_runs_have_an_end() {
-        let mut inbox = Inbox::default();
-        (1..=70).for_each(|number| inbox.add(to(1), call(number)));
-        inbox.add(to(2), call(71));
-        inbox.order.push(Came::Event(Event::Cancelled { call: CallId(9) }));
-        inbox.add(to(2), call(72));
-        let expected =
-            [(1, (1..=64).collect()), (1, (65..=70).collect()), (2, vec![71]), (0, vec![9]), (2, vec![72])];
-        assert_eq!(handed_over(&mut inbox), expected);
+        for kind in [Kind::ShortCall, Kind::LongTell] {
+            let mut inbox = Inbox::default();
+            (1..=70).for_each(|number| add(&mut inbox, 1, number, kind));
+            add(&mut inbox, 2, 71, kind);
+            inbox.order.push(Came::Event(Event::Cancelled { call: CallId(9) }));
+            add(&mut inbox, 2, 72, kind);
+            let expected = [
+                (1, (1..=64).collect()),
+                (1, (65..=70).collect()),
+                (2, vec![71]),
+                (0, vec![9]),
+                (2, vec![72]),
+            ];
+            assert_eq!(handed_over(&mut inbox), expected);
+        }
     }
 
     #[test]
     fn a_call_that_is_withdrawn_is_not_handed_over() {
         let mut inbox = Inbox::default();
         for (actor, number) in [(1, 1), (1, 2), (2, 3), (1, 4), (1, 5)] {
-            inbox.add(to(actor), call(number));
+            add(&mut inbox, actor, number, Kind::ShortCall);
         }
         for number in [2, 3, 5] {
             assert_eq!(
@@ -283,7 +347,7 @@ mod tests {
             );
         }
         assert!(inbox.remove(CallId(3)).is_none());
-        inbox.add(to(1), call(6));
+        add(&mut inbox, 1, 6, Kind::ShortCall);
         assert_eq!(handed_over(&mut inbox), [(1, vec![1]), (1, vec![4, 6])]);
     }
 }

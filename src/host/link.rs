@@ -108,7 +108,7 @@ struct Route<'a> {
 }
 
 impl Handover for Route<'_> {
-    fn run(&mut self, to: (Target, TypeHash), run: Run<'_, '_>) {
+    fn run(&mut self, to: (Target, TypeHash), run: Run) {
         if let Some((last, destination)) = &self.last
             && *last == to
         {

@@ -71,7 +71,7 @@ impl Origin for Caller {
         TURN_MESSAGES_MAX
     }
 
-    fn reply(&self, _call: CallId, body: Encoded<'_>, _claim: Option<Claim>) {
+    fn reply(&self, _call: CallId, body: Encoded<'_>, _claim: Option<&Claim>) {
         self.answer(Ok(owned(body)));
     }
 
@@ -110,7 +110,7 @@ impl Origin for Shared {
         TURN_MESSAGES_MAX
     }
 
-    fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<Claim>) {}
+    fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<&Claim>) {}
 
     fn fail(&self, _call: CallId, _failure: &CallFailure, _claim: Option<Claim>) {}
 

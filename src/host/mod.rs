@@ -338,7 +338,7 @@ impl Host {
     /// Hands a message that came in to its actor, or to the host's own services.
     pub(crate) fn deliver(&self, target: Target, message: TypeHash, inbound: Inbound) {
         match self.find(target, message) {
-            Ok(Some(to)) => to.take(vec![inbound].drain(..).by_ref().take(1)),
+            Ok(Some(to)) => to.take(inbound.into()),
             Ok(None) => (self.shared.calls)(self, message, inbound),
             Err(failure) => inbound.fail(&failure),
         }
@@ -438,7 +438,7 @@ struct Destination {
 }
 
 impl Destination {
-    fn take(&self, run: Run<'_, '_>) {
+    fn take(&self, run: Run) {
         (self.deliver)(&*self.mailbox, run);
     }
 }

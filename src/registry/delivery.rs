@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::mailbox::{Decoding, Mailbox, Reachable, Turn};
 use super::{Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, Run, TaskFn, panics};
 use crate::id::Identity;
-use crate::wire::{self, Body, CallFailure};
+use crate::wire::{self, CallFailure, Encoded};
 
 /// What the host tells an actor beside its messages.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl<M: RemoteMessage> fmt::Debug for Delivery<M> {
 }
 
 /// Puts messages into the mailbox of an `A`.
-pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: Run<'_, '_>) {
+pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: Run) {
     match mailbox(to) {
         Some(mailbox) => mailbox.deliver(handle::<A, M>, run),
         // Two actor types share a name, and this one does not handle the message.
@@ -114,28 +114,37 @@ pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: 
     }
 }
 
-/// Decodes a message and has the actor handle it.
+/// Decodes the next message of a run and has the actor handle it.
 fn handle<A: Handles<M>, M: RemoteMessage>(
     actor: &mut A,
     ctx: &mut A::Context,
-    inbound: Inbound,
+    run: &mut Run,
     decoding: &dyn Decoding,
 ) {
-    let (body, deadline, responder) = inbound.into_parts();
-    let decoded = if body.len() < Identity::ENCODED_BYTES_MIN {
-        decode(&body)
-    } else {
-        let mut decoded = Err(CallFailure::NoReply);
-        decoding.within(&mut || decoded = decode(&body));
-        decoded
+    let Some(body) = run.front() else { return };
+    let decoded = match body.message.len() < Identity::ENCODED_BYTES_MIN {
+        true => decode(body),
+        false => decode_within(decoding, run),
     };
+    // From here on it is the responder that sees to an answer, whatever the handler does.
+    let Some((deadline, responder)) = run.pop() else { return };
     match decoded {
         Ok(message) => {
-            body.discard();
             Handler::<Delivery<M>>::handle(actor, Delivery::new(message, deadline, responder), ctx);
         }
         Err(failure) => responder.fail(failure),
     }
+}
+
+/// Decodes the next message of a run, which may have addresses in it.
+fn decode_within<M: RemoteMessage>(decoding: &dyn Decoding, run: &Run) -> Result<M, CallFailure> {
+    let mut decoded = Err(CallFailure::NoReply);
+    decoding.within(&mut || {
+        if let Some(body) = run.front() {
+            decoded = decode(body);
+        }
+    });
+    decoded
 }
 
 /// Moves the delivery in `slot` into the mailbox of an `A`; it stays there if that is not possible.
@@ -197,7 +206,8 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
 ///
 /// [`CallFailure::Undecodable`] with the reason.
 #[inline(always)]
-pub(crate) fn decode<T: DeserializeOwned>(body: &Body) -> Result<T, CallFailure> {
+pub(crate) fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, CallFailure> {
+    let body = body.into();
     panics::catch(|| wire::decode(body))
         .and_then(|decoded| decoded.map_err(|error| error.to_string()))
         .map_err(|text| CallFailure::Undecodable { text })

@@ -11,15 +11,13 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
-use std::iter::Take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::vec::Drain;
 
 use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext};
 use tokio::time::Instant;
 
-use super::{Control, Inbound, RemoteActor};
+use super::{Control, RemoteActor, Run};
 use crate::config::{TURN_MESSAGES_MAX, TURN_TIME};
 use crate::id::{ActorIncarnation, TypeHash};
 use crate::wire::CallFailure;
@@ -30,11 +28,8 @@ const MESSAGES_PER_LOOK: usize = 16;
 /// Capacity that a queue keeps when nothing waits in it.
 const KEPT_MAX: usize = 64;
 
-/// What decodes a message, in its surroundings, and hands it to its handler.
-pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, Inbound, &dyn Decoding);
-
-/// Messages for one actor and of one type that have come one behind the other.
-pub type Run<'a, 'b> = Take<&'a mut Drain<'b, Inbound>>;
+/// What takes the next message of a run, decodes it in its surroundings, and hands it to its handler.
+pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, &mut Run, &dyn Decoding);
 
 /// What an actor lives in.
 pub trait Surroundings: Send + Sync {
@@ -79,16 +74,9 @@ struct Queue<A: RemoteActor> {
 }
 
 enum Item<A: RemoteActor> {
-    Message(Letter<A>),
+    /// Messages, at least one, and what hands them to their handler.
+    Run(Handle<A>, Run),
     Control(Control),
-}
-
-/// A message, and what hands it to its handler. The message comes first so that it is read as it is
-/// written, in the same words of 16 bytes: for others a processor waits.
-#[repr(C)]
-struct Letter<A: RemoteActor> {
-    inbound: Inbound,
-    handle: Handle<A>,
 }
 
 impl<A: RemoteActor> Mailbox<A> {
@@ -113,13 +101,13 @@ impl<A: RemoteActor> Mailbox<A> {
     }
 
     /// Takes messages in.
-    pub(super) fn deliver(&self, handle: Handle<A>, run: Run<'_, '_>) {
-        self.push(|waiting| waiting.extend(run.map(|inbound| Item::Message(Letter { inbound, handle }))));
+    pub(super) fn deliver(&self, handle: Handle<A>, run: Run) {
+        self.push(Item::Run(handle, run));
     }
 
-    fn push(&self, items: impl FnOnce(&mut VecDeque<Item<A>>)) {
+    fn push(&self, item: Item<A>) {
         let mut queue = self.lock();
-        items(&mut queue.waiting);
+        queue.waiting.push_back(item);
         if !std::mem::replace(&mut queue.called, true) {
             drop(queue);
             self.call();
@@ -156,9 +144,18 @@ impl<A: RemoteActor> Mailbox<A> {
             }
             let length = length.get_or_insert_with(|| Length::for_what_waits(&batch.items));
             while !ctx.waiting() {
-                match batch.items.pop_front() {
-                    Some(Item::Message(letter)) => (letter.handle)(actor, ctx, letter.inbound, decoding),
-                    Some(Item::Control(control)) => control.apply(actor, ctx),
+                match batch.items.front_mut() {
+                    Some(Item::Run(handle, run)) => {
+                        handle(actor, ctx, run, decoding);
+                        if run.is_empty() {
+                            batch.items.pop_front();
+                        }
+                    }
+                    Some(Item::Control(_)) => {
+                        if let Some(Item::Control(control)) = batch.items.pop_front() {
+                            control.apply(actor, ctx);
+                        }
+                    }
                     None => break,
                 }
                 if length.is_reached() && !batch.items.is_empty() && !ctx.waiting() {
@@ -211,7 +208,7 @@ impl<A: RemoteActor> Reachable for Mailbox<A> {
     }
 
     fn control(&self, control: Control) {
-        self.push(|waiting| waiting.push_back(Item::Control(control)));
+        self.push(Item::Control(control));
     }
 }
 
@@ -222,9 +219,16 @@ impl<A: RemoteActor> fmt::Debug for Mailbox<A> {
 }
 
 impl<A: RemoteActor> Item<A> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Run(_, run) => run.len(),
+            Self::Control(_) => 1,
+        }
+    }
+
     fn refuse(self) {
         match self {
-            Self::Message(letter) => letter.inbound.fail(&CallFailure::ActorStopped),
+            Self::Run(_, run) => run.for_each(|inbound| inbound.fail(&CallFailure::ActorStopped)),
             // Dropped, it says so itself.
             Self::Control(_) => {}
         }
@@ -243,11 +247,12 @@ struct Length {
 impl Length {
     /// Messages of several peers have as many as the first of them has.
     fn for_what_waits<A: RemoteActor>(items: &VecDeque<Item<A>>) -> Self {
+        let waiting = items.iter().map(Item::len).sum();
         let most = match items.front() {
-            Some(Item::Message(letter)) => letter.inbound.turn(items.len()),
+            Some(Item::Run(_, run)) => run.turn(waiting),
             Some(Item::Control(_)) | None => TURN_MESSAGES_MAX,
         };
-        Self { most, handled: 0, began: (items.len() > 1).then(Instant::now) }
+        Self { most, handled: 0, began: (waiting > 1).then(Instant::now) }
     }
 
     /// Counts a message that was handled; says whether it is to be the last.

@@ -13,6 +13,7 @@ pub mod form;
 mod mailbox;
 mod origin;
 pub mod panics;
+mod run;
 pub mod schema;
 mod table;
 
@@ -29,8 +30,9 @@ use crate::id::TypeHash;
 
 pub(crate) use delivery::decode;
 pub use delivery::{Control, Delivery};
-pub use mailbox::{Decoding, Mailbox, Reachable, Run, Surroundings, Turn};
+pub use mailbox::{Decoding, Mailbox, Reachable, Surroundings, Turn};
 pub use origin::{Claim, Inbound, LocalReply, Origin, Responder};
+pub use run::Run;
 pub use table::Table;
 
 use schema::Parts;
@@ -164,8 +166,8 @@ pub trait TaskFn: 'static {
     fn call(args: Self::Args) -> Self::Output;
 }
 
-/// Puts a message into the [`Mailbox`] of an actor.
-pub type Deliver = fn(&dyn Reachable, Run<'_, '_>);
+/// Puts messages into the [`Mailbox`] of an actor.
+pub type Deliver = fn(&dyn Reachable, Run);
 
 /// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into actix's mailbox of an actor. With
 /// `true` only if that has room: else it stays in the slot.

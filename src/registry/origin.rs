@@ -22,7 +22,7 @@ pub trait Origin: Send + Sync {
     /// How many of so many messages that wait are handled before the answers so far leave.
     fn turn(&self, waiting: usize) -> usize;
     /// Sends the answer of a call, and gives back what it still took of its actor's window.
-    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<Claim>);
+    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<&Claim>);
     /// Sends why a call has no answer, and gives back what it still took of its actor's window.
     fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<Claim>);
     /// Whether the caller is known to wait no longer.
@@ -109,12 +109,7 @@ impl Inbound {
     /// The message's body, and who waits for the answer.
     #[inline]
     pub fn into_parts<R>(self) -> (Body, Option<Instant>, Responder<R>) {
-        let to = match self.call {
-            Some(call) => To::Remote(self.origin, call),
-            None => To::Nobody(self.origin),
-        };
-        let responder = Responder { to: Some(to), started: false, watched: false, claim: self.claim };
-        (self.body, self.deadline, responder)
+        (self.body, self.deadline, Responder::remote(self.origin, self.call, self.claim))
     }
 
     /// The caller's number for it; none for a one-way message.
@@ -122,8 +117,8 @@ impl Inbound {
         self.call
     }
 
-    /// What it takes of its actor's window. The message itself is dropped, unanswered.
-    pub fn into_claim(self) -> Option<Claim> {
+    /// What it takes of its actor's window.
+    pub fn claim(&self) -> Option<Claim> {
         self.claim
     }
 
@@ -132,9 +127,9 @@ impl Inbound {
         self.origin.host()
     }
 
-    /// How many of so many messages that wait, of which this is the first, are handled in one turn.
-    pub(super) fn turn(&self, waiting: usize) -> usize {
-        self.origin.turn(waiting)
+    /// Where it came from.
+    pub(super) fn origin(&self) -> &Arc<dyn Origin> {
+        &self.origin
     }
 
     /// Refuses the message.
@@ -181,6 +176,16 @@ enum To<R> {
 }
 
 impl<R> Responder<R> {
+    /// Answers a caller on another host; nobody without a call.
+    #[inline(always)]
+    pub(super) fn remote(origin: Arc<dyn Origin>, call: Option<CallId>, claim: Option<Claim>) -> Self {
+        let to = match call {
+            Some(call) => To::Remote(origin, call),
+            None => To::Nobody(origin),
+        };
+        Self { to: Some(to), started: false, watched: false, claim }
+    }
+
     /// Answers a caller on the same host.
     #[must_use]
     pub fn local(reply: LocalReply<R>) -> Self {
@@ -302,14 +307,18 @@ impl<R: Serialize> Responder<R> {
             }
             Some(To::Local(reply)) => drop(reply.send(Ok(value))),
             Some(To::Remote(origin, call)) => {
-                let (limit, claim) = (origin.body_bytes_max(), self.claim.take());
+                let (limit, claim) = (origin.body_bytes_max(), self.claim.as_ref());
                 let encoded =
                     panics::catch(|| wire::encode(&value, limit, |body| origin.reply(call, body, claim)));
-                match encoded {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => origin.fail(call, &unencodable(error), claim),
-                    Err(text) => origin.fail(call, &CallFailure::ReplyUnencodable { text }, claim),
-                }
+                let failure = match encoded {
+                    Ok(Ok(())) => {
+                        self.claim = None;
+                        return;
+                    }
+                    Ok(Err(error)) => unencodable(error),
+                    Err(text) => CallFailure::ReplyUnencodable { text },
+                };
+                origin.fail(call, &failure, self.claim.take());
             }
         }
     }

@@ -92,6 +92,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// # Errors
     ///
     /// [`TrySendError`] with the message, if it cannot be queued at once.
+    #[inline(always)]
     pub fn try_send<M: HandledBy<A>>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         self.address.try_send(message)
     }

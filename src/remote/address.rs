@@ -88,7 +88,7 @@ impl Address {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_send<M: RemoteMessage>(&self, message: M) -> Result<Request<M>, TrySendError<M>> {
         let Some(bound) = &self.bound else {
             return Err(TrySendError { message, reason: NotDelivered::Unbound });
@@ -168,12 +168,37 @@ impl Bound {
         repeat: &mut Repeat,
         only_if_room: bool,
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
+        match self.known_peer() {
+            Some(peer) => self.call_peer(peer, slot, deadline, repeat),
+            None => self.call_first(slot, deadline, repeat, only_if_room),
+        }
+    }
+
+    /// As [`call`](Self::call), where no peer is known: none is needed on the same host.
+    #[inline(never)]
+    fn call_first<M: RemoteMessage>(
+        &self,
+        slot: &mut Option<M>,
+        deadline: Option<Instant>,
+        repeat: &mut Repeat,
+        only_if_room: bool,
+    ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         if self.here.identity() == self.place.host {
             let (reply, answer) = oneshot::channel();
             self.put(slot, deadline, Responder::local(reply), only_if_room)?;
             return Ok(Answer::Local(answer));
         }
-        let peer = self.peer()?;
+        self.call_peer(self.peer()?, slot, deadline, repeat)
+    }
+
+    #[inline]
+    fn call_peer<M: RemoteMessage>(
+        &self,
+        peer: &Arc<Peer>,
+        slot: &Option<M>,
+        deadline: Option<Instant>,
+        repeat: &mut Repeat,
+    ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode(message, peer.body_bytes_max(), |body| {
             peer.call(self.place.target, M::HASH, deadline, repeat, body)
@@ -218,7 +243,7 @@ impl Bound {
     /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
     #[inline(always)]
     pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, Box<SendError>> {
-        if body.len() < Identity::ENCODED_BYTES_MIN {
+        if body.message.len() < Identity::ENCODED_BYTES_MIN {
             return decode_answer(body);
         }
         scope::within(&self.here, || decode_answer(body))

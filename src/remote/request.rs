@@ -32,17 +32,18 @@ use crate::wire::CallFailure;
 pub struct Request<M: RemoteMessage> {
     /// None for one that failed before anybody was asked.
     to: Option<Arc<Bound>>,
-    /// Until it is queued; until it ends if it may be made again.
-    message: Option<M>,
-    /// What most requests have not: those that have it are moved often.
-    terms: Option<Box<Terms>>,
+    /// What most requests have not: those that are under way are moved often.
+    terms: Option<Box<Terms<M>>>,
     state: State<M>,
 }
 
-/// On what terms a call is made.
-#[derive(Default)]
-struct Terms {
+/// On what terms a call is made, and how far that is.
+struct Terms<M> {
     limit: TimeLimit,
+    /// What a call that is not queued waits for: room, or the time of the next attempt.
+    waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The message of a call under way that may be made again.
+    message: Option<M>,
     /// Whether the session keeps the deadline: it does for calls that it was given with one.
     kept: bool,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -68,11 +69,14 @@ impl TimeLimit {
     }
 }
 
+/// As wide as a small message: two words for most.
 enum State<M: RemoteMessage> {
-    /// Not queued; with what it waits for: room, or the time of the next attempt.
-    Unsent(Option<Pin<Box<dyn Future<Output = ()> + Send>>>),
-    /// Queued; or over, which a remote call knows itself.
-    Sent(Answer<M::Result>),
+    /// Not queued.
+    Unsent(Option<M>),
+    /// Queued, for an actor of this host.
+    Local(oneshot::Receiver<Result<M::Result, CallFailure>>),
+    /// Queued, or over, which the call knows itself.
+    Remote(OpenCall),
     Ended(Option<Box<NotDelivered>>),
 }
 
@@ -84,16 +88,16 @@ pub(super) enum Answer<R> {
 
 impl<M: RemoteMessage> Request<M> {
     pub(super) fn new(to: Arc<Bound>, message: M) -> Self {
-        Self { to: Some(to), message: Some(message), terms: None, state: State::Unsent(None) }
+        Self { to: Some(to), terms: None, state: State::Unsent(Some(message)) }
     }
 
     #[inline]
     pub(super) fn sent(to: Arc<Bound>, answer: Answer<M::Result>) -> Self {
-        Self { to: Some(to), message: None, terms: None, state: State::Sent(answer) }
+        Self { to: Some(to), terms: None, state: answer.into() }
     }
 
     pub(super) fn failed(reason: Box<NotDelivered>) -> Self {
-        Self { to: None, message: None, terms: None, state: State::Ended(Some(reason)) }
+        Self { to: None, terms: None, state: State::Ended(Some(reason)) }
     }
 
     /// Gives up after `timeout`, counted from the first poll.
@@ -118,31 +122,32 @@ impl<M: RemoteMessage> Request<M> {
     }
 
     fn poll_unsent(&mut self, task: &mut Context<'_>) -> Poll<Result<(), NotDelivered>> {
-        let (State::Unsent(waiting), Some(to)) = (&mut self.state, &self.to) else {
+        let (State::Unsent(message), Some(to)) = (&mut self.state, &self.to) else {
             return Poll::Ready(Ok(()));
         };
         loop {
-            if let Some(wait) = waiting {
-                ready!(wait.as_mut().poll(task));
-                *waiting = None;
+            if let Some(terms) = &mut self.terms {
+                ready!(terms.poll_waiting(task));
             }
             let (deadline, mut repeat) = match self.terms.as_deref() {
                 Some(terms) => (terms.limit.deadline(), terms.repeat()),
                 None => (None, Repeat::Never),
             };
-            match to.call(&mut self.message, deadline, &mut repeat, false).map_err(|reason| *reason) {
+            match to.call(message, deadline, &mut repeat, false).map_err(|reason| *reason) {
                 Ok(answer) => {
+                    let message = message.take();
                     let kept = self.terms.as_mut().is_some_and(|terms| terms.queued(to, &answer, repeat));
-                    self.state = State::Sent(answer);
-                    if !kept {
-                        // Dropping a message runs user code; nothing is locked here.
-                        self.message = None;
+                    self.state = answer.into();
+                    if let Some(terms) = self.terms.as_mut().filter(|_| kept) {
+                        terms.message = message;
                     }
+                    // Dropped otherwise, which runs user code; nothing is locked here.
                     return Poll::Ready(Ok(()));
                 }
                 Err(NotDelivered::Full { size, .. }) => {
                     let (peer, target) = (Arc::clone(to.peer()?), to.place.target);
-                    *waiting = Some(Box::pin(async move { peer.room(target, size).await }));
+                    let room = Box::pin(async move { peer.room(target, size).await });
+                    self.terms.get_or_insert_default().waiting = Some(room);
                 }
                 Err(reason) => return Poll::Ready(Err(reason)),
             }
@@ -161,8 +166,9 @@ impl<M: RemoteMessage> Request<M> {
             let Some(delay) = retrying.again_after(&error) else {
                 return Poll::Ready(Err(Box::new(retrying.conclude(to.place.host, *error))));
             };
+            terms.waiting = Some(Box::pin(retrying.rest(delay)));
             terms.kept = false;
-            self.state = State::Unsent(Some(Box::pin(retrying.rest(delay))));
+            self.state = State::Unsent(terms.message.take());
         }
     }
 
@@ -172,12 +178,12 @@ impl<M: RemoteMessage> Request<M> {
             ready!(self.poll_unsent(task)).map_err(SendError::from)?;
         }
         match (&mut self.state, &self.to) {
-            (State::Sent(Answer::Remote(open)), Some(to)) => {
+            (State::Remote(open), Some(to)) => {
                 let peer = to.peer().map_err(SendError::from)?;
                 let failed = |why| Err(SendError::failed(to.place.host, why).into());
                 open.poll(peer, task, |body| to.decode(body), failed)
             }
-            (State::Sent(Answer::Local(answer)), _) => {
+            (State::Local(answer), _) => {
                 // A delivery always answers; without a word its arbiter has ended.
                 let answer = ready!(Pin::new(answer).poll(task)).unwrap_or(Err(CallFailure::NoReply));
                 Poll::Ready(answer.map_err(|failure| Box::new(failure.into())))
@@ -186,12 +192,38 @@ impl<M: RemoteMessage> Request<M> {
                 let reason = reason.take().expect("a request is not polled after it was ready");
                 Poll::Ready(Err(Box::new((*reason).into())))
             }
-            (State::Unsent(_) | State::Sent(_), _) => Poll::Pending,
+            (State::Unsent(_) | State::Remote(_), _) => Poll::Pending,
         }
     }
 }
 
-impl Terms {
+impl<M: RemoteMessage> From<Answer<M::Result>> for State<M> {
+    #[inline]
+    fn from(answer: Answer<M::Result>) -> Self {
+        match answer {
+            Answer::Local(answer) => Self::Local(answer),
+            Answer::Remote(open) => Self::Remote(open),
+        }
+    }
+}
+
+impl<M> Default for Terms<M> {
+    fn default() -> Self {
+        let limit = TimeLimit::default();
+        Self { limit, waiting: None, message: None, kept: false, sleep: None, retrying: None }
+    }
+}
+
+impl<M> Terms<M> {
+    /// Waits for what the call waits for before it is queued.
+    fn poll_waiting(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        if let Some(waiting) = &mut self.waiting {
+            ready!(waiting.as_mut().poll(task));
+            self.waiting = None;
+        }
+        Poll::Ready(())
+    }
+
     /// What the next attempt is to the session.
     fn repeat(&self) -> Repeat {
         self.retrying.as_ref().map_or(Repeat::Never, Retrying::repeat)
@@ -256,21 +288,18 @@ impl<M: RemoteMessage> Request<M> {
     #[inline]
     fn end(&mut self) {
         self.cancel();
-        if !matches!(&self.state, State::Sent(Answer::Remote(_))) {
+        if !matches!(&self.state, State::Remote(_)) {
             self.state = State::Ended(None);
         }
         if self.terms.is_some() {
             self.terms = None;
-        }
-        if self.message.is_some() {
-            self.message = None;
         }
     }
 
     /// Nobody waits for the answer any more.
     #[inline]
     fn cancel(&mut self) {
-        if let (State::Sent(Answer::Remote(open)), Some(to)) = (&mut self.state, &self.to)
+        if let (State::Remote(open), Some(to)) = (&mut self.state, &self.to)
             && !open.has_ended()
             && let Some(peer) = to.known_peer()
         {

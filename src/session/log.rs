@@ -210,6 +210,13 @@ impl FrameSink for Log {
         self.tail.extend_from_slice(bytes);
     }
 
+    #[inline]
+    fn put_start<const N: usize>(&mut self, bytes: &[u8; N], length: usize) {
+        let end = self.tail.len() + length;
+        self.put_slice(bytes);
+        self.tail.truncate(end);
+    }
+
     fn put_bytes(&mut self, bytes: &Bytes) {
         if bytes.len() < COPIED_BYTES_MAX {
             return self.put_slice(bytes);

@@ -3,12 +3,15 @@
 use bytes::Bytes;
 
 use super::WireError;
-use super::inline::{Few, InlineBytes, OwnedFew};
+use super::inline::{FEW_WORDS, Few, FewBytes, InlineBytes, OwnedFew};
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 
 /// What each attachment takes in the table of lengths before the MessagePack part.
 const TABLE_ENTRY_BYTES: usize = 4;
+
+/// What few bytes take of a header's last piece.
+pub(super) const FEW_BYTES: usize = 8 * FEW_WORDS;
 
 /// A body as it was read: its payloads, and a long MessagePack part, are slices of the read buffer.
 ///
@@ -75,11 +78,38 @@ impl Body {
     }
 }
 
+/// A body as it arrives: whole, or so few bytes that they need no place of their own yet.
+pub trait Arriving: Into<Body> {
+    /// The bytes, if they are few and all of the body.
+    fn few(&self) -> Option<OwnedFew>;
+}
+
+impl Arriving for Body {
+    #[inline(always)]
+    fn few(&self) -> Option<OwnedFew> {
+        None
+    }
+}
+
+impl Arriving for Few<'_> {
+    #[inline(always)]
+    fn few(&self) -> Option<OwnedFew> {
+        Some((*self).into())
+    }
+}
+
 /// The whole of a body without payloads.
 impl From<Few<'_>> for Body {
     #[inline(always)]
     fn from(bytes: Few<'_>) -> Self {
         OwnedFew::from(bytes).into()
+    }
+}
+
+/// The whole of a body without payloads.
+impl From<FewBytes> for Body {
+    fn from(bytes: FewBytes) -> Self {
+        Self { message: bytes.into(), attachments: Box::default() }
     }
 }
 
@@ -91,13 +121,20 @@ impl From<OwnedFew> for Body {
     }
 }
 
-/// A freshly encoded body, borrowed from where [`encode`](super::encode) keeps it.
+/// An encoded body, borrowed from where [`encode`](super::encode) keeps it, or from where it arrived.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a> {
     /// One value as MessagePack.
     pub message: &'a [u8],
     /// The payloads that the value refers to by their index.
     pub attachments: &'a [Bytes],
+}
+
+impl<'a> From<&'a Body> for Encoded<'a> {
+    #[inline]
+    fn from(body: &'a Body) -> Self {
+        body.as_encoded()
+    }
 }
 
 impl Encoded<'_> {
@@ -111,6 +148,28 @@ impl Encoded<'_> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Writes it behind a header of `N` bytes; `M` is to be `N` and room for few bytes.
+    ///
+    /// Where there are few bytes that is one piece, of a length that the compiler knows.
+    #[inline(always)]
+    pub(super) fn put_behind<const N: usize, const M: usize>(
+        &self,
+        header: &[u8; N],
+        out: &mut impl FrameSink,
+    ) {
+        const { assert!(M == N + FEW_BYTES) };
+        if self.attachments.is_empty()
+            && let Some(few) = Few::new(self.message)
+        {
+            let mut start = [0; M];
+            start[..N].copy_from_slice(header);
+            start[N..].copy_from_slice(few.padded().as_flattened());
+            return out.put_start(&start, N + self.message.len());
+        }
+        out.put_slice(header);
+        self.put(out);
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Messages to actors: calls, which want a reply, and tells, which want none.
 
-use super::body::{Body, Encoded};
+use super::body::{Body, Encoded, FEW_BYTES};
 use super::frame::prefix;
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
@@ -117,11 +117,14 @@ impl CallHeader {
         set_target(&mut header, PREFIX_BYTES + 8, self.target);
         set(&mut header, PREFIX_BYTES + 8 + TARGET_BYTES, self.message.0.to_be_bytes());
         set(&mut header, PREFIX_BYTES + 16 + TARGET_BYTES, self.timeout_ms.to_be_bytes());
-        out.put_slice(&header);
-        if let Some(floor) = self.floor {
-            out.put_u64(floor.0);
+        match self.floor {
+            None => body.put_behind::<_, { CALL_HEADER_BYTES + FEW_BYTES }>(&header, out),
+            Some(floor) => {
+                out.put_slice(&header);
+                out.put_u64(floor.0);
+                body.put(out);
+            }
         }
-        body.put(out);
         frame_bytes
     }
 }
@@ -191,8 +194,7 @@ impl TellHeader {
         set(&mut header, 0, prefix(FrameKind::Tell, 0, body.attachments.len(), frame_bytes));
         set_target(&mut header, PREFIX_BYTES, self.target);
         set(&mut header, PREFIX_BYTES + TARGET_BYTES, self.message.0.to_be_bytes());
-        out.put_slice(&header);
-        body.put(out);
+        body.put_behind::<_, { TELL_HEADER_BYTES + FEW_BYTES }>(&header, out);
         frame_bytes
     }
 }

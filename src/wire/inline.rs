@@ -6,6 +6,9 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
+/// So many words hold few bytes.
+pub(super) const FEW_WORDS: usize = 3;
+
 /// How many bytes are kept in place: as many as fit without making a [`Bytes`] larger.
 const IN_PLACE_MAX: usize = 23;
 
@@ -21,8 +24,7 @@ pub struct InlineBytes(Place);
 
 #[derive(Clone)]
 enum Place {
-    /// Behind their count.
-    Here([u8; 1 + IN_PLACE_MAX]),
+    Here(FewBytes),
     There(Bytes),
 }
 
@@ -30,7 +32,7 @@ impl InlineBytes {
     /// No bytes.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Place::Here([0; 1 + IN_PLACE_MAX]))
+        Self(Place::Here(FewBytes([0; 1 + IN_PLACE_MAX])))
     }
 
     /// A copy of `bytes`.
@@ -81,11 +83,17 @@ impl<'a> Few<'a> {
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         (bytes.len() <= IN_PLACE_MAX).then_some(Self(bytes))
     }
+
+    /// They, and zeros behind them.
+    #[inline(always)]
+    pub(super) fn padded(self) -> [[u8; 8]; FEW_WORDS] {
+        words(self.0).map(u64::to_le_bytes)
+    }
 }
 
 /// A copy of [`Few`] bytes: three words, and nothing that is to be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwnedFew([u64; 3]);
+pub struct OwnedFew([u64; FEW_WORDS]);
 
 impl From<Few<'_>> for OwnedFew {
     #[inline(always)]
@@ -95,14 +103,44 @@ impl From<Few<'_>> for OwnedFew {
     }
 }
 
-impl From<OwnedFew> for InlineBytes {
+/// The same where it stays, to be read as bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct FewBytes(
+    /// Behind their count.
+    [u8; 1 + IN_PLACE_MAX],
+);
+
+impl From<OwnedFew> for FewBytes {
     #[inline(always)]
     fn from(OwnedFew(words): OwnedFew) -> Self {
         let mut bytes = [0; 1 + IN_PLACE_MAX];
         for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }
-        Self(Place::Here(bytes))
+        Self(bytes)
+    }
+}
+
+impl Deref for FewBytes {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        let [len, bytes @ ..] = &self.0;
+        &bytes[..usize::from(*len)]
+    }
+}
+
+impl From<FewBytes> for InlineBytes {
+    fn from(few: FewBytes) -> Self {
+        Self(Place::Here(few))
+    }
+}
+
+impl From<OwnedFew> for InlineBytes {
+    #[inline(always)]
+    fn from(few: OwnedFew) -> Self {
+        Self(Place::Here(few.into()))
     }
 }
 
@@ -118,7 +156,7 @@ impl From<Few<'_>> for InlineBytes {
 /// They are to stay in registers until they are where they belong: bytes that go through the stack piece
 /// by piece are read back from there in wider pieces, for which a processor waits.
 #[inline(always)]
-fn words(bytes: &[u8]) -> [u64; 3] {
+fn words(bytes: &[u8]) -> [u64; FEW_WORDS] {
     let length = bytes.len();
     let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
     let half = |at: usize| bytes[at..].first_chunk().map_or(0, |half| u32::from_le_bytes(*half).into());
@@ -143,7 +181,7 @@ impl Deref for InlineBytes {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Place::Here([len, bytes @ ..]) => &bytes[..usize::from(*len)],
+            Place::Here(few) => few,
             Place::There(bytes) => bytes,
         }
     }

@@ -7,7 +7,7 @@ use rmp_serde::{Deserializer, Serializer};
 use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned};
 
-use super::body::{self, Body, Encoded};
+use super::body::{self, Encoded};
 use super::{DecodeError, EncodeError, payload};
 use crate::config::{ATTACHMENTS_MAX, SCRATCH_BYTES_KEPT};
 
@@ -63,10 +63,11 @@ where
 /// When the body does not fit the type, is nested over 128 levels deep, refers to payloads that
 /// it does not carry, or goes on behind the value.
 #[inline]
-pub fn decode<T: DeserializeOwned>(body: &Body) -> Result<T, DecodeError> {
-    let mut deserializer = Deserializer::from_read_ref(&*body.message);
+pub fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, DecodeError> {
+    let Encoded { message, attachments } = body.into();
+    let mut deserializer = Deserializer::from_read_ref(message);
     deserializer.set_max_depth(DEPTH_MAX);
-    let value = payload::attached_to(&body.attachments, || T::deserialize(&mut deserializer));
+    let value = payload::attached_to(attachments, || T::deserialize(&mut deserializer));
     let value = value.map_err(|err| DecodeError::Deserialize(err.to_string()))?;
     // The deserializer does not show how far it read, but only at the end it misses a marker.
     match <()>::deserialize(&mut deserializer) {
@@ -173,7 +174,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::wire::Payload;
+    use crate::wire::{Body, Payload};
 
     fn body_of<T: Serialize + ?Sized>(value: &T) -> Body {
         encode(value, 1 << 20, |body| Body {

@@ -61,7 +61,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Body, Encoded};
+pub use body::{Arriving, Body, Encoded};
 pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
 pub use cancel::Cancel;
 pub use chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};
@@ -71,7 +71,7 @@ pub use failure::CallFailure;
 pub use frame::{Frame, FrameKind, Frames, PREFIX_BYTES};
 pub use goodbye::Goodbye;
 pub use handshake::{Challenge, Hello, Proof, Purpose, Resume, Terms, Welcome};
-pub use inline::{Few, InlineBytes, OwnedFew};
+pub use inline::{Few, FewBytes, InlineBytes, OwnedFew};
 pub use link::{Ack, Credit, Floor, Heartbeat, Schemas};
 pub use message::{decode, encode};
 pub use payload::Payload;

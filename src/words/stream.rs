@@ -449,6 +449,7 @@ mod tests {
 
     use std::fs::{self, OpenOptions};
     use std::io::{Seek, SeekFrom, Write};
+    use std::sync::{Mutex, mpsc};
 
     use super::super::pieces::{Failing, PIECE_BYTES, PIECE_BYTES_MAX};
     use super::super::temporary::Temporary;
@@ -634,16 +635,62 @@ mod tests {
         let nodes = spawn(&cluster.handle(), two()).await.unwrap();
         let (open, id) = open(&file.0).unwrap();
         assert!(!all_see(&nodes, &other.0, id.unwrap(), LOOK_TIMEOUT).await.unwrap());
-        assert!(
-            !all_see(&nodes, &file.0, id.unwrap(), Duration::ZERO).await.unwrap(),
-            "nobody looks so fast"
-        );
         let counted = count_opened(&nodes, &other.0, open, id).await.unwrap();
         assert!(counted == expected(&text));
 
         let range = || CountPiece::Seen { from: 0, to: 1 };
         let err = nodes[0].send(range()).await.unwrap().unwrap_err();
         assert!(matches!(err, PieceError::Unreadable { at: 0, .. }), "{err:?}");
+        cluster.shutdown().await.unwrap();
+    }
+
+    /// Keeps its thread until the test lets go of it.
+    #[derive(Debug, RemoteActor)]
+    #[remote(handles(Hold))]
+    struct Holder;
+
+    impl Actor for Holder {
+        type Context = Context<Self>;
+    }
+
+    impl Spawn for Holder {
+        type Args = ();
+        type Error = std::convert::Infallible;
+
+        fn spawn((): (), _at: &SpawnContext<Self>) -> Result<Self, Self::Error> {
+            Ok(Self)
+        }
+    }
+
+    #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
+    #[rtype(result = "()")]
+    struct Hold;
+
+    static HELD: Mutex<Option<mpsc::Receiver<()>>> = Mutex::new(None);
+
+    impl Handler<Hold> for Holder {
+        type Result = ();
+
+        fn handle(&mut self, _: Hold, _: &mut Context<Self>) {
+            let held = HELD.lock().unwrap().take();
+            // An error: the other end is dropped and sends nothing.
+            let _ = held.unwrap().recv();
+        }
+    }
+
+    #[actix::test]
+    async fn node_that_looks_too_long_counts_as_one_that_does_not_see() {
+        let (text, cluster) = (text(), Cluster::in_process(1).await.unwrap());
+        let file = Temporary::new("slow", text.as_bytes());
+        let nodes = spawn(&cluster.handle(), NonZeroUsize::MIN).await.unwrap();
+        let holder = cluster.spawn::<Holder>(()).await.unwrap();
+        let (_, id) = open(&file.0).unwrap();
+        let (release, held) = mpsc::sync_channel(1);
+        HELD.lock().unwrap().replace(held);
+        holder.tell(Hold).await.unwrap();
+        assert!(!all_see(&nodes, &file.0, id.unwrap(), Duration::from_millis(20)).await.unwrap());
+        drop(release);
+        assert!(all_see(&nodes, &file.0, id.unwrap(), LOOK_TIMEOUT).await.unwrap());
         cluster.shutdown().await.unwrap();
     }
 

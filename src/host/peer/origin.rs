@@ -1,6 +1,6 @@
 //! A peer as the origin of messages: how its calls are answered, and its credit given back.
 
-use std::sync::MutexGuard;
+use parking_lot::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
@@ -23,7 +23,7 @@ impl Origin for Peer {
         self.pace.turn(waiting)
     }
 
-    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<Claim>) {
+    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<&Claim>) {
         let mut state = self.lock();
         let told = state.handled(claim);
         if state.session.reply(call, body) || told {
@@ -34,7 +34,7 @@ impl Origin for Peer {
 
     fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<Claim>) {
         let mut state = self.lock();
-        let told = state.handled(claim);
+        let told = state.handled(claim.as_ref());
         if state.session.fail(call, failure) || told {
             state.ring();
         }
@@ -56,7 +56,7 @@ impl Origin for Peer {
 
     fn handled(&self, claim: Claim) {
         let mut state = self.lock();
-        if state.handled(Some(claim)) {
+        if state.handled(Some(&claim)) {
             state.ring();
         }
     }
@@ -70,7 +70,7 @@ impl Origin for Peer {
 impl State {
     /// A message takes nothing of its actor's window any more. Says whether there is something to write.
     #[inline(always)]
-    fn handled(&mut self, claim: Option<Claim>) -> bool {
+    fn handled(&mut self, claim: Option<&Claim>) -> bool {
         claim.is_some_and(|claim| {
             let (target, bytes) = (claim.target(), claim.bytes().get());
             self.session.handled(session::Claim { target, bytes, life: claim.life() })

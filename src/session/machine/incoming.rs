@@ -8,7 +8,7 @@ use crate::id::{CallId, Target};
 use crate::session::repeats::Known;
 use crate::session::{Claim, Event, Events, Failed, SessionError};
 use crate::wire::{
-    Ack, Body, CallFailure, CallHeader, Cancel, Credit, Failure, Few, Floor, Frame, FrameKind, Goodbye,
+    Ack, Arriving, CallFailure, CallHeader, Cancel, Credit, Failure, Few, Floor, Frame, FrameKind, Goodbye,
     Reply, Schemas, TellHeader,
 };
 
@@ -202,17 +202,14 @@ impl<T> Session<T> {
     }
 
     #[inline(always)]
-    fn take_call<B>(
+    fn take_call(
         &mut self,
         now: Instant,
         header: CallHeader,
         frame_bytes: usize,
-        body: B,
+        body: impl Arriving,
         events: &mut impl Events<T>,
-    ) -> Result<(), SessionError>
-    where
-        Body: From<B>,
-    {
+    ) -> Result<(), SessionError> {
         let CallHeader { call, target, message, timeout_ms, floor } = header;
         let claim = self.claim(target, frame_bytes)?;
         // Until the handler of a cancelled call is done with, its answer would end the new call.
@@ -237,7 +234,7 @@ impl<T> Session<T> {
             }
         }
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
-        events.call(call, (target, message), deadline, Body::from(body), claim);
+        events.call(call, (target, message), deadline, body, claim);
         Ok(())
     }
 
@@ -254,19 +251,16 @@ impl<T> Session<T> {
     }
 
     #[inline(always)]
-    fn take_tell<B>(
+    fn take_tell(
         &mut self,
         header: TellHeader,
         frame_bytes: usize,
-        body: B,
+        body: impl Arriving,
         events: &mut impl Events<T>,
-    ) -> Result<(), SessionError>
-    where
-        Body: From<B>,
-    {
+    ) -> Result<(), SessionError> {
         let TellHeader { target, message } = header;
         let claim = self.claim(target, frame_bytes)?;
-        events.tell((target, message), Body::from(body), claim);
+        events.tell((target, message), body, claim);
         Ok(())
     }
 
