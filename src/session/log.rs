@@ -25,7 +25,7 @@ pub(super) struct Log {
     /// Frames that no writer has seen.
     tail: BytesMut,
     /// The length of each frame that is kept.
-    frames: VecDeque<u32>,
+    frames: Lengths,
     /// How many frames the peer has: the number of the oldest that is kept.
     acknowledged: u64,
     /// Where the oldest frame begins.
@@ -52,7 +52,7 @@ impl Log {
     #[inline]
     pub(super) fn push(&mut self, put: impl FnOnce(&mut Self) -> usize) -> Position {
         let frame_bytes = put(self);
-        self.frames.push_back(frame_bytes as u32);
+        self.frames.push(frame_bytes);
         self.end += frame_bytes as u64;
         self.end
     }
@@ -117,14 +117,10 @@ impl Log {
     /// The same, of the frames up to a place.
     fn let_go(&mut self, received: u64, until: Position) -> bool {
         let Some(count) = received.checked_sub(self.acknowledged) else { return false };
-        let Some(count) = usize::try_from(count).ok().filter(|count| *count <= self.frames.len()) else {
+        let Some(bytes) = self.frames.bytes(count).filter(|bytes| self.start + bytes <= until) else {
             return false;
         };
-        let bytes: u64 = self.frames.range(..count).map(|length| u64::from(*length)).sum();
-        if self.start + bytes > until {
-            return false;
-        }
-        self.frames.drain(..count);
+        self.frames.remove(count);
         self.acknowledged = received;
         self.start += bytes;
         self.written = self.written.max(self.start);
@@ -197,6 +193,53 @@ impl Log {
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.pieces.push_back(self.tail.split().freeze());
+        }
+    }
+}
+
+/// The lengths of frames in their order. Many in a row are often of one length.
+#[derive(Debug, Default)]
+struct Lengths {
+    /// So many frames of so many bytes each.
+    rows: VecDeque<(u64, u64)>,
+}
+
+impl Lengths {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    #[inline]
+    fn push(&mut self, frame_bytes: usize) {
+        match self.rows.back_mut() {
+            Some((count, bytes)) if *bytes == frame_bytes as u64 => *count += 1,
+            _ => self.rows.push_back((1, frame_bytes as u64)),
+        }
+    }
+
+    /// The bytes of the first so many frames; none if there are not so many.
+    fn bytes(&self, mut count: u64) -> Option<u64> {
+        let mut sum = 0;
+        for (frames, bytes) in &self.rows {
+            let taken = count.min(*frames);
+            sum += taken * bytes;
+            count -= taken;
+            if count == 0 {
+                break;
+            }
+        }
+        (count == 0).then_some(sum)
+    }
+
+    /// Removes the first so many.
+    fn remove(&mut self, mut count: u64) {
+        while let Some((frames, _)) = self.rows.front_mut().filter(|_| count > 0) {
+            let taken = count.min(*frames);
+            *frames -= taken;
+            count -= taken;
+            if *frames == 0 {
+                self.rows.pop_front();
+            }
         }
     }
 }

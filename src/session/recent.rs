@@ -4,8 +4,6 @@
 //! of them, where the place of a number needs no hashing. A call that stays open for long leaves the
 //! row for a hash table, lest the row grow with every call that passes it.
 
-use std::collections::VecDeque;
-
 use rustc_hash::FxHashMap;
 
 use crate::id::CallId;
@@ -13,14 +11,19 @@ use crate::id::CallId;
 /// A row is not looked at for calls that should leave it before it is so long.
 const ROW_MIN: usize = 1024;
 
-/// How many places in a row there may be for each that is taken.
+/// How many places a row has at least, once it has any.
+const PLACES_MIN: usize = 8;
+
+/// How many numbers a row may span for each that is taken.
 const PLACES_PER_CALL: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Recent<T> {
-    /// The number of the row's first place.
+    /// A ring: the place of a number is its remainder. Its length is a power of two, or nothing.
+    row: Vec<Option<T>>,
+    /// The first number in the row, and the first behind it.
     first: u64,
-    row: VecDeque<Option<T>>,
+    end: u64,
     /// How many places are taken.
     taken: usize,
     others: FxHashMap<CallId, T>,
@@ -28,7 +31,7 @@ pub(super) struct Recent<T> {
 
 impl<T> Default for Recent<T> {
     fn default() -> Self {
-        Self { first: 0, row: VecDeque::new(), taken: 0, others: FxHashMap::default() }
+        Self { row: Vec::new(), first: 0, end: 0, taken: 0, others: FxHashMap::default() }
     }
 }
 
@@ -41,28 +44,41 @@ impl<T> Recent<T> {
         self.taken == 0 && self.others.is_empty()
     }
 
+    /// How many numbers the row spans.
+    #[inline(always)]
+    fn span(&self) -> usize {
+        self.end.wrapping_sub(self.first) as usize
+    }
+
+    /// How far behind the first number of the row this one is.
+    #[inline(always)]
+    fn offset(&self, number: u64) -> usize {
+        usize::try_from(number.wrapping_sub(self.first)).unwrap_or(usize::MAX)
+    }
+
+    /// The place of a number that the row spans.
+    #[inline(always)]
+    fn place(&mut self, number: u64) -> Option<&mut Option<T>> {
+        let mask = self.row.len().wrapping_sub(1);
+        self.row.get_mut(number as usize & mask)
+    }
+
+    /// Whether a call is in the row. That may have grown over the number of one that is not.
     #[inline]
-    fn place(&self, call: CallId) -> Option<usize> {
-        usize::try_from(call.0.checked_sub(self.first)?).ok().filter(|place| *place < self.row.len())
+    fn is_in_row(&self, call: CallId) -> bool {
+        let mask = self.row.len().wrapping_sub(1);
+        self.offset(call.0) < self.span() && matches!(self.row.get(call.0 as usize & mask), Some(Some(_)))
     }
 
     #[inline]
     pub(super) fn contains(&self, call: CallId) -> bool {
-        self.get(call).is_some()
-    }
-
-    #[inline]
-    fn get(&self, call: CallId) -> Option<&T> {
-        let here = self.place(call).and_then(|place| self.row[place].as_ref());
-        // The row may have grown over the number of a call that is not in it.
-        here.or_else(|| if self.others.is_empty() { None } else { self.others.get(&call) })
+        self.is_in_row(call) || self.others.contains_key(&call)
     }
 
     pub(super) fn get_mut(&mut self, call: CallId) -> Option<&mut T> {
-        let place = self.place(call).filter(|place| self.row[*place].is_some());
-        match place {
-            Some(place) => self.row[place].as_mut(),
-            None => self.others.get_mut(&call),
+        match self.is_in_row(call) {
+            true => self.place(call.0)?.as_mut(),
+            false => self.others.get_mut(&call),
         }
     }
 
@@ -72,12 +88,16 @@ impl<T> Recent<T> {
     #[inline(always)]
     #[must_use]
     pub(super) fn insert(&mut self, call: CallId, make: impl FnOnce() -> T) -> bool {
-        if self.row.is_empty() {
-            self.first = call.0;
+        if self.taken == 0 {
+            (self.first, self.end) = (call.0, call.0);
         }
-        let place = call.0.wrapping_sub(self.first);
-        if place == self.row.len() as u64 && self.others.is_empty() {
-            self.row.push_back(Some(make()));
+        if call.0 == self.end
+            && self.others.is_empty()
+            && self.span() < self.row.len()
+            && let Some(place) = self.place(call.0)
+        {
+            *place = Some(make());
+            self.end = self.end.wrapping_add(1);
             self.taken += 1;
             return true;
         }
@@ -89,54 +109,63 @@ impl<T> Recent<T> {
         if self.contains(call) {
             return false;
         }
-        let Some(place) = call.0.checked_sub(self.first).and_then(|place| usize::try_from(place).ok()) else {
-            self.others.insert(call, value);
-            return true;
-        };
-        // A number far ahead is not worth a long row that is empty.
-        if place >= self.row.len() + ROW_MIN {
+        let offset = self.offset(call.0);
+        // A number far ahead is not worth a long row that is empty; nor is one from before.
+        if offset >= self.span() + ROW_MIN {
             self.others.insert(call, value);
             return true;
         }
-        if place >= self.row.len() {
-            self.row.resize_with(place + 1, || None);
+        if offset >= self.row.len() {
+            self.grow(offset + 1);
         }
-        self.row[place] = Some(value);
-        self.taken += 1;
+        if offset >= self.span() {
+            self.end = call.0.wrapping_add(1);
+        }
+        if let Some(place) = self.place(call.0) {
+            *place = Some(value);
+            self.taken += 1;
+        }
         self.shorten();
         true
     }
 
-    #[inline(always)]
-    pub(super) fn remove(&mut self, call: CallId) -> Option<T> {
-        let here = match self.place(call) {
-            // Most calls end in the order in which they were made.
-            Some(0) => {
-                self.first = self.first.wrapping_add(1);
-                self.row.pop_front().flatten()
-            }
-            Some(place) => self.row[place].take(),
-            None => None,
-        };
-        let Some(value) = here else {
-            return if self.others.is_empty() { None } else { self.others.remove(&call) };
-        };
-        self.taken -= 1;
-        self.shorten();
-        Some(value)
+    /// Makes room for a row that spans so many numbers.
+    fn grow(&mut self, span: usize) {
+        let mut row: Vec<Option<T>> = Vec::new();
+        row.resize_with(span.next_power_of_two().max(PLACES_MIN), || None);
+        let mask = row.len() - 1;
+        let mut number = self.first;
+        while number != self.end {
+            row[number as usize & mask] = self.place(number).and_then(Option::take);
+            number = number.wrapping_add(1);
+        }
+        self.row = row;
     }
 
-    /// Sees to it that the row begins with an open call, and is not much longer than what it holds.
-    #[inline]
+    #[inline(always)]
+    pub(super) fn remove(&mut self, call: CallId) -> Option<T> {
+        if self.offset(call.0) < self.span()
+            && let Some(value) = self.place(call.0).and_then(Option::take)
+        {
+            self.taken -= 1;
+            self.shorten();
+            return Some(value);
+        }
+        if self.others.is_empty() { None } else { self.others.remove(&call) }
+    }
+
+    /// Sees to it that the row begins with an open call, and does not span many more numbers than it holds.
+    #[inline(always)]
     fn shorten(&mut self) {
-        while let Some(first) = self.row.front() {
-            if first.is_some() && (self.row.len() < ROW_MIN || self.row.len() / PLACES_PER_CALL < self.taken)
-            {
+        while self.first != self.end {
+            let (span, taken) = (self.span(), self.taken);
+            let Some(first) = self.place(self.first) else { return };
+            if first.is_some() && (span < ROW_MIN || span / PLACES_PER_CALL < taken) {
                 return;
             }
-            if let Some(Some(value)) = self.row.pop_front() {
-                self.taken -= 1;
+            if let Some(value) = first.take() {
                 self.others.insert(CallId(self.first), value);
+                self.taken -= 1;
             }
             self.first = self.first.wrapping_add(1);
         }
@@ -144,12 +173,15 @@ impl<T> Recent<T> {
 
     /// Takes all of them, in the order of their numbers.
     pub(super) fn take_all(&mut self) -> Vec<(CallId, T)> {
-        let Self { first, row, others, .. } = std::mem::take(self);
-        let row = row.into_iter().enumerate();
-        let row = row.filter_map(|(place, value)| Some((CallId(first.wrapping_add(place as u64)), value?)));
-        let mut all: Vec<_> = others.into_iter().chain(row).collect();
-        all.sort_unstable_by_key(|(call, _)| *call);
-        all
+        let mut all = std::mem::take(self);
+        let mut taken: Vec<_> = all.others.drain().collect();
+        while all.first != all.end {
+            let value = all.place(all.first).and_then(Option::take);
+            taken.extend(value.map(|value| (CallId(all.first), value)));
+            all.first = all.first.wrapping_add(1);
+        }
+        taken.sort_unstable_by_key(|(call, _)| *call);
+        taken
     }
 
     pub(super) fn clear(&mut self) {
@@ -197,7 +229,7 @@ mod tests {
                 prop_assert_eq!(recent.len(), table.len());
                 prop_assert_eq!(recent.contains(CallId(number)), table.contains_key(&CallId(number)));
                 prop_assert_eq!(recent.get_mut(CallId(number)), table.get_mut(&CallId(number)));
-                prop_assert!(recent.row.len() <= ROW_MIN + 1 + 2 * PLACES_PER_CALL * table.len().max(ROW_MIN));
+                prop_assert!(recent.span() <= ROW_MIN + 1 + 2 * PLACES_PER_CALL * table.len().max(ROW_MIN));
             }
             let all: Vec<_> = table.into_iter().collect();
             prop_assert_eq!(recent.take_all(), all);
@@ -212,7 +244,7 @@ mod tests {
             assert!(recent.insert(CallId(number), || number));
             assert_eq!(recent.remove(CallId(number)), Some(number));
         }
-        assert!(recent.row.len() <= ROW_MIN, "{} places", recent.row.len());
+        assert!(recent.span() <= ROW_MIN, "{} places", recent.span());
         assert_eq!(recent.remove(CallId(1)), Some(1));
     }
 
@@ -239,7 +271,7 @@ mod tests {
             assert!(recent.insert(CallId(number), || number));
             assert!(!recent.insert(CallId(number), || number));
         }
-        assert!(recent.row.len() <= ROW_MIN);
+        assert!(recent.span() <= ROW_MIN);
         assert_eq!(recent.take_all().len(), 4);
     }
 }

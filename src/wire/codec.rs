@@ -112,13 +112,26 @@ impl FrameCodec {
             let Some(bytes) = rest.first_chunk() else {
                 return Err(malformed("it is shorter than the header of a frame").into());
             };
+            // Most frames are such, and all that is to be said of their prefix is that it is as expected.
+            let start = u64::from_be_bytes(*bytes);
+            let frame_bytes = (start >> 32) as usize + LENGTH_BYTES;
+            if self.phase == Phase::Established
+                && frame_bytes <= self.frame_bytes_max
+                && let Some((frame, behind)) = rest.split_at_checked(frame_bytes)
+                && let Some(fields) = frame.get(PREFIX_BYTES..)
+                && let Some(handed_over) = Frame::hand_over_few(start as u32, frame_bytes, fields, frames)
+            {
+                handed_over?;
+                rest = behind;
+                continue;
+            }
             let Some(prefix) = Prefix::read(bytes, self.phase, self.frame_bytes_max) else {
                 return Err(Prefix::refuse(bytes, self.phase, self.frame_bytes_max).into());
             };
             let Some((frame, behind)) = rest.split_at_checked(prefix.frame_bytes) else {
                 return Err(malformed("it is not whole").into());
             };
-            Frame::hand_over(prefix, whole, &frame[PREFIX_BYTES..], frames)?;
+            frames.other(Frame::read(prefix, whole, &frame[PREFIX_BYTES..])?)?;
             rest = behind;
         }
         Ok(())

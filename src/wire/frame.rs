@@ -149,46 +149,36 @@ impl Frame {
         }
     }
 
-    /// Reads a frame, and gives it to whoever takes frames.
+    /// Gives a call, a tell or a reply of few bytes to whoever takes frames, as it lies there; any other
+    /// frame is `None`. `behind` is what its prefix has behind the length.
     ///
-    /// Calls, tells and replies of few bytes are taken as they lie there. What goes through an enum on the
-    /// way is written to the stack piece by piece and read from there in wider pieces, for which a
-    /// processor waits.
+    /// What goes through an enum on the way is written to the stack piece by piece and read from there in
+    /// wider pieces, for which a processor waits.
     #[inline(always)]
-    pub(super) fn hand_over<F: Frames>(
-        prefix: Prefix,
-        whole: &Bytes,
+    pub(super) fn hand_over_few<F: Frames>(
+        behind: u32,
+        frame_bytes: usize,
         fields: &[u8],
         frames: &mut F,
-    ) -> Result<(), F::Error> {
-        let Prefix { kind, flags, attachments, frame_bytes } = prefix;
-        if flags == 0 && attachments == 0 {
-            match kind {
-                FrameKind::Call => {
-                    if let Some((header, rest)) = fields.split_first_chunk()
-                        && let Some(body) = Few::new(rest)
-                    {
-                        return frames.call(CallHeader::of(header), frame_bytes, body);
-                    }
-                }
-                FrameKind::Tell => {
-                    if let Some((header, rest)) = fields.split_first_chunk()
-                        && let Some(body) = Few::new(rest)
-                    {
-                        return frames.tell(TellHeader::of(header), frame_bytes, body);
-                    }
-                }
-                FrameKind::Reply => {
-                    if let Some((call, rest)) = fields.split_first_chunk()
-                        && let Some(body) = Few::new(rest)
-                    {
-                        return frames.reply(CallId(u64::from_be_bytes(*call)), frame_bytes, body);
-                    }
-                }
-                _ => {}
+    ) -> Option<Result<(), F::Error>> {
+        const CALL: u32 = FrameKind::Call.plain();
+        const TELL: u32 = FrameKind::Tell.plain();
+        const REPLY: u32 = FrameKind::Reply.plain();
+        match behind {
+            CALL => {
+                let (header, body) = fields.split_first_chunk()?;
+                Some(frames.call(CallHeader::of(header), frame_bytes, Few::new(body)?))
             }
+            REPLY => {
+                let (call, body) = fields.split_first_chunk()?;
+                Some(frames.reply(CallId(u64::from_be_bytes(*call)), frame_bytes, Few::new(body)?))
+            }
+            TELL => {
+                let (header, body) = fields.split_first_chunk()?;
+                Some(frames.tell(TellHeader::of(header), frame_bytes, Few::new(body)?))
+            }
+            _ => None,
         }
-        frames.other(Self::read(prefix, whole, fields)?)
     }
 
     /// What there is little of.
@@ -333,6 +323,11 @@ impl FrameKind {
         table
     };
 
+    /// What a prefix has behind the length for a frame of this kind without flags and attachments.
+    pub(super) const fn plain(self) -> u32 {
+        (self as u32) << 24
+    }
+
     /// The phase of a link in which frames of this kind are sent.
     #[must_use]
     #[inline]
@@ -445,7 +440,6 @@ pub(super) fn prefix(
 ) -> [u8; PREFIX_BYTES] {
     let length = u32::try_from(frame_bytes - LENGTH_BYTES).expect("a frame is under 4 GiB");
     let attachments = u16::try_from(attachments).expect("attachments are counted when a body is made");
-    let [a, b, c, d] = length.to_be_bytes();
-    let [e, f] = attachments.to_be_bytes();
-    [a, b, c, d, kind as u8, flags, e, f]
+    (u64::from(length) << 32 | u64::from(kind.plain()) | u64::from(flags) << 16 | u64::from(attachments))
+        .to_be_bytes()
 }
