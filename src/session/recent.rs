@@ -144,18 +144,37 @@ impl<T> Recent<T> {
 
     #[inline(always)]
     pub(super) fn remove(&mut self, call: CallId) -> Option<T> {
-        if self.offset(call.0) < self.span()
-            && let Some(value) = self.place(call.0).and_then(Option::take)
-        {
-            self.taken -= 1;
-            self.shorten();
-            return Some(value);
+        // What changes is in variables of its own: to read it again from where it was just written takes time.
+        let (mut first, end, mask) = (self.first, self.end, self.row.len().wrapping_sub(1));
+        let row = &mut self.row[..];
+        if call.0.wrapping_sub(first) >= end.wrapping_sub(first) {
+            return self.remove_other(call);
         }
+        let Some(value) = row.get_mut(call.0 as usize & mask).and_then(Option::take) else {
+            return self.remove_other(call);
+        };
+        self.taken -= 1;
+        if call.0 == first {
+            // Most calls end in the order in which they were made.
+            first = first.wrapping_add(1);
+            while first != end && matches!(row.get(first as usize & mask), Some(None)) {
+                first = first.wrapping_add(1);
+            }
+            self.first = first;
+        }
+        if end.wrapping_sub(first) as usize >= ROW_MIN {
+            self.shorten();
+        }
+        Some(value)
+    }
+
+    #[inline(never)]
+    fn remove_other(&mut self, call: CallId) -> Option<T> {
         if self.others.is_empty() { None } else { self.others.remove(&call) }
     }
 
     /// Sees to it that the row begins with an open call, and does not span many more numbers than it holds.
-    #[inline(always)]
+    #[inline(never)]
     fn shorten(&mut self) {
         while self.first != self.end {
             let (span, taken) = (self.span(), self.taken);

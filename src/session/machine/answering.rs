@@ -18,20 +18,31 @@ impl<T> Session<T> {
             return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
         }
         if self.inbound.repeats.is_running(call) {
-            let mut frame = bytes::BytesMut::with_capacity(size);
-            Reply::put(call, body, &mut frame);
-            self.inbound.repeats.ended(call, frame.freeze());
+            self.keep_reply(call, body);
         }
         if !self.conclude(call) {
             return false;
         }
         if size > self.limits.chunk_bytes {
-            self.lanes.push(Content::Other, None, Parcel::of(|out| Reply::put(call, body, out)));
+            self.reply_in_chunks(call, body);
         } else {
             self.log.push(|out| Reply::put(call, body, out));
         }
         self.say_goodbye_if_idle();
         true
+    }
+
+    #[inline(never)]
+    fn reply_in_chunks(&mut self, call: CallId, body: Encoded<'_>) {
+        self.lanes.push(Content::Other, None, Parcel::of(|out| Reply::put(call, body, out)));
+    }
+
+    /// The end of a call that may be made again, which is kept.
+    #[inline(never)]
+    fn keep_reply(&mut self, call: CallId, body: Encoded<'_>) {
+        let mut frame = bytes::BytesMut::with_capacity(Reply::frame_bytes(body));
+        Reply::put(call, body, &mut frame);
+        self.inbound.repeats.ended(call, frame.freeze());
     }
 
     /// Ends a call of the peer without a reply, whatever waits to be written.

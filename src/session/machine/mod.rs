@@ -217,7 +217,7 @@ impl<T> Session<T> {
             header.call = self.number_of(repeat);
             header.floor = Some(self.calls.floor());
         }
-        let place = self.submit(way, Content::Call(header.call), target, frame_bytes, &(header, body));
+        let place = self.submit(way, Content::Call(header.call), target, frame_bytes, (header, body));
         self.calls.insert(header.call, place, deadline, ticket);
         Ok(header.call)
     }
@@ -241,7 +241,7 @@ impl<T> Session<T> {
     pub fn tell(&mut self, target: Target, message: TypeHash, body: Encoded<'_>) -> Result<(), Rejected> {
         let frame_bytes = TellHeader::frame_bytes(body);
         let way = self.admit(target, frame_bytes)?;
-        self.submit(way, Content::Tell, target, frame_bytes, &(TellHeader { target, message }, body));
+        self.submit(way, Content::Tell, target, frame_bytes, (TellHeader { target, message }, body));
         Ok(())
     }
 
@@ -259,21 +259,29 @@ impl<T> Session<T> {
         content: Content,
         target: Target,
         frame_bytes: usize,
-        message: &impl Message,
+        message: impl Message,
     ) -> Place {
-        if way == Way::Parked {
-            let number = self.flows.park(target, content, Parcel::of(|out| message.put(out)));
-            return Place::Parked(number);
-        }
-        if frame_bytes > self.limits.chunk_bytes {
-            self.lanes.push(content, Some(target), Parcel::of(|out| message.put(out)));
-            return Place::Lane;
+        if way == Way::Parked || frame_bytes > self.limits.chunk_bytes {
+            return self.submit_apart(way, content, target, message);
         }
         let end = self.log.push(|out| message.put(out));
         if content == Content::Tell {
             self.log.count_tell(end);
         }
         Place::Logged(end)
+    }
+
+    /// Puts a message aside that cannot go out at once, or not in one piece.
+    ///
+    /// In a function of its own, so that others are written to the log from registers.
+    #[inline(never)]
+    fn submit_apart(&mut self, way: Way, content: Content, target: Target, message: impl Message) -> Place {
+        let parcel = Parcel::of(|out| message.put(out));
+        if way == Way::Parked {
+            return Place::Parked(self.flows.park(target, content, parcel));
+        }
+        self.lanes.push(content, Some(target), parcel);
+        Place::Lane
     }
 
     /// Puts parked messages on their way, as far as there is credit and room.
