@@ -69,8 +69,10 @@ impl Side {
         other.stream.put(&mut self.batch);
         self.session.wrote(written);
         let Self { session, codec, stream, events, replied, .. } = other;
-        let whole = codec.split_whole(stream);
         let mut incoming = Incoming { session, events, replied, now };
+        let few = codec.read_few(stream, &mut incoming).expect("the peer keeps to the protocol");
+        stream.advance(few);
+        let whole = codec.split_whole(stream);
         codec.read_each(&whole, &mut incoming).expect("the peer keeps to the protocol");
         session.owe_ack(now);
         assert!(stream.is_empty() && !self.session.has_outgoing(), "all is written, in whole frames");

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
@@ -88,14 +88,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     ///
     /// As [`FrameReader::buffered`], and those of `frames`, which gets no further frame then.
     pub fn drain<F: Frames<Error: From<ReadError>>>(&mut self, frames: &mut F) -> Result<(), F::Error> {
+        // Frames of few bytes are read where they are, and nobody keeps a part of them.
+        let few = self.codec.read_few(&self.buffer, frames)?;
+        self.buffer.advance(few);
         let whole = self.codec.split_whole(&mut self.buffer);
         self.codec.read_each(&whole, frames)?;
-        if whole.len() >= LARGE_BYTES
+        if few == 0
+            && whole.len() >= LARGE_BYTES
             && matches!(self.codec.frame_bytes(&whole), Ok(Some(bytes)) if bytes == whole.len())
         {
             self.large.keep(whole);
             self.after_large = true;
-        } else if !whole.is_empty() {
+        } else if few + whole.len() > 0 {
             self.after_large = false;
             self.large.clear();
         }

@@ -100,31 +100,50 @@ impl FrameCodec {
         Ok(self.judge(bytes)?.map(|prefix| prefix.frame_bytes))
     }
 
+    /// Hands over the calls, tells and replies of few bytes that `bytes` begin with, and says how many bytes
+    /// they have: up to another frame, or one that has not come whole, or is not in order.
+    ///
+    /// # Errors
+    ///
+    /// Those of `frames`.
+    #[inline(never)]
+    pub fn read_few<F: Frames>(&self, bytes: &[u8], frames: &mut F) -> Result<usize, F::Error> {
+        let mut rest = bytes;
+        while self.phase == Phase::Established
+            && let Some(prefix) = rest.first_chunk()
+        {
+            // All that is to be said of it is that it is as expected.
+            let prefix = u64::from_be_bytes(*prefix);
+            let frame_bytes = (prefix >> 32) as usize + LENGTH_BYTES;
+            if frame_bytes <= self.frame_bytes_max
+                && let Some((frame, behind)) = rest.split_at_checked(frame_bytes)
+                && let Some(fields) = frame.get(PREFIX_BYTES..)
+                && let Some(handed_over) = Frame::hand_over_few(prefix as u32, frame_bytes, fields, frames)
+            {
+                handed_over?;
+                rest = behind;
+            } else {
+                break;
+            }
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
     /// Hands over each of whole frames, until `frames` takes no more.
     ///
     /// # Errors
     ///
     /// As [`Decoder::decode`] if bytes are no frame that is allowed now; and those of `frames`.
-    #[inline]
     pub fn read_each<F: Frames>(&self, whole: &Bytes, frames: &mut F) -> Result<(), F::Error> {
         let mut rest = &whole[..];
-        while !rest.is_empty() {
+        loop {
+            rest = &rest[self.read_few(rest, frames)?..];
+            if rest.is_empty() {
+                return Ok(());
+            }
             let Some(bytes) = rest.first_chunk() else {
                 return Err(malformed("it is shorter than the header of a frame").into());
             };
-            // Most frames are such, and all that is to be said of their prefix is that it is as expected.
-            let start = u64::from_be_bytes(*bytes);
-            let frame_bytes = (start >> 32) as usize + LENGTH_BYTES;
-            if self.phase == Phase::Established
-                && frame_bytes <= self.frame_bytes_max
-                && let Some((frame, behind)) = rest.split_at_checked(frame_bytes)
-                && let Some(fields) = frame.get(PREFIX_BYTES..)
-                && let Some(handed_over) = Frame::hand_over_few(start as u32, frame_bytes, fields, frames)
-            {
-                handed_over?;
-                rest = behind;
-                continue;
-            }
             let Some(prefix) = Prefix::read(bytes, self.phase, self.frame_bytes_max) else {
                 return Err(Prefix::refuse(bytes, self.phase, self.frame_bytes_max).into());
             };
@@ -134,7 +153,6 @@ impl FrameCodec {
             frames.other(Frame::read(prefix, whole, &frame[PREFIX_BYTES..])?)?;
             rest = behind;
         }
-        Ok(())
     }
 }
 
