@@ -73,6 +73,9 @@ impl FrameCodec {
     }
 }
 
+/// Up to this length a frame is copied, whatever it is: acknowledgements and credit come between messages.
+const SHORT_BYTES: usize = 32;
+
 /// Many frames at once, without a count of handles for each.
 impl FrameCodec {
     /// Takes from `stream` what whole frames it begins with, as far as their lengths tell.
@@ -100,33 +103,51 @@ impl FrameCodec {
         Ok(self.judge(bytes)?.map(|prefix| prefix.frame_bytes))
     }
 
-    /// Hands over the calls, tells and replies of few bytes that `bytes` begin with, and says how many bytes
-    /// they have: up to another frame, or one that has not come whole, or is not in order.
+    /// Hands over the frames of few bytes that `bytes` begin with, and says how many bytes they have: up to
+    /// a longer frame, or one that has not come whole, or is not in order.
     ///
     /// # Errors
     ///
-    /// Those of `frames`.
+    /// As [`read_each`](Self::read_each).
     #[inline(never)]
     pub fn read_few<F: Frames>(&self, bytes: &[u8], frames: &mut F) -> Result<usize, F::Error> {
         let mut rest = bytes;
         while self.phase == Phase::Established
-            && let Some(prefix) = rest.first_chunk()
+            && let Some(start) = rest.first_chunk()
         {
-            // All that is to be said of it is that it is as expected.
-            let prefix = u64::from_be_bytes(*prefix);
+            // All that is to be said of most prefixes is that they are as expected.
+            let prefix = u64::from_be_bytes(*start);
             let frame_bytes = (prefix >> 32) as usize + LENGTH_BYTES;
             if frame_bytes <= self.frame_bytes_max
                 && let Some((frame, behind)) = rest.split_at_checked(frame_bytes)
                 && let Some(fields) = frame.get(PREFIX_BYTES..)
-                && let Some(handed_over) = Frame::hand_over_few(prefix as u32, frame_bytes, fields, frames)
             {
-                handed_over?;
+                match Frame::hand_over_few(prefix as u32, frame_bytes, fields, frames) {
+                    Some(handed_over) => handed_over?,
+                    None if frame_bytes <= SHORT_BYTES => self.read_short(start, frame, frames)?,
+                    None => break,
+                }
                 rest = behind;
             } else {
                 break;
             }
         }
         Ok(bytes.len() - rest.len())
+    }
+
+    /// Hands over a frame that is none of those that there are many of, but as short.
+    #[inline(never)]
+    fn read_short<F: Frames>(
+        &self,
+        start: &[u8; PREFIX_BYTES],
+        frame: &[u8],
+        frames: &mut F,
+    ) -> Result<(), F::Error> {
+        let Some(prefix) = Prefix::read(start, self.phase, self.frame_bytes_max) else {
+            return Err(Prefix::refuse(start, self.phase, self.frame_bytes_max).into());
+        };
+        let whole = Bytes::copy_from_slice(frame);
+        frames.other(Frame::read(prefix, &whole, &whole[PREFIX_BYTES..])?)
     }
 
     /// Hands over each of whole frames, until `frames` takes no more.
