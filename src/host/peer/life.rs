@@ -1,10 +1,8 @@
 //! The life of a peer's links: how they come up, what a break leads to, and what ends the session.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
-
-use parking_lot::MutexGuard;
 
 use super::{Certified, Lease, Link, Peer, State, Ticket, Up};
 use crate::config::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSALS_BELIEVED};

@@ -29,11 +29,10 @@ mod traffic;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -62,7 +61,7 @@ pub struct Peer {
     body_bytes_max: usize,
     connect_timeout: Duration,
     host: Weak<Shared>,
-    state: parking_lot::Mutex<State>,
+    state: Mutex<State>,
     /// Rung when bytes were written, and when a drain may have got further.
     progress: Notify,
     /// Whether any call of the peer is cancelled whose handler is not done with: most handlers that
@@ -191,7 +190,7 @@ impl Peer {
             body_bytes_max: host.limits.frame_bytes_max,
             connect_timeout: host.limits.connect_timeout,
             host: Arc::downgrade(host),
-            state: parking_lot::Mutex::new(State {
+            state: Mutex::new(State {
                 session: Session::new(limits),
                 answers: Answers::default(),
                 link: Link::Down,
@@ -424,7 +423,7 @@ impl Peer {
 
     #[inline(always)]
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! A peer as the origin of messages: how its calls are answered, and its credit given back.
 
-use parking_lot::MutexGuard;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
