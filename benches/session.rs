@@ -70,10 +70,7 @@ impl Side {
         self.session.wrote(written);
         let Self { session, codec, stream, events, replied, .. } = other;
         let mut incoming = Incoming { session, events, replied, now };
-        let few = codec.read_few(stream, &mut incoming).expect("the peer keeps to the protocol");
-        stream.advance(few);
-        let whole = codec.split_whole(stream);
-        codec.read_each(&whole, &mut incoming).expect("the peer keeps to the protocol");
+        codec.drain(stream, &mut incoming).expect("the peer keeps to the protocol");
         session.owe_ack(now);
         assert!(stream.is_empty() && !self.session.has_outgoing(), "all is written, in whole frames");
     }

@@ -1,12 +1,13 @@
 //! What has come over a link and is not handed over yet.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
 use super::peer::{Answers, Peer, Ticket};
 use crate::id::{CallId, Target, TypeHash};
-use crate::registry::{Inbound, Origin, Run};
+use crate::registry::{Claim, Inbound, Origin, Run};
 use crate::session::{self, Event, Events};
 use crate::wire;
 
@@ -56,34 +57,18 @@ impl Inbox {
         call: Option<CallId>,
         to: (Target, TypeHash),
         deadline: Option<Instant>,
-        body: impl wire::Arriving,
+        body: impl wire::IncomingBody,
         claim: session::Claim,
     ) {
-        let body = match self.order.last_mut() {
-            Some(Came::Run(address, run)) if *address == to => {
-                match run.push(call, deadline, body, claim.bytes) {
-                    Ok(()) => return,
-                    Err(body) => body,
-                }
-            }
-            _ => body,
+        let claim = claimed(claim);
+        let (body, mixed) = match self.order.last_mut() {
+            Some(Came::Run(address, run)) if *address == to => match run.push(call, deadline, body, claim) {
+                Ok(()) => return,
+                Err(body) => (body, !run.is_full()),
+            },
+            _ => (body, false),
         };
-        self.begin_run(peer, call, to, deadline, body, claim);
-    }
-
-    #[inline(never)]
-    fn begin_run(
-        &mut self,
-        peer: &Arc<impl Origin + 'static>,
-        call: Option<CallId>,
-        to: (Target, TypeHash),
-        deadline: Option<Instant>,
-        body: impl wire::Arriving,
-        claim: session::Claim,
-    ) {
-        let mut run = Run::new(Arc::clone(peer) as _, claim.target, claim.life, call, &body);
-        let pushed = run.push(call, deadline, body, claim.bytes);
-        debug_assert!(pushed.is_ok(), "a run takes the message that it begins with");
+        let run = Run::new(Arc::clone(peer) as _, call, deadline, body, claim, mixed);
         self.order.push(Came::Run(to, run));
     }
 
@@ -110,14 +95,14 @@ impl Events<Ticket> for Arriving<'_> {
         call: CallId,
         to: (Target, TypeHash),
         deadline: Option<Instant>,
-        body: impl wire::Arriving,
+        body: impl wire::IncomingBody,
         claim: session::Claim,
     ) {
         self.inbox.add(self.peer, Some(call), to, deadline, body, claim);
     }
 
     #[inline(always)]
-    fn tell(&mut self, to: (Target, TypeHash), body: impl wire::Arriving, claim: session::Claim) {
+    fn tell(&mut self, to: (Target, TypeHash), body: impl wire::IncomingBody, claim: session::Claim) {
         self.inbox.add(self.peer, None, to, None, body, claim);
     }
 
@@ -135,13 +120,18 @@ impl Events<Ticket> for Arriving<'_> {
     }
 }
 
+/// What a message takes, as its actor's host gives it back.
+#[inline(always)]
+fn claimed(claim: session::Claim) -> Option<Claim> {
+    NonZeroU64::new(claim.bytes).map(|bytes| Claim::new(claim.target, claim.life, bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::id::{ActorId, ActorIncarnation, Identity};
-    use crate::registry::Claim;
     use crate::wire::{Body, CallFailure, Encoded, Few};
 
     /// Who sends in a test, and hears nothing.

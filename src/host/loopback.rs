@@ -29,7 +29,7 @@ impl Loopback {
     ) -> (Inbound, Self) {
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller { host, body_bytes_max, reply: Mutex::new(Some(reply)) });
-        (Inbound::unclaimed(caller, Some(CallId(0)), deadline, owned(body)), Self(answer))
+        (Inbound::new(caller, Some(CallId(0)), deadline, owned(body), None), Self(answer))
     }
 }
 

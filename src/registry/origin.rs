@@ -60,6 +60,12 @@ impl Claim {
         Target { actor: self.actor, incarnation: ActorIncarnation((self.lives >> 32) as u32) }
     }
 
+    /// The same for another message to that actor.
+    #[must_use]
+    pub fn of_bytes(self, bytes: NonZeroU64) -> Self {
+        Self { bytes, ..self }
+    }
+
     /// The life of the session that the message came over.
     #[must_use]
     pub fn life(self) -> u32 {
@@ -85,7 +91,7 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// A message from `origin`; one-way without a call.
+    /// A message from `origin`; one-way without a call. One from this very host takes nothing of a window.
     pub fn new(
         origin: Arc<dyn Origin>,
         call: Option<CallId>,
@@ -94,16 +100,6 @@ impl Inbound {
         claim: Option<Claim>,
     ) -> Self {
         Self { body, deadline, origin, call, claim }
-    }
-
-    /// A message that takes nothing of a window: it comes from this very host.
-    pub fn unclaimed(
-        origin: Arc<dyn Origin>,
-        call: Option<CallId>,
-        deadline: Option<Instant>,
-        body: Body,
-    ) -> Self {
-        Self { body, deadline, origin, call, claim: None }
     }
 
     /// The message's body, and who waits for the answer.
@@ -117,6 +113,11 @@ impl Inbound {
         self.call
     }
 
+    /// Where it came from.
+    pub(super) fn origin(&self) -> &Arc<dyn Origin> {
+        &self.origin
+    }
+
     /// What it takes of its actor's window.
     pub fn claim(&self) -> Option<Claim> {
         self.claim
@@ -125,11 +126,6 @@ impl Inbound {
     /// The host that it came from.
     pub fn from(&self) -> Identity {
         self.origin.host()
-    }
-
-    /// Where it came from.
-    pub(super) fn origin(&self) -> &Arc<dyn Origin> {
-        &self.origin
     }
 
     /// Refuses the message.
@@ -308,13 +304,19 @@ impl<R: Serialize> Responder<R> {
             Some(To::Local(reply)) => drop(reply.send(Ok(value))),
             Some(To::Remote(origin, call)) => {
                 let (limit, claim) = (origin.body_bytes_max(), self.claim.as_ref());
-                let encoded =
-                    panics::catch(|| wire::encode(&value, limit, |body| origin.reply(call, body, claim)));
+                let mut replied = false;
+                let reply = |body: Encoded<'_>| {
+                    origin.reply(call, body, claim);
+                    replied = true;
+                };
+                let encoded = panics::catch(|| wire::encode(&value, limit, reply));
+                // The owner of an attachment may panic when that is dropped: the answer is out by then.
+                if replied {
+                    self.claim = None;
+                    return;
+                }
                 let failure = match encoded {
-                    Ok(Ok(())) => {
-                        self.claim = None;
-                        return;
-                    }
+                    Ok(Ok(())) => return,
                     Ok(Err(error)) => unencodable(error),
                     Err(text) => CallFailure::ReplyUnencodable { text },
                 };

@@ -7,36 +7,39 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Claim, Inbound, Origin, Responder};
-use crate::id::{CallId, Target};
-use crate::wire::{Arriving, Encoded, FewBytes};
+use crate::id::CallId;
+use crate::wire::{Encoded, FewBytes, IncomingBody};
 
 /// So many messages are handed over at once: the actor may be at the first of them by then, on another
 /// thread.
 const MESSAGES_MAX: usize = 64;
 
-/// How many short messages a run has room for when it grows from one, and then.
-const ROOM: [usize; 2] = [8, MESSAGES_MAX];
+/// For how many short messages a run has room, one step after the other. No message waits in more memory
+/// than its sender is charged for.
+const ROOM: [usize; 4] = [1, 4, 16, MESSAGES_MAX];
 
 /// Messages for one actor that came from one host, one behind the other.
 ///
-/// A message of few bytes waits in a row of seven words each, and becomes an [`Inbound`], twice as large,
-/// when it is its turn. So it is written once and read once on its way, by whichever threads.
+/// Messages of few bytes wait in a row of seven words each: they are written once and read once on their
+/// way, by whichever threads. Where there are others among them all wait as they are ([`Inbound`]).
 pub struct Run {
     origin: Arc<dyn Origin>,
-    target: Target,
-    /// The life of the session that they came over.
-    life: u32,
     messages: Messages,
 }
 
 enum Messages {
-    /// Calls, or else tells; and how many are gone already.
-    Short {
-        calls: bool,
-        row: Vec<Short>,
-        gone: usize,
-    },
-    Long(VecDeque<Inbound>),
+    Short(ShortRow),
+    Mixed(VecDeque<Inbound>),
+}
+
+/// Calls of few bytes, or else tells.
+struct ShortRow {
+    calls: bool,
+    /// The claim of the first; all are to the same window.
+    claim: Option<Claim>,
+    row: Vec<Short>,
+    /// How many are gone already.
+    gone: usize,
 }
 
 /// A message of few bytes.
@@ -50,64 +53,81 @@ struct Short {
     body: FewBytes,
 }
 
+const _: () = assert!(size_of::<Short>() == 7 * size_of::<u64>(), "a short message is seven words");
+
 impl Run {
-    /// A run of no message yet, from there to an actor, over that life of the session.
-    pub fn new<B: Arriving>(
+    /// Begins with this message; `mixed` if there were others of another kind just before it.
+    #[inline(never)]
+    pub fn new(
         origin: Arc<dyn Origin>,
-        target: Target,
-        life: u32,
         call: Option<CallId>,
-        body: &B,
+        deadline: Option<Instant>,
+        body: impl IncomingBody,
+        claim: Option<Claim>,
+        mixed: bool,
     ) -> Self {
-        let messages = match body.few() {
-            Some(_) => Messages::Short { calls: call.is_some(), row: Vec::with_capacity(1), gone: 0 },
-            None => Messages::Long(VecDeque::new()),
-        };
-        Self { origin, target, life, messages }
+        match body.few() {
+            Some(few) if !mixed => {
+                let mut row = Vec::with_capacity(ROOM[0]);
+                row.push(Short::new(call, deadline, few.into(), claim));
+                let short = ShortRow { calls: call.is_some(), claim, row, gone: 0 };
+                Self { origin, messages: Messages::Short(short) }
+            }
+            _ => Inbound::new(origin, call, deadline, body.into(), claim).into(),
+        }
     }
 
-    /// Adds a message that came the same way.
+    /// Adds a message to the same actor from the same host, in the same life of the session.
     ///
     /// # Errors
     ///
-    /// Its body, if the run is at its end or of another kind: then the next run begins.
+    /// Its body, if the run [is full](Self::is_full) or the message of another kind: then the next run begins.
     #[inline(always)]
-    pub fn push<B: Arriving>(
+    pub fn push<B: IncomingBody>(
         &mut self,
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: B,
-        claim_bytes: u64,
+        claim: Option<Claim>,
     ) -> Result<(), B> {
-        match (&mut self.messages, body.few()) {
-            (Messages::Short { calls, row, .. }, Some(few))
-                if *calls == call.is_some() && row.len() < MESSAGES_MAX =>
-            {
-                if row.len() == row.capacity() {
-                    make_room(row);
+        match &mut self.messages {
+            Messages::Short(short) => {
+                let Some(few) = body.few() else { return Err(body) };
+                let alike = short.calls == call.is_some() && short.claim.is_some() == claim.is_some();
+                if !alike || short.row.len() >= MESSAGES_MAX {
+                    return Err(body);
                 }
-                let call = call.unwrap_or(CallId(0));
-                row.push(Short { call, claim_bytes, deadline, body: few.into() });
+                if short.row.len() == short.row.capacity() {
+                    make_room(&mut short.row);
+                }
+                short.row.push(Short::new(call, deadline, few.into(), claim));
             }
-            (Messages::Long(row), None) if row.len() < MESSAGES_MAX => {
-                let (origin, claim) = (Arc::clone(&self.origin), claim(self.target, self.life, claim_bytes));
-                row.push_back(Inbound::new(origin, call, deadline, body.into(), claim));
+            Messages::Mixed(row) => {
+                if row.len() >= MESSAGES_MAX {
+                    return Err(body);
+                }
+                row.push_back(Inbound::new(Arc::clone(&self.origin), call, deadline, body.into(), claim));
             }
-            _ => return Err(body),
         }
         Ok(())
+    }
+
+    /// Whether no further message is taken, of whatever kind.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() >= MESSAGES_MAX
     }
 
     /// Takes a call out again.
     pub fn remove(&mut self, call: CallId) -> Option<Inbound> {
         match &mut self.messages {
-            Messages::Short { calls, row, gone } => {
-                let is_it = |short: &Short| *calls && short.call == call;
-                let at = *gone + row[*gone..].iter().rposition(is_it)?;
-                let short = row.remove(at);
-                Some(self.inbound(true, short))
+            Messages::Short(short) => {
+                let is_it = |waiting: &Short| waiting.call == call;
+                let at = short.row.iter().rposition(is_it).filter(|at| short.calls && *at >= short.gone)?;
+                let removed = short.row.remove(at);
+                Some(short.inbound(&self.origin, removed))
             }
-            Messages::Long(row) => row.remove(row.iter().rposition(|message| message.call() == Some(call))?),
+            Messages::Mixed(row) => row.remove(row.iter().rposition(|message| message.call() == Some(call))?),
         }
     }
 
@@ -116,8 +136,8 @@ impl Run {
     #[inline]
     pub fn len(&self) -> usize {
         match &self.messages {
-            Messages::Short { row, gone, .. } => row.len() - gone,
-            Messages::Long(row) => row.len(),
+            Messages::Short(short) => short.row.len() - short.gone,
+            Messages::Mixed(row) => row.len(),
         }
     }
 
@@ -137,10 +157,10 @@ impl Run {
     #[inline(always)]
     pub(super) fn front(&self) -> Option<Encoded<'_>> {
         match &self.messages {
-            Messages::Short { row, gone, .. } => {
+            Messages::Short(ShortRow { row, gone, .. }) => {
                 row.get(*gone).map(|short| Encoded { message: &short.body, attachments: &[] })
             }
-            Messages::Long(row) => row.front().map(|message| message.body.as_encoded()),
+            Messages::Mixed(row) => row.front().map(|message| message.body.as_encoded()),
         }
     }
 
@@ -149,35 +169,39 @@ impl Run {
     #[inline(always)]
     pub(super) fn pop<R>(&mut self) -> Option<(Option<Instant>, Responder<R>)> {
         match &mut self.messages {
-            Messages::Short { calls, row, gone } => {
-                let Short { call, claim_bytes, deadline, .. } = *row.get(*gone)?;
-                *gone += 1;
-                let call = calls.then_some(call);
-                Some((deadline, Responder::remote(Arc::clone(&self.origin), call, self.claim(claim_bytes))))
+            Messages::Short(short) => {
+                let Short { call, claim_bytes, deadline, .. } = *short.row.get(short.gone)?;
+                short.gone += 1;
+                let (call, claim) = (short.calls.then_some(call), short.claim(claim_bytes));
+                Some((deadline, Responder::remote(Arc::clone(&self.origin), call, claim)))
             }
-            Messages::Long(row) => {
+            Messages::Mixed(row) => {
                 let (_, deadline, responder) = row.pop_front()?.into_parts();
                 Some((deadline, responder))
             }
         }
     }
+}
 
-    #[inline]
-    fn inbound(&self, is_call: bool, short: Short) -> Inbound {
-        let Short { call, claim_bytes, deadline, body } = short;
-        let (origin, claim) = (Arc::clone(&self.origin), self.claim(claim_bytes));
-        Inbound::new(origin, is_call.then_some(call), deadline, body.into(), claim)
-    }
-
-    #[inline]
-    fn claim(&self, bytes: u64) -> Option<Claim> {
-        claim(self.target, self.life, bytes)
+impl Short {
+    #[inline(always)]
+    fn new(call: Option<CallId>, deadline: Option<Instant>, body: FewBytes, claim: Option<Claim>) -> Self {
+        let claim_bytes = claim.map_or(0, |claim| claim.bytes().get());
+        Self { call: call.unwrap_or(CallId(0)), claim_bytes, deadline, body }
     }
 }
 
-#[inline]
-fn claim(target: Target, life: u32, bytes: u64) -> Option<Claim> {
-    NonZeroU64::new(bytes).map(|bytes| Claim::new(target, life, bytes))
+impl ShortRow {
+    #[inline(always)]
+    fn claim(&self, bytes: u64) -> Option<Claim> {
+        Some(self.claim?.of_bytes(NonZeroU64::new(bytes)?))
+    }
+
+    fn inbound(&self, origin: &Arc<dyn Origin>, short: Short) -> Inbound {
+        let Short { call, claim_bytes, deadline, body } = short;
+        let (call, claim) = (self.calls.then_some(call), self.claim(claim_bytes));
+        Inbound::new(Arc::clone(origin), call, deadline, body.into(), claim)
+    }
 }
 
 #[inline(never)]
@@ -186,18 +210,18 @@ fn make_room(row: &mut Vec<Short>) {
     row.reserve_exact(room - row.len());
 }
 
+/// The messages as they are, for whoever refuses them or is no actor.
 impl Iterator for Run {
     type Item = Inbound;
 
-    #[inline]
     fn next(&mut self) -> Option<Inbound> {
         match &mut self.messages {
-            Messages::Short { calls, row, gone } => {
-                let (is_call, short) = (*calls, *row.get(*gone)?);
-                *gone += 1;
-                Some(self.inbound(is_call, short))
+            Messages::Short(short) => {
+                let next = *short.row.get(short.gone)?;
+                short.gone += 1;
+                Some(short.inbound(&self.origin, next))
             }
-            Messages::Long(row) => row.pop_front(),
+            Messages::Mixed(row) => row.pop_front(),
         }
     }
 
@@ -206,21 +230,16 @@ impl Iterator for Run {
     }
 }
 
-impl fmt::Debug for Run {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Run")
-            .field("target", &self.target)
-            .field("messages", &self.len())
-            .finish_non_exhaustive()
-    }
-}
-
 /// A message by itself.
 impl From<Inbound> for Run {
     fn from(inbound: Inbound) -> Self {
-        let (target, life) =
-            inbound.claim().map_or((Target::HOST, 0), |claim| (claim.target(), claim.life()));
-        let (origin, messages) = (Arc::clone(inbound.origin()), Messages::Long([inbound].into()));
-        Self { origin, target, life, messages }
+        let origin = Arc::clone(inbound.origin());
+        Self { origin, messages: Messages::Mixed([inbound].into()) }
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("messages", &self.len()).finish_non_exhaustive()
     }
 }

@@ -168,7 +168,10 @@ impl<M: RemoteMessage> Request<M> {
             };
             terms.waiting = Some(Box::pin(retrying.rest(delay)));
             terms.kept = false;
-            self.state = State::Unsent(terms.message.take());
+            // One that was not queued has its message still.
+            if !matches!(self.state, State::Unsent(_)) {
+                self.state = State::Unsent(terms.message.take());
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::LinkLoss;
 use crate::id::{CallId, Target, TypeHash};
-use crate::wire::{Arriving, Body, CallFailure};
+use crate::wire::{Body, CallFailure, IncomingBody};
 
 /// What a session tells the host. `T` is what the host gave along with a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,12 +83,12 @@ pub trait Events<T> {
         call: CallId,
         to: (Target, TypeHash),
         deadline: Option<Instant>,
-        body: impl Arriving,
+        body: impl IncomingBody,
         claim: Claim,
     );
 
     /// Takes an [`Event::Tell`].
-    fn tell(&mut self, to: (Target, TypeHash), body: impl Arriving, claim: Claim);
+    fn tell(&mut self, to: (Target, TypeHash), body: impl IncomingBody, claim: Claim);
 
     /// Takes any other event.
     fn push(&mut self, event: Event<T>);
@@ -103,14 +103,14 @@ impl<T> Events<T> for Vec<Event<T>> {
         call: CallId,
         (target, message): (Target, TypeHash),
         deadline: Option<Instant>,
-        body: impl Arriving,
+        body: impl IncomingBody,
         claim: Claim,
     ) {
         let body = body.into();
         self.push(Event::Call { call, target, message, deadline, body, claim });
     }
 
-    fn tell(&mut self, (target, message): (Target, TypeHash), body: impl Arriving, claim: Claim) {
+    fn tell(&mut self, (target, message): (Target, TypeHash), body: impl IncomingBody, claim: Claim) {
         let body = body.into();
         self.push(Event::Tell { target, message, body, claim });
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
@@ -88,11 +88,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     ///
     /// As [`FrameReader::buffered`], and those of `frames`, which gets no further frame then.
     pub fn drain<F: Frames<Error: From<ReadError>>>(&mut self, frames: &mut F) -> Result<(), F::Error> {
-        // Frames of few bytes are read where they are, and nobody keeps a part of them.
-        let few = self.codec.read_few(&self.buffer, frames)?;
-        self.buffer.advance(few);
-        let whole = self.codec.split_whole(&mut self.buffer);
-        self.codec.read_each(&whole, frames)?;
+        let (few, whole) = self.codec.drain(&mut self.buffer, frames)?;
         if few == 0
             && whole.len() >= LARGE_BYTES
             && matches!(self.codec.frame_bytes(&whole), Ok(Some(bytes)) if bytes == whole.len())
@@ -103,8 +99,6 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.after_large = false;
             self.large.clear();
         }
-        // What is left is no whole frame, and may not be able to become one.
-        self.codec.frame_bytes(&self.buffer).map_err(ReadError::from)?;
         Ok(())
     }
 

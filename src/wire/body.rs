@@ -43,14 +43,6 @@ impl Body {
         self.len() == 0
     }
 
-    /// Drops it. For most there is nothing to do, which is seen here and not in a function of its own.
-    #[inline(always)]
-    pub fn discard(self) {
-        if self.message.is_in_place() && self.attachments.is_empty() {
-            std::mem::forget(self);
-        }
-    }
-
     /// The same body, borrowed for writing.
     #[must_use]
     pub fn as_encoded(&self) -> Encoded<'_> {
@@ -79,19 +71,19 @@ impl Body {
 }
 
 /// A body as it arrives: whole, or so few bytes that they need no place of their own yet.
-pub trait Arriving: Into<Body> {
+pub trait IncomingBody: Into<Body> {
     /// The bytes, if they are few and all of the body.
     fn few(&self) -> Option<OwnedFew>;
 }
 
-impl Arriving for Body {
+impl IncomingBody for Body {
     #[inline(always)]
     fn few(&self) -> Option<OwnedFew> {
         None
     }
 }
 
-impl Arriving for Few<'_> {
+impl IncomingBody for Few<'_> {
     #[inline(always)]
     fn few(&self) -> Option<OwnedFew> {
         Some((*self).into())

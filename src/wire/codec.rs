@@ -1,6 +1,6 @@
 //! A stream of bytes as a stream of frames.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::frame::{LENGTH_BYTES, Prefix};
@@ -27,10 +27,6 @@ impl FrameCodec {
     #[must_use]
     pub fn established(frame_bytes_max: usize) -> Self {
         Self { phase: Phase::Established, frame_bytes_max }
-    }
-
-    pub(super) fn of(phase: Phase, frame_bytes_max: usize) -> Self {
-        Self { phase, frame_bytes_max }
     }
 
     /// The length of the first frame of `bytes` if its prefix has come and is in order.
@@ -78,11 +74,36 @@ const SHORT_BYTES: usize = 32;
 
 /// Many frames at once, without a count of handles for each.
 impl FrameCodec {
-    /// Takes from `stream` what whole frames it begins with, as far as their lengths tell.
+    /// Takes all whole frames from the beginning of `stream` and hands them over.
     ///
-    /// What comes out is for [`read_each`](Self::read_each), and may be empty.
-    #[must_use]
-    pub fn split_whole(&self, stream: &mut BytesMut) -> Bytes {
+    /// Those of few bytes are read where they lie. From the first longer one on, all are cut off together and
+    /// read as parts of that. Gives how many bytes the former had, and the latter as a whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::decode`] if bytes are no frame that is allowed now; and those of `frames`, which gets no
+    /// further frame then.
+    pub fn drain<F: Frames>(
+        &self,
+        stream: &mut BytesMut,
+        frames: &mut F,
+    ) -> Result<(usize, Bytes), F::Error> {
+        let few = self.read_few(stream, frames)?;
+        stream.advance(few);
+        let whole = self.split_whole(stream);
+        let mut rest = &whole[..];
+        while let Some(start) = rest.first_chunk::<LENGTH_BYTES>() {
+            let (frame, behind) = rest.split_at(u32::from_be_bytes(*start) as usize + LENGTH_BYTES);
+            frames.other(self.read_other(&whole, frame)?)?;
+            rest = &behind[self.read_few(behind, frames)?..];
+        }
+        // What is left is no whole frame, and may not be able to become one.
+        self.judge(stream)?;
+        Ok((few, whole))
+    }
+
+    /// Cuts off what whole frames `stream` begins with, as far as their lengths tell.
+    fn split_whole(&self, stream: &mut BytesMut) -> Bytes {
         let mut end = 0;
         while let Some(length) = stream[end..].first_chunk::<LENGTH_BYTES>() {
             let frame_bytes = u32::from_be_bytes(*length) as usize + LENGTH_BYTES;
@@ -91,7 +112,8 @@ impl FrameCodec {
             }
             end += frame_bytes;
         }
-        stream.split_to(end).freeze()
+        // To cut off nothing would cost a handle.
+        if end == 0 { Bytes::new() } else { stream.split_to(end).freeze() }
     }
 
     /// The length of the frame that `bytes` begin with, if that much has come.
@@ -103,20 +125,16 @@ impl FrameCodec {
         Ok(self.judge(bytes)?.map(|prefix| prefix.frame_bytes))
     }
 
-    /// Hands over the frames of few bytes that `bytes` begin with, and says how many bytes they have: up to
-    /// a longer frame, or one that has not come whole, or is not in order.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_each`](Self::read_each).
+    /// Hands over the frames of few bytes that `bytes` begin with, and says how many bytes they have: up to a
+    /// longer frame, or one that has not come whole.
     #[inline(never)]
-    pub fn read_few<F: Frames>(&self, bytes: &[u8], frames: &mut F) -> Result<usize, F::Error> {
+    fn read_few<F: Frames>(&self, bytes: &[u8], frames: &mut F) -> Result<usize, F::Error> {
         let mut rest = bytes;
         while self.phase == Phase::Established
-            && let Some(start) = rest.first_chunk()
+            && let Some(prefix) = rest.first_chunk()
         {
             // All that is to be said of most prefixes is that they are as expected.
-            let prefix = u64::from_be_bytes(*start);
+            let prefix = u64::from_be_bytes(*prefix);
             let frame_bytes = (prefix >> 32) as usize + LENGTH_BYTES;
             if frame_bytes <= self.frame_bytes_max
                 && let Some((frame, behind)) = rest.split_at_checked(frame_bytes)
@@ -124,7 +142,7 @@ impl FrameCodec {
             {
                 match Frame::hand_over_few(prefix as u32, frame_bytes, fields, frames) {
                     Some(handed_over) => handed_over?,
-                    None if frame_bytes <= SHORT_BYTES => self.read_short(start, frame, frames)?,
+                    None if frame_bytes <= SHORT_BYTES => frames.other(self.read_short(frame)?)?,
                     None => break,
                 }
                 rest = behind;
@@ -135,44 +153,17 @@ impl FrameCodec {
         Ok(bytes.len() - rest.len())
     }
 
-    /// Hands over a frame that is none of those that there are many of, but as short.
     #[inline(never)]
-    fn read_short<F: Frames>(
-        &self,
-        start: &[u8; PREFIX_BYTES],
-        frame: &[u8],
-        frames: &mut F,
-    ) -> Result<(), F::Error> {
-        let Some(prefix) = Prefix::read(start, self.phase, self.frame_bytes_max) else {
-            return Err(Prefix::refuse(start, self.phase, self.frame_bytes_max).into());
-        };
+    fn read_short(&self, frame: &[u8]) -> Result<Frame, WireError> {
         let whole = Bytes::copy_from_slice(frame);
-        frames.other(Frame::read(prefix, &whole, &whole[PREFIX_BYTES..])?)
+        self.read_other(&whole, &whole)
     }
 
-    /// Hands over each of whole frames, until `frames` takes no more.
-    ///
-    /// # Errors
-    ///
-    /// As [`Decoder::decode`] if bytes are no frame that is allowed now; and those of `frames`.
-    pub fn read_each<F: Frames>(&self, whole: &Bytes, frames: &mut F) -> Result<(), F::Error> {
-        let mut rest = &whole[..];
-        loop {
-            rest = &rest[self.read_few(rest, frames)?..];
-            if rest.is_empty() {
-                return Ok(());
-            }
-            let Some(bytes) = rest.first_chunk() else {
-                return Err(malformed("it is shorter than the header of a frame").into());
-            };
-            let Some(prefix) = Prefix::read(bytes, self.phase, self.frame_bytes_max) else {
-                return Err(Prefix::refuse(bytes, self.phase, self.frame_bytes_max).into());
-            };
-            let Some((frame, behind)) = rest.split_at_checked(prefix.frame_bytes) else {
-                return Err(malformed("it is not whole").into());
-            };
-            frames.other(Frame::read(prefix, whole, &frame[PREFIX_BYTES..])?)?;
-            rest = behind;
+    /// Reads a frame that lies in `whole`.
+    fn read_other(&self, whole: &Bytes, frame: &[u8]) -> Result<Frame, WireError> {
+        match self.judge(frame)? {
+            Some(prefix) => Frame::read(prefix, whole, &frame[PREFIX_BYTES..]),
+            None => Err(malformed("it is shorter than the header of a frame")),
         }
     }
 }

@@ -389,31 +389,6 @@ pub(super) struct Prefix {
     pub(super) attachments: u16,
 }
 
-impl Prefix {
-    /// The prefix, if it is that of a frame that may come in this phase.
-    #[inline(always)]
-    pub(super) fn read(bytes: &[u8; PREFIX_BYTES], phase: Phase, frame_bytes_max: usize) -> Option<Self> {
-        let [a, b, c, d, kind, flags, e, f] = *bytes;
-        let frame_bytes = u32::from_be_bytes([a, b, c, d]) as usize + LENGTH_BYTES;
-        let kind = FrameKind::from_number(kind)?;
-        let in_order = kind.phase() == phase
-            && flags & !kind.flags() == 0
-            && frame_bytes >= PREFIX_BYTES
-            && frame_bytes <= frame_bytes_max;
-        in_order.then_some(Self { frame_bytes, kind, flags, attachments: u16::from_be_bytes([e, f]) })
-    }
-
-    /// What is wrong with it.
-    #[cold]
-    pub(super) fn refuse(bytes: &[u8; PREFIX_BYTES], phase: Phase, frame_bytes_max: usize) -> WireError {
-        let codec = FrameCodec::of(phase, frame_bytes_max);
-        codec
-            .judge(bytes)
-            .err()
-            .unwrap_or(WireError::Malformed { frame: "nameless", what: "its prefix is not in order" })
-    }
-}
-
 /// Writes the prefix of a frame of `frame_bytes` in all, prefix included.
 ///
 /// # Panics

@@ -42,12 +42,6 @@ impl InlineBytes {
         Self::of_few(bytes).unwrap_or_else(|| Self(Place::There(Bytes::copy_from_slice(bytes))))
     }
 
-    /// Whether they are kept in place, and take no memory elsewhere.
-    #[inline]
-    pub(super) fn is_in_place(&self) -> bool {
-        matches!(self.0, Place::Here(_))
-    }
-
     /// The `part` of `whole`: as a copy if it is short, else by handle.
     #[inline]
     pub(super) fn part_of(whole: &Bytes, part: &[u8]) -> Self {

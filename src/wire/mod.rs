@@ -61,7 +61,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Arriving, Body, Encoded};
+pub use body::{Body, Encoded, IncomingBody};
 pub use call::{CALL_HEADER_BYTES, Call, CallHeader, TELL_HEADER_BYTES, Tell, TellHeader};
 pub use cancel::Cancel;
 pub use chunk::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader};

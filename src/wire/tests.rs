@@ -551,3 +551,91 @@ proptest! {
         while let Ok(Some(_)) = codec(frame.kind().phase()).decode(&mut stream) {}
     }
 }
+
+/// Frames that are drained, each with its length as it was told.
+#[derive(Default)]
+struct Drained(Vec<(Frame, usize)>);
+
+impl Frames for Drained {
+    type Error = WireError;
+
+    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), WireError> {
+        let CallHeader { call, target, message, timeout_ms, floor } = call;
+        let call = Call { call, target, message, timeout_ms, floor, body: body.into() };
+        self.0.push((Frame::Call(call), frame_bytes));
+        Ok(())
+    }
+
+    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), WireError> {
+        let TellHeader { target, message } = tell;
+        self.0.push((Frame::Tell(Tell { target, message, body: body.into() }), frame_bytes));
+        Ok(())
+    }
+
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Few<'_>) -> Result<(), WireError> {
+        self.0.push((Frame::Reply(Reply { call, body: body.into() }), frame_bytes));
+        Ok(())
+    }
+
+    fn other(&mut self, frame: Frame) -> Result<(), WireError> {
+        let frame_bytes = encoded(&frame).len();
+        self.0.push((frame, frame_bytes));
+        Ok(())
+    }
+}
+
+/// The frames that `stream` begins with, one by one, and what is wrong behind them.
+fn decoded(codec: &FrameCodec, stream: &[u8]) -> (Vec<Frame>, Option<WireError>) {
+    let (mut codec, mut stream, mut frames) = (codec.clone(), BytesMut::from(stream), Vec::new());
+    loop {
+        match codec.decode(&mut stream) {
+            Ok(Some(frame)) => frames.push(frame),
+            Ok(None) => return (frames, None),
+            Err(err) => return (frames, Some(err)),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn to_drain_a_stream_gives_the_same_frames_as_to_decode_one_by_one(
+        frames in prop::collection::vec(any_established_frame(), 1..8),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        lengths in prop::collection::vec((any::<prop::sample::Index>(), 0_u32..48), 0..2),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        pieces in pieces(),
+        limit in prop_oneof![Just(1_usize << 20), PREFIX_BYTES..120],
+    ) {
+        let frames: Vec<_> = frames.iter().map(encoded).collect();
+        let starts: Vec<_> = frames.iter().scan(0, |at, frame| Some(std::mem::replace(at, *at + frame.len()))).collect();
+        let mut bytes = frames.concat();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        for (frame, length) in lengths {
+            bytes[starts[frame.index(starts.len())]..][..4].copy_from_slice(&length.to_be_bytes());
+        }
+        bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len() + 1)));
+        for codec in [FrameCodec::established(limit), FrameCodec::handshake()] {
+            let (expected, wrong) = decoded(&codec, &bytes);
+            for pieces in [&[bytes.len().max(1)], &pieces[..]] {
+                let (mut drained, mut stream, mut rest, mut err) = (Drained::default(), BytesMut::new(), &bytes[..], None);
+                for piece in pieces.iter().cycle() {
+                    let piece = rest.split_off(..rest.len().min(*piece)).unwrap_or_default();
+                    stream.extend_from_slice(piece);
+                    err = codec.drain(&mut stream, &mut drained).err();
+                    if rest.is_empty() || err.is_some() {
+                        break;
+                    }
+                }
+                prop_assert_eq!(format!("{err:?}"), format!("{wrong:?}"));
+                prop_assert!(drained.0.iter().all(|(frame, bytes)| encoded(frame).len() == *bytes));
+                let drained: Vec<_> = drained.0.into_iter().map(|(frame, _)| frame).collect();
+                prop_assert_eq!(&drained, &expected);
+            }
+        }
+    }
+}

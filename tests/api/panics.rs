@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use roadshow::host::{NotDelivered, OutcomeUnknown};
 use roadshow::prelude::*;
+use roadshow::wire::Payload;
 use serde::de::Error as _;
 use serde::{Deserializer, Serializer};
 use tokio::task::yield_now;
@@ -496,5 +498,70 @@ fn a_worker_process_outlives_the_panics_in_it() {
         assert_eq!(witness.send(Pid).await, Ok(pid));
         assert_eq!(cluster.run(process::task()).await, Ok(pid));
         cluster.shutdown().await.unwrap();
+    });
+}
+
+/// Bytes whose owner panics when they are dropped.
+struct Booby;
+
+impl AsRef<[u8]> for Booby {
+    fn as_ref(&self) -> &[u8] {
+        b"trap"
+    }
+}
+
+impl Drop for Booby {
+    fn drop(&mut self) {
+        panic!("boom in an owner");
+    }
+}
+
+/// An answer with such bytes, which nobody has once it is encoded.
+#[derive(Debug)]
+struct Trap;
+
+impl Serialize for Trap {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Payload::from(Bytes::from_owner(Booby)).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Trap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Payload::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+#[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Result<Trap, String>")]
+struct GiveTrap;
+
+#[derive(Debug, RemoteActor)]
+#[remote(local, handles(GiveTrap))]
+struct Trapper;
+
+impl Actor for Trapper {
+    type Context = Context<Self>;
+}
+
+impl Handler<GiveTrap> for Trapper {
+    type Result = Result<Trap, String>;
+
+    fn handle(&mut self, _: GiveTrap, _: &mut Context<Self>) -> Self::Result {
+        Ok(Trap)
+    }
+}
+
+#[test]
+fn a_panic_behind_an_answer_that_is_out_gives_no_credit_back_twice() {
+    run(async {
+        let pair = Pair::start().await;
+        let trapper = pair.serve(|| Trapper);
+        for _ in 0..20 {
+            assert!(trapper.send(GiveTrap).await.unwrap().is_ok());
+        }
+        let (here, there) = (pair.here.host.snapshot(), pair.there.host.snapshot());
+        let given = there.peers[0].accepted_bytes + there.peers[0].owed_bytes;
+        assert_eq!(here.peers[0].charged_bytes, given);
     });
 }

@@ -8,8 +8,8 @@ use crate::id::{CallId, Target};
 use crate::session::repeats::Known;
 use crate::session::{Claim, Event, Events, Failed, SessionError};
 use crate::wire::{
-    Ack, Arriving, CallFailure, CallHeader, Cancel, Credit, Failure, Few, Floor, Frame, FrameKind, Goodbye,
-    Reply, Schemas, TellHeader,
+    Ack, CallFailure, CallHeader, Cancel, Credit, Failure, Few, Floor, Frame, FrameKind, Goodbye,
+    IncomingBody, Reply, Schemas, TellHeader,
 };
 
 impl<T> Session<T> {
@@ -207,7 +207,7 @@ impl<T> Session<T> {
         now: Instant,
         header: CallHeader,
         frame_bytes: usize,
-        body: impl Arriving,
+        body: impl IncomingBody,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         let CallHeader { call, target, message, timeout_ms, floor } = header;
@@ -255,7 +255,7 @@ impl<T> Session<T> {
         &mut self,
         header: TellHeader,
         frame_bytes: usize,
-        body: impl Arriving,
+        body: impl IncomingBody,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         let TellHeader { target, message } = header;
