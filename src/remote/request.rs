@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
@@ -154,7 +155,6 @@ impl<M: RemoteMessage> Request<M> {
         }
     }
 
-    /// The error is behind a pointer, so that a small answer is never written to memory on its way.
     fn poll_outcome(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, Box<SendError>>> {
         loop {
             let error = match ready!(self.poll_attempt(task)) {
@@ -181,11 +181,7 @@ impl<M: RemoteMessage> Request<M> {
             ready!(self.poll_unsent(task)).map_err(SendError::from)?;
         }
         match (&mut self.state, &self.to) {
-            (State::Remote(open), Some(to)) => {
-                let peer = to.peer().map_err(SendError::from)?;
-                let failed = |why| Err(SendError::failed(to.place.host, why).into());
-                open.poll(peer, task, |body| to.decode(body), failed)
-            }
+            (State::Remote(open), Some(to)) => poll_open(open, to, task),
             (State::Local(answer), _) => {
                 // A delivery always answers; without a word its arbiter has ended.
                 let answer = ready!(Pin::new(answer).poll(task)).unwrap_or(Err(CallFailure::NoReply));
@@ -198,6 +194,19 @@ impl<M: RemoteMessage> Request<M> {
             (State::Unsent(_) | State::Remote(_), _) => Poll::Pending,
         }
     }
+}
+
+/// The outcome of a call that is under way. An error is behind a pointer, so that a small answer is never
+/// written to memory on its way.
+#[inline]
+fn poll_open<R: DeserializeOwned>(
+    open: &mut OpenCall,
+    to: &Bound,
+    task: &mut Context<'_>,
+) -> Poll<Result<R, Box<SendError>>> {
+    let peer = to.peer().map_err(SendError::from)?;
+    let failed = |why| Err(SendError::failed(to.place.host, why).into());
+    open.poll(peer, task, |body| to.decode(body), failed)
 }
 
 impl<M: RemoteMessage> From<Answer<M::Result>> for State<M> {
@@ -267,6 +276,22 @@ impl<M: RemoteMessage> Future for Request<M> {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        let (State::Remote(open), Some(to), None) = (&mut this.state, &this.to, &this.terms) else {
+            return this.poll_on_terms(task);
+        };
+        // It is under way, and nothing is to be seen to but its end.
+        poll_open(open, to, task).map_err(|error| {
+            to.learn(&error);
+            *error
+        })
+    }
+}
+
+impl<M: RemoteMessage> Request<M> {
+    /// As `poll`, whatever its state and its terms.
+    #[inline(never)]
+    fn poll_on_terms(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
+        let this = self;
         if let Some(terms) = &mut this.terms {
             terms.begin();
         }
@@ -284,9 +309,7 @@ impl<M: RemoteMessage> Future for Request<M> {
         this.end();
         Poll::Ready(outcome.map_err(|error| *error))
     }
-}
 
-impl<M: RemoteMessage> Request<M> {
     /// The outcome is there.
     #[inline]
     fn end(&mut self) {

@@ -200,29 +200,46 @@ impl Log {
 /// The lengths of frames in their order. Many in a row are often of one length.
 #[derive(Debug, Default)]
 struct Lengths {
-    /// So many frames of so many bytes each.
-    rows: VecDeque<(u64, u64)>,
+    /// Frames of one length each, and the newest of all apart: they are at hand for the next.
+    rows: VecDeque<Row>,
+    last: Row,
+}
+
+/// So many frames of so many bytes each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    frames: u64,
+    bytes: u64,
 }
 
 impl Lengths {
     fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.is_empty() && self.last.frames == 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, frame_bytes: usize) {
-        match self.rows.back_mut() {
-            Some((count, bytes)) if *bytes == frame_bytes as u64 => *count += 1,
-            _ => self.rows.push_back((1, frame_bytes as u64)),
+        if self.last.bytes == frame_bytes as u64 {
+            self.last.frames += 1;
+        } else {
+            self.push_other(frame_bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn push_other(&mut self, frame_bytes: usize) {
+        let before = mem::replace(&mut self.last, Row { frames: 1, bytes: frame_bytes as u64 });
+        if before.frames > 0 {
+            self.rows.push_back(before);
         }
     }
 
     /// The bytes of the first so many frames; none if there are not so many.
     fn bytes(&self, mut count: u64) -> Option<u64> {
         let mut sum = 0;
-        for (frames, bytes) in &self.rows {
-            let taken = count.min(*frames);
-            sum += taken * bytes;
+        for row in self.rows.iter().chain([&self.last]) {
+            let taken = count.min(row.frames);
+            sum += taken * row.bytes;
             count -= taken;
             if count == 0 {
                 break;
@@ -233,12 +250,13 @@ impl Lengths {
 
     /// Removes the first so many.
     fn remove(&mut self, mut count: u64) {
-        while let Some((frames, _)) = self.rows.front_mut().filter(|_| count > 0) {
-            let taken = count.min(*frames);
-            *frames -= taken;
+        while count > 0 {
+            let row = self.rows.front_mut().unwrap_or(&mut self.last);
+            let taken = count.min(row.frames);
+            row.frames -= taken;
             count -= taken;
-            if *frames == 0 {
-                self.rows.pop_front();
+            if row.frames == 0 && self.rows.pop_front().is_none() {
+                break;
             }
         }
     }
@@ -266,5 +284,35 @@ impl FrameSink for Log {
         }
         self.seal();
         self.pieces.push_back(bytes.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lengths_are_as_if_each_were_kept(steps in prop::collection::vec((0_u8..3, 1_usize..4, 0_u64..9), 0..200)) {
+            let (mut lengths, mut each) = (Lengths::default(), VecDeque::<u64>::new());
+            for (what, length, count) in steps {
+                if what > 0 {
+                    lengths.push(length);
+                    each.push_back(length as u64);
+                } else {
+                    let expected = (count as usize <= each.len()).then(|| each.range(..count as usize).sum::<u64>());
+                    prop_assert_eq!(lengths.bytes(count), expected);
+                    if expected.is_some() {
+                        lengths.remove(count);
+                        each.drain(..count as usize);
+                    }
+                }
+                prop_assert_eq!(lengths.is_empty(), each.is_empty());
+                prop_assert_eq!(lengths.bytes(each.len() as u64), Some(each.iter().sum()));
+                prop_assert_eq!(lengths.bytes(each.len() as u64 + 1), None);
+            }
+        }
     }
 }
