@@ -88,14 +88,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     ///
     /// As [`FrameReader::buffered`], and those of `frames`, which gets no further frame then.
     pub fn drain<F: Frames<Error: From<ReadError>>>(&mut self, frames: &mut F) -> Result<(), F::Error> {
-        let (few, whole) = self.codec.drain(&mut self.buffer, frames)?;
-        if few == 0
+        let (messages, whole) = self.codec.drain(&mut self.buffer, frames)?;
+        if messages == 0
             && whole.len() >= LARGE_BYTES
             && matches!(self.codec.frame_bytes(&whole), Ok(Some(bytes)) if bytes == whole.len())
         {
             self.large.keep(whole);
             self.after_large = true;
-        } else if few + whole.len() > 0 {
+        } else if messages + whole.len() > 0 {
+            // An acknowledgement between large frames changes nothing.
             self.after_large = false;
             self.large.clear();
         }

@@ -77,7 +77,8 @@ impl FrameCodec {
     /// Takes all whole frames from the beginning of `stream` and hands them over.
     ///
     /// Those of few bytes are read where they lie. From the first longer one on, all are cut off together and
-    /// read as parts of that. Gives how many bytes the former had, and the latter as a whole.
+    /// read as parts of that. Gives how many bytes the messages and replies among the former had, and the
+    /// latter as a whole.
     ///
     /// # Errors
     ///
@@ -88,18 +89,18 @@ impl FrameCodec {
         stream: &mut BytesMut,
         frames: &mut F,
     ) -> Result<(usize, Bytes), F::Error> {
-        let few = self.read_few(stream, frames)?;
-        stream.advance(few);
+        let ReadFew { bytes, messages } = self.read_few(stream, frames)?;
+        stream.advance(bytes);
         let whole = self.split_whole(stream);
         let mut rest = &whole[..];
         while let Some(start) = rest.first_chunk::<LENGTH_BYTES>() {
             let (frame, behind) = rest.split_at(u32::from_be_bytes(*start) as usize + LENGTH_BYTES);
             frames.other(self.read_other(&whole, frame)?)?;
-            rest = &behind[self.read_few(behind, frames)?..];
+            rest = &behind[self.read_few(behind, frames)?.bytes..];
         }
         // What is left is no whole frame, and may not be able to become one.
         self.judge(stream)?;
-        Ok((few, whole))
+        Ok((messages, whole))
     }
 
     /// Cuts off what whole frames `stream` begins with, as far as their lengths tell.
@@ -125,11 +126,11 @@ impl FrameCodec {
         Ok(self.judge(bytes)?.map(|prefix| prefix.frame_bytes))
     }
 
-    /// Hands over the frames of few bytes that `bytes` begin with, and says how many bytes they have: up to a
-    /// longer frame, or one that has not come whole.
+    /// Hands over the frames of few bytes that `bytes` begin with: up to a longer frame, or one that has not
+    /// come whole.
     #[inline(never)]
-    fn read_few<F: Frames>(&self, bytes: &[u8], frames: &mut F) -> Result<usize, F::Error> {
-        let mut rest = bytes;
+    fn read_few<F: Frames>(&self, bytes: &[u8], frames: &mut F) -> Result<ReadFew, F::Error> {
+        let (mut rest, mut others) = (bytes, 0);
         while self.phase == Phase::Established
             && let Some(prefix) = rest.first_chunk()
         {
@@ -142,7 +143,10 @@ impl FrameCodec {
             {
                 match Frame::hand_over_few(prefix as u32, frame_bytes, fields, frames) {
                     Some(handed_over) => handed_over?,
-                    None if frame_bytes <= SHORT_BYTES => frames.other(self.read_short(frame)?)?,
+                    None if frame_bytes <= SHORT_BYTES => {
+                        frames.other(self.read_short(frame)?)?;
+                        others += frame_bytes;
+                    }
                     None => break,
                 }
                 rest = behind;
@@ -150,7 +154,8 @@ impl FrameCodec {
                 break;
             }
         }
-        Ok(bytes.len() - rest.len())
+        let bytes = bytes.len() - rest.len();
+        Ok(ReadFew { bytes, messages: bytes - others })
     }
 
     #[inline(never)]
@@ -166,6 +171,12 @@ impl FrameCodec {
             None => Err(malformed("it is shorter than the header of a frame")),
         }
     }
+}
+
+/// How many bytes frames of few bytes had, and how many of them those that are messages or replies.
+struct ReadFew {
+    bytes: usize,
+    messages: usize,
 }
 
 #[cold]

@@ -6,4 +6,4 @@ mod stream;
 
 pub use memory::peak_of;
 pub use script::Script;
-pub use stream::{Decoded, decode_in_pieces};
+pub use stream::{Decoded, decode_in_pieces, drain_in_pieces};

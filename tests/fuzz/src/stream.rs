@@ -3,7 +3,8 @@
 use std::fmt;
 
 use bytes::BytesMut;
-use roadshow::wire::{Frame, FrameCodec, WireError};
+use roadshow::id::CallId;
+use roadshow::wire::{Call, CallHeader, Few, Frame, FrameCodec, Frames, Reply, Tell, TellHeader, WireError};
 use tokio_util::codec::Decoder;
 
 /// What became of a stream.
@@ -41,5 +42,46 @@ pub fn decode_in_pieces(codec: &FrameCodec, stream: &[u8], piece_bytes: usize) -
         Ok(None) => decoded,
         Ok(Some(frame)) => panic!("{frame:?} comes only at the end of the stream"),
         Err(err) => Decoded { err: Some(err), ..decoded },
+    }
+}
+
+/// The same, all frames of a piece at once, as a link reads them.
+#[must_use]
+pub fn drain_in_pieces(codec: &FrameCodec, stream: &[u8], piece_bytes: usize) -> Decoded {
+    let mut drained = Drained::default();
+    let mut read = BytesMut::new();
+    for piece in stream.chunks(piece_bytes) {
+        read.extend_from_slice(piece);
+        if let Err(err) = codec.drain(&mut read, &mut drained) {
+            return Decoded { frames: drained.0, err: Some(err) };
+        }
+    }
+    let err = codec.clone().decode_eof(&mut read).err();
+    Decoded { frames: drained.0, err }
+}
+
+#[derive(Default)]
+struct Drained(Vec<Frame>);
+
+impl Frames for Drained {
+    type Error = WireError;
+
+    fn call(&mut self, call: CallHeader, _: usize, body: Few<'_>) -> Result<(), WireError> {
+        let CallHeader { call, target, message, timeout_ms, floor } = call;
+        self.other(Frame::Call(Call { call, target, message, timeout_ms, floor, body: body.into() }))
+    }
+
+    fn tell(&mut self, tell: TellHeader, _: usize, body: Few<'_>) -> Result<(), WireError> {
+        let TellHeader { target, message } = tell;
+        self.other(Frame::Tell(Tell { target, message, body: body.into() }))
+    }
+
+    fn reply(&mut self, call: CallId, _: usize, body: Few<'_>) -> Result<(), WireError> {
+        self.other(Frame::Reply(Reply { call, body: body.into() }))
+    }
+
+    fn other(&mut self, frame: Frame) -> Result<(), WireError> {
+        self.0.push(frame);
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use roadshow::config::FAILURE_TEXT_CHARS_MAX;
 use roadshow::wire::{Failure, Frame, FrameCodec, PREFIX_BYTES};
-use roadshow_fuzz::{Script, decode_in_pieces, peak_of};
+use roadshow_fuzz::{Script, decode_in_pieces, drain_in_pieces, peak_of};
 use tokio_util::codec::{Decoder, Encoder};
 
 /// Low enough that an input can be over it.
@@ -22,6 +22,8 @@ fuzz_target!(|input: &[u8]| {
     let whole = decode_in_pieces(&codec, stream, stream.len().max(1));
     let (in_pieces, peak) = peak_of(|| decode_in_pieces(&codec, stream, usize::from(pieces) + 1));
     assert_eq!(in_pieces.to_string(), whole.to_string(), "the pieces decide nothing");
+    let drained = drain_in_pieces(&codec, stream, usize::from(pieces) + 1);
+    assert_eq!(drained.to_string(), whole.to_string(), "nor does how many are read at once");
     // An attachment takes four bytes on the wire and some sixty while its frame is read; the shortest
     // frame is a prefix, and stands in a list that grows twofold.
     let frame_bytes = 3 * size_of::<Frame>().div_ceil(PREFIX_BYTES);
