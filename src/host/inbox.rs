@@ -233,9 +233,8 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Message(u64, Kind),
-        /// So many messages of a kind.
-        Many(u64, Kind, u64),
+        /// So many messages of a kind to an actor.
+        Messages(u64, Kind, u64),
         Event,
         Withdraw(usize),
         HandOver,
@@ -245,8 +244,8 @@ mod tests {
         let kinds = [Kind::ShortCall, Kind::LongCall, Kind::ShortTell, Kind::LongTell];
         let kind = prop::sample::select(kinds.to_vec());
         prop_oneof![
-            6 => (1_u64..4, kind.clone()).prop_map(|(actor, kind)| Step::Message(actor, kind)),
-            2 => (1_u64..4, kind, 1_u64..150).prop_map(|(actor, kind, count)| Step::Many(actor, kind, count)),
+            8 => (1_u64..4, kind, prop_oneof![3 => Just(1_u64), 1 => 1_u64..150])
+                .prop_map(|(actor, kind, count)| Step::Messages(actor, kind, count)),
             1 => Just(Step::Event),
             3 => any::<usize>().prop_map(Step::Withdraw),
             1 => Just(Step::HandOver),
@@ -265,12 +264,7 @@ mod tests {
                     number
                 };
                 match step {
-                    Step::Message(..) | Step::Many(..) => {
-                        let (actor, kind, count) = match step {
-                            Step::Many(actor, kind, count) => (actor, kind, count),
-                            Step::Message(actor, kind) => (actor, kind, 1),
-                            _ => unreachable!("it is a message"),
-                        };
+                    Step::Messages(actor, kind, count) => {
                         for _ in 0..count {
                             let number = next();
                             add(&mut inbox, actor, number, kind);

@@ -14,8 +14,8 @@ use crate::wire::{Encoded, FewBytes, IncomingBody};
 /// thread.
 const MESSAGES_MAX: usize = 64;
 
-/// For how many short messages a run has room, one step after the other. No message waits in more memory
-/// than its sender is charged for.
+/// For how many short messages a run has room, one step after the other. They are so small that a message
+/// waits in no more memory, about, than its sender is charged for.
 const ROOM: [usize; 4] = [1, 4, 16, MESSAGES_MAX];
 
 /// Messages for one actor that came from one host, one behind the other.

@@ -95,8 +95,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         {
             self.large.keep(whole);
             self.after_large = true;
-        } else if messages + whole.len() > 0 {
-            // An acknowledgement between large frames changes nothing.
+        } else if messages + whole.len() > 0 || self.buffer.is_empty() {
+            // An acknowledgement changes nothing if something has begun behind it: it may be a large frame.
             self.after_large = false;
             self.large.clear();
         }
@@ -157,5 +157,67 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The link's direction and the bytes read from it that no frame has taken.
     pub fn into_parts(self) -> (R, BytesMut) {
         (self.reader, self.buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{CallId, Target, TypeHash};
+    use crate::wire::{Ack, Body, CallHeader, Few, Tell, TellHeader};
+
+    /// Counts the frames that are not of few bytes.
+    struct Counted(usize);
+
+    impl Frames for Counted {
+        type Error = ReadError;
+
+        fn call(&mut self, _: CallHeader, _: usize, _: Few<'_>) -> Result<(), ReadError> {
+            Ok(())
+        }
+
+        fn tell(&mut self, _: TellHeader, _: usize, _: Few<'_>) -> Result<(), ReadError> {
+            Ok(())
+        }
+
+        fn reply(&mut self, _: CallId, _: usize, _: Few<'_>) -> Result<(), ReadError> {
+            Ok(())
+        }
+
+        fn other(&mut self, _: Frame) -> Result<(), ReadError> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+
+    /// Reads a tell of a 100 KiB, what `between` has, and another; gives whether the memory of the last large
+    /// frame was kept after each read.
+    async fn kept_between(between: &[u8]) -> Vec<bool> {
+        let body = Body { message: vec![0; 100 << 10].into(), ..Body::empty() };
+        let mut large = BytesMut::new();
+        Frame::Tell(Tell { target: Target::HOST, message: TypeHash(1), body }).put(&mut large);
+        let stream = [&large[..], between, &large[..], between].concat();
+        let mut frames = FrameReader::established(&stream[..], 1 << 20, BytesMut::new());
+        let (mut seen, mut kept) = (Counted(0), Vec::new());
+        while frames.fill().await.is_ok() {
+            frames.drain(&mut seen).unwrap();
+            kept.push(frames.after_large);
+        }
+        assert!(seen.0 >= 2 && frames.buffer.is_empty(), "{} frames", seen.0);
+        kept
+    }
+
+    #[tokio::test]
+    async fn memory_of_large_frames_is_kept_until_something_else_comes() {
+        let mut ack = BytesMut::new();
+        Ack { received: 1 }.put(&mut ack);
+        let mut tell = BytesMut::new();
+        let body = Body { message: vec![0].into(), ..Body::empty() };
+        Frame::Tell(Tell { target: Target::HOST, message: TypeHash(1), body }).put(&mut tell);
+        // The first is read in two pieces. An acknowledgement comes with the beginning of the second, and
+        // once by itself.
+        assert_eq!(kept_between(&[]).await, [false, true, true, true]);
+        assert_eq!(kept_between(&ack).await, [false, true, true, true, false]);
+        assert_eq!(kept_between(&tell).await, [false, true, false, true, false]);
     }
 }
