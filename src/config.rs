@@ -137,6 +137,12 @@ pub const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(10);
 /// A peer that is reachable again is found within that time; an attempt costs a few packets.
 pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
 
+/// Time for which a dial that has reached the peer makes this host refuse the peer's own dial.
+///
+/// A host whose dial was refused for that waits for the other's for as long. From the proof to the welcome,
+/// which follows it, is one round trip.
+pub const CROSSED_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How many refused connections in a row end a session with a host of this machine.
 ///
 /// They lie 10 and 20 milliseconds apart: whoever watches the process knows by then how it ended, and

@@ -72,7 +72,7 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
     let outcome = tokio::select! {
         biased;
         () = host.closing.cancelled() => return,
-        outcome = shaking.until_proven() => outcome,
+        outcome = shaking.until_proven(|| true) => outcome,
     };
     let proven = match outcome {
         Ok(proven) => proven,
@@ -115,7 +115,7 @@ async fn take_link(
     shaking: &mut Shaking,
 ) -> Result<Option<Taken>, (Refusal, String)> {
     let certificate = shaking.certificate(proven.identity);
-    let (lease, resume) = host.peer_of(proven.identity)?.admit(proven, certificate)?;
+    let (lease, resume) = host.peers.of(host, proven.identity)?.admit(proven, certificate)?;
     shaking.handshake.admit(resume);
     Ok(match shaking.write().await {
         Ok(()) => Some(Taken::Link(lease)),
@@ -131,7 +131,7 @@ async fn take_pulse(
     proven: &ProvenPeer,
     shaking: &mut Shaking,
 ) -> Result<Option<Taken>, (Refusal, String)> {
-    let peer = host.peers().get(&proven.identity.host).cloned();
+    let peer = host.peers.get(proven.identity.host);
     let up =
         peer.as_ref().filter(|peer| peer.identity() == proven.identity).and_then(|it| it.link(proven.link));
     let (Some(peer), Some(up)) = (peer, up) else {
@@ -187,7 +187,7 @@ impl Dial {
                     shaking.hand_over(&host, lease);
                 }
             }
-            Err(DialError::Crossed) => self.peer.crossed(&host, self.attempt),
+            Err(DialError::Crossed) => self.peer.crossed(self.attempt),
             Err(DialError::Abandoned) => {}
             Err(DialError::Lost(loss, evidence)) => self.peer.attempt_failed(self.attempt, loss, evidence),
         }
@@ -199,7 +199,9 @@ impl Dial {
         };
         let (to, link) = (self.peer.identity(), self.attempt);
         let attempt = Attempt { to, purpose: Purpose::Link, link, replaces, resume };
-        reach(host, self.address, attempt).await.map_err(|error| match error {
+        let reached = || self.peer.reached(self.attempt);
+        reach(host, self.address, attempt, reached).await.map_err(|error| match error {
+            ReachError::Abandoned => DialError::Abandoned,
             ReachError::Refused { reason: Refusal::Crossed, .. } => DialError::Crossed,
             ReachError::Refused { reason, proven, why } => {
                 DialError::Lost(LinkLoss::Unreachable(why), evidence_of_refusal(reason, proven))
@@ -219,13 +221,17 @@ pub(super) enum ReachError {
         why: String,
     },
     Unreachable(String, Evidence),
+    /// It was there, and is not wanted any more.
+    Abandoned,
 }
 
-/// Connects and shakes hands.
+/// Connects and shakes hands. `reached` is told when the host has proved itself, before this one does, and says
+/// whether to go on.
 pub(super) async fn reach(
     host: &Shared,
     address: SocketAddr,
     attempt: Attempt,
+    reached: impl FnMut() -> bool + Send,
 ) -> Result<(Shaking, ProvenPeer), ReachError> {
     let unreachable = |why: String, evidence| ReachError::Unreachable(format!("{address}: {why}"), evidence);
     let limit = host.limits.connect_timeout;
@@ -235,8 +241,9 @@ pub(super) async fn reach(
         .map_err(|error| unreachable(error.to_string(), evidence(host, address, &error)))?;
     let handshake = Handshake::connect(now(), config(host), attempt, random_nonce());
     let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
-    match shaking.until_proven().await {
+    match shaking.until_proven(reached).await {
         Ok(proven) => Ok((shaking, proven)),
+        Err(ShakeError::Abandoned) => Err(ReachError::Abandoned),
         Err(ShakeError::Handshake(error @ HandshakeError::Refused { reason, proven, .. })) => {
             Err(ReachError::Refused { reason, proven, why: format!("{address}: {error}") })
         }
@@ -275,6 +282,7 @@ fn evidence_of_handshake(error: &ShakeError) -> Evidence {
         ShakeError::Read(ReadError::Io(_) | ReadError::Closed) | ShakeError::Write(_) => Evidence::None,
         ShakeError::Handshake(_) | ShakeError::Read(ReadError::Wire(_)) => Evidence::Unwelcome,
         ShakeError::Certificate { .. } => Evidence::Unwelcome,
+        ShakeError::Abandoned => Evidence::None,
     }
 }
 
@@ -295,14 +303,16 @@ enum ShakeError {
     /// The peer knows the secret, and its certificate is that of another.
     #[error("the link's certificate is not for host {host}; a host needs one of its own")]
     Certificate { host: Identity },
+    #[error("the link is not wanted any more")]
+    Abandoned,
 }
 
 impl Shaking {
     /// Runs the handshake to the point where the peer is proven: as acceptor before its decision,
-    /// as initiator after the peer's.
-    async fn until_proven(&mut self) -> Result<ProvenPeer, ShakeError> {
+    /// as initiator after the peer's. `goes_on` is asked between the peer's first frame and this side's next.
+    async fn until_proven(&mut self, goes_on: impl FnMut() -> bool + Send) -> Result<ProvenPeer, ShakeError> {
         let deadline = self.handshake.deadline();
-        let Ok(outcome) = tokio::time::timeout_at(deadline.into(), self.steps()).await else {
+        let Ok(outcome) = tokio::time::timeout_at(deadline.into(), self.steps(goes_on)).await else {
             return Err(self.handshake.timed_out().into());
         };
         let proven = outcome?;
@@ -323,12 +333,13 @@ impl Shaking {
         &**self.frames.get_ref()
     }
 
-    async fn steps(&mut self) -> Result<ProvenPeer, ShakeError> {
+    async fn steps(&mut self, mut goes_on: impl FnMut() -> bool + Send) -> Result<ProvenPeer, ShakeError> {
         loop {
             self.write().await?;
             let frame = self.frames.next().await?;
             match self.handshake.receive(now(), frame)? {
-                Step::Continue => {}
+                Step::Continue if goes_on() => {}
+                Step::Continue => return Err(ShakeError::Abandoned),
                 Step::Proven(proven) | Step::Established(proven) => return Ok(proven),
             }
         }

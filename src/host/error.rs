@@ -207,8 +207,9 @@ pub enum OutcomeUnknown {
 
 impl NotDelivered {
     /// A message that the session would not queue.
-    pub(crate) fn rejected(rejected: Rejected) -> Self {
+    pub(crate) fn rejected(host: Identity, rejected: Rejected) -> Self {
         match rejected {
+            Rejected::Forgotten => Self::Unreachable { host, reason: LinkLoss::Forgotten },
             Rejected::Full { size, waiting, limit } => Self::Full { size, waiting, limit },
             Rejected::TooLarge { size, limit } => Self::TooLarge { size, limit },
             Rejected::Closing => Self::Closing,

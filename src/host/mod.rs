@@ -18,6 +18,7 @@ mod inbox;
 mod link;
 mod loopback;
 pub(crate) mod peer;
+mod peers;
 pub(crate) mod placement;
 mod pulse;
 pub(crate) mod scope;
@@ -27,12 +28,11 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use actix::Addr;
 use futures_util::future::join_all;
-use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ use crate::registry::{
 };
 use crate::session::{LinkLoss, Secret};
 use crate::transport::{Role, Transport};
-use crate::wire::{CallFailure, Encoded, Refusal};
+use crate::wire::{CallFailure, Encoded};
 
 pub use config::{HostCalls, HostConfig, HostError};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
@@ -57,6 +57,7 @@ pub use placement::{Ending, Finding, Lives, PlaceError, Placed, Placement, Placi
 
 use actors::Actors;
 use loopback::Loopback;
+use peers::Peers;
 use strangers::Refusals;
 
 /// A running host. Clones are the same host.
@@ -79,7 +80,7 @@ pub(crate) struct Shared {
     calls: HostCalls,
     registry: Registry,
     actors: Actors,
-    peers: Mutex<FxHashMap<HostId, Arc<Peer>>>,
+    peers: Peers,
     placement: OnceLock<Arc<dyn Placement>>,
     lives: OnceLock<Arc<dyn Lives>>,
     dead_letters: AtomicU64,
@@ -133,7 +134,7 @@ impl Host {
             calls: config.calls,
             registry,
             actors: Actors::default(),
-            peers: Mutex::default(),
+            peers: Peers::default(),
             placement: OnceLock::new(),
             lives: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
@@ -183,8 +184,9 @@ impl Host {
     ///
     /// A later incarnation of a known host takes the earlier one's place: what was open to that fails.
     pub fn introduce(&self, identity: Identity, address: SocketAddr) {
-        if let Ok(peer) = self.shared.peer_of(identity) {
-            peer.set_address(address);
+        match self.shared.peers.of(&self.shared, identity) {
+            Ok(peer) => peer.set_address(address),
+            Err((_, why)) => tracing::warn!(peer = %identity, why, "a host was not made known"),
         }
     }
 
@@ -207,38 +209,6 @@ impl Host {
     #[must_use]
     pub fn is_certified(&self, identity: Identity, name: &str) -> Option<bool> {
         self.peer(identity).ok()?.is_certified(name)
-    }
-
-    /// Forgets a host that will not come again: what is open to it fails, and it takes no room any more.
-    pub fn forget(&self, identity: Identity) {
-        let known = {
-            let mut peers = self.shared.peers();
-            match peers.get(&identity.host).is_some_and(|peer| peer.identity() == identity) {
-                true => peers.remove(&identity.host),
-                false => None,
-            }
-        };
-        if let Some(peer) = known {
-            peer.close(LinkLoss::HostGone("it has left the cluster".to_owned()));
-        }
-    }
-
-    /// Forgets, from now on, whoever came by itself, cannot be dialled, and has been away for so long.
-    ///
-    /// Without it a host that many come to, and leave without a word, keeps something of each for ever.
-    pub fn forget_strays(&self, away: Duration) {
-        let (host, closing) = (Arc::downgrade(&self.shared), self.shared.closing.clone());
-        self.shared.io.spawn(closing.run_until_cancelled_owned(async move {
-            loop {
-                tokio::time::sleep(away / 4).await;
-                let Some(shared) = host.upgrade() else { return };
-                let stray = |peer: &&Arc<Peer>| peer.is_stray(away);
-                let strays: Vec<_> =
-                    shared.peers().values().filter(stray).map(|peer| peer.identity()).collect();
-                let host = Self { shared };
-                strays.into_iter().for_each(|stray| host.forget(stray));
-            }
-        }));
     }
 
     /// Says where new actors and tasks go; the first word stands.
@@ -266,7 +236,7 @@ impl Host {
             identity: self.shared.identity,
             actors: self.shared.actors.len(),
             dead_letters: self.shared.dead_letters.load(Ordering::Relaxed),
-            peers: self.shared.peers().values().map(|peer| peer.snapshot()).collect(),
+            peers: self.shared.peers.all().iter().map(|peer| peer.snapshot()).collect(),
         }
     }
 
@@ -278,7 +248,7 @@ impl Host {
     /// Dropping the future leaves the host taking nothing new; [`Host::abort`] ends it.
     pub async fn shutdown(&self, reason: &str) {
         self.shared.leaving.store(true, Ordering::Relaxed);
-        let peers: Vec<_> = self.shared.peers().values().cloned().collect();
+        let peers = self.shared.peers.all();
         for peer in &peers {
             peer.drain(reason);
         }
@@ -298,8 +268,7 @@ impl Host {
     /// Ends the host at once: open calls fail, links break, actors are dropped.
     pub fn abort(&self) {
         self.shared.closing.cancel();
-        let peers: Vec<_> = self.shared.peers().values().cloned().collect();
-        for peer in peers {
+        for peer in self.shared.peers.all_held() {
             peer.close(LinkLoss::Shutdown);
         }
         self.shared.actors.clear();
@@ -328,9 +297,9 @@ impl Host {
 
     /// The peer that an address means.
     pub(crate) fn peer(&self, identity: Identity) -> Result<Arc<Peer>, NotDelivered> {
-        match self.shared.peers().get(&identity.host) {
+        match self.shared.peers.get(identity.host) {
             None => Err(NotDelivered::UnknownHost { host: identity }),
-            Some(peer) if peer.identity() == identity => Ok(Arc::clone(peer)),
+            Some(peer) if peer.identity() == identity => Ok(peer),
             Some(_) => Err(NotDelivered::StaleHost { host: identity }),
         }
     }
@@ -395,37 +364,6 @@ impl Host {
 }
 
 impl Shared {
-    fn peers(&self) -> MutexGuard<'_, FxHashMap<HostId, Arc<Peer>>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The peer of that identity, made known if it is new or of a later incarnation.
-    fn peer_of(self: &Arc<Self>, identity: Identity) -> Result<Arc<Peer>, (Refusal, String)> {
-        let mut peers = self.peers();
-        if self.closing.is_cancelled() {
-            return Err((Refusal::Closing, "the host is shutting down".into()));
-        }
-        let replaced = match peers.get(&identity.host) {
-            Some(peer) if peer.identity() == identity => return Ok(Arc::clone(peer)),
-            Some(peer) if peer.identity().incarnation > identity.incarnation => {
-                let text = format!("a later life of that host is known: {}", peer.identity());
-                return Err((Refusal::WrongHost, text));
-            }
-            Some(peer) => Some(Arc::clone(peer)),
-            None if self.leaving.load(Ordering::Relaxed) => {
-                return Err((Refusal::Closing, "the host is shutting down".into()));
-            }
-            None => None,
-        };
-        let peer = Peer::new(self, identity, None);
-        peers.insert(identity.host, Arc::clone(&peer));
-        drop(peers);
-        if let Some(replaced) = replaced {
-            replaced.close(LinkLoss::HostGone(format!("it restarted as {identity}")));
-        }
-        Ok(peer)
-    }
-
     fn count_dead_letters(&self, count: u64) {
         self.dead_letters.fetch_add(count, Ordering::Relaxed);
     }

@@ -78,7 +78,8 @@ impl Watched {
                 tokio::time::sleep(self.every).await;
                 match self.open(address).await {
                     Ok(mut frames) => while self.exchange(&mut frames).await.is_ok() {},
-                    Err(ReachError::Refused { reason: Refusal::Stale, .. }) => return,
+                    // Before it has proved itself anybody may say so.
+                    Err(ReachError::Refused { reason: Refusal::Stale, proven: true, .. }) => return,
                     // It is tried again; when that has failed for long enough the link is cut.
                     Err(error) => tracing::debug!(peer = %self.peer.identity(), ?error, "no pulse"),
                 }
@@ -102,7 +103,7 @@ impl Watched {
             replaces: LinkId::NONE,
             resume: Resume::default(),
         };
-        let (shaking, _) = connect::reach(&host.shared, address, attempt).await?;
+        let (shaking, _) = connect::reach(&host.shared, address, attempt, || true).await?;
         Ok(shaking.into_frames(PULSE_FRAME_BYTES_MAX))
     }
 

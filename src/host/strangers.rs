@@ -51,12 +51,20 @@ pub(crate) struct Refusals(Mutex<(u64, Option<Instant>)>);
 impl Refusals {
     /// Counts one, and tells of it and of those before it, but not too often.
     pub(crate) fn note(&self, error: &dyn Display) {
+        if let Some(connections) = self.count() {
+            tracing::warn!(connections, %error, "refused; the error is the last one's");
+        }
+    }
+
+    /// Counts one; gives how many are to be told of, if they are by now.
+    fn count(&self) -> Option<u64> {
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (untold, told) = &mut *guard;
         *untold += 1;
-        if told.is_none_or(|told| told.elapsed() >= REFUSALS_TOLD_EVERY) {
-            tracing::warn!(connections = *untold, %error, "refused; the error is the last one's");
-            (*untold, *told) = (0, Some(Instant::now()));
+        if told.is_some_and(|told| told.elapsed() < REFUSALS_TOLD_EVERY) {
+            return None;
         }
+        *told = Some(Instant::now());
+        Some(std::mem::take(untold))
     }
 }

@@ -251,11 +251,12 @@ impl Bound {
 
     /// Takes an error as evidence about the actor.
     pub(super) fn learn(&self, error: &SendError) {
-        use NotDelivered::{ActorStopped, NoSuchActor, StaleHost, UnknownHost};
+        use NotDelivered::{ActorStopped, NoSuchActor, StaleHost};
         let gone = match error {
             SendError::Panicked { .. } => true,
             SendError::NotDelivered(reason) => {
-                matches!(reason, ActorStopped | NoSuchActor | StaleHost { .. } | UnknownHost { .. })
+                // A host that is not known may be yet.
+                matches!(reason, ActorStopped | NoSuchActor | StaleHost { .. })
             }
             SendError::OutcomeUnknown(_) => false,
         };

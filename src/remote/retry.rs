@@ -90,6 +90,13 @@ impl Retrying {
         if matches!(reason, LinkLoss::HostGone(_) | LinkLoss::Shutdown) || self.made >= self.policy.times {
             return None;
         }
+        if matches!(reason, LinkLoss::Forgotten) {
+            // One of the two does not know the call any more: made again it could be handled twice.
+            if self.unknown {
+                return None;
+            }
+            self.call = None;
+        }
         self.made += 1;
         Some(self.policy.delay.saturating_mul(1 << (self.made - 1).min(16)))
     }

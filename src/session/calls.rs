@@ -38,9 +38,18 @@ pub(super) struct Calls<T> {
     /// The same by the call: most have none, and an open call is moved often.
     deadline_of: FxHashMap<CallId, Instant>,
     last: CallId,
+    /// The number before the first of this generation.
+    base: CallId,
     /// Calls that may be made again, until their callers say that they will not be.
     repeatable: BTreeSet<CallId>,
+    /// No call up to this one may be made again: one of the two sides remembers nothing of it.
+    void_until: CallId,
 }
+
+/// Numbers of calls that each generation has for itself, as a power of two: an answer to a call of an earlier
+/// generation fits none of a later one. A million calls a second use them up in twelve days; the next ones
+/// are those of a host that has forgotten one peer more, which this peer need not be.
+const CALLS_PER_GENERATION_BITS: u32 = 40;
 
 #[derive(Debug)]
 pub(super) struct OpenCall<T> {
@@ -51,14 +60,23 @@ pub(super) struct OpenCall<T> {
 }
 
 impl<T> Calls<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn of_generation(generation: u32) -> Self {
+        // Higher ones begin again below, after sixteen million.
+        let base = CallId(u64::from(generation) << CALLS_PER_GENERATION_BITS);
         Self {
             open: Recent::default(),
             deadlines: BTreeSet::new(),
             deadline_of: FxHashMap::default(),
-            last: CallId(0),
+            last: base,
+            base,
             repeatable: BTreeSet::new(),
+            void_until: base,
         }
+    }
+
+    /// The number before the first of this generation.
+    pub(super) fn base(&self) -> CallId {
+        self.base
     }
 
     pub(super) fn len(&self) -> usize {
@@ -124,6 +142,36 @@ impl<T> Calls<T> {
         self.deadlines.clear();
         self.deadline_of.clear();
         self.open.take_all().into_iter().map(|(_, open)| open).collect()
+    }
+
+    /// Removes the calls that are not parked, in the order they were made. Of the parked ones those go, too,
+    /// that may be made again, if `repeatable` says so.
+    pub(super) fn take_sent(&mut self, repeatable: bool) -> Vec<OpenCall<T>> {
+        let mut taken = Vec::new();
+        for (call, open) in self.open.take_all() {
+            let goes = repeatable && self.repeatable.contains(&call);
+            if matches!(open.place, Place::Parked(_)) && !goes {
+                let fresh = self.open.insert(call, || open);
+                debug_assert!(fresh, "{call} was open once");
+                continue;
+            }
+            if let Some(deadline) = self.deadline_of.remove(&call) {
+                self.deadlines.remove(&(deadline, call));
+            }
+            taken.push(open);
+        }
+        taken
+    }
+
+    /// No call that was made so far may be made again.
+    pub(super) fn void_repeats(&mut self) {
+        self.repeatable.clear();
+        self.void_until = self.last;
+    }
+
+    /// Whether one of the two sides remembers nothing of the call any more.
+    pub(super) fn is_void(&self, call: CallId) -> bool {
+        call <= self.void_until
     }
 
     /// The call may be made again under its number.

@@ -98,6 +98,10 @@ pub enum Rejected {
     /// This side or the peer leaves.
     #[error("the link is closing")]
     Closing,
+    /// The call was made before, and one of the two sides has forgotten it since: made again it could be
+    /// handled twice.
+    #[error("one of the two hosts has forgotten the call")]
+    Forgotten,
 }
 
 /// How a peer broke the protocol. The link it came over is to be closed.

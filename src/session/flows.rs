@@ -279,6 +279,15 @@ impl Outflows {
         }
     }
 
+    /// Takes back what was charged: the receiver has dropped all that it had. What is parked stays.
+    pub(super) fn restart(&mut self) {
+        self.ready.clear();
+        for flow in self.flows.values_mut() {
+            (flow.charged, flow.chunking, flow.ready) = (0, false, false);
+        }
+        self.flows.take_if(Outflow::is_at_rest);
+    }
+
     /// Drops everything.
     pub(super) fn clear(&mut self) {
         *self = Self { window: self.window, last_number: self.last_number, ..Self::default() };

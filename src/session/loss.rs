@@ -33,6 +33,12 @@ pub enum LinkLoss {
     /// The peer has dropped the session, and what was open in it.
     #[error("the peer has given the session up, and what was open in it")]
     Reset,
+    /// One of the two hosts has forgotten the other, which was away, with what was open between them.
+    #[error(
+        "one of the two hosts has forgotten the other while it was away, and what was open between them; \
+         send again if doing it twice does no harm"
+    )]
+    Forgotten,
     /// Nothing was heard of the peer for too long.
     #[error("nothing was heard of the peer for {after:?}")]
     Silent {

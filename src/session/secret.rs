@@ -57,8 +57,8 @@ pub(super) enum Side {
 impl Side {
     fn label(self) -> &'static [u8] {
         match self {
-            Self::Initiator => b"roadshow 1 initiator",
-            Self::Acceptor => b"roadshow 1 acceptor",
+            Self::Initiator => b"roadshow 2 initiator",
+            Self::Acceptor => b"roadshow 2 acceptor",
         }
     }
 }

@@ -13,7 +13,7 @@ const IDENTITY_BYTES: usize = 16;
 const NONCE_BYTES: usize = 32;
 const PROOF_BYTES: usize = 32;
 const TERMS_BYTES: usize = 4 * 8;
-const RESUME_BYTES: usize = 4 + 8;
+const RESUME_BYTES: usize = 3 * 4 + 8;
 
 const HELLO_BYTES: usize = PREFIX_BYTES
     + MAGIC.len()
@@ -55,23 +55,28 @@ pub struct Terms {
     pub schema: u64,
 }
 
-/// Where a side of a session is, for the other to go on from.
+/// Position of one side of a session, from which the other resumes.
 ///
-/// Layout: resets 4, received 8.
+/// Layout: generation 4, resets 4, peer_generation 4, received 8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resume {
+    /// Generation of the sender's half of the session. A host that forgot its peer begins a higher one: a
+    /// receiver that knows a lower one learns that nothing of before is remembered.
+    pub generation: u32,
     /// How often the sender has dropped its half of the session, with all that was open in it.
     pub resets: u32,
-    /// How many numbered frames the sender has received.
+    /// Generation of the receiver's half that `received` counts for; 0 before the first link.
+    pub peer_generation: u32,
+    /// How many numbered frames of that generation the sender has received.
     pub received: u64,
 }
 
 /// The side that dialled says who it is and whom it wants to reach.
 ///
-/// Layout: [`MAGIC`] 4, version 2, from 16, to 16, link 8, replaces 8, purpose 1, terms 32, resume 12,
+/// Layout: [`MAGIC`] 4, version 2, from 16, to 16, link 8, replaces 8, purpose 1, terms 32, resume 20,
 /// nonce 32.
-/// Every version of the protocol begins its hello with these fields, so that a listener can read
-/// and refuse the hello of a later one.
+/// Every version of the protocol begins its hello with the fields before `resume`, so that a listener can
+/// read and refuse the hello of another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// The version of the protocol that the sender speaks.
@@ -116,7 +121,7 @@ impl Hello {
             return Err(WireError::NotRoadshow);
         }
         let version = reader.u16()?;
-        let hello = Self {
+        let mut hello = Self {
             version,
             from: reader.identity()?,
             to: reader.identity()?,
@@ -124,10 +129,12 @@ impl Hello {
             replaces: reader.link()?,
             purpose: Purpose::read(&mut reader, version)?,
             terms: Terms::read(&mut reader)?,
-            resume: Resume::read(&mut reader)?,
-            nonce: reader.array()?,
+            resume: Resume::default(),
+            nonce: [0; NONCE_BYTES],
         };
-        if hello.version == VERSION {
+        if version == VERSION {
+            hello.resume = Resume::read(&mut reader)?;
+            hello.nonce = reader.array()?;
             reader.finish()?;
         }
         Ok(hello)
@@ -210,7 +217,7 @@ impl Proof {
     }
 }
 
-/// The listener accepts the link. Layout: resume 12.
+/// The listener accepts the link. Layout: resume 20.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Welcome {
     /// Where the sender is in the session.
@@ -264,12 +271,19 @@ impl Terms {
 
 impl Resume {
     fn put(self, out: &mut impl FrameSink) {
+        out.put_u32(self.generation);
         out.put_u32(self.resets);
+        out.put_u32(self.peer_generation);
         out.put_u64(self.received);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
-        Ok(Self { resets: reader.u32()?, received: reader.u64()? })
+        Ok(Self {
+            generation: reader.u32()?,
+            resets: reader.u32()?,
+            peer_generation: reader.u32()?,
+            received: reader.u64()?,
+        })
     }
 }
 

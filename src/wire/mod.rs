@@ -83,4 +83,4 @@ pub use sink::FrameSink;
 pub const MAGIC: [u8; 4] = *b"RDSH";
 
 /// The version of the protocol that this build speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;

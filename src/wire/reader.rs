@@ -119,12 +119,14 @@ impl<'a> Reader<'a> {
         self.u64().map(CallId)
     }
 
-    /// Takes everything that is left as text of at most [`TEXT_BYTES_MAX`] bytes.
+    /// Takes everything that is left as text of at most [`TEXT_BYTES_MAX`] bytes, without control characters:
+    /// it goes into errors and logs, and may be of a peer that has proved nothing.
     pub(super) fn text(self) -> Result<String, WireError> {
         if self.rest.len() > TEXT_BYTES_MAX {
             return Err(self.malformed("its text is over 256 bytes"));
         }
         match std::str::from_utf8(self.rest) {
+            Ok(text) if text.contains(is_control) => Err(self.malformed("its text has control characters")),
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(self.malformed("its text is not UTF-8")),
         }
@@ -134,11 +136,18 @@ impl<'a> Reader<'a> {
 /// The longest text of a refusal or a goodbye: one sentence for a log.
 pub(super) const TEXT_BYTES_MAX: usize = 256;
 
-/// The longest head of `text` that is whole characters and at most [`TEXT_BYTES_MAX`] bytes.
-pub(super) fn short(text: &str) -> &str {
+/// The longest head of `text` that is whole characters and at most [`TEXT_BYTES_MAX`] bytes, with spaces for
+/// control characters.
+pub(super) fn short(text: &str) -> String {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text[..end]
+    text[..end].replace(is_control, " ")
+}
+
+/// Whether a character moves the cursor of a terminal, or changes the direction of what follows.
+fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -29,7 +29,7 @@ fn identity(host: u64, incarnation: u64) -> Identity {
 
 fn hello() -> Hello {
     Hello {
-        version: 1,
+        version: VERSION,
         from: identity(1, 2),
         to: identity(3, 4),
         link: LinkId(5),
@@ -46,11 +46,11 @@ fn terms() -> Terms {
 }
 
 fn resume() -> Resume {
-    Resume { resets: 15, received: 16 }
+    Resume { generation: 17, resets: 15, peer_generation: 18, received: 16 }
 }
 
 const TERMS: &str = "0000000000000007 000000000000000c 000000000000000d 000000000000000e";
-const RESUME: &str = "0000000f 0000000000000010";
+const RESUME: &str = "00000011 0000000f 00000012 0000000000000010";
 
 fn target() -> Target {
     Target { actor: ActorId(9), incarnation: ActorIncarnation(10) }
@@ -76,7 +76,7 @@ fn hello_has_its_golden_bytes() {
     check_golden(
         Frame::Hello(Box::new(hello())),
         &format!(
-            "00000087 01 00 0000  52445348 0001
+            "0000008f 01 00 0000  52445348 0002
              0000000000000001 0000000000000002  0000000000000003 0000000000000004
              0000000000000005 0000000000000006 01 {TERMS} {RESUME} {nonce}"
         ),
@@ -87,17 +87,17 @@ fn hello_has_its_golden_bytes() {
 fn challenge_and_proof_have_their_golden_bytes() {
     let (nonce, proof) = ("08".repeat(32), "09".repeat(32));
     let challenge =
-        Challenge { version: 1, from: identity(1, 2), terms: terms(), nonce: [8; 32], proof: [9; 32] };
+        Challenge { version: VERSION, from: identity(1, 2), terms: terms(), nonce: [8; 32], proof: [9; 32] };
     check_golden(
         Frame::Challenge(challenge),
-        &format!("00000076 02 00 0000  0001 0000000000000001 0000000000000002 {TERMS} {nonce} {proof}"),
+        &format!("00000076 02 00 0000  0002 0000000000000001 0000000000000002 {TERMS} {nonce} {proof}"),
     );
     check_golden(Frame::Proof(Proof { proof: [9; 32] }), &format!("00000024 03 00 0000  {proof}"));
 }
 
 #[test]
 fn welcome_and_refused_have_their_golden_bytes() {
-    check_golden(Frame::Welcome(Welcome { resume: resume() }), &format!("00000010 04 00 0000 {RESUME}"));
+    check_golden(Frame::Welcome(Welcome { resume: resume() }), &format!("00000018 04 00 0000 {RESUME}"));
     let refused = Refused { reason: Refusal::Secret, text: "no".into() };
     check_golden(Frame::Refused(refused), "00000007 05 00 0000  03 6e6f");
 }
@@ -277,19 +277,44 @@ fn malformed_fields_are_refused() {
     let mut long = b"\0\0\x01\x05\x14\0\0\0".to_vec();
     long.extend([b'x'; 257]);
     refused(&long, "a goodbye frame is malformed: its text is over 256 bytes");
+    for text in ["\x1b[2J", "two\nlines", "\u{9b}31m", "\u{202e}"] {
+        let mut frame = vec![0, 0, 0, 4 + text.len() as u8, 0x14, 0, 0, 0];
+        frame.extend_from_slice(text.as_bytes());
+        refused(&frame, "a goodbye frame is malformed: its text has control characters");
+    }
 }
 
 #[test]
-fn hello_of_a_later_version_is_read_though_it_has_more_fields() {
-    let mut stream = encoded(&Frame::Hello(Box::new(Hello { version: 2, ..hello() })));
+fn texts_are_written_without_control_characters() {
+    let frame =
+        Frame::Refused(Refused { reason: Refusal::Closing, text: "one\r\ntwo \x1b[31m\u{202e}".into() });
+    let read = FrameCodec::handshake().decode(&mut encoded(&frame)).unwrap();
+    assert_eq!(
+        read,
+        Some(Frame::Refused(Refused { reason: Refusal::Closing, text: "one  two  [31m ".into() }))
+    );
+}
+
+#[test]
+fn hello_of_another_version_is_read_though_it_has_more_fields_or_fewer() {
+    let mut stream = encoded(&Frame::Hello(Box::new(Hello { version: 3, ..hello() })));
     stream.extend_from_slice(b"more");
     stream[3] += 4;
     let purpose = PREFIX_BYTES + MAGIC.len() + 2 + 4 * 8 + 2 * 8;
     assert_eq!(stream[purpose], Purpose::Pulse as u8);
     stream[purpose] = 9;
     let read = FrameCodec::handshake().decode(&mut stream).unwrap();
-    let later = Hello { version: 2, purpose: Purpose::Link, ..hello() };
+    let common = Hello { purpose: Purpose::Link, resume: Resume::default(), nonce: [0; 32], ..hello() };
+    let later = Hello { version: 3, ..common.clone() };
     assert_eq!(read, Some(Frame::Hello(Box::new(later))), "what it is for is not known here");
+
+    // As version 1 has it: 8 bytes fewer.
+    let mut stream =
+        encoded(&Frame::Hello(Box::new(Hello { version: 1, purpose: Purpose::Link, ..hello() })));
+    stream.truncate(139);
+    stream[3] -= 8;
+    let read = FrameCodec::handshake().decode(&mut stream).unwrap();
+    assert_eq!(read, Some(Frame::Hello(Box::new(Hello { version: 1, ..common }))));
 
     let mut stream = encoded(&Frame::Hello(Box::new(hello())));
     stream.extend_from_slice(b"more");
@@ -391,7 +416,12 @@ fn any_terms() -> impl Strategy<Value = Terms> {
 }
 
 fn any_resume() -> impl Strategy<Value = Resume> {
-    any::<(u32, u64)>().prop_map(|(resets, received)| Resume { resets, received })
+    any::<(u32, u32, u32, u64)>().prop_map(|(generation, resets, peer_generation, received)| Resume {
+        generation,
+        resets,
+        peer_generation,
+        received,
+    })
 }
 
 fn any_chunk() -> impl Strategy<Value = Frame> {
@@ -430,7 +460,7 @@ fn any_handshake_frame() -> impl Strategy<Value = Frame> {
         challenge,
         any::<[u8; 32]>().prop_map(|proof| Frame::Proof(Proof { proof })),
         any_resume().prop_map(|resume| Frame::Welcome(Welcome { resume })),
-        (any::<u8>(), ".{0,60}").prop_map(|(reason, text)| {
+        (any::<u8>(), "\\PC{0,60}").prop_map(|(reason, text)| {
             Frame::Refused(Refused { reason: Refusal::from_number(reason), text })
         }),
     ]
@@ -452,7 +482,7 @@ fn any_established_frame() -> impl Strategy<Value = Frame> {
         (any::<u64>(), any_body()).prop_map(|(call, body)| Frame::Reply(Reply { call: CallId(call), body })),
         (any::<u64>(), any_failure())
             .prop_map(|(call, failure)| Frame::Failure(Failure { call: CallId(call), failure })),
-        ".{0,60}".prop_map(|reason| Frame::Goodbye(Goodbye { reason })),
+        "\\PC{0,60}".prop_map(|reason| Frame::Goodbye(Goodbye { reason })),
         any::<u64>().prop_map(|call| Frame::Cancel(Cancel { call: CallId(call) })),
         any::<u64>().prop_map(|received| Frame::Ack(Ack { received })),
         (any_target(), any::<u64>()).prop_map(|(target, bytes)| Frame::Credit(Credit { target, bytes })),

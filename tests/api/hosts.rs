@@ -75,6 +75,8 @@ pub(crate) struct Plan {
     pub(crate) secret: [u8; 32],
     pub(crate) limits: Limits,
     pub(crate) calls: HostCalls,
+    /// Accepts, dials and keeps deadlines.
+    pub(crate) io: Handle,
     /// The thread of its actors; one of its own if there is none.
     pub(crate) arbiter: Option<ArbiterHandle>,
 }
@@ -86,6 +88,7 @@ impl Default for Plan {
             secret: SECRET,
             limits: Limits::default(),
             calls: Box::new(host_calls),
+            io: IO.clone(),
             arbiter: None,
         }
     }
@@ -110,7 +113,7 @@ impl Plan {
             limits: self.limits,
             transport: Arc::new(Tcp),
             listen: Some(LOOPBACK),
-            io: IO.clone(),
+            io: self.io,
             executor: Executor::Arbiter(arbiter.clone()),
             calls: self.calls,
         })

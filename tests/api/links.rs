@@ -191,7 +191,8 @@ fn calls_that_a_lost_link_did_not_bring_are_written_again_to_the_next() {
         let mut raw = Raw::accept(&listener, identity).await;
         let had = call_of(raw.read().await);
         drop(raw);
-        let mut raw = Raw::accept_at(&listener, identity, Resume { resets: 0, received: 1 }).await;
+        let mut raw =
+            Raw::accept_at(&listener, identity, Resume { resets: 0, received: 1, ..Resume::default() }).await;
         let again = call_of(raw.read().await);
         assert_ne!(again.call, had.call, "what the peer has had is not written again");
         raw.write(Frame::Reply(Reply { call: again.call, body: body_of(&2) })).await;
@@ -210,7 +211,8 @@ fn calls_are_in_doubt_when_the_peer_has_dropped_its_half_of_the_session() {
         let mut raw = Raw::accept(&listener, identity).await;
         call_of(raw.read().await);
         drop(raw);
-        let mut raw = Raw::accept_at(&listener, identity, Resume { resets: 1, received: 1 }).await;
+        let mut raw =
+            Raw::accept_at(&listener, identity, Resume { resets: 1, received: 1, ..Resume::default() }).await;
         let in_doubt = call.await.unwrap_err();
         assert!(
             in_doubt.is_outcome_unknown() && in_doubt.to_string().contains("given the session up"),

@@ -100,7 +100,7 @@ impl Called {
     /// The host cuts the link, makes another for the same session, and hears the answer over that.
     async fn expects_another_link(mut self) {
         assert_eq!(self.link.read().await, None, "the link is cut");
-        let resume = Resume { resets: 0, received: 1 };
+        let resume = Resume { resets: 0, received: 1, ..Resume::default() };
         let mut again = Raw::accept_at(&self.listener, self.identity, resume).await;
         assert_eq!((again.peer.purpose, again.peer.replaces), (Purpose::Link, self.link.peer.link));
         let (call, request) = self.call;
@@ -137,6 +137,27 @@ fn a_peer_that_has_the_link_no_more_is_dialled_again_at_once() {
 }
 
 #[test]
+fn a_link_is_not_cut_by_the_word_of_one_that_has_proved_nothing() {
+    run(async {
+        let limits = limits(|limits| {
+            limits.heartbeat_every = LOST / 10;
+            limits.heartbeat_lost = 2 * PATIENCE;
+        });
+        let mut called = Called::over_a_link(limits).await;
+        for _ in 0..3 {
+            Raw::refuse_unproven(&called.listener, Refusal::Stale, "who are you").await;
+        }
+        // The pulse is tried again, and the link is the same.
+        let pulse = Raw::accept(&called.listener, called.identity).await;
+        assert_eq!((pulse.peer.purpose, pulse.peer.link), (Purpose::Pulse, called.link.peer.link));
+        let (call, request) = called.call;
+        called.link.write(Frame::Reply(Reply { call, body: body_of(&1) })).await;
+        assert_eq!(request.await, Ok(1));
+        assert_eq!(called.site.host.snapshot().peers[0].links, 1);
+    });
+}
+
+#[test]
 fn a_link_whose_dialler_sends_no_heartbeat_is_cut_and_the_session_waits_for_the_next() {
     run(async {
         let site = Plan { limits: impatient(), ..Plan::default() }.start().await;
@@ -146,7 +167,8 @@ fn a_link_whose_dialler_sends_no_heartbeat_is_cut_and_the_session_waits_for_the_
         let request = clerk.try_send(Add(1)).unwrap();
         let Some(Frame::Call(call)) = link.read().await else { panic!("it is called") };
         assert_eq!(link.read().await, None, "the link is cut");
-        let mut again = Raw::connect_at(&site, identity, 2, Resume { resets: 0, received: 1 }).await;
+        let mut again =
+            Raw::connect_at(&site, identity, 2, Resume { resets: 0, received: 1, ..Resume::default() }).await;
         again.write(Frame::Reply(Reply { call: call.call, body: body_of(&1) })).await;
         assert_eq!(request.await, Ok(1));
     });

@@ -106,6 +106,36 @@ impl Raw {
         }
     }
 
+    /// Takes the connection of a host that dials `identity`, and proves itself; what the host says then is
+    /// never answered.
+    pub(crate) async fn hang(listener: &TcpListener, identity: Identity) -> TcpStream {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut frames = FrameReader::handshake(stream);
+        let mut handshake = Handshake::accept(Instant::now(), config(identity, SECRET), [2; 32]);
+        loop {
+            put(frames.get_mut(), &mut handshake).await;
+            let frame = frames.next().await.unwrap();
+            if let Step::Proven(_) = handshake.receive(Instant::now(), frame).unwrap() {
+                return frames.into_parts().0;
+            }
+        }
+    }
+
+    /// Refuses the next connection, as somebody who proves nothing.
+    pub(crate) async fn refuse_unproven(listener: &TcpListener, reason: Refusal, text: &str) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut frame = vec![0, 0, 0, 5 + text.len() as u8, 5, 0, 0, 0, reason.number()];
+        frame.extend_from_slice(text.as_bytes());
+        // A host that has closed already says so when it is read.
+        let _ = stream.write_all(&frame).await;
+        let _ = stream.shutdown().await;
+    }
+
+    /// Dials a host as `identity`, for a first link.
+    pub(crate) async fn try_connect(site: &Site, identity: Identity) -> Result<Self, HandshakeError> {
+        Self::dial(site, config(identity, SECRET), attempt(site)).await
+    }
+
     async fn shake(
         stream: TcpStream,
         mut handshake: Handshake,

@@ -51,7 +51,7 @@ impl Forgetful {
 
     /// The next link.
     async fn link(&mut self) -> Raw {
-        let resume = Resume { resets: self.links, received: 0 };
+        let resume = Resume { resets: self.links, received: 0, ..Resume::default() };
         self.links += 1;
         Raw::accept_at(&self.listener, self.identity, resume).await
     }
@@ -261,7 +261,7 @@ impl Caller {
 
     /// Makes calls over a new link.
     async fn call(&mut self, calls: impl IntoIterator<Item = Call>) -> Raw {
-        let resume = Resume { resets: self.links as u32, received: 0 };
+        let resume = Resume { resets: self.links as u32, received: 0, ..Resume::default() };
         self.links += 1;
         let mut link = Raw::connect_at(&self.site, self.identity, self.links, resume).await;
         link.write_all(calls.into_iter().map(Frame::Call)).await;

@@ -238,6 +238,7 @@ impl Workers {
         agent.jobs.let_go(entry.job, self);
         for host in entry.running.into_iter().flat_map(|running| running.hosts) {
             self.doors().remove(&host.host);
+            agent.host.peer_gone(host, "the worker has ended");
             agent.host.forget(host);
         }
     }

@@ -1,13 +1,13 @@
 //! The life of a peer's links: how they come up, what a break leads to, and what ends the session.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
 use super::{Certified, Lease, Link, Peer, State, Ticket, Up};
-use crate::config::{RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSALS_BELIEVED};
+use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSALS_BELIEVED};
 use crate::host::pulse::Watched;
-use crate::host::{Host, Shared, connect, random_u64};
+use crate::host::{Host, connect, random_u64};
 use crate::id::LinkId;
 use crate::session::{Event, LinkLoss, ProvenPeer, SessionError, Written};
 use crate::wire::{self, Refusal, Resume};
@@ -33,16 +33,15 @@ pub(in crate::host) enum Evidence {
 impl Peer {
     /// Begins to connect, after a while.
     pub(super) fn open(self: &Arc<Self>, state: &mut State, delay: Duration) {
-        let Some(host) = self.host.upgrade() else { return };
         let attempt = LinkId(random_u64());
-        let Some(address) = state.address else { return self.await_peer(state, &host, attempt) };
-        let abandon = host.closing.child_token();
+        let Some(address) = state.address else { return self.await_peer(state, attempt) };
+        let abandon = self.closing.child_token();
         let dial = connect::Dial { peer: Arc::clone(self), attempt, address, delay };
         state.link = match delay {
-            Duration::ZERO => Link::Dialing { attempt, abandon: abandon.clone() },
+            Duration::ZERO => Link::Dialing { attempt, abandon: abandon.clone(), reached: None },
             _ => Link::Resting { attempt, abandon: abandon.clone() },
         };
-        host.io.spawn(dial.run(Arc::downgrade(&host), abandon));
+        self.io.spawn(dial.run(Weak::clone(&self.host), abandon));
     }
 
     /// The rest before an attempt is over. Tells what the dial is to say, if it is wanted still.
@@ -50,7 +49,7 @@ impl Peer {
         let mut state = self.lock();
         match &state.link {
             Link::Resting { attempt, abandon } if *attempt == begun => {
-                state.link = Link::Dialing { attempt: begun, abandon: abandon.clone() };
+                state.link = Link::Dialing { attempt: begun, abandon: abandon.clone(), reached: None };
             }
             Link::Dialing { attempt, .. } if *attempt == begun => {}
             _ => return None,
@@ -58,30 +57,45 @@ impl Peer {
         Some((state.last_link, state.session.resume()))
     }
 
-    /// Waits for the peer's own dial: for a while, and then what is queued fails; or as long as it
-    /// takes if there is a session to resume that only the peer can.
-    fn await_peer(self: &Arc<Self>, state: &mut State, host: &Arc<Shared>, attempt: LinkId) {
-        state.link = Link::Awaiting { attempt };
-        if state.resumable && state.address.is_none() {
-            return;
+    /// The peer has proved itself to a dial of this host, and is about to be told who dials: from now on it may
+    /// take the link. Says whether the dial is wanted still.
+    pub(in crate::host) fn reached(&self, dialed: LinkId) -> bool {
+        match &mut self.lock().link {
+            Link::Dialing { attempt, reached, .. } if *attempt == dialed => {
+                *reached = Some(tokio::time::Instant::now());
+                true
+            }
+            _ => false,
         }
-        let patience = host.limits.connect_timeout;
+    }
+
+    /// Waits for the peer's own dial: for a while, and then what is queued fails, or this host dials again;
+    /// or as long as it takes if there is a session to resume that only the peer can.
+    fn await_peer(self: &Arc<Self>, state: &mut State, attempt: LinkId) {
+        let abandon = self.closing.child_token();
+        state.link = Link::Awaiting { attempt, abandon: abandon.clone() };
+        let (patience, reason) = match state.address {
+            None if state.resumable => return,
+            None => {
+                (self.connect_timeout, "it listens nowhere that is known here, and did not connect within")
+            }
+            Some(_) => (CROSSED_TIMEOUT, "it dialled itself at the same time, and did not connect within"),
+        };
         let peer = Arc::downgrade(self);
-        host.io.spawn(async move {
+        self.io.spawn(abandon.run_until_cancelled_owned(async move {
             tokio::time::sleep(patience).await;
             if let Some(peer) = peer.upgrade() {
-                let reason =
-                    format!("it listens nowhere that is known here, and did not connect within {patience:?}");
+                let reason = format!("{reason} {patience:?}");
                 peer.attempt_failed(attempt, LinkLoss::Unreachable(reason), Evidence::None);
             }
-        });
+        }));
     }
 
     /// The peer refused our dial because its own is under way.
-    pub(in crate::host) fn crossed(self: &Arc<Self>, host: &Arc<Shared>, dialed: LinkId) {
+    pub(in crate::host) fn crossed(self: &Arc<Self>, dialed: LinkId) {
         let mut state = self.lock();
         if matches!(state.link, Link::Dialing { attempt, .. } if attempt == dialed) {
-            self.await_peer(&mut state, host, dialed);
+            self.await_peer(&mut state, dialed);
         }
     }
 
@@ -95,12 +109,11 @@ impl Peer {
     ) {
         let mut events = Vec::new();
         let mut state = self.lock();
-        let current = match state.link {
-            Link::Dialing { attempt, .. } | Link::Awaiting { attempt } => attempt == failed,
+        let current = match &state.link {
+            Link::Dialing { attempt, .. } | Link::Awaiting { attempt, .. } => *attempt == failed,
             Link::Down | Link::Resting { .. } | Link::Up(_) => false,
         };
         if current {
-            tracing::debug!(peer = %self.identity, %loss, ?evidence, "an attempt to connect failed");
             state.refusals = if evidence == Evidence::Gone { state.refusals + 1 } else { 0 };
             let patient = match (state.resumable, evidence) {
                 (_, Evidence::Over) => false,
@@ -124,6 +137,9 @@ impl Peer {
             }
         }
         self.settle(state, events);
+        if current {
+            tracing::debug!(peer = %self.identity, %loss, ?evidence, "an attempt to connect failed");
+        }
     }
 
     /// How long to wait before so many attempts in a row are followed by another: it doubles, and
@@ -151,7 +167,7 @@ impl Peer {
         let raised = self.raise(&host, &mut state, proven, true, &mut events);
         self.settle(state, events);
         match raised {
-            Ok(up) => Some(Lease { peer: Arc::clone(self), up }),
+            Ok(up) => Some(self.lease(up)),
             Err(error) => {
                 tracing::warn!(peer = %self.identity, %error, "a session could not be resumed");
                 None
@@ -161,8 +177,10 @@ impl Peer {
 
     /// Decides about a proven peer that dialled us; tells where the session is, for the welcome.
     ///
-    /// Of two hosts that dial each other at once, the dial of the one with the lower id wins. A
-    /// link that we dialled and that the peer does not name as lost is such a crossing, too.
+    /// Of two hosts that dial each other at once, the dial of the one with the lower id wins, if it has
+    /// reached the other: one that has not may hang for long, and is given up. The other side cannot have
+    /// taken it, since this one has not said who it is. A link that we dialled and that the peer does not
+    /// name as lost is such a crossing, too, unless the peer has forgotten it.
     /// Otherwise the peer has come back before we saw its old link break: the new one replaces it.
     pub(in crate::host) fn admit(
         self: &Arc<Self>,
@@ -177,9 +195,17 @@ impl Peer {
         if let Some(reason) = &state.gone {
             return Err((Refusal::Closing, reason.to_string()));
         }
+        if state.forgotten {
+            return Err((Refusal::Stale, "the host was just forgotten; dial again".into()));
+        }
         let crossed = match &state.link {
-            Link::Dialing { .. } => host.identity().host < self.identity.host,
-            Link::Up(up) => up.dialed && proven.replaces != up.id,
+            Link::Dialing { reached, .. } => {
+                let stands = reached.is_some_and(|reached| reached.elapsed() < CROSSED_TIMEOUT);
+                stands && host.identity().host < self.identity.host
+            }
+            Link::Up(up) => {
+                up.dialed && proven.replaces != up.id && !state.session.is_forgotten_by(proven.resume)
+            }
             Link::Down | Link::Resting { .. } | Link::Awaiting { .. } => false,
         };
         if crossed {
@@ -188,22 +214,23 @@ impl Peer {
         if state.session.is_out_of_date(proven.resume) {
             return Err((Refusal::Stale, "the session is further than that already".into()));
         }
-        match &state.link {
-            Link::Dialing { abandon, .. } | Link::Resting { abandon, .. } => abandon.cancel(),
-            Link::Up(up) => {
-                up.closed.cancel();
-                state.session.detach(Written::Unsure);
-            }
-            Link::Down | Link::Awaiting { .. } => {}
+        state.link.abandon();
+        if let Link::Up(_) = &state.link {
+            state.session.detach(Written::Unsure);
         }
         state.certificate = certificate;
         let raised = self.raise(&host, &mut state, proven, false, &mut events);
         let resume = state.session.resume();
         self.settle(state, events);
         match raised {
-            Ok(up) => Ok((Lease { peer: Arc::clone(self), up }, resume)),
+            Ok(up) => Ok((self.lease(up), resume)),
             Err(error) => Err((Refusal::Malformed, error.to_string())),
         }
+    }
+
+    fn lease(self: &Arc<Self>, up: Arc<Up>) -> Lease {
+        tracing::debug!(link = %up.id, peer = %self.identity, dialed = up.dialed, "link is up");
+        Lease { peer: Arc::clone(self), up }
     }
 
     /// Takes up the link, and with it the session where it was.
@@ -225,13 +252,18 @@ impl Peer {
             .expect("a table of texts always serializes")
         };
         if let Err(error) = attached {
-            state.link = Link::Down;
-            state.resumable = false;
+            state.end_link();
+            // What was parked since was never under way, and goes over another link.
+            if state.has_work() {
+                state.attempts = 1;
+                state.trying_since = tokio::time::Instant::now();
+                let delay = self.delay(state.attempts) * if dialed { 1 } else { ACCEPTOR_DELAY };
+                self.open(state, delay);
+            }
             return Err(error);
         }
         state.rung = false;
         let up = Arc::new(Up::new(proven.link, dialed, host.shared.closing.child_token()));
-        tracing::debug!(link = %proven.link, peer = %proven.identity, dialed, "link is up");
         state.link = Link::Up(Arc::clone(&up));
         state.last_link = proven.link;
         state.links += 1;
@@ -258,8 +290,8 @@ impl Peer {
         lost.closed.cancel();
         let mut events = Vec::new();
         let mut state = self.lock();
-        if state.is_carried_by(lost) {
-            tracing::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
+        let carried = state.is_carried_by(lost);
+        if carried {
             state.session.detach(Written::Told);
             match loss {
                 LinkLoss::PeerLeft { .. } | LinkLoss::Protocol(_) | LinkLoss::Shutdown => {
@@ -270,6 +302,9 @@ impl Peer {
             }
         }
         self.settle(state, events);
+        if carried {
+            tracing::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
+        }
     }
 
     /// Ends a link that is up, for a reason that its own task cannot see.
@@ -279,7 +314,6 @@ impl Peer {
             Link::Up(up) if up.id == link => Arc::clone(up),
             _ => return,
         };
-        tracing::debug!(peer = %self.identity, %link, %loss, "link cut");
         up.closed.cancel();
         state.session.detach(Written::Unsure);
         self.recover(&mut state, up.dialed);
@@ -287,6 +321,7 @@ impl Peer {
         self.inquire(&mut state);
         drop(state);
         self.progress.notify_waiters();
+        tracing::debug!(peer = %self.identity, %link, %loss, "link cut");
     }
 
     /// After a break: the side that dialled dials again, also if only the other has something to
@@ -308,14 +343,12 @@ impl Peer {
     pub(in crate::host) fn close(&self, loss: LinkLoss) {
         let mut events = Vec::new();
         let mut state = self.lock();
-        match &state.link {
-            Link::Up(up) => up.closed.cancel(),
-            Link::Dialing { abandon, .. } | Link::Resting { abandon, .. } => abandon.cancel(),
-            Link::Down | Link::Awaiting { .. } => {}
-        }
+        state.link.abandon();
         state.gone.get_or_insert(loss.clone());
         state.session.detach(Written::Unsure);
-        state.end_session(&loss, &mut events);
+        state.session.close(&loss, &mut events);
+        state.end_link();
+        self.timer.notify_one();
         self.settle(state, events);
     }
 
@@ -323,18 +356,9 @@ impl Peer {
     ///
     /// Under the lock with which they left the session: behind it their slots may be others' already.
     pub(super) fn settle(&self, mut state: MutexGuard<'_, State>, events: Vec<Event<Ticket>>) {
-        let (mut wake, mut dead_letters) = (Vec::new(), 0);
-        for event in events {
-            if let Some(Event::DeadLetters { count }) = state.answers.take_event(event, &mut wake) {
-                dead_letters += count;
-            }
-        }
+        let aftermath = state.resolve(events);
         drop(state);
-        wake.into_iter().for_each(Waker::wake);
-        if dead_letters > 0 {
-            self.count_dead_letters(dead_letters);
-        }
-        self.progress.notify_waiters();
+        aftermath.run(self);
     }
 
     pub(super) fn count_dead_letters(&self, count: u64) {
@@ -344,21 +368,59 @@ impl Peer {
     }
 }
 
+/// What is left to do once the lock is free: it runs code that is not the library's.
+#[derive(Default)]
+#[must_use = "callers wait for it"]
+pub(in crate::host) struct Aftermath {
+    wake: Vec<Waker>,
+    dead_letters: u64,
+}
+
+impl Aftermath {
+    pub(in crate::host) fn run(self, peer: &Peer) {
+        self.wake.into_iter().for_each(Waker::wake);
+        if self.dead_letters > 0 {
+            peer.count_dead_letters(self.dead_letters);
+        }
+        peer.progress.notify_waiters();
+    }
+}
+
 impl State {
+    /// Gives calls their ends; who waits for them is to be woken without the lock.
+    pub(super) fn resolve(&mut self, events: Vec<Event<Ticket>>) -> Aftermath {
+        let mut aftermath = Aftermath::default();
+        for event in events {
+            if let Some(Event::DeadLetters { count }) = self.answers.take_event(event, &mut aftermath.wake) {
+                aftermath.dead_letters += count;
+            }
+        }
+        aftermath
+    }
+
     /// Ends the session: everything that is open or queued fails. A later message begins another.
     fn end_session(&mut self, loss: &LinkLoss, events: &mut Vec<Event<Ticket>>) {
+        self.end_link();
+        self.session.reset(loss, events);
+    }
+
+    /// There is no link, and none to be resumed.
+    pub(super) fn end_link(&mut self) {
         self.link = Link::Down;
         self.down_since = tokio::time::Instant::now();
         self.resumable = false;
         self.attempts = 0;
         self.refusals = 0;
-        self.session.reset(loss, events);
     }
 
-    /// Whether there is anything to do for which a link is needed.
+    /// Whether there is anything to do for which a link is needed: what waits here, and calls of the peer
+    /// that are to be answered.
     fn has_work(&self) -> bool {
         let session = &self.session;
-        session.open_calls() > 0 || session.outgoing_bytes() > 0 || session.parked_bytes() > 0
+        session.open_calls() > 0
+            || session.inbound_calls() > 0
+            || session.outgoing_bytes() > 0
+            || session.parked_bytes() > 0
     }
 }
 

@@ -25,6 +25,7 @@ mod pace;
 mod pending;
 mod timer;
 mod traffic;
+mod up;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,16 +35,18 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::answers::Answers;
 pub(crate) use self::answers::Ticket;
-pub(super) use self::life::Evidence;
+pub(super) use self::life::{Aftermath, Evidence};
 use self::pace::Pace;
 pub(crate) use self::pending::{OpenCall, Pending};
 use self::timer::Timer;
 pub(super) use self::traffic::loss_of;
+pub(crate) use self::up::{Lease, Up};
 use super::error::NotDelivered;
 use super::{Host, Shared};
 use crate::config::CROWD_BYTES;
@@ -51,7 +54,7 @@ use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
 use crate::observe::PeerSnapshot;
 use crate::registry::decode;
 pub(crate) use crate::session::{LinkLoss, Repeat};
-use crate::session::{Rejected, Session, SessionLimits};
+use crate::session::{Rejected, Session, SessionLimits, Written};
 use crate::transport::{Certificate, Role};
 use crate::wire::{Body, Encoded, TellHeader};
 
@@ -61,6 +64,10 @@ pub struct Peer {
     body_bytes_max: usize,
     connect_timeout: Duration,
     host: Weak<Shared>,
+    /// The host's runtime for links, and what is cancelled when it closes: the host itself is never held, nor
+    /// dropped, under the lock.
+    io: Handle,
+    closing: CancellationToken,
     state: Mutex<State>,
     /// Rung when bytes were written, and when a drain may have got further.
     progress: Notify,
@@ -68,8 +75,8 @@ pub struct Peer {
     /// ask find none, and take no lock for it.
     any_cancelled: AtomicBool,
     pace: Pace,
-    /// Rung when a deadline came up that is earlier than the one slept for.
-    timer: Notify,
+    /// Rung when a deadline came up that is earlier than the one slept for, and when nothing will any more.
+    timer: Arc<Notify>,
     /// The messages that the peer's executable declares otherwise, and how; there once it has told.
     disagreements: OnceLock<FxHashMap<TypeHash, String>>,
 }
@@ -108,6 +115,8 @@ struct State {
     links: u64,
     /// Why there will be no further link.
     gone: Option<LinkLoss>,
+    /// Whether the host has forgotten the peer, which has not come again since.
+    forgotten: bool,
     timer: Timer,
     /// Handlers' futures to be woken when the peer cancels their calls.
     driven: FxHashMap<CallId, Waker>,
@@ -115,67 +124,41 @@ struct State {
 
 enum Link {
     Down,
-    Resting { attempt: LinkId, abandon: CancellationToken },
-    Dialing { attempt: LinkId, abandon: CancellationToken },
-    Awaiting { attempt: LinkId },
+    Resting {
+        attempt: LinkId,
+        abandon: CancellationToken,
+    },
+    Dialing {
+        attempt: LinkId,
+        abandon: CancellationToken,
+        /// When the peer was seen to be there: it has proved itself, and may take the link from then on.
+        reached: Option<tokio::time::Instant>,
+    },
+    Awaiting {
+        attempt: LinkId,
+        abandon: CancellationToken,
+    },
     Up(Arc<Up>),
 }
 
-/// A link that is up.
-#[derive(Debug)]
-pub(crate) struct Up {
-    id: LinkId,
-    dialed: bool,
-    /// Rung when there is something to write.
-    pub(crate) bell: Notify,
-    /// Cancelled when the link shall end, or has ended.
-    pub(crate) closed: CancellationToken,
-    /// When the peer was last known to live.
-    heard: Mutex<tokio::time::Instant>,
-    /// Ends the pulse that the peer has for this link.
-    pulse: Mutex<CancellationToken>,
-}
-
-impl Up {
-    fn new(id: LinkId, dialed: bool, closed: CancellationToken) -> Self {
-        let heard = Mutex::new(tokio::time::Instant::now());
-        Self { id, dialed, bell: Notify::new(), closed, heard, pulse: Mutex::default() }
+impl Link {
+    /// Ends what is under way. To be replaced then.
+    fn abandon(&self) {
+        match self {
+            Self::Up(up) => up.closed.cancel(),
+            Self::Dialing { abandon, .. }
+            | Self::Resting { abandon, .. }
+            | Self::Awaiting { abandon, .. } => {
+                abandon.cancel();
+            }
+            Self::Down => {}
+        }
     }
-
-    /// Another pulse begins, and the one before ends; gives what ends the new one.
-    pub(super) fn begin_pulse(&self) -> CancellationToken {
-        let ended = self.closed.child_token();
-        let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *pulse, ended.clone()).cancel();
-        ended
-    }
-
-    pub(super) fn id(&self) -> LinkId {
-        self.id
-    }
-
-    /// When the peer was last known to live.
-    pub(super) fn heard(&self) -> tokio::time::Instant {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The peer was known to live then.
-    pub(super) fn hear(&self, at: tokio::time::Instant) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        *heard = at.max(*heard);
-    }
-}
-
-/// The duty to serve a link that is up. Dropped by whoever has it, for whatever reason, it takes the
-/// link down: a link that nobody serves must not look as if messages could leave by it.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    pub(crate) peer: Arc<Peer>,
-    pub(crate) up: Arc<Up>,
 }
 
 impl Peer {
-    pub(super) fn new(host: &Arc<Shared>, identity: Identity, address: Option<SocketAddr>) -> Arc<Self> {
+    /// A peer that is heard of now, with a session of that generation.
+    pub(super) fn new(host: &Arc<Shared>, identity: Identity, generation: u32) -> Arc<Self> {
         let limits = SessionLimits {
             outgoing_bytes_max: host.limits.outgoing_bytes_max,
             frame_bytes_max: host.limits.frame_bytes_max,
@@ -190,13 +173,15 @@ impl Peer {
             body_bytes_max: host.limits.frame_bytes_max,
             connect_timeout: host.limits.connect_timeout,
             host: Arc::downgrade(host),
+            io: host.io.clone(),
+            closing: host.closing.clone(),
             state: Mutex::new(State {
-                session: Session::new(limits),
+                session: Session::of_generation(limits, generation),
                 answers: Answers::default(),
                 link: Link::Down,
                 rung: false,
                 began: now(),
-                address,
+                address: None,
                 certificate: None,
                 last_link: LinkId::NONE,
                 resumable: false,
@@ -208,13 +193,14 @@ impl Peer {
                 received_before: 0,
                 links: 0,
                 gone: None,
+                forgotten: false,
                 timer: Timer::NotStarted,
                 driven: FxHashMap::default(),
             }),
             progress: Notify::new(),
             any_cancelled: AtomicBool::new(false),
             pace: Pace::default(),
-            timer: Notify::new(),
+            timer: Arc::default(),
             disagreements: OnceLock::new(),
         })
     }
@@ -229,6 +215,32 @@ impl Peer {
         let state = self.lock();
         let linked = matches!(state.link, Link::Up(_));
         state.address.is_none() && !linked && state.down_since.elapsed() >= away
+    }
+
+    /// Begins anew with a peer that the host has forgotten, in a session of a higher generation. To be called
+    /// under the lock of the table of peers; what it gives is to be run without any.
+    pub(super) fn forget(&self, generation: u32) -> Aftermath {
+        let mut events = Vec::new();
+        let mut state = self.lock();
+        state.link.abandon();
+        state.session.detach(Written::Unsure);
+        state.session.forget_peer(generation, &LinkLoss::Forgotten, &mut events);
+        state.end_link();
+        state.last_link = LinkId::NONE;
+        state.address = None;
+        state.certificate = None;
+        state.forgotten = true;
+        self.timer.notify_one();
+        state.resolve(events)
+    }
+
+    /// The same incarnation is there again: the evidence that it was gone, if any, was wrong. To be called
+    /// under the lock of the table of peers.
+    pub(super) fn comes_again(&self) {
+        let mut state = self.lock();
+        state.forgotten = false;
+        state.gone = None;
+        state.down_since = tokio::time::Instant::now();
     }
 
     /// The host whose peer this is, while it runs.
@@ -278,7 +290,7 @@ impl Peer {
         // Only a deadline has anything to do with the time.
         let now = deadline.map_or(state.began, |_| now());
         let made = state.session.call(now, target, message, deadline, *repeat, body, ticket);
-        let call = made.map_err(|(rejected, _)| NotDelivered::rejected(rejected))?;
+        let call = made.map_err(|(rejected, _)| NotDelivered::rejected(self.identity, rejected))?;
         state.answers.open(call);
         if !matches!(repeat, Repeat::Never) {
             *repeat = Repeat::Again(call);
@@ -301,9 +313,13 @@ impl Peer {
         let mut state = self.usable()?;
         if patient && let Some(waiting) = state.session.is_crowded(target) {
             let size = TellHeader::frame_bytes(body);
-            return Err(NotDelivered::rejected(Rejected::Full { size, waiting, limit: CROWD_BYTES }));
+            let full = Rejected::Full { size, waiting, limit: CROWD_BYTES };
+            return Err(NotDelivered::rejected(self.identity, full));
         }
-        state.session.tell(target, message, body).map_err(NotDelivered::rejected)?;
+        state
+            .session
+            .tell(target, message, body)
+            .map_err(|why| NotDelivered::rejected(self.identity, why))?;
         self.kick(&mut state);
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! What a peer's session is due to do: one task a peer, however many calls have a deadline.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use super::{Peer, State, now};
 
@@ -19,21 +19,21 @@ impl Peer {
     pub(super) fn arm_timer(self: &Arc<Self>, state: &mut State, deadline: Instant) {
         match std::mem::replace(&mut state.timer, Timer::Until(deadline)) {
             Timer::NotStarted => {
-                let Some(host) = self.host.upgrade() else { return };
-                let ended = host.closing.clone();
-                host.io.spawn(expire_calls(Arc::clone(self), ended));
+                let (peer, timer) = (Arc::downgrade(self), Arc::clone(&self.timer));
+                self.io.spawn(self.closing.clone().run_until_cancelled_owned(expire_calls(peer, timer)));
             }
             Timer::Until(until) if until <= deadline => state.timer = Timer::Until(until),
             Timer::Idle | Timer::Until(_) => self.timer.notify_one(),
         }
     }
 
-    /// Does what is due, and says when to look again.
+    /// Does what is due, and says when to look again. With a peer that is gone, or forgotten, and nothing due,
+    /// there is nothing to look for: then the task is to end.
     ///
     /// That is also when it was told to, though nothing may be due then any more: an acknowledgement mostly
     /// travels with the reply, and whoever rings for each one would have this thread in the way of every
     /// other call.
-    fn expire(&self) -> Option<Instant> {
+    fn expire(&self) -> Due {
         let mut events = Vec::new();
         let mut state = self.lock();
         let now = now();
@@ -43,27 +43,47 @@ impl Peer {
             Timer::NotStarted | Timer::Idle => None,
         };
         let next = state.session.poll_timeout().into_iter().chain(told).min();
-        state.timer = next.map_or(Timer::Idle, Timer::Until);
+        let due = match next {
+            Some(at) => Due::At(at),
+            None if state.gone.is_some() || state.forgotten => Due::Never,
+            None => Due::Later,
+        };
+        state.timer = match due {
+            Due::At(at) => Timer::Until(at),
+            Due::Later => Timer::Idle,
+            Due::Never => Timer::NotStarted,
+        };
         state.ring_if_outgoing();
         self.settle(state, events);
-        next
+        due
     }
 }
 
-/// One task a peer, from the first time on that anything is due.
-async fn expire_calls(peer: Arc<Peer>, ended: CancellationToken) {
+/// When a session is to be looked after next.
+#[derive(Clone, Copy)]
+enum Due {
+    At(Instant),
+    Later,
+    Never,
+}
+
+/// One task a peer, from the first time on that anything is due. It does not keep the peer, and ends with it.
+async fn expire_calls(peer: Weak<Peer>, timer: Arc<Notify>) {
     loop {
-        let next = peer.expire();
-        tokio::select! {
-            biased;
-            () = ended.cancelled() => return,
-            () = peer.timer.notified() => {}
-            () = async {
-                match next {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            } => {}
+        let Some(due) = peer.upgrade().map(|peer| peer.expire()) else { return };
+        match due {
+            Due::At(at) => {
+                // It is looked after in either case.
+                let _ = tokio::time::timeout_at(at.into(), timer.notified()).await;
+            }
+            Due::Later => timer.notified().await,
+            Due::Never => return,
         }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.timer.notify_one();
     }
 }

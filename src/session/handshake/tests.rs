@@ -14,8 +14,8 @@ const TERMS: Terms =
     Terms { frame_bytes_max: 4096, outgoing_bytes_max: 1 << 20, window_bytes: 1 << 16, schema: 3 };
 
 /// Where the dialler and the listener are in their session.
-const DIALLERS: Resume = Resume { resets: 1, received: 10 };
-const LISTENERS: Resume = Resume { resets: 2, received: 20 };
+const DIALLERS: Resume = Resume { generation: 3, resets: 1, peer_generation: 4, received: 10 };
+const LISTENERS: Resume = Resume { generation: 4, resets: 2, peer_generation: 3, received: 20 };
 
 fn config(me: Identity) -> HandshakeConfig {
     let secret = Secret::from_bytes([7; 32]);
@@ -143,18 +143,18 @@ fn acceptor_refuses_who_wants_another_host_or_another_life_before_it_proves_anyt
 fn both_sides_refuse_another_version() {
     let outcome = Pair::usual().run(|frame| {
         if let Frame::Hello(hello) = frame {
-            hello.version = 2;
+            hello.version = VERSION + 1;
         }
     });
     let err = check_refused(outcome, Refusal::Version);
-    assert!(matches!(err, HandshakeError::Version { theirs: 2, ours: VERSION }));
+    assert!(matches!(err, HandshakeError::Version { theirs: 3, ours: VERSION }));
 
     let outcome = Pair::usual().run(|frame| {
         if let Frame::Challenge(challenge) = frame {
-            challenge.version = 2;
+            challenge.version = VERSION + 1;
         }
     });
-    assert!(matches!(outcome.initiator, Err(HandshakeError::Version { theirs: 2, ours: VERSION })));
+    assert!(matches!(outcome.initiator, Err(HandshakeError::Version { theirs: 3, ours: VERSION })));
 }
 
 #[test]

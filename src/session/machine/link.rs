@@ -2,9 +2,11 @@
 
 use std::cmp::Ordering;
 
-use super::{Content, Session};
+use super::{Content, PeerHalf, Place, Session};
 use crate::config::{ACK_BYTES, Planted};
-use crate::id::CallId;
+use crate::session::calls::{Calls, OpenCall};
+use crate::session::log::Log;
+use crate::session::repeats::Repeats;
 use crate::session::{Event, Failed, LinkLoss, SessionError};
 use crate::wire::{Encoded, Resume, Schemas, Terms};
 
@@ -21,16 +23,34 @@ impl<T> Session<T> {
     /// Where this side is, for the handshake of the next link.
     #[must_use]
     pub fn resume(&self) -> Resume {
-        Resume { resets: self.resets, received: self.inbound.received }
+        Resume {
+            generation: self.generation,
+            resets: self.resets,
+            peer_generation: self.peer.map_or(0, |peer| peer.generation),
+            received: self.inbound.received,
+        }
+    }
+
+    /// How many frames of this half the peer says that it has: one that counts those of an earlier half has
+    /// none of this.
+    fn received_of_this(&self, resume: Resume) -> u64 {
+        if resume.peer_generation == self.generation { resume.received } else { 0 }
+    }
+
+    /// Whether the peer has forgotten this side since it was heard last, by what it says now.
+    #[must_use]
+    pub fn is_forgotten_by(&self, resume: Resume) -> bool {
+        self.peer.is_some_and(|peer| peer.generation < resume.generation)
     }
 
     /// Whether the peer was further than that when it was heard last: what says so was under way for
     /// long, and no link is to be made of it.
     #[must_use]
     pub fn is_out_of_date(&self, resume: Resume) -> bool {
-        match resume.resets.cmp(&self.peer_resets) {
+        let Some(known) = self.peer else { return false };
+        match half_of(resume).cmp(&known) {
             Ordering::Less => true,
-            Ordering::Equal => self.log.is_beyond(resume.received),
+            Ordering::Equal => self.log.is_beyond(self.received_of_this(resume)),
             Ordering::Greater => false,
         }
     }
@@ -38,8 +58,9 @@ impl<T> Session<T> {
     /// Notes that a link is there, to a peer that accepts `terms` and is where `resume` says.
     ///
     /// What the peer has not received is written again. If the peer has dropped its half of the
-    /// session, everything is dropped here as well: open calls end. `schemas` is the table of this
-    /// side's types, where the peer's differs.
+    /// session, so does this side: the calls that were under way end, and what is parked goes on. If the peer
+    /// has forgotten this side, what this side remembers of calls that may be repeated goes, too. `schemas` is
+    /// the table of this side's types, where the peer's differs.
     ///
     /// # Errors
     ///
@@ -51,13 +72,20 @@ impl<T> Session<T> {
         schemas: Option<Encoded<'_>>,
         events: &mut Vec<Event<T>>,
     ) -> Result<(), SessionError> {
-        if resume.resets != self.peer_resets {
-            self.drop_all(&LinkLoss::Reset, events);
-            self.peer_resets = resume.resets;
+        let half = half_of(resume);
+        match self.peer.replace(half) {
+            Some(known) if known.generation != half.generation => self.peer_has_forgotten(events),
+            Some(known) if known.resets != half.resets => {
+                self.drop_sent(&LinkLoss::Reset, false, events);
+            }
+            // Nothing was ever on its way to a peer that was not heard of.
+            Some(_) | None => {}
         }
-        if !self.log.relink(resume.received) {
-            let received = resume.received;
-            self.reset(&LinkLoss::Protocol(SessionError::Ack { received }.to_string()), events);
+        let received = self.received_of_this(resume);
+        if !self.log.relink(received) {
+            self.resets += 1;
+            let loss = LinkLoss::Protocol(SessionError::Ack { received }.to_string());
+            self.drop_sent(&loss, false, events);
             return Err(SessionError::Ack { received });
         }
         self.attached = true;
@@ -146,16 +174,80 @@ impl<T> Session<T> {
         self.drop_all(loss, events);
     }
 
+    /// Forgets the peer: everything is dropped, and nothing of it remembered. To be called without a link.
+    ///
+    /// Should the peer be heard of again, it learns of it by the generation, which is to be higher than that
+    /// of any half before, and forgets this side as well. Neither makes a call again then that the other may
+    /// have had.
+    pub fn forget_peer(&mut self, generation: u32, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
+        self.drop_all(loss, events);
+        self.calls = Calls::of_generation(generation);
+        self.log = Log::default();
+        self.frame_bytes_max = self.limits.frame_bytes_max;
+        self.generation = generation;
+        self.resets = 0;
+        self.peer = None;
+        self.forget_inbound();
+    }
+
+    /// Drops everything, for good: as [`reset`](Self::reset), and nothing is remembered. To be called without
+    /// a link, of which there will be no further one but behind [`forget_peer`](Self::forget_peer).
+    pub fn close(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
+        self.reset(loss, events);
+        self.calls.void_repeats();
+        self.inbound.repeats = Repeats::default();
+    }
+
+    /// The peer has forgotten this side: what it has had of it, and which of its calls were made again.
+    fn peer_has_forgotten(&mut self, events: &mut Vec<Event<T>>) {
+        self.drop_sent(&LinkLoss::Forgotten, true, events);
+        self.calls.void_repeats();
+        self.forget_inbound();
+    }
+
+    /// Nothing that came before says anything about what comes from now on.
+    fn forget_inbound(&mut self) {
+        self.floor_told = self.calls.base();
+        self.floor_due = false;
+        self.inbound.repeats = Repeats::default();
+        self.inbound.received = 0;
+        self.acknowledged();
+    }
+
     fn drop_all(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
-        for open in self.calls.take_all() {
-            let failure = self.lost(open.place, loss);
-            events.push(Event::Failed { ticket: open.ticket, failure });
-        }
-        let parked = self.flows.parked_tells() + self.lanes.tells();
-        let kept = self.leaving.is_none() && self.limits.planted == Some(Planted::ResendAfterClose);
-        let count = parked + if kept { 0 } else { self.log.clear() };
-        events.extend((count > 0).then_some(Event::DeadLetters { count }));
+        let open = self.calls.take_all();
+        self.end_calls(open, loss, events);
+        let tells = self.flows.parked_tells();
         self.flows.clear();
+        self.drop_halves(tells, events);
+    }
+
+    /// Drops what was on its way, in both directions. What is parked was not, and waits for the next link;
+    /// unless, if `repeatable` says so, it is a call that may be made again.
+    fn drop_sent(&mut self, loss: &LinkLoss, repeatable: bool, events: &mut Vec<Event<T>>) {
+        let open = self.calls.take_sent(repeatable);
+        for open in &open {
+            if let Place::Parked(number) = open.place {
+                self.flows.unpark(number);
+            }
+        }
+        self.end_calls(open, loss, events);
+        self.flows.restart();
+        self.drop_halves(0, events);
+    }
+
+    fn end_calls(&self, open: Vec<OpenCall<T>>, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
+        events.extend(open.into_iter().map(|open| {
+            let failure = self.lost(open.place, loss);
+            Event::Failed { ticket: open.ticket, failure }
+        }));
+    }
+
+    /// Drops what is not parked, of both directions; so many one-way messages were lost already.
+    fn drop_halves(&mut self, tells: u64, events: &mut Vec<Event<T>>) {
+        let kept = self.leaving.is_none() && self.limits.planted == Some(Planted::ResendAfterClose);
+        let count = tells + self.lanes.tells() + if kept { 0 } else { self.log.clear() };
+        events.extend((count > 0).then_some(Event::DeadLetters { count }));
         self.lanes.clear();
         self.inbound.calls.clear();
         self.inbound.flows.clear();
@@ -165,9 +257,13 @@ impl<T> Session<T> {
         self.peer_left = false;
         self.schemas_told = false;
         // Whatever told the peer of it may be among what is dropped.
-        self.floor_due |= self.floor_told > CallId(0);
+        self.floor_due |= self.floor_told > self.calls.base();
         if let Some(leaving) = &mut self.leaving {
             leaving.said = false;
         }
     }
+}
+
+fn half_of(resume: Resume) -> PeerHalf {
+    PeerHalf { generation: resume.generation, resets: resume.resets }
 }

@@ -88,15 +88,25 @@ pub struct Session<T> {
     inbound: Inbound,
     leaving: Option<Leaving>,
     peer_left: bool,
-    /// How often this side has dropped everything, and how often the peer has as far as is known.
+    /// Generation of this half: higher for one that the host begins after it forgot the peer.
+    generation: u32,
+    /// How often this side has dropped everything.
     resets: u32,
-    peer_resets: u32,
+    /// The peer's half, once a link has told.
+    peer: Option<PeerHalf>,
     /// Whether the peer has been told, or is being told, of the types here.
     schemas_told: bool,
     /// Whether the floor has risen and the peer is to be told on the next link.
     floor_due: bool,
     /// The floor that the peer was told last.
     floor_told: CallId,
+}
+
+/// Which half of a session the peer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PeerHalf {
+    generation: u32,
+    resets: u32,
 }
 
 /// What came from the peer.
@@ -141,8 +151,8 @@ pub enum Repeat {
     /// It is made for the first time, and may be made again until
     /// [`end_repeats`](Session::end_repeats).
     First,
-    /// It is made again under its number. If that is not possible, because it is open or its repeats have ended, it is made for
-    /// the first time.
+    /// It is made again under its number, or rejected as [`Rejected::Forgotten`]. One that is open, or whose
+    /// repeats have ended, is made for the first time.
     Again(CallId),
 }
 
@@ -161,11 +171,20 @@ impl<T> Session<T> {
     /// A session without a link.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
+        Self::of_generation(limits, 0)
+    }
+
+    /// A session without a link, of a host that may have had one with this peer and forgotten it: then it
+    /// had a lower generation.
+    #[must_use]
+    pub fn of_generation(limits: SessionLimits, generation: u32) -> Self {
+        let calls = Calls::of_generation(generation);
+        let floor_told = calls.base();
         Self {
             limits,
             frame_bytes_max: limits.frame_bytes_max,
             attached: false,
-            calls: Calls::new(),
+            calls,
             flows: Outflows::default(),
             lanes: Lanes::default(),
             log: Log::default(),
@@ -174,11 +193,12 @@ impl<T> Session<T> {
             inbound: Inbound::new(limits.window_bytes as u64),
             leaving: None,
             peer_left: false,
+            generation,
             resets: 0,
-            peer_resets: 0,
+            peer: None,
             schemas_told: false,
             floor_due: false,
-            floor_told: CallId(0),
+            floor_told,
         }
     }
 
@@ -187,8 +207,8 @@ impl<T> Session<T> {
     ///
     /// # Errors
     ///
-    /// When there is no room now, when the frame is too large, or when either side leaves. The
-    /// ticket comes back.
+    /// When there is no room now, when the frame is too large, when either side leaves, or when the call is
+    /// to be made again and a side has forgotten it. The ticket comes back.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
     pub fn call(
         &mut self,
@@ -203,6 +223,11 @@ impl<T> Session<T> {
         let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
         let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, floor: None };
         let once = matches!(repeat, Repeat::Never);
+        if let Repeat::Again(call) = repeat
+            && self.calls.is_void(call)
+        {
+            return Err((Rejected::Forgotten, ticket));
+        }
         if !once {
             header.floor = Some(self.calls.floor());
         }

@@ -146,7 +146,7 @@ fn chunks_go_on_over_the_next_link() {
     sender.detach();
     receiver.detach();
     receiver.attach();
-    sender.attach_to(Resume { resets: 0, received: got });
+    sender.attach_to(Resume { resets: 0, received: got, ..Resume::default() });
     let events: Vec<_> = sender.written().into_iter().flat_map(|frame| receiver.receive(frame)).collect();
     assert!(matches!(&events[..], [Event::Call { body, .. }] if *body.message == *large(10)));
 }

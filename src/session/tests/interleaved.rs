@@ -115,6 +115,13 @@ impl Side {
         assert_eq!(self.ends.insert(attempt, end), None, "{attempt:?} ends twice");
     }
 
+    /// Whether an attempt at the call may have been handled.
+    fn may_have_run(&self, number: Number) -> bool {
+        let attempts = Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX };
+        let safe = |end: &End| matches!(end, End::Failed(failed) if failed.is_safe_to_retry());
+        self.ends.range(attempts).any(|(_, end)| !safe(end))
+    }
+
     fn has_space(&self) -> bool {
         self.session.outgoing_bytes() <= LIMITS.outgoing_bytes_max + LIMITS.frame_bytes_max
             && self.session.parked_bytes() <= LIMITS.outgoing_bytes_max + LIMITS.frame_bytes_max
@@ -123,18 +130,53 @@ impl Side {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Call { side: usize, padding: usize, timeout_ms: Option<u64>, repeatable: bool },
-    Again { side: usize, nth: usize },
-    Tell { side: usize, padding: usize },
-    Forget { side: usize, nth: usize },
-    Answer { side: usize, fail: bool },
-    Handle { side: usize },
-    Write { side: usize, bytes: usize },
-    Read { side: usize, frames: usize },
-    Pass { ms: u64 },
-    Break { known: bool },
+    Call {
+        side: usize,
+        padding: usize,
+        timeout_ms: Option<u64>,
+        repeatable: bool,
+    },
+    Again {
+        side: usize,
+        nth: usize,
+    },
+    Tell {
+        side: usize,
+        padding: usize,
+    },
+    Forget {
+        side: usize,
+        nth: usize,
+    },
+    Answer {
+        side: usize,
+        fail: bool,
+    },
+    Handle {
+        side: usize,
+    },
+    Write {
+        side: usize,
+        bytes: usize,
+    },
+    Read {
+        side: usize,
+        frames: usize,
+    },
+    Pass {
+        ms: u64,
+    },
+    Break {
+        known: bool,
+    },
     Join,
-    Reset { side: usize },
+    Reset {
+        side: usize,
+    },
+    /// A side forgets the other, as if it had never heard of it.
+    ForgetPeer {
+        side: usize,
+    },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -155,8 +197,11 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => (0..40_u64).prop_map(|ms| Step::Pass { ms }),
         2 => any::<bool>().prop_map(|known| Step::Break { known }),
         4 => Just(Step::Join),
-        1 => prop_oneof![3 => Just(None), 1 => side().prop_map(Some)]
-            .prop_map(|side| side.map_or(Step::Join, |side| Step::Reset { side })),
+        1 => prop_oneof![
+            6 => Just(Step::Join),
+            1 => side().prop_map(|side| Step::Reset { side }),
+            1 => side().prop_map(|side| Step::ForgetPeer { side }),
+        ],
     ]
 }
 
@@ -166,11 +211,14 @@ struct World {
     sides: [Side; 2],
     last: Number,
     resets: u32,
+    /// How often a side has forgotten the other.
+    generation: u32,
 }
 
 impl World {
     fn new() -> Self {
-        Self { now: Instant::now(), joined: false, sides: [Side::new(), Side::new()], last: 0, resets: 0 }
+        let sides = [Side::new(), Side::new()];
+        Self { now: Instant::now(), joined: false, sides, last: 0, resets: 0, generation: 0 }
     }
 
     fn step(&mut self, step: Step) {
@@ -197,6 +245,7 @@ impl World {
             Step::Break { known } => self.break_link(if known { Written::Told } else { Written::Unsure }),
             Step::Join => self.join(),
             Step::Reset { side } => self.reset(side),
+            Step::ForgetPeer { side } => self.forget_peer(side),
         }
         for side in &self.sides {
             assert!(side.has_space());
@@ -216,6 +265,11 @@ impl World {
         let mut made = by.sent_calls.range(Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX });
         let Some((last, call)) = made.next_back().map(|(last, call)| (*last, *call)) else { return };
         match by.ends.get(&last) {
+            // What was never delivered may be made anew where the number is of no use any more.
+            Some(End::Failed(Failed::NotDelivered(LinkLoss::Forgotten))) if !by.may_have_run(number) => {
+                let attempt = Attempt { number, nth: last.nth + 1 };
+                self.attempt(side, attempt, 0, None, Repeat::First);
+            }
             Some(End::Failed(Failed::NotDelivered(_) | Failed::OutcomeUnknown(_))) => {
                 let attempt = Attempt { number, nth: last.nth + 1 };
                 self.attempt(side, attempt, 0, None, Repeat::Again(call));
@@ -252,6 +306,10 @@ impl World {
                     side.repeatable.insert(attempt.number);
                 }
                 assert_eq!(side.sent_calls.insert(attempt, call), None);
+            }
+            Err((Rejected::Forgotten, ticket)) => {
+                assert!(self.generation > 0 && matches!(repeat, Repeat::Again(_)), "{ticket:?}");
+                side.repeatable.remove(&attempt.number);
             }
             Err((rejected, ticket)) => {
                 assert_eq!(ticket, attempt);
@@ -364,6 +422,17 @@ impl World {
         let mut events = Vec::new();
         side.session.reset(&LinkLoss::Closed, &mut events);
         side.cancelled.clear();
+        side.note(events);
+    }
+
+    /// A side forgets the other, of which nobody tells that.
+    fn forget_peer(&mut self, side: usize) {
+        self.break_link(Written::Told);
+        self.resets += 1;
+        self.generation += 1;
+        let side = &mut self.sides[side];
+        let mut events = Vec::new();
+        side.session.forget_peer(self.generation, &LinkLoss::Forgotten, &mut events);
         side.note(events);
     }
 

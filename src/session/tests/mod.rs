@@ -15,6 +15,7 @@ use crate::wire::{
 
 mod chunks;
 mod credit;
+mod forgotten;
 mod interleaved;
 mod leaving;
 mod link_loss;
@@ -85,7 +86,7 @@ impl Scripted {
 
     /// A link comes up, to a peer that has everything that it has read.
     fn attach(&mut self) -> Vec<Event<&'static str>> {
-        self.attach_to(Resume { resets: 0, received: self.read })
+        self.attach_to(Resume { resets: 0, received: self.read, ..Resume::default() })
     }
 
     fn attach_to(&mut self, resume: Resume) -> Vec<Event<&'static str>> {

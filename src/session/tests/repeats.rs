@@ -110,7 +110,7 @@ fn a_repeated_call_has_the_end_that_it_had() {
 
     // The peer has dropped the session, and asks again.
     scripted.detach();
-    scripted.attach_to(Resume { resets: 1, received: 1 });
+    scripted.attach_to(Resume { resets: 1, received: 1, ..Resume::default() });
     assert_eq!(scripted.receive(repeatable(1, 1)), []);
     assert_eq!(scripted.written(), [reply_frame(CallId(1))]);
 

@@ -28,8 +28,8 @@ const DIALLERS: [(Identity, Attempt); 3] = [
     (A, Attempt { to: B, purpose: Purpose::Pulse, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
     (B, Attempt { to: A, purpose: Purpose::Link, link: LinkId(2), replaces: LinkId(100), resume: LATER }),
 ];
-const FRESH: Resume = Resume { resets: 0, received: 0 };
-const LATER: Resume = Resume { resets: 1, received: 7 };
+const FRESH: Resume = Resume { generation: 0, resets: 0, peer_generation: 0, received: 0 };
+const LATER: Resume = Resume { generation: 2, resets: 1, peer_generation: 3, received: 7 };
 const LISTENERS: [Identity; 4] = [B, B, A, A];
 
 /// How many frames the one in between remembers.
@@ -177,7 +177,7 @@ impl World {
         end.over = true;
         if decision.is_multiple_of(2) {
             end.admitted = true;
-            let resume = Resume { resets: decision.into(), received: at as u64 };
+            let resume = Resume { resets: decision.into(), received: at as u64, ..Resume::default() };
             assert_eq!(end.handshake.admit(resume), peer);
         } else {
             let text = "é".repeat(decision.into());

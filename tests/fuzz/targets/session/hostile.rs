@@ -169,12 +169,12 @@ impl Peer {
         let (how, by) = (script.byte(), u64::from(script.byte()));
         let Self { resets, read, .. } = *self;
         match how {
-            0..96 => Resume { resets, received: read },
-            96..128 => Resume { resets, received: read.saturating_sub(by % 8) },
-            128..160 => Resume { resets, received: read.saturating_add(by % 8) },
-            160..224 => Resume { resets: resets.wrapping_add(1), received: by },
-            224..240 => Resume { resets: resets.wrapping_sub(by as u32), received: read },
-            _ => Resume { resets: u32::MAX - (by as u32 % 2), received: u64::MAX - by / 2 },
+            0..96 => Resume { resets, received: read, ..Resume::default() },
+            96..128 => Resume { resets, received: read.saturating_sub(by % 8), ..Resume::default() },
+            128..160 => Resume { resets, received: read.saturating_add(by % 8), ..Resume::default() },
+            160..224 => Resume { resets: resets.wrapping_add(1), received: by, ..Resume::default() },
+            224..240 => Resume { resets: resets.wrapping_sub(by as u32), received: read, ..Resume::default() },
+            _ => Resume { resets: u32::MAX - (by as u32 % 2), received: u64::MAX - by / 2, ..Resume::default() },
         }
     }
 

@@ -1,0 +1,65 @@
+//! A link that is up, and the duty to serve it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Peer;
+use crate::id::LinkId;
+
+/// A link that is up.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(super) id: LinkId,
+    pub(super) dialed: bool,
+    /// Rung when there is something to write.
+    pub(crate) bell: Notify,
+    /// Cancelled when the link shall end, or has ended.
+    pub(crate) closed: CancellationToken,
+    /// When the peer was last known to live.
+    heard: Mutex<tokio::time::Instant>,
+    /// Ends the pulse that the peer has for this link.
+    pulse: Mutex<CancellationToken>,
+}
+
+impl Up {
+    pub(super) fn new(id: LinkId, dialed: bool, closed: CancellationToken) -> Self {
+        let heard = Mutex::new(tokio::time::Instant::now());
+        Self { id, dialed, bell: Notify::new(), closed, heard, pulse: Mutex::default() }
+    }
+
+    /// Another pulse begins, and the one before ends; gives what ends the new one.
+    pub(in crate::host) fn begin_pulse(&self) -> CancellationToken {
+        let ended = self.closed.child_token();
+        let before = {
+            let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *pulse, ended.clone())
+        };
+        before.cancel();
+        ended
+    }
+
+    pub(in crate::host) fn id(&self) -> LinkId {
+        self.id
+    }
+
+    /// When the peer was last known to live.
+    pub(in crate::host) fn heard(&self) -> tokio::time::Instant {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peer was known to live then.
+    pub(in crate::host) fn hear(&self, at: tokio::time::Instant) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = at.max(*heard);
+    }
+}
+
+/// The duty to serve a link that is up. Dropped by whoever has it, for whatever reason, it takes the
+/// link down: a link that nobody serves must not look as if messages could leave by it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) up: Arc<Up>,
+}

@@ -1,0 +1,139 @@
+//! Sides that forget the other, while that remembers.
+
+use super::*;
+
+/// A half that the peer begins after it has forgotten this side, by what it says to one that it does not know.
+const ANEW: Resume = Resume { generation: 3, resets: 0, peer_generation: 0, received: 0 };
+
+fn make(scripted: &mut Scripted, repeat: Repeat) -> Result<CallId, (Rejected, &'static str)> {
+    scripted.session.call(scripted.now, TARGET, MESSAGE, None, repeat, encoded(b"call"), "repeated")
+}
+
+fn repeatable(call: u64) -> Frame {
+    let Frame::Call(made) = call_frame(call, 0) else { unreachable!() };
+    Frame::Call(Call { floor: Some(CallId(call)), ..made })
+}
+
+fn forget(scripted: &mut Scripted, generation: u32) -> Vec<Event<&'static str>> {
+    scripted.detach();
+    let mut events = Vec::new();
+    scripted.session.forget_peer(generation, &LinkLoss::Forgotten, &mut events);
+    scripted.read = 0;
+    events
+}
+
+#[test]
+fn what_was_under_way_to_a_peer_that_has_forgotten_this_side_is_in_doubt_and_what_was_parked_goes() {
+    let mut scripted = Scripted::attached();
+    scripted.call("written");
+    scripted.tell(b"written").unwrap();
+    scripted.written();
+    scripted.detach();
+    scripted.call("parked");
+    scripted.tell(b"parked").unwrap();
+    let events = scripted.attach_to(ANEW);
+    assert_eq!(events, [failed("written", Failed::OutcomeUnknown(LinkLoss::Forgotten))]);
+    let written = scripted.written();
+    assert!(matches!(written[..], [Frame::Call(_), Frame::Tell(_)]), "{written:?}");
+}
+
+#[test]
+fn one_way_messages_that_nobody_acknowledged_are_not_written_to_a_peer_that_has_forgotten_this_side() {
+    let mut scripted = Scripted::attached();
+    scripted.tell(b"once").unwrap();
+    assert_eq!(scripted.written().len(), 1);
+    scripted.detach();
+    // Both have reset nothing, and the new half of the peer has received nothing.
+    assert_eq!(scripted.attach_to(ANEW), []);
+    assert_eq!(scripted.written(), []);
+    scripted.tell(b"next").unwrap();
+    assert_eq!(scripted.written(), [tell_frame("next")]);
+    scripted.receive(Frame::Ack(Ack { received: 1 }));
+    assert_eq!(scripted.session.outgoing_bytes(), 0);
+}
+
+#[test]
+fn a_call_that_the_peer_may_have_had_is_not_made_again_once_it_has_forgotten_it() {
+    let mut scripted = Scripted::attached();
+    let call = make(&mut scripted, Repeat::First).unwrap();
+    scripted.written();
+    scripted.reset();
+    scripted.attach_to(ANEW);
+    assert_eq!(make(&mut scripted, Repeat::Again(call)), Err((Rejected::Forgotten, "repeated")));
+    scripted.session.end_repeats(call);
+    let next = make(&mut scripted, Repeat::First).unwrap();
+    let written = scripted.written();
+    assert!(matches!(&written[..], [Frame::Call(it)] if it.call == next && it.floor == Some(next)));
+
+    // The same where it waits already, under its number.
+    scripted.reset();
+    assert_eq!(make(&mut scripted, Repeat::Again(next)), Ok(next));
+    let events = scripted.attach_to(Resume { generation: 4, ..ANEW });
+    assert_eq!(events, [failed("repeated", Failed::NotDelivered(LinkLoss::Forgotten))]);
+    assert_eq!(scripted.written(), []);
+}
+
+#[test]
+fn calls_of_a_peer_that_has_forgotten_this_side_are_new_ones() {
+    let mut scripted = Scripted::attached();
+    assert_eq!(scripted.receive(repeatable(1)).len(), 1);
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
+    scripted.written();
+    scripted.detach();
+    scripted.attach_to(ANEW);
+    assert_eq!(scripted.session.resume(), Resume { peer_generation: 3, ..Resume::default() });
+    assert_eq!(scripted.receive(repeatable(1)).len(), 1, "it is another");
+}
+
+#[test]
+fn a_side_that_has_forgotten_the_peer_says_so_and_uses_no_number_again() {
+    let mut scripted = Scripted::attached();
+    let call = make(&mut scripted, Repeat::First).unwrap();
+    scripted.receive(call_frame(1, 0));
+    scripted.written();
+    assert_eq!(forget(&mut scripted, 2), [failed("repeated", Failed::OutcomeUnknown(LinkLoss::Forgotten))]);
+    assert_eq!(scripted.session.resume(), Resume { generation: 2, ..Resume::default() });
+    assert_eq!(make(&mut scripted, Repeat::Again(call)), Err((Rejected::Forgotten, "repeated")));
+
+    // The peer counts frames of the half that there was, which are none of this one.
+    let peer = Resume { generation: 0, resets: 0, peer_generation: 0, received: 7 };
+    assert_eq!(scripted.attach_to(peer), []);
+    assert!(!scripted.session.reply(CallId(1), encoded(b"reply")), "it is of the half before");
+    let next = scripted.call("next");
+    assert!(next > call && next.0 >= 2 << 40, "{next}");
+    assert_eq!(scripted.written().len(), 1);
+    scripted.receive(Frame::Ack(Ack { received: 1 }));
+    assert_eq!(scripted.session.outgoing_bytes(), 0);
+}
+
+#[test]
+fn what_a_peer_said_before_it_forgot_this_side_is_out_of_date() {
+    let mut scripted = Scripted::attached();
+    scripted.detach();
+    scripted.attach_to(ANEW);
+    scripted.tell(b"1").unwrap();
+    scripted.written();
+    scripted.receive(Frame::Ack(Ack { received: 1 }));
+    let late = |resume| scripted.session.is_out_of_date(resume);
+    assert!(late(Resume { generation: 2, resets: 9, received: 9, ..ANEW }));
+    assert!(!late(Resume { received: 1, ..ANEW }) && late(ANEW));
+    assert!(!late(Resume { generation: 4, ..ANEW }));
+    assert!(scripted.session.is_forgotten_by(Resume { generation: 4, ..ANEW }));
+    assert!(!scripted.session.is_forgotten_by(ANEW));
+}
+
+#[test]
+fn replies_that_were_kept_go_with_the_peer_that_they_were_kept_for() {
+    let mut scripted = Scripted::with(SessionLimits { frame_bytes_max: 2 << 20, ..LIMITS });
+    scripted.attach();
+    let large = vec![0; 1 << 20];
+    for call in 1..=3 {
+        scripted.receive(repeatable(call));
+        assert!(scripted.session.reply(CallId(call), encoded(&large)));
+        scripted.written();
+        scripted.acknowledge();
+    }
+    forget(&mut scripted, 1);
+    scripted.attach_to(Resume { resets: 1, ..Resume::default() });
+    assert_eq!(scripted.receive(repeatable(3)).len(), 1, "nothing is known of it");
+}

@@ -1,0 +1,114 @@
+//! Hosts that dial each other, where a dial of one of them hangs.
+
+use std::time::Duration;
+
+use roadshow::host::fresh_identity;
+use roadshow::id::{HostId, Identity};
+use roadshow::session::HandshakeError;
+use roadshow::wire::Refusal;
+use tokio::net::TcpListener;
+
+use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::hosts::{LOOPBACK, Pair, Plan, Site, poll_once, run, until};
+use crate::proxy::{Cut, Proxy};
+use crate::raw::Raw;
+
+async fn host(id: u64) -> Site {
+    Plan { identity: Identity { host: HostId(id), ..fresh_identity() }, ..Plan::default() }.start().await
+}
+
+#[test]
+fn a_host_whose_own_dial_hangs_takes_the_link_of_the_peer_whichever_of_them_has_the_lower_id() {
+    run(async {
+        for (id, other_id) in [(1, 2), (2, 1)] {
+            let (hangs, reaches) = (host(id).await, host(other_id).await);
+            // Takes connections, and says nothing.
+            let silent = TcpListener::bind(LOOPBACK).await.unwrap();
+            hangs.host.introduce(reaches.identity(), silent.local_addr().unwrap());
+            reaches.knows(&hangs);
+            let waits = hangs.cluster.bind(&reaches.serve(Clerk::default)).try_send(Add(7)).unwrap();
+            let _hanging = silent.accept().await.unwrap();
+            let clerk = reaches.cluster.bind(&hangs.serve(Clerk::default));
+            // Far below the time that a dial may take.
+            let answer = tokio::time::timeout(Duration::from_secs(3), clerk.send(Add(1))).await;
+            assert_eq!(answer, Ok(Ok(1)));
+            assert_eq!(waits.await, Ok(7), "and what waited for the dial goes over that link");
+        }
+    });
+}
+
+#[test]
+fn a_dial_that_hangs_behind_the_peer_s_proof_holds_the_peer_s_own_dial_up_for_a_moment_only() {
+    run(async {
+        let site = host(1).await;
+        let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+        let peer = Identity { host: HostId(2), ..fresh_identity() };
+        site.host.introduce(peer, listener.local_addr().unwrap());
+        let mut call = site.cluster.bind(&Raw::addr_of::<Clerk>(peer, 1)).send(Add(1));
+        assert!(poll_once(&mut call).await.is_pending());
+        // The peer proves itself, and does not answer the host's own proof.
+        let _hanging = Raw::hang(&listener, peer).await;
+        let refused = Raw::try_connect(&site, peer).await.map(|_| ()).unwrap_err();
+        assert!(matches!(refused, HandshakeError::Refused { reason: Refusal::Crossed, .. }), "{refused}");
+        let mut link = loop {
+            match Raw::try_connect(&site, peer).await {
+                Ok(link) => break link,
+                Err(HandshakeError::Refused { reason: Refusal::Crossed, .. }) => {
+                    tokio::task::yield_now().await
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert!(link.read().await.is_some(), "the call comes over it");
+    });
+}
+
+#[test]
+fn hosts_that_dial_each_other_at_once_again_and_again_lose_and_double_nothing() {
+    run(async {
+        let pair = Pair::start().await;
+        let (clerk, back) = (pair.serve(Clerk::default), pair.here.serve(Clerk::default));
+        let back = pair.there.cluster.bind(&back);
+        for round in 0..50 {
+            let (one, other) = (clerk.try_send(Add(1)).unwrap(), back.try_send(Add(1)).unwrap());
+            assert_eq!((one.await, other.await), (Ok(round + 1), Ok(round + 1)));
+            clerk.do_send(Note(round as u32));
+            assert_eq!(clerk.send(Notes).await.unwrap().len(), round as usize + 1);
+            pair.here.host.forget(pair.there.identity());
+            pair.there.host.forget(pair.here.identity());
+            pair.here.knows(&pair.there);
+            pair.there.knows(&pair.here);
+        }
+    });
+}
+
+#[test]
+fn a_side_that_did_not_dial_brings_an_answer_where_it_knows_the_way() {
+    run(async {
+        let (pair, proxy) = Proxy::between(roadshow::Limits::default()).await;
+        pair.there.knows(&pair.here);
+        let clerk = pair.serve(Clerk::default);
+        let call = clerk.try_send(Hold(1)).unwrap();
+        let there = pair.there.cluster.bind(&clerk);
+        while there.send(Notes).await.unwrap().is_empty() {}
+        // The way of the side that dialled is barred, and stays so.
+        proxy.go_down(Cut::Reset);
+        until(|| proxy.turned_away() > 0 || pair.here.linked(&pair.there)).await;
+        assert_eq!(there.send(Release(1)).await, Ok(true));
+        assert_eq!(call.await, Ok(1));
+    });
+}
+
+#[test]
+fn a_text_that_a_stranger_makes_up_is_shown_without_control_characters() {
+    run(async {
+        let site = Site::start().await;
+        let (listener, identity) = Raw::listen_for(&site).await;
+        let call = site.cluster.bind(&Raw::addr_of::<Clerk>(identity, 1)).try_send(Add(1)).unwrap();
+        Raw::refuse_unproven(&listener, Refusal::Busy, "\x1b]0;title\x07\x1b[2J").await;
+        drop(listener);
+        let error = call.await.unwrap_err();
+        assert!(!error.to_string().contains(char::is_control), "{error:?}");
+        assert!(!matches!(error, roadshow::SendError::OutcomeUnknown(_)), "{error}");
+    });
+}

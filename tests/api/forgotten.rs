@@ -1,0 +1,239 @@
+//! Hosts that forget another, which lives and comes again.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use roadshow::Limits;
+use roadshow::host::{NotDelivered, OutcomeUnknown};
+use roadshow::prelude::*;
+use roadshow::session::LinkLoss;
+use roadshow::wire::{Challenge, Resume, Terms, VERSION, Welcome};
+use tokio::runtime::{Builder, Handle};
+
+use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
+use crate::hosts::{Pair, Plan, Site, run, until};
+use crate::proxy::{Cut, Direction, Proxy};
+
+/// A driver and a worker: only the driver can dial, by way of the proxy.
+async fn driver_and_worker() -> (Pair, Proxy) {
+    Proxy::between(Limits::default()).await
+}
+
+/// The worker has lost its link and forgets the driver; then the way is there again.
+async fn is_forgotten_and_comes_again(pair: &Pair, proxy: &Proxy) {
+    proxy.go_down(Cut::Reset);
+    until(|| !pair.there.linked(&pair.here)).await;
+    pair.there.host.forget(pair.here.identity());
+    assert!(pair.there.host.snapshot().peers.is_empty());
+    proxy.heal();
+}
+
+fn is_forgotten(error: &SendError) -> bool {
+    matches!(
+        error,
+        SendError::NotDelivered(NotDelivered::Unreachable { reason: LinkLoss::Forgotten, .. })
+            | SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { reason: LinkLoss::Forgotten, .. })
+    )
+}
+
+#[test]
+fn a_call_with_a_policy_runs_once_though_the_receiver_has_forgotten_it_and_ends_in_doubt() {
+    run(async {
+        let (pair, proxy) = driver_and_worker().await;
+        let clerk = pair.serve(Clerk::default);
+        let call =
+            actix_rt::spawn(clerk.send(Hold(1)).retry(Retry::times(5).delay(Duration::from_millis(1))));
+        let there = pair.there.cluster.bind(&clerk);
+        while there.send(Notes).await.unwrap().is_empty() {}
+        is_forgotten_and_comes_again(&pair, &proxy).await;
+        let error = call.await.unwrap().unwrap_err();
+        assert!(error.is_outcome_unknown() && is_forgotten(&error), "{error}");
+        assert_eq!(clerk.send(Notes).await, Ok(vec![1]), "it was handled once");
+        assert_eq!(there.send(Release(1)).await, Ok(true));
+        assert_eq!(clerk.send(Add(1)).retry(Retry::default()).await, Ok(1));
+    });
+}
+
+#[test]
+fn one_way_messages_without_an_acknowledgement_are_handled_once_though_the_receiver_has_forgotten_them() {
+    run(async {
+        let (pair, proxy) = driver_and_worker().await;
+        let clerk = pair.serve(Clerk::default);
+        // What the handshake needs, and not a byte more.
+        proxy.hold(Direction::Back);
+        proxy.let_through(Direction::Back, handshake_bytes(pair.there.identity()));
+        for number in 1..=3 {
+            clerk.do_send(Note(number));
+        }
+        let there = pair.there.cluster.bind(&clerk);
+        while there.send(Notes).await.unwrap().len() < 3 {}
+        is_forgotten_and_comes_again(&pair, &proxy).await;
+        clerk.do_send(Note(4));
+        assert_eq!(clerk.send(Notes).await, Ok(vec![1, 2, 3, 4]));
+    });
+}
+
+/// The bytes of an acceptor's handshake.
+fn handshake_bytes(from: roadshow::id::Identity) -> u64 {
+    let terms = Terms { frame_bytes_max: 0, outgoing_bytes_max: 0, window_bytes: 0, schema: 0 };
+    let challenge = Challenge { version: VERSION, from, terms, nonce: [0; 32], proof: [0; 32] };
+    let mut bytes = BytesMut::new();
+    (challenge.put(&mut bytes) + Welcome { resume: Resume::default() }.put(&mut bytes)) as u64
+}
+
+#[test]
+fn what_was_sent_while_the_way_was_barred_arrives_at_a_host_that_has_forgotten_the_sender() {
+    run(async {
+        let (pair, proxy) = driver_and_worker().await;
+        let clerk = pair.serve(Clerk::default);
+        assert_eq!(clerk.send(Add(1)).await, Ok(1));
+        proxy.go_down(Cut::Reset);
+        until(|| !pair.here.linked(&pair.there)).await;
+        clerk.do_send(Note(1));
+        let call = clerk.try_send(Add(1)).unwrap();
+        is_forgotten_and_comes_again(&pair, &proxy).await;
+        assert_eq!(call.await, Ok(2), "nothing of it was under way, so nobody hears of the forgetting");
+        assert_eq!(clerk.send(Notes).await, Ok(vec![1]));
+        assert_eq!((pair.here.dead_letters(), pair.there.dead_letters()), (0, 0));
+    });
+}
+
+#[test]
+fn addresses_of_a_host_that_was_forgotten_work_when_it_is_there_again() {
+    run(async {
+        let (pair, proxy) = driver_and_worker().await;
+        let clerk = pair.serve(Clerk::default);
+        assert_eq!(clerk.send(Add(1)).await, Ok(1));
+        // The worker's addresses of an actor of the driver: one that was used, and one that was not.
+        let of_driver = pair.here.serve(Clerk::default);
+        let [used, unused] = [(); 2].map(|()| pair.there.cluster.bind(&of_driver));
+        assert_eq!(used.send(Add(1)).await, Ok(1));
+        is_forgotten_and_comes_again(&pair, &proxy).await;
+        let unknown = unused.send(Add(1)).await.unwrap_err();
+        assert!(matches!(unknown, SendError::NotDelivered(NotDelivered::UnknownHost { .. })), "{unknown}");
+        // It comes again, and nobody tells the addresses.
+        assert_eq!(clerk.send(Add(1)).await, Ok(2));
+        assert_eq!((used.send(Add(1)).await, unused.send(Add(1)).await), (Ok(2), Ok(3)));
+        assert!(used.connected() && unused.connected());
+    });
+}
+
+#[test]
+fn calls_to_a_stray_that_is_forgotten_do_not_say_that_it_has_ended() {
+    run(async {
+        let (pair, proxy) = driver_and_worker().await;
+        let clerk = pair.serve(Clerk::default);
+        assert_eq!(clerk.send(Add(1)).await, Ok(1));
+        let of_driver = pair.here.serve(Clerk::default);
+        let held = pair.there.cluster.bind(&of_driver).try_send(Hold(1)).unwrap();
+        while of_driver.send(Notes).await.unwrap().is_empty() {}
+        proxy.go_down(Cut::Finish);
+        pair.there.host.forget_strays(Duration::from_millis(20));
+        let error = held.await.unwrap_err();
+        assert!(error.is_outcome_unknown() && is_forgotten(&error), "{error}");
+        assert!(pair.there.host.snapshot().peers.is_empty());
+        proxy.heal();
+        assert_eq!(clerk.send(Add(1)).await, Ok(2));
+        assert_eq!(of_driver.send(Notes).await, Ok(vec![1]));
+    });
+}
+
+#[test]
+fn a_host_that_both_sides_have_forgotten_is_a_new_one() {
+    run(async {
+        let (pair, proxy) = driver_and_worker().await;
+        let clerk = pair.serve(Clerk::default);
+        for round in 1..=3 {
+            assert_eq!(clerk.send(Add(1)).retry(Retry::default()).await, Ok(round));
+            pair.here.host.forget(pair.there.identity());
+            pair.there.host.forget(pair.here.identity());
+            proxy.introduce(&pair.there, &pair.here);
+        }
+        assert_eq!(clerk.send(Add(1)).await, Ok(4));
+    });
+}
+
+/// A runtime for the links of one test, on a thread of its own.
+struct Io {
+    handle: Handle,
+    end: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Io {
+    fn new() -> Self {
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        std::thread::spawn(move || runtime.block_on(ended));
+        Self { handle, end: Some(end) }
+    }
+
+    fn tasks(&self) -> usize {
+        self.handle.metrics().num_alive_tasks()
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        // The thread may have ended.
+        let _ = self.end.take().map(|end| end.send(()));
+    }
+}
+
+/// Calls there in several ways, so that both sides have deadlines, kept replies and open calls.
+async fn call_from(here: &Site, there: &RemoteAddr<Clerk>) {
+    let clerk = here.cluster.bind(there);
+    clerk.send(Add(1)).timeout(Duration::from_secs(50)).retry(Retry::default()).await.unwrap();
+    drop(clerk.try_send(Hold(1)).unwrap());
+    clerk.send(Notes).await.unwrap();
+}
+
+#[test]
+fn hosts_that_were_forgotten_leave_no_task_behind() {
+    run(async {
+        let io = Io::new();
+        let there = Plan { io: io.handle.clone(), ..Plan::default() }.start().await;
+        let clerk = there.serve(Clerk::default);
+        let of_driver = Site::start().await;
+        let before = io.tasks();
+        let mut addresses = Vec::new();
+        for _ in 0..20 {
+            let here = Site::start().await;
+            here.knows(&there);
+            call_from(&here, &clerk).await;
+            // An address of it is kept, and keeps no task.
+            let back = there.cluster.bind(&here.serve(Clerk::default));
+            back.send(Add(1)).timeout(Duration::from_secs(50)).await.unwrap();
+            addresses.push(back);
+            here.host.abort();
+        }
+        drop(of_driver);
+        there.host.forget_strays(Duration::from_millis(10));
+        // The one that looks for strays goes on.
+        until(|| there.host.snapshot().peers.is_empty() && io.tasks() <= before + 1).await;
+        for back in addresses {
+            assert!(back.send(Add(1)).timeout(Duration::from_millis(1)).await.is_err());
+        }
+        until(|| io.tasks() <= before + 1).await;
+    });
+}
+
+#[test]
+fn incarnations_that_were_replaced_leave_no_task_behind() {
+    run(async {
+        let io = Io::new();
+        let there = Plan { io: io.handle.clone(), ..Plan::default() }.start().await;
+        let clerk = there.serve(Clerk::default);
+        let before = io.tasks();
+        let mut identity = roadshow::host::fresh_identity();
+        for _ in 0..20 {
+            identity.incarnation.0 += 1;
+            let here = Plan { identity, ..Plan::default() }.start().await;
+            here.knows(&there);
+            call_from(&here, &clerk).await;
+        }
+        assert_eq!(there.host.snapshot().peers.len(), 1);
+        there.host.peer_gone(identity, "it was killed");
+        until(|| io.tasks() <= before).await;
+    });
+}
