@@ -173,6 +173,11 @@ pub const COPIED_BYTES_MAX: usize = 16 << 10;
 /// The frame header counts them in 16 bits.
 pub const ATTACHMENTS_MAX: usize = u16::MAX as usize;
 
+/// How many levels of values within values a message may have.
+///
+/// Each takes some kilobytes of stack in a debug build, on either side, and threads have two megabytes.
+pub const MESSAGE_DEPTH_MAX: usize = 128;
+
 /// How long a host that shuts down waits for open calls and unwritten bytes.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -48,14 +48,30 @@ macro_rules! key {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                if deserializer.is_human_readable() {
-                    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-                } else {
-                    <$inner>::deserialize(deserializer).map(Self)
-                }
+                let key = deserializer.deserialize_any(KeyVisitor)?;
+                <$inner>::try_from(key).map(Self).map_err(serde::de::Error::custom)
             }
         }
     };
+}
+
+/// Reads a key in either form: as the number that it is, or as hexadecimal text.
+struct KeyVisitor;
+
+impl serde::de::Visitor<'_> for KeyVisitor {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or its hexadecimal digits as text")
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, key: u64) -> Result<u64, E> {
+        Ok(key)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<u64, E> {
+        u64::from_str_radix(text, 16).map_err(E::custom)
+    }
 }
 
 key! {

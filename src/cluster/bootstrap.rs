@@ -15,6 +15,7 @@ use super::model::{ActorKey, ActorPlace, JobId, TaskCount};
 use crate::config::Limits;
 use crate::id::Identity;
 use crate::transport::Credentials;
+use crate::wire::{self, Encoded};
 
 /// The byte that asks a worker to end in order.
 pub(super) const STOP: u8 = b's';
@@ -90,11 +91,12 @@ pub(super) const CAUSE_BYTES_MAX: usize = 200;
 
 /// Encodes a message with its length.
 pub(super) fn encode(message: &impl Serialize) -> io::Result<Vec<u8>> {
-    let body = rmp_serde::to_vec(message).map_err(io::Error::other)?;
-    let length = u32::try_from(body.len()).map_err(io::Error::other)?;
-    let mut bytes = length.to_be_bytes().to_vec();
-    bytes.extend(body);
-    Ok(bytes)
+    wire::encode(message, MESSAGE_BYTES_MAX, |body| {
+        let mut bytes = (body.message.len() as u32).to_be_bytes().to_vec();
+        bytes.extend_from_slice(body.message);
+        bytes
+    })
+    .map_err(io::Error::other)
 }
 
 /// Writes a message.
@@ -122,5 +124,6 @@ pub(super) fn checked(length: [u8; 4]) -> io::Result<usize> {
 
 /// Decodes a message's body.
 pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
-    rmp_serde::from_slice(body).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    wire::decode(Encoded { message: body, attachments: &[] })
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

@@ -15,6 +15,8 @@ use std::task::{Context as TaskContext, Poll, ready};
 use actix::dev::MessageResponse;
 use actix::fut::ActorFuture;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseActFuture, ResponseFuture};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -124,7 +126,7 @@ where
 /// Polls a handler's future and answers; `Err` with the text once it has panicked.
 ///
 /// It is also ready, without an answer, once nobody waits for one: the future is to be dropped then.
-fn drive<T: serde::Serialize>(
+fn drive<T: Serialize + DeserializeOwned>(
     responder: &mut Option<Responder<T>>,
     task: &mut TaskContext<'_>,
     poll: impl FnOnce(&mut TaskContext<'_>) -> Poll<T>,
@@ -162,7 +164,7 @@ struct DriveInActor<A: Actor, T> {
 impl<A, T> ActorFuture<A> for DriveInActor<A, T>
 where
     A: Actor<Context = Context<A>>,
-    T: serde::Serialize + 'static,
+    T: Serialize + DeserializeOwned + 'static,
 {
     type Output = ();
 
@@ -191,7 +193,7 @@ struct DriveBeside<A: Actor, T> {
 impl<A, T> Future for DriveBeside<A, T>
 where
     A: Handler<Control> + Actor<Context = Context<A>>,
-    T: serde::Serialize + 'static,
+    T: Serialize + DeserializeOwned + 'static,
 {
     type Output = ();
 
@@ -209,12 +211,12 @@ where
 ///
 /// It lives in the context so that it is dropped with the actor, also while a panic unwinds:
 /// the responder then knows the panic's text.
-struct AwaitAnswer<T: serde::Serialize> {
+struct AwaitAnswer<T: Serialize + DeserializeOwned> {
     answered: oneshot::Receiver<T>,
     responder: Option<Responder<T>>,
 }
 
-impl<T: serde::Serialize> AwaitAnswer<T> {
+impl<T: Serialize + DeserializeOwned> AwaitAnswer<T> {
     /// Looks whether the answer is there, or can never come, and passes it on.
     fn is_settled(&mut self) -> bool {
         match self.answered.try_recv() {
@@ -236,7 +238,7 @@ impl<T: serde::Serialize> AwaitAnswer<T> {
 impl<A, T> ActorFuture<A> for AwaitAnswer<T>
 where
     A: Actor<Context = Context<A>>,
-    T: serde::Serialize + 'static,
+    T: Serialize + DeserializeOwned + 'static,
 {
     type Output = ();
 
@@ -250,7 +252,7 @@ where
     }
 }
 
-impl<T: serde::Serialize> Drop for AwaitAnswer<T> {
+impl<T: Serialize + DeserializeOwned> Drop for AwaitAnswer<T> {
     fn drop(&mut self) {
         // The response may have answered and stopped the actor in one step.
         self.is_settled();

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::panics;
@@ -281,7 +282,7 @@ impl<R> Responder<R> {
     }
 }
 
-impl<R: Serialize> Responder<R> {
+impl<R: Serialize + DeserializeOwned> Responder<R> {
     /// Answers; the value is encoded here, on the handler's thread.
     ///
     /// A panic in the value's `Serialize` fails the call as an answer that cannot be encoded: the
@@ -309,7 +310,7 @@ impl<R: Serialize> Responder<R> {
                     origin.reply(call, body, claim);
                     replied = true;
                 };
-                let encoded = panics::catch(|| wire::encode(&value, limit, reply));
+                let encoded = panics::catch(|| wire::encode_message(&value, limit, reply));
                 // The owner of an attachment may panic when that is dropped: the answer is out by then.
                 if replied {
                     self.claim = None;

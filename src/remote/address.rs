@@ -118,7 +118,7 @@ impl Address {
         }
         let peer = bound.peer()?;
         let message = slot.as_ref().expect("a slot is posted while it is full");
-        wire::encode(message, peer.body_bytes_max(), |body| {
+        wire::encode_message(message, peer.body_bytes_max(), |body| {
             peer.tell(self.place.target, M::HASH, body, patient)
         })?
     }
@@ -200,7 +200,7 @@ impl Bound {
         repeat: &mut Repeat,
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
-        let open = wire::encode(message, peer.body_bytes_max(), |body| {
+        let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
             peer.call(self.place.target, M::HASH, deadline, repeat, body)
         });
         Ok(Answer::Remote(open.map_err(NotDelivered::from)??))
@@ -295,7 +295,7 @@ pub(crate) async fn ask_host<T, R>(
     deadline: Option<Instant>,
 ) -> Result<R, SendError>
 where
-    T: Serialize + Send,
+    T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
     ask(here, there, Target::HOST, service, args, deadline).await
@@ -315,17 +315,17 @@ pub(crate) async fn ask<T, R>(
     deadline: Option<Instant>,
 ) -> Result<R, SendError>
 where
-    T: Serialize + Send,
+    T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
     let body = if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
-        let answer = wire::encode(&args, limit, |body| here.call_self(service, deadline, body));
+        let answer = wire::encode_message(&args, limit, |body| here.call_self(service, deadline, body));
         answer.map_err(NotDelivered::from)?.await?
     } else {
         let peer = here.peer(there)?;
         loop {
-            let queued = wire::encode(&args, peer.body_bytes_max(), |body| {
+            let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| {
                 peer.call(target, service, deadline, &mut Repeat::Never, body)
             });
             match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {

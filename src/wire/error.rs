@@ -101,6 +101,12 @@ pub enum EncodeError {
         /// How many there may be.
         limit: usize,
     },
+    /// The value has more values within values than a receiver would decode.
+    #[error("the message nests over {limit} levels deep; send it flat, as a list of parts with indices, say")]
+    TooDeep {
+        /// Levels that it may have.
+        limit: usize,
+    },
     /// The value's own `Serialize` failed; the text is the serializer's.
     #[error("the message cannot be serialized: {0}")]
     Serialize(String),
@@ -115,7 +121,20 @@ pub enum DecodeError {
     /// A payload that the body does not carry is reported here too.
     #[error("the message does not fit its type: {0}")]
     Deserialize(String),
+    /// The MessagePack part has more values within values than are decoded.
+    #[error("the message nests over {limit} levels deep")]
+    TooDeep {
+        /// Levels that it may have.
+        limit: usize,
+    },
     /// The value is complete, and bytes are left over.
     #[error("the message does not fit its type: bytes are left over behind the value")]
     TrailingBytes,
+}
+
+impl serde::de::Error for DecodeError {
+    #[cold]
+    fn custom<T: fmt::Display>(text: T) -> Self {
+        Self::Deserialize(text.to_string())
+    }
 }

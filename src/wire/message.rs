@@ -1,20 +1,12 @@
 //! Values to bodies and back.
 
-use std::cell::Cell;
-use std::io;
-
-use rmp_serde::{Deserializer, Serializer};
 use serde::Serialize;
-use serde::de::{Deserialize, DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use super::body::{self, Encoded};
+use super::msgpack::{self, Output};
 use super::{DecodeError, EncodeError, payload};
-use crate::config::{ATTACHMENTS_MAX, SCRATCH_BYTES_KEPT};
-
-/// How deeply the values of a message may be nested when it is decoded.
-///
-/// Each level takes some kilobytes of stack in a debug build, and threads have two megabytes.
-const DEPTH_MAX: usize = 128;
+use crate::config::ATTACHMENTS_MAX;
 
 /// Encodes `value` and hands the body to `then`.
 ///
@@ -23,20 +15,54 @@ const DEPTH_MAX: usize = 128;
 /// another buffer. Structs are written as maps of their field names, so that fields which their
 /// type skips or defaults are safe.
 ///
+/// Use [`encode_message`] for a value that another process reads.
+///
 /// # Errors
 ///
 /// When the body takes over `limit` bytes (memory beyond the limit is never allocated), when it
-/// carries too many payloads, or when the value's own `Serialize` fails. `then` does not run.
+/// nests over [`MESSAGE_DEPTH_MAX`](crate::config::MESSAGE_DEPTH_MAX) levels deep, when it carries too many
+/// payloads, or when the value's own `Serialize` fails. `then` does not run.
 #[inline]
 pub fn encode<T, R>(value: &T, limit: usize, then: impl FnOnce(Encoded<'_>) -> R) -> Result<R, EncodeError>
 where
     T: Serialize + ?Sized,
 {
-    let mut scratch = Scratch::new(limit);
+    encode_and_check(value, limit, |_| Ok(()), then)
+}
+
+/// As [`encode`], and fails where the value could not be decoded again.
+///
+/// That concerns 128-bit integers: serde does not read them where it has to buffer, in untagged, internally
+/// tagged and flattened types. A value without one costs nothing more; one with is decoded once.
+///
+/// # Errors
+///
+/// As [`encode`], and when the value could not be decoded.
+#[inline]
+pub fn encode_message<T, R>(
+    value: &T,
+    limit: usize,
+    then: impl FnOnce(Encoded<'_>) -> R,
+) -> Result<R, EncodeError>
+where
+    T: Serialize + DeserializeOwned,
+{
+    encode_and_check(value, limit, |body| decode::<T>(body).map(drop), then)
+}
+
+#[inline]
+fn encode_and_check<T, R>(
+    value: &T,
+    limit: usize,
+    check: impl FnOnce(Encoded<'_>) -> Result<(), DecodeError>,
+    then: impl FnOnce(Encoded<'_>) -> R,
+) -> Result<R, EncodeError>
+where
+    T: Serialize + ?Sized,
+{
+    let mut out = Output::new(limit);
     let scope = payload::Encoding::begin();
-    if let Err(err) = value.serialize(&mut Serializer::new(&mut scratch).with_struct_map()) {
-        return Err(EncodeError::Serialize(err.to_string()));
-    }
+    msgpack::write(value, &mut out)?;
     // Most messages have none: then there is no vector that would be moved and dropped.
     let taken;
     let attachments = match scope.end() {
@@ -49,122 +75,35 @@ where
     if attachments.len() > ATTACHMENTS_MAX {
         return Err(EncodeError::TooManyAttachments { count: attachments.len(), limit: ATTACHMENTS_MAX });
     }
-    let size = body::size(scratch.size, attachments);
+    let size = body::size(out.bytes.size(), attachments);
     if size > limit {
         return Err(EncodeError::TooLarge { size, limit });
     }
-    Ok(then(Encoded { message: scratch.bytes(), attachments }))
+    let body = Encoded { message: out.bytes.bytes(), attachments };
+    if out.has_wide_integer {
+        check(body).map_err(unreadable)?;
+    }
+    Ok(then(body))
+}
+
+#[cold]
+fn unreadable(error: DecodeError) -> EncodeError {
+    EncodeError::Serialize(format!(
+        "it could not be decoded again ({error}); serde has no 128-bit integers in untagged, internally tagged \
+         and flattened types: send them as two halves or as text"
+    ))
 }
 
 /// Decodes the value that `body` is.
 ///
 /// # Errors
 ///
-/// When the body does not fit the type, is nested over 128 levels deep, refers to payloads that
-/// it does not carry, or goes on behind the value.
+/// When the body does not fit the type, nests over [`MESSAGE_DEPTH_MAX`](crate::config::MESSAGE_DEPTH_MAX)
+/// levels deep, refers to payloads that it does not carry, or goes on behind the value.
 #[inline]
 pub fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, DecodeError> {
     let Encoded { message, attachments } = body.into();
-    let mut deserializer = Deserializer::from_read_ref(message);
-    deserializer.set_max_depth(DEPTH_MAX);
-    let value = payload::attached_to(attachments, || T::deserialize(&mut deserializer));
-    let value = value.map_err(|err| DecodeError::Deserialize(err.to_string()))?;
-    // The deserializer does not show how far it read, but only at the end it misses a marker.
-    match <()>::deserialize(&mut deserializer) {
-        Err(end @ rmp_serde::decode::Error::InvalidMarkerRead(_)) => {
-            // A slice that has ended is a constant error, which holds no memory. To find that out when it is
-            // dropped costs as much as to decode a number.
-            std::mem::forget(end);
-            Ok(value)
-        }
-        _ => Err(DecodeError::TrailingBytes),
-    }
-}
-
-thread_local! {
-    static KEPT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// How many bytes are encoded in place: as many as most calls and replies take.
-const IN_PLACE_MAX: usize = 64;
-
-/// Where a value is encoded to: in place, or the thread's buffer once it takes more. It stores up to
-/// `limit` bytes and counts all of them.
-struct Scratch {
-    here: [u8; IN_PLACE_MAX],
-    /// Taken from the thread if it is needed.
-    more: Option<Vec<u8>>,
-    size: usize,
-    limit: usize,
-}
-
-impl Scratch {
-    #[inline]
-    fn new(limit: usize) -> Self {
-        Self { here: [0; IN_PLACE_MAX], more: None, size: 0, limit }
-    }
-
-    /// What was written, if it is within the limit.
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        match &self.more {
-            None => &self.here[..self.size],
-            Some(bytes) => bytes,
-        }
-    }
-
-    /// Writes what does not fit in place.
-    fn write_more(&mut self, bytes: &[u8], size: usize) {
-        if size > self.limit {
-            return;
-        }
-        let here = &self.here[..self.size.min(IN_PLACE_MAX)];
-        let more = self.more.get_or_insert_with(|| {
-            let mut kept = KEPT.take();
-            kept.extend_from_slice(here);
-            kept
-        });
-        if size > more.capacity() {
-            // By doubling, but never beyond the limit.
-            let doubled = more.capacity().saturating_mul(2).min(self.limit);
-            more.reserve_exact(doubled.max(size) - more.len());
-        }
-        more.extend_from_slice(bytes);
-    }
-}
-
-impl io::Write for Scratch {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes).map(|()| bytes.len())
-    }
-
-    #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let size = self.size.saturating_add(bytes.len());
-        match self.here.get_mut(self.size..size) {
-            Some(place) if size <= self.limit => place.copy_from_slice(bytes),
-            _ => self.write_more(bytes, size),
-        }
-        self.size = size;
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Scratch {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(mut bytes) = self.more.take()
-            && bytes.capacity() <= SCRATCH_BYTES_KEPT
-        {
-            bytes.clear();
-            KEPT.set(bytes);
-        }
-    }
+    payload::attached_to(attachments, || msgpack::read(message))
 }
 
 #[cfg(test)]
@@ -174,6 +113,8 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::config::SCRATCH_BYTES_KEPT;
+    use crate::wire::scratch::{IN_PLACE_MAX, KEPT};
     use crate::wire::{Body, Payload};
 
     fn body_of<T: Serialize + ?Sized>(value: &T) -> Body {
@@ -225,7 +166,7 @@ mod tests {
     fn deeply_nested_bytes_are_an_error_and_no_stack_overflow() {
         let body = Body { message: vec![0x91; 1 << 20].into(), attachments: Box::default() };
         let err = decode::<Deep>(&body).unwrap_err();
-        assert_eq!(err, DecodeError::Deserialize("depth limit exceeded".into()));
+        assert_eq!(err, DecodeError::TooDeep { limit: 128 });
     }
 
     #[test]
@@ -240,7 +181,7 @@ mod tests {
     #[test]
     fn limit_counts_payloads_and_their_table() {
         let payload = Payload::from(vec![0; 100]);
-        let (size, limit) = (1 + 4 + 100, 104);
+        let (size, limit) = (10 + 4 + 100, 113);
         assert_eq!(encode(&payload, limit, |_| ()), Err(EncodeError::TooLarge { size, limit }));
         assert_eq!(encode(&payload, size, |body| body.len()), Ok(size));
     }

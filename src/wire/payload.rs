@@ -75,19 +75,19 @@ impl<'de> Deserialize<'de> for Payload {
     }
 }
 
+/// The name under which payloads pass through serializers as newtype structs.
+///
+/// The encoder of messages knows a payload by it, so that a payload within another format (a field that holds
+/// JSON, say) is written as its bytes. That outlives the message, and a reference would mean nothing there.
+pub(super) const NEWTYPE: &str = "$roadshow::Payload";
+
 /// Serializes a [`Bytes`] field as a payload.
 ///
 /// # Errors
 ///
 /// The serializer's.
 pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    // A text format inside a message (a field that holds JSON, say) outlives the message, so an
-    // index into its attachments would mean nothing there.
-    let index = if serializer.is_human_readable() { None } else { attach(bytes) };
-    match index {
-        Some(index) => serializer.serialize_u32(index),
-        None => serializer.serialize_bytes(bytes),
-    }
+    serializer.serialize_newtype_struct(NEWTYPE, &Content(bytes))
 }
 
 /// Deserializes a [`Bytes`] field that was serialized as a payload.
@@ -96,12 +96,39 @@ pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S
 ///
 /// The deserializer's, or that the message does not carry the payload.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-    // What serde buffers for an untagged enum calls itself human readable, so only the value
-    // itself tells an index from bytes.
-    if SCOPE.get().is_decoding() {
-        deserializer.deserialize_any(BytesVisitor)
-    } else {
-        deserializer.deserialize_byte_buf(BytesVisitor)
+    deserializer.deserialize_newtype_struct(NEWTYPE, BytesVisitor)
+}
+
+/// The bytes of a payload, or a reference to them.
+struct Content<'a>(&'a Bytes);
+
+impl Serialize for Content<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match attach(self.0) {
+            Some(index) => serializer.serialize_bytes(&Reference(index).to_bytes()),
+            None => serializer.serialize_bytes(self.0),
+        }
+    }
+}
+
+/// Names an attachment by its index.
+struct Reference(u32);
+
+impl Reference {
+    /// The first bytes of every reference. Serde's buffer for untagged types drops the name of a newtype, so
+    /// that a reference has to be told from bytes by itself.
+    const MARK: [u8; 4] = [0xc1, b'R', b'S', b'P'];
+
+    fn to_bytes(&self) -> [u8; 8] {
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&Self::MARK);
+        bytes[4..].copy_from_slice(&self.0.to_be_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let index = bytes.strip_prefix(&Self::MARK)?;
+        Some(Self(u32::from_be_bytes(index.try_into().ok()?)))
     }
 }
 
@@ -114,16 +141,22 @@ impl<'de> Visitor<'de> for BytesVisitor {
         f.write_str("a payload")
     }
 
-    fn visit_u64<E: de::Error>(self, index: u64) -> Result<Bytes, E> {
-        attached(index).map_err(E::custom)
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Bytes, D::Error> {
+        deserializer.deserialize_byte_buf(self)
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-        Ok(Bytes::copy_from_slice(bytes))
+        match referenced(bytes) {
+            Some(attached) => attached.map_err(E::custom),
+            None => Ok(Bytes::copy_from_slice(bytes)),
+        }
     }
 
     fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-        Ok(bytes.into())
+        match referenced(&bytes) {
+            Some(attached) => attached.map_err(E::custom),
+            None => Ok(bytes.into()),
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bytes, A::Error> {
@@ -134,6 +167,12 @@ impl<'de> Visitor<'de> for BytesVisitor {
         }
         Ok(bytes.into())
     }
+}
+
+/// The attachment that these bytes refer to, if they are a reference and within a message.
+fn referenced(bytes: &[u8]) -> Option<Result<Bytes, String>> {
+    let Reference(index) = Reference::from_bytes(bytes)?;
+    SCOPE.get().is_decoding().then(|| attached(index))
 }
 
 /// Whose attachments a payload belongs to that is serialized or deserialized on this thread now, and how
@@ -147,13 +186,19 @@ impl Scope {
     const NONE: Self = Self(0);
     const ENCODING: Self = Self(1 << 32);
     const DECODING: Self = Self(2 << 32);
+    const EXPECTING: u64 = 4 << 32;
 
     fn is_none(self) -> bool {
         self.0 == Self::NONE.0
     }
 
-    fn is_encoding(self) -> bool {
-        self.0 & Self::ENCODING.0 > 0
+    /// Whether a payload comes next that belongs to the message.
+    fn is_expecting(self) -> bool {
+        self.0 & Self::EXPECTING > 0
+    }
+
+    fn expecting(self, expecting: bool) -> Self {
+        Self(self.0 & !Self::EXPECTING | if expecting { Self::EXPECTING } else { 0 })
     }
 
     fn is_decoding(self) -> bool {
@@ -259,23 +304,31 @@ pub(super) fn attached_to<R>(attachments: &[Bytes], work: impl FnOnce() -> R) ->
     work()
 }
 
-/// Adds `bytes` to the message that is encoded on this thread; `None` outside of any.
+/// Runs `write`, which serializes a payload right into the message that is encoded on this thread.
+#[inline(always)]
+pub(super) fn expected<R>(write: impl FnOnce() -> R) -> R {
+    SCOPE.set(SCOPE.get().expecting(true));
+    let written = write();
+    // It is taken already, unless the bytes came by way of a buffer of serde's.
+    SCOPE.set(SCOPE.get().expecting(false));
+    written
+}
+
+/// Adds `bytes` to the message that is encoded on this thread, where they are a part of it and not of another
+/// format within it.
 fn attach(bytes: &Bytes) -> Option<u32> {
     let scope = SCOPE.get();
-    if !scope.is_encoding() {
+    if !scope.is_expecting() {
         return None;
     }
+    SCOPE.set(scope.expecting(false));
     add(std::slice::from_ref(bytes))?;
     Some(scope.count())
 }
 
-/// The payload with this index of the message that is decoded on this thread.
-fn attached(index: u64) -> Result<Bytes, String> {
-    let scope = SCOPE.get();
-    if !scope.is_decoding() {
-        return Err(format!("payload {index} outside of a message"));
-    }
-    let count = scope.count() as usize;
+/// The attachment with this index of the message that is decoded on this thread.
+fn attached(index: u32) -> Result<Bytes, String> {
+    let count = SCOPE.get().count() as usize;
     let at = usize::try_from(index).ok().filter(|at| *at < count);
     let find = |at: usize| {
         let found = ATTACHMENTS.try_with(|all| {
@@ -320,7 +373,7 @@ mod tests {
 
         assert_eq!(body.attachments.len(), 3);
         assert_eq!(body.attachments[0].as_ptr(), parcel.content.as_ptr());
-        assert!(body.message.len() < 50, "{} bytes", body.message.len());
+        assert!(body.message.len() < 60, "{} bytes", body.message.len());
         let read: Parcel = decode(&body).unwrap();
         assert_eq!(read.content.as_ptr(), parcel.content.as_ptr());
         assert_eq!(read, parcel);
@@ -377,9 +430,9 @@ mod tests {
     }
 
     #[test]
-    fn index_outside_of_a_message_is_an_error() {
-        let err = rmp_serde::from_slice::<Payload>(&body_of(&Payload::default()).message).unwrap_err();
-        assert!(err.to_string().contains("invalid type") || err.to_string().contains("outside"), "{err}");
+    fn bytes_that_look_like_a_reference_are_bytes_outside_of_a_message() {
+        let read: Payload = rmp_serde::from_slice(&body_of(&Payload::default()).message).unwrap();
+        assert_eq!(*read, Reference(0).to_bytes());
     }
 
     /// Encodes and decodes another message while it is encoded itself.

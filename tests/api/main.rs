@@ -36,6 +36,7 @@ mod raw;
 mod retry;
 mod tasks;
 mod transports;
+mod values;
 mod wishes;
 mod words;
 

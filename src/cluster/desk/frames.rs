@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::wire::{self, EncodeError, Encoded};
+
 /// A frame cannot be read or written.
 #[derive(Debug, Error)]
 pub(super) enum FrameError {
@@ -19,6 +21,15 @@ pub(super) enum FrameError {
     Undecodable(String),
     #[error("a message cannot be encoded: {0}")]
     Unencodable(String),
+}
+
+impl From<EncodeError> for FrameError {
+    fn from(error: EncodeError) -> Self {
+        match error {
+            EncodeError::TooLarge { size, limit } => Self::TooLong { bytes: size, limit },
+            other => Self::Unencodable(other.to_string()),
+        }
+    }
 }
 
 /// Reads the next message; `None` at the end.
@@ -39,7 +50,8 @@ pub(super) async fn read<T: DeserializeOwned>(
     if stream.take(bytes as u64).read_to_end(&mut frame).await? < bytes {
         return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
     }
-    rmp_serde::from_slice(&frame).map(Some).map_err(|error| FrameError::Undecodable(error.to_string()))
+    let body = Encoded { message: &frame, attachments: &[] };
+    wire::decode(body).map(Some).map_err(|error| FrameError::Undecodable(error.to_string()))
 }
 
 /// Writes a message.
@@ -48,14 +60,11 @@ pub(super) async fn write<T: Serialize>(
     message: &T,
     limit: usize,
 ) -> Result<(), FrameError> {
-    const LENGTH_BYTES: usize = 4;
-    let mut frame = vec![0; LENGTH_BYTES];
-    rmp_serde::encode::write_named(&mut frame, message)
-        .map_err(|error| FrameError::Unencodable(error.to_string()))?;
-    let bytes = frame.len() - LENGTH_BYTES;
-    let length = u32::try_from(bytes).ok().filter(|_| bytes <= limit);
-    let length = length.ok_or(FrameError::TooLong { bytes, limit })?;
-    frame[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    let limit = limit.min(u32::MAX as usize);
+    let frame = wire::encode(message, limit, |body| {
+        let length = body.message.len() as u32;
+        [&length.to_be_bytes(), body.message].concat()
+    })?;
     stream.write_all(&frame).await?;
     Ok(stream.flush().await?)
 }

@@ -1,0 +1,327 @@
+//! Bytes to values.
+
+use serde::de::value::BorrowedStrDeserializer;
+use serde::de::{self, DeserializeSeed, Error, IntoDeserializer, Visitor};
+
+use super::input::{Head, Input, too_deep};
+use super::nil::NilInSomes;
+use super::{Depth, NIL};
+use crate::wire::DecodeError;
+
+/// Reads one value.
+#[derive(Debug)]
+pub(super) struct Deserializer<'a, 'de> {
+    input: &'a mut Input<'de>,
+    depth: Depth,
+}
+
+impl<'a, 'de> Deserializer<'a, 'de> {
+    #[inline]
+    pub(super) fn new(input: &'a mut Input<'de>) -> Self {
+        Self { input, depth: Depth::TOP }
+    }
+
+    #[inline]
+    fn in_container(self) -> Result<Self, DecodeError> {
+        Ok(Self { depth: self.depth.in_container().ok_or_else(too_deep)?, ..self })
+    }
+
+    #[inline]
+    fn in_some(self) -> Result<Self, DecodeError> {
+        Ok(Self { depth: self.depth.in_some().ok_or_else(too_deep)?, ..self })
+    }
+
+    #[inline]
+    fn in_newtype(self) -> Result<Self, DecodeError> {
+        Ok(Self { depth: self.depth.in_newtype().ok_or_else(too_deep)?, ..self })
+    }
+
+    /// Hands over a value of which the head has been read.
+    #[inline]
+    fn visit<V: Visitor<'de>>(self, head: Head<'de>, visitor: V) -> Result<V::Value, DecodeError> {
+        match head {
+            Head::Nil => visitor.visit_unit(),
+            Head::NilInSomes(somes) => visitor.visit_some(NilInSomes(somes - 1)),
+            Head::Bool(value) => visitor.visit_bool(value),
+            Head::Unsigned(value) => visitor.visit_u64(value),
+            Head::Signed(value) => visitor.visit_i64(value),
+            Head::F32(value) => visitor.visit_f32(value),
+            Head::F64(value) => visitor.visit_f64(value),
+            Head::Str(text) => visitor.visit_borrowed_str(text),
+            Head::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
+            Head::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
+            Head::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
+        }
+    }
+
+    /// Hands over parts that lie at this depth. All of them have to be taken: what is left would be read
+    /// as what follows.
+    #[inline]
+    fn parts<T>(
+        self,
+        length: usize,
+        take: impl FnOnce(&mut Parts<'a, 'de>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        let mut parts = Parts { input: self.input, depth: self.depth, left: length };
+        let taken = take(&mut parts)?;
+        if parts.left > 0 {
+            return Err(DecodeError::invalid_length(length, &format!("{} fewer", parts.left).as_str()));
+        }
+        Ok(taken)
+    }
+
+    /// The content of a variant that has several parts.
+    #[inline]
+    fn variant_parts<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.input.head()? {
+            Head::Array(length) => self.parts(length, |parts| visitor.visit_seq(parts)),
+            Head::Map(length) => self.parts(length, |parts| visitor.visit_map(parts)),
+            other => Err(DecodeError::invalid_type(other.unexpected(), &visitor)),
+        }
+    }
+}
+
+/// Reads a value of one type: its bytes say which, as with all types of MessagePack.
+macro_rules! by_its_head {
+    ($($method:ident)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            self.deserialize_any(visitor)
+        }
+    )*};
+}
+
+impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let head = self.input.head()?;
+        self.visit(head, visitor)
+    }
+
+    by_its_head! {
+        deserialize_bool
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+        deserialize_f32 deserialize_f64
+        deserialize_char deserialize_str deserialize_string
+        deserialize_bytes deserialize_byte_buf
+        deserialize_unit deserialize_seq deserialize_map deserialize_identifier
+    }
+
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let head = self.input.head()?;
+        match head {
+            Head::Bytes(bytes) => match bytes.try_into() {
+                Ok(bytes) => visitor.visit_i128(i128::from_be_bytes(bytes)),
+                Err(_) => Err(DecodeError::invalid_type(head.unexpected(), &visitor)),
+            },
+            other => self.visit(other, visitor),
+        }
+    }
+
+    fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        let head = self.input.head()?;
+        match head {
+            Head::Bytes(bytes) => match bytes.try_into() {
+                Ok(bytes) => visitor.visit_u128(u128::from_be_bytes(bytes)),
+                Err(_) => Err(DecodeError::invalid_type(head.unexpected(), &visitor)),
+            },
+            other => self.visit(other, visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        if self.input.take_if(NIL) {
+            return visitor.visit_none();
+        }
+        if self.input.peek() == Some(super::FIXEXT1) {
+            return self.deserialize_any(visitor);
+        }
+        visitor.visit_some(self.in_some()?)
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match self.input.head()? {
+            // As rmp-serde writes it.
+            Head::Array(0) => visitor.visit_unit(),
+            head => self.visit(head, visitor),
+        }
+    }
+
+    #[inline]
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        visitor.visit_newtype_struct(self.in_newtype()?)
+    }
+
+    #[inline]
+    fn deserialize_tuple<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        self.deserialize_any(visitor)
+    }
+
+    #[inline]
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _length: usize,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.deserialize_any(visitor)
+    }
+
+    #[inline]
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.deserialize_any(visitor)
+    }
+
+    #[inline]
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match self.input.head()? {
+            Head::Str(name) => visitor.visit_enum(name.into_deserializer()),
+            Head::Map(1) => {
+                let content = self.in_container()?;
+                visitor.visit_enum(Variant { input: content.input, depth: content.depth })
+            }
+            other => Err(DecodeError::invalid_type(other.unexpected(), &visitor)),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.input.skip(self.depth)?;
+        visitor.visit_unit()
+    }
+}
+
+/// Reads the parts of a value, in their order.
+#[derive(Debug)]
+struct Parts<'a, 'de> {
+    input: &'a mut Input<'de>,
+    /// Of the parts.
+    depth: Depth,
+    left: usize,
+}
+
+impl<'de> Parts<'_, 'de> {
+    #[inline]
+    fn part<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
+        seed.deserialize(Deserializer { input: self.input, depth: self.depth })
+    }
+
+    /// As the part before, if there is one more.
+    #[inline]
+    fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        self.part(seed).map(Some)
+    }
+}
+
+impl<'de> de::SeqAccess<'de> for &mut Parts<'_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, DecodeError> {
+        self.next(seed)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left)
+    }
+}
+
+impl<'de> de::MapAccess<'de> for &mut Parts<'_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
+        self.next(seed)
+    }
+
+    #[inline]
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
+        self.part(seed)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left)
+    }
+}
+
+/// Reads a variant with content: its name, then the content.
+#[derive(Debug)]
+struct Variant<'a, 'de> {
+    input: &'a mut Input<'de>,
+    /// Of the content.
+    depth: Depth,
+}
+
+impl<'a, 'de> de::EnumAccess<'de> for Variant<'a, 'de> {
+    type Error = DecodeError;
+    type Variant = Deserializer<'a, 'de>;
+
+    #[inline]
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, Deserializer<'a, 'de>), DecodeError> {
+        let name = match self.input.head()? {
+            Head::Str(name) => seed.deserialize(BorrowedStrDeserializer::new(name))?,
+            other => return Err(DecodeError::invalid_type(other.unexpected(), &"the name of a variant")),
+        };
+        Ok((name, Deserializer { input: self.input, depth: self.depth }))
+    }
+}
+
+impl<'de> de::VariantAccess<'de> for Deserializer<'_, 'de> {
+    type Error = DecodeError;
+
+    fn unit_variant(self) -> Result<(), DecodeError> {
+        de::Deserialize::deserialize(self)
+    }
+
+    #[inline]
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, DecodeError> {
+        seed.deserialize(self)
+    }
+
+    #[inline]
+    fn tuple_variant<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, DecodeError> {
+        self.variant_parts(visitor)
+    }
+
+    #[inline]
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        self.variant_parts(visitor)
+    }
+}

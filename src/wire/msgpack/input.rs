@@ -1,0 +1,211 @@
+//! Bytes as they are read: markers, lengths and values without parts.
+
+use rmp::Marker;
+use serde::de::{Error, Unexpected};
+
+use super::{Depth, SOME_TYPE};
+use crate::config::MESSAGE_DEPTH_MAX;
+use crate::wire::DecodeError;
+
+/// The bytes that are left.
+#[derive(Debug)]
+pub(super) struct Input<'de>(&'de [u8]);
+
+/// One value, or the beginning of one that has parts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Head<'de> {
+    Nil,
+    /// A nil within as many `Some`s, one or more.
+    NilInSomes(u8),
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    F32(f32),
+    F64(f64),
+    Str(&'de str),
+    Bytes(&'de [u8]),
+    /// As many elements follow.
+    Array(usize),
+    /// As many pairs follow.
+    Map(usize),
+}
+
+impl<'de> Head<'de> {
+    /// The value in serde's words, for errors.
+    pub(super) fn unexpected(&self) -> Unexpected<'de> {
+        match *self {
+            Self::Nil => Unexpected::Unit,
+            Self::NilInSomes(_) => Unexpected::Option,
+            Self::Bool(value) => Unexpected::Bool(value),
+            Self::Unsigned(value) => Unexpected::Unsigned(value),
+            Self::Signed(value) => Unexpected::Signed(value),
+            Self::F32(value) => Unexpected::Float(value.into()),
+            Self::F64(value) => Unexpected::Float(value),
+            Self::Str(text) => Unexpected::Str(text),
+            Self::Bytes(bytes) => Unexpected::Bytes(bytes),
+            Self::Array(_) => Unexpected::Seq,
+            Self::Map(_) => Unexpected::Map,
+        }
+    }
+}
+
+#[cold]
+fn ends_early() -> DecodeError {
+    DecodeError::custom("its bytes end within the value")
+}
+
+#[cold]
+pub(super) fn too_deep() -> DecodeError {
+    DecodeError::TooDeep { limit: MESSAGE_DEPTH_MAX }
+}
+
+impl<'de> Input<'de> {
+    #[inline]
+    pub(super) fn new(bytes: &'de [u8]) -> Self {
+        Self(bytes)
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The next byte, which stays.
+    #[inline]
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    /// Takes the next byte, if it is this one.
+    #[inline]
+    pub(super) fn take_if(&mut self, byte: u8) -> bool {
+        let taken = self.peek() == Some(byte);
+        if taken {
+            self.0 = &self.0[1..];
+        }
+        taken
+    }
+
+    #[inline]
+    fn take(&mut self, length: usize) -> Result<&'de [u8], DecodeError> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(ends_early)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    fn take_array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or_else(ends_early)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    /// The number of parts that follow, of which each takes as many bytes or more.
+    #[inline]
+    fn parts(&self, length: usize, bytes_min: usize) -> Result<usize, DecodeError> {
+        match length.checked_mul(bytes_min) {
+            Some(bytes) if bytes <= self.0.len() => Ok(length),
+            _ => Err(ends_early()),
+        }
+    }
+
+    #[inline]
+    fn str(&mut self, length: usize) -> Result<Head<'de>, DecodeError> {
+        match std::str::from_utf8(self.take(length)?) {
+            Ok(text) => Ok(Head::Str(text)),
+            Err(_) => Err(DecodeError::custom("a text in it is not UTF-8")),
+        }
+    }
+
+    #[inline]
+    fn length8(&mut self) -> Result<usize, DecodeError> {
+        Ok(usize::from(u8::from_be_bytes(self.take_array()?)))
+    }
+
+    #[inline]
+    fn length16(&mut self) -> Result<usize, DecodeError> {
+        Ok(usize::from(u16::from_be_bytes(self.take_array()?)))
+    }
+
+    #[inline]
+    fn length32(&mut self) -> Result<usize, DecodeError> {
+        Ok(u32::from_be_bytes(self.take_array()?) as usize)
+    }
+
+    /// Takes the next value, or what stands before its parts.
+    #[inline]
+    pub(super) fn head(&mut self) -> Result<Head<'de>, DecodeError> {
+        let [byte] = self.take_array()?;
+        match Marker::from_u8(byte) {
+            Marker::FixPos(value) => Ok(Head::Unsigned(value.into())),
+            Marker::FixStr(length) => self.str(length.into()),
+            Marker::FixMap(length) => Ok(Head::Map(self.parts(length.into(), 2)?)),
+            Marker::FixArray(length) => Ok(Head::Array(self.parts(length.into(), 1)?)),
+            marker => self.long_head(marker),
+        }
+    }
+
+    fn long_head(&mut self, marker: Marker) -> Result<Head<'de>, DecodeError> {
+        Ok(match marker {
+            Marker::Null => Head::Nil,
+            Marker::False => Head::Bool(false),
+            Marker::True => Head::Bool(true),
+            Marker::FixPos(value) => Head::Unsigned(value.into()),
+            Marker::U8 => Head::Unsigned(u8::from_be_bytes(self.take_array()?).into()),
+            Marker::U16 => Head::Unsigned(u16::from_be_bytes(self.take_array()?).into()),
+            Marker::U32 => Head::Unsigned(u32::from_be_bytes(self.take_array()?).into()),
+            Marker::U64 => Head::Unsigned(u64::from_be_bytes(self.take_array()?)),
+            Marker::FixNeg(value) => Head::Signed(value.into()),
+            Marker::I8 => Head::Signed(i8::from_be_bytes(self.take_array()?).into()),
+            Marker::I16 => Head::Signed(i16::from_be_bytes(self.take_array()?).into()),
+            Marker::I32 => Head::Signed(i32::from_be_bytes(self.take_array()?).into()),
+            Marker::I64 => Head::Signed(i64::from_be_bytes(self.take_array()?)),
+            Marker::F32 => Head::F32(f32::from_bits(u32::from_be_bytes(self.take_array()?))),
+            Marker::F64 => Head::F64(f64::from_bits(u64::from_be_bytes(self.take_array()?))),
+            Marker::FixStr(length) => return self.str(length.into()),
+            Marker::Str8 => return self.length8().and_then(|length| self.str(length)),
+            Marker::Str16 => return self.length16().and_then(|length| self.str(length)),
+            Marker::Str32 => return self.length32().and_then(|length| self.str(length)),
+            Marker::Bin8 => Head::Bytes(self.length8().and_then(|length| self.take(length))?),
+            Marker::Bin16 => Head::Bytes(self.length16().and_then(|length| self.take(length))?),
+            Marker::Bin32 => Head::Bytes(self.length32().and_then(|length| self.take(length))?),
+            Marker::FixArray(length) => Head::Array(self.parts(length.into(), 1)?),
+            Marker::Array16 => Head::Array(self.length16().and_then(|length| self.parts(length, 1))?),
+            Marker::Array32 => Head::Array(self.length32().and_then(|length| self.parts(length, 1))?),
+            Marker::FixMap(length) => Head::Map(self.parts(length.into(), 2)?),
+            Marker::Map16 => Head::Map(self.length16().and_then(|length| self.parts(length, 2))?),
+            Marker::Map32 => Head::Map(self.length32().and_then(|length| self.parts(length, 2))?),
+            Marker::FixExt1 => return self.extension(),
+            Marker::Reserved
+            | Marker::Ext8
+            | Marker::Ext16
+            | Marker::Ext32
+            | Marker::FixExt2
+            | Marker::FixExt4
+            | Marker::FixExt8
+            | Marker::FixExt16 => return Err(DecodeError::custom("it has an extension type of MessagePack")),
+        })
+    }
+
+    fn extension(&mut self) -> Result<Head<'de>, DecodeError> {
+        let [kind, somes] = self.take_array()?;
+        if kind != SOME_TYPE as u8 || somes == 0 {
+            return Err(DecodeError::custom("it has an extension type of MessagePack"));
+        }
+        if usize::from(somes) > MESSAGE_DEPTH_MAX {
+            return Err(too_deep());
+        }
+        Ok(Head::NilInSomes(somes))
+    }
+
+    /// Takes the next value with all of its parts.
+    pub(super) fn skip(&mut self, depth: Depth) -> Result<(), DecodeError> {
+        let parts = match self.head()? {
+            Head::Array(length) => length,
+            Head::Map(length) => 2 * length,
+            _ => return Ok(()),
+        };
+        let depth = depth.in_container().ok_or_else(too_deep)?;
+        (0..parts).try_for_each(|_| self.skip(depth))
+    }
+}

@@ -1,0 +1,48 @@
+//! A nil within `Some`s.
+
+use serde::de::{self, Visitor};
+use serde::forward_to_deserialize_any;
+
+use crate::wire::DecodeError;
+
+/// Reads a nil around which there are as many more `Some`s.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NilInSomes(pub(super) u8);
+
+impl NilInSomes {
+    /// What is within the outermost `Some`; `None` at the nil itself.
+    fn within(self) -> Option<Self> {
+        self.0.checked_sub(1).map(Self)
+    }
+}
+
+impl<'de> de::Deserializer<'de> for NilInSomes {
+    type Error = DecodeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.within() {
+            Some(within) => visitor.visit_some(within),
+            None => visitor.visit_unit(),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        match self.within() {
+            Some(within) => visitor.visit_some(within),
+            None => visitor.visit_none(),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}

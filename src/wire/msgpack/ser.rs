@@ -1,0 +1,452 @@
+//! Values to bytes.
+
+use std::fmt::Display;
+
+use rmp_serde::encode::Error as RmpError;
+use serde::Serialize;
+use serde::ser;
+
+use super::{Depth, FIXEXT1, NIL, SOME_TYPE};
+use crate::config::MESSAGE_DEPTH_MAX;
+use crate::wire::scratch::Scratch;
+use crate::wire::{EncodeError, payload};
+
+/// The name by which rmp-serde's users mark extension types.
+const EXT_STRUCT: &str = rmp_serde::MSGPACK_EXT_STRUCT_NAME;
+
+/// The bytes of one value, and what has been seen of it.
+#[derive(Debug)]
+pub(in crate::wire) struct Output {
+    pub(in crate::wire) bytes: Scratch,
+    /// A 128-bit integer is in it. Serde's buffer for untagged, tagged and flattened types has none.
+    pub(in crate::wire) has_wide_integer: bool,
+}
+
+impl Output {
+    #[inline]
+    pub(in crate::wire) fn new(limit: usize) -> Self {
+        Self { bytes: Scratch::new(limit), has_wide_integer: false }
+    }
+
+    /// Marks a nil that begins at `start` as one within a `Some` more. Leaves any other value as it is.
+    #[inline]
+    fn mark_nil_in_some(&mut self, start: usize) {
+        match self.bytes.size() - start {
+            1 => self.mark_plain_nil(start),
+            3 => self.mark_marked_nil(start),
+            _ => {}
+        }
+    }
+
+    fn mark_plain_nil(&mut self, start: usize) {
+        if self.bytes.written_mut(start..start + 1).is_some_and(|byte| *byte == [NIL]) {
+            self.bytes.put(&[0; 2]);
+            if let Some(mark) = self.bytes.written_mut(start..start + 3) {
+                mark.copy_from_slice(&[FIXEXT1, SOME_TYPE as u8, 1]);
+            }
+        }
+    }
+
+    fn mark_marked_nil(&mut self, start: usize) {
+        if let Some([FIXEXT1, kind, somes]) = self.bytes.written_mut(start..start + 3)
+            && *kind == SOME_TYPE as u8
+        {
+            // In a row there are no more of them than fit: see `Depth`.
+            *somes += 1;
+        }
+    }
+}
+
+/// An error as the serializer hands it up: one word, since it is moved through every level of a value.
+#[derive(Debug)]
+pub(super) struct Failed(Box<EncodeError>);
+
+impl Failed {
+    #[cold]
+    fn too_deep() -> Self {
+        Self(Box::new(EncodeError::TooDeep { limit: MESSAGE_DEPTH_MAX }))
+    }
+
+    #[cold]
+    fn new(text: impl Display) -> Self {
+        Self(Box::new(EncodeError::Serialize(text.to_string())))
+    }
+
+    pub(super) fn into_inner(self) -> EncodeError {
+        *self.0
+    }
+}
+
+impl Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+impl ser::Error for Failed {
+    fn custom<T: Display>(text: T) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<RmpError> for Failed {
+    #[cold]
+    fn from(error: RmpError) -> Self {
+        Self::new(error)
+    }
+}
+
+/// Writes one value.
+#[derive(Debug)]
+pub(super) struct Serializer<'a> {
+    out: &'a mut Output,
+    depth: Depth,
+}
+
+/// Writes a value without parts as rmp-serde does.
+macro_rules! leaf {
+    ($($method:ident($ty:ty))*) => {$(
+        #[inline]
+        fn $method(self, value: $ty) -> Result<(), Failed> {
+            Ok(ser::Serializer::$method(&mut rmp_serde::Serializer::new(&mut self.out.bytes), value)?)
+        }
+    )*};
+}
+
+impl<'a> Serializer<'a> {
+    #[inline]
+    pub(super) fn new(out: &'a mut Output) -> Self {
+        Self { out, depth: Depth::TOP }
+    }
+
+    /// The parts of this value.
+    #[inline]
+    fn parts(self, length: Option<usize>, header: Header) -> Result<Parts<'a>, Failed> {
+        let depth = self.depth.in_container().ok_or_else(Failed::too_deep)?;
+        Parts::begin(self.out, depth, length, header)
+    }
+
+    /// Begins a variant with content: a map from its name to the content. Gives the depth of the content.
+    #[inline]
+    fn variant(&mut self, name: &'static str) -> Result<Depth, Failed> {
+        let depth = self.depth.in_container().ok_or_else(Failed::too_deep)?;
+        put_length(&mut self.out.bytes, Header::Map, 1);
+        put_str(&mut self.out.bytes, name)?;
+        Ok(depth)
+    }
+}
+
+impl<'a> ser::Serializer for Serializer<'a> {
+    type Ok = ();
+    type Error = Failed;
+    type SerializeSeq = Parts<'a>;
+    type SerializeTuple = Parts<'a>;
+    type SerializeTupleStruct = Parts<'a>;
+    type SerializeTupleVariant = Parts<'a>;
+    type SerializeMap = Parts<'a>;
+    type SerializeStruct = Parts<'a>;
+    type SerializeStructVariant = Parts<'a>;
+
+    leaf! {
+        serialize_bool(bool)
+        serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64)
+        serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64)
+        serialize_f32(f32) serialize_f64(f64)
+        serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
+    }
+
+    fn serialize_i128(self, value: i128) -> Result<(), Failed> {
+        self.out.has_wide_integer = true;
+        self.serialize_bytes(&value.to_be_bytes())
+    }
+
+    fn serialize_u128(self, value: u128) -> Result<(), Failed> {
+        self.out.has_wide_integer = true;
+        self.serialize_bytes(&value.to_be_bytes())
+    }
+
+    #[inline]
+    fn serialize_none(self) -> Result<(), Failed> {
+        self.serialize_unit()
+    }
+
+    #[inline]
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failed> {
+        let start = self.out.bytes.size();
+        let depth = self.depth.in_some().ok_or_else(Failed::too_deep)?;
+        value.serialize(Serializer { out: &mut *self.out, depth })?;
+        self.out.mark_nil_in_some(start);
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_unit(self) -> Result<(), Failed> {
+        self.out.bytes.put(&[NIL]);
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Failed> {
+        self.serialize_unit()
+    }
+
+    #[inline]
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+    ) -> Result<(), Failed> {
+        self.serialize_str(variant)
+    }
+
+    #[inline]
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), Failed> {
+        match name {
+            payload::NEWTYPE => payload::expected(|| value.serialize(self)),
+            EXT_STRUCT => Err(Failed::new("extension types of MessagePack cannot be sent; send bytes")),
+            _ => {
+                let depth = self.depth.in_newtype().ok_or_else(Failed::too_deep)?;
+                value.serialize(Serializer { out: self.out, depth })
+            }
+        }
+    }
+
+    #[inline]
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        mut self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), Failed> {
+        let depth = self.variant(variant)?;
+        value.serialize(Serializer { out: self.out, depth })
+    }
+
+    #[inline]
+    fn serialize_seq(self, length: Option<usize>) -> Result<Parts<'a>, Failed> {
+        self.parts(length, Header::Array)
+    }
+
+    #[inline]
+    fn serialize_tuple(self, length: usize) -> Result<Parts<'a>, Failed> {
+        self.parts(Some(length), Header::Array)
+    }
+
+    #[inline]
+    fn serialize_tuple_struct(self, _name: &'static str, length: usize) -> Result<Parts<'a>, Failed> {
+        self.parts(Some(length), Header::Array)
+    }
+
+    #[inline]
+    fn serialize_tuple_variant(
+        mut self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Parts<'a>, Failed> {
+        let depth = self.variant(variant)?;
+        Parts::begin(self.out, depth, Some(length), Header::Array)
+    }
+
+    #[inline]
+    fn serialize_map(self, length: Option<usize>) -> Result<Parts<'a>, Failed> {
+        self.parts(length, Header::Map)
+    }
+
+    #[inline]
+    fn serialize_struct(self, _name: &'static str, length: usize) -> Result<Parts<'a>, Failed> {
+        self.parts(Some(length), Header::Map)
+    }
+
+    #[inline]
+    fn serialize_struct_variant(
+        mut self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+        length: usize,
+    ) -> Result<Parts<'a>, Failed> {
+        let depth = self.variant(variant)?;
+        Parts::begin(self.out, depth, Some(length), Header::Map)
+    }
+}
+
+/// The kinds of header that announce parts.
+#[derive(Clone, Copy, Debug)]
+enum Header {
+    Array,
+    Map,
+}
+
+impl Header {
+    /// The first bytes of the three forms: up to 15, up to 65,535 and all lengths.
+    #[inline]
+    const fn markers(self) -> [u8; 3] {
+        match self {
+            Self::Array => [0x90, 0xdc, 0xdd],
+            Self::Map => [0x80, 0xde, 0xdf],
+        }
+    }
+}
+
+#[inline]
+fn put_length(bytes: &mut Scratch, header: Header, length: u32) {
+    let [short, medium, long] = header.markers();
+    if length < 16 {
+        bytes.put(&[short | length as u8]);
+    } else if let Ok(length) = u16::try_from(length) {
+        let [high, low] = length.to_be_bytes();
+        bytes.put(&[medium, high, low]);
+    } else {
+        put_long_length(bytes, long, length);
+    }
+}
+
+fn put_long_length(bytes: &mut Scratch, marker: u8, length: u32) {
+    bytes.put(&[marker]);
+    bytes.put(&length.to_be_bytes());
+}
+
+#[inline]
+fn put_str(bytes: &mut Scratch, text: &str) -> Result<(), Failed> {
+    Ok(ser::Serializer::serialize_str(&mut rmp_serde::Serializer::new(bytes), text)?)
+}
+
+/// Writes the parts of a value, each behind the last.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    out: &'a mut Output,
+    /// Of the parts.
+    depth: Depth,
+    length: Length,
+    written: usize,
+}
+
+/// How many parts a value has.
+#[derive(Debug)]
+enum Length {
+    Announced(usize),
+    /// Its four bytes lie there, and are written last.
+    At(usize),
+}
+
+impl<'a> Parts<'a> {
+    #[inline]
+    fn begin(
+        out: &'a mut Output,
+        depth: Depth,
+        length: Option<usize>,
+        header: Header,
+    ) -> Result<Self, Failed> {
+        let length = match length {
+            Some(length) => {
+                put_length(&mut out.bytes, header, checked(length)?);
+                Length::Announced(length)
+            }
+            None => {
+                put_long_length(&mut out.bytes, header.markers()[2], 0);
+                Length::At(out.bytes.size() - 4)
+            }
+        };
+        Ok(Self { out, depth, length, written: 0 })
+    }
+
+    #[inline]
+    fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+        self.written += 1;
+        value.serialize(Serializer { out: self.out, depth: self.depth })
+    }
+
+    #[inline]
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Failed> {
+        put_str(&mut self.out.bytes, name)?;
+        self.part(value)
+    }
+
+    /// Without the right length the reader would take what follows for parts of this value.
+    #[inline]
+    fn finish(self) -> Result<(), Failed> {
+        match self.length {
+            Length::Announced(length) if length == self.written => Ok(()),
+            Length::Announced(length) => Err(Failed::new(format_args!(
+                "its Serialize announces {length} parts and writes {}",
+                self.written
+            ))),
+            Length::At(at) => {
+                let length = checked(self.written)?.to_be_bytes();
+                if let Some(place) = self.out.bytes.written_mut(at..at + 4) {
+                    place.copy_from_slice(&length);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[inline]
+fn checked(length: usize) -> Result<u32, Failed> {
+    u32::try_from(length)
+        .map_err(|_| Failed::new(format_args!("MessagePack has no sequence of {length} parts")))
+}
+
+/// The ways by which serde names the parts of a value.
+macro_rules! parts {
+    ($($kind:ident::$method:ident($($name:ident: &'static $str:ty)?) $part:ident;)*) => {$(
+        impl ser::$kind for Parts<'_> {
+            type Ok = ();
+            type Error = Failed;
+
+            #[inline]
+            fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($name: &'static $str,)?
+                value: &T,
+            ) -> Result<(), Failed> {
+                self.$part($($name,)? value)
+            }
+
+            #[inline]
+            fn end(self) -> Result<(), Failed> {
+                self.finish()
+            }
+        }
+    )*};
+}
+
+parts! {
+    SerializeSeq::serialize_element() part;
+    SerializeTuple::serialize_element() part;
+    SerializeTupleStruct::serialize_field() part;
+    SerializeTupleVariant::serialize_field() part;
+    SerializeStruct::serialize_field(name: &'static str) field;
+    SerializeStructVariant::serialize_field(name: &'static str) field;
+}
+
+impl ser::SerializeMap for Parts<'_> {
+    type Ok = ();
+    type Error = Failed;
+
+    #[inline]
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+        self.part(key)
+    }
+
+    #[inline]
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+        value.serialize(Serializer { out: self.out, depth: self.depth })
+    }
+
+    #[inline]
+    fn end(self) -> Result<(), Failed> {
+        self.finish()
+    }
+}

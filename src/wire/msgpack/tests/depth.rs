@@ -1,0 +1,161 @@
+//! The limit of nesting, for every shape by which a type can contain itself.
+
+use super::*;
+
+/// A type that contains itself, of which a value can be made level by level.
+trait Nest: Serialize + DeserializeOwned + PartialEq + Debug {
+    /// One level.
+    fn leaf() -> Self;
+
+    /// A level around it.
+    fn around(self) -> Self;
+}
+
+macro_rules! nest {
+    ($item:item $name:ident: $leaf:expr, $inner:ident => $around:expr;) => {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        $item
+
+        impl Nest for $name {
+            fn leaf() -> Self {
+                $leaf
+            }
+
+            fn around(self) -> Self {
+                let $inner = self;
+                $around
+            }
+        }
+    };
+}
+
+nest! {
+    enum OfNewtypes { End(u8), Next(Box<Self>) }
+    OfNewtypes: Self::End(1), inner => Self::Next(inner.into());
+}
+nest! {
+    enum OfTuples { End(u8), Next(u8, Box<Self>) }
+    OfTuples: Self::End(1), inner => Self::Next(2, inner.into());
+}
+nest! {
+    enum OfStructs { End(u8), Next { next: Box<Self> } }
+    OfStructs: Self::End(1), inner => Self::Next { next: inner.into() };
+}
+nest! {
+    #[serde(tag = "kind")]
+    enum Tagged { End { value: u8 }, Next { next: Box<Self> } }
+    Tagged: Self::End { value: 1 }, inner => Self::Next { next: inner.into() };
+}
+nest! {
+    #[serde(tag = "kind", content = "content")]
+    enum Adjacently { End(u8), Next(Box<Self>) }
+    Adjacently: Self::End(1), inner => Self::Next(inner.into());
+}
+nest! {
+    #[serde(untagged)]
+    enum Untagged { End { value: u8 }, Next { next: Box<Self> } }
+    Untagged: Self::End { value: 1 }, inner => Self::Next { next: inner.into() };
+}
+nest! {
+    struct Linked { next: Option<Box<Self>> }
+    Linked: Self { next: None }, inner => Self { next: Some(inner.into()) };
+}
+nest! {
+    struct Sequence(Vec<Self>);
+    Sequence: Self(Vec::new()), inner => Self(vec![inner]);
+}
+nest! {
+    struct Pair(u8, Option<Newtype<Box<Self>>>);
+    Pair: Self(1, None), inner => Self(1, Some(Newtype(inner.into())));
+}
+nest! {
+    struct Map(BTreeMap<u8, Self>);
+    Map: Self(BTreeMap::new()), inner => Self([(1, inner)].into());
+}
+nest! {
+    struct Flattened { id: u8, #[serde(flatten)] rest: BTreeMap<String, Self> }
+    Flattened: Self { id: 1, rest: BTreeMap::new() },
+        inner => Self { id: 1, rest: [("next".to_owned(), inner)].into() };
+}
+
+/// Recursion through a wrapper alone.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Count(Option<Box<Self>>);
+
+fn nested<T: Nest>(levels: usize) -> T {
+    (1..levels).fold(T::leaf(), |inner, _| inner.around())
+}
+
+fn check<T: Nest>() {
+    let name = std::any::type_name::<T>();
+    let limit = MESSAGE_DEPTH_MAX;
+    let value = nested::<T>(limit);
+    assert_eq!(carried(&value), value, "{name}");
+    for levels in [limit + 1, limit + 2, 1_000] {
+        assert_eq!(body_of(&nested::<T>(levels)), Err(EncodeError::TooDeep { limit }), "{levels} of {name}");
+    }
+    let unlimited = rmp_serde::to_vec_named(&nested::<T>(400)).unwrap();
+    assert_eq!(read::<T>(&unlimited), Err(DecodeError::TooDeep { limit }), "{name}");
+}
+
+#[test]
+fn value_of_every_recursive_shape_has_the_same_limit_on_both_sides() {
+    check::<OfNewtypes>();
+    check::<OfTuples>();
+    check::<OfStructs>();
+    check::<Tagged>();
+    check::<Untagged>();
+    check::<Linked>();
+    check::<Sequence>();
+    check::<Pair>();
+    check::<Map>();
+    check::<Flattened>();
+}
+
+/// Its tag and content are a struct, and what it contains lies in that.
+#[test]
+fn adjacently_tagged_value_has_the_limit_too() {
+    check::<Adjacently>();
+}
+
+#[test]
+fn wrappers_around_wrappers_have_the_limit_too() {
+    let limit = MESSAGE_DEPTH_MAX;
+    let nested = |somes: usize| (0..somes).fold(Count(None), |inner, _| Count(Some(Box::new(inner))));
+    arrives(nested(limit));
+    assert_eq!(body_of(&nested(limit + 1)), Err(EncodeError::TooDeep { limit }));
+    // One byte of a peer, which each level would take for the next.
+    assert_eq!(read::<Count>(&[5]), Err(DecodeError::TooDeep { limit }));
+    assert_eq!(read::<Count>(&[0xd4, 0x53, 129]), Err(DecodeError::TooDeep { limit }));
+    assert_eq!(read::<Endless>(&[5]), Err(DecodeError::TooDeep { limit }));
+}
+
+/// A type without a value.
+#[derive(Debug, PartialEq, Deserialize)]
+struct Endless(Box<Self>);
+
+/// Where each level is a marker of a few bytes, a short message reaches any depth.
+#[test]
+fn deep_bytes_are_an_error_for_every_type_and_no_stack_overflow() {
+    const LEVELS: usize = 200_000;
+    let deep = |level: &[u8]| [level.repeat(LEVELS), vec![1]].concat();
+    let arrays = deep(&[0x91]);
+    let maps = deep(b"\x81\xa4Next");
+    let both = deep(b"\x81\xa4Next\x91");
+    for bytes in [arrays, maps, both] {
+        for error in [
+            read::<OfNewtypes>(&bytes).unwrap_err(),
+            read::<OfTuples>(&bytes).unwrap_err(),
+            read::<Untagged>(&bytes).unwrap_err(),
+            read::<Sequence>(&bytes).unwrap_err(),
+            read::<serde::de::IgnoredAny>(&bytes).unwrap_err(),
+            read::<serde_json::Value>(&bytes).unwrap_err(),
+        ] {
+            let text = error.to_string();
+            assert!(
+                error == DecodeError::TooDeep { limit: MESSAGE_DEPTH_MAX } || text.contains("type"),
+                "{text}"
+            );
+        }
+    }
+}
