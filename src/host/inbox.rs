@@ -25,8 +25,9 @@ enum Came {
     Event(Event<Ticket>),
 }
 
-/// Who takes it.
-pub(super) trait Handover {
+/// Consumer of an inbox.
+#[doc(hidden)]
+pub trait Handover {
     /// Takes messages.
     fn run(&mut self, to: (Target, TypeHash), run: Run);
     /// Takes another event.
@@ -36,6 +37,15 @@ pub(super) trait Handover {
 impl Inbox {
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+
+    /// Messages and events that are not handed over yet.
+    pub(super) fn len(&self) -> usize {
+        let lengths = self.order.iter().map(|came| match came {
+            Came::Run(_, run) => run.len(),
+            Came::Event(_) => 1,
+        });
+        lengths.sum()
     }
 
     /// Hands over all that has come.
@@ -82,13 +92,13 @@ impl Inbox {
 }
 
 /// The events of a peer's session on their way to the inbox, and to callers.
-pub(super) struct Arriving<'a> {
-    pub(super) peer: &'a Arc<Peer>,
+pub(super) struct Arriving<'a, O = Peer> {
+    pub(super) peer: &'a Arc<O>,
     pub(super) answers: &'a mut Answers,
     pub(super) inbox: &'a mut Inbox,
 }
 
-impl Events<Ticket> for Arriving<'_> {
+impl<O: Origin + 'static> Events<Ticket> for Arriving<'_, O> {
     #[inline(always)]
     fn call(
         &mut self,
@@ -130,42 +140,10 @@ fn claimed(claim: session::Claim) -> Option<Claim> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::peer::DetachedOrigin;
     use super::*;
-    use crate::id::{ActorId, ActorIncarnation, Identity};
-    use crate::wire::{Body, CallFailure, Encoded, Few};
-
-    /// Who sends in a test, and hears nothing.
-    struct Nobody;
-
-    impl Origin for Nobody {
-        fn host(&self) -> Identity {
-            unreachable!("nobody asks")
-        }
-
-        fn body_bytes_max(&self) -> usize {
-            0
-        }
-
-        fn turn(&self, waiting: usize) -> usize {
-            waiting
-        }
-
-        fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&Claim>) {}
-
-        fn fail(&self, _: CallId, _: &CallFailure, _: Option<Claim>) {}
-
-        fn is_cancelled(&self, _: CallId) -> bool {
-            false
-        }
-
-        fn wake_when_cancelled(&self, _: CallId, _: &Waker) -> bool {
-            false
-        }
-
-        fn handled(&self, _: Claim) {}
-
-        fn dead_letter(&self, _: &CallFailure) {}
-    }
+    use crate::id::{ActorId, ActorIncarnation};
+    use crate::wire::{Body, Few};
 
     fn to(actor: u64) -> (Target, TypeHash) {
         (Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) }, TypeHash(7))
@@ -192,11 +170,11 @@ mod tests {
         let bytes = number.to_be_bytes();
         match kind {
             Kind::ShortCall | Kind::ShortTell => {
-                inbox.add(&Arc::new(Nobody), call, to, None, Few::new(&bytes).unwrap(), claim);
+                inbox.add(&Arc::new(DetachedOrigin), call, to, None, Few::new(&bytes).unwrap(), claim);
             }
             Kind::LongCall | Kind::LongTell => {
                 let body = Body { message: (&bytes[..]).into(), ..Body::empty() };
-                inbox.add(&Arc::new(Nobody), call, to, None, body, claim);
+                inbox.add(&Arc::new(DetachedOrigin), call, to, None, body, claim);
             }
         }
     }

@@ -52,7 +52,11 @@ use crate::wire::{CallFailure, Encoded};
 pub use config::{HostCalls, HostConfig, HostError};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
 pub use executor::Executor;
+#[doc(hidden)]
+pub use inbox::Handover;
 pub use peer::Peer;
+#[doc(hidden)]
+pub use peer::{ReceivePath, Ticket};
 pub use placement::{Ending, Finding, Lives, PlaceError, Placed, Placement, Placing, Seat};
 
 use actors::Actors;

@@ -10,8 +10,9 @@ use crate::session::{Event, Failed};
 use crate::wire::{Body, Few, OwnedFew};
 
 /// The slot of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(pub(super) u32);
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub(super) u32);
 
 /// All slots of a peer, and the first of those that are free: the number of the next one if none is.
 #[derive(Default)]

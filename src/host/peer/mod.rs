@@ -23,6 +23,7 @@ mod life;
 mod origin;
 mod pace;
 mod pending;
+mod receive_path;
 mod timer;
 mod traffic;
 mod up;
@@ -40,10 +41,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::answers::Answers;
-pub(crate) use self::answers::Ticket;
+pub use self::answers::Ticket;
 pub(super) use self::life::{Aftermath, Evidence};
 use self::pace::Pace;
 pub(crate) use self::pending::{OpenCall, Pending};
+#[cfg(test)]
+pub(super) use self::receive_path::DetachedOrigin;
+pub use self::receive_path::ReceivePath;
 use self::timer::Timer;
 pub(super) use self::traffic::loss_of;
 pub(crate) use self::up::{Lease, Up};

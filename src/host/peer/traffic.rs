@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::{Peer, State, Ticket, Up, now};
 use crate::host::inbox::{Arriving, Inbox};
 use crate::id::CallId;
+use crate::registry::Origin;
 use crate::session::{Batch, LinkLoss, Session, SessionError};
 use crate::transport::{FrameReader, LinkReader, ReadError};
 use crate::wire::{CallHeader, Few, Frame, Frames, TellHeader, WireError};
@@ -86,13 +87,13 @@ impl Peer {
 }
 
 /// Where frames go as they are read.
-struct Arrived<'a> {
-    session: &'a mut Session<Ticket>,
-    now: Instant,
-    to: Arriving<'a>,
+pub(super) struct Arrived<'a, O = Peer> {
+    pub(super) session: &'a mut Session<Ticket>,
+    pub(super) now: Instant,
+    pub(super) to: Arriving<'a, O>,
 }
 
-impl Frames for Arrived<'_> {
+impl<O: Origin + 'static> Frames for Arrived<'_, O> {
     type Error = LinkLoss;
 
     #[inline(always)]

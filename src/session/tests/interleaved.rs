@@ -1,10 +1,15 @@
 //! Two sessions joined back to back, in random interleavings, against a simple model.
+//!
+//! What a side reads takes the way of production: from the bytes of a link to the inbox of a host and the
+//! slots of callers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::host::{Handover, ReceivePath, Ticket};
+use crate::registry::{Inbound, Run};
 use crate::wire;
 
 /// The number of a message, which is also its content. A call that is made again keeps it.
@@ -44,7 +49,10 @@ struct Handling {
 
 /// One side, and what its user knows.
 struct Side {
-    session: Session<Attempt>,
+    session: Session<Ticket>,
+    path: ReceivePath,
+    /// The attempts that have no outcome, by their slots.
+    open: BTreeMap<Ticket, Attempt>,
     batch: Batch,
     /// What the kernel has, and the peer has not read.
     pipe: BytesMut,
@@ -67,6 +75,8 @@ impl Side {
     fn new() -> Self {
         Self {
             session: Session::new(LIMITS),
+            path: ReceivePath::default(),
+            open: BTreeMap::new(),
             batch: Batch::default(),
             pipe: BytesMut::new(),
             sent_calls: BTreeMap::new(),
@@ -83,29 +93,52 @@ impl Side {
         }
     }
 
-    fn note(&mut self, events: Vec<Event<Attempt>>) {
-        for event in events {
+    /// Takes every whole frame of `bytes` in one read.
+    fn receive(&mut self, now: Instant, codec: &FrameCodec, mut bytes: BytesMut) {
+        self.path.receive(&mut self.session, now, codec, &mut bytes).unwrap();
+        assert!(bytes.is_empty());
+        let mut came = Came::default();
+        self.path.end_read(&mut self.session, now, &mut came);
+        for message in came.messages {
+            self.take(message);
+        }
+        self.note(came.events);
+    }
+
+    fn take(&mut self, message: Inbound) {
+        let (number, _): (Number, String) = wire::decode(&message.body).unwrap();
+        let claim = message.claim().unwrap();
+        let claim = Claim { target: claim.target(), bytes: claim.bytes().get(), life: claim.life() };
+        match message.call() {
+            Some(call) => {
+                assert!(self.seen_calls.insert(number), "call {number} came twice");
+                self.unanswered.push_back(Handling { call, number, claim });
+            }
+            None => {
+                self.seen_tells.push(number);
+                self.unhandled.push_back(claim);
+            }
+        }
+    }
+
+    /// Takes what the session says beside messages, and the outcomes that there are by now.
+    fn note(&mut self, events: Vec<Event<Ticket>>) {
+        for event in self.path.settle(events) {
             match event {
-                Event::Call { call, body, claim, .. } => {
-                    let (number, _): (Number, String) = wire::decode(&body).unwrap();
-                    assert!(self.seen_calls.insert(number), "call {number} came twice");
-                    self.unanswered.push_back(Handling { call, number, claim });
-                }
                 Event::Cancelled { call } => {
                     assert!(self.unanswered.iter().any(|handling| handling.call == call));
                     assert!(self.cancelled.insert(call), "call {call} is cancelled twice");
                 }
-                Event::Tell { body, claim, .. } => {
-                    self.seen_tells.push(wire::decode::<(Number, String)>(&body).unwrap().0);
-                    self.unhandled.push_back(claim);
-                }
-                Event::Replied { ticket, body } => {
-                    self.end(ticket, End::Replied(wire::decode(&body).unwrap()))
-                }
-                Event::Failed { ticket, failure } => self.end(ticket, End::Failed(failure)),
                 Event::DeadLetters { count } => self.dead_letters += count,
-                Event::PeerLeaves { reason } => panic!("nobody leaves: {reason}"),
-                Event::Schemas { .. } => panic!("both have the same types"),
+                other => panic!("nobody leaves, and both have the same types: {other:?}"),
+            }
+        }
+        let outcomes = self.open.keys().filter_map(|ticket| Some((*ticket, self.path.outcome(*ticket)?)));
+        for (ticket, outcome) in outcomes.collect::<Vec<_>>() {
+            let attempt = self.open.remove(&ticket).unwrap();
+            match outcome {
+                Ok(body) => self.end(attempt, End::Replied(wire::decode(&body).unwrap())),
+                Err(failed) => self.end(attempt, End::Failed(failed)),
             }
         }
     }
@@ -125,6 +158,24 @@ impl Side {
     fn has_space(&self) -> bool {
         self.session.outgoing_bytes() <= LIMITS.outgoing_bytes_max + LIMITS.frame_bytes_max
             && self.session.parked_bytes() <= LIMITS.outgoing_bytes_max + LIMITS.frame_bytes_max
+    }
+}
+
+/// What one read has brought.
+#[derive(Default)]
+struct Came {
+    messages: Vec<Inbound>,
+    events: Vec<Event<Ticket>>,
+}
+
+impl Handover for Came {
+    fn run(&mut self, to: (Target, TypeHash), run: Run) {
+        assert_eq!(to, (TARGET, MESSAGE));
+        self.messages.extend(run);
+    }
+
+    fn event(&mut self, event: Event<Ticket>) {
+        self.events.push(event);
     }
 }
 
@@ -232,9 +283,9 @@ impl World {
                 let side = &mut self.sides[side];
                 if let Some((attempt, call)) = side.sent_calls.iter().nth(nth)
                     && !side.ends.contains_key(attempt)
-                    && let Some(ticket) = side.session.forget(*call)
+                    && let Some(ticket) = side.path.forget(&mut side.session, *call)
                 {
-                    side.forgotten.insert(ticket);
+                    side.forgotten.extend(side.open.remove(&ticket));
                 }
             }
             Step::Answer { side, fail } => self.answer(side, fail),
@@ -295,10 +346,11 @@ impl World {
         let deadline = timeout_ms.map(|ms| now + Duration::from_millis(ms));
         let message = (attempt.number, "x".repeat(padding));
         let called = wire::encode(&message, 1 << 20, |body| {
-            side.session.call(now, TARGET, MESSAGE, deadline, repeat, body, attempt)
+            side.path.call(&mut side.session, now, TARGET, MESSAGE, deadline, repeat, body)
         });
         match called.unwrap() {
-            Ok(call) => {
+            Ok((call, ticket)) => {
+                assert_eq!(side.open.insert(ticket, attempt), None, "a slot has one call");
                 if let Repeat::Again(first) = repeat {
                     assert_eq!(call, first);
                 }
@@ -307,14 +359,11 @@ impl World {
                 }
                 assert_eq!(side.sent_calls.insert(attempt, call), None);
             }
-            Err((Rejected::Forgotten, ticket)) => {
-                assert!(self.generation > 0 && matches!(repeat, Repeat::Again(_)), "{ticket:?}");
+            Err(Rejected::Forgotten) => {
+                assert!(self.generation > 0 && matches!(repeat, Repeat::Again(_)), "{attempt:?}");
                 side.repeatable.remove(&attempt.number);
             }
-            Err((rejected, ticket)) => {
-                assert_eq!(ticket, attempt);
-                assert!(matches!(rejected, Rejected::Full { .. }), "{rejected}");
-            }
+            Err(rejected) => assert!(matches!(rejected, Rejected::Full { .. }), "{rejected}"),
         }
     }
 
@@ -363,14 +412,17 @@ impl World {
 
     /// The peer of `side` reads what `side` has written.
     fn read(&mut self, side: usize, frames: usize) {
-        let mut codec = FrameCodec::established(LIMITS.frame_bytes_max);
+        let codec = FrameCodec::established(LIMITS.frame_bytes_max);
+        let pipe = &mut self.sides[side].pipe;
+        let mut end = 0;
         for _ in 0..frames {
-            let Some(frame) = codec.decode(&mut self.sides[side].pipe).unwrap() else { return };
-            let reader = &mut self.sides[1 - side];
-            let mut events = Vec::new();
-            reader.session.receive(self.now, frame, &mut events).unwrap();
-            reader.note(events);
+            match codec.frame_bytes(&pipe[end..]).unwrap() {
+                Some(bytes) if bytes <= pipe.len() - end => end += bytes,
+                _ => break,
+            }
         }
+        let bytes = pipe.split_to(end);
+        self.sides[1 - side].receive(self.now, &codec, bytes);
     }
 
     fn pass(&mut self, time: Duration) {
