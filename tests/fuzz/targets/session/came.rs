@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use roadshow::id::{CallId, Target};
+use roadshow::host::{Handover, Ticket};
+use roadshow::id::{CallId, Target, TypeHash};
+use roadshow::registry::{Inbound, Run};
 use roadshow::session::{Claim, Event};
 use roadshow::wire::{Body, CallFailure, Chunk, Frame, Reply};
 
@@ -68,7 +70,7 @@ pub(crate) struct Came {
     pub(crate) peer_left: bool,
 }
 
-/// How many events there are, calls that are owed an end, and cancelled ones.
+/// How many messages and events wait, calls that are owed an end, and cancelled ones.
 pub(crate) type Counts = [usize; 3];
 
 impl Came {
@@ -117,23 +119,8 @@ impl Came {
     /// Takes what the session tells of the peer's doings; gives back the rest.
     pub(crate) fn event<T>(&mut self, event: Event<T>) -> Option<Event<T>> {
         match event {
-            Event::Call { call, target, body, claim, .. } => {
-                assert!(!self.peer_left, "nothing is called after a goodbye");
-                self.accept(target, claim);
-                let number = self.see(target, &body).unwrap_or(0);
-                if self.strict {
-                    assert!(self.taken.insert(number), "call {number} has a handler, or had one");
-                }
-                self.handling.push(Handling { call, number, claim: Some(claim) });
-            }
             Event::Cancelled { call } => {
                 assert!(self.handling.iter().any(|handling| handling.call == call), "it was handed over");
-            }
-            Event::Tell { target, body, claim, .. } => {
-                assert!(!self.peer_left, "nothing is told after a goodbye");
-                self.accept(target, claim);
-                self.see(target, &body);
-                self.unhandled.push(claim);
             }
             Event::Schemas { body } => {
                 assert!(self.table.replace(body).is_none(), "a table is told once");
@@ -145,6 +132,21 @@ impl Came {
             event => return Some(event),
         }
         None
+    }
+
+    /// Takes a message that was handed over.
+    fn message(&mut self, target: Target, message: &Inbound) {
+        assert!(!self.peer_left, "nothing comes after a goodbye");
+        let claim = message.claim().expect("a message takes some of its window");
+        let claim = Claim { target: claim.target(), bytes: claim.bytes().get(), life: claim.life() };
+        self.accept(target, claim);
+        let number = self.see(target, &message.body);
+        let Some(call) = message.call() else { return self.unhandled.push(claim) };
+        let number = number.unwrap_or(0);
+        if self.strict {
+            assert!(self.taken.insert(number), "call {number} has a handler, or had one");
+        }
+        self.handling.push(Handling { call, number, claim: Some(claim) });
     }
 
     fn accept(&mut self, target: Target, claim: Claim) {
@@ -231,5 +233,15 @@ impl Came {
             && self.unhandled.is_empty()
             && self.owed.is_empty()
             && self.cancelled.is_empty()
+    }
+}
+
+impl Handover for Came {
+    fn run(&mut self, (target, _): (Target, TypeHash), run: Run) {
+        run.for_each(|message| self.message(target, &message));
+    }
+
+    fn event(&mut self, event: Event<Ticket>) {
+        assert!(Self::event(self, event).is_none(), "a read brings nothing else");
     }
 }

@@ -1,11 +1,13 @@
 //! One session with its links, and what must hold of it at any time.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use roadshow::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
+use roadshow::host::{ReceivePath, Ticket};
 use roadshow::session::{Batch, Event, LinkLoss, Session, SessionError, SessionLimits, Written};
-use roadshow::wire::{Encoded, Frame, Resume, Terms};
+use roadshow::wire::{Encoded, Frame, FrameCodec, Resume, Terms};
 use roadshow_fuzz::Script;
 
 use super::came::{Came, Counts};
@@ -22,7 +24,10 @@ const ACK_BYTES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Side {
     pub(crate) limits: SessionLimits,
-    pub(crate) session: Session<Attempt>,
+    pub(crate) session: Session<Ticket>,
+    pub(super) path: ReceivePath,
+    /// The attempts that have no outcome, by their slots.
+    pub(super) open: BTreeMap<Ticket, Attempt>,
     batch: Batch,
     /// What the kernel has, and the peer has not read.
     pub(crate) pipe: BytesMut,
@@ -70,6 +75,8 @@ impl Side {
         Self {
             limits,
             session: Session::new(limits),
+            path: ReceivePath::default(),
+            open: BTreeMap::new(),
             batch: Batch::default(),
             pipe: BytesMut::new(),
             made: Ledger::default(),
@@ -171,7 +178,7 @@ impl Side {
         bytes
     }
 
-    /// Takes the frames of one read.
+    /// Takes the frames of one read, as a link does: from their bytes to the inbox.
     ///
     /// # Errors
     ///
@@ -180,23 +187,26 @@ impl Side {
         &mut self,
         now: Instant,
         frames: impl IntoIterator<Item = Frame>,
-    ) -> Result<(), SessionError> {
-        let mut events = Vec::new();
+    ) -> Result<(), LinkLoss> {
+        let codec = FrameCodec::established(self.limits.frame_bytes_max);
+        let mut bytes = BytesMut::new();
         let received = frames.into_iter().try_for_each(|frame| {
-            let before = self.counts(&events);
-            let received = self.session.receive(now, frame.clone(), &mut events);
+            frame.put(&mut bytes);
+            let before = self.counts();
+            let received = self.path.receive(&mut self.session, now, &codec, &mut bytes);
             match &received {
-                Ok(()) => self.came.frame(frame, before, self.counts(&events)),
+                Ok(()) => self.came.frame(frame, before, self.counts()),
                 Err(_) => self.came.refused(self.session.resume().received),
             }
             received
         });
-        self.note(events);
+        self.path.end_read(&mut self.session, now, &mut self.came);
+        self.note(Vec::new());
         received
     }
 
-    fn counts(&self, events: &[Event<Attempt>]) -> Counts {
-        [events.len(), self.session.inbound_calls(), self.session.cancelled_calls()]
+    fn counts(&self) -> Counts {
+        [self.path.waiting(), self.session.inbound_calls(), self.session.cancelled_calls()]
     }
 
     /// Time has passed.
@@ -207,15 +217,19 @@ impl Side {
         assert!(self.session.poll_timeout().is_none_or(|due| due > now));
     }
 
-    fn note(&mut self, events: Vec<Event<Attempt>>) {
-        for event in events {
+    /// Takes what the session says beside messages, and the outcomes that there are by now.
+    fn note(&mut self, events: Vec<Event<Ticket>>) {
+        for event in self.path.settle(events) {
             match self.came.event(event) {
                 None => {}
-                Some(Event::Replied { ticket, body }) => self.made.end(ticket, End::Replied(body)),
-                Some(Event::Failed { ticket, failure }) => self.made.end(ticket, End::Failed(failure)),
                 Some(Event::DeadLetters { count }) => self.made.dead_letters += count,
                 Some(other) => panic!("{other:?} is new to this target"),
             }
+        }
+        let outcomes = self.open.keys().filter_map(|ticket| Some((*ticket, self.path.outcome(*ticket)?)));
+        for (ticket, outcome) in outcomes.collect::<Vec<_>>() {
+            let attempt = self.open.remove(&ticket).expect("a slot has one call");
+            self.made.end(attempt, outcome.map_or_else(End::Failed, End::Replied));
         }
     }
 
@@ -223,7 +237,7 @@ impl Side {
     pub(crate) fn check(&self) {
         let session = &self.session;
         assert_eq!(session.open_calls(), self.made.open());
-        self.came.check(session.resume().received, self.counts(&[]), session.accepted_bytes());
+        self.came.check(session.resume().received, self.counts(), session.accepted_bytes());
         assert!(self.made.dead_letters <= self.made.tells.len() as u64);
         assert!(session.unwritten_bytes() <= session.outgoing_bytes());
         let parked_bytes_max = self.limits.outgoing_bytes_max.max(self.limits.frame_bytes_max);

@@ -86,16 +86,15 @@ impl Side {
         let header = CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, floor };
         let frame_bytes = header.frame_bytes(message.as_encoded());
         let before = self.waiting(target, frame_bytes);
-        match self.session.call(now, target, MESSAGE, deadline, repeat, message.as_encoded(), attempt) {
-            Ok(call) => {
+        let Self { path, session, .. } = self;
+        match path.call(session, now, target, MESSAGE, deadline, repeat, message.as_encoded()) {
+            Ok((call, ticket)) => {
+                assert!(self.open.insert(ticket, attempt).is_none(), "a slot has one call");
                 self.made.made(attempt, repeat, Made { call, target });
                 self.check_accepted(frame_bytes, &before);
                 assert!(before.calls < self.limits.calls_open_max);
             }
-            Err((rejected, ticket)) => {
-                assert_eq!(ticket, attempt);
-                self.check_rejected(&rejected, frame_bytes, &before);
-            }
+            Err(rejected) => self.check_rejected(&rejected, frame_bytes, &before),
         }
     }
 
@@ -218,9 +217,9 @@ impl Side {
 
     fn forget(&mut self, script: &mut Script<'_>) {
         let Some((attempt, call)) = self.made.attempt(script.byte()) else { return };
-        match self.session.forget(call) {
+        match self.path.forget(&mut self.session, call) {
             Some(ticket) => {
-                assert_eq!(ticket, attempt);
+                assert_eq!(self.open.remove(&ticket), Some(attempt));
                 self.made.end(attempt, End::Forgotten);
             }
             None => assert!(self.made.ends.contains_key(&attempt), "{attempt:?} was open"),
