@@ -34,6 +34,7 @@ mod processes;
 mod proxy;
 mod raw;
 mod retry;
+mod stress;
 mod tasks;
 mod transports;
 mod values;

@@ -1,0 +1,343 @@
+//! Races between real threads: senders, the I/O thread, the thread of the links and those of actors.
+//!
+//! The simulation runs on one thread, so these are the tests of locks and wake-ups. Each takes a second
+//! at most; `ROADSHOW_STRESS_ROUNDS` repeats them for longer runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use actix::Arbiter;
+use futures_util::future::{join, join_all};
+use roadshow::observe::PeerSnapshot;
+use roadshow::prelude::*;
+use tokio::runtime::Builder;
+use tokio::time::{sleep, timeout};
+
+use crate::hosts::{Pair, Site, limits, poll_once, run, until};
+use crate::ledger::{Book, Entry, Ledger, entries_of};
+use crate::proxy::{Cut, Proxy};
+
+/// Threads that send at the same time.
+const SENDERS: u32 = 3;
+
+/// Time in which any call ends, whatever the load of the machine.
+const CALL_ENDS_WITHIN: Duration = Duration::from_secs(20);
+
+/// Runs a test, again and again where longer runs want that; each time is bounded.
+fn repeatedly<F: Future<Output = ()>>(test: impl Fn() -> F) {
+    let rounds = std::env::var("ROADSHOW_STRESS_ROUNDS").map_or(1, |rounds| rounds.parse::<u32>().unwrap());
+    (0..rounds).for_each(|_| run(test()));
+}
+
+/// Runs each future on a thread of its own; gives what has come of them once all are done.
+async fn on_threads<F>(each: impl IntoIterator<Item = F>) -> Vec<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let threads = each.into_iter().map(|work| {
+        thread::spawn(move || Builder::new_current_thread().enable_all().build().unwrap().block_on(work))
+    });
+    let threads = threads.collect::<Vec<_>>();
+    until(|| threads.iter().all(thread::JoinHandle::is_finished)).await;
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+/// What each host sees of the other.
+fn views(pair: &Pair) -> [PeerSnapshot; 2] {
+    let view = |site: &Site| site.host.snapshot().peers.remove(0);
+    [view(&pair.here), view(&pair.there)]
+}
+
+/// Waits until nothing is under way between two hosts and all credit is back.
+async fn at_rest(pair: &Pair) {
+    let rest = until(|| {
+        let views = views(pair);
+        let [here, there] = &views;
+        let idle = |view: &PeerSnapshot| {
+            view.calls_open + view.calls_accepted + view.outgoing_bytes + view.parked_bytes == 0
+                && view.accepted_bytes == 0
+        };
+        views.iter().all(idle)
+            && here.charged_bytes == there.owed_bytes
+            && there.charged_bytes == here.owed_bytes
+    });
+    assert!(timeout(CALL_ENDS_WITHIN, rest).await.is_ok(), "no rest: {:#?}", views(pair));
+}
+
+/// The numbers that a sender is sure of, and all that it has sent.
+#[derive(Default)]
+struct Sent {
+    sure: Vec<u32>,
+    last: u32,
+}
+
+/// Sends numbered entries in order: one way, as calls, as calls that are dropped, and some in chunks.
+async fn send_entries(ledger: RemoteAddr<Ledger>, sender: u32, entries: u32) -> Sent {
+    let mut rng = fastrand::Rng::with_seed(sender.into());
+    let (mut sent, mut calls) = (Sent::default(), Vec::new());
+    for number in 1..=entries {
+        let bytes = if rng.u8(..100) == 0 { 100_000 } else { rng.usize(..40) };
+        let entry = Entry::with(sender, number, bytes);
+        sent.last = number;
+        match rng.u8(..8) {
+            0 => {
+                let mut dropped = ledger.send(entry);
+                let _ = poll_once(&mut dropped).await;
+                if rng.bool() {
+                    tokio::task::yield_now().await;
+                }
+                continue;
+            }
+            1..=4 => ledger.tell(entry).await.unwrap(),
+            _ => {
+                let mut call = Box::pin(ledger.send(entry));
+                // On its way, in order, before the next.
+                if poll_once(&mut call).await.is_pending() {
+                    calls.push(call);
+                }
+            }
+        }
+        sent.sure.push(number);
+        if calls.len() >= 64 {
+            assert!(join_all(calls.drain(..)).await.iter().all(Result::is_ok));
+        }
+    }
+    assert!(join_all(calls).await.iter().all(Result::is_ok));
+    sent
+}
+
+/// Checks that each entry was made at most once and in order, and that none is missing that was not dropped.
+fn check_book(book: &[(u32, u32)], sender: u32, sent: &Sent) {
+    let entries = entries_of(sender, book);
+    assert!(entries.is_sorted_by(|one, next| one < next), "{sender}: {entries:?}");
+    assert!(entries.iter().all(|number| (1..=sent.last).contains(number)));
+    let missing = sent.sure.iter().find(|number| entries.binary_search(number).is_err());
+    assert_eq!(missing, None, "an entry of sender {sender} is missing");
+}
+
+#[test]
+fn messages_of_several_threads_arrive_once_and_in_order_while_their_link_is_cut_again_and_again() {
+    repeatedly(async || {
+        let small = limits(|limits| (limits.window_bytes, limits.chunk_bytes) = (16 << 10, 16 << 10));
+        let (pair, proxy) = Proxy::between(small).await;
+        // The actors' threads are not the link's.
+        let arbiters = [Arbiter::new(), Arbiter::new()];
+        let ledgers = arbiters.each_ref().map(|arbiter| {
+            pair.there.cluster.serve(Ledger::start_in_arbiter(&arbiter.handle(), |_| Ledger::quick()))
+        });
+        // The last sender is on the host of the actors, where messages are not encoded.
+        let senders = (0..=SENDERS).flat_map(|sender| {
+            let cluster = if sender == SENDERS { &pair.there.cluster } else { &pair.here.cluster };
+            ledgers.each_ref().map(|ledger| send_entries(cluster.bind(ledger), sender, 1_000))
+        });
+        let cut = async {
+            loop {
+                sleep(Duration::from_millis(5)).await;
+                proxy.cut(if fastrand::bool() { Cut::Reset } else { Cut::Finish });
+            }
+        };
+        let sent = tokio::select! {
+            sent = on_threads(senders) => sent,
+            () = cut => unreachable!("cuts go on"),
+        };
+        at_rest(&pair).await;
+        let books = ledgers.iter().map(|ledger| pair.here.cluster.bind(ledger).send(Book));
+        let books = join_all(books).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+        for (at, sent) in sent.iter().enumerate() {
+            check_book(&books[at % books.len()], (at / books.len()) as u32, sent);
+        }
+        assert!(arbiters.iter().all(Arbiter::stop));
+    });
+}
+
+/// An actor that ends in one of several ways, and answers until then.
+#[derive(RemoteActor)]
+#[remote(local, handles(Ask, End))]
+struct Mortal;
+
+impl Actor for Mortal {
+    type Context = Context<Self>;
+}
+
+/// Answered with its number: at once, or by a future that goes on for a moment.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "u32")]
+struct Ask(u32);
+
+impl Handler<Ask> for Mortal {
+    type Result = ResponseFuture<u32>;
+
+    fn handle(&mut self, Ask(number): Ask, _: &mut Context<Self>) -> ResponseFuture<u32> {
+        Box::pin(async move {
+            if number.is_multiple_of(2) {
+                sleep(Duration::from_millis(u64::from(number % 4))).await;
+            }
+            number
+        })
+    }
+}
+
+/// Ends the actor.
+#[derive(Clone, Copy, Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+enum End {
+    Stop,
+    Panic,
+    Thread,
+}
+
+impl Handler<End> for Mortal {
+    type Result = ();
+
+    fn handle(&mut self, end: End, ctx: &mut Context<Self>) {
+        match end {
+            End::Stop => ctx.stop(),
+            End::Panic => panic!("as it was told"),
+            End::Thread => assert!(Arbiter::current().stop()),
+        }
+    }
+}
+
+/// Makes calls, each of which has to end, and with its own answer if it has one.
+async fn ask_many(mortal: RemoteAddr<Mortal>, calls: u32) {
+    let asked = (0..calls).map(|number| {
+        let call = timeout(CALL_ENDS_WITHIN, mortal.send(Ask(number)));
+        async move {
+            if let Ok(answer) = call.await.expect("no call hangs") {
+                assert_eq!(answer, number);
+            }
+        }
+    });
+    join_all(asked).await;
+}
+
+#[test]
+fn no_call_hangs_and_no_credit_is_lost_when_actors_stop_or_panic_or_lose_their_thread() {
+    repeatedly(async || {
+        let pair = Pair::start().await;
+        for end in [End::Stop, End::Panic, End::Thread].into_iter().cycle().take(30) {
+            let arbiter = Arbiter::new();
+            let mortal = pair.there.cluster.serve(Mortal::start_in_arbiter(&arbiter.handle(), |_| Mortal));
+            let mortal = pair.here.cluster.bind(&mortal);
+            let asking = on_threads((0..SENDERS).map(|_| ask_many(mortal.clone(), 100)));
+            let ending = async {
+                sleep(Duration::from_micros(fastrand::u64(..3_000))).await;
+                // Its own answer may be lost with the actor.
+                let _ = timeout(CALL_ENDS_WITHIN, mortal.send(end)).await.expect("no call hangs");
+            };
+            join(asking, ending).await;
+            arbiter.stop();
+        }
+        at_rest(&pair).await;
+    });
+}
+
+/// Counts the handlers that are at work.
+#[derive(RemoteActor)]
+#[remote(local, handles(Work))]
+struct Worker {
+    at_work: Arc<AtomicUsize>,
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+}
+
+/// Never answered.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Work;
+
+/// Counted while it lives.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Handler<Work> for Worker {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Work, _: &mut Context<Self>) -> ResponseFuture<()> {
+        let counted = Counted::new(&self.at_work);
+        Box::pin(async move {
+            let _counted = counted;
+            std::future::pending().await
+        })
+    }
+}
+
+/// Makes calls and drops each of them, before, while or after its handler begins.
+async fn call_and_drop(worker: RemoteAddr<Worker>, calls: u32) {
+    let mut under_way = BTreeMap::new();
+    for number in 0..calls {
+        let mut call = Box::pin(worker.send(Work));
+        assert!(poll_once(&mut call).await.is_pending());
+        under_way.insert(fastrand::u32(..), call);
+        if under_way.len() > 16 {
+            under_way.pop_first();
+        }
+        if number % 8 == 0 {
+            sleep(Duration::from_micros(fastrand::u64(..300))).await;
+        }
+    }
+}
+
+#[test]
+fn every_handler_of_a_dropped_call_is_dropped_whichever_thread_hears_of_it_first() {
+    repeatedly(async || {
+        let pair = Pair::start().await;
+        let arbiters = [Arbiter::new(), Arbiter::new()];
+        let at_work = Arc::<AtomicUsize>::default();
+        let workers = arbiters.each_ref().map(|arbiter| {
+            let at_work = Arc::clone(&at_work);
+            let worker = Worker::start_in_arbiter(&arbiter.handle(), |_| Worker { at_work });
+            pair.here.cluster.bind(&pair.there.cluster.serve(worker))
+        });
+        let callers = (0..SENDERS).flat_map(|_| workers.clone().map(|worker| call_and_drop(worker, 500)));
+        on_threads(callers).await;
+        let all_dropped = until(|| at_work.load(Ordering::SeqCst) == 0);
+        let outcome = timeout(CALL_ENDS_WITHIN, all_dropped).await;
+        assert!(outcome.is_ok(), "{at_work:?} handlers go on");
+        at_rest(&pair).await;
+        assert!(arbiters.iter().all(Arbiter::stop));
+    });
+}
+
+/// Makes calls that are never answered; each has to end by its time limit.
+async fn call_with_limits(worker: RemoteAddr<Worker>, batches: u32) {
+    for _ in 0..batches {
+        let calls = (0..50).map(|_| {
+            let limit = Duration::from_micros(fastrand::u64(500..40_000));
+            timeout(CALL_ENDS_WITHIN, worker.send(Work).timeout(limit))
+        });
+        for ended in join_all(calls).await {
+            assert!(ended.expect("a time limit ends its call").unwrap_err().is_timeout());
+        }
+    }
+}
+
+#[test]
+fn every_time_limit_ends_its_call_though_several_threads_set_them() {
+    repeatedly(async || {
+        let pair = Pair::start().await;
+        let at_work = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&at_work);
+        let worker = pair.serve(move || Worker { at_work: counted });
+        on_threads((0..SENDERS).map(|_| call_with_limits(worker.clone(), 10))).await;
+        until(|| at_work.load(Ordering::SeqCst) == 0).await;
+        at_rest(&pair).await;
+    });
+}
