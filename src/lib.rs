@@ -157,13 +157,46 @@ macro_rules! worker_test {
     };
 }
 
+/// Has each worker process run a function before anything else.
+///
+/// This is the place for what a program sets up for a whole process, such as where its events go. Put it
+/// into any module; several run in the order of their modules and lines. It takes a function or a closure
+/// without arguments. Workers run it before any task or actor, on their first thread, outside of a runtime;
+/// the driver does not run it, nor do workers that are threads ([`Cluster::in_process`]). A panic in it is
+/// the error that the cluster's start returns.
+///
+/// A worker in which it installs no subscriber of `tracing` has the library's, which `ROADSHOW_LOG`
+/// controls.
+///
+/// # Examples
+///
+/// ```
+/// roadshow::worker_setup!(|| tracing_subscriber::fmt().with_target(false).init());
+///
+/// #[roadshow::main]
+/// async fn main() -> Result<(), roadshow::Error> {
+///     // The driver's own, before or after its cluster starts.
+///     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+///     let cluster = roadshow::Cluster::init().await?;
+///     Ok(cluster.shutdown().await?)
+/// }
+/// ```
+#[macro_export]
+macro_rules! worker_setup {
+    ($setup:expr $(,)?) => {
+        $crate::__private::inventory::submit! {
+            $crate::__private::WorkerSetup::new(module_path!(), line!(), $setup)
+        }
+    };
+}
+
 /// What the macros' expansions name. Not for programs.
 #[doc(hidden)]
 pub mod __private {
     pub use actix;
     pub use inventory;
 
-    pub use crate::cluster::WorkerTest;
+    pub use crate::cluster::{WorkerSetup, WorkerTest};
     pub use crate::id::TypeHash;
     pub use crate::registry::{Control, Delivery, Registration};
     pub use crate::registry::{form, schema};

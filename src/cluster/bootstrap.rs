@@ -2,7 +2,8 @@
 //!
 //! Parent to worker: one [`Bootstrap`], later connections ([`PASS`]), new credentials ([`RENEW`]) and [`STOP`],
 //! or the end of the stream, which is the parent's end. Worker to parent: [`Report`]s, the first of which says whether
-//! it is ready. Bootstrap and reports are their length in four bytes, big endian, and MessagePack. Nobody
+//! it is ready. The first byte may bring a file descriptor, the worker's standard output from then on.
+//! Bootstrap and reports are their length in four bytes, big endian, and MessagePack. Nobody
 //! else holds an end of the pair.
 
 use std::io::{self, Read, Write};
@@ -77,6 +78,8 @@ pub(super) enum Report {
     Lives(Vec<Life>),
     /// How many tasks it has had by now, by function.
     Tasks(Vec<TaskCount>),
+    /// Actors of a type live in it that the cluster keeps no account of.
+    Class(String),
 }
 
 /// What has become of an actor.

@@ -102,6 +102,16 @@ pub enum ClusterError {
          or put roadshow::worker_test!() beside tests"
     )]
     NotDiverted,
+    /// What the program has each worker do first has panicked.
+    #[error("the worker_setup! in line {line} of {module} panicked: {text}")]
+    Setup {
+        /// The module that has registered it.
+        module: &'static str,
+        /// Where in its file.
+        line: u32,
+        /// The panic.
+        text: String,
+    },
     /// A worker cannot be started.
     #[error("cannot start a worker process: {source}")]
     Start {

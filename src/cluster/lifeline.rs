@@ -6,6 +6,7 @@
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -100,23 +101,45 @@ fn die() -> ! {
 #[derive(Debug)]
 pub(super) struct Reporter {
     shared: Arc<(Mutex<Pending>, Condvar)>,
+    /// Where the name of the type lies that was told last: another actor of it costs no lock.
+    last_class: AtomicUsize,
+    classes: Mutex<Vec<&'static str>>,
 }
+
+/// A parent calls a worker by the type of its actors if there is one. More than two need not be told.
+const CLASSES_TOLD_MAX: usize = 2;
 
 #[derive(Debug)]
 struct Pending {
     lives: Vec<Life>,
     tasks: Vec<TaskCount>,
+    classes: Vec<&'static str>,
     /// Whether the thread that writes is at it.
     writing: bool,
     /// Until the thread that writes has been started.
     lifeline: Option<UnixStream>,
 }
 
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.lives.is_empty() && self.tasks.is_empty() && self.classes.is_empty()
+    }
+}
+
 impl Reporter {
     pub(super) fn new(lifeline: UnixStream) -> Self {
-        let pending =
-            Pending { lives: Vec::new(), tasks: Vec::new(), writing: false, lifeline: Some(lifeline) };
-        Self { shared: Arc::new((Mutex::new(pending), Condvar::new())) }
+        let pending = Pending {
+            lives: Vec::new(),
+            tasks: Vec::new(),
+            classes: Vec::new(),
+            writing: false,
+            lifeline: Some(lifeline),
+        };
+        Self {
+            shared: Arc::new((Mutex::new(pending), Condvar::new())),
+            last_class: AtomicUsize::new(0),
+            classes: Mutex::default(),
+        }
     }
 
     fn report(&self, add: impl FnOnce(&mut Pending)) {
@@ -139,15 +162,16 @@ fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
         let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.writing = false;
         more.notify_all();
-        let pending =
-            more.wait_while(pending, |pending| pending.lives.is_empty() && pending.tasks.is_empty());
+        let pending = more.wait_while(pending, |pending| pending.is_empty());
         let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
         let (lives, tasks) = (std::mem::take(&mut pending.lives), std::mem::take(&mut pending.tasks));
+        let classes = std::mem::take(&mut pending.classes);
         pending.writing = true;
         drop(pending);
+        let classes = classes.into_iter().map(|class| Report::Class(class.to_owned()));
         let lives = lives.chunks(LIVES_MAX).map(|lives| Report::Lives(lives.to_vec()));
         let tasks = tasks.chunks(LIVES_MAX).map(|tasks| Report::Tasks(tasks.to_vec()));
-        for report in lives.chain(tasks) {
+        for report in classes.chain(lives).chain(tasks) {
             if bootstrap::write(lifeline, &report).is_err() {
                 // The parent has gone, and so does this process.
                 return;
@@ -169,6 +193,17 @@ impl Lives for Reporter {
         self.report(|pending| pending.lives.push(life));
     }
 
+    fn named(&self, class: &'static str) {
+        if self.last_class.swap(class.as_ptr().addr(), Ordering::Relaxed) == class.as_ptr().addr() {
+            return;
+        }
+        let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
+        if classes.len() < CLASSES_TOLD_MAX && !classes.contains(&class) {
+            classes.push(class);
+            self.report(|pending| pending.classes.push(class));
+        }
+    }
+
     fn tasks(&self, name: String, [queued, running, finished, failed]: [u64; 4]) {
         let count = TaskCount { name, queued, running, finished, failed };
         self.report(|pending| pending.tasks.push(count));
@@ -177,8 +212,7 @@ impl Lives for Reporter {
     fn flush(&self) {
         let (pending, more) = &*self.shared;
         let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy =
-            |pending: &mut Pending| pending.writing || !pending.lives.is_empty() || !pending.tasks.is_empty();
+        let busy = |pending: &mut Pending| pending.writing || !pending.is_empty();
         // A parent that does not read has other worries.
         drop(more.wait_timeout_while(pending, FLUSH_PATIENCE, busy));
     }

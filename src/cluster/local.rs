@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::FutureExt;
 use futures_util::future::{join_all, try_join_all};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -14,8 +16,10 @@ use super::control::{CONTROL, Head};
 use super::hosts::Site;
 use super::io_thread::IoThread;
 use super::local_head::LocalHead;
+use super::local_output::{LocalOutput, Pipes, WorkerOutput};
+use super::logs::Display;
 use super::members::{Change, MEMBERSHIP, Members};
-use super::model::{Member, WorkerId};
+use super::model::{Member, NodeId, WorkerId};
 use super::process::{Launch, WorkerProcess};
 use super::state::Event;
 use super::thread::{InProcess, WorkerThread};
@@ -23,7 +27,7 @@ use super::{ClusterError, WorkerInfo, worker};
 use crate::config::{Limits, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
 use crate::id::Identity;
-use crate::observe;
+use crate::observe::log;
 use crate::remote::{ClusterRef, ask_host, host_calls};
 use crate::session::Secret;
 use crate::transport::{Tcp, Transport};
@@ -35,8 +39,17 @@ pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 pub(super) struct LocalCluster {
     members: Arc<Members>,
     workers: Vec<Worker>,
+    /// None where the workers are threads.
+    output: Option<LocalOutput>,
     stopping: Arc<AtomicBool>,
-    _io: IoThread,
+    io: IoThread,
+}
+
+/// A worker that is ready, and what captures its output if it is a process.
+struct Booted {
+    body: Body,
+    member: Member,
+    output: Option<WorkerOutput>,
 }
 
 struct Worker {
@@ -69,7 +82,7 @@ impl Body {
                     paused.store(stopped, Ordering::Relaxed);
                     let what =
                         if stopped { "is stopped, and answers when it is continued" } else { "goes on" };
-                    tracing::warn!(pid, "a worker {what}");
+                    log::warn!(pid, "a worker {what}");
                 })
             }
             Self::Thread(thread) => Ok(thread.watch()),
@@ -100,11 +113,12 @@ pub(super) async fn start(
     limits: Limits,
     namespace: String,
     in_process: Option<InProcess>,
+    dedup_logs: Option<bool>,
 ) -> Result<(ClusterRef, LocalCluster), ClusterError> {
     if in_process.is_none() {
         worker::arguments()?;
     }
-    observe::log::init();
+    log::fall_back();
     let io = IoThread::start()?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
@@ -134,56 +148,94 @@ pub(super) async fn start(
         tasks: fresh_identity(),
         node: None,
     });
-    let booted = io.handle().spawn(boot_all(bootstraps.collect(), in_process, io.handle().clone())).await;
+    let bootstraps = bootstraps.collect();
+    let mut output = None;
+    let booting = match in_process {
+        Some(network) => boot_threads(bootstraps, network, io.handle().clone()).boxed(),
+        None => {
+            let node = NodeId(identity.host.0);
+            let output = output.insert(LocalOutput::start(io.handle(), node, dedup_logs)?);
+            boot_processes(bootstraps, output.display()).boxed()
+        }
+    };
+    let booted = io.handle().spawn(booting).await;
     let booted = booted.map_err(io::Error::other)??;
     let members = Arc::new(Members::with_head(Head::Here(Arc::clone(head.control())), LocalHead::JOB));
     host.set_placement(Arc::clone(&members) as _);
-    let ready = booted.iter().map(|(body, member)| (body.pid(), *member));
+    let ready = booted.iter().map(|booted| (booted.body.pid(), booted.member));
     let numbers = head.begin(&host, namespace, ready.collect());
     let mut cluster = LocalCluster {
         members: Arc::clone(&members),
         workers: Vec::new(),
+        output,
         stopping: Arc::default(),
-        _io: io,
+        io,
     };
-    for ((body, member), number) in booted.into_iter().zip(numbers) {
-        cluster.add(body, member, number, &members, &host, &head)?;
+    for (booted, number) in booted.into_iter().zip(numbers) {
+        cluster.add(booted, number, &members, &host, &head)?;
     }
     cluster.introduce_all(&members, &host).await?;
     Ok((ClusterRef::new(host), cluster))
 }
 
-async fn boot_all(
+async fn boot_threads(
     bootstraps: Vec<Bootstrap>,
-    in_process: Option<InProcess>,
+    network: InProcess,
     io: Handle,
-) -> Result<Vec<(Body, Member)>, ClusterError> {
-    match in_process {
-        None => {
-            let start = |_| WorkerProcess::start(Launch::this_executable()?);
-            let started: Result<Vec<_>, ClusterError> = bootstraps.iter().map(start).collect();
-            try_join_all(started?.into_iter().zip(bootstraps).map(|(process, it)| boot(process, it))).await
+) -> Result<Vec<Booted>, ClusterError> {
+    try_join_all((0..).zip(bootstraps).map(|(number, bootstrap)| {
+        let (transport, listen) = network.worker(number);
+        boot_thread(bootstrap, Site { transport, listen, io: io.clone() })
+    }))
+    .await
+}
+
+async fn boot_processes(
+    bootstraps: Vec<Bootstrap>,
+    display: (Display, NodeId),
+) -> Result<Vec<Booted>, ClusterError> {
+    let mut outputs = Vec::with_capacity(bootstraps.len());
+    let booted = async {
+        let mut started = Vec::with_capacity(bootstraps.len());
+        for bootstrap in &bootstraps {
+            let Pipes { read, stdout, stderr } = Pipes::new()?;
+            let process = WorkerProcess::start(Launch::this_executable(stderr.into())?)?;
+            outputs.push(WorkerOutput::start(display.clone(), process.pid(), read)?);
+            started.push(boot(process, bootstrap, stdout.into()));
         }
-        Some(network) => {
-            try_join_all((0..).zip(bootstraps).map(|(number, bootstrap)| {
-                let (transport, listen) = network.worker(number);
-                boot_thread(bootstrap, Site { transport, listen, io: io.clone() })
-            }))
-            .await
+        try_join_all(started).await
+    };
+    match booted.await {
+        Ok(booted) => {
+            let with_output = booted.into_iter().zip(outputs);
+            let booted =
+                with_output.map(|((body, member), output)| Booted { body, member, output: Some(output) });
+            Ok(booted.collect())
+        }
+        Err(error) => {
+            // The processes are gone by now. What they have printed may say more than the error does.
+            join_all(outputs.into_iter().map(WorkerOutput::finish)).await;
+            display.0.flush().await;
+            Err(error)
         }
     }
 }
 
-async fn boot(process: WorkerProcess, bootstrap: Bootstrap) -> Result<(Body, Member), ClusterError> {
-    let report = process.boot(&bootstrap).await?;
+async fn boot(
+    process: WorkerProcess,
+    bootstrap: &Bootstrap,
+    stdout: OwnedFd,
+) -> Result<(Body, Member), ClusterError> {
+    let report = process.boot(bootstrap, Some(stdout)).await?;
     let member = member(bootstrap.actors, bootstrap.tasks, report, process.pid())?;
     Ok((Body::Process(process), member))
 }
 
-async fn boot_thread(bootstrap: Bootstrap, site: Site) -> Result<(Body, Member), ClusterError> {
+async fn boot_thread(bootstrap: Bootstrap, site: Site) -> Result<Booted, ClusterError> {
     let (actors, tasks) = (bootstrap.actors, bootstrap.tasks);
     let (thread, report) = WorkerThread::boot(bootstrap, site).await?;
-    Ok((Body::Thread(thread), member(actors, tasks, report, std::process::id())?))
+    let member = member(actors, tasks, report, std::process::id())?;
+    Ok(Booted { body: Body::Thread(thread), member, output: None })
 }
 
 fn member(actors: Identity, tasks: Identity, report: Report, pid: u32) -> Result<Member, ClusterError> {
@@ -201,14 +253,13 @@ impl LocalCluster {
     /// Takes a worker into the cluster, and watches for its end.
     fn add(
         &mut self,
-        mut body: Body,
-        member: Member,
+        Booted { mut body, member, output }: Booted,
         number: WorkerId,
         members: &Arc<Members>,
         host: &Host,
         head: &LocalHead,
     ) -> Result<(), ClusterError> {
-        let runtime = self._io.handle();
+        let runtime = self.io.handle().clone();
         let stopped = Arc::default();
         let watched = body.watch(&stopped)?;
         let (tell_end, ended) = watch::channel(None);
@@ -216,13 +267,20 @@ impl LocalCluster {
         let (members, host) = (Arc::clone(members), host.clone());
         let control = Arc::clone(head.control());
         let _within = runtime.enter();
-        body.listen(head.reports_of(number));
+        let (names, mut take) = (output.as_ref().map(WorkerOutput::names), head.reports_of(number));
+        body.listen(move |report| {
+            names.iter().for_each(|take| take(&report));
+            take(report);
+        });
+        if let (Some(all), Some(output)) = (&mut self.output, output) {
+            all.add(&runtime, output, ended.clone());
+        }
         runtime.spawn(async move {
             let Ok(cause) = watched.await else { return };
             tell_end.send_replace(Some(cause.clone()));
             control.tell(Event::WorkerEnded { worker: number, cause: cause.clone() });
             if !stopping.load(Ordering::Relaxed) {
-                tracing::warn!(pid, cause, "a worker has ended");
+                log::warn!(pid, cause, "a worker has ended");
                 let cause = format!("worker {pid}: {cause}");
                 spread(&host, &members, Change::Ended { member, cause }).await;
             }
@@ -271,17 +329,41 @@ impl LocalCluster {
         let all_ended =
             join_all(self.workers.iter_mut().map(|worker| worker.ended.wait_for(Option::is_some)));
         if tokio::time::timeout(WORKER_STOP_TIMEOUT, all_ended).await.is_ok() {
+            self.finish_output().await;
             return Ok(());
         }
+        let error = self.busy();
+        self.kill();
+        self.finish_output().await;
+        Err(error)
+    }
+
+    async fn finish_output(&mut self) {
+        if let Some(output) = &mut self.output {
+            output.finish().await;
+        }
+    }
+
+    /// That workers have not ended in time.
+    fn busy(&self) -> ClusterError {
         let left: Vec<_> = self.workers.iter().filter(|worker| worker.ended.borrow().is_none()).collect();
         let limit = WORKER_STOP_TIMEOUT;
-        Err(match left.first().map(|worker| &worker.body) {
+        match left.first().map(|worker| &worker.body) {
             Some(Body::Thread(_)) => {
                 let hosts = left.iter().map(|worker| worker.member.actors).collect();
                 ClusterError::WorkerBusy { hosts, limit }
             }
             _ => ClusterError::WorkerKilled { pids: left.iter().map(|it| it.body.pid()).collect(), limit },
-        })
+        }
+    }
+
+    /// Ends all processes, whatever they do.
+    fn kill(&self) {
+        for worker in &self.workers {
+            if let Body::Process(process) = &worker.body {
+                process.kill();
+            }
+        }
     }
 }
 
@@ -293,6 +375,10 @@ impl Drop for LocalCluster {
             if let Body::Thread(thread) = &mut worker.body {
                 thread.end();
             }
+        }
+        self.kill();
+        if let Some(output) = &mut self.output {
+            output.finish_in_drop(self.io.handle());
         }
     }
 }
@@ -309,7 +395,7 @@ async fn spread(host: &Host, members: &Members, change: Change) {
         async move {
             let told: Result<(), _> = ask_host(host, to, MEMBERSHIP, change, None).await;
             if let Err(error) = told {
-                tracing::debug!(%to, %error, "a worker could not be told that another has ended");
+                log::debug!(%to, %error, "a worker could not be told that another has ended");
             }
         }
     });

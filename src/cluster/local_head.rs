@@ -16,6 +16,7 @@ use super::machine;
 use super::model::{ActorPlace, JobFacts, JobId, Member, NodeFacts, WorkerId};
 use super::state::{Action, Event, NodeReport, Settings, Ticket};
 use crate::host::Host;
+use crate::observe::log;
 use crate::remote::stop_on_host;
 
 /// How many actors may be about to be stopped.
@@ -47,7 +48,7 @@ impl LocalHead {
                 given.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
             }
             Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
-                tracing::warn!(actor = ?at, "too many actors are being stopped; this one goes on");
+                log::warn!(actor = ?at, "too many actors are being stopped; this one goes on");
             }
             _ => {}
         };
@@ -120,7 +121,7 @@ impl LocalHead {
 async fn stop_actors(host: Host, mut stops: mpsc::Receiver<ActorPlace>) {
     while let Some(actor) = stops.recv().await {
         if let Err(error) = stop_on_host(&host, actor).await {
-            tracing::debug!(?actor, %error, "an actor could not be stopped");
+            log::debug!(?actor, %error, "an actor could not be stopped");
         }
     }
 }

@@ -45,6 +45,7 @@ mod io_thread;
 mod lifeline;
 mod local;
 mod local_head;
+mod local_output;
 mod logs;
 mod machine;
 mod members;
@@ -60,6 +61,7 @@ mod rehearsal;
 mod schedule;
 #[cfg(test)]
 mod scratch;
+mod setup;
 mod state;
 mod thread;
 pub(crate) mod trust;
@@ -80,6 +82,7 @@ pub use error::ClusterError;
 pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
 #[cfg(feature = "cli")]
 pub use rehearsal::Rehearsal;
+pub use setup::WorkerSetup;
 pub use thread::InProcess;
 pub use worker::{WorkerTest, divert};
 
@@ -245,6 +248,8 @@ impl Cluster {
 
     /// Ends the cluster: waits for open calls, says goodbye, and sees every worker end.
     ///
+    /// What workers had printed before their last results is on the terminal then, if that takes it.
+    ///
     /// # Errors
     ///
     /// [`ClusterError::WorkerKilled`] if a worker did not end by itself in time and was killed;
@@ -311,6 +316,7 @@ pub struct ClusterBuilder {
     address: Option<String>,
     environment: Vec<(String, String)>,
     namespace: String,
+    dedup_logs: Option<bool>,
 }
 
 impl ClusterBuilder {
@@ -333,6 +339,15 @@ impl ClusterBuilder {
     #[must_use]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
+        self
+    }
+
+    /// Whether equal lines that several workers print are shown once and then counted; they are by default.
+    ///
+    /// It counts before `ROADSHOW_DEDUP_LOGS`. Lines of one worker are never folded against each other.
+    #[must_use]
+    pub fn dedup_logs(mut self, dedup: bool) -> Self {
+        self.dedup_logs = Some(dedup);
         self
     }
 
@@ -376,8 +391,8 @@ impl ClusterBuilder {
     /// Dropping the future ends the workers that were started.
     pub async fn start(self) -> Result<Cluster, ClusterError> {
         if let Some(address) = self.joins() {
-            let Self { limits, environment, namespace, .. } = self;
-            let options = JoinOptions { address, limits, environment, namespace };
+            let Self { limits, environment, namespace, dedup_logs, .. } = self;
+            let options = JoinOptions { address, limits, environment, namespace, dedup_logs };
             let (handle, remote) = driver::join(options).await?;
             return Ok(Cluster { handle, workers: Workers::Remote(remote) });
         }
@@ -389,7 +404,8 @@ impl ClusterBuilder {
             Some(workers) => workers,
             None => default_workers()?,
         };
-        let (handle, local) = local::start(workers, self.limits, self.namespace, self.in_process).await?;
+        let Self { limits, namespace, in_process, dedup_logs, .. } = self;
+        let (handle, local) = local::start(workers, limits, namespace, in_process, dedup_logs).await?;
         Ok(Cluster { handle, workers: Workers::Local(local) })
     }
 

@@ -26,6 +26,7 @@ use super::worker::{self, WORKER_VARIABLE};
 use super::{ClusterError, passing};
 use crate::config;
 use crate::id::HostId;
+use crate::observe::log;
 use crate::transport::Credentials;
 
 /// The stack of a thread that only waits for a process.
@@ -47,19 +48,18 @@ pub(super) struct Launch {
 }
 
 impl Launch {
-    /// This very executable, which speaks where this process does.
+    /// This very executable, with a standard error.
     ///
-    /// `/proc/self/exe` is the running executable even when its file was replaced by a new build. The
-    /// worker points its standard output at its standard error once it is diverted: what a test harness
-    /// prints before that belongs to nobody.
-    pub(super) fn this_executable() -> Result<Self, ClusterError> {
+    /// `/proc/self/exe` is the running executable even when its file was replaced by a new build. Its
+    /// standard output comes with its bootstrap: what a test harness prints before that belongs to nobody.
+    pub(super) fn this_executable(stderr: Stdio) -> Result<Self, ClusterError> {
         Ok(Self {
             program: PathBuf::from("/proc/self/exe"),
             arguments: worker::arguments()?,
             environment: None,
             directory: None,
             stdout: Stdio::null(),
-            stderr: Stdio::inherit(),
+            stderr,
         })
     }
 }
@@ -88,7 +88,7 @@ pub(super) struct Lifeline {
 impl Lifeline {
     pub(super) fn new(socket: UnixStream) -> Self {
         if let Err(error) = set_socket_send_buffer_size(&socket, config::LIFELINE_BUFFER_BYTES) {
-            tracing::debug!(%error, "a lifeline has the buffer that the system gives it");
+            log::debug!(%error, "a lifeline has the buffer that the system gives it");
         }
         Self {
             socket,
@@ -208,18 +208,25 @@ impl WorkerProcess {
         &self.lifeline
     }
 
-    /// Tells the worker what to be, and waits until it is.
-    pub(super) async fn boot(&self, bootstrap: &Bootstrap) -> Result<Report, ClusterError> {
+    /// Tells the worker what to be, and waits until it is. With `stdout` it has another standard output.
+    pub(super) async fn boot(
+        &self,
+        bootstrap: &Bootstrap,
+        stdout: Option<OwnedFd>,
+    ) -> Result<Report, ClusterError> {
         let limit = config::WORKER_START_TIMEOUT;
-        match tokio::time::timeout(limit, self.converse(bootstrap)).await {
+        match tokio::time::timeout(limit, self.converse(bootstrap, stdout)).await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => Err(ClusterError::Worker { pid: self.pid, cause: self.post_mortem(&error) }),
             Err(_) => Err(ClusterError::WorkerSilent { pid: self.pid, limit }),
         }
     }
 
-    async fn converse(&self, bootstrap: &Bootstrap) -> io::Result<Report> {
-        self.lifeline.write(&bootstrap::encode(bootstrap)?, None).await?;
+    async fn converse(&self, bootstrap: &Bootstrap, stdout: Option<OwnedFd>) -> io::Result<Report> {
+        let stdout_fd = stdout.as_ref().map(AsFd::as_fd);
+        self.lifeline.write(&bootstrap::encode(bootstrap)?, stdout_fd).await?;
+        // The worker alone holds it now, and its end is seen.
+        drop(stdout);
         self.lifeline.report().await
     }
 

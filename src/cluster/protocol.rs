@@ -34,6 +34,8 @@ pub(super) const NEWS: TypeHash = TypeHash::of("roadshow::News");
 pub(super) const EXECUTABLE: TypeHash = TypeHash::of("roadshow::Executable");
 /// What agents send to drivers: what workers write.
 pub(super) const OUTPUT: TypeHash = TypeHash::of("roadshow::Output");
+/// What drivers ask of agents: that they are sent what their workers have written by now.
+pub(super) const FLUSH: TypeHash = TypeHash::of("roadshow::Flush");
 
 /// From an agent to the head.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -181,15 +183,23 @@ pub(super) enum ExecutableReply {
     },
 }
 
-/// Lines that a worker has written.
+/// What a worker has written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Output {
+pub(crate) struct Output {
     pub(super) pid: u32,
     pub(super) node: NodeId,
     /// What lives in the worker: the name of a type of actors, or `worker`.
     pub(super) label: String,
     pub(super) stream: Stream,
     pub(super) lines: Vec<String>,
+    /// The line behind them that has no end yet, as it stands.
+    pub(super) unfinished: Option<String>,
+}
+
+/// A driver's request for the output of its job. It is answered when the driver has been sent all of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Flush {
+    pub(super) job: JobId,
 }
 
 /// Whether a variable of an environment is for no other process: it would let that join the cluster.

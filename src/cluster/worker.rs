@@ -4,7 +4,7 @@
 //! the first runs actors and serves their host's links, one runs tasks, one does the I/O that must
 //! not wait for either, and one does nothing but watch the lifeline to its parent.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +14,13 @@ use rustix::process::getppid;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use super::ClusterError;
 use super::bootstrap::{self, Bootstrap, Report};
 use super::hosts::{self, Site, Sites};
 use super::io_thread::IoThread;
 use super::lifeline::{self, Doors, Reporter};
 use super::local::LOOPBACK;
 use super::process::set_aside;
+use super::{ClusterError, passing, setup};
 use crate::config::CONNECTIONS_WAITING_MAX;
 use crate::id::Identity;
 use crate::observe;
@@ -132,13 +132,31 @@ fn take_lifeline() -> io::Result<UnixStream> {
     Ok(lifeline)
 }
 
-fn serve(lifeline: &UnixStream) -> Result<(), ClusterError> {
-    let bootstrap: Bootstrap = bootstrap::read(lifeline)?;
-    if bootstrap.node.is_none() {
-        // What a test harness has printed before belongs to nobody.
-        rustix::stdio::dup2_stdout(io::stderr()).map_err(io::Error::from)?;
+/// Reads what this process is to be, and takes up the standard output that comes along, if one does.
+fn be_told(lifeline: &UnixStream) -> Result<Bootstrap, ClusterError> {
+    let mut first = [0];
+    let (count, stdout) = loop {
+        match passing::receive(lifeline, &mut first) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received?,
+        }
+    };
+    let bootstrap: Bootstrap = bootstrap::read(first[..count].chain(lifeline))?;
+    match stdout {
+        Some(stdout) => rustix::stdio::dup2_stdout(stdout).map_err(io::Error::from)?,
+        // A local cluster's worker that could not take it prints all to its standard error.
+        None if bootstrap.node.is_none() => {
+            rustix::stdio::dup2_stdout(io::stderr()).map_err(io::Error::from)?;
+        }
+        None => {}
     }
-    observe::log::init();
+    Ok(bootstrap)
+}
+
+fn serve(lifeline: &UnixStream) -> Result<(), ClusterError> {
+    let bootstrap = be_told(lifeline)?;
+    setup::run_all()?;
+    observe::log::init_labelled();
     let (ask_to_stop, stopped) = oneshot::channel();
     let io = IoThread::start()?;
     let (sites, doors) = sites(&bootstrap, io.handle());

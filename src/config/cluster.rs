@@ -93,8 +93,29 @@ pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Short, since work waits for it, and long enough that a thousand nodes are no load.
 pub const REJOIN_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// Pieces of output that wait for a driver's terminal; what comes while it does not read is not shown.
+/// Pieces of output that wait for a driver's terminal: 16 MiB at most, as a piece is one read of a pipe.
 pub const OUTPUT_WAITING_MAX: usize = 256;
+
+/// Pieces of output that wait to be labelled and folded, which takes microseconds.
+pub const OUTPUT_UNFOLDED_MAX: usize = 16;
+
+/// How long a local cluster's workers wait for a terminal that takes nothing, before lines are dropped.
+///
+/// A terminal that is slow takes something in that time, and then nothing is dropped.
+pub const OUTPUT_STALL_MAX: Duration = Duration::from_secs(1);
+
+/// How long a shutdown waits until what workers have printed is on the terminal.
+///
+/// Agents answer in milliseconds; only a terminal that does not read takes longer.
+pub const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The same for a cluster that is dropped, which holds up the thread that drops it.
+pub const OUTPUT_DROP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The longest line of a local cluster's worker, in bytes; a longer one is broken into several.
+///
+/// A document of JSON fits. Each stream of a worker has a buffer of that size while it prints such a line.
+pub const OUTPUT_LINE_BYTES_MAX: usize = 1 << 20;
 
 /// How often a worker tells how many tasks it has run.
 pub const TASKS_COUNTED_EVERY: Duration = Duration::from_millis(500);
@@ -154,6 +175,17 @@ pub const LOGS_BYTES_MAX: u64 = 4 << 30;
 /// Some hundred lines of a terminal: more of it nobody reads there.
 pub const LOG_LINE_BYTES_MAX: usize = 16 << 10;
 
+/// A line that has no end after that time is shown as it stands, and again as often as it has changed.
+///
+/// A reader sees the state of a progress bar within a second; a line that is printed in several pieces is
+/// complete long before.
+pub const LOG_UNFINISHED_AFTER: Duration = Duration::from_millis(600);
+
+/// How much of a line without an end is shown, in bytes: the last of it.
+///
+/// Prompts and progress bars are short.
+pub const LOG_UNFINISHED_BYTES_MAX: usize = 1 << 10;
+
 /// How many bytes of a process's output are read at once: what a pipe holds.
 pub const LOG_READ_BYTES: usize = 64 << 10;
 
@@ -181,13 +213,19 @@ pub const LOG_REMAINDER_BYTES: usize = 1 << 20;
 /// How many bytes of a log are read at once by those who look at it.
 pub const LOG_PART_BYTES_MAX: usize = 1 << 20;
 
-/// Lines with the same text within that time are shown once, and then counted.
+/// Lines of several processes with the same text within that time are shown once, and then counted.
 pub const FOLD_WINDOW: Duration = Duration::from_secs(5);
 
 /// How many different texts are remembered, so that they are shown once.
 ///
 /// A program that prints more of them in a few seconds repeats little.
 pub const FOLDED_TEXTS_MAX: usize = 1024;
+
+/// How many counts are kept of those texts, one for each process that has printed the text.
+///
+/// Some hundred processes that print the same hundred texts; it is a megabyte.
+pub const FOLDED_COUNTS_MAX: usize = 1 << 15;
+
 /// After how long a silence a node is given up, with all that runs on it.
 ///
 /// Several beats of its agent: a busy machine may miss some. It is how long the actors of a machine that

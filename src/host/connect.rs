@@ -21,6 +21,7 @@ use super::strangers::Strangers;
 use super::{Shared, random_nonce};
 use crate::config::ACCEPT_PAUSE;
 use crate::id::{Identity, LinkId};
+use crate::observe::log;
 use crate::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
 use crate::transport::{Arrival, Certificate, FrameReader, Link, Listener, ReadError, Role};
 use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
@@ -48,7 +49,7 @@ pub(super) async fn accept(
                 strangers.attend(open_max, welcome(host, arrival));
             }
             Err(error) => {
-                tracing::warn!(%error, address = %listener.address(), "cannot accept a connection");
+                log::warn!(%error, address = %listener.address(), "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -96,7 +97,7 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
         }
         Ok(None) => {}
         Err((reason, text)) => {
-            tracing::debug!(peer = %proven.identity, ?reason, text, "refused a proven peer");
+            log::debug!(peer = %proven.identity, ?reason, text, "refused a proven peer");
             shaking.handshake.refuse(reason, &text);
             shaking.write_refusal().await;
         }

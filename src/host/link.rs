@@ -14,6 +14,7 @@ use super::peer::{Lease, Peer, Ticket, Up, loss_of};
 use super::{Destination, Host, scope};
 use crate::config::GOODBYE_TIMEOUT;
 use crate::id::{Target, TypeHash};
+use crate::observe::log;
 use crate::registry::{Run, panics};
 use crate::session::{Batch, Event, LinkLoss};
 use crate::transport::{DetachedLink, FrameReader, LinkReader, LinkWriter};
@@ -127,7 +128,7 @@ impl Handover for Route<'_> {
             Ok(None) => run.for_each(|inbound| {
                 if let Err(text) = panics::catch(|| self.host.deliver(target, message, inbound)) {
                     let message = self.host.registry().name_of(message);
-                    tracing::warn!(message, text, "a delivery panicked");
+                    log::warn!(message, text, "a delivery panicked");
                 }
             }),
             Err(failure) => run.for_each(|inbound| inbound.fail(&failure)),

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use crate::config::TURN_MESSAGES_MAX;
 use crate::id::{CallId, Identity};
+use crate::observe::log;
 use crate::registry::{Claim, Inbound, Origin};
 use crate::wire::{Body, CallFailure, Encoded};
 
@@ -125,7 +126,7 @@ impl Origin for Shared {
     fn handled(&self, _claim: Claim) {}
 
     fn dead_letter(&self, why: &CallFailure) {
-        tracing::debug!(?why, "a one-way message was not delivered");
+        log::debug!(?why, "a one-way message was not delivered");
         self.count_dead_letters(1);
     }
 }

@@ -41,7 +41,7 @@ use crate::config::{
     CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_MAX, Limits, WINDOW_BYTES_MIN,
 };
 use crate::id::{ActorId, HostId, Identity, Incarnation, Target, TypeHash};
-use crate::observe::HostSnapshot;
+use crate::observe::{HostSnapshot, log};
 use crate::registry::{
     Deliver, Inbound, Origin, Reachable, Registry, RemoteActor, Run, Surroundings, panics,
 };
@@ -190,7 +190,7 @@ impl Host {
     pub fn introduce(&self, identity: Identity, address: SocketAddr) {
         match self.shared.peers.of(&self.shared, identity) {
             Ok(peer) => peer.set_address(address),
-            Err((_, why)) => tracing::warn!(peer = %identity, why, "a host was not made known"),
+            Err((_, why)) => log::warn!(peer = %identity, why, "a host was not made known"),
         }
     }
 
@@ -261,7 +261,7 @@ impl Host {
             peer.say_goodbye(reason).await;
         }));
         if timeout(self.shared.limits.drain_timeout, farewells).await.is_err() {
-            tracing::warn!("calls were still open when the host shut down; they fail as outcome unknown");
+            log::warn!("calls were still open when the host shut down; they fail as outcome unknown");
             let goodbyes = join_all(peers.iter().map(|peer| peer.say_goodbye(reason)));
             // Whoever does not take it sees the link end.
             let _ = timeout(GOODBYE_TIMEOUT, goodbyes).await;

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use super::peer::{Aftermath, Peer};
 use super::{Host, Shared};
 use crate::id::{HostId, Identity};
+use crate::observe::log;
 use crate::session::LinkLoss;
 use crate::wire::Refusal;
 
@@ -68,7 +69,7 @@ impl Peers {
         let forgotten = self.lock().forget(identity, only_if);
         if let Some((peer, aftermath)) = forgotten {
             aftermath.run(&peer);
-            tracing::debug!(peer = %identity, "forgotten");
+            log::debug!(peer = %identity, "forgotten");
         }
     }
 

@@ -126,6 +126,9 @@ pub trait Lives: Send + Sync + fmt::Debug {
     /// One has ended.
     fn ended(&self, actor: ActorKey, cause: &str);
 
+    /// One of a type is about to begin that the cluster keeps no account of.
+    fn named(&self, _class: &'static str) {}
+
     /// So many tasks of a function are queued, run, have ended with a result, and without one.
     fn tasks(&self, _function: String, _counts: [u64; 4]) {}
 

@@ -19,6 +19,7 @@ use super::Shared;
 use super::connect::{self, ReachError};
 use super::peer::{Peer, Up};
 use crate::id::LinkId;
+use crate::observe::log;
 use crate::session::{Attempt, LinkLoss};
 use crate::transport::expiry::passed;
 use crate::transport::{FrameReader, Link, ReadError};
@@ -81,7 +82,7 @@ impl Watched {
                     // Before it has proved itself anybody may say so.
                     Err(ReachError::Refused { reason: Refusal::Stale, proven: true, .. }) => return,
                     // It is tried again; when that has failed for long enough the link is cut.
-                    Err(error) => tracing::debug!(peer = %self.peer.identity(), ?error, "no pulse"),
+                    Err(error) => log::debug!(peer = %self.peer.identity(), ?error, "no pulse"),
                 }
             }
         };

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
+use crate::observe::log;
+
 /// The strangers that are open at one door, oldest first. Dropped, it shows all of them out.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers(VecDeque<AbortHandle>);
@@ -52,7 +54,7 @@ impl Refusals {
     /// Counts one, and tells of it and of those before it, but not too often.
     pub(crate) fn note(&self, error: &dyn Display) {
         if let Some(connections) = self.count() {
-            tracing::warn!(connections, %error, "refused; the error is the last one's");
+            log::warn!(connections, %error, "refused; the error is the last one's");
         }
     }
 

@@ -13,6 +13,7 @@ use super::request::{Answer, Request, TrySendError};
 use crate::host::peer::{Peer, Pending, Repeat};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
+use crate::observe::log;
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder};
 use crate::spec::ActorPlace;
 use crate::wire::{self, Body, CallFailure};
@@ -81,7 +82,7 @@ impl Address {
 
     pub(crate) fn do_send<M: RemoteMessage>(&self, message: M) {
         if let Err(error) = self.post(&mut Some(message), false) {
-            tracing::debug!(to = ?self, message = M::NAME, %error, "a one-way message was not delivered");
+            log::debug!(to = ?self, message = M::NAME, %error, "a one-way message was not delivered");
             if let Some(bound) = &self.bound {
                 bound.here.count_dead_letter();
             }

@@ -18,6 +18,7 @@ use super::address::ask_host;
 use super::cluster_ref::ClusterRef;
 use crate::host::{Host, NotDelivered, OutcomeUnknown, PlaceError, SendError};
 use crate::id::{Target, TypeHash};
+use crate::observe::log;
 use crate::registry::{Control, Inbound, RemoteActor, panics};
 use crate::spec::{ActorKey, ActorPlace};
 use crate::wire::CallFailure;
@@ -229,6 +230,9 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         let text = "this host runs no actix arbiter, so no actor can live on it".to_owned();
         return responder.fail(CallFailure::Refused { text });
     }
+    if let (None, Some(lives)) = (key, host.lives()) {
+        lives.named(A::NAME);
+    }
     let target = host.actors().reserve();
     let context = Context::new();
     // Reachable from now on: it may send to itself, or have others do so, before it lives.
@@ -305,12 +309,12 @@ impl<A: RemoteActor> Life<A> {
         }
         let bury = || {
             if let Err(text) = panics::catch(|| drop(future)) {
-                tracing::warn!(actor = A::NAME, text, "an actor panicked while it was dropped");
+                log::warn!(actor = A::NAME, text, "an actor panicked while it was dropped");
             }
         };
         match panic {
             Some(text) => {
-                tracing::warn!(actor = A::NAME, text, "an actor panicked and has stopped");
+                log::warn!(actor = A::NAME, text, "an actor panicked and has stopped");
                 panics::ending_with(text, bury);
             }
             None => bury(),

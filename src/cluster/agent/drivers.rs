@@ -130,7 +130,7 @@ impl Agent {
         // Its output is read from its log, by whoever wants to.
         let (lines, _) = mpsc::channel(1);
         let name = LogName::Driver { job, pid: child.id().unwrap_or_default() };
-        let capture = Capture::start(self.jobs.logs(), name, out, err, lines);
+        let capture = Capture::start(Some((self.jobs.logs(), name)), out, err, lines);
         let capture = capture.map_err(|error| format!("the driver's log cannot be made: {error}"))?;
         self.happened(NodeEvent::DriverBegan { job });
         let agent = Arc::clone(self);

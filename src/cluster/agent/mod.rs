@@ -39,6 +39,7 @@ use crate::transport::{Credentials, Routed};
 use drivers::Drivers;
 use events::Events;
 use jobs::Jobs;
+use output::Outputs;
 pub(super) use rooms::DESK;
 use rooms::{HeadRoom, NodeRooms};
 use workers::Workers;
@@ -55,6 +56,7 @@ struct Agent {
     workers: Workers,
     drivers: Drivers,
     jobs: Jobs,
+    outputs: Outputs,
     executables: Store,
     events: Events,
     /// Cancelled when the agent is to end.
@@ -213,6 +215,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         workers: Workers::default(),
         drivers: Drivers::default(),
         jobs,
+        outputs: Outputs::default(),
         executables,
         events: Events::default(),
         ending: CancellationToken::new(),

@@ -1,37 +1,57 @@
 //! What workers write: to files of the node, and to the driver's terminal.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Agent;
-use crate::cluster::logs::{Capture, CapturedLines, LogName};
-use crate::cluster::model::WorkerId;
+use crate::cluster::logs::{Capture, Captured, Flusher, Label, LogName};
+use crate::cluster::model::{JobId, WorkerId};
 use crate::cluster::protocol::{JobLaunch, OUTPUT, Output};
-use crate::config::{HEAD_ANSWER_TIMEOUT, LOG_LINES_QUEUED_MAX};
+use crate::config::{HEAD_ANSWER_TIMEOUT, LOG_LINES_QUEUED_MAX, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::deadline_in;
 use crate::id::Identity;
 use crate::remote::ask_host;
 
-/// What lives in a worker, as a reader of its output knows it.
+/// The output that is still on its way to drivers.
 #[derive(Debug, Default)]
-pub(super) struct Label(Mutex<BTreeSet<String>>);
+pub(super) struct Outputs(Mutex<Vec<Flowing>>);
 
-impl Label {
-    pub(super) fn add(&self, class: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(class.to_owned());
+/// The output of one worker.
+#[derive(Clone, Debug)]
+struct Flowing {
+    job: JobId,
+    flusher: Flusher,
+    /// Cancelled when the driver was sent the last of it.
+    over: CancellationToken,
+}
+
+impl Outputs {
+    /// Waits until the driver of a job was sent what the job's workers have written by now.
+    pub(super) async fn flush(&self, job: JobId) {
+        let of_job: Vec<_> = self.lock().iter().filter(|flowing| flowing.job == job).cloned().collect();
+        let flushed = join_all(of_job.iter().map(|flowing| async {
+            if !flowing.flusher.flush().await {
+                // Its worker has ended, or lines were dropped.
+                flowing.over.cancelled().await;
+            }
+        }));
+        // A driver that is slow has missed some, which the logs have.
+        let _ = tokio::time::timeout(OUTPUT_FLUSH_TIMEOUT, flushed).await;
     }
 
-    /// The type of its actors if they are of one, without its module.
-    fn text(&self) -> String {
-        let classes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (classes.len(), classes.first()) {
-            (1, Some(class)) => class.rsplit("::").next().unwrap_or(class).to_owned(),
-            _ => "worker".to_owned(),
-        }
+    fn add(&self, flowing: Flowing) {
+        let mut all = self.lock();
+        all.retain(|flowing| !flowing.over.is_cancelled());
+        all.push(flowing);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Flowing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -50,15 +70,22 @@ pub(super) fn capture(
     (out, err): (OwnedFd, OwnedFd),
 ) -> Option<Capture> {
     let (lines, written) = mpsc::channel(LOG_LINES_QUEUED_MAX);
-    tokio::spawn(forward(Arc::clone(agent), launch.driver, pid, Arc::clone(label), written));
     let name = LogName::Worker { worker, job: launch.job, pid };
-    match Capture::start(agent.jobs.logs(), name, out, err, lines) {
-        Ok(capture) => Some(capture),
+    let capture = match Capture::start(Some((agent.jobs.logs(), name)), out, err, lines) {
+        Ok(capture) => capture,
         Err(error) => {
             tracing::warn!(%worker, %error, "what a worker writes is not kept");
-            None
+            return None;
         }
-    }
+    };
+    let over = CancellationToken::new();
+    agent.outputs.add(Flowing { job: launch.job, flusher: capture.flusher(), over: over.clone() });
+    let forwarding = forward(Arc::clone(agent), launch.driver, pid, Arc::clone(label), written);
+    tokio::spawn(async move {
+        let _over = over.drop_guard();
+        forwarding.await;
+    });
+    Some(capture)
 }
 
 async fn forward(
@@ -66,15 +93,36 @@ async fn forward(
     driver: Identity,
     pid: u32,
     label: Arc<Label>,
-    mut written: mpsc::Receiver<CapturedLines>,
+    mut written: mpsc::Receiver<Captured>,
 ) {
-    while let Some(CapturedLines { stream, lines, .. }) = written.recv().await {
-        let output = Output { pid, node: agent.facts.id(), label: label.text(), stream, lines };
+    let node = agent.facts.id();
+    let mut lost = 0;
+    while let Some(captured) = written.recv().await {
+        let (stream, mut lines, unfinished) = match captured {
+            Captured::Text { stream, lines, unfinished } => (stream, lines, unfinished),
+            Captured::Flushed(done) => {
+                // It may have been waited for long enough.
+                let _ = done.send(());
+                continue;
+            }
+        };
+        let count = lines.len();
+        if lost > 0 {
+            lines.insert(
+                0,
+                format!("... {lost} lines were not sent here in time; they are in the node's logs"),
+            );
+        }
+        let output = Output { pid, node, label: label.text(), stream, lines, unfinished };
         let told: Result<(), _> =
             ask_host(&agent.host, driver, OUTPUT, output, deadline_in(HEAD_ANSWER_TIMEOUT)).await;
-        if let Err(error) = told {
-            // A driver that has gone reads nothing; the files have it all.
-            tracing::debug!(%error, "lines of a worker were not sent to its driver");
+        match told {
+            Ok(()) => lost = 0,
+            Err(error) => {
+                // A driver that has gone reads nothing; the files have it all.
+                tracing::debug!(%error, "lines of a worker were not sent to its driver");
+                lost += count;
+            }
         }
     }
 }

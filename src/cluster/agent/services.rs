@@ -8,7 +8,7 @@ use crate::cluster::desk::Service;
 use crate::cluster::executable::{Digest, Platform, check_runs_here, this_machine};
 use crate::cluster::logs::{LogError, LogReader};
 use crate::cluster::protocol::{
-    EXECUTABLE, ExecutableReply, ExecutableRequest, NodeEvent, ORDER, Order, comes_from,
+    EXECUTABLE, ExecutableReply, ExecutableRequest, FLUSH, Flush, NodeEvent, ORDER, Order, comes_from,
 };
 use crate::host::{Host, HostCalls};
 use crate::id::TypeHash;
@@ -25,7 +25,7 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostCalls {
         };
         let allowed = match service {
             ORDER => Role::Head,
-            EXECUTABLE => Role::Driver,
+            EXECUTABLE | FLUSH => Role::Driver,
             _ => return unknown(host, service, inbound),
         };
         if let Err(text) = comes_from(host, &inbound, allowed) {
@@ -33,6 +33,7 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostCalls {
         }
         match service {
             ORDER => order(&agent, inbound),
+            FLUSH => flush(agent, inbound),
             _ => executable(agent, inbound),
         }
     })
@@ -68,6 +69,21 @@ fn order(agent: &Arc<Agent>, inbound: Inbound) {
         Order::StopNode => agent.ending.cancel(),
     }
     responder.answer(());
+}
+
+/// Sends a driver what its workers have written by now.
+fn flush(agent: Arc<Agent>, inbound: Inbound) {
+    let (body, _, mut responder) = inbound.into_parts::<()>();
+    let Flush { job } = match decode(&body) {
+        Ok(flush) => flush,
+        Err(failure) => return responder.fail(failure),
+    };
+    responder.start();
+    responder.release();
+    tokio::spawn(async move {
+        agent.outputs.flush(job).await;
+        responder.answer(());
+    });
 }
 
 /// Takes a driver's executable.

@@ -9,8 +9,9 @@ use rustc_hash::FxHashMap;
 use tokio::task::JoinHandle;
 
 use super::Agent;
-use super::output::{self, Label};
+use super::output;
 use crate::cluster::bootstrap::{Bootstrap, HeadIs, Life, NodeSite, Report};
+use crate::cluster::logs::Label;
 use crate::cluster::members::{Change, MEMBERSHIP};
 use crate::cluster::model::{ActorKey, ActorPlace, JobId, Member, TaskCount, WorkerId};
 use crate::cluster::process::{Launch, Lifeline, WorkerProcess};
@@ -300,7 +301,7 @@ async fn begin(
             head: HeadIs { head, at: Some(agent.head_at), job, places_all: true },
         }),
     };
-    match process.boot(&bootstrap).await.map_err(|error| error.to_string())? {
+    match process.boot(&bootstrap, None).await.map_err(|error| error.to_string())? {
         Report::Ready { .. } => {}
         Report::Failed { why } => return Err(why),
         other => return Err(format!("it reported {other:?} before it was ready")),
@@ -343,7 +344,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Join
             agent.workers.counted(worker, &counts);
             agent.happened(NodeEvent::Tasks { worker, counts });
         }
-        Report::Ready { .. } | Report::Failed { .. } => {}
+        Report::Class(_) | Report::Ready { .. } | Report::Failed { .. } => {}
     })
 }
 

@@ -10,6 +10,7 @@ use crate::cluster::model::NodeFacts;
 use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest};
 use crate::config::{EXECUTABLE_CHUNK_BYTES, EXECUTABLE_TIMEOUT, NODE_LEASE, WORKER_START_TIMEOUT};
 use crate::host::deadline_in;
+use crate::observe::log;
 use crate::remote::ask_host;
 
 /// Equips the nodes that there are, and waits until their workers are ready.
@@ -29,7 +30,7 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
         match equipped {
             Ok(()) => usable.push(facts),
             Err(why) => {
-                tracing::warn!(node = %facts.id(), why, "a node cannot be used for this job");
+                log::warn!(node = %facts.id(), why, "a node cannot be used for this job");
                 failure = Some(format!("node {}: {why}", facts.id()));
             }
         }
@@ -56,7 +57,7 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
 /// Waits until a node is back that was there before the head was started again, and a worker is ready there.
 /// The driver is told of the node as of any other that comes.
 async fn wait_for_one(shared: &Arc<Shared>) -> Result<(), ClusterError> {
-    tracing::warn!("the head was started again, and no node is back yet; they are waited for");
+    log::warn!("the head was started again, and no node is back yet; they are waited for");
     let mut settled = shared.settled.subscribe();
     let one = settled.wait_for(|settled| settled.ready + settled.failed > 0 || settled.refused.is_some());
     drop(tokio::time::timeout(NODE_LEASE + WORKER_START_TIMEOUT, one).await);
@@ -71,6 +72,7 @@ async fn wait_for_one(shared: &Arc<Shared>) -> Result<(), ClusterError> {
 /// Sees to it that a node has the executable, and tells the head.
 pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
     shared.control.introduce(facts.agent, facts.address);
+    shared.standing().agents.insert(facts.id(), facts.agent);
     send(shared, facts).await?;
     let launch = ExecutableRequest::Launch(JobLaunch {
         job: shared.job,

@@ -8,9 +8,10 @@ mod address;
 mod equip;
 mod lookup;
 mod news;
+mod output;
 mod stay;
-mod terminal;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,22 +22,21 @@ use super::bootstrap::HeadIs;
 use super::enrolment;
 use super::executable::Executable;
 use super::io_thread::IoThread;
+use super::logs::{Display, Kept};
 use super::members::{Change, Members};
 use super::model::{JobFacts, JobId, JobState, Member, NodeFacts, NodeId, WorkerId};
 use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
-use super::state::Answer;
+use super::state::{Answer, News};
 use super::trust::{Claims, Token};
 use super::{ClusterError, WorkerInfo, control, machine, worker};
-use crate::config::{HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX};
+use crate::config::{HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::Identity;
-use crate::observe;
+use crate::observe::log;
 use crate::remote::{ClusterRef, ask_host, host_calls};
 use crate::transport::{Credentials, Role, Routed};
 
 pub(super) use address::address;
-
-use terminal::Terminal;
 
 /// What a driver joins with.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub(super) struct JoinOptions {
     pub(super) environment: Vec<(String, String)>,
     /// The namespace of names; the job's own if none is given.
     pub(super) namespace: String,
+    /// Whether equal lines of several workers are folded; the environment says so if it is none.
+    pub(super) dedup_logs: Option<bool>,
 }
 
 /// The job that this process drives. Dropping it ends the job.
@@ -82,6 +84,8 @@ struct Shared {
     members: Arc<Members>,
     executable: Executable,
     launch: Launching,
+    /// Prints what workers write.
+    display: Display,
     standing: Mutex<Standing>,
     /// How many workers have come or failed to.
     settled: watch::Sender<Settled>,
@@ -100,6 +104,8 @@ struct Launching {
 struct Standing {
     head: Identity,
     workers: Vec<Known>,
+    /// Of the nodes that were sent the executable.
+    agents: BTreeMap<NodeId, Identity>,
 }
 
 /// A worker of this job.
@@ -152,14 +158,14 @@ struct Found {
 /// Joins the cluster, with workers on all of its nodes.
 pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteCluster), ClusterError> {
     let arguments = worker::arguments()?;
-    observe::log::init();
+    log::fall_back();
     let io = IoThread::start()?;
     let runtime = io.handle().clone();
     let executor = Executor::here_or(&runtime);
     // The user's thread may compute; nothing of this waits for it.
     let joined = io.handle().spawn(async move { begin(options, arguments, runtime, executor).await });
     let (shared, news, found) = joined.await.map_err(std::io::Error::other)??;
-    let hearing = io.handle().spawn(news::take_all(Arc::clone(&shared), Terminal::start()?, news));
+    let hearing = io.handle().spawn(news::take_all(Arc::clone(&shared), news));
     let keeping = io.handle().spawn(stay::keep(Arc::clone(&shared)));
     let mut cluster = RemoteCluster {
         shared: Arc::clone(&shared),
@@ -184,7 +190,7 @@ async fn begin(
     arguments: Vec<String>,
     io: tokio::runtime::Handle,
     executor: Executor,
-) -> Result<(Arc<Shared>, mpsc::Receiver<news::Told>, Found), ClusterError> {
+) -> Result<(Arc<Shared>, mpsc::Receiver<News>, Found), ClusterError> {
     let head_at = address::resolve(&options.address).await?;
     let token = lookup::token(head_at)?;
     let executable = tokio::task::spawn_blocking(Executable::of_this_process).await;
@@ -193,6 +199,8 @@ async fn begin(
     let claims = Claims { role: Role::Driver, hosts: vec![control_id, host_id], job: None, node: None };
     let enrolled = enrolment::enrol(head_at, &token, &claims).await?;
     let (tell, told) = mpsc::channel(NEWS_MAX);
+    let display = Display::start(&io, Kept::InLogs, options.dedup_logs)?;
+    let shown = display.clone();
     let start = |identity, executor, calls| {
         Host::start(HostConfig {
             identity,
@@ -206,7 +214,8 @@ async fn begin(
         })
     };
     let services = Box::new(move |host: &Host, service, inbound| match service {
-        NEWS | OUTPUT => news::receive(&tell, service, inbound),
+        NEWS => news::receive(&tell, inbound),
+        OUTPUT => output::receive(&shown, inbound),
         _ => host_calls(host, service, inbound),
     });
     let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
@@ -247,7 +256,8 @@ async fn begin(
         members,
         executable,
         launch,
-        standing: Mutex::new(Standing { head: enrolled.head, workers: Vec::new() }),
+        display,
+        standing: Mutex::new(Standing { head: enrolled.head, workers: Vec::new(), agents: BTreeMap::new() }),
         settled: watch::Sender::new(Settled::default()),
     });
     shared.members.apply(&Change::Are { members: Vec::new(), head: shared.head_is() }, &shared.host);
@@ -276,20 +286,25 @@ impl RemoteCluster {
         self.ended = true;
         // Who tells that the driver is there has nothing to tell any more.
         self.keeping.abort();
-        let ending = self.end(JobState::Succeeded, "the driver has shut its cluster down");
+        let ending =
+            self.end(OUTPUT_FLUSH_TIMEOUT, JobState::Succeeded, "the driver has shut its cluster down");
         ending.await.map_err(std::io::Error::other)?;
         Ok(())
     }
 
     /// Tells the head that the job is over, also one that comes back within the driver's lease, as long as
     /// somebody waits for this. An agent that runs the driver says more.
-    fn end(&self, state: JobState, message: &str) -> JoinHandle<()> {
+    ///
+    /// Before that, what was printed by now is shown, if it comes within `flush_within`: agents send nothing
+    /// to a driver whose job is over.
+    fn end(&self, flush_within: Duration, state: JobState, message: &str) -> JoinHandle<()> {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
         self.io.handle().spawn(async move {
+            drop(tokio::time::timeout(flush_within, output::flush(&shared)).await);
             if !shared.submitted
                 && let Err(why) = stay::tell_end(&shared, state, &message).await
             {
-                tracing::warn!(job = %shared.job, why, "the head was not told that the job is over");
+                log::warn!(job = %shared.job, why, "the head was not told that the job is over");
             }
             shared.control.shutdown("the driver has ended").await;
         })
@@ -311,7 +326,7 @@ impl Drop for RemoteCluster {
             false if !self.begun => (JobState::Failed, self.why_not_begun.as_str()),
             false => (JobState::Succeeded, "the driver has dropped its cluster"),
         };
-        let ending = self.end(state, message);
+        let ending = self.end(DROP_PATIENCE / 2, state, message);
         let (over, ended) = std::sync::mpsc::sync_channel(1);
         self.io.handle().spawn(async move {
             // Nobody waits any more when it took too long.

@@ -1,87 +1,41 @@
-//! What the head tells a driver, and what workers write to its terminal.
+//! What the head tells a driver.
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use super::terminal::Terminal;
 use super::{Known, Shared, equip};
-use crate::cluster::logs::Folding;
 use crate::cluster::members::{Change, MEMBERSHIP};
 use crate::cluster::model::{Member, NodeFacts, NodeId, WorkerId};
-use crate::cluster::protocol::{NEWS, Output};
 use crate::cluster::state::{News, Working};
-use crate::id::TypeHash;
+use crate::observe::log;
 use crate::registry::{Inbound, decode};
 use crate::remote::ask_host;
 use crate::wire::CallFailure;
 
-/// What came for the driver.
-#[derive(Debug)]
-pub(super) enum Told {
-    News(News),
-    Output(Output),
-}
-
-/// Takes what the head or an agent sends; it is answered once there is room for it.
-pub(super) fn receive(tell: &mpsc::Sender<Told>, service: TypeHash, inbound: Inbound) {
+/// Takes what the head sends; it is answered once there is room for it.
+pub(super) fn receive(tell: &mpsc::Sender<News>, inbound: Inbound) {
     let (body, _, mut responder) = inbound.into_parts::<()>();
-    let told = match service {
-        NEWS => decode(&body).map(Told::News),
-        _ => decode(&body).map(Told::Output),
-    };
-    let told = match told {
-        Ok(told) => told,
+    let news = match decode(&body) {
+        Ok(news) => news,
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
     responder.release();
     let tell = tell.clone();
     tokio::spawn(async move {
-        match tell.send(told).await {
+        match tell.send(news).await {
             Ok(()) => responder.answer(()),
             Err(_) => responder.fail(CallFailure::Closing),
         }
     });
 }
 
-/// Does what news ask for, and prints what workers write.
-pub(super) async fn take_all(shared: Arc<Shared>, mut terminal: Terminal, mut told: mpsc::Receiver<Told>) {
-    let (mut folding, mut shown) = (Folding::default(), Vec::new());
-    loop {
-        terminal.print(&mut shown);
-        let due = folding.deadline();
-        let next = tokio::select! {
-            next = told.recv() => next,
-            () = sleep_until(due) => {
-                folding.flush(Instant::now().into_std(), &mut shown);
-                continue;
-            }
-        };
-        match next {
-            None => {
-                folding.finish(&mut shown);
-                return terminal.print(&mut shown);
-            }
-            Some(Told::News(news)) => take(&shared, news),
-            Some(Told::Output(output)) => {
-                let node = format!("{:.4}", output.node.to_string());
-                let source = format!("{} pid={}, node={node}", output.label, output.pid);
-                let now = Instant::now().into_std();
-                for line in &output.lines {
-                    folding.line(now, &source, line, output.stream, &mut shown);
-                }
-            }
-        }
-    }
-}
-
-async fn sleep_until(due: Option<std::time::Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => std::future::pending().await,
+/// Does what news ask for.
+pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<News>) {
+    while let Some(news) = told.recv().await {
+        take(&shared, news);
     }
 }
 
@@ -96,7 +50,7 @@ pub(super) fn take(shared: &Arc<Shared>, news: News) {
             worker_gone(shared, node, worker, member, cause);
         }
         News::Stopped { why } => {
-            tracing::error!(job = %shared.job, why, "the job is over");
+            log::error!(job = %shared.job, why, "the job is over");
             let all: Vec<_> = shared.standing().workers.iter().map(|known| known.member).collect();
             for member in all {
                 let cause = format!("the job is over: {why}");
@@ -111,7 +65,7 @@ fn equip_later(shared: &Arc<Shared>, facts: NodeFacts) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         if let Err(error) = equip::equip(&shared, &facts).await {
-            tracing::warn!(node = %facts.id(), %error, "a node cannot be used for this job");
+            log::warn!(node = %facts.id(), %error, "a node cannot be used for this job");
             let refused = format!("node {}: {error}", facts.id());
             shared.settled.send_modify(|settled| settled.refused = Some(refused));
         }
@@ -149,14 +103,14 @@ fn worker_gone(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Opt
     };
     match (known, member) {
         (Some((member, pid)), _) => {
-            tracing::warn!(%node, pid, cause, "a worker has ended");
+            log::warn!(%node, pid, cause, "a worker has ended");
             let cause = format!("worker {pid} on node {node}: {cause}");
             spread(shared, Change::Ended { member, cause });
         }
         // One that this driver never had a seat on, such as that of a detached actor.
         (None, Some(member)) => shared.members.apply(&Change::Ended { member, cause }, &shared.host),
         (None, None) => {
-            tracing::warn!(%node, cause, "a worker was not started");
+            log::warn!(%node, cause, "a worker was not started");
             shared.settled.send_modify(|settled| {
                 settled.failed += 1;
                 settled.last_failure = Some(format!("node {node}: {cause}"));
@@ -209,7 +163,7 @@ async fn tell(shared: &Arc<Shared>, member: Member, change: Change) {
         async move {
             let told: Result<(), _> = ask_host(&shared.host, to, MEMBERSHIP, change, None).await;
             if let Err(error) = told {
-                tracing::debug!(%to, %error, "a worker was not told of a change");
+                log::debug!(%to, %error, "a worker was not told of a change");
             }
         }
     });

@@ -12,6 +12,7 @@ use crate::cluster::protocol::JobRequest;
 use crate::cluster::state::{Answer, Denied, News};
 use crate::cluster::trust::Claims;
 use crate::config::{BEAT_EVERY, JOB_LEASE, NODE_LEASE, REJOIN_DELAY_MAX};
+use crate::observe::log;
 use crate::transport::Role;
 
 /// Says every while that the driver is there; comes back when the head was gone.
@@ -28,14 +29,14 @@ pub(super) async fn keep(shared: Arc<Shared>) {
                 match try_to_come_back(&shared).await {
                     Ok(()) => {}
                     Err(Away::Over(why)) => return over(&shared, why),
-                    Err(Away::Still(why)) => tracing::warn!(why, "the driver's certificate was not renewed"),
+                    Err(Away::Still(why)) => log::warn!(why, "the driver's certificate was not renewed"),
                 }
                 renewal = due();
                 continue;
             }
             Ok(Err(Denied::JobOver(why))) => return over(&shared, why),
-            Ok(Err(denied)) => tracing::warn!(%denied, "the head does not take the driver's word"),
-            Err(error) => tracing::warn!(%error, "the head is away; it is looked for"),
+            Ok(Err(denied)) => log::warn!(%denied, "the head does not take the driver's word"),
+            Err(error) => log::warn!(%error, "the head is away; it is looked for"),
         }
         match come_back(&shared).await {
             Ok(()) => renewal = due(),
@@ -59,7 +60,7 @@ async fn come_back(shared: &Arc<Shared>) -> Result<(), String> {
             Err(Away::Still(why)) if why == told => {}
             // Each reason once: it may be that the cluster does not take this driver any more.
             Err(Away::Still(why)) => {
-                tracing::warn!(why, "the driver cannot come back to the head yet");
+                log::warn!(why, "the driver cannot come back to the head yet");
                 told = why;
             }
         }

@@ -1,36 +1,43 @@
 //! What a process prints, on its way from its pipes into its logs and to whoever shows it.
 //!
 //! Each stream has a task that reads the pipe and one that hands bytes to threads that may wait for the
-//! disk. The reader is held up by neither for long: what does not fit is dropped, counted and told.
+//! disk. Where there are logs, the reader is held up by neither for long: what does not fit is dropped,
+//! counted and told. Where there are none, the process waits until its lines are taken.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::file::LogWriter;
 use super::outlet::{Outlet, Refused};
-use super::split::Splitter;
+use super::split::{LongLines, Splitter};
 use super::{LogName, Stream};
-use crate::config::{LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_REMAINDER_BYTES};
+use crate::config::{LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_REMAINDER_BYTES, LOG_STALL_MAX};
 
-/// Lines that a process has printed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CapturedLines {
-    /// The process.
-    pub(crate) from: LogName,
-    /// On which stream.
-    pub(crate) stream: Stream,
-    /// The lines, without their ends.
-    pub(crate) lines: Vec<String>,
+/// What was captured of a process.
+#[derive(Debug)]
+pub(crate) enum Captured {
+    /// Text that it has printed.
+    Text {
+        /// On which stream.
+        stream: Stream,
+        /// The lines, without their ends.
+        lines: Vec<String>,
+        /// The line behind them that has no end yet, as it stands.
+        unfinished: Option<String>,
+    },
+    /// All of a stream came before this that the process had printed when a [`Flusher`] asked.
+    Flushed(oneshot::Sender<()>),
 }
 
 /// The capture of one process's output.
@@ -41,54 +48,81 @@ pub(crate) struct CapturedLines {
 pub(crate) struct Capture {
     ended: DropGuard,
     streams: [JoinHandle<()>; 2],
+    flusher: Flusher,
+}
+
+/// Asks a capture for what its process has printed by now.
+#[derive(Clone, Debug)]
+pub(crate) struct Flusher([mpsc::Sender<oneshot::Sender<()>>; 2]);
+
+impl Flusher {
+    /// Waits until whoever receives the lines has all that the process has printed by now, and says so.
+    /// False if the capture is over: then the last lines may still be on their way.
+    pub(crate) async fn flush(&self) -> bool {
+        let flushed = join_all(self.0.iter().map(|stream| async {
+            let (done, told) = oneshot::channel();
+            // It is dropped where nobody takes the lines.
+            stream.send(done).await.is_ok() && told.await.is_ok()
+        }));
+        flushed.await.into_iter().all(|flushed| flushed)
+    }
 }
 
 impl Capture {
-    /// Captures what comes out of two pipes into logs in `dir`, and sends the lines to `to`. Must be called
-    /// within a runtime.
+    /// Captures what comes out of two pipes, and sends the lines to `to`; into the logs of a name in a
+    /// directory, too, if `log` has one. Must be called within a runtime.
     ///
     /// Make the channel one of [`LOG_LINES_QUEUED_MAX`](crate::config::LOG_LINES_QUEUED_MAX). When nobody
-    /// receives from it any more, the logs are still written.
+    /// receives from it any more, the pipes are still read and the logs written.
     ///
     /// # Errors
     ///
     /// Those of the operating system, if a file descriptor is no pipe to be read from.
     pub(crate) fn start(
-        dir: &Path,
-        name: LogName,
+        log: Option<(&Path, LogName)>,
         stdout: OwnedFd,
         stderr: OwnedFd,
-        to: mpsc::Sender<CapturedLines>,
+        to: mpsc::Sender<Captured>,
     ) -> io::Result<Self> {
         let ended = CancellationToken::new();
         let warned = Arc::new(AtomicBool::new(false));
+        let (flush_out, out) = mpsc::channel(1);
+        let (flush_err, err) = mpsc::channel(1);
         let pipes = [
-            (Stream::Out, pipe::Receiver::from_owned_fd(stdout)?),
-            (Stream::Err, pipe::Receiver::from_owned_fd(stderr)?),
+            (Stream::Out, pipe::Receiver::from_owned_fd(stdout)?, out),
+            (Stream::Err, pipe::Receiver::from_owned_fd(stderr)?, err),
         ];
-        let streams = pipes.map(|(stream, pipe)| {
-            let path = dir.join(name.file(stream));
-            let (file, chunks) = mpsc::channel(LOG_READS_QUEUED_MAX);
-            let output = Output {
-                from: name,
-                stream,
-                path: path.clone(),
-                splitter: Splitter::default(),
-                file: Outlet::new(file),
-                bytes_lost: 0,
-                lines: Outlet::new(to.clone()),
-                lines_lost: 0,
+        let streams = pipes.map(|(stream, pipe, flushes)| {
+            let path = log.map(|(dir, name)| dir.join(name.file(stream)));
+            let mut writing = None;
+            let file = path.clone().map(|path| {
+                let (file, chunks) = mpsc::channel(LOG_READS_QUEUED_MAX);
+                writing = Some(tokio::spawn(write(path, chunks, Arc::clone(&warned))));
+                Outlet::new(file, Some(LOG_STALL_MAX))
+            });
+            let (long, patience) = match path {
+                Some(_) => (LongLines::Cut, Some(LOG_STALL_MAX)),
+                None => (LongLines::Break, None),
             };
+            let lines = Outlet::new(to.clone(), patience);
+            let splitter = Splitter::new(long);
+            let output = Output { stream, path, splitter, file, bytes_lost: 0, lines, lines_lost: 0 };
             let source =
                 Source { pipe, ended: ended.clone(), deadline: None, remainder: LOG_REMAINDER_BYTES };
-            let writing = tokio::spawn(write(path, chunks, Arc::clone(&warned)));
             tokio::spawn(async move {
-                read(source, output).await;
-                // It fails if the runtime ends, and the file with it.
-                let _ = writing.await;
+                read(source, output, flushes).await;
+                if let Some(writing) = writing {
+                    // It fails if the runtime ends, and the file with it.
+                    let _ = writing.await;
+                }
             })
         });
-        Ok(Self { ended: ended.drop_guard(), streams })
+        Ok(Self { ended: ended.drop_guard(), streams, flusher: Flusher([flush_out, flush_err]) })
+    }
+
+    /// What asks for the lines that were printed by a moment.
+    pub(crate) fn flusher(&self) -> Flusher {
+        self.flusher.clone()
     }
 
     /// To be called when the process has ended: waits until all that it has printed is in the logs and sent
@@ -106,11 +140,47 @@ impl Capture {
     }
 }
 
-async fn read(mut source: Source, mut output: Output) {
-    while let Some(chunk) = source.next().await {
+async fn read(mut source: Source, mut output: Output, mut flushes: mpsc::Receiver<oneshot::Sender<()>>) {
+    loop {
+        let due = output.splitter.due();
+        let next = tokio::select! {
+            biased;
+            Some(done) = flushes.recv() => {
+                flush(&source, &mut output, done).await;
+                continue;
+            }
+            () = until(due) => {
+                // The end of the line may be there by now.
+                if let Some(chunk) = source.take_now() {
+                    output.take(chunk).await;
+                }
+                output.show_unfinished().await;
+                continue;
+            }
+            next = source.next() => next,
+        };
+        match next {
+            Some(chunk) => output.take(chunk).await,
+            None => return output.end().await,
+        }
+    }
+}
+
+/// Hands on what is in the pipe by now. A process that goes on printing does not keep it from ending.
+async fn flush(source: &Source, output: &mut Output, done: oneshot::Sender<()>) {
+    let mut left = LOG_REMAINDER_BYTES;
+    while let Some(chunk) = source.take_now().filter(|_| left > 0) {
+        left = left.saturating_sub(chunk.len());
         output.take(chunk).await;
     }
-    output.end().await;
+    output.flushed(done).await;
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The end of a pipe, until its process is gone.
@@ -124,6 +194,7 @@ struct Source {
 }
 
 impl Source {
+    /// The next bytes; none at the end. Dropping the future loses nothing.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let Some(deadline) = self.deadline else {
@@ -164,61 +235,80 @@ impl Source {
             Err(_) => None,
         }
     }
+
+    /// What is in the pipe, also where the runtime has not heard of it yet.
+    fn take_now(&self) -> Option<Bytes> {
+        let mut chunk = vec![0; LOG_READ_BYTES];
+        let count = rustix::io::read(self.pipe.as_fd(), &mut chunk[..]).unwrap_or(0);
+        chunk.truncate(count);
+        (count > 0).then(|| chunk.into())
+    }
 }
 
 /// Where the bytes of one stream go.
 struct Output {
-    from: LogName,
     stream: Stream,
-    path: PathBuf,
+    path: Option<PathBuf>,
     splitter: Splitter,
-    file: Outlet<Bytes>,
+    file: Option<Outlet<Bytes>>,
     bytes_lost: usize,
-    lines: Outlet<CapturedLines>,
+    lines: Outlet<Captured>,
     lines_lost: usize,
 }
 
 impl Output {
     async fn take(&mut self, chunk: Bytes) {
-        let lines = if self.lines.is_closed() { Vec::new() } else { self.splitter.push(&chunk) };
+        let lines =
+            if self.lines.is_closed() { Vec::new() } else { self.splitter.push(Instant::now(), &chunk) };
         self.write(chunk).await;
-        self.send(lines).await;
+        self.send(lines, None).await;
+    }
+
+    async fn show_unfinished(&mut self) {
+        let unfinished = self.splitter.unfinished(Instant::now());
+        self.send(Vec::new(), unfinished).await;
+    }
+
+    async fn flushed(&mut self, done: oneshot::Sender<()>) {
+        self.lines.forgive();
+        let unfinished = self.splitter.as_it_stands();
+        self.send(Vec::new(), unfinished).await;
+        // Whoever asked is told by its end where there is no room.
+        let _ = self.lines.put(Captured::Flushed(done)).await;
     }
 
     async fn end(mut self) {
-        self.file.forgive();
+        self.file.iter_mut().for_each(Outlet::forgive);
         self.lines.forgive();
         let last = self.splitter.end();
         self.write(Bytes::new()).await;
-        self.send(last.into_iter().collect()).await;
+        self.send(last.into_iter().collect(), None).await;
     }
 
     async fn write(&mut self, chunk: Bytes) {
+        let Some(file) = &mut self.file else { return };
         if self.bytes_lost > 0 {
             let notice = format!("\n... {} bytes are missing here: the disk was too slow\n", self.bytes_lost);
-            if self.file.put(notice.into()).await.is_ok() {
+            if file.put(notice.into()).await.is_ok() {
                 self.bytes_lost = 0;
             }
         }
         let length = chunk.len();
-        if length > 0 && (self.bytes_lost > 0 || self.file.put(chunk).await == Err(Refused::Full)) {
+        if length > 0 && (self.bytes_lost > 0 || file.put(chunk).await == Err(Refused::Full)) {
             self.bytes_lost += length;
         }
     }
 
-    async fn send(&mut self, mut lines: Vec<String>) {
+    async fn send(&mut self, mut lines: Vec<String>, unfinished: Option<String>) {
         let count = lines.len();
-        if self.lines_lost > 0 {
-            lines.insert(
-                0,
-                format!("... {} lines were not forwarded; they are in {:?}", self.lines_lost, self.path),
-            );
+        if let (true, Some(path)) = (self.lines_lost > 0, &self.path) {
+            lines
+                .insert(0, format!("... {} lines were not forwarded; they are in {path:?}", self.lines_lost));
         }
-        if lines.is_empty() {
+        if lines.is_empty() && unfinished.is_none() {
             return;
         }
-        let lines = CapturedLines { from: self.from, stream: self.stream, lines };
-        match self.lines.put(lines).await {
+        match self.lines.put(Captured::Text { stream: self.stream, lines, unfinished }).await {
             Ok(()) => self.lines_lost = 0,
             Err(Refused::Full) => self.lines_lost += count,
             Err(Refused::Closed) => {}

@@ -1,7 +1,9 @@
-//! Lines of many processes for one terminal: each with its source, and the same text not again and again.
+//! Lines of many processes for one terminal: each with its source, and what many of them print only once.
 //!
-//! A text is shown at once when it comes for the first time. What comes of it within the window is counted,
-//! and told in one line when the window ends. It reads no clock and writes nowhere: both are the caller's.
+//! Lines of one process are never folded against each other. A text is shown when it comes for the first
+//! time, and again for the process that prints it more often than it was shown by then. What else comes of it
+//! within the window is counted, and told in one line when the window ends. It reads no clock and writes
+//! nowhere: both are the caller's.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
@@ -9,20 +11,39 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Stream;
-use crate::config::{FOLD_WINDOW, FOLDED_TEXTS_MAX};
+use crate::cluster::model::NodeId;
+use crate::config::{FOLD_WINDOW, FOLDED_COUNTS_MAX, FOLDED_TEXTS_MAX};
 
-/// What was printed lately.
-#[derive(Debug, Default)]
-pub(crate) struct Folding {
-    texts: HashMap<(Stream, Arc<str>), Repeated>,
-    /// The texts by the ends of their windows, which all have the same length.
-    windows: VecDeque<(Instant, Stream, Arc<str>)>,
+/// A process that prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// Where it runs.
+    pub(crate) node: NodeId,
+    /// Its number there.
+    pub(crate) pid: u32,
 }
 
-/// What came of a text since it was last shown.
+/// What was printed lately.
+#[derive(Debug)]
+pub(crate) struct Folding {
+    /// Whether lines are folded at all.
+    enabled: bool,
+    texts: [HashMap<Arc<str>, Recent>; 2],
+    /// The texts by the ends of their windows, which all have the same length.
+    windows: VecDeque<(Instant, Stream, Arc<str>)>,
+    /// How many counts all texts have together.
+    counts: usize,
+}
+
+/// What came of a text in its window.
 #[derive(Debug, Default)]
-struct Repeated {
-    times: u64,
+struct Recent {
+    /// How often it was shown.
+    shown: u64,
+    /// How often each process has printed it.
+    printed: Vec<(Source, u64)>,
+    /// How often it came and was not shown, and from where the last time.
+    folded: u64,
     label: String,
 }
 
@@ -35,11 +56,37 @@ pub(crate) struct Shown {
     pub(crate) line: String,
 }
 
+impl Recent {
+    /// Counts a line of `source`; gives whether it is to be shown, and whether the source is a new one.
+    fn print(&mut self, source: Source) -> (bool, bool) {
+        let known = self.printed.iter_mut().find(|(printer, _)| *printer == source);
+        let (times, is_new) = match known {
+            Some((_, times)) => {
+                *times += 1;
+                (*times, false)
+            }
+            None => {
+                self.printed.push((source, 1));
+                (1, true)
+            }
+        };
+        let is_shown = times > self.shown;
+        self.shown += u64::from(is_shown);
+        (is_shown, is_new)
+    }
+}
+
 impl Folding {
-    /// Takes a line of the source `label`, such as `Node pid=123, node=ab12`, and adds what is to be shown.
+    pub(crate) fn new(enabled: bool) -> Self {
+        Self { enabled, texts: Default::default(), windows: VecDeque::new(), counts: 0 }
+    }
+
+    /// Takes a line of `source`, which is called `label`, such as `Node pid=123, node=ab12`; adds what is to
+    /// be shown.
     pub(crate) fn line(
         &mut self,
         now: Instant,
+        source: Source,
         label: &str,
         text: &str,
         stream: Stream,
@@ -47,21 +94,37 @@ impl Folding {
     ) {
         self.flush(now, out);
         // Nothing is gained by counting empty lines.
-        if text.trim().is_empty() {
+        if !self.enabled || text.trim().is_empty() {
             return out.push(shown(label, text, stream, 1));
         }
-        let text: Arc<str> = text.into();
-        if let Some(repeated) = self.texts.get_mut(&(stream, Arc::clone(&text))) {
-            repeated.times += 1;
-            repeated.label.clear();
-            repeated.label.push_str(label);
+        if self.counts >= FOLDED_COUNTS_MAX {
+            self.end_first_window(out);
+        }
+        if let Some(recent) = self.texts[stream as usize].get_mut(text) {
+            let (is_shown, is_new) = recent.print(source);
+            self.counts += usize::from(is_new);
+            if is_shown {
+                return out.push(shown(label, text, stream, 1));
+            }
+            recent.folded += 1;
+            recent.label.clear();
+            recent.label.push_str(label);
             return;
         }
-        if self.texts.len() >= FOLDED_TEXTS_MAX {
-            self.end_first_window(None, out);
+        if self.windows.len() >= FOLDED_TEXTS_MAX {
+            self.end_first_window(out);
         }
-        out.push(shown(label, &text, stream, 1));
-        self.begin_window(now, stream, text);
+        out.push(shown(label, text, stream, 1));
+        self.counts += 1;
+        let recent = Recent { shown: 1, printed: vec![(source, 1)], ..Recent::default() };
+        let text: Arc<str> = text.into();
+        self.windows.push_back((now + FOLD_WINDOW, stream, Arc::clone(&text)));
+        self.texts[stream as usize].insert(text, recent);
+    }
+
+    /// Takes a line that is not finished, as it stands: it is never folded.
+    pub(crate) fn unfinished(&self, label: &str, text: &str, stream: Stream, out: &mut Vec<Shown>) {
+        out.push(shown(label, text, stream, 1));
     }
 
     /// Until when [`Folding::flush`] has to be called.
@@ -72,32 +135,25 @@ impl Folding {
     /// Adds what is to be shown of windows that have ended.
     pub(crate) fn flush(&mut self, now: Instant, out: &mut Vec<Shown>) {
         while self.deadline().is_some_and(|end| end <= now) {
-            self.end_first_window(Some(now), out);
+            self.end_first_window(out);
         }
     }
 
-    /// Adds all that was counted and not shown: no line comes any more.
+    /// Adds all that was counted and not shown, as at the end.
     pub(crate) fn finish(&mut self, out: &mut Vec<Shown>) {
         while !self.windows.is_empty() {
-            self.end_first_window(None, out);
+            self.end_first_window(out);
         }
     }
 
-    /// Ends the window that ends first. What goes on repeating has another, if there is a time for it.
-    fn end_first_window(&mut self, now: Option<Instant>, out: &mut Vec<Shown>) {
+    /// Ends the window that ends first.
+    fn end_first_window(&mut self, out: &mut Vec<Shown>) {
         let Some((_, stream, text)) = self.windows.pop_front() else { return };
-        let Some(repeated) = self.texts.remove(&(stream, Arc::clone(&text))) else { return };
-        if repeated.times > 0 {
-            out.push(shown(&repeated.label, &text, stream, repeated.times));
+        let Some(recent) = self.texts[stream as usize].remove(&text) else { return };
+        self.counts -= recent.printed.len();
+        if recent.folded > 0 {
+            out.push(shown(&recent.label, &text, stream, recent.folded));
         }
-        if let (Some(now), true) = (now, repeated.times > 1) {
-            self.begin_window(now, stream, text);
-        }
-    }
-
-    fn begin_window(&mut self, now: Instant, stream: Stream, text: Arc<str>) {
-        self.windows.push_back((now + FOLD_WINDOW, stream, Arc::clone(&text)));
-        self.texts.insert((stream, text), Repeated::default());
     }
 }
 
@@ -122,11 +178,17 @@ fn push_harmless(line: &mut String, text: &str, may_colour: bool) {
     while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
         line.push_str(&rest[..at]);
         rest = &rest[at..];
-        let colour = if may_colour { colour_length(rest) } else { 0 };
+        let colour = if may_colour { sequence_length(rest, b'm') } else { 0 };
         if colour > 0 {
             line.push_str(&rest[..colour]);
             rest = &rest[colour..];
             is_coloured = true;
+            continue;
+        }
+        // Progress bars erase the line that they write anew.
+        let erasing = sequence_length(rest, b'K');
+        if erasing > 0 {
+            rest = &rest[erasing..];
             continue;
         }
         let mut characters = rest.chars();
@@ -144,12 +206,14 @@ fn push_harmless(line: &mut String, text: &str, may_colour: bool) {
     }
 }
 
-/// The length of the colour that the text begins with, as ECMA-48's SGR sets one; 0 if there is none.
-fn colour_length(text: &str) -> usize {
+/// The length of the control sequence that the text begins with, if it ends in `last`; 0 if there is none.
+///
+/// By ECMA-48 a sequence that ends in `m` sets a colour (SGR), one that ends in `K` erases in the line (EL).
+fn sequence_length(text: &str, last: u8) -> usize {
     let Some(parameters) = text.strip_prefix("\x1b[") else { return 0 };
     let is_parameter = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b';' | b':');
     let length = parameters.bytes().take_while(|byte| is_parameter(byte)).count();
-    if parameters.as_bytes().get(length) == Some(&b'm') { length + 3 } else { 0 }
+    if parameters.as_bytes().get(length) == Some(&last) { length + 3 } else { 0 }
 }
 
 #[cfg(test)]
@@ -169,11 +233,17 @@ mod tests {
 
     impl Terminal {
         fn new() -> Self {
-            Self { folding: Folding::default(), now: Instant::now(), out: Vec::new() }
+            Self { folding: Folding::new(true), now: Instant::now(), out: Vec::new() }
         }
 
-        fn print(&mut self, label: &str, text: &str) {
-            self.folding.line(self.now, label, text, Stream::Out, &mut self.out);
+        /// A process prints, which is called by its number.
+        fn print(&mut self, pid: u32, text: &str) {
+            self.print_as(pid, &pid.to_string(), text);
+        }
+
+        fn print_as(&mut self, pid: u32, label: &str, text: &str) {
+            let source = Source { node: NodeId(1), pid };
+            self.folding.line(self.now, source, label, text, Stream::Out, &mut self.out);
         }
 
         fn pass(&mut self, seconds: u64) {
@@ -191,7 +261,7 @@ mod tests {
     #[test]
     fn a_text_is_shown_at_once_with_its_source() {
         let mut terminal = Terminal::new();
-        terminal.print("Node pid=123, node=ab12", "hello");
+        terminal.print_as(123, "Node pid=123, node=ab12", "hello");
         terminal.check(&["(Node pid=123, node=ab12) hello"]);
     }
 
@@ -199,93 +269,130 @@ mod tests {
     fn what_many_say_is_shown_once_and_then_counted() {
         let mut terminal = Terminal::new();
         for pid in 0..13 {
-            terminal.print(&format!("Node pid={pid}"), "ready");
+            terminal.print(pid, "ready");
         }
-        terminal.check(&["(Node pid=0) ready"]);
+        terminal.check(&["(0) ready"]);
         terminal.pass(4);
         terminal.check(&[]);
         terminal.pass(1);
-        terminal.check(&["(Node pid=12) ready [repeated 12x across the cluster]"]);
+        terminal.check(&["(12) ready [repeated 12x across the cluster]"]);
+        assert_eq!((terminal.folding.deadline(), terminal.folding.counts), (None, 0));
     }
 
     #[test]
-    fn what_goes_on_is_told_every_window_and_forgotten_after_a_quiet_one() {
+    fn equal_lines_of_one_process_are_all_shown() {
         let mut terminal = Terminal::new();
-        terminal.print("a", "tick");
-        terminal.print("a", "tick");
-        terminal.print("a", "tick");
-        terminal.pass(5);
-        terminal.check(&["(a) tick", "(a) tick [repeated 2x across the cluster]"]);
-        terminal.print("b", "tick");
-        terminal.print("b", "tick");
-        terminal.pass(5);
-        terminal.check(&["(b) tick [repeated 2x across the cluster]"]);
+        for text in ["+---+", "| a |", "+---+", "| b |", "+---+"] {
+            terminal.print(1, text);
+        }
+        terminal.check(&["(1) +---+", "(1) | a |", "(1) +---+", "(1) | b |", "(1) +---+"]);
         terminal.pass(5);
         terminal.check(&[]);
-        assert_eq!(terminal.folding.deadline(), None);
-        terminal.print("c", "tick");
-        terminal.check(&["(c) tick"]);
+    }
+
+    #[test]
+    fn a_process_that_prints_a_text_more_often_than_it_was_shown_has_the_rest_shown() {
+        let mut terminal = Terminal::new();
+        terminal.print(1, "tick");
+        terminal.print(2, "tick");
+        terminal.print(2, "tick");
+        terminal.print(1, "tick");
+        terminal.print(1, "tick");
+        terminal.check(&["(1) tick", "(2) tick", "(1) tick"]);
+        terminal.pass(5);
+        terminal.check(&["(1) tick [repeated 2x across the cluster]"]);
+    }
+
+    #[test]
+    fn processes_of_one_number_on_two_nodes_are_two() {
+        let mut terminal = Terminal::new();
+        terminal.print(1, "tick");
+        let elsewhere = Source { node: NodeId(2), pid: 1 };
+        terminal.folding.line(terminal.now, elsewhere, "b", "tick", Stream::Out, &mut terminal.out);
+        terminal.check(&["(1) tick"]);
+    }
+
+    #[test]
+    fn nothing_is_folded_where_that_is_turned_off_and_no_line_that_is_unfinished() {
+        let mut terminal = Terminal::new();
+        terminal.folding.unfinished("1", "50 %", Stream::Out, &mut terminal.out);
+        terminal.folding.unfinished("2", "50 %", Stream::Out, &mut terminal.out);
+        terminal.check(&["(1) 50 %", "(2) 50 %"]);
+        terminal.folding = Folding::new(false);
+        terminal.print(1, "tick");
+        terminal.print(2, "tick");
+        terminal.check(&["(1) tick", "(2) tick"]);
     }
 
     #[test]
     fn a_single_repetition_is_shown_as_it_was() {
         let mut terminal = Terminal::new();
-        terminal.print("a", "twice");
-        terminal.print("b", "twice");
+        terminal.print(1, "twice");
+        terminal.print(2, "twice");
         terminal.pass(5);
-        terminal.check(&["(a) twice", "(b) twice"]);
+        terminal.check(&["(1) twice", "(2) twice"]);
         assert_eq!(terminal.folding.deadline(), None);
     }
 
     #[test]
     fn streams_are_told_apart_and_empty_lines_are_not_folded() {
         let mut terminal = Terminal::new();
-        terminal.folding.line(terminal.now, "a", "x", Stream::Err, &mut terminal.out);
-        terminal.print("a", "x");
-        terminal.print("a", "");
-        terminal.print("a", "");
+        let other = Source { node: NodeId(1), pid: 2 };
+        terminal.folding.line(terminal.now, other, "2", "x", Stream::Err, &mut terminal.out);
+        terminal.print(1, "x");
+        terminal.print(1, "");
+        terminal.print(2, "");
         let streams: Vec<_> = terminal.out.iter().map(|shown| shown.stream).collect();
         assert_eq!(streams, [Stream::Err, Stream::Out, Stream::Out, Stream::Out]);
-        terminal.check(&["(a) x", "(a) x", "(a) ", "(a) "]);
+        terminal.check(&["(2) x", "(1) x", "(1) ", "(2) "]);
     }
 
     #[test]
     fn at_the_end_nothing_that_was_counted_is_missing() {
         let mut terminal = Terminal::new();
-        for text in ["x", "y", "x", "x", "y", "z"] {
-            terminal.print("a", text);
+        for (pid, text) in [(1, "x"), (1, "y"), (2, "x"), (3, "x"), (2, "y"), (2, "z")] {
+            terminal.print(pid, text);
         }
         terminal.folding.finish(&mut terminal.out);
-        terminal.check(&["(a) x", "(a) y", "(a) z", "(a) x [repeated 2x across the cluster]", "(a) y"]);
+        terminal.check(&["(1) x", "(1) y", "(2) z", "(3) x [repeated 2x across the cluster]", "(2) y"]);
         assert_eq!(terminal.folding.deadline(), None);
     }
 
     #[test]
     fn no_more_texts_are_remembered_than_the_bound_says() {
         let mut terminal = Terminal::new();
-        terminal.print("a", "first");
-        terminal.print("b", "first");
-        terminal.print("c", "first");
-        for number in 0..FOLDED_TEXTS_MAX {
-            terminal.print("a", &format!("text {number}"));
+        for pid in 1..4 {
+            terminal.print(pid, "first");
         }
-        assert_eq!(terminal.folding.texts.len(), FOLDED_TEXTS_MAX);
+        for number in 0..FOLDED_TEXTS_MAX {
+            terminal.print(1, &format!("text {number}"));
+        }
+        assert_eq!(terminal.folding.texts[0].len(), FOLDED_TEXTS_MAX);
         assert_eq!(terminal.folding.windows.len(), FOLDED_TEXTS_MAX);
         let told =
-            terminal.out.iter().any(|shown| shown.line == "(c) first [repeated 2x across the cluster]");
+            terminal.out.iter().any(|shown| shown.line == "(3) first [repeated 2x across the cluster]");
         assert!(told, "what is given up is told first");
+        let processes = FOLDED_COUNTS_MAX / FOLDED_TEXTS_MAX + 10;
+        for pid in 0..u32::try_from(processes).unwrap() {
+            for number in 0..FOLDED_TEXTS_MAX {
+                terminal.print(pid, &format!("text {number}"));
+            }
+        }
+        assert!(terminal.folding.counts <= FOLDED_COUNTS_MAX, "{}", terminal.folding.counts);
     }
 
     #[test]
     fn colours_stay_and_other_control_characters_do_no_harm() {
         let mut terminal = Terminal::new();
-        terminal.print("a", "\x1b[1;31mred\x1b[m and\tplain");
-        terminal.print("a", "\x1b]0;title\x07 \x1b[2J\r\x08 \x7f \u{9b}31m \x1b[31");
-        terminal.print("\x1b[31ma\n", "b");
+        terminal.print_as(1, "a", "\x1b[1;31mred\x1b[m and\tplain");
+        terminal.print_as(1, "a", "\x1b]0;title\x07 \x1b[2J\r\x08 \x7f \u{9b}31m \x1b[31");
+        terminal.print_as(1, "\x1b[31ma\n", "b");
+        terminal.print_as(1, "a", "\x1b[2K50 %\x1b[K");
         terminal.check(&[
             "(a) \x1b[1;31mred\x1b[m and\tplain\x1b[0m",
             "(a) ^[]0;title^G ^[[2J^M^H ^? \\u{9b}31m ^[[31",
             "(^[[31ma^J) b",
+            "(a) 50 %",
         ]);
     }
 
@@ -297,7 +404,7 @@ mod tests {
             let mut rest = line.as_str();
             while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
                 rest = &rest[at..];
-                let colour = colour_length(rest);
+                let colour = sequence_length(rest, b'm');
                 prop_assert!(colour > 0, "{line:?}");
                 rest = &rest[colour..];
             }
@@ -305,11 +412,11 @@ mod tests {
 
         /// Every line is shown or counted, once.
         #[test]
-        fn no_line_is_lost_or_told_twice(steps in prop::collection::vec((0..5u8, 0..4u64), 0..200)) {
+        fn no_line_is_lost_or_told_twice(steps in prop::collection::vec((0..3u32, 0..5u8, 0..4u64), 0..200)) {
             let mut terminal = Terminal::new();
             let count = steps.len() as u64;
-            for (text, seconds) in steps {
-                terminal.print("a", &format!("text {text}"));
+            for (pid, text, seconds) in steps {
+                terminal.print(pid, &format!("text {text}"));
                 terminal.pass(seconds);
             }
             terminal.folding.finish(&mut terminal.out);

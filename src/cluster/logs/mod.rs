@@ -5,31 +5,31 @@
 //! numbers grow and a file never changes its name again, so that whoever follows a log can go on where it
 //! was, also across files.
 //!
-//! `capture` is async and does no file I/O itself; `file` and `reader` block; `folding` and `split` are
-//! functions of their arguments.
+//! In a local cluster the driver captures the output of its workers and writes no files.
+//!
+//! `capture` and `display` are async and do no file I/O themselves; `file`, `reader` and the thread of
+//! `terminal` block; `folding` and `split` are functions of their arguments.
 
-#[cfg(feature = "cli")]
 mod capture;
-#[cfg(feature = "cli")]
+mod display;
 mod file;
 mod folding;
-#[cfg(feature = "cli")]
+mod label;
 mod name;
-#[cfg(feature = "cli")]
 mod outlet;
 #[cfg(feature = "cli")]
 pub(crate) mod own;
 #[cfg(feature = "cli")]
 mod reader;
-#[cfg(feature = "cli")]
 mod split;
+mod terminal;
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "cli")]
-pub(crate) use capture::{Capture, CapturedLines};
-pub(crate) use folding::{Folding, Shown};
-#[cfg(feature = "cli")]
+pub(crate) use capture::{Capture, Captured, Flusher};
+pub(crate) use display::{Display, Kept};
+use folding::Shown;
+pub(crate) use label::Label;
 pub(crate) use name::LogName;
 #[cfg(feature = "cli")]
 pub(crate) use reader::{LogError, LogReader};

@@ -1,15 +1,17 @@
 //! A bounded channel into which one puts things without being held up for long.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::SendTimeoutError;
-
-use crate::config::LOG_STALL_MAX;
 
 /// Where to put things. When it was full for too long, it takes none before half of it is free: whoever
 /// is slow all the time holds up nobody each time.
 #[derive(Debug)]
 pub(super) struct Outlet<T> {
     to: Sender<T>,
+    /// How long to wait for room; for as long as it takes if it is none.
+    patience: Option<Duration>,
     is_stalled: bool,
 }
 
@@ -23,8 +25,8 @@ pub(super) enum Refused {
 }
 
 impl<T> Outlet<T> {
-    pub(super) fn new(to: Sender<T>) -> Self {
-        Self { to, is_stalled: false }
+    pub(super) fn new(to: Sender<T>, patience: Option<Duration>) -> Self {
+        Self { to, patience, is_stalled: false }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -40,7 +42,10 @@ impl<T> Outlet<T> {
         if self.is_stalled && self.to.capacity() < self.to.max_capacity().div_ceil(2) {
             return Err(Refused::Full);
         }
-        let result = self.to.send_timeout(item, LOG_STALL_MAX).await;
+        let Some(patience) = self.patience else {
+            return self.to.send(item).await.map_err(|_| Refused::Closed);
+        };
+        let result = self.to.send_timeout(item, patience).await;
         self.is_stalled = matches!(result, Err(SendTimeoutError::Timeout(_)));
         result.map_err(|error| match error {
             SendTimeoutError::Timeout(_) => Refused::Full,
@@ -55,11 +60,12 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::config::LOG_STALL_MAX;
 
     #[tokio::test(start_paused = true)]
     async fn one_that_is_full_holds_up_once_until_half_of_it_is_free() {
         let (to, mut from) = mpsc::channel(4);
-        let mut outlet = Outlet::new(to);
+        let mut outlet = Outlet::new(to, Some(LOG_STALL_MAX));
         let start = Instant::now();
         for item in 0..4 {
             outlet.put(item).await.unwrap();
@@ -85,7 +91,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_burst_waits_for_who_takes_it() {
         let (to, mut from) = mpsc::channel(1);
-        let mut outlet = Outlet::new(to);
+        let mut outlet = Outlet::new(to, Some(LOG_STALL_MAX));
         let taken = tokio::spawn(async move {
             let mut taken = Vec::new();
             while let Some(item) = from.recv().await {

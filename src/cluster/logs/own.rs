@@ -23,9 +23,7 @@ pub(crate) fn init(dir: &Path, file: &str) {
     let log =
         OwnLog { dir: dir.to_owned(), file: file.to_owned(), size_max: LOG_FILE_BYTES_MAX, log: None, turn };
     let log = Mutex::new(log);
-    observe::log::init_with(false, move |event| {
-        log.lock().unwrap_or_else(PoisonError::into_inner).write(event)
-    });
+    observe::log::init_with(move |event| log.lock().unwrap_or_else(PoisonError::into_inner).write(event));
 }
 
 fn is_stderr(path: &Path) -> bool {

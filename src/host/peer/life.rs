@@ -9,6 +9,7 @@ use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, R
 use crate::host::pulse::Watched;
 use crate::host::{Host, connect, random_u64};
 use crate::id::LinkId;
+use crate::observe::log;
 use crate::session::{Event, LinkLoss, ProvenPeer, SessionError, Written};
 use crate::wire::{self, Refusal, Resume};
 
@@ -138,7 +139,7 @@ impl Peer {
         }
         self.settle(state, events);
         if current {
-            tracing::debug!(peer = %self.identity, %loss, ?evidence, "an attempt to connect failed");
+            log::debug!(peer = %self.identity, %loss, ?evidence, "an attempt to connect failed");
         }
     }
 
@@ -169,7 +170,7 @@ impl Peer {
         match raised {
             Ok(up) => Some(self.lease(up)),
             Err(error) => {
-                tracing::warn!(peer = %self.identity, %error, "a session could not be resumed");
+                log::warn!(peer = %self.identity, %error, "a session could not be resumed");
                 None
             }
         }
@@ -229,7 +230,7 @@ impl Peer {
     }
 
     fn lease(self: &Arc<Self>, up: Arc<Up>) -> Lease {
-        tracing::debug!(link = %up.id, peer = %self.identity, dialed = up.dialed, "link is up");
+        log::debug!(link = %up.id, peer = %self.identity, dialed = up.dialed, "link is up");
         Lease { peer: Arc::clone(self), up }
     }
 
@@ -303,7 +304,7 @@ impl Peer {
         }
         self.settle(state, events);
         if carried {
-            tracing::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
+            log::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
         }
     }
 
@@ -321,7 +322,7 @@ impl Peer {
         self.inquire(&mut state);
         drop(state);
         self.progress.notify_waiters();
-        tracing::debug!(peer = %self.identity, %link, %loss, "link cut");
+        log::debug!(peer = %self.identity, %link, %loss, "link cut");
     }
 
     /// After a break: the side that dialled dials again, also if only the other has something to

@@ -55,7 +55,7 @@ use super::error::NotDelivered;
 use super::{Host, Shared};
 use crate::config::CROWD_BYTES;
 use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
-use crate::observe::PeerSnapshot;
+use crate::observe::{PeerSnapshot, log};
 use crate::registry::decode;
 pub(crate) use crate::session::{LinkLoss, Repeat};
 use crate::session::{Rejected, Session, SessionLimits, Written};
@@ -386,10 +386,10 @@ impl Peer {
                 let disagreements = self.disagreements.get_or_init(|| host.registry().compare(&theirs));
                 if !disagreements.is_empty() {
                     let (peer, count) = (self.identity, disagreements.len());
-                    tracing::warn!(%peer, count, "messages are declared differently there; they are refused");
+                    log::warn!(%peer, count, "messages are declared differently there; they are refused");
                 }
             }
-            Err(failure) => tracing::warn!(peer = %self.identity, %failure, "cannot read a table of types"),
+            Err(failure) => log::warn!(peer = %self.identity, %failure, "cannot read a table of types"),
         }
     }
 

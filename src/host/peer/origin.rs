@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use super::{Peer, State};
 use crate::id::{CallId, Identity};
+use crate::observe::log;
 use crate::registry::{Claim, Origin};
 use crate::session;
 use crate::wire::{CallFailure, Encoded};
@@ -62,7 +63,7 @@ impl Origin for Peer {
     }
 
     fn dead_letter(&self, why: &CallFailure) {
-        tracing::debug!(peer = %self.identity, ?why, "a one-way message was not delivered");
+        log::debug!(peer = %self.identity, ?why, "a one-way message was not delivered");
         self.count_dead_letters(1);
     }
 }

@@ -23,14 +23,14 @@ struct Child {
     out: PipeWriter,
     err: PipeWriter,
     capture: Capture,
-    lines: mpsc::Receiver<CapturedLines>,
+    lines: mpsc::Receiver<Captured>,
 }
 
 fn child(scratch: &Scratch) -> Child {
     let (out_end, out) = io::pipe().unwrap();
     let (err_end, err) = io::pipe().unwrap();
     let (to, lines) = mpsc::channel(LOG_LINES_QUEUED_MAX);
-    let capture = Capture::start(scratch.path(), NAME, out_end.into(), err_end.into(), to).unwrap();
+    let capture = Capture::start(Some((scratch.path(), NAME)), out_end.into(), err_end.into(), to).unwrap();
     Child { out, err, capture, lines }
 }
 
@@ -47,14 +47,23 @@ fn text(scratch: &Scratch, stream: Stream) -> String {
 }
 
 /// All lines of one stream that are still to come.
-async fn rest(lines: &mut mpsc::Receiver<CapturedLines>, stream: Stream) -> Vec<String> {
+async fn rest(lines: &mut mpsc::Receiver<Captured>, stream: Stream) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(captured) = lines.recv().await {
-        if captured.stream == stream {
-            all.extend(captured.lines);
+        let (on, lines, _) = text_of(captured);
+        if on == stream {
+            all.extend(lines);
         }
     }
     all
+}
+
+#[track_caller]
+fn text_of(captured: Captured) -> (Stream, Vec<String>, Option<String>) {
+    match captured {
+        Captured::Text { stream, lines, unfinished } => (stream, lines, unfinished),
+        Captured::Flushed(_) => panic!("nobody asked"),
+    }
 }
 
 #[tokio::test]
@@ -70,7 +79,7 @@ async fn what_a_process_prints_is_in_its_logs_and_sent_on() {
         .spawn()
         .unwrap();
     let (to, mut lines) = mpsc::channel(LOG_LINES_QUEUED_MAX);
-    let capture = Capture::start(scratch.path(), NAME, out_end.into(), err_end.into(), to).unwrap();
+    let capture = Capture::start(Some((scratch.path(), NAME)), out_end.into(), err_end.into(), to).unwrap();
     assert!(process.wait().unwrap().success());
     within(capture.finish()).await;
     assert_eq!(
@@ -80,8 +89,8 @@ async fn what_a_process_prints_is_in_its_logs_and_sent_on() {
     assert_eq!(fs::metadata(log(&scratch, Stream::Err)).unwrap().mode() & 0o777, 0o600);
     let mut all = Vec::new();
     while let Some(captured) = lines.recv().await {
-        assert_eq!(captured.from, NAME);
-        all.extend(captured.lines.into_iter().map(|line| (captured.stream, line)));
+        let (stream, lines, _) = text_of(captured);
+        all.extend(lines.into_iter().map(|line| (stream, line)));
     }
     all.sort_by_key(|(stream, _)| *stream == Stream::Err);
     let expected = [(Stream::Out, "one"), (Stream::Out, "last"), (Stream::Err, "two")];
@@ -175,7 +184,7 @@ async fn a_full_disk_ends_the_log_and_not_the_lines() {
     for number in 0..3 {
         writeln!(out, "{number}").unwrap();
         let captured = within(lines.recv()).await.unwrap();
-        assert_eq!(captured.lines, [number.to_string()]);
+        assert_eq!(text_of(captured).1, [number.to_string()]);
     }
     drop((out, err));
     within(capture.finish()).await;
@@ -208,7 +217,7 @@ async fn a_disk_that_stands_still_holds_up_neither_the_process_nor_its_lines() {
     });
     let mut got = 0;
     while got < count {
-        got += within(lines.recv()).await.unwrap().lines.len();
+        got += text_of(within(lines.recv()).await.unwrap()).1.len();
     }
     within(printing).await.unwrap();
     let log = spawn_blocking(move || {
@@ -225,4 +234,90 @@ async fn a_disk_that_stands_still_holds_up_neither_the_process_nor_its_lines() {
         assert!(missing > 0 && missing < count * 1000);
     }
     assert!(log.len() < count * 1000, "{} bytes", log.len());
+}
+
+#[tokio::test]
+async fn the_state_of_a_progress_bar_is_shown_and_changes() {
+    let scratch = Scratch::new();
+    let Child { mut out, err, capture, mut lines } = child(&scratch);
+    for percent in ["1 %", "50 %"] {
+        write!(out, "\r{percent}").unwrap();
+        let shown = text_of(within(lines.recv()).await.unwrap());
+        assert_eq!(shown, (Stream::Out, Vec::new(), Some(percent.to_owned())));
+    }
+    writeln!(out, "\r100 %").unwrap();
+    assert_eq!(text_of(within(lines.recv()).await.unwrap()).1, ["100 %"]);
+    drop((out, err));
+    within(capture.finish()).await;
+}
+
+#[tokio::test]
+async fn a_bar_that_never_rests_is_shown_meanwhile() {
+    let scratch = Scratch::new();
+    let Child { mut out, err, capture, mut lines } = child(&scratch);
+    let printing = thread::spawn(move || while out.write_all(b"\r1 %").is_ok() {});
+    // A read may end within what is printed.
+    let shown = text_of(within(lines.recv()).await.unwrap()).2.unwrap();
+    assert!("1 %".starts_with(&shown), "{shown}");
+    within(capture.finish()).await;
+    printing.join().unwrap();
+    drop(err);
+}
+
+#[tokio::test]
+async fn who_flushes_gets_all_that_was_printed_before() {
+    let scratch = Scratch::new();
+    let Child { mut out, err, capture, mut lines } = child(&scratch);
+    let flusher = capture.flusher();
+    for round in 0..100 {
+        write!(out, "{round}\nbegun").unwrap();
+        let flush = flusher.flush();
+        let mut all = Vec::new();
+        let receiving = async {
+            let mut flushed = 0;
+            while flushed < 2 {
+                match lines.recv().await.unwrap() {
+                    Captured::Text { lines, unfinished, .. } => {
+                        all.extend(lines);
+                        all.extend(unfinished);
+                    }
+                    Captured::Flushed(done) => {
+                        flushed += 1;
+                        done.send(()).unwrap();
+                    }
+                }
+            }
+        };
+        let (flushed, ()) = within(async { tokio::join!(flush, receiving) }).await;
+        assert!(flushed);
+        assert_eq!(all, [round.to_string(), "begun".to_owned()]);
+        out.write_all(b"\n").unwrap();
+    }
+    drop((out, err));
+    within(capture.finish()).await;
+    assert!(!within(flusher.flush()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_is_no_log_a_process_waits_until_its_lines_are_taken() {
+    let (out_end, mut out) = io::pipe().unwrap();
+    let (err_end, err) = io::pipe().unwrap();
+    let (to, mut lines) = mpsc::channel(1);
+    let capture = Capture::start(None, out_end.into(), err_end.into(), to).unwrap();
+    let printing = thread::spawn(move || {
+        for number in 0..100_000 {
+            writeln!(out, "{number}").unwrap();
+        }
+    });
+    // It is behind for longer than it may be where there is a log.
+    tokio::time::sleep(2 * LOG_STALL_MAX).await;
+    let (all, ()) = within(async {
+        tokio::join!(rest(&mut lines, Stream::Out), async {
+            spawn_blocking(|| printing.join().unwrap()).await.unwrap();
+            capture.finish().await;
+        })
+    })
+    .await;
+    drop(err);
+    assert_eq!(all, (0..100_000).map(|number| number.to_string()).collect::<Vec<_>>());
 }

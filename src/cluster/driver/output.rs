@@ -1,0 +1,49 @@
+//! What workers on nodes write, as their agents send it.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::Shared;
+use crate::cluster::logs::Display;
+use crate::cluster::protocol::{FLUSH, Flush};
+use crate::config::OUTPUT_FLUSH_TIMEOUT;
+use crate::host::deadline_in;
+use crate::id::Identity;
+use crate::observe::log;
+use crate::registry::{Inbound, decode};
+use crate::remote::ask_host;
+use crate::wire::CallFailure;
+
+/// Takes what an agent sends; it is answered once there is room for it.
+pub(super) fn receive(display: &Display, inbound: Inbound) {
+    let (body, _, mut responder) = inbound.into_parts::<()>();
+    let output = match decode(&body) {
+        Ok(output) => output,
+        Err(failure) => return responder.fail(failure),
+    };
+    responder.start();
+    responder.release();
+    let display = display.clone();
+    tokio::spawn(async move {
+        match display.show(output).await {
+            true => responder.answer(()),
+            false => responder.fail(CallFailure::Closing),
+        }
+    });
+}
+
+/// Waits until what the workers have written by now is on the terminal.
+pub(super) async fn flush(shared: &Arc<Shared>) {
+    let agents: Vec<Identity> = shared.standing().agents.values().copied().collect();
+    let asked = agents.into_iter().map(|agent| async move {
+        let request = Flush { job: shared.job };
+        let deadline = deadline_in(OUTPUT_FLUSH_TIMEOUT);
+        let sent: Result<(), _> = ask_host(&shared.control, agent, FLUSH, request, deadline).await;
+        if let Err(error) = sent {
+            log::debug!(%agent, %error, "the last lines of a node's workers may be in its logs alone");
+        }
+    });
+    join_all(asked).await;
+    shared.display.flush().await;
+}
