@@ -8,6 +8,8 @@ mod driver;
 mod ends;
 mod lives;
 mod loss;
+mod output;
 mod pauses;
 mod starts;
 mod table;
+mod tracing;

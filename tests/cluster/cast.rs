@@ -1,6 +1,7 @@
 //! The actor and the task that the tests' programs run.
 
 use std::convert::Infallible;
+use std::io::Write;
 
 use roadshow::prelude::*;
 
@@ -155,4 +156,26 @@ impl Handler<Friend> for Keeper {
 #[roadshow::task]
 pub(super) fn pid() -> u64 {
     std::process::id().into()
+}
+
+/// Prints a line several times, and then something else.
+#[roadshow::task]
+pub(super) fn print_ticks() {
+    for _ in 0..3 {
+        println!("tick");
+    }
+    println!("last words");
+    print!("no end");
+    std::io::stdout().flush().unwrap();
+}
+
+/// Shows how far it is, for so many hundredths of a second.
+#[roadshow::task]
+pub(super) fn show_progress(steps: u64) {
+    println!();
+    for step in 0..steps {
+        print!("\rstep {step}");
+        std::io::stdout().flush().unwrap();
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
 }

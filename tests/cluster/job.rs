@@ -16,7 +16,9 @@ use futures_util::future::join_all;
 use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
-use super::cast::{Add, Finish, Friend, Keeper, Never, Pid, Print, Take, Variable, pid};
+use super::cast::{
+    Add, Finish, Friend, Keeper, Never, Pid, Print, Take, Variable, pid, print_ticks, show_progress,
+};
 use super::proc::{self, PATIENCE};
 use super::site::{Node, Site, isolate, text};
 
@@ -100,6 +102,8 @@ fn drive() {
         "obey" => System::new().block_on(obey()),
         "count" => System::new().block_on(count(how)),
         "stay" => System::new().block_on(stay()),
+        "print" => System::new().block_on(print()),
+        "progress" => System::new().block_on(progress()),
         _ => panic!("no such role: {role}"),
     }
 }
@@ -148,6 +152,28 @@ async fn stay() {
     let actor = cluster.spawn::<Keeper>(0).await.unwrap();
     say(&format!("it stays, with {}", actor.send(Pid).await.unwrap()));
     std::future::pending().await
+}
+
+/// Joins, has workers print, and ends at once.
+async fn print() {
+    let cluster = Cluster::init().await.unwrap();
+    let workers = cluster.workers().len() as u64;
+    let actors = join_all((0..workers).map(|n| cluster.spawn::<Keeper>(n).into_future())).await;
+    for actor in &actors {
+        // The harness of this executable has begun a line in each worker.
+        actor.as_ref().unwrap().send(Print("\neach".to_owned(), 3)).await.unwrap();
+    }
+    cluster.run(print_ticks::task()).await.unwrap();
+    cluster.shutdown().await.unwrap();
+    std::process::exit(0);
+}
+
+/// Joins, has a worker show its progress, and ends.
+async fn progress() {
+    let cluster = Cluster::init().await.unwrap();
+    cluster.run(show_progress::task(200)).await.unwrap();
+    cluster.shutdown().await.unwrap();
+    std::process::exit(0);
 }
 
 /// The actors that a program has.

@@ -1,5 +1,7 @@
 //! What workers print: in files of their nodes, and at their driver's terminal.
 
+use std::process::Stdio;
+
 use roadshow::config::LOG_FILE_BYTES_MAX;
 
 use super::job::{Job, Order, Wish, program};
@@ -24,13 +26,10 @@ fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
         let has = |line: &&str| errors.lines().any(|it| it.starts_with(&format!("{prefix}{line}")));
         shown.iter().all(has).then_some(())
     });
-    let folded = wait_for("the repeated lines are counted", || {
-        let errors = job.errors();
-        let lines: Vec<_> =
-            errors.lines().filter(|line| line.contains("often out")).map(str::to_owned).collect();
-        (lines.len() > 1).then_some(lines)
+    wait_for("no line of one process is folded", || {
+        let shown = format!("{prefix}often out");
+        (job.errors().lines().filter(|line| **line == shown).count() == 50).then_some(())
     });
-    assert!(folded.len() == 2 && folded[1].contains("[repeated 49x"), "{folded:?}");
 
     let worker = site.row("workers", "pid", pid)["worker_id"].as_str().unwrap().to_owned();
     let logs = std::fs::read_dir(node.session.join("logs")).unwrap();
@@ -50,6 +49,46 @@ fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
         assert!(shown.contains("once out") && shown.contains("once err"), "{selection:?}: {logs:?}");
     }
     job.finish();
+}
+
+/// What is at the standard error of a program that has ended.
+#[track_caller]
+fn shown_by(site: &Site, role: &str) -> Vec<String> {
+    let mut command = program(site, role);
+    command.stdin(Stdio::null());
+    let output = output(command);
+    assert!(output.status.success(), "{output:?}");
+    let shown = text(&output.stderr).lines().map(str::to_owned).collect::<Vec<_>>();
+    shown.into_iter().filter(|line| !line.contains("roadshow_worker")).collect()
+}
+
+/// The lines of workers whose text begins so, without their labels.
+fn texts<'a>(shown: &'a [String], beginning: &str) -> Vec<&'a str> {
+    let texts = shown.iter().filter_map(|line| line.split_once(") ")).map(|(_, text)| text);
+    texts.filter(|text| text.starts_with(beginning)).collect()
+}
+
+#[test]
+fn what_was_printed_before_a_result_is_shown_when_the_driver_has_shut_down() {
+    let site = Site::pair();
+    for _ in 0..5 {
+        let shown = shown_by(&site, "print");
+        assert_eq!(texts(&shown, "tick"), ["tick"; 3], "{shown:?}");
+        let each = ["each out", "each out", "each out", "each out [repeated 3x across the cluster]"];
+        assert_eq!(texts(&shown, "each out"), each, "{shown:?}");
+        assert_eq!(texts(&shown, "last words"), ["last words"], "{shown:?}");
+        assert_eq!(texts(&shown, "no end"), ["no end"], "{shown:?}");
+    }
+}
+
+#[test]
+fn the_last_state_of_a_progress_bar_is_shown_while_it_changes() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let shown = shown_by(&site, "progress");
+    let states = texts(&shown, "step");
+    assert!(states.len() > 2 && states.len() < 100, "{shown:?}");
+    assert_eq!(states.last(), Some(&"step 199"), "{shown:?}");
+    assert!(!shown.iter().any(|line| line.contains("^M")), "{shown:?}");
 }
 
 #[test]

@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::proc;
 
 /// The variables by which the machine of a developer could have its say.
-const NOT_INHERITED: [&str; 7] = [
+const NOT_INHERITED: [&str; 8] = [
+    "ROADSHOW_DEDUP_LOGS",
     "ROADSHOW_ADDRESS",
     "ROADSHOW_TOKEN",
     "ROADSHOW_TOKEN_FILE",

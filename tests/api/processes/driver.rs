@@ -39,6 +39,8 @@ fn drive() {
         "start" => System::new().block_on(super::starts::start(how)),
         "end" => System::new().block_on(super::ends::end(how)),
         "print" => System::new().block_on(super::lives::print()),
+        "output" => System::new().block_on(super::output::drive(how)),
+        "trace" => System::new().block_on(super::tracing::drive(how)),
         _ => panic!("no such role: {role}"),
     }
 }
@@ -71,7 +73,7 @@ impl Driver {
     pub(super) fn command_of(executable: impl AsRef<OsStr>, role: &str) -> Command {
         let mut command = Command::new(executable);
         command.args(["processes::driver::drive", "--exact", "--nocapture"]).env(ROLE, role);
-        for variable in ["ROADSHOW_LOG", "ROADSHOW_WORKERS", "ROADSHOW_ADDRESS"] {
+        for variable in ["ROADSHOW_LOG", "ROADSHOW_WORKERS", "ROADSHOW_ADDRESS", "ROADSHOW_DEDUP_LOGS"] {
             command.env_remove(variable);
         }
         command
@@ -83,6 +85,15 @@ impl Driver {
         let stdout = lines_of(child.stdout.take().unwrap());
         let stderr = lines_of(child.stderr.take().unwrap());
         Self { child, stdout, stderr, workers: Vec::new() }
+    }
+
+    /// A driver whose standard error nobody reads yet.
+    pub(super) fn start_without_stderr(mut command: Command) -> (Self, Option<std::process::ChildStderr>) {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = lines_of(child.stdout.take().unwrap());
+        let stderr = child.stderr.take();
+        (Self { child, stdout, stderr: sync_channel(1).1, workers: Vec::new() }, stderr)
     }
 
     /// Lets a driver go on that waits in [`await_go`].
@@ -115,15 +126,15 @@ impl Driver {
         self.workers = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     }
 
-    /// Waits until each of `texts` was a line of the standard error that the driver and its workers
-    /// share, `times` times.
+    /// Waits until each of `texts` was a line of a worker's, at the driver's standard error, `times` times.
     #[track_caller]
     pub(super) fn wait_for_error_lines(&self, texts: &[&str], times: usize) {
         let mut missing: Vec<&str> = texts.repeat(times);
         while !missing.is_empty() {
             let line = self.stderr.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|_| panic!("nobody prints {missing:?}"));
-            if let Some(at) = missing.iter().position(|text| *text == line) {
+            let (_, printed) = line.split_once(") ").unwrap_or_default();
+            if let Some(at) = missing.iter().position(|text| *text == printed) {
                 missing.swap_remove(at);
             }
         }
