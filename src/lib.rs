@@ -80,7 +80,19 @@
 //! invariants, `docs/protocol.md` every byte, `docs/semantics.md` what is promised and what is not,
 //! `docs/operations.md` how a cluster is run.
 
+//!
+//! # Under another name
+//!
+//! Where the dependency has another name in `Cargo.toml`, or another crate re-exports this one, each macro is
+//! told by `crate = path`, as serde's are: `#[roadshow::task(crate = rs)]`, `#[roadshow::main(crate = rs)]`, and
+//! `#[remote(crate = rs)]` on what derives. [`actix`] and [`serde`] are re-exported for programs that do not
+//! depend on them: `#[serde(crate = "rs::serde")]` is serde's own attribute, and `#[remote(result = u64)]` on a
+//! message stands for actix's derive of `Message` and its `#[rtype(..)]`.
+
 extern crate self as roadshow;
+
+#[doc(no_inline)]
+pub use {actix, serde};
 
 mod cluster;
 pub mod config;

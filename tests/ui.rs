@@ -14,6 +14,10 @@
 pub mod accepted;
 #[path = "ui/executables.rs"]
 mod executables;
+#[path = "ui/locals.rs"]
+mod locals;
+#[path = "ui/renamed.rs"]
+mod renamed;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -5,35 +5,38 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{DeriveInput, Ident, Path, Result};
 
+use crate::name::Naming;
 use crate::options::{Kind, Options};
-use crate::tokens::{as_generated, generated_at, ident_at, name_of};
+use crate::tokens::{as_generated, crate_path, generated_at, ident_at};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let options = Options::of(input, Kind::Actor)?;
     let ident = &input.ident;
-    let name = name_of(options.name.as_ref(), ident);
-    let spawn = if options.local { TokenStream::new() } else { spawn(ident) };
-    let deliveries = options.handles.iter().map(|message| delivery(ident, message));
-    let context = require_context(ident);
+    let krate = &crate_path(options.krate.as_ref());
+    let Naming { name, marker } = Naming::of("actor", options.name.as_ref(), ident, ident);
+    let spawn = if options.local { TokenStream::new() } else { spawn(krate, ident) };
+    let deliveries = options.handles.iter().map(|message| delivery(krate, ident, message));
+    let context = require_context(krate, ident);
     Ok(quote! {
         #context
+        #marker
         #[automatically_derived]
-        impl ::roadshow::RemoteActor for #ident {
-            const NAME: &'static str = #name;
+        impl #krate::RemoteActor for #ident {
+            const NAME: &'static ::core::primitive::str = #name;
         }
         #[automatically_derived]
-        impl ::roadshow::__private::actix::Handler<::roadshow::__private::Control> for #ident {
+        impl #krate::__private::actix::Handler<#krate::__private::Control> for #ident {
             type Result = ();
             fn handle(
                 &mut self,
-                control: ::roadshow::__private::Control,
-                ctx: &mut <Self as ::roadshow::__private::actix::Actor>::Context,
+                control: #krate::__private::Control,
+                ctx: &mut <Self as #krate::__private::actix::Actor>::Context,
             ) {
                 control.apply(self, ctx);
             }
         }
-        ::roadshow::__private::inventory::submit! {
-            ::roadshow::__private::Registration::actor::<#ident>()
+        #krate::__private::inventory::submit! {
+            #krate::__private::Registration::actor::<#ident>()
         }
         #spawn
         #(#deliveries)*
@@ -43,7 +46,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
 /// Says what to do about another context than `Context<Self>`, ahead of the compiler's own errors.
 ///
 /// An equality of types, which is what `RemoteActor` needs, cannot carry a text; a trait can.
-fn require_context(actor: &Ident) -> TokenStream {
+fn require_context(krate: &TokenStream, actor: &Ident) -> TokenStream {
     quote_spanned! {generated_at(actor.span())=>
         const _: () = {
             #[diagnostic::on_unimplemented(
@@ -53,56 +56,56 @@ fn require_context(actor: &Ident) -> TokenStream {
                         what computes on a pool of threads is a task: `#[roadshow::task(parallel = n)]`"
             )]
             trait Hosts<A> {}
-            impl<A> Hosts<A> for ::roadshow::__private::actix::Context<A>
+            impl<A> Hosts<A> for #krate::__private::actix::Context<A>
             where
-                A: ::roadshow::__private::actix::Actor<Context = Self>,
+                A: #krate::__private::actix::Actor<Context = Self>,
             {
             }
-            trait Hosted: ::roadshow::__private::actix::Actor<Context: Hosts<Self>> {}
+            trait Hosted: #krate::__private::actix::Actor<Context: Hosts<Self>> {}
             impl Hosted for #actor {}
         };
     }
 }
 
 /// Registers that the actor can be spawned from afar; an error points at the actor's name.
-fn spawn(actor: &Ident) -> TokenStream {
+fn spawn(krate: &TokenStream, actor: &Ident) -> TokenStream {
     quote_spanned! {generated_at(actor.span())=>
-        ::roadshow::__private::inventory::submit! {
-            ::roadshow::__private::SpawnRegistration::of::<#actor>()
+        #krate::__private::inventory::submit! {
+            #krate::__private::SpawnRegistration::of::<#actor>()
         }
     }
 }
 
 /// Delivers one message; an error points at the message in the list.
-fn delivery(actor: &Ident, message: &Path) -> TokenStream {
+fn delivery(krate: &TokenStream, actor: &Ident, message: &Path) -> TokenStream {
     let span = generated_at(message.span());
     let (actor, message) = (ident_at(actor, message.span()), as_generated(message));
     quote_spanned! {span=>
         #[automatically_derived]
-        impl ::roadshow::Handles<#message> for #actor {}
+        impl #krate::Handles<#message> for #actor {}
         #[automatically_derived]
-        impl ::roadshow::__private::actix::Handler<::roadshow::__private::Delivery<#message>> for #actor {
+        impl #krate::__private::actix::Handler<#krate::__private::Delivery<#message>> for #actor {
             type Result = ();
             #[inline]
             fn handle(
                 &mut self,
-                delivery: ::roadshow::__private::Delivery<#message>,
-                ctx: &mut <Self as ::roadshow::__private::actix::Actor>::Context,
+                delivery: #krate::__private::Delivery<#message>,
+                ctx: &mut <Self as #krate::__private::actix::Actor>::Context,
             ) {
                 // Method lookup takes the first of these that fits the handler's concrete result type.
-                use ::roadshow::__private::form::{ActFutureForm as _, FutureForm as _, OtherForm as _, ValueForm as _};
+                use #krate::__private::form::{ActFutureForm as _, FutureForm as _, OtherForm as _, ValueForm as _};
                 delivery.run(self, ctx, |response, responder, ctx| {
-                    let form = ::roadshow::__private::form::Form::<
+                    let form = #krate::__private::form::Form::<
                         Self,
                         #message,
-                        <Self as ::roadshow::__private::actix::Handler<#message>>::Result,
+                        <Self as #krate::__private::actix::Handler<#message>>::Result,
                     >::new();
                     (&&&&form).respond(response, responder, ctx);
                 });
             }
         }
-        ::roadshow::__private::inventory::submit! {
-            ::roadshow::__private::Registration::handler::<#actor, #message>()
+        #krate::__private::inventory::submit! {
+            #krate::__private::Registration::handler::<#actor, #message>()
         }
     }
 }

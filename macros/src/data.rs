@@ -5,21 +5,24 @@ use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Result, Type, Variant};
 
+use crate::name::path_of;
 use crate::nested;
 use crate::options::{Kind, Options};
-use crate::tokens::{compact, name_of};
+use crate::tokens::{compact, crate_path};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let options = Options::of(input, Kind::Data)?;
     let schema = schema(input)?;
     let ident = &input.ident;
-    let name = name_of(options.name.as_ref(), ident);
-    let parts = nested::parts(types(input));
+    let krate = &crate_path(options.krate.as_ref());
+    // Types of two functions may share it: their schemas are compared together.
+    let name = options.name.as_ref().map_or_else(|| path_of(ident), ToTokens::to_token_stream);
+    let parts = nested::parts(krate, types(input));
     Ok(quote! {
         #[automatically_derived]
-        impl ::roadshow::RemoteData for #ident {
-            const NAME: &'static str = #name;
-            const SCHEMA: &'static str = #schema;
+        impl #krate::RemoteData for #ident {
+            const NAME: &'static ::core::primitive::str = #name;
+            const SCHEMA: &'static ::core::primitive::str = #schema;
             #parts
         }
     })

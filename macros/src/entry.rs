@@ -2,9 +2,11 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{ItemFn, Result};
+use syn::parse::Parser;
+use syn::{ItemFn, Path, Result};
 
-use crate::tokens::{Mistakes, as_generated};
+use crate::options::read_crate;
+use crate::tokens::{Mistakes, as_generated, crate_path};
 
 /// The entry, or the errors and an empty function in its place.
 pub(crate) fn expand(options: &TokenStream, function: &ItemFn) -> TokenStream {
@@ -14,16 +16,14 @@ pub(crate) fn expand(options: &TokenStream, function: &ItemFn) -> TokenStream {
             let (vis, ident) = (&function.vis, &function.sig.ident);
             quote!(#error #vis fn #ident() {})
         },
-        |()| generate(function),
+        |krate| generate(&crate_path(krate.as_ref()), function),
     )
 }
 
-fn check(options: &TokenStream, function: &ItemFn) -> Result<()> {
+fn check(options: &TokenStream, function: &ItemFn) -> Result<Option<Path>> {
     let signature = &function.sig;
     let mut mistakes = Mistakes::default();
-    if !options.is_empty() {
-        mistakes.at(options, "`#[roadshow::main]` takes no options: remove this");
-    }
+    let krate = mistakes.keep(read(options)).flatten();
     if signature.asyncness.is_none() {
         mistakes.at(signature.fn_token, "`#[roadshow::main]` runs an async function: write `async fn`");
     }
@@ -34,13 +34,26 @@ fn check(options: &TokenStream, function: &ItemFn) -> Result<()> {
         let text = "the entry of a program takes no arguments: read `std::env::args()` inside";
         mistakes.at(&signature.inputs, text);
     }
-    mistakes.or(())
+    mistakes.or(krate)
+}
+
+/// The one option: where the crate is.
+fn read(options: &TokenStream) -> Result<Option<Path>> {
+    let mut krate = None;
+    let parser = syn::meta::parser(|meta| {
+        if meta.path.is_ident("crate") {
+            return read_crate(&meta, &mut krate);
+        }
+        Err(meta.error("unknown option; `#[roadshow::main]` takes `crate = path` alone: remove this"))
+    });
+    parser.parse2(options.clone())?;
+    Ok(krate)
 }
 
 /// The user's function, nested in a plain one of its name that diverts workers first.
 ///
 /// Nesting keeps the signature, so that the compiler's messages about the result stay the user's.
-fn generate(function: &ItemFn) -> TokenStream {
+fn generate(krate: &TokenStream, function: &ItemFn) -> TokenStream {
     let ItemFn { attrs, vis, sig, block } = function;
     let (ident, output) = (&sig.ident, &sig.output);
     let inner = as_generated(sig);
@@ -48,8 +61,8 @@ fn generate(function: &ItemFn) -> TokenStream {
         #(#attrs)*
         #vis fn #ident() #output {
             #inner #block
-            ::roadshow::divert();
-            ::roadshow::__private::block_on(#ident())
+            #krate::divert();
+            #krate::__private::block_on(#ident())
         }
     }
 }

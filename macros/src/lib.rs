@@ -1,16 +1,18 @@
 //! The derive and attribute macros of roadshow; use them through the crate `roadshow`.
 //!
 //! Each macro has a file of its own: parse, check, generate. A check that fails points at the token
-//! to change and says what to write instead. What is generated names everything by its absolute path
-//! (`::roadshow::..`), contains no `unsafe`, and registers itself, so that a worker knows what its
-//! driver knows without a list kept by hand.
+//! to change and says what to write instead. What is generated names everything by a path from `::roadshow`,
+//! or from where `crate = path` says that the crate is; it contains no `unsafe`, and registers itself, so that
+//! a worker knows what its driver knows without a list kept by hand.
 //!
 //! Not here: what the generated code does. That is `roadshow`'s module `registry`.
 
 mod actor;
 mod data;
 mod entry;
+mod import;
 mod message;
+mod name;
 mod nested;
 mod options;
 mod task;
@@ -28,6 +30,10 @@ use syn::{DeriveInput, Error, ItemFn, Result, parse_macro_input};
 ///   [`RemoteMessage`](macro@RemoteMessage), and the actor has an ordinary `Handler` for it.
 /// - `name = ".."`: the name that both sides know the actor by, instead of its module path.
 /// - `local`: this actor is never spawned from afar, and needs no `Spawn`. It can still be reached.
+/// - `crate = path`: where the crate `roadshow` is, if it has another name or comes from another crate.
+///
+/// The name of an actor in the body of a function has its line and column, as in `app::{12:5}::Counter`: several
+/// functions may have actors, messages and tasks of one name. Equal sources give equal names.
 ///
 /// # Examples
 ///
@@ -78,7 +84,9 @@ pub fn remote_actor(input: TokenStream) -> TokenStream {
 /// Lets an actix message travel to an actor of another process.
 ///
 /// The message and its result are serializable. `#[remote(name = "..")]` replaces the name that both
-/// sides know the message by, which is its module path otherwise.
+/// sides know the message by, which is its module path otherwise, with line and column in the body of a
+/// function. `#[remote(result = u64)]` stands for actix's derive of `Message` and its `#[rtype(..)]`, in programs
+/// without a dependency on actix. `#[remote(crate = path)]` says where the crate `roadshow` is.
 ///
 /// It also records the message as written, with its result's type. Differently built executables
 /// compare that, and the types named in there that derive [`RemoteData`](macro@RemoteData), before
@@ -111,6 +119,9 @@ pub fn remote_message(input: TokenStream) -> TokenStream {
 /// the type, as do the types named in it that derive `RemoteData`, too. What stands behind any other
 /// name, and what a hand-written `Serialize` or `Deserialize` does, is not seen.
 ///
+/// `#[remote(name = "..")]` replaces the module path as its name, `#[remote(crate = path)]` says where the crate
+/// `roadshow` is.
+///
 /// # Examples
 ///
 /// ```
@@ -138,8 +149,12 @@ pub fn remote_data(input: TokenStream) -> TokenStream {
 /// Arguments and result are owned, serializable types; there may be 16 arguments. Differently built
 /// executables compare their types as they do a message's.
 ///
-/// Options: `parallel = n` lets up to n of them run side by side in one worker (one at a time
-/// otherwise), `name = ".."` replaces the module path as the name that both sides know it by.
+/// - `parallel = n` lets up to n of them run side by side in one worker; one at a time otherwise.
+/// - `name = ".."` replaces the module path as the name that both sides know it by. That of a task in the body
+///   of a function has its line and column, as in `app::{12:5}::work`.
+/// - `type = Type` names the type beside the function. Where a module has the name of its task, `use
+///   square::square;` can bring only the function beside the module; with `type = SquareTask` it does.
+/// - `crate = path` says where the crate `roadshow` is.
 ///
 /// # Examples
 ///
@@ -164,7 +179,7 @@ pub fn task(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes an `async fn main` the entry of a program whose workers are processes of the same program.
 ///
 /// A process that was started as a worker serves, and never reaches the function's body; the driver
-/// runs the body on an actix system.
+/// runs the body on an actix system. `#[roadshow::main(crate = path)]` says where the crate `roadshow` is.
 ///
 /// # Examples
 ///

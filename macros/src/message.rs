@@ -1,33 +1,59 @@
 //! `#[derive(RemoteMessage)]`.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
-use syn::{Attribute, DeriveInput, Ident, LitStr, Result, Token, Type};
+use syn::spanned::Spanned;
+use syn::{Attribute, DeriveInput, Error, Ident, LitStr, Result, Token, Type};
 
 use crate::data;
+use crate::name::Naming;
 use crate::nested;
 use crate::options::{Kind, Options};
-use crate::tokens::{compact, generated_at, name_of};
+use crate::tokens::{as_generated, compact, crate_path, generated_at};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let options = Options::of(input, Kind::Message)?;
     let ident = &input.ident;
-    let name = name_of(options.name.as_ref(), ident);
+    let krate = &crate_path(options.krate.as_ref());
+    let Naming { name, marker } = Naming::of("message", options.name.as_ref(), ident, ident);
     // The compiler reports a result that cannot travel at the impl: let that be where the result is named.
     let rtype = rtype(input);
-    let span = rtype.map_or_else(|| ident.span(), |attribute| attribute.bracket_token.span.join());
-    let result = rtype.and_then(result_type);
+    if let (Some(given), Some(_)) = (&options.result, rtype) {
+        let text = "the result is given twice: `#[rtype(..)]` is for actix's derive of `Message`, \
+                    and `result = Type` is instead of it";
+        return Err(Error::new_spanned(given, text));
+    }
+    let span = match (&options.result, rtype) {
+        (Some(given), _) => given.span(),
+        (None, Some(attribute)) => attribute.bracket_token.span.join(),
+        (None, None) => ident.span(),
+    };
+    let message = options.result.as_ref().map(|result| message(krate, ident, result));
+    let result = options.result.or_else(|| rtype.and_then(result_type));
     let schema = schema(input, result.as_ref())?;
-    let parts = nested::parts(data::types(input).chain(&result));
+    let parts = nested::parts(krate, data::types(input).chain(&result));
     Ok(quote_spanned! {generated_at(span)=>
+        #marker
+        #message
         #[automatically_derived]
-        impl ::roadshow::RemoteMessage for #ident {
-            const NAME: &'static str = #name;
-            const SCHEMA: &'static str = #schema;
+        impl #krate::RemoteMessage for #ident {
+            const NAME: &'static ::core::primitive::str = #name;
+            const SCHEMA: &'static ::core::primitive::str = #schema;
             #parts
         }
     })
+}
+
+/// actix's own trait, for a program that has no dependency `actix` to derive it from.
+fn message(krate: &TokenStream, ident: &Ident, result: &Type) -> TokenStream {
+    let result = as_generated(result);
+    quote! {
+        #[automatically_derived]
+        impl #krate::__private::actix::Message for #ident {
+            type Result = #result;
+        }
+    }
 }
 
 /// The message as written, and its result. Without the attribute, actix's `Message` was implemented

@@ -15,27 +15,27 @@ use syn::{Expr, GenericArgument, Type, TypePath};
 use crate::tokens::{as_generated, compact, generated_at};
 
 /// The function `parts` of the traits that have a schema; nothing if there is no type to ask.
-pub(crate) fn parts<'a>(types: impl IntoIterator<Item = &'a Type>) -> TokenStream {
+pub(crate) fn parts<'a>(krate: &TokenStream, types: impl IntoIterator<Item = &'a Type>) -> TokenStream {
     let mut named = Named::default();
     types.into_iter().for_each(|ty| named.visit_type(ty));
     if named.paths.is_empty() {
         return TokenStream::new();
     }
-    let questions = named.paths.into_iter().map(question);
+    let questions = named.paths.into_iter().map(|path| question(krate, path));
     quote! {
-        fn parts(parts: &mut ::roadshow::__private::schema::Parts) {
-            use ::roadshow::__private::schema::{Described as _, Opaque as _};
+        fn parts(parts: &mut #krate::__private::schema::Parts) {
+            use #krate::__private::schema::{Described as _, Opaque as _};
             #(#questions)*
         }
     }
 }
 
 /// An error points at the type.
-fn question(path: &TypePath) -> TokenStream {
+fn question(krate: &TokenStream, path: &TypePath) -> TokenStream {
     let ty = as_generated(path);
     quote_spanned!(generated_at(path.span())=>
         // Method lookup takes `Described` if it can, and else adds a reference for `Opaque`.
-        (&::roadshow::__private::schema::Probe::<#ty>::new()).describe(parts);
+        (&#krate::__private::schema::Probe::<#ty>::new()).describe(parts);
     )
 }
 
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_declaration_without_types_has_no_question() {
-        assert!(parts([]).is_empty());
-        assert!(parts([&parse_quote!(())]).is_empty());
+        let krate = quote!(::roadshow);
+        assert!(parts(&krate, []).is_empty());
+        assert!(parts(&krate, [&parse_quote!(())]).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use quote::ToTokens;
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parse;
-use syn::{Attribute, DeriveInput, Error, LitStr, Meta, Path, Result, Token};
+use syn::{Attribute, DeriveInput, Error, LitStr, Meta, Path, Result, Token, Type};
 
 use crate::tokens::{Mistakes, compact};
 
@@ -21,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
     pub(crate) handles: Vec<Path>,
     pub(crate) local: bool,
+    pub(crate) result: Option<Type>,
+    pub(crate) krate: Option<Path>,
 }
 
 impl Options {
@@ -49,6 +51,12 @@ impl Options {
         if meta.path.is_ident("name") {
             return read_name(meta, &mut self.name);
         }
+        if meta.path.is_ident("crate") {
+            return read_crate(meta, &mut self.krate);
+        }
+        if kind == Kind::Message && meta.path.is_ident("result") {
+            return self.read_result(meta);
+        }
         if kind == Kind::Actor && meta.path.is_ident("handles") {
             return self.read_handles(meta);
         }
@@ -57,6 +65,16 @@ impl Options {
             return Ok(());
         }
         Err(meta.error(format!("unknown option; {}", kind.options())))
+    }
+
+    fn read_result(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
+        let value = meta.value()?;
+        let given =
+            if value.peek(LitStr) { value.parse::<LitStr>()?.parse()? } else { value.parse::<Type>()? };
+        match self.result.replace(given) {
+            Some(_) => Err(meta.error("the result is given twice; remove one of the two")),
+            None => Ok(()),
+        }
     }
 
     fn read_handles(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
@@ -76,6 +94,23 @@ impl Options {
             self.handles.push(message);
         }
         Ok(())
+    }
+}
+
+/// Reads `crate = path`, once. The path may be a string, as serde has it.
+pub(crate) fn read_crate(meta: &ParseNestedMeta<'_>, krate: &mut Option<Path>) -> Result<()> {
+    let value = meta.value()?;
+    let given = if value.peek(LitStr) {
+        value.parse::<LitStr>().and_then(|given| given.parse_with(Path::parse_mod_style))
+    } else {
+        value.call(Path::parse_mod_style)
+    };
+    let text =
+        "`crate` takes the path of this crate, such as `crate = rs` or `crate = \"company::roadshow\"`";
+    let given = given.map_err(|error| Error::new(error.span(), text))?;
+    match krate.replace(given) {
+        Some(_) => Err(meta.error("the crate is given twice; remove one of the two")),
+        None => Ok(()),
     }
 }
 
@@ -110,9 +145,13 @@ fn refuse_generics(input: &DeriveInput) -> Result<()> {
 impl Kind {
     fn options(self) -> &'static str {
         match self {
-            Self::Actor => "`#[remote(..)]` on an actor takes `handles(..)`, `name = \"..\"` and `local`",
-            Self::Message => "`#[remote(..)]` on a message takes `name = \"..\"`",
-            Self::Data => "`#[remote(..)]` on data takes `name = \"..\"`",
+            Self::Actor => {
+                "`#[remote(..)]` on an actor takes `handles(..)`, `name = \"..\"`, `local` and `crate = path`"
+            }
+            Self::Message => {
+                "`#[remote(..)]` on a message takes `name = \"..\"`, `result = Type` and `crate = path`"
+            }
+            Self::Data => "`#[remote(..)]` on data takes `name = \"..\"` and `crate = path`",
         }
     }
 }

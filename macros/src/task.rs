@@ -4,11 +4,13 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::parse::Parser;
 use syn::visit::{self, Visit};
-use syn::{Error, FnArg, Ident, ItemFn, LitInt, LitStr, Pat, Result, ReturnType, Signature, Type};
+use syn::{Error, FnArg, Ident, ItemFn, LitInt, LitStr, Pat, Path, Result, ReturnType, Signature, Type};
 
+use crate::import;
+use crate::name::Naming;
 use crate::nested;
-use crate::options::read_name;
-use crate::tokens::{Mistakes, as_generated, compact, generated_at, ident_at, name_of};
+use crate::options::{read_crate, read_name};
+use crate::tokens::{Mistakes, as_generated, compact, crate_path, generated_at, ident_at};
 
 /// How many arguments a task can have: serde's implementations for tuples end here.
 const ARGUMENTS_MAX: usize = 16;
@@ -24,6 +26,9 @@ pub(crate) fn expand(options: TokenStream, function: &ItemFn) -> TokenStream {
 struct Options {
     name: Option<LitStr>,
     parallel: Option<LitInt>,
+    /// The type beside the function, where it is not to have the function's name.
+    ty: Option<Ident>,
+    krate: Option<Path>,
 }
 
 impl Options {
@@ -37,8 +42,17 @@ impl Options {
                 options.parallel = Some(read_parallel(&meta)?);
                 return Ok(());
             }
-            Err(meta
-                .error("unknown option; `#[roadshow::task(..)]` takes `parallel = 4` and `name = \"..\"`"))
+            if meta.path.is_ident("type") {
+                options.ty = Some(meta.value()?.parse()?);
+                return Ok(());
+            }
+            if meta.path.is_ident("crate") {
+                return read_crate(&meta, &mut options.krate);
+            }
+            Err(meta.error(
+                "unknown option; `#[roadshow::task(..)]` takes `parallel = 4`, `name = \"..\"`, \
+                 `type = Type` and `crate = path`",
+            ))
         });
         parser.parse2(tokens)?;
         Ok(options)
@@ -64,9 +78,15 @@ fn check(options: TokenStream, signature: &Signature) -> Result<Options> {
     let options = mistakes.keep(Options::read(options));
     check_kind(signature, &mut mistakes);
     check_arguments(signature, &mut mistakes);
+    if options.as_ref().is_some_and(|options| options.ty.is_none()) {
+        check_import(&signature.ident, &mut mistakes);
+    }
     if let ReturnType::Type(_, output) = &signature.output {
         let text = "the result of a task travels back: return an owned type";
         Borrows { mistakes: &mut mistakes, text }.visit_type(output);
+        if let Type::Never(never) = &**output {
+            mistakes.at(never, "a task that never returns has no result: leave `-> !` out");
+        }
     }
     mistakes.or(options.unwrap_or_default())
 }
@@ -81,7 +101,12 @@ fn check_kind(signature: &Signature, mistakes: &mut Mistakes) {
         mistakes
             .at(token, "a worker cannot keep an unsafe function's conditions: wrap it in a safe function");
     }
-    if !signature.generics.params.is_empty() {
+    let lifetimes = signature.generics.lifetimes().count();
+    if lifetimes > 0 && lifetimes == signature.generics.params.len() {
+        let text =
+            "a task borrows nothing, since its arguments travel: remove the lifetime and take owned types";
+        mistakes.at(&signature.generics, text);
+    } else if !signature.generics.params.is_empty() {
         let text = "a task cannot be generic: other processes find it by its one name; \
                     use concrete types, or one task for each type that calls the generic function";
         mistakes.at(&signature.generics, text);
@@ -89,6 +114,20 @@ fn check_kind(signature: &Signature, mistakes: &mut Mistakes) {
     if let Some(token) = &signature.variadic {
         mistakes.at(token, "a task has a fixed number of arguments");
     }
+}
+
+/// The compiler itself says no more than that a name is defined twice.
+fn check_import(ident: &Ident, mistakes: &mut Mistakes) {
+    if !import::doubles_module(ident) {
+        return;
+    }
+    let text = format!(
+        "`use {ident}::{ident}` brings a second `{ident}` beside the module, since a task has a type of its \
+         name: give that another one, `#[roadshow::task(type = {}Task)]`, for `{0}Task::task(..)`; \
+         or write `use {ident}::{ident} as ..`",
+        import::camel_case(ident),
+    );
+    mistakes.at(ident, text);
 }
 
 fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) {
@@ -102,6 +141,10 @@ fn check_arguments(signature: &Signature, mistakes: &mut Mistakes) {
             FnArg::Typed(typed) => {
                 let text = "the arguments of a task travel: take owned types, such as `String` for `&str`";
                 Borrows { mistakes, text }.visit_type(&typed.ty);
+                if let Some(cfg) = typed.attrs.iter().find(|attribute| attribute.path().is_ident("cfg")) {
+                    let text = "a task has the same arguments in every build: put `cfg` on the function";
+                    mistakes.at(cfg, text);
+                }
             }
         }
     }
@@ -131,12 +174,15 @@ impl<'ast> Visit<'ast> for Borrows<'_> {
 
 fn generate(options: &Options, function: &ItemFn) -> TokenStream {
     let signature = &function.sig;
+    let krate = &crate_path(options.krate.as_ref());
+    let function_ident = ident_at(&signature.ident, signature.ident.span());
     // In another namespace than the function, so that one `use` brings both.
-    let ident = ident_at(&signature.ident, signature.ident.span());
+    let ident = options.ty.as_ref().map_or_else(|| function_ident.clone(), |ty| ident_at(ty, ty.span()));
     let vis = as_generated(&function.vis);
     let cfgs = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
     let cfgs = cfgs.map(as_generated).collect::<TokenStream>();
-    let name = name_of(options.name.as_ref(), &signature.ident);
+    let Naming { name, marker } = Naming::of("task", options.name.as_ref(), &ident, &signature.ident);
+    let marker = marker.map(|marker| quote!(#cfgs #marker));
     let parallel = match &options.parallel {
         Some(n) => quote!(::core::option::Option::Some(#n)),
         None => quote!(::core::option::Option::None),
@@ -149,13 +195,14 @@ fn generate(options: &Options, function: &ItemFn) -> TokenStream {
         ReturnType::Type(_, output) => as_generated(output),
     };
     let schema = schema(signature);
-    let parts = nested::parts(named_types(signature));
+    let parts = nested::parts(krate, named_types(signature));
     let unpacked =
         (0..names.len()).map(|n| format_ident!("argument_{n}", span = proc_macro2::Span::mixed_site()));
     let unpacked = unpacked.collect::<Vec<_>>();
-    let doc = format!("The task [`{ident}()`]: what a cluster runs in another process.");
-    let task_doc = format!("A call of [`{ident}()`] with these arguments, for a cluster to run.");
+    let doc = format!("The task [`{function_ident}()`]: what a cluster runs in another process.");
+    let task_doc = format!("A call of [`{function_ident}()`] with these arguments, for a cluster to run.");
     quote! {
+        #marker
         #cfgs
         #[doc = #doc]
         #[derive(::core::fmt::Debug)]
@@ -164,26 +211,26 @@ fn generate(options: &Options, function: &ItemFn) -> TokenStream {
         #[automatically_derived]
         impl #ident {
             #[doc = #task_doc]
-            #vis fn task(#(#names: #types),*) -> ::roadshow::Task<Self> {
-                ::roadshow::Task::new((#(#names,)*))
+            #vis fn task(#(#names: #types),*) -> #krate::Task<Self> {
+                #krate::Task::new((#(#names,)*))
             }
         }
         #cfgs
         #[automatically_derived]
-        impl ::roadshow::TaskFn for #ident {
+        impl #krate::TaskFn for #ident {
             type Args = #args;
             type Output = #output;
-            const NAME: &'static str = #name;
-            const PARALLEL: ::core::option::Option<usize> = #parallel;
-            const SCHEMA: &'static str = #schema;
+            const NAME: &'static ::core::primitive::str = #name;
+            const PARALLEL: ::core::option::Option<::core::primitive::usize> = #parallel;
+            const SCHEMA: &'static ::core::primitive::str = #schema;
             #parts
             fn call((#(#unpacked,)*): Self::Args) -> Self::Output {
-                #ident(#(#unpacked),*)
+                #function_ident(#(#unpacked),*)
             }
         }
         #cfgs
-        ::roadshow::__private::inventory::submit! {
-            ::roadshow::__private::Registration::task::<#ident>()
+        #krate::__private::inventory::submit! {
+            #krate::__private::Registration::task::<#ident>()
         }
     }
 }

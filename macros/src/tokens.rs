@@ -2,8 +2,7 @@
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
-use syn::ext::IdentExt;
-use syn::{Error, Ident, LitStr};
+use syn::{Error, Ident, Path};
 
 /// The same tokens at the same places, but counted as the macro's own.
 ///
@@ -40,13 +39,9 @@ pub(crate) fn generated_at(at: Span) -> Span {
     Span::call_site().located_at(at)
 }
 
-/// The value of `NAME`: what the user gave, or the path of the item.
-pub(crate) fn name_of(given: Option<&LitStr>, ident: &Ident) -> TokenStream {
-    if let Some(name) = given {
-        return name.to_token_stream();
-    }
-    let ident = ident.unraw().to_string();
-    quote!(::core::concat!(::core::module_path!(), "::", #ident))
+/// The path of the crate in generated code: what `crate = path` says, or its own name.
+pub(crate) fn crate_path(given: Option<&Path>) -> TokenStream {
+    given.map_or_else(|| quote!(::roadshow), as_generated)
 }
 
 /// Tokens as one line of text that does not depend on how the source is laid out.

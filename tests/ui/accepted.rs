@@ -123,6 +123,69 @@ mod inner {
     fn never_compiled(_: NoSuchType) {}
 }
 
+/// A module of its task's name.
+pub mod square {
+    /// A task whose type has another name, so that one `use` brings the function.
+    #[roadshow::task(type = SquareTask)]
+    #[must_use]
+    pub const fn square(n: u64) -> u64 {
+        n * n
+    }
+
+    /// Of two words.
+    #[roadshow::task]
+    #[must_use]
+    pub const fn square_root(n: u64) -> u64 {
+        n.isqrt()
+    }
+}
+
+pub use square::{SquareTask, square};
+
+/// Everything by a glob import; the module itself comes first.
+pub mod globs {
+    /// A module of its task's name, once more.
+    pub mod cube {
+        /// The task.
+        #[roadshow::task]
+        #[must_use]
+        pub const fn cube(n: u64) -> u64 {
+            n * n * n
+        }
+    }
+
+    pub use cube::*;
+}
+
+/// Tasks with names that stand for something else in most programs.
+pub mod known_names {
+    /// As the function of the prelude.
+    #[roadshow::task]
+    pub const fn drop(_: u8) {}
+
+    /// As a primitive type that the generated code names.
+    #[roadshow::task]
+    #[must_use]
+    pub const fn str(n: u8) -> u8 {
+        n
+    }
+
+    /// As another one.
+    #[roadshow::task]
+    #[must_use]
+    pub const fn usize(n: u8) -> u8 {
+        n
+    }
+
+    /// As a variant.
+    #[roadshow::task]
+    #[expect(non_snake_case, reason = "it is named like a variant")]
+    #[must_use]
+    pub const fn Some(n: u8) -> u8 {
+        n
+    }
+}
+
 macro_rules! item {
     ($name:ident, $ty:ty) => {
         #[roadshow::task]
@@ -182,6 +245,21 @@ fn a_task_of_a_function_body_knows_the_types_there() {
     let there = unwrap::task(Local("there".to_owned()));
     assert!(size_of_val(&there) >= size_of::<Local>());
     assert_eq!(unwrap(Local("here".to_owned())), "here");
+}
+
+#[test]
+fn a_task_may_have_the_name_of_its_module_and_be_imported() {
+    assert_eq!((square(3), SquareTask::call((3,))), (9, 9));
+    assert_eq!(SquareTask::NAME, "ui::accepted::square::square");
+    assert_eq!((globs::cube(2), globs::cube::cube::call((2,))), (8, 8));
+    assert_eq!(square::square_root(9), 3);
+}
+
+#[test]
+fn a_task_may_have_a_name_that_generated_code_uses() {
+    known_names::drop(1);
+    let tasks = [known_names::str::call((2,)), known_names::usize::call((3,)), known_names::Some::call((4,))];
+    assert_eq!(tasks, [2, 3, 4]);
 }
 
 #[test]

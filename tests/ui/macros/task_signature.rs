@@ -1,0 +1,18 @@
+//! What else of a function's signature cannot be a task's.
+
+#[roadshow::task]
+fn longest<'a>(one: &'a str) -> &'a str {
+    one
+}
+
+#[roadshow::task]
+fn forever() -> ! {
+    loop {}
+}
+
+#[roadshow::task]
+fn configured(#[cfg(unix)] n: u64) {
+    drop(n);
+}
+
+fn main() {}
