@@ -219,6 +219,12 @@ pub const TURN_BYTES_SHARED: usize = 1 << 20;
 /// One may be wrong, a quarter of them where much is sent and little comes.
 pub const LOOKS_BELIEVED: u32 = 4;
 
+/// Time after which a request that is polled again within one synchronous handler or task has failed.
+///
+/// Such a handler blocks the thread that would read the answer. Handlers that poll what they keep, and return,
+/// are through with it long before; whoever made the mistake waits no longer than for a slow answer.
+pub const BLOCKED_AFTER: Duration = Duration::from_millis(50);
+
 /// After so long an actor's answers leave, and other actors of its thread have their turn.
 ///
 /// It is looked at the clock after 1, 2, 4 and 8 messages and after every 16, so a turn takes at most

@@ -16,10 +16,10 @@ use crate::wire::{CallFailure, EncodeError};
 pub enum SendError {
     /// No handler saw the message: sending it again is safe.
     #[error("not delivered: {0}")]
-    NotDelivered(#[from] NotDelivered),
+    NotDelivered(NotDelivered),
     /// A handler may have run, and its answer did not arrive.
     #[error("outcome unknown: {0}")]
-    OutcomeUnknown(#[from] OutcomeUnknown),
+    OutcomeUnknown(OutcomeUnknown),
     /// The handler ran and panicked; its actor has stopped.
     #[error("the handler panicked: {text}")]
     Panicked {
@@ -28,7 +28,26 @@ pub enum SendError {
     },
 }
 
+// The reason is part of the text, and no source beside it.
+impl From<NotDelivered> for SendError {
+    fn from(reason: NotDelivered) -> Self {
+        Self::NotDelivered(reason)
+    }
+}
+
+impl From<OutcomeUnknown> for SendError {
+    fn from(reason: OutcomeUnknown) -> Self {
+        Self::OutcomeUnknown(reason)
+    }
+}
+
 impl SendError {
+    /// That the caller waits on the thread that has to see to the end of the wait.
+    #[cold]
+    pub(crate) fn deadlock(sent: bool) -> Self {
+        if sent { OutcomeUnknown::Deadlock.into() } else { NotDelivered::Deadlock.into() }
+    }
+
     /// Whether no handler saw the message, so that sending it again is safe.
     #[must_use]
     pub fn is_not_delivered(&self) -> bool {
@@ -144,6 +163,13 @@ pub enum NotDelivered {
         /// The deserializer's words.
         text: String,
     },
+    /// The thread that waits is the one that would have to see to the end of the wait.
+    #[error(
+        "a synchronous handler or task waits for room on the very thread that has to make it; return a future \
+         from the handler (`ResponseFuture`), or run the task on a thread of its own \
+         (`#[roadshow::task(parallel = n)]`)"
+    )]
+    Deadlock,
     /// The caller's timeout passed before a handler began.
     #[error("the timeout passed before the handler began")]
     Expired,
@@ -162,6 +188,13 @@ pub enum OutcomeUnknown {
     /// The caller's timeout passed.
     #[error("no answer within the timeout")]
     TimedOut,
+    /// The thread that waits is the one that would have to read the answer.
+    #[error(
+        "a synchronous handler or task waits for the answer on the very thread that has to read it; return a \
+         future from the handler (`ResponseFuture`), or run the task on a thread of its own \
+         (`#[roadshow::task(parallel = n)]`)"
+    )]
+    Deadlock,
     /// The session ended, or the host died, after the message was written.
     #[error("host {host} left before it answered: {reason}")]
     LinkLost {

@@ -1,6 +1,8 @@
 //! The thread that serves a host's links.
 
 use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, ThreadId};
 
 use actix_rt::ArbiterHandle;
 use tokio::runtime::Handle;
@@ -21,6 +23,18 @@ impl Executor {
     #[must_use]
     pub fn here_or(runtime: &Handle) -> Self {
         actix_rt::Arbiter::try_current().map_or_else(|| Self::Runtime(runtime.clone()), Self::Arbiter)
+    }
+
+    /// The thread of an arbiter, once it has told.
+    pub(super) fn thread(&self) -> Arc<OnceLock<ThreadId>> {
+        let known = Arc::<OnceLock<_>>::default();
+        if let Self::Arbiter(arbiter) = self {
+            let told = Arc::clone(&known);
+            arbiter.spawn_fn(move || {
+                told.get_or_init(|| thread::current().id());
+            });
+        }
+        known
     }
 
     /// Runs a future there, or drops it if the thread has ended.

@@ -10,6 +10,7 @@
 //! peer's lock; an address is dialled only if the cluster introduced it.
 
 mod actors;
+pub(crate) mod blocked;
 mod config;
 mod connect;
 pub(crate) mod error;
@@ -29,6 +30,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
@@ -81,6 +83,8 @@ pub(crate) struct Shared {
     address: Option<SocketAddr>,
     io: Handle,
     executor: Executor,
+    /// The thread that serves the links, if it is an arbiter's.
+    thread: Arc<OnceLock<ThreadId>>,
     calls: HostCalls,
     registry: Registry,
     actors: Actors,
@@ -134,6 +138,7 @@ impl Host {
             transport: config.transport,
             address: listener.as_ref().map(|listener| listener.address()),
             io: config.io,
+            thread: config.executor.thread(),
             executor: config.executor,
             calls: config.calls,
             registry,

@@ -9,7 +9,9 @@ use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
 use super::mailbox::{Decoding, Mailbox, Reachable, Turn};
-use super::{Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, Run, TaskFn, panics};
+use super::{
+    Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, Run, TaskFn, panics, synchronous,
+};
 use crate::id::Identity;
 use crate::wire::{self, CallFailure, Encoded};
 
@@ -86,7 +88,7 @@ impl<M: RemoteMessage> Delivery<M> {
         }
         self.responder.start();
         let message = self.message;
-        match panics::catch(|| actor.handle(message, ctx)) {
+        match synchronous::call(|| panics::catch(|| actor.handle(message, ctx))) {
             // By reference: most answers are there, and to move the responder would cost more than they do.
             Ok(response) => respond(response, &mut self.responder, ctx),
             Err(text) => {
@@ -186,7 +188,7 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
         drop(body);
         responder.start();
         responder.release();
-        panics::catch(|| F::call(args)).map_err(|text| CallFailure::Panicked { text })
+        synchronous::call(|| panics::catch(|| F::call(args))).map_err(|text| CallFailure::Panicked { text })
     };
     match ran() {
         Ok(output) => {

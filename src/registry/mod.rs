@@ -15,6 +15,7 @@ mod origin;
 pub mod panics;
 mod run;
 pub mod schema;
+pub(crate) mod synchronous;
 mod table;
 
 use std::any::Any;
@@ -271,7 +272,8 @@ pub struct Registry {
 pub enum RegistryError {
     /// Two names have the same hash.
     #[error(
-        "the names {one:?} and {other:?} have the same 64-bit hash; rename one with #[remote(name = \"..\")]"
+        "the names {one:?} and {other:?} have the same 64-bit hash; rename one with #[remote(name = \"..\")], \
+         or #[roadshow::task(name = \"..\")] for a task"
     )]
     Collision {
         /// One name.
@@ -280,7 +282,10 @@ pub enum RegistryError {
         other: &'static str,
     },
     /// One name stands for two registrations.
-    #[error("{name:?} is registered twice; give one of the two another name with #[remote(name = \"..\")]")]
+    #[error(
+        "{name:?} is registered twice; give one of the two another name with #[remote(name = \"..\")], \
+         or #[roadshow::task(name = \"..\")] for a task"
+    )]
     Twice {
         /// The name, or `message for actor`.
         name: String,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
 use super::request::{Answer, Request, TrySendError};
+use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{Peer, Pending, Repeat};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
@@ -28,7 +29,7 @@ pub(crate) struct Address {
 /// A place as seen from a host.
 pub(super) struct Bound {
     pub(super) place: ActorPlace,
-    here: Host,
+    pub(super) here: Host,
     peer: OnceLock<Arc<Peer>>,
     /// Set on evidence that the actor is gone for good.
     gone: AtomicBool,
@@ -73,7 +74,11 @@ impl Address {
         loop {
             match self.post(&mut slot, patient) {
                 Err(NotDelivered::Full { .. }) if patient => self.peer()?.ease(self.place.target).await,
-                Err(NotDelivered::Full { size, .. }) => self.peer()?.room(self.place.target, size).await,
+                Err(NotDelivered::Full { size, .. }) => {
+                    let room = self.peer()?.room(self.place.target, size);
+                    let waited = unless_deadlock(self.here()?, room).await;
+                    waited.map_err(|_| NotDelivered::Deadlock)?;
+                }
                 outcome => return outcome,
             }
             patient = false;
@@ -322,7 +327,8 @@ where
     let body = if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
         let answer = wire::encode_message(&args, limit, |body| here.call_self(service, deadline, body));
-        answer.map_err(NotDelivered::from)?.await?
+        let waited = unless_deadlock(here, answer.map_err(NotDelivered::from)?).await;
+        waited.map_err(|_| SendError::deadlock(true))??
     } else {
         let peer = here.peer(there)?;
         loop {
@@ -330,8 +336,14 @@ where
                 peer.call(target, service, deadline, &mut Repeat::Never, body)
             });
             match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
-                Ok(open) => break Pending::new(&peer, open).await?,
-                Err(NotDelivered::Full { size, .. }) => peer.room(target, size).await,
+                Ok(open) => {
+                    let waited = unless_deadlock(here, Pending::new(&peer, open)).await;
+                    break waited.map_err(|_| SendError::deadlock(true))??;
+                }
+                Err(NotDelivered::Full { size, .. }) => {
+                    let waited = unless_deadlock(here, peer.room(target, size)).await;
+                    waited.map_err(|_| SendError::deadlock(false))?;
+                }
                 Err(reason) => return Err(reason.into()),
             }
         }

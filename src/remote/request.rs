@@ -14,9 +14,10 @@ use tokio::time::Sleep;
 
 use super::address::Bound;
 use super::retry::{Retry, Retrying};
+use crate::host::blocked::Waiting;
 use crate::host::peer::{OpenCall, Repeat};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
-use crate::registry::RemoteMessage;
+use crate::registry::{RemoteMessage, synchronous};
 use crate::wire::CallFailure;
 
 /// A call; awaiting it sends the message and gives the answer.
@@ -49,6 +50,8 @@ struct Terms<M> {
     kept: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     retrying: Option<Retrying>,
+    /// What is known of waiting within a synchronous handler or task.
+    blocked: Waiting,
 }
 
 /// How long the caller waits.
@@ -222,7 +225,15 @@ impl<M: RemoteMessage> From<Answer<M::Result>> for State<M> {
 impl<M> Default for Terms<M> {
     fn default() -> Self {
         let limit = TimeLimit::default();
-        Self { limit, waiting: None, message: None, kept: false, sleep: None, retrying: None }
+        Self {
+            limit,
+            waiting: None,
+            message: None,
+            kept: false,
+            sleep: None,
+            retrying: None,
+            blocked: Waiting::default(),
+        }
     }
 }
 
@@ -280,10 +291,15 @@ impl<M: RemoteMessage> Future for Request<M> {
             return this.poll_on_terms(task);
         };
         // It is under way, and nothing is to be seen to but its end.
-        poll_open(open, to, task).map_err(|error| {
-            to.learn(&error);
-            *error
-        })
+        match poll_open(open, to, task) {
+            Poll::Ready(outcome) => Poll::Ready(outcome.map_err(|error| {
+                to.learn(&error);
+                *error
+            })),
+            // Its terms know how long it waits there.
+            Poll::Pending if synchronous::running().is_some() => this.poll_on_terms(task),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -297,6 +313,9 @@ impl<M: RemoteMessage> Request<M> {
         }
         let outcome = match this.poll_outcome(task) {
             Poll::Ready(outcome) => outcome,
+            Poll::Pending if this.is_deadlock(task) => {
+                Err(SendError::deadlock(!matches!(this.state, State::Unsent(_))).into())
+            }
             Poll::Pending => {
                 let (Some(terms), Some(to)) = (&mut this.terms, &this.to) else { return Poll::Pending };
                 let sent = !matches!(this.state, State::Unsent(_));
@@ -308,6 +327,13 @@ impl<M: RemoteMessage> Request<M> {
         }
         this.end();
         Poll::Ready(outcome.map_err(|error| *error))
+    }
+
+    /// Whether the request, which is not ready, never will be, since its thread waits for it.
+    #[inline]
+    fn is_deadlock(&mut self, task: &Context<'_>) -> bool {
+        let Some(to) = self.to.as_ref().filter(|_| synchronous::running().is_some()) else { return false };
+        self.terms.get_or_insert_default().blocked.is_deadlock(&to.here, task)
     }
 
     /// The outcome is there.

@@ -19,7 +19,7 @@ use super::cluster_ref::ClusterRef;
 use crate::host::{Host, NotDelivered, OutcomeUnknown, PlaceError, SendError};
 use crate::id::{Target, TypeHash};
 use crate::observe::log;
-use crate::registry::{Control, Inbound, RemoteActor, panics};
+use crate::registry::{Control, Inbound, RemoteActor, panics, synchronous};
 use crate::spec::{ActorKey, ActorPlace};
 use crate::wire::CallFailure;
 
@@ -242,7 +242,8 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         cluster: ClusterRef::new(host.clone()),
     };
     responder.start();
-    match panics::catch(|| A::spawn(args, &at).map_err(|error| error.to_string())) {
+    let spawned = || panics::catch(|| A::spawn(args, &at).map_err(|error| error.to_string()));
+    match synchronous::call(spawned) {
         Ok(Ok(actor)) => {
             let future = Some(context.into_future(actor));
             if let (Some(key), Some(lives)) = (key, host.lives()) {
