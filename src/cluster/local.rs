@@ -326,8 +326,10 @@ impl LocalCluster {
     pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
         self.stopping.store(true, Ordering::Relaxed);
         join_all(self.workers.iter_mut().map(|worker| worker.body.ask_to_stop())).await;
-        let all_ended =
-            join_all(self.workers.iter_mut().map(|worker| worker.ended.wait_for(Option::is_some)));
+        let all_ended = join_all(self.workers.iter_mut().map(|worker| async {
+            // What it gives holds a lock, and is not kept.
+            drop(worker.ended.wait_for(Option::is_some).await);
+        }));
         if tokio::time::timeout(WORKER_STOP_TIMEOUT, all_ended).await.is_ok() {
             self.finish_output().await;
             return Ok(());

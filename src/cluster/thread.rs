@@ -16,6 +16,7 @@ use super::hosts::{self, Site, Sites};
 use super::local::LOOPBACK;
 use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::Lives;
+use crate::observe::Chain;
 use crate::registry::panics;
 use crate::spec::{ActorKey, ActorPlace};
 use crate::transport::{Memory, Tcp, Transport};
@@ -58,8 +59,8 @@ pub(super) struct WorkerThread {
     stop: Option<oneshot::Sender<()>>,
     asked_at: Option<Instant>,
     ended: Option<oneshot::Receiver<String>>,
-    /// Disconnected when the thread is about to be over.
-    alive: Receiver<()>,
+    /// Disconnected when the thread is about to be over. Under a lock, so that a cluster is `Sync`.
+    alive: Mutex<Receiver<()>>,
     lives: Arc<ThreadLives>,
     /// Once the worker is ready: one that is not may need the thread that would wait for it.
     thread: Option<JoinHandle<()>>,
@@ -79,13 +80,13 @@ impl WorkerThread {
             // Nobody asks any more when the cluster was dropped.
             let _ = tell_end.send(match lived {
                 Ok(Ok(())) => "the thread ended".to_owned(),
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => Chain(&error).to_string(),
                 Err(panic) => format!("the thread panicked: {panic}"),
             });
             drop(living);
         })?;
         let (stop, ended) = (Some(stop), Some(ended));
-        let mut worker = Self { stop, asked_at: None, ended, alive, lives, thread: None };
+        let mut worker = Self { stop, asked_at: None, ended, alive: Mutex::new(alive), lives, thread: None };
         let pid = std::process::id();
         match tokio::time::timeout(WORKER_START_TIMEOUT, reported).await {
             Ok(Ok(report)) => {
@@ -130,7 +131,8 @@ impl Drop for WorkerThread {
         let Some(thread) = self.thread.take() else { return };
         let waited = self.asked_at.map_or(Duration::ZERO, |asked_at| asked_at.elapsed());
         // A thread that computes cannot be ended; it goes when it is done.
-        let over = self.alive.recv_timeout(WORKER_STOP_TIMEOUT.saturating_sub(waited));
+        let alive = self.alive.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let over = alive.recv_timeout(WORKER_STOP_TIMEOUT.saturating_sub(waited));
         if over == Err(RecvTimeoutError::Disconnected) {
             let _ = thread.join();
         }
