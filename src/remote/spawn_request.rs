@@ -90,12 +90,14 @@ impl<A: Spawn> SpawnRequest<A> {
         self.wish(|spec| spec.get_if_exists = true)
     }
 
-    /// What it holds of its node as long as it lives.
+    /// What it holds of its node as long as it lives, beside what it was given before.
+    ///
+    /// Of a resource that was given before, the later amount counts.
     pub fn resources(self, resources: Resources) -> Self {
-        self.wish(|spec| spec.resources = resources)
+        self.wish(|spec| spec.resources.0.extend(resources.0))
     }
 
-    /// So many processors of its node, as long as it lives.
+    /// Processors of its node that it holds as long as it lives; the resource [`Resources::CPU`].
     pub fn num_cpus(self, cpus: f64) -> Self {
         self.wish(|spec| spec.resources = std::mem::take(&mut spec.resources).with(Resources::CPU, cpus))
     }

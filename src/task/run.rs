@@ -107,9 +107,15 @@ pub struct RunAll<'a, F: TaskFn> {
 
 impl<'a, F: TaskFn> RunAll<'a, F> {
     /// Calls `heard(done, known)` after each task: how many are done, and of how many, as far as
-    /// the iterator can tell.
-    pub fn progress(mut self, heard: impl FnMut(usize, usize) + Send + 'a) -> Self {
-        self.progress = Some(Box::new(heard));
+    /// the iterator can tell. What was to be called before is called first.
+    pub fn progress(mut self, mut heard: impl FnMut(usize, usize) + Send + 'a) -> Self {
+        self.progress = Some(match self.progress.take() {
+            None => Box::new(heard),
+            Some(mut earlier) => Box::new(move |done, known| {
+                earlier(done, known);
+                heard(done, known);
+            }),
+        });
         self
     }
 

@@ -58,6 +58,25 @@ impl Handler<Hire> for Chief {
 }
 
 #[test]
+fn what_an_actor_asks_for_adds_up_in_any_order() {
+    run(async {
+        let cluster = Cluster::in_process(1).await.unwrap();
+        let gpu = || Resources::none().with("gpu", 2.0);
+        let spawn = || cluster.spawn::<Clerk>(());
+        let refused = [
+            spawn().num_cpus(1.0).resources(gpu()).await,
+            spawn().resources(gpu()).num_cpus(1.0).await,
+            spawn().resources(Resources::none().with(Resources::CPU, 1.0)).resources(gpu()).await,
+            spawn().num_cpus(7.0).resources(gpu().with(Resources::CPU, 1.0)).await,
+        ];
+        for refused in refused.map(|spawned| spawned.unwrap_err().to_string()) {
+            assert!(refused.contains("cpu 1, gpu 2"), "{refused}");
+        }
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+#[test]
 fn actor_is_found_by_its_name_until_it_ends() {
     run(async {
         let cluster = Cluster::in_process(2).await.unwrap();
