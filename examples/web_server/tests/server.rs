@@ -1,0 +1,135 @@
+//! The server as its clients have it: started, asked over HTTP, and stopped by a signal.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything may take on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The server. Dropping it kills it, and its workers end with it.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_web_server"))
+            .arg("127.0.0.1:0")
+            .env("ROADSHOW_WORKERS", "2")
+            .env_remove("ROADSHOW_ADDRESS")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}"));
+        let address = address.parse().unwrap();
+        Self { process, address }
+    }
+
+    /// Status and body of an answer.
+    fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        ask(self.address, method, path)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Waits for the end.
+    fn ends(&mut self) -> ExitStatus {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(since.elapsed() < PATIENCE, "the server does not end");
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails where it has ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Sends the request and reads the whole answer.
+fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    answer(&mut stream)
+}
+
+fn answer(stream: &mut TcpStream) -> (u16, String) {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("{head:?}")), body.to_owned())
+}
+
+#[test]
+fn requests_are_answered_by_actors_and_tasks() {
+    let server = Server::start();
+    assert_eq!(server.ask("GET", "/square/12"), (200, "144".to_owned()));
+    assert_eq!(server.ask("POST", "/visits/home"), (200, "1".to_owned()));
+    assert_eq!(server.ask("POST", "/visits/home"), (200, "2".to_owned()));
+    assert_eq!(server.ask("GET", "/report/1"), (200, "3".to_owned()), "the report is a visit, too");
+    let asking = |n: u64| {
+        thread::spawn({
+            let address = server.address;
+            move || ask(address, "GET", &format!("/square/{n}"))
+        })
+    };
+    let asked: Vec<_> = (0..20).map(asking).collect();
+    for (n, answered) in (0..20u64).zip(asked) {
+        assert_eq!(answered.join().unwrap(), (200, (n * n).to_string()));
+    }
+}
+
+#[test]
+fn what_goes_wrong_has_a_status_of_its_own() {
+    let server = Server::start();
+    assert_eq!(server.ask("GET", "/square/5000000000").0, 422);
+    assert_eq!(server.ask("GET", "/quotient/1/0").0, 500, "the task panics");
+    assert_eq!(server.ask("GET", "/report/3600000").0, 504, "the report takes an hour");
+    assert_eq!(server.ask("DELETE", "/visits").0, 204);
+    assert_eq!(server.ask("POST", "/visits/home").0, 503, "the actor has stopped");
+    assert_eq!(server.ask("GET", "/quotient/6/2"), (200, "3".to_owned()), "the server goes on");
+}
+
+#[test]
+fn a_signal_ends_the_server_when_open_requests_are_answered() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::start();
+        let (status, workers) = server.ask("GET", "/workers");
+        let workers: Vec<u32> =
+            workers.trim_matches(['[', ']']).split(',').map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!((status, workers.len()), (200, 2));
+
+        let mut open = TcpStream::connect(server.address).unwrap();
+        open.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(open, "GET /report/1000 HTTP/1.1\r\nhost: {}\r\n\r\n", server.address).unwrap();
+        // The request is under way once there was another visit than those from here.
+        (1u64..).find(|asked| server.ask("POST", "/visits/report").1 != asked.to_string());
+        server.signal(signal);
+        let (status, _) = answer(&mut open);
+        assert_eq!(status, 200, "{signal:?}");
+        assert_eq!(server.ends().code(), Some(0), "{signal:?}");
+        for pid in workers {
+            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "worker {pid} is left");
+        }
+    }
+}
