@@ -12,6 +12,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use roadshow::observe::Chain;
 use roadshow::prelude::*;
 use roadshow::words::{TextCounts, count_file, count_stream};
 
@@ -25,9 +26,7 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
-            let causes = std::iter::successors(err.source(), |&err| err.source());
-            let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-            eprintln!("error: {err}{causes}");
+            eprintln!("error: {}", Chain(&*err));
             ExitCode::FAILURE
         }
     }

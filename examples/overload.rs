@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use futures_util::future::{join, join_all};
+use roadshow::observe::Chain;
 use roadshow::prelude::*;
 
 /// Floods a slow actor, and shows the memory of every process.
@@ -161,7 +162,7 @@ async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", Chain(&*error));
             ExitCode::FAILURE
         }
     }

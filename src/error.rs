@@ -6,12 +6,13 @@ use thiserror::Error;
 
 use crate::cluster::ClusterError;
 use crate::host::{NotDelivered, PlaceError, SendError};
+use crate::observe::Chain;
 use crate::remote::{FindError, SpawnError};
 use crate::task::TaskError;
 
 /// Any error of this library; each of its parts converts into it with `?`.
 ///
-/// Its `Debug` form is its text: that is what a `main` prints that returns it.
+/// Its `Debug` form is its text with its causes: that is what a `main` prints that returns it.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -46,6 +47,6 @@ impl From<NotDelivered> for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        fmt::Display::fmt(&Chain(self), f)
     }
 }

@@ -3,6 +3,8 @@
 //! Each check is a function from text to complaints. A test runs it over the tree, and another shows
 //! that it can complain.
 
+#[path = "tidy/errors.rs"]
+mod errors;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -46,7 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "id",
         ],
     ),
-    ("error", &["cluster", "task", "remote", "host"]),
+    ("error", &["cluster", "task", "remote", "host", "observe"]),
     ("dashboard", &["cluster", "remote", "observe", "id"]),
     (WORDS, &[]),
 ];

@@ -23,6 +23,8 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
+use roadshow::observe::Chain;
+
 use crate::args::Request;
 use crate::text::Text;
 
@@ -78,24 +80,10 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut line = match self {
             Self::Input(text) => text.clone(),
-            Self::Run(err) => with_sources(err.as_ref()),
+            Self::Run(err) => Chain(err.as_ref()).to_string(),
         };
         // One line, whatever a file name or a panic's text has in it.
         line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         f.write_str(&line)
     }
-}
-
-/// An error and its causes, each once, even where an error's text repeats its cause's.
-fn with_sources(err: &dyn Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(err) = source {
-        let cause = err.to_string();
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = err.source();
-    }
-    text
 }

@@ -65,7 +65,7 @@ pub(crate) enum TextError {
     #[error("{0:?} is a directory; give the path of a text with --book")]
     Directory(PathBuf),
     #[error("cannot read {0:?}: {1}; give a text that you may read with --book")]
-    Unreadable(PathBuf, #[source] io::Error),
+    Unreadable(PathBuf, io::Error),
     #[error("{0:?} is not UTF-8 after {at} bytes; convert it first, as with iconv", at = .1.valid_up_to())]
     NotUtf8(PathBuf, #[source] Utf8Error),
     #[error("{0:?} has no words; give a text with --book")]
@@ -73,5 +73,11 @@ pub(crate) enum TextError {
     #[error("{0:?} has more than {1} bytes; give a part of it")]
     Endless(PathBuf, u64),
     #[error("{0}, or give a smaller --repeat")]
-    TooLong(#[from] TextTooLong),
+    TooLong(TextTooLong),
+}
+
+impl From<TextTooLong> for TextError {
+    fn from(error: TextTooLong) -> Self {
+        Self::TooLong(error)
+    }
 }

@@ -59,11 +59,17 @@ enum TurnedAway {
     #[error("a connection did not say within {HANDSHAKE_TIMEOUT:?} whom it is for")]
     Silent,
     #[error("a connection ended before it said whom it is for: {0}")]
-    Cut(#[from] io::Error),
-    #[error("{0}")]
+    Cut(io::Error),
+    #[error(transparent)]
     Preamble(#[from] RouteError),
     #[error("nobody takes a connection for {route:?}: {why}")]
     NoRoom { route: Route, why: NoRoom },
+}
+
+impl From<io::Error> for TurnedAway {
+    fn from(error: io::Error) -> Self {
+        Self::Cut(error)
+    }
 }
 
 impl Door {

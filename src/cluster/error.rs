@@ -12,10 +12,11 @@ use super::executable::ExecutableError;
 use crate::config::WORKERS_MAX;
 use crate::host::{HostError, SendError};
 use crate::id::Identity;
+use crate::observe::Chain;
 
 /// Why a cluster cannot start, or did not end in order.
 ///
-/// Its `Debug` form is its text, too: that is what `main` and `unwrap` print, and where a newcomer
+/// Its `Debug` form is its text with its causes: that is what `main` and `unwrap` print, and where a newcomer
 /// learns what to do next.
 #[derive(Error)]
 #[non_exhaustive]
@@ -69,7 +70,7 @@ pub enum ClusterError {
         why: String,
     },
     /// The head does not take this program, or cannot be reached.
-    #[error("{0}")]
+    #[error(transparent)]
     Enrol(#[from] DeskError),
     /// The head did not take the job.
     #[error("the cluster at {address} did not take the job: {why}")]
@@ -94,7 +95,7 @@ pub enum ClusterError {
         why: String,
     },
     /// This program's own executable cannot be read, to be sent along.
-    #[error("{0}")]
+    #[error(transparent)]
     Executable(#[from] ExecutableError),
     /// The program would run its own `main` again in every worker.
     #[error(
@@ -113,7 +114,7 @@ pub enum ClusterError {
         text: String,
     },
     /// A worker cannot be started.
-    #[error("cannot start a worker process: {source}")]
+    #[error("cannot start a worker process")]
     Start {
         /// The operating system's words.
         #[from]
@@ -136,10 +137,10 @@ pub enum ClusterError {
         limit: Duration,
     },
     /// The driver's own host cannot start.
-    #[error("{0}")]
+    #[error(transparent)]
     Host(#[from] HostError),
     /// A worker cannot be told about the others.
-    #[error("worker process {pid} cannot be told about the cluster: {source}")]
+    #[error("worker process {pid} cannot be told about the cluster")]
     Introduce {
         /// The process.
         pid: u32,
@@ -174,6 +175,6 @@ impl ClusterError {
 
 impl fmt::Debug for ClusterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        fmt::Display::fmt(&Chain(self), f)
     }
 }

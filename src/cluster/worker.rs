@@ -23,7 +23,7 @@ use super::process::set_aside;
 use super::{ClusterError, passing, setup};
 use crate::config::CONNECTIONS_WAITING_MAX;
 use crate::id::Identity;
-use crate::observe;
+use crate::observe::{self, Chain};
 use crate::transport::{Routed, Tcp};
 
 /// Says to a process that it was started as a worker, and by which process.
@@ -110,13 +110,13 @@ fn run() -> i32 {
     let outcome = take_lifeline().map_err(ClusterError::from).and_then(|lifeline| {
         serve(&lifeline).inspect_err(|error| {
             // A driver that has gone meanwhile needs no report.
-            let _ = bootstrap::write(&lifeline, &Report::Failed { why: error.to_string() });
+            let _ = bootstrap::write(&lifeline, &Report::Failed { why: Chain(error).to_string() });
         })
     });
     match outcome {
         Ok(()) => 0,
         Err(error) => {
-            tracing::error!(%error, "a worker cannot run");
+            tracing::error!(error = %Chain(&error), "a worker cannot run");
             1
         }
     }

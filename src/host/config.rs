@@ -54,10 +54,10 @@ impl fmt::Debug for HostConfig {
 #[non_exhaustive]
 pub enum HostError {
     /// Types of this executable cannot be told apart.
-    #[error("{0}")]
+    #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -21,7 +21,7 @@ use super::strangers::Strangers;
 use super::{Shared, random_nonce};
 use crate::config::ACCEPT_PAUSE;
 use crate::id::{Identity, LinkId};
-use crate::observe::log;
+use crate::observe::{Chain, log};
 use crate::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
 use crate::transport::{Arrival, Certificate, FrameReader, Link, Listener, ReadError, Role};
 use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
@@ -66,7 +66,7 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
     };
     let link = match established {
         Ok(Ok(link)) => link,
-        Ok(Err(error)) => return host.refusals.note(&error),
+        Ok(Err(error)) => return host.refusals.note(&Chain(&error)),
         Err(_) => return host.refusals.note(&handshake.timed_out()),
     };
     let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
@@ -78,7 +78,7 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
     let proven = match outcome {
         Ok(proven) => proven,
         Err(error) => {
-            host.refusals.note(&error);
+            host.refusals.note(&Chain(&error));
             if matches!(error, ShakeError::Certificate { .. }) {
                 shaking.handshake.refuse(Refusal::Certificate, &error.to_string());
             }
@@ -246,9 +246,9 @@ pub(super) async fn reach(
         Ok(proven) => Ok((shaking, proven)),
         Err(ShakeError::Abandoned) => Err(ReachError::Abandoned),
         Err(ShakeError::Handshake(error @ HandshakeError::Refused { reason, proven, .. })) => {
-            Err(ReachError::Refused { reason, proven, why: format!("{address}: {error}") })
+            Err(ReachError::Refused { reason, proven, why: format!("{address}: {}", Chain(&error)) })
         }
-        Err(error) => Err(unreachable(error.to_string(), evidence_of_handshake(&error))),
+        Err(error) => Err(unreachable(Chain(&error).to_string(), evidence_of_handshake(&error))),
     }
 }
 
@@ -295,11 +295,11 @@ pub(super) struct Shaking {
 
 #[derive(Debug, thiserror::Error)]
 enum ShakeError {
-    #[error("{0}")]
+    #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    #[error("{0}")]
+    #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("{0}")]
+    #[error(transparent)]
     Write(#[from] io::Error),
     /// The peer knows the secret, and its certificate is that of another.
     #[error("the link's certificate is not for host {host}; a host needs one of its own")]

@@ -1,8 +1,11 @@
 //! What can be seen of a running host: plain data, copied out.
 
+mod chain;
 pub(crate) mod log;
 
 use crate::id::Identity;
+
+pub use chain::Chain;
 
 /// One host at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

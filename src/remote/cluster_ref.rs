@@ -121,7 +121,7 @@ impl fmt::Debug for ClusterRef {
 #[non_exhaustive]
 pub enum FindError {
     /// The cluster does not give it.
-    #[error("{0}")]
+    #[error(transparent)]
     NotFound(#[from] PlaceError),
     /// It is of another type.
     #[error("the actor {name:?} is no {actor}: it is a {class}")]

@@ -67,13 +67,19 @@ pub enum CredentialsError {
     },
     /// The certificate does not go with the key, or either cannot be read.
     #[error("the certificate and the key are of no use together: {0}")]
-    Unusable(#[from] rustls::Error),
+    Unusable(rustls::Error),
     /// The authority cannot be one.
     #[error("the authority's certificate is of no use: {0}")]
     Authority(String),
     /// New credentials are from another cluster than those that they are to stand in for.
     #[error("the new certificate is from another authority; a process stays in its cluster for life")]
     OtherAuthority,
+}
+
+impl From<rustls::Error> for CredentialsError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Unusable(error)
+    }
 }
 
 impl Credentials {

@@ -32,10 +32,10 @@ pub struct FrameReader<R> {
 #[non_exhaustive]
 pub enum ReadError {
     /// The peer sent what is no frame.
-    #[error("{0}")]
+    #[error(transparent)]
     Wire(#[from] WireError),
     /// The link broke.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// The peer closed the link.
     #[error("the peer closed the link")]

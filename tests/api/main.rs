@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod blocking;
 mod breaks;
 mod calls;
 mod cancellation;
@@ -16,6 +17,7 @@ mod cast;
 mod chunks;
 mod crossed;
 mod deadlines;
+mod errors;
 mod examples;
 mod flow;
 mod forgotten;
@@ -36,6 +38,7 @@ mod raw;
 mod retry;
 mod stress;
 mod tasks;
+mod threads;
 mod transports;
 mod values;
 mod wishes;

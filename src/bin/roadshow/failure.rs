@@ -91,7 +91,7 @@ impl From<AdminError> for Failure {
 impl From<ExecutableError> for Failure {
     fn from(error: ExecutableError) -> Self {
         match &error {
-            ExecutableError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            ExecutableError::Read { error: cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
                 Self::unknown(error, "give the path of a program that was built")
             }
             ExecutableError::Read { .. } => {

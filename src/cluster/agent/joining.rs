@@ -105,7 +105,7 @@ fn is_news(told: &mut String, why: &impl Display) -> bool {
 /// Why the agent is not joined any longer.
 #[derive(Debug, thiserror::Error)]
 enum Away {
-    #[error("{0}")]
+    #[error(transparent)]
     Lost(#[from] SendError),
     #[error("it has lost track of this node, and is told anew what is here")]
     Unknown,

@@ -21,6 +21,7 @@ use crate::cluster::{memory, protocol};
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::fresh_identity;
 use crate::id::{HostId, Identity};
+use crate::observe::Chain;
 use crate::remote::ask_host;
 
 /// How long the last reports of a worker that has ended may take to be read.
@@ -274,7 +275,7 @@ async fn begin(
         stdout: stdout.into(),
         stderr: stderr.into(),
     });
-    let process = Arc::new(started.map_err(|error| error.to_string())?);
+    let process = Arc::new(started.map_err(|error| Chain(&error).to_string())?);
     let label = Arc::<Label>::default();
     let capture = output::capture(agent, &launch, worker, process.pid(), &label, (out, err));
     agent.workers.runs(worker, &process, hosts, &label);
@@ -301,7 +302,7 @@ async fn begin(
             head: HeadIs { head, at: Some(agent.head_at), job, places_all: true },
         }),
     };
-    match process.boot(&bootstrap, None).await.map_err(|error| error.to_string())? {
+    match process.boot(&bootstrap, None).await.map_err(|error| Chain(&error).to_string())? {
         Report::Ready { .. } => {}
         Report::Failed { why } => return Err(why),
         other => return Err(format!("it reported {other:?} before it was ready")),

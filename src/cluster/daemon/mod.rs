@@ -14,6 +14,7 @@ use super::{agent, head};
 use crate::config::{Limits, STRAY_FORGOTTEN_AFTER};
 use crate::host::{Executor, Host, HostCalls, HostConfig};
 use crate::id::Identity;
+use crate::observe::Chain;
 use crate::transport::Routed;
 
 pub use options::{AgentOptions, AgentReady, HeadOptions, HeadReady};
@@ -82,7 +83,7 @@ pub(super) async fn start_host(
         executor: Executor::Runtime(Handle::current()),
         calls,
     });
-    let host = host.await.map_err(failed("the daemon's host cannot start"))?;
+    let host = host.await.map_err(|error| failed("the daemon's host cannot start")(Chain(&error)))?;
     host.forget_strays(STRAY_FORGOTTEN_AFTER);
     Ok(host)
 }

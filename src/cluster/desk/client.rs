@@ -76,7 +76,7 @@ impl DeskClient {
         token: &Token,
     ) -> Result<Self, DeskError> {
         let role = desk.role();
-        let failed = |source| DeskError::Connect { role, address, source };
+        let failed = |error| DeskError::Connect { role, address, error };
         let late = |within| DeskError::TimedOut { role, address, within };
         let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let stream = connecting.map_err(|_| late(CONNECT_TIMEOUT))?.map_err(failed)?;
@@ -92,7 +92,7 @@ impl DeskClient {
         token: &Token,
     ) -> Result<Self, DeskError> {
         let role = desk.role();
-        let failed = |source| DeskError::Connect { role, address, source };
+        let failed = |error| DeskError::Connect { role, address, error };
         stream.set_nodelay(true).map_err(failed)?;
         stream.write_all(&desk.route().preamble()).await.map_err(failed)?;
         let shown = who.map(Credentials::shown);
@@ -190,7 +190,7 @@ fn not_connected(desk: DeskOf, address: SocketAddr, error: io::Error) -> DeskErr
         (None, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
             DeskError::Absent { role, address }
         }
-        _ => DeskError::Connect { role, address, source: explain(error) },
+        _ => DeskError::Connect { role, address, error: explain(error) },
     }
 }
 

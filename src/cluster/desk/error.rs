@@ -15,14 +15,14 @@ use crate::transport::{CredentialsError, Role};
 #[non_exhaustive]
 pub enum DeskError {
     /// Nobody answers at the address.
-    #[error("cannot connect to the {role} at {address}: {source}; check the address, and that it runs")]
+    #[error("cannot connect to the {role} at {address}: {error}; check the address, and that it runs")]
     Connect {
         /// Who was wanted.
         role: Role,
         /// Where.
         address: SocketAddr,
         /// The operating system's words.
-        source: io::Error,
+        error: io::Error,
     },
     /// Somebody is there and does not answer.
     #[error("the {role} at {address} did not answer within {within:?}; check the address, and its log")]
@@ -93,11 +93,17 @@ pub enum DeskError {
     #[error("the connection to the desk broke: {0}")]
     Broken(String),
     /// No key could be made.
-    #[error("{0}")]
+    #[error(transparent)]
     Request(#[from] RequestError),
     /// The certificate that was issued is of no use.
     #[error("the certificate that was issued is of no use: {0}")]
-    Credentials(#[from] CredentialsError),
+    Credentials(CredentialsError),
+}
+
+impl From<CredentialsError> for DeskError {
+    fn from(error: CredentialsError) -> Self {
+        Self::Credentials(error)
+    }
 }
 
 impl DeskError {

@@ -12,7 +12,7 @@ use crate::wire::{self, EncodeError, Encoded};
 /// A frame cannot be read or written.
 #[derive(Debug, Error)]
 pub(super) enum FrameError {
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     #[error("a message has {bytes} bytes, and the limit is {limit}")]
     TooLong { bytes: usize, limit: usize },

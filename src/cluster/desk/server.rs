@@ -65,9 +65,9 @@ pub(crate) struct Desk<S> {
 enum Unserved {
     #[error("{0}")]
     Tls(io::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Binding(#[from] rustls::Error),
-    #[error("{0}")]
+    #[error(transparent)]
     Frame(#[from] FrameError),
     #[error("somebody came to the desk and left")]
     Left,

@@ -32,7 +32,7 @@ use super::{ClusterError, WorkerInfo, control, machine, worker};
 use crate::config::{HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::Identity;
-use crate::observe::log;
+use crate::observe::{Chain, log};
 use crate::remote::{ClusterRef, ask_host, host_calls};
 use crate::transport::{Credentials, Role, Routed};
 
@@ -179,7 +179,7 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     let handle = ClusterRef::new(shared.host.clone());
     let waiting = cluster.io.handle().spawn(async move { equip::equip_first(&shared, found).await });
     let waited = waiting.await.map_err(std::io::Error::other)?;
-    waited.inspect_err(|error| cluster.why_not_begun = error.to_string())?;
+    waited.inspect_err(|error| cluster.why_not_begun = Chain(error).to_string())?;
     cluster.begun = true;
     Ok((handle, cluster))
 }

@@ -55,7 +55,13 @@ pub enum ElfError {
     Damaged(&'static str),
     /// It cannot be read.
     #[error("it cannot be read: {0}")]
-    Read(#[from] io::Error),
+    Read(io::Error),
+}
+
+impl From<io::Error> for ElfError {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
 }
 
 /// A program, as its header shows it.

@@ -62,20 +62,20 @@ pub(super) struct Executable {
 #[non_exhaustive]
 pub enum ExecutableError {
     /// It cannot be read.
-    #[error("cannot read the executable {path:?}: {source}")]
+    #[error("cannot read the executable {path:?}: {error}")]
     Read {
         /// The file.
         path: PathBuf,
         /// The operating system's words.
-        source: io::Error,
+        error: io::Error,
     },
     /// It is no program.
-    #[error("cannot run {path:?} as a worker: {source}")]
+    #[error("cannot run {path:?} as a worker: {error}")]
     NotProgram {
         /// The file.
         path: PathBuf,
         /// What it is.
-        source: ElfError,
+        error: ElfError,
     },
     /// It is larger than any node takes.
     #[error(
@@ -95,7 +95,7 @@ pub enum ExecutableError {
         path: PathBuf,
     },
     /// It is built for another kind of machine.
-    #[error("{0}")]
+    #[error(transparent)]
     Platform(#[from] PlatformMismatch),
     /// The machine lacks what loads it.
     #[error(
@@ -130,10 +130,10 @@ impl Executable {
         if size > EXECUTABLE_BYTES_MAX {
             return Err(ExecutableError::TooLarge { path: path.to_owned(), size });
         }
-        let not_program = |source| ExecutableError::NotProgram { path: path.to_owned(), source };
+        let not_program = |error| ExecutableError::NotProgram { path: path.to_owned(), error };
         let platform = Platform::of_image(&image).map_err(not_program)?;
         let (digest, hashed) =
-            digest(&file).map_err(|source| ExecutableError::Read { path: path.to_owned(), source })?;
+            digest(&file).map_err(|error| ExecutableError::Read { path: path.to_owned(), error })?;
         if hashed != size {
             return Err(ExecutableError::Changed { path: path.to_owned() });
         }
@@ -167,11 +167,11 @@ impl Executable {
         let left = self.size.saturating_sub(offset);
         let length = (bytes_max.min(EXECUTABLE_CHUNK_BYTES) as u64).min(left);
         let mut bytes = vec![0; length as usize];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|source| {
+        self.file.read_exact_at(&mut bytes, offset).map_err(|error| {
             let path = self.path.clone();
-            match source.kind() {
+            match error.kind() {
                 io::ErrorKind::UnexpectedEof => ExecutableError::Changed { path },
-                _ => ExecutableError::Read { path, source },
+                _ => ExecutableError::Read { path, error },
             }
         })?;
         Ok(bytes)
@@ -185,7 +185,7 @@ impl Executable {
 /// [`ExecutableError`] if not; it says what to build instead.
 pub(super) fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
     let (_, _, image) = inspect(path)?;
-    let not_program = |source| ExecutableError::NotProgram { path: path.to_owned(), source };
+    let not_program = |error| ExecutableError::NotProgram { path: path.to_owned(), error };
     let platform = Platform::of_image(&image).map_err(not_program)?;
     match image.loader {
         // Whatever else the machine has: this is what the operating system will look for.
@@ -205,14 +205,14 @@ pub(super) fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
 }
 
 fn inspect(path: &Path) -> Result<(File, u64, Image), ExecutableError> {
-    let failed = |source| ExecutableError::Read { path: path.to_owned(), source };
+    let failed = |error| ExecutableError::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let image = elf::inspect(size, |offset, buffer| file.read_exact_at(buffer, offset));
     match image {
         Ok(image) => Ok((file, size, image)),
-        Err(ElfError::Read(source)) => Err(failed(source)),
-        Err(source) => Err(ExecutableError::NotProgram { path: path.to_owned(), source }),
+        Err(ElfError::Read(error)) => Err(failed(error)),
+        Err(error) => Err(ExecutableError::NotProgram { path: path.to_owned(), error }),
     }
 }
 

@@ -50,12 +50,12 @@ pub(crate) enum LogError {
         file: String,
     },
     /// It cannot be read.
-    #[error("cannot read {path:?}: {source}")]
+    #[error("cannot read {path:?}: {error}")]
     Read {
         /// The log, or the directory.
         path: PathBuf,
         /// The operating system's words.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -98,7 +98,7 @@ impl LogReader {
         if !is_log(file) {
             return Err(LogError::Unknown { file: file.to_owned() });
         }
-        let failed = |source| LogError::Read { path: self.dir.join(file), source };
+        let failed = |error| LogError::Read { path: self.dir.join(file), error };
         let files = self.files(file).map_err(failed)?;
         if files.is_empty() {
             return Err(LogError::Unknown { file: file.to_owned() });
@@ -128,8 +128,8 @@ impl LogReader {
             left -= found.size;
             for path in found.paths {
                 match fs::remove_file(&path) {
-                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                        return Err(LogError::Read { path, source });
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(LogError::Read { path, error });
                     }
                     _ => {}
                 }
@@ -140,7 +140,7 @@ impl LogReader {
 
     fn find(&self) -> Result<BTreeMap<String, Found>, LogError> {
         let mut logs: BTreeMap<String, Found> = BTreeMap::new();
-        let failed = |source| LogError::Read { path: self.dir.clone(), source };
+        let failed = |error| LogError::Read { path: self.dir.clone(), error };
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();

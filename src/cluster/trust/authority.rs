@@ -45,14 +45,12 @@ pub(crate) struct Authority {
 #[non_exhaustive]
 pub(crate) enum AuthorityError {
     /// A file of the state directory cannot be read or written.
-    #[error(
-        "cannot use {path}: {source}; name another directory with --state-dir, or see to its permissions"
-    )]
+    #[error("cannot use {path}: {error}; name another directory with --state-dir, or see to its permissions")]
     File {
         /// Which.
         path: PathBuf,
         /// The operating system's words.
-        source: io::Error,
+        error: io::Error,
     },
     /// Others can read a secret.
     #[error(
@@ -94,7 +92,13 @@ pub(crate) enum AuthorityError {
     },
     /// It cannot be signed.
     #[error("cannot sign a certificate: {0}")]
-    Signing(#[from] rcgen::Error),
+    Signing(rcgen::Error),
+}
+
+impl From<rcgen::Error> for AuthorityError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Signing(error)
+    }
 }
 
 impl Authority {
@@ -243,7 +247,7 @@ struct StateDir(PathBuf);
 impl StateDir {
     fn open(path: &Path) -> Result<Self, AuthorityError> {
         let state = Self(path.to_owned());
-        let failed = |source| AuthorityError::File { path: path.to_owned(), source };
+        let failed = |error| AuthorityError::File { path: path.to_owned(), error };
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(failed)?;
         let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
         if mode & OTHERS_WRITE != 0 {
@@ -264,19 +268,19 @@ impl StateDir {
     ) -> Result<Vec<u8>, AuthorityError> {
         let path = self.path(file);
         let read = match self.read(&path) {
-            Err(AuthorityError::File { source, .. }) if source.kind() == ErrorKind::NotFound => None,
+            Err(AuthorityError::File { error, .. }) if error.kind() == ErrorKind::NotFound => None,
             read => Some(read?),
         };
         if let Some(read) = read {
             return Ok(read);
         }
         let made = make()?;
-        self.write(&path, &made).map_err(|source| AuthorityError::File { path, source })?;
+        self.write(&path, &made).map_err(|error| AuthorityError::File { path, error })?;
         Ok(made)
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, AuthorityError> {
-        let failed = |source| AuthorityError::File { path: path.to_owned(), source };
+        let failed = |error| AuthorityError::File { path: path.to_owned(), error };
         let mut file = File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
         if mode & OTHERS != 0 {

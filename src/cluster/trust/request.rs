@@ -16,7 +16,13 @@ pub(crate) struct CertificateRequest {
 /// No key or no request could be made.
 #[derive(Debug, Error)]
 #[error("cannot make a key: {0}")]
-pub struct RequestError(#[from] rcgen::Error);
+pub struct RequestError(rcgen::Error);
+
+impl From<rcgen::Error> for RequestError {
+    fn from(error: rcgen::Error) -> Self {
+        Self(error)
+    }
+}
 
 impl CertificateRequest {
     /// Makes a key, and a request that is signed by it.

@@ -72,22 +72,20 @@ pub(crate) enum StoreError {
         limit: u64,
     },
     /// The disk is full, or the user's share of it.
-    #[error(
-        "no room on the disk for an executable in {dir:?}: {source}; free some, or use another directory"
-    )]
+    #[error("no room on the disk for an executable in {dir:?}: {error}; free some, or use another directory")]
     DiskFull {
         /// The directory.
         dir: PathBuf,
         /// The operating system's words.
-        source: io::Error,
+        error: io::Error,
     },
     /// The directory cannot be used.
-    #[error("cannot use the directory {dir:?} for executables: {source}")]
+    #[error("cannot use the directory {dir:?} for executables: {error}")]
     Directory {
         /// The directory.
         dir: PathBuf,
         /// The operating system's words.
-        source: io::Error,
+        error: io::Error,
     },
     /// The directory belongs to somebody else, or is something else.
     #[error("{dir:?} is no directory of this user, so no executables are kept in it; use another")]
@@ -118,13 +116,13 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn of_io(dir: &Path, source: io::Error) -> Self {
+    pub(super) fn of_io(dir: &Path, error: io::Error) -> Self {
         let dir = dir.to_owned();
-        match source.kind() {
+        match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::DiskFull { dir, source }
+                Self::DiskFull { dir, error }
             }
-            _ => Self::Directory { dir, source },
+            _ => Self::Directory { dir, error },
         }
     }
 }

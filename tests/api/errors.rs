@@ -1,0 +1,122 @@
+//! The texts of errors, in `{}`, in a chain, and as a `main` prints them.
+
+use std::error::Error;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use roadshow::host::HostError;
+use roadshow::id::{HostId, Identity, Incarnation};
+use roadshow::observe::Chain;
+use roadshow::registry::RegistryError;
+use roadshow::session::{HandshakeError, LinkLoss};
+use roadshow::transport::{CredentialsError, ReadError};
+use roadshow::wire::WireError;
+use roadshow::words::{SolveError, TextError};
+use roadshow::{
+    ClusterError, DeskError, ElfError, ExecutableError, FindError, NotDelivered, OutcomeUnknown, PlaceError,
+    SendError, SpawnError, TaskError,
+};
+
+const HOST: Identity = Identity { host: HostId(1), incarnation: Incarnation(1) };
+const AT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+fn broken() -> io::Error {
+    io::Error::other("the disk is broken")
+}
+
+fn registered_twice() -> RegistryError {
+    RegistryError::Twice { name: "task t".into() }
+}
+
+/// Of every public error those variants that have another error within.
+fn errors() -> Vec<Box<dyn Error>> {
+    let stopped = || NotDelivered::ActorStopped;
+    let lost = || LinkLoss::Io("the wire is cut".into());
+    let mut errors: Vec<Box<dyn Error>> = vec![
+        Box::new(SendError::from(stopped())),
+        Box::new(SendError::from(NotDelivered::Unreachable { host: HOST, reason: lost() })),
+        Box::new(SendError::from(OutcomeUnknown::NoReply)),
+        Box::new(SendError::from(OutcomeUnknown::LinkLost { host: HOST, reason: lost() })),
+        Box::new(NotDelivered::Unreachable { host: HOST, reason: lost() }),
+        Box::new(OutcomeUnknown::LinkLost { host: HOST, reason: lost() }),
+        Box::new(SpawnError::NotPlaced { actor: "a", reason: PlaceError::Unknown { text: "none".into() } }),
+        Box::new(SpawnError::NotDelivered { actor: "a", reason: stopped() }),
+        Box::new(SpawnError::OutcomeUnknown { actor: "a", reason: OutcomeUnknown::NoReply }),
+        Box::new(TaskError::NotDelivered { task: "t", reason: stopped() }),
+        Box::new(TaskError::OutcomeUnknown { task: "t", reason: OutcomeUnknown::NoReply }),
+        Box::new(FindError::from(PlaceError::NoWorker)),
+        Box::new(HostError::from(registered_twice())),
+        Box::new(HostError::Listen { address: AT, source: broken() }),
+        Box::new(HandshakeError::from(WireError::from(broken()))),
+        Box::new(WireError::from(broken())),
+        Box::new(ReadError::from(broken())),
+        Box::new(ReadError::from(WireError::from(broken()))),
+        Box::new(CredentialsError::Authority("it has expired".into())),
+        Box::new(ElfError::from(broken())),
+        Box::new(ExecutableError::Read { path: "p".into(), error: broken() }),
+        Box::new(ExecutableError::NotProgram { path: "p".into(), error: ElfError::from(broken()) }),
+        Box::new(desk()),
+        Box::new(DeskError::from(CredentialsError::Authority("it has expired".into()))),
+        Box::new(ClusterError::from(broken())),
+        Box::new(ClusterError::from(HostError::from(registered_twice()))),
+        Box::new(ClusterError::from(HostError::Listen { address: AT, source: broken() })),
+        Box::new(ClusterError::from(desk())),
+        Box::new(ClusterError::from(ExecutableError::Read { path: "p".into(), error: broken() })),
+        Box::new(ClusterError::Introduce { pid: 1, source: stopped().into() }),
+        Box::new(SolveError::from(SendError::from(stopped()))),
+        Box::new(TextError::from(SendError::from(stopped()))),
+    ];
+    let any: [roadshow::Error; 7] = [
+        ClusterError::from(HostError::Listen { address: AT, source: broken() }).into(),
+        SpawnError::NotDelivered { actor: "a", reason: stopped() }.into(),
+        FindError::from(PlaceError::NoWorker).into(),
+        PlaceError::NoWorker.into(),
+        stopped().into(),
+        TaskError::NotDelivered { task: "t", reason: stopped() }.into(),
+        broken().into(),
+    ];
+    errors.extend(any.map(|error| error.into()));
+    errors
+}
+
+fn desk() -> DeskError {
+    DeskError::Connect { role: roadshow::transport::Role::Head, address: AT, error: broken() }
+}
+
+#[test]
+fn no_error_says_in_its_text_what_its_source_says_again() {
+    for error in errors() {
+        let mut texts = vec![error.to_string()];
+        let mut cause = error.source();
+        while let Some(source) = cause {
+            texts.push(source.to_string());
+            cause = source.source();
+        }
+        for (at, text) in texts.iter().enumerate() {
+            let again = texts[..at].iter().find(|outer| outer.contains(text.as_str()));
+            assert!(again.is_none(), "{text:?} comes twice in {texts:?}");
+        }
+        assert_eq!(Chain(&*error).to_string(), texts.join(": "));
+    }
+}
+
+#[test]
+fn the_chain_of_an_error_names_its_first_cause() {
+    let causes =
+        ["the disk is broken", "the wire is cut", "the actor has stopped", "no worker is left", "none"];
+    let others = ["dropped the answer", "registered twice", "it has expired"];
+    for error in errors() {
+        let text = Chain(&*error).to_string();
+        assert!(causes.iter().chain(&others).any(|cause| text.contains(cause)), "{text}");
+    }
+}
+
+#[test]
+fn a_main_that_returns_an_error_prints_all_of_it() {
+    let cannot = "cannot listen on 127.0.0.1:1: the disk is broken";
+    let error = ClusterError::from(HostError::Listen { address: AT, source: broken() });
+    assert_eq!(format!("{error:?}"), cannot);
+    assert_eq!(format!("{:?}", roadshow::Error::from(error)), cannot);
+    let error = roadshow::Error::from(NotDelivered::ActorStopped);
+    assert_eq!(format!("{error:?}"), "not delivered: the actor has stopped; spawn another");
+}
