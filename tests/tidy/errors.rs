@@ -24,7 +24,10 @@ fn an_error_that_repeats_its_source_is_complained_of() {
 #[test]
 fn every_public_type_is_held_to_be_shared_by_threads() {
     let held = read("tests/api/threads.rs");
-    let names = root_names(&read("src/lib.rs")).into_iter().map(|(name, _)| name);
+    let root = read("src/lib.rs");
+    // What comes behind is named there already, or no program's.
+    let root = root.split("pub mod prelude").next().unwrap_or_default();
+    let names = root_names(root).into_iter().map(|(name, _)| name);
     let types =
         names.filter(|name| name.starts_with(char::is_uppercase) && !NO_TYPES.contains(&name.as_str()));
     let missing =
