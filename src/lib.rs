@@ -182,7 +182,7 @@ macro_rules! worker_test {
 ///
 /// # Examples
 ///
-/// ```
+/// ```no_run
 /// roadshow::worker_setup!(|| tracing_subscriber::fmt().with_target(false).init());
 ///
 /// #[roadshow::main]

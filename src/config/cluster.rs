@@ -93,8 +93,8 @@ pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Short, since work waits for it, and long enough that a thousand nodes are no load.
 pub const REJOIN_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// Pieces of output that wait for a driver's terminal: 16 MiB at most, as a piece is one read of a pipe.
-pub const OUTPUT_WAITING_MAX: usize = 256;
+/// Pieces of output that wait for a driver's terminal: 4 MiB at most, as a piece is one read of a pipe.
+pub const OUTPUT_WAITING_MAX: usize = 64;
 
 /// Pieces of output that wait to be labelled and folded, which takes microseconds.
 pub const OUTPUT_UNFOLDED_MAX: usize = 16;

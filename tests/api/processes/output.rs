@@ -299,7 +299,7 @@ fn a_terminal_that_is_gone_stops_neither_driver_nor_workers() {
 
 #[test]
 fn a_terminal_that_does_not_read_stops_no_worker_and_is_told_what_it_has_missed() {
-    const LINES: usize = 60_000;
+    const LINES: usize = 12_000;
     let mut driver = Driver::start_without_stderr(Driver::command(&format!("output bytes {LINES}")));
     assert_eq!(driver.0.hear(), "all is printed");
     let shown = all_of(driver.1.take().unwrap());
