@@ -1,5 +1,10 @@
 //! The server as its clients have it: started, asked over HTTP, and stopped by a signal.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, also in what its functions have in common"
+)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
