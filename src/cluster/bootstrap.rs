@@ -35,6 +35,8 @@ pub(super) const RENEW: u8 = b'k';
 pub(super) struct Bootstrap {
     pub(super) secret: [u8; 32],
     pub(super) limits: Limits,
+    /// The stack of each thread that runs handlers or tasks.
+    pub(super) stack_bytes: usize,
     /// The host of its actors.
     pub(super) actors: Identity,
     /// The host of its tasks.
@@ -72,7 +74,7 @@ pub(super) const LIVES_MAX: usize = 64;
 pub(super) enum Report {
     /// Both hosts listen.
     Ready { actors_at: SocketAddr, tasks_at: SocketAddr },
-    /// It cannot start.
+    /// It cannot start, or ends for a reason of its own.
     Failed { why: String },
     /// Actors that the cluster keeps account of have come to life or ended, in that order.
     Lives(Vec<Life>),

@@ -188,6 +188,12 @@ impl Control {
     pub(super) async fn request(self: Arc<Self>, request: ControlRequest) -> Reply {
         match request {
             ControlRequest::Place { job, mut spec, .. } => {
+                // Without a name these two would change nothing.
+                if spec.name.is_none() && (spec.get_if_exists || !spec.namespace.is_empty()) {
+                    let what = if spec.get_if_exists { "get_if_exists()" } else { "namespace(..)" };
+                    let text = format!("{what} is about a name: give the actor one with name(..)");
+                    return Err(Denied::Infeasible(text));
+                }
                 if spec.namespace.is_empty() {
                     spec.namespace = self.namespace_of(job);
                 }

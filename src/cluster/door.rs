@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::config::{ACCEPT_PAUSE, HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
 use crate::host::strangers::{Refusals, Strangers};
-use crate::transport::{PREAMBLE_BYTES, Route, RouteError};
+use crate::transport::{PREAMBLE_BYTES, Route, RouteError, explained};
 
 /// Where connections go from the door.
 pub(super) trait Rooms: Send + Sync + 'static {
@@ -119,6 +119,7 @@ impl Door {
                     });
                 }
                 Err(error) => {
+                    let error = explained(error);
                     tracing::warn!(%error, address = %self.address, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

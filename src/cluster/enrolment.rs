@@ -6,13 +6,18 @@ use super::desk::{DeskClient, DeskError, DeskOf, Enrolment};
 use super::trust::{Claims, Token};
 use crate::transport::Credentials;
 
-/// Enrols with the head at that address, for the first time.
+/// Enrols with the head at one of these addresses, for the first time; gives at which.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future gives the attempt up.
-pub(super) async fn enrol(head: SocketAddr, token: &Token, claims: &Claims) -> Result<Enrolment, DeskError> {
-    DeskClient::connect(head, DeskOf::Head, token).await?.enrol(claims).await
+pub(super) async fn enrol(
+    heads: &[SocketAddr],
+    token: &Token,
+    claims: &Claims,
+) -> Result<(SocketAddr, Enrolment), DeskError> {
+    let (head, mut desk) = DeskClient::connect_any(heads, DeskOf::Head, token).await?;
+    Ok((head, desk.enrol(claims).await?))
 }
 
 /// Enrols again, as the process whose certificate this is.

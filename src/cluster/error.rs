@@ -9,10 +9,11 @@ use thiserror::Error;
 
 use super::desk::DeskError;
 use super::executable::ExecutableError;
-use crate::config::WORKERS_MAX;
+use crate::config::{STACK_BYTES_LEAST, STACK_BYTES_MAX, WORKERS_MAX};
 use crate::host::{HostError, SendError};
 use crate::id::Identity;
 use crate::observe::Chain;
+use crate::transport::explained;
 
 /// Why a cluster cannot start, or did not end in order.
 ///
@@ -41,6 +42,45 @@ pub enum ClusterError {
     WorkersSetting {
         /// Its value.
         value: String,
+    },
+    /// Two settings exclude each other.
+    #[error("{first} and {second} exclude each other: {next}")]
+    Conflict {
+        /// The one.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// What to do.
+        next: &'static str,
+    },
+    /// Workers cannot have a variable of that name or value in their environment.
+    #[error("the workers' environment cannot have the variable {name:?}: {why}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The size of the stack cannot be used.
+    #[error(
+        "{from} asks for a stack of {value:?} bytes; ask for a number of bytes from {STACK_BYTES_LEAST} to \
+         {STACK_BYTES_MAX}"
+    )]
+    StackSize {
+        /// Where it was given.
+        from: &'static str,
+        /// As it was given.
+        value: String,
+    },
+    /// A variable of this program's environment cannot be understood.
+    #[error("{variable} is {value:?}, which {why}; set it anew, or unset it")]
+    Environment {
+        /// Its name.
+        variable: &'static str,
+        /// Its value, as far as it is text.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// The address of a cluster's head cannot be used.
     #[error(
@@ -116,8 +156,7 @@ pub enum ClusterError {
     /// A worker cannot be started.
     #[error("cannot start a worker process")]
     Start {
-        /// The operating system's words.
-        #[from]
+        /// The operating system's words, and the limit that was reached.
         source: io::Error,
     },
     /// A worker ended, or failed, before it could be called.
@@ -170,6 +209,12 @@ pub enum ClusterError {
 impl ClusterError {
     pub(super) fn head(address: &str, why: &str) -> Self {
         Self::Head { address: address.to_owned(), why: why.to_owned() }
+    }
+}
+
+impl From<io::Error> for ClusterError {
+    fn from(source: io::Error) -> Self {
+        Self::Start { source: explained(source) }
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a worker is, whether it is a process or a thread: two hosts, until they are told to end.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use actix_rt::{Arbiter, ArbiterHandle};
 use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -35,23 +35,41 @@ pub(super) struct Sites {
     pub(super) tasks: Site,
 }
 
-/// Runs a worker's hosts: actors on the arbiter of this thread, tasks on `task_arbiter`.
+/// The threads that run a worker's user code.
+#[derive(Debug)]
+pub(super) struct Executors {
+    pub(super) actors: Executor,
+    pub(super) tasks: Executor,
+}
+
+/// How a worker's hosts came to their end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The parent asked for it, or has ended.
+    Asked,
+    /// By itself.
+    Because(String),
+}
+
+/// Runs a worker's hosts. Itself it runs beside user code, not on its threads.
 ///
-/// Says where they listen, and ends in order when `stop` is sent, at once when it is dropped.
+/// Reports where the hosts listen. They end in order when `stop` is sent, and immediately when it is dropped or
+/// when a thread of user code is `over`.
 pub(super) async fn serve(
-    bootstrap: &Bootstrap,
-    sites: &Sites,
-    task_arbiter: ArbiterHandle,
+    bootstrap: Bootstrap,
+    sites: Sites,
+    executors: Executors,
     lives: Arc<dyn Lives>,
     report: impl FnOnce(Report) -> io::Result<()>,
     stop: oneshot::Receiver<()>,
-) -> Result<(), ClusterError> {
+    over: impl Future<Output = String>,
+) -> Result<Ended, ClusterError> {
     let task_service = Arc::new(TaskService::new(sites.tasks.io.clone()));
     let counted = Arc::downgrade(&task_service);
-    let (of_actors, of_tasks) = (Executor::Arbiter(Arbiter::current()), Executor::Arbiter(task_arbiter));
     let run_tasks: HostCalls = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
-    let actors = start(bootstrap, &sites.actors, bootstrap.actors, of_actors, Box::new(host_calls)).await?;
-    let tasks = start(bootstrap, &sites.tasks, bootstrap.tasks, of_tasks, run_tasks).await?;
+    let of_actors = Box::new(host_calls);
+    let actors = start(&bootstrap, &sites.actors, bootstrap.actors, executors.actors, of_actors).await?;
+    let tasks = start(&bootstrap, &sites.tasks, bootstrap.tasks, executors.tasks, run_tasks).await?;
     let counting = Arc::new(Counting {
         service: counted,
         host: tasks.clone(),
@@ -71,16 +89,22 @@ pub(super) async fn serve(
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
     };
     report(Report::Ready { actors_at, tasks_at })?;
-    if stop.await.is_ok() {
-        tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
-    }
+    let asked = async {
+        if stop.await.is_ok() {
+            tokio::join!(actors.shutdown("the worker ends"), tasks.shutdown("the worker ends"));
+        }
+    };
+    let ended = tokio::select! {
+        () = asked => Ended::Asked,
+        cause = over => Ended::Because(cause),
+    };
     if bootstrap.node.is_some() {
         counting.tell();
         lives.flush();
     }
     actors.abort();
     tasks.abort();
-    Ok(())
+    Ok(ended)
 }
 
 /// What a host of tasks has told of them.

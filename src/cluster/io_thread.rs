@@ -22,13 +22,14 @@ pub(super) struct IoThread {
 }
 
 impl IoThread {
-    /// Starts the thread.
-    pub(super) fn start() -> io::Result<Self> {
+    /// Starts the thread. Tasks in its pool have a stack of `pool_stack_bytes` each.
+    pub(super) fn start(pool_stack_bytes: usize) -> io::Result<Self> {
         let (end, ended) = oneshot::channel::<()>();
         let (hand_out, started) = sync_channel(1);
         // The runtime lives and dies on its own thread: it must not be dropped within another one.
         thread::Builder::new().name("roadshow-io".to_owned()).spawn(move || {
-            let runtime = match Builder::new_current_thread().enable_all().build() {
+            let mut builder = Builder::new_current_thread();
+            let runtime = match builder.enable_all().thread_stack_size(pool_stack_bytes).build() {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(hand_out.send(Err(error))),
             };

@@ -12,19 +12,20 @@ use std::thread;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bootstrap::{self, CAUSE_BYTES_MAX, LIVES_MAX, Life, PASS, RENEW, Report, STOP};
 use super::model::TaskCount;
+use super::offspring::{self, Mark};
 use super::passing;
 use crate::host::Lives;
 use crate::id::HostId;
 use crate::spec::{ActorKey, ActorPlace};
 use crate::transport::Credentials;
 
-/// The stack of a thread that only reads or writes a socket.
-const STACK_BYTES: usize = 64 << 10;
+/// The stack of a thread that only reads or writes a socket, and ends what the worker has started.
+const STACK_BYTES: usize = 128 << 10;
 
 /// How long the end of a worker waits for its last reports to be written.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(100);
@@ -38,7 +39,9 @@ pub(super) fn watch(
     ask_to_stop: oneshot::Sender<()>,
     doors: Doors,
     credentials: Option<Credentials>,
+    mark: Option<Mark>,
 ) -> io::Result<()> {
+    let die = move || die(mark.as_ref());
     let mut ask_to_stop = Some(ask_to_stop);
     thread::Builder::new().name("roadshow-life".to_owned()).stack_size(STACK_BYTES).spawn(move || {
         loop {
@@ -90,10 +93,14 @@ fn take_connection(
     Ok(())
 }
 
-/// Ends the process at once, whatever its threads do and hold.
-fn die() -> ! {
+/// Ends the process, whatever its threads do and hold, and before it what it has started.
+fn die(mark: Option<&Mark>) -> ! {
+    let (own, none) = (getpid(), Rlimit { current: Some(0), maximum: Some(0) });
+    // The threads go on meanwhile. Where this is allowed for a user, they start no more processes.
+    let _ = setrlimit(Resource::Nproc, none);
+    offspring::end_all(std::process::id(), mark);
     // Fails for no process that may signal itself.
-    let _ = kill_process(getpid(), Signal::KILL);
+    let _ = kill_process(own, Signal::KILL);
     std::process::abort()
 }
 

@@ -20,7 +20,7 @@ use super::local_output::{LocalOutput, Pipes, WorkerOutput};
 use super::logs::Display;
 use super::members::{Change, MEMBERSHIP, Members};
 use super::model::{Member, NodeId, WorkerId};
-use super::process::{Launch, WorkerProcess};
+use super::process::{Launch, Reports, Variables, WorkerProcess};
 use super::state::Event;
 use super::thread::{InProcess, WorkerThread};
 use super::{ClusterError, WorkerInfo, worker};
@@ -90,10 +90,13 @@ impl Body {
     }
 
     /// Hands on what the worker reports.
-    fn listen(&mut self, take: impl FnMut(Report) + Send + 'static) {
+    fn listen(&mut self, take: impl FnMut(Report) + Send + 'static) -> Option<Reports> {
         match self {
-            Self::Process(process) => drop(process.listen(take)),
-            Self::Thread(thread) => thread.listen(take),
+            Self::Process(process) => Some(process.listen(take)),
+            Self::Thread(thread) => {
+                thread.listen(take);
+                None
+            }
         }
     }
 
@@ -105,21 +108,31 @@ impl Body {
     }
 }
 
+/// What a local cluster is to be.
+#[derive(Debug)]
+pub(super) struct LocalOptions {
+    /// Their number, one or more.
+    pub(super) workers: usize,
+    pub(super) limits: Limits,
+    /// What worker processes have in their environment beside what this process has.
+    pub(super) environment: Variables,
+    pub(super) namespace: String,
+    /// The network of workers that are threads; without it they are processes.
+    pub(super) in_process: Option<InProcess>,
+    pub(super) stack_bytes: usize,
+    /// Whether equal lines of several workers are folded; the environment says so if it is none.
+    pub(super) dedup_logs: Option<bool>,
+}
+
 /// Starts workers and the driver's own host, and tells everyone about everyone.
-///
-/// The workers are processes, or `in_process`.
-pub(super) async fn start(
-    count: usize,
-    limits: Limits,
-    namespace: String,
-    in_process: Option<InProcess>,
-    dedup_logs: Option<bool>,
-) -> Result<(ClusterRef, LocalCluster), ClusterError> {
+pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalCluster), ClusterError> {
+    let LocalOptions { workers: count, limits, environment, namespace, in_process, stack_bytes, dedup_logs } =
+        options;
     if in_process.is_none() {
         worker::arguments()?;
     }
     log::fall_back();
-    let io = IoThread::start()?;
+    let io = IoThread::start(stack_bytes)?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
     let transport =
@@ -144,6 +157,7 @@ pub(super) async fn start(
     let bootstraps = (0..count).map(|_| Bootstrap {
         secret,
         limits: limits.clone(),
+        stack_bytes,
         actors: fresh_identity(),
         tasks: fresh_identity(),
         node: None,
@@ -155,7 +169,7 @@ pub(super) async fn start(
         None => {
             let node = NodeId(identity.host.0);
             let output = output.insert(LocalOutput::start(io.handle(), node, dedup_logs)?);
-            boot_processes(bootstraps, output.display()).boxed()
+            boot_processes(bootstraps, environment, output.display()).boxed()
         }
     };
     let booted = io.handle().spawn(booting).await;
@@ -192,6 +206,7 @@ async fn boot_threads(
 
 async fn boot_processes(
     bootstraps: Vec<Bootstrap>,
+    environment: Variables,
     display: (Display, NodeId),
 ) -> Result<Vec<Booted>, ClusterError> {
     let mut outputs = Vec::with_capacity(bootstraps.len());
@@ -199,7 +214,7 @@ async fn boot_processes(
         let mut started = Vec::with_capacity(bootstraps.len());
         for bootstrap in &bootstraps {
             let Pipes { read, stdout, stderr } = Pipes::new()?;
-            let process = WorkerProcess::start(Launch::this_executable(stderr.into())?)?;
+            let process = WorkerProcess::start(Launch::this_executable(environment.clone(), stderr.into())?)?;
             outputs.push(WorkerOutput::start(display.clone(), process.pid(), read)?);
             started.push(boot(process, bootstrap, stdout.into()));
         }
@@ -268,7 +283,7 @@ impl LocalCluster {
         let control = Arc::clone(head.control());
         let _within = runtime.enter();
         let (names, mut take) = (output.as_ref().map(WorkerOutput::names), head.reports_of(number));
-        body.listen(move |report| {
+        let reports = body.listen(move |report| {
             names.iter().for_each(|take| take(&report));
             take(report);
         });
@@ -277,6 +292,11 @@ impl LocalCluster {
         }
         runtime.spawn(async move {
             let Ok(cause) = watched.await else { return };
+            let told = match reports {
+                Some(reports) => reports.last().await,
+                None => None,
+            };
+            let cause = told.unwrap_or(cause);
             tell_end.send_replace(Some(cause.clone()));
             control.tell(Event::WorkerEnded { worker: number, cause: cause.clone() });
             if !stopping.load(Ordering::Relaxed) {

@@ -28,10 +28,13 @@ pub mod admin;
 mod agent;
 mod asking;
 mod bootstrap;
+mod builder;
+mod children;
 mod control;
 #[cfg(feature = "cli")]
 pub mod daemon;
 mod desk;
+mod dial;
 #[cfg(feature = "cli")]
 mod door;
 mod driver;
@@ -53,6 +56,8 @@ mod membership;
 #[cfg(feature = "cli")]
 mod memory;
 pub mod model;
+mod offspring;
+mod open_files;
 mod passing;
 mod process;
 mod protocol;
@@ -62,21 +67,23 @@ mod schedule;
 #[cfg(test)]
 mod scratch;
 mod setup;
+mod stack;
 mod state;
 mod thread;
 pub(crate) mod trust;
+mod user_thread;
 mod worker;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
 
-use crate::config::{Limits, WORKERS_MAX};
 use crate::host::PlaceError;
 use crate::id::Identity;
 use crate::remote::ClusterRef;
 use crate::transport::Memory;
 
+pub use builder::ClusterBuilder;
 pub use desk::DeskError;
 pub use error::ClusterError;
 pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
@@ -87,7 +94,7 @@ pub use thread::InProcess;
 pub use worker::{WorkerTest, divert};
 
 use control::ControlRequest;
-use driver::{JoinOptions, RemoteCluster};
+use driver::RemoteCluster;
 use local::LocalCluster;
 use model::{ActorInfo, ActorKey, NodeInfo};
 use state::Answer;
@@ -304,126 +311,4 @@ pub struct WorkerInfo {
     /// Whether its process is stopped, by SIGSTOP or a debugger: it lives, and answers when it is
     /// continued.
     pub stopped: bool,
-}
-
-/// Settings of a cluster to be started.
-#[derive(Clone, Debug, Default)]
-pub struct ClusterBuilder {
-    workers: Option<usize>,
-    limits: Limits,
-    in_process: Option<InProcess>,
-    local: bool,
-    address: Option<String>,
-    environment: Vec<(String, String)>,
-    namespace: String,
-    dedup_logs: Option<bool>,
-}
-
-impl ClusterBuilder {
-    /// Joins the cluster whose head is at `host:port`, whatever the environment says.
-    #[must_use]
-    pub fn address(mut self, address: impl Into<String>) -> Self {
-        self.address = Some(address.into());
-        self
-    }
-
-    /// Gives the workers on a cluster's nodes a variable of their environment. They have nothing of the
-    /// driver's but what is said here; workers of a local cluster have all of it.
-    #[must_use]
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.environment.push((name.into(), value.into()));
-        self
-    }
-
-    /// The namespace of the job's names, to share them with other jobs; by default a job has its own.
-    #[must_use]
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = namespace.into();
-        self
-    }
-
-    /// Whether equal lines that several workers print are shown once and then counted; they are by default.
-    ///
-    /// It counts before `ROADSHOW_DEDUP_LOGS`. Lines of one worker are never folded against each other.
-    #[must_use]
-    pub fn dedup_logs(mut self, dedup: bool) -> Self {
-        self.dedup_logs = Some(dedup);
-        self
-    }
-
-    /// Starts a local cluster, whatever the environment says.
-    #[must_use]
-    pub fn local(mut self) -> Self {
-        self.local = true;
-        self
-    }
-
-    /// How many workers to start in a local cluster; one a core by default. A cluster's nodes have as
-    /// many as their operators say.
-    #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = Some(workers);
-        self
-    }
-
-    /// The limits of every host of the cluster.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Makes the workers threads of this process, connected by `network`; see [`Cluster::in_process`].
-    #[must_use]
-    pub fn in_process(mut self, network: InProcess) -> Self {
-        self.in_process = Some(network);
-        self
-    }
-
-    /// Starts it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Cluster::init`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future ends the workers that were started.
-    pub async fn start(self) -> Result<Cluster, ClusterError> {
-        if let Some(address) = self.joins() {
-            let Self { limits, environment, namespace, dedup_logs, .. } = self;
-            let options = JoinOptions { address, limits, environment, namespace, dedup_logs };
-            let (handle, remote) = driver::join(options).await?;
-            return Ok(Cluster { handle, workers: Workers::Remote(remote) });
-        }
-        let workers = match self.workers {
-            Some(0) => return Err(ClusterError::NoWorkers),
-            Some(asked) if asked > WORKERS_MAX => {
-                return Err(ClusterError::TooManyWorkers { asked, limit: WORKERS_MAX });
-            }
-            Some(workers) => workers,
-            None => default_workers()?,
-        };
-        let Self { limits, namespace, in_process, dedup_logs, .. } = self;
-        let (handle, local) = local::start(workers, limits, namespace, in_process, dedup_logs).await?;
-        Ok(Cluster { handle, workers: Workers::Local(local) })
-    }
-
-    /// The cluster to join, if it is not to be a local one: what the program says counts before what the
-    /// environment does.
-    fn joins(&self) -> Option<String> {
-        let local = self.local || self.in_process.is_some();
-        self.address.clone().or_else(|| driver::address().filter(|_| !local))
-    }
-}
-
-/// How many workers the environment asks for.
-fn default_workers() -> Result<usize, ClusterError> {
-    let value = std::env::var_os("ROADSHOW_WORKERS").unwrap_or_default();
-    if value.is_empty() {
-        return Ok(std::thread::available_parallelism().map_or(1, Into::into));
-    }
-    let workers = value.to_str().and_then(|value| value.trim().parse().ok());
-    let workers = workers.filter(|workers| (1..=WORKERS_MAX).contains(workers));
-    workers.ok_or_else(|| ClusterError::WorkersSetting { value: value.to_string_lossy().into_owned() })
 }

@@ -1,5 +1,6 @@
 //! A worker process as its parent sees it: started, watched, ended.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -22,15 +24,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::bootstrap::{self, Bootstrap, PASS, RENEW, Report};
+use super::offspring::{self, MARK_VARIABLE, Mark};
 use super::worker::{self, WORKER_VARIABLE};
-use super::{ClusterError, passing};
+use super::{ClusterError, children, passing};
 use crate::config;
 use crate::id::HostId;
 use crate::observe::log;
 use crate::transport::Credentials;
 
-/// The stack of a thread that only waits for a process.
-const WATCH_STACK_BYTES: usize = 64 << 10;
+/// The stack of a thread that waits for a process, and ends what that has started.
+const WATCH_STACK_BYTES: usize = 128 << 10;
+
+/// How long the last reports of a worker that has ended may take to be read.
+const LAST_REPORTS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Variables of an environment: names and values.
+pub(super) type Variables = Vec<(OsString, OsString)>;
 
 /// What a worker process is started from.
 #[derive(Debug)]
@@ -39,8 +48,10 @@ pub(super) struct Launch {
     pub(super) program: PathBuf,
     /// What makes it divert.
     pub(super) arguments: Vec<String>,
-    /// All of its environment; that of this process if none is given.
-    pub(super) environment: Option<Vec<(String, String)>>,
+    /// Whether it has the environment of this process.
+    pub(super) inherits: bool,
+    /// What its environment has beside that.
+    pub(super) environment: Variables,
     /// Where it runs; where this process does if none is given.
     pub(super) directory: Option<PathBuf>,
     pub(super) stdout: Stdio,
@@ -52,11 +63,12 @@ impl Launch {
     ///
     /// `/proc/self/exe` is the running executable even when its file was replaced by a new build. Its
     /// standard output comes with its bootstrap: what a test harness prints before that belongs to nobody.
-    pub(super) fn this_executable(stderr: Stdio) -> Result<Self, ClusterError> {
+    pub(super) fn this_executable(environment: Variables, stderr: Stdio) -> Result<Self, ClusterError> {
         Ok(Self {
             program: PathBuf::from("/proc/self/exe"),
             arguments: worker::arguments()?,
-            environment: None,
+            inherits: true,
+            environment,
             directory: None,
             stdout: Stdio::null(),
             stderr,
@@ -72,6 +84,21 @@ pub(super) struct WorkerProcess {
     handle: Arc<OwnedFd>,
     child: Arc<Mutex<Child>>,
     lifeline: Arc<Lifeline>,
+    mark: Mark,
+}
+
+/// What a worker reports, as it is read; the last of it may be why the worker ends.
+#[derive(Debug)]
+pub(super) struct Reports {
+    reading: JoinHandle<Option<String>>,
+}
+
+impl Reports {
+    /// Waits for the last report of a worker that has ended; gives the reason that it has told.
+    pub(super) async fn last(self) -> Option<String> {
+        // A process that the worker has started may still have the socket.
+        tokio::time::timeout(LAST_REPORTS_PATIENCE, self.reading).await.ok()?.ok()?
+    }
 }
 
 /// The parent's end of the socket pair. The worker ends when it closes.
@@ -182,9 +209,11 @@ impl WorkerProcess {
         ours.set_nonblocking(true)?;
         let mut command = Command::new(&launch.program);
         command.arg0("roadshow-worker").args(launch.arguments);
-        if let Some(environment) = launch.environment {
-            command.env_clear().envs(environment);
+        if !launch.inherits {
+            command.env_clear();
         }
+        let mark = Mark::new()?;
+        command.envs(launch.environment).env(MARK_VARIABLE, mark.value());
         if let Some(directory) = launch.directory {
             command.current_dir(directory);
         }
@@ -192,12 +221,12 @@ impl WorkerProcess {
         command.stdin(OwnedFd::from(theirs)).stdout(launch.stdout).stderr(launch.stderr);
         // Ctrl-C at a terminal is for the driver; the workers follow it over their lifelines.
         command.process_group(0);
-        let child = spawn(&mut command)?;
+        let child = children::start(|| spawn(&mut command), |child| Some(child.id()))?;
         let pid = child.id();
         let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from)?;
         let lifeline = Lifeline::new(UnixStream::from_std(ours)?);
         let (handle, lifeline) = (Arc::new(handle), Arc::new(lifeline));
-        Ok(Self { pid, handle, child: Arc::new(Mutex::new(child)), lifeline })
+        Ok(Self { pid, handle, child: Arc::new(Mutex::new(child)), lifeline, mark })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -217,7 +246,9 @@ impl WorkerProcess {
         let limit = config::WORKER_START_TIMEOUT;
         match tokio::time::timeout(limit, self.converse(bootstrap, stdout)).await {
             Ok(Ok(report)) => Ok(report),
-            Ok(Err(error)) => Err(ClusterError::Worker { pid: self.pid, cause: self.post_mortem(&error) }),
+            Ok(Err(error)) => {
+                Err(ClusterError::Worker { pid: self.pid, cause: self.post_mortem(&error).await })
+            }
             Err(_) => Err(ClusterError::WorkerSilent { pid: self.pid, limit }),
         }
     }
@@ -231,17 +262,38 @@ impl WorkerProcess {
     }
 
     /// Hands on what the worker reports, until it ends.
-    pub(super) fn listen(&self, mut take: impl FnMut(Report) + Send + 'static) -> JoinHandle<()> {
+    pub(super) fn listen(&self, mut take: impl FnMut(Report) + Send + 'static) -> Reports {
         let lifeline = Arc::clone(&self.lifeline);
-        tokio::spawn(async move {
+        let reading = tokio::spawn(async move {
+            let mut why_it_ends = None;
             while let Ok(report) = lifeline.report().await {
-                take(report);
+                match report {
+                    Report::Failed { why } => why_it_ends = Some(why),
+                    report => take(report),
+                }
             }
-        })
+            why_it_ends
+        });
+        Reports { reading }
     }
 
-    fn post_mortem(&self, error: &io::Error) -> String {
-        match lock(&self.child).try_wait() {
+    /// Why there is no report. A worker that was diverted reports why it cannot start.
+    async fn post_mortem(&self, error: &io::Error) -> String {
+        let mut ended = lock(&self.child).try_wait();
+        for _ in 0..POST_MORTEM_LOOKS {
+            // The socket closes a moment before the process can be waited for.
+            if !matches!(ended, Ok(None)) {
+                break;
+            }
+            tokio::time::sleep(POST_MORTEM_PAUSE).await;
+            ended = lock(&self.child).try_wait();
+        }
+        match ended {
+            Ok(Some(status)) if status.code().is_some() => format!(
+                "{} before it reached roadshow::divert(), which takes a worker over: call it first in main, or \
+                 put #[roadshow::main] on main",
+                describe(status)
+            ),
             Ok(Some(status)) => describe(status),
             _ => error.to_string(),
         }
@@ -257,11 +309,15 @@ impl WorkerProcess {
     ) -> io::Result<oneshot::Receiver<String>> {
         let handle = Arc::clone(&self.handle);
         let child = Arc::clone(&self.child);
+        let (pid, mark) = (self.pid, self.mark.clone());
         let (tell, ended) = oneshot::channel();
         thread::Builder::new().name("roadshow-wait".to_owned()).stack_size(WATCH_STACK_BYTES).spawn(
             move || {
                 wait_for_end(handle.as_fd(), pause);
+                // Before it is reaped: its number, and that of its process group, are still its own.
+                offspring::end_all(pid, Some(&mark));
                 let cause = lock(&child).wait().map_or_else(|error| error.to_string(), describe);
+                children::ended(pid);
                 // Nobody asks any more when the cluster was dropped.
                 let _ = tell.send(cause);
             },
@@ -275,20 +331,49 @@ impl WorkerProcess {
         let _ = self.lifeline.write(&[bootstrap::STOP], None).await;
     }
 
-    /// Ends the process, whatever it does.
+    /// Ends the process and what it has started, whatever they do. Blocks until what it has started has ended.
     pub(super) fn kill(&self) {
-        // It fails only for a process that has ended.
-        let _ = pidfd_send_signal(&*self.handle, Signal::KILL);
+        // Of one that has ended, the thread that waits for it ends what is left.
+        if let Phase::Runs = self.phase() {
+            // While its parents live a process is found whatever its environment is.
+            offspring::end_all(self.pid, Some(&self.mark));
+            // It fails only for a process that has ended.
+            let _ = pidfd_send_signal(&*self.handle, Signal::KILL);
+        }
     }
+
+    fn phase(&self) -> Phase {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(self.handle.as_fd()), look) {
+            Ok(None) => Phase::Runs,
+            Ok(Some(_)) => Phase::Ended,
+            Err(_) => Phase::Reaped,
+        }
+    }
+}
+
+enum Phase {
+    Runs,
+    Ended,
+    Reaped,
 }
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        self.kill();
+        if !matches!(self.phase(), Phase::Reaped) {
+            self.kill();
+            wait_for_end(self.handle.as_fd(), |_| ());
+            offspring::end_all(self.pid, Some(&self.mark));
+        }
         // It fails only for a process that was waited for.
         let _ = lock(&self.child).wait();
+        children::ended(self.pid);
     }
 }
+
+/// How often the end of a process is looked for that has closed its socket, and how long a pause is.
+const POST_MORTEM_LOOKS: u32 = 100;
+const POST_MORTEM_PAUSE: Duration = Duration::from_millis(1);
 
 /// How often a file that is busy is tried again.
 const BUSY_TRIES: u32 = 10_000;

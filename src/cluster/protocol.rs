@@ -11,6 +11,7 @@ use super::logs::Stream;
 use super::model::{
     ActorKey, ActorPlace, JobFacts, JobId, JobState, Member, NodeId, TaskCount, Usage, WorkerId,
 };
+use super::process::Variables;
 use super::state::NodeReport;
 use crate::config::Limits;
 #[cfg(feature = "cli")]
@@ -166,8 +167,10 @@ pub(super) struct JobLaunch {
     /// What makes the executable divert.
     pub(super) arguments: Vec<String>,
     /// What its environment has beside what an agent gives to each.
-    pub(super) environment: Vec<(String, String)>,
+    pub(super) environment: Variables,
     pub(super) limits: Limits,
+    /// The stack of each thread that runs handlers or tasks.
+    pub(super) stack_bytes: usize,
     /// Whose the job is, and who is sent what the workers write.
     pub(super) driver: Identity,
 }

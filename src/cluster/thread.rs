@@ -4,20 +4,19 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use actix_rt::{Arbiter, System};
 use tokio::sync::oneshot;
 
 use super::ClusterError;
 use super::bootstrap::{Bootstrap, Life, Report};
-use super::hosts::{self, Site, Sites};
+use super::hosts::{self, Ended, Executors, Site, Sites};
 use super::local::LOOPBACK;
+use super::user_thread::{UserThread, first_end};
 use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::Lives;
 use crate::observe::Chain;
-use crate::registry::panics;
 use crate::spec::{ActorKey, ActorPlace};
 use crate::transport::{Memory, Tcp, Transport};
 
@@ -59,11 +58,11 @@ pub(super) struct WorkerThread {
     stop: Option<oneshot::Sender<()>>,
     asked_at: Option<Instant>,
     ended: Option<oneshot::Receiver<String>>,
-    /// Disconnected when the thread is about to be over. Under a lock, so that a cluster is `Sync`.
+    /// Disconnected when the threads are about to be over. Under a lock, so that a cluster is `Sync`.
     alive: Mutex<Receiver<()>>,
     lives: Arc<ThreadLives>,
     /// Once the worker is ready: one that is not may need the thread that would wait for it.
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl WorkerThread {
@@ -74,23 +73,40 @@ impl WorkerThread {
         let (tell_end, ended) = oneshot::channel();
         let (living, alive) = sync_channel(1);
         let lives = Arc::<ThreadLives>::default();
-        let told = Arc::clone(&lives);
-        let thread = thread::Builder::new().name("roadshow-worker".to_owned()).spawn(move || {
-            let lived = panics::catch(|| live(&bootstrap, &site, told, report, stopped));
+        let stack_bytes = bootstrap.stack_bytes;
+        let (mut actors, actors_end) =
+            UserThread::start("roadshow-actors", stack_bytes, None, living.clone())?;
+        let (mut tasks, tasks_end) = UserThread::start("roadshow-tasks", stack_bytes, Some(&actors), living)?;
+        let executors = Executors { actors: actors.executor(), tasks: tasks.executor() };
+        let threads: Vec<_> = [actors.take_handle(), tasks.take_handle()].into_iter().flatten().collect();
+        let (told, io) = (Arc::clone(&lives), site.io.clone());
+        io.spawn(async move {
+            let sites = Sites { actors: site.clone(), tasks: site };
+            // Where nobody waits for the report, the sender of `stop` is gone as well.
+            let report = |ready| {
+                let _ = report.send(ready);
+                Ok(())
+            };
+            let over = first_end(actors_end, tasks_end);
+            let served = hosts::serve(bootstrap, sites, executors, told, report, stopped, over).await;
+            let is_asked = matches!(served, Ok(Ended::Asked));
+            let cause = match served {
+                Ok(Ended::Asked) => "the thread ended".to_owned(),
+                Ok(Ended::Because(cause)) => cause,
+                Err(error) => Chain(&error).to_string(),
+            };
+            if is_asked {
+                tokio::join!(actors.ends(), tasks.ends());
+            }
             // Nobody asks any more when the cluster was dropped.
-            let _ = tell_end.send(match lived {
-                Ok(Ok(())) => "the thread ended".to_owned(),
-                Ok(Err(error)) => Chain(&error).to_string(),
-                Err(panic) => format!("the thread panicked: {panic}"),
-            });
-            drop(living);
-        })?;
+            let _ = tell_end.send(cause);
+        });
         let (stop, ended) = (Some(stop), Some(ended));
-        let mut worker = Self { stop, asked_at: None, ended, alive: Mutex::new(alive), lives, thread: None };
+        let mut worker = Self { stop, asked_at: None, ended, alive: Mutex::new(alive), lives, threads: Vec::new() };
         let pid = std::process::id();
         match tokio::time::timeout(WORKER_START_TIMEOUT, reported).await {
             Ok(Ok(report)) => {
-                worker.thread = Some(thread);
+                worker.threads = threads;
                 Ok((worker, report))
             }
             Ok(Err(_)) => {
@@ -128,37 +144,20 @@ impl WorkerThread {
 impl Drop for WorkerThread {
     fn drop(&mut self) {
         self.end();
-        let Some(thread) = self.thread.take() else { return };
         let waited = self.asked_at.map_or(Duration::ZERO, |asked_at| asked_at.elapsed());
+        if self.threads.is_empty() {
+            return;
+        }
         // A thread that computes cannot be ended; it goes when it is done.
         let alive = self.alive.get_mut().unwrap_or_else(PoisonError::into_inner);
         let over = alive.recv_timeout(WORKER_STOP_TIMEOUT.saturating_sub(waited));
         if over == Err(RecvTimeoutError::Disconnected) {
-            let _ = thread.join();
+            for thread in self.threads.drain(..) {
+                // Its panics are caught on it.
+                let _ = thread.join();
+            }
         }
     }
-}
-
-fn live(
-    bootstrap: &Bootstrap,
-    site: &Site,
-    lives: Arc<ThreadLives>,
-    report: oneshot::Sender<Report>,
-    stop: oneshot::Receiver<()>,
-) -> Result<(), ClusterError> {
-    let system = System::new();
-    let tasks = Arbiter::new();
-    // Where nobody waits for the report, the sender of `stop` is gone as well.
-    let report = |ready| {
-        let _ = report.send(ready);
-        Ok(())
-    };
-    let sites = Sites { actors: site.clone(), tasks: site.clone() };
-    let lived = system.block_on(hosts::serve(bootstrap, &sites, tasks.handle(), lives, report, stop));
-    tasks.stop();
-    // A task's panic is caught where it runs.
-    let _ = tasks.join();
-    lived
 }
 
 /// Tells of the lives of actors within the process.

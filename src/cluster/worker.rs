@@ -1,25 +1,28 @@
 //! The other side of a driver, or of an agent: this executable, started as a worker.
 //!
 //! [`divert`] takes such a process over before any of the user's code runs. The worker's threads:
-//! the first runs actors and serves their host's links, one runs tasks, one does the I/O that must
-//! not wait for either, and one does nothing but watch the lifeline to its parent.
+//! one runs actors and serves their host's links, one runs tasks, one does the I/O that must
+//! not wait for either, and one does nothing but watch the lifeline to its parent. The thread that
+//! called [`divert`] waits for their end: it may be within a runtime, and its stack is the program's.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 
-use actix_rt::{Arbiter, System};
 use rustix::process::getppid;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bootstrap::{self, Bootstrap, Report};
-use super::hosts::{self, Site, Sites};
+use super::hosts::{self, Ended, Executors, Site, Sites};
 use super::io_thread::IoThread;
 use super::lifeline::{self, Doors, Reporter};
 use super::local::LOOPBACK;
+use super::offspring::{self, Mark};
 use super::process::set_aside;
+use super::user_thread::{UserThread, first_end};
 use super::{ClusterError, passing, setup};
 use crate::config::CONNECTIONS_WAITING_MAX;
 use crate::id::Identity;
@@ -57,7 +60,8 @@ impl WorkerTest {
 
 /// Takes the process over if it was started as a worker, and does not return then.
 ///
-/// `#[roadshow::main]` calls it before anything else. A `main` written by hand calls it first.
+/// `#[roadshow::main]` calls it before anything else. A `main` written by hand calls it first, which may be
+/// within `#[actix::main]` or `#[tokio::main]`: a worker has runtimes of its own.
 pub fn divert() {
     DIVERTED.store(true, Ordering::Relaxed);
     match started_as() {
@@ -107,14 +111,26 @@ fn started_as() -> Started {
 
 /// Runs the worker; gives its exit code.
 fn run() -> i32 {
+    let mark = Mark::of_this_process();
     let outcome = take_lifeline().map_err(ClusterError::from).and_then(|lifeline| {
-        serve(&lifeline).inspect_err(|error| {
-            // A driver that has gone meanwhile needs no report.
-            let _ = bootstrap::write(&lifeline, &Report::Failed { why: Chain(error).to_string() });
-        })
+        let outcome = serve(&lifeline, mark.clone());
+        let why = match &outcome {
+            Ok(Ended::Asked) => None,
+            Ok(Ended::Because(cause)) => Some(cause.clone()),
+            Err(error) => Some(error.to_string()),
+        };
+        // A driver that has gone meanwhile needs no report.
+        why.map(|why| bootstrap::write(&lifeline, &Report::Failed { why }));
+        outcome
     });
+    // While this process lives all that it has started is found.
+    offspring::end_all(std::process::id(), mark.as_ref());
     match outcome {
-        Ok(()) => 0,
+        Ok(Ended::Asked) => 0,
+        Ok(Ended::Because(cause)) => {
+            tracing::error!(cause, "a worker ends");
+            1
+        }
         Err(error) => {
             tracing::error!(error = %Chain(&error), "a worker cannot run");
             1
@@ -153,21 +169,37 @@ fn be_told(lifeline: &UnixStream) -> Result<Bootstrap, ClusterError> {
     Ok(bootstrap)
 }
 
-fn serve(lifeline: &UnixStream) -> Result<(), ClusterError> {
+fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<Ended, ClusterError> {
     let bootstrap = be_told(lifeline)?;
     setup::run_all()?;
     observe::log::init_labelled();
     let (ask_to_stop, stopped) = oneshot::channel();
-    let io = IoThread::start()?;
+    let io = IoThread::start(bootstrap.stack_bytes)?;
     let (sites, doors) = sites(&bootstrap, io.handle());
     let credentials = bootstrap.node.as_ref().map(|node| node.credentials.clone());
-    lifeline::watch(lifeline.try_clone()?, ask_to_stop, doors, credentials)?;
+    lifeline::watch(lifeline.try_clone()?, ask_to_stop, doors, credentials, mark)?;
     let reporter = Arc::new(Reporter::new(lifeline.try_clone()?));
-    let system = System::new();
-    let tasks = Arbiter::new();
-    let report = |ready| bootstrap::write(lifeline, &ready);
-    // A task that computes does not keep the process: `tasks` is not waited for.
-    system.block_on(hosts::serve(&bootstrap, &sites, tasks.handle(), reporter, report, stopped))
+    // Threads of its own: this one may be within a runtime of the program's.
+    let (living, _) = sync_channel(1);
+    let stack_bytes = bootstrap.stack_bytes;
+    let (actors, actors_end) = UserThread::start("roadshow-actors", stack_bytes, None, living.clone())?;
+    let (tasks, tasks_end) = UserThread::start("roadshow-tasks", stack_bytes, Some(&actors), living)?;
+    let executors = Executors { actors: actors.executor(), tasks: tasks.executor() };
+    let over = first_end(actors_end, tasks_end);
+    let to_parent = lifeline.try_clone()?;
+    let report = move |ready| bootstrap::write(&to_parent, &ready);
+    let (tell, served) = sync_channel(1);
+    io.handle().spawn(async move {
+        let served = hosts::serve(bootstrap, sites, executors, reporter, report, stopped, over).await;
+        // The process ends otherwise where nobody receives it.
+        let _ = tell.send(served);
+    });
+    let served = served.recv().map_err(io::Error::other)?;
+    if let Ok(Ended::Asked) = served {
+        // A task that computes does not keep the process: `tasks` is not waited for.
+        actors.end();
+    }
+    served
 }
 
 /// Where the hosts of this process are to be had: on ports of their own, or behind the door of the node.

@@ -301,3 +301,31 @@ pub const ACTOR_NAME_BYTES_MAX: usize = 512;
 
 /// How many resources, and how many labels, an actor may ask for.
 pub const ACTOR_WANTS_MAX: usize = 64;
+
+/// The smallest default stack of a thread that runs handlers or tasks: what `main` has on most machines.
+///
+/// A stack is address space; memory is taken as far as it is used.
+pub const STACK_BYTES_MIN: usize = 8 << 20;
+
+/// The stack of such a thread where that of `main` has no limit.
+///
+/// Eight times the usual, and a thousand workers still fit a machine's address space.
+pub const STACK_BYTES_UNLIMITED: usize = 64 << 20;
+
+/// The smallest stack that may be asked for: the library's own frames, and some of the program's.
+pub const STACK_BYTES_LEAST: usize = 256 << 10;
+
+/// The largest stack that may be asked for.
+///
+/// More is a mistake in a unit: it does not fit the address space beside others.
+pub const STACK_BYTES_MAX: usize = 64 << 30;
+
+/// How long the end of a worker waits for the end of what it has started, which was killed.
+///
+/// It takes milliseconds; only a process that is stuck in the kernel takes longer.
+pub const OFFSPRING_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long one address of a name may be silent before the next is tried beside it.
+///
+/// As RFC 8305 has it: longer than most ways are, and no wait that a person notices.
+pub const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);

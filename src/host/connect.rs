@@ -23,7 +23,7 @@ use crate::config::ACCEPT_PAUSE;
 use crate::id::{Identity, LinkId};
 use crate::observe::{Chain, log};
 use crate::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
-use crate::transport::{Arrival, Certificate, FrameReader, Link, Listener, ReadError, Role};
+use crate::transport::{Arrival, Certificate, FrameReader, Link, Listener, ReadError, Role, explained};
 use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
 
 /// How long a refusal may take to be written: the peer need not read it.
@@ -49,6 +49,7 @@ pub(super) async fn accept(
                 strangers.attend(open_max, welcome(host, arrival));
             }
             Err(error) => {
+                let error = explained(error);
                 log::warn!(%error, address = %listener.address(), "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -239,7 +240,10 @@ pub(super) async fn reach(
     let link = tokio::time::timeout(limit, host.transport.connect(address, attempt.to))
         .await
         .map_err(|_| unreachable(format!("no connection within {limit:?}"), Evidence::None))?
-        .map_err(|error| unreachable(error.to_string(), evidence(host, address, &error)))?;
+        .map_err(|error| {
+            let evidence = evidence(host, address, &error);
+            unreachable(explained(error).to_string(), evidence)
+        })?;
     let handshake = Handshake::connect(now(), config(host), attempt, random_nonce());
     let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
     match shaking.until_proven(reached).await {

@@ -53,7 +53,7 @@ use crate::wire::{CallFailure, Encoded};
 
 pub use config::{HostCalls, HostConfig, HostError};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
-pub use executor::Executor;
+pub use executor::{Executor, LocalExecutor, Spawning};
 #[doc(hidden)]
 pub use inbox::Handover;
 pub use peer::Peer;

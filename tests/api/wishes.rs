@@ -158,3 +158,20 @@ fn detached_actor_of_a_local_cluster_ends_with_it_and_can_be_killed() {
         cluster.shutdown().await.unwrap();
     });
 }
+
+#[test]
+fn wish_about_a_name_that_is_not_given_is_refused() {
+    run(async {
+        let cluster = Cluster::in_process(1).await.unwrap();
+        for request in
+            [cluster.spawn::<Clerk>(()).get_if_exists(), cluster.spawn::<Clerk>(()).namespace("shared")]
+        {
+            let refused = request.await.unwrap_err();
+            let SpawnError::NotPlaced { reason: PlaceError::Infeasible { .. }, .. } = &refused else {
+                panic!("{refused}")
+            };
+            assert!(refused.to_string().contains("give the actor one with name(..)"), "{refused}");
+        }
+        cluster.shutdown().await.unwrap();
+    });
+}

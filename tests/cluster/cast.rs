@@ -1,7 +1,8 @@
 //! The actor and the task that the tests' programs run.
 
 use std::convert::Infallible;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 use roadshow::prelude::*;
 
@@ -178,4 +179,55 @@ pub(super) fn show_progress(steps: u64) {
         std::io::stdout().flush().unwrap();
         std::thread::park_timeout(std::time::Duration::from_millis(10));
     }
+}
+
+/// Starts processes that stay, in as many ways as there are to lose sight of one; gives their numbers.
+#[roadshow::task]
+pub(super) fn start_sleeps() -> Vec<u64> {
+    const STAYS: &str = "sh -c 'echo $$; exec sleep 98765'";
+    let scripts = [
+        STAYS.to_owned(),
+        format!("{STAYS} & wait"),
+        format!("exec setsid {STAYS}"),
+        format!("(setsid {STAYS} &)"),
+        format!("exec env -i setsid {STAYS}"),
+        format!("(env -i setsid {STAYS} &)"),
+    ];
+    scripts.map(|script| start(&script)).to_vec()
+}
+
+fn start(script: &str) -> u64 {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut shell = shell.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    line.trim().parse().unwrap()
+}
+
+/// Leaves daemons behind that end soon; gives their numbers.
+#[roadshow::task]
+pub(super) fn leave_daemons() -> Vec<u64> {
+    (0..3).map(|_| start("(setsid sh -c 'echo $$' &)")).collect()
+}
+
+/// Ends the whole worker, as user code may.
+#[roadshow::task]
+pub(super) fn stop_system() {
+    actix::System::current().stop();
+}
+
+/// Uses so many bytes of the stack.
+#[roadshow::task]
+pub(super) fn use_stack(bytes: u64) -> u64 {
+    fn place(of: &[u8; 1024]) -> usize {
+        std::ptr::from_ref(of) as usize
+    }
+    #[inline(never)]
+    fn deeper(top: usize, bytes: u64) -> u64 {
+        let frame = std::hint::black_box([1; 1024]);
+        let used = top.saturating_sub(place(&frame)) as u64;
+        if used < bytes { std::hint::black_box(deeper(top, bytes)) } else { used }
+    }
+    deeper(place(&std::hint::black_box([0; 1024])), bytes)
 }

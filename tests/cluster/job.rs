@@ -17,7 +17,8 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::cast::{
-    Add, Finish, Friend, Keeper, Never, Pid, Print, Take, Variable, pid, print_ticks, show_progress,
+    Add, Finish, Friend, Keeper, Never, Pid, Print, Take, Variable, leave_daemons, pid, print_ticks,
+    show_progress, start_sleeps, stop_system, use_stack,
 };
 use super::proc::{self, PATIENCE};
 use super::site::{Node, Site, isolate, text};
@@ -69,6 +70,14 @@ pub(super) enum Order {
     Many(u64),
     /// The workers' processes.
     Workers,
+    /// Processes that a task starts and that stay.
+    StartSleeps,
+    /// Processes that a task leaves behind, and that end.
+    LeaveDaemons,
+    /// A task that ends its worker.
+    StopSystem,
+    /// A task that uses so many bytes of its stack.
+    UseStack(u64),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -265,6 +274,10 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
             let pids = pids.into_iter().collect::<Result<Vec<_>, _>>().map_err(text)?;
             Reply::Numbers([vec![took.as_millis() as u64], pids].concat())
         }
+        Order::StartSleeps => Reply::Numbers(cluster.run(start_sleeps::task()).await.map_err(text)?),
+        Order::LeaveDaemons => Reply::Numbers(cluster.run(leave_daemons::task()).await.map_err(text)?),
+        Order::StopSystem => cluster.run(stop_system::task()).await.map(|()| Reply::Done).map_err(text)?,
+        Order::UseStack(bytes) => Reply::Number(cluster.run(use_stack::task(bytes)).await.map_err(text)?),
         Order::Workers => {
             let workers = cluster.workers().into_iter().filter(|worker| worker.ended.is_none());
             Reply::Numbers(workers.map(|worker| worker.pid.into()).collect())
@@ -490,6 +503,12 @@ impl Job {
     /// Lets it end, and waits for it.
     #[track_caller]
     pub(super) fn finish(mut self) {
+        self.end_of_input();
+    }
+
+    /// The same for one that is held by something else.
+    #[track_caller]
+    pub(super) fn end_of_input(&mut self) {
         drop(self.orders.take());
         let status = self.wait();
         assert!(status.success(), "{status}; {}", self.errors());

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, also in what its functions have in common"
 )]
 
+mod addresses;
 mod cast;
 mod intruders;
 mod job;
@@ -18,6 +19,7 @@ mod names;
 mod neighbours;
 mod netns;
 mod nodes;
+mod offspring;
 mod placing;
 mod proc;
 mod secrets;

@@ -1,6 +1,7 @@
 //! Two executables of different sources, which talk to each other all the same.
 //!
-//! `program.rs` is built in two editions. Whatever is checked is what the two processes say.
+//! `program.rs` is built in two editions. Whatever is checked is what the two processes say. `entries.rs` is one
+//! that starts workers of itself, from entries written by hand.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -119,4 +120,37 @@ fn of_two_processes_of_one_executable_nothing_is_refused() {
     calls.check("links: [1]");
     drop(serves.child.stdin.take());
     serves.check("dead letters: 0");
+}
+
+/// What the program of several entries says when it starts at one of them.
+#[track_caller]
+fn said_from(entry: &str) -> String {
+    static ENTRIES: LazyLock<PathBuf> = LazyLock::new(|| {
+        let executable = Path::new(env!("CARGO_TARGET_TMPDIR")).join("entries");
+        let mut rustc = rustc();
+        rustc.args(["--crate-name=entries", "--crate-type=bin", "-Cdebuginfo=0"]);
+        rustc.args(externs(&["roadshow", "actix", "serde", "tokio"])).arg("-o").arg(&executable);
+        let status = rustc.arg("tests/ui/executables/entries.rs").status();
+        assert!(status.expect("a test has a compiler beside it").success(), "entries.rs does not compile");
+        executable
+    });
+    let mut command = Command::new(&*ENTRIES);
+    command.arg("an argument").env("ENTRY", entry).env_remove("ROADSHOW_ADDRESS").stderr(Stdio::null());
+    let output = command.output().expect("it was built just now");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn workers_are_diverted_within_a_runtime() {
+    for entry in ["actix", "tokio"] {
+        assert_eq!(said_from(entry), "answered by a worker: true, ended: Ok(())\n", "{entry}");
+    }
+}
+
+#[test]
+fn a_program_that_does_not_divert_its_workers_first_is_told_to() {
+    let undiverted = said_from("undiverted");
+    assert!(undiverted.starts_with("this program does not divert its workers"), "{undiverted}");
+    let late = said_from("late");
+    assert!(late.contains("exited with code 101 before it reached roadshow::divert()"), "{late}");
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use roadshow::admin::{Admin, AdminError, Desk, DeskClient, Exchange};
 
@@ -57,7 +58,10 @@ impl Environment {
 /// A cluster, and what it will be shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub(crate) address: SocketAddr,
+    /// The head's, at least one, in the order in which they are tried.
+    addresses: Vec<SocketAddr>,
+    /// The one that has answered.
+    answered: OnceLock<SocketAddr>,
     token: TokenText,
 }
 
@@ -68,22 +72,22 @@ impl Reach {
     }
 
     fn find(&self, environment: &Environment, sessions: &[Session]) -> Outcome<Target> {
-        let address =
+        let addresses =
             match self.address.clone().map_or_else(|| environment.address(), |given| Ok(Some(given)))? {
                 Some(address) => address.resolve()?,
-                None => newest(sessions)?,
+                None => vec![newest(sessions)?],
             };
-        let token = find_token(self.token_file.as_ref(), environment, sessions, address)?;
-        Ok(Target { address, token })
+        let token = find_token(self.token_file.as_ref(), environment, sessions, &addresses)?;
+        Ok(Target::new(addresses, token))
     }
 }
 
-/// The token of the cluster at an address.
+/// The token of the cluster at one of these addresses.
 pub(crate) fn find_token(
     file: Option<&TokenFile>,
     environment: &Environment,
     sessions: &[Session],
-    address: SocketAddr,
+    addresses: &[SocketAddr],
 ) -> Outcome<TokenText> {
     if let Some(file) = file {
         return file.read();
@@ -92,13 +96,15 @@ pub(crate) fn find_token(
         return Ok(token);
     }
     // The newest first: an address may have been another cluster's before.
-    let known = sessions.iter().filter(|session| {
-        session.node.head_address == Some(address) || session.node.address == Some(address)
-    });
+    let is_meant = |address: Option<SocketAddr>| address.is_some_and(|address| addresses.contains(&address));
+    let known = sessions
+        .iter()
+        .filter(|session| is_meant(session.node.head_address) || is_meant(session.node.address));
     let mut known: Vec<_> = known.collect();
     known.sort_by_key(|session| !session.is_alive());
     known.into_iter().find_map(Session::token).ok_or_else(|| {
-        Failure::refused(format!("there is no token for the cluster at {address}"), HOW_TO_GET_ONE)
+        let at = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        Failure::refused(format!("there is no token for the cluster at {at}"), HOW_TO_GET_ONE)
     })
 }
 
@@ -134,17 +140,23 @@ impl Desks for Target {
     type Exchange = DeskClient;
 
     fn head_address(&self) -> SocketAddr {
-        self.address
+        self.answered.get().copied().unwrap_or(self.addresses[0])
     }
 
     async fn open(&self, desk: Desk, address: SocketAddr) -> Result<Admin<DeskClient>, AdminError> {
-        Admin::connect(desk, address, self.token.reveal()).await
+        let is_open = desk == Desk::Head && self.answered.get().is_none();
+        let addresses = if is_open { &self.addresses[..] } else { &[address] };
+        let (address, admin) = Admin::connect_any(desk, addresses, self.token.reveal()).await?;
+        if is_open {
+            self.answered.get_or_init(|| address);
+        }
+        Ok(admin)
     }
 }
 
 impl Target {
-    pub(crate) const fn new(address: SocketAddr, token: TokenText) -> Self {
-        Self { address, token }
+    pub(crate) const fn new(addresses: Vec<SocketAddr>, token: TokenText) -> Self {
+        Self { addresses, answered: OnceLock::new(), token }
     }
 }
 
@@ -189,7 +201,7 @@ mod tests {
         let scratch = Scratch::new();
         let sessions = sessions(&scratch);
         let environment = environment("127.0.0.1:8", "word");
-        let found = |reach: Reach, environment| reach.find(environment, &sessions).unwrap().address;
+        let found = |reach: Reach, environment| reach.find(environment, &sessions).unwrap().head_address();
         assert_eq!(found(reach(Some("127.0.0.1:9"), None), &environment), at(9));
         assert_eq!(found(reach(None, None), &environment), at(8));
         assert_eq!(found(reach(None, None), NOBODY), at(1));

@@ -286,7 +286,7 @@ mod tests {
 
     fn submission(size: u64) -> Submission {
         Submission {
-            program: "p".to_owned(),
+            program: "p".into(),
             args: Vec::new(),
             env: Vec::new(),
             digest: [7; 32],

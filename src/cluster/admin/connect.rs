@@ -28,16 +28,34 @@ impl Admin<DeskClient> {
     ///
     /// Dropping the future closes the connection.
     pub async fn connect(desk: Desk, address: SocketAddr, token: &str) -> Result<Self, AdminError> {
+        Self::connect_any(desk, &[address], token).await.map(|(_, connected)| connected)
+    }
+
+    /// Connects to a desk at the first of several addresses that answers as it; gives which one it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect), with what became of each address.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connections.
+    pub async fn connect_any(
+        desk: Desk,
+        addresses: &[SocketAddr],
+        token: &str,
+    ) -> Result<(SocketAddr, Self), AdminError> {
         let token: Token = token.parse().map_err(|error| AdminError::Refused(format!("{error}")))?;
         let desk = match desk {
             Desk::Head => DeskOf::Head,
             Desk::Agent => DeskOf::Agent,
         };
-        let connected = DeskClient::connect(address, desk, &token).await;
-        connected.map(Self::new).map_err(|error| match error.is_final() {
+        let connected = DeskClient::connect_any(addresses, desk, &token).await;
+        let connected = connected.map_err(|error| match error.is_final() {
             true => AdminError::Refused(error.to_string()),
             false => AdminError::Unreachable(error.to_string()),
-        })
+        });
+        connected.map(|(address, desk)| (address, Self::new(desk)))
     }
 }
 

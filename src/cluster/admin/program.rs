@@ -1,5 +1,6 @@
 //! A program that is to be submitted.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use super::request::Submission;
@@ -21,7 +22,12 @@ impl Program {
 
     /// The program with a name, arguments and variables of its environment.
     #[must_use]
-    pub fn submission(&self, program: String, args: Vec<String>, env: Vec<(String, String)>) -> Submission {
+    pub fn submission(
+        &self,
+        program: OsString,
+        args: Vec<OsString>,
+        env: Vec<(OsString, OsString)>,
+    ) -> Submission {
         Submission {
             program,
             args,

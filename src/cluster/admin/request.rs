@@ -3,6 +3,7 @@
 //! Each request has one reply, on one connection that was proved before (see the desk). The head answers
 //! what the cluster knows; what lies in a node's files is asked of that node's agent.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -99,11 +100,11 @@ pub enum LogFrom {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
     /// What the program is called.
-    pub program: String,
+    pub program: OsString,
     /// Its arguments.
-    pub args: Vec<String>,
+    pub args: Vec<OsString>,
     /// What its environment has beside what the agent gives it.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(OsString, OsString)>,
     /// The executable's BLAKE3 digest.
     pub digest: [u8; 32],
     /// Its length in bytes.

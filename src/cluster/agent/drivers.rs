@@ -1,6 +1,7 @@
 //! The drivers of submitted jobs, which this node runs.
 
 use std::collections::hash_map::Entry;
+use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,11 +16,14 @@ use tokio_util::sync::CancellationToken;
 use super::services::runs_here;
 use super::{Agent, output};
 use crate::cluster::admin::Submission;
+use crate::cluster::children;
 use crate::cluster::executable::{Digest, check_runs_here};
 use crate::cluster::logs::{Capture, LogName};
 use crate::cluster::model::{JobId, JobState};
+use crate::cluster::offspring::{self, MARK_VARIABLE, Mark};
 use crate::cluster::protocol::{NodeEvent, is_secret};
 use crate::config::DRIVER_STOP_TIMEOUT;
+use crate::transport::explained;
 
 /// The drivers that were begun, or are not to be, and how each is told to end.
 #[derive(Debug, Default)]
@@ -110,23 +114,27 @@ impl Agent {
         check_runs_here(&held.path()).map_err(|error| error.to_string())?;
         let directory = self.jobs.directory(job).map_err(|error| error.to_string())?;
         let ((out, stdout), (err, stderr)) = (output::pipe()?, output::pipe()?);
+        let mark = Mark::new().map_err(|error| error.to_string())?;
         let mut command = Command::new(held.path());
         command
             .arg0(&submission.program)
             .args(&submission.args)
             // Only this user and the machine's administrator can read another process's environment.
-            .envs(submission.env.iter().filter(|(name, _)| !is_secret(name)).cloned())
+            .envs(submission.env.iter().filter(|(name, _)| !is_own(name)).cloned())
             .env("ROADSHOW_ADDRESS", self.head_at.to_string())
             .env("ROADSHOW_TOKEN", self.token.to_string())
             .env("ROADSHOW_JOB", job.to_string())
+            .env(MARK_VARIABLE, mark.value())
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr)
             .process_group(0)
             .kill_on_drop(true);
-        let child =
-            command.spawn().map_err(|error| format!("cannot start {}: {error}", submission.program))?;
+        let child = children::start(|| command.spawn(), Child::id);
+        let child = child.map_err(|error| {
+            format!("cannot start {}: {}", submission.program.display(), explained(error))
+        })?;
         // Its output is read from its log, by whoever wants to.
         let (lines, _) = mpsc::channel(1);
         let name = LogName::Driver { job, pid: child.id().unwrap_or_default() };
@@ -135,11 +143,12 @@ impl Agent {
         self.happened(NodeEvent::DriverBegan { job });
         let agent = Arc::clone(self);
         tokio::spawn(async move {
-            let event = attend(job, child, &stop).await;
+            let event = attend(job, child, mark, &stop).await;
             // Whoever hears of the end finds all that was written.
             capture.finish().await;
             drop(held);
             agent.drivers.end(job);
+            agent.orphans.worker_ended(&agent, job);
             agent.happened(event);
         });
         Ok(())
@@ -147,8 +156,9 @@ impl Agent {
 }
 
 /// Waits for a driver's end, and sees to it when it is asked to.
-async fn attend(job: JobId, mut child: Child, stop: &CancellationToken) -> NodeEvent {
-    let group = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+async fn attend(job: JobId, mut child: Child, mark: Mark, stop: &CancellationToken) -> NodeEvent {
+    let pid = child.id();
+    let group = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let signal = |signal| {
         if let Some(group) = group {
             // It fails only for what has ended.
@@ -172,8 +182,10 @@ async fn attend(job: JobId, mut child: Child, stop: &CancellationToken) -> NodeE
             }
         }
     };
-    // What it has started and left behind ends, too.
+    // What it has started and left behind ends, too, found by its mark: its number may be another's by now.
     signal(Signal::KILL);
+    drop(tokio::task::spawn_blocking(move || offspring::end_marked(&mark)).await);
+    pid.into_iter().for_each(children::ended);
     match status {
         Ok(status) => driver_ended(job, status, stop.is_cancelled()),
         Err(error) => {
@@ -181,6 +193,11 @@ async fn attend(job: JobId, mut child: Child, stop: &CancellationToken) -> NodeE
             NodeEvent::DriverEnded { job, state: JobState::Failed, exit_code: None, message }
         }
     }
+}
+
+/// Whether a variable is the library's to set.
+fn is_own(name: &OsStr) -> bool {
+    name.to_str().is_some_and(is_secret) || name == MARK_VARIABLE
 }
 
 /// What is added to the number of the signal that has ended a process, to tell it from an exit code: so do

@@ -161,6 +161,7 @@ mod tests {
             arguments: Vec::new(),
             environment: Vec::new(),
             limits: Limits::default(),
+            stack_bytes: 1 << 20,
             driver: fresh_identity(),
         }
     }

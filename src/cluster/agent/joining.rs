@@ -30,19 +30,19 @@ pub(super) fn claims(identity: Identity) -> Claims {
     Claims { role: Role::Agent, hosts: vec![identity], job: None, node }
 }
 
-/// Enrols for the first time: a head that is only starting is waited for.
+/// Enrols for the first time, at one of these addresses: a head that is only starting is waited for.
 pub(super) async fn enrol_first(
     token: &Token,
-    head_at: SocketAddr,
+    heads: &[SocketAddr],
     identity: Identity,
-) -> Result<(Credentials, Identity), DaemonError> {
+) -> Result<(SocketAddr, Credentials, Identity), DaemonError> {
     let until = Instant::now() + JOIN_TIMEOUT;
     let mut delay = Duration::from_millis(2);
     loop {
-        match enrolment::enrol(head_at, token, &claims(identity)).await {
-            Ok(Enrolment { credentials, head, cluster }) => {
-                tracing::info!(%head, cluster, "enrolled");
-                return Ok((credentials, head));
+        match enrolment::enrol(heads, token, &claims(identity)).await {
+            Ok((head_at, Enrolment { credentials, head, cluster })) => {
+                tracing::info!(%head, %head_at, cluster, "enrolled");
+                return Ok((head_at, credentials, head));
             }
             Err(error) if error.is_final() => return Err(DaemonError::Refused(error.to_string())),
             Err(error) if Instant::now() + delay > until => {

@@ -10,6 +10,7 @@ mod drivers;
 mod events;
 mod jobs;
 mod joining;
+mod orphans;
 mod output;
 mod rooms;
 mod services;
@@ -31,6 +32,7 @@ use super::model::{JobId, NodeFacts};
 use super::protocol::NodeEvent;
 use super::state::NodeReport;
 use super::trust::Token;
+use super::{offspring, open_files};
 use crate::config::{CONNECTIONS_WAITING_MAX, JOIN_TIMEOUT};
 use crate::host::{Host, fresh_identity};
 use crate::id::Identity;
@@ -39,6 +41,7 @@ use crate::transport::{Credentials, Routed};
 use drivers::Drivers;
 use events::Events;
 use jobs::Jobs;
+use orphans::Orphans;
 use output::Outputs;
 pub(super) use rooms::DESK;
 use rooms::{HeadRoom, NodeRooms};
@@ -59,6 +62,7 @@ struct Agent {
     outputs: Outputs,
     executables: Store,
     events: Events,
+    orphans: Orphans,
     /// Cancelled when the agent is to end.
     ending: CancellationToken,
 }
@@ -116,6 +120,8 @@ impl Agent {
 /// Dropping the future ends the workers at once.
 pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -> Result<(), DaemonError> {
     logs::own::init(&options.session_dir.join("logs"), "agent.log");
+    open_files::raise_limit();
+    orphans::adopt();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
     let ended_early = || DaemonError::Failed("it was ended before it had joined".to_owned());
@@ -128,6 +134,7 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     let joining = tokio::spawn(joining::keep_joined(Arc::clone(&agent), rooms.heads(), tell_joined));
     let certificates = tokio::spawn(certificates::keep_valid(Arc::clone(&agent)));
     let trimming = tokio::spawn(Jobs::keep_bounded(Arc::clone(&agent)));
+    let reaping = tokio::spawn(orphans::reap());
     let refused = tokio::select! {
         joined = joined => match joined {
             Ok(Ok(())) => None,
@@ -153,6 +160,9 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     joining::leave(&agent, cause).await;
     agent.drivers.stop_all();
     agent.workers.stop_all().await;
+    reaping.abort();
+    // Whatever is left below this process, adopted or not.
+    drop(tokio::task::spawn_blocking(|| offspring::end_all(std::process::id(), None)).await);
     agent.host.abort();
     rooms.close();
     Ok(())
@@ -179,10 +189,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let address = door.address();
     let (opened, closing) = (Arc::clone(&rooms), rooms.closing());
     tokio::spawn(async move { closing.run_until_cancelled(door.open(opened)).await });
-    let head_at = options.head.unwrap_or(address);
-    // By this a program of the same user finds the token that lies beside it.
-    jobs::write_private(&options.session_dir.join("head_address"), &head_at.to_string())
-        .map_err(failed("the session's directory cannot be used"))?;
+    let heads = if options.heads.is_empty() { vec![address] } else { options.heads.clone() };
     let facts = NodeFacts {
         agent: identity,
         address,
@@ -199,7 +206,10 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         // One that does not come is told of by the attempt to enrol.
         drop(tokio::time::timeout(JOIN_TIMEOUT, head_comes).await);
     }
-    let (credentials, head) = joining::enrol_first(&token, head_at, identity).await?;
+    let (head_at, credentials, head) = joining::enrol_first(&token, &heads, identity).await?;
+    // By this a program of the same user finds the token that lies beside it.
+    jobs::write_private(&options.session_dir.join("head_address"), &head_at.to_string())
+        .map_err(failed("the session's directory cannot be used"))?;
     let itself = Arc::new(OnceLock::new());
     let transport = Routed::new(credentials.clone(), address, arrivals);
     let calls = services::calls(Arc::clone(&itself));
@@ -218,6 +228,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         outputs: Outputs::default(),
         executables,
         events: Events::default(),
+        orphans: Orphans::default(),
         ending: CancellationToken::new(),
     });
     // It was not set before.

@@ -1,12 +1,12 @@
 //! The worker processes of a node: started as the head orders, watched, and ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::task::JoinHandle;
 
 use super::Agent;
 use super::output;
@@ -14,7 +14,7 @@ use crate::cluster::bootstrap::{Bootstrap, HeadIs, Life, NodeSite, Report};
 use crate::cluster::logs::Label;
 use crate::cluster::members::{Change, MEMBERSHIP};
 use crate::cluster::model::{ActorKey, ActorPlace, JobId, Member, TaskCount, WorkerId};
-use crate::cluster::process::{Launch, Lifeline, WorkerProcess};
+use crate::cluster::process::{Launch, Lifeline, Reports, Variables, WorkerProcess};
 use crate::cluster::protocol::{JobLaunch, NodeEvent};
 use crate::cluster::state::WorkerReport;
 use crate::cluster::{memory, protocol};
@@ -23,9 +23,6 @@ use crate::host::fresh_identity;
 use crate::id::{HostId, Identity};
 use crate::observe::Chain;
 use crate::remote::ask_host;
-
-/// How long the last reports of a worker that has ended may take to be read.
-const LAST_REPORTS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The workers that run, or are being started.
 #[derive(Debug, Default)]
@@ -69,6 +66,7 @@ impl Workers {
             };
             tracing::warn!(%worker, %job, cause, "a worker was not started");
             agent.workers.forget(&agent, worker);
+            agent.orphans.worker_ended(&agent, job);
             agent.happened(NodeEvent::WorkerEnded { worker, cause });
         });
     }
@@ -92,8 +90,8 @@ impl Workers {
                 // One that is itself stopped may not even take the request.
                 let asking = tokio::time::timeout(WORKER_STOP_TIMEOUT, process.ask_to_stop());
                 drop(tokio::join!(asking, tokio::time::sleep(WORKER_STOP_TIMEOUT)));
-                // If it has ended by then nothing is left to kill, whoever has its number.
-                process.kill();
+                // If it has ended by then nothing is left to kill. The process table is read for it.
+                drop(tokio::task::spawn_blocking(move || process.kill()).await);
             });
         }
     }
@@ -164,6 +162,11 @@ impl Workers {
     /// Whether a worker has not ended yet.
     pub(super) fn runs_still(&self, worker: WorkerId) -> bool {
         self.lock().contains_key(&worker)
+    }
+
+    /// The jobs whose workers run, or are being started.
+    pub(super) fn jobs(&self) -> BTreeSet<JobId> {
+        self.lock().values().map(|entry| entry.job).collect()
     }
 
     /// Whether workers of a job run, or are being started.
@@ -270,7 +273,8 @@ async fn begin(
     let started = WorkerProcess::start(Launch {
         program: executable,
         arguments: launch.arguments.clone(),
-        environment: Some(environment(&launch)),
+        inherits: false,
+        environment: environment(&launch),
         directory: Some(directory),
         stdout: stdout.into(),
         stderr: stderr.into(),
@@ -294,6 +298,7 @@ async fn begin(
     let bootstrap = Bootstrap {
         secret: *agent.token.session_secret().as_bytes(),
         limits: launch.limits.clone(),
+        stack_bytes: launch.stack_bytes,
         actors: hosts[0],
         tasks: hosts[1],
         node: Some(NodeSite {
@@ -317,13 +322,15 @@ async fn begin(
     let (agent, stopping) = (Arc::clone(agent), Arc::clone(stopping));
     tokio::spawn(async move {
         let cause = ended.await.unwrap_or_else(|_| "nobody saw how it ended".to_owned());
-        // What it said last comes before its end. A process that it started may still have the socket.
-        drop(tokio::time::timeout(LAST_REPORTS_PATIENCE, reported).await);
-        let cause = match stopping.load(Ordering::Relaxed) {
-            true => "it was stopped".to_owned(),
-            false => memory::explain(cause, kills),
+        // What it said last comes before its end.
+        let told = reported.last().await;
+        let cause = match (stopping.load(Ordering::Relaxed), told) {
+            (true, _) => "it was stopped".to_owned(),
+            (false, Some(why)) => why,
+            (false, None) => memory::explain(cause, kills),
         };
         agent.workers.forget(&agent, worker);
+        agent.orphans.worker_ended(&agent, job);
         agent.happened(NodeEvent::WorkerEnded { worker, cause });
         if let Some(capture) = capture {
             capture.finish().await;
@@ -332,7 +339,7 @@ async fn begin(
     Ok(())
 }
 
-fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> JoinHandle<()> {
+fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Reports {
     let agent = Arc::clone(agent);
     process.listen(move |report| match report {
         Report::Lives(lives) => {
@@ -350,9 +357,10 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Join
 }
 
 /// What a worker's environment has: what any program needs, and what the job's driver takes along.
-fn environment(launch: &JobLaunch) -> Vec<(String, String)> {
+fn environment(launch: &JobLaunch) -> Variables {
     const KEPT: [&str; 8] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "ROADSHOW_LOG"];
-    let kept = KEPT.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
-    let taken = launch.environment.iter().filter(|(name, _)| !protocol::is_secret(name)).cloned();
-    kept.chain(taken).collect()
+    let kept = KEPT.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+    // A driver refuses them; one that does not is not obeyed.
+    let taken = launch.environment.iter().filter(|(name, _)| !name.to_str().is_some_and(protocol::is_secret));
+    kept.chain(taken.cloned()).collect()
 }

@@ -31,8 +31,8 @@ pub struct AgentOptions {
     pub host: IpAddr,
     /// The port; 0 for any that is free.
     pub port: u16,
-    /// Where the head is reached; none on its own node.
-    pub head: Option<SocketAddr>,
+    /// Where the head is reached, in the order in which they are tried; none on its own node.
+    pub heads: Vec<SocketAddr>,
     /// The socket on which to listen for the head; none on other nodes.
     pub head_socket: Option<PathBuf>,
     /// What proves that the node belongs to the cluster.
@@ -51,7 +51,7 @@ impl AgentOptions {
     /// Whether the head runs on this node.
     #[must_use]
     pub fn is_head(&self) -> bool {
-        self.head.is_none()
+        self.heads.is_empty()
     }
 }
 
@@ -62,7 +62,7 @@ impl fmt::Debug for AgentOptions {
             .field("session_dir", &self.session_dir)
             .field("host", &self.host)
             .field("port", &self.port)
-            .field("head", &self.head)
+            .field("heads", &self.heads)
             .field("node_name", &self.node_name)
             .finish_non_exhaustive()
     }
@@ -100,7 +100,7 @@ mod tests {
             session_dir: PathBuf::from("session"),
             host: IpAddr::from([127, 0, 0, 1]),
             port: 0,
-            head: None,
+            heads: Vec::new(),
             head_socket: Some(PathBuf::from("head.sock")),
             token: "rs1_secret".to_owned(),
             node_name: "n".to_owned(),

@@ -23,12 +23,13 @@ use tokio_rustls::client::TlsStream;
 
 use super::message::{Answer, Ask, CLIENT, Enrolled, Opened, Opening, Refusal, SERVER, VERSION, binding};
 use super::{DeskError, DeskOf, frames};
+use crate::cluster::dial::first_to_answer;
 use crate::cluster::trust::{CertificateRequest, Claims, KeyDigest, Token, digest_of_authority};
 use crate::config::{
     CONNECT_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX, DESK_UNPROVEN_BYTES_MAX, HANDSHAKE_TIMEOUT,
 };
 use crate::id::Identity;
-use crate::transport::{Credentials, DESK_PROTOCOL, explain};
+use crate::transport::{Credentials, DESK_PROTOCOL, explain, explained};
 
 /// A connection to a desk on which both sides have proved themselves.
 pub struct DeskClient {
@@ -60,6 +61,27 @@ impl DeskClient {
         Self::connect_as(None, address, desk, token).await
     }
 
+    /// Goes to the first of several addresses at which there is such a desk; gives which one it is.
+    ///
+    /// # Errors
+    ///
+    /// [`DeskError::NoneOf`] if there is none; the one error if there is one address.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes all connections.
+    pub(crate) async fn connect_any(
+        addresses: &[SocketAddr],
+        desk: DeskOf,
+        token: &Token,
+    ) -> Result<(SocketAddr, Self), DeskError> {
+        let found = first_to_answer(addresses, |address| Self::connect(address, desk, token)).await;
+        found.map_err(|mut attempts| match attempts.len() {
+            1 => attempts.remove(0),
+            _ => DeskError::NoneOf { attempts },
+        })
+    }
+
     /// The same, with a certificate of the cluster to show. One that has expired is not taken.
     ///
     /// # Errors
@@ -76,7 +98,7 @@ impl DeskClient {
         token: &Token,
     ) -> Result<Self, DeskError> {
         let role = desk.role();
-        let failed = |error| DeskError::Connect { role, address, error };
+        let failed = |error| DeskError::Connect { role, address, error: explained(error) };
         let late = |within| DeskError::TimedOut { role, address, within };
         let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let stream = connecting.map_err(|_| late(CONNECT_TIMEOUT))?.map_err(failed)?;

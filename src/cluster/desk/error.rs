@@ -92,6 +92,12 @@ pub enum DeskError {
     /// The connection broke before the reply was there; what was asked for may have been done.
     #[error("the connection to the desk broke: {0}")]
     Broken(String),
+    /// The name stands for several addresses, and none of them will do.
+    #[error("none of {} addresses will do: {}", attempts.len(), each(attempts))]
+    NoneOf {
+        /// What became of each.
+        attempts: Vec<DeskError>,
+    },
     /// No key could be made.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -110,11 +116,20 @@ impl DeskError {
     /// Whether another attempt would end in the same way.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        !matches!(
-            self,
-            Self::Connect { .. } | Self::TimedOut { .. } | Self::Absent { .. } | Self::Busy | Self::Broken(_)
-        )
+        match self {
+            Self::NoneOf { attempts } => attempts.iter().all(Self::is_final),
+            Self::Connect { .. }
+            | Self::TimedOut { .. }
+            | Self::Absent { .. }
+            | Self::Busy
+            | Self::Broken(_) => false,
+            _ => true,
+        }
     }
+}
+
+fn each(attempts: &[DeskError]) -> String {
+    attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl From<FrameError> for DeskError {

@@ -80,6 +80,7 @@ pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(),
         arguments: shared.launch.arguments.clone(),
         environment: shared.launch.environment.clone(),
         limits: shared.launch.limits.clone(),
+        stack_bytes: shared.launch.stack_bytes,
         driver: shared.control.identity(),
     });
     ask(shared, facts, launch).await?;

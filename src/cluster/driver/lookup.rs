@@ -1,5 +1,6 @@
 //! What lets a driver join: the cluster's token, from the environment or from a node of this machine.
 
+use std::env::VarError;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
@@ -9,33 +10,50 @@ use crate::cluster::ClusterError;
 use crate::cluster::model::JobId;
 use crate::cluster::trust::Token;
 
-/// The token of the cluster at that address: `ROADSHOW_TOKEN`, the file that `ROADSHOW_TOKEN_FILE` names, or
+/// The token of the cluster at one of these addresses: `ROADSHOW_TOKEN`, the file that `ROADSHOW_TOKEN_FILE` names, or
 /// that of a session of this user on this machine which belongs to the cluster.
-pub(super) fn token(head: SocketAddr) -> Result<Token, ClusterError> {
-    let (text, from) = if let Some(token) = variable("ROADSHOW_TOKEN") {
+pub(super) fn token(heads: &[SocketAddr]) -> Result<Token, ClusterError> {
+    let (text, from) = if let Some(token) = secret("ROADSHOW_TOKEN")? {
         (token, "ROADSHOW_TOKEN".to_owned())
-    } else if let Some(file) = variable("ROADSHOW_TOKEN_FILE") {
+    } else if let Some(file) = std::env::var_os("ROADSHOW_TOKEN_FILE").filter(|file| !file.is_empty()) {
+        let from = PathBuf::from(&file).display().to_string();
         let read = fs::read_to_string(&file);
         let text =
-            read.map_err(|error| ClusterError::Token { from: file.clone(), why: error.to_string() })?;
-        (text, file)
+            read.map_err(|error| ClusterError::Token { from: from.clone(), why: error.to_string() })?;
+        (text, from)
     } else {
-        of_session(head).ok_or(ClusterError::NoToken { address: head })?
+        of_session(heads).ok_or(ClusterError::NoToken { address: heads[0] })?
     };
     text.trim().parse().map_err(|error| ClusterError::Token { from, why: format!("{error}") })
 }
 
 /// The job that an agent has started this driver for.
-pub(super) fn submitted_as() -> Option<JobId> {
-    variable("ROADSHOW_JOB")?.parse().ok()
+pub(super) fn submitted_as() -> Result<Option<JobId>, ClusterError> {
+    let wrong = |value| ClusterError::Environment { variable: "ROADSHOW_JOB", value, why: "is no job's id" };
+    let value = variable("ROADSHOW_JOB")?;
+    value.map(|value| value.parse().map_err(|_| wrong(value))).transpose()
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+/// A variable that is set to something.
+pub(super) fn variable(name: &'static str) -> Result<Option<String>, ClusterError> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(value)) => {
+            let (value, why) = (value.to_string_lossy().into_owned(), "is not text");
+            Err(ClusterError::Environment { variable: name, value, why })
+        }
+    }
+}
+
+/// The same for one whose value is not to be shown.
+fn secret(name: &'static str) -> Result<Option<String>, ClusterError> {
+    variable(name)
+        .map_err(|_| ClusterError::Token { from: name.to_owned(), why: "it is not text".to_owned() })
 }
 
 /// Looks through the sessions of this user. Each has its token and its head's address, for this user alone.
-fn of_session(head: SocketAddr) -> Option<(String, String)> {
+fn of_session(heads: &[SocketAddr]) -> Option<(String, String)> {
     let sessions = sessions_directory();
     // Anybody may have made a directory of that name: a token of theirs leads into a cluster of theirs.
     let found = fs::symlink_metadata(&sessions).ok()?;
@@ -44,7 +62,7 @@ fn of_session(head: SocketAddr) -> Option<(String, String)> {
     }
     let session = fs::read_dir(sessions).ok()?.flatten().map(|entry| entry.path()).find(|session| {
         let address = fs::read_to_string(session.join("head_address"));
-        address.is_ok_and(|address| address.trim().parse() == Ok(head))
+        address.is_ok_and(|address| address.trim().parse().is_ok_and(|address| heads.contains(&address)))
     })?;
     let token = session.join("token");
     Some((fs::read_to_string(&token).ok()?, token.display().to_string()))

@@ -25,6 +25,7 @@ use super::io_thread::IoThread;
 use super::logs::{Display, Kept};
 use super::members::{Change, Members};
 use super::model::{JobFacts, JobId, JobState, Member, NodeFacts, NodeId, WorkerId};
+use super::process::Variables;
 use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
 use super::state::{Answer, News};
 use super::trust::{Claims, Token};
@@ -45,11 +46,12 @@ pub(super) struct JoinOptions {
     pub(super) address: String,
     pub(super) limits: Limits,
     /// What the environment of workers has beside what every worker has.
-    pub(super) environment: Vec<(String, String)>,
+    pub(super) environment: Variables,
     /// The namespace of names; the job's own if none is given.
     pub(super) namespace: String,
     /// Whether equal lines of several workers are folded; the environment says so if it is none.
     pub(super) dedup_logs: Option<bool>,
+    pub(super) stack_bytes: usize,
 }
 
 /// The job that this process drives. Dropping it ends the job.
@@ -95,8 +97,9 @@ struct Shared {
 #[derive(Clone, Debug)]
 struct Launching {
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
+    environment: Variables,
     limits: Limits,
+    stack_bytes: usize,
 }
 
 /// What the driver knows of its cluster.
@@ -159,7 +162,7 @@ struct Found {
 pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteCluster), ClusterError> {
     let arguments = worker::arguments()?;
     log::fall_back();
-    let io = IoThread::start()?;
+    let io = IoThread::start(options.stack_bytes)?;
     let runtime = io.handle().clone();
     let executor = Executor::here_or(&runtime);
     // The user's thread may compute; nothing of this waits for it.
@@ -191,13 +194,13 @@ async fn begin(
     io: tokio::runtime::Handle,
     executor: Executor,
 ) -> Result<(Arc<Shared>, mpsc::Receiver<News>, Found), ClusterError> {
-    let head_at = address::resolve(&options.address).await?;
-    let token = lookup::token(head_at)?;
+    let heads = address::resolve(&options.address).await?;
+    let token = lookup::token(&heads)?;
     let executable = tokio::task::spawn_blocking(Executable::of_this_process).await;
     let executable = executable.map_err(std::io::Error::other)??;
     let (control_id, host_id) = (fresh_identity(), fresh_identity());
     let claims = Claims { role: Role::Driver, hosts: vec![control_id, host_id], job: None, node: None };
-    let enrolled = enrolment::enrol(head_at, &token, &claims).await?;
+    let (head_at, enrolled) = enrolment::enrol(&heads, &token, &claims).await?;
     let (tell, told) = mpsc::channel(NEWS_MAX);
     let display = Display::start(&io, Kept::InLogs, options.dedup_logs)?;
     let shown = display.clone();
@@ -221,14 +224,14 @@ async fn begin(
     let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
     let host = start(host_id, executor, Box::new(host_calls)).await?;
     control.introduce(enrolled.head, head_at);
-    let submitted = lookup::submitted_as();
+    let submitted = lookup::submitted_as()?;
     let facts = JobFacts {
-        entrypoint: std::env::args().collect::<Vec<_>>().join(" "),
+        entrypoint: entrypoint(),
         hostname: machine::hostname(),
         pid: std::process::id(),
         driver: Some(control_id),
         caller: Some(host_id),
-        namespace: options.namespace,
+        namespace: options.namespace.clone(),
         runs_on: None,
     };
     let request = JobRequest::Start { job: submitted, facts: facts.clone() };
@@ -243,7 +246,8 @@ async fn begin(
     };
     let members = Arc::new(Members::default());
     host.set_placement(Arc::clone(&members) as _);
-    let launch = Launching { arguments, environment: options.environment, limits: options.limits };
+    let JoinOptions { environment, limits, stack_bytes, .. } = options;
+    let launch = Launching { arguments, environment, limits, stack_bytes };
     let shared = Arc::new(Shared {
         control,
         host,
@@ -262,6 +266,11 @@ async fn begin(
     });
     shared.members.apply(&Change::Are { members: Vec::new(), head: shared.head_is() }, &shared.host);
     Ok((shared, told, found))
+}
+
+/// How this program was called, as far as it is text.
+fn entrypoint() -> String {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 impl RemoteCluster {

@@ -110,10 +110,11 @@ impl Head {
         let Some(node) = nodes.iter().filter(runs).find(|info| info.is_head) else {
             return failed("the head's own node is not there to run the driver; start its agent again");
         };
-        let mut entrypoint = submission.program.clone();
+        // For lists: what is not text in it is shown as well as it can be.
+        let mut entrypoint = submission.program.to_string_lossy().into_owned();
         for arg in &submission.args {
             entrypoint.push(' ');
-            entrypoint.push_str(arg);
+            entrypoint.push_str(&arg.to_string_lossy());
         }
         let facts = JobFacts {
             entrypoint,

@@ -24,6 +24,7 @@ use super::daemon::{DaemonError, HeadOptions, HeadReady, failed, start_host};
 use super::desk::Desk;
 use super::logs;
 use super::model::NodeId;
+use super::open_files;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
 use super::trust::{Authority, CertificateRequest, Claims};
@@ -56,6 +57,7 @@ struct Head {
 /// Dropping the future ends the head at once, as a kill would.
 pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Result<(), DaemonError> {
     logs::own::init(&options.session_dir.join("logs"), "head.log");
+    open_files::raise_limit();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed("SIGTERM cannot be waited for"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir);

@@ -38,6 +38,8 @@ fn drive() {
     match name {
         "start" => System::new().block_on(super::starts::start(how)),
         "end" => System::new().block_on(super::ends::end(how)),
+        "offspring" => System::new().block_on(super::offspring::stay(how)),
+        "compare" => System::new().block_on(super::settings::compare(how)),
         "print" => System::new().block_on(super::lives::print()),
         "output" => System::new().block_on(super::output::drive(how)),
         "trace" => System::new().block_on(super::tracing::drive(how)),

@@ -54,13 +54,17 @@ fn worker_has_no_secret_where_others_could_read_it() {
         let mut added = strings(worker, "environ");
         // What it inherits may be secret to others: it is not shown where this fails.
         added.retain(|variable| !ours.contains(variable));
-        let [variable] = &added[..] else { panic!("{} variables were added", added.len()) };
+        added.sort_unstable();
+        let [mark, variable] = &added[..] else { panic!("{} variables were added", added.len()) };
         let value = variable.strip_prefix("ROADSHOW_WORKER=").unwrap();
         // Numbers of processes and times; a secret of 32 bytes has no room.
         assert!(
             value.len() < 32 && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b':'),
             "{value}"
         );
+        // By which what it starts is found, and nothing else: half as long as a secret.
+        let mark = mark.strip_prefix("ROADSHOW_STARTED_BY=").unwrap();
+        assert_eq!(mark.len(), 32, "{mark}");
     }
 }
 

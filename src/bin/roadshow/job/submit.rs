@@ -1,5 +1,7 @@
 //! `roadshow job submit`: sends a program to the cluster, which runs it there.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use roadshow::admin::{Program, Submission, Submitted};
@@ -10,7 +12,7 @@ use super::wait;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::reach::{Desks, Reach};
-use crate::values::{significant, variable};
+use crate::values::{significant, variables};
 
 /// Sends a program to the cluster and runs it on the head's node, as a driver with all nodes to use.
 ///
@@ -26,8 +28,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_wait: bool,
     /// A variable of the driver's environment; may be given again.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
-    env: Vec<(String, String)>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variables())]
+    env: Vec<(OsString, OsString)>,
     /// Print one JSON object; what the driver writes goes to the standard error.
     #[arg(long)]
     json: bool,
@@ -35,7 +37,7 @@ pub(crate) struct Arguments {
     reach: Reach,
     /// The program and its arguments, behind `--`.
     #[arg(last = true, required = true, value_name = "PROGRAM")]
-    program: Vec<String>,
+    program: Vec<OsString>,
 }
 
 impl Arguments {
@@ -91,14 +93,14 @@ async fn begin(submitted: Submitted, submission: Submission, desks: &impl Desks)
 }
 
 /// Where a program is: a path as it stands, or a name in one of `PATH`'s directories.
-fn locate(name: &str, path: Option<&std::ffi::OsStr>) -> Outcome<PathBuf> {
-    if name.contains('/') {
+fn locate(name: &OsStr, path: Option<&OsStr>) -> Outcome<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
         return Ok(PathBuf::from(name));
     }
     let directories = path.map(std::env::split_paths).into_iter().flatten();
     directories.map(|directory| directory.join(name)).find(|file| file.is_file()).ok_or_else(|| {
         let here = if Path::new(name).is_file() {
-            format!("write ./{name} for the one here")
+            format!("write ./{} for the one here", name.display())
         } else {
             "give its path".to_owned()
         };
@@ -121,10 +123,10 @@ mod tests {
     fn arguments(no_wait: bool, json: bool) -> Arguments {
         Arguments {
             no_wait,
-            env: vec![("A".to_owned(), "b".to_owned())],
+            env: vec![("A".into(), "b".into())],
             json,
             reach: Reach { address: None, token_file: None },
-            program: ["/proc/self/exe", "--top", "10"].map(str::to_owned).to_vec(),
+            program: ["/proc/self/exe", "--top", "10"].map(OsString::from).to_vec(),
         }
     }
 
@@ -155,9 +157,9 @@ mod tests {
         };
         assert_eq!(
             (*job, submission.size, &submission.args[..]),
-            (JobId(3), size, &["--top", "10"].map(str::to_owned)[..])
+            (JobId(3), size, &["--top", "10"].map(OsString::from)[..])
         );
-        assert_eq!(submission.env, [("A".to_owned(), "b".to_owned())]);
+        assert_eq!(submission.env, [("A".into(), "b".into())]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -60,15 +60,19 @@ impl Home {
             let text = format!("cannot use {} for the session's files: {error}", path.display());
             Failure::failed(text, "give another directory with --session-dir, or set TMPDIR")
         };
-        own_directory(&self.0).map_err(|error| fails(&self.0, &error))?;
         let name = name(SystemTime::now(), std::process::id());
         let dir = match asked_for {
             None => self.0.join(&name),
             Some(dir) => dir.to_owned(),
         };
+        // It is named in files of JSON, which are text.
+        if !std::path::absolute(&dir).is_ok_and(|dir| dir.to_str().is_some()) {
+            return Err(fails(&dir, &"its path is not text (UTF-8)"));
+        }
         if dir.as_os_str().len() + 1 + SOCKET_NAME_BYTES_MAX > SOCKET_PATH_BYTES_MAX {
             return Err(fails(&dir, &"the path is too long for the sockets in it"));
         }
+        own_directory(&self.0).map_err(|error| fails(&self.0, &error))?;
         own_directory(&dir).map_err(|error| fails(&dir, &error))?;
         let lock = hold(&dir).map_err(|error| fails(&dir, &error))?;
         if let Some(earlier) = Session::read(&dir) {
@@ -188,6 +192,17 @@ mod tests {
         };
         session.save().unwrap();
         session
+    }
+
+    #[test]
+    fn a_directory_whose_path_is_no_text_is_refused_before_anything_is_made() {
+        use std::os::unix::ffi::OsStrExt;
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        let dir = scratch.0.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+        let refused = home.create(Some(&dir)).unwrap_err().to_string();
+        assert!(refused.contains("its path is not text (UTF-8); give another directory"), "{refused}");
+        assert!(!dir.exists());
     }
 
     #[test]

@@ -54,7 +54,7 @@ async fn anew(
     state.remember(session)?;
     let (mut head, token) = start_head(session, state, ground).await?;
     let host = arguments.host.unwrap_or_else(machine::own_address);
-    let options = arguments.agent(session, (host, port), None, &token);
+    let options = arguments.agent(session, (host, port), Vec::new(), &token);
     let (agent, AgentReady { address, node_id }) = tokio::select! {
         started = start_agent(session, &options, ground) => started?,
         ended = head.ended() => return Err(ended),
@@ -77,7 +77,7 @@ async fn again(
     let (mut head, token) = start_head(&mut session, state, ground).await?;
     session.node.head_address = Some(address);
     noted(&session, session.save())?;
-    let target = Target::new(address, token.clone());
+    let target = Target::new(vec![address], token.clone());
     let is_back = tokio::select! {
         is_back = own_node_is_back(&target, ground.patience) => is_back,
         ended = head.ended() => return Err(ended),
@@ -385,7 +385,8 @@ mod tests {
         let arguments = arguments(&given);
         let scratch = Scratch::new();
         let session = Session { dir: scratch.0.clone(), node: node(7, &[]) };
-        let options = arguments.agent(&session, ([127, 0, 0, 1].into(), 0), None, &"t".parse().unwrap());
+        let options =
+            arguments.agent(&session, ([127, 0, 0, 1].into(), 0), Vec::new(), &"t".parse().unwrap());
         assert_eq!(options.resources.to_string(), "cpu 1.5, gpu 2, memory 1024");
         assert_eq!((options.workers, options.node_name.as_str()), (2, "n"));
         assert_eq!(options.labels["zone"], "a");

@@ -1,6 +1,8 @@
 //! Starting the agent of a node that joins a cluster.
 
-use roadshow::admin::check_token;
+use std::net::SocketAddr;
+
+use roadshow::admin::{Admin, Desk, check_token};
 use roadshow::daemon::{AgentOptions, AgentReady};
 use roadshow::model::NodeState;
 
@@ -15,21 +17,34 @@ use crate::values::Address;
 
 pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Ground) -> Outcome<Started> {
     let home = &ground.home;
-    let head = address.resolve()?;
+    let mut heads = address.resolve()?;
     let token = match &arguments.token {
         Some(token) => token.clone(),
-        None => find_token(arguments.token_file.as_ref(), &ground.environment, &home.sessions(), head)?,
+        None => find_token(arguments.token_file.as_ref(), &ground.environment, &home.sessions(), &heads)?,
     };
     check_token(token.reveal())?;
+    let head = answering(&mut heads, &token).await;
     let host = arguments.host.or_else(|| machine::address_towards(head)).unwrap_or_else(machine::own_address);
     let room = home.create(arguments.session_dir.as_deref())?;
     let mut begun = Begun::new(fresh(&room, Some(head), None)?, ground);
-    let options = arguments.agent(&begun.session, (host, arguments.port.unwrap_or(0)), Some(head), &token);
+    let options = arguments.agent(&begun.session, (host, arguments.port.unwrap_or(0)), heads, &token);
     let agent = join(&mut begun.session, &token, &options, ground).await?;
     let session = begun.done();
-    let nodes = living_nodes(&Target::new(head, token.clone())).await;
+    let nodes = living_nodes(&Target::new(vec![head], token.clone())).await;
     let children = agent.let_go().map(|child| (Role::Agent, child)).into_iter().collect();
     Ok(Started { session, token, again: false, nodes, children })
+}
+
+/// The head's address, put first of those that its name stands for: this node's own is that of the way to it.
+///
+/// A head that does not answer yet is waited for by the agent, at all of them.
+async fn answering(heads: &mut [SocketAddr], token: &TokenText) -> SocketAddr {
+    if heads.len() > 1
+        && let Ok((head, _)) = Admin::connect_any(Desk::Head, heads, token.reveal()).await
+    {
+        heads.sort_by_key(|address| *address != head);
+    }
+    heads[0]
 }
 
 /// Starts the agent into a fresh session.
@@ -54,7 +69,6 @@ async fn living_nodes(head: &impl Desks) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::path::Path;
     use std::process::Command;
     use std::time::Duration;
@@ -106,7 +120,7 @@ mod tests {
         assert_eq!(session.token().unwrap().reveal(), TOKEN);
         let told: AgentOptions =
             serde_json::from_slice(&std::fs::read(session.log(Role::Agent)).unwrap()).unwrap();
-        assert_eq!((told.head, told.host, told.port), (Some(head), head.ip(), 0));
+        assert_eq!((told.heads, told.host, told.port), (vec![head], head.ip(), 0));
         assert_eq!((told.token.as_str(), told.head_socket), (TOKEN, None));
 
         // Another node of the same machine needs no token of its own.

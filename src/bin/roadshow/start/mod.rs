@@ -201,15 +201,15 @@ impl Arguments {
         &self,
         session: &Session,
         (host, port): (IpAddr, u16),
-        head: Option<SocketAddr>,
+        heads: Vec<SocketAddr>,
         token: &TokenText,
     ) -> AgentOptions {
         AgentOptions {
             session_dir: session.dir.clone(),
             host,
             port,
-            head,
-            head_socket: head.is_none().then(|| session.head_socket()),
+            head_socket: heads.is_empty().then(|| session.head_socket()),
+            heads,
             token: token.reveal().to_owned(),
             node_name: self.node_name.clone().unwrap_or_else(machine::hostname),
             resources: self.all_resources(),

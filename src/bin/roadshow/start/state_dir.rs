@@ -46,6 +46,11 @@ impl StateDir {
             let text = format!("cannot use {} for the head's state: {error}", path.display());
             Failure::failed(text, "give another directory with --state-dir")
         };
+        // It is named in files of JSON, which are text.
+        let is_text = std::path::absolute(path).is_ok_and(|path| path.to_str().is_some());
+        if !is_text {
+            return Err(fails(&"its path is not text (UTF-8)"));
+        }
         let held = (|| {
             own_directory(path)?;
             let path = fs::canonicalize(path)?;

@@ -14,14 +14,22 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// The socket's address; names are looked up.
-    pub(crate) fn resolve(&self) -> Outcome<SocketAddr> {
+    /// The sockets' addresses, at least one; names are looked up.
+    pub(crate) fn resolve(&self) -> Outcome<Vec<SocketAddr>> {
         let fails = |why: &dyn fmt::Display| {
             let text = format!("cannot find the host {:?}: {why}", self.host);
             Failure::unreachable(text, "give the head's IP address")
         };
-        let mut found = (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| fails(&error))?;
-        found.next().ok_or_else(|| fails(&"it has no address"))
+        let mut addresses = Vec::new();
+        for address in (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| fails(&error))? {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        match addresses.is_empty() {
+            true => Err(fails(&"it has no address")),
+            false => Ok(addresses),
+        }
     }
 }
 
@@ -91,7 +99,7 @@ mod tests {
     #[test]
     fn numbers_need_no_lookup() {
         let address: Address = "[::1]:7".parse().unwrap();
-        assert_eq!(address.resolve().unwrap(), "[::1]:7".parse().unwrap());
+        assert_eq!(address.resolve().unwrap(), ["[::1]:7".parse().unwrap()]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod pair;
 
 pub(crate) use address::{Address, host, port};
 pub(crate) use node::{Custom, LabelList, bytes, cores, custom, labels, name};
-pub(crate) use pair::{Filter, significant, variable};
+pub(crate) use pair::{Filter, significant, variables};
 
 use std::time::Duration;
 

@@ -1,7 +1,10 @@
 //! Arguments of two parts.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde_json::Value;
 
 /// What a row of a list must have, or must not have.
@@ -52,13 +55,19 @@ impl FromStr for Filter {
     }
 }
 
-/// A variable of a job's environment.
-pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
-    let fails = || "it must be NAME=VALUE".to_owned();
-    let (name, value) = text.split_once('=').ok_or_else(fails)?;
-    match name.is_empty() || name.contains('\0') || value.contains('\0') {
-        true => Err(fails()),
-        false => Ok((name.to_owned(), value.to_owned())),
+/// Reads variables of a job's environment, which need not be text.
+pub(crate) fn variables() -> impl TypedValueParser<Value = (OsString, OsString)> {
+    OsStringValueParser::new().try_map(|argument| variable(&argument))
+}
+
+fn variable(argument: &OsStr) -> Result<(OsString, OsString), &'static str> {
+    const FORM: &str = "it must be NAME=VALUE";
+    let bytes = argument.as_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'=').ok_or(FORM)?;
+    let (name, value) = (&bytes[..at], &bytes[at + 1..]);
+    match name.is_empty() {
+        true => Err(FORM),
+        false => Ok((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned())),
     }
 }
 
@@ -93,8 +102,10 @@ mod tests {
 
     #[test]
     fn a_variable_has_a_name() {
-        assert_eq!(variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
-        assert_eq!(variable("A="), Ok(("A".to_owned(), String::new())));
-        assert!(variable("A").is_err() && variable("=b").is_err());
+        let variable = |text: &[u8]| super::variable(OsStr::from_bytes(text));
+        assert_eq!(variable(b"A=b=c"), Ok(("A".into(), "b=c".into())));
+        assert_eq!(variable(b"A="), Ok(("A".into(), OsString::new())));
+        assert_eq!(variable(b"A=caf\xe9"), Ok(("A".into(), OsStr::from_bytes(b"caf\xe9").to_owned())));
+        assert!(variable(b"A").is_err() && variable(b"=b").is_err());
     }
 }

@@ -1,0 +1,335 @@
+//! All that a worker has started, found in the process table and ended.
+//!
+//! A process belongs to a worker if it descends from it, is in its process group or session, or has its mark:
+//! a variable of the environment that each worker has another value of, and that what it starts inherits. So
+//! it is found, too, once its parents have ended and it has made a session of its own. A driver's own children
+//! have none of these.
+//!
+//! What is found is first stopped, until nothing new is found, and then killed: nothing of it can start more
+//! meanwhile. Processes are held by descriptors, so that none is signalled that got the number of another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
+
+use crate::config::OFFSPRING_END_TIMEOUT;
+
+/// The variable with the marks of all workers that a process descends from, a colon between two.
+pub(super) const MARK_VARIABLE: &str = "ROADSHOW_STARTED_BY";
+
+/// Pause between two looks at processes that are about to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// What the environment of a worker, and of all that it starts, has and no other has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark(String);
+
+impl Mark {
+    pub(super) fn new() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        Ok(Self(format!("{:032x}", u128::from_be_bytes(bytes))))
+    }
+
+    /// The mark that this process was started with.
+    pub(super) fn of_this_process() -> Option<Self> {
+        let marks = std::env::var(MARK_VARIABLE).ok()?;
+        marks.rsplit(':').next().map(|mark| Self(mark.to_owned()))
+    }
+
+    /// The value for a process to be started: the marks that this process has, and this one.
+    pub(super) fn value(&self) -> OsString {
+        let mut marks = std::env::var_os(MARK_VARIABLE).unwrap_or_default();
+        if !marks.is_empty() {
+            marks.push(":");
+        }
+        marks.push(&self.0);
+        marks
+    }
+
+    /// Whether an environment, as `/proc` shows it, has the mark.
+    fn is_in(&self, environment: &[u8]) -> bool {
+        environment.split(|byte| *byte == 0).any(|variable| {
+            let value = variable.strip_prefix(MARK_VARIABLE.as_bytes()).and_then(|it| it.strip_prefix(b"="));
+            value.is_some_and(|marks| marks.split(|byte| *byte == b':').any(|it| it == self.0.as_bytes()))
+        })
+    }
+}
+
+/// Ends all that a process has started, and not the process itself.
+///
+/// The process must not have been reaped, or its number may be another's. Blocks until all of it is gone, at
+/// most for [`OFFSPRING_END_TIMEOUT`]: a process may be stuck in the kernel.
+pub(super) fn end_all(of: u32, mark: Option<&Mark>) {
+    let until = Instant::now() + OFFSPRING_END_TIMEOUT;
+    while Instant::now() < until {
+        let stopped = stop_all(of, mark, until);
+        if stopped.is_empty() {
+            return;
+        }
+        stopped.iter().for_each(|process| process.signal(Signal::KILL));
+        stopped.iter().for_each(|process| process.wait(until));
+    }
+    tracing::warn!(worker = of, "processes that a worker has started do not end");
+}
+
+/// Ends all that has a mark.
+#[cfg(feature = "cli")]
+pub(super) fn end_marked(mark: &Mark) {
+    // No process has this number.
+    end_all(0, Some(mark));
+}
+
+/// Ends one process and all that it has started.
+#[cfg(feature = "cli")]
+pub(super) fn end(process: ProcessId) {
+    if let Some(held) =
+        Row::read(process.pid).filter(|row| row.id() == process).and_then(|row| Held::open(&row))
+    {
+        end_all(process.pid, None);
+        held.signal(Signal::KILL);
+    }
+}
+
+/// Stops all that belongs to a process, until it starts nothing more.
+fn stop_all(of: u32, mark: Option<&Mark>, until: Instant) -> Vec<Held> {
+    let mut held = BTreeMap::new();
+    loop {
+        let table = Table::read();
+        let mut settled = true;
+        for row in table.below(of, mark, &held.keys().copied().collect()) {
+            settled &= row.is_stopped() && held.contains_key(&row.pid);
+            if !held.contains_key(&row.pid)
+                && let Some(process) = Held::open(row)
+            {
+                process.signal(Signal::STOP);
+                held.insert(row.pid, process);
+            }
+        }
+        if settled || Instant::now() >= until {
+            return held.into_values().collect();
+        }
+        thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+/// A hold of a process, whichever may have its number later.
+#[derive(Debug)]
+struct Held(OwnedFd);
+
+impl Held {
+    fn open(row: &Row) -> Option<Self> {
+        let number = Pid::from_raw(i32::try_from(row.pid).ok()?)?;
+        let handle = pidfd_open(number, PidfdFlags::empty()).ok()?;
+        // Read after the hold was taken: from now on the number is its own.
+        let is_same = Row::read(row.pid).is_some_and(|now| now.start_ticks == row.start_ticks);
+        is_same.then_some(Self(handle))
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It fails for a process that has ended, or that has become another user's.
+        let _ = pidfd_send_signal(&self.0, signal);
+    }
+
+    fn wait(&self, until: Instant) {
+        let rest = until.saturating_duration_since(Instant::now());
+        // Whether it has ended is seen in the next round.
+        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Timespec::try_from(rest).ok().as_ref());
+    }
+}
+
+/// The processes of this user.
+#[derive(Debug)]
+pub(super) struct Table(Vec<Row>);
+
+/// A process, as the kernel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) pid: u32,
+    state: u8,
+    parent: u32,
+    group: u32,
+    session: u32,
+    start_ticks: u64,
+}
+
+/// A process, and no other that may have its number later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ProcessId {
+    pub(super) pid: u32,
+    start_ticks: u64,
+}
+
+impl Table {
+    pub(super) fn read() -> Self {
+        let user = geteuid().as_raw();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let own = entries.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == user));
+        let pids = own.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        Self(pids.filter_map(Row::read).collect())
+    }
+
+    /// The living processes that belong to one, and those below others that do.
+    fn below(&self, of: u32, mark: Option<&Mark>, others: &BTreeSet<u32>) -> Vec<&Row> {
+        let this = std::process::id();
+        let root = self.0.iter().find(|row| row.pid == of);
+        let began = root.map_or(0, |root| root.start_ticks);
+        let belongs = |row: &Row| {
+            let near = root.is_some() && (row.group == of || row.session == of);
+            near || others.contains(&row.pid)
+                || mark.is_some_and(|mark| row.start_ticks >= began && mark.is_in(&row.environment()))
+        };
+        let candidates = || self.0.iter().filter(|row| row.pid != of && row.pid != this);
+        let mut found: BTreeSet<u32> = candidates().filter(|row| belongs(row)).map(|row| row.pid).collect();
+        let is_below = |row: &Row, found: &BTreeSet<u32>| {
+            (root.is_some() && row.parent == of) || found.contains(&row.parent)
+        };
+        while let Some(next) = candidates().find(|row| !found.contains(&row.pid) && is_below(row, &found)) {
+            found.insert(next.pid);
+        }
+        candidates().filter(|row| found.contains(&row.pid) && !row.has_ended()).collect()
+    }
+
+    /// The children of this process, whether they live or wait to be reaped.
+    #[cfg(feature = "cli")]
+    pub(super) fn children(&self) -> impl Iterator<Item = &Row> {
+        let this = std::process::id();
+        self.0.iter().filter(move |row| row.parent == this)
+    }
+}
+
+impl Row {
+    pub(super) const fn id(&self) -> ProcessId {
+        ProcessId { pid: self.pid, start_ticks: self.start_ticks }
+    }
+
+    fn read(pid: u32) -> Option<Self> {
+        Self::parse(pid, &std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The name stands in parentheses and may hold any byte, parentheses too.
+    fn parse(pid: u32, line: &[u8]) -> Option<Self> {
+        let behind_name = line.iter().rposition(|byte| *byte == b')')? + 1;
+        let fields = std::str::from_utf8(&line[behind_name..]).ok()?;
+        let mut fields = fields.split_ascii_whitespace();
+        Some(Self {
+            pid,
+            state: *fields.next()?.as_bytes().first()?,
+            parent: fields.next()?.parse().ok()?,
+            group: fields.next()?.parse().ok()?,
+            session: fields.next()?.parse().ok()?,
+            // Field 22 of the line.
+            start_ticks: fields.nth(15)?.parse().ok()?,
+        })
+    }
+
+    /// Nothing of it runs any more, even if its parent has not asked how it ended.
+    pub(super) const fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+
+    const fn is_stopped(&self) -> bool {
+        matches!(self.state, b'T' | b't')
+    }
+
+    /// Empty where this user may not read it.
+    fn environment(&self) -> Vec<u8> {
+        std::fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_process_may_look_like_fields() {
+        let line = b"12 (a) R 1) S 7 8 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4567 89 1";
+        let row = Row { pid: 12, state: b'S', parent: 7, group: 8, session: 9, start_ticks: 4567 };
+        assert_eq!(Row::parse(12, line), Some(row));
+        assert_eq!(Row::parse(12, b"12 (a) S 7"), None);
+        assert_eq!(Row::parse(12, b""), None);
+    }
+
+    #[test]
+    fn a_mark_is_one_of_those_in_its_variable_and_nothing_else() {
+        let (mark, other) = (Mark::new().unwrap(), Mark::new().unwrap());
+        let environment = |value: &str| format!("A=b\0{MARK_VARIABLE}={value}\0C=d\0").into_bytes();
+        assert!(mark.is_in(&environment(&mark.0)));
+        assert!(mark.is_in(&environment(&format!("{}:{}", mark.0, other.0))));
+        assert!(!mark.is_in(&environment(&other.0)));
+        assert!(!mark.is_in(&environment(&mark.0[1..])));
+        assert!(!mark.is_in(format!("A={}\0", mark.0).as_bytes()));
+        assert!(!mark.is_in(b""));
+    }
+
+    /// A shell that has written a line for each of its `sleep`s, with its number; it is killed when dropped.
+    struct Shell(Child);
+
+    impl Shell {
+        fn run(script: &str, mark: &Mark) -> (Self, u32) {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).env(MARK_VARIABLE, &mark.0).stdout(Stdio::piped());
+            let mut shell = Self(command.spawn().unwrap());
+            let mut line = String::new();
+            let output = shell.0.stdout.take().unwrap();
+            io::BufRead::read_line(&mut io::BufReader::new(output), &mut line).unwrap();
+            (shell, line.trim().parse().unwrap())
+        }
+    }
+
+    impl Drop for Shell {
+        fn drop(&mut self) {
+            // Both fail only for a process that has ended and was waited for.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn runs(pid: u32) -> bool {
+        Row::read(pid).is_some_and(|row| !row.has_ended())
+    }
+
+    #[test]
+    fn a_daemon_is_found_by_its_mark_and_a_child_without_a_mark_by_its_parent() {
+        let scripts = [
+            "setsid sh -c 'echo $$; exec sleep 1000' >&1 & wait",
+            "(setsid sh -c 'echo $$; exec sleep 1000' >&1 &) ; exec sleep 1000",
+            "env -i setsid sh -c 'echo $$; exec sleep 1000' & wait",
+        ];
+        for script in scripts {
+            let mark = Mark::new().unwrap();
+            let (shell, sleep) = Shell::run(script, &mark);
+            assert!(runs(sleep), "{script}");
+            end_all(shell.0.id(), Some(&mark));
+            assert!(!runs(sleep), "{script}");
+            assert!(runs(shell.0.id()) || script.ends_with("wait"), "{script}");
+        }
+    }
+
+    #[test]
+    fn what_has_another_mark_is_left_alone() {
+        let (mark, other) = (Mark::new().unwrap(), Mark::new().unwrap());
+        let (innocent, sleep) = Shell::run("sh -c 'echo $$; exec sleep 1000'", &other);
+        let (shell, below) = Shell::run("sh -c 'echo $$; exec sleep 1000'", &mark);
+        end_all(shell.0.id(), Some(&mark));
+        assert!(!runs(below) && runs(sleep));
+        end_all(innocent.0.id(), Some(&other));
+    }
+
+    #[test]
+    fn marks_of_the_parents_come_first() {
+        let mark = Mark::new().unwrap();
+        assert!(mark.value().as_bytes().ends_with(mark.0.as_bytes()));
+    }
+}

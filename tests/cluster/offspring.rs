@@ -1,0 +1,132 @@
+//! What a job's workers have started on a node ends with them, however it was started.
+
+use rustix::process::Signal;
+
+use super::job::{Job, Order};
+use super::proc::{self, runs, wait_for};
+use super::site::{Site, output, text};
+
+/// A program on a node of one worker, and what a task of it has started in six ways.
+struct Started {
+    site: Site,
+    job: Job,
+    sleeps: Vec<u32>,
+}
+
+impl Started {
+    fn new() -> Self {
+        let site = Site::head(&["--num-cpus=1"]);
+        let mut job = Job::join(&site);
+        let sleeps = job.numbers(Order::StartSleeps).into_iter().map(|pid| pid.try_into().unwrap()).collect();
+        let started = Self { site, job, sleeps };
+        assert!(started.sleeps.iter().all(|&pid| runs(pid)));
+        started
+    }
+
+    #[track_caller]
+    fn all_end(&self) {
+        self.sleeps.iter().copied().for_each(proc::ended);
+    }
+
+    fn worker(&mut self) -> u32 {
+        self.job.numbers(Order::Workers)[0].try_into().unwrap()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        for &pid in self.sleeps.iter().filter(|&&pid| runs(pid)) {
+            proc::kill(pid);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_left_when_a_job_ends_in_order_and_the_agent_reaps_what_it_has_adopted() {
+    let mut started = Started::new();
+    let agent = started.site.nodes[0].agent();
+    for daemon in started.job.numbers(Order::LeaveDaemons) {
+        let daemon = u32::try_from(daemon).unwrap();
+        wait_for("the daemon is reaped", || proc::file(daemon, "stat").is_empty().then_some(()));
+    }
+    started.job.end_of_input();
+    started.all_end();
+    wait_for("nothing is left below the agent", || proc::children(agent).is_empty().then_some(()));
+}
+
+#[test]
+fn nothing_is_left_when_a_job_is_stopped() {
+    let started = Started::new();
+    let id = started.site.list("jobs")[0]["job_id"].as_str().unwrap().to_owned();
+    let stopped = output(started.site.roadshow(&["job", "stop", &id]));
+    assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+    started.all_end();
+}
+
+#[test]
+fn what_has_a_mark_ends_with_a_worker_that_is_killed_and_the_rest_with_the_job() {
+    let mut started = Started::new();
+    let worker = started.worker();
+    proc::kill(worker);
+    // The last two have no mark: these end with their job at the latest.
+    started.sleeps[..4].iter().copied().for_each(proc::ended);
+    started.job.kill();
+    started.all_end();
+}
+
+#[test]
+fn nothing_is_left_when_the_node_is_stopped() {
+    for force in [false, true] {
+        let started = Started::new();
+        let session = started.site.nodes[0].session.to_str().unwrap().to_owned();
+        let options = ["stop", "--session-dir", &session, "--force"];
+        let stopped = output(started.site.roadshow(if force { &options } else { &options[..3] }));
+        assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+        assert_eq!(started.sleeps.iter().filter(|&&pid| runs(pid)).count(), 0, "by force: {force}");
+    }
+}
+
+#[test]
+fn nothing_is_left_when_the_driver_is_killed() {
+    let mut started = Started::new();
+    started.job.kill();
+    started.all_end();
+}
+
+#[test]
+fn what_a_worker_can_find_ends_when_its_agent_is_killed() {
+    let started = Started::new();
+    drop(proc::signal(started.site.nodes[0].agent(), Signal::KILL));
+    // A daemon without a mark and without a parent is nobody's any more.
+    started.sleeps[..5].iter().copied().for_each(proc::ended);
+}
+
+#[test]
+fn worker_whose_system_is_stopped_ends_and_another_takes_its_place() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    let before = job.numbers(Order::Workers)[0];
+    // Whether it is answered is a race with the end.
+    job.reply(Order::StopSystem);
+    let ended = wait_for("the cluster knows of the end", || {
+        let rows = site.list("workers");
+        rows.into_iter().find(|row| row["pid"] == before && row["cause"].is_string())
+    });
+    assert!(ended["cause"].as_str().unwrap().contains("System::current().stop()"), "{ended}");
+    wait_for("another works", || job.numbers(Order::Workers).first().filter(|&&pid| pid != before).copied());
+    job.numbers(Order::Tasks(3));
+    job.finish();
+}
+
+#[test]
+fn tasks_on_nodes_have_the_stack_of_the_driver_s_main() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    assert!(job.number(Order::UseStack(7 << 20)) >= 7 << 20);
+    job.finish();
+    let mut command = super::job::program(&site, "obey");
+    command.env("ROADSHOW_STACK_BYTES", (32 << 20).to_string());
+    let mut job = Job::join_with(command);
+    assert!(job.number(Order::UseStack(24 << 20)) >= 24 << 20);
+    job.finish();
+}

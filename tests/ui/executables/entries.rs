@@ -1,0 +1,51 @@
+//! A program with several entries, of which a variable of its environment names one.
+//!
+//! It starts a local cluster and says what came of it.
+
+use std::env;
+
+use roadshow::prelude::*;
+
+#[roadshow::task]
+fn pid() -> u32 {
+    std::process::id()
+}
+
+fn main() {
+    match env::var("ENTRY").as_deref() {
+        Ok("actix") => actix_entry(),
+        Ok("tokio") => tokio_entry(),
+        Ok("undiverted") => actix::System::new().block_on(run()),
+        Ok("late") => {
+            // Its workers have no arguments.
+            let _ = env::args().nth(1).expect("there is an argument");
+            roadshow::divert();
+            actix::System::new().block_on(run());
+        }
+        _ => println!("no such entry"),
+    }
+}
+
+#[actix::main]
+async fn actix_entry() {
+    roadshow::divert();
+    run().await;
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn tokio_entry() {
+    roadshow::divert();
+    run().await;
+}
+
+async fn run() {
+    match Cluster::local(2).await {
+        Ok(cluster) => {
+            let ran = cluster.run(pid::task()).await;
+            let elsewhere = ran.is_ok_and(|pid| cluster.workers().iter().any(|worker| worker.pid == pid));
+            let ended = cluster.shutdown().await;
+            println!("answered by a worker: {elsewhere}, ended: {ended:?}");
+        }
+        Err(error) => println!("{error}"),
+    }
+}
