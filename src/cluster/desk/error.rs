@@ -96,7 +96,7 @@ pub enum DeskError {
     #[error("none of {} addresses will do: {}", attempts.len(), each(attempts))]
     NoneOf {
         /// What became of each.
-        attempts: Vec<DeskError>,
+        attempts: Vec<Self>,
     },
     /// No key could be made.
     #[error(transparent)]

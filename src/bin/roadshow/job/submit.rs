@@ -203,9 +203,9 @@ mod tests {
 
     #[test]
     fn a_name_is_looked_up_in_path() {
-        let path = std::ffi::OsStr::new("/nowhere:/proc/self");
-        assert_eq!(locate("status", Some(path)), Ok(PathBuf::from("/proc/self/status")));
-        assert_eq!(locate("./status", None), Ok(PathBuf::from("./status")));
-        assert_eq!(locate("nothing", Some(path)).unwrap_err().code, exit::NO_SUCH_THING);
+        let path = OsStr::new("/nowhere:/proc/self");
+        assert_eq!(locate("status".as_ref(), Some(path)), Ok(PathBuf::from("/proc/self/status")));
+        assert_eq!(locate("./status".as_ref(), None), Ok(PathBuf::from("./status")));
+        assert_eq!(locate("nothing".as_ref(), Some(path)).unwrap_err().code, exit::NO_SUCH_THING);
     }
 }

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_variable_has_a_name() {
-        let variable = |text: &[u8]| super::variable(OsStr::from_bytes(text));
+        let variable = |text: &[u8]| variable(OsStr::from_bytes(text));
         assert_eq!(variable(b"A=b=c"), Ok(("A".into(), "b=c".into())));
         assert_eq!(variable(b"A="), Ok(("A".into(), OsString::new())));
         assert_eq!(variable(b"A=caf\xe9"), Ok(("A".into(), OsStr::from_bytes(b"caf\xe9").to_owned())));
