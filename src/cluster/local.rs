@@ -297,12 +297,17 @@ impl LocalCluster {
                 None => None,
             };
             let cause = told.unwrap_or(cause);
+            let change = Change::Ended { member, cause: format!("worker {pid}: {cause}") };
+            let is_unasked = !stopping.load(Ordering::Relaxed);
+            if is_unasked {
+                // Before anybody can see that it has ended: what is placed from then on goes elsewhere.
+                members.apply(&change, &host);
+            }
             tell_end.send_replace(Some(cause.clone()));
             control.tell(Event::WorkerEnded { worker: number, cause: cause.clone() });
-            if !stopping.load(Ordering::Relaxed) {
+            if is_unasked {
                 log::warn!(pid, cause, "a worker has ended");
-                let cause = format!("worker {pid}: {cause}");
-                spread(&host, &members, Change::Ended { member, cause }).await;
+                spread(&host, &members, change).await;
             }
         });
         self.workers.push(Worker { body, member, ended, stopped });
@@ -409,9 +414,8 @@ fn hosts_of(member: &Member) -> [Identity; 2] {
     [member.actors, member.tasks]
 }
 
-/// Takes up a change here, and tells the workers that are left.
+/// Tells the workers that are left of a change.
 async fn spread(host: &Host, members: &Members, change: Change) {
-    members.apply(&change, host);
     let told = members.list().into_iter().flat_map(|member| hosts_of(&member)).map(|to| {
         let change = change.clone();
         async move {
