@@ -134,7 +134,8 @@ impl ClusterBuilder {
             None => default_workers()?,
         };
         let Self { limits, environment, namespace, in_process, dedup_logs, .. } = self;
-        let options = LocalOptions { workers, limits, environment, namespace, in_process, stack_bytes, dedup_logs };
+        let options =
+            LocalOptions { workers, limits, environment, namespace, in_process, stack_bytes, dedup_logs };
         let (handle, local) = local::start(options).await?;
         Ok(Cluster { handle, workers: Workers::Local(local) })
     }

@@ -16,6 +16,7 @@ use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit}
 use tokio::sync::{mpsc, oneshot};
 
 use super::bootstrap::{self, CAUSE_BYTES_MAX, LIVES_MAX, Life, PASS, RENEW, Report, STOP};
+use super::io_thread::IoThread;
 use super::model::TaskCount;
 use super::offspring::{self, Mark};
 use super::passing;
@@ -24,8 +25,8 @@ use crate::id::HostId;
 use crate::spec::{ActorKey, ActorPlace};
 use crate::transport::Credentials;
 
-/// The stack of a thread that only reads or writes a socket, and ends what the worker has started.
-const STACK_BYTES: usize = 128 << 10;
+/// The stack of a thread that only writes to a socket.
+const STACK_BYTES: usize = 64 << 10;
 
 /// How long the end of a worker waits for its last reports to be written.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(100);
@@ -33,17 +34,23 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(100);
 /// Where connections for the hosts of this process go.
 pub(super) type Doors = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
 
-/// Watches the parent. Its end is the end of this process.
-pub(super) fn watch(
-    lifeline: UnixStream,
-    ask_to_stop: oneshot::Sender<()>,
-    doors: Doors,
-    credentials: Option<Credentials>,
-    mark: Option<Mark>,
-) -> io::Result<()> {
-    let die = move || die(mark.as_ref());
-    let mut ask_to_stop = Some(ask_to_stop);
-    thread::Builder::new().name("roadshow-life".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+/// What watches the parent: on the thread that it runs on, which does nothing else.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) lifeline: UnixStream,
+    pub(super) ask_to_stop: oneshot::Sender<()>,
+    pub(super) doors: Doors,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) mark: Option<Mark>,
+    /// The thread that serves the worker's hosts.
+    pub(super) _io: IoThread,
+}
+
+impl Watch {
+    /// Watches until the process ends. The parent's end is that of this process.
+    pub(super) fn run(self) -> ! {
+        let Self { lifeline, ask_to_stop, doors, credentials, mark, _io } = self;
+        let mut ask_to_stop = Some(ask_to_stop);
         loop {
             let mut byte = [0];
             match passing::receive(&lifeline, &mut byte) {
@@ -54,20 +61,19 @@ pub(super) fn watch(
                 // Without the connection if this process has too many files open to take it.
                 Ok((1, fd)) if byte[0] == PASS => {
                     if take_connection(&lifeline, fd.map(TcpStream::from), &doors).is_err() {
-                        die();
+                        die(mark.as_ref());
                     }
                 }
                 Ok((1, None)) if byte[0] == RENEW => {
                     if renew(&lifeline, credentials.as_ref()).is_err() {
-                        die();
+                        die(mark.as_ref());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => die(),
+                Ok(_) | Err(_) => die(mark.as_ref()),
             }
         }
-    })?;
-    Ok(())
+    }
 }
 
 /// Takes up the certificate that comes.

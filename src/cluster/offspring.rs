@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
 
 use crate::config::OFFSPRING_END_TIMEOUT;
+use crate::observe::log;
 
 /// The variable with the marks of all workers that a process descends from, a colon between two.
 pub(super) const MARK_VARIABLE: &str = "ROADSHOW_STARTED_BY";
@@ -77,7 +78,7 @@ pub(super) fn end_all(of: u32, mark: Option<&Mark>) {
         stopped.iter().for_each(|process| process.signal(Signal::KILL));
         stopped.iter().for_each(|process| process.wait(until));
     }
-    tracing::warn!(worker = of, "processes that a worker has started do not end");
+    log::warn!(worker = of, "processes that a worker has started do not end");
 }
 
 /// Ends all that has a mark.

@@ -2,6 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::observe::log;
+
 /// Raises the soft limit of this process to the hard one.
 ///
 /// The soft limit is 1,024 on most machines, for programs that use `select(2)`. Each worker takes some ten
@@ -13,6 +15,6 @@ pub(super) fn raise_limit() {
         return;
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        log::debug!(%error, "the limit of open files stays as it is");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`divert`] takes such a process over before any of the user's code runs. The worker's threads:
 //! one runs actors and serves their host's links, one runs tasks, one does the I/O that must
-//! not wait for either, and one does nothing but watch the lifeline to its parent. The thread that
-//! called [`divert`] waits for their end: it may be within a runtime, and its stack is the program's.
+//! not wait for either. The thread that called [`divert`] does nothing but watch the lifeline to the
+//! parent: it may be within a runtime of the program's, so it runs no code of a worker's.
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::bootstrap::{self, Bootstrap, Report};
 use super::hosts::{self, Ended, Executors, Site, Sites};
 use super::io_thread::IoThread;
-use super::lifeline::{self, Doors, Reporter};
+use super::lifeline::{Doors, Reporter, Watch};
 use super::local::LOOPBACK;
 use super::offspring::{self, Mark};
 use super::process::set_aside;
@@ -26,7 +26,7 @@ use super::user_thread::{UserThread, first_end};
 use super::{ClusterError, passing, setup};
 use crate::config::CONNECTIONS_WAITING_MAX;
 use crate::id::Identity;
-use crate::observe::{self, Chain};
+use crate::observe::{Chain, log};
 use crate::transport::{Routed, Tcp};
 
 /// Says to a process that it was started as a worker, and by which process.
@@ -109,33 +109,35 @@ fn started_as() -> Started {
     if parent.as_deref() == Some(driver) { Started::Worker } else { Started::Orphan }
 }
 
-/// Runs the worker; gives its exit code.
+/// Runs the worker; gives its exit code if it cannot start. Else the process ends elsewhere.
 fn run() -> i32 {
     let mark = Mark::of_this_process();
-    let outcome = take_lifeline().map_err(ClusterError::from).and_then(|lifeline| {
-        let outcome = serve(&lifeline, mark.clone());
-        let why = match &outcome {
-            Ok(Ended::Asked) => None,
-            Ok(Ended::Because(cause)) => Some(cause.clone()),
-            Err(error) => Some(error.to_string()),
-        };
-        // A driver that has gone meanwhile needs no report.
-        why.map(|why| bootstrap::write(&lifeline, &Report::Failed { why }));
-        outcome
-    });
-    // While this process lives all that it has started is found.
-    offspring::end_all(std::process::id(), mark.as_ref());
-    match outcome {
-        Ok(Ended::Asked) => 0,
-        Ok(Ended::Because(cause)) => {
-            tracing::error!(cause, "a worker ends");
-            1
-        }
-        Err(error) => {
-            tracing::error!(error = %Chain(&error), "a worker cannot run");
-            1
-        }
+    let (lifeline, error) = match take_lifeline() {
+        Err(error) => (None, ClusterError::from(error)),
+        Ok(lifeline) => match serve(&lifeline, mark.clone()) {
+            Ok(watch) => watch.run(),
+            Err(error) => (Some(lifeline), error),
+        },
+    };
+    end(lifeline.as_ref(), mark.as_ref(), Err(error))
+}
+
+/// Reports why the worker ends, if its parent does not know, and ends what it has started; gives the exit code.
+fn end(lifeline: Option<&UnixStream>, mark: Option<&Mark>, ended: Result<Ended, ClusterError>) -> i32 {
+    let why = match ended {
+        Ok(Ended::Asked) => None,
+        Ok(Ended::Because(cause)) => Some(cause),
+        Err(error) => Some(Chain(&error).to_string()),
+    };
+    let code = i32::from(why.is_some());
+    if let Some(why) = why {
+        log::error!(why, "a worker ends");
+        // A parent that has gone meanwhile needs no report.
+        lifeline.map(|lifeline| bootstrap::write(lifeline, &Report::Failed { why }));
     }
+    // While this process lives all that it has started is found.
+    offspring::end_all(std::process::id(), mark);
+    code
 }
 
 /// Moves the socket to the parent out of the user's reach, and gives the user's code an empty standard
@@ -169,15 +171,15 @@ fn be_told(lifeline: &UnixStream) -> Result<Bootstrap, ClusterError> {
     Ok(bootstrap)
 }
 
-fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<Ended, ClusterError> {
+/// Starts the worker's threads. What is left is to watch the lifeline.
+fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<Watch, ClusterError> {
     let bootstrap = be_told(lifeline)?;
     setup::run_all()?;
-    observe::log::init_labelled();
+    log::init_labelled();
     let (ask_to_stop, stopped) = oneshot::channel();
     let io = IoThread::start(bootstrap.stack_bytes)?;
     let (sites, doors) = sites(&bootstrap, io.handle());
     let credentials = bootstrap.node.as_ref().map(|node| node.credentials.clone());
-    lifeline::watch(lifeline.try_clone()?, ask_to_stop, doors, credentials, mark)?;
     let reporter = Arc::new(Reporter::new(lifeline.try_clone()?));
     // Threads of its own: this one may be within a runtime of the program's.
     let (living, _) = sync_channel(1);
@@ -186,20 +188,32 @@ fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<Ended, ClusterErro
     let (tasks, tasks_end) = UserThread::start("roadshow-tasks", stack_bytes, Some(&actors), living)?;
     let executors = Executors { actors: actors.executor(), tasks: tasks.executor() };
     let over = first_end(actors_end, tasks_end);
-    let to_parent = lifeline.try_clone()?;
+    let (to_parent, ending) = (lifeline.try_clone()?, lifeline.try_clone()?);
     let report = move |ready| bootstrap::write(&to_parent, &ready);
-    let (tell, served) = sync_channel(1);
+    let (watched, own) = (lifeline.try_clone()?, mark.clone());
     io.handle().spawn(async move {
+        let _never = Unwinding;
         let served = hosts::serve(bootstrap, sites, executors, reporter, report, stopped, over).await;
-        // The process ends otherwise where nobody receives it.
-        let _ = tell.send(served);
+        // Nothing is served on this thread any more: it may wait.
+        if let Ok(Ended::Asked) = served {
+            // A task that computes does not keep the process.
+            actors.end();
+        }
+        drop(tasks);
+        std::process::exit(end(Some(&ending), own.as_ref(), served));
     });
-    let served = served.recv().map_err(io::Error::other)?;
-    if let Ok(Ended::Asked) = served {
-        // A task that computes does not keep the process: `tasks` is not waited for.
-        actors.end();
+    Ok(Watch { lifeline: watched, ask_to_stop, doors, credentials, mark, _io: io })
+}
+
+/// Ends the process when the thread that serves its hosts panics: nobody else would.
+struct Unwinding;
+
+impl Drop for Unwinding {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
     }
-    served
 }
 
 /// Where the hosts of this process are to be had: on ports of their own, or behind the door of the node.

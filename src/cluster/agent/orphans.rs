@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Agent;
 use crate::cluster::model::JobId;
 use crate::cluster::{children, offspring};
+use crate::observe::log;
 
 /// The adopted processes, with the jobs that may have started each.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ pub(super) struct Orphans(Mutex<BTreeMap<offspring::ProcessId, BTreeSet<JobId>>>
 /// Has the kernel give this process the orphans of all that it has started.
 pub(super) fn adopt() {
     if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
-        tracing::warn!(%error, "daemons that workers start may outlive their jobs");
+        log::warn!(%error, "daemons that workers start may outlive their jobs");
     }
 }
 
@@ -30,7 +31,7 @@ pub(super) async fn reap() {
     let mut ended = match signal(SignalKind::child()) {
         Ok(ended) => ended,
         Err(error) => {
-            return tracing::warn!(%error, "adopted processes stay as zombies until this agent ends");
+            return log::warn!(%error, "adopted processes stay as zombies until this agent ends");
         }
     };
     while ended.recv().await.is_some() {
