@@ -102,7 +102,8 @@ impl WorkerThread {
             let _ = tell_end.send(cause);
         });
         let (stop, ended) = (Some(stop), Some(ended));
-        let mut worker = Self { stop, asked_at: None, ended, alive: Mutex::new(alive), lives, threads: Vec::new() };
+        let mut worker =
+            Self { stop, asked_at: None, ended, alive: Mutex::new(alive), lives, threads: Vec::new() };
         let pid = std::process::id();
         match tokio::time::timeout(WORKER_START_TIMEOUT, reported).await {
             Ok(Ok(report)) => {

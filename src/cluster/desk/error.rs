@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::frames::FrameError;
 use crate::cluster::trust::RequestError;
+use crate::observe::Chain;
 use crate::transport::{CredentialsError, Role};
 
 /// Nothing came of a visit to a desk.
@@ -129,7 +130,7 @@ impl DeskError {
 }
 
 fn each(attempts: &[DeskError]) -> String {
-    attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    attempts.iter().map(|attempt| Chain(attempt).to_string()).collect::<Vec<_>>().join("; ")
 }
 
 impl From<FrameError> for DeskError {

@@ -41,7 +41,7 @@ pub(super) async fn compare(how: &str) {
                 cluster.shutdown().await.unwrap();
                 say(format_args!("{workers} workers, {:?} files at least", ran.into_iter().min().unwrap()));
             }
-            Err(error) => say(error),
+            Err(error) => say(format_args!("{error:?}")),
         },
         _ => panic!("no such comparison: {how}"),
     }
