@@ -99,6 +99,7 @@ pub mod config;
 mod error;
 pub mod host;
 pub mod id;
+mod lock;
 pub mod observe;
 pub mod registry;
 pub mod remote;
@@ -210,6 +211,7 @@ pub mod __private {
 
     pub use crate::cluster::{WorkerSetup, WorkerTest};
     pub use crate::id::TypeHash;
+    pub use crate::lock::held as locks_held;
     pub use crate::registry::{Control, Delivery, Registration};
     pub use crate::registry::{form, schema};
     pub use crate::remote::SpawnRegistration;

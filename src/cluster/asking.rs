@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustc_hash::FxHashMap;
@@ -19,6 +19,7 @@ use super::state::{Answer, Denied};
 use crate::config::HEAD_ANSWER_TIMEOUT;
 use crate::host::{Host, SendError};
 use crate::id::Identity;
+use crate::lock::{Locked, Mutex};
 use crate::remote::ask_host;
 
 type Asked = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send>>;
@@ -122,8 +123,8 @@ impl Open {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<Question, oneshot::Sender<()>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, FxHashMap<Question, oneshot::Sender<()>>> {
+        self.0.lock()
     }
 }
 

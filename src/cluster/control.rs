@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::FxHashMap;
@@ -18,6 +18,7 @@ use super::model::{ActorKey, ActorSpec, JobId};
 use super::state::{Action, Answer, Denied, Event, Millis, Settings, State, Ticket};
 use crate::host::{Host, SendError};
 use crate::id::{Identity, TypeHash};
+use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::ask_host;
 
@@ -137,8 +138,8 @@ impl Control {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Plane> {
-        self.plane.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Plane> {
+        self.plane.lock()
     }
 
     /// Answers a member that asks.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use super::members::{Change, MEMBERSHIP, Members};
 use crate::config::{Limits, STRAY_FORGOTTEN_AFTER, TASKS_COUNTED_EVERY, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostCalls, HostConfig, Lives};
 use crate::id::{Identity, TypeHash};
+use crate::lock::Mutex;
 use crate::remote::host_calls;
 use crate::session::Secret;
 use crate::task::{TaskCounts, TaskService};
@@ -119,7 +120,7 @@ impl Counting {
     /// Tells how many tasks there have been, where that has changed. `false` once nobody runs any.
     fn tell(&self) -> bool {
         let Some(service) = self.service.upgrade() else { return false };
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         for (name, counts) in service.counts() {
             if told.insert(name, counts) != Some(counts) {
                 let TaskCounts { queued, running, finished, failed } = counts;

@@ -157,9 +157,12 @@ impl Reporter {
 
     fn report(&self, add: impl FnOnce(&mut Pending)) {
         let (pending, more) = &*self.shared;
-        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-        add(&mut pending);
-        if let Some(lifeline) = pending.lifeline.take() {
+        let lifeline = {
+            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+            add(&mut pending);
+            pending.lifeline.take()
+        };
+        if let Some(lifeline) = lifeline {
             let shared = Arc::clone(&self.shared);
             let writer = thread::Builder::new().name("roadshow-report".to_owned());
             if let Err(error) = writer.stack_size(STACK_BYTES).spawn(move || write(&lifeline, &shared)) {

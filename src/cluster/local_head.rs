@@ -42,13 +42,17 @@ impl LocalHead {
     pub(super) fn new(io: &Handle) -> Self {
         let numbers = Arc::new(Mutex::new(Vec::new()));
         let (stop, stops) = mpsc::channel(STOPS_MAX);
-        let given = Arc::clone(&numbers);
+        let (given, runtime) = (Arc::clone(&numbers), io.clone());
         let hands = move |action: &Action| match action {
             Action::StartWorker { worker, .. } => {
                 given.lock().unwrap_or_else(PoisonError::into_inner).push(*worker);
             }
             Action::StopActor { at, .. } if stop.try_send(*at).is_err() => {
-                log::warn!(actor = ?at, "too many actors are being stopped; this one goes on");
+                let actor = *at;
+                // Not here: the control plane is locked.
+                runtime.spawn(async move {
+                    log::warn!(?actor, "too many actors are being stopped; this one goes on");
+                });
             }
             _ => {}
         };

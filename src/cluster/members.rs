@@ -1,7 +1,7 @@
 //! Who is in the cluster, and whose turn it is.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use super::state::{Answer, Denied};
 use crate::config::HEAD_ANSWER_TIMEOUT;
 use crate::host::{Ending, Finding, Host, PlaceError, Placed, Placement, Placing, Seat, SendError};
 use crate::id::{HostId, Identity, Target, TypeHash};
+use crate::lock::{Guard, RwLock};
 use crate::registry::{Inbound, decode};
 use crate::spec::{ActorPlace, Lifetime};
 
@@ -95,14 +96,15 @@ impl Members {
     }
 
     fn set_head(&self, is: &HeadIs, host: &Host) {
-        let mut access = self.head.access.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(&*access, Some(Access { head: Head::Here(_), .. })) {
+        let is_here = |access: &Access| matches!(access.head, Head::Here(_));
+        if self.head.access.read().as_ref().is_some_and(is_here) {
             return;
         }
         if let Some(at) = is.at {
-            host.introduce(is.head, at);
+            host.supersede(is.head, at);
         }
-        *access = Some(Access { head: Head::There(is.head), job: is.job, places_all: is.places_all });
+        let access = Access { head: Head::There(is.head), job: is.job, places_all: is.places_all };
+        *self.head.access.write() = Some(access);
     }
 
     fn set(&self, members: &[Member], host: &Host) {
@@ -131,12 +133,12 @@ impl Members {
         self.seats().iter().map(|seated| seated.member).collect()
     }
 
-    fn seats(&self) -> RwLockReadGuard<'_, Vec<Seated>> {
-        self.seats.read().unwrap_or_else(PoisonError::into_inner)
+    fn seats(&self) -> Guard<RwLockReadGuard<'_, Vec<Seated>>> {
+        self.seats.read()
     }
 
-    fn seats_mut(&self) -> RwLockWriteGuard<'_, Vec<Seated>> {
-        self.seats.write().unwrap_or_else(PoisonError::into_inner)
+    fn seats_mut(&self) -> Guard<RwLockWriteGuard<'_, Vec<Seated>>> {
+        self.seats.write()
     }
 
     /// The next worker's turn.
@@ -159,7 +161,7 @@ impl Members {
 
 impl Way {
     fn access(&self) -> Result<Access, PlaceError> {
-        let access = self.access.read().unwrap_or_else(PoisonError::into_inner);
+        let access = self.access.read();
         access.clone().ok_or(PlaceError::NoWorker)
     }
 

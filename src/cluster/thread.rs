@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use super::local::LOOPBACK;
 use super::user_thread::{UserThread, first_end};
 use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::Lives;
+use crate::lock::Mutex;
 use crate::observe::Chain;
 use crate::spec::{ActorKey, ActorPlace};
 use crate::transport::{Memory, Tcp, Transport};
@@ -169,12 +170,12 @@ type Take = Box<dyn FnMut(Report) + Send>;
 
 impl ThreadLives {
     fn listen(&self, take: Take) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(take);
+        *self.0.lock() = Some(take);
     }
 
     fn tell(&self, life: Life) {
         // Nothing lives before the worker is in the cluster, which is when somebody listens.
-        if let Some(take) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(take) = &mut *self.0.lock() {
             take(Report::Lives(vec![life]));
         }
     }

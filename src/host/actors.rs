@@ -1,12 +1,13 @@
 //! The actors of this host that can be reached from afar.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 use actix::Addr;
 use rustc_hash::FxHashMap;
 
 use crate::id::{ActorId, ActorIncarnation, Target};
+use crate::lock::{Guard, RwLock};
 use crate::registry::{Mailbox, Reachable, RemoteActor, Surroundings};
 use crate::wire::CallFailure;
 
@@ -27,10 +28,15 @@ struct Entries {
 impl Entries {
     /// Forgets actors that ended unseen: those that were started elsewhere and only served here.
     ///
-    /// It waits for as many new ones as were left over, so an entry is looked at a few times at most.
-    fn sweep(&mut self) {
-        self.live.retain(|_, mailbox| mailbox.is_connected());
+    /// It waits for as many new ones as were left over, so an entry is looked at a few times at most. What it
+    /// gives is to be dropped without the lock: an address is dropped with it, and may be an actor's last.
+    #[must_use]
+    fn sweep(&mut self) -> Vec<Arc<dyn Reachable>> {
+        let ended: Vec<_> =
+            self.live.iter().filter(|(_, mailbox)| !mailbox.is_connected()).map(|(id, _)| *id).collect();
+        let ended = ended.iter().filter_map(|id| self.live.remove(id)).collect();
         self.sweep_at = 2 * self.live.len() + 64;
+        ended
     }
 }
 
@@ -53,16 +59,18 @@ impl Actors {
     ) {
         let mailbox = Mailbox::new(addr, target.incarnation, surroundings);
         let mut entries = self.write();
-        if entries.live.len() >= entries.sweep_at {
-            entries.sweep();
-        }
-        entries.live.insert(target.actor, mailbox);
+        let is_time = entries.live.len() >= entries.sweep_at;
+        let ended = if is_time { entries.sweep() } else { Vec::new() };
+        let before = entries.live.insert(target.actor, mailbox);
+        drop(entries);
+        drop((ended, before));
     }
 
     /// The actor has ended, or shall no longer be reached.
     pub(crate) fn remove(&self, target: Target) {
         // The mailbox holds an address, whose drop may run more than this lock should see.
-        let _mailbox = self.write().live.remove(&target.actor);
+        let mailbox = self.write().live.remove(&target.actor);
+        drop(mailbox);
     }
 
     /// Forgets all actors.
@@ -88,11 +96,11 @@ impl Actors {
         self.read().live.values().filter(|mailbox| mailbox.is_connected()).count()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Entries> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> Guard<RwLockReadGuard<'_, Entries>> {
+        self.entries.read()
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
-        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> Guard<RwLockWriteGuard<'_, Entries>> {
+        self.entries.write()
     }
 }

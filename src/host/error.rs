@@ -86,7 +86,9 @@ pub enum NotDelivered {
         host: Identity,
     },
     /// The address is of an earlier life of the host.
-    #[error("host {host} has restarted since the address was made; ask for a new address")]
+    #[error(
+        "host {host} has restarted since the address was made, or its clock was set back; ask for a new address"
+    )]
     StaleHost {
         /// The host in the life that the address means.
         host: Identity,

@@ -17,8 +17,14 @@ use crate::id::{Target, TypeHash};
 use crate::observe::log;
 use crate::registry::{Run, panics};
 use crate::session::{Batch, Event, LinkLoss};
-use crate::transport::{DetachedLink, FrameReader, LinkReader, LinkWriter};
+use crate::transport::{DetachedLink, FrameReader, LinkReader};
 use crate::wire::CallFailure;
+
+/// Writes of a link in a row after which its reader has a turn, though there is more to write.
+///
+/// While other threads queue messages and the socket takes all, the writer alone would use up what tokio lets a
+/// task do in one turn, which is 128 such operations: answers and acknowledgements would lie unread.
+const WRITES_PER_TURN: u32 = 16;
 
 /// So often it is looked which core the peer runs on: it costs a system call.
 const READS_PER_LOOK: u32 = 16;
@@ -43,11 +49,12 @@ impl Served {
             Ok(link) => {
                 let (reader, writer) = link.into_split();
                 let frames = FrameReader::established(reader, frame_bytes_max, read_already);
+                let outgoing = Outgoing { peer, up };
                 tokio::select! {
                     biased;
                     () = up.closed.cancelled() => LinkLoss::Shutdown,
-                    // Before reading, which may use up all of the task's turn.
-                    error = write(peer, up, writer) => LinkLoss::Io(error.to_string()),
+                    // Before reading, which may use up all of the task's turn. It gives way to reading itself.
+                    error = write(&outgoing, writer) => LinkLoss::Io(error.to_string()),
                     loss = read(peer, up, frames) => loss,
                 }
             }
@@ -147,13 +154,48 @@ impl Handover for Route<'_> {
     }
 }
 
-async fn write(peer: &Peer, up: &Up, mut writer: LinkWriter) -> io::Error {
-    let mut batch = Batch::default();
+/// Where a link's writer gets its bytes.
+trait Source {
+    /// Takes everything that waits to be written.
+    fn take(&self, batch: &mut Batch);
+
+    /// So many bytes more are with the kernel. Says whether there is more to take.
+    fn wrote(&self, bytes: usize) -> bool;
+
+    /// Waits until there may be something to take.
+    async fn more(&self);
+}
+
+/// What the session has for a link.
+struct Outgoing<'a> {
+    peer: &'a Peer,
+    up: &'a Up,
+}
+
+impl Source for Outgoing<'_> {
+    fn take(&self, batch: &mut Batch) {
+        self.peer.take_outgoing(self.up, batch);
+    }
+
+    fn wrote(&self, bytes: usize) -> bool {
+        self.peer.wrote(self.up, bytes)
+    }
+
+    async fn more(&self) {
+        self.up.bell.notified().await;
+    }
+}
+
+async fn write(source: &impl Source, mut writer: impl AsyncWrite + Unpin) -> io::Error {
+    let (mut batch, mut writes) = (Batch::default(), 0);
     loop {
-        peer.take_outgoing(up, &mut batch);
-        match write_batch(peer, up, &mut writer, &mut batch).await {
+        source.take(&mut batch);
+        match write_batch(source, &mut writer, &mut batch, &mut writes).await {
             Ok(true) => {}
-            Ok(false) => up.bell.notified().await,
+            Ok(false) => {
+                source.more().await;
+                writes = 0;
+            }
             Err(error) => return error,
         }
     }
@@ -161,13 +203,18 @@ async fn write(peer: &Peer, up: &Up, mut writer: LinkWriter) -> io::Error {
 
 /// Writes all of a batch. Says whether there is more to take by then.
 async fn write_batch(
-    peer: &Peer,
-    up: &Up,
+    source: &impl Source,
     writer: &mut (impl AsyncWrite + Unpin),
     batch: &mut Batch,
+    writes: &mut u32,
 ) -> io::Result<bool> {
     let mut more = false;
     while batch.has_remaining() {
+        if *writes == WRITES_PER_TURN {
+            *writes = 0;
+            tokio::task::yield_now().await;
+        }
+        *writes += 1;
         let written = if batch.chunk().len() == batch.remaining() {
             let written = writer.write(batch.chunk()).await?;
             batch.advance(written);
@@ -178,8 +225,87 @@ async fn write_batch(
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        more = peer.wrote(up, written);
+        more = source.wrote(written);
     }
     writer.flush().await?;
     Ok(more)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
+
+    use tokio::task::coop::{consume_budget, poll_proceed};
+
+    use super::*;
+
+    /// A source that other threads fill as fast as it is emptied.
+    #[derive(Default)]
+    struct Full {
+        writes: Cell<u32>,
+    }
+
+    impl Source for Full {
+        fn take(&self, batch: &mut Batch) {
+            batch.push(bytes::Bytes::from_static(b"frame"));
+        }
+
+        fn wrote(&self, _: usize) -> bool {
+            self.writes.set(self.writes.get() + 1);
+            true
+        }
+
+        async fn more(&self) {}
+    }
+
+    /// A socket that takes all, as tokio's do: each write counts for the task's turn.
+    struct Socket;
+
+    impl AsyncWrite for Socket {
+        fn poll_write(self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            ready!(poll_proceed(task)).made_progress();
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_link_is_read_also_while_there_is_always_more_to_write() {
+        const READS: u32 = 100;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        let writes = local.block_on(&runtime, async {
+            let link = tokio::task::spawn_local(async {
+                let source = Full::default();
+                let reading = async {
+                    for _ in 0..READS {
+                        consume_budget().await;
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    error = write(&source, Socket) => panic!("{error}"),
+                    // By then the writer is to have stood in the way no longer than its turns are.
+                    () = reading => {}
+                    () = async {
+                        while source.writes.get() < 100_000 {
+                            tokio::task::yield_now().await;
+                        }
+                    } => {}
+                }
+                source.writes.get()
+            });
+            link.await.unwrap()
+        });
+        assert!(writes <= READS * WRITES_PER_TURN, "{READS} reads took {writes} writes");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use crate::config::TURN_MESSAGES_MAX;
 use crate::id::{CallId, Identity};
+use crate::lock::Mutex;
 use crate::observe::log;
 use crate::registry::{Claim, Inbound, Origin};
 use crate::wire::{Body, CallFailure, Encoded};
@@ -51,7 +52,7 @@ struct Caller {
 
 impl Caller {
     fn answer(&self, answer: Answer) {
-        let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let reply = self.reply.lock().take();
         if let Some(reply) = reply {
             // A caller that no longer waits needs no answer.
             drop(reply.send(answer));

@@ -189,16 +189,6 @@ impl Host {
         &self.shared.limits
     }
 
-    /// Makes another host known, and where to dial it.
-    ///
-    /// A later incarnation of a known host takes the earlier one's place: what was open to that fails.
-    pub fn introduce(&self, identity: Identity, address: SocketAddr) {
-        match self.shared.peers.of(&self.shared, identity) {
-            Ok(peer) => peer.set_address(address),
-            Err((_, why)) => log::warn!(peer = %identity, why, "a host was not made known"),
-        }
-    }
-
     /// Notes on good evidence that a host has ended: what is open to it fails now, with `cause`.
     pub fn peer_gone(&self, identity: Identity, cause: &str) {
         if let Ok(peer) = self.peer(identity) {

@@ -4,8 +4,9 @@
 //! of its actors keep its [`Peer`], which begins a session of a higher generation then: should the same
 //! incarnation come again, both sides know that nothing of before is remembered, and the addresses work.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -13,6 +14,7 @@ use rustc_hash::FxHashMap;
 use super::peer::{Aftermath, Peer};
 use super::{Host, Shared};
 use crate::id::{HostId, Identity};
+use crate::lock::{Locked, Mutex};
 use crate::observe::log;
 use crate::session::LinkLoss;
 use crate::wire::Refusal;
@@ -57,10 +59,15 @@ impl Peers {
 
     /// The peer of that identity, made known if it is new, comes again or is of a later incarnation.
     pub(super) fn of(&self, host: &Arc<Shared>, identity: Identity) -> Result<Arc<Peer>, (Refusal, String)> {
-        let (peer, replaced) = self.lock().of(host, identity)?;
-        for replaced in replaced {
-            replaced.close(LinkLoss::HostGone(format!("it restarted as {identity}")));
-        }
+        let (peer, replaced) = self.lock().of(host, identity, false)?;
+        close_all(replaced, identity);
+        Ok(peer)
+    }
+
+    /// As [`of`](Self::of), and in the place of a later incarnation, too.
+    fn supersede(&self, host: &Arc<Shared>, identity: Identity) -> Result<Arc<Peer>, (Refusal, String)> {
+        let (peer, replaced) = self.lock().of(host, identity, true)?;
+        close_all(replaced, identity);
         Ok(peer)
     }
 
@@ -73,22 +80,29 @@ impl Peers {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Table> {
+        self.0.lock()
     }
 }
 
 impl Table {
+    /// The peer of that identity. `present` says that it is the incarnation that the host has now, though a
+    /// later one may be known.
     fn of(
         &mut self,
         host: &Arc<Shared>,
         identity: Identity,
+        present: bool,
     ) -> Result<(Arc<Peer>, Replaced), (Refusal, String)> {
         if host.closing.is_cancelled() {
             return Err((Refusal::Closing, "the host is shutting down".into()));
         }
         match self.known.get(&identity.host) {
             Some(peer) if peer.identity() == identity => return Ok((Arc::clone(peer), Vec::new())),
+            Some(peer) if peer.identity().incarnation > identity.incarnation && present => {
+                // Should that be there after all, it is not to resume what is dropped here.
+                self.generation = self.generation.wrapping_add(1);
+            }
             Some(peer) if peer.identity().incarnation > identity.incarnation => {
                 let text = format!("a later life of that host is known: {}", peer.identity());
                 return Err((Refusal::WrongHost, text));
@@ -133,7 +147,46 @@ impl Table {
     }
 }
 
+fn close_all(replaced: Replaced, by: Identity) {
+    for replaced in replaced {
+        replaced.close(LinkLoss::HostGone(format!("it restarted as {by}")));
+    }
+}
+
 impl Host {
+    /// Makes another host known, and where to dial it.
+    ///
+    /// A later incarnation of a known host takes the earlier one's place: what was open to that fails. An
+    /// earlier one is late, and is not taken.
+    pub fn introduce(&self, identity: Identity, address: SocketAddr) {
+        self.made_known(self.shared.peers.of(&self.shared, identity), identity, address);
+    }
+
+    /// Makes another host known in the incarnation that it has now, and where to dial it, by the word of who has
+    /// it from that host itself.
+    ///
+    /// It takes the place of any other incarnation, of a later one as well: the host's clock may have been set
+    /// back, or its disk restored.
+    pub fn supersede(&self, identity: Identity, address: SocketAddr) {
+        self.made_known(self.shared.peers.supersede(&self.shared, identity), identity, address);
+    }
+
+    fn made_known(
+        &self,
+        peer: Result<Arc<Peer>, (Refusal, String)>,
+        identity: Identity,
+        address: SocketAddr,
+    ) {
+        match peer {
+            Ok(peer) => peer.set_address(address),
+            Err((Refusal::WrongHost, why)) => {
+                log::warn!(peer = %identity, why, "a host was not made known")
+            }
+            // This one is closing.
+            Err(_) => {}
+        }
+    }
+
     /// Forgets a host, which takes no room any more: what is open between the two ends as
     /// [`LinkLoss::Forgotten`](crate::session::LinkLoss::Forgotten).
     ///

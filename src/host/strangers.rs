@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
+use crate::lock::Mutex;
 use crate::observe::log;
 
 /// The strangers that are open at one door, oldest first. Dropped, it shows all of them out.
@@ -60,7 +60,7 @@ impl Refusals {
 
     /// Counts one; gives how many are to be told of, if they are by now.
     fn count(&self) -> Option<u64> {
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.0.lock();
         let (untold, told) = &mut *guard;
         *untold += 1;
         if told.is_some_and(|told| told.elapsed() < REFUSALS_TOLD_EVERY) {

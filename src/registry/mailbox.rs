@@ -11,7 +11,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext};
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::{Control, RemoteActor, Run};
 use crate::config::{TURN_MESSAGES_MAX, TURN_TIME};
 use crate::id::{ActorIncarnation, TypeHash};
+use crate::lock::{Locked, Mutex};
 use crate::wire::CallFailure;
 
 /// After every so many messages of a turn it is looked at the clock, and a few times before the first.
@@ -185,8 +186,8 @@ impl<A: RemoteActor> Mailbox<A> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue<A>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, Queue<A>> {
+        self.queue.lock()
     }
 }
 

@@ -47,6 +47,7 @@ pub fn install_hook() {
 /// The text of the panic.
 #[inline]
 pub fn catch<R>(work: impl FnOnce() -> R) -> Result<R, String> {
+    debug_assert_eq!(crate::lock::held(), 0, "what may send messages runs under no lock of the library");
     panic::catch_unwind(AssertUnwindSafe(work)).map_err(caught)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::config::{TASKS_SHORT_MIN, TASKS_TURN};
 use crate::host::{Host, scope};
 use crate::id::TypeHash;
+use crate::lock::Mutex;
 use crate::registry::{Inbound, panics};
 use crate::wire::CallFailure;
 
@@ -84,7 +85,7 @@ impl TaskService {
     /// How many tasks there have been by now, by the names of their functions' hashes.
     #[must_use]
     pub fn counts(&self) -> Vec<(TypeHash, TaskCounts)> {
-        lock(&self.queue).counts.iter().map(|(name, counts)| (*name, *counts)).collect()
+        self.queue.lock().counts.iter().map(|(name, counts)| (*name, *counts)).collect()
     }
 
     /// Runs the task that `inbound` holds the arguments of: in its turn, or in the pool.
@@ -102,29 +103,31 @@ impl TaskService {
     }
 
     fn run_in_turn(&self, host: &Host, task: Waiting) {
-        let mut queue = lock(&self.queue);
-        queue.counts.entry(task.name).or_default().queued += 1;
-        queue.waiting.push_back(task);
-        if !queue.running {
-            queue.running = true;
+        let runs = {
+            let mut queue = self.queue.lock();
+            queue.counts.entry(task.name).or_default().queued += 1;
+            queue.waiting.push_back(task);
+            std::mem::replace(&mut queue.running, true)
+        };
+        if !runs {
             host.execute(run_waiting(host.clone(), Arc::clone(&self.queue)));
         }
     }
 
     fn run_in_pool(&self, host: Host, name: TypeHash, width: usize, run: RunTask, inbound: Inbound) {
         let permits = {
-            let mut all = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.permits.lock();
             Arc::clone(all.entry(name).or_insert_with(|| Arc::new(Semaphore::new(width))))
         };
         let (pool, queue) = (self.pool.clone(), Arc::clone(&self.queue));
-        lock(&queue).counts.entry(name).or_default().queued += 1;
+        queue.lock().counts.entry(name).or_default().queued += 1;
         self.pool.spawn(async move {
             // The semaphore is never closed.
             let Ok(permit) = permits.acquire_owned().await else { return };
             pool.spawn_blocking(move || {
-                lock(&queue).counts.entry(name).or_default().begin();
+                queue.lock().counts.entry(name).or_default().begin();
                 let with_result = run_one(&host, run, inbound);
-                lock(&queue).counts.entry(name).or_default().end(with_result);
+                queue.lock().counts.entry(name).or_default().end(with_result);
                 drop(permit);
             });
         });
@@ -170,7 +173,7 @@ impl Turn {
 
 /// Counts the task that has ended, and takes the next.
 fn next(queue: &Mutex<Queue>, ended: Option<(TypeHash, bool)>) -> Option<Waiting> {
-    let mut queue = lock(queue);
+    let mut queue = queue.lock();
     if let Some((name, with_result)) = ended {
         queue.counts.entry(name).or_default().end(with_result);
     }
@@ -189,10 +192,6 @@ fn run_one(host: &Host, run: RunTask, inbound: Inbound) -> bool {
         tracing::warn!(text, "a task's value panicked while it was dropped");
         false
     })
-}
-
-fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for TaskService {

@@ -21,6 +21,8 @@ use roadshow::transport::Tcp;
 use roadshow::{ClusterRef, Limits, RemoteActor, RemoteAddr};
 use tokio::runtime::{Builder, Handle};
 
+use crate::subscriber::Subscriber;
+
 /// How long anything may take before its test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -38,8 +40,10 @@ static IO: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
-/// Runs a test within an actix system, for a bounded time.
+/// Runs a test within an actix system, for a bounded time. Whatever the library logs meanwhile it logs without
+/// a lock of its own.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    Subscriber::install();
     System::new().block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("a test ends in time") })
 }
 

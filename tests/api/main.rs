@@ -37,6 +37,7 @@ mod proxy;
 mod raw;
 mod retry;
 mod stress;
+mod subscriber;
 mod tasks;
 mod threads;
 mod transports;

@@ -174,7 +174,7 @@ pub(super) async fn renew(agent: &Agent) -> Result<(), DeskError> {
     let (claims, credentials) = (claims(identity), &agent.credentials);
     let enrolled = enrolment::enrol_again(agent.head_at, &agent.token, &claims, credentials).await?;
     agent.credentials.renew(&enrolled.credentials)?;
-    agent.host.introduce(enrolled.head, agent.head_at);
+    agent.host.supersede(enrolled.head, agent.head_at);
     if agent.head() != Some(enrolled.head) {
         agent.set_head(enrolled.head);
         agent.workers.tell_of_head(agent, enrolled.head);

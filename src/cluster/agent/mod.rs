@@ -214,7 +214,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let transport = Routed::new(credentials.clone(), address, arrivals);
     let calls = services::calls(Arc::clone(&itself));
     let host = start_host(identity, &token, transport, address, calls).await?;
-    host.introduce(head, head_at);
+    host.supersede(head, head_at);
     let agent = Arc::new(Agent {
         facts,
         token,

@@ -12,7 +12,7 @@ mod output;
 mod stay;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -33,6 +33,7 @@ use super::{ClusterError, WorkerInfo, control, machine, worker};
 use crate::config::{HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::Identity;
+use crate::lock::{Locked, Mutex};
 use crate::observe::{Chain, log};
 use crate::remote::{ClusterRef, ask_host, host_calls};
 use crate::transport::{Credentials, Role, Routed};
@@ -132,8 +133,8 @@ struct Settled {
 }
 
 impl Shared {
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn standing(&self) -> Locked<'_, Standing> {
+        self.standing.lock()
     }
 
     fn head(&self) -> Identity {
@@ -223,8 +224,8 @@ async fn begin(
     });
     let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
     let host = start(host_id, executor, Box::new(host_calls)).await?;
-    control.introduce(enrolled.head, head_at);
-    let submitted = lookup::submitted_as()?;
+    control.supersede(enrolled.head, head_at);
+    let submitted = lookup::submitted_as();
     let facts = JobFacts {
         entrypoint: entrypoint(),
         hostname: machine::hostname(),

@@ -100,7 +100,7 @@ async fn find_head(shared: &Shared) -> Result<bool, DeskError> {
     let enrolled =
         enrolment::enrol_again(shared.head_at, &shared.token, &claims, &shared.credentials).await?;
     shared.credentials.renew(&enrolled.credentials)?;
-    shared.control.introduce(enrolled.head, shared.head_at);
+    shared.control.supersede(enrolled.head, shared.head_at);
     let before = std::mem::replace(&mut shared.standing().head, enrolled.head);
     Ok(before != enrolled.head)
 }

@@ -7,6 +7,7 @@
 mod certify;
 mod desk;
 mod doorway;
+mod incarnation;
 mod orders;
 mod services;
 mod store;
@@ -68,7 +69,8 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
         .await
         .map_err(failed("the head's database, head.redb in the state directory, cannot be opened"))?;
     let token = authority.token().clone();
-    let identity = Identity { host: HostId::HEAD, ..fresh_identity() };
+    let incarnation = incarnation::begin(&store, &records, fresh_identity().incarnation).await;
+    let identity = Identity { host: HostId::HEAD, incarnation };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = certify(&authority, &claims).map_err(failed("the head's certificate"))?;
     let (door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);

@@ -213,6 +213,8 @@ pub(in crate::cluster) enum Record {
     Given { jobs: u32, workers: u64, actors: u64 },
     /// A node that was alive, since when, and whether it drains.
     Node { facts: NodeFacts, joined_ms: u64, draining: bool },
+    /// The incarnation of the head's host that ran last. The state itself has no use for it.
+    Incarnation { incarnation: u64 },
 }
 
 /// What a record is of.
@@ -222,4 +224,5 @@ pub(in crate::cluster) enum RecordKey {
     Actor(ActorKey),
     Given,
     Node(NodeId),
+    Incarnation,
 }

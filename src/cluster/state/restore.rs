@@ -14,6 +14,7 @@ impl Record {
             Self::Actor { actor, .. } => RecordKey::Actor(*actor),
             Self::Given { .. } => RecordKey::Given,
             Self::Node { facts, .. } => RecordKey::Node(facts.id()),
+            Self::Incarnation { .. } => RecordKey::Incarnation,
         }
     }
 }
@@ -22,7 +23,7 @@ impl State {
     /// Goes on where an earlier life has stopped. Nodes come before jobs, and jobs before actors.
     pub(super) fn restore(&mut self, mut records: Vec<Record>) {
         records.sort_by_key(|record| match record {
-            Record::Given { .. } => (0, 0),
+            Record::Given { .. } | Record::Incarnation { .. } => (0, 0),
             Record::Node { joined_ms, .. } => (1, *joined_ms),
             Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
             Record::Actor { actor, .. } => (3, actor.0),
@@ -38,6 +39,7 @@ impl State {
                     self.restore_job(job, restored);
                 }
                 Record::Actor { actor, job, spec } => self.restore_actor(actor, job, spec),
+                Record::Incarnation { .. } => {}
             }
         }
         // At once it is known whether this life can keep anything.

@@ -1,6 +1,6 @@
 //! The life of a peer's links: how they come up, what a break leads to, and what ends the session.
 
-use std::sync::{Arc, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, R
 use crate::host::pulse::Watched;
 use crate::host::{Host, connect, random_u64};
 use crate::id::LinkId;
+use crate::lock::Locked;
 use crate::observe::log;
 use crate::session::{Event, LinkLoss, ProvenPeer, SessionError, Written};
 use crate::wire::{self, Refusal, Resume};
@@ -356,7 +357,7 @@ impl Peer {
     /// Tells what became of calls and letters that end without a reply; nothing else can be among them.
     ///
     /// Under the lock with which they left the session: behind it their slots may be others' already.
-    pub(super) fn settle(&self, mut state: MutexGuard<'_, State>, events: Vec<Event<Ticket>>) {
+    pub(super) fn settle(&self, mut state: Locked<'_, State>, events: Vec<Event<Ticket>>) {
         let aftermath = state.resolve(events);
         drop(state);
         aftermath.run(self);

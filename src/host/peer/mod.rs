@@ -31,7 +31,7 @@ mod up;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,7 @@ use super::error::NotDelivered;
 use super::{Host, Shared};
 use crate::config::CROWD_BYTES;
 use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
+use crate::lock::{Locked, Mutex};
 use crate::observe::{PeerSnapshot, log};
 use crate::registry::decode;
 pub(crate) use crate::session::{LinkLoss, Repeat};
@@ -442,12 +443,12 @@ impl Peer {
     }
 
     #[inline(always)]
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Locked<'_, State> {
+        self.state.lock()
     }
 
     #[inline(always)]
-    fn usable(&self) -> Result<MutexGuard<'_, State>, NotDelivered> {
+    fn usable(&self) -> Result<Locked<'_, State>, NotDelivered> {
         let state = self.lock();
         match &state.gone {
             None => Ok(state),

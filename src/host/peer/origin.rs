@@ -1,11 +1,11 @@
 //! A peer as the origin of messages: how its calls are answered, and its credit given back.
 
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::{Peer, State};
 use crate::id::{CallId, Identity};
+use crate::lock::Locked;
 use crate::observe::log;
 use crate::registry::{Claim, Origin};
 use crate::session;
@@ -47,11 +47,15 @@ impl Origin for Peer {
     }
 
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool {
+        // To clone and to drop a waker runs code of who made it.
+        let waker = waker.clone();
         let mut state = self.lock();
         if state.session.is_cancelled(call) {
             return true;
         }
-        state.driven.insert(call, waker.clone());
+        let old = state.driven.insert(call, waker);
+        drop(state);
+        drop(old);
         false
     }
 
@@ -87,7 +91,7 @@ impl Peer {
 
     /// Nobody works on this call of the peer any more.
     #[inline(always)]
-    fn settle_call(&self, mut state: MutexGuard<'_, State>, call: CallId) {
+    fn settle_call(&self, mut state: Locked<'_, State>, call: CallId) {
         let waker = if state.driven.is_empty() { None } else { state.driven.remove(&call) };
         if self.any_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {
             self.any_cancelled.store(false, Ordering::Relaxed);

@@ -1,12 +1,13 @@
 //! A link that is up, and the duty to serve it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Peer;
 use crate::id::LinkId;
+use crate::lock::Mutex;
 
 /// A link that is up.
 #[derive(Debug)]
@@ -32,10 +33,7 @@ impl Up {
     /// Another pulse begins, and the one before ends; gives what ends the new one.
     pub(in crate::host) fn begin_pulse(&self) -> CancellationToken {
         let ended = self.closed.child_token();
-        let before = {
-            let mut pulse = self.pulse.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *pulse, ended.clone())
-        };
+        let before = std::mem::replace(&mut *self.pulse.lock(), ended.clone());
         before.cancel();
         ended
     }
@@ -46,12 +44,12 @@ impl Up {
 
     /// When the peer was last known to live.
     pub(in crate::host) fn heard(&self) -> tokio::time::Instant {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.heard.lock()
     }
 
     /// The peer was known to live then.
     pub(in crate::host) fn hear(&self, at: tokio::time::Instant) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = self.heard.lock();
         *heard = at.max(*heard);
     }
 }

@@ -1,0 +1,138 @@
+//! Locks under which no other people's code runs: no handler, no destructor of a program's values, no
+//! subscriber of the log.
+//!
+//! Such code may send a message, and a lock that this thread holds would stop it for good. In debug builds each
+//! thread counts the locks that it holds, for the tests to compare with zero wherever such code runs; in release
+//! builds these are the standard library's locks and nothing else. A lock that a panic has poisoned is taken all
+//! the same: what it guards is changed in steps that do not panic.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{self, MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+
+/// A mutex of the library.
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(sync::Mutex<T>);
+
+/// A reader-writer lock of the library.
+#[derive(Debug, Default)]
+pub(crate) struct RwLock<T>(sync::RwLock<T>);
+
+/// A lock that is held.
+#[derive(Debug)]
+pub(crate) struct Guard<G> {
+    guard: G,
+    _held: Held,
+}
+
+/// A mutex that is held.
+pub(crate) type Locked<'a, T> = Guard<MutexGuard<'a, T>>;
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(sync::Mutex::new(value))
+    }
+
+    #[inline(always)]
+    pub(crate) fn lock(&self) -> Locked<'_, T> {
+        Guard::new(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T> RwLock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(sync::RwLock::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn read(&self) -> Guard<RwLockReadGuard<'_, T>> {
+        Guard::new(self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    #[inline]
+    pub(crate) fn write(&self) -> Guard<RwLockWriteGuard<'_, T>> {
+        Guard::new(self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<G> Guard<G> {
+    #[inline(always)]
+    fn new(guard: G) -> Self {
+        Self { guard, _held: Held::count() }
+    }
+}
+
+impl<G: Deref> Deref for Guard<G> {
+    type Target = G::Target;
+
+    #[inline(always)]
+    fn deref(&self) -> &G::Target {
+        &self.guard
+    }
+}
+
+impl<G: DerefMut> DerefMut for Guard<G> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut G::Target {
+        &mut self.guard
+    }
+}
+
+/// How many locks of the library this thread holds, in a debug build.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn held() -> usize {
+    HELD.get()
+}
+
+/// No locks are counted in a release build.
+#[cfg(not(debug_assertions))]
+#[must_use]
+pub fn held() -> usize {
+    0
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static HELD: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// That a lock is counted; in a release build nothing.
+#[derive(Debug)]
+struct Held;
+
+impl Held {
+    #[inline(always)]
+    fn count() -> Self {
+        #[cfg(debug_assertions)]
+        HELD.set(HELD.get() + 1);
+        Self
+    }
+}
+
+#[cfg(debug_assertions)]
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.set(HELD.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_that_are_held_are_counted() {
+        let (mutex, lock) = (Mutex::new(1), RwLock::new(2));
+        assert_eq!(held(), 0);
+        let mut locked = mutex.lock();
+        *locked += 1;
+        assert_eq!(held(), 1);
+        {
+            let _reading = lock.read();
+            assert_eq!(held(), 2);
+        }
+        drop(locked);
+        *lock.write() = 3;
+        assert_eq!((held(), *mutex.lock(), *lock.read()), (0, 2, 3));
+    }
+}
