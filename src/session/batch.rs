@@ -22,7 +22,7 @@ impl Batch {
         self.remaining = 0;
     }
 
-    pub(super) fn push(&mut self, piece: Bytes) {
+    pub(crate) fn push(&mut self, piece: Bytes) {
         self.remaining += piece.len();
         self.pieces.push_back(piece);
     }

@@ -75,7 +75,7 @@ impl tracing::Subscriber for Subscriber {
 #[test]
 fn a_subscriber_of_the_log_may_send_to_the_very_peer_that_an_event_is_about() {
     // On a thread of its own, which a lock may hold for good.
-    let (done, is_done) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
     let scenario = std::thread::spawn(move || {
         run(async {
             let (pair, proxy) = Proxy::between(roadshow::Limits::default()).await;
