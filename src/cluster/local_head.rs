@@ -124,8 +124,12 @@ impl LocalHead {
 
 async fn stop_actors(host: Host, mut stops: mpsc::Receiver<ActorPlace>) {
     while let Some(actor) = stops.recv().await {
-        if let Err(error) = stop_on_host(&host, actor).await {
-            log::debug!(?actor, %error, "an actor could not be stopped");
-        }
+        let host = host.clone();
+        // In a task of its own: an actor that handles nothing holds up the stop of no other.
+        tokio::spawn(async move {
+            if let Err(error) = stop_on_host(&host, actor).await {
+                log::debug!(?actor, %error, "an actor could not be stopped");
+            }
+        });
     }
 }

@@ -45,8 +45,9 @@ use crate::config::{
 use crate::id::{ActorId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::{HostSnapshot, log};
 use crate::registry::{
-    Deliver, Inbound, Origin, Reachable, Registry, RemoteActor, Run, Surroundings, panics,
+    self, Deliver, Inbound, Origin, Reachable, Registry, RemoteActor, Run, STOP, Surroundings, panics,
 };
+
 use crate::session::{LinkLoss, Secret};
 use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, Encoded};
@@ -319,6 +320,9 @@ impl Host {
         }
         let mailbox = self.shared.actors.find(target)?;
         let Some(handler) = self.shared.registry.handler(mailbox.kind(), message) else {
+            if message == STOP {
+                return Ok(Some(Destination { mailbox, deliver: registry::stop }));
+            }
             let message = self.shared.registry.name_of(message);
             return Err(CallFailure::NotHandled { actor: mailbox.name().to_owned(), message });
         };

@@ -12,7 +12,7 @@ use super::mailbox::{Decoding, Mailbox, Reachable, Turn};
 use super::{
     Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, Run, TaskFn, panics, synchronous,
 };
-use crate::id::Identity;
+use crate::id::{Identity, TypeHash};
 use crate::wire::{self, CallFailure, Encoded};
 
 /// What the host tells an actor beside its messages.
@@ -114,6 +114,17 @@ pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: 
             inbound.fail(&CallFailure::NotHandled { actor: A::NAME.into(), message: M::NAME.into() });
         }),
     }
+}
+
+/// The message that stops any actor: a call in the flow of the actor, so that it comes last.
+pub(crate) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
+
+/// Puts stops into an actor's mailbox, behind the messages that came before.
+pub(crate) fn stop(to: &dyn Reachable, run: Run) {
+    run.for_each(|inbound| {
+        let (_, _, responder) = inbound.into_parts();
+        to.control(Control::Stop(responder));
+    });
 }
 
 /// Decodes the next message of a run and has the actor handle it.

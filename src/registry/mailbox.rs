@@ -17,7 +17,7 @@ use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext};
 use tokio::time::Instant;
 
-use super::{Control, RemoteActor, Run};
+use super::{Control, RemoteActor, Responder, Run};
 use crate::config::{TURN_MESSAGES_MAX, TURN_TIME};
 use crate::id::{ActorIncarnation, TypeHash};
 use crate::lock::{Locked, Mutex};
@@ -54,8 +54,10 @@ pub trait Reachable: Any + Send + Sync {
     fn incarnation(&self) -> ActorIncarnation;
     /// Whether it still takes messages.
     fn is_connected(&self) -> bool;
-    /// Has it do something behind the messages that have come.
+    /// Has it do something behind the messages that have come from other hosts.
     fn control(&self, control: Control);
+    /// Stops it behind the messages that were sent to it on its own host.
+    fn stop(&self, responder: Responder<()>);
 }
 
 /// The way to an actor of type `A`.
@@ -210,6 +212,11 @@ impl<A: RemoteActor> Reachable for Mailbox<A> {
 
     fn control(&self, control: Control) {
         self.push(Item::Control(control));
+    }
+
+    fn stop(&self, responder: Responder<()>) {
+        // Messages of this host are in actix's own mailbox: a turn may be ahead of them.
+        self.addr.do_send(Control::Stop(responder));
     }
 }
 

@@ -29,8 +29,8 @@ use thiserror::Error;
 
 use crate::id::TypeHash;
 
-pub(crate) use delivery::decode;
 pub use delivery::{Control, Delivery};
+pub(crate) use delivery::{STOP, decode, stop};
 pub use mailbox::{Decoding, Mailbox, Reachable, Surroundings, Turn};
 pub use origin::{Claim, Inbound, LocalReply, Origin, Responder};
 pub use run::Run;

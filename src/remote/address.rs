@@ -1,6 +1,7 @@
 //! An address without its types: which actor of which host, and the way there.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -8,6 +9,7 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 
 use super::request::{Answer, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
@@ -327,7 +329,8 @@ where
     let body = if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
         let answer = wire::encode_message(&args, limit, |body| here.call_self(service, deadline, body));
-        let waited = unless_deadlock(here, answer.map_err(NotDelivered::from)?).await;
+        let answer = unless_deadlock(here, answer.map_err(NotDelivered::from)?);
+        let waited = until(deadline, answer).await.ok_or(OutcomeUnknown::TimedOut)?;
         waited.map_err(|_| SendError::deadlock(true))??
     } else {
         let peer = here.peer(there)?;
@@ -341,14 +344,22 @@ where
                     break waited.map_err(|_| SendError::deadlock(true))??;
                 }
                 Err(NotDelivered::Full { size, .. }) => {
-                    let waited = unless_deadlock(here, peer.room(target, size)).await;
-                    waited.map_err(|_| SendError::deadlock(false))?;
+                    let waited = until(deadline, unless_deadlock(here, peer.room(target, size))).await;
+                    waited.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
                 }
                 Err(reason) => return Err(reason.into()),
             }
         }
     };
     scope::within(here, || decode_answer(&body)).map_err(|error| *error)
+}
+
+/// Waits for something that keeps no deadline of its own; `None` if the deadline comes first.
+async fn until<T>(deadline: Option<Instant>, waited_for: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        None => Some(waited_for.await),
+        Some(deadline) => timeout_at(deadline.into(), waited_for).await.ok(),
+    }
 }
 
 impl PartialEq for Address {

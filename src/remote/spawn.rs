@@ -12,14 +12,15 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use super::addr::RemoteAddr;
-use super::address::ask_host;
+use super::address::ask;
 use super::cluster_ref::ClusterRef;
 use crate::host::{Host, NotDelivered, OutcomeUnknown, PlaceError, SendError};
 use crate::id::{Target, TypeHash};
 use crate::observe::log;
-use crate::registry::{Control, Inbound, RemoteActor, panics, synchronous};
+use crate::registry::{Inbound, RemoteActor, Responder, STOP, panics, synchronous};
 use crate::spec::{ActorKey, ActorPlace};
 use crate::wire::CallFailure;
 
@@ -166,46 +167,45 @@ impl fmt::Debug for SpawnRegistration {
     }
 }
 
-/// The service that stops an actor.
-const STOP: TypeHash = TypeHash::of("roadshow::Stop");
-
-/// Has an actor end, wherever it lives. It is no error if it has ended.
+/// Stops an actor, wherever it lives, behind all messages that this host sent to it before. An actor
+/// that has stopped already is no error.
+///
+/// The stop is a call in the actor's own flow, or an item of the actor's own mailbox on this host. A
+/// call to the host would overtake messages that are in chunks or wait for credit.
 ///
 /// # Errors
 ///
 /// As any call: [`SendError`].
 pub(crate) async fn stop_on_host(here: &Host, actor: ActorPlace) -> Result<(), SendError> {
-    match ask_host(here, actor.host, STOP, actor.target, None).await {
+    let stopped = if actor.host == here.identity() {
+        stop_here(here, actor.target).await
+    } else {
+        ask(here, actor.host, actor.target, STOP, (), None).await
+    };
+    match stopped {
         Err(SendError::NotDelivered(NotDelivered::ActorStopped)) => Ok(()),
         outcome => outcome,
     }
 }
 
-/// What a host of actors does when it is called itself: it spawns and stops them.
+async fn stop_here(host: &Host, target: Target) -> Result<(), SendError> {
+    let (reply, stopped) = oneshot::channel();
+    host.actors().find(target)?.stop(Responder::local(reply));
+    // Dropped without an answer, the mailbox has closed.
+    Ok(stopped.await.unwrap_or(Err(CallFailure::ActorStopped))?)
+}
+
+/// What a host of actors does when it is called itself: it spawns them.
 pub fn host_calls(host: &Host, service: TypeHash, inbound: Inbound) {
     static SPAWNABLE: LazyLock<FxHashMap<TypeHash, SpawnHere>> = LazyLock::new(|| {
         inventory::iter::<SpawnRegistration>.into_iter().map(|it| (it.hash, it.spawn)).collect()
     });
-    if service == STOP {
-        return stop_here(host, inbound);
-    }
     match SPAWNABLE.get(&service) {
         Some(spawn) => spawn(host, inbound),
         None => inbound.fail(&CallFailure::NotHandled {
             actor: "this executable".to_owned(),
             message: format!("spawning {}", host.registry().name_of(service)),
         }),
-    }
-}
-
-fn stop_here(host: &Host, inbound: Inbound) {
-    let (body, _, mut responder) = inbound.into_parts();
-    // From here on it waits in the actor's mailbox, and keeps nobody from asking the host.
-    responder.release();
-    let stopped = crate::registry::decode::<Target>(&body).and_then(|target| host.actors().find(target));
-    match stopped {
-        Ok(mailbox) => mailbox.control(Control::Stop(responder)),
-        Err(failure) => responder.fail(failure),
     }
 }
 

@@ -1,0 +1,143 @@
+//! A stop comes last: behind everything that its sender sent to the actor before.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use roadshow::Limits;
+use roadshow::prelude::*;
+
+use crate::hosts::{Gate, Pair, Site, limits, poll_once, run};
+
+/// Counts what it handles, which can be asked for when it has stopped, and may be held up.
+#[derive(RemoteActor)]
+#[remote(local, handles(Count, Wait))]
+struct Counter {
+    handled: Arc<AtomicUsize>,
+    gate: Gate,
+}
+
+impl Actor for Counter {
+    type Context = Context<Self>;
+}
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Count(Payload);
+
+impl Handler<Count> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, _: Count, _: &mut Context<Self>) {
+        self.handled.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Holds the thread up until the gate is open.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Wait;
+
+impl Handler<Wait> for Counter {
+    type Result = ();
+
+    fn handle(&mut self, _: Wait, _: &mut Context<Self>) {
+        self.gate.pass();
+    }
+}
+
+/// An actor, how much it has handled, and what it is held up at.
+#[derive(Default)]
+struct Observed {
+    handled: Arc<AtomicUsize>,
+    gate: Gate,
+}
+
+impl Observed {
+    fn counter(&self) -> impl FnOnce() -> Counter + Send + use<> {
+        let (handled, gate) = (Arc::clone(&self.handled), self.gate.clone());
+        move || Counter { handled, gate }
+    }
+
+    fn handled(&self) -> usize {
+        self.handled.load(Ordering::SeqCst)
+    }
+}
+
+/// Chunks of 4 KiB, and a window of a dozen small messages.
+fn narrow() -> Limits {
+    limits(|limits| {
+        limits.chunk_bytes = 4 << 10;
+        limits.window_bytes = 4 << 10;
+    })
+}
+
+fn of_bytes(bytes: usize) -> Count {
+    Count(vec![0; bytes].into())
+}
+
+#[test]
+fn a_stop_comes_behind_a_message_that_goes_out_in_chunks() {
+    run(async {
+        let (pair, observed) = (Pair::with(narrow()).await, Observed::default());
+        let counter = pair.serve(observed.counter());
+        counter.send(of_bytes(1)).await.unwrap();
+        counter.tell(of_bytes(4 << 20)).await.unwrap();
+        counter.stop().await.unwrap();
+        assert_eq!(observed.handled(), 2);
+    });
+}
+
+#[test]
+fn a_stop_comes_behind_messages_that_wait_for_credit() {
+    const BURST: usize = 2000;
+    run(async {
+        let (pair, observed) = (Pair::with(narrow()).await, Observed::default());
+        let counter = pair.serve(observed.counter());
+        let held_up = counter.try_send(Wait).unwrap();
+        observed.gate.reached_by(1).await;
+        let recipient = counter.recipient::<Count>();
+        (0..BURST / 2).for_each(|_| counter.do_send(of_bytes(100)));
+        (0..BURST / 2).for_each(|_| recipient.do_send(of_bytes(100)));
+        let mut stop = Box::pin(counter.stop());
+        assert!(poll_once(&mut stop).await.is_pending());
+        counter.do_send(of_bytes(100));
+        observed.gate.open();
+        stop.await.unwrap();
+        held_up.await.unwrap();
+        assert_eq!(observed.handled(), BURST);
+    });
+}
+
+#[test]
+fn a_stop_comes_behind_messages_of_its_own_host_while_a_turn_is_under_way() {
+    run(async {
+        let (pair, observed) = (Pair::start().await, Observed::default());
+        let near = pair.there.serve(observed.counter());
+        let far = pair.here.cluster.bind(&near);
+        // Its turn at messages from afar: what comes to the same queue now is handled in it.
+        let held_up = far.try_send(Wait).unwrap();
+        observed.gate.reached_by(1).await;
+        let first = near.try_send(of_bytes(1)).unwrap();
+        let mut stop = Box::pin(near.stop());
+        assert!(poll_once(&mut stop).await.is_pending());
+        observed.gate.open();
+        assert_eq!(first.await, Ok(()));
+        stop.await.unwrap();
+        held_up.await.unwrap();
+        assert_eq!(observed.handled(), 1);
+    });
+}
+
+#[test]
+fn a_stop_is_no_error_where_the_actor_has_stopped_and_is_one_where_there_was_none() {
+    run(async {
+        let (site, observed) = (Site::start().await, Observed::default());
+        let counter = site.serve(observed.counter());
+        for _ in 0..2 {
+            assert_eq!(counter.stop().await, Ok(()));
+        }
+        let nobody = crate::raw::Raw::addr_of::<Counter>(site.identity(), 99);
+        let error = site.cluster.bind(&nobody).stop().await;
+        assert_eq!(error, Err(roadshow::host::NotDelivered::NoSuchActor.into()));
+    });
+}
