@@ -7,6 +7,8 @@
 mod errors;
 #[path = "tidy/source.rs"]
 mod source;
+#[path = "tidy/waits.rs"]
+mod waits;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,6 +100,14 @@ fn every_module_has_its_place_in_the_table() {
 #[test]
 fn pure_modules_touch_no_socket_and_no_clock() {
     complain(rust_files("src").iter().flat_map(|file| purity_complaints(file, &read(file))));
+}
+
+#[test]
+fn the_page_says_how_everything_gives_up_that_takes_time() {
+    let files = all_rust_files().into_iter();
+    let files = files.filter(|file| waits::FOLDERS.iter().any(|folder| file.starts_with(folder)));
+    let operations = files.flat_map(|file| waits::operations(&read(&file))).collect();
+    complain(waits::complaints(&read("docs/semantics.md"), &operations));
 }
 
 #[test]

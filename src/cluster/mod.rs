@@ -231,7 +231,10 @@ impl Cluster {
         }
     }
 
-    /// Has an actor end, of whatever job. It handles first what it was sent before.
+    /// Stops an actor of any job, behind the messages that it has by then.
+    ///
+    /// Messages on their way from other hosts may fail as not delivered:
+    /// [`RemoteAddr::stop`](crate::RemoteAddr::stop) comes behind those of its own host.
     ///
     /// # Errors
     ///

@@ -97,10 +97,12 @@ impl<A: RemoteActor> RemoteAddr<A> {
         self.address.try_send(message)
     }
 
-    /// Stops the actor once it has handled what it was sent before.
+    /// Stops the actor behind everything that this host has sent to it before.
     ///
-    /// Returns when the actor has been told, as by `ctx.stop()`; messages that reach it later fail
-    /// as not delivered. An actor that has stopped already is no error.
+    /// That is each `do_send` and `tell` that has returned, and each `send` that was polled. The stop
+    /// waits for room and credit as a message does. Returns when the actor comes to it, as to
+    /// `ctx.stop()`; messages behind it fail as not delivered. An actor that has stopped already is no
+    /// error.
     ///
     /// # Errors
     ///

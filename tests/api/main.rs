@@ -43,6 +43,7 @@ mod tasks;
 mod threads;
 mod transports;
 mod values;
+mod waiting;
 mod wishes;
 mod words;
 
