@@ -60,16 +60,31 @@ pub const WINDOW_BYTES_MIN: usize = 1 << 10;
 /// in the actor's mailbox, however small it is.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
 
-/// How many bytes may wait at a sender for the credit of one actor.
+/// How many bytes may wait at a sender for the credit of one actor, what is kept beside each message
+/// included.
 ///
 /// Several windows, so that a burst is taken without waiting; a fraction of what may wait in all,
 /// so that one actor that handles nothing leaves room for the others.
 pub const PARKED_BYTES_MAX: usize = 8 << 20;
 
+/// What a queued one-way message counts beside its frame: an entry of 24 bytes in a deque that may have
+/// grown to twice its length, and its share of the unused end of a block.
+pub const QUEUED_OVERHEAD_BYTES: usize = 64;
+
+/// What a queued call counts beside its frame: what a one-way message counts, an entry in an index by
+/// number, the open call, and the slot of its reply.
+pub const QUEUED_CALL_OVERHEAD_BYTES: usize = 320;
+
+/// How long room is reserved for a waiter that was woken and does not take it.
+///
+/// A waiter on a busy thread comes to it in less. One whose future is held and not polled must not keep
+/// the room from others, or a task that holds one and awaits another would wait for ever.
+pub const RESERVED_FOR: Duration = Duration::from_millis(20);
+
 /// How many bytes wait for the credit of one actor before `tell` waits, too.
 ///
-/// What waits has a buffer of its own, and costs several times what goes out at once. Some hundred small
-/// messages are there when credit comes; whoever can wait gains nothing by adding to them.
+/// Some hundred small messages are there when credit comes; whoever can wait gains nothing by adding to
+/// them.
 pub const CROWD_BYTES: usize = 16 << 10;
 
 /// Calls that one session has open at most; a further one waits until one has ended.
@@ -89,6 +104,11 @@ pub const CHUNK_BYTES: usize = (1 << 20) + (64 << 10);
 /// The shortest chunk that can be asked for: half of it is content at least, and a failure is in one
 /// piece.
 pub const CHUNK_BYTES_MIN: usize = 4 << 10;
+
+/// The longest chunk that can be asked for.
+///
+/// The send buffer keeps the length of a frame in 32 bits, and the longest frame has one bit more.
+pub const CHUNK_BYTES_MAX: usize = 1 << 30;
 
 /// Frames in chunks that one direction of a link has under way at once; others wait their turn.
 ///
@@ -121,6 +141,10 @@ pub const ACK_PAUSE: Duration = Duration::from_millis(5);
 ///
 /// Beyond it the oldest are dropped, and a repeated call of theirs learns that its reply is lost.
 pub const REPLIES_KEPT_BYTES_MAX: usize = 16 << 20;
+
+/// What a kept reply counts beside its bytes: its entry in a tree and in a queue, and the handle of its
+/// buffer.
+pub const KEPT_REPLY_OVERHEAD_BYTES: usize = 128;
 
 /// How many ends of calls are kept, for each peer, in case the calls are repeated.
 ///

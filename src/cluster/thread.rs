@@ -151,7 +151,7 @@ impl Drop for WorkerThread {
             return;
         }
         // A thread that computes cannot be ended; it goes when it is done.
-        let alive = self.alive.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let alive = self.alive.lock();
         let over = alive.recv_timeout(WORKER_STOP_TIMEOUT.saturating_sub(waited));
         if over == Err(RecvTimeoutError::Disconnected) {
             for thread in self.threads.drain(..) {

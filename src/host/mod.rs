@@ -40,7 +40,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{
-    CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_MAX, Limits, WINDOW_BYTES_MIN,
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_MAX, Limits,
+    WINDOW_BYTES_MIN,
 };
 use crate::id::{ActorId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::{HostSnapshot, log};
@@ -130,7 +131,7 @@ impl Host {
                     .frame_bytes_max
                     .clamp(HANDSHAKE_FRAME_BYTES_MAX, u32::MAX as usize),
                 window_bytes: config.limits.window_bytes.max(WINDOW_BYTES_MIN),
-                chunk_bytes: config.limits.chunk_bytes.max(CHUNK_BYTES_MIN),
+                chunk_bytes: config.limits.chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
                 heartbeat_every,
                 // A link is not to be given up before the second heartbeat could have come.
                 heartbeat_lost: config.limits.heartbeat_lost.clamp(2 * heartbeat_every, 2 * HEARTBEAT_MAX),

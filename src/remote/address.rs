@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::request::{Answer, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
-use crate::host::peer::{Peer, Pending, Repeat};
+use crate::host::peer::{Peer, Pending, Place, Repeat};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
 use crate::observe::log;
@@ -73,13 +73,15 @@ impl Address {
         {
             tokio::task::coop::consume_budget().await;
         }
+        let mut place: Option<Place> = None;
         loop {
-            match self.post(&mut slot, patient) {
+            match self.post(&mut slot, patient, place.as_ref()) {
                 Err(NotDelivered::Full { .. }) if patient => self.peer()?.ease(self.place.target).await,
                 Err(NotDelivered::Full { size, .. }) => {
-                    let room = self.peer()?.room(self.place.target, size);
-                    let waited = unless_deadlock(self.here()?, room).await;
-                    waited.map_err(|_| NotDelivered::Deadlock)?;
+                    let peer = self.peer()?;
+                    let lined_up = || peer.line_up(self.place.target, size, false);
+                    let turn = place.get_or_insert_with(lined_up).turn();
+                    unless_deadlock(self.here()?, turn).await.map_err(|_| NotDelivered::Deadlock)?;
                 }
                 outcome => return outcome,
             }
@@ -88,7 +90,7 @@ impl Address {
     }
 
     pub(crate) fn do_send<M: RemoteMessage>(&self, message: M) {
-        if let Err(error) = self.post(&mut Some(message), false) {
+        if let Err(error) = self.post(&mut Some(message), false, None) {
             log::debug!(to = ?self, message = M::NAME, %error, "a one-way message was not delivered");
             if let Some(bound) = &self.bound {
                 bound.here.count_dead_letter();
@@ -117,8 +119,14 @@ impl Address {
         }
     }
 
-    /// Posts a one-way message; it stays in the slot when nobody took it. `patient` is for who can wait.
-    fn post<M: RemoteMessage>(&self, slot: &mut Option<M>, patient: bool) -> Result<(), NotDelivered> {
+    /// Posts a one-way message; it stays in the slot when nobody took it. `patient` is for who can wait, a
+    /// place in the line for who has waited.
+    fn post<M: RemoteMessage>(
+        &self,
+        slot: &mut Option<M>,
+        patient: bool,
+        place: Option<&Place>,
+    ) -> Result<(), NotDelivered> {
         let bound = self.bound()?;
         if bound.here.identity() == self.place.host {
             let responder = Responder::nobody(bound.here.as_origin());
@@ -126,8 +134,9 @@ impl Address {
         }
         let peer = bound.peer()?;
         let message = slot.as_ref().expect("a slot is posted while it is full");
-        wire::encode_message(message, peer.body_bytes_max(), |body| {
-            peer.tell(self.place.target, M::HASH, body, patient)
+        wire::encode_message(message, peer.body_bytes_max(), |body| match place {
+            None => peer.tell(self.place.target, M::HASH, body, patient),
+            Some(place) => peer.tell_in_turn(place, M::HASH, body),
         })?
     }
 
@@ -210,6 +219,23 @@ impl Bound {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
             peer.call(self.place.target, M::HASH, deadline, repeat, body)
+        });
+        Ok(Answer::Remote(open.map_err(NotDelivered::from)??))
+    }
+
+    /// Makes a call as [`call`](Self::call), at its place in the line for room.
+    #[inline(never)]
+    pub(super) fn call_in_turn<M: RemoteMessage>(
+        &self,
+        place: &Place,
+        slot: &Option<M>,
+        deadline: Option<Instant>,
+        repeat: &mut Repeat,
+    ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
+        let peer = self.peer()?;
+        let message = slot.as_ref().expect("a slot is called with while it is full");
+        let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
+            peer.call_in_turn(place, M::HASH, deadline, repeat, body)
         });
         Ok(Answer::Remote(open.map_err(NotDelivered::from)??))
     }
@@ -333,25 +359,59 @@ where
         let waited = until(deadline, answer).await.ok_or(OutcomeUnknown::TimedOut)?;
         waited.map_err(|_| SendError::deadlock(true))??
     } else {
-        let peer = here.peer(there)?;
-        loop {
-            let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| {
-                peer.call(target, service, deadline, &mut Repeat::Never, body)
-            });
-            match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
-                Ok(open) => {
-                    let waited = unless_deadlock(here, Pending::new(&peer, open)).await;
-                    break waited.map_err(|_| SendError::deadlock(true))??;
-                }
-                Err(NotDelivered::Full { size, .. }) => {
-                    let waited = until(deadline, unless_deadlock(here, peer.room(target, size))).await;
-                    waited.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
-                }
-                Err(reason) => return Err(reason.into()),
-            }
-        }
+        ask_peer(here, &here.peer(there)?, None, target, service, args, deadline).await?
     };
     scope::within(here, || decode_answer(&body)).map_err(|error| *error)
+}
+
+/// Tells an actor of another host something that comes behind all messages that were sent to it before, also
+/// behind those that wait for room.
+///
+/// # Errors
+///
+/// As any call: [`SendError`].
+pub(crate) async fn ask_last(
+    here: &Host,
+    there: Identity,
+    target: Target,
+    service: TypeHash,
+) -> Result<(), SendError> {
+    let peer = here.peer(there)?;
+    let place = peer.line_up_last(target);
+    let body = ask_peer(here, &peer, place, target, service, (), None).await?;
+    scope::within(here, || decode_answer(&body)).map_err(|error| *error)
+}
+
+async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
+    here: &Host,
+    peer: &Arc<Peer>,
+    mut place: Option<Place>,
+    target: Target,
+    service: TypeHash,
+    args: T,
+    deadline: Option<Instant>,
+) -> Result<Body, SendError> {
+    loop {
+        if let Some(place) = &place {
+            let turn = until(deadline, unless_deadlock(here, place.turn())).await;
+            turn.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
+        }
+        let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| match &place {
+            None => peer.call(target, service, deadline, &mut Repeat::Never, body),
+            Some(place) => peer.call_in_turn(place, service, deadline, &mut Repeat::Never, body),
+        });
+        match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
+            Ok(open) => {
+                drop((args, place));
+                let waited = unless_deadlock(here, Pending::new(peer, open)).await;
+                return waited.map_err(|_| SendError::deadlock(true))?;
+            }
+            Err(NotDelivered::Full { size, .. }) => {
+                place.get_or_insert_with(|| peer.line_up(target, size, true));
+            }
+            Err(reason) => return Err(reason.into()),
+        }
+    }
 }
 
 /// Waits for something that keeps no deadline of its own; `None` if the deadline comes first.

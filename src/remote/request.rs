@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use super::address::Bound;
 use super::retry::{Retry, Retrying};
 use crate::host::blocked::Waiting;
-use crate::host::peer::{OpenCall, Repeat};
+use crate::host::peer::{OpenCall, Place, Repeat};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::registry::{RemoteMessage, synchronous};
 use crate::wire::CallFailure;
@@ -42,8 +42,10 @@ pub struct Request<M: RemoteMessage> {
 /// On what terms a call is made, and how far that is.
 struct Terms<M> {
     limit: TimeLimit,
-    /// What a call that is not queued waits for: room, or the time of the next attempt.
-    waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Where a call that is not queued waits for room.
+    place: Option<Place>,
+    /// The time until the next attempt.
+    rest: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// The message of a call under way that may be made again.
     message: Option<M>,
     /// Whether the session keeps the deadline: it does for calls that it was given with one.
@@ -137,7 +139,12 @@ impl<M: RemoteMessage> Request<M> {
                 Some(terms) => (terms.limit.deadline(), terms.repeat()),
                 None => (None, Repeat::Never),
             };
-            match to.call(message, deadline, &mut repeat, false).map_err(|reason| *reason) {
+            let place = self.terms.as_deref().and_then(|terms| terms.place.as_ref());
+            let called = match place {
+                None => to.call(message, deadline, &mut repeat, false),
+                Some(place) => to.call_in_turn(place, message, deadline, &mut repeat),
+            };
+            match called.map_err(|reason| *reason) {
                 Ok(answer) => {
                     let message = message.take();
                     let kept = self.terms.as_mut().is_some_and(|terms| terms.queued(to, &answer, repeat));
@@ -149,9 +156,9 @@ impl<M: RemoteMessage> Request<M> {
                     return Poll::Ready(Ok(()));
                 }
                 Err(NotDelivered::Full { size, .. }) => {
-                    let (peer, target) = (Arc::clone(to.peer()?), to.place.target);
-                    let room = Box::pin(async move { peer.room(target, size).await });
-                    self.terms.get_or_insert_default().waiting = Some(room);
+                    let (peer, target) = (to.peer()?, to.place.target);
+                    let lined_up = || peer.line_up(target, size, true);
+                    self.terms.get_or_insert_default().place.get_or_insert_with(lined_up);
                 }
                 Err(reason) => return Poll::Ready(Err(reason)),
             }
@@ -169,7 +176,7 @@ impl<M: RemoteMessage> Request<M> {
             let Some(delay) = retrying.again_after(&error) else {
                 return Poll::Ready(Err(Box::new(retrying.conclude(to.place.host, *error))));
             };
-            terms.waiting = Some(Box::pin(retrying.rest(delay)));
+            terms.rest = Some(Box::pin(retrying.rest(delay)));
             terms.kept = false;
             // One that was not queued has its message still.
             if !matches!(self.state, State::Unsent(_)) {
@@ -227,7 +234,8 @@ impl<M> Default for Terms<M> {
         let limit = TimeLimit::default();
         Self {
             limit,
-            waiting: None,
+            place: None,
+            rest: None,
             message: None,
             kept: false,
             sleep: None,
@@ -240,11 +248,14 @@ impl<M> Default for Terms<M> {
 impl<M> Terms<M> {
     /// Waits for what the call waits for before it is queued.
     fn poll_waiting(&mut self, task: &mut Context<'_>) -> Poll<()> {
-        if let Some(waiting) = &mut self.waiting {
-            ready!(waiting.as_mut().poll(task));
-            self.waiting = None;
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.as_mut().poll(task));
+            self.rest = None;
         }
-        Poll::Ready(())
+        match &self.place {
+            Some(place) => place.poll_turn(task),
+            None => Poll::Ready(()),
+        }
     }
 
     /// What the next attempt is to the session.
@@ -254,6 +265,7 @@ impl<M> Terms<M> {
 
     /// An attempt was queued; `repeat` is what the next one is to the session. Says whether there may be one.
     fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>, repeat: Repeat) -> bool {
+        self.place = None;
         let Answer::Remote(_) = answer else { return false };
         self.kept = true;
         let (Some(retrying), Some(peer)) = (&mut self.retrying, to.known_peer()) else { return false };

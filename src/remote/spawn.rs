@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::addr::RemoteAddr;
-use super::address::ask;
+use super::address::ask_last;
 use super::cluster_ref::ClusterRef;
 use crate::host::{Host, NotDelivered, OutcomeUnknown, PlaceError, SendError};
 use crate::id::{Target, TypeHash};
@@ -180,7 +180,7 @@ pub(crate) async fn stop_on_host(here: &Host, actor: ActorPlace) -> Result<(), S
     let stopped = if actor.host == here.identity() {
         stop_here(here, actor.target).await
     } else {
-        ask(here, actor.host, actor.target, STOP, (), None).await
+        ask_last(here, actor.host, actor.target, STOP).await
     };
     match stopped {
         Err(SendError::NotDelivered(NotDelivered::ActorStopped)) => Ok(()),

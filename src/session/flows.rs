@@ -12,9 +12,11 @@ use rustc_hash::FxHashMap;
 
 use super::calls::Content;
 use super::parcel::Parcel;
+use super::send_queue::{FrameOut, Queued, SendQueue, queued_cost};
 use super::table::Table;
 use crate::config::MESSAGE_OVERHEAD_BYTES;
 use crate::id::Target;
+use crate::wire::FrameSink;
 
 /// How many flows there are before those are looked for that rest.
 const SWEEP_AT: usize = 1024;
@@ -44,30 +46,55 @@ pub(super) struct Outflows {
 #[derive(Debug, Default)]
 struct Outflow {
     charged: u64,
-    parked: VecDeque<Parked>,
-    parked_bytes: usize,
-    /// Whether a large message is on its way in chunks: others wait behind it.
-    chunking: bool,
+    /// Why a message that comes now may not go out, as bits; mostly nothing.
+    closed: u8,
     /// Whether it is in the list of those that may go on.
     ready: bool,
+    /// Messages that wait; none if there are none.
+    queue: Option<Box<SendQueue>>,
 }
 
-/// A message that waits.
-#[derive(Debug)]
-pub(super) struct Parked {
-    pub(super) number: u64,
-    pub(super) content: Content,
-    pub(super) parcel: Parcel,
-}
+/// A large message is on its way in chunks: others wait behind it.
+const CHUNKING: u8 = 1;
+
+/// Messages are queued.
+const QUEUED: u8 = 2;
+
+/// Senders wait for room in the queue.
+const WAITED_FOR: u8 = 4;
 
 impl Outflow {
+    /// Whether the first message in the queue may be sent, or one that comes now if none is queued.
     /// Nothing may be sent without a window, whatever it costs.
     fn may_send(&self, cost: u64, window: u64) -> bool {
-        window > 0 && !self.chunking && self.charged + cost <= window
+        window > 0 && self.closed & CHUNKING == 0 && self.charged + cost <= window
     }
 
     fn is_at_rest(&self) -> bool {
-        self.charged == 0 && self.parked.is_empty() && !self.chunking
+        self.charged == 0 && self.closed == 0
+    }
+
+    fn set(&mut self, bit: u8, is_set: bool) {
+        self.closed = if is_set { self.closed | bit } else { self.closed & !bit };
+    }
+
+    fn front(&self) -> Option<Queued> {
+        self.queue.as_ref()?.front()
+    }
+
+    fn counted_bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.counted_bytes())
+    }
+
+    /// Changes the queue, and drops it if it is empty behind that.
+    fn with_queue<R>(&mut self, change: impl FnOnce(&mut SendQueue) -> R) -> Option<R> {
+        let queue = self.queue.as_mut()?;
+        let changed = change(queue);
+        if queue.is_empty() {
+            self.queue = None;
+            self.set(QUEUED, false);
+        }
+        Some(changed)
     }
 }
 
@@ -77,7 +104,7 @@ impl Outflows {
         self.window = window;
     }
 
-    /// All bytes that are parked.
+    /// What all messages count that are parked.
     pub(super) fn parked_bytes(&self) -> usize {
         self.parked_bytes
     }
@@ -93,7 +120,7 @@ impl Outflows {
         let cost = cost(frame_bytes, self.window);
         match self.flows.get(target) {
             None => cost <= self.window && self.window > 0,
-            Some(flow) => flow.parked.is_empty() && flow.may_send(cost, self.window),
+            Some(flow) => flow.closed & QUEUED == 0 && flow.may_send(cost, self.window),
         }
     }
 
@@ -107,29 +134,46 @@ impl Outflows {
             return false;
         }
         let flow = self.flows.get_or_begin(target);
-        if !flow.parked.is_empty() || !flow.may_send(cost, self.window) {
+        if flow.closed != 0 || flow.charged + cost > self.window {
             return false;
         }
         flow.charged += cost;
-        flow.chunking = in_chunks;
+        flow.set(CHUNKING, in_chunks);
         true
     }
 
-    /// How many bytes are parked for this actor.
+    /// What the messages for this actor count that are parked.
     pub(super) fn parked_for(&self, target: Target) -> usize {
-        self.flows.get(target).map_or(0, |flow| flow.parked_bytes)
+        self.flows.get(target).map_or(0, Outflow::counted_bytes)
     }
 
-    /// Parks a message, and gives its number.
-    pub(super) fn park(&mut self, target: Target, content: Content, parcel: Parcel) -> u64 {
+    /// Whether senders wait for room in the queue of this actor: nothing passes them.
+    pub(super) fn set_waited_for(&mut self, target: Target, is_waited_for: bool) {
+        if is_waited_for {
+            return self.flows.get_or_begin(target).set(WAITED_FOR, true);
+        }
+        if let Some(flow) = self.flows.get_mut(target) {
+            flow.set(WAITED_FOR, false);
+            self.rest_or_go_on(target);
+        }
+    }
+
+    /// Parks a message whose frame `put` writes, and gives its number.
+    pub(super) fn park(
+        &mut self,
+        target: Target,
+        content: Content,
+        frame_bytes: usize,
+        put: impl FnOnce(FrameOut<'_>) -> usize,
+    ) -> u64 {
         self.last_number += 1;
         let flow = self.flows.get_or_begin(target);
-        flow.parked_bytes += parcel.len();
-        self.parked_bytes += parcel.len();
-        let first = flow.parked.is_empty();
         // It waits for room behind others, and not for credit.
-        let has_credit = first && flow.may_send(cost(parcel.len(), self.window), self.window);
-        flow.parked.push_back(Parked { number: self.last_number, content, parcel });
+        let first = flow.queue.is_none();
+        let has_credit = first && flow.may_send(cost(frame_bytes, self.window), self.window);
+        flow.set(QUEUED, true);
+        flow.queue.get_or_insert_default().push(self.last_number, content, frame_bytes, put);
+        self.parked_bytes += queued_cost(content, frame_bytes);
         if let Content::Call(_) = content {
             self.targets.insert(self.last_number, target);
         }
@@ -139,37 +183,33 @@ impl Outflows {
         self.last_number
     }
 
-    /// Takes a parked call out.
-    pub(super) fn unpark(&mut self, number: u64) {
-        let Some(target) = self.targets.remove(&number) else { return };
-        let Some(flow) = self.flows.get_mut(target) else { return };
-        let Ok(at) = flow.parked.binary_search_by_key(&number, |parked| parked.number) else { return };
-        if let Some(parked) = flow.parked.remove(at) {
-            flow.parked_bytes -= parked.parcel.len();
-            self.parked_bytes -= parked.parcel.len();
-        }
+    /// Takes a parked call out; gives whose it was.
+    pub(super) fn unpark(&mut self, number: u64) -> Option<Target> {
+        let target = self.targets.remove(&number)?;
+        let flow = self.flows.get_mut(target)?;
+        let before = flow.counted_bytes();
+        flow.with_queue(|queue| queue.remove(number));
+        self.parked_bytes -= before - flow.counted_bytes();
         self.rest_or_go_on(target);
+        Some(target)
     }
 
     /// Takes out all parked messages that are longer than the peer accepts.
-    pub(super) fn unpark_longer_than(&mut self, frame_bytes_max: usize) -> Vec<Parked> {
+    pub(super) fn unpark_longer_than(&mut self, frame_bytes_max: usize) -> Vec<Queued> {
         let mut longer = Vec::new();
         for flow in self.flows.values_mut() {
-            let (too_long, kept) = std::mem::take(&mut flow.parked)
-                .into_iter()
-                .partition::<Vec<_>, _>(|parked| parked.parcel.len() > frame_bytes_max);
-            flow.parked = kept.into();
-            let bytes: usize = too_long.iter().map(|parked| parked.parcel.len()).sum();
-            flow.parked_bytes -= bytes;
-            self.parked_bytes -= bytes;
-            longer.extend(too_long);
+            let before = flow.counted_bytes();
+            longer.extend(
+                flow.with_queue(|queue| queue.remove_longer_than(frame_bytes_max)).unwrap_or_default(),
+            );
+            self.parked_bytes -= before - flow.counted_bytes();
         }
         self.flows.take_if(Outflow::is_at_rest);
         self.ready.retain(|target| self.flows.contains(*target));
-        for parked in &longer {
-            self.targets.remove(&parked.number);
+        for queued in &longer {
+            self.targets.remove(&queued.number);
         }
-        longer.sort_unstable_by_key(|parked| parked.number);
+        longer.sort_unstable_by_key(|queued| queued.number);
         longer
     }
 
@@ -180,14 +220,14 @@ impl Outflows {
 
     /// How many one-way messages are parked.
     pub(super) fn parked_tells(&self) -> u64 {
-        let parked = self.flows.values().flat_map(|flow| &flow.parked);
-        parked.filter(|parked| parked.content == Content::Tell).count() as u64
+        let queued =
+            self.flows.values().filter_map(|flow| flow.queue.as_ref()).flat_map(|queue| queue.iter());
+        queued.filter(|queued| queued.content == Content::Tell).count() as u64
     }
 
     /// Every flow that has parked messages may go on, the longest waiting first: a link is there.
     pub(super) fn make_all_ready(&mut self) {
-        let waiting =
-            self.flows.iter().filter_map(|(target, flow)| Some((flow.parked.front()?.number, target)));
+        let waiting = self.flows.iter().filter_map(|(target, flow)| Some((flow.front()?.number, target)));
         let mut waiting: Vec<_> = waiting.collect();
         waiting.sort_unstable();
         for (_, target) in waiting {
@@ -197,7 +237,7 @@ impl Outflows {
 
     fn make_ready(&mut self, target: Target) {
         if let Some(flow) = self.flows.get_mut(target)
-            && !flow.parked.is_empty()
+            && flow.queue.is_some()
             && !flow.ready
         {
             flow.ready = true;
@@ -205,47 +245,50 @@ impl Outflows {
         }
     }
 
-    /// Takes the next parked message that has credit, if `fits` says that the link has room for it,
-    /// and charges it. Of those over `chunk_bytes` the flow waits for the last chunk.
+    /// Charges the next parked message that has credit, if `fits` says that the link has room for it; it
+    /// is to be taken next. Behind one over `chunk_bytes` the flow waits for the last chunk.
     pub(super) fn next(
         &mut self,
         chunk_bytes: usize,
-        fits: impl Fn(usize) -> bool,
-    ) -> Option<(Target, Parked)> {
+        fits: impl FnOnce(Queued) -> bool,
+    ) -> Option<(Target, Queued)> {
         while let Some(&target) = self.ready.front() {
             let flow = self.flows.get_mut(target)?;
-            let frame_bytes = flow.parked.front().map(|parked| parked.parcel.len());
-            let cost = frame_bytes.map(|frame_bytes| cost(frame_bytes, self.window));
-            let (Some(frame_bytes), Some(cost)) = (frame_bytes, cost) else {
+            let may_go = flow.front().map(|queued| (queued, cost(queued.frame_bytes, self.window)));
+            let Some((queued, cost)) = may_go.filter(|(_, cost)| flow.may_send(*cost, self.window)) else {
                 flow.ready = false;
                 self.ready.pop_front();
                 continue;
             };
-            if !flow.may_send(cost, self.window) {
-                flow.ready = false;
-                self.ready.pop_front();
-                continue;
-            }
-            if !fits(frame_bytes) {
+            if !fits(queued) {
                 return None;
             }
-            let parked = flow.parked.pop_front()?;
             flow.charged += cost;
-            flow.chunking = frame_bytes > chunk_bytes;
-            flow.parked_bytes -= frame_bytes;
-            self.parked_bytes -= frame_bytes;
-            if let Content::Call(_) = parked.content {
-                self.targets.remove(&parked.number);
+            flow.set(CHUNKING, queued.frame_bytes > chunk_bytes);
+            self.parked_bytes -= queued_cost(queued.content, queued.frame_bytes);
+            if let Content::Call(_) = queued.content {
+                self.targets.remove(&queued.number);
             }
-            return Some((target, parked));
+            return Some((target, queued));
         }
         None
+    }
+
+    /// Takes the message that [`next`](Self::next) gave: writes its frame.
+    pub(super) fn take_next(&mut self, target: Target, out: &mut impl FrameSink) -> usize {
+        let flow = self.flows.get_mut(target);
+        flow.and_then(|flow| flow.with_queue(|queue| queue.pop_into(out))).unwrap_or(0)
+    }
+
+    /// The same of a large message.
+    pub(super) fn take_next_apart(&mut self, target: Target) -> Option<Parcel> {
+        self.flows.get_mut(target)?.with_queue(SendQueue::pop_apart)?
     }
 
     /// The large message is out, or abandoned.
     pub(super) fn chunked(&mut self, target: Target) {
         if let Some(flow) = self.flows.get_mut(target) {
-            flow.chunking = false;
+            flow.set(CHUNKING, false);
             self.rest_or_go_on(target);
         }
     }
@@ -283,7 +326,8 @@ impl Outflows {
     pub(super) fn restart(&mut self) {
         self.ready.clear();
         for flow in self.flows.values_mut() {
-            (flow.charged, flow.chunking, flow.ready) = (0, false, false);
+            (flow.charged, flow.ready) = (0, false);
+            flow.closed &= QUEUED;
         }
         self.flows.take_if(Outflow::is_at_rest);
     }
@@ -409,9 +453,9 @@ mod tests {
     const ONE: Target = Target { actor: ActorId(1), incarnation: ActorIncarnation(0) };
     const OTHER: Target = Target { actor: ActorId(2), incarnation: ActorIncarnation(0) };
 
-    fn parcel() -> Parcel {
-        Parcel::of(|out| {
-            crate::wire::FrameSink::put_slice(out, b"message");
+    fn park(flows: &mut Outflows, target: Target, content: Content) -> u64 {
+        flows.park(target, content, 7, |mut out| {
+            out.put_slice(b"message");
             7
         })
     }
@@ -419,14 +463,14 @@ mod tests {
     #[test]
     fn nothing_goes_out_before_there_is_a_window() {
         let mut flows = Outflows::default();
-        let number = flows.park(ONE, Content::Call(CallId(1)), parcel());
+        let number = park(&mut flows, ONE, Content::Call(CallId(1)));
         flows.make_all_ready();
         assert!(flows.next(1 << 10, |_| true).is_none());
-        flows.park(ONE, Content::Tell, parcel());
+        park(&mut flows, ONE, Content::Tell);
         flows.unpark(number);
         assert!(!flows.may_send(ONE, 7) && !flows.charge(ONE, 7, false));
         assert!(!flows.may_send(OTHER, 7) && !flows.charge(OTHER, 7, false));
-        assert_eq!((flows.parked_bytes(), flows.charged()), (7, 0));
+        assert_eq!((flows.parked_bytes(), flows.charged()), (queued_cost(Content::Tell, 7), 0));
     }
 
     #[test]
@@ -435,13 +479,14 @@ mod tests {
         flows.set_window(1 << 10);
         assert!(flows.charge(ONE, 1 << 10, false));
         assert!(flows.charge(ONE, 1 << 10, false));
-        let number = flows.park(ONE, Content::Call(CallId(1)), parcel());
+        let number = park(&mut flows, ONE, Content::Call(CallId(1)));
         assert!(flows.credit(ONE, 1 << 10), "its next message may go out");
         flows.unpark(number);
-        flows.park(OTHER, Content::Tell, parcel());
+        park(&mut flows, OTHER, Content::Tell);
         flows.make_all_ready();
         let next = flows.next(1 << 10, |_| true).map(|(target, _)| target);
         assert_eq!(next, Some(OTHER));
+        assert_eq!(flows.take_next(OTHER, &mut bytes::BytesMut::new()), 7);
         assert!(flows.next(1 << 10, |_| true).is_none());
         assert_eq!((flows.flows.len(), flows.targets.len()), (1, 0), "what is at rest is forgotten");
     }

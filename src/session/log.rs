@@ -62,6 +62,11 @@ impl Log {
         self.tells.push_back(end);
     }
 
+    /// Where the newest frame ends: all bytes that were ever put into it.
+    pub(super) fn end(&self) -> Position {
+        self.end
+    }
+
     /// All bytes that are kept.
     pub(super) fn bytes(&self) -> usize {
         (self.end - self.start) as usize
@@ -205,11 +210,12 @@ struct Lengths {
     last: Row,
 }
 
-/// So many frames of so many bytes each.
+/// So many frames of so many bytes each. In eight bytes: where no two frames in a row have one length there
+/// is one for each, beside frames of thirty bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
-    frames: u64,
-    bytes: u64,
+    frames: u32,
+    bytes: u32,
 }
 
 impl Lengths {
@@ -219,7 +225,7 @@ impl Lengths {
 
     #[inline(always)]
     fn push(&mut self, frame_bytes: usize) {
-        if self.last.bytes == frame_bytes as u64 {
+        if self.last.bytes == frame_bytes as u32 && self.last.frames < u32::MAX {
             self.last.frames += 1;
         } else {
             self.push_other(frame_bytes);
@@ -228,7 +234,7 @@ impl Lengths {
 
     #[inline(never)]
     fn push_other(&mut self, frame_bytes: usize) {
-        let before = mem::replace(&mut self.last, Row { frames: 1, bytes: frame_bytes as u64 });
+        let before = mem::replace(&mut self.last, Row { frames: 1, bytes: frame_bytes as u32 });
         if before.frames > 0 {
             self.rows.push_back(before);
         }
@@ -238,8 +244,8 @@ impl Lengths {
     fn bytes(&self, mut count: u64) -> Option<u64> {
         let mut sum = 0;
         for row in self.rows.iter().chain([&self.last]) {
-            let taken = count.min(row.frames);
-            sum += taken * row.bytes;
+            let taken = count.min(row.frames.into());
+            sum += taken * u64::from(row.bytes);
             count -= taken;
             if count == 0 {
                 break;
@@ -252,8 +258,8 @@ impl Lengths {
     fn remove(&mut self, mut count: u64) {
         while count > 0 {
             let row = self.rows.front_mut().unwrap_or(&mut self.last);
-            let taken = count.min(row.frames);
-            row.frames -= taken;
+            let taken = count.min(row.frames.into());
+            row.frames -= taken as u32;
             count -= taken;
             if row.frames == 0 && self.rows.pop_front().is_none() {
                 break;

@@ -62,9 +62,11 @@ mod parcel;
 mod recent;
 mod repeats;
 mod secret;
+mod send_queue;
 mod table;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 pub use batch::Batch;
 pub use error::{HandshakeError, Rejected, SessionError};
@@ -73,3 +75,4 @@ pub use handshake::{Attempt, Handshake, HandshakeConfig, ProvenPeer, Step};
 pub use loss::LinkLoss;
 pub use machine::{Repeat, Session, SessionLimits, Written};
 pub use secret::Secret;
+pub use waiters::WaiterId;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::config::{ENDS_KEPT_MAX, REPLIES_KEPT_BYTES_MAX};
+use crate::config::{ENDS_KEPT_MAX, KEPT_REPLY_OVERHEAD_BYTES, REPLIES_KEPT_BYTES_MAX};
 use crate::id::CallId;
 
 /// What is remembered of them, until the peer says that they will not come again.
@@ -13,7 +13,7 @@ pub(super) struct Repeats {
     calls: BTreeMap<CallId, Known>,
     /// The calls whose ends are kept, the oldest first; some may be forgotten by now.
     kept: VecDeque<CallId>,
-    /// Of the ends that are kept.
+    /// What the ends that are kept count.
     bytes: usize,
     /// The highest call whose end was dropped: one below it that is not known may have been another.
     lost: Option<CallId>,
@@ -28,6 +28,11 @@ pub(super) enum Known {
     Ended(Bytes),
     /// It has ended, and its end was too much to keep.
     Lost,
+}
+
+/// What a kept end counts for its budget.
+fn kept_cost(frame: &Bytes) -> usize {
+    frame.len() + KEPT_REPLY_OVERHEAD_BYTES
 }
 
 impl Repeats {
@@ -51,14 +56,14 @@ impl Repeats {
     /// Keeps how a call has ended.
     pub(super) fn ended(&mut self, call: CallId, frame: Bytes) {
         let Some(known) = self.calls.get_mut(&call) else { return };
-        self.bytes += frame.len();
+        self.bytes += kept_cost(&frame);
         *known = Known::Ended(frame);
         self.kept.push_back(call);
         while (self.bytes > REPLIES_KEPT_BYTES_MAX || self.kept.len() > ENDS_KEPT_MAX)
             && let Some(oldest) = self.kept.pop_front()
         {
             if let Some(Known::Ended(frame)) = self.calls.remove(&oldest) {
-                self.bytes -= frame.len();
+                self.bytes -= kept_cost(&frame);
                 self.lost = self.lost.max(Some(oldest));
             }
         }
@@ -67,7 +72,7 @@ impl Repeats {
     /// The handler of this call never ran, and may when it comes again.
     pub(super) fn forget(&mut self, call: CallId) {
         if let Some(Known::Ended(frame)) = self.calls.remove(&call) {
-            self.bytes -= frame.len();
+            self.bytes -= kept_cost(&frame);
         }
     }
 
@@ -76,7 +81,7 @@ impl Repeats {
         let kept = self.calls.split_off(&floor);
         for known in std::mem::replace(&mut self.calls, kept).into_values() {
             if let Known::Ended(frame) = known {
-                self.bytes -= frame.len();
+                self.bytes -= kept_cost(&frame);
             }
         }
     }

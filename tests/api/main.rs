@@ -36,6 +36,7 @@ mod processes;
 mod proxy;
 mod raw;
 mod retry;
+mod room;
 mod stopping;
 mod stress;
 mod subscriber;

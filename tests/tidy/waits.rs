@@ -45,7 +45,8 @@ fn type_of(header: &str) -> String {
 /// What the table of the page has and the source has not, and the other way round.
 pub(crate) fn complaints(page: &str, operations: &BTreeSet<String>) -> Vec<String> {
     let rows = page.split_once("### What takes time").map_or("", |(_, behind)| behind);
-    let rows = rows.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let rows =
+        rows.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
     let cells = rows.skip(2).filter_map(|row| row.split('|').nth(1));
     let listed: BTreeSet<String> = cells
         .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())

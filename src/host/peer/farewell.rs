@@ -12,6 +12,7 @@ impl Peer {
         if matches!(state.link, Link::Up(_)) {
             self.kick(&mut state);
         }
+        self.serve_and_unlock(state);
     }
 
     /// Waits until no call is open and nothing is unwritten, also over the next link if this one breaks.
@@ -31,6 +32,7 @@ impl Peer {
             }
             state.session.finish(reason);
             self.kick(&mut state);
+            self.serve_and_unlock(state);
         }
         self.until(|state| !matches!(state.link, Link::Up(_)) || state.session.has_left()).await;
     }

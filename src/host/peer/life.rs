@@ -321,7 +321,7 @@ impl Peer {
         self.recover(&mut state, up.dialed);
         // The next attempt may take long to come to nothing.
         self.inquire(&mut state);
-        drop(state);
+        self.serve_and_unlock(state);
         self.progress.notify_waiters();
         log::debug!(peer = %self.identity, %link, %loss, "link cut");
     }
@@ -352,13 +352,15 @@ impl Peer {
         state.end_link();
         self.timer.notify_one();
         self.settle(state, events);
+        self.ended.notify_waiters();
     }
 
     /// Tells what became of calls and letters that end without a reply; nothing else can be among them.
     ///
     /// Under the lock with which they left the session: behind it their slots may be others' already.
     pub(super) fn settle(&self, mut state: Locked<'_, State>, events: Vec<Event<Ticket>>) {
-        let aftermath = state.resolve(events);
+        let mut aftermath = state.resolve(events);
+        aftermath.wake_too(self.serve(&mut state));
         drop(state);
         aftermath.run(self);
     }
@@ -379,6 +381,10 @@ pub(in crate::host) struct Aftermath {
 }
 
 impl Aftermath {
+    pub(super) fn wake_too(&mut self, wakers: Vec<Waker>) {
+        self.wake.extend(wakers);
+    }
+
     pub(in crate::host) fn run(self, peer: &Peer) {
         self.wake.into_iter().for_each(Waker::wake);
         if self.dead_letters > 0 {

@@ -24,6 +24,7 @@ mod origin;
 mod pace;
 mod pending;
 mod receive_path;
+mod room;
 mod timer;
 mod traffic;
 mod up;
@@ -48,6 +49,7 @@ pub(crate) use self::pending::{OpenCall, Pending};
 #[cfg(test)]
 pub(super) use self::receive_path::DetachedOrigin;
 pub use self::receive_path::ReceivePath;
+pub(crate) use self::room::Place;
 use self::timer::Timer;
 pub(super) use self::traffic::loss_of;
 pub(crate) use self::up::{Lease, Up};
@@ -59,7 +61,7 @@ use crate::lock::{Locked, Mutex};
 use crate::observe::{PeerSnapshot, log};
 use crate::registry::decode;
 pub(crate) use crate::session::{LinkLoss, Repeat};
-use crate::session::{Rejected, Session, SessionLimits, Written};
+use crate::session::{Rejected, Session, SessionLimits, WaiterId, Written};
 use crate::transport::{Certificate, Role};
 use crate::wire::{Body, Encoded, TellHeader};
 
@@ -74,8 +76,10 @@ pub struct Peer {
     io: Handle,
     closing: CancellationToken,
     state: Mutex<State>,
-    /// Rung when bytes were written, and when a drain may have got further.
+    /// Rung when a drain may have got further: frames came, bytes were written, a call or the link ended.
     progress: Notify,
+    /// Rung when the peer is gone for good.
+    ended: Notify,
     /// Whether any call of the peer is cancelled whose handler is not done with: most handlers that
     /// ask find none, and take no lock for it.
     any_cancelled: AtomicBool,
@@ -125,6 +129,8 @@ struct State {
     timer: Timer,
     /// Handlers' futures to be woken when the peer cancels their calls.
     driven: FxHashMap<CallId, Waker>,
+    /// Senders that wait for room.
+    waiting: FxHashMap<WaiterId, Waker>,
 }
 
 enum Link {
@@ -201,8 +207,10 @@ impl Peer {
                 forgotten: false,
                 timer: Timer::NotStarted,
                 driven: FxHashMap::default(),
+                waiting: FxHashMap::default(),
             }),
             progress: Notify::new(),
+            ended: Notify::new(),
             any_cancelled: AtomicBool::new(false),
             pace: Pace::default(),
             timer: Arc::default(),
@@ -236,7 +244,9 @@ impl Peer {
         state.certificate = None;
         state.forgotten = true;
         self.timer.notify_one();
-        state.resolve(events)
+        let mut aftermath = state.resolve(events);
+        aftermath.wake_too(self.serve(&mut state));
+        aftermath
     }
 
     /// The same incarnation is there again: the evidence that it was gone, if any, was wrong. To be called
@@ -291,6 +301,19 @@ impl Peer {
         body: Encoded<'_>,
     ) -> Result<OpenCall, Box<NotDelivered>> {
         let mut state = self.usable()?;
+        self.call_locked(&mut state, target, message, deadline, repeat, body)
+    }
+
+    #[inline(always)]
+    fn call_locked(
+        self: &Arc<Self>,
+        state: &mut State,
+        target: Target,
+        message: TypeHash,
+        deadline: Option<Instant>,
+        repeat: &mut Repeat,
+        body: Encoded<'_>,
+    ) -> Result<OpenCall, Box<NotDelivered>> {
         let ticket = state.answers.next();
         // Only a deadline has anything to do with the time.
         let now = deadline.map_or(state.began, |_| now());
@@ -301,9 +324,9 @@ impl Peer {
             *repeat = Repeat::Again(call);
         }
         if let Some(deadline) = deadline {
-            self.arm_timer(&mut state, deadline);
+            self.arm_timer(state, deadline);
         }
-        self.kick(&mut state);
+        self.kick(state);
         Ok(OpenCall::new(ticket))
     }
 
@@ -321,11 +344,22 @@ impl Peer {
             let full = Rejected::Full { size, waiting, limit: CROWD_BYTES };
             return Err(NotDelivered::rejected(self.identity, full));
         }
+        self.tell_locked(&mut state, target, message, body)
+    }
+
+    #[inline(always)]
+    fn tell_locked(
+        self: &Arc<Self>,
+        state: &mut State,
+        target: Target,
+        message: TypeHash,
+        body: Encoded<'_>,
+    ) -> Result<(), NotDelivered> {
         state
             .session
             .tell(target, message, body)
             .map_err(|why| NotDelivered::rejected(self.identity, why))?;
-        self.kick(&mut state);
+        self.kick(state);
         Ok(())
     }
 
@@ -336,41 +370,13 @@ impl Peer {
         self.pace.counts()
     }
 
-    /// Waits until a frame of so many bytes has room, or waiting is of no use any more.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future changes nothing.
-    pub(crate) async fn room(&self, target: Target, frame_bytes: usize) {
-        self.until(|state| state.gone.is_some() || state.session.has_room_for(target, frame_bytes)).await;
-    }
-
-    /// Waits until few messages wait for the actor's credit, but no longer than until the link has got
-    /// further: those who do not wait here may keep up the crowd.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future changes nothing.
-    pub(crate) async fn ease(&self, target: Target) {
-        let progress = self.progress.notified();
-        tokio::pin!(progress);
-        progress.as_mut().enable();
-        let crowded = {
-            let state = self.lock();
-            state.gone.is_none() && state.session.is_crowded(target).is_some()
-        };
-        if crowded {
-            progress.await;
-        }
-    }
-
     /// Waits until the peer is known to be gone for good.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
     pub(crate) async fn gone(&self) {
-        self.until(|state| state.gone.is_some()).await;
+        self.until_rung(&self.ended, |state| state.gone.is_some()).await;
     }
 
     /// A call that was made with [`Repeat`] will not be made again.
@@ -399,16 +405,21 @@ impl Peer {
         self.disagreements.get()?.get(&message).map(String::as_str)
     }
 
-    /// Waits for a condition that comes about when bytes are written, calls end, or the link does.
+    /// Waits for a condition of a drain: it comes about when frames come, bytes are written, calls end, or
+    /// the link does. Only a host that ends waits for one, since all waiters are woken each time.
     async fn until(&self, done: impl Fn(&State) -> bool) {
+        self.until_rung(&self.progress, done).await;
+    }
+
+    async fn until_rung(&self, bell: &Notify, done: impl Fn(&State) -> bool) {
         loop {
-            let progress = self.progress.notified();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
+            let rung = bell.notified();
+            tokio::pin!(rung);
+            rung.as_mut().enable();
             if done(&self.lock()) {
                 return;
             }
-            progress.await;
+            rung.await;
         }
     }
 

@@ -103,7 +103,7 @@ impl OpenCall {
             // The last call of a session that leaves may have been this one.
             state.ring_if_outgoing();
         }
-        drop(state);
+        peer.serve_and_unlock(state);
         drop(slot);
         peer.progress.notify_waiters();
     }

@@ -27,6 +27,18 @@ impl Peer {
         }
     }
 
+    /// Looks earlier than it was going to, if the task of the timer was started.
+    pub(super) fn hasten_timer(&self, state: &mut State, deadline: Instant) {
+        match state.timer {
+            Timer::NotStarted => {}
+            Timer::Until(until) if until <= deadline => {}
+            Timer::Idle | Timer::Until(_) => {
+                state.timer = Timer::Until(deadline);
+                self.timer.notify_one();
+            }
+        }
+    }
+
     /// Does what is due, and says when to look again. With a peer that is gone, or forgotten, and nothing due,
     /// there is nothing to look for: then the task is to end.
     ///

@@ -36,6 +36,7 @@ impl Peer {
         if let Some(due) = state.session.poll_timeout() {
             self.arm_timer(&mut state, due);
         }
+        inbox.wake.extend(self.serve(&mut state));
         Ok(())
     }
 
@@ -70,6 +71,7 @@ impl Peer {
             state.rung = false;
             state.session.take_outgoing(batch);
         }
+        self.serve_and_unlock(state);
     }
 
     /// So many bytes more are with the kernel. Says whether there is more to take.

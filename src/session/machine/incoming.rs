@@ -151,6 +151,7 @@ impl<T> Session<T> {
                 if !self.flows.credit(target, bytes) {
                     return Err(SessionError::Credit { target, bytes });
                 }
+                self.waiters.touch(target);
                 self.unpark();
                 self.say_goodbye_if_idle();
             }
@@ -172,6 +173,7 @@ impl<T> Session<T> {
             }
             Frame::Goodbye(Goodbye { reason }) => {
                 self.peer_left = true;
+                self.dismiss_waiters();
                 // The peer goes when it knows that all it said has come.
                 self.inbound.ack_now = true;
                 events.push(Event::PeerLeaves { reason });

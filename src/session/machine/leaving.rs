@@ -49,6 +49,7 @@ impl<T> Session<T> {
 
     fn leave(&mut self, reason: &str) {
         self.leaving.get_or_insert_with(|| Leaving { reason: reason.to_owned(), said: false });
+        self.dismiss_waiters();
     }
 
     pub(super) fn say_goodbye_if_idle(&mut self) {

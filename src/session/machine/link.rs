@@ -112,6 +112,7 @@ impl<T> Session<T> {
         self.give_back_withheld();
         self.flows.make_all_ready();
         self.unpark();
+        self.waiters.touch_all();
         self.say_goodbye_if_idle();
         Ok(())
     }
@@ -141,7 +142,7 @@ impl<T> Session<T> {
         for parked in self.flows.unpark_longer_than(longer_than) {
             match parked.content {
                 Content::Call(call) => {
-                    let failure = Failed::NotDelivered(loss(parked.parcel.len()));
+                    let failure = Failed::NotDelivered(loss(parked.frame_bytes));
                     let open = self.calls.remove(call);
                     events.extend(open.map(|open| Event::Failed { ticket: open.ticket, failure }));
                 }
@@ -150,6 +151,7 @@ impl<T> Session<T> {
             }
         }
         events.extend((tells > 0).then_some(Event::DeadLetters { count: tells }));
+        self.waiters.touch_all();
     }
 
     /// Notes that the link is gone. Everything stays, for the next one.
@@ -157,6 +159,7 @@ impl<T> Session<T> {
     /// The writer's [`Batch`](crate::session::Batch) is of no use afterwards.
     pub fn detach(&mut self, known: Written) {
         self.attached = false;
+        self.waiters.touch_all();
         self.unnumbered.clear();
         self.unnumbered_taken = 0;
         self.log.unlink(known == Written::Unsure);
@@ -249,6 +252,7 @@ impl<T> Session<T> {
         let count = tells + self.lanes.tells() + if kept { 0 } else { self.log.clear() };
         events.extend((count > 0).then_some(Event::DeadLetters { count }));
         self.lanes.clear();
+        self.dismiss_waiters();
         self.inbound.calls.clear();
         self.inbound.flows.clear();
         self.inbound.assembly.clear();

@@ -5,6 +5,7 @@ mod incoming;
 mod leaving;
 mod link;
 mod outgoing;
+mod room;
 mod time;
 
 use std::time::Instant;
@@ -14,6 +15,7 @@ use rustc_hash::FxHashSet;
 
 use self::leaving::Leaving;
 pub use self::link::Written;
+use self::room::Mark;
 use super::calls::{Calls, Content, Place};
 use super::flows::{Inflows, Outflows};
 use super::lanes::{Assembly, Lanes};
@@ -21,6 +23,8 @@ use super::log::Log;
 use super::parcel::Parcel;
 use super::recent::Recent;
 use super::repeats::Repeats;
+use super::send_queue::FrameOut;
+use super::waiters::{Budget, WaiterId, Waiters};
 use super::{Failed, LinkLoss, Rejected};
 use crate::config::{self, Planted};
 use crate::id::{CallId, Target, TypeHash};
@@ -100,6 +104,14 @@ pub struct Session<T> {
     floor_due: bool,
     /// The floor that the peer was told last.
     floor_told: CallId,
+    waiters: Waiters,
+    /// How much may be on the way behind a message that goes out now; less while anybody waits.
+    room_bytes: usize,
+    /// Set while a waiter sends: the budget in which room was reserved for it.
+    turn: Option<Option<Budget>>,
+    /// The first that waits for the link, of those who are not queued and of those who are.
+    first_waiter: Mark<WaiterId>,
+    first_parked: Mark<u64>,
 }
 
 /// Which half of a session the peer has.
@@ -199,6 +211,11 @@ impl<T> Session<T> {
             schemas_told: false,
             floor_due: false,
             floor_told,
+            waiters: Waiters::default(),
+            room_bytes: limits.outgoing_bytes_max,
+            turn: None,
+            first_waiter: None,
+            first_parked: None,
         }
     }
 
@@ -232,7 +249,7 @@ impl<T> Session<T> {
             header.floor = Some(self.calls.floor());
         }
         let frame_bytes = header.frame_bytes(body);
-        let way = match self.admit(target, frame_bytes) {
+        let way = match self.admit(target, frame_bytes, true) {
             Ok(way) => way,
             Err(rejected) => return Err((rejected, ticket)),
         };
@@ -265,15 +282,9 @@ impl<T> Session<T> {
     /// When there is no room now, when the frame is too large, or when either side leaves.
     pub fn tell(&mut self, target: Target, message: TypeHash, body: Encoded<'_>) -> Result<(), Rejected> {
         let frame_bytes = TellHeader::frame_bytes(body);
-        let way = self.admit(target, frame_bytes)?;
+        let way = self.admit(target, frame_bytes, false)?;
         self.submit(way, Content::Tell, target, frame_bytes, (TellHeader { target, message }, body));
         Ok(())
-    }
-
-    /// Whether a message would go out now, and wait neither for a link nor for credit, nor for others
-    /// that wait for room.
-    fn goes_out(&self, target: Target, frame_bytes: usize) -> bool {
-        self.attached && !self.flows.await_room() && self.flows.may_send(target, frame_bytes)
     }
 
     /// Puts a message on its way, or parks it.
@@ -287,7 +298,7 @@ impl<T> Session<T> {
         message: impl Message,
     ) -> Place {
         if way == Way::Parked || frame_bytes > self.limits.chunk_bytes {
-            return self.submit_apart(way, content, target, message);
+            return self.submit_apart(way, content, target, frame_bytes, message);
         }
         let end = self.log.push(|out| message.put(out));
         if content == Content::Tell {
@@ -300,107 +311,20 @@ impl<T> Session<T> {
     ///
     /// In a function of its own, so that others are written to the log from registers.
     #[inline(never)]
-    fn submit_apart(&mut self, way: Way, content: Content, target: Target, message: impl Message) -> Place {
-        let parcel = Parcel::of(|out| message.put(out));
+    fn submit_apart(
+        &mut self,
+        way: Way,
+        content: Content,
+        target: Target,
+        frame_bytes: usize,
+        message: impl Message,
+    ) -> Place {
         if way == Way::Parked {
-            return Place::Parked(self.flows.park(target, content, parcel));
+            let put = |mut out: FrameOut<'_>| message.put(&mut out);
+            return Place::Parked(self.flows.park(target, content, frame_bytes, put));
         }
-        self.lanes.push(content, Some(target), parcel);
+        self.lanes.push(content, Some(target), Parcel::of(|out| message.put(out)));
         Place::Lane
-    }
-
-    /// Puts parked messages on their way, as far as there is credit and room.
-    fn unpark(&mut self) {
-        if !self.attached || self.is_closing() {
-            return;
-        }
-        let (log, lanes, limit) = (&mut self.log, &mut self.lanes, self.limits.outgoing_bytes_max);
-        let chunk_bytes = self.limits.chunk_bytes;
-        loop {
-            let waiting = log.bytes() + lanes.bytes();
-            let fits = |frame_bytes: usize| waiting == 0 || waiting + frame_bytes <= limit;
-            let Some((target, parked)) = self.flows.next(chunk_bytes, fits) else { return };
-            let (content, mut parcel) = (parked.content, parked.parcel);
-            if parcel.len() > chunk_bytes {
-                lanes.push(content, Some(target), parcel);
-                if let Content::Call(call) = content {
-                    self.calls.moved(call, Place::Lane);
-                }
-                continue;
-            }
-            let end = log.push(|out| {
-                let frame_bytes = parcel.len();
-                parcel.write_to(frame_bytes, out);
-                frame_bytes
-            });
-            match content {
-                Content::Call(call) => self.calls.moved(call, Place::Logged(end)),
-                Content::Tell => log.count_tell(end),
-                Content::Other => {}
-            }
-        }
-    }
-
-    /// Whether a message of so many bytes may be queued, and how. One that goes out is charged.
-    #[inline(always)]
-    fn admit(&mut self, target: Target, frame_bytes: usize) -> Result<Way, Rejected> {
-        if self.is_closing() || self.leaving.is_some() {
-            return Err(Rejected::Closing);
-        }
-        if frame_bytes > self.frame_bytes_max {
-            return Err(Rejected::TooLarge { size: frame_bytes, limit: self.frame_bytes_max });
-        }
-        let waiting = self.outgoing_bytes();
-        let room = waiting == 0 || waiting.saturating_add(frame_bytes) <= self.limits.outgoing_bytes_max;
-        if room
-            && self.attached
-            && self.calls.len() < self.limits.calls_open_max
-            && !self.flows.await_room()
-            && self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes)
-        {
-            return Ok(Way::Out);
-        }
-        match self.shortage(target, frame_bytes) {
-            None => Ok(Way::Parked),
-            Some((waiting, limit)) => Err(Rejected::Full { size: frame_bytes, waiting, limit }),
-        }
-    }
-
-    /// Whether a message of so many bytes would be taken now, as far as the budgets go.
-    #[must_use]
-    pub fn has_room_for(&self, target: Target, frame_bytes: usize) -> bool {
-        self.shortage(target, frame_bytes).is_none()
-    }
-
-    /// Whether so much waits for the credit of an actor that who can wait should, and how much. Without
-    /// a link there is no credit to wait for.
-    #[must_use]
-    pub fn is_crowded(&self, target: Target) -> Option<usize> {
-        if !self.attached || self.flows.parked_bytes() == 0 {
-            return None;
-        }
-        Some(self.flows.parked_for(target)).filter(|waiting| *waiting > config::CROWD_BYTES)
-    }
-
-    /// The budget in which a message of so many bytes has no room: what it has, and its limit.
-    ///
-    /// One frame always fits, or a frame above a budget could never be sent.
-    fn shortage(&self, target: Target, frame_bytes: usize) -> Option<(usize, usize)> {
-        let (calls, bytes_max) = (self.calls.len(), self.limits.outgoing_bytes_max);
-        if calls >= self.limits.calls_open_max {
-            return Some((calls, self.limits.calls_open_max));
-        }
-        let is_short =
-            |(waiting, limit): &(usize, usize)| *waiting > 0 && waiting.saturating_add(frame_bytes) > *limit;
-        if self.goes_out(target, frame_bytes) {
-            return Some((self.outgoing_bytes(), bytes_max)).filter(is_short);
-        }
-        let for_target = (self.flows.parked_for(target), self.parked_bytes_max());
-        [for_target, (self.flows.parked_bytes(), bytes_max)].into_iter().find(is_short)
-    }
-
-    fn parked_bytes_max(&self) -> usize {
-        self.limits.parked_bytes_max.min(self.limits.outgoing_bytes_max)
     }
 
     /// Gives a call's ticket back: nobody waits for it any more, and its end is not told.
@@ -419,7 +343,10 @@ impl<T> Session<T> {
     fn withdraw(&mut self, call: CallId, place: Place) -> bool {
         match place {
             Place::Parked(number) => {
-                self.flows.unpark(number);
+                if let Some(target) = self.flows.unpark(number) {
+                    self.waiters.ease(target);
+                    self.waiters.touch(target);
+                }
                 self.unpark();
                 false
             }

@@ -72,6 +72,7 @@ impl<T> Session<T> {
             self.flows.refund(target, left.frame_bytes);
         }
         self.flows.chunked(target);
+        self.waiters.touch(target);
     }
 
     /// Notes that the kernel has so many bytes more of what was taken.

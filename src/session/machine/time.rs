@@ -10,7 +10,7 @@ impl<T> Session<T> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let ack = self.inbound.ack_due.filter(|_| !self.inbound.ack_now);
-        ack.into_iter().chain(self.calls.deadline()).min()
+        ack.into_iter().chain(self.calls.deadline()).chain(self.waiters.next_end()).min()
     }
 
     /// Ends the calls whose time is up, and makes an acknowledgement go out that is due.
@@ -22,6 +22,7 @@ impl<T> Session<T> {
             self.inbound.ack_due = None;
             self.inbound.ack_now = self.inbound.received > self.inbound.told;
         }
+        self.waiters.end_grants(now);
         while let Some((call, open)) = self.calls.pop_expired(now) {
             let written = self.withdraw(call, open.place);
             events.push(Event::Failed { ticket: open.ticket, failure: Failed::TimedOut { written } });

@@ -11,7 +11,7 @@ const COST: u64 = 384;
 
 fn narrow() -> Scripted {
     let mut scripted =
-        Scripted::with(SessionLimits { outgoing_bytes_max: 10_000, parked_bytes_max: 400, ..LIMITS });
+        Scripted::with(SessionLimits { outgoing_bytes_max: 10_000, parked_bytes_max: 600, ..LIMITS });
     scripted.terms.window_bytes = SMALL_WINDOW;
     scripted.attach();
     scripted
@@ -78,8 +78,8 @@ fn what_is_parked_has_a_limit_for_each_actor() {
     for _ in 0..8 {
         scripted.tell(&BODY).unwrap();
     }
-    assert!(matches!(scripted.tell(&BODY), Err(Rejected::Full { waiting: 384, limit: 400, .. })));
-    assert!(scripted.session.has_room_for(OTHER, 128), "another actor does not suffer");
+    assert!(matches!(scripted.tell(&BODY), Err(Rejected::Full { waiting: 640, limit: 600, .. })));
+    assert!(scripted.session.has_room_for(OTHER, 128, false), "another actor does not suffer");
     scripted.written();
     scripted.receive(credit(COST));
     scripted.tell(&BODY).unwrap();
@@ -87,13 +87,13 @@ fn what_is_parked_has_a_limit_for_each_actor() {
 
 #[test]
 fn a_rejection_names_the_budget_that_has_no_room() {
-    let limits = SessionLimits { outgoing_bytes_max: 1000, parked_bytes_max: 600, ..LIMITS };
+    let limits = SessionLimits { outgoing_bytes_max: 1100, parked_bytes_max: 700, ..LIMITS };
     let mut scripted = Scripted::with(limits);
     scripted.tell(&[0; 472]).unwrap();
     scripted.session.tell(OTHER, MESSAGE, encoded(&[0; 372])).unwrap();
     let full = |waiting, limit| Err(Rejected::Full { size: 128, waiting, limit });
-    assert_eq!(scripted.tell(&BODY), full(500, 600));
-    assert_eq!(scripted.session.tell(OTHER, MESSAGE, encoded(&BODY)), full(900, 1000));
+    assert_eq!(scripted.tell(&BODY), full(564 + 64, 700));
+    assert_eq!(scripted.session.tell(OTHER, MESSAGE, encoded(&BODY)), full(564 + 464 + 64, 1100));
 }
 
 #[test]

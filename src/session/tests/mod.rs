@@ -21,6 +21,7 @@ mod leaving;
 mod link_loss;
 mod repeats;
 mod resume;
+mod room;
 mod scripted;
 
 const TARGET: Target = Target { actor: ActorId(9), incarnation: ActorIncarnation(1) };

@@ -78,7 +78,7 @@ fn answers_are_never_refused_for_room() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
     scripted.tell(&[0; OUTGOING_BYTES_MAX]).unwrap();
-    assert!(!scripted.session.has_room_for(TARGET, 1));
+    assert!(!scripted.session.has_room_for(TARGET, 1, false));
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
     assert_eq!(scripted.written().len(), 2);
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use roadshow::config::FAILURE_TEXT_CHARS_MAX;
+use roadshow::config::{FAILURE_TEXT_CHARS_MAX, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES};
 use roadshow::id::{CallId, Target};
 use roadshow::session::{Claim, Rejected, Repeat};
 use roadshow::wire::{CallFailure, CallHeader, TellHeader};
@@ -20,6 +20,8 @@ struct Waiting {
     outgoing: usize,
     parked: usize,
     has_room: bool,
+    /// What the message counts beside its frame while it is queued.
+    overhead: usize,
 }
 
 impl Side {
@@ -85,7 +87,7 @@ impl Side {
         let floor = (repeat != Repeat::Never).then_some(CallId(0));
         let header = CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, floor };
         let frame_bytes = header.frame_bytes(message.as_encoded());
-        let before = self.waiting(target, frame_bytes);
+        let before = self.waiting(target, frame_bytes, true);
         let Self { path, session, .. } = self;
         match path.call(session, now, target, MESSAGE, deadline, repeat, message.as_encoded()) {
             Ok((call, ticket)) => {
@@ -102,7 +104,7 @@ impl Side {
         let target = TARGETS[script.one_of(TARGETS.len())];
         let message = self.message(number, script);
         let frame_bytes = TellHeader::frame_bytes(message.as_encoded());
-        let before = self.waiting(target, frame_bytes);
+        let before = self.waiting(target, frame_bytes, false);
         match self.session.tell(target, MESSAGE, message.as_encoded()) {
             Ok(()) => {
                 self.made.tells.insert(number, target);
@@ -118,12 +120,13 @@ impl Side {
         message
     }
 
-    fn waiting(&self, target: Target, frame_bytes: usize) -> Waiting {
+    fn waiting(&self, target: Target, frame_bytes: usize, is_call: bool) -> Waiting {
         Waiting {
             calls: self.session.open_calls(),
             outgoing: self.session.outgoing_bytes(),
             parked: self.session.parked_bytes(),
-            has_room: self.session.has_room_for(target, frame_bytes),
+            has_room: self.session.has_room_for(target, frame_bytes, is_call),
+            overhead: if is_call { QUEUED_CALL_OVERHEAD_BYTES } else { QUEUED_OVERHEAD_BYTES },
         }
     }
 
@@ -131,12 +134,15 @@ impl Side {
         let now = (self.session.outgoing_bytes(), self.session.parked_bytes());
         let goes_out = now == (before.outgoing + frame_bytes, before.parked);
         assert!(
-            goes_out || now == (before.outgoing, before.parked + frame_bytes),
+            goes_out || now == (before.outgoing, before.parked + frame_bytes + before.overhead),
             "{now:?} after {before:?}"
         );
         assert!(self.attached || !goes_out);
-        let waiting = if goes_out { before.outgoing } else { before.parked };
-        assert!(waiting == 0 || waiting + frame_bytes <= self.limits.outgoing_bytes_max, "{before:?}");
+        let (waiting, taken) = match goes_out {
+            true => (before.outgoing, frame_bytes),
+            false => (before.parked, frame_bytes + before.overhead),
+        };
+        assert!(waiting == 0 || waiting + taken <= self.limits.outgoing_bytes_max, "{before:?}");
         assert!(before.has_room && frame_bytes <= self.limits.frame_bytes_max);
         assert!(!self.leaving && !self.came.peer_left);
     }

@@ -1,0 +1,339 @@
+//! Room for messages: the budgets, and whoever waits for them.
+
+use std::time::Instant;
+
+use super::{Session, Way};
+use crate::config;
+use crate::id::Target;
+use crate::session::Rejected;
+use crate::session::calls::Content;
+use crate::session::send_queue::queued_cost;
+use crate::session::waiters::{Budget, Room, Waiter, WaiterId};
+
+/// A place in a line of messages, and all bytes that had been sent when it became the first.
+///
+/// Answers are outside of all budgets and take room nevertheless. The first in a line waits for what was
+/// on its way before it, and not for the answers that came since, or they could keep it out for ever.
+pub(super) type Mark<N> = Option<(N, u64)>;
+
+/// Whoever asks for room.
+#[derive(Clone, Copy, Debug)]
+enum Asks {
+    /// A message that comes now.
+    Newcomer,
+    /// The first waiter of an actor.
+    Candidate(WaiterId),
+    /// A waiter that sends; with the budget in which room was reserved for it.
+    InTurn(Option<Budget>),
+}
+
+/// What a message takes.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    frame_bytes: usize,
+    queued: usize,
+}
+
+impl Size {
+    fn of(frame_bytes: usize, is_call: bool) -> Self {
+        let content = if is_call { Content::Call(crate::id::CallId(0)) } else { Content::Tell };
+        Self { frame_bytes, queued: queued_cost(content, frame_bytes) }
+    }
+}
+
+impl<T> Session<T> {
+    /// Whether a message of so many bytes may be queued, and how. One that goes out is charged.
+    #[inline(always)]
+    pub(super) fn admit(
+        &mut self,
+        target: Target,
+        frame_bytes: usize,
+        is_call: bool,
+    ) -> Result<Way, Rejected> {
+        if self.is_closing() || self.leaving.is_some() {
+            return Err(Rejected::Closing);
+        }
+        if frame_bytes > self.frame_bytes_max {
+            return Err(Rejected::TooLarge { size: frame_bytes, limit: self.frame_bytes_max });
+        }
+        if self.outgoing_bytes().saturating_add(frame_bytes) <= self.room_bytes
+            && self.attached
+            && self.calls.len() < self.limits.calls_open_max
+            && !self.flows.await_room()
+            && self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes)
+        {
+            return Ok(Way::Out);
+        }
+        self.admit_otherwise(target, frame_bytes, is_call)
+    }
+
+    #[inline(never)]
+    fn admit_otherwise(
+        &mut self,
+        target: Target,
+        frame_bytes: usize,
+        is_call: bool,
+    ) -> Result<Way, Rejected> {
+        let (asks, size) = (self.turn.map_or(Asks::Newcomer, Asks::InTurn), Size::of(frame_bytes, is_call));
+        match self.room_for(target, size, asks) {
+            Room::Free(Budget::Queues, _) => Ok(Way::Parked),
+            Room::Free(Budget::Link, _) => {
+                let charged = self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes);
+                debug_assert!(charged, "it has credit");
+                Ok(Way::Out)
+            }
+            short => {
+                let (waiting, limit) = self.shortage(target, size, short);
+                Err(Rejected::Full { size: frame_bytes, waiting, limit })
+            }
+        }
+    }
+
+    /// Whether a message would go out now, and wait neither for a link nor for credit, nor for others
+    /// that wait for room.
+    fn goes_out(&self, target: Target, frame_bytes: usize) -> bool {
+        self.attached && !self.flows.await_room() && self.flows.may_send(target, frame_bytes)
+    }
+
+    /// What a message has to wait for.
+    ///
+    /// One message always fits into an empty budget, or one above it could never be sent.
+    fn room_for(&self, target: Target, size: Size, asks: Asks) -> Room {
+        let is_newcomer = matches!(asks, Asks::Newcomer);
+        if is_newcomer && self.waiters.keeps_out(target) {
+            return Room::ShortForTarget;
+        }
+        let out_of_calls = self.calls.len() >= self.limits.calls_open_max;
+        let passes = |budget| match asks {
+            Asks::Newcomer => self.waiters.any_in_line(budget),
+            Asks::Candidate(number) => self.waiters.first_in_line(budget).is_some_and(|first| first < number),
+            Asks::InTurn(_) => false,
+        };
+        if self.goes_out(target, size.frame_bytes) {
+            let ahead = match asks {
+                Asks::InTurn(Some(Budget::Link)) => 0,
+                Asks::Candidate(number) => self.ahead_of(number) + self.waiters.reserved(Budget::Link),
+                _ => self.outgoing_bytes() + self.waiters.reserved(Budget::Link),
+            };
+            let fits = ahead == 0 || ahead.saturating_add(size.frame_bytes) <= self.limits.outgoing_bytes_max;
+            return match fits && !out_of_calls && !passes(Budget::Link) {
+                true => Room::Free(Budget::Link, size.frame_bytes),
+                false => Room::Short(Budget::Link),
+            };
+        }
+        let for_target = self.flows.parked_for(target) + self.waiters.reserved_for(target);
+        if for_target > 0 && for_target.saturating_add(size.queued) > self.parked_bytes_max() {
+            return Room::ShortForTarget;
+        }
+        let for_all = self.flows.parked_bytes() + self.waiters.reserved(Budget::Queues);
+        let fits = for_all == 0 || for_all.saturating_add(size.queued) <= self.limits.outgoing_bytes_max;
+        match fits && !out_of_calls && !passes(Budget::Queues) {
+            true => Room::Free(Budget::Queues, size.queued),
+            false => Room::Short(Budget::Queues),
+        }
+    }
+
+    /// What is on its way ahead of a waiter.
+    fn ahead_of(&self, number: WaiterId) -> usize {
+        let since = match self.first_waiter {
+            Some((first, mark)) if first == number => self.sent_bytes().saturating_sub(mark),
+            _ => 0,
+        };
+        self.outgoing_bytes().saturating_sub(usize::try_from(since).unwrap_or(usize::MAX))
+    }
+
+    /// All bytes that were ever sent, large messages as a whole.
+    fn sent_bytes(&self) -> u64 {
+        self.log.end() + self.lanes.bytes() as u64
+    }
+
+    /// The budget in which a message has no room: what it has, with what the message counts beside its
+    /// frame, and its limit.
+    fn shortage(&self, target: Target, size: Size, short: Room) -> (usize, usize) {
+        let (calls, outgoing_max) = (self.calls.len(), self.limits.outgoing_bytes_max);
+        let overhead = size.queued - size.frame_bytes;
+        if calls >= self.limits.calls_open_max {
+            return (calls, self.limits.calls_open_max);
+        }
+        match short {
+            Room::Short(Budget::Link) => (self.outgoing_bytes(), outgoing_max),
+            Room::Short(Budget::Queues) => (self.flows.parked_bytes() + overhead, outgoing_max),
+            _ => {
+                let waiting = self.flows.parked_for(target) + self.waiters.waiting_bytes(target);
+                (waiting + overhead, self.parked_bytes_max())
+            }
+        }
+    }
+
+    fn parked_bytes_max(&self) -> usize {
+        self.limits.parked_bytes_max.min(self.limits.outgoing_bytes_max)
+    }
+
+    /// Whether a message with a frame of so many bytes would be taken now, as far as the budgets go.
+    #[must_use]
+    pub fn has_room_for(&self, target: Target, frame_bytes: usize, is_call: bool) -> bool {
+        matches!(self.room_for(target, Size::of(frame_bytes, is_call), Asks::Newcomer), Room::Free(..))
+    }
+
+    /// Whether so much waits for the credit of an actor that a sender that can wait should, and how much.
+    /// Without a link there is no credit to wait for.
+    #[must_use]
+    pub fn is_crowded(&self, target: Target) -> Option<usize> {
+        if !self.attached || self.flows.parked_bytes() == 0 {
+            return None;
+        }
+        Some(self.flows.parked_for(target)).filter(|waiting| *waiting > config::CROWD_BYTES)
+    }
+
+    /// Puts parked messages on their way, as far as there is credit and room.
+    pub(super) fn unpark(&mut self) {
+        if !self.attached || self.is_closing() {
+            return;
+        }
+        let chunk_bytes = self.limits.chunk_bytes;
+        let limit = self.limits.outgoing_bytes_max.saturating_sub(self.waiters.reserved(Budget::Link));
+        loop {
+            let (waiting, sent) = (self.outgoing_bytes(), self.sent_bytes());
+            let first = &mut self.first_parked;
+            let next = self.flows.next(chunk_bytes, |queued| {
+                let fits = |ahead: usize| ahead == 0 || ahead.saturating_add(queued.frame_bytes) <= limit;
+                let mark = match *first {
+                    Some((number, mark)) if number == queued.number => mark,
+                    _ => first.insert((queued.number, sent)).1,
+                };
+                fits(waiting) || fits(waiting.saturating_sub((sent.saturating_sub(mark)) as usize))
+            });
+            let Some((target, queued)) = next else { return };
+            self.send_parked(target, queued.content, queued.frame_bytes);
+            self.waiters.ease(target);
+            self.waiters.touch(target);
+        }
+    }
+
+    fn send_parked(&mut self, target: Target, content: Content, frame_bytes: usize) {
+        if frame_bytes > self.limits.chunk_bytes {
+            let Some(parcel) = self.flows.take_next_apart(target) else { return };
+            self.lanes.push(content, Some(target), parcel);
+            if let Content::Call(call) = content {
+                self.calls.moved(call, super::Place::Lane);
+            }
+            return;
+        }
+        let flows = &mut self.flows;
+        let end = self.log.push(|out| flows.take_next(target, out));
+        match content {
+            Content::Call(call) => self.calls.moved(call, super::Place::Logged(end)),
+            Content::Tell => self.log.count_tell(end),
+            Content::Other => {}
+        }
+    }
+}
+
+/// Waiting for room.
+impl<T> Session<T> {
+    /// Lines up for room for a message that was rejected as [`Rejected::Full`]; under a number that it had
+    /// before it takes the place of that. [`serve`](Self::serve) is to follow.
+    pub fn line_up(
+        &mut self,
+        target: Target,
+        frame_bytes: usize,
+        is_call: bool,
+        again: Option<WaiterId>,
+    ) -> WaiterId {
+        self.waiters.line_up(target, Waiter { frame_bytes, is_call }, again)
+    }
+
+    /// Waits until fewer messages wait for the actor, if [many](Self::is_crowded) do.
+    pub fn await_ease(&mut self, target: Target) -> Option<WaiterId> {
+        self.is_crowded(target)?;
+        Some(self.waiters.join_crowd(target))
+    }
+
+    /// Whether anybody waits for room for a message to that actor.
+    #[must_use]
+    pub fn is_waited_for(&self, target: Target) -> bool {
+        self.waiters.any_for(target)
+    }
+
+    /// Whether anybody waits, so that [`serve`](Self::serve) is worth a call.
+    #[must_use]
+    #[inline]
+    pub fn has_waiters(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
+    /// Whether a waiter is to try again.
+    #[must_use]
+    pub fn has_turn(&self, number: WaiterId) -> bool {
+        self.waiters.has_turn(number)
+    }
+
+    /// A waiter waits no more. [`serve`](Self::serve) is to follow.
+    pub fn stop_waiting(&mut self, number: WaiterId) {
+        self.waiters.leave(number);
+    }
+
+    /// A waiter sends: until [`end_turn`](Self::end_turn) messages to its actor pass all others.
+    pub fn begin_turn(&mut self, number: WaiterId, target: Target) {
+        let budget = self.waiters.leave(number).and_then(|(_, budget)| budget);
+        self.turn = Some(budget);
+        self.flows.set_waited_for(target, false);
+        self.waiters.touch(target);
+    }
+
+    /// A waiter has sent, or lines up again. [`serve`](Self::serve) is to follow.
+    pub fn end_turn(&mut self, target: Target) {
+        self.turn = None;
+        self.flows.set_waited_for(target, self.waiters.keeps_out(target));
+    }
+
+    /// Gives room to those who wait for it; gives the waiters to wake.
+    pub fn serve(&mut self, now: Instant) -> Vec<WaiterId> {
+        while let Some(target) = self.waiters.next_touched() {
+            self.serve_target(now, target);
+        }
+        // What would have gone out may be queued by now, and the other way round.
+        for budget in [Budget::Link, Budget::Queues, Budget::Link] {
+            while let Some(first) = self.waiters.first_in_line(budget)
+                && let Some(target) = self.waiters.first_target(budget)
+            {
+                self.serve_target(now, target);
+                if self.waiters.first_in_line(budget) == Some(first) {
+                    break;
+                }
+            }
+        }
+        let first = self.waiters.first_in_line(Budget::Link);
+        if self.first_waiter.map(|(number, _)| number) != first {
+            self.first_waiter = first.map(|number| (number, self.sent_bytes()));
+        }
+        self.set_room();
+        self.waiters.take_woken()
+    }
+
+    fn serve_target(&mut self, now: Instant, target: Target) {
+        let room = self.waiters.candidate(target).map(|(number, waiter)| {
+            let size = Size::of(waiter.frame_bytes, waiter.is_call);
+            self.room_for(target, size, Asks::Candidate(number))
+        });
+        self.waiters.place(now, target, room);
+        self.flows.set_waited_for(target, self.waiters.keeps_out(target));
+    }
+
+    /// Says how much room newcomers have on the link: none while anybody waits for it.
+    fn set_room(&mut self) {
+        let limit = self.limits.outgoing_bytes_max;
+        self.room_bytes = match self.waiters.any_in_line(Budget::Link) {
+            true => 0,
+            false => limit.saturating_sub(self.waiters.reserved(Budget::Link)),
+        };
+    }
+
+    /// Lets all waiters try again: everything was dropped, or nothing is taken any more.
+    pub(super) fn dismiss_waiters(&mut self) {
+        self.waiters.clear();
+        self.first_waiter = None;
+        self.first_parked = None;
+        self.set_room();
+    }
+}

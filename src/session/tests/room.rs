@@ -1,0 +1,251 @@
+//! Waiting for room: in order, without starving anybody, and without waking anybody for nothing.
+
+use super::*;
+use crate::config::{QUEUED_OVERHEAD_BYTES, RESERVED_FOR};
+use crate::session::WaiterId;
+
+const STUCK: Target = Target { actor: ActorId(20), incarnation: ActorIncarnation(1) };
+const OTHER: Target = Target { actor: ActorId(21), incarnation: ActorIncarnation(1) };
+
+/// A frame of a tell with a body of so many bytes.
+const fn frame(body: usize) -> usize {
+    28 + body
+}
+
+/// What a tell with such a body counts while it is queued.
+const fn queued(body: usize) -> usize {
+    frame(body) + QUEUED_OVERHEAD_BYTES
+}
+
+/// Room for four tells of 100 bytes in a window, for eight in a queue, and for twenty on the link.
+fn crossroads() -> Scripted {
+    let mut scripted = Scripted::with(SessionLimits {
+        outgoing_bytes_max: 20 * frame(100),
+        parked_bytes_max: 8 * queued(100),
+        frame_bytes_max: 20 * frame(100),
+        ..LIMITS
+    });
+    scripted.terms.window_bytes = 4 * 384;
+    scripted.attach();
+    scripted
+}
+
+impl Scripted {
+    fn tell_to(&mut self, target: Target, body: usize) -> Result<(), Rejected> {
+        self.session.tell(target, MESSAGE, encoded(&vec![0; body]))
+    }
+
+    /// Lines up for a tell that is refused.
+    fn wait_to_tell(&mut self, target: Target, body: usize) -> WaiterId {
+        assert!(matches!(self.tell_to(target, body), Err(Rejected::Full { .. })));
+        self.session.line_up(target, frame(body), false, None)
+    }
+
+    fn serve(&mut self) -> Vec<WaiterId> {
+        self.session.serve(self.now)
+    }
+
+    /// A waiter tells what it waited for.
+    fn tell_in_turn(&mut self, number: WaiterId, target: Target, body: usize) -> Result<(), Rejected> {
+        assert!(self.session.has_turn(number));
+        self.session.begin_turn(number, target);
+        let told = self.tell_to(target, body);
+        if told.is_err() {
+            self.session.line_up(target, frame(body), false, Some(number));
+        }
+        self.session.end_turn(target);
+        told
+    }
+
+    /// Fills the window and the queue of an actor.
+    fn fill(&mut self, target: Target) {
+        (0..12).for_each(|_| self.tell_to(target, 100).unwrap());
+        self.written();
+        self.acknowledge();
+    }
+
+    /// The actor gives back what one small message took.
+    fn handle_one(&mut self, target: Target) {
+        self.receive(Frame::Credit(Credit { target, bytes: 384 }));
+    }
+}
+
+#[test]
+fn nobody_who_waits_for_a_stuck_actor_is_woken_while_another_goes_on() {
+    let mut scripted = crossroads();
+    scripted.fill(STUCK);
+    let waiters: Vec<_> = (0..10_000).map(|_| scripted.wait_to_tell(STUCK, 100)).collect();
+    assert_eq!(scripted.serve(), []);
+    for _ in 0..1000 {
+        scripted.tell_to(OTHER, 100).unwrap();
+        assert_eq!(scripted.written().len(), 1);
+        scripted.acknowledge();
+        scripted.handle_one(OTHER);
+        assert_eq!(scripted.serve(), []);
+    }
+    assert!(waiters.iter().all(|waiter| !scripted.session.has_turn(*waiter)));
+}
+
+#[test]
+fn room_goes_to_those_who_came_first_and_only_so_many_are_woken_as_have_room() {
+    let mut scripted = crossroads();
+    scripted.fill(STUCK);
+    let waiters: Vec<_> = (0..100).map(|_| scripted.wait_to_tell(STUCK, 100)).collect();
+    assert_eq!(scripted.serve(), []);
+    for pair in waiters.chunks(2) {
+        scripted.handle_one(STUCK);
+        scripted.handle_one(STUCK);
+        scripted.written();
+        scripted.acknowledge();
+        for waiter in pair {
+            assert_eq!(scripted.serve(), [*waiter]);
+            assert!(
+                scripted.tell_to(STUCK, 100).is_err() || *waiter == waiters[99],
+                "a newcomer passes nobody"
+            );
+            scripted.tell_in_turn(*waiter, STUCK, 100).unwrap();
+        }
+        assert_eq!(scripted.serve(), []);
+    }
+    assert!(!scripted.session.has_waiters());
+}
+
+#[test]
+fn a_waiter_that_gives_up_leaves_its_room_to_the_next() {
+    let mut scripted = crossroads();
+    scripted.fill(STUCK);
+    let [first, second, third] = [(); 3].map(|()| scripted.wait_to_tell(STUCK, 100));
+    scripted.session.stop_waiting(first);
+    assert_eq!(scripted.serve(), []);
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve(), [second]);
+    scripted.session.stop_waiting(second);
+    assert_eq!(scripted.serve(), [third]);
+    scripted.session.stop_waiting(third);
+    assert_eq!(scripted.serve(), []);
+    scripted.tell_to(STUCK, 100).unwrap();
+}
+
+#[test]
+fn room_that_is_not_taken_goes_to_the_next_and_its_waiter_comes_again_in_its_old_place() {
+    let mut scripted = crossroads();
+    scripted.fill(STUCK);
+    let [first, second, third] = [(); 3].map(|()| scripted.wait_to_tell(STUCK, 100));
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve(), [first]);
+    assert_eq!(scripted.session.poll_timeout(), Some(scripted.now + RESERVED_FOR));
+    scripted.pass(RESERVED_FOR);
+    assert_eq!(scripted.serve(), [second]);
+    scripted.tell_in_turn(second, STUCK, 100).unwrap();
+    assert!(matches!(scripted.tell_in_turn(first, STUCK, 100), Err(Rejected::Full { .. })));
+    assert_eq!(scripted.serve(), []);
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve(), [first]);
+    assert!(!scripted.session.has_turn(third));
+}
+
+#[test]
+fn a_message_as_large_as_the_budget_is_sent_in_its_turn_beside_a_stream_of_small_ones() {
+    let mut scripted = crossroads();
+    let large = 20 * frame(100) - frame(0);
+    scripted.tell_to(OTHER, 10).unwrap();
+    scripted.written();
+    let waiter = scripted.wait_to_tell(STUCK, large);
+    assert_eq!(scripted.serve(), []);
+    assert!(scripted.tell_to(OTHER, 10).is_err(), "nothing new goes before it");
+    scripted.acknowledge();
+    assert_eq!(scripted.serve(), [waiter]);
+    scripted.tell_in_turn(waiter, STUCK, large).unwrap();
+    assert_eq!(scripted.serve(), []);
+}
+
+#[test]
+fn answers_keep_no_large_message_out() {
+    for is_queued in [false, true] {
+        let mut scripted = crossroads();
+        let large = 20 * frame(100) - frame(0);
+        scripted.tell_to(OTHER, 10).unwrap();
+        scripted.receive(call_frame(1, 0));
+        if is_queued {
+            // It has no credit to begin with.
+            (0..4).for_each(|_| scripted.tell_to(STUCK, 0).unwrap());
+            scripted.tell_to(STUCK, large).unwrap();
+            (0..4)
+                .for_each(|_| scripted.receive(Frame::Credit(Credit { target: STUCK, bytes: 284 })).clear());
+        } else {
+            let _ = scripted.wait_to_tell(STUCK, large);
+            assert_eq!(scripted.serve(), []);
+        }
+        let before = scripted.written();
+        scripted.session.reply(CallId(1), encoded(b"comes behind it"));
+        scripted.session.take_outgoing(&mut scripted.batch);
+        // The peer has what was under way before, and not the answer.
+        assert!(!before.is_empty());
+        scripted.acknowledge();
+        let has_gone =
+            if is_queued { scripted.session.parked_bytes() == 0 } else { scripted.serve().len() == 1 };
+        assert!(has_gone, "queued {is_queued}");
+    }
+}
+
+#[test]
+fn a_full_queue_of_one_actor_keeps_nobody_from_another() {
+    let mut scripted = crossroads();
+    scripted.fill(STUCK);
+    scripted.wait_to_tell(STUCK, 100);
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve().len(), 1);
+    // Room is reserved in the queue of one, and the other needs room on the link.
+    for _ in 0..4 {
+        scripted.tell_to(OTHER, 100).unwrap();
+    }
+}
+
+#[test]
+fn whoever_comes_last_has_its_turn_behind_those_whose_turn_it_is() {
+    let mut scripted = crossroads();
+    scripted.fill(STUCK);
+    let first = scripted.wait_to_tell(STUCK, 100);
+    let last = scripted.session.line_up(STUCK, frame(0), false, None);
+    scripted.handle_one(STUCK);
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve(), [first]);
+    scripted.tell_in_turn(first, STUCK, 100).unwrap();
+    assert_eq!(scripted.serve(), [last]);
+}
+
+#[test]
+fn everybody_tries_again_when_the_session_is_dropped_or_ends() {
+    for ends in [false, true] {
+        let mut scripted = crossroads();
+        scripted.fill(STUCK);
+        let waiters = [(); 3].map(|()| scripted.wait_to_tell(STUCK, 100));
+        if ends {
+            scripted.session.drain("it is over");
+        } else {
+            scripted.reset();
+        }
+        assert_eq!(scripted.serve(), waiters);
+        assert!(waiters.iter().all(|waiter| scripted.session.has_turn(*waiter)));
+        assert_eq!(scripted.tell_to(STUCK, 100).is_err(), ends);
+        assert!(!scripted.session.has_waiters());
+    }
+}
+
+#[test]
+fn one_way_senders_that_can_wait_are_woken_once_when_a_queue_gets_shorter() {
+    let mut scripted =
+        Scripted::with(SessionLimits { outgoing_bytes_max: 1 << 20, parked_bytes_max: 1 << 20, ..LIMITS });
+    scripted.terms.window_bytes = 4 * 384;
+    scripted.attach();
+    (0..104).for_each(|_| scripted.tell_to(STUCK, 100).unwrap());
+    scripted.written();
+    let waiters: Vec<_> = (0..100).map(|_| scripted.session.await_ease(STUCK).unwrap()).collect();
+    assert_eq!(scripted.session.await_ease(OTHER), None);
+    scripted.acknowledge();
+    assert_eq!(scripted.serve(), []);
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve(), waiters);
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve(), []);
+}

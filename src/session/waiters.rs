@@ -1,0 +1,323 @@
+//! Senders that wait for room, in the order in which they came.
+//!
+//! Three budgets may have no room: the queue of one actor, all queues together, and the link. Each waiter
+//! waits for one of them at a time. The first waiter of an actor is its candidate; candidates for a shared
+//! budget stand in one line by their numbers.
+//!
+//! ```text
+//!              room for the candidate                 sends
+//!   waiting ──────────────────────────▶ granted ──────────────▶ gone
+//!      ▲                                   │ no room after all │
+//!      └───────────────────────────────────┼───────────────────┘
+//!                                          └─ RESERVED_FOR ──▶ gone, and lines up again under its number
+//! ```
+//! A grant reserves the room, so that a newcomer cannot take it before the waiter has been polled. An actor
+//! has one grant at a time: wake-ups that cross between threads would change the order otherwise.
+//! Invariant: nothing that needs a shared budget passes a candidate that waits for it, and nothing to an
+//! actor passes a waiter of that actor that has no grant.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use crate::config::RESERVED_FOR;
+use crate::id::Target;
+
+/// The number of a waiter. Lower ones came earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaiterId(pub u64);
+
+/// The budget that a message would be charged to, shared by all actors of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Budget {
+    /// Unacknowledged bytes on the link.
+    Link,
+    /// Messages that are queued for credit.
+    Queues,
+}
+
+/// What stands between a waiter and its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Nothing: so many bytes of that budget.
+    Free(Budget, usize),
+    /// That budget.
+    Short(Budget),
+    /// The queue of its own actor.
+    ShortForTarget,
+}
+
+/// Whoever waits for room at one peer.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    queues: FxHashMap<Target, Queue>,
+    targets: FxHashMap<WaiterId, Target>,
+    for_link: BTreeSet<(WaiterId, Target)>,
+    for_queues: BTreeSet<(WaiterId, Target)>,
+    reserved: Reserved,
+    /// When grants end, the earliest first; some were taken by now.
+    ends: VecDeque<(Instant, WaiterId)>,
+    /// Actors of which something has changed, whose candidates are to be looked at.
+    touched: Vec<Target>,
+    /// One-way senders that wait until fewer messages wait for an actor.
+    crowds: FxHashMap<Target, Vec<WaiterId>>,
+    /// Waiters whose turn has come, to be woken.
+    woken: Vec<WaiterId>,
+    last: u64,
+}
+
+/// Bytes that are granted and not taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reserved {
+    link: usize,
+    queues: usize,
+}
+
+/// The waiters of one actor.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BTreeMap<WaiterId, Waiter>,
+    granted: Option<Grant>,
+    /// The budget in whose line the candidate stands.
+    lined_up: Option<(WaiterId, Budget)>,
+}
+
+/// What a waiter is going to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter {
+    pub(super) frame_bytes: usize,
+    pub(super) is_call: bool,
+}
+
+/// So many bytes of a budget are reserved for a waiter, which was woken.
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    number: WaiterId,
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Waiters {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queues.is_empty() && self.crowds.is_empty() && self.woken.is_empty()
+    }
+
+    /// Lines up behind those who wait already, or at the place of an earlier number of its own.
+    pub(super) fn line_up(&mut self, target: Target, waiter: Waiter, again: Option<WaiterId>) -> WaiterId {
+        let number = again.unwrap_or_else(|| self.next_number());
+        self.targets.insert(number, target);
+        self.queues.entry(target).or_default().waiting.insert(number, waiter);
+        self.touch(target);
+        number
+    }
+
+    fn next_number(&mut self) -> WaiterId {
+        self.last += 1;
+        WaiterId(self.last)
+    }
+
+    /// Waits until fewer messages wait for an actor.
+    pub(super) fn join_crowd(&mut self, target: Target) -> WaiterId {
+        let number = self.next_number();
+        self.targets.insert(number, target);
+        self.crowds.entry(target).or_default().push(number);
+        number
+    }
+
+    /// Fewer messages wait for an actor.
+    pub(super) fn ease(&mut self, target: Target) {
+        for number in self.crowds.remove(&target).unwrap_or_default() {
+            self.targets.remove(&number);
+            self.woken.push(number);
+        }
+    }
+
+    /// Whether nothing keeps this waiter from sending.
+    pub(super) fn has_turn(&self, number: WaiterId) -> bool {
+        let Some(target) = self.targets.get(&number) else { return true };
+        self.queues.get(target).is_some_and(|queue| queue.has_granted(number))
+    }
+
+    /// Takes a waiter out, because it sends or waits no more; gives the budget in which room was reserved.
+    pub(super) fn leave(&mut self, number: WaiterId) -> Option<(Target, Option<Budget>)> {
+        let target = self.targets.remove(&number)?;
+        if let Some(crowd) = self.crowds.get_mut(&target)
+            && let Some(at) = crowd.iter().position(|waiting| *waiting == number)
+        {
+            crowd.swap_remove(at);
+            if crowd.is_empty() {
+                self.crowds.remove(&target);
+            }
+            return None;
+        }
+        let queue = self.queues.get_mut(&target)?;
+        queue.waiting.remove(&number);
+        let granted = queue.granted.take_if(|grant| grant.number == number);
+        if let Some(Grant { budget, bytes, .. }) = granted {
+            *self.reserved.of(budget) -= bytes;
+        }
+        self.touch(target);
+        Some((target, granted.map(|grant| grant.budget)))
+    }
+
+    /// Something has changed about an actor: its queue, its credit, or its waiters.
+    pub(super) fn touch(&mut self, target: Target) {
+        if self.queues.contains_key(&target) && self.touched.last() != Some(&target) {
+            self.touched.push(target);
+        }
+    }
+
+    /// Everything may have changed: a link came, or went.
+    pub(super) fn touch_all(&mut self) {
+        self.touched.extend(self.queues.keys());
+        let crowds: Vec<_> = self.crowds.keys().copied().collect();
+        crowds.into_iter().for_each(|target| self.ease(target));
+    }
+
+    /// Lets everybody go on: the session has dropped everything.
+    pub(super) fn clear(&mut self) {
+        let last = self.last;
+        let mut woken = std::mem::take(&mut self.woken);
+        woken.extend(std::mem::take(self).targets.into_keys());
+        woken.sort_unstable();
+        *self = Self { last, woken, ..Self::default() };
+    }
+
+    /// Whether a message to this actor would pass a waiter of the actor.
+    pub(super) fn keeps_out(&self, target: Target) -> bool {
+        self.queues.get(&target).is_some_and(|queue| !queue.waiting.is_empty())
+    }
+
+    /// Whether anybody waits for this actor, or has a grant for it.
+    pub(super) fn any_for(&self, target: Target) -> bool {
+        self.queues.contains_key(&target)
+    }
+
+    /// What those who wait for an actor are going to send, in bytes.
+    pub(super) fn waiting_bytes(&self, target: Target) -> usize {
+        self.queues.get(&target).map_or(0, |queue| queue.waiting.values().map(|it| it.frame_bytes).sum())
+    }
+
+    /// Whether a candidate waits for this budget.
+    pub(super) fn any_in_line(&self, budget: Budget) -> bool {
+        !self.line(budget).is_empty()
+    }
+
+    /// The first candidate for this budget.
+    pub(super) fn first_in_line(&self, budget: Budget) -> Option<WaiterId> {
+        self.line(budget).first().map(|(number, _)| *number)
+    }
+
+    /// What is reserved of this budget.
+    pub(super) fn reserved(&self, budget: Budget) -> usize {
+        match budget {
+            Budget::Link => self.reserved.link,
+            Budget::Queues => self.reserved.queues,
+        }
+    }
+
+    /// What is reserved for an actor in its queue.
+    pub(super) fn reserved_for(&self, target: Target) -> usize {
+        match self.queues.get(&target).and_then(|queue| queue.granted) {
+            Some(Grant { budget: Budget::Queues, bytes, .. }) => bytes,
+            _ => 0,
+        }
+    }
+
+    fn line(&self, budget: Budget) -> &BTreeSet<(WaiterId, Target)> {
+        match budget {
+            Budget::Link => &self.for_link,
+            Budget::Queues => &self.for_queues,
+        }
+    }
+
+    fn line_mut(&mut self, budget: Budget) -> &mut BTreeSet<(WaiterId, Target)> {
+        match budget {
+            Budget::Link => &mut self.for_link,
+            Budget::Queues => &mut self.for_queues,
+        }
+    }
+
+    /// An actor whose candidate is to be looked at.
+    pub(super) fn next_touched(&mut self) -> Option<Target> {
+        self.touched.pop()
+    }
+
+    /// The next waiter of an actor that may have a turn: the first, if none has one.
+    pub(super) fn candidate(&self, target: Target) -> Option<(WaiterId, Waiter)> {
+        let queue = self.queues.get(&target)?;
+        let (number, waiter) = queue.waiting.first_key_value()?;
+        queue.granted.is_none().then_some((*number, *waiter))
+    }
+
+    /// The actor of the first candidate for a budget.
+    pub(super) fn first_target(&self, budget: Budget) -> Option<Target> {
+        self.line(budget).first().map(|(_, target)| *target)
+    }
+
+    /// Puts the candidate of an actor where it belongs: gives it a turn, or a place in a line.
+    pub(super) fn place(&mut self, now: Instant, target: Target, room: Option<Room>) {
+        let candidate = self.candidate(target);
+        let Some(queue) = self.queues.get_mut(&target) else { return };
+        if let Some((number, budget)) = queue.lined_up.take() {
+            self.line_mut(budget).remove(&(number, target));
+        }
+        let Some(queue) = self.queues.get_mut(&target) else { return };
+        match (candidate, room) {
+            (Some((number, _)), Some(Room::Free(budget, bytes))) => {
+                queue.waiting.remove(&number);
+                queue.granted = Some(Grant { number, budget, bytes });
+                *self.reserved.of(budget) += bytes;
+                self.ends.push_back((now + RESERVED_FOR, number));
+                self.woken.push(number);
+            }
+            (Some((number, _)), Some(Room::Short(budget))) => {
+                queue.lined_up = Some((number, budget));
+                self.line_mut(budget).insert((number, target));
+            }
+            _ if queue.waiting.is_empty() && queue.granted.is_none() => {
+                self.queues.remove(&target);
+            }
+            _ => {}
+        }
+    }
+
+    /// When the next grant ends.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.ends.front().map(|(end, _)| *end)
+    }
+
+    /// Ends the grants that were not taken in time. Their waiters line up again when they are polled.
+    pub(super) fn end_grants(&mut self, now: Instant) {
+        while let Some((end, number)) = self.ends.front().copied()
+            && (end <= now || !self.targets.contains_key(&number))
+        {
+            self.ends.pop_front();
+            let granted = self.targets.get(&number).and_then(|target| self.queues.get(target));
+            if granted.is_some_and(|queue| queue.has_granted(number)) {
+                self.leave(number);
+            }
+        }
+    }
+
+    /// The waiters to wake.
+    pub(super) fn take_woken(&mut self) -> Vec<WaiterId> {
+        std::mem::take(&mut self.woken)
+    }
+}
+
+impl Queue {
+    fn has_granted(&self, number: WaiterId) -> bool {
+        self.granted.is_some_and(|grant| grant.number == number)
+    }
+}
+
+impl Reserved {
+    fn of(&mut self, budget: Budget) -> &mut usize {
+        match budget {
+            Budget::Link => &mut self.link,
+            Budget::Queues => &mut self.queues,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Waiting for room: nobody is woken for nothing, nobody is passed for ever, and all is counted.
+
+use std::cell::Cell;
+use std::fs;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Wake, Waker};
+
+use futures_util::future::{join, join_all};
+use roadshow::Limits;
+use roadshow::host::NotDelivered;
+use roadshow::prelude::*;
+
+use crate::cast::{Add, Clerk, Echo};
+use crate::hosts::{Pair, limits, poll_once, run, until};
+use crate::ledger::{Book, Entry, Ledger, Pace, entries_of};
+use crate::raw::Raw;
+
+const OUTGOING: usize = 64 << 10;
+
+fn narrow() -> Limits {
+    limits(|limits| {
+        limits.window_bytes = 4 << 10;
+        limits.outgoing_bytes_max = OUTGOING;
+        limits.parked_bytes_max = 8 << 10;
+    })
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Alarm(AtomicUsize);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Lets one-way messages fill all that there is for an actor that stands still.
+fn fill(ledger: &RemoteAddr<Ledger>) -> u32 {
+    (0..).find(|number| ledger.try_send(Entry::new(0, *number)).map(forget).is_err()).unwrap()
+}
+
+/// Keeps a call open that nobody looks at any more.
+fn forget<T>(call: T) {
+    std::mem::forget(call);
+}
+
+#[test]
+fn ten_thousand_callers_of_a_stuck_actor_sleep_while_another_is_called() {
+    run(async {
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
+        let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
+        ledger.send(Entry::new(0, 0)).await.unwrap();
+        fill(&ledger);
+        let alarm = Arc::<Alarm>::default();
+        let waker = Waker::from(Arc::clone(&alarm));
+        let mut task = TaskContext::from_waker(&waker);
+        let mut calls: Vec<_> = (0..10_000).map(|number| ledger.send(Entry::new(1, number))).collect();
+        let mut tells: Vec<_> = (0..100).map(|number| Box::pin(ledger.tell(Entry::new(2, number)))).collect();
+        assert!(calls.iter_mut().all(|call| Pin::new(call).poll(&mut task).is_pending()));
+        assert!(tells.iter_mut().all(|tell| tell.as_mut().poll(&mut task).is_pending()));
+        for sum in 1..=300 {
+            assert_eq!(clerk.send(Add(1)).await, Ok(sum));
+        }
+        assert_eq!(alarm.0.load(Ordering::SeqCst), 0);
+        drop((calls, tells));
+        pace.end();
+    });
+}
+
+#[test]
+fn callers_that_wait_for_room_are_served_in_their_order() {
+    const CALLS: u32 = 1000;
+    run(async {
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
+        let ledger = pair.serve(Ledger::at(&pace));
+        ledger.send(Entry::new(0, 0)).await.unwrap();
+        fill(&ledger);
+        let mut calls: Vec<_> = (0..CALLS).map(|number| ledger.send(Entry::new(1, number))).collect();
+        for call in &mut calls {
+            assert!(poll_once(call).await.is_pending());
+        }
+        let newcomer = ledger.try_send(Entry::new(1, CALLS)).unwrap_err();
+        assert!(matches!(newcomer.reason, NotDelivered::Full { .. }), "{newcomer}");
+        pace.end();
+        assert!(join_all(calls).await.into_iter().map(Result::unwrap).eq(0..CALLS));
+        let book = ledger.send(Book).await.unwrap();
+        assert!(entries_of(1, &book).into_iter().eq(0..CALLS));
+    });
+}
+
+#[test]
+fn a_stop_comes_behind_a_call_that_waits_for_room() {
+    run(async {
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
+        let ledger = pair.serve(Ledger::at(&pace));
+        ledger.send(Entry::new(0, 0)).await.unwrap();
+        fill(&ledger);
+        let mut call = pin!(ledger.send(Entry::new(1, 0)));
+        assert!(poll_once(&mut call).await.is_pending());
+        let mut stop = pin!(ledger.stop());
+        assert!(poll_once(&mut stop).await.is_pending());
+        pace.end();
+        let (called, stopped) = join(call, stop).await;
+        assert_eq!((called, stopped), (Ok(0), Ok(())));
+    });
+}
+
+#[test]
+fn a_call_that_is_held_and_never_polled_keeps_no_other_waiting() {
+    run(async {
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
+        let ledger = pair.serve(Ledger::at(&pace));
+        ledger.send(Entry::new(0, 0)).await.unwrap();
+        fill(&ledger);
+        let mut held: Vec<_> = (0..3).map(|number| ledger.send(Entry::new(1, number))).collect();
+        for call in &mut held {
+            assert!(poll_once(call).await.is_pending());
+        }
+        pace.end();
+        // This task awaits another one, with the first in its hands.
+        assert_eq!(ledger.send(Entry::new(2, 0)).await, Ok(0));
+        assert!(join_all(held).await.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
+fn a_message_as_large_as_the_budget_goes_out_beside_a_stream_of_small_ones() {
+    run(async {
+        let pair = Pair::with(narrow()).await;
+        let (clerk, ledger) = (pair.serve(Clerk::default), pair.serve(Ledger::quick));
+        clerk.send(Add(1)).await.unwrap();
+        let has_gone = Cell::new(false);
+        let large = async {
+            let payload = clerk.send(Echo(vec![7; OUTGOING].into())).await.unwrap();
+            has_gone.set(true);
+            payload.len()
+        };
+        let stream = async {
+            let mut number = 0;
+            while !has_gone.get() {
+                // Never is nothing on its way.
+                ledger.tell(Entry::new(0, number)).await.unwrap();
+                number += 1;
+                if number % 16 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            number
+        };
+        let (bytes, told) = join(large, stream).await;
+        assert_eq!(bytes, OUTGOING);
+        let book = ledger.send(Book).await.unwrap();
+        assert!(entries_of(0, &book).into_iter().eq(0..told), "the stream lost nothing");
+    });
+}
+
+/// Set in the process that measures what messages of so many bytes take.
+const MEASURED: &str = "ROADSHOW_TEST_QUEUED_BYTES";
+
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+struct Text(String);
+
+/// Is never reached.
+#[derive(RemoteActor)]
+#[remote(local, handles(Text))]
+struct Reader;
+
+impl Actor for Reader {
+    type Context = Context<Self>;
+}
+
+impl Handler<Text> for Reader {
+    type Result = ();
+
+    fn handle(&mut self, _: Text, _: &mut Context<Self>) {}
+}
+
+fn resident_bytes() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+#[test]
+fn queued_messages_take_about_as_much_memory_as_is_counted() {
+    for bytes in [1, 33, 1 << 10, 100 << 10] {
+        let test = std::env::current_exe().unwrap();
+        let mut alone = Command::new(test);
+        alone.args(["--exact", "room::in_a_process_of_its_own", "--nocapture", "--test-threads", "1"]);
+        let output = alone.env(MEASURED, bytes.to_string()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("measured"), "{bytes} bytes: {said}");
+    }
+}
+
+/// The part of the test above that is for a process of its own; nothing otherwise.
+#[test]
+fn in_a_process_of_its_own() {
+    let Some(bytes) = std::env::var(MEASURED).ok().and_then(|bytes| bytes.parse::<usize>().ok()) else {
+        return;
+    };
+    run(async {
+        let limits = limits(|limits| limits.parked_bytes_max = limits.outgoing_bytes_max);
+        let site = crate::hosts::Plan { limits, ..Default::default() }.start().await;
+        let (listener, identity) = Raw::listen_for(&site).await;
+        let reader: RemoteAddr<Reader> = site.cluster.bind(&Raw::addr_of(identity, 1));
+        let counted = || site.host.snapshot().peers[0].parked_bytes;
+        for is_call in [false, true] {
+            let (resident_before, counted_before) = (resident_bytes(), counted());
+            let mut calls = Vec::new();
+            while counted() < counted_before + (24 << 20) {
+                for _ in 0..100 {
+                    let text = Text("x".repeat(bytes));
+                    match is_call {
+                        true => calls.extend(reader.try_send(text).ok()),
+                        false => reader.do_send(text),
+                    }
+                }
+            }
+            let taken = resident_bytes() - resident_before;
+            let counted = counted() - counted_before;
+            println!("measured: {taken} of {counted} counted, calls {is_call}");
+            assert!((counted / 2..=2 * counted).contains(&taken), "{taken} of {counted}, calls {is_call}");
+            calls.into_iter().for_each(forget);
+        }
+        assert_eq!(site.dead_letters(), 0);
+        drop(listener);
+    });
+}
+
+#[test]
+fn a_message_that_finds_no_room_costs_a_waiter_nothing_once_its_host_is_gone() {
+    run(async {
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
+        let ledger = pair.serve(Ledger::at(&pace));
+        ledger.send(Entry::new(0, 0)).await.unwrap();
+        fill(&ledger);
+        let mut calls: Vec<_> = (0..100).map(|number| ledger.send(Entry::new(1, number))).collect();
+        for call in &mut calls {
+            assert!(poll_once(call).await.is_pending());
+        }
+        let Pair { here, there } = pair;
+        there.host.abort();
+        pace.end();
+        until(|| !here.linked(&there)).await;
+        here.host.abort();
+        for outcome in join_all(calls).await {
+            assert_eq!(outcome, Err(NotDelivered::Closing.into()));
+        }
+    });
+}
