@@ -78,6 +78,8 @@ struct Reserved {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: BTreeMap<WaiterId, Waiter>,
+    /// Of the frames that wait.
+    waiting_bytes: usize,
     granted: Option<Grant>,
     /// The budget in whose line the candidate stands.
     lined_up: Option<(WaiterId, Budget)>,
@@ -107,7 +109,9 @@ impl Waiters {
     pub(super) fn line_up(&mut self, target: Target, waiter: Waiter, again: Option<WaiterId>) -> WaiterId {
         let number = again.unwrap_or_else(|| self.next_number());
         self.targets.insert(number, target);
-        self.queues.entry(target).or_default().waiting.insert(number, waiter);
+        let queue = self.queues.entry(target).or_default();
+        queue.waiting_bytes += waiter.frame_bytes;
+        queue.waiting.insert(number, waiter);
         self.touch(target);
         number
     }
@@ -152,7 +156,7 @@ impl Waiters {
             return None;
         }
         let queue = self.queues.get_mut(&target)?;
-        queue.waiting.remove(&number);
+        queue.remove(number);
         let granted = queue.granted.take_if(|grant| grant.number == number);
         if let Some(Grant { budget, bytes, .. }) = granted {
             *self.reserved.of(budget) -= bytes;
@@ -196,7 +200,7 @@ impl Waiters {
 
     /// What those who wait for an actor are going to send, in bytes.
     pub(super) fn waiting_bytes(&self, target: Target) -> usize {
-        self.queues.get(&target).map_or(0, |queue| queue.waiting.values().map(|it| it.frame_bytes).sum())
+        self.queues.get(&target).map_or(0, |queue| queue.waiting_bytes)
     }
 
     /// Whether a candidate waits for this budget.
@@ -266,7 +270,7 @@ impl Waiters {
         let Some(queue) = self.queues.get_mut(&target) else { return };
         match (candidate, room) {
             (Some((number, _)), Some(Room::Free(budget, bytes))) => {
-                queue.waiting.remove(&number);
+                queue.remove(number);
                 queue.granted = Some(Grant { number, budget, bytes });
                 *self.reserved.of(budget) += bytes;
                 self.ends.push_back((now + RESERVED_FOR, number));
@@ -308,6 +312,10 @@ impl Waiters {
 }
 
 impl Queue {
+    fn remove(&mut self, number: WaiterId) {
+        self.waiting_bytes -= self.waiting.remove(&number).map_or(0, |waiter| waiter.frame_bytes);
+    }
+
     fn has_granted(&self, number: WaiterId) -> bool {
         self.granted.is_some_and(|grant| grant.number == number)
     }

@@ -166,7 +166,8 @@ fn an_actor_that_handles_nothing_slows_no_neighbour() {
         let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
         let calls = fill(&ledger).await;
-        let mut told = Box::pin(ledger.tell(Entry::new(1, 0)));
+        // It is larger than what is left behind the last call.
+        let mut told = Box::pin(ledger.tell(Entry::with(1, 0, 400)));
         for sum in 1..=200 {
             assert!(poll_once(&mut told).await.is_pending());
             assert_eq!(clerk.send(Add(1)).await, Ok(sum));

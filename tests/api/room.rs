@@ -15,7 +15,7 @@ use roadshow::host::NotDelivered;
 use roadshow::prelude::*;
 
 use crate::cast::{Add, Clerk, Echo};
-use crate::hosts::{Pair, limits, poll_once, run, until};
+use crate::hosts::{PATIENCE, Pair, limits, poll_once, run, until};
 use crate::ledger::{Book, Entry, Ledger, Pace, entries_of};
 use crate::raw::Raw;
 
@@ -206,7 +206,12 @@ fn in_a_process_of_its_own() {
         return;
     };
     run(async {
-        let limits = limits(|limits| limits.parked_bytes_max = limits.outgoing_bytes_max);
+        let limits = limits(|limits| {
+            limits.parked_bytes_max = limits.outgoing_bytes_max;
+            // What is queued waits for as long as it is measured.
+            limits.connect_timeout = 2 * PATIENCE;
+            limits.handshake_timeout = 2 * PATIENCE;
+        });
         let site = crate::hosts::Plan { limits, ..Default::default() }.start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         let reader: RemoteAddr<Reader> = site.cluster.bind(&Raw::addr_of(identity, 1));
