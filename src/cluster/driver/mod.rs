@@ -225,7 +225,7 @@ async fn begin(
     let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
     let host = start(host_id, executor, Box::new(host_calls)).await?;
     control.supersede(enrolled.head, head_at);
-    let submitted = lookup::submitted_as();
+    let submitted = lookup::submitted_as()?;
     let facts = JobFacts {
         entrypoint: entrypoint(),
         hostname: machine::hostname(),

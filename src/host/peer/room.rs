@@ -4,7 +4,7 @@
 //! woken when room is reserved for it, and not for what happens to others.
 
 use std::future::poll_fn;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use super::{OpenCall, Peer, State, now};
 use crate::config::RESERVED_FOR;
 use crate::host::error::NotDelivered;
 use crate::id::{Target, TypeHash};
+use crate::lock::Locked;
 use crate::session::{Repeat, WaiterId};
 use crate::wire::{CALL_HEADER_BYTES, Encoded};
 
@@ -76,7 +77,7 @@ impl Peer {
 
     fn line_up_locked(
         self: &Arc<Self>,
-        mut state: MutexGuard<'_, State>,
+        mut state: Locked<'_, State>,
         target: Target,
         frame_bytes: usize,
         is_call: bool,
@@ -129,7 +130,7 @@ impl Peer {
         told
     }
 
-    fn end_turn(&self, mut state: MutexGuard<'_, State>, place: &Place, refused: Option<&NotDelivered>) {
+    fn end_turn(&self, mut state: Locked<'_, State>, place: &Place, refused: Option<&NotDelivered>) {
         if let Some(NotDelivered::Full { size, .. }) = refused {
             let again = Some(place.number);
             state.session.line_up(place.target, *size, place.is_call, again);
@@ -176,7 +177,7 @@ impl Peer {
         served.into_iter().filter_map(|number| state.waiting.remove(&number)).collect()
     }
 
-    pub(super) fn serve_and_unlock(&self, mut state: MutexGuard<'_, State>) {
+    pub(super) fn serve_and_unlock(&self, mut state: Locked<'_, State>) {
         let wake = self.serve(&mut state);
         drop(state);
         wake.into_iter().for_each(Waker::wake);
