@@ -185,7 +185,8 @@ impl SendQueue {
         }
     }
 
-    /// Drops what was removed from the front, and memory that is not needed any more.
+    /// Drops what was removed from the front, and memory that is not needed any more. A message that was
+    /// removed is copied over once at most.
     fn drop_removed_front(&mut self) {
         while let Some(entry) = self.entries.front().filter(|entry| entry.kind == Kind::Removed).copied() {
             self.entries.pop_front();
@@ -198,6 +199,10 @@ impl SendQueue {
         let (len, capacity) = (self.entries.len(), self.entries.capacity());
         if capacity > ENTRIES_KEPT && len < capacity / 4 {
             self.entries.shrink_to((2 * len).max(ENTRIES_KEPT));
+        }
+        // What was removed takes as much memory as what is queued at most.
+        if self.removed > len / 2 || self.removed_bytes > self.block_bytes / 2 {
+            self.compact();
         }
     }
 
@@ -222,10 +227,6 @@ impl SendQueue {
         self.removed += 1;
         self.counted_bytes -= queued_cost(content, frame_bytes);
         self.drop_removed_front();
-        // What was removed takes as much memory as what is queued at most.
-        if self.removed > self.entries.len() / 2 || self.removed_bytes > self.block_bytes / 2 {
-            self.compact();
-        }
     }
 
     /// Copies what is queued to memory of its own.

@@ -27,7 +27,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// Is ready once the message is to be sent with this place.
-    pub(crate) fn poll_turn(&self, task: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_turn(&self, task: &Context<'_>) -> Poll<()> {
         let mut state = self.peer.lock();
         if state.gone.is_some() || state.session.has_turn(self.number) {
             return Poll::Ready(());

@@ -72,7 +72,8 @@ fn messages_wait_for_the_link() {
 
 #[test]
 fn call_that_times_out_without_a_link_is_never_sent() {
-    let mut scripted = Scripted::detached();
+    let mut scripted =
+        Scripted::with(SessionLimits { outgoing_bytes_max: 2000, parked_bytes_max: 2000, ..LIMITS });
     scripted.tell(b"first").unwrap();
     scripted.call_until("early", Some(Duration::from_millis(10)));
     scripted.tell(b"second").unwrap();
