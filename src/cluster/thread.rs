@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{self, Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ pub(super) struct WorkerThread {
     asked_at: Option<Instant>,
     ended: Option<oneshot::Receiver<String>>,
     /// Disconnected when the threads are about to be over. Under a lock, so that a cluster is `Sync`.
-    alive: Mutex<Receiver<()>>,
+    alive: sync::Mutex<Receiver<()>>,
     lives: Arc<ThreadLives>,
     /// Once the worker is ready: one that is not may need the thread that would wait for it.
     threads: Vec<JoinHandle<()>>,
@@ -104,7 +104,7 @@ impl WorkerThread {
         });
         let (stop, ended) = (Some(stop), Some(ended));
         let mut worker =
-            Self { stop, asked_at: None, ended, alive: Mutex::new(alive), lives, threads: Vec::new() };
+            Self { stop, asked_at: None, ended, alive: sync::Mutex::new(alive), lives, threads: Vec::new() };
         let pid = std::process::id();
         match tokio::time::timeout(WORKER_START_TIMEOUT, reported).await {
             Ok(Ok(report)) => {
@@ -151,7 +151,7 @@ impl Drop for WorkerThread {
             return;
         }
         // A thread that computes cannot be ended; it goes when it is done.
-        let alive = self.alive.lock();
+        let alive = self.alive.get_mut().unwrap_or_else(PoisonError::into_inner);
         let over = alive.recv_timeout(WORKER_STOP_TIMEOUT.saturating_sub(waited));
         if over == Err(RecvTimeoutError::Disconnected) {
             for thread in self.threads.drain(..) {
