@@ -13,6 +13,9 @@ use clap::{Parser, ValueEnum};
 use roadshow::config::Planted;
 use world::Script;
 
+/// Lines of a log that are shown of a run that breaks a promise.
+const TAIL_LINES: usize = 30;
+
 /// Simulates hosts and links under seeded faults.
 #[derive(Debug, Parser)]
 struct Args {
@@ -25,6 +28,9 @@ struct Args {
     /// A bug to plant, which the simulation is to find.
     #[arg(long)]
     plant: Option<Bug>,
+    /// Try all seeds, also behind one that breaks a promise.
+    #[arg(long)]
+    keep_going: bool,
     /// Print the whole log of each run, and what the library says meanwhile.
     #[arg(long)]
     log: bool,
@@ -58,28 +64,44 @@ fn main() -> ExitCode {
             .init();
     }
     let since = Instant::now();
-    let mut events = 0;
+    let (mut events, mut broken) = (0, 0);
     for seed in first..first + args.seeds {
-        let script = || match args.plant {
-            None => Script::of(seed),
-            Some(bug) => Script::of(seed).planted(bug.into()),
-        };
-        let (outcome, again) = (world::run(script()), world::run(script()));
-        events += outcome.log.len();
-        if args.log {
-            outcome.log.iter().for_each(|line| println!("{line}"));
-        }
-        if outcome.log != again.log {
-            eprintln!("seed {seed} gives two logs");
-            return ExitCode::FAILURE;
-        }
-        if !outcome.violations.is_empty() {
-            outcome.log.iter().rev().take(30).rev().for_each(|line| eprintln!("{line}"));
-            eprintln!("seed {seed} breaks promises: {:#?}", outcome.violations);
-            return ExitCode::FAILURE;
+        match try_seed(seed, &args) {
+            Ok(logged) => events += logged,
+            Err(why) => {
+                eprintln!("seed {seed} {why}");
+                broken += 1;
+                if !args.keep_going {
+                    return ExitCode::FAILURE;
+                }
+            }
         }
     }
     let (seeds, took) = (args.seeds, since.elapsed());
+    if broken > 0 {
+        eprintln!("{broken} of {seeds} seeds from {first} on break promises");
+        return ExitCode::FAILURE;
+    }
     println!("{seeds} seeds from {first} on, {events} events, {took:.1?}: every promise held");
     ExitCode::SUCCESS
+}
+
+/// Runs a seed twice; gives the number of logged events, or what is wrong.
+fn try_seed(seed: u64, args: &Args) -> Result<usize, String> {
+    let script = || match args.plant {
+        None => Script::of(seed),
+        Some(bug) => Script::of(seed).planted(bug.into()),
+    };
+    let (outcome, again) = (world::run(script()), world::run(script()));
+    if args.log {
+        outcome.log.iter().for_each(|line| println!("{line}"));
+    }
+    if outcome.log != again.log {
+        return Err("gives two logs".to_owned());
+    }
+    if outcome.violations.is_empty() {
+        return Ok(outcome.log.len());
+    }
+    outcome.log.iter().rev().take(TAIL_LINES).rev().for_each(|line| eprintln!("{line}"));
+    Err(format!("breaks promises: {:#?}", outcome.violations))
 }

@@ -12,6 +12,10 @@ use super::place::{Places, ip_of};
 use super::script::{Script, Weather};
 use super::senders;
 
+/// Time in which a host that another can reach answers it: links and handshakes take their latency, and
+/// large messages that were sent before theirs.
+const PROBE_WITHIN: Duration = Duration::from_millis(3_500);
+
 /// Plays the faults of a script, and lets all be well at the end.
 pub(crate) async fn play(script: &Script, network: &Memory, places: &Rc<Places>, tasks: &mut JoinSet<()>) {
     let mut rng = script.rng(0);
@@ -23,29 +27,31 @@ pub(crate) async fn play(script: &Script, network: &Memory, places: &Rc<Places>,
         let (one, other) = two(script, &mut rng);
         let most = match script.weather {
             Weather::Calm => 1,
-            Weather::Breaks => 6,
-            Weather::Ends => 9,
+            Weather::Breaks => 7,
+            Weather::Forgets => 9,
+            Weather::Ends => 12,
         };
         match rng.u8(..most) {
             0 => slow_down(network, &mut rng),
-            1..=3 => {
-                let links = network.cut(ip_of(one), ip_of(other));
-                places.record.note(format_args!("cut {one}-{other}: {links} links"));
-            }
+            1..=3 => cut(network, places, one, other),
             4 => part(network, places, one, other),
             5 => {
                 places.note("the network heals");
                 network.heal(ip_of(one), ip_of(other));
             }
-            6 => refuse(network, places, one),
-            7 => {
+            6 => misdirect(network, places, one, other).await,
+            7 | 8 => forget(places, one, other, Duration::from_millis(rng.u64(0..200))).await,
+            9 => refuse(network, places, one),
+            10 => {
                 places.note("the network heals altogether");
                 network.heal_all();
             }
             _ => {
                 lives += 1;
                 places.record.note(format_args!("host {one} dies"));
-                places.record.disturb(one);
+                places.others(one).for_each(|other| places.record.disturb(one, other));
+                // Its own messages to itself end with it.
+                places.record.disturb(one, one);
                 places.restart(script, network, one, lives).await;
                 senders::start(script, places, one, lives, tasks);
             }
@@ -53,6 +59,42 @@ pub(crate) async fn play(script: &Script, network: &Memory, places: &Rc<Places>,
     }
     network.heal_all();
     network.latency(Duration::ZERO..=Duration::from_millis(5));
+}
+
+fn cut(network: &Memory, places: &Places, one: usize, other: usize) {
+    let links = network.cut(ip_of(one), ip_of(other));
+    places.record.note(format_args!("cut {one}-{other}: {links} links"));
+}
+
+/// A host forgets another, as one that leaves, and learns of it anew. Both live meanwhile.
+async fn forget(places: &Places, one: usize, other: usize, apart: Duration) {
+    places.record.note(format_args!("{one} forgets {other}"));
+    places.record.disturb(one, other);
+    places.forget(one, other);
+    sleep(apart).await;
+    places.introduce(one, other);
+}
+
+/// A host dials another where a machine takes connections and says nothing. The other can reach it, and so
+/// its call has an answer.
+async fn misdirect(network: &Memory, places: &Places, one: usize, other: usize) {
+    if places.address_of(one).is_none() || places.address_of(other).is_none() {
+        return;
+    }
+    places.record.note(format_args!("{one} dials a wrong address of {other}"));
+    network.heal_all();
+    places.misdirect(one, other);
+    cut(network, places, one, other);
+    let (op, answer) = senders::probe(places, one, other, None);
+    let ask = tokio::task::spawn_local(answer);
+    // Its dial is under way by then.
+    sleep(Duration::from_millis(60)).await;
+    let (probe, answer) = senders::probe(places, other, one, Some(PROBE_WITHIN));
+    places.record.answer(probe, answer.await);
+    places.introduce(one, other);
+    if let Ok(answer) = ask.await {
+        places.record.answer(op, answer);
+    }
 }
 
 /// Nothing arrives from one host at the other, as long as it is not healed.
@@ -65,9 +107,9 @@ fn part(network: &Memory, places: &Places, one: usize, other: usize) {
 fn refuse(network: &Memory, places: &Places, one: usize) {
     let Some(address) = places.address_of(one) else { return };
     places.record.note(format_args!("host {one} refuses connections"));
-    places.record.disturb(one);
     network.refuse(address);
     for other in places.others(one) {
+        places.record.disturb(one, other);
         network.cut(ip_of(one), ip_of(other));
     }
 }

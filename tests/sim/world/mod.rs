@@ -1,7 +1,9 @@
 //! One run: a few hosts on one thread, their senders, the faults between them, and the judgement.
 
 mod cast;
+mod chosen;
 mod faults;
+mod guests;
 mod place;
 mod record;
 mod script;
@@ -16,7 +18,7 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use place::Places;
+use place::{Places, tasks_alive};
 use record::Record;
 pub(crate) use script::Script;
 
@@ -40,14 +42,22 @@ pub(crate) fn run(script: Script) -> Outcome {
     let runtime =
         || Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime starts");
     System::with_tokio_rt(runtime).block_on(async move {
-        let record = Rc::new(Record::new(script.hosts));
+        let record = Rc::new(Record::new());
+        cast::note_in(&record);
+        let tasks_before = tasks_alive();
         play(&script, &record).await;
         // What was spawned for the hosts drops its part when it notices their end.
         for _ in 0..100 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            if Rc::strong_count(&record) == 1 {
+            if Rc::strong_count(&record) == 1 && tasks_alive() == tasks_before {
                 break;
             }
+        }
+        if tasks_alive() != tasks_before {
+            let left = tasks_alive();
+            record.violation(format_args!(
+                "{left} tasks are left of all hosts, and {tasks_before} were before"
+            ));
         }
         match Rc::try_unwrap(record) {
             Ok(record) => {
@@ -71,7 +81,10 @@ async fn play(script: &Script, record: &Rc<Record>) {
     if script.acquainted {
         senders::greet(script, &places).await;
     } else {
-        (0..script.hosts).for_each(|host| record.disturb(host));
+        disturb_all(script, record);
+    }
+    if script.strays_after.is_some() {
+        (1..script.hosts).for_each(|host| record.disturb(0, host));
     }
     let mut tasks = JoinSet::new();
     for from in 0..script.hosts {
@@ -98,7 +111,17 @@ async fn play(script: &Script, record: &Rc<Record>) {
     places.settle(script).await;
     let dead_letters = places.dead_letters();
     places.record.judge(dead_letters);
+    if script.seed.is_multiple_of(2) {
+        places.part_for_good().await;
+    }
     places.end().await;
+}
+
+/// The first contact may come to nothing, for any two hosts.
+fn disturb_all(script: &Script, record: &Record) {
+    for (one, other) in (0..script.hosts).flat_map(|one| (0..one).map(move |other| (one, other))) {
+        record.disturb(one, other);
+    }
 }
 
 /// Looks at budgets while the faults go on.

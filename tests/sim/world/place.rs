@@ -1,6 +1,7 @@
 //! The hosts: where they are, who they are now, and what they hold.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,26 +13,37 @@ use roadshow::id::{HostId, Identity, Incarnation};
 use roadshow::observe::PeerSnapshot;
 use roadshow::remote::host_calls;
 use roadshow::session::Secret;
-use roadshow::transport::Memory;
-use roadshow::{ClusterRef, RemoteAddr};
+use roadshow::task::TaskService;
+use roadshow::transport::{Listener, Memory, Transport};
+use roadshow::{ClusterRef, RemoteAddr, TaskFn};
 use tokio::runtime::Handle;
 
-use super::cast::Ledger;
+use super::cast::{Ledger, chore};
+use super::chosen::Chosen;
 use super::record::Record;
-use super::script::Script;
+use super::script::{Script, Weather};
 
-/// Actors of each host: a quick one and a slow one.
-pub(crate) const ACTORS: usize = 2;
+/// Actors that each host has from its start: a quick one, a slow one, and one for probes alone.
+pub(crate) const ACTORS: usize = 3;
+
+/// The actor that nothing but a probe is sent to: it has its window for itself.
+pub(crate) const PROBED: usize = 2;
 
 /// Within so long after the last message everything is acknowledged and given back.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
+
+/// A machine that takes connections and says nothing.
+const SILENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 1, 1));
 
 /// One host in its present life.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) host: Host,
-    cluster: ClusterRef,
+    pub(crate) cluster: ClusterRef,
+    pub(crate) chosen: Arc<Chosen>,
     ledgers: [RemoteAddr<Ledger>; ACTORS],
+    /// The addresses that were made here, each of which serves for as long as its host lives.
+    addresses: Rc<RefCell<BTreeMap<(Identity, usize), RemoteAddr<Ledger>>>>,
 }
 
 /// All hosts.
@@ -40,6 +52,9 @@ pub(crate) struct Places {
     places: RefCell<Vec<Place>>,
     /// Those that were there before, whose dead letters count still.
     former: RefCell<Vec<Place>>,
+    silent: Box<dyn Listener>,
+    /// Tasks of the runtime while the hosts know no other.
+    tasks_at_start: usize,
 }
 
 pub(crate) fn ip_of(place: usize) -> IpAddr {
@@ -48,12 +63,18 @@ pub(crate) fn ip_of(place: usize) -> IpAddr {
 
 impl Places {
     pub(crate) async fn start(script: &Script, network: &Memory, record: &Rc<Record>) -> Self {
-        let places =
-            Self { record: Rc::clone(record), places: RefCell::default(), former: RefCell::default() };
+        let mut places = Vec::new();
         for at in 0..script.hosts {
-            let place = begin(script, network, record, at, 0).await;
-            places.places.borrow_mut().push(place);
+            places.push(begin(script, network, record, at, 0).await);
         }
+        let silent = network.at(SILENT).listen((SILENT, 0).into()).await.expect("the address is free");
+        let places = Self {
+            record: Rc::clone(record),
+            places: RefCell::new(places),
+            former: RefCell::default(),
+            silent,
+            tasks_at_start: tasks_alive(),
+        };
         places.introduce_all();
         places
     }
@@ -71,12 +92,27 @@ impl Places {
         self.introduce_all();
     }
 
+    /// A host forgets another, which lives and knows nothing of it.
+    pub(crate) fn forget(&self, at: usize, other: usize) {
+        self.at(at).host.forget(self.at(other).host.identity());
+    }
+
+    /// A host learns where another is, as it does at the start.
+    pub(crate) fn introduce(&self, at: usize, other: usize) {
+        let other = self.at(other).host;
+        if let Some(address) = other.address() {
+            self.at(at).host.introduce(other.identity(), address);
+        }
+    }
+
+    /// A host is told that another is where a machine takes connections and says nothing.
+    pub(crate) fn misdirect(&self, at: usize, other: usize) {
+        self.at(at).host.introduce(self.at(other).host.identity(), self.silent.address());
+    }
+
     fn introduce_all(&self) {
-        let all = self.all();
-        for (place, other) in all.iter().flat_map(|place| all.iter().map(move |other| (place, other))) {
-            if let (true, Some(address)) = (place.host != other.host, other.host.address()) {
-                place.host.introduce(other.host.identity(), address);
-            }
+        for at in 0..self.places.borrow().len() {
+            self.others(at).for_each(|other| self.introduce(at, other));
         }
     }
 
@@ -108,6 +144,8 @@ impl Places {
     /// Nothing holds more than it may.
     pub(crate) fn check_budgets(&self, script: &Script) {
         let limits = &script.limits;
+        // The actors, the host itself and its tasks.
+        let windows = ACTORS + 2 + self.record.spawned();
         // One message is taken whatever its size.
         let most = limits.outgoing_bytes_max + limits.frame_bytes_max;
         for (at, place) in self.all().iter().enumerate() {
@@ -117,8 +155,7 @@ impl Places {
                 if peer.outgoing_bytes > most + replies || peer.parked_bytes > most {
                     self.record.violation(format_args!("host {at} holds too much for another: {peer:?}"));
                 }
-                // The two ledgers, and the host itself.
-                if peer.accepted_bytes + peer.owed_bytes > (ACTORS as u64 + 1) * limits.window_bytes as u64 {
+                if peer.accepted_bytes + peer.owed_bytes > (windows * limits.window_bytes) as u64 {
                     self.record.violation(format_args!("host {at} has taken on too much: {peer:?}"));
                 }
             }
@@ -147,7 +184,30 @@ impl Places {
         }
     }
 
-    /// Ends all hosts in order.
+    /// Has all hosts forget each other, and checks that nothing is kept of any.
+    pub(crate) async fn part_for_good(&self) {
+        let mut left = String::new();
+        let mut look = tokio::time::interval(Duration::from_millis(50));
+        let gone = async {
+            loop {
+                for at in 0..self.places.borrow().len() {
+                    self.others(at).for_each(|other| self.forget(at, other));
+                }
+                look.tick().await;
+                let peers = self.all().iter().map(|place| place.host.snapshot().peers.len()).sum::<usize>();
+                let tasks = tasks_alive();
+                if peers == 0 && tasks == self.tasks_at_start {
+                    return;
+                }
+                left = format!("{peers} peers and {tasks} tasks of {}", self.tasks_at_start);
+            }
+        };
+        if tokio::time::timeout(QUIET_WITHIN, gone).await.is_err() {
+            self.record.violation(format_args!("left after all hosts forgot each other: {left}"));
+        }
+    }
+
+    /// Ends all hosts gracefully.
     pub(crate) async fn end(&self) {
         for place in self.all() {
             place.host.shutdown("the simulation is over").await;
@@ -160,8 +220,14 @@ impl Places {
     }
 }
 
+/// Tasks that are alive on the runtime of this run.
+pub(crate) fn tasks_alive() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
 async fn begin(script: &Script, network: &Memory, record: &Rc<Record>, at: usize, life: u64) -> Place {
     let listens = !(script.driver && at == 0);
+    let tasks = TaskService::new(Handle::current());
     let host = Host::start(HostConfig {
         identity: Identity { host: HostId(at as u64 + 1), incarnation: Incarnation(life + 1) },
         secret: Secret::from_bytes([7; 32]),
@@ -170,22 +236,34 @@ async fn begin(script: &Script, network: &Memory, record: &Rc<Record>, at: usize
         listen: listens.then(|| SocketAddr::new(ip_of(at), 0)),
         io: Handle::current(),
         executor: Executor::here_or(&Handle::current()),
-        calls: Box::new(host_calls),
+        calls: Box::new(move |host, name, inbound| match name {
+            <chore as TaskFn>::HASH => tasks.run(host, name, inbound),
+            _ => host_calls(host, name, inbound),
+        }),
     })
     .await
     .expect("a host starts");
+    let chosen = Arc::new(Chosen::new(host.identity()));
+    host.set_placement(Arc::clone(&chosen) as _);
+    if let (true, Some(away)) = (script.weather >= Weather::Forgets && listens, script.strays_after) {
+        host.forget_strays(away);
+    }
     let cluster = ClusterRef::new(host.clone());
-    let ledgers = [false, true].map(|slow| {
-        let record = Rc::clone(record);
-        cluster.serve(Ledger { record, slow }.start())
-    });
-    Place { host, cluster, ledgers }
+    let ledgers = [false, true, false].map(|slow| cluster.serve(Ledger::new(record, slow).start()));
+    Place { host, cluster, chosen, ledgers, addresses: Rc::default() }
 }
 
 impl Place {
-    /// An actor of another host, for messages from here.
+    /// An actor of another host, for messages from here: always by the same address.
     pub(crate) fn ledger_of(&self, other: &Self, actor: usize) -> RemoteAddr<Ledger> {
-        self.cluster.bind(&other.ledgers[actor])
+        let mut addresses = self.addresses.borrow_mut();
+        let address = addresses.entry((other.host.identity(), actor));
+        address.or_insert_with(|| self.cluster.bind(&other.ledgers[actor])).clone()
+    }
+
+    /// One-way messages that this host has dropped.
+    pub(crate) fn dead_letters(&self) -> u64 {
+        self.host.snapshot().dead_letters
     }
 }
 

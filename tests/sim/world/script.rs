@@ -7,12 +7,15 @@ use roadshow::Limits;
 use roadshow::config::Planted;
 
 /// How rough a run gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Weather {
     /// Latency alone.
     Calm,
-    /// Links break and are parted, and every message has to arrive all the same.
+    /// Links break, hosts are cut off from each other and dial wrong addresses. Every message has to arrive
+    /// all the same.
     Breaks,
+    /// Hosts forget each other, too, and meet again while both live.
+    Forgets,
     /// Hosts refuse connections and die, too: sessions end, and have to say the truth about it.
     Ends,
 }
@@ -25,8 +28,14 @@ pub(crate) struct Script {
     pub(crate) hosts: usize,
     /// Whether the first host listens on nothing, as a driver does.
     pub(crate) driver: bool,
+    /// Absence after which the others forget a driver.
+    pub(crate) strays_after: Option<Duration>,
     /// Messages of each sender to each actor.
     pub(crate) messages: usize,
+    /// Actors that each host has spawned on each host, itself included.
+    pub(crate) guests: usize,
+    /// Tasks that each host has run on each other host.
+    pub(crate) tasks: usize,
     /// Whether every two hosts have a session before anything happens to it: links that break end
     /// none then. Else the first contact may come to nothing.
     pub(crate) acquainted: bool,
@@ -41,19 +50,29 @@ impl Script {
         let mut rng = Rng::with_seed(seed);
         let weather = match rng.u8(..10) {
             0 => Weather::Calm,
-            1..=4 => Weather::Breaks,
+            1..=3 => Weather::Breaks,
+            4..=5 => Weather::Forgets,
             _ => Weather::Ends,
         };
         let hosts = rng.usize(2..=4);
         let driver = rng.u8(..3) == 0;
-        let messages = rng.usize(5..=16);
-        let acquainted = rng.u8(..4) > 0;
-        let faults_for = Duration::from_millis(rng.u64(500..=4_000));
-        let limits = limits(&mut rng);
-        Self { seed, weather, hosts, driver, messages, acquainted, faults_for, limits }
+        let forgets = driver && weather >= Weather::Forgets && rng.bool();
+        Self {
+            seed,
+            weather,
+            hosts,
+            driver,
+            strays_after: forgets.then(|| Duration::from_millis(rng.u64(100..600))),
+            messages: rng.usize(5..=16),
+            guests: rng.usize(0..=2),
+            tasks: rng.usize(0..=6),
+            acquainted: rng.u8(..4) > 0,
+            faults_for: Duration::from_millis(rng.u64(500..=4_000)),
+            limits: limits(&mut rng),
+        }
     }
 
-    /// The same, with a bug in every session.
+    /// The same, with a bug planted in every host.
     pub(crate) fn planted(mut self, planted: Planted) -> Self {
         self.limits.planted = Some(planted);
         self

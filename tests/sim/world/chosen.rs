@@ -1,0 +1,44 @@
+//! The placement of the simulation: each actor and each task goes where its sender has chosen.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use roadshow::host::{Host, Placed, Placement, Placing, Seat};
+use roadshow::id::Identity;
+use roadshow::spec::ActorSpec;
+
+/// The host that the next actor or task goes to.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    host: Mutex<Identity>,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Chosen {
+    pub(crate) fn new(host: Identity) -> Self {
+        Self { host: Mutex::new(host), taken: Arc::default() }
+    }
+
+    /// Chooses a host; it stands until something is placed, so what is placed is to be polled next.
+    pub(crate) fn choose(&self, host: Identity) {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner) = host;
+    }
+
+    fn host(&self) -> Identity {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Placement for Chosen {
+    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> Placing {
+        Placing::Now(Ok(Placed { host: self.host(), actor: None, alive: None }))
+    }
+
+    fn place_task(&self) -> Option<Seat> {
+        Some(Seat::take(self.host(), Arc::clone(&self.taken)))
+    }
+
+    fn task_hosts(&self) -> usize {
+        1
+    }
+}
