@@ -1,7 +1,8 @@
 //! Runs the simulation of hosts and links over many seeds: `cargo run --release --example simulate -- --seeds 1000`.
 //!
-//! Each seed is run twice, and both logs have to be equal. The first seed whose run breaks a promise
-//! ends the program with exit code 1 and the end of its log.
+//! Each seed is run twice, and both logs have to be equal. After each run the process has as many threads and
+//! descriptors as before. The first seed whose run breaks a promise ends the program with exit code 1 and the
+//! end of its log.
 
 #[path = "../tests/sim/world/mod.rs"]
 mod world;
@@ -28,6 +29,9 @@ struct Args {
     /// A bug to plant, which the simulation is to find.
     #[arg(long)]
     plant: Option<Bug>,
+    /// Print the names of the bugs that can be planted, and end.
+    #[arg(long)]
+    list_bugs: bool,
     /// Try all seeds, also behind one that breaks a promise.
     #[arg(long)]
     keep_going: bool,
@@ -41,6 +45,7 @@ enum Bug {
     EarlyAck,
     LostCredit,
     ResendAfterClose,
+    OvertakingStop,
 }
 
 impl From<Bug> for Planted {
@@ -49,12 +54,18 @@ impl From<Bug> for Planted {
             Bug::EarlyAck => Self::EarlyAck,
             Bug::LostCredit => Self::LostCredit,
             Bug::ResendAfterClose => Self::ResendAfterClose,
+            Bug::OvertakingStop => Self::OvertakingStop,
         }
     }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.list_bugs {
+        let names = Bug::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        names.for_each(|name| println!("{}", name.get_name()));
+        return ExitCode::SUCCESS;
+    }
     let first = args.first.unwrap_or_else(|| fastrand::u64(..1 << 40));
     if args.log {
         tracing_subscriber::fmt()
@@ -65,8 +76,15 @@ fn main() -> ExitCode {
     }
     let since = Instant::now();
     let (mut events, mut broken) = (0, 0);
+    // The first run starts what stays, such as the logger.
+    let _ = world::run(Script::of(first));
+    let before = open();
     for seed in first..first + args.seeds {
-        match try_seed(seed, &args) {
+        let tried = try_seed(seed, &args).and_then(|logged| match open() {
+            now if now == before => Ok(logged),
+            now => Err(format!("leaves {now:?} threads and descriptors, and {before:?} were before")),
+        });
+        match tried {
             Ok(logged) => events += logged,
             Err(why) => {
                 eprintln!("seed {seed} {why}");
@@ -84,6 +102,11 @@ fn main() -> ExitCode {
     }
     println!("{seeds} seeds from {first} on, {events} events, {took:.1?}: every promise held");
     ExitCode::SUCCESS
+}
+
+/// The threads and the descriptors of this process, where it can tell.
+fn open() -> [usize; 2] {
+    ["/proc/self/task", "/proc/self/fd"].map(|list| std::fs::read_dir(list).map_or(0, Iterator::count))
 }
 
 /// Runs a seed twice; gives the number of logged events, or what is wrong.

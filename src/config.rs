@@ -305,7 +305,7 @@ pub const WORKER_START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a worker may take to end after it was asked to, before it is killed.
 pub const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A bug that a simulation plants in a session, to see that it finds it. No program has one.
+/// A bug that a simulation plants in its hosts, to see that it finds it. No program has one.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
@@ -315,6 +315,8 @@ pub enum Planted {
     LostCredit,
     /// What a session had under way when it was dropped is written to the next link.
     ResendAfterClose,
+    /// A stop overtakes the messages that wait for the actor.
+    OvertakingStop,
 }
 
 /// The limits of one host that a program may set.

@@ -5,6 +5,7 @@ use std::sync::Weak;
 use scoped_tls::scoped_thread_local;
 
 use super::{Host, Shared};
+use crate::config::Planted;
 use crate::registry::{Decoding, Surroundings};
 
 scoped_thread_local!(static CURRENT: Host);
@@ -25,6 +26,10 @@ pub(super) struct Of(pub(super) Weak<Shared>);
 impl Surroundings for Of {
     fn hold(&self, work: &mut dyn FnMut(&dyn Decoding)) {
         work(&Held(self.0.upgrade().map(|shared| Host { shared })));
+    }
+
+    fn planted(&self) -> Option<Planted> {
+        self.0.upgrade()?.limits.planted
     }
 }
 

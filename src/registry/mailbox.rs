@@ -18,7 +18,7 @@ use actix::{Actor, Addr, AsyncContext};
 use tokio::time::Instant;
 
 use super::{Control, RemoteActor, Responder, Run};
-use crate::config::{TURN_MESSAGES_MAX, TURN_TIME};
+use crate::config::{Planted, TURN_MESSAGES_MAX, TURN_TIME};
 use crate::id::{ActorIncarnation, TypeHash};
 use crate::lock::{Locked, Mutex};
 use crate::wire::CallFailure;
@@ -36,6 +36,10 @@ pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, &mut Run, &dy
 pub trait Surroundings: Send + Sync {
     /// Runs `work`, a turn of the actor, which may decode there.
     fn hold(&self, work: &mut dyn FnMut(&dyn Decoding));
+    #[doc(hidden)]
+    fn planted(&self) -> Option<Planted> {
+        None
+    }
 }
 
 /// Where messages are decoded: the addresses in them bind to it.
@@ -211,6 +215,10 @@ impl<A: RemoteActor> Reachable for Mailbox<A> {
     }
 
     fn control(&self, control: Control) {
+        if self.surroundings.planted() == Some(Planted::OvertakingStop) {
+            self.lock().waiting.push_front(Item::Control(control));
+            return self.call();
+        }
         self.push(Item::Control(control));
     }
 

@@ -5,6 +5,8 @@
 
 mod world;
 
+use std::sync::{PoisonError, RwLock};
+
 use roadshow::config::Planted;
 use world::{Outcome, Script};
 
@@ -14,8 +16,16 @@ const FIXED_SEEDS: std::ops::Range<u64> = 0..24;
 /// Within so many seeds each planted bug has to be found.
 const SEEDS_TO_FIND: u64 = 200;
 
+/// Held by every run; alone by the test that counts what the process has open.
+static RUNS: RwLock<()> = RwLock::new(());
+
+fn run(script: Script) -> Outcome {
+    let _run = RUNS.read().unwrap_or_else(PoisonError::into_inner);
+    world::run(script)
+}
+
 fn twice(seed: u64) -> Outcome {
-    let [outcome, again] = [0, 1].map(|_| world::run(Script::of(seed)));
+    let [outcome, again] = [0, 1].map(|_| run(Script::of(seed)));
     assert_eq!(outcome.log, again.log, "seed {seed} gives two logs");
     outcome
 }
@@ -32,9 +42,18 @@ fn promises_hold_for_the_fixed_seeds() {
     FIXED_SEEDS.for_each(check);
 }
 
+#[test]
+fn a_run_leaves_no_descriptor_open() {
+    let _alone = RUNS.write().unwrap_or_else(PoisonError::into_inner);
+    let open = || std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let before = open();
+    FIXED_SEEDS.take(4).for_each(|seed| drop(world::run(Script::of(seed))));
+    assert_eq!(open(), before);
+}
+
 /// The number of seeds until a planted bug is found.
 fn seeds_to_find(planted: Planted) -> Option<u64> {
-    (0..SEEDS_TO_FIND).find(|seed| !world::run(Script::of(*seed).planted(planted)).violations.is_empty())
+    (0..SEEDS_TO_FIND).find(|seed| !run(Script::of(*seed).planted(planted)).violations.is_empty())
 }
 
 #[test]
@@ -50,4 +69,9 @@ fn a_credit_lost_on_a_cancel_is_found() {
 #[test]
 fn what_is_sent_again_after_a_close_is_found() {
     assert!(seeds_to_find(Planted::ResendAfterClose).is_some());
+}
+
+#[test]
+fn a_stop_that_overtakes_is_found() {
+    assert!(seeds_to_find(Planted::OvertakingStop).is_some());
 }
