@@ -45,6 +45,7 @@ enum Bug {
     EarlyAck,
     LostCredit,
     ResendAfterClose,
+    LostGeneration,
     OvertakingStop,
 }
 
@@ -54,6 +55,7 @@ impl From<Bug> for Planted {
             Bug::EarlyAck => Self::EarlyAck,
             Bug::LostCredit => Self::LostCredit,
             Bug::ResendAfterClose => Self::ResendAfterClose,
+            Bug::LostGeneration => Self::LostGeneration,
             Bug::OvertakingStop => Self::OvertakingStop,
         }
     }

@@ -315,6 +315,8 @@ pub enum Planted {
     LostCredit,
     /// What a session had under way when it was dropped is written to the next link.
     ResendAfterClose,
+    /// A host that forgets another begins its next session with it in the generation of the first.
+    LostGeneration,
     /// A stop overtakes the messages that wait for the actor.
     OvertakingStop,
 }

@@ -72,6 +72,11 @@ fn what_is_sent_again_after_a_close_is_found() {
 }
 
 #[test]
+fn a_forgotten_host_that_is_taken_for_one_that_resumes_is_found() {
+    assert!(seeds_to_find(Planted::LostGeneration).is_some());
+}
+
+#[test]
 fn a_stop_that_overtakes_is_found() {
     assert!(seeds_to_find(Planted::OvertakingStop).is_some());
 }

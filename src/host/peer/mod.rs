@@ -55,7 +55,7 @@ pub(super) use self::traffic::loss_of;
 pub(crate) use self::up::{Lease, Up};
 use super::error::NotDelivered;
 use super::{Host, Shared};
-use crate::config::CROWD_BYTES;
+use crate::config::{CROWD_BYTES, Planted};
 use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
 use crate::lock::{Locked, Mutex};
 use crate::observe::{PeerSnapshot, log};
@@ -233,6 +233,8 @@ impl Peer {
     /// Begins anew with a peer that the host has forgotten, in a session of a higher generation. To be called
     /// under the lock of the table of peers; what it gives is to be run without any.
     pub(super) fn forget(&self, generation: u32) -> Aftermath {
+        let planted = self.host().and_then(|host| host.limits().planted);
+        let generation = if planted == Some(Planted::LostGeneration) { 0 } else { generation };
         let mut events = Vec::new();
         let mut state = self.lock();
         state.link.abandon();
