@@ -173,8 +173,14 @@ impl Peer {
             96..128 => Resume { resets, received: read.saturating_sub(by % 8), ..Resume::default() },
             128..160 => Resume { resets, received: read.saturating_add(by % 8), ..Resume::default() },
             160..224 => Resume { resets: resets.wrapping_add(1), received: by, ..Resume::default() },
-            224..240 => Resume { resets: resets.wrapping_sub(by as u32), received: read, ..Resume::default() },
-            _ => Resume { resets: u32::MAX - (by as u32 % 2), received: u64::MAX - by / 2, ..Resume::default() },
+            224..240 => {
+                Resume { resets: resets.wrapping_sub(by as u32), received: read, ..Resume::default() }
+            }
+            _ => Resume {
+                resets: u32::MAX - (by as u32 % 2),
+                received: u64::MAX - by / 2,
+                ..Resume::default()
+            },
         }
     }
 

@@ -198,8 +198,8 @@ impl World {
     fn check(&self) {
         self.sides.iter().for_each(Side::check);
         for (side, peer) in self.pairs() {
-            let in_step = side.peer_resets == peer.session.resume().resets
-                && peer.peer_resets == side.session.resume().resets;
+            let in_step = side.peer_resets == Some(peer.session.resume().resets)
+                && peer.peer_resets == Some(side.session.resume().resets);
             let taken = peer.session.accepted_bytes() + peer.session.owed_bytes();
             assert!(!in_step || side.session.charged_bytes() >= taken, "what is taken on is charged");
         }

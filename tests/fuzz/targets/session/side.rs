@@ -40,7 +40,7 @@ pub(crate) struct Side {
     /// Whether its user makes calls again that did not get lost.
     pub(super) wild: bool,
     /// How often the peer has reset the session, as far as is known here.
-    pub(crate) peer_resets: u32,
+    pub(crate) peer_resets: Option<u32>,
     pub(crate) leaving: bool,
     pub(crate) attached: bool,
     pub(super) large_left: u32,
@@ -84,7 +84,7 @@ impl Side {
             table,
             strict,
             wild: script.byte() >= 128,
-            peer_resets: 0,
+            peer_resets: None,
             leaving: false,
             attached: false,
             large_left: LARGE_MAX,
@@ -112,11 +112,10 @@ impl Side {
         let table = self.table.as_ref().map(|table| Encoded { message: table, attachments: &[] });
         let mut events = Vec::new();
         let attached = self.session.attach(terms, resume, table, &mut events);
-        let ends = self.peer_resets != resume.resets || attached.is_err();
-        self.peer_resets = resume.resets;
-        if ends {
-            self.came.reset();
-        }
+        // Of a peer that was not heard of before nothing can end.
+        let known = self.peer_resets.replace(resume.resets);
+        let ends = [known.is_some_and(|known| known != resume.resets), attached.is_err()];
+        ends.into_iter().filter(|ends| *ends).for_each(|_| self.came.reset());
         self.note(events);
         // What was parked was not under way, and goes on.
         assert_eq!(self.made.open(), self.session.open_calls(), "calls that were under way end");
