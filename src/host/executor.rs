@@ -75,12 +75,12 @@ impl Executor {
         actix_rt::Arbiter::try_current().map_or_else(|| Self::Runtime(runtime.clone()), Self::Arbiter)
     }
 
-    /// The thread of an arbiter, once it has told.
+    /// The thread that serves links, once it has told; never, where a runtime's threads take turns.
     pub(super) fn thread(&self) -> Arc<OnceLock<ThreadId>> {
         let known = Arc::<OnceLock<_>>::default();
-        if let Self::Arbiter(arbiter) = self {
+        if !matches!(self, Self::Runtime(_)) {
             let told = Arc::clone(&known);
-            arbiter.spawn_fn(move || {
+            self.spawn(async move {
                 told.get_or_init(|| thread::current().id());
             });
         }

@@ -85,7 +85,7 @@ pub(crate) struct Shared {
     address: Option<SocketAddr>,
     io: Handle,
     executor: Executor,
-    /// The thread that serves the links, if it is an arbiter's.
+    /// The thread that serves the links, if it is always the same.
     thread: Arc<OnceLock<ThreadId>>,
     calls: HostCalls,
     registry: Registry,
