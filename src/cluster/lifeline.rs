@@ -42,6 +42,9 @@ pub(super) struct Watch {
     pub(super) doors: Doors,
     pub(super) credentials: Option<Credentials>,
     pub(super) mark: Option<Mark>,
+    /// Keeps a hangup from ending the process. The kernel sends one to the worker's process group when the
+    /// parent ends while a process of the group is stopped, as all are that the worker is about to end.
+    pub(super) _hangups: tokio::signal::unix::Signal,
     /// The thread that serves the worker's hosts.
     pub(super) _io: IoThread,
 }
@@ -49,7 +52,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Watches until the process ends. The parent's end is that of this process.
     pub(super) fn run(self) -> ! {
-        let Self { lifeline, ask_to_stop, doors, credentials, mark, _io } = self;
+        let Self { lifeline, ask_to_stop, doors, credentials, mark, _hangups, _io } = self;
         let mut ask_to_stop = Some(ask_to_stop);
         loop {
             let mut byte = [0];

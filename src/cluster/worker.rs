@@ -13,6 +13,7 @@ use std::sync::mpsc::sync_channel;
 
 use rustix::process::getppid;
 use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bootstrap::{self, Bootstrap, Report};
@@ -178,6 +179,10 @@ fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<Watch, ClusterErro
     log::init_labelled();
     let (ask_to_stop, stopped) = oneshot::channel();
     let io = IoThread::start(bootstrap.stack_bytes)?;
+    let hangups = {
+        let _runtime = io.handle().enter();
+        signal(SignalKind::hangup())?
+    };
     let (sites, doors) = sites(&bootstrap, io.handle());
     let credentials = bootstrap.node.as_ref().map(|node| node.credentials.clone());
     let reporter = Arc::new(Reporter::new(lifeline.try_clone()?));
@@ -202,7 +207,7 @@ fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<Watch, ClusterErro
         drop(tasks);
         std::process::exit(end(Some(&ending), own.as_ref(), served));
     });
-    Ok(Watch { lifeline: watched, ask_to_stop, doors, credentials, mark, _io: io })
+    Ok(Watch { lifeline: watched, ask_to_stop, doors, credentials, mark, _hangups: hangups, _io: io })
 }
 
 /// Ends the process when the thread that serves its hosts panics: nobody else would.
