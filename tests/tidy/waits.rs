@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::source::Code;
 
 /// Where the public operations are that take time.
-pub(crate) const FOLDERS: &[&str] = &["src/remote", "src/task", "src/cluster/mod.rs", "src/host/mod.rs"];
+pub(crate) const FOLDERS: &[&str] =
+    &["src/remote", "src/task", "src/cluster/mod.rs", "src/cluster/builder.rs", "src/host/mod.rs"];
 
 /// What an operation gives back that is awaited for its outcome.
 const REQUESTS: &[&str] = &["Request<", "SpawnRequest<", "RunTask<", "RunAll<", "impl Future<"];

@@ -29,7 +29,7 @@ pub(crate) async fn play(script: &Script, network: &Memory, places: &Rc<Places>,
             Weather::Calm => 1,
             Weather::Breaks => 7,
             Weather::Forgets => 9,
-            Weather::Ends => 12,
+            Weather::Ends => 14,
         };
         match rng.u8(..most) {
             0 => slow_down(network, &mut rng),
@@ -41,8 +41,8 @@ pub(crate) async fn play(script: &Script, network: &Memory, places: &Rc<Places>,
             }
             6 => misdirect(network, places, one, other).await,
             7 | 8 => forget(places, one, other, Duration::from_millis(rng.u64(0..200))).await,
-            9 => refuse(network, places, one),
-            10 => {
+            9..=11 => refuse(network, places, one),
+            12 => {
                 places.note("the network heals altogether");
                 network.heal_all();
             }

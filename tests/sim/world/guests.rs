@@ -34,7 +34,7 @@ pub(crate) async fn keep(mut sender: Sender, stream: u64, hosts: usize, messages
         }
         sender.post(&guest, (stream, life), Actor::Lives, &mut answers).await;
     }
-    let actor = stop(&mut sender, &guest).await;
+    let actor = stop(&sender, &guest).await;
     for _ in 0..MESSAGES_AFTER {
         sender.post(&guest, (stream, life), actor, &mut answers).await;
     }
@@ -65,7 +65,7 @@ async fn spawn(sender: &mut Sender) -> Option<RemoteAddr<Ledger>> {
 }
 
 /// Stops an actor; gives what is known of it then.
-async fn stop(sender: &mut Sender, guest: &RemoteAddr<Ledger>) -> Actor {
+async fn stop(sender: &Sender, guest: &RemoteAddr<Ledger>) -> Actor {
     let op: Op = sender.record().send(Sent::new(Way::Stop, sender.from, sender.to));
     let stopped = guest.stop().await;
     let actor = if stopped.is_ok() { Actor::Stopped } else { Actor::MayStop };

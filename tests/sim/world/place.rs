@@ -43,8 +43,11 @@ pub(crate) struct Place {
     pub(crate) chosen: Arc<Chosen>,
     ledgers: [RemoteAddr<Ledger>; ACTORS],
     /// The addresses that were made here, each of which serves for as long as its host lives.
-    addresses: Rc<RefCell<BTreeMap<(Identity, usize), RemoteAddr<Ledger>>>>,
+    addresses: Rc<RefCell<Addresses>>,
 }
+
+/// Addresses by the host and the number of their actors.
+type Addresses = BTreeMap<(Identity, usize), RemoteAddr<Ledger>>;
 
 /// All hosts.
 pub(crate) struct Places {
