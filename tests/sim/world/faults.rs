@@ -6,11 +6,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use roadshow::transport::Memory;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::PATIENCE;
 use super::place::{Places, ip_of};
+use super::record::{End, Op};
 use super::script::{Script, Weather};
-use super::senders;
+use super::senders::{self, Answer};
 
 /// Time in which a host that another can reach answers it: links and handshakes take their latency, and
 /// large messages that were sent before theirs.
@@ -77,7 +79,7 @@ async fn forget(places: &Places, one: usize, other: usize, apart: Duration) {
 
 /// A host dials another where a machine takes connections and says nothing. The other can reach it, and so
 /// its call has an answer.
-async fn misdirect(network: &Memory, places: &Places, one: usize, other: usize) {
+async fn misdirect(network: &Memory, places: &Rc<Places>, one: usize, other: usize) {
     if places.address_of(one).is_none() || places.address_of(other).is_none() {
         return;
     }
@@ -86,14 +88,24 @@ async fn misdirect(network: &Memory, places: &Places, one: usize, other: usize) 
     places.misdirect(one, other);
     cut(network, places, one, other);
     let (op, answer) = senders::probe(places, one, other, None);
-    let ask = tokio::task::spawn_local(answer);
+    let mut asked = JoinSet::new();
+    asked.spawn_local(answered(Rc::clone(places), op, answer));
     // Its dial is under way by then.
     sleep(Duration::from_millis(60)).await;
     let (probe, answer) = senders::probe(places, other, one, Some(PROBE_WITHIN));
-    places.record.answer(probe, answer.await);
+    answered(Rc::clone(places), probe, answer).await;
     places.introduce(one, other);
-    if let Ok(answer) = ask.await {
-        places.record.answer(op, answer);
+    asked.join_all().await;
+}
+
+/// Waits for an answer, for a bounded time.
+async fn answered(places: Rc<Places>, op: Op, answer: Answer) {
+    match timeout(PATIENCE, answer).await {
+        Ok(answer) => places.record.answer(op, answer),
+        Err(_) => {
+            places.record.end(op, End::Dropped);
+            places.record.violation(format_args!("{op} has no answer after {PATIENCE:?}"));
+        }
     }
 }
 

@@ -209,7 +209,7 @@ impl Sender {
 
     /// Most are small; some go by handle, and some in chunks.
     pub(crate) fn bytes(&mut self) -> usize {
-        match self.rng.u8(..20) {
+        match self.rng.u8(..10) {
             0 => self.rng.usize(70_000..300_000),
             1 => self.rng.usize(16_000..60_000),
             _ => self.rng.usize(0..300),
