@@ -8,9 +8,9 @@
 //!
 //! One poll alone shows nothing: a handler may poll what it keeps, and return.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::num::NonZeroU64;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Instant;
@@ -55,12 +55,28 @@ impl Waiting {
 }
 
 /// Waits, but not for ever on the thread that has to see to the end of the wait.
-pub(crate) async fn unless_deadlock<T>(host: &Host, future: impl Future<Output = T>) -> Result<T, Deadlock> {
-    let mut future = pin!(future);
-    let mut waiting = Waiting::default();
-    poll_fn(|task| match future.as_mut().poll(task) {
-        Poll::Pending if waiting.is_deadlock(host, task) => Poll::Ready(Err(Deadlock)),
-        polled => polled.map(Ok),
-    })
-    .await
+pub(crate) fn unless_deadlock<F: Future + Unpin>(host: &Host, future: F) -> UnlessDeadlock<'_, F> {
+    UnlessDeadlock { host, future, waiting: Waiting::default() }
+}
+
+/// The future of [`unless_deadlock`]. An `async fn` would hold `future` twice, and move it.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
+pub(crate) struct UnlessDeadlock<'a, F> {
+    host: &'a Host,
+    future: F,
+    waiting: Waiting,
+}
+
+impl<F: Future + Unpin> Future for UnlessDeadlock<'_, F> {
+    type Output = Result<F::Output, Deadlock>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match Pin::new(&mut this.future).poll(task) {
+            Poll::Pending if this.waiting.is_deadlock(this.host, task) => Poll::Ready(Err(Deadlock)),
+            polled => polled.map(Ok),
+        }
+    }
 }

@@ -91,6 +91,19 @@ macro_rules! by_its_head {
     )*};
 }
 
+/// Reads an integer; most are unsigned and small.
+macro_rules! integers {
+    ($($method:ident)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+            match self.input.take_unsigned() {
+                Some(value) => visitor.visit_u64(value),
+                None => self.deserialize_any(visitor),
+            }
+        }
+    )*};
+}
+
 impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     type Error = DecodeError;
 
@@ -100,10 +113,13 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         self.visit(head, visitor)
     }
 
-    by_its_head! {
-        deserialize_bool
+    integers! {
         deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
         deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+    }
+
+    by_its_head! {
+        deserialize_bool
         deserialize_f32 deserialize_f64
         deserialize_char deserialize_str deserialize_string
         deserialize_bytes deserialize_byte_buf
