@@ -59,7 +59,8 @@ pub(crate) fn unless_deadlock<F: Future + Unpin>(host: &Host, future: F) -> Unle
     UnlessDeadlock { host, future, waiting: Waiting::default() }
 }
 
-/// The future of [`unless_deadlock`]. An `async fn` would hold `future` twice, and move it.
+/// Future of [`unless_deadlock`]. It is written by hand because the future of an `async fn` keeps a moved
+/// argument twice.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are awaited"]
 pub(crate) struct UnlessDeadlock<'a, F> {

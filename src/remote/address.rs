@@ -81,9 +81,7 @@ impl Address {
                     let peer = self.peer()?;
                     let lined_up = || peer.line_up(self.place.target, size, false);
                     let turn = place.get_or_insert_with(lined_up).turn();
-                    unless_deadlock(self.here()?, Box::pin(turn))
-                        .await
-                        .map_err(|_| NotDelivered::Deadlock)?;
+                    unless_deadlock(self.here()?, turn).await.map_err(|_| NotDelivered::Deadlock)?;
                 }
                 outcome => return outcome,
             }
@@ -357,8 +355,8 @@ where
     let body = if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
         let answer = wire::encode_message(&args, limit, |body| here.call_self(service, deadline, body));
-        let answer = unless_deadlock(here, Box::pin(answer.map_err(NotDelivered::from)?));
-        let waited = Box::pin(until(deadline, answer)).await.ok_or(OutcomeUnknown::TimedOut)?;
+        let answer = unless_deadlock(here, answer.map_err(NotDelivered::from)?);
+        let waited = until(deadline, answer).await.ok_or(OutcomeUnknown::TimedOut)?;
         waited.map_err(|_| SendError::deadlock(true))??
     } else {
         ask_peer(here, &here.peer(there)?, None, target, service, args, deadline).await?
@@ -395,8 +393,7 @@ async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
 ) -> Result<Body, SendError> {
     loop {
         if let Some(place) = &place {
-            // In a box of its own: a call that does not wait for room is moved as it is made.
-            let turn = Box::pin(until(deadline, unless_deadlock(here, Box::pin(place.turn())))).await;
+            let turn = until(deadline, unless_deadlock(here, place.turn())).await;
             turn.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
         }
         let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| match &place {
@@ -421,7 +418,8 @@ async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
 async fn until<T>(deadline: Option<Instant>, waited_for: impl Future<Output = T>) -> Option<T> {
     match deadline {
         None => Some(waited_for.await),
-        Some(deadline) => timeout_at(deadline.into(), waited_for).await.ok(),
+        // In a box: a timer would make the future of each call larger, which is moved as it is made.
+        Some(deadline) => Box::pin(timeout_at(deadline.into(), waited_for)).await.ok(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! The session keeps them in their order and says whose turn it is; here are their wakers. A waiter is
 //! woken when room is reserved for it, and not for what happens to others.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -47,8 +47,8 @@ impl Place {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) async fn turn(&self) {
-        poll_fn(|task| self.poll_turn(task)).await;
+    pub(crate) fn turn(&self) -> impl Future<Output = ()> + Unpin {
+        poll_fn(|task| self.poll_turn(task))
     }
 }
 
