@@ -172,6 +172,12 @@ impl Waiters {
         }
     }
 
+    /// The candidates for a budget may not need it any more.
+    pub(super) fn touch_line(&mut self, budget: Budget) {
+        let targets: Vec<_> = self.line(budget).iter().map(|(_, target)| *target).collect();
+        self.touched.extend(targets);
+    }
+
     /// Everything may have changed: a link came, or went.
     pub(super) fn touch_all(&mut self) {
         self.touched.extend(self.queues.keys());

@@ -192,6 +192,7 @@ impl<T> Session<T> {
         }
         let chunk_bytes = self.limits.chunk_bytes;
         let limit = self.limits.outgoing_bytes_max.saturating_sub(self.waiters.reserved(Budget::Link));
+        let waited = self.flows.await_room();
         loop {
             let (waiting, sent) = (self.outgoing_bytes(), self.sent_bytes());
             let first = &mut self.first_parked;
@@ -203,7 +204,13 @@ impl<T> Session<T> {
                 };
                 fits(waiting) || fits(waiting.saturating_sub((sent.saturating_sub(mark)) as usize))
             });
-            let Some((target, queued)) = next else { return };
+            let Some((target, queued)) = next else {
+                if waited && !self.flows.await_room() {
+                    // Messages to actors with credit go out now, and need no room in the queues.
+                    self.waiters.touch_line(Budget::Queues);
+                }
+                return;
+            };
             self.send_parked(target, queued.content, queued.frame_bytes);
             self.waiters.ease(target);
             self.waiters.touch(target);

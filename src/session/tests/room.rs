@@ -249,3 +249,29 @@ fn one_way_senders_that_can_wait_are_woken_once_when_a_queue_gets_shorter() {
     scripted.handle_one(STUCK);
     assert_eq!(scripted.serve(), []);
 }
+
+/// While a message with credit waits for the link, all others are queued, also those to an idle actor. Once it
+/// is out they need no room in the queues.
+#[test]
+fn a_waiter_for_an_idle_actor_goes_on_when_the_link_is_free_again() {
+    let mut scripted = crossroads();
+    let actor = |number| Target { actor: ActorId(number), incarnation: ActorIncarnation(1) };
+    let (without_credit, idle) = (actor(30), actor(31));
+    (0..4).for_each(|_| scripted.tell_to(without_credit, 100).unwrap());
+    scripted.fill(STUCK);
+    // The queues have room for one more small message.
+    (0..9).for_each(|_| scripted.tell_to(OTHER, 100).unwrap());
+    scripted.written();
+    scripted.acknowledge();
+    (0..20).for_each(|sent| scripted.tell_to(actor(40 + sent / 4), 100).unwrap());
+    scripted.handle_one(STUCK);
+    let first = scripted.wait_to_tell(without_credit, 400);
+    let second = scripted.wait_to_tell(idle, 100);
+    assert_eq!(scripted.serve(), []);
+
+    scripted.written();
+    scripted.acknowledge();
+    assert_eq!(scripted.serve(), [second], "its actor has credit, and the link is free");
+    assert!(!scripted.session.has_turn(first));
+    scripted.tell_in_turn(second, idle, 100).unwrap();
+}
