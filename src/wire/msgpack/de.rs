@@ -70,12 +70,13 @@ impl<'a, 'de> Deserializer<'a, 'de> {
         Ok(taken)
     }
 
-    /// The content of a variant that has several parts.
+    /// The content of a variant that has several parts. It is a level of its own, as it is for a type that is
+    /// read from serde's buffer.
     #[inline]
     fn variant_parts<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
-            Head::Array(length) => self.parts(length, |parts| visitor.visit_seq(parts)),
-            Head::Map(length) => self.parts(length, |parts| visitor.visit_map(parts)),
+            Head::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
+            Head::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
             other => Err(DecodeError::invalid_type(other.unexpected(), &visitor)),
         }
     }

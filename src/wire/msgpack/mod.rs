@@ -63,7 +63,8 @@ pub(super) fn read<'de, T: serde::Deserialize<'de>>(bytes: &'de [u8]) -> Result<
 
 /// How deep a value lies. It is handed down by value, so that nothing has to be undone on the way up.
 ///
-/// A sequence, tuple, map or struct, and a variant with content, is one level. `Some` and newtype structs
+/// A sequence, tuple, map or struct, and a variant with content, is one level; a variant with several fields is
+/// two, itself and its fields, since it is written and buffered as a map around them. `Some` and newtype structs
 /// are written as what they hold, and types can recurse through them alone
 /// (`struct Count(Option<Box<Count>>)`). They are no levels, but as many `Some`s in a row are refused, and as
 /// many newtypes.

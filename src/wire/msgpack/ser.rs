@@ -254,7 +254,7 @@ impl<'a> ser::Serializer for Serializer<'a> {
         length: usize,
     ) -> Result<Parts<'a>, Failed> {
         let depth = self.variant(variant)?;
-        Parts::begin(self.out, depth, Some(length), Header::Array)
+        Serializer { out: self.out, depth }.parts(Some(length), Header::Array)
     }
 
     #[inline]
@@ -276,7 +276,7 @@ impl<'a> ser::Serializer for Serializer<'a> {
         length: usize,
     ) -> Result<Parts<'a>, Failed> {
         let depth = self.variant(variant)?;
-        Parts::begin(self.out, depth, Some(length), Header::Map)
+        Serializer { out: self.out, depth }.parts(Some(length), Header::Map)
     }
 }
 

@@ -78,6 +78,24 @@ nest! {
         inner => Self { id: 1, rest: [("next".to_owned(), inner)].into() };
 }
 
+/// A value that serde buffers while it reads it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Buffered<T> {
+    Value(T),
+}
+
+impl<T: Nest> Nest for Buffered<T> {
+    fn leaf() -> Self {
+        Self::Value(T::leaf())
+    }
+
+    fn around(self) -> Self {
+        let Self::Value(inner) = self;
+        Self::Value(inner.around())
+    }
+}
+
 /// Recursion through a wrapper alone.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Count(Option<Box<Self>>);
@@ -87,11 +105,16 @@ fn nested<T: Nest>(levels: usize) -> T {
 }
 
 fn check<T: Nest>() {
+    check_up_to::<T>(MESSAGE_DEPTH_MAX);
+}
+
+/// As [`check`], for a type with so many values within one another at the limit.
+fn check_up_to<T: Nest>(values_max: usize) {
     let name = std::any::type_name::<T>();
     let limit = MESSAGE_DEPTH_MAX;
-    let value = nested::<T>(limit);
+    let value = nested::<T>(values_max);
     assert_eq!(carried(&value), value, "{name}");
-    for levels in [limit + 1, limit + 2, 1_000] {
+    for levels in [values_max + 1, values_max + 2, 1_000] {
         assert_eq!(body_of(&nested::<T>(levels)), Err(EncodeError::TooDeep { limit }), "{levels} of {name}");
     }
     let unlimited = rmp_serde::to_vec_named(&nested::<T>(400)).unwrap();
@@ -101,8 +124,8 @@ fn check<T: Nest>() {
 #[test]
 fn value_of_every_recursive_shape_has_the_same_limit_on_both_sides() {
     check::<OfNewtypes>();
-    check::<OfTuples>();
-    check::<OfStructs>();
+    check_up_to::<OfTuples>(MESSAGE_DEPTH_MAX / 2);
+    check_up_to::<OfStructs>(MESSAGE_DEPTH_MAX / 2);
     check::<Tagged>();
     check::<Untagged>();
     check::<Linked>();
@@ -110,6 +133,14 @@ fn value_of_every_recursive_shape_has_the_same_limit_on_both_sides() {
     check::<Pair>();
     check::<Map>();
     check::<Flattened>();
+}
+
+/// Where one side counted fewer levels, what was sent could not be read.
+#[test]
+fn value_that_serde_buffers_has_the_same_limit_on_both_sides() {
+    check::<Buffered<OfNewtypes>>();
+    check_up_to::<Buffered<OfTuples>>(MESSAGE_DEPTH_MAX / 2);
+    check_up_to::<Buffered<OfStructs>>(MESSAGE_DEPTH_MAX / 2);
 }
 
 /// Its tag and content are a struct, and what it contains lies in that.
