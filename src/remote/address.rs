@@ -17,7 +17,7 @@ use crate::host::peer::{Peer, Pending, Place, Repeat};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
 use crate::observe::log;
-use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder};
+use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchronous};
 use crate::spec::ActorPlace;
 use crate::wire::{self, Body, CallFailure};
 
@@ -67,8 +67,11 @@ impl Address {
 
     pub(crate) async fn tell<M: RemoteMessage>(&self, message: M) -> Result<(), NotDelivered> {
         let mut slot = Some(message);
-        let mut patient = true;
-        if let Some(peer) = self.bound.as_ref().and_then(|bound| bound.known_peer())
+        // Within a synchronous handler a `tell` waits for nothing but room, where a deadlock is detected: a thread
+        // that blocks gives no credit, and does not run what wakes a task whose budget is used up.
+        let mut patient = synchronous::running().is_none();
+        if patient
+            && let Some(peer) = self.bound.as_ref().and_then(|bound| bound.known_peer())
             && peer.tell_counts()
         {
             tokio::task::coop::consume_budget().await;

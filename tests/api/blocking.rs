@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -36,7 +37,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 /// An actor whose handlers do what they should not, and some that look like it.
 #[derive(RemoteActor)]
-#[remote(handles(Wait, WaitFor, WaitInSpawn, PollOnce, Later))]
+#[remote(handles(Wait, Tell, WaitFor, WaitInSpawn, PollOnce, Later))]
 struct Manager {
     cluster: ClusterRef,
     kept: FuturesUnordered<Request<Add>>,
@@ -69,6 +70,19 @@ impl Handler<Wait> for Manager {
 
     fn handle(&mut self, Wait(clerk): Wait, _: &mut Context<Self>) -> Result<u64, String> {
         block_on(clerk.send(Add(1))).map_err(|error| format!("{error:?}"))
+    }
+}
+
+/// Tells a clerk so often within the handler, and waits each time; gives the first error's text.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "Result<(), String>")]
+struct Tell(RemoteAddr<Clerk>, u32);
+
+impl Handler<Tell> for Manager {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, Tell(clerk, times): Tell, _: &mut Context<Self>) -> Self::Result {
+        (0..times).try_for_each(|_| block_on(clerk.tell(Add(1)))).map_err(|error| format!("{error:?}"))
     }
 }
 
@@ -192,6 +206,33 @@ fn a_handler_that_blocks_on_an_answer_of_its_own_thread_has_an_error() {
         // The thread goes on, with all that lives there.
         assert!(here.send(Add(0)).await.is_ok() && there.send(Add(0)).await.is_ok());
         assert_eq!(cluster.run(double::task(2)).await.unwrap(), 4);
+        cluster.shutdown().await.unwrap();
+    });
+}
+
+/// A budget of tokio's that is used up, or messages that are queued for the actor, are not to be waited for.
+#[test]
+fn a_handler_that_blocks_on_one_way_messages_goes_on_until_there_is_no_room() {
+    run(async {
+        let cluster = Cluster::in_process(2).await.unwrap();
+        let manager = cluster.spawn::<Manager>(None).await.unwrap();
+        let [one, other] = [(), ()].map(|()| cluster.spawn::<Clerk>(()));
+        for clerk in [one.await.unwrap(), other.await.unwrap()] {
+            assert_eq!(clerk.send(Add(0)).await.unwrap(), 0);
+            // More than a window holds, and less than a queue.
+            assert_eq!(manager.send(Tell(clerk.clone(), 40_000)).await.unwrap(), Ok(()));
+            // All of them come; those of another sender may come before.
+            let all = async { while clerk.send(Add(0)).await.unwrap() < 40_000 {} };
+            tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
+            assert_eq!(clerk.send(Add(0)).await.unwrap(), 40_000);
+            let full = manager.send(Tell(clerk.clone(), 1_000_000)).await.unwrap();
+            assert!(
+                matches!(&full, Ok(())) || full == Err(format!("{:?}", NotDelivered::Deadlock)),
+                "{full:?}"
+            );
+            // The thread goes on.
+            assert!(clerk.send(Add(0)).await.is_ok());
+        }
         cluster.shutdown().await.unwrap();
     });
 }
