@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::{join_all, try_join_all};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::bootstrap::{Bootstrap, HeadIs, Report};
 use super::control::{CONTROL, Head};
@@ -24,7 +25,7 @@ use super::process::{Launch, Reports, Variables, WorkerProcess};
 use super::state::Event;
 use super::thread::{InProcess, WorkerThread};
 use super::{ClusterError, WorkerInfo, worker};
-use crate::config::{Limits, WORKER_STOP_TIMEOUT};
+use crate::config::{Limits, OUTPUT_FLUSH_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
 use crate::id::Identity;
 use crate::observe::log;
@@ -230,7 +231,7 @@ async fn boot_processes(
         Err(error) => {
             // The processes are gone by now. What they have printed may say more than the error does.
             join_all(outputs.into_iter().map(WorkerOutput::finish)).await;
-            display.0.flush().await;
+            display.0.flush(Instant::now() + OUTPUT_FLUSH_TIMEOUT).await;
             Err(error)
         }
     }

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::bootstrap::Report;
 use super::logs::{Capture, Captured, Display, Kept, Label};
@@ -69,10 +70,11 @@ impl LocalOutput {
 
     /// Waits until all that workers have printed is on the terminal. To be called when they have ended.
     pub(super) async fn finish(&mut self) {
+        let until = Instant::now() + OUTPUT_FLUSH_TIMEOUT;
         // What a worker has started may hold its pipes, and is not waited for for long.
-        let _ = tokio::time::timeout(OUTPUT_FLUSH_TIMEOUT, join_all(&mut self.flowing)).await;
+        let _ = tokio::time::timeout_at(until, join_all(&mut self.flowing)).await;
         self.flowing.clear();
-        self.display.flush().await;
+        self.display.flush(until).await;
     }
 
     /// The same for a thread that may not wait for long.

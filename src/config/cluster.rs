@@ -109,6 +109,16 @@ pub const OUTPUT_STALL_MAX: Duration = Duration::from_secs(1);
 /// Agents answer in milliseconds; only a terminal that does not read takes longer.
 pub const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How much of that time agents may take to send the last lines.
+///
+/// The terminal has the rest to itself: a node that is silent costs no line that the driver has.
+pub const OUTPUT_AGENTS_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How long an agent waits until the last lines of a job's workers are with the driver.
+///
+/// It answers before its driver gives it up.
+pub const OUTPUT_SENT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The same for a cluster that is dropped, which holds up the thread that drops it.
 pub const OUTPUT_DROP_TIMEOUT: Duration = Duration::from_millis(500);
 

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use roadshow::config::LOG_FILE_BYTES_MAX;
+use rustix::process::Signal;
 
 use super::job::{Job, Order, Wish, program};
 use super::proc::{self, wait_for};
@@ -79,6 +80,31 @@ fn what_was_printed_before_a_result_is_shown_when_the_driver_has_shut_down() {
         assert_eq!(texts(&shown, "last words"), ["last words"], "{shown:?}");
         assert_eq!(texts(&shown, "no end"), ["no end"], "{shown:?}");
     }
+}
+
+#[test]
+fn a_node_that_is_silent_costs_a_shutdown_no_line_that_the_driver_has() {
+    let site = Site::pair();
+    let mut job = Job::join(&site);
+    for (name, node) in ["a", "b"].into_iter().zip(&site.nodes) {
+        job.spawn(name, Wish::on(node));
+        // The harness of this executable has begun a line.
+        job.does(Order::Print(name.into(), "\nsame".into(), 1));
+        job.does(Order::Print(name.into(), format!("end of {name}"), 1));
+    }
+    wait_for("both have printed", || {
+        let errors = job.errors();
+        ["end of a out", "end of b out"].iter().all(|end| errors.contains(end)).then_some(())
+    });
+    let agent = site.nodes[1].agent();
+    proc::signal(agent, Signal::STOP);
+    job.end_of_input();
+    proc::signal(agent, Signal::CONT);
+    // One of the two was folded: it is shown when its window ends, or at the end.
+    wait_for("both are shown", || {
+        let count = job.errors().lines().filter(|line| line.ends_with(") same out")).count();
+        (count == 2).then_some(())
+    });
 }
 
 #[test]

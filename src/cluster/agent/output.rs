@@ -12,7 +12,7 @@ use super::Agent;
 use crate::cluster::logs::{Capture, Captured, Flusher, Label, LogName};
 use crate::cluster::model::{JobId, WorkerId};
 use crate::cluster::protocol::{JobLaunch, OUTPUT, Output};
-use crate::config::{HEAD_ANSWER_TIMEOUT, LOG_LINES_QUEUED_MAX, OUTPUT_FLUSH_TIMEOUT};
+use crate::config::{HEAD_ANSWER_TIMEOUT, LOG_LINES_QUEUED_MAX, OUTPUT_SENT_TIMEOUT};
 use crate::host::deadline_in;
 use crate::id::Identity;
 use crate::remote::ask_host;
@@ -41,7 +41,7 @@ impl Outputs {
             }
         }));
         // A driver that is slow has missed some, which the logs have.
-        let _ = tokio::time::timeout(OUTPUT_FLUSH_TIMEOUT, flushed).await;
+        let _ = tokio::time::timeout(OUTPUT_SENT_TIMEOUT, flushed).await;
     }
 
     fn add(&self, flowing: Flowing) {

@@ -73,6 +73,14 @@ async fn wait_for_one(shared: &Arc<Shared>) -> Result<(), ClusterError> {
 pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
     shared.control.introduce(facts.agent, facts.address);
     shared.standing().agents.insert(facts.id(), facts.agent);
+    let equipped = try_to_equip(shared, facts).await;
+    if equipped.is_err() {
+        shared.standing().forget_agent(facts.agent);
+    }
+    equipped
+}
+
+async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
     send(shared, facts).await?;
     let launch = ExecutableRequest::Launch(JobLaunch {
         job: shared.job,

@@ -108,8 +108,15 @@ struct Launching {
 struct Standing {
     head: Identity,
     workers: Vec<Known>,
-    /// Of the nodes that were sent the executable.
+    /// Of the nodes that were sent the executable, without those that are lost.
     agents: BTreeMap<NodeId, Identity>,
+}
+
+impl Standing {
+    /// Forgets an agent, unless a later life of its node is there by now.
+    fn forget_agent(&mut self, agent: Identity) {
+        self.agents.retain(|_, known| *known != agent);
+    }
 }
 
 /// A worker of this job.
@@ -310,7 +317,7 @@ impl RemoteCluster {
     fn end(&self, flush_within: Duration, state: JobState, message: &str) -> JoinHandle<()> {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
         self.io.handle().spawn(async move {
-            drop(tokio::time::timeout(flush_within, output::flush(&shared)).await);
+            output::flush(&shared, flush_within).await;
             if !shared.submitted
                 && let Err(why) = stay::tell_end(&shared, state, &message).await
             {

@@ -43,6 +43,7 @@ pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<News>
 pub(super) fn take(shared: &Arc<Shared>, news: News) {
     match news {
         News::NodeUp(facts) => equip_later(shared, facts),
+        News::NodeGone { agent } => shared.standing().forget_agent(agent),
         News::WorkerUp { node, worker, member, pid } => {
             worker_up(shared, Known { node, worker, member, pid, ended: None });
         }

@@ -1,13 +1,15 @@
 //! What workers on nodes write, as their agents send it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use crate::cluster::logs::Display;
 use crate::cluster::protocol::{FLUSH, Flush};
-use crate::config::OUTPUT_FLUSH_TIMEOUT;
+use crate::config::OUTPUT_AGENTS_TIMEOUT;
 use crate::host::deadline_in;
 use crate::id::Identity;
 use crate::observe::log;
@@ -33,17 +35,22 @@ pub(super) fn receive(display: &Display, inbound: Inbound) {
     });
 }
 
-/// Waits until what the workers have written by now is on the terminal.
-pub(super) async fn flush(shared: &Arc<Shared>) {
+/// Waits until what the workers have written by now is on the terminal, for `within` at most.
+///
+/// Agents have a part of that time only: what the driver has by then is shown whether they answer or not.
+pub(super) async fn flush(shared: &Arc<Shared>, within: Duration) {
+    let until = Instant::now() + within;
+    let agents_within = OUTPUT_AGENTS_TIMEOUT.min(within * 3 / 4);
     let agents: Vec<Identity> = shared.standing().agents.values().copied().collect();
     let asked = agents.into_iter().map(|agent| async move {
         let request = Flush { job: shared.job };
-        let deadline = deadline_in(OUTPUT_FLUSH_TIMEOUT);
+        let deadline = deadline_in(agents_within);
         let sent: Result<(), _> = ask_host(&shared.control, agent, FLUSH, request, deadline).await;
         if let Err(error) = sent {
             log::debug!(%agent, %error, "the last lines of a node's workers may be in its logs alone");
         }
     });
-    join_all(asked).await;
-    shared.display.flush().await;
+    // Each has a deadline of its own; this holds whatever becomes of those.
+    drop(timeout(agents_within, join_all(asked)).await);
+    shared.display.flush(until).await;
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::folding::{Folding, Shown, Source};
 use super::terminal::Terminal;
 use crate::cluster::protocol::Output;
-use crate::config::{LOG_STALL_MAX, OUTPUT_FLUSH_TIMEOUT, OUTPUT_STALL_MAX, OUTPUT_UNFOLDED_MAX};
+use crate::config::{LOG_STALL_MAX, OUTPUT_STALL_MAX, OUTPUT_UNFOLDED_MAX};
 
 /// The variable that says whether equal lines of several workers are folded: `0` for no.
 const VARIABLE: &str = "ROADSHOW_DEDUP_LOGS";
@@ -53,12 +53,12 @@ impl Display {
     }
 
     /// Waits until what was handed over before is on the terminal, with the counts of what was folded; no
-    /// longer than for [`OUTPUT_FLUSH_TIMEOUT`].
+    /// longer than `until`.
     ///
     /// # Cancel safety
     ///
     /// When the future is dropped, the output goes its way all the same.
-    pub(crate) async fn flush(&self) {
+    pub(crate) async fn flush(&self, until: Instant) {
         let (flushed, done) = oneshot::channel();
         let flushing = async {
             if self.0.send(Item::Flush(flushed)).await.is_ok() {
@@ -66,7 +66,7 @@ impl Display {
                 let _ = done.await;
             }
         };
-        let _ = tokio::time::timeout(OUTPUT_FLUSH_TIMEOUT, flushing).await;
+        let _ = tokio::time::timeout_at(until, flushing).await;
     }
 }
 

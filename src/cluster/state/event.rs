@@ -186,6 +186,8 @@ pub(in crate::cluster) enum Denied {
 pub(in crate::cluster) enum News {
     /// A node can be used; it may not have the executable yet.
     NodeUp(NodeFacts),
+    /// A node that could be used is lost, with all that ran on it. News of its workers came before.
+    NodeGone { agent: Identity },
     /// A worker of the job works.
     WorkerUp { node: NodeId, worker: WorkerId, member: Member, pid: u32 },
     /// A worker of the job has ended.

@@ -171,7 +171,7 @@ impl State {
             }
             self.remove_worker(worker, &cause);
         }
-        for job in pools {
+        for &job in &pools {
             self.evict_parked(job, id);
             self.remove_pool(job, id);
         }
@@ -188,6 +188,9 @@ impl State {
                 cause: Some(why.to_owned()),
                 ..self.node_info(&node)
             };
+            for job in pools {
+                self.tell(job, News::NodeGone { agent: node.facts.agent });
+            }
             self.actions.push(Action::NodeOver { agent: node.facts.agent });
             self.past.add_node(PastNode { agent: node.facts.agent, info });
         }

@@ -30,7 +30,7 @@ fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
     assert_eq!(lab.actor(one).state, ActorState::Alive);
     let cause = "node lost: nothing heard for 10 s".to_owned();
     let gone = News::WorkerGone { node: NodeId(2), worker, member: Some(member(worker)), cause };
-    assert_eq!(news(&actions), [&gone]);
+    assert_eq!(news(&actions), [&gone, &News::NodeGone { agent: agent(2, 1) }]);
     assert_eq!(lab.state.node_state(NodeId(2)), Some(NodeState::Dead));
     assert_eq!(lab.state.nodes()[1].cause.as_deref(), Some("nothing heard for 10 s"));
     assert!(!lab.state.is_member(agent(2, 1)));
