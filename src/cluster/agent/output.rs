@@ -106,7 +106,8 @@ async fn forward(
                 continue;
             }
         };
-        let count = lines.len();
+        // A line without an end does not come again when it ends as it stands.
+        let count = lines.len() + usize::from(unfinished.is_some());
         if lost > 0 {
             lines.insert(
                 0,

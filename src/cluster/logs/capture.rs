@@ -300,7 +300,7 @@ impl Output {
     }
 
     async fn send(&mut self, mut lines: Vec<String>, unfinished: Option<String>) {
-        let count = lines.len();
+        let (count, is_unfinished) = (lines.len(), unfinished.is_some());
         if let (true, Some(path)) = (self.lines_lost > 0, &self.path) {
             lines
                 .insert(0, format!("... {} lines were not forwarded; they are in {path:?}", self.lines_lost));
@@ -310,7 +310,13 @@ impl Output {
         }
         match self.lines.put(Captured::Text { stream: self.stream, lines, unfinished }).await {
             Ok(()) => self.lines_lost = 0,
-            Err(Refused::Full) => self.lines_lost += count,
+            Err(Refused::Full) => {
+                self.lines_lost += count;
+                if is_unfinished {
+                    // It counts as lost only if it is not taken either when it has ended.
+                    self.splitter.not_shown(Instant::now());
+                }
+            }
             Err(Refused::Closed) => {}
         }
     }

@@ -108,6 +108,14 @@ impl Splitter {
         Some(text)
     }
 
+    /// The begun line was not taken where it was to be shown: it is due again.
+    pub(super) fn not_shown(&mut self, now: Instant) {
+        self.shown = None;
+        if !self.begun.is_empty() {
+            self.due.get_or_insert(now + LOG_UNFINISHED_AFTER);
+        }
+    }
+
     /// Takes a part of a line.
     fn extend(&mut self, text: &[u8], lines: &mut Vec<String>) {
         let length = text.iter().rposition(|&byte| byte != b'\r').map_or(0, |last| last + 1);
@@ -246,6 +254,21 @@ mod tests {
         assert_eq!(splitter.push(due, b"\nage: "), [""; 0], "it was shown as it is");
         assert_eq!(splitter.as_it_stands().as_deref(), Some("age: "));
         assert_eq!(splitter.push(due, b"7\n"), ["age: 7"]);
+        assert_eq!(splitter.due(), None);
+    }
+
+    #[test]
+    fn an_unfinished_line_that_was_not_taken_is_due_again_and_shown_when_it_ends() {
+        let mut splitter = cutting();
+        let start = Instant::now();
+        splitter.push(start, b"name: ");
+        assert_eq!(splitter.as_it_stands().as_deref(), Some("name: "));
+        splitter.not_shown(start);
+        let due = splitter.due().unwrap();
+        assert_eq!(splitter.unfinished(due).as_deref(), Some("name: "));
+        splitter.not_shown(due);
+        assert_eq!(splitter.push(due, b"\n"), ["name: "]);
+        splitter.not_shown(due);
         assert_eq!(splitter.due(), None);
     }
 
