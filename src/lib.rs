@@ -170,7 +170,7 @@ macro_rules! worker_test {
     };
 }
 
-/// Has each worker process run a function before anything else.
+/// Runs a function in each worker process before anything else.
 ///
 /// This is the place for what a program sets up for a whole process, such as where its events go. Put it
 /// into any module; several run in the order of their modules and lines. It takes a function or a closure

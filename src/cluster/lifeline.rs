@@ -34,7 +34,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(100);
 /// Where connections for the hosts of this process go.
 pub(super) type Doors = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
 
-/// What watches the parent: on the thread that it runs on, which does nothing else.
+/// Watches the parent, on a thread that does nothing else.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) lifeline: UnixStream,

@@ -258,7 +258,8 @@ impl Cluster {
 
     /// Ends the cluster: waits for open calls, says goodbye, and sees every worker end.
     ///
-    /// What workers had printed before their last results is on the terminal then, if that takes it.
+    /// When it returns, the terminal shows what workers printed before their last results, unless the
+    /// terminal does not read.
     ///
     /// # Errors
     ///

@@ -50,7 +50,7 @@ pub(super) struct Launch {
     pub(super) arguments: Vec<String>,
     /// Whether it has the environment of this process.
     pub(super) inherits: bool,
-    /// What its environment has beside that.
+    /// Environment variables added to those.
     pub(super) environment: Variables,
     /// Where it runs; where this process does if none is given.
     pub(super) directory: Option<PathBuf>,
@@ -87,7 +87,7 @@ pub(super) struct WorkerProcess {
     mark: Mark,
 }
 
-/// What a worker reports, as it is read; the last of it may be why the worker ends.
+/// Reports of a worker, as they are read; the last one may be the reason for its end.
 #[derive(Debug)]
 pub(super) struct Reports {
     reading: JoinHandle<Option<String>>,

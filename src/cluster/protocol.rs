@@ -186,7 +186,7 @@ pub(super) enum ExecutableReply {
     },
 }
 
-/// What a worker has written.
+/// Output of a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Output {
     pub(super) pid: u32,

@@ -1,4 +1,4 @@
-//! What a program has its workers do before anything else.
+//! Set-up functions of a program, run by its workers before anything else.
 
 use super::ClusterError;
 use crate::registry::panics;

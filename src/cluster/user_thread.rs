@@ -27,9 +27,9 @@ const SYSTEM_STOPPED: &str = "its actix system was stopped: an actor or a task c
 #[derive(Debug)]
 pub(super) struct UserThread {
     executor: Executor,
-    /// What `System::current()` gives on the thread.
+    /// `System::current()` of the thread.
     current: System,
-    /// What the thread runs.
+    /// Function that the thread runs.
     own: System,
     asked_to_end: Arc<AtomicBool>,
     over: oneshot::Receiver<()>,

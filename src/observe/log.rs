@@ -16,7 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 /// The variable that says what is logged: a level (`debug`), or levels by target (`roadshow=debug,info`).
 const VARIABLE: &str = "ROADSHOW_LOG";
 
-/// What prints a driver's events as long as its program has no subscriber.
+/// Prints a driver's events while its program has no subscriber.
 static FALLBACK: OnceLock<Dispatch> = OnceLock::new();
 
 /// Has a daemon log to standard error what `ROADSHOW_LOG` asks for, warnings by default, unless a subscriber

@@ -1,4 +1,4 @@
-//! What the head tells a driver.
+//! News from the head to a driver.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What workers on nodes write, as their agents send it.
+//! Output of workers on nodes, sent by their agents.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,7 +24,7 @@ use super::split::{LongLines, Splitter};
 use super::{LogName, Stream};
 use crate::config::{LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_REMAINDER_BYTES, LOG_STALL_MAX};
 
-/// What was captured of a process.
+/// Captured output of a process.
 #[derive(Debug)]
 pub(crate) enum Captured {
     /// Text that it has printed.
@@ -120,7 +120,7 @@ impl Capture {
         Ok(Self { ended: ended.drop_guard(), streams, flusher: Flusher([flush_out, flush_err]) })
     }
 
-    /// What asks for the lines that were printed by a moment.
+    /// Handle to request the lines printed up to now.
     pub(crate) fn flusher(&self) -> Flusher {
         self.flusher.clone()
     }

@@ -35,7 +35,7 @@ pub(crate) struct Folding {
     counts: usize,
 }
 
-/// What came of a text in its window.
+/// Occurrences of a text within its window.
 #[derive(Debug, Default)]
 struct Recent {
     /// How often it was shown.
