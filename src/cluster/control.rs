@@ -150,6 +150,10 @@ impl Control {
             Ok(request) => request,
             Err(failure) => return responder.fail(failure),
         };
+        if let Err(denied) = self.read(|state| check_sender(state, from, &request)) {
+            tracing::warn!(%from, %denied, "a request to the control plane is refused");
+            return responder.answer(Err(denied));
+        }
         responder.start();
         // It may wait long, and others are to be heard meanwhile.
         responder.release();
@@ -217,7 +221,7 @@ impl Control {
             ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
             ControlRequest::NotSpawned { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
-                self.tell(Event::ActorEnded { actor, cause });
+                self.tell(Event::NotSpawned { actor, cause });
                 Ok(Answer::Done)
             }
         }
@@ -256,6 +260,28 @@ pub(super) type Reply = Result<Answer, Denied>;
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+/// Whether a member may ask for this. It speaks for its own job alone; any member may end an actor, as any
+/// may send it a message.
+fn check_sender(state: &State, from: Identity, request: &ControlRequest) -> Result<(), Denied> {
+    let job = match request {
+        ControlRequest::Place { job, .. } | ControlRequest::Find { job, .. } => *job,
+        // One that is not known has no place to give back.
+        ControlRequest::NotSpawned { actor, .. } => match state.job_of_actor(*actor) {
+            Some(job) => job,
+            None => return Ok(()),
+        },
+        ControlRequest::Withdraw { .. }
+        | ControlRequest::Kill { .. }
+        | ControlRequest::Nodes
+        | ControlRequest::Actors
+        | ControlRequest::EndOf { .. } => return Ok(()),
+    };
+    match state.may_speak_for(from, job) {
+        true => Ok(()),
+        false => Err(Denied::Unknown(format!("host {} is of no worker or driver of job {job}", from.host))),
     }
 }
 

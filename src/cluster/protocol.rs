@@ -65,6 +65,9 @@ pub(super) enum NodeReply {
     Failed {
         text: String,
     },
+    /// The head has taken in the events, and cannot write the ends of drivers among them to its disk yet:
+    /// the agent reports those again.
+    NotKept,
 }
 
 /// What happens on a node.

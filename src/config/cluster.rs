@@ -245,7 +245,7 @@ pub const NODE_LEASE: Duration = Duration::from_secs(10);
 /// After how long a silence a driver is given up, and its job failed.
 ///
 /// A thread that runs no user code beats for it, and nothing but its own job depends on it.
-pub const JOB_LEASE: Duration = Duration::from_secs(5);
+pub const JOB_LEASE: Duration = NODE_LEASE;
 
 /// How long after its submission a job fails if nobody has had its driver started.
 ///
@@ -294,15 +294,17 @@ pub const WORKER_RESTART_DELAY: Duration = Duration::from_secs(1);
 /// A start every minute is no load, and a fault that has passed is not waited out for longer.
 pub const WORKER_RESTART_DELAY_MAX: Duration = Duration::from_secs(60);
 
-/// How many numbers of jobs, workers and actors are set aside at once by what is kept.
+/// Numbers of jobs that are given between two writes of the bound to the head's disk.
 ///
-/// A head that starts anew goes on behind them, so that none is given twice even if what was to be kept
-/// last was lost; and an actor costs a write only where it has to be kept itself.
-pub const JOBS_SET_ASIDE: u32 = 16;
-/// As [`JOBS_SET_ASIDE`].
-pub const WORKERS_SET_ASIDE: u64 = 1000;
-/// As [`JOBS_SET_ASIDE`].
-pub const ACTORS_SET_ASIDE: u64 = 10_000;
+/// A head that starts anew skips up to two such blocks, so that no number is given twice even if the last
+/// write was lost. A new job waits for the disk in any case; a block bounds a burst of them.
+pub const JOBS_SET_ASIDE: u32 = 100;
+/// Numbers of workers between two writes, as [`JOBS_SET_ASIDE`]. A worker's start does not wait for the
+/// disk: a block is more than processes start while a disk takes nothing.
+pub const WORKERS_SET_ASIDE: u64 = 100_000;
+/// Numbers of actors between two writes, as [`JOBS_SET_ASIDE`]: seconds of the fastest spawning, so that a
+/// slow commit delays none.
+pub const ACTORS_SET_ASIDE: u64 = 1_000_000;
 
 /// How many bytes the name of an actor, of its type and of its namespace may have.
 ///

@@ -110,6 +110,7 @@ fn drive() {
     match name {
         "obey" => System::new().block_on(obey()),
         "count" => System::new().block_on(count(how)),
+        "linger" => System::new().block_on(linger(how)),
         "stay" => System::new().block_on(stay()),
         "print" => System::new().block_on(print()),
         "progress" => System::new().block_on(progress()),
@@ -151,6 +152,29 @@ async fn count(code: &str) {
     say(&format!("the sum is {sum}, by {}", pids.join(" ")));
     eprintln!("that was all");
     cluster.shutdown().await.unwrap();
+    let _ = std::io::stdout().flush();
+    std::process::exit(code.parse().unwrap());
+}
+
+/// Joins and counts, has another program and a second cluster of its own count, and works on without any
+/// cluster; ends with the code that is asked for.
+async fn linger(how: &str) {
+    let (seconds, code) = how.split_once(' ').unwrap();
+    let cluster = Cluster::init().await.unwrap();
+    // It is a job of its own, although it inherits the variables of this one.
+    let mut other = Command::new(std::env::current_exe().unwrap());
+    let other = other.args(ARGUMENTS).env(ROLE, "count 0").output().unwrap();
+    assert!(other.status.success(), "{}", text(&other.stderr));
+    let actor = cluster.spawn::<Keeper>(1).await.unwrap();
+    assert_eq!(actor.send(Add(1)).await, Ok(2));
+    cluster.shutdown().await.unwrap();
+    let second = Cluster::init().await.unwrap();
+    let actor = second.spawn::<Keeper>(2).await.unwrap();
+    assert_eq!(actor.send(Add(2)).await, Ok(4));
+    second.shutdown().await.unwrap();
+    say("it works on");
+    tokio::time::sleep(Duration::from_secs(seconds.parse().unwrap())).await;
+    say("it is done");
     let _ = std::io::stdout().flush();
     std::process::exit(code.parse().unwrap());
 }

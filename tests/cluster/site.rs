@@ -177,6 +177,15 @@ impl Site {
         self.start(under, &[&given[..], &own, arguments].concat())
     }
 
+    /// Stops the only node, and starts it again with the cluster's state.
+    #[track_caller]
+    pub(super) fn stop_and_start(&mut self, arguments: &[&str]) {
+        self.stop();
+        self.nodes.clear();
+        self.start_head(&[], "127.0.0.1", arguments);
+        self.address = self.nodes[0].address.clone();
+    }
+
     /// Starts a head again that was killed.
     #[track_caller]
     pub(super) fn head_again(&self) -> Value {

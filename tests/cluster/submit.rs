@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use roadshow::config;
+
 use super::job::{ARGUMENTS, ROLE, counted, said};
 use super::proc::{self, wait_for};
 use super::site::{Site, output, refused, text};
@@ -45,6 +47,53 @@ fn a_submitted_program_s_exit_code_is_the_command_s() {
     assert_eq!((&job["state"], &job["exit_code"]), (&"FAILED".into(), &3.into()), "{job}");
     let status = site.json(&["job", "status", job["job_id"].as_str().unwrap()]);
     assert_eq!((&status["state"], &status["exit_code"]), (&"FAILED".into(), &3.into()));
+}
+
+#[test]
+fn a_submitted_program_works_on_after_its_cluster_s_end_and_its_exit_is_the_job_s() {
+    let site = Site::head(&["--num-cpus=2"]);
+    let seconds = config::JOB_LEASE.as_secs() + 2;
+    std::thread::scope(|scope| {
+        let submitted = scope.spawn(|| output(submit(&site, &format!("linger {seconds} 7"), &[])));
+        let works_on = |row: &serde_json::Value| {
+            row["message"].as_str()?.contains("shut its cluster down").then_some(())
+        };
+        wait_for("it has left the cluster", || site.list("jobs").iter().find_map(works_on));
+        // What it held is free, while it works on.
+        assert!(site.list("workers").iter().all(|worker| worker["state"] == "DEAD"));
+        let running = site.list("jobs").into_iter().filter(|job| job["state"] == "RUNNING");
+        assert_eq!(running.count(), 1);
+        let ended = submitted.join().unwrap();
+        let out = text(&ended.stdout);
+        assert_eq!(ended.status.code(), Some(7), "{out}{}", text(&ended.stderr));
+        assert!(out.contains("it is done"), "{out}");
+    });
+    let mut jobs = site.list("jobs");
+    jobs.sort_by_key(|job| job["job_id"].as_str().unwrap().to_owned());
+    let states: Vec<_> = jobs.iter().map(|job| (&job["state"], &job["exit_code"], &job["runs_on"])).collect();
+    let (null, own) = (serde_json::Value::Null, serde_json::Value::from(site.nodes[0].id.clone()));
+    // The submitted one, and those of the program that it started and of its second cluster.
+    let [seven, failed, succeeded] = [7.into(), "FAILED".into(), "SUCCEEDED".into()];
+    assert_eq!(states, [(&failed, &seven, &own), (&succeeded, &null, &null), (&succeeded, &null, &null)]);
+}
+
+/// Rounds of tests whose faults depend on moments: a soak asks for more.
+fn rounds() -> usize {
+    std::env::var("ROADSHOW_TEST_ROUNDS").ok().map_or(3, |rounds| rounds.parse().unwrap())
+}
+
+#[test]
+fn a_program_that_is_submitted_right_after_a_restart_runs_and_its_result_is_right() {
+    let mut site = Site::head(&["--num-cpus=1"]);
+    for round in 0..rounds() {
+        site.stop_and_start(&["--num-cpus=1"]);
+        let there: Vec<_> = site.list("nodes").into_iter().filter(|node| node["state"] != "DEAD").collect();
+        assert_eq!(there.len(), 1, "round {round}: {there:#?}");
+        let ended = output(submit(&site, "count 0", &[]));
+        assert_eq!(ended.status.code(), Some(0), "round {round}: {}", text(&ended.stderr));
+        let ended = output(submit(&site, "count 4", &[]));
+        assert_eq!(ended.status.code(), Some(4), "round {round}: {}", text(&ended.stderr));
+    }
 }
 
 #[test]

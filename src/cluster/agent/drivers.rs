@@ -123,7 +123,8 @@ impl Agent {
             .envs(submission.env.iter().filter(|(name, _)| !is_own(name)).cloned())
             .env("ROADSHOW_ADDRESS", self.head_at.to_string())
             .env("ROADSHOW_TOKEN", self.token.to_string())
-            .env("ROADSHOW_JOB", job.to_string())
+            // Programs that the driver starts inherit it, and have another parent.
+            .env("ROADSHOW_JOB", format!("{job}:{}", std::process::id()))
             .env(MARK_VARIABLE, mark.value())
             .current_dir(directory)
             .stdin(Stdio::null())

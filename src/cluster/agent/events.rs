@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::cluster::bootstrap::Life;
 use crate::cluster::protocol::NodeEvent;
 
 /// How many are told at once.
@@ -53,9 +54,13 @@ impl Events {
         }
     }
 
-    /// Drops all but the ends of drivers, which no report has.
+    /// Drops all but the ends of drivers and actors, which no report has: the head may know an actor as
+    /// placed that began and ended since.
     pub(super) fn clear(&self) {
-        self.lock().retain(|event| matches!(event, NodeEvent::DriverEnded { .. }));
+        let is_end = |event: &NodeEvent| {
+            matches!(event, NodeEvent::DriverEnded { .. } | NodeEvent::Life { life: Life::Ended { .. }, .. })
+        };
+        self.lock().retain(is_end);
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<NodeEvent>> {
@@ -78,6 +83,11 @@ impl Batch<'_> {
     /// The head has heard of them.
     pub(super) fn told(mut self) {
         self.events.clear();
+    }
+
+    /// The head has heard of them, and is to hear of the ends of drivers once more.
+    pub(super) fn told_but_ends_of_drivers(mut self) {
+        self.events.retain(|event| matches!(event, NodeEvent::DriverEnded { .. }));
     }
 }
 

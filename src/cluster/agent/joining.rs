@@ -24,6 +24,9 @@ use crate::remote::ask_host;
 use crate::spec::NodeId;
 use crate::transport::{Credentials, Role};
 
+/// Pause before an end of a driver that the head could not keep is reported again.
+const NOT_KEPT_PAUSE: Duration = Duration::from_secs(1);
+
 /// What an agent's certificate is to say.
 pub(super) fn claims(identity: Identity) -> Claims {
     let node = Some(NodeId(identity.host.0));
@@ -147,8 +150,14 @@ async fn stay(
     let events = async {
         loop {
             let batch = agent.events.next().await;
-            ask(agent, NodeRequest::Happened { node, events: batch.events() }).await?;
-            batch.told();
+            let reply = ask(agent, NodeRequest::Happened { node, events: batch.events() }).await?;
+            match reply {
+                NodeReply::NotKept => {
+                    batch.told_but_ends_of_drivers();
+                    tokio::time::sleep(NOT_KEPT_PAUSE).await;
+                }
+                _ => batch.told(),
+            }
         }
     };
     tokio::select! {

@@ -174,11 +174,11 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let store = Store::open(&options.session_dir.join("executables"));
     let executables = store.map_err(failed("the executables cannot be kept"))?;
     let jobs = Jobs::new(&options.session_dir).map_err(failed("the session's directory cannot be used"))?;
-    let head_room = options.head_socket.as_deref().map(HeadRoom::listen).transpose();
+    let identity = fresh_identity();
+    let head_room = options.head_socket.as_deref().map(|path| HeadRoom::listen(path, identity)).transpose();
     let head_room = head_room.map_err(failed("the head's socket cannot be made"))?;
     let head_comes = head_room.as_ref().map(HeadRoom::occupied);
     let (own_door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
-    let identity = fresh_identity();
     let (desk_door, visitors) = mpsc::channel(CONNECTIONS_WAITING_MAX);
     let rooms = Arc::new(NodeRooms::new(identity.host, own_door, desk_door, head_room));
     let listen = SocketAddr::new(options.host, options.port);

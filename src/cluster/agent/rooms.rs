@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -15,7 +16,7 @@ use super::Agent;
 use crate::cluster::door::{NoRoom, Rooms};
 use crate::cluster::process::Lifeline;
 use crate::config::{ACCEPT_PAUSE, PASS_TIMEOUT};
-use crate::id::HostId;
+use crate::id::{HostId, Identity};
 use crate::transport::Route;
 
 /// What stands for the head's desk where a connection is passed to the head's process.
@@ -110,8 +111,8 @@ fn pass(lifeline: Arc<Lifeline>, host: HostId, connection: TcpStream) -> Result<
 pub(super) struct HeadRoom(watch::Receiver<Option<Arc<Lifeline>>>);
 
 impl HeadRoom {
-    /// Listens for the head. The socket is this user's alone.
-    pub(super) fn listen(path: &Path) -> io::Result<Self> {
+    /// Listens for the head, and names this agent to it. The socket is this user's alone.
+    pub(super) fn listen(path: &Path, own: Identity) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -119,7 +120,7 @@ impl HeadRoom {
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         let (room, head) = watch::channel(None);
-        tokio::spawn(accept(listener, room));
+        tokio::spawn(accept(listener, own, room));
         Ok(Self(head))
     }
 
@@ -160,9 +161,9 @@ impl Heads {
     }
 }
 
-async fn accept(listener: UnixListener, room: watch::Sender<Option<Arc<Lifeline>>>) {
+async fn accept(listener: UnixListener, own: Identity, room: watch::Sender<Option<Arc<Lifeline>>>) {
     loop {
-        let socket = match listener.accept().await {
+        let mut socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept the head");
@@ -170,10 +171,16 @@ async fn accept(listener: UnixListener, room: watch::Sender<Option<Arc<Lifeline>
                 continue;
             }
         };
-        if is_of_this_user(&socket) {
+        if is_of_this_user(&socket) && name_itself(&mut socket, own).await.is_ok() {
             room.send_replace(Some(Arc::new(Lifeline::new(socket))));
         }
     }
+}
+
+/// Writes host and incarnation. They fit the empty buffer of the socket, so nothing waits.
+async fn name_itself(socket: &mut UnixStream, own: Identity) -> io::Result<()> {
+    socket.write_u64(own.host.0).await?;
+    socket.write_u64(own.incarnation.0).await
 }
 
 fn is_of_this_user(socket: &UnixStream) -> bool {

@@ -56,11 +56,7 @@ fn address(at: [u8; 4]) -> SocketAddr {
 }
 
 /// A control plane with a node of four processors that a job has one worker on.
-fn control() -> Arc<Control> {
-    control_with(None)
-}
-
-fn control_with(keeper: Option<Keeper>) -> Arc<Control> {
+fn control_with(keeper: Option<Keeper>, caller: Option<Identity>) -> Arc<Control> {
     let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {}), keeper));
     let agent = Identity { host: NODE, ..fresh_identity() };
     let facts = NodeFacts {
@@ -81,7 +77,7 @@ fn control_with(keeper: Option<Keeper>) -> Arc<Control> {
         hostname: String::new(),
         pid: 1,
         driver: None,
-        caller: None,
+        caller,
         namespace: "own".to_owned(),
         runs_on: None,
     };
@@ -95,14 +91,15 @@ fn control_with(keeper: Option<Keeper>) -> Arc<Control> {
 
 impl Lab {
     async fn new() -> Self {
-        let (network, control) = (Memory::new(1), control());
+        let (network, caller) = (Memory::new(1), fresh_identity());
+        let control = control_with(None, Some(caller));
         let (head_id, head_at) = (fresh_identity(), [10, 0, 0, 1]);
         let served = Arc::clone(&control);
         let calls: HostCalls = Box::new(move |host, _, inbound| served.serve(host, inbound));
         let head = host(&network, head_at, head_id, Some(address(head_at)), calls).await;
         // It lives as long as its links.
         std::mem::forget(head);
-        let asker = host(&network, [10, 0, 0, 2], fresh_identity(), None, Box::new(host_calls)).await;
+        let asker = host(&network, [10, 0, 0, 2], caller, None, Box::new(host_calls)).await;
         let members = Members::default();
         let is = HeadIs { head: head_id, at: Some(address(head_at)), job: JOB, places_all: true };
         members.apply(&Change::Head(is), &asker);
@@ -189,13 +186,13 @@ async fn a_place_is_given_once_the_actor_is_kept_and_is_free_again_if_it_cannot_
     };
     let free =
         |control: &Control| f64::from(control.read(|state| state.nodes())[0].available.0[Resources::CPU]);
-    let full = control_with(Some(Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) }))));
+    let full = control_with(Some(Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) }))), None);
     let denied = Arc::clone(&full).request(place(Some("a"))).await.unwrap_err();
     assert_eq!((denied, free(&full)), (Denied::NotKept("the disk is full".to_owned()), 4.0));
     // Of this one nothing has to be kept.
     assert!(Arc::clone(&full).request(place(None)).await.is_ok());
 
-    let slow = control_with(Some(Box::new(|| Box::pin(std::future::pending()))));
+    let slow = control_with(Some(Box::new(|| Box::pin(std::future::pending()))), None);
     let mut asking = Box::pin(Arc::clone(&slow).request(place(Some("a"))));
     tokio::select! {
         biased;

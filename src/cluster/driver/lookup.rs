@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cluster::ClusterError;
 use crate::cluster::model::JobId;
@@ -27,11 +28,50 @@ pub(super) fn token(heads: &[SocketAddr]) -> Result<Token, ClusterError> {
     text.trim().parse().map_err(|error| ClusterError::Token { from, why: format!("{error}") })
 }
 
-/// The job that an agent has started this driver for.
-pub(super) fn submitted_as() -> Result<Option<JobId>, ClusterError> {
-    let wrong = |value| ClusterError::Environment { variable: "ROADSHOW_JOB", value, why: "is no job's id" };
-    let value = variable("ROADSHOW_JOB")?;
-    value.map(|value| value.parse().map_err(|_| wrong(value))).transpose()
+/// Whether a cluster of this process has the job that the process was started for.
+static JOB_IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The job that an agent has started this process for. It is the first cluster's of the process: later ones,
+/// and those of programs that the process starts, are jobs of their own.
+///
+/// Dropping it without [`Submitted::take`] leaves the job to the next attempt to join.
+#[derive(Debug)]
+pub(super) struct Submitted(Option<JobId>);
+
+impl Submitted {
+    /// Reads `ROADSHOW_JOB`: the job, and the agent's process id, which only the agent's own child has as
+    /// its parent.
+    pub(super) fn find() -> Result<Self, ClusterError> {
+        let Some(value) = variable("ROADSHOW_JOB")? else { return Ok(Self(None)) };
+        let wrong = |value| ClusterError::Environment {
+            variable: "ROADSHOW_JOB",
+            value,
+            why: "is set by agents alone; unset it",
+        };
+        let parsed = value
+            .split_once(':')
+            .and_then(|(job, agent)| Some((job.parse::<JobId>().ok()?, agent.parse::<u32>().ok()?)));
+        let Some((job, agent)) = parsed else { return Err(wrong(value)) };
+        let is_its_driver = agent == std::os::unix::process::parent_id();
+        Ok(Self(Some(job).filter(|_| is_its_driver && !JOB_IS_TAKEN.swap(true, Ordering::AcqRel))))
+    }
+
+    pub(super) fn job(&self) -> Option<JobId> {
+        self.0
+    }
+
+    /// The process has joined as this job.
+    pub(super) fn take(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            JOB_IS_TAKEN.store(false, Ordering::Release);
+        }
+    }
 }
 
 /// A variable that is set to something.

@@ -82,8 +82,6 @@ struct Shared {
     head_at: std::net::SocketAddr,
     job: JobId,
     facts: JobFacts,
-    /// Whether an agent runs this driver, and says how it ended.
-    submitted: bool,
     members: Arc<Members>,
     executable: Executable,
     launch: Launching,
@@ -232,7 +230,7 @@ async fn begin(
     let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
     let host = start(host_id, executor, Box::new(host_calls)).await?;
     control.supersede(enrolled.head, head_at);
-    let submitted = lookup::submitted_as()?;
+    let submitted = lookup::Submitted::find()?;
     let facts = JobFacts {
         entrypoint: entrypoint(),
         hostname: machine::hostname(),
@@ -242,7 +240,7 @@ async fn begin(
         namespace: options.namespace.clone(),
         runs_on: None,
     };
-    let request = JobRequest::Start { job: submitted, facts: facts.clone() };
+    let request = JobRequest::Start { job: submitted.job(), facts: facts.clone() };
     let deadline = deadline_in(HEAD_ANSWER_TIMEOUT);
     let started: control::Reply = ask_host(&control, enrolled.head, JOB, request, deadline)
         .await
@@ -252,6 +250,7 @@ async fn begin(
         Ok(_) => return Err(ClusterError::head(&options.address, "it gave another answer")),
         Err(denied) => return Err(ClusterError::head(&options.address, &denied.to_string())),
     };
+    submitted.take();
     let members = Arc::new(Members::default());
     host.set_placement(Arc::clone(&members) as _);
     let JoinOptions { environment, limits, stack_bytes, .. } = options;
@@ -264,7 +263,6 @@ async fn begin(
         head_at,
         job,
         facts,
-        submitted: submitted.is_some(),
         members,
         executable,
         launch,
@@ -309,8 +307,8 @@ impl RemoteCluster {
         Ok(())
     }
 
-    /// Tells the head that the job is over, also one that comes back within the driver's lease, as long as
-    /// somebody waits for this. An agent that runs the driver says more.
+    /// Tells the head that the driver leaves the cluster, also one that comes back within the driver's lease.
+    /// That is the end of the job; a submitted one ends with its process, as its agent reports.
     ///
     /// Before that, what was printed by now is shown, if it comes within `flush_within`: agents send nothing
     /// to a driver whose job is over.
@@ -318,10 +316,8 @@ impl RemoteCluster {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
         self.io.handle().spawn(async move {
             output::flush(&shared, flush_within).await;
-            if !shared.submitted
-                && let Err(why) = stay::tell_end(&shared, state, &message).await
-            {
-                log::warn!(job = %shared.job, why, "the head was not told that the job is over");
+            if let Err(why) = stay::tell_end(&shared, state, &message).await {
+                log::warn!(job = %shared.job, why, "the head was not told that the driver has left");
             }
             shared.control.shutdown("the driver has ended").await;
         })

@@ -1,14 +1,21 @@
 //! What operators ask at the head's desk.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Head;
 use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
 use crate::cluster::desk::{Enrolled, Service};
-use crate::cluster::model::{JobFacts, JobId, JobState, NodeInfo, NodeState};
-use crate::cluster::state::{Answer, Denied, Event};
+use crate::cluster::model::{JobFacts, JobId, JobState, NodeFacts, NodeInfo, NodeState};
+use crate::cluster::state::{Answer, Denied, Event, State};
 use crate::cluster::trust::Claims;
+use crate::config::HEAD_ANSWER_TIMEOUT;
 use crate::transport::Certificate;
+
+/// Pause between two looks for the head's own node.
+const OWN_NODE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the head's desk answers.
 #[derive(Debug)]
@@ -69,7 +76,7 @@ impl Head {
                 control.tell(Event::NodeDrain { node });
                 AdminReply::Done
             }
-            AdminRequest::StopJob { job } => self.stop(job),
+            AdminRequest::StopJob { job } => self.stop(job).await,
             AdminRequest::Submit(submission) => self.submit(&submission).await,
             _ => failed("this is asked of a node's agent, and not of the head"),
         }
@@ -84,7 +91,8 @@ impl Head {
         nodes
     }
 
-    fn stop(&self, job: JobId) -> AdminReply {
+    /// Stops a job. The answer waits until that is on disk.
+    async fn stop(&self, job: JobId) -> AdminReply {
         let state = self
             .control
             .read(|state| state.jobs().into_iter().find(|info| info.job_id == job).map(|info| info.state));
@@ -98,16 +106,32 @@ impl Head {
                     exit_code: None,
                     message: "an operator stopped it".to_owned(),
                 });
-                AdminReply::Done
+                match self.store.kept().await {
+                    Ok(()) => AdminReply::Done,
+                    Err(why) => failed(&format!(
+                        "job {job} is stopped, but a head that is started anew would not know: {}",
+                        Denied::NotKept(why)
+                    )),
+                }
             }
+        }
+    }
+
+    /// The head's own node. After a start of the head its agent may take a moment to come back.
+    async fn own_node(&self) -> Option<NodeFacts> {
+        let until = Instant::now() + HEAD_ANSWER_TIMEOUT;
+        loop {
+            let node = self.control.read(State::own_node);
+            if node.is_some() || Instant::now() >= until {
+                return node;
+            }
+            tokio::time::sleep(OWN_NODE_PAUSE).await;
         }
     }
 
     /// Gives a job its number, and says which node will run its driver: the head's own.
     async fn submit(&self, submission: &Submission) -> AdminReply {
-        let nodes = self.control.read(|state| state.nodes());
-        let runs = |info: &&NodeInfo| matches!(info.state, NodeState::Alive | NodeState::Awaited);
-        let Some(node) = nodes.iter().filter(runs).find(|info| info.is_head) else {
+        let Some(node) = self.own_node().await else {
             return failed("the head's own node is not there to run the driver; start its agent again");
         };
         // For lists: what is not text in it is shown as well as it can be.
@@ -123,12 +147,12 @@ impl Head {
             driver: None,
             caller: None,
             namespace: String::new(),
-            runs_on: Some(node.node_id),
+            runs_on: Some(node.id()),
         };
         let submitted = Arc::clone(&self.control).ask(|ticket| Event::JobSubmitted { ticket, facts }).await;
         match submitted {
             Ok(Answer::Job { job, .. }) => match self.keep_new(job).await {
-                Ok(()) => AdminReply::Submitted { job, node: node.node_id, address: node.address },
+                Ok(()) => AdminReply::Submitted { job, node: node.id(), address: node.address },
                 Err(error) => denied(error),
             },
             Ok(_) => failed("the control plane gave another answer"),

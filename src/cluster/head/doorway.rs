@@ -3,48 +3,73 @@
 use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use super::Head;
 use crate::cluster::agent::DESK;
 use crate::cluster::process::Lifeline;
+use crate::cluster::state::Event;
 use crate::config::REJOIN_DELAY_MAX;
-use crate::id::HostId;
+use crate::id::{HostId, Identity, Incarnation};
 
-/// Connects to the agent, and again whenever that was gone; takes what it passes.
-pub(super) async fn keep_open(path: PathBuf, door: mpsc::Sender<TcpStream>, desk: mpsc::Sender<TcpStream>) {
-    let mut delay = Duration::from_millis(1);
-    loop {
-        match take_all(&path, &door, &desk).await {
-            Ok(()) => delay = Duration::from_millis(1),
-            Err(error) => tracing::debug!(%error, path = %path.display(), "the agent's socket is not there"),
+/// Destinations of the connections that the agent passes.
+#[derive(Debug)]
+pub(super) struct Doorway {
+    pub(super) head: Weak<Head>,
+    pub(super) door: mpsc::Sender<TcpStream>,
+    pub(super) desk: mpsc::Sender<TcpStream>,
+}
+
+impl Doorway {
+    /// Connects to the agent, and again after each end of the socket; takes what it passes.
+    pub(super) async fn keep_open(self, path: PathBuf) {
+        let mut delay = Duration::from_millis(1);
+        loop {
+            match self.take_all(&path).await {
+                Ok(()) => delay = Duration::from_millis(1),
+                Err(error) => {
+                    tracing::debug!(%error, path = %path.display(), "cannot connect to the agent's socket")
+                }
+            }
+            tokio::time::sleep(delay).await;
+            delay = (2 * delay).min(REJOIN_DELAY_MAX);
         }
-        tokio::time::sleep(delay).await;
-        delay = (2 * delay).min(REJOIN_DELAY_MAX);
+    }
+
+    /// Takes connections until the agent is gone. An error is that it was not there.
+    ///
+    /// The socket is the user's alone, and the agent first names itself on it: its node is the head's own.
+    async fn take_all(&self, path: &Path) -> io::Result<()> {
+        let mut socket = UnixStream::connect(path).await?;
+        let agent = read_identity(&mut socket).await?;
+        if let Some(head) = self.head.upgrade() {
+            head.control.tell(Event::OwnAgent { agent });
+        }
+        let (agent, door, desk) = (Lifeline::new(socket), &self.door, &self.desk);
+        loop {
+            match agent.passed().await {
+                Ok((_, None)) => {
+                    tracing::warn!("too many files are open: a connection was lost; raise the limit")
+                }
+                // Where there is no room it is closed, and whoever dialled tries again.
+                Ok((HostId::HEAD, Some(connection))) => drop(door.try_send(connection)),
+                Ok((DESK, Some(connection))) => drop(desk.try_send(connection)),
+                Ok((host, Some(_))) => {
+                    tracing::warn!(%host, "a connection was passed on that is for nobody here")
+                }
+                Err(_) => return Ok(()),
+            }
+        }
     }
 }
 
-/// Takes connections until the agent is gone. An error is that it was not there.
-async fn take_all(
-    path: &Path,
-    door: &mpsc::Sender<TcpStream>,
-    desk: &mpsc::Sender<TcpStream>,
-) -> io::Result<()> {
-    let agent = Lifeline::new(UnixStream::connect(path).await?);
-    loop {
-        match agent.passed().await {
-            Ok((_, None)) => {
-                tracing::warn!("too many files are open: a connection was lost; raise the limit")
-            }
-            // Where there is no room it is closed, and whoever dialled tries again.
-            Ok((HostId::HEAD, Some(connection))) => drop(door.try_send(connection)),
-            Ok((DESK, Some(connection))) => drop(desk.try_send(connection)),
-            Ok((host, Some(_))) => {
-                tracing::warn!(%host, "a connection was passed on that is for nobody here")
-            }
-            Err(_) => return Ok(()),
-        }
-    }
+/// The first bytes on the socket: host and incarnation of the agent.
+async fn read_identity(socket: &mut UnixStream) -> io::Result<Identity> {
+    let host = HostId(socket.read_u64().await?);
+    Ok(Identity { host, incarnation: Incarnation(socket.read_u64().await?) })
 }

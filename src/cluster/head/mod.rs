@@ -105,11 +105,18 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     // It was not set before.
     let _ = itself.set(Arc::downgrade(&head));
     head.control.tell(Event::Restored(records));
+    let keeping = tokio::spawn(watch_disk(Arc::clone(&head)));
+    // The numbers of this life are on disk before anything is given one. Where the disk is full the head
+    // runs on without new ones.
+    let _ = head.store.kept().await;
+    if let Some((jobs, workers, actors)) = head.store.progress().borrow().given {
+        head.control.tell(Event::NumbersKept { jobs, workers, actors });
+    }
     let (desk_door, visitors) = mpsc::channel(CONNECTIONS_WAITING_MAX);
     tokio::spawn(Desk::new(&credentials, token.clone(), desk::AtDesk::of(&head)).run(visitors));
-    let doorway = tokio::spawn(doorway::keep_open(options.agent_socket, door, desk_door));
+    let doorway = doorway::Doorway { head: Arc::downgrade(&head), door, desk: desk_door };
+    let doorway = tokio::spawn(doorway.keep_open(options.agent_socket));
     let ticking = tokio::spawn(tick(Arc::clone(&head)));
-    let keeping = tokio::spawn(watch_disk(Arc::clone(&head)));
     let certified = tokio::spawn(keep_certified(Arc::clone(&head), credentials, claims));
     ready(HeadReady { token: token.to_string() });
     tokio::select! {
@@ -161,11 +168,18 @@ async fn tick(head: Arc<Head>) {
     }
 }
 
-/// Tells the state whether what is to be kept can be.
+/// Tells the state which numbers are on disk, and whether the disk takes what is to be kept.
 async fn watch_disk(head: Arc<Head>) {
-    let (mut progress, mut told) = (head.store.progress(), None);
+    let (mut progress, mut told, mut numbers) = (head.store.progress(), None, None);
     loop {
-        let trouble = progress.borrow_and_update().trouble.clone();
+        let (trouble, given) = {
+            let progress = progress.borrow_and_update();
+            (progress.trouble.clone(), progress.given)
+        };
+        if let Some((jobs, workers, actors)) = given.filter(|given| numbers != Some(*given)) {
+            numbers = given;
+            head.control.tell(Event::NumbersKept { jobs, workers, actors });
+        }
         if trouble != told {
             told.clone_from(&trouble);
             head.control.tell(Event::Keeping { trouble });

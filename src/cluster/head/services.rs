@@ -47,7 +47,18 @@ fn node(head: &Arc<Head>, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
-    responder.answer(head.node_asks(from, request));
+    let ends_a_driver = matches!(&request, NodeRequest::Happened { events, .. }
+        if events.iter().any(|event| matches!(event, NodeEvent::DriverEnded { .. })));
+    let reply = head.node_asks(from, request);
+    if !ends_a_driver || !matches!(reply, NodeReply::Done) {
+        return responder.answer(reply);
+    }
+    // The agent forgets the end of a driver once it is acknowledged.
+    let head = Arc::clone(head);
+    tokio::spawn(async move {
+        let kept = head.store.kept().await;
+        responder.answer(kept.map_or(NodeReply::NotKept, |()| NodeReply::Done));
+    });
 }
 
 /// Answers a driver.
@@ -181,7 +192,14 @@ impl Head {
                 Ok(Answer::Done)
             }
             JobRequest::End { job, state, message } => {
-                self.control.tell(Event::JobEnded { job, state, exit_code: None, message });
+                let submitted =
+                    self.control.read(|it| it.job_facts(job).is_some_and(|it| it.runs_on.is_some()));
+                self.control.tell(match submitted {
+                    true => Event::DriverLeft { job, why: message },
+                    false => Event::JobEnded { job, state, exit_code: None, message },
+                });
+                // Where the disk takes nothing the job is over nevertheless.
+                let _ = self.store.kept().await;
                 Ok(Answer::Done)
             }
         }

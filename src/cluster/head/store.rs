@@ -86,6 +86,8 @@ struct Waiting {
 pub(super) struct Progress {
     /// How many of them are on the disk.
     written: u64,
+    /// The bounds of given numbers that are on the disk: jobs, workers, actors.
+    pub(super) given: Option<(u32, u64, u64)>,
     /// Why the disk does not take the next ones.
     pub(super) trouble: Option<String>,
 }
@@ -220,7 +222,7 @@ impl Shared {
                 (std::mem::take(&mut waiting.changes), waiting.taken, waiting.ending);
             drop(waiting);
             match write_anew(path, &mut opened, &changes) {
-                Ok(()) => self.is_written(taken),
+                Ok(()) => self.is_written(taken, &changes),
                 Err(error) => {
                     self.is_in_trouble(&error);
                     let mut waiting = self.lock();
@@ -237,9 +239,18 @@ impl Shared {
         }
     }
 
-    fn is_written(&self, taken: u64) {
-        let before = self.progress.send_replace(Progress { written: taken, trouble: None });
-        if before.trouble.is_some() {
+    fn is_written(&self, taken: u64, changes: &BTreeMap<RecordKey, Change>) {
+        let given = match changes.get(&RecordKey::Given) {
+            Some(Change::Keep(Record::Given { jobs, workers, actors })) => Some((*jobs, *workers, *actors)),
+            _ => None,
+        };
+        let mut was_in_trouble = false;
+        self.progress.send_modify(|progress| {
+            was_in_trouble = progress.trouble.take().is_some();
+            progress.written = taken;
+            progress.given = given.or(progress.given);
+        });
+        if was_in_trouble {
             // As loud as the trouble was, for whoever reads the log.
             tracing::warn!("the head keeps its state again");
         }

@@ -214,7 +214,7 @@ impl State {
     fn may_be_forgotten(&self, key: ActorKey, worker: WorkerId) -> bool {
         let job = self.workers.get(&worker).map(|worker| worker.job);
         self.numbers.is_of_earlier_life(key)
-            && job.is_some_and(|job| self.open_jobs.contains(&job))
+            && job.is_some_and(|job| self.is_served(job))
             && self.past.actor(key).is_none()
     }
 
@@ -261,6 +261,22 @@ impl State {
         let known = self.actors.get(&key).is_some_and(|actor| !actor.phase.is_unplaced());
         if known {
             self.end_actor(key, &cause.into(), Denied::Unknown);
+        }
+    }
+
+    /// The host that asked for an actor has given its spawning up. An actor that lives all the same is
+    /// stopped, since no process has its address; it keeps what it holds until it has ended.
+    pub(super) fn not_spawned(&mut self, key: ActorKey, cause: &str) {
+        match self.actors.get(&key).map(|actor| actor.phase) {
+            Some(Phase::Alive(worker, target)) => self.end_alive(key, worker, target),
+            _ => self.actor_ended(key, cause),
+        }
+    }
+
+    fn end_alive(&mut self, key: ActorKey, worker: WorkerId, target: Target) {
+        if let Some(at) = self.address(worker, target) {
+            self.dying.insert(key);
+            self.stop_actor(key, worker, at);
         }
     }
 
@@ -339,16 +355,9 @@ impl State {
             };
             return self.answer(ticket, answer);
         };
-        let alive = match actor.phase {
-            Phase::Alive(worker, target) => self.address(worker, target).map(|at| (worker, at)),
-            _ => None,
-        };
-        match alive {
-            Some((worker, at)) => {
-                self.dying.insert(key);
-                self.stop_actor(key, worker, at);
-            }
-            None => self.end_actor(key, &"it was killed before it began".into(), Denied::Unknown),
+        match actor.phase {
+            Phase::Alive(worker, target) => self.end_alive(key, worker, target),
+            _ => self.end_actor(key, &"it was killed before it began".into(), Denied::Unknown),
         }
         self.answer(ticket, Ok(Answer::Done));
     }

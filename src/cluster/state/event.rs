@@ -19,6 +19,9 @@ pub(in crate::cluster) struct Ticket(pub(in crate::cluster) u64);
 pub(in crate::cluster) enum Event {
     /// What an earlier life of the head has kept; the first event, if any.
     Restored(Vec<Record>),
+    /// The agent of the head's own node, which connects the head with all others. Its node is the head's,
+    /// and no other is.
+    OwnAgent { agent: Identity },
     /// An agent has joined, or is back after its link or the head were gone.
     NodeJoined(NodeReport),
     /// It is there.
@@ -37,6 +40,8 @@ pub(in crate::cluster) enum Event {
     ActorBegan { actor: ActorKey, worker: WorkerId, at: ActorPlace },
     /// An actor has ended, or refused to come to life.
     ActorEnded { actor: ActorKey, cause: String },
+    /// The host that asked for an actor has given its spawning up. It may live all the same.
+    NotSpawned { actor: ActorKey, cause: String },
     /// How many tasks a worker has had by now, of functions of which there are more.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
     /// Somebody submits a job, whose driver is yet to be started. Answered with [`Answer::Job`].
@@ -52,6 +57,8 @@ pub(in crate::cluster) enum Event {
     JobHeld { job: JobId, node: NodeId },
     /// A node's agent runs the driver of a submitted job, and will say how it ended.
     DriverBegan { job: JobId, node: NodeId },
+    /// The driver of a submitted job has left the cluster. Its process may run on; its exit is the job's end.
+    DriverLeft { job: JobId, why: String },
     /// The driver has ended, or is known to. One that had ended is left as it is, but for a missing exit code.
     JobEnded { job: JobId, state: JobState, exit_code: Option<i32>, message: String },
     /// Somebody asks for a place for an actor. Answered with [`Answer::Placed`], as soon as there is one.
@@ -62,6 +69,8 @@ pub(in crate::cluster) enum Event {
     Find { ticket: Ticket, namespace: String, name: String },
     /// An actor is to end. Answered with [`Answer::Done`].
     Kill { ticket: Ticket, actor: ActorKey },
+    /// A record of given numbers is on disk.
+    NumbersKept { jobs: u32, workers: u64, actors: u64 },
     /// What is to be kept cannot be, and why; or it can again.
     Keeping { trouble: Option<String> },
     /// Time has passed: leases may have ended.
@@ -208,10 +217,12 @@ pub(in crate::cluster) enum Record {
         ended_ms: Option<u64>,
         exit_code: Option<i32>,
         message: Option<String>,
+        /// Whether the driver of a submitted job has left the cluster.
+        left: bool,
     },
     /// An actor that has a name, holds resources, or outlives its job.
     Actor { actor: ActorKey, job: JobId, spec: ActorSpec },
-    /// Numbers below these may have been given: the first free ones are behind them.
+    /// Bounds of the numbers that were given. The first free numbers are a block behind them.
     Given { jobs: u32, workers: u64, actors: u64 },
     /// A node that was alive, since when, and whether it drains.
     Node { facts: NodeFacts, joined_ms: u64, draining: bool },

@@ -16,6 +16,11 @@ pub(super) struct Job {
     pub(super) ended: Option<Millis>,
     pub(super) exit_code: Option<i32>,
     pub(super) message: Option<String>,
+    /// Whether the driver of a submitted job has left the cluster: it holds nothing there, and its process
+    /// may run on.
+    pub(super) left: bool,
+    /// Whether its node's agent has said that it runs the driver, and will say how it ends.
+    pub(super) driver_runs: bool,
     /// Where it has, or had, workers.
     pub(super) pools: BTreeMap<NodeId, Pool>,
     /// Its actors that end with it and are in none of its pools' workers.
@@ -49,6 +54,8 @@ impl Job {
             ended: None,
             exit_code: None,
             message: None,
+            left: false,
+            driver_runs: false,
             pools: BTreeMap::new(),
             loose: BTreeSet::new(),
             following: BTreeSet::new(),
@@ -65,6 +72,7 @@ impl Job {
             ended_ms: self.ended.map(|ended| ended.0),
             exit_code: self.exit_code,
             message: self.message.clone(),
+            left: self.left,
         }
     }
 }
@@ -96,7 +104,7 @@ impl State {
 
     pub(super) fn job_submitted(&mut self, ticket: Ticket, facts: JobFacts) {
         let runs_on = facts.runs_on.and_then(|node| self.nodes.get(&node));
-        if runs_on.is_none_or(|node| node.state != NodeState::Alive) {
+        if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.is_back) {
             let text = "the node that is to run the job's driver is not there, or is draining";
             return self.answer(ticket, Err(Denied::Unknown(text.to_owned())));
         }
@@ -131,7 +139,7 @@ impl State {
 
     /// The driver of a job that is known has come, or is back.
     fn driver_came(&mut self, id: JobId, facts: JobFacts) -> Result<(), Denied> {
-        let job = self.open(id)?;
+        let job = self.served(id)?;
         let known = job.facts.driver.map(|driver| driver.host);
         if known.is_some() && known != facts.driver.map(|driver| driver.host) {
             return Err(Denied::Unknown(format!("job {id} has another driver")));
@@ -155,6 +163,20 @@ impl State {
         }
     }
 
+    /// A job that is not over, and whose driver has not left the cluster.
+    pub(super) fn served(&mut self, id: JobId) -> Result<&mut Job, Denied> {
+        let job = self.open(id)?;
+        match job.left {
+            true => Err(Denied::JobOver(format!("job {id} has left the cluster"))),
+            false => Ok(job),
+        }
+    }
+
+    /// Whether a job may have workers and actors.
+    pub(super) fn is_served(&self, id: JobId) -> bool {
+        self.open_jobs.contains(&id) && self.jobs.get(&id).is_some_and(|job| !job.left)
+    }
+
     fn answer_job(&mut self, ticket: Ticket, job: JobId) {
         let usable = self.nodes.values().filter(|node| node.is_usable());
         let mut nodes: Vec<NodeFacts> = usable.map(|node| node.facts.clone()).collect();
@@ -172,9 +194,7 @@ impl State {
 
     pub(super) fn node_equipped(&mut self, job: JobId, node_id: NodeId) {
         let is_usable = self.nodes.get(&node_id).is_some_and(Node::is_usable);
-        let Some(job_of) = self.jobs.get_mut(&job).filter(|job| is_usable && job.state.is_open()) else {
-            return;
-        };
+        let Some(job_of) = self.served(job).ok().filter(|_| is_usable) else { return };
         let pool = job_of.pools.entry(node_id).or_default();
         pool.given_up = None;
         pool.failed = 0;
@@ -197,7 +217,7 @@ impl State {
     /// A node keeps a job's executable.
     pub(super) fn job_held(&mut self, job: JobId, node_id: NodeId) {
         let Some(node) = self.nodes.get_mut(&node_id) else { return };
-        if self.open_jobs.contains(&job) {
+        if self.jobs.get(&job).is_some_and(|job| job.state.is_open() && !job.left) {
             node.holds.insert(job);
         } else {
             self.actions.push(Action::JobOver { job, nodes: [node_id].into() });
@@ -209,6 +229,7 @@ impl State {
         match self.open(job) {
             // It is over, or it is another's.
             Ok(known) if known.facts.runs_on == Some(node) => {
+                known.driver_runs = true;
                 let before = std::mem::replace(&mut known.state, JobState::Running);
                 self.submitted_leases.end(job);
                 if before != JobState::Running {
@@ -278,9 +299,16 @@ impl State {
         }
     }
 
-    /// Nothing was heard of a driver for too long.
+    /// The driver's lease has ended.
+    ///
+    /// The driver of a submitted job loses what it holds of the cluster, and is not killed: it may have left
+    /// while the head was away, and its agent reports how it ends.
     pub(super) fn job_lost(&mut self, id: JobId) {
         let why = format!("the driver was lost: {}", silence(self.settings.job_lease));
+        if self.jobs.get(&id).is_some_and(|job| job.driver_runs) {
+            self.tell(id, News::Stopped { why: why.clone() });
+            return self.driver_left(id, &format!("{why}; its process still runs"));
+        }
         self.stop_driver(id, &why);
         self.end_job(id, JobState::Failed, None, &why);
     }
@@ -312,6 +340,26 @@ impl State {
         self.end_job(id, state, exit_code, message);
     }
 
+    /// The driver of a submitted job has left the cluster: what the job holds is freed. The job ends with
+    /// the driver's process, which its agent reports, or when it is stopped.
+    pub(super) fn driver_left(&mut self, id: JobId, why: &str) {
+        let Ok(job) = self.served(id) else { return };
+        if job.facts.runs_on.is_none() {
+            return;
+        }
+        job.left = true;
+        job.message = Some(why.to_owned());
+        job.facts.driver = None;
+        job.facts.caller = None;
+        let driver_runs = job.driver_runs;
+        self.job_leases.end(id);
+        if !driver_runs {
+            self.submitted_leases.grant(self.now, id);
+        }
+        self.release_all(id, &format!("its job has left the cluster: {why}"));
+        self.keep_job(id);
+    }
+
     /// Has the driver of an open job ended, wherever it runs.
     fn stop_driver(&mut self, id: JobId, why: &str) {
         self.tell(id, News::Stopped { why: why.to_owned() });
@@ -339,15 +387,26 @@ impl State {
             format!("its job has ended: {message}")
         };
         let runs_on = job.facts.runs_on;
+        self.keep_job(id);
+        if let Some(node) = runs_on.and_then(|node| self.nodes.get_mut(&node)) {
+            node.drivers.remove(&id);
+            self.aftermath.quieter.insert(node.facts.id());
+        }
+        self.release_all(id, &how);
+        self.add_past_job(id);
+    }
+
+    /// Frees all that a job holds, and answers what it has asked.
+    fn release_all(&mut self, id: JobId, how: &str) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         let following = std::mem::take(&mut job.following);
         let loose = std::mem::take(&mut job.loose);
         let nodes: Vec<NodeId> = job.pools.keys().copied().collect();
-        self.keep_job(id);
         for ticket in following {
             self.drop_follower(ticket);
-            self.answer(ticket, Err(Denied::JobOver(how.clone())));
+            self.answer(ticket, Err(Denied::JobOver(how.to_owned())));
         }
-        let cause = how.as_str().into();
+        let cause = how.into();
         for actor in loose {
             if self.may_begin_yet(actor) {
                 self.begin_leases.grant(self.now, actor);
@@ -356,17 +415,12 @@ impl State {
             }
         }
         for node in nodes {
-            self.close_pool(id, node, &how);
-        }
-        if let Some(node) = runs_on.and_then(|node| self.nodes.get_mut(&node)) {
-            node.drivers.remove(&id);
-            self.aftermath.quieter.insert(node.facts.id());
+            self.close_pool(id, node, how);
         }
         let holders =
             self.nodes.values_mut().filter_map(|node| node.holds.remove(&id).then(|| node.facts.id()));
         let nodes = holders.collect();
         self.actions.push(Action::JobOver { job: id, nodes });
-        self.add_past_job(id);
     }
 
     /// Stops a job's workers on a node.

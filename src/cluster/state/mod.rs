@@ -100,6 +100,8 @@ pub(in crate::cluster) struct State {
     settings: Settings,
     now: Millis,
     numbers: Numbers,
+    /// The agent of the head's own node.
+    own_agent: Option<Identity>,
     nodes: FxHashMap<NodeId, Node>,
     /// Also ended ones, as long as they are kept.
     jobs: BTreeMap<JobId, Job>,
@@ -142,6 +144,7 @@ impl State {
         Self {
             now: Millis::default(),
             numbers: Numbers::default(),
+            own_agent: None,
             nodes: FxHashMap::default(),
             jobs: BTreeMap::new(),
             open_jobs: BTreeSet::new(),
@@ -176,6 +179,7 @@ impl State {
         self.pass(now);
         match event {
             Event::Restored(records) => self.restore(records),
+            Event::OwnAgent { agent } => self.own_agent_is(agent),
             Event::NodeJoined(report) => self.node_joined(report),
             Event::NodeBeat { node } => self.node_beat(node),
             Event::NodeLeft { node, cause } => self.node_left(node, &cause),
@@ -185,6 +189,7 @@ impl State {
             Event::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
             Event::ActorBegan { actor, worker, at } => self.actor_began(actor, worker, at),
             Event::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
+            Event::NotSpawned { actor, cause } => self.not_spawned(actor, &cause),
             Event::TaskCounts { worker, counts } => self.task_counts(worker, counts),
             Event::JobSubmitted { ticket, facts } => self.job_submitted(ticket, facts),
             Event::JobStarted { ticket, job, facts } => self.job_started(ticket, job, facts),
@@ -192,6 +197,7 @@ impl State {
             Event::NodeEquipped { job, node } => self.node_equipped(job, node),
             Event::JobHeld { job, node } => self.job_held(job, node),
             Event::DriverBegan { job, node } => self.driver_began(job, node),
+            Event::DriverLeft { job, why } => self.driver_left(job, &why),
             Event::JobEnded { job, state, exit_code, message } => {
                 self.job_ended(job, state, exit_code, &message);
             }
@@ -199,6 +205,7 @@ impl State {
             Event::Withdrawn { ticket } => self.withdraw(ticket),
             Event::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
             Event::Kill { ticket, actor } => self.kill(ticket, actor),
+            Event::NumbersKept { jobs, workers, actors } => self.numbers.kept(jobs, workers, actors),
             Event::Keeping { trouble } => self.not_kept = trouble,
             Event::Tick => self.tick(),
         }

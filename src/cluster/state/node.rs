@@ -66,7 +66,28 @@ impl Node {
 }
 
 impl State {
-    pub(super) fn node_joined(&mut self, report: NodeReport) {
+    /// The agent of the head's own node is known. The node of an earlier one is gone: two agents cannot have
+    /// the same socket.
+    pub(super) fn own_agent_is(&mut self, agent: Identity) {
+        self.own_agent = Some(agent);
+        let earlier = |node: &&Node| node.facts.is_head && node.facts.agent != agent;
+        let earlier: Vec<NodeId> = self.nodes.values().filter(earlier).map(|node| node.facts.id()).collect();
+        for id in earlier {
+            self.node_lost(id, "its agent was started anew");
+        }
+    }
+
+    /// The head's own node, if its agent has joined and it takes new work.
+    pub(in crate::cluster) fn own_node(&self) -> Option<NodeFacts> {
+        let node = self.nodes.get(&NodeId(self.own_agent?.host.0))?;
+        (node.is_back && node.state == NodeState::Alive).then(|| node.facts.clone())
+    }
+
+    pub(super) fn node_joined(&mut self, mut report: NodeReport) {
+        // An agent only claims it; which node is the head's own, the head knows.
+        if let Some(own) = self.own_agent {
+            report.facts.is_head = report.facts.agent == own;
+        }
         let (id, agent) = (report.facts.id(), report.facts.agent);
         let known = self.nodes.get(&id).map(|node| node.facts.agent);
         let latest = known.or_else(|| self.past.node(id).map(|past| past.agent));
@@ -109,7 +130,7 @@ impl State {
     pub(super) fn announce(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get(&id).filter(|node| node.is_usable()) else { return };
         for job in &self.open_jobs {
-            if self.jobs.get(job).is_some_and(|job| job.state == JobState::Running) {
+            if self.jobs.get(job).is_some_and(|job| job.state == JobState::Running && !job.left) {
                 self.actions.push(Action::Tell { job: *job, news: News::NodeUp(node.facts.clone()) });
             }
         }

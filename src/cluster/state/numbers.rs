@@ -1,43 +1,94 @@
-//! The numbers of jobs, workers and actors, of which none is given twice.
+//! Numbers of jobs, workers and actors. None is given twice.
+
+use std::ops::{Add, Div};
 
 use super::{Action, Denied, Record, State};
 use crate::cluster::model::{ActorKey, JobId, WorkerId};
 use crate::config::{ACTORS_SET_ASIDE, JOBS_SET_ASIDE, WORKERS_SET_ASIDE};
 
-/// The next numbers to give, and the first that are not set aside yet.
+/// The numbers of this life of the head.
+///
+/// Record [`Given`](Record::Given) on disk holds a bound for each kind. Numbers below the bound plus one
+/// block may be given, so a number costs no wait for the disk; a later life of the head begins behind that
+/// block. A bound is raised half a block before it is reached.
 #[derive(Debug)]
 pub(super) struct Numbers {
     job: Next<u32>,
     worker: Next<u64>,
     actor: Next<u64>,
-    /// The first actor of this life of the head.
+    /// First actor of this life of the head.
     first_actor: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Next<N> {
     next: N,
-    set_aside: N,
+    /// Bound that is, or is about to be, on disk.
+    wanted: N,
+    /// First number that must not be given before more is on disk. The maximum where nothing outlives the
+    /// process.
+    end: N,
+}
+
+impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Next<N> {
+    fn first(end: N) -> Self {
+        Self { next: N::from(1), wanted: N::from(1), end }
+    }
+
+    /// Begins behind all numbers that a life of the head with this bound on disk may have given.
+    fn begin(bound: N, block: N) -> Self {
+        let end = bound.max(N::from(1)) + block;
+        Self { next: end, wanted: end + block, end }
+    }
+
+    fn kept(&mut self, bound: N, block: N) {
+        self.end = self.end.max(bound + block);
+    }
+
+    /// Gives a number; tells whether the bound was raised.
+    fn take(&mut self, block: N) -> (N, bool) {
+        let number = self.next;
+        self.next = number + N::from(1);
+        let raise = self.next + block / N::from(2) > self.wanted;
+        if raise {
+            self.wanted = self.next + block;
+        }
+        (number, raise)
+    }
 }
 
 impl Default for Numbers {
     fn default() -> Self {
         Self {
-            job: Next { next: 1, set_aside: 1 },
-            worker: Next { next: 1, set_aside: 1 },
-            actor: Next { next: 1, set_aside: 1 },
+            job: Next::first(u32::MAX),
+            worker: Next::first(u64::MAX),
+            actor: Next::first(u64::MAX),
             first_actor: 1,
         }
     }
 }
 
 impl Numbers {
-    /// Numbers below these may have been given.
+    /// Begins a life of the head with these bounds on disk.
     pub(super) fn start_at(&mut self, jobs: u32, workers: u64, actors: u64) {
-        self.job = Next { next: jobs.max(1), set_aside: jobs.max(1) };
-        self.worker = Next { next: workers.max(1), set_aside: workers.max(1) };
-        self.actor = Next { next: actors.max(1), set_aside: actors.max(1) };
+        self.job = Next::begin(jobs, JOBS_SET_ASIDE);
+        self.worker = Next::begin(workers, WORKERS_SET_ASIDE);
+        self.actor = Next::begin(actors, ACTORS_SET_ASIDE);
         self.first_actor = self.actor.next;
+    }
+
+    /// Begins the first life of the head, whose disk has nothing yet.
+    pub(super) fn start_first(&mut self) {
+        self.job = Next { next: 1, ..Next::begin(1, JOBS_SET_ASIDE) };
+        self.worker = Next { next: 1, ..Next::begin(1, WORKERS_SET_ASIDE) };
+        self.actor = Next { next: 1, ..Next::begin(1, ACTORS_SET_ASIDE) };
+    }
+
+    /// These bounds are on disk.
+    pub(super) fn kept(&mut self, jobs: u32, workers: u64, actors: u64) {
+        self.job.kept(jobs, JOBS_SET_ASIDE);
+        self.worker.kept(workers, WORKERS_SET_ASIDE);
+        self.actor.kept(actors, ACTORS_SET_ASIDE);
     }
 
     /// Whether an earlier life of the head may have given the number.
@@ -46,48 +97,48 @@ impl Numbers {
     }
 
     pub(super) fn given(&self) -> Record {
-        Record::Given {
-            jobs: self.job.set_aside,
-            workers: self.worker.set_aside,
-            actors: self.actor.set_aside,
-        }
+        Record::Given { jobs: self.job.wanted, workers: self.worker.wanted, actors: self.actor.wanted }
     }
 }
 
 impl State {
     pub(super) fn new_job(&mut self) -> Result<JobId, Denied> {
         self.can_keep()?;
-        let job = &mut self.numbers.job;
-        job.next += 1;
-        if job.next > job.set_aside {
-            job.set_aside = job.next + JOBS_SET_ASIDE;
-            self.actions.push(Action::Keep(self.numbers.given()));
-        }
-        Ok(JobId(self.numbers.job.next - 1))
+        self.is_on_disk(self.numbers.job.next < self.numbers.job.end)?;
+        let (number, raised) = self.numbers.job.take(JOBS_SET_ASIDE);
+        self.keep_bounds(raised);
+        Ok(JobId(number))
     }
 
+    /// A worker's number does not wait for the disk: a block is more than start while a disk takes nothing.
     pub(super) fn new_worker(&mut self) -> WorkerId {
-        let worker = &mut self.numbers.worker;
-        worker.next += 1;
-        if worker.next > worker.set_aside {
-            worker.set_aside = worker.next + WORKERS_SET_ASIDE;
-            self.actions.push(Action::Keep(self.numbers.given()));
-        }
-        WorkerId(self.numbers.worker.next - 1)
+        let (number, raised) = self.numbers.worker.take(WORKERS_SET_ASIDE);
+        self.keep_bounds(raised);
+        WorkerId(number)
     }
 
-    /// One that does not have to be kept gets a number as long as there are such that were set aside.
+    /// One that does not have to be kept itself gets a number while the disk takes nothing, up to the block.
     pub(super) fn new_actor(&mut self, is_kept: bool) -> Result<ActorKey, Denied> {
-        let Next { next, set_aside } = self.numbers.actor;
-        if is_kept || next >= set_aside {
+        if is_kept {
             self.can_keep()?;
         }
-        let actor = &mut self.numbers.actor;
-        actor.next += 1;
-        if actor.next > actor.set_aside {
-            actor.set_aside = actor.next + ACTORS_SET_ASIDE;
+        self.is_on_disk(self.numbers.actor.next < self.numbers.actor.end)?;
+        let (number, raised) = self.numbers.actor.take(ACTORS_SET_ASIDE);
+        self.keep_bounds(raised);
+        Ok(ActorKey(number))
+    }
+
+    fn is_on_disk(&self, has_numbers: bool) -> Result<(), Denied> {
+        if has_numbers {
+            return Ok(());
+        }
+        self.can_keep()?;
+        Err(Denied::NotKept("its disk has not taken anything for long".to_owned()))
+    }
+
+    fn keep_bounds(&mut self, raised: bool) {
+        if raised {
             self.actions.push(Action::Keep(self.numbers.given()));
         }
-        Ok(ActorKey(self.numbers.actor.next - 1))
     }
 }

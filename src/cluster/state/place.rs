@@ -46,7 +46,7 @@ impl State {
     }
 
     fn try_place(&mut self, ticket: Ticket, job_id: JobId, mut spec: ActorSpec) -> Result<(), Denied> {
-        let job = self.open(job_id)?;
+        let job = self.served(job_id)?;
         check_sizes(&spec)?;
         if spec.name.is_some() && spec.namespace.is_empty() {
             spec.namespace.clone_from(&job.facts.namespace);

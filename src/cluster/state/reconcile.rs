@@ -84,7 +84,7 @@ impl State {
     /// Whether a worker that an earlier life of the head has started has a reason to run.
     fn may_stay(&self, report: &WorkerReport) -> bool {
         match report.detached {
-            None => self.open_jobs.contains(&report.job),
+            None => self.is_served(report.job),
             Some(actor) => {
                 let known = self.actors.get(&actor);
                 known.is_some_and(|actor| actor.detached && actor.phase == Phase::Missing)

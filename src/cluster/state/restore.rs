@@ -28,14 +28,15 @@ impl State {
             Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
             Record::Actor { actor, .. } => (3, actor.0),
         });
+        self.numbers.start_first();
         for record in records {
             match record {
                 Record::Given { jobs, workers, actors } => self.numbers.start_at(jobs, workers, actors),
                 Record::Node { facts, joined_ms, draining } => self.restore_node(facts, joined_ms, draining),
-                Record::Job { job, facts, state, started_ms, ended_ms, exit_code, message } => {
+                Record::Job { job, facts, state, started_ms, ended_ms, exit_code, message, left } => {
                     let ended = ended_ms.map(Millis);
                     let restored =
-                        Job { ended, exit_code, message, ..Job::new(facts, state, Millis(started_ms)) };
+                        Job { ended, exit_code, message, left, ..Job::new(facts, state, Millis(started_ms)) };
                     self.restore_job(job, restored);
                 }
                 Record::Actor { actor, job, spec } => self.restore_actor(actor, job, spec),

@@ -322,6 +322,23 @@ impl State {
         self.hosts.get(&host.host).filter(|(lives, _)| *lives == host).map(|(_, worker)| *worker)
     }
 
+    /// The job of an actor that is not dead.
+    pub(in crate::cluster) fn job_of_actor(&self, actor: ActorKey) -> Option<JobId> {
+        self.actors.get(&actor).map(|actor| actor.job)
+    }
+
+    /// Whether a host is of a worker of the job, or of its driver. Until all nodes are back after a start of
+    /// the head, a host that is not known may be a worker's.
+    pub(in crate::cluster) fn may_speak_for(&self, host: Identity, job: JobId) -> bool {
+        let is_driver =
+            self.jobs.get(&job).is_some_and(|job| [job.facts.driver, job.facts.caller].contains(&Some(host)));
+        is_driver
+            || match self.worker_of(host).and_then(|worker| self.workers.get(&worker)) {
+                Some(worker) => worker.job == job,
+                None => !self.all_back() && self.holder(host.host).is_none(),
+            }
+    }
+
     /// Where an actor lives, or is being made.
     pub(in crate::cluster) fn worker_of_actor(&self, actor: ActorKey) -> Option<WorkerId> {
         self.actors.get(&actor)?.phase.worker()

@@ -244,9 +244,9 @@ impl State {
         }
     }
 
-    /// Tells a job's driver something, unless the job is over.
+    /// Tells a job's driver something, unless the job is over or its driver has left.
     pub(super) fn tell(&mut self, job: JobId, news: News) {
-        if self.open_jobs.contains(&job) {
+        if self.is_served(job) {
             self.actions.push(Action::Tell { job, news });
         }
     }

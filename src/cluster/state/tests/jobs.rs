@@ -44,10 +44,10 @@ fn a_driver_that_is_not_heard_of_fails_its_job() {
     let (mut lab, job) = Lab::with_nodes(1);
     let beats = [agent(1, 1)];
     lab.pass(3, &beats, &[job]);
-    lab.pass(4, &beats, &[]);
+    lab.pass(9, &beats, &[]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Running));
     let actions = lab.pass(1, &beats, &[]);
-    let why = "the driver was lost: nothing heard for 5 s".to_owned();
+    let why = "the driver was lost: nothing heard for 10 s".to_owned();
     assert_eq!(news(&actions), [&News::Stopped { why: why.clone() }]);
     let info = &lab.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));
@@ -73,6 +73,54 @@ fn a_submitted_job_whose_driver_runs_waits_for_it_without_a_lease() {
     assert_eq!(lab.state.job_facts(job).and_then(|facts| facts.runs_on), Some(NodeId(1)));
     let other = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(6) });
     other.is_denied(Denied::Unknown, &format!("job {job} has another driver"));
+}
+
+/// A submitted job whose driver runs and has joined, with a worker on its node.
+fn driven(lab: &mut Lab) -> JobId {
+    let job = job_of(&submitted(lab, 1));
+    lab.handle(Event::DriverBegan { job, node: NodeId(1) });
+    lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
+    lab.equip_and_start(job, 1);
+    job
+}
+
+#[test]
+fn a_submitted_job_whose_driver_has_left_holds_nothing_and_ends_with_its_process() {
+    let (mut lab, _) = Lab::with_nodes(1);
+    let job = driven(&mut lab);
+    let (actor, worker) = lab.spawn(job, cpus(4.0));
+    let actions = lab.handle(Event::DriverLeft { job, why: "it shut its cluster down".to_owned() });
+    assert_eq!((stopped(&actions), lab.free_cpus(1)), (vec![worker], 4.0));
+    lab.is_dead(actor, "its job has left the cluster: it shut its cluster down");
+    lab.pass(60, &[agent(1, 1)], &[]);
+    let info = lab.state.jobs().pop().unwrap();
+    assert_eq!((info.state, info.message.as_deref()), (JobState::Running, Some("it shut its cluster down")));
+    // It is the driver no more.
+    let over = format!("job {job} has left the cluster");
+    let back = |ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) };
+    lab.ask(back).is_denied(Denied::JobOver, &over);
+    lab.place(job, plain()).is_denied(Denied::JobOver, &over);
+    assert_eq!(lab.handle(Event::NodeEquipped { job, node: NodeId(1) }), []);
+    end(&mut lab, job, JobState::Succeeded, Some(0));
+    let info = lab.state.jobs().pop().unwrap();
+    assert_eq!((info.state, info.exit_code), (JobState::Succeeded, Some(0)));
+}
+
+#[test]
+fn a_submitted_driver_that_is_not_heard_of_loses_its_workers_and_is_not_killed() {
+    let (mut lab, _) = Lab::with_nodes(1);
+    let job = driven(&mut lab);
+    let (mut told, mut stopping) = (Vec::new(), Vec::new());
+    for _ in 0..60 {
+        let actions = lab.pass(1, &[agent(1, 1)], &[JobId(1)]);
+        told.extend(news(&actions).into_iter().cloned());
+        stopping.extend(actions.into_iter().filter(|it| matches!(it, Action::StopDriver { .. })));
+    }
+    assert!(matches!(&told[..], [News::Stopped { why }] if why.contains("nothing heard")), "{told:?}");
+    assert_eq!((stopping, lab.state.job_state(job)), (Vec::new(), Some(JobState::Running)));
+    end(&mut lab, job, JobState::Failed, Some(3));
+    let info = lab.state.jobs().pop().unwrap();
+    assert_eq!((info.state, info.exit_code), (JobState::Failed, Some(3)));
 }
 
 #[test]

@@ -71,6 +71,11 @@ fn job_facts(driver: u64) -> JobFacts {
     }
 }
 
+/// The lease of nodes and drivers, in seconds.
+fn lease() -> u64 {
+    Settings::default().node_lease.as_secs()
+}
+
 fn plain() -> ActorSpec {
     ActorSpec { class: "Plain".to_owned(), ..ActorSpec::default() }
 }
@@ -113,6 +118,15 @@ impl Lab {
         let mut actions = Vec::new();
         self.state.handle(Millis(self.now), event, &mut actions);
         actions
+    }
+
+    /// The disk takes the numbers that are to be kept.
+    fn numbers_are_kept(&mut self, actions: &[Action]) {
+        for record in kept(actions) {
+            if let Record::Given { jobs, workers, actors } = record {
+                self.handle(Event::NumbersKept { jobs, workers, actors });
+            }
+        }
     }
 
     fn join(&mut self, facts: NodeFacts) -> Vec<Action> {

@@ -2,6 +2,29 @@
 
 use super::*;
 
+#[test]
+fn the_head_s_own_node_is_its_agent_s_and_an_earlier_one_is_gone() {
+    let mut lab = Lab::new();
+    let claims =
+        |node, life| NodeFacts { agent: agent(node, life), is_head: true, ..node_facts(node, 4.0, 1) };
+    let is_head = |lab: &Lab| {
+        let nodes = lab.state.nodes().into_iter().filter(|node| node.state != NodeState::Dead);
+        nodes.map(|node| (node.node_id.0, node.is_head)).collect::<Vec<_>>()
+    };
+    assert_eq!(lab.state.own_node(), None);
+    lab.handle(Event::OwnAgent { agent: agent(1, 1) });
+    assert_eq!(lab.state.own_node(), None);
+    lab.join(claims(2, 1));
+    lab.join(node_facts(1, 4.0, 1));
+    assert_eq!(is_head(&lab), [(1, true), (2, false)]);
+    assert_eq!(lab.state.own_node().map(|facts| facts.id()), Some(NodeId(1)));
+    // The agent was started anew, with another host.
+    lab.handle(Event::OwnAgent { agent: agent(3, 1) });
+    assert_eq!((is_head(&lab), lab.state.own_node()), (vec![(2, false)], None));
+    lab.join(claims(3, 1));
+    assert_eq!(is_head(&lab), [(2, false), (3, true)]);
+}
+
 fn report(worker: WorkerId, job: JobId, actors: &[ActorKey]) -> WorkerReport {
     let actor = |actor: &ActorKey| (*actor, "Plain".to_owned(), place(worker, *actor));
     let actors = actors.iter().map(actor).collect();
@@ -183,11 +206,13 @@ fn a_silence_that_was_the_head_s_own_counts_against_nobody() {
     lab.now += 60_000;
     assert_eq!(lab.handle(Event::Tick), []);
     assert_eq!(lab.state.job_state(job), Some(JobState::Running));
-    let actions = lab.pass(4, &[], &[]);
+    let actions = lab.pass(lease() - 1, &[], &[]);
     assert_eq!(actions, []);
-    lab.pass(1, &[agent(1, 1)], &[]);
+    lab.handle(Event::NodeBeat { node: agent(1, 1) });
+    lab.pass(1, &[], &[]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Failed));
-    lab.pass(10, &[], &[]);
+    assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Alive));
+    lab.pass(lease(), &[], &[]);
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Dead));
     assert_eq!(lab.state.next_deadline(), None);
 }

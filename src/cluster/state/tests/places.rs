@@ -1,6 +1,20 @@
 //! Who gets a place, who waits, and who is denied.
 
 use super::*;
+
+#[test]
+fn an_actor_that_lives_though_its_spawning_was_given_up_is_stopped_and_holds_on_until_it_ends() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let (actor, worker) = lab.spawn(job, ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) });
+    let given_up = || Event::NotSpawned { actor, cause: "its caller waited no longer".to_owned() };
+    let stop = Action::StopActor { node: NodeId(1), worker, actor, at: place(worker, actor) };
+    assert_eq!(lab.handle(given_up()), [stop]);
+    assert_eq!(lab.free_cpus(1), 0.0);
+    assert!(matches!(lab.place(job, named("a")).answer, Some(Err(Denied::NameTaken(_)))));
+    lab.handle(Event::ActorEnded { actor, cause: "it was stopped".to_owned() });
+    assert_eq!(lab.free_cpus(1), 4.0);
+    lab.spawn(job, named("a"));
+}
 use crate::cluster::model::Strategy;
 
 #[test]

@@ -32,6 +32,7 @@ impl Noted {
     fn restart(self) -> (Lab, Vec<Action>) {
         let mut lab = Lab { state: State::new(Settings::default()), now: self.lab.now + 60_000, ..self.lab };
         let actions = lab.handle(Event::Restored(kept(&self.actions)));
+        lab.numbers_are_kept(&actions);
         (lab, actions)
     }
 }
@@ -154,13 +155,11 @@ fn what_nobody_reports_within_a_lease_is_lost() {
 fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
     let (noted, before) = before();
     let (mut lab, _) = noted.restart();
-    lab.pass(4, &[], &[]);
+    lab.pass(lease() - 1, &[], &[]);
     assert_eq!(lab.state.job_state(before.job), Some(JobState::Running));
-    lab.pass(1, &[], &[]);
-    assert_eq!(lab.state.job_state(before.job), Some(JobState::Failed));
-    lab.pass(4, &[], &[]);
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Alive));
     lab.pass(1, &[], &[]);
+    assert_eq!(lab.state.job_state(before.job), Some(JobState::Failed));
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Dead));
     lab.is_dead(before.detached, "it was lost while the head was away");
 }
@@ -187,11 +186,15 @@ fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
         .filter(|action| matches!(action, Action::Keep(Record::Given { .. })))
         .cloned()
         .collect();
-    // What is set aside is enough: nothing is kept for each actor.
+    // A block is enough: nothing is kept for each actor.
     let (_, actions) = noted.place(before.job, plain());
     assert!(!actions.iter().any(|action| matches!(action, Action::Keep(_))));
     let mut lab = Lab { state: State::new(Settings::default()), ..noted.lab };
-    lab.handle(Event::Restored(kept(&given)));
+    let actions = lab.handle(Event::Restored(kept(&given)));
+    // Not before its own numbers are on disk.
+    let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(7) };
+    lab.ask(start).is_denied(Denied::NotKept, "its disk has not taken anything for long");
+    lab.numbers_are_kept(&actions);
     lab.join(node_facts(1, 4.0, 1));
     let job = lab.start_job();
     let worker = lab.equip_and_start(job, 1)[0];
@@ -288,17 +291,14 @@ fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
     assert_eq!(lab.free_cpus(1), 4.0);
     let troubles = lab.state.troubles();
     assert!(troubles[0].with == TroubleWith::HeadState && troubles[0].text.contains(&why), "{troubles:?}");
-    // What there is goes on: the job's driver may be back, and has as many plain actors as numbers were kept.
+    // What there is goes on: the job's driver may be back, and spawn plain actors while there are numbers.
     assert!(matches!(lab.ask(start(Some(job))).answer, Some(Ok(Answer::Job { .. }))));
-    for _ in 0..ACTORS_SET_ASIDE {
-        let placed = lab.place(job, plain());
-        assert_eq!(kept(&placed.actions), []);
-        if !matches!(placed.answer, Some(Ok(_))) {
-            placed.is_denied(Denied::NotKept, &why);
-            break;
-        }
-    }
+    lab.place(job, plain()).placed();
+    lab.state.numbers.start_at(1, 1, 1);
     lab.place(job, plain()).is_denied(Denied::NotKept, &why);
+    let (jobs, workers, actors) = (1, 1, 1 + ACTORS_SET_ASIDE);
+    lab.handle(Event::NumbersKept { jobs, workers, actors });
+    lab.place(job, plain()).placed();
     lab.handle(Event::Keeping { trouble: None });
     lab.place(job, named("a")).placed();
     assert_eq!(lab.state.troubles(), []);

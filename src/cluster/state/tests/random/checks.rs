@@ -81,7 +81,7 @@ impl World {
         }
         assert!(state.dying.iter().all(|key| state.actors.contains_key(key)));
         for (key, actor) in &state.actors {
-            let open = state.open_jobs.contains(&actor.job);
+            let open = state.is_served(actor.job);
             let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Missing);
             assert!(open || may_live || state.may_begin_yet(*key), "{key} outlives its job");
             let loose = state.jobs.get(&actor.job).is_some_and(|job| job.loose.contains(key));
@@ -142,7 +142,7 @@ impl World {
             assert!(real.drivers.iter().all(|job| state.open_jobs.contains(job)));
         }
         for (key, actor) in &state.actors {
-            let orphan = state.may_begin_yet(*key) && !state.open_jobs.contains(&actor.job);
+            let orphan = state.may_begin_yet(*key) && !state.is_served(actor.job);
             assert_eq!(state.begin_leases.has(*key), orphan, "{key} waits for ever, or is given up");
         }
         let mut rests = 0;
@@ -184,6 +184,7 @@ impl World {
     /// Nobody is heard of any more: every lease ends, and with them all the rest. Nodes are heard of for
     /// longer than those who start jobs.
     pub(super) fn abandon(&mut self) {
+        self.step(&Step::DiskFrees);
         for _ in 0..40 {
             self.lab.now += 1000;
             self.beat_nodes();

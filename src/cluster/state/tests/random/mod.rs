@@ -22,6 +22,7 @@ pub(super) enum Step {
     SubmitJob(u8),
     DriverBegins(u8),
     DriverComes(u8),
+    DriverLeaves(u8),
     EndJob(u8, u8),
     Launch(u8, u8),
     Equip(u8, u8),
@@ -32,10 +33,14 @@ pub(super) enum Step {
     Find(u8),
     Kill(u8),
     Begin(u8),
+    NotSpawned(u8),
     ActorEnds(u8),
     Nonsense(u8),
     Beat,
     Pass(u16, bool),
+    /// From now on the disk takes nothing; the head may notice it.
+    DiskFills(bool),
+    DiskFrees,
     Restart,
 }
 
@@ -76,6 +81,7 @@ fn any_step() -> impl Strategy_<Value = Step> {
         1 => n().prop_map(Step::SubmitJob),
         1 => n().prop_map(Step::DriverBegins),
         1 => n().prop_map(Step::DriverComes),
+        1 => n().prop_map(Step::DriverLeaves),
         1 => (n(), n()).prop_map(|(job, how)| Step::EndJob(job, how)),
         2 => (n(), n()).prop_map(|(job, node)| Step::Launch(job, node)),
         16 => (n(), n()).prop_map(|(job, node)| Step::Equip(job, node)),
@@ -86,10 +92,13 @@ fn any_step() -> impl Strategy_<Value = Step> {
         4 => n().prop_map(Step::Find),
         4 => n().prop_map(Step::Kill),
         40 => n().prop_map(Step::Begin),
+        4 => n().prop_map(Step::NotSpawned),
         8 => n().prop_map(Step::ActorEnds),
         1 => n().prop_map(Step::Nonsense),
         6 => Just(Step::Beat),
         8 => (0..4000_u16, proptest::bool::weighted(0.8)).prop_map(|(ms, beat)| Step::Pass(ms, beat)),
+        1 => any::<bool>().prop_map(Step::DiskFills),
+        1 => Just(Step::DiskFrees),
         1 => Just(Step::Restart),
     ]
 }

@@ -10,7 +10,15 @@ pub(super) struct World {
     pub(super) lab: Lab,
     /// What was done, all of it, and since the head's last start.
     pub(super) log: Vec<Action>,
+    /// What is on the head's disk.
     pub(super) kept: BTreeMap<RecordKey, Record>,
+    /// What is to be written there.
+    unwritten: BTreeMap<RecordKey, Option<Record>>,
+    disk_is_full: bool,
+    workers_given: BTreeSet<WorkerId>,
+    jobs_given: BTreeSet<JobId>,
+    /// Plain actors that live, and that nobody has ended.
+    wanted: BTreeSet<ActorKey>,
     pub(super) nodes: BTreeMap<u64, Real>,
     /// The latest life of each node.
     lives: BTreeMap<u64, u64>,
@@ -54,6 +62,11 @@ impl World {
             lab: Lab::new(),
             log: Vec::new(),
             kept: BTreeMap::new(),
+            unwritten: BTreeMap::new(),
+            disk_is_full: false,
+            workers_given: BTreeSet::new(),
+            jobs_given: BTreeSet::new(),
+            wanted: BTreeSet::new(),
             nodes: BTreeMap::new(),
             lives: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -87,6 +100,7 @@ impl World {
             | Step::SubmitJob(_)
             | Step::DriverBegins(_)
             | Step::DriverComes(_)
+            | Step::DriverLeaves(_)
             | Step::EndJob(..)
             | Step::Launch(..)
             | Step::Equip(..) => self.job_step(step),
@@ -115,10 +129,18 @@ impl World {
             Step::Kill(actor) => {
                 let known: Vec<ActorKey> = self.states.keys().copied().collect();
                 if let Some(actor) = pick(&known, *actor) {
+                    self.wanted.remove(&actor);
                     self.ask(|ticket| Event::Kill { ticket, actor });
                 }
             }
             Step::Begin(actor) => self.begin(*actor),
+            Step::NotSpawned(actor) => {
+                let given: Vec<ActorKey> = self.given.iter().copied().collect();
+                if let Some(actor) = pick(&given, *actor) {
+                    self.wanted.remove(&actor);
+                    self.event(Event::NotSpawned { actor, cause: "it was given up".to_owned() });
+                }
+            }
             Step::ActorEnds(actor) => self.actor_ends(*actor),
             Step::Nonsense(number) => self.nonsense(*number),
             Step::Beat => self.beat(),
@@ -128,6 +150,16 @@ impl World {
                 }
                 self.lab.now += u64::from(*ms);
                 self.event(Event::Tick);
+            }
+            Step::DiskFills(noticed) => {
+                self.disk_is_full = true;
+                if *noticed {
+                    self.event(Event::Keeping { trouble: Some("the disk is full".to_owned()) });
+                }
+            }
+            Step::DiskFrees => {
+                self.disk_is_full = false;
+                self.event(Event::Keeping { trouble: None });
             }
             Step::Restart => self.restart(),
         }
@@ -149,6 +181,15 @@ impl World {
                 let known = self.lab.state.job_facts(job).and_then(|facts| facts.driver);
                 let facts = JobFacts { driver: known.or(job_facts(99).driver), ..job_facts(0) };
                 self.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts });
+            }
+            Step::DriverLeaves(job) => {
+                let submitted = |job: &JobId| {
+                    let facts = self.lab.state.job_facts(*job);
+                    facts.is_some_and(|facts| facts.runs_on.is_some() && facts.driver.is_some())
+                };
+                let jobs: Vec<JobId> = self.jobs().into_iter().filter(submitted).collect();
+                let Some(job) = pick(&jobs, *job) else { return };
+                self.event(Event::DriverLeft { job, why: "it was asked to".to_owned() });
             }
             Step::EndJob(job, how) => {
                 let Some(job) = pick(&self.jobs(), *job) else { return };
@@ -284,6 +325,11 @@ impl World {
         });
         let Some((linked, real)) = holder else { return };
         real.actors.insert(actor);
+        let known = &self.lab.state.actors[&actor];
+        let takes_any = self.lab.state.schedule.takes_any(known.shape);
+        if !known.detached && known.named.is_none() && !takes_any {
+            self.wanted.insert(actor);
+        }
         if linked {
             self.event(Event::ActorBegan { actor, worker, at: place(worker, actor) });
         }
@@ -303,6 +349,7 @@ impl World {
     }
 
     fn end_for_real(&mut self, actor: ActorKey) {
+        self.wanted.remove(&actor);
         let workers = self.nodes.values_mut().flat_map(|real| real.workers.values_mut());
         for worker in workers {
             worker.actors.remove(&actor);
@@ -356,6 +403,24 @@ impl World {
             self.obey(&action);
             self.log.push(action);
         }
+        self.write();
+    }
+
+    /// The disk takes what is to be written, all of it, unless it is full.
+    fn write(&mut self) {
+        if self.disk_is_full {
+            return;
+        }
+        for (key, record) in std::mem::take(&mut self.unwritten) {
+            match record {
+                Some(record) => drop(self.kept.insert(key, record)),
+                None => drop(self.kept.remove(&key)),
+            }
+            if let Some(&Record::Given { jobs, workers, actors }) = self.kept.get(&key) {
+                let actions = self.lab.handle(Event::NumbersKept { jobs, workers, actors });
+                assert_eq!(actions, []);
+            }
+        }
     }
 
     fn obey(&mut self, action: &Action) {
@@ -365,8 +430,9 @@ impl World {
                 assert_eq!(state, Some(NodeState::Alive), "no worker is started elsewhere");
                 let new =
                     RealWorker { job: *job, detached: *detached, ready: false, actors: BTreeSet::new() };
+                assert!(self.workers_given.insert(*worker), "{worker} was given twice");
                 if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
-                    assert!(real.workers.insert(*worker, new).is_none(), "{worker} was given twice");
+                    real.workers.insert(*worker, new);
                 }
             }
             Action::StopWorker { node, worker } => {
@@ -379,16 +445,17 @@ impl World {
             }
             Action::Answer { ticket, answer } => {
                 assert!(self.open.remove(ticket), "{ticket:?} was answered, and nobody waited");
+                if let Ok(Answer::Job { job, .. }) = answer {
+                    self.jobs_given.insert(*job);
+                }
                 if let Ok(Answer::Placed { actor, member, alive }) = answer {
                     let worker = self.lab.state.worker_of(member.actors).expect("it is ready");
                     assert_eq!(self.lab.state.worker_of_actor(*actor), Some(worker));
                     assert!(alive.is_some() || self.given.insert(*actor), "{actor} was given twice");
                 }
             }
-            Action::Keep(record) => drop(self.kept.insert(record.key(), record.clone())),
-            Action::Forget(key) => {
-                self.kept.remove(key);
-            }
+            Action::Keep(record) => drop(self.unwritten.insert(record.key(), Some(record.clone()))),
+            Action::Forget(key) => drop(self.unwritten.insert(*key, None)),
             Action::StopDriver { node, job } => {
                 if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
                     real.drivers.remove(job);
@@ -402,7 +469,10 @@ impl World {
                 }
             }
             Action::NodeOver { agent } => assert!(!self.lab.state.is_member(*agent)),
-            Action::StopActor { .. } | Action::Tell { .. } => {}
+            Action::StopActor { actor, .. } => {
+                assert!(!self.wanted.contains(actor), "{actor} lives, and nobody has ended it");
+            }
+            Action::Tell { .. } => {}
         }
     }
 
@@ -415,8 +485,14 @@ impl World {
         self.nodes.values_mut().for_each(|real| real.linked = false);
         self.states.retain(|_, state| *state != ActorState::Dead);
         let records = self.kept.values().cloned().collect();
+        let all_was_written = self.unwritten.is_empty();
+        // What was not written is lost, and a head is started again when there is room.
+        self.unwritten.clear();
+        self.disk_is_full = false;
         self.event(Event::Restored(records));
-        assert_eq!(self.lasting(), before, "what is kept is what lasts");
+        if all_was_written {
+            assert_eq!(self.lasting(), before, "what is kept is what lasts");
+        }
     }
 
     /// Jobs, and names of actors that somebody was told of.
