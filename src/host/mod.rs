@@ -198,6 +198,14 @@ impl Host {
         }
     }
 
+    /// Gives up the link to a host and dials it anew, on evidence that the host is there and the link is not:
+    /// TCP would notice late, after its next retransmission. Nothing is lost, the session goes on.
+    pub fn redial(&self, identity: Identity) {
+        if let Ok(peer) = self.peer(identity) {
+            peer.redial();
+        }
+    }
+
     /// What another host is, by the certificate of the link that it has now or had last; `None` if it had
     /// none, or the link was one without certificates.
     #[must_use]
@@ -416,7 +424,7 @@ pub fn fresh_identity() -> Identity {
     Identity { host: HostId(random_u64()), incarnation: Incarnation(micros) }
 }
 
-fn random_u64() -> u64 {
+pub(crate) fn random_u64() -> u64 {
     getrandom::u64().expect("the operating system gives random numbers")
 }
 

@@ -26,7 +26,8 @@ use super::{DeskError, DeskOf, frames};
 use crate::cluster::dial::first_to_answer;
 use crate::cluster::trust::{CertificateRequest, Claims, KeyDigest, Token, digest_of_authority};
 use crate::config::{
-    CONNECT_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX, DESK_UNPROVEN_BYTES_MAX, HANDSHAKE_TIMEOUT,
+    CONNECT_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX, DESK_UNPROVEN_BYTES_MAX,
+    HANDSHAKE_TIMEOUT, REJOIN_DELAY_MAX,
 };
 use crate::id::Identity;
 use crate::transport::{Credentials, DESK_PROTOCOL, explain, explained};
@@ -100,8 +101,10 @@ impl DeskClient {
         let role = desk.role();
         let failed = |error| DeskError::Connect { role, address, error: explained(error) };
         let late = |within| DeskError::TimedOut { role, address, within };
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-        let stream = connecting.map_err(|_| late(CONNECT_TIMEOUT))?.map_err(failed)?;
+        // A member that comes back dials anew before the kernel would send its lost SYN again.
+        let patience = if who.is_some() { REJOIN_DELAY_MAX } else { CONNECT_TIMEOUT };
+        let connecting = timeout(patience, TcpStream::connect(address)).await;
+        let stream = connecting.map_err(|_| late(patience))?.map_err(failed)?;
         let opening = timeout(HANDSHAKE_TIMEOUT, Self::open(who, stream, address, desk, token)).await;
         opening.map_err(|_| late(HANDSHAKE_TIMEOUT))?
     }
