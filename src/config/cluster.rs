@@ -248,7 +248,7 @@ pub const NODE_LEASE: Duration = Duration::from_secs(10);
 
 /// Time that the head waits for a member beyond its lease: the last beat may have come [`BEAT_EVERY`] before
 /// an outage, and the first one after it comes within [`REJOIN_DELAY_MAX`] and the round trips of a new link.
-pub const LEASE_GRACE: Duration = Duration::from_secs(2);
+pub const LEASE_GRACE: Duration = Duration::from_secs(3);
 
 /// Longest time after a start of the head in which it gives up no member, as long as others come back.
 pub const RETURN_MAX: Duration = Duration::from_secs(120);

@@ -46,7 +46,10 @@ pub(super) async fn accept(
         match accepted {
             Ok(arrival) => {
                 let Some(host) = host.upgrade() else { break };
-                strangers.attend(open_max, welcome(host, arrival));
+                let (source, refusals) = (arrival.source, Arc::clone(&host));
+                if let Err(crowded) = strangers.attend(source, open_max, welcome(host, arrival)) {
+                    refusals.refusals.note(&crowded);
+                }
             }
             Err(error) => {
                 let error = explained(error);
@@ -63,7 +66,7 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
     let established = tokio::select! {
         biased;
         () = host.closing.cancelled() => return,
-        established = tokio::time::timeout_at(handshake.deadline().into(), arrival) => established,
+        established = tokio::time::timeout_at(handshake.deadline().into(), arrival.opening) => established,
     };
     let link = match established {
         Ok(Ok(link)) => link,

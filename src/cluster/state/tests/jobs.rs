@@ -47,7 +47,7 @@ fn a_driver_that_is_not_heard_of_fails_its_job() {
     lab.pass(lease() - 1, &beats, &[]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Running));
     let actions = lab.pass(1, &beats, &[]);
-    let why = "the driver was lost: nothing heard for 12 s".to_owned();
+    let why = "the driver was lost: nothing heard for 13 s".to_owned();
     assert_eq!(news(&actions), [&News::Stopped { why: why.clone() }]);
     let info = &lab.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));

@@ -49,13 +49,13 @@ fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
     let beats = [agent(1, 1)];
     assert_eq!(lab.pass(lease() - 1, &beats, &[job]), []);
     let actions = lab.pass(1, &beats, &[job]);
-    lab.is_dead(other, "node lost: nothing heard for 12 s");
+    lab.is_dead(other, "node lost: nothing heard for 13 s");
     assert_eq!(lab.actor(one).state, ActorState::Alive);
-    let cause = "node lost: nothing heard for 12 s".to_owned();
+    let cause = "node lost: nothing heard for 13 s".to_owned();
     let gone = News::WorkerGone { node: NodeId(2), worker, member: Some(member(worker)), cause };
     assert_eq!(news(&actions), [&gone, &News::NodeGone { agent: agent(2, 1) }]);
     assert_eq!(lab.state.node_state(NodeId(2)), Some(NodeState::Dead));
-    assert_eq!(lab.state.nodes()[1].cause.as_deref(), Some("nothing heard for 12 s"));
+    assert_eq!(lab.state.nodes()[1].cause.as_deref(), Some("nothing heard for 13 s"));
     assert!(!lab.state.is_member(agent(2, 1)));
 }
 
@@ -144,7 +144,7 @@ fn what_is_left_on_a_node_that_was_given_up_is_stopped_when_it_comes_back() {
     let (mut lab, job) = Lab::with_nodes(1);
     let (actor, worker) = lab.spawn(job, plain());
     lab.pass(lease(), &[], &[job]);
-    lab.is_dead(actor, "node lost: nothing heard for 12 s");
+    lab.is_dead(actor, "node lost: nothing heard for 13 s");
     let actions = lab.rejoin(node_facts(1, 4.0, 1), vec![report(worker, job, &[actor])]);
     assert_eq!(stopped(&actions), [worker]);
     assert_eq!(lab.state.nodes().len(), 1);

@@ -233,5 +233,5 @@ fn the_end_of_a_worker_is_known_by_its_hosts() {
     assert_eq!(lab.state.end_of(member(other).actors), None);
     lab.pass(lease() + 1, &[agent(1, 1)], &[job]);
     let end = lab.state.end_of(member(other).actors).unwrap();
-    assert!(end.contains("node lost: nothing heard for 12 s"), "{end}");
+    assert!(end.contains("node lost: nothing heard for 13 s"), "{end}");
 }
