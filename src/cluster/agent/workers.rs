@@ -352,7 +352,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
             agent.workers.counted(worker, &counts);
             agent.happened(NodeEvent::Tasks { worker, counts });
         }
-        Report::Class(_) | Report::Ready { .. } | Report::Failed { .. } => {}
+        Report::Class(_) | Report::Diverted | Report::Ready { .. } | Report::Failed { .. } => {}
     })
 }
 
