@@ -141,6 +141,7 @@ fn settings_that_exclude_each_other_are_refused_with_what_to_do() {
         Cluster::builder().in_process(memory()).address("127.0.0.1:1"),
         Cluster::builder().address("127.0.0.1:1").workers(2),
         Cluster::builder().in_process(memory()).env("A", "b"),
+        Cluster::builder().in_process(memory()).local(),
     ];
     for builder in builders {
         let shown = format!("{builder:?}");
