@@ -170,7 +170,13 @@ fn variables_that_no_worker_can_have_are_refused() {
 
 #[test]
 fn environment_that_is_no_text_is_refused_by_name() {
-    for name in ["ROADSHOW_ADDRESS", "ROADSHOW_WORKERS", "ROADSHOW_STACK_BYTES"] {
+    for name in [
+        "ROADSHOW_ADDRESS",
+        "ROADSHOW_WORKERS",
+        "ROADSHOW_STACK_BYTES",
+        "ROADSHOW_LOG",
+        "ROADSHOW_DEDUP_LOGS",
+    ] {
         let mut command = Driver::command("start");
         command.env(name, OsStr::from_bytes(CAFE));
         let mut driver = Driver::start(command);
