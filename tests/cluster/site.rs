@@ -141,7 +141,7 @@ pub(super) fn output(mut command: Command) -> Output {
 
 /// Says why a test cannot do its work here, past the harness, which shows nothing of a test that passes.
 pub(super) fn skipped(why: impl Display) {
-    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+    std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
 }
 
 pub(super) fn text(bytes: &[u8]) -> String {
