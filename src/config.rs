@@ -333,7 +333,7 @@ pub struct Limits {
     pub window_bytes: usize,
     /// How many bytes may wait here for the credit of one actor; see [`PARKED_BYTES_MAX`].
     pub parked_bytes_max: usize,
-    /// The longest frame that is written in one piece, 4 KiB at least; see [`CHUNK_BYTES`].
+    /// The longest frame that is written in one piece, from 4 KiB to 1 GiB; see [`CHUNK_BYTES`].
     pub chunk_bytes: usize,
     /// How long a peer may take for the handshake; see [`HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,

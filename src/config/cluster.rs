@@ -97,7 +97,12 @@ pub const REJOIN_DELAY_MIN: Duration = Duration::from_millis(10);
 /// that the head's node can bear.
 pub const REJOIN_DELAY_MAX: Duration = Duration::from_secs(1);
 
-/// Pieces of output that wait for a driver's terminal: 4 MiB at most, as a piece is one read of a pipe.
+/// Bytes of output that wait for a driver's terminal. A piece that is larger waits alone.
+///
+/// Some seconds of what a person can follow, and as much as a slow terminal shows in a moment.
+pub const OUTPUT_WAITING_BYTES_MAX: u32 = 4 << 20;
+
+/// Pieces of output that wait for a driver's terminal, however short they are; a piece is one read of a pipe.
 pub const OUTPUT_WAITING_MAX: usize = 64;
 
 /// Pieces of output that wait to be labelled and folded, which takes microseconds.
@@ -229,6 +234,11 @@ pub const LOG_PART_BYTES_MAX: usize = 1 << 20;
 
 /// Lines of several processes with the same text within that time are shown once, and then counted.
 pub const FOLD_WINDOW: Duration = Duration::from_secs(5);
+
+/// The longest line that is folded, in bytes; a longer one is always shown.
+///
+/// Long lines of several processes are seldom equal, and remembered texts take 4 MiB at most.
+pub const FOLDED_LINE_BYTES_MAX: usize = 4 << 10;
 
 /// How many different texts are remembered, so that they are shown once.
 ///

@@ -85,7 +85,7 @@ pub(super) async fn keep_joined(
         }
         let [away, not_enrolled] = &mut told;
         if is_news(away, &why) {
-            tracing::warn!(head = %agent.head_at, %why, "this node is not with its head; it joins again");
+            tracing::warn!(head = %agent.head_at(), %why, "this node is not with its head; it joins again");
         }
         backoff.pause().await;
         match renew(&agent).await {
@@ -95,7 +95,7 @@ pub(super) async fn keep_joined(
             }
             Ok(()) => {}
             Err(why) if is_news(not_enrolled, &why) => {
-                tracing::warn!(head = %agent.head_at, %why, "the head does not enrol this node");
+                tracing::warn!(head = %agent.head_at(), %why, "the head does not enrol this node");
             }
             Err(_) => {}
         }
@@ -186,11 +186,13 @@ async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
 pub(super) async fn renew(agent: &Agent) -> Result<(), DeskError> {
     let identity = agent.host.identity();
     let (claims, credentials) = (claims(identity), &agent.credentials);
-    let enrolled = enrolment::enrol_again(agent.head_at, &agent.token, &claims, credentials).await?;
+    let last = agent.head_at();
+    let again = enrolment::enrol_again(&agent.heads, last, &agent.token, &claims, credentials);
+    let (head_at, enrolled) = again.await?;
     agent.credentials.renew(&enrolled.credentials)?;
-    agent.host.supersede(enrolled.head, agent.head_at);
-    if agent.head() != Some(enrolled.head) {
-        agent.set_head(enrolled.head);
+    agent.host.supersede(enrolled.head, head_at);
+    if agent.head() != Some(enrolled.head) || last != head_at {
+        agent.set_head(enrolled.head, head_at);
         agent.workers.tell_of_head(agent, enrolled.head);
     }
     Ok(())

@@ -49,20 +49,8 @@ pub(crate) struct Enrolment {
 }
 
 impl DeskClient {
-    /// Goes to a desk of the token's cluster, as nobody in particular.
-    ///
-    /// # Errors
-    ///
-    /// [`DeskError`] if nobody is there, or is of another cluster, or the token's secret is not the cluster's.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection.
-    pub(crate) async fn connect(address: SocketAddr, desk: DeskOf, token: &Token) -> Result<Self, DeskError> {
-        Self::connect_as(None, address, desk, token).await
-    }
-
-    /// Goes to the first of several addresses at which there is such a desk; gives which one it is.
+    /// Goes to the first of several addresses at which there is such a desk, perhaps with a certificate to show;
+    /// gives which one it is.
     ///
     /// # Errors
     ///
@@ -72,22 +60,24 @@ impl DeskClient {
     ///
     /// Dropping the future closes all connections.
     pub(crate) async fn connect_any(
+        who: Option<&Credentials>,
         addresses: &[SocketAddr],
         desk: DeskOf,
         token: &Token,
     ) -> Result<(SocketAddr, Self), DeskError> {
-        let found = first_to_answer(addresses, |address| Self::connect(address, desk, token)).await;
+        let found = first_to_answer(addresses, |address| Self::connect_as(who, address, desk, token)).await;
         found.map_err(|mut attempts| match attempts.len() {
             1 => attempts.remove(0),
             _ => DeskError::NoneOf { attempts },
         })
     }
 
-    /// The same, with a certificate of the cluster to show. One that has expired is not taken.
+    /// Goes to a desk of the token's cluster, perhaps with a certificate of the cluster to show.
     ///
     /// # Errors
     ///
-    /// As those of [`connect`](Self::connect).
+    /// [`DeskError`] if nobody is there, or is of another cluster, or the token's secret is not the cluster's, or
+    /// the certificate is not taken.
     ///
     /// # Cancel safety
     ///

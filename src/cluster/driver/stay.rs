@@ -100,11 +100,14 @@ enum Away {
 async fn find_head(shared: &Shared) -> Result<bool, DeskError> {
     let hosts = vec![shared.control.identity(), shared.host.identity()];
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
-    let enrolled =
-        enrolment::enrol_again(shared.head_at, &shared.token, &claims, &shared.credentials).await?;
+    let (heads, last) = (&shared.heads, shared.standing().head_at);
+    let again = enrolment::enrol_again(heads, last, &shared.token, &claims, &shared.credentials);
+    let (head_at, enrolled) = again.await?;
     shared.credentials.renew(&enrolled.credentials)?;
-    shared.control.supersede(enrolled.head, shared.head_at);
-    let before = std::mem::replace(&mut shared.standing().head, enrolled.head);
+    shared.control.supersede(enrolled.head, head_at);
+    let mut standing = shared.standing();
+    standing.head_at = head_at;
+    let before = std::mem::replace(&mut standing.head, enrolled.head);
     Ok(before != enrolled.head)
 }
 

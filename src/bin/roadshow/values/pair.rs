@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use roadshow::admin::Submission;
 use serde_json::Value;
 
 /// What a row of a list must have, or must not have.
@@ -62,12 +63,14 @@ pub(crate) fn variables() -> impl TypedValueParser<Value = (OsString, OsString)>
 
 fn variable(argument: &OsStr) -> Result<(OsString, OsString), &'static str> {
     const FORM: &str = "it must be NAME=VALUE";
+    const OWN: &str = "the variable is Roadshow's own, which gives it to the processes that need it";
     let bytes = argument.as_bytes();
     let at = bytes.iter().position(|byte| *byte == b'=').ok_or(FORM)?;
     let (name, value) = (&bytes[..at], &bytes[at + 1..]);
-    match name.is_empty() {
-        true => Err(FORM),
-        false => Ok((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned())),
+    match name {
+        b"" => Err(FORM),
+        name if Submission::owns_variable(OsStr::from_bytes(name)) => Err(OWN),
+        _ => Ok((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned())),
     }
 }
 
@@ -107,5 +110,8 @@ mod tests {
         assert_eq!(variable(b"A="), Ok(("A".into(), OsString::new())));
         assert_eq!(variable(b"A=caf\xe9"), Ok(("A".into(), OsStr::from_bytes(b"caf\xe9").to_owned())));
         assert!(variable(b"A").is_err() && variable(b"=b").is_err());
+        for own in [&b"ROADSHOW_TOKEN=x"[..], b"ROADSHOW_STARTED_BY=x", b"ROADSHOW_WORKER=1:2"] {
+            assert!(variable(own).unwrap_err().contains("Roadshow's own"));
+        }
     }
 }
