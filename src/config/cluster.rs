@@ -349,7 +349,10 @@ pub const STACK_BYTES_LEAST: usize = 256 << 10;
 /// The largest stack that may be asked for.
 ///
 /// A larger value is a mistaken unit: such stacks do not fit the address space.
-pub const STACK_BYTES_MAX: usize = 64 << 30;
+pub const STACK_BYTES_MAX: usize = match usize::BITS {
+    64.. => 64 << 30,
+    _ => 1 << 30,
+};
 
 /// How long the end of a worker waits for the end of what it has started, which was killed.
 ///

@@ -191,9 +191,10 @@ impl Host {
         &self.shared.limits
     }
 
-    /// Notes on good evidence that a host has ended: what is open to it fails now, with `cause`.
+    /// Notes on good evidence that a host has ended: what is open to it fails now, with `cause`, also what waits
+    /// at addresses of one that was forgotten.
     pub fn peer_gone(&self, identity: Identity, cause: &str) {
-        if let Ok(peer) = self.peer(identity) {
+        if let Some(peer) = self.shared.peers.held(identity) {
             peer.close(LinkLoss::HostGone(cause.to_owned()));
         }
     }
