@@ -188,7 +188,7 @@ impl Bound {
         only_if_room: bool,
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         match self.known_peer() {
-            Some(peer) => self.call_peer(peer, slot, deadline, repeat, only_if_room),
+            Some(peer) => self.call_peer(peer, slot, deadline, repeat),
             None => self.call_first(slot, deadline, repeat, only_if_room),
         }
     }
@@ -207,7 +207,7 @@ impl Bound {
             self.put(slot, deadline, Responder::local(reply), only_if_room)?;
             return Ok(Answer::Local(answer));
         }
-        self.call_peer(self.peer()?, slot, deadline, repeat, only_if_room)
+        self.call_peer(self.peer()?, slot, deadline, repeat)
     }
 
     #[inline]
@@ -217,11 +217,10 @@ impl Bound {
         slot: &Option<M>,
         deadline: Option<Instant>,
         repeat: &mut Repeat,
-        only_if_room: bool,
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
-            peer.call(self.place.target, M::HASH, deadline, repeat, body, !only_if_room)
+            peer.call(self.place.target, M::HASH, deadline, repeat, body)
         });
         Ok(Answer::Remote(open.map_err(NotDelivered::from)??))
     }
@@ -405,7 +404,7 @@ async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
             turn.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
         }
         let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| match &place {
-            None => peer.call(target, service, deadline, &mut Repeat::Never, body, true),
+            None => peer.call(target, service, deadline, &mut Repeat::Never, body),
             Some(place) => peer.call_in_turn(place, service, deadline, &mut Repeat::Never, body),
         });
         match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {

@@ -14,7 +14,7 @@
 //! A grant reserves the room, so that a newcomer cannot take it before the waiter has been polled. An actor
 //! has one grant at a time: wake-ups that cross between threads would change the order otherwise.
 //! Invariant: nothing that needs a shared budget passes a candidate that waits for it, and nothing to an
-//! actor passes a waiter of that actor that has no grant; but senders that cannot wait pass a line whose first
+//! actor passes a waiter of that actor that has no grant; but what needs room alone passes a line whose first
 //! [spares the queue](Waiter::spares_queue).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -11,8 +11,7 @@ use crate::session::{Rejected, Repeat};
 use crate::wire::{Encoded, TellHeader};
 
 impl Peer {
-    /// Queues a call. `repeat` says afterwards what the call is when it is made again; `waits` whether its sender
-    /// can line up.
+    /// Queues a call. `repeat` says afterwards what the call is when it is made again.
     ///
     /// # Errors
     ///
@@ -24,11 +23,10 @@ impl Peer {
         deadline: Option<Instant>,
         repeat: &mut Repeat,
         body: Encoded<'_>,
-        waits: bool,
     ) -> Result<OpenCall, Box<NotDelivered>> {
         let mut state = self.usable()?;
         let called = self.call_locked(&mut state, target, message, deadline, repeat, body);
-        if !waits && called.is_err() && state.session.begin_passing(target) {
+        if called.is_err() && state.session.begin_passing(target) {
             let called = self.call_locked(&mut state, target, message, deadline, repeat, body);
             state.session.end_turn(target);
             return called;

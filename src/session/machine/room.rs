@@ -246,7 +246,7 @@ impl<T> Session<T> {
     }
 
     /// Lets messages to an actor pass those that wait for it, until [`end_turn`](Self::end_turn), if all of
-    /// them wait behind one that [spares the queue](Waiter::spares_queue). It is for senders that cannot wait.
+    /// them wait behind one that [spares the queue](Waiter::spares_queue). It is for messages that need room alone.
     pub fn begin_passing(&mut self, target: Target) -> bool {
         let spares_queue = self.waiters.first(target).is_some_and(|(_, first)| first.spares_queue);
         let may_pass = spares_queue && self.is_crowded(target).is_some();

@@ -276,7 +276,7 @@ fn one_sender_that_spares_a_queue_goes_on_for_each_message_that_leaves_it() {
 }
 
 #[test]
-fn senders_that_can_wait_stay_behind_one_that_spares_a_queue_and_others_need_room_alone() {
+fn senders_that_line_up_stay_behind_one_that_spares_a_queue_and_others_need_room_alone() {
     let mut scripted = crowded();
     let first = scripted.wait_to_spare(STUCK);
     let second = scripted.wait_to_tell(STUCK, 100);
