@@ -52,7 +52,7 @@ impl Kind {
                 let (there, here) =
                     tokio::join!(Tcp.connect(listener.address(), fresh_identity()), listener.accept());
                 let (_, writer) = there.expect("the listener is there").into_split();
-                let here = here.expect("somebody connects").opening.await;
+                let here = here.expect("somebody connects").await;
                 let (reader, _) = here.expect("it is a link at once").into_split();
                 (writer, reader)
             }
@@ -108,7 +108,7 @@ async fn open_encrypted(address: IpAddr) -> (LinkWriter, Reader) {
         let (mut stream, _) = door.accept().await.expect("somebody connects");
         stream.read_exact(&mut [0; PREAMBLE_BYTES]).await.expect("it begins with a preamble");
         pass.send(stream.into_std().expect("it is a socket")).await.expect("the host listens");
-        listener.accept().await.expect("somebody comes").opening.await.expect("the certificate is good")
+        listener.accept().await.expect("somebody comes").await.expect("the certificate is good")
     };
     let there = Routed::dialing(credentials);
     let (there, here) = tokio::join!(there.connect(at, host), accept);

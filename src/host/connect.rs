@@ -66,7 +66,7 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
     let established = tokio::select! {
         biased;
         () = host.closing.cancelled() => return,
-        established = tokio::time::timeout_at(handshake.deadline().into(), arrival.opening) => established,
+        established = tokio::time::timeout_at(handshake.deadline().into(), arrival) => established,
     };
     let link = match established {
         Ok(Ok(link)) => link,

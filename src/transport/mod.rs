@@ -103,6 +103,15 @@ pub struct Arrival {
     pub opening: BoxFuture<'static, io::Result<Box<dyn Link>>>,
 }
 
+impl IntoFuture for Arrival {
+    type Output = io::Result<Box<dyn Link>>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.opening
+    }
+}
+
 impl fmt::Debug for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Arrival").field("source", &self.source).finish_non_exhaustive()

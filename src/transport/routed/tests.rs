@@ -273,7 +273,7 @@ async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
         // A reset is an end, too.
         let _ = replay.read_to_end(&mut said).await;
     });
-    assert_eq!(in_time(replayed).await.err().unwrap().kind(), ErrorKind::InvalidData);
+    assert_eq!(in_time(replayed.into_future()).await.err().unwrap().kind(), ErrorKind::InvalidData);
     in_time(ended).await.unwrap();
 }
 
