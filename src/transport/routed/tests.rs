@@ -359,7 +359,7 @@ async fn whoever_speaks_no_tls_is_refused() {
             let mut said = Vec::new();
             let _ = stranger.read_to_end(&mut said).await;
         };
-        let (refused, ()) = in_time(join(arrival, read)).await;
+        let (refused, ()) = in_time(join(arrival.into_future(), read)).await;
         refused.unwrap_err();
     }
 }
