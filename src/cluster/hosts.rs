@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::ClusterError;
 use super::bootstrap::{Bootstrap, Report};
+use super::callers;
 use super::members::{Change, MEMBERSHIP, Members};
 use crate::config::{Limits, STRAY_FORGOTTEN_AFTER, TASKS_COUNTED_EVERY, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostCalls, HostConfig, Lives};
@@ -155,9 +156,10 @@ async fn start(
         listen: Some(site.listen),
         io: site.io.clone(),
         executor,
-        calls: Box::new(move |host, service, inbound| match service {
-            MEMBERSHIP => told.serve(host, inbound),
-            _ => calls(host, service, inbound),
+        calls: Box::new(move |host, service, inbound| match callers::check(host, service, &inbound) {
+            Err(refused) => inbound.fail(&refused),
+            Ok(()) if service == MEMBERSHIP => told.serve(host, inbound),
+            Ok(()) => calls(host, service, inbound),
         }),
     })
     .await?;

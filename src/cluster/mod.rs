@@ -30,6 +30,7 @@ mod asking;
 mod backoff;
 mod bootstrap;
 mod builder;
+mod callers;
 mod children;
 mod control;
 #[cfg(feature = "cli")]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::JOB_TEXT_BYTES_MAX;
 use crate::id::Identity;
 
 pub use crate::spec::{
@@ -76,6 +77,20 @@ pub struct JobFacts {
     pub namespace: String,
     /// The node whose agent runs the driver, if the job was submitted.
     pub runs_on: Option<NodeId>,
+}
+
+impl JobFacts {
+    /// Cuts what is only shown to what the head keeps.
+    pub(in crate::cluster) fn bound(&mut self) {
+        cut(&mut self.entrypoint, JOB_TEXT_BYTES_MAX);
+        cut(&mut self.hostname, JOB_TEXT_BYTES_MAX);
+    }
+}
+
+/// Cuts a text at the last character that fits.
+pub(in crate::cluster) fn cut(text: &mut String, bytes_max: usize) {
+    let end = (0..=bytes_max.min(text.len())).rfind(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or(0));
 }
 
 /// What has become of a node.

@@ -14,13 +14,7 @@ use super::model::{
 use super::process::Variables;
 use super::state::NodeReport;
 use crate::config::Limits;
-#[cfg(feature = "cli")]
-use crate::host::Host;
 use crate::id::{Identity, TypeHash};
-#[cfg(feature = "cli")]
-use crate::registry::Inbound;
-#[cfg(feature = "cli")]
-use crate::transport::Role;
 use crate::wire::Payload;
 
 /// What agents ask of the head.
@@ -211,15 +205,4 @@ pub(super) struct Flush {
 /// Whether a variable of an environment is for no other process: it would let that join the cluster.
 pub(super) fn is_secret(variable: &str) -> bool {
     variable.starts_with("ROADSHOW_TOKEN")
-}
-
-/// Whether a call comes from a process of that role; else why it is refused.
-///
-/// Links that stay on this machine have no certificates: who knows the cluster's secret here is one user's.
-#[cfg(feature = "cli")]
-pub(super) fn comes_from(host: &Host, inbound: &Inbound, allowed: Role) -> Result<(), String> {
-    match host.role_of(inbound.from()) {
-        Some(role) if role != allowed => Err(format!("only a {allowed} may ask for this, and not a {role}")),
-        _ => Ok(()),
-    }
 }

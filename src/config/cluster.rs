@@ -333,6 +333,15 @@ pub const ACTOR_NAME_BYTES_MAX: usize = 512;
 /// How many resources, and how many labels, an actor may ask for.
 pub const ACTOR_WANTS_MAX: usize = 64;
 
+/// Names of actor types that the head remembers. What has another name is listed under the last one.
+pub const CLASSES_MAX: usize = 1 << 16;
+
+/// Names of tasks that the head counts for one worker.
+pub const TASK_NAMES_MAX: usize = 1 << 12;
+
+/// Bytes that the head keeps of a job's command line, and of each other text about a job.
+pub const JOB_TEXT_BYTES_MAX: usize = 4096;
+
 /// The smallest default stack of a thread that runs handlers or tasks: what `main` has on most machines.
 ///
 /// A stack is address space; memory is taken as far as it is used.

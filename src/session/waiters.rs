@@ -15,7 +15,7 @@
 //! has one grant at a time: wake-ups that cross between threads would change the order otherwise.
 //! Invariant: nothing that needs a shared budget passes a candidate that waits for it, and nothing to an
 //! actor passes a waiter of that actor that has no grant; but what needs room alone passes a line whose first
-//! [spares the queue](Waiter::spares_queue).
+//! came to [spare the queue](Waiter::spares_queue) and has room.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -80,6 +80,8 @@ struct Queue {
     /// Of the frames that wait.
     waiting_bytes: usize,
     granted: Option<Grant>,
+    /// The waiter that no longer [spares the queue](Waiter::spares_queue).
+    eased: Option<WaiterId>,
     /// The budget in whose line the candidate stands.
     lined_up: Option<(WaiterId, Budget)>,
 }
@@ -125,13 +127,16 @@ impl Waiters {
         WaiterId(self.last)
     }
 
-    /// Fewer messages are queued for an actor: its first waiter waits for room alone.
+    /// Fewer messages are queued for an actor: its first waiter waits for room and its turn alone.
     pub(super) fn ease(&mut self, target: Target) {
         let Some(queue) = self.queues.get_mut(&target) else { return };
-        if let Some(mut first) = queue.waiting.first_entry() {
-            first.get_mut().spares_queue = false;
-        }
+        queue.eased = queue.waiting.first_key_value().map(|(number, _)| *number);
         self.touch(target);
+    }
+
+    /// Whether a waiter goes on although many messages are queued for its actor.
+    pub(super) fn is_eased(&self, target: Target, number: WaiterId) -> bool {
+        self.queues.get(&target).is_some_and(|queue| queue.eased == Some(number))
     }
 
     /// Whether nothing keeps this waiter from sending.

@@ -4,17 +4,17 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::Agent;
 use crate::cluster::admin::{AdminReply, AdminRequest};
+use crate::cluster::callers;
 use crate::cluster::desk::Service;
 use crate::cluster::executable::{Digest, Platform, check_runs_here, this_machine};
 use crate::cluster::logs::{LogError, LogReader};
 use crate::cluster::protocol::{
-    EXECUTABLE, ExecutableReply, ExecutableRequest, FLUSH, Flush, NodeEvent, ORDER, Order, comes_from,
+    EXECUTABLE, ExecutableReply, ExecutableRequest, FLUSH, Flush, NodeEvent, ORDER, Order,
 };
 use crate::host::{Host, HostCalls};
 use crate::id::TypeHash;
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::stop_on_host;
-use crate::transport::Role;
 use crate::wire::CallFailure;
 
 /// What calls to the agent's host do.
@@ -23,18 +23,14 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostCalls {
         let Some(agent) = itself.get().and_then(Weak::upgrade) else {
             return inbound.fail(&CallFailure::ActorStopped);
         };
-        let allowed = match service {
-            ORDER => Role::Head,
-            EXECUTABLE | FLUSH => Role::Driver,
-            _ => return unknown(host, service, inbound),
-        };
-        if let Err(text) = comes_from(host, &inbound, allowed) {
-            return inbound.fail(&CallFailure::Refused { text });
+        if let Err(refused) = callers::check(host, service, &inbound) {
+            return inbound.fail(&refused);
         }
         match service {
             ORDER => order(&agent, inbound),
             FLUSH => flush(agent, inbound),
-            _ => executable(agent, inbound),
+            EXECUTABLE => executable(agent, inbound),
+            _ => unknown(host, service, inbound),
         }
     })
 }
@@ -93,8 +89,8 @@ fn executable(agent: Arc<Agent>, inbound: Inbound) {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
     };
+    // The credit is given back with the answer: it bounds how much waits for the disk.
     responder.start();
-    responder.release();
     // Files are written there.
     tokio::task::spawn_blocking(move || store(&agent, request, responder));
 }

@@ -30,7 +30,7 @@ use super::process::Variables;
 use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
 use super::state::{Answer, News};
 use super::trust::{Claims, Token};
-use super::{ClusterError, WorkerInfo, control, machine, worker};
+use super::{ClusterError, WorkerInfo, callers, control, machine, worker};
 use crate::config::{HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::Identity;
@@ -228,10 +228,15 @@ async fn begin(
             calls,
         })
     };
-    let services = Box::new(move |host: &Host, service, inbound| match service {
-        NEWS => news::receive(&tell, inbound),
-        OUTPUT => output::receive(&shown, inbound),
-        _ => host_calls(host, service, inbound),
+    let services = Box::new(move |host: &Host, service, inbound| {
+        if let Err(refused) = callers::check(host, service, &inbound) {
+            return inbound.fail(&refused);
+        }
+        match service {
+            NEWS => news::receive(&tell, inbound),
+            OUTPUT => output::receive(&shown, inbound),
+            _ => host_calls(host, service, inbound),
+        }
     });
     let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
     let host = start(host_id, executor, Box::new(host_calls)).await?;

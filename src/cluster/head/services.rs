@@ -4,14 +4,14 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::{Head, certify};
 use crate::cluster::bootstrap::Life;
+use crate::cluster::callers;
 use crate::cluster::control::{CONTROL, Reply};
 use crate::cluster::model::{JobId, JobState, NodeId};
-use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest, comes_from};
+use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};
 use crate::cluster::state::{Answer, Denied, Event, WorkerReport};
 use crate::host::HostCalls;
 use crate::id::{HostId, Identity};
 use crate::registry::{Inbound, Responder, decode};
-use crate::transport::Role;
 use crate::wire::CallFailure;
 
 /// What calls to the head's host do.
@@ -20,16 +20,13 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Head>>>) -> HostCalls {
         let Some(head) = itself.get().and_then(Weak::upgrade) else {
             return inbound.fail(&CallFailure::ActorStopped);
         };
+        if let Err(refused) = callers::check(host, service, &inbound) {
+            return inbound.fail(&refused);
+        }
         match service {
             CONTROL => head.control.serve(host, inbound),
-            NODE => match comes_from(host, &inbound, Role::Agent) {
-                Ok(()) => node(&head, inbound),
-                Err(text) => inbound.fail(&CallFailure::Refused { text }),
-            },
-            JOB => match comes_from(host, &inbound, Role::Driver) {
-                Ok(()) => job(&head, inbound),
-                Err(text) => inbound.fail(&CallFailure::Refused { text }),
-            },
+            NODE => node(&head, inbound),
+            JOB => job(&head, inbound),
             _ => {
                 let message = host.registry().name_of(service);
                 inbound.fail(&CallFailure::NotHandled { actor: "the head".to_owned(), message });
@@ -69,8 +66,8 @@ fn job(head: &Arc<Head>, inbound: Inbound) {
         Ok(request) => request,
         Err(failure) => return responder.fail(failure),
     };
+    // The credit is given back with the answer: it bounds how much of a driver waits for the disk.
     responder.start();
-    responder.release();
     let head = Arc::clone(head);
     tokio::spawn(async move { answer_job(&head, from, request, responder).await });
 }

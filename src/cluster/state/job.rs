@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::node::Node;
 use super::restarts::Crashes;
 use super::{Action, Answer, Denied, Millis, News, Record, RecordKey, State, Ticket, Working, silence};
-use crate::cluster::model::{ActorKey, JobFacts, JobId, JobState, NodeFacts, NodeId, NodeState, WorkerId};
+use crate::cluster::model::{
+    ActorKey, JobFacts, JobId, JobState, NodeFacts, NodeId, NodeState, WorkerId, cut,
+};
 use crate::cluster::schedule::Work;
+use crate::config::JOB_TEXT_BYTES_MAX;
 
 #[derive(Debug)]
 pub(super) struct Job {
@@ -46,7 +49,8 @@ pub(super) struct Pool {
 }
 
 impl Job {
-    pub(super) fn new(facts: JobFacts, state: JobState, started: Millis) -> Self {
+    pub(super) fn new(mut facts: JobFacts, state: JobState, started: Millis) -> Self {
+        facts.bound();
         Self {
             facts,
             state,
@@ -145,6 +149,7 @@ impl State {
             return Err(Denied::Unknown(format!("job {id} has another driver")));
         }
         job.facts = JobFacts { runs_on: job.facts.runs_on, ..facts };
+        job.facts.bound();
         job.state = JobState::Running;
         self.member_is_back();
         self.submitted_leases.end(id);
@@ -196,10 +201,10 @@ impl State {
     pub(super) fn node_equipped(&mut self, job: JobId, node_id: NodeId) {
         let is_usable = self.nodes.get(&node_id).is_some_and(Node::is_usable);
         let Some(job_of) = self.served(job).ok().filter(|_| is_usable) else { return };
+        // A driver that comes back says so of all its nodes. Where workers could not be started it changes
+        // nothing: only another life of the node gets another try.
         let pool = job_of.pools.entry(node_id).or_default();
-        pool.given_up = None;
-        pool.failed = 0;
-        if !pool.crashes.is_resting() {
+        if pool.given_up.is_none() && !pool.crashes.is_resting() {
             self.fill_pool(job, node_id);
         }
     }
@@ -381,7 +386,9 @@ impl State {
         job.state = state;
         job.ended = Some(self.now);
         job.exit_code = exit_code;
-        job.message = Some(message.to_owned()).filter(|message| !message.is_empty());
+        let mut kept = message.to_owned();
+        cut(&mut kept, JOB_TEXT_BYTES_MAX);
+        job.message = Some(kept).filter(|message| !message.is_empty());
         let how = if message.is_empty() {
             "its job has ended".to_owned()
         } else {

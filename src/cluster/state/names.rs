@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::cluster::model::ActorKey;
+use crate::config::CLASSES_MAX;
 
 /// The owners of names, by namespace.
 #[derive(Debug, Default)]
@@ -39,7 +40,7 @@ impl Names {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Class(u32);
 
-/// All names of types that there have been. They are as few as there are types.
+/// All names of types that there have been, up to [`CLASSES_MAX`]. They are as few as there are types.
 #[derive(Debug, Default)]
 pub(super) struct Classes {
     numbers: FxHashMap<Arc<str>, Class>,
@@ -50,6 +51,10 @@ impl Classes {
     pub(super) fn number(&mut self, name: &str) -> Class {
         if let Some(class) = self.numbers.get(name) {
             return *class;
+        }
+        // Programs cannot have so many types; a member that makes names up shares the last number.
+        if self.names.len() >= CLASSES_MAX {
+            return Class(u32::try_from(CLASSES_MAX - 1).expect("it is a small number"));
         }
         let class = Class(u32::try_from(self.names.len()).expect("there are fewer types than numbers"));
         let name: Arc<str> = name.into();

@@ -7,7 +7,7 @@ use super::{Action, Denied, Millis, News, State, millis};
 use crate::cluster::model::{
     ActorKey, JobId, Member, NodeId, NodeState, TaskCount, WorkerId, WorkerState, WorkerSummary,
 };
-use crate::config::{WORKER_SETTLED_AFTER, WORKER_STARTS_FAILED_MAX};
+use crate::config::{TASK_NAMES_MAX, WORKER_SETTLED_AFTER, WORKER_STARTS_FAILED_MAX};
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -239,7 +239,9 @@ impl State {
         for count in counts {
             match known.binary_search_by(|other| other.name.cmp(&count.name)) {
                 Ok(at) => known[at] = count,
-                Err(at) => known.insert(at, count),
+                Err(at) if known.len() < TASK_NAMES_MAX => known.insert(at, count),
+                // A worker cannot have so many functions.
+                Err(_) => {}
             }
         }
     }

@@ -245,13 +245,21 @@ impl<T> Session<T> {
         self.waiters.line_up(target, waiter, again)
     }
 
-    /// Lets messages to an actor pass those that wait for it, until [`end_turn`](Self::end_turn), if all of
-    /// them wait behind one that [spares the queue](Waiter::spares_queue). It is for messages that need room alone.
+    /// Lets messages to an actor pass those that wait for it, until [`end_turn`](Self::end_turn). It is for
+    /// messages that need room alone.
+    ///
+    /// The first waiter must have come to [spare the queue](Waiter::spares_queue), and have room: it waits for
+    /// messages to leave, or for the waiter before it to take its turn on another thread. A call that is polled
+    /// once is then on its way, whatever tells wait.
     pub fn begin_passing(&mut self, target: Target) -> bool {
-        let spares_queue = self.waiters.first(target).is_some_and(|(_, first)| first.spares_queue);
-        let may_pass = spares_queue && self.is_crowded(target).is_some();
+        let may_pass = self.waiters.first(target).is_some_and(|(number, first)| {
+            let size = self.size_of(target, first.frame_bytes, first.is_call);
+            first.spares_queue
+                && matches!(self.room_for(target, size, Asks::Candidate(number)), Room::Free(..))
+        });
         if may_pass {
             self.asks = Asks::Passing;
+            self.flows.set_waited_for(target, false);
         }
         may_pass
     }
@@ -320,7 +328,8 @@ impl<T> Session<T> {
 
     fn serve_target(&mut self, now: Instant, target: Target) {
         let room = self.waiters.candidate(target).map(|(number, waiter)| {
-            if waiter.spares_queue && self.is_crowded(target).is_some() {
+            let spares_queue = waiter.spares_queue && !self.waiters.is_eased(target, number);
+            if spares_queue && self.is_crowded(target).is_some() {
                 return Room::ShortForTarget;
             }
             let size = self.size_of(target, waiter.frame_bytes, waiter.is_call);

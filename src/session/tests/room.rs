@@ -296,6 +296,36 @@ fn senders_that_line_up_stay_behind_one_that_spares_a_queue_and_others_need_room
     assert_eq!(scripted.serve(), [second]);
 }
 
+/// Its thread may not run for a while. A call that is polled once must be on its way before the next one.
+#[test]
+fn what_needs_room_alone_passes_senders_that_wait_for_the_turn_of_another() {
+    let mut scripted = crowded();
+    let [first, second] = [(); 2].map(|()| scripted.wait_to_spare(STUCK));
+    scripted.acknowledge();
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve(), [first]);
+    scripted.written();
+    scripted.acknowledge();
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve(), []);
+    let pass = |scripted: &mut Scripted| {
+        assert!(scripted.session.begin_passing(STUCK));
+        scripted.tell_to(STUCK, 100).unwrap();
+        scripted.session.end_turn(STUCK);
+    };
+    pass(&mut scripted);
+    // Also with credit, when nothing is queued any more.
+    for _ in 0..101 {
+        scripted.written();
+        scripted.acknowledge();
+        scripted.handle_one(STUCK);
+    }
+    assert_eq!((scripted.serve(), scripted.session.is_crowded(STUCK)), (vec![], None));
+    pass(&mut scripted);
+    scripted.tell_in_turn(first, STUCK, 100).unwrap();
+    assert_eq!(scripted.serve(), [second]);
+}
+
 #[test]
 fn without_a_link_no_sender_spares_a_queue() {
     let mut scripted = crowded();

@@ -1,6 +1,7 @@
 //! Jobs: how they begin and end, and what ends with them.
 
 use super::*;
+use crate::config::JOB_TEXT_BYTES_MAX;
 
 fn submitted(lab: &mut Lab, node: u64) -> Asking {
     let facts = JobFacts { driver: None, pid: 0, runs_on: Some(NodeId(node)), ..job_facts(0) };
@@ -121,6 +122,18 @@ fn a_submitted_driver_that_is_not_heard_of_loses_its_workers_and_is_not_killed()
     end(&mut lab, job, JobState::Failed, Some(3));
     let info = lab.state.jobs().pop().unwrap();
     assert_eq!((info.state, info.exit_code), (JobState::Failed, Some(3)));
+}
+
+#[test]
+fn what_is_only_shown_of_a_job_is_bounded() {
+    let mut lab = Lab::new();
+    let long = "\u{fc}".repeat(JOB_TEXT_BYTES_MAX);
+    let facts = JobFacts { entrypoint: long.clone(), hostname: long.clone(), ..job_facts(1) };
+    let job = job_of(&lab.ask(|ticket| Event::JobStarted { ticket, job: None, facts }));
+    lab.handle(Event::JobEnded { job, state: JobState::Failed, exit_code: None, message: long });
+    let info = lab.state.jobs().pop().unwrap();
+    let lengths = [info.entrypoint.len(), info.hostname.len(), info.message.unwrap_or_default().len()];
+    assert_eq!(lengths, [JOB_TEXT_BYTES_MAX; 3]);
 }
 
 #[test]

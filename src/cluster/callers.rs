@@ -1,0 +1,87 @@
+//! Roles that may call each service of a cluster.
+//!
+//! Every service that a process of a cluster offers asks here first. What a caller of the right role may say
+//! of which job, node or actor is checked where its request is understood: `certify::check_event` for events of
+//! nodes, `control::check_sender` for requests to the control plane, the head's services for drivers.
+
+use super::control::CONTROL;
+use super::members::MEMBERSHIP;
+use super::protocol::{EXECUTABLE, FLUSH, JOB, NEWS, NODE, ORDER, OUTPUT};
+use crate::host::Host;
+use crate::id::TypeHash;
+use crate::registry::Inbound;
+use crate::transport::Role;
+use crate::wire::CallFailure;
+
+/// Each service, and who may call it.
+const CALLERS: [(TypeHash, &[Role]); 9] = [
+    (CONTROL, &[Role::Driver, Role::Worker]),
+    (NODE, &[Role::Agent]),
+    (JOB, &[Role::Driver]),
+    (ORDER, &[Role::Head]),
+    (NEWS, &[Role::Head]),
+    (EXECUTABLE, &[Role::Driver]),
+    (OUTPUT, &[Role::Agent]),
+    (FLUSH, &[Role::Driver]),
+    (MEMBERSHIP, &[Role::Driver, Role::Agent]),
+];
+
+/// Whether a call of a service comes from a process that may make it; else how it is refused. A service that is
+/// not here is not refused.
+///
+/// Links that stay on this machine have no certificates: only processes of one user know the secret there.
+pub(super) fn check(host: &Host, service: TypeHash, inbound: &Inbound) -> Result<(), CallFailure> {
+    match host.role_of(inbound.from()) {
+        Some(role) => check_role(service, role),
+        None => Ok(()),
+    }
+}
+
+fn check_role(service: TypeHash, role: Role) -> Result<(), CallFailure> {
+    let allowed = CALLERS.iter().find(|(known, _)| *known == service).map(|(_, allowed)| *allowed);
+    match allowed {
+        Some(allowed) if !allowed.contains(&role) => {
+            let allowed: Vec<_> = allowed.iter().map(|role| format!("{role}s")).collect();
+            let text = format!("only {} may call this service, not {role}s", allowed.join(" and "));
+            Err(CallFailure::Refused { text })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLES: [Role; 4] = [Role::Head, Role::Agent, Role::Worker, Role::Driver];
+
+    #[test]
+    fn every_other_role_is_refused() {
+        for (service, allowed) in CALLERS {
+            for role in ROLES {
+                assert_eq!(check_role(service, role).is_ok(), allowed.contains(&role), "{service:?} {role}");
+            }
+        }
+        assert!(check_role(TypeHash::of("roadshow::Stop"), Role::Worker).is_ok());
+        let Err(CallFailure::Refused { text }) = check_role(CONTROL, Role::Agent) else { panic!("it may") };
+        assert_eq!(text, "only drivers and workers may call this service, not agents");
+    }
+
+    #[test]
+    fn the_table_of_the_protocol_names_the_same_callers() {
+        let page = include_str!("../../docs/protocol.md");
+        for (service, allowed) in CALLERS {
+            let rows = page.lines().filter_map(|line| {
+                let mut cells = line.strip_prefix("| `roadshow::")?.split(" | ");
+                let name = format!("roadshow::{}", cells.next()?.trim_end_matches('`'));
+                (TypeHash::of(&name) == service).then(|| cells.next().unwrap_or_default().to_owned())
+            });
+            let rows: Vec<_> = rows.collect();
+            let expected = match allowed {
+                [Role::Head] => "the head".to_owned(),
+                allowed => allowed.iter().map(|role| format!("{role}s")).collect::<Vec<_>>().join(", "),
+            };
+            assert_eq!(rows, [expected], "{service:?}");
+        }
+    }
+}
