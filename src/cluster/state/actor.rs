@@ -361,4 +361,19 @@ impl State {
         }
         self.answer(ticket, Ok(Answer::Done));
     }
+
+    /// Somebody wants an actor to end that may handle nothing any more: its worker ends, and another is
+    /// started in its place.
+    pub(super) fn kill_worker_of(&mut self, ticket: Ticket, key: ActorKey) {
+        let worker = match self.actors.get(&key).map(|actor| actor.phase) {
+            Some(Phase::Placed(worker) | Phase::Alive(worker, _)) => worker,
+            // Nothing of it runs.
+            _ => return self.kill(ticket, key),
+        };
+        if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
+            self.actions.push(Action::StopWorker { node, worker });
+        }
+        self.worker_over(worker, &format!("it was killed to end the actor {key}"), false);
+        self.answer(ticket, Ok(Answer::Done));
+    }
 }
