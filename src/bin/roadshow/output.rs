@@ -25,13 +25,13 @@ impl Output<'_> {
     /// Writes what was asked for, as JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Outcome<()> {
         let text = serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error, ""))?;
-        self.print(&format!("{text}\n"))
+        self.print(&format!("{}\n", escaped(&text)))
     }
 
     /// Writes what was asked for, as JSON on one line, of which more follow.
     pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Outcome<()> {
         let text = serde_json::to_string(value).map_err(|error| Failure::failed(error, ""))?;
-        self.print(&format!("{text}\n"))
+        self.print(&format!("{}\n", escaped(&text)))
     }
 
     /// Writes what a driver has written: its errors stay errors.
@@ -66,9 +66,34 @@ impl Output<'_> {
     }
 }
 
+/// JSON in which no control character stands as it is: those behind ASCII a terminal may obey, too.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // All before them are escaped in strings by then, and end lines elsewhere.
+            '\u{7f}'..='\u{9f}' => escaped.extend(format!("\\u{:04x}", u32::from(c)).chars()),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_has_no_control_characters_and_reads_as_before() {
+        let text = "a\u{1b}[2J\u{9b}2J\u{7f}\u{e4}";
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut output = Output { out: &mut out, err: &mut err, are_terminals: [false; 2] };
+        output.json_line(&text).unwrap();
+        output.json(&text).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out, "\"a\\u001b[2J\\u009b2J\\u007f\u{e4}\"\n".repeat(2));
+        assert_eq!(serde_json::from_str::<String>(out.lines().next().unwrap()).unwrap(), text);
+    }
 
     #[test]
     fn control_characters_of_a_job_reach_files_and_no_terminal() {
