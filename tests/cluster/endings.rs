@@ -113,7 +113,7 @@ fn daemons_keep_their_session_from_what_removes_old_temporary_files() {
     proc::kill(site.nodes[0].head());
     assert!(!is_free(home) && !is_free(session));
     proc::kill(site.nodes[0].agent());
-    wait_for("nobody holds them", || (is_free(home) && is_free(session)).then_some(()));
+    wait_for("no process holds them", || (is_free(home) && is_free(session)).then_some(()));
 }
 
 #[test]

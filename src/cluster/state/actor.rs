@@ -362,8 +362,8 @@ impl State {
         self.answer(ticket, Ok(Answer::Done));
     }
 
-    /// Somebody wants an actor to end that may handle nothing any more: its worker ends, and another is
-    /// started in its place.
+    /// Ends an actor that may handle no message any more, together with its worker. Another worker is started
+    /// in its place, unless it was a detached actor's own.
     pub(super) fn kill_worker_of(&mut self, ticket: Ticket, key: ActorKey) {
         let worker = match self.actors.get(&key).map(|actor| actor.phase) {
             Some(Phase::Placed(worker) | Phase::Alive(worker, _)) => worker,

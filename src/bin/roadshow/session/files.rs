@@ -32,10 +32,10 @@ pub(crate) fn own_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Permissions of other users that a directory of sessions has not: who may write there can put links there.
+/// Permissions that a directory of sessions gives no other user, who could put links there.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Permissions of other users that a session's directory has not.
+/// Permissions that a session's directory gives no other user.
 const OTHERS_ANY: u32 = 0o077;
 
 /// Checks that a directory of sessions is this user's, and that others may write nothing into it.

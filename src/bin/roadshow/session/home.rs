@@ -171,7 +171,7 @@ fn hold(dir: &Path, patience: Duration) -> io::Result<File> {
     loop {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::park_timeout(LOCK_PAUSE),
-            Err(Errno::WOULDBLOCK) => return Err(io::Error::other("somebody else starts a node in it")),
+            Err(Errno::WOULDBLOCK) => return Err(io::Error::other("another command starts a node in it")),
             Err(error) => return Err(error.into()),
             Ok(()) => return Ok(lock),
         }
@@ -285,7 +285,7 @@ mod tests {
         refused("a node runs in it");
         session.remove(true).unwrap();
         let held = home.create(Some(&dir)).unwrap();
-        refused("somebody else starts a node in it");
+        refused("another command starts a node in it");
         drop(held);
         fs::write(dir.join("letters"), "").unwrap();
         refused("there is something in it");
@@ -344,7 +344,7 @@ mod tests {
         assert!(home.create(Some(&dir)).unwrap_err().to_string().contains("a node runs in it"));
         session.node.processes.clear();
         session.save().unwrap();
-        assert!(home.create(Some(&dir)).unwrap_err().to_string().contains("somebody else starts"));
+        assert!(home.create(Some(&dir)).unwrap_err().to_string().contains("another command starts"));
         drop(daemon);
         // The start's own lock lets daemons take theirs.
         let _room = home.create(Some(&dir)).unwrap();
