@@ -222,7 +222,7 @@ fn values_are_checked_before_any_work() {
         (&["logs", "--job=1", "--node=1"], "cannot be used with"),
         (&["logs", "--tail=x"], "--tail"),
         (&["job", "submit"], "PROGRAM"),
-        (&["job", "submit", "--env=A", "--", "x"], "NAME=VALUE"),
+        (&["job", "submit", "--env==A", "--", "x"], "NAME=VALUE"),
         (&["job", "submit", "--env=ROADSHOW_TOKEN=x", "--", "x"], "Roadshow's own"),
         (&["get", "node"], "ID"),
     ] {

@@ -1,5 +1,7 @@
 //! What this machine is, as far as a cluster cares.
 
+use std::path::Path;
+
 use super::model::Resources;
 #[cfg(feature = "cli")]
 use super::model::Usage;
@@ -21,22 +23,39 @@ pub(super) fn resources(cpus: Option<f64>, memory: Option<u64>) -> Resources {
     Resources::none().with(Resources::CPU, cpus).with(Resources::MEMORY, memory as f64)
 }
 
-/// All of its memory, or what the control group of this process may have of it.
-fn memory_bytes() -> u64 {
+/// All of its memory, or what the control groups of this process leave of it.
+pub(super) fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     let all = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit.max(1)));
-    group_limit().map_or(all, |limit| limit.min(all))
+    group_limit(Path::new(GROUPS)).map_or(all, |limit| limit.min(all))
 }
 
-fn group_limit() -> Option<u64> {
-    group_file("memory.max")?.trim().parse().ok()
+/// Where the control groups are mounted.
+const GROUPS: &str = "/sys/fs/cgroup";
+
+/// The smallest limit of the group of this process and of those that it is in: each limits all below it.
+fn group_limit(mounted: &Path) -> Option<u64> {
+    limit_of(mounted, &group(&std::fs::read_to_string("/proc/self/cgroup").ok()?)?)
+}
+
+fn limit_of(mounted: &Path, group: &str) -> Option<u64> {
+    let groups = Path::new(group).ancestors();
+    let limits = groups.filter_map(|group| {
+        let file = mounted.join(group.strip_prefix("/").ok()?).join("memory.max");
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    });
+    limits.min()
+}
+
+/// The control group in a list such as `/proc/self/cgroup`.
+fn group(list: &str) -> Option<String> {
+    list.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
 /// A file of the control group of this process.
 pub(super) fn group_file(name: &str) -> Option<String> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    std::fs::read_to_string(format!("/sys/fs/cgroup{path}/{name}")).ok()
+    std::fs::read_to_string(format!("{GROUPS}{}/{name}", group(&groups)?)).ok()
 }
 
 /// What this machine is at, and these processes on it.
@@ -65,6 +84,31 @@ fn kibibytes(info: &str, name: &str) -> u64 {
 #[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
+    use crate::cluster::scratch::Scratch;
+
+    #[test]
+    fn memory_is_limited_by_the_own_group_and_by_those_that_it_is_in() {
+        let scratch = Scratch::new();
+        let unit = scratch.join("slice/unit");
+        std::fs::create_dir_all(&unit).unwrap();
+        let limit = |own: &str, slice: &str| {
+            std::fs::write(unit.join("memory.max"), own).unwrap();
+            std::fs::write(scratch.join("slice/memory.max"), slice).unwrap();
+            limit_of(scratch.path(), "/slice/unit")
+        };
+        assert_eq!(limit("4096\n", "max\n"), Some(4096));
+        assert_eq!(limit("max\n", "8192\n"), Some(8192));
+        assert_eq!(limit("4096\n", "1024\n"), Some(1024));
+        assert_eq!(limit("max\n", "max\n"), None);
+        // A container is the root of what it sees, and so is a group outside of that.
+        std::fs::write(scratch.join("memory.max"), "77\n").unwrap();
+        assert_eq!(
+            (limit_of(scratch.path(), "/"), limit_of(scratch.path(), "/../other")),
+            (Some(77), Some(77))
+        );
+        assert_eq!(group("1:cpu:/x\n0::/slice/unit\n"), Some("/slice/unit".to_owned()));
+        assert!(memory_bytes() > 0);
+    }
 
     #[test]
     fn machine_knows_what_it_is_at() {

@@ -189,6 +189,15 @@ pub const LOGS_TRIMMED_EVERY: Duration = Duration::from_secs(60);
 /// How many bytes of logs a node keeps of processes that have ended.
 pub const LOGS_BYTES_MAX: u64 = 4 << 30;
 
+/// How many files of logs a node keeps of processes that have ended.
+///
+/// A directory of so many is listed in some ten milliseconds. They are those of an hour in which a job with
+/// 64 workers that print starts each minute.
+pub const LOGS_FILES_MAX: usize = 10_000;
+
+/// How many logs of a node are told at once: some megabytes at most, with the longest of names.
+pub const LOGS_LISTED_MAX: usize = 10_000;
+
 /// The longest line that goes to the driver's terminal, in bytes; the rest of it is in the log alone.
 ///
 /// Some hundred lines of a terminal: more of it nobody reads there.

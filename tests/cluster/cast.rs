@@ -8,7 +8,7 @@ use roadshow::prelude::*;
 
 /// Keeps a sum, and has an actor of others that it may have found.
 #[derive(RemoteActor)]
-#[remote(handles(Add, Pid, Take, Never, Print, Variable, Finish, Friend))]
+#[remote(handles(Add, Pid, Take, Never, Compute, Print, Variable, Finish, Friend))]
 pub(super) struct Keeper {
     sum: u64,
     cluster: ClusterRef,
@@ -74,6 +74,21 @@ impl Handler<Never> for Keeper {
     fn handle(&mut self, _: Never, _: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
         println!("it has begun");
         Box::pin(std::future::pending().into_actor(self))
+    }
+}
+
+/// Keeps its thread busy for ever.
+#[derive(Message, RemoteMessage, Serialize, Deserialize)]
+#[rtype(result = "()")]
+pub(super) struct Compute;
+
+impl Handler<Compute> for Keeper {
+    type Result = ();
+    fn handle(&mut self, _: Compute, _: &mut Context<Self>) {
+        println!("it computes");
+        loop {
+            std::thread::park();
+        }
     }
 }
 

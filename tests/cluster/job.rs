@@ -17,7 +17,7 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::cast::{
-    Add, Finish, Friend, Keeper, Never, Pid, Print, Take, Variable, leave_daemons, pid, print_ticks,
+    Add, Compute, Finish, Friend, Keeper, Never, Pid, Print, Take, Variable, leave_daemons, pid, print_ticks,
     show_progress, start_sleeps, stop_system, use_stack,
 };
 use super::proc::{self, PATIENCE};
@@ -57,6 +57,7 @@ pub(super) enum Order {
     Pid(String),
     Take(String, String),
     Never(String),
+    Compute(String),
     Print(String, String, u64),
     Variable(String, String),
     Finish(String),
@@ -262,6 +263,10 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         Order::Add(to, n) => Reply::Number(actor(&to)?.send(Add(n)).await.map_err(text)?),
         Order::Pid(of) => Reply::Number(actor(&of)?.send(Pid).await.map_err(text)?),
         Order::Take(to, message) => Reply::Number(actor(&to)?.send(Take(message)).await.map_err(text)?),
+        Order::Compute(to) => {
+            actor(&to)?.send(Compute).await.map_err(text)?;
+            Reply::Done
+        }
         Order::Never(to) => {
             actor(&to)?.send(Never).await.map_err(text)?;
             Reply::Done

@@ -10,6 +10,7 @@
 
 mod addresses;
 mod cast;
+mod endings;
 mod intruders;
 mod job;
 mod logs;

@@ -3,14 +3,15 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use roadshow::daemon::{AgentOptions, DaemonError, run_agent, run_head};
+use roadshow::daemon::{AgentOptions, DaemonError, HeadOptions, run_agent, run_head};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
-use crate::session::{Role, Session};
+use crate::session::{Home, Role, Session, lock_shared};
 
 /// The longest options: labels and resources of a command line.
 const OPTIONS_BYTES_MAX: u64 = 4 << 20;
@@ -30,8 +31,11 @@ pub(crate) enum Answer<R> {
 /// `roadshow internal-head`.
 pub(crate) async fn head() -> ExitCode {
     let mut answered = false;
-    let outcome = match options(Role::Head) {
-        Ok(options) => run_head(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await,
+    let outcome = match options::<HeadOptions>(Role::Head) {
+        Ok(options) => {
+            let _locks = keep_from_cleaners(&options.session_dir);
+            run_head(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await
+        }
         Err(error) => Err(error),
     };
     end(outcome, answered)
@@ -42,6 +46,7 @@ pub(crate) async fn agent() -> ExitCode {
     let mut answered = false;
     let outcome = match options::<AgentOptions>(Role::Agent) {
         Ok(options) => {
+            let _locks = keep_from_cleaners(&options.session_dir);
             let session = Session::read(&options.session_dir).filter(|_| !options.is_head());
             let outcome = run_agent(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await;
             // Another life of it is given a token again.
@@ -55,6 +60,16 @@ pub(crate) async fn agent() -> ExitCode {
         Err(error) => Err(error),
     };
     end(outcome, answered)
+}
+
+/// Keeps programs that remove old temporary files from the session, as long as this process runs.
+fn keep_from_cleaners(session_dir: &Path) -> Vec<File> {
+    let home = Home::of_this_user().lock_shared().ok();
+    let session = lock_shared(session_dir);
+    let session = session.inspect_err(|error| {
+        eprintln!("warning: {} cannot be locked, and may be cleaned up: {error}", session_dir.display());
+    });
+    home.into_iter().chain(session).collect()
 }
 
 /// Leaves the terminal and its session, and reads what to be.

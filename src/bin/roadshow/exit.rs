@@ -12,6 +12,8 @@ pub(crate) const UNREACHABLE: u8 = 3;
 pub(crate) const REFUSED: u8 = 4;
 /// There is no such node, job, worker, actor, log or session.
 pub(crate) const NO_SUCH_THING: u8 = 5;
+/// What was asked to end still runs.
+pub(crate) const STILL_RUNS: u8 = 6;
 
 /// The same for people.
 pub(crate) const HELP: &str = "\
@@ -22,6 +24,7 @@ Exit codes:
   3  no cluster is known, or nobody answers at its address
   4  no token, or one that the cluster refuses
   5  there is no such node, job, worker, actor, log or session
+  6  the actor was asked to end and still runs
   `job submit` ends with the job's own code when the job has run.
 
 Errors go to the standard error, one line each: what is wrong; what to do next.";

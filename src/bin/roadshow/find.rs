@@ -10,32 +10,56 @@ const PREFIX_CHARS_MIN: usize = 4;
 /// How many are named when several fit.
 const NAMED_MAX: usize = 3;
 
-/// The one that is meant.
+/// The one that is meant: by its complete id, by its name, or by a shortened id.
+///
+/// # Errors
+///
+/// [`Failure`] if none fits, or several do. The name of one that goes on and the shortened id of another are
+/// both meant as often, so neither is guessed; the complete id is always clear.
 pub(crate) fn find<'a, T: Row>(rows: &'a [T], text: &str) -> Outcome<&'a T> {
-    let one = T::ONE;
-    for fits in [is_id, is_name, begins_id] {
-        let found: Vec<&T> = rows.iter().filter(|row| fits(*row, text)).collect();
-        match found[..] {
-            [] => {}
-            [row] => return Ok(row),
-            [..] => {
-                let ids: Vec<String> = found.iter().take(NAMED_MAX).map(|row| row.id()).collect();
-                let more = if found.len() > NAMED_MAX { ", ..." } else { "" };
-                let text =
-                    format!("{text:?} may be any of {} {one}s ({}{more})", found.len(), ids.join(", "));
-                return Err(Failure::unknown(text, "give all of the id"));
-            }
+    if let Some(row) = rows.iter().find(|row| row.id().eq_ignore_ascii_case(text)) {
+        return Ok(row);
+    }
+    let of = |fits: fn(&T, &str) -> bool| -> Vec<&T> { rows.iter().filter(|row| fits(row, text)).collect() };
+    let named = of(is_name);
+    let shortened = Some(of(is_id)).filter(|found| !found.is_empty()).unwrap_or_else(|| of(begins_id));
+    let found: Vec<&T> = match &named[..] {
+        [] => shortened,
+        // One that has ended leaves the name to the one that goes on.
+        _ => {
+            let others = shortened.into_iter().filter(|row| !row.is_over() && !is_name(*row, text));
+            named.iter().copied().chain(others).collect()
         }
+    };
+    match found[..] {
+        [] => Err(not_found(rows, text)),
+        [row] => Ok(row),
+        [..] => Err(unclear(&found, text)),
     }
-    if let Some(over) = rows.iter().rfind(|row| row.names().contains(&text)) {
-        let text = format!("the {one} called {text:?} has ended: {}", over.id());
-        return Err(Failure::unknown(text, "one that has ended is found by its id"));
-    }
-    let next = format!("`roadshow list {one}s` shows those that there are");
-    Err(Failure::unknown(format!("there is no {one} {text:?}"), next))
 }
 
-/// All of an id; the zeros that fill it up may be missing.
+fn not_found<T: Row>(rows: &[T], text: &str) -> Failure {
+    let one = T::ONE;
+    if let Some(over) = rows.iter().rfind(|row| row.names().contains(&text)) {
+        let text = format!("the {one} called {text:?} has ended: {}", over.id());
+        return Failure::unknown(text, "one that has ended is found by its id");
+    }
+    let next = format!("`roadshow list {one}s` shows those that there are");
+    Failure::unknown(format!("there is no {one} {text:?}"), next)
+}
+
+fn unclear<T: Row>(found: &[&T], text: &str) -> Failure {
+    let ids = found.iter().take(NAMED_MAX).map(|row| match is_name(*row, text) {
+        true => format!("{}, which is called so", row.id()),
+        false => row.id(),
+    });
+    let ids: Vec<String> = ids.collect();
+    let more = if found.len() > NAMED_MAX { "; ..." } else { "" };
+    let text = format!("{text:?} may be any of {} {}s ({}{more})", found.len(), T::ONE, ids.join("; "));
+    Failure::unknown(text, "give all of the id, with the zeros before it")
+}
+
+/// All of an id but the zeros that fill it up.
 fn is_id<T: Row>(row: &T, text: &str) -> bool {
     significant(&row.id()).eq_ignore_ascii_case(significant(text))
 }
@@ -50,6 +74,8 @@ fn begins_id<T: Row>(row: &T, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use roadshow::model::{ActorInfo, ActorKey};
+
     use super::*;
     use crate::{exit, given};
 
@@ -64,6 +90,54 @@ mod tests {
         assert_eq!(find(&actors, "counter").unwrap().id(), "0000000000000001");
     }
 
+    /// Actors of these numbers, called so, each alive or dead.
+    fn actors(described: &[(u64, &str, &str)]) -> Vec<ActorInfo> {
+        let one = given::actors().remove(0);
+        let described = described.iter().map(|(id, name, state)| {
+            let mut json = serde_json::to_value(&one).unwrap();
+            json["actor_id"] = serde_json::to_value(ActorKey(*id)).unwrap();
+            (json["name"], json["state"]) = ((*name).into(), (*state).into());
+            serde_json::from_value(json).unwrap()
+        });
+        described.collect()
+    }
+
+    #[test]
+    fn a_name_that_reads_as_the_id_of_another_is_refused_and_the_complete_id_is_clear() {
+        let both = actors(&[(1, "a", "ALIVE"), (0xa, "b", "ALIVE"), (0xb, "face", "ALIVE")]);
+        for text in ["a", "b"] {
+            let failure = find(&both, text).unwrap_err();
+            assert_eq!(failure.code, exit::NO_SUCH_THING);
+            let expected = "which is called so; 000000000000000";
+            assert!(failure.to_string().contains(expected), "{failure}");
+            assert!(
+                failure.to_string().ends_with("give all of the id, with the zeros before it"),
+                "{failure}"
+            );
+        }
+        assert_eq!(find(&both, "000000000000000A").unwrap().id(), "000000000000000a");
+        assert_eq!(find(&both, "0000000000000001").unwrap().id(), "0000000000000001");
+        // Nothing else is meant by these.
+        assert_eq!(find(&both, "1").unwrap().id(), "0000000000000001");
+        assert_eq!(find(&both, "face").unwrap().id(), "000000000000000b");
+    }
+
+    #[test]
+    fn a_living_actor_is_found_by_its_name_before_an_ended_one_by_its_short_id() {
+        let ended = actors(&[(1, "a", "ALIVE"), (0xa, "b", "DEAD"), (0xb, "a", "DEAD")]);
+        assert_eq!(find(&ended, "a").unwrap().id(), "0000000000000001");
+        assert_eq!(find(&ended, "000000000000000a").unwrap().id(), "000000000000000a");
+    }
+
+    #[test]
+    fn a_name_that_begins_the_id_of_another_is_refused() {
+        let both = actors(&[(1, "beef", "ALIVE"), (0xbeef_0000_0000_0000, "other", "ALIVE")]);
+        assert_eq!(find(&both, "beef").unwrap_err().code, exit::NO_SUCH_THING);
+        // Its name is the beginning of its own id.
+        let own = actors(&[(0xbeef_0000_0000_0000, "beef", "ALIVE"), (2, "other", "ALIVE")]);
+        assert_eq!(find(&own, "beef").unwrap().id(), "beef000000000000");
+    }
+
     #[test]
     fn what_is_not_there_or_not_clear_is_no_find() {
         let actors = given::actors();
@@ -73,7 +147,7 @@ mod tests {
         let over = find(&actors, "old").unwrap_err().to_string();
         assert!(over.contains("has ended: 0000000000000002"), "{over}");
         let unclear = find(&actors, "00000000").unwrap_err().to_string();
-        assert!(unclear.contains("0000000000000001, 0000000000000002"), "{unclear}");
+        assert!(unclear.contains("0000000000000001; 0000000000000002"), "{unclear}");
         // Too short to be the beginning of an id.
         assert!(find(&given::nodes(), "a1b").is_err());
     }

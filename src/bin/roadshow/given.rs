@@ -8,7 +8,7 @@ use roadshow::admin::{
     Admin, AdminError, AdminReply, AdminRequest, Desk, Exchange, LogFile, LogFrom, Trouble, Waiting,
 };
 use roadshow::model::{
-    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, ActorState, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerId, WorkerSummary,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -110,6 +110,19 @@ pub(crate) struct State {
     pub(crate) troubles: Vec<Trouble>,
     /// What is answered to whatever is to be done.
     pub(crate) done: AdminReply,
+    /// Whether its actors do not end when they are asked to.
+    pub(crate) computes: bool,
+    killed: Vec<ActorKey>,
+}
+
+impl State {
+    fn actors(&self) -> Vec<ActorInfo> {
+        let mut actors = actors();
+        for actor in actors.iter_mut().filter(|actor| self.killed.contains(&actor.actor_id)) {
+            actor.state = ActorState::Dead;
+        }
+        actors
+    }
 }
 
 impl Cluster {
@@ -121,6 +134,8 @@ impl Cluster {
             stored: 0,
             troubles: vec![trouble("WORKER_STARTS", "job 00000002: its workers crash")],
             done: AdminReply::Done,
+            computes: false,
+            killed: Vec::new(),
         })))
     }
 
@@ -150,7 +165,8 @@ impl Cluster {
         command: impl AsyncFnOnce(&Self, &mut Output<'_>) -> Outcome<()>,
     ) -> (Outcome<()>, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let outcome = command(self, &mut Output { out: &mut out, err: &mut err }).await;
+        let outcome =
+            command(self, &mut Output { out: &mut out, err: &mut err, are_terminals: [false; 2] }).await;
         (outcome, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 }
@@ -166,6 +182,9 @@ impl Desks for Cluster {
         Ok(Admin::new(Line { cluster: self.clone(), desk, address }))
     }
 }
+
+/// How many logs an agent tells at once.
+const LOGS_LISTED: usize = 2;
 
 /// A connection to one of its desks.
 pub(crate) struct Line {
@@ -183,7 +202,7 @@ impl Exchange for Line {
             AdminRequest::Nodes => AdminReply::Nodes(nodes()),
             AdminRequest::Jobs if state.jobs.len() > 1 => AdminReply::Jobs(state.jobs.pop_front().unwrap()),
             AdminRequest::Jobs => AdminReply::Jobs(state.jobs[0].clone()),
-            AdminRequest::Actors => AdminReply::Actors(actors()),
+            AdminRequest::Actors => AdminReply::Actors(state.actors()),
             AdminRequest::Workers => AdminReply::Workers(workers()),
             AdminRequest::Tasks => AdminReply::Tasks(tasks()),
             AdminRequest::Waiting => AdminReply::Waiting(waiting()),
@@ -196,9 +215,14 @@ impl Exchange for Line {
                 state.stored = offset + bytes.len() as u64;
                 AdminReply::Stored { have: state.stored }
             }
-            AdminRequest::LogFiles => {
-                let here = state.logs.iter().filter(is_here);
-                AdminReply::LogFiles(here.map(|(_, file, _)| file.clone()).collect())
+            AdminRequest::LogFiles { after } => {
+                let mut here: Vec<_> =
+                    state.logs.iter().filter(is_here).map(|(_, file, _)| file.clone()).collect();
+                here.sort_by(|one, other| one.file.cmp(&other.file));
+                here.retain(|log| after.as_ref().is_none_or(|after| log.file > *after));
+                let more = here.len() > LOGS_LISTED;
+                here.truncate(LOGS_LISTED);
+                AdminReply::LogFiles { files: here, more }
             }
             AdminRequest::Log { file, from } => {
                 let mut here = state.logs.iter().filter(is_here);
@@ -208,6 +232,14 @@ impl Exchange for Line {
                     LogFrom::Tail(lines) => tail(text, lines as usize),
                 };
                 AdminReply::Log { text: text[from..].to_owned(), offset: text.len() as u64 }
+            }
+            AdminRequest::Kill { actor } if !state.computes => {
+                state.killed.push(actor);
+                state.done.clone()
+            }
+            AdminRequest::KillWorkerOf { actor } => {
+                state.killed.push(actor);
+                state.done.clone()
             }
             _ => state.done.clone(),
         })

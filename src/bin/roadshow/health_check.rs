@@ -12,7 +12,9 @@ use crate::reach::{Desks, Reach};
 /// work, 1 if the head cannot keep its state, else 0.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "Example, as a probe of a container:\n  roadshow health-check --address=127.0.0.1:6379"
+    after_long_help = "Example, as a probe within the container of a node:\n  roadshow health-check\n\n\
+    Without --address it asks the head of the newest session of its user there. A node listens at one \
+    address, which is 127.0.0.1 only if --host said so."
 )]
 pub(crate) struct Arguments {
     /// Print one JSON object.

@@ -28,7 +28,7 @@ mod token;
 mod usage;
 mod values;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -86,7 +86,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> Outcome<()> {
-    let output = &mut Output { out: &mut io::stdout(), err: &mut io::stderr() };
+    let are_terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
+    let output = &mut Output { out: &mut io::stdout(), err: &mut io::stderr(), are_terminals };
     match command {
         Command::Start(arguments) => start::run(&arguments, output).await,
         Command::Stop(arguments) => stop::run(&arguments, output),

@@ -65,9 +65,12 @@ pub(crate) struct Stopped {
 pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
     let home = Home::of_this_user();
     let sessions = match &arguments.session_dir {
-        None => home.sessions(),
+        None => {
+            home.check()?;
+            home.sessions()
+        }
         Some(dir) => vec![Session::read(dir).ok_or_else(|| {
-            let text = format!("there is no session of yours in {}", dir.display());
+            let text = format!("there is no session of yours alone in {}", dir.display());
             Failure::unknown(text, "`roadshow stop` without --session-dir ends all that there are")
         })?],
     };

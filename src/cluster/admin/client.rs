@@ -149,9 +149,13 @@ questions! {
     /// What an operator should see to, the head's own troubles first; the first hundred.
     troubles(), "what is in trouble",
         AdminRequest::Troubles => AdminReply::Troubles(troubles) => troubles, Vec<Trouble>;
-    /// Has an actor end.
+    /// Asks an actor to end, which it does once it handles no message.
     kill(actor: ActorKey), "the end of an actor",
         AdminRequest::Kill { actor } => AdminReply::Done => (), ();
+    /// Has the worker end that an actor lives in, with all its actors: by force after
+    /// [`WORKER_STOP_TIMEOUT`](crate::config::WORKER_STOP_TIMEOUT).
+    kill_worker_of(actor: ActorKey), "the end of a worker",
+        AdminRequest::KillWorkerOf { actor } => AdminReply::Done => (), ();
     /// Has a node take nothing new, and end when its jobs have.
     drain(node: NodeId), "the draining of a node",
         AdminRequest::Drain { node } => AdminReply::Done => (), ();
@@ -165,8 +169,6 @@ questions! {
     /// Has an agent start the driver of a job whose executable it has.
     begin(job: JobId, submission: Submission), "the start of a job",
         AdminRequest::Begin { job, submission } => AdminReply::Done => (), ();
-    /// The names of an agent's logs.
-    log_files(), "the logs", AdminRequest::LogFiles => AdminReply::LogFiles(files) => files, Vec<LogFile>;
     /// A part of one of an agent's logs.
     log(file: String, from: LogFrom), "a log", AdminRequest::Log { file, from } =>
         AdminReply::Log { text, offset } => LogText { text, offset }, LogText;
@@ -216,6 +218,32 @@ impl<E: Exchange> Admin<E> {
             sent(have);
         }
         Ok(())
+    }
+
+    /// The names of an agent's logs.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError`] as the desk says, or if it does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// The connection is of no use after a dropped future: connect anew.
+    pub async fn log_files(&mut self) -> Result<Vec<LogFile>, AdminError> {
+        let mut all: Vec<LogFile> = Vec::new();
+        loop {
+            let after = all.last().map(|log| log.file.clone());
+            match self.ask(AdminRequest::LogFiles { after }).await? {
+                AdminReply::LogFiles { files, more } => {
+                    let is_last = !more || files.is_empty();
+                    all.extend(files);
+                    if is_last {
+                        return Ok(all);
+                    }
+                }
+                _ => return Err(AdminError::Confused { asked: "the logs" }),
+            }
+        }
     }
 
     async fn stored(&mut self, request: AdminRequest) -> Result<u64, AdminError> {

@@ -12,3 +12,17 @@ pub use client::{Admin, AdminError, Desk, Exchange, LogText, Submitted};
 pub use connect::check_token;
 pub use program::Program;
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
+
+/// Text of a log for a terminal, which obeys nothing in it but colours.
+///
+/// Colours end with their line. Of a line that carriage returns have written anew, as those of progress bars
+/// are, the last state is left.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(roadshow::admin::harmless("10 %\r20 %\x1b[2J\n"), "20 %^[[2J\n");
+/// ```
+pub fn harmless(text: &str) -> String {
+    super::logs::harmless(text)
+}

@@ -39,6 +39,11 @@ pub enum AdminRequest {
         /// Which.
         actor: ActorKey,
     },
+    /// An actor is to end with its worker, whether or not it handles messages. [`AdminReply::Done`].
+    KillWorkerOf {
+        /// Which actor.
+        actor: ActorKey,
+    },
     /// A node is to get no new work, and to end when its jobs have. [`AdminReply::Done`].
     Drain {
         /// Which.
@@ -79,8 +84,11 @@ pub enum AdminRequest {
         /// What is to be run.
         submission: Submission,
     },
-    /// To an agent: the names of its logs. [`AdminReply::LogFiles`].
-    LogFiles,
+    /// To an agent: the names of its logs, in their order. [`AdminReply::LogFiles`].
+    LogFiles {
+        /// Those behind this name; the first ones without it.
+        after: Option<String>,
+    },
     /// To an agent: a part of a log. [`AdminReply::Log`].
     Log {
         /// Its name, as [`AdminRequest::LogFiles`] gives it.
@@ -159,8 +167,13 @@ pub enum AdminReply {
         /// In bytes.
         have: u64,
     },
-    /// The names of the node's logs, and of what each is.
-    LogFiles(Vec<LogFile>),
+    /// Names of the node's logs, and of what each is.
+    LogFiles {
+        /// At most [`LOGS_LISTED_MAX`](crate::config::LOGS_LISTED_MAX).
+        files: Vec<LogFile>,
+        /// Whether others are behind these.
+        more: bool,
+    },
     /// A part of a log.
     Log {
         /// The part: whole lines but for the last.

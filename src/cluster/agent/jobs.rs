@@ -14,7 +14,7 @@ use crate::cluster::executable::InUse;
 use crate::cluster::logs::{LogName, LogReader};
 use crate::cluster::model::JobId;
 use crate::cluster::protocol::JobLaunch;
-use crate::config::{LOGS_BYTES_MAX, LOGS_TRIMMED_EVERY};
+use crate::config::{LOGS_BYTES_MAX, LOGS_FILES_MAX, LOGS_TRIMMED_EVERY};
 
 /// The jobs whose executables are here.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Jobs {
             let trimmed = tokio::task::spawn_blocking(move || {
                 let lives = |name: LogName| looked_at.writes(name);
                 looked_at.jobs.drop_empty(|job| looked_at.drivers.runs(job));
-                LogReader::new(looked_at.jobs.logs()).trim(LOGS_BYTES_MAX, lives)
+                LogReader::new(looked_at.jobs.logs()).trim(LOGS_BYTES_MAX, LOGS_FILES_MAX, lives)
             });
             if let Ok(Err(error)) = trimmed.await {
                 tracing::warn!(%error, "logs of ended processes are not trimmed");

@@ -11,6 +11,7 @@ use crate::cluster::logs::{LogError, LogReader};
 use crate::cluster::protocol::{
     EXECUTABLE, ExecutableReply, ExecutableRequest, FLUSH, Flush, NodeEvent, ORDER, Order,
 };
+use crate::config::LOGS_LISTED_MAX;
 use crate::host::{Host, HostCalls};
 use crate::id::TypeHash;
 use crate::registry::{Inbound, Responder, decode};
@@ -160,9 +161,9 @@ fn answer(agent: &Arc<Agent>, request: AdminRequest) -> AdminReply {
         AdminRequest::Begin { job, submission } => {
             agent.begin_driver(job, &submission).map(|()| AdminReply::Done)
         }
-        AdminRequest::LogFiles => LogReader::new(agent.jobs.logs())
-            .list()
-            .map(AdminReply::LogFiles)
+        AdminRequest::LogFiles { after } => LogReader::new(agent.jobs.logs())
+            .list(after.as_deref(), LOGS_LISTED_MAX)
+            .map(|(files, more)| AdminReply::LogFiles { files, more })
             .map_err(|error| error.to_string()),
         AdminRequest::Log { file, from } => match LogReader::new(agent.jobs.logs()).read(&file, from) {
             Ok(part) => Ok(AdminReply::Log { text: part.text, offset: part.offset }),

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use super::trust::Token;
-use super::{agent, head};
+use super::{agent, head, machine};
 use crate::config::{Limits, STRAY_FORGOTTEN_AFTER};
 use crate::host::{Executor, Host, HostCalls, HostConfig};
 use crate::id::Identity;
@@ -58,6 +58,11 @@ pub async fn run_head(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Re
 /// Dropping the future ends the agent and its workers at once, as a kill would.
 pub async fn run_agent(options: AgentOptions, ready: impl FnOnce(AgentReady)) -> Result<(), DaemonError> {
     agent::run(options, ready).await
+}
+
+/// Memory of this machine in bytes, or what the control groups of this process leave of it.
+pub fn memory_bytes() -> u64 {
+    machine::memory_bytes()
 }
 
 /// What went wrong, and with what.

@@ -64,6 +64,10 @@ impl Head {
                 let killed = Arc::clone(control).ask(|ticket| Event::Kill { ticket, actor }).await;
                 killed.map_or_else(denied, |_| AdminReply::Done)
             }
+            AdminRequest::KillWorkerOf { actor } => {
+                let killed = Arc::clone(control).ask(|ticket| Event::KillWorkerOf { ticket, actor }).await;
+                killed.map_or_else(denied, |_| AdminReply::Done)
+            }
             AdminRequest::Drain { node } => {
                 let known = |info: &NodeInfo| info.node_id == node && info.state != NodeState::Dead;
                 if !control.read(|state| state.nodes().iter().any(known)) {

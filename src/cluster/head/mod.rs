@@ -134,10 +134,15 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
 /// Tests shorten the lives of certificates, since they cannot wait for their ends.
 const VALID_SECONDS: &str = "ROADSHOW_TEST_CERTIFICATE_SECONDS";
 
-/// How long certificates are valid, which nothing makes longer.
+/// Validity of certificates. Nothing makes it longer.
 fn certificates_valid() -> Duration {
-    let said = std::env::var(VALID_SECONDS).ok().and_then(|seconds| seconds.parse().ok());
-    said.map_or(CERTIFICATE_VALID, |seconds| Duration::from_secs(seconds).min(CERTIFICATE_VALID))
+    shortened(std::env::var(VALID_SECONDS).ok().as_deref(), cfg!(debug_assertions))
+}
+
+/// In a release the variable is not obeyed: certificates that expire at once would stop the cluster.
+fn shortened(seconds: Option<&str>, is_for_tests: bool) -> Duration {
+    let seconds = seconds.filter(|_| is_for_tests).and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(CERTIFICATE_VALID, |seconds| Duration::from_secs(seconds).min(CERTIFICATE_VALID))
 }
 
 /// A new certificate, with its key.
@@ -219,5 +224,18 @@ impl Head {
 
     fn orders(&self) -> MutexGuard<'_, Orders> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_shortened_for_tests_alone() {
+        assert_eq!(shortened(Some("4"), true), Duration::from_secs(4));
+        for (seconds, is_for_tests) in [(Some("4"), false), (None, true), (Some("99999999"), true)] {
+            assert_eq!(shortened(seconds, is_for_tests), CERTIFICATE_VALID, "{seconds:?}");
+        }
     }
 }

@@ -22,7 +22,9 @@ use super::file::LogWriter;
 use super::outlet::{Outlet, Refused};
 use super::split::{LongLines, Splitter};
 use super::{LogName, Stream};
-use crate::config::{LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_REMAINDER_BYTES, LOG_STALL_MAX};
+use crate::config::{
+    LOG_FILE_BYTES_MAX, LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_REMAINDER_BYTES, LOG_STALL_MAX,
+};
 
 /// Captured output of a process.
 #[derive(Debug)]
@@ -324,36 +326,34 @@ impl Output {
 
 /// Writes what comes into the log; the file I/O itself runs on a thread that may wait.
 async fn write(path: PathBuf, mut chunks: mpsc::Receiver<Bytes>, warned: Arc<AtomicBool>) {
-    let opened = {
-        let path = path.clone();
-        spawn_blocking(move || {
-            let dir = path.parent().unwrap_or(Path::new("."));
-            LogWriter::open(dir, &path.file_name().unwrap_or_default().to_string_lossy())
-        })
-    };
-    let warn = |error: io::Error| {
-        if !warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(?path, %error, "a process's output is not written to its log any more; free some space");
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut log = LogWriter::new(dir, &name, LOG_FILE_BYTES_MAX);
+    let told = |result: io::Result<()>| match result {
+        Ok(()) => warned.store(false, Ordering::Relaxed),
+        Err(error) if !warned.swap(true, Ordering::Relaxed) => {
+            tracing::warn!(
+                ?path, %error,
+                "output of a process is lost, since its log cannot be written; free some space"
+            );
         }
-    };
-    let mut log = match opened.await {
-        Ok(Ok(log)) => log,
-        Ok(Err(error)) => return warn(error),
-        Err(_) => return,
+        Err(_) => {}
     };
     let mut batch = Vec::with_capacity(LOG_READS_QUEUED_MAX);
     while chunks.recv_many(&mut batch, LOG_READS_QUEUED_MAX).await > 0 {
         let taken = std::mem::take(&mut batch);
         let written = spawn_blocking(move || {
-            let result = taken.iter().try_for_each(|chunk| log.append(chunk));
-            (log, result)
+            // Each is tried: the log counts what is lost.
+            let results = taken.iter().map(|chunk| log.append(chunk)).collect::<Vec<_>>();
+            (log, results.into_iter().collect())
         });
         let Ok((back, result)) = written.await else { return };
         log = back;
-        if let Err(error) = result {
-            // The channel closes: the reader hears that nobody writes any more.
-            return warn(error);
-        }
+        told(result);
+    }
+    // It fails if the runtime ends.
+    if let Ok(result) = spawn_blocking(move || log.finish()).await {
+        told(result);
     }
 }
 

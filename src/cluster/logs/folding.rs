@@ -206,6 +206,21 @@ fn push_harmless(line: &mut String, text: &str, may_colour: bool) {
     }
 }
 
+/// Text of a log for a terminal, which obeys nothing in it but colours. They end with their line.
+///
+/// Of a line that carriage returns have written anew, as those of progress bars are, the last state is left.
+#[cfg(feature = "cli")]
+pub(crate) fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        let line = line.trim_end_matches('\r');
+        push_harmless(&mut shown, line.rsplit('\r').next().unwrap_or(line), true);
+        shown.push_str(end);
+    }
+    shown
+}
+
 /// The length of the control sequence that the text begins with, if it ends in `last`; 0 if there is none.
 ///
 /// By ECMA-48 a sequence that ends in `m` sets a colour (SGR), one that ends in `K` erases in the line (EL).
@@ -407,6 +422,14 @@ mod tests {
             "(^[[31ma^J) b",
             "(a) 50 %",
         ]);
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn lines_of_a_log_do_no_harm_to_a_terminal() {
+        let text = "one\r\n\x1b[31mred\n\x1b]0;title\x07\u{9b}2J\n10 %\r50 %\r90 %\r\n\nno end\x08";
+        let shown = "one\n\x1b[31mred\x1b[0m\n^[]0;title^G\\u{9b}2J\n90 %\n\nno end^H";
+        assert_eq!(harmless(text), shown);
     }
 
     proptest! {

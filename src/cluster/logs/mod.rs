@@ -29,6 +29,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use capture::{Capture, Captured, Flusher};
 pub(crate) use display::{Display, Kept, VARIABLE as DEDUP_VARIABLE};
 use folding::Shown;
+#[cfg(feature = "cli")]
+pub(crate) use folding::harmless;
 pub(crate) use label::Label;
 pub(crate) use name::LogName;
 #[cfg(feature = "cli")]

@@ -49,7 +49,7 @@ impl<T: Fn(&File)> OwnLog<T> {
             Some(log) => log,
             None => {
                 // The last one may have been put aside without another.
-                let log = LogWriter::with_size_max(&self.dir, &self.file, self.size_max)?;
+                let log = LogWriter::open(&self.dir, &self.file, self.size_max)?;
                 log.file().into_iter().for_each(&self.turn);
                 log
             }

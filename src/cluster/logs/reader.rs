@@ -54,18 +54,26 @@ impl LogReader {
         Self { dir: dir.into() }
     }
 
-    /// All logs by their names, each with the size of all its files.
+    /// The first logs by their names behind one, each with the size of all its files; `count_max` at most,
+    /// and whether there are more.
     ///
     /// # Errors
     ///
     /// [`LogError::Read`] if the directory cannot be read.
-    pub(crate) fn list(&self) -> Result<Vec<LogFile>, LogError> {
+    pub(crate) fn list(
+        &self,
+        after: Option<&str>,
+        count_max: usize,
+    ) -> Result<(Vec<LogFile>, bool), LogError> {
         let listed = |(file, found): (String, Found)| {
             let name = LogName::of_file(&file);
             let (worker, job) = (name.and_then(LogName::worker), name.map(LogName::job));
             LogFile { file, worker, job, size: found.size }
         };
-        Ok(self.find()?.into_iter().map(listed).collect())
+        let found = self.find()?.into_iter();
+        let mut behind = found.filter(|(file, _)| after.is_none_or(|after| file.as_str() > after));
+        let page = behind.by_ref().take(count_max).map(listed).collect();
+        Ok((page, behind.next().is_some()))
     }
 
     /// A part of a log. [`LogFrom::Tail`] gives the part that begins so many lines before the end; when they
@@ -96,16 +104,23 @@ impl LogReader {
     /// # Errors
     ///
     /// [`LogError::Read`] if the directory cannot be read, or a file cannot be removed.
-    pub(crate) fn trim(&self, bytes_max: u64, lives: impl Fn(LogName) -> bool) -> Result<(), LogError> {
+    pub(crate) fn trim(
+        &self,
+        bytes_max: u64,
+        files_max: usize,
+        lives: impl Fn(LogName) -> bool,
+    ) -> Result<(), LogError> {
         let has_ended = |(file, _): &(String, Found)| LogName::of_file(file).is_some_and(|name| !lives(name));
         let mut ended: Vec<_> = self.find()?.into_iter().filter(has_ended).collect();
         ended.sort_by_key(|(_, found)| found.written);
         let mut left: u64 = ended.iter().map(|(_, found)| found.size).sum();
+        let mut files: usize = ended.iter().map(|(_, found)| found.paths.len()).sum();
         for (_, found) in ended {
-            if left <= bytes_max {
+            if left <= bytes_max && files <= files_max {
                 break;
             }
             left -= found.size;
+            files -= found.paths.len();
             for path in found.paths {
                 match fs::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -241,7 +256,11 @@ mod tests {
         symlink("secret.key", scratch.join("link.log")).unwrap();
         let agent = LogFile { file: "agent.log".to_owned(), worker: None, job: None, size: 0 };
         let worker = LogFile { file, worker: Some(WorkerId(3)), job: Some(JobId(2)), size: 7 };
-        assert_eq!(reader(&scratch).list().unwrap(), [agent, worker]);
+        let list = |after, count_max| reader(&scratch).list(after, count_max).unwrap();
+        assert_eq!(list(None, 2), (vec![agent.clone(), worker.clone()], false));
+        assert_eq!(list(None, 1), (vec![agent], true));
+        assert_eq!(list(Some("agent.log"), 1), (vec![worker], false));
+        assert_eq!(list(Some("x"), 1), (Vec::new(), false));
     }
 
     #[test]
@@ -290,7 +309,7 @@ mod tests {
     #[test]
     fn a_follower_gets_what_was_added() {
         let scratch = Scratch::new();
-        let mut log = LogWriter::open(scratch.path(), "a.out").unwrap();
+        let mut log = LogWriter::new(scratch.path(), "a.out", 1000);
         log.append(b"one\ntw").unwrap();
         let part = tail(&scratch, 10);
         assert_eq!(part, LogPart { text: "one\ntw".to_owned(), offset: 6 });
@@ -304,7 +323,7 @@ mod tests {
     #[test]
     fn a_log_that_was_put_aside_is_followed_and_read_as_one() {
         let scratch = Scratch::new();
-        let mut log = LogWriter::with_size_max(scratch.path(), "a.out", 10).unwrap();
+        let mut log = LogWriter::new(scratch.path(), "a.out", 10);
         log.append(b"1234\n").unwrap();
         let part = tail(&scratch, 10);
         log.append(b"5678\nabcd\nefgh\nijkl\n").unwrap();
@@ -321,7 +340,7 @@ mod tests {
     #[test]
     fn a_follower_that_is_too_late_is_told() {
         let scratch = Scratch::new();
-        let mut log = LogWriter::with_size_max(scratch.path(), "a.out", 5).unwrap();
+        let mut log = LogWriter::new(scratch.path(), "a.out", 5);
         for line in 0..9 {
             log.append(format!("line{line}\n").as_bytes()).unwrap();
         }
@@ -363,10 +382,17 @@ mod tests {
             File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
         }
         fs::write(scratch.join("agent.log"), [b'x'; 100]).unwrap();
-        reader(&scratch).trim(200, |process| process == name(1)).unwrap();
-        let left: Vec<_> = reader(&scratch).list().unwrap().into_iter().map(|log| log.file).collect();
-        let expected = [1, 3, 4].map(|pid| name(pid).file(Stream::Out));
-        assert_eq!(left, [["agent.log".to_owned()].as_slice(), &expected].concat());
+        let left = |bytes_max, files_max, expected: &[u32]| {
+            reader(&scratch).trim(bytes_max, files_max, |process| process == name(1)).unwrap();
+            let left = reader(&scratch).list(None, 10).unwrap().0.into_iter().map(|log| log.file);
+            let expected = expected.iter().map(|pid| name(*pid).file(Stream::Out));
+            assert!(left.eq(std::iter::once("agent.log".to_owned()).chain(expected)));
+        };
+        left(200, 10, &[1, 3, 4]);
+        // However few bytes are in them.
+        fs::write(scratch.join(&format!("{}.1", name(3).file(Stream::Out))), "").unwrap();
+        left(200, 3, &[1, 3, 4]);
+        left(200, 2, &[1, 3]);
     }
 
     proptest! {
@@ -380,7 +406,7 @@ mod tests {
             lines in 0..8u64,
         ) {
             let scratch = Scratch::new();
-            let mut log = LogWriter::with_size_max(scratch.path(), "a.out", 50).unwrap();
+            let mut log = LogWriter::open(scratch.path(), "a.out", 50).unwrap();
             let (mut written, mut followed, mut offset) = (String::new(), String::new(), 0);
             for piece in pieces {
                 log.append(piece.as_bytes()).unwrap();

@@ -361,4 +361,19 @@ impl State {
         }
         self.answer(ticket, Ok(Answer::Done));
     }
+
+    /// Ends an actor that may handle no message any more, together with its worker. Another worker is started
+    /// in its place, unless it was a detached actor's own.
+    pub(super) fn kill_worker_of(&mut self, ticket: Ticket, key: ActorKey) {
+        let worker = match self.actors.get(&key).map(|actor| actor.phase) {
+            Some(Phase::Placed(worker) | Phase::Alive(worker, _)) => worker,
+            // Nothing of it runs.
+            _ => return self.kill(ticket, key),
+        };
+        if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
+            self.actions.push(Action::StopWorker { node, worker });
+        }
+        self.worker_over(worker, &format!("it was killed to end the actor {key}"), false);
+        self.answer(ticket, Ok(Answer::Done));
+    }
 }

@@ -69,6 +69,8 @@ pub(in crate::cluster) enum Event {
     Find { ticket: Ticket, namespace: String, name: String },
     /// An actor is to end. Answered with [`Answer::Done`].
     Kill { ticket: Ticket, actor: ActorKey },
+    /// An actor is to end with its worker and all that is in it. Answered with [`Answer::Done`].
+    KillWorkerOf { ticket: Ticket, actor: ActorKey },
     /// A record of given numbers is on disk.
     NumbersKept { jobs: u32, workers: u64, actors: u64 },
     /// What is to be kept cannot be, and why; or it can again.

@@ -216,6 +216,7 @@ impl State {
             Event::Withdrawn { ticket } => self.withdraw(ticket),
             Event::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
             Event::Kill { ticket, actor } => self.kill(ticket, actor),
+            Event::KillWorkerOf { ticket, actor } => self.kill_worker_of(ticket, actor),
             Event::NumbersKept { jobs, workers, actors } => self.numbers.kept(jobs, workers, actors),
             Event::Keeping { trouble } => self.not_kept = trouble,
             Event::Tick => self.tick(),

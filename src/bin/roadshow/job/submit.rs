@@ -27,8 +27,9 @@ pub(crate) struct Arguments {
     /// Print the job's id and end, rather than waiting for the job.
     #[arg(long)]
     no_wait: bool,
-    /// A variable of the driver's environment; may be given again.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variables())]
+    /// A variable of the driver's environment; may be given again. `NAME` alone takes the value that this
+    /// command has, which no list of processes shows.
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = variables())]
     env: Vec<(OsString, OsString)>,
     /// Print one JSON object; what the driver writes goes to the standard error.
     #[arg(long)]

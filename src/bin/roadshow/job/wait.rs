@@ -43,7 +43,7 @@ pub(super) async fn until_its_end<D: Desks>(
 /// With JSON to come, all that the driver writes is beside the point.
 fn write(file: &str, text: &str, json: bool, output: &mut Output<'_>) -> Outcome<()> {
     match json {
-        true => output.print_aside(text),
+        true => output.print_log_aside(text),
         false => output.pass_on(file, text),
     }
 }

@@ -92,7 +92,9 @@ pub(crate) async fn show<D: Desks>(
     let mut printer =
         Printer { json: manner.json, of_driver: matches!(wanted, Wanted::Driver(_)), shown: None };
     if tail.is_empty() && !manner.follow {
-        return Err(Failure::unknown("there is no such log", "`roadshow logs` lists those that there are"));
+        // A log begins with its first byte.
+        output.note("nothing is logged of it: it has written nothing, or its logs were removed for others");
+        return Ok(());
     }
     loop {
         // Asked before the logs are read: what is read then has all that the job wrote.
@@ -152,7 +154,7 @@ impl Printer {
             output.print(&format!("==> {} {} <==\n", place.node, one_line(file)))?;
             self.shown = Some((place.node, file.to_owned()));
         }
-        output.print(text)
+        output.print_log(text)
     }
 }
 
@@ -296,6 +298,12 @@ mod tests {
         assert_eq!(out, "one\ntwo\nthree");
         let (outcome, _) = logs(&cluster(), Which { actor: some("2"), ..Which::default() }, ALL).await;
         assert_eq!(outcome.unwrap_err().code, exit::NO_SUCH_THING);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_has_written_nothing_has_no_log() {
+        let (outcome, out) = logs(&cluster(), Which { worker: some("2"), ..Which::default() }, ALL).await;
+        assert_eq!((outcome, out.as_str()), (Ok(()), ""));
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 
 /// The longest file that is read whole: none of a session comes near.
@@ -29,6 +30,42 @@ pub(crate) fn own_directory(path: &Path) -> io::Result<()> {
         0 => Ok(()),
         _ => fs::set_permissions(path, Permissions::from_mode(0o700)),
     }
+}
+
+/// Permissions that a directory of sessions gives no other user, who could put links there.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Permissions that a session's directory gives no other user.
+const OTHERS_ANY: u32 = 0o077;
+
+/// Checks that a directory of sessions is this user's, and that others may write nothing into it.
+pub(crate) fn check_home(path: &Path) -> io::Result<()> {
+    check_directory(path, OTHERS_WRITE)
+}
+
+/// Checks that a session's directory is this user's alone, as [`own_directory`] makes it.
+pub(crate) fn check_closed(path: &Path) -> io::Result<()> {
+    check_directory(path, OTHERS_ANY)
+}
+
+fn check_directory(path: &Path, forbidden: u32) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is no directory"));
+    }
+    is_own(&metadata)?;
+    match metadata.mode() & forbidden {
+        0 => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is not closed to other users")),
+    }
+}
+
+/// Takes a shared lock of a directory, held until the file is closed. Programs that remove old temporary
+/// files, such as systemd-tmpfiles, leave a directory alone that is locked, with all that is in it.
+pub(crate) fn lock_shared(path: &Path) -> io::Result<File> {
+    let directory = File::open(path)?;
+    flock(&directory, FlockOperation::NonBlockingLockShared)?;
+    Ok(directory)
 }
 
 /// Reads a file of this user, and no other's.

@@ -3,13 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{JOBS, LOGS, NODE_FILE, STATE, Session, own_directory};
+use super::{JOBS, LOGS, NODE_FILE, STATE, Session, check_home, lock_shared, own_directory};
 use crate::failure::{Failure, Outcome};
 
 const PREFIX: &str = "session_";
@@ -38,7 +38,27 @@ impl Home {
         Self(path)
     }
 
-    /// All sessions, the newest first.
+    /// Refuses a directory that another user may have filled.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if it is there, and not this user's alone.
+    pub(crate) fn check(&self) -> Outcome<()> {
+        match check_home(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let text = format!("{} is not used to look for sessions: {error}", self.0.display());
+                Err(Failure::failed(text, "see who has made it; it must be yours alone, or set TMPDIR"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps what removes old temporary files from the links to sessions, as long as the file is open.
+    pub(crate) fn lock_shared(&self) -> io::Result<File> {
+        lock_shared(&self.0)
+    }
+
+    /// All sessions, the newest first; none of a directory that [`Home::check`] refuses.
     pub(crate) fn sessions(&self) -> Vec<Session> {
         let mut names: Vec<_> = self.entries().collect();
         names.sort_unstable_by(|one, other| other.cmp(one));
@@ -46,7 +66,9 @@ impl Home {
     }
 
     fn entries(&self) -> impl Iterator<Item = PathBuf> {
-        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten().map(|entry| entry.path());
+        // Links in a directory of this user's alone are those that `create` has made.
+        let entries = check_home(&self.0).and_then(|()| fs::read_dir(&self.0));
+        let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
         entries.filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with(PREFIX) && name != LATEST
@@ -74,7 +96,13 @@ impl Home {
         }
         own_directory(&self.0).map_err(|error| fails(&self.0, &error))?;
         own_directory(&dir).map_err(|error| fails(&dir, &error))?;
-        let lock = hold(&dir).map_err(|error| fails(&dir, &error))?;
+        let earlier = Session::read(&dir);
+        if earlier.as_ref().is_some_and(Session::is_alive) {
+            return Err(fails(&dir, &"a node runs in it"));
+        }
+        let patience = if earlier.is_some() { DYING } else { Duration::ZERO };
+        let lock = hold(&dir, patience).map_err(|error| fails(&dir, &error))?;
+        // Looked at again, now that no other start makes one.
         if let Some(earlier) = Session::read(&dir) {
             if earlier.is_alive() {
                 return Err(fails(&dir, &"a node runs in it"));
@@ -91,6 +119,8 @@ impl Home {
             std::os::unix::fs::symlink(&dir, self.0.join(&name)).map_err(|error| fails(&dir, &error))?;
         }
         self.point_latest(&dir).map_err(|error| fails(&self.0, &error))?;
+        // It keeps other starts out as well, and lets the daemons take theirs.
+        flock(&lock, FlockOperation::NonBlockingLockShared).map_err(|error| fails(&dir, &error))?;
         Ok(Room { dir, _lock: lock })
     }
 
@@ -108,6 +138,9 @@ impl Home {
     }
 
     fn drop_stale_links(&self) {
+        if check_home(&self.0).is_err() {
+            return;
+        }
         let latest = self.0.join(LATEST);
         for link in self.entries().chain([latest]) {
             let is_link = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_symlink());
@@ -126,12 +159,22 @@ pub(crate) struct Room {
     _lock: File,
 }
 
-fn hold(dir: &Path) -> io::Result<File> {
+/// How long the last threads of daemons that were killed may hold their locks.
+const DYING: Duration = Duration::from_secs(1);
+
+/// Pause between two tries to take a lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+fn hold(dir: &Path, patience: Duration) -> io::Result<File> {
     let lock = File::open(dir)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => Err(io::Error::other("somebody else starts a node in it")),
-        Err(error) => Err(error.into()),
-        Ok(()) => Ok(lock),
+    let until = Instant::now() + patience;
+    loop {
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::park_timeout(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => return Err(io::Error::other("another command starts a node in it")),
+            Err(error) => return Err(error.into()),
+            Ok(()) => return Ok(lock),
+        }
     }
 }
 
@@ -171,6 +214,8 @@ const fn date(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::Role;
     use super::super::tests::{Scratch, node};
     use super::*;
@@ -240,10 +285,70 @@ mod tests {
         refused("a node runs in it");
         session.remove(true).unwrap();
         let held = home.create(Some(&dir)).unwrap();
-        refused("somebody else starts a node in it");
+        refused("another command starts a node in it");
         drop(held);
         fs::write(dir.join("letters"), "").unwrap();
         refused("there is something in it");
+    }
+
+    #[test]
+    fn a_home_that_others_may_write_into_has_no_sessions_and_its_links_are_left_alone() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        assert_eq!(home.check(), Ok(()));
+        let session = made(&home, Some(&scratch.0.join("elsewhere")), 1);
+        assert_eq!((home.check(), home.sessions()), (Ok(()), vec![session.clone()]));
+        for mode in [0o777, 0o770, 0o702] {
+            fs::set_permissions(&home.0, PermissionsExt::from_mode(mode)).unwrap();
+            let refused = home.check().unwrap_err().to_string();
+            assert!(refused.contains("it is not closed to other users"), "{refused}");
+            assert_eq!(home.sessions(), [], "{mode:o}");
+        }
+        session.remove(false).unwrap();
+        home.tidy();
+        assert!(fs::symlink_metadata(home.0.join(LATEST)).is_ok());
+    }
+
+    #[test]
+    fn a_home_of_another_user_has_no_sessions() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        made(&home, Some(&scratch.0.join("elsewhere")), 1);
+        if std::os::unix::fs::chown(&home.0, Some(65534), None).is_err() {
+            return println!("skipped: this user gives no directory away");
+        }
+        assert!(home.check().unwrap_err().to_string().contains("belongs to the user with the id 65534"));
+        assert_eq!(home.sessions(), []);
+    }
+
+    #[test]
+    fn a_link_to_what_is_no_session_s_directory_leads_nowhere() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        let session = made(&home, None, 1);
+        let checkout = scratch.0.join("checkout");
+        fs::create_dir(&checkout).unwrap();
+        fs::set_permissions(&checkout, PermissionsExt::from_mode(0o755)).unwrap();
+        fs::copy(session.dir.join(NODE_FILE), checkout.join(NODE_FILE)).unwrap();
+        std::os::unix::fs::symlink(&checkout, home.0.join("session_x")).unwrap();
+        assert_eq!(home.sessions(), [session]);
+    }
+
+    #[test]
+    fn a_start_finds_a_node_in_the_directory_whose_daemon_holds_its_lock() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        let dir = scratch.0.join("elsewhere");
+        let mut session = made(&home, Some(&dir), 1);
+        let daemon = lock_shared(&dir).unwrap();
+        assert!(home.create(Some(&dir)).unwrap_err().to_string().contains("a node runs in it"));
+        session.node.processes.clear();
+        session.save().unwrap();
+        assert!(home.create(Some(&dir)).unwrap_err().to_string().contains("another command starts"));
+        drop(daemon);
+        // The start's own lock lets daemons take theirs.
+        let _room = home.create(Some(&dir)).unwrap();
+        lock_shared(&dir).unwrap();
     }
 
     #[test]

@@ -8,7 +8,8 @@ mod files;
 mod home;
 mod process;
 
-pub(crate) use files::{own_directory, read_own, write_private};
+use files::{check_closed, check_home};
+pub(crate) use files::{lock_shared, own_directory, read_own, write_private};
 pub(crate) use home::{Home, Room};
 pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
 
@@ -59,9 +60,11 @@ pub(crate) struct NodeFile {
 }
 
 impl Session {
-    /// The session whose directory that is; none if it is no session, or not this user's.
+    /// The session whose directory that is; none if it is no session, or not this user's alone: what it says
+    /// is signalled, and the directory removed.
     pub(crate) fn read(dir: &Path) -> Option<Self> {
         let dir = fs::canonicalize(dir).ok()?;
+        check_closed(&dir).ok()?;
         let node = serde_json::from_slice(&read_own(&dir.join(NODE_FILE)).ok()?).ok()?;
         Some(Self { dir, node })
     }
@@ -157,6 +160,8 @@ impl Session {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     /// A directory that nobody else has, closed to others. It is removed when this is dropped.
@@ -209,6 +214,20 @@ pub(crate) mod tests {
         session.node.boot_id = "another".to_owned();
         session.save().unwrap();
         assert!(!Session::read(&scratch.0).unwrap().is_alive());
+    }
+
+    #[test]
+    fn a_directory_that_others_can_look_into_is_no_session() {
+        let scratch = Scratch::new();
+        let session = Session { dir: scratch.0.clone(), node: node(7, &[]) };
+        session.save().unwrap();
+        let link = scratch.0.join("link");
+        std::os::unix::fs::symlink(&scratch.0, &link).unwrap();
+        assert_eq!(Session::read(&link), Some(session));
+        for mode in [0o755, 0o750, 0o701] {
+            fs::set_permissions(&scratch.0, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!((Session::read(&scratch.0), Session::read(&link)), (None, None), "{mode:o}");
+        }
     }
 
     #[test]

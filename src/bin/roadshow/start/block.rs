@@ -108,7 +108,12 @@ mod tests {
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut signals = Signals::listen().unwrap();
-        let outcome = stay(started, &mut signals, &mut Output { out: &mut out, err: &mut err }).await;
+        let outcome = stay(
+            started,
+            &mut signals,
+            &mut Output { out: &mut out, err: &mut err, are_terminals: [false; 2] },
+        )
+        .await;
         let lives = session.is_alive();
         stop(&session, Manner { grace: None, keep_logs: false }).unwrap();
         (outcome, lives)

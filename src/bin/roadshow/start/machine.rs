@@ -3,15 +3,28 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use roadshow::daemon::memory_bytes;
+
 /// Which part of the memory is for work, unless it is said otherwise; the rest is the system's.
 const MEMORY_SHARE: f64 = 0.7;
 
-/// An address for documentation (RFC 5737): the way to it is the way to anywhere.
-const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+/// Addresses for documentation (RFC 5737, RFC 3849): the way to one of them is the way to anywhere.
+const ANYWHERE: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9),
+];
 
-/// The address from which this machine would send to others; loopback if it has no way to anywhere.
+/// The address from which this machine would send to others, of IPv4 if it has one; loopback if it has no
+/// way to anywhere.
 pub(super) fn own_address() -> IpAddr {
-    address_towards(ANYWHERE).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    first_way(address_towards)
+}
+
+fn first_way(towards: impl Fn(SocketAddr) -> Option<IpAddr>) -> IpAddr {
+    // An address of a single link is of no use to hosts behind other links.
+    let is_of_a_link = |own: &IpAddr| matches!(own, IpAddr::V6(own) if own.is_unicast_link_local());
+    let mut ways = ANYWHERE.into_iter().filter_map(towards);
+    ways.find(|own| !is_of_a_link(own)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 /// The address from which this machine would send to that one.
@@ -31,20 +44,10 @@ pub(super) fn cores() -> f64 {
     std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64)
 }
 
-/// How much memory is for work, in bytes: of what the machine has, or of what its container may take.
+/// How much memory is for work, in bytes: of what the machine has, or its container or unit may take.
 pub(super) fn memory() -> u64 {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
-    let container =
-        fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
-    let all = machine.into_iter().chain(container).min().unwrap_or(0);
     // A share of what fits a u64 fits one.
-    (all as f64 * MEMORY_SHARE) as u64
-}
-
-fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1 << 10)
+    (memory_bytes() as f64 * MEMORY_SHARE) as u64
 }
 
 /// What the machine is called.
@@ -68,9 +71,19 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_with_ipv6_alone_is_reached_by_that() {
+        let own: IpAddr = "2001:db8::7".parse().unwrap();
+        let (v4, link) = (IpAddr::from([10, 0, 0, 5]), "fe80::1".parse().unwrap());
+        assert_eq!(first_way(|other| other.is_ipv6().then_some(own)), own);
+        assert_eq!(first_way(|other| Some(if other.is_ipv6() { own } else { v4 })), v4);
+        assert_eq!(first_way(|other| other.is_ipv6().then_some(link)), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        assert_eq!(first_way(|_| None), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+
+    #[test]
     fn a_machine_has_processors_memory_and_a_name() {
-        assert_eq!(total("MemFree: 1 kB\nMemTotal:       2048 kB\n"), Some(2 << 20));
-        assert_eq!(total(""), None);
-        assert!(cores() >= 1.0 && memory() > 0 && !hostname().is_empty());
+        assert!(cores() >= 1.0 && !hostname().is_empty());
+        let share = memory() as f64 / memory_bytes() as f64;
+        assert!((share - MEMORY_SHARE).abs() < 0.001, "{share}");
     }
 }

@@ -107,7 +107,7 @@ mod tests {
         let held = StateDir::hold(&scratch.0.join("state")).unwrap();
         assert_eq!(held.session(), None);
         let dir = scratch.0.join("session");
-        fs::create_dir(&dir).unwrap();
+        own_directory(&dir).unwrap();
         let session = Session { dir, node: node(1, &[(Role::Agent, std::process::id())]) };
         session.save().unwrap();
         held.remember(&session).unwrap();

@@ -58,20 +58,29 @@ impl FromStr for Filter {
 
 /// Reads variables of a job's environment, which need not be text.
 pub(crate) fn variables() -> impl TypedValueParser<Value = (OsString, OsString)> {
-    OsStringValueParser::new().try_map(|argument| variable(&argument))
+    OsStringValueParser::new().try_map(|argument| variable(&argument, |name| std::env::var_os(name)))
 }
 
-fn variable(argument: &OsStr) -> Result<(OsString, OsString), &'static str> {
-    const FORM: &str = "it must be NAME=VALUE";
-    const OWN: &str = "the variable is Roadshow's own, which gives it to the processes that need it";
+/// `NAME=VALUE`, or `NAME` alone for the value that `own` has of it.
+fn variable(
+    argument: &OsStr,
+    own: impl Fn(&OsStr) -> Option<OsString>,
+) -> Result<(OsString, OsString), String> {
     let bytes = argument.as_bytes();
-    let at = bytes.iter().position(|byte| *byte == b'=').ok_or(FORM)?;
-    let (name, value) = (&bytes[..at], &bytes[at + 1..]);
-    match name {
-        b"" => Err(FORM),
-        name if Submission::owns_variable(OsStr::from_bytes(name)) => Err(OWN),
-        _ => Ok((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(value).to_owned())),
+    let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) => (&bytes[..at], Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned())),
+        None => (bytes, None),
+    };
+    if name.is_empty() {
+        return Err("it must be NAME=VALUE, or NAME for a variable of this command's environment".to_owned());
     }
+    let name = OsStr::from_bytes(name);
+    if Submission::owns_variable(name) {
+        return Err("the variable is Roadshow's own, which gives it to the processes that need it".to_owned());
+    }
+    let value = value.or_else(|| own(name));
+    let value = value.ok_or_else(|| format!("{name:?} is not set in this command's environment"))?;
+    Ok((name.to_owned(), value))
 }
 
 #[cfg(test)]
@@ -105,13 +114,20 @@ mod tests {
 
     #[test]
     fn a_variable_has_a_name() {
-        let variable = |text: &[u8]| variable(OsStr::from_bytes(text));
+        let own = |name: &OsStr| (name == "SET").then(|| OsString::from("secret"));
+        let variable = |text: &[u8]| variable(OsStr::from_bytes(text), own);
         assert_eq!(variable(b"A=b=c"), Ok(("A".into(), "b=c".into())));
         assert_eq!(variable(b"A="), Ok(("A".into(), OsString::new())));
         assert_eq!(variable(b"A=caf\xe9"), Ok(("A".into(), OsStr::from_bytes(b"caf\xe9").to_owned())));
-        assert!(variable(b"A").is_err() && variable(b"=b").is_err());
-        for own in [&b"ROADSHOW_TOKEN=x"[..], b"ROADSHOW_STARTED_BY=x", b"ROADSHOW_WORKER=1:2"] {
+        assert!(variable(b"=b").is_err() && variable(b"").is_err());
+        for own in
+            [&b"ROADSHOW_TOKEN=x"[..], b"ROADSHOW_TOKEN", b"ROADSHOW_STARTED_BY=x", b"ROADSHOW_WORKER=1:2"]
+        {
             assert!(variable(own).unwrap_err().contains("Roadshow's own"));
         }
+        // Without a value it is the command's own, which no list of processes shows.
+        assert_eq!(variable(b"SET"), Ok(("SET".into(), "secret".into())));
+        assert_eq!(variable(b"SET="), Ok(("SET".into(), OsString::new())));
+        assert!(variable(b"UNSET").unwrap_err().contains("\"UNSET\" is not set"));
     }
 }

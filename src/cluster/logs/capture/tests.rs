@@ -177,7 +177,7 @@ async fn a_subscriber_that_has_gone_does_not_end_the_log() {
 }
 
 #[tokio::test]
-async fn a_full_disk_ends_the_log_and_not_the_lines() {
+async fn a_full_disk_keeps_no_line_from_the_terminal() {
     let scratch = Scratch::new();
     symlink("/dev/full", log(&scratch, Stream::Out)).unwrap();
     let Child { mut out, err, capture, mut lines } = child(&scratch);
@@ -191,7 +191,44 @@ async fn a_full_disk_ends_the_log_and_not_the_lines() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_gone_ends_the_log_and_not_the_lines() {
+async fn a_log_goes_on_when_a_full_disk_has_room_again() {
+    let scratch = Scratch::new();
+    let disk = log(&scratch, Stream::Out);
+    symlink("/dev/full", &disk).unwrap();
+    let warned = Arc::new(AtomicBool::new(false));
+    let (chunks, received) = mpsc::channel(1);
+    let writing = tokio::spawn(write(disk.clone(), received, Arc::clone(&warned)));
+    chunks.send(Bytes::from_static(b"one\ntwo\n")).await.unwrap();
+    let fails = async {
+        while !warned.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(fails).await;
+    fs::remove_file(&disk).unwrap();
+    chunks.send(Bytes::from_static(b"three\n")).await.unwrap();
+    drop(chunks);
+    within(writing).await.unwrap();
+    let text = text(&scratch, Stream::Out);
+    assert!(text.starts_with("... 8 bytes with 2 ends of lines are missing here: "), "{text}");
+    assert!(text.ends_with("\nthree\n") && text.lines().count() == 2, "{text}");
+    // The next full disk is told again.
+    assert!(!warned.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn a_process_that_prints_nothing_leaves_no_file() {
+    let scratch = Scratch::new();
+    let Child { mut out, err, capture, .. } = child(&scratch);
+    out.write_all(b"one\n").unwrap();
+    drop((out, err));
+    within(capture.finish()).await;
+    let files: Vec<_> = fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files, [log(&scratch, Stream::Out)]);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_gone_keeps_no_line_from_the_terminal() {
     let scratch = Scratch::new();
     fs::remove_dir(scratch.path()).unwrap();
     let Child { mut out, err, capture, mut lines } = child(&scratch);

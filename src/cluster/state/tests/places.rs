@@ -247,6 +247,47 @@ fn killing_withdraws_what_waits_and_stops_what_lives() {
 }
 
 #[test]
+fn an_actor_that_handles_nothing_ends_with_its_worker_and_another_takes_the_place() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let (blocked, worker) = lab.spawn(job, cpus(1.0));
+    lab.ask(|ticket| Event::Kill { ticket, actor: blocked });
+    assert_eq!(lab.actor(blocked).state, ActorState::Alive);
+    let forced = lab.ask(|ticket| Event::KillWorkerOf { ticket, actor: blocked });
+    assert_eq!(forced.answer, Some(Ok(Answer::Done)));
+    assert_eq!(stopped(&forced.actions), [worker]);
+    assert_eq!(started(&forced.actions).len(), 1);
+    lab.is_dead(blocked, &format!("it was killed to end the actor {blocked}"));
+    assert_eq!(lab.free_cpus(1), 4.0);
+    // Its worker's end is no news.
+    assert_eq!(started(&lab.ended(worker)), []);
+
+    let again = lab.ask(|ticket| Event::KillWorkerOf { ticket, actor: blocked });
+    assert_eq!((again.answer, stopped(&again.actions)), (Some(Ok(Answer::Done)), Vec::new()));
+    let unknown = lab.ask(|ticket| Event::KillWorkerOf { ticket, actor: ActorKey(99) });
+    unknown.is_denied(Denied::Unknown, "there is no actor 0000000000000063, or it ended long ago");
+}
+
+#[test]
+fn a_detached_actor_ends_with_the_worker_of_its_own_and_none_takes_the_place() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let asking = lab.place(job, detached(plain()));
+    let own = started(&asking.actions)[0];
+    let actor = lab.state.actors().last().unwrap().actor_id;
+    // It is being started.
+    let starting = lab.ask(|ticket| Event::KillWorkerOf { ticket, actor });
+    assert_eq!((stopped(&starting.actions), started(&starting.actions)), (vec![own], Vec::new()));
+    lab.is_dead(actor, "it was killed before it began");
+
+    let asking = lab.place(job, detached(plain()));
+    let own = started(&asking.actions)[0];
+    let actor = take_placed(&mut lab.ready(own), asking.ticket);
+    lab.begin(actor);
+    let forced = lab.ask(|ticket| Event::KillWorkerOf { ticket, actor });
+    assert_eq!((stopped(&forced.actions), started(&forced.actions)), (vec![own], Vec::new()));
+    lab.is_dead(actor, &format!("it was killed to end the actor {actor}"));
+}
+
+#[test]
 fn an_actor_that_begins_after_it_was_given_up_is_stopped() {
     let (mut lab, job) = Lab::with_nodes(1);
     let actor = lab.place(job, plain()).placed();

@@ -31,7 +31,8 @@ pub(super) enum Step {
     Place(u8, ActorSpec),
     Withdraw(u8),
     Find(u8),
-    Kill(u8),
+    /// With the worker of the actor, or the actor alone.
+    Kill(u8, bool),
     Begin(u8),
     NotSpawned(u8),
     ActorEnds(u8),
@@ -90,7 +91,7 @@ fn any_step() -> impl Strategy_<Value = Step> {
         40 => (n(), any_spec()).prop_map(|(job, spec)| Step::Place(job, spec)),
         4 => n().prop_map(Step::Withdraw),
         4 => n().prop_map(Step::Find),
-        4 => n().prop_map(Step::Kill),
+        4 => (n(), proptest::bool::weighted(0.3)).prop_map(|(actor, hard)| Step::Kill(actor, hard)),
         40 => n().prop_map(Step::Begin),
         4 => n().prop_map(Step::NotSpawned),
         8 => n().prop_map(Step::ActorEnds),

@@ -126,11 +126,16 @@ impl World {
                 let name = format!("a{}", name % 3);
                 self.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name });
             }
-            Step::Kill(actor) => {
+            Step::Kill(actor, with_worker) => {
                 let known: Vec<ActorKey> = self.states.keys().copied().collect();
                 if let Some(actor) = pick(&known, *actor) {
-                    self.wanted.remove(&actor);
-                    self.ask(|ticket| Event::Kill { ticket, actor });
+                    let worker_of = |actor| self.lab.state.worker_of_actor(actor);
+                    let worker = worker_of(actor).filter(|_| *with_worker);
+                    self.wanted.retain(|it| *it != actor && (worker.is_none() || worker_of(*it) != worker));
+                    match with_worker {
+                        true => self.ask(|ticket| Event::KillWorkerOf { ticket, actor }),
+                        false => self.ask(|ticket| Event::Kill { ticket, actor }),
+                    }
                 }
             }
             Step::Begin(actor) => self.begin(*actor),

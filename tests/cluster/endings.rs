@@ -1,0 +1,129 @@
+//! What operators end, and what they are told of it; and what a session keeps from others.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::Value;
+
+use super::job::{Job, Order, Wish};
+use super::proc::{self, wait_for};
+use super::site::{Site, output, refused, roadshow, text};
+
+/// What a command ends with if what was asked to end still runs.
+const STILL_RUNS: i32 = 6;
+
+/// An actor whose handler does not return.
+fn computes(job: &mut Job, name: &str, wish: Wish) -> u32 {
+    job.spawn(name, Wish { name: Some(name.to_owned()), namespace: Some("app".to_owned()), ..wish });
+    let pid = job.pid_of(name);
+    // The reply never comes.
+    let _ = job.begin(Order::Compute(name.to_owned()));
+    wait_for("it computes", || job.errors().contains("it computes").then_some(()));
+    pid.try_into().unwrap()
+}
+
+fn state(site: &Site, name: &str) -> Value {
+    site.row("actors", "name", name)["state"].clone()
+}
+
+#[test]
+fn an_actor_that_computes_is_said_to_run_on_and_ends_by_force_with_its_worker() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    job.spawn("neighbour", Wish { name: Some("neighbour".to_owned()), ..Wish::default() });
+    job.spawn("idle", Wish { name: Some("idle".to_owned()), ..Wish::default() });
+    let killed = output(site.roadshow(&["kill", "idle"]));
+    assert!(killed.status.success() && text(&killed.stdout).contains("has ended."), "{killed:?}");
+    assert_eq!(state(&site, "idle"), "DEAD");
+
+    let pid = computes(&mut job, "busy", Wish::default());
+    let (code, said) = refused(site.roadshow(&["kill", "busy", "--timeout=0.5"]));
+    assert_eq!(code, STILL_RUNS, "{said}");
+    assert!(said.contains("was asked to end, and still runs after 0.5 s"), "{said}");
+    assert!(said.contains("with 1 other actor there"), "{said}");
+    assert_eq!(state(&site, "busy"), "ALIVE");
+
+    let killed = output(site.roadshow(&["kill", "busy", "--force"]));
+    assert!(killed.status.success() && text(&killed.stdout).contains("1 other actor"), "{killed:?}");
+    proc::ended(pid);
+    assert_eq!(["busy", "neighbour"].map(|name| state(&site, name)), ["DEAD", "DEAD"]);
+    // Another worker has its place.
+    job.spawn("next", Wish::default());
+    assert_ne!(job.pid_of("next"), u64::from(pid));
+    job.kill();
+}
+
+#[test]
+fn a_detached_actor_that_computes_ends_with_its_own_worker_alone() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    job.spawn("neighbour", Wish { name: Some("neighbour".to_owned()), ..Wish::default() });
+    let pid = computes(&mut job, "busy", Wish { detached: true, ..Wish::default() });
+    let killed = output(site.roadshow(&["kill", "busy", "--force", "--json"]));
+    assert!(killed.status.success(), "{killed:?}");
+    let said: Value = serde_json::from_slice(&killed.stdout).unwrap();
+    assert!(said["ended"] == true && said["worker_killed"].is_string(), "{said}");
+    proc::ended(pid);
+    assert_eq!(["busy", "neighbour"].map(|name| state(&site, name)), ["DEAD", "ALIVE"]);
+    job.kill();
+}
+
+#[test]
+fn a_variable_without_a_value_is_the_command_s_and_stands_on_no_command_line() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let given = ["job", "submit", "--env", "ROADSHOW_TEST_SECRET", "--", "sh", "-c"];
+    let mut command = site.roadshow(&[&given[..], &["echo $ROADSHOW_TEST_SECRET"]].concat());
+    command.env("ROADSHOW_TEST_SECRET", "sesame");
+    let submitted = output(command);
+    assert!(submitted.status.success(), "{submitted:?}");
+    assert_eq!(text(&submitted.stdout), "sesame\n");
+    let (code, said) = refused(site.roadshow(&[&given[..], &["true"]].concat()));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("is not set in this command's environment"), "{said}");
+}
+
+#[test]
+fn the_example_of_health_check_works_where_a_container_would_run_it() {
+    // As in a container: the node's address is not 127.0.0.1.
+    let site = Site::head_under(Vec::new(), "127.0.0.2", &["--num-cpus=1"]);
+    let help = output(site.roadshow(&["health-check", "--help"]));
+    let help = text(&help.stdout);
+    let example = help.lines().find_map(|line| line.strip_prefix("  roadshow health-check")).unwrap();
+    let arguments: Vec<&str> = std::iter::once("health-check").chain(example.split_whitespace()).collect();
+    let checked = output(roadshow(site.home(), &[], &arguments));
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+/// Where the sessions of this user are.
+fn sessions(site: &Site) -> PathBuf {
+    site.home().join(format!("roadshow-{}", rustix::process::geteuid().as_raw()))
+}
+
+#[test]
+fn daemons_keep_their_session_from_what_removes_old_temporary_files() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let home = &sessions(&site);
+    let session = &site.nodes[0].session;
+    let is_free =
+        |path| flock(fs::File::open(path).unwrap(), FlockOperation::NonBlockingLockExclusive).is_ok();
+    assert!(!is_free(home) && !is_free(session));
+    // Each of the two does it.
+    proc::kill(site.nodes[0].head());
+    assert!(!is_free(home) && !is_free(session));
+    proc::kill(site.nodes[0].agent());
+    wait_for("no process holds them", || (is_free(home) && is_free(session)).then_some(()));
+}
+
+#[test]
+fn a_directory_of_sessions_that_others_may_write_into_ends_nothing() {
+    let site = Site::head(&["--num-cpus=1"]);
+    let home = sessions(&site);
+    assert!(Command::new("chmod").arg("0777").arg(&home).status().unwrap().success());
+    let (code, said) = refused(site.roadshow(&["stop"]));
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("it is not closed to other users"), "{said}");
+    assert!(proc::runs(site.nodes[0].agent()));
+    assert!(Command::new("chmod").arg("0700").arg(&home).status().unwrap().success());
+}
