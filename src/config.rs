@@ -75,6 +75,12 @@ pub const QUEUED_OVERHEAD_BYTES: usize = 64;
 /// number, the open call, and the slot of its reply.
 pub const QUEUED_CALL_OVERHEAD_BYTES: usize = 320;
 
+/// What the queue of an actor counts while any message is in it, however small.
+///
+/// A queue is a box, the first places of two deques, and the first block of frames. With its entry in the
+/// table of flows, one small message takes about 800 bytes.
+pub const QUEUE_OVERHEAD_BYTES: usize = 640;
+
 /// How long room is reserved for a waiter that was woken and does not take it.
 ///
 /// A waiter on a busy thread comes to it in less. One whose future is held and not polled must not keep
@@ -199,7 +205,8 @@ pub const ATTACHMENTS_MAX: usize = u16::MAX as usize;
 
 /// How many levels of values within values a message may have.
 ///
-/// Each takes some kilobytes of stack in a debug build, on either side, and threads have two megabytes.
+/// Each takes some kilobytes of stack in a debug build, on either side. Threads of handlers and tasks have
+/// [`STACK_BYTES_MIN`] at least unless the program asks for less, and I/O threads two megabytes.
 pub const MESSAGE_DEPTH_MAX: usize = 128;
 
 /// How long a host that shuts down waits for open calls and unwritten bytes.
@@ -333,7 +340,7 @@ pub struct Limits {
     pub window_bytes: usize,
     /// How many bytes may wait here for the credit of one actor; see [`PARKED_BYTES_MAX`].
     pub parked_bytes_max: usize,
-    /// The longest frame that is written in one piece, 4 KiB at least; see [`CHUNK_BYTES`].
+    /// The longest frame that is written in one piece, from 4 KiB to 1 GiB; see [`CHUNK_BYTES`].
     pub chunk_bytes: usize,
     /// How long a peer may take for the handshake; see [`HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,

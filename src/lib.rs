@@ -174,7 +174,7 @@ macro_rules! worker_test {
 ///
 /// This is the place for what a program sets up for a whole process, such as where its events go. Put it
 /// into any module; several run in the order of their modules and lines. It takes a function or a closure
-/// without arguments. Workers run it before any task or actor, on their first thread, outside of a runtime;
+/// without arguments. Workers run it before any task or actor, on a thread of its own, outside of a runtime;
 /// the driver does not run it, nor do workers that are threads ([`Cluster::in_process`]). A panic in it is
 /// the error that the cluster's start returns.
 ///

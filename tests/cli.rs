@@ -223,6 +223,7 @@ fn values_are_checked_before_any_work() {
         (&["logs", "--tail=x"], "--tail"),
         (&["job", "submit"], "PROGRAM"),
         (&["job", "submit", "--env==A", "--", "x"], "NAME=VALUE"),
+        (&["job", "submit", "--env=ROADSHOW_TOKEN=x", "--", "x"], "Roadshow's own"),
         (&["get", "node"], "ID"),
     ] {
         let (code, said) = newcomer.fails(arguments);

@@ -1,8 +1,8 @@
 //! What a worker and its parent (a driver or an agent) tell each other over the socket pair between them.
 //!
 //! Parent to worker: one [`Bootstrap`], later connections ([`PASS`]), new credentials ([`RENEW`]) and [`STOP`],
-//! or the end of the stream, which is the parent's end. Worker to parent: [`Report`]s, the first of which says whether
-//! it is ready. The first byte may bring a file descriptor, the worker's standard output from then on.
+//! or the end of the stream, which is the parent's end. Worker to parent: [`Report`]s, first that it was diverted,
+//! then whether it is ready. The first byte may bring a file descriptor, the worker's standard output from then on.
 //! Bootstrap and reports are their length in four bytes, big endian, and MessagePack. Nobody
 //! else holds an end of the pair.
 
@@ -72,6 +72,8 @@ pub(super) const LIVES_MAX: usize = 64;
 /// What a worker has to say.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
+    /// The process is a worker: none of the program's `main` runs any more.
+    Diverted,
     /// Both hosts listen.
     Ready { actors_at: SocketAddr, tasks_at: SocketAddr },
     /// It cannot start, or ends for a reason of its own.

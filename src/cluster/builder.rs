@@ -5,12 +5,14 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::driver::{self, JoinOptions};
 use super::local::{self, LocalOptions};
+use super::logs::DEDUP_VARIABLE;
 use super::offspring::MARK_VARIABLE;
 use super::process::Variables;
 use super::protocol::is_secret;
 use super::worker::WORKER_VARIABLE;
 use super::{Cluster, ClusterError, InProcess, Workers, open_files, stack};
 use crate::config::{Limits, WORKERS_MAX};
+use crate::observe::log;
 
 /// Settings of a cluster to be started.
 #[derive(Clone, Debug, Default)]
@@ -57,14 +59,17 @@ impl ClusterBuilder {
 
     /// Whether equal lines that several workers print are shown once and then counted; they are by default.
     ///
-    /// It counts before `ROADSHOW_DEDUP_LOGS`. Lines of one worker are never folded against each other.
+    /// It counts before `ROADSHOW_DEDUP_LOGS`. Lines of one worker are never folded against each other. With
+    /// [`in_process`](Self::in_process) it changes nothing: workers within this process print themselves.
     #[must_use]
     pub fn dedup_logs(mut self, dedup: bool) -> Self {
         self.dedup_logs = Some(dedup);
         self
     }
 
-    /// Starts a local cluster, whatever the environment says.
+    /// Starts a local cluster of worker processes, whatever the environment says.
+    ///
+    /// With [`in_process`](Self::in_process) it is an error: workers are the one or the other.
     #[must_use]
     pub fn local(mut self) -> Self {
         self.local = true;
@@ -117,6 +122,8 @@ impl ClusterBuilder {
     /// Dropping the future ends the workers that were started.
     pub async fn start(self) -> Result<Cluster, ClusterError> {
         self.check()?;
+        // Those who read them later take one that is no text for one that is not set.
+        [log::VARIABLE, DEDUP_VARIABLE].into_iter().try_for_each(|name| driver::variable(name).map(drop))?;
         open_files::raise_limit();
         let stack_bytes = stack::bytes(self.stack_bytes)?;
         if let Some(address) = self.joins()? {
@@ -151,6 +158,10 @@ impl ClusterBuilder {
         if let (Some(_), Some((_, second))) = (&self.address, local.into_iter().find(|(said, _)| *said)) {
             let next = "a cluster is joined or started here: leave out one of the two";
             return conflict(".address(..)", second, next);
+        }
+        if self.in_process.is_some() && self.local {
+            let next = "workers are processes with the one and threads of this process with the other: leave out one";
+            return conflict(".local()", ".in_process(..)", next);
         }
         if self.in_process.is_some() && !self.environment.is_empty() {
             let next = "workers within this process have its environment: set the variable for the whole process, \

@@ -109,14 +109,18 @@ impl Door {
         let mut strangers = Strangers::default();
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     let (watch, rooms) = (Arc::clone(&self.watch), Arc::clone(&rooms));
-                    strangers.attend(HANDSHAKES_OPEN_MAX, async move {
+                    let attending = async move {
                         if let Err(error) = let_in(stream, &*rooms).await {
                             watch.turned_away.fetch_add(1, Ordering::Relaxed);
                             watch.refusals.note(&error);
                         }
-                    });
+                    };
+                    if let Err(crowded) = strangers.attend(Some(from.ip()), HANDSHAKES_OPEN_MAX, attending) {
+                        self.watch.turned_away.fetch_add(1, Ordering::Relaxed);
+                        self.watch.refusals.note(&crowded);
+                    }
                 }
                 Err(error) => {
                     let error = explained(error);

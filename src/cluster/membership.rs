@@ -85,6 +85,11 @@ impl<K: Copy + Ord + Hash> Leases<K> {
         None
     }
 
+    /// Makes all leases end no earlier than this.
+    pub(in crate::cluster) fn extend_to(&mut self, until: Millis) {
+        self.until.values_mut().for_each(|end| *end = until.max(*end));
+    }
+
     /// Makes all leases longer by a time in which nobody listened.
     pub(in crate::cluster) fn extend(&mut self, by_ms: u64) {
         self.until.values_mut().for_each(|until| *until = until.after(by_ms));

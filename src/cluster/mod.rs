@@ -27,6 +27,7 @@ pub mod admin;
 #[cfg(feature = "cli")]
 mod agent;
 mod asking;
+mod backoff;
 mod bootstrap;
 mod builder;
 mod children;

@@ -8,25 +8,35 @@
 //! What is found is first stopped, until nothing new is found, and then killed: nothing of it can start more
 //! meanwhile. Processes are held by descriptors, so that none is signalled that got the number of another.
 
+mod shared_look;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::{Once, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, geteuid, pidfd_open, pidfd_send_signal, waitid,
+};
 
 use crate::config::OFFSPRING_END_TIMEOUT;
 use crate::observe::log;
+use shared_look::SharedLook;
 
 /// The variable with the marks of all workers that a process descends from, a colon between two.
 pub(super) const MARK_VARIABLE: &str = "ROADSHOW_STARTED_BY";
 
 /// Pause between two looks at processes that are about to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// The process table, for all ends of workers that look at it at the same time.
+static TABLE: SharedLook<Table> = SharedLook::new();
 
 /// What the environment of a worker, and of all that it starts, has and no other has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,13 +65,23 @@ impl Mark {
         marks
     }
 
-    /// Whether an environment, as `/proc` shows it, has the mark.
-    fn is_in(&self, environment: &[u8]) -> bool {
-        environment.split(|byte| *byte == 0).any(|variable| {
-            let value = variable.strip_prefix(MARK_VARIABLE.as_bytes()).and_then(|it| it.strip_prefix(b"="));
-            value.is_some_and(|marks| marks.split(|byte| *byte == b':').any(|it| it == self.0.as_bytes()))
-        })
+    /// Whether it is one of these, which have colons between them.
+    fn is_in(&self, marks: &[u8]) -> bool {
+        marks.split(|byte| *byte == b':').any(|mark| mark == self.0.as_bytes())
     }
+}
+
+/// The marks in an environment, as `/proc` shows it; empty if there are none.
+fn marks_of(environment: &[u8]) -> &[u8] {
+    let name = [MARK_VARIABLE.as_bytes(), b"="].concat();
+    let mut variables = environment.split(|byte| *byte == 0);
+    variables.find_map(|variable| variable.strip_prefix(name.as_slice())).unwrap_or_default()
+}
+
+/// Whether this process has children, also some that wait to be reaped.
+pub(super) fn has_children() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::All, look), Err(Errno::CHILD))
 }
 
 /// Ends all that a process has started, and not the process itself.
@@ -103,7 +123,7 @@ pub(super) fn end(process: ProcessId) {
 fn stop_all(of: u32, mark: Option<&Mark>, until: Instant) -> Vec<Held> {
     let mut held = BTreeMap::new();
     loop {
-        let table = Table::read();
+        let table = TABLE.look(Table::read);
         let mut settled = true;
         for row in table.below(of, mark, &held.keys().copied().collect()) {
             settled &= row.is_stopped() && held.contains_key(&row.pid);
@@ -159,6 +179,8 @@ pub(super) struct Row {
     group: u32,
     session: u32,
     start_ticks: u64,
+    /// The marks in its environment, read once for all that look.
+    marks: OnceLock<Box<[u8]>>,
 }
 
 /// A process, and no other that may have its number later.
@@ -171,7 +193,11 @@ pub(super) struct ProcessId {
 impl Table {
     pub(super) fn read() -> Self {
         let user = geteuid().as_raw();
-        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let entries = std::fs::read_dir("/proc").inspect_err(|error| {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| log::warn!(%error, "cannot read /proc: what workers start may outlive them"));
+        });
+        let entries = entries.into_iter().flatten().flatten();
         let own = entries.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == user));
         let pids = own.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         Self(pids.filter_map(Row::read).collect())
@@ -185,7 +211,7 @@ impl Table {
         let belongs = |row: &Row| {
             let near = root.is_some() && (row.group == of || row.session == of);
             near || others.contains(&row.pid)
-                || mark.is_some_and(|mark| row.start_ticks >= began && mark.is_in(&row.environment()))
+                || mark.is_some_and(|mark| row.start_ticks >= began && mark.is_in(row.marks()))
         };
         let candidates = || self.0.iter().filter(|row| row.pid != of && row.pid != this);
         let mut found: BTreeSet<u32> = candidates().filter(|row| belongs(row)).map(|row| row.pid).collect();
@@ -228,6 +254,7 @@ impl Row {
             session: fields.next()?.parse().ok()?,
             // Field 22 of the line.
             start_ticks: fields.nth(15)?.parse().ok()?,
+            marks: OnceLock::new(),
         })
     }
 
@@ -240,9 +267,12 @@ impl Row {
         matches!(self.state, b'T' | b't')
     }
 
-    /// Empty where this user may not read it.
-    fn environment(&self) -> Vec<u8> {
-        std::fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default()
+    /// Empty where this user may not read them.
+    fn marks(&self) -> &[u8] {
+        self.marks.get_or_init(|| {
+            let environment = std::fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
+            marks_of(&environment).into()
+        })
     }
 }
 
@@ -256,7 +286,15 @@ mod tests {
     #[test]
     fn the_name_of_a_process_may_look_like_fields() {
         let line = b"12 (a) R 1) S 7 8 9 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4567 89 1";
-        let row = Row { pid: 12, state: b'S', parent: 7, group: 8, session: 9, start_ticks: 4567 };
+        let row = Row {
+            pid: 12,
+            state: b'S',
+            parent: 7,
+            group: 8,
+            session: 9,
+            start_ticks: 4567,
+            marks: OnceLock::new(),
+        };
         assert_eq!(Row::parse(12, line), Some(row));
         assert_eq!(Row::parse(12, b"12 (a) S 7"), None);
         assert_eq!(Row::parse(12, b""), None);
@@ -265,13 +303,16 @@ mod tests {
     #[test]
     fn a_mark_is_one_of_those_in_its_variable_and_nothing_else() {
         let (mark, other) = (Mark::new().unwrap(), Mark::new().unwrap());
-        let environment = |value: &str| format!("A=b\0{MARK_VARIABLE}={value}\0C=d\0").into_bytes();
-        assert!(mark.is_in(&environment(&mark.0)));
-        assert!(mark.is_in(&environment(&format!("{}:{}", mark.0, other.0))));
-        assert!(!mark.is_in(&environment(&other.0)));
-        assert!(!mark.is_in(&environment(&mark.0[1..])));
-        assert!(!mark.is_in(format!("A={}\0", mark.0).as_bytes()));
-        assert!(!mark.is_in(b""));
+        let marks = |value: &str| {
+            let environment = format!("A=b\0{MARK_VARIABLE}={value}\0C=d\0");
+            marks_of(environment.as_bytes()).to_vec()
+        };
+        assert!(mark.is_in(&marks(&mark.0)));
+        assert!(mark.is_in(&marks(&format!("{}:{}", mark.0, other.0))));
+        assert!(!mark.is_in(&marks(&other.0)));
+        assert!(!mark.is_in(&marks(&mark.0[1..])));
+        assert!(marks_of(format!("A={}\0", mark.0).as_bytes()).is_empty());
+        assert!(marks_of(b"").is_empty() && !mark.is_in(b""));
     }
 
     /// A shell that has written a line for each of its `sleep`s, with its number; it is killed when dropped.

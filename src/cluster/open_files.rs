@@ -15,6 +15,6 @@ pub(super) fn raise_limit() {
         return;
     }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        log::debug!(%error, "the limit of open files stays as it is");
+        log::debug!(%error, "the soft limit of open files cannot be raised to the hard limit");
     }
 }

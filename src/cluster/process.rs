@@ -207,6 +207,7 @@ impl WorkerProcess {
     pub(super) fn start(launch: Launch) -> Result<Self, ClusterError> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
+        let lifeline = Arc::new(Lifeline::new(UnixStream::from_std(ours)?));
         let mut command = Command::new(&launch.program);
         command.arg0("roadshow-worker").args(launch.arguments);
         if !launch.inherits {
@@ -221,11 +222,10 @@ impl WorkerProcess {
         command.stdin(OwnedFd::from(theirs)).stdout(launch.stdout).stderr(launch.stderr);
         // Ctrl-C at a terminal is for the driver; the workers follow it over their lifelines.
         command.process_group(0);
-        let child = children::start(|| spawn(&mut command), |child| Some(child.id()))?;
+        let mut child = children::start(|| spawn(&mut command), |child| Some(child.id()))?;
         let pid = child.id();
-        let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from)?;
-        let lifeline = Lifeline::new(UnixStream::from_std(ours)?);
-        let (handle, lifeline) = (Arc::new(handle), Arc::new(lifeline));
+        let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from);
+        let handle = Arc::new(kept_or_reaped(&mut child, handle)?);
         Ok(Self { pid, handle, child: Arc::new(Mutex::new(child)), lifeline, mark })
     }
 
@@ -244,21 +244,30 @@ impl WorkerProcess {
         stdout: Option<OwnedFd>,
     ) -> Result<Report, ClusterError> {
         let limit = config::WORKER_START_TIMEOUT;
-        match tokio::time::timeout(limit, self.converse(bootstrap, stdout)).await {
+        let mut diverted = false;
+        match tokio::time::timeout(limit, self.converse(bootstrap, stdout, &mut diverted)).await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => {
-                Err(ClusterError::Worker { pid: self.pid, cause: self.post_mortem(&error).await })
+                let cause = self.post_mortem(&error, diverted).await;
+                Err(ClusterError::Worker { pid: self.pid, cause })
             }
             Err(_) => Err(ClusterError::WorkerSilent { pid: self.pid, limit }),
         }
     }
 
-    async fn converse(&self, bootstrap: &Bootstrap, stdout: Option<OwnedFd>) -> io::Result<Report> {
+    async fn converse(
+        &self,
+        bootstrap: &Bootstrap,
+        stdout: Option<OwnedFd>,
+        diverted: &mut bool,
+    ) -> io::Result<Report> {
         let stdout_fd = stdout.as_ref().map(AsFd::as_fd);
         self.lifeline.write(&bootstrap::encode(bootstrap)?, stdout_fd).await?;
         // The worker alone holds it now, and its end is seen.
         drop(stdout);
-        self.lifeline.report().await
+        let first = self.lifeline.report().await?;
+        *diverted = matches!(first, Report::Diverted);
+        if *diverted { self.lifeline.report().await } else { Ok(first) }
     }
 
     /// Hands on what the worker reports, until it ends.
@@ -278,7 +287,7 @@ impl WorkerProcess {
     }
 
     /// Why there is no report. A worker that was diverted reports why it cannot start.
-    async fn post_mortem(&self, error: &io::Error) -> String {
+    async fn post_mortem(&self, error: &io::Error, diverted: bool) -> String {
         let mut ended = lock(&self.child).try_wait();
         for _ in 0..POST_MORTEM_LOOKS {
             // The socket closes a moment before the process can be waited for.
@@ -289,6 +298,9 @@ impl WorkerProcess {
             ended = lock(&self.child).try_wait();
         }
         match ended {
+            Ok(Some(status)) if diverted && status.code().is_some() => {
+                format!("{} before it was ready: a worker_setup! may have ended it", describe(status))
+            }
             Ok(Some(status)) if status.code().is_some() => format!(
                 "{} before it reached roadshow::divert(), which takes a worker over: call it first in main, or \
                  put #[roadshow::main] on main",
@@ -390,6 +402,16 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
+/// Kills and reaps a child whose start goes no further.
+fn kept_or_reaped<T>(child: &mut Child, held: io::Result<T>) -> io::Result<T> {
+    held.inspect_err(|_| {
+        // Both fail only for a process that was waited for.
+        let _ = child.kill();
+        let _ = child.wait();
+        children::ended(child.id());
+    })
+}
+
 /// Waits for the end of a process, without reaping it: its number stays its own until `child` knows.
 fn wait_for_end(process: BorrowedFd<'_>, pause: impl Fn(bool)) {
     let changes = WaitIdOptions::STOPPED | WaitIdOptions::CONTINUED;
@@ -430,6 +452,17 @@ pub(super) fn set_aside(fd: impl AsFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_whose_start_goes_no_further_is_reaped() {
+        let mut command = Command::new("sleep");
+        let mut child = children::start(|| command.arg("1000").spawn(), |child| Some(child.id())).unwrap();
+        let number = Pid::from_child(&child);
+        kept_or_reaped(&mut child, Ok(())).unwrap();
+        rustix::process::test_kill_process(number).unwrap();
+        kept_or_reaped::<()>(&mut child, Err(io::ErrorKind::OutOfMemory.into())).unwrap_err();
+        assert_eq!(rustix::process::test_kill_process(number), Err(Errno::SRCH));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_follows_a_message_that_was_left_half_written() {

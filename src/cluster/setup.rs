@@ -1,5 +1,7 @@
 //! Set-up functions of a program, run by its workers before anything else.
 
+use std::thread;
+
 use super::ClusterError;
 use crate::registry::panics;
 
@@ -24,7 +26,19 @@ impl WorkerSetup {
 }
 
 /// Runs the functions that this executable has registered, in the order of their modules and lines.
-pub(super) fn run_all() -> Result<(), ClusterError> {
+///
+/// They run on a thread of their own: the calling one may be within a runtime of the program's, where a
+/// function that starts a runtime, or blocks on one, panics.
+pub(super) fn run_all(stack_bytes: usize) -> Result<(), ClusterError> {
+    if inventory::iter::<WorkerSetup>.into_iter().next().is_none() {
+        return Ok(());
+    }
+    let running =
+        thread::Builder::new().name("roadshow-setup".to_owned()).stack_size(stack_bytes).spawn(run)?;
+    running.join().expect("panics of the functions are caught")
+}
+
+fn run() -> Result<(), ClusterError> {
     let mut all: Vec<_> = inventory::iter::<WorkerSetup>.into_iter().collect();
     all.sort_by_key(|setup| (setup.module, setup.line));
     for WorkerSetup { module, line, run } in all {

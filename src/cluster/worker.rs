@@ -125,6 +125,7 @@ fn run() -> i32 {
 
 /// Reports why the worker ends, if its parent does not know, and ends what it has started; gives the exit code.
 fn end(lifeline: Option<&UnixStream>, mark: Option<&Mark>, ended: Result<Ended, ClusterError>) -> i32 {
+    let is_asked = matches!(ended, Ok(Ended::Asked));
     let why = match ended {
         Ok(Ended::Asked) => None,
         Ok(Ended::Because(cause)) => Some(cause),
@@ -136,8 +137,11 @@ fn end(lifeline: Option<&UnixStream>, mark: Option<&Mark>, ended: Result<Ended, 
         // A parent that has gone meanwhile needs no report.
         lifeline.map(|lifeline| bootstrap::write(lifeline, &Report::Failed { why }));
     }
-    // While this process lives all that it has started is found.
-    offspring::end_all(std::process::id(), mark);
+    // While this process lives all that it has started is found. Where it has no child, the parent that has asked
+    // it to end finds as much, in one look for all workers that end at the same time.
+    if !is_asked || offspring::has_children() {
+        offspring::end_all(std::process::id(), mark);
+    }
     code
 }
 
@@ -174,8 +178,9 @@ fn be_told(lifeline: &UnixStream) -> Result<Bootstrap, ClusterError> {
 
 /// Starts the worker's threads. What is left is to watch the lifeline.
 fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<Watch, ClusterError> {
+    bootstrap::write(lifeline, &Report::Diverted)?;
     let bootstrap = be_told(lifeline)?;
-    setup::run_all()?;
+    setup::run_all(bootstrap.stack_bytes)?;
     log::init_labelled();
     let (ask_to_stop, stopped) = oneshot::channel();
     let io = IoThread::start(bootstrap.stack_bytes)?;

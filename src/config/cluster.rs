@@ -88,12 +88,21 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a node that ends waits for the head to hear of it.
 pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The longest pause between two attempts to find a head that is away.
-///
-/// Short, since work waits for it, and long enough that a thousand nodes are no load.
-pub const REJOIN_DELAY_MAX: Duration = Duration::from_millis(500);
+/// First distance between the starts of two attempts to find a head that is away. It doubles each time.
+pub const REJOIN_DELAY_MIN: Duration = Duration::from_millis(10);
 
-/// Pieces of output that wait for a driver's terminal: 4 MiB at most, as a piece is one read of a pipe.
+/// Longest distance between the starts of two attempts to find a head that is away.
+///
+/// Short, since after an outage a member is back within it; long enough that thousands of members are a load
+/// that the head's node can bear.
+pub const REJOIN_DELAY_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes of output that wait for a driver's terminal. A piece that is larger waits alone.
+///
+/// Some seconds of what a person can follow, and as much as a slow terminal shows in a moment.
+pub const OUTPUT_WAITING_BYTES_MAX: u32 = 4 << 20;
+
+/// Pieces of output that wait for a driver's terminal, however short they are; a piece is one read of a pipe.
 pub const OUTPUT_WAITING_MAX: usize = 64;
 
 /// Pieces of output that wait to be labelled and folded, which takes microseconds.
@@ -235,6 +244,11 @@ pub const LOG_PART_BYTES_MAX: usize = 1 << 20;
 /// Lines of several processes with the same text within that time are shown once, and then counted.
 pub const FOLD_WINDOW: Duration = Duration::from_secs(5);
 
+/// The longest line that is folded, in bytes; a longer one is always shown.
+///
+/// Long lines of several processes are seldom equal, and remembered texts take 4 MiB at most.
+pub const FOLDED_LINE_BYTES_MAX: usize = 4 << 10;
+
 /// How many different texts are remembered, so that they are shown once.
 ///
 /// A program that prints more of them in a few seconds repeats little.
@@ -245,15 +259,20 @@ pub const FOLDED_TEXTS_MAX: usize = 1024;
 /// Some hundred processes that print the same hundred texts; it is a megabyte.
 pub const FOLDED_COUNTS_MAX: usize = 1 << 15;
 
-/// After how long a silence a node is given up, with all that runs on it.
+/// Outage that costs a node or a driver nothing.
 ///
 /// Several beats of its agent: a busy machine may miss some. It is how long the actors of a machine that
-/// has lost power stay in their callers' way.
+/// has lost power stay in their callers' way, with [`LEASE_GRACE`].
 pub const NODE_LEASE: Duration = Duration::from_secs(10);
 
-/// After how long a silence a driver is given up, and its job failed.
-///
-/// A thread that runs no user code beats for it, and nothing but its own job depends on it.
+/// Time that the head waits for a member beyond its lease: the last beat may have come [`BEAT_EVERY`] before
+/// an outage, and the first one after it comes within [`REJOIN_DELAY_MAX`] and the round trips of a new link.
+pub const LEASE_GRACE: Duration = Duration::from_secs(3);
+
+/// Longest time after a start of the head in which it gives up no member, as long as others come back.
+pub const RETURN_MAX: Duration = Duration::from_secs(120);
+
+/// The lease of a driver. A thread that runs no user code beats for it.
 pub const JOB_LEASE: Duration = NODE_LEASE;
 
 /// How long after its submission a job fails if nobody has had its driver started.
@@ -339,7 +358,10 @@ pub const STACK_BYTES_LEAST: usize = 256 << 10;
 /// The largest stack that may be asked for.
 ///
 /// A larger value is a mistaken unit: such stacks do not fit the address space.
-pub const STACK_BYTES_MAX: usize = 64 << 30;
+pub const STACK_BYTES_MAX: usize = match usize::BITS {
+    64.. => 64 << 30,
+    _ => 1 << 30,
+};
 
 /// How long the end of a worker waits for the end of what it has started, which was killed.
 ///

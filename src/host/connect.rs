@@ -46,7 +46,10 @@ pub(super) async fn accept(
         match accepted {
             Ok(arrival) => {
                 let Some(host) = host.upgrade() else { break };
-                strangers.attend(open_max, welcome(host, arrival));
+                let (source, refusals) = (arrival.source, Arc::clone(&host));
+                if let Err(crowded) = strangers.attend(source, open_max, welcome(host, arrival)) {
+                    refusals.refusals.note(&crowded);
+                }
             }
             Err(error) => {
                 let error = explained(error);

@@ -191,10 +191,19 @@ impl Host {
         &self.shared.limits
     }
 
-    /// Notes on good evidence that a host has ended: what is open to it fails now, with `cause`.
+    /// Notes on good evidence that a host has ended: what is open to it fails now, with `cause`, also what waits
+    /// at addresses of one that was forgotten.
     pub fn peer_gone(&self, identity: Identity, cause: &str) {
-        if let Ok(peer) = self.peer(identity) {
+        if let Some(peer) = self.shared.peers.held(identity) {
             peer.close(LinkLoss::HostGone(cause.to_owned()));
+        }
+    }
+
+    /// Gives up the link to a host and dials it anew, on evidence that the host is there and the link is not:
+    /// TCP would notice late, after its next retransmission. Nothing is lost, the session goes on.
+    pub fn redial(&self, identity: Identity) {
+        if let Ok(peer) = self.peer(identity) {
+            peer.redial();
         }
     }
 
@@ -416,7 +425,7 @@ pub fn fresh_identity() -> Identity {
     Identity { host: HostId(random_u64()), incarnation: Incarnation(micros) }
 }
 
-fn random_u64() -> u64 {
+pub(crate) fn random_u64() -> u64 {
     getrandom::u64().expect("the operating system gives random numbers")
 }
 

@@ -45,6 +45,14 @@ impl Peers {
         self.lock().known.get(&host).cloned()
     }
 
+    /// The peer of that identity, also one that was forgotten, if an address holds it.
+    pub(super) fn held(&self, identity: Identity) -> Option<Arc<Peer>> {
+        let table = self.lock();
+        let known = table.known.get(&identity.host).cloned();
+        let held = known.or_else(|| table.forgotten.get(&identity.host)?.upgrade());
+        held.filter(|peer| peer.identity() == identity)
+    }
+
     /// All that are known.
     pub(super) fn all(&self) -> Vec<Arc<Peer>> {
         self.lock().known.values().cloned().collect()

@@ -4,6 +4,7 @@
 //! events alone are printed, each through a subscriber that is the thread's for just that event ([`emit`]).
 //! Workers and daemons have no other program in them, and get a subscriber of the whole process.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +15,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 
 /// The variable that says what is logged: a level (`debug`), or levels by target (`roadshow=debug,info`).
-const VARIABLE: &str = "ROADSHOW_LOG";
+pub(crate) const VARIABLE: &str = "ROADSHOW_LOG";
 
 /// Prints a driver's events while its program has no subscriber.
 static FALLBACK: OnceLock<Dispatch> = OnceLock::new();
@@ -93,17 +94,25 @@ fn subscriber(
     write: impl Fn(&[u8]) -> io::Result<()> + Send + Sync + 'static,
 ) -> (Dispatch, Unclear) {
     let write = Arc::new(write);
-    let asked = std::env::var(VARIABLE).ok();
-    let (filter, unclear) = match asked.as_deref().map(str::parse::<Targets>) {
-        None => (quiet(), None),
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (quiet(), asked.map(|value| (value, error.to_string()))),
-    };
+    let (filter, unclear) = filter(std::env::var_os(VARIABLE).as_deref());
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(move || Line { write: Arc::clone(&write), is_numbered })
         .with_ansi(is_terminal)
         .with_filter(filter);
     (Dispatch::new(tracing_subscriber::registry().with(layer)), unclear)
+}
+
+/// What is logged, as the variable's value asks.
+fn filter(asked: Option<&OsStr>) -> (Targets, Unclear) {
+    let Some(asked) = asked else { return (quiet(), None) };
+    let parsed = match asked.to_str() {
+        Some(text) => text.parse::<Targets>().map_err(|error| error.to_string()),
+        None => Err("it is not text".to_owned()),
+    };
+    match parsed {
+        Ok(filter) => (filter, None),
+        Err(why) => (quiet(), Some((asked.to_string_lossy().into_owned(), why))),
+    }
 }
 
 fn install((subscriber, unclear): (Dispatch, Unclear)) {
@@ -144,4 +153,20 @@ impl<W: Fn(&[u8]) -> io::Result<()>> Write for Line<W> {
 
 fn quiet() -> Targets {
     Targets::new().with_default(LevelFilter::WARN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_not_understood_is_complained_about_also_where_it_is_no_text() {
+        let unclear = |value: &[u8]| filter(Some(OsStr::from_bytes(value))).1;
+        assert_eq!(filter(None).1, None);
+        assert_eq!(unclear(b"roadshow=debug,info"), None);
+        assert!(unclear(b"roadshow=loud").is_some());
+        assert_eq!(unclear(b"caf\xe9"), Some(("caf\u{fffd}".to_owned(), "it is not text".to_owned())));
+    }
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::request::{Answer, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
-use crate::host::peer::{Peer, Pending, Place, Repeat};
+use crate::host::peer::{Peer, Pending, Place, Repeat, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
 use crate::observe::log;
@@ -69,7 +69,7 @@ impl Address {
         let mut slot = Some(message);
         // Within a synchronous handler a `tell` waits for nothing but room, where a deadlock is detected: a thread
         // that blocks gives no credit, and does not run what wakes a task whose budget is used up.
-        let mut patient = synchronous::running().is_none();
+        let patient = synchronous::running().is_none();
         if patient
             && let Some(peer) = self.bound.as_ref().and_then(|bound| bound.known_peer())
             && peer.tell_counts()
@@ -79,16 +79,15 @@ impl Address {
         let mut place: Option<Place> = None;
         loop {
             match self.post(&mut slot, patient, place.as_ref()) {
-                Err(NotDelivered::Full { .. }) if patient => self.peer()?.ease(self.place.target).await,
                 Err(NotDelivered::Full { size, .. }) => {
                     let peer = self.peer()?;
-                    let lined_up = || peer.line_up(self.place.target, size, false);
+                    let waiter = Waiter { frame_bytes: size, is_call: false, spares_queue: patient };
+                    let lined_up = || peer.line_up(self.place.target, waiter);
                     let turn = place.get_or_insert_with(lined_up).turn();
                     unless_deadlock(self.here()?, turn).await.map_err(|_| NotDelivered::Deadlock)?;
                 }
                 outcome => return outcome,
             }
-            patient = false;
         }
     }
 
@@ -364,7 +363,7 @@ where
     } else {
         ask_peer(here, &here.peer(there)?, None, target, service, args, deadline).await?
     };
-    scope::within(here, || decode_answer(&body)).map_err(|error| *error)
+    decode_for(here, &body)
 }
 
 /// Tells an actor of another host something that comes behind all messages that were sent to it before, also
@@ -382,7 +381,12 @@ pub(crate) async fn ask_last(
     let peer = here.peer(there)?;
     let place = peer.line_up_last(target);
     let body = ask_peer(here, &peer, place, target, service, (), None).await?;
-    scope::within(here, || decode_answer(&body)).map_err(|error| *error)
+    decode_for(here, &body)
+}
+
+/// Decodes an answer; addresses in it bind to `here`.
+fn decode_for<R: DeserializeOwned>(here: &Host, body: &Body) -> Result<R, SendError> {
+    scope::within(here, || decode_answer(body)).map_err(|error| *error)
 }
 
 async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
@@ -410,7 +414,8 @@ async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
                 return waited.map_err(|_| SendError::deadlock(true))?;
             }
             Err(NotDelivered::Full { size, .. }) => {
-                place.get_or_insert_with(|| peer.line_up(target, size, true));
+                let waiter = Waiter { frame_bytes: size, is_call: true, spares_queue: false };
+                place.get_or_insert_with(|| peer.line_up(target, waiter));
             }
             Err(reason) => return Err(reason.into()),
         }

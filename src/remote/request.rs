@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use super::address::Bound;
 use super::retry::{Retry, Retrying};
 use crate::host::blocked::Waiting;
-use crate::host::peer::{OpenCall, Place, Repeat};
+use crate::host::peer::{OpenCall, Place, Repeat, Waiter};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::registry::{RemoteMessage, synchronous};
 use crate::wire::CallFailure;
@@ -157,7 +157,8 @@ impl<M: RemoteMessage> Request<M> {
                 }
                 Err(NotDelivered::Full { size, .. }) => {
                     let (peer, target) = (to.peer()?, to.place.target);
-                    let lined_up = || peer.line_up(target, size, true);
+                    let waiter = Waiter { frame_bytes: size, is_call: true, spares_queue: false };
+                    let lined_up = || peer.line_up(target, waiter);
                     self.terms.get_or_insert_default().place.get_or_insert_with(lined_up);
                 }
                 Err(reason) => return Poll::Ready(Err(reason)),

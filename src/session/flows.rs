@@ -14,7 +14,7 @@ use super::calls::Content;
 use super::parcel::Parcel;
 use super::send_queue::{FrameOut, Queued, SendQueue, queued_cost};
 use super::table::Table;
-use crate::config::MESSAGE_OVERHEAD_BYTES;
+use crate::config::{MESSAGE_OVERHEAD_BYTES, QUEUE_OVERHEAD_BYTES};
 use crate::id::Target;
 use crate::wire::FrameSink;
 
@@ -104,7 +104,7 @@ impl Outflows {
         self.window = window;
     }
 
-    /// What all messages count that are parked.
+    /// What all messages that are parked count, and their queues.
     pub(super) fn parked_bytes(&self) -> usize {
         self.parked_bytes
     }
@@ -142,7 +142,14 @@ impl Outflows {
         true
     }
 
-    /// What the messages for this actor count that are parked.
+    /// What one more parked message counts, with the queue that it needs if it is the first of its actor.
+    pub(super) fn queued_cost(&self, target: Target, content: Content, frame_bytes: usize) -> usize {
+        let has_queue = self.flows.get(target).is_some_and(|flow| flow.queue.is_some());
+        let of_queue = if has_queue { 0 } else { QUEUE_OVERHEAD_BYTES };
+        queued_cost(content, frame_bytes).saturating_add(of_queue)
+    }
+
+    /// What the messages for this actor that are parked count, and their queue.
     pub(super) fn parked_for(&self, target: Target) -> usize {
         self.flows.get(target).map_or(0, Outflow::counted_bytes)
     }
@@ -172,8 +179,9 @@ impl Outflows {
         let first = flow.queue.is_none();
         let has_credit = first && flow.may_send(cost(frame_bytes, self.window), self.window);
         flow.set(QUEUED, true);
+        let before = flow.counted_bytes();
         flow.queue.get_or_insert_default().push(self.last_number, content, frame_bytes, put);
-        self.parked_bytes += queued_cost(content, frame_bytes);
+        self.parked_bytes += flow.counted_bytes() - before;
         if let Content::Call(_) = content {
             self.targets.insert(self.last_number, target);
         }
@@ -186,10 +194,7 @@ impl Outflows {
     /// Takes a parked call out; gives whose it was.
     pub(super) fn unpark(&mut self, number: u64) -> Option<Target> {
         let target = self.targets.remove(&number)?;
-        let flow = self.flows.get_mut(target)?;
-        let before = flow.counted_bytes();
-        flow.with_queue(|queue| queue.remove(number));
-        self.parked_bytes -= before - flow.counted_bytes();
+        self.take_from_queue(target, |queue| queue.remove(number))?;
         self.rest_or_go_on(target);
         Some(target)
     }
@@ -236,9 +241,11 @@ impl Outflows {
     }
 
     fn make_ready(&mut self, target: Target) {
+        let window = self.window;
         if let Some(flow) = self.flows.get_mut(target)
-            && flow.queue.is_some()
             && !flow.ready
+            && let Some(front) = flow.front()
+            && flow.may_send(cost(front.frame_bytes, window), window)
         {
             flow.ready = true;
             self.ready.push_back(target);
@@ -265,7 +272,6 @@ impl Outflows {
             }
             flow.charged += cost;
             flow.set(CHUNKING, queued.frame_bytes > chunk_bytes);
-            self.parked_bytes -= queued_cost(queued.content, queued.frame_bytes);
             if let Content::Call(_) = queued.content {
                 self.targets.remove(&queued.number);
             }
@@ -276,13 +282,20 @@ impl Outflows {
 
     /// Takes the message that [`next`](Self::next) gave: writes its frame.
     pub(super) fn take_next(&mut self, target: Target, out: &mut impl FrameSink) -> usize {
-        let flow = self.flows.get_mut(target);
-        flow.and_then(|flow| flow.with_queue(|queue| queue.pop_into(out))).unwrap_or(0)
+        self.take_from_queue(target, |queue| queue.pop_into(out)).unwrap_or(0)
     }
 
     /// The same of a large message.
     pub(super) fn take_next_apart(&mut self, target: Target) -> Option<Parcel> {
-        self.flows.get_mut(target)?.with_queue(SendQueue::pop_apart)?
+        self.take_from_queue(target, SendQueue::pop_apart)?
+    }
+
+    fn take_from_queue<R>(&mut self, target: Target, take: impl FnOnce(&mut SendQueue) -> R) -> Option<R> {
+        let flow = self.flows.get_mut(target)?;
+        let before = flow.counted_bytes();
+        let taken = flow.with_queue(take);
+        self.parked_bytes -= before - flow.counted_bytes();
+        taken
     }
 
     /// The large message is out, or abandoned.
@@ -470,7 +483,8 @@ mod tests {
         flows.unpark(number);
         assert!(!flows.may_send(ONE, 7) && !flows.charge(ONE, 7, false));
         assert!(!flows.may_send(OTHER, 7) && !flows.charge(OTHER, 7, false));
-        assert_eq!((flows.parked_bytes(), flows.charged()), (queued_cost(Content::Tell, 7), 0));
+        let counted = QUEUE_OVERHEAD_BYTES + queued_cost(Content::Tell, 7);
+        assert_eq!((flows.parked_bytes(), flows.charged()), (counted, 0));
     }
 
     #[test]

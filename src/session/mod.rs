@@ -75,4 +75,4 @@ pub use handshake::{Attempt, Handshake, HandshakeConfig, ProvenPeer, Step};
 pub use loss::LinkLoss;
 pub use machine::{Repeat, Session, SessionLimits, Written};
 pub use secret::Secret;
-pub use waiters::WaiterId;
+pub use waiters::{Waiter, WaiterId};

@@ -6,8 +6,8 @@
 //! apart     ( number, frame of its own )
 //! ```
 //! Small frames lie one behind the other. A tell of 33 bytes takes 80 bytes of memory that way; in a
-//! buffer of its own it took 335. What is counted is the frame and what is kept beside it, so that the
-//! budget is about what is resident.
+//! buffer of its own it took 335. What is counted is the frame and what is kept beside it, and a queue that
+//! is not empty, so that the budget is about what is resident.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::calls::Content;
 use super::parcel::Parcel;
-use crate::config::{QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES};
+use crate::config::{QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES};
 use crate::id::CallId;
 use crate::wire::FrameSink;
 
@@ -44,7 +44,8 @@ pub(super) struct SendQueue {
     /// Bytes in blocks, those of removed frames too.
     block_bytes: usize,
     removed_bytes: usize,
-    counted_bytes: usize,
+    /// What the messages count.
+    queued_bytes: usize,
 }
 
 /// One message. Its frame is the next one in the blocks, or apart.
@@ -75,7 +76,7 @@ pub(super) struct Queued {
     pub(super) frame_bytes: usize,
 }
 
-/// What a message counts for the budgets of queued messages.
+/// What a message counts for the budgets of queued messages, beside its queue.
 pub(super) fn queued_cost(content: Content, frame_bytes: usize) -> usize {
     let overhead = match content {
         Content::Call(_) => QUEUED_CALL_OVERHEAD_BYTES,
@@ -89,9 +90,9 @@ impl SendQueue {
         self.entries.is_empty()
     }
 
-    /// What the messages count for the budgets.
+    /// What the messages and the queue count for the budgets.
     pub(super) fn counted_bytes(&self) -> usize {
-        self.counted_bytes
+        if self.is_empty() { 0 } else { QUEUE_OVERHEAD_BYTES + self.queued_bytes }
     }
 
     /// Queues the frame of `frame_bytes` bytes that `put` writes, as what is `content`.
@@ -118,7 +119,7 @@ impl SendQueue {
         }
         let bytes = if apart { 0 } else { frame_bytes as u32 };
         self.entries.push_back(Entry { number, call, bytes, kind, apart });
-        self.counted_bytes += queued_cost(content, frame_bytes);
+        self.queued_bytes += queued_cost(content, frame_bytes);
     }
 
     /// The block that takes a frame of so many bytes. Blocks grow with the queue, so that at most about
@@ -168,7 +169,7 @@ impl SendQueue {
     }
 
     fn settle_pop(&mut self, entry: Entry, frame_bytes: usize) -> usize {
-        self.counted_bytes -= queued_cost(entry.content(), frame_bytes);
+        self.queued_bytes -= queued_cost(entry.content(), frame_bytes);
         self.drop_removed_front();
         frame_bytes
     }
@@ -225,7 +226,7 @@ impl SendQueue {
             self.removed_bytes += frame_bytes;
         }
         self.removed += 1;
-        self.counted_bytes -= queued_cost(content, frame_bytes);
+        self.queued_bytes -= queued_cost(content, frame_bytes);
         self.drop_removed_front();
     }
 
@@ -233,7 +234,7 @@ impl SendQueue {
     fn compact(&mut self) {
         let mut old = std::mem::take(self);
         self.apart = std::mem::take(&mut old.apart);
-        self.counted_bytes = old.counted_bytes;
+        self.queued_bytes = old.queued_bytes;
         for entry in std::mem::take(&mut old.entries) {
             if entry.kind == Kind::Removed {
                 if !entry.apart {
@@ -370,7 +371,8 @@ mod tests {
                     Step::Remove(_) => queue.remove(number),
                 }
                 let counted = model.iter().map(|it| queued_cost(it.content, it.frame_bytes)).sum::<usize>();
-                prop_assert_eq!(queue.counted_bytes(), counted);
+                let of_queue = if model.is_empty() { 0 } else { QUEUE_OVERHEAD_BYTES };
+                prop_assert_eq!(queue.counted_bytes(), of_queue + counted);
                 prop_assert_eq!(queue.iter().collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
                 prop_assert!(queue.removed <= queue.entries.len().div_ceil(2));
             }

@@ -14,7 +14,8 @@
 //! A grant reserves the room, so that a newcomer cannot take it before the waiter has been polled. An actor
 //! has one grant at a time: wake-ups that cross between threads would change the order otherwise.
 //! Invariant: nothing that needs a shared budget passes a candidate that waits for it, and nothing to an
-//! actor passes a waiter of that actor that has no grant.
+//! actor passes a waiter of that actor that has no grant; but what needs room alone passes a line whose first
+//! [spares the queue](Waiter::spares_queue).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -60,8 +61,6 @@ pub(super) struct Waiters {
     ends: VecDeque<(Instant, WaiterId)>,
     /// Actors of which something has changed, whose candidates are to be looked at.
     touched: Vec<Target>,
-    /// One-way senders that wait until fewer messages wait for an actor.
-    crowds: FxHashMap<Target, Vec<WaiterId>>,
     /// Waiters whose turn has come, to be woken.
     woken: Vec<WaiterId>,
     last: u64,
@@ -87,9 +86,14 @@ struct Queue {
 
 /// What a waiter is going to send.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Waiter {
-    pub(super) frame_bytes: usize,
-    pub(super) is_call: bool,
+pub struct Waiter {
+    /// Length of its frame, in bytes.
+    pub frame_bytes: usize,
+    /// Whether it is a call.
+    pub is_call: bool,
+    /// Whether it also waits while [many messages](crate::config::CROWD_BYTES) are queued for the actor, until
+    /// one of them is not any more.
+    pub spares_queue: bool,
 }
 
 /// So many bytes of a budget are reserved for a waiter, which was woken.
@@ -102,7 +106,7 @@ struct Grant {
 
 impl Waiters {
     pub(super) fn is_empty(&self) -> bool {
-        self.queues.is_empty() && self.crowds.is_empty() && self.woken.is_empty()
+        self.queues.is_empty() && self.woken.is_empty()
     }
 
     /// Lines up behind those who wait already, or at the place of an earlier number of its own.
@@ -121,20 +125,13 @@ impl Waiters {
         WaiterId(self.last)
     }
 
-    /// Waits until fewer messages wait for an actor.
-    pub(super) fn join_crowd(&mut self, target: Target) -> WaiterId {
-        let number = self.next_number();
-        self.targets.insert(number, target);
-        self.crowds.entry(target).or_default().push(number);
-        number
-    }
-
-    /// Fewer messages wait for an actor.
+    /// Fewer messages are queued for an actor: its first waiter waits for room alone.
     pub(super) fn ease(&mut self, target: Target) {
-        for number in self.crowds.remove(&target).unwrap_or_default() {
-            self.targets.remove(&number);
-            self.woken.push(number);
+        let Some(queue) = self.queues.get_mut(&target) else { return };
+        if let Some(mut first) = queue.waiting.first_entry() {
+            first.get_mut().spares_queue = false;
         }
+        self.touch(target);
     }
 
     /// Whether nothing keeps this waiter from sending.
@@ -146,15 +143,6 @@ impl Waiters {
     /// Takes a waiter out, because it sends or waits no more; gives the budget in which room was reserved.
     pub(super) fn leave(&mut self, number: WaiterId) -> Option<(Target, Option<Budget>)> {
         let target = self.targets.remove(&number)?;
-        if let Some(crowd) = self.crowds.get_mut(&target)
-            && let Some(at) = crowd.iter().position(|waiting| *waiting == number)
-        {
-            crowd.swap_remove(at);
-            if crowd.is_empty() {
-                self.crowds.remove(&target);
-            }
-            return None;
-        }
         let queue = self.queues.get_mut(&target)?;
         queue.remove(number);
         let granted = queue.granted.take_if(|grant| grant.number == number);
@@ -181,8 +169,6 @@ impl Waiters {
     /// Everything may have changed: a link came, or went.
     pub(super) fn touch_all(&mut self) {
         self.touched.extend(self.queues.keys());
-        let crowds: Vec<_> = self.crowds.keys().copied().collect();
-        crowds.into_iter().for_each(|target| self.ease(target));
     }
 
     /// Lets everybody go on: the session has dropped everything.
@@ -254,11 +240,15 @@ impl Waiters {
         self.touched.pop()
     }
 
+    /// The first waiter of an actor that has no grant.
+    pub(super) fn first(&self, target: Target) -> Option<(WaiterId, Waiter)> {
+        let (number, waiter) = self.queues.get(&target)?.waiting.first_key_value()?;
+        Some((*number, *waiter))
+    }
+
     /// The next waiter of an actor that may have a turn: the first, if none has one.
     pub(super) fn candidate(&self, target: Target) -> Option<(WaiterId, Waiter)> {
-        let queue = self.queues.get(&target)?;
-        let (number, waiter) = queue.waiting.first_key_value()?;
-        queue.granted.is_none().then_some((*number, *waiter))
+        self.first(target).filter(|_| self.queues.get(&target).is_some_and(|queue| queue.granted.is_none()))
     }
 
     /// The actor of the first candidate for a budget.

@@ -110,7 +110,10 @@ impl TaskService {
             std::mem::replace(&mut queue.running, true)
         };
         if !runs {
-            host.execute(run_waiting(host.clone(), Arc::clone(&self.queue)));
+            host.execute(run_waiting(
+                host.clone(),
+                Runner { queue: Arc::clone(&self.queue), is_done: false },
+            ));
         }
     }
 
@@ -134,11 +137,38 @@ impl TaskService {
     }
 }
 
+/// Sees to the tasks that wait. Dropped before they are through, since its thread has ended, it refuses them:
+/// nothing would begin them any more.
+struct Runner {
+    queue: Arc<Mutex<Queue>>,
+    is_done: bool,
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let waiting = {
+            let mut queue = self.queue.lock();
+            queue.running = false;
+            let waiting = std::mem::take(&mut queue.waiting);
+            for Waiting { name, .. } in &waiting {
+                let counts = queue.counts.entry(*name).or_default();
+                counts.begin();
+                counts.end(false);
+            }
+            waiting
+        };
+        waiting.into_iter().for_each(|task| task.inbound.fail(&CallFailure::Closing));
+    }
+}
+
 /// Runs what waits, until nothing does.
-async fn run_waiting(host: Host, queue: Arc<Mutex<Queue>>) {
+async fn run_waiting(host: Host, mut runner: Runner) {
     let mut turn = Turn { began: Instant::now(), last: None, short: 0 };
     let mut ended = None;
-    while let Some(Waiting { name, run, inbound }) = next(&queue, ended) {
+    while let Some(Waiting { name, run, inbound }) = next(&runner.queue, ended) {
         if turn.is_over_before(run) {
             tokio::task::yield_now().await;
             turn.began = Instant::now();
@@ -146,6 +176,7 @@ async fn run_waiting(host: Host, queue: Arc<Mutex<Queue>>) {
         ended = Some((name, run_one(&host, run, inbound)));
         turn.has_run(run);
     }
+    runner.is_done = true;
 }
 
 /// Tasks that run one behind the other before their results leave.
@@ -197,5 +228,61 @@ fn run_one(host: &Host, run: RunTask, inbound: Inbound) -> bool {
 impl fmt::Debug for TaskService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskService").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::id::{CallId, Identity};
+    use crate::registry::{Claim, Origin};
+    use crate::wire::{Body, Encoded};
+
+    /// Notes how calls end.
+    #[derive(Default)]
+    struct Caller(Mutex<Vec<(CallId, CallFailure)>>);
+
+    impl Origin for Caller {
+        fn host(&self) -> Identity {
+            Identity { host: crate::id::HostId(1), incarnation: crate::id::Incarnation(1) }
+        }
+        fn body_bytes_max(&self) -> usize {
+            1 << 10
+        }
+        fn turn(&self, waiting: usize) -> usize {
+            waiting
+        }
+        fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&Claim>) {}
+        fn fail(&self, call: CallId, failure: &CallFailure, _: Option<Claim>) {
+            self.0.lock().push((call, failure.clone()));
+        }
+        fn handled(&self, _: Claim) {}
+        fn is_cancelled(&self, _: CallId) -> bool {
+            false
+        }
+        fn wake_when_cancelled(&self, _: CallId, _: &Waker) -> bool {
+            false
+        }
+        fn dead_letter(&self, _: &CallFailure) {}
+    }
+
+    #[test]
+    fn tasks_that_wait_for_a_thread_that_has_ended_are_refused() {
+        let (caller, queue, name) = (Arc::<Caller>::default(), Arc::<Mutex<Queue>>::default(), TypeHash(7));
+        for number in 1..=2 {
+            let body = Body { message: [0xc0][..].into(), attachments: Box::default() };
+            let inbound = Inbound::new(Arc::clone(&caller) as _, Some(CallId(number)), None, body, None);
+            queue.lock().waiting.push_back(Waiting { name, run: |_| true, inbound });
+            queue.lock().counts.entry(name).or_default().queued += 1;
+        }
+        queue.lock().running = true;
+        drop(Runner { queue: Arc::clone(&queue), is_done: false });
+        let ends = std::mem::take(&mut *caller.0.lock());
+        assert_eq!(ends, [1, 2].map(|number| (CallId(number), CallFailure::Closing)));
+        let queue = queue.lock();
+        assert!(!queue.running, "the next task looks for the thread again");
+        assert_eq!(queue.counts[&name], TaskCounts { failed: 2, ..TaskCounts::default() });
     }
 }

@@ -23,7 +23,7 @@ mod tls;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -94,9 +94,29 @@ pub trait Listener: Send + fmt::Debug {
 
 /// A connection that has come in and is to become a link.
 ///
-/// That may need an answer of whoever connected, so it is no business of the loop that accepts, and has
-/// to have a deadline.
-pub type Arrival = BoxFuture<'static, io::Result<Box<dyn Link>>>;
+/// That may need an answer of the peer, so the loop that accepts does not wait for it, and it has to have a
+/// deadline.
+pub struct Arrival {
+    /// The peer's address, by which connections that prove nothing share their places.
+    pub source: Option<IpAddr>,
+    /// Becomes the link.
+    pub opening: BoxFuture<'static, io::Result<Box<dyn Link>>>,
+}
+
+impl IntoFuture for Arrival {
+    type Output = io::Result<Box<dyn Link>>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.opening
+    }
+}
+
+impl fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrival").field("source", &self.source).finish_non_exhaustive()
+    }
+}
 
 /// An ordered stream of bytes in both directions.
 pub trait Link: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {

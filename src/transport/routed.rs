@@ -119,7 +119,8 @@ impl Listener for Behind {
                 return std::future::pending().await;
             };
             let (credentials, is_plain) = (self.credentials.clone(), self.is_plain);
-            Ok(Box::pin(establish(stream, credentials, is_plain)) as Arrival)
+            let source = stream.peer_addr().ok().map(|address| address.ip());
+            Ok(Arrival { source, opening: Box::pin(establish(stream, credentials, is_plain)) })
         })
     }
 }

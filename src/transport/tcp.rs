@@ -72,8 +72,8 @@ impl Listener for Bound {
 
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         Box::pin(async move {
-            let (stream, _) = self.socket.accept().await?;
-            Ok(Box::pin(async move { open(stream) }) as Arrival)
+            let (stream, from) = self.socket.accept().await?;
+            Ok(Arrival { source: Some(from.ip()), opening: Box::pin(async move { open(stream) }) })
         })
     }
 }

@@ -5,6 +5,8 @@ use std::{fmt, io};
 use thiserror::Error;
 
 use super::FrameKind;
+use super::failure::head;
+use crate::config::FAILURE_TEXT_CHARS_MAX;
 
 /// Why the bytes of a stream are no frames that may stand where they stand.
 ///
@@ -118,7 +120,7 @@ pub enum EncodeError {
 pub enum DecodeError {
     /// The MessagePack part does not fit the type; the text is the deserializer's.
     ///
-    /// A payload that the body does not carry is reported here too.
+    /// It has 4,096 characters at most. A payload that the body does not carry is reported here too.
     #[error("the message does not fit its type: {0}")]
     Deserialize(String),
     /// The MessagePack part has more values within values than are decoded.
@@ -133,8 +135,12 @@ pub enum DecodeError {
 }
 
 impl serde::de::Error for DecodeError {
+    /// A text may quote what the peer sent: it is cut as the texts of failures are.
     #[cold]
     fn custom<T: fmt::Display>(text: T) -> Self {
-        Self::Deserialize(text.to_string())
+        let mut text = text.to_string();
+        text.truncate(head(&text, FAILURE_TEXT_CHARS_MAX).len());
+        text.shrink_to_fit();
+        Self::Deserialize(text)
     }
 }

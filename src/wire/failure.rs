@@ -135,7 +135,7 @@ fn clipped<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> 
 }
 
 /// The first `chars` characters of `text`.
-fn head(text: &str, chars: usize) -> &str {
+pub(super) fn head(text: &str, chars: usize) -> &str {
     text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
 }
 

@@ -20,8 +20,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Bytes that are sent from where they lie, and arrive as a slice of what was read.
 ///
 /// A slice keeps what it was read with alive: of a long message that message alone, of a short one
-/// 64 KiB or more. Copy a small part out if it is to be kept for long. A [`Bytes`] with an owner of its own is dropped wherever its last handle goes, so that
-/// owner's `Drop` must not send messages.
+/// 64 KiB or more. Copy a small part out if it is to be kept for long. A [`Bytes`] with an owner of its own is
+/// dropped wherever its last handle goes, so that owner's `Drop` must not send messages.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Payload(Bytes);
 
@@ -188,6 +188,7 @@ impl Scope {
     const DECODING: Self = Self(2 << 32);
     const EXPECTING: u64 = 4 << 32;
 
+    #[cfg(test)]
     fn is_none(self) -> bool {
         self.0 == Self::NONE.0
     }
@@ -294,13 +295,11 @@ impl Encoding {
 /// Runs `work`, which may deserialize these payloads.
 #[inline(always)]
 pub(super) fn attached_to<R>(attachments: &[Bytes], work: impl FnOnce() -> R) -> R {
-    // Most messages have none, and there is nothing around them that they could take for theirs.
-    if attachments.is_empty() && SCOPE.get().is_none() {
-        return work();
-    }
     let _within = Within::new(Scope::DECODING);
-    // Where that is not possible none is found, and the value is not decoded.
-    let _ = add(attachments);
+    // Most messages have none. Where they cannot be added none is found, and the value is not decoded.
+    if !attachments.is_empty() {
+        let _ = add(attachments);
+    }
     work()
 }
 
@@ -427,6 +426,15 @@ mod tests {
         let err = decode::<Parcel>(&body).unwrap_err();
         let DecodeError::Deserialize(text) = err else { panic!("{err:?}") };
         assert!(text.contains("payload 2 of a message that carries 2"), "{text}");
+    }
+
+    #[test]
+    fn reference_in_a_message_without_payloads_is_an_error() {
+        let body = Body { message: body_of(&Payload::default()).message, attachments: Box::default() };
+        let err = decode::<Payload>(&body).unwrap_err();
+        let DecodeError::Deserialize(text) = err else { panic!("{err:?}") };
+        assert!(text.contains("payload 0 of a message that carries 0"), "{text}");
+        assert!(SCOPE.get().is_none());
     }
 
     #[test]

@@ -277,7 +277,7 @@ fn malformed_fields_are_refused() {
     let mut long = b"\0\0\x01\x05\x14\0\0\0".to_vec();
     long.extend([b'x'; 257]);
     refused(&long, "a goodbye frame is malformed: its text is over 256 bytes");
-    for text in ["\x1b[2J", "two\nlines", "\u{9b}31m", "\u{202e}"] {
+    for text in ["\x1b[2J", "two\nlines", "\u{9b}31m", "\u{202e}", "\u{61c}", "\u{2069}"] {
         let mut frame = vec![0, 0, 0, 4 + text.len() as u8, 0x14, 0, 0, 0];
         frame.extend_from_slice(text.as_bytes());
         refused(&frame, "a goodbye frame is malformed: its text has control characters");

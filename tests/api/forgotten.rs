@@ -139,6 +139,25 @@ fn calls_to_a_stray_that_is_forgotten_do_not_say_that_it_has_ended() {
 }
 
 #[test]
+fn calls_to_a_host_that_was_forgotten_end_when_it_is_known_to_be_gone() {
+    run(async {
+        let (pair, _proxy) = driver_and_worker().await;
+        let clerk = pair.serve(Clerk::default);
+        assert_eq!(clerk.send(Add(1)).await, Ok(1));
+        let host = pair.there.identity();
+        pair.there.host.abort();
+        pair.here.host.forget(host);
+        let waits = actix_rt::spawn(clerk.send(Add(1)));
+        tokio::task::yield_now().await;
+        pair.here.host.peer_gone(host, "killed by signal 9");
+        for outcome in [waits.await.unwrap(), clerk.send(Add(1)).await] {
+            let gone = LinkLoss::HostGone("killed by signal 9".into());
+            assert_eq!(outcome, Err(NotDelivered::Unreachable { host, reason: gone }.into()));
+        }
+    });
+}
+
+#[test]
 fn a_host_that_both_sides_have_forgotten_is_a_new_one() {
     run(async {
         let (pair, proxy) = driver_and_worker().await;

@@ -11,6 +11,7 @@ use std::task::{Context as TaskContext, Wake, Waker};
 
 use futures_util::future::{join, join_all};
 use roadshow::Limits;
+use roadshow::config::CROWD_BYTES;
 use roadshow::host::NotDelivered;
 use roadshow::prelude::*;
 
@@ -110,6 +111,71 @@ fn a_stop_comes_behind_a_call_that_waits_for_room() {
     });
 }
 
+/// Fills the window of an actor that stands still, and its queue so far that `tell` waits, by messages of sender 0;
+/// gives their number.
+async fn crowd(pair: &Pair, ledger: &RemoteAddr<Ledger>) -> u32 {
+    ledger.send(Entry::new(0, 0)).await.unwrap();
+    let parked = || pair.here.host.snapshot().peers.iter().map(|peer| peer.parked_bytes).sum::<usize>();
+    let mut sent = 1;
+    while parked() <= CROWD_BYTES {
+        ledger.do_send(Entry::with(0, sent, 1000));
+        sent += 1;
+    }
+    // A `tell` counts for the turn of its task.
+    tokio::task::yield_now().await;
+    sent
+}
+
+#[test]
+fn tells_that_wait_for_a_slow_actor_keep_their_order_and_others_need_room_alone() {
+    const TELLS: u32 = 100;
+    run(async {
+        let (pair, pace) = (Pair::start().await, Pace::default());
+        let ledger = pair.serve(Ledger::at(&pace));
+        let mut sent = crowd(&pair, &ledger).await;
+        let alarm = Arc::<Alarm>::default();
+        let waker = Waker::from(Arc::clone(&alarm));
+        let mut task = TaskContext::from_waker(&waker);
+        let mut tells: Vec<_> =
+            (0..TELLS).map(|number| Box::pin(ledger.tell(Entry::new(1, number)))).collect();
+        assert!(tells.iter_mut().all(|tell| tell.as_mut().poll(&mut task).is_pending()));
+        // There is plenty of room.
+        let mut call = ledger.send(Entry::new(0, sent));
+        assert!(Pin::new(&mut call).poll(&mut task).is_pending());
+        sent += 1;
+        let tried = ledger.try_send(Entry::new(0, sent)).unwrap();
+        for _ in 0..100 {
+            sent += 1;
+            ledger.do_send(Entry::new(0, sent));
+        }
+        assert_eq!(alarm.0.load(Ordering::SeqCst), 0);
+        pace.end();
+        let (told, called) = join(join_all(tells), call).await;
+        assert!(told.iter().all(Result::is_ok));
+        assert_eq!((called.is_ok(), tried.await.is_ok()), (true, true));
+        let book = ledger.send(Book).await.unwrap();
+        assert!(entries_of(0, &book).into_iter().eq(0..=sent));
+        assert!(entries_of(1, &book).into_iter().eq(0..TELLS));
+        assert_eq!(pair.here.dead_letters() + pair.there.dead_letters(), 0);
+    });
+}
+
+#[test]
+fn a_stop_comes_behind_a_tell_that_waits_for_a_slow_actor() {
+    run(async {
+        let (pair, pace) = (Pair::start().await, Pace::default());
+        let ledger = pair.serve(Ledger::at(&pace));
+        crowd(&pair, &ledger).await;
+        let mut tell = pin!(ledger.tell(Entry::new(1, 0)));
+        assert!(poll_once(&mut tell).await.is_pending());
+        let mut stop = pin!(ledger.stop());
+        assert!(poll_once(&mut stop).await.is_pending());
+        pace.end();
+        assert_eq!(join(tell, stop).await, (Ok(()), Ok(())));
+        assert_eq!(pair.there.dead_letters(), 0);
+    });
+}
+
 #[test]
 fn a_call_that_is_held_and_never_polled_keeps_no_other_waiting() {
     run(async {
@@ -162,6 +228,9 @@ fn a_message_as_large_as_the_budget_goes_out_beside_a_stream_of_small_ones() {
 /// Set in the process that measures what messages of so many bytes take.
 const MEASURED: &str = "ROADSHOW_TEST_QUEUED_BYTES";
 
+/// Set beside it: the number of actors that the messages are for, in turn.
+const ACTORS: &str = "ROADSHOW_TEST_QUEUES";
+
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
 struct Text(String);
@@ -189,24 +258,30 @@ fn resident_bytes() -> usize {
 
 #[test]
 fn queued_messages_take_about_as_much_memory_as_is_counted() {
-    for bytes in [1, 33, 1 << 10, 100 << 10] {
+    let of_one_actor = [1, 33, 1 << 10, 100 << 10].map(|bytes| (bytes, 1));
+    let one_for_each = [1, 33, 1 << 10].map(|bytes| (bytes, 100_000));
+    for (bytes, actors) in of_one_actor.into_iter().chain(one_for_each) {
         let test = std::env::current_exe().unwrap();
         let mut alone = Command::new(test);
         alone.args(["--exact", "room::in_a_process_of_its_own", "--nocapture", "--test-threads", "1"]);
-        let output = alone.env(MEASURED, bytes.to_string()).output().unwrap();
+        alone.env(MEASURED, bytes.to_string()).env(ACTORS, actors.to_string());
+        let output = alone.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && said.contains("measured"), "{bytes} bytes: {said}");
+        assert!(
+            output.status.success() && said.contains("measured"),
+            "{bytes} bytes, {actors} actors: {said}"
+        );
     }
 }
 
 /// The part of the test above that is for a process of its own; nothing otherwise.
 #[test]
 fn in_a_process_of_its_own() {
-    let Some(bytes) = std::env::var(MEASURED).ok().and_then(|bytes| bytes.parse::<usize>().ok()) else {
-        return;
-    };
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<usize>().ok());
+    let (Some(bytes), Some(actors)) = (number(MEASURED), number(ACTORS)) else { return };
     run(async {
         let limits = limits(|limits| {
+            limits.outgoing_bytes_max = 512 << 20;
             limits.parked_bytes_max = limits.outgoing_bytes_max;
             // What is queued waits for as long as it is measured.
             limits.connect_timeout = 2 * PATIENCE;
@@ -214,19 +289,26 @@ fn in_a_process_of_its_own() {
         });
         let site = crate::hosts::Plan { limits, ..Default::default() }.start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
-        let reader: RemoteAddr<Reader> = site.cluster.bind(&Raw::addr_of(identity, 1));
+        let reader = |actor: usize| -> RemoteAddr<Reader> {
+            site.cluster.bind(&Raw::addr_of(identity, 1 + actor as u64))
+        };
         let counted = || site.host.snapshot().peers[0].parked_bytes;
         for is_call in [false, true] {
             let (resident_before, counted_before) = (resident_bytes(), counted());
             let mut calls = Vec::new();
-            while counted() < counted_before + (24 << 20) {
-                for _ in 0..100 {
-                    let text = Text("x".repeat(bytes));
-                    match is_call {
-                        true => calls.extend(reader.try_send(text).ok()),
-                        false => reader.do_send(text),
-                    }
+            let mut queue = |actor: usize| {
+                let text = Text("x".repeat(bytes));
+                match is_call {
+                    true => calls.extend(reader(actor).try_send(text).ok()),
+                    false => reader(actor).do_send(text),
                 }
+            };
+            if actors == 1 {
+                while counted() < counted_before + (24 << 20) {
+                    (0..100).for_each(|_| queue(0));
+                }
+            } else {
+                (0..actors).for_each(|actor| queue(actor + usize::from(is_call) * actors));
             }
             let taken = resident_bytes() - resident_before;
             let counted = counted() - counted_before;

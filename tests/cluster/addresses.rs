@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use super::job::{Job, Order, program_under};
-use super::site::{Site, output, refused, roadshow, text};
+use super::site::{Site, output, refused, roadshow, skipped, text};
 
 const NAME: &str = "two-addresses.test";
 
@@ -23,7 +23,7 @@ fn under(site: &Site, addresses: &[&str]) -> Option<Vec<String>> {
     let under = ["unshare", "--mount", "sh", "-c", &script].map(str::to_owned).to_vec();
     let tried = Command::new("unshare").args(&under[1..]).arg("true").output().ok()?;
     if !tried.status.success() {
-        println!("skipped: /etc/hosts cannot be another file for one command: {}", text(&tried.stderr));
+        skipped(format_args!("/etc/hosts cannot be another file for one command: {}", text(&tried.stderr)));
         return None;
     }
     Some(under)

@@ -19,7 +19,7 @@ use super::cast::Friend;
 use super::job::{Job, Order, Wish, counted, program, run};
 use super::netns::{Capture, Network, listening_ports};
 use super::proc::wait_for;
-use super::site::Site;
+use super::site::{Site, skipped};
 use super::tokens::is_as_before;
 
 /// The network, or the reason for which a test cannot do its work here.
@@ -28,7 +28,7 @@ macro_rules! network_or_skip {
         match Network::new($machines) {
             Ok(network) => network,
             Err(why) => {
-                println!("skipped: {why}");
+                skipped(why);
                 return;
             }
         }

@@ -21,6 +21,7 @@ mod neighbours;
 mod netns;
 mod nodes;
 mod offspring;
+mod outages;
 mod placing;
 mod proc;
 mod secrets;

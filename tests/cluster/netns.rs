@@ -1,4 +1,4 @@
-//! Nodes that are machines of their own to the network: namespaces, connected by a switch.
+//! Nodes that are machines of their own to the network: namespaces, connected by a switch or a router.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,23 +14,34 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::site::text;
 
-/// Namespaces on one switch. Dropping them removes them.
+/// Namespaces on one switch, or behind one router. Dropping them removes them.
 #[derive(Debug)]
 pub(super) struct Network {
     prefix: String,
     machines: usize,
+    routed: bool,
 }
 
 impl Network {
-    /// So many machines; or why there can be none.
+    /// So many machines on a switch; or why there can be none.
     pub(super) fn new(machines: usize) -> Result<Self, String> {
+        Self::with(machines, false)
+    }
+
+    /// So many machines, each on a network of its own, with a router between them.
+    pub(super) fn routed(machines: usize) -> Result<Self, String> {
+        Self::with(machines, true)
+    }
+
+    fn with(machines: usize, routed: bool) -> Result<Self, String> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         if !rustix::process::geteuid().is_root() {
             return Err("namespaces of the network are for root".to_owned());
         }
-        let network = Self { prefix: format!("rsct{}-{number}", std::process::id()), machines };
-        network.make().map_err(|error| format!("no namespaces of the network: {error}"))?;
+        let network = Self { prefix: format!("rsct{}-{number}", std::process::id()), machines, routed };
+        let made = if routed { network.make_routed() } else { network.make() };
+        made.map_err(|error| format!("no namespaces of the network: {error}"))?;
         Ok(network)
     }
 
@@ -52,6 +63,33 @@ impl Network {
         Ok(())
     }
 
+    fn make_routed(&self) -> Result<(), String> {
+        let router = self.switch();
+        ip(&["netns", "add", &router])?;
+        within(&router, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+            .map_err(|error| format!("ip_forward: {error}"))?;
+        for at in 0..self.machines {
+            let (machine, port) = (self.machine(at), format!("port{at}"));
+            ip(&["netns", "add", &machine])?;
+            let peer = ["peer", "name", "eth0", "netns", &machine];
+            ip(&[&["-n", &router, "link", "add", &port, "type", "veth"][..], &peer].concat())?;
+            ip(&["-n", &router, "addr", "add", &format!("{}/30", routed_address(at, 1)), "dev", &port])?;
+            ip(&["-n", &router, "link", "set", &port, "up"])?;
+            ip(&["-n", &machine, "addr", "add", &format!("{}/30", self.address(at)), "dev", "eth0"])?;
+            ip(&["-n", &machine, "link", "set", "lo", "up"])?;
+            ip(&["-n", &machine, "link", "set", "eth0", "up"])?;
+            ip(&["-n", &machine, "route", "add", "default", "via", &routed_address(at, 1)])?;
+        }
+        Ok(())
+    }
+
+    /// Has the router drop all packets from and to a machine without a word, or no more of them.
+    pub(super) fn drop_packets_of(&self, at: usize, dropped: bool) {
+        let (router, address, what) = (self.switch(), self.address(at), if dropped { "add" } else { "del" });
+        ip(&["-n", &router, "route", what, "blackhole", &format!("{address}/32")]).unwrap();
+        ip(&["-n", &router, "rule", what, "from", &address, "blackhole"]).unwrap();
+    }
+
     fn switch(&self) -> String {
         format!("{}-s", self.prefix)
     }
@@ -62,7 +100,7 @@ impl Network {
 
     /// One of documentation's addresses (RFC 5737).
     pub(super) fn address(&self, at: usize) -> String {
-        format!("192.0.2.{}", at + 1)
+        if self.routed { routed_address(at, 2) } else { format!("192.0.2.{}", at + 1) }
     }
 
     /// What a command is begun with that is to run on a machine.
@@ -98,6 +136,11 @@ impl Network {
         });
         Ok(Capture { stop, heard })
     }
+}
+
+/// A host of the network that a machine is on: 1 is the router, 2 the machine.
+fn routed_address(at: usize, host: usize) -> String {
+    format!("192.0.2.{}", 4 * at + host)
 }
 
 /// What passes the switch.

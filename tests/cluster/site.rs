@@ -1,6 +1,8 @@
 //! One cluster, started by the command, and all that a test asks of it.
 
+use std::fmt::Display;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -135,6 +137,11 @@ pub(super) fn output(mut command: Command) -> Output {
             panic!("the command does not end: {command:?}: {}", text(&output.stderr));
         }
     }
+}
+
+/// Says why a test cannot do its work here, past the harness, which shows nothing of a test that passes.
+pub(super) fn skipped(why: impl Display) {
+    std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
 }
 
 pub(super) fn text(bytes: &[u8]) -> String {

@@ -7,7 +7,7 @@ use roadshow::config;
 
 use super::job::{ARGUMENTS, ROLE, counted, said};
 use super::proc::{self, wait_for};
-use super::site::{Site, output, refused, text};
+use super::site::{Site, output, refused, skipped, text};
 
 /// Submits this executable.
 fn submit(site: &Site, role: &str, options: &[&str]) -> Command {
@@ -155,7 +155,7 @@ fn a_program_for_a_later_glibc_is_refused_before_it_is_started() {
     let (needs, later) = (b"GLIBC_2.", b"GLIBC_9.");
     let at: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(needs)).collect();
     if at.is_empty() {
-        return println!("skipped: the command is not linked with glibc");
+        return skipped("the command is not linked with glibc");
     }
     at.into_iter().for_each(|at| bytes[at..at + needs.len()].copy_from_slice(later));
     let program = site.home().join("of-a-later-system");

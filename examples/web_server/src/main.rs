@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The cluster is shared by all requests as `Arc<Cluster>`, on tokio's runtime with many threads. SIGINT and
-//! SIGTERM end the server gracefully: open requests are answered, then the cluster shuts down.
+//! SIGTERM end the server gracefully: open requests are answered, then the cluster shuts down. After [`END_WITHIN`],
+//! or at a second signal, the server ends with an error, and its workers with it.
 //!
 //! [`work`] is what runs in the workers, [`routes`] is what HTTP makes of it, [`failure`] has the status of each
 //! error.
@@ -17,14 +18,23 @@ mod routes;
 mod work;
 
 use std::error::Error;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use roadshow::Cluster;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use routes::App;
 use work::Visits;
+
+/// Time for open requests and the cluster's shutdown. A client that sends half a request would hold the server up.
+///
+/// A request is answered within 2 s, and the cluster's shutdown takes as long at most.
+const END_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Workers are processes of this program, and go no further. Nothing comes before, a runtime least of all.
@@ -36,21 +46,47 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn serve(address: String) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut signals = Signals::new()?;
     let cluster = Arc::new(Cluster::init().await?);
     let visits = cluster.spawn::<Visits>(()).await?;
     let app = routes::routes(App { cluster: Arc::clone(&cluster), visits });
 
     println!("listening on http://{}", listener.local_addr()?);
-    let stop = async move {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
+    let mut end = pin!(async {
+        serving.await?;
+        sole_owner(cluster).await.shutdown().await?;
+        Ok::<_, Box<dyn Error>>(())
+    });
+    tokio::select! {
+        ended = &mut end => return ended,
+        () = signals.next() => drop(stop),
+    }
+    tokio::select! {
+        ended = end => ended,
+        () = signals.next() => Err("a second signal has ended the server".into()),
+        () = sleep(END_WITHIN) => Err(format!("the server did not end within {END_WITHIN:?}").into()),
+    }
+}
+
+/// The signals that end the server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
-    sole_owner(cluster).await.shutdown().await?;
-    Ok(())
+    }
 }
 
 /// The cluster, once no request has it any more. The last connection lets go of it just after axum is done.

@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,13 +31,18 @@ impl Server {
             .env("ROADSHOW_WORKERS", "2")
             .env_remove("ROADSHOW_ADDRESS")
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let stdout = process.stdout.take().unwrap();
+        let mut server = Self { process, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let line = in_time(move || {
+            let mut line = String::new();
+            BufReader::new(stdout).read_line(&mut line).map(|_| line)
+        });
         let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}"));
-        let address = address.parse().unwrap();
-        Self { process, address }
+        server.address = address.parse().unwrap();
+        server
     }
 
     /// Status and body of an answer.
@@ -46,6 +52,24 @@ impl Server {
 
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Connects a client that sends half a request, and stays.
+    fn hold_up(&self) -> TcpStream {
+        let mut silent = TcpStream::connect(self.address).unwrap();
+        write!(silent, "GET /square/").unwrap();
+        // Connections are accepted in their order: when this one is answered, the other is accepted.
+        assert_eq!(self.ask("GET", "/square/2").0, 200);
+        silent
+    }
+
+    /// What the server has written to standard error. To be called when it has ended.
+    fn said(&mut self) -> String {
+        let mut stderr = self.process.stderr.take().unwrap();
+        in_time(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).map(|_| said)
+        })
     }
 
     /// Waits for the end.
@@ -67,6 +91,14 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// What is read, if that does not take too long.
+#[track_caller]
+fn in_time(read: impl FnOnce() -> std::io::Result<String> + Send + 'static) -> String {
+    let (tell, told) = sync_channel(1);
+    thread::spawn(move || tell.send(read()));
+    told.recv_timeout(PATIENCE).expect("the server says something in time").unwrap()
 }
 
 /// Sends the request and reads the whole answer.
@@ -128,7 +160,11 @@ fn a_signal_ends_the_server_when_open_requests_are_answered() {
         open.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(open, "GET /report/1000 HTTP/1.1\r\nhost: {}\r\n\r\n", server.address).unwrap();
         // The request is under way once there was another visit than those from here.
-        (1u64..).find(|asked| server.ask("POST", "/visits/report").1 != asked.to_string());
+        let since = Instant::now();
+        let is_under_way = (1u64..)
+            .take_while(|_| since.elapsed() < PATIENCE)
+            .any(|asked| server.ask("POST", "/visits/report").1 != asked.to_string());
+        assert!(is_under_way, "{signal:?}");
         server.signal(signal);
         let (status, _) = answer(&mut open);
         assert_eq!(status, 200, "{signal:?}");
@@ -137,4 +173,26 @@ fn a_signal_ends_the_server_when_open_requests_are_answered() {
             assert!(!Path::new(&format!("/proc/{pid}")).exists(), "worker {pid} is left");
         }
     }
+}
+
+#[test]
+fn a_client_that_sends_half_a_request_does_not_keep_the_server_from_ending() {
+    let mut server = Server::start();
+    let _silent = server.hold_up();
+    server.signal(Signal::TERM);
+    assert_eq!(server.ends().code(), Some(1));
+    let said = server.said();
+    assert!(said.contains("did not end within"), "{said}");
+}
+
+#[test]
+fn a_second_signal_ends_the_server_immediately() {
+    let mut server = Server::start();
+    let _silent = server.hold_up();
+    server.signal(Signal::TERM);
+    // Two signals of one kind that arrive at the same time are one.
+    server.signal(Signal::INT);
+    assert_eq!(server.ends().code(), Some(1));
+    let said = server.said();
+    assert!(said.contains("a second signal"), "{said}");
 }

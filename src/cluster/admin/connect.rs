@@ -50,7 +50,7 @@ impl Admin<DeskClient> {
             Desk::Head => DeskOf::Head,
             Desk::Agent => DeskOf::Agent,
         };
-        let connected = DeskClient::connect_any(addresses, desk, &token).await;
+        let connected = DeskClient::connect_any(None, addresses, desk, &token).await;
         let connected = connected.map_err(|error| match error.is_final() {
             true => AdminError::Refused(error.to_string()),
             false => AdminError::Unreachable(error.to_string()),

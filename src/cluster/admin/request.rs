@@ -3,7 +3,7 @@
 //! Each request has one reply, on one connection that was proved before (see the desk). The head answers
 //! what the cluster knows; what lies in a node's files is asked of that node's agent.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,9 @@ use crate::cluster::model::{
     ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Trouble, Waiting, WorkerId,
     WorkerSummary,
 };
+use crate::cluster::offspring::MARK_VARIABLE;
+use crate::cluster::protocol::is_secret;
+use crate::cluster::worker::WORKER_VARIABLE;
 
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +122,15 @@ pub struct Submission {
     pub size: u64,
     /// What it is built for, such as `x86_64-linux-gnu`.
     pub platform: String,
+}
+
+impl Submission {
+    /// Whether a driver has this variable from its node, whatever [`Submission::env`] says.
+    #[must_use]
+    pub fn owns_variable(name: &OsStr) -> bool {
+        let owned = [MARK_VARIABLE, WORKER_VARIABLE, "ROADSHOW_ADDRESS", "ROADSHOW_JOB"];
+        name.to_str().is_some_and(|name| is_secret(name) || owned.contains(&name))
+    }
 }
 
 /// What is answered.

@@ -1,7 +1,6 @@
 //! The drivers of submitted jobs, which this node runs.
 
 use std::collections::hash_map::Entry;
-use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +20,7 @@ use crate::cluster::executable::{Digest, check_runs_here};
 use crate::cluster::logs::{Capture, LogName};
 use crate::cluster::model::{JobId, JobState};
 use crate::cluster::offspring::{self, MARK_VARIABLE, Mark};
-use crate::cluster::protocol::{NodeEvent, is_secret};
+use crate::cluster::protocol::NodeEvent;
 use crate::config::DRIVER_STOP_TIMEOUT;
 use crate::transport::explained;
 
@@ -120,8 +119,8 @@ impl Agent {
             .arg0(&submission.program)
             .args(&submission.args)
             // Only this user and the machine's administrator can read another process's environment.
-            .envs(submission.env.iter().filter(|(name, _)| !is_own(name)).cloned())
-            .env("ROADSHOW_ADDRESS", self.head_at.to_string())
+            .envs(submission.env.iter().filter(|(name, _)| !Submission::owns_variable(name)).cloned())
+            .env("ROADSHOW_ADDRESS", self.head_at().to_string())
             .env("ROADSHOW_TOKEN", self.token.to_string())
             // Programs that the driver starts inherit it, and have another parent.
             .env("ROADSHOW_JOB", format!("{job}:{}", std::process::id()))
@@ -140,7 +139,13 @@ impl Agent {
         let (lines, _) = mpsc::channel(1);
         let name = LogName::Driver { job, pid: child.id().unwrap_or_default() };
         let capture = Capture::start(Some((self.jobs.logs(), name)), out, err, lines);
-        let capture = capture.map_err(|error| format!("the driver's log cannot be made: {error}"))?;
+        let capture = match capture {
+            Ok(capture) => capture,
+            Err(error) => {
+                tokio::spawn(discard(child, mark));
+                return Err(format!("the driver's log cannot be made: {error}"));
+            }
+        };
         self.happened(NodeEvent::DriverBegan { job });
         let agent = Arc::clone(self);
         tokio::spawn(async move {
@@ -154,6 +159,15 @@ impl Agent {
         });
         Ok(())
     }
+}
+
+/// Kills and reaps a driver whose start goes no further, and ends what it has started.
+async fn discard(mut child: Child, mark: Mark) {
+    let pid = child.id();
+    // It fails only for a process that was waited for.
+    let _ = child.kill().await;
+    drop(tokio::task::spawn_blocking(move || offspring::end_marked(&mark)).await);
+    pid.into_iter().for_each(children::ended);
 }
 
 /// Waits for a driver's end, and sees to it when it is asked to.
@@ -194,11 +208,6 @@ async fn attend(job: JobId, mut child: Child, mark: Mark, stop: &CancellationTok
             NodeEvent::DriverEnded { job, state: JobState::Failed, exit_code: None, message }
         }
     }
-}
-
-/// Whether a variable is the library's to set.
-fn is_own(name: &OsStr) -> bool {
-    name.to_str().is_some_and(is_secret) || name == MARK_VARIABLE
 }
 
 /// What is added to the number of the signal that has ended a process, to tell it from an exit code: so do

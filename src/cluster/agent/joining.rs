@@ -11,13 +11,14 @@ use tokio::time::Instant;
 
 use super::Agent;
 use super::rooms::Heads;
+use crate::cluster::backoff::Backoff;
 use crate::cluster::daemon::DaemonError;
 use crate::cluster::desk::{DeskError, Enrolment};
 use crate::cluster::enrolment;
 use crate::cluster::machine;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::{Claims, Token};
-use crate::config::{BEAT_EVERY, HEAD_ANSWER_TIMEOUT, JOIN_TIMEOUT, LEAVE_TIMEOUT, REJOIN_DELAY_MAX};
+use crate::config::{BEAT_EVERY, HEAD_ANSWER_TIMEOUT, JOIN_TIMEOUT, LEAVE_TIMEOUT};
 use crate::host::{SendError, deadline_in};
 use crate::id::Identity;
 use crate::remote::ask_host;
@@ -40,7 +41,7 @@ pub(super) async fn enrol_first(
     identity: Identity,
 ) -> Result<(SocketAddr, Credentials, Identity), DaemonError> {
     let until = Instant::now() + JOIN_TIMEOUT;
-    let mut delay = Duration::from_millis(2);
+    let mut backoff = Backoff::new();
     loop {
         match enrolment::enrol(heads, token, &claims(identity)).await {
             Ok((head_at, Enrolment { credentials, head, cluster })) => {
@@ -48,12 +49,11 @@ pub(super) async fn enrol_first(
                 return Ok((head_at, credentials, head));
             }
             Err(error) if error.is_final() => return Err(DaemonError::Refused(error.to_string())),
-            Err(error) if Instant::now() + delay > until => {
+            Err(error) if Instant::now() > until => {
                 return Err(DaemonError::Unreachable(error.to_string()));
             }
-            Err(_) => tokio::time::sleep(delay).await,
+            Err(_) => backoff.pause().await,
         }
-        delay = (2 * delay).min(REJOIN_DELAY_MAX);
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn keep_joined(
     joined: oneshot::Sender<Result<(), DaemonError>>,
 ) {
     let mut joined = Some(joined);
-    let mut delay = Duration::from_millis(10);
+    let mut backoff = Backoff::new();
     let mut told = [String::new(), String::new()];
     loop {
         let (began, mut was_in) = (Instant::now(), false);
@@ -80,19 +80,24 @@ pub(super) async fn keep_joined(
             return;
         }
         if (was_in && began.elapsed() > BEAT_EVERY) || matches!(why, Away::Replaced) {
-            delay = Duration::from_millis(10);
+            backoff = Backoff::new();
             told = Default::default();
         }
         let [away, not_enrolled] = &mut told;
         if is_news(away, &why) {
-            tracing::warn!(head = %agent.head_at, %why, "this node is not with its head; it joins again");
+            tracing::warn!(head = %agent.head_at(), %why, "this node is not with its head; it joins again");
         }
-        tokio::time::sleep(delay).await;
-        delay = (2 * delay).min(REJOIN_DELAY_MAX);
-        if let Err(why) = renew(&agent).await
-            && is_news(not_enrolled, &why)
-        {
-            tracing::warn!(head = %agent.head_at, %why, "the head does not enrol this node");
+        backoff.pause().await;
+        match renew(&agent).await {
+            // The head answers at its desk. A link that has been silent would have to wait for TCP.
+            Ok(()) if matches!(why, Away::Lost(_)) => {
+                agent.head().into_iter().for_each(|head| agent.host.redial(head));
+            }
+            Ok(()) => {}
+            Err(why) if is_news(not_enrolled, &why) => {
+                tracing::warn!(head = %agent.head_at(), %why, "the head does not enrol this node");
+            }
+            Err(_) => {}
         }
     }
 }
@@ -181,11 +186,13 @@ async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
 pub(super) async fn renew(agent: &Agent) -> Result<(), DeskError> {
     let identity = agent.host.identity();
     let (claims, credentials) = (claims(identity), &agent.credentials);
-    let enrolled = enrolment::enrol_again(agent.head_at, &agent.token, &claims, credentials).await?;
+    let last = agent.head_at();
+    let again = enrolment::enrol_again(&agent.heads, last, &agent.token, &claims, credentials);
+    let (head_at, enrolled) = again.await?;
     agent.credentials.renew(&enrolled.credentials)?;
-    agent.host.supersede(enrolled.head, agent.head_at);
-    if agent.head() != Some(enrolled.head) {
-        agent.set_head(enrolled.head);
+    agent.host.supersede(enrolled.head, head_at);
+    if agent.head() != Some(enrolled.head) || last != head_at {
+        agent.set_head(enrolled.head, head_at);
         agent.workers.tell_of_head(agent, enrolled.head);
     }
     Ok(())

@@ -54,7 +54,10 @@ struct Agent {
     token: Token,
     credentials: Credentials,
     host: Host,
-    head_at: SocketAddr,
+    /// All addresses of the head.
+    heads: Vec<SocketAddr>,
+    /// The address at which the head answered last.
+    head_at: Mutex<SocketAddr>,
     head: Mutex<Option<Identity>>,
     workers: Workers,
     drivers: Drivers,
@@ -98,9 +101,15 @@ impl Agent {
         }
     }
 
-    /// The head is another one.
-    fn set_head(&self, head: Identity) {
+    /// The head is another one, or is reached elsewhere.
+    fn set_head(&self, head: Identity, at: SocketAddr) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        *self.head_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// Where the head answered last.
+    fn head_at(&self) -> SocketAddr {
+        *self.head_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The head, as it was last known.
@@ -220,7 +229,8 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         token,
         credentials,
         host,
-        head_at,
+        heads,
+        head_at: Mutex::new(head_at),
         head: Mutex::new(Some(head)),
         workers: Workers::default(),
         drivers: Drivers::default(),

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
-use crate::cluster::logs::{Capture, Captured, Flusher, Label, LogName};
+use crate::cluster::logs::{Capture, Captured, Flusher, Label, LogName, Stream};
 use crate::cluster::model::{JobId, WorkerId};
 use crate::cluster::protocol::{JobLaunch, OUTPUT, Output};
 use crate::config::{HEAD_ANSWER_TIMEOUT, LOG_LINES_QUEUED_MAX, OUTPUT_SENT_TIMEOUT};
@@ -96,7 +96,7 @@ async fn forward(
     mut written: mpsc::Receiver<Captured>,
 ) {
     let node = agent.facts.id();
-    let mut lost = 0;
+    let mut unsent = Unsent::default();
     while let Some(captured) = written.recv().await {
         let (stream, mut lines, unfinished) = match captured {
             Captured::Text { stream, lines, unfinished } => (stream, lines, unfinished),
@@ -106,24 +106,73 @@ async fn forward(
                 continue;
             }
         };
-        // A line without an end does not come again when it ends as it stands.
-        let count = lines.len() + usize::from(unfinished.is_some());
-        if lost > 0 {
-            lines.insert(
-                0,
-                format!("... {lost} lines were not sent here in time; they are in the node's logs"),
-            );
-        }
+        let count = unsent.add_to(stream, &mut lines);
+        let last = unfinished.clone();
         let output = Output { pid, node, label: label.text(), stream, lines, unfinished };
         let told: Result<(), _> =
             ask_host(&agent.host, driver, OUTPUT, output, deadline_in(HEAD_ANSWER_TIMEOUT)).await;
         match told {
-            Ok(()) => lost = 0,
+            Ok(()) => unsent.lines = 0,
             Err(error) => {
                 // A driver that has gone reads nothing; the files have it all.
                 tracing::debug!(%error, "lines of a worker were not sent to its driver");
-                lost += count;
+                unsent.lines += count;
+                unsent.unfinished[stream as usize] = last;
             }
         }
+    }
+}
+
+/// What a driver was not sent.
+#[derive(Debug, Default)]
+struct Unsent {
+    lines: usize,
+    /// Of each stream the line without an end as it stood: it does not come again when it ends so.
+    unfinished: [Option<String>; 2],
+}
+
+impl Unsent {
+    /// Adds what was not sent to the next lines of a stream, and gives how many lines there are then without
+    /// the notice.
+    fn add_to(&mut self, stream: Stream, lines: &mut Vec<String>) -> usize {
+        // Without another line it is still the same one, which has changed.
+        if let Some(before) = self.unfinished[stream as usize].take().filter(|_| !lines.is_empty()) {
+            lines.insert(0, before);
+        }
+        let count = lines.len();
+        if self.lines > 0 {
+            let notice =
+                format!("... {} lines were not sent here in time; they are in the node's logs", self.lines);
+            lines.insert(0, notice);
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_progress_bar_that_was_not_sent_is_one_line_and_shown_when_that_ends() {
+        let mut unsent = Unsent::default();
+        for percent in 0..100 {
+            assert_eq!(unsent.add_to(Stream::Err, &mut Vec::new()), 0);
+            unsent.unfinished[Stream::Err as usize] = Some(format!("{percent} %"));
+        }
+        let mut other = vec!["x".to_owned()];
+        assert_eq!(unsent.add_to(Stream::Out, &mut other), 1);
+        assert_eq!(other, ["x"]);
+        let mut next = vec!["next".to_owned()];
+        assert_eq!(unsent.add_to(Stream::Err, &mut next), 2);
+        assert_eq!(next, ["99 %", "next"]);
+    }
+
+    #[test]
+    fn lines_that_were_not_sent_are_told_and_the_notice_is_none_of_them() {
+        let mut unsent = Unsent { lines: 3, ..Unsent::default() };
+        let mut lines = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(unsent.add_to(Stream::Out, &mut lines), 2);
+        assert_eq!(lines, ["... 3 lines were not sent here in time; they are in the node's logs", "a", "b"]);
     }
 }

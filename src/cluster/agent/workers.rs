@@ -138,7 +138,7 @@ impl Workers {
         let at = agent.facts.address;
         for entry in self.lock().values() {
             let Some(hosts) = entry.running.as_ref().map(|running| running.hosts) else { continue };
-            let is = HeadIs { head, at: Some(agent.head_at), job: entry.job, places_all: true };
+            let is = HeadIs { head, at: Some(agent.head_at()), job: entry.job, places_all: true };
             for to in hosts {
                 let host = agent.host.clone();
                 host.introduce(to, at);
@@ -304,7 +304,7 @@ async fn begin(
         node: Some(NodeSite {
             credentials,
             address: at,
-            head: HeadIs { head, at: Some(agent.head_at), job, places_all: true },
+            head: HeadIs { head, at: Some(agent.head_at()), job, places_all: true },
         }),
     };
     match process.boot(&bootstrap, None).await.map_err(|error| Chain(&error).to_string())? {
@@ -352,7 +352,7 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
             agent.workers.counted(worker, &counts);
             agent.happened(NodeEvent::Tasks { worker, counts });
         }
-        Report::Class(_) | Report::Ready { .. } | Report::Failed { .. } => {}
+        Report::Class(_) | Report::Diverted | Report::Ready { .. } | Report::Failed { .. } => {}
     })
 }
 

@@ -26,7 +26,8 @@ use super::{DeskError, DeskOf, frames};
 use crate::cluster::dial::first_to_answer;
 use crate::cluster::trust::{CertificateRequest, Claims, KeyDigest, Token, digest_of_authority};
 use crate::config::{
-    CONNECT_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX, DESK_UNPROVEN_BYTES_MAX, HANDSHAKE_TIMEOUT,
+    CONNECT_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX, DESK_UNPROVEN_BYTES_MAX,
+    HANDSHAKE_TIMEOUT, REJOIN_DELAY_MAX,
 };
 use crate::id::Identity;
 use crate::transport::{Credentials, DESK_PROTOCOL, explain, explained};
@@ -48,20 +49,8 @@ pub(crate) struct Enrolment {
 }
 
 impl DeskClient {
-    /// Goes to a desk of the token's cluster, as nobody in particular.
-    ///
-    /// # Errors
-    ///
-    /// [`DeskError`] if nobody is there, or is of another cluster, or the token's secret is not the cluster's.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection.
-    pub(crate) async fn connect(address: SocketAddr, desk: DeskOf, token: &Token) -> Result<Self, DeskError> {
-        Self::connect_as(None, address, desk, token).await
-    }
-
-    /// Goes to the first of several addresses at which there is such a desk; gives which one it is.
+    /// Goes to the first of several addresses at which there is such a desk, perhaps with a certificate to show;
+    /// gives which one it is.
     ///
     /// # Errors
     ///
@@ -71,22 +60,24 @@ impl DeskClient {
     ///
     /// Dropping the future closes all connections.
     pub(crate) async fn connect_any(
+        who: Option<&Credentials>,
         addresses: &[SocketAddr],
         desk: DeskOf,
         token: &Token,
     ) -> Result<(SocketAddr, Self), DeskError> {
-        let found = first_to_answer(addresses, |address| Self::connect(address, desk, token)).await;
+        let found = first_to_answer(addresses, |address| Self::connect_as(who, address, desk, token)).await;
         found.map_err(|mut attempts| match attempts.len() {
             1 => attempts.remove(0),
             _ => DeskError::NoneOf { attempts },
         })
     }
 
-    /// The same, with a certificate of the cluster to show. One that has expired is not taken.
+    /// Goes to a desk of the token's cluster, perhaps with a certificate of the cluster to show.
     ///
     /// # Errors
     ///
-    /// As those of [`connect`](Self::connect).
+    /// [`DeskError`] if nobody is there, or is of another cluster, or the token's secret is not the cluster's, or
+    /// the certificate is not taken.
     ///
     /// # Cancel safety
     ///
@@ -100,8 +91,10 @@ impl DeskClient {
         let role = desk.role();
         let failed = |error| DeskError::Connect { role, address, error: explained(error) };
         let late = |within| DeskError::TimedOut { role, address, within };
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-        let stream = connecting.map_err(|_| late(CONNECT_TIMEOUT))?.map_err(failed)?;
+        // A member that comes back dials anew before the kernel would send its lost SYN again.
+        let patience = if who.is_some() { REJOIN_DELAY_MAX } else { CONNECT_TIMEOUT };
+        let connecting = timeout(patience, TcpStream::connect(address)).await;
+        let stream = connecting.map_err(|_| late(patience))?.map_err(failed)?;
         let opening = timeout(HANDSHAKE_TIMEOUT, Self::open(who, stream, address, desk, token)).await;
         opening.map_err(|_| late(HANDSHAKE_TIMEOUT))?
     }

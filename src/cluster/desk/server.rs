@@ -104,7 +104,11 @@ impl<S: Service> Desk<S> {
         let closing = CancellationToken::new();
         let _closed_at_last = closing.clone().drop_guard();
         while let Some(stream) = incoming.recv().await {
-            strangers.attend(HANDSHAKES_OPEN_MAX, Arc::clone(&self).greet(stream, closing.clone()));
+            let source = stream.peer_addr().ok().map(|address| address.ip());
+            let greeting = Arc::clone(&self).greet(stream, closing.clone());
+            if let Err(crowded) = strangers.attend(source, HANDSHAKES_OPEN_MAX, greeting) {
+                self.refusals.note(&crowded);
+            }
         }
     }
 

@@ -98,7 +98,7 @@ impl Office {
     }
 
     async fn visit_with(&self, token: &Token) -> Result<DeskClient, DeskError> {
-        in_time(DeskClient::connect(self.address, DeskOf::Head, token)).await
+        in_time(DeskClient::connect_as(None, self.address, DeskOf::Head, token)).await
     }
 
     async fn is_at_peace(&self) {
@@ -169,12 +169,27 @@ async fn visitor_who_has_been_before_is_known_by_its_certificate() {
     let other = office.realm.credentials(Role::Driver, fresh_identity());
     for (shown, expected) in [(valid, "test, again"), (expired, "test, again"), (other, "test")] {
         let claims = claims(Role::Driver, me);
-        let again = enrolment::enrol_again(office.address, token, &claims, &shown);
-        assert_eq!(in_time(again).await.unwrap().cluster, expected);
+        let heads = [office.address];
+        let again = enrolment::enrol_again(&heads, office.address, token, &claims, &shown);
+        assert_eq!(in_time(again).await.unwrap().1.cluster, expected);
     }
     let imitated = office.realm.imitated(Role::Driver, me);
     let claims = claims(Role::Driver, me);
-    in_time(enrolment::enrol_again(office.address, token, &claims, &imitated)).await.unwrap_err();
+    let at = office.address;
+    in_time(enrolment::enrol_again(&[at], at, token, &claims, &imitated)).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn visitor_who_has_been_before_tries_all_addresses_of_the_head_and_says_which_one_answered() {
+    let office = Office::open().await;
+    let me = fresh_identity();
+    let shown = office.realm.credentials(Role::Driver, me);
+    // Nothing listens at the port of a listener that is gone.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (heads, claims) = ([gone, office.address], claims(Role::Driver, me));
+    let again = enrolment::enrol_again(&heads, gone, office.token(), &claims, &shown);
+    let (at, enrolled) = in_time(again).await.unwrap();
+    assert_eq!((at, enrolled.cluster.as_str()), (office.address, "test, again"));
 }
 
 #[tokio::test]
@@ -265,7 +280,7 @@ async fn desk_that_does_not_know_the_secret_is_not_believed() {
     })
     .await;
     let token = realm.authority.token();
-    let error = in_time(DeskClient::connect(address, DeskOf::Head, token)).await.unwrap_err();
+    let error = in_time(DeskClient::connect_as(None, address, DeskOf::Head, token)).await.unwrap_err();
     assert!(matches!(error, DeskError::NotCertified { .. }), "{error}");
     assert!(error.to_string().contains("does not know the token's secret"), "{error}");
 }
@@ -275,13 +290,13 @@ async fn nobody_there_is_told_apart() {
     let realm = Realm::new();
     let door = TcpListener::bind(LOOPBACK).await.unwrap();
     let address = door.local_addr().unwrap();
-    let visit = DeskClient::connect(address, DeskOf::Agent, realm.authority.token());
+    let visit = DeskClient::connect_as(None, address, DeskOf::Agent, realm.authority.token());
     let closing = async { drop(door.accept().await) };
     let (error, ()) = in_time(futures_util::future::join(visit, closing)).await;
     let error = error.unwrap_err();
     assert!(matches!(error, DeskError::Absent { role: Role::Agent, .. }), "{error}");
     drop(door);
-    let visit = DeskClient::connect(address, DeskOf::Agent, realm.authority.token());
+    let visit = DeskClient::connect_as(None, address, DeskOf::Agent, realm.authority.token());
     let error = in_time(visit).await.unwrap_err();
     assert!(matches!(error, DeskError::Connect { .. }), "{error}");
 }
@@ -387,7 +402,8 @@ async fn what_a_visitor_said_is_of_no_use_to_another() {
             forth.write_all(&bytes[..read]).await.unwrap();
         }
     });
-    let mut client = in_time(DeskClient::connect(on_the_way, DeskOf::Head, office.token())).await.unwrap();
+    let mut client =
+        in_time(DeskClient::connect_as(None, on_the_way, DeskOf::Head, office.token())).await.unwrap();
     in_time(client.ask::<_, String>(&"a known word")).await.unwrap();
     let heard = heard.lock().unwrap().clone();
     assert!(!heard.windows(12).any(|window| window == b"a known word"));

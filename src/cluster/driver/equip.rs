@@ -21,7 +21,7 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
     if working.is_empty() {
         return match found.awaited {
             true => wait_for_one(shared).await,
-            false => Err(ClusterError::NoNodes { address: shared.head_at }),
+            false => Err(ClusterError::NoNodes { address: shared.standing().head_at }),
         };
     }
     let equipped = join_all(working.iter().map(|facts| equip(shared, facts))).await;
@@ -65,7 +65,7 @@ async fn wait_for_one(shared: &Arc<Shared>) -> Result<(), ClusterError> {
     match last_failure.or(refused) {
         _ if ready > 0 => Ok(()),
         Some(why) => Err(ClusterError::NotEquipped { why }),
-        None => Err(ClusterError::NoNodes { address: shared.head_at }),
+        None => Err(ClusterError::NoNodes { address: shared.standing().head_at }),
     }
 }
 

@@ -75,7 +75,7 @@ impl Drop for Submitted {
 }
 
 /// A variable that is set to something.
-pub(super) fn variable(name: &'static str) -> Result<Option<String>, ClusterError> {
+pub(in crate::cluster) fn variable(name: &'static str) -> Result<Option<String>, ClusterError> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty())),
         Err(VarError::NotPresent) => Ok(None),

@@ -12,6 +12,7 @@ mod output;
 mod stay;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use crate::remote::{ClusterRef, ask_host, host_calls};
 use crate::transport::{Credentials, Role, Routed};
 
 pub(super) use address::address;
+pub(super) use lookup::variable;
 
 /// What a driver joins with.
 #[derive(Debug)]
@@ -79,7 +81,8 @@ struct Shared {
     host: Host,
     credentials: Credentials,
     token: Token,
-    head_at: std::net::SocketAddr,
+    /// All addresses of the head.
+    heads: Vec<SocketAddr>,
     job: JobId,
     facts: JobFacts,
     members: Arc<Members>,
@@ -105,6 +108,8 @@ struct Launching {
 #[derive(Debug)]
 struct Standing {
     head: Identity,
+    /// The address at which the head answered last.
+    head_at: SocketAddr,
     workers: Vec<Known>,
     /// Of the nodes that were sent the executable, without those that are lost.
     agents: BTreeMap<NodeId, Identity>,
@@ -148,7 +153,8 @@ impl Shared {
 
     /// Where the head is, for those who ask it.
     fn head_is(&self) -> HeadIs {
-        HeadIs { head: self.head(), at: Some(self.head_at), job: self.job, places_all: true }
+        let standing = self.standing();
+        HeadIs { head: standing.head, at: Some(standing.head_at), job: self.job, places_all: true }
     }
 
     /// Asks the head something about the job.
@@ -260,14 +266,19 @@ async fn begin(
         host,
         credentials: enrolled.credentials,
         token,
-        head_at,
+        heads,
         job,
         facts,
         members,
         executable,
         launch,
         display,
-        standing: Mutex::new(Standing { head: enrolled.head, workers: Vec::new(), agents: BTreeMap::new() }),
+        standing: Mutex::new(Standing {
+            head: enrolled.head,
+            head_at,
+            workers: Vec::new(),
+            agents: BTreeMap::new(),
+        }),
         settled: watch::Sender::new(Settled::default()),
     });
     shared.members.apply(&Change::Are { members: Vec::new(), head: shared.head_is() }, &shared.host);

@@ -1,9 +1,10 @@
 //! The driver's word to the head that it lives, and its way back when the head was away.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::{Shared, news};
+use crate::cluster::backoff::Backoff;
 use crate::cluster::desk::DeskError;
 use crate::cluster::enrolment;
 use crate::cluster::members::Change;
@@ -11,7 +12,7 @@ use crate::cluster::model::JobState;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::state::{Answer, Denied, News};
 use crate::cluster::trust::Claims;
-use crate::config::{BEAT_EVERY, JOB_LEASE, NODE_LEASE, REJOIN_DELAY_MAX};
+use crate::config::{BEAT_EVERY, JOB_LEASE, NODE_LEASE};
 use crate::observe::log;
 use crate::transport::Role;
 
@@ -26,7 +27,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             Ok(Ok(_)) if SystemTime::now() < renewal => continue,
             Ok(Ok(_)) => {
                 // The head is there, and is to hear the next beat whatever becomes of this.
-                match try_to_come_back(&shared).await {
+                match try_to_come_back(&shared, Link::Answers).await {
                     Ok(()) => {}
                     Err(Away::Over(why)) => return over(&shared, why),
                     Err(Away::Still(why)) => log::warn!(why, "the driver's certificate was not renewed"),
@@ -51,10 +52,10 @@ fn over(shared: &Arc<Shared>, why: String) {
 
 /// Enrols again and takes up the job with the head, however long that takes. An error is that the job is over.
 async fn come_back(shared: &Arc<Shared>) -> Result<(), String> {
-    let mut delay = Duration::from_millis(10);
+    let mut backoff = Backoff::new();
     let mut told = String::new();
     loop {
-        match try_to_come_back(shared).await {
+        match try_to_come_back(shared, Link::Silent).await {
             Ok(()) => return Ok(()),
             Err(Away::Over(why)) => return Err(why),
             Err(Away::Still(why)) if why == told => {}
@@ -64,8 +65,7 @@ async fn come_back(shared: &Arc<Shared>) -> Result<(), String> {
                 told = why;
             }
         }
-        tokio::time::sleep(delay).await;
-        delay = (2 * delay).min(REJOIN_DELAY_MAX);
+        backoff.pause().await;
     }
 }
 
@@ -73,6 +73,7 @@ async fn come_back(shared: &Arc<Shared>) -> Result<(), String> {
 /// wait for this driver.
 pub(super) async fn tell_end(shared: &Arc<Shared>, state: JobState, message: &str) -> Result<(), String> {
     let mut why = "it did not answer".to_owned();
+    let mut backoff = Backoff::new();
     let telling = async {
         loop {
             let end = JobRequest::End { job: shared.job, state, message: message.to_owned() };
@@ -80,9 +81,11 @@ pub(super) async fn tell_end(shared: &Arc<Shared>, state: JobState, message: &st
                 Ok(_) => return,
                 Err(error) => why = error.to_string(),
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            backoff.pause().await;
             // Where it is not found, the next try says so.
-            drop(find_head(shared).await);
+            if find_head(shared).await.is_ok() {
+                shared.control.redial(shared.head());
+            }
         }
     };
     tokio::time::timeout(JOB_LEASE, telling).await.map_err(|_| why)
@@ -97,17 +100,30 @@ enum Away {
 async fn find_head(shared: &Shared) -> Result<bool, DeskError> {
     let hosts = vec![shared.control.identity(), shared.host.identity()];
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
-    let enrolled =
-        enrolment::enrol_again(shared.head_at, &shared.token, &claims, &shared.credentials).await?;
+    let (heads, last) = (&shared.heads, shared.standing().head_at);
+    let again = enrolment::enrol_again(heads, last, &shared.token, &claims, &shared.credentials);
+    let (head_at, enrolled) = again.await?;
     shared.credentials.renew(&enrolled.credentials)?;
-    shared.control.supersede(enrolled.head, shared.head_at);
-    let before = std::mem::replace(&mut shared.standing().head, enrolled.head);
+    shared.control.supersede(enrolled.head, head_at);
+    let mut standing = shared.standing();
+    standing.head_at = head_at;
+    let before = std::mem::replace(&mut standing.head, enrolled.head);
     Ok(before != enrolled.head)
 }
 
-async fn try_to_come_back(shared: &Arc<Shared>) -> Result<(), Away> {
+/// State of the link to the head when a driver enrols again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Answers,
+    Silent,
+}
+
+async fn try_to_come_back(shared: &Arc<Shared>, link: Link) -> Result<(), Away> {
     let still = |error: &dyn std::fmt::Display| Away::Still(error.to_string());
     let is_new = find_head(shared).await.map_err(|error| still(&error))?;
+    if link == Link::Silent {
+        shared.control.redial(shared.head());
+    }
     let before = news::living(shared);
     match shared.ask(start_again(shared)).await {
         Ok(Ok(Answer::Job { nodes, workers, all_back, .. })) => {

@@ -14,8 +14,10 @@ use super::Head;
 use crate::cluster::agent::DESK;
 use crate::cluster::process::Lifeline;
 use crate::cluster::state::Event;
-use crate::config::REJOIN_DELAY_MAX;
 use crate::id::{HostId, Identity, Incarnation};
+
+/// Longest pause between two attempts to connect to the agent.
+const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Destinations of the connections that the agent passes.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ impl Doorway {
                 }
             }
             tokio::time::sleep(delay).await;
-            delay = (2 * delay).min(REJOIN_DELAY_MAX);
+            delay = (2 * delay).min(CONNECT_PAUSE_MAX);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::cluster::protocol::Output;
 use crate::config::{LOG_STALL_MAX, OUTPUT_STALL_MAX, OUTPUT_UNFOLDED_MAX};
 
 /// The variable that says whether equal lines of several workers are folded: `0` for no.
-const VARIABLE: &str = "ROADSHOW_DEDUP_LOGS";
+pub(crate) const VARIABLE: &str = "ROADSHOW_DEDUP_LOGS";
 
 /// Where a cluster's output is beside the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

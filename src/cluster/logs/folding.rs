@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::Stream;
 use crate::cluster::model::NodeId;
-use crate::config::{FOLD_WINDOW, FOLDED_COUNTS_MAX, FOLDED_TEXTS_MAX};
+use crate::config::{FOLD_WINDOW, FOLDED_COUNTS_MAX, FOLDED_LINE_BYTES_MAX, FOLDED_TEXTS_MAX};
 
 /// A process that prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +93,8 @@ impl Folding {
         out: &mut Vec<Shown>,
     ) {
         self.flush(now, out);
-        // Nothing is gained by counting empty lines.
-        if !self.enabled || text.trim().is_empty() {
+        // Nothing is gained by counting empty lines, and long ones take memory for the whole window.
+        if !self.enabled || text.len() > FOLDED_LINE_BYTES_MAX || text.trim().is_empty() {
             return out.push(shown(label, text, stream, 1));
         }
         if self.counts >= FOLDED_COUNTS_MAX {
@@ -337,6 +337,19 @@ mod tests {
         terminal.print(1, "tick");
         terminal.print(2, "tick");
         terminal.check(&["(1) tick", "(2) tick"]);
+    }
+
+    #[test]
+    fn long_lines_are_not_folded() {
+        let mut terminal = Terminal::new();
+        let long = "x".repeat(FOLDED_LINE_BYTES_MAX + 1);
+        terminal.print(1, &long);
+        terminal.print(2, &long);
+        terminal.check(&[&format!("(1) {long}"), &format!("(2) {long}")]);
+        assert_eq!(terminal.folding.counts, 0);
+        terminal.print(1, &long[1..]);
+        terminal.print(2, &long[1..]);
+        terminal.check(&[&format!("(1) {}", &long[1..])]);
     }
 
     #[test]

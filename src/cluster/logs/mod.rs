@@ -27,7 +27,7 @@ mod terminal;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use capture::{Capture, Captured, Flusher};
-pub(crate) use display::{Display, Kept};
+pub(crate) use display::{Display, Kept, VARIABLE as DEDUP_VARIABLE};
 use folding::Shown;
 #[cfg(feature = "cli")]
 pub(crate) use folding::harmless;

@@ -1,9 +1,10 @@
 //! A bounded channel into which one puts things without being held up for long.
 
+use std::future::{Future, ready};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::time::timeout;
 
 /// Where to put things. When it was full for too long, it takes none before half of it is free: whoever
 /// is slow all the time holds up nobody each time.
@@ -33,24 +34,36 @@ impl<T> Outlet<T> {
         self.to.is_closed()
     }
 
+    /// Whether the last item found no room in time.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
     /// From now on nobody is held up: the next thing waits for room once more.
     pub(super) fn forgive(&mut self) {
         self.is_stalled = false;
     }
 
     pub(super) async fn put(&mut self, item: T) -> Result<(), Refused> {
+        self.put_with(ready(item)).await
+    }
+
+    /// Puts what `item` gives, which may wait for room of another kind: both waits are one.
+    pub(super) async fn put_with(&mut self, item: impl Future<Output = T>) -> Result<(), Refused> {
         if self.is_stalled && self.to.capacity() < self.to.max_capacity().div_ceil(2) {
             return Err(Refused::Full);
         }
-        let Some(patience) = self.patience else {
-            return self.to.send(item).await.map_err(|_| Refused::Closed);
+        let putting = async {
+            let slot = self.to.reserve().await.map_err(|_| Refused::Closed)?;
+            slot.send(item.await);
+            Ok(())
         };
-        let result = self.to.send_timeout(item, patience).await;
-        self.is_stalled = matches!(result, Err(SendTimeoutError::Timeout(_)));
-        result.map_err(|error| match error {
-            SendTimeoutError::Timeout(_) => Refused::Full,
-            SendTimeoutError::Closed(_) => Refused::Closed,
-        })
+        let result = match self.patience {
+            Some(patience) => timeout(patience, putting).await.unwrap_or(Err(Refused::Full)),
+            None => putting.await,
+        };
+        self.is_stalled = result == Err(Refused::Full);
+        result
     }
 }
 

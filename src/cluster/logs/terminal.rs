@@ -1,14 +1,15 @@
 //! The driver's terminal, which may not read: lines wait for it apart from everything else.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::Shown;
 use super::outlet::{Outlet, Refused};
-use crate::config::OUTPUT_WAITING_MAX;
+use crate::config::{OUTPUT_WAITING_BYTES_MAX, OUTPUT_WAITING_MAX};
 
 /// How long a terminal that takes nothing at this moment, and does not wait, is left alone.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
@@ -18,6 +19,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Terminal {
     pieces: Outlet<Piece>,
+    /// The bytes for which there is room.
+    room: Arc<Semaphore>,
     lost: usize,
     /// Where lines are that were not shown, as a part of a sentence.
     elsewhere: &'static str,
@@ -25,7 +28,8 @@ pub(super) struct Terminal {
 
 #[derive(Debug)]
 enum Piece {
-    Text(String),
+    /// Text, and the room that it takes until it is written.
+    Text(String, Option<OwnedSemaphorePermit>),
     /// All pieces before it are written.
     Written(oneshot::Sender<()>),
 }
@@ -37,7 +41,12 @@ impl Terminal {
         thread::Builder::new()
             .name("roadshow-print".to_owned())
             .spawn(move || print_all(printed, |text| write_whole(io::stderr(), text.as_bytes())))?;
-        Ok(Self { pieces: Outlet::new(pieces, Some(patience)), lost: 0, elsewhere })
+        Ok(Self::new(Outlet::new(pieces, Some(patience)), elsewhere))
+    }
+
+    fn new(pieces: Outlet<Piece>, elsewhere: &'static str) -> Self {
+        let room = Arc::new(Semaphore::new(OUTPUT_WAITING_BYTES_MAX as usize));
+        Self { pieces, room, lost: 0, elsewhere }
     }
 
     /// Takes lines to be printed.
@@ -51,7 +60,7 @@ impl Terminal {
             text.push_str(&line);
             text.push('\n');
         }
-        match self.pieces.put(Piece::Text(text)).await {
+        match self.put(text).await {
             Ok(()) => self.lost = 0,
             Err(Refused::Full | Refused::Closed) => self.lost += count,
         }
@@ -61,11 +70,22 @@ impl Terminal {
     pub(super) async fn tell_written(&mut self, written: oneshot::Sender<()>) {
         self.pieces.forgive();
         let notice = self.notice();
-        if !notice.is_empty() && self.pieces.put(Piece::Text(notice)).await.is_ok() {
+        if !notice.is_empty() && self.put(notice).await.is_ok() {
             self.lost = 0;
         }
         // Where there is no room, nothing is told.
         let _ = self.pieces.put(Piece::Written(written)).await;
+    }
+
+    async fn put(&mut self, text: String) -> Result<(), Refused> {
+        // As with pieces: a terminal that is slow all the time holds nobody up each time.
+        if self.pieces.is_stalled() && self.room.available_permits() < OUTPUT_WAITING_BYTES_MAX as usize / 2 {
+            return Err(Refused::Full);
+        }
+        let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX).min(OUTPUT_WAITING_BYTES_MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes);
+        // The semaphore is never closed.
+        self.pieces.put_with(async { Piece::Text(text, room.await.ok()) }).await
     }
 
     fn notice(&self) -> String {
@@ -82,7 +102,7 @@ fn print_all(mut pieces: mpsc::Receiver<Piece>, write: impl Fn(&str) -> io::Resu
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
             // A terminal that is gone is no reason to end a job.
-            Piece::Text(text) => drop(write(&text)),
+            Piece::Text(text, _room) => drop(write(&text)),
             // It may have been waited for long enough.
             Piece::Written(written) => drop(written.send(())),
         }
@@ -114,10 +134,7 @@ mod tests {
     /// A terminal that takes a piece each time that it is told to.
     fn terminal(patience: Duration) -> (Terminal, mpsc::Receiver<Piece>) {
         let (pieces, printed) = mpsc::channel(2);
-        (
-            Terminal { pieces: Outlet::new(pieces, Some(patience)), lost: 0, elsewhere: "; see the logs" },
-            printed,
-        )
+        (Terminal::new(Outlet::new(pieces, Some(patience)), "; see the logs"), printed)
     }
 
     async fn print(terminal: &mut Terminal, lines: &[&str]) {
@@ -127,7 +144,7 @@ mod tests {
 
     fn text(piece: Piece) -> String {
         match piece {
-            Piece::Text(text) => text,
+            Piece::Text(text, _) => text,
             Piece::Written(_) => "written".to_owned(),
         }
     }
@@ -164,11 +181,34 @@ mod tests {
         assert_eq!(all[3], "written");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn no_more_bytes_wait_than_the_bound_says_and_a_longer_line_waits_alone() {
+        let (pieces, mut printed) = mpsc::channel(OUTPUT_WAITING_MAX);
+        let mut terminal = Terminal::new(Outlet::new(pieces, Some(Duration::from_secs(1))), "");
+        let line = "x".repeat(1 << 20);
+        for _ in 0..10 {
+            print(&mut terminal, &[&line]).await;
+        }
+        let mut waiting = Vec::new();
+        while let Ok(piece) = printed.try_recv() {
+            waiting.push(text(piece).len());
+        }
+        // Each has its end, so four do not fit.
+        assert_eq!(waiting, [line.len() + 1; 3]);
+        assert_eq!(terminal.lost, 7);
+
+        let longer = "x".repeat(5 << 20);
+        print(&mut terminal, &[&longer]).await;
+        assert!(text(printed.try_recv().unwrap()).ends_with(&format!("in time\n{longer}\n")));
+        print(&mut terminal, &["next"]).await;
+        assert_eq!(text(printed.try_recv().unwrap()), "next\n");
+    }
+
     #[test]
     fn a_terminal_that_is_gone_keeps_nobody_waiting() {
         let (to, pieces) = mpsc::channel(2);
         let (written, told) = oneshot::channel();
-        to.try_send(Piece::Text("lost\n".to_owned())).unwrap();
+        to.try_send(Piece::Text("lost\n".to_owned(), None)).unwrap();
         to.try_send(Piece::Written(written)).unwrap();
         drop(to);
         print_all(pieces, |_| Err(ErrorKind::BrokenPipe.into()));

@@ -146,6 +146,7 @@ impl State {
         }
         job.facts = JobFacts { runs_on: job.facts.runs_on, ..facts };
         job.state = JobState::Running;
+        self.member_is_back();
         self.submitted_leases.end(id);
         self.job_leases.grant(self.now, id);
         Ok(())

@@ -85,13 +85,22 @@ pub(in crate::cluster) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            node_lease: config::NODE_LEASE,
-            job_lease: config::JOB_LEASE,
+            node_lease: config::NODE_LEASE + config::LEASE_GRACE,
+            job_lease: config::JOB_LEASE + config::LEASE_GRACE,
             submitted_lease: config::SUBMITTED_LEASE,
             begin_lease: config::BEGIN_LEASE,
             ended_kept_max: config::ENDED_KEPT_MAX,
         }
     }
+}
+
+/// The time after a start of the head in which its members come back.
+#[derive(Clone, Copy, Debug)]
+struct Return {
+    /// Its latest end.
+    until: Millis,
+    /// When the last one came.
+    last: Millis,
 }
 
 /// All that the head of a cluster knows.
@@ -123,6 +132,7 @@ pub(in crate::cluster) struct State {
     classes: Classes,
     schedule: Schedule,
     waiting: Waiting,
+    returning: Option<Return>,
     node_leases: Leases<NodeId>,
     job_leases: Leases<JobId>,
     /// Of submitted jobs whose drivers nobody has started.
@@ -160,6 +170,7 @@ impl State {
             classes: Classes::default(),
             schedule: Schedule::default(),
             waiting: Waiting::default(),
+            returning: None,
             node_leases: Leases::new(millis(settings.node_lease)),
             job_leases: Leases::new(millis(settings.job_lease)),
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
@@ -241,6 +252,7 @@ impl State {
     }
 
     fn tick(&mut self) {
+        self.await_return();
         while let Some(node) = self.node_leases.take_ended(self.now) {
             self.node_lost(node, &silence(self.settings.node_lease));
         }
@@ -256,6 +268,28 @@ impl State {
         self.restart_workers();
         if self.missing_until.is_some_and(|until| until <= self.now) {
             self.give_up_missing();
+        }
+    }
+
+    /// After a start of the head its members come back one after the other. While they do, none is given up:
+    /// the head may be what they wait for.
+    fn await_return(&mut self) {
+        let Some(Return { until, last }) = self.returning else { return };
+        if self.now >= until || self.all_back() {
+            self.returning = None;
+        } else if self.now.since(last) < millis(config::LEASE_GRACE) {
+            let until = self.now.after(millis(config::LEASE_GRACE));
+            self.node_leases.extend_to(until);
+            self.job_leases.extend_to(until);
+            self.submitted_leases.extend_to(until);
+            self.missing_until = self.missing_until.map(|missing| missing.max(until));
+        }
+    }
+
+    /// A member is back that an earlier life of the head knew.
+    fn member_is_back(&mut self) {
+        if let Some(returning) = &mut self.returning {
+            returning.last = self.now;
         }
     }
 

@@ -13,6 +13,10 @@ impl State {
         let id = report.facts.id();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let first = !std::mem::replace(&mut node.is_back, true);
+        if first {
+            self.member_is_back();
+        }
+        let Some(node) = self.nodes.get_mut(&id) else { return };
         let changed = node.facts != report.facts;
         node.is_stopping = false;
         node.facts = report.facts;

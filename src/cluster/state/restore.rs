@@ -3,8 +3,9 @@
 use super::actor::{Actor, Named, Phase};
 use super::job::Job;
 use super::node::Node;
-use super::{Action, Denied, Millis, Record, RecordKey, State, millis};
+use super::{Action, Denied, Millis, Record, RecordKey, Return, State, millis};
 use crate::cluster::model::{ActorKey, ActorSpec, JobFacts, JobId, JobState, Lifetime, NodeFacts, NodeState};
+use crate::config::RETURN_MAX;
 
 impl Record {
     /// What the record is of.
@@ -43,6 +44,7 @@ impl State {
                 Record::Incarnation { .. } => {}
             }
         }
+        self.returning = Some(Return { until: self.now.after(millis(RETURN_MAX)), last: self.now });
         // At once it is known whether this life can keep anything.
         self.actions.push(Action::Keep(self.numbers.given()));
         if !self.missing.is_empty() {

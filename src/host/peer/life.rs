@@ -326,6 +326,23 @@ impl Peer {
         log::debug!(peer = %self.identity, %link, %loss, "link cut");
     }
 
+    /// Gives up the link, or the attempt at one, and dials anew. The session goes on where it was.
+    pub(in crate::host) fn redial(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.gone.is_some() || state.address.is_none() {
+            return;
+        }
+        state.link.abandon();
+        if matches!(state.link, Link::Up(_)) {
+            state.session.detach(Written::Unsure);
+            state.down_since = tokio::time::Instant::now();
+        }
+        state.attempts = 0;
+        self.open(&mut state, Duration::ZERO);
+        self.serve_and_unlock(state);
+        self.progress.notify_waiters();
+    }
+
     /// After a break: the side that dialled dials again, also if only the other has something to
     /// say; the other does if it has something to say and can.
     fn recover(self: &Arc<Self>, state: &mut State, dialed: bool) {

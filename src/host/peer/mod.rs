@@ -25,6 +25,7 @@ mod pace;
 mod pending;
 mod receive_path;
 mod room;
+mod sending;
 mod timer;
 mod traffic;
 mod up;
@@ -55,15 +56,15 @@ pub(super) use self::traffic::loss_of;
 pub(crate) use self::up::{Lease, Up};
 use super::error::NotDelivered;
 use super::{Host, Shared};
-use crate::config::{CROWD_BYTES, Planted};
-use crate::id::{CallId, Identity, LinkId, Target, TypeHash};
+use crate::config::Planted;
+use crate::id::{CallId, Identity, LinkId, TypeHash};
 use crate::lock::{Locked, Mutex};
 use crate::observe::{PeerSnapshot, log};
 use crate::registry::decode;
-pub(crate) use crate::session::{LinkLoss, Repeat};
-use crate::session::{Rejected, Session, SessionLimits, WaiterId, Written};
+pub(crate) use crate::session::{LinkLoss, Repeat, Waiter};
+use crate::session::{Session, SessionLimits, WaiterId, Written};
 use crate::transport::{Certificate, Role};
-use crate::wire::{Body, Encoded, TellHeader};
+use crate::wire::Body;
 
 /// One other host.
 pub struct Peer {
@@ -289,89 +290,6 @@ impl Peer {
         self.body_bytes_max
     }
 
-    /// Queues a call. `repeat` says afterwards what the call is when it is made again.
-    ///
-    /// # Errors
-    ///
-    /// Why nothing was queued; behind a pointer, so that an open call comes back in registers.
-    pub(crate) fn call(
-        self: &Arc<Self>,
-        target: Target,
-        message: TypeHash,
-        deadline: Option<Instant>,
-        repeat: &mut Repeat,
-        body: Encoded<'_>,
-    ) -> Result<OpenCall, Box<NotDelivered>> {
-        let mut state = self.usable()?;
-        self.call_locked(&mut state, target, message, deadline, repeat, body)
-    }
-
-    #[inline(always)]
-    fn call_locked(
-        self: &Arc<Self>,
-        state: &mut State,
-        target: Target,
-        message: TypeHash,
-        deadline: Option<Instant>,
-        repeat: &mut Repeat,
-        body: Encoded<'_>,
-    ) -> Result<OpenCall, Box<NotDelivered>> {
-        let ticket = state.answers.next();
-        // Only a deadline has anything to do with the time.
-        let now = deadline.map_or(state.began, |_| now());
-        let made = state.session.call(now, target, message, deadline, *repeat, body, ticket);
-        let call = made.map_err(|(rejected, _)| NotDelivered::rejected(self.identity, rejected))?;
-        state.answers.open(call);
-        if !matches!(repeat, Repeat::Never) {
-            *repeat = Repeat::Again(call);
-        }
-        if let Some(deadline) = deadline {
-            self.arm_timer(state, deadline);
-        }
-        self.kick(state);
-        Ok(OpenCall::new(ticket))
-    }
-
-    /// Queues a one-way message; `patient` if its sender can wait until few do before it.
-    pub(crate) fn tell(
-        self: &Arc<Self>,
-        target: Target,
-        message: TypeHash,
-        body: Encoded<'_>,
-        patient: bool,
-    ) -> Result<(), NotDelivered> {
-        let mut state = self.usable()?;
-        if patient && let Some(waiting) = state.session.is_crowded(target) {
-            let size = TellHeader::frame_bytes(body);
-            let full = Rejected::Full { size, waiting, limit: CROWD_BYTES };
-            return Err(NotDelivered::rejected(self.identity, full));
-        }
-        self.tell_locked(&mut state, target, message, body)
-    }
-
-    #[inline(always)]
-    fn tell_locked(
-        self: &Arc<Self>,
-        state: &mut State,
-        target: Target,
-        message: TypeHash,
-        body: Encoded<'_>,
-    ) -> Result<(), NotDelivered> {
-        state
-            .session
-            .tell(target, message, body)
-            .map_err(|why| NotDelivered::rejected(self.identity, why))?;
-        self.kick(state);
-        Ok(())
-    }
-
-    /// Whether a one-way message whose sender can wait counts for the budget of its task: once that is
-    /// used up the link writes what there is, and the other side works at it.
-    #[inline]
-    pub(crate) fn tell_counts(&self) -> bool {
-        self.pace.counts()
-    }
-
     /// Waits until the peer is known to be gone for good.
     ///
     /// # Cancel safety
@@ -379,13 +297,6 @@ impl Peer {
     /// Dropping the future changes nothing.
     pub(crate) async fn gone(&self) {
         self.until_rung(&self.ended, |state| state.gone.is_some()).await;
-    }
-
-    /// A call that was made with [`Repeat`] will not be made again.
-    pub(crate) fn end_repeats(&self, call: CallId) {
-        let mut state = self.lock();
-        state.session.end_repeats(call);
-        state.ring_if_outgoing();
     }
 
     /// Takes the peer's table of types.
@@ -467,28 +378,6 @@ impl Peer {
             None => Ok(state),
             Some(LinkLoss::Shutdown) => Err(NotDelivered::Closing),
             Some(reason) => Err(NotDelivered::Unreachable { host: self.identity, reason: reason.clone() }),
-        }
-    }
-
-    /// Sees to it that what is queued gets written.
-    fn kick(self: &Arc<Self>, state: &mut State) {
-        // Most often the link was told already, and has not looked yet.
-        if state.rung && matches!(state.link, Link::Up(_)) {
-            return;
-        }
-        self.kick_idle(state);
-    }
-
-    #[inline(never)]
-    fn kick_idle(self: &Arc<Self>, state: &mut State) {
-        match &state.link {
-            Link::Up(_) => state.ring(),
-            Link::Down => {
-                state.trying_since = tokio::time::Instant::now();
-                state.attempts = 0;
-                self.open(state, Duration::ZERO);
-            }
-            Link::Resting { .. } | Link::Dialing { .. } | Link::Awaiting { .. } => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::config::RESERVED_FOR;
 use crate::host::error::NotDelivered;
 use crate::id::{Target, TypeHash};
 use crate::lock::Locked;
-use crate::session::{Repeat, WaiterId};
+use crate::session::{Repeat, Waiter, WaiterId};
 use crate::wire::{CALL_HEADER_BYTES, Encoded};
 
 /// A place in the line for room. Dropped, it is given up.
@@ -22,7 +22,7 @@ pub(crate) struct Place {
     peer: Arc<Peer>,
     target: Target,
     number: WaiterId,
-    is_call: bool,
+    waiter: Waiter,
 }
 
 impl Place {
@@ -64,30 +64,30 @@ impl Drop for Place {
 
 impl Peer {
     /// Lines up for room for a message that was refused as full.
-    pub(crate) fn line_up(self: &Arc<Self>, target: Target, frame_bytes: usize, is_call: bool) -> Place {
-        self.line_up_locked(self.lock(), target, frame_bytes, is_call)
+    pub(crate) fn line_up(self: &Arc<Self>, target: Target, waiter: Waiter) -> Place {
+        self.line_up_locked(self.lock(), target, waiter)
     }
 
     /// Lines up, for a call without a body, behind all others that wait for the actor, if any do.
     pub(crate) fn line_up_last(self: &Arc<Self>, target: Target) -> Option<Place> {
         let state = self.lock();
         let is_waited_for = state.session.is_waited_for(target);
-        is_waited_for.then(|| self.line_up_locked(state, target, CALL_HEADER_BYTES, true))
+        let waiter = Waiter { frame_bytes: CALL_HEADER_BYTES, is_call: true, spares_queue: false };
+        is_waited_for.then(|| self.line_up_locked(state, target, waiter))
     }
 
     fn line_up_locked(
         self: &Arc<Self>,
         mut state: Locked<'_, State>,
         target: Target,
-        frame_bytes: usize,
-        is_call: bool,
+        waiter: Waiter,
     ) -> Place {
         if state.timer == Timer::NotStarted {
             self.arm_timer(&mut state, now() + RESERVED_FOR);
         }
-        let number = state.session.line_up(target, frame_bytes, is_call, None);
+        let number = state.session.line_up(target, waiter, None);
         self.serve_and_unlock(state);
-        Place { peer: Arc::clone(self), target, number, is_call }
+        Place { peer: Arc::clone(self), target, number, waiter }
     }
 
     /// Queues a call as [`call`](Self::call), at its place in the line. It keeps the place if there is no
@@ -132,30 +132,12 @@ impl Peer {
 
     fn end_turn(&self, mut state: Locked<'_, State>, place: &Place, refused: Option<&NotDelivered>) {
         if let Some(NotDelivered::Full { size, .. }) = refused {
-            let again = Some(place.number);
-            state.session.line_up(place.target, *size, place.is_call, again);
+            // It has had its turn: from here on it waits for room alone.
+            let waiter = Waiter { frame_bytes: *size, spares_queue: false, ..place.waiter };
+            state.session.line_up(place.target, waiter, Some(place.number));
         }
         state.session.end_turn(place.target);
         self.serve_and_unlock(state);
-    }
-
-    /// Waits until fewer messages wait for the actor's credit, if many do.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future changes nothing.
-    pub(crate) async fn ease(self: &Arc<Self>, target: Target) {
-        let number = {
-            let mut state = self.lock();
-            match state.gone {
-                Some(_) => None,
-                None => state.session.await_ease(target),
-            }
-        };
-        if let Some(number) = number {
-            let peer = Arc::clone(self);
-            Place { peer, target, number, is_call: false }.turn().await;
-        }
     }
 
     /// Gives room to those who wait for it; gives the wakers of those whose turn it is, to be woken

@@ -15,7 +15,7 @@ use rustc_hash::FxHashSet;
 
 use self::leaving::Leaving;
 pub use self::link::Written;
-use self::room::Mark;
+use self::room::{Asks, Mark};
 use super::calls::{Calls, Content, Place};
 use super::flows::{Inflows, Outflows};
 use super::lanes::{Assembly, Lanes};
@@ -24,7 +24,7 @@ use super::parcel::Parcel;
 use super::recent::Recent;
 use super::repeats::Repeats;
 use super::send_queue::FrameOut;
-use super::waiters::{Budget, WaiterId, Waiters};
+use super::waiters::{WaiterId, Waiters};
 use super::{Failed, LinkLoss, Rejected};
 use crate::config::{self, Planted};
 use crate::id::{CallId, Target, TypeHash};
@@ -107,8 +107,8 @@ pub struct Session<T> {
     waiters: Waiters,
     /// How much may be on the way behind a message that goes out now; less while anybody waits.
     room_bytes: usize,
-    /// Set while a waiter sends: the budget in which room was reserved for it.
-    turn: Option<Option<Budget>>,
+    /// What the next message is to those that wait for room.
+    asks: Asks,
     /// The first that waits for the link, of those who are not queued and of those who are.
     first_waiter: Mark<WaiterId>,
     first_parked: Mark<u64>,
@@ -213,7 +213,7 @@ impl<T> Session<T> {
             floor_told,
             waiters: Waiters::default(),
             room_bytes: limits.outgoing_bytes_max,
-            turn: None,
+            asks: Asks::Newcomer,
             first_waiter: None,
             first_parked: None,
         }
@@ -345,7 +345,6 @@ impl<T> Session<T> {
             Place::Parked(number) => {
                 if let Some(target) = self.flows.unpark(number) {
                     self.waiters.ease(target);
-                    self.waiters.touch(target);
                 }
                 self.unpark();
                 false

@@ -7,7 +7,6 @@ use crate::config;
 use crate::id::Target;
 use crate::session::Rejected;
 use crate::session::calls::Content;
-use crate::session::send_queue::queued_cost;
 use crate::session::waiters::{Budget, Room, Waiter, WaiterId};
 
 /// A place in a line of messages, and all bytes that had been sent when it became the first.
@@ -16,11 +15,13 @@ use crate::session::waiters::{Budget, Room, Waiter, WaiterId};
 /// on its way before it, and not for the answers that came since, or they could keep it out for ever.
 pub(super) type Mark<N> = Option<(N, u64)>;
 
-/// Whoever asks for room.
+/// What asks for room.
 #[derive(Clone, Copy, Debug)]
-enum Asks {
+pub(super) enum Asks {
     /// A message that comes now.
     Newcomer,
+    /// One that passes those that wait for its actor.
+    Passing,
     /// The first waiter of an actor.
     Candidate(WaiterId),
     /// A waiter that sends; with the budget in which room was reserved for it.
@@ -32,13 +33,6 @@ enum Asks {
 struct Size {
     frame_bytes: usize,
     queued: usize,
-}
-
-impl Size {
-    fn of(frame_bytes: usize, is_call: bool) -> Self {
-        let content = if is_call { Content::Call(crate::id::CallId(0)) } else { Content::Tell };
-        Self { frame_bytes, queued: queued_cost(content, frame_bytes) }
-    }
 }
 
 impl<T> Session<T> {
@@ -74,8 +68,8 @@ impl<T> Session<T> {
         frame_bytes: usize,
         is_call: bool,
     ) -> Result<Way, Rejected> {
-        let (asks, size) = (self.turn.map_or(Asks::Newcomer, Asks::InTurn), Size::of(frame_bytes, is_call));
-        match self.room_for(target, size, asks) {
+        let size = self.size_of(target, frame_bytes, is_call);
+        match self.room_for(target, size, self.asks) {
             Room::Free(Budget::Queues, _) => Ok(Way::Parked),
             Room::Free(Budget::Link, _) => {
                 let charged = self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes);
@@ -87,6 +81,11 @@ impl<T> Session<T> {
                 Err(Rejected::Full { size: frame_bytes, waiting, limit })
             }
         }
+    }
+
+    fn size_of(&self, target: Target, frame_bytes: usize, is_call: bool) -> Size {
+        let content = if is_call { Content::Call(crate::id::CallId(0)) } else { Content::Tell };
+        Size { frame_bytes, queued: self.flows.queued_cost(target, content, frame_bytes) }
     }
 
     /// Whether a message would go out now, and wait neither for a link nor for credit, nor for others
@@ -105,7 +104,7 @@ impl<T> Session<T> {
         }
         let out_of_calls = self.calls.len() >= self.limits.calls_open_max;
         let passes = |budget| match asks {
-            Asks::Newcomer => self.waiters.any_in_line(budget),
+            Asks::Newcomer | Asks::Passing => self.waiters.any_in_line(budget),
             Asks::Candidate(number) => self.waiters.first_in_line(budget).is_some_and(|first| first < number),
             Asks::InTurn(_) => false,
         };
@@ -172,7 +171,10 @@ impl<T> Session<T> {
     /// Whether a message with a frame of so many bytes would be taken now, as far as the budgets go.
     #[must_use]
     pub fn has_room_for(&self, target: Target, frame_bytes: usize, is_call: bool) -> bool {
-        matches!(self.room_for(target, Size::of(frame_bytes, is_call), Asks::Newcomer), Room::Free(..))
+        matches!(
+            self.room_for(target, self.size_of(target, frame_bytes, is_call), Asks::Newcomer),
+            Room::Free(..)
+        )
     }
 
     /// Whether so much waits for the credit of an actor that a sender that can wait should, and how much.
@@ -213,7 +215,6 @@ impl<T> Session<T> {
             };
             self.send_parked(target, queued.content, queued.frame_bytes);
             self.waiters.ease(target);
-            self.waiters.touch(target);
         }
     }
 
@@ -240,23 +241,22 @@ impl<T> Session<T> {
 impl<T> Session<T> {
     /// Lines up for room for a message that was rejected as [`Rejected::Full`]; under a number that it had
     /// before it takes the place of that. [`serve`](Self::serve) is to follow.
-    pub fn line_up(
-        &mut self,
-        target: Target,
-        frame_bytes: usize,
-        is_call: bool,
-        again: Option<WaiterId>,
-    ) -> WaiterId {
-        self.waiters.line_up(target, Waiter { frame_bytes, is_call }, again)
+    pub fn line_up(&mut self, target: Target, waiter: Waiter, again: Option<WaiterId>) -> WaiterId {
+        self.waiters.line_up(target, waiter, again)
     }
 
-    /// Waits until fewer messages wait for the actor, if [many](Self::is_crowded) do.
-    pub fn await_ease(&mut self, target: Target) -> Option<WaiterId> {
-        self.is_crowded(target)?;
-        Some(self.waiters.join_crowd(target))
+    /// Lets messages to an actor pass those that wait for it, until [`end_turn`](Self::end_turn), if all of
+    /// them wait behind one that [spares the queue](Waiter::spares_queue). It is for messages that need room alone.
+    pub fn begin_passing(&mut self, target: Target) -> bool {
+        let spares_queue = self.waiters.first(target).is_some_and(|(_, first)| first.spares_queue);
+        let may_pass = spares_queue && self.is_crowded(target).is_some();
+        if may_pass {
+            self.asks = Asks::Passing;
+        }
+        may_pass
     }
 
-    /// Whether anybody waits for room for a message to that actor.
+    /// Whether a waiter waits for room for a message to that actor.
     #[must_use]
     pub fn is_waited_for(&self, target: Target) -> bool {
         self.waiters.any_for(target)
@@ -283,14 +283,14 @@ impl<T> Session<T> {
     /// A waiter sends: until [`end_turn`](Self::end_turn) messages to its actor pass all others.
     pub fn begin_turn(&mut self, number: WaiterId, target: Target) {
         let budget = self.waiters.leave(number).and_then(|(_, budget)| budget);
-        self.turn = Some(budget);
+        self.asks = Asks::InTurn(budget);
         self.flows.set_waited_for(target, false);
         self.waiters.touch(target);
     }
 
     /// A waiter has sent, or lines up again. [`serve`](Self::serve) is to follow.
     pub fn end_turn(&mut self, target: Target) {
-        self.turn = None;
+        self.asks = Asks::Newcomer;
         self.flows.set_waited_for(target, self.waiters.keeps_out(target));
     }
 
@@ -320,7 +320,10 @@ impl<T> Session<T> {
 
     fn serve_target(&mut self, now: Instant, target: Target) {
         let room = self.waiters.candidate(target).map(|(number, waiter)| {
-            let size = Size::of(waiter.frame_bytes, waiter.is_call);
+            if waiter.spares_queue && self.is_crowded(target).is_some() {
+                return Room::ShortForTarget;
+            }
+            let size = self.size_of(target, waiter.frame_bytes, waiter.is_call);
             self.room_for(target, size, Asks::Candidate(number))
         });
         self.waiters.place(now, target, room);

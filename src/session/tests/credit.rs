@@ -1,6 +1,7 @@
 //! What actors have taken on, and what waits until they have handled it.
 
 use super::*;
+use crate::config::QUEUE_OVERHEAD_BYTES;
 
 const OTHER: Target = Target { actor: ActorId(10), incarnation: ActorIncarnation(1) };
 
@@ -10,8 +11,11 @@ const BODY: [u8; 100] = [0; 100];
 const COST: u64 = 384;
 
 fn narrow() -> Scripted {
-    let mut scripted =
-        Scripted::with(SessionLimits { outgoing_bytes_max: 10_000, parked_bytes_max: 600, ..LIMITS });
+    let mut scripted = Scripted::with(SessionLimits {
+        outgoing_bytes_max: 10_000,
+        parked_bytes_max: QUEUE_OVERHEAD_BYTES + 600,
+        ..LIMITS
+    });
     scripted.terms.window_bytes = SMALL_WINDOW;
     scripted.attach();
     scripted
@@ -44,7 +48,8 @@ fn messages_without_credit_wait_in_order_and_others_pass_them() {
 
 #[test]
 fn what_has_credit_and_waits_for_room_is_passed_by_nothing_smaller() {
-    let limits = SessionLimits { outgoing_bytes_max: 600, parked_bytes_max: 400, ..LIMITS };
+    const THIRD: Target = Target { actor: ActorId(11), incarnation: ActorIncarnation(1) };
+    let limits = SessionLimits { outgoing_bytes_max: 1700, parked_bytes_max: 1000, ..LIMITS };
     let mut scripted = Scripted::with(limits);
     scripted.terms.window_bytes = SMALL_WINDOW;
     scripted.attach();
@@ -54,19 +59,19 @@ fn what_has_credit_and_waits_for_room_is_passed_by_nothing_smaller() {
         scripted.acknowledge();
     }
     scripted.tell(&BODY).unwrap();
-    for _ in 0..4 {
-        scripted.session.tell(OTHER, MESSAGE, encoded(&BODY)).unwrap();
+    for body in [900, 672] {
+        scripted.session.tell(OTHER, MESSAGE, encoded(&vec![0; body])).unwrap();
     }
-    assert_eq!(scripted.written().len(), 4, "one waits for credit");
+    assert_eq!(scripted.written().len(), 2, "one waits for credit");
     scripted.receive(credit(COST));
-    scripted.session.tell(OTHER, MESSAGE, encoded(b"small")).unwrap();
+    scripted.session.tell(THIRD, MESSAGE, encoded(b"small")).unwrap();
     assert_eq!(scripted.written(), [], "there is credit, and no room");
     scripted.acknowledge();
     let written = scripted.written();
     assert!(
         matches!(
             &written[..],
-            [Frame::Tell(Tell { target: TARGET, .. }), Frame::Tell(Tell { target: OTHER, .. })]
+            [Frame::Tell(Tell { target: TARGET, .. }), Frame::Tell(Tell { target: THIRD, .. })]
         ),
         "{written:?}"
     );
@@ -78,7 +83,7 @@ fn what_is_parked_has_a_limit_for_each_actor() {
     for _ in 0..8 {
         scripted.tell(&BODY).unwrap();
     }
-    assert!(matches!(scripted.tell(&BODY), Err(Rejected::Full { waiting: 640, limit: 600, .. })));
+    assert!(matches!(scripted.tell(&BODY), Err(Rejected::Full { waiting: 1280, limit: 1240, .. })));
     assert!(scripted.session.has_room_for(OTHER, 128, false), "another actor does not suffer");
     scripted.written();
     scripted.receive(credit(COST));
@@ -87,13 +92,18 @@ fn what_is_parked_has_a_limit_for_each_actor() {
 
 #[test]
 fn a_rejection_names_the_budget_that_has_no_room() {
-    let limits = SessionLimits { outgoing_bytes_max: 1100, parked_bytes_max: 700, ..LIMITS };
+    const QUEUE: usize = QUEUE_OVERHEAD_BYTES;
+    let limits =
+        SessionLimits { outgoing_bytes_max: 1100 + 2 * QUEUE, parked_bytes_max: 700 + QUEUE, ..LIMITS };
     let mut scripted = Scripted::with(limits);
     scripted.tell(&[0; 472]).unwrap();
     scripted.session.tell(OTHER, MESSAGE, encoded(&[0; 372])).unwrap();
     let full = |waiting, limit| Err(Rejected::Full { size: 128, waiting, limit });
-    assert_eq!(scripted.tell(&BODY), full(564 + 64, 700));
-    assert_eq!(scripted.session.tell(OTHER, MESSAGE, encoded(&BODY)), full(564 + 464 + 64, 1100));
+    assert_eq!(scripted.tell(&BODY), full(QUEUE + 564 + 64, 700 + QUEUE));
+    assert_eq!(
+        scripted.session.tell(OTHER, MESSAGE, encoded(&BODY)),
+        full(2 * QUEUE + 564 + 464 + 64, 1100 + 2 * QUEUE)
+    );
 }
 
 #[test]

@@ -3,10 +3,13 @@
 //! What a side reads takes the way of production: from the bytes of a link to the inbox of a host and the
 //! slots of callers.
 
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
+use self::waiting::Waiting;
 use super::*;
 use crate::host::{Handover, ReceivePath, Ticket};
 use crate::registry::{Inbound, Run};
@@ -69,6 +72,9 @@ struct Side {
     sent_tells: Vec<Number>,
     seen_tells: Vec<Number>,
     dead_letters: u64,
+    attached: bool,
+    /// Senders of one-way messages that wait for room.
+    waiting: Vec<Waiting>,
 }
 
 impl Side {
@@ -90,6 +96,8 @@ impl Side {
             sent_tells: Vec::new(),
             seen_tells: Vec::new(),
             dead_letters: 0,
+            attached: false,
+            waiting: Vec::new(),
         }
     }
 
@@ -195,6 +203,20 @@ enum Step {
         side: usize,
         padding: usize,
     },
+    /// A sender that can wait tells, or lines up for room.
+    LineUp {
+        side: usize,
+        padding: usize,
+        spares_queue: bool,
+    },
+    PollTurn {
+        side: usize,
+        nth: usize,
+    },
+    DropWaiter {
+        side: usize,
+        nth: usize,
+    },
     Forget {
         side: usize,
         nth: usize,
@@ -239,6 +261,10 @@ fn any_step() -> impl Strategy<Value = Step> {
         ),
         2 => (side(), 0..20_usize).prop_map(|(side, nth)| Step::Again { side, nth }),
         6 => (side(), padding()).prop_map(|(side, padding)| Step::Tell { side, padding }),
+        6 => (side(), padding(), any::<bool>())
+            .prop_map(|(side, padding, spares_queue)| Step::LineUp { side, padding, spares_queue }),
+        4 => (side(), 0..5_usize).prop_map(|(side, nth)| Step::PollTurn { side, nth }),
+        1 => (side(), 0..5_usize).prop_map(|(side, nth)| Step::DropWaiter { side, nth }),
         1 => (side(), 0..20_usize).prop_map(|(side, nth)| Step::Forget { side, nth }),
         5 => (side(), any::<bool>()).prop_map(|(side, fail)| Step::Answer { side, fail }),
         5 => side().prop_map(|side| Step::Handle { side }),
@@ -279,6 +305,9 @@ impl World {
             }
             Step::Again { side, nth } => self.call_again(side, nth),
             Step::Tell { side, padding } => self.tell(side, padding),
+            Step::LineUp { side, padding, spares_queue } => self.tell_or_line_up(side, padding, spares_queue),
+            Step::PollTurn { side, nth } => self.poll_turn(side, nth),
+            Step::DropWaiter { side, nth } => self.drop_waiter(side, nth),
             Step::Forget { side, nth } => {
                 let side = &mut self.sides[side];
                 if let Some((attempt, call)) = side.sent_calls.iter().nth(nth)
@@ -298,6 +327,7 @@ impl World {
             Step::Reset { side } => self.reset(side),
             Step::ForgetPeer { side } => self.forget_peer(side),
         }
+        self.serve();
         for side in &self.sides {
             assert!(side.has_space());
         }
@@ -350,6 +380,7 @@ impl World {
         });
         match called.unwrap() {
             Ok((call, ticket)) => {
+                assert!(side.passes_none(), "{attempt:?} passes a waiter");
                 assert_eq!(side.open.insert(ticket, attempt), None, "a slot has one call");
                 if let Repeat::Again(first) = repeat {
                     assert_eq!(call, first);
@@ -370,9 +401,11 @@ impl World {
     fn tell(&mut self, side: usize, padding: usize) {
         self.last += 1;
         let (number, side) = (self.last, &mut self.sides[side]);
-        let message = (number, "x".repeat(padding));
-        if wire::encode(&message, 1 << 20, |body| side.session.tell(TARGET, MESSAGE, body)).unwrap().is_ok() {
-            side.sent_tells.push(number);
+        if side.try_tell(number, padding).is_ok() {
+            assert!(side.passes_none(), "{number} passes a waiter");
+        } else if side.session.begin_passing(TARGET) {
+            let _ = side.try_tell(number, padding);
+            side.session.end_turn(TARGET);
         }
     }
 
@@ -462,6 +495,7 @@ impl World {
         }
         for side in &mut self.sides {
             side.session.detach(known);
+            side.attached = false;
             side.batch.clear();
             side.pipe.clear();
         }
@@ -491,11 +525,16 @@ impl World {
     /// Lets everything that can still happen happen.
     fn settle(&mut self) {
         self.join();
-        while self
-            .sides
-            .iter()
-            .any(|side| !side.session.is_drained() || !side.pipe.is_empty() || !side.unhandled.is_empty())
-        {
+        let is_busy = |side: &Side| {
+            let is_drained = side.session.is_drained() && side.pipe.is_empty() && side.waiting.is_empty();
+            !is_drained || !side.unhandled.is_empty()
+        };
+        for round in 0.. {
+            if !self.sides.iter().any(is_busy) {
+                break;
+            }
+            assert!(round < 10_000, "it does not come to rest");
+            self.poll_all_turns();
             for side in [0, 1] {
                 self.write(side, usize::MAX);
                 self.read(side, usize::MAX);
@@ -559,6 +598,7 @@ impl World {
 
 impl Side {
     fn attach(&mut self, terms: &Terms, resume: Resume) {
+        self.attached = true;
         let resets = self.session.resume().resets;
         let mut events = Vec::new();
         self.session.attach(terms, resume, None, &mut events).unwrap();

@@ -26,8 +26,9 @@ mod scripted;
 
 const TARGET: Target = Target { actor: ActorId(9), incarnation: ActorIncarnation(1) };
 const MESSAGE: TypeHash = TypeHash(11);
-const FRAME_BYTES_MAX: usize = 1000;
-const OUTGOING_BYTES_MAX: usize = 500;
+const FRAME_BYTES_MAX: usize = 2000;
+/// Room for the queue of one actor, and for some small messages.
+const OUTGOING_BYTES_MAX: usize = 500 + crate::config::QUEUE_OVERHEAD_BYTES;
 const LIMITS: SessionLimits = SessionLimits {
     outgoing_bytes_max: OUTGOING_BYTES_MAX,
     frame_bytes_max: FRAME_BYTES_MAX,

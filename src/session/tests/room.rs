@@ -1,8 +1,8 @@
 //! Waiting for room: in order, without starving anybody, and without waking anybody for nothing.
 
 use super::*;
-use crate::config::{QUEUED_OVERHEAD_BYTES, RESERVED_FOR};
-use crate::session::WaiterId;
+use crate::config::{QUEUE_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES, RESERVED_FOR};
+use crate::session::{Waiter, WaiterId};
 
 const STUCK: Target = Target { actor: ActorId(20), incarnation: ActorIncarnation(1) };
 const OTHER: Target = Target { actor: ActorId(21), incarnation: ActorIncarnation(1) };
@@ -12,17 +12,25 @@ const fn frame(body: usize) -> usize {
     28 + body
 }
 
+/// Room on the link, and for all that is queued.
+const LINK: usize = 30 * frame(100);
+
 /// What a tell with such a body counts while it is queued.
 const fn queued(body: usize) -> usize {
     frame(body) + QUEUED_OVERHEAD_BYTES
 }
 
-/// Room for four tells of 100 bytes in a window, for eight in a queue, and for twenty on the link.
+/// The waiter of such a tell.
+const fn tell_of(body: usize) -> Waiter {
+    Waiter { frame_bytes: frame(body), is_call: false, spares_queue: false }
+}
+
+/// Room for four tells of 100 bytes in a window, for eight in a queue, and for thirty on the link.
 fn crossroads() -> Scripted {
     let mut scripted = Scripted::with(SessionLimits {
-        outgoing_bytes_max: 20 * frame(100),
-        parked_bytes_max: 8 * queued(100),
-        frame_bytes_max: 20 * frame(100),
+        outgoing_bytes_max: LINK,
+        parked_bytes_max: QUEUE_OVERHEAD_BYTES + 8 * queued(100),
+        frame_bytes_max: LINK,
         ..LIMITS
     });
     scripted.terms.window_bytes = 4 * 384;
@@ -38,7 +46,7 @@ impl Scripted {
     /// Lines up for a tell that is refused.
     fn wait_to_tell(&mut self, target: Target, body: usize) -> WaiterId {
         assert!(matches!(self.tell_to(target, body), Err(Rejected::Full { .. })));
-        self.session.line_up(target, frame(body), false, None)
+        self.session.line_up(target, tell_of(body), None)
     }
 
     fn serve(&mut self) -> Vec<WaiterId> {
@@ -51,7 +59,7 @@ impl Scripted {
         self.session.begin_turn(number, target);
         let told = self.tell_to(target, body);
         if told.is_err() {
-            self.session.line_up(target, frame(body), false, Some(number));
+            self.session.line_up(target, tell_of(body), Some(number));
         }
         self.session.end_turn(target);
         told
@@ -147,7 +155,7 @@ fn room_that_is_not_taken_goes_to_the_next_and_its_waiter_comes_again_in_its_old
 #[test]
 fn a_message_as_large_as_the_budget_is_sent_in_its_turn_beside_a_stream_of_small_ones() {
     let mut scripted = crossroads();
-    let large = 20 * frame(100) - frame(0);
+    let large = LINK - frame(0);
     scripted.tell_to(OTHER, 10).unwrap();
     scripted.written();
     let waiter = scripted.wait_to_tell(STUCK, large);
@@ -163,7 +171,7 @@ fn a_message_as_large_as_the_budget_is_sent_in_its_turn_beside_a_stream_of_small
 fn answers_keep_no_large_message_out() {
     for is_queued in [false, true] {
         let mut scripted = crossroads();
-        let large = 20 * frame(100) - frame(0);
+        let large = LINK - frame(0);
         scripted.tell_to(OTHER, 10).unwrap();
         scripted.receive(call_frame(1, 0));
         if is_queued {
@@ -206,7 +214,7 @@ fn whoever_comes_last_has_its_turn_behind_those_whose_turn_it_is() {
     let mut scripted = crossroads();
     scripted.fill(STUCK);
     let first = scripted.wait_to_tell(STUCK, 100);
-    let last = scripted.session.line_up(STUCK, frame(0), false, None);
+    let last = scripted.session.line_up(STUCK, tell_of(0), None);
     scripted.handle_one(STUCK);
     scripted.handle_one(STUCK);
     assert_eq!(scripted.serve(), [first]);
@@ -232,22 +240,69 @@ fn everybody_tries_again_when_the_session_is_dropped_or_ends() {
     }
 }
 
-#[test]
-fn one_way_senders_that_can_wait_are_woken_once_when_a_queue_gets_shorter() {
+/// More is queued for an actor than those add to that spare its queue, and far less than there is room for.
+fn crowded() -> Scripted {
     let mut scripted =
         Scripted::with(SessionLimits { outgoing_bytes_max: 1 << 20, parked_bytes_max: 1 << 20, ..LIMITS });
     scripted.terms.window_bytes = 4 * 384;
     scripted.attach();
     (0..104).for_each(|_| scripted.tell_to(STUCK, 100).unwrap());
     scripted.written();
-    let waiters: Vec<_> = (0..100).map(|_| scripted.session.await_ease(STUCK).unwrap()).collect();
-    assert_eq!(scripted.session.await_ease(OTHER), None);
+    assert!(scripted.session.is_crowded(STUCK).is_some() && scripted.session.is_crowded(OTHER).is_none());
+    scripted
+}
+
+impl Scripted {
+    fn wait_to_spare(&mut self, target: Target) -> WaiterId {
+        self.session.line_up(target, Waiter { spares_queue: true, ..tell_of(100) }, None)
+    }
+}
+
+#[test]
+fn one_sender_that_spares_a_queue_goes_on_for_each_message_that_leaves_it() {
+    let mut scripted = crowded();
+    let waiters: Vec<_> = (0..100).map(|_| scripted.wait_to_spare(STUCK)).collect();
     scripted.acknowledge();
     assert_eq!(scripted.serve(), []);
-    scripted.handle_one(STUCK);
-    assert_eq!(scripted.serve(), waiters);
-    scripted.handle_one(STUCK);
+    for waiter in waiters {
+        scripted.handle_one(STUCK);
+        assert_eq!(scripted.serve(), [waiter]);
+        scripted.tell_in_turn(waiter, STUCK, 100).unwrap();
+        assert_eq!(scripted.serve(), []);
+        scripted.written();
+        scripted.acknowledge();
+    }
+    assert!(!scripted.session.has_waiters());
+}
+
+#[test]
+fn senders_that_line_up_stay_behind_one_that_spares_a_queue_and_others_need_room_alone() {
+    let mut scripted = crowded();
+    let first = scripted.wait_to_spare(STUCK);
+    let second = scripted.wait_to_tell(STUCK, 100);
     assert_eq!(scripted.serve(), []);
+    assert!(!scripted.session.begin_passing(OTHER), "nothing waits there");
+    assert!(scripted.session.begin_passing(STUCK));
+    scripted.tell_to(STUCK, 100).unwrap();
+    scripted.session.end_turn(STUCK);
+    assert_eq!(scripted.serve(), []);
+    // The queue gets short, and with it the line is one for room.
+    scripted.written();
+    scripted.acknowledge();
+    scripted.handle_one(STUCK);
+    assert_eq!(scripted.serve(), [first]);
+    assert!(!scripted.session.begin_passing(STUCK), "the next needs room alone");
+    scripted.tell_in_turn(first, STUCK, 100).unwrap();
+    assert_eq!(scripted.serve(), [second]);
+}
+
+#[test]
+fn without_a_link_no_sender_spares_a_queue() {
+    let mut scripted = crowded();
+    let waiter = scripted.wait_to_spare(STUCK);
+    assert_eq!(scripted.serve(), []);
+    scripted.session.detach(Written::Told);
+    assert_eq!(scripted.serve(), [waiter]);
 }
 
 /// While a message with credit waits for the link, all others are queued, also those to an idle actor. Once it
@@ -263,7 +318,7 @@ fn a_waiter_for_an_idle_actor_goes_on_when_the_link_is_free_again() {
     (0..9).for_each(|_| scripted.tell_to(OTHER, 100).unwrap());
     scripted.written();
     scripted.acknowledge();
-    (0..20).for_each(|sent| scripted.tell_to(actor(40 + sent / 4), 100).unwrap());
+    (0..30).for_each(|sent| scripted.tell_to(actor(40 + sent / 4), 100).unwrap());
     scripted.handle_one(STUCK);
     let first = scripted.wait_to_tell(without_credit, 400);
     let second = scripted.wait_to_tell(idle, 100);

@@ -122,14 +122,14 @@ fn failure_fits_into_every_frame_limit() {
 #[test]
 fn message_without_room_is_rejected_until_bytes_are_acknowledged() {
     let mut scripted = Scripted::attached();
-    scripted.tell(&[0; 200]).unwrap();
-    scripted.tell(&[0; 200]).unwrap();
+    scripted.tell(&[0; 500]).unwrap();
+    scripted.tell(&[0; 500]).unwrap();
     let waiting = scripted.session.outgoing_bytes();
-    assert_eq!(waiting, 2 * 228);
+    assert_eq!(waiting, 2 * 528);
     let full = |size| Rejected::Full { size, waiting, limit: OUTGOING_BYTES_MAX };
-    assert_eq!(scripted.tell(&[0; 200]), Err(full(228)));
-    let (rejected, ticket) = scripted.call_with("back", &[0; 200]).unwrap_err();
-    assert_eq!((rejected, ticket), (full(240), "back"));
+    assert_eq!(scripted.tell(&[0; 500]), Err(full(528)));
+    let (rejected, ticket) = scripted.call_with("back", &[0; 500]).unwrap_err();
+    assert_eq!((rejected, ticket), (full(540), "back"));
     assert_eq!(scripted.session.open_calls(), 0);
 
     // Writing makes no room, the peer's word does.
@@ -138,7 +138,7 @@ fn message_without_room_is_rejected_until_bytes_are_acknowledged() {
     assert_eq!(scripted.session.unwritten_bytes(), 0);
     scripted.acknowledge();
     assert_eq!(scripted.session.outgoing_bytes(), 0);
-    scripted.tell(&[0; 200]).unwrap();
+    scripted.tell(&[0; 500]).unwrap();
     assert_eq!(scripted.written().len(), 1);
 }
 

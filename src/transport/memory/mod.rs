@@ -296,7 +296,8 @@ impl Listener for Bound {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
         Box::pin(async move {
             let arrived = self.arrivals.recv().await.ok_or(ErrorKind::ConnectionAborted)?;
-            Ok(Box::pin(async move { Ok(Box::new(arrived) as Box<dyn Link>) }) as Arrival)
+            let opening = Box::pin(async move { Ok(Box::new(arrived) as Box<dyn Link>) });
+            Ok(Arrival { source: None, opening })
         })
     }
 }

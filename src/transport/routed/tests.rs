@@ -273,7 +273,7 @@ async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
         // A reset is an end, too.
         let _ = replay.read_to_end(&mut said).await;
     });
-    assert_eq!(in_time(replayed).await.err().unwrap().kind(), ErrorKind::InvalidData);
+    assert_eq!(in_time(replayed.into_future()).await.err().unwrap().kind(), ErrorKind::InvalidData);
     in_time(ended).await.unwrap();
 }
 
@@ -359,7 +359,7 @@ async fn whoever_speaks_no_tls_is_refused() {
             let mut said = Vec::new();
             let _ = stranger.read_to_end(&mut said).await;
         };
-        let (refused, ()) = in_time(join(arrival, read)).await;
+        let (refused, ()) = in_time(join(arrival.into_future(), read)).await;
         refused.unwrap_err();
     }
 }

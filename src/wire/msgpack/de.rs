@@ -41,7 +41,10 @@ impl<'a, 'de> Deserializer<'a, 'de> {
     fn visit<V: Visitor<'de>>(self, head: Head<'de>, visitor: V) -> Result<V::Value, DecodeError> {
         match head {
             Head::Nil => visitor.visit_unit(),
-            Head::NilInSomes(somes) => visitor.visit_some(NilInSomes(somes - 1)),
+            Head::NilInSomes(somes) => {
+                let depth = self.in_some()?.depth;
+                visitor.visit_some(NilInSomes { somes: somes - 1, depth })
+            }
             Head::Bool(value) => visitor.visit_bool(value),
             Head::Unsigned(value) => visitor.visit_u64(value),
             Head::Signed(value) => visitor.visit_i64(value),

@@ -13,8 +13,13 @@
 //! tagged and flattened types, and reads them from that buffer as human-readable; a type that has two
 //! forms (`IpAddr`, say) has to be written in the form that is read.
 //!
-//! Invariants: neither direction recurses deeper than [`MESSAGE_DEPTH_MAX`] levels; no length in the input
-//! reserves memory for more elements than there are bytes left; what a peer sent never panics.
+//! Invariants: neither direction goes through more than [`MESSAGE_DEPTH_MAX`] levels, as many `Some`s in a row
+//! within each, and as many newtypes in a row within each of those; no length in the input reserves memory for
+//! more elements than there are bytes left; what a peer sent never panics.
+//!
+//! The limit holds for what is read here. A type that contains itself through nothing but `Option`, newtypes and
+//! `#[serde(transparent)]` recurses in code of its own or of serde's where serde hands it a buffered value again
+//! and again, and no byte is read.
 
 mod de;
 mod input;

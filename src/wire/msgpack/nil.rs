@@ -3,16 +3,22 @@
 use serde::de::{self, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::Depth;
+use super::input::too_deep;
 use crate::wire::DecodeError;
 
 /// Reads a nil around which there are as many more `Some`s.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NilInSomes(pub(super) u8);
+pub(super) struct NilInSomes {
+    pub(super) somes: u8,
+    pub(super) depth: Depth,
+}
 
 impl NilInSomes {
     /// What is within the outermost `Some`; `None` at the nil itself.
-    fn within(self) -> Option<Self> {
-        self.0.checked_sub(1).map(Self)
+    fn within(self) -> Result<Option<Self>, DecodeError> {
+        let Some(somes) = self.somes.checked_sub(1) else { return Ok(None) };
+        Ok(Some(Self { somes, depth: self.depth.in_some().ok_or_else(too_deep)? }))
     }
 }
 
@@ -20,14 +26,14 @@ impl<'de> de::Deserializer<'de> for NilInSomes {
     type Error = DecodeError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        match self.within() {
+        match self.within()? {
             Some(within) => visitor.visit_some(within),
             None => visitor.visit_unit(),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        match self.within() {
+        match self.within()? {
             Some(within) => visitor.visit_some(within),
             None => visitor.visit_none(),
         }
@@ -38,7 +44,8 @@ impl<'de> de::Deserializer<'de> for NilInSomes {
         _name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        visitor.visit_newtype_struct(self)
+        // A newtype takes no byte, and a type may contain itself through newtypes alone.
+        visitor.visit_newtype_struct(Self { depth: self.depth.in_newtype().ok_or_else(too_deep)?, ..self })
     }
 
     forward_to_deserialize_any! {

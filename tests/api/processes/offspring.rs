@@ -18,7 +18,7 @@ const ALL: [Starts; 6] =
 const MARKED: [Starts; 4] = [Starts::Child, Starts::Grandchild, Starts::Session, Starts::Daemon];
 
 /// Processes that are killed when a test fails.
-struct Sleeps(Vec<u32>);
+pub(super) struct Sleeps(pub(super) Vec<u32>);
 
 impl Sleeps {
     async fn start(cluster: &Cluster, ways: &[Starts]) -> Self {

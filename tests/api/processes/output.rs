@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::sync_channel;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use roadshow::prelude::*;
-use rustix::process::Signal;
 
 use super::driver::{Driver, PATIENCE, say};
-use super::table;
+use super::offspring::Sleeps;
+use super::table::runs;
 
 /// A task prints a piece of a progress bar, and then does nothing for so long.
 const STEP: Duration = Duration::from_millis(10);
@@ -82,12 +82,17 @@ fn crash() {
     std::process::abort();
 }
 
-/// Starts a process that keeps the worker's streams; its number.
+/// Starts a daemon that is not found when its worker ends, and keeps the worker's standard error; its number.
 #[roadshow::task]
 fn start_a_sleeper() -> u32 {
     println!("a sleeper starts");
-    let mut command = Command::new("sleep");
-    command.arg("60").stdin(Stdio::null()).spawn().unwrap().id()
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "(env -i setsid sh -c 'echo $$; exec sleep 60' &)"]);
+    let mut shell = shell.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    shell.wait().unwrap();
+    line.trim().parse().unwrap()
 }
 
 #[roadshow::task]
@@ -131,11 +136,7 @@ pub(super) async fn drive(what: &str) {
         }
         "crash" => drop(cluster.run(crash::task()).await.unwrap_err()),
         "sleeper" => {
-            let sleeper = cluster.run(start_a_sleeper::task()).await.unwrap();
-            shut_down(cluster).await;
-            // It may have been ended with its worker.
-            let _ = table::signal(sleeper, Signal::KILL);
-            std::process::exit(0);
+            say(cluster.run(start_a_sleeper::task()).await.unwrap());
         }
         "progress" => cluster.run(show_progress::task(number())).await.unwrap(),
         "ask" => cluster.run(ask::task(argument.into())).await.unwrap(),
@@ -238,8 +239,12 @@ fn last_words_of_a_worker_that_crashes_are_shown() {
 
 #[test]
 fn a_process_that_a_worker_has_left_behind_holds_up_no_shutdown() {
-    let shown = shown_by("sleeper", &[]);
-    assert_eq!(of_worker(&shown[0]).1, "a sleeper starts");
+    let mut driver = Driver::start(Driver::command("output sleeper"));
+    let sleeper = Sleeps(vec![driver.hear().parse().unwrap()]);
+    assert_eq!(driver.hear(), "ended in time: true");
+    assert!(runs(sleeper.0[0]), "it is left behind");
+    assert!(driver.wait().success());
+    assert_eq!(of_worker(&driver.output().1[0]).1, "a sleeper starts");
 }
 
 #[test]

@@ -141,6 +141,7 @@ fn settings_that_exclude_each_other_are_refused_with_what_to_do() {
         Cluster::builder().in_process(memory()).address("127.0.0.1:1"),
         Cluster::builder().address("127.0.0.1:1").workers(2),
         Cluster::builder().in_process(memory()).env("A", "b"),
+        Cluster::builder().in_process(memory()).local(),
     ];
     for builder in builders {
         let shown = format!("{builder:?}");
@@ -169,7 +170,13 @@ fn variables_that_no_worker_can_have_are_refused() {
 
 #[test]
 fn environment_that_is_no_text_is_refused_by_name() {
-    for name in ["ROADSHOW_ADDRESS", "ROADSHOW_WORKERS", "ROADSHOW_STACK_BYTES"] {
+    for name in [
+        "ROADSHOW_ADDRESS",
+        "ROADSHOW_WORKERS",
+        "ROADSHOW_STACK_BYTES",
+        "ROADSHOW_LOG",
+        "ROADSHOW_DEDUP_LOGS",
+    ] {
         let mut command = Driver::command("start");
         command.env(name, OsStr::from_bytes(CAFE));
         let mut driver = Driver::start(command);

@@ -14,6 +14,7 @@ const SETUP: &str = "ROADSHOW_TEST_SETUP";
 roadshow::worker_setup!(|| match std::env::var(SETUP).as_deref() {
     Ok("subscribe") => subscribe("the worker's"),
     Ok("panic") => panic!("as asked"),
+    Ok("exit") => std::process::exit(2),
     _ => {}
 });
 
@@ -108,4 +109,11 @@ fn a_setup_that_panics_is_the_error_of_the_start_and_its_words_are_shown() {
     assert!(said.contains("did not get ready") && said.contains("as asked"), "{said}");
     assert!(said.contains("worker_setup! in line"), "{said}");
     assert!(has(&shown, "(worker pid=", "as asked"), "{shown:?}");
+}
+
+#[test]
+fn a_setup_that_ends_its_process_is_named_as_the_cause() {
+    let (said, _) = drive_with("never", &[(SETUP, "exit")]);
+    assert!(said.contains("exited with code 2 before it was ready: a worker_setup! may"), "{said}");
+    assert!(!said.contains("divert()"), "{said}");
 }

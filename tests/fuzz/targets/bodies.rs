@@ -40,7 +40,7 @@ const DEEP: usize = 129;
 
 fuzz_target!(|input: &[u8]| {
     let mut script = Script::new(input);
-    let kind = script.one_of(20);
+    let kind = script.one_of(21);
     let attachments = script.short();
     let bytes = script.rest();
     if kind == 11 {
@@ -68,6 +68,7 @@ fuzz_target!(|input: &[u8]| {
         17 => drop(check::<Adjacent>(&body, DEEP)),
         18 => drop(check::<FlatTree>(&body, DEEP)),
         19 => drop(check::<BTreeMap<u8, Made>>(&body, DEEP)),
+        20 => drop(check::<Option<Endless>>(&body, DEEP)),
         _ => drop(check::<(Vec<Payload>, HashMap<u8, Payload>, Option<WordList>, String)>(&body, 8)),
     }
 });
@@ -240,6 +241,10 @@ enum Expression {
 /// Recursion through what takes no bytes.
 #[derive(Serialize, Deserialize)]
 struct Count(Option<Box<Self>>);
+
+/// Recursion through what takes no bytes, without an end.
+#[derive(Serialize, Deserialize)]
+struct Endless(Box<Self>);
 
 /// Recursion through an option of a struct.
 #[derive(Serialize, Deserialize)]

@@ -6,6 +6,12 @@ use std::env;
 
 use roadshow::prelude::*;
 
+// It blocks, which panics on a thread that is within a runtime, as the first one of `tokio_entry` is.
+roadshow::worker_setup!(|| {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("there are files left");
+    runtime.block_on(async {});
+});
+
 #[roadshow::task]
 fn pid() -> u32 {
     std::process::id()

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use roadshow::admin::Submission;
 use serde_json::Value;
 
 /// What a row of a list must have, or must not have.
@@ -65,15 +66,20 @@ fn variable(
     argument: &OsStr,
     own: impl Fn(&OsStr) -> Option<OsString>,
 ) -> Result<(OsString, OsString), String> {
+    const FORM: &str = "it must be NAME=VALUE, or NAME for a variable of this command's environment";
+    const OWN: &str = "the variable is Roadshow's own, which gives it to the processes that need it";
     let bytes = argument.as_bytes();
     let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
         Some(at) => (&bytes[..at], Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned())),
         None => (bytes, None),
     };
-    if name.is_empty() {
-        return Err("it must be NAME=VALUE, or NAME for a variable of this command's environment".to_owned());
-    }
     let name = OsStr::from_bytes(name);
+    if name.is_empty() {
+        return Err(FORM.to_owned());
+    }
+    if Submission::owns_variable(name) {
+        return Err(OWN.to_owned());
+    }
     let value = value.or_else(|| own(name));
     let value = value.ok_or_else(|| format!("{name:?} is not set in this command's environment"))?;
     Ok((name.to_owned(), value))
@@ -120,5 +126,10 @@ mod tests {
         assert_eq!(variable(b"SET"), Ok(("SET".into(), "secret".into())));
         assert_eq!(variable(b"SET="), Ok(("SET".into(), OsString::new())));
         assert!(variable(b"UNSET").unwrap_err().contains("\"UNSET\" is not set"));
+        let owned: [&[u8]; 4] =
+            [b"ROADSHOW_TOKEN=x", b"ROADSHOW_TOKEN", b"ROADSHOW_STARTED_BY=x", b"ROADSHOW_WORKER=1:2"];
+        for own in owned {
+            assert!(variable(own).unwrap_err().contains("Roadshow's own"));
+        }
     }
 }

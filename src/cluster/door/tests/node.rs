@@ -115,7 +115,7 @@ async fn a_driver_comes_with_the_token(between_machines: bool) {
     let pinged = cluster.serve(Pinged.start());
 
     let (me, token) = (fresh_identity(), text.parse().unwrap());
-    let mut client = DeskClient::connect(address, DeskOf::Head, &token).await.unwrap();
+    let mut client = DeskClient::connect_as(None, address, DeskOf::Head, &token).await.unwrap();
     let enrolment = client.enrol(&claims(Role::Driver, me)).await.unwrap();
     assert_eq!(enrolment.head, head);
     let routed = seen(Routed::dialing(enrolment.credentials));

@@ -44,10 +44,10 @@ fn a_driver_that_is_not_heard_of_fails_its_job() {
     let (mut lab, job) = Lab::with_nodes(1);
     let beats = [agent(1, 1)];
     lab.pass(3, &beats, &[job]);
-    lab.pass(9, &beats, &[]);
+    lab.pass(lease() - 1, &beats, &[]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Running));
     let actions = lab.pass(1, &beats, &[]);
-    let why = "the driver was lost: nothing heard for 10 s".to_owned();
+    let why = "the driver was lost: nothing heard for 13 s".to_owned();
     assert_eq!(news(&actions), [&News::Stopped { why: why.clone() }]);
     let info = &lab.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));

@@ -47,15 +47,15 @@ fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
     let (one, _) = lab.spawn(job, cpus(1.0));
     let (other, worker) = lab.spawn(job, cpus(1.0));
     let beats = [agent(1, 1)];
-    assert_eq!(lab.pass(9, &beats, &[job]), []);
+    assert_eq!(lab.pass(lease() - 1, &beats, &[job]), []);
     let actions = lab.pass(1, &beats, &[job]);
-    lab.is_dead(other, "node lost: nothing heard for 10 s");
+    lab.is_dead(other, "node lost: nothing heard for 13 s");
     assert_eq!(lab.actor(one).state, ActorState::Alive);
-    let cause = "node lost: nothing heard for 10 s".to_owned();
+    let cause = "node lost: nothing heard for 13 s".to_owned();
     let gone = News::WorkerGone { node: NodeId(2), worker, member: Some(member(worker)), cause };
     assert_eq!(news(&actions), [&gone, &News::NodeGone { agent: agent(2, 1) }]);
     assert_eq!(lab.state.node_state(NodeId(2)), Some(NodeState::Dead));
-    assert_eq!(lab.state.nodes()[1].cause.as_deref(), Some("nothing heard for 10 s"));
+    assert_eq!(lab.state.nodes()[1].cause.as_deref(), Some("nothing heard for 13 s"));
     assert!(!lab.state.is_member(agent(2, 1)));
 }
 
@@ -143,8 +143,8 @@ fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
 fn what_is_left_on_a_node_that_was_given_up_is_stopped_when_it_comes_back() {
     let (mut lab, job) = Lab::with_nodes(1);
     let (actor, worker) = lab.spawn(job, plain());
-    lab.pass(10, &[], &[job]);
-    lab.is_dead(actor, "node lost: nothing heard for 10 s");
+    lab.pass(lease(), &[], &[job]);
+    lab.is_dead(actor, "node lost: nothing heard for 13 s");
     let actions = lab.rejoin(node_facts(1, 4.0, 1), vec![report(worker, job, &[actor])]);
     assert_eq!(stopped(&actions), [worker]);
     assert_eq!(lab.state.nodes().len(), 1);
@@ -246,7 +246,7 @@ fn a_life_of_an_agent_that_is_over_is_told_nothing_more() {
     let later = NodeFacts { agent: agent(2, 2), ..node_facts(2, 4.0, 1) };
     let actions = lab.join(later);
     assert!(actions.contains(&over(2, 1)) && !actions.contains(&over(2, 2)));
-    assert!(lab.pass(11, &[], &[]).contains(&over(2, 2)));
+    assert!(lab.pass(lease() + 1, &[], &[]).contains(&over(2, 2)));
 }
 
 #[test]

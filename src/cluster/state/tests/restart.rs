@@ -138,7 +138,7 @@ fn what_nobody_reports_within_a_lease_is_lost() {
     let mut reported = report(&before);
     reported.pop();
     lab.rejoin(node_facts(1, 4.0, 1), reported);
-    lab.pass(9, &[agent(1, 1)], &[before.job]);
+    lab.pass(lease() - 1, &[agent(1, 1)], &[before.job]);
     assert_eq!(lab.actor(before.detached).state, ActorState::PendingCreation);
     let mut actions = lab.pass(1, &[agent(1, 1)], &[before.job]);
     lab.is_dead(before.detached, "it was lost while the head was away");
@@ -162,6 +162,29 @@ fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
     assert_eq!(lab.state.job_state(before.job), Some(JobState::Failed));
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Dead));
     lab.is_dead(before.detached, "it was lost while the head was away");
+}
+
+#[test]
+fn no_member_is_given_up_while_others_come_back_to_a_head_that_was_started_again() {
+    let mut noted = Noted { lab: Lab::new(), actions: Vec::new() };
+    let nodes = 10_000;
+    for node in 1..=nodes {
+        noted.note(Event::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
+    }
+    let (mut lab, _) = noted.restart();
+    // A head that takes 2 ms for each has the last back after 20 s.
+    for node in 1..nodes {
+        lab.now += 2;
+        lab.handle(Event::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
+        lab.handle(Event::Tick);
+        lab.handle(Event::NodeBeat { node: agent(node, 1) });
+    }
+    let dead = |lab: &Lab| lab.state.nodes().iter().filter(|node| node.state == NodeState::Dead).count();
+    assert_eq!(dead(&lab), 0);
+    // The one that does not come is given up, soon after the others have.
+    let back: Vec<_> = (1..nodes).map(|node| agent(node, 1)).collect();
+    lab.pass(lease(), &back, &[]);
+    assert_eq!((dead(&lab), lab.state.node_state(NodeId(nodes))), (1, Some(NodeState::Dead)));
 }
 
 #[test]

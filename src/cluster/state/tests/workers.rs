@@ -112,7 +112,7 @@ fn a_worker_that_got_ready_in_between_gives_the_others_new_tries() {
     for round in 0..9 {
         if round % 3 == 2 {
             lab.ready(worker);
-            lab.pass(10, &[agent(1, 1)], &[job]);
+            lab.pass(lease(), &[agent(1, 1)], &[job]);
         }
         worker = started(&lab.ended(worker))[0];
     }
@@ -143,7 +143,7 @@ fn a_worker_that_crashes_again_and_again_is_started_later_and_later_until_it_has
         worker = next;
     }
     lab.ready(worker);
-    lab.pass(10, &[agent(1, 1)], &[job]);
+    lab.pass(lease(), &[agent(1, 1)], &[job]);
     worker = started(&lab.ended(worker))[0];
     assert_eq!(crash(&mut lab, job, worker).1, 0);
 }
@@ -172,7 +172,7 @@ fn who_waits_for_workers_that_crash_is_told_so_and_gets_the_next_one() {
     let mut actions = lab.ready(worker);
     take_placed(&mut actions, waits);
     // Once it has lived for a while there is nothing to tell any more.
-    lab.pass(10, &[agent(1, 1)], &[job]);
+    lab.pass(lease(), &[agent(1, 1)], &[job]);
     lab.place(job, cpus(4.0)).waits();
     assert_eq!(lab.reasons(), ["it wants cpu 4, and the most that one node has free is cpu 3"]);
 }
@@ -231,7 +231,7 @@ fn the_end_of_a_worker_is_known_by_its_hosts() {
     // Nodes that are silent take their workers along.
     let (_, other) = lab.spawn(job, on(2, plain()));
     assert_eq!(lab.state.end_of(member(other).actors), None);
-    lab.pass(11, &[agent(1, 1)], &[job]);
+    lab.pass(lease() + 1, &[agent(1, 1)], &[job]);
     let end = lab.state.end_of(member(other).actors).unwrap();
-    assert!(end.contains("node lost: nothing heard for 10 s"), "{end}");
+    assert!(end.contains("node lost: nothing heard for 13 s"), "{end}");
 }

@@ -159,6 +159,10 @@ fn wrappers_around_wrappers_have_the_limit_too() {
     assert_eq!(read::<Count>(&[5]), Err(DecodeError::TooDeep { limit }));
     assert_eq!(read::<Count>(&[0xd4, 0x53, 129]), Err(DecodeError::TooDeep { limit }));
     assert_eq!(read::<Endless>(&[5]), Err(DecodeError::TooDeep { limit }));
+    // What stands within counted `Some`s.
+    assert_eq!(read::<Option<Endless>>(&[0xd4, 0x53, 1]), Err(DecodeError::TooDeep { limit }));
+    assert_eq!(read::<Option<Option<Endless>>>(&[0xd4, 0x53, 2]), Err(DecodeError::TooDeep { limit }));
+    assert_eq!(read::<Newtype<Option<Endless>>>(&[0xd4, 0x53, 1]), Err(DecodeError::TooDeep { limit }));
 }
 
 /// A type without a value.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
-use roadshow::config::{HANDSHAKE_FRAME_BYTES_MAX, QUEUED_CALL_OVERHEAD_BYTES, WINDOW_BYTES_MIN};
+use roadshow::config::{
+    HANDSHAKE_FRAME_BYTES_MAX, QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, WINDOW_BYTES_MIN,
+};
 use roadshow::host::{ReceivePath, Ticket};
 use roadshow::session::{Batch, Event, LinkLoss, Session, SessionError, SessionLimits, Written};
 use roadshow::wire::{Encoded, Frame, FrameCodec, Resume, Terms};
@@ -239,7 +241,7 @@ impl Side {
         self.came.check(session.resume().received, self.counts(), session.accepted_bytes());
         assert!(self.made.dead_letters <= self.made.tells.len() as u64);
         assert!(session.unwritten_bytes() <= session.outgoing_bytes());
-        let longest = self.limits.frame_bytes_max + QUEUED_CALL_OVERHEAD_BYTES;
+        let longest = self.limits.frame_bytes_max + QUEUED_CALL_OVERHEAD_BYTES + QUEUE_OVERHEAD_BYTES;
         let parked_bytes_max = self.limits.outgoing_bytes_max.max(longest);
         assert!(session.parked_bytes() <= parked_bytes_max, "{session:?}");
         assert!(self.attached || !session.has_outgoing());

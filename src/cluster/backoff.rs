@@ -1,0 +1,60 @@
+//! Pauses between attempts to find the head.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::{REJOIN_DELAY_MAX, REJOIN_DELAY_MIN};
+use crate::host::random_u64;
+
+/// Paces attempts: the distance between the starts of two doubles up to [`REJOIN_DELAY_MAX`]. A random half of
+/// it is left out, so that the members of a cluster do not come back together.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    delay: Duration,
+    begun: Instant,
+}
+
+impl Backoff {
+    /// The first attempt begins now.
+    pub(super) fn new() -> Self {
+        Self { delay: REJOIN_DELAY_MIN, begun: Instant::now() }
+    }
+
+    /// Waits until the next attempt is due. One that has taken long already costs no further wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the next attempt due at the same time.
+    pub(super) async fn pause(&mut self) {
+        let half = self.delay / 2;
+        let jitter =
+            half.mul_f64(f64::from(u32::try_from(random_u64() >> 32).unwrap_or(0)) / f64::from(u32::MAX));
+        tokio::time::sleep_until(self.begun + half + jitter).await;
+        self.begun = Instant::now();
+        self.delay = (2 * self.delay).min(REJOIN_DELAY_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_are_spread_and_one_that_took_long_is_followed_at_once() {
+        let (mut backoff, mut gaps) = (Backoff::new(), Vec::new());
+        for _ in 0..40 {
+            let before = Instant::now();
+            backoff.pause().await;
+            gaps.push(before.elapsed());
+        }
+        let late = &gaps[20..];
+        assert!(late.iter().all(|gap| (REJOIN_DELAY_MAX / 2..=REJOIN_DELAY_MAX).contains(gap)), "{late:?}");
+        let (shortest, longest) = (late.iter().min().unwrap(), late.iter().max().unwrap());
+        assert!(*longest - *shortest > REJOIN_DELAY_MAX / 10, "{late:?}");
+        tokio::time::advance(REJOIN_DELAY_MAX).await;
+        let before = Instant::now();
+        backoff.pause().await;
+        assert!(before.elapsed() < Duration::from_millis(2), "{:?}", before.elapsed());
+    }
+}

@@ -1,0 +1,137 @@
+//! Messages to a peer: each is queued in the session, and the link is told, or made.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Link, OpenCall, Peer, State, now};
+use crate::config::CROWD_BYTES;
+use crate::host::error::NotDelivered;
+use crate::id::{CallId, Target, TypeHash};
+use crate::session::{Rejected, Repeat};
+use crate::wire::{Encoded, TellHeader};
+
+impl Peer {
+    /// Queues a call. `repeat` says afterwards what the call is when it is made again.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was queued; behind a pointer, so that an open call comes back in registers.
+    pub(crate) fn call(
+        self: &Arc<Self>,
+        target: Target,
+        message: TypeHash,
+        deadline: Option<Instant>,
+        repeat: &mut Repeat,
+        body: Encoded<'_>,
+    ) -> Result<OpenCall, Box<NotDelivered>> {
+        let mut state = self.usable()?;
+        let called = self.call_locked(&mut state, target, message, deadline, repeat, body);
+        if called.is_err() && state.session.begin_passing(target) {
+            let called = self.call_locked(&mut state, target, message, deadline, repeat, body);
+            state.session.end_turn(target);
+            return called;
+        }
+        called
+    }
+
+    #[inline(always)]
+    pub(super) fn call_locked(
+        self: &Arc<Self>,
+        state: &mut State,
+        target: Target,
+        message: TypeHash,
+        deadline: Option<Instant>,
+        repeat: &mut Repeat,
+        body: Encoded<'_>,
+    ) -> Result<OpenCall, Box<NotDelivered>> {
+        let ticket = state.answers.next();
+        // Only a deadline has anything to do with the time.
+        let now = deadline.map_or(state.began, |_| now());
+        let made = state.session.call(now, target, message, deadline, *repeat, body, ticket);
+        let call = made.map_err(|(rejected, _)| NotDelivered::rejected(self.identity, rejected))?;
+        state.answers.open(call);
+        if !matches!(repeat, Repeat::Never) {
+            *repeat = Repeat::Again(call);
+        }
+        if let Some(deadline) = deadline {
+            self.arm_timer(state, deadline);
+        }
+        self.kick(state);
+        Ok(OpenCall::new(ticket))
+    }
+
+    /// Queues a one-way message; `patient` if its sender waits while many are queued for the actor.
+    pub(crate) fn tell(
+        self: &Arc<Self>,
+        target: Target,
+        message: TypeHash,
+        body: Encoded<'_>,
+        patient: bool,
+    ) -> Result<(), NotDelivered> {
+        let mut state = self.usable()?;
+        if patient && let Some(waiting) = state.session.is_crowded(target) {
+            let size = TellHeader::frame_bytes(body);
+            let full = Rejected::Full { size, waiting, limit: CROWD_BYTES };
+            return Err(NotDelivered::rejected(self.identity, full));
+        }
+        let told = self.tell_locked(&mut state, target, message, body);
+        if !patient && told.is_err() && state.session.begin_passing(target) {
+            let told = self.tell_locked(&mut state, target, message, body);
+            state.session.end_turn(target);
+            return told;
+        }
+        told
+    }
+
+    #[inline(always)]
+    pub(super) fn tell_locked(
+        self: &Arc<Self>,
+        state: &mut State,
+        target: Target,
+        message: TypeHash,
+        body: Encoded<'_>,
+    ) -> Result<(), NotDelivered> {
+        state
+            .session
+            .tell(target, message, body)
+            .map_err(|why| NotDelivered::rejected(self.identity, why))?;
+        self.kick(state);
+        Ok(())
+    }
+
+    /// Whether a one-way message whose sender can wait counts for the budget of its task: once that is
+    /// used up the link writes what there is, and the other side works at it.
+    #[inline]
+    pub(crate) fn tell_counts(&self) -> bool {
+        self.pace.counts()
+    }
+
+    /// A call that was made with [`Repeat`] will not be made again.
+    pub(crate) fn end_repeats(&self, call: CallId) {
+        let mut state = self.lock();
+        state.session.end_repeats(call);
+        state.ring_if_outgoing();
+    }
+
+    /// Sees to it that what is queued gets written.
+    pub(super) fn kick(self: &Arc<Self>, state: &mut State) {
+        // Most often the link was told already, and has not looked yet.
+        if state.rung && matches!(state.link, Link::Up(_)) {
+            return;
+        }
+        self.kick_idle(state);
+    }
+
+    #[inline(never)]
+    fn kick_idle(self: &Arc<Self>, state: &mut State) {
+        match &state.link {
+            Link::Up(_) => state.ring(),
+            Link::Down => {
+                state.trying_since = tokio::time::Instant::now();
+                state.attempts = 0;
+                self.open(state, Duration::ZERO);
+            }
+            Link::Resting { .. } | Link::Dialing { .. } | Link::Awaiting { .. } => {}
+        }
+    }
+}

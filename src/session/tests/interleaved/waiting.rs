@@ -1,0 +1,118 @@
+//! Senders that wait for room, among all else that happens.
+
+use super::*;
+use crate::session::{Waiter, WaiterId};
+
+/// A one-way message whose sender has lined up.
+pub(super) struct Waiting {
+    place: WaiterId,
+    number: Number,
+    padding: usize,
+    /// Whether its sender was woken since it lined up.
+    woken: bool,
+}
+
+impl World {
+    /// A sender that can wait tells, or lines up.
+    pub(super) fn tell_or_line_up(&mut self, side: usize, padding: usize, spares_queue: bool) {
+        self.last += 1;
+        let (number, side) = (self.last, &mut self.sides[side]);
+        let frame_bytes = match side.session.is_crowded(TARGET).filter(|_| spares_queue) {
+            Some(_) => frame_bytes_of(number, padding),
+            None => match side.try_tell(number, padding) {
+                Ok(()) => return,
+                Err(frame_bytes) => frame_bytes,
+            },
+        };
+        let place = side.session.line_up(TARGET, Waiter { frame_bytes, is_call: false, spares_queue }, None);
+        side.waiting.push(Waiting { place, number, padding, woken: false });
+    }
+
+    /// A sender that waits is polled: it sends if it has its turn.
+    pub(super) fn poll_turn(&mut self, side: usize, nth: usize) {
+        let side = &mut self.sides[side];
+        if nth >= side.waiting.len() || !side.session.has_turn(side.waiting[nth].place) {
+            return;
+        }
+        let mut waiting = side.waiting.remove(nth);
+        let passed = side.waiting.iter().filter(|other| other.place < waiting.place);
+        assert!(passed.into_iter().all(|other| side.session.has_turn(other.place)), "it passes none in line");
+        side.session.begin_turn(waiting.place, TARGET);
+        let told = side.try_tell(waiting.number, waiting.padding);
+        if let Err(frame_bytes) = told {
+            let waiter = Waiter { frame_bytes, is_call: false, spares_queue: false };
+            side.session.line_up(TARGET, waiter, Some(waiting.place));
+            waiting.woken = false;
+            side.waiting.push(waiting);
+        }
+        side.session.end_turn(TARGET);
+    }
+
+    /// A sender waits no more.
+    pub(super) fn drop_waiter(&mut self, side: usize, nth: usize) {
+        let side = &mut self.sides[side];
+        if nth < side.waiting.len() {
+            side.session.stop_waiting(side.waiting.remove(nth).place);
+        }
+    }
+
+    /// Wakes those that have room, as a host does behind each step.
+    pub(super) fn serve(&mut self) {
+        for side in &mut self.sides {
+            for place in side.session.serve(self.now) {
+                for waiting in side.waiting.iter_mut().filter(|waiting| waiting.place == place) {
+                    waiting.woken = true;
+                }
+            }
+            side.check_waiting();
+        }
+    }
+
+    /// Lets all send that have their turn.
+    pub(super) fn poll_all_turns(&mut self) {
+        for side in [0, 1] {
+            for nth in (0..self.sides[side].waiting.len()).rev() {
+                self.poll_turn(side, nth);
+            }
+        }
+        self.serve();
+    }
+}
+
+impl Side {
+    /// Tells; gives the frame's length if there is no room.
+    pub(super) fn try_tell(&mut self, number: Number, padding: usize) -> Result<(), usize> {
+        let message = (number, "x".repeat(padding));
+        let told = wire::encode(&message, 1 << 20, |body| self.session.tell(TARGET, MESSAGE, body)).unwrap();
+        match told {
+            Ok(()) => {
+                self.sent_tells.push(number);
+                Ok(())
+            }
+            Err(Rejected::Full { size, .. }) => Err(size),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// Whether a message that comes now passes none that waits in line.
+    pub(super) fn passes_none(&self) -> bool {
+        self.waiting.iter().all(|waiting| self.session.has_turn(waiting.place))
+    }
+
+    fn check_waiting(&self) {
+        for Waiting { place, woken, .. } in &self.waiting {
+            assert!(*woken || !self.session.has_turn(*place), "{place:?} has its turn and sleeps");
+        }
+        let session = &self.session;
+        let has_credit = session.charged_bytes() <= LIMITS.window_bytes as u64 / 2;
+        let is_idle = session.parked_bytes() == 0
+            && session.open_calls() < LIMITS.calls_open_max
+            && (!self.attached || (session.outgoing_bytes() == 0 && has_credit));
+        let any_turn = self.waiting.iter().any(|waiting| session.has_turn(waiting.place));
+        assert!(!is_idle || self.waiting.is_empty() || any_turn, "all is idle, and senders wait for room");
+    }
+}
+
+fn frame_bytes_of(number: Number, padding: usize) -> usize {
+    wire::encode(&(number, "x".repeat(padding)), 1 << 20, wire::TellHeader::frame_bytes).unwrap()
+}

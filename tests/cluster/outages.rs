@@ -1,0 +1,64 @@
+//! Outages that are shorter than a lease: a router between the machines drops packets.
+
+use std::time::Duration;
+
+use super::job::{Job, Order, Wish, program_under};
+use super::netns::Network;
+use super::proc::wait_for;
+use super::site::Site;
+
+/// Rounds of each outage: a soak asks for more.
+fn rounds() -> usize {
+    std::env::var("ROADSHOW_TEST_ROUNDS").ok().map_or(1, |rounds| rounds.parse().unwrap())
+}
+
+/// Seconds of an outage; the longest is nine tenths of a lease.
+fn outages() -> &'static [u64] {
+    if rounds() > 1 { &[2, 5, 9] } else { &[9] }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an outage lasts that long; nothing is waited for")]
+fn pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
+#[test]
+fn an_outage_shorter_than_a_lease_costs_a_node_and_a_driver_nothing() {
+    let network = match Network::routed(3) {
+        Ok(network) => network,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let mut site = Site::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
+    let far = site.join_under(&network.under(1), &network.address(1), &["--num-cpus=1"]);
+    let mut job = Job::join_with(program_under(&site, &network.under(2), "obey"));
+    job.spawn("far", Wish::on(&far));
+    let mut sum = 0;
+    let worker = job.pid_of("far");
+    for &seconds in outages() {
+        // The node's machine, and that of the driver.
+        for (cut, round) in [1, 2].into_iter().flat_map(|cut| (0..rounds()).map(move |round| (cut, round))) {
+            let which = format!("{seconds} s, machine {cut}, round {round}");
+            network.drop_packets_of(cut, true);
+            // One call is begun while no packet passes, and has no timeout.
+            let waits = job.begin(Order::Add("far".to_owned(), 1));
+            pass(Duration::from_secs(seconds));
+            network.drop_packets_of(cut, false);
+            sum += 1;
+            let answer = job.end_of(waits);
+            assert!(matches!(answer, super::job::Reply::Number(n) if n == sum), "{which}: {answer:?}");
+            sum += 1;
+            assert_eq!(job.add("far", 1), sum, "{which}: {}", job.errors());
+            assert_eq!(job.pid_of("far"), worker, "{which}");
+            // The lease that was running would have ended by then.
+            let jobs = wait_for("the head says that all is there", || {
+                let nodes = site.list("nodes");
+                let alive = nodes.iter().filter(|node| node["state"] == "ALIVE").count();
+                (alive == 2).then(|| site.list("jobs"))
+            });
+            assert_eq!(jobs[0]["state"], "RUNNING", "{which}: {jobs:#?}");
+            assert_eq!(site.list("nodes").len(), 2, "{which}: a node was given up");
+        }
+    }
+    job.finish();
+    assert_eq!(site.list("jobs")[0]["state"], "SUCCEEDED");
+}
