@@ -30,6 +30,8 @@ pub(super) enum Change {
     Ended { member: Member, cause: String },
     /// The head is another one.
     Head(HeadIs),
+    /// These, one after the other.
+    Several(Vec<Change>),
 }
 
 /// The workers that are left, as one process knows them.
@@ -92,6 +94,7 @@ impl Members {
                 host.peer_gone(member.tasks, cause);
             }
             Change::Head(head) => self.set_head(head, host),
+            Change::Several(changes) => changes.iter().for_each(|change| self.apply(change, host)),
         }
     }
 

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{
@@ -370,16 +371,51 @@ enum Phase {
     Reaped,
 }
 
+impl WorkerProcess {
+    /// Has a thread wait for the end of the process, however long that takes.
+    fn reap_later(&self) {
+        log::warn!(pid = self.pid, "a worker was killed and does not end; it waits in the kernel");
+        let (child, pid) = (Arc::clone(&self.child), self.pid);
+        let reaping = thread::Builder::new().name("roadshow-reap".to_owned()).spawn(move || {
+            // It fails only for a process that was waited for.
+            let _ = lock(&child).wait();
+            children::ended(pid);
+        });
+        // Without a thread it stays a zombie until this process ends.
+        drop(reaping);
+    }
+}
+
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
         if !matches!(self.phase(), Phase::Reaped) {
             self.kill();
-            wait_for_end(self.handle.as_fd(), |_| ());
+            let has_ended = ends_within(self.handle.as_fd(), KILLED_ENDS_WITHIN);
             offspring::end_all(self.pid, Some(&self.mark));
+            if !has_ended {
+                return self.reap_later();
+            }
         }
         // It fails only for a process that was waited for.
         let _ = lock(&self.child).wait();
         children::ended(self.pid);
+    }
+}
+
+/// Time in which a process that was killed ends. One that waits in the kernel, such as for a file server that
+/// does not answer, takes longer: an agent has other workers to see to.
+const KILLED_ENDS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whether a process ends in time.
+fn ends_within(process: BorrowedFd<'_>, limit: Duration) -> bool {
+    let until = Instant::now() + limit;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let Ok(left) = Timespec::try_from(left) else { return false };
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left)) {
+            Err(Errno::INTR) => {}
+            ready => return ready.is_ok_and(|ready| ready > 0),
+        }
     }
 }
 

@@ -151,6 +151,9 @@ pub const NEWS_MAX: usize = 1024;
 
 /// How long an agent may take to write a piece of an executable.
 pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Nodes that a driver sends its executable to at the same time.
+pub const EXECUTABLES_SENT_AT_ONCE: usize = 16;
 /// The largest executable that a node takes.
 ///
 /// A large program with all of its debugging symbols has some hundred megabytes.

@@ -102,6 +102,11 @@ async fn send(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
     let platform = shared.executable.platform().to_string();
     let mut have = had(ask(shared, facts, ExecutableRequest::Have { digest, size, platform }).await?)?;
+    if have == size {
+        return Ok(());
+    }
+    // A piece has half a minute: on a slow network few nodes at a time get theirs.
+    let _place = shared.sending.acquire().await.map_err(|error| error.to_string())?;
     while have < size {
         let reading = Arc::clone(shared);
         let bytes = tokio::task::spawn_blocking(move || {

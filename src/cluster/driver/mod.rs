@@ -9,6 +9,7 @@ mod equip;
 mod lookup;
 mod news;
 mod output;
+mod spread;
 mod stay;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::bootstrap::HeadIs;
@@ -31,13 +32,17 @@ use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
 use super::state::{Answer, News};
 use super::trust::{Claims, Token};
 use super::{ClusterError, WorkerInfo, callers, control, machine, worker};
-use crate::config::{HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT};
+use crate::config::{
+    ENDED_KEPT_MAX, EXECUTABLES_SENT_AT_ONCE, HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT,
+};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::Identity;
 use crate::lock::{Locked, Mutex};
 use crate::observe::{Chain, log};
 use crate::remote::{ClusterRef, ask_host, host_calls};
 use crate::transport::{Credentials, Role, Routed};
+
+use spread::Spread;
 
 pub(super) use address::address;
 pub(super) use lookup::variable;
@@ -64,6 +69,8 @@ pub(super) struct RemoteCluster {
     hearing: JoinHandle<()>,
     /// Says that the driver is there.
     keeping: JoinHandle<()>,
+    /// Tells workers of each other.
+    spreading: JoinHandle<()>,
     io: IoThread,
     /// Whether it has got as far as its first worker.
     begun: bool,
@@ -91,6 +98,10 @@ struct Shared {
     /// Prints what workers write.
     display: Display,
     standing: Mutex<Standing>,
+    /// Changes that the workers are to be told of.
+    spread: Spread,
+    /// Places for executables on their way: each has a piece of its file in memory.
+    sending: Semaphore,
     /// How many workers have come or failed to.
     settled: watch::Sender<Settled>,
 }
@@ -116,6 +127,16 @@ struct Standing {
 }
 
 impl Standing {
+    /// Forgets the worker that ended first, if more have than are listed.
+    fn forget_ended(&mut self) {
+        let ended = self.workers.iter().filter(|known| known.ended.is_some()).count();
+        if ended > ENDED_KEPT_MAX
+            && let Some(first) = self.workers.iter().position(|known| known.ended.is_some())
+        {
+            self.workers.remove(first);
+        }
+    }
+
     /// Forgets an agent, unless a later life of its node is there by now.
     fn forget_agent(&mut self, agent: Identity) {
         self.agents.retain(|_, known| *known != agent);
@@ -182,10 +203,12 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     let (shared, news, found) = joined.await.map_err(std::io::Error::other)??;
     let hearing = io.handle().spawn(news::take_all(Arc::clone(&shared), news));
     let keeping = io.handle().spawn(stay::keep(Arc::clone(&shared)));
+    let spreading = io.handle().spawn(spread::run(Arc::clone(&shared)));
     let mut cluster = RemoteCluster {
         shared: Arc::clone(&shared),
         hearing,
         keeping,
+        spreading,
         io,
         begun: false,
         why_not_begun: "it was given up before".to_owned(),
@@ -278,6 +301,8 @@ async fn begin(
         executable,
         launch,
         display,
+        spread: Spread::default(),
+        sending: Semaphore::new(EXECUTABLES_SENT_AT_ONCE),
         standing: Mutex::new(Standing {
             head: enrolled.head,
             head_at,
@@ -347,6 +372,7 @@ impl Drop for RemoteCluster {
     fn drop(&mut self) {
         self.hearing.abort();
         self.keeping.abort();
+        self.spreading.abort();
         if self.ended {
             return;
         }

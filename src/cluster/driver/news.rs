@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
-use super::{Known, Shared, equip};
-use crate::cluster::members::{Change, MEMBERSHIP};
+use super::{Known, Shared, equip, spread};
+use crate::cluster::members::Change;
 use crate::cluster::model::{Member, NodeFacts, NodeId, WorkerId};
 use crate::cluster::state::{News, Working};
 use crate::observe::log;
 use crate::registry::{Inbound, decode};
-use crate::remote::ask_host;
 use crate::wire::CallFailure;
 
 /// Takes what the head sends; it is answered once there is room for it.
@@ -83,12 +81,11 @@ fn worker_up(shared: &Arc<Shared>, up: Known) {
         standing.workers.push(up);
     }
     shared.members.apply(&Change::Joined(member), &shared.host);
-    let others = shared.members.list().into_iter().filter(|other| *other != member).collect();
-    spread_to(shared, others, Change::Joined(member));
+    shared.spread.add(Change::Joined(member));
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let members = shared.members.list();
-        tell(&shared, member, Change::Are { members, head: shared.head_is() }).await;
+        spread::tell(&shared, member, Change::Are { members, head: shared.head_is() }).await;
         shared.settled.send_modify(|settled| settled.ready += 1);
     });
 }
@@ -97,16 +94,20 @@ fn worker_gone(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Opt
     let known = {
         let mut standing = shared.standing();
         let known = standing.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
-        known.map(|known| {
+        let ended = known.map(|known| {
             known.ended = Some(cause.clone());
             (known.member, known.pid)
-        })
+        });
+        standing.forget_ended();
+        ended
     };
     match (known, member) {
         (Some((member, pid)), _) => {
             log::warn!(%node, pid, cause, "a worker has ended");
             let cause = format!("worker {pid} on node {node}: {cause}");
-            spread(shared, Change::Ended { member, cause });
+            let change = Change::Ended { member, cause };
+            shared.members.apply(&change, &shared.host);
+            shared.spread.add(change);
         }
         // One that this driver never had a seat on, such as that of a detached actor.
         (None, Some(member)) => shared.members.apply(&Change::Ended { member, cause }, &shared.host),
@@ -141,32 +142,4 @@ pub(super) fn sweep(shared: &Arc<Shared>, before: Vec<Known>, workers: &[Working
         let cause = "it ended while the head was away".to_owned();
         worker_gone(shared, node, worker, Some(member), cause);
     }
-}
-
-/// Takes up a change here, and tells the workers meanwhile.
-fn spread(shared: &Arc<Shared>, change: Change) {
-    shared.members.apply(&change, &shared.host);
-    spread_to(shared, shared.members.list(), change);
-}
-
-/// Tells workers of a change. The user's host calls them, on a thread that may compute: nothing waits for it.
-fn spread_to(shared: &Arc<Shared>, workers: Vec<Member>, change: Change) {
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        join_all(workers.into_iter().map(|member| tell(&shared, member, change.clone()))).await;
-    });
-}
-
-/// Tells both hosts of a worker.
-async fn tell(shared: &Arc<Shared>, member: Member, change: Change) {
-    let told = [member.actors, member.tasks].map(|to| {
-        let change = change.clone();
-        async move {
-            let told: Result<(), _> = ask_host(&shared.host, to, MEMBERSHIP, change, None).await;
-            if let Err(error) = told {
-                log::debug!(%to, %error, "a worker was not told of a change");
-            }
-        }
-    });
-    join_all(told).await;
 }

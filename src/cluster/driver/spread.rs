@@ -1,0 +1,74 @@
+//! Changes of a job's workers, told to all of its workers: many changes in one message.
+//!
+//! A change for each worker and a message for each pair would be quadratic: a thousand workers that start
+//! together would cost two million messages. Changes are gathered for a time that grows with the number of
+//! workers, so that telling them costs the driver and the workers a bounded share of their time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+
+use super::Shared;
+use crate::cluster::members::{Change, MEMBERSHIP};
+use crate::cluster::model::Member;
+use crate::lock::Mutex;
+use crate::observe::log;
+use crate::remote::ask_host;
+
+/// Time for which changes are gathered: the least, and what each worker adds.
+const GATHER: Duration = Duration::from_millis(5);
+const GATHER_PER_WORKER: Duration = Duration::from_micros(500);
+
+/// Changes that the workers have not been told of.
+#[derive(Debug, Default)]
+pub(super) struct Spread {
+    changes: Mutex<Vec<Change>>,
+    more: Notify,
+}
+
+impl Spread {
+    /// Adds a change, which this process has taken up.
+    pub(super) fn add(&self, change: Change) {
+        self.changes.lock().push(change);
+        self.more.notify_one();
+    }
+
+    fn take(&self) -> Vec<Change> {
+        std::mem::take(&mut *self.changes.lock())
+    }
+}
+
+/// Tells the workers of changes, as long as there is a cluster.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        shared.spread.more.notified().await;
+        tokio::time::sleep(gather(shared.members.list().len())).await;
+        let changes = shared.spread.take();
+        let (shared, workers) = (Arc::clone(&shared), shared.members.list());
+        // A worker that is stopped answers late, and delays no other.
+        tokio::spawn(async move {
+            let change = Change::Several(changes);
+            join_all(workers.into_iter().map(|member| tell(&shared, member, change.clone()))).await;
+        });
+    }
+}
+
+fn gather(workers: usize) -> Duration {
+    GATHER + GATHER_PER_WORKER * u32::try_from(workers).unwrap_or(u32::MAX)
+}
+
+/// Tells both hosts of a worker. The user's host calls them, on a thread that may compute: nothing waits for it.
+pub(super) async fn tell(shared: &Arc<Shared>, member: Member, change: Change) {
+    let told = [member.actors, member.tasks].map(|to| {
+        let change = change.clone();
+        async move {
+            let told: Result<(), _> = ask_host(&shared.host, to, MEMBERSHIP, change, None).await;
+            if let Err(error) = told {
+                log::debug!(%to, %error, "a worker was not told of a change");
+            }
+        }
+    });
+    join_all(told).await;
+}
