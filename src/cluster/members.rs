@@ -31,7 +31,7 @@ pub(super) enum Change {
     /// The head is another one.
     Head(HeadIs),
     /// These, one after the other.
-    Several(Vec<Change>),
+    Several(Vec<Self>),
 }
 
 /// The workers that are left, as one process knows them.
