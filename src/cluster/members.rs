@@ -103,11 +103,12 @@ impl Members {
         if self.head.access.read().as_ref().is_some_and(is_here) {
             return;
         }
+        let access = Access { head: Head::There(is.head), job: is.job, places_all: is.places_all };
+        *self.head.access.write() = Some(access);
+        // After that: questions to the earlier life fail now, and are asked again of the present one.
         if let Some(at) = is.at {
             host.supersede(is.head, at);
         }
-        let access = Access { head: Head::There(is.head), job: is.job, places_all: is.places_all };
-        *self.head.access.write() = Some(access);
     }
 
     fn set(&self, members: &[Member], host: &Host) {

@@ -44,7 +44,8 @@ fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
     assert_eq!((job.add("one", 100), job.add("other", 200)), (111, 222));
     assert_eq!((job.pid_of("one"), job.pid_of("other")), pids);
     // What was asked for while there was no head.
-    assert!(job.end_of(asked_meanwhile).is_done(), "{}", job.errors());
+    let placed = job.end_of(asked_meanwhile);
+    assert!(placed.is_done(), "{placed:?}\n{}", job.errors());
     assert_eq!(job.add("meanwhile", 1), 1);
     // A program that comes now finds the head's node at least.
     let mut early = Job::join(&site);
