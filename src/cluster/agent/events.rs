@@ -96,3 +96,41 @@ impl Drop for Batch<'_> {
         self.queue.give_back(std::mem::take(&mut self.events));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::model::{ActorKey, JobId, JobState, WorkerId};
+
+    fn driver_ended() -> NodeEvent {
+        let (job, state, message) = (JobId(1), JobState::Succeeded, String::new());
+        NodeEvent::DriverEnded { job, state, exit_code: Some(0), message }
+    }
+
+    fn actor_ended() -> NodeEvent {
+        let life = Life::Ended { actor: ActorKey(1), cause: "it stopped".to_owned() };
+        NodeEvent::Life { worker: WorkerId(1), life }
+    }
+
+    #[tokio::test]
+    async fn an_end_of_a_driver_that_is_not_kept_is_told_again_and_nothing_else_is() {
+        let events = Events::default();
+        let held = NodeEvent::JobHeld { job: JobId(1) };
+        [driver_ended(), held, actor_ended()].into_iter().for_each(|event| events.push(event));
+        events.next().await.told_but_ends_of_drivers();
+        let again = events.next().await;
+        assert!(matches!(again.events()[..], [NodeEvent::DriverEnded { .. }]), "{:?}", again.events());
+        again.told();
+        assert!(events.take().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_no_report_has_outlasts_a_rejoin() {
+        let events = Events::default();
+        let held = NodeEvent::JobHeld { job: JobId(1) };
+        [held, actor_ended(), driver_ended()].into_iter().for_each(|event| events.push(event));
+        events.clear();
+        let kept = events.take();
+        assert!(matches!(kept[..], [NodeEvent::Life { .. }, NodeEvent::DriverEnded { .. }]), "{kept:?}");
+    }
+}

@@ -11,6 +11,13 @@ use crate::cluster::model::{
 use crate::cluster::schedule::Work;
 use crate::config::JOB_TEXT_BYTES_MAX;
 
+/// As much of a text as the head keeps.
+fn bounded(text: &str) -> String {
+    let mut text = text.to_owned();
+    cut(&mut text, JOB_TEXT_BYTES_MAX);
+    text
+}
+
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) facts: JobFacts,
@@ -354,7 +361,7 @@ impl State {
             return;
         }
         job.left = true;
-        job.message = Some(why.to_owned());
+        job.message = Some(bounded(why));
         job.facts.driver = None;
         job.facts.caller = None;
         let driver_runs = job.driver_runs;
@@ -386,9 +393,7 @@ impl State {
         job.state = state;
         job.ended = Some(self.now);
         job.exit_code = exit_code;
-        let mut kept = message.to_owned();
-        cut(&mut kept, JOB_TEXT_BYTES_MAX);
-        job.message = Some(kept).filter(|message| !message.is_empty());
+        job.message = Some(bounded(message)).filter(|message| !message.is_empty());
         let how = if message.is_empty() {
             "its job has ended".to_owned()
         } else {

@@ -67,3 +67,22 @@ impl Classes {
         &self.names[class.0 as usize]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_types_are_bounded_and_those_that_are_known_keep_their_numbers() {
+        let mut classes = Classes::default();
+        let first = classes.number("first");
+        for n in 1..CLASSES_MAX {
+            classes.number(&format!("type {n}"));
+        }
+        let [last, beyond, again] =
+            [CLASSES_MAX - 1, CLASSES_MAX, CLASSES_MAX + 1].map(|n| classes.number(&format!("type {n}")));
+        assert!(last == beyond && last == again && last != first);
+        assert_eq!((classes.names.len(), classes.number("first")), (CLASSES_MAX, first));
+        assert_eq!(classes.name(first), "first");
+    }
+}

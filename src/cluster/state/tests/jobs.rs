@@ -137,6 +137,15 @@ fn what_is_only_shown_of_a_job_is_bounded() {
 }
 
 #[test]
+fn the_message_of_a_driver_that_leaves_is_bounded() {
+    let (mut lab, _) = Lab::with_nodes(1);
+    let job = driven(&mut lab);
+    lab.handle(Event::DriverLeft { job, why: "x".repeat(2 * JOB_TEXT_BYTES_MAX) });
+    let info = lab.state.jobs().pop().unwrap();
+    assert_eq!(info.message.map(|message| message.len()), Some(JOB_TEXT_BYTES_MAX));
+}
+
+#[test]
 fn a_node_that_is_not_to_run_a_driver_does_not_speak_for_it() {
     let (mut lab, _) = Lab::with_nodes(2);
     let job = job_of(&submitted(&mut lab, 1));

@@ -1,6 +1,20 @@
 //! Workers: started, ready, ended.
 
 use super::*;
+use crate::config::TASK_NAMES_MAX;
+
+#[test]
+fn the_tasks_that_are_counted_for_a_worker_are_bounded() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let (_, worker) = lab.spawn(job, plain());
+    let count = |n, finished| TaskCount { name: format!("task {n:06}"), finished, ..TaskCount::default() };
+    let counts = (0..2 * TASK_NAMES_MAX).map(|n| count(n, 1)).collect();
+    lab.handle(Event::TaskCounts { worker, counts });
+    // Those that are known go on being counted.
+    lab.handle(Event::TaskCounts { worker, counts: vec![count(0, 7)] });
+    let known = &lab.state.workers[&worker].tasks;
+    assert_eq!((known.len(), known[0].finished), (TASK_NAMES_MAX, 7));
+}
 use crate::cluster::model::{TaskCount, WorkerState};
 
 #[test]
