@@ -163,3 +163,23 @@ fn a_port_that_refuses_ends_the_session_and_the_next_one_begins_with_nothing() {
         assert_eq!((links(&pair.here, &pair.there), pair.here.calls_open()), (2, 0));
     });
 }
+
+/// The way of the old link drops all bytes, and its ends do not know: TCP would send again for long.
+#[test]
+fn a_silent_link_is_dialled_anew_and_what_was_under_way_on_it_is_handled_once() {
+    run(async {
+        let (pair, proxy) = Proxy::between(Limits::default()).await;
+        let clerk = pair.serve(Clerk::default);
+        assert_eq!(clerk.send(Add(1)).await, Ok(1));
+        proxy.hold(Direction::Forth);
+        proxy.hold(Direction::Back);
+        let waits = actix_rt::spawn(clerk.send(Add(2)));
+        until(|| pair.here.host.snapshot().peers[0].calls_open == 1).await;
+        let there = pair.there.identity();
+        pair.here.host.introduce(there, pair.there.host.address().unwrap());
+        pair.here.host.redial(there);
+        let answer = tokio::time::timeout(Duration::from_secs(10), waits).await;
+        assert_eq!(answer.expect("before the heartbeats find out").unwrap(), Ok(3));
+        assert_eq!(clerk.send(Add(0)).await, Ok(3));
+    });
+}
