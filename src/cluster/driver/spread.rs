@@ -1,8 +1,7 @@
 //! Changes of a job's workers, told to all of its workers: many changes in one message.
 //!
-//! A change for each worker and a message for each pair would be quadratic: a thousand workers that start
-//! together would cost two million messages. Changes are gathered for a time that grows with the number of
-//! workers, so that telling them costs the driver and the workers a bounded share of their time.
+//! A message for each pair of workers would be quadratic: a thousand workers would cost a million messages.
+//! Changes are gathered for a time that grows with the number of workers.
 
 use std::sync::Arc;
 use std::time::Duration;
