@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::request::{Answer, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
-use crate::host::peer::{Peer, Pending, Place, Repeat, Waiter};
+use crate::host::peer::{OpenCall, Peer, Pending, Place, Repeat, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
 use crate::observe::log;
@@ -361,7 +361,7 @@ where
         let waited = until(deadline, answer).await.ok_or(OutcomeUnknown::TimedOut)?;
         waited.map_err(|_| SendError::deadlock(true))??
     } else {
-        ask_peer(here, &here.peer(there)?, None, target, service, args, deadline).await?
+        ask_peer(here, &here.peer(there)?, target, service, args, deadline).await?
     };
     decode_for(here, &body)
 }
@@ -379,8 +379,15 @@ pub(crate) async fn ask_last(
     service: TypeHash,
 ) -> Result<(), SendError> {
     let peer = here.peer(there)?;
-    let place = peer.line_up_last(target);
-    let body = ask_peer(here, &peer, place, target, service, (), None).await?;
+    let body = match peer.line_up_last(target) {
+        None => ask_peer(here, &peer, target, service, (), None).await?,
+        Some(place) => {
+            let open = queue_in_turn(here, &peer, place, service, (), None).await?;
+            unless_deadlock(here, Pending::new(&peer, open))
+                .await
+                .map_err(|_| SendError::deadlock(true))??
+        }
+    };
     decode_for(here, &body)
 }
 
@@ -392,31 +399,49 @@ fn decode_for<R: DeserializeOwned>(here: &Host, body: &Body) -> Result<R, SendEr
 async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
     here: &Host,
     peer: &Arc<Peer>,
-    mut place: Option<Place>,
     target: Target,
     service: TypeHash,
     args: T,
     deadline: Option<Instant>,
 ) -> Result<Body, SendError> {
-    loop {
-        if let Some(place) = &place {
-            let turn = until(deadline, unless_deadlock(here, place.turn())).await;
-            turn.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
+    let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| {
+        peer.call(target, service, deadline, &mut Repeat::Never, body)
+    });
+    let open = match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
+        Ok(open) => {
+            drop(args);
+            open
         }
-        let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| match &place {
-            None => peer.call(target, service, deadline, &mut Repeat::Never, body),
-            Some(place) => peer.call_in_turn(place, service, deadline, &mut Repeat::Never, body),
+        Err(NotDelivered::Full { size, .. }) => {
+            let waiter = Waiter { frame_bytes: size, is_call: true, spares_queue: false };
+            let place = peer.line_up(target, waiter);
+            // In a box: few calls wait for room, and the future of each is moved as it is made.
+            Box::pin(queue_in_turn(here, peer, place, service, args, deadline)).await?
+        }
+        Err(reason) => return Err(reason.into()),
+    };
+    unless_deadlock(here, Pending::new(peer, open)).await.map_err(|_| SendError::deadlock(true))?
+}
+
+/// Queues a call when there is room for it.
+async fn queue_in_turn<T: Serialize + DeserializeOwned + Send>(
+    here: &Host,
+    peer: &Arc<Peer>,
+    place: Place,
+    service: TypeHash,
+    args: T,
+    deadline: Option<Instant>,
+) -> Result<OpenCall, SendError> {
+    loop {
+        let turn = until(deadline, unless_deadlock(here, place.turn())).await;
+        turn.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
+        let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| {
+            peer.call_in_turn(&place, service, deadline, &mut Repeat::Never, body)
         });
         match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
-            Ok(open) => {
-                drop((args, place));
-                let waited = unless_deadlock(here, Pending::new(peer, open)).await;
-                return waited.map_err(|_| SendError::deadlock(true))?;
-            }
-            Err(NotDelivered::Full { size, .. }) => {
-                let waiter = Waiter { frame_bytes: size, is_call: true, spares_queue: false };
-                place.get_or_insert_with(|| peer.line_up(target, waiter));
-            }
+            Ok(open) => return Ok(open),
+            // It keeps its place.
+            Err(NotDelivered::Full { .. }) => {}
             Err(reason) => return Err(reason.into()),
         }
     }

@@ -25,7 +25,7 @@ impl Peer {
         body: Encoded<'_>,
     ) -> Result<OpenCall, Box<NotDelivered>> {
         let mut state = self.usable()?;
-        let called = self.call_locked(&mut state, target, message, deadline, repeat, body);
+        let called = self.call_inlined(&mut state, target, message, deadline, repeat, body);
         if called.is_err() && state.session.begin_passing(target) {
             let called = self.call_locked(&mut state, target, message, deadline, repeat, body);
             state.session.end_turn(target);
@@ -34,8 +34,22 @@ impl Peer {
         called
     }
 
-    #[inline(always)]
+    /// As [`call_inlined`](Self::call_inlined), for calls that have waited.
+    #[inline(never)]
     pub(super) fn call_locked(
+        self: &Arc<Self>,
+        state: &mut State,
+        target: Target,
+        message: TypeHash,
+        deadline: Option<Instant>,
+        repeat: &mut Repeat,
+        body: Encoded<'_>,
+    ) -> Result<OpenCall, Box<NotDelivered>> {
+        self.call_inlined(state, target, message, deadline, repeat, body)
+    }
+
+    #[inline(always)]
+    fn call_inlined(
         self: &Arc<Self>,
         state: &mut State,
         target: Target,

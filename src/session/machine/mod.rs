@@ -227,6 +227,7 @@ impl<T> Session<T> {
     /// When there is no room now, when the frame is too large, when either side leaves, or when the call is
     /// to be made again and a side has forgotten it. The ticket comes back.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
+    #[inline(always)]
     pub fn call(
         &mut self,
         now: Instant,

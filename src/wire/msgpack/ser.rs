@@ -105,6 +105,17 @@ pub(super) struct Serializer<'a> {
     depth: Depth,
 }
 
+/// Writes an unsigned integer.
+macro_rules! unsigned {
+    ($($method:ident($ty:ty))*) => {$(
+        #[inline]
+        fn $method(self, value: $ty) -> Result<(), Failed> {
+            put_unsigned(&mut self.out.bytes, value.into());
+            Ok(())
+        }
+    )*};
+}
+
 /// Writes a value without parts as rmp-serde does.
 macro_rules! leaf {
     ($($method:ident($ty:ty))*) => {$(
@@ -149,10 +160,13 @@ impl<'a> ser::Serializer for Serializer<'a> {
     type SerializeStruct = Parts<'a>;
     type SerializeStructVariant = Parts<'a>;
 
+    unsigned! {
+        serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64)
+    }
+
     leaf! {
         serialize_bool(bool)
         serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64)
-        serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64)
         serialize_f32(f32) serialize_f64(f64)
         serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
     }
@@ -314,6 +328,25 @@ fn put_length(bytes: &mut Scratch, header: Header, length: u32) {
 fn put_long_length(bytes: &mut Scratch, marker: u8, length: u32) {
     bytes.put(&[marker]);
     bytes.put(&length.to_be_bytes());
+}
+
+/// Writes an unsigned integer in its shortest form.
+///
+/// By hand, since small messages are mostly integers: rmp writes its marker and its value one after the other,
+/// by a function that is not inlined.
+#[inline]
+fn put_unsigned(bytes: &mut Scratch, value: u64) {
+    let [.., d, c, b, a] = value.to_be_bytes();
+    match value {
+        0..=0x7f => bytes.put(&[a]),
+        0x80..=0xff => bytes.put(&[0xcc, a]),
+        0x100..=0xffff => bytes.put(&[0xcd, b, a]),
+        0x1_0000..=0xffff_ffff => bytes.put(&[0xce, d, c, b, a]),
+        _ => {
+            bytes.put(&[0xcf]);
+            bytes.put(&value.to_be_bytes());
+        }
+    }
 }
 
 #[inline]

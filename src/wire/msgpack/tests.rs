@@ -468,6 +468,17 @@ fn serialize_that_does_not_keep_its_word_is_an_error_at_the_sender() {
 }
 
 #[test]
+fn unsigned_integer_takes_its_shortest_form() {
+    let bounds = [0, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, u64::MAX];
+    for value in bounds {
+        has_bytes(&value, &rmp_serde::to_vec(&value).unwrap());
+        arrives(value);
+    }
+    has_bytes(&0xffff_u16, &[0xcd, 0xff, 0xff]);
+    has_bytes(&0x8000_0000_u32, &[0xce, 0x80, 0, 0, 0]);
+}
+
+#[test]
 fn parts_that_are_left_over_or_missing_are_an_error() {
     assert!(matches!(read::<(u8, u8)>(&[0x93, 1, 2, 3]), Err(DecodeError::Deserialize(_))));
     assert!(matches!(read::<(u8, u8)>(&[0x91, 1]), Err(DecodeError::Deserialize(_))));
