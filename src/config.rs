@@ -23,8 +23,8 @@ pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 512;
 
 /// How long a peer may take for the whole handshake.
 ///
-/// Four messages, two round trips: five seconds are enough for a link around the
-/// world under loss, and bound what a silent peer can hold.
+/// Four messages: two round trips for the host that dials, one for the host that accepts. Five seconds are
+/// enough for a link around the world under loss, and bound the resources that a silent peer can hold.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Handshakes that a listener has open at once; for one more, the oldest is given up.
@@ -169,8 +169,8 @@ pub const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// Time for which a dial that has reached the peer makes this host refuse the peer's own dial.
 ///
-/// A host whose dial was refused for that waits for the other's for as long. From the proof to the welcome,
-/// which follows it, is one round trip.
+/// A host whose dial was refused for that waits for the other's for as long. The welcome follows the
+/// proof after one round trip.
 pub const CROSSED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many refused connections in a row end a session with a host of this machine.

@@ -1,4 +1,4 @@
-//! Actix actors and plain functions that run on every process of a cluster, from one program.
+//! Actix actors and plain functions that run in other processes, on this machine or on many, from one program.
 //!
 //! The cluster is a set of worker processes of this machine, or, where `ROADSHOW_ADDRESS` names one, the
 //! machines that the command `roadshow` (feature `cli`) has put together.
@@ -141,8 +141,8 @@ pub mod prelude {
     pub use serde::{Deserialize, Serialize};
 
     pub use crate::{
-        Cluster, ClusterRef, Handles, Payload, RemoteActor, RemoteAddr, RemoteData, RemoteMessage,
-        RemoteRecipient, Retry, SendError, Spawn, SpawnContext, SpawnError, TaskError,
+        Cluster, ClusterRef, Handles, Lifetime, Payload, RemoteActor, RemoteAddr, RemoteData, RemoteMessage,
+        RemoteRecipient, Resources, Retry, SendError, Spawn, SpawnContext, SpawnError, Strategy, TaskError,
     };
 }
 

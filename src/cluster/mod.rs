@@ -191,7 +191,8 @@ impl Cluster {
         self.handle.clone()
     }
 
-    /// The workers that were started, in the order in which they take actors.
+    /// The workers that were started. A local cluster spawns actors on them in this order; on a cluster of nodes
+    /// the head chooses.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
         match &self.workers {
@@ -258,7 +259,10 @@ impl Cluster {
         members.ask(&self.handle.host, request).await
     }
 
-    /// Ends the cluster: waits for open calls, says goodbye, and sees every worker end.
+    /// Ends this program's part of the cluster: waits for open calls and closes all sessions.
+    ///
+    /// A local cluster ends with all of its workers, for which this waits. On a cluster of nodes the job ends: the
+    /// head and the agents end its workers, for which this does not wait, and the cluster remains.
     ///
     /// When it returns, the terminal shows what workers printed before their last results, unless the
     /// terminal does not read.
@@ -314,7 +318,7 @@ pub struct WorkerInfo {
     pub address: SocketAddr,
     /// How it ended, if it has.
     pub ended: Option<String>,
-    /// Whether its process is stopped, by SIGSTOP or a debugger: it lives, and answers when it is
-    /// continued.
+    /// Its process is stopped, by SIGSTOP or a debugger: it lives, and answers when it is continued. Always false
+    /// on a cluster of nodes, where `roadshow status` shows it.
     pub stopped: bool,
 }

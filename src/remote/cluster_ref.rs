@@ -29,7 +29,8 @@ impl ClusterRef {
         Self { host }
     }
 
-    /// Spawns an actor on one of the workers, which take turns.
+    /// Spawns an actor on a worker: the next in turn in a local cluster, on a cluster of nodes one that the head
+    /// chooses.
     ///
     /// # Errors
     ///

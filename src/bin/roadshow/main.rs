@@ -36,7 +36,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use failure::Outcome;
 use output::Output;
 
-/// Actix actors and plain functions that run on every machine of a cluster.
+/// Runs and operates clusters for Roadshow programs: actix actors and plain functions in other processes.
 ///
 /// One machine starts the cluster, others join it with the command that this prints, and any program
 /// made with Roadshow runs on all of them when ROADSHOW_ADDRESS names the cluster.
