@@ -1,7 +1,10 @@
 //! The actor and the task that the tests' programs run.
 
 use std::convert::Infallible;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use roadshow::prelude::*;
@@ -165,6 +168,55 @@ impl Handler<Friend> for Keeper {
             this.friend = Some(friend);
             Ok(said)
         }))
+    }
+}
+
+/// What a process of a job may try to do to its cluster, or to other jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Attempt {
+    Read(PathBuf),
+    Write(PathBuf),
+    List(PathBuf),
+    Connect(PathBuf),
+    Signal(u32),
+}
+
+impl Attempt {
+    /// Tries it; gives the number of the error.
+    pub(super) fn make(&self) -> Result<(), i32> {
+        let done = match self {
+            Self::Read(path) => File::open(path).and_then(|mut file| file.read(&mut [0]).map(drop)),
+            Self::Write(path) => File::options().append(true).open(path).map(drop),
+            Self::List(path) => std::fs::read_dir(path).map(drop),
+            Self::Connect(path) => UnixStream::connect(path).map(drop),
+            Self::Signal(pid) => {
+                let process = rustix::process::Pid::from_raw((*pid).try_into().unwrap()).unwrap();
+                // As `kill` does, this checks for permission, and then sends nothing.
+                rustix::process::test_kill_process(process).map_err(std::io::Error::from)
+            }
+        };
+        done.map_err(|error| error.raw_os_error().unwrap_or_default())
+    }
+}
+
+/// Tries what it should not.
+#[roadshow::task]
+pub(super) fn attempt(attempts: Vec<Attempt>) -> Vec<Result<(), i32>> {
+    attempts.iter().map(Attempt::make).collect()
+}
+
+/// What the kernel says of the process that runs it, and its environment.
+#[roadshow::task]
+pub(super) fn look_at_itself() -> (String, Vec<(String, String)>) {
+    (std::fs::read_to_string("/proc/self/status").unwrap(), std::env::vars().collect())
+}
+
+/// Leaves a file in the directory of its job that everybody may read, and one among the temporary files.
+#[roadshow::task]
+pub(super) fn leave_files() {
+    for path in [PathBuf::from("result"), std::env::temp_dir().join("temporary")] {
+        std::fs::write(&path, "words").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     }
 }
 
