@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use roadshow::prelude::*;
+use rustix::fs::OFlags;
 
 /// Keeps a sum, and has an actor of others that it may have found.
 #[derive(RemoteActor)]
@@ -205,10 +206,38 @@ pub(super) fn attempt(attempts: Vec<Attempt>) -> Vec<Result<(), i32>> {
     attempts.iter().map(Attempt::make).collect()
 }
 
-/// What the kernel says of the process that runs it, and its environment.
+/// What a process says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Itself {
+    pub(super) status: String,
+    pub(super) environment: Vec<(String, String)>,
+    /// Its files that whoever started it has left open, without the standard streams.
+    pub(super) inherited: Vec<String>,
+}
+
+impl Itself {
+    pub(super) fn look() -> Self {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        let names = descriptors.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let is_inherited = |name: &String| {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{name}")).unwrap_or_default();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).map(str::trim);
+            // What it has opened itself is close-on-exec.
+            flags.is_some_and(|flags| u32::from_str_radix(flags, 8).unwrap() & OFlags::CLOEXEC.bits() == 0)
+        };
+        let inherited = names.filter(|name| name.parse::<u32>().unwrap() > 2).filter(is_inherited);
+        Self {
+            status: std::fs::read_to_string("/proc/self/status").unwrap(),
+            environment: std::env::vars().collect(),
+            inherited: inherited.collect(),
+        }
+    }
+}
+
+/// What the process that runs it says of itself.
 #[roadshow::task]
-pub(super) fn look_at_itself() -> (String, Vec<(String, String)>) {
-    (std::fs::read_to_string("/proc/self/status").unwrap(), std::env::vars().collect())
+pub(super) fn look_at_itself() -> Itself {
+    Itself::look()
 }
 
 /// Leaves a file in the directory of its job that everybody may read, and one among the temporary files.

@@ -17,8 +17,9 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::cast::{
-    Add, Attempt, Compute, Finish, Friend, Keeper, Never, Pid, Print, Take, Variable, attempt, leave_daemons,
-    leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps, stop_system, use_stack,
+    Add, Attempt, Compute, Finish, Friend, Itself, Keeper, Never, Pid, Print, Take, Variable, attempt,
+    leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps, stop_system,
+    use_stack,
 };
 use super::proc::{self, PATIENCE};
 use super::site::{Node, Site, isolate, text};
@@ -94,7 +95,7 @@ pub(super) enum Reply {
     Numbers(Vec<u64>),
     Text(Option<String>),
     Attempts(Vec<Result<(), i32>>),
-    Itself(String, Vec<(String, String)>),
+    Itself(Itself),
     Failed(String),
 }
 
@@ -196,9 +197,7 @@ pub(super) const ATTEMPTS: &str = "ROADSHOW_TEST_ATTEMPTS";
 async fn try_things(code: &str) {
     let attempts: Vec<Attempt> = serde_json::from_str(&std::env::var(ATTEMPTS).unwrap()).unwrap();
     let tried: Vec<_> = attempts.iter().map(Attempt::make).collect();
-    let environment: Vec<(String, String)> = std::env::vars().collect();
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    say(&serde_json::to_string(&(tried, status, environment)).unwrap());
+    say(&serde_json::to_string(&(tried, Itself::look())).unwrap());
     count(code).await;
 }
 
@@ -331,10 +330,7 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         Order::Attempt(attempts) => {
             Reply::Attempts(cluster.run(attempt::task(attempts)).await.map_err(text)?)
         }
-        Order::LookAtItself => {
-            let (status, environment) = cluster.run(look_at_itself::task()).await.map_err(text)?;
-            Reply::Itself(status, environment)
-        }
+        Order::LookAtItself => Reply::Itself(cluster.run(look_at_itself::task()).await.map_err(text)?),
         Order::LeaveFiles => cluster.run(leave_files::task()).await.map(|()| Reply::Done).map_err(text)?,
         Order::UseStack(bytes) => Reply::Number(cluster.run(use_stack::task(bytes)).await.map_err(text)?),
         Order::Workers => {

@@ -11,7 +11,7 @@ use roadshow::config::JOB_LEASE;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::cast::Attempt;
+use super::cast::{Attempt, Itself};
 use super::job::{ARGUMENTS, ATTEMPTS, Job, Order, ROLE, Reply, Wish, counted, program, said};
 use super::proc::{self, wait_for};
 use super::site::{Site, output, refused, roadshow, skipped, text};
@@ -26,6 +26,9 @@ fn site(arguments: &[&str]) -> Option<Site> {
         skipped("this machine has no address but that of the loopback interface");
         return None;
     };
+    // As the shell of an operator may: no job is to have it.
+    let left_open = fs::File::open("/dev/null").unwrap();
+    rustix::io::fcntl_setfd(&left_open, rustix::io::FdFlags::empty()).unwrap();
     Some(Site::head_under(Vec::new(), &host, arguments))
 }
 
@@ -115,7 +118,8 @@ fn tried(job: &mut Job, attempts: &[Attempt]) -> Vec<Result<(), i32>> {
 
 /// Checks what a process is; gives its user.
 #[track_caller]
-fn checked(status: &str, environment: &[(String, String)], directory: &Path) -> u32 {
+fn checked(Itself { status, environment, inherited }: &Itself, directory: &Path) -> u32 {
+    assert!(inherited.is_empty(), "descriptors {inherited:?} are the daemons', or of whoever started those");
     let line =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     let ids =
@@ -145,9 +149,7 @@ fn nobody() -> Nobody {
 #[track_caller]
 fn itself(site: &Site, job: &mut Job, id: &str) -> u32 {
     match job.reply(Order::LookAtItself) {
-        Reply::Itself(status, environment) => {
-            checked(&status, &environment, &site.nodes[0].session.join("jobs").join(id))
-        }
+        Reply::Itself(itself) => checked(&itself, &site.nodes[0].session.join("jobs").join(id)),
         other => panic!("{other:?}; {}", job.errors()),
     }
 }
@@ -235,7 +237,7 @@ fn submitted(site: &Site, role: &str, attempts: &[Attempt]) -> Command {
     site.roadshow(&[&given[..], &ARGUMENTS].concat())
 }
 
-type Said = (Vec<Result<(), i32>>, String, Vec<(String, String)>);
+type Said = (Vec<Result<(), i32>>, Itself);
 
 /// Runs a submitted program that tries these; gives its user.
 #[track_caller]
@@ -245,11 +247,11 @@ fn submitted_is_denied(site: &Site, attempts: &[Attempt]) -> u32 {
     assert_eq!(ended.status.code(), Some(3), "{out}\n{err}");
     let said = said(&out);
     counted(&said);
-    let (became, status, environment): Said = serde_json::from_str(&said[0]).unwrap();
+    let (became, itself): Said = serde_json::from_str(&said[0]).unwrap();
     denied(attempts, &became);
     let jobs = site.list("jobs");
     let id = jobs.iter().map(|job| job["job_id"].as_str().unwrap()).max().unwrap();
-    checked(&status, &environment, &site.nodes[0].session.join("jobs").join(id))
+    checked(&itself, &site.nodes[0].session.join("jobs").join(id))
 }
 
 #[test]

@@ -159,7 +159,7 @@ impl UidRange {
     }
 
     /// All of them once, the one behind `last` first.
-    pub(in crate::cluster) fn from_behind(&self, last: Option<u32>) -> impl Iterator<Item = u32> + use<> {
+    pub(in crate::cluster) fn round_from(&self, last: Option<u32>) -> impl Iterator<Item = u32> + use<> {
         let next =
             last.filter(|last| (self.first..self.last).contains(last)).map_or(self.first, |last| last + 1);
         (next..=self.last).chain(self.first..next)
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn uids_are_gone_round_so_that_one_is_used_again_as_late_as_possible() {
         let range = UidRange::new(5, 8).unwrap();
-        let from = |last| range.from_behind(last).collect::<Vec<_>>();
+        let from = |last| range.round_from(last).collect::<Vec<_>>();
         assert_eq!(from(None), [5, 6, 7, 8]);
         assert_eq!(from(Some(6)), [7, 8, 5, 6]);
         assert_eq!(from(Some(8)), [5, 6, 7, 8]);

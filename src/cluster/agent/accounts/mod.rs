@@ -229,7 +229,7 @@ fn free_uid(range: UidRange, table: &Table) -> Result<(u32, UidLock), AccountErr
     let leftovers = Leftovers::look();
     let locks = lock::directory();
     let (mut jobs, mut known, mut left, mut locked) = (0, 0, 0, 0);
-    for uid in range.from_behind(table.last_uid) {
+    for uid in range.round_from(table.last_uid) {
         if table.jobs.values().any(|entry| entry.user.uid == uid) {
             jobs += 1;
         } else if leftovers.are_of(uid) {
