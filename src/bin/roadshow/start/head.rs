@@ -57,8 +57,7 @@ async fn anew(
     let port = arguments.port.unwrap_or(HEAD_PORT);
     state.remember(session)?;
     let (mut head, token) = start_head(session, state, ground).await?;
-    let job_users = session.node.job_users.clone();
-    let options = arguments.agent(session, (host, port), Vec::new(), &token, job_users);
+    let options = arguments.agent(session, (host, port), Vec::new(), &token);
     let (agent, AgentReady { address, node_id }) = tokio::select! {
         started = start_agent(session, &options, ground) => started?,
         ended = head.ended() => return Err(ended),
@@ -213,6 +212,7 @@ mod tests {
     use std::process::Command;
 
     use clap::{Args, FromArgMatches};
+    use roadshow::daemon::JobUsers;
 
     use super::*;
     use crate::reach::Environment;
@@ -369,15 +369,23 @@ mod tests {
     #[test]
     fn a_head_goes_on_only_where_it_was() {
         let scratch = Scratch::new();
-        let session = Session { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
+        let mut session = Session { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
         let dir = scratch.0.to_str().unwrap();
         for given in [&[][..], &["--port=7"], &["--port=0"], &["--host=127.0.0.1"], &["--session-dir", dir]] {
             assert!(may_go_on(&arguments(given), &session).is_ok(), "{given:?}");
         }
-        for given in [["--port=8"], ["--host=127.0.0.2"], ["--session-dir=elsewhere"]] {
+        let others =
+            ["--port=8", "--host=127.0.0.2", "--session-dir=elsewhere", "--worker-uids=5-6"].map(|it| [it]);
+        for given in others {
             let refused = may_go_on(&arguments(&given), &session).unwrap_err().to_string();
             assert!(refused.contains("127.0.0.1:7") && refused.contains("roadshow stop"), "{refused}");
         }
+        // The agent keeps the users that it has, also where none are asked for.
+        session.node.job_users = JobUsers::EachJob("5-6".parse().unwrap());
+        for given in [&[][..], &["--worker-uids=5-6"]] {
+            assert!(may_go_on(&arguments(given), &session).is_ok(), "{given:?}");
+        }
+        assert!(may_go_on(&arguments(&["--worker-uids=5-7"]), &session).is_err());
     }
 
     #[test]

@@ -27,10 +27,10 @@ pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Gro
     let host = arguments.host.or_else(|| machine::address_towards(head)).unwrap_or_else(machine::own_address);
     let job_users = users::of_jobs(arguments, host)?;
     let room = home.create(arguments.session_dir.as_deref())?;
-    let mut begun = Begun::new(fresh(&room, Some(head), None, job_users.clone())?, ground);
-    users::let_pass(&job_users, home, &room)?;
+    let mut begun = Begun::new(fresh(&room, Some(head), None, job_users)?, ground);
+    users::let_pass(&begun.session.node.job_users, home, &room)?;
     let address = (host, arguments.port.unwrap_or(0));
-    let options = arguments.agent(&begun.session, address, heads, &token, job_users);
+    let options = arguments.agent(&begun.session, address, heads, &token);
     let agent = join(&mut begun.session, &token, &options, ground).await?;
     let session = begun.done();
     let nodes = living_nodes(&Target::new(vec![head], token.clone())).await;

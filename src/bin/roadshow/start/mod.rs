@@ -215,7 +215,6 @@ impl Arguments {
         (host, port): (IpAddr, u16),
         heads: Vec<SocketAddr>,
         token: &TokenText,
-        job_users: JobUsers,
     ) -> AgentOptions {
         AgentOptions {
             session_dir: session.dir.clone(),
@@ -228,7 +227,7 @@ impl Arguments {
             resources: self.all_resources(),
             labels: self.labels.clone().unwrap_or_default().0,
             workers: self.workers(),
-            job_users,
+            job_users: session.node.job_users.clone(),
         }
     }
 }
