@@ -95,8 +95,8 @@ pub(super) enum AccountError {
     #[error("earlier processes of job {job} do not end; see which hang with `ps`, and try again")]
     Ending { job: JobId },
     /// Its files cannot be made.
-    #[error("cannot make {}: {source}", path.display())]
-    Files { path: PathBuf, source: io::Error },
+    #[error("cannot make {}: {error}", path.display())]
+    Files { path: PathBuf, error: io::Error },
 }
 
 impl Accounts {
@@ -187,7 +187,7 @@ impl Shared {
             JobUsers::Agent => unreachable!("such a node has no accounts"),
         };
         let run = self.run.join(job.to_string());
-        make_run_directory(&run, user).map_err(|source| AccountError::Files { path: run.clone(), source })?;
+        make_run_directory(&run, user).map_err(|error| AccountError::Files { path: run.clone(), error })?;
         let account = Arc::new(Account { job, user, run, shared: Arc::clone(self) });
         table.last_uid = Some(user.uid);
         table.jobs.insert(job, Entry { user, account: Arc::downgrade(&account), _lock: lock });
@@ -242,7 +242,7 @@ fn free_uid(range: UidRange, table: &Table) -> Result<(u32, UidLock), AccountErr
                 Ok(Some(_)) if Leftovers::look().are_of(uid) => left += 1,
                 Ok(Some(lock)) => return Ok((uid, lock)),
                 Ok(None) => locked += 1,
-                Err(source) => return Err(AccountError::Files { path: locks, source }),
+                Err(error) => return Err(AccountError::Files { path: locks, error }),
             }
         }
     }

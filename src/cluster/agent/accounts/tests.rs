@@ -1,3 +1,5 @@
+//! Accounts of jobs, with files of other users: those tests are for root.
+
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
