@@ -324,6 +324,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
 
     use super::*;
@@ -366,7 +367,14 @@ mod tests {
 
     impl Shell {
         fn run(script: &str, mark: &Mark) -> (Self, u32) {
+            Self::run_as(geteuid().as_raw(), script, mark)
+        }
+
+        fn run_as(uid: u32, script: &str, mark: &Mark) -> (Self, u32) {
             let mut command = Command::new("sh");
+            if uid != geteuid().as_raw() {
+                command.uid(uid);
+            }
             command.args(["-c", script]).env(MARK_VARIABLE, &mark.0).stdout(Stdio::piped());
             let mut shell = Self(command.spawn().unwrap());
             let mut line = String::new();
@@ -413,6 +421,23 @@ mod tests {
         end_all(shell.0.id(), Some(&mark));
         assert!(!runs(below) && runs(sleep));
         end_all(innocent.0.id(), Some(&other));
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn all_processes_of_a_user_end_whatever_they_have_made_of_themselves() {
+        const UID: u32 = 61_150;
+        if !geteuid().is_root() {
+            return eprintln!("skipped: only root may start a process as another user");
+        }
+        let mark = Mark::new().unwrap();
+        let (other, _) = Shell::run("echo $$; exec sleep 1000", &mark);
+        let (shell, daemon) =
+            Shell::run_as(UID, "(env -i setsid sh -c 'echo $$; exec sleep 1000' &); exec sleep 1000", &mark);
+        assert!(runs(daemon) && runs(shell.0.id()) && Table::read().users().contains(&UID));
+        assert!(end_user(UID));
+        assert!(!runs(daemon) && !runs(shell.0.id()) && !Table::read().users().contains(&UID));
+        assert!(runs(other.0.id()));
     }
 
     #[test]
