@@ -6,9 +6,11 @@
 
 use super::control::CONTROL;
 use super::members::MEMBERSHIP;
+use super::model::JobId;
 use super::protocol::{EXECUTABLE, FLUSH, JOB, NEWS, NODE, ORDER, OUTPUT};
+use super::trust::{ONE_JOB, job_name};
 use crate::host::Host;
-use crate::id::TypeHash;
+use crate::id::{Identity, TypeHash};
 use crate::registry::Inbound;
 use crate::transport::Role;
 use crate::wire::CallFailure;
@@ -36,6 +38,16 @@ pub(super) fn check(host: &Host, service: TypeHash, inbound: &Inbound) -> Result
     match host.role_of(inbound.from()) {
         Some(role) => check_role(allowed, role),
         None => Ok(()),
+    }
+}
+
+/// Whether a driver may speak of a job. One that its node's agent has enrolled may speak of one job alone, that of its
+/// certificate; one with the token of any.
+pub(super) fn check_job(host: &Host, driver: Identity, job: JobId) -> Result<(), String> {
+    let has = |name: &str| host.is_certified(driver, name) == Some(true);
+    match has(ONE_JOB) && !has(&job_name(job, Role::Driver)) {
+        true => Err(format!("this driver was enrolled for another job than {job}")),
+        false => Ok(()),
     }
 }
 

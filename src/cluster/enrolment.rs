@@ -1,11 +1,29 @@
 //! How a process becomes a member: it shows the head that it knows the token, and gets a certificate.
+//!
+//! A submitted driver that runs as another user than its node's agent has no token. It asks the agent over a socket
+//! ([`ENROLMENT_VARIABLE`]), and the agent has the head certify it for its job.
 
+use std::fmt;
+use std::io;
 use std::iter;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::bootstrap;
 use super::desk::{DeskClient, DeskError, DeskOf, Enrolment};
-use super::trust::{Claims, Token};
+use super::trust::{CertificateRequest, Claims, Token};
+use crate::config::HANDSHAKE_TIMEOUT;
+use crate::id::Identity;
+use crate::session::Secret;
 use crate::transport::Credentials;
+
+/// The variable with the path of the socket by which a submitted driver enrols.
+pub(super) const ENROLMENT_VARIABLE: &str = "ROADSHOW_ENROLMENT";
 
 /// Enrols with the head at one of these addresses, for the first time; gives at which.
 ///
@@ -41,4 +59,108 @@ pub(super) async fn enrol_again(
     let heads: Vec<_> = iter::once(last).chain(others).collect();
     let (head, mut desk) = DeskClient::connect_any(Some(credentials), &heads, DeskOf::Head, token).await?;
     Ok((head, desk.enrol(claims).await?))
+}
+
+/// What lets a driver into its cluster.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// The cluster's token.
+    Token(Token),
+    /// The agent that has started it, at this socket.
+    Agent(PathBuf),
+}
+
+/// A driver that is enrolled, where the head is, and what hosts prove to each other.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) head_at: SocketAddr,
+    pub(super) enrolment: Enrolment,
+    pub(super) secret: Secret,
+}
+
+impl Admission {
+    /// Enrols for the first time.
+    pub(super) async fn enrol(&self, heads: &[SocketAddr], claims: &Claims) -> Result<Admitted, DeskError> {
+        match self {
+            Self::Token(token) => {
+                let (head_at, enrolment) = enrol(heads, token, claims).await?;
+                Ok(Admitted { head_at, enrolment, secret: token.session_secret() })
+            }
+            Self::Agent(socket) => ask_agent(socket, claims).await,
+        }
+    }
+
+    /// Enrols again, as [`enrol_again`] does.
+    pub(super) async fn enrol_again(
+        &self,
+        heads: &[SocketAddr],
+        last: SocketAddr,
+        claims: &Claims,
+        credentials: &Credentials,
+    ) -> Result<(SocketAddr, Enrolment), DeskError> {
+        match self {
+            Self::Token(token) => enrol_again(heads, last, token, claims, credentials).await,
+            Self::Agent(socket) => {
+                let Admitted { head_at, enrolment, .. } = ask_agent(socket, claims).await?;
+                Ok((head_at, enrolment))
+            }
+        }
+    }
+}
+
+/// A driver's request to its agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EnrolRequest {
+    pub(super) hosts: Vec<Identity>,
+    /// PKCS #10, in DER.
+    pub(super) csr: Vec<u8>,
+}
+
+/// The agent's answer.
+#[derive(Serialize, Deserialize)]
+pub(super) enum EnrolReply {
+    Enrolled { chain: Vec<Vec<u8>>, head: Identity, head_at: SocketAddr, secret: [u8; 32] },
+    Failed { text: String },
+}
+
+impl fmt::Debug for EnrolReply {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enrolled { head, head_at, .. } => f
+                .debug_struct("Enrolled")
+                .field("head", head)
+                .field("head_at", head_at)
+                .finish_non_exhaustive(),
+            Self::Failed { text } => f.debug_struct("Failed").field("text", text).finish(),
+        }
+    }
+}
+
+/// Enrols through the agent that has started this process.
+async fn ask_agent(socket: &Path, claims: &Claims) -> Result<Admitted, DeskError> {
+    let request = CertificateRequest::new()?;
+    let asked = EnrolRequest { hosts: claims.hosts.clone(), csr: request.csr().to_vec() };
+    let broken = |error: io::Error| DeskError::Broken(format!("that of this node's agent: {error}"));
+    let reply = timeout(HANDSHAKE_TIMEOUT, converse(socket, &asked)).await;
+    let late =
+        |_| DeskError::Broken(format!("this node's agent did not answer within {HANDSHAKE_TIMEOUT:?}"));
+    match reply.map_err(late)?.map_err(broken)? {
+        EnrolReply::Enrolled { chain, head, head_at, secret } => {
+            let credentials = request.credentials(chain)?;
+            let enrolment = Enrolment { credentials, head, cluster: String::new() };
+            Ok(Admitted { head_at, enrolment, secret: Secret::from_bytes(secret) })
+        }
+        EnrolReply::Failed { text } => Err(DeskError::Refused { text }),
+    }
+}
+
+async fn converse(socket: &Path, request: &EnrolRequest) -> io::Result<EnrolReply> {
+    let mut connection = UnixStream::connect(socket).await?;
+    connection.write_all(&bootstrap::encode(request)?).await?;
+    let mut length = [0; 4];
+    connection.read_exact(&mut length).await?;
+    let mut body = vec![0; bootstrap::checked(length)?];
+    connection.read_exact(&mut body).await?;
+    bootstrap::decode(&body)
 }

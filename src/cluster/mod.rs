@@ -73,6 +73,7 @@ mod stack;
 mod state;
 mod thread;
 pub(crate) mod trust;
+mod user_ids;
 mod user_thread;
 mod worker;
 

@@ -89,16 +89,39 @@ pub(super) fn has_children() -> bool {
 /// The process must not have been reaped, or its number may be another's. Blocks until all of it is gone, at
 /// most for [`OFFSPRING_END_TIMEOUT`]: a process may be stuck in the kernel.
 pub(super) fn end_all(of: u32, mark: Option<&Mark>) {
+    if !end_whole(&Whose { of, mark, user: None }) {
+        log::warn!(worker = of, "processes that a worker has started do not end");
+    }
+}
+
+/// Ends all processes of a user, and what those have started; gives whether none is left.
+#[cfg(feature = "cli")]
+pub(super) fn end_user(uid: u32) -> bool {
+    // No process has the number 0.
+    end_whole(&Whose { of: 0, mark: None, user: Some(uid) })
+}
+
+/// What processes are to have in common.
+#[derive(Clone, Copy, Debug)]
+struct Whose<'a> {
+    /// Started by this process, or in its group or session.
+    of: u32,
+    mark: Option<&'a Mark>,
+    user: Option<u32>,
+}
+
+/// Whether all of it has ended in time.
+fn end_whole(whose: &Whose<'_>) -> bool {
     let until = Instant::now() + OFFSPRING_END_TIMEOUT;
     while Instant::now() < until {
-        let stopped = stop_all(of, mark, until);
+        let stopped = stop_all(whose, until);
         if stopped.is_empty() {
-            return;
+            return true;
         }
         stopped.iter().for_each(|process| process.signal(Signal::KILL));
         stopped.iter().for_each(|process| process.wait(until));
     }
-    log::warn!(worker = of, "processes that a worker has started do not end");
+    false
 }
 
 /// Ends all that has a mark.
@@ -120,12 +143,12 @@ pub(super) fn end(process: ProcessId) {
 }
 
 /// Stops all that belongs to a process, until it starts nothing more.
-fn stop_all(of: u32, mark: Option<&Mark>, until: Instant) -> Vec<Held> {
+fn stop_all(whose: &Whose<'_>, until: Instant) -> Vec<Held> {
     let mut held = BTreeMap::new();
     loop {
         let table = TABLE.look(Table::read);
         let mut settled = true;
-        for row in table.below(of, mark, &held.keys().copied().collect()) {
+        for row in table.below(whose, &held.keys().copied().collect()) {
             settled &= row.is_stopped() && held.contains_key(&row.pid);
             if !held.contains_key(&row.pid)
                 && let Some(process) = Held::open(row)
@@ -166,7 +189,7 @@ impl Held {
     }
 }
 
-/// The processes of this user.
+/// The processes of this user; for root, whose jobs may run as other users, all processes.
 #[derive(Debug)]
 pub(super) struct Table(Vec<Row>);
 
@@ -181,6 +204,8 @@ pub(super) struct Row {
     start_ticks: u64,
     /// The marks in its environment, read once for all that look.
     marks: OnceLock<Box<[u8]>>,
+    /// Its real, effective, saved and file system user, read once for all that look.
+    users: OnceLock<Box<[u32]>>,
 }
 
 /// A process, and no other that may have its number later.
@@ -192,19 +217,21 @@ pub(super) struct ProcessId {
 
 impl Table {
     pub(super) fn read() -> Self {
-        let user = geteuid().as_raw();
+        let user = geteuid();
         let entries = std::fs::read_dir("/proc").inspect_err(|error| {
             static TOLD: Once = Once::new();
             TOLD.call_once(|| log::warn!(%error, "cannot read /proc: what workers start may outlive them"));
         });
         let entries = entries.into_iter().flatten().flatten();
-        let own = entries.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == user));
+        let is_own = |metadata: std::fs::Metadata| metadata.uid() == user.as_raw();
+        let own = entries.filter(|entry| user.is_root() || entry.metadata().is_ok_and(is_own));
         let pids = own.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         Self(pids.filter_map(Row::read).collect())
     }
 
     /// The living processes that belong to one, and those below others that do.
-    fn below(&self, of: u32, mark: Option<&Mark>, others: &BTreeSet<u32>) -> Vec<&Row> {
+    fn below(&self, whose: &Whose<'_>, others: &BTreeSet<u32>) -> Vec<&Row> {
+        let Whose { of, mark, user } = *whose;
         let this = std::process::id();
         let root = self.0.iter().find(|row| row.pid == of);
         let began = root.map_or(0, |root| root.start_ticks);
@@ -212,6 +239,7 @@ impl Table {
             let near = root.is_some() && (row.group == of || row.session == of);
             near || others.contains(&row.pid)
                 || mark.is_some_and(|mark| row.start_ticks >= began && mark.is_in(row.marks()))
+                || user.is_some_and(|user| row.users().contains(&user))
         };
         let candidates = || self.0.iter().filter(|row| row.pid != of && row.pid != this);
         let mut found: BTreeSet<u32> = candidates().filter(|row| belongs(row)).map(|row| row.pid).collect();
@@ -222,6 +250,12 @@ impl Table {
             found.insert(next.pid);
         }
         candidates().filter(|row| found.contains(&row.pid) && !row.has_ended()).collect()
+    }
+
+    /// The users that processes run as, those that wait to be reaped left out.
+    #[cfg(feature = "cli")]
+    pub(super) fn users(&self) -> BTreeSet<u32> {
+        self.0.iter().filter(|row| !row.has_ended()).flat_map(|row| row.users().iter().copied()).collect()
     }
 
     /// The children of this process, whether they live or wait to be reaped.
@@ -255,6 +289,7 @@ impl Row {
             // Field 22 of the line.
             start_ticks: fields.nth(15)?.parse().ok()?,
             marks: OnceLock::new(),
+            users: OnceLock::new(),
         })
     }
 
@@ -274,11 +309,22 @@ impl Row {
             marks_of(&environment).into()
         })
     }
+
+    /// Empty once it has been reaped. The owner of its directory says less: root, where a process has made itself
+    /// untraceable.
+    fn users(&self) -> &[u32] {
+        self.users.get_or_init(|| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+            line.split_ascii_whitespace().filter_map(|uid| uid.parse().ok()).collect()
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::process::CommandExt;
     use std::process::{Child, Command, Stdio};
 
     use super::*;
@@ -294,6 +340,7 @@ mod tests {
             session: 9,
             start_ticks: 4567,
             marks: OnceLock::new(),
+            users: OnceLock::new(),
         };
         assert_eq!(Row::parse(12, line), Some(row));
         assert_eq!(Row::parse(12, b"12 (a) S 7"), None);
@@ -320,7 +367,14 @@ mod tests {
 
     impl Shell {
         fn run(script: &str, mark: &Mark) -> (Self, u32) {
+            Self::run_as(geteuid().as_raw(), script, mark)
+        }
+
+        fn run_as(uid: u32, script: &str, mark: &Mark) -> (Self, u32) {
             let mut command = Command::new("sh");
+            if uid != geteuid().as_raw() {
+                command.uid(uid);
+            }
             command.args(["-c", script]).env(MARK_VARIABLE, &mark.0).stdout(Stdio::piped());
             let mut shell = Self(command.spawn().unwrap());
             let mut line = String::new();
@@ -367,6 +421,23 @@ mod tests {
         end_all(shell.0.id(), Some(&mark));
         assert!(!runs(below) && runs(sleep));
         end_all(innocent.0.id(), Some(&other));
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn all_processes_of_a_user_end_whatever_they_have_made_of_themselves() {
+        const UID: u32 = 61_150;
+        if !geteuid().is_root() {
+            return eprintln!("skipped: only root may start a process as another user");
+        }
+        let mark = Mark::new().unwrap();
+        let (other, _) = Shell::run("echo $$; exec sleep 1000", &mark);
+        let (shell, daemon) =
+            Shell::run_as(UID, "(env -i setsid sh -c 'echo $$; exec sleep 1000' &); exec sleep 1000", &mark);
+        assert!(runs(daemon) && runs(shell.0.id()) && Table::read().users().contains(&UID));
+        assert!(end_user(UID));
+        assert!(!runs(daemon) && !runs(shell.0.id()) && !Table::read().users().contains(&UID));
+        assert!(runs(other.0.id()));
     }
 
     #[test]

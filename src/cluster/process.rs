@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 use super::bootstrap::{self, Bootstrap, PASS, RENEW, Report};
 use super::offspring::{self, MARK_VARIABLE, Mark};
+use super::user_ids::UserIds;
 use super::worker::{self, WORKER_VARIABLE};
 use super::{ClusterError, children, passing};
 use crate::config;
@@ -55,6 +56,8 @@ pub(super) struct Launch {
     pub(super) environment: Variables,
     /// Where it runs; where this process does if none is given.
     pub(super) directory: Option<PathBuf>,
+    /// The user that it runs as; this process's own if none is given.
+    pub(super) user: Option<UserIds>,
     pub(super) stdout: Stdio,
     pub(super) stderr: Stdio,
 }
@@ -71,6 +74,7 @@ impl Launch {
             inherits: true,
             environment,
             directory: None,
+            user: None,
             stdout: Stdio::null(),
             stderr,
         })
@@ -223,7 +227,11 @@ impl WorkerProcess {
         command.stdin(OwnedFd::from(theirs)).stdout(launch.stdout).stderr(launch.stderr);
         // Ctrl-C at a terminal is for the driver; the workers follow it over their lifelines.
         command.process_group(0);
-        let mut child = children::start(|| spawn(&mut command), |child| Some(child.id()))?;
+        let start = || match launch.user {
+            None => spawn(&mut command),
+            Some(user) => user.start(|| spawn(user.set(&mut command))),
+        };
+        let mut child = children::start(start, |child| Some(child.id()))?;
         let pid = child.id();
         let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from);
         let handle = Arc::new(kept_or_reaped(&mut child, handle)?);

@@ -45,6 +45,9 @@ pub(super) enum NodeRequest {
     Sign { node: Identity, job: JobId, hosts: [Identity; 2], request: Vec<u8> },
     /// It leaves.
     Leave { node: Identity, cause: String },
+    /// The driver of a submitted job, which the node runs, is to be known as what it is: signs the request of its
+    /// certificate.
+    SignDriver { node: Identity, job: JobId, hosts: Vec<Identity>, request: Vec<u8> },
 }
 
 /// What the head says to that.

@@ -168,6 +168,16 @@ pub const EXECUTABLES_BYTES_MAX: u64 = 4 << 30;
 /// the one to give up.
 pub const EXECUTABLES_MAX: usize = 256;
 
+/// How many uids a node may have for its jobs.
+///
+/// As many as a container of Linux usually has. All of them may be looked at for one that is free.
+pub const WORKER_UIDS_MAX: u32 = 65_536;
+
+/// How long a new job waits for a uid, while processes of a job that is over are being ended.
+///
+/// That takes milliseconds. Whoever sends the job's executable waits for longer.
+pub const WORKER_UID_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How many bytes of an executable travel in one message.
 ///
 /// In one piece on the wire, and a millisecond's work for the node that writes it.

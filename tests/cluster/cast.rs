@@ -1,10 +1,14 @@
 //! The actor and the task that the tests' programs run.
 
 use std::convert::Infallible;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use roadshow::prelude::*;
+use rustix::fs::OFlags;
 
 /// Keeps a sum, and has an actor of others that it may have found.
 #[derive(RemoteActor)]
@@ -165,6 +169,83 @@ impl Handler<Friend> for Keeper {
             this.friend = Some(friend);
             Ok(said)
         }))
+    }
+}
+
+/// What a process of a job may try to do to its cluster, or to other jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Attempt {
+    Read(PathBuf),
+    Write(PathBuf),
+    List(PathBuf),
+    Connect(PathBuf),
+    Signal(u32),
+}
+
+impl Attempt {
+    /// Tries it; gives the number of the error.
+    pub(super) fn make(&self) -> Result<(), i32> {
+        let done = match self {
+            Self::Read(path) => File::open(path).and_then(|mut file| file.read(&mut [0]).map(drop)),
+            Self::Write(path) => File::options().append(true).open(path).map(drop),
+            Self::List(path) => std::fs::read_dir(path).map(drop),
+            Self::Connect(path) => UnixStream::connect(path).map(drop),
+            Self::Signal(pid) => {
+                let process = rustix::process::Pid::from_raw((*pid).try_into().unwrap()).unwrap();
+                // As `kill` does, this checks for permission, and then sends nothing.
+                rustix::process::test_kill_process(process).map_err(std::io::Error::from)
+            }
+        };
+        done.map_err(|error| error.raw_os_error().unwrap_or_default())
+    }
+}
+
+/// Tries what it should not.
+#[roadshow::task]
+pub(super) fn attempt(attempts: Vec<Attempt>) -> Vec<Result<(), i32>> {
+    attempts.iter().map(Attempt::make).collect()
+}
+
+/// What a process says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Itself {
+    pub(super) status: String,
+    pub(super) environment: Vec<(String, String)>,
+    /// Its files that whoever started it has left open, without the standard streams.
+    pub(super) inherited: Vec<String>,
+}
+
+impl Itself {
+    pub(super) fn look() -> Self {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        let names = descriptors.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let is_inherited = |name: &String| {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{name}")).unwrap_or_default();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).map(str::trim);
+            // What it has opened itself is close-on-exec.
+            flags.is_some_and(|flags| u32::from_str_radix(flags, 8).unwrap() & OFlags::CLOEXEC.bits() == 0)
+        };
+        let inherited = names.filter(|name| name.parse::<u32>().unwrap() > 2).filter(is_inherited);
+        Self {
+            status: std::fs::read_to_string("/proc/self/status").unwrap(),
+            environment: std::env::vars().collect(),
+            inherited: inherited.collect(),
+        }
+    }
+}
+
+/// What the process that runs it says of itself.
+#[roadshow::task]
+pub(super) fn look_at_itself() -> Itself {
+    Itself::look()
+}
+
+/// Leaves a file in the directory of its job that everybody may read, and one among the temporary files.
+#[roadshow::task]
+pub(super) fn leave_files() {
+    for path in [PathBuf::from("result"), std::env::temp_dir().join("temporary")] {
+        std::fs::write(&path, "words").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     }
 }
 

@@ -17,8 +17,9 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::cast::{
-    Add, Compute, Finish, Friend, Keeper, Never, Pid, Print, Take, Variable, leave_daemons, pid, print_ticks,
-    show_progress, start_sleeps, stop_system, use_stack,
+    Add, Attempt, Compute, Finish, Friend, Itself, Keeper, Never, Pid, Print, Take, Variable, attempt,
+    leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps, stop_system,
+    use_stack,
 };
 use super::proc::{self, PATIENCE};
 use super::site::{Node, Site, isolate, text};
@@ -67,6 +68,12 @@ pub(super) enum Order {
     GiveUp(u64, Box<Wish>),
     /// A task on each worker, several times; the processes that ran one.
     Tasks(u64),
+    /// A task that tries these, and gives the numbers of the errors.
+    Attempt(Vec<Attempt>),
+    /// What a worker's process says of itself: its status and its environment.
+    LookAtItself,
+    /// A task that leaves files.
+    LeaveFiles,
     /// So many actors at once; how many milliseconds that took, and their processes.
     Many(u64),
     /// The workers' processes.
@@ -87,6 +94,8 @@ pub(super) enum Reply {
     Number(u64),
     Numbers(Vec<u64>),
     Text(Option<String>),
+    Attempts(Vec<Result<(), i32>>),
+    Itself(Itself),
     Failed(String),
 }
 
@@ -112,6 +121,7 @@ fn drive() {
         "obey" => System::new().block_on(obey()),
         "count" => System::new().block_on(count(how)),
         "linger" => System::new().block_on(linger(how)),
+        "try" => System::new().block_on(try_things(how)),
         "stay" => System::new().block_on(stay()),
         "print" => System::new().block_on(print()),
         "progress" => System::new().block_on(progress()),
@@ -178,6 +188,17 @@ async fn linger(how: &str) {
     say("it is done");
     let _ = std::io::stdout().flush();
     std::process::exit(code.parse().unwrap());
+}
+
+/// What a submitted program tries, as JSON.
+pub(super) const ATTEMPTS: &str = "ROADSHOW_TEST_ATTEMPTS";
+
+/// Joins, tries what it should not, and counts; says what became of it, and what its process is.
+async fn try_things(code: &str) {
+    let attempts: Vec<Attempt> = serde_json::from_str(&std::env::var(ATTEMPTS).unwrap()).unwrap();
+    let tried: Vec<_> = attempts.iter().map(Attempt::make).collect();
+    say(&serde_json::to_string(&(tried, Itself::look())).unwrap());
+    count(code).await;
 }
 
 /// Joins, and stays until it is ended.
@@ -306,6 +327,11 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         Order::StartSleeps => Reply::Numbers(cluster.run(start_sleeps::task()).await.map_err(text)?),
         Order::LeaveDaemons => Reply::Numbers(cluster.run(leave_daemons::task()).await.map_err(text)?),
         Order::StopSystem => cluster.run(stop_system::task()).await.map(|()| Reply::Done).map_err(text)?,
+        Order::Attempt(attempts) => {
+            Reply::Attempts(cluster.run(attempt::task(attempts)).await.map_err(text)?)
+        }
+        Order::LookAtItself => Reply::Itself(cluster.run(look_at_itself::task()).await.map_err(text)?),
+        Order::LeaveFiles => cluster.run(leave_files::task()).await.map(|()| Reply::Done).map_err(text)?,
         Order::UseStack(bytes) => Reply::Number(cluster.run(use_stack::task(bytes)).await.map_err(text)?),
         Order::Workers => {
             let workers = cluster.workers().into_iter().filter(|worker| worker.ended.is_none());

@@ -28,5 +28,6 @@ mod secrets;
 mod site;
 mod submit;
 mod tokens;
+mod users;
 
 roadshow::worker_test!();

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use roadshow::daemon::{AgentOptions, DaemonError, HeadOptions, run_agent, run_head};
+use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,7 @@ fn keep_from_cleaners(session_dir: &Path) -> Vec<File> {
 /// Leaves the terminal and its session, and reads what to be.
 fn options<O: DeserializeOwned>(role: Role) -> Result<O, DaemonError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| DaemonError::Failed(format!("{what}: {error}"));
+    close_inherited();
     // Fails for a process that leads a group already, which is not in anybody's way.
     let _ = rustix::process::setsid();
     // For those who look at the process table; without it the name is that of the link, "exe".
@@ -87,6 +89,31 @@ fn options<O: DeserializeOwned>(role: Role) -> Result<O, DaemonError> {
     serde_json::from_slice(&json).map_err(|error| {
         failed("this is for `roadshow start`, which says what to be; the options are not understood", &error)
     })
+}
+
+/// The first descriptor behind those of the standard streams.
+const BEHIND_STDERR: i32 = 3;
+
+/// Closes files that the caller of the command has left open: jobs would have them, too. Files that this process has
+/// opened are close-on-exec.
+fn close_inherited() {
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open.into_iter().filter(|fd| *fd >= BEHIND_STDERR && outlives_exec(*fd)) {
+        // It fails only for one that is closed.
+        let _ = nix::unistd::close(fd);
+    }
+}
+
+/// Whether programs that this process starts have the file, as the kernel says; no for one that is not open.
+fn outlives_exec(fd: i32) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & OFlags::CLOEXEC.bits() == 0)
 }
 
 /// Tells who has started it, and has nothing more to do with them.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::enrolment::ENROLMENT_VARIABLE;
 use crate::cluster::model::{
     ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Trouble, Waiting, WorkerId,
     WorkerSummary,
@@ -128,7 +129,7 @@ impl Submission {
     /// Whether a driver has this variable from its node, whatever [`Submission::env`] says.
     #[must_use]
     pub fn owns_variable(name: &OsStr) -> bool {
-        let owned = [MARK_VARIABLE, WORKER_VARIABLE, "ROADSHOW_ADDRESS", "ROADSHOW_JOB"];
+        let owned = [MARK_VARIABLE, WORKER_VARIABLE, ENROLMENT_VARIABLE, "ROADSHOW_ADDRESS", "ROADSHOW_JOB"];
         name.to_str().is_some_and(|name| is_secret(name) || owned.contains(&name))
     }
 }

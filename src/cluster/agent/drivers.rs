@@ -1,21 +1,28 @@
 //! The drivers of submitted jobs, which this node runs.
 
 use std::collections::hash_map::Entry;
+use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashMap;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::accounts::Account;
+use super::enrolling::{self, EnrolmentSocket};
 use super::services::runs_here;
+use super::workers::kept_environment;
 use super::{Agent, output};
 use crate::cluster::admin::Submission;
 use crate::cluster::children;
+use crate::cluster::enrolment::ENROLMENT_VARIABLE;
 use crate::cluster::executable::{Digest, check_runs_here};
 use crate::cluster::logs::{Capture, LogName};
 use crate::cluster::model::{JobId, JobState};
@@ -111,17 +118,18 @@ impl Agent {
         runs_here(&submission.platform)?;
         let held = self.executables.hold(Digest(submission.digest)).map_err(|error| error.to_string())?;
         check_runs_here(&held.path()).map_err(|error| error.to_string())?;
-        let directory = self.jobs.directory(job).map_err(|error| error.to_string())?;
-        let ((out, stdout), (err, stderr)) = (output::pipe()?, output::pipe()?);
+        let account = self.accounts.of(job).map_err(|error| error.to_string())?;
+        let directory = self.jobs.directory(job, account.as_deref()).map_err(|error| error.to_string())?;
+        let ((out, stdout), (err, stderr)) =
+            (output::pipe(account.as_deref())?, output::pipe(account.as_deref())?);
         let mark = Mark::new().map_err(|error| error.to_string())?;
-        let mut command = Command::new(held.path());
+        let socket = account.as_deref().map(EnrolmentSocket::listen).transpose()?;
+        let mut command = self.command(&held.path(), account.as_deref(), &directory)?;
         command
             .arg0(&submission.program)
             .args(&submission.args)
-            // Only this user and the machine's administrator can read another process's environment.
             .envs(submission.env.iter().filter(|(name, _)| !Submission::owns_variable(name)).cloned())
             .env("ROADSHOW_ADDRESS", self.head_at().to_string())
-            .env("ROADSHOW_TOKEN", self.token.to_string())
             // Programs that the driver starts inherit it, and have another parent.
             .env("ROADSHOW_JOB", format!("{job}:{}", std::process::id()))
             .env(MARK_VARIABLE, mark.value())
@@ -131,7 +139,7 @@ impl Agent {
             .stderr(stderr)
             .process_group(0)
             .kill_on_drop(true);
-        let child = children::start(|| command.spawn(), Child::id);
+        let child = children::start(|| spawn(&mut command, account.as_deref()), Child::id);
         let child = child.map_err(|error| {
             format!("cannot start {}: {}", submission.program.display(), explained(error))
         })?;
@@ -149,16 +157,55 @@ impl Agent {
         self.happened(NodeEvent::DriverBegan { job });
         let agent = Arc::clone(self);
         tokio::spawn(async move {
-            let event = attend(job, child, mark, &stop).await;
+            let pid = child.id();
+            let event = tokio::select! {
+                event = attend(job, child, mark, &stop) => event,
+                never = enrolling::serve(&agent, job, pid, socket) => match never {},
+            };
             // Whoever hears of the end finds all that was written.
             capture.finish().await;
-            drop(held);
+            drop((held, account));
             agent.drivers.end(job);
             agent.orphans.worker_ended(&agent, job);
             agent.happened(event);
         });
         Ok(())
     }
+
+    /// A command with the environment that a driver has of its agent. With an account the driver has no token: it
+    /// enrols through the agent.
+    fn command(
+        &self,
+        executable: &Path,
+        account: Option<&Account>,
+        directory: &Path,
+    ) -> Result<Command, String> {
+        let Some(account) = account else {
+            let mut command = Command::new(executable);
+            // Only this user and the machine's administrator can read another process's environment.
+            command.env("ROADSHOW_TOKEN", self.token.to_string());
+            return Ok(command);
+        };
+        let program = account.link(executable);
+        let program =
+            program.map_err(|error| format!("the job's user cannot be given its program: {error}"))?;
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .envs(kept_environment(Some(account), directory))
+            .env(ENROLMENT_VARIABLE, account.socket());
+        account.user().set(command.as_std_mut());
+        Ok(command)
+    }
+}
+
+fn spawn(command: &mut Command, account: Option<&Account>) -> io::Result<Child> {
+    let Some(account) = account else { return command.spawn() };
+    let runtime = Handle::current();
+    account.user().start(|| {
+        let _runtime = runtime.enter();
+        command.spawn()
+    })
 }
 
 /// Kills and reaps a driver whose start goes no further, and ends what it has started.

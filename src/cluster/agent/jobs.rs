@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustc_hash::FxHashMap;
 
 use super::Agent;
+use super::accounts::Account;
 use super::workers::Workers;
 use crate::cluster::executable::InUse;
 use crate::cluster::logs::{LogName, LogReader};
@@ -29,6 +30,8 @@ struct Equipped {
     launch: Arc<JobLaunch>,
     /// Keeps the executable from being dropped.
     executable: InUse,
+    /// The user that its workers run as; the agent's if there is none.
+    account: Option<Arc<Account>>,
     /// Whether it is kept only for the workers that still run.
     over: bool,
 }
@@ -43,14 +46,16 @@ impl Jobs {
     }
 
     /// Takes note of how a job's workers are started.
-    pub(super) fn equip(&self, launch: JobLaunch, executable: InUse) {
+    pub(super) fn equip(&self, launch: JobLaunch, executable: InUse, account: Option<Arc<Account>>) {
         let launch = Arc::new(launch);
-        self.lock().insert(launch.job, Equipped { launch, executable, over: false });
+        self.lock().insert(launch.job, Equipped { launch, executable, account, over: false });
     }
 
-    /// How a job's workers are started, and from which file.
-    pub(super) fn launch(&self, job: JobId) -> Option<(Arc<JobLaunch>, PathBuf)> {
-        self.lock().get(&job).map(|equipped| (Arc::clone(&equipped.launch), equipped.executable.path()))
+    /// How a job's workers are started, from which file, and as whom.
+    pub(super) fn launch(&self, job: JobId) -> Option<(Arc<JobLaunch>, PathBuf, Option<Arc<Account>>)> {
+        let launches = self.lock();
+        let Equipped { launch, executable, account, .. } = launches.get(&job)?;
+        Some((Arc::clone(launch), executable.path(), account.clone()))
     }
 
     /// Where the logs of the node are.
@@ -59,9 +64,10 @@ impl Jobs {
     }
 
     /// Where a job's processes run.
-    pub(super) fn directory(&self, job: JobId) -> io::Result<PathBuf> {
+    pub(super) fn directory(&self, job: JobId, account: Option<&Account>) -> io::Result<PathBuf> {
         let directory = self.directory.join(job.to_string());
         private_directory(&directory)?;
+        account.map_or(Ok(()), |account| account.take_directory(&directory))?;
         Ok(directory)
     }
 
@@ -74,6 +80,7 @@ impl Jobs {
             let trimmed = tokio::task::spawn_blocking(move || {
                 let lives = |name: LogName| looked_at.writes(name);
                 looked_at.jobs.drop_empty(|job| looked_at.drivers.runs(job));
+                looked_at.accounts.end_rest();
                 LogReader::new(looked_at.jobs.logs()).trim(LOGS_BYTES_MAX, LOGS_FILES_MAX, lives)
             });
             if let Ok(Err(error)) = trimmed.await {
@@ -150,7 +157,7 @@ mod tests {
         let digest = Digest(blake3::hash(b"program").into());
         store.put(digest, 7, 0, b"program").unwrap();
         let jobs = Jobs::new(scratch.path()).unwrap();
-        jobs.equip(launch(digest), store.hold(digest).unwrap());
+        jobs.equip(launch(digest), store.hold(digest).unwrap(), None);
         (scratch, store, digest, jobs)
     }
 
@@ -181,7 +188,7 @@ mod tests {
     #[test]
     fn the_directory_of_a_job_that_is_over_goes_unless_something_was_left_in_it() {
         let (_scratch, _store, _digest, jobs) = equipped();
-        let of = |job| jobs.directory(JobId(job)).unwrap();
+        let of = |job| jobs.directory(JobId(job), None).unwrap();
         let (empty, driven, left, held) = (of(1), of(2), of(3), of(JOB.0));
         std::fs::write(left.join("result"), "words").unwrap();
         jobs.drop_empty(|job| job == JobId(2));
@@ -198,7 +205,7 @@ mod tests {
         // The head need not be told of it any more.
         assert_eq!((jobs.held(), store.is_held(digest)), (Vec::new(), true));
         // A driver that has not heard of the end equips the node again.
-        jobs.equip(launch(digest), store.hold(digest).unwrap());
+        jobs.equip(launch(digest), store.hold(digest).unwrap(), None);
         assert_eq!(jobs.held(), [JOB]);
         jobs.over(JOB);
         jobs.let_go(JOB, &Workers::default());

@@ -5,8 +5,10 @@
 //! again whenever the head was gone; what its workers do goes on meanwhile. When the agent ends, its
 //! workers end.
 
+mod accounts;
 mod certificates;
 mod drivers;
+mod enrolling;
 mod events;
 mod jobs;
 mod joining;
@@ -38,6 +40,7 @@ use crate::host::{Host, fresh_identity};
 use crate::id::Identity;
 use crate::transport::{Credentials, Routed};
 
+use accounts::Accounts;
 use drivers::Drivers;
 use events::Events;
 use jobs::Jobs;
@@ -62,6 +65,7 @@ struct Agent {
     workers: Workers,
     drivers: Drivers,
     jobs: Jobs,
+    accounts: Accounts,
     outputs: Outputs,
     executables: Store,
     events: Events,
@@ -171,7 +175,12 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     agent.workers.stop_all().await;
     reaping.abort();
     // Whatever is left below this process, adopted or not.
-    drop(tokio::task::spawn_blocking(|| offspring::end_all(std::process::id(), None)).await);
+    let accounts = agent.accounts.clone();
+    let ending = tokio::task::spawn_blocking(move || {
+        offspring::end_all(std::process::id(), None);
+        accounts.close();
+    });
+    drop(ending.await);
     agent.host.abort();
     rooms.close();
     Ok(())
@@ -180,9 +189,12 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
 /// Makes an agent up to where it can join.
 async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), DaemonError> {
     let token: Token = options.token.parse().map_err(|error| DaemonError::Refused(format!("{error}")))?;
+    options.job_users.check(options.host).map_err(|error| DaemonError::Refused(error.to_string()))?;
     let store = Store::open(&options.session_dir.join("executables"));
     let executables = store.map_err(failed("the executables cannot be kept"))?;
     let jobs = Jobs::new(&options.session_dir).map_err(failed("the session's directory cannot be used"))?;
+    let accounts = Accounts::new(&options.job_users, &options.session_dir);
+    let accounts = accounts.map_err(failed("the session's directory cannot be used"))?;
     let identity = fresh_identity();
     let head_room = options.head_socket.as_deref().map(|path| HeadRoom::listen(path, identity)).transpose();
     let head_room = head_room.map_err(failed("the head's socket cannot be made"))?;
@@ -235,6 +247,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         workers: Workers::default(),
         drivers: Drivers::default(),
         jobs,
+        accounts,
         outputs: Outputs::default(),
         executables,
         events: Events::default(),

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
+use super::accounts::Account;
 use crate::cluster::logs::{Capture, Captured, Flusher, Label, LogName, Stream};
 use crate::cluster::model::{JobId, WorkerId};
 use crate::cluster::protocol::{JobLaunch, OUTPUT, Output};
@@ -55,9 +56,12 @@ impl Outputs {
     }
 }
 
-/// A pipe: the end to be read, and the end for a child.
-pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
-    pipe_with(PipeFlags::CLOEXEC).map_err(|error| format!("no pipe for the worker's output: {error}"))
+/// A pipe: the end to be read, and the end for a child, which may run as another user.
+pub(super) fn pipe(account: Option<&Account>) -> Result<(OwnedFd, OwnedFd), String> {
+    let pipe = pipe_with(PipeFlags::CLOEXEC);
+    let pipe = pipe.map_err(|error| format!("no pipe for the worker's output: {error}"))?;
+    account.map_or(Ok(()), |account| account.take_pipe(&pipe.1))?;
+    Ok(pipe)
 }
 
 /// Keeps what a worker writes, and sends it to the job's driver.

@@ -9,11 +9,11 @@ use crate::cluster::desk::Service;
 use crate::cluster::executable::{Digest, Platform, check_runs_here, this_machine};
 use crate::cluster::logs::{LogError, LogReader};
 use crate::cluster::protocol::{
-    EXECUTABLE, ExecutableReply, ExecutableRequest, FLUSH, Flush, NodeEvent, ORDER, Order,
+    EXECUTABLE, ExecutableReply, ExecutableRequest, FLUSH, Flush, JobLaunch, NodeEvent, ORDER, Order,
 };
 use crate::config::LOGS_LISTED_MAX;
 use crate::host::{Host, HostCalls};
-use crate::id::TypeHash;
+use crate::id::{Identity, TypeHash};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::stop_on_host;
 use crate::wire::CallFailure;
@@ -85,6 +85,7 @@ fn flush(agent: Arc<Agent>, inbound: Inbound) {
 
 /// Takes a driver's executable.
 fn executable(agent: Arc<Agent>, inbound: Inbound) {
+    let from = inbound.from();
     let (body, _, mut responder) = inbound.into_parts::<ExecutableReply>();
     let request = match decode::<ExecutableRequest>(&body) {
         Ok(request) => request,
@@ -93,10 +94,15 @@ fn executable(agent: Arc<Agent>, inbound: Inbound) {
     // The credit is given back with the answer: it bounds how much waits for the disk.
     responder.start();
     // Files are written there.
-    tokio::task::spawn_blocking(move || store(&agent, request, responder));
+    tokio::task::spawn_blocking(move || store(&agent, from, request, responder));
 }
 
-fn store(agent: &Arc<Agent>, request: ExecutableRequest, responder: Responder<ExecutableReply>) {
+fn store(
+    agent: &Arc<Agent>,
+    from: Identity,
+    request: ExecutableRequest,
+    responder: Responder<ExecutableReply>,
+) {
     let reply = match request {
         ExecutableRequest::Have { digest, size, platform } => runs_here(&platform)
             .and_then(|()| agent.executables.have(digest, size).map_err(|error| error.to_string()))
@@ -105,18 +111,24 @@ fn store(agent: &Arc<Agent>, request: ExecutableRequest, responder: Responder<Ex
             let put = agent.executables.put(digest, size, offset, &bytes);
             put.map(ExecutableReply::Have).map_err(|error| error.to_string())
         }
-        ExecutableRequest::Launch(launch) => {
-            let held = agent.executables.hold(launch.digest).map_err(|error| error.to_string());
-            held.and_then(|executable| {
-                check_runs_here(&executable.path()).map_err(|error| error.to_string())?;
-                let job = launch.job;
-                agent.jobs.equip(launch, executable);
-                agent.happened(NodeEvent::JobHeld { job });
-                Ok(ExecutableReply::Done)
-            })
-        }
+        ExecutableRequest::Launch(launch) => equip(agent, from, launch).map(|()| ExecutableReply::Done),
     };
     responder.answer(reply.unwrap_or_else(|text| ExecutableReply::Failed { text }));
+}
+
+/// Takes note of how a driver's workers are started.
+fn equip(agent: &Arc<Agent>, from: Identity, launch: JobLaunch) -> Result<(), String> {
+    let job = launch.job;
+    if launch.driver != from {
+        return Err("a driver has workers started for itself alone".to_owned());
+    }
+    callers::check_job(&agent.host, from, job)?;
+    let executable = agent.executables.hold(launch.digest).map_err(|error| error.to_string())?;
+    check_runs_here(&executable.path()).map_err(|error| error.to_string())?;
+    let account = agent.accounts.of(job).map_err(|error| error.to_string())?;
+    agent.jobs.equip(launch, executable, account);
+    agent.happened(NodeEvent::JobHeld { job });
+    Ok(())
 }
 
 /// Whether this machine can run what is built for that platform; else what to do.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::Agent;
+use super::accounts::Account;
 use super::output;
 use crate::cluster::bootstrap::{Bootstrap, HeadIs, Life, NodeSite, Report};
 use crate::cluster::logs::Label;
@@ -264,18 +266,22 @@ async fn begin(
     job: JobId,
     stopping: &Arc<AtomicBool>,
 ) -> Result<(), String> {
-    let (launch, executable) = agent.jobs.launch(job).ok_or("this node has not got the job's executable")?;
+    let (launch, executable, account) =
+        agent.jobs.launch(job).ok_or("this node has not got the job's executable")?;
+    let account = account.as_deref();
     let hosts = [fresh_identity(), fresh_identity()];
     let credentials = agent.sign(job, hosts).await?;
     let head = agent.head().ok_or("the head is not known")?;
-    let directory = agent.jobs.directory(job).map_err(|error| error.to_string())?;
-    let ((out, stdout), (err, stderr)) = (output::pipe()?, output::pipe()?);
+    let directory = agent.jobs.directory(job, account).map_err(|error| error.to_string())?;
+    let program = account.map_or(Ok(executable.clone()), |account| account.link(&executable));
+    let ((out, stdout), (err, stderr)) = (output::pipe(account)?, output::pipe(account)?);
     let started = WorkerProcess::start(Launch {
-        program: executable,
+        program: program.map_err(|error| format!("the job's user cannot be given its program: {error}"))?,
         arguments: launch.arguments.clone(),
         inherits: false,
-        environment: environment(&launch),
+        environment: environment(&launch, account, &directory),
         directory: Some(directory),
+        user: account.map(Account::user),
         stdout: stdout.into(),
         stderr: stderr.into(),
     });
@@ -356,11 +362,22 @@ fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Repo
     })
 }
 
+/// What the environment of a job's processes has of the agent's: what any program needs.
+pub(super) fn kept_environment(account: Option<&Account>, directory: &Path) -> Variables {
+    const KEPT: [&str; 5] = ["PATH", "LANG", "LC_ALL", "TZ", "ROADSHOW_LOG"];
+    const OF_THE_USER: [&str; 3] = ["HOME", "USER", "TMPDIR"];
+    let kept = |name: &&str| Some((OsString::from(name), std::env::var_os(name)?));
+    let of_the_user = match account {
+        Some(account) => account.environment(directory),
+        None => OF_THE_USER.iter().filter_map(kept).collect(),
+    };
+    KEPT.iter().filter_map(kept).chain(of_the_user).collect()
+}
+
 /// What a worker's environment has: what any program needs, and what the job's driver takes along.
-fn environment(launch: &JobLaunch) -> Variables {
-    const KEPT: [&str; 8] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "ROADSHOW_LOG"];
-    let kept = KEPT.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+fn environment(launch: &JobLaunch, account: Option<&Account>, directory: &Path) -> Variables {
+    let kept = kept_environment(account, directory);
     // A driver refuses them; one that does not is not obeyed.
     let taken = launch.environment.iter().filter(|(name, _)| !name.to_str().is_some_and(protocol::is_secret));
-    kept.chain(taken.cloned()).collect()
+    kept.into_iter().chain(taken.cloned()).collect()
 }

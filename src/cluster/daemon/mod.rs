@@ -1,5 +1,6 @@
 //! The daemons of a real cluster, as the command starts them: the head, and the agent of each node.
 
+mod job_users;
 mod options;
 
 use std::fmt;
@@ -17,6 +18,8 @@ use crate::id::Identity;
 use crate::observe::Chain;
 use crate::transport::Routed;
 
+pub(super) use job_users::is_known;
+pub use job_users::{JobUser, JobUsers, JobUsersError, UidRange};
 pub use options::{AgentOptions, AgentReady, HeadOptions, HeadReady};
 
 /// Why a daemon cannot start, or cannot go on.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::JobUsers;
 use crate::cluster::model::{Labels, NodeId, Resources};
 
 /// What a head is to be.
@@ -45,6 +46,9 @@ pub struct AgentOptions {
     pub labels: Labels,
     /// How many workers it runs for each job.
     pub workers: u32,
+    /// The users that workers and submitted drivers run as.
+    #[serde(default)]
+    pub job_users: JobUsers,
 }
 
 impl AgentOptions {
@@ -107,6 +111,7 @@ mod tests {
             resources: Resources::none().with(Resources::CPU, 0.5),
             labels: Labels::from([("zone".to_owned(), "a".to_owned())]),
             workers: 1,
+            job_users: JobUsers::Agent,
         };
         let json = serde_json::to_string(&options).unwrap();
         assert_eq!(serde_json::from_str::<AgentOptions>(&json).unwrap(), options);

@@ -8,12 +8,26 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cluster::ClusterError;
+use crate::cluster::enrolment::{Admission, ENROLMENT_VARIABLE};
 use crate::cluster::model::JobId;
 use crate::cluster::trust::Token;
 
+/// What lets this driver into the cluster at one of these addresses: the agent that has started it for a job, where that
+/// gives its drivers no token, or else the token.
+pub(super) fn admission(heads: &[SocketAddr], submitted: &Submitted) -> Result<Admission, ClusterError> {
+    let socket = std::env::var_os(ENROLMENT_VARIABLE).filter(|socket| !socket.is_empty());
+    match (socket, submitted.job()) {
+        (Some(socket), Some(_)) => Ok(Admission::Agent(socket.into())),
+        (socket, _) => match token(heads) {
+            Err(ClusterError::NoToken { .. }) if socket.is_some() => Err(ClusterError::OneCluster),
+            found => found.map(Admission::Token),
+        },
+    }
+}
+
 /// The token of the cluster at one of these addresses: `ROADSHOW_TOKEN`, the file that `ROADSHOW_TOKEN_FILE` names, or
 /// that of a session of this user on this machine which belongs to the cluster.
-pub(super) fn token(heads: &[SocketAddr]) -> Result<Token, ClusterError> {
+fn token(heads: &[SocketAddr]) -> Result<Token, ClusterError> {
     let (text, from) = if let Some(token) = secret("ROADSHOW_TOKEN")? {
         (token, "ROADSHOW_TOKEN".to_owned())
     } else if let Some(file) = std::env::var_os("ROADSHOW_TOKEN_FILE").filter(|file| !file.is_empty()) {

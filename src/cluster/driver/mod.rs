@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::bootstrap::HeadIs;
-use super::enrolment;
+use super::enrolment::{Admission, Admitted};
 use super::executable::Executable;
 use super::io_thread::IoThread;
 use super::logs::{Display, Kept};
@@ -30,7 +30,7 @@ use super::model::{JobFacts, JobId, JobState, Member, NodeFacts, NodeId, WorkerI
 use super::process::Variables;
 use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
 use super::state::{Answer, News};
-use super::trust::{Claims, Token};
+use super::trust::Claims;
 use super::{ClusterError, WorkerInfo, callers, control, machine, worker};
 use crate::config::{
     ENDED_KEPT_MAX, EXECUTABLES_SENT_AT_ONCE, HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT,
@@ -87,7 +87,7 @@ struct Shared {
     /// The user's host.
     host: Host,
     credentials: Credentials,
-    token: Token,
+    admission: Admission,
     /// All addresses of the head.
     heads: Vec<SocketAddr>,
     job: JobId,
@@ -230,19 +230,20 @@ async fn begin(
     executor: Executor,
 ) -> Result<(Arc<Shared>, mpsc::Receiver<News>, Found), ClusterError> {
     let heads = address::resolve(&options.address).await?;
-    let token = lookup::token(&heads)?;
+    let submitted = lookup::Submitted::find()?;
+    let admission = lookup::admission(&heads, &submitted)?;
     let executable = tokio::task::spawn_blocking(Executable::of_this_process).await;
     let executable = executable.map_err(std::io::Error::other)??;
     let (control_id, host_id) = (fresh_identity(), fresh_identity());
     let claims = Claims { role: Role::Driver, hosts: vec![control_id, host_id], job: None, node: None };
-    let (head_at, enrolled) = enrolment::enrol(&heads, &token, &claims).await?;
+    let Admitted { head_at, enrolment: enrolled, secret } = admission.enrol(&heads, &claims).await?;
     let (tell, told) = mpsc::channel(NEWS_MAX);
     let display = Display::start(&io, Kept::InLogs, options.dedup_logs)?;
     let shown = display.clone();
     let start = |identity, executor, calls| {
         Host::start(HostConfig {
             identity,
-            secret: token.session_secret(),
+            secret: secret.clone(),
             limits: options.limits.clone(),
             transport: Arc::new(Routed::dialing(enrolled.credentials.clone())),
             listen: None,
@@ -264,7 +265,6 @@ async fn begin(
     let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
     let host = start(host_id, executor, Box::new(host_calls)).await?;
     control.supersede(enrolled.head, head_at);
-    let submitted = lookup::Submitted::find()?;
     let facts = JobFacts {
         entrypoint: entrypoint(),
         hostname: machine::hostname(),
@@ -293,7 +293,7 @@ async fn begin(
         control,
         host,
         credentials: enrolled.credentials,
-        token,
+        admission,
         heads,
         job,
         facts,

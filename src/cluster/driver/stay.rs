@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use super::{Shared, news};
 use crate::cluster::backoff::Backoff;
 use crate::cluster::desk::DeskError;
-use crate::cluster::enrolment;
 use crate::cluster::members::Change;
 use crate::cluster::model::JobState;
 use crate::cluster::protocol::JobRequest;
@@ -101,7 +100,7 @@ async fn find_head(shared: &Shared) -> Result<bool, DeskError> {
     let hosts = vec![shared.control.identity(), shared.host.identity()];
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
     let (heads, last) = (&shared.heads, shared.standing().head_at);
-    let again = enrolment::enrol_again(heads, last, &shared.token, &claims, &shared.credentials);
+    let again = shared.admission.enrol_again(heads, last, &claims, &shared.credentials);
     let (head_at, enrolled) = again.await?;
     shared.credentials.renew(&enrolled.credentials)?;
     shared.control.supersede(enrolled.head, head_at);

@@ -3,7 +3,7 @@
 use super::Head;
 use crate::cluster::bootstrap::Life;
 use crate::cluster::desk::Enrolled;
-use crate::cluster::model::{JobId, NodeId};
+use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{NodeEvent, NodeReply};
 use crate::cluster::state::State;
 use crate::cluster::trust::Claims;
@@ -45,11 +45,55 @@ impl Head {
             tracing::warn!(%node, text, "a worker was not certified");
             return NodeReply::Failed { text };
         }
-        let claims = Claims { role: Role::Worker, hosts: hosts.to_vec(), job: Some(job), node: Some(node) };
-        match self.authority.issue(request, &claims) {
+        let hosts = hosts.to_vec();
+        self.sign(&Claims { role: Role::Worker, hosts, job: Some(job), node: Some(node) }, request)
+    }
+
+    /// Certifies the driver of a submitted job for the agent that runs it: the driver has no token.
+    pub(super) fn sign_driver(
+        &self,
+        agent: Identity,
+        job: JobId,
+        hosts: Vec<Identity>,
+        request: &[u8],
+    ) -> NodeReply {
+        if !self.control.read(|state| state.is_member(agent)) {
+            return NodeReply::Unknown;
+        }
+        let node = NodeId(agent.host.0);
+        let claims = Claims { role: Role::Driver, hosts, job: Some(job), node: Some(node) };
+        let checked = claims.check_claimable().map_err(|error| error.to_string());
+        let checked = checked.and_then(|()| self.control.read(|state| check_submitted(state, &claims)));
+        if let Err(text) = checked {
+            tracing::warn!(%node, text, "a driver was not certified");
+            return NodeReply::Failed { text };
+        }
+        self.sign(&claims, request)
+    }
+
+    fn sign(&self, claims: &Claims, request: &[u8]) -> NodeReply {
+        match self.authority.issue(request, claims) {
             Ok(chain) => NodeReply::Signed { chain },
             Err(error) => NodeReply::Failed { text: error.to_string() },
         }
+    }
+}
+
+/// Whether the job of these claims is open and its driver runs on their node, and the hosts are free or that driver's.
+fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
+    let Claims { job: Some(job), node, hosts, .. } = claims else {
+        return Err("a submitted driver is certified for its job".to_owned());
+    };
+    let facts = state.job_facts(*job).filter(|_| state.job_state(*job).is_some_and(JobState::is_open));
+    let Some(facts) = facts.filter(|facts| node.is_some() && facts.runs_on == *node) else {
+        return Err(format!("no driver of job {job} runs there"));
+    };
+    let own = [facts.driver, facts.caller];
+    match hosts.iter().find(|host| {
+        state.holder(host.host).is_some_and(|holder| holder != **host || !own.contains(&Some(holder)))
+    }) {
+        Some(host) => Err(format!("host {} belongs to another process of the cluster", host.host)),
+        None => Ok(()),
     }
 }
 
@@ -120,8 +164,8 @@ mod tests {
     use super::*;
     use crate::cluster::model::{JobFacts, Labels, Member, NodeFacts, Resources, WorkerId};
     use crate::cluster::state::{Event, Millis, NodeReport, Settings, Ticket};
-    use crate::cluster::trust::CertificateRequest;
     use crate::cluster::trust::tests::{Realm, claims};
+    use crate::cluster::trust::{CertificateRequest, ONE_JOB, job_name};
     use crate::host::fresh_identity;
 
     /// One node with a worker, and the driver of its job.
@@ -222,6 +266,58 @@ mod tests {
         for other in [known.agent, known.driver, known.caller, head] {
             check_own(&known.state, node, &[fresh_identity(), other]).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_submitted_driver_is_certified_for_its_job_alone_by_the_node_that_runs_it() {
+        let mut known = known();
+        let (job, node) = (JobId(2), NodeId(known.agent.host.0));
+        let facts = JobFacts {
+            entrypoint: String::new(),
+            hostname: String::new(),
+            pid: 0,
+            driver: None,
+            caller: None,
+            namespace: String::new(),
+            runs_on: Some(node),
+        };
+        let submitted = Event::JobSubmitted { ticket: Ticket(2), facts: facts.clone() };
+        known.state.handle(Millis(2), submitted, &mut Vec::new());
+        let asked = |job, node, hosts: &[Identity]| Claims {
+            role: Role::Driver,
+            hosts: hosts.to_vec(),
+            job: Some(job),
+            node: Some(node),
+        };
+        let fresh = [fresh_identity(), fresh_identity()];
+        let own = asked(job, node, &fresh);
+        check_submitted(&known.state, &own).unwrap();
+        assert!(
+            own.names().contains(&ONE_JOB.to_owned()) && own.names().contains(&job_name(job, Role::Driver))
+        );
+        // The other job was not submitted, and a third one does not exist.
+        for other in
+            [asked(JobId(1), node, &fresh), asked(JobId(3), node, &fresh), asked(job, NodeId(7), &fresh)]
+        {
+            check_submitted(&known.state, &other).unwrap_err();
+        }
+        for living in [known.agent, known.driver, known.caller, known.worker[0]] {
+            check_submitted(&known.state, &asked(job, node, &[fresh[0], living])).unwrap_err();
+        }
+        // Once it has come it is certified again, and nobody else in its place.
+        let facts = JobFacts { driver: Some(fresh[0]), caller: Some(fresh[1]), ..facts };
+        let started = Event::JobStarted { ticket: Ticket(3), job: Some(job), facts };
+        known.state.handle(Millis(3), started, &mut Vec::new());
+        check_submitted(&known.state, &own).unwrap();
+        let later = Identity { incarnation: fresh_identity().incarnation, ..fresh[0] };
+        check_submitted(&known.state, &asked(job, node, &[later])).unwrap_err();
+        let (state, message) = (JobState::Failed, String::new());
+        known.state.handle(
+            Millis(4),
+            Event::JobEnded { job, state, exit_code: None, message },
+            &mut Vec::new(),
+        );
+        check_submitted(&known.state, &own).unwrap_err();
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::cluster::control::{CONTROL, Reply};
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};
 use crate::cluster::state::{Answer, Denied, Event, WorkerReport};
+use crate::cluster::trust::ONE_JOB;
 use crate::host::HostCalls;
 use crate::id::{HostId, Identity};
 use crate::registry::{Inbound, Responder, decode};
@@ -94,6 +95,9 @@ impl Head {
                 NodeReply::Done
             }
             NodeRequest::Sign { job, hosts, request, .. } => self.sign_worker(from, job, hosts, &request),
+            NodeRequest::SignDriver { job, hosts, request, .. } => {
+                self.sign_driver(from, job, hosts, &request)
+            }
             _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
             NodeRequest::Beat { .. } if self.orders().take_missed(from) => NodeReply::Unknown,
             NodeRequest::Beat { usage, .. } => {
@@ -148,6 +152,9 @@ impl Head {
         match request {
             JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
                 Err(Denied::Unknown("a driver starts a job for itself alone".to_owned()))
+            }
+            JobRequest::Start { job, .. } if !self.may_start(from, job) => {
+                Err(Denied::Unknown("this driver was enrolled for another job".to_owned()))
             }
             JobRequest::Start { facts, .. } if self.is_of_another(facts.caller) => {
                 Err(Denied::Unknown("a driver's host belongs to another process of the cluster".to_owned()))
@@ -214,6 +221,14 @@ impl Head {
     /// Whether an open job is another driver's. A driver speaks for its own job, and for none else.
     fn has_another_driver(&self, job: JobId, from: Identity) -> bool {
         self.is_open(job) && self.control.read(|state| state.driver(job)) != Some(from)
+    }
+
+    /// Whether a driver may start a job: one that its node's agent has enrolled takes up its own alone.
+    fn may_start(&self, driver: Identity, job: Option<JobId>) -> bool {
+        match job {
+            Some(job) => callers::check_job(&self.host, driver, job).is_ok(),
+            None => self.host.is_certified(driver, ONE_JOB) != Some(true),
+        }
     }
 
     /// Whether a host is somebody's in another life than this one.

@@ -29,6 +29,9 @@ impl Claims {
         let mut names = vec![role.name()];
         names.extend(hosts.iter().flat_map(|host| [host_name(*host), host_name_as(*host, *role)]));
         names.extend(job.map(|job| job_name(job, *role)));
+        if job.is_some() && *role == Role::Driver {
+            names.push(ONE_JOB.to_owned());
+        }
         names.extend(node.map(|node| node_name(node, *role)));
         names
     }
@@ -73,6 +76,9 @@ pub(crate) enum ClaimsError {
         count: usize,
     },
 }
+
+/// The name that the certificate of a driver has that may speak of one job alone.
+pub(crate) const ONE_JOB: &str = "one-job.driver.roadshow";
 
 /// The name that certificates of a job's processes have.
 #[must_use]

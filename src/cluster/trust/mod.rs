@@ -14,7 +14,7 @@ mod token;
 
 #[cfg(feature = "cli")]
 pub(super) use authority::Authority;
-pub(super) use claims::Claims;
+pub(super) use claims::{Claims, ONE_JOB, job_name};
 pub(super) use request::{CertificateRequest, RequestError};
 pub(super) use token::Token;
 

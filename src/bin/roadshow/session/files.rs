@@ -11,14 +11,39 @@ use rustix::process::geteuid;
 /// The longest file that is read whole: none of a session comes near.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Mode of a directory that others pass through, on the way to what jobs have in it. They cannot list it.
+const PASSABLE: u32 = 0o711;
+
 /// Makes a directory that is closed to others, or closes the one that is there.
 pub(crate) fn own_directory(path: &Path) -> io::Result<()> {
+    match own_mode(path)? & OTHERS_ANY {
+        0 => Ok(()),
+        _ => fs::set_permissions(path, Permissions::from_mode(0o700)),
+    }
+}
+
+/// The same, but leaves one that others may pass through.
+pub(crate) fn own_passable_directory(path: &Path) -> io::Result<()> {
+    match own_mode(path)? {
+        mode if mode & 0o777 == PASSABLE => Ok(()),
+        _ => own_directory(path),
+    }
+}
+
+/// Lets others pass through a directory of this user.
+pub(crate) fn let_others_pass(path: &Path) -> io::Result<()> {
+    own_mode(path)?;
+    fs::set_permissions(path, Permissions::from_mode(PASSABLE))
+}
+
+/// Makes a directory if it is not there; gives its mode once it is certain to be this user's.
+fn own_mode(path: &Path) -> io::Result<u32> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        made => return made,
+        made => made?,
     }
     // Not through a link, which somebody may have put there to have us write elsewhere.
     let metadata = fs::symlink_metadata(path)?;
@@ -26,10 +51,7 @@ pub(crate) fn own_directory(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is no directory"));
     }
     is_own(&metadata)?;
-    match metadata.mode() & 0o077 {
-        0 => Ok(()),
-        _ => fs::set_permissions(path, Permissions::from_mode(0o700)),
-    }
+    Ok(metadata.mode())
 }
 
 /// Permissions that a directory of sessions gives no other user, who could put links there.
@@ -43,9 +65,13 @@ pub(crate) fn check_home(path: &Path) -> io::Result<()> {
     check_directory(path, OTHERS_WRITE)
 }
 
-/// Checks that a session's directory is this user's alone, as [`own_directory`] makes it.
+/// Checks that a session's directory is this user's alone, as [`own_directory`] makes it, or that others can only
+/// pass through it, as [`let_others_pass`] lets them.
 pub(crate) fn check_closed(path: &Path) -> io::Result<()> {
-    check_directory(path, OTHERS_ANY)
+    match fs::symlink_metadata(path)?.mode() & 0o777 {
+        PASSABLE => check_directory(path, OTHERS_WRITE),
+        _ => check_directory(path, OTHERS_ANY),
+    }
 }
 
 fn check_directory(path: &Path, forbidden: u32) -> io::Result<()> {
@@ -116,6 +142,11 @@ mod tests {
         own_directory(&dir).unwrap();
         assert_eq!(mode(&dir), 0o700);
         fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
+        own_directory(&dir).unwrap();
+        assert_eq!(mode(&dir), 0o700);
+        let_others_pass(&dir).unwrap();
+        own_passable_directory(&dir).unwrap();
+        assert_eq!((mode(&dir), check_closed(&dir).is_ok()), (0o711, true));
         own_directory(&dir).unwrap();
         assert_eq!(mode(&dir), 0o700);
 

@@ -9,11 +9,17 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{JOBS, LOGS, NODE_FILE, STATE, Session, check_home, lock_shared, own_directory};
+use super::{
+    JOBS, LOGS, NODE_FILE, STATE, Session, check_home, let_others_pass, lock_shared, own_directory,
+    own_passable_directory,
+};
 use crate::failure::{Failure, Outcome};
 
 const PREFIX: &str = "session_";
 const LATEST: &str = "session_latest";
+
+/// Where agents lock the uids that they have given to jobs.
+const WORKER_UIDS: &str = "worker-uids";
 
 /// `node.json` before it had its name, of a start that was broken off there.
 const UNWRITTEN: &str = "node.new";
@@ -94,8 +100,9 @@ impl Home {
         if dir.as_os_str().len() + 1 + SOCKET_NAME_BYTES_MAX > SOCKET_PATH_BYTES_MAX {
             return Err(fails(&dir, &"the path is too long for the sockets in it"));
         }
-        own_directory(&self.0).map_err(|error| fails(&self.0, &error))?;
-        own_directory(&dir).map_err(|error| fails(&dir, &error))?;
+        // Jobs of another node may pass through, which is not to end for this one.
+        own_passable_directory(&self.0).map_err(|error| fails(&self.0, &error))?;
+        own_passable_directory(&dir).map_err(|error| fails(&dir, &error))?;
         let earlier = Session::read(&dir);
         if earlier.as_ref().is_some_and(Session::is_alive) {
             return Err(fails(&dir, &"a node runs in it"));
@@ -113,6 +120,7 @@ impl Home {
         if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_stay(&entry)) {
             return Err(fails(&dir, &"there is something in it already"));
         }
+        own_directory(&dir).map_err(|error| fails(&dir, &error))?;
         own_directory(&dir.join(LOGS)).map_err(|error| fails(&dir, &error))?;
         let dir = fs::canonicalize(&dir).map_err(|error| fails(&dir, &error))?;
         if asked_for.is_some() {
@@ -124,6 +132,15 @@ impl Home {
         Ok(Room { dir, _lock: lock })
     }
 
+    /// Lets other users pass through the directory of a session, and through this one where that is in it.
+    pub(crate) fn let_pass(&self, room: &Room) -> io::Result<()> {
+        let_others_pass(&room.dir)?;
+        match fs::canonicalize(&self.0)? {
+            home if room.dir.starts_with(&home) => let_others_pass(&home),
+            _ => Ok(()),
+        }
+    }
+
     fn point_latest(&self, dir: &Path) -> io::Result<()> {
         let new = self.0.join(format!("latest-{}", std::process::id()));
         std::os::unix::fs::symlink(dir, &new)?;
@@ -133,6 +150,10 @@ impl Home {
     /// Removes links to what is no session any more, and the directory itself once nothing is in it.
     pub(crate) fn tidy(&self) {
         self.drop_stale_links();
+        if check_home(&self.0).is_ok() && self.entries().next().is_none() {
+            // Of agents that were killed; those that run have sessions.
+            let _ = fs::remove_dir_all(self.0.join(WORKER_UIDS));
+        }
         // Fails as long as there is something in it.
         let _ = fs::remove_dir(&self.0);
     }

@@ -9,6 +9,7 @@ mod home;
 mod process;
 
 use files::{check_closed, check_home};
+use files::{let_others_pass, own_passable_directory};
 pub(crate) use files::{lock_shared, own_directory, read_own, write_private};
 pub(crate) use home::{Home, Room};
 pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
@@ -18,6 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use roadshow::daemon::JobUsers;
 use roadshow::model::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +58,9 @@ pub(crate) struct NodeFile {
     pub(crate) node_id: Option<NodeId>,
     /// Where the head keeps its state; none on other nodes.
     pub(crate) state_dir: Option<PathBuf>,
+    /// The users that its jobs run as.
+    #[serde(default)]
+    pub(crate) job_users: JobUsers,
     pub(crate) processes: Vec<ProcessRecord>,
 }
 
@@ -195,6 +200,7 @@ pub(crate) mod tests {
             head_address: Some(SocketAddr::from(([127, 0, 0, 1], port))),
             node_id: Some(NodeId(7)),
             state_dir: None,
+            job_users: JobUsers::Agent,
             processes: pids.iter().map(record).collect(),
         }
     }

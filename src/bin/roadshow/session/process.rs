@@ -133,10 +133,11 @@ fn wait(processes: &[Process], deadline: Option<Instant>) {
     }
 }
 
-/// All processes of this user that descend from these, and not these.
+/// All processes of this user that descend from these, and not these; for root, whose jobs may run as other
+/// users, those of every user.
 pub(crate) fn descendants(of: &[Process]) -> Vec<Process> {
     let mut children: BTreeMap<u32, Vec<(u32, u64)>> = BTreeMap::new();
-    for (pid, stat) in processes_of_this_user() {
+    for (pid, stat) in processes_within_reach() {
         children.entry(stat.parent).or_default().push((pid, stat.start_ticks));
     }
     let mut found = Vec::new();
@@ -151,10 +152,11 @@ pub(crate) fn descendants(of: &[Process]) -> Vec<Process> {
     found
 }
 
-fn processes_of_this_user() -> Vec<(u32, Stat)> {
-    let user = geteuid().as_raw();
+fn processes_within_reach() -> Vec<(u32, Stat)> {
+    let user = geteuid();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let own = entries.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.uid() == user));
+    let is_own = |metadata: fs::Metadata| metadata.uid() == user.as_raw();
+    let own = entries.filter(|entry| user.is_root() || entry.metadata().is_ok_and(is_own));
     let pids = own.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter_map(|pid| Some((pid, Stat::of(pid)?))).collect()
 }

@@ -1,6 +1,6 @@
 //! Starting a head and the agent of its node, or the head alone if the agent still runs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use roadshow::model::NodeState;
 
 use super::launch::Daemon;
 use super::state_dir::StateDir;
-use super::{Arguments, Begun, Ground, HEAD_PORT, Started, fresh, machine, noted};
+use super::{Arguments, Begun, Ground, HEAD_PORT, Started, fresh, machine, noted, users};
 use crate::failure::{Failure, Outcome};
 use crate::reach::{Desks, Target};
 use crate::session::{Role, STATE, Session};
@@ -36,10 +36,13 @@ pub(super) async fn start(arguments: &Arguments, ground: &Ground) -> Outcome<Sta
             (None, None) => {}
         }
     }
+    let host = arguments.host.unwrap_or_else(machine::own_address);
+    let job_users = users::of_jobs(arguments, host)?;
     let room = ground.home.create(arguments.session_dir.as_deref())?;
     let state = held.map_or_else(|| StateDir::hold(&room.dir.join(STATE)), Ok)?;
-    let mut begun = Begun::new(fresh(&room, None, Some(state.path.clone()))?, ground);
-    let (token, children) = anew(arguments, &state, &mut begun.session, ground).await?;
+    let mut begun = Begun::new(fresh(&room, None, Some(state.path.clone()), job_users)?, ground);
+    users::let_pass(&begun.session.node.job_users, &ground.home, &room)?;
+    let (token, children) = anew(arguments, &state, &mut begun.session, host, ground).await?;
     Ok(Started { session: begun.done(), token, again: false, nodes: None, children })
 }
 
@@ -48,12 +51,12 @@ async fn anew(
     arguments: &Arguments,
     state: &StateDir,
     session: &mut Session,
+    host: IpAddr,
     ground: &Ground,
 ) -> Outcome<(TokenText, Vec<(Role, Child)>)> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     state.remember(session)?;
     let (mut head, token) = start_head(session, state, ground).await?;
-    let host = arguments.host.unwrap_or_else(machine::own_address);
     let options = arguments.agent(session, (host, port), Vec::new(), &token);
     let (agent, AgentReady { address, node_id }) = tokio::select! {
         started = start_agent(session, &options, ground) => started?,
@@ -113,6 +116,9 @@ fn may_go_on(arguments: &Arguments, session: &Session) -> Outcome<SocketAddr> {
     }
     if arguments.host.is_some_and(|host| host != address.ip()) {
         return Err(differs("--host"));
+    }
+    if let Some(option) = users::differ(arguments, &session.node.job_users)? {
+        return Err(differs(option));
     }
     let asked: Option<PathBuf> =
         arguments.session_dir.as_ref().map(|dir| dir.canonicalize().unwrap_or_default());
@@ -206,6 +212,7 @@ mod tests {
     use std::process::Command;
 
     use clap::{Args, FromArgMatches};
+    use roadshow::daemon::JobUsers;
 
     use super::*;
     use crate::reach::Environment;
@@ -362,15 +369,23 @@ mod tests {
     #[test]
     fn a_head_goes_on_only_where_it_was() {
         let scratch = Scratch::new();
-        let session = Session { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
+        let mut session = Session { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
         let dir = scratch.0.to_str().unwrap();
         for given in [&[][..], &["--port=7"], &["--port=0"], &["--host=127.0.0.1"], &["--session-dir", dir]] {
             assert!(may_go_on(&arguments(given), &session).is_ok(), "{given:?}");
         }
-        for given in [["--port=8"], ["--host=127.0.0.2"], ["--session-dir=elsewhere"]] {
+        let others =
+            ["--port=8", "--host=127.0.0.2", "--session-dir=elsewhere", "--worker-uids=5-6"].map(|it| [it]);
+        for given in others {
             let refused = may_go_on(&arguments(&given), &session).unwrap_err().to_string();
             assert!(refused.contains("127.0.0.1:7") && refused.contains("roadshow stop"), "{refused}");
         }
+        // The agent keeps the users that it has, also where none are asked for.
+        session.node.job_users = JobUsers::EachJob("5-6".parse().unwrap());
+        for given in [&[][..], &["--worker-uids=5-6"]] {
+            assert!(may_go_on(&arguments(given), &session).is_ok(), "{given:?}");
+        }
+        assert!(may_go_on(&arguments(&["--worker-uids=5-7"]), &session).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use roadshow::model::NodeState;
 
 use super::head::start_agent;
 use super::launch::Daemon;
-use super::{Arguments, Begun, Ground, Started, fresh, machine, noted};
+use super::{Arguments, Begun, Ground, Started, fresh, machine, noted, users};
 use crate::failure::Outcome;
 use crate::reach::{Desks, Target, find_token};
 use crate::session::{Role, Session};
@@ -25,9 +25,12 @@ pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Gro
     check_token(token.reveal())?;
     let head = answering(&mut heads, &token).await;
     let host = arguments.host.or_else(|| machine::address_towards(head)).unwrap_or_else(machine::own_address);
+    let job_users = users::of_jobs(arguments, host)?;
     let room = home.create(arguments.session_dir.as_deref())?;
-    let mut begun = Begun::new(fresh(&room, Some(head), None)?, ground);
-    let options = arguments.agent(&begun.session, (host, arguments.port.unwrap_or(0)), heads, &token);
+    let mut begun = Begun::new(fresh(&room, Some(head), None, job_users)?, ground);
+    users::let_pass(&begun.session.node.job_users, home, &room)?;
+    let address = (host, arguments.port.unwrap_or(0));
+    let options = arguments.agent(&begun.session, address, heads, &token);
     let agent = join(&mut begun.session, &token, &options, ground).await?;
     let session = begun.done();
     let nodes = living_nodes(&Target::new(vec![head], token.clone())).await;

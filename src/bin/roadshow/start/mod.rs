@@ -7,6 +7,7 @@ mod launch;
 mod machine;
 mod state_dir;
 mod text;
+mod users;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use clap::ArgGroup;
 use roadshow::config::{NODE_LEASE, WORKERS_MAX};
-use roadshow::daemon::AgentOptions;
+use roadshow::daemon::{AgentOptions, JobUsers, UidRange};
 use roadshow::model::Resources;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -74,6 +75,14 @@ pub(crate) struct Arguments {
     /// default. It must be empty, or that of a node that has ended: its logs stay, and a head's state.
     #[arg(long, value_name = "DIR")]
     session_dir: Option<PathBuf>,
+    /// Run workers and submitted drivers as this user, given by name or uid; for root. Jobs cannot read the cluster's
+    /// secrets then, nor signal its daemons. They are not protected from each other.
+    #[arg(long, value_name = "NAME", conflicts_with = "worker_uids")]
+    worker_user: Option<String>,
+    /// Run each job as a uid, and gid, of its own of these, such as 60000-60999; for root. Jobs are protected from
+    /// each other, too. No user or group may have one of them.
+    #[arg(long, value_name = "FIRST-LAST")]
+    worker_uids: Option<UidRange>,
     /// A file with the cluster's token, or - for the standard input; ROADSHOW_TOKEN by default.
     #[arg(long, value_name = "FILE", conflicts_with = "head")]
     token_file: Option<TokenFile>,
@@ -104,6 +113,9 @@ const EXAMPLES: &str = "\
 Examples, on the first machine and on each of the others:
   roadshow start --head
   ROADSHOW_TOKEN=... roadshow start --address=10.0.0.5:6379
+
+As root, with a uid for each job:
+  roadshow start --head --worker-uids=60000-60999
 
 Several nodes may run on one machine, each with a port and a session of its own.";
 
@@ -215,12 +227,18 @@ impl Arguments {
             resources: self.all_resources(),
             labels: self.labels.clone().unwrap_or_default().0,
             workers: self.workers(),
+            job_users: session.node.job_users.clone(),
         }
     }
 }
 
 /// A session of which nothing runs yet.
-fn fresh(room: &Room, head_address: Option<SocketAddr>, state_dir: Option<PathBuf>) -> Outcome<Session> {
+fn fresh(
+    room: &Room,
+    head_address: Option<SocketAddr>,
+    state_dir: Option<PathBuf>,
+    job_users: JobUsers,
+) -> Outcome<Session> {
     let boot_id =
         boot_id().map_err(|error| Failure::failed(format!("/proc cannot be read: {error}"), "mount it"))?;
     let node = NodeFile {
@@ -230,6 +248,7 @@ fn fresh(room: &Room, head_address: Option<SocketAddr>, state_dir: Option<PathBu
         head_address,
         node_id: None,
         state_dir,
+        job_users,
         processes: Vec::new(),
     };
     let session = Session { dir: room.dir.clone(), node };

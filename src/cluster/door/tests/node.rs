@@ -4,7 +4,9 @@ use actix::prelude::*;
 use roadshow::prelude::*;
 
 use super::*;
+use crate::cluster::callers::check_job;
 use crate::cluster::desk::{Desk, DeskClient, DeskOf, Enrolled, Service};
+use crate::cluster::model::JobId;
 use crate::cluster::trust::tests::{Realm, claims};
 use crate::cluster::trust::{Authority, CertificateRequest, Claims};
 use crate::config::Limits;
@@ -96,8 +98,8 @@ fn certify(authority: &Authority, role: Role, host: Identity) -> crate::transpor
     request.credentials(chain).unwrap()
 }
 
-/// Comes to a node with a token; between machines, or on one.
-async fn a_driver_comes_with_the_token(between_machines: bool) {
+/// Comes to a node with a token, or enrolled for a job; between machines, or on one.
+async fn a_driver_comes(between_machines: bool, job: Option<JobId>) {
     let seen = |routed: Routed| if between_machines { routed.between_machines() } else { routed };
     let (realm, head) = (Realm::new(), Identity { host: HostId::HEAD, ..fresh_identity() });
     let text = realm.authority.token().to_string();
@@ -116,7 +118,7 @@ async fn a_driver_comes_with_the_token(between_machines: bool) {
 
     let (me, token) = (fresh_identity(), text.parse().unwrap());
     let mut client = DeskClient::connect_as(None, address, DeskOf::Head, &token).await.unwrap();
-    let enrolment = client.enrol(&claims(Role::Driver, me)).await.unwrap();
+    let enrolment = client.enrol(&Claims { job, ..claims(Role::Driver, me) }).await.unwrap();
     assert_eq!(enrolment.head, head);
     let routed = seen(Routed::dialing(enrolment.credentials));
     let (here, cluster) = start(me, token.session_secret(), routed, None).await;
@@ -124,16 +126,23 @@ async fn a_driver_comes_with_the_token(between_machines: bool) {
     assert_eq!(cluster.bind(&pinged).send(Ping(41)).await, Ok(42));
     let known = between_machines.then_some((Role::Head, Role::Driver));
     assert_eq!(here.role_of(head).zip(there.role_of(me)), known);
+    let is_heard = |of| check_job(&there, me, of).is_ok();
+    assert_eq!([JobId(1), JobId(2)].map(is_heard), [true, job.is_none() || !between_machines]);
     here.abort();
     there.abort();
 }
 
 #[test]
+fn a_driver_that_was_enrolled_for_a_job_is_heard_of_that_job_alone() {
+    System::new().block_on(in_time(a_driver_comes(true, Some(JobId(1)))));
+}
+
+#[test]
 fn driver_needs_nothing_but_the_token_to_talk_to_a_node_of_another_machine() {
-    System::new().block_on(in_time(a_driver_comes_with_the_token(true)));
+    System::new().block_on(in_time(a_driver_comes(true, None)));
 }
 
 #[test]
 fn driver_needs_nothing_but_the_token_to_talk_to_a_node_of_its_machine() {
-    System::new().block_on(in_time(a_driver_comes_with_the_token(false)));
+    System::new().block_on(in_time(a_driver_comes(false, None)));
 }
