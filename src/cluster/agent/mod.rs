@@ -8,6 +8,7 @@
 mod certificates;
 mod drivers;
 mod events;
+mod exchange;
 mod jobs;
 mod joining;
 mod orphans;
@@ -40,6 +41,7 @@ use crate::transport::{Credentials, Routed};
 
 use drivers::Drivers;
 use events::Events;
+use exchange::Exchange;
 use jobs::Jobs;
 use orphans::Orphans;
 use output::Outputs;
@@ -64,6 +66,7 @@ struct Agent {
     jobs: Jobs,
     outputs: Outputs,
     executables: Store,
+    exchange: Exchange,
     events: Events,
     orphans: Orphans,
     /// Cancelled when the agent is to end.
@@ -237,6 +240,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         jobs,
         outputs: Outputs::default(),
         executables,
+        exchange: Exchange::default(),
         events: Events::default(),
         orphans: Orphans::default(),
         ending: CancellationToken::new(),
