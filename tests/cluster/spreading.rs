@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 
 use super::job::{Job, Order, Wish, program};
+use super::netns::Network;
 use super::proc::{self, wait_for};
-use super::site::{Node, Site};
+use super::site::{Node, Site, skipped};
 
 /// How the nodes got the program, as its driver has logged last.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -89,6 +90,22 @@ fn nodes_fetch_a_program_from_nodes_and_its_driver_sends_two_copies() {
     let second = job(&site);
     assert_eq!(tally(&second, 6), Tally { had: 5, fetched: 1, sent: 0, sent_bytes: 0 });
     second.finish();
+}
+
+#[test]
+fn nodes_fetch_a_program_from_other_machines_under_tls() {
+    let network = match Network::new(3) {
+        Ok(network) => network,
+        Err(why) => return skipped(why),
+    };
+    let mut site = Site::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
+    for at in 1..3 {
+        site.join_under(&network.under(at), &network.address(at), &["--num-cpus=1"]);
+    }
+    let job = job(&site);
+    assert_eq!(tally(&job, 3), Tally { sent: 2, fetched: 1, sent_bytes: 2 * size(), had: 0 });
+    job.finish();
+    site.nodes.iter().for_each(is_complete);
 }
 
 #[test]

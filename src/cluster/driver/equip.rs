@@ -151,7 +151,14 @@ async fn fetch(shared: &Shared, facts: &NodeFacts, source: Source) -> Result<Out
         }
     };
     let (node, from) = (facts.id(), source.agent.host);
-    log::info!(%node, %from, why, "the executable was not fetched from a node; it will come from elsewhere");
+    match outcome {
+        Outcome::Wrong => {
+            log::warn!(%node, %from, why, "a node has a damaged copy of the executable; it will come from elsewhere");
+        }
+        _ => {
+            log::info!(%node, %from, why, "the executable was not fetched from a node; it will come from elsewhere")
+        }
+    }
     Ok(outcome)
 }
 
