@@ -157,6 +157,11 @@ pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The others fetch it from nodes that have it. Two, so that one slow node delays no other.
 pub const EXECUTABLES_SENT_AT_ONCE: usize = 2;
 
+/// Time for which a driver that starts looks for a node that has its executable, before it sends any copy.
+///
+/// Nodes answer from memory, or read a large file once. One that is silent holds up the start for no longer.
+pub const EXECUTABLE_LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Nodes that one driver has fetch its executable from the same node at the same time.
 ///
 /// With two the number of nodes that have it triples in each round, and a round takes two transfers.

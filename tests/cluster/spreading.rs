@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use super::job::{Job, Order, Wish, program};
 use super::netns::Network;
 use super::proc::{self, wait_for};
-use super::site::{Node, Site, skipped};
+use super::site::{Node, Site, output, skipped, text};
+use super::submit::submit;
 
 /// How the nodes got the program, as its driver has logged last.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,20 +27,22 @@ fn job(site: &Site) -> Job {
     Job::join_with(command)
 }
 
-/// What a program has logged once as many nodes have it.
-#[track_caller]
-fn tally(job: &Job, nodes: u64) -> Tally {
-    let field = |line: &str, name: &str| {
+/// What a program has logged last.
+fn logged(errors: &str) -> Option<Tally> {
+    let line = errors.lines().rfind(|line| line.contains("the executable is on the nodes"))?;
+    let field = |name: &str| {
         let (_, value) = line.split_once(&format!(" {name}="))?;
         value.split(' ').next()?.trim().parse().ok()
     };
+    let [had, sent, fetched, sent_bytes] = ["had", "sent", "fetched", "sent_bytes"].map(field);
+    Some(Tally { had: had?, sent: sent?, fetched: fetched?, sent_bytes: sent_bytes? })
+}
+
+/// What a program has logged once as many nodes have it.
+#[track_caller]
+fn tally(job: &Job, nodes: u64) -> Tally {
     wait_for("the program is on all nodes", || {
-        let errors = job.errors();
-        let line = errors.lines().rfind(|line| line.contains("the executable is on the nodes"))?;
-        let [had, sent, fetched, sent_bytes] =
-            ["had", "sent", "fetched", "sent_bytes"].map(|name| field(line, name));
-        let tally = Tally { had: had?, sent: sent?, fetched: fetched?, sent_bytes: sent_bytes? };
-        (tally.had + tally.sent + tally.fetched == nodes).then_some(tally)
+        logged(&job.errors()).filter(|tally| tally.had + tally.sent + tally.fetched == nodes)
     })
 }
 
@@ -90,6 +93,19 @@ fn nodes_fetch_a_program_from_nodes_and_its_driver_sends_two_copies() {
     let second = job(&site);
     assert_eq!(tally(&second, 6), Tally { had: 5, fetched: 1, sent: 0, sent_bytes: 0 });
     second.finish();
+}
+
+#[test]
+fn the_driver_of_a_submitted_program_sends_no_copy() {
+    let mut site = Site::head(&["--num-cpus=1"]);
+    for _ in 0..3 {
+        site.join(&["--num-cpus=1"]);
+    }
+    // The head's node has it, whichever node answers first.
+    let submitted = output(submit(&site, "count 0", &["--env", "ROADSHOW_LOG=roadshow=info"]));
+    let errors = text(&submitted.stderr);
+    assert!(submitted.status.success(), "{errors}");
+    assert_eq!(logged(&errors), Some(Tally { had: 1, fetched: 3, ..Tally::default() }), "{errors}");
 }
 
 #[test]

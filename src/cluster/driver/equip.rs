@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 
 use super::sources::{Outcome, Source, Tally, Turn};
 use super::{Found, Settled, Shared};
@@ -11,7 +13,9 @@ use crate::cluster::model::NodeFacts;
 use crate::cluster::protocol::{
     EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest, Wanted,
 };
-use crate::config::{EXECUTABLE_CHUNK_BYTES, EXECUTABLE_TIMEOUT, NODE_LEASE, WORKER_START_TIMEOUT};
+use crate::config::{
+    EXECUTABLE_CHUNK_BYTES, EXECUTABLE_LOOK_TIMEOUT, EXECUTABLE_TIMEOUT, NODE_LEASE, WORKER_START_TIMEOUT,
+};
 use crate::host::deadline_in;
 use crate::observe::log;
 use crate::remote::ask_host;
@@ -27,6 +31,8 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
             false => Err(ClusterError::NoNodes { address: shared.standing().head_at }),
         };
     }
+    // Behind that time nodes are taken not to have it.
+    drop(tokio::time::timeout(EXECUTABLE_LOOK_TIMEOUT, find_source(shared, &working)).await);
     let equipped = join_all(working.iter().map(|facts| equip(shared, facts))).await;
     let (mut usable, mut failure) = (Vec::new(), None);
     for (&facts, equipped) in working.iter().zip(equipped) {
@@ -55,6 +61,23 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
                 .unwrap_or_else(|| format!("no worker was ready within {WORKER_START_TIMEOUT:?}")),
         }),
         _ => Ok(()),
+    }
+}
+
+/// Looks for a node that has the executable from before, and gives up the look at the first: with it no copy of the
+/// driver is needed. Those that answer sooner than it does would be sent one otherwise.
+async fn find_source(shared: &Arc<Shared>, nodes: &[&NodeFacts]) {
+    let mut looks: FuturesUnordered<_> = nodes
+        .iter()
+        .map(|facts| async move {
+            shared.control.introduce(facts.agent, facts.address);
+            (facts, have(shared, facts).await)
+        })
+        .collect();
+    while let Some((facts, found)) = looks.next().await {
+        if found.is_ok_and(|bytes| bytes == shared.executable.size()) {
+            return shared.sources.add(Source { agent: facts.agent, address: facts.address });
+        }
     }
 }
 

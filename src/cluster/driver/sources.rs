@@ -67,7 +67,12 @@ pub(super) struct Tally {
 pub(super) struct Sources(Arc<Mutex<Plan>>);
 
 impl Sources {
-    /// Takes note of a node that has the executable from before.
+    /// Takes note of a node that has the executable.
+    pub(super) fn add(&self, source: Source) {
+        self.change(|plan| plan.add(source));
+    }
+
+    /// The same, and counts it as one that has it from before.
     pub(super) fn had(&self, source: Source) {
         self.change(|plan| {
             plan.tally.had += 1;
