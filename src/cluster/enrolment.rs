@@ -25,7 +25,7 @@ pub(super) async fn enrol(
 /// Whether a process that comes back to the head needs another certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Renewal {
-    /// It has one for so long that it wants the next.
+    /// The next certificate is due.
     Due,
     /// If the one that it has is not fresh any more.
     IfStale,

@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_was_killed_and_does_not_end_holds_up_nobody_and_is_reaped_when_it_ends() {
+    async fn a_worker_that_was_killed_and_does_not_end_is_not_waited_for_and_is_reaped_when_it_ends() {
         let launch = Launch {
             program: PathBuf::from("sleep"),
             arguments: vec!["1000".to_owned()],

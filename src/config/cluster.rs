@@ -196,7 +196,7 @@ pub const EXECUTABLE_FETCHES_MAX: usize = 16;
 /// More than one driver asks of it: two such, of different programs, find room.
 pub const EXECUTABLE_PEERS_SERVED_MAX: usize = 4;
 
-/// A node that has asked for no further piece for so long loses its place.
+/// Time without a request after which a node loses its place.
 ///
 /// Between two pieces it writes the first, and may report to its driver.
 pub const EXECUTABLE_PEER_IDLE: Duration = Duration::from_secs(10);

@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a process lives, and does not only wait to be reaped by whoever has adopted it.
+    /// Whether a process runs. A zombie does not.
     fn lives(pid: u32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());

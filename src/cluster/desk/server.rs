@@ -56,7 +56,7 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Takes back an agent or a driver that has shown a valid certificate for what it claims to be; else says why
     /// not, and what to do.
     ///
-    /// That its hosts are nobody else's is for this to see to.
+    /// The service checks that no other process has the hosts.
     fn take_back(
         &self,
         claims: Claims,

@@ -198,7 +198,7 @@ async fn member_with_a_fresh_certificate_comes_back_without_a_signature() {
         (realm.ending_in(half - minute, Role::Agent, me), Renewal::IfStale, 1),
         (realm.expired(Role::Agent, me), Renewal::IfStale, 1),
         (realm.credentials(Role::Agent, me), Renewal::Due, 1),
-        // The desk asks for another where the one that was shown is somebody else's.
+        // The desk asks for another where the one that was shown is of another process.
         (realm.credentials(Role::Agent, fresh_identity()), Renewal::IfStale, 1),
         (realm.credentials(Role::Driver, me), Renewal::IfStale, 1),
     ];

@@ -102,7 +102,7 @@ impl Sources {
     pub(super) async fn take(&self, tried: &[Identity]) -> Transfer {
         let (tell, told) = oneshot::channel();
         self.change(|plan| plan.waiting.push_back(Waiting { tried: tried.to_vec(), tell }));
-        told.await.expect("whoever waits is told as long as there are sources")
+        told.await.expect("the plan keeps a node that waits until it has a source")
     }
 
     /// Changes the plan, and gives out what is free then.
@@ -145,7 +145,7 @@ impl Transfer {
 impl Drop for Transfer {
     fn drop(&mut self) {
         self.sources.change(|plan| {
-            // In one step: the driver sends no copy to those who wait for this node.
+            // In one step: otherwise a node that waits for this one would be sent a copy.
             self.to.into_iter().for_each(|node| plan.add(node));
             plan.ended(self.turn, self.outcome);
         });
@@ -199,7 +199,7 @@ impl Plan {
         }
     }
 
-    /// Tells those who wait of their sources. Gives the transfers of those who wait no more.
+    /// Assigns sources to the nodes that wait, in their order. Returns the transfers that no future waits for.
     fn give_out(&mut self, sources: &Sources) -> Vec<Transfer> {
         let (mut unwanted, mut at) = (Vec::new(), 0);
         while let Some(waiting) = self.waiting.get(at) {

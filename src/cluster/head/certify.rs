@@ -32,11 +32,11 @@ impl Head {
 
     /// Takes back an agent or a driver with the valid certificate that it has shown for what it claims to be.
     ///
-    /// What holds for one that is certified holds for it: its hosts are nobody else's who lives. What it may do
-    /// from there on is for the state to say, as for any other: it joins, or starts its job, over its link.
+    /// As when one is certified, no other living process has its hosts. The state decides what it may do from there
+    /// on: it joins, or starts its job, over its link.
     pub(super) fn take_back(&self, claims: &Claims, shown: &Certificate) -> Result<Returned, String> {
         self.control.read(|state| check_free(state, claims, Some(shown))).inspect_err(|error| {
-            tracing::warn!(error, "somebody with a certificate was not taken back");
+            tracing::warn!(error, "a process with a certificate was not taken back");
         })?;
         tracing::info!(role = %claims.role, hosts = ?claims.hosts, "a member is back with its certificate");
         Ok(Returned { head: self.host.identity(), cluster: self.authority.name() })

@@ -34,7 +34,7 @@ impl Node {
     }
 }
 
-/// Spreads the executable to so many nodes, by rounds in which each transfer that is under way ends as `outcome`
+/// Spreads the executable to that number of nodes, by rounds in which each transfer that is under way ends as `outcome`
 /// says; gives the number of rounds.
 fn spread(sources: &Sources, nodes: u64, outcome: impl Fn(u64, Turn) -> Outcome) -> u64 {
     let mut lacking: Vec<_> = (1..=nodes).map(Node::new).collect();

@@ -99,7 +99,7 @@ async fn ten_thousand_members_are_taken_back_without_a_signature() {
     }
     assert_eq!(head.authority.issued(), before);
     assert!(states().iter().all(|state| *state == NodeState::Alive) && states().len() == agents.len());
-    // Whoever enrols has one signed.
+    // A process that enrols has one signed.
     let request = CertificateRequest::new().unwrap();
     head.enrol(request.csr(), &claims(fresh_identity()), None).unwrap();
     assert_eq!(head.authority.issued(), before + 1);
