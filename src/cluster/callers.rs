@@ -7,7 +7,7 @@
 use super::control::CONTROL;
 use super::members::MEMBERSHIP;
 use super::model::JobId;
-use super::protocol::{EXECUTABLE, FLUSH, JOB, NEWS, NODE, ORDER, OUTPUT};
+use super::protocol::{EXECUTABLE, FETCH, FLUSH, JOB, NEWS, NODE, ORDER, OUTPUT};
 use super::trust::{ONE_JOB, job_name};
 use crate::host::Host;
 use crate::id::{Identity, TypeHash};
@@ -16,13 +16,14 @@ use crate::transport::Role;
 use crate::wire::CallFailure;
 
 /// Each service, and who may call it.
-const CALLERS: [(TypeHash, &[Role]); 9] = [
+const CALLERS: [(TypeHash, &[Role]); 10] = [
     (CONTROL, &[Role::Driver, Role::Worker]),
     (NODE, &[Role::Agent]),
     (JOB, &[Role::Driver]),
     (ORDER, &[Role::Head]),
     (NEWS, &[Role::Head]),
     (EXECUTABLE, &[Role::Driver]),
+    (FETCH, &[Role::Agent]),
     (OUTPUT, &[Role::Agent]),
     (FLUSH, &[Role::Driver]),
     (MEMBERSHIP, &[Role::Driver, Role::Agent]),

@@ -33,18 +33,34 @@ pub(super) fn memory_bytes() -> u64 {
 /// Where the control groups are mounted.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// The smallest limit of the group of this process and of those that it is in: each limits all below it.
+/// The smallest limit of the groups of this process and of those that they are in: each limits all below it.
+///
+/// Of version 1 the memory has groups of its own; where both versions are mounted, either may have the limit.
 fn group_limit(mounted: &Path) -> Option<u64> {
-    limit_of(mounted, &group(&std::fs::read_to_string("/proc/self/cgroup").ok()?)?)
+    let list = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limits = [
+        group(&list).and_then(|group| limit_of(mounted, &group, "memory.max")),
+        group_v1(&list).and_then(|group| limit_of(&mounted.join("memory"), &group, "memory.limit_in_bytes")),
+    ];
+    limits.into_iter().flatten().min()
 }
 
-fn limit_of(mounted: &Path, group: &str) -> Option<u64> {
+fn limit_of(mounted: &Path, group: &str, file: &str) -> Option<u64> {
     let groups = Path::new(group).ancestors();
     let limits = groups.filter_map(|group| {
-        let file = mounted.join(group.strip_prefix("/").ok()?).join("memory.max");
+        let file = mounted.join(group.strip_prefix("/").ok()?).join(file);
         std::fs::read_to_string(file).ok()?.trim().parse().ok()
     });
     limits.min()
+}
+
+/// The memory's control group of version 1 in a list such as `/proc/self/cgroup`: `4:memory:/docker/1f`.
+fn group_v1(list: &str) -> Option<String> {
+    list.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let of_memory = fields.next()?.split(',').any(|controller| controller == "memory");
+        of_memory.then(|| fields.next().map(str::to_owned))?
+    })
 }
 
 /// The control group in a list such as `/proc/self/cgroup`.
@@ -94,7 +110,7 @@ mod tests {
         let limit = |own: &str, slice: &str| {
             std::fs::write(unit.join("memory.max"), own).unwrap();
             std::fs::write(scratch.join("slice/memory.max"), slice).unwrap();
-            limit_of(scratch.path(), "/slice/unit")
+            limit_of(scratch.path(), "/slice/unit", "memory.max")
         };
         assert_eq!(limit("4096\n", "max\n"), Some(4096));
         assert_eq!(limit("max\n", "8192\n"), Some(8192));
@@ -103,11 +119,28 @@ mod tests {
         // A container is the root of what it sees, and so is a group outside of that.
         std::fs::write(scratch.join("memory.max"), "77\n").unwrap();
         assert_eq!(
-            (limit_of(scratch.path(), "/"), limit_of(scratch.path(), "/../other")),
-            (Some(77), Some(77))
+            ["/", "/../other"].map(|group| limit_of(scratch.path(), group, "memory.max")),
+            [Some(77), Some(77)]
         );
         assert_eq!(group("1:cpu:/x\n0::/slice/unit\n"), Some("/slice/unit".to_owned()));
         assert!(memory_bytes() > 0);
+    }
+
+    #[test]
+    fn memory_is_limited_by_groups_of_version_1_too() {
+        let scratch = Scratch::new();
+        let container = scratch.join("docker/1f");
+        std::fs::create_dir_all(&container).unwrap();
+        let list = "5:cpu,cpuacct:/docker/1f\n4:hugetlb,memory:/docker/1f\n1:name=systemd:/x:y\n0::/\n";
+        assert_eq!(group_v1(list), Some("/docker/1f".to_owned()));
+        assert_eq!(group_v1("1:name=memory:/x\n0::/slice/unit\n"), None);
+        let limit = || limit_of(scratch.path(), "/docker/1f", "memory.limit_in_bytes");
+        assert_eq!(limit(), None);
+        // Without a limit there is a number that no machine has.
+        std::fs::write(scratch.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
+        assert_eq!(limit(), Some(9_223_372_036_854_771_712));
+        std::fs::write(container.join("memory.limit_in_bytes"), "4096\n").unwrap();
+        assert_eq!(limit(), Some(4096));
     }
 
     #[test]

@@ -508,6 +508,37 @@ mod tests {
         assert_eq!(rustix::process::test_kill_process(number), Err(Errno::SRCH));
     }
 
+    #[tokio::test]
+    async fn a_worker_that_was_killed_and_does_not_end_is_not_waited_for_and_is_reaped_when_it_ends() {
+        let launch = Launch {
+            user: None,
+            program: PathBuf::from("sleep"),
+            arguments: vec!["1000".to_owned()],
+            inherits: true,
+            environment: Vec::new(),
+            directory: None,
+            stdout: Stdio::null(),
+            stderr: Stdio::null(),
+        };
+        let process = WorkerProcess::start(launch).unwrap();
+        // It stands for one that waits in the kernel: it does not end in time.
+        assert!(!ends_within(process.handle.as_fd(), Duration::from_millis(1)));
+        process.reap_later();
+        assert!(matches!(process.phase(), Phase::Runs));
+        // It gets out of there, and the signal that waits ends it.
+        pidfd_send_signal(&*process.handle, Signal::KILL).unwrap();
+        assert!(ends_within(process.handle.as_fd(), KILLED_ENDS_WITHIN));
+        let until = Instant::now() + KILLED_ENDS_WITHIN;
+        while !matches!(process.phase(), Phase::Reaped) {
+            assert!(Instant::now() < until, "no thread has reaped it");
+            thread::yield_now();
+        }
+        // Nothing is left to do, and nothing is done to another process that may have its number.
+        let begun = Instant::now();
+        drop(process);
+        assert!(begun.elapsed() < KILLED_ENDS_WITHIN);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn nothing_follows_a_message_that_was_left_half_written() {
         let (ours, _theirs) = StdUnixStream::pair().unwrap();

@@ -3,6 +3,8 @@
 //! All of them travel in sessions of proven members. Members ask the control plane as described in
 //! [`control`](super::control).
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::Life;
@@ -27,6 +29,8 @@ pub(super) const ORDER: TypeHash = TypeHash::of("roadshow::Order");
 pub(super) const NEWS: TypeHash = TypeHash::of("roadshow::News");
 /// What drivers send to agents: their executables.
 pub(super) const EXECUTABLE: TypeHash = TypeHash::of("roadshow::Executable");
+/// Requests of agents to agents: pieces of executables.
+pub(super) const FETCH: TypeHash = TypeHash::of("roadshow::Fetch");
 /// What agents send to drivers: what workers write.
 pub(super) const OUTPUT: TypeHash = TypeHash::of("roadshow::Output");
 /// What drivers ask of agents: that they are sent what their workers have written by now.
@@ -155,8 +159,40 @@ pub(super) enum ExecutableRequest {
     Have { digest: Digest, size: u64, platform: String },
     /// These bytes of it come next.
     Put { digest: Digest, size: u64, offset: u64, bytes: Payload },
+    /// The next pieces of it are to be fetched from another agent, for a while. `Have` says how far that has got.
+    Fetch(Wanted),
     /// It is all there, and this is how workers are started from it.
     Launch(JobLaunch),
+}
+
+/// An executable that an agent is to fetch, and the agent that has it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Wanted {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) from: Identity,
+    pub(super) at: SocketAddr,
+}
+
+/// From an agent to another, for the next piece of an executable.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FetchRequest {
+    pub(super) digest: Digest,
+    pub(super) offset: u64,
+}
+
+/// Reply to a [`FetchRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum FetchReply {
+    /// The bytes from the offset on, a piece at most.
+    Piece {
+        bytes: Payload,
+    },
+    /// Other nodes have all places.
+    Busy,
+    Failed {
+        text: String,
+    },
 }
 
 /// How the workers of a job are started.
@@ -181,6 +217,17 @@ pub(super) enum ExecutableReply {
     /// So many bytes of it are there.
     Have(u64),
     Done,
+    /// All of it came and has another digest. Nothing of it is kept.
+    Wrong {
+        text: String,
+    },
+    /// The agent that it was to be fetched from serves others, or this one fetches as much as it can. What has
+    /// come before stays.
+    Busy,
+    /// It did not come from there. What has come before stays.
+    NotFetched {
+        text: String,
+    },
     Failed {
         text: String,
     },

@@ -153,7 +153,54 @@ pub const NEWS_MAX: usize = 1024;
 pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Nodes that a driver sends its executable to at the same time.
-pub const EXECUTABLES_SENT_AT_ONCE: usize = 16;
+///
+/// The others fetch it from nodes that have it. Two, so that one slow node delays no other.
+pub const EXECUTABLES_SENT_AT_ONCE: usize = 2;
+
+/// Time for which a driver that starts looks for a node that has its executable, before it sends any copy.
+///
+/// Nodes answer from memory, or read a large file once. One that is silent holds up the start for no longer.
+pub const EXECUTABLE_LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Nodes that one driver has fetch its executable from the same node at the same time.
+///
+/// With two the number of nodes that have it triples in each round, and a round takes two transfers.
+pub const EXECUTABLE_FETCHES_PER_NODE: usize = 2;
+
+/// Nodes from which a node tries to fetch an executable before the driver sends it.
+///
+/// Each may cost a node [`EXECUTABLE_FETCH_TIMEOUT`].
+pub const EXECUTABLE_SOURCES_TRIED_MAX: usize = 3;
+
+/// Fetches by different nodes that may fail at a node before no other is told to fetch there.
+///
+/// One failure may be due to the node that fetched.
+pub const EXECUTABLE_SOURCE_FAILURES_MAX: usize = 2;
+
+/// Time for one piece of an executable that a node fetches from another.
+///
+/// Over a link of 10 Mbit/s that two nodes share a piece takes less than two seconds. From a slower node it comes
+/// no sooner than from the driver.
+pub const EXECUTABLE_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for which a node fetches pieces before it reports to the driver, which then has it go on.
+///
+/// With [`EXECUTABLE_FETCH_TIMEOUT`] for the last piece well below [`EXECUTABLE_TIMEOUT`].
+pub const EXECUTABLE_FETCH_TURN: Duration = Duration::from_secs(5);
+
+/// Executables that a node fetches from others at the same time; each has a piece in memory.
+pub const EXECUTABLE_FETCHES_MAX: usize = 16;
+
+/// Nodes that a node serves executables to at the same time; each has a piece in memory.
+///
+/// More than one driver asks of it: two such, of different programs, find room.
+pub const EXECUTABLE_PEERS_SERVED_MAX: usize = 4;
+
+/// Time without a request after which a node loses its place.
+///
+/// Between two pieces it writes the first, and may report to its driver.
+pub const EXECUTABLE_PEER_IDLE: Duration = Duration::from_secs(10);
+
 /// The largest executable that a node takes.
 ///
 /// A large program with all of its debugging symbols has some hundred megabytes.

@@ -69,6 +69,11 @@ macro_rules! log_debug {
     ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::debug!($($event)*)) };
 }
 
+/// As `tracing::info!`, also in a driver that has no subscriber.
+macro_rules! log_info {
+    ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::info!($($event)*)) };
+}
+
 /// As `tracing::warn!`, also in a driver that has no subscriber.
 macro_rules! log_warn {
     ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::warn!($($event)*)) };
@@ -79,7 +84,7 @@ macro_rules! log_error {
     ($($event:tt)*) => { $crate::observe::log::emit(|| ::tracing::error!($($event)*)) };
 }
 
-pub(crate) use {log_debug as debug, log_error as error, log_warn as warn};
+pub(crate) use {log_debug as debug, log_error as error, log_info as info, log_warn as warn};
 
 /// A value of the variable that is not understood, and why.
 type Unclear = Option<(String, String)>;

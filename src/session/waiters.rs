@@ -104,6 +104,7 @@ struct Grant {
     number: WaiterId,
     budget: Budget,
     bytes: usize,
+    ends: Instant,
 }
 
 impl Waiters {
@@ -272,9 +273,10 @@ impl Waiters {
         match (candidate, room) {
             (Some((number, _)), Some(Room::Free(budget, bytes))) => {
                 queue.remove(number);
-                queue.granted = Some(Grant { number, budget, bytes });
+                let ends = now + RESERVED_FOR;
+                queue.granted = Some(Grant { number, budget, bytes, ends });
                 *self.reserved.of(budget) += bytes;
-                self.ends.push_back((now + RESERVED_FOR, number));
+                self.ends.push_back((ends, number));
                 self.woken.push(number);
             }
             (Some((number, _)), Some(Room::Short(budget))) => {
@@ -300,7 +302,8 @@ impl Waiters {
         {
             self.ends.pop_front();
             let granted = self.targets.get(&number).and_then(|target| self.queues.get(target));
-            if granted.is_some_and(|queue| queue.has_granted(number)) {
+            // The waiter may have lined up again since, and have a later grant.
+            if granted.is_some_and(|queue| queue.has_granted(number) && queue.grant_ends(now)) {
                 self.leave(number);
             }
         }
@@ -320,6 +323,10 @@ impl Queue {
     fn has_granted(&self, number: WaiterId) -> bool {
         self.granted.is_some_and(|grant| grant.number == number)
     }
+
+    fn grant_ends(&self, now: Instant) -> bool {
+        self.granted.is_some_and(|grant| grant.ends <= now)
+    }
 }
 
 impl Reserved {
@@ -328,5 +335,29 @@ impl Reserved {
             Budget::Link => &mut self.link,
             Budget::Queues => &mut self.queues,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiter_that_lines_up_again_has_its_second_grant_for_the_whole_time() {
+        let (mut waiters, now) = (Waiters::default(), Instant::now());
+        let target = Target::HOST;
+        let waiter = Waiter { frame_bytes: 10, is_call: true, spares_queue: false };
+        let room = Some(Room::Free(Budget::Link, 10));
+        let number = waiters.line_up(target, waiter, None);
+        waiters.place(now, target, room);
+        // There is no room after all: it takes its place again, and is granted some a moment later.
+        waiters.leave(number);
+        assert_eq!(waiters.line_up(target, waiter, Some(number)), number);
+        let again = now + RESERVED_FOR / 2;
+        waiters.place(again, target, room);
+        waiters.end_grants(now + RESERVED_FOR);
+        assert_eq!((waiters.reserved(Budget::Link), waiters.next_end()), (10, Some(again + RESERVED_FOR)));
+        waiters.end_grants(again + RESERVED_FOR);
+        assert_eq!((waiters.reserved(Budget::Link), waiters.next_end()), (0, None));
     }
 }

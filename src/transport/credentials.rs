@@ -24,10 +24,10 @@ use rustls::{RootCertStore, ServerConfig, SignatureScheme};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::expiry::expiry;
 #[cfg(feature = "cli")]
 use super::expiry::passed;
-use crate::config::{CERTIFICATE_RENEWAL_PAUSE, CERTIFICATE_RENEWED_AFTER};
+use super::expiry::{expiry, validity};
+use crate::config::{CERTIFICATE_RENEWAL_PAUSE, CERTIFICATE_RENEWED_AFTER, CERTIFICATE_SKEW};
 
 /// What a link of two hosts is for, in the handshake of TLS: bytes for one purpose are none for another.
 pub(super) const HOST_PROTOCOL: &[u8] = b"roadshow-host/1";
@@ -147,6 +147,26 @@ impl Credentials {
         left.map_or(CERTIFICATE_RENEWED_AFTER, |left| {
             (left / 3).clamp(CERTIFICATE_RENEWAL_PAUSE, CERTIFICATE_RENEWED_AFTER)
         })
+    }
+
+    /// Whether less than half of the certificate's time has passed: such a one is not asked for anew when its
+    /// process comes back to the head.
+    ///
+    /// One whose time cannot be read is not fresh.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh_at(SystemTime::now())
+    }
+
+    fn is_fresh_at(&self, now: SystemTime) -> bool {
+        let held = self.own.now();
+        let Some(validity) = held.certified.cert.first().and_then(|certificate| validity(certificate)) else {
+            return false;
+        };
+        // Before its issue it was valid for clocks that are behind.
+        let issued = validity.start + CERTIFICATE_SKEW;
+        let half = validity.end.duration_since(issued).unwrap_or_default() / 2;
+        now < issued + half
     }
 
     /// The certificate of the cluster's authority, in DER.

@@ -1,8 +1,9 @@
-//! When a certificate ends: the one field of it that TLS looks at and does not tell.
+//! When a certificate is valid: the one field of it that TLS looks at and does not tell.
 //!
 //! A certificate is a sequence of DER (RFC 5280, section 4.1), of which this reads as much as comes before
 //! the field. It is asked about certificates that TLS has verified; whatever else it is given, it says nothing.
 
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 const INTEGER: u8 = 0x02;
@@ -25,6 +26,11 @@ pub(crate) async fn passed(moment: SystemTime) {
 
 /// When the certificate with this DER encoding ceases to be valid.
 pub(super) fn expiry(der: &[u8]) -> Option<SystemTime> {
+    validity(der).map(|validity| validity.end)
+}
+
+/// The time in which the certificate with this DER encoding is valid.
+pub(super) fn validity(der: &[u8]) -> Option<Range<SystemTime>> {
     let mut certificate = Der(Der(der).expect(SEQUENCE)?);
     let mut signed = Der(certificate.expect(SEQUENCE)?);
     if signed.0.first() == Some(&VERSION) {
@@ -33,8 +39,8 @@ pub(super) fn expiry(der: &[u8]) -> Option<SystemTime> {
     signed.expect(INTEGER)?;
     let (_algorithm, _issuer) = (signed.expect(SEQUENCE)?, signed.expect(SEQUENCE)?);
     let mut validity = Der(signed.expect(SEQUENCE)?);
-    let _not_before = validity.next()?;
-    time(validity.next()?)
+    let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
+    Some(not_before..not_after)
 }
 
 /// Elements of DER, one behind the other.
@@ -128,6 +134,7 @@ mod tests {
             for seconds in [seconds, seconds + DAY, seconds + 60 * DAY] {
                 let until = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
                 assert_eq!(expiry(&certificate(until)), Some(until), "{seconds}");
+                assert_eq!(validity(&certificate(until)), Some(SystemTime::UNIX_EPOCH..until), "{seconds}");
             }
         }
     }

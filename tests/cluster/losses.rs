@@ -1,5 +1,6 @@
 //! Processes that are killed: the head, an agent, a worker, a driver.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use rustix::process::Signal;
 
 use super::job::{Job, Order, Pending, Wish};
 use super::proc::{self, wait_for, wait_within};
-use super::site::Site;
+use super::site::{Site, json};
 
 /// What a lease may take longer on a machine that has much else to do.
 const AND_A_BIT: Duration = Duration::from_secs(10);
@@ -71,6 +72,32 @@ fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
     next.finish();
     let jobs = site.list("jobs");
     assert!(jobs.iter().all(|job| job["state"] == "SUCCEEDED") && jobs.len() == 3, "{jobs:#?}");
+}
+
+#[test]
+fn members_come_back_to_a_head_with_the_certificates_that_they_have() {
+    let site = Site::pair();
+    let mut job = Job::join(&site);
+    job.spawn("one", Wish::default());
+    proc::kill(site.nodes[0].head());
+    let mut again = site.head_again_command();
+    again.env("ROADSHOW_LOG", "roadshow=info");
+    json(again);
+    let back = wait_for("both nodes and the driver are back", || {
+        let log = fs::read_to_string(site.nodes[0].session.join("logs/head.log")).unwrap_or_default();
+        (log.matches("a member is back with its certificate").count() == 3).then_some(log)
+    });
+    assert!(!back.contains("a certificate was issued"), "{back}");
+    wait_for("both nodes are back", || {
+        site.list("nodes").iter().all(|node| node["state"] == "ALIVE").then_some(())
+    });
+    // A program that comes now has none.
+    job.spawn("other", Wish::default());
+    assert_eq!((job.add("one", 1), job.add("other", 2)), (1, 2));
+    Job::join(&site).finish();
+    let log = fs::read_to_string(site.nodes[0].session.join("logs/head.log")).unwrap();
+    assert_eq!(log.matches("a certificate was issued").count(), 1, "{log}");
+    job.finish();
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod placing;
 mod proc;
 mod secrets;
 mod site;
+mod spreading;
 mod submit;
 mod tokens;
 mod users;

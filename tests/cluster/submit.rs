@@ -10,7 +10,7 @@ use super::proc::{self, wait_for};
 use super::site::{Site, output, refused, skipped, text};
 
 /// Submits this executable.
-fn submit(site: &Site, role: &str, options: &[&str]) -> Command {
+pub(super) fn submit(site: &Site, role: &str, options: &[&str]) -> Command {
     let program = std::env::current_exe().unwrap();
     let env = format!("{ROLE}={role}");
     let given = ["job", "submit", "--env", &env];

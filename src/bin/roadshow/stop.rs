@@ -1,6 +1,7 @@
 //! `roadshow stop`: ends what this user's sessions run on this machine, and removes what they leave.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -71,7 +72,12 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()>
         }
         Some(dir) => vec![Session::read(dir).ok_or_else(|| {
             let text = format!("there is no session of yours alone in {}", dir.display());
-            Failure::unknown(text, "`roadshow stop` without --session-dir ends all that there are")
+            match Session::refused(dir) {
+                Some(why) => Failure::unknown(format!("{text}: {why}"), open_to_others(dir)),
+                None => {
+                    Failure::unknown(text, "`roadshow stop` without --session-dir ends all that there are")
+                }
+            }
         })?],
     };
     let grace = (!arguments.force).then_some(arguments.grace_period);
@@ -81,10 +87,28 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()>
         stopped.push(stop(&session, manner)?);
     }
     home.tidy();
+    if arguments.session_dir.is_none() {
+        for (dir, why) in home.refused() {
+            output.note(&skipped(&dir, &why));
+        }
+    }
     match arguments.json {
         true => output.json(&stopped),
         false => output.print(&report(&stopped, arguments.session_dir.is_none())),
     }
+}
+
+/// What is said about a session that is left alone.
+fn skipped(dir: &Path, why: &io::Error) -> String {
+    format!("warning: {} is skipped: {why}; {}", dir.display(), open_to_others(dir))
+}
+
+/// What to do about a session's directory that others can open.
+fn open_to_others(dir: &Path) -> String {
+    format!(
+        "if you trust what is in it, run `chmod 700 {}` and stop it again; else see who has made it",
+        dir.display()
+    )
 }
 
 /// Ends a session's processes, and removes its files.

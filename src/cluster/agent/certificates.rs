@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Agent, joining};
+use crate::cluster::enrolment::Renewal;
 use crate::cluster::model::JobId;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::CertificateRequest;
@@ -33,7 +34,7 @@ pub(super) async fn keep_valid(agent: Arc<Agent>) {
     loop {
         // Those of its workers were asked for after this one.
         agent.credentials.renewal_is_due().await;
-        if let Err(error) = joining::renew(&agent).await {
+        if let Err(error) = joining::find_head(&agent, Renewal::Due).await {
             // It is tried again long before the certificate ends.
             tracing::warn!(%error, "this node's certificate was not renewed");
         }

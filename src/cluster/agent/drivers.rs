@@ -272,3 +272,42 @@ fn driver_ended(job: JobId, status: ExitStatus, stopped: bool) -> NodeEvent {
     let exit_code = status.code().or_else(|| status.signal().map(|signal| BY_SIGNAL + signal));
     NodeEvent::DriverEnded { job, state, exit_code, message }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+    use rustix::process::{kill_process, test_kill_process};
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    use super::*;
+
+    /// Whether a process runs. A zombie does not.
+    fn lives(pid: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, fields)| fields.chars().next());
+        state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_goes_no_further_is_reaped_and_what_it_has_started_ends() {
+        let mark = Mark::new().unwrap();
+        let mut command = Command::new("sh");
+        // Its daemon has another session, and is found by its mark alone.
+        let script = "setsid sh -c 'echo $$; exec sleep 1000' & exec sleep 1000";
+        command.args(["-c", script]).env(MARK_VARIABLE, mark.value()).stdout(Stdio::piped());
+        let mut child =
+            children::start(|| command.kill_on_drop(true).process_group(0).spawn(), Child::id).unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+        let (driver, daemon) = (child.id().unwrap(), line.trim().parse().unwrap());
+        assert!(lives(driver) && lives(daemon));
+        discard(child, mark).await;
+        let number = |pid: u32| Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        let is_left = lives(daemon);
+        if is_left {
+            kill_process(number(daemon), Signal::KILL).unwrap();
+        }
+        assert!(!is_left, "what it has started goes on");
+        assert_eq!(test_kill_process(number(driver)), Err(Errno::SRCH), "it was not reaped");
+    }
+}

@@ -14,7 +14,7 @@ use super::rooms::Heads;
 use crate::cluster::backoff::Backoff;
 use crate::cluster::daemon::DaemonError;
 use crate::cluster::desk::{DeskError, Enrolment};
-use crate::cluster::enrolment;
+use crate::cluster::enrolment::{self, Back, Renewal};
 use crate::cluster::machine;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::{Claims, Token};
@@ -88,7 +88,7 @@ pub(super) async fn keep_joined(
             tracing::warn!(head = %agent.head_at(), %why, "this node is not with its head; it joins again");
         }
         backoff.pause().await;
-        match renew(&agent).await {
+        match find_head(&agent, Renewal::IfStale).await {
             // The head answers at its desk. A link that has been silent would have to wait for TCP.
             Ok(()) if matches!(why, Away::Lost(_)) => {
                 agent.head().into_iter().for_each(|head| agent.host.redial(head));
@@ -182,18 +182,17 @@ async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
     }
 }
 
-/// Enrols again: the certificate is new, and the head is who it is now.
-pub(super) async fn renew(agent: &Agent) -> Result<(), DeskError> {
+/// Comes back to the head in the life that it has now, with another certificate if one is needed.
+pub(super) async fn find_head(agent: &Agent, renewal: Renewal) -> Result<(), DeskError> {
     let identity = agent.host.identity();
     let (claims, credentials) = (claims(identity), &agent.credentials);
     let last = agent.head_at();
-    let again = enrolment::enrol_again(&agent.heads, last, &agent.token, &claims, credentials);
-    let (head_at, enrolled) = again.await?;
-    agent.credentials.renew(&enrolled.credentials)?;
-    agent.host.supersede(enrolled.head, head_at);
-    if agent.head() != Some(enrolled.head) || last != head_at {
-        agent.set_head(enrolled.head, head_at);
-        agent.workers.tell_of_head(agent, enrolled.head);
+    let back = enrolment::come_back(&agent.heads, last, &agent.token, &claims, credentials, renewal);
+    let Back { head_at, head, .. } = back.await?;
+    agent.host.supersede(head, head_at);
+    if agent.head() != Some(head) || last != head_at {
+        agent.set_head(head, head_at);
+        agent.workers.tell_of_head(agent, head);
     }
     Ok(())
 }

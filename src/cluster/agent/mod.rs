@@ -10,6 +10,7 @@ mod certificates;
 mod drivers;
 mod enrolling;
 mod events;
+mod exchange;
 mod jobs;
 mod joining;
 mod orphans;
@@ -43,6 +44,7 @@ use crate::transport::{Credentials, Routed};
 use accounts::Accounts;
 use drivers::Drivers;
 use events::Events;
+use exchange::Exchange;
 use jobs::Jobs;
 use orphans::Orphans;
 use output::Outputs;
@@ -68,6 +70,7 @@ struct Agent {
     accounts: Accounts,
     outputs: Outputs,
     executables: Store,
+    exchange: Exchange,
     events: Events,
     orphans: Orphans,
     /// Cancelled when the agent is to end.
@@ -250,6 +253,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         accounts,
         outputs: Outputs::default(),
         executables,
+        exchange: Exchange::default(),
         events: Events::default(),
         orphans: Orphans::default(),
         ending: CancellationToken::new(),

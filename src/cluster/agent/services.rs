@@ -3,18 +3,19 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::Agent;
+use super::exchange;
 use crate::cluster::admin::{AdminReply, AdminRequest};
 use crate::cluster::callers;
 use crate::cluster::desk::Service;
-use crate::cluster::executable::{Digest, Platform, check_runs_here, this_machine};
+use crate::cluster::executable::{Digest, Platform, StoreError, check_runs_here, this_machine};
 use crate::cluster::logs::{LogError, LogReader};
 use crate::cluster::protocol::{
-    EXECUTABLE, ExecutableReply, ExecutableRequest, FLUSH, Flush, JobLaunch, NodeEvent, ORDER, Order,
+    EXECUTABLE, ExecutableReply, ExecutableRequest, FETCH, FLUSH, Flush, JobLaunch, NodeEvent, ORDER, Order,
 };
 use crate::config::LOGS_LISTED_MAX;
 use crate::host::{Host, HostCalls};
 use crate::id::{Identity, TypeHash};
-use crate::registry::{Inbound, Responder, decode};
+use crate::registry::{Inbound, decode};
 use crate::remote::stop_on_host;
 use crate::wire::CallFailure;
 
@@ -31,6 +32,7 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostCalls {
             ORDER => order(&agent, inbound),
             FLUSH => flush(agent, inbound),
             EXECUTABLE => executable(agent, inbound),
+            FETCH => exchange::serve(agent, inbound),
             _ => unknown(host, service, inbound),
         }
     })
@@ -93,27 +95,44 @@ fn executable(agent: Arc<Agent>, inbound: Inbound) {
     };
     // The credit is given back with the answer: it bounds how much waits for the disk.
     responder.start();
-    // Files are written there.
-    tokio::task::spawn_blocking(move || store(&agent, from, request, responder));
+    tokio::spawn(async move { responder.answer(answer_driver(agent, from, request).await) });
 }
 
-fn store(
-    agent: &Arc<Agent>,
-    from: Identity,
-    request: ExecutableRequest,
-    responder: Responder<ExecutableReply>,
-) {
-    let reply = match request {
-        ExecutableRequest::Have { digest, size, platform } => runs_here(&platform)
-            .and_then(|()| agent.executables.have(digest, size).map_err(|error| error.to_string()))
-            .map(ExecutableReply::Have),
-        ExecutableRequest::Put { digest, size, offset, bytes } => {
-            let put = agent.executables.put(digest, size, offset, &bytes);
-            put.map(ExecutableReply::Have).map_err(|error| error.to_string())
+async fn answer_driver(agent: Arc<Agent>, from: Identity, request: ExecutableRequest) -> ExecutableReply {
+    match request {
+        ExecutableRequest::Have { digest, size, platform } => {
+            at_files(move || {
+                runs_here(&platform)?;
+                agent.executables.have(digest, size).map(ExecutableReply::Have).map_err(text)
+            })
+            .await
         }
-        ExecutableRequest::Launch(launch) => equip(agent, from, launch).map(|()| ExecutableReply::Done),
-    };
-    responder.answer(reply.unwrap_or_else(|text| ExecutableReply::Failed { text }));
+        ExecutableRequest::Put { digest, size, offset, bytes } => {
+            at_files(move || match agent.executables.put(digest, size, offset, &bytes) {
+                Err(wrong @ StoreError::WrongDigest { .. }) => {
+                    Ok(ExecutableReply::Wrong { text: text(wrong) })
+                }
+                put => put.map(ExecutableReply::Have).map_err(text),
+            })
+            .await
+        }
+        ExecutableRequest::Fetch(wanted) => exchange::fetch(&agent, wanted).await,
+        ExecutableRequest::Launch(launch) => {
+            at_files(move || equip(&agent, from, launch).map(|()| ExecutableReply::Done)).await
+        }
+    }
+}
+
+/// Makes a reply where files may be read and written.
+async fn at_files(
+    reply: impl FnOnce() -> Result<ExecutableReply, String> + Send + 'static,
+) -> ExecutableReply {
+    let replied = tokio::task::spawn_blocking(reply).await.unwrap_or_else(|error| Err(text(error)));
+    replied.unwrap_or_else(|text| ExecutableReply::Failed { text })
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 /// Takes note of how a driver's workers are started.
@@ -123,9 +142,9 @@ fn equip(agent: &Arc<Agent>, from: Identity, launch: JobLaunch) -> Result<(), St
         return Err("a driver has workers started for itself alone".to_owned());
     }
     callers::check_job(&agent.host, from, job)?;
-    let executable = agent.executables.hold(launch.digest).map_err(|error| error.to_string())?;
-    check_runs_here(&executable.path()).map_err(|error| error.to_string())?;
-    let account = agent.accounts.of(job).map_err(|error| error.to_string())?;
+    let executable = agent.executables.hold(launch.digest).map_err(text)?;
+    check_runs_here(&executable.path()).map_err(text)?;
+    let account = agent.accounts.of(job).map_err(text)?;
     agent.jobs.equip(launch, executable, account);
     agent.happened(NodeEvent::JobHeld { job });
     Ok(())

@@ -21,7 +21,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::message::{Answer, Ask, CLIENT, Enrolled, Opened, Opening, Refusal, SERVER, VERSION, binding};
+use super::message::{
+    Answer, Ask, CLIENT, Enrolled, Opened, Opening, Refusal, Returned, SERVER, VERSION, binding,
+};
 use super::{DeskError, DeskOf, frames};
 use crate::cluster::dial::first_to_answer;
 use crate::cluster::trust::{CertificateRequest, Claims, KeyDigest, Token, digest_of_authority};
@@ -149,7 +151,27 @@ impl DeskClient {
             Answer::Enrolled(Enrolled { chain, head, cluster }) => {
                 Ok(Enrolment { credentials: request.credentials(chain)?, head, cluster })
             }
-            Answer::Reply(()) => Err(answered_wrongly()),
+            Answer::Returned(_) | Answer::Stale | Answer::Reply(()) => Err(answered_wrongly()),
+            Answer::Refused { text } => Err(DeskError::Refused { text }),
+        }
+    }
+
+    /// Has this process taken back as what it claims to be, with the certificate that it has shown. Nothing is
+    /// signed for that. `None` if that certificate does not do.
+    ///
+    /// # Errors
+    ///
+    /// [`DeskError`] if the desk does not do that, or the connection breaks.
+    ///
+    /// # Cancel safety
+    ///
+    /// The client is of no use after the future was dropped.
+    pub(crate) async fn come_back(&mut self, claims: &Claims) -> Result<Option<Returned>, DeskError> {
+        let ask: Ask<()> = Ask::Return { claims: claims.clone() };
+        match self.exchange::<(), ()>(&ask).await? {
+            Answer::Returned(returned) => Ok(Some(returned)),
+            Answer::Stale => Ok(None),
+            Answer::Enrolled(_) | Answer::Reply(()) => Err(answered_wrongly()),
             Answer::Refused { text } => Err(DeskError::Refused { text }),
         }
     }
@@ -169,7 +191,7 @@ impl DeskClient {
     ) -> Result<A, DeskError> {
         match self.exchange(&Ask::Request(request)).await? {
             Answer::Reply(reply) => Ok(reply),
-            Answer::Enrolled(_) => Err(answered_wrongly()),
+            Answer::Enrolled(_) | Answer::Returned(_) | Answer::Stale => Err(answered_wrongly()),
             Answer::Refused { text } => Err(DeskError::Refused { text }),
         }
     }

@@ -47,7 +47,14 @@ pub(super) enum Refusal {
 /// What a client that has proved itself wants.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Ask<Q> {
-    Enrol { csr: Vec<u8>, claims: Claims },
+    Enrol {
+        csr: Vec<u8>,
+        claims: Claims,
+    },
+    /// To be taken back with the certificate that it has shown.
+    Return {
+        claims: Claims,
+    },
     Request(Q),
 }
 
@@ -55,8 +62,13 @@ pub(super) enum Ask<Q> {
 #[derive(Serialize, Deserialize)]
 pub(super) enum Answer<A> {
     Enrolled(Enrolled),
+    Returned(Returned),
+    /// The certificate that was shown does not do, if there was one: another is needed.
+    Stale,
     Reply(A),
-    Refused { text: String },
+    Refused {
+        text: String,
+    },
 }
 
 /// What a process that was enrolled gets.
@@ -64,6 +76,15 @@ pub(super) enum Answer<A> {
 pub(crate) struct Enrolled {
     /// Its certificate and the authority's, in DER.
     pub chain: Vec<Vec<u8>>,
+    /// The head, in its present life.
+    pub head: Identity,
+    /// What the cluster is called.
+    pub cluster: String,
+}
+
+/// What a process that comes back gets: it goes on with the certificate that it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Returned {
     /// The head, in its present life.
     pub head: Identity,
     /// What the cluster is called.

@@ -19,7 +19,7 @@ pub use client::DeskClient;
 pub(super) use client::Enrolment;
 pub use error::DeskError;
 #[cfg(feature = "cli")]
-pub(super) use message::Enrolled;
+pub(super) use message::{Enrolled, Returned};
 #[cfg(feature = "cli")]
 pub(super) use server::{Desk, Service};
 

@@ -5,6 +5,7 @@ use std::future::{Future, ready};
 use std::io;
 use std::net;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +18,9 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::frames::{self, FrameError};
-use super::message::{Answer, Ask, CLIENT, Enrolled, Opened, Opening, Refusal, SERVER, VERSION, binding};
+use super::message::{
+    Answer, Ask, CLIENT, Enrolled, Opened, Opening, Refusal, Returned, SERVER, VERSION, binding,
+};
 use crate::cluster::trust::{Claims, Token};
 use crate::config::{
     DESK_CONNECTIONS_MAX, DESK_IDLE_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX,
@@ -47,9 +50,24 @@ pub(crate) trait Service: Send + Sync + 'static {
         shown: Option<&Certificate>,
     ) -> impl Future<Output = Result<Enrolled, String>> + Send {
         drop((csr, claims, shown));
-        ready(Err("this is no head's desk, and only a head enrols; use the head's address".to_owned()))
+        ready(Err(NO_HEAD.to_owned()))
+    }
+
+    /// Takes back an agent or a driver that has shown a valid certificate for what it claims to be; else says why
+    /// not, and what to do.
+    ///
+    /// The service checks that no other process has the hosts.
+    fn take_back(
+        &self,
+        claims: Claims,
+        shown: &Certificate,
+    ) -> impl Future<Output = Result<Returned, String>> + Send {
+        drop((claims, shown));
+        ready(Err(NO_HEAD.to_owned()))
     }
 }
+
+const NO_HEAD: &str = "this is no head's desk, and only a head enrols; use the head's address";
 
 /// A desk. It serves many at once, each of them one request after the other.
 pub(crate) struct Desk<S> {
@@ -195,15 +213,32 @@ impl<S: Service> Desk<S> {
     async fn attend_to(&self, ask: Ask<S::Request>, shown: Option<&Certificate>) -> Answer<S::Reply> {
         match ask {
             Ask::Request(request) => Answer::Reply(self.service.answer(request).await),
-            Ask::Enrol { csr, claims } => match claims.check_claimable() {
-                Err(error) => Answer::Refused { text: error.to_string() },
-                Ok(()) => match self.service.enrol(csr, claims, shown).await {
-                    Ok(enrolled) => Answer::Enrolled(enrolled),
-                    Err(text) => Answer::Refused { text },
-                },
-            },
+            Ask::Enrol { csr, claims } => {
+                if let Err(error) = claims.check_claimable() {
+                    return Answer::Refused { text: error.to_string() };
+                }
+                let enrolled = self.service.enrol(csr, claims, shown).await;
+                enrolled.map_or_else(|text| Answer::Refused { text }, Answer::Enrolled)
+            }
+            Ask::Return { claims } => {
+                if let Err(error) = claims.check_claimable() {
+                    return Answer::Refused { text: error.to_string() };
+                }
+                // The handshake takes one that has expired, too: with that, another is to be had.
+                let Some(shown) = shown.filter(|shown| is_valid_for(shown, &claims)) else {
+                    return Answer::Stale;
+                };
+                let returned = self.service.take_back(claims, shown).await;
+                returned.map_or_else(|text| Answer::Refused { text }, Answer::Returned)
+            }
         }
     }
+}
+
+/// Whether a certificate is for these hosts in that role, and has not expired.
+fn is_valid_for(shown: &Certificate, claims: &Claims) -> bool {
+    let is_valid = shown.expires().is_some_and(|end| SystemTime::now() < end);
+    is_valid && claims.hosts.iter().all(|host| shown.role_of(*host) == Some(claims.role))
 }
 
 async fn say<A: Serialize>(stream: &mut TlsStream<TcpStream>, answer: &Answer<A>) -> Result<(), FrameError> {

@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 
 use super::message::{Answer, Ask, CLIENT, Opened, Opening, Refusal, SERVER, VERSION, binding};
 use super::*;
-use crate::cluster::enrolment;
+use crate::cluster::enrolment::{self, Back, Renewal};
 use crate::cluster::trust::tests::{Realm, claims};
 use crate::cluster::trust::{Claims, Token};
-use crate::config::{DESK_CONNECTIONS_MAX, DESK_UNPROVEN_BYTES_MAX, HANDSHAKES_OPEN_MAX};
+use crate::config::{CERTIFICATE_VALID, DESK_CONNECTIONS_MAX, DESK_UNPROVEN_BYTES_MAX, HANDSHAKES_OPEN_MAX};
 use crate::host::fresh_identity;
 use crate::id::{HostId, Identity, Incarnation};
 use crate::transport::{Certificate, Credentials, PREAMBLE_BYTES};
@@ -57,6 +57,10 @@ impl Service for Echo {
         let is_known = shown.is_some_and(|shown| shown.role_of(claims.hosts[0]) == Some(claims.role));
         let cluster = if is_known { "test, again" } else { "test" };
         Ok(Enrolled { chain, head: HEAD, cluster: cluster.to_owned() })
+    }
+
+    async fn take_back(&self, _claims: Claims, _shown: &Certificate) -> Result<Returned, String> {
+        Ok(Returned { head: HEAD, cluster: "test, back".to_owned() })
     }
 }
 
@@ -168,15 +172,72 @@ async fn visitor_who_has_been_before_is_known_by_its_certificate() {
     let expired = office.realm.expired(Role::Driver, me);
     let other = office.realm.credentials(Role::Driver, fresh_identity());
     for (shown, expected) in [(valid, "test, again"), (expired, "test, again"), (other, "test")] {
-        let claims = claims(Role::Driver, me);
-        let heads = [office.address];
-        let again = enrolment::enrol_again(&heads, office.address, token, &claims, &shown);
-        assert_eq!(in_time(again).await.unwrap().1.cluster, expected);
+        let again = DeskClient::connect_as(Some(&shown), office.address, DeskOf::Head, token);
+        let enrolled = in_time(again).await.unwrap().enrol(&claims(Role::Driver, me)).await.unwrap();
+        assert_eq!(enrolled.cluster, expected);
     }
     let imitated = office.realm.imitated(Role::Driver, me);
     let claims = claims(Role::Driver, me);
-    let at = office.address;
-    in_time(enrolment::enrol_again(&[at], at, token, &claims, &imitated)).await.unwrap_err();
+    let (at, heads) = (office.address, [office.address]);
+    for renewal in [Renewal::Due, Renewal::IfStale] {
+        let back = enrolment::come_back(&heads, at, token, &claims, &imitated, renewal);
+        in_time(back).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn member_with_a_fresh_certificate_comes_back_without_a_signature() {
+    let office = Office::open().await;
+    let (me, token, at) = (fresh_identity(), office.token(), office.address);
+    let heads = [at];
+    let (half, minute) = (CERTIFICATE_VALID / 2, Duration::from_secs(60));
+    let realm = &office.realm;
+    let cases = [
+        (realm.credentials(Role::Agent, me), Renewal::IfStale, 0),
+        (realm.ending_in(half + minute, Role::Agent, me), Renewal::IfStale, 0),
+        (realm.ending_in(half - minute, Role::Agent, me), Renewal::IfStale, 1),
+        (realm.expired(Role::Agent, me), Renewal::IfStale, 1),
+        (realm.credentials(Role::Agent, me), Renewal::Due, 1),
+        // The desk asks for another where the one that was shown is of another process.
+        (realm.credentials(Role::Agent, fresh_identity()), Renewal::IfStale, 1),
+        (realm.credentials(Role::Driver, me), Renewal::IfStale, 1),
+    ];
+    for (at_hand, renewal, signatures) in cases {
+        let (before, claims) = (realm.authority.issued(), claims(Role::Agent, me));
+        let back = enrolment::come_back(&heads, at, token, &claims, &at_hand, renewal);
+        let Back { head, renewed, .. } = in_time(back).await.unwrap();
+        let signed = realm.authority.issued() - before;
+        assert_eq!((head, renewed, signed), (HEAD, signatures > 0, signatures), "{renewal:?}");
+        assert!(at_hand.is_fresh());
+    }
+}
+
+#[tokio::test]
+async fn member_is_taken_back_with_a_valid_certificate_for_all_that_it_claims_and_no_other() {
+    let office = Office::open().await;
+    let (me, other) = (fresh_identity(), fresh_identity());
+    let realm = &office.realm;
+    let come_back = async |shown: Option<&Credentials>, claims: Claims| {
+        let desk = DeskClient::connect_as(shown, office.address, DeskOf::Head, office.token());
+        in_time(in_time(desk).await.unwrap().come_back(&claims)).await
+    };
+    let valid = realm.credentials(Role::Driver, me);
+    let back = come_back(Some(&valid), claims(Role::Driver, me)).await.unwrap().unwrap();
+    assert_eq!((back.head, back.cluster.as_str()), (HEAD, "test, back"));
+    let later = Identity { incarnation: Incarnation(me.incarnation.0 + 1), ..me };
+    let both = Claims { hosts: vec![me, other], ..claims(Role::Driver, me) };
+    for (shown, claims) in [
+        (None, claims(Role::Driver, me)),
+        (Some(realm.expired(Role::Driver, me)), claims(Role::Driver, me)),
+        (Some(valid.clone()), claims(Role::Driver, other)),
+        (Some(valid.clone()), claims(Role::Driver, later)),
+        (Some(valid.clone()), claims(Role::Agent, me)),
+        (Some(valid.clone()), both),
+    ] {
+        assert_eq!(come_back(shown.as_ref(), claims.clone()).await.unwrap(), None, "{claims:?}");
+    }
+    let refused = come_back(Some(&valid), claims(Role::Head, me)).await.unwrap_err();
+    assert!(matches!(refused, DeskError::Refused { .. }), "{refused}");
 }
 
 #[tokio::test]
@@ -187,9 +248,10 @@ async fn visitor_who_has_been_before_tries_all_addresses_of_the_head_and_says_wh
     // Nothing listens at the port of a listener that is gone.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (heads, claims) = ([gone, office.address], claims(Role::Driver, me));
-    let again = enrolment::enrol_again(&heads, gone, office.token(), &claims, &shown);
-    let (at, enrolled) = in_time(again).await.unwrap();
-    assert_eq!((at, enrolled.cluster.as_str()), (office.address, "test, again"));
+    for renewal in [Renewal::Due, Renewal::IfStale] {
+        let back = enrolment::come_back(&heads, gone, office.token(), &claims, &shown, renewal);
+        assert_eq!(in_time(back).await.unwrap().head_at, office.address);
+    }
 }
 
 #[tokio::test]
@@ -210,7 +272,12 @@ async fn agents_desk_enrols_nobody() {
     let credentials = realm.credentials(Role::Head, HEAD);
     let office = Office::with(realm, &credentials, NoHead).await;
     let mut client = office.visit().await.unwrap();
-    let error = in_time(client.enrol(&claims(Role::Driver, fresh_identity()))).await.unwrap_err();
+    let me = fresh_identity();
+    let error = in_time(client.enrol(&claims(Role::Driver, me))).await.unwrap_err();
+    assert!(error.to_string().contains("only a head enrols"), "{error}");
+    let own = office.realm.credentials(Role::Driver, me);
+    let client = DeskClient::connect_as(Some(&own), office.address, DeskOf::Head, office.token());
+    let error = in_time(client).await.unwrap().come_back(&claims(Role::Driver, me)).await.unwrap_err();
     assert!(error.to_string().contains("only a head enrols"), "{error}");
 }
 

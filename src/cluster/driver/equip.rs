@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 
+use super::sources::{Outcome, Source, Tally, Turn};
 use super::{Found, Settled, Shared};
 use crate::cluster::ClusterError;
 use crate::cluster::model::NodeFacts;
-use crate::cluster::protocol::{EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest};
-use crate::config::{EXECUTABLE_CHUNK_BYTES, EXECUTABLE_TIMEOUT, NODE_LEASE, WORKER_START_TIMEOUT};
+use crate::cluster::protocol::{
+    EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest, Wanted,
+};
+use crate::config::{
+    EXECUTABLE_CHUNK_BYTES, EXECUTABLE_LOOK_TIMEOUT, EXECUTABLE_TIMEOUT, NODE_LEASE, WORKER_START_TIMEOUT,
+};
 use crate::host::deadline_in;
 use crate::observe::log;
 use crate::remote::ask_host;
@@ -24,6 +31,8 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
             false => Err(ClusterError::NoNodes { address: shared.standing().head_at }),
         };
     }
+    // Behind that time nodes are taken not to have it.
+    drop(tokio::time::timeout(EXECUTABLE_LOOK_TIMEOUT, find_source(shared, &working)).await);
     let equipped = join_all(working.iter().map(|facts| equip(shared, facts))).await;
     let (mut usable, mut failure) = (Vec::new(), None);
     for (&facts, equipped) in working.iter().zip(equipped) {
@@ -35,6 +44,7 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
             }
         }
     }
+    log_tally(shared);
     if let (true, Some(why)) = (usable.is_empty(), failure) {
         return Err(ClusterError::NotEquipped { why });
     }
@@ -52,6 +62,29 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
         }),
         _ => Ok(()),
     }
+}
+
+/// Looks for a node that has the executable from before, and gives up the look at the first: with it no copy of the
+/// driver is needed. Those that answer sooner than it does would be sent one otherwise.
+async fn find_source(shared: &Arc<Shared>, nodes: &[&NodeFacts]) {
+    let mut looks: FuturesUnordered<_> = nodes
+        .iter()
+        .map(|facts| async move {
+            shared.control.introduce(facts.agent, facts.address);
+            (facts, have(shared, facts).await)
+        })
+        .collect();
+    while let Some((facts, found)) = looks.next().await {
+        if found.is_ok_and(|bytes| bytes == shared.executable.size()) {
+            return shared.sources.add(Source { agent: facts.agent, address: facts.address });
+        }
+    }
+}
+
+/// Logs how the nodes got the executable, since the job began.
+pub(super) fn log_tally(shared: &Shared) {
+    let Tally { had, sent, fetched, sent_bytes } = shared.sources.tally();
+    log::info!(had, sent, fetched, sent_bytes, "the executable is on the nodes that can be used");
 }
 
 /// Waits until a node is back that was there before the head was started again, and a worker is ready there.
@@ -75,13 +108,13 @@ pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(),
     shared.standing().agents.insert(facts.id(), facts.agent);
     let equipped = try_to_equip(shared, facts).await;
     if equipped.is_err() {
-        shared.standing().forget_agent(facts.agent);
+        shared.forget_agent(facts.agent);
     }
     equipped
 }
 
 async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
-    send(shared, facts).await?;
+    provide(shared, facts).await?;
     let launch = ExecutableRequest::Launch(JobLaunch {
         job: shared.job,
         digest: shared.executable.digest(),
@@ -97,34 +130,96 @@ async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), Str
     Ok(())
 }
 
+/// Sees to it that all of the executable is on the node: has it fetched from nodes that have it, or sends it. From
+/// then on others may fetch it there.
+async fn provide(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
+    let node = Source { agent: facts.agent, address: facts.address };
+    if have(shared, facts).await? == shared.executable.size() {
+        shared.sources.had(node);
+        return Ok(());
+    }
+    let mut tried = Vec::new();
+    loop {
+        let transfer = shared.sources.take(&tried).await;
+        let Turn::Fetch(source) = transfer.turn() else {
+            send(shared, facts).await?;
+            transfer.done(node);
+            return Ok(());
+        };
+        match fetch(shared, facts, source).await? {
+            Outcome::Done => {
+                transfer.done(node);
+                return Ok(());
+            }
+            outcome => transfer.failed(outcome),
+        }
+        tried.push(source.agent);
+    }
+}
+
+/// Has the node fetch the executable from another, as long as that makes progress. An error is the node's own.
+async fn fetch(shared: &Shared, facts: &NodeFacts, source: Source) -> Result<Outcome, String> {
+    let (digest, size) = (shared.executable.digest(), shared.executable.size());
+    let mut have = None;
+    let (outcome, why) = loop {
+        let wanted = Wanted { digest, size, from: source.agent, at: source.address };
+        match ask(shared, facts, ExecutableRequest::Fetch(wanted)).await? {
+            ExecutableReply::Have(bytes) if bytes == size => return Ok(Outcome::Done),
+            ExecutableReply::Have(bytes) if have.is_none_or(|before| before < bytes) => have = Some(bytes),
+            ExecutableReply::Have(_) => break (Outcome::Failed, "nothing comes any more".to_owned()),
+            ExecutableReply::Busy => break (Outcome::Busy, "it serves others".to_owned()),
+            ExecutableReply::NotFetched { text } => break (Outcome::Failed, text),
+            ExecutableReply::Wrong { text } => break (Outcome::Wrong, text),
+            other => return Err(format!("the node answered {other:?}")),
+        }
+    };
+    let (node, from) = (facts.id(), source.agent.host);
+    match outcome {
+        Outcome::Wrong => {
+            log::warn!(%node, %from, why, "a node has a damaged copy of the executable; it will come from elsewhere");
+        }
+        _ => {
+            log::info!(%node, %from, why, "the executable was not fetched from a node; it will come from elsewhere")
+        }
+    }
+    Ok(outcome)
+}
+
 /// Sends what the node has not got of the executable.
 async fn send(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
-    let platform = shared.executable.platform().to_string();
-    let mut have = had(ask(shared, facts, ExecutableRequest::Have { digest, size, platform }).await?)?;
-    if have == size {
-        return Ok(());
-    }
-    // A piece has half a minute: on a slow network few nodes at a time get theirs.
-    let _place = shared.sending.acquire().await.map_err(|error| error.to_string())?;
+    let mut have = have(shared, facts).await?;
+    // What is there may be of a node that had a damaged one.
+    let mut is_all_own = have == 0;
     while have < size {
         let reading = Arc::clone(shared);
         let bytes = tokio::task::spawn_blocking(move || {
             reading.executable.read(have, EXECUTABLE_CHUNK_BYTES).map_err(|error| error.to_string())
         });
         let bytes = bytes.await.map_err(|error| error.to_string())??;
+        shared.sources.sent_bytes(bytes.len());
         let put = ExecutableRequest::Put { digest, size, offset: have, bytes: bytes.into() };
-        let more = had(ask(shared, facts, put).await?)?;
-        if more <= have {
-            return Err(format!("the node has {more} bytes of the executable after it was sent {have}"));
-        }
-        have = more;
+        have = match ask(shared, facts, put).await? {
+            ExecutableReply::Have(more) if more > have => more,
+            ExecutableReply::Have(more) => {
+                return Err(format!("the node has {more} bytes of the executable after it was sent {have}"));
+            }
+            ExecutableReply::Wrong { .. } if !is_all_own => {
+                is_all_own = true;
+                0
+            }
+            ExecutableReply::Wrong { text } => return Err(text),
+            other => return Err(format!("the node answered {other:?}")),
+        };
     }
     Ok(())
 }
 
-fn had(reply: ExecutableReply) -> Result<u64, String> {
-    match reply {
+/// The number of bytes of the executable that the node has.
+async fn have(shared: &Shared, facts: &NodeFacts) -> Result<u64, String> {
+    let (digest, size) = (shared.executable.digest(), shared.executable.size());
+    let platform = shared.executable.platform().to_string();
+    match ask(shared, facts, ExecutableRequest::Have { digest, size, platform }).await? {
         ExecutableReply::Have(bytes) => Ok(bytes),
         other => Err(format!("the node answered {other:?}")),
     }

@@ -9,6 +9,7 @@ mod equip;
 mod lookup;
 mod news;
 mod output;
+mod sources;
 mod spread;
 mod stay;
 
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::bootstrap::HeadIs;
@@ -32,9 +33,7 @@ use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
 use super::state::{Answer, News};
 use super::trust::Claims;
 use super::{ClusterError, WorkerInfo, callers, control, machine, worker};
-use crate::config::{
-    ENDED_KEPT_MAX, EXECUTABLES_SENT_AT_ONCE, HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT,
-};
+use crate::config::{ENDED_KEPT_MAX, HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::Identity;
 use crate::lock::{Locked, Mutex};
@@ -42,6 +41,7 @@ use crate::observe::{Chain, log};
 use crate::remote::{ClusterRef, ask_host, host_calls};
 use crate::transport::{Credentials, Role, Routed};
 
+use sources::Sources;
 use spread::Spread;
 
 pub(super) use address::address;
@@ -100,8 +100,8 @@ struct Shared {
     standing: Mutex<Standing>,
     /// Changes that the workers are to be told of.
     spread: Spread,
-    /// Places for executables on their way: each has a piece of its file in memory.
-    sending: Semaphore,
+    /// Sources of the executable for nodes that lack it.
+    sources: Sources,
     /// How many workers have come or failed to.
     settled: watch::Sender<Settled>,
 }
@@ -170,6 +170,12 @@ impl Shared {
 
     fn head(&self) -> Identity {
         self.standing().head
+    }
+
+    /// Forgets an agent that is lost, or cannot be used.
+    fn forget_agent(&self, agent: Identity) {
+        self.standing().forget_agent(agent);
+        self.sources.forget(agent);
     }
 
     /// Where the head is, for those who ask it.
@@ -302,7 +308,7 @@ async fn begin(
         launch,
         display,
         spread: Spread::default(),
-        sending: Semaphore::new(EXECUTABLES_SENT_AT_ONCE),
+        sources: Sources::default(),
         standing: Mutex::new(Standing {
             head: enrolled.head,
             head_at,

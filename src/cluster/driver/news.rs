@@ -41,7 +41,7 @@ pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<News>
 pub(super) fn take(shared: &Arc<Shared>, news: News) {
     match news {
         News::NodeUp(facts) => equip_later(shared, facts),
-        News::NodeGone { agent } => shared.standing().forget_agent(agent),
+        News::NodeGone { agent } => shared.forget_agent(agent),
         News::WorkerUp { node, worker, member, pid } => {
             worker_up(shared, Known { node, worker, member, pid, ended: None });
         }
@@ -63,7 +63,9 @@ pub(super) fn take(shared: &Arc<Shared>, news: News) {
 fn equip_later(shared: &Arc<Shared>, facts: NodeFacts) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        if let Err(error) = equip::equip(&shared, &facts).await {
+        let equipped = equip::equip(&shared, &facts).await;
+        equip::log_tally(&shared);
+        if let Err(error) = equipped {
             log::warn!(node = %facts.id(), %error, "a node cannot be used for this job");
             let refused = format!("node {}: {error}", facts.id());
             shared.settled.send_modify(|settled| settled.refused = Some(refused));

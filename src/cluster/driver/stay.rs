@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::{Shared, news};
 use crate::cluster::backoff::Backoff;
 use crate::cluster::desk::DeskError;
+use crate::cluster::enrolment::{Back, Renewal};
 use crate::cluster::members::Change;
 use crate::cluster::model::JobState;
 use crate::cluster::protocol::JobRequest;
@@ -27,7 +28,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             Ok(Ok(_)) => {
                 // The head is there, and is to hear the next beat whatever becomes of this.
                 match try_to_come_back(&shared, Link::Answers).await {
-                    Ok(()) => {}
+                    Ok(_) => {}
                     Err(Away::Over(why)) => return over(&shared, why),
                     Err(Away::Still(why)) => log::warn!(why, "the driver's certificate was not renewed"),
                 }
@@ -39,7 +40,8 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             Err(error) => log::warn!(%error, "the head is away; it is looked for"),
         }
         match come_back(&shared).await {
-            Ok(()) => renewal = due(),
+            Ok(Renewed::Yes) => renewal = due(),
+            Ok(Renewed::No) => {}
             Err(why) => return over(&shared, why),
         }
     }
@@ -49,13 +51,19 @@ fn over(shared: &Arc<Shared>, why: String) {
     news::take(shared, News::Stopped { why });
 }
 
-/// Enrols again and takes up the job with the head, however long that takes. An error is that the job is over.
-async fn come_back(shared: &Arc<Shared>) -> Result<(), String> {
+/// Whether the driver has another certificate than before.
+enum Renewed {
+    Yes,
+    No,
+}
+
+/// Finds the head and takes up the job with it, however long that takes. An error is that the job is over.
+async fn come_back(shared: &Arc<Shared>) -> Result<Renewed, String> {
     let mut backoff = Backoff::new();
     let mut told = String::new();
     loop {
         match try_to_come_back(shared, Link::Silent).await {
-            Ok(()) => return Ok(()),
+            Ok(renewed) => return Ok(renewed),
             Err(Away::Over(why)) => return Err(why),
             Err(Away::Still(why)) if why == told => {}
             // Each reason once: it may be that the cluster does not take this driver any more.
@@ -82,7 +90,7 @@ pub(super) async fn tell_end(shared: &Arc<Shared>, state: JobState, message: &st
             }
             backoff.pause().await;
             // Where it is not found, the next try says so.
-            if find_head(shared).await.is_ok() {
+            if find_head(shared, Renewal::IfStale).await.is_ok() {
                 shared.control.redial(shared.head());
             }
         }
@@ -95,31 +103,35 @@ enum Away {
     Over(String),
 }
 
-/// Enrols again; gives whether it is another life of the head.
-async fn find_head(shared: &Shared) -> Result<bool, DeskError> {
+/// Finds the head in the life that it has now; gives whether that is another one.
+async fn find_head(shared: &Shared, renewal: Renewal) -> Result<(bool, Renewed), DeskError> {
     let hosts = vec![shared.control.identity(), shared.host.identity()];
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
     let (heads, last) = (&shared.heads, shared.standing().head_at);
-    let again = shared.admission.enrol_again(heads, last, &claims, &shared.credentials);
-    let (head_at, enrolled) = again.await?;
-    shared.credentials.renew(&enrolled.credentials)?;
-    shared.control.supersede(enrolled.head, head_at);
+    let back = shared.admission.come_back(heads, last, &claims, &shared.credentials, renewal);
+    let Back { head_at, head, renewed } = back.await?;
+    shared.control.supersede(head, head_at);
     let mut standing = shared.standing();
     standing.head_at = head_at;
-    let before = std::mem::replace(&mut standing.head, enrolled.head);
-    Ok(before != enrolled.head)
+    let before = std::mem::replace(&mut standing.head, head);
+    Ok((before != head, if renewed { Renewed::Yes } else { Renewed::No }))
 }
 
-/// State of the link to the head when a driver enrols again.
+/// State of the link to the head when a driver comes back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Link {
+    /// The driver wants its next certificate.
     Answers,
     Silent,
 }
 
-async fn try_to_come_back(shared: &Arc<Shared>, link: Link) -> Result<(), Away> {
+async fn try_to_come_back(shared: &Arc<Shared>, link: Link) -> Result<Renewed, Away> {
     let still = |error: &dyn std::fmt::Display| Away::Still(error.to_string());
-    let is_new = find_head(shared).await.map_err(|error| still(&error))?;
+    let renewal = match link {
+        Link::Answers => Renewal::Due,
+        Link::Silent => Renewal::IfStale,
+    };
+    let (is_new, renewed) = find_head(shared, renewal).await.map_err(|error| still(&error))?;
     if link == Link::Silent {
         shared.control.redial(shared.head());
     }
@@ -135,7 +147,7 @@ async fn try_to_come_back(shared: &Arc<Shared>, link: Link) -> Result<(), Away> 
                 news::sweep(shared, before, &workers);
             }
             news::reconcile(shared, nodes, workers);
-            Ok(())
+            Ok(renewed)
         }
         Ok(Err(Denied::JobOver(why) | Denied::Unknown(why))) => Err(Away::Over(why)),
         Ok(other) => Err(Away::Still(format!("it answered {other:?}"))),

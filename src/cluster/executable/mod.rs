@@ -24,7 +24,7 @@ pub use elf::ElfError;
 pub(super) use platform::this_machine;
 pub use platform::{Platform, PlatformMismatch};
 #[cfg(feature = "cli")]
-pub(crate) use store::{InUse, Store};
+pub(crate) use store::{InUse, Store, StoreError};
 
 use elf::Image;
 

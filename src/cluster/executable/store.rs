@@ -217,6 +217,27 @@ impl Store {
         if ready { Ok(InUse(held)) } else { Err(missing) }
     }
 
+    /// Bytes of a complete executable from `offset` on, `bytes_max` at most, and whether they are its last.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if it is not there, or not all of it; [`StoreError::Beyond`] if nothing of it lies
+    /// behind `offset`.
+    pub(crate) fn read(
+        &self,
+        digest: Digest,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<(Vec<u8>, bool), StoreError> {
+        let InUse(held) = self.hold(digest)?;
+        let left = held.size.saturating_sub(offset);
+        if left == 0 {
+            return Err(StoreError::Beyond { offset, length: bytes_max, size: held.size });
+        }
+        let length = left.min(bytes_max as u64);
+        Ok((file::read(&self.0.dir, digest, offset, length as usize)?, length == left))
+    }
+
     /// Whether somebody holds an executable, so that it does not give way to others.
     #[cfg(test)]
     pub(crate) fn is_held(&self, digest: Digest) -> bool {

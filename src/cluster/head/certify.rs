@@ -2,7 +2,7 @@
 
 use super::Head;
 use crate::cluster::bootstrap::Life;
-use crate::cluster::desk::Enrolled;
+use crate::cluster::desk::{Enrolled, Returned};
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{NodeEvent, NodeReply};
 use crate::cluster::state::State;
@@ -26,7 +26,20 @@ impl Head {
             tracing::warn!(error, "somebody with the token was not enrolled");
         })?;
         let chain = self.authority.issue(csr, claims).map_err(|error| error.to_string())?;
+        tracing::info!(role = %claims.role, hosts = ?claims.hosts, "a certificate was issued");
         Ok(Enrolled { chain, head: self.host.identity(), cluster: self.authority.name() })
+    }
+
+    /// Takes back an agent or a driver with the valid certificate that it has shown for what it claims to be.
+    ///
+    /// As when one is certified, no other living process has its hosts. The state decides what it may do from there
+    /// on: it joins, or starts its job, over its link.
+    pub(super) fn take_back(&self, claims: &Claims, shown: &Certificate) -> Result<Returned, String> {
+        self.control.read(|state| check_free(state, claims, Some(shown))).inspect_err(|error| {
+            tracing::warn!(error, "a process with a certificate was not taken back");
+        })?;
+        tracing::info!(role = %claims.role, hosts = ?claims.hosts, "a member is back with its certificate");
+        Ok(Returned { head: self.host.identity(), cluster: self.authority.name() })
     }
 
     /// Certifies a worker for the agent that starts it.
@@ -343,3 +356,6 @@ mod tests {
         check_event(&known.state, here, &NodeEvent::DriverBegan { job }).unwrap_err();
     }
 }
+
+#[cfg(test)]
+mod returns;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Head;
 use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
-use crate::cluster::desk::{Enrolled, Service};
+use crate::cluster::desk::{Enrolled, Returned, Service};
 use crate::cluster::model::{JobFacts, JobId, JobState, NodeFacts, NodeInfo, NodeState};
 use crate::cluster::state::{Answer, Denied, Event, State};
 use crate::cluster::trust::Claims;
@@ -46,6 +46,11 @@ impl Service for AtDesk {
     ) -> Result<Enrolled, String> {
         let head = self.0.upgrade().ok_or("the head is ending")?;
         head.enrol(&csr, &claims, shown)
+    }
+
+    async fn take_back(&self, claims: Claims, shown: &Certificate) -> Result<Returned, String> {
+        let head = self.0.upgrade().ok_or("the head is ending")?;
+        head.take_back(&claims, shown)
     }
 }
 

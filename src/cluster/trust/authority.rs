@@ -38,6 +38,9 @@ pub(crate) struct Authority {
     token: Token,
     /// How long what it signs is valid.
     valid: Duration,
+    /// Certificates that it has signed.
+    #[cfg(test)]
+    issued: std::sync::atomic::AtomicU64,
 }
 
 /// The authority cannot be had, or does not sign.
@@ -128,7 +131,14 @@ impl Authority {
         }
         let issuer = Issuer::from_ca_cert_der(&der, key)
             .map_err(|error| damaged(CERTIFICATE_FILE, error.to_string()))?;
-        Ok(Self { issuer, certificate, token, valid: CERTIFICATE_VALID })
+        Ok(Self {
+            issuer,
+            certificate,
+            token,
+            valid: CERTIFICATE_VALID,
+            #[cfg(test)]
+            issued: Default::default(),
+        })
     }
 
     /// The same, whose certificates are valid for so long.
@@ -171,7 +181,14 @@ impl Authority {
         let key = KeyPair::generate().expect("the operating system gives random numbers");
         let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(&self.certificate[..]), key)
             .expect("the certificate was made here");
-        Self { issuer, certificate: self.certificate.clone(), token: self.token.clone(), valid: self.valid }
+        let (certificate, token) = (self.certificate.clone(), self.token.clone());
+        Self { issuer, certificate, token, valid: self.valid, issued: Default::default() }
+    }
+
+    /// The number of certificates that it has signed.
+    #[cfg(test)]
+    pub(crate) fn issued(&self) -> u64 {
+        self.issued.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     pub(super) fn issue_at(
@@ -196,6 +213,8 @@ impl Authority {
         valid(&mut params, now, self.valid);
         request.params = params;
         let certificate = request.signed_by(&self.issuer)?;
+        #[cfg(test)]
+        self.issued.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Ok(vec![certificate.der().to_vec(), self.certificate.clone()])
     }
 }

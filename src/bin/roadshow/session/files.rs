@@ -82,7 +82,11 @@ fn check_directory(path: &Path, forbidden: u32) -> io::Result<()> {
     is_own(&metadata)?;
     match metadata.mode() & forbidden {
         0 => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is not closed to other users")),
+        _ => {
+            let text =
+                format!("it is not closed to other users (its mode is {:03o})", metadata.mode() & 0o777);
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+        }
     }
 }
 

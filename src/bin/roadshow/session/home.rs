@@ -71,6 +71,13 @@ impl Home {
         names.into_iter().filter_map(|path| Session::read(&path)).collect()
     }
 
+    /// What looks like sessions and is not read, since other users can open it, and why.
+    pub(crate) fn refused(&self) -> Vec<(PathBuf, io::Error)> {
+        let mut names: Vec<_> = self.entries().collect();
+        names.sort_unstable();
+        names.into_iter().filter_map(|path| Session::refused(&path).map(|why| (path, why))).collect()
+    }
+
     fn entries(&self) -> impl Iterator<Item = PathBuf> {
         // Links in a directory of this user's alone are those that `create` has made.
         let entries = check_home(&self.0).and_then(|()| fs::read_dir(&self.0));
@@ -353,6 +360,21 @@ mod tests {
         fs::copy(session.dir.join(NODE_FILE), checkout.join(NODE_FILE)).unwrap();
         std::os::unix::fs::symlink(&checkout, home.0.join("session_x")).unwrap();
         assert_eq!(home.sessions(), [session]);
+    }
+
+    #[test]
+    fn a_session_that_others_can_open_is_not_read_and_it_is_said_why() {
+        let scratch = Scratch::new();
+        let home = Home::at(scratch.0.join("home"));
+        let (closed, open) = (made(&home, None, 1), made(&home, Some(&scratch.0.join("elsewhere")), 2));
+        // What is no session is not worth a word.
+        fs::create_dir(home.0.join("session_3")).unwrap();
+        assert!(home.refused().is_empty());
+        fs::set_permissions(&open.dir, PermissionsExt::from_mode(0o750)).unwrap();
+        assert_eq!(home.sessions(), [closed]);
+        let refused = home.refused();
+        assert_eq!(refused.len(), 1, "{refused:?}");
+        assert!(refused[0].1.to_string().ends_with("(its mode is 750)"), "{refused:?}");
     }
 
     #[test]

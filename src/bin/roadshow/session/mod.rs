@@ -74,6 +74,13 @@ impl Session {
         Some(Self { dir, node })
     }
 
+    /// Why a directory that looks like a session's is not read, if it is not this user's alone.
+    pub(crate) fn refused(dir: &Path) -> Option<io::Error> {
+        let dir = fs::canonicalize(dir).ok()?;
+        fs::symlink_metadata(dir.join(NODE_FILE)).ok()?;
+        check_closed(&dir).err()
+    }
+
     /// Writes `node.json` anew.
     pub(crate) fn save(&self) -> io::Result<()> {
         let json = serde_json::to_vec_pretty(&self.node).map_err(io::Error::other)?;

@@ -86,6 +86,15 @@ pub(super) fn write(dir: &Path, digest: Digest, offset: u64, bytes: &[u8]) -> Re
     part.and_then(|part| part.write_all_at(bytes, offset)).map_err(|source| StoreError::of_io(dir, source))
 }
 
+/// Bytes of an executable.
+pub(super) fn read(dir: &Path, digest: Digest, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![0; length];
+    File::open(path(dir, digest, true))
+        .and_then(|file| file.read_exact_at(&mut bytes, offset))
+        .map_err(|source| StoreError::of_io(dir, source))?;
+    Ok(bytes)
+}
+
 /// Makes an executable of a part.
 pub(super) fn complete(dir: &Path, digest: Digest) -> Result<(), StoreError> {
     let part = path(dir, digest, false);

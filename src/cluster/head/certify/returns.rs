@@ -1,0 +1,124 @@
+//! Members that come back to a head that was started again.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+
+use super::super::orders::Orders;
+use super::super::store::Store;
+use super::super::{Head, certify};
+use super::*;
+use crate::cluster::control::Control;
+use crate::cluster::daemon::start_host;
+use crate::cluster::model::{Labels, NodeFacts, NodeState, Resources};
+use crate::cluster::scratch::Scratch;
+use crate::cluster::state::{Action, Event, Millis, NodeReport, Record, Settings};
+use crate::cluster::trust::{Authority, CertificateRequest};
+use crate::config::CERTIFIED_HOSTS_MAX;
+use crate::host::fresh_identity;
+use crate::id::Incarnation;
+use crate::transport::Routed;
+
+/// A head without a desk, which goes on from these records.
+async fn head(scratch: &Scratch, records: Vec<Record>) -> Head {
+    let authority = Authority::open(&scratch.join("state")).unwrap();
+    let identity = Identity { host: HostId::HEAD, ..fresh_identity() };
+    let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
+    let credentials = certify(&authority, &claims).unwrap();
+    let at = SocketAddr::from(([127, 0, 0, 1], 1));
+    let (_door, arrivals) = mpsc::channel(1);
+    let transport = Routed::new(credentials, at, arrivals);
+    let calls = Box::new(|_: &_, _, _| panic!("nothing calls it"));
+    let host = start_host(identity, authority.token(), transport, at, calls).await.unwrap();
+    let (store, _) = Store::open(&scratch.join("head.redb")).await.unwrap();
+    let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {}), None));
+    control.tell(Event::Restored(records));
+    Head { authority, host, control, orders: Mutex::new(Orders::default()), store }
+}
+
+fn facts(agent: Identity) -> NodeFacts {
+    NodeFacts {
+        agent,
+        address: SocketAddr::from(([127, 0, 0, 1], 1)),
+        hostname: String::new(),
+        pid: 1,
+        is_head: false,
+        resources: Resources::none(),
+        labels: Labels::new(),
+        workers: 1,
+        platform: String::new(),
+        session_dir: String::new(),
+    }
+}
+
+/// What a head has kept to which these nodes had joined.
+fn records(agents: &[Identity]) -> Vec<Record> {
+    let (mut state, mut actions, mut records) = (State::new(Settings::default()), Vec::new(), Vec::new());
+    for &agent in agents {
+        state.handle(Millis(1), Event::NodeJoined(NodeReport::idle(facts(agent))), &mut actions);
+        records.extend(actions.drain(..).filter_map(|action| match action {
+            Action::Keep(record) => Some(record),
+            _ => None,
+        }));
+    }
+    records
+}
+
+fn claims(agent: Identity) -> Claims {
+    Claims { role: Role::Agent, hosts: vec![agent], job: None, node: None }
+}
+
+/// A certificate for these hosts of agents.
+fn certificate(authority: &Authority, hosts: &[Identity]) -> Certificate {
+    let request = CertificateRequest::new().unwrap();
+    let claims = Claims { role: Role::Agent, hosts: hosts.to_vec(), job: None, node: None };
+    Certificate::verified(authority.issue(request.csr(), &claims).unwrap()[0].clone().into())
+}
+
+#[tokio::test]
+async fn ten_thousand_members_are_taken_back_without_a_signature() {
+    let scratch = Scratch::new();
+    let agents: Vec<_> = (0..10_000).map(|_| fresh_identity()).collect();
+    let head = head(&scratch, records(&agents)).await;
+    let states =
+        || head.control.read(|state| state.nodes().iter().map(|node| node.state).collect::<Vec<_>>());
+    assert!(states().iter().all(|state| *state == NodeState::Awaited) && states().len() == agents.len());
+    // One for several is as good here, and made sooner.
+    let shown: Vec<_> = agents
+        .chunks(CERTIFIED_HOSTS_MAX)
+        .map(|agents| (agents, certificate(&head.authority, agents)))
+        .collect();
+    let before = head.authority.issued();
+    for (agents, shown) in shown {
+        for &agent in agents {
+            let back = head.take_back(&claims(agent), &shown).unwrap();
+            assert_eq!(back.head, head.host.identity());
+            head.control.tell(Event::NodeJoined(NodeReport::idle(facts(agent))));
+        }
+    }
+    assert_eq!(head.authority.issued(), before);
+    assert!(states().iter().all(|state| *state == NodeState::Alive) && states().len() == agents.len());
+    // A process that enrols has one signed.
+    let request = CertificateRequest::new().unwrap();
+    head.enrol(request.csr(), &claims(fresh_identity()), None).unwrap();
+    assert_eq!(head.authority.issued(), before + 1);
+}
+
+#[tokio::test]
+async fn a_member_whose_host_is_another_s_by_now_is_not_taken_back_whatever_it_shows() {
+    let scratch = Scratch::new();
+    let before = fresh_identity();
+    let now = Identity { incarnation: Incarnation(before.incarnation.0 + 1), ..before };
+    let head = head(&scratch, records(&[now])).await;
+    let (own, stranger) =
+        (certificate(&head.authority, &[before]), certificate(&head.authority, &[fresh_identity()]));
+    for (agent, shown) in [(before, &own), (now, &own), (now, &stranger)] {
+        let refused = head.take_back(&claims(agent), shown).unwrap_err();
+        assert!(refused.contains("another process of the cluster"), "{refused}");
+    }
+    head.take_back(&claims(now), &certificate(&head.authority, &[now])).unwrap();
+    // A node that was given up comes back as it may enrol: it joins anew, with its own certificate.
+    head.control.tell(Event::NodeLeft { node: now, cause: "it was lost".to_owned() });
+    head.take_back(&claims(now), &certificate(&head.authority, &[now])).unwrap();
+}
