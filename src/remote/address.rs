@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
+use super::args::{Args, Shared, Value};
 use super::request::{Answer, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{OpenCall, Peer, Pending, Place, Repeat, Waiter};
@@ -337,6 +338,20 @@ where
     ask(here, there, Target::HOST, service, args, deadline).await
 }
 
+/// Calls a service of a host itself with what other hosts are told as well.
+///
+/// # Errors
+///
+/// As any call: [`SendError`].
+pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
+    here: &Host,
+    there: Identity,
+    service: TypeHash,
+    args: Shared,
+) -> Result<R, SendError> {
+    ask_with(here, there, Target::HOST, service, args, None).await
+}
+
 /// Calls a service of a host itself, or its tasks: whatever `target` stands for no actor.
 ///
 /// # Errors
@@ -354,9 +369,20 @@ where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
+    ask_with(here, there, target, service, Value(args), deadline).await
+}
+
+async fn ask_with<R: DeserializeOwned>(
+    here: &Host,
+    there: Identity,
+    target: Target,
+    service: TypeHash,
+    args: impl Args,
+    deadline: Option<Instant>,
+) -> Result<R, SendError> {
     let body = if there == here.identity() {
         let limit = here.limits().frame_bytes_max;
-        let answer = wire::encode_message(&args, limit, |body| here.call_self(service, deadline, body));
+        let answer = args.encoded(limit, |body| here.call_self(service, deadline, body));
         let answer = unless_deadlock(here, answer.map_err(NotDelivered::from)?);
         let waited = until(deadline, answer).await.ok_or(OutcomeUnknown::TimedOut)?;
         waited.map_err(|_| SendError::deadlock(true))??
@@ -380,9 +406,9 @@ pub(crate) async fn ask_last(
 ) -> Result<(), SendError> {
     let peer = here.peer(there)?;
     let body = match peer.line_up_last(target) {
-        None => ask_peer(here, &peer, target, service, (), None).await?,
+        None => ask_peer(here, &peer, target, service, Value(()), None).await?,
         Some(place) => {
-            let open = queue_in_turn(here, &peer, place, service, (), None).await?;
+            let open = queue_in_turn(here, &peer, place, service, Value(()), None).await?;
             unless_deadlock(here, Pending::new(&peer, open))
                 .await
                 .map_err(|_| SendError::deadlock(true))??
@@ -396,15 +422,15 @@ fn decode_for<R: DeserializeOwned>(here: &Host, body: &Body) -> Result<R, SendEr
     scope::within(here, || decode_answer(body)).map_err(|error| *error)
 }
 
-async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
+async fn ask_peer(
     here: &Host,
     peer: &Arc<Peer>,
     target: Target,
     service: TypeHash,
-    args: T,
+    args: impl Args,
     deadline: Option<Instant>,
 ) -> Result<Body, SendError> {
-    let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| {
+    let queued = args.encoded(peer.body_bytes_max(), |body| {
         peer.call(target, service, deadline, &mut Repeat::Never, body)
     });
     let open = match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
@@ -424,18 +450,18 @@ async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
 }
 
 /// Queues a call when there is room for it.
-async fn queue_in_turn<T: Serialize + DeserializeOwned + Send>(
+async fn queue_in_turn(
     here: &Host,
     peer: &Arc<Peer>,
     place: Place,
     service: TypeHash,
-    args: T,
+    args: impl Args,
     deadline: Option<Instant>,
 ) -> Result<OpenCall, SendError> {
     loop {
         let turn = until(deadline, unless_deadlock(here, place.turn())).await;
         turn.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
-        let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| {
+        let queued = args.encoded(peer.body_bytes_max(), |body| {
             peer.call_in_turn(&place, service, deadline, &mut Repeat::Never, body)
         });
         match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
