@@ -357,19 +357,20 @@ pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
 /// # Errors
 ///
 /// As any call: [`SendError`].
-pub(crate) async fn ask<T, R>(
+pub(crate) fn ask<T, R>(
     here: &Host,
     there: Identity,
     target: Target,
     service: TypeHash,
     args: T,
     deadline: Option<Instant>,
-) -> Result<R, SendError>
+) -> impl Future<Output = Result<R, SendError>>
 where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
-    ask_with(here, there, target, service, Value(args), deadline).await
+    // Not a future around that of the call, which would be moved once more.
+    ask_with(here, there, target, service, Value(args), deadline)
 }
 
 async fn ask_with<R: DeserializeOwned>(
