@@ -69,7 +69,7 @@ impl Listed for ActorInfo {
             let ended = state.past.actors.numbered().rev().map(|(number, _)| number);
             return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
         }
-        Box::new(state.actors.before(ActorKey(at)).map(|(key, _)| Position::living(key.0)))
+        Box::new(state.actors.keys_before(ActorKey(at)).map(|key| Position::living(key.0)))
     }
 
     fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {

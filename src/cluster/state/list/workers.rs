@@ -40,7 +40,7 @@ impl Listed for WorkerSummary {
             let ended = state.past.workers.numbered().rev().map(|(number, _)| number);
             return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
         }
-        Box::new(state.workers.before(WorkerId(at)).map(|(id, _)| Position::living(id.0)))
+        Box::new(state.workers.keys_before(WorkerId(at)).map(|id| Position::living(id.0)))
     }
 
     fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
@@ -87,7 +87,7 @@ impl Listed for TaskInfo {
                 let ended = state.past.workers.numbered().rev().map(|(number, _)| number);
                 Box::new(ended.skip_while(move |number| *number >= at))
             }
-            false => Box::new(state.workers.before(WorkerId(at)).map(|(id, _)| id.0)),
+            false => Box::new(state.workers.keys_before(WorkerId(at)).map(|id| id.0)),
         };
         Box::new(rest.into_iter().chain(workers).flat_map(move |worker| {
             let first = Position { has_ended, at: worker, row: 0 };
