@@ -52,8 +52,8 @@ pub const LIST_BYTES_MAX: usize = 4 << 20;
 
 /// Rows of a table that are looked at under the head's lock, for one request, before others have their turn.
 ///
-/// A row costs 10 to 100 ns, and one that is listed a microsecond: it is a millisecond with
-/// [`LIST_ROWS_MAX`] of them.
+/// A row costs some 10 ns to count, some 100 ns to compare with filters and a microsecond to list: that is a
+/// millisecond at most, with [`LIST_ROWS_MAX`] rows that are listed.
 pub const LIST_SLICE_ROWS: usize = 4096;
 
 /// Filters of one request for a list.
