@@ -29,6 +29,10 @@ struct Args {
 /// How many heartbeats of every node.
 const BEATS: u64 = 30;
 
+/// How many lists, and how many nodes that join.
+const LISTS: u64 = 20;
+const JOINS: u64 = 50;
+
 /// Counts what is asked of the system's allocator.
 struct Counting;
 
@@ -157,6 +161,26 @@ fn measure(nodes: u64, args: &Args) {
     }
     beats.print("a heartbeat, when all nodes send one", nodes + 1);
     ticks.print("a tick", 1);
+    lists_and_joins(&mut cluster, nodes, args.actors);
+}
+
+fn lists_and_joins(cluster: &mut Rehearsal, nodes: u64, actors: u32) {
+    let mut page = Cost::of_up_to(LISTS);
+    let listings: Vec<_> = (0..LISTS).map(|_| page.of(|| cluster.list(100))).collect();
+    page.print("100 actors listed, and the others counted", 1);
+    let mut looks: Vec<_> = listings.iter().map(|listing| listing.longest_look).collect();
+    looks.sort_unstable();
+    let [median, longest] = [looks.len() / 2, looks.len() - 1].map(|at| looks[at].as_micros());
+    let (count, bytes) = (listings[0].looks, listings[0].bytes);
+    println!("    in {count} looks, the longest {median} us ({longest} us at most), {bytes} bytes sent");
+
+    let mut joins = Cost::of_up_to(JOINS);
+    let told: usize = (0..JOINS).map(|join| joins.of(|| cluster.join(nodes + join, actors))).sum();
+    joins.print("a node joins with 4 workers", 1);
+    let [all, same] = Rehearsal::membership_bytes(4 * nodes);
+    println!("    {} bytes to the driver", told as u64 / JOINS);
+    println!("  {} workers of a job: a new one is told of all in {all} bytes, and all of", 4 * nodes);
+    println!("    as many that have joined at the same time in {same} bytes each");
 }
 
 fn main() {

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::asking::{Asking, NOBODY, Open, Withdrawable, place_of};
+use super::listing::{Page, Query, QueryError};
 use super::model::{ActorKey, ActorSpec, JobId};
-use super::state::{Action, Answer, Denied, Event, Millis, Settings, State, Ticket};
+use super::state::{Action, Answer, Denied, Event, Listed, Millis, Search, Settings, State, Ticket};
 use crate::host::{Host, SendError};
 use crate::id::{Identity, TypeHash};
 use crate::lock::{Locked, Mutex};
@@ -36,10 +37,10 @@ pub(super) enum ControlRequest {
     Find { job: JobId, namespace: Option<String>, name: String },
     /// An actor is to end.
     Kill { actor: ActorKey },
-    /// All nodes.
-    Nodes,
-    /// The actors that are kept account of.
-    Actors,
+    /// A part of the list of nodes.
+    Nodes(Query),
+    /// A part of the list of actors.
+    Actors(Query),
     /// An actor that had a place has not come to life.
     NotSpawned { actor: ActorKey, why: String },
     /// How the worker has ended that had a host, if it has.
@@ -215,8 +216,8 @@ impl Control {
             }
             // Of a host that asks itself, and whose own question is dropped with it.
             ControlRequest::Withdraw { .. } => Ok(Answer::Done),
-            ControlRequest::Nodes => Ok(Answer::Nodes(self.read(State::nodes))),
-            ControlRequest::Actors => Ok(Answer::Actors(self.read(State::actors))),
+            ControlRequest::Nodes(query) => self.list(&query).await.map(Answer::Nodes).map_err(refused),
+            ControlRequest::Actors(query) => self.list(&query).await.map(Answer::Actors).map_err(refused),
             ControlRequest::EndOf { host } => Ok(Answer::End(self.read(|state| state.end_of(host)))),
             ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
             ControlRequest::NotSpawned { actor, why } => {
@@ -247,11 +248,28 @@ impl Control {
         }
     }
 
+    /// Answers a query, one slice of the table after the other: others have their turn between two.
+    pub(super) async fn list<T: Listed>(&self, query: &Query) -> Result<Page<T>, QueryError> {
+        let mut search = Search::new(query)?;
+        loop {
+            let is_done = self.read(|state| search.step(state));
+            search.weigh();
+            if is_done {
+                return Ok(search.page());
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The namespace of a job's names: what its driver says, or one that it has to itself.
     fn namespace_of(&self, job: JobId) -> String {
         let said = self.read(|state| state.job_facts(job).map(|facts| facts.namespace.clone()));
         said.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| format!("job-{job}"))
     }
+}
+
+fn refused(error: QueryError) -> Denied {
+    Denied::Unknown(error.to_string())
 }
 
 /// What a member is answered.
@@ -275,8 +293,8 @@ fn check_sender(state: &State, from: Identity, request: &ControlRequest) -> Resu
         },
         ControlRequest::Withdraw { .. }
         | ControlRequest::Kill { .. }
-        | ControlRequest::Nodes
-        | ControlRequest::Actors
+        | ControlRequest::Nodes(_)
+        | ControlRequest::Actors(_)
         | ControlRequest::EndOf { .. } => return Ok(()),
     };
     match state.may_speak_for(from, job) {

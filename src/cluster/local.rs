@@ -26,10 +26,10 @@ use super::state::Event;
 use super::thread::{InProcess, WorkerThread};
 use super::{ClusterError, WorkerInfo, worker};
 use crate::config::{Limits, OUTPUT_FLUSH_TIMEOUT, WORKER_STOP_TIMEOUT};
-use crate::host::{Executor, Host, HostConfig, fresh_identity};
+use crate::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
 use crate::id::Identity;
 use crate::observe::log;
-use crate::remote::{ClusterRef, ask_host, host_calls};
+use crate::remote::{ClusterRef, Shared, ask_host_shared, host_calls};
 use crate::session::Secret;
 use crate::transport::{Tcp, Transport};
 
@@ -320,11 +320,15 @@ impl LocalCluster {
         let head = HeadIs { head: host.identity(), at: None, job: LocalHead::JOB, places_all: false };
         let change = Change::Are { members: all, head };
         members.apply(&change, host);
+        let change = Shared::new(&change, host.limits().frame_bytes_max).map_err(|error| {
+            let source = NotDelivered::from(error).into();
+            ClusterError::Introduce { pid: std::process::id(), source }
+        })?;
         try_join_all(self.workers.iter().flat_map(|worker| {
             let pid = worker.body.pid();
             let change = &change;
             hosts_of(&worker.member).map(|to| async move {
-                let told: Result<(), _> = ask_host(host, to, MEMBERSHIP, change.clone(), None).await;
+                let told: Result<(), _> = ask_host_shared(host, to, MEMBERSHIP, change.clone()).await;
                 told.map_err(|source| ClusterError::Introduce { pid, source })
             })
         }))
@@ -417,10 +421,14 @@ fn hosts_of(member: &Member) -> [Identity; 2] {
 
 /// Tells the workers that are left of a change.
 async fn spread(host: &Host, members: &Members, change: Change) {
+    let change = match Shared::new(&change, host.limits().frame_bytes_max) {
+        Ok(change) => change,
+        Err(error) => return log::warn!(%error, "the workers cannot be told of a change"),
+    };
     let told = members.list().into_iter().flat_map(|member| hosts_of(&member)).map(|to| {
         let change = change.clone();
         async move {
-            let told: Result<(), _> = ask_host(host, to, MEMBERSHIP, change, None).await;
+            let told: Result<(), _> = ask_host_shared(host, to, MEMBERSHIP, change).await;
             if let Err(error) = told {
                 log::debug!(%to, %error, "a worker could not be told that another has ended");
             }

@@ -4,7 +4,7 @@
 //! as in any cluster, but that nothing outlives the driver.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use super::control::Control;
 use super::machine;
 use super::model::{ActorPlace, JobFacts, JobId, Member, NodeFacts, WorkerId};
 use super::state::{Action, Event, NodeReport, Settings, Ticket};
+use crate::config::TICK_EVERY;
 use crate::host::Host;
 use crate::observe::log;
 use crate::remote::stop_on_host;
@@ -102,6 +103,7 @@ impl LocalHead {
         }
         if let Some(stops) = self.stops.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.io.spawn(stop_actors(host.clone(), stops));
+            self.io.spawn(tick(Arc::downgrade(&self.control)));
         }
         numbers
     }
@@ -118,6 +120,18 @@ impl LocalHead {
                     });
                 }
             }
+        }
+    }
+}
+
+/// Tells the control plane that time passes while actors wait: a reservation for one of them has an end.
+async fn tick(control: Weak<Control>) {
+    let mut ticks = tokio::time::interval(TICK_EVERY);
+    loop {
+        ticks.tick().await;
+        let Some(control) = control.upgrade() else { return };
+        if control.read(|state| state.waiting_count() > 0) {
+            control.tell(Event::Tick);
         }
     }
 }

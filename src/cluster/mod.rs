@@ -48,6 +48,7 @@ mod head;
 mod hosts;
 mod io_thread;
 mod lifeline;
+mod listing;
 mod local;
 mod local_head;
 mod local_output;
@@ -98,6 +99,7 @@ pub use worker::{WorkerTest, divert};
 
 use control::ControlRequest;
 use driver::RemoteCluster;
+use listing::{Page, Query, Row, joined};
 use local::LocalCluster;
 use model::{ActorInfo, ActorKey, NodeInfo};
 use state::Answer;
@@ -212,10 +214,11 @@ impl Cluster {
     ///
     /// Dropping the future changes nothing.
     pub async fn nodes(&self) -> Result<Vec<NodeInfo>, PlaceError> {
-        match self.ask(ControlRequest::Nodes).await? {
-            Answer::Nodes(nodes) => Ok(nodes),
-            _ => Err(PlaceError::Head { text: "it gave another answer".to_owned() }),
-        }
+        self.list(ControlRequest::Nodes, |answer| match answer {
+            Answer::Nodes(page) => Some(page),
+            _ => None,
+        })
+        .await
     }
 
     /// The actors that the cluster keeps account of, of all jobs: in a cluster of nodes all that were
@@ -229,9 +232,28 @@ impl Cluster {
     ///
     /// Dropping the future changes nothing.
     pub async fn actors(&self) -> Result<Vec<ActorInfo>, PlaceError> {
-        match self.ask(ControlRequest::Actors).await? {
-            Answer::Actors(actors) => Ok(actors),
-            _ => Err(PlaceError::Head { text: "it gave another answer".to_owned() }),
+        self.list(ControlRequest::Actors, |answer| match answer {
+            Answer::Actors(page) => Some(page),
+            _ => None,
+        })
+        .await
+    }
+
+    /// All rows of a table, page by page.
+    async fn list<T: Row>(
+        &self,
+        request: fn(Query) -> ControlRequest,
+        page: fn(Answer) -> Option<Page<T>>,
+    ) -> Result<Vec<T>, PlaceError> {
+        let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
+        loop {
+            let other = || PlaceError::Head { text: "it gave another answer".to_owned() };
+            let page = page(self.ask(request(query.clone())).await?).ok_or_else(other)?;
+            rows.extend(page.rows);
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(joined(rows));
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 //! Owns the words (node, job, worker, actor) and their states. Knows no process, no socket and no rule:
 //! those are in `state`, `schedule` and the processes' own modules.
 
+mod words;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -172,6 +174,21 @@ pub struct TaskCount {
     pub finished: u64,
     /// Ended by a panic, or could not begin.
     pub failed: u64,
+}
+
+/// How many actors of one class are in which state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassCount {
+    /// The name of the type.
+    pub class: String,
+    /// Asked for, and not begun.
+    pub pending_creation: u64,
+    /// Alive.
+    pub alive: u64,
+    /// Being made anew.
+    pub restarting: u64,
+    /// Ended; only as far as they are remembered.
+    pub dead: u64,
 }
 
 /// What a machine is at, by its own account.

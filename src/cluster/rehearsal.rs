@@ -2,11 +2,20 @@
 //!
 //! Nodes, workers and actors exist in the control plane alone; what it wants done is dropped.
 
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::bootstrap::HeadIs;
+use super::members::Change;
+use crate::cluster::listing::Query;
 use crate::cluster::model::{
-    ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, Labels, Member, NodeFacts, NodeId, Resources, WorkerId,
+    ActorInfo, ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, Labels, Member, NodeFacts, NodeId,
+    Resources, WorkerId,
 };
-use crate::cluster::state::{Action, Answer, Event, Millis, NodeReport, Settings, State, Ticket};
+use crate::cluster::state::{Action, Answer, Event, Millis, NodeReport, Search, Settings, State, Ticket};
 use crate::id::{ActorId, ActorIncarnation, HostId, Identity, Incarnation, Target};
+use crate::wire;
 
 /// How many workers each node has.
 const WORKERS: u32 = 4;
@@ -42,22 +51,73 @@ impl Rehearsal {
             actors: Vec::new(),
             random: 1,
         };
-        for node in 0..nodes {
-            rehearsal.handle(Event::NodeJoined(NodeReport::idle(facts(node, room))));
-        }
         let ticket = rehearsal.ticket();
         rehearsal.handle(Event::JobStarted { ticket, job: None, facts: job_facts() });
         for node in 0..nodes {
-            let job = rehearsal.job;
-            rehearsal.handle(Event::NodeEquipped { job, node: NodeId(node) });
-            for action in std::mem::take(&mut rehearsal.actions) {
-                if let Action::StartWorker { worker, .. } = action {
-                    let member = member(node, worker);
-                    rehearsal.handle(Event::WorkerReady { worker, member, pid: 1 });
-                }
-            }
+            rehearsal.join(node, room);
         }
         rehearsal
+    }
+
+    /// A node joins with its workers, and room for so many actors. The bytes that the driver is told of it.
+    pub fn join(&mut self, node: u64, room: u32) -> usize {
+        let job = self.job;
+        let mut told = 0;
+        let mut starts = Vec::new();
+        self.nodes = self.nodes.max(node + 1);
+        self.handle(Event::NodeJoined(NodeReport::idle(facts(node, room))));
+        told += self.told_bytes();
+        self.handle(Event::NodeEquipped { job, node: NodeId(node) });
+        told += self.told_bytes();
+        starts.extend(self.actions.iter().filter_map(|action| match action {
+            Action::StartWorker { worker, .. } => Some(*worker),
+            _ => None,
+        }));
+        for worker in starts {
+            self.handle(Event::WorkerReady { worker, member: member(node, worker), pid: 1 });
+            told += self.told_bytes();
+        }
+        told
+    }
+
+    /// The bytes of what the driver is told after the latest event.
+    fn told_bytes(&self) -> usize {
+        let news = self.actions.iter().filter_map(|action| match action {
+            Action::Tell { news, .. } => Some(news),
+            _ => None,
+        });
+        news.map(bytes).sum()
+    }
+
+    /// The first page of the list of actors, with the others counted, as the head answers it: a slice of the
+    /// table for each look at the state.
+    #[must_use]
+    pub fn list(&self, rows: usize) -> Listing {
+        let query = Query { limit: rows, count: true, ..Query::filtered(Vec::new()) };
+        let mut listing = Listing::default();
+        let Ok(mut search) = Search::<ActorInfo>::new(&query) else { return listing };
+        loop {
+            let begun = Instant::now();
+            let is_done = search.step(&self.state);
+            listing.longest_look = listing.longest_look.max(begun.elapsed());
+            listing.looks += 1;
+            search.weigh();
+            if is_done {
+                break;
+            }
+        }
+        listing.bytes = bytes(&search.page());
+        listing
+    }
+
+    /// The bytes that a worker is told of all workers when it joins, and those that each is told of so many
+    /// that have joined at the same time.
+    #[must_use]
+    pub fn membership_bytes(workers: u64) -> [usize; 2] {
+        let members: Vec<Member> = (0..workers).map(|worker| member(worker / 4, WorkerId(worker))).collect();
+        let head = HeadIs { head: agent(0), at: Some(facts(0, 0).address), job: JobId(1), places_all: true };
+        let several = Change::Several(members.iter().copied().map(Change::Joined).collect());
+        [bytes(&Change::Are { members, head }), bytes(&several)]
     }
 
     /// Every node is heard of once, and the driver; time passes.
@@ -141,6 +201,22 @@ impl Rehearsal {
             _ => None,
         })
     }
+}
+
+/// What a part of a list has cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listing {
+    /// How often the state was looked at, and locked.
+    pub looks: u32,
+    /// The longest of these looks.
+    pub longest_look: Duration,
+    /// What is sent.
+    pub bytes: usize,
+}
+
+/// What a value takes on the wire.
+fn bytes(value: &impl Serialize) -> usize {
+    wire::encode(value, usize::MAX, |body| body.message.len()).unwrap_or_default()
 }
 
 fn agent(node: u64) -> Identity {

@@ -40,6 +40,41 @@ pub const DESK_REQUEST_BYTES_MAX: usize = 2 << 20;
 /// A list of some hundred thousand actors.
 pub const DESK_REPLY_BYTES_MAX: usize = 64 << 20;
 
+/// Rows of a list in one reply.
+///
+/// More than a terminal shows, and a millisecond's work for the head.
+pub const LIST_ROWS_MAX: usize = 1000;
+
+/// Bytes of the rows of a list in one reply, beyond which no further row is added.
+///
+/// Rows have some hundred bytes and some thousand at most, so it is the rows that are bounded as a rule.
+pub const LIST_BYTES_MAX: usize = 4 << 20;
+
+/// Rows of a table that are looked at under the head's lock, for one request, before others have their turn.
+///
+/// A row costs some 10 ns to count, some 100 ns to compare with filters and a microsecond to list: that is a
+/// millisecond at most, with [`LIST_ROWS_MAX`] rows that are listed.
+pub const LIST_SLICE_ROWS: usize = 4096;
+
+/// Filters of one request for a list.
+pub const LIST_FILTERS_MAX: usize = 16;
+
+/// Rows that are told of those whose ids begin with a text, and of as many for each other meaning of it.
+///
+/// One that is clear is one; of several, people are shown three.
+pub const LIST_MEANT_MAX: usize = 4;
+
+/// Classes of actors, or functions of tasks, that are counted in one reply. Those behind them, in the order of
+/// their names, are left out and counted.
+///
+/// Programs have some tens. With names of [`ACTOR_NAME_BYTES_MAX`] they are 6 MB.
+pub const SUMMARY_ROWS_MAX: usize = 10_000;
+
+/// Actors that wait for a place of which the reasons are told.
+///
+/// What there is to see is seen by then, and the others are counted.
+pub const WAITING_TOLD_MAX: usize = 100;
+
 /// Connections that a desk has open at once of those who have proved themselves; one more is refused.
 ///
 /// Each is an operator's tool at work, or a process that enrols, which takes some milliseconds.
@@ -354,6 +389,29 @@ pub const TICK_EVERY: Duration = Duration::from_secs(1);
 ///
 /// Several ticks, which a loaded machine may delay.
 pub const DEAF_AFTER: Duration = Duration::from_secs(3);
+
+/// Later placements after which a node is reserved for an actor that waits for room.
+///
+/// Small actors pass a large one while room for it gathers by chance; more than this many show that it does
+/// not.
+pub const RESERVE_AFTER_PASSED: u64 = 100;
+
+/// Wait after which a node is reserved for an actor, however few have passed it.
+pub const RESERVE_AFTER: Duration = Duration::from_secs(10);
+
+/// Longest time for which a node is reserved for an actor.
+///
+/// What is free of the node is used by none meanwhile. Most actors that end at all end in that time; those
+/// that do not may be what the waiting actor's program waits for.
+pub const RESERVATION_MAX: Duration = Duration::from_secs(60);
+
+/// Rest between two reservations for the same actor: at least half of the time a node takes all that fits.
+pub const RESERVE_AGAIN_AFTER: Duration = RESERVATION_MAX;
+
+/// Nodes that are reserved at the same time, and as many searches for one after each event.
+///
+/// A search looks at each node that could ever take the actor.
+pub const RESERVATIONS_MAX: usize = 64;
 
 /// How many ended jobs are kept for lists, and as many dead nodes, workers and actors; the oldest are
 /// forgotten.

@@ -1,7 +1,6 @@
 //! An address without its types: which actor of which host, and the way there.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -9,13 +8,12 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
 
 use super::request::{Answer, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
-use crate::host::peer::{OpenCall, Peer, Pending, Place, Repeat, Waiter};
+use crate::host::peer::{Peer, Place, Repeat, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
-use crate::id::{Identity, Target, TypeHash};
+use crate::id::Identity;
 use crate::observe::log;
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchronous};
 use crate::spec::ActorPlace;
@@ -318,144 +316,6 @@ impl Bound {
     }
 }
 
-/// Calls a service of a host itself.
-///
-/// # Errors
-///
-/// As any call: [`SendError`].
-pub(crate) async fn ask_host<T, R>(
-    here: &Host,
-    there: Identity,
-    service: TypeHash,
-    args: T,
-    deadline: Option<Instant>,
-) -> Result<R, SendError>
-where
-    T: Serialize + DeserializeOwned + Send,
-    R: DeserializeOwned,
-{
-    ask(here, there, Target::HOST, service, args, deadline).await
-}
-
-/// Calls a service of a host itself, or its tasks: whatever `target` stands for no actor.
-///
-/// # Errors
-///
-/// As any call: [`SendError`].
-pub(crate) async fn ask<T, R>(
-    here: &Host,
-    there: Identity,
-    target: Target,
-    service: TypeHash,
-    args: T,
-    deadline: Option<Instant>,
-) -> Result<R, SendError>
-where
-    T: Serialize + DeserializeOwned + Send,
-    R: DeserializeOwned,
-{
-    let body = if there == here.identity() {
-        let limit = here.limits().frame_bytes_max;
-        let answer = wire::encode_message(&args, limit, |body| here.call_self(service, deadline, body));
-        let answer = unless_deadlock(here, answer.map_err(NotDelivered::from)?);
-        let waited = until(deadline, answer).await.ok_or(OutcomeUnknown::TimedOut)?;
-        waited.map_err(|_| SendError::deadlock(true))??
-    } else {
-        ask_peer(here, &here.peer(there)?, target, service, args, deadline).await?
-    };
-    decode_for(here, &body)
-}
-
-/// Tells an actor of another host something that comes behind all messages that were sent to it before, also
-/// behind those that wait for room.
-///
-/// # Errors
-///
-/// As any call: [`SendError`].
-pub(crate) async fn ask_last(
-    here: &Host,
-    there: Identity,
-    target: Target,
-    service: TypeHash,
-) -> Result<(), SendError> {
-    let peer = here.peer(there)?;
-    let body = match peer.line_up_last(target) {
-        None => ask_peer(here, &peer, target, service, (), None).await?,
-        Some(place) => {
-            let open = queue_in_turn(here, &peer, place, service, (), None).await?;
-            unless_deadlock(here, Pending::new(&peer, open))
-                .await
-                .map_err(|_| SendError::deadlock(true))??
-        }
-    };
-    decode_for(here, &body)
-}
-
-/// Decodes an answer; addresses in it bind to `here`.
-fn decode_for<R: DeserializeOwned>(here: &Host, body: &Body) -> Result<R, SendError> {
-    scope::within(here, || decode_answer(body)).map_err(|error| *error)
-}
-
-async fn ask_peer<T: Serialize + DeserializeOwned + Send>(
-    here: &Host,
-    peer: &Arc<Peer>,
-    target: Target,
-    service: TypeHash,
-    args: T,
-    deadline: Option<Instant>,
-) -> Result<Body, SendError> {
-    let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| {
-        peer.call(target, service, deadline, &mut Repeat::Never, body)
-    });
-    let open = match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
-        Ok(open) => {
-            drop(args);
-            open
-        }
-        Err(NotDelivered::Full { size, .. }) => {
-            let waiter = Waiter { frame_bytes: size, is_call: true, spares_queue: false };
-            let place = peer.line_up(target, waiter);
-            // In a box: few calls wait for room, and the future of each is moved as it is made.
-            Box::pin(queue_in_turn(here, peer, place, service, args, deadline)).await?
-        }
-        Err(reason) => return Err(reason.into()),
-    };
-    unless_deadlock(here, Pending::new(peer, open)).await.map_err(|_| SendError::deadlock(true))?
-}
-
-/// Queues a call when there is room for it.
-async fn queue_in_turn<T: Serialize + DeserializeOwned + Send>(
-    here: &Host,
-    peer: &Arc<Peer>,
-    place: Place,
-    service: TypeHash,
-    args: T,
-    deadline: Option<Instant>,
-) -> Result<OpenCall, SendError> {
-    loop {
-        let turn = until(deadline, unless_deadlock(here, place.turn())).await;
-        turn.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
-        let queued = wire::encode_message(&args, peer.body_bytes_max(), |body| {
-            peer.call_in_turn(&place, service, deadline, &mut Repeat::Never, body)
-        });
-        match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
-            Ok(open) => return Ok(open),
-            // It keeps its place.
-            Err(NotDelivered::Full { .. }) => {}
-            Err(reason) => return Err(reason.into()),
-        }
-    }
-}
-
-/// Waits for something that keeps no deadline of its own; `None` if the deadline comes first.
-async fn until<T>(deadline: Option<Instant>, waited_for: impl Future<Output = T>) -> Option<T> {
-    match deadline {
-        None => Some(waited_for.await),
-        // In a box: a timer would make the future of each call larger, which is moved as it is made.
-        Some(deadline) => Box::pin(timeout_at(deadline.into(), waited_for)).await.ok(),
-    }
-}
-
 impl PartialEq for Address {
     fn eq(&self, other: &Self) -> bool {
         self.place == other.place
@@ -492,7 +352,7 @@ impl<'de> Deserialize<'de> for Address {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation};
+    use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target};
 
     #[test]
     fn no_address_is_so_short_that_it_would_be_decoded_without_a_host() {

@@ -5,6 +5,8 @@
 
 mod addr;
 mod address;
+mod args;
+mod ask;
 mod cluster_ref;
 mod recipient;
 mod request;
@@ -20,5 +22,6 @@ pub use retry::Retry;
 pub use spawn::{Spawn, SpawnContext, SpawnError, SpawnRegistration, host_calls};
 pub use spawn_request::SpawnRequest;
 
-pub(crate) use address::{ask, ask_host};
+pub(crate) use args::Shared;
+pub(crate) use ask::{ask, ask_host, ask_host_shared};
 pub(crate) use spawn::stop_on_host;

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::addr::RemoteAddr;
-use super::address::ask_last;
+use super::ask::ask_last;
 use super::cluster_ref::ClusterRef;
 use crate::host::{Host, NotDelivered, OutcomeUnknown, PlaceError, SendError};
 use crate::id::{Target, TypeHash};

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::addr::RemoteAddr;
-use super::address::ask_host;
+use super::ask::ask_host;
 use super::spawn::{Spawn, SpawnError};
 use crate::host::{Host, Placed, Placement, Placing, SendError, deadline_in};
 use crate::id::Target;

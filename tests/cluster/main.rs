@@ -13,6 +13,7 @@ mod cast;
 mod endings;
 mod intruders;
 mod job;
+mod lists;
 mod logs;
 mod losses;
 mod machines;

@@ -1,9 +1,10 @@
 //! `roadshow drain`: takes a node out of the cluster in order.
 
+use roadshow::model::NodeInfo;
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
-use crate::find::find;
+use crate::find::find_at;
 use crate::output::Output;
 use crate::reach::{Desks, Reach};
 
@@ -25,8 +26,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
-    let nodes = head.nodes().await?;
-    let node = find(&nodes, &arguments.node)?;
+    let node: NodeInfo = find_at(&mut head, &arguments.node).await?;
     if node.is_head {
         return Err(Failure::failed(
             format!("the node {} is the head's, and through its port the cluster is reached", node.node_id),

@@ -1,5 +1,7 @@
 //! From what somebody typed to what is meant: an id, its beginning, or a name.
 
+use roadshow::admin::{Admin, Exchange};
+
 use crate::failure::{Failure, Outcome};
 use crate::rows::Row;
 use crate::values::significant;
@@ -38,6 +40,14 @@ pub(crate) fn find<'a, T: Row>(rows: &'a [T], text: &str) -> Outcome<&'a T> {
     }
 }
 
+/// The one that is meant, as [`find`] has it, of those that the head says may be.
+pub(crate) async fn find_at<T: Row, E: Exchange>(head: &mut Admin<E>, text: &str) -> Outcome<T> {
+    let mut rows = head.meant::<T>(text).await?;
+    let key = find(&rows, text)?.key();
+    let at = rows.iter().position(|row| row.key() == key);
+    Ok(rows.swap_remove(at.expect("it was found among them")))
+}
+
 fn not_found<T: Row>(rows: &[T], text: &str) -> Failure {
     let one = T::ONE;
     if let Some(over) = rows.iter().rfind(|row| row.names().contains(&text)) {
@@ -54,8 +64,12 @@ fn unclear<T: Row>(found: &[&T], text: &str) -> Failure {
         false => row.id(),
     });
     let ids: Vec<String> = ids.collect();
-    let more = if found.len() > NAMED_MAX { "; ..." } else { "" };
-    let text = format!("{text:?} may be any of {} {}s ({}{more})", found.len(), T::ONE, ids.join("; "));
+    // The head tells of some of those whose ids begin so.
+    let (how_many, more) = match found.len() {
+        few @ ..=NAMED_MAX => (few.to_string(), ""),
+        _ => (format!("more than {NAMED_MAX}"), "; ..."),
+    };
+    let text = format!("{text:?} may be any of {how_many} {}s ({}{more})", T::ONE, ids.join("; "));
     Failure::unknown(text, "give all of the id, with the zeros before it")
 }
 

@@ -1,15 +1,15 @@
 //! `roadshow get`: all that is known of one thing.
 
-use roadshow::model::TaskCount;
+use roadshow::admin::{Admin, Exchange};
+use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskCount, WorkerSummary};
 use serde_json::Value;
 
 use crate::failure::{Failure, Outcome};
-use crate::find::find;
+use crate::find::find_at;
 use crate::list::Kind;
 use crate::output::Output;
 use crate::reach::{Desks, Reach};
 use crate::rows::{Row, last_part};
-use crate::summary::by_function;
 use crate::table::{NOTHING, sheet};
 
 /// Shows all that is known of one node, actor, job or worker, or of the tasks of one function.
@@ -35,20 +35,27 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
     match arguments.kind {
-        Kind::Nodes => show(&head.nodes().await?, arguments, output),
-        Kind::Actors => show(&head.actors().await?, arguments, output),
-        Kind::Tasks => show_function(&by_function(&head.tasks().await?), arguments, output),
-        Kind::Jobs => show(&head.jobs().await?, arguments, output),
-        Kind::Workers => show(&head.workers().await?, arguments, output),
+        Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
+        Kind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
+        Kind::Tasks => {
+            let part = Some(last_part(&arguments.id).to_owned());
+            show_function(&head.functions(part).await?.rows, arguments, output)
+        }
+        Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
+        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
     }
 }
 
-fn show<T: Row>(rows: &[T], arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
-    let row = find(rows, &arguments.id)?;
+async fn show<T: Row, E: Exchange>(
+    head: &mut Admin<E>,
+    arguments: &Arguments,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
+    let row: T = find_at(head, &arguments.id).await?;
     if arguments.json {
-        return output.json(row);
+        return output.json(&row);
     }
-    let json = serde_json::to_value(row).map_err(|error| Failure::failed(error, ""))?;
+    let json = serde_json::to_value(&row).map_err(|error| Failure::failed(error, ""))?;
     let entries: Vec<_> = T::FIELDS.iter().map(|field| (*field, plain(&json[field]))).collect();
     output.print(&sheet(&entries))
 }

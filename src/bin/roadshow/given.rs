@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use roadshow::admin::{
-    Admin, AdminError, AdminReply, AdminRequest, Desk, Exchange, LogFile, LogFrom, Trouble, Waiting,
+    Admin, AdminError, AdminReply, AdminRequest, Counts, Desk, Exchange, Kind, LogFile, LogFrom, Page, Query,
+    Trouble, Waiting,
 };
 use roadshow::model::{
-    ActorInfo, ActorKey, ActorState, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, ActorState, ClassCount, JobId, JobInfo, NodeId, NodeInfo, TaskCount, TaskInfo,
+    WorkerId, WorkerSummary,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -16,6 +18,8 @@ use serde_json::{Value, json};
 use crate::failure::Outcome;
 use crate::output::Output;
 use crate::reach::Desks;
+use crate::rows::Row;
+use crate::values::significant;
 
 fn list<T: DeserializeOwned>(value: Value) -> Vec<T> {
     serde_json::from_value(value).unwrap()
@@ -85,6 +89,37 @@ pub(crate) fn tasks() -> Vec<TaskInfo> {
         {"job_id": JobId(1), "worker_id": WorkerId(2), "node_id": HEAD, "name": "app::square", "queued": 0,
          "running": 0, "finished": 2, "failed": 1},
     ]))
+}
+
+pub(crate) fn classes() -> Vec<ClassCount> {
+    list(json!([{"class": "app::Counter", "pending_creation": 0, "alive": 1, "restarting": 0, "dead": 1}]))
+}
+
+pub(crate) fn functions() -> Vec<TaskCount> {
+    list(json!([{"name": "app::square", "queued": 2, "running": 1, "finished": 42, "failed": 1}]))
+}
+
+/// The part of a list that is asked for. A cursor is the number of rows before it.
+fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
+    let passes = |row: &T| {
+        let row = serde_json::to_value(row).unwrap();
+        query.filters.iter().all(|filter| {
+            let field = row.get(&filter.key).or_else(|| row.get(format!("{}_id", filter.key))).unwrap();
+            let text = field.as_str().map_or_else(|| field.to_string(), str::to_owned);
+            let [field, value] = [&text, &filter.value].map(|text| significant(text).to_ascii_lowercase());
+            (field == value) == filter.is_equal
+        })
+    };
+    // In the order of the list: those that go on first, and the latest first.
+    let mut rows: Vec<T> = all.into_iter().filter(passes).collect();
+    rows.reverse();
+    rows.sort_by_key(Row::is_over);
+    let before: usize = query.after.as_ref().map_or(0, |after| after.parse().unwrap());
+    let mut rows = rows.split_off(before.min(rows.len()));
+    let more = rows.len().saturating_sub(query.limit);
+    rows.truncate(query.limit);
+    let next = (more > 0).then(|| (before + rows.len()).to_string());
+    Page { rows, next, more: query.count.then_some(more as u64) }
 }
 
 pub(crate) fn waiting() -> Vec<Waiting> {
@@ -199,13 +234,22 @@ impl Exchange for Line {
         state.asked.push((self.desk, self.address, request.clone()));
         let is_here = |(at, _, _): &&(SocketAddr, LogFile, String)| *at == self.address;
         Ok(match request {
-            AdminRequest::Nodes => AdminReply::Nodes(nodes()),
-            AdminRequest::Jobs if state.jobs.len() > 1 => AdminReply::Jobs(state.jobs.pop_front().unwrap()),
-            AdminRequest::Jobs => AdminReply::Jobs(state.jobs[0].clone()),
-            AdminRequest::Actors => AdminReply::Actors(state.actors()),
-            AdminRequest::Workers => AdminReply::Workers(workers()),
-            AdminRequest::Tasks => AdminReply::Tasks(tasks()),
-            AdminRequest::Waiting => AdminReply::Waiting(waiting()),
+            AdminRequest::List { of: Kind::Nodes, query } => AdminReply::Nodes(page(nodes(), &query)),
+            AdminRequest::List { of: Kind::Jobs, query } => {
+                let jobs = state.jobs[0].clone();
+                if state.jobs.len() > 1 {
+                    state.jobs.pop_front();
+                }
+                AdminReply::Jobs(page(jobs, &query))
+            }
+            AdminRequest::List { of: Kind::Actors, query } => {
+                AdminReply::Actors(page(state.actors(), &query))
+            }
+            AdminRequest::List { of: Kind::Workers, query } => AdminReply::Workers(page(workers(), &query)),
+            AdminRequest::List { of: Kind::Tasks, query } => AdminReply::Tasks(page(tasks(), &query)),
+            AdminRequest::Classes => AdminReply::Classes(Counts { rows: classes(), more: 0 }),
+            AdminRequest::Functions { .. } => AdminReply::Functions(Counts { rows: functions(), more: 0 }),
+            AdminRequest::Waiting => AdminReply::Waiting { first: waiting(), count: 8 },
             AdminRequest::Troubles => AdminReply::Troubles(state.troubles.clone()),
             AdminRequest::Submit(_) => {
                 AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }

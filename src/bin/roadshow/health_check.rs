@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
-    let (nodes, troubles) = (head.nodes().await?, head.troubles().await?);
+    let (nodes, troubles) = (head.all::<NodeInfo>(Vec::new()).await?, head.troubles().await?);
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let living = nodes.iter().filter(works).count();
     let failure =

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::find::find;
+use crate::find::find_at;
 use crate::output::Output;
 use crate::reach::{Desks, Reach};
 use crate::table::count;
@@ -45,8 +45,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
-    let actors = head.actors().await?;
-    let actor = find(&actors, &arguments.actor)?;
+    let actor = &find_at::<ActorInfo, _>(&mut head, &arguments.actor).await?;
     let home = worker_of(actor, &mut head).await?;
     match arguments.force {
         true => head.kill_worker_of(actor.actor_id).await?,
@@ -88,8 +87,8 @@ pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
 /// The worker in which it lives, if it lives in one.
 async fn worker_of<E: Exchange>(actor: &ActorInfo, head: &mut Admin<E>) -> Outcome<Option<WorkerSummary>> {
     let Some(id) = actor.worker_id.filter(|_| actor.state != ActorState::Dead) else { return Ok(None) };
-    let mut workers = head.workers().await?.into_iter();
-    Ok(workers.find(|worker| worker.worker_id == id && worker.state != WorkerState::Dead))
+    let worker = head.row::<WorkerSummary>(id, id.0).await?;
+    Ok(worker.filter(|worker| worker.state != WorkerState::Dead))
 }
 
 /// The other actors of a worker, in words.
@@ -105,10 +104,9 @@ async fn has_ended<E: Exchange>(actor: &ActorInfo, limit: Duration, head: &mut A
     let until = Instant::now() + limit;
     let [mut pause, longest] = LOOK_AFTER;
     loop {
-        let actors = head.actors().await?;
+        let now = head.row::<ActorInfo>(actor.actor_id, actor.actor_id.0).await?;
         // One that ended long ago is listed no more.
-        let lives = |other: &ActorInfo| other.actor_id == actor.actor_id && other.state != ActorState::Dead;
-        if !actors.iter().any(lives) {
+        if now.is_none_or(|now| now.state == ActorState::Dead) {
             return Ok(true);
         }
         let left = until.saturating_duration_since(Instant::now());

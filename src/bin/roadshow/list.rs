@@ -2,8 +2,9 @@
 
 use std::num::NonZero;
 
+use roadshow::admin::{self, Admin, Exchange, Query, joined};
+use roadshow::config::LIST_ROWS_MAX;
 use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
-use serde_json::Value;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
@@ -26,9 +27,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "KEY=VALUE|KEY!=VALUE")]
     filter: Vec<Filter>,
     /// How many to show at most: rather those that go on than those that have ended, and rather the latest.
-    /// 100 in a table, all in JSON by default.
+    /// 100 in a table, all in JSON by default. A note on the standard error says what is left out.
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
+    /// Go on with what the list before left out: the cursor that its note names.
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
     /// Print a JSON array.
     #[arg(long)]
     json: bool,
@@ -40,7 +44,8 @@ const EXAMPLE: &str = "\
 Example:
   roadshow list actors --filter state=ALIVE --filter class=app::Counter
 
-Keys are the fields of --json; ids may be given without the zeros before them.";
+Keys are the fields of --json but resources, available, labels and usage; _id may be left out, as in job=3.
+Ids may be given without the zeros before them. The head filters, and sends no more rows than are shown.";
 
 /// What a cluster consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -58,13 +63,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const fn fields(self) -> &'static [&'static str] {
+    const fn table(self) -> admin::Kind {
         match self {
-            Self::Nodes => NodeInfo::FIELDS,
-            Self::Actors => ActorInfo::FIELDS,
-            Self::Tasks => TaskInfo::FIELDS,
-            Self::Jobs => JobInfo::FIELDS,
-            Self::Workers => WorkerSummary::FIELDS,
+            Self::Nodes => admin::Kind::Nodes,
+            Self::Actors => admin::Kind::Actors,
+            Self::Tasks => admin::Kind::Tasks,
+            Self::Jobs => admin::Kind::Jobs,
+            Self::Workers => admin::Kind::Workers,
         }
     }
 }
@@ -72,76 +77,83 @@ impl Kind {
 impl Arguments {
     /// `roadshow job list`.
     pub(crate) const fn of_jobs(reach: Reach, limit: Option<NonZero<usize>>, json: bool) -> Self {
-        Self { kind: Kind::Jobs, filter: Vec::new(), limit, json, reach }
+        Self { kind: Kind::Jobs, filter: Vec::new(), limit, after: None, json, reach }
     }
 
     /// What clap cannot check, since it depends on two arguments.
     pub(crate) fn check(&self) -> Outcome<()> {
-        let fields = self.kind.fields();
-        match self.filter.iter().find(|filter| !fields.contains(&filter.key.as_str())) {
-            None => Ok(()),
-            Some(filter) => Err(Failure::usage(
-                format!("--filter has the key {:?}, which no row has", filter.key),
-                format!("the keys are {}", fields.join(", ")),
-            )),
-        }
+        let checked = self.query(1).check(self.kind.table());
+        checked.map_err(|error| Failure::usage(error, "see `roadshow list --help`"))
+    }
+
+    fn query(&self, limit: usize) -> Query {
+        let filters = self.filter.iter().map(|filter| filter.0.clone()).collect();
+        Query { limit, after: self.after.clone(), ..Query::filtered(filters) }
     }
 }
 
 pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
     match arguments.kind {
-        Kind::Nodes => show(&head.nodes().await?, arguments, output),
-        Kind::Actors => show(&head.actors().await?, arguments, output),
-        Kind::Tasks => show(&head.tasks().await?, arguments, output),
-        Kind::Jobs => show(&head.jobs().await?, arguments, output),
-        Kind::Workers => show(&head.workers().await?, arguments, output),
+        Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
+        Kind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
+        Kind::Tasks => show::<TaskInfo, _>(&mut head, arguments, output).await,
+        Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
+        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
     }
 }
 
-fn show<T: Row>(rows: &[T], arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
-    let mut taken = Vec::new();
-    for row in rows {
-        let json = serde_json::to_value(row).map_err(|error| Failure::failed(error, ""))?;
-        if arguments.filter.iter().all(|filter| filter.takes(&json)) {
-            taken.push((row, json));
-        }
-    }
-    let all = taken.len();
+async fn show<T: Row, E: Exchange>(
+    head: &mut Admin<E>,
+    arguments: &Arguments,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let limit = arguments.limit.unwrap_or(if arguments.json { NonZero::<usize>::MAX } else { ROWS });
-    keep_latest(&mut taken, limit.get(), |(row, _)| row.is_over());
+    let mut query = arguments.query(limit.get());
+    let mut rows: Vec<T> = Vec::new();
+    let more = loop {
+        query.limit = limit.get() - rows.len();
+        // What is behind the last page alone; those before it have others behind them.
+        query.count = query.limit <= LIST_ROWS_MAX;
+        let page = head.page::<T>(query.clone()).await?;
+        rows.extend(page.rows);
+        query.after = page.next;
+        if query.after.is_none() || rows.len() >= limit.get() {
+            break page.more.unwrap_or(0);
+        }
+    };
+    let rows = joined(rows);
     if arguments.json {
-        output.json(&taken.iter().map(|(_, json)| json).collect::<Vec<&Value>>())?;
-    } else if taken.is_empty() {
-        let such = if rows.is_empty() { "" } else { " such" };
+        output.json(&rows)?;
+    } else if rows.is_empty() {
+        let such = if arguments.filter.is_empty() { "" } else { " such" };
         output.print(&format!("There is no{such} {}.\n", T::ONE))?;
     } else {
         let mut table = Table::new(T::HEADERS);
-        taken.iter().for_each(|(row, _)| table.push(row.cells()));
+        rows.iter().for_each(|row| table.push(row.cells()));
         output.print(&table.to_string())?;
     }
-    if taken.len() < all {
-        output.note(&format!("{} of {all} are shown; --limit {all} shows all", taken.len()));
+    if let Some(cursor) = query.after {
+        output.note(&left_out(rows.len(), more, &cursor, arguments));
     }
     Ok(())
 }
 
-/// Keeps so many, in their order: the last of those that go on, then the last of those that are over.
-fn keep_latest<T>(all: &mut Vec<T>, limit: usize, is_over: impl Fn(&T) -> bool) {
-    let over = all.iter().filter(|one| is_over(one)).count();
-    let mut too_many = all.len().saturating_sub(limit);
-    let mut over_too_many = too_many.min(over);
-    too_many -= over_too_many;
-    all.retain(|one| {
-        let left = if is_over(one) { &mut over_too_many } else { &mut too_many };
-        let goes = *left > 0;
-        *left -= usize::from(goes);
-        !goes
-    });
+/// What is said of rows that are not shown.
+fn left_out(shown: usize, more: u64, cursor: &str, arguments: &Arguments) -> String {
+    let next = format!("--after {cursor} shows the next ones");
+    if arguments.after.is_some() {
+        return format!("{shown} are shown, and {more} more are behind them; {next}");
+    }
+    let all = shown as u64 + more;
+    format!("{shown} of {all} are shown; --limit {all} shows all, {next}")
 }
 
 #[cfg(test)]
 mod tests {
+    use roadshow::admin::AdminRequest;
+    use serde_json::Value;
+
     use super::*;
     use crate::exit;
     use crate::given::Cluster;
@@ -151,6 +163,7 @@ mod tests {
             kind,
             filter: filter.iter().map(|filter| filter.parse().unwrap()).collect(),
             limit: None,
+            after: None,
             json,
             reach: Reach { address: None, token_file: None },
         }
@@ -207,7 +220,7 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
         let some = Arguments { limit: NonZero::new(1), ..arguments(Kind::Nodes, &[], true) };
         let (out, err) = listed(some).await;
         assert_eq!(serde_json::from_str::<Vec<Value>>(&out).unwrap().len(), 1);
-        assert_eq!(err, "1 of 3 are shown; --limit 3 shows all\n");
+        assert_eq!(err, "1 of 3 are shown; --limit 3 shows all, --after 1 shows the next ones\n");
 
         let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], false)).await;
         assert_eq!(out, "There is no such job.\n");
@@ -215,19 +228,40 @@ e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
         assert_eq!(out, "[]\n");
     }
 
-    #[test]
-    fn the_latest_are_kept_and_first_those_that_go_on() {
-        let kept = |limit| {
-            let mut all = vec!['a', 'B', 'c', 'D', 'e'];
-            keep_latest(&mut all, limit, char::is_ascii_uppercase);
-            all.into_iter().collect::<String>()
+    #[tokio::test]
+    async fn pages_go_on_where_the_one_before_ended() {
+        let page = |after: Option<&str>| Arguments {
+            limit: NonZero::new(2),
+            after: after.map(str::to_owned),
+            ..arguments(Kind::Nodes, &[], true)
         };
-        assert_eq!([1, 2, 3, 4, 5, 6].map(kept), ["e", "ce", "ace", "acDe", "aBcDe", "aBcDe"]);
+        let shown = |out: &str| -> Vec<String> {
+            let rows: Vec<Value> = serde_json::from_str(out).unwrap();
+            rows.iter().map(|row| row["hostname"].as_str().unwrap().to_owned()).collect()
+        };
+        let (out, err) = listed(page(None)).await;
+        assert_eq!(shown(&out), ["head", "other"]);
+        assert_eq!(err, "2 of 3 are shown; --limit 3 shows all, --after 2 shows the next ones\n");
+        let (out, err) = listed(page(Some("2"))).await;
+        assert_eq!((shown(&out), err.as_str()), (vec!["other".to_owned()], ""));
+    }
+
+    #[tokio::test]
+    async fn the_head_filters_and_sends_what_is_shown() {
+        let cluster = Cluster::new();
+        let arguments = arguments(Kind::Actors, &["state=alive", "job!=2"], false);
+        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        outcome.unwrap();
+        assert!(out.contains("counter") && !out.contains("old"), "{out}");
+        let [AdminRequest::List { of: admin::Kind::Actors, query }] = &cluster.asked()[..] else {
+            panic!("{:?}", cluster.asked());
+        };
+        assert_eq!((query.filters.len(), query.limit, query.count), (2, 100, true));
     }
 
     #[test]
     fn a_filter_needs_a_key_that_rows_have() {
-        assert_eq!(arguments(Kind::Nodes, &["state=x", "node_id!=y"], false).check(), Ok(()));
+        assert_eq!(arguments(Kind::Nodes, &["state=dead", "node!=a1"], false).check(), Ok(()));
         let refused = arguments(Kind::Nodes, &["class=x"], false).check().unwrap_err();
         assert_eq!(refused.code, exit::USAGE);
         assert!(refused.to_string().contains("node_id, state"), "{refused}");

@@ -39,7 +39,10 @@ struct Status {
     resources: BTreeMap<String, Usage>,
     /// How many jobs are in which state.
     jobs: BTreeMap<String, usize>,
+    /// Those that have waited longest.
     waiting: Vec<Waiting>,
+    /// How many wait.
+    waiting_count: usize,
     troubles: Vec<Trouble>,
 }
 
@@ -52,14 +55,15 @@ struct Usage {
 
 pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
-    let (nodes, jobs) = (head.nodes().await?, head.jobs().await?);
-    let (waiting, troubles) = (head.waiting().await?, head.troubles().await?);
+    let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
+    let ((waiting, waiting_count), troubles) = (head.waiting().await?, head.troubles().await?);
     let status = Status {
         address: desks.head_address(),
         resources: usage(&nodes),
         jobs: states(&jobs),
         nodes,
         waiting,
+        waiting_count,
         troubles,
     };
     match arguments.json {
@@ -155,6 +159,11 @@ impl Status {
             let class = one_line(last_part(class));
             writeln!(page, "  {class} {actor_id} of job {job_id}: {}", one_line(reason))?;
         }
+        let more = self.waiting_count.saturating_sub(self.waiting.len());
+        if more > 0 {
+            let filter = "--filter state=PENDING_CREATION";
+            writeln!(page, "  and {more} more; `roadshow list actors {filter}` shows them")?;
+        }
         Ok(())
     }
 }
@@ -214,6 +223,7 @@ Jobs
 
 Waiting for a place
   Big 0000000000000003 of job 00000001: it needs gpu 1, of which no node has any left
+  and 7 more; `roadshow list actors --filter state=PENDING_CREATION` shows them
 ";
         assert_eq!(shown_status(false, false).await, expected);
         let verbose = shown_status(true, false).await;
@@ -231,6 +241,7 @@ Waiting for a place
         assert_eq!(status["resources"]["cpu"]["used"], 0.5);
         assert_eq!(status["jobs"]["FAILED"], 1);
         assert_eq!(status["waiting"][0]["class"], "app::Big");
+        assert_eq!(status["waiting_count"], 8);
         assert_eq!(status["troubles"][0]["with"], "WORKER_STARTS");
     }
 }

@@ -1,9 +1,8 @@
 //! `roadshow summary`: how many actors of each class, or tasks of each function, are in which state.
 
-use std::collections::BTreeMap;
-
-use roadshow::model::{ActorInfo, ActorState, TaskCount, TaskInfo};
-use serde::Serialize;
+use roadshow::admin::Counts;
+use roadshow::config::SUMMARY_ROWS_MAX;
+use roadshow::model::{ClassCount, TaskCount};
 
 use crate::failure::Outcome;
 use crate::output::Output;
@@ -32,54 +31,27 @@ enum Kind {
     Tasks,
 }
 
-/// The actors of one class.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct Class {
-    class: String,
-    pending_creation: usize,
-    alive: usize,
-    restarting: usize,
-    dead: usize,
-}
-
 pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
-    match arguments.kind {
-        Kind::Actors => show_classes(&by_class(&head.actors().await?), arguments.json, output),
-        Kind::Tasks => show_functions(&by_function(&head.tasks().await?), arguments.json, output),
+    let more = match arguments.kind {
+        Kind::Actors => {
+            let Counts { rows, more } = head.classes().await?;
+            show_classes(&rows, arguments.json, output)?;
+            more
+        }
+        Kind::Tasks => {
+            let Counts { rows, more } = head.functions(None).await?;
+            show_functions(&rows, arguments.json, output)?;
+            more
+        }
+    };
+    if more > 0 {
+        output.note(&format!("{SUMMARY_ROWS_MAX} are shown; {more} further counts are left out"));
     }
+    Ok(())
 }
 
-fn by_class(actors: &[ActorInfo]) -> Vec<Class> {
-    let mut classes: BTreeMap<&str, Class> = BTreeMap::new();
-    for actor in actors {
-        let class = classes.entry(&actor.class).or_default();
-        actor.class.clone_into(&mut class.class);
-        *match actor.state {
-            ActorState::PendingCreation => &mut class.pending_creation,
-            ActorState::Alive => &mut class.alive,
-            ActorState::Restarting => &mut class.restarting,
-            ActorState::Dead => &mut class.dead,
-        } += 1;
-    }
-    classes.into_values().collect()
-}
-
-/// The tasks of all workers, by function.
-pub(crate) fn by_function(tasks: &[TaskInfo]) -> Vec<TaskCount> {
-    let mut functions: BTreeMap<&str, TaskCount> = BTreeMap::new();
-    for TaskInfo { count, .. } in tasks {
-        let sum = functions.entry(&count.name).or_default();
-        count.name.clone_into(&mut sum.name);
-        sum.queued += count.queued;
-        sum.running += count.running;
-        sum.finished += count.finished;
-        sum.failed += count.failed;
-    }
-    functions.into_values().collect()
-}
-
-fn show_classes(classes: &[Class], json: bool, output: &mut Output<'_>) -> Outcome<()> {
+fn show_classes(classes: &[ClassCount], json: bool, output: &mut Output<'_>) -> Outcome<()> {
     if json {
         return output.json(&classes);
     }
@@ -88,7 +60,7 @@ fn show_classes(classes: &[Class], json: bool, output: &mut Output<'_>) -> Outco
         let counts = [class.pending_creation, class.alive, class.restarting, class.dead];
         table.push([class.class.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect());
     }
-    let total: usize = classes
+    let total: u64 = classes
         .iter()
         .map(|class| class.pending_creation + class.alive + class.restarting + class.dead)
         .sum();

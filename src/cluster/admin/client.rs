@@ -11,9 +11,8 @@ use thiserror::Error;
 use super::program::Program;
 use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 use crate::cluster::executable::ExecutableError;
-use crate::cluster::model::{
-    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Trouble, Waiting, WorkerSummary,
-};
+use crate::cluster::listing::Counts;
+use crate::cluster::model::{ActorKey, ClassCount, JobId, NodeId, TaskCount, Trouble, Waiting};
 use crate::config::EXECUTABLE_CHUNK_BYTES;
 
 /// How long an answer may take.
@@ -133,19 +132,16 @@ macro_rules! questions {
 }
 
 questions! {
-    /// All nodes.
-    nodes(), "the nodes", AdminRequest::Nodes => AdminReply::Nodes(nodes) => nodes, Vec<NodeInfo>;
-    /// All jobs.
-    jobs(), "the jobs", AdminRequest::Jobs => AdminReply::Jobs(jobs) => jobs, Vec<JobInfo>;
-    /// The actors; dead ones only as far as they are remembered.
-    actors(), "the actors", AdminRequest::Actors => AdminReply::Actors(actors) => actors, Vec<ActorInfo>;
-    /// The workers.
-    workers(), "the workers",
-        AdminRequest::Workers => AdminReply::Workers(workers) => workers, Vec<WorkerSummary>;
-    /// The tasks, by function and worker.
-    tasks(), "the tasks", AdminRequest::Tasks => AdminReply::Tasks(tasks) => tasks, Vec<TaskInfo>;
-    /// What waits for a place, and why.
-    waiting(), "what waits", AdminRequest::Waiting => AdminReply::Waiting(waiting) => waiting, Vec<Waiting>;
+    /// How many actors of each class are in which state.
+    classes(), "actors by class", AdminRequest::Classes => AdminReply::Classes(counts) => counts,
+        Counts<ClassCount>;
+    /// How many tasks of each function are in which state; only of functions with that part of a name, if one
+    /// is given.
+    functions(part: Option<String>), "tasks by function", AdminRequest::Functions { part } =>
+        AdminReply::Functions(counts) => counts, Counts<TaskCount>;
+    /// What has waited longest for a place, and why; and how many wait, with these.
+    waiting(), "what waits", AdminRequest::Waiting =>
+        AdminReply::Waiting { first, count } => (first, count), (Vec<Waiting>, usize);
     /// What an operator should see to, the head's own troubles first; the first hundred.
     troubles(), "what is in trouble",
         AdminRequest::Troubles => AdminReply::Troubles(troubles) => troubles, Vec<Trouble>;
@@ -253,7 +249,7 @@ impl<E: Exchange> Admin<E> {
         }
     }
 
-    async fn ask(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
+    pub(super) async fn ask(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.exchange.exchange(request)).await;
         match answer.unwrap_or_else(|_| Err(silence())) {
             Ok(AdminReply::Failed { text, unknown: true }) => Err(AdminError::Unknown(text)),
@@ -272,6 +268,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::cluster::listing::Page;
+    use crate::cluster::model::{JobInfo, NodeInfo};
 
     /// A desk that stores what it is sent, and answers all else with one reply.
     struct Scripted {
@@ -335,9 +333,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_to_something_else_is_no_answer() {
-        let mut admin = Scripted::with(AdminReply::Nodes(Vec::new()));
-        assert_eq!(admin.nodes().await, Ok(Vec::new()));
-        assert_eq!(admin.jobs().await, Err(AdminError::Confused { asked: "the jobs" }));
+        let page = Page { rows: Vec::new(), next: None, more: None };
+        let mut admin = Scripted::with(AdminReply::Nodes(page));
+        assert_eq!(admin.all::<NodeInfo>(Vec::new()).await, Ok(Vec::new()));
+        assert_eq!(admin.all::<JobInfo>(Vec::new()).await, Err(AdminError::Confused { asked: "a list" }));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,14 +2,17 @@
 
 mod client;
 mod connect;
+mod lists;
 mod program;
 mod request;
 
 pub use super::desk::DeskClient;
 pub use super::executable::ExecutableError;
+pub use super::listing::{Counts, Filter, Kind, Page, Query, QueryError, Row, joined};
 pub use super::model::{Trouble, TroubleWith, Waiting};
 pub use client::{Admin, AdminError, Desk, Exchange, LogText, Submitted};
 pub use connect::check_token;
+pub use lists::AdminRow;
 pub use program::Program;
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 

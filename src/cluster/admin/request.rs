@@ -9,9 +9,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::enrolment::ENROLMENT_VARIABLE;
+use crate::cluster::listing::{Counts, Kind, Page, Query};
 use crate::cluster::model::{
-    ActorInfo, ActorKey, JobId, JobInfo, NodeId, NodeInfo, TaskInfo, Trouble, Waiting, WorkerId,
-    WorkerSummary,
+    ActorInfo, ActorKey, ClassCount, JobId, JobInfo, NodeId, NodeInfo, TaskCount, TaskInfo, Trouble, Waiting,
+    WorkerId, WorkerSummary,
 };
 use crate::cluster::offspring::MARK_VARIABLE;
 use crate::cluster::protocol::is_secret;
@@ -21,17 +22,21 @@ use crate::cluster::worker::WORKER_VARIABLE;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AdminRequest {
-    /// All nodes. [`AdminReply::Nodes`].
-    Nodes,
-    /// All jobs. [`AdminReply::Jobs`].
-    Jobs,
-    /// The actors; dead ones only as far as they are remembered. [`AdminReply::Actors`].
-    Actors,
-    /// The workers. [`AdminReply::Workers`].
-    Workers,
-    /// The tasks, by function and worker. [`AdminReply::Tasks`].
-    Tasks,
-    /// What waits for a place, and why. [`AdminReply::Waiting`].
+    /// A part of a table. [`AdminReply::Nodes`], or the one of another table.
+    List {
+        /// The table.
+        of: Kind,
+        /// Which part.
+        query: Query,
+    },
+    /// How many actors of each class are in which state. [`AdminReply::Classes`].
+    Classes,
+    /// How many tasks of each function are in which state. [`AdminReply::Functions`].
+    Functions {
+        /// Part of the function's name; all functions without it.
+        part: Option<String>,
+    },
+    /// What has waited longest for a place, and why. [`AdminReply::Waiting`].
     Waiting,
     /// What an operator should see to. [`AdminReply::Troubles`].
     Troubles,
@@ -138,18 +143,27 @@ impl Submission {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AdminReply {
-    /// All nodes.
-    Nodes(Vec<NodeInfo>),
-    /// All jobs.
-    Jobs(Vec<JobInfo>),
-    /// The actors.
-    Actors(Vec<ActorInfo>),
-    /// The workers.
-    Workers(Vec<WorkerSummary>),
-    /// The tasks, by function and worker.
-    Tasks(Vec<TaskInfo>),
+    /// Nodes.
+    Nodes(Page<NodeInfo>),
+    /// Jobs.
+    Jobs(Page<JobInfo>),
+    /// Actors; dead ones only as far as they are remembered.
+    Actors(Page<ActorInfo>),
+    /// Workers.
+    Workers(Page<WorkerSummary>),
+    /// Tasks, by function and worker.
+    Tasks(Page<TaskInfo>),
+    /// Actors by class.
+    Classes(Counts<ClassCount>),
+    /// Tasks by function.
+    Functions(Counts<TaskCount>),
     /// What waits, and why.
-    Waiting(Vec<Waiting>),
+    Waiting {
+        /// At most [`WAITING_TOLD_MAX`](crate::config::WAITING_TOLD_MAX) that have waited longest.
+        first: Vec<Waiting>,
+        /// How many wait, with these.
+        count: usize,
+    },
     /// What an operator should see to.
     Troubles(Vec<Trouble>),
     /// It is done, or begun.

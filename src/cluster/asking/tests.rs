@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::cluster::bootstrap::HeadIs;
 use crate::cluster::control::{Control, Keeper};
+use crate::cluster::listing::Query;
 use crate::cluster::members::{Change, Members};
 use crate::cluster::model::{
     ActorSpec, ActorState, JobFacts, JobId, Member, NodeFacts, NodeId, Resources, WorkerId,
@@ -105,7 +106,7 @@ impl Lab {
         members.apply(&Change::Head(is), &asker);
         let lab = Self { control, members, asker };
         // The link is up.
-        assert!(lab.ask(ControlRequest::Nodes).await.is_ok());
+        assert!(lab.ask(ControlRequest::Nodes(Query::default())).await.is_ok());
         network.latency(AWAY..=AWAY);
         lab
     }
@@ -133,7 +134,7 @@ impl Lab {
     }
 
     fn waiting(&self) -> usize {
-        self.control.read(|state| state.waiting().len())
+        self.control.read(|state| state.waiting(usize::MAX).len())
     }
 }
 

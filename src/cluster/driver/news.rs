@@ -87,7 +87,8 @@ fn worker_up(shared: &Arc<Shared>, up: Known) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let members = shared.members.list();
-        spread::tell(&shared, member, Change::Are { members, head: shared.head_is() }).await;
+        let are = Change::Are { members, head: shared.head_is() };
+        spread::tell_all(&shared, vec![member], &are).await;
         shared.settled.send_modify(|settled| settled.ready += 1);
     });
 }

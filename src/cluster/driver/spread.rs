@@ -14,7 +14,7 @@ use crate::cluster::members::{Change, MEMBERSHIP};
 use crate::cluster::model::Member;
 use crate::lock::Mutex;
 use crate::observe::log;
-use crate::remote::ask_host;
+use crate::remote::{Shared as Encoded, ask_host_shared};
 
 /// Time for which changes are gathered: the least, and what each worker adds.
 const GATHER: Duration = Duration::from_millis(5);
@@ -47,11 +47,17 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let changes = shared.spread.take();
         let (shared, workers) = (Arc::clone(&shared), shared.members.list());
         // A worker that is stopped answers late, and delays no other.
-        tokio::spawn(async move {
-            let change = Change::Several(changes);
-            join_all(workers.into_iter().map(|member| tell(&shared, member, change.clone()))).await;
-        });
+        tokio::spawn(async move { tell_all(&shared, workers, &Change::Several(changes)).await });
     }
+}
+
+/// Tells workers of a change, which is encoded once for all of them.
+pub(super) async fn tell_all(shared: &Arc<Shared>, workers: Vec<Member>, change: &Change) {
+    let encoded = match Encoded::new(change, shared.host.limits().frame_bytes_max) {
+        Ok(encoded) => encoded,
+        Err(error) => return log::warn!(%error, "the workers cannot be told of a change"),
+    };
+    join_all(workers.into_iter().map(|member| tell(shared, member, encoded.clone()))).await;
 }
 
 fn gather(workers: usize) -> Duration {
@@ -59,11 +65,11 @@ fn gather(workers: usize) -> Duration {
 }
 
 /// Tells both hosts of a worker. The user's host calls them, on a thread that may compute: nothing waits for it.
-pub(super) async fn tell(shared: &Arc<Shared>, member: Member, change: Change) {
+async fn tell(shared: &Arc<Shared>, member: Member, change: Encoded) {
     let told = [member.actors, member.tasks].map(|to| {
         let change = change.clone();
         async move {
-            let told: Result<(), _> = ask_host(&shared.host, to, MEMBERSHIP, change, None).await;
+            let told: Result<(), _> = ask_host_shared(&shared.host, to, MEMBERSHIP, change).await;
             if let Err(error) = told {
                 log::debug!(%to, %error, "a worker was not told of a change");
             }

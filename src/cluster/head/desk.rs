@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::Head;
 use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
 use crate::cluster::desk::{Enrolled, Returned, Service};
-use crate::cluster::model::{JobFacts, JobId, JobState, NodeFacts, NodeInfo, NodeState};
+use crate::cluster::model::{JobFacts, JobId, JobState, NodeFacts, NodeState};
 use crate::cluster::state::{Answer, Denied, Event, State};
 use crate::cluster::trust::Claims;
-use crate::config::HEAD_ANSWER_TIMEOUT;
+use crate::config::{HEAD_ANSWER_TIMEOUT, WAITING_TOLD_MAX};
 use crate::transport::Certificate;
 
 /// Pause between two looks for the head's own node.
@@ -58,12 +58,13 @@ impl Head {
     async fn answer(&self, request: AdminRequest) -> AdminReply {
         let control = &self.control;
         match request {
-            AdminRequest::Nodes => AdminReply::Nodes(self.nodes()),
-            AdminRequest::Jobs => AdminReply::Jobs(control.read(|state| state.jobs())),
-            AdminRequest::Actors => AdminReply::Actors(control.read(|state| state.actors())),
-            AdminRequest::Workers => AdminReply::Workers(control.read(|state| state.workers())),
-            AdminRequest::Tasks => AdminReply::Tasks(control.read(|state| state.tasks())),
-            AdminRequest::Waiting => AdminReply::Waiting(control.read(|state| state.waiting())),
+            AdminRequest::List { of, query } => self.list(of, &query).await,
+            AdminRequest::Classes => AdminReply::Classes(self.classes().await),
+            AdminRequest::Functions { part } => AdminReply::Functions(self.functions(part).await),
+            AdminRequest::Waiting => control.read(|state| AdminReply::Waiting {
+                first: state.waiting(WAITING_TOLD_MAX),
+                count: state.waiting_count(),
+            }),
             AdminRequest::Troubles => AdminReply::Troubles(control.read(|state| state.troubles())),
             AdminRequest::Kill { actor } => {
                 let killed = Arc::clone(control).ask(|ticket| Event::Kill { ticket, actor }).await;
@@ -74,12 +75,11 @@ impl Head {
                 killed.map_or_else(denied, |_| AdminReply::Done)
             }
             AdminRequest::Drain { node } => {
-                let known = |info: &NodeInfo| info.node_id == node && info.state != NodeState::Dead;
-                if !control.read(|state| state.nodes().iter().any(known)) {
+                let (known, own) = control.read(|state| (state.node_state(node), state.is_own(node)));
+                if known.is_none_or(|state| state == NodeState::Dead) {
                     return unknown(format!("no living node {node}; see `roadshow list nodes`"));
                 }
-                let is_head = |info: &NodeInfo| info.node_id == node && info.is_head;
-                if control.read(|state| state.nodes().iter().any(is_head)) {
+                if own {
                     return failed("the head's own node cannot be drained: the head would end with it");
                 }
                 control.tell(Event::NodeDrain { node });
@@ -91,21 +91,9 @@ impl Head {
         }
     }
 
-    fn nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes = self.control.read(|state| state.nodes());
-        let orders = self.orders();
-        for node in nodes.iter_mut().filter(|node| node.state != NodeState::Dead) {
-            node.usage = orders.usage(node.node_id);
-        }
-        nodes
-    }
-
     /// Stops a job. The answer waits until that is on disk.
     async fn stop(&self, job: JobId) -> AdminReply {
-        let state = self
-            .control
-            .read(|state| state.jobs().into_iter().find(|info| info.job_id == job).map(|info| info.state));
-        match state {
+        match self.control.read(|state| state.job_state(job)) {
             None => unknown(format!("no job {job}; see `roadshow job list`")),
             Some(state) if !state.is_open() => failed(&format!("job {job} is over already")),
             Some(_) => {
@@ -178,6 +166,6 @@ fn unknown(text: String) -> AdminReply {
     AdminReply::Failed { text, unknown: true }
 }
 
-fn failed(text: &str) -> AdminReply {
+pub(super) fn failed(text: &str) -> AdminReply {
     AdminReply::Failed { text: text.to_owned(), unknown: false }
 }

@@ -8,6 +8,7 @@ mod certify;
 mod desk;
 mod doorway;
 mod incarnation;
+mod lists;
 mod orders;
 mod services;
 mod store;

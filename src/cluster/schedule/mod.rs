@@ -6,6 +6,7 @@
 
 mod features;
 mod reasons;
+mod reserve;
 mod shape;
 mod slots;
 mod tree;
@@ -56,6 +57,8 @@ struct Room {
     has: Vec<Want>,
     /// What its actors hold, which may be more than it has once it says that it has less.
     held: FxHashMap<Feature, u64>,
+    /// The resources that are kept for the actor that the node is reserved for.
+    reserved: Vec<Feature>,
 }
 
 impl Room {
@@ -74,7 +77,8 @@ impl Schedule {
             self.places.resize(place + 1, node);
         }
         self.places[place] = node;
-        self.rooms.insert(node, Room { place, kind, work: Work::Closed, has, held: FxHashMap::default() });
+        let (held, reserved) = (FxHashMap::default(), Vec::new());
+        self.rooms.insert(node, Room { place, kind, work: Work::Closed, has, held, reserved });
     }
 
     /// A node that is there says anew what it has.
@@ -255,12 +259,14 @@ impl Schedule {
         features.into_iter().for_each(|feature| self.set_free(node, feature));
     }
 
-    /// Brings the tree up to date with what is held of a node. What takes no actors is as good as empty.
+    /// Brings the tree up to date with what is held of a node, and reserved. What takes no actors is as good
+    /// as empty.
     fn set_free(&mut self, node: NodeId, feature: Feature) {
         let Some(room) = self.rooms.get(&node) else { return };
         let at = room.has.binary_search_by_key(&feature, |(feature, _)| *feature);
         let total = at.ok().filter(|_| room.work != Work::Closed).map_or(0, |at| room.has[at].1);
-        self.tree.set(room.place, Amount { feature, free: room.free(feature, total), total });
+        let free = if room.reserved.contains(&feature) { 0 } else { room.free(feature, total) };
+        self.tree.set(room.place, Amount { feature, free, total });
     }
 }
 

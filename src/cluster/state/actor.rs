@@ -1,5 +1,6 @@
 //! Actors, from the moment that somebody asked for one to its end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::names::Class;
@@ -45,8 +46,8 @@ pub(super) enum Phase {
 pub(super) struct Named {
     pub(super) namespace: String,
     pub(super) name: String,
-    /// Who waits for what becomes of it.
-    pub(super) followers: Vec<Follower>,
+    /// Questions about what becomes of it, in the order of asking.
+    pub(super) followers: BTreeMap<Ticket, Follower>,
 }
 
 /// What is known of an actor that somebody waits for.
@@ -289,7 +290,7 @@ impl State {
             Some((found.node, worker, found.pid))
         });
         match phase {
-            Phase::Waiting => self.waiting.remove((actor.job, actor.shape), key),
+            Phase::Waiting => self.stop_waiting((actor.job, actor.shape), key),
             Phase::Parked(node) => self.unpark(actor.job, node, key),
             Phase::Missing => drop(self.missing.remove(&key)),
             Phase::Starting(_) | Phase::Placed(_) | Phase::Alive(..) => self.leave(key, actor.at, phase),
@@ -311,18 +312,11 @@ impl State {
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);
-            self.aftermath.again.extend(named.followers.drain(..));
+            self.aftermath.again.extend(std::mem::take(&mut named.followers).into_values());
         }
-        let own = match phase.worker() {
-            Some(worker) => {
-                self.workers.get(&worker).is_some_and(|it| it.detached == Some(key)).then_some(worker)
-            }
-            // Its worker may be back since the head was started anew, without it.
-            None if phase == Phase::Missing && actor.detached => {
-                self.workers.iter().find(|(_, worker)| worker.detached == Some(key)).map(|(id, _)| *id)
-            }
-            None => None,
-        };
+        // A missing actor has one, too, if its worker is back since the head was started anew, without it.
+        let has_own = phase.worker().is_some() || phase == Phase::Missing;
+        let own = self.own_workers.get(&key).copied().filter(|_| has_own);
         if let Some(worker) = own {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
         }

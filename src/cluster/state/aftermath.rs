@@ -2,11 +2,11 @@
 //!
 //! Much ends at once when a node or a job does. Only afterwards is it clear who has room, and for whom.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::place::Follower;
 use super::{Denied, State};
-use crate::cluster::model::{ActorKey, NodeId};
+use crate::cluster::model::{ActorKey, JobId, NodeId};
 use crate::cluster::schedule::ShapeId;
 
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ impl State {
     pub(super) fn settle(&mut self) {
         loop {
             if std::mem::take(&mut self.aftermath.shrunk) {
+                self.drop_reservations();
                 self.deny_hopeless();
             } else if let Some(actor) = self.aftermath.homeless.pop_first() {
                 self.rehouse(actor);
@@ -35,7 +36,7 @@ impl State {
                 self.fill(node);
             } else if let Some(follower) = self.aftermath.again.pop_front() {
                 self.try_again(follower);
-            } else {
+            } else if !self.reserve_overdue() {
                 break;
             }
         }
@@ -76,13 +77,37 @@ impl State {
         }
     }
 
-    /// Gives what room a node has to those who wait.
+    /// Gives the room that a node has to actors that wait. Jobs take turns.
     fn fill(&mut self, node: NodeId) {
-        let mut after = None;
-        while let Some((key, queue)) = self.waiting.next(after, |queue| self.schedule.fits(node, queue)) {
-            self.waiting.remove(queue, key);
-            self.put(key, node);
-            after = Some(key);
+        self.fill_reservation(node);
+        let mut turns = BTreeMap::new();
+        for (job, queues) in self.waiting.by_job(|queue| self.schedule.fits(node, queue)) {
+            let turn = self.jobs.get(&job).map_or(0, |job| job.served);
+            turns.insert((turn, job), queues);
         }
+        // Room only gets less here: what does not fit by now is not looked at again.
+        while let Some(((_, job), mut queues)) = turns.pop_first() {
+            while let Some((key, queue)) = queues.pop_first() {
+                if !self.schedule.fits(node, queue) {
+                    continue;
+                }
+                self.stop_waiting(queue, key);
+                self.put(key, node);
+                if let Some(next) = self.waiting.first(queue) {
+                    queues.insert(next, queue);
+                }
+                turns.insert((self.next_turn(job), job), queues);
+                break;
+            }
+        }
+    }
+
+    /// A job's turn is over: the others come before it.
+    fn next_turn(&mut self, job: JobId) -> u64 {
+        self.turns += 1;
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.served = self.turns;
+        }
+        self.turns
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::listing::Page;
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, JobState, Member, NodeFacts, NodeId,
     NodeInfo, TaskCount, WorkerId,
@@ -153,10 +154,11 @@ pub(in crate::cluster) enum Answer {
     Found { actor: ActorKey, class: String, at: ActorPlace, member: Member },
     /// It is done.
     Done,
-    /// All nodes. The control plane in action adds these three, for which nothing has to happen.
-    Nodes(Vec<NodeInfo>),
-    /// The actors that are kept account of.
-    Actors(Vec<ActorInfo>),
+    /// A part of the list of nodes. The control plane in action adds these three, for which nothing has to
+    /// happen.
+    Nodes(Page<NodeInfo>),
+    /// A part of the list of actors.
+    Actors(Page<ActorInfo>),
     /// How a worker has ended, if it has.
     End(Option<String>),
 }

@@ -39,6 +39,8 @@ pub(super) struct Job {
     pub(super) following: BTreeSet<Ticket>,
     /// Where its next turn begins when nodes take turns.
     pub(super) turn: usize,
+    /// When it last got room that others waited for, counted in such turns.
+    pub(super) served: u64,
 }
 
 /// A job's workers on one node.
@@ -71,6 +73,7 @@ impl Job {
             loose: BTreeSet::new(),
             following: BTreeSet::new(),
             turn: 0,
+            served: 0,
         }
     }
 
@@ -286,6 +289,7 @@ impl State {
         let parked = pool.parked.len();
         if ready + starting == 0 {
             self.schedule.set_equipped(node, job, false);
+            self.aftermath.shrunk = true;
             for actor in pool.parked.clone() {
                 self.make_homeless(actor);
             }
@@ -443,6 +447,7 @@ impl State {
             self.stop_worker(worker, cause);
         }
         self.schedule.set_equipped(node, job, false);
+        self.aftermath.shrunk = true;
         self.remove_pool(job, node);
         if let Some(node) = self.nodes.get_mut(&node) {
             node.pools.remove(&job);

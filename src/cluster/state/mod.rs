@@ -10,7 +10,8 @@
 //! - each question is answered once, or still waits and says why;
 //! - of every resource of a node so much is taken as its actors hold, from their placement to their end;
 //! - a name has one owner, from when it was asked for until the actor is dead;
-//! - whatever waits could be placed on some node, and has no room on any;
+//! - whatever waits could be placed on some node, and has no room on any, or none that is not reserved;
+//! - what waits and was passed by many has a node reserved, in turn with others of its job;
 //! - whoever is not heard of for a lease is dead, with all that depends on it;
 //! - while nothing can be kept, no job and no actor is taken on that has to be.
 //!
@@ -31,14 +32,17 @@ mod actor;
 mod aftermath;
 mod event;
 mod job;
+mod list;
 mod names;
 mod node;
 mod numbers;
 mod past;
 mod place;
 mod reconcile;
+mod reservations;
 mod restarts;
 mod restore;
+mod table;
 mod view;
 mod worker;
 
@@ -46,6 +50,7 @@ pub(in crate::cluster) use super::membership::Millis;
 pub(in crate::cluster) use event::{
     Action, Answer, Denied, Event, News, NodeReport, Record, RecordKey, Ticket, WorkerReport, Working,
 };
+pub(in crate::cluster) use list::{ClassSearch, FunctionSearch, Listed, Search};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -65,6 +70,7 @@ use node::Node;
 use numbers::Numbers;
 use past::Past;
 use place::Asked;
+use table::Table;
 use worker::Worker;
 
 /// What may differ from cluster to cluster; the defaults are `config`'s.
@@ -115,12 +121,16 @@ pub(in crate::cluster) struct State {
     /// Also ended ones, as long as they are kept.
     jobs: BTreeMap<JobId, Job>,
     open_jobs: BTreeSet<JobId>,
-    workers: FxHashMap<WorkerId, Worker>,
+    workers: Table<WorkerId, Worker>,
+    /// The workers of detached actors.
+    own_workers: FxHashMap<ActorKey, WorkerId>,
+    /// The workers whose processes a signal has stopped.
+    suspended: BTreeSet<WorkerId>,
     /// The ready workers by both of their hosts.
     hosts: FxHashMap<HostId, (Identity, WorkerId)>,
-    actors: FxHashMap<ActorKey, Actor>,
+    actors: Table<ActorKey, Actor>,
     /// Actors that somebody waits for.
-    unplaced: FxHashMap<ActorKey, Unplaced>,
+    unplaced: BTreeMap<ActorKey, Unplaced>,
     /// Actors that lived when the head went away, and that no node has reported since.
     missing: BTreeSet<ActorKey>,
     missing_until: Option<Millis>,
@@ -132,6 +142,8 @@ pub(in crate::cluster) struct State {
     classes: Classes,
     schedule: Schedule,
     waiting: Waiting,
+    /// Turns of jobs so far that had actors waiting.
+    turns: u64,
     returning: Option<Return>,
     node_leases: Leases<NodeId>,
     job_leases: Leases<JobId>,
@@ -158,10 +170,12 @@ impl State {
             nodes: FxHashMap::default(),
             jobs: BTreeMap::new(),
             open_jobs: BTreeSet::new(),
-            workers: FxHashMap::default(),
+            workers: Table::default(),
+            own_workers: FxHashMap::default(),
+            suspended: BTreeSet::new(),
             hosts: FxHashMap::default(),
-            actors: FxHashMap::default(),
-            unplaced: FxHashMap::default(),
+            actors: Table::default(),
+            unplaced: BTreeMap::new(),
             missing: BTreeSet::new(),
             missing_until: None,
             dying: BTreeSet::new(),
@@ -170,6 +184,7 @@ impl State {
             classes: Classes::default(),
             schedule: Schedule::default(),
             waiting: Waiting::default(),
+            turns: 0,
             returning: None,
             node_leases: Leases::new(millis(settings.node_lease)),
             job_leases: Leases::new(millis(settings.job_lease)),
@@ -266,6 +281,7 @@ impl State {
             self.actor_never_began(actor);
         }
         self.restart_workers();
+        self.end_reservations();
         if self.missing_until.is_some_and(|until| until <= self.now) {
             self.give_up_missing();
         }

@@ -16,6 +16,11 @@ impl Names {
         self.0.get(namespace)?.get(name).copied()
     }
 
+    /// The owners of a name in all namespaces.
+    pub(super) fn owners<'a>(&'a self, name: &'a str) -> impl Iterator<Item = ActorKey> + 'a {
+        self.0.values().filter_map(move |names| names.get(name).copied())
+    }
+
     pub(super) fn give(&mut self, namespace: &str, name: &str, owner: ActorKey) {
         self.0.entry(namespace.to_owned()).or_default().insert(name.to_owned(), owner);
     }
@@ -37,7 +42,7 @@ impl Names {
 }
 
 /// The name of an actor's type, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Class(u32);
 
 /// All names of types that there have been, up to [`CLASSES_MAX`]. They are as few as there are types.
@@ -65,6 +70,10 @@ impl Classes {
 
     pub(super) fn name(&self, class: Class) -> &str {
         &self.names[class.0 as usize]
+    }
+
+    pub(super) fn shared_name(&self, class: Class) -> Arc<str> {
+        Arc::clone(&self.names[class.0 as usize])
     }
 }
 

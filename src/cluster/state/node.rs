@@ -56,6 +56,11 @@ impl Node {
         }
     }
 
+    /// Its state as people see it.
+    pub(super) fn shown_state(&self) -> NodeState {
+        if self.is_back { self.state } else { NodeState::Awaited }
+    }
+
     fn record(&self) -> Record {
         Record::Node {
             facts: self.facts.clone(),
@@ -81,6 +86,11 @@ impl State {
     pub(in crate::cluster) fn own_node(&self) -> Option<NodeFacts> {
         let node = self.nodes.get(&NodeId(self.own_agent?.host.0))?;
         (node.is_back && node.state == NodeState::Alive).then(|| node.facts.clone())
+    }
+
+    /// Whether a node is the head's own.
+    pub(in crate::cluster) fn is_own(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.facts.is_head)
     }
 
     pub(super) fn node_joined(&mut self, mut report: NodeReport) {

@@ -10,11 +10,51 @@ use crate::id::Identity;
 
 #[derive(Debug)]
 pub(super) struct Past {
+    pub(super) nodes: Latest<PastNode>,
+    pub(super) workers: Latest<PastWorker>,
+    pub(super) actors: Latest<PastActor>,
+    pub(super) jobs: Latest<JobId>,
+}
+
+/// The latest of a kind, each with its number in the order of their ends.
+#[derive(Debug)]
+pub(super) struct Latest<T> {
     max: usize,
-    pub(super) nodes: VecDeque<PastNode>,
-    pub(super) workers: VecDeque<PastWorker>,
-    pub(super) actors: VecDeque<PastActor>,
-    jobs: VecDeque<JobId>,
+    all: VecDeque<(u64, T)>,
+    count: u64,
+}
+
+impl<T> Latest<T> {
+    fn new(max: usize) -> Self {
+        Self { max, all: VecDeque::new(), count: 0 }
+    }
+
+    /// Adds the latest, and returns what has to go for it.
+    fn add(&mut self, latest: T) -> Option<T> {
+        self.all.push_back((self.count, latest));
+        self.count += 1;
+        if self.all.len() > self.max { self.all.pop_front().map(|(_, oldest)| oldest) } else { None }
+    }
+
+    /// All of them, the earliest end first.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
+        self.all.iter().map(|(_, one)| one)
+    }
+
+    fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
+        self.all.iter_mut().map(|(_, one)| one)
+    }
+
+    /// All of them with their numbers, the earliest end first.
+    pub(super) fn numbered(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> + Clone {
+        self.all.iter().map(|(number, one)| (*number, one))
+    }
+
+    /// The one of that number.
+    pub(super) fn get(&self, number: u64) -> Option<&T> {
+        let at = self.all.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.all.get(at).map(|(_, one)| one)
+    }
 }
 
 #[derive(Debug)]
@@ -42,30 +82,29 @@ pub(super) struct PastActor {
 impl Past {
     pub(super) fn new(max: usize) -> Self {
         Self {
-            max,
-            nodes: VecDeque::new(),
-            workers: VecDeque::new(),
-            actors: VecDeque::new(),
-            jobs: VecDeque::new(),
+            nodes: Latest::new(max),
+            workers: Latest::new(max),
+            actors: Latest::new(max),
+            jobs: Latest::new(max),
         }
     }
 
     pub(super) fn add_node(&mut self, node: PastNode) {
-        add(&mut self.nodes, self.max, node);
+        self.nodes.add(node);
     }
 
     pub(super) fn add_worker(&mut self, worker: PastWorker) {
-        add(&mut self.workers, self.max, worker);
+        self.workers.add(worker);
     }
 
     /// Lists a job; the one that gives way to it, if any, has to be forgotten.
     pub(super) fn add_job(&mut self, job: JobId) -> Option<JobId> {
-        add(&mut self.jobs, self.max, job)
+        self.jobs.add(job)
     }
 
     /// A node of that id is there again.
     pub(super) fn forget_node(&mut self, node: NodeId) {
-        self.nodes.retain(|past| past.info.node_id != node);
+        self.nodes.all.retain(|(_, past)| past.info.node_id != node);
     }
 
     pub(super) fn node(&self, node: NodeId) -> Option<&PastNode> {
@@ -94,14 +133,8 @@ impl Past {
 impl State {
     /// Lists an actor that has ended; the one that gives way to it no longer has its shape.
     pub(super) fn add_past_actor(&mut self, actor: PastActor) {
-        if let Some(oldest) = add(&mut self.past.actors, self.past.max, actor) {
+        if let Some(oldest) = self.past.actors.add(actor) {
             self.schedule.drop_shape(oldest.actor.shape);
         }
     }
-}
-
-/// Adds the latest, and returns what has to go for it.
-fn add<T>(all: &mut VecDeque<T>, max: usize, latest: T) -> Option<T> {
-    all.push_back(latest);
-    if all.len() > max { all.pop_front() } else { None }
 }

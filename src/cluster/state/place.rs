@@ -1,5 +1,7 @@
 //! Places for actors, and names: who asks, who waits, who is denied.
 
+use std::collections::BTreeMap;
+
 use super::actor::{Actor, Named, Phase, Unplaced};
 use super::{Answer, Denied, State, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
@@ -77,7 +79,7 @@ impl State {
         let class = self.classes.number(&spec.class);
         let named = spec.name.map(|name| {
             self.names.give(&spec.namespace, &name, key);
-            Box::new(Named { namespace: spec.namespace, name, followers: Vec::new() })
+            Box::new(Named { namespace: spec.namespace, name, followers: BTreeMap::new() })
         });
         let actor = Actor { job: job_id, class, shape, detached, at: 0, phase: Phase::Waiting, named };
         self.actors.insert(key, actor);
@@ -124,7 +126,7 @@ impl State {
         let (ticket, job) = (follower.ticket(), follower.job());
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let Some(named) = named else { return };
-        named.followers.push(follower);
+        named.followers.insert(ticket, follower);
         self.asked.insert(ticket, Asked::Follow { owner, job });
         if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
             job.following.insert(ticket);
@@ -135,8 +137,7 @@ impl State {
     pub(super) fn answer_followers(&mut self, owner: ActorKey) {
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let followers = named.map(|named| std::mem::take(&mut named.followers)).unwrap_or_default();
-        for follower in followers {
-            let ticket = follower.ticket();
+        for (ticket, follower) in followers {
             self.no_longer_follows(ticket);
             let found = self.found(owner).ok_or_else(|| Denied::Unknown("it is gone".to_owned()));
             let answer = found.map(|found| match (follower, found) {
@@ -175,7 +176,7 @@ impl State {
         self.no_longer_follows(ticket);
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         if let Some(named) = named {
-            named.followers.retain(|follower| follower.ticket() != ticket);
+            named.followers.remove(&ticket);
         }
     }
 
@@ -240,15 +241,21 @@ impl State {
         };
         match node {
             Some(node) => self.put(key, node),
-            None => self.waiting.add(queue, key),
+            None => {
+                let takes_any = self.schedule.takes_any(queue.1);
+                self.waiting.add(self.now, queue, key, takes_any);
+            }
         }
     }
 
     /// Gives an actor a place on a node, which has room.
     pub(super) fn put(&mut self, key: ActorKey, node: NodeId) {
         let Some(actor) = self.actors.get_mut(&key) else { return };
-        let (job, detached) = (actor.job, actor.detached);
-        self.schedule.hold(node, actor.shape);
+        let (job, detached, shape) = (actor.job, actor.detached, actor.shape);
+        if self.schedule.takes_any(shape) {
+            self.waiting.count_placement();
+        }
+        self.schedule.hold(node, shape);
         if detached {
             let worker = self.start_worker(node, job, Some(key));
             return self.enter(key, worker, Phase::Starting(worker));

@@ -1,5 +1,7 @@
 //! What an earlier life of the head has kept.
 
+use std::collections::BTreeMap;
+
 use super::actor::{Actor, Named, Phase};
 use super::job::Job;
 use super::node::Node;
@@ -83,7 +85,7 @@ impl State {
         let shape = self.schedule.shape_of(&spec);
         let named = spec.name.map(|name| {
             self.names.give(&spec.namespace, &name, key);
-            Box::new(Named { namespace: spec.namespace, name, followers: Vec::new() })
+            Box::new(Named { namespace: spec.namespace, name, followers: BTreeMap::new() })
         });
         let actor = Actor { job: job_id, class, shape, detached, at: 0, phase: Phase::Missing, named };
         self.actors.insert(key, actor);

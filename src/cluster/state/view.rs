@@ -1,36 +1,29 @@
 //! What can be asked of the state, and changes nothing.
 
+use std::fmt::Write as _;
+
+use rustc_hash::FxHashMap;
+
 use super::State;
-use super::actor::{Actor, Phase};
 use super::node::Node;
-use super::past::PastActor;
 use super::worker::Worker;
-use crate::cluster::model::Waiting;
 use crate::cluster::model::{
-    ActorInfo, ActorKey, ActorState, JobFacts, JobId, JobInfo, JobState, Lifetime, NodeFacts, NodeId,
-    NodeInfo, NodeState, TaskCount, TaskInfo, Trouble, TroubleWith, WorkerId, WorkerState, WorkerSummary,
+    ActorKey, JobFacts, JobId, JobState, NodeFacts, NodeId, NodeInfo, NodeState, Trouble, TroubleWith,
+    Waiting, WorkerId, WorkerSummary,
 };
+use crate::cluster::schedule::Queue;
 use crate::id::{HostId, Identity};
 
 /// For people.
 impl State {
-    /// All nodes; dead ones as far as they are remembered.
-    pub(in crate::cluster) fn nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes: Vec<NodeInfo> = self.nodes.values().map(|node| self.node_info(node)).collect();
-        nodes.sort_by_key(|node| (node.started_ms, node.node_id));
-        nodes.extend(self.past.nodes.iter().map(|past| past.info.clone()));
-        nodes
-    }
-
     pub(super) fn node_info(&self, node: &Node) -> NodeInfo {
         let NodeFacts { agent: _, address, hostname, pid, is_head, resources, labels, session_dir, .. } =
             node.facts.clone();
         let node_id = node.facts.id();
-        let workers = node.workers.iter().filter_map(|worker| self.workers.get(worker));
         NodeInfo {
             usage: None,
             node_id,
-            state: if node.is_back { node.state } else { NodeState::Awaited },
+            state: node.shown_state(),
             address,
             hostname,
             pid,
@@ -39,119 +32,29 @@ impl State {
             available: self.schedule.available(node_id),
             labels,
             workers: node.workers.len(),
-            actors: workers.map(|worker| worker.living).sum(),
+            actors: self.actors_on(node),
             session_dir,
             started_ms: node.joined.0,
             cause: None,
         }
     }
 
-    /// All jobs; ended ones as far as they are remembered.
-    pub(in crate::cluster) fn jobs(&self) -> Vec<JobInfo> {
-        let info = |(id, job): (&JobId, &super::job::Job)| JobInfo {
-            job_id: *id,
-            state: job.state,
-            entrypoint: job.facts.entrypoint.clone(),
-            hostname: job.facts.hostname.clone(),
-            pid: job.facts.pid,
-            runs_on: job.facts.runs_on,
-            started_ms: job.started.0,
-            ended_ms: job.ended.map(|ended| ended.0),
-            exit_code: job.exit_code,
-            message: job.message.clone(),
-        };
-        self.jobs.iter().map(info).collect()
+    /// How many actors live on a node.
+    pub(super) fn actors_on(&self, node: &Node) -> usize {
+        let workers = node.workers.iter().filter_map(|worker| self.workers.get(worker));
+        workers.map(|worker| worker.living).sum()
     }
 
-    /// All actors; dead ones as far as they are remembered.
-    pub(in crate::cluster) fn actors(&self) -> Vec<ActorInfo> {
-        let mut actors: Vec<ActorInfo> = Vec::with_capacity(self.actors.len() + self.past.actors.len());
+    /// How many actors wait for a place.
+    pub(in crate::cluster) fn waiting_count(&self) -> usize {
+        self.unplaced.len()
+    }
+
+    /// As many of those that have waited longest for a place, and why.
+    pub(in crate::cluster) fn waiting(&self, limit: usize) -> Vec<Waiting> {
         let mut reasons = Reasons::default();
-        for (key, actor) in &self.actors {
-            let at = match actor.phase {
-                Phase::Parked(node) => (Some(node), None),
-                phase => (self.node_of(phase), phase.worker()),
-            };
-            let mut info = self.actor_info(*key, actor, at);
-            info.pid = at.1.and_then(|worker| self.workers.get(&worker)).map(|worker| worker.pid);
-            info.cause = self.why_it_waits(actor, &mut reasons);
-            actors.push(info);
-        }
-        actors.sort_unstable_by_key(|actor| actor.actor_id);
-        actors.extend(self.past.actors.iter().map(|past| self.past_actor_info(past)));
-        actors
-    }
-
-    fn past_actor_info(&self, past: &PastActor) -> ActorInfo {
-        let place = past.at.map(|(node, worker, _)| (node, worker));
-        let mut info = self.actor_info(past.key, &past.actor, place.unzip());
-        info.state = ActorState::Dead;
-        info.pid = past.at.map(|(.., pid)| pid);
-        info.cause = Some(past.cause.to_string());
-        info
-    }
-
-    fn actor_info(
-        &self,
-        actor_id: ActorKey,
-        actor: &Actor,
-        (node_id, worker_id): (Option<NodeId>, Option<WorkerId>),
-    ) -> ActorInfo {
-        let named = actor.named.as_ref();
-        let namespace = named.map(|named| named.namespace.clone());
-        let jobs_own = || self.jobs.get(&actor.job).map(|job| job.facts.namespace.clone());
-        ActorInfo {
-            actor_id,
-            class: self.classes.name(actor.class).to_owned(),
-            state: actor.phase.state(),
-            job_id: actor.job,
-            name: named.map(|named| named.name.clone()),
-            namespace: namespace.or_else(jobs_own).unwrap_or_default(),
-            lifetime: if actor.detached { Lifetime::Detached } else { Lifetime::Job },
-            resources: self.schedule.taken(actor.shape),
-            node_id,
-            worker_id,
-            pid: None,
-            cause: None,
-        }
-    }
-
-    /// All workers; ended ones as far as they are remembered.
-    pub(in crate::cluster) fn workers(&self) -> Vec<WorkerSummary> {
-        let state = |worker: &Worker| match worker.member {
-            _ if worker.suspended => WorkerState::Suspended,
-            Some(_) => WorkerState::Alive,
-            None => WorkerState::Starting,
-        };
-        let living = self.workers.iter().map(|(id, worker)| worker.summary(*id, state(worker), None));
-        let mut workers: Vec<WorkerSummary> = living.collect();
-        workers.sort_unstable_by_key(|worker| worker.worker_id);
-        workers.extend(self.past.workers.iter().map(|past| past.summary.clone()));
-        workers
-    }
-
-    /// The tasks of all workers, by function.
-    pub(in crate::cluster) fn tasks(&self) -> Vec<TaskInfo> {
-        let mut tasks = Vec::new();
-        for (&worker_id, worker) in &self.workers {
-            let (job_id, node_id) = (worker.job, worker.node);
-            let info = |count: &TaskCount| TaskInfo { job_id, worker_id, node_id, count: count.clone() };
-            tasks.extend(worker.tasks.iter().map(info));
-        }
-        for past in &self.past.workers {
-            let WorkerSummary { worker_id, job_id, node_id, .. } = past.summary;
-            let info = |count: &TaskCount| TaskInfo { job_id, worker_id, node_id, count: over(count) };
-            tasks.extend(past.tasks.iter().map(info));
-        }
-        tasks.sort_by_key(|task| task.worker_id);
-        tasks
-    }
-
-    /// The actors that somebody waits for, and why.
-    pub(in crate::cluster) fn waiting(&self) -> Vec<Waiting> {
-        let mut reasons = Reasons::default();
-        let mut waiting: Vec<Waiting> = Vec::with_capacity(self.unplaced.len());
-        for actor_id in self.unplaced.keys() {
+        let mut waiting = Vec::new();
+        for actor_id in self.unplaced.keys().take(limit) {
             let Some(actor) = self.actors.get(actor_id) else { continue };
             waiting.push(Waiting {
                 actor_id: *actor_id,
@@ -160,33 +63,24 @@ impl State {
                 reason: self.why_it_waits(actor, &mut reasons).unwrap_or_default(),
             });
         }
-        waiting.sort_unstable_by_key(|waiting| waiting.actor_id);
         waiting
     }
 
-    /// What an actor waits for that has not begun.
-    fn why_it_waits(&self, actor: &Actor, reasons: &mut Reasons) -> Option<String> {
-        match actor.phase {
-            Phase::Alive(..) => None,
-            Phase::Placed(_) => Some("it has a place, and has not begun yet".to_owned()),
-            Phase::Missing => Some("its node is not back since the head was started anew".to_owned()),
-            Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
-            Phase::Parked(node) => {
-                let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));
-                let trouble = pool.and_then(|pool| self.why_it_crashes(node, pool));
-                let trouble = trouble.map_or_else(String::new, |trouble| format!("; its {trouble}"));
-                Some(format!("workers of its job are being started on node {node}{trouble}"))
+    /// What an actor waits for that has no place.
+    fn why_it_has_no_place(&self, queue: Queue) -> String {
+        let mut why = self.schedule.why_not_now(queue);
+        // A string takes what is written to it.
+        let _ = match self.waiting.reservation(queue) {
+            Some(node) => write!(why, "; node {node} is reserved for the first that wants this"),
+            None if self.waiting.reservations().len() > 0 => {
+                let nodes = self.waiting.reservations().len();
+                write!(why, "; what is free of {nodes} nodes is reserved for actors that were passed by many")
             }
-            Phase::Waiting => {
-                let queue = (actor.job, actor.shape);
-                let reason = reasons.0.entry(queue).or_insert_with(|| {
-                    let troubles = self.troubles_of(actor.job).take(TROUBLES_TOLD_MAX);
-                    let troubles: String = troubles.map(|trouble| format!("; its {trouble}")).collect();
-                    format!("{}{troubles}", self.schedule.why_not_now(queue))
-                });
-                Some(reason.clone())
-            }
-        }
+            None => Ok(()),
+        };
+        let troubles = self.troubles_of(queue.0).take(TROUBLES_TOLD_MAX);
+        troubles.for_each(|trouble| why += &format!("; its {trouble}"));
+        why
     }
 
     /// Where no more workers of a job are started, or they crash, and why.
@@ -204,9 +98,8 @@ impl State {
             let with = TroubleWith::WorkerStarts;
             self.troubles_of(*job).map(move |text| Trouble { with, text: format!("job {job}: its {text}") })
         });
-        let mut suspended: Vec<_> = self.workers.iter().filter(|(_, worker)| worker.suspended).collect();
-        suspended.sort_unstable_by_key(|(id, _)| **id);
-        let suspended = suspended.into_iter().map(|(id, Worker { node, job, pid, .. })| {
+        let suspended = self.suspended.iter().filter_map(|id| Some((id, self.workers.get(id)?)));
+        let suspended = suspended.map(|(id, Worker { node, job, pid, .. })| {
             let mut text = format!("job {job}: its worker {id} on node {node} is stopped by a signal");
             // Before it is ready its number is not known here.
             if *pid > 0 {
@@ -228,15 +121,15 @@ const TROUBLES_TOLD_MAX: usize = 3;
 /// So many troubles are shown to operators: who sees to these sees the others then.
 const TROUBLES_MAX: usize = 100;
 
-/// The tasks of a worker that has ended: what had not ended by then has failed with it.
-fn over(count: &TaskCount) -> TaskCount {
-    let lost = count.queued + count.running;
-    TaskCount { queued: 0, running: 0, failed: count.failed + lost, ..count.clone() }
-}
-
 /// The reasons of queues, each worked out once.
-#[derive(Default)]
-struct Reasons(rustc_hash::FxHashMap<crate::cluster::schedule::Queue, String>);
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Reasons(FxHashMap<Queue, String>);
+
+impl Reasons {
+    pub(super) fn of(&mut self, queue: Queue, state: &State) -> String {
+        self.0.entry(queue).or_insert_with(|| state.why_it_has_no_place(queue)).clone()
+    }
+}
 
 /// For the head.
 impl State {
@@ -253,7 +146,6 @@ impl State {
     }
 
     /// What has become of a node, as far as that is remembered.
-    #[cfg(test)]
     pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<NodeState> {
         let past = || self.past.node(node).map(|_| NodeState::Dead);
         self.nodes.get(&node).map(|node| node.state).or_else(past)

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::past::PastWorker;
 use super::{Action, Denied, Millis, News, State, millis};
 use crate::cluster::model::{
-    ActorKey, JobId, Member, NodeId, NodeState, TaskCount, WorkerId, WorkerState, WorkerSummary,
+    ActorKey, JobId, Member, NodeId, NodeState, TaskCount, WorkerId, WorkerState, WorkerSummary, cut,
 };
-use crate::config::{TASK_NAMES_MAX, WORKER_SETTLED_AFTER, WORKER_STARTS_FAILED_MAX};
+use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_SETTLED_AFTER, WORKER_STARTS_FAILED_MAX};
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -83,10 +83,13 @@ impl State {
         if let Some(node) = self.nodes.get_mut(&worker.node) {
             node.workers.insert(id);
         }
-        if worker.detached.is_none()
-            && let Some(pool) = self.pool(worker.job, worker.node)
-        {
-            pool.workers.insert(id);
+        match worker.detached {
+            Some(actor) => drop(self.own_workers.insert(actor, id)),
+            None => {
+                if let Some(pool) = self.pool(worker.job, worker.node) {
+                    pool.workers.insert(id);
+                }
+            }
         }
         self.workers.insert(id, worker);
     }
@@ -195,6 +198,10 @@ impl State {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         // Those that end look for themselves here.
         let detached = worker.detached.take();
+        if let Some(actor) = detached.filter(|actor| self.own_workers.get(actor) == Some(&id)) {
+            self.own_workers.remove(&actor);
+        }
+        self.suspended.remove(&id);
         let summary =
             WorkerSummary { detached, ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned())) };
         let shared: Arc<str> = cause.into();
@@ -223,6 +230,10 @@ impl State {
     pub(super) fn worker_suspended(&mut self, id: WorkerId, suspended: bool) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.suspended = suspended;
+            match suspended {
+                true => self.suspended.insert(id),
+                false => self.suspended.remove(&id),
+            };
         }
     }
 
@@ -236,7 +247,8 @@ impl State {
                 None => return,
             },
         };
-        for count in counts {
+        for mut count in counts {
+            cut(&mut count.name, ACTOR_NAME_BYTES_MAX);
             match known.binary_search_by(|other| other.name.cmp(&count.name)) {
                 Ok(at) => known[at] = count,
                 Err(at) if known.len() < TASK_NAMES_MAX => known.insert(at, count),

@@ -4,8 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use roadshow::admin::{Program, Submission, Submitted};
-use roadshow::model::NodeState;
+use roadshow::admin::{Filter, Program, Submission, Submitted};
+use roadshow::model::{NodeInfo, NodeState};
 use serde_json::json;
 
 use super::wait;
@@ -79,7 +79,8 @@ pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
 
 /// Sends the executable to the agent that is to run it. If that is not there, the head will say so.
 async fn send(submission: &Submission, program: &Program, desks: &impl Desks) -> Outcome<()> {
-    let nodes = desks.head().await?.nodes().await?;
+    let own = Filter { key: "is_head".to_owned(), value: "true".to_owned(), is_equal: true };
+    let nodes: Vec<NodeInfo> = desks.head().await?.all(vec![own]).await?;
     let Some(node) =
         nodes.iter().find(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Awaited))
     else {

@@ -102,8 +102,7 @@ impl<D: Desks> Head<'_, D> {
             Some(desk) => desk,
             none => none.insert(self.desks.head().await?),
         };
-        let found = desk.jobs().await?.into_iter().find(|other| other.job_id == job);
-        found.ok_or_else(|| {
+        desk.row::<JobInfo>(job, job.0).await?.ok_or_else(|| {
             Failure::unknown(
                 format!("the head does not know job {job} any more"),
                 "`roadshow job list` shows its jobs",

@@ -5,13 +5,13 @@ mod tail;
 use std::time::Duration;
 
 use roadshow::admin::LogFrom;
-use roadshow::model::{ActorInfo, JobId, NodeId, NodeState, WorkerId};
+use roadshow::model::{ActorInfo, JobId, JobInfo, NodeId, NodeInfo, NodeState, WorkerId, WorkerSummary};
 use serde::Serialize;
 
 pub(crate) use tail::{Place, Tail, Wanted};
 
 use crate::failure::{Failure, Outcome, one_line};
-use crate::find::find;
+use crate::find::find_at;
 use crate::output::Output;
 use crate::reach::{Desks, Reach};
 use crate::table::{Table, memory, or_nothing, short};
@@ -111,8 +111,8 @@ pub(crate) async fn show<D: Desks>(
 /// Whether more may be written.
 async fn may_go_on(wanted: Wanted, desks: &impl Desks) -> Outcome<bool> {
     let (Wanted::Job(job) | Wanted::Driver(job)) = wanted else { return Ok(true) };
-    let jobs = desks.head().await?.jobs().await?;
-    Ok(jobs.iter().any(|other| other.job_id == job && other.state.is_open()))
+    let job = desks.head().await?.row::<JobInfo>(job, job.0).await?;
+    Ok(job.is_some_and(|job| job.state.is_open()))
 }
 
 /// Writes pieces of logs as they come.
@@ -167,17 +167,19 @@ async fn select(
     let mut head = desks.head().await?;
     let wanted = match which {
         Which { actor: Some(actor), .. } => {
-            let actors = head.actors().await?;
-            let (worker, node) = lives_in(find(&actors, actor)?)?;
+            let (worker, node) = lives_in(&find_at(&mut head, actor).await?)?;
             (Wanted::Worker(worker), Some(node))
         }
         Which { worker: Some(worker), .. } => {
-            let workers = head.workers().await?;
-            let worker = find(&workers, worker)?;
+            let worker: WorkerSummary = find_at(&mut head, worker).await?;
             (Wanted::Worker(worker.worker_id), Some(worker.node_id))
         }
-        Which { job: Some(job), .. } => (Wanted::Job(find(&head.jobs().await?, job)?.job_id), None),
-        Which { node: Some(node), .. } => (Wanted::Daemons, Some(find(&head.nodes().await?, node)?.node_id)),
+        Which { job: Some(job), .. } => {
+            (Wanted::Job(find_at::<JobInfo, _>(&mut head, job).await?.job_id), None)
+        }
+        Which { node: Some(node), .. } => {
+            (Wanted::Daemons, Some(find_at::<NodeInfo, _>(&mut head, node).await?.node_id))
+        }
         Which { .. } => return Ok(None),
     };
     drop(head);
@@ -195,7 +197,7 @@ fn lives_in(actor: &ActorInfo) -> Outcome<(WorkerId, NodeId)> {
 /// The nodes whose agents can be asked: all, or the one. What dead ones have is said to be out of reach.
 async fn places(only: Option<NodeId>, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<Vec<Place>> {
     let mut places = Vec::new();
-    for node in desks.head().await?.nodes().await? {
+    for node in desks.head().await?.all::<NodeInfo>(Vec::new()).await? {
         let is_meant = only.is_none_or(|only| only == node.node_id);
         match node.state {
             NodeState::Dead if is_meant && only.is_some() => {

@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use roadshow::daemon::{AgentOptions, AgentReady, HeadOptions, HeadReady};
-use roadshow::model::NodeState;
+use roadshow::model::{NodeInfo, NodeState};
 
 use super::launch::Daemon;
 use super::state_dir::StateDir;
@@ -136,7 +136,7 @@ async fn own_node_is_back(head: &impl Desks, patience: Duration) -> bool {
     }
     loop {
         if let Ok(mut desk) = head.head().await
-            && let Ok(nodes) = desk.nodes().await
+            && let Ok(nodes) = desk.all::<NodeInfo>(Vec::new()).await
             && nodes
                 .iter()
                 .any(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Draining))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use roadshow::admin::{Admin, Desk, check_token};
 use roadshow::daemon::{AgentOptions, AgentReady};
-use roadshow::model::NodeState;
+use roadshow::model::{NodeInfo, NodeState};
 
 use super::head::start_agent;
 use super::launch::Daemon;
@@ -66,7 +66,7 @@ async fn join(
 
 /// How many nodes there are now. A node that has joined has done so whether or not this can be asked.
 async fn living_nodes(head: &impl Desks) -> Option<usize> {
-    let nodes = head.head().await.ok()?.nodes().await.ok()?;
+    let nodes: Vec<NodeInfo> = head.head().await.ok()?.all(Vec::new()).await.ok()?;
     Some(nodes.iter().filter(|node| node.state != NodeState::Dead).count())
 }
 

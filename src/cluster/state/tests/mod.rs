@@ -1,6 +1,8 @@
 //! The control plane, event by event.
 
+mod fair;
 mod jobs;
+mod lists;
 mod names;
 mod nodes;
 mod places;
@@ -220,7 +222,7 @@ impl Lab {
     }
 
     fn reasons(&self) -> Vec<String> {
-        self.state.waiting().into_iter().map(|waiting| waiting.reason).collect()
+        self.state.waiting(usize::MAX).into_iter().map(|waiting| waiting.reason).collect()
     }
 
     /// Lets time pass, tick by tick, while these are heard of.

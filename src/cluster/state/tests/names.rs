@@ -43,6 +43,24 @@ fn whoever_takes_what_is_there_gets_the_living_one() {
 }
 
 #[test]
+fn of_many_that_wait_for_a_name_some_give_up_and_the_others_are_answered_in_their_order() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let actor = lab.place(job, named("a")).placed();
+    let waits: Vec<Ticket> = (0..1000).map(|_| find(&mut lab, "a").waits()).collect();
+    for ticket in waits.iter().skip(1).step_by(2) {
+        assert_eq!(lab.handle(Event::Withdrawn { ticket: *ticket }), []);
+    }
+    let worker = lab.state.worker_of_actor(actor).unwrap();
+    let at = place(worker, actor);
+    let answered =
+        lab.handle(Event::ActorBegan { actor, worker, at }).into_iter().filter_map(|action| match action {
+            Action::Answer { ticket, answer: Ok(Answer::Found { .. }) } => Some(ticket),
+            _ => None,
+        });
+    assert_eq!(answered.collect::<Vec<_>>(), waits.into_iter().step_by(2).collect::<Vec<_>>());
+}
+
+#[test]
 fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
     let (mut lab, job) = Lab::with_nodes(1);
     let actor = lab.place(job, named("a")).placed();

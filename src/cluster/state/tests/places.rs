@@ -74,7 +74,7 @@ fn what_no_node_could_ever_take_is_denied_at_once() {
     let long = "x".repeat(513);
     lab.place(job, named(&long))
         .is_denied(Denied::Infeasible, "a name of 513 bytes is too long: at most 512 are allowed");
-    assert_eq!(lab.state.waiting(), []);
+    assert_eq!(lab.state.waiting(usize::MAX), []);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn whoever_waits_no_longer_leaves_nothing_behind() {
     let ticket = lab.place(job, named("a")).placed();
     let waits = lab.place(job, ActorSpec { name: Some("b".to_owned()), ..cpus(1.0) }).waits();
     assert_eq!(lab.handle(Event::Withdrawn { ticket: waits }), []);
-    assert_eq!(lab.state.waiting(), []);
+    assert_eq!(lab.state.waiting(usize::MAX), []);
     assert_eq!(lab.actor(ticket).name.as_deref(), Some("a"));
     assert_eq!(lab.place(job, named("b")).placed(), ActorKey(ticket.0 + 2));
 }

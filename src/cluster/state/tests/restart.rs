@@ -152,6 +152,20 @@ fn what_nobody_reports_within_a_lease_is_lost() {
 }
 
 #[test]
+fn a_worker_that_is_back_without_its_detached_actor_ends_with_that() {
+    let (noted, before) = before();
+    let (mut lab, _) = noted.restart();
+    let mut reported = report(&before);
+    reported[1].actors.clear();
+    let actions = lab.rejoin(node_facts(1, 4.0, 1), reported);
+    assert_eq!(stopped(&actions), []);
+    let actions = lab.pass(lease(), &[agent(1, 1)], &[before.job]);
+    lab.is_dead(before.detached, "it was lost while the head was away");
+    assert_eq!(stopped(&actions), [before.own]);
+    assert!(lab.state.own_workers.is_empty());
+}
+
+#[test]
 fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
     let (noted, before) = before();
     let (mut lab, _) = noted.restart();

@@ -6,6 +6,7 @@ use super::super::super::actor::Phase;
 use super::super::super::place::Follower;
 use super::*;
 use crate::cluster::model::WorkerState;
+use crate::cluster::schedule::Queue;
 
 impl World {
     pub(super) fn check(&mut self) {
@@ -42,11 +43,11 @@ impl World {
         asked.sort_unstable();
         assert_eq!(asked, self.open.iter().copied().collect::<Vec<_>>());
         let unplaced = state.actors.values().filter(|actor| actor.phase.is_unplaced()).count();
-        assert_eq!((state.unplaced.len(), state.waiting().len()), (unplaced, unplaced));
-        assert!(state.waiting().iter().all(|waiting| !waiting.reason.is_empty()));
+        assert_eq!((state.unplaced.len(), state.waiting(usize::MAX).len()), (unplaced, unplaced));
+        assert!(state.waiting(usize::MAX).iter().all(|waiting| !waiting.reason.is_empty()));
         let following: usize = state.jobs.values().map(|job| job.following.len()).sum();
         let followers = state.actors.values().filter_map(|actor| actor.named.as_ref());
-        let followers = followers.flat_map(|named| &named.followers);
+        let followers = followers.flat_map(|named| named.followers.values());
         let finds = followers.clone().filter(|it| matches!(it, Follower::Find { .. }));
         assert_eq!(following + finds.count(), followers.clone().count());
         assert_eq!(asked.len(), unplaced + followers.count());
@@ -118,6 +119,13 @@ impl World {
             }
         }
         assert_eq!(placed, state.actors.values().filter(|actor| actor.phase.worker().is_some()).count());
+        let own = state.workers.iter().filter_map(|(id, worker)| Some((worker.detached?, *id)));
+        assert_eq!(
+            own.collect::<BTreeMap<_, _>>(),
+            state.own_workers.iter().map(|(a, w)| (*a, *w)).collect()
+        );
+        let suspended = state.workers.iter().filter(|(_, worker)| worker.suspended).map(|(id, _)| *id);
+        assert_eq!(suspended.collect::<BTreeSet<_>>(), state.suspended);
         let ready = state.workers().iter().filter(|worker| worker.state == WorkerState::Alive).count();
         assert_eq!(state.hosts.len(), 2 * ready);
         assert_eq!(state.nodes.values().map(|node| node.workers.len()).sum::<usize>(), state.workers.len());
@@ -179,6 +187,27 @@ impl World {
             waiting += actors.len();
         }
         assert_eq!(waiting, state.actors.values().filter(|actor| actor.phase == Phase::Waiting).count());
+        let mut jobs = BTreeSet::new();
+        for (node, queue) in state.waiting.reservations() {
+            assert!(state.waiting.first(queue).is_some(), "{node} is reserved for none");
+            assert_eq!(state.waiting.reservation(queue), Some(node));
+            assert!(state.schedule.is_possible_on(node, queue), "{node} is reserved in vain");
+            assert!(
+                !state.schedule.fits_reserved(node, queue),
+                "{node} has room for what it is reserved for"
+            );
+            assert!(jobs.insert(queue.0), "{} has two reservations", queue.0);
+        }
+    }
+
+    /// What is held of the nodes that are reserved, with what they are reserved for.
+    pub(super) fn held_of_reserved(&self) -> BTreeMap<NodeId, (Queue, u64)> {
+        let state = &self.lab.state;
+        let held = |node: NodeId| {
+            let total = state.nodes[&node].facts.resources.0[Resources::CPU].0;
+            total - state.schedule.available(node).0[Resources::CPU].0
+        };
+        state.waiting.reservations().map(|(node, queue)| (node, (queue, held(node)))).collect()
     }
 
     /// Nobody is heard of any more: every lease ends, and with them all the rest. Nodes are heard of for

@@ -1,12 +1,14 @@
 //! Random events in any order, and what holds after each of them.
 
 mod checks;
+mod fair;
 mod world;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::model::{Labels, Strategy};
+use crate::config::RESERVE_AFTER_PASSED;
 use world::World;
 
 /// Something that happens. Numbers pick one of what there is at that time.

@@ -404,9 +404,17 @@ impl World {
     }
 
     pub(super) fn event(&mut self, event: Event) {
+        // These tell of actors that were placed before.
+        let tells = matches!(event, Event::Restored(_) | Event::NodeJoined(_) | Event::ActorBegan { .. });
+        let before = self.held_of_reserved();
         for action in self.lab.handle(event) {
             self.obey(&action);
             self.log.push(action);
+        }
+        for (node, (queue, held)) in self.held_of_reserved().into_iter().filter(|_| !tells) {
+            let stays = before.get(&node).filter(|(before, _)| *before == queue);
+            let grows = stays.is_some_and(|(_, before)| held > *before);
+            assert!(!grows, "{node} is reserved, and another was placed there");
         }
         self.write();
     }

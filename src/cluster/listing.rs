@@ -1,0 +1,492 @@
+//! Lists, told in parts: what is asked for, and what one reply has.
+//!
+//! A list has those that go on, the latest first, and then those that have ended, the latest end first. A
+//! page is a part of it, with the cursor of the place behind it. A row that changes between two pages may
+//! stand in both, or in the one that it has left by then: a list is no snapshot.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::model::{
+    ActorInfo, ActorState, JobInfo, JobState, Lifetime, NodeInfo, NodeState, TaskInfo, WorkerState,
+    WorkerSummary,
+};
+use crate::config::{LIST_FILTERS_MAX, LIST_ROWS_MAX};
+
+/// A table of the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// The nodes.
+    Nodes,
+    /// The jobs.
+    Jobs,
+    /// The actors.
+    Actors,
+    /// The workers.
+    Workers,
+    /// The tasks, by function and worker.
+    Tasks,
+}
+
+/// What a field of a row is, by which rows can be filtered.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Id,
+    Number,
+    Flag,
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+type Keys = &'static [(&'static str, Form)];
+
+const NODE_KEYS: Keys = &[
+    ("node_id", Form::Id),
+    ("state", Form::Word(NodeState::WORDS)),
+    ("address", Form::Text),
+    ("hostname", Form::Text),
+    ("pid", Form::Number),
+    ("is_head", Form::Flag),
+    ("workers", Form::Number),
+    ("actors", Form::Number),
+    ("session_dir", Form::Text),
+    ("started_ms", Form::Number),
+    ("cause", Form::Text),
+];
+
+const JOB_KEYS: Keys = &[
+    ("job_id", Form::Id),
+    ("state", Form::Word(JobState::WORDS)),
+    ("entrypoint", Form::Text),
+    ("hostname", Form::Text),
+    ("pid", Form::Number),
+    ("runs_on", Form::Id),
+    ("started_ms", Form::Number),
+    ("ended_ms", Form::Number),
+    ("exit_code", Form::Number),
+    ("message", Form::Text),
+];
+
+const ACTOR_KEYS: Keys = &[
+    ("actor_id", Form::Id),
+    ("class", Form::Text),
+    ("state", Form::Word(ActorState::WORDS)),
+    ("job_id", Form::Id),
+    ("name", Form::Text),
+    ("namespace", Form::Text),
+    ("lifetime", Form::Word(Lifetime::WORDS)),
+    ("node_id", Form::Id),
+    ("worker_id", Form::Id),
+    ("pid", Form::Number),
+    ("cause", Form::Text),
+];
+
+const WORKER_KEYS: Keys = &[
+    ("worker_id", Form::Id),
+    ("state", Form::Word(WorkerState::WORDS)),
+    ("job_id", Form::Id),
+    ("node_id", Form::Id),
+    ("pid", Form::Number),
+    ("actors", Form::Number),
+    ("detached", Form::Id),
+    ("cause", Form::Text),
+];
+
+const TASK_KEYS: Keys = &[
+    ("job_id", Form::Id),
+    ("worker_id", Form::Id),
+    ("node_id", Form::Id),
+    ("name", Form::Text),
+    ("queued", Form::Number),
+    ("running", Form::Number),
+    ("finished", Form::Number),
+    ("failed", Form::Number),
+];
+
+impl Kind {
+    const fn forms(self) -> Keys {
+        match self {
+            Self::Nodes => NODE_KEYS,
+            Self::Jobs => JOB_KEYS,
+            Self::Actors => ACTOR_KEYS,
+            Self::Workers => WORKER_KEYS,
+            Self::Tasks => TASK_KEYS,
+        }
+    }
+
+    /// The fields by which its rows can be filtered. `_id` may be left out of a key.
+    pub fn keys(self) -> impl Iterator<Item = &'static str> {
+        self.forms().iter().map(|(key, _)| *key)
+    }
+}
+
+/// A field that each row must have, or must not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// The field.
+    pub key: String,
+    /// Its value, as JSON shows it; case and the zeros before an id do not count. `none` is no value.
+    pub value: String,
+    /// Whether it must be that, or must be another.
+    pub is_equal: bool,
+}
+
+/// What is asked for of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Query {
+    /// What holds of every row; at most [`LIST_FILTERS_MAX`].
+    pub filters: Vec<Filter>,
+    /// Only what may be meant by this: an id, a beginning of ids, or a name. It needs no filters and has no
+    /// pages.
+    pub called: Option<String>,
+    /// Rows at most. A page has no more than [`LIST_ROWS_MAX`], and
+    /// [`LIST_BYTES_MAX`](crate::config::LIST_BYTES_MAX), but always one if there is one.
+    pub limit: usize,
+    /// The cursor of the page before.
+    pub after: Option<String>,
+    /// Whether the rows behind the page are to be counted, for which all of them are looked at.
+    pub count: bool,
+}
+
+impl Query {
+    /// All that may be meant by a text.
+    #[must_use]
+    pub fn called(text: &str) -> Self {
+        Self { called: Some(text.to_owned()), limit: LIST_ROWS_MAX, ..Self::default() }
+    }
+
+    /// As many rows as a page has, of those that pass filters.
+    #[must_use]
+    pub const fn filtered(filters: Vec<Filter>) -> Self {
+        Self { filters, called: None, limit: LIST_ROWS_MAX, after: None, count: false }
+    }
+
+    /// Checks the filters against what rows have.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`] says which filter cannot be.
+    pub fn check(&self, kind: Kind) -> Result<(), QueryError> {
+        self.conditions(kind).map(drop)
+    }
+
+    pub(in crate::cluster) fn conditions(&self, kind: Kind) -> Result<Vec<Condition>, QueryError> {
+        if self.filters.len() > LIST_FILTERS_MAX {
+            return Err(QueryError::TooMany { filters: self.filters.len() });
+        }
+        self.filters.iter().map(|filter| Condition::new(filter, kind)).collect()
+    }
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// In the order of the list.
+    pub rows: Vec<T>,
+    /// Where the list goes on, if it does.
+    pub next: Option<String>,
+    /// Rows behind these, if they were counted.
+    pub more: Option<u64>,
+}
+
+/// What was counted of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts<T> {
+    /// In the order of their names; at most [`SUMMARY_ROWS_MAX`](crate::config::SUMMARY_ROWS_MAX).
+    pub rows: Vec<T>,
+    /// How many were left out.
+    pub more: u64,
+}
+
+/// A query cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// No row has such a field, or it cannot be compared.
+    #[error("a filter has the key {key:?}; the keys are {keys}")]
+    Key {
+        /// The filter's.
+        key: String,
+        /// Those that there are.
+        keys: String,
+    },
+    /// The field never has such a value.
+    #[error("a filter has {key}={value:?}, and {key} is {form}")]
+    Value {
+        /// The field.
+        key: &'static str,
+        /// The filter's value.
+        value: String,
+        /// What values it has.
+        form: String,
+    },
+    /// There are too many.
+    #[error("there are {filters} filters, and at most {LIST_FILTERS_MAX} can be had")]
+    TooMany {
+        /// How many.
+        filters: usize,
+    },
+    /// The cursor is none of this head's lists.
+    #[error("{cursor:?} is no place in this list; take it from the note below the page before")]
+    Cursor {
+        /// It.
+        cursor: String,
+    },
+}
+
+/// A filter that was checked.
+#[derive(Clone, Debug)]
+pub(in crate::cluster) struct Condition {
+    pub(in crate::cluster) key: &'static str,
+    text: String,
+    /// The same as a number.
+    number: Option<i64>,
+    /// The same as an id.
+    id: Option<u64>,
+    is_equal: bool,
+}
+
+/// A field of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cluster) enum Value<'a> {
+    Nothing,
+    Id(u64),
+    Number(i64),
+    Flag(bool),
+    Text(&'a str),
+    Made(String),
+}
+
+impl<'a> Value<'a> {
+    pub(in crate::cluster) fn id(id: Option<u64>) -> Self {
+        id.map_or(Self::Nothing, Self::Id)
+    }
+
+    pub(in crate::cluster) fn number(number: impl TryInto<i64>) -> Self {
+        Self::Number(number.try_into().unwrap_or(i64::MAX))
+    }
+
+    pub(in crate::cluster) fn text(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Nothing, Self::Text)
+    }
+
+    pub(in crate::cluster) fn made(text: Option<String>) -> Self {
+        text.map_or(Self::Nothing, Self::Made)
+    }
+}
+
+impl Condition {
+    fn new(filter: &Filter, kind: Kind) -> Result<Self, QueryError> {
+        let Filter { key, value, is_equal } = filter;
+        let is_meant = |name: &str| name == key || name.strip_suffix("_id").is_some_and(|name| name == key);
+        let found = kind.forms().iter().find(|(name, _)| is_meant(name));
+        let Some((key, form)) = found else {
+            let keys = kind.keys().collect::<Vec<_>>().join(", ");
+            return Err(QueryError::Key { key: key.clone(), keys });
+        };
+        let condition = Self {
+            key,
+            text: value.clone(),
+            number: value.parse().ok(),
+            id: hexadecimal(value),
+            is_equal: *is_equal,
+        };
+        let form = match form {
+            Form::Id if condition.id.is_none() => "an id, in hexadecimal digits".to_owned(),
+            Form::Number if condition.number.is_none() => "a number".to_owned(),
+            Form::Flag if !["true", "false"].contains(&value.as_str()) => "true or false".to_owned(),
+            Form::Word(words) if !words.iter().any(|word| word.eq_ignore_ascii_case(value)) => {
+                format!("one of {}", words.join(", "))
+            }
+            _ => return Ok(condition),
+        };
+        match condition.is_nothing() {
+            true => Ok(condition),
+            false => Err(QueryError::Value { key, value: value.clone(), form }),
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        matches!(self.text.as_str(), "" | "none" | "null")
+    }
+
+    /// Whether it holds of a row with that field.
+    pub(in crate::cluster) fn holds(&self, field: &Value<'_>) -> bool {
+        let is = match field {
+            Value::Nothing => self.is_nothing(),
+            Value::Id(id) => self.id == Some(*id),
+            Value::Number(number) => self.number == Some(*number),
+            Value::Flag(flag) => self.text == if *flag { "true" } else { "false" },
+            Value::Text(text) => self.text.eq_ignore_ascii_case(text),
+            Value::Made(text) => self.text.eq_ignore_ascii_case(text),
+        };
+        is == self.is_equal
+    }
+}
+
+/// The number that hexadecimal digits write.
+pub(in crate::cluster) fn hexadecimal(text: &str) -> Option<u64> {
+    let are_digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    are_digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
+/// A row of a table.
+pub trait Row: Sized {
+    /// The table.
+    const KIND: Kind;
+
+    /// What tells it from all other rows of its table.
+    type Key: Hash + Eq;
+
+    /// Its key.
+    fn key(&self) -> Self::Key;
+
+    /// Brings rows that came in the order of a list into that in which people read them: those that go on
+    /// first, the latest last, then those that have ended, the latest last.
+    fn arrange(rows: &mut [Self]);
+}
+
+/// The rows of some pages in the order in which people read them. Of a row that stands in two the earlier
+/// state is kept.
+#[must_use]
+pub fn joined<T: Row>(pages: Vec<T>) -> Vec<T> {
+    let mut had = HashSet::with_capacity(pages.len());
+    let mut rows = pages;
+    rows.retain(|row| had.insert(row.key()));
+    T::arrange(&mut rows);
+    rows
+}
+
+/// Reverses those that go on, and those that have ended.
+fn reverse<T>(rows: &mut [T], has_ended: impl Fn(&T) -> bool) {
+    rows.reverse();
+    // A stable sort: what goes on first.
+    rows.sort_by_key(|row| has_ended(row));
+}
+
+impl Row for NodeInfo {
+    const KIND: Kind = Kind::Nodes;
+    type Key = u64;
+
+    fn key(&self) -> u64 {
+        self.node_id.0
+    }
+
+    fn arrange(rows: &mut [Self]) {
+        reverse(rows, |node| node.state == NodeState::Dead);
+    }
+}
+
+impl Row for JobInfo {
+    const KIND: Kind = Kind::Jobs;
+    type Key = u32;
+
+    fn key(&self) -> u32 {
+        self.job_id.0
+    }
+
+    fn arrange(rows: &mut [Self]) {
+        rows.sort_by_key(|job| job.job_id);
+    }
+}
+
+impl Row for ActorInfo {
+    const KIND: Kind = Kind::Actors;
+    type Key = u64;
+
+    fn key(&self) -> u64 {
+        self.actor_id.0
+    }
+
+    fn arrange(rows: &mut [Self]) {
+        reverse(rows, |actor| actor.state == ActorState::Dead);
+    }
+}
+
+impl Row for WorkerSummary {
+    const KIND: Kind = Kind::Workers;
+    type Key = u64;
+
+    fn key(&self) -> u64 {
+        self.worker_id.0
+    }
+
+    fn arrange(rows: &mut [Self]) {
+        reverse(rows, |worker| worker.state == WorkerState::Dead);
+    }
+}
+
+impl Row for TaskInfo {
+    const KIND: Kind = Kind::Tasks;
+    type Key = (u64, String);
+
+    fn key(&self) -> (u64, String) {
+        (self.worker_id.0, self.count.name.clone())
+    }
+
+    fn arrange(rows: &mut [Self]) {
+        rows.sort_by(|one, other| {
+            (one.worker_id, &one.count.name).cmp(&(other.worker_id, &other.count.name))
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(text: &str) -> Filter {
+        let (key, value) = text.split_once('=').unwrap();
+        let (key, is_equal) = key.strip_suffix('!').map_or((key, true), |key| (key, false));
+        Filter { key: key.to_owned(), value: value.to_owned(), is_equal }
+    }
+
+    #[track_caller]
+    fn holds(text: &str, field: &Value<'_>) -> bool {
+        Condition::new(&filter(text), Kind::Actors).unwrap().holds(field)
+    }
+
+    #[test]
+    fn filters_compare_fields_as_they_are_shown() {
+        for (text, field) in [
+            ("state=alive", Value::Text("ALIVE")),
+            ("pid=17", Value::Number(17)),
+            ("job_id=a", Value::Id(10)),
+            ("job=0000000A", Value::Id(10)),
+            ("name=none", Value::Nothing),
+            ("node=", Value::Nothing),
+            ("cause=it ended", Value::Made("It ended".to_owned())),
+        ] {
+            assert!(holds(text, &field), "{text}");
+            assert!(!holds(&text.replace('=', "!="), &field), "{text}");
+        }
+        for (text, field) in [
+            ("state=DEAD", Value::Text("ALIVE")),
+            ("pid=1", Value::Number(17)),
+            ("job_id=a0", Value::Id(10)),
+            ("name=x", Value::Nothing),
+            ("name=none", Value::Text("x")),
+        ] {
+            assert!(!holds(text, &field), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_filter_that_never_holds_is_refused_with_what_can_be_asked() {
+        let refused = |text: &str, kind| Condition::new(&filter(text), kind).unwrap_err().to_string();
+        let text = refused("colour=red", Kind::Workers);
+        assert!(text.contains("\"colour\"; the keys are worker_id, state, job_id"), "{text}");
+        let text = refused("state=ALIV", Kind::Actors);
+        assert!(text.ends_with("state is one of PENDING_CREATION, ALIVE, RESTARTING, DEAD"), "{text}");
+        for text in ["actor_id=x1", "pid=many", "job=+1"] {
+            assert!(refused(text, Kind::Actors).contains(" is a"), "{text}");
+        }
+        assert!(refused("is_head=yes", Kind::Nodes).ends_with("true or false"));
+        let many = Query::filtered(vec![filter("pid=1"); LIST_FILTERS_MAX + 1]);
+        assert_eq!(many.check(Kind::Actors), Err(QueryError::TooMany { filters: LIST_FILTERS_MAX + 1 }));
+    }
+}

@@ -1,0 +1,43 @@
+//! The words of states, as JSON, tables and filters have them.
+
+use super::{ActorState, JobState, Lifetime, NodeState, WorkerState};
+
+macro_rules! words {
+    ($($state:ident { $($variant:ident = $word:literal),* })*) => {
+        $(
+            impl $state {
+                /// The words of all states, as JSON has them.
+                pub(in crate::cluster) const WORDS: &'static [&'static str] = &[$($word),*];
+
+                /// Its word.
+                pub(in crate::cluster) const fn word(self) -> &'static str {
+                    match self { $(Self::$variant => $word),* }
+                }
+            }
+        )*
+
+        #[cfg(test)]
+        mod tests {
+            use super::*;
+
+            #[test]
+            fn words_are_those_of_json() {
+                $($(assert_eq!(serde_json::to_value($state::$variant).unwrap(), $word);)*)*
+                $($(assert_eq!($state::$variant.word(), $word);)*)*
+            }
+        }
+    };
+}
+
+words! {
+    NodeState { Alive = "ALIVE", Draining = "DRAINING", Awaited = "AWAITED", Dead = "DEAD" }
+    JobState {
+        Pending = "PENDING", Running = "RUNNING", Stopped = "STOPPED", Succeeded = "SUCCEEDED",
+        Failed = "FAILED"
+    }
+    ActorState {
+        PendingCreation = "PENDING_CREATION", Alive = "ALIVE", Restarting = "RESTARTING", Dead = "DEAD"
+    }
+    WorkerState { Starting = "STARTING", Alive = "ALIVE", Suspended = "SUSPENDED", Dead = "DEAD" }
+    Lifetime { Job = "JOB", Detached = "DETACHED" }
+}

@@ -1,0 +1,81 @@
+//! A place in a list, and the text by which another request goes on behind it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What marks a cursor among those that have ended.
+const ENDED: &str = "ended:";
+
+/// A place in a list. Both numbers fall from one to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) struct Position {
+    pub(super) has_ended: bool,
+    /// Of one that goes on its number, or when it began; else its number in the order of ends.
+    pub(super) at: u64,
+    /// Of several with the same.
+    pub(super) row: u64,
+}
+
+impl Position {
+    /// Before all.
+    pub(super) const FIRST: Self = Self { has_ended: false, at: u64::MAX, row: u64::MAX };
+
+    pub(super) fn living(at: u64) -> Self {
+        Self { has_ended: false, at, row: 0 }
+    }
+
+    pub(super) fn ended(at: u64) -> Self {
+        Self { has_ended: true, at, row: 0 }
+    }
+
+    /// The beginning of what comes when all that go on were listed.
+    pub(super) fn next_part(self) -> Option<Self> {
+        (!self.has_ended).then_some(Self { has_ended: true, ..Self::FIRST })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ended = if self.has_ended { ENDED } else { "" };
+        write!(f, "{ended}{:x}", self.at)?;
+        if self.row > 0 {
+            write!(f, ":{:x}", self.row)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Position {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (has_ended, numbers) = match text.strip_prefix(ENDED) {
+            Some(numbers) => (true, numbers),
+            None => (false, text),
+        };
+        let (at, row) = numbers.split_once(':').unwrap_or((numbers, "0"));
+        let number = |digits| crate::cluster::listing::hexadecimal(digits).ok_or(());
+        Ok(Self { has_ended, at: number(at)?, row: number(row)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
+        for position in [
+            Position::FIRST,
+            Position::living(0x4f),
+            Position::ended(0),
+            Position { has_ended: true, at: 7, row: 0xa },
+        ] {
+            assert_eq!(position.to_string().parse(), Ok(position));
+        }
+        assert_eq!(Position { has_ended: true, at: 7, row: 10 }.to_string(), "ended:7:a");
+        for text in ["", "ended:", "x", "-1", "+1", "1:", "1:2:3", "11111111111111111"] {
+            assert_eq!(text.parse::<Position>(), Err(()), "{text}");
+        }
+    }
+}
