@@ -211,7 +211,7 @@ mod tests {
     fn daemons_end_in_order_and_nothing_is_left() {
         let scratch = Scratch::new();
         let mut head = shell("trap 'exit 0' TERM; echo; while :; do sleep 0.01; done");
-        let mut agent = shell("trap 'kill $!; exit 0' TERM; sleep 1000 & echo; wait");
+        let mut agent = shell("trap 'kill $!; wait; exit 0' TERM; sleep 1000 & echo; wait");
         let session = session(&scratch, &[(Role::Head, &head), (Role::Agent, &agent)]);
         let stopped = stop(&session, GRACE).unwrap();
         assert_eq!((&stopped.daemons[..], &stopped.killed[..]), (&[head.id(), agent.id()][..], &[][..]));
