@@ -9,9 +9,10 @@ use std::time::Instant;
 use bytes::{Buf, BufMut, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roadshow::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
-use roadshow::session::{Batch, Event, Repeat, Session, SessionError, SessionLimits};
+use roadshow::session::{Batch, Event, Retryable, Session, SessionError, SessionLimits};
 use roadshow::wire::{
-    CallHeader, Encoded, Few, Frame, FrameCodec, Frames, REPLY_HEADER_BYTES, Resume, TellHeader, Terms,
+    CallHeader, Encoded, Frame, FrameCodec, FrameVisitor, REPLY_HEADER_BYTES, Resume, ShortSlice, TellHeader,
+    Terms,
 };
 
 /// Messages that are made before the first is taken.
@@ -51,7 +52,7 @@ impl Side {
 
     fn call(&mut self, now: Instant, message: TypeHash) {
         for ticket in 0..BATCH {
-            let called = self.session.call(now, TARGET, message, None, Repeat::Never, BODY, ticket);
+            let called = self.session.call(now, TARGET, message, None, Retryable::Never, BODY, ticket);
             called.expect("a batch is within all limits");
         }
     }
@@ -71,7 +72,7 @@ impl Side {
         let Self { session, codec, stream, events, replied, .. } = other;
         let mut incoming = Incoming { session, events, replied, now };
         codec.drain(stream, &mut incoming).expect("the peer keeps to the protocol");
-        session.owe_ack(now);
+        session.schedule_ack(now);
         assert!(stream.is_empty() && !self.session.has_outgoing(), "all is written, in whole frames");
     }
 
@@ -104,18 +105,28 @@ struct Incoming<'a> {
     now: Instant,
 }
 
-impl Frames for Incoming<'_> {
+impl FrameVisitor for Incoming<'_> {
     type Error = SessionError;
 
-    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), SessionError> {
+    fn call(
+        &mut self,
+        call: CallHeader,
+        frame_bytes: usize,
+        body: ShortSlice<'_>,
+    ) -> Result<(), SessionError> {
         self.session.receive_call(self.now, call, frame_bytes, body, self.events)
     }
 
-    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), SessionError> {
+    fn tell(
+        &mut self,
+        tell: TellHeader,
+        frame_bytes: usize,
+        body: ShortSlice<'_>,
+    ) -> Result<(), SessionError> {
         self.session.receive_tell(tell, frame_bytes, body, self.events)
     }
 
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Few<'_>) -> Result<(), SessionError> {
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), SessionError> {
         black_box(body);
         let ticket = self.session.receive_reply(call, frame_bytes)?;
         assert_eq!(ticket, Some(*self.replied), "calls are answered in order here");

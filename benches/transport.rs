@@ -20,7 +20,7 @@ use roadshow::id::{ActorId, ActorIncarnation, CallId, Identity, Target, TypeHash
 use roadshow::transport::{
     Credentials, FrameReader, LinkWriter, PREAMBLE_BYTES, ReadError, Routed, Tcp, Transport, host_name,
 };
-use roadshow::wire::{self, CallHeader, Few, Frame, Frames, TellHeader};
+use roadshow::wire::{self, CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -138,21 +138,26 @@ struct Counted {
     bytes: u64,
 }
 
-impl Frames for Counted {
+impl FrameVisitor for Counted {
     type Error = ReadError;
 
-    fn call(&mut self, call: CallHeader, _frame_bytes: usize, _body: Few<'_>) -> Result<(), ReadError> {
+    fn call(
+        &mut self,
+        call: CallHeader,
+        _frame_bytes: usize,
+        _body: ShortSlice<'_>,
+    ) -> Result<(), ReadError> {
         panic!("tells were written, {call:?} came");
     }
 
-    fn tell(&mut self, _tell: TellHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), ReadError> {
+    fn tell(&mut self, _tell: TellHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), ReadError> {
         self.frames += 1;
         self.bytes += frame_bytes as u64;
         black_box(body);
         Ok(())
     }
 
-    fn reply(&mut self, call: CallId, _frame_bytes: usize, _body: Few<'_>) -> Result<(), ReadError> {
+    fn reply(&mut self, call: CallId, _frame_bytes: usize, _body: ShortSlice<'_>) -> Result<(), ReadError> {
         panic!("tells were written, a reply to {call} came");
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use clap::Parser;
-use roadshow::Rehearsal;
+use roadshow::ControlPlaneBench;
 
 /// Measures the control plane.
 #[derive(Debug, Parser)]
@@ -102,7 +102,7 @@ impl Cost {
 fn measure(nodes: u64, args: &Args) {
     let held = |since: usize| HELD.load(Relaxed).saturating_sub(since) as f64;
     let before = HELD.load(Relaxed);
-    let mut cluster = Rehearsal::new(nodes, args.actors);
+    let mut cluster = ControlPlaneBench::new(nodes, args.actors);
     let actors = nodes * u64::from(args.actors);
     println!(
         "{nodes} nodes with 4 workers each ({:.0} bytes a node), {actors} actors",
@@ -164,7 +164,7 @@ fn measure(nodes: u64, args: &Args) {
     lists_and_joins(&mut cluster, nodes, args.actors);
 }
 
-fn lists_and_joins(cluster: &mut Rehearsal, nodes: u64, actors: u32) {
+fn lists_and_joins(cluster: &mut ControlPlaneBench, nodes: u64, actors: u32) {
     let mut page = Cost::of_up_to(LISTS);
     let listings: Vec<_> = (0..LISTS).map(|_| page.of(|| cluster.list(100))).collect();
     page.print("100 actors listed, and the others counted", 1);
@@ -177,7 +177,7 @@ fn lists_and_joins(cluster: &mut Rehearsal, nodes: u64, actors: u32) {
     let mut joins = Cost::of_up_to(JOINS);
     let told: usize = (0..JOINS).map(|join| joins.of(|| cluster.join(nodes + join, actors))).sum();
     joins.print("a node joins with 4 workers", 1);
-    let [all, same] = Rehearsal::membership_bytes(4 * nodes);
+    let [all, same] = ControlPlaneBench::membership_bytes(4 * nodes);
     println!("    {} bytes to the driver", told as u64 / JOINS);
     println!("  {} workers of a job: a new one is told of all in {all} bytes, and all of", 4 * nodes);
     println!("    as many that have joined at the same time in {same} bytes each");

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use roadshow::config::Planted;
+use roadshow::config::InjectedBug;
 use world::Script;
 
 /// Lines of a log that are shown of a run that breaks a promise.
@@ -49,7 +49,7 @@ enum Bug {
     OvertakingStop,
 }
 
-impl From<Bug> for Planted {
+impl From<Bug> for InjectedBug {
     fn from(bug: Bug) -> Self {
         match bug {
             Bug::EarlyAck => Self::EarlyAck,

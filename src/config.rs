@@ -33,7 +33,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HANDSHAKES_OPEN_MAX: usize = 256;
 
 /// How long to wait when the operating system has no room for another connection.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
 /// How long one attempt to connect may take.
 ///
@@ -65,7 +65,7 @@ pub const MESSAGE_OVERHEAD_BYTES: usize = 256;
 ///
 /// Several windows, so that a burst is taken without waiting; a fraction of what may wait in all,
 /// so that one actor that handles nothing leaves room for the others.
-pub const PARKED_BYTES_MAX: usize = 8 << 20;
+pub const SEND_QUEUE_BYTES_MAX: usize = 8 << 20;
 
 /// What a queued one-way message counts beside its frame: an entry of 24 bytes in a deque that may have
 /// grown to twice its length, and its share of the unused end of a block.
@@ -91,7 +91,7 @@ pub const RESERVED_FOR: Duration = Duration::from_millis(20);
 ///
 /// Some hundred small messages are there when credit comes; whoever can wait gains nothing by adding to
 /// them.
-pub const CROWD_BYTES: usize = 16 << 10;
+pub const TELL_BACKPRESSURE_BYTES: usize = 16 << 10;
 
 /// Calls that one session has open at most; a further one waits until one has ended.
 ///
@@ -119,13 +119,13 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 30;
 /// Frames in chunks that one direction of a link has under way at once; others wait their turn.
 ///
 /// The receiver holds as many unfinished ones, so the number bounds what it has to hold.
-pub const CHUNKED_OPEN_MAX: usize = 16;
+pub const CHUNKED_SENDS_MAX: usize = 16;
 
 /// How many bytes of chunks are handed to the writer at once.
 ///
 /// What it has taken goes out in order: the more, the longer the way for what comes after; the
 /// less, the more system calls.
-pub const CHUNKS_TAKEN_BYTES: usize = 256 << 10;
+pub const CHUNK_BURST_BYTES: usize = 256 << 10;
 
 /// After so many bytes at most a receiver says what it has; after a quarter of the sender's budget
 /// if that is less.
@@ -141,12 +141,12 @@ pub const ACK_DELAY: Duration = Duration::from_millis(25);
 /// one that was acknowledged before, or a quarter of [`ACK_BYTES`] has come.
 ///
 /// With each batch it would be a frame and a piece more to write and to read, for a call alone both ways.
-pub const ACK_PAUSE: Duration = Duration::from_millis(5);
+pub const ACK_PIGGYBACK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How many bytes of replies are kept, for each peer, in case their calls are repeated.
 ///
 /// Beyond it the oldest are dropped, and a repeated call of theirs learns that its reply is lost.
-pub const REPLIES_KEPT_BYTES_MAX: usize = 16 << 20;
+pub const DEDUP_CACHE_BYTES_MAX: usize = 16 << 20;
 
 /// What a kept reply counts beside its bytes: its entry in a tree and in a queue, and the handle of its
 /// buffer.
@@ -156,7 +156,7 @@ pub const KEPT_REPLY_OVERHEAD_BYTES: usize = 128;
 ///
 /// A call that stays open keeps the ends of all later ones; this is how many may pass it before the
 /// oldest of them is dropped.
-pub const ENDS_KEPT_MAX: usize = 64 << 10;
+pub const DEDUP_CACHE_ENTRIES_MAX: usize = 64 << 10;
 
 /// How long after the first failed attempt to restore a link the next is made; it doubles from
 /// attempt to attempt.
@@ -177,26 +177,26 @@ pub const CROSSED_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// They lie 10 and 20 milliseconds apart: whoever watches the process knows by then how it ended, and
 /// callers hear that rather than of a refused connection.
-pub const REFUSALS_BELIEVED: u32 = 3;
+pub const REFUSED_CONNECTS_MAX: u32 = 3;
 
 /// How often the side that dialled a link asks whether the other is there.
-pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The longest time between two heartbeats, and after which a link is given up: as good as never.
 ///
 /// Longer ones could not be added to an instant.
-pub const HEARTBEAT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A link whose peer has been silent for so long is cut and made anew.
 ///
 /// Three heartbeats: one may be lost in a short outage without the link paying for it. It has to be
 /// longer than the time between two of them.
-pub const HEARTBEAT_LOST: Duration = Duration::from_secs(15);
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// From this size on a payload is queued by handle and written where it lies, not copied.
 ///
 /// A copy of 16 KiB costs about a microsecond, as much as one more element of a vectored write.
-pub const COPIED_BYTES_MAX: usize = 16 << 10;
+pub const ZERO_COPY_BYTES_MIN: usize = 16 << 10;
 
 /// How many attachments one message may carry beside its MessagePack part.
 ///
@@ -229,26 +229,26 @@ pub const MEMORY_LINK_BYTES_MAX: usize = 64 << 10;
 /// So many messages of a peer an actor handles at least before the answers so far leave, if as many wait.
 ///
 /// So many answers are worth a system call here and one there.
-pub const TURN_MESSAGES_MIN: usize = 16;
+pub const BATCH_MESSAGES_MIN: usize = 16;
 
 /// So many messages of a peer an actor handles at most before the answers so far leave.
-pub const TURN_MESSAGES_MAX: usize = 256;
+pub const BATCH_MESSAGES_MAX: usize = 256;
 
 /// The same where the peer runs on the same core, and could do nothing with them yet.
-pub const TURN_MESSAGES_SHARED: usize = 1024;
+pub const BATCH_MESSAGES_SAME_CORE: usize = 1024;
 
 /// After so many bytes that a link has read the actors have their turn, though there may be more to read: the
 /// other side is to have the first answers, and make the next messages, while the rest is read.
-pub const TURN_BYTES: usize = 128 << 10;
+pub const READ_BUDGET_BYTES: usize = 128 << 10;
 
 /// The same where the peer runs on the same core, and could do nothing with the answers yet: four large
 /// messages are answered by one write and wake the other side once. It is tens of thousands of small ones.
-pub const TURN_BYTES_SHARED: usize = 1 << 20;
+pub const READ_BUDGET_BYTES_SAME_CORE: usize = 1 << 20;
 
 /// So many looks in a row have to find the peer on this core, before turns are as long as on a shared one.
 ///
 /// One may be wrong, a quarter of them where much is sent and little comes.
-pub const LOOKS_BELIEVED: u32 = 4;
+pub const SAME_CORE_SAMPLES_MIN: u32 = 4;
 
 /// Time after which a request that is polled again within one synchronous handler or task has failed.
 ///
@@ -260,7 +260,7 @@ pub const BLOCKED_AFTER: Duration = Duration::from_millis(50);
 ///
 /// It is looked at the clock after 1, 2, 4 and 8 messages and after every 16, so a turn takes at most
 /// twice as long as this, or 16 messages longer.
-pub const TURN_TIME: Duration = Duration::from_micros(500);
+pub const BATCH_TIME_MAX: Duration = Duration::from_micros(500);
 
 /// Links in memory that a listener has not accepted yet; a dial beyond them waits.
 ///
@@ -270,7 +270,7 @@ pub const MEMORY_BACKLOG_MAX: usize = 1024;
 /// How many bytes of a thread's encoding buffer are kept between two messages.
 ///
 /// One large message must not pin its size on every thread that ever sent one.
-pub const SCRATCH_BYTES_KEPT: usize = 1 << 20;
+pub const ENCODE_BUFFER_RETAINED_BYTES: usize = 1 << 20;
 
 /// How many characters of a failure's text travel to the caller.
 ///
@@ -287,17 +287,17 @@ pub const TASKS_IN_FLIGHT_MIN: usize = 2;
 pub const TASKS_IN_FLIGHT_MAX: usize = 256;
 
 /// A task that comes back sooner than this is short: the way there and back weighs as much.
-pub const TASK_SHORT: Duration = Duration::from_millis(1);
+pub const SHORT_TASK_MAX: Duration = Duration::from_millis(1);
 
 /// So many tasks of one function in a row have to be short before the next is expected to be, too, and
 /// the results wait for it.
-pub const TASKS_SHORT_MIN: u32 = 8;
+pub const SHORT_TASK_STREAK_MIN: u32 = 8;
 
 /// How long short tasks of one function run one behind the other before their results leave.
 ///
 /// The results of some hundred empty tasks go out at once. They are late by that, and by the task
 /// behind them if it turns out to be longer than those before it.
-pub const TASKS_TURN: Duration = Duration::from_micros(50);
+pub const TASK_BATCH_TIME: Duration = Duration::from_micros(50);
 
 /// Workers of a local cluster at most.
 ///
@@ -315,7 +315,7 @@ pub const WORKER_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// A bug that a simulation plants in its hosts, to see that it finds it. No program has one.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Planted {
+pub enum InjectedBug {
     /// One frame more is taken for acknowledged than was.
     EarlyAck,
     /// A call that is cancelled before its actor has it keeps its part of the window.
@@ -338,7 +338,7 @@ pub struct Limits {
     pub outgoing_bytes_max: usize,
     /// How many bytes of unhandled messages an actor takes from each peer; see [`WINDOW_BYTES`].
     pub window_bytes: usize,
-    /// How many bytes may wait here for the credit of one actor; see [`PARKED_BYTES_MAX`].
+    /// How many bytes may wait here for the credit of one actor; see [`SEND_QUEUE_BYTES_MAX`].
     pub parked_bytes_max: usize,
     /// The longest frame that is written in one piece, from 4 KiB to 1 GiB; see [`CHUNK_BYTES`].
     pub chunk_bytes: usize,
@@ -348,16 +348,16 @@ pub struct Limits {
     pub handshakes_open_max: usize,
     /// How long one attempt to connect may take; see [`CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
-    /// How often the side that dialled a link asks for the other; see [`HEARTBEAT_EVERY`].
+    /// How often the side that dialled a link asks for the other; see [`HEARTBEAT_INTERVAL`].
     pub heartbeat_every: Duration,
     /// After how long a silence a link is made anew, twice [`heartbeat_every`](Self::heartbeat_every)
-    /// at least; see [`HEARTBEAT_LOST`].
+    /// at least; see [`HEARTBEAT_TIMEOUT`].
     pub heartbeat_lost: Duration,
     /// How long a shutdown waits for open calls and unwritten bytes; see [`DRAIN_TIMEOUT`].
     pub drain_timeout: Duration,
     #[doc(hidden)]
     #[serde(skip)]
-    pub planted: Option<Planted>,
+    pub planted: Option<InjectedBug>,
 }
 
 impl Default for Limits {
@@ -366,13 +366,13 @@ impl Default for Limits {
             frame_bytes_max: FRAME_BYTES_MAX,
             outgoing_bytes_max: OUTGOING_BYTES_MAX,
             window_bytes: WINDOW_BYTES,
-            parked_bytes_max: PARKED_BYTES_MAX,
+            parked_bytes_max: SEND_QUEUE_BYTES_MAX,
             chunk_bytes: CHUNK_BYTES,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             handshakes_open_max: HANDSHAKES_OPEN_MAX,
             connect_timeout: CONNECT_TIMEOUT,
-            heartbeat_every: HEARTBEAT_EVERY,
-            heartbeat_lost: HEARTBEAT_LOST,
+            heartbeat_every: HEARTBEAT_INTERVAL,
+            heartbeat_lost: HEARTBEAT_TIMEOUT,
             drain_timeout: DRAIN_TIMEOUT,
             planted: None,
         }

@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::cluster::ClusterError;
-use crate::host::{NotDelivered, PlaceError, SendError};
+use crate::host::{NotDelivered, PlacementError, SendError};
 use crate::observe::Chain;
 use crate::remote::{FindError, SpawnError};
 use crate::task::TaskError;
@@ -27,7 +27,7 @@ pub enum Error {
     Find(#[from] FindError),
     /// The cluster's control plane did not give what was asked for.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Place(#[from] PlacementError),
     /// A call has no answer.
     #[error(transparent)]
     Send(#[from] SendError),

@@ -55,7 +55,7 @@
 //! # Errors
 //!
 //! Each operation has an enum of its own: [`ClusterError`] to start or join, [`SpawnError`] and
-//! [`PlaceError`] to spawn, [`FindError`] to find, [`SendError`] to send, [`TaskError`] to run.
+//! [`PlacementError`] to spawn, [`FindError`] to find, [`SendError`] to send, [`TaskError`] to run.
 //! [`Error`] takes those of starting, spawning, sending and tasks with `?`.
 //!
 //! # The layers, from the bytes up
@@ -112,16 +112,16 @@ pub mod words;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]
-pub use cluster::Rehearsal;
+pub use cluster::ControlPlaneBench;
 pub use cluster::{
-    Cluster, ClusterBuilder, ClusterError, DeskError, ElfError, ExecutableError, InProcess, Platform,
-    PlatformMismatch, WorkerInfo, divert, model,
+    Cluster, ClusterBuilder, ClusterError, ElfError, ExecutableError, InProcess, Platform, PlatformMismatch,
+    TokenRpcError, WorkerInfo, divert, model,
 };
 #[cfg(feature = "cli")]
 pub use cluster::{admin, daemon};
 pub use config::Limits;
 pub use error::Error;
-pub use host::{NotDelivered, OutcomeUnknown, PlaceError, SendError};
+pub use host::{NotDelivered, OutcomeUnknown, PlacementError, SendError};
 pub use registry::{HandledBy, Handles, RemoteActor, RemoteData, RemoteMessage, TaskFn};
 pub use remote::{
     ClusterRef, FindError, RemoteAddr, RemoteRecipient, Request, Retry, Spawn, SpawnContext, SpawnError,

@@ -220,7 +220,7 @@ impl ActorSpec {
 
 /// Where an actor lives: its host, and the actor there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ActorPlace {
+pub struct ActorLocation {
     /// The host.
     pub host: Identity,
     /// The actor on it.

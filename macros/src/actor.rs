@@ -95,7 +95,7 @@ fn delivery(krate: &TokenStream, actor: &Ident, message: &Path) -> TokenStream {
                 // Method lookup takes the first of these that fits the handler's concrete result type.
                 use #krate::__private::form::{ActFutureForm as _, FutureForm as _, OtherForm as _, ValueForm as _};
                 delivery.run(self, ctx, |response, responder, ctx| {
-                    let form = #krate::__private::form::Form::<
+                    let form = #krate::__private::form::ResponseKind::<
                         Self,
                         #message,
                         <Self as #krate::__private::actix::Handler<#message>>::Result,

@@ -16,11 +16,11 @@ use tokio::sync::oneshot;
 use super::control::{CONTROL, ControlRequest, Reply};
 use super::model::ActorKey;
 use super::state::{Answer, Denied};
-use crate::config::HEAD_ANSWER_TIMEOUT;
+use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{Host, SendError};
 use crate::id::Identity;
 use crate::lock::{Locked, Mutex};
-use crate::remote::ask_host;
+use crate::remote::call_host;
 
 type Asked = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send>>;
 
@@ -35,7 +35,7 @@ pub(super) struct Asking {
 impl Asking {
     pub(super) fn new(head: Identity, host: Host, number: u64, request: ControlRequest) -> Self {
         let here = host.clone();
-        let asked = Box::pin(async move { ask_host(&here, head, CONTROL, request, None).await });
+        let asked = Box::pin(async move { call_host(&here, head, CONTROL, request, None).await });
         Self { head, host, number, asked: Some(asked) }
     }
 }
@@ -66,12 +66,12 @@ async fn give_up(head: Identity, host: Host, number: u64, asked: Asked) {
         loop {
             // The question itself may have waited for room, and come behind this.
             let withdraw = ControlRequest::Withdraw { number };
-            let told: Result<Reply, _> = ask_host(&host, head, CONTROL, withdraw, None).await;
+            let told: Result<Reply, _> = call_host(&host, head, CONTROL, withdraw, None).await;
             if told.is_err() {
                 // Nor has the question a way to the head any more.
                 return;
             }
-            tokio::time::sleep(HEAD_ANSWER_TIMEOUT).await;
+            tokio::time::sleep(HEAD_RPC_TIMEOUT).await;
         }
     };
     let answer = tokio::select! {
@@ -83,7 +83,7 @@ async fn give_up(head: Identity, host: Host, number: u64, asked: Asked) {
         let why = NOBODY.to_owned();
         // A head that cannot be told any more learns of it when the job ends.
         let told: Result<Reply, _> =
-            ask_host(&host, head, CONTROL, ControlRequest::NotSpawned { actor, why }, None).await;
+            call_host(&host, head, CONTROL, ControlRequest::NotSpawned { actor, why }, None).await;
         drop(told);
     }
 }
@@ -100,19 +100,19 @@ pub(super) fn place_of(answer: &Answer) -> Option<ActorKey> {
 }
 
 /// Who has asked, and the number that he gave the question.
-type Question = (Identity, u64);
+type RequestKey = (Identity, u64);
 
 /// The questions of other hosts that have no answer yet. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Open(Arc<Mutex<FxHashMap<Question, oneshot::Sender<()>>>>);
+pub(super) struct Open(Arc<Mutex<FxHashMap<RequestKey, oneshot::Sender<()>>>>);
 
 impl Open {
     /// Takes note of one, until what is returned is dropped.
-    pub(super) fn begin(&self, from: Identity, number: u64) -> Withdrawable {
+    pub(super) fn begin(&self, from: Identity, number: u64) -> CancellableRequest {
         let (withdraw, withdrawn) = oneshot::channel();
         let question = (from, number);
         self.lock().insert(question, withdraw);
-        Withdrawable { open: self.clone(), question, withdrawn }
+        CancellableRequest { open: self.clone(), question, withdrawn }
     }
 
     /// Whoever asked does not wait any more.
@@ -123,22 +123,22 @@ impl Open {
         }
     }
 
-    fn lock(&self) -> Locked<'_, FxHashMap<Question, oneshot::Sender<()>>> {
+    fn lock(&self) -> Locked<'_, FxHashMap<RequestKey, oneshot::Sender<()>>> {
         self.0.lock()
     }
 }
 
 /// A question that has no answer yet.
 #[derive(Debug)]
-pub(super) struct Withdrawable {
+pub(super) struct CancellableRequest {
     open: Open,
-    question: Question,
+    question: RequestKey,
     withdrawn: oneshot::Receiver<()>,
 }
 
-impl Withdrawable {
+impl CancellableRequest {
     /// The answer, unless the question is withdrawn before.
-    pub(super) async fn unless_withdrawn(mut self, answer: impl Future<Output = Reply>) -> Reply {
+    pub(super) async fn or_cancelled(mut self, answer: impl Future<Output = Reply>) -> Reply {
         tokio::select! {
             biased;
             answer = answer => answer,
@@ -147,7 +147,7 @@ impl Withdrawable {
     }
 }
 
-impl Drop for Withdrawable {
+impl Drop for CancellableRequest {
     fn drop(&mut self) {
         self.open.lock().remove(&self.question);
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::{REJOIN_DELAY_MAX, REJOIN_DELAY_MIN};
+use crate::config::{REJOIN_BACKOFF_MAX, REJOIN_DELAY_MIN};
 use crate::host::random_u64;
 
-/// Paces attempts: the distance between the starts of two doubles up to [`REJOIN_DELAY_MAX`]. A random half of
+/// Paces attempts: the distance between the starts of two doubles up to [`REJOIN_BACKOFF_MAX`]. A random half of
 /// it is left out, so that the members of a cluster do not come back together.
 #[derive(Debug)]
 pub(super) struct Backoff {
@@ -32,7 +32,7 @@ impl Backoff {
             half.mul_f64(f64::from(u32::try_from(random_u64() >> 32).unwrap_or(0)) / f64::from(u32::MAX));
         tokio::time::sleep_until(self.begun + half + jitter).await;
         self.begun = Instant::now();
-        self.delay = (2 * self.delay).min(REJOIN_DELAY_MAX);
+        self.delay = (2 * self.delay).min(REJOIN_BACKOFF_MAX);
     }
 }
 
@@ -49,10 +49,13 @@ mod tests {
             gaps.push(before.elapsed());
         }
         let late = &gaps[20..];
-        assert!(late.iter().all(|gap| (REJOIN_DELAY_MAX / 2..=REJOIN_DELAY_MAX).contains(gap)), "{late:?}");
+        assert!(
+            late.iter().all(|gap| (REJOIN_BACKOFF_MAX / 2..=REJOIN_BACKOFF_MAX).contains(gap)),
+            "{late:?}"
+        );
         let (shortest, longest) = (late.iter().min().unwrap(), late.iter().max().unwrap());
-        assert!(*longest - *shortest > REJOIN_DELAY_MAX / 10, "{late:?}");
-        tokio::time::advance(REJOIN_DELAY_MAX).await;
+        assert!(*longest - *shortest > REJOIN_BACKOFF_MAX / 10, "{late:?}");
+        tokio::time::advance(REJOIN_BACKOFF_MAX).await;
         let before = Instant::now();
         backoff.pause().await;
         assert!(before.elapsed() < Duration::from_millis(2), "{:?}", before.elapsed());

@@ -1,6 +1,6 @@
 //! What a worker and its parent (a driver or an agent) tell each other over the socket pair between them.
 //!
-//! Parent to worker: one [`Bootstrap`], later connections ([`PASS`]), new credentials ([`RENEW`]) and [`STOP`],
+//! Parent to worker: one [`WorkerInit`], later connections ([`HANDOFF`]), new credentials ([`RENEW`]) and [`STOP`],
 //! or the end of the stream, which is the parent's end. Worker to parent: [`Report`]s, first that it was diverted,
 //! then whether it is ready. The first byte may bring a file descriptor, the worker's standard output from then on.
 //! Bootstrap and reports are their length in four bytes, big endian, and MessagePack. Nobody
@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::model::{ActorKey, ActorPlace, JobId, TaskCount};
+use super::model::{ActorKey, ActorLocation, JobId, TaskCount};
 use crate::config::Limits;
 use crate::id::Identity;
 use crate::transport::Credentials;
@@ -22,7 +22,7 @@ use crate::wire::{self, Encoded};
 pub(super) const STOP: u8 = b's';
 
 /// The byte that comes with a connection: the id of the host that it is for follows, in eight bytes.
-pub(super) const PASS: u8 = b'c';
+pub(super) const HANDOFF: u8 = b'c';
 
 /// The longest message, in bytes: an error's text and its path fit well.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -32,7 +32,7 @@ pub(super) const RENEW: u8 = b'k';
 
 /// What a worker is to be.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Bootstrap {
+pub(super) struct WorkerInit {
     pub(super) secret: [u8; 32],
     pub(super) limits: Limits,
     /// The stack of each thread that runs handlers or tasks.
@@ -42,21 +42,21 @@ pub(super) struct Bootstrap {
     /// The host of its tasks.
     pub(super) tasks: Identity,
     /// Where it stands in a cluster of nodes; none in a local one, where it listens for itself.
-    pub(super) node: Option<NodeSite>,
+    pub(super) node: Option<NodeContext>,
 }
 
 /// What a worker of a node has beside what any worker has.
 #[derive(Serialize, Deserialize)]
-pub(super) struct NodeSite {
+pub(super) struct NodeContext {
     pub(super) credentials: Credentials,
     /// Where the node is reached; what arrives there for the worker is passed to it.
     pub(super) address: SocketAddr,
-    pub(super) head: HeadIs,
+    pub(super) head: HeadInfo,
 }
 
 /// Where a cluster's head is, and what it does.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct HeadIs {
+pub(super) struct HeadInfo {
     pub(super) head: Identity,
     /// Where to dial it; none where it dials, as the driver of a local cluster does.
     pub(super) at: Option<SocketAddr>,
@@ -67,7 +67,7 @@ pub(super) struct HeadIs {
 }
 
 /// The most reports of lives, or counts of tasks, in one message: with names of hundreds of bytes they fit.
-pub(super) const LIVES_MAX: usize = 64;
+pub(super) const EVENTS_PER_REPORT_MAX: usize = 64;
 
 /// What a worker has to say.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ pub(super) enum Report {
 /// What has become of an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Life {
-    Began { actor: ActorKey, class: String, at: ActorPlace },
+    Began { actor: ActorKey, class: String, at: ActorLocation },
     Ended { actor: ActorKey, cause: String },
 }
 

@@ -7,7 +7,7 @@
 use super::control::CONTROL;
 use super::members::MEMBERSHIP;
 use super::model::JobId;
-use super::protocol::{EXECUTABLE, FETCH, FLUSH, JOB, NEWS, NODE, ORDER, OUTPUT};
+use super::protocol::{AGENT_COMMAND, EXECUTABLE, FETCH, FLUSH, JOB, JOB_EVENT, NODE, OUTPUT};
 use super::trust::{ONE_JOB, job_name};
 use crate::host::Host;
 use crate::id::{Identity, TypeHash};
@@ -20,8 +20,8 @@ const CALLERS: [(TypeHash, &[Role]); 10] = [
     (CONTROL, &[Role::Driver, Role::Worker]),
     (NODE, &[Role::Agent]),
     (JOB, &[Role::Driver]),
-    (ORDER, &[Role::Head]),
-    (NEWS, &[Role::Head]),
+    (AGENT_COMMAND, &[Role::Head]),
+    (JOB_EVENT, &[Role::Head]),
     (EXECUTABLE, &[Role::Driver]),
     (FETCH, &[Role::Agent]),
     (OUTPUT, &[Role::Agent]),

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::asking::{Asking, NOBODY, Open, Withdrawable, place_of};
+use super::asking::{Asking, CancellableRequest, NOBODY, Open, place_of};
 use super::listing::{Page, Query, QueryError};
 use super::model::{ActorKey, ActorSpec, JobId};
 use super::state::{Action, Answer, Denied, Event, Listed, Millis, Search, Settings, State, Ticket};
@@ -21,7 +21,7 @@ use crate::host::{Host, SendError};
 use crate::id::{Identity, TypeHash};
 use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
-use crate::remote::ask_host;
+use crate::remote::call_host;
 
 /// The service by which members of a cluster ask its control plane.
 pub(super) const CONTROL: TypeHash = TypeHash::of("roadshow::Control");
@@ -44,14 +44,14 @@ pub(super) enum ControlRequest {
     /// An actor that had a place has not come to life.
     NotSpawned { actor: ActorKey, why: String },
     /// How the worker has ended that had a host, if it has.
-    EndOf { host: Identity },
+    HostStatus { host: Identity },
 }
 
 /// Carries out what the state wants done. It must not call back, and not wait.
-pub(super) type Hands = Box<dyn Fn(&Action) + Send + Sync>;
+pub(super) type ActionExecutor = Box<dyn Fn(&Action) + Send + Sync>;
 
 /// Waits until what the state has wanted kept so far is kept; else says why it is not.
-pub(super) type Keeper = Box<dyn Fn() -> Keeping + Send + Sync>;
+pub(super) type Persistence = Box<dyn Fn() -> Keeping + Send + Sync>;
 
 pub(super) type Keeping = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
@@ -59,9 +59,9 @@ pub(super) type Keeping = Pin<Box<dyn Future<Output = Result<(), String>> + Send
 pub(super) struct Control {
     plane: Mutex<Plane>,
     clock: Clock,
-    hands: Hands,
+    hands: ActionExecutor,
     /// None where nothing outlives the process.
-    keeper: Option<Keeper>,
+    keeper: Option<Persistence>,
     /// The questions of other hosts.
     open: Open,
 }
@@ -74,7 +74,7 @@ struct Plane {
 }
 
 impl Control {
-    pub(super) fn new(settings: Settings, hands: Hands, keeper: Option<Keeper>) -> Self {
+    pub(super) fn new(settings: Settings, hands: ActionExecutor, keeper: Option<Persistence>) -> Self {
         let plane = Plane {
             state: State::new(settings),
             actions: Vec::new(),
@@ -173,19 +173,19 @@ impl Control {
     async fn answer(
         self: Arc<Self>,
         request: ControlRequest,
-        withdrawable: Option<Withdrawable>,
+        withdrawable: Option<CancellableRequest>,
         mut responder: Responder<Reply>,
     ) {
         let answering = async {
             match withdrawable {
-                Some(withdrawable) => withdrawable.unless_withdrawn(self.request(request)).await,
+                Some(withdrawable) => withdrawable.or_cancelled(self.request(request)).await,
                 None => self.request(request).await,
             }
         };
         let answer = tokio::select! {
             biased;
             answer = answering => answer,
-            () = std::future::poll_fn(|task| responder.poll_abandoned(task)) => return,
+            () = std::future::poll_fn(|task| responder.poll_cancelled(task)) => return,
         };
         responder.answer(answer);
     }
@@ -218,7 +218,7 @@ impl Control {
             ControlRequest::Withdraw { .. } => Ok(Answer::Done),
             ControlRequest::Nodes(query) => self.list(&query).await.map(Answer::Nodes).map_err(refused),
             ControlRequest::Actors(query) => self.list(&query).await.map(Answer::Actors).map_err(refused),
-            ControlRequest::EndOf { host } => Ok(Answer::End(self.read(|state| state.end_of(host)))),
+            ControlRequest::HostStatus { host } => Ok(Answer::End(self.read(|state| state.end_of(host)))),
             ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
             ControlRequest::NotSpawned { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
@@ -234,10 +234,10 @@ impl Control {
     /// on the actor's name, and that it lives on.
     async fn keep(self: Arc<Self>, answer: Answer) -> Reply {
         let Some((keeper, actor)) = self.keeper.as_ref().zip(place_of(&answer)) else { return Ok(answer) };
-        let mut place = Place { control: &self, actor, cause: NOBODY.to_owned(), is_taken: false };
+        let mut place = Place { control: &self, actor, cause: NOBODY.to_owned(), committed: false };
         match keeper().await {
             Ok(()) => {
-                place.is_taken = true;
+                place.committed = true;
                 Ok(answer)
             }
             Err(why) => {
@@ -295,7 +295,7 @@ fn check_sender(state: &State, from: Identity, request: &ControlRequest) -> Resu
         | ControlRequest::Kill { .. }
         | ControlRequest::Nodes(_)
         | ControlRequest::Actors(_)
-        | ControlRequest::EndOf { .. } => return Ok(()),
+        | ControlRequest::HostStatus { .. } => return Ok(()),
     };
     match state.may_speak_for(from, job) {
         true => Ok(()),
@@ -321,7 +321,7 @@ impl Drop for Asked {
         plane.waiting.remove(&self.ticket);
         let event = match self.answer.try_recv() {
             Ok(answer) => unwanted(Some(answer)),
-            Err(_) => Some(Event::Withdrawn { ticket: self.ticket }),
+            Err(_) => Some(Event::Cancelled { ticket: self.ticket }),
         };
         if let Some(event) = event {
             self.control.handle(&mut plane, event);
@@ -334,12 +334,12 @@ struct Place<'a> {
     control: &'a Control,
     actor: ActorKey,
     cause: String,
-    is_taken: bool,
+    committed: bool,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if !self.is_taken {
+        if !self.committed {
             let cause = std::mem::take(&mut self.cause);
             self.control.tell(Event::ActorEnded { actor: self.actor, cause });
         }
@@ -381,7 +381,7 @@ pub(super) enum Head {
 
 impl Head {
     /// Whether it is another life of the head, or another one.
-    pub(super) fn is_other_than(&self, before: &Self) -> bool {
+    pub(super) fn differs_from(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::There(now), Self::There(before)) => now != before,
             _ => false,
@@ -394,7 +394,7 @@ impl Head {
             Self::Here(control) => Ok(control.request(request).await),
             Self::There(head) => match request {
                 ControlRequest::Place { number, .. } => Asking::new(head, host, number, request).await,
-                request => ask_host(&host, head, CONTROL, request, None).await,
+                request => call_host(&host, head, CONTROL, request, None).await,
             },
         }
     }

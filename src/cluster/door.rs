@@ -1,7 +1,7 @@
 //! A node's door: the one port of the node, and the way from it to whom a connection is for.
 //!
 //! It reads the preamble and nothing else, proves nothing and trusts nothing. Knows no host and no desk:
-//! who is behind it is for [`Rooms`] to say.
+//! who is behind it is for [`ConnectionRouter`] to say.
 
 use std::io;
 use std::net::{self, SocketAddr};
@@ -13,12 +13,12 @@ use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::config::{ACCEPT_PAUSE, HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
-use crate::host::strangers::{Refusals, Strangers};
+use crate::config::{ACCEPT_BACKOFF, HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
+use crate::host::strangers::{RejectionLog, UnauthenticatedConnections};
 use crate::transport::{PREAMBLE_BYTES, Route, RouteError, explained};
 
 /// Where connections go from the door.
-pub(super) trait Rooms: Send + Sync + 'static {
+pub(super) trait ConnectionRouter: Send + Sync + 'static {
     /// Takes a connection, past its preamble, to whom it is for. Must not wait.
     ///
     /// # Errors
@@ -43,19 +43,19 @@ pub(super) enum NoRoom {
 pub(super) struct Door {
     listener: TcpListener,
     address: SocketAddr,
-    watch: Arc<Watch>,
+    watch: Arc<RejectionStats>,
 }
 
 /// What is known of those who did not get in.
 #[derive(Debug, Default)]
-struct Watch {
+struct RejectionStats {
     turned_away: AtomicU64,
-    refusals: Refusals,
+    refusals: RejectionLog,
 }
 
 /// Why somebody does not get in.
 #[derive(Debug, Error)]
-enum TurnedAway {
+enum RejectReason {
     #[error("a connection did not say within {HANDSHAKE_TIMEOUT:?} whom it is for")]
     Silent,
     #[error("a connection ended before it said whom it is for: {0}")]
@@ -66,7 +66,7 @@ enum TurnedAway {
     NoRoom { route: Route, why: NoRoom },
 }
 
-impl From<io::Error> for TurnedAway {
+impl From<io::Error> for RejectReason {
     fn from(error: io::Error) -> Self {
         Self::Cut(error)
     }
@@ -105,14 +105,14 @@ impl Door {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connections that have not said whom they are for. It may be called again.
-    pub(super) async fn open<R: Rooms>(&self, rooms: Arc<R>) {
-        let mut strangers = Strangers::default();
+    pub(super) async fn open<R: ConnectionRouter>(&self, rooms: Arc<R>) {
+        let mut strangers = UnauthenticatedConnections::default();
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
                     let (watch, rooms) = (Arc::clone(&self.watch), Arc::clone(&rooms));
                     let attending = async move {
-                        if let Err(error) = let_in(stream, &*rooms).await {
+                        if let Err(error) = route_connection(stream, &*rooms).await {
                             watch.turned_away.fetch_add(1, Ordering::Relaxed);
                             watch.refusals.note(&error);
                         }
@@ -125,19 +125,19 @@ impl Door {
                 Err(error) => {
                     let error = explained(error);
                     tracing::warn!(%error, address = %self.address, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             }
         }
     }
 }
 
-async fn let_in(mut stream: TcpStream, rooms: &impl Rooms) -> Result<(), TurnedAway> {
+async fn route_connection(mut stream: TcpStream, rooms: &impl ConnectionRouter) -> Result<(), RejectReason> {
     let mut preamble = [0; PREAMBLE_BYTES];
     let read = timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preamble)).await;
-    read.map_err(|_| TurnedAway::Silent)??;
+    read.map_err(|_| RejectReason::Silent)??;
     let route = Route::read(preamble)?;
-    rooms.admit(route, stream.into_std()?).map_err(|why| TurnedAway::NoRoom { route, why })
+    rooms.admit(route, stream.into_std()?).map_err(|why| RejectReason::NoRoom { route, why })
 }
 
 #[cfg(test)]

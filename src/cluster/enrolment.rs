@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::bootstrap;
-use super::desk::{DeskClient, DeskError, DeskOf, Enrolment};
+use super::desk::{Endpoint, Enrolment, TokenRpcClient, TokenRpcError};
 use super::trust::{CertificateRequest, Claims, Token};
 use crate::config::HANDSHAKE_TIMEOUT;
 use crate::id::Identity;
@@ -34,8 +34,8 @@ pub(super) async fn enrol(
     heads: &[SocketAddr],
     token: &Token,
     claims: &Claims,
-) -> Result<(SocketAddr, Enrolment), DeskError> {
-    let (head, mut desk) = DeskClient::connect_any(None, heads, DeskOf::Head, token).await?;
+) -> Result<(SocketAddr, Enrolment), TokenRpcError> {
+    let (head, mut desk) = TokenRpcClient::connect_any(None, heads, Endpoint::Head, token).await?;
     Ok((head, desk.enrol(claims).await?))
 }
 
@@ -69,26 +69,26 @@ pub(super) struct Back {
 ///
 /// # Errors
 ///
-/// [`DeskError`] if no head answers, or it does not take the process back.
+/// [`TokenRpcError`] if no head answers, or it does not take the process back.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future gives the attempt up.
-pub(super) async fn come_back(
+pub(super) async fn rejoin(
     heads: &[SocketAddr],
     last: SocketAddr,
     token: &Token,
     claims: &Claims,
     credentials: &Credentials,
     renewal: Renewal,
-) -> Result<Back, DeskError> {
+) -> Result<Back, TokenRpcError> {
     let others = heads.iter().copied().filter(|head| *head != last);
     let heads: Vec<_> = iter::once(last).chain(others).collect();
-    let connected = DeskClient::connect_any(Some(credentials), &heads, DeskOf::Head, token).await;
+    let connected = TokenRpcClient::connect_any(Some(credentials), &heads, Endpoint::Head, token).await;
     let (head_at, mut desk) = connected?;
     if renewal == Renewal::IfStale
         && credentials.is_fresh()
-        && let Some(returned) = desk.come_back(claims).await?
+        && let Some(returned) = desk.rejoin(claims).await?
     {
         return Ok(Back { head_at, head: returned.head, renewed: false });
     }
@@ -116,7 +116,11 @@ pub(super) struct Admitted {
 
 impl Admission {
     /// Enrols for the first time.
-    pub(super) async fn enrol(&self, heads: &[SocketAddr], claims: &Claims) -> Result<Admitted, DeskError> {
+    pub(super) async fn enrol(
+        &self,
+        heads: &[SocketAddr],
+        claims: &Claims,
+    ) -> Result<Admitted, TokenRpcError> {
         match self {
             Self::Token(token) => {
                 let (head_at, enrolment) = enrol(heads, token, claims).await?;
@@ -126,17 +130,17 @@ impl Admission {
         }
     }
 
-    /// Takes the driver back, as [`come_back`] does. An agent has it certified anew each time.
-    pub(super) async fn come_back(
+    /// Takes the driver back, as [`rejoin`] does. An agent has it certified anew each time.
+    pub(super) async fn rejoin(
         &self,
         heads: &[SocketAddr],
         last: SocketAddr,
         claims: &Claims,
         credentials: &Credentials,
         renewal: Renewal,
-    ) -> Result<Back, DeskError> {
+    ) -> Result<Back, TokenRpcError> {
         match self {
-            Self::Token(token) => come_back(heads, last, token, claims, credentials, renewal).await,
+            Self::Token(token) => rejoin(heads, last, token, claims, credentials, renewal).await,
             Self::Agent(socket) => {
                 let Admitted { head_at, enrolment, .. } = ask_agent(socket, claims).await?;
                 credentials.renew(&enrolment.credentials)?;
@@ -176,20 +180,20 @@ impl fmt::Debug for EnrolReply {
 }
 
 /// Enrols through the agent that has started this process.
-async fn ask_agent(socket: &Path, claims: &Claims) -> Result<Admitted, DeskError> {
+async fn ask_agent(socket: &Path, claims: &Claims) -> Result<Admitted, TokenRpcError> {
     let request = CertificateRequest::new()?;
     let asked = EnrolRequest { hosts: claims.hosts.clone(), csr: request.csr().to_vec() };
-    let broken = |error: io::Error| DeskError::Broken(format!("that of this node's agent: {error}"));
+    let broken = |error: io::Error| TokenRpcError::Broken(format!("that of this node's agent: {error}"));
     let reply = timeout(HANDSHAKE_TIMEOUT, converse(socket, &asked)).await;
     let late =
-        |_| DeskError::Broken(format!("this node's agent did not answer within {HANDSHAKE_TIMEOUT:?}"));
+        |_| TokenRpcError::Broken(format!("this node's agent did not answer within {HANDSHAKE_TIMEOUT:?}"));
     match reply.map_err(late)?.map_err(broken)? {
         EnrolReply::Enrolled { chain, head, head_at, secret } => {
             let credentials = request.credentials(chain)?;
             let enrolment = Enrolment { credentials, head, cluster: String::new() };
             Ok(Admitted { head_at, enrolment, secret: Secret::from_bytes(secret) })
         }
-        EnrolReply::Failed { text } => Err(DeskError::Refused { text }),
+        EnrolReply::Failed { text } => Err(TokenRpcError::Refused { text }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::desk::DeskError;
+use super::desk::TokenRpcError;
 use super::executable::ExecutableError;
 use crate::config::{STACK_BYTES_LEAST, STACK_BYTES_MAX, WORKERS_MAX};
 use crate::host::{HostError, SendError};
@@ -116,7 +116,7 @@ pub enum ClusterError {
     },
     /// The head does not take this program, or cannot be reached.
     #[error(transparent)]
-    Enrol(#[from] DeskError),
+    Enrol(#[from] TokenRpcError),
     /// The head did not take the job.
     #[error("the cluster at {address} did not take the job: {why}")]
     Head {
@@ -135,7 +135,7 @@ pub enum ClusterError {
     },
     /// No node of the cluster can run this program.
     #[error("no node of the cluster can run this program: {why}")]
-    NotEquipped {
+    NotProvisioned {
         /// Why one of them cannot.
         why: String,
     },
@@ -147,7 +147,7 @@ pub enum ClusterError {
         "this program does not divert its workers; put #[roadshow::main] on main, call roadshow::divert() first in it, \
          or put roadshow::worker_test!() beside tests"
     )]
-    NotDiverted,
+    NoWorkerEntry,
     /// What the program has each worker do first has panicked.
     #[error("the worker_setup! in line {line} of {module} panicked: {text}")]
     Setup {
@@ -174,7 +174,7 @@ pub enum ClusterError {
     },
     /// A worker did not get ready in time.
     #[error("worker process {pid} was not ready within {limit:?}")]
-    WorkerSilent {
+    WorkerStartTimeout {
         /// The process.
         pid: u32,
         /// How long it had.

@@ -10,21 +10,21 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::ClusterError;
-use super::bootstrap::{Bootstrap, Report};
+use super::bootstrap::{Report, WorkerInit};
 use super::callers;
-use super::members::{Change, MEMBERSHIP, Members};
-use crate::config::{Limits, STRAY_FORGOTTEN_AFTER, TASKS_COUNTED_EVERY, WORKER_STOP_TIMEOUT};
-use crate::host::{Executor, Host, HostCalls, HostConfig, Lives};
+use super::members::{Change, MEMBERSHIP, Membership};
+use crate::config::{INBOUND_PEER_EXPIRY, Limits, TASK_STATS_INTERVAL, WORKER_STOP_TIMEOUT};
+use crate::host::{Executor, Host, HostConfig, HostServices, Lives};
 use crate::id::{Identity, TypeHash};
 use crate::lock::Mutex;
-use crate::remote::host_calls;
+use crate::remote::actor_services;
 use crate::session::Secret;
 use crate::task::{TaskCounts, TaskService};
 use crate::transport::Transport;
 
 /// Where a worker's hosts are to be had, and the runtime that accepts and dials for them.
 #[derive(Clone, Debug)]
-pub(super) struct Site {
+pub(super) struct HostEndpoint {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) listen: SocketAddr,
     pub(super) io: Handle,
@@ -32,9 +32,9 @@ pub(super) struct Site {
 
 /// Those of the two hosts of a worker.
 #[derive(Clone, Debug)]
-pub(super) struct Sites {
-    pub(super) actors: Site,
-    pub(super) tasks: Site,
+pub(super) struct WorkerEndpoints {
+    pub(super) actors: HostEndpoint,
+    pub(super) tasks: HostEndpoint,
 }
 
 /// The threads that run a worker's user code.
@@ -58,8 +58,8 @@ pub(super) enum Ended {
 /// Reports where the hosts listen. They end in order when `stop` is sent, and immediately when it is dropped or
 /// when a thread of user code is `over`.
 pub(super) async fn serve(
-    bootstrap: Bootstrap,
-    sites: Sites,
+    bootstrap: WorkerInit,
+    sites: WorkerEndpoints,
     executors: Executors,
     lives: Arc<dyn Lives>,
     report: impl FnOnce(Report) -> io::Result<()>,
@@ -68,8 +68,8 @@ pub(super) async fn serve(
 ) -> Result<Ended, ClusterError> {
     let task_service = Arc::new(TaskService::new(sites.tasks.io.clone()));
     let counted = Arc::downgrade(&task_service);
-    let run_tasks: HostCalls = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
-    let of_actors = Box::new(host_calls);
+    let run_tasks: HostServices = Box::new(move |host, name, inbound| task_service.run(host, name, inbound));
+    let of_actors = Box::new(actor_services);
     let actors = start(&bootstrap, &sites.actors, bootstrap.actors, executors.actors, of_actors).await?;
     let tasks = start(&bootstrap, &sites.tasks, bootstrap.tasks, executors.tasks, run_tasks).await?;
     let counting = Arc::new(Counting {
@@ -82,11 +82,11 @@ pub(super) async fn serve(
         let counting = Arc::clone(&counting);
         sites.tasks.io.spawn(async move {
             while counting.tell() {
-                tokio::time::sleep(TASKS_COUNTED_EVERY).await;
+                tokio::time::sleep(TASK_STATS_INTERVAL).await;
             }
         });
     }
-    actors.set_lives(Arc::clone(&lives));
+    actors.set_lifecycle_observer(Arc::clone(&lives));
     let (Some(actors_at), Some(tasks_at)) = (actors.address(), tasks.address()) else {
         return Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into());
     };
@@ -134,18 +134,18 @@ impl Counting {
 
 /// A host that also takes part in the cluster's membership.
 async fn start(
-    bootstrap: &Bootstrap,
-    site: &Site,
+    bootstrap: &WorkerInit,
+    site: &HostEndpoint,
     identity: Identity,
     executor: Executor,
-    calls: HostCalls,
+    calls: HostServices,
 ) -> Result<Host, ClusterError> {
     let mut limits: Limits = bootstrap.limits.clone();
     // When a worker is asked to end, its own farewells have to be over before it is killed. A node ends
     // within a second, whoever does not answer any more.
     let most = if bootstrap.node.is_some() { WORKER_STOP_TIMEOUT / 4 } else { WORKER_STOP_TIMEOUT / 2 };
     limits.drain_timeout = limits.drain_timeout.min(most);
-    let members = Arc::new(Members::default());
+    let members = Arc::new(Membership::default());
     let head = bootstrap.node.as_ref().map(|node| Change::Head(node.head));
     let told = Arc::clone(&members);
     let host = Host::start(HostConfig {
@@ -165,7 +165,7 @@ async fn start(
     .await?;
     if let Some(head) = head {
         members.apply(&head, &host);
-        host.forget_strays(STRAY_FORGOTTEN_AFTER);
+        host.expire_inbound_peers(INBOUND_PEER_EXPIRY);
     }
     host.set_placement(members);
     Ok(host)

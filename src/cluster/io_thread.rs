@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 /// How long the end of the thread waits for pooled tasks that still run.
-const POOL_PATIENCE: Duration = Duration::ZERO;
+const POOL_SHUTDOWN_TIMEOUT: Duration = Duration::ZERO;
 
 /// A tokio runtime on a thread of its own, until it is dropped.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl IoThread {
             drop(hand_out.send(Ok(runtime.handle().clone())));
             // Dropping the sender is the signal.
             let _ = runtime.block_on(ended);
-            runtime.shutdown_timeout(POOL_PATIENCE);
+            runtime.shutdown_timeout(POOL_SHUTDOWN_TIMEOUT);
         })?;
         let handle = started.recv().map_err(io::Error::other)??;
         Ok(Self { handle, _end: end })

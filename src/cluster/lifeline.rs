@@ -15,31 +15,31 @@ use rustc_hash::FxHashMap;
 use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
 use tokio::sync::{mpsc, oneshot};
 
-use super::bootstrap::{self, CAUSE_BYTES_MAX, LIVES_MAX, Life, PASS, RENEW, Report, STOP};
+use super::bootstrap::{self, CAUSE_BYTES_MAX, EVENTS_PER_REPORT_MAX, HANDOFF, Life, RENEW, Report, STOP};
 use super::io_thread::IoThread;
 use super::model::TaskCount;
 use super::offspring::{self, Mark};
 use super::passing;
 use crate::host::Lives;
 use crate::id::HostId;
-use crate::spec::{ActorKey, ActorPlace};
+use crate::spec::{ActorKey, ActorLocation};
 use crate::transport::Credentials;
 
 /// The stack of a thread that only writes to a socket.
 const STACK_BYTES: usize = 64 << 10;
 
 /// How long the end of a worker waits for its last reports to be written.
-const FLUSH_PATIENCE: Duration = Duration::from_millis(100);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Where connections for the hosts of this process go.
-pub(super) type Doors = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
+pub(super) type InboundQueues = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
 
 /// Watches the parent, on a thread that does nothing else.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct RejectionStats {
     pub(super) lifeline: UnixStream,
     pub(super) ask_to_stop: oneshot::Sender<()>,
-    pub(super) doors: Doors,
+    pub(super) doors: InboundQueues,
     pub(super) credentials: Option<Credentials>,
     pub(super) mark: Option<Mark>,
     /// Keeps a hangup from ending the process. The kernel sends one to the worker's process group when the
@@ -49,7 +49,7 @@ pub(super) struct Watch {
     pub(super) _io: IoThread,
 }
 
-impl Watch {
+impl RejectionStats {
     /// Watches until the process ends. The parent's end is that of this process.
     pub(super) fn run(self) -> ! {
         let Self { lifeline, ask_to_stop, doors, credentials, mark, _hangups, _io } = self;
@@ -62,7 +62,7 @@ impl Watch {
                     let _ = ask_to_stop.take().map(|ask| ask.send(()));
                 }
                 // Without the connection if this process has too many files open to take it.
-                Ok((1, fd)) if byte[0] == PASS => {
+                Ok((1, fd)) if byte[0] == HANDOFF => {
                     if take_connection(&lifeline, fd.map(TcpStream::from), &doors).is_err() {
                         die(mark.as_ref());
                     }
@@ -91,7 +91,7 @@ fn renew(lifeline: &UnixStream, credentials: Option<&Credentials>) -> io::Result
 fn take_connection(
     mut lifeline: &UnixStream,
     connection: Option<TcpStream>,
-    doors: &Doors,
+    doors: &InboundQueues,
 ) -> io::Result<()> {
     let mut host = [0; 8];
     io::Read::read_exact(&mut lifeline, &mut host)?;
@@ -188,8 +188,8 @@ fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
         pending.writing = true;
         drop(pending);
         let classes = classes.into_iter().map(|class| Report::Class(class.to_owned()));
-        let lives = lives.chunks(LIVES_MAX).map(|lives| Report::Lives(lives.to_vec()));
-        let tasks = tasks.chunks(LIVES_MAX).map(|tasks| Report::Tasks(tasks.to_vec()));
+        let lives = lives.chunks(EVENTS_PER_REPORT_MAX).map(|lives| Report::Lives(lives.to_vec()));
+        let tasks = tasks.chunks(EVENTS_PER_REPORT_MAX).map(|tasks| Report::Tasks(tasks.to_vec()));
         for report in classes.chain(lives).chain(tasks) {
             if bootstrap::write(lifeline, &report).is_err() {
                 // The parent has gone, and so does this process.
@@ -200,7 +200,7 @@ fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
 }
 
 impl Lives for Reporter {
-    fn began(&self, actor: ActorKey, class: &'static str, at: ActorPlace) {
+    fn began(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
         let life = Life::Began { actor, class: class.to_owned(), at };
         self.report(|pending| pending.lives.push(life));
     }
@@ -233,6 +233,6 @@ impl Lives for Reporter {
         let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
         let busy = |pending: &mut Pending| pending.writing || !pending.is_empty();
         // A parent that does not read has other worries.
-        drop(more.wait_timeout_while(pending, FLUSH_PATIENCE, busy));
+        drop(more.wait_timeout_while(pending, FLUSH_TIMEOUT, busy));
     }
 }

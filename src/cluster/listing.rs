@@ -33,7 +33,7 @@ pub enum Kind {
 
 /// What a field of a row is, by which rows can be filtered.
 #[derive(Clone, Copy, Debug)]
-enum Form {
+enum ResponseKind {
     Id,
     Number,
     Flag,
@@ -42,69 +42,69 @@ enum Form {
     Word(&'static [&'static str]),
 }
 
-type Keys = &'static [(&'static str, Form)];
+type Keys = &'static [(&'static str, ResponseKind)];
 
 const NODE_KEYS: Keys = &[
-    ("node_id", Form::Id),
-    ("state", Form::Word(NodeState::WORDS)),
-    ("address", Form::Text),
-    ("hostname", Form::Text),
-    ("pid", Form::Number),
-    ("is_head", Form::Flag),
-    ("workers", Form::Number),
-    ("actors", Form::Number),
-    ("session_dir", Form::Text),
-    ("started_ms", Form::Number),
-    ("cause", Form::Text),
+    ("node_id", ResponseKind::Id),
+    ("state", ResponseKind::Word(NodeState::WORDS)),
+    ("address", ResponseKind::Text),
+    ("hostname", ResponseKind::Text),
+    ("pid", ResponseKind::Number),
+    ("is_head", ResponseKind::Flag),
+    ("workers", ResponseKind::Number),
+    ("actors", ResponseKind::Number),
+    ("session_dir", ResponseKind::Text),
+    ("started_ms", ResponseKind::Number),
+    ("cause", ResponseKind::Text),
 ];
 
 const JOB_KEYS: Keys = &[
-    ("job_id", Form::Id),
-    ("state", Form::Word(JobState::WORDS)),
-    ("entrypoint", Form::Text),
-    ("hostname", Form::Text),
-    ("pid", Form::Number),
-    ("runs_on", Form::Id),
-    ("started_ms", Form::Number),
-    ("ended_ms", Form::Number),
-    ("exit_code", Form::Number),
-    ("message", Form::Text),
+    ("job_id", ResponseKind::Id),
+    ("state", ResponseKind::Word(JobState::WORDS)),
+    ("entrypoint", ResponseKind::Text),
+    ("hostname", ResponseKind::Text),
+    ("pid", ResponseKind::Number),
+    ("runs_on", ResponseKind::Id),
+    ("started_ms", ResponseKind::Number),
+    ("ended_ms", ResponseKind::Number),
+    ("exit_code", ResponseKind::Number),
+    ("message", ResponseKind::Text),
 ];
 
 const ACTOR_KEYS: Keys = &[
-    ("actor_id", Form::Id),
-    ("class", Form::Text),
-    ("state", Form::Word(ActorState::WORDS)),
-    ("job_id", Form::Id),
-    ("name", Form::Text),
-    ("namespace", Form::Text),
-    ("lifetime", Form::Word(Lifetime::WORDS)),
-    ("node_id", Form::Id),
-    ("worker_id", Form::Id),
-    ("pid", Form::Number),
-    ("cause", Form::Text),
+    ("actor_id", ResponseKind::Id),
+    ("class", ResponseKind::Text),
+    ("state", ResponseKind::Word(ActorState::WORDS)),
+    ("job_id", ResponseKind::Id),
+    ("name", ResponseKind::Text),
+    ("namespace", ResponseKind::Text),
+    ("lifetime", ResponseKind::Word(Lifetime::WORDS)),
+    ("node_id", ResponseKind::Id),
+    ("worker_id", ResponseKind::Id),
+    ("pid", ResponseKind::Number),
+    ("cause", ResponseKind::Text),
 ];
 
 const WORKER_KEYS: Keys = &[
-    ("worker_id", Form::Id),
-    ("state", Form::Word(WorkerState::WORDS)),
-    ("job_id", Form::Id),
-    ("node_id", Form::Id),
-    ("pid", Form::Number),
-    ("actors", Form::Number),
-    ("detached", Form::Id),
-    ("cause", Form::Text),
+    ("worker_id", ResponseKind::Id),
+    ("state", ResponseKind::Word(WorkerState::WORDS)),
+    ("job_id", ResponseKind::Id),
+    ("node_id", ResponseKind::Id),
+    ("pid", ResponseKind::Number),
+    ("actors", ResponseKind::Number),
+    ("detached", ResponseKind::Id),
+    ("cause", ResponseKind::Text),
 ];
 
 const TASK_KEYS: Keys = &[
-    ("job_id", Form::Id),
-    ("worker_id", Form::Id),
-    ("node_id", Form::Id),
-    ("name", Form::Text),
-    ("queued", Form::Number),
-    ("running", Form::Number),
-    ("finished", Form::Number),
-    ("failed", Form::Number),
+    ("job_id", ResponseKind::Id),
+    ("worker_id", ResponseKind::Id),
+    ("node_id", ResponseKind::Id),
+    ("name", ResponseKind::Text),
+    ("queued", ResponseKind::Number),
+    ("running", ResponseKind::Number),
+    ("finished", ResponseKind::Number),
+    ("failed", ResponseKind::Number),
 ];
 
 impl Kind {
@@ -296,10 +296,10 @@ impl Condition {
             is_equal: *is_equal,
         };
         let form = match form {
-            Form::Id if condition.id.is_none() => "an id, in hexadecimal digits".to_owned(),
-            Form::Number if condition.number.is_none() => "a number".to_owned(),
-            Form::Flag if !["true", "false"].contains(&value.as_str()) => "true or false".to_owned(),
-            Form::Word(words) if !words.iter().any(|word| word.eq_ignore_ascii_case(value)) => {
+            ResponseKind::Id if condition.id.is_none() => "an id, in hexadecimal digits".to_owned(),
+            ResponseKind::Number if condition.number.is_none() => "a number".to_owned(),
+            ResponseKind::Flag if !["true", "false"].contains(&value.as_str()) => "true or false".to_owned(),
+            ResponseKind::Word(words) if !words.iter().any(|word| word.eq_ignore_ascii_case(value)) => {
                 format!("one of {}", words.join(", "))
             }
             _ => return Ok(condition),

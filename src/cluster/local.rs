@@ -12,14 +12,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::bootstrap::{Bootstrap, HeadIs, Report};
+use super::bootstrap::{HeadInfo, Report, WorkerInit};
 use super::control::{CONTROL, Head};
-use super::hosts::Site;
+use super::hosts::HostEndpoint;
 use super::io_thread::IoThread;
-use super::local_head::LocalHead;
+use super::local_head::LocalControlPlane;
 use super::local_output::{LocalOutput, Pipes, WorkerOutput};
 use super::logs::Display;
-use super::members::{Change, MEMBERSHIP, Members};
+use super::members::{Change, MEMBERSHIP, Membership};
 use super::model::{Member, NodeId, WorkerId};
 use super::process::{Launch, Reports, Variables, WorkerProcess};
 use super::state::Event;
@@ -29,7 +29,7 @@ use crate::config::{Limits, OUTPUT_FLUSH_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
 use crate::id::Identity;
 use crate::observe::log;
-use crate::remote::{ClusterRef, Shared, ask_host_shared, host_calls};
+use crate::remote::{ClusterRef, Shared, actor_services, ask_host_shared};
 use crate::session::Secret;
 use crate::transport::{Tcp, Transport};
 
@@ -38,7 +38,7 @@ pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 
 /// The workers, and the thread that watches them. Dropping it ends them.
 pub(super) struct LocalCluster {
-    members: Arc<Members>,
+    members: Arc<Membership>,
     workers: Vec<Worker>,
     /// None where the workers are threads.
     output: Option<LocalOutput>,
@@ -139,7 +139,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     let transport =
         in_process.as_ref().map_or_else(|| Arc::new(Tcp) as Arc<dyn Transport>, InProcess::driver);
     let identity = fresh_identity();
-    let head = LocalHead::new(io.handle());
+    let head = LocalControlPlane::new(io.handle());
     let control = Arc::clone(head.control());
     let host = Host::start(HostConfig {
         identity,
@@ -151,11 +151,11 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
         executor: Executor::here_or(io.handle()),
         calls: Box::new(move |host, service, inbound| match service {
             CONTROL => control.serve(host, inbound),
-            _ => host_calls(host, service, inbound),
+            _ => actor_services(host, service, inbound),
         }),
     })
     .await?;
-    let bootstraps = (0..count).map(|_| Bootstrap {
+    let bootstraps = (0..count).map(|_| WorkerInit {
         secret,
         limits: limits.clone(),
         stack_bytes,
@@ -175,7 +175,8 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     };
     let booted = io.handle().spawn(booting).await;
     let booted = booted.map_err(io::Error::other)??;
-    let members = Arc::new(Members::with_head(Head::Here(Arc::clone(head.control())), LocalHead::JOB));
+    let members =
+        Arc::new(Membership::with_head(Head::Here(Arc::clone(head.control())), LocalControlPlane::JOB));
     host.set_placement(Arc::clone(&members) as _);
     let ready = booted.iter().map(|booted| (booted.body.pid(), booted.member));
     let numbers = head.begin(&host, namespace, ready.collect());
@@ -189,24 +190,24 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     for (booted, number) in booted.into_iter().zip(numbers) {
         cluster.add(booted, number, &members, &host, &head)?;
     }
-    cluster.introduce_all(&members, &host).await?;
+    cluster.announce_members(&members, &host).await?;
     Ok((ClusterRef::new(host), cluster))
 }
 
 async fn boot_threads(
-    bootstraps: Vec<Bootstrap>,
+    bootstraps: Vec<WorkerInit>,
     network: InProcess,
     io: Handle,
 ) -> Result<Vec<Booted>, ClusterError> {
     try_join_all((0..).zip(bootstraps).map(|(number, bootstrap)| {
         let (transport, listen) = network.worker(number);
-        boot_thread(bootstrap, Site { transport, listen, io: io.clone() })
+        boot_thread(bootstrap, HostEndpoint { transport, listen, io: io.clone() })
     }))
     .await
 }
 
 async fn boot_processes(
-    bootstraps: Vec<Bootstrap>,
+    bootstraps: Vec<WorkerInit>,
     environment: Variables,
     display: (Display, NodeId),
 ) -> Result<Vec<Booted>, ClusterError> {
@@ -239,7 +240,7 @@ async fn boot_processes(
 
 async fn boot(
     process: WorkerProcess,
-    bootstrap: &Bootstrap,
+    bootstrap: &WorkerInit,
     stdout: OwnedFd,
 ) -> Result<(Body, Member), ClusterError> {
     let report = process.boot(bootstrap, Some(stdout)).await?;
@@ -247,7 +248,7 @@ async fn boot(
     Ok((Body::Process(process), member))
 }
 
-async fn boot_thread(bootstrap: Bootstrap, site: Site) -> Result<Booted, ClusterError> {
+async fn boot_thread(bootstrap: WorkerInit, site: HostEndpoint) -> Result<Booted, ClusterError> {
     let (actors, tasks) = (bootstrap.actors, bootstrap.tasks);
     let (thread, report) = WorkerThread::boot(bootstrap, site).await?;
     let member = member(actors, tasks, report, std::process::id())?;
@@ -271,19 +272,19 @@ impl LocalCluster {
         &mut self,
         Booted { mut body, member, output }: Booted,
         number: WorkerId,
-        members: &Arc<Members>,
+        members: &Arc<Membership>,
         host: &Host,
-        head: &LocalHead,
+        head: &LocalControlPlane,
     ) -> Result<(), ClusterError> {
         let runtime = self.io.handle().clone();
         let stopped = Arc::default();
         let watched = body.watch(&stopped)?;
-        let (tell_end, ended) = watch::channel(None);
+        let (report_end, ended) = watch::channel(None);
         let (pid, stopping) = (body.pid(), Arc::clone(&self.stopping));
         let (members, host) = (Arc::clone(members), host.clone());
         let control = Arc::clone(head.control());
         let _within = runtime.enter();
-        let (names, mut take) = (output.as_ref().map(WorkerOutput::names), head.reports_of(number));
+        let (names, mut take) = (output.as_ref().map(WorkerOutput::names), head.report_handler(number));
         let reports = body.listen(move |report| {
             names.iter().for_each(|take| take(&report));
             take(report);
@@ -304,7 +305,7 @@ impl LocalCluster {
                 // Before anybody can see that it has ended: what is placed from then on goes elsewhere.
                 members.apply(&change, &host);
             }
-            tell_end.send_replace(Some(cause.clone()));
+            report_end.send_replace(Some(cause.clone()));
             control.tell(Event::WorkerEnded { worker: number, cause: cause.clone() });
             if is_unasked {
                 log::warn!(pid, cause, "a worker has ended");
@@ -315,10 +316,11 @@ impl LocalCluster {
         Ok(())
     }
 
-    async fn introduce_all(&self, members: &Members, host: &Host) -> Result<(), ClusterError> {
+    async fn announce_members(&self, members: &Membership, host: &Host) -> Result<(), ClusterError> {
         let all: Vec<_> = self.workers.iter().map(|worker| worker.member).collect();
-        let head = HeadIs { head: host.identity(), at: None, job: LocalHead::JOB, places_all: false };
-        let change = Change::Are { members: all, head };
+        let head =
+            HeadInfo { head: host.identity(), at: None, job: LocalControlPlane::JOB, places_all: false };
+        let change = Change::Snapshot { members: all, head };
         members.apply(&change, host);
         let change = Shared::new(&change, host.limits().frame_bytes_max).map_err(|error| {
             let source = NotDelivered::from(error).into();
@@ -336,7 +338,7 @@ impl LocalCluster {
         Ok(())
     }
 
-    pub(super) fn members(&self) -> &Members {
+    pub(super) fn members(&self) -> &Membership {
         &self.members
     }
 
@@ -420,7 +422,7 @@ fn hosts_of(member: &Member) -> [Identity; 2] {
 }
 
 /// Tells the workers that are left of a change.
-async fn spread(host: &Host, members: &Members, change: Change) {
+async fn spread(host: &Host, members: &Membership, change: Change) {
     let change = match Shared::new(&change, host.limits().frame_bytes_max) {
         Ok(change) => change,
         Err(error) => return log::warn!(%error, "the workers cannot be told of a change"),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::bootstrap::{Life, Report};
 use super::control::Control;
 use super::machine;
-use super::model::{ActorPlace, JobFacts, JobId, Member, NodeFacts, WorkerId};
+use super::model::{ActorLocation, JobDescriptor, JobId, Member, NodeDescriptor, WorkerId};
 use super::state::{Action, Event, NodeReport, Settings, Ticket};
 use crate::config::TICK_EVERY;
 use crate::host::Host;
@@ -28,15 +28,15 @@ const NO_LEASE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The control plane, and what it needs of the driver.
 #[derive(Debug)]
-pub(super) struct LocalHead {
+pub(super) struct LocalControlPlane {
     control: Arc<Control>,
     /// The numbers that the state has given to workers.
     numbers: Arc<Mutex<Vec<WorkerId>>>,
-    stops: Mutex<Option<mpsc::Receiver<ActorPlace>>>,
+    stops: Mutex<Option<mpsc::Receiver<ActorLocation>>>,
     io: Handle,
 }
 
-impl LocalHead {
+impl LocalControlPlane {
     /// The one job.
     pub(super) const JOB: JobId = JobId(1);
 
@@ -71,7 +71,7 @@ impl LocalHead {
 
     /// Takes the workers in, in their order, and gives their numbers.
     pub(super) fn begin(&self, host: &Host, namespace: String, workers: Vec<(u32, Member)>) -> Vec<WorkerId> {
-        let facts = NodeFacts {
+        let facts = NodeDescriptor {
             agent: host.identity(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             hostname: machine::hostname(),
@@ -83,7 +83,7 @@ impl LocalHead {
             platform: String::new(),
             session_dir: String::new(),
         };
-        let job = JobFacts {
+        let job = JobDescriptor {
             entrypoint: String::new(),
             hostname: facts.hostname.clone(),
             pid: facts.pid,
@@ -96,7 +96,7 @@ impl LocalHead {
         self.control.tell(Event::NodeJoined(NodeReport::idle(facts)));
         // Nobody waits for the answer: a new state calls its first job 1.
         self.control.tell(Event::JobStarted { ticket: Ticket(0), job: None, facts: job });
-        self.control.tell(Event::NodeEquipped { job: Self::JOB, node });
+        self.control.tell(Event::NodeProvisioned { job: Self::JOB, node });
         let numbers = std::mem::take(&mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner));
         for (&worker, (pid, member)) in numbers.iter().zip(workers) {
             self.control.tell(Event::WorkerReady { worker, member, pid });
@@ -109,13 +109,13 @@ impl LocalHead {
     }
 
     /// Takes what a worker reports.
-    pub(super) fn reports_of(&self, worker: WorkerId) -> impl FnMut(Report) + Send + 'static {
+    pub(super) fn report_handler(&self, worker: WorkerId) -> impl FnMut(Report) + Send + 'static {
         let control = Arc::clone(&self.control);
         move |report| {
             if let Report::Lives(lives) = report {
                 for life in lives {
                     control.tell(match life {
-                        Life::Began { actor, at, .. } => Event::ActorBegan { actor, worker, at },
+                        Life::Began { actor, at, .. } => Event::ActorStarted { actor, worker, at },
                         Life::Ended { actor, cause } => Event::ActorEnded { actor, cause },
                     });
                 }
@@ -136,7 +136,7 @@ async fn tick(control: Weak<Control>) {
     }
 }
 
-async fn stop_actors(host: Host, mut stops: mpsc::Receiver<ActorPlace>) {
+async fn stop_actors(host: Host, mut stops: mpsc::Receiver<ActorLocation>) {
     while let Some(actor) = stops.recv().await {
         let host = host.clone();
         // In a task of its own: an actor that handles nothing holds up the stop of no other.

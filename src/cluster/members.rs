@@ -5,16 +5,19 @@ use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 
-use super::bootstrap::HeadIs;
+use super::bootstrap::HeadInfo;
 use super::control::{ControlRequest, Head};
 use super::model::{ActorKey, ActorSpec, JobId, Member};
 use super::state::{Answer, Denied};
-use crate::config::HEAD_ANSWER_TIMEOUT;
-use crate::host::{Ending, Finding, Host, PlaceError, Placed, Placement, Placing, Seat, SendError};
+use crate::config::HEAD_RPC_TIMEOUT;
+use crate::host::{
+    Host, HostStatusFuture, LookupFuture, Placed, Placement, PlacementError, PlacementResult, SendError,
+    TaskSlot,
+};
 use crate::id::{HostId, Identity, Target, TypeHash};
 use crate::lock::{Guard, RwLock};
 use crate::registry::{Inbound, decode};
-use crate::spec::{ActorPlace, Lifetime};
+use crate::spec::{ActorLocation, Lifetime};
 
 /// The service by which a driver tells its workers about each other.
 pub(super) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
@@ -23,53 +26,53 @@ pub(super) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Change {
     /// These are the workers, and this is where the cluster's head is.
-    Are { members: Vec<Member>, head: HeadIs },
+    Snapshot { members: Vec<Member>, head: HeadInfo },
     /// This one has come.
     Joined(Member),
     /// This one has ended.
     Ended { member: Member, cause: String },
     /// The head is another one.
-    Head(HeadIs),
+    Head(HeadInfo),
     /// These, one after the other.
     Several(Vec<Self>),
 }
 
 /// The workers that are left, as one process knows them.
 #[derive(Debug, Default)]
-pub(super) struct Members {
-    seats: RwLock<Vec<Seated>>,
+pub(super) struct Membership {
+    seats: RwLock<Vec<WorkerEntry>>,
     head: Way,
-    actor_turn: AtomicUsize,
-    task_turn: AtomicUsize,
+    next_actor_worker: AtomicUsize,
+    next_task_worker: AtomicUsize,
 }
 
 /// The way to the head, as it is by now; none before the first is known.
 #[derive(Clone, Debug, Default)]
 struct Way {
-    access: Arc<RwLock<Option<Access>>>,
+    access: Arc<RwLock<Option<HeadConnection>>>,
     /// How many places this host has asked for.
     asked: Arc<AtomicU64>,
 }
 
 /// The way to one life of the head.
 #[derive(Clone, Debug)]
-struct Access {
+struct HeadConnection {
     head: Head,
     job: JobId,
     places_all: bool,
 }
 
 #[derive(Debug)]
-struct Seated {
+struct WorkerEntry {
     member: Member,
     /// Tasks that this process has under way there.
     tasks: Arc<AtomicUsize>,
 }
 
-impl Members {
+impl Membership {
     /// Those of a process that has the control plane itself.
     pub(super) fn with_head(head: Head, job: JobId) -> Self {
-        let access = Access { head, job, places_all: false };
+        let access = HeadConnection { head, job, places_all: false };
         let head = Way { access: Arc::new(RwLock::new(Some(access))), ..Way::default() };
         Self { head, ..Self::default() }
     }
@@ -77,7 +80,7 @@ impl Members {
     /// Takes up a change, for the members and for the hosts of this process.
     pub(super) fn apply(&self, change: &Change, host: &Host) {
         match change {
-            Change::Are { members, head } => {
+            Change::Snapshot { members, head } => {
                 self.set_head(head, host);
                 self.set(members, host);
             }
@@ -85,25 +88,25 @@ impl Members {
                 introduce(member, host);
                 let mut seats = self.seats_mut();
                 if seats.iter().all(|seated| seated.member != *member) {
-                    seats.push(Seated { member: *member, tasks: Arc::default() });
+                    seats.push(WorkerEntry { member: *member, tasks: Arc::default() });
                 }
             }
             Change::Ended { member, cause } => {
                 self.seats_mut().retain(|seated| seated.member != *member);
-                host.peer_gone(member.actors, cause);
-                host.peer_gone(member.tasks, cause);
+                host.mark_peer_down(member.actors, cause);
+                host.mark_peer_down(member.tasks, cause);
             }
             Change::Head(head) => self.set_head(head, host),
             Change::Several(changes) => changes.iter().for_each(|change| self.apply(change, host)),
         }
     }
 
-    fn set_head(&self, is: &HeadIs, host: &Host) {
-        let is_here = |access: &Access| matches!(access.head, Head::Here(_));
+    fn set_head(&self, is: &HeadInfo, host: &Host) {
+        let is_here = |access: &HeadConnection| matches!(access.head, Head::Here(_));
         if self.head.access.read().as_ref().is_some_and(is_here) {
             return;
         }
-        let access = Access { head: Head::There(is.head), job: is.job, places_all: is.places_all };
+        let access = HeadConnection { head: Head::There(is.head), job: is.job, places_all: is.places_all };
         *self.head.access.write() = Some(access);
         // After that: questions to the earlier life fail now, and are asked again of the present one.
         if let Some(at) = is.at {
@@ -115,7 +118,7 @@ impl Members {
         for member in members {
             introduce(member, host);
         }
-        let seats = members.iter().map(|&member| Seated { member, tasks: Arc::default() }).collect();
+        let seats = members.iter().map(|&member| WorkerEntry { member, tasks: Arc::default() }).collect();
         *self.seats_mut() = seats;
     }
 
@@ -137,24 +140,24 @@ impl Members {
         self.seats().iter().map(|seated| seated.member).collect()
     }
 
-    fn seats(&self) -> Guard<RwLockReadGuard<'_, Vec<Seated>>> {
+    fn seats(&self) -> Guard<RwLockReadGuard<'_, Vec<WorkerEntry>>> {
         self.seats.read()
     }
 
-    fn seats_mut(&self) -> Guard<RwLockWriteGuard<'_, Vec<Seated>>> {
+    fn seats_mut(&self) -> Guard<RwLockWriteGuard<'_, Vec<WorkerEntry>>> {
         self.seats.write()
     }
 
     /// The next worker's turn.
-    fn next_for_actor(&self) -> Result<Placed, PlaceError> {
+    fn next_for_actor(&self) -> Result<Placed, PlacementError> {
         let seats = self.seats();
-        let turn = self.actor_turn.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len());
-        let turn = turn.ok_or(PlaceError::NoWorker)?;
+        let turn = self.next_actor_worker.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len());
+        let turn = turn.ok_or(PlacementError::NoWorker)?;
         Ok(Placed { host: seats[turn].member.actors, actor: None, alive: None })
     }
 
     /// Asks the head something.
-    pub(super) async fn ask(&self, host: &Host, request: ControlRequest) -> Result<Answer, PlaceError> {
+    pub(super) async fn ask(&self, host: &Host, request: ControlRequest) -> Result<Answer, PlacementError> {
         answer(self.head.access()?.head.ask(host.clone(), request).await)
     }
 
@@ -164,9 +167,9 @@ impl Members {
 }
 
 impl Way {
-    fn access(&self) -> Result<Access, PlaceError> {
+    fn access(&self) -> Result<HeadConnection, PlacementError> {
         let access = self.access.read();
-        access.clone().ok_or(PlaceError::NoWorker)
+        access.clone().ok_or(PlacementError::NoWorker)
     }
 
     /// Asks the head, and the one that has taken its place meanwhile if it had not heard the question. One
@@ -176,13 +179,13 @@ impl Way {
         host: Host,
         question: impl Fn(JobId) -> ControlRequest,
         may_repeat: bool,
-    ) -> Result<Answer, PlaceError> {
+    ) -> Result<Answer, PlacementError> {
         loop {
             let access = self.access()?;
             let asked = access.head.clone().ask(host.clone(), question(access.job)).await;
             let lost = asked.as_ref().is_err_and(|error| may_repeat || error.is_not_delivered());
             // Who asked an earlier life is told when the present one becomes known.
-            if !(lost && self.access()?.head.is_other_than(&access.head)) {
+            if !(lost && self.access()?.head.differs_from(&access.head)) {
                 return answer(asked);
             }
         }
@@ -199,7 +202,7 @@ fn introduce(member: &Member, host: &Host) {
 }
 
 /// Asks the head for a place, and makes the worker known where it is.
-async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Placed, PlaceError> {
+async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Placed, PlacementError> {
     // A head that has heard of a name has given it, though nobody knows.
     let may_repeat = spec.name.is_none() || spec.get_if_exists;
     let asked = Arc::clone(&way.asked);
@@ -208,10 +211,10 @@ async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Placed, PlaceErr
     match way.ask(host.clone(), place, may_repeat).await? {
         Answer::Placed { actor, member, alive } => {
             introduce(&member, &host);
-            let at = alive.unwrap_or(ActorPlace { host: member.actors, target: Target::HOST });
+            let at = alive.unwrap_or(ActorLocation { host: member.actors, target: Target::HOST });
             Ok(Placed { host: at.host, actor: Some(actor), alive: alive.map(|at| at.target) })
         }
-        _ => Err(PlaceError::Head { text: "it gave another answer".to_owned() }),
+        _ => Err(PlacementError::Head { text: "it gave another answer".to_owned() }),
     }
 }
 
@@ -220,44 +223,44 @@ async fn find(
     host: Host,
     namespace: Option<String>,
     name: String,
-) -> Result<(String, ActorPlace), PlaceError> {
+) -> Result<(String, ActorLocation), PlacementError> {
     let find = |job| ControlRequest::Find { job, namespace: namespace.clone(), name: name.clone() };
     match way.ask(host.clone(), find, true).await? {
         Answer::Found { class, at, member, .. } => {
             introduce(&member, &host);
             Ok((class, at))
         }
-        _ => Err(PlaceError::Head { text: "it gave another answer".to_owned() }),
+        _ => Err(PlacementError::Head { text: "it gave another answer".to_owned() }),
     }
 }
 
 /// Asks the head how a worker has ended, if it has. One that is away does not say; it is asked again later.
 async fn end_of(way: Way, host: Host, of: Identity) -> Option<String> {
-    let asking = way.ask(host, |_| ControlRequest::EndOf { host: of }, true);
-    match tokio::time::timeout(HEAD_ANSWER_TIMEOUT, asking).await {
+    let asking = way.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
+    match tokio::time::timeout(HEAD_RPC_TIMEOUT, asking).await {
         Ok(Ok(Answer::End(end))) => end,
         _ => None,
     }
 }
 
-fn answer(asked: Result<Result<Answer, Denied>, SendError>) -> Result<Answer, PlaceError> {
+fn answer(asked: Result<Result<Answer, Denied>, SendError>) -> Result<Answer, PlacementError> {
     match asked {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(denied)) => Err(match denied {
-            Denied::Infeasible(text) => PlaceError::Infeasible { text },
-            Denied::NameTaken(text) => PlaceError::NameTaken { text },
-            Denied::Unknown(text) => PlaceError::Unknown { text },
-            Denied::JobOver(text) => PlaceError::JobOver { text },
-            denied @ Denied::NotKept(_) => PlaceError::NotKept { text: denied.to_string() },
+            Denied::Infeasible(text) => PlacementError::Infeasible { text },
+            Denied::NameTaken(text) => PlacementError::NameTaken { text },
+            Denied::Unknown(text) => PlacementError::Unknown { text },
+            Denied::JobOver(text) => PlacementError::JobOver { text },
+            denied @ Denied::NotKept(_) => PlacementError::NotKept { text: denied.to_string() },
         }),
-        Err(error) => Err(PlaceError::Head { text: error.to_string() }),
+        Err(error) => Err(PlacementError::Head { text: error.to_string() }),
     }
 }
 
-impl Placement for Members {
-    fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> Placing {
+impl Placement for Membership {
+    fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> PlacementResult {
         if wishes.is_none() && !self.places_all() {
-            return Placing::Now(self.next_for_actor());
+            return PlacementResult::Now(self.next_for_actor());
         }
         let wishes = wishes.cloned().unwrap_or_default();
         let mut spec = ActorSpec { class: class.to_owned(), ..wishes };
@@ -265,10 +268,10 @@ impl Placement for Members {
             // A local cluster ends with its driver, and all that is in it.
             spec.lifetime = Lifetime::Job;
         }
-        Placing::Later(Box::pin(place(self.head.clone(), host.clone(), spec)))
+        PlacementResult::Later(Box::pin(place(self.head.clone(), host.clone(), spec)))
     }
 
-    fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> Finding {
+    fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> LookupFuture {
         let (namespace, name) = (namespace.map(str::to_owned), name.to_owned());
         Box::pin(find(self.head.clone(), host.clone(), namespace, name))
     }
@@ -284,7 +287,7 @@ impl Placement for Members {
     }
 
     /// In a local cluster the driver tells everybody. A head that has gone is another matter than a worker.
-    fn end_of(&self, host: &Host, of: Identity) -> Ending {
+    fn end_of(&self, host: &Host, of: Identity) -> HostStatusFuture {
         if of.host == HostId::HEAD || !self.places_all() {
             return Box::pin(std::future::ready(None));
         }
@@ -292,12 +295,12 @@ impl Placement for Members {
     }
 
     /// The worker with the fewest tasks of this process under way; those that have as few take turns.
-    fn place_task(&self) -> Option<Seat> {
+    fn place_task(&self) -> Option<TaskSlot> {
         let seats = self.seats();
-        let turn = self.task_turn.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len())?;
+        let turn = self.next_task_worker.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len())?;
         let (before, after) = seats.split_at(turn);
         let seated = after.iter().chain(before).min_by_key(|seated| seated.tasks.load(Ordering::Relaxed))?;
-        Some(Seat::take(seated.member.tasks, Arc::clone(&seated.tasks)))
+        Some(TaskSlot::take(seated.member.tasks, Arc::clone(&seated.tasks)))
     }
 
     fn task_hosts(&self) -> usize {
@@ -312,14 +315,14 @@ mod tests {
 
     use crate::id::{HostId, Identity, Incarnation};
 
-    fn members(count: u64) -> Members {
+    fn members(count: u64) -> Membership {
         let identity = |host| Identity { host: HostId(host), incarnation: Incarnation(1) };
         let at = SocketAddr::from(([127, 0, 0, 1], 1));
-        let seats = (0..count).map(|n| Seated {
+        let seats = (0..count).map(|n| WorkerEntry {
             member: Member { actors: identity(n), actors_at: at, tasks: identity(100 + n), tasks_at: at },
             tasks: Arc::default(),
         });
-        Members { seats: RwLock::new(seats.collect()), ..Members::default() }
+        Membership { seats: RwLock::new(seats.collect()), ..Membership::default() }
     }
 
     #[test]
@@ -344,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_cluster_without_workers_places_nothing() {
-        assert_eq!(members(0).next_for_actor(), Err(PlaceError::NoWorker));
+        assert_eq!(members(0).next_for_actor(), Err(PlacementError::NoWorker));
         assert!(members(0).place_task().is_none());
     }
 }

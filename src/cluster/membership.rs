@@ -70,7 +70,7 @@ impl<K: Copy + Ord + Hash> Leases<K> {
     }
 
     /// Takes a lease that has ended, the first to end first.
-    pub(in crate::cluster) fn take_ended(&mut self, now: Millis) -> Option<K> {
+    pub(in crate::cluster) fn pop_expired(&mut self, now: Millis) -> Option<K> {
         while self.next().is_some_and(|until| until <= now) {
             let (seemed, key) = self.ends.pop_first()?;
             match self.until.get(&key) {
@@ -102,7 +102,7 @@ mod tests {
 
     #[track_caller]
     fn ended(leases: &mut Leases<u8>, now: u64, expected: &[u8]) {
-        let ended: Vec<u8> = std::iter::from_fn(|| leases.take_ended(Millis(now))).collect();
+        let ended: Vec<u8> = std::iter::from_fn(|| leases.pop_expired(Millis(now))).collect();
         assert_eq!(ended, expected);
     }
 

@@ -82,17 +82,17 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
 
-use crate::host::PlaceError;
+use crate::host::PlacementError;
 use crate::id::Identity;
 use crate::remote::ClusterRef;
 use crate::transport::Memory;
 
 pub use builder::ClusterBuilder;
-pub use desk::DeskError;
+pub use desk::TokenRpcError;
 pub use error::ClusterError;
 pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
 #[cfg(feature = "cli")]
-pub use rehearsal::Rehearsal;
+pub use rehearsal::ControlPlaneBench;
 pub use setup::WorkerSetup;
 pub use thread::InProcess;
 pub use worker::{WorkerTest, divert};
@@ -208,12 +208,12 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::Head`] if the cluster's head does not answer.
+    /// [`PlacementError::Head`] if the cluster's head does not answer.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub async fn nodes(&self) -> Result<Vec<NodeInfo>, PlaceError> {
+    pub async fn nodes(&self) -> Result<Vec<NodeInfo>, PlacementError> {
         self.list(ControlRequest::Nodes, |answer| match answer {
             Answer::Nodes(page) => Some(page),
             _ => None,
@@ -226,12 +226,12 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::Head`] if the cluster's head does not answer.
+    /// [`PlacementError::Head`] if the cluster's head does not answer.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub async fn actors(&self) -> Result<Vec<ActorInfo>, PlaceError> {
+    pub async fn actors(&self) -> Result<Vec<ActorInfo>, PlacementError> {
         self.list(ControlRequest::Actors, |answer| match answer {
             Answer::Actors(page) => Some(page),
             _ => None,
@@ -244,10 +244,10 @@ impl Cluster {
         &self,
         request: fn(Query) -> ControlRequest,
         page: fn(Answer) -> Option<Page<T>>,
-    ) -> Result<Vec<T>, PlaceError> {
+    ) -> Result<Vec<T>, PlacementError> {
         let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
         loop {
-            let other = || PlaceError::Head { text: "it gave another answer".to_owned() };
+            let other = || PlacementError::Head { text: "it gave another answer".to_owned() };
             let page = page(self.ask(request(query.clone())).await?).ok_or_else(other)?;
             rows.extend(page.rows);
             query.after = page.next;
@@ -264,17 +264,17 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`PlaceError::Unknown`] if there is no such actor, [`PlaceError::Head`] if the cluster's head does
+    /// [`PlacementError::Unknown`] if there is no such actor, [`PlacementError::Head`] if the cluster's head does
     /// not answer.
     ///
     /// # Cancel safety
     ///
     /// Dropped after its first poll the actor may end or not.
-    pub async fn kill(&self, actor: ActorKey) -> Result<(), PlaceError> {
+    pub async fn kill(&self, actor: ActorKey) -> Result<(), PlacementError> {
         self.ask(ControlRequest::Kill { actor }).await.map(drop)
     }
 
-    async fn ask(&self, request: ControlRequest) -> Result<Answer, PlaceError> {
+    async fn ask(&self, request: ControlRequest) -> Result<Answer, PlacementError> {
         let members = match &self.workers {
             Workers::Local(local) => local.members(),
             Workers::Remote(remote) => remote.members(),

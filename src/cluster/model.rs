@@ -13,7 +13,8 @@ use crate::config::JOB_TEXT_BYTES_MAX;
 use crate::id::Identity;
 
 pub use crate::spec::{
-    ActorKey, ActorPlace, ActorSpec, JobId, Labels, Lifetime, NodeId, Quantity, Resources, Strategy, WorkerId,
+    ActorKey, ActorLocation, ActorSpec, JobId, Labels, Lifetime, NodeId, Quantity, Resources, Strategy,
+    WorkerId,
 };
 
 /// A worker, as others reach it: its two hosts, and where they are.
@@ -31,7 +32,7 @@ pub struct Member {
 
 /// What a node says of itself when it joins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeFacts {
+pub struct NodeDescriptor {
     /// The agent's host; its id is the node's.
     pub agent: Identity,
     /// Where all hosts of the node are reached.
@@ -54,7 +55,7 @@ pub struct NodeFacts {
     pub session_dir: String,
 }
 
-impl NodeFacts {
+impl NodeDescriptor {
     /// The node's id.
     #[must_use]
     pub fn id(&self) -> NodeId {
@@ -64,7 +65,7 @@ impl NodeFacts {
 
 /// What a driver says of its job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobFacts {
+pub struct JobDescriptor {
     /// The program and its arguments.
     pub entrypoint: String,
     /// The machine that the driver runs on.
@@ -81,7 +82,7 @@ pub struct JobFacts {
     pub runs_on: Option<NodeId>,
 }
 
-impl JobFacts {
+impl JobDescriptor {
     /// Cuts what is only shown to what the head keeps.
     pub(in crate::cluster) fn bound(&mut self) {
         cut(&mut self.entrypoint, JOB_TEXT_BYTES_MAX);
@@ -338,7 +339,7 @@ pub struct TaskInfo {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// What is in trouble.
-    pub with: TroubleWith,
+    pub with: AlertKind,
     /// What is wrong, and what helps.
     pub text: String,
 }
@@ -347,7 +348,7 @@ pub struct Trouble {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
-pub enum TroubleWith {
+pub enum AlertKind {
     /// The head cannot keep its state, and takes nothing new.
     HeadState,
     /// A job's workers on a node: they crash, or cannot be started.

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use super::bootstrap::{self, Bootstrap, PASS, RENEW, Report};
+use super::bootstrap::{self, HANDOFF, RENEW, Report, WorkerInit};
 use super::offspring::{self, MARK_VARIABLE, Mark};
 use super::user_ids::UserIds;
 use super::worker::{self, WORKER_VARIABLE};
@@ -38,7 +38,7 @@ use crate::transport::Credentials;
 const WATCH_STACK_BYTES: usize = 128 << 10;
 
 /// How long the last reports of a worker that has ended may take to be read.
-const LAST_REPORTS_PATIENCE: Duration = Duration::from_millis(500);
+const FINAL_REPORTS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Variables of an environment: names and values.
 pub(super) type Variables = Vec<(OsString, OsString)>;
@@ -88,7 +88,7 @@ pub(super) struct WorkerProcess {
     /// The process itself, whoever may have its number later.
     handle: Arc<OwnedFd>,
     child: Arc<Mutex<Child>>,
-    lifeline: Arc<Lifeline>,
+    lifeline: Arc<ControlSocket>,
     mark: Mark,
 }
 
@@ -102,13 +102,13 @@ impl Reports {
     /// Waits for the last report of a worker that has ended; gives the reason that it has told.
     pub(super) async fn last(self) -> Option<String> {
         // A process that the worker has started may still have the socket.
-        tokio::time::timeout(LAST_REPORTS_PATIENCE, self.reading).await.ok()?.ok()?
+        tokio::time::timeout(FINAL_REPORTS_TIMEOUT, self.reading).await.ok()?.ok()?
     }
 }
 
 /// The parent's end of the socket pair. The worker ends when it closes.
 #[derive(Debug)]
-pub(super) struct Lifeline {
+pub(super) struct ControlSocket {
     socket: UnixStream,
     /// What is written is not mixed with what another writes. Whether a message was left half written.
     writing: AsyncMutex<bool>,
@@ -117,16 +117,16 @@ pub(super) struct Lifeline {
     places: Arc<Semaphore>,
 }
 
-impl Lifeline {
+impl ControlSocket {
     pub(super) fn new(socket: UnixStream) -> Self {
-        if let Err(error) = set_socket_send_buffer_size(&socket, config::LIFELINE_BUFFER_BYTES) {
+        if let Err(error) = set_socket_send_buffer_size(&socket, config::CONTROL_SOCKET_BUFFER_BYTES) {
             log::debug!(%error, "a lifeline has the buffer that the system gives it");
         }
         Self {
             socket,
             writing: AsyncMutex::new(false),
             #[cfg(feature = "cli")]
-            places: Arc::new(Semaphore::new(config::CONNECTIONS_WAITING_MAX)),
+            places: Arc::new(Semaphore::new(config::HANDOFF_QUEUE_MAX)),
         }
     }
 
@@ -169,7 +169,7 @@ impl Lifeline {
         let mut byte = [0];
         let receive = || passing::receive(&self.socket, &mut byte);
         let (count, fd) = self.socket.async_io(Interest::READABLE, receive).await?;
-        if count == 0 || byte[0] != PASS {
+        if count == 0 || byte[0] != HANDOFF {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let mut host = [0; 8];
@@ -201,7 +201,7 @@ impl Lifeline {
     /// Passes a connection to one of the process's hosts. It waits for as long as the process takes nothing.
     #[cfg(feature = "cli")]
     pub(super) async fn pass(&self, host: HostId, connection: &std::net::TcpStream) -> io::Result<()> {
-        let mut message = [PASS; 9];
+        let mut message = [HANDOFF; 9];
         message[1..].copy_from_slice(&host.0.to_be_bytes());
         self.write(&message, Some(connection.as_fd())).await
     }
@@ -212,7 +212,7 @@ impl WorkerProcess {
     pub(super) fn start(launch: Launch) -> Result<Self, ClusterError> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let lifeline = Arc::new(Lifeline::new(UnixStream::from_std(ours)?));
+        let lifeline = Arc::new(ControlSocket::new(UnixStream::from_std(ours)?));
         let mut command = Command::new(&launch.program);
         command.arg0("roadshow-worker").args(launch.arguments);
         if !launch.inherits {
@@ -242,14 +242,14 @@ impl WorkerProcess {
         self.pid
     }
 
-    pub(super) fn lifeline(&self) -> &Arc<Lifeline> {
+    pub(super) fn lifeline(&self) -> &Arc<ControlSocket> {
         &self.lifeline
     }
 
     /// Tells the worker what to be, and waits until it is. With `stdout` it has another standard output.
     pub(super) async fn boot(
         &self,
-        bootstrap: &Bootstrap,
+        bootstrap: &WorkerInit,
         stdout: Option<OwnedFd>,
     ) -> Result<Report, ClusterError> {
         let limit = config::WORKER_START_TIMEOUT;
@@ -260,13 +260,13 @@ impl WorkerProcess {
                 let cause = self.post_mortem(&error, diverted).await;
                 Err(ClusterError::Worker { pid: self.pid, cause })
             }
-            Err(_) => Err(ClusterError::WorkerSilent { pid: self.pid, limit }),
+            Err(_) => Err(ClusterError::WorkerStartTimeout { pid: self.pid, limit }),
         }
     }
 
     async fn converse(
         &self,
-        bootstrap: &Bootstrap,
+        bootstrap: &WorkerInit,
         stdout: Option<OwnedFd>,
         diverted: &mut bool,
     ) -> io::Result<Report> {
@@ -432,12 +432,12 @@ const POST_MORTEM_LOOKS: u32 = 100;
 const POST_MORTEM_PAUSE: Duration = Duration::from_millis(1);
 
 /// How often a file that is busy is tried again.
-const BUSY_TRIES: u32 = 10_000;
+const ETXTBSY_RETRIES: u32 = 10_000;
 
 /// Starts a process. A file that was just written may still be open in a process that was forked meanwhile
 /// and has yet to become another program: for so long it cannot be run.
 fn spawn(command: &mut Command) -> io::Result<Child> {
-    for _ in 0..BUSY_TRIES {
+    for _ in 0..ETXTBSY_RETRIES {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => thread::yield_now(),
             started => return started,
@@ -543,9 +543,9 @@ mod tests {
     async fn nothing_follows_a_message_that_was_left_half_written() {
         let (ours, _theirs) = StdUnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let lifeline = Lifeline::new(UnixStream::from_std(ours).unwrap());
+        let lifeline = ControlSocket::new(UnixStream::from_std(ours).unwrap());
         let long = vec![0; 1 << 20];
-        let limit = config::PASS_TIMEOUT;
+        let limit = config::HANDOFF_TIMEOUT;
         assert!(tokio::time::timeout(limit, lifeline.write(&long, None)).await.is_err());
         let next = tokio::time::timeout(limit, lifeline.write(&[bootstrap::STOP], None)).await.unwrap();
         assert_eq!(next.unwrap_err().kind(), io::ErrorKind::BrokenPipe);

@@ -11,7 +11,7 @@ use super::bootstrap::Life;
 use super::executable::Digest;
 use super::logs::Stream;
 use super::model::{
-    ActorKey, ActorPlace, JobFacts, JobId, JobState, Member, NodeId, TaskCount, Usage, WorkerId,
+    ActorKey, ActorLocation, JobDescriptor, JobId, JobState, Member, NodeId, TaskCount, Usage, WorkerId,
 };
 use super::process::Variables;
 use super::state::NodeReport;
@@ -24,9 +24,9 @@ pub(super) const NODE: TypeHash = TypeHash::of("roadshow::Node");
 /// What drivers ask of the head.
 pub(super) const JOB: TypeHash = TypeHash::of("roadshow::Job");
 /// What the head tells agents to do.
-pub(super) const ORDER: TypeHash = TypeHash::of("roadshow::Order");
+pub(super) const AGENT_COMMAND: TypeHash = TypeHash::of("roadshow::Order");
 /// What the head tells drivers.
-pub(super) const NEWS: TypeHash = TypeHash::of("roadshow::News");
+pub(super) const JOB_EVENT: TypeHash = TypeHash::of("roadshow::News");
 /// What drivers send to agents: their executables.
 pub(super) const EXECUTABLE: TypeHash = TypeHash::of("roadshow::Executable");
 /// Requests of agents to agents: pieces of executables.
@@ -44,9 +44,9 @@ pub(super) enum NodeRequest {
     /// It is there.
     Beat { node: Identity, usage: Usage },
     /// What has happened since, in order.
-    Happened { node: Identity, events: Vec<NodeEvent> },
+    Events { node: Identity, events: Vec<NodeEvent> },
     /// A worker is to be known as what it is: signs the request of its certificate.
-    Sign { node: Identity, job: JobId, hosts: [Identity; 2], request: Vec<u8> },
+    SignCertificate { node: Identity, job: JobId, hosts: [Identity; 2], request: Vec<u8> },
     /// It leaves.
     Leave { node: Identity, cause: String },
     /// The driver of a submitted job, which the node runs, is to be known as what it is: signs the request of its
@@ -105,7 +105,7 @@ pub(super) enum NodeEvent {
         job: JobId,
     },
     /// The driver of a submitted job has ended.
-    DriverEnded {
+    DriverExited {
         job: JobId,
         state: JobState,
         exit_code: Option<i32>,
@@ -126,7 +126,7 @@ pub(super) enum Order {
     },
     StopActor {
         worker: WorkerId,
-        at: ActorPlace,
+        at: ActorLocation,
     },
     StopDriver {
         job: JobId,
@@ -143,7 +143,7 @@ pub(super) enum Order {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum JobRequest {
     /// It has come, or is back: then with its number.
-    Start { job: Option<JobId>, facts: JobFacts },
+    Start { job: Option<JobId>, facts: JobDescriptor },
     /// It is there.
     Beat { job: JobId },
     /// A node has its executable.
@@ -156,18 +156,18 @@ pub(super) enum JobRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum ExecutableRequest {
     /// How much of an executable is there?
-    Have { digest: Digest, size: u64, platform: String },
+    Stat { digest: Digest, size: u64, platform: String },
     /// These bytes of it come next.
     Put { digest: Digest, size: u64, offset: u64, bytes: Payload },
-    /// The next pieces of it are to be fetched from another agent, for a while. `Have` says how far that has got.
-    Fetch(Wanted),
+    /// The next pieces of it are to be fetched from another agent, for a while. `Stat` says how far that has got.
+    Fetch(LogSelector),
     /// It is all there, and this is how workers are started from it.
-    Launch(JobLaunch),
+    Launch(JobSpec),
 }
 
 /// An executable that an agent is to fetch, and the agent that has it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct LogSelector {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) from: Identity,
@@ -197,7 +197,7 @@ pub(super) enum FetchReply {
 
 /// How the workers of a job are started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct JobLaunch {
+pub(super) struct JobSpec {
     pub(super) job: JobId,
     pub(super) digest: Digest,
     /// What makes the executable divert.
@@ -215,7 +215,7 @@ pub(super) struct JobLaunch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum ExecutableReply {
     /// So many bytes of it are there.
-    Have(u64),
+    Stat(u64),
     Done,
     /// All of it came and has another digest. Nothing of it is kept.
     Wrong {

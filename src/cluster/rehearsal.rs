@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::bootstrap::HeadIs;
+use super::bootstrap::HeadInfo;
 use super::members::Change;
 use crate::cluster::listing::Query;
 use crate::cluster::model::{
-    ActorInfo, ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, Labels, Member, NodeFacts, NodeId,
-    Resources, WorkerId,
+    ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, Labels, Member, NodeDescriptor,
+    NodeId, Resources, WorkerId,
 };
 use crate::cluster::state::{Action, Answer, Event, Millis, NodeReport, Search, Settings, State, Ticket};
 use crate::id::{ActorId, ActorIncarnation, HostId, Identity, Incarnation, Target};
@@ -25,7 +25,7 @@ const ZONES: u64 = 3;
 
 /// A control plane with as many nodes and actors as one likes. Not for programs.
 #[derive(Debug)]
-pub struct Rehearsal {
+pub struct ControlPlaneBench {
     state: State,
     now: Millis,
     actions: Vec<Action>,
@@ -37,7 +37,7 @@ pub struct Rehearsal {
     random: u64,
 }
 
-impl Rehearsal {
+impl ControlPlaneBench {
     /// A cluster of `nodes` nodes with room for `room` actors each, and one job with workers on all of them.
     #[must_use]
     pub fn new(nodes: u64, room: u32) -> Self {
@@ -67,7 +67,7 @@ impl Rehearsal {
         self.nodes = self.nodes.max(node + 1);
         self.handle(Event::NodeJoined(NodeReport::idle(facts(node, room))));
         told += self.told_bytes();
-        self.handle(Event::NodeEquipped { job, node: NodeId(node) });
+        self.handle(Event::NodeProvisioned { job, node: NodeId(node) });
         told += self.told_bytes();
         starts.extend(self.actions.iter().filter_map(|action| match action {
             Action::StartWorker { worker, .. } => Some(*worker),
@@ -115,18 +115,19 @@ impl Rehearsal {
     #[must_use]
     pub fn membership_bytes(workers: u64) -> [usize; 2] {
         let members: Vec<Member> = (0..workers).map(|worker| member(worker / 4, WorkerId(worker))).collect();
-        let head = HeadIs { head: agent(0), at: Some(facts(0, 0).address), job: JobId(1), places_all: true };
+        let head =
+            HeadInfo { head: agent(0), at: Some(facts(0, 0).address), job: JobId(1), places_all: true };
         let several = Change::Several(members.iter().copied().map(Change::Joined).collect());
-        [bytes(&Change::Are { members, head }), bytes(&several)]
+        [bytes(&Change::Snapshot { members, head }), bytes(&several)]
     }
 
     /// Every node is heard of once, and the driver; time passes.
     pub fn beat(&mut self) {
         self.now = self.now.after(1000);
         for node in 0..self.nodes {
-            self.handle(Event::NodeBeat { node: agent(node) });
+            self.handle(Event::NodeHeartbeat { node: agent(node) });
         }
-        self.handle(Event::JobBeat { job: self.job });
+        self.handle(Event::JobHeartbeat { job: self.job });
     }
 
     /// The control plane is told that time has passed.
@@ -156,7 +157,7 @@ impl Rehearsal {
         let worker = self.state.worker_of_actor(actor).expect("it was placed on a worker");
         let target = Target { actor: ActorId(actor.0), incarnation: ActorIncarnation(0) };
         let host = Identity { host: HostId(worker.0), incarnation: Incarnation(1) };
-        self.handle(Event::ActorBegan { actor, worker, at: ActorPlace { host, target } });
+        self.handle(Event::ActorStarted { actor, worker, at: ActorLocation { host, target } });
         self.actors.push(actor);
     }
 
@@ -227,9 +228,9 @@ fn labels(zone: u64) -> Labels {
     [("zone".to_owned(), zone.to_string())].into()
 }
 
-fn facts(node: u64, room: u32) -> NodeFacts {
+fn facts(node: u64, room: u32) -> NodeDescriptor {
     let resources = Resources::none().with(Resources::CPU, room.into());
-    NodeFacts {
+    NodeDescriptor {
         agent: agent(node),
         address: ([10, 0, 0, 1], 6380).into(),
         hostname: format!("node-{node}"),
@@ -243,8 +244,8 @@ fn facts(node: u64, room: u32) -> NodeFacts {
     }
 }
 
-fn job_facts() -> JobFacts {
-    JobFacts {
+fn job_facts() -> JobDescriptor {
+    JobDescriptor {
         entrypoint: "program".to_owned(),
         hostname: "node-0".to_owned(),
         pid: 1,

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::ClusterError;
-use super::bootstrap::{Bootstrap, Life, Report};
-use super::hosts::{self, Ended, Executors, Site, Sites};
+use super::bootstrap::{Life, Report, WorkerInit};
+use super::hosts::{self, Ended, Executors, HostEndpoint, WorkerEndpoints};
 use super::local::LOOPBACK;
 use super::user_thread::{UserThread, first_end};
 use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::Lives;
 use crate::lock::Mutex;
 use crate::observe::Chain;
-use crate::spec::{ActorKey, ActorPlace};
+use crate::spec::{ActorKey, ActorLocation};
 use crate::transport::{Memory, Tcp, Transport};
 
 /// What connects the hosts of a cluster whose workers are threads of this process.
@@ -61,19 +61,22 @@ pub(super) struct WorkerThread {
     ended: Option<oneshot::Receiver<String>>,
     /// Disconnected when the threads are about to be over. Under a lock, so that a cluster is `Sync`.
     alive: sync::Mutex<Receiver<()>>,
-    lives: Arc<ThreadLives>,
+    lives: Arc<ChannelObserver>,
     /// Once the worker is ready: one that is not may need the thread that would wait for it.
     threads: Vec<JoinHandle<()>>,
 }
 
 impl WorkerThread {
     /// Starts a worker, and waits until it is what `bootstrap` says.
-    pub(super) async fn boot(bootstrap: Bootstrap, site: Site) -> Result<(Self, Report), ClusterError> {
+    pub(super) async fn boot(
+        bootstrap: WorkerInit,
+        site: HostEndpoint,
+    ) -> Result<(Self, Report), ClusterError> {
         let (report, reported) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
-        let (tell_end, ended) = oneshot::channel();
+        let (report_end, ended) = oneshot::channel();
         let (living, alive) = sync_channel(1);
-        let lives = Arc::<ThreadLives>::default();
+        let lives = Arc::<ChannelObserver>::default();
         let stack_bytes = bootstrap.stack_bytes;
         let (mut actors, actors_end) =
             UserThread::start("roadshow-actors", stack_bytes, None, living.clone())?;
@@ -82,7 +85,7 @@ impl WorkerThread {
         let threads: Vec<_> = [actors.take_handle(), tasks.take_handle()].into_iter().flatten().collect();
         let (told, io) = (Arc::clone(&lives), site.io.clone());
         io.spawn(async move {
-            let sites = Sites { actors: site.clone(), tasks: site };
+            let sites = WorkerEndpoints { actors: site.clone(), tasks: site };
             // Where nobody waits for the report, the sender of `stop` is gone as well.
             let report = |ready| {
                 let _ = report.send(ready);
@@ -100,7 +103,7 @@ impl WorkerThread {
                 tokio::join!(actors.ends(), tasks.ends());
             }
             // Nobody asks any more when the cluster was dropped.
-            let _ = tell_end.send(cause);
+            let _ = report_end.send(cause);
         });
         let (stop, ended) = (Some(stop), Some(ended));
         let mut worker =
@@ -115,7 +118,7 @@ impl WorkerThread {
                 let ended = worker.watch();
                 Err(ClusterError::Worker { pid, cause: ended.await.unwrap_or_default() })
             }
-            Err(_) => Err(ClusterError::WorkerSilent { pid, limit: WORKER_START_TIMEOUT }),
+            Err(_) => Err(ClusterError::WorkerStartTimeout { pid, limit: WORKER_START_TIMEOUT }),
         }
     }
 
@@ -164,11 +167,11 @@ impl Drop for WorkerThread {
 
 /// Tells of the lives of actors within the process.
 #[derive(Default)]
-struct ThreadLives(Mutex<Option<Take>>);
+struct ChannelObserver(Mutex<Option<Take>>);
 
 type Take = Box<dyn FnMut(Report) + Send>;
 
-impl ThreadLives {
+impl ChannelObserver {
     fn listen(&self, take: Take) {
         *self.0.lock() = Some(take);
     }
@@ -181,8 +184,8 @@ impl ThreadLives {
     }
 }
 
-impl Lives for ThreadLives {
-    fn began(&self, actor: ActorKey, class: &'static str, at: ActorPlace) {
+impl Lives for ChannelObserver {
+    fn began(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
         self.tell(Life::Began { actor, class: class.to_owned(), at });
     }
 
@@ -191,7 +194,7 @@ impl Lives for ThreadLives {
     }
 }
 
-impl fmt::Debug for ThreadLives {
+impl fmt::Debug for ChannelObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ThreadLives")
     }

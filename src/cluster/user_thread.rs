@@ -67,7 +67,7 @@ impl UserThread {
         alive: SyncSender<()>,
     ) -> io::Result<(Self, ThreadEnd)> {
         let (hand_out, started) = sync_channel(1);
-        let (tell_end, ended) = oneshot::channel();
+        let (report_end, ended) = oneshot::channel();
         let (tell_over, over) = oneshot::channel();
         let asked_to_end = Arc::<AtomicBool>::default();
         let (asked, current) = (Arc::clone(&asked_to_end), services_of.map(|other| other.current.clone()));
@@ -75,7 +75,7 @@ impl UserThread {
             let ran = panics::catch(|| live(current, &hand_out));
             if !asked.load(Ordering::Acquire) {
                 // The worker may be ending for another reason.
-                let _ = tell_end.send(match ran {
+                let _ = report_end.send(match ran {
                     Ok(()) => SYSTEM_STOPPED.to_owned(),
                     Err(panic) => format!("one of its threads panicked: {panic}"),
                 });

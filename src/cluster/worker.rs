@@ -16,16 +16,16 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::bootstrap::{self, Bootstrap, Report};
-use super::hosts::{self, Ended, Executors, Site, Sites};
+use super::bootstrap::{self, Report, WorkerInit};
+use super::hosts::{self, Ended, Executors, HostEndpoint, WorkerEndpoints};
 use super::io_thread::IoThread;
-use super::lifeline::{Doors, Reporter, Watch};
+use super::lifeline::{InboundQueues, RejectionStats, Reporter};
 use super::local::LOOPBACK;
 use super::offspring::{self, Mark};
 use super::process::set_aside;
 use super::user_thread::{UserThread, first_end};
 use super::{ClusterError, passing, setup};
-use crate::config::CONNECTIONS_WAITING_MAX;
+use crate::config::HANDOFF_QUEUE_MAX;
 use crate::id::Identity;
 use crate::observe::{Chain, log};
 use crate::transport::{Routed, Tcp};
@@ -34,7 +34,7 @@ use crate::transport::{Routed, Tcp};
 pub(super) const WORKER_VARIABLE: &str = "ROADSHOW_WORKER";
 
 /// Set once this process would have been diverted, had it been a worker.
-static DIVERTED: AtomicBool = AtomicBool::new(false);
+static WORKER_ENTRY_REACHED: AtomicBool = AtomicBool::new(false);
 
 /// The test that takes over when a test executable is started as a worker.
 ///
@@ -64,7 +64,7 @@ impl WorkerTest {
 /// `#[roadshow::main]` calls it before anything else. A `main` written by hand calls it first, which may be
 /// within `#[actix::main]` or `#[tokio::main]`: a worker has runtimes of its own.
 pub fn divert() {
-    DIVERTED.store(true, Ordering::Relaxed);
+    WORKER_ENTRY_REACHED.store(true, Ordering::Relaxed);
     match started_as() {
         Started::Driver => {}
         Started::Worker => std::process::exit(run()),
@@ -77,12 +77,16 @@ pub fn divert() {
 pub(super) fn arguments() -> Result<Vec<String>, ClusterError> {
     if let Started::Worker | Started::Orphan = started_as() {
         // Here we are a worker that nobody diverted: starting workers would never end.
-        return Err(ClusterError::NotDiverted);
+        return Err(ClusterError::NoWorkerEntry);
     }
     if let Some(test) = inventory::iter::<WorkerTest>.into_iter().next() {
         return Ok([test.name(), "--exact", "--nocapture", "--test-threads=1"].map(String::from).into());
     }
-    if DIVERTED.load(Ordering::Relaxed) { Ok(Vec::new()) } else { Err(ClusterError::NotDiverted) }
+    if WORKER_ENTRY_REACHED.load(Ordering::Relaxed) {
+        Ok(Vec::new())
+    } else {
+        Err(ClusterError::NoWorkerEntry)
+    }
 }
 
 enum Started {
@@ -113,7 +117,7 @@ fn started_as() -> Started {
 /// Runs the worker; gives its exit code if it cannot start. Else the process ends elsewhere.
 fn run() -> i32 {
     let mark = Mark::of_this_process();
-    let (lifeline, error) = match take_lifeline() {
+    let (lifeline, error) = match take_control_socket() {
         Err(error) => (None, ClusterError::from(error)),
         Ok(lifeline) => match serve(&lifeline, mark.clone()) {
             Ok(watch) => watch.run(),
@@ -147,7 +151,7 @@ fn end(lifeline: Option<&UnixStream>, mark: Option<&Mark>, ended: Result<Ended, 
 
 /// Moves the socket to the parent out of the user's reach, and gives the user's code an empty standard
 /// input.
-fn take_lifeline() -> io::Result<UnixStream> {
+fn take_control_socket() -> io::Result<UnixStream> {
     let lifeline = UnixStream::from(set_aside(io::stdin())?);
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     // For those who look at the process table; without it the name is that of the link, "exe".
@@ -156,7 +160,7 @@ fn take_lifeline() -> io::Result<UnixStream> {
 }
 
 /// Reads what this process is to be, and takes up the standard output that comes along, if one does.
-fn be_told(lifeline: &UnixStream) -> Result<Bootstrap, ClusterError> {
+fn be_told(lifeline: &UnixStream) -> Result<WorkerInit, ClusterError> {
     let mut first = [0];
     let (count, stdout) = loop {
         match passing::receive(lifeline, &mut first) {
@@ -164,7 +168,7 @@ fn be_told(lifeline: &UnixStream) -> Result<Bootstrap, ClusterError> {
             received => break received?,
         }
     };
-    let bootstrap: Bootstrap = bootstrap::read(first[..count].chain(lifeline))?;
+    let bootstrap: WorkerInit = bootstrap::read(first[..count].chain(lifeline))?;
     match stdout {
         Some(stdout) => rustix::stdio::dup2_stdout(stdout).map_err(io::Error::from)?,
         // A local cluster's worker that could not take it prints all to its standard error.
@@ -177,7 +181,7 @@ fn be_told(lifeline: &UnixStream) -> Result<Bootstrap, ClusterError> {
 }
 
 /// Starts the worker's threads. What is left is to watch the lifeline.
-fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<Watch, ClusterError> {
+fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<RejectionStats, ClusterError> {
     bootstrap::write(lifeline, &Report::Diverted)?;
     let bootstrap = be_told(lifeline)?;
     setup::run_all(bootstrap.stack_bytes)?;
@@ -212,7 +216,15 @@ fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<Watch, ClusterErro
         drop(tasks);
         std::process::exit(end(Some(&ending), own.as_ref(), served));
     });
-    Ok(Watch { lifeline: watched, ask_to_stop, doors, credentials, mark, _hangups: hangups, _io: io })
+    Ok(RejectionStats {
+        lifeline: watched,
+        ask_to_stop,
+        doors,
+        credentials,
+        mark,
+        _hangups: hangups,
+        _io: io,
+    })
 }
 
 /// Ends the process when the thread that serves its hosts panics: nobody else would.
@@ -227,16 +239,16 @@ impl Drop for Unwinding {
 }
 
 /// Where the hosts of this process are to be had: on ports of their own, or behind the door of the node.
-fn sites(bootstrap: &Bootstrap, io: &Handle) -> (Sites, Doors) {
-    let mut doors = Doors::default();
+fn sites(bootstrap: &WorkerInit, io: &Handle) -> (WorkerEndpoints, InboundQueues) {
+    let mut doors = InboundQueues::default();
     let mut site = |identity: Identity| match &bootstrap.node {
-        None => Site { transport: Arc::new(Tcp), listen: LOOPBACK, io: io.clone() },
+        None => HostEndpoint { transport: Arc::new(Tcp), listen: LOOPBACK, io: io.clone() },
         Some(node) => {
-            let (door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
+            let (door, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);
             doors.insert(identity.host, door);
             let transport = Routed::new(node.credentials.clone(), node.address, arrivals);
-            Site { transport: Arc::new(transport), listen: node.address, io: io.clone() }
+            HostEndpoint { transport: Arc::new(transport), listen: node.address, io: io.clone() }
         }
     };
-    (Sites { actors: site(bootstrap.actors), tasks: site(bootstrap.tasks) }, doors)
+    (WorkerEndpoints { actors: site(bootstrap.actors), tasks: site(bootstrap.tasks) }, doors)
 }

@@ -11,10 +11,10 @@ pub const CERTIFICATE_VALID: Duration = Duration::from_secs(24 * 60 * 60);
 /// After so long at most a process asks for its next certificate.
 ///
 /// A third of its life, and then of what is left of it: several attempts can fail before the old one has expired.
-pub const CERTIFICATE_RENEWED_AFTER: Duration = Duration::from_secs(8 * 60 * 60);
+pub const CERTIFICATE_RENEW_FRACTION: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// The shortest time between two attempts to get the next certificate.
-pub const CERTIFICATE_RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+pub const CERTIFICATE_RENEWAL_BACKOFF: Duration = Duration::from_secs(1);
 
 /// How far before its issue a certificate is valid: so much may clocks of one cluster differ.
 pub const CERTIFICATE_SKEW: Duration = Duration::from_secs(60 * 60);
@@ -30,15 +30,15 @@ pub const CERTIFIED_HOSTS_MAX: usize = 16;
 /// The longest request at a desk before its sender has proved that it knows the secret, in bytes.
 ///
 /// A proof has some fifty.
-pub const DESK_UNPROVEN_BYTES_MAX: usize = 4 << 10;
+pub const TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX: usize = 4 << 10;
 
 /// The longest request at a desk, in bytes: a mebibyte of an executable, and what goes with it.
-pub const DESK_REQUEST_BYTES_MAX: usize = 2 << 20;
+pub const TOKEN_RPC_REQUEST_BYTES_MAX: usize = 2 << 20;
 
 /// The longest reply of a desk, in bytes.
 ///
 /// A list of some hundred thousand actors.
-pub const DESK_REPLY_BYTES_MAX: usize = 64 << 20;
+pub const TOKEN_RPC_REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// Rows of a list in one reply.
 ///
@@ -78,44 +78,44 @@ pub const WAITING_TOLD_MAX: usize = 100;
 /// Connections that a desk has open at once of those who have proved themselves; one more is refused.
 ///
 /// Each is an operator's tool at work, or a process that enrols, which takes some milliseconds.
-pub const DESK_CONNECTIONS_MAX: usize = 256;
+pub const TOKEN_RPC_CONNECTIONS_MAX: usize = 256;
 
 /// A connection on which nothing is asked for so long is closed.
 ///
 /// Longer than any tool pauses between two requests.
-pub const DESK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const TOKEN_RPC_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Connections that wait at a node for a host, a desk or a process to take them; one more is closed.
 ///
 /// Whoever takes them needs microseconds for each.
-pub const CONNECTIONS_WAITING_MAX: usize = 64;
+pub const HANDOFF_QUEUE_MAX: usize = 64;
 
 /// How long a process may take to accept a connection that its node passes on; then it is closed.
 ///
 /// One that runs needs microseconds, and one that is stopped takes none. Whoever dialled would give up
 /// soon after, and tries again.
-pub const PASS_TIMEOUT: Duration = Duration::from_secs(2);
+pub const HANDOFF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many bytes of what a process is told over its lifeline may be on their way.
 ///
 /// The system counts a connection with about a kilobyte: some sixty, before more of them wait here. All
 /// processes of a user have one bound on files that are on their way, so a stopped one must not use it up.
-pub const LIFELINE_BUFFER_BYTES: usize = 32 << 10;
+pub const CONTROL_SOCKET_BUFFER_BYTES: usize = 32 << 10;
 
 /// How long a host of a cluster keeps what it has open with one that came by itself and is away.
 ///
 /// Several times the leases: whoever is away for longer is dead by then.
-pub const STRAY_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+pub const INBOUND_PEER_EXPIRY: Duration = Duration::from_secs(60);
 
 /// How often agents and drivers say to the head that they are there.
 ///
 /// Several times in the time after which they are taken for gone, so that one that is late is no death.
-pub const BEAT_EVERY: Duration = Duration::from_secs(1);
+pub const LEASE_RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the head, or a member that it tells something, may take for an answer.
 ///
 /// All of them answer from memory; behind this the other side is looked for anew.
-pub const HEAD_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+pub const HEAD_RPC_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a node that starts looks for its head.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -130,7 +130,7 @@ pub const REJOIN_DELAY_MIN: Duration = Duration::from_millis(10);
 ///
 /// Short, since after an outage a member is back within it; long enough that thousands of members are a load
 /// that the head's node can bear.
-pub const REJOIN_DELAY_MAX: Duration = Duration::from_secs(1);
+pub const REJOIN_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes of output that wait for a driver's terminal. A piece that is larger waits alone.
 ///
@@ -138,7 +138,7 @@ pub const REJOIN_DELAY_MAX: Duration = Duration::from_secs(1);
 pub const OUTPUT_WAITING_BYTES_MAX: u32 = 4 << 20;
 
 /// Pieces of output that wait for a driver's terminal, however short they are; a piece is one read of a pipe.
-pub const OUTPUT_WAITING_MAX: usize = 64;
+pub const TERMINAL_QUEUE_MAX: usize = 64;
 
 /// Pieces of output that wait to be labelled and folded, which takes microseconds.
 pub const OUTPUT_UNFOLDED_MAX: usize = 16;
@@ -172,17 +172,17 @@ pub const OUTPUT_DROP_TIMEOUT: Duration = Duration::from_millis(500);
 pub const OUTPUT_LINE_BYTES_MAX: usize = 1 << 20;
 
 /// How often a worker tells how many tasks it has run.
-pub const TASKS_COUNTED_EVERY: Duration = Duration::from_millis(500);
+pub const TASK_STATS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the driver of a submitted job may take to end after it was asked to.
 pub const DRIVER_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Orders to one agent, or news for one driver, that wait for their turn; a member that is further
 /// behind misses some.
-pub const ORDERS_MAX: usize = 4096;
+pub const COMMAND_QUEUE_MAX: usize = 4096;
 
 /// News and lines of output that wait for a driver to take them.
-pub const NEWS_MAX: usize = 1024;
+pub const JOB_EVENT_QUEUE_MAX: usize = 1024;
 
 /// How long an agent may take to write a piece of an executable.
 pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -268,7 +268,7 @@ pub const EXECUTABLE_CHUNK_BYTES: usize = 1 << 20;
 /// After so long without another byte, an executable on its way may be given up for want of room.
 ///
 /// Longer than it takes a driver to come back after its link broke.
-pub const EXECUTABLE_PART_IDLE: Duration = Duration::from_secs(10 * 60);
+pub const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// How long a log may get before it is put aside and another is begun, in bytes.
 ///
@@ -279,7 +279,7 @@ pub const LOG_FILE_BYTES_MAX: u64 = 16 << 20;
 pub const LOG_FILES_KEPT: u64 = 3;
 
 /// How often a node looks whether it keeps too much of them.
-pub const LOGS_TRIMMED_EVERY: Duration = Duration::from_secs(60);
+pub const LOG_RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How many bytes of logs a node keeps of processes that have ended.
 pub const LOGS_BYTES_MAX: u64 = 4 << 30;
@@ -331,13 +331,13 @@ pub const LOG_STALL_MAX: Duration = Duration::from_millis(100);
 pub const LOG_GRACE: Duration = Duration::from_millis(250);
 
 /// How much output is read after that time, as long as more is there: all that a pipe can hold.
-pub const LOG_REMAINDER_BYTES: usize = 1 << 20;
+pub const LOG_FLUSH_BYTES_MAX: usize = 1 << 20;
 
 /// How many bytes of a log are read at once by those who look at it.
 pub const LOG_PART_BYTES_MAX: usize = 1 << 20;
 
 /// Lines of several processes with the same text within that time are shown once, and then counted.
-pub const FOLD_WINDOW: Duration = Duration::from_secs(5);
+pub const LOG_DEDUP_WINDOW: Duration = Duration::from_secs(5);
 
 /// The longest line that is folded, in bytes; a longer one is always shown.
 ///
@@ -347,7 +347,7 @@ pub const FOLDED_LINE_BYTES_MAX: usize = 4 << 10;
 /// How many different texts are remembered, so that they are shown once.
 ///
 /// A program that prints more of them in a few seconds repeats little.
-pub const FOLDED_TEXTS_MAX: usize = 1024;
+pub const LOG_DEDUP_ENTRIES_MAX: usize = 1024;
 
 /// How many counts are kept of those texts, one for each process that has printed the text.
 ///
@@ -360,8 +360,8 @@ pub const FOLDED_COUNTS_MAX: usize = 1 << 15;
 /// has lost power stay in their callers' way, with [`LEASE_GRACE`].
 pub const NODE_LEASE: Duration = Duration::from_secs(10);
 
-/// Time that the head waits for a member beyond its lease: the last beat may have come [`BEAT_EVERY`] before
-/// an outage, and the first one after it comes within [`REJOIN_DELAY_MAX`] and the round trips of a new link.
+/// Time that the head waits for a member beyond its lease: the last beat may have come [`LEASE_RENEW_INTERVAL`] before
+/// an outage, and the first one after it comes within [`REJOIN_BACKOFF_MAX`] and the round trips of a new link.
 pub const LEASE_GRACE: Duration = Duration::from_secs(3);
 
 /// Longest time after a start of the head in which it gives up no member, as long as others come back.
@@ -379,7 +379,7 @@ pub const SUBMITTED_LEASE: Duration = Duration::from_secs(30);
 ///
 /// Whoever spawned it may know that it has begun, and end, before its node has said so. A second is plenty
 /// for that, and a place that nobody took up is kept for no longer than this.
-pub const BEGIN_LEASE: Duration = Duration::from_secs(10);
+pub const START_LEASE: Duration = Duration::from_secs(10);
 
 /// How often the control plane is to be told that time has passed, as long as somebody holds a lease.
 pub const TICK_EVERY: Duration = Duration::from_secs(1);
@@ -388,7 +388,7 @@ pub const TICK_EVERY: Duration = Duration::from_secs(1);
 /// leases last that much longer.
 ///
 /// Several ticks, which a loaded machine may delay.
-pub const DEAF_AFTER: Duration = Duration::from_secs(3);
+pub const CLOCK_GAP_MAX: Duration = Duration::from_secs(3);
 
 /// Later placements after which a node is reserved for an actor that waits for room.
 ///
@@ -417,7 +417,7 @@ pub const RESERVATIONS_MAX: usize = 64;
 /// forgotten.
 ///
 /// What somebody looks for after a bad night, in less than a megabyte.
-pub const ENDED_KEPT_MAX: usize = 1000;
+pub const HISTORY_MAX: usize = 1000;
 
 /// So many workers in a row that never worked are enough: no more are started for that job on that node,
 /// nor for that detached actor.
@@ -429,11 +429,11 @@ pub const WORKER_STARTS_FAILED_MAX: u32 = 3;
 /// the next at once.
 ///
 /// A program that is broken breaks in its first calls, and one that lives for so long costs little to start.
-pub const WORKER_SETTLED_AFTER: Duration = Duration::from_secs(10);
+pub const WORKER_STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a node waits with a job's next worker when two in a row have crashed at their start; twice as
 /// long after each further one.
-pub const WORKER_RESTART_DELAY: Duration = Duration::from_secs(1);
+pub const WORKER_RESTART_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The longest such wait.
 ///
@@ -444,13 +444,13 @@ pub const WORKER_RESTART_DELAY_MAX: Duration = Duration::from_secs(60);
 ///
 /// A head that starts anew skips up to two such blocks, so that no number is given twice even if the last
 /// write was lost. A new job waits for the disk in any case; a block bounds a burst of them.
-pub const JOBS_SET_ASIDE: u32 = 100;
-/// Numbers of workers between two writes, as [`JOBS_SET_ASIDE`]. A worker's start does not wait for the
+pub const JOB_ID_BLOCK: u32 = 100;
+/// Numbers of workers between two writes, as [`JOB_ID_BLOCK`]. A worker's start does not wait for the
 /// disk: a block is more than processes start while a disk takes nothing.
-pub const WORKERS_SET_ASIDE: u64 = 100_000;
-/// Numbers of actors between two writes, as [`JOBS_SET_ASIDE`]: seconds of the fastest spawning, so that a
+pub const WORKER_ID_BLOCK: u64 = 100_000;
+/// Numbers of actors between two writes, as [`JOB_ID_BLOCK`]: seconds of the fastest spawning, so that a
 /// slow commit delays none.
-pub const ACTORS_SET_ASIDE: u64 = 1_000_000;
+pub const ACTOR_ID_BLOCK: u64 = 1_000_000;
 
 /// How many bytes the name of an actor, of its type and of its namespace may have.
 ///
@@ -458,7 +458,7 @@ pub const ACTORS_SET_ASIDE: u64 = 1_000_000;
 pub const ACTOR_NAME_BYTES_MAX: usize = 512;
 
 /// How many resources, and how many labels, an actor may ask for.
-pub const ACTOR_WANTS_MAX: usize = 64;
+pub const ACTOR_CONSTRAINTS_MAX: usize = 64;
 
 /// Names of actor types that the head remembers. What has another name is listed under the last one.
 pub const CLASSES_MAX: usize = 1 << 16;

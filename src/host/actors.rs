@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::id::{ActorId, ActorIncarnation, Target};
 use crate::lock::{Guard, RwLock};
-use crate::registry::{Mailbox, Reachable, RemoteActor, Surroundings};
+use crate::registry::{ErasedMailbox, HostContext, Mailbox, RemoteActor};
 use crate::wire::CallFailure;
 
 /// All of them. Ids are never given twice.
@@ -20,7 +20,7 @@ pub(crate) struct Actors {
 
 #[derive(Default)]
 struct Entries {
-    live: FxHashMap<ActorId, Arc<dyn Reachable>>,
+    live: FxHashMap<ActorId, Arc<dyn ErasedMailbox>>,
     /// How many there are when it is time to look for those that ended unseen.
     sweep_at: usize,
 }
@@ -31,7 +31,7 @@ impl Entries {
     /// It waits for as many new ones as were left over, so an entry is looked at a few times at most. What it
     /// gives is to be dropped without the lock: an address is dropped with it, and may be an actor's last.
     #[must_use]
-    fn sweep(&mut self) -> Vec<Arc<dyn Reachable>> {
+    fn sweep(&mut self) -> Vec<Arc<dyn ErasedMailbox>> {
         let ended: Vec<_> =
             self.live.iter().filter(|(_, mailbox)| !mailbox.is_connected()).map(|(id, _)| *id).collect();
         let ended = ended.iter().filter_map(|id| self.live.remove(id)).collect();
@@ -41,13 +41,13 @@ impl Entries {
 }
 
 /// Every actor here is in its first life: a restart, which would begin another, is not built yet.
-const FIRST_LIFE: ActorIncarnation = ActorIncarnation(0);
+const FIRST_INCARNATION: ActorIncarnation = ActorIncarnation(0);
 
 impl Actors {
     /// An id that no actor of this host has had.
     pub(crate) fn reserve(&self) -> Target {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        Target { actor: ActorId(id), incarnation: FIRST_LIFE }
+        Target { actor: ActorId(id), incarnation: FIRST_INCARNATION }
     }
 
     /// Makes an actor reachable under a reserved id.
@@ -55,7 +55,7 @@ impl Actors {
         &self,
         target: Target,
         addr: Addr<A>,
-        surroundings: Arc<dyn Surroundings>,
+        surroundings: Arc<dyn HostContext>,
     ) {
         let mailbox = Mailbox::new(addr, target.incarnation, surroundings);
         let mut entries = self.write();
@@ -80,7 +80,7 @@ impl Actors {
     }
 
     /// The actor, or why there is none.
-    pub(crate) fn find(&self, target: Target) -> Result<Arc<dyn Reachable>, CallFailure> {
+    pub(crate) fn find(&self, target: Target) -> Result<Arc<dyn ErasedMailbox>, CallFailure> {
         match self.read().live.get(&target.actor) {
             Some(mailbox) if mailbox.incarnation() == target.incarnation && mailbox.is_connected() => {
                 Ok(Arc::clone(mailbox))

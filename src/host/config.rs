@@ -16,7 +16,7 @@ use crate::session::Secret;
 use crate::transport::Transport;
 
 /// What calls to a host itself do, by the hash of the asked service's name.
-pub type HostCalls = Box<dyn Fn(&Host, TypeHash, Inbound) + Send + Sync>;
+pub type HostServices = Box<dyn Fn(&Host, TypeHash, Inbound) + Send + Sync>;
 
 /// What a host is made from.
 pub struct HostConfig {
@@ -35,7 +35,7 @@ pub struct HostConfig {
     /// Serves links, and so hosts spawned actors.
     pub executor: Executor,
     /// What calls to the host itself do.
-    pub calls: HostCalls,
+    pub calls: HostServices,
 }
 
 impl fmt::Debug for HostConfig {

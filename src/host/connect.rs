@@ -14,15 +14,15 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 
-use super::link::Served;
-use super::peer::{Evidence, Lease, Peer};
-use super::pulse::{PULSE_FRAME_BYTES_MAX, Watched};
-use super::strangers::Strangers;
+use super::link::LinkDriver;
+use super::peer::{FailureVerdict, LinkGuard, Peer};
+use super::pulse::{HEARTBEAT_FRAME_BYTES_MAX, LinkMonitor};
+use super::strangers::UnauthenticatedConnections;
 use super::{Shared, random_nonce};
-use crate::config::ACCEPT_PAUSE;
+use crate::config::ACCEPT_BACKOFF;
 use crate::id::{Identity, LinkId};
 use crate::observe::{Chain, log};
-use crate::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
+use crate::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
 use crate::transport::{Arrival, Certificate, FrameReader, Link, Listener, ReadError, Role, explained};
 use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
 
@@ -36,7 +36,7 @@ pub(super) async fn accept(
     open_max: usize,
     mut listener: Box<dyn Listener>,
 ) {
-    let mut strangers = Strangers::default();
+    let mut strangers = UnauthenticatedConnections::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -54,7 +54,7 @@ pub(super) async fn accept(
             Err(error) => {
                 let error = explained(error);
                 log::warn!(%error, address = %listener.address(), "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
@@ -73,7 +73,7 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
         Ok(Err(error)) => return host.refusals.note(&Chain(&error)),
         Err(_) => return host.refusals.note(&handshake.timed_out()),
     };
-    let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
+    let mut shaking = PendingHandshake { handshake, frames: FrameReader::handshake(link) };
     let outcome = tokio::select! {
         biased;
         () = host.closing.cancelled() => return,
@@ -83,21 +83,21 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
         Ok(proven) => proven,
         Err(error) => {
             host.refusals.note(&Chain(&error));
-            if matches!(error, ShakeError::Certificate { .. }) {
+            if matches!(error, HandshakeIoError::Certificate { .. }) {
                 shaking.handshake.refuse(Refusal::Certificate, &error.to_string());
             }
             return shaking.write_refusal().await;
         }
     };
     let taken = match proven.purpose {
-        Purpose::Link => take_link(&host, &proven, &mut shaking).await,
-        Purpose::Pulse => take_pulse(&host, &proven, &mut shaking).await,
+        Purpose::Link => accept_link(&host, &proven, &mut shaking).await,
+        Purpose::Pulse => accept_heartbeat(&host, &proven, &mut shaking).await,
     };
     match taken {
         Ok(Some(Taken::Link(lease))) => shaking.hand_over(&host, lease),
         Ok(Some(Taken::Pulse(watched))) => {
             // Not here: this task counts as a handshake that is open.
-            tokio::spawn(watched.answer(shaking.into_frames(PULSE_FRAME_BYTES_MAX)));
+            tokio::spawn(watched.answer(shaking.into_frames(HEARTBEAT_FRAME_BYTES_MAX)));
         }
         Ok(None) => {}
         Err((reason, text)) => {
@@ -110,14 +110,14 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
 
 /// What a proven peer gets. Nothing if its link broke before it heard of that.
 enum Taken {
-    Link(Lease),
-    Pulse(Watched),
+    Link(LinkGuard),
+    Pulse(LinkMonitor),
 }
 
-async fn take_link(
+async fn accept_link(
     host: &Arc<Shared>,
     proven: &ProvenPeer,
-    shaking: &mut Shaking,
+    shaking: &mut PendingHandshake,
 ) -> Result<Option<Taken>, (Refusal, String)> {
     let certificate = shaking.certificate(proven.identity);
     let (lease, resume) = host.peers.of(host, proven.identity)?.admit(proven, certificate)?;
@@ -131,10 +131,10 @@ async fn take_link(
     })
 }
 
-async fn take_pulse(
+async fn accept_heartbeat(
     host: &Arc<Shared>,
     proven: &ProvenPeer,
-    shaking: &mut Shaking,
+    shaking: &mut PendingHandshake,
 ) -> Result<Option<Taken>, (Refusal, String)> {
     let peer = host.peers.get(proven.identity.host);
     let up =
@@ -144,7 +144,7 @@ async fn take_pulse(
     };
     shaking.handshake.admit(Resume::default());
     let welcomed = shaking.write().await.is_ok();
-    Ok(welcomed.then(|| Taken::Pulse(Watched::new(host, &peer, &up))))
+    Ok(welcomed.then(|| Taken::Pulse(LinkMonitor::new(host, &peer, &up))))
 }
 
 /// One attempt to reach a peer.
@@ -163,7 +163,7 @@ enum DialError {
     Crossed,
     /// It is not wanted any more.
     Abandoned,
-    Lost(LinkLoss, Evidence),
+    Lost(LinkLoss, FailureVerdict),
 }
 
 impl Dial {
@@ -194,38 +194,38 @@ impl Dial {
             }
             Err(DialError::Crossed) => self.peer.crossed(self.attempt),
             Err(DialError::Abandoned) => {}
-            Err(DialError::Lost(loss, evidence)) => self.peer.attempt_failed(self.attempt, loss, evidence),
+            Err(DialError::Lost(loss, evidence)) => self.peer.on_connect_failed(self.attempt, loss, evidence),
         }
     }
 
-    async fn dial(&self, host: &Shared) -> Result<(Shaking, ProvenPeer), DialError> {
+    async fn dial(&self, host: &Shared) -> Result<(PendingHandshake, ProvenPeer), DialError> {
         let Some((replaces, resume)) = self.peer.begin_dial(self.attempt) else {
             return Err(DialError::Abandoned);
         };
         let (to, link) = (self.peer.identity(), self.attempt);
-        let attempt = Attempt { to, purpose: Purpose::Link, link, replaces, resume };
+        let attempt = DialAttempt { to, purpose: Purpose::Link, link, replaces, resume };
         let reached = || self.peer.reached(self.attempt);
         reach(host, self.address, attempt, reached).await.map_err(|error| match error {
-            ReachError::Abandoned => DialError::Abandoned,
-            ReachError::Refused { reason: Refusal::Crossed, .. } => DialError::Crossed,
-            ReachError::Refused { reason, proven, why } => {
-                DialError::Lost(LinkLoss::Unreachable(why), evidence_of_refusal(reason, proven))
+            ConnectError::Abandoned => DialError::Abandoned,
+            ConnectError::Refused { reason: Refusal::Crossed, .. } => DialError::Crossed,
+            ConnectError::Refused { reason, proven, why } => {
+                DialError::Lost(LinkLoss::Unreachable(why), classify_refusal(reason, proven))
             }
-            ReachError::Unreachable(why, evidence) => DialError::Lost(LinkLoss::Unreachable(why), evidence),
+            ConnectError::Unreachable(why, evidence) => DialError::Lost(LinkLoss::Unreachable(why), evidence),
         })
     }
 }
 
 /// Why a host could not be reached.
 #[derive(Debug)]
-pub(super) enum ReachError {
+pub(super) enum ConnectError {
     /// Whoever listens refused, and may have proved itself before.
     Refused {
         reason: Refusal,
         proven: bool,
         why: String,
     },
-    Unreachable(String, Evidence),
+    Unreachable(String, FailureVerdict),
     /// It was there, and is not wanted any more.
     Abandoned,
 }
@@ -235,73 +235,80 @@ pub(super) enum ReachError {
 pub(super) async fn reach(
     host: &Shared,
     address: SocketAddr,
-    attempt: Attempt,
+    attempt: DialAttempt,
     reached: impl FnMut() -> bool + Send,
-) -> Result<(Shaking, ProvenPeer), ReachError> {
-    let unreachable = |why: String, evidence| ReachError::Unreachable(format!("{address}: {why}"), evidence);
+) -> Result<(PendingHandshake, ProvenPeer), ConnectError> {
+    let unreachable =
+        |why: String, evidence| ConnectError::Unreachable(format!("{address}: {why}"), evidence);
     let limit = host.limits.connect_timeout;
     let link = tokio::time::timeout(limit, host.transport.connect(address, attempt.to))
         .await
-        .map_err(|_| unreachable(format!("no connection within {limit:?}"), Evidence::None))?
+        .map_err(|_| unreachable(format!("no connection within {limit:?}"), FailureVerdict::None))?
         .map_err(|error| {
             let evidence = evidence(host, address, &error);
             unreachable(explained(error).to_string(), evidence)
         })?;
     let handshake = Handshake::connect(now(), config(host), attempt, random_nonce());
-    let mut shaking = Shaking { handshake, frames: FrameReader::handshake(link) };
+    let mut shaking = PendingHandshake { handshake, frames: FrameReader::handshake(link) };
     match shaking.until_proven(reached).await {
         Ok(proven) => Ok((shaking, proven)),
-        Err(ShakeError::Abandoned) => Err(ReachError::Abandoned),
-        Err(ShakeError::Handshake(error @ HandshakeError::Refused { reason, proven, .. })) => {
-            Err(ReachError::Refused { reason, proven, why: format!("{address}: {}", Chain(&error)) })
+        Err(HandshakeIoError::Abandoned) => Err(ConnectError::Abandoned),
+        Err(HandshakeIoError::Handshake(error @ HandshakeError::Refused { reason, proven, .. })) => {
+            Err(ConnectError::Refused { reason, proven, why: format!("{address}: {}", Chain(&error)) })
         }
-        Err(error) => Err(unreachable(Chain(&error).to_string(), evidence_of_handshake(&error))),
+        Err(error) => Err(unreachable(Chain(&error).to_string(), classify_handshake_error(&error))),
     }
 }
 
 /// What a connection that could not be made says about the peer.
-fn evidence(host: &Shared, address: SocketAddr, error: &io::Error) -> Evidence {
+fn evidence(host: &Shared, address: SocketAddr, error: &io::Error) -> FailureVerdict {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused if host.transport.refusal_means_gone(address) => Evidence::Gone,
+        io::ErrorKind::ConnectionRefused if host.transport.refusal_means_host_down(address) => {
+            FailureVerdict::Gone
+        }
         // One side does not take the other's certificate.
-        io::ErrorKind::InvalidData => Evidence::Unwelcome,
-        _ => Evidence::None,
+        io::ErrorKind::InvalidData => FailureVerdict::Rejected,
+        _ => FailureVerdict::None,
     }
 }
 
-fn evidence_of_refusal(reason: Refusal, proven: bool) -> Evidence {
+fn classify_refusal(reason: Refusal, proven: bool) -> FailureVerdict {
     match reason {
-        Refusal::Crossed | Refusal::Busy | Refusal::Stale => Evidence::None,
-        Refusal::Closing | Refusal::WrongHost if proven => Evidence::Over,
-        _ => Evidence::Unwelcome,
+        Refusal::Crossed | Refusal::Busy | Refusal::Stale => FailureVerdict::None,
+        Refusal::Closing | Refusal::WrongHost if proven => FailureVerdict::Over,
+        _ => FailureVerdict::Rejected,
     }
 }
 
 /// What a handshake that came to nothing says about the peer.
-fn evidence_of_handshake(error: &ShakeError) -> Evidence {
+fn classify_handshake_error(error: &HandshakeIoError) -> FailureVerdict {
     match error {
-        ShakeError::Handshake(HandshakeError::TimedOut) => Evidence::None,
+        HandshakeIoError::Handshake(HandshakeError::TimedOut) => FailureVerdict::None,
         // The link was there, and then the other side did not take this one's certificate.
-        ShakeError::Read(ReadError::Io(error)) | ShakeError::Write(error)
+        HandshakeIoError::Read(ReadError::Io(error)) | HandshakeIoError::Write(error)
             if error.kind() == io::ErrorKind::InvalidData =>
         {
-            Evidence::Unwelcome
+            FailureVerdict::Rejected
         }
-        ShakeError::Read(ReadError::Io(_) | ReadError::Closed) | ShakeError::Write(_) => Evidence::None,
-        ShakeError::Handshake(_) | ShakeError::Read(ReadError::Wire(_)) => Evidence::Unwelcome,
-        ShakeError::Certificate { .. } => Evidence::Unwelcome,
-        ShakeError::Abandoned => Evidence::None,
+        HandshakeIoError::Read(ReadError::Io(_) | ReadError::Closed) | HandshakeIoError::Write(_) => {
+            FailureVerdict::None
+        }
+        HandshakeIoError::Handshake(_) | HandshakeIoError::Read(ReadError::Wire(_)) => {
+            FailureVerdict::Rejected
+        }
+        HandshakeIoError::Certificate { .. } => FailureVerdict::Rejected,
+        HandshakeIoError::Abandoned => FailureVerdict::None,
     }
 }
 
 /// A link whose peer has yet to prove itself.
-pub(super) struct Shaking {
+pub(super) struct PendingHandshake {
     handshake: Handshake,
     frames: FrameReader<Box<dyn Link>>,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ShakeError {
+enum HandshakeIoError {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
@@ -315,10 +322,13 @@ enum ShakeError {
     Abandoned,
 }
 
-impl Shaking {
+impl PendingHandshake {
     /// Runs the handshake to the point where the peer is proven: as acceptor before its decision,
     /// as initiator after the peer's. `goes_on` is asked between the peer's first frame and this side's next.
-    async fn until_proven(&mut self, goes_on: impl FnMut() -> bool + Send) -> Result<ProvenPeer, ShakeError> {
+    async fn until_proven(
+        &mut self,
+        goes_on: impl FnMut() -> bool + Send,
+    ) -> Result<ProvenPeer, HandshakeIoError> {
         let deadline = self.handshake.deadline();
         let Ok(outcome) = tokio::time::timeout_at(deadline.into(), self.steps(goes_on)).await else {
             return Err(self.handshake.timed_out().into());
@@ -326,7 +336,7 @@ impl Shaking {
         let proven = outcome?;
         let host = proven.identity;
         if self.link().certificate().is_some() && self.certificate(host).is_none() {
-            return Err(ShakeError::Certificate { host });
+            return Err(HandshakeIoError::Certificate { host });
         }
         Ok(proven)
     }
@@ -341,13 +351,16 @@ impl Shaking {
         &**self.frames.get_ref()
     }
 
-    async fn steps(&mut self, mut goes_on: impl FnMut() -> bool + Send) -> Result<ProvenPeer, ShakeError> {
+    async fn steps(
+        &mut self,
+        mut goes_on: impl FnMut() -> bool + Send,
+    ) -> Result<ProvenPeer, HandshakeIoError> {
         loop {
             self.write().await?;
             let frame = self.frames.next().await?;
             match self.handshake.receive(now(), frame)? {
                 Step::Continue if goes_on() => {}
-                Step::Continue => return Err(ShakeError::Abandoned),
+                Step::Continue => return Err(HandshakeIoError::Abandoned),
                 Step::Proven(proven) | Step::Established(proven) => return Ok(proven),
             }
         }
@@ -375,18 +388,18 @@ impl Shaking {
 
     /// The link, for frames behind the handshake.
     pub(super) fn into_frames(self, frame_bytes_max: usize) -> FrameReader<Box<dyn Link>> {
-        let (link, read_already) = self.frames.into_parts();
-        FrameReader::established(link, frame_bytes_max, read_already)
+        let (link, leftover) = self.frames.into_parts();
+        FrameReader::established(link, frame_bytes_max, leftover)
     }
 
     /// Moves the link to the thread that serves it.
-    fn hand_over(self, host: &Shared, lease: Lease) {
-        let (link, read_already) = self.frames.into_parts();
+    fn hand_over(self, host: &Shared, lease: LinkGuard) {
+        let (link, leftover) = self.frames.into_parts();
         match link.detach() {
             Ok(link) => {
                 let frame_bytes_max = host.limits.frame_bytes_max;
                 // Where that thread has ended, the lease is dropped, and that ends the link.
-                host.executor.spawn(Served { lease, link, read_already, frame_bytes_max }.run());
+                host.executor.spawn(LinkDriver { lease, link, leftover, frame_bytes_max }.run());
             }
             Err(error) => lease.end(LinkLoss::Io(error.to_string())),
         }

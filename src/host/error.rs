@@ -265,7 +265,7 @@ impl SendError {
     /// A call that the session ended; `host` is the one it went to.
     pub(crate) fn failed(host: Identity, failed: Failed) -> Self {
         match failed {
-            Failed::ByPeer(failure) => failure.into(),
+            Failed::Remote(failure) => failure.into(),
             Failed::NotDelivered(LinkLoss::Shutdown) => NotDelivered::Closing.into(),
             Failed::NotDelivered(reason) => NotDelivered::Unreachable { host, reason }.into(),
             Failed::OutcomeUnknown(reason) => OutcomeUnknown::LinkLost { host, reason }.into(),

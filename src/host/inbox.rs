@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use super::peer::{Answers, Peer, Ticket};
 use crate::id::{CallId, Target, TypeHash};
-use crate::registry::{Claim, Inbound, Origin, Run};
+use crate::registry::{Claim, Inbound, ReplyPath, Run};
 use crate::session::{self, Event, Events};
 use crate::wire;
 
 /// Messages and other events in their order. Callers have their answers already, and are to be woken.
 #[derive(Default)]
-pub(super) struct Inbox {
+pub(super) struct ReceivedBatch {
     order: Vec<Came>,
     pub(super) wake: Vec<Waker>,
 }
@@ -27,14 +27,14 @@ enum Came {
 
 /// Consumer of an inbox.
 #[doc(hidden)]
-pub trait Handover {
+pub trait InboundSink {
     /// Takes messages.
     fn run(&mut self, to: (Target, TypeHash), run: Run);
     /// Takes another event.
     fn event(&mut self, event: Event<Ticket>);
 }
 
-impl Inbox {
+impl ReceivedBatch {
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
@@ -49,7 +49,7 @@ impl Inbox {
     }
 
     /// Hands over all that has come.
-    pub(super) fn hand_over(&mut self, to: &mut impl Handover) {
+    pub(super) fn hand_over(&mut self, to: &mut impl InboundSink) {
         for came in self.order.drain(..) {
             match came {
                 // All of them may have been withdrawn.
@@ -63,7 +63,7 @@ impl Inbox {
     #[inline(always)]
     fn add(
         &mut self,
-        peer: &Arc<impl Origin + 'static>,
+        peer: &Arc<impl ReplyPath + 'static>,
         call: Option<CallId>,
         to: (Target, TypeHash),
         deadline: Option<Instant>,
@@ -92,13 +92,13 @@ impl Inbox {
 }
 
 /// The events of a peer's session on their way to the inbox, and to callers.
-pub(super) struct Arriving<'a, O = Peer> {
+pub(super) struct SessionSink<'a, O = Peer> {
     pub(super) peer: &'a Arc<O>,
     pub(super) answers: &'a mut Answers,
-    pub(super) inbox: &'a mut Inbox,
+    pub(super) inbox: &'a mut ReceivedBatch,
 }
 
-impl<O: Origin + 'static> Events<Ticket> for Arriving<'_, O> {
+impl<O: ReplyPath + 'static> Events<Ticket> for SessionSink<'_, O> {
     #[inline(always)]
     fn call(
         &mut self,
@@ -143,7 +143,7 @@ mod tests {
     use super::super::peer::DetachedOrigin;
     use super::*;
     use crate::id::{ActorId, ActorIncarnation};
-    use crate::wire::{Body, Few};
+    use crate::wire::{Body, ShortSlice};
 
     fn to(actor: u64) -> (Target, TypeHash) {
         (Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) }, TypeHash(7))
@@ -164,13 +164,13 @@ mod tests {
     }
 
     /// Adds a message with that number, which is also what it takes of its actor's window.
-    fn add(inbox: &mut Inbox, actor: u64, number: u64, kind: Kind) {
+    fn add(inbox: &mut ReceivedBatch, actor: u64, number: u64, kind: Kind) {
         let (to, call) = (to(actor), kind.is_call().then_some(CallId(number)));
         let claim = session::Claim { target: to.0, bytes: number, life: 3 };
         let bytes = number.to_be_bytes();
         match kind {
             Kind::ShortCall | Kind::ShortTell => {
-                inbox.add(&Arc::new(DetachedOrigin), call, to, None, Few::new(&bytes).unwrap(), claim);
+                inbox.add(&Arc::new(DetachedOrigin), call, to, None, ShortSlice::new(&bytes).unwrap(), claim);
             }
             Kind::LongCall | Kind::LongTell => {
                 let body = Body { message: (&bytes[..]).into(), ..Body::empty() };
@@ -183,7 +183,7 @@ mod tests {
     #[derive(Debug, Default, PartialEq)]
     struct Seen(Vec<(u64, Vec<u64>)>);
 
-    impl Handover for Seen {
+    impl InboundSink for Seen {
         fn run(&mut self, (target, _): (Target, TypeHash), run: Run) {
             let numbers = run.map(|message| {
                 let claim = message.claim().unwrap();
@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    fn handed_over(inbox: &mut Inbox) -> Vec<(u64, Vec<u64>)> {
+    fn handed_over(inbox: &mut ReceivedBatch) -> Vec<(u64, Vec<u64>)> {
         let mut seen = Seen::default();
         inbox.hand_over(&mut seen);
         assert!(inbox.is_empty());
@@ -235,7 +235,7 @@ mod tests {
         fn what_came_is_handed_over_in_its_order_but_for_what_was_withdrawn(
             steps in prop::collection::vec(step(), 0..100),
         ) {
-            let (mut inbox, mut expected, mut number) = (Inbox::default(), Vec::new(), 0);
+            let (mut inbox, mut expected, mut number) = (ReceivedBatch::default(), Vec::new(), 0);
             for step in steps.into_iter().chain([Step::HandOver]) {
                 let mut next = || {
                     number += 1;
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn order_is_kept_and_runs_have_an_end() {
         for kind in [Kind::ShortCall, Kind::LongTell] {
-            let mut inbox = Inbox::default();
+            let mut inbox = ReceivedBatch::default();
             (1..=70).for_each(|number| add(&mut inbox, 1, number, kind));
             add(&mut inbox, 2, 71, kind);
             inbox.order.push(Came::Event(Event::Cancelled { call: CallId(9) }));
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_withdrawn_is_not_handed_over() {
-        let mut inbox = Inbox::default();
+        let mut inbox = ReceivedBatch::default();
         for (actor, number) in [(1, 1), (1, 2), (2, 3), (1, 4), (1, 5)] {
             add(&mut inbox, actor, number, Kind::ShortCall);
         }

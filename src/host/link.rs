@@ -9,8 +9,8 @@ use std::task::Waker;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::inbox::{Handover, Inbox};
-use super::peer::{Lease, Peer, Ticket, Up, loss_of};
+use super::inbox::{InboundSink, ReceivedBatch};
+use super::peer::{ActiveLink, LinkGuard, Peer, Ticket, disconnect_reason};
 use super::{Destination, Host, scope};
 use crate::config::GOODBYE_TIMEOUT;
 use crate::id::{Target, TypeHash};
@@ -27,28 +27,28 @@ use crate::wire::CallFailure;
 const WRITES_PER_TURN: u32 = 16;
 
 /// So often it is looked which core the peer runs on: it costs a system call.
-const READS_PER_LOOK: u32 = 16;
+const READS_PER_CORE_SAMPLE: u32 = 16;
 
 /// A proven link on its way to the thread that serves it.
 #[derive(Debug)]
-pub(super) struct Served {
-    pub(super) lease: Lease,
+pub(super) struct LinkDriver {
+    pub(super) lease: LinkGuard,
     pub(super) link: Box<dyn DetachedLink>,
     /// What the handshake read beyond its own frames.
-    pub(super) read_already: BytesMut,
+    pub(super) leftover: BytesMut,
     pub(super) frame_bytes_max: usize,
 }
 
-impl Served {
+impl LinkDriver {
     /// Serves the link until it ends, and says so to the peer's state.
     pub(super) async fn run(self) {
-        let Self { lease, link, read_already, frame_bytes_max } = self;
-        let Lease { peer, up } = &lease;
+        let Self { lease, link, leftover, frame_bytes_max } = self;
+        let LinkGuard { peer, up } = &lease;
         let loss = match link.attach() {
             Err(error) => LinkLoss::Io(error.to_string()),
             Ok(link) => {
                 let (reader, writer) = link.into_split();
-                let frames = FrameReader::established(reader, frame_bytes_max, read_already);
+                let frames = FrameReader::established(reader, frame_bytes_max, leftover);
                 let outgoing = Outgoing { peer, up };
                 tokio::select! {
                     biased;
@@ -63,11 +63,11 @@ impl Served {
     }
 }
 
-async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) -> LinkLoss {
-    let mut inbox = Inbox::default();
+async fn read(peer: &Arc<Peer>, up: &ActiveLink, mut frames: FrameReader<LinkReader>) -> LinkLoss {
+    let mut inbox = ReceivedBatch::default();
     let (mut since_turn, mut reads) = (0, 0_u32);
     loop {
-        if reads.is_multiple_of(READS_PER_LOOK) {
+        if reads.is_multiple_of(READS_PER_CORE_SAMPLE) {
             peer.look(frames.get_ref().shares_core());
         }
         reads = reads.wrapping_add(1);
@@ -84,19 +84,19 @@ async fn read(peer: &Arc<Peer>, up: &Up, mut frames: FrameReader<LinkReader>) ->
             let _ = tokio::time::timeout(GOODBYE_TIMEOUT, peer.written(up)).await;
             return left;
         }
-        if since_turn >= peer.turn_bytes() {
+        if since_turn >= peer.read_budget_bytes() {
             since_turn = 0;
             tokio::task::yield_now().await;
         }
         match frames.fill().await {
             Ok(bytes) => since_turn += bytes,
-            Err(error) => return loss_of(&error),
+            Err(error) => return disconnect_reason(&error),
         }
     }
 }
 
 /// Passes on what frames asked for. Says so if the peer has taken its leave.
-fn hand_over(peer: &Arc<Peer>, inbox: &mut Inbox) -> Option<LinkLoss> {
+fn hand_over(peer: &Arc<Peer>, inbox: &mut ReceivedBatch) -> Option<LinkLoss> {
     if inbox.is_empty() {
         return None;
     }
@@ -115,7 +115,7 @@ struct Route<'a> {
     left: Option<LinkLoss>,
 }
 
-impl Handover for Route<'_> {
+impl InboundSink for Route<'_> {
     fn run(&mut self, to: (Target, TypeHash), run: Run) {
         if let Some((last, destination)) = &self.last
             && *last == to
@@ -147,7 +147,7 @@ impl Handover for Route<'_> {
             Event::Schemas { body } => self.peer.learn_schemas(self.host, &body),
             Event::DeadLetters { count } => self.host.shared.count_dead_letters(count),
             Event::Cancelled { call } => self.peer.cancelled(call),
-            Event::PeerLeaves { reason } => self.left = Some(LinkLoss::PeerLeft { reason }),
+            Event::PeerClosing { reason } => self.left = Some(LinkLoss::PeerClosed { reason }),
             // Messages come in runs, and these have their callers by now.
             Event::Call { .. } | Event::Tell { .. } | Event::Replied { .. } | Event::Failed { .. } => {}
         }
@@ -169,7 +169,7 @@ trait Source {
 /// What the session has for a link.
 struct Outgoing<'a> {
     peer: &'a Peer,
-    up: &'a Up,
+    up: &'a ActiveLink,
 }
 
 impl Source for Outgoing<'_> {

@@ -9,11 +9,11 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::Shared;
-use crate::config::TURN_MESSAGES_MAX;
+use crate::config::BATCH_MESSAGES_MAX;
 use crate::id::{CallId, Identity};
 use crate::lock::Mutex;
 use crate::observe::log;
-use crate::registry::{Claim, Inbound, Origin};
+use crate::registry::{Claim, Inbound, ReplyPath};
 use crate::wire::{Body, CallFailure, Encoded};
 
 type Answer = Result<Body, CallFailure>;
@@ -60,7 +60,7 @@ impl Caller {
     }
 }
 
-impl Origin for Caller {
+impl ReplyPath for Caller {
     fn host(&self) -> Identity {
         self.host
     }
@@ -70,7 +70,7 @@ impl Origin for Caller {
     }
 
     fn turn(&self, _waiting: usize) -> usize {
-        TURN_MESSAGES_MAX
+        BATCH_MESSAGES_MAX
     }
 
     fn reply(&self, _call: CallId, body: Encoded<'_>, _claim: Option<&Claim>) {
@@ -99,7 +99,7 @@ fn owned(body: Encoded<'_>) -> Body {
 }
 
 /// A host as the origin of one-way messages to itself: nothing is encoded, nothing is answered.
-impl Origin for Shared {
+impl ReplyPath for Shared {
     fn host(&self) -> Identity {
         self.identity
     }
@@ -109,7 +109,7 @@ impl Origin for Shared {
     }
 
     fn turn(&self, _waiting: usize) -> usize {
-        TURN_MESSAGES_MAX
+        BATCH_MESSAGES_MAX
     }
 
     fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<&Claim>) {}

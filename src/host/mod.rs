@@ -4,7 +4,7 @@
 //! tasks), and a test may have many. It owns the table of reachable actors, the table of peers,
 //! and the tasks that serve links; it dispatches what comes in, and connects on demand, with one
 //! link and its pulse for each pair of hosts. What a call to the host itself does (spawning,
-//! stopping, tasks) is given to it from above as a [`HostCalls`].
+//! stopping, tasks) is given to it from above as a [`HostServices`].
 //!
 //! Invariants: one session a peer, whatever becomes of its links; user code never runs under a
 //! peer's lock; an address is dialled only if the cluster introduced it.
@@ -40,33 +40,35 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{
-    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_MAX, Limits,
-    WINDOW_BYTES_MIN,
+    CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_INTERVAL_MAX,
+    Limits, WINDOW_BYTES_MIN,
 };
 use crate::id::{ActorId, HostId, Identity, Incarnation, Target, TypeHash};
 use crate::observe::{HostSnapshot, log};
 use crate::registry::{
-    self, Deliver, Inbound, Origin, Reachable, Registry, RemoteActor, Run, STOP, Surroundings, panics,
+    self, Deliver, ErasedMailbox, HostContext, Inbound, Registry, RemoteActor, ReplyPath, Run, STOP, panics,
 };
 
 use crate::session::{LinkLoss, Secret};
 use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, Encoded};
 
-pub use config::{HostCalls, HostConfig, HostError};
+pub use config::{HostConfig, HostError, HostServices};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
 pub use executor::{Executor, LocalExecutor, Spawning};
 #[doc(hidden)]
-pub use inbox::Handover;
+pub use inbox::InboundSink;
 pub use peer::Peer;
 #[doc(hidden)]
 pub use peer::{ReceivePath, Ticket};
-pub use placement::{Ending, Finding, Lives, PlaceError, Placed, Placement, Placing, Seat};
+pub use placement::{
+    HostStatusFuture, Lives, LookupFuture, Placed, Placement, PlacementError, PlacementResult, TaskSlot,
+};
 
 use actors::Actors;
 use loopback::Loopback;
 use peers::Peers;
-use strangers::Refusals;
+use strangers::RejectionLog;
 
 /// A running host. Clones are the same host.
 ///
@@ -87,20 +89,20 @@ pub(crate) struct Shared {
     executor: Executor,
     /// The thread that serves the links, if it is always the same.
     thread: Arc<OnceLock<ThreadId>>,
-    calls: HostCalls,
+    calls: HostServices,
     registry: Registry,
     actors: Actors,
     peers: Peers,
     placement: OnceLock<Arc<dyn Placement>>,
     lives: OnceLock<Arc<dyn Lives>>,
     dead_letters: AtomicU64,
-    refusals: Refusals,
+    refusals: RejectionLog,
     /// Whether the host shuts down, and takes up with nobody new.
     leaving: AtomicBool,
     /// Cancelled when the host takes no further links.
     closing: CancellationToken,
     /// What the actors here decode their messages in.
-    surroundings: Arc<dyn Surroundings>,
+    surroundings: Arc<dyn HostContext>,
 }
 
 impl Host {
@@ -120,7 +122,7 @@ impl Host {
             None => None,
             Some(address) => Some(Self::listen(&config, address).await?),
         };
-        let heartbeat_every = config.limits.heartbeat_every.min(HEARTBEAT_MAX);
+        let heartbeat_every = config.limits.heartbeat_every.min(HEARTBEAT_INTERVAL_MAX);
         let shared = Arc::new_cyclic(|shared| Shared {
             identity: config.identity,
             secret: config.secret,
@@ -134,7 +136,10 @@ impl Host {
                 chunk_bytes: config.limits.chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
                 heartbeat_every,
                 // A link is not to be given up before the second heartbeat could have come.
-                heartbeat_lost: config.limits.heartbeat_lost.clamp(2 * heartbeat_every, 2 * HEARTBEAT_MAX),
+                heartbeat_lost: config
+                    .limits
+                    .heartbeat_lost
+                    .clamp(2 * heartbeat_every, 2 * HEARTBEAT_INTERVAL_MAX),
                 ..config.limits
             },
             transport: config.transport,
@@ -149,10 +154,10 @@ impl Host {
             placement: OnceLock::new(),
             lives: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
-            refusals: Refusals::default(),
+            refusals: RejectionLog::default(),
             leaving: AtomicBool::new(false),
             closing: CancellationToken::new(),
-            surroundings: Arc::new(scope::Of(Weak::clone(shared))),
+            surroundings: Arc::new(scope::WeakHostContext(Weak::clone(shared))),
         });
         if let Some(listener) = listener {
             let (host, closing) = (Arc::downgrade(&shared), shared.closing.clone());
@@ -193,9 +198,9 @@ impl Host {
 
     /// Notes on good evidence that a host has ended: what is open to it fails now, with `cause`, also what waits
     /// at addresses of one that was forgotten.
-    pub fn peer_gone(&self, identity: Identity, cause: &str) {
+    pub fn mark_peer_down(&self, identity: Identity, cause: &str) {
         if let Some(peer) = self.shared.peers.held(identity) {
-            peer.close(LinkLoss::HostGone(cause.to_owned()));
+            peer.close(LinkLoss::HostDown(cause.to_owned()));
         }
     }
 
@@ -234,7 +239,7 @@ impl Host {
     }
 
     /// Says who hears of the lives of actors; the first word stands.
-    pub fn set_lives(&self, lives: Arc<dyn Lives>) {
+    pub fn set_lifecycle_observer(&self, lives: Arc<dyn Lives>) {
         // As for the placement.
         let _ = self.shared.lives.set(lives);
     }
@@ -301,7 +306,7 @@ impl Host {
     }
 
     /// This host as the origin of a message to itself.
-    pub(crate) fn as_origin(&self) -> Arc<dyn Origin> {
+    pub(crate) fn as_reply_path(&self) -> Arc<dyn ReplyPath> {
         Arc::clone(&self.shared) as _
     }
 
@@ -384,7 +389,7 @@ impl Shared {
 
 /// Where a message goes: the actor, and how one of its type is put into the actor's mailbox.
 struct Destination {
-    mailbox: Arc<dyn Reachable>,
+    mailbox: Arc<dyn ErasedMailbox>,
     deliver: Deliver,
 }
 

@@ -157,7 +157,7 @@ impl Table {
 
 fn close_all(replaced: Replaced, by: Identity) {
     for replaced in replaced {
-        replaced.close(LinkLoss::HostGone(format!("it restarted as {by}")));
+        replaced.close(LinkLoss::HostDown(format!("it restarted as {by}")));
     }
 }
 
@@ -207,15 +207,15 @@ impl Host {
     /// Forgets, from now on, each host that came by itself, cannot be dialled, and has been away for so long.
     ///
     /// Without it a host that many come to, and leave without a word, keeps something of each for ever.
-    pub fn forget_strays(&self, away: Duration) {
+    pub fn expire_inbound_peers(&self, away: Duration) {
         let (host, closing) = (Arc::downgrade(&self.shared), self.shared.closing.clone());
         self.shared.io.spawn(closing.run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(away / 4).await;
                 let Some(shared) = host.upgrade() else { return };
                 for peer in shared.peers.all() {
-                    if peer.is_stray(away) {
-                        shared.peers.forget(peer.identity(), |peer| peer.is_stray(away));
+                    if peer.is_expired_inbound(away) {
+                        shared.peers.forget(peer.identity(), |peer| peer.is_expired_inbound(away));
                     }
                 }
             }

@@ -11,43 +11,43 @@ use thiserror::Error;
 
 use super::Host;
 use crate::id::{Identity, Target};
-use crate::spec::{ActorKey, ActorPlace, ActorSpec};
+use crate::spec::{ActorKey, ActorLocation, ActorSpec};
 
 /// Picks hosts for new actors and tasks; the cluster implements it.
 pub trait Placement: Send + Sync + fmt::Debug {
     /// A host for one more actor of that type, which may have wishes.
-    fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> Placing;
+    fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> PlacementResult;
 
     /// The living actor of that name. The namespace is that of the job if none is given.
-    fn find_actor(&self, _host: &Host, _namespace: Option<&str>, name: &str) -> Finding {
+    fn find_actor(&self, _host: &Host, _namespace: Option<&str>, name: &str) -> LookupFuture {
         let text = format!("no actor is called {name:?}: this cluster has no names");
-        Box::pin(std::future::ready(Err(PlaceError::Unknown { text })))
+        Box::pin(std::future::ready(Err(PlacementError::Unknown { text })))
     }
 
     /// Hears that an actor which was given a place has not come to life there.
     fn not_spawned(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
     /// How a host has ended that cannot be reached, if the cluster knows that it has.
-    fn end_of(&self, _host: &Host, _of: Identity) -> Ending {
+    fn end_of(&self, _host: &Host, _of: Identity) -> HostStatusFuture {
         Box::pin(std::future::ready(None))
     }
 
     /// A host for one more task; `None` if there is none left.
-    fn place_task(&self) -> Option<Seat>;
+    fn place_task(&self) -> Option<TaskSlot>;
 
     /// How many hosts run tasks.
     fn task_hosts(&self) -> usize;
 }
 
 /// An answer that is there, or will be.
-pub enum Placing {
+pub enum PlacementResult {
     /// It is there.
-    Now(Result<Placed, PlaceError>),
+    Now(Result<Placed, PlacementError>),
     /// It has to be waited for; dropping it withdraws the question.
-    Later(Pin<Box<dyn Future<Output = Result<Placed, PlaceError>> + Send>>),
+    Later(Pin<Box<dyn Future<Output = Result<Placed, PlacementError>> + Send>>),
 }
 
-impl fmt::Debug for Placing {
+impl fmt::Debug for PlacementResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Now(placed) => f.debug_tuple("Now").field(placed).finish(),
@@ -57,10 +57,10 @@ impl fmt::Debug for Placing {
 }
 
 /// A living actor: the name of its type, and where it is.
-pub type Finding = Pin<Box<dyn Future<Output = Result<(String, ActorPlace), PlaceError>> + Send>>;
+pub type LookupFuture = Pin<Box<dyn Future<Output = Result<(String, ActorLocation), PlacementError>> + Send>>;
 
 /// How a host has ended, if that is known.
-pub type Ending = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+pub type HostStatusFuture = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
 
 /// Where an actor may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Placed {
 /// Why there is no place for an actor, or no such actor.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum PlaceError {
+pub enum PlacementError {
     /// No worker is left.
     #[error("no worker is left in the cluster")]
     NoWorker,
@@ -121,7 +121,7 @@ pub enum PlaceError {
 /// Hears of the lives of actors that the cluster keeps account of, and of its tasks.
 pub trait Lives: Send + Sync + fmt::Debug {
     /// One has come to life.
-    fn began(&self, actor: ActorKey, class: &'static str, at: ActorPlace);
+    fn began(&self, actor: ActorKey, class: &'static str, at: ActorLocation);
 
     /// One has ended.
     fn ended(&self, actor: ActorKey, cause: &str);
@@ -138,13 +138,13 @@ pub trait Lives: Send + Sync + fmt::Debug {
 
 /// A task's place on a host, counted while it is held.
 #[derive(Debug)]
-pub struct Seat {
+pub struct TaskSlot {
     /// The host.
     pub host: Identity,
     taken: Arc<AtomicUsize>,
 }
 
-impl Seat {
+impl TaskSlot {
     /// Takes a place on `host`, whose places taken are counted in `taken`.
     pub fn take(host: Identity, taken: Arc<AtomicUsize>) -> Self {
         taken.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for TaskSlot {
     fn drop(&mut self) {
         self.taken.fetch_sub(1, Ordering::Relaxed);
     }

@@ -16,29 +16,29 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::connect::{self, ReachError};
-use super::peer::{Peer, Up};
+use super::connect::{self, ConnectError};
+use super::peer::{ActiveLink, Peer};
 use crate::id::LinkId;
 use crate::observe::log;
-use crate::session::{Attempt, LinkLoss};
+use crate::session::{DialAttempt, LinkLoss};
 use crate::transport::expiry::passed;
 use crate::transport::{FrameReader, Link, ReadError};
 use crate::wire::{Frame, Heartbeat, Purpose, Refusal, Resume};
 
 /// Nothing but heartbeats comes on a pulse.
-pub(super) const PULSE_FRAME_BYTES_MAX: usize = 64;
+pub(super) const HEARTBEAT_FRAME_BYTES_MAX: usize = 64;
 
 /// A link, and whose it is.
 #[derive(Clone)]
-pub(super) struct Watched {
+pub(super) struct LinkMonitor {
     pub(super) peer: Arc<Peer>,
-    pub(super) up: Arc<Up>,
+    pub(super) up: Arc<ActiveLink>,
     every: Duration,
     lost: Duration,
 }
 
-impl Watched {
-    pub(super) fn new(host: &Shared, peer: &Arc<Peer>, up: &Arc<Up>) -> Self {
+impl LinkMonitor {
+    pub(super) fn new(host: &Shared, peer: &Arc<Peer>, up: &Arc<ActiveLink>) -> Self {
         Self {
             peer: Arc::clone(peer),
             up: Arc::clone(up),
@@ -80,7 +80,7 @@ impl Watched {
                 match self.open(address).await {
                     Ok(mut frames) => while self.exchange(&mut frames).await.is_ok() {},
                     // Before it has proved itself anybody may say so.
-                    Err(ReachError::Refused { reason: Refusal::Stale, proven: true, .. }) => return,
+                    Err(ConnectError::Refused { reason: Refusal::Stale, proven: true, .. }) => return,
                     // It is tried again; when that has failed for long enough the link is cut.
                     Err(error) => log::debug!(peer = %self.peer.identity(), ?error, "no pulse"),
                 }
@@ -92,12 +92,12 @@ impl Watched {
         }
     }
 
-    async fn open(&self, address: SocketAddr) -> Result<FrameReader<Box<dyn Link>>, ReachError> {
+    async fn open(&self, address: SocketAddr) -> Result<FrameReader<Box<dyn Link>>, ConnectError> {
         let Some(host) = self.peer.host() else {
             let why = "this host is gone".into();
-            return Err(ReachError::Refused { reason: Refusal::Closing, proven: false, why });
+            return Err(ConnectError::Refused { reason: Refusal::Closing, proven: false, why });
         };
-        let attempt = Attempt {
+        let attempt = DialAttempt {
             to: self.peer.identity(),
             purpose: Purpose::Pulse,
             link: self.up.id(),
@@ -105,7 +105,7 @@ impl Watched {
             resume: Resume::default(),
         };
         let (shaking, _) = connect::reach(&host.shared, address, attempt, || true).await?;
-        Ok(shaking.into_frames(PULSE_FRAME_BYTES_MAX))
+        Ok(shaking.into_frames(HEARTBEAT_FRAME_BYTES_MAX))
     }
 
     /// Asks once, and rests.
@@ -118,7 +118,7 @@ impl Watched {
 
     /// Answers the peer's heartbeats as long as they come, and no later pulse takes the place of this.
     pub(super) async fn answer(self, mut frames: FrameReader<Box<dyn Link>>) {
-        let ended = self.up.begin_pulse();
+        let ended = self.up.replace_heartbeat();
         let answering =
             async { while self.hear(&mut frames).await.is_ok() && beat(&mut frames).await.is_ok() {} };
         tokio::select! {

@@ -5,8 +5,8 @@ use std::sync::Weak;
 use scoped_tls::scoped_thread_local;
 
 use super::{Host, Shared};
-use crate::config::Planted;
-use crate::registry::{Decoding, Surroundings};
+use crate::config::InjectedBug;
+use crate::registry::{DecodeScope, HostContext};
 
 scoped_thread_local!(static CURRENT: Host);
 
@@ -21,14 +21,14 @@ pub(crate) fn current() -> Option<Host> {
 }
 
 /// A host's scope as actors that it keeps reachable need it: without keeping the host.
-pub(super) struct Of(pub(super) Weak<Shared>);
+pub(super) struct WeakHostContext(pub(super) Weak<Shared>);
 
-impl Surroundings for Of {
-    fn hold(&self, work: &mut dyn FnMut(&dyn Decoding)) {
+impl HostContext for WeakHostContext {
+    fn hold(&self, work: &mut dyn FnMut(&dyn DecodeScope)) {
         work(&Held(self.0.upgrade().map(|shared| Host { shared })));
     }
 
-    fn planted(&self) -> Option<Planted> {
+    fn planted(&self) -> Option<InjectedBug> {
         self.0.upgrade()?.limits.planted
     }
 }
@@ -36,7 +36,7 @@ impl Surroundings for Of {
 /// The same during a turn of an actor; nothing if the host has ended.
 struct Held(Option<Host>);
 
-impl Decoding for Held {
+impl DecodeScope for Held {
     fn within(&self, work: &mut dyn FnMut()) {
         match &self.0 {
             Some(host) => within(host, work),

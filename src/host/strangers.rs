@@ -20,7 +20,7 @@ use crate::observe::log;
 /// costs an accept each, and few handshakes. Where all places are taken, the source that has most of them
 /// loses its oldest. This machine's own address has no share: as many processes may dial as there are cores.
 #[derive(Debug, Default)]
-pub(crate) struct Strangers(VecDeque<Stranger>);
+pub(crate) struct UnauthenticatedConnections(VecDeque<Stranger>);
 
 #[derive(Debug)]
 struct Stranger {
@@ -40,7 +40,7 @@ pub(crate) struct Crowded {
     open: usize,
 }
 
-impl Strangers {
+impl UnauthenticatedConnections {
     /// Lets a connection from `source` in, if that is known, and attends to it on this runtime.
     pub(crate) fn attend(
         &mut self,
@@ -99,20 +99,20 @@ fn network_of(source: IpAddr) -> IpAddr {
     }
 }
 
-impl Drop for Strangers {
+impl Drop for UnauthenticatedConnections {
     fn drop(&mut self) {
         self.0.iter().for_each(|stranger| stranger.task.abort());
     }
 }
 
 /// Shortest time between two log lines about refusals: a flood of connections must not fill the log.
-const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
+const REJECTION_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The connections that were refused and not told of yet.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<(u64, Option<Instant>)>);
+pub(crate) struct RejectionLog(Mutex<(u64, Option<Instant>)>);
 
-impl Refusals {
+impl RejectionLog {
     /// Counts one, and tells of it and of those before it, but not too often.
     pub(crate) fn note(&self, error: &dyn Display) {
         if let Some(connections) = self.count() {
@@ -125,7 +125,7 @@ impl Refusals {
         let mut guard = self.0.lock();
         let (untold, told) = &mut *guard;
         *untold += 1;
-        if told.is_some_and(|told| told.elapsed() < REFUSALS_TOLD_EVERY) {
+        if told.is_some_and(|told| told.elapsed() < REJECTION_LOG_INTERVAL) {
             return None;
         }
         *told = Some(Instant::now());
@@ -145,7 +145,7 @@ mod tests {
 
     /// Lets one in that never ends by itself; gives what ends when it is closed.
     fn attend(
-        strangers: &mut Strangers,
+        strangers: &mut UnauthenticatedConnections,
         from: Option<IpAddr>,
         open_max: usize,
     ) -> Result<tokio::sync::oneshot::Receiver<()>, Crowded> {
@@ -164,7 +164,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_from_one_source_closes_no_connection_of_another() {
-        let mut strangers = Strangers::default();
+        let mut strangers = UnauthenticatedConnections::default();
         let mut honest = attend(&mut strangers, source(1), 8).unwrap();
         let mut refused = 0;
         for _ in 0..10_000 {
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_source_with_most_connections_loses_its_oldest_and_a_proven_one_takes_no_place() {
-        let mut strangers = Strangers::default();
+        let mut strangers = UnauthenticatedConnections::default();
         let mut own: Vec<_> = (0..3).map(|_| attend(&mut strangers, source(1), 4).ok()).collect();
         assert!(own.pop().unwrap().is_none(), "a source has half of the places");
         let local = Some(IpAddr::from([127, 0, 0, 1]));

@@ -8,7 +8,7 @@ use actix::prelude::SendError;
 use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
-use super::mailbox::{Decoding, Mailbox, Reachable, Turn};
+use super::mailbox::{DecodeScope, ErasedMailbox, Mailbox, Turn};
 use super::{
     Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, Run, TaskFn, panics, synchronous,
 };
@@ -83,7 +83,7 @@ impl<M: RemoteMessage> Delivery<M> {
         ctx: &mut A::Context,
         respond: impl FnOnce(<A as Handler<M>>::Result, &mut Responder<M::Result>, &mut A::Context),
     ) {
-        if self.responder.is_overdue(self.deadline) {
+        if self.responder.is_expired_or_cancelled(self.deadline) {
             return self.responder.fail(CallFailure::Expired);
         }
         self.responder.start();
@@ -106,7 +106,7 @@ impl<M: RemoteMessage> fmt::Debug for Delivery<M> {
 }
 
 /// Puts messages into the mailbox of an `A`.
-pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: Run) {
+pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn ErasedMailbox, run: Run) {
     match mailbox(to) {
         Some(mailbox) => mailbox.deliver(handle::<A, M>, run),
         // Two actor types share a name, and this one does not handle the message.
@@ -120,7 +120,7 @@ pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn Reachable, run: 
 pub(crate) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
 
 /// Puts stops into an actor's mailbox, behind the messages that came before.
-pub(crate) fn stop(to: &dyn Reachable, run: Run) {
+pub(crate) fn stop(to: &dyn ErasedMailbox, run: Run) {
     run.for_each(|inbound| {
         let (_, _, responder) = inbound.into_parts();
         to.control(Control::Stop(responder));
@@ -132,12 +132,12 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
     actor: &mut A,
     ctx: &mut A::Context,
     run: &mut Run,
-    decoding: &dyn Decoding,
+    decoding: &dyn DecodeScope,
 ) {
     let Some(body) = run.front() else { return };
     let decoded = match body.message.len() < Identity::ENCODED_BYTES_MIN {
         true => decode(body),
-        false => decode_within(decoding, run),
+        false => decode_in_context(decoding, run),
     };
     // From here on it is the responder that sees to an answer, whatever the handler does.
     let Some((deadline, responder)) = run.pop() else { return };
@@ -150,7 +150,7 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
 }
 
 /// Decodes the next message of a run, which may have addresses in it.
-fn decode_within<M: RemoteMessage>(decoding: &dyn Decoding, run: &Run) -> Result<M, CallFailure> {
+fn decode_in_context<M: RemoteMessage>(decoding: &dyn DecodeScope, run: &Run) -> Result<M, CallFailure> {
     let mut decoded = Err(CallFailure::NoReply);
     decoding.within(&mut || {
         if let Some(body) = run.front() {
@@ -162,7 +162,7 @@ fn decode_within<M: RemoteMessage>(decoding: &dyn Decoding, run: &Run) -> Result
 
 /// Moves the delivery in `slot` into the mailbox of an `A`; it stays there if that is not possible.
 pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
-    to: &dyn Reachable,
+    to: &dyn ErasedMailbox,
     slot: &mut dyn Any,
     only_if_room: bool,
 ) -> Result<(), MailboxError> {
@@ -184,7 +184,7 @@ pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
     })
 }
 
-fn mailbox<A: RemoteActor>(to: &dyn Reachable) -> Option<&Mailbox<A>> {
+fn mailbox<A: RemoteActor>(to: &dyn ErasedMailbox) -> Option<&Mailbox<A>> {
     (to as &dyn Any).downcast_ref()
 }
 
@@ -192,7 +192,7 @@ fn mailbox<A: RemoteActor>(to: &dyn Reachable) -> Option<&Mailbox<A>> {
 pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
     let (body, deadline, mut responder) = inbound.into_parts::<F::Output>();
     let ran = || {
-        if responder.is_overdue(deadline) {
+        if responder.is_expired_or_cancelled(deadline) {
             return Err(CallFailure::Expired);
         }
         let args = decode(&body)?;

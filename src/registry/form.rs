@@ -25,9 +25,9 @@ use crate::wire::CallFailure;
 
 /// The form of the result `R` of actor `A`'s handler for `M`.
 #[derive(Debug)]
-pub struct Form<A, M, R>(PhantomData<fn(A, M, R)>);
+pub struct ResponseKind<A, M, R>(PhantomData<fn(A, M, R)>);
 
-impl<A, M, R> Form<A, M, R> {
+impl<A, M, R> ResponseKind<A, M, R> {
     /// The form.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "only generated code makes one")]
@@ -61,7 +61,7 @@ pub trait OtherForm<A: Actor, M: RemoteMessage, R> {
 }
 
 impl<A, M> ActFutureForm<A, M, ResponseActFuture<A, M::Result>>
-    for &&&Form<A, M, ResponseActFuture<A, M::Result>>
+    for &&&ResponseKind<A, M, ResponseActFuture<A, M::Result>>
 where
     A: RemoteActor,
     M: RemoteMessage,
@@ -73,11 +73,11 @@ where
         ctx: &mut Context<A>,
     ) {
         responder.release();
-        ctx.spawn(DriveInActor { future, responder: Some(responder.take()) });
+        ctx.spawn(ActorFutureResponse { future, responder: Some(responder.take()) });
     }
 }
 
-impl<A, M> FutureForm<A, M, ResponseFuture<M::Result>> for &&Form<A, M, ResponseFuture<M::Result>>
+impl<A, M> FutureForm<A, M, ResponseFuture<M::Result>> for &&ResponseKind<A, M, ResponseFuture<M::Result>>
 where
     A: RemoteActor,
     M: RemoteMessage,
@@ -89,11 +89,11 @@ where
         ctx: &mut Context<A>,
     ) {
         responder.release();
-        actix_rt::spawn(DriveBeside { future, responder: Some(responder.take()), actor: ctx.address() });
+        actix_rt::spawn(SpawnedResponse { future, responder: Some(responder.take()), actor: ctx.address() });
     }
 }
 
-impl<A, M> ValueForm<A, M, M::Result> for &Form<A, M, M::Result>
+impl<A, M> ValueForm<A, M, M::Result> for &ResponseKind<A, M, M::Result>
 where
     A: RemoteActor,
     M: RemoteMessage,
@@ -103,7 +103,7 @@ where
     }
 }
 
-impl<A, M, R> OtherForm<A, M, R> for Form<A, M, R>
+impl<A, M, R> OtherForm<A, M, R> for ResponseKind<A, M, R>
 where
     A: RemoteActor,
     M: RemoteMessage,
@@ -116,7 +116,7 @@ where
             responder.take().fail(CallFailure::Panicked { text: text.clone() });
             panics::resume(text);
         }
-        let mut waiting = AwaitAnswer { answered, responder: Some(responder.take()) };
+        let mut waiting = ChannelResponse { answered, responder: Some(responder.take()) };
         if !waiting.is_settled() {
             ctx.spawn(waiting);
         }
@@ -133,10 +133,10 @@ fn drive<T: Serialize + DeserializeOwned>(
 ) -> Poll<Result<(), String>> {
     let waiting = responder.as_mut().expect("a future is not polled after it was ready");
     let mut polled = Ok(Poll::Pending);
-    if !waiting.is_abandoned() {
+    if !waiting.is_cancelled() {
         polled = panics::catch(|| poll(task));
         if let Ok(Poll::Pending) = polled {
-            ready!(waiting.poll_abandoned(task));
+            ready!(waiting.poll_cancelled(task));
         }
     }
     let responder = responder.take().expect("it was there just now");
@@ -156,12 +156,12 @@ fn drive<T: Serialize + DeserializeOwned>(
     })
 }
 
-struct DriveInActor<A: Actor, T> {
+struct ActorFutureResponse<A: Actor, T> {
     future: ResponseActFuture<A, T>,
     responder: Option<Responder<T>>,
 }
 
-impl<A, T> ActorFuture<A> for DriveInActor<A, T>
+impl<A, T> ActorFuture<A> for ActorFutureResponse<A, T>
 where
     A: Actor<Context = Context<A>>,
     T: Serialize + DeserializeOwned + 'static,
@@ -184,13 +184,13 @@ where
     }
 }
 
-struct DriveBeside<A: Actor, T> {
+struct SpawnedResponse<A: Actor, T> {
     future: ResponseFuture<T>,
     responder: Option<Responder<T>>,
     actor: Addr<A>,
 }
 
-impl<A, T> Future for DriveBeside<A, T>
+impl<A, T> Future for SpawnedResponse<A, T>
 where
     A: Handler<Control> + Actor<Context = Context<A>>,
     T: Serialize + DeserializeOwned + 'static,
@@ -211,12 +211,12 @@ where
 ///
 /// It lives in the context so that it is dropped with the actor, also while a panic unwinds:
 /// the responder then knows the panic's text.
-struct AwaitAnswer<T: Serialize + DeserializeOwned> {
+struct ChannelResponse<T: Serialize + DeserializeOwned> {
     answered: oneshot::Receiver<T>,
     responder: Option<Responder<T>>,
 }
 
-impl<T: Serialize + DeserializeOwned> AwaitAnswer<T> {
+impl<T: Serialize + DeserializeOwned> ChannelResponse<T> {
     /// Looks whether the answer is there, or can never come, and passes it on.
     fn is_settled(&mut self) -> bool {
         match self.answered.try_recv() {
@@ -235,7 +235,7 @@ impl<T: Serialize + DeserializeOwned> AwaitAnswer<T> {
     }
 }
 
-impl<A, T> ActorFuture<A> for AwaitAnswer<T>
+impl<A, T> ActorFuture<A> for ChannelResponse<T>
 where
     A: Actor<Context = Context<A>>,
     T: Serialize + DeserializeOwned + 'static,
@@ -252,7 +252,7 @@ where
     }
 }
 
-impl<T: Serialize + DeserializeOwned> Drop for AwaitAnswer<T> {
+impl<T: Serialize + DeserializeOwned> Drop for ChannelResponse<T> {
     fn drop(&mut self) {
         // The response may have answered and stopped the actor in one step.
         self.is_settled();

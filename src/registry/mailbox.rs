@@ -18,38 +18,38 @@ use actix::{Actor, Addr, AsyncContext};
 use tokio::time::Instant;
 
 use super::{Control, RemoteActor, Responder, Run};
-use crate::config::{Planted, TURN_MESSAGES_MAX, TURN_TIME};
+use crate::config::{BATCH_MESSAGES_MAX, BATCH_TIME_MAX, InjectedBug};
 use crate::id::{ActorIncarnation, TypeHash};
 use crate::lock::{Locked, Mutex};
 use crate::wire::CallFailure;
 
 /// After every so many messages of a turn it is looked at the clock, and a few times before the first.
-const MESSAGES_PER_LOOK: usize = 16;
+const MESSAGES_PER_CLOCK_READ: usize = 16;
 
 /// Capacity that a queue keeps when nothing waits in it.
 const KEPT_MAX: usize = 64;
 
 /// What takes the next message of a run, decodes it in its surroundings, and hands it to its handler.
-pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, &mut Run, &dyn Decoding);
+pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, &mut Run, &dyn DecodeScope);
 
 /// What an actor lives in.
-pub trait Surroundings: Send + Sync {
+pub trait HostContext: Send + Sync {
     /// Runs `work`, a turn of the actor, which may decode there.
-    fn hold(&self, work: &mut dyn FnMut(&dyn Decoding));
+    fn hold(&self, work: &mut dyn FnMut(&dyn DecodeScope));
     #[doc(hidden)]
-    fn planted(&self) -> Option<Planted> {
+    fn planted(&self) -> Option<InjectedBug> {
         None
     }
 }
 
 /// Where messages are decoded: the addresses in them bind to it.
-pub trait Decoding {
+pub trait DecodeScope {
     /// Runs `work` there.
     fn within(&self, work: &mut dyn FnMut());
 }
 
 /// An actor that can be reached from afar, whatever its type.
-pub trait Reachable: Any + Send + Sync {
+pub trait ErasedMailbox: Any + Send + Sync {
     /// The hash of its type's name.
     fn kind(&self) -> TypeHash;
     /// Its type's name.
@@ -70,7 +70,7 @@ pub struct Mailbox<A: RemoteActor> {
     me: Weak<Self>,
     addr: Addr<A>,
     incarnation: ActorIncarnation,
-    surroundings: Arc<dyn Surroundings>,
+    surroundings: Arc<dyn HostContext>,
     queue: Mutex<Queue<A>>,
 }
 
@@ -91,7 +91,7 @@ impl<A: RemoteActor> Mailbox<A> {
     pub fn new(
         addr: Addr<A>,
         incarnation: ActorIncarnation,
-        surroundings: Arc<dyn Surroundings>,
+        surroundings: Arc<dyn HostContext>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
@@ -130,11 +130,11 @@ impl<A: RemoteActor> Mailbox<A> {
     }
 
     /// Hands the actor everything that has come, as long as it takes messages.
-    fn take_turn(&self, actor: &mut A, ctx: &mut A::Context) {
-        self.surroundings.hold(&mut |decoding| self.handle_waiting(actor, ctx, decoding));
+    fn drain(&self, actor: &mut A, ctx: &mut A::Context) {
+        self.surroundings.hold(&mut |decoding| self.drain_queue(actor, ctx, decoding));
     }
 
-    fn handle_waiting(&self, actor: &mut A, ctx: &mut A::Context, decoding: &dyn Decoding) {
+    fn drain_queue(&self, actor: &mut A, ctx: &mut A::Context, decoding: &dyn DecodeScope) {
         let mut batch = Batch { mailbox: self, items: VecDeque::new() };
         let mut length = None;
         loop {
@@ -149,7 +149,7 @@ impl<A: RemoteActor> Mailbox<A> {
                 }
                 std::mem::swap(&mut queue.waiting, &mut batch.items);
             }
-            let length = length.get_or_insert_with(|| Length::for_what_waits(&batch.items));
+            let length = length.get_or_insert_with(|| Length::for_queue(&batch.items));
             while !ctx.waiting() {
                 match batch.items.front_mut() {
                     Some(Item::Run(handle, run)) => {
@@ -165,7 +165,7 @@ impl<A: RemoteActor> Mailbox<A> {
                     }
                     None => break,
                 }
-                if length.is_reached() && !batch.items.is_empty() && !ctx.waiting() {
+                if length.is_exhausted() && !batch.items.is_empty() && !ctx.waiting() {
                     // Others of this thread have their turn: the link writes the answers so far.
                     ctx.wait(wrap_future(tokio::task::yield_now()));
                 }
@@ -197,7 +197,7 @@ impl<A: RemoteActor> Mailbox<A> {
     }
 }
 
-impl<A: RemoteActor> Reachable for Mailbox<A> {
+impl<A: RemoteActor> ErasedMailbox for Mailbox<A> {
     fn kind(&self) -> TypeHash {
         A::HASH
     }
@@ -215,7 +215,7 @@ impl<A: RemoteActor> Reachable for Mailbox<A> {
     }
 
     fn control(&self, control: Control) {
-        if self.surroundings.planted() == Some(Planted::OvertakingStop) {
+        if self.surroundings.planted() == Some(InjectedBug::OvertakingStop) {
             self.lock().waiting.push_front(Item::Control(control));
             return self.call();
         }
@@ -262,24 +262,24 @@ struct Length {
 
 impl Length {
     /// Messages of several peers have as many as the first of them has.
-    fn for_what_waits<A: RemoteActor>(items: &VecDeque<Item<A>>) -> Self {
+    fn for_queue<A: RemoteActor>(items: &VecDeque<Item<A>>) -> Self {
         let waiting = items.iter().map(Item::len).sum();
         let most = match items.front() {
             Some(Item::Run(_, run)) => run.turn(waiting),
-            Some(Item::Control(_)) | None => TURN_MESSAGES_MAX,
+            Some(Item::Control(_)) | None => BATCH_MESSAGES_MAX,
         };
         Self { most, handled: 0, began: (waiting > 1).then(Instant::now) }
     }
 
     /// Counts a message that was handled; says whether it is to be the last.
     #[inline]
-    fn is_reached(&mut self) -> bool {
+    fn is_exhausted(&mut self) -> bool {
         self.handled += 1;
-        let looks = self.handled.is_multiple_of(MESSAGES_PER_LOOK)
-            || self.handled < MESSAGES_PER_LOOK && self.handled.is_power_of_two();
+        let looks = self.handled.is_multiple_of(MESSAGES_PER_CLOCK_READ)
+            || self.handled < MESSAGES_PER_CLOCK_READ && self.handled.is_power_of_two();
         if looks && (self.began.is_some() || self.handled > 1) {
             let now = Instant::now();
-            if now.duration_since(*self.began.get_or_insert(now)) >= TURN_TIME {
+            if now.duration_since(*self.began.get_or_insert(now)) >= BATCH_TIME_MAX {
                 self.most = 0;
             }
         }
@@ -306,14 +306,14 @@ impl<A: RemoteActor> Drop for Batch<'_, A> {
 }
 
 /// An actor's turn at its messages from afar.
-pub struct Turn(Option<Arc<dyn TakesTurns>>);
+pub struct Turn(Option<Arc<dyn AnyMailbox>>);
 
 /// A [`Mailbox`], whatever its actor's type.
-trait TakesTurns: Any + Send + Sync {
+trait AnyMailbox: Any + Send + Sync {
     fn refuse(&self);
 }
 
-impl<A: RemoteActor> TakesTurns for Mailbox<A> {
+impl<A: RemoteActor> AnyMailbox for Mailbox<A> {
     fn refuse(&self) {
         Self::refuse(self);
     }
@@ -324,7 +324,7 @@ impl Turn {
         let Some(mailbox) = self.0.take() else { return };
         // It asked its own actor for the turn, so it is of that type.
         match (Arc::clone(&mailbox) as Arc<dyn Any + Send + Sync>).downcast::<Mailbox<A>>() {
-            Ok(mailbox) => mailbox.take_turn(actor, ctx),
+            Ok(mailbox) => mailbox.drain(actor, ctx),
             Err(_) => mailbox.refuse(),
         }
     }

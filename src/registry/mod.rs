@@ -6,7 +6,7 @@
 //!
 //! Owns the traits that the macros implement, the generated delivery, the duty to answer, and how two
 //! executables declare the same message differently.
-//! Knows neither links nor hosts: an answer leaves through [`Origin`].
+//! Knows neither links nor hosts: an answer leaves through [`ReplyPath`].
 
 mod delivery;
 pub mod form;
@@ -31,8 +31,8 @@ use crate::id::TypeHash;
 
 pub use delivery::{Control, Delivery};
 pub(crate) use delivery::{STOP, decode, stop};
-pub use mailbox::{Decoding, Mailbox, Reachable, Surroundings, Turn};
-pub use origin::{Claim, Inbound, LocalReply, Origin, Responder};
+pub use mailbox::{DecodeScope, ErasedMailbox, HostContext, Mailbox, Turn};
+pub use origin::{Claim, Inbound, LocalReply, ReplyPath, Responder};
 pub use run::Run;
 pub use table::Table;
 
@@ -168,11 +168,11 @@ pub trait TaskFn: 'static {
 }
 
 /// Puts messages into the [`Mailbox`] of an actor.
-pub type Deliver = fn(&dyn Reachable, Run);
+pub type Deliver = fn(&dyn ErasedMailbox, Run);
 
 /// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into actix's mailbox of an actor. With
 /// `true` only if that has room: else it stays in the slot.
-pub type Put = fn(&dyn Reachable, &mut dyn Any, bool) -> Result<(), MailboxError>;
+pub type Put = fn(&dyn ErasedMailbox, &mut dyn Any, bool) -> Result<(), MailboxError>;
 
 /// Why a mailbox did not take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -286,7 +286,7 @@ pub enum RegistryError {
         "{name:?} is registered twice; give one of the two another name with #[remote(name = \"..\")], \
          or #[roadshow::task(name = \"..\")] for a task"
     )]
-    Twice {
+    Duplicate {
         /// The name, or `message for actor`.
         name: String,
     },
@@ -328,7 +328,7 @@ impl Registry {
                 self.tasks.insert(hash, task).is_some()
             }
         };
-        if replaced { Err(RegistryError::Twice { name: format!("{registration:?}") }) } else { Ok(()) }
+        if replaced { Err(RegistryError::Duplicate { name: format!("{registration:?}") }) } else { Ok(()) }
     }
 
     fn name(&mut self, name: &'static str) -> Result<TypeHash, RegistryError> {
@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn a_name_registered_twice_is_refused() {
         let twice = Registry::of([task("t"), task("t")]).unwrap_err();
-        assert_eq!(twice, RegistryError::Twice { name: "task t".into() });
+        assert_eq!(twice, RegistryError::Duplicate { name: "task t".into() });
         let twice = Registry::of([handler("a", "m"), handler("a", "m")]).unwrap_err();
         assert!(twice.to_string().contains("m for a"), "{twice}");
     }
@@ -420,7 +420,7 @@ mod tests {
     fn two_actor_types_of_one_name_are_refused() {
         let actor = Registration(Kind::Actor { name: "a" });
         let twice = Registry::of([actor, actor]).unwrap_err();
-        assert_eq!(twice, RegistryError::Twice { name: "actor a".into() });
+        assert_eq!(twice, RegistryError::Duplicate { name: "actor a".into() });
     }
 
     #[test]

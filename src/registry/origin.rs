@@ -15,7 +15,7 @@ use crate::id::{ActorId, ActorIncarnation, CallId, Identity, Target};
 use crate::wire::{self, Body, CallFailure, EncodeError, Encoded};
 
 /// Where a message came from, as far as its receiver needs to know.
-pub trait Origin: Send + Sync {
+pub trait ReplyPath: Send + Sync {
     /// The host that it came from.
     fn host(&self) -> Identity;
     /// How many bytes an answer's body may have.
@@ -28,7 +28,7 @@ pub trait Origin: Send + Sync {
     fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<Claim>);
     /// Whether the caller is known to wait no longer.
     fn is_cancelled(&self, call: CallId) -> bool;
-    /// As [`Origin::is_cancelled`]; if not so yet, the waker is woken when it comes to be. Each call
+    /// As [`ReplyPath::is_cancelled`]; if not so yet, the waker is woken when it comes to be. Each call
     /// has one waker, and is done with when it is answered.
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool;
     /// A message is handled, or dropped: what it took of its actor's window is free again.
@@ -63,7 +63,7 @@ impl Claim {
 
     /// The same for another message to that actor.
     #[must_use]
-    pub fn of_bytes(self, bytes: NonZeroU64) -> Self {
+    pub fn with_bytes(self, bytes: NonZeroU64) -> Self {
         Self { bytes, ..self }
     }
 
@@ -86,7 +86,7 @@ pub struct Inbound {
     pub body: Body,
     /// When the caller stops waiting, if it said so.
     pub deadline: Option<Instant>,
-    origin: Arc<dyn Origin>,
+    origin: Arc<dyn ReplyPath>,
     call: Option<CallId>,
     claim: Option<Claim>,
 }
@@ -94,7 +94,7 @@ pub struct Inbound {
 impl Inbound {
     /// A message from `origin`; one-way without a call. One from this very host takes nothing of a window.
     pub fn new(
-        origin: Arc<dyn Origin>,
+        origin: Arc<dyn ReplyPath>,
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: Body,
@@ -115,7 +115,7 @@ impl Inbound {
     }
 
     /// Where it came from.
-    pub(super) fn origin(&self) -> &Arc<dyn Origin> {
+    pub(super) fn origin(&self) -> &Arc<dyn ReplyPath> {
         &self.origin
     }
 
@@ -158,7 +158,7 @@ pub type LocalReply<R> = oneshot::Sender<Result<R, CallFailure>>;
 
 /// The duty to answer one message once; dropped unanswered, it says why there is no answer.
 pub struct Responder<R> {
-    to: Option<To<R>>,
+    to: Option<ReplyTo<R>>,
     started: bool,
     /// Whether the caller's origin has a waker of ours.
     watched: bool,
@@ -166,19 +166,19 @@ pub struct Responder<R> {
     claim: Option<Claim>,
 }
 
-enum To<R> {
-    Nobody(Arc<dyn Origin>),
-    Remote(Arc<dyn Origin>, CallId),
+enum ReplyTo<R> {
+    None(Arc<dyn ReplyPath>),
+    Remote(Arc<dyn ReplyPath>, CallId),
     Local(LocalReply<R>),
 }
 
 impl<R> Responder<R> {
     /// Answers a caller on another host; nobody without a call.
     #[inline(always)]
-    pub(super) fn remote(origin: Arc<dyn Origin>, call: Option<CallId>, claim: Option<Claim>) -> Self {
+    pub(super) fn remote(origin: Arc<dyn ReplyPath>, call: Option<CallId>, claim: Option<Claim>) -> Self {
         let to = match call {
-            Some(call) => To::Remote(origin, call),
-            None => To::Nobody(origin),
+            Some(call) => ReplyTo::Remote(origin, call),
+            None => ReplyTo::None(origin),
         };
         Self { to: Some(to), started: false, watched: false, claim }
     }
@@ -186,13 +186,13 @@ impl<R> Responder<R> {
     /// Answers a caller on the same host.
     #[must_use]
     pub fn local(reply: LocalReply<R>) -> Self {
-        Self { to: Some(To::Local(reply)), started: false, watched: false, claim: None }
+        Self { to: Some(ReplyTo::Local(reply)), started: false, watched: false, claim: None }
     }
 
     /// Answers nobody: a one-way message from the same host.
     #[must_use]
-    pub fn nobody(origin: Arc<dyn Origin>) -> Self {
-        Self { to: Some(To::Nobody(origin)), started: false, watched: false, claim: None }
+    pub fn nobody(origin: Arc<dyn ReplyPath>) -> Self {
+        Self { to: Some(ReplyTo::None(origin)), started: false, watched: false, claim: None }
     }
 
     /// Notes that the handler runs now: from here on the outcome is the handler's.
@@ -203,14 +203,15 @@ impl<R> Responder<R> {
     pub fn start(&mut self) {
         self.started = true;
         let small = self.claim.is_some_and(|claim| claim.bytes().get() < SMALL_CLAIM_BYTES);
-        if !(small && matches!(self.to, Some(To::Remote(..)))) {
+        if !(small && matches!(self.to, Some(ReplyTo::Remote(..)))) {
             self.release();
         }
     }
 
     /// Gives back what the message takes of its actor's window: another may come in its place.
     pub fn release(&mut self) {
-        if let (Some(claim), Some(To::Remote(origin, _) | To::Nobody(origin))) = (self.claim.take(), &self.to)
+        if let (Some(claim), Some(ReplyTo::Remote(origin, _) | ReplyTo::None(origin))) =
+            (self.claim.take(), &self.to)
         {
             origin.handled(claim);
         }
@@ -219,31 +220,31 @@ impl<R> Responder<R> {
     /// Whether the caller is known to wait no longer: it gave up, or dropped the future.
     #[must_use]
     #[inline]
-    pub fn is_abandoned(&self) -> bool {
+    pub fn is_cancelled(&self) -> bool {
         match &self.to {
-            Some(To::Remote(origin, call)) => origin.is_cancelled(*call),
-            Some(To::Local(reply)) => reply.is_closed(),
-            Some(To::Nobody(_)) | None => false,
+            Some(ReplyTo::Remote(origin, call)) => origin.is_cancelled(*call),
+            Some(ReplyTo::Local(reply)) => reply.is_closed(),
+            Some(ReplyTo::None(_)) | None => false,
         }
     }
 
     /// Whether the message need not be handled: its deadline has passed, or nobody waits any more.
     #[must_use]
     #[inline]
-    pub fn is_overdue(&self, deadline: Option<Instant>) -> bool {
+    pub fn is_expired_or_cancelled(&self, deadline: Option<Instant>) -> bool {
         deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now().into_std())
-            || self.is_abandoned()
+            || self.is_cancelled()
     }
 
     /// Is ready once the caller is known to wait no longer. To be polled by one task only.
-    pub fn poll_abandoned(&mut self, task: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_cancelled(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let abandoned = match &mut self.to {
-            Some(To::Local(reply)) => return reply.poll_closed(task),
-            Some(To::Remote(origin, call)) if !self.watched => {
+            Some(ReplyTo::Local(reply)) => return reply.poll_closed(task),
+            Some(ReplyTo::Remote(origin, call)) if !self.watched => {
                 self.watched = true;
                 origin.wake_when_cancelled(*call, task.waker())
             }
-            _ => self.is_abandoned(),
+            _ => self.is_cancelled(),
         };
         if abandoned { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -267,17 +268,17 @@ impl<R> Responder<R> {
 
     fn conclude(&mut self, failure: CallFailure) {
         let claim = match self.to {
-            Some(To::Remote(..)) => self.claim.take(),
+            Some(ReplyTo::Remote(..)) => self.claim.take(),
             _ => None,
         };
         self.release();
         match self.to.take() {
             None => {}
             // A one-way message whose handler ran was delivered, whatever became of the handler.
-            Some(To::Nobody(origin)) if !failure.ran() => origin.dead_letter(&failure),
-            Some(To::Nobody(_)) => {}
-            Some(To::Remote(origin, call)) => origin.fail(call, &failure, claim),
-            Some(To::Local(reply)) => drop(reply.send(Err(failure))),
+            Some(ReplyTo::None(origin)) if !failure.ran() => origin.dead_letter(&failure),
+            Some(ReplyTo::None(_)) => {}
+            Some(ReplyTo::Remote(origin, call)) => origin.fail(call, &failure, claim),
+            Some(ReplyTo::Local(reply)) => drop(reply.send(Err(failure))),
         }
     }
 }
@@ -297,13 +298,13 @@ impl<R: Serialize + DeserializeOwned> Responder<R> {
     pub fn answer_in_place(&mut self, value: R) {
         match self.to.take() {
             None => {}
-            Some(To::Nobody(origin)) => {
+            Some(ReplyTo::None(origin)) => {
                 if let Some(claim) = self.claim.take() {
                     origin.handled(claim);
                 }
             }
-            Some(To::Local(reply)) => drop(reply.send(Ok(value))),
-            Some(To::Remote(origin, call)) => {
+            Some(ReplyTo::Local(reply)) => drop(reply.send(Ok(value))),
+            Some(ReplyTo::Remote(origin, call)) => {
                 let (limit, claim) = (origin.body_bytes_max(), self.claim.as_ref());
                 let mut replied = false;
                 let reply = |body: Encoded<'_>| {
@@ -353,9 +354,9 @@ impl<R> fmt::Debug for Responder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = match &self.to {
             None => "answered",
-            Some(To::Nobody(_)) => "nobody",
-            Some(To::Remote(..)) => "another host",
-            Some(To::Local(_)) => "this host",
+            Some(ReplyTo::None(_)) => "nobody",
+            Some(ReplyTo::Remote(..)) => "another host",
+            Some(ReplyTo::Local(_)) => "this host",
         };
         f.debug_struct("Responder").field("to", &to).field("started", &self.started).finish()
     }

@@ -3,7 +3,7 @@
 //! Where the delivery catches a panic itself, the text is in the payload. Where it cannot (a
 //! future of actix's own, a timer, `started`), the actor's state is dropped with the calls it
 //! had open; they learn why from here: from the hook while the thread unwinds, or from
-//! [`ending_with`] where the host caught the panic of a whole actor.
+//! [`with_panic_text`] where the host caught the panic of a whole actor.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -66,7 +66,7 @@ pub fn resume(text: String) -> ! {
 }
 
 /// Runs `end`, which drops what a panic left behind, so that dropped calls can tell the text.
-pub fn ending_with(text: String, end: impl FnOnce()) {
+pub fn with_panic_text(text: String, end: impl FnOnce()) {
     struct Restore(Option<String>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn what_is_dropped_in_the_wake_of_a_panic_knows_the_text() {
         assert_eq!(current(), None);
-        ending_with("torn".into(), || assert_eq!(current().as_deref(), Some("torn")));
+        with_panic_text("torn".into(), || assert_eq!(current().as_deref(), Some("torn")));
         assert_eq!(current(), None);
     }
 }

@@ -6,9 +6,9 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Claim, Inbound, Origin, Responder};
+use super::{Claim, Inbound, ReplyPath, Responder};
 use crate::id::CallId;
-use crate::wire::{Encoded, FewBytes, IncomingBody};
+use crate::wire::{Encoded, IncomingBody, ShortBytes};
 
 /// So many messages are handed over at once: the actor may be at the first of them by then, on another
 /// thread.
@@ -16,24 +16,24 @@ const MESSAGES_MAX: usize = 64;
 
 /// For how many short messages a run has room, one step after the other. They are so small that a message
 /// waits in no more memory, about, than its sender is charged for.
-const ROOM: [usize; 4] = [1, 4, 16, MESSAGES_MAX];
+const CAPACITY_STEPS: [usize; 4] = [1, 4, 16, MESSAGES_MAX];
 
 /// Messages for one actor that came from one host, one behind the other.
 ///
 /// Messages of few bytes wait in a row of seven words each: they are written once and read once on their
 /// way, by whichever threads. Where there are others among them all wait as they are ([`Inbound`]).
 pub struct Run {
-    origin: Arc<dyn Origin>,
+    origin: Arc<dyn ReplyPath>,
     messages: Messages,
 }
 
 enum Messages {
-    Short(ShortRow),
+    Short(ShortMessages),
     Mixed(VecDeque<Inbound>),
 }
 
 /// Calls of few bytes, or else tells.
-struct ShortRow {
+struct ShortMessages {
     calls: bool,
     /// The claim of the first; all are to the same window.
     claim: Option<Claim>,
@@ -48,9 +48,9 @@ struct Short {
     /// The caller's number for it; of no meaning for a tell.
     call: CallId,
     /// What it takes of its actor's window.
-    claim_bytes: u64,
+    charge_bytes: u64,
     deadline: Option<Instant>,
-    body: FewBytes,
+    body: ShortBytes,
 }
 
 const _: () = assert!(size_of::<Short>() == 7 * size_of::<u64>(), "a short message is seven words");
@@ -59,7 +59,7 @@ impl Run {
     /// Begins with this message; `mixed` if there were others of another kind just before it.
     #[inline(never)]
     pub fn new(
-        origin: Arc<dyn Origin>,
+        origin: Arc<dyn ReplyPath>,
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: impl IncomingBody,
@@ -68,9 +68,9 @@ impl Run {
     ) -> Self {
         match body.few() {
             Some(few) if !mixed => {
-                let mut row = Vec::with_capacity(ROOM[0]);
+                let mut row = Vec::with_capacity(CAPACITY_STEPS[0]);
                 row.push(Short::new(call, deadline, few.into(), claim));
-                let short = ShortRow { calls: call.is_some(), claim, row, gone: 0 };
+                let short = ShortMessages { calls: call.is_some(), claim, row, gone: 0 };
                 Self { origin, messages: Messages::Short(short) }
             }
             _ => Inbound::new(origin, call, deadline, body.into(), claim).into(),
@@ -157,7 +157,7 @@ impl Run {
     #[inline(always)]
     pub(super) fn front(&self) -> Option<Encoded<'_>> {
         match &self.messages {
-            Messages::Short(ShortRow { row, gone, .. }) => {
+            Messages::Short(ShortMessages { row, gone, .. }) => {
                 row.get(*gone).map(|short| Encoded { message: &short.body, attachments: &[] })
             }
             Messages::Mixed(row) => row.front().map(|message| message.body.as_encoded()),
@@ -170,9 +170,9 @@ impl Run {
     pub(super) fn pop<R>(&mut self) -> Option<(Option<Instant>, Responder<R>)> {
         match &mut self.messages {
             Messages::Short(short) => {
-                let Short { call, claim_bytes, deadline, .. } = *short.row.get(short.gone)?;
+                let Short { call, charge_bytes, deadline, .. } = *short.row.get(short.gone)?;
                 short.gone += 1;
-                let (call, claim) = (short.calls.then_some(call), short.claim(claim_bytes));
+                let (call, claim) = (short.calls.then_some(call), short.claim(charge_bytes));
                 Some((deadline, Responder::remote(Arc::clone(&self.origin), call, claim)))
             }
             Messages::Mixed(row) => {
@@ -185,28 +185,28 @@ impl Run {
 
 impl Short {
     #[inline(always)]
-    fn new(call: Option<CallId>, deadline: Option<Instant>, body: FewBytes, claim: Option<Claim>) -> Self {
-        let claim_bytes = claim.map_or(0, |claim| claim.bytes().get());
-        Self { call: call.unwrap_or(CallId(0)), claim_bytes, deadline, body }
+    fn new(call: Option<CallId>, deadline: Option<Instant>, body: ShortBytes, claim: Option<Claim>) -> Self {
+        let charge_bytes = claim.map_or(0, |claim| claim.bytes().get());
+        Self { call: call.unwrap_or(CallId(0)), charge_bytes, deadline, body }
     }
 }
 
-impl ShortRow {
+impl ShortMessages {
     #[inline(always)]
     fn claim(&self, bytes: u64) -> Option<Claim> {
-        Some(self.claim?.of_bytes(NonZeroU64::new(bytes)?))
+        Some(self.claim?.with_bytes(NonZeroU64::new(bytes)?))
     }
 
-    fn inbound(&self, origin: &Arc<dyn Origin>, short: Short) -> Inbound {
-        let Short { call, claim_bytes, deadline, body } = short;
-        let (call, claim) = (self.calls.then_some(call), self.claim(claim_bytes));
+    fn inbound(&self, origin: &Arc<dyn ReplyPath>, short: Short) -> Inbound {
+        let Short { call, charge_bytes, deadline, body } = short;
+        let (call, claim) = (self.calls.then_some(call), self.claim(charge_bytes));
         Inbound::new(Arc::clone(origin), call, deadline, body.into(), claim)
     }
 }
 
 #[inline(never)]
 fn make_room(row: &mut Vec<Short>) {
-    let room = ROOM.into_iter().find(|room| *room > row.len()).unwrap_or(MESSAGES_MAX);
+    let room = CAPACITY_STEPS.into_iter().find(|room| *room > row.len()).unwrap_or(MESSAGES_MAX);
     row.reserve_exact(room - row.len());
 }
 

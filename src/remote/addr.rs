@@ -14,7 +14,7 @@ use super::spawn::stop_on_host;
 use crate::host::{Host, NotDelivered, SendError};
 use crate::id::{ActorId, Identity, Target};
 use crate::registry::{HandledBy, RemoteActor};
-use crate::spec::ActorPlace;
+use crate::spec::ActorLocation;
 
 /// The address of an actor, wherever in the cluster it lives.
 ///
@@ -31,7 +31,7 @@ pub struct RemoteAddr<A> {
 
 impl<A: RemoteActor> RemoteAddr<A> {
     pub(crate) fn new(host: Identity, target: Target, here: &Host) -> Self {
-        Self::of(Address::new(ActorPlace { host, target }, Some(here.clone())))
+        Self::of(Address::new(ActorLocation { host, target }, Some(here.clone())))
     }
 
     pub(super) fn of(address: Address) -> Self {

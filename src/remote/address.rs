@@ -11,24 +11,24 @@ use tokio::sync::oneshot;
 
 use super::request::{Answer, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
-use crate::host::peer::{Peer, Place, Repeat, Waiter};
+use crate::host::peer::{Peer, Place, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::Identity;
 use crate::observe::log;
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchronous};
-use crate::spec::ActorPlace;
+use crate::spec::ActorLocation;
 use crate::wire::{self, Body, CallFailure};
 
 /// A place, and the host that leads there.
 #[derive(Clone)]
 pub(crate) struct Address {
-    pub(crate) place: ActorPlace,
+    pub(crate) place: ActorLocation,
     bound: Option<Arc<Bound>>,
 }
 
 /// A place as seen from a host.
 pub(super) struct Bound {
-    pub(super) place: ActorPlace,
+    pub(super) place: ActorLocation,
     pub(super) here: Host,
     peer: OnceLock<Arc<Peer>>,
     /// Set on evidence that the actor is gone for good.
@@ -36,7 +36,7 @@ pub(super) struct Bound {
 }
 
 impl Address {
-    pub(crate) fn new(place: ActorPlace, here: Option<Host>) -> Self {
+    pub(crate) fn new(place: ActorLocation, here: Option<Host>) -> Self {
         let bound = here
             .map(|here| Arc::new(Bound { place, here, peer: OnceLock::new(), gone: AtomicBool::new(false) }));
         Self { place, bound }
@@ -70,7 +70,7 @@ impl Address {
         let patient = synchronous::running().is_none();
         if patient
             && let Some(peer) = self.bound.as_ref().and_then(|bound| bound.known_peer())
-            && peer.tell_counts()
+            && peer.consumes_budget()
         {
             tokio::task::coop::consume_budget().await;
         }
@@ -104,7 +104,7 @@ impl Address {
             return Err(TrySendError { message, reason: NotDelivered::Unbound });
         };
         let mut slot = Some(message);
-        match bound.call(&mut slot, None, &mut Repeat::Never, true) {
+        match bound.call(&mut slot, None, &mut Retryable::Never, true) {
             Ok(answer) => {
                 // Dropping the message runs user code; if that panics the request goes, and its call with it.
                 let request = Request::sent(Arc::clone(bound), answer);
@@ -129,7 +129,7 @@ impl Address {
     ) -> Result<(), NotDelivered> {
         let bound = self.bound()?;
         if bound.here.identity() == self.place.host {
-            let responder = Responder::nobody(bound.here.as_origin());
+            let responder = Responder::nobody(bound.here.as_reply_path());
             return bound.put(slot, None, responder, false);
         }
         let peer = bound.peer()?;
@@ -182,22 +182,22 @@ impl Bound {
         &self,
         slot: &mut Option<M>,
         deadline: Option<Instant>,
-        repeat: &mut Repeat,
+        repeat: &mut Retryable,
         only_if_room: bool,
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         match self.known_peer() {
             Some(peer) => self.call_peer(peer, slot, deadline, repeat),
-            None => self.call_first(slot, deadline, repeat, only_if_room),
+            None => self.call_slow(slot, deadline, repeat, only_if_room),
         }
     }
 
     /// As [`call`](Self::call), where no peer is known: none is needed on the same host.
     #[inline(never)]
-    fn call_first<M: RemoteMessage>(
+    fn call_slow<M: RemoteMessage>(
         &self,
         slot: &mut Option<M>,
         deadline: Option<Instant>,
-        repeat: &mut Repeat,
+        repeat: &mut Retryable,
         only_if_room: bool,
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         if self.here.identity() == self.place.host {
@@ -214,7 +214,7 @@ impl Bound {
         peer: &Arc<Peer>,
         slot: &Option<M>,
         deadline: Option<Instant>,
-        repeat: &mut Repeat,
+        repeat: &mut Retryable,
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
@@ -230,7 +230,7 @@ impl Bound {
         place: &Place,
         slot: &Option<M>,
         deadline: Option<Instant>,
-        repeat: &mut Repeat,
+        repeat: &mut Retryable,
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         let peer = self.peer()?;
         let message = slot.as_ref().expect("a slot is called with while it is full");
@@ -345,7 +345,7 @@ impl Serialize for Address {
 impl<'de> Deserialize<'de> for Address {
     /// Binds to the host that is decoding; unbound where none is.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::new(ActorPlace::deserialize(deserializer)?, scope::current()))
+        Ok(Self::new(ActorLocation::deserialize(deserializer)?, scope::current()))
     }
 }
 
@@ -358,7 +358,7 @@ mod tests {
     fn no_address_is_so_short_that_it_would_be_decoded_without_a_host() {
         let host = Identity { host: HostId(0), incarnation: Incarnation(0) };
         let target = Target { actor: ActorId(0), incarnation: ActorIncarnation(0) };
-        let address = Address::new(ActorPlace { host, target }, None);
+        let address = Address::new(ActorLocation { host, target }, None);
         let bytes = wire::encode(&address, usize::MAX, |body| body.len()).unwrap();
         assert!(bytes >= Identity::ENCODED_BYTES_MIN, "{bytes} bytes");
     }

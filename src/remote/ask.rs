@@ -11,7 +11,7 @@ use tokio::time::timeout_at;
 use super::address::decode_answer;
 use super::args::{Args, Shared, Value};
 use crate::host::blocked::unless_deadlock;
-use crate::host::peer::{OpenCall, Peer, Pending, Place, Repeat, Waiter};
+use crate::host::peer::{OpenCall, Peer, Pending, Place, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
 use crate::id::{Identity, Target, TypeHash};
 use crate::wire::Body;
@@ -21,7 +21,7 @@ use crate::wire::Body;
 /// # Errors
 ///
 /// As any call: [`SendError`].
-pub(crate) async fn ask_host<T, R>(
+pub(crate) async fn call_host<T, R>(
     here: &Host,
     there: Identity,
     service: TypeHash,
@@ -129,7 +129,7 @@ async fn ask_peer(
     deadline: Option<Instant>,
 ) -> Result<Body, SendError> {
     let queued = args.encoded(peer.body_bytes_max(), |body| {
-        peer.call(target, service, deadline, &mut Repeat::Never, body)
+        peer.call(target, service, deadline, &mut Retryable::Never, body)
     });
     let open = match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
         Ok(open) => {
@@ -160,7 +160,7 @@ async fn queue_in_turn(
         let turn = until(deadline, unless_deadlock(here, place.turn())).await;
         turn.ok_or(NotDelivered::Expired)?.map_err(|_| SendError::deadlock(false))?;
         let queued = args.encoded(peer.body_bytes_max(), |body| {
-            peer.call_in_turn(&place, service, deadline, &mut Repeat::Never, body)
+            peer.call_in_turn(&place, service, deadline, &mut Retryable::Never, body)
         });
         match queued.map_err(NotDelivered::from)?.map_err(|reason| *reason) {
             Ok(open) => return Ok(open),

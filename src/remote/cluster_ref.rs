@@ -9,7 +9,7 @@ use super::addr::RemoteAddr;
 use super::recipient::RemoteRecipient;
 use super::spawn::Spawn;
 use super::spawn_request::SpawnRequest;
-use crate::host::{Host, PlaceError};
+use crate::host::{Host, PlacementError};
 use crate::observe::HostSnapshot;
 use crate::registry::{RemoteActor, RemoteMessage};
 
@@ -74,7 +74,7 @@ impl ClusterRef {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<RemoteAddr<A>, FindError> {
-        let placement = self.host.placement().ok_or(PlaceError::NoWorker)?;
+        let placement = self.host.placement().ok_or(PlacementError::NoWorker)?;
         let (class, at) = placement.find_actor(&self.host, namespace, name).await?;
         if class != A::NAME {
             return Err(FindError::OtherType { name: name.to_owned(), actor: A::NAME, class });
@@ -123,7 +123,7 @@ impl fmt::Debug for ClusterRef {
 pub enum FindError {
     /// The cluster does not give it.
     #[error(transparent)]
-    NotFound(#[from] PlaceError),
+    NotFound(#[from] PlacementError),
     /// It is of another type.
     #[error("the actor {name:?} is no {actor}: it is a {class}")]
     OtherType {

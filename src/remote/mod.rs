@@ -19,9 +19,9 @@ pub use cluster_ref::{ClusterRef, FindError};
 pub use recipient::RemoteRecipient;
 pub use request::{Request, TrySendError};
 pub use retry::Retry;
-pub use spawn::{Spawn, SpawnContext, SpawnError, SpawnRegistration, host_calls};
+pub use spawn::{Spawn, SpawnContext, SpawnError, SpawnRegistration, actor_services};
 pub use spawn_request::SpawnRequest;
 
 pub(crate) use args::Shared;
-pub(crate) use ask::{ask, ask_host, ask_host_shared};
+pub(crate) use ask::{ask, ask_host_shared, call_host};
 pub(crate) use spawn::stop_on_host;

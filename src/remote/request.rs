@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use super::address::Bound;
-use super::retry::{Retry, Retrying};
+use super::retry::{Retry, RetryState};
 use crate::host::blocked::Waiting;
-use crate::host::peer::{OpenCall, Place, Repeat, Waiter};
+use crate::host::peer::{OpenCall, Place, Retryable, Waiter};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError, deadline_in};
 use crate::registry::{RemoteMessage, synchronous};
 use crate::wire::CallFailure;
@@ -51,7 +51,7 @@ struct Terms<M> {
     /// Whether the session keeps the deadline: it does for calls that it was given with one.
     kept: bool,
     sleep: Option<Pin<Box<Sleep>>>,
-    retrying: Option<Retrying>,
+    retrying: Option<RetryState>,
     /// What is known of waiting within a synchronous handler or task.
     blocked: Waiting,
 }
@@ -122,7 +122,7 @@ impl<M: RemoteMessage> Request<M> {
     /// an actor of this very host.
     pub fn retry(mut self, policy: Retry) -> Self {
         if let State::Unsent(_) = self.state {
-            self.terms.get_or_insert_default().retrying = Some(Retrying::new(policy));
+            self.terms.get_or_insert_default().retrying = Some(RetryState::new(policy));
         }
         self
     }
@@ -137,7 +137,7 @@ impl<M: RemoteMessage> Request<M> {
             }
             let (deadline, mut repeat) = match self.terms.as_deref() {
                 Some(terms) => (terms.limit.deadline(), terms.repeat()),
-                None => (None, Repeat::Never),
+                None => (None, Retryable::Never),
             };
             let place = self.terms.as_deref().and_then(|terms| terms.place.as_ref());
             let called = match place {
@@ -174,7 +174,7 @@ impl<M: RemoteMessage> Request<M> {
             };
             let (Some(terms), Some(to)) = (&mut self.terms, &self.to) else { return Poll::Ready(Err(error)) };
             let Some(retrying) = &mut terms.retrying else { return Poll::Ready(Err(error)) };
-            let Some(delay) = retrying.again_after(&error) else {
+            let Some(delay) = retrying.next_delay(&error) else {
                 return Poll::Ready(Err(Box::new(retrying.conclude(to.place.host, *error))));
             };
             terms.rest = Some(Box::pin(retrying.rest(delay)));
@@ -260,17 +260,17 @@ impl<M> Terms<M> {
     }
 
     /// What the next attempt is to the session.
-    fn repeat(&self) -> Repeat {
-        self.retrying.as_ref().map_or(Repeat::Never, Retrying::repeat)
+    fn repeat(&self) -> Retryable {
+        self.retrying.as_ref().map_or(Retryable::Never, RetryState::repeat)
     }
 
     /// An attempt was queued; `repeat` is what the next one is to the session. Says whether there may be one.
-    fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>, repeat: Repeat) -> bool {
+    fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>, repeat: Retryable) -> bool {
         self.place = None;
         let Answer::Remote(_) = answer else { return false };
         self.kept = true;
         let (Some(retrying), Some(peer)) = (&mut self.retrying, to.known_peer()) else { return false };
-        let Repeat::Again(call) = repeat else { return false };
+        let Retryable::Again(call) = repeat else { return false };
         retrying.queued(peer, call);
         true
     }
@@ -301,7 +301,7 @@ impl<M: RemoteMessage> Future for Request<M> {
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let (State::Remote(open), Some(to), None) = (&mut this.state, &this.to, &this.terms) else {
-            return this.poll_on_terms(task);
+            return this.poll_with_options(task);
         };
         // It is under way, and nothing is to be seen to but its end.
         match poll_open(open, to, task) {
@@ -310,7 +310,7 @@ impl<M: RemoteMessage> Future for Request<M> {
                 *error
             })),
             // Its terms know how long it waits there.
-            Poll::Pending if synchronous::running().is_some() => this.poll_on_terms(task),
+            Poll::Pending if synchronous::running().is_some() => this.poll_with_options(task),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -319,7 +319,7 @@ impl<M: RemoteMessage> Future for Request<M> {
 impl<M: RemoteMessage> Request<M> {
     /// As `poll`, whatever its state and its terms.
     #[inline(never)]
-    fn poll_on_terms(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
+    fn poll_with_options(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
         let this = self;
         if let Some(terms) = &mut this.terms {
             terms.begin();

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::peer::{LinkLoss, Peer, Repeat};
+use crate::host::peer::{LinkLoss, Peer, Retryable};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError};
 use crate::id::{CallId, Identity};
 
@@ -55,7 +55,7 @@ impl Default for Retry {
 }
 
 /// A call that may be made again, and how far it is.
-pub(super) struct Retrying {
+pub(super) struct RetryState {
     policy: Retry,
     made: u32,
     /// The number of the call, once it was queued.
@@ -64,14 +64,14 @@ pub(super) struct Retrying {
     unknown: bool,
 }
 
-impl Retrying {
+impl RetryState {
     pub(super) fn new(policy: Retry) -> Self {
         Self { policy, made: 0, call: None, unknown: false }
     }
 
     /// What the next attempt is to the session.
-    pub(super) fn repeat(&self) -> Repeat {
-        self.call.as_ref().map_or(Repeat::First, |(_, call)| Repeat::Again(*call))
+    pub(super) fn repeat(&self) -> Retryable {
+        self.call.as_ref().map_or(Retryable::First, |(_, call)| Retryable::Again(*call))
     }
 
     /// An attempt was queued, under this number.
@@ -80,14 +80,14 @@ impl Retrying {
     }
 
     /// An attempt has failed. Tells after what time to make another, if at all.
-    pub(super) fn again_after(&mut self, error: &SendError) -> Option<Duration> {
+    pub(super) fn next_delay(&mut self, error: &SendError) -> Option<Duration> {
         self.unknown |= error.is_outcome_unknown();
         let (SendError::NotDelivered(NotDelivered::Unreachable { reason, .. })
         | SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { reason, .. })) = error
         else {
             return None;
         };
-        if matches!(reason, LinkLoss::HostGone(_) | LinkLoss::Shutdown) || self.made >= self.policy.times {
+        if matches!(reason, LinkLoss::HostDown(_) | LinkLoss::Shutdown) || self.made >= self.policy.times {
             return None;
         }
         if matches!(reason, LinkLoss::Forgotten) {
@@ -134,7 +134,7 @@ impl Retrying {
     }
 }
 
-impl Drop for Retrying {
+impl Drop for RetryState {
     fn drop(&mut self) {
         if let Some((peer, call)) = &self.call {
             peer.end_repeats(*call);
@@ -142,7 +142,7 @@ impl Drop for Retrying {
     }
 }
 
-impl fmt::Debug for Retrying {
+impl fmt::Debug for RetryState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retrying").field("policy", &self.policy).field("made", &self.made).finish()
     }

@@ -17,11 +17,11 @@ use tokio::sync::oneshot;
 use super::addr::RemoteAddr;
 use super::ask::ask_last;
 use super::cluster_ref::ClusterRef;
-use crate::host::{Host, NotDelivered, OutcomeUnknown, PlaceError, SendError};
+use crate::host::{Host, NotDelivered, OutcomeUnknown, PlacementError, SendError};
 use crate::id::{Target, TypeHash};
 use crate::observe::log;
 use crate::registry::{Inbound, RemoteActor, Responder, STOP, panics, synchronous};
-use crate::spec::{ActorKey, ActorPlace};
+use crate::spec::{ActorKey, ActorLocation};
 use crate::wire::CallFailure;
 
 /// How an actor comes to life on another host: from arguments that can travel.
@@ -76,15 +76,15 @@ pub enum SpawnError {
     },
     /// The cluster gives it no place. Nothing was started.
     #[error("cannot spawn {actor}: {reason}")]
-    NotPlaced {
+    Placement {
         /// The actor's type.
         actor: &'static str,
         /// Why.
-        reason: PlaceError,
+        reason: PlacementError,
     },
     /// It was given no place in time. Nothing was started.
     #[error("cannot spawn {actor}: it had no place in time; give it longer, or ask for less")]
-    NoPlaceInTime {
+    PlacementTimedOut {
         /// The actor's type.
         actor: &'static str,
     },
@@ -123,10 +123,10 @@ pub enum SpawnError {
 }
 
 impl SpawnError {
-    pub(super) fn not_placed<A: RemoteActor>(reason: PlaceError) -> Self {
+    pub(super) fn not_placed<A: RemoteActor>(reason: PlacementError) -> Self {
         match reason {
-            PlaceError::NoWorker => Self::NoWorker { actor: A::NAME },
-            reason => Self::NotPlaced { actor: A::NAME, reason },
+            PlacementError::NoWorker => Self::NoWorker { actor: A::NAME },
+            reason => Self::Placement { actor: A::NAME, reason },
         }
     }
 
@@ -176,7 +176,7 @@ impl fmt::Debug for SpawnRegistration {
 /// # Errors
 ///
 /// As any call: [`SendError`].
-pub(crate) async fn stop_on_host(here: &Host, actor: ActorPlace) -> Result<(), SendError> {
+pub(crate) async fn stop_on_host(here: &Host, actor: ActorLocation) -> Result<(), SendError> {
     let stopped = if actor.host == here.identity() {
         stop_here(here, actor.target).await
     } else {
@@ -196,7 +196,7 @@ async fn stop_here(host: &Host, target: Target) -> Result<(), SendError> {
 }
 
 /// What a host of actors does when it is called itself: it spawns them.
-pub fn host_calls(host: &Host, service: TypeHash, inbound: Inbound) {
+pub fn actor_services(host: &Host, service: TypeHash, inbound: Inbound) {
     static SPAWNABLE: LazyLock<FxHashMap<TypeHash, SpawnHere>> = LazyLock::new(|| {
         inventory::iter::<SpawnRegistration>.into_iter().map(|it| (it.hash, it.spawn)).collect()
     });
@@ -222,7 +222,7 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
             lives.ended(key, why);
         }
     };
-    if responder.is_overdue(deadline) {
+    if responder.is_expired_or_cancelled(deadline) {
         unborn("whoever spawned it waits no more");
         return responder.fail(CallFailure::Expired);
     }
@@ -247,7 +247,7 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         Ok(Ok(actor)) => {
             let future = Some(context.into_future(actor));
             if let (Some(key), Some(lives)) = (key, host.lives()) {
-                lives.began(key, A::NAME, ActorPlace { host: host.identity(), target });
+                lives.began(key, A::NAME, ActorLocation { host: host.identity(), target });
             }
             actix_rt::spawn(Life { future, host: host.clone(), target, key });
             responder.answer(target);
@@ -316,7 +316,7 @@ impl<A: RemoteActor> Life<A> {
         match panic {
             Some(text) => {
                 log::warn!(actor = A::NAME, text, "an actor panicked and has stopped");
-                panics::ending_with(text, bury);
+                panics::with_panic_text(text, bury);
             }
             None => bury(),
         }

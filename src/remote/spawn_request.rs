@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::addr::RemoteAddr;
-use super::ask::ask_host;
+use super::ask::call_host;
 use super::spawn::{Spawn, SpawnError};
-use crate::host::{Host, Placed, Placement, Placing, SendError, deadline_in};
+use crate::host::{Host, Placed, Placement, PlacementResult, SendError, deadline_in};
 use crate::id::Target;
 use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
 
@@ -132,12 +132,12 @@ impl<A: Spawn> SpawnRequest<A> {
         let deadline = timeout.and_then(deadline_in);
         let placement = host.placement().ok_or(SpawnError::NoWorker { actor: A::NAME })?;
         let placing = match placement.place_actor(&host, A::NAME, wishes.as_deref()) {
-            Placing::Now(placed) => placed,
-            Placing::Later(placing) => match deadline {
+            PlacementResult::Now(placed) => placed,
+            PlacementResult::Later(placing) => match deadline {
                 None => placing.await,
                 Some(deadline) => tokio::time::timeout_at(deadline.into(), placing)
                     .await
-                    .map_err(|_| SpawnError::NoPlaceInTime { actor: A::NAME })?,
+                    .map_err(|_| SpawnError::PlacementTimedOut { actor: A::NAME })?,
             },
         };
         let Placed { host: there, actor, alive } = placing.map_err(SpawnError::not_placed::<A>)?;
@@ -146,7 +146,7 @@ impl<A: Spawn> SpawnRequest<A> {
         }
         let mut place = Place { placement: &*placement, host: &host, actor };
         let answer: Result<Target, SendError> =
-            ask_host(&host, there, A::HASH, (actor, args), deadline).await;
+            call_host(&host, there, A::HASH, (actor, args), deadline).await;
         match answer {
             Ok(target) => {
                 place.actor = None;

@@ -26,7 +26,7 @@ pub(super) enum Place {
     /// It is on its way in chunks.
     Lane,
     /// It is in the log and ends there.
-    Logged(Position),
+    Sent(Position),
 }
 
 /// The calls that wait for their end. `T` is what the host gave along.
@@ -101,7 +101,7 @@ impl<T> Calls<T> {
     }
 
     /// Whether the call is one that may be made again, and has ended.
-    pub(super) fn may_be_repeated(&self, call: CallId) -> bool {
+    pub(super) fn is_retryable(&self, call: CallId) -> bool {
         self.repeatable.contains(&call) && !self.open.contains(call)
     }
 
@@ -175,7 +175,7 @@ impl<T> Calls<T> {
     }
 
     /// The call may be made again under its number.
-    pub(super) fn allow_repeats(&mut self, call: CallId) {
+    pub(super) fn mark_retryable(&mut self, call: CallId) {
         self.repeatable.insert(call);
     }
 
@@ -186,7 +186,7 @@ impl<T> Calls<T> {
     }
 
     /// Whether no call may be made again.
-    pub(super) fn none_repeatable(&self) -> bool {
+    pub(super) fn has_no_retryable(&self) -> bool {
         self.repeatable.is_empty()
     }
 

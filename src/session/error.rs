@@ -35,7 +35,7 @@ pub enum HandshakeError {
     },
     /// The peer claims to be this very host: something sends back what is sent.
     #[error("the peer claims to be this very host")]
-    Reflected,
+    ReflectedChallenge,
     /// The peer speaks another version of the protocol.
     #[error(
         "the peer speaks version {theirs} of the protocol and this host version {ours}; run the same release on both"
@@ -116,7 +116,7 @@ pub enum SessionError {
     },
     /// A frame that has no place on a link, or not in chunks.
     #[error("a {kind} frame came where none may come")]
-    Misplaced {
+    UnexpectedFrame {
         /// What came.
         kind: FrameKind,
     },

@@ -68,7 +68,7 @@ pub enum Event<T> {
         count: u64,
     },
     /// The peer leaves: it takes and sends no more messages, and closes the link soon.
-    PeerLeaves {
+    PeerClosing {
         /// The peer's words.
         reason: String,
     },
@@ -147,7 +147,7 @@ pub struct Claim {
 pub enum Failed {
     /// The peer says so.
     #[error("the call failed: {0}")]
-    ByPeer(CallFailure),
+    Remote(CallFailure),
     /// The peer cannot have read the call: it is safe to make it again.
     #[error("the call was not delivered: {0}")]
     NotDelivered(LinkLoss),
@@ -169,7 +169,7 @@ impl Failed {
     #[must_use]
     pub fn is_safe_to_retry(&self) -> bool {
         match self {
-            Self::ByPeer(failure) => !failure.ran(),
+            Self::Remote(failure) => !failure.ran(),
             Self::NotDelivered(_) => true,
             Self::OutcomeUnknown(_) => false,
             Self::TimedOut { written } => !written,

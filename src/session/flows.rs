@@ -30,21 +30,21 @@ pub(super) fn cost(frame_bytes: usize, window: u64) -> u64 {
 
 /// The flows to the peer's actors.
 #[derive(Debug, Default)]
-pub(super) struct Outflows {
-    flows: Table<Outflow>,
+pub(super) struct SendFlows {
+    flows: Table<SendFlow>,
     /// What the peer grants each flow; 0 before it was ever heard of.
     window: u64,
     /// Flows whose parked messages may go on, each once.
     ready: VecDeque<Target>,
     parked_bytes: usize,
-    last_number: u64,
+    last_queue_id: u64,
     /// Whose the parked calls are, by their numbers: they may be taken back.
     targets: FxHashMap<u64, Target>,
 }
 
 /// One of them.
 #[derive(Debug, Default)]
-struct Outflow {
+struct SendFlow {
     charged: u64,
     /// Why a message that comes now may not go out, as bits; mostly nothing.
     closed: u8,
@@ -63,14 +63,14 @@ const QUEUED: u8 = 2;
 /// Senders wait for room in the queue.
 const WAITED_FOR: u8 = 4;
 
-impl Outflow {
+impl SendFlow {
     /// Whether the first message in the queue may be sent, or one that comes now if none is queued.
     /// Nothing may be sent without a window, whatever it costs.
     fn may_send(&self, cost: u64, window: u64) -> bool {
         window > 0 && self.closed & CHUNKING == 0 && self.charged + cost <= window
     }
 
-    fn is_at_rest(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.charged == 0 && self.closed == 0
     }
 
@@ -98,7 +98,7 @@ impl Outflow {
     }
 }
 
-impl Outflows {
+impl SendFlows {
     /// What the peer grants. It is the same on every link of a session.
     pub(super) fn set_window(&mut self, window: u64) {
         self.window = window;
@@ -133,7 +133,7 @@ impl Outflows {
         if self.window == 0 {
             return false;
         }
-        let flow = self.flows.get_or_begin(target);
+        let flow = self.flows.get_or_insert(target);
         if flow.closed != 0 || flow.charged + cost > self.window {
             return false;
         }
@@ -150,18 +150,18 @@ impl Outflows {
     }
 
     /// What the messages for this actor that are parked count, and their queue.
-    pub(super) fn parked_for(&self, target: Target) -> usize {
-        self.flows.get(target).map_or(0, Outflow::counted_bytes)
+    pub(super) fn queued_bytes_for(&self, target: Target) -> usize {
+        self.flows.get(target).map_or(0, SendFlow::counted_bytes)
     }
 
     /// Whether senders wait for room in the queue of this actor: nothing passes them.
     pub(super) fn set_waited_for(&mut self, target: Target, is_waited_for: bool) {
         if is_waited_for {
-            return self.flows.get_or_begin(target).set(WAITED_FOR, true);
+            return self.flows.get_or_insert(target).set(WAITED_FOR, true);
         }
         if let Some(flow) = self.flows.get_mut(target) {
             flow.set(WAITED_FOR, false);
-            self.rest_or_go_on(target);
+            self.retire_or_schedule(target);
         }
     }
 
@@ -173,34 +173,34 @@ impl Outflows {
         frame_bytes: usize,
         put: impl FnOnce(FrameOut<'_>) -> usize,
     ) -> u64 {
-        self.last_number += 1;
-        let flow = self.flows.get_or_begin(target);
+        self.last_queue_id += 1;
+        let flow = self.flows.get_or_insert(target);
         // It waits for room behind others, and not for credit.
         let first = flow.queue.is_none();
         let has_credit = first && flow.may_send(cost(frame_bytes, self.window), self.window);
         flow.set(QUEUED, true);
         let before = flow.counted_bytes();
-        flow.queue.get_or_insert_default().push(self.last_number, content, frame_bytes, put);
+        flow.queue.get_or_insert_default().push(self.last_queue_id, content, frame_bytes, put);
         self.parked_bytes += flow.counted_bytes() - before;
         if let Content::Call(_) = content {
-            self.targets.insert(self.last_number, target);
+            self.targets.insert(self.last_queue_id, target);
         }
-        if has_credit && self.await_room() {
+        if has_credit && self.has_blocked() {
             self.make_ready(target);
         }
-        self.last_number
+        self.last_queue_id
     }
 
     /// Takes a parked call out; gives whose it was.
     pub(super) fn unpark(&mut self, number: u64) -> Option<Target> {
         let target = self.targets.remove(&number)?;
         self.take_from_queue(target, |queue| queue.remove(number))?;
-        self.rest_or_go_on(target);
+        self.retire_or_schedule(target);
         Some(target)
     }
 
     /// Takes out all parked messages that are longer than the peer accepts.
-    pub(super) fn unpark_longer_than(&mut self, frame_bytes_max: usize) -> Vec<Queued> {
+    pub(super) fn remove_oversized(&mut self, frame_bytes_max: usize) -> Vec<Queued> {
         let mut longer = Vec::new();
         for flow in self.flows.values_mut() {
             let before = flow.counted_bytes();
@@ -209,7 +209,7 @@ impl Outflows {
             );
             self.parked_bytes -= before - flow.counted_bytes();
         }
-        self.flows.take_if(Outflow::is_at_rest);
+        self.flows.take_if(SendFlow::is_idle);
         self.ready.retain(|target| self.flows.contains(*target));
         for queued in &longer {
             self.targets.remove(&queued.number);
@@ -219,12 +219,12 @@ impl Outflows {
     }
 
     /// Whether messages that have credit wait for room on the link: others go behind them.
-    pub(super) fn await_room(&self) -> bool {
+    pub(super) fn has_blocked(&self) -> bool {
         !self.ready.is_empty()
     }
 
     /// How many one-way messages are parked.
-    pub(super) fn parked_tells(&self) -> u64 {
+    pub(super) fn queued_tells(&self) -> u64 {
         let queued =
             self.flows.values().filter_map(|flow| flow.queue.as_ref()).flat_map(|queue| queue.iter());
         queued.filter(|queued| queued.content == Content::Tell).count() as u64
@@ -302,7 +302,7 @@ impl Outflows {
     pub(super) fn chunked(&mut self, target: Target) {
         if let Some(flow) = self.flows.get_mut(target) {
             flow.set(CHUNKING, false);
-            self.rest_or_go_on(target);
+            self.retire_or_schedule(target);
         }
     }
 
@@ -312,7 +312,7 @@ impl Outflows {
         let Some(flow) = self.flows.get_mut(target) else { return false };
         let Some(charged) = flow.charged.checked_sub(bytes) else { return false };
         flow.charged = charged;
-        self.rest_or_go_on(target);
+        self.retire_or_schedule(target);
         true
     }
 
@@ -325,8 +325,8 @@ impl Outflows {
     }
 
     /// A flow has less to do than before: it is forgotten, or its next message may go out.
-    fn rest_or_go_on(&mut self, target: Target) {
-        if self.flows.get(target).is_some_and(Outflow::is_at_rest) {
+    fn retire_or_schedule(&mut self, target: Target) {
+        if self.flows.get(target).is_some_and(SendFlow::is_idle) {
             if self.flows.remove(target).is_some_and(|flow| flow.ready) {
                 self.ready.retain(|ready| *ready != target);
             }
@@ -342,19 +342,19 @@ impl Outflows {
             (flow.charged, flow.ready) = (0, false);
             flow.closed &= QUEUED;
         }
-        self.flows.take_if(Outflow::is_at_rest);
+        self.flows.take_if(SendFlow::is_idle);
     }
 
     /// Drops everything.
     pub(super) fn clear(&mut self) {
-        *self = Self { window: self.window, last_number: self.last_number, ..Self::default() };
+        *self = Self { window: self.window, last_queue_id: self.last_queue_id, ..Self::default() };
     }
 }
 
 /// The flows from the peer to the actors here.
 #[derive(Debug)]
-pub(super) struct Inflows {
-    flows: Table<Inflow>,
+pub(super) struct ReceiveFlows {
+    flows: Table<ReceiveFlow>,
     /// What each flow is granted.
     window: u64,
     sweep_at: usize,
@@ -363,14 +363,14 @@ pub(super) struct Inflows {
 }
 
 #[derive(Debug, Default)]
-struct Inflow {
+struct ReceiveFlow {
     /// Of messages that are accepted and not handled.
     accepted: u64,
     /// Of messages that are handled, and that the sender has not been told of.
     owed: u64,
 }
 
-impl Inflows {
+impl ReceiveFlows {
     pub(super) fn new(window: u64) -> Self {
         Self { flows: Table::default(), window, sweep_at: SWEEP_AT, withheld: Vec::new() }
     }
@@ -385,7 +385,7 @@ impl Inflows {
     #[must_use]
     #[inline]
     pub(super) fn accept(&mut self, target: Target, cost: u64) -> bool {
-        let flow = self.flows.get_or_begin(target);
+        let flow = self.flows.get_or_insert(target);
         flow.accepted += cost;
         flow.accepted + flow.owed <= self.window
     }
@@ -415,7 +415,7 @@ impl Inflows {
     }
 
     /// What was withheld, for each flow.
-    pub(super) fn take_withheld(&mut self) -> Vec<(Target, u64)> {
+    pub(super) fn take_deferred(&mut self) -> Vec<(Target, u64)> {
         let mut owed = Vec::new();
         for target in std::mem::take(&mut self.withheld) {
             let Some(flow) = self.flows.get_mut(target) else { continue };
@@ -428,7 +428,7 @@ impl Inflows {
     }
 
     /// Whether there are so many flows that those at rest should be looked for.
-    pub(super) fn are_many(&self) -> bool {
+    pub(super) fn needs_sweep(&self) -> bool {
         self.flows.len() >= self.sweep_at
     }
 
@@ -466,7 +466,7 @@ mod tests {
     const ONE: Target = Target { actor: ActorId(1), incarnation: ActorIncarnation(0) };
     const OTHER: Target = Target { actor: ActorId(2), incarnation: ActorIncarnation(0) };
 
-    fn park(flows: &mut Outflows, target: Target, content: Content) -> u64 {
+    fn park(flows: &mut SendFlows, target: Target, content: Content) -> u64 {
         flows.park(target, content, 7, |mut out| {
             out.put_slice(b"message");
             7
@@ -475,7 +475,7 @@ mod tests {
 
     #[test]
     fn nothing_goes_out_before_there_is_a_window() {
-        let mut flows = Outflows::default();
+        let mut flows = SendFlows::default();
         let number = park(&mut flows, ONE, Content::Call(CallId(1)));
         flows.make_all_ready();
         assert!(flows.next(1 << 10, |_| true).is_none());
@@ -489,7 +489,7 @@ mod tests {
 
     #[test]
     fn a_flow_that_was_forgotten_keeps_no_other_from_going_on() {
-        let mut flows = Outflows::default();
+        let mut flows = SendFlows::default();
         flows.set_window(1 << 10);
         assert!(flows.charge(ONE, 1 << 10, false));
         assert!(flows.charge(ONE, 1 << 10, false));

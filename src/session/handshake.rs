@@ -47,7 +47,7 @@ pub struct HandshakeConfig {
 
 /// What the side that dials wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct DialAttempt {
     /// Whom it wants to reach.
     pub to: Identity,
     /// What for.
@@ -121,8 +121,8 @@ pub struct ProvenPeer {
 impl Handshake {
     /// The side that dialled. The nonce is to be random.
     #[must_use]
-    pub fn connect(now: Instant, config: HandshakeConfig, attempt: Attempt, nonce: [u8; 32]) -> Self {
-        let Attempt { to, purpose, link, replaces, resume } = attempt;
+    pub fn connect(now: Instant, config: HandshakeConfig, attempt: DialAttempt, nonce: [u8; 32]) -> Self {
+        let DialAttempt { to, purpose, link, replaces, resume } = attempt;
         let (from, terms) = (config.me, config.terms);
         let hello = Hello { version: VERSION, from, to, link, replaces, purpose, terms, resume, nonce };
         let mut handshake = Self::new(now, config, State::AwaitingChallenge { hello: hello.clone() });
@@ -192,7 +192,7 @@ impl Handshake {
                 .refused(Refusal::WrongHost, HandshakeError::WrongHost { wanted: hello.to, here: me });
         }
         if hello.from == me {
-            return self.refused(Refusal::Malformed, HandshakeError::Reflected);
+            return self.refused(Refusal::Malformed, HandshakeError::ReflectedChallenge);
         }
         let peer = match peer(hello.from, hello, hello.terms) {
             Ok(peer) => peer,
@@ -212,7 +212,7 @@ impl Handshake {
             return Err(HandshakeError::Version { theirs: challenge.version, ours: VERSION });
         }
         if challenge.from == self.config.me {
-            return Err(HandshakeError::Reflected);
+            return Err(HandshakeError::ReflectedChallenge);
         }
         if challenge.from != hello.to {
             return Err(HandshakeError::WrongHost { wanted: hello.to, here: challenge.from });

@@ -8,13 +8,13 @@ use rustc_hash::FxHashMap;
 use super::calls::Content;
 use super::log::{Log, Position};
 use super::parcel::Parcel;
-use crate::config::CHUNKED_OPEN_MAX;
+use crate::config::CHUNKED_SENDS_MAX;
 use crate::id::{CallId, Target};
 use crate::wire::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, FrameSink};
 
 /// The large frames that are not wholly in the log. Those under way take turns, chunk by chunk.
 #[derive(Debug, Default)]
-pub(super) struct Lanes {
+pub(super) struct ChunkedSends {
     under_way: VecDeque<Lane>,
     waiting: VecDeque<Lane>,
     last_message: u64,
@@ -57,7 +57,7 @@ pub(super) struct Left {
     pub(super) end: Option<Position>,
 }
 
-impl Lanes {
+impl ChunkedSends {
     /// Takes a frame that is to go out in chunks.
     pub(super) fn push(&mut self, content: Content, target: Option<Target>, parcel: Parcel) {
         self.last_message += 1;
@@ -65,7 +65,7 @@ impl Lanes {
         self.bytes += frame_bytes;
         let message = self.last_message;
         let lane = Lane { message, content, target, frame_bytes, parcel, state: State::Fresh };
-        if self.under_way.len() < CHUNKED_OPEN_MAX {
+        if self.under_way.len() < CHUNKED_SENDS_MAX {
             self.under_way.push_back(lane);
         } else {
             self.waiting.push_back(lane);
@@ -146,17 +146,17 @@ const ASSEMBLY_BYTES_RESERVED: usize = 4 << 20;
 
 /// Frames of which chunks have come and not the last.
 #[derive(Debug, Default)]
-pub(super) struct Assembly {
-    open: FxHashMap<u64, Unfinished>,
+pub(super) struct Reassembler {
+    open: FxHashMap<u64, PartialFrame>,
 }
 
 #[derive(Debug)]
-struct Unfinished {
+struct PartialFrame {
     frame_bytes: usize,
     bytes: BytesMut,
 }
 
-impl Assembly {
+impl Reassembler {
     /// Takes a chunk; gives the bytes of the whole frame if it was the last.
     ///
     /// # Errors
@@ -172,12 +172,12 @@ impl Assembly {
             if frame_bytes > frame_bytes_max {
                 return Err("its frame is over the limit");
             }
-            if self.open.len() >= CHUNKED_OPEN_MAX {
+            if self.open.len() >= CHUNKED_SENDS_MAX {
                 return Err("too many frames are under way in chunks");
             }
             // What is not written to yet costs no memory, whatever the peer has announced.
             let bytes = BytesMut::with_capacity(frame_bytes.min(ASSEMBLY_BYTES_RESERVED));
-            let unfinished = Unfinished { frame_bytes, bytes };
+            let unfinished = PartialFrame { frame_bytes, bytes };
             if self.open.insert(chunk.message, unfinished).is_some() {
                 return Err("its frame has begun already");
             }

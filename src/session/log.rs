@@ -6,7 +6,7 @@ use std::mem;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Batch;
-use crate::config::COPIED_BYTES_MAX;
+use crate::config::ZERO_COPY_BYTES_MIN;
 use crate::wire::FrameSink;
 
 /// How much room for small frames is made at once.
@@ -25,7 +25,7 @@ pub(super) struct Log {
     /// Frames that no writer has seen.
     tail: BytesMut,
     /// The length of each frame that is kept.
-    frames: Lengths,
+    frames: FrameLengths,
     /// How many frames the peer has: the number of the oldest that is kept.
     acknowledged: u64,
     /// Where the oldest frame begins.
@@ -34,7 +34,7 @@ pub(super) struct Log {
     end: Position,
     /// How far the writer of this link has taken it, also in pieces.
     taken: Position,
-    taken_pieces: usize,
+    handed_out_pieces: usize,
     /// How far a writer ever took it, on any link.
     offered: Position,
     /// How far the kernel has it, on this link.
@@ -85,10 +85,10 @@ impl Log {
     /// Adds to the batch what it has not got yet.
     pub(super) fn take(&mut self, batch: &mut Batch) {
         self.seal();
-        for piece in self.pieces.range(self.taken_pieces..) {
+        for piece in self.pieces.range(self.handed_out_pieces..) {
             batch.push(piece.clone());
         }
-        self.taken_pieces = self.pieces.len();
+        self.handed_out_pieces = self.pieces.len();
         self.taken = self.end;
         self.offered = self.end;
     }
@@ -107,7 +107,7 @@ impl Log {
     }
 
     /// Whether a kernel ever had the whole of the frame that ends here.
-    pub(super) fn has_reached(&self, end: Position) -> bool {
+    pub(super) fn was_written(&self, end: Position) -> bool {
         end <= self.reached
     }
 
@@ -135,7 +135,7 @@ impl Log {
     }
 
     /// Whether the peer has acknowledged more than that.
-    pub(super) fn is_beyond(&self, received: u64) -> bool {
+    pub(super) fn has_acknowledged_more_than(&self, received: u64) -> bool {
         !self.dropped && received < self.acknowledged
     }
 
@@ -149,7 +149,7 @@ impl Log {
             bytes -= front.len();
             self.pieces.pop_front();
             // The writer of this link may have taken less than the one before.
-            self.taken_pieces = self.taken_pieces.saturating_sub(1);
+            self.handed_out_pieces = self.handed_out_pieces.saturating_sub(1);
         }
     }
 
@@ -173,7 +173,7 @@ impl Log {
             return false;
         }
         self.taken = self.start;
-        self.taken_pieces = 0;
+        self.handed_out_pieces = 0;
         self.written = self.start;
         true
     }
@@ -204,7 +204,7 @@ impl Log {
 
 /// The lengths of frames in their order. Many in a row are often of one length.
 #[derive(Debug, Default)]
-struct Lengths {
+struct FrameLengths {
     /// Frames of one length each, and the newest of all apart: they are at hand for the next.
     rows: VecDeque<Row>,
     last: Row,
@@ -218,7 +218,7 @@ struct Row {
     bytes: u32,
 }
 
-impl Lengths {
+impl FrameLengths {
     fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.last.frames == 0
     }
@@ -228,12 +228,12 @@ impl Lengths {
         if self.last.bytes == frame_bytes as u32 && self.last.frames < u32::MAX {
             self.last.frames += 1;
         } else {
-            self.push_other(frame_bytes);
+            self.start_run(frame_bytes);
         }
     }
 
     #[inline(never)]
-    fn push_other(&mut self, frame_bytes: usize) {
+    fn start_run(&mut self, frame_bytes: usize) {
         let before = mem::replace(&mut self.last, Row { frames: 1, bytes: frame_bytes as u32 });
         if before.frames > 0 {
             self.rows.push_back(before);
@@ -285,7 +285,7 @@ impl FrameSink for Log {
     }
 
     fn put_bytes(&mut self, bytes: &Bytes) {
-        if bytes.len() < COPIED_BYTES_MAX {
+        if bytes.len() < ZERO_COPY_BYTES_MIN {
             return self.put_slice(bytes);
         }
         self.seal();
@@ -302,7 +302,7 @@ mod tests {
     proptest! {
         #[test]
         fn lengths_are_as_if_each_were_kept(steps in prop::collection::vec((0_u8..3, 1_usize..4, 0_u64..9), 0..200)) {
-            let (mut lengths, mut each) = (Lengths::default(), VecDeque::<u64>::new());
+            let (mut lengths, mut each) = (FrameLengths::default(), VecDeque::<u64>::new());
             for (what, length, count) in steps {
                 if what > 0 {
                     lengths.push(length);

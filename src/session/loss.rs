@@ -14,7 +14,7 @@ pub enum LinkLoss {
     Io(String),
     /// The peer said that it leaves.
     #[error("the peer left: {reason}")]
-    PeerLeft {
+    PeerClosed {
         /// The peer's words.
         reason: String,
     },
@@ -26,7 +26,7 @@ pub enum LinkLoss {
     Unreachable(String),
     /// The host has ended.
     #[error("the host is gone: {0}; spawn its actors again")]
-    HostGone(String),
+    HostDown(String),
     /// This host shuts down.
     #[error("this host is shutting down")]
     Shutdown,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::COPIED_BYTES_MAX;
+use crate::config::ZERO_COPY_BYTES_MIN;
 use crate::wire::FrameSink;
 
 /// The bytes of one frame, or what is left of it. Large parts are kept by handle.
@@ -58,7 +58,7 @@ impl FrameSink for Parcel {
     }
 
     fn put_bytes(&mut self, bytes: &Bytes) {
-        if bytes.len() < COPIED_BYTES_MAX {
+        if bytes.len() < ZERO_COPY_BYTES_MIN {
             return self.put_slice(bytes);
         }
         self.seal();

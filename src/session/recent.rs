@@ -9,13 +9,13 @@ use rustc_hash::FxHashMap;
 use crate::id::CallId;
 
 /// A row is not looked at for calls that should leave it before it is so long.
-const ROW_MIN: usize = 1024;
+const WINDOW_MIN: usize = 1024;
 
 /// How many places a row has at least, once it has any.
-const PLACES_MIN: usize = 8;
+const CAPACITY_MIN: usize = 8;
 
 /// How many numbers a row may span for each that is taken.
-const PLACES_PER_CALL: usize = 8;
+const SPARSITY_MAX: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Recent<T> {
@@ -101,17 +101,17 @@ impl<T> Recent<T> {
             self.taken += 1;
             return true;
         }
-        self.insert_elsewhere(call, make())
+        self.insert_slow(call, make())
     }
 
     #[inline(never)]
-    fn insert_elsewhere(&mut self, call: CallId, value: T) -> bool {
+    fn insert_slow(&mut self, call: CallId, value: T) -> bool {
         if self.contains(call) {
             return false;
         }
         let offset = self.offset(call.0);
         // A number far ahead is not worth a long row that is empty; nor is one from before.
-        if offset >= self.span() + ROW_MIN {
+        if offset >= self.span() + WINDOW_MIN {
             self.others.insert(call, value);
             return true;
         }
@@ -132,7 +132,7 @@ impl<T> Recent<T> {
     /// Makes room for a row that spans so many numbers.
     fn grow(&mut self, span: usize) {
         let mut row: Vec<Option<T>> = Vec::new();
-        row.resize_with(span.next_power_of_two().max(PLACES_MIN), || None);
+        row.resize_with(span.next_power_of_two().max(CAPACITY_MIN), || None);
         let mask = row.len() - 1;
         let mut number = self.first;
         while number != self.end {
@@ -148,10 +148,10 @@ impl<T> Recent<T> {
         let (mut first, end, mask) = (self.first, self.end, self.row.len().wrapping_sub(1));
         let row = &mut self.row[..];
         if call.0.wrapping_sub(first) >= end.wrapping_sub(first) {
-            return self.remove_other(call);
+            return self.remove_slow(call);
         }
         let Some(value) = row.get_mut(call.0 as usize & mask).and_then(Option::take) else {
-            return self.remove_other(call);
+            return self.remove_slow(call);
         };
         self.taken -= 1;
         if call.0 == first {
@@ -162,14 +162,14 @@ impl<T> Recent<T> {
             }
             self.first = first;
         }
-        if end.wrapping_sub(first) as usize >= ROW_MIN {
+        if end.wrapping_sub(first) as usize >= WINDOW_MIN {
             self.shorten();
         }
         Some(value)
     }
 
     #[inline(never)]
-    fn remove_other(&mut self, call: CallId) -> Option<T> {
+    fn remove_slow(&mut self, call: CallId) -> Option<T> {
         if self.others.is_empty() { None } else { self.others.remove(&call) }
     }
 
@@ -179,7 +179,7 @@ impl<T> Recent<T> {
         while self.first != self.end {
             let (span, taken) = (self.span(), self.taken);
             let Some(first) = self.place(self.first) else { return };
-            if first.is_some() && (span < ROW_MIN || span / PLACES_PER_CALL < taken) {
+            if first.is_some() && (span < WINDOW_MIN || span / SPARSITY_MAX < taken) {
                 return;
             }
             if let Some(value) = first.take() {
@@ -248,7 +248,7 @@ mod tests {
                 prop_assert_eq!(recent.len(), table.len());
                 prop_assert_eq!(recent.contains(CallId(number)), table.contains_key(&CallId(number)));
                 prop_assert_eq!(recent.get_mut(CallId(number)), table.get_mut(&CallId(number)));
-                prop_assert!(recent.span() <= ROW_MIN + 1 + 2 * PLACES_PER_CALL * table.len().max(ROW_MIN));
+                prop_assert!(recent.span() <= WINDOW_MIN + 1 + 2 * SPARSITY_MAX * table.len().max(WINDOW_MIN));
             }
             let all: Vec<_> = table.into_iter().collect();
             prop_assert_eq!(recent.take_all(), all);
@@ -263,14 +263,14 @@ mod tests {
             assert!(recent.insert(CallId(number), || number));
             assert_eq!(recent.remove(CallId(number)), Some(number));
         }
-        assert!(recent.span() <= ROW_MIN, "{} places", recent.span());
+        assert!(recent.span() <= WINDOW_MIN, "{} places", recent.span());
         assert_eq!(recent.remove(CallId(1)), Some(1));
     }
 
     #[test]
     fn the_row_may_grow_over_a_number_that_came_far_ahead() {
         let mut recent = Recent::default();
-        let ahead = 3 * ROW_MIN as u64;
+        let ahead = 3 * WINDOW_MIN as u64;
         assert!(recent.insert(CallId(1), || 1));
         assert!(recent.insert(CallId(ahead), || ahead));
         for number in (2..ahead).chain(ahead + 1..ahead + 9) {
@@ -290,7 +290,7 @@ mod tests {
             assert!(recent.insert(CallId(number), || number));
             assert!(!recent.insert(CallId(number), || number));
         }
-        assert!(recent.span() <= ROW_MIN);
+        assert!(recent.span() <= WINDOW_MIN);
         assert_eq!(recent.take_all().len(), 4);
     }
 }

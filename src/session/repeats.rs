@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use crate::config::{ENDS_KEPT_MAX, KEPT_REPLY_OVERHEAD_BYTES, REPLIES_KEPT_BYTES_MAX};
+use crate::config::{DEDUP_CACHE_BYTES_MAX, DEDUP_CACHE_ENTRIES_MAX, KEPT_REPLY_OVERHEAD_BYTES};
 use crate::id::CallId;
 
 /// What is remembered of them, until the peer says that they will not come again.
 #[derive(Debug, Default)]
-pub(super) struct Repeats {
+pub(super) struct DedupCache {
     calls: BTreeMap<CallId, Known>,
     /// The calls whose ends are kept, the oldest first; some may be forgotten by now.
     kept: VecDeque<CallId>,
@@ -35,7 +35,7 @@ fn kept_cost(frame: &Bytes) -> usize {
     frame.len() + KEPT_REPLY_OVERHEAD_BYTES
 }
 
-impl Repeats {
+impl DedupCache {
     /// Notes that a call has come. Gives what is known of it if it came before.
     pub(super) fn came(&mut self, call: CallId) -> Option<Known> {
         match self.calls.get(&call) {
@@ -59,7 +59,7 @@ impl Repeats {
         self.bytes += kept_cost(&frame);
         *known = Known::Ended(frame);
         self.kept.push_back(call);
-        while (self.bytes > REPLIES_KEPT_BYTES_MAX || self.kept.len() > ENDS_KEPT_MAX)
+        while (self.bytes > DEDUP_CACHE_BYTES_MAX || self.kept.len() > DEDUP_CACHE_ENTRIES_MAX)
             && let Some(oldest) = self.kept.pop_front()
         {
             if let Some(Known::Ended(frame)) = self.calls.remove(&oldest) {
@@ -77,7 +77,7 @@ impl Repeats {
     }
 
     /// No call below this one comes again.
-    pub(super) fn raise_floor(&mut self, floor: CallId) {
+    pub(super) fn advance_watermark(&mut self, floor: CallId) {
         let kept = self.calls.split_off(&floor);
         for known in std::mem::replace(&mut self.calls, kept).into_values() {
             if let Known::Ended(frame) = known {

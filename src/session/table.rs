@@ -58,7 +58,7 @@ impl<F> Table<F> {
 
     /// The flow, which begins if it is not there.
     #[inline(always)]
-    pub(super) fn get_or_begin(&mut self, target: Target) -> &mut F
+    pub(super) fn get_or_insert(&mut self, target: Target) -> &mut F
     where
         F: Default,
     {
@@ -148,7 +148,7 @@ mod tests {
                     }
                     2 => prop_assert_eq!(table.get_mut(target), model.get_mut(&target)),
                     _ => {
-                        *table.get_or_begin(target) += at;
+                        *table.get_or_insert(target) += at;
                         *model.entry(target).or_default() += at;
                     }
                 }

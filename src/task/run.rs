@@ -176,7 +176,7 @@ impl Window {
     }
 
     fn adapt(&mut self, took: Duration) {
-        if took < config::TASK_SHORT {
+        if took < config::SHORT_TASK_MAX {
             self.width = (self.width + 1).min(self.hosts * config::TASKS_IN_FLIGHT_MAX);
         } else {
             self.width = (self.width / 2).max(self.hosts * config::TASKS_IN_FLIGHT_MIN);

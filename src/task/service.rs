@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::{TASKS_SHORT_MIN, TASKS_TURN};
+use crate::config::{SHORT_TASK_STREAK_MIN, TASK_BATCH_TIME};
 use crate::host::{Host, scope};
 use crate::id::TypeHash;
 use crate::lock::Mutex;
@@ -97,12 +97,12 @@ impl TaskService {
             });
         };
         match task.parallel {
-            None => self.run_in_turn(host, Waiting { name, run: task.run, inbound }),
+            None => self.run_queued(host, Waiting { name, run: task.run, inbound }),
             Some(width) => self.run_in_pool(host.clone(), name, width, task.run, inbound),
         }
     }
 
-    fn run_in_turn(&self, host: &Host, task: Waiting) {
+    fn run_queued(&self, host: &Host, task: Waiting) {
         let runs = {
             let mut queue = self.queue.lock();
             queue.counts.entry(task.name).or_default().queued += 1;
@@ -169,7 +169,7 @@ async fn run_waiting(host: Host, mut runner: Runner) {
     let mut turn = Turn { began: Instant::now(), last: None, short: 0 };
     let mut ended = None;
     while let Some(Waiting { name, run, inbound }) = next(&runner.queue, ended) {
-        if turn.is_over_before(run) {
+        if turn.is_exhausted(run) {
             tokio::task::yield_now().await;
             turn.began = Instant::now();
         }
@@ -190,14 +190,16 @@ struct Turn {
 impl Turn {
     /// Whether the results so far are to leave before a task of this function begins. Only of one that
     /// was short again and again the next is taken to be.
-    fn is_over_before(&self, next: RunTask) -> bool {
+    fn is_exhausted(&self, next: RunTask) -> bool {
         let same = self.last.is_none_or(|last| std::ptr::fn_addr_eq(last, next));
-        !same || self.began.elapsed() >= TASKS_TURN || (self.last.is_some() && self.short < TASKS_SHORT_MIN)
+        !same
+            || self.began.elapsed() >= TASK_BATCH_TIME
+            || (self.last.is_some() && self.short < SHORT_TASK_STREAK_MIN)
     }
 
     fn has_run(&mut self, task: RunTask) {
         let same = self.last.replace(task).is_some_and(|last| std::ptr::fn_addr_eq(last, task));
-        let short = self.began.elapsed() < TASKS_TURN;
+        let short = self.began.elapsed() < TASK_BATCH_TIME;
         self.short = if short { if same { self.short.saturating_add(1) } else { 1 } } else { 0 };
     }
 }
@@ -237,14 +239,14 @@ mod tests {
 
     use super::*;
     use crate::id::{CallId, Identity};
-    use crate::registry::{Claim, Origin};
+    use crate::registry::{Claim, ReplyPath};
     use crate::wire::{Body, Encoded};
 
     /// Notes how calls end.
     #[derive(Default)]
     struct Caller(Mutex<Vec<(CallId, CallFailure)>>);
 
-    impl Origin for Caller {
+    impl ReplyPath for Caller {
         fn host(&self) -> Identity {
             Identity { host: crate::id::HostId(1), incarnation: crate::id::Incarnation(1) }
         }

@@ -27,13 +27,13 @@ use thiserror::Error;
 #[cfg(feature = "cli")]
 use super::expiry::passed;
 use super::expiry::{expiry, validity};
-use crate::config::{CERTIFICATE_RENEWAL_PAUSE, CERTIFICATE_RENEWED_AFTER, CERTIFICATE_SKEW};
+use crate::config::{CERTIFICATE_RENEW_FRACTION, CERTIFICATE_RENEWAL_BACKOFF, CERTIFICATE_SKEW};
 
 /// What a link of two hosts is for, in the handshake of TLS: bytes for one purpose are none for another.
-pub(super) const HOST_PROTOCOL: &[u8] = b"roadshow-host/1";
+pub(super) const HOST_ALPN: &[u8] = b"roadshow-host/1";
 
 /// The same for a desk.
-pub(crate) const DESK_PROTOCOL: &[u8] = b"roadshow-desk/1";
+pub(crate) const TOKEN_RPC_ALPN: &[u8] = b"roadshow-desk/1";
 
 /// The certificate of a process, its key, and the authority that it has them from. Clones are the same
 /// credentials: to renew one of them renews all.
@@ -42,7 +42,7 @@ pub(crate) const DESK_PROTOCOL: &[u8] = b"roadshow-desk/1";
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "Parts", into = "Parts")]
 pub struct Credentials {
-    own: Arc<Own>,
+    own: Arc<SwappableKey>,
     authority: Arc<CertificateDer<'static>>,
     host_server: Arc<ServerConfig>,
     host_client: Arc<ClientConfig>,
@@ -96,7 +96,7 @@ impl Credentials {
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone())?;
         let roots = Arc::new(roots);
-        let own = Arc::new(Own(RwLock::new(Arc::new(held))));
+        let own = Arc::new(SwappableKey(RwLock::new(Arc::new(held))));
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .clear_root_hint_subjects()
             .build()
@@ -109,7 +109,7 @@ impl Credentials {
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(roots)
             .with_client_cert_resolver(Arc::clone(&own) as _);
-        host_client.alpn_protocols = vec![HOST_PROTOCOL.to_vec()];
+        host_client.alpn_protocols = vec![HOST_ALPN.to_vec()];
         // The preamble says whom the connection is for; nobody else need read it.
         host_client.enable_sni = false;
         // A resumed connection would be taken for what a certificate said that may have expired since.
@@ -117,7 +117,7 @@ impl Credentials {
         Ok(Self {
             own,
             authority: Arc::new(authority),
-            host_server: Arc::new(for_protocol(host_server, HOST_PROTOCOL)),
+            host_server: Arc::new(for_protocol(host_server, HOST_ALPN)),
             host_client: Arc::new(host_client),
         })
     }
@@ -139,13 +139,13 @@ impl Credentials {
     /// How long it is until the next certificate is to be asked for: a third of the time that the present one
     /// is still valid.
     #[must_use]
-    pub fn renewed_in(&self) -> Duration {
+    pub fn renew_after(&self) -> Duration {
         let held = self.own.now();
         let expires = held.certified.cert.first().and_then(|certificate| expiry(certificate));
         let left = expires.map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
         // What is behind its end, or cannot be read, is asked for as soon as is no burden, or as usual.
-        left.map_or(CERTIFICATE_RENEWED_AFTER, |left| {
-            (left / 3).clamp(CERTIFICATE_RENEWAL_PAUSE, CERTIFICATE_RENEWED_AFTER)
+        left.map_or(CERTIFICATE_RENEW_FRACTION, |left| {
+            (left / 3).clamp(CERTIFICATE_RENEWAL_BACKOFF, CERTIFICATE_RENEW_FRACTION)
         })
     }
 
@@ -193,13 +193,13 @@ impl Credentials {
     /// Waits until the next certificate is to be asked for, by the clock on the wall, which goes on while the
     /// machine sleeps.
     #[cfg(feature = "cli")]
-    pub(crate) async fn renewal_is_due(&self) {
-        passed(SystemTime::now() + self.renewed_in()).await;
+    pub(crate) async fn wait_for_renewal(&self) {
+        passed(SystemTime::now() + self.renew_after()).await;
     }
 
     /// For a desk: it shows a certificate, and who comes may have none yet, or one that has expired.
     #[cfg(feature = "cli")]
-    pub(crate) fn desk_server(&self) -> Arc<ServerConfig> {
+    pub(crate) fn token_rpc_server_config(&self) -> Arc<ServerConfig> {
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add((*self.authority).clone()).expect("it is a root of these credentials' links, too");
@@ -208,13 +208,13 @@ impl Credentials {
             .allow_unauthenticated()
             .build()
             .expect("it verifies those of these credentials' links, too");
-        let clients = Arc::new(AlsoExpired(clients));
-        let desk_server = ServerConfig::builder_with_provider(provider)
+        let clients = Arc::new(AcceptExpired(clients));
+        let token_rpc_server_config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has all that TLS 1.3 needs")
             .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::clone(&self.own) as _);
-        Arc::new(for_protocol(desk_server, DESK_PROTOCOL))
+        Arc::new(for_protocol(token_rpc_server_config, TOKEN_RPC_ALPN))
     }
 }
 
@@ -229,10 +229,10 @@ fn for_protocol(mut config: ServerConfig, protocol: &[u8]) -> ServerConfig {
 /// but a new one is to be had for them.
 #[cfg(feature = "cli")]
 #[derive(Debug)]
-struct AlsoExpired(Arc<dyn ClientCertVerifier>);
+struct AcceptExpired(Arc<dyn ClientCertVerifier>);
 
 #[cfg(feature = "cli")]
-impl ClientCertVerifier for AlsoExpired {
+impl ClientCertVerifier for AcceptExpired {
     fn offer_client_auth(&self) -> bool {
         self.0.offer_client_auth()
     }
@@ -280,7 +280,7 @@ impl ClientCertVerifier for AlsoExpired {
 }
 
 /// What a process shows at present.
-struct Own(RwLock<Arc<Held>>);
+struct SwappableKey(RwLock<Arc<Held>>);
 
 struct Held {
     parts: Parts,
@@ -304,19 +304,19 @@ impl Held {
     }
 }
 
-impl Own {
+impl SwappableKey {
     fn now(&self) -> Arc<Held> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl ResolvesServerCert for Own {
+impl ResolvesServerCert for SwappableKey {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.now().certified))
     }
 }
 
-impl ResolvesClientCert for Own {
+impl ResolvesClientCert for SwappableKey {
     fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.now().certified))
     }
@@ -340,7 +340,7 @@ impl From<Credentials> for Parts {
     }
 }
 
-impl fmt::Debug for Own {
+impl fmt::Debug for SwappableKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Own(..)")
     }

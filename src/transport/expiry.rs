@@ -14,13 +14,13 @@ const GENERALIZED_TIME: u8 = 0x18;
 const VERSION: u8 = 0xa0;
 
 /// How soon a clock that was set forward, or a machine that has slept, is noticed.
-const CLOCK_LOOKED_AT_EVERY: Duration = Duration::from_secs(60);
+const WALL_CLOCK_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Waits until a moment of the machine's clock has passed, which timers do not follow.
 pub(crate) async fn passed(moment: SystemTime) {
     while let Ok(left) = moment.duration_since(SystemTime::now()) {
         // Behind that moment, whatever the timer takes it for.
-        tokio::time::sleep((left + Duration::from_millis(1)).min(CLOCK_LOOKED_AT_EVERY)).await;
+        tokio::time::sleep((left + Duration::from_millis(1)).min(WALL_CLOCK_POLL_INTERVAL)).await;
     }
 }
 

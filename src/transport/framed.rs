@@ -7,9 +7,9 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
 
-use super::large::{HEAD_BYTES, LARGE_BYTES, Large};
+use super::large::{LARGE_BYTES, LargeFramePool, PEEK_BYTES};
 use crate::config;
-use crate::wire::{Frame, FrameCodec, Frames, WireError};
+use crate::wire::{Frame, FrameCodec, FrameVisitor, WireError};
 
 /// Reads frames from one direction of a link.
 ///
@@ -22,9 +22,9 @@ pub struct FrameReader<R> {
     codec: FrameCodec,
     buffer: BytesMut,
     read_bytes: usize,
-    large: Large,
+    large: LargeFramePool,
     /// Whether the last frame was a large one: then the next may be, too.
-    after_large: bool,
+    expect_large: bool,
 }
 
 /// Why no further frame can be read.
@@ -51,8 +51,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             codec: FrameCodec::handshake(),
             buffer: BytesMut::new(),
             read_bytes,
-            large: Large::default(),
-            after_large: false,
+            large: LargeFramePool::default(),
+            expect_large: false,
         }
     }
 
@@ -60,7 +60,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn established(reader: R, frame_bytes_max: usize, buffer: BytesMut) -> Self {
         let codec = FrameCodec::established(frame_bytes_max);
         let read_bytes = config::READ_BYTES.min(frame_bytes_max);
-        Self { reader, codec, buffer, read_bytes, large: Large::default(), after_large: false }
+        Self { reader, codec, buffer, read_bytes, large: LargeFramePool::default(), expect_large: false }
     }
 
     /// What the bytes are read from.
@@ -87,17 +87,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// # Errors
     ///
     /// As [`FrameReader::buffered`], and those of `frames`, which gets no further frame then.
-    pub fn drain<F: Frames<Error: From<ReadError>>>(&mut self, frames: &mut F) -> Result<(), F::Error> {
+    pub fn drain<F: FrameVisitor<Error: From<ReadError>>>(&mut self, frames: &mut F) -> Result<(), F::Error> {
         let (messages, whole) = self.codec.drain(&mut self.buffer, frames)?;
         if messages == 0
             && whole.len() >= LARGE_BYTES
             && matches!(self.codec.frame_bytes(&whole), Ok(Some(bytes)) if bytes == whole.len())
         {
             self.large.keep(whole);
-            self.after_large = true;
+            self.expect_large = true;
         } else if messages + whole.len() > 0 || self.buffer.is_empty() {
             // An acknowledgement changes nothing if something has begun behind it: it may be a large frame.
-            self.after_large = false;
+            self.expect_large = false;
             self.large.clear();
         }
         Ok(())
@@ -124,9 +124,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 let missing = frame_bytes - self.buffer.len();
                 self.reader.read_buf(&mut (&mut self.buffer).limit(missing)).await?
             }
-            None if self.after_large => {
-                self.buffer.reserve(HEAD_BYTES);
-                self.reader.read_buf(&mut (&mut self.buffer).limit(HEAD_BYTES)).await?
+            None if self.expect_large => {
+                self.buffer.reserve(PEEK_BYTES);
+                self.reader.read_buf(&mut (&mut self.buffer).limit(PEEK_BYTES)).await?
             }
             _ => {
                 self.buffer.reserve(self.read_bytes);
@@ -164,23 +164,23 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 mod tests {
     use super::*;
     use crate::id::{CallId, Target, TypeHash};
-    use crate::wire::{Ack, Body, CallHeader, Few, Tell, TellHeader};
+    use crate::wire::{Ack, Body, CallHeader, ShortSlice, Tell, TellHeader};
 
     /// Counts the frames that are not of few bytes.
     struct Counted(usize);
 
-    impl Frames for Counted {
+    impl FrameVisitor for Counted {
         type Error = ReadError;
 
-        fn call(&mut self, _: CallHeader, _: usize, _: Few<'_>) -> Result<(), ReadError> {
+        fn call(&mut self, _: CallHeader, _: usize, _: ShortSlice<'_>) -> Result<(), ReadError> {
             Ok(())
         }
 
-        fn tell(&mut self, _: TellHeader, _: usize, _: Few<'_>) -> Result<(), ReadError> {
+        fn tell(&mut self, _: TellHeader, _: usize, _: ShortSlice<'_>) -> Result<(), ReadError> {
             Ok(())
         }
 
-        fn reply(&mut self, _: CallId, _: usize, _: Few<'_>) -> Result<(), ReadError> {
+        fn reply(&mut self, _: CallId, _: usize, _: ShortSlice<'_>) -> Result<(), ReadError> {
             Ok(())
         }
 
@@ -201,7 +201,7 @@ mod tests {
         let (mut seen, mut kept) = (Counted(0), Vec::new());
         while frames.fill().await.is_ok() {
             frames.drain(&mut seen).unwrap();
-            kept.push(frames.after_large);
+            kept.push(frames.expect_large);
         }
         assert!(seen.0 >= 2 && frames.buffer.is_empty(), "{} frames", seen.0);
         kept

@@ -9,22 +9,22 @@ pub(super) const LARGE_BYTES: usize = 32 << 10;
 
 /// Behind a large frame so much is read of the next one, to see how long it is: the rest can then be
 /// read to where it stays. A small frame or two may be in it whole.
-pub(super) const HEAD_BYTES: usize = 256;
+pub(super) const PEEK_BYTES: usize = 256;
 
 /// How much memory is kept for more large frames while they come one behind the other.
-const KEPT_BYTES_MAX: usize = 8 << 20;
+const POOL_BYTES_MAX: usize = 8 << 20;
 
 /// The memory of the last large frames, to be used again once nobody has a part of them any more.
 ///
 /// Fresh memory of that size comes from the operating system, page by page, which costs as much as to
 /// copy it.
 #[derive(Debug, Default)]
-pub(super) struct Large {
+pub(super) struct LargeFramePool {
     last: VecDeque<Bytes>,
     bytes: usize,
 }
 
-impl Large {
+impl LargeFramePool {
     /// Memory for a frame of so many bytes.
     pub(super) fn take(&mut self, frame_bytes: usize) -> BytesMut {
         // The newest first: of the memory that is free it is the likeliest to be in a cache.
@@ -47,7 +47,7 @@ impl Large {
     pub(super) fn keep(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.last.push_back(frame);
-        while self.bytes > KEPT_BYTES_MAX
+        while self.bytes > POOL_BYTES_MAX
             && let Some(oldest) = self.last.pop_front()
         {
             self.bytes -= oldest.len();
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_once_nobody_has_a_part_of_it() {
-        let mut large = Large::default();
+        let mut large = LargeFramePool::default();
         let mut memory = large.take(LARGE_BYTES);
         memory.resize(LARGE_BYTES, 7);
         let (frame, at) = (memory.freeze(), large.bytes);
@@ -84,10 +84,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_has_a_limit() {
-        let mut large = Large::default();
+        let mut large = LargeFramePool::default();
         for _ in 0..100 {
             large.keep(Bytes::from(vec![0; 1 << 20]));
-            assert!(large.bytes <= KEPT_BYTES_MAX && large.last.len() << 20 == large.bytes);
+            assert!(large.bytes <= POOL_BYTES_MAX && large.last.len() << 20 == large.bytes);
         }
         large.clear();
         assert_eq!((large.bytes, large.last.len()), (0, 0));

@@ -31,7 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::id::Identity;
 
 pub use certificate::{Certificate, Role, host_name, host_name_as};
-pub(crate) use credentials::DESK_PROTOCOL;
+pub(crate) use credentials::TOKEN_RPC_ALPN;
 pub use credentials::{Credentials, CredentialsError};
 pub use framed::{FrameReader, ReadError};
 pub use memory::Memory;
@@ -72,7 +72,7 @@ pub trait Transport: Send + Sync + fmt::Debug {
     fn connect(&self, address: SocketAddr, to: Identity) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
 
     /// Whether a connection that was refused there shows that the host itself has ended.
-    fn refusal_means_gone(&self, address: SocketAddr) -> bool;
+    fn refusal_means_host_down(&self, address: SocketAddr) -> bool;
 }
 
 /// A bound address that links arrive at.

@@ -16,9 +16,9 @@ const VERSION: u16 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
     /// The desk of the head, where processes enrol and operators ask.
-    HeadDesk,
+    HeadTokenRpc,
     /// The desk of the node's agent.
-    AgentDesk,
+    AgentTokenRpc,
     /// A host of the node.
     Host(HostId),
 }
@@ -55,8 +55,8 @@ impl Route {
     #[must_use]
     pub fn preamble(self) -> [u8; PREAMBLE_BYTES] {
         let (kind, id) = match self {
-            Self::HeadDesk => (1_u16, 0),
-            Self::AgentDesk => (2, 0),
+            Self::HeadTokenRpc => (1_u16, 0),
+            Self::AgentTokenRpc => (2, 0),
             Self::Host(HostId(id)) => (3, id),
         };
         let mut preamble = [0; PREAMBLE_BYTES];
@@ -82,8 +82,8 @@ impl Route {
             return Err(RouteError::Version { theirs });
         }
         match (u16::from_be_bytes([k0, k1]), u64::from_be_bytes(id)) {
-            (1, 0) => Ok(Self::HeadDesk),
-            (2, 0) => Ok(Self::AgentDesk),
+            (1, 0) => Ok(Self::HeadTokenRpc),
+            (2, 0) => Ok(Self::AgentTokenRpc),
             (3, id) => Ok(Self::Host(HostId(id))),
             (kind, id) => Err(RouteError::Malformed { kind, id }),
         }
@@ -95,8 +95,8 @@ mod tests {
     use super::*;
 
     const ROUTES: [(Route, &str); 3] = [
-        (Route::HeadDesk, "5244525400010001 0000000000000000"),
-        (Route::AgentDesk, "5244525400010002 0000000000000000"),
+        (Route::HeadTokenRpc, "5244525400010001 0000000000000000"),
+        (Route::AgentTokenRpc, "5244525400010002 0000000000000000"),
         (Route::Host(HostId(0x0102_0304_0506_0708)), "5244525400010003 0102030405060708"),
     ];
 
@@ -113,7 +113,7 @@ mod tests {
     fn what_is_no_preamble_is_told_apart() {
         assert_eq!(Route::read(*b"GET / HTTP/1.1\r\n"), Err(RouteError::NotRoadshow));
         let with = |at: usize, byte: u8| {
-            let mut preamble = Route::HeadDesk.preamble();
+            let mut preamble = Route::HeadTokenRpc.preamble();
             preamble[at] = byte;
             Route::read(preamble)
         };

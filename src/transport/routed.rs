@@ -23,11 +23,11 @@ pub struct Routed {
     credentials: Credentials,
     door: Option<Door>,
     /// The rule by which a link is plain.
-    is_plain: Rule,
+    is_plain: IsPlaintext,
 }
 
 /// Whether a link between two addresses, this side's and the other's, is plain.
-type Rule = fn(SocketAddr, SocketAddr) -> bool;
+type IsPlaintext = fn(SocketAddr, SocketAddr) -> bool;
 
 /// What stands at a node's door for one of its hosts.
 struct Door {
@@ -76,7 +76,7 @@ impl Transport for Routed {
             let incoming = door.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
             let incoming = incoming.ok_or(ErrorKind::AddrInUse)?;
             let (credentials, is_plain) = (self.credentials.clone(), self.is_plain);
-            Ok(Box::new(Behind { address, incoming, credentials, is_plain }) as Box<dyn Listener>)
+            Ok(Box::new(RoutedListener { address, incoming, credentials, is_plain }) as Box<dyn Listener>)
         })
     }
 
@@ -94,20 +94,20 @@ impl Transport for Routed {
     }
 
     /// The port is the door's: it refuses when the node's agent has ended, whatever its hosts do.
-    fn refusal_means_gone(&self, _address: SocketAddr) -> bool {
+    fn refusal_means_host_down(&self, _address: SocketAddr) -> bool {
         false
     }
 }
 
 /// The place behind a door where a host's connections come in.
-struct Behind {
+struct RoutedListener {
     address: SocketAddr,
     incoming: mpsc::Receiver<net::TcpStream>,
     credentials: Credentials,
-    is_plain: Rule,
+    is_plain: IsPlaintext,
 }
 
-impl Listener for Behind {
+impl Listener for RoutedListener {
     fn address(&self) -> SocketAddr {
         self.address
     }
@@ -128,7 +128,7 @@ impl Listener for Behind {
 async fn establish(
     stream: net::TcpStream,
     credentials: Credentials,
-    rule: Rule,
+    rule: IsPlaintext,
 ) -> io::Result<Box<dyn Link>> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
@@ -147,7 +147,7 @@ impl fmt::Debug for Routed {
     }
 }
 
-impl fmt::Debug for Behind {
+impl fmt::Debug for RoutedListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Behind").field("address", &self.address).finish_non_exhaustive()
     }

@@ -30,7 +30,7 @@ impl Transport for Tcp {
     }
 
     /// On this machine no port refuses whose process lives.
-    fn refusal_means_gone(&self, address: SocketAddr) -> bool {
+    fn refusal_means_host_down(&self, address: SocketAddr) -> bool {
         address.ip().is_loopback()
     }
 }
@@ -38,21 +38,21 @@ impl Transport for Tcp {
 /// The link that a connection is, as it is.
 pub(super) fn open(stream: TcpStream) -> io::Result<Box<dyn Link>> {
     stream.set_nodelay(true)?;
-    if is_near(&stream) {
-        spare_congestion_control(&stream);
+    if is_loopback(&stream) {
+        use_reno_on_loopback(&stream);
     }
     Ok(Box::new(Stream(stream)))
 }
 
 /// Whether it goes over the loopback.
-fn is_near(stream: &TcpStream) -> bool {
+fn is_loopback(stream: &TcpStream) -> bool {
     stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
 }
 
 /// Within a machine there is nothing to be congested. What some systems use for all connections
 /// measures them nevertheless and paces what they send, which halves the rate of large messages once there
 /// were many small ones. Where Linux does not allow the plain one, it stays as it is.
-fn spare_congestion_control(stream: &TcpStream) {
+fn use_reno_on_loopback(stream: &TcpStream) {
     #[cfg(target_os = "linux")]
     let _ = rustix::net::sockopt::set_tcp_congestion(stream, "reno");
     #[cfg(not(target_os = "linux"))]
@@ -100,7 +100,7 @@ impl LinkRead for OwnedReadHalf {
     fn shares_core(&self) -> bool {
         let stream = self.as_ref();
         let sender = rustix::net::sockopt::socket_incoming_cpu(stream);
-        sender.is_ok_and(|core| core as usize == rustix::thread::sched_getcpu()) && is_near(stream)
+        sender.is_ok_and(|core| core as usize == rustix::thread::sched_getcpu()) && is_loopback(stream)
     }
 }
 

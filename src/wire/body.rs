@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::WireError;
-use super::inline::{FEW_WORDS, Few, FewBytes, InlineBytes, OwnedFew};
+use super::inline::{InlineBytes, SHORT_WORDS, ShortBytes, ShortSlice, ShortWords};
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 
@@ -11,7 +11,7 @@ use super::sink::{Fields, FrameSink};
 const TABLE_ENTRY_BYTES: usize = 4;
 
 /// What few bytes take of a header's last piece.
-pub(super) const FEW_BYTES: usize = 8 * FEW_WORDS;
+pub(super) const SHORT_BYTES: usize = 8 * SHORT_WORDS;
 
 /// A body as it was read: its payloads, and a long MessagePack part, are slices of the read buffer.
 ///
@@ -73,42 +73,42 @@ impl Body {
 /// A body as it arrives: whole, or so few bytes that they need no place of their own yet.
 pub trait IncomingBody: Into<Body> {
     /// The bytes, if they are few and all of the body.
-    fn few(&self) -> Option<OwnedFew>;
+    fn few(&self) -> Option<ShortWords>;
 }
 
 impl IncomingBody for Body {
     #[inline(always)]
-    fn few(&self) -> Option<OwnedFew> {
+    fn few(&self) -> Option<ShortWords> {
         None
     }
 }
 
-impl IncomingBody for Few<'_> {
+impl IncomingBody for ShortSlice<'_> {
     #[inline(always)]
-    fn few(&self) -> Option<OwnedFew> {
+    fn few(&self) -> Option<ShortWords> {
         Some((*self).into())
     }
 }
 
 /// The whole of a body without payloads.
-impl From<Few<'_>> for Body {
+impl From<ShortSlice<'_>> for Body {
     #[inline(always)]
-    fn from(bytes: Few<'_>) -> Self {
-        OwnedFew::from(bytes).into()
+    fn from(bytes: ShortSlice<'_>) -> Self {
+        ShortWords::from(bytes).into()
     }
 }
 
 /// The whole of a body without payloads.
-impl From<FewBytes> for Body {
-    fn from(bytes: FewBytes) -> Self {
+impl From<ShortBytes> for Body {
+    fn from(bytes: ShortBytes) -> Self {
         Self { message: bytes.into(), attachments: Box::default() }
     }
 }
 
 /// The whole of a body without payloads.
-impl From<OwnedFew> for Body {
+impl From<ShortWords> for Body {
     #[inline(always)]
-    fn from(bytes: OwnedFew) -> Self {
+    fn from(bytes: ShortWords) -> Self {
         Self { message: bytes.into(), attachments: Box::default() }
     }
 }
@@ -146,14 +146,14 @@ impl Encoded<'_> {
     ///
     /// Where there are few bytes that is one piece, of a length that the compiler knows.
     #[inline(always)]
-    pub(super) fn put_behind<const N: usize, const M: usize>(
+    pub(super) fn put_after<const N: usize, const M: usize>(
         &self,
         header: &[u8; N],
         out: &mut impl FrameSink,
     ) {
-        const { assert!(M == N + FEW_BYTES) };
+        const { assert!(M == N + SHORT_BYTES) };
         if self.attachments.is_empty()
-            && let Some(few) = Few::new(self.message)
+            && let Some(few) = ShortSlice::new(self.message)
         {
             let mut start = [0; M];
             start[..N].copy_from_slice(header);

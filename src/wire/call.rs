@@ -1,6 +1,6 @@
 //! Messages to actors: calls, which want a reply, and tells, which want none.
 
-use super::body::{Body, Encoded, FEW_BYTES};
+use super::body::{Body, Encoded, SHORT_BYTES};
 use super::frame::prefix;
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
@@ -11,13 +11,13 @@ use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 pub(super) const TARGET_BYTES: usize = 12;
 
 /// The call may be made again, and says from which call on.
-const REPEATABLE: u8 = 1;
+const RETRYABLE: u8 = 1;
 
 /// The flags that a call may have.
-pub(super) const FLAGS: u8 = REPEATABLE;
+pub(super) const FLAGS: u8 = RETRYABLE;
 
 /// The floor of a call that may be made again.
-const FLOOR_BYTES: usize = 8;
+const WATERMARK_BYTES: usize = 8;
 
 /// What a call frame takes before its body, prefix included; one with a floor takes 8 more.
 pub const CALL_HEADER_BYTES: usize = PREFIX_BYTES + 8 + TARGET_BYTES + 8 + 4;
@@ -65,7 +65,7 @@ impl Call {
 
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
         let CallHeader { call, target, message, timeout_ms, .. } = CallHeader::of(&reader.array()?);
-        let floor = if flags & REPEATABLE > 0 { Some(reader.call()?) } else { None };
+        let floor = if flags & RETRYABLE > 0 { Some(reader.call()?) } else { None };
         Ok(Self { call, target, message, timeout_ms, floor, body: Body::read(reader, attachments)? })
     }
 }
@@ -101,7 +101,7 @@ impl CallHeader {
     /// The length in bytes of the whole frame around `body`.
     #[must_use]
     pub fn frame_bytes(&self, body: Encoded<'_>) -> usize {
-        let floor_bytes = if self.floor.is_some() { FLOOR_BYTES } else { 0 };
+        let floor_bytes = if self.floor.is_some() { WATERMARK_BYTES } else { 0 };
         CALL_HEADER_BYTES + floor_bytes + body.len()
     }
 
@@ -109,7 +109,7 @@ impl CallHeader {
     #[inline]
     pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = self.frame_bytes(body);
-        let flags = if self.floor.is_some() { REPEATABLE } else { 0 };
+        let flags = if self.floor.is_some() { RETRYABLE } else { 0 };
         // In one piece: a small call is little more than its header.
         let mut header = [0; CALL_HEADER_BYTES];
         set(&mut header, 0, prefix(FrameKind::Call, flags, body.attachments.len(), frame_bytes));
@@ -118,7 +118,7 @@ impl CallHeader {
         set(&mut header, PREFIX_BYTES + 8 + TARGET_BYTES, self.message.0.to_be_bytes());
         set(&mut header, PREFIX_BYTES + 16 + TARGET_BYTES, self.timeout_ms.to_be_bytes());
         match self.floor {
-            None => body.put_behind::<_, { CALL_HEADER_BYTES + FEW_BYTES }>(&header, out),
+            None => body.put_after::<_, { CALL_HEADER_BYTES + SHORT_BYTES }>(&header, out),
             Some(floor) => {
                 out.put_slice(&header);
                 out.put_u64(floor.0);
@@ -194,7 +194,7 @@ impl TellHeader {
         set(&mut header, 0, prefix(FrameKind::Tell, 0, body.attachments.len(), frame_bytes));
         set_target(&mut header, PREFIX_BYTES, self.target);
         set(&mut header, PREFIX_BYTES + TARGET_BYTES, self.message.0.to_be_bytes());
-        body.put_behind::<_, { TELL_HEADER_BYTES + FEW_BYTES }>(&header, out);
+        body.put_after::<_, { TELL_HEADER_BYTES + SHORT_BYTES }>(&header, out);
         frame_bytes
     }
 }

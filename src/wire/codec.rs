@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::frame::{LENGTH_BYTES, Prefix};
-use super::{Frame, FrameKind, Frames, MAGIC, PREFIX_BYTES, Phase, WireError};
+use super::{Frame, FrameKind, FrameVisitor, MAGIC, PREFIX_BYTES, Phase, WireError};
 use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
 
 /// Cuts a stream into frames, for one of the two phases of a link.
@@ -84,19 +84,19 @@ impl FrameCodec {
     ///
     /// As [`Decoder::decode`] if bytes are no frame that is allowed now; and those of `frames`, which gets no
     /// further frame then.
-    pub fn drain<F: Frames>(
+    pub fn drain<F: FrameVisitor>(
         &self,
         stream: &mut BytesMut,
         frames: &mut F,
     ) -> Result<(usize, Bytes), F::Error> {
-        let ReadFew { bytes, messages } = self.read_few(stream, frames)?;
+        let ShortFrames { bytes, messages } = self.decode_short_frames(stream, frames)?;
         stream.advance(bytes);
         let whole = self.split_whole(stream);
         let mut rest = &whole[..];
         while let Some(start) = rest.first_chunk::<LENGTH_BYTES>() {
             let (frame, behind) = rest.split_at(u32::from_be_bytes(*start) as usize + LENGTH_BYTES);
             frames.other(self.read_other(&whole, frame)?)?;
-            rest = &behind[self.read_few(behind, frames)?.bytes..];
+            rest = &behind[self.decode_short_frames(behind, frames)?.bytes..];
         }
         // What is left is no whole frame, and may not be able to become one.
         self.judge(stream)?;
@@ -129,7 +129,11 @@ impl FrameCodec {
     /// Hands over the frames of few bytes that `bytes` begin with: up to a longer frame, or one that has not
     /// come whole.
     #[inline(never)]
-    fn read_few<F: Frames>(&self, bytes: &[u8], frames: &mut F) -> Result<ReadFew, F::Error> {
+    fn decode_short_frames<F: FrameVisitor>(
+        &self,
+        bytes: &[u8],
+        frames: &mut F,
+    ) -> Result<ShortFrames, F::Error> {
         let (mut rest, mut others) = (bytes, 0);
         while self.phase == Phase::Established
             && let Some(prefix) = rest.first_chunk()
@@ -141,7 +145,7 @@ impl FrameCodec {
                 && let Some((frame, behind)) = rest.split_at_checked(frame_bytes)
                 && let Some(fields) = frame.get(PREFIX_BYTES..)
             {
-                match Frame::hand_over_few(prefix as u32, frame_bytes, fields, frames) {
+                match Frame::dispatch_short(prefix as u32, frame_bytes, fields, frames) {
                     Some(handed_over) => handed_over?,
                     None if frame_bytes <= SHORT_BYTES => {
                         frames.other(self.read_short(frame)?)?;
@@ -155,7 +159,7 @@ impl FrameCodec {
             }
         }
         let bytes = bytes.len() - rest.len();
-        Ok(ReadFew { bytes, messages: bytes - others })
+        Ok(ShortFrames { bytes, messages: bytes - others })
     }
 
     #[inline(never)]
@@ -174,7 +178,7 @@ impl FrameCodec {
 }
 
 /// How many bytes frames of few bytes had, and how many of them those that are messages or replies.
-struct ReadFew {
+struct ShortFrames {
     bytes: usize,
     messages: usize,
 }

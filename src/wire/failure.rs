@@ -104,7 +104,7 @@ impl CallFailure {
 
     /// The same failure with its texts cut to `chars` characters each.
     #[must_use]
-    pub fn with_texts_of(mut self, chars: usize) -> Self {
+    pub fn truncated_to(mut self, chars: usize) -> Self {
         match &mut self {
             Self::NotHandled { actor, message } => {
                 cut(actor, chars);
@@ -154,7 +154,7 @@ mod tests {
 
         let failure = CallFailure::NotHandled { actor: "Node".into(), message: "Most".into() };
         let cut = CallFailure::NotHandled { actor: "No".into(), message: "Mo".into() };
-        assert_eq!(failure.with_texts_of(2), cut);
+        assert_eq!(failure.truncated_to(2), cut);
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use super::inline::Few;
+use super::inline::ShortSlice;
 use super::reader::Reader;
 use super::sink::FrameSink;
 use super::{
-    Ack, Call, CallHeader, Cancel, Challenge, Chunk, Credit, Failure, Floor, FrameCodec, Goodbye, Heartbeat,
-    Hello, Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Welcome, WireError, call, chunk,
+    Ack, Call, CallHeader, Cancel, Challenge, Chunk, Credit, Failure, FrameCodec, Goodbye, Heartbeat, Hello,
+    Phase, Proof, Refused, Reply, Schemas, Tell, TellHeader, Watermark, Welcome, WireError, call, chunk,
 };
 use crate::id::CallId;
 
@@ -52,7 +52,7 @@ pub enum Frame {
     /// A piece of a long frame.
     Chunk(Chunk),
     /// No earlier call will be made again.
-    Floor(Floor),
+    Watermark(Watermark),
     /// The sender's types.
     Schemas(Schemas),
     /// The sender lives.
@@ -78,7 +78,7 @@ impl Frame {
             Self::Ack(_) => FrameKind::Ack,
             Self::Credit(_) => FrameKind::Credit,
             Self::Chunk(_) => FrameKind::Chunk,
-            Self::Floor(_) => FrameKind::Floor,
+            Self::Watermark(_) => FrameKind::Watermark,
             Self::Schemas(_) => FrameKind::Schemas,
             Self::Heartbeat(_) => FrameKind::Heartbeat,
         }
@@ -105,7 +105,7 @@ impl Frame {
                 out.put_bytes(&chunk.bytes);
                 frame_bytes
             }
-            Self::Floor(floor) => floor.put(out),
+            Self::Watermark(floor) => floor.put(out),
             Self::Schemas(schemas) => Schemas::put(schemas.body.as_encoded(), out),
             Self::Heartbeat(heartbeat) => heartbeat.put(out),
         }
@@ -155,7 +155,7 @@ impl Frame {
     /// What goes through an enum on the way is written to the stack piece by piece and read from there in
     /// wider pieces, for which a processor waits.
     #[inline(always)]
-    pub(super) fn hand_over_few<F: Frames>(
+    pub(super) fn dispatch_short<F: FrameVisitor>(
         behind: u32,
         frame_bytes: usize,
         fields: &[u8],
@@ -167,15 +167,15 @@ impl Frame {
         match behind {
             CALL => {
                 let (header, body) = fields.split_first_chunk()?;
-                Some(frames.call(CallHeader::of(header), frame_bytes, Few::new(body)?))
+                Some(frames.call(CallHeader::of(header), frame_bytes, ShortSlice::new(body)?))
             }
             REPLY => {
                 let (call, body) = fields.split_first_chunk()?;
-                Some(frames.reply(CallId(u64::from_be_bytes(*call)), frame_bytes, Few::new(body)?))
+                Some(frames.reply(CallId(u64::from_be_bytes(*call)), frame_bytes, ShortSlice::new(body)?))
             }
             TELL => {
                 let (header, body) = fields.split_first_chunk()?;
-                Some(frames.tell(TellHeader::of(header), frame_bytes, Few::new(body)?))
+                Some(frames.tell(TellHeader::of(header), frame_bytes, ShortSlice::new(body)?))
             }
             _ => None,
         }
@@ -204,7 +204,7 @@ impl Frame {
             FrameKind::Ack => Ack::read(reader).map(Self::Ack),
             FrameKind::Credit => Credit::read(reader).map(Self::Credit),
             FrameKind::Chunk => Chunk::read(reader, flags).map(Self::Chunk),
-            FrameKind::Floor => Floor::read(reader).map(Self::Floor),
+            FrameKind::Watermark => Watermark::read(reader).map(Self::Watermark),
             FrameKind::Schemas => Schemas::read(reader, attachments).map(Self::Schemas),
             FrameKind::Heartbeat => Heartbeat::read(reader).map(Self::Heartbeat),
         }
@@ -215,7 +215,7 @@ impl Frame {
 ///
 /// Those that there are many of, calls, tells and replies of few bytes, come in parts, with the length of the
 /// whole frame: to move one costs as much as to read it.
-pub trait Frames {
+pub trait FrameVisitor {
     /// Why no further frame is taken.
     type Error: From<WireError>;
     /// Takes a call of few bytes.
@@ -223,19 +223,21 @@ pub trait Frames {
     /// # Errors
     ///
     /// No further frame is wanted; this holds for all of them.
-    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), Self::Error>;
+    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: ShortSlice<'_>)
+    -> Result<(), Self::Error>;
     /// Takes a tell of few bytes.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), Self::Error>;
+    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: ShortSlice<'_>)
+    -> Result<(), Self::Error>;
     /// Takes the reply to a call, of few bytes.
     ///
     /// # Errors
     ///
     /// As [`call`](Self::call).
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Few<'_>) -> Result<(), Self::Error>;
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), Self::Error>;
     /// Takes any other frame.
     ///
     /// # Errors
@@ -277,8 +279,8 @@ pub enum FrameKind {
     Credit = 0x17,
     /// [`Chunk`].
     Chunk = 0x18,
-    /// [`Floor`].
-    Floor = 0x19,
+    /// [`Watermark`].
+    Watermark = 0x19,
     /// [`Schemas`].
     Schemas = 0x1a,
     /// [`Heartbeat`].
@@ -301,7 +303,7 @@ impl FrameKind {
         Self::Ack,
         Self::Credit,
         Self::Chunk,
-        Self::Floor,
+        Self::Watermark,
         Self::Schemas,
         Self::Heartbeat,
     ];
@@ -353,7 +355,7 @@ impl FrameKind {
             Self::Ack => "ack",
             Self::Credit => "credit",
             Self::Chunk => "chunk",
-            Self::Floor => "floor",
+            Self::Watermark => "floor",
             Self::Schemas => "schemas",
             Self::Heartbeat => "heartbeat",
         }

@@ -7,13 +7,13 @@ use std::ops::Deref;
 use bytes::Bytes;
 
 /// So many words hold few bytes.
-pub(super) const FEW_WORDS: usize = 3;
+pub(super) const SHORT_WORDS: usize = 3;
 
 /// How many bytes are kept in place: as many as fit without making a [`Bytes`] larger.
 const IN_PLACE_MAX: usize = 23;
 
 /// Up to this length bytes get memory of their own, and keep nothing else alive.
-const COPIED_MAX: usize = 4 << 10;
+const COPY_MAX: usize = 4 << 10;
 
 /// Bytes that are not changed, in place where they are few.
 ///
@@ -24,7 +24,7 @@ pub struct InlineBytes(Place);
 
 #[derive(Clone)]
 enum Place {
-    Here(FewBytes),
+    Here(ShortBytes),
     There(Bytes),
 }
 
@@ -32,24 +32,24 @@ impl InlineBytes {
     /// No bytes.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Place::Here(FewBytes([0; 1 + IN_PLACE_MAX])))
+        Self(Place::Here(ShortBytes([0; 1 + IN_PLACE_MAX])))
     }
 
     /// A copy of `bytes`.
     #[must_use]
     #[inline]
     pub fn copy_from_slice(bytes: &[u8]) -> Self {
-        Self::of_few(bytes).unwrap_or_else(|| Self(Place::There(Bytes::copy_from_slice(bytes))))
+        Self::try_inline(bytes).unwrap_or_else(|| Self(Place::There(Bytes::copy_from_slice(bytes))))
     }
 
     /// The `part` of `whole`: as a copy if it is short, else by handle.
     #[inline]
     pub(super) fn part_of(whole: &Bytes, part: &[u8]) -> Self {
-        Self::of_few(part).unwrap_or_else(|| Self::long_part_of(whole, part))
+        Self::try_inline(part).unwrap_or_else(|| Self::long_part_of(whole, part))
     }
 
     fn long_part_of(whole: &Bytes, part: &[u8]) -> Self {
-        Self(Place::There(if part.len() <= COPIED_MAX {
+        Self(Place::There(if part.len() <= COPY_MAX {
             Bytes::copy_from_slice(part)
         } else {
             whole.slice_ref(part)
@@ -58,8 +58,8 @@ impl InlineBytes {
 
     /// A copy in place; `None` if they are too many for that.
     #[inline(always)]
-    fn of_few(source: &[u8]) -> Option<Self> {
-        Few::new(source).map(Self::from)
+    fn try_inline(source: &[u8]) -> Option<Self> {
+        ShortSlice::new(source).map(Self::from)
     }
 }
 
@@ -68,9 +68,9 @@ impl InlineBytes {
 /// They become bytes of their own ([`InlineBytes`]) where those are to stay: to move them there costs more
 /// than to make them.
 #[derive(Clone, Copy, Debug)]
-pub struct Few<'a>(&'a [u8]);
+pub struct ShortSlice<'a>(&'a [u8]);
 
-impl<'a> Few<'a> {
+impl<'a> ShortSlice<'a> {
     /// `bytes`, if they are few enough.
     #[must_use]
     #[inline(always)]
@@ -80,18 +80,18 @@ impl<'a> Few<'a> {
 
     /// They, and zeros behind them.
     #[inline(always)]
-    pub(super) fn padded(self) -> [[u8; 8]; FEW_WORDS] {
+    pub(super) fn padded(self) -> [[u8; 8]; SHORT_WORDS] {
         words(self.0).map(u64::to_le_bytes)
     }
 }
 
-/// A copy of [`Few`] bytes: three words, and nothing that is to be dropped.
+/// A copy of [`ShortSlice`] bytes: three words, and nothing that is to be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwnedFew([u64; FEW_WORDS]);
+pub struct ShortWords([u64; SHORT_WORDS]);
 
-impl From<Few<'_>> for OwnedFew {
+impl From<ShortSlice<'_>> for ShortWords {
     #[inline(always)]
-    fn from(Few(source): Few<'_>) -> Self {
+    fn from(ShortSlice(source): ShortSlice<'_>) -> Self {
         let [first, second, third] = words(source);
         Self([first << 8 | source.len() as u64, second << 8 | first >> 56, third << 8 | second >> 56])
     }
@@ -99,14 +99,14 @@ impl From<Few<'_>> for OwnedFew {
 
 /// The same where it stays, to be read as bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct FewBytes(
+pub struct ShortBytes(
     /// Behind their count.
     [u8; 1 + IN_PLACE_MAX],
 );
 
-impl From<OwnedFew> for FewBytes {
+impl From<ShortWords> for ShortBytes {
     #[inline(always)]
-    fn from(OwnedFew(words): OwnedFew) -> Self {
+    fn from(ShortWords(words): ShortWords) -> Self {
         let mut bytes = [0; 1 + IN_PLACE_MAX];
         for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
@@ -115,7 +115,7 @@ impl From<OwnedFew> for FewBytes {
     }
 }
 
-impl Deref for FewBytes {
+impl Deref for ShortBytes {
     type Target = [u8];
 
     #[inline]
@@ -125,23 +125,23 @@ impl Deref for FewBytes {
     }
 }
 
-impl From<FewBytes> for InlineBytes {
-    fn from(few: FewBytes) -> Self {
+impl From<ShortBytes> for InlineBytes {
+    fn from(few: ShortBytes) -> Self {
         Self(Place::Here(few))
     }
 }
 
-impl From<OwnedFew> for InlineBytes {
+impl From<ShortWords> for InlineBytes {
     #[inline(always)]
-    fn from(few: OwnedFew) -> Self {
+    fn from(few: ShortWords) -> Self {
         Self(Place::Here(few.into()))
     }
 }
 
-impl From<Few<'_>> for InlineBytes {
+impl From<ShortSlice<'_>> for InlineBytes {
     #[inline(always)]
-    fn from(few: Few<'_>) -> Self {
-        OwnedFew::from(few).into()
+    fn from(few: ShortSlice<'_>) -> Self {
+        ShortWords::from(few).into()
     }
 }
 
@@ -150,7 +150,7 @@ impl From<Few<'_>> for InlineBytes {
 /// They are to stay in registers until they are where they belong: bytes that go through the stack piece
 /// by piece are read back from there in wider pieces, for which a processor waits.
 #[inline(always)]
-fn words(bytes: &[u8]) -> [u64; FEW_WORDS] {
+fn words(bytes: &[u8]) -> [u64; SHORT_WORDS] {
     let length = bytes.len();
     let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
     let half = |at: usize| bytes[at..].first_chunk().map_or(0, |half| u32::from_le_bytes(*half).into());
@@ -183,7 +183,7 @@ impl Deref for InlineBytes {
 
 impl From<Bytes> for InlineBytes {
     fn from(bytes: Bytes) -> Self {
-        Self::of_few(&bytes).unwrap_or(Self(Place::There(bytes)))
+        Self::try_inline(&bytes).unwrap_or(Self(Place::There(bytes)))
     }
 }
 
@@ -237,12 +237,12 @@ mod tests {
     #[test]
     fn any_number_of_bytes_comes_back() {
         let whole = Bytes::from((0..10_000).map(|at| at as u8).collect::<Vec<_>>());
-        for length in (0..=IN_PLACE_MAX + 1).chain([COPIED_MAX, COPIED_MAX + 1]) {
+        for length in (0..=IN_PLACE_MAX + 1).chain([COPY_MAX, COPY_MAX + 1]) {
             let part = &whole[7..7 + length];
             let kept = InlineBytes::part_of(&whole, part);
             assert_eq!(*kept, *part);
             assert_eq!(kept, InlineBytes::from(part));
-            assert_eq!(kept.as_ptr() == part.as_ptr(), length > COPIED_MAX, "{length} bytes");
+            assert_eq!(kept.as_ptr() == part.as_ptr(), length > COPY_MAX, "{length} bytes");
         }
     }
 }

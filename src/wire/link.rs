@@ -61,15 +61,15 @@ impl Credit {
 ///
 /// Layout: call 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Floor {
+pub struct Watermark {
     /// The lowest call that may come again.
     pub call: CallId,
 }
 
-impl Floor {
+impl Watermark {
     /// Writes the frame and returns its length in bytes.
     pub fn put(self, out: &mut impl FrameSink) -> usize {
-        put_number(FrameKind::Floor, self.call.0, out)
+        put_number(FrameKind::Watermark, self.call.0, out)
     }
 
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {

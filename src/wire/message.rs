@@ -103,7 +103,7 @@ fn unreadable(error: DecodeError) -> EncodeError {
 #[inline]
 pub fn decode<'a, T: DeserializeOwned>(body: impl Into<Encoded<'a>>) -> Result<T, DecodeError> {
     let Encoded { message, attachments } = body.into();
-    payload::attached_to(attachments, || msgpack::read(message))
+    payload::with_attachments(attachments, || msgpack::read(message))
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::config::SCRATCH_BYTES_KEPT;
+    use crate::config::ENCODE_BUFFER_RETAINED_BYTES;
     use crate::wire::scratch::{IN_PLACE_MAX, KEPT};
     use crate::wire::{Body, Payload};
 
@@ -212,7 +212,7 @@ mod tests {
         let second = encode(&text, 1000, |body| body.message.as_ptr() as usize).unwrap();
         assert_eq!(first, second);
 
-        let large = "x".repeat(2 * SCRATCH_BYTES_KEPT);
+        let large = "x".repeat(2 * ENCODE_BUFFER_RETAINED_BYTES);
         encode(&large, usize::MAX, |_| ()).unwrap();
         assert_eq!(KEPT.take().capacity(), 0);
     }

@@ -294,7 +294,7 @@ impl Encoding {
 
 /// Runs `work`, which may deserialize these payloads.
 #[inline(always)]
-pub(super) fn attached_to<R>(attachments: &[Bytes], work: impl FnOnce() -> R) -> R {
+pub(super) fn with_attachments<R>(attachments: &[Bytes], work: impl FnOnce() -> R) -> R {
     let _within = Within::new(Scope::DECODING);
     // Most messages have none. Where they cannot be added none is found, and the value is not decoded.
     if !attachments.is_empty() {

@@ -1,6 +1,6 @@
 //! How calls end: with a reply or with a failure.
 
-use super::body::{Body, Encoded, FEW_BYTES};
+use super::body::{Body, Encoded, SHORT_BYTES};
 use super::frame::prefix;
 use super::reader::Reader;
 use super::sink::FrameSink;
@@ -73,6 +73,6 @@ fn put(kind: FrameKind, call: CallId, body: Encoded<'_>, out: &mut impl FrameSin
     let (start, fields) = header.split_at_mut(PREFIX_BYTES);
     start.copy_from_slice(&prefix(kind, 0, body.attachments.len(), frame_bytes));
     fields.copy_from_slice(&call.0.to_be_bytes());
-    body.put_behind::<_, { REPLY_HEADER_BYTES + FEW_BYTES }>(&header, out);
+    body.put_after::<_, { REPLY_HEADER_BYTES + SHORT_BYTES }>(&header, out);
     frame_bytes
 }

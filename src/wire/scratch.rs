@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 
-use crate::config::SCRATCH_BYTES_KEPT;
+use crate::config::ENCODE_BUFFER_RETAINED_BYTES;
 
 thread_local! {
     pub(super) static KEPT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -107,7 +107,7 @@ impl Drop for Scratch {
     #[inline]
     fn drop(&mut self) {
         if let Some(mut bytes) = self.more.take()
-            && bytes.capacity() <= SCRATCH_BYTES_KEPT
+            && bytes.capacity() <= ENCODE_BUFFER_RETAINED_BYTES
         {
             bytes.clear();
             KEPT.set(bytes);

@@ -151,7 +151,7 @@ fn frames_that_keep_a_link_have_their_golden_bytes() {
         Frame::Credit(Credit { target: target(), bytes: 7 }),
         "00000018 17 00 0000  0000000000000009 0000000a 0000000000000007",
     );
-    check_golden(Frame::Floor(Floor { call: CallId(7) }), "0000000c 19 00 0000  0000000000000007");
+    check_golden(Frame::Watermark(Watermark { call: CallId(7) }), "0000000c 19 00 0000  0000000000000007");
     check_golden(Frame::Schemas(Schemas { body: body(b"\x80", &[]) }), "00000005 1a 00 0000  80");
     check_golden(Frame::Heartbeat(Heartbeat), "00000004 1b 00 0000");
 }
@@ -487,7 +487,7 @@ fn any_established_frame() -> impl Strategy<Value = Frame> {
         any::<u64>().prop_map(|received| Frame::Ack(Ack { received })),
         (any_target(), any::<u64>()).prop_map(|(target, bytes)| Frame::Credit(Credit { target, bytes })),
         any_chunk(),
-        any::<u64>().prop_map(|call| Frame::Floor(Floor { call: CallId(call) })),
+        any::<u64>().prop_map(|call| Frame::Watermark(Watermark { call: CallId(call) })),
         any_body().prop_map(|body| Frame::Schemas(Schemas { body })),
         Just(Frame::Heartbeat(Heartbeat)),
     ]
@@ -586,23 +586,23 @@ proptest! {
 #[derive(Default)]
 struct Drained(Vec<(Frame, usize)>);
 
-impl Frames for Drained {
+impl FrameVisitor for Drained {
     type Error = WireError;
 
-    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), WireError> {
+    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
         let CallHeader { call, target, message, timeout_ms, floor } = call;
         let call = Call { call, target, message, timeout_ms, floor, body: body.into() };
         self.0.push((Frame::Call(call), frame_bytes));
         Ok(())
     }
 
-    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), WireError> {
+    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
         let TellHeader { target, message } = tell;
         self.0.push((Frame::Tell(Tell { target, message, body: body.into() }), frame_bytes));
         Ok(())
     }
 
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Few<'_>) -> Result<(), WireError> {
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
         self.0.push((Frame::Reply(Reply { call, body: body.into() }), frame_bytes));
         Ok(())
     }

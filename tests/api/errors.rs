@@ -13,8 +13,8 @@ use roadshow::transport::{CredentialsError, ReadError};
 use roadshow::wire::WireError;
 use roadshow::words::{SolveError, TextError};
 use roadshow::{
-    ClusterError, DeskError, ElfError, ExecutableError, FindError, NotDelivered, OutcomeUnknown, PlaceError,
-    SendError, SpawnError, TaskError,
+    ClusterError, ElfError, ExecutableError, FindError, NotDelivered, OutcomeUnknown, PlacementError,
+    SendError, SpawnError, TaskError, TokenRpcError,
 };
 
 const HOST: Identity = Identity { host: HostId(1), incarnation: Incarnation(1) };
@@ -25,7 +25,7 @@ fn broken() -> io::Error {
 }
 
 fn registered_twice() -> RegistryError {
-    RegistryError::Twice { name: "task t".into() }
+    RegistryError::Duplicate { name: "task t".into() }
 }
 
 /// Of every public error those variants that have another error within.
@@ -39,12 +39,15 @@ fn errors() -> Vec<Box<dyn Error>> {
         Box::new(SendError::from(OutcomeUnknown::LinkLost { host: HOST, reason: lost() })),
         Box::new(NotDelivered::Unreachable { host: HOST, reason: lost() }),
         Box::new(OutcomeUnknown::LinkLost { host: HOST, reason: lost() }),
-        Box::new(SpawnError::NotPlaced { actor: "a", reason: PlaceError::Unknown { text: "none".into() } }),
+        Box::new(SpawnError::Placement {
+            actor: "a",
+            reason: PlacementError::Unknown { text: "none".into() },
+        }),
         Box::new(SpawnError::NotDelivered { actor: "a", reason: stopped() }),
         Box::new(SpawnError::OutcomeUnknown { actor: "a", reason: OutcomeUnknown::NoReply }),
         Box::new(TaskError::NotDelivered { task: "t", reason: stopped() }),
         Box::new(TaskError::OutcomeUnknown { task: "t", reason: OutcomeUnknown::NoReply }),
-        Box::new(FindError::from(PlaceError::NoWorker)),
+        Box::new(FindError::from(PlacementError::NoWorker)),
         Box::new(HostError::from(registered_twice())),
         Box::new(HostError::Listen { address: AT, source: broken() }),
         Box::new(HandshakeError::from(WireError::from(broken()))),
@@ -56,7 +59,7 @@ fn errors() -> Vec<Box<dyn Error>> {
         Box::new(ExecutableError::Read { path: "p".into(), error: broken() }),
         Box::new(ExecutableError::NotProgram { path: "p".into(), error: ElfError::from(broken()) }),
         Box::new(desk()),
-        Box::new(DeskError::from(CredentialsError::Authority("it has expired".into()))),
+        Box::new(TokenRpcError::from(CredentialsError::Authority("it has expired".into()))),
         Box::new(ClusterError::from(broken())),
         Box::new(ClusterError::from(HostError::from(registered_twice()))),
         Box::new(ClusterError::from(HostError::Listen { address: AT, source: broken() })),
@@ -69,8 +72,8 @@ fn errors() -> Vec<Box<dyn Error>> {
     let any: [roadshow::Error; 7] = [
         ClusterError::from(HostError::Listen { address: AT, source: broken() }).into(),
         SpawnError::NotDelivered { actor: "a", reason: stopped() }.into(),
-        FindError::from(PlaceError::NoWorker).into(),
-        PlaceError::NoWorker.into(),
+        FindError::from(PlacementError::NoWorker).into(),
+        PlacementError::NoWorker.into(),
         stopped().into(),
         TaskError::NotDelivered { task: "t", reason: stopped() }.into(),
         broken().into(),
@@ -79,8 +82,8 @@ fn errors() -> Vec<Box<dyn Error>> {
     errors
 }
 
-fn desk() -> DeskError {
-    DeskError::Connect { role: roadshow::transport::Role::Head, address: AT, error: broken() }
+fn desk() -> TokenRpcError {
+    TokenRpcError::Connect { role: roadshow::transport::Role::Head, address: AT, error: broken() }
 }
 
 #[test]

@@ -72,6 +72,6 @@ fn an_actor_that_cannot_keep_up_is_flooded_and_no_process_grows() {
     };
     let growth = resident("resident_kib_early").into_iter().zip(resident("resident_kib_most"));
     // What the senders together may have waiting, and not what they have sent.
-    let most_kib = 2 * (roadshow::config::PARKED_BYTES_MAX as u64 >> 10);
+    let most_kib = 2 * (roadshow::config::SEND_QUEUE_BYTES_MAX as u64 >> 10);
     assert!(growth.into_iter().all(|(early, most)| most < early + most_kib), "{report}");
 }

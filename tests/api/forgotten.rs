@@ -11,7 +11,7 @@ use roadshow::wire::{Challenge, Resume, Terms, VERSION, Welcome};
 use tokio::runtime::{Builder, Handle};
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
-use crate::hosts::{Pair, Plan, Site, run, until};
+use crate::hosts::{HostEndpoint, Pair, Plan, run, until};
 use crate::proxy::{Cut, Direction, Proxy};
 
 /// A driver and a worker: only the driver can dial, by way of the proxy.
@@ -128,7 +128,7 @@ fn calls_to_a_stray_that_is_forgotten_do_not_say_that_it_has_ended() {
         let held = pair.there.cluster.bind(&of_driver).try_send(Hold(1)).unwrap();
         while of_driver.send(Notes).await.unwrap().is_empty() {}
         proxy.go_down(Cut::Finish);
-        pair.there.host.forget_strays(Duration::from_millis(20));
+        pair.there.host.expire_inbound_peers(Duration::from_millis(20));
         let error = held.await.unwrap_err();
         assert!(error.is_outcome_unknown() && is_forgotten(&error), "{error}");
         assert!(pair.there.host.snapshot().peers.is_empty());
@@ -149,9 +149,9 @@ fn calls_to_a_host_that_was_forgotten_end_when_it_is_known_to_be_gone() {
         pair.here.host.forget(host);
         let waits = actix_rt::spawn(clerk.send(Add(1)));
         tokio::task::yield_now().await;
-        pair.here.host.peer_gone(host, "killed by signal 9");
+        pair.here.host.mark_peer_down(host, "killed by signal 9");
         for outcome in [waits.await.unwrap(), clerk.send(Add(1)).await] {
-            let gone = LinkLoss::HostGone("killed by signal 9".into());
+            let gone = LinkLoss::HostDown("killed by signal 9".into());
             assert_eq!(outcome, Err(NotDelivered::Unreachable { host, reason: gone }.into()));
         }
     });
@@ -200,7 +200,7 @@ impl Drop for Io {
 }
 
 /// Calls there in several ways, so that both sides have deadlines, kept replies and open calls.
-async fn call_from(here: &Site, there: &RemoteAddr<Clerk>) {
+async fn call_from(here: &HostEndpoint, there: &RemoteAddr<Clerk>) {
     let clerk = here.cluster.bind(there);
     clerk.send(Add(1)).timeout(Duration::from_secs(50)).retry(Retry::default()).await.unwrap();
     drop(clerk.try_send(Hold(1)).unwrap());
@@ -213,11 +213,11 @@ fn hosts_that_were_forgotten_leave_no_task_behind() {
         let io = Io::new();
         let there = Plan { io: io.handle.clone(), ..Plan::default() }.start().await;
         let clerk = there.serve(Clerk::default);
-        let of_driver = Site::start().await;
+        let of_driver = HostEndpoint::start().await;
         let before = io.tasks();
         let mut addresses = Vec::new();
         for _ in 0..20 {
-            let here = Site::start().await;
+            let here = HostEndpoint::start().await;
             here.knows(&there);
             call_from(&here, &clerk).await;
             // An address of it is kept, and keeps no task.
@@ -227,7 +227,7 @@ fn hosts_that_were_forgotten_leave_no_task_behind() {
             here.host.abort();
         }
         drop(of_driver);
-        there.host.forget_strays(Duration::from_millis(10));
+        there.host.expire_inbound_peers(Duration::from_millis(10));
         // The one that looks for strays goes on.
         until(|| there.host.snapshot().peers.is_empty() && io.tasks() <= before + 1).await;
         for back in addresses {
@@ -252,7 +252,7 @@ fn incarnations_that_were_replaced_leave_no_task_behind() {
             call_from(&here, &clerk).await;
         }
         assert_eq!(there.host.snapshot().peers.len(), 1);
-        there.host.peer_gone(identity, "it was killed");
+        there.host.mark_peer_down(identity, "it was killed");
         until(|| io.tasks() <= before).await;
     });
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use roadshow::host::{
-    Executor, Host, HostCalls, HostConfig, Placed, Placement, Placing, Seat, fresh_identity,
+    Executor, Host, HostConfig, HostServices, Placed, Placement, PlacementResult, TaskSlot, fresh_identity,
 };
 use roadshow::id::Identity;
-use roadshow::remote::host_calls;
+use roadshow::remote::actor_services;
 use roadshow::session::Secret;
 use roadshow::spec::ActorSpec;
 use roadshow::task::TaskService;
@@ -78,7 +78,7 @@ pub(crate) struct Plan {
     pub(crate) identity: Identity,
     pub(crate) secret: [u8; 32],
     pub(crate) limits: Limits,
-    pub(crate) calls: HostCalls,
+    pub(crate) calls: HostServices,
     /// Accepts, dials and keeps deadlines.
     pub(crate) io: Handle,
     /// The thread of its actors; one of its own if there is none.
@@ -91,7 +91,7 @@ impl Default for Plan {
             identity: fresh_identity(),
             secret: SECRET,
             limits: Limits::default(),
-            calls: Box::new(host_calls),
+            calls: Box::new(actor_services),
             io: IO.clone(),
             arbiter: None,
         }
@@ -108,7 +108,7 @@ impl Plan {
         }
     }
 
-    pub(crate) async fn start(self) -> Site {
+    pub(crate) async fn start(self) -> HostEndpoint {
         let own = self.arbiter.is_none().then(Arbiter::new);
         let arbiter = self.arbiter.or_else(|| own.as_ref().map(Arbiter::handle)).unwrap();
         let host = Host::start(HostConfig {
@@ -123,19 +123,19 @@ impl Plan {
         })
         .await
         .unwrap();
-        Site { cluster: ClusterRef::new(host.clone()), host, arbiter, own }
+        HostEndpoint { cluster: ClusterRef::new(host.clone()), host, arbiter, own }
     }
 }
 
 /// A host with the thread of its actors, both gone when it is dropped.
-pub(crate) struct Site {
+pub(crate) struct HostEndpoint {
     pub(crate) host: Host,
     pub(crate) cluster: ClusterRef,
     pub(crate) arbiter: ArbiterHandle,
     own: Option<Arbiter>,
 }
 
-impl Site {
+impl HostEndpoint {
     pub(crate) async fn start() -> Self {
         Plan::default().start().await
     }
@@ -177,7 +177,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for HostEndpoint {
     fn drop(&mut self) {
         self.host.abort();
         if let Some(arbiter) = &self.own {
@@ -188,8 +188,8 @@ impl Drop for Site {
 
 /// Two hosts that know each other. What is spawned on either lives on the other.
 pub(crate) struct Pair {
-    pub(crate) here: Site,
-    pub(crate) there: Site,
+    pub(crate) here: HostEndpoint,
+    pub(crate) there: HostEndpoint,
 }
 
 impl Pair {
@@ -224,12 +224,12 @@ struct Always {
 }
 
 impl Placement for Always {
-    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> Placing {
-        Placing::Now(Ok(Placed { host: self.host, actor: None, alive: None }))
+    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> PlacementResult {
+        PlacementResult::Now(Ok(Placed { host: self.host, actor: None, alive: None }))
     }
 
-    fn place_task(&self) -> Option<Seat> {
-        Some(Seat::take(self.host, Arc::clone(&self.tasks)))
+    fn place_task(&self) -> Option<TaskSlot> {
+        Some(TaskSlot::take(self.host, Arc::clone(&self.tasks)))
     }
 
     fn task_hosts(&self) -> usize {

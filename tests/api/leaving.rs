@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::{Actor, System};
 use roadshow::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
-use roadshow::remote::host_calls;
+use roadshow::remote::actor_services;
 use roadshow::session::Secret;
 use roadshow::transport::{Memory, Transport};
 use roadshow::{ClusterRef, Limits, RemoteAddr};
@@ -35,7 +35,7 @@ async fn start(transport: Arc<dyn Transport>, ip: Ipv4Addr, limits: Limits) -> H
         listen: Some((ip, 0).into()),
         io: Handle::current(),
         executor: Executor::here_or(&Handle::current()),
-        calls: Box::new(host_calls),
+        calls: Box::new(actor_services),
     };
     Host::start(config).await.unwrap()
 }

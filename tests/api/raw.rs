@@ -7,14 +7,14 @@ use roadshow::RemoteAddr;
 use roadshow::host::fresh_identity;
 use roadshow::id::{ActorId, ActorIncarnation, Identity, LinkId, Target};
 use roadshow::registry::Registry;
-use roadshow::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
+use roadshow::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
 use roadshow::transport::FrameReader;
 use roadshow::wire::{self, Ack, Body, Frame, Purpose, Refusal, Resume, Terms};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::hosts::{LOOPBACK, PATIENCE, SECRET, Site};
+use crate::hosts::{HostEndpoint, LOOPBACK, PATIENCE, SECRET};
 
 const FRAME_BYTES_MAX: usize = 64 << 20;
 
@@ -28,29 +28,38 @@ pub(crate) struct Raw {
 
 impl Raw {
     /// Dials a host as a stranger to it that knows the secret.
-    pub(crate) async fn connect(site: &Site) -> Self {
+    pub(crate) async fn connect(site: &HostEndpoint) -> Self {
         Self::connect_with(site, SECRET).await.unwrap()
     }
 
-    pub(crate) async fn connect_with(site: &Site, secret: [u8; 32]) -> Result<Self, HandshakeError> {
+    pub(crate) async fn connect_with(site: &HostEndpoint, secret: [u8; 32]) -> Result<Self, HandshakeError> {
         Self::dial(site, config(fresh_identity(), secret), attempt(site)).await
     }
 
     /// Dials a host as `identity`, for the link of that number and as one that is there in the session.
-    pub(crate) async fn connect_at(site: &Site, identity: Identity, link: u64, resume: Resume) -> Self {
+    pub(crate) async fn connect_at(
+        site: &HostEndpoint,
+        identity: Identity,
+        link: u64,
+        resume: Resume,
+    ) -> Self {
         let replaces = LinkId(link - 1);
-        let attempt = Attempt { link: LinkId(link), replaces, resume, ..attempt(site) };
+        let attempt = DialAttempt { link: LinkId(link), replaces, resume, ..attempt(site) };
         Self::dial(site, config(identity, SECRET), attempt).await.unwrap()
     }
 
-    async fn dial(site: &Site, me: HandshakeConfig, attempt: Attempt) -> Result<Self, HandshakeError> {
+    async fn dial(
+        site: &HostEndpoint,
+        me: HandshakeConfig,
+        attempt: DialAttempt,
+    ) -> Result<Self, HandshakeError> {
         let stream = TcpStream::connect(site.address()).await.unwrap();
         let handshake = Handshake::connect(Instant::now(), me, attempt, [1; 32]);
         Self::shake(stream, handshake, attempt.resume).await
     }
 
     /// Shakes hands with a host, and gives all that a listener on the way heard of this side.
-    pub(crate) async fn overheard(site: &Site) -> Vec<u8> {
+    pub(crate) async fn overheard(site: &HostEndpoint) -> Vec<u8> {
         let me = config(fresh_identity(), SECRET);
         let mut handshake = Handshake::connect(Instant::now(), me, attempt(site), [1; 32]);
         let mut frames = FrameReader::handshake(TcpStream::connect(site.address()).await.unwrap());
@@ -71,7 +80,7 @@ impl Raw {
     }
 
     /// Listens as a host that `site` may dial.
-    pub(crate) async fn listen_for(site: &Site) -> (TcpListener, Identity) {
+    pub(crate) async fn listen_for(site: &HostEndpoint) -> (TcpListener, Identity) {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let identity = fresh_identity();
         site.host.introduce(identity, listener.local_addr().unwrap());
@@ -132,7 +141,7 @@ impl Raw {
     }
 
     /// Dials a host as `identity`, for a first link.
-    pub(crate) async fn try_connect(site: &Site, identity: Identity) -> Result<Self, HandshakeError> {
+    pub(crate) async fn try_connect(site: &HostEndpoint, identity: Identity) -> Result<Self, HandshakeError> {
         Self::dial(site, config(identity, SECRET), attempt(site)).await
     }
 
@@ -154,8 +163,8 @@ impl Raw {
                 }
                 Step::Established(peer) => peer,
             };
-            let (stream, read_already) = frames.into_parts();
-            let frames = FrameReader::established(stream, FRAME_BYTES_MAX, read_already);
+            let (stream, leftover) = frames.into_parts();
+            let frames = FrameReader::established(stream, FRAME_BYTES_MAX, leftover);
             return Ok(Self { peer, frames, received: resume.received });
         }
     }
@@ -221,8 +230,8 @@ fn config(me: Identity, secret: [u8; 32]) -> HandshakeConfig {
 }
 
 /// A first link to a host.
-fn attempt(site: &Site) -> Attempt {
-    Attempt {
+fn attempt(site: &HostEndpoint) -> DialAttempt {
+    DialAttempt {
         to: site.identity(),
         purpose: Purpose::Link,
         link: LinkId(1),

@@ -9,12 +9,12 @@ use roadshow::Limits;
 use roadshow::host::{NotDelivered, OutcomeUnknown, fresh_identity};
 use roadshow::id::{CallId, Identity};
 use roadshow::prelude::*;
-use roadshow::wire::{Call, Floor, Frame, Reply, Resume};
+use roadshow::wire::{Call, Frame, Reply, Resume, Watermark};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
-use crate::hosts::{LOOPBACK, PATIENCE, Site, run, until};
+use crate::hosts::{HostEndpoint, LOOPBACK, PATIENCE, run, until};
 use crate::ledger::{Book, Entry, Ledger, entries_of};
 use crate::proxy::{Proxy, links};
 use crate::raw::{Raw, body_of};
@@ -26,7 +26,7 @@ const NEVER: Duration = PATIENCE.saturating_mul(10);
 
 /// A peer by hand that forgets its session with every link.
 struct Forgetful {
-    site: Site,
+    site: HostEndpoint,
     listener: TcpListener,
     identity: Identity,
     links: u32,
@@ -34,7 +34,7 @@ struct Forgetful {
 
 impl Forgetful {
     async fn start() -> Self {
-        let site = Site::start().await;
+        let site = HostEndpoint::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         Self { site, listener, identity, links: 0 }
     }
@@ -96,8 +96,8 @@ fn a_call_with_a_policy_is_made_again_under_its_number_when_its_session_was_lost
         link.write(answer(&last)).await;
         assert_eq!(request.await.unwrap(), Ok(1));
         // It will not be made again.
-        let floor = Floor { call: CallId(first.call.0 + 1) };
-        assert_eq!(link.read().await, Some(Frame::Floor(floor)));
+        let floor = Watermark { call: CallId(first.call.0 + 1) };
+        assert_eq!(link.read().await, Some(Frame::Watermark(floor)));
     });
 }
 
@@ -128,15 +128,15 @@ fn a_call_that_was_lost_each_time_is_in_doubt() {
         let mut link = peer.link().await;
         let error = request.await.unwrap().unwrap_err();
         assert!(error.is_outcome_unknown() && error.to_string().contains("given the session up"), "{error}");
-        let floor = Floor { call: CallId(calls[0].call.0 + 1) };
-        assert_eq!(link.read().await, Some(Frame::Floor(floor)));
+        let floor = Watermark { call: CallId(calls[0].call.0 + 1) };
+        assert_eq!(link.read().await, Some(Frame::Watermark(floor)));
     });
 }
 
 #[test]
 fn a_call_to_a_host_that_cannot_be_reached_is_made_when_it_can() {
     run(async {
-        let (site, late) = (Site::start().await, Site::start().await);
+        let (site, late) = (HostEndpoint::start().await, HostEndpoint::start().await);
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         site.host.introduce(late.identity(), listener.local_addr().unwrap());
         drop(listener);
@@ -167,7 +167,7 @@ fn a_host_that_is_known_to_have_ended_is_not_called_again() {
                 link = peer.link().await;
                 until(|| peer.site.calls_open() == 0).await;
             }
-            peer.site.host.peer_gone(peer.identity, "killed by signal 9");
+            peer.site.host.mark_peer_down(peer.identity, "killed by signal 9");
             let error = request.await.unwrap().unwrap_err();
             assert!(error.is_outcome_unknown() && error.to_string().contains("signal 9"), "{error}");
             assert_eq!(link.read().await, None);
@@ -246,7 +246,7 @@ fn calls_with_a_policy_are_each_handled_once_while_their_sessions_are_lost() {
 
 /// A caller by hand that forgets its session with every link.
 struct Caller {
-    site: Site,
+    site: HostEndpoint,
     near: RemoteAddr<Clerk>,
     identity: Identity,
     links: u64,
@@ -254,7 +254,7 @@ struct Caller {
 
 impl Caller {
     async fn start() -> Self {
-        let site = Site::start().await;
+        let site = HostEndpoint::start().await;
         let near = site.serve(Clerk::default);
         Self { site, near, identity: fresh_identity(), links: 0 }
     }
@@ -292,7 +292,7 @@ fn a_call_that_comes_again_is_handled_once_and_has_the_answer_that_it_had() {
         }
         assert_eq!(caller.near.send(Add(1)).await, Ok(2));
         // One that will not come again is forgotten: its number stands for another call.
-        let floor = Frame::Floor(Floor { call: CallId(2) });
+        let floor = Frame::Watermark(Watermark { call: CallId(2) });
         let mut link = caller.call([]).await;
         link.write_all([floor, Frame::Call(call)]).await;
         link.read().await.unwrap();

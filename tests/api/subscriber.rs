@@ -89,7 +89,7 @@ fn a_subscriber_of_the_log_may_send_to_the_very_peer_that_an_event_is_about() {
             }
             assert_eq!(clerk.send(Add(1)).await, Ok(6));
             pair.there.host.forget(pair.here.identity());
-            pair.here.host.peer_gone(pair.there.identity(), "it was killed");
+            pair.here.host.mark_peer_down(pair.there.identity(), "it was killed");
         });
         done.send(Subscriber::ships_to(None)).unwrap();
     });

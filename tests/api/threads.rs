@@ -55,14 +55,14 @@ fn everything_public_can_be_shared_by_threads() {
 fn every_error_can_be_shared_by_threads() {
     send_and_sync::<Error>();
     send_and_sync::<ClusterError>();
-    send_and_sync::<DeskError>();
+    send_and_sync::<TokenRpcError>();
     send_and_sync::<ElfError>();
     send_and_sync::<ExecutableError>();
     send_and_sync::<PlatformMismatch>();
     send_and_sync::<FindError>();
     send_and_sync::<NotDelivered>();
     send_and_sync::<OutcomeUnknown>();
-    send_and_sync::<PlaceError>();
+    send_and_sync::<PlacementError>();
     send_and_sync::<SendError>();
     send_and_sync::<SpawnError>();
     send_and_sync::<TaskError>();

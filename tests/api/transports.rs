@@ -14,7 +14,7 @@ use actix::{Actor, System};
 use futures_util::future::{join, join_all};
 use roadshow::ClusterRef;
 use roadshow::host::{Executor, Host, HostConfig, fresh_identity};
-use roadshow::remote::host_calls;
+use roadshow::remote::actor_services;
 use roadshow::session::Secret;
 use roadshow::transport::{Link, Listener, Memory, Tcp, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -408,7 +408,7 @@ async fn start_host(network: &Memory, ip: Ipv4Addr) -> Host {
         listen: Some((ip, 0).into()),
         io: Handle::current(),
         executor: Executor::here_or(&Handle::current()),
-        calls: Box::new(host_calls),
+        calls: Box::new(actor_services),
     };
     Host::start(config).await.unwrap()
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use roadshow::host::{Finding, Host, NotDelivered, Placed, Placement, Placing, Seat};
+use roadshow::host::{Host, LookupFuture, NotDelivered, Placed, Placement, PlacementResult, TaskSlot};
 use roadshow::id::Identity;
 use roadshow::prelude::*;
 use roadshow::spec::ActorSpec;
@@ -19,7 +19,7 @@ use roadshow::{Limits, SpawnError, TaskError};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::hosts::{PATIENCE, Plan, Site, limits, poll_once, run};
+use crate::hosts::{HostEndpoint, PATIENCE, Plan, limits, poll_once, run};
 use crate::raw::Raw;
 
 const SOON: Duration = Duration::from_millis(10);
@@ -69,19 +69,19 @@ struct Everything {
 }
 
 impl Placement for Everything {
-    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> Placing {
+    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> PlacementResult {
         match self.to {
-            Some(host) => Placing::Now(Ok(Placed { host, actor: None, alive: None })),
-            None => Placing::Later(Box::pin(pending())),
+            Some(host) => PlacementResult::Now(Ok(Placed { host, actor: None, alive: None })),
+            None => PlacementResult::Later(Box::pin(pending())),
         }
     }
 
-    fn find_actor(&self, _: &Host, _: Option<&str>, _: &str) -> Finding {
+    fn find_actor(&self, _: &Host, _: Option<&str>, _: &str) -> LookupFuture {
         Box::pin(pending())
     }
 
-    fn place_task(&self) -> Option<Seat> {
-        self.to.map(|host| Seat::take(host, Arc::clone(&self.tasks)))
+    fn place_task(&self) -> Option<TaskSlot> {
+        self.to.map(|host| TaskSlot::take(host, Arc::clone(&self.tasks)))
     }
 
     fn task_hosts(&self) -> usize {
@@ -92,7 +92,7 @@ impl Placement for Everything {
 /// A host whose work goes to another that is known, and that takes no link: first for its connection, then
 /// for room for one large message at each target, everything waits.
 struct Waiting {
-    site: Site,
+    site: HostEndpoint,
     addr: RemoteAddr<Glutton>,
     _listener: TcpListener,
 }
@@ -182,10 +182,10 @@ fn whatever_has_a_timeout_keeps_it_while_it_waits_for_room() {
 #[test]
 fn whatever_has_a_timeout_keeps_it_while_it_waits_for_a_place_or_for_the_head() {
     run(async {
-        let site = Site::start().await;
+        let site = HostEndpoint::start().await;
         site.host.set_placement(Arc::new(Everything { to: None, tasks: Arc::default() }));
         let error = gives_up("spawn", site.cluster.spawn::<Glutton>(much()).timeout(SOON)).await;
-        assert!(matches!(error, SpawnError::NoPlaceInTime { .. }), "{error}");
+        assert!(matches!(error, SpawnError::PlacementTimedOut { .. }), "{error}");
         waits("spawn", site.cluster.spawn::<Glutton>(much()).into_future()).await;
         waits("actor", site.cluster.actor::<Glutton>("name")).await;
         waits("actor_in", site.cluster.actor_in::<Glutton>("namespace", "name")).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use roadshow::model::ActorState;
 use roadshow::prelude::*;
-use roadshow::{Cluster, FindError, Lifetime, PlaceError, Resources, SpawnError};
+use roadshow::{Cluster, FindError, Lifetime, PlacementError, Resources, SpawnError};
 
 use crate::cast::{Add, Clerk};
 use crate::hosts::run;
@@ -84,7 +84,7 @@ fn actor_is_found_by_its_name_until_it_ends() {
         assert_eq!(cluster.actor::<Clerk>("clerk").await.unwrap(), clerk);
         let taken = cluster.spawn::<Clerk>(()).name("clerk").await.unwrap_err();
         assert!(
-            matches!(&taken, SpawnError::NotPlaced { reason: PlaceError::NameTaken { .. }, .. }),
+            matches!(&taken, SpawnError::Placement { reason: PlacementError::NameTaken { .. }, .. }),
             "{taken}"
         );
         let same = cluster.spawn::<Clerk>(()).name("clerk").get_if_exists().await.unwrap();
@@ -123,7 +123,7 @@ fn actor_waits_for_what_another_holds_and_is_refused_what_nobody_has() {
         let first = cluster.spawn::<Clerk>(()).num_cpus(all).await.unwrap();
         let asking = cluster.spawn::<Clerk>(()).num_cpus(all);
         let late = asking.timeout(Duration::from_millis(20)).await.unwrap_err();
-        assert!(matches!(late, SpawnError::NoPlaceInTime { .. }), "{late}");
+        assert!(matches!(late, SpawnError::PlacementTimedOut { .. }), "{late}");
         let (second, ()) = tokio::join!(async { cluster.spawn::<Clerk>(()).num_cpus(all).await }, async {
             let waits = async || {
                 let actors = cluster.actors().await.unwrap();
@@ -137,7 +137,7 @@ fn actor_waits_for_what_another_holds_and_is_refused_what_nobody_has() {
         let never =
             cluster.spawn::<Clerk>(()).resources(Resources::none().with("gpu", 1.0)).await.unwrap_err();
         assert!(
-            matches!(&never, SpawnError::NotPlaced { reason: PlaceError::Infeasible { .. }, .. }),
+            matches!(&never, SpawnError::Placement { reason: PlacementError::Infeasible { .. }, .. }),
             "{never}"
         );
         cluster.shutdown().await.unwrap();
@@ -154,7 +154,7 @@ fn detached_actor_of_a_local_cluster_ends_with_it_and_can_be_killed() {
         let actor = listed.iter().find(|actor| actor.name.as_deref() == Some("clerk")).unwrap();
         cluster.kill(actor.actor_id).await.unwrap();
         until(async || clerk.send(Add(1)).await.is_err()).await;
-        assert!(matches!(cluster.kill(actor.actor_id).await, Err(PlaceError::Unknown { .. }) | Ok(())));
+        assert!(matches!(cluster.kill(actor.actor_id).await, Err(PlacementError::Unknown { .. }) | Ok(())));
         cluster.shutdown().await.unwrap();
     });
 }
@@ -167,7 +167,7 @@ fn wish_about_a_name_that_is_not_given_is_refused() {
             [cluster.spawn::<Clerk>(()).get_if_exists(), cluster.spawn::<Clerk>(()).namespace("shared")]
         {
             let refused = request.await.unwrap_err();
-            let SpawnError::NotPlaced { reason: PlaceError::Infeasible { .. }, .. } = &refused else {
+            let SpawnError::Placement { reason: PlacementError::Infeasible { .. }, .. } = &refused else {
                 panic!("{refused}")
             };
             assert!(refused.to_string().contains("give the actor one with name(..)"), "{refused}");

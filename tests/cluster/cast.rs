@@ -13,17 +13,17 @@ use rustix::fs::OFlags;
 /// Keeps a sum, and has an actor of others that it may have found.
 #[derive(RemoteActor)]
 #[remote(handles(Add, Pid, Take, Never, Compute, Print, Variable, Finish, Friend))]
-pub(super) struct Keeper {
+pub(super) struct Persistence {
     sum: u64,
     cluster: ClusterRef,
     friend: Option<RemoteAddr<Self>>,
 }
 
-impl Actor for Keeper {
+impl Actor for Persistence {
     type Context = Context<Self>;
 }
 
-impl Spawn for Keeper {
+impl Spawn for Persistence {
     type Args = u64;
     type Error = Infallible;
     fn spawn(start: u64, at: &SpawnContext<Self>) -> Result<Self, Infallible> {
@@ -36,7 +36,7 @@ impl Spawn for Keeper {
 #[rtype(result = "u64")]
 pub(super) struct Add(pub(super) u64);
 
-impl Handler<Add> for Keeper {
+impl Handler<Add> for Persistence {
     type Result = u64;
     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
         self.sum += n;
@@ -49,7 +49,7 @@ impl Handler<Add> for Keeper {
 #[rtype(result = "u64")]
 pub(super) struct Pid;
 
-impl Handler<Pid> for Keeper {
+impl Handler<Pid> for Persistence {
     type Result = u64;
     fn handle(&mut self, _: Pid, _: &mut Context<Self>) -> u64 {
         std::process::id().into()
@@ -61,7 +61,7 @@ impl Handler<Pid> for Keeper {
 #[rtype(result = "u64")]
 pub(super) struct Take(pub(super) String);
 
-impl Handler<Take> for Keeper {
+impl Handler<Take> for Persistence {
     type Result = u64;
     fn handle(&mut self, Take(text): Take, _: &mut Context<Self>) -> u64 {
         text.len() as u64
@@ -73,7 +73,7 @@ impl Handler<Take> for Keeper {
 #[rtype(result = "()")]
 pub(super) struct Never;
 
-impl Handler<Never> for Keeper {
+impl Handler<Never> for Persistence {
     type Result = ResponseActFuture<Self, ()>;
     fn handle(&mut self, _: Never, _: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
         println!("it has begun");
@@ -86,7 +86,7 @@ impl Handler<Never> for Keeper {
 #[rtype(result = "()")]
 pub(super) struct Compute;
 
-impl Handler<Compute> for Keeper {
+impl Handler<Compute> for Persistence {
     type Result = ();
     fn handle(&mut self, _: Compute, _: &mut Context<Self>) {
         println!("it computes");
@@ -101,7 +101,7 @@ impl Handler<Compute> for Keeper {
 #[rtype(result = "()")]
 pub(super) struct Print(pub(super) String, pub(super) u64);
 
-impl Handler<Print> for Keeper {
+impl Handler<Print> for Persistence {
     type Result = ();
     fn handle(&mut self, Print(line, times): Print, _: &mut Context<Self>) {
         for _ in 0..times {
@@ -116,7 +116,7 @@ impl Handler<Print> for Keeper {
 #[rtype(result = "Option<String>")]
 pub(super) struct Variable(pub(super) String);
 
-impl Handler<Variable> for Keeper {
+impl Handler<Variable> for Persistence {
     type Result = Option<String>;
     fn handle(&mut self, Variable(name): Variable, _: &mut Context<Self>) -> Option<String> {
         std::env::var(name).ok()
@@ -128,7 +128,7 @@ impl Handler<Variable> for Keeper {
 #[rtype(result = "()")]
 pub(super) struct Finish;
 
-impl Handler<Finish> for Keeper {
+impl Handler<Finish> for Persistence {
     type Result = ();
     fn handle(&mut self, _: Finish, context: &mut Context<Self>) {
         context.stop();
@@ -145,7 +145,7 @@ pub(super) enum Friend {
     Never,
 }
 
-impl Handler<Friend> for Keeper {
+impl Handler<Friend> for Persistence {
     type Result = ResponseActFuture<Self, Result<u64, String>>;
     fn handle(&mut self, what: Friend, _: &mut Context<Self>) -> Self::Result {
         let (cluster, friend) = (self.cluster.clone(), self.friend.clone());
@@ -174,7 +174,7 @@ impl Handler<Friend> for Keeper {
 
 /// What a process of a job may try to do to its cluster, or to other jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Attempt {
+pub(super) enum DialAttempt {
     Read(PathBuf),
     Write(PathBuf),
     List(PathBuf),
@@ -182,7 +182,7 @@ pub(super) enum Attempt {
     Signal(u32),
 }
 
-impl Attempt {
+impl DialAttempt {
     /// Tries it; gives the number of the error.
     pub(super) fn make(&self) -> Result<(), i32> {
         let done = match self {
@@ -202,8 +202,8 @@ impl Attempt {
 
 /// Tries what it should not.
 #[roadshow::task]
-pub(super) fn attempt(attempts: Vec<Attempt>) -> Vec<Result<(), i32>> {
-    attempts.iter().map(Attempt::make).collect()
+pub(super) fn attempt(attempts: Vec<DialAttempt>) -> Vec<Result<(), i32>> {
+    attempts.iter().map(DialAttempt::make).collect()
 }
 
 /// What a process says of itself.

@@ -14,17 +14,17 @@ use rustls::ServerConnection;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::job::{Job, Wish, program};
-use super::site::{Site, refused};
+use super::site::{HostEndpoint, refused};
 use super::tokens::is_as_before;
 
 /// How long a node may take to close a connection.
 const CLOSED_WITHIN: Duration = HANDSHAKE_TIMEOUT.saturating_mul(4);
 
-fn address(site: &Site) -> SocketAddr {
+fn address(site: &HostEndpoint) -> SocketAddr {
     site.address.parse().unwrap()
 }
 
-fn dial(site: &Site) -> TcpStream {
+fn dial(site: &HostEndpoint) -> TcpStream {
     let stream = TcpStream::connect(address(site)).unwrap();
     stream.set_read_timeout(Some(CLOSED_WITHIN)).unwrap();
     stream
@@ -42,15 +42,15 @@ fn closed(mut stream: TcpStream) -> Vec<u8> {
 }
 
 /// The host of the head's node.
-fn agent(site: &Site) -> Route {
+fn agent(site: &HostEndpoint) -> Route {
     Route::Host(HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap()))
 }
 
 #[test]
 fn sockets_that_say_nothing_are_closed_and_keep_nobody_out() {
-    let site = Site::head(&["--num-cpus=1"]);
+    let site = HostEndpoint::head(&["--num-cpus=1"]);
     let silent: Vec<_> = (0..HANDSHAKES_OPEN_MAX + 50).map(|_| dial(&site)).collect();
-    let routes = [Route::HeadDesk, Route::AgentDesk, Route::Host(HostId::HEAD), agent(&site)];
+    let routes = [Route::HeadTokenRpc, Route::AgentTokenRpc, Route::Host(HostId::HEAD), agent(&site)];
     let half: Vec<_> = routes
         .map(|route| {
             let mut stream = dial(&site);
@@ -68,13 +68,13 @@ fn sockets_that_say_nothing_are_closed_and_keep_nobody_out() {
 
 #[test]
 fn sockets_that_say_something_else_are_closed() {
-    let site = Site::head(&["--num-cpus=1"]);
+    let site = HostEndpoint::head(&["--num-cpus=1"]);
     let mut random = vec![0; 64 << 10];
     fastrand::Rng::with_seed(1).fill(&mut random);
     let beginnings = [
         Vec::new(),
-        Route::HeadDesk.preamble().to_vec(),
-        Route::AgentDesk.preamble().to_vec(),
+        Route::HeadTokenRpc.preamble().to_vec(),
+        Route::AgentTokenRpc.preamble().to_vec(),
         Route::Host(HostId::HEAD).preamble().to_vec(),
         Route::Host(HostId(7)).preamble().to_vec(),
         agent(&site).preamble().to_vec(),
@@ -136,7 +136,7 @@ fn self_made() -> (Vec<u8>, KeyPair) {
 
 #[test]
 fn a_self_made_certificate_with_the_head_s_name_convinces_nobody() {
-    let site = Site::head(&["--num-cpus=1"]);
+    let site = HostEndpoint::head(&["--num-cpus=1"]);
     let (certificate, key) = self_made();
     let authority = std::fs::read(site.state().join("authority.crt")).unwrap();
     // Alone, and with the cluster's own authority beside it, which anybody is shown.
@@ -207,7 +207,7 @@ fn pass_on(mut client: TcpStream, mut server: TcpStream, mut record: impl FnMut(
 
 #[test]
 fn a_recorded_handshake_opens_nothing_when_it_is_sent_again() {
-    let site = Site::head(&["--num-cpus=1"]);
+    let site = HostEndpoint::head(&["--num-cpus=1"]);
     let (proxy, recorded) = recording_proxy(address(&site));
     let mut command = program(&site, "obey");
     command.env("ROADSHOW_ADDRESS", proxy.to_string()).env("ROADSHOW_TOKEN", &site.token);
@@ -217,7 +217,10 @@ fn a_recorded_handshake_opens_nothing_when_it_is_sent_again() {
     job.finish();
     let recorded = recorded.lock().unwrap().clone();
     let begins = |route: Route| recorded.iter().any(|said| said.starts_with(&route.preamble()));
-    assert!(begins(Route::HeadDesk) && begins(Route::Host(HostId::HEAD)), "the way was not over the proxy");
+    assert!(
+        begins(Route::HeadTokenRpc) && begins(Route::Host(HostId::HEAD)),
+        "the way was not over the proxy"
+    );
     let (jobs, actors) = (site.list("jobs"), site.list("actors"));
     for said in recorded {
         let mut stream = dial(&site);

@@ -17,12 +17,12 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::cast::{
-    Add, Attempt, Compute, Finish, Friend, Itself, Keeper, Never, Pid, Print, Take, Variable, attempt,
-    leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps, stop_system,
-    use_stack,
+    Add, Compute, DialAttempt, Finish, Friend, Itself, Never, Persistence, Pid, Print, Take, Variable,
+    attempt, leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps,
+    stop_system, use_stack,
 };
 use super::proc::{self, PATIENCE};
-use super::site::{Node, Site, isolate, text};
+use super::site::{HostEndpoint, Node, isolate, text};
 
 /// What a program is to do.
 pub(super) const ROLE: &str = "ROADSHOW_TEST_ROLE";
@@ -69,7 +69,7 @@ pub(super) enum Order {
     /// A task on each worker, several times; the processes that ran one.
     Tasks(u64),
     /// A task that tries these, and gives the numbers of the errors.
-    Attempt(Vec<Attempt>),
+    DialAttempt(Vec<DialAttempt>),
     /// What a worker's process says of itself: its status and its environment.
     LookAtItself,
     /// A task that leaves files.
@@ -92,7 +92,7 @@ pub(super) enum Order {
 pub(super) enum Reply {
     Done,
     Number(u64),
-    Numbers(Vec<u64>),
+    IdAllocator(Vec<u64>),
     Text(Option<String>),
     Attempts(Vec<Result<(), i32>>),
     Itself(Itself),
@@ -151,7 +151,7 @@ fn say(text: &str) {
 async fn count(code: &str) {
     let cluster = Cluster::init().await.unwrap();
     let workers = cluster.workers().len();
-    let actors = join_all((0..workers).map(|_| cluster.spawn::<Keeper>(0).into_future())).await;
+    let actors = join_all((0..workers).map(|_| cluster.spawn::<Persistence>(0).into_future())).await;
     let actors: Vec<_> = actors.into_iter().map(Result::unwrap).collect();
     for n in 0..1000 {
         actors[n % workers].tell(Add(n as u64)).await.unwrap();
@@ -176,11 +176,11 @@ async fn linger(how: &str) {
     let mut other = Command::new(std::env::current_exe().unwrap());
     let other = other.args(ARGUMENTS).env(ROLE, "count 0").output().unwrap();
     assert!(other.status.success(), "{}", text(&other.stderr));
-    let actor = cluster.spawn::<Keeper>(1).await.unwrap();
+    let actor = cluster.spawn::<Persistence>(1).await.unwrap();
     assert_eq!(actor.send(Add(1)).await, Ok(2));
     cluster.shutdown().await.unwrap();
     let second = Cluster::init().await.unwrap();
-    let actor = second.spawn::<Keeper>(2).await.unwrap();
+    let actor = second.spawn::<Persistence>(2).await.unwrap();
     assert_eq!(actor.send(Add(2)).await, Ok(4));
     second.shutdown().await.unwrap();
     say("it works on");
@@ -195,8 +195,8 @@ pub(super) const ATTEMPTS: &str = "ROADSHOW_TEST_ATTEMPTS";
 
 /// Joins, tries what it should not, and counts; says what became of it, and what its process is.
 async fn try_things(code: &str) {
-    let attempts: Vec<Attempt> = serde_json::from_str(&std::env::var(ATTEMPTS).unwrap()).unwrap();
-    let tried: Vec<_> = attempts.iter().map(Attempt::make).collect();
+    let attempts: Vec<DialAttempt> = serde_json::from_str(&std::env::var(ATTEMPTS).unwrap()).unwrap();
+    let tried: Vec<_> = attempts.iter().map(DialAttempt::make).collect();
     say(&serde_json::to_string(&(tried, Itself::look())).unwrap());
     count(code).await;
 }
@@ -204,7 +204,7 @@ async fn try_things(code: &str) {
 /// Joins, and stays until it is ended.
 async fn stay() {
     let cluster = Cluster::init().await.unwrap();
-    let actor = cluster.spawn::<Keeper>(0).await.unwrap();
+    let actor = cluster.spawn::<Persistence>(0).await.unwrap();
     say(&format!("it stays, with {}", actor.send(Pid).await.unwrap()));
     std::future::pending().await
 }
@@ -213,7 +213,7 @@ async fn stay() {
 async fn print() {
     let cluster = Cluster::init().await.unwrap();
     let workers = cluster.workers().len() as u64;
-    let actors = join_all((0..workers).map(|n| cluster.spawn::<Keeper>(n).into_future())).await;
+    let actors = join_all((0..workers).map(|n| cluster.spawn::<Persistence>(n).into_future())).await;
     for actor in &actors {
         // The harness of this executable has begun a line in each worker.
         actor.as_ref().unwrap().send(Print("\neach".to_owned(), 3)).await.unwrap();
@@ -232,7 +232,7 @@ async fn progress() {
 }
 
 /// The actors that a program has.
-type Cast = Rc<RefCell<HashMap<String, RemoteAddr<Keeper>>>>;
+type Cast = Rc<RefCell<HashMap<String, RemoteAddr<Persistence>>>>;
 
 /// Does what it is told until its input ends.
 async fn obey() {
@@ -271,7 +271,7 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         error.to_string()
     }
     let actor = |name: &str| cast.borrow().get(name).cloned().ok_or_else(|| format!("there is no {name}"));
-    let mine = |name: String, actor: RemoteAddr<Keeper>| {
+    let mine = |name: String, actor: RemoteAddr<Persistence>| {
         cast.borrow_mut().insert(name, actor);
         Reply::Done
     };
@@ -313,21 +313,21 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
             Reply::Done
         }
         Order::Tasks(times) => {
-            Reply::Numbers(cluster.run_all((0..times).map(|_| pid::task())).await.map_err(text)?)
+            Reply::IdAllocator(cluster.run_all((0..times).map(|_| pid::task())).await.map_err(text)?)
         }
         Order::Many(count) => {
             let begun = Instant::now();
-            let spawned = join_all((0..count).map(|n| cluster.spawn::<Keeper>(n).into_future())).await;
+            let spawned = join_all((0..count).map(|n| cluster.spawn::<Persistence>(n).into_future())).await;
             let took = begun.elapsed();
             let actors = spawned.into_iter().collect::<Result<Vec<_>, _>>().map_err(text)?;
             let pids = join_all(actors.iter().map(|actor| actor.send(Pid))).await;
             let pids = pids.into_iter().collect::<Result<Vec<_>, _>>().map_err(text)?;
-            Reply::Numbers([vec![took.as_millis() as u64], pids].concat())
+            Reply::IdAllocator([vec![took.as_millis() as u64], pids].concat())
         }
-        Order::StartSleeps => Reply::Numbers(cluster.run(start_sleeps::task()).await.map_err(text)?),
-        Order::LeaveDaemons => Reply::Numbers(cluster.run(leave_daemons::task()).await.map_err(text)?),
+        Order::StartSleeps => Reply::IdAllocator(cluster.run(start_sleeps::task()).await.map_err(text)?),
+        Order::LeaveDaemons => Reply::IdAllocator(cluster.run(leave_daemons::task()).await.map_err(text)?),
         Order::StopSystem => cluster.run(stop_system::task()).await.map(|()| Reply::Done).map_err(text)?,
-        Order::Attempt(attempts) => {
+        Order::DialAttempt(attempts) => {
             Reply::Attempts(cluster.run(attempt::task(attempts)).await.map_err(text)?)
         }
         Order::LookAtItself => Reply::Itself(cluster.run(look_at_itself::task()).await.map_err(text)?),
@@ -335,7 +335,7 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         Order::UseStack(bytes) => Reply::Number(cluster.run(use_stack::task(bytes)).await.map_err(text)?),
         Order::Workers => {
             let workers = cluster.workers().into_iter().filter(|worker| worker.ended.is_none());
-            Reply::Numbers(workers.map(|worker| worker.pid.into()).collect())
+            Reply::IdAllocator(workers.map(|worker| worker.pid.into()).collect())
         }
     })
 }
@@ -353,8 +353,8 @@ impl Wish {
         Self { on: Some(node.id.clone()), ..Self::default() }
     }
 
-    fn spawn(self, cluster: &Cluster) -> impl Future<Output = Result<RemoteAddr<Keeper>, SpawnError>> {
-        let mut request: SpawnRequest<Keeper> = cluster.spawn::<Keeper>(self.start);
+    fn spawn(self, cluster: &Cluster) -> impl Future<Output = Result<RemoteAddr<Persistence>, SpawnError>> {
+        let mut request: SpawnRequest<Persistence> = cluster.spawn::<Persistence>(self.start);
         if let Some(name) = self.name {
             request = request.name(name);
         }
@@ -399,11 +399,11 @@ pub(super) struct Job {
 pub(super) struct Pending(u64);
 
 /// A program for a cluster, which finds the token by itself.
-pub(super) fn program(site: &Site, role: &str) -> Command {
+pub(super) fn program(site: &HostEndpoint, role: &str) -> Command {
     program_under(site, &site.nodes[0].under, role)
 }
 
-pub(super) fn program_under(site: &Site, under: &[String], role: &str) -> Command {
+pub(super) fn program_under(site: &HostEndpoint, under: &[String], role: &str) -> Command {
     let executable = std::env::current_exe().unwrap();
     let mut command = match under.split_first() {
         None => Command::new(executable),
@@ -422,7 +422,7 @@ pub(super) fn program_under(site: &Site, under: &[String], role: &str) -> Comman
 impl Job {
     /// A program that has joined.
     #[track_caller]
-    pub(super) fn join(site: &Site) -> Self {
+    pub(super) fn join(site: &HostEndpoint) -> Self {
         Self::join_with(program(site, "obey"))
     }
 
@@ -519,7 +519,7 @@ impl Job {
     pub(super) fn numbers(&mut self, order: Order) -> Vec<u64> {
         let shown = format!("{order:?}");
         match self.reply(order) {
-            Reply::Numbers(numbers) => numbers,
+            Reply::IdAllocator(numbers) => numbers,
             other => panic!("{shown}: {other:?}; {}", self.errors()),
         }
     }

@@ -60,7 +60,7 @@ impl Drop for Scratch {
 
 /// A cluster. Dropping it ends its processes and removes its files, also when the test fails.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct HostEndpoint {
     scratch: Scratch,
     pub(super) nodes: Vec<Node>,
     pub(super) token: String,
@@ -148,7 +148,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-impl Site {
+impl HostEndpoint {
     /// A head alone, on loopback.
     #[track_caller]
     pub(super) fn head(arguments: &[&str]) -> Self {
@@ -303,7 +303,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for HostEndpoint {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_logs();
@@ -316,7 +316,7 @@ impl Drop for Site {
     }
 }
 
-impl Site {
+impl HostEndpoint {
     /// What the daemons have written, for whoever looks for the cause of a failure.
     fn show_logs(&self) {
         for node in &self.nodes {

@@ -5,12 +5,12 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 
 use super::job::{Job, program};
-use super::site::{Scratch, Site, refused, roadshow};
+use super::site::{HostEndpoint, Scratch, refused, roadshow};
 
-const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+const BASE32_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// What each of those who want in is told: a node that joins, a command, and a program.
-fn turned_away(site: &Site, token: Option<&str>) -> [String; 3] {
+fn turned_away(site: &HostEndpoint, token: Option<&str>) -> [String; 3] {
     // Where nothing is known of the cluster.
     let elsewhere = Scratch::new();
     let with_token = |mut command: Command| {
@@ -39,7 +39,7 @@ fn all_say(said: &[String], what: &str) {
 
 /// That nobody has come in, and all works as before.
 #[track_caller]
-pub(super) fn is_as_before(site: &Site) {
+pub(super) fn is_as_before(site: &HostEndpoint) {
     let mut job = Job::join(site);
     job.spawn("a", Default::default());
     assert_eq!(job.add("a", 1), 1);
@@ -51,7 +51,7 @@ pub(super) fn is_as_before(site: &Site) {
 
 #[test]
 fn without_a_token_nobody_gets_in() {
-    let site = Site::head(&["--num-cpus=1"]);
+    let site = HostEndpoint::head(&["--num-cpus=1"]);
     let said = turned_away(&site, None);
     all_say(&said, "no token");
     all_say(&said, "ROADSHOW_TOKEN");
@@ -60,7 +60,7 @@ fn without_a_token_nobody_gets_in() {
 
 #[test]
 fn a_mistyped_token_is_told_apart_from_a_wrong_one() {
-    let site = Site::head(&["--num-cpus=1"]);
+    let site = HostEndpoint::head(&["--num-cpus=1"]);
     let mut letters = site.token.clone().into_bytes();
     letters[20] = if letters[20] == b'a' { b'b' } else { b'a' };
     let said = turned_away(&site, Some(std::str::from_utf8(&letters).unwrap()));
@@ -71,7 +71,7 @@ fn a_mistyped_token_is_told_apart_from_a_wrong_one() {
 
 #[test]
 fn another_cluster_s_token_is_refused() {
-    let sites = [Site::head(&["--num-cpus=1"]), Site::head(&["--num-cpus=1"])];
+    let sites = [HostEndpoint::head(&["--num-cpus=1"]), HostEndpoint::head(&["--num-cpus=1"])];
     assert_ne!(sites[0].token, sites[1].token);
     all_say(&turned_away(&sites[0], Some(&sites[1].token)), "another cluster");
     sites.iter().for_each(is_as_before);
@@ -79,7 +79,7 @@ fn another_cluster_s_token_is_refused() {
 
 #[test]
 fn a_token_with_another_secret_is_refused() {
-    let site = Site::head(&["--num-cpus=1"]);
+    let site = HostEndpoint::head(&["--num-cpus=1"]);
     let mut bytes = decode(site.token.strip_prefix("rs1_").unwrap());
     // The digest of the authority's key has 32 bytes, the secret behind it 16, the checksum 4.
     bytes[40] ^= 1;
@@ -90,7 +90,7 @@ fn a_token_with_another_secret_is_refused() {
 }
 
 fn decode(text: &str) -> Vec<u8> {
-    let values = text.bytes().map(|letter| LETTERS.iter().position(|it| *it == letter).unwrap());
+    let values = text.bytes().map(|letter| BASE32_ALPHABET.iter().position(|it| *it == letter).unwrap());
     let bits: Vec<_> = values.flat_map(|value| (0..5).rev().map(move |at| value >> at & 1)).collect();
     bits.chunks_exact(8).map(|bits| bits.iter().fold(0, |byte, bit| byte << 1 | *bit as u8)).collect()
 }
@@ -98,5 +98,5 @@ fn decode(text: &str) -> Vec<u8> {
 fn encode(bytes: &[u8]) -> String {
     let bits: Vec<_> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)).collect();
     let letter = |bits: &[u8]| (0..5).fold(0, |value, at| value << 1 | bits.get(at).copied().unwrap_or(0));
-    bits.chunks(5).map(|bits| char::from(LETTERS[usize::from(letter(bits))])).collect()
+    bits.chunks(5).map(|bits| char::from(BASE32_ALPHABET[usize::from(letter(bits))])).collect()
 }

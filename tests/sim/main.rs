@@ -7,7 +7,7 @@ mod world;
 
 use std::sync::{PoisonError, RwLock};
 
-use roadshow::config::Planted;
+use roadshow::config::InjectedBug;
 use world::{Outcome, Script};
 
 /// Seeds that are tried every time.
@@ -52,31 +52,31 @@ fn a_run_leaves_no_descriptor_open() {
 }
 
 /// The number of seeds until a planted bug is found.
-fn seeds_to_find(planted: Planted) -> Option<u64> {
+fn seeds_to_find(planted: InjectedBug) -> Option<u64> {
     (0..SEEDS_TO_FIND).find(|seed| !run(Script::of(*seed).planted(planted)).violations.is_empty())
 }
 
 #[test]
 fn an_acknowledgement_too_early_is_found() {
-    assert!(seeds_to_find(Planted::EarlyAck).is_some());
+    assert!(seeds_to_find(InjectedBug::EarlyAck).is_some());
 }
 
 #[test]
 fn a_credit_lost_on_a_cancel_is_found() {
-    assert!(seeds_to_find(Planted::LostCredit).is_some());
+    assert!(seeds_to_find(InjectedBug::LostCredit).is_some());
 }
 
 #[test]
 fn what_is_sent_again_after_a_close_is_found() {
-    assert!(seeds_to_find(Planted::ResendAfterClose).is_some());
+    assert!(seeds_to_find(InjectedBug::ResendAfterClose).is_some());
 }
 
 #[test]
 fn a_forgotten_host_that_is_taken_for_one_that_resumes_is_found() {
-    assert!(seeds_to_find(Planted::LostGeneration).is_some());
+    assert!(seeds_to_find(InjectedBug::LostGeneration).is_some());
 }
 
 #[test]
 fn a_stop_that_overtakes_is_found() {
-    assert!(seeds_to_find(Planted::OvertakingStop).is_some());
+    assert!(seeds_to_find(InjectedBug::OvertakingStop).is_some());
 }

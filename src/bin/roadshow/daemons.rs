@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
-use crate::session::{Home, Role, Session, lock_shared};
+use crate::session::{Role, Session, SessionRoot, lock_shared};
 
 /// The longest options: labels and resources of a command line.
 const OPTIONS_BYTES_MAX: u64 = 4 << 20;
@@ -52,7 +52,7 @@ pub(crate) async fn agent() -> ExitCode {
             let outcome = run_agent(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await;
             // Another life of it is given a token again.
             if let (Ok(()), Some(session)) = (&outcome, session)
-                && let Err(error) = session.wind_up()
+                && let Err(error) = session.clean_secrets()
             {
                 eprintln!("error: {} cannot be tidied up: {error}; remove it", session.dir.display());
             }
@@ -65,7 +65,7 @@ pub(crate) async fn agent() -> ExitCode {
 
 /// Keeps programs that remove old temporary files from the session, as long as this process runs.
 fn keep_from_cleaners(session_dir: &Path) -> Vec<File> {
-    let home = Home::of_this_user().lock_shared().ok();
+    let home = SessionRoot::of_this_user().lock_shared().ok();
     let session = lock_shared(session_dir);
     let session = session.inspect_err(|error| {
         eprintln!("warning: {} cannot be locked, and may be cleaned up: {error}", session_dir.display());

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::failure::{Failure, Outcome};
 use crate::find::find_at;
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 
 /// Takes a node out of the cluster in order: it gets no new work, and ends when its jobs have.
 ///
@@ -21,10 +21,14 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ClusterArgs,
 }
 
-pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let mut head = desks.head().await?;
     let node: NodeInfo = find_at(&mut head, &arguments.node).await?;
     if node.is_head {
@@ -53,7 +57,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_is_drained_by_its_name() {
-        let reach = Reach { address: None, token_file: None };
+        let reach = ClusterArgs { address: None, token_file: None };
         let arguments = Arguments { node: "other".to_owned(), json: true, reach };
         let cluster = Cluster::new();
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;

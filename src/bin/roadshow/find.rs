@@ -10,7 +10,7 @@ use crate::values::significant;
 const PREFIX_CHARS_MIN: usize = 4;
 
 /// How many are named when several fit.
-const NAMED_MAX: usize = 3;
+const CANDIDATES_SHOWN_MAX: usize = 3;
 
 /// The one that is meant: by its complete id, by its name, or by a shortened id.
 ///
@@ -59,15 +59,15 @@ fn not_found<T: Row>(rows: &[T], text: &str) -> Failure {
 }
 
 fn unclear<T: Row>(found: &[&T], text: &str) -> Failure {
-    let ids = found.iter().take(NAMED_MAX).map(|row| match is_name(*row, text) {
+    let ids = found.iter().take(CANDIDATES_SHOWN_MAX).map(|row| match is_name(*row, text) {
         true => format!("{}, which is called so", row.id()),
         false => row.id(),
     });
     let ids: Vec<String> = ids.collect();
     // The head tells of some of those whose ids begin so.
     let (how_many, more) = match found.len() {
-        few @ ..=NAMED_MAX => (few.to_string(), ""),
-        _ => (format!("more than {NAMED_MAX}"), "; ..."),
+        few @ ..=CANDIDATES_SHOWN_MAX => (few.to_string(), ""),
+        _ => (format!("more than {CANDIDATES_SHOWN_MAX}"), "; ..."),
     };
     let text = format!("{text:?} may be any of {how_many} {}s ({}{more})", T::ONE, ids.join("; "));
     Failure::unknown(text, "give all of the id, with the zeros before it")

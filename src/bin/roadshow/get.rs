@@ -8,9 +8,9 @@ use crate::failure::{Failure, Outcome};
 use crate::find::find_at;
 use crate::list::Kind;
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 use crate::rows::{Row, last_part};
-use crate::table::{NOTHING, sheet};
+use crate::table::{PLACEHOLDER, sheet};
 
 /// Shows all that is known of one node, actor, job or worker, or of the tasks of one function.
 #[derive(Debug, clap::Args)]
@@ -29,10 +29,14 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ClusterArgs,
 }
 
-pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let mut head = desks.head().await?;
     match arguments.kind {
         Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
@@ -91,9 +95,9 @@ fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Ou
 /// A value as people write it.
 fn plain(value: &Value) -> String {
     match value {
-        Value::Null => NOTHING.to_owned(),
+        Value::Null => PLACEHOLDER.to_owned(),
         Value::String(text) => text.clone(),
-        Value::Object(object) if object.is_empty() => NOTHING.to_owned(),
+        Value::Object(object) if object.is_empty() => PLACEHOLDER.to_owned(),
         Value::Object(object) => {
             let entries = object.iter().map(|(key, value)| format!("{key}={}", plain(value)));
             entries.collect::<Vec<_>>().join(", ")
@@ -109,7 +113,7 @@ mod tests {
     use crate::given::Cluster;
 
     async fn got(kind: Kind, id: &str, json: bool) -> (Outcome<()>, String) {
-        let reach = Reach { address: None, token_file: None };
+        let reach = ClusterArgs { address: None, token_file: None };
         let arguments = Arguments { kind, id: id.to_owned(), json, reach };
         let cluster = Cluster::new();
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Outcome;
 use crate::output::Output;
-use crate::reach::Desks;
+use crate::reach::AdminConnector;
 use crate::rows::Row;
 use crate::values::significant;
 
@@ -206,7 +206,7 @@ impl Cluster {
     }
 }
 
-impl Desks for Cluster {
+impl AdminConnector for Cluster {
     type Exchange = Line;
 
     fn head_address(&self) -> SocketAddr {
@@ -250,14 +250,14 @@ impl Exchange for Line {
             AdminRequest::Classes => AdminReply::Classes(Counts { rows: classes(), more: 0 }),
             AdminRequest::Functions { .. } => AdminReply::Functions(Counts { rows: functions(), more: 0 }),
             AdminRequest::Waiting => AdminReply::Waiting { first: waiting(), count: 8 },
-            AdminRequest::Troubles => AdminReply::Troubles(state.troubles.clone()),
+            AdminRequest::Alerts => AdminReply::Alerts(state.troubles.clone()),
             AdminRequest::Submit(_) => {
                 AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }
             }
-            AdminRequest::Stored { .. } => AdminReply::Stored { have: state.stored },
+            AdminRequest::ExecutableStatus { .. } => AdminReply::ExecutableStatus { have: state.stored },
             AdminRequest::Store { offset, bytes, .. } => {
                 state.stored = offset + bytes.len() as u64;
-                AdminReply::Stored { have: state.stored }
+                AdminReply::ExecutableStatus { have: state.stored }
             }
             AdminRequest::LogFiles { after } => {
                 let mut here: Vec<_> =

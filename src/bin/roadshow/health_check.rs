@@ -1,12 +1,12 @@
 //! `roadshow health-check`: whether a cluster works, for probes.
 
-use roadshow::admin::TroubleWith;
+use roadshow::admin::AlertKind;
 use roadshow::model::{NodeInfo, NodeState};
 use serde_json::json;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 
 /// Says by its exit code whether the cluster works: 3 if the head does not answer or its own node does not
 /// work, 1 if the head cannot keep its state, else 0.
@@ -21,26 +21,30 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ClusterArgs,
 }
 
-pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let mut head = desks.head().await?;
     let (nodes, troubles) = (head.all::<NodeInfo>(Vec::new()).await?, head.troubles().await?);
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let living = nodes.iter().filter(works).count();
-    let failure =
-        if let Some(trouble) = troubles.iter().find(|trouble| trouble.with == TroubleWith::HeadState) {
-            let next = "until then do not end the head: what it has not kept would be forgotten";
-            Some(Failure::failed(&trouble.text, next))
-        } else if !nodes.iter().filter(works).any(|node| node.is_head) {
-            Some(Failure::unreachable(
-                "the head answers, but its own node does not work",
-                "look at `roadshow list nodes` and at the agent's log on the head's machine",
-            ))
-        } else {
-            None
-        };
+    let failure = if let Some(trouble) = troubles.iter().find(|trouble| trouble.with == AlertKind::HeadState)
+    {
+        let next = "until then do not end the head: what it has not kept would be forgotten";
+        Some(Failure::failed(&trouble.text, next))
+    } else if !nodes.iter().filter(works).any(|node| node.is_head) {
+        Some(Failure::unreachable(
+            "the head answers, but its own node does not work",
+            "look at `roadshow list nodes` and at the agent's log on the head's machine",
+        ))
+    } else {
+        None
+    };
     let (address, healthy) = (desks.head_address(), failure.is_none());
     if arguments.json {
         let troubles: Vec<_> = troubles.iter().map(|trouble| &trouble.text).collect();
@@ -60,7 +64,7 @@ mod tests {
     use crate::given::{Cluster, trouble};
 
     async fn asked(cluster: &Cluster) -> (Outcome<()>, String) {
-        let arguments = Arguments { json: true, reach: Reach { address: None, token_file: None } };
+        let arguments = Arguments { json: true, reach: ClusterArgs { address: None, token_file: None } };
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
         (outcome, out)
     }

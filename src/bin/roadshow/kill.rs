@@ -12,7 +12,7 @@ use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::find::find_at;
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 use crate::table::count;
 
 /// Pauses between two looks at the actor: the first, and the longest.
@@ -40,10 +40,14 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ClusterArgs,
 }
 
-pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let mut head = desks.head().await?;
     let actor = &find_at::<ActorInfo, _>(&mut head, &arguments.actor).await?;
     let home = worker_of(actor, &mut head).await?;
@@ -127,7 +131,7 @@ mod tests {
     use crate::given::Cluster;
 
     async fn kill(cluster: &Cluster, actor: &str, force: bool, json: bool) -> (Outcome<()>, String) {
-        let reach = Reach { address: None, token_file: None };
+        let reach = ClusterArgs { address: None, token_file: None };
         let timeout = Duration::from_secs(5);
         let arguments = Arguments { actor: actor.to_owned(), timeout, force, json, reach };
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;

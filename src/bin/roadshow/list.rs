@@ -8,7 +8,7 @@ use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 use crate::rows::Row;
 use crate::table::Table;
 use crate::values::Filter;
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ClusterArgs,
 }
 
 const EXAMPLE: &str = "\
@@ -76,7 +76,7 @@ impl Kind {
 
 impl Arguments {
     /// `roadshow job list`.
-    pub(crate) const fn of_jobs(reach: Reach, limit: Option<NonZero<usize>>, json: bool) -> Self {
+    pub(crate) const fn of_jobs(reach: ClusterArgs, limit: Option<NonZero<usize>>, json: bool) -> Self {
         Self { kind: Kind::Jobs, filter: Vec::new(), limit, after: None, json, reach }
     }
 
@@ -92,7 +92,11 @@ impl Arguments {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let mut head = desks.head().await?;
     match arguments.kind {
         Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
@@ -165,7 +169,7 @@ mod tests {
             limit: None,
             after: None,
             json,
-            reach: Reach { address: None, token_file: None },
+            reach: ClusterArgs { address: None, token_file: None },
         }
     }
 

@@ -4,17 +4,17 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
-use roadshow::admin::{Admin, AdminError, Desk, DeskClient, Exchange};
+use roadshow::admin::{Admin, AdminError, Desk, Exchange, TokenRpcClient};
 
 use crate::failure::{Failure, Outcome};
-use crate::session::{Home, Session};
+use crate::session::{Session, SessionRoot};
 use crate::token::{HOW_TO_GET_ONE, TokenFile, TokenText};
 use crate::values::Address;
 
 /// Which cluster is meant.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Cluster")]
-pub(crate) struct Reach {
+pub(crate) struct ClusterArgs {
     /// The head's address; else ROADSHOW_ADDRESS, else the newest session of yours on this machine.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) address: Option<Address>,
@@ -65,10 +65,10 @@ pub(crate) struct Target {
     token: TokenText,
 }
 
-impl Reach {
+impl ClusterArgs {
     /// The cluster that is meant.
     pub(crate) fn target(&self) -> Outcome<Target> {
-        self.find(&Environment::read(), &Home::of_this_user().sessions())
+        self.find(&Environment::read(), &SessionRoot::of_this_user().sessions())
     }
 
     fn find(&self, environment: &Environment, sessions: &[Session]) -> Outcome<Target> {
@@ -119,7 +119,7 @@ fn newest(sessions: &[Session]) -> Outcome<SocketAddr> {
 }
 
 /// The way to the desks of a cluster.
-pub(crate) trait Desks {
+pub(crate) trait AdminConnector {
     type Exchange: Exchange;
 
     /// The head's address.
@@ -136,14 +136,14 @@ pub(crate) trait Desks {
     }
 }
 
-impl Desks for Target {
-    type Exchange = DeskClient;
+impl AdminConnector for Target {
+    type Exchange = TokenRpcClient;
 
     fn head_address(&self) -> SocketAddr {
         self.answered.get().copied().unwrap_or(self.addresses[0])
     }
 
-    async fn open(&self, desk: Desk, address: SocketAddr) -> Result<Admin<DeskClient>, AdminError> {
+    async fn open(&self, desk: Desk, address: SocketAddr) -> Result<Admin<TokenRpcClient>, AdminError> {
         let is_open = desk == Desk::Head && self.answered.get().is_none();
         let addresses = if is_open { &self.addresses[..] } else { &[address] };
         let (address, admin) = Admin::connect_any(desk, addresses, self.token.reveal()).await?;
@@ -185,8 +185,8 @@ mod tests {
         vec![made(2, &[]), made(1, &[(Role::Agent, std::process::id())])]
     }
 
-    fn reach(address: Option<&str>, token_file: Option<&str>) -> Reach {
-        Reach {
+    fn reach(address: Option<&str>, token_file: Option<&str>) -> ClusterArgs {
+        ClusterArgs {
             address: address.map(|address| address.parse().unwrap()),
             token_file: token_file.map(|file| file.parse().unwrap()),
         }
@@ -201,7 +201,8 @@ mod tests {
         let scratch = Scratch::new();
         let sessions = sessions(&scratch);
         let environment = environment("127.0.0.1:8", "word");
-        let found = |reach: Reach, environment| reach.find(environment, &sessions).unwrap().head_address();
+        let found =
+            |reach: ClusterArgs, environment| reach.find(environment, &sessions).unwrap().head_address();
         assert_eq!(found(reach(Some("127.0.0.1:9"), None), &environment), at(9));
         assert_eq!(found(reach(None, None), &environment), at(8));
         assert_eq!(found(reach(None, None), NOBODY), at(1));
@@ -214,7 +215,7 @@ mod tests {
         let path = scratch.0.join("file");
         write_private(&path, b"file\n").unwrap();
         let environment = environment("127.0.0.1:2", "word");
-        let found = |reach: Reach, environment| reach.find(environment, &sessions).unwrap().token;
+        let found = |reach: ClusterArgs, environment| reach.find(environment, &sessions).unwrap().token;
         assert_eq!(found(reach(None, path.to_str()), &environment).reveal(), "file");
         assert_eq!(found(reach(None, None), &environment).reveal(), "word");
         assert_eq!(found(reach(Some("127.0.0.1:2"), None), NOBODY).reveal(), "session2");
@@ -223,7 +224,8 @@ mod tests {
 
     #[test]
     fn without_a_cluster_or_a_token_the_failure_says_which_is_missing() {
-        let code = |reach: Reach, environment: &Environment| reach.find(environment, &[]).unwrap_err().code;
+        let code =
+            |reach: ClusterArgs, environment: &Environment| reach.find(environment, &[]).unwrap_err().code;
         assert_eq!(code(reach(None, None), NOBODY), exit::UNREACHABLE);
         assert_eq!(code(reach(Some("127.0.0.1:9"), None), NOBODY), exit::REFUSED);
         assert_eq!(code(reach(None, None), &environment("nowhere", "word")), exit::USAGE);

@@ -8,7 +8,7 @@ use roadshow::model::{
 use serde::Serialize;
 
 use crate::clock::now_ms;
-use crate::table::{NOTHING, memory, or_nothing, short, span};
+use crate::table::{PLACEHOLDER, memory, or_nothing, short, span};
 use crate::values::significant;
 
 /// Something that is listed.
@@ -247,7 +247,7 @@ pub(crate) fn last_part(name: &str) -> &str {
 fn used(node: &NodeInfo, resource: &str) -> String {
     let total = quantity(&node.resources, resource);
     if node.is_over() || total == Quantity::default() {
-        return NOTHING.to_owned();
+        return PLACEHOLDER.to_owned();
     }
     let available = quantity(&node.available, resource);
     shown(resource, Quantity(total.0.saturating_sub(available.0)), total)

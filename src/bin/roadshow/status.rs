@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::failure::{Outcome, one_line};
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 use crate::rows::{Row, last_part, quantity, shown, word};
 
 /// Shows the cluster on one page: troubles if there are any, nodes, what of their resources is taken, jobs,
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ClusterArgs,
 }
 
 /// What is known of the cluster.
@@ -53,7 +53,11 @@ struct Usage {
     total: Quantity,
 }
 
-pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let mut head = desks.head().await?;
     let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
     let ((waiting, waiting_count), troubles) = (head.waiting().await?, head.troubles().await?);
@@ -189,7 +193,7 @@ mod tests {
     use crate::given::Cluster;
 
     async fn shown_status(verbose: bool, json: bool) -> String {
-        let arguments = Arguments { verbose, json, reach: Reach { address: None, token_file: None } };
+        let arguments = Arguments { verbose, json, reach: ClusterArgs { address: None, token_file: None } };
         let cluster = Cluster::new();
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
         outcome.unwrap();

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::session::{Home, Process, Session, all_ended, descendants};
+use crate::session::{Process, Session, SessionRoot, all_ended, descendants};
 use crate::table::count;
 use crate::values::seconds;
 
@@ -64,7 +64,7 @@ pub(crate) struct Stopped {
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
-    let home = Home::of_this_user();
+    let home = SessionRoot::of_this_user();
     let sessions = match &arguments.session_dir {
         None => {
             home.check()?;
@@ -188,7 +188,7 @@ mod tests {
     use crate::session::Role;
     use crate::session::tests::{Scratch, node};
 
-    const GRACE: Manner = Manner { grace: Some(Duration::from_secs(10)), keep_logs: false };
+    const SHUTDOWN_GRACE: Manner = Manner { grace: Some(Duration::from_secs(10)), keep_logs: false };
 
     /// A shell that has run its script as far as a line that it writes.
     fn shell(script: &str) -> Child {
@@ -213,7 +213,7 @@ mod tests {
         let mut head = shell("trap 'exit 0' TERM; echo; while :; do sleep 0.01; done");
         let mut agent = shell("trap 'kill $!; wait; exit 0' TERM; sleep 1000 & echo; wait");
         let session = session(&scratch, &[(Role::Head, &head), (Role::Agent, &agent)]);
-        let stopped = stop(&session, GRACE).unwrap();
+        let stopped = stop(&session, SHUTDOWN_GRACE).unwrap();
         assert_eq!((&stopped.daemons[..], &stopped.killed[..]), (&[head.id(), agent.id()][..], &[][..]));
         assert!(!stopped.others.is_empty());
         assert!(!session.dir.exists());
@@ -248,7 +248,7 @@ mod tests {
         let mut innocent = shell("echo; exec sleep 1000");
         let mut session = session(&scratch, &[(Role::Agent, &innocent)]);
         session.node.processes[0].start_ticks -= 1;
-        let stopped = stop(&session, GRACE).unwrap();
+        let stopped = stop(&session, SHUTDOWN_GRACE).unwrap();
         assert!(stopped.daemons.is_empty());
         assert_eq!(innocent.try_wait().unwrap(), None);
         innocent.kill().unwrap();

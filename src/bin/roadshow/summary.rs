@@ -6,7 +6,7 @@ use roadshow::model::{ClassCount, TaskCount};
 
 use crate::failure::Outcome;
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 use crate::table::Table;
 
 /// Counts actors by class, or tasks by function.
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ClusterArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -31,7 +31,11 @@ enum Kind {
     Tasks,
 }
 
-pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let mut head = desks.head().await?;
     let more = match arguments.kind {
         Kind::Actors => {
@@ -88,7 +92,7 @@ mod tests {
     use crate::given::Cluster;
 
     async fn counted(kind: Kind, json: bool) -> String {
-        let arguments = Arguments { kind, json, reach: Reach { address: None, token_file: None } };
+        let arguments = Arguments { kind, json, reach: ClusterArgs { address: None, token_file: None } };
         let cluster = Cluster::new();
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
         outcome.unwrap();

@@ -7,7 +7,7 @@ use roadshow::model::NodeId;
 use crate::failure::one_line;
 
 /// What stands where there is nothing.
-pub(crate) const NOTHING: &str = "-";
+pub(crate) const PLACEHOLDER: &str = "-";
 
 /// How much of a long text is shown in a table; `get` and `--json` show all of it.
 const CELL_CHARS_MAX: usize = 44;
@@ -43,7 +43,7 @@ impl Table {
                 && (cell == "0" || !cell.starts_with('0'))
         };
         let mut cells = self.rows.iter().map(|row| row[column].as_str());
-        cells.all(|cell| cell == NOTHING || is_number(cell))
+        cells.all(|cell| cell == PLACEHOLDER || is_number(cell))
     }
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn short(node: NodeId) -> String {
 
 /// What may be missing.
 pub(crate) fn or_nothing(value: Option<impl fmt::Display>) -> String {
-    value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string())
+    value.map_or_else(|| PLACEHOLDER.to_owned(), |value| value.to_string())
 }
 
 /// So many of something.
@@ -129,7 +129,7 @@ mod tests {
         let mut table = Table::new(&["NAME", "PID", "STATE"]);
         table.push(vec!["a".to_owned(), "7".to_owned(), "ALIVE".to_owned()]);
         table.push(vec!["counter".to_owned(), "1234".to_owned(), "DEAD".to_owned()]);
-        table.push(vec!["x".to_owned(), NOTHING.to_owned(), String::new()]);
+        table.push(vec!["x".to_owned(), PLACEHOLDER.to_owned(), String::new()]);
         let expected = "\
 NAME      PID  STATE
 a           7  ALIVE

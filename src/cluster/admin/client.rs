@@ -71,7 +71,7 @@ pub enum AdminError {
     Failed(String),
     /// The answer is none to what was asked.
     #[error("what came back is no answer to {asked}; use the same version of roadshow on both sides")]
-    Confused {
+    UnexpectedReply {
         /// What was asked.
         asked: &'static str,
     },
@@ -123,7 +123,7 @@ macro_rules! questions {
                 pub async fn $name(&mut self $(, $argument: $type)*) -> Result<$answer, AdminError> {
                     match self.ask($request).await? {
                         $reply => Ok($result),
-                        _ => Err(AdminError::Confused { asked: $asked }),
+                        _ => Err(AdminError::UnexpectedReply { asked: $asked }),
                     }
                 }
             )*
@@ -144,7 +144,7 @@ questions! {
         AdminReply::Waiting { first, count } => (first, count), (Vec<Waiting>, usize);
     /// What an operator should see to, the head's own troubles first; the first hundred.
     troubles(), "what is in trouble",
-        AdminRequest::Troubles => AdminReply::Troubles(troubles) => troubles, Vec<Trouble>;
+        AdminRequest::Alerts => AdminReply::Alerts(troubles) => troubles, Vec<Trouble>;
     /// Asks an actor to end, which it does once it handles no message.
     kill(actor: ActorKey), "the end of an actor",
         AdminRequest::Kill { actor } => AdminReply::Done => (), ();
@@ -201,14 +201,14 @@ impl<E: Exchange> Admin<E> {
         mut sent: impl FnMut(u64),
     ) -> Result<(), AdminError> {
         let Submission { digest, size, .. } = *submission;
-        let mut have = self.stored(AdminRequest::Stored { digest, size }).await?;
+        let mut have = self.stored(AdminRequest::ExecutableStatus { digest, size }).await?;
         sent(have);
         while have < size {
             let bytes = read(have, EXECUTABLE_CHUNK_BYTES)
                 .map_err(|error| AdminError::Executable(error.to_string()))?;
             let now = self.stored(AdminRequest::Store { digest, size, offset: have, bytes }).await?;
             if now <= have {
-                return Err(AdminError::Confused { asked: "more of an executable" });
+                return Err(AdminError::UnexpectedReply { asked: "more of an executable" });
             }
             have = now;
             sent(have);
@@ -237,15 +237,15 @@ impl<E: Exchange> Admin<E> {
                         return Ok(all);
                     }
                 }
-                _ => return Err(AdminError::Confused { asked: "the logs" }),
+                _ => return Err(AdminError::UnexpectedReply { asked: "the logs" }),
             }
         }
     }
 
     async fn stored(&mut self, request: AdminRequest) -> Result<u64, AdminError> {
         match self.ask(request).await? {
-            AdminReply::Stored { have } => Ok(have),
-            _ => Err(AdminError::Confused { asked: "an executable" }),
+            AdminReply::ExecutableStatus { have } => Ok(have),
+            _ => Err(AdminError::UnexpectedReply { asked: "an executable" }),
         }
     }
 
@@ -292,8 +292,8 @@ mod tests {
                 self.stored.extend(&bytes[..bytes.len().min(self.takes_max)]);
             }
             match request {
-                AdminRequest::Stored { .. } | AdminRequest::Store { .. } => {
-                    Ok(AdminReply::Stored { have: self.stored.len() as u64 })
+                AdminRequest::ExecutableStatus { .. } | AdminRequest::Store { .. } => {
+                    Ok(AdminReply::ExecutableStatus { have: self.stored.len() as u64 })
                 }
                 // The desk that never answers.
                 AdminRequest::Waiting => std::future::pending().await,
@@ -336,7 +336,10 @@ mod tests {
         let page = Page { rows: Vec::new(), next: None, more: None };
         let mut admin = Scripted::with(AdminReply::Nodes(page));
         assert_eq!(admin.all::<NodeInfo>(Vec::new()).await, Ok(Vec::new()));
-        assert_eq!(admin.all::<JobInfo>(Vec::new()).await, Err(AdminError::Confused { asked: "a list" }));
+        assert_eq!(
+            admin.all::<JobInfo>(Vec::new()).await,
+            Err(AdminError::UnexpectedReply { asked: "a list" })
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -368,6 +371,6 @@ mod tests {
 
         admin.exchange.takes_max = 0;
         let refused = admin.store_from(&submission(10), reader(&[1; 10]), |_| ()).await;
-        assert_eq!(refused, Err(AdminError::Confused { asked: "more of an executable" }));
+        assert_eq!(refused, Err(AdminError::UnexpectedReply { asked: "more of an executable" }));
     }
 }

@@ -4,19 +4,19 @@ use std::net::SocketAddr;
 
 use super::client::{Admin, AdminError, Desk, Exchange};
 use super::request::{AdminReply, AdminRequest};
-use crate::cluster::desk::{DeskClient, DeskError, DeskOf};
+use crate::cluster::desk::{Endpoint, TokenRpcClient, TokenRpcError};
 use crate::cluster::trust::Token;
 
-impl Exchange for DeskClient {
+impl Exchange for TokenRpcClient {
     async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
         self.ask(&request).await.map_err(|error| match error {
-            DeskError::Refused { text } => AdminError::Failed(text),
+            TokenRpcError::Refused { text } => AdminError::Failed(text),
             error => AdminError::Lost { why: error.to_string() },
         })
     }
 }
 
-impl Admin<DeskClient> {
+impl Admin<TokenRpcClient> {
     /// Connects to a desk with a cluster's token.
     ///
     /// # Errors
@@ -47,10 +47,10 @@ impl Admin<DeskClient> {
     ) -> Result<(SocketAddr, Self), AdminError> {
         let token: Token = token.parse().map_err(|error| AdminError::Refused(format!("{error}")))?;
         let desk = match desk {
-            Desk::Head => DeskOf::Head,
-            Desk::Agent => DeskOf::Agent,
+            Desk::Head => Endpoint::Head,
+            Desk::Agent => Endpoint::Agent,
         };
-        let connected = DeskClient::connect_any(None, addresses, desk, &token).await;
+        let connected = TokenRpcClient::connect_any(None, addresses, desk, &token).await;
         let connected = connected.map_err(|error| match error.is_final() {
             true => AdminError::Refused(error.to_string()),
             false => AdminError::Unreachable(error.to_string()),

@@ -42,7 +42,7 @@ impl<E: Exchange> Admin<E> {
     /// The connection is of no use after a dropped future: connect anew.
     pub async fn page<T: AdminRow>(&mut self, query: Query) -> Result<Page<T>, AdminError> {
         let reply = self.ask(AdminRequest::List { of: T::KIND, query }).await?;
-        T::page(reply).ok_or(AdminError::Confused { asked: "a list" })
+        T::page(reply).ok_or(AdminError::UnexpectedReply { asked: "a list" })
     }
 
     /// All rows that pass filters, page by page, in the order in which people read them.

@@ -6,10 +6,10 @@ mod lists;
 mod program;
 mod request;
 
-pub use super::desk::DeskClient;
+pub use super::desk::TokenRpcClient;
 pub use super::executable::ExecutableError;
 pub use super::listing::{Counts, Filter, Kind, Page, Query, QueryError, Row, joined};
-pub use super::model::{Trouble, TroubleWith, Waiting};
+pub use super::model::{AlertKind, Trouble, Waiting};
 pub use client::{Admin, AdminError, Desk, Exchange, LogText, Submitted};
 pub use connect::check_token;
 pub use lists::AdminRow;

@@ -38,8 +38,8 @@ pub enum AdminRequest {
     },
     /// What has waited longest for a place, and why. [`AdminReply::Waiting`].
     Waiting,
-    /// What an operator should see to. [`AdminReply::Troubles`].
-    Troubles,
+    /// What an operator should see to. [`AdminReply::Alerts`].
+    Alerts,
     /// An actor is to end. [`AdminReply::Done`].
     Kill {
         /// Which.
@@ -64,14 +64,14 @@ pub enum AdminRequest {
     /// [`AdminReply::Submitted`]; that agent is then to begin it, or it fails after
     /// [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
     Submit(Submission),
-    /// To an agent: how much of an executable it has. [`AdminReply::Stored`].
-    Stored {
+    /// To an agent: how much of an executable it has. [`AdminReply::ExecutableStatus`].
+    ExecutableStatus {
         /// Its BLAKE3 digest.
         digest: [u8; 32],
         /// Its length in bytes.
         size: u64,
     },
-    /// To an agent: the next bytes of an executable, of at most a mebibyte. [`AdminReply::Stored`].
+    /// To an agent: the next bytes of an executable, of at most a mebibyte. [`AdminReply::ExecutableStatus`].
     Store {
         /// Its BLAKE3 digest.
         digest: [u8; 32],
@@ -165,7 +165,7 @@ pub enum AdminReply {
         count: usize,
     },
     /// What an operator should see to.
-    Troubles(Vec<Trouble>),
+    Alerts(Vec<Trouble>),
     /// It is done, or begun.
     Done,
     /// The job, and the agent that will run its driver.
@@ -178,7 +178,7 @@ pub enum AdminReply {
         address: SocketAddr,
     },
     /// How much of the executable is there, from its start.
-    Stored {
+    ExecutableStatus {
         /// In bytes.
         have: u64,
     },

@@ -7,10 +7,10 @@ use crate::cluster::enrolment::Renewal;
 use crate::cluster::model::JobId;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::CertificateRequest;
-use crate::config::HEAD_ANSWER_TIMEOUT;
+use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::deadline_in;
 use crate::id::Identity;
-use crate::remote::ask_host;
+use crate::remote::call_host;
 use crate::transport::Credentials;
 
 impl Agent {
@@ -18,9 +18,13 @@ impl Agent {
     pub(super) async fn sign(&self, job: JobId, hosts: [Identity; 2]) -> Result<Credentials, String> {
         let request = CertificateRequest::new().map_err(|error| error.to_string())?;
         let head = self.head().ok_or("the head is not known")?;
-        let asked =
-            NodeRequest::Sign { node: self.host.identity(), job, hosts, request: request.csr().to_vec() };
-        let reply = ask_host(&self.host, head, NODE, asked, deadline_in(HEAD_ANSWER_TIMEOUT)).await;
+        let asked = NodeRequest::SignCertificate {
+            node: self.host.identity(),
+            job,
+            hosts,
+            request: request.csr().to_vec(),
+        };
+        let reply = call_host(&self.host, head, NODE, asked, deadline_in(HEAD_RPC_TIMEOUT)).await;
         match reply.map_err(|error| format!("the head did not certify the worker: {error}"))? {
             NodeReply::Signed { chain } => request.credentials(chain).map_err(|error| error.to_string()),
             NodeReply::Failed { text } => Err(format!("the head did not certify the worker: {text}")),
@@ -30,10 +34,10 @@ impl Agent {
 }
 
 /// Renews the certificates of the agent and of its workers, long before they end.
-pub(super) async fn keep_valid(agent: Arc<Agent>) {
+pub(super) async fn renew_loop(agent: Arc<Agent>) {
     loop {
         // Those of its workers were asked for after this one.
-        agent.credentials.renewal_is_due().await;
+        agent.credentials.wait_for_renewal().await;
         if let Err(error) = joining::find_head(&agent, Renewal::Due).await {
             // It is tried again long before the certificate ends.
             tracing::warn!(%error, "this node's certificate was not renewed");
@@ -42,7 +46,7 @@ pub(super) async fn keep_valid(agent: Arc<Agent>) {
             match agent.sign(job, hosts).await {
                 Ok(credentials) => {
                     // One that is stopped takes nothing; the others do not wait for it.
-                    let renewed = tokio::time::timeout(HEAD_ANSWER_TIMEOUT, lifeline.renew(&credentials));
+                    let renewed = tokio::time::timeout(HEAD_RPC_TIMEOUT, lifeline.renew(&credentials));
                     if !matches!(renewed.await, Ok(Ok(()))) {
                         tracing::debug!(%job, "a worker did not take its new certificate");
                     }

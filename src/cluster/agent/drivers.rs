@@ -38,16 +38,16 @@ pub(super) struct Drivers(Mutex<FxHashMap<JobId, Driver>>);
 #[derive(Debug)]
 enum Driver {
     /// Its job was stopped before it was begun.
-    Unwanted,
+    Cancelled,
     Runs(CancellationToken),
 }
 
 impl Drivers {
     /// Asks a driver to end; it is ended when that takes too long.
     pub(super) fn stop(&self, job: JobId) {
-        match self.lock().entry(job).or_insert(Driver::Unwanted) {
+        match self.lock().entry(job).or_insert(Driver::Cancelled) {
             Driver::Runs(stop) => stop.cancel(),
-            Driver::Unwanted => {}
+            Driver::Cancelled => {}
         }
     }
 
@@ -80,7 +80,7 @@ impl Drivers {
                 Ok(stop)
             }
             Entry::Occupied(occupied) => Err(match occupied.get() {
-                Driver::Unwanted => format!("job {job} was stopped before its driver was started"),
+                Driver::Cancelled => format!("job {job} was stopped before its driver was started"),
                 Driver::Runs(_) => format!("the driver of job {job} runs already"),
             }),
         }
@@ -99,13 +99,13 @@ impl Drivers {
 impl Agent {
     /// Runs a submitted job's driver, whose executable is here. To be called where files may be opened,
     /// within the agent's runtime.
-    pub(super) fn begin_driver(self: &Arc<Self>, job: JobId, submission: &Submission) -> Result<(), String> {
+    pub(super) fn launch_driver(self: &Arc<Self>, job: JobId, submission: &Submission) -> Result<(), String> {
         let stop = self.drivers.begin(job)?;
         let begun = self.start_driver(job, submission, stop);
         begun.inspect_err(|why| {
             self.drivers.end(job);
             let message = format!("the driver could not be started: {why}");
-            self.happened(NodeEvent::DriverEnded { job, state: JobState::Failed, exit_code: None, message });
+            self.happened(NodeEvent::DriverExited { job, state: JobState::Failed, exit_code: None, message });
         })
     }
 
@@ -252,14 +252,14 @@ async fn attend(job: JobId, mut child: Child, mark: Mark, stop: &CancellationTok
         Ok(status) => driver_ended(job, status, stop.is_cancelled()),
         Err(error) => {
             let message = format!("nobody saw how the driver ended: {error}");
-            NodeEvent::DriverEnded { job, state: JobState::Failed, exit_code: None, message }
+            NodeEvent::DriverExited { job, state: JobState::Failed, exit_code: None, message }
         }
     }
 }
 
 /// What is added to the number of the signal that has ended a process, to tell it from an exit code: so do
 /// shells, as POSIX has them.
-const BY_SIGNAL: i32 = 128;
+const SIGNAL_EXIT_BASE: i32 = 128;
 
 fn driver_ended(job: JobId, status: ExitStatus, stopped: bool) -> NodeEvent {
     let (state, message) = match (status.code(), status.signal()) {
@@ -269,8 +269,8 @@ fn driver_ended(job: JobId, status: ExitStatus, stopped: bool) -> NodeEvent {
         (None, Some(signal)) => (JobState::Failed, format!("the driver was killed by signal {signal}")),
         (None, None) => (JobState::Failed, "the driver ended".to_owned()),
     };
-    let exit_code = status.code().or_else(|| status.signal().map(|signal| BY_SIGNAL + signal));
-    NodeEvent::DriverEnded { job, state, exit_code, message }
+    let exit_code = status.code().or_else(|| status.signal().map(|signal| SIGNAL_EXIT_BASE + signal));
+    NodeEvent::DriverExited { job, state, exit_code, message }
 }
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ use crate::cluster::bootstrap;
 use crate::cluster::enrolment::{EnrolReply, EnrolRequest};
 use crate::cluster::model::JobId;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
-use crate::config::{ACCEPT_PAUSE, HEAD_ANSWER_TIMEOUT};
+use crate::config::{ACCEPT_BACKOFF, HEAD_RPC_TIMEOUT};
 use crate::host::deadline_in;
-use crate::remote::ask_host;
+use crate::remote::call_host;
 
 /// The socket at which a driver enrols.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(super) async fn serve(
             Ok((connection, _)) => connection,
             Err(error) => {
                 tracing::warn!(%job, %error, "cannot accept the driver");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
         };
@@ -76,7 +76,7 @@ pub(super) async fn serve(
             continue;
         }
         // One that does not ask, or does not read, is left.
-        if let Ok(Err(error)) = timeout(2 * HEAD_ANSWER_TIMEOUT, answer(agent, job, connection)).await {
+        if let Ok(Err(error)) = timeout(2 * HEAD_RPC_TIMEOUT, answer(agent, job, connection)).await {
             tracing::debug!(%job, %error, "the driver was not answered");
         }
     }
@@ -99,7 +99,7 @@ impl Agent {
         let head = self.head().ok_or("the head is not known")?;
         let EnrolRequest { hosts, csr } = request;
         let asked = NodeRequest::SignDriver { node: self.host.identity(), job, hosts, request: csr };
-        let reply = ask_host(&self.host, head, NODE, asked, deadline_in(HEAD_ANSWER_TIMEOUT)).await;
+        let reply = call_host(&self.host, head, NODE, asked, deadline_in(HEAD_RPC_TIMEOUT)).await;
         match reply.map_err(|error| format!("the head did not certify the driver: {error}"))? {
             NodeReply::Signed { chain } => {
                 let secret = *self.token.session_secret().as_bytes();

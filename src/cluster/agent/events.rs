@@ -9,7 +9,7 @@ use crate::cluster::bootstrap::Life;
 use crate::cluster::protocol::NodeEvent;
 
 /// How many are told at once.
-const TOLD_MAX: usize = 512;
+const EVENT_BATCH_MAX: usize = 512;
 
 /// Events that the head has not heard of. Their number is that of lives that begin and end meanwhile;
 /// when the head was gone they are dropped, and the node reports as it is by then.
@@ -42,7 +42,7 @@ impl Events {
 
     fn take(&self) -> Vec<NodeEvent> {
         let mut queue = self.lock();
-        let count = queue.len().min(TOLD_MAX);
+        let count = queue.len().min(EVENT_BATCH_MAX);
         queue.drain(..count).collect()
     }
 
@@ -58,7 +58,7 @@ impl Events {
     /// placed that began and ended since.
     pub(super) fn clear(&self) {
         let is_end = |event: &NodeEvent| {
-            matches!(event, NodeEvent::DriverEnded { .. } | NodeEvent::Life { life: Life::Ended { .. }, .. })
+            matches!(event, NodeEvent::DriverExited { .. } | NodeEvent::Life { life: Life::Ended { .. }, .. })
         };
         self.lock().retain(is_end);
     }
@@ -87,7 +87,7 @@ impl Batch<'_> {
 
     /// The head has heard of them, and is to hear of the ends of drivers once more.
     pub(super) fn told_but_ends_of_drivers(mut self) {
-        self.events.retain(|event| matches!(event, NodeEvent::DriverEnded { .. }));
+        self.events.retain(|event| matches!(event, NodeEvent::DriverExited { .. }));
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
 
     fn driver_ended() -> NodeEvent {
         let (job, state, message) = (JobId(1), JobState::Succeeded, String::new());
-        NodeEvent::DriverEnded { job, state, exit_code: Some(0), message }
+        NodeEvent::DriverExited { job, state, exit_code: Some(0), message }
     }
 
     fn actor_ended() -> NodeEvent {
@@ -119,7 +119,7 @@ mod tests {
         [driver_ended(), held, actor_ended()].into_iter().for_each(|event| events.push(event));
         events.next().await.told_but_ends_of_drivers();
         let again = events.next().await;
-        assert!(matches!(again.events()[..], [NodeEvent::DriverEnded { .. }]), "{:?}", again.events());
+        assert!(matches!(again.events()[..], [NodeEvent::DriverExited { .. }]), "{:?}", again.events());
         again.told();
         assert!(events.take().is_empty());
     }
@@ -131,6 +131,6 @@ mod tests {
         [held, actor_ended(), driver_ended()].into_iter().for_each(|event| events.push(event));
         events.clear();
         let kept = events.take();
-        assert!(matches!(kept[..], [NodeEvent::Life { .. }, NodeEvent::DriverEnded { .. }]), "{kept:?}");
+        assert!(matches!(kept[..], [NodeEvent::Life { .. }, NodeEvent::DriverExited { .. }]), "{kept:?}");
     }
 }

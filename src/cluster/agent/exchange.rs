@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::Agent;
 use crate::cluster::executable::{Digest, Store, StoreError};
-use crate::cluster::protocol::{ExecutableReply, FETCH, FetchReply, FetchRequest, Wanted};
+use crate::cluster::protocol::{ExecutableReply, FETCH, FetchReply, FetchRequest, LogSelector};
 use crate::config::{
     EXECUTABLE_CHUNK_BYTES, EXECUTABLE_FETCH_TIMEOUT, EXECUTABLE_FETCH_TURN, EXECUTABLE_FETCHES_MAX,
     EXECUTABLE_PEER_IDLE, EXECUTABLE_PEERS_SERVED_MAX,
@@ -20,7 +20,7 @@ use crate::config::{
 use crate::host::{NotDelivered, deadline_in};
 use crate::id::{HostId, Identity};
 use crate::registry::{Inbound, decode};
-use crate::remote::ask_host;
+use crate::remote::call_host;
 use crate::wire::Payload;
 
 /// What this node fetches from others, and which others it serves.
@@ -74,8 +74,8 @@ impl From<NotFetched> for ExecutableReply {
 }
 
 /// Fetches pieces of an executable for a while; says how much of it is there then.
-pub(super) async fn fetch(agent: &Agent, wanted: Wanted) -> ExecutableReply {
-    let Wanted { digest, size, from, at } = wanted;
+pub(super) async fn fetch(agent: &Agent, wanted: LogSelector) -> ExecutableReply {
+    let LogSelector { digest, size, from, at } = wanted;
     let Ok(_place) = agent.exchange.fetching.try_acquire() else { return ExecutableReply::Busy };
     let Some(_link) = Link::open(agent, from, at) else {
         let text = format!("host {} is no agent of another node", from.host);
@@ -83,7 +83,7 @@ pub(super) async fn fetch(agent: &Agent, wanted: Wanted) -> ExecutableReply {
     };
     let piece = |offset| piece(agent, from, FetchRequest { digest, offset });
     let filled = fill(&agent.executables, digest, size, piece).await;
-    filled.map_or_else(ExecutableReply::from, ExecutableReply::Have)
+    filled.map_or_else(ExecutableReply::from, ExecutableReply::Stat)
 }
 
 /// The way to another agent, while something is fetched from it.
@@ -95,7 +95,7 @@ struct Link<'a> {
 impl<'a> Link<'a> {
     /// Makes the other agent known. A driver names it: no host is taken for one that is known as something else.
     fn open(agent: &'a Agent, from: Identity, at: SocketAddr) -> Option<Self> {
-        let is_own = from.host == agent.host.identity().host || agent.workers.door_of(from.host).is_some();
+        let is_own = from.host == agent.host.identity().host || agent.workers.route_to(from.host).is_some();
         let is_other = matches!(agent.host.peer(from), Err(NotDelivered::StaleHost { .. }));
         if from.host == HostId::HEAD || is_own || is_other {
             return None;
@@ -125,7 +125,7 @@ impl Drop for Link<'_> {
 /// Asks another agent for a piece.
 async fn piece(agent: &Agent, from: Identity, request: FetchRequest) -> Result<Payload, NotFetched> {
     let deadline = deadline_in(EXECUTABLE_FETCH_TIMEOUT);
-    match ask_host(&agent.host, from, FETCH, request, deadline).await {
+    match call_host(&agent.host, from, FETCH, request, deadline).await {
         Ok(FetchReply::Piece { bytes }) => Ok(bytes),
         Ok(FetchReply::Busy) => Err(NotFetched::Busy),
         Ok(FetchReply::Failed { text }) => Err(NotFetched::BySource(text)),

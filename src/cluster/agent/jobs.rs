@@ -11,11 +11,11 @@ use rustc_hash::FxHashMap;
 use super::Agent;
 use super::accounts::Account;
 use super::workers::Workers;
-use crate::cluster::executable::InUse;
+use crate::cluster::executable::PinnedExecutable;
 use crate::cluster::logs::{LogName, LogReader};
 use crate::cluster::model::JobId;
-use crate::cluster::protocol::JobLaunch;
-use crate::config::{LOGS_BYTES_MAX, LOGS_FILES_MAX, LOGS_TRIMMED_EVERY};
+use crate::cluster::protocol::JobSpec;
+use crate::config::{LOG_RETENTION_INTERVAL, LOGS_BYTES_MAX, LOGS_FILES_MAX};
 
 /// The jobs whose executables are here.
 #[derive(Debug)]
@@ -27,9 +27,9 @@ pub(super) struct Jobs {
 
 #[derive(Debug)]
 struct Equipped {
-    launch: Arc<JobLaunch>,
+    launch: Arc<JobSpec>,
     /// Keeps the executable from being dropped.
-    executable: InUse,
+    executable: PinnedExecutable,
     /// The user that its workers run as; the agent's if there is none.
     account: Option<Arc<Account>>,
     /// Whether it is kept only for the workers that still run.
@@ -46,13 +46,13 @@ impl Jobs {
     }
 
     /// Takes note of how a job's workers are started.
-    pub(super) fn equip(&self, launch: JobLaunch, executable: InUse, account: Option<Arc<Account>>) {
+    pub(super) fn equip(&self, launch: JobSpec, executable: PinnedExecutable, account: Option<Arc<Account>>) {
         let launch = Arc::new(launch);
         self.lock().insert(launch.job, Equipped { launch, executable, account, over: false });
     }
 
     /// How a job's workers are started, from which file, and as whom.
-    pub(super) fn launch(&self, job: JobId) -> Option<(Arc<JobLaunch>, PathBuf, Option<Arc<Account>>)> {
+    pub(super) fn launch(&self, job: JobId) -> Option<(Arc<JobSpec>, PathBuf, Option<Arc<Account>>)> {
         let launches = self.lock();
         let Equipped { launch, executable, account, .. } = launches.get(&job)?;
         Some((Arc::clone(launch), executable.path(), account.clone()))
@@ -67,15 +67,15 @@ impl Jobs {
     pub(super) fn directory(&self, job: JobId, account: Option<&Account>) -> io::Result<PathBuf> {
         let directory = self.directory.join(job.to_string());
         private_directory(&directory)?;
-        account.map_or(Ok(()), |account| account.take_directory(&directory))?;
+        account.map_or(Ok(()), |account| account.lock_directory(&directory))?;
         Ok(directory)
     }
 
     /// Keeps what is left of processes that have ended within bounds, as long as it runs: their logs, and
     /// the directories of jobs in which they have left nothing.
-    pub(super) async fn keep_bounded(agent: Arc<Agent>) {
+    pub(super) async fn enforce_retention(agent: Arc<Agent>) {
         loop {
-            tokio::time::sleep(LOGS_TRIMMED_EVERY).await;
+            tokio::time::sleep(LOG_RETENTION_INTERVAL).await;
             let looked_at = Arc::clone(&agent);
             let trimmed = tokio::task::spawn_blocking(move || {
                 let lives = |name: LogName| looked_at.writes(name);
@@ -118,7 +118,7 @@ impl Jobs {
     /// Lets go of the executable of a job that is over, unless some of its workers still run.
     pub(super) fn let_go(&self, job: JobId, workers: &Workers) {
         let mut launches = self.lock();
-        if launches.get(&job).is_some_and(|equipped| equipped.over) && !workers.run_for(job) {
+        if launches.get(&job).is_some_and(|equipped| equipped.over) && !workers.has_workers_of(job) {
             launches.remove(&job);
         }
     }
@@ -161,8 +161,8 @@ mod tests {
         (scratch, store, digest, jobs)
     }
 
-    fn launch(digest: Digest) -> JobLaunch {
-        JobLaunch {
+    fn launch(digest: Digest) -> JobSpec {
+        JobSpec {
             job: JOB,
             digest,
             arguments: Vec::new(),

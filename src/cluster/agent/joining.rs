@@ -10,18 +10,18 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Agent;
-use super::rooms::Heads;
+use super::rooms::HeadConnections;
 use crate::cluster::backoff::Backoff;
 use crate::cluster::daemon::DaemonError;
-use crate::cluster::desk::{DeskError, Enrolment};
+use crate::cluster::desk::{Enrolment, TokenRpcError};
 use crate::cluster::enrolment::{self, Back, Renewal};
 use crate::cluster::machine;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::{Claims, Token};
-use crate::config::{BEAT_EVERY, HEAD_ANSWER_TIMEOUT, JOIN_TIMEOUT, LEAVE_TIMEOUT};
+use crate::config::{HEAD_RPC_TIMEOUT, JOIN_TIMEOUT, LEASE_RENEW_INTERVAL, LEAVE_TIMEOUT};
 use crate::host::{SendError, deadline_in};
 use crate::id::Identity;
-use crate::remote::ask_host;
+use crate::remote::call_host;
 use crate::spec::NodeId;
 use crate::transport::{Credentials, Role};
 
@@ -35,7 +35,7 @@ pub(super) fn claims(identity: Identity) -> Claims {
 }
 
 /// Enrols for the first time, at one of these addresses: a head that is only starting is waited for.
-pub(super) async fn enrol_first(
+pub(super) async fn enrol_with_retry(
     token: &Token,
     heads: &[SocketAddr],
     identity: Identity,
@@ -60,9 +60,9 @@ pub(super) async fn enrol_first(
 /// Joins the head, and again whenever it was gone. `joined` hears of the first time.
 ///
 /// A head that was started again on this node is heard of as it comes; one elsewhere by its silence.
-pub(super) async fn keep_joined(
+pub(super) async fn membership_loop(
     agent: Arc<Agent>,
-    mut heads: Heads,
+    mut heads: HeadConnections,
     joined: oneshot::Sender<Result<(), DaemonError>>,
 ) {
     let mut joined = Some(joined);
@@ -79,7 +79,7 @@ pub(super) async fn keep_joined(
             let _ = tell.send(Err(DaemonError::Refused(why.to_string())));
             return;
         }
-        if (was_in && began.elapsed() > BEAT_EVERY) || matches!(why, Away::Replaced) {
+        if (was_in && began.elapsed() > LEASE_RENEW_INTERVAL) || matches!(why, Away::Replaced) {
             backoff = Backoff::new();
             told = Default::default();
         }
@@ -142,7 +142,7 @@ async fn stay(
         let _ = joined.send(Ok(()));
     }
     let node = agent.host.identity();
-    let mut beat = tokio::time::interval(BEAT_EVERY);
+    let mut beat = tokio::time::interval(LEASE_RENEW_INTERVAL);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     beat.reset();
     let beats = async {
@@ -155,7 +155,7 @@ async fn stay(
     let events = async {
         loop {
             let batch = agent.events.next().await;
-            let reply = ask(agent, NodeRequest::Happened { node, events: batch.events() }).await?;
+            let reply = ask(agent, NodeRequest::Events { node, events: batch.events() }).await?;
             match reply {
                 NodeReply::NotKept => {
                     batch.told_but_ends_of_drivers();
@@ -174,8 +174,8 @@ async fn stay(
 /// Asks the head, as long as it is worth while.
 async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
     let head = agent.head().ok_or(Away::Unknown)?;
-    let deadline = deadline_in(HEAD_ANSWER_TIMEOUT);
-    match ask_host(&agent.host, head, NODE, request, deadline).await? {
+    let deadline = deadline_in(HEAD_RPC_TIMEOUT);
+    match call_host(&agent.host, head, NODE, request, deadline).await? {
         NodeReply::Unknown => Err(Away::Unknown),
         NodeReply::Failed { text } => Err(Away::Failed(text)),
         reply => Ok(reply),
@@ -183,16 +183,16 @@ async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
 }
 
 /// Comes back to the head in the life that it has now, with another certificate if one is needed.
-pub(super) async fn find_head(agent: &Agent, renewal: Renewal) -> Result<(), DeskError> {
+pub(super) async fn find_head(agent: &Agent, renewal: Renewal) -> Result<(), TokenRpcError> {
     let identity = agent.host.identity();
     let (claims, credentials) = (claims(identity), &agent.credentials);
     let last = agent.head_at();
-    let back = enrolment::come_back(&agent.heads, last, &agent.token, &claims, credentials, renewal);
+    let back = enrolment::rejoin(&agent.heads, last, &agent.token, &claims, credentials, renewal);
     let Back { head_at, head, .. } = back.await?;
     agent.host.supersede(head, head_at);
     if agent.head() != Some(head) || last != head_at {
         agent.set_head(head, head_at);
-        agent.workers.tell_of_head(agent, head);
+        agent.workers.announce_head(agent, head);
     }
     Ok(())
 }
@@ -202,7 +202,7 @@ pub(super) async fn leave(agent: &Agent, cause: &str) {
     let Some(head) = agent.head() else { return };
     let request = NodeRequest::Leave { node: agent.host.identity(), cause: cause.to_owned() };
     let told: Result<NodeReply, _> =
-        ask_host(&agent.host, head, NODE, request, deadline_in(LEAVE_TIMEOUT)).await;
+        call_host(&agent.host, head, NODE, request, deadline_in(LEAVE_TIMEOUT)).await;
     if let Err(error) = told {
         tracing::debug!(%error, "the head was not told that this node leaves");
     }

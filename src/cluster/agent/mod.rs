@@ -31,12 +31,12 @@ use super::desk::Desk;
 use super::door::Door;
 use super::executable::{Store, this_machine};
 use super::logs::{self, LogName};
-use super::model::{JobId, NodeFacts};
+use super::model::{JobId, NodeDescriptor};
 use super::protocol::NodeEvent;
 use super::state::NodeReport;
 use super::trust::Token;
 use super::{offspring, open_files};
-use crate::config::{CONNECTIONS_WAITING_MAX, JOIN_TIMEOUT};
+use crate::config::{HANDOFF_QUEUE_MAX, JOIN_TIMEOUT};
 use crate::host::{Host, fresh_identity};
 use crate::id::Identity;
 use crate::transport::{Credentials, Routed};
@@ -48,14 +48,14 @@ use exchange::Exchange;
 use jobs::Jobs;
 use orphans::Orphans;
 use output::Outputs;
-pub(super) use rooms::DESK;
-use rooms::{HeadRoom, NodeRooms};
+pub(super) use rooms::TOKEN_RPC;
+use rooms::{HeadSocket, NodeRouter};
 use workers::Workers;
 
 /// One agent, as its tasks share it.
 #[derive(Debug)]
 struct Agent {
-    facts: NodeFacts,
+    facts: NodeDescriptor,
     token: Token,
     credentials: Credentials,
     host: Host,
@@ -95,7 +95,7 @@ impl Agent {
     }
 
     /// A job is over: its executable is kept for as long as workers of it still run, and no longer.
-    fn job_over(&self, job: JobId) {
+    fn end_job(&self, job: JobId) {
         self.jobs.over(job);
         self.jobs.let_go(job, &self.workers);
     }
@@ -103,7 +103,7 @@ impl Agent {
     /// Whether the process that a log is of still runs here.
     fn writes(&self, log: LogName) -> bool {
         match log {
-            LogName::Worker { worker, .. } => self.workers.runs_still(worker),
+            LogName::Worker { worker, .. } => self.workers.contains(worker),
             LogName::Driver { job, .. } => self.drivers.runs(job),
         }
     }
@@ -147,9 +147,9 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
         _ = interrupt.recv() => return Err(ended_early()),
     };
     let (tell_joined, joined) = oneshot::channel();
-    let joining = tokio::spawn(joining::keep_joined(Arc::clone(&agent), rooms.heads(), tell_joined));
-    let certificates = tokio::spawn(certificates::keep_valid(Arc::clone(&agent)));
-    let trimming = tokio::spawn(Jobs::keep_bounded(Arc::clone(&agent)));
+    let joining = tokio::spawn(joining::membership_loop(Arc::clone(&agent), rooms.heads(), tell_joined));
+    let certificates = tokio::spawn(certificates::renew_loop(Arc::clone(&agent)));
+    let trimming = tokio::spawn(Jobs::enforce_retention(Arc::clone(&agent)));
     let reaping = tokio::spawn(orphans::reap());
     let refused = tokio::select! {
         joined = joined => match joined {
@@ -190,7 +190,7 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
 }
 
 /// Makes an agent up to where it can join.
-async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), DaemonError> {
+async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), DaemonError> {
     let token: Token = options.token.parse().map_err(|error| DaemonError::Refused(format!("{error}")))?;
     options.job_users.check(options.host).map_err(|error| DaemonError::Refused(error.to_string()))?;
     let store = Store::open(&options.session_dir.join("executables"));
@@ -199,12 +199,12 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let accounts = Accounts::new(&options.job_users, &options.session_dir);
     let accounts = accounts.map_err(failed("the session's directory cannot be used"))?;
     let identity = fresh_identity();
-    let head_room = options.head_socket.as_deref().map(|path| HeadRoom::listen(path, identity)).transpose();
+    let head_room = options.head_socket.as_deref().map(|path| HeadSocket::listen(path, identity)).transpose();
     let head_room = head_room.map_err(failed("the head's socket cannot be made"))?;
-    let head_comes = head_room.as_ref().map(HeadRoom::occupied);
-    let (own_door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
-    let (desk_door, visitors) = mpsc::channel(CONNECTIONS_WAITING_MAX);
-    let rooms = Arc::new(NodeRooms::new(identity.host, own_door, desk_door, head_room));
+    let head_comes = head_room.as_ref().map(HeadSocket::occupied);
+    let (agent_queue, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);
+    let (desk_door, visitors) = mpsc::channel(HANDOFF_QUEUE_MAX);
+    let rooms = Arc::new(NodeRouter::new(identity.host, agent_queue, desk_door, head_room));
     let listen = SocketAddr::new(options.host, options.port);
     let door = Door::bind(listen).await.map_err(|error| {
         let next = "stop what listens there, or give another --port";
@@ -214,7 +214,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
     let (opened, closing) = (Arc::clone(&rooms), rooms.closing());
     tokio::spawn(async move { closing.run_until_cancelled(door.open(opened)).await });
     let heads = if options.heads.is_empty() { vec![address] } else { options.heads.clone() };
-    let facts = NodeFacts {
+    let facts = NodeDescriptor {
         agent: identity,
         address,
         hostname: options.node_name.clone(),
@@ -230,7 +230,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRooms>), Da
         // One that does not come is told of by the attempt to enrol.
         drop(tokio::time::timeout(JOIN_TIMEOUT, head_comes).await);
     }
-    let (head_at, credentials, head) = joining::enrol_first(&token, &heads, identity).await?;
+    let (head_at, credentials, head) = joining::enrol_with_retry(&token, &heads, identity).await?;
     // By this a program of the same user finds the token that lies beside it.
     jobs::write_private(&options.session_dir.join("head_address"), &head_at.to_string())
         .map_err(failed("the session's directory cannot be used"))?;

@@ -12,11 +12,11 @@ use super::Agent;
 use super::accounts::Account;
 use crate::cluster::logs::{Capture, Captured, Flusher, Label, LogName, Stream};
 use crate::cluster::model::{JobId, WorkerId};
-use crate::cluster::protocol::{JobLaunch, OUTPUT, Output};
-use crate::config::{HEAD_ANSWER_TIMEOUT, LOG_LINES_QUEUED_MAX, OUTPUT_SENT_TIMEOUT};
+use crate::cluster::protocol::{JobSpec, OUTPUT, Output};
+use crate::config::{HEAD_RPC_TIMEOUT, LOG_LINES_QUEUED_MAX, OUTPUT_SENT_TIMEOUT};
 use crate::host::deadline_in;
 use crate::id::Identity;
-use crate::remote::ask_host;
+use crate::remote::call_host;
 
 /// The output that is still on its way to drivers.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ pub(super) fn pipe(account: Option<&Account>) -> Result<(OwnedFd, OwnedFd), Stri
 /// Keeps what a worker writes, and sends it to the job's driver.
 pub(super) fn capture(
     agent: &Arc<Agent>,
-    launch: &JobLaunch,
+    launch: &JobSpec,
     worker: WorkerId,
     pid: u32,
     label: &Arc<Label>,
@@ -114,7 +114,7 @@ async fn forward(
         let last = unfinished.clone();
         let output = Output { pid, node, label: label.text(), stream, lines, unfinished };
         let told: Result<(), _> =
-            ask_host(&agent.host, driver, OUTPUT, output, deadline_in(HEAD_ANSWER_TIMEOUT)).await;
+            call_host(&agent.host, driver, OUTPUT, output, deadline_in(HEAD_RPC_TIMEOUT)).await;
         match told {
             Ok(()) => unsent.lines = 0,
             Err(error) => {

@@ -13,35 +13,35 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
-use crate::cluster::door::{NoRoom, Rooms};
-use crate::cluster::process::Lifeline;
-use crate::config::{ACCEPT_PAUSE, PASS_TIMEOUT};
+use crate::cluster::door::{ConnectionRouter, NoRoom};
+use crate::cluster::process::ControlSocket;
+use crate::config::{ACCEPT_BACKOFF, HANDOFF_TIMEOUT};
 use crate::id::{HostId, Identity};
 use crate::transport::Route;
 
 /// What stands for the head's desk where a connection is passed to the head's process.
-pub(in crate::cluster) const DESK: HostId = HostId(0);
+pub(in crate::cluster) const TOKEN_RPC: HostId = HostId(0);
 
 /// The agent, its workers, and the head if it is on this node.
 #[derive(Debug)]
-pub(super) struct NodeRooms {
+pub(super) struct NodeRouter {
     own: HostId,
-    own_door: mpsc::Sender<TcpStream>,
-    head: Option<HeadRoom>,
+    agent_queue: mpsc::Sender<TcpStream>,
+    head: Option<HeadSocket>,
     agent: OnceLock<Weak<Agent>>,
     desk: mpsc::Sender<TcpStream>,
     closing: CancellationToken,
 }
 
-impl NodeRooms {
+impl NodeRouter {
     /// The rooms, with doors to the agent's own host and its desk.
     pub(super) fn new(
         own: HostId,
-        own_door: mpsc::Sender<TcpStream>,
+        agent_queue: mpsc::Sender<TcpStream>,
         desk: mpsc::Sender<TcpStream>,
-        head: Option<HeadRoom>,
+        head: Option<HeadSocket>,
     ) -> Self {
-        Self { own, own_door, desk, head, agent: OnceLock::new(), closing: CancellationToken::new() }
+        Self { own, agent_queue, desk, head, agent: OnceLock::new(), closing: CancellationToken::new() }
     }
 
     /// From now on there are workers.
@@ -56,8 +56,8 @@ impl NodeRooms {
     }
 
     /// The heads that come from now on.
-    pub(super) fn heads(&self) -> Heads {
-        self.head.as_ref().map_or(Heads(None), HeadRoom::heads)
+    pub(super) fn heads(&self) -> HeadConnections {
+        self.head.as_ref().map_or(HeadConnections(None), HeadSocket::heads)
     }
 
     pub(super) fn close(&self) {
@@ -65,16 +65,16 @@ impl NodeRooms {
     }
 }
 
-impl Rooms for NodeRooms {
+impl ConnectionRouter for NodeRouter {
     fn admit(&self, route: Route, connection: TcpStream) -> Result<(), NoRoom> {
         let admitted = match route {
-            Route::Host(host) if host == self.own => self.own_door.try_send(connection),
-            Route::AgentDesk => self.desk.try_send(connection),
-            Route::HeadDesk => return self.to_head(DESK, connection),
+            Route::Host(host) if host == self.own => self.agent_queue.try_send(connection),
+            Route::AgentTokenRpc => self.desk.try_send(connection),
+            Route::HeadTokenRpc => return self.to_head(TOKEN_RPC, connection),
             Route::Host(HostId::HEAD) => return self.to_head(HostId::HEAD, connection),
             Route::Host(host) => {
                 let agent = self.agent.get().and_then(Weak::upgrade);
-                let lifeline = agent.and_then(|agent| agent.workers.door_of(host)).ok_or(NoRoom::Unknown)?;
+                let lifeline = agent.and_then(|agent| agent.workers.route_to(host)).ok_or(NoRoom::Unknown)?;
                 return pass(lifeline, host, connection);
             }
         };
@@ -82,17 +82,17 @@ impl Rooms for NodeRooms {
     }
 }
 
-impl NodeRooms {
+impl NodeRouter {
     fn to_head(&self, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
         self.head.as_ref().ok_or(NoRoom::Unknown)?.pass(host, connection)
     }
 }
 
 /// Passes a connection on. Where that fails, whoever dialled sees it end, and tries again.
-fn pass(lifeline: Arc<Lifeline>, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
+fn pass(lifeline: Arc<ControlSocket>, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
     let place = lifeline.place().ok_or(NoRoom::Full)?;
     tokio::spawn(async move {
-        match timeout(PASS_TIMEOUT, lifeline.pass(host, &connection)).await {
+        match timeout(HANDOFF_TIMEOUT, lifeline.pass(host, &connection)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%host, %error, "a connection could not be passed on"),
             Err(_) => {
@@ -108,9 +108,9 @@ fn pass(lifeline: Arc<Lifeline>, host: HostId, connection: TcpStream) -> Result<
 ///
 /// The latest that has connected is the head; there is none until one has.
 #[derive(Debug)]
-pub(super) struct HeadRoom(watch::Receiver<Option<Arc<Lifeline>>>);
+pub(super) struct HeadSocket(watch::Receiver<Option<Arc<ControlSocket>>>);
 
-impl HeadRoom {
+impl HeadSocket {
     /// Listens for the head, and names this agent to it. The socket is this user's alone.
     pub(super) fn listen(path: &Path, own: Identity) -> io::Result<Self> {
         match std::fs::remove_file(path) {
@@ -133,10 +133,10 @@ impl HeadRoom {
         }
     }
 
-    fn heads(&self) -> Heads {
+    fn heads(&self) -> HeadConnections {
         let mut heads = self.0.clone();
         heads.mark_unchanged();
-        Heads(Some(heads))
+        HeadConnections(Some(heads))
     }
 
     fn pass(&self, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
@@ -147,9 +147,9 @@ impl HeadRoom {
 
 /// The heads that come to this node, one after the other.
 #[derive(Debug)]
-pub(super) struct Heads(Option<watch::Receiver<Option<Arc<Lifeline>>>>);
+pub(super) struct HeadConnections(Option<watch::Receiver<Option<Arc<ControlSocket>>>>);
 
-impl Heads {
+impl HeadConnections {
     /// Waits until another one has come; for ever on a node without a head.
     pub(super) async fn another(&mut self) {
         if let Some(heads) = &mut self.0
@@ -161,18 +161,18 @@ impl Heads {
     }
 }
 
-async fn accept(listener: UnixListener, own: Identity, room: watch::Sender<Option<Arc<Lifeline>>>) {
+async fn accept(listener: UnixListener, own: Identity, room: watch::Sender<Option<Arc<ControlSocket>>>) {
     loop {
         let mut socket = match listener.accept().await {
             Ok((socket, _)) => socket,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept the head");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
         };
         if is_of_this_user(&socket) && name_itself(&mut socket, own).await.is_ok() {
-            room.send_replace(Some(Arc::new(Lifeline::new(socket))));
+            room.send_replace(Some(Arc::new(ControlSocket::new(socket))));
         }
     }
 }
@@ -195,16 +195,16 @@ mod tests {
 
     use super::*;
     use crate::cluster::passing;
-    use crate::config::CONNECTIONS_WAITING_MAX;
+    use crate::config::HANDOFF_QUEUE_MAX;
 
     const HOST: HostId = HostId(7);
 
     /// A process at the other end of a lifeline.
-    fn process() -> (Arc<Lifeline>, StdUnixStream) {
+    fn process() -> (Arc<ControlSocket>, StdUnixStream) {
         let (ours, theirs) = StdUnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        (Arc::new(Lifeline::new(UnixStream::from_std(ours).unwrap())), theirs)
+        (Arc::new(ControlSocket::new(UnixStream::from_std(ours).unwrap())), theirs)
     }
 
     /// What it finds, once it looks: how many connections.
@@ -225,12 +225,12 @@ mod tests {
     }
 
     /// Passes connections on until there is no room for more.
-    async fn fill(lifeline: &Arc<Lifeline>, connection: &TcpStream) -> usize {
+    async fn fill(lifeline: &Arc<ControlSocket>, connection: &TcpStream) -> usize {
         for count in 0..1000 {
             let pass = || pass(Arc::clone(lifeline), HOST, connection.try_clone().unwrap());
             if pass().is_err() {
                 // Those that wait may only have had no turn yet.
-                tokio::time::sleep(PASS_TIMEOUT / 100).await;
+                tokio::time::sleep(HANDOFF_TIMEOUT / 100).await;
                 if pass().is_err() {
                     return count;
                 }
@@ -244,8 +244,8 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stopped, there) = process();
-        let on_their_way = fill(&stopped, &connection).await - CONNECTIONS_WAITING_MAX;
-        assert!((1..2 * CONNECTIONS_WAITING_MAX).contains(&on_their_way), "{on_their_way} are on their way");
+        let on_their_way = fill(&stopped, &connection).await - HANDOFF_QUEUE_MAX;
+        assert!((1..2 * HANDOFF_QUEUE_MAX).contains(&on_their_way), "{on_their_way} are on their way");
         assert_eq!(pass(Arc::clone(&stopped), HOST, connection.try_clone().unwrap()), Err(NoRoom::Full));
 
         let (other, runs) = process();
@@ -255,9 +255,9 @@ mod tests {
         }
 
         // Those that wait are closed in time, and make room for others.
-        tokio::time::sleep(PASS_TIMEOUT * 2).await;
-        assert_eq!(fill(&stopped, &connection).await, CONNECTIONS_WAITING_MAX);
-        tokio::time::sleep(PASS_TIMEOUT * 2).await;
+        tokio::time::sleep(HANDOFF_TIMEOUT * 2).await;
+        assert_eq!(fill(&stopped, &connection).await, HANDOFF_QUEUE_MAX);
+        tokio::time::sleep(HANDOFF_TIMEOUT * 2).await;
         // When it goes on it finds those that were on their way, and what comes from then on.
         assert_eq!(taken(&there), on_their_way);
         pass(Arc::clone(&stopped), HOST, connection).unwrap();

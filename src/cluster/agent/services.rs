@@ -6,21 +6,22 @@ use super::Agent;
 use super::exchange;
 use crate::cluster::admin::{AdminReply, AdminRequest};
 use crate::cluster::callers;
-use crate::cluster::desk::Service;
+use crate::cluster::desk::TokenService;
 use crate::cluster::executable::{Digest, Platform, StoreError, check_runs_here, this_machine};
 use crate::cluster::logs::{LogError, LogReader};
 use crate::cluster::protocol::{
-    EXECUTABLE, ExecutableReply, ExecutableRequest, FETCH, FLUSH, Flush, JobLaunch, NodeEvent, ORDER, Order,
+    AGENT_COMMAND, EXECUTABLE, ExecutableReply, ExecutableRequest, FETCH, FLUSH, Flush, JobSpec, NodeEvent,
+    Order,
 };
 use crate::config::LOGS_LISTED_MAX;
-use crate::host::{Host, HostCalls};
+use crate::host::{Host, HostServices};
 use crate::id::{Identity, TypeHash};
 use crate::registry::{Inbound, decode};
 use crate::remote::stop_on_host;
 use crate::wire::CallFailure;
 
 /// What calls to the agent's host do.
-pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostCalls {
+pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostServices {
     Box::new(move |host, service, inbound| {
         let Some(agent) = itself.get().and_then(Weak::upgrade) else {
             return inbound.fail(&CallFailure::ActorStopped);
@@ -29,7 +30,7 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostCalls {
             return inbound.fail(&refused);
         }
         match service {
-            ORDER => order(&agent, inbound),
+            AGENT_COMMAND => order(&agent, inbound),
             FLUSH => flush(agent, inbound),
             EXECUTABLE => executable(agent, inbound),
             FETCH => exchange::serve(agent, inbound),
@@ -64,7 +65,7 @@ fn order(agent: &Arc<Agent>, inbound: Inbound) {
             });
         }
         Order::StopDriver { job } => agent.drivers.stop(job),
-        Order::JobOver { job } => agent.job_over(job),
+        Order::JobOver { job } => agent.end_job(job),
         Order::StopNode => agent.ending.cancel(),
     }
     responder.answer(());
@@ -100,10 +101,10 @@ fn executable(agent: Arc<Agent>, inbound: Inbound) {
 
 async fn answer_driver(agent: Arc<Agent>, from: Identity, request: ExecutableRequest) -> ExecutableReply {
     match request {
-        ExecutableRequest::Have { digest, size, platform } => {
+        ExecutableRequest::Stat { digest, size, platform } => {
             at_files(move || {
                 runs_here(&platform)?;
-                agent.executables.have(digest, size).map(ExecutableReply::Have).map_err(text)
+                agent.executables.have(digest, size).map(ExecutableReply::Stat).map_err(text)
             })
             .await
         }
@@ -112,7 +113,7 @@ async fn answer_driver(agent: Arc<Agent>, from: Identity, request: ExecutableReq
                 Err(wrong @ StoreError::WrongDigest { .. }) => {
                     Ok(ExecutableReply::Wrong { text: text(wrong) })
                 }
-                put => put.map(ExecutableReply::Have).map_err(text),
+                put => put.map(ExecutableReply::Stat).map_err(text),
             })
             .await
         }
@@ -136,7 +137,7 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 /// Takes note of how a driver's workers are started.
-fn equip(agent: &Arc<Agent>, from: Identity, launch: JobLaunch) -> Result<(), String> {
+fn equip(agent: &Arc<Agent>, from: Identity, launch: JobSpec) -> Result<(), String> {
     let job = launch.job;
     if launch.driver != from {
         return Err("a driver has workers started for itself alone".to_owned());
@@ -166,7 +167,7 @@ impl AtDesk {
     }
 }
 
-impl Service for AtDesk {
+impl TokenService for AtDesk {
     type Request = AdminRequest;
     type Reply = AdminReply;
 
@@ -179,9 +180,9 @@ impl Service for AtDesk {
 }
 
 fn answer(agent: &Arc<Agent>, request: AdminRequest) -> AdminReply {
-    let stored = |have| AdminReply::Stored { have };
+    let stored = |have| AdminReply::ExecutableStatus { have };
     let reply = match request {
-        AdminRequest::Stored { digest, size } => {
+        AdminRequest::ExecutableStatus { digest, size } => {
             agent.executables.have(Digest(digest), size).map(stored).map_err(|error| error.to_string())
         }
         AdminRequest::Store { digest, size, offset, bytes } => agent
@@ -190,7 +191,7 @@ fn answer(agent: &Arc<Agent>, request: AdminRequest) -> AdminReply {
             .map(stored)
             .map_err(|error| error.to_string()),
         AdminRequest::Begin { job, submission } => {
-            agent.begin_driver(job, &submission).map(|()| AdminReply::Done)
+            agent.launch_driver(job, &submission).map(|()| AdminReply::Done)
         }
         AdminRequest::LogFiles { after } => LogReader::new(agent.jobs.logs())
             .list(after.as_deref(), LOGS_LISTED_MAX)

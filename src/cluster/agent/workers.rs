@@ -12,25 +12,25 @@ use rustc_hash::FxHashMap;
 use super::Agent;
 use super::accounts::Account;
 use super::output;
-use crate::cluster::bootstrap::{Bootstrap, HeadIs, Life, NodeSite, Report};
+use crate::cluster::bootstrap::{HeadInfo, Life, NodeContext, Report, WorkerInit};
 use crate::cluster::logs::Label;
 use crate::cluster::members::{Change, MEMBERSHIP};
-use crate::cluster::model::{ActorKey, ActorPlace, JobId, Member, TaskCount, WorkerId};
-use crate::cluster::process::{Launch, Lifeline, Reports, Variables, WorkerProcess};
-use crate::cluster::protocol::{JobLaunch, NodeEvent};
+use crate::cluster::model::{ActorKey, ActorLocation, JobId, Member, TaskCount, WorkerId};
+use crate::cluster::process::{ControlSocket, Launch, Reports, Variables, WorkerProcess};
+use crate::cluster::protocol::{JobSpec, NodeEvent};
 use crate::cluster::state::WorkerReport;
 use crate::cluster::{memory, protocol};
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::fresh_identity;
 use crate::id::{HostId, Identity};
 use crate::observe::Chain;
-use crate::remote::ask_host;
+use crate::remote::call_host;
 
 /// The workers that run, or are being started.
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     all: Mutex<FxHashMap<WorkerId, Worker>>,
-    doors: Mutex<FxHashMap<HostId, Arc<Lifeline>>>,
+    doors: Mutex<FxHashMap<HostId, Arc<ControlSocket>>>,
 }
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ struct Running {
     member: Option<Member>,
     /// Whether a signal has stopped it.
     suspended: bool,
-    actors: BTreeMap<ActorKey, (String, ActorPlace)>,
+    actors: BTreeMap<ActorKey, (String, ActorLocation)>,
     /// By the names of their functions.
     tasks: BTreeMap<String, TaskCount>,
     label: Arc<Label>,
@@ -136,17 +136,17 @@ impl Workers {
     }
 
     /// Tells all workers that run which host the head is now.
-    pub(super) fn tell_of_head(&self, agent: &Agent, head: Identity) {
+    pub(super) fn announce_head(&self, agent: &Agent, head: Identity) {
         let at = agent.facts.address;
         for entry in self.lock().values() {
             let Some(hosts) = entry.running.as_ref().map(|running| running.hosts) else { continue };
-            let is = HeadIs { head, at: Some(agent.head_at()), job: entry.job, places_all: true };
+            let is = HeadInfo { head, at: Some(agent.head_at()), job: entry.job, places_all: true };
             for to in hosts {
                 let host = agent.host.clone();
                 host.introduce(to, at);
                 tokio::spawn(async move {
                     // One that computes takes it up when it is done.
-                    let told: Result<(), _> = ask_host(&host, to, MEMBERSHIP, Change::Head(is), None).await;
+                    let told: Result<(), _> = call_host(&host, to, MEMBERSHIP, Change::Head(is), None).await;
                     if let Err(error) = told {
                         tracing::debug!(%to, %error, "a worker was not told of the head");
                     }
@@ -162,7 +162,7 @@ impl Workers {
     }
 
     /// Whether a worker has not ended yet.
-    pub(super) fn runs_still(&self, worker: WorkerId) -> bool {
+    pub(super) fn contains(&self, worker: WorkerId) -> bool {
         self.lock().contains_key(&worker)
     }
 
@@ -172,17 +172,17 @@ impl Workers {
     }
 
     /// Whether workers of a job run, or are being started.
-    pub(super) fn run_for(&self, job: JobId) -> bool {
+    pub(super) fn has_workers_of(&self, job: JobId) -> bool {
         self.lock().values().any(|entry| entry.job == job)
     }
 
     /// The way to a host of a worker.
-    pub(super) fn door_of(&self, host: HostId) -> Option<Arc<Lifeline>> {
+    pub(super) fn route_to(&self, host: HostId) -> Option<Arc<ControlSocket>> {
         self.doors().get(&host).cloned()
     }
 
     /// The hosts of the workers that run, with what they need to be signed anew.
-    pub(super) fn certified(&self) -> Vec<(JobId, [Identity; 2], Arc<Lifeline>)> {
+    pub(super) fn certified(&self) -> Vec<(JobId, [Identity; 2], Arc<ControlSocket>)> {
         let all = self.lock();
         let running = all.values().filter_map(|entry| Some((entry.job, entry.running.as_ref()?)));
         running.map(|(job, running)| (job, running.hosts, Arc::clone(running.process.lifeline()))).collect()
@@ -226,7 +226,7 @@ impl Workers {
     }
 
     /// Takes note of a process that a signal has stopped, or that goes on.
-    fn is_suspended(&self, agent: &Agent, worker: WorkerId, suspended: bool) {
+    fn set_suspended(&self, agent: &Agent, worker: WorkerId, suspended: bool) {
         let mut all = self.lock();
         let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
         running.suspended = suspended;
@@ -245,7 +245,7 @@ impl Workers {
         agent.jobs.let_go(entry.job, self);
         for host in entry.running.into_iter().flat_map(|running| running.hosts) {
             self.doors().remove(&host.host);
-            agent.host.peer_gone(host, "the worker has ended");
+            agent.host.mark_peer_down(host, "the worker has ended");
             agent.host.forget(host);
         }
     }
@@ -254,7 +254,7 @@ impl Workers {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn doors(&self) -> MutexGuard<'_, FxHashMap<HostId, Arc<Lifeline>>> {
+    fn doors(&self) -> MutexGuard<'_, FxHashMap<HostId, Arc<ControlSocket>>> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -296,21 +296,21 @@ async fn begin(
     let watching = Arc::downgrade(agent);
     let suspended = move |suspended| {
         if let Some(agent) = watching.upgrade() {
-            agent.workers.is_suspended(&agent, worker, suspended);
+            agent.workers.set_suspended(&agent, worker, suspended);
         }
     };
     let ended = process.watch(suspended).map_err(|error| error.to_string())?;
     let at = agent.facts.address;
-    let bootstrap = Bootstrap {
+    let bootstrap = WorkerInit {
         secret: *agent.token.session_secret().as_bytes(),
         limits: launch.limits.clone(),
         stack_bytes: launch.stack_bytes,
         actors: hosts[0],
         tasks: hosts[1],
-        node: Some(NodeSite {
+        node: Some(NodeContext {
             credentials,
             address: at,
-            head: HeadIs { head, at: Some(agent.head_at()), job, places_all: true },
+            head: HeadInfo { head, at: Some(agent.head_at()), job, places_all: true },
         }),
     };
     match process.boot(&bootstrap, None).await.map_err(|error| Chain(&error).to_string())? {
@@ -375,7 +375,7 @@ pub(super) fn kept_environment(account: Option<&Account>, directory: &Path) -> V
 }
 
 /// What a worker's environment has: what any program needs, and what the job's driver takes along.
-fn environment(launch: &JobLaunch, account: Option<&Account>, directory: &Path) -> Variables {
+fn environment(launch: &JobSpec, account: Option<&Account>, directory: &Path) -> Variables {
     let kept = kept_environment(account, directory);
     // A driver refuses them; one that does not is not obeyed.
     let taken = launch.environment.iter().filter(|(name, _)| !name.to_str().is_some_and(protocol::is_secret));

@@ -4,18 +4,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
-use crate::cluster::bootstrap::HeadIs;
-use crate::cluster::control::{Control, Keeper};
+use crate::cluster::bootstrap::HeadInfo;
+use crate::cluster::control::{Control, Persistence};
 use crate::cluster::listing::Query;
-use crate::cluster::members::{Change, Members};
+use crate::cluster::members::{Change, Membership};
 use crate::cluster::model::{
-    ActorSpec, ActorState, JobFacts, JobId, Member, NodeFacts, NodeId, Resources, WorkerId,
+    ActorSpec, ActorState, JobDescriptor, JobId, Member, NodeDescriptor, NodeId, Resources, WorkerId,
 };
 use crate::cluster::state::{Event, NodeReport, Settings, State, Ticket};
 use crate::config::Limits;
-use crate::host::{Executor, HostCalls, HostConfig, Placement, Placing, fresh_identity};
+use crate::host::{Executor, HostConfig, HostServices, Placement, PlacementResult, fresh_identity};
 use crate::id::HostId;
-use crate::remote::host_calls;
+use crate::remote::actor_services;
 use crate::session::Secret;
 use crate::transport::Memory;
 
@@ -27,7 +27,7 @@ const NODE: HostId = HostId(7);
 
 struct Lab {
     control: Arc<Control>,
-    members: Members,
+    members: Membership,
     asker: Host,
 }
 
@@ -36,7 +36,7 @@ async fn host(
     at: [u8; 4],
     identity: Identity,
     listen: Option<SocketAddr>,
-    calls: HostCalls,
+    calls: HostServices,
 ) -> Host {
     let io = tokio::runtime::Handle::current();
     let config = HostConfig {
@@ -57,10 +57,10 @@ fn address(at: [u8; 4]) -> SocketAddr {
 }
 
 /// A control plane with a node of four processors that a job has one worker on.
-fn control_with(keeper: Option<Keeper>, caller: Option<Identity>) -> Arc<Control> {
+fn control_with(keeper: Option<Persistence>, caller: Option<Identity>) -> Arc<Control> {
     let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {}), keeper));
     let agent = Identity { host: NODE, ..fresh_identity() };
-    let facts = NodeFacts {
+    let facts = NodeDescriptor {
         agent,
         address: address([10, 0, 0, 3]),
         hostname: String::new(),
@@ -73,7 +73,7 @@ fn control_with(keeper: Option<Keeper>, caller: Option<Identity>) -> Arc<Control
         session_dir: String::new(),
     };
     control.tell(Event::NodeJoined(NodeReport::idle(facts)));
-    let facts = JobFacts {
+    let facts = JobDescriptor {
         entrypoint: String::new(),
         hostname: String::new(),
         pid: 1,
@@ -83,7 +83,7 @@ fn control_with(keeper: Option<Keeper>, caller: Option<Identity>) -> Arc<Control
         runs_on: None,
     };
     control.tell(Event::JobStarted { ticket: Ticket(0), job: None, facts });
-    control.tell(Event::NodeEquipped { job: JOB, node: NodeId(NODE.0) });
+    control.tell(Event::NodeProvisioned { job: JOB, node: NodeId(NODE.0) });
     let at = address([10, 0, 0, 3]);
     let member = Member { actors: fresh_identity(), actors_at: at, tasks: fresh_identity(), tasks_at: at };
     control.tell(Event::WorkerReady { worker: WorkerId(1), member, pid: 1 });
@@ -96,13 +96,13 @@ impl Lab {
         let control = control_with(None, Some(caller));
         let (head_id, head_at) = (fresh_identity(), [10, 0, 0, 1]);
         let served = Arc::clone(&control);
-        let calls: HostCalls = Box::new(move |host, _, inbound| served.serve(host, inbound));
+        let calls: HostServices = Box::new(move |host, _, inbound| served.serve(host, inbound));
         let head = host(&network, head_at, head_id, Some(address(head_at)), calls).await;
         // It lives as long as its links.
         std::mem::forget(head);
-        let asker = host(&network, [10, 0, 0, 2], caller, None, Box::new(host_calls)).await;
-        let members = Members::default();
-        let is = HeadIs { head: head_id, at: Some(address(head_at)), job: JOB, places_all: true };
+        let asker = host(&network, [10, 0, 0, 2], caller, None, Box::new(actor_services)).await;
+        let members = Membership::default();
+        let is = HeadInfo { head: head_id, at: Some(address(head_at)), job: JOB, places_all: true };
         members.apply(&Change::Head(is), &asker);
         let lab = Self { control, members, asker };
         // The link is up.
@@ -111,7 +111,7 @@ impl Lab {
         lab
     }
 
-    async fn ask(&self, request: ControlRequest) -> Result<Answer, crate::host::PlaceError> {
+    async fn ask(&self, request: ControlRequest) -> Result<Answer, crate::host::PlacementError> {
         self.members.ask(&self.asker, request).await
     }
 
@@ -122,8 +122,8 @@ impl Lab {
     /// Asks for a place, and waits for it so long.
     async fn place_within(&self, cpus: f64, patience: Duration) -> bool {
         match self.members.place_actor(&self.asker, "Actor", Some(&Self::spec(cpus))) {
-            Placing::Now(_) => panic!("a head places"),
-            Placing::Later(placing) => {
+            PlacementResult::Now(_) => panic!("a head places"),
+            PlacementResult::Later(placing) => {
                 tokio::time::timeout(patience, placing).await.map(|placed| placed.unwrap()).is_ok()
             }
         }
@@ -147,7 +147,7 @@ async fn a_place_that_is_on_its_way_when_nobody_waits_any_more_is_free_again() {
         assert!(!lab.place_within(1.0, Duration::from_millis(after)).await, "after {after} ms");
         tokio::time::sleep(5 * AWAY).await;
         assert_eq!(lab.free_cpus(), 4.0, "after {after} ms");
-        assert!(begun.elapsed() < 2 * HEAD_ANSWER_TIMEOUT);
+        assert!(begun.elapsed() < 2 * HEAD_RPC_TIMEOUT);
     }
     assert_eq!(lab.asker.snapshot().peers[0].calls_open, 0);
     assert!(lab.place_within(4.0, 3 * AWAY).await);

@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 
 use super::trust::Token;
 use super::{agent, head, machine};
-use crate::config::{Limits, STRAY_FORGOTTEN_AFTER};
-use crate::host::{Executor, Host, HostCalls, HostConfig};
+use crate::config::{INBOUND_PEER_EXPIRY, Limits};
+use crate::host::{Executor, Host, HostConfig, HostServices};
 use crate::id::Identity;
 use crate::observe::Chain;
 use crate::transport::Routed;
@@ -79,7 +79,7 @@ pub(super) async fn start_host(
     token: &Token,
     transport: Routed,
     address: SocketAddr,
-    calls: HostCalls,
+    calls: HostServices,
 ) -> Result<Host, DaemonError> {
     let host = Host::start(HostConfig {
         identity,
@@ -92,6 +92,6 @@ pub(super) async fn start_host(
         calls,
     });
     let host = host.await.map_err(|error| failed("the daemon's host cannot start")(Chain(&error)))?;
-    host.forget_strays(STRAY_FORGOTTEN_AFTER);
+    host.expire_inbound_peers(INBOUND_PEER_EXPIRY);
     Ok(host)
 }

@@ -22,20 +22,20 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::message::{
-    Answer, Ask, CLIENT, Enrolled, Opened, Opening, Refusal, Returned, SERVER, VERSION, binding,
+    Answer, Ask, AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, VERSION, binding,
 };
-use super::{DeskError, DeskOf, frames};
+use super::{Endpoint, TokenRpcError, frames};
 use crate::cluster::dial::first_to_answer;
 use crate::cluster::trust::{CertificateRequest, Claims, KeyDigest, Token, digest_of_authority};
 use crate::config::{
-    CONNECT_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX, DESK_UNPROVEN_BYTES_MAX,
-    HANDSHAKE_TIMEOUT, REJOIN_DELAY_MAX,
+    CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, REJOIN_BACKOFF_MAX, TOKEN_RPC_REPLY_BYTES_MAX,
+    TOKEN_RPC_REQUEST_BYTES_MAX, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX,
 };
 use crate::id::Identity;
-use crate::transport::{Credentials, DESK_PROTOCOL, explain, explained};
+use crate::transport::{Credentials, TOKEN_RPC_ALPN, explain, explained};
 
 /// A connection to a desk on which both sides have proved themselves.
-pub struct DeskClient {
+pub struct TokenRpcClient {
     stream: TlsStream<TcpStream>,
 }
 
@@ -50,13 +50,13 @@ pub(crate) struct Enrolment {
     pub cluster: String,
 }
 
-impl DeskClient {
+impl TokenRpcClient {
     /// Goes to the first of several addresses at which there is such a desk, perhaps with a certificate to show;
     /// gives which one it is.
     ///
     /// # Errors
     ///
-    /// [`DeskError::NoneOf`] if there is none; the one error if there is one address.
+    /// [`TokenRpcError::NoneOf`] if there is none; the one error if there is one address.
     ///
     /// # Cancel safety
     ///
@@ -64,13 +64,13 @@ impl DeskClient {
     pub(crate) async fn connect_any(
         who: Option<&Credentials>,
         addresses: &[SocketAddr],
-        desk: DeskOf,
+        desk: Endpoint,
         token: &Token,
-    ) -> Result<(SocketAddr, Self), DeskError> {
+    ) -> Result<(SocketAddr, Self), TokenRpcError> {
         let found = first_to_answer(addresses, |address| Self::connect_as(who, address, desk, token)).await;
         found.map_err(|mut attempts| match attempts.len() {
             1 => attempts.remove(0),
-            _ => DeskError::NoneOf { attempts },
+            _ => TokenRpcError::NoneOf { attempts },
         })
     }
 
@@ -78,7 +78,7 @@ impl DeskClient {
     ///
     /// # Errors
     ///
-    /// [`DeskError`] if nobody is there, or is of another cluster, or the token's secret is not the cluster's, or
+    /// [`TokenRpcError`] if nobody is there, or is of another cluster, or the token's secret is not the cluster's, or
     /// the certificate is not taken.
     ///
     /// # Cancel safety
@@ -87,14 +87,14 @@ impl DeskClient {
     pub(crate) async fn connect_as(
         who: Option<&Credentials>,
         address: SocketAddr,
-        desk: DeskOf,
+        desk: Endpoint,
         token: &Token,
-    ) -> Result<Self, DeskError> {
+    ) -> Result<Self, TokenRpcError> {
         let role = desk.role();
-        let failed = |error| DeskError::Connect { role, address, error: explained(error) };
-        let late = |within| DeskError::TimedOut { role, address, within };
+        let failed = |error| TokenRpcError::Connect { role, address, error: explained(error) };
+        let late = |within| TokenRpcError::TimedOut { role, address, within };
         // A member that comes back dials anew before the kernel would send its lost SYN again.
-        let patience = if who.is_some() { REJOIN_DELAY_MAX } else { CONNECT_TIMEOUT };
+        let patience = if who.is_some() { REJOIN_BACKOFF_MAX } else { CONNECT_TIMEOUT };
         let connecting = timeout(patience, TcpStream::connect(address)).await;
         let stream = connecting.map_err(|_| late(patience))?.map_err(failed)?;
         let opening = timeout(HANDSHAKE_TIMEOUT, Self::open(who, stream, address, desk, token)).await;
@@ -105,33 +105,36 @@ impl DeskClient {
         who: Option<&Credentials>,
         mut stream: TcpStream,
         address: SocketAddr,
-        desk: DeskOf,
+        desk: Endpoint,
         token: &Token,
-    ) -> Result<Self, DeskError> {
+    ) -> Result<Self, TokenRpcError> {
         let role = desk.role();
-        let failed = |error| DeskError::Connect { role, address, error };
+        let failed = |error| TokenRpcError::Connect { role, address, error };
         stream.set_nodelay(true).map_err(failed)?;
         stream.write_all(&desk.route().preamble()).await.map_err(failed)?;
         let shown = who.map(Credentials::shown);
         let config = config(*token.authority(), shown).map_err(|error| failed(io::Error::other(error)))?;
         let name = ServerName::try_from(role.name()).map_err(|error| failed(io::Error::other(error)))?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        let mut stream = connected.map_err(|error| not_connected(desk, address, error))?;
-        let binding = binding(stream.get_ref().1).map_err(|error| DeskError::Broken(error.to_string()))?;
-        let opening = Opening { version: VERSION, proof: token.prove(CLIENT, &binding).to_vec() };
-        frames::write(&mut stream, &opening, DESK_UNPROVEN_BYTES_MAX).await?;
-        match frames::read(&mut stream, DESK_UNPROVEN_BYTES_MAX).await? {
-            Some(Opened::Welcome { proof }) if token.verify(SERVER, &binding, &proof) => Ok(Self { stream }),
-            Some(Opened::Welcome { .. }) => {
+        let mut stream = connected.map_err(|error| connect_error(desk, address, error))?;
+        let binding =
+            binding(stream.get_ref().1).map_err(|error| TokenRpcError::Broken(error.to_string()))?;
+        let opening = AuthRequest { version: VERSION, proof: token.prove(CLIENT, &binding).to_vec() };
+        frames::write(&mut stream, &opening, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX).await?;
+        match frames::read(&mut stream, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX).await? {
+            Some(AuthReply::Welcome { proof }) if token.verify(SERVER, &binding, &proof) => {
+                Ok(Self { stream })
+            }
+            Some(AuthReply::Welcome { .. }) => {
                 let why = "it does not know the token's secret".to_owned();
-                Err(DeskError::NotCertified { role, address, why })
+                Err(TokenRpcError::NotCertified { role, address, why })
             }
-            Some(Opened::Refused(Refusal::Secret)) => Err(DeskError::WrongSecret),
-            Some(Opened::Refused(Refusal::Version { ours: theirs })) => {
-                Err(DeskError::Version { theirs, ours: VERSION })
+            Some(AuthReply::Refused(Refusal::Secret)) => Err(TokenRpcError::WrongSecret),
+            Some(AuthReply::Refused(Refusal::Version { ours: theirs })) => {
+                Err(TokenRpcError::Version { theirs, ours: VERSION })
             }
-            Some(Opened::Refused(Refusal::Busy)) => Err(DeskError::Busy),
-            None => Err(DeskError::Absent { role, address }),
+            Some(AuthReply::Refused(Refusal::Busy)) => Err(TokenRpcError::Busy),
+            None => Err(TokenRpcError::ConnectionClosed { role, address }),
         }
     }
 
@@ -139,20 +142,20 @@ impl DeskClient {
     ///
     /// # Errors
     ///
-    /// [`DeskError`] if the desk does not do that, or the connection breaks.
+    /// [`TokenRpcError`] if the desk does not do that, or the connection breaks.
     ///
     /// # Cancel safety
     ///
     /// The client is of no use after the future was dropped.
-    pub(crate) async fn enrol(&mut self, claims: &Claims) -> Result<Enrolment, DeskError> {
+    pub(crate) async fn enrol(&mut self, claims: &Claims) -> Result<Enrolment, TokenRpcError> {
         let request = CertificateRequest::new()?;
         let ask: Ask<()> = Ask::Enrol { csr: request.csr().to_vec(), claims: claims.clone() };
         match self.exchange::<(), ()>(&ask).await? {
             Answer::Enrolled(Enrolled { chain, head, cluster }) => {
                 Ok(Enrolment { credentials: request.credentials(chain)?, head, cluster })
             }
-            Answer::Returned(_) | Answer::Stale | Answer::Reply(()) => Err(answered_wrongly()),
-            Answer::Refused { text } => Err(DeskError::Refused { text }),
+            Answer::Returned(_) | Answer::Stale | Answer::Reply(()) => Err(unexpected_reply()),
+            Answer::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
@@ -161,18 +164,18 @@ impl DeskClient {
     ///
     /// # Errors
     ///
-    /// [`DeskError`] if the desk does not do that, or the connection breaks.
+    /// [`TokenRpcError`] if the desk does not do that, or the connection breaks.
     ///
     /// # Cancel safety
     ///
     /// The client is of no use after the future was dropped.
-    pub(crate) async fn come_back(&mut self, claims: &Claims) -> Result<Option<Returned>, DeskError> {
+    pub(crate) async fn rejoin(&mut self, claims: &Claims) -> Result<Option<Returned>, TokenRpcError> {
         let ask: Ask<()> = Ask::Return { claims: claims.clone() };
         match self.exchange::<(), ()>(&ask).await? {
             Answer::Returned(returned) => Ok(Some(returned)),
             Answer::Stale => Ok(None),
-            Answer::Enrolled(_) | Answer::Reply(()) => Err(answered_wrongly()),
-            Answer::Refused { text } => Err(DeskError::Refused { text }),
+            Answer::Enrolled(_) | Answer::Reply(()) => Err(unexpected_reply()),
+            Answer::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
@@ -180,7 +183,7 @@ impl DeskClient {
     ///
     /// # Errors
     ///
-    /// [`DeskError`] if the desk does not understand, or the connection breaks.
+    /// [`TokenRpcError`] if the desk does not understand, or the connection breaks.
     ///
     /// # Cancel safety
     ///
@@ -188,46 +191,46 @@ impl DeskClient {
     pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
         &mut self,
         request: &Q,
-    ) -> Result<A, DeskError> {
+    ) -> Result<A, TokenRpcError> {
         match self.exchange(&Ask::Request(request)).await? {
             Answer::Reply(reply) => Ok(reply),
-            Answer::Enrolled(_) | Answer::Returned(_) | Answer::Stale => Err(answered_wrongly()),
-            Answer::Refused { text } => Err(DeskError::Refused { text }),
+            Answer::Enrolled(_) | Answer::Returned(_) | Answer::Stale => Err(unexpected_reply()),
+            Answer::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
     async fn exchange<Q: Serialize, A: DeserializeOwned>(
         &mut self,
         ask: &Ask<Q>,
-    ) -> Result<Answer<A>, DeskError> {
-        frames::write(&mut self.stream, ask, DESK_REQUEST_BYTES_MAX).await?;
-        let answer = frames::read(&mut self.stream, DESK_REPLY_BYTES_MAX).await?;
-        answer.ok_or_else(|| DeskError::Broken("it was closed before the reply".to_owned()))
+    ) -> Result<Answer<A>, TokenRpcError> {
+        frames::write(&mut self.stream, ask, TOKEN_RPC_REQUEST_BYTES_MAX).await?;
+        let answer = frames::read(&mut self.stream, TOKEN_RPC_REPLY_BYTES_MAX).await?;
+        answer.ok_or_else(|| TokenRpcError::Broken("it was closed before the reply".to_owned()))
     }
 }
 
-fn answered_wrongly() -> DeskError {
-    DeskError::Broken("the reply is to something else".to_owned())
+fn unexpected_reply() -> TokenRpcError {
+    TokenRpcError::Broken("the reply is to something else".to_owned())
 }
 
 /// Why there is no TLS with a desk.
-fn not_connected(desk: DeskOf, address: SocketAddr, error: io::Error) -> DeskError {
+fn connect_error(desk: Endpoint, address: SocketAddr, error: io::Error) -> TokenRpcError {
     let role = desk.role();
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
     match (tls, error.kind()) {
         (Some(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)), _) => {
-            DeskError::OtherCluster { role, address }
+            TokenRpcError::OtherCluster { role, address }
         }
         (Some(TlsError::InvalidCertificate(CertificateError::Other(OtherError(why)))), _) => {
-            DeskError::NotCertified { role, address, why: why.to_string() }
+            TokenRpcError::NotCertified { role, address, why: why.to_string() }
         }
         (Some(TlsError::InvalidCertificate(_)), _) => {
-            DeskError::NotCertified { role, address, why: explain(error).to_string() }
+            TokenRpcError::NotCertified { role, address, why: explain(error).to_string() }
         }
         (None, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
-            DeskError::Absent { role, address }
+            TokenRpcError::ConnectionClosed { role, address }
         }
-        _ => DeskError::Connect { role, address, error: explain(error) },
+        _ => TokenRpcError::Connect { role, address, error: explain(error) },
     }
 }
 
@@ -245,7 +248,7 @@ pub(super) fn config(
         Some(shown) => config.with_client_cert_resolver(shown),
         None => config.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![DESK_PROTOCOL.to_vec()];
+    config.alpn_protocols = vec![TOKEN_RPC_ALPN.to_vec()];
     config.enable_sni = false;
     config.resumption = Resumption::disabled();
     Ok(config)
@@ -308,7 +311,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-impl fmt::Debug for DeskClient {
+impl fmt::Debug for TokenRpcClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeskClient").field("at", &self.stream.get_ref().0.peer_addr()).finish()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::frames::FrameError;
+use super::frames::TokenRpcFrameError;
 use crate::cluster::trust::RequestError;
 use crate::observe::Chain;
 use crate::transport::{CredentialsError, Role};
@@ -14,7 +14,7 @@ use crate::transport::{CredentialsError, Role};
 /// Nothing came of a visit to a desk.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum DeskError {
+pub enum TokenRpcError {
     /// Nobody answers at the address.
     #[error("cannot connect to the {role} at {address}: {error}; check the address, and that it runs")]
     Connect {
@@ -40,7 +40,7 @@ pub enum DeskError {
         "{address} closed the connection: no {role} is there, or it has too much to do; check the address, and \
          its log"
     )]
-    Absent {
+    ConnectionClosed {
         /// Who was wanted.
         role: Role,
         /// Where.
@@ -107,13 +107,13 @@ pub enum DeskError {
     Credentials(CredentialsError),
 }
 
-impl From<CredentialsError> for DeskError {
+impl From<CredentialsError> for TokenRpcError {
     fn from(error: CredentialsError) -> Self {
         Self::Credentials(error)
     }
 }
 
-impl DeskError {
+impl TokenRpcError {
     /// Whether another attempt would end in the same way.
     #[must_use]
     pub fn is_final(&self) -> bool {
@@ -121,7 +121,7 @@ impl DeskError {
             Self::NoneOf { attempts } => attempts.iter().all(Self::is_final),
             Self::Connect { .. }
             | Self::TimedOut { .. }
-            | Self::Absent { .. }
+            | Self::ConnectionClosed { .. }
             | Self::Busy
             | Self::Broken(_) => false,
             _ => true,
@@ -129,12 +129,12 @@ impl DeskError {
     }
 }
 
-fn each(attempts: &[DeskError]) -> String {
+fn each(attempts: &[TokenRpcError]) -> String {
     attempts.iter().map(|attempt| Chain(attempt).to_string()).collect::<Vec<_>>().join("; ")
 }
 
-impl From<FrameError> for DeskError {
-    fn from(error: FrameError) -> Self {
+impl From<TokenRpcFrameError> for TokenRpcError {
+    fn from(error: TokenRpcFrameError) -> Self {
         Self::Broken(error.to_string())
     }
 }

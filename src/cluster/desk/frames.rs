@@ -11,7 +11,7 @@ use crate::wire::{self, EncodeError, Encoded};
 
 /// A frame cannot be read or written.
 #[derive(Debug, Error)]
-pub(super) enum FrameError {
+pub(super) enum TokenRpcFrameError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("a message has {bytes} bytes, and the limit is {limit}")]
@@ -23,7 +23,7 @@ pub(super) enum FrameError {
     Unencodable(String),
 }
 
-impl From<EncodeError> for FrameError {
+impl From<EncodeError> for TokenRpcFrameError {
     fn from(error: EncodeError) -> Self {
         match error {
             EncodeError::TooLarge { size, limit } => Self::TooLong { bytes: size, limit },
@@ -36,14 +36,14 @@ impl From<EncodeError> for FrameError {
 pub(super) async fn read<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
-) -> Result<Option<T>, FrameError> {
+) -> Result<Option<T>, TokenRpcFrameError> {
     let bytes = match stream.read_u32().await {
         Ok(bytes) => bytes as usize,
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     if bytes > limit {
-        return Err(FrameError::TooLong { bytes, limit });
+        return Err(TokenRpcFrameError::TooLong { bytes, limit });
     }
     // Memory is had as bytes come, and not because somebody announces them.
     let mut frame = Vec::new();
@@ -51,7 +51,7 @@ pub(super) async fn read<T: DeserializeOwned>(
         return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
     }
     let body = Encoded { message: &frame, attachments: &[] };
-    wire::decode(body).map(Some).map_err(|error| FrameError::Undecodable(error.to_string()))
+    wire::decode(body).map(Some).map_err(|error| TokenRpcFrameError::Undecodable(error.to_string()))
 }
 
 /// Writes a message.
@@ -59,7 +59,7 @@ pub(super) async fn write<T: Serialize>(
     stream: &mut (impl AsyncWrite + Unpin),
     message: &T,
     limit: usize,
-) -> Result<(), FrameError> {
+) -> Result<(), TokenRpcFrameError> {
     let limit = limit.min(u32::MAX as usize);
     let frame = wire::encode(message, limit, |body| {
         let length = body.message.len() as u32;
@@ -87,17 +87,17 @@ mod tests {
     async fn what_is_too_long_is_neither_read_nor_written() {
         let mut out = Vec::new();
         let error = write(&mut out, &"hello, world", 5).await.unwrap_err();
-        assert!(matches!(error, FrameError::TooLong { bytes: 13, limit: 5 }), "{error}");
+        assert!(matches!(error, TokenRpcFrameError::TooLong { bytes: 13, limit: 5 }), "{error}");
         assert!(out.is_empty());
         let error = read::<String>(&mut &[0xff; 100][..], 5).await.unwrap_err();
-        assert!(matches!(error, FrameError::TooLong { bytes: 0xffff_ffff, limit: 5 }), "{error}");
+        assert!(matches!(error, TokenRpcFrameError::TooLong { bytes: 0xffff_ffff, limit: 5 }), "{error}");
     }
 
     #[tokio::test]
     async fn what_is_cut_off_or_not_understood_is_an_error() {
-        assert!(matches!(read::<u32>(&mut &[0, 0, 0, 9, 1][..], 16).await, Err(FrameError::Io(_))));
+        assert!(matches!(read::<u32>(&mut &[0, 0, 0, 9, 1][..], 16).await, Err(TokenRpcFrameError::Io(_))));
         let mut bytes = &[0, 0, 0, 1, 0xc1, 0, 0, 0, 1, 7][..];
-        assert!(matches!(read::<u32>(&mut bytes, 16).await, Err(FrameError::Undecodable(_))));
+        assert!(matches!(read::<u32>(&mut bytes, 16).await, Err(TokenRpcFrameError::Undecodable(_))));
         assert_eq!(read::<u32>(&mut bytes, 16).await.unwrap(), Some(7));
     }
 }

@@ -21,14 +21,14 @@ pub(super) fn binding<Side>(connection: &ConnectionCommon<Side>) -> Result<[u8; 
 
 /// The client's first word.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Opening {
+pub(super) struct AuthRequest {
     pub(super) version: u16,
     pub(super) proof: Vec<u8>,
 }
 
 /// What it leads to.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Opened {
+pub(super) enum AuthReply {
     Welcome { proof: Vec<u8> },
     Refused(Refusal),
 }

@@ -4,7 +4,7 @@
 //! server shows its certificate, and the client holds it against the authority that its token names; then
 //! each proves to the other that it knows the token's secret. Both proofs are bound to this connection,
 //! by what TLS exports for it, and are of no use on any other. Behind them a request follows the reply to
-//! the one before. Knows nothing of what is asked and answered ([`Service`]).
+//! the one before. Knows nothing of what is asked and answered ([`TokenService`]).
 
 mod client;
 mod error;
@@ -15,26 +15,26 @@ mod server;
 #[cfg(all(test, feature = "cli"))]
 mod tests;
 
-pub use client::DeskClient;
 pub(super) use client::Enrolment;
-pub use error::DeskError;
+pub use client::TokenRpcClient;
+pub use error::TokenRpcError;
 #[cfg(feature = "cli")]
 pub(super) use message::{Enrolled, Returned};
 #[cfg(feature = "cli")]
-pub(super) use server::{Desk, Service};
+pub(super) use server::{Desk, TokenService};
 
 use crate::transport::{Role, Route};
 
 /// Whose desk it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum DeskOf {
+pub(crate) enum Endpoint {
     /// The head's.
     Head,
     /// That of the agent whose address it is.
     Agent,
 }
 
-impl DeskOf {
+impl Endpoint {
     /// What its certificate has to say.
     fn role(self) -> Role {
         match self {
@@ -45,8 +45,8 @@ impl DeskOf {
 
     fn route(self) -> Route {
         match self {
-            Self::Head => Route::HeadDesk,
-            Self::Agent => Route::AgentDesk,
+            Self::Head => Route::HeadTokenRpc,
+            Self::Agent => Route::AgentTokenRpc,
         }
     }
 }

@@ -17,20 +17,20 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::frames::{self, FrameError};
+use super::frames::{self, TokenRpcFrameError};
 use super::message::{
-    Answer, Ask, CLIENT, Enrolled, Opened, Opening, Refusal, Returned, SERVER, VERSION, binding,
+    Answer, Ask, AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, VERSION, binding,
 };
 use crate::cluster::trust::{Claims, Token};
 use crate::config::{
-    DESK_CONNECTIONS_MAX, DESK_IDLE_TIMEOUT, DESK_REPLY_BYTES_MAX, DESK_REQUEST_BYTES_MAX,
-    DESK_UNPROVEN_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX,
+    HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX, TOKEN_RPC_CONNECTIONS_MAX, TOKEN_RPC_IDLE_TIMEOUT,
+    TOKEN_RPC_REPLY_BYTES_MAX, TOKEN_RPC_REQUEST_BYTES_MAX, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX,
 };
-use crate::host::strangers::{Refusals, Strangers};
+use crate::host::strangers::{RejectionLog, UnauthenticatedConnections};
 use crate::transport::{Certificate, Credentials, explain, linger};
 
 /// What is done at a desk for those who have proved that they know the token.
-pub(crate) trait Service: Send + Sync + 'static {
+pub(crate) trait TokenService: Send + Sync + 'static {
     /// What may be asked.
     type Request: DeserializeOwned + Send;
     /// What is answered.
@@ -75,40 +75,40 @@ pub(crate) struct Desk<S> {
     tls: TlsAcceptor,
     token: Token,
     places: Arc<Semaphore>,
-    refusals: Refusals,
+    refusals: RejectionLog,
 }
 
 /// Why somebody is not served.
 #[derive(Debug, Error)]
-enum Unserved {
+enum RejectReason {
     #[error("{0}")]
     Tls(io::Error),
     #[error(transparent)]
     Binding(#[from] rustls::Error),
     #[error(transparent)]
-    Frame(#[from] FrameError),
+    Frame(#[from] TokenRpcFrameError),
     #[error("somebody came to the desk and left")]
     Left,
     #[error("somebody came to the desk with another secret than the cluster's")]
     Secret,
     #[error("somebody came to the desk with version {theirs} of its protocol")]
     Version { theirs: u16 },
-    #[error("the desk serves {DESK_CONNECTIONS_MAX} already")]
+    #[error("the desk serves {TOKEN_RPC_CONNECTIONS_MAX} already")]
     Busy,
     #[error("somebody came to the desk and proved nothing in time")]
     TimedOut,
 }
 
-impl<S: Service> Desk<S> {
+impl<S: TokenService> Desk<S> {
     /// A desk that shows these credentials, and serves those who know that token.
     #[must_use]
     pub(crate) fn new(credentials: &Credentials, token: Token, service: S) -> Arc<Self> {
         Arc::new(Self {
             service,
-            tls: credentials.desk_server().into(),
+            tls: credentials.token_rpc_server_config().into(),
             token,
-            places: Arc::new(Semaphore::new(DESK_CONNECTIONS_MAX)),
-            refusals: Refusals::default(),
+            places: Arc::new(Semaphore::new(TOKEN_RPC_CONNECTIONS_MAX)),
+            refusals: RejectionLog::default(),
         })
     }
 
@@ -118,7 +118,7 @@ impl<S: Service> Desk<S> {
     ///
     /// Dropping the future closes all connections.
     pub(crate) async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<net::TcpStream>) {
-        let mut strangers = Strangers::default();
+        let mut strangers = UnauthenticatedConnections::default();
         let closing = CancellationToken::new();
         let _closed_at_last = closing.clone().drop_guard();
         while let Some(stream) = incoming.recv().await {
@@ -132,7 +132,7 @@ impl<S: Service> Desk<S> {
 
     async fn greet(self: Arc<Self>, stream: net::TcpStream, closing: CancellationToken) {
         let proven = timeout(HANDSHAKE_TIMEOUT, self.until_proven(stream)).await;
-        match proven.unwrap_or(Err(Unserved::TimedOut)) {
+        match proven.unwrap_or(Err(RejectReason::TimedOut)) {
             Err(error) => self.refusals.note(&error),
             Ok((stream, place)) => {
                 // Not here: this task counts as a stranger's.
@@ -151,42 +151,52 @@ impl<S: Service> Desk<S> {
     async fn until_proven(
         &self,
         stream: net::TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, OwnedSemaphorePermit), Unserved> {
-        stream.set_nonblocking(true).map_err(Unserved::Tls)?;
-        stream.set_nodelay(true).map_err(Unserved::Tls)?;
-        let stream = TcpStream::from_std(stream).map_err(Unserved::Tls)?;
+    ) -> Result<(TlsStream<TcpStream>, OwnedSemaphorePermit), RejectReason> {
+        stream.set_nonblocking(true).map_err(RejectReason::Tls)?;
+        stream.set_nodelay(true).map_err(RejectReason::Tls)?;
+        let stream = TcpStream::from_std(stream).map_err(RejectReason::Tls)?;
         let mut stream = match self.tls.accept(stream).into_fallible().await {
             Ok(stream) => stream,
             Err((error, stream)) => {
                 linger(stream).await;
-                return Err(Unserved::Tls(explain(error)));
+                return Err(RejectReason::Tls(explain(error)));
             }
         };
         let binding = binding(stream.get_ref().1)?;
-        let opening = frames::read(&mut stream, DESK_UNPROVEN_BYTES_MAX).await?;
-        match self.judge(opening.ok_or(Unserved::Left)?, &binding) {
+        let opening = frames::read(&mut stream, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX).await?;
+        match self.judge(opening.ok_or(RejectReason::Left)?, &binding) {
             Ok(place) => {
                 let proof = self.token.prove(SERVER, &binding).to_vec();
-                frames::write(&mut stream, &Opened::Welcome { proof }, DESK_UNPROVEN_BYTES_MAX).await?;
+                frames::write(
+                    &mut stream,
+                    &AuthReply::Welcome { proof },
+                    TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX,
+                )
+                .await?;
                 Ok((stream, place))
             }
             Err((refusal, error)) => {
-                frames::write(&mut stream, &Opened::Refused(refusal), DESK_UNPROVEN_BYTES_MAX).await?;
+                frames::write(&mut stream, &AuthReply::Refused(refusal), TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX)
+                    .await?;
                 linger(stream).await;
                 Err(error)
             }
         }
     }
 
-    fn judge(&self, opening: Opening, binding: &[u8]) -> Result<OwnedSemaphorePermit, (Refusal, Unserved)> {
-        let Opening { version: theirs, proof } = opening;
+    fn judge(
+        &self,
+        opening: AuthRequest,
+        binding: &[u8],
+    ) -> Result<OwnedSemaphorePermit, (Refusal, RejectReason)> {
+        let AuthRequest { version: theirs, proof } = opening;
         if theirs != VERSION {
-            return Err((Refusal::Version { ours: VERSION }, Unserved::Version { theirs }));
+            return Err((Refusal::Version { ours: VERSION }, RejectReason::Version { theirs }));
         }
         if !self.token.verify(CLIENT, binding, &proof) {
-            return Err((Refusal::Secret, Unserved::Secret));
+            return Err((Refusal::Secret, RejectReason::Secret));
         }
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| (Refusal::Busy, Unserved::Busy))
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| (Refusal::Busy, RejectReason::Busy))
     }
 
     /// Answers until nothing more is asked.
@@ -194,23 +204,23 @@ impl<S: Service> Desk<S> {
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let shown = shown.map(|der| Certificate::verified(der.clone()));
         loop {
-            let asked = frames::read(&mut stream, DESK_REQUEST_BYTES_MAX);
-            let answer = match timeout(DESK_IDLE_TIMEOUT, asked).await {
-                Ok(Ok(Some(ask))) => self.attend_to(ask, shown.as_ref()).await,
-                Ok(Err(FrameError::Undecodable(why))) => Answer::Refused {
+            let asked = frames::read(&mut stream, TOKEN_RPC_REQUEST_BYTES_MAX);
+            let answer = match timeout(TOKEN_RPC_IDLE_TIMEOUT, asked).await {
+                Ok(Ok(Some(ask))) => self.handle_request(ask, shown.as_ref()).await,
+                Ok(Err(TokenRpcFrameError::Undecodable(why))) => Answer::Refused {
                     text: format!(
                         "the desk does not know that request ({why}); run the same release on both sides"
                     ),
                 },
                 Ok(Ok(None) | Err(_)) | Err(_) => return,
             };
-            if !matches!(timeout(DESK_IDLE_TIMEOUT, say(&mut stream, &answer)).await, Ok(Ok(()))) {
+            if !matches!(timeout(TOKEN_RPC_IDLE_TIMEOUT, say(&mut stream, &answer)).await, Ok(Ok(()))) {
                 return;
             }
         }
     }
 
-    async fn attend_to(&self, ask: Ask<S::Request>, shown: Option<&Certificate>) -> Answer<S::Reply> {
+    async fn handle_request(&self, ask: Ask<S::Request>, shown: Option<&Certificate>) -> Answer<S::Reply> {
         match ask {
             Ask::Request(request) => Answer::Reply(self.service.answer(request).await),
             Ask::Enrol { csr, claims } => {
@@ -241,12 +251,15 @@ fn is_valid_for(shown: &Certificate, claims: &Claims) -> bool {
     is_valid && claims.hosts.iter().all(|host| shown.role_of(*host) == Some(claims.role))
 }
 
-async fn say<A: Serialize>(stream: &mut TlsStream<TcpStream>, answer: &Answer<A>) -> Result<(), FrameError> {
-    match frames::write(stream, answer, DESK_REPLY_BYTES_MAX).await {
+async fn say<A: Serialize>(
+    stream: &mut TlsStream<TcpStream>,
+    answer: &Answer<A>,
+) -> Result<(), TokenRpcFrameError> {
+    match frames::write(stream, answer, TOKEN_RPC_REPLY_BYTES_MAX).await {
         // Nothing of it was written.
-        Err(error @ (FrameError::TooLong { .. } | FrameError::Unencodable(_))) => {
+        Err(error @ (TokenRpcFrameError::TooLong { .. } | TokenRpcFrameError::Unencodable(_))) => {
             let text = format!("the desk cannot say the reply: {error}; ask for less");
-            frames::write(stream, &Answer::<()>::Refused { text }, DESK_REPLY_BYTES_MAX).await
+            frames::write(stream, &Answer::<()>::Refused { text }, TOKEN_RPC_REPLY_BYTES_MAX).await
         }
         said => said,
     }

@@ -15,12 +15,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::message::{Answer, Ask, CLIENT, Opened, Opening, Refusal, SERVER, VERSION, binding};
+use super::message::{Answer, Ask, AuthReply, AuthRequest, CLIENT, Refusal, SERVER, VERSION, binding};
 use super::*;
 use crate::cluster::enrolment::{self, Back, Renewal};
 use crate::cluster::trust::tests::{Realm, claims};
 use crate::cluster::trust::{Claims, Token};
-use crate::config::{CERTIFICATE_VALID, DESK_CONNECTIONS_MAX, DESK_UNPROVEN_BYTES_MAX, HANDSHAKES_OPEN_MAX};
+use crate::config::{
+    CERTIFICATE_VALID, HANDSHAKES_OPEN_MAX, TOKEN_RPC_CONNECTIONS_MAX, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX,
+};
 use crate::host::fresh_identity;
 use crate::id::{HostId, Identity, Incarnation};
 use crate::transport::{Certificate, Credentials, PREAMBLE_BYTES};
@@ -36,13 +38,13 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 /// Answers with what was asked, and enrols as a head does.
 struct Echo(Arc<Realm>);
 
-impl Service for Echo {
+impl TokenService for Echo {
     type Request = String;
     type Reply = String;
 
     async fn answer(&self, request: String) -> String {
         match request.as_str() {
-            "much" => "x".repeat(crate::config::DESK_REPLY_BYTES_MAX),
+            "much" => "x".repeat(crate::config::TOKEN_RPC_REPLY_BYTES_MAX),
             _ => request,
         }
     }
@@ -67,7 +69,7 @@ impl Service for Echo {
 /// That of an agent.
 struct NoHead;
 
-impl Service for NoHead {
+impl TokenService for NoHead {
     type Request = ();
     type Reply = ();
 
@@ -87,7 +89,7 @@ impl Office {
         Self::with(Arc::clone(&realm), &credentials, Echo(realm)).await
     }
 
-    async fn with(realm: Arc<Realm>, credentials: &Credentials, service: impl Service) -> Self {
+    async fn with(realm: Arc<Realm>, credentials: &Credentials, service: impl TokenService) -> Self {
         let desk = Desk::new(credentials, realm.authority.token().clone(), service);
         assert_eq!(format!("{desk:?}"), "Desk(..)");
         Self { realm, address: behind_a_door(|incoming| desk.run(incoming)).await }
@@ -97,12 +99,12 @@ impl Office {
         self.realm.authority.token()
     }
 
-    async fn visit(&self) -> Result<DeskClient, DeskError> {
+    async fn visit(&self) -> Result<TokenRpcClient, TokenRpcError> {
         self.visit_with(self.token()).await
     }
 
-    async fn visit_with(&self, token: &Token) -> Result<DeskClient, DeskError> {
-        in_time(DeskClient::connect_as(None, self.address, DeskOf::Head, token)).await
+    async fn visit_with(&self, token: &Token) -> Result<TokenRpcClient, TokenRpcError> {
+        in_time(TokenRpcClient::connect_as(None, self.address, Endpoint::Head, token)).await
     }
 
     async fn is_at_peace(&self) {
@@ -130,7 +132,7 @@ async fn behind_a_door<F: Future<Output = ()> + Send + 'static>(
             tokio::spawn(async move {
                 let mut preamble = [0; PREAMBLE_BYTES];
                 if stream.read_exact(&mut preamble).await.is_ok() {
-                    assert_eq!(Route::read(preamble), Ok(Route::HeadDesk));
+                    assert_eq!(Route::read(preamble), Ok(Route::HeadTokenRpc));
                     to_desk.send(stream.into_std().unwrap()).await.unwrap();
                 }
             });
@@ -172,7 +174,7 @@ async fn visitor_who_has_been_before_is_known_by_its_certificate() {
     let expired = office.realm.expired(Role::Driver, me);
     let other = office.realm.credentials(Role::Driver, fresh_identity());
     for (shown, expected) in [(valid, "test, again"), (expired, "test, again"), (other, "test")] {
-        let again = DeskClient::connect_as(Some(&shown), office.address, DeskOf::Head, token);
+        let again = TokenRpcClient::connect_as(Some(&shown), office.address, Endpoint::Head, token);
         let enrolled = in_time(again).await.unwrap().enrol(&claims(Role::Driver, me)).await.unwrap();
         assert_eq!(enrolled.cluster, expected);
     }
@@ -180,7 +182,7 @@ async fn visitor_who_has_been_before_is_known_by_its_certificate() {
     let claims = claims(Role::Driver, me);
     let (at, heads) = (office.address, [office.address]);
     for renewal in [Renewal::Due, Renewal::IfStale] {
-        let back = enrolment::come_back(&heads, at, token, &claims, &imitated, renewal);
+        let back = enrolment::rejoin(&heads, at, token, &claims, &imitated, renewal);
         in_time(back).await.unwrap_err();
     }
 }
@@ -204,7 +206,7 @@ async fn member_with_a_fresh_certificate_comes_back_without_a_signature() {
     ];
     for (at_hand, renewal, signatures) in cases {
         let (before, claims) = (realm.authority.issued(), claims(Role::Agent, me));
-        let back = enrolment::come_back(&heads, at, token, &claims, &at_hand, renewal);
+        let back = enrolment::rejoin(&heads, at, token, &claims, &at_hand, renewal);
         let Back { head, renewed, .. } = in_time(back).await.unwrap();
         let signed = realm.authority.issued() - before;
         assert_eq!((head, renewed, signed), (HEAD, signatures > 0, signatures), "{renewal:?}");
@@ -217,12 +219,12 @@ async fn member_is_taken_back_with_a_valid_certificate_for_all_that_it_claims_an
     let office = Office::open().await;
     let (me, other) = (fresh_identity(), fresh_identity());
     let realm = &office.realm;
-    let come_back = async |shown: Option<&Credentials>, claims: Claims| {
-        let desk = DeskClient::connect_as(shown, office.address, DeskOf::Head, office.token());
-        in_time(in_time(desk).await.unwrap().come_back(&claims)).await
+    let rejoin = async |shown: Option<&Credentials>, claims: Claims| {
+        let desk = TokenRpcClient::connect_as(shown, office.address, Endpoint::Head, office.token());
+        in_time(in_time(desk).await.unwrap().rejoin(&claims)).await
     };
     let valid = realm.credentials(Role::Driver, me);
-    let back = come_back(Some(&valid), claims(Role::Driver, me)).await.unwrap().unwrap();
+    let back = rejoin(Some(&valid), claims(Role::Driver, me)).await.unwrap().unwrap();
     assert_eq!((back.head, back.cluster.as_str()), (HEAD, "test, back"));
     let later = Identity { incarnation: Incarnation(me.incarnation.0 + 1), ..me };
     let both = Claims { hosts: vec![me, other], ..claims(Role::Driver, me) };
@@ -234,10 +236,10 @@ async fn member_is_taken_back_with_a_valid_certificate_for_all_that_it_claims_an
         (Some(valid.clone()), claims(Role::Agent, me)),
         (Some(valid.clone()), both),
     ] {
-        assert_eq!(come_back(shown.as_ref(), claims.clone()).await.unwrap(), None, "{claims:?}");
+        assert_eq!(rejoin(shown.as_ref(), claims.clone()).await.unwrap(), None, "{claims:?}");
     }
-    let refused = come_back(Some(&valid), claims(Role::Head, me)).await.unwrap_err();
-    assert!(matches!(refused, DeskError::Refused { .. }), "{refused}");
+    let refused = rejoin(Some(&valid), claims(Role::Head, me)).await.unwrap_err();
+    assert!(matches!(refused, TokenRpcError::Refused { .. }), "{refused}");
 }
 
 #[tokio::test]
@@ -249,7 +251,7 @@ async fn visitor_who_has_been_before_tries_all_addresses_of_the_head_and_says_wh
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (heads, claims) = ([gone, office.address], claims(Role::Driver, me));
     for renewal in [Renewal::Due, Renewal::IfStale] {
-        let back = enrolment::come_back(&heads, gone, office.token(), &claims, &shown, renewal);
+        let back = enrolment::rejoin(&heads, gone, office.token(), &claims, &shown, renewal);
         assert_eq!(in_time(back).await.unwrap().head_at, office.address);
     }
 }
@@ -261,7 +263,7 @@ async fn visitor_is_enrolled_as_nothing_that_a_token_is_too_little_for() {
     let mut client = office.visit().await.unwrap();
     for (role, host) in [(Role::Head, me), (Role::Worker, me), (Role::Driver, HEAD), (Role::Agent, HEAD)] {
         let error = in_time(client.enrol(&claims(role, host))).await.unwrap_err();
-        assert!(matches!(error, DeskError::Refused { .. }), "{error}");
+        assert!(matches!(error, TokenRpcError::Refused { .. }), "{error}");
     }
     in_time(client.enrol(&claims(Role::Agent, me))).await.unwrap();
 }
@@ -276,8 +278,8 @@ async fn agents_desk_enrols_nobody() {
     let error = in_time(client.enrol(&claims(Role::Driver, me))).await.unwrap_err();
     assert!(error.to_string().contains("only a head enrols"), "{error}");
     let own = office.realm.credentials(Role::Driver, me);
-    let client = DeskClient::connect_as(Some(&own), office.address, DeskOf::Head, office.token());
-    let error = in_time(client).await.unwrap().come_back(&claims(Role::Driver, me)).await.unwrap_err();
+    let client = TokenRpcClient::connect_as(Some(&own), office.address, Endpoint::Head, office.token());
+    let error = in_time(client).await.unwrap().rejoin(&claims(Role::Driver, me)).await.unwrap_err();
     assert!(error.to_string().contains("only a head enrols"), "{error}");
 }
 
@@ -285,7 +287,7 @@ async fn agents_desk_enrols_nobody() {
 async fn wrong_secret_is_refused_and_the_text_says_so() {
     let office = Office::open().await;
     let error = office.visit_with(&office.other_secret()).await.unwrap_err();
-    assert!(matches!(error, DeskError::WrongSecret), "{error}");
+    assert!(matches!(error, TokenRpcError::WrongSecret), "{error}");
     assert!(error.to_string().starts_with("the token's secret is not this cluster's"), "{error}");
     office.is_at_peace().await;
 }
@@ -294,7 +296,7 @@ async fn wrong_secret_is_refused_and_the_text_says_so() {
 async fn token_of_another_cluster_is_refused_and_the_text_says_so() {
     let (office, other) = (Office::open().await, Realm::new());
     let error = office.visit_with(other.authority.token()).await.unwrap_err();
-    assert!(matches!(error, DeskError::OtherCluster { .. }), "{error}");
+    assert!(matches!(error, TokenRpcError::OtherCluster { .. }), "{error}");
     let text = format!("the head at {} belongs to another cluster than the token", office.address);
     assert!(error.to_string().starts_with(&text), "{error}");
     office.is_at_peace().await;
@@ -306,7 +308,7 @@ async fn desk_with_an_expired_certificate_is_not_believed() {
     let expired = realm.expired(Role::Head, HEAD);
     let office = Office::with(Arc::clone(&realm), &expired, Echo(realm)).await;
     let error = office.visit().await.unwrap_err();
-    assert!(matches!(error, DeskError::NotCertified { .. }), "{error}");
+    assert!(matches!(error, TokenRpcError::NotCertified { .. }), "{error}");
     assert!(error.to_string().contains("has expired"), "{error}");
 }
 
@@ -317,7 +319,7 @@ async fn desk_with_a_self_made_certificate_is_not_believed() {
     let imitated = realm.imitated(Role::Head, HEAD);
     let office = Office::with(Arc::clone(&realm), &imitated, Echo(realm)).await;
     let error = office.visit().await.unwrap_err();
-    assert!(matches!(error, DeskError::NotCertified { .. }), "{error}");
+    assert!(matches!(error, TokenRpcError::NotCertified { .. }), "{error}");
     assert!(error.to_string().contains("not from this cluster's authority"), "{error}");
 }
 
@@ -328,7 +330,7 @@ async fn no_member_of_the_cluster_passes_for_the_head() {
         let credentials = realm.credentials(role, fresh_identity());
         let office = Office::with(Arc::clone(&realm), &credentials, Echo(realm)).await;
         let error = office.visit().await.unwrap_err();
-        assert!(matches!(error, DeskError::NotCertified { .. }), "{role}: {error}");
+        assert!(matches!(error, TokenRpcError::NotCertified { .. }), "{role}: {error}");
     }
 }
 
@@ -336,19 +338,19 @@ async fn no_member_of_the_cluster_passes_for_the_head() {
 async fn desk_that_does_not_know_the_secret_is_not_believed() {
     let realm = Arc::new(Realm::new());
     let credentials = realm.credentials(Role::Head, HEAD);
-    let acceptor = tokio_rustls::TlsAcceptor::from(credentials.desk_server());
+    let acceptor = tokio_rustls::TlsAcceptor::from(credentials.token_rpc_server_config());
     let address = behind_a_door(|mut incoming| async move {
         let stream = TcpStream::from_std(incoming.recv().await.unwrap()).unwrap();
         let mut stream = acceptor.accept(stream).await.unwrap();
-        let opening: Opening = frames::read(&mut stream, 1 << 12).await.unwrap().unwrap();
+        let opening: AuthRequest = frames::read(&mut stream, 1 << 12).await.unwrap().unwrap();
         // It sends back what it heard.
-        frames::write(&mut stream, &Opened::Welcome { proof: opening.proof }, 1 << 12).await.unwrap();
+        frames::write(&mut stream, &AuthReply::Welcome { proof: opening.proof }, 1 << 12).await.unwrap();
         let _ = stream.read_u8().await;
     })
     .await;
     let token = realm.authority.token();
-    let error = in_time(DeskClient::connect_as(None, address, DeskOf::Head, token)).await.unwrap_err();
-    assert!(matches!(error, DeskError::NotCertified { .. }), "{error}");
+    let error = in_time(TokenRpcClient::connect_as(None, address, Endpoint::Head, token)).await.unwrap_err();
+    assert!(matches!(error, TokenRpcError::NotCertified { .. }), "{error}");
     assert!(error.to_string().contains("does not know the token's secret"), "{error}");
 }
 
@@ -357,15 +359,15 @@ async fn nobody_there_is_told_apart() {
     let realm = Realm::new();
     let door = TcpListener::bind(LOOPBACK).await.unwrap();
     let address = door.local_addr().unwrap();
-    let visit = DeskClient::connect_as(None, address, DeskOf::Agent, realm.authority.token());
+    let visit = TokenRpcClient::connect_as(None, address, Endpoint::Agent, realm.authority.token());
     let closing = async { drop(door.accept().await) };
     let (error, ()) = in_time(futures_util::future::join(visit, closing)).await;
     let error = error.unwrap_err();
-    assert!(matches!(error, DeskError::Absent { role: Role::Agent, .. }), "{error}");
+    assert!(matches!(error, TokenRpcError::ConnectionClosed { role: Role::Agent, .. }), "{error}");
     drop(door);
-    let visit = DeskClient::connect_as(None, address, DeskOf::Agent, realm.authority.token());
+    let visit = TokenRpcClient::connect_as(None, address, Endpoint::Agent, realm.authority.token());
     let error = in_time(visit).await.unwrap_err();
-    assert!(matches!(error, DeskError::Connect { .. }), "{error}");
+    assert!(matches!(error, TokenRpcError::Connect { .. }), "{error}");
 }
 
 type Stream = tokio_rustls::client::TlsStream<TcpStream>;
@@ -374,13 +376,13 @@ type Stream = tokio_rustls::client::TlsStream<TcpStream>;
 async fn under_tls(office: &Office) -> Stream {
     let config: ClientConfig = client::config(*office.token().authority(), None).unwrap();
     let mut stream = TcpStream::connect(office.address).await.unwrap();
-    stream.write_all(&Route::HeadDesk.preamble()).await.unwrap();
+    stream.write_all(&Route::HeadTokenRpc.preamble()).await.unwrap();
     let name = ServerName::try_from("head.roadshow").unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
-async fn say(stream: &mut Stream, proof: &[u8]) -> Option<Opened> {
-    let opening = Opening { version: VERSION, proof: proof.to_vec() };
+async fn say(stream: &mut Stream, proof: &[u8]) -> Option<AuthReply> {
+    let opening = AuthRequest { version: VERSION, proof: proof.to_vec() };
     frames::write(stream, &opening, 1 << 12).await.unwrap();
     in_time(frames::read(stream, 1 << 12)).await.ok().flatten()
 }
@@ -390,12 +392,12 @@ async fn proof_fits_no_other_connection() {
     let office = Office::open().await;
     let (mut one, mut other) = (under_tls(&office).await, under_tls(&office).await);
     let proof = office.token().prove(CLIENT, &binding(one.get_ref().1).unwrap());
-    assert!(matches!(say(&mut other, &proof).await, Some(Opened::Refused(Refusal::Secret))));
-    assert!(matches!(say(&mut one, &proof).await, Some(Opened::Welcome { .. })));
+    assert!(matches!(say(&mut other, &proof).await, Some(AuthReply::Refused(Refusal::Secret))));
+    assert!(matches!(say(&mut one, &proof).await, Some(AuthReply::Welcome { .. })));
     // And none that the server made serves a client.
     let mut third = under_tls(&office).await;
     let proof = office.token().prove(SERVER, &binding(third.get_ref().1).unwrap());
-    assert!(matches!(say(&mut third, &proof).await, Some(Opened::Refused(Refusal::Secret))));
+    assert!(matches!(say(&mut third, &proof).await, Some(AuthReply::Refused(Refusal::Secret))));
     office.is_at_peace().await;
 }
 
@@ -407,10 +409,10 @@ async fn whoever_proves_nothing_is_not_heard() {
     let heard: Option<Answer<String>> = in_time(frames::read(&mut stream, 1 << 12)).await.ok().flatten();
     assert!(heard.is_none());
     let mut stream = under_tls(&office).await;
-    assert!(matches!(say(&mut stream, b"").await, Some(Opened::Refused(Refusal::Secret))));
+    assert!(matches!(say(&mut stream, b"").await, Some(AuthReply::Refused(Refusal::Secret))));
     // Nor what is longer than a proof.
     let mut stream = under_tls(&office).await;
-    let long = vec![0; DESK_UNPROVEN_BYTES_MAX];
+    let long = vec![0; TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX];
     frames::write(&mut stream, &long, 1 << 20).await.unwrap();
     assert!(!matches!(in_time(stream.read(&mut [0])).await, Ok(1..)));
     office.is_at_peace().await;
@@ -423,7 +425,7 @@ async fn whoever_says_nothing_in_time_is_shown_out() {
     tokio::time::pause();
     assert!(!matches!(stream.read(&mut [0]).await, Ok(1..)));
     let mut raw = TcpStream::connect(office.address).await.unwrap();
-    raw.write_all(&Route::HeadDesk.preamble()).await.unwrap();
+    raw.write_all(&Route::HeadTokenRpc.preamble()).await.unwrap();
     assert!(!matches!(raw.read(&mut [0]).await, Ok(1..)));
 }
 
@@ -431,10 +433,10 @@ async fn whoever_says_nothing_in_time_is_shown_out() {
 async fn another_version_is_told_so() {
     let office = Office::open().await;
     let mut stream = under_tls(&office).await;
-    let opening = Opening { version: VERSION + 1, proof: vec![0; 32] };
+    let opening = AuthRequest { version: VERSION + 1, proof: vec![0; 32] };
     frames::write(&mut stream, &opening, 1 << 12).await.unwrap();
     let opened = in_time(frames::read(&mut stream, 1 << 12)).await.unwrap();
-    assert!(matches!(opened, Some(Opened::Refused(Refusal::Version { ours: VERSION }))));
+    assert!(matches!(opened, Some(AuthReply::Refused(Refusal::Version { ours: VERSION }))));
 }
 
 #[tokio::test]
@@ -442,7 +444,7 @@ async fn garbage_is_shown_out() {
     let office = Office::open().await;
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 4096]] {
         let mut raw = TcpStream::connect(office.address).await.unwrap();
-        raw.write_all(&Route::HeadDesk.preamble()).await.unwrap();
+        raw.write_all(&Route::HeadTokenRpc.preamble()).await.unwrap();
         raw.write_all(garbage).await.unwrap();
         let mut said = Vec::new();
         // A reset is an end, too.
@@ -470,7 +472,7 @@ async fn what_a_visitor_said_is_of_no_use_to_another() {
         }
     });
     let mut client =
-        in_time(DeskClient::connect_as(None, on_the_way, DeskOf::Head, office.token())).await.unwrap();
+        in_time(TokenRpcClient::connect_as(None, on_the_way, Endpoint::Head, office.token())).await.unwrap();
     in_time(client.ask::<_, String>(&"a known word")).await.unwrap();
     let heard = heard.lock().unwrap().clone();
     assert!(!heard.windows(12).any(|window| window == b"a known word"));
@@ -489,7 +491,7 @@ async fn crowd_that_says_nothing_keeps_nobody_out() {
     let mut crowd = Vec::new();
     for _ in 0..HANDSHAKES_OPEN_MAX + 50 {
         let mut stranger = TcpStream::connect(office.address).await.unwrap();
-        stranger.write_all(&Route::HeadDesk.preamble()).await.unwrap();
+        stranger.write_all(&Route::HeadTokenRpc.preamble()).await.unwrap();
         crowd.push(stranger);
     }
     office.is_at_peace().await;
@@ -500,11 +502,11 @@ async fn crowd_that_says_nothing_keeps_nobody_out() {
 async fn one_more_than_the_desk_can_serve_is_told_so() {
     let office = Office::open().await;
     let mut served = Vec::new();
-    for _ in 0..DESK_CONNECTIONS_MAX {
+    for _ in 0..TOKEN_RPC_CONNECTIONS_MAX {
         served.push(office.visit().await.unwrap());
     }
     let error = office.visit().await.unwrap_err();
-    assert!(matches!(error, DeskError::Busy), "{error}");
+    assert!(matches!(error, TokenRpcError::Busy), "{error}");
     drop(served.pop());
     while office.visit().await.is_err() {
         tokio::task::yield_now().await;
@@ -527,6 +529,6 @@ async fn visitor_that_asks_nothing_for_long_is_shown_out() {
     let office = Office::open().await;
     let mut client = office.visit().await.unwrap();
     tokio::time::pause();
-    tokio::time::sleep(2 * crate::config::DESK_IDLE_TIMEOUT).await;
+    tokio::time::sleep(2 * crate::config::TOKEN_RPC_IDLE_TIMEOUT).await;
     assert!(client.ask::<_, String>(&"hello").await.is_err());
 }

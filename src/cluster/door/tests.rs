@@ -27,7 +27,7 @@ struct House {
     asked: Mutex<Vec<Route>>,
 }
 
-impl Rooms for House {
+impl ConnectionRouter for House {
     fn admit(&self, route: Route, stream: net::TcpStream) -> Result<(), NoRoom> {
         self.asked.lock().unwrap().push(route);
         match route {
@@ -91,13 +91,13 @@ async fn connection_goes_where_its_preamble_says_and_no_byte_behind_that_is_lost
 #[tokio::test]
 async fn connection_for_nobody_here_is_closed_and_counted() {
     let mut open = Open::door().await;
-    for route in [Route::HeadDesk, Route::AgentDesk, Route::Host(HostId(8))] {
+    for route in [Route::HeadTokenRpc, Route::AgentTokenRpc, Route::Host(HostId(8))] {
         is_shown_out(open.knock(&route.preamble()).await).await;
     }
     assert_eq!(open.door.turned_away(), 3);
     assert_eq!(
         *open.house.asked.lock().unwrap(),
-        [Route::HeadDesk, Route::AgentDesk, Route::Host(HostId(8))]
+        [Route::HeadTokenRpc, Route::AgentTokenRpc, Route::Host(HostId(8))]
     );
     open.is_at_peace().await;
 }

@@ -7,27 +7,27 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
 use super::sources::{Outcome, Source, Tally, Turn};
-use super::{Found, Settled, Shared};
+use super::{Found, Shared, StartupProgress};
 use crate::cluster::ClusterError;
-use crate::cluster::model::NodeFacts;
+use crate::cluster::model::NodeDescriptor;
 use crate::cluster::protocol::{
-    EXECUTABLE, ExecutableReply, ExecutableRequest, JobLaunch, JobRequest, Wanted,
+    EXECUTABLE, ExecutableReply, ExecutableRequest, JobRequest, JobSpec, LogSelector,
 };
 use crate::config::{
     EXECUTABLE_CHUNK_BYTES, EXECUTABLE_LOOK_TIMEOUT, EXECUTABLE_TIMEOUT, NODE_LEASE, WORKER_START_TIMEOUT,
 };
 use crate::host::deadline_in;
 use crate::observe::log;
-use crate::remote::ask_host;
+use crate::remote::call_host;
 
 /// Equips the nodes that there are, and waits until their workers are ready.
 ///
 /// A node that cannot be used is told of; it is an error if none can.
-pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<(), ClusterError> {
+pub(super) async fn provision_initial_nodes(shared: &Arc<Shared>, found: Found) -> Result<(), ClusterError> {
     let working: Vec<_> = found.nodes.iter().filter(|facts| facts.workers > 0).collect();
     if working.is_empty() {
         return match found.awaited {
-            true => wait_for_one(shared).await,
+            true => wait_for_rejoin(shared).await,
             false => Err(ClusterError::NoNodes { address: shared.standing().head_at }),
         };
     }
@@ -46,7 +46,7 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
     }
     log_tally(shared);
     if let (true, Some(why)) = (usable.is_empty(), failure) {
-        return Err(ClusterError::NotEquipped { why });
+        return Err(ClusterError::NotProvisioned { why });
     }
     let expected: u32 = usable.iter().map(|facts| facts.workers).sum();
     let mut settled = shared.settled.subscribe();
@@ -55,7 +55,7 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
     drop(tokio::time::timeout(WORKER_START_TIMEOUT, all).await);
     let settled = shared.settled.borrow().clone();
     match settled.ready {
-        0 => Err(ClusterError::NotEquipped {
+        0 => Err(ClusterError::NotProvisioned {
             why: settled
                 .last_failure
                 .unwrap_or_else(|| format!("no worker was ready within {WORKER_START_TIMEOUT:?}")),
@@ -66,7 +66,7 @@ pub(super) async fn equip_first(shared: &Arc<Shared>, found: Found) -> Result<()
 
 /// Looks for a node that has the executable from before, and gives up the look at the first: with it no copy of the
 /// driver is needed. Those that answer sooner than it does would be sent one otherwise.
-async fn find_source(shared: &Arc<Shared>, nodes: &[&NodeFacts]) {
+async fn find_source(shared: &Arc<Shared>, nodes: &[&NodeDescriptor]) {
     let mut looks: FuturesUnordered<_> = nodes
         .iter()
         .map(|facts| async move {
@@ -89,21 +89,21 @@ pub(super) fn log_tally(shared: &Shared) {
 
 /// Waits until a node is back that was there before the head was started again, and a worker is ready there.
 /// The driver is told of the node as of any other that comes.
-async fn wait_for_one(shared: &Arc<Shared>) -> Result<(), ClusterError> {
+async fn wait_for_rejoin(shared: &Arc<Shared>) -> Result<(), ClusterError> {
     log::warn!("the head was started again, and no node is back yet; they are waited for");
     let mut settled = shared.settled.subscribe();
     let one = settled.wait_for(|settled| settled.ready + settled.failed > 0 || settled.refused.is_some());
     drop(tokio::time::timeout(NODE_LEASE + WORKER_START_TIMEOUT, one).await);
-    let Settled { ready, last_failure, refused, .. } = shared.settled.borrow().clone();
+    let StartupProgress { ready, last_failure, refused, .. } = shared.settled.borrow().clone();
     match last_failure.or(refused) {
         _ if ready > 0 => Ok(()),
-        Some(why) => Err(ClusterError::NotEquipped { why }),
+        Some(why) => Err(ClusterError::NotProvisioned { why }),
         None => Err(ClusterError::NoNodes { address: shared.standing().head_at }),
     }
 }
 
 /// Sees to it that a node has the executable, and tells the head.
-pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
+pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
     shared.control.introduce(facts.agent, facts.address);
     shared.standing().agents.insert(facts.id(), facts.agent);
     let equipped = try_to_equip(shared, facts).await;
@@ -113,9 +113,9 @@ pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(),
     equipped
 }
 
-async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
+async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
     provide(shared, facts).await?;
-    let launch = ExecutableRequest::Launch(JobLaunch {
+    let launch = ExecutableRequest::Launch(JobSpec {
         job: shared.job,
         digest: shared.executable.digest(),
         arguments: shared.launch.arguments.clone(),
@@ -132,7 +132,7 @@ async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), Str
 
 /// Sees to it that all of the executable is on the node: has it fetched from nodes that have it, or sends it. From
 /// then on others may fetch it there.
-async fn provide(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
+async fn provide(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
     let node = Source { agent: facts.agent, address: facts.address };
     if have(shared, facts).await? == shared.executable.size() {
         shared.sources.had(node);
@@ -158,15 +158,15 @@ async fn provide(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> 
 }
 
 /// Has the node fetch the executable from another, as long as that makes progress. An error is the node's own.
-async fn fetch(shared: &Shared, facts: &NodeFacts, source: Source) -> Result<Outcome, String> {
+async fn fetch(shared: &Shared, facts: &NodeDescriptor, source: Source) -> Result<Outcome, String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
     let mut have = None;
     let (outcome, why) = loop {
-        let wanted = Wanted { digest, size, from: source.agent, at: source.address };
+        let wanted = LogSelector { digest, size, from: source.agent, at: source.address };
         match ask(shared, facts, ExecutableRequest::Fetch(wanted)).await? {
-            ExecutableReply::Have(bytes) if bytes == size => return Ok(Outcome::Done),
-            ExecutableReply::Have(bytes) if have.is_none_or(|before| before < bytes) => have = Some(bytes),
-            ExecutableReply::Have(_) => break (Outcome::Failed, "nothing comes any more".to_owned()),
+            ExecutableReply::Stat(bytes) if bytes == size => return Ok(Outcome::Done),
+            ExecutableReply::Stat(bytes) if have.is_none_or(|before| before < bytes) => have = Some(bytes),
+            ExecutableReply::Stat(_) => break (Outcome::Failed, "nothing comes any more".to_owned()),
             ExecutableReply::Busy => break (Outcome::Busy, "it serves others".to_owned()),
             ExecutableReply::NotFetched { text } => break (Outcome::Failed, text),
             ExecutableReply::Wrong { text } => break (Outcome::Wrong, text),
@@ -186,7 +186,7 @@ async fn fetch(shared: &Shared, facts: &NodeFacts, source: Source) -> Result<Out
 }
 
 /// Sends what the node has not got of the executable.
-async fn send(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
+async fn send(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
     let mut have = have(shared, facts).await?;
     // What is there may be of a node that had a damaged one.
@@ -200,8 +200,8 @@ async fn send(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
         shared.sources.sent_bytes(bytes.len());
         let put = ExecutableRequest::Put { digest, size, offset: have, bytes: bytes.into() };
         have = match ask(shared, facts, put).await? {
-            ExecutableReply::Have(more) if more > have => more,
-            ExecutableReply::Have(more) => {
+            ExecutableReply::Stat(more) if more > have => more,
+            ExecutableReply::Stat(more) => {
                 return Err(format!("the node has {more} bytes of the executable after it was sent {have}"));
             }
             ExecutableReply::Wrong { .. } if !is_all_own => {
@@ -216,22 +216,22 @@ async fn send(shared: &Arc<Shared>, facts: &NodeFacts) -> Result<(), String> {
 }
 
 /// The number of bytes of the executable that the node has.
-async fn have(shared: &Shared, facts: &NodeFacts) -> Result<u64, String> {
+async fn have(shared: &Shared, facts: &NodeDescriptor) -> Result<u64, String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
     let platform = shared.executable.platform().to_string();
-    match ask(shared, facts, ExecutableRequest::Have { digest, size, platform }).await? {
-        ExecutableReply::Have(bytes) => Ok(bytes),
+    match ask(shared, facts, ExecutableRequest::Stat { digest, size, platform }).await? {
+        ExecutableReply::Stat(bytes) => Ok(bytes),
         other => Err(format!("the node answered {other:?}")),
     }
 }
 
 async fn ask(
     shared: &Shared,
-    facts: &NodeFacts,
+    facts: &NodeDescriptor,
     request: ExecutableRequest,
 ) -> Result<ExecutableReply, String> {
     let deadline = deadline_in(EXECUTABLE_TIMEOUT);
-    match ask_host(&shared.control, facts.agent, EXECUTABLE, request, deadline).await {
+    match call_host(&shared.control, facts.agent, EXECUTABLE, request, deadline).await {
         Ok(ExecutableReply::Failed { text }) => Err(text),
         Ok(reply) => Ok(reply),
         Err(error) => Err(error.to_string()),

@@ -21,24 +21,24 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::bootstrap::HeadIs;
+use super::bootstrap::HeadInfo;
 use super::enrolment::{Admission, Admitted};
 use super::executable::Executable;
 use super::io_thread::IoThread;
 use super::logs::{Display, Kept};
-use super::members::{Change, Members};
-use super::model::{JobFacts, JobId, JobState, Member, NodeFacts, NodeId, WorkerId};
+use super::members::{Change, Membership};
+use super::model::{JobDescriptor, JobId, JobState, Member, NodeDescriptor, NodeId, WorkerId};
 use super::process::Variables;
-use super::protocol::{JOB, JobRequest, NEWS, OUTPUT};
+use super::protocol::{JOB, JOB_EVENT, JobRequest, OUTPUT};
 use super::state::{Answer, News};
 use super::trust::Claims;
 use super::{ClusterError, WorkerInfo, callers, control, machine, worker};
-use crate::config::{ENDED_KEPT_MAX, HEAD_ANSWER_TIMEOUT, Limits, NEWS_MAX, OUTPUT_FLUSH_TIMEOUT};
+use crate::config::{HEAD_RPC_TIMEOUT, HISTORY_MAX, JOB_EVENT_QUEUE_MAX, Limits, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::Identity;
 use crate::lock::{Locked, Mutex};
 use crate::observe::{Chain, log};
-use crate::remote::{ClusterRef, ask_host, host_calls};
+use crate::remote::{ClusterRef, actor_services, call_host};
 use crate::transport::{Credentials, Role, Routed};
 
 use sources::Sources;
@@ -75,7 +75,7 @@ pub(super) struct RemoteCluster {
     /// Whether it has got as far as its first worker.
     begun: bool,
     /// Why it has not got there.
-    why_not_begun: String,
+    start_error: String,
     ended: bool,
 }
 
@@ -91,24 +91,24 @@ struct Shared {
     /// All addresses of the head.
     heads: Vec<SocketAddr>,
     job: JobId,
-    facts: JobFacts,
-    members: Arc<Members>,
+    facts: JobDescriptor,
+    members: Arc<Membership>,
     executable: Executable,
-    launch: Launching,
+    launch: WorkerSettings,
     /// Prints what workers write.
     display: Display,
-    standing: Mutex<Standing>,
+    standing: Mutex<ClusterView>,
     /// Changes that the workers are to be told of.
     spread: Spread,
     /// Sources of the executable for nodes that lack it.
     sources: Sources,
     /// How many workers have come or failed to.
-    settled: watch::Sender<Settled>,
+    settled: watch::Sender<StartupProgress>,
 }
 
 /// How this driver's workers are started.
 #[derive(Clone, Debug)]
-struct Launching {
+struct WorkerSettings {
     arguments: Vec<String>,
     environment: Variables,
     limits: Limits,
@@ -117,7 +117,7 @@ struct Launching {
 
 /// What the driver knows of its cluster.
 #[derive(Debug)]
-struct Standing {
+struct ClusterView {
     head: Identity,
     /// The address at which the head answered last.
     head_at: SocketAddr,
@@ -126,11 +126,11 @@ struct Standing {
     agents: BTreeMap<NodeId, Identity>,
 }
 
-impl Standing {
+impl ClusterView {
     /// Forgets the worker that ended first, if more have than are listed.
     fn forget_ended(&mut self) {
         let ended = self.workers.iter().filter(|known| known.ended.is_some()).count();
-        if ended > ENDED_KEPT_MAX
+        if ended > HISTORY_MAX
             && let Some(first) = self.workers.iter().position(|known| known.ended.is_some())
         {
             self.workers.remove(first);
@@ -155,7 +155,7 @@ struct Known {
 
 /// Workers that were waited for at the start.
 #[derive(Clone, Debug, Default)]
-struct Settled {
+struct StartupProgress {
     ready: u32,
     failed: u32,
     last_failure: Option<String>,
@@ -164,7 +164,7 @@ struct Settled {
 }
 
 impl Shared {
-    fn standing(&self) -> Locked<'_, Standing> {
+    fn standing(&self) -> Locked<'_, ClusterView> {
         self.standing.lock()
     }
 
@@ -179,20 +179,20 @@ impl Shared {
     }
 
     /// Where the head is, for those who ask it.
-    fn head_is(&self) -> HeadIs {
+    fn head_info(&self) -> HeadInfo {
         let standing = self.standing();
-        HeadIs { head: standing.head, at: Some(standing.head_at), job: self.job, places_all: true }
+        HeadInfo { head: standing.head, at: Some(standing.head_at), job: self.job, places_all: true }
     }
 
     /// Asks the head something about the job.
     async fn ask(&self, request: JobRequest) -> Result<control::Reply, SendError> {
-        ask_host(&self.control, self.head(), JOB, request, deadline_in(HEAD_ANSWER_TIMEOUT)).await
+        call_host(&self.control, self.head(), JOB, request, deadline_in(HEAD_RPC_TIMEOUT)).await
     }
 }
 
 /// The nodes that a new job may use.
 struct Found {
-    nodes: Vec<NodeFacts>,
+    nodes: Vec<NodeDescriptor>,
     /// Whether there may be others: the head was away, and they are not back yet.
     awaited: bool,
 }
@@ -217,13 +217,14 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
         spreading,
         io,
         begun: false,
-        why_not_begun: "it was given up before".to_owned(),
+        start_error: "it was given up before".to_owned(),
         ended: false,
     };
     let handle = ClusterRef::new(shared.host.clone());
-    let waiting = cluster.io.handle().spawn(async move { equip::equip_first(&shared, found).await });
+    let waiting =
+        cluster.io.handle().spawn(async move { equip::provision_initial_nodes(&shared, found).await });
     let waited = waiting.await.map_err(std::io::Error::other)?;
-    waited.inspect_err(|error| cluster.why_not_begun = Chain(error).to_string())?;
+    waited.inspect_err(|error| cluster.start_error = Chain(error).to_string())?;
     cluster.begun = true;
     Ok((handle, cluster))
 }
@@ -243,7 +244,7 @@ async fn begin(
     let (control_id, host_id) = (fresh_identity(), fresh_identity());
     let claims = Claims { role: Role::Driver, hosts: vec![control_id, host_id], job: None, node: None };
     let Admitted { head_at, enrolment: enrolled, secret } = admission.enrol(&heads, &claims).await?;
-    let (tell, told) = mpsc::channel(NEWS_MAX);
+    let (tell, told) = mpsc::channel(JOB_EVENT_QUEUE_MAX);
     let display = Display::start(&io, Kept::InLogs, options.dedup_logs)?;
     let shown = display.clone();
     let start = |identity, executor, calls| {
@@ -263,15 +264,15 @@ async fn begin(
             return inbound.fail(&refused);
         }
         match service {
-            NEWS => news::receive(&tell, inbound),
+            JOB_EVENT => news::receive(&tell, inbound),
             OUTPUT => output::receive(&shown, inbound),
-            _ => host_calls(host, service, inbound),
+            _ => actor_services(host, service, inbound),
         }
     });
     let control = start(control_id, Executor::Runtime(io.clone()), services).await?;
-    let host = start(host_id, executor, Box::new(host_calls)).await?;
+    let host = start(host_id, executor, Box::new(actor_services)).await?;
     control.supersede(enrolled.head, head_at);
-    let facts = JobFacts {
+    let facts = JobDescriptor {
         entrypoint: entrypoint(),
         hostname: machine::hostname(),
         pid: std::process::id(),
@@ -281,8 +282,8 @@ async fn begin(
         runs_on: None,
     };
     let request = JobRequest::Start { job: submitted.job(), facts: facts.clone() };
-    let deadline = deadline_in(HEAD_ANSWER_TIMEOUT);
-    let started: control::Reply = ask_host(&control, enrolled.head, JOB, request, deadline)
+    let deadline = deadline_in(HEAD_RPC_TIMEOUT);
+    let started: control::Reply = call_host(&control, enrolled.head, JOB, request, deadline)
         .await
         .map_err(|error| ClusterError::Head { address: options.address.clone(), why: error.to_string() })?;
     let (job, found) = match started {
@@ -291,10 +292,10 @@ async fn begin(
         Err(denied) => return Err(ClusterError::head(&options.address, &denied.to_string())),
     };
     submitted.take();
-    let members = Arc::new(Members::default());
+    let members = Arc::new(Membership::default());
     host.set_placement(Arc::clone(&members) as _);
     let JoinOptions { environment, limits, stack_bytes, .. } = options;
-    let launch = Launching { arguments, environment, limits, stack_bytes };
+    let launch = WorkerSettings { arguments, environment, limits, stack_bytes };
     let shared = Arc::new(Shared {
         control,
         host,
@@ -309,15 +310,15 @@ async fn begin(
         display,
         spread: Spread::default(),
         sources: Sources::default(),
-        standing: Mutex::new(Standing {
+        standing: Mutex::new(ClusterView {
             head: enrolled.head,
             head_at,
             workers: Vec::new(),
             agents: BTreeMap::new(),
         }),
-        settled: watch::Sender::new(Settled::default()),
+        settled: watch::Sender::new(StartupProgress::default()),
     });
-    shared.members.apply(&Change::Are { members: Vec::new(), head: shared.head_is() }, &shared.host);
+    shared.members.apply(&Change::Snapshot { members: Vec::new(), head: shared.head_info() }, &shared.host);
     Ok((shared, told, found))
 }
 
@@ -339,7 +340,7 @@ impl RemoteCluster {
         self.shared.standing().workers.iter().map(info).collect()
     }
 
-    pub(super) fn members(&self) -> &Members {
+    pub(super) fn members(&self) -> &Membership {
         &self.shared.members
     }
 
@@ -363,7 +364,7 @@ impl RemoteCluster {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
         self.io.handle().spawn(async move {
             output::flush(&shared, flush_within).await;
-            if let Err(why) = stay::tell_end(&shared, state, &message).await {
+            if let Err(why) = stay::report_end(&shared, state, &message).await {
                 log::warn!(job = %shared.job, why, "the head was not told that the driver has left");
             }
             shared.control.shutdown("the driver has ended").await;
@@ -372,7 +373,7 @@ impl RemoteCluster {
 }
 
 /// How long a dropped cluster may take to tell the head.
-const DROP_PATIENCE: Duration = Duration::from_millis(500);
+const DROP_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Drop for RemoteCluster {
     fn drop(&mut self) {
@@ -384,15 +385,15 @@ impl Drop for RemoteCluster {
         }
         let (state, message) = match std::thread::panicking() {
             true => (JobState::Failed, "the driver panicked"),
-            false if !self.begun => (JobState::Failed, self.why_not_begun.as_str()),
+            false if !self.begun => (JobState::Failed, self.start_error.as_str()),
             false => (JobState::Succeeded, "the driver has dropped its cluster"),
         };
-        let ending = self.end(DROP_PATIENCE / 2, state, message);
+        let ending = self.end(DROP_TIMEOUT / 2, state, message);
         let (over, ended) = std::sync::mpsc::sync_channel(1);
         self.io.handle().spawn(async move {
             // Nobody waits any more when it took too long.
             let _ = (ending.await, over.send(()));
         });
-        let _ = ended.recv_timeout(DROP_PATIENCE);
+        let _ = ended.recv_timeout(DROP_TIMEOUT);
     }
 }

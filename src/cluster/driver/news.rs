@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 
 use super::{Known, Shared, equip, spread};
 use crate::cluster::members::Change;
-use crate::cluster::model::{Member, NodeFacts, NodeId, WorkerId};
-use crate::cluster::state::{News, Working};
+use crate::cluster::model::{Member, NodeDescriptor, NodeId, WorkerId};
+use crate::cluster::state::{News, WorkerEntry};
 use crate::observe::log;
 use crate::registry::{Inbound, decode};
 use crate::wire::CallFailure;
@@ -45,8 +45,8 @@ pub(super) fn take(shared: &Arc<Shared>, news: News) {
         News::WorkerUp { node, worker, member, pid } => {
             worker_up(shared, Known { node, worker, member, pid, ended: None });
         }
-        News::WorkerGone { worker, member, cause, node } => {
-            worker_gone(shared, node, worker, member, cause);
+        News::WorkerDown { worker, member, cause, node } => {
+            worker_down(shared, node, worker, member, cause);
         }
         News::Stopped { why } => {
             log::error!(job = %shared.job, why, "the job is over");
@@ -60,7 +60,7 @@ pub(super) fn take(shared: &Arc<Shared>, news: News) {
 }
 
 /// Sends the executable to a node that has come, and goes on meanwhile.
-fn equip_later(shared: &Arc<Shared>, facts: NodeFacts) {
+fn equip_later(shared: &Arc<Shared>, facts: NodeDescriptor) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let equipped = equip::equip(&shared, &facts).await;
@@ -87,13 +87,13 @@ fn worker_up(shared: &Arc<Shared>, up: Known) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let members = shared.members.list();
-        let are = Change::Are { members, head: shared.head_is() };
+        let are = Change::Snapshot { members, head: shared.head_info() };
         spread::tell_all(&shared, vec![member], &are).await;
         shared.settled.send_modify(|settled| settled.ready += 1);
     });
 }
 
-fn worker_gone(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Option<Member>, cause: String) {
+fn worker_down(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Option<Member>, cause: String) {
     let known = {
         let mut standing = shared.standing();
         let known = standing.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
@@ -125,8 +125,8 @@ fn worker_gone(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Opt
 }
 
 /// Takes up what a head says after it was away.
-pub(super) fn reconcile(shared: &Arc<Shared>, nodes: Vec<NodeFacts>, workers: Vec<Working>) {
-    for Working { node, worker, member, pid } in workers {
+pub(super) fn reconcile(shared: &Arc<Shared>, nodes: Vec<NodeDescriptor>, workers: Vec<WorkerEntry>) {
+    for WorkerEntry { node, worker, member, pid } in workers {
         worker_up(shared, Known { node, worker, member, pid, ended: None });
     }
     nodes.into_iter().for_each(|facts| equip_later(shared, facts));
@@ -139,10 +139,10 @@ pub(super) fn living(shared: &Shared) -> Vec<Known> {
 
 /// Those that lived before the head was asked, and that it does not have, have ended unseen. All of its nodes
 /// have to have had the time to come back to it.
-pub(super) fn sweep(shared: &Arc<Shared>, before: Vec<Known>, workers: &[Working]) {
+pub(super) fn sweep(shared: &Arc<Shared>, before: Vec<Known>, workers: &[WorkerEntry]) {
     let is_listed = |known: &Known| workers.iter().any(|working| working.worker == known.worker);
     for Known { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
         let cause = "it ended while the head was away".to_owned();
-        worker_gone(shared, node, worker, Some(member), cause);
+        worker_down(shared, node, worker, Some(member), cause);
     }
 }

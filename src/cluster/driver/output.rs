@@ -14,7 +14,7 @@ use crate::host::deadline_in;
 use crate::id::Identity;
 use crate::observe::log;
 use crate::registry::{Inbound, decode};
-use crate::remote::ask_host;
+use crate::remote::call_host;
 use crate::wire::CallFailure;
 
 /// Takes what an agent sends; it is answered once there is room for it.
@@ -45,7 +45,7 @@ pub(super) async fn flush(shared: &Arc<Shared>, within: Duration) {
     let asked = agents.into_iter().map(|agent| async move {
         let request = Flush { job: shared.job };
         let deadline = deadline_in(agents_within);
-        let sent: Result<(), _> = ask_host(&shared.control, agent, FLUSH, request, deadline).await;
+        let sent: Result<(), _> = call_host(&shared.control, agent, FLUSH, request, deadline).await;
         if let Err(error) = sent {
             log::debug!(%agent, %error, "the last lines of a node's workers may be in its logs alone");
         }

@@ -5,32 +5,32 @@ use std::time::SystemTime;
 
 use super::{Shared, news};
 use crate::cluster::backoff::Backoff;
-use crate::cluster::desk::DeskError;
+use crate::cluster::desk::TokenRpcError;
 use crate::cluster::enrolment::{Back, Renewal};
 use crate::cluster::members::Change;
 use crate::cluster::model::JobState;
 use crate::cluster::protocol::JobRequest;
 use crate::cluster::state::{Answer, Denied, News};
 use crate::cluster::trust::Claims;
-use crate::config::{BEAT_EVERY, JOB_LEASE, NODE_LEASE};
+use crate::config::{JOB_LEASE, LEASE_RENEW_INTERVAL, NODE_LEASE};
 use crate::observe::log;
 use crate::transport::Role;
 
 /// Says every while that the driver is there; comes back when the head was gone.
 pub(super) async fn keep(shared: Arc<Shared>) {
     // By the clock on the wall, which goes on while the machine sleeps.
-    let due = || SystemTime::now() + shared.credentials.renewed_in();
+    let due = || SystemTime::now() + shared.credentials.renew_after();
     let mut renewal = due();
     loop {
-        tokio::time::sleep(BEAT_EVERY).await;
+        tokio::time::sleep(LEASE_RENEW_INTERVAL).await;
         match shared.ask(JobRequest::Beat { job: shared.job }).await {
             Ok(Ok(_)) if SystemTime::now() < renewal => continue,
             Ok(Ok(_)) => {
                 // The head is there, and is to hear the next beat whatever becomes of this.
-                match try_to_come_back(&shared, Link::Answers).await {
+                match try_rejoin(&shared, Link::Answers).await {
                     Ok(_) => {}
                     Err(Away::Over(why)) => return over(&shared, why),
-                    Err(Away::Still(why)) => log::warn!(why, "the driver's certificate was not renewed"),
+                    Err(Away::Retry(why)) => log::warn!(why, "the driver's certificate was not renewed"),
                 }
                 renewal = due();
                 continue;
@@ -39,7 +39,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             Ok(Err(denied)) => log::warn!(%denied, "the head does not take the driver's word"),
             Err(error) => log::warn!(%error, "the head is away; it is looked for"),
         }
-        match come_back(&shared).await {
+        match rejoin(&shared).await {
             Ok(Renewed::Yes) => renewal = due(),
             Ok(Renewed::No) => {}
             Err(why) => return over(&shared, why),
@@ -58,16 +58,16 @@ enum Renewed {
 }
 
 /// Finds the head and takes up the job with it, however long that takes. An error is that the job is over.
-async fn come_back(shared: &Arc<Shared>) -> Result<Renewed, String> {
+async fn rejoin(shared: &Arc<Shared>) -> Result<Renewed, String> {
     let mut backoff = Backoff::new();
     let mut told = String::new();
     loop {
-        match try_to_come_back(shared, Link::Silent).await {
+        match try_rejoin(shared, Link::Silent).await {
             Ok(renewed) => return Ok(renewed),
             Err(Away::Over(why)) => return Err(why),
-            Err(Away::Still(why)) if why == told => {}
+            Err(Away::Retry(why)) if why == told => {}
             // Each reason once: it may be that the cluster does not take this driver any more.
-            Err(Away::Still(why)) => {
+            Err(Away::Retry(why)) => {
                 log::warn!(why, "the driver cannot come back to the head yet");
                 told = why;
             }
@@ -78,7 +78,7 @@ async fn come_back(shared: &Arc<Shared>) -> Result<Renewed, String> {
 
 /// Tells the head that the job is over. One that was just started again is looked for, as long as it would
 /// wait for this driver.
-pub(super) async fn tell_end(shared: &Arc<Shared>, state: JobState, message: &str) -> Result<(), String> {
+pub(super) async fn report_end(shared: &Arc<Shared>, state: JobState, message: &str) -> Result<(), String> {
     let mut why = "it did not answer".to_owned();
     let mut backoff = Backoff::new();
     let telling = async {
@@ -99,16 +99,16 @@ pub(super) async fn tell_end(shared: &Arc<Shared>, state: JobState, message: &st
 }
 
 enum Away {
-    Still(String),
+    Retry(String),
     Over(String),
 }
 
 /// Finds the head in the life that it has now; gives whether that is another one.
-async fn find_head(shared: &Shared, renewal: Renewal) -> Result<(bool, Renewed), DeskError> {
+async fn find_head(shared: &Shared, renewal: Renewal) -> Result<(bool, Renewed), TokenRpcError> {
     let hosts = vec![shared.control.identity(), shared.host.identity()];
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
     let (heads, last) = (&shared.heads, shared.standing().head_at);
-    let back = shared.admission.come_back(heads, last, &claims, &shared.credentials, renewal);
+    let back = shared.admission.rejoin(heads, last, &claims, &shared.credentials, renewal);
     let Back { head_at, head, renewed } = back.await?;
     shared.control.supersede(head, head_at);
     let mut standing = shared.standing();
@@ -125,8 +125,8 @@ enum Link {
     Silent,
 }
 
-async fn try_to_come_back(shared: &Arc<Shared>, link: Link) -> Result<Renewed, Away> {
-    let still = |error: &dyn std::fmt::Display| Away::Still(error.to_string());
+async fn try_rejoin(shared: &Arc<Shared>, link: Link) -> Result<Renewed, Away> {
+    let still = |error: &dyn std::fmt::Display| Away::Retry(error.to_string());
     let renewal = match link {
         Link::Answers => Renewal::Due,
         Link::Silent => Renewal::IfStale,
@@ -137,12 +137,12 @@ async fn try_to_come_back(shared: &Arc<Shared>, link: Link) -> Result<Renewed, A
     }
     let before = news::living(shared);
     match shared.ask(start_again(shared)).await {
-        Ok(Ok(Answer::Job { nodes, workers, all_back, .. })) => {
+        Ok(Ok(Answer::Job { nodes, workers, all_rejoined, .. })) => {
             // Agents tell the workers.
-            shared.members.apply(&Change::Head(shared.head_is()), &shared.host);
+            shared.members.apply(&Change::Head(shared.head_info()), &shared.host);
             // Of nodes that are not back it does not know the workers.
-            if is_new || !all_back {
-                sweep_later(shared);
+            if is_new || !all_rejoined {
+                schedule_reconcile(shared);
             } else {
                 news::sweep(shared, before, &workers);
             }
@@ -150,7 +150,7 @@ async fn try_to_come_back(shared: &Arc<Shared>, link: Link) -> Result<Renewed, A
             Ok(renewed)
         }
         Ok(Err(Denied::JobOver(why) | Denied::Unknown(why))) => Err(Away::Over(why)),
-        Ok(other) => Err(Away::Still(format!("it answered {other:?}"))),
+        Ok(other) => Err(Away::Retry(format!("it answered {other:?}"))),
         Err(error) => Err(still(&error)),
     }
 }
@@ -161,10 +161,10 @@ fn start_again(shared: &Shared) -> JobRequest {
 }
 
 /// Looks once more when all nodes that live have come back to a head that was started again.
-fn sweep_later(shared: &Arc<Shared>) {
+fn schedule_reconcile(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        tokio::time::sleep(NODE_LEASE + BEAT_EVERY).await;
+        tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
         let before = news::living(&shared);
         if let Ok(Ok(Answer::Job { workers, .. })) = shared.ask(start_again(&shared)).await {
             news::sweep(&shared, before, &workers);

@@ -7,7 +7,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::versions::{Glibc, Tables};
+use super::versions::{DynamicSection, Glibc};
 
 /// How much of a file's beginning is its header: 64 bytes, or 52 of a file of 32 bits.
 const HEADER_BYTES: usize = 64;
@@ -83,7 +83,8 @@ pub(super) fn inspect(size: u64, read: impl Fn(u64, &mut [u8]) -> io::Result<()>
     let segments = segments(&fields, size, &read)?;
     let names_loader = segments.iter().find(|segment| segment.kind == PT_INTERP);
     let loader = names_loader.map(|segment| loader_name(*segment, size, &read)).transpose()?;
-    let glibc = Tables::find(fields, &segments, size, &read)?.map_or(Ok(None), |tables| tables.needed())?;
+    let glibc =
+        DynamicSection::find(fields, &segments, size, &read)?.map_or(Ok(None), |tables| tables.needed())?;
     Ok(Image { processor, loader, glibc })
 }
 
@@ -112,7 +113,7 @@ pub(super) fn inspect_library(
     let header = header(size, &read)?;
     let fields = Fields::of(&header);
     let segments = segments(&fields, size, &read)?;
-    Tables::find(fields, &segments, size, &read)?.map_or(Ok(None), |tables| tables.defined())
+    DynamicSection::find(fields, &segments, size, &read)?.map_or(Ok(None), |tables| tables.defined())
 }
 
 fn processor(header: &Fields<'_>) -> Result<&'static str, ElfError> {

@@ -24,7 +24,7 @@ pub use elf::ElfError;
 pub(super) use platform::this_machine;
 pub use platform::{Platform, PlatformMismatch};
 #[cfg(feature = "cli")]
-pub(crate) use store::{InUse, Store, StoreError};
+pub(crate) use store::{PinnedExecutable, Store, StoreError};
 
 use elf::Image;
 
@@ -198,7 +198,7 @@ pub(super) fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
         }
         loader => {
             this_machine().can_run(&platform)?;
-            let target = platform.sure_target();
+            let target = platform.known_target();
             loader.map_or(Ok(()), |loader| Err(ExecutableError::NoLoader { loader, target }))
         }
     }

@@ -73,7 +73,7 @@ impl Platform {
 
     /// The target of `rustc` whose programs run on every machine with that processor, whatever it has
     /// installed.
-    pub(super) fn sure_target(&self) -> String {
+    pub(super) fn known_target(&self) -> String {
         match self.processor.as_str() {
             "arm" => "arm-unknown-linux-musleabihf".to_owned(),
             "riscv64" => "riscv64gc-unknown-linux-musl".to_owned(),
@@ -133,7 +133,7 @@ pub struct PlatformError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "the program is built for {program} and the node runs {machine}; build it with `cargo build --target {}`, \
-     whose programs run on every such node, or {}", .machine.sure_target(), otherwise(.program, .machine)
+     whose programs run on every such node, or {}", .machine.known_target(), otherwise(.program, .machine)
 )]
 pub struct PlatformMismatch {
     /// What the program needs.

@@ -75,9 +75,9 @@ struct Entry {
 #[derive(Debug)]
 enum Slot {
     /// So much of it is there, with this digest.
-    Part { have: u64, hasher: Box<Hasher> },
+    Uploading { have: u64, hasher: Box<Hasher> },
     /// It is from another life, and whether all of it reached the disk is not known.
-    Unproved,
+    Unverified,
     /// It may be run.
     Ready,
     /// It was removed.
@@ -96,17 +96,17 @@ impl Store {
             one_bytes: config::EXECUTABLE_BYTES_MAX,
             all_bytes: config::EXECUTABLES_BYTES_MAX,
             count: config::EXECUTABLES_MAX,
-            part_idle: config::EXECUTABLE_PART_IDLE,
+            part_idle: config::UPLOAD_IDLE_TIMEOUT,
         };
         Self::with_bounds(dir, bounds, Instant::now())
     }
 
     fn with_bounds(dir: &Path, bounds: Bounds, now: Instant) -> Result<Self, StoreError> {
-        let lock = file::take_directory(dir)?;
+        let lock = file::lock_directory(dir)?;
         let mut table = Table::default();
         for (digest, size) in file::leftovers(dir)? {
             table.uses += 1;
-            let slot = Arc::new(Mutex::new(Slot::Unproved));
+            let slot = Arc::new(Mutex::new(Slot::Unverified));
             let entry = Entry { size, used: table.uses, used_at: now, holders: 0, complete: true, slot };
             table.entries.insert(digest, entry);
         }
@@ -124,9 +124,9 @@ impl Store {
         let mut slot = lock(&held.slot);
         held.prove(&mut slot)?;
         Ok(match &*slot {
-            Slot::Part { have, .. } => *have,
+            Slot::Uploading { have, .. } => *have,
             Slot::Ready => held.size,
-            Slot::Unproved | Slot::Gone => 0,
+            Slot::Unverified | Slot::Gone => 0,
         })
     }
 
@@ -159,18 +159,18 @@ impl Store {
             return Err(StoreError::Size { size, limit: self.0.bounds.one_bytes });
         }
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > size) {
-            return Err(StoreError::Beyond { offset, length: bytes.len(), size });
+            return Err(StoreError::OutOfRange { offset, length: bytes.len(), size });
         }
         loop {
-            let held = self.enter_or_begin(now, digest, size)?;
+            let held = self.get_or_create(now, digest, size)?;
             let mut slot = lock(&held.slot);
             held.prove(&mut slot)?;
             match &mut *slot {
                 Slot::Ready => return Ok(size),
-                Slot::Part { have, .. } if offset > *have => {
+                Slot::Uploading { have, .. } if offset > *have => {
                     return Err(StoreError::Gap { offset, have: *have });
                 }
-                Slot::Part { have, hasher } => {
+                Slot::Uploading { have, hasher } => {
                     let fresh = bytes.get((*have - offset) as usize..).unwrap_or_default();
                     if let Err(error) = self.write(now, digest, *have, fresh) {
                         if matches!(error, StoreError::DiskFull { .. }) {
@@ -187,7 +187,7 @@ impl Store {
                     return held.complete(&mut slot);
                 }
                 // Somebody else saw it removed since it was looked up: it begins anew.
-                Slot::Unproved | Slot::Gone => {}
+                Slot::Unverified | Slot::Gone => {}
             }
         }
     }
@@ -196,7 +196,7 @@ impl Store {
     fn write(&self, now: Instant, digest: Digest, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         loop {
             match file::write(&self.0.dir, digest, offset, bytes) {
-                Err(StoreError::DiskFull { .. }) if lock(&self.0.table).give_up_one(now, &self.0) => {}
+                Err(StoreError::DiskFull { .. }) if lock(&self.0.table).evict_one(now, &self.0) => {}
                 result => return result,
             }
         }
@@ -207,21 +207,21 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Missing`] if it is not there, or not all of it.
-    pub(crate) fn hold(&self, digest: Digest) -> Result<InUse, StoreError> {
+    pub(crate) fn hold(&self, digest: Digest) -> Result<PinnedExecutable, StoreError> {
         let missing = StoreError::Missing { digest, dir: self.0.dir.clone() };
         let Some(held) = self.enter(Instant::now(), digest) else { return Err(missing) };
         let mut slot = lock(&held.slot);
         held.prove(&mut slot)?;
         let ready = matches!(*slot, Slot::Ready);
         drop(slot);
-        if ready { Ok(InUse(held)) } else { Err(missing) }
+        if ready { Ok(PinnedExecutable(held)) } else { Err(missing) }
     }
 
     /// Bytes of a complete executable from `offset` on, `bytes_max` at most, and whether they are its last.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] if it is not there, or not all of it; [`StoreError::Beyond`] if nothing of it lies
+    /// [`StoreError::Missing`] if it is not there, or not all of it; [`StoreError::OutOfRange`] if nothing of it lies
     /// behind `offset`.
     pub(crate) fn read(
         &self,
@@ -229,10 +229,10 @@ impl Store {
         offset: u64,
         bytes_max: usize,
     ) -> Result<(Vec<u8>, bool), StoreError> {
-        let InUse(held) = self.hold(digest)?;
+        let PinnedExecutable(held) = self.hold(digest)?;
         let left = held.size.saturating_sub(offset);
         if left == 0 {
-            return Err(StoreError::Beyond { offset, length: bytes_max, size: held.size });
+            return Err(StoreError::OutOfRange { offset, length: bytes_max, size: held.size });
         }
         let length = left.min(bytes_max as u64);
         Ok((file::read(&self.0.dir, digest, offset, length as usize)?, length == left))
@@ -250,13 +250,13 @@ impl Store {
         Some(Held { store: self.clone(), digest, size, slot })
     }
 
-    fn enter_or_begin(&self, now: Instant, digest: Digest, size: u64) -> Result<Held, StoreError> {
+    fn get_or_create(&self, now: Instant, digest: Digest, size: u64) -> Result<Held, StoreError> {
         let mut table = lock(&self.0.table);
         if !table.entries.contains_key(&digest) {
             table.make_room(now, size, &self.0)?;
         }
         if let hash_map::Entry::Vacant(vacant) = table.entries.entry(digest) {
-            let slot = Slot::Part { have: 0, hasher: Box::default() };
+            let slot = Slot::Uploading { have: 0, hasher: Box::default() };
             let slot = Arc::new(Mutex::new(slot));
             vacant.insert(Entry { size, used: 0, used_at: now, holders: 0, complete: false, slot });
         }
@@ -285,14 +285,14 @@ impl Table {
             if self.entries.len() < bounds.count && bytes.saturating_add(size) <= bounds.all_bytes {
                 return Ok(());
             }
-            if !self.give_up_one(now, store) {
+            if !self.evict_one(now, store) {
                 return Err(StoreError::Full { dir: store.dir.clone(), size, limit: bounds.all_bytes });
             }
         }
     }
 
     /// Removes what was used least lately and nobody holds, if there is such a thing.
-    fn give_up_one(&mut self, now: Instant, store: &Shared) -> bool {
+    fn evict_one(&mut self, now: Instant, store: &Shared) -> bool {
         let abandoned = |entry: &Entry| {
             entry.complete || now.saturating_duration_since(entry.used_at) >= store.bounds.part_idle
         };
@@ -326,17 +326,17 @@ impl Held {
     fn prove(&self, slot: &mut Slot) -> Result<(), StoreError> {
         let (dir, digest) = (&self.store.0.dir, self.digest);
         let (sound, complete) = match slot {
-            Slot::Part { have: 0, .. } | Slot::Gone => return Ok(()),
+            Slot::Uploading { have: 0, .. } | Slot::Gone => return Ok(()),
             // A write that failed may have left more.
-            Slot::Part { have, .. } => {
+            Slot::Uploading { have, .. } => {
                 (file::size(dir, digest, false).is_some_and(|size| size >= *have), false)
             }
             Slot::Ready => (file::size(dir, digest, true) == Some(self.size), true),
-            Slot::Unproved => (file::has_its_digest(dir, digest)?, true),
+            Slot::Unverified => (file::verify_digest(dir, digest)?, true),
         };
         match slot {
             _ if !sound => self.remove(slot, complete),
-            Slot::Unproved => *slot = Slot::Ready,
+            Slot::Unverified => *slot = Slot::Ready,
             _ => {}
         }
         Ok(())
@@ -344,7 +344,7 @@ impl Held {
 
     /// Makes `Ready` or `Gone` of a part that is complete.
     fn complete(&self, slot: &mut Slot) -> Result<u64, StoreError> {
-        let Slot::Part { hasher, .. } = slot else { return Ok(self.size) };
+        let Slot::Uploading { hasher, .. } = slot else { return Ok(self.size) };
         if Digest(hasher.finalize().into()) != self.digest {
             self.remove(slot, false);
             return Err(StoreError::WrongDigest { digest: self.digest });
@@ -385,9 +385,9 @@ impl Drop for Held {
 
 /// An executable that is run, and stays in the store as long as this is held.
 #[derive(Debug)]
-pub(crate) struct InUse(Held);
+pub(crate) struct PinnedExecutable(Held);
 
-impl InUse {
+impl PinnedExecutable {
     /// Its file.
     ///
     /// Who starts it tries again for a moment if the operating system calls the file busy: a process that

@@ -71,14 +71,14 @@ impl FromStr for Glibc {
     }
 }
 
-const OUTSIDE: ElfError = ElfError::Damaged("table of versions leads out of it");
+const OUT_OF_BOUNDS: ElfError = ElfError::Damaged("table of versions leads out of it");
 
 fn step(at: u64, by: u32) -> Result<u64, ElfError> {
-    at.checked_add(by.into()).ok_or(OUTSIDE)
+    at.checked_add(by.into()).ok_or(OUT_OF_BOUNDS)
 }
 
 /// What the loader looks at, and the file that it is in.
-pub(super) struct Tables<'a, R> {
+pub(super) struct DynamicSection<'a, R> {
     header: Fields<'a>,
     segments: &'a [Segment],
     size: u64,
@@ -89,7 +89,7 @@ pub(super) struct Tables<'a, R> {
     left: Cell<u32>,
 }
 
-impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> Tables<'a, R> {
+impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
     /// Nothing if the file has none: then it is linked statically.
     pub(super) fn find(
         header: Fields<'a>,
@@ -162,7 +162,7 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> Tables<'a, R> {
             let into = address.checked_sub(segment.address).filter(|into| *into < segment.length)?;
             segment.offset.checked_add(into)
         });
-        found.next().ok_or(OUTSIDE)
+        found.next().ok_or(OUT_OF_BOUNDS)
     }
 
     /// The latest of all versions of a table. `entry` gives that of one entry, and how far the next is.
@@ -186,7 +186,7 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> Tables<'a, R> {
     fn bytes<const N: usize>(&self, at: u64) -> Result<[u8; N], ElfError> {
         let mut bytes = [0; N];
         if !within(at, N as u64, self.size) {
-            return Err(OUTSIDE);
+            return Err(OUT_OF_BOUNDS);
         }
         let left = self.left.get().checked_sub(1);
         self.left.set(left.ok_or(ElfError::Damaged("table of versions is longer than any program's"))?);
@@ -200,11 +200,12 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> Tables<'a, R> {
 
     /// The name that stands so far behind the beginning of all names; of a longer one its beginning.
     fn name(&self, at: u32) -> Result<Vec<u8>, ElfError> {
-        let (names, length) = (self.value(DT_STRTAB).ok_or(OUTSIDE)?, self.value(DT_STRSZ).ok_or(OUTSIDE)?);
-        let left = length.checked_sub(at.into()).ok_or(OUTSIDE)?;
+        let (names, length) =
+            (self.value(DT_STRTAB).ok_or(OUT_OF_BOUNDS)?, self.value(DT_STRSZ).ok_or(OUT_OF_BOUNDS)?);
+        let left = length.checked_sub(at.into()).ok_or(OUT_OF_BOUNDS)?;
         let (from, length) = (step(self.offset(names)?, at)?, left.min(NAME_BYTES_MAX));
         if !within(from, length, self.size) {
-            return Err(OUTSIDE);
+            return Err(OUT_OF_BOUNDS);
         }
         let mut name = vec![0; length as usize];
         (self.read)(from, &mut name)?;

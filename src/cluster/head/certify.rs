@@ -22,7 +22,7 @@ impl Head {
         shown: Option<&Certificate>,
     ) -> Result<Enrolled, String> {
         claims.check_claimable().map_err(|error| error.to_string())?;
-        self.control.read(|state| check_free(state, claims, shown)).inspect_err(|error| {
+        self.control.read(|state| check_unclaimed(state, claims, shown)).inspect_err(|error| {
             tracing::warn!(error, "somebody with the token was not enrolled");
         })?;
         let chain = self.authority.issue(csr, claims).map_err(|error| error.to_string())?;
@@ -35,7 +35,7 @@ impl Head {
     /// As when one is certified, no other living process has its hosts. The state decides what it may do from there
     /// on: it joins, or starts its job, over its link.
     pub(super) fn take_back(&self, claims: &Claims, shown: &Certificate) -> Result<Returned, String> {
-        self.control.read(|state| check_free(state, claims, Some(shown))).inspect_err(|error| {
+        self.control.read(|state| check_unclaimed(state, claims, Some(shown))).inspect_err(|error| {
             tracing::warn!(error, "a process with a certificate was not taken back");
         })?;
         tracing::info!(role = %claims.role, hosts = ?claims.hosts, "a member is back with its certificate");
@@ -54,7 +54,7 @@ impl Head {
             return NodeReply::Unknown;
         }
         let node = NodeId(agent.host.0);
-        if let Err(text) = self.control.read(|state| check_own(state, node, &hosts)) {
+        if let Err(text) = self.control.read(|state| check_owned_by(state, node, &hosts)) {
             tracing::warn!(%node, text, "a worker was not certified");
             return NodeReply::Failed { text };
         }
@@ -111,7 +111,7 @@ fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
 }
 
 /// Whether the hosts are nobody's who lives, or his who has shown that he has been certified for them.
-fn check_free(state: &State, claims: &Claims, shown: Option<&Certificate>) -> Result<(), String> {
+fn check_unclaimed(state: &State, claims: &Claims, shown: Option<&Certificate>) -> Result<(), String> {
     for host in &claims.hosts {
         let Some(holder) = state.holder(host.host) else { continue };
         let is_own = shown.is_some_and(|shown| shown.role_of(*host) == Some(claims.role));
@@ -129,14 +129,14 @@ fn check_free(state: &State, claims: &Claims, shown: Option<&Certificate>) -> Re
 pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Result<(), String> {
     let of_worker = match event {
         NodeEvent::WorkerReady { worker, member, .. } => {
-            check_own(state, node, &[member.actors, member.tasks])?;
+            check_owned_by(state, node, &[member.actors, member.tasks])?;
             Some(*worker)
         }
         NodeEvent::WorkerEnded { worker, .. }
         | NodeEvent::WorkerSuspended { worker, .. }
         | NodeEvent::Life { worker, .. }
         | NodeEvent::Tasks { worker, .. } => Some(*worker),
-        NodeEvent::DriverBegan { job } | NodeEvent::DriverEnded { job, .. } => {
+        NodeEvent::DriverBegan { job } | NodeEvent::DriverExited { job, .. } => {
             return match state.job_facts(*job) {
                 Some(facts) if facts.runs_on != Some(node) => {
                     Err(format!("the driver of job {job} does not run there"))
@@ -160,7 +160,7 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
 }
 
 /// Whether the hosts may be those of a worker on a node: nobody's who lives elsewhere.
-fn check_own(state: &State, node: NodeId, hosts: &[Identity]) -> Result<(), String> {
+fn check_owned_by(state: &State, node: NodeId, hosts: &[Identity]) -> Result<(), String> {
     for host in hosts {
         let holder = state.holder(host.host);
         let runs_here = |worker| state.worker(worker).is_some_and(|(runs_on, _)| runs_on == node);
@@ -175,7 +175,7 @@ fn check_own(state: &State, node: NodeId, hosts: &[Identity]) -> Result<(), Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::model::{JobFacts, Labels, Member, NodeFacts, Resources, WorkerId};
+    use crate::cluster::model::{JobDescriptor, Labels, Member, NodeDescriptor, Resources, WorkerId};
     use crate::cluster::state::{Event, Millis, NodeReport, Settings, Ticket};
     use crate::cluster::trust::tests::{Realm, claims};
     use crate::cluster::trust::{CertificateRequest, ONE_JOB, job_name};
@@ -193,7 +193,7 @@ mod tests {
     fn known() -> Known {
         let [agent, driver, caller, one, other] = [(); 5].map(|()| fresh_identity());
         let at = "127.0.0.1:1".parse().unwrap();
-        let facts = NodeFacts {
+        let facts = NodeDescriptor {
             agent,
             address: at,
             hostname: String::new(),
@@ -207,7 +207,7 @@ mod tests {
         };
         let (job, node, worker) = (JobId(1), facts.id(), WorkerId(1));
         let member = Member { actors: one, actors_at: at, tasks: other, tasks_at: at };
-        let job_facts = JobFacts {
+        let job_facts = JobDescriptor {
             entrypoint: String::new(),
             hostname: String::new(),
             pid: 1,
@@ -220,7 +220,7 @@ mod tests {
         for event in [
             Event::NodeJoined(NodeReport::idle(facts)),
             Event::JobStarted { ticket: Ticket(1), job: None, facts: job_facts },
-            Event::NodeEquipped { job, node },
+            Event::NodeProvisioned { job, node },
             Event::WorkerReady { worker, member, pid: 1 },
         ] {
             state.handle(Millis(1), event, &mut Vec::new());
@@ -239,25 +239,25 @@ mod tests {
         let (realm, known) = (Realm::new(), known());
         let stranger = claims(Role::Agent, fresh_identity());
         let own = certificate(&realm, &stranger);
-        check_free(&known.state, &stranger, None).unwrap();
+        check_unclaimed(&known.state, &stranger, None).unwrap();
         let drivers = [(Role::Driver, known.driver), (Role::Driver, known.caller)];
         for (role, host) in [(Role::Agent, known.agent)].into_iter().chain(drivers) {
             let living = claims(role, host);
             let renewed = certificate(&realm, &living);
-            check_free(&known.state, &living, Some(&renewed)).unwrap();
+            check_unclaimed(&known.state, &living, Some(&renewed)).unwrap();
             // With the token alone, with a certificate of his own, and as a later life of the living.
             let later = Identity { incarnation: fresh_identity().incarnation, ..host };
             for (claims, shown) in
                 [(&living, None), (&living, Some(&own)), (&claims(role, later), Some(&renewed))]
             {
-                let refused = check_free(&known.state, claims, shown).unwrap_err();
+                let refused = check_unclaimed(&known.state, claims, shown).unwrap_err();
                 assert!(refused.contains("another process of the cluster"), "{refused}");
             }
         }
         let as_driver = claims(Role::Driver, known.worker[0]);
-        check_free(&known.state, &as_driver, None).unwrap_err();
+        check_unclaimed(&known.state, &as_driver, None).unwrap_err();
         let two = Claims { hosts: vec![fresh_identity(), known.driver], ..stranger };
-        check_free(&known.state, &two, None).unwrap_err();
+        check_unclaimed(&known.state, &two, None).unwrap_err();
     }
 
     #[test]
@@ -265,19 +265,19 @@ mod tests {
         let mut known = known();
         let left = Event::NodeLeft { node: known.agent, cause: String::new() };
         known.state.handle(Millis(2), left, &mut Vec::new());
-        check_free(&known.state, &claims(Role::Agent, known.agent), None).unwrap();
+        check_unclaimed(&known.state, &claims(Role::Agent, known.agent), None).unwrap();
     }
 
     #[test]
     fn a_worker_is_certified_for_hosts_of_its_own_alone() {
         let known = known();
         let node = NodeId(known.agent.host.0);
-        check_own(&known.state, node, &[fresh_identity(), fresh_identity()]).unwrap();
-        check_own(&known.state, node, &known.worker).unwrap();
-        check_own(&known.state, NodeId(7), &known.worker).unwrap_err();
+        check_owned_by(&known.state, node, &[fresh_identity(), fresh_identity()]).unwrap();
+        check_owned_by(&known.state, node, &known.worker).unwrap();
+        check_owned_by(&known.state, NodeId(7), &known.worker).unwrap_err();
         let head = Identity { host: HostId::HEAD, ..fresh_identity() };
         for other in [known.agent, known.driver, known.caller, head] {
-            check_own(&known.state, node, &[fresh_identity(), other]).unwrap_err();
+            check_owned_by(&known.state, node, &[fresh_identity(), other]).unwrap_err();
         }
     }
 
@@ -285,7 +285,7 @@ mod tests {
     fn a_submitted_driver_is_certified_for_its_job_alone_by_the_node_that_runs_it() {
         let mut known = known();
         let (job, node) = (JobId(2), NodeId(known.agent.host.0));
-        let facts = JobFacts {
+        let facts = JobDescriptor {
             entrypoint: String::new(),
             hostname: String::new(),
             pid: 0,
@@ -318,7 +318,7 @@ mod tests {
             check_submitted(&known.state, &asked(job, node, &[fresh[0], living])).unwrap_err();
         }
         // Once it has come it is certified again, and nobody else in its place.
-        let facts = JobFacts { driver: Some(fresh[0]), caller: Some(fresh[1]), ..facts };
+        let facts = JobDescriptor { driver: Some(fresh[0]), caller: Some(fresh[1]), ..facts };
         let started = Event::JobStarted { ticket: Ticket(3), job: Some(job), facts };
         known.state.handle(Millis(3), started, &mut Vec::new());
         check_submitted(&known.state, &own).unwrap();

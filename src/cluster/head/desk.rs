@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use super::Head;
 use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
-use crate::cluster::desk::{Enrolled, Returned, Service};
-use crate::cluster::model::{JobFacts, JobId, JobState, NodeFacts, NodeState};
+use crate::cluster::desk::{Enrolled, Returned, TokenService};
+use crate::cluster::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeState};
 use crate::cluster::state::{Answer, Denied, Event, State};
 use crate::cluster::trust::Claims;
-use crate::config::{HEAD_ANSWER_TIMEOUT, WAITING_TOLD_MAX};
+use crate::config::{HEAD_RPC_TIMEOUT, WAITING_TOLD_MAX};
 use crate::transport::Certificate;
 
 /// Pause between two looks for the head's own node.
@@ -27,7 +27,7 @@ impl AtDesk {
     }
 }
 
-impl Service for AtDesk {
+impl TokenService for AtDesk {
     type Request = AdminRequest;
     type Reply = AdminReply;
 
@@ -65,7 +65,7 @@ impl Head {
                 first: state.waiting(WAITING_TOLD_MAX),
                 count: state.waiting_count(),
             }),
-            AdminRequest::Troubles => AdminReply::Troubles(control.read(|state| state.troubles())),
+            AdminRequest::Alerts => AdminReply::Alerts(control.read(|state| state.troubles())),
             AdminRequest::Kill { actor } => {
                 let killed = Arc::clone(control).ask(|ticket| Event::Kill { ticket, actor }).await;
                 killed.map_or_else(denied, |_| AdminReply::Done)
@@ -115,8 +115,8 @@ impl Head {
     }
 
     /// The head's own node. After a start of the head its agent may take a moment to come back.
-    async fn own_node(&self) -> Option<NodeFacts> {
-        let until = Instant::now() + HEAD_ANSWER_TIMEOUT;
+    async fn own_node(&self) -> Option<NodeDescriptor> {
+        let until = Instant::now() + HEAD_RPC_TIMEOUT;
         loop {
             let node = self.control.read(State::own_node);
             if node.is_some() || Instant::now() >= until {
@@ -137,7 +137,7 @@ impl Head {
             entrypoint.push(' ');
             entrypoint.push_str(&arg.to_string_lossy());
         }
-        let facts = JobFacts {
+        let facts = JobDescriptor {
             entrypoint,
             hostname: node.hostname.clone(),
             pid: 0,
@@ -148,7 +148,7 @@ impl Head {
         };
         let submitted = Arc::clone(&self.control).ask(|ticket| Event::JobSubmitted { ticket, facts }).await;
         match submitted {
-            Ok(Answer::Job { job, .. }) => match self.keep_new(job).await {
+            Ok(Answer::Job { job, .. }) => match self.persist_job(job).await {
                 Ok(()) => AdminReply::Submitted { job, node: node.id(), address: node.address },
                 Err(error) => denied(error),
             },

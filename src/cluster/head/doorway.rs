@@ -11,8 +11,8 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::Head;
-use crate::cluster::agent::DESK;
-use crate::cluster::process::Lifeline;
+use crate::cluster::agent::TOKEN_RPC;
+use crate::cluster::process::ControlSocket;
 use crate::cluster::state::Event;
 use crate::id::{HostId, Identity, Incarnation};
 
@@ -29,7 +29,7 @@ pub(super) struct Doorway {
 
 impl Doorway {
     /// Connects to the agent, and again after each end of the socket; takes what it passes.
-    pub(super) async fn keep_open(self, path: PathBuf) {
+    pub(super) async fn receive_loop(self, path: PathBuf) {
         let mut delay = Duration::from_millis(1);
         loop {
             match self.take_all(&path).await {
@@ -52,7 +52,7 @@ impl Doorway {
         if let Some(head) = self.head.upgrade() {
             head.control.tell(Event::OwnAgent { agent });
         }
-        let (agent, door, desk) = (Lifeline::new(socket), &self.door, &self.desk);
+        let (agent, door, desk) = (ControlSocket::new(socket), &self.door, &self.desk);
         loop {
             match agent.passed().await {
                 Ok((_, None)) => {
@@ -60,7 +60,7 @@ impl Doorway {
                 }
                 // Where there is no room it is closed, and whoever dialled tries again.
                 Ok((HostId::HEAD, Some(connection))) => drop(door.try_send(connection)),
-                Ok((DESK, Some(connection))) => drop(desk.try_send(connection)),
+                Ok((TOKEN_RPC, Some(connection))) => drop(desk.try_send(connection)),
                 Ok((host, Some(_))) => {
                     tracing::warn!(%host, "a connection was passed on that is for nobody here")
                 }

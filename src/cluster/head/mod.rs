@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use super::control::{Control, Keeper};
+use super::control::{Control, Persistence};
 use super::daemon::{DaemonError, HeadOptions, HeadReady, failed, start_host};
 use super::desk::Desk;
 use super::logs;
@@ -30,12 +30,12 @@ use super::open_files;
 use super::protocol::Order;
 use super::state::{Action, Event, Settings};
 use super::trust::{Authority, CertificateRequest, Claims};
-use crate::config::{CERTIFICATE_VALID, CONNECTIONS_WAITING_MAX, TICK_EVERY};
+use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX, TICK_EVERY};
 use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, Identity};
 use crate::transport::{Credentials, Role, Routed};
 
-use orders::Orders;
+use orders::Outbox;
 use store::{Change, Store};
 
 /// One head, as its tasks share it.
@@ -44,7 +44,7 @@ struct Head {
     authority: Authority,
     host: Host,
     control: Arc<Control>,
-    orders: Mutex<Orders>,
+    orders: Mutex<Outbox>,
     store: Store,
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let identity = Identity { host: HostId::HEAD, incarnation };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = certify(&authority, &claims).map_err(failed("the head's certificate"))?;
-    let (door, arrivals) = mpsc::channel(CONNECTIONS_WAITING_MAX);
+    let (door, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);
     let itself = Arc::new(OnceLock::<Weak<Head>>::new());
     let hands = {
         let itself = Arc::clone(&itself);
@@ -88,7 +88,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let transport = Routed::new(credentials.clone(), address, arrivals);
     let calls = services::calls(Arc::clone(&itself));
     let host = start_host(identity, &token, transport, address, calls).await?;
-    let keeper: Keeper = {
+    let keeper: Persistence = {
         let itself = Arc::clone(&itself);
         Box::new(move || {
             let head = itself.get().and_then(Weak::upgrade);
@@ -101,24 +101,24 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
         })
     };
     let control = Arc::new(Control::new(Settings::default(), hands, Some(keeper)));
-    let orders = Mutex::new(Orders::default());
+    let orders = Mutex::new(Outbox::default());
     let head = Arc::new(Head { authority, host, control, orders, store });
     // It was not set before.
     let _ = itself.set(Arc::downgrade(&head));
     head.control.tell(Event::Restored(records));
-    let keeping = tokio::spawn(watch_disk(Arc::clone(&head)));
+    let keeping = tokio::spawn(report_store_health(Arc::clone(&head)));
     // The numbers of this life are on disk before anything is given one. Where the disk is full the head
     // runs on without new ones.
     let _ = head.store.kept().await;
     if let Some((jobs, workers, actors)) = head.store.progress().borrow().given {
         head.control.tell(Event::NumbersKept { jobs, workers, actors });
     }
-    let (desk_door, visitors) = mpsc::channel(CONNECTIONS_WAITING_MAX);
+    let (desk_door, visitors) = mpsc::channel(HANDOFF_QUEUE_MAX);
     tokio::spawn(Desk::new(&credentials, token.clone(), desk::AtDesk::of(&head)).run(visitors));
     let doorway = doorway::Doorway { head: Arc::downgrade(&head), door, desk: desk_door };
-    let doorway = tokio::spawn(doorway.keep_open(options.agent_socket));
+    let doorway = tokio::spawn(doorway.receive_loop(options.agent_socket));
     let ticking = tokio::spawn(tick(Arc::clone(&head)));
-    let certified = tokio::spawn(keep_certified(Arc::clone(&head), credentials, claims));
+    let certified = tokio::spawn(renew_loop(Arc::clone(&head), credentials, claims));
     ready(HeadReady { token: token.to_string() });
     tokio::select! {
         _ = terminate.recv() => {}
@@ -154,9 +154,9 @@ fn certify(authority: &Authority, claims: &Claims) -> Result<Credentials, String
 }
 
 /// Renews the head's own certificate, long before it ends.
-async fn keep_certified(head: Arc<Head>, credentials: Credentials, claims: Claims) {
+async fn renew_loop(head: Arc<Head>, credentials: Credentials, claims: Claims) {
     loop {
-        credentials.renewal_is_due().await;
+        credentials.wait_for_renewal().await;
         let renewed = certify(&head.authority, &claims);
         if let Err(error) = renewed.and_then(|fresh| credentials.renew(&fresh).map_err(|it| it.to_string())) {
             tracing::error!(error, "the head's certificate was not renewed");
@@ -175,7 +175,7 @@ async fn tick(head: Arc<Head>) {
 }
 
 /// Tells the state which numbers are on disk, and whether the disk takes what is to be kept.
-async fn watch_disk(head: Arc<Head>) {
+async fn report_store_health(head: Arc<Head>) {
     let (mut progress, mut told, mut numbers) = (head.store.progress(), None, None);
     loop {
         let (trouble, given) = {
@@ -211,7 +211,7 @@ impl Head {
                 nodes.into_iter().for_each(|node| self.order(node, Order::JobOver { job }));
                 self.orders().forget_job(job);
             }
-            Action::NodeOver { agent } => self.orders().forget_agent(agent),
+            Action::ForgetAgent { agent } => self.orders().forget_agent(agent),
             Action::Tell { job, news } => self.orders().tell_driver(&self.host, job, news),
             Action::Keep(record) => self.store.change(Change::Keep(record)),
             Action::Forget(key) => self.store.change(Change::Forget(key)),
@@ -223,7 +223,7 @@ impl Head {
         self.orders().order(&self.host, node, order);
     }
 
-    fn orders(&self) -> MutexGuard<'_, Orders> {
+    fn orders(&self) -> MutexGuard<'_, Outbox> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

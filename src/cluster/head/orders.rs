@@ -6,31 +6,31 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 
 use crate::cluster::model::{JobId, NodeId, Usage};
-use crate::cluster::protocol::{NEWS, ORDER, Order};
+use crate::cluster::protocol::{AGENT_COMMAND, JOB_EVENT, Order};
 use crate::cluster::state::News;
-use crate::config::{HEAD_ANSWER_TIMEOUT, ORDERS_MAX};
+use crate::config::{COMMAND_QUEUE_MAX, HEAD_RPC_TIMEOUT};
 use crate::host::{Host, SendError, deadline_in};
 use crate::id::Identity;
-use crate::remote::ask_host;
+use crate::remote::call_host;
 
 /// Who is whose host, and queues of what each is to be told.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
+pub(super) struct Outbox {
     agents: FxHashMap<NodeId, Identity>,
     drivers: FxHashMap<JobId, Identity>,
     /// What each machine has last said that it is at.
     usages: FxHashMap<NodeId, Usage>,
     queues: FxHashMap<Identity, mpsc::Sender<Word>>,
-    missed: Missed,
+    missed: LaggingRecipients,
     /// Jobs of which something was to be told before it was known whom.
     untold: FxHashSet<JobId>,
 }
 
 /// Those who did not take what they were told: they are to come again, and are told anew. Clones are the same.
 #[derive(Clone, Debug, Default)]
-struct Missed(Arc<Mutex<FxHashSet<Identity>>>);
+struct LaggingRecipients(Arc<Mutex<FxHashSet<Identity>>>);
 
-impl Missed {
+impl LaggingRecipients {
     fn lock(&self) -> MutexGuard<'_, FxHashSet<Identity>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,10 +45,10 @@ enum Word {
     News(News),
 }
 
-impl Orders {
+impl Outbox {
     /// The host of a node's agent; gives that of an earlier life, if there was one. Whoever comes after a
     /// later life of him changes nothing.
-    pub(super) fn agent_is(&mut self, node: NodeId, agent: Identity) -> Option<Identity> {
+    pub(super) fn set_agent(&mut self, node: NodeId, agent: Identity) -> Option<Identity> {
         if self.agents.get(&node).is_some_and(|known| known.incarnation > agent.incarnation) {
             return None;
         }
@@ -59,7 +59,7 @@ impl Orders {
     }
 
     /// What a node's machine is at.
-    pub(super) fn usage_is(&mut self, node: NodeId, usage: Usage) {
+    pub(super) fn set_usage(&mut self, node: NodeId, usage: Usage) {
         self.usages.insert(node, usage);
     }
 
@@ -75,7 +75,7 @@ impl Orders {
     }
 
     /// The host of a job's driver. What has happened since the job was known, and before this, it has missed.
-    pub(super) fn driver_is(&mut self, job: JobId, driver: Identity) {
+    pub(super) fn set_driver(&mut self, job: JobId, driver: Identity) {
         self.drivers.insert(job, driver);
         if self.untold.remove(&job) {
             self.missed.lock().insert(driver);
@@ -98,7 +98,7 @@ impl Orders {
     }
 
     /// Whether a member has missed something since it came last, and is to come again.
-    pub(super) fn take_missed(&self, member: Identity) -> bool {
+    pub(super) fn take_lagging(&self, member: Identity) -> bool {
         self.missed.lock().remove(&member)
     }
 
@@ -138,15 +138,15 @@ impl Orders {
     }
 }
 
-fn begin(host: Host, to: Identity, missed: Missed) -> mpsc::Sender<Word> {
-    let (queue, mut words) = mpsc::channel(ORDERS_MAX);
+fn begin(host: Host, to: Identity, missed: LaggingRecipients) -> mpsc::Sender<Word> {
+    let (queue, mut words) = mpsc::channel(COMMAND_QUEUE_MAX);
     let io = host.io().clone();
     io.spawn(async move {
         while let Some(word) = words.recv().await {
-            let deadline = deadline_in(HEAD_ANSWER_TIMEOUT);
+            let deadline = deadline_in(HEAD_RPC_TIMEOUT);
             let told: Result<(), SendError> = match word {
-                Word::Order(order) => ask_host(&host, to, ORDER, order, deadline).await,
-                Word::News(news) => ask_host(&host, to, NEWS, news, deadline).await,
+                Word::Order(order) => call_host(&host, to, AGENT_COMMAND, order, deadline).await,
+                Word::News(news) => call_host(&host, to, JOB_EVENT, news, deadline).await,
             };
             if let Err(error) = told {
                 tracing::debug!(%to, %error, "a member was not told");
@@ -177,9 +177,9 @@ mod tests {
 
     #[test]
     fn of_a_job_that_is_over_nothing_is_left() {
-        let mut orders = Orders::default();
+        let mut orders = Outbox::default();
         for job in [1, 2] {
-            orders.driver_is(JobId(job), host(job.into(), 1));
+            orders.set_driver(JobId(job), host(job.into(), 1));
             orders.queues.insert(host(job.into(), 1), queue());
         }
         orders.forget_job(JobId(1));
@@ -190,23 +190,23 @@ mod tests {
 
     #[test]
     fn the_end_of_an_agent_s_earlier_life_leaves_the_later_one_alone() {
-        let mut orders = Orders::default();
-        orders.agent_is(NodeId(1), host(1, 1));
+        let mut orders = Outbox::default();
+        orders.set_agent(NodeId(1), host(1, 1));
         orders.queues.insert(host(1, 1), queue());
-        assert_eq!(orders.agent_is(NodeId(1), host(1, 2)), Some(host(1, 1)));
+        assert_eq!(orders.set_agent(NodeId(1), host(1, 2)), Some(host(1, 1)));
         orders.queues.insert(host(1, 2), queue());
-        orders.usage_is(NodeId(1), Usage::default());
+        orders.set_usage(NodeId(1), Usage::default());
         orders.forget_agent(host(1, 1));
         assert_eq!((orders.agents[&NodeId(1)], orders.queues.len()), (host(1, 2), 1));
         assert!(orders.usage(NodeId(1)).is_some());
         orders.missed.lock().extend([host(1, 1), host(1, 2)]);
-        assert_eq!([host(1, 2), host(1, 2)].map(|agent| orders.take_missed(agent)), [true, false]);
+        assert_eq!([host(1, 2), host(1, 2)].map(|agent| orders.take_lagging(agent)), [true, false]);
         // What was told before it was known whom, a driver has missed, unless it comes again.
         orders.untold.extend([JobId(1), JobId(2)]);
-        orders.driver_is(JobId(1), host(5, 1));
+        orders.set_driver(JobId(1), host(5, 1));
         orders.comes_again(JobId(2), host(6, 1));
-        orders.driver_is(JobId(2), host(6, 1));
-        assert_eq!([host(5, 1), host(6, 1)].map(|driver| orders.take_missed(driver)), [true, false]);
+        orders.set_driver(JobId(2), host(6, 1));
+        assert_eq!([host(5, 1), host(6, 1)].map(|driver| orders.take_lagging(driver)), [true, false]);
         orders.missed.lock().insert(host(1, 2));
         orders.forget_agent(host(1, 1));
         orders.forget_agent(host(1, 2));

@@ -10,13 +10,13 @@ use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};
 use crate::cluster::state::{Answer, Denied, Event, WorkerReport};
 use crate::cluster::trust::ONE_JOB;
-use crate::host::HostCalls;
+use crate::host::HostServices;
 use crate::id::{HostId, Identity};
 use crate::registry::{Inbound, Responder, decode};
 use crate::wire::CallFailure;
 
 /// What calls to the head's host do.
-pub(super) fn calls(itself: Arc<OnceLock<Weak<Head>>>) -> HostCalls {
+pub(super) fn calls(itself: Arc<OnceLock<Weak<Head>>>) -> HostServices {
     Box::new(move |host, service, inbound| {
         let Some(head) = itself.get().and_then(Weak::upgrade) else {
             return inbound.fail(&CallFailure::ActorStopped);
@@ -45,9 +45,9 @@ fn node(head: &Arc<Head>, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
-    let ends_a_driver = matches!(&request, NodeRequest::Happened { events, .. }
-        if events.iter().any(|event| matches!(event, NodeEvent::DriverEnded { .. })));
-    let reply = head.node_asks(from, request);
+    let ends_a_driver = matches!(&request, NodeRequest::Events { events, .. }
+        if events.iter().any(|event| matches!(event, NodeEvent::DriverExited { .. })));
+    let reply = head.handle_node_request(from, request);
     if !ends_a_driver || !matches!(reply, NodeReply::Done) {
         return responder.answer(reply);
     }
@@ -74,12 +74,12 @@ fn job(head: &Arc<Head>, inbound: Inbound) {
 }
 
 async fn answer_job(head: &Head, from: Identity, request: JobRequest, responder: Responder<Reply>) {
-    responder.answer(head.job_asks(from, request).await);
+    responder.answer(head.handle_job_request(from, request).await);
 }
 
 impl Head {
     /// An agent speaks for its own node, and for none else.
-    fn node_asks(&self, from: Identity, request: NodeRequest) -> NodeReply {
+    fn handle_node_request(&self, from: Identity, request: NodeRequest) -> NodeReply {
         match request {
             NodeRequest::Join(mut report) => {
                 if report.facts.agent != from {
@@ -87,25 +87,27 @@ impl Head {
                 }
                 let node = report.facts.id();
                 report.workers.retain(|worker| self.believes(node, worker));
-                if let Some(earlier) = self.orders().agent_is(report.facts.id(), from) {
+                if let Some(earlier) = self.orders().set_agent(report.facts.id(), from) {
                     self.host.forget(earlier);
                 }
                 tracing::info!(node = %report.facts.id(), address = %report.facts.address, "a node has joined");
                 self.control.tell(Event::NodeJoined(report));
                 NodeReply::Done
             }
-            NodeRequest::Sign { job, hosts, request, .. } => self.sign_worker(from, job, hosts, &request),
+            NodeRequest::SignCertificate { job, hosts, request, .. } => {
+                self.sign_worker(from, job, hosts, &request)
+            }
             NodeRequest::SignDriver { job, hosts, request, .. } => {
                 self.sign_driver(from, job, hosts, &request)
             }
             _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
-            NodeRequest::Beat { .. } if self.orders().take_missed(from) => NodeReply::Unknown,
+            NodeRequest::Beat { .. } if self.orders().take_lagging(from) => NodeReply::Unknown,
             NodeRequest::Beat { usage, .. } => {
-                self.orders().usage_is(NodeId(from.host.0), usage);
-                self.control.tell(Event::NodeBeat { node: from });
+                self.orders().set_usage(NodeId(from.host.0), usage);
+                self.control.tell(Event::NodeHeartbeat { node: from });
                 NodeReply::Done
             }
-            NodeRequest::Happened { events, .. } => {
+            NodeRequest::Events { events, .. } => {
                 let node = NodeId(from.host.0);
                 for event in events {
                     match self.control.read(|state| certify::check_event(state, node, &event)) {
@@ -136,19 +138,19 @@ impl Head {
             NodeEvent::WorkerEnded { worker, cause } => Event::WorkerEnded { worker, cause },
             NodeEvent::WorkerSuspended { worker, suspended } => Event::WorkerSuspended { worker, suspended },
             NodeEvent::Life { worker, life: Life::Began { actor, at, .. } } => {
-                Event::ActorBegan { actor, worker, at }
+                Event::ActorStarted { actor, worker, at }
             }
             NodeEvent::Life { life: Life::Ended { actor, cause }, .. } => Event::ActorEnded { actor, cause },
             NodeEvent::Tasks { worker, counts } => Event::TaskCounts { worker, counts },
             NodeEvent::JobHeld { job } => Event::JobHeld { job, node },
             NodeEvent::DriverBegan { job } => Event::DriverBegan { job, node },
-            NodeEvent::DriverEnded { job, state, exit_code, message } => {
+            NodeEvent::DriverExited { job, state, exit_code, message } => {
                 Event::JobEnded { job, state, exit_code, message }
             }
         });
     }
 
-    async fn job_asks(&self, from: Identity, request: JobRequest) -> Reply {
+    async fn handle_job_request(&self, from: Identity, request: JobRequest) -> Reply {
         match request {
             JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
                 Err(Denied::Unknown("a driver starts a job for itself alone".to_owned()))
@@ -156,7 +158,7 @@ impl Head {
             JobRequest::Start { job, .. } if !self.may_start(from, job) => {
                 Err(Denied::Unknown("this driver was enrolled for another job".to_owned()))
             }
-            JobRequest::Start { facts, .. } if self.is_of_another(facts.caller) => {
+            JobRequest::Start { facts, .. } if self.is_claimed(facts.caller) => {
                 Err(Denied::Unknown("a driver's host belongs to another process of the cluster".to_owned()))
             }
             JobRequest::Start { job, facts } => {
@@ -169,10 +171,10 @@ impl Head {
                 if let Answer::Job { job, .. } = &answer
                     && self.is_open(*job)
                 {
-                    self.orders().driver_is(*job, from);
+                    self.orders().set_driver(*job, from);
                 }
                 if let (Answer::Job { job, .. }, None) = (&answer, job) {
-                    self.keep_new(*job).await?;
+                    self.persist_job(*job).await?;
                 }
                 Ok(answer)
             }
@@ -182,9 +184,9 @@ impl Head {
                 Err(Denied::Unknown(format!("job {job} has another driver")))
             }
             JobRequest::Beat { job } => {
-                self.control.tell(Event::JobBeat { job });
-                self.still_open(job)?;
-                match self.orders().take_missed(from) {
+                self.control.tell(Event::JobHeartbeat { job });
+                self.check_open(job)?;
+                match self.orders().take_lagging(from) {
                     true => Err(Denied::Unknown(
                         "it has missed what it was told, and is to come again".to_owned(),
                     )),
@@ -192,7 +194,7 @@ impl Head {
                 }
             }
             JobRequest::Equipped { job, node } => {
-                self.control.tell(Event::NodeEquipped { job, node });
+                self.control.tell(Event::NodeProvisioned { job, node });
                 Ok(Answer::Done)
             }
             JobRequest::End { job, state, message } => {
@@ -210,7 +212,7 @@ impl Head {
     }
 
     /// Waits until a new job is kept: whoever has its number may count on it. One that cannot be is over.
-    pub(super) async fn keep_new(&self, job: JobId) -> Result<(), Denied> {
+    pub(super) async fn persist_job(&self, job: JobId) -> Result<(), Denied> {
         let Err(why) = self.store.kept().await else { return Ok(()) };
         let denied = Denied::NotKept(why);
         let (exit_code, message) = (None, denied.to_string());
@@ -232,7 +234,7 @@ impl Head {
     }
 
     /// Whether a host is somebody's in another life than this one.
-    fn is_of_another(&self, host: Option<Identity>) -> bool {
+    fn is_claimed(&self, host: Option<Identity>) -> bool {
         host.is_some_and(|host| {
             let holder = self.control.read(|state| state.holder(host.host));
             host.host == HostId::HEAD || holder.is_some_and(|holder| holder != host)
@@ -244,7 +246,7 @@ impl Head {
     }
 
     /// A driver whose job is over, or that this head does not know, is told so.
-    fn still_open(&self, job: JobId) -> Reply {
+    fn check_open(&self, job: JobId) -> Reply {
         match self.is_open(job) {
             true => Ok(Answer::Done),
             false => Err(Denied::JobOver(format!("job {job} is over, as the head has it"))),

@@ -22,10 +22,10 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a process that was killed may hold the database before it is taken for one that lives: it is
 /// let go when the last of its threads has ended.
-const RELEASED_WITHIN: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often is looked meanwhile.
-const RELEASED_PAUSE: Duration = Duration::from_millis(20);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The records, by their keys; both in MessagePack.
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("records");
@@ -95,8 +95,8 @@ pub(super) struct Progress {
 impl Store {
     /// Opens the database, or makes it, and gives the records in it.
     pub(super) async fn open(path: &Path) -> Result<(Self, Vec<Record>), StoreError> {
-        let database = take_over(path).await?;
-        remove_half_made(path);
+        let database = open_exclusive(path).await?;
+        remove_partial(path);
         let records = read(&database)?;
         Ok((Self::begin(path, database)?, records))
     }
@@ -148,12 +148,12 @@ impl Store {
 }
 
 /// Opens the database, if need be when the process that had it has ended, or makes it.
-async fn take_over(path: &Path) -> Result<Database, StoreError> {
-    let give_up = Instant::now() + RELEASED_WITHIN;
+async fn open_exclusive(path: &Path) -> Result<Database, StoreError> {
+    let give_up = Instant::now() + LOCK_TIMEOUT;
     loop {
         match Database::open(path) {
             Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < give_up => {
-                tokio::time::sleep(RELEASED_PAUSE).await;
+                tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
             }
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::Taken),
             Err(DatabaseError::Storage(StorageError::Io(error))) if error.kind() == ErrorKind::NotFound => {
@@ -167,7 +167,7 @@ async fn take_over(path: &Path) -> Result<Database, StoreError> {
 }
 
 /// Removes what processes have left that were killed while they made the database.
-fn remove_half_made(path: &Path) {
+fn remove_partial(path: &Path) {
     let begun = path.with_extension("new.");
     let Some(begun) = begun.file_name().map(std::ffi::OsStr::as_encoded_bytes) else { return };
     let entries = path.parent().and_then(|parent| fs::read_dir(parent).ok());
@@ -221,10 +221,10 @@ impl Shared {
             let (changes, taken, ending) =
                 (std::mem::take(&mut waiting.changes), waiting.taken, waiting.ending);
             drop(waiting);
-            match write_anew(path, &mut opened, &changes) {
-                Ok(()) => self.is_written(taken, &changes),
+            match write_or_reopen(path, &mut opened, &changes) {
+                Ok(()) => self.set_flushed(taken, &changes),
                 Err(error) => {
-                    self.is_in_trouble(&error);
+                    self.set_failed(&error);
                     let mut waiting = self.lock();
                     for (key, change) in changes {
                         waiting.changes.entry(key).or_insert(change);
@@ -239,7 +239,7 @@ impl Shared {
         }
     }
 
-    fn is_written(&self, taken: u64, changes: &BTreeMap<RecordKey, Change>) {
+    fn set_flushed(&self, taken: u64, changes: &BTreeMap<RecordKey, Change>) {
         let given = match changes.get(&RecordKey::Given) {
             Some(Change::Keep(Record::Given { jobs, workers, actors })) => Some((*jobs, *workers, *actors)),
             _ => None,
@@ -256,7 +256,7 @@ impl Shared {
         }
     }
 
-    fn is_in_trouble(&self, error: &StoreError) {
+    fn set_failed(&self, error: &StoreError) {
         let trouble = Some(error.to_string());
         let is_news = |progress: &mut Progress| {
             let is_news = progress.trouble != trouble;
@@ -286,7 +286,7 @@ fn read(database: &Database) -> Result<Vec<Record>, StoreError> {
 }
 
 /// Writes changes. After a failed write a database takes nothing more, and is opened anew.
-fn write_anew(
+fn write_or_reopen(
     path: &Path,
     opened: &mut Option<Database>,
     changes: &BTreeMap<RecordKey, Change>,
@@ -415,7 +415,7 @@ mod tests {
         let path = scratch.join("head.redb");
         let first = Database::create(&path).unwrap();
         let released = async {
-            tokio::time::sleep(2 * RELEASED_PAUSE).await;
+            tokio::time::sleep(2 * LOCK_RETRY_INTERVAL).await;
             drop(first);
         };
         let (opened, ()) = tokio::join!(Store::open(&path), released);

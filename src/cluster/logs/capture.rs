@@ -19,11 +19,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::file::LogWriter;
-use super::outlet::{Outlet, Refused};
-use super::split::{LongLines, Splitter};
+use super::outlet::{BoundedSender, Refused};
+use super::split::{LineSplitter, LongLines};
 use super::{LogName, Stream};
 use crate::config::{
-    LOG_FILE_BYTES_MAX, LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_REMAINDER_BYTES, LOG_STALL_MAX,
+    LOG_FILE_BYTES_MAX, LOG_FLUSH_BYTES_MAX, LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_STALL_MAX,
 };
 
 /// Captured output of a process.
@@ -100,17 +100,17 @@ impl Capture {
             let file = path.clone().map(|path| {
                 let (file, chunks) = mpsc::channel(LOG_READS_QUEUED_MAX);
                 writing = Some(tokio::spawn(write(path, chunks, Arc::clone(&warned))));
-                Outlet::new(file, Some(LOG_STALL_MAX))
+                BoundedSender::new(file, Some(LOG_STALL_MAX))
             });
             let (long, patience) = match path {
                 Some(_) => (LongLines::Cut, Some(LOG_STALL_MAX)),
                 None => (LongLines::Break, None),
             };
-            let lines = Outlet::new(to.clone(), patience);
-            let splitter = Splitter::new(long);
+            let lines = BoundedSender::new(to.clone(), patience);
+            let splitter = LineSplitter::new(long);
             let output = Output { stream, path, splitter, file, bytes_lost: 0, lines, lines_lost: 0 };
             let source =
-                Source { pipe, ended: ended.clone(), deadline: None, remainder: LOG_REMAINDER_BYTES };
+                Source { pipe, ended: ended.clone(), deadline: None, remainder: LOG_FLUSH_BYTES_MAX };
             tokio::spawn(async move {
                 read(source, output, flushes).await;
                 if let Some(writing) = writing {
@@ -170,7 +170,7 @@ async fn read(mut source: Source, mut output: Output, mut flushes: mpsc::Receive
 
 /// Hands on what is in the pipe by now. A process that goes on printing does not keep it from ending.
 async fn flush(source: &Source, output: &mut Output, done: oneshot::Sender<()>) {
-    let mut left = LOG_REMAINDER_BYTES;
+    let mut left = LOG_FLUSH_BYTES_MAX;
     while let Some(chunk) = source.take_now().filter(|_| left > 0) {
         left = left.saturating_sub(chunk.len());
         output.take(chunk).await;
@@ -251,10 +251,10 @@ impl Source {
 struct Output {
     stream: Stream,
     path: Option<PathBuf>,
-    splitter: Splitter,
-    file: Option<Outlet<Bytes>>,
+    splitter: LineSplitter,
+    file: Option<BoundedSender<Bytes>>,
     bytes_lost: usize,
-    lines: Outlet<Captured>,
+    lines: BoundedSender<Captured>,
     lines_lost: usize,
 }
 
@@ -280,7 +280,7 @@ impl Output {
     }
 
     async fn end(mut self) {
-        self.file.iter_mut().for_each(Outlet::forgive);
+        self.file.iter_mut().for_each(BoundedSender::forgive);
         self.lines.forgive();
         let last = self.splitter.end();
         self.write(Bytes::new()).await;

@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::folding::{Folding, Shown, Source};
+use super::folding::{LineDeduplicator, OutputLine, Source};
 use super::terminal::Terminal;
 use crate::cluster::protocol::Output;
 use crate::config::{LOG_STALL_MAX, OUTPUT_STALL_MAX, OUTPUT_UNFOLDED_MAX};
@@ -43,7 +43,7 @@ impl Display {
         };
         let folds = folds.unwrap_or_else(|| folds_by(std::env::var(VARIABLE).ok().as_deref()));
         let (to, items) = mpsc::channel(OUTPUT_UNFOLDED_MAX);
-        io.spawn(show_all(items, terminal, Folding::new(folds)));
+        io.spawn(show_all(items, terminal, LineDeduplicator::new(folds)));
         Ok(Self(to))
     }
 
@@ -76,7 +76,7 @@ fn folds_by(variable: Option<&str>) -> bool {
     !matches!(value.as_deref(), Some("0" | "false" | "no" | "off"))
 }
 
-async fn show_all(mut items: mpsc::Receiver<Item>, mut terminal: Terminal, mut folding: Folding) {
+async fn show_all(mut items: mpsc::Receiver<Item>, mut terminal: Terminal, mut folding: LineDeduplicator) {
     let mut shown = Vec::new();
     loop {
         terminal.print(&mut shown).await;
@@ -104,7 +104,7 @@ async fn show_all(mut items: mpsc::Receiver<Item>, mut terminal: Terminal, mut f
     }
 }
 
-fn fold(folding: &mut Folding, output: &Output, shown: &mut Vec<Shown>) {
+fn fold(folding: &mut LineDeduplicator, output: &Output, shown: &mut Vec<OutputLine>) {
     let node = format!("{:.4}", output.node.to_string());
     let label = format!("{} pid={}, node={node}", output.label, output.pid);
     let source = Source { node: output.node, pid: output.pid };

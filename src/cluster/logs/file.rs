@@ -20,7 +20,7 @@ pub(super) struct LogWriter {
     size: u64,
     size_max: u64,
     /// How many files of this log were put aside.
-    put_aside: u64,
+    rotate: u64,
     ends_line: bool,
     lost: Lost,
 }
@@ -42,7 +42,7 @@ impl LogWriter {
             file: None,
             size: 0,
             size_max,
-            put_aside: 0,
+            rotate: 0,
             ends_line: true,
             lost: Lost::default(),
         }
@@ -81,7 +81,7 @@ impl LogWriter {
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.append(&[])?;
         let is_empty = fs::symlink_metadata(&self.path).is_ok_and(|it| it.is_file() && it.len() == 0);
-        match is_empty && self.put_aside == 0 {
+        match is_empty && self.rotate == 0 {
             true => fs::remove_file(&self.path),
             false => Ok(()),
         }
@@ -94,7 +94,7 @@ impl LogWriter {
 
     /// How many files of this log were put aside.
     pub(super) fn count(&self) -> u64 {
-        self.put_aside
+        self.rotate
     }
 
     /// Says how much is missing, if something is.
@@ -133,7 +133,7 @@ impl LogWriter {
             *bytes = &bytes[done..];
             written?;
             if !later.is_empty() {
-                self.put_aside()?;
+                self.rotate()?;
             }
         }
         Ok(())
@@ -149,7 +149,7 @@ impl LogWriter {
     fn reopen(&mut self) -> io::Result<()> {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        self.put_aside = last_put_aside(dir, &name)?;
+        self.rotate = last_rotated(dir, &name)?;
         let file = append_to(&self.path)?;
         self.size = file.metadata()?.len();
         self.file = Some(file);
@@ -157,10 +157,10 @@ impl LogWriter {
     }
 
     /// Gives the file a name for good, and begins another.
-    fn put_aside(&mut self) -> io::Result<()> {
-        self.put_aside += 1;
-        fs::rename(&self.path, numbered(&self.path, self.put_aside))?;
-        if let Some(old) = self.put_aside.checked_sub(LOG_FILES_KEPT).filter(|&old| old > 0) {
+    fn rotate(&mut self) -> io::Result<()> {
+        self.rotate += 1;
+        fs::rename(&self.path, numbered(&self.path, self.rotate))?;
+        if let Some(old) = self.rotate.checked_sub(LOG_FILES_KEPT).filter(|&old| old > 0) {
             // It is as good if it was removed already.
             let _ = fs::remove_file(numbered(&self.path, old));
         }
@@ -194,7 +194,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 /// The largest number of a file of that log; 0 if none was put aside.
-fn last_put_aside(dir: &Path, log: &str) -> io::Result<u64> {
+fn last_rotated(dir: &Path, log: &str) -> io::Result<u64> {
     let mut last = 0;
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();

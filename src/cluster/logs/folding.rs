@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use super::Stream;
 use crate::cluster::model::NodeId;
-use crate::config::{FOLD_WINDOW, FOLDED_COUNTS_MAX, FOLDED_LINE_BYTES_MAX, FOLDED_TEXTS_MAX};
+use crate::config::{FOLDED_COUNTS_MAX, FOLDED_LINE_BYTES_MAX, LOG_DEDUP_ENTRIES_MAX, LOG_DEDUP_WINDOW};
 
 /// A process that prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) struct Source {
 
 /// What was printed lately.
 #[derive(Debug)]
-pub(crate) struct Folding {
+pub(crate) struct LineDeduplicator {
     /// Whether lines are folded at all.
     enabled: bool,
     texts: [HashMap<Arc<str>, Recent>; 2],
@@ -49,7 +49,7 @@ struct Recent {
 
 /// A line to be shown, without its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct OutputLine {
     /// Where it was printed.
     pub(crate) stream: Stream,
     /// The line, safe for a terminal.
@@ -76,7 +76,7 @@ impl Recent {
     }
 }
 
-impl Folding {
+impl LineDeduplicator {
     pub(crate) fn new(enabled: bool) -> Self {
         Self { enabled, texts: Default::default(), windows: VecDeque::new(), counts: 0 }
     }
@@ -90,7 +90,7 @@ impl Folding {
         label: &str,
         text: &str,
         stream: Stream,
-        out: &mut Vec<Shown>,
+        out: &mut Vec<OutputLine>,
     ) {
         self.flush(now, out);
         // Nothing is gained by counting empty lines, and long ones take memory for the whole window.
@@ -111,43 +111,43 @@ impl Folding {
             recent.label.push_str(label);
             return;
         }
-        if self.windows.len() >= FOLDED_TEXTS_MAX {
+        if self.windows.len() >= LOG_DEDUP_ENTRIES_MAX {
             self.end_first_window(out);
         }
         out.push(shown(label, text, stream, 1));
         self.counts += 1;
         let recent = Recent { shown: 1, printed: vec![(source, 1)], ..Recent::default() };
         let text: Arc<str> = text.into();
-        self.windows.push_back((now + FOLD_WINDOW, stream, Arc::clone(&text)));
+        self.windows.push_back((now + LOG_DEDUP_WINDOW, stream, Arc::clone(&text)));
         self.texts[stream as usize].insert(text, recent);
     }
 
     /// Takes a line that is not finished, as it stands: it is never folded.
-    pub(crate) fn unfinished(&self, label: &str, text: &str, stream: Stream, out: &mut Vec<Shown>) {
+    pub(crate) fn unfinished(&self, label: &str, text: &str, stream: Stream, out: &mut Vec<OutputLine>) {
         out.push(shown(label, text, stream, 1));
     }
 
-    /// Until when [`Folding::flush`] has to be called.
+    /// Until when [`LineDeduplicator::flush`] has to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.windows.front().map(|(end, ..)| *end)
     }
 
     /// Adds what is to be shown of windows that have ended.
-    pub(crate) fn flush(&mut self, now: Instant, out: &mut Vec<Shown>) {
+    pub(crate) fn flush(&mut self, now: Instant, out: &mut Vec<OutputLine>) {
         while self.deadline().is_some_and(|end| end <= now) {
             self.end_first_window(out);
         }
     }
 
     /// Adds all that was counted and not shown, as at the end.
-    pub(crate) fn finish(&mut self, out: &mut Vec<Shown>) {
+    pub(crate) fn finish(&mut self, out: &mut Vec<OutputLine>) {
         while !self.windows.is_empty() {
             self.end_first_window(out);
         }
     }
 
     /// Ends the window that ends first.
-    fn end_first_window(&mut self, out: &mut Vec<Shown>) {
+    fn end_first_window(&mut self, out: &mut Vec<OutputLine>) {
         let Some((_, stream, text)) = self.windows.pop_front() else { return };
         let Some(recent) = self.texts[stream as usize].remove(&text) else { return };
         self.counts -= recent.printed.len();
@@ -157,22 +157,22 @@ impl Folding {
     }
 }
 
-fn shown(label: &str, text: &str, stream: Stream, times: u64) -> Shown {
+fn shown(label: &str, text: &str, stream: Stream, times: u64) -> OutputLine {
     let mut line = String::with_capacity(label.len() + text.len() + 3);
     line.push('(');
-    push_harmless(&mut line, label, false);
+    push_sanitised(&mut line, label, false);
     line.push_str(") ");
-    push_harmless(&mut line, text, true);
+    push_sanitised(&mut line, text, true);
     if times > 1 {
         // Writing to a string does not fail.
         let _ = write!(line, " [repeated {times}x across the cluster]");
     }
-    Shown { stream, line }
+    OutputLine { stream, line }
 }
 
 /// Adds text whose control characters a terminal shows and does not obey, as `cat -v` does. Colours stay,
 /// if they may, and end with the text.
-fn push_harmless(line: &mut String, text: &str, may_colour: bool) {
+fn push_sanitised(line: &mut String, text: &str, may_colour: bool) {
     let mut is_coloured = false;
     let mut rest = text;
     while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
@@ -215,7 +215,7 @@ pub(crate) fn harmless(text: &str) -> String {
     for line in text.split_inclusive('\n') {
         let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
         let line = line.trim_end_matches('\r');
-        push_harmless(&mut shown, line.rsplit('\r').next().unwrap_or(line), true);
+        push_sanitised(&mut shown, line.rsplit('\r').next().unwrap_or(line), true);
         shown.push_str(end);
     }
     shown
@@ -241,14 +241,14 @@ mod tests {
 
     /// A terminal whose clock is moved by hand.
     struct Terminal {
-        folding: Folding,
+        folding: LineDeduplicator,
         now: Instant,
-        out: Vec<Shown>,
+        out: Vec<OutputLine>,
     }
 
     impl Terminal {
         fn new() -> Self {
-            Self { folding: Folding::new(true), now: Instant::now(), out: Vec::new() }
+            Self { folding: LineDeduplicator::new(true), now: Instant::now(), out: Vec::new() }
         }
 
         /// A process prints, which is called by its number.
@@ -333,7 +333,7 @@ mod tests {
         terminal.folding.unfinished("1", "50 %", Stream::Out, &mut terminal.out);
         terminal.folding.unfinished("2", "50 %", Stream::Out, &mut terminal.out);
         terminal.check(&["(1) 50 %", "(2) 50 %"]);
-        terminal.folding = Folding::new(false);
+        terminal.folding = LineDeduplicator::new(false);
         terminal.print(1, "tick");
         terminal.print(2, "tick");
         terminal.check(&["(1) tick", "(2) tick"]);
@@ -392,17 +392,17 @@ mod tests {
         for pid in 1..4 {
             terminal.print(pid, "first");
         }
-        for number in 0..FOLDED_TEXTS_MAX {
+        for number in 0..LOG_DEDUP_ENTRIES_MAX {
             terminal.print(1, &format!("text {number}"));
         }
-        assert_eq!(terminal.folding.texts[0].len(), FOLDED_TEXTS_MAX);
-        assert_eq!(terminal.folding.windows.len(), FOLDED_TEXTS_MAX);
+        assert_eq!(terminal.folding.texts[0].len(), LOG_DEDUP_ENTRIES_MAX);
+        assert_eq!(terminal.folding.windows.len(), LOG_DEDUP_ENTRIES_MAX);
         let told =
             terminal.out.iter().any(|shown| shown.line == "(3) first [repeated 2x across the cluster]");
         assert!(told, "what is given up is told first");
-        let processes = FOLDED_COUNTS_MAX / FOLDED_TEXTS_MAX + 10;
+        let processes = FOLDED_COUNTS_MAX / LOG_DEDUP_ENTRIES_MAX + 10;
         for pid in 0..u32::try_from(processes).unwrap() {
-            for number in 0..FOLDED_TEXTS_MAX {
+            for number in 0..LOG_DEDUP_ENTRIES_MAX {
                 terminal.print(pid, &format!("text {number}"));
             }
         }
@@ -436,7 +436,7 @@ mod tests {
         #[test]
         fn whatever_comes_only_colours_reach_the_terminal(text in "[\\x00-\\x20\\x7f-\\xa0\\[0-9;m]{0,40}") {
             let mut line = String::new();
-            push_harmless(&mut line, &text, true);
+            push_sanitised(&mut line, &text, true);
             let mut rest = line.as_str();
             while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
                 rest = &rest[at..];

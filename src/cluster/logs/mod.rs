@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use capture::{Capture, Captured, Flusher};
 pub(crate) use display::{Display, Kept, VARIABLE as DEDUP_VARIABLE};
-use folding::Shown;
+use folding::OutputLine;
 #[cfg(feature = "cli")]
 pub(crate) use folding::harmless;
 pub(crate) use label::Label;

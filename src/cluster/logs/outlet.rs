@@ -9,7 +9,7 @@ use tokio::time::timeout;
 /// Where to put things. When it was full for too long, it takes none before half of it is free: whoever
 /// is slow all the time holds up nobody each time.
 #[derive(Debug)]
-pub(super) struct Outlet<T> {
+pub(super) struct BoundedSender<T> {
     to: Sender<T>,
     /// How long to wait for room; for as long as it takes if it is none.
     patience: Option<Duration>,
@@ -25,7 +25,7 @@ pub(super) enum Refused {
     Closed,
 }
 
-impl<T> Outlet<T> {
+impl<T> BoundedSender<T> {
     pub(super) fn new(to: Sender<T>, patience: Option<Duration>) -> Self {
         Self { to, patience, is_stalled: false }
     }
@@ -78,7 +78,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_that_is_full_holds_up_once_until_half_of_it_is_free() {
         let (to, mut from) = mpsc::channel(4);
-        let mut outlet = Outlet::new(to, Some(LOG_STALL_MAX));
+        let mut outlet = BoundedSender::new(to, Some(LOG_STALL_MAX));
         let start = Instant::now();
         for item in 0..4 {
             outlet.put(item).await.unwrap();
@@ -104,7 +104,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_burst_waits_for_who_takes_it() {
         let (to, mut from) = mpsc::channel(1);
-        let mut outlet = Outlet::new(to, Some(LOG_STALL_MAX));
+        let mut outlet = BoundedSender::new(to, Some(LOG_STALL_MAX));
         let taken = tokio::spawn(async move {
             let mut taken = Vec::new();
             while let Some(item) = from.recv().await {

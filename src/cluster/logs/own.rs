@@ -20,8 +20,13 @@ pub(crate) fn init(dir: &Path, file: &str) {
         // Where it fails, what is no event goes on in the old file.
         let _ = rustix::stdio::dup2_stderr(file);
     };
-    let log =
-        OwnLog { dir: dir.to_owned(), file: file.to_owned(), size_max: LOG_FILE_BYTES_MAX, log: None, turn };
+    let log = DaemonLog {
+        dir: dir.to_owned(),
+        file: file.to_owned(),
+        size_max: LOG_FILE_BYTES_MAX,
+        log: None,
+        turn,
+    };
     let log = Mutex::new(log);
     observe::log::init_with(move |event| log.lock().unwrap_or_else(PoisonError::into_inner).write(event));
 }
@@ -34,7 +39,7 @@ fn is_stderr(path: &Path) -> bool {
 }
 
 /// The log, and what is to be done when another file is begun.
-struct OwnLog<T> {
+struct DaemonLog<T> {
     dir: PathBuf,
     file: String,
     size_max: u64,
@@ -43,7 +48,7 @@ struct OwnLog<T> {
     turn: T,
 }
 
-impl<T: Fn(&File)> OwnLog<T> {
+impl<T: Fn(&File)> DaemonLog<T> {
     fn write(&mut self, event: &[u8]) -> io::Result<()> {
         let mut log = match self.log.take() {
             Some(log) => log,
@@ -83,7 +88,7 @@ mod tests {
             turned.set(turned.get() + 1);
         };
         let (dir, file) = (scratch.path().to_owned(), "head.log".to_owned());
-        let mut log = OwnLog { dir, file, size_max: 20, log: None, turn };
+        let mut log = DaemonLog { dir, file, size_max: 20, log: None, turn };
         for event in ["one\n", "seventeen bytes!\n", "three\n"] {
             log.write(event.as_bytes()).unwrap();
         }
@@ -100,7 +105,7 @@ mod tests {
         let scratch = Scratch::new();
         std::os::unix::fs::symlink("/dev/full", scratch.join("head.log")).unwrap();
         let (dir, file) = (scratch.path().to_owned(), "head.log".to_owned());
-        let mut log = OwnLog { dir, file, size_max: 20, log: None, turn: |_: &File| {} };
+        let mut log = DaemonLog { dir, file, size_max: 20, log: None, turn: |_: &File| {} };
         log.write(b"one\n").unwrap_err();
         fs::remove_file(scratch.join("head.log")).unwrap();
         log.write(b"two\n").unwrap();

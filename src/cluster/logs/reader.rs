@@ -20,7 +20,7 @@ pub(crate) use part::LogPart;
 use part::{LogPiece, Place, last_lines, part};
 
 /// How often files are looked for while they are put aside at that moment.
-const LOOKS_MAX: usize = 10;
+const SCAN_RETRIES_MAX: usize = 10;
 
 /// The logs of a directory.
 #[derive(Clone, Debug)]
@@ -180,7 +180,7 @@ impl LogReader {
             // If the newest has been put aside since it was opened, it is there twice, or its number is wrong.
             let is_still = open(&path)?.map(|file| file.metadata()).transpose()?.map(|now| now.ino());
             let is_newest = files.last().is_none_or(|piece| Some(piece.inode) == is_still);
-            if is_newest || looks == LOOKS_MAX {
+            if is_newest || looks == SCAN_RETRIES_MAX {
                 return Ok(files);
             }
         }
@@ -215,7 +215,7 @@ mod tests {
 
     use super::super::Stream;
     use super::super::file::LogWriter;
-    use super::part::{BYTE_BITS, EARLIER};
+    use super::part::{BYTE_BITS, TRUNCATED_NOTICE};
     use super::*;
     use crate::cluster::model::{JobId, WorkerId};
     use crate::cluster::scratch::Scratch;
@@ -345,7 +345,7 @@ mod tests {
             log.append(format!("line{line}\n").as_bytes()).unwrap();
         }
         let text = rest(&scratch, at(&scratch, 2)).text;
-        assert!(text.starts_with(EARLIER) && text.ends_with("line7\nline8\n"), "{text}");
+        assert!(text.starts_with(TRUNCATED_NOTICE) && text.ends_with("line7\nline8\n"), "{text}");
     }
 
     #[test]

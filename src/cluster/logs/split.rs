@@ -12,7 +12,7 @@ use crate::config::{
 };
 
 /// What a line ends with that was cut.
-pub(super) const CUT: &str = " ... (the rest of this line is in the log only)";
+pub(super) const TRUNCATION_MARK: &str = " ... (the rest of this line is in the log only)";
 
 /// A timer that fires later than this shows that this process did not run, and perhaps the other neither.
 const LATE: Duration = Duration::from_millis(100);
@@ -31,7 +31,7 @@ pub(crate) enum LongLines {
 
 /// Puts lines together. What is no UTF-8 becomes U+FFFD.
 #[derive(Debug)]
-pub(super) struct Splitter {
+pub(super) struct LineSplitter {
     long: LongLines,
     /// The begun line, up to the limit.
     begun: Vec<u8>,
@@ -45,7 +45,7 @@ pub(super) struct Splitter {
     shown: Option<String>,
 }
 
-impl Splitter {
+impl LineSplitter {
     pub(super) fn new(long: LongLines) -> Self {
         Self {
             long,
@@ -81,7 +81,7 @@ impl Splitter {
         if self.begun.is_empty() { None } else { self.end_line() }
     }
 
-    /// When [`Splitter::unfinished`] is to be called.
+    /// When [`LineSplitter::unfinished`] is to be called.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -166,7 +166,7 @@ impl Splitter {
     fn end_line(&mut self) -> Option<String> {
         if self.is_cut {
             self.begun.truncate(whole_characters(&self.begun));
-            self.begun.extend_from_slice(CUT.as_bytes());
+            self.begun.extend_from_slice(TRUNCATION_MARK.as_bytes());
         }
         let line = String::from_utf8_lossy(&self.begun).into_owned();
         self.begun.clear();
@@ -205,11 +205,11 @@ mod tests {
 
     use super::*;
 
-    fn cutting() -> Splitter {
-        Splitter::new(LongLines::Cut)
+    fn cutting() -> LineSplitter {
+        LineSplitter::new(LongLines::Cut)
     }
 
-    fn push(splitter: &mut Splitter, bytes: &[u8]) -> Vec<String> {
+    fn push(splitter: &mut LineSplitter, bytes: &[u8]) -> Vec<String> {
         splitter.push(Instant::now(), bytes)
     }
 
@@ -299,7 +299,7 @@ mod tests {
         let long = format!("{}\u{20ac}uro", "x".repeat(LOG_LINE_BYTES_MAX - 1));
         assert!(push(&mut splitter, long.as_bytes()).is_empty());
         assert!(push(&mut splitter, long.as_bytes()).is_empty());
-        let expected = format!("{}{CUT}", "x".repeat(LOG_LINE_BYTES_MAX - 1));
+        let expected = format!("{}{TRUNCATION_MARK}", "x".repeat(LOG_LINE_BYTES_MAX - 1));
         assert_eq!(push(&mut splitter, b"\nnext\n"), [expected, "next".to_owned()]);
         assert_eq!(push(&mut splitter, "y".repeat(LOG_LINE_BYTES_MAX).as_bytes()), [""; 0]);
         assert_eq!(push(&mut splitter, b"\n"), ["y".repeat(LOG_LINE_BYTES_MAX)]);
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_long_line_that_no_log_has_is_broken_between_characters() {
-        let mut splitter = Splitter::new(LongLines::Break);
+        let mut splitter = LineSplitter::new(LongLines::Break);
         let long = format!("{}\u{20ac}uro", "x".repeat(OUTPUT_LINE_BYTES_MAX - 1));
         assert_eq!(push(&mut splitter, long.as_bytes()), ["x".repeat(OUTPUT_LINE_BYTES_MAX - 1)]);
         assert_eq!(push(&mut splitter, b"\nnext\n"), ["\u{20ac}uro", "next"]);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::Shown;
-use super::outlet::{Outlet, Refused};
-use crate::config::{OUTPUT_WAITING_BYTES_MAX, OUTPUT_WAITING_MAX};
+use super::OutputLine;
+use super::outlet::{BoundedSender, Refused};
+use crate::config::{OUTPUT_WAITING_BYTES_MAX, TERMINAL_QUEUE_MAX};
 
 /// How long a terminal that takes nothing at this moment, and does not wait, is left alone.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
@@ -18,7 +18,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 /// program's own. What a terminal that does not read has no room for is counted, and told later.
 #[derive(Debug)]
 pub(super) struct Terminal {
-    pieces: Outlet<Piece>,
+    pieces: BoundedSender<Piece>,
     /// The bytes for which there is room.
     room: Arc<Semaphore>,
     lost: usize,
@@ -37,26 +37,26 @@ enum Piece {
 impl Terminal {
     /// Starts the thread that prints. Lines wait for `patience` when the terminal takes none.
     pub(super) fn start(patience: Duration, elsewhere: &'static str) -> io::Result<Self> {
-        let (pieces, printed) = mpsc::channel(OUTPUT_WAITING_MAX);
+        let (pieces, printed) = mpsc::channel(TERMINAL_QUEUE_MAX);
         thread::Builder::new()
             .name("roadshow-print".to_owned())
             .spawn(move || print_all(printed, |text| write_whole(io::stderr(), text.as_bytes())))?;
-        Ok(Self::new(Outlet::new(pieces, Some(patience)), elsewhere))
+        Ok(Self::new(BoundedSender::new(pieces, Some(patience)), elsewhere))
     }
 
-    fn new(pieces: Outlet<Piece>, elsewhere: &'static str) -> Self {
+    fn new(pieces: BoundedSender<Piece>, elsewhere: &'static str) -> Self {
         let room = Arc::new(Semaphore::new(OUTPUT_WAITING_BYTES_MAX as usize));
         Self { pieces, room, lost: 0, elsewhere }
     }
 
     /// Takes lines to be printed.
-    pub(super) async fn print(&mut self, shown: &mut Vec<Shown>) {
+    pub(super) async fn print(&mut self, shown: &mut Vec<OutputLine>) {
         if shown.is_empty() {
             return;
         }
         let mut text = self.notice();
         let count = shown.len();
-        for Shown { line, .. } in shown.drain(..) {
+        for OutputLine { line, .. } in shown.drain(..) {
             text.push_str(&line);
             text.push('\n');
         }
@@ -134,11 +134,11 @@ mod tests {
     /// A terminal that takes a piece each time that it is told to.
     fn terminal(patience: Duration) -> (Terminal, mpsc::Receiver<Piece>) {
         let (pieces, printed) = mpsc::channel(2);
-        (Terminal::new(Outlet::new(pieces, Some(patience)), "; see the logs"), printed)
+        (Terminal::new(BoundedSender::new(pieces, Some(patience)), "; see the logs"), printed)
     }
 
     async fn print(terminal: &mut Terminal, lines: &[&str]) {
-        let shown = |line: &&str| Shown { stream: Stream::Out, line: (*line).to_owned() };
+        let shown = |line: &&str| OutputLine { stream: Stream::Out, line: (*line).to_owned() };
         terminal.print(&mut lines.iter().map(shown).collect()).await;
     }
 
@@ -183,8 +183,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_bytes_wait_than_the_bound_says_and_a_longer_line_waits_alone() {
-        let (pieces, mut printed) = mpsc::channel(OUTPUT_WAITING_MAX);
-        let mut terminal = Terminal::new(Outlet::new(pieces, Some(Duration::from_secs(1))), "");
+        let (pieces, mut printed) = mpsc::channel(TERMINAL_QUEUE_MAX);
+        let mut terminal = Terminal::new(BoundedSender::new(pieces, Some(Duration::from_secs(1))), "");
         let line = "x".repeat(1 << 20);
         for _ in 0..10 {
             print(&mut terminal, &[&line]).await;

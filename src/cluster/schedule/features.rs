@@ -10,7 +10,7 @@ pub(super) struct Feature(pub(super) u64);
 
 impl Feature {
     /// That it takes new work. Everybody wants that.
-    pub(super) const WORK: Self = Self(0);
+    pub(super) const SCHEDULABLE: Self = Self(0);
 
     /// That it can have workers of a job. Numbered beside what has names.
     pub(super) fn of_job(job: JobId) -> Self {

@@ -20,12 +20,12 @@ use rustc_hash::FxHashMap;
 use crate::cluster::model::{ActorSpec, JobId, Labels, NodeId, Resources, Strategy};
 use features::{Feature, Features};
 use shape::{Shape, Shapes};
-use slots::{Kind, Slots};
-use tree::{Amount, Tree, Want};
+use slots::{Kind, LeafAllocator};
+use tree::{Amount, Requirement, Tree};
 
 /// Whether a node takes actors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cluster) enum Work {
+pub(in crate::cluster) enum Schedulability {
     /// It does.
     Open,
     /// Not yet: it is to come back.
@@ -36,15 +36,15 @@ pub(in crate::cluster) enum Work {
 
 /// The nodes as places for actors.
 #[derive(Debug, Default)]
-pub(in crate::cluster) struct Schedule {
+pub(in crate::cluster) struct Scheduler {
     features: Features,
     shapes: Shapes,
     tree: Tree,
-    slots: Slots,
+    slots: LeafAllocator,
     rooms: FxHashMap<NodeId, Room>,
     /// The node at each place of the tree; what is left at a place without one is never found.
     places: Vec<NodeId>,
-    wants: Vec<Want>,
+    wants: Vec<Requirement>,
 }
 
 /// What one node has.
@@ -52,9 +52,9 @@ pub(in crate::cluster) struct Schedule {
 struct Room {
     place: usize,
     kind: Kind,
-    work: Work,
+    work: Schedulability,
     /// What it has altogether; of each label one.
-    has: Vec<Want>,
+    has: Vec<Requirement>,
     /// What its actors hold, which may be more than it has once it says that it has less.
     held: FxHashMap<Feature, u64>,
     /// The resources that are kept for the actor that the node is reserved for.
@@ -67,7 +67,7 @@ impl Room {
     }
 }
 
-impl Schedule {
+impl Scheduler {
     /// Takes up a node that is not there.
     pub(in crate::cluster) fn add(&mut self, node: NodeId, resources: &Resources, labels: &Labels) {
         let has = self.features_of(resources, labels);
@@ -78,7 +78,7 @@ impl Schedule {
         }
         self.places[place] = node;
         let (held, reserved) = (FxHashMap::default(), Vec::new());
-        self.rooms.insert(node, Room { place, kind, work: Work::Closed, has, held, reserved });
+        self.rooms.insert(node, Room { place, kind, work: Schedulability::Closed, has, held, reserved });
     }
 
     /// A node that is there says anew what it has.
@@ -101,20 +101,20 @@ impl Schedule {
     }
 
     /// Says whether a node takes actors. A new one does not.
-    pub(in crate::cluster) fn set_work(&mut self, node: NodeId, work: Work) {
+    pub(in crate::cluster) fn set_schedulability(&mut self, node: NodeId, work: Schedulability) {
         let [free, total] = match work {
-            Work::Open => [1, 1],
-            Work::Later => [0, 1],
-            Work::Closed => [0, 0],
+            Schedulability::Open => [1, 1],
+            Schedulability::Later => [0, 1],
+            Schedulability::Closed => [0, 0],
         };
         let Some(room) = self.rooms.get_mut(&node) else { return };
         room.work = work;
-        self.tree.set(room.place, Amount { feature: Feature::WORK, free, total });
+        self.tree.set(room.place, Amount { feature: Feature::SCHEDULABLE, free, total });
         self.set_all_free(node);
     }
 
     /// Says whether a job can have workers on a node.
-    pub(in crate::cluster) fn set_equipped(&mut self, node: NodeId, job: JobId, equipped: bool) {
+    pub(in crate::cluster) fn set_provisioned(&mut self, node: NodeId, job: JobId, equipped: bool) {
         let [free, total] = [u64::from(equipped); 2];
         if let Some(room) = self.rooms.get(&node) {
             self.tree.set(room.place, Amount { feature: Feature::of_job(job), free, total });
@@ -124,12 +124,12 @@ impl Schedule {
     /// Keeps what an actor wants, until [`drop_shape`](Self::drop_shape).
     pub(in crate::cluster) fn shape_of(&mut self, spec: &ActorSpec) -> ShapeId {
         let all = self.features_of(&spec.resources, &spec.labels);
-        let mut takes: Vec<Want> = Vec::new();
+        let mut takes: Vec<Requirement> = Vec::new();
         for (name, quantity) in spec.resources.0.iter().filter(|(_, quantity)| quantity.0 > 0) {
             takes.push((self.features.resource(name), quantity.0));
         }
         takes.sort_unstable();
-        let wants = [(Feature::WORK, 1)].into_iter().chain(all).collect();
+        let wants = [(Feature::SCHEDULABLE, 1)].into_iter().chain(all).collect();
         self.shapes.keep(Shape { wants, takes, node: spec.node, strategy: spec.strategy })
     }
 
@@ -230,7 +230,7 @@ impl Schedule {
     }
 
     /// Whether some node would have room, if it were empty.
-    pub(in crate::cluster) fn is_possible(&self, shape: ShapeId) -> bool {
+    pub(in crate::cluster) fn is_feasible(&self, shape: ShapeId) -> bool {
         let shape = self.shapes.get(shape);
         match shape.node {
             Some(only) => self.rooms.get(&only).is_some_and(|room| {
@@ -241,7 +241,7 @@ impl Schedule {
     }
 
     /// Resources that are any, and labels, by number and in order.
-    fn features_of(&mut self, resources: &Resources, labels: &Labels) -> Vec<Want> {
+    fn features_of(&mut self, resources: &Resources, labels: &Labels) -> Vec<Requirement> {
         let mut all = Vec::with_capacity(resources.0.len() + labels.len());
         for (name, quantity) in resources.0.iter().filter(|(_, quantity)| quantity.0 > 0) {
             all.push((self.features.resource(name), quantity.0));
@@ -264,7 +264,7 @@ impl Schedule {
     fn set_free(&mut self, node: NodeId, feature: Feature) {
         let Some(room) = self.rooms.get(&node) else { return };
         let at = room.has.binary_search_by_key(&feature, |(feature, _)| *feature);
-        let total = at.ok().filter(|_| room.work != Work::Closed).map_or(0, |at| room.has[at].1);
+        let total = at.ok().filter(|_| room.work != Schedulability::Closed).map_or(0, |at| room.has[at].1);
         let free = if room.reserved.contains(&feature) { 0 } else { room.free(feature, total) };
         self.tree.set(room.place, Amount { feature, free, total });
     }

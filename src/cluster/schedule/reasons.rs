@@ -3,7 +3,7 @@
 use super::features::Feature;
 use super::shape::Shape;
 use super::tree::{self, Amount};
-use super::{Queue, Schedule};
+use super::{Queue, Scheduler};
 use crate::cluster::model::{ActorSpec, Labels, NodeId, Quantity, Resources};
 
 /// The nodes that are spoken of: all of them, or the only one that will do.
@@ -32,7 +32,7 @@ impl Subject<'_> {
     }
 }
 
-impl Schedule {
+impl Scheduler {
     /// Whether every resource and label that is asked for has been known to the cluster.
     pub(in crate::cluster) fn knows(&self, spec: &ActorSpec) -> bool {
         let mut resources = spec.resources.0.iter().filter(|(_, wanted)| wanted.0 > 0);
@@ -44,7 +44,7 @@ impl Schedule {
     pub(in crate::cluster) fn why_never(&self, spec: &ActorSpec) -> String {
         let subject = self.subject(spec.node);
         let who = spec.node.map_or("no node".to_owned(), |node| format!("node {node}"));
-        if tree::find(subject.most, Feature::WORK).is_none() {
+        if tree::find(subject.most, Feature::SCHEDULABLE).is_none() {
             let does = if spec.node.is_some() { "takes no work" } else { "of the cluster takes work" };
             return format!("{who} {does}: start a node with at least one worker");
         }
@@ -62,11 +62,11 @@ impl Schedule {
     }
 
     /// Why an actor of that queue has to wait.
-    pub(in crate::cluster) fn why_not_now(&self, (job, shape): Queue) -> String {
+    pub(in crate::cluster) fn explain_pending(&self, (job, shape): Queue) -> String {
         let shape: &Shape = self.shapes.get(shape);
         let subject = self.subject(shape.node);
         let who = shape.node.map_or("no node".to_owned(), |node| format!("node {node}"));
-        if tree::find(subject.most, Feature::WORK).is_none_or(|work| work.free == 0) {
+        if tree::find(subject.most, Feature::SCHEDULABLE).is_none_or(|work| work.free == 0) {
             let are = if shape.node.is_some() { "is not back yet" } else { "is back yet" };
             return format!("{who} {are} since the head was started anew");
         }

@@ -5,11 +5,11 @@
 
 use super::features::Feature;
 use super::shape::ShapeId;
-use super::tree::{self, Want};
-use super::{Queue, Room, Schedule, Work};
+use super::tree::{self, Requirement};
+use super::{Queue, Room, Schedulability, Scheduler};
 use crate::cluster::model::NodeId;
 
-impl Schedule {
+impl Scheduler {
     /// Keeps what is free of a node, of the resources that an actor takes, from all others.
     pub(in crate::cluster) fn reserve(&mut self, node: NodeId, shape: ShapeId) {
         let takes: Vec<Feature> = self.shapes.get(shape).takes.iter().map(|(feature, _)| *feature).collect();
@@ -49,7 +49,8 @@ impl Schedule {
         if let Some(only) = shape.node {
             return may(only).map(|_| only);
         }
-        let wants: Vec<Want> = shape.wants.iter().copied().chain([(Feature::of_job(queue.0), 1)]).collect();
+        let wants: Vec<Requirement> =
+            shape.wants.iter().copied().chain([(Feature::of_job(queue.0), 1)]).collect();
         let next = |from: usize| self.tree.next(from, &wants, |amount| amount.total);
         let nodes = |from: usize| {
             let places = std::iter::successors(next(from), |place| next(place + 1));
@@ -73,7 +74,7 @@ impl Schedule {
     fn could_hold(&self, room: &Room, node: NodeId, (job, shape): Queue) -> bool {
         let shape = self.shapes.get(shape);
         let leaf = self.tree.leaf(room.place);
-        room.work == Work::Open
+        room.work == Schedulability::Open
             && shape.node.is_none_or(|only| only == node)
             && tree::has(leaf, &[(Feature::of_job(job), 1)], |amount| amount.total)
             && tree::has(leaf, &shape.wants, |amount| amount.total)
@@ -81,7 +82,7 @@ impl Schedule {
 }
 
 /// How much of what an actor takes is held by others.
-fn lack(room: &Room, (feature, wanted): &Want) -> u64 {
+fn lack(room: &Room, (feature, wanted): &Requirement) -> u64 {
     let at = room.has.binary_search_by_key(feature, |(feature, _)| *feature);
     let total = at.map_or(0, |at| room.has[at].1);
     wanted.saturating_sub(room.free(*feature, total))

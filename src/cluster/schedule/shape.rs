@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::tree::Want;
+use super::tree::Requirement;
 use crate::cluster::model::{NodeId, Strategy};
 
 /// What an actor wants of its node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     /// What the node must have, in order: that it takes work, labels, and resources.
-    pub(super) wants: Vec<Want>,
+    pub(super) wants: Vec<Requirement>,
     /// Which of those are resources, and taken.
-    pub(super) takes: Vec<Want>,
+    pub(super) takes: Vec<Requirement>,
     pub(super) node: Option<NodeId>,
     pub(super) strategy: Strategy,
 }
@@ -34,7 +34,7 @@ impl Shapes {
     /// One more actor has the shape.
     pub(super) fn keep(&mut self, shape: Shape) -> ShapeId {
         if let Some(id) = self.ids.get(&shape).copied() {
-            self.keep_again(id);
+            self.add_ref(id);
             return id;
         }
         let shape = Arc::new(shape);
@@ -47,7 +47,7 @@ impl Shapes {
         id
     }
 
-    fn keep_again(&mut self, id: ShapeId) {
+    fn add_ref(&mut self, id: ShapeId) {
         if let Some((_, actors)) = &mut self.kept[id.0 as usize] {
             *actors += 1;
         }

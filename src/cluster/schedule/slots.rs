@@ -14,7 +14,7 @@ use super::features::Feature;
 pub(super) type Kind = Vec<Feature>;
 
 #[derive(Debug, Default)]
-pub(super) struct Slots {
+pub(super) struct LeafAllocator {
     kinds: FxHashMap<Kind, Places>,
     /// Places that are of no kind.
     free: BTreeSet<usize>,
@@ -28,7 +28,7 @@ struct Places {
     taken: usize,
 }
 
-impl Slots {
+impl LeafAllocator {
     /// A place for one more node of that kind.
     pub(super) fn take(&mut self, kind: &Kind) -> usize {
         let places = self.kinds.entry(kind.clone()).or_default();
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn nodes_of_a_kind_lie_side_by_side() {
         let [one, other] = [vec![Feature(1)], vec![Feature(2)]];
-        let mut slots = Slots::default();
+        let mut slots = LeafAllocator::default();
         let ones: Vec<usize> = (0..64).map(|_| (slots.take(&one), slots.take(&other)).0).collect();
         let stretches = 1 + ones.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
         assert!(stretches <= 7, "{ones:?}");
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn places_are_used_again_whatever_kind_they_were_of() {
-        let mut slots = Slots::default();
+        let mut slots = LeafAllocator::default();
         for label in 0..1000 {
             let kind = vec![Feature(label)];
             let place = slots.take(&kind);

@@ -14,18 +14,18 @@ fn labelled(labels: &[(&str, &str)]) -> Labels {
 }
 
 /// A schedule of nodes with so many processors and such labels, on each of which the job has workers.
-fn nodes(nodes: &[(f64, &[(&str, &str)])]) -> Schedule {
-    let mut schedule = Schedule::default();
+fn nodes(nodes: &[(f64, &[(&str, &str)])]) -> Scheduler {
+    let mut schedule = Scheduler::default();
     for (node, (cpus, labels)) in (1..).map(NodeId).zip(nodes) {
         schedule.add(node, &Resources::none().with(Resources::CPU, *cpus), &labelled(labels));
-        schedule.set_work(node, Work::Open);
-        schedule.set_equipped(node, JOB, true);
+        schedule.set_schedulability(node, Schedulability::Open);
+        schedule.set_provisioned(node, JOB, true);
     }
     schedule
 }
 
 /// The nodes that a number of like actors get, one after the other.
-fn places(schedule: &mut Schedule, spec: &ActorSpec, actors: usize) -> Vec<Option<u64>> {
+fn places(schedule: &mut Scheduler, spec: &ActorSpec, actors: usize) -> Vec<Option<u64>> {
     let mut turn = 0;
     let shape = schedule.shape_of(spec);
     let place = |_| {
@@ -62,12 +62,12 @@ fn what_is_given_back_can_be_held_again() {
 #[test]
 fn only_nodes_with_the_labels_and_the_job_s_workers_are_picked() {
     let mut schedule = nodes(&[(1.0, &[("zone", "a")]), (1.0, &[("zone", "b")]), (1.0, &[("zone", "b")])]);
-    schedule.set_equipped(NodeId(2), JOB, false);
+    schedule.set_provisioned(NodeId(2), JOB, false);
     let spec = ActorSpec { labels: labelled(&[("zone", "b")]), ..ActorSpec::default() };
     assert_eq!(places(&mut schedule, &spec, 2), [Some(3), Some(3)]);
-    schedule.set_work(NodeId(3), Work::Closed);
+    schedule.set_schedulability(NodeId(3), Schedulability::Closed);
     assert_eq!(places(&mut schedule, &spec, 1), [None]);
-    schedule.set_equipped(NodeId(2), JOB, true);
+    schedule.set_provisioned(NodeId(2), JOB, true);
     assert_eq!(places(&mut schedule, &spec, 1), [Some(2)]);
 }
 
@@ -75,20 +75,20 @@ fn only_nodes_with_the_labels_and_the_job_s_workers_are_picked() {
 fn a_node_that_has_left_is_neither_picked_nor_counted() {
     let mut schedule = nodes(&[(4.0, &[]), (1.0, &[])]);
     let shape = schedule.shape_of(&cpus(2.0));
-    assert!(schedule.is_possible(shape));
+    assert!(schedule.is_feasible(shape));
     schedule.remove(NodeId(1));
-    assert!(!schedule.is_possible(shape));
+    assert!(!schedule.is_feasible(shape));
     assert_eq!(places(&mut schedule, &cpus(1.0), 2), [Some(2), None]);
 }
 
 #[test]
 fn a_node_that_is_to_come_back_is_counted_and_not_picked() {
     let mut schedule = nodes(&[(4.0, &[])]);
-    schedule.set_work(NodeId(1), Work::Later);
+    schedule.set_schedulability(NodeId(1), Schedulability::Later);
     let shape = schedule.shape_of(&cpus(2.0));
-    assert!(schedule.is_possible(shape));
+    assert!(schedule.is_feasible(shape));
     assert_eq!(places(&mut schedule, &cpus(2.0), 1), [None]);
-    assert_eq!(schedule.why_not_now((JOB, shape)), "no node is back yet since the head was started anew");
+    assert_eq!(schedule.explain_pending((JOB, shape)), "no node is back yet since the head was started anew");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn shapes_live_as_long_as_their_actors_and_can_be_told_again() {
 }
 
 #[track_caller]
-fn never(schedule: &Schedule, spec: &ActorSpec, why: &str) {
+fn never(schedule: &Scheduler, spec: &ActorSpec, why: &str) {
     assert_eq!(schedule.why_never(spec), why);
 }
 
@@ -165,7 +165,7 @@ fn reasons_say_what_is_asked_what_is_missing_and_what_is_there() {
          the most that it has is cpu 2, it is not labelled zone=b; the node has cpu 2",
     );
     never(
-        &Schedule::default(),
+        &Scheduler::default(),
         &cpus(1.0),
         "no node of the cluster takes work: start a node with at least one worker",
     );
@@ -176,10 +176,10 @@ fn who_waits_learns_what_is_not_free() {
     let mut schedule = nodes(&[(2.0, &[])]);
     let shape = schedule.shape_of(&cpus(2.0));
     let one = schedule.shape_of(&cpus(1.0));
-    assert_eq!(schedule.why_not_now((JobId(2), shape)), "no node runs workers of the job yet");
+    assert_eq!(schedule.explain_pending((JobId(2), shape)), "no node runs workers of the job yet");
     schedule.hold(NodeId(1), one);
     assert_eq!(
-        schedule.why_not_now((JOB, shape)),
+        schedule.explain_pending((JOB, shape)),
         "it wants cpu 2, and the most that one node has free is cpu 1"
     );
 }

@@ -18,7 +18,7 @@ pub(super) struct Amount {
 }
 
 /// How much of a feature is wanted.
-pub(super) type Want = (Feature, u64);
+pub(super) type Requirement = (Feature, u64);
 
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -77,7 +77,7 @@ impl Tree {
     pub(super) fn next(
         &self,
         from: usize,
-        wants: &[Want],
+        wants: &[Requirement],
         of: impl Fn(&Amount) -> u64 + Copy,
     ) -> Option<usize> {
         if from >= self.leaves {
@@ -105,7 +105,7 @@ impl Tree {
 }
 
 /// Whether a row has all that is wanted. Both are in the order of features.
-pub(super) fn has(row: &[Amount], wants: &[Want], of: impl Fn(&Amount) -> u64) -> bool {
+pub(super) fn has(row: &[Amount], wants: &[Requirement], of: impl Fn(&Amount) -> u64) -> bool {
     wants.iter().all(|(feature, wanted)| find(row, *feature).is_some_and(|amount| of(amount) >= *wanted))
 }
 
@@ -158,7 +158,7 @@ mod tests {
                 tree.set(place, amount);
                 walk[place][feature as usize] = [amount.free, amount.total];
             }
-            let wants: Vec<Want> = wants.into_iter().map(|(feature, n)| (Feature(feature), n)).collect();
+            let wants: Vec<Requirement> = wants.into_iter().map(|(feature, n)| (Feature(feature), n)).collect();
             for (which, of) in [(0, free as fn(&Amount) -> u64), (1, total)] {
                 let enough = |place: &[[u64; 2]; 5]| {
                     wants.iter().all(|(feature, n)| {

@@ -241,13 +241,13 @@ fn ms(duration: std::time::Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::schedule::Schedule;
+    use crate::cluster::schedule::Scheduler;
     use crate::spec::ActorSpec;
 
     const NOW: Millis = Millis(1000);
 
     fn queues() -> [Queue; 2] {
-        let shape = Schedule::default().shape_of(&ActorSpec::default());
+        let shape = Scheduler::default().shape_of(&ActorSpec::default());
         [(JobId(1), shape), (JobId(2), shape)]
     }
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::names::Class;
-use super::past::PastActor;
-use super::place::Follower;
+use super::past::ActorRecord;
+use super::place::NameWaiter;
 use super::{Action, Answer, Denied, Record, RecordKey, State, Ticket};
-use crate::cluster::model::{ActorKey, ActorPlace, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId};
+use crate::cluster::model::{
+    ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
+};
 use crate::cluster::schedule::ShapeId;
 use crate::id::Target;
 
@@ -47,12 +49,12 @@ pub(super) struct Named {
     pub(super) namespace: String,
     pub(super) name: String,
     /// Questions about what becomes of it, in the order of asking.
-    pub(super) followers: BTreeMap<Ticket, Follower>,
+    pub(super) followers: BTreeMap<Ticket, NameWaiter>,
 }
 
 /// What is known of an actor that somebody waits for.
 #[derive(Debug)]
-pub(super) struct Unplaced {
+pub(super) struct PendingActor {
     pub(super) ticket: Ticket,
     /// How many workers of its own could not be started.
     pub(super) failed: u32,
@@ -81,7 +83,7 @@ impl Phase {
 
 impl State {
     /// Whether a later life of the head has to know the actor from this one.
-    fn is_kept(&self, actor: &Actor) -> bool {
+    fn is_durable(&self, actor: &Actor) -> bool {
         actor.named.is_some() || actor.detached || self.schedule.takes_any(actor.shape)
     }
 
@@ -109,9 +111,9 @@ impl State {
     }
 
     /// Where a living actor is reached.
-    pub(super) fn address(&self, worker: WorkerId, target: Target) -> Option<ActorPlace> {
+    pub(super) fn address(&self, worker: WorkerId, target: Target) -> Option<ActorLocation> {
         let member = self.workers.get(&worker)?.member?;
-        Some(ActorPlace { host: member.actors, target })
+        Some(ActorLocation { host: member.actors, target })
     }
 
     pub(super) fn set_phase(&mut self, key: ActorKey, phase: Phase) {
@@ -158,31 +160,31 @@ impl State {
         let Some(unplaced) = self.unplaced.remove(&key) else { return };
         self.asked.remove(&unplaced.ticket);
         let actor = &self.actors[&key];
-        if self.is_kept(actor) {
+        if self.is_durable(actor) {
             let record = Record::Actor { actor: key, job: actor.job, spec: self.spec(actor) };
             self.actions.push(Action::Keep(record));
         }
         let (job, detached) = (actor.job, actor.detached);
         if !detached {
-            self.not_loose(job, key);
+            self.mark_assigned(job, key);
         }
         self.answer(unplaced.ticket, Ok(Answer::Placed { actor: key, member, alive: None }));
     }
 
     /// An actor has begun, as far as whoever runs it says.
-    pub(super) fn actor_began(&mut self, key: ActorKey, worker: WorkerId, at: ActorPlace) {
+    pub(super) fn actor_began(&mut self, key: ActorKey, worker: WorkerId, at: ActorLocation) {
         if self.workers.get(&worker).is_some_and(|worker| worker.member.is_some()) {
             self.attach(key, None, worker, at);
         }
     }
 
     /// Takes note of an actor in a worker, or has it ended if it is not to be there.
-    pub(super) fn attach(&mut self, key: ActorKey, class: Option<&str>, worker: WorkerId, at: ActorPlace) {
+    pub(super) fn attach(&mut self, key: ActorKey, class: Option<&str>, worker: WorkerId, at: ActorLocation) {
         let phase = self.actors.get(&key).map(|actor| (actor.phase, actor.detached));
         let own = self.workers.get(&worker).and_then(|worker| worker.detached);
         match phase {
             Some((Phase::Placed(placed), _)) if placed == worker => {
-                self.come_alive(key, worker, at.target);
+                self.mark_alive(key, worker, at.target);
             }
             Some((Phase::Alive(lives, _), _)) if lives == worker => {
                 self.set_phase(key, Phase::Alive(worker, at.target));
@@ -195,26 +197,26 @@ impl State {
                 let (node, actor) = (self.workers[&worker].node, &self.actors[&key]);
                 self.schedule.hold(node, actor.shape);
                 self.enter(key, worker, Phase::Placed(worker));
-                self.come_alive(key, worker, at.target);
+                self.mark_alive(key, worker, at.target);
             }
-            None if own.is_none() && self.may_be_forgotten(key, worker) => {
+            None if own.is_none() && self.may_predate_head(key, worker) => {
                 self.adopt_actor(key, class.unwrap_or("(not known)"), worker);
-                self.come_alive(key, worker, at.target);
+                self.mark_alive(key, worker, at.target);
             }
             _ => self.stop_actor(key, worker, at),
         }
     }
 
-    fn stop_actor(&mut self, actor: ActorKey, worker: WorkerId, at: ActorPlace) {
+    fn stop_actor(&mut self, actor: ActorKey, worker: WorkerId, at: ActorLocation) {
         if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
             self.actions.push(Action::StopActor { node, worker, actor, at });
         }
     }
 
     /// Whether an actor that is not known was given by an earlier life of the head, which kept nothing of it.
-    fn may_be_forgotten(&self, key: ActorKey, worker: WorkerId) -> bool {
+    fn may_predate_head(&self, key: ActorKey, worker: WorkerId) -> bool {
         let job = self.workers.get(&worker).map(|worker| worker.job);
-        self.numbers.is_of_earlier_life(key)
+        self.numbers.predates_restart(key)
             && job.is_some_and(|job| self.is_served(job))
             && self.past.actor(key).is_none()
     }
@@ -229,29 +231,29 @@ impl State {
     }
 
     /// An actor that was placed has begun.
-    fn come_alive(&mut self, key: ActorKey, worker_id: WorkerId, target: Target) {
+    fn mark_alive(&mut self, key: ActorKey, worker_id: WorkerId, target: Target) {
         let Some(actor) = self.actors.get_mut(&key) else { return };
         actor.phase = Phase::Alive(worker_id, target);
         let (job, named) = (actor.job, actor.named.is_some());
         if let Some(worker) = self.workers.get_mut(&worker_id) {
             worker.living += 1;
         }
-        self.not_loose(job, key);
-        self.begin_leases.end(key);
+        self.mark_assigned(job, key);
+        self.start_leases.end(key);
         if named {
-            self.answer_followers(key);
+            self.answer_waiters(key);
         }
     }
 
     /// Whether an actor outlives its job as soon as it begins, and may have begun: whoever spawned it can
     /// know so, and end, before the node has said it.
-    pub(super) fn may_begin_yet(&self, key: ActorKey) -> bool {
+    pub(super) fn may_still_start(&self, key: ActorKey) -> bool {
         let actor = self.actors.get(&key);
         actor.is_some_and(|actor| actor.detached && matches!(actor.phase, Phase::Placed(_)))
     }
 
     /// Whoever had a place for a detached actor has ended without making it.
-    pub(super) fn actor_never_began(&mut self, key: ActorKey) {
+    pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.begin_lease.as_secs_f64();
         let cause = format!("it did not begin within {within} s of the end of its job");
         self.end_actor(key, &cause.as_str().into(), Denied::JobOver);
@@ -296,13 +298,13 @@ impl State {
             Phase::Starting(_) | Phase::Placed(_) | Phase::Alive(..) => self.leave(key, actor.at, phase),
         }
         self.dying.remove(&key);
-        self.begin_leases.end(key);
+        self.start_leases.end(key);
         if let Some(node) = self.node_of(phase) {
             self.schedule.release(node, actor.shape);
             self.aftermath.freed.insert(node);
         }
-        self.not_loose(actor.job, key);
-        if !phase.is_unplaced() && self.is_kept(&actor) {
+        self.mark_assigned(actor.job, key);
+        if !phase.is_unplaced() && self.is_durable(&actor) {
             self.actions.push(Action::Forget(RecordKey::Actor(key)));
         }
         if let Some(unplaced) = self.unplaced.remove(&key)
@@ -320,11 +322,11 @@ impl State {
         if let Some(worker) = own {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
         }
-        self.add_past_actor(PastActor { key, actor, at, cause: Arc::clone(cause) });
+        self.add_past_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause) });
     }
 
     /// Takes a place away from an actor that nobody was told of yet; it gets another.
-    pub(super) fn make_homeless(&mut self, key: ActorKey) {
+    pub(super) fn evict(&mut self, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else { return };
         let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.at);
         match phase {
@@ -367,7 +369,7 @@ impl State {
         if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
             self.actions.push(Action::StopWorker { node, worker });
         }
-        self.worker_over(worker, &format!("it was killed to end the actor {key}"), false);
+        self.finish_worker(worker, &format!("it was killed to end the actor {key}"), false);
         self.answer(ticket, Ok(Answer::Done));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::place::Follower;
+use super::place::NameWaiter;
 use super::{Denied, State};
 use crate::cluster::model::{ActorKey, JobId, NodeId};
 use crate::cluster::schedule::ShapeId;
@@ -18,7 +18,7 @@ pub(super) struct Aftermath {
     /// Nodes that may have more room, or room for others.
     pub(super) freed: BTreeSet<NodeId>,
     /// Those who waited for actors that are dead.
-    pub(super) again: VecDeque<Follower>,
+    pub(super) again: VecDeque<NameWaiter>,
     /// Nodes that may have nothing left to do.
     pub(super) quieter: BTreeSet<NodeId>,
 }
@@ -29,13 +29,13 @@ impl State {
         loop {
             if std::mem::take(&mut self.aftermath.shrunk) {
                 self.drop_reservations();
-                self.deny_hopeless();
+                self.fail_infeasible();
             } else if let Some(actor) = self.aftermath.homeless.pop_first() {
                 self.rehouse(actor);
             } else if let Some(node) = self.aftermath.freed.pop_first() {
                 self.fill(node);
             } else if let Some(follower) = self.aftermath.again.pop_front() {
-                self.try_again(follower);
+                self.retry(follower);
             } else if !self.reserve_overdue() {
                 break;
             }
@@ -46,10 +46,10 @@ impl State {
     }
 
     /// Denies a place to those who wait and for whom no node is left that could ever take them.
-    fn deny_hopeless(&mut self) {
+    fn fail_infeasible(&mut self) {
         let mut hopeless = Vec::new();
         for ((_, shape), actors) in self.waiting.queues() {
-            if !self.schedule.is_possible(shape) {
+            if !self.schedule.is_feasible(shape) {
                 hopeless.push((shape, actors.clone()));
             }
         }
@@ -62,14 +62,14 @@ impl State {
     }
 
     fn why_never(&self, shape: ShapeId, actor: Option<&ActorKey>) -> String {
-        let there = self.schedule.only_node(shape).and_then(|node| self.why_not_there(node));
+        let there = self.schedule.only_node(shape).and_then(|node| self.why_unavailable(node));
         let spec = actor.and_then(|actor| self.actors.get(actor)).map(|actor| self.spec(actor));
         there.unwrap_or_else(|| self.schedule.why_never(&spec.unwrap_or_default()))
     }
 
     fn rehouse(&mut self, key: ActorKey) {
         let Some(shape) = self.actors.get(&key).map(|actor| actor.shape) else { return };
-        if self.schedule.is_possible(shape) {
+        if self.schedule.is_feasible(shape) {
             self.seek(key);
         } else {
             let why = self.why_never(shape, Some(&key));

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::listing::Page;
 use crate::cluster::model::{
-    ActorInfo, ActorKey, ActorPlace, ActorSpec, JobFacts, JobId, JobState, Member, NodeFacts, NodeId,
-    NodeInfo, TaskCount, WorkerId,
+    ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, JobState, Member, NodeDescriptor,
+    NodeId, NodeInfo, TaskCount, WorkerId,
 };
 use crate::id::Identity;
 
@@ -26,7 +26,7 @@ pub(in crate::cluster) enum Event {
     /// An agent has joined, or is back after its link or the head were gone.
     NodeJoined(NodeReport),
     /// It is there.
-    NodeBeat { node: Identity },
+    NodeHeartbeat { node: Identity },
     /// It leaves in order, or is known to have ended.
     NodeLeft { node: Identity, cause: String },
     /// It is to get no new work, and to end when its jobs have.
@@ -38,7 +38,7 @@ pub(in crate::cluster) enum Event {
     /// A signal has stopped a worker's process, or it goes on.
     WorkerSuspended { worker: WorkerId, suspended: bool },
     /// An actor that was placed has come to life.
-    ActorBegan { actor: ActorKey, worker: WorkerId, at: ActorPlace },
+    ActorStarted { actor: ActorKey, worker: WorkerId, at: ActorLocation },
     /// An actor has ended, or refused to come to life.
     ActorEnded { actor: ActorKey, cause: String },
     /// The host that asked for an actor has given its spawning up. It may live all the same.
@@ -46,14 +46,14 @@ pub(in crate::cluster) enum Event {
     /// How many tasks a worker has had by now, of functions of which there are more.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
     /// Somebody submits a job, whose driver is yet to be started. Answered with [`Answer::Job`].
-    JobSubmitted { ticket: Ticket, facts: JobFacts },
+    JobSubmitted { ticket: Ticket, facts: JobDescriptor },
     /// A driver has come, or is back after the head was gone. `job` names a submitted job, or the one
     /// that it had. Answered with [`Answer::Job`].
-    JobStarted { ticket: Ticket, job: Option<JobId>, facts: JobFacts },
+    JobStarted { ticket: Ticket, job: Option<JobId>, facts: JobDescriptor },
     /// The driver is there.
-    JobBeat { job: JobId },
+    JobHeartbeat { job: JobId },
     /// A node has the job's executable: workers may be started there.
-    NodeEquipped { job: JobId, node: NodeId },
+    NodeProvisioned { job: JobId, node: NodeId },
     /// A node keeps a job's executable, until it is told that the job is over.
     JobHeld { job: JobId, node: NodeId },
     /// A node's agent runs the driver of a submitted job, and will say how it ended.
@@ -65,7 +65,7 @@ pub(in crate::cluster) enum Event {
     /// Somebody asks for a place for an actor. Answered with [`Answer::Placed`], as soon as there is one.
     Place { ticket: Ticket, job: JobId, spec: ActorSpec },
     /// Nobody waits for that answer any more: what has no place yet is dropped.
-    Withdrawn { ticket: Ticket },
+    Cancelled { ticket: Ticket },
     /// Somebody looks for a living actor by name. Answered with [`Answer::Found`].
     Find { ticket: Ticket, namespace: String, name: String },
     /// An actor is to end. Answered with [`Answer::Done`].
@@ -83,7 +83,7 @@ pub(in crate::cluster) enum Event {
 /// What an agent says when it joins: itself, and what already runs there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) struct NodeReport {
-    pub(in crate::cluster) facts: NodeFacts,
+    pub(in crate::cluster) facts: NodeDescriptor,
     pub(in crate::cluster) workers: Vec<WorkerReport>,
     /// The jobs whose executables are kept for them.
     pub(in crate::cluster) jobs: Vec<JobId>,
@@ -93,7 +93,7 @@ pub(in crate::cluster) struct NodeReport {
 
 impl NodeReport {
     /// A node that nothing runs on.
-    pub(in crate::cluster) fn idle(facts: NodeFacts) -> Self {
+    pub(in crate::cluster) fn idle(facts: NodeDescriptor) -> Self {
         Self { facts, workers: Vec::new(), jobs: Vec::new(), drivers: Vec::new() }
     }
 }
@@ -110,7 +110,7 @@ pub(in crate::cluster) struct WorkerReport {
     /// Whether a signal has stopped it.
     pub(in crate::cluster) suspended: bool,
     /// The actors that live in it, with the names of their types.
-    pub(in crate::cluster) actors: Vec<(ActorKey, String, ActorPlace)>,
+    pub(in crate::cluster) actors: Vec<(ActorKey, String, ActorLocation)>,
     /// How many tasks it has had, by function.
     pub(in crate::cluster) tasks: Vec<TaskCount>,
 }
@@ -123,7 +123,7 @@ pub(in crate::cluster) enum Action {
     /// An agent is to end a worker, if it runs.
     StopWorker { node: NodeId, worker: WorkerId },
     /// An agent is to have a worker end one of its actors.
-    StopActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorPlace },
+    StopActor { node: NodeId, worker: WorkerId, actor: ActorKey, at: ActorLocation },
     /// An agent has nothing left to do, and is to end.
     StopNode { node: NodeId },
     /// An agent is to end the driver that it runs for a submitted job.
@@ -131,7 +131,7 @@ pub(in crate::cluster) enum Action {
     /// A job is over: those nodes need not keep its executable, and its driver is told nothing more.
     JobOver { job: JobId, nodes: BTreeSet<NodeId> },
     /// That life of an agent is over: it is told nothing more.
-    NodeOver { agent: Identity },
+    ForgetAgent { agent: Identity },
     /// Somebody gets an answer.
     Answer { ticket: Ticket, answer: Result<Answer, Denied> },
     /// A job's driver, if it is there, is told something.
@@ -147,11 +147,17 @@ pub(in crate::cluster) enum Action {
 pub(in crate::cluster) enum Answer {
     /// The job's number, the nodes that it may use, whether others are awaited that it may use, and whether
     /// all nodes are back since the head was away.
-    Job { job: JobId, nodes: Vec<NodeFacts>, workers: Vec<Working>, awaited: bool, all_back: bool },
+    Job {
+        job: JobId,
+        nodes: Vec<NodeDescriptor>,
+        workers: Vec<WorkerEntry>,
+        awaited: bool,
+        all_rejoined: bool,
+    },
     /// Where an actor is to be made; or the one of that name, which lives.
-    Placed { actor: ActorKey, member: Member, alive: Option<ActorPlace> },
+    Placed { actor: ActorKey, member: Member, alive: Option<ActorLocation> },
     /// A living actor: the name of its type, and where its host is reached.
-    Found { actor: ActorKey, class: String, at: ActorPlace, member: Member },
+    Found { actor: ActorKey, class: String, at: ActorLocation, member: Member },
     /// It is done.
     Done,
     /// A part of the list of nodes. The control plane in action adds these three, for which nothing has to
@@ -165,7 +171,7 @@ pub(in crate::cluster) enum Answer {
 
 /// A worker that a job has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::cluster) struct Working {
+pub(in crate::cluster) struct WorkerEntry {
     pub(in crate::cluster) node: NodeId,
     pub(in crate::cluster) worker: WorkerId,
     pub(in crate::cluster) member: Member,
@@ -198,13 +204,13 @@ pub(in crate::cluster) enum Denied {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(in crate::cluster) enum News {
     /// A node can be used; it may not have the executable yet.
-    NodeUp(NodeFacts),
+    NodeUp(NodeDescriptor),
     /// A node that could be used is lost, with all that ran on it. News of its workers came before.
     NodeGone { agent: Identity },
     /// A worker of the job works.
     WorkerUp { node: NodeId, worker: WorkerId, member: Member, pid: u32 },
     /// A worker of the job has ended.
-    WorkerGone { node: NodeId, worker: WorkerId, member: Option<Member>, cause: String },
+    WorkerDown { node: NodeId, worker: WorkerId, member: Option<Member>, cause: String },
     /// The job was stopped.
     Stopped { why: String },
 }
@@ -215,7 +221,7 @@ pub(in crate::cluster) enum Record {
     /// A job; also ended ones, as long as they are listed.
     Job {
         job: JobId,
-        facts: JobFacts,
+        facts: JobDescriptor,
         state: JobState,
         started_ms: u64,
         ended_ms: Option<u64>,
@@ -229,7 +235,7 @@ pub(in crate::cluster) enum Record {
     /// Bounds of the numbers that were given. The first free numbers are a block behind them.
     Given { jobs: u32, workers: u64, actors: u64 },
     /// A node that was alive, since when, and whether it drains.
-    Node { facts: NodeFacts, joined_ms: u64, draining: bool },
+    Node { facts: NodeDescriptor, joined_ms: u64, draining: bool },
     /// The incarnation of the head's host that ran last. The state itself has no use for it.
     Incarnation { incarnation: u64 },
 }

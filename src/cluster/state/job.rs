@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::Node;
-use super::restarts::Crashes;
-use super::{Action, Answer, Denied, Millis, News, Record, RecordKey, State, Ticket, Working, silence};
+use super::restarts::CrashLoop;
+use super::{Action, Answer, Denied, Millis, News, Record, RecordKey, State, Ticket, WorkerEntry, silence};
 use crate::cluster::model::{
-    ActorKey, JobFacts, JobId, JobState, NodeFacts, NodeId, NodeState, WorkerId, cut,
+    ActorKey, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeState, WorkerId, cut,
 };
-use crate::cluster::schedule::Work;
+use crate::cluster::schedule::Schedulability;
 use crate::config::JOB_TEXT_BYTES_MAX;
 
 /// As much of a text as the head keeps.
@@ -20,7 +20,7 @@ fn bounded(text: &str) -> String {
 
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) facts: JobFacts,
+    pub(super) facts: JobDescriptor,
     pub(super) state: JobState,
     pub(super) started: Millis,
     pub(super) ended: Option<Millis>,
@@ -54,11 +54,11 @@ pub(super) struct Pool {
     /// Why no more are started.
     pub(super) given_up: Option<String>,
     /// Those that crashed at their start.
-    pub(super) crashes: Crashes,
+    pub(super) crashes: CrashLoop,
 }
 
 impl Job {
-    pub(super) fn new(mut facts: JobFacts, state: JobState, started: Millis) -> Self {
+    pub(super) fn new(mut facts: JobDescriptor, state: JobState, started: Millis) -> Self {
         facts.bound();
         Self {
             facts,
@@ -96,7 +96,7 @@ impl State {
         self.jobs.get_mut(&job)?.pools.get_mut(&node)
     }
 
-    fn keep_job(&mut self, id: JobId) {
+    fn persist_job(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get(&id) {
             self.actions.push(Action::Keep(job.record(id)));
         }
@@ -116,7 +116,7 @@ impl State {
         self.open_jobs.insert(id);
     }
 
-    pub(super) fn job_submitted(&mut self, ticket: Ticket, facts: JobFacts) {
+    pub(super) fn job_submitted(&mut self, ticket: Ticket, facts: JobDescriptor) {
         let runs_on = facts.runs_on.and_then(|node| self.nodes.get(&node));
         if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.is_back) {
             let text = "the node that is to run the job's driver is not there, or is draining";
@@ -127,23 +127,23 @@ impl State {
             Err(denied) => return self.answer(ticket, Err(denied)),
         };
         self.open_job(id, Job::new(facts, JobState::Pending, self.now));
-        self.keep_job(id);
+        self.persist_job(id);
         self.answer_job(ticket, id);
     }
 
-    pub(super) fn job_started(&mut self, ticket: Ticket, job: Option<JobId>, facts: JobFacts) {
+    pub(super) fn job_started(&mut self, ticket: Ticket, job: Option<JobId>, facts: JobDescriptor) {
         match self.driver_starts(job, facts) {
             Ok(id) => {
-                self.keep_job(id);
+                self.persist_job(id);
                 self.answer_job(ticket, id);
             }
             Err(denied) => self.answer(ticket, Err(denied)),
         }
     }
 
-    fn driver_starts(&mut self, job: Option<JobId>, facts: JobFacts) -> Result<JobId, Denied> {
+    fn driver_starts(&mut self, job: Option<JobId>, facts: JobDescriptor) -> Result<JobId, Denied> {
         if let Some(id) = job {
-            self.driver_came(id, facts)?;
+            self.driver_connected(id, facts)?;
             return Ok(id);
         }
         let id = self.new_job()?;
@@ -152,13 +152,13 @@ impl State {
     }
 
     /// The driver of a job that is known has come, or is back.
-    fn driver_came(&mut self, id: JobId, facts: JobFacts) -> Result<(), Denied> {
+    fn driver_connected(&mut self, id: JobId, facts: JobDescriptor) -> Result<(), Denied> {
         let job = self.served(id)?;
         let known = job.facts.driver.map(|driver| driver.host);
         if known.is_some() && known != facts.driver.map(|driver| driver.host) {
             return Err(Denied::Unknown(format!("job {id} has another driver")));
         }
-        job.facts = JobFacts { runs_on: job.facts.runs_on, ..facts };
+        job.facts = JobDescriptor { runs_on: job.facts.runs_on, ..facts };
         job.facts.bound();
         job.state = JobState::Running;
         self.member_is_back();
@@ -195,17 +195,17 @@ impl State {
 
     fn answer_job(&mut self, ticket: Ticket, job: JobId) {
         let usable = self.nodes.values().filter(|node| node.is_usable());
-        let mut nodes: Vec<NodeFacts> = usable.map(|node| node.facts.clone()).collect();
-        nodes.sort_unstable_by_key(NodeFacts::id);
+        let mut nodes: Vec<NodeDescriptor> = usable.map(|node| node.facts.clone()).collect();
+        nodes.sort_unstable_by_key(NodeDescriptor::id);
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
         let working = pools.flat_map(|(_, pool)| &pool.workers).filter_map(|id| {
             let worker = self.workers.get(id)?;
-            Some(Working { node: worker.node, worker: *id, member: worker.member?, pid: worker.pid })
+            Some(WorkerEntry { node: worker.node, worker: *id, member: worker.member?, pid: worker.pid })
         });
         let workers = working.collect();
-        let awaited = self.nodes.values().any(|node| node.work() == Work::Later);
-        let all_back = self.all_back();
-        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, awaited, all_back }));
+        let awaited = self.nodes.values().any(|node| node.work() == Schedulability::Later);
+        let all_rejoined = self.all_rejoined();
+        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, awaited, all_rejoined }));
     }
 
     pub(super) fn node_equipped(&mut self, job: JobId, node_id: NodeId) {
@@ -214,7 +214,7 @@ impl State {
         // A driver that comes back says so of all its nodes. Where workers could not be started it changes
         // nothing: only another life of the node gets another try.
         let pool = job_of.pools.entry(node_id).or_default();
-        if pool.given_up.is_none() && !pool.crashes.is_resting() {
+        if pool.given_up.is_none() && !pool.crashes.is_backing_off() {
             self.fill_pool(job, node_id);
         }
     }
@@ -231,7 +231,7 @@ impl State {
     }
 
     /// A node keeps a job's executable.
-    pub(super) fn job_held(&mut self, job: JobId, node_id: NodeId) {
+    pub(super) fn executable_pinned(&mut self, job: JobId, node_id: NodeId) {
         let Some(node) = self.nodes.get_mut(&node_id) else { return };
         if self.jobs.get(&job).is_some_and(|job| job.state.is_open() && !job.left) {
             node.holds.insert(job);
@@ -241,7 +241,7 @@ impl State {
     }
 
     /// An agent runs a submitted job's driver.
-    pub(super) fn driver_began(&mut self, job: JobId, node: NodeId) {
+    pub(super) fn driver_started(&mut self, job: JobId, node: NodeId) {
         match self.open(job) {
             // It is over, or it is another's.
             Ok(known) if known.facts.runs_on == Some(node) => {
@@ -249,7 +249,7 @@ impl State {
                 let before = std::mem::replace(&mut known.state, JobState::Running);
                 self.submitted_leases.end(job);
                 if before != JobState::Running {
-                    self.keep_job(job);
+                    self.persist_job(job);
                 }
             }
             _ => self.actions.push(Action::StopDriver { node, job }),
@@ -263,7 +263,7 @@ impl State {
         };
         job.pools.entry(node_id).or_default();
         node.pools.insert(job_id);
-        self.schedule.set_equipped(node_id, job_id, true);
+        self.schedule.set_provisioned(node_id, job_id, true);
         self.aftermath.freed.insert(node_id);
     }
 
@@ -281,17 +281,17 @@ impl State {
     ///
     /// As long as others start, each that gets ready takes its share. If there are none any more the
     /// actors need another node.
-    pub(super) fn release_parked(&mut self, job: JobId, node: NodeId) {
+    pub(super) fn assign_waiting(&mut self, job: JobId, node: NodeId) {
         let Some(pool) = self.jobs.get(&job).and_then(|job| job.pools.get(&node)) else { return };
         let is_ready = |id: &&WorkerId| self.workers.get(*id).is_some_and(|worker| worker.member.is_some());
         let ready = pool.workers.iter().filter(is_ready).count();
         let starting = pool.workers.len() - ready;
         let parked = pool.parked.len();
         if ready + starting == 0 {
-            self.schedule.set_equipped(node, job, false);
+            self.schedule.set_provisioned(node, job, false);
             self.aftermath.shrunk = true;
             for actor in pool.parked.clone() {
-                self.make_homeless(actor);
+                self.evict(actor);
             }
             return;
         }
@@ -310,7 +310,7 @@ impl State {
     }
 
     /// An actor lives in a pool's worker now, or on its own.
-    pub(super) fn not_loose(&mut self, job: JobId, actor: ActorKey) {
+    pub(super) fn mark_assigned(&mut self, job: JobId, actor: ActorKey) {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.loose.remove(&actor);
         }
@@ -320,7 +320,7 @@ impl State {
     ///
     /// The driver of a submitted job loses what it holds of the cluster, and is not killed: it may have left
     /// while the head was away, and its agent reports how it ends.
-    pub(super) fn job_lost(&mut self, id: JobId) {
+    pub(super) fn job_lease_expired(&mut self, id: JobId) {
         let why = format!("the driver was lost: {}", silence(self.settings.job_lease));
         if self.jobs.get(&id).is_some_and(|job| job.driver_runs) {
             self.tell(id, News::Stopped { why: why.clone() });
@@ -331,7 +331,7 @@ impl State {
     }
 
     /// Nobody has had the driver of a submitted job started.
-    pub(super) fn driver_never_began(&mut self, id: JobId) {
+    pub(super) fn submitted_lease_expired(&mut self, id: JobId) {
         let within = self.settings.submitted_lease.as_secs_f64();
         let why = format!(
             "its driver was not started within {within} s of its submission: whoever submitted it has gone"
@@ -345,7 +345,7 @@ impl State {
         if !job.state.is_open() {
             if job.exit_code.is_none() && exit_code.is_some() {
                 job.exit_code = exit_code;
-                self.keep_job(id);
+                self.persist_job(id);
             }
             return;
         }
@@ -374,7 +374,7 @@ impl State {
             self.submitted_leases.grant(self.now, id);
         }
         self.release_all(id, &format!("its job has left the cluster: {why}"));
-        self.keep_job(id);
+        self.persist_job(id);
     }
 
     /// Has the driver of an open job ended, wherever it runs.
@@ -404,7 +404,7 @@ impl State {
             format!("its job has ended: {message}")
         };
         let runs_on = job.facts.runs_on;
-        self.keep_job(id);
+        self.persist_job(id);
         if let Some(node) = runs_on.and_then(|node| self.nodes.get_mut(&node)) {
             node.drivers.remove(&id);
             self.aftermath.quieter.insert(node.facts.id());
@@ -420,13 +420,13 @@ impl State {
         let loose = std::mem::take(&mut job.loose);
         let nodes: Vec<NodeId> = job.pools.keys().copied().collect();
         for ticket in following {
-            self.drop_follower(ticket);
+            self.cancel_waiter(ticket);
             self.answer(ticket, Err(Denied::JobOver(how.to_owned())));
         }
         let cause = how.into();
         for actor in loose {
-            if self.may_begin_yet(actor) {
-                self.begin_leases.grant(self.now, actor);
+            if self.may_still_start(actor) {
+                self.start_leases.grant(self.now, actor);
             } else {
                 self.end_actor(actor, &cause, Denied::JobOver);
             }
@@ -446,7 +446,7 @@ impl State {
         for worker in workers.into_iter().flatten() {
             self.stop_worker(worker, cause);
         }
-        self.schedule.set_equipped(node, job, false);
+        self.schedule.set_provisioned(node, job, false);
         self.aftermath.shrunk = true;
         self.remove_pool(job, node);
         if let Some(node) = self.nodes.get_mut(&node) {

@@ -48,7 +48,7 @@ mod worker;
 
 pub(in crate::cluster) use super::membership::Millis;
 pub(in crate::cluster) use event::{
-    Action, Answer, Denied, Event, News, NodeReport, Record, RecordKey, Ticket, WorkerReport, Working,
+    Action, Answer, Denied, Event, News, NodeReport, Record, RecordKey, Ticket, WorkerEntry, WorkerReport,
 };
 pub(in crate::cluster) use list::{ClassSearch, FunctionSearch, Listed, Search};
 
@@ -59,16 +59,16 @@ use rustc_hash::FxHashMap;
 
 use super::membership::Leases;
 use super::model::{ActorKey, JobId, NodeId, WorkerId};
-use super::schedule::{Schedule, Waiting};
+use super::schedule::{Scheduler, Waiting};
 use crate::config;
 use crate::id::{HostId, Identity};
-use actor::{Actor, Unplaced};
+use actor::{Actor, PendingActor};
 use aftermath::Aftermath;
 use job::Job;
 use names::{Classes, Names};
 use node::Node;
-use numbers::Numbers;
-use past::Past;
+use numbers::IdAllocator;
+use past::History;
 use place::Asked;
 use table::Table;
 use worker::Worker;
@@ -82,9 +82,9 @@ pub(in crate::cluster) struct Settings {
     pub(in crate::cluster) job_lease: Duration,
     /// See [`config::SUBMITTED_LEASE`].
     pub(in crate::cluster) submitted_lease: Duration,
-    /// See [`config::BEGIN_LEASE`].
+    /// See [`config::START_LEASE`].
     pub(in crate::cluster) begin_lease: Duration,
-    /// See [`config::ENDED_KEPT_MAX`].
+    /// See [`config::HISTORY_MAX`].
     pub(in crate::cluster) ended_kept_max: usize,
 }
 
@@ -94,8 +94,8 @@ impl Default for Settings {
             node_lease: config::NODE_LEASE + config::LEASE_GRACE,
             job_lease: config::JOB_LEASE + config::LEASE_GRACE,
             submitted_lease: config::SUBMITTED_LEASE,
-            begin_lease: config::BEGIN_LEASE,
-            ended_kept_max: config::ENDED_KEPT_MAX,
+            begin_lease: config::START_LEASE,
+            ended_kept_max: config::HISTORY_MAX,
         }
     }
 }
@@ -114,7 +114,7 @@ struct Return {
 pub(in crate::cluster) struct State {
     settings: Settings,
     now: Millis,
-    numbers: Numbers,
+    numbers: IdAllocator,
     /// The agent of the head's own node.
     own_agent: Option<Identity>,
     nodes: FxHashMap<NodeId, Node>,
@@ -130,17 +130,17 @@ pub(in crate::cluster) struct State {
     hosts: FxHashMap<HostId, (Identity, WorkerId)>,
     actors: Table<ActorKey, Actor>,
     /// Actors that somebody waits for.
-    unplaced: BTreeMap<ActorKey, Unplaced>,
+    unplaced: BTreeMap<ActorKey, PendingActor>,
     /// Actors that lived when the head went away, and that no node has reported since.
     missing: BTreeSet<ActorKey>,
-    missing_until: Option<Millis>,
+    rejoin_deadline: Option<Millis>,
     /// Living actors that somebody wants to end.
     dying: BTreeSet<ActorKey>,
     /// Whoever has no answer yet.
     asked: FxHashMap<Ticket, Asked>,
     names: Names,
     classes: Classes,
-    schedule: Schedule,
+    schedule: Scheduler,
     waiting: Waiting,
     /// Turns of jobs so far that had actors waiting.
     turns: u64,
@@ -150,12 +150,12 @@ pub(in crate::cluster) struct State {
     /// Of submitted jobs whose drivers nobody has started.
     submitted_leases: Leases<JobId>,
     /// Of detached actors that have a place and have not begun, and whose job is over.
-    begin_leases: Leases<ActorKey>,
+    start_leases: Leases<ActorKey>,
     /// When pools whose workers crash get their next ones.
     restarts: BTreeSet<(Millis, JobId, NodeId)>,
-    past: Past,
+    past: History,
     /// Why what is to be kept cannot be.
-    not_kept: Option<String>,
+    persistence_error: Option<String>,
     aftermath: Aftermath,
     actions: Vec<Action>,
 }
@@ -165,7 +165,7 @@ impl State {
     pub(in crate::cluster) fn new(settings: Settings) -> Self {
         Self {
             now: Millis::default(),
-            numbers: Numbers::default(),
+            numbers: IdAllocator::default(),
             own_agent: None,
             nodes: FxHashMap::default(),
             jobs: BTreeMap::new(),
@@ -177,22 +177,22 @@ impl State {
             actors: Table::default(),
             unplaced: BTreeMap::new(),
             missing: BTreeSet::new(),
-            missing_until: None,
+            rejoin_deadline: None,
             dying: BTreeSet::new(),
             asked: FxHashMap::default(),
             names: Names::default(),
             classes: Classes::default(),
-            schedule: Schedule::default(),
+            schedule: Scheduler::default(),
             waiting: Waiting::default(),
             turns: 0,
             returning: None,
             node_leases: Leases::new(millis(settings.node_lease)),
             job_leases: Leases::new(millis(settings.job_lease)),
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
-            begin_leases: Leases::new(millis(settings.begin_lease)),
+            start_leases: Leases::new(millis(settings.begin_lease)),
             restarts: BTreeSet::new(),
-            past: Past::new(settings.ended_kept_max),
-            not_kept: None,
+            past: History::new(settings.ended_kept_max),
+            persistence_error: None,
             aftermath: Aftermath::default(),
             actions: Vec::new(),
             settings,
@@ -207,33 +207,33 @@ impl State {
             Event::Restored(records) => self.restore(records),
             Event::OwnAgent { agent } => self.own_agent_is(agent),
             Event::NodeJoined(report) => self.node_joined(report),
-            Event::NodeBeat { node } => self.node_beat(node),
+            Event::NodeHeartbeat { node } => self.node_beat(node),
             Event::NodeLeft { node, cause } => self.node_left(node, &cause),
             Event::NodeDrain { node } => self.node_drain(node),
             Event::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
             Event::WorkerEnded { worker, cause } => self.worker_ended(worker, &cause),
             Event::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
-            Event::ActorBegan { actor, worker, at } => self.actor_began(actor, worker, at),
+            Event::ActorStarted { actor, worker, at } => self.actor_began(actor, worker, at),
             Event::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
             Event::NotSpawned { actor, cause } => self.not_spawned(actor, &cause),
             Event::TaskCounts { worker, counts } => self.task_counts(worker, counts),
             Event::JobSubmitted { ticket, facts } => self.job_submitted(ticket, facts),
             Event::JobStarted { ticket, job, facts } => self.job_started(ticket, job, facts),
-            Event::JobBeat { job } => self.job_leases.renew(self.now, job),
-            Event::NodeEquipped { job, node } => self.node_equipped(job, node),
-            Event::JobHeld { job, node } => self.job_held(job, node),
-            Event::DriverBegan { job, node } => self.driver_began(job, node),
+            Event::JobHeartbeat { job } => self.job_leases.renew(self.now, job),
+            Event::NodeProvisioned { job, node } => self.node_equipped(job, node),
+            Event::JobHeld { job, node } => self.executable_pinned(job, node),
+            Event::DriverBegan { job, node } => self.driver_started(job, node),
             Event::DriverLeft { job, why } => self.driver_left(job, &why),
             Event::JobEnded { job, state, exit_code, message } => {
                 self.job_ended(job, state, exit_code, &message);
             }
             Event::Place { ticket, job, spec } => self.place(ticket, job, spec),
-            Event::Withdrawn { ticket } => self.withdraw(ticket),
+            Event::Cancelled { ticket } => self.withdraw(ticket),
             Event::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
             Event::Kill { ticket, actor } => self.kill(ticket, actor),
             Event::KillWorkerOf { ticket, actor } => self.kill_worker_of(ticket, actor),
             Event::NumbersKept { jobs, workers, actors } => self.numbers.kept(jobs, workers, actors),
-            Event::Keeping { trouble } => self.not_kept = trouble,
+            Event::Keeping { trouble } => self.persistence_error = trouble,
             Event::Tick => self.tick(),
         }
         self.settle();
@@ -248,7 +248,7 @@ impl State {
     pub(in crate::cluster) fn next_deadline(&self) -> Option<Millis> {
         let leases = [self.node_leases.next(), self.job_leases.next(), self.submitted_leases.next()];
         let restart = self.restarts.first().map(|(at, ..)| *at);
-        let others = [self.begin_leases.next(), self.missing_until, restart];
+        let others = [self.start_leases.next(), self.rejoin_deadline, restart];
         let first = leases.into_iter().chain(others).flatten().min()?;
         Some(first.min(self.now.after(millis(config::TICK_EVERY))))
     }
@@ -256,34 +256,34 @@ impl State {
     /// Moves the clock on.
     fn pass(&mut self, now: Millis) {
         let gap_ms = now.0.saturating_sub(self.now.0);
-        if gap_ms > millis(config::DEAF_AFTER) {
+        if gap_ms > millis(config::CLOCK_GAP_MAX) {
             self.node_leases.extend(gap_ms);
             self.job_leases.extend(gap_ms);
             self.submitted_leases.extend(gap_ms);
-            self.begin_leases.extend(gap_ms);
-            self.missing_until = self.missing_until.map(|until| until.after(gap_ms));
+            self.start_leases.extend(gap_ms);
+            self.rejoin_deadline = self.rejoin_deadline.map(|until| until.after(gap_ms));
         }
         self.now = self.now.max(now);
     }
 
     fn tick(&mut self) {
         self.await_return();
-        while let Some(node) = self.node_leases.take_ended(self.now) {
+        while let Some(node) = self.node_leases.pop_expired(self.now) {
             self.node_lost(node, &silence(self.settings.node_lease));
         }
-        while let Some(job) = self.job_leases.take_ended(self.now) {
-            self.job_lost(job);
+        while let Some(job) = self.job_leases.pop_expired(self.now) {
+            self.job_lease_expired(job);
         }
-        while let Some(job) = self.submitted_leases.take_ended(self.now) {
-            self.driver_never_began(job);
+        while let Some(job) = self.submitted_leases.pop_expired(self.now) {
+            self.submitted_lease_expired(job);
         }
-        while let Some(actor) = self.begin_leases.take_ended(self.now) {
-            self.actor_never_began(actor);
+        while let Some(actor) = self.start_leases.pop_expired(self.now) {
+            self.start_lease_expired(actor);
         }
         self.restart_workers();
         self.end_reservations();
-        if self.missing_until.is_some_and(|until| until <= self.now) {
-            self.give_up_missing();
+        if self.rejoin_deadline.is_some_and(|until| until <= self.now) {
+            self.fail_unaccounted();
         }
     }
 
@@ -291,14 +291,14 @@ impl State {
     /// the head may be what they wait for.
     fn await_return(&mut self) {
         let Some(Return { until, last }) = self.returning else { return };
-        if self.now >= until || self.all_back() {
+        if self.now >= until || self.all_rejoined() {
             self.returning = None;
         } else if self.now.since(last) < millis(config::LEASE_GRACE) {
             let until = self.now.after(millis(config::LEASE_GRACE));
             self.node_leases.extend_to(until);
             self.job_leases.extend_to(until);
             self.submitted_leases.extend_to(until);
-            self.missing_until = self.missing_until.map(|missing| missing.max(until));
+            self.rejoin_deadline = self.rejoin_deadline.map(|missing| missing.max(until));
         }
     }
 
@@ -310,8 +310,8 @@ impl State {
     }
 
     /// What has to be kept cannot be taken on while nothing can: it would be forgotten with this life.
-    fn can_keep(&self) -> Result<(), Denied> {
-        match &self.not_kept {
+    fn check_persistence(&self) -> Result<(), Denied> {
+        match &self.persistence_error {
             None => Ok(()),
             Some(why) => Err(Denied::NotKept(why.clone())),
         }

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use super::past::PastNode;
+use super::past::NodeRecord;
 use super::{Action, Millis, News, NodeReport, Record, RecordKey, State};
-use crate::cluster::model::{JobId, JobState, NodeFacts, NodeId, NodeInfo, NodeState, Resources, WorkerId};
-use crate::cluster::schedule::Work;
+use crate::cluster::model::{
+    JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, WorkerId,
+};
+use crate::cluster::schedule::Schedulability;
 use crate::id::Identity;
 
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) facts: NodeFacts,
+    pub(super) facts: NodeDescriptor,
     pub(super) state: NodeState,
     /// Whether its agent has joined this life of the head.
     pub(super) is_back: bool,
@@ -27,7 +29,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(facts: NodeFacts, joined: Millis) -> Self {
+    pub(super) fn new(facts: NodeDescriptor, joined: Millis) -> Self {
         Self {
             facts,
             state: NodeState::Alive,
@@ -47,12 +49,12 @@ impl Node {
     }
 
     /// Whether it takes actors.
-    pub(super) fn work(&self) -> Work {
+    pub(super) fn work(&self) -> Schedulability {
         match self.state {
-            NodeState::Alive if self.facts.workers == 0 => Work::Closed,
-            NodeState::Alive if !self.is_back => Work::Later,
-            NodeState::Alive => Work::Open,
-            NodeState::Draining | NodeState::Awaited | NodeState::Dead => Work::Closed,
+            NodeState::Alive if self.facts.workers == 0 => Schedulability::Closed,
+            NodeState::Alive if !self.is_back => Schedulability::Later,
+            NodeState::Alive => Schedulability::Open,
+            NodeState::Draining | NodeState::Awaited | NodeState::Dead => Schedulability::Closed,
         }
     }
 
@@ -83,7 +85,7 @@ impl State {
     }
 
     /// The head's own node, if its agent has joined and it takes new work.
-    pub(in crate::cluster) fn own_node(&self) -> Option<NodeFacts> {
+    pub(in crate::cluster) fn own_node(&self) -> Option<NodeDescriptor> {
         let node = self.nodes.get(&NodeId(self.own_agent?.host.0))?;
         (node.is_back && node.state == NodeState::Alive).then(|| node.facts.clone())
     }
@@ -106,18 +108,18 @@ impl State {
             return;
         }
         if known == Some(agent) {
-            return self.node_back(report);
+            return self.node_rejoined(report);
         }
         if known.is_some() {
             self.node_lost(id, "it was started anew");
         }
         self.add_node(id, Node::new(report.facts, self.now));
-        self.keep_node(id);
+        self.persist_node(id);
         // They are of a life that was given up, and so were they.
         for worker in report.workers {
             self.actions.push(Action::StopWorker { node: id, worker: worker.worker });
         }
-        self.take_jobs(id, report.jobs, report.drivers);
+        self.reconcile_jobs(id, report.jobs, report.drivers);
         self.announce(id);
     }
 
@@ -125,12 +127,12 @@ impl State {
     pub(super) fn add_node(&mut self, id: NodeId, node: Node) {
         self.past.forget_node(id);
         self.schedule.add(id, &node.facts.resources, &node.facts.labels);
-        self.schedule.set_work(id, node.work());
+        self.schedule.set_schedulability(id, node.work());
         self.node_leases.grant(self.now, id);
         self.nodes.insert(id, node);
     }
 
-    pub(super) fn keep_node(&mut self, id: NodeId) {
+    pub(super) fn persist_node(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.get(&id) {
             self.actions.push(Action::Keep(node.record()));
         }
@@ -165,15 +167,15 @@ impl State {
         node.state = NodeState::Draining;
         let pools = node.pools.clone();
         let workers = node.workers.clone();
-        self.schedule.set_work(id, Work::Closed);
-        self.keep_node(id);
+        self.schedule.set_schedulability(id, Schedulability::Closed);
+        self.persist_node(id);
         for job in pools {
-            self.evict_parked(job, id);
+            self.evict_waiting(job, id);
         }
         for worker in workers {
             let own = self.workers.get(&worker).and_then(|worker| worker.detached);
             if let Some(actor) = own.filter(|actor| self.unplaced.contains_key(actor)) {
-                self.make_homeless(actor);
+                self.evict(actor);
                 self.stop_worker(worker, "its node is draining");
             }
         }
@@ -181,10 +183,10 @@ impl State {
         self.aftermath.quieter.insert(id);
     }
 
-    fn evict_parked(&mut self, job: JobId, node: NodeId) {
+    fn evict_waiting(&mut self, job: JobId, node: NodeId) {
         let parked = self.pool(job, node).map(|pool| pool.parked.clone());
         for actor in parked.into_iter().flatten() {
-            self.make_homeless(actor);
+            self.evict(actor);
         }
     }
 
@@ -194,16 +196,16 @@ impl State {
         let (workers, pools, drivers) = (node.workers.clone(), node.pools.clone(), node.drivers.clone());
         let cause = format!("node lost: {why}");
         self.node_leases.end(id);
-        self.schedule.set_work(id, Work::Closed);
+        self.schedule.set_schedulability(id, Schedulability::Closed);
         for worker in workers {
             let own = self.workers.get(&worker).and_then(|worker| worker.detached);
             if let Some(actor) = own.filter(|actor| self.unplaced.contains_key(actor)) {
-                self.make_homeless(actor);
+                self.evict(actor);
             }
             self.remove_worker(worker, &cause);
         }
         for &job in &pools {
-            self.evict_parked(job, id);
+            self.evict_waiting(job, id);
             self.remove_pool(job, id);
         }
         for job in drivers {
@@ -222,13 +224,13 @@ impl State {
             for job in pools {
                 self.tell(job, News::NodeGone { agent: node.facts.agent });
             }
-            self.actions.push(Action::NodeOver { agent: node.facts.agent });
-            self.past.add_node(PastNode { agent: node.facts.agent, info });
+            self.actions.push(Action::ForgetAgent { agent: node.facts.agent });
+            self.past.add_node(NodeRecord { agent: node.facts.agent, info });
         }
     }
 
     /// Why nothing can be placed on a node, if its state is the reason.
-    pub(super) fn why_not_there(&self, id: NodeId) -> Option<String> {
+    pub(super) fn why_unavailable(&self, id: NodeId) -> Option<String> {
         match self.nodes.get(&id) {
             Some(node) if node.state == NodeState::Alive => None,
             Some(_) => Some(format!("node {id} is draining, and takes nothing new")),

@@ -4,7 +4,7 @@ use std::ops::{Add, Div};
 
 use super::{Action, Denied, Record, State};
 use crate::cluster::model::{ActorKey, JobId, WorkerId};
-use crate::config::{ACTORS_SET_ASIDE, JOBS_SET_ASIDE, WORKERS_SET_ASIDE};
+use crate::config::{ACTOR_ID_BLOCK, JOB_ID_BLOCK, WORKER_ID_BLOCK};
 
 /// The numbers of this life of the head.
 ///
@@ -12,7 +12,7 @@ use crate::config::{ACTORS_SET_ASIDE, JOBS_SET_ASIDE, WORKERS_SET_ASIDE};
 /// block may be given, so a number costs no wait for the disk; a later life of the head begins behind that
 /// block. A bound is raised half a block before it is reached.
 #[derive(Debug)]
-pub(super) struct Numbers {
+pub(super) struct IdAllocator {
     job: Next<u32>,
     worker: Next<u64>,
     actor: Next<u64>,
@@ -57,7 +57,7 @@ impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Next<N> {
     }
 }
 
-impl Default for Numbers {
+impl Default for IdAllocator {
     fn default() -> Self {
         Self {
             job: Next::first(u32::MAX),
@@ -68,31 +68,31 @@ impl Default for Numbers {
     }
 }
 
-impl Numbers {
+impl IdAllocator {
     /// Begins a life of the head with these bounds on disk.
     pub(super) fn start_at(&mut self, jobs: u32, workers: u64, actors: u64) {
-        self.job = Next::begin(jobs, JOBS_SET_ASIDE);
-        self.worker = Next::begin(workers, WORKERS_SET_ASIDE);
-        self.actor = Next::begin(actors, ACTORS_SET_ASIDE);
+        self.job = Next::begin(jobs, JOB_ID_BLOCK);
+        self.worker = Next::begin(workers, WORKER_ID_BLOCK);
+        self.actor = Next::begin(actors, ACTOR_ID_BLOCK);
         self.first_actor = self.actor.next;
     }
 
     /// Begins the first life of the head, whose disk has nothing yet.
     pub(super) fn start_first(&mut self) {
-        self.job = Next { next: 1, ..Next::begin(1, JOBS_SET_ASIDE) };
-        self.worker = Next { next: 1, ..Next::begin(1, WORKERS_SET_ASIDE) };
-        self.actor = Next { next: 1, ..Next::begin(1, ACTORS_SET_ASIDE) };
+        self.job = Next { next: 1, ..Next::begin(1, JOB_ID_BLOCK) };
+        self.worker = Next { next: 1, ..Next::begin(1, WORKER_ID_BLOCK) };
+        self.actor = Next { next: 1, ..Next::begin(1, ACTOR_ID_BLOCK) };
     }
 
     /// These bounds are on disk.
     pub(super) fn kept(&mut self, jobs: u32, workers: u64, actors: u64) {
-        self.job.kept(jobs, JOBS_SET_ASIDE);
-        self.worker.kept(workers, WORKERS_SET_ASIDE);
-        self.actor.kept(actors, ACTORS_SET_ASIDE);
+        self.job.kept(jobs, JOB_ID_BLOCK);
+        self.worker.kept(workers, WORKER_ID_BLOCK);
+        self.actor.kept(actors, ACTOR_ID_BLOCK);
     }
 
     /// Whether an earlier life of the head may have given the number.
-    pub(super) fn is_of_earlier_life(&self, actor: ActorKey) -> bool {
+    pub(super) fn predates_restart(&self, actor: ActorKey) -> bool {
         actor.0 < self.first_actor
     }
 
@@ -103,27 +103,27 @@ impl Numbers {
 
 impl State {
     pub(super) fn new_job(&mut self) -> Result<JobId, Denied> {
-        self.can_keep()?;
+        self.check_persistence()?;
         self.is_on_disk(self.numbers.job.next < self.numbers.job.end)?;
-        let (number, raised) = self.numbers.job.take(JOBS_SET_ASIDE);
+        let (number, raised) = self.numbers.job.take(JOB_ID_BLOCK);
         self.keep_bounds(raised);
         Ok(JobId(number))
     }
 
     /// A worker's number does not wait for the disk: a block is more than start while a disk takes nothing.
     pub(super) fn new_worker(&mut self) -> WorkerId {
-        let (number, raised) = self.numbers.worker.take(WORKERS_SET_ASIDE);
+        let (number, raised) = self.numbers.worker.take(WORKER_ID_BLOCK);
         self.keep_bounds(raised);
         WorkerId(number)
     }
 
     /// One that does not have to be kept itself gets a number while the disk takes nothing, up to the block.
-    pub(super) fn new_actor(&mut self, is_kept: bool) -> Result<ActorKey, Denied> {
-        if is_kept {
-            self.can_keep()?;
+    pub(super) fn new_actor(&mut self, is_durable: bool) -> Result<ActorKey, Denied> {
+        if is_durable {
+            self.check_persistence()?;
         }
         self.is_on_disk(self.numbers.actor.next < self.numbers.actor.end)?;
-        let (number, raised) = self.numbers.actor.take(ACTORS_SET_ASIDE);
+        let (number, raised) = self.numbers.actor.take(ACTOR_ID_BLOCK);
         self.keep_bounds(raised);
         Ok(ActorKey(number))
     }
@@ -132,7 +132,7 @@ impl State {
         if has_numbers {
             return Ok(());
         }
-        self.can_keep()?;
+        self.check_persistence()?;
         Err(Denied::NotKept("its disk has not taken anything for long".to_owned()))
     }
 

@@ -9,10 +9,10 @@ use crate::cluster::model::{ActorKey, JobId, Member, NodeId, NodeInfo, TaskCount
 use crate::id::Identity;
 
 #[derive(Debug)]
-pub(super) struct Past {
-    pub(super) nodes: Latest<PastNode>,
-    pub(super) workers: Latest<PastWorker>,
-    pub(super) actors: Latest<PastActor>,
+pub(super) struct History {
+    pub(super) nodes: Latest<NodeRecord>,
+    pub(super) workers: Latest<WorkerRecord>,
+    pub(super) actors: Latest<ActorRecord>,
     pub(super) jobs: Latest<JobId>,
 }
 
@@ -58,13 +58,13 @@ impl<T> Latest<T> {
 }
 
 #[derive(Debug)]
-pub(super) struct PastNode {
+pub(super) struct NodeRecord {
     pub(super) agent: Identity,
     pub(super) info: NodeInfo,
 }
 
 #[derive(Debug)]
-pub(super) struct PastWorker {
+pub(super) struct WorkerRecord {
     pub(super) summary: WorkerSummary,
     /// None if it never was ready.
     pub(super) member: Option<Member>,
@@ -72,14 +72,14 @@ pub(super) struct PastWorker {
 }
 
 #[derive(Debug)]
-pub(super) struct PastActor {
+pub(super) struct ActorRecord {
     pub(super) key: ActorKey,
     pub(super) actor: Actor,
     pub(super) at: Option<(NodeId, WorkerId, u32)>,
     pub(super) cause: Arc<str>,
 }
 
-impl Past {
+impl History {
     pub(super) fn new(max: usize) -> Self {
         Self {
             nodes: Latest::new(max),
@@ -89,11 +89,11 @@ impl Past {
         }
     }
 
-    pub(super) fn add_node(&mut self, node: PastNode) {
+    pub(super) fn add_node(&mut self, node: NodeRecord) {
         self.nodes.add(node);
     }
 
-    pub(super) fn add_worker(&mut self, worker: PastWorker) {
+    pub(super) fn add_worker(&mut self, worker: WorkerRecord) {
         self.workers.add(worker);
     }
 
@@ -107,32 +107,32 @@ impl Past {
         self.nodes.all.retain(|(_, past)| past.info.node_id != node);
     }
 
-    pub(super) fn node(&self, node: NodeId) -> Option<&PastNode> {
+    pub(super) fn node(&self, node: NodeId) -> Option<&NodeRecord> {
         self.nodes.iter().find(|past| past.info.node_id == node)
     }
 
-    pub(super) fn worker(&self, worker: WorkerId) -> Option<&PastWorker> {
+    pub(super) fn worker(&self, worker: WorkerId) -> Option<&WorkerRecord> {
         self.workers.iter().rev().find(|past| past.summary.worker_id == worker)
     }
 
-    pub(super) fn worker_mut(&mut self, worker: WorkerId) -> Option<&mut PastWorker> {
+    pub(super) fn worker_mut(&mut self, worker: WorkerId) -> Option<&mut WorkerRecord> {
         self.workers.iter_mut().rev().find(|past| past.summary.worker_id == worker)
     }
 
     /// The worker that had a host.
-    pub(super) fn worker_of(&self, host: Identity) -> Option<&PastWorker> {
+    pub(super) fn worker_of(&self, host: Identity) -> Option<&WorkerRecord> {
         let had = |member: Member| member.actors == host || member.tasks == host;
         self.workers.iter().rev().find(|past| past.member.is_some_and(had))
     }
 
-    pub(super) fn actor(&self, actor: ActorKey) -> Option<&PastActor> {
+    pub(super) fn actor(&self, actor: ActorKey) -> Option<&ActorRecord> {
         self.actors.iter().rev().find(|past| past.key == actor)
     }
 }
 
 impl State {
     /// Lists an actor that has ended; the one that gives way to it no longer has its shape.
-    pub(super) fn add_past_actor(&mut self, actor: PastActor) {
+    pub(super) fn add_past_actor(&mut self, actor: ActorRecord) {
         if let Some(oldest) = self.past.actors.add(actor) {
             self.schedule.drop_shape(oldest.actor.shape);
         }

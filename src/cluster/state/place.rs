@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::actor::{Actor, Named, Phase, Unplaced};
+use super::actor::{Actor, Named, PendingActor, Phase};
 use super::{Answer, Denied, State, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
-use crate::config::{ACTOR_NAME_BYTES_MAX, ACTOR_WANTS_MAX};
+use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug)]
@@ -18,14 +18,14 @@ pub(super) enum Asked {
 
 /// Who waits for what becomes of an actor that another has asked for.
 #[derive(Debug)]
-pub(super) enum Follower {
+pub(super) enum NameWaiter {
     /// He asks for an actor of that name, whoever made it.
     Place { ticket: Ticket, job: JobId, spec: ActorSpec },
     /// He looks for it.
     Find { ticket: Ticket },
 }
 
-impl Follower {
+impl NameWaiter {
     fn ticket(&self) -> Ticket {
         match self {
             Self::Place { ticket, .. } | Self::Find { ticket } => *ticket,
@@ -57,14 +57,14 @@ impl State {
         if let Some(owner) = owner {
             return self.share(ticket, job_id, spec, owner);
         }
-        if let Some(why) = spec.node.and_then(|node| self.why_not_there(node)) {
+        if let Some(why) = spec.node.and_then(|node| self.why_unavailable(node)) {
             return Err(Denied::Infeasible(why));
         }
         if !self.schedule.knows(&spec) {
             return Err(Denied::Infeasible(self.schedule.why_never(&spec)));
         }
         let shape = self.schedule.shape_of(&spec);
-        if !self.schedule.is_possible(shape) {
+        if !self.schedule.is_feasible(shape) {
             self.schedule.drop_shape(shape);
             return Err(Denied::Infeasible(self.schedule.why_never(&spec)));
         }
@@ -83,7 +83,7 @@ impl State {
         });
         let actor = Actor { job: job_id, class, shape, detached, at: 0, phase: Phase::Waiting, named };
         self.actors.insert(key, actor);
-        self.unplaced.insert(key, Unplaced { ticket, failed: 0 });
+        self.unplaced.insert(key, PendingActor { ticket, failed: 0 });
         self.asked.insert(ticket, Asked::Place(key));
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.loose.insert(key);
@@ -113,16 +113,16 @@ impl State {
             )));
         }
         let alive = matches!(actor.phase, Phase::Alive(..));
-        let follower = Follower::Place { ticket, job: job_id, spec };
+        let follower = NameWaiter::Place { ticket, job: job_id, spec };
         self.follow(follower, owner);
         if alive {
-            self.answer_followers(owner);
+            self.answer_waiters(owner);
         }
         Ok(())
     }
 
     /// Somebody waits for what becomes of an actor with a name.
-    fn follow(&mut self, follower: Follower, owner: ActorKey) {
+    fn follow(&mut self, follower: NameWaiter, owner: ActorKey) {
         let (ticket, job) = (follower.ticket(), follower.job());
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let Some(named) = named else { return };
@@ -134,14 +134,14 @@ impl State {
     }
 
     /// Answers all who waited for an actor, which lives.
-    pub(super) fn answer_followers(&mut self, owner: ActorKey) {
+    pub(super) fn answer_waiters(&mut self, owner: ActorKey) {
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let followers = named.map(|named| std::mem::take(&mut named.followers)).unwrap_or_default();
         for (ticket, follower) in followers {
-            self.no_longer_follows(ticket);
+            self.remove_waiter_entry(ticket);
             let found = self.found(owner).ok_or_else(|| Denied::Unknown("it is gone".to_owned()));
             let answer = found.map(|found| match (follower, found) {
-                (Follower::Place { .. }, Answer::Found { actor, at, member, .. }) => {
+                (NameWaiter::Place { .. }, Answer::Found { actor, at, member, .. }) => {
                     Answer::Placed { actor, member, alive: Some(at) }
                 }
                 (_, found) => found,
@@ -162,7 +162,7 @@ impl State {
         })
     }
 
-    fn no_longer_follows(&mut self, ticket: Ticket) {
+    fn remove_waiter_entry(&mut self, ticket: Ticket) {
         if let Some(Asked::Follow { job: Some(job), .. }) = self.asked.remove(&ticket)
             && let Some(job) = self.jobs.get_mut(&job)
         {
@@ -171,9 +171,9 @@ impl State {
     }
 
     /// Somebody who waited for an actor does so no longer.
-    pub(super) fn drop_follower(&mut self, ticket: Ticket) {
+    pub(super) fn cancel_waiter(&mut self, ticket: Ticket) {
         let Some(Asked::Follow { owner, .. }) = self.asked.get(&ticket).copied() else { return };
-        self.no_longer_follows(ticket);
+        self.remove_waiter_entry(ticket);
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         if let Some(named) = named {
             named.followers.remove(&ticket);
@@ -181,14 +181,14 @@ impl State {
     }
 
     /// Somebody has waited for an actor that is dead: what he wants is to be looked at anew.
-    pub(super) fn try_again(&mut self, follower: Follower) {
+    pub(super) fn retry(&mut self, follower: NameWaiter) {
         if !self.asked.contains_key(&follower.ticket()) {
             return;
         }
-        self.no_longer_follows(follower.ticket());
+        self.remove_waiter_entry(follower.ticket());
         match follower {
-            Follower::Place { ticket, job, spec } => self.place(ticket, job, spec),
-            Follower::Find { ticket } => {
+            NameWaiter::Place { ticket, job, spec } => self.place(ticket, job, spec),
+            NameWaiter::Find { ticket } => {
                 let text = "it was not made, or has ended since";
                 self.answer(ticket, Err(Denied::Unknown(text.to_owned())));
             }
@@ -201,7 +201,7 @@ impl State {
         match phase {
             // Whether it lives is not known yet. Who made it may be done, while its worker has yet to say so.
             Some((owner, Phase::Missing | Phase::Placed(_) | Phase::Starting(_))) => {
-                self.follow(Follower::Find { ticket }, owner);
+                self.follow(NameWaiter::Find { ticket }, owner);
             }
             Some((owner, Phase::Alive(..))) => {
                 let found = self.found(owner);
@@ -225,7 +225,7 @@ impl State {
                 self.asked.remove(&ticket);
                 self.end_actor(actor, &"nobody waits for it any more".into(), Denied::Unknown);
             }
-            Some(Asked::Follow { .. }) => self.drop_follower(ticket),
+            Some(Asked::Follow { .. }) => self.cancel_waiter(ticket),
             None => {}
         }
     }
@@ -279,9 +279,9 @@ fn check_sizes(spec: &ActorSpec) -> Result<(), Denied> {
         )));
     }
     let wants = spec.resources.0.len().max(spec.labels.len());
-    if wants > ACTOR_WANTS_MAX {
+    if wants > ACTOR_CONSTRAINTS_MAX {
         return Err(Denied::Infeasible(format!(
-            "{wants} resources or labels are too many: at most {ACTOR_WANTS_MAX} are allowed"
+            "{wants} resources or labels are too many: at most {ACTOR_CONSTRAINTS_MAX} are allowed"
         )));
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::cluster::state::actor::Phase;
 
 impl State {
     /// The same life of an agent has joined again: its link, or the head, was gone.
-    pub(super) fn node_back(&mut self, report: NodeReport) {
+    pub(super) fn node_rejoined(&mut self, report: NodeReport) {
         let id = report.facts.id();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let first = !std::mem::replace(&mut node.is_back, true);
@@ -24,22 +24,22 @@ impl State {
         if changed {
             self.schedule.change(id, &node.facts.resources, &node.facts.labels);
         }
-        self.schedule.set_work(id, node.work());
+        self.schedule.set_schedulability(id, node.work());
         self.node_leases.grant(self.now, id);
         if changed {
             self.aftermath.shrunk = true;
-            self.keep_node(id);
+            self.persist_node(id);
         }
         let reported: BTreeSet<WorkerId> = report.workers.iter().map(|worker| worker.worker).collect();
         for worker in believed.difference(&reported) {
             // It may still be about to start.
             self.actions.push(Action::StopWorker { node: id, worker: *worker });
-            self.worker_over(*worker, "it was gone when its node came back", false);
+            self.finish_worker(*worker, "it was gone when its node came back", false);
         }
         for worker in report.workers {
-            self.worker_back(id, worker, first);
+            self.worker_reported(id, worker, first);
         }
-        self.take_jobs(id, report.jobs, report.drivers);
+        self.reconcile_jobs(id, report.jobs, report.drivers);
         if first || changed {
             self.announce(id);
         }
@@ -48,17 +48,17 @@ impl State {
     }
 
     /// Takes up what a node has of jobs; of those that are over it may not have heard.
-    pub(super) fn take_jobs(&mut self, node: NodeId, held: Vec<JobId>, drivers: Vec<JobId>) {
+    pub(super) fn reconcile_jobs(&mut self, node: NodeId, held: Vec<JobId>, drivers: Vec<JobId>) {
         for job in held {
-            self.job_held(job, node);
+            self.executable_pinned(job, node);
         }
         for job in drivers {
-            self.driver_began(job, node);
+            self.driver_started(job, node);
         }
     }
 
     /// A worker runs on a node that is back. After the head was away it may be one of an earlier life.
-    fn worker_back(&mut self, node: NodeId, report: WorkerReport, adopt: bool) {
+    fn worker_reported(&mut self, node: NodeId, report: WorkerReport, adopt: bool) {
         let id = report.worker;
         let known = self.workers.get(&id).is_some_and(|worker| {
             (worker.node, worker.job, worker.detached) == (node, report.job, report.detached)

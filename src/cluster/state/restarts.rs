@@ -7,21 +7,21 @@
 use super::job::Pool;
 use super::{Millis, State, millis};
 use crate::cluster::model::{JobId, NodeId, WorkerId};
-use crate::config::{WORKER_RESTART_DELAY, WORKER_RESTART_DELAY_MAX};
+use crate::config::{WORKER_RESTART_BACKOFF, WORKER_RESTART_DELAY_MAX};
 
 /// The workers of a job on one node that crashed at their start.
 #[derive(Debug, Default)]
-pub(super) struct Crashes {
+pub(super) struct CrashLoop {
     /// How many, with none between them that has lived for a while.
-    in_a_row: u32,
+    consecutive: u32,
     /// How the last one ended.
     last: String,
     /// Until then no other is started.
     next_start: Option<Millis>,
 }
 
-impl Crashes {
-    pub(super) fn is_resting(&self) -> bool {
+impl CrashLoop {
+    pub(super) fn is_backing_off(&self) -> bool {
         self.next_start.is_some()
     }
 
@@ -31,12 +31,12 @@ impl Crashes {
 
     /// How long to wait with the next one.
     fn delay_ms(&self) -> u64 {
-        match self.in_a_row.checked_sub(2) {
+        match self.consecutive.checked_sub(2) {
             None => 0,
             Some(doublings) => {
                 let longest = millis(WORKER_RESTART_DELAY_MAX);
                 let factor = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
-                millis(WORKER_RESTART_DELAY).saturating_mul(factor).min(longest)
+                millis(WORKER_RESTART_BACKOFF).saturating_mul(factor).min(longest)
             }
         }
     }
@@ -44,38 +44,38 @@ impl Crashes {
 
 impl State {
     /// What an operator is to know of a pool whose workers crash, if it is more than a mishap.
-    pub(super) fn why_it_crashes(&self, node: NodeId, pool: &Pool) -> Option<String> {
-        let Crashes { in_a_row, last, next_start } = &pool.crashes;
+    pub(super) fn crash_alert(&self, node: NodeId, pool: &Pool) -> Option<String> {
+        let CrashLoop { consecutive, last, next_start } = &pool.crashes;
         let now = self.now;
         let is_settled = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.is_settled(now));
-        if *in_a_row < 2 || (next_start.is_none() && pool.workers.iter().any(is_settled)) {
+        if *consecutive < 2 || (next_start.is_none() && pool.workers.iter().any(is_settled)) {
             return None;
         }
         let next = next_start.map_or_else(String::new, |at| {
             format!("; the next is started in {} s", at.since(now).div_ceil(1000))
         });
         Some(format!(
-            "workers crash at their start on node {node}, {in_a_row} in a row, the last: {last}{next}"
+            "workers crash at their start on node {node}, {consecutive} in a row, the last: {last}{next}"
         ))
     }
 
     /// A worker that was ready has ended by itself.
-    pub(super) fn note_end(&mut self, job: JobId, node: NodeId, was_settled: bool, cause: &str) {
+    pub(super) fn record_exit(&mut self, job: JobId, node: NodeId, was_settled: bool, cause: &str) {
         let now = self.now;
         let Some(pool) = self.pool(job, node) else { return };
         let crashes = &mut pool.crashes;
         if was_settled {
-            if !crashes.is_resting() {
-                *crashes = Crashes::default();
+            if !crashes.is_backing_off() {
+                *crashes = CrashLoop::default();
             }
             return;
         }
         cause.clone_into(&mut crashes.last);
         // Those that crash together are one mishap.
-        if crashes.is_resting() {
+        if crashes.is_backing_off() {
             return;
         }
-        crashes.in_a_row = crashes.in_a_row.saturating_add(1);
+        crashes.consecutive = crashes.consecutive.saturating_add(1);
         let delay_ms = crashes.delay_ms();
         if delay_ms > 0 {
             let at = now.after(delay_ms);

@@ -6,7 +6,9 @@ use super::actor::{Actor, Named, Phase};
 use super::job::Job;
 use super::node::Node;
 use super::{Action, Denied, Millis, Record, RecordKey, Return, State, millis};
-use crate::cluster::model::{ActorKey, ActorSpec, JobFacts, JobId, JobState, Lifetime, NodeFacts, NodeState};
+use crate::cluster::model::{
+    ActorKey, ActorSpec, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
+};
 use crate::config::RETURN_MAX;
 
 impl Record {
@@ -50,11 +52,11 @@ impl State {
         // At once it is known whether this life can keep anything.
         self.actions.push(Action::Keep(self.numbers.given()));
         if !self.missing.is_empty() {
-            self.missing_until = Some(self.now.after(millis(self.settings.node_lease)));
+            self.rejoin_deadline = Some(self.now.after(millis(self.settings.node_lease)));
         }
     }
 
-    fn restore_node(&mut self, facts: NodeFacts, joined_ms: u64, draining: bool) {
+    fn restore_node(&mut self, facts: NodeDescriptor, joined_ms: u64, draining: bool) {
         let state = if draining { NodeState::Draining } else { NodeState::Alive };
         let id = facts.id();
         let node = Node { state, is_back: false, ..Node::new(facts, Millis(joined_ms)) };
@@ -62,7 +64,7 @@ impl State {
     }
 
     fn restore_job(&mut self, id: JobId, job: Job) {
-        let JobFacts { runs_on, .. } = job.facts;
+        let JobDescriptor { runs_on, .. } = job.facts;
         let open = job.state.is_open();
         let driver_there = runs_on.is_none_or(|node| self.nodes.contains_key(&node));
         if !open {
@@ -96,8 +98,8 @@ impl State {
     }
 
     /// All nodes that are there have said what lives on them: the rest does not.
-    pub(super) fn give_up_missing(&mut self) {
-        self.missing_until = None;
+    pub(super) fn fail_unaccounted(&mut self) {
+        self.rejoin_deadline = None;
         let cause = "it was lost while the head was away".into();
         for actor in std::mem::take(&mut self.missing) {
             self.end_actor(actor, &cause, Denied::Unknown);

@@ -8,8 +8,8 @@ use super::State;
 use super::node::Node;
 use super::worker::Worker;
 use crate::cluster::model::{
-    ActorKey, JobFacts, JobId, JobState, NodeFacts, NodeId, NodeInfo, NodeState, Trouble, TroubleWith,
-    Waiting, WorkerId, WorkerSummary,
+    ActorKey, AlertKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState,
+    Trouble, Waiting, WorkerId, WorkerSummary,
 };
 use crate::cluster::schedule::Queue;
 use crate::id::{HostId, Identity};
@@ -17,8 +17,9 @@ use crate::id::{HostId, Identity};
 /// For people.
 impl State {
     pub(super) fn node_info(&self, node: &Node) -> NodeInfo {
-        let NodeFacts { agent: _, address, hostname, pid, is_head, resources, labels, session_dir, .. } =
-            node.facts.clone();
+        let NodeDescriptor {
+            agent: _, address, hostname, pid, is_head, resources, labels, session_dir, ..
+        } = node.facts.clone();
         let node_id = node.facts.id();
         NodeInfo {
             usage: None,
@@ -60,7 +61,7 @@ impl State {
                 actor_id: *actor_id,
                 class: self.classes.name(actor.class).to_owned(),
                 job_id: actor.job,
-                reason: self.why_it_waits(actor, &mut reasons).unwrap_or_default(),
+                reason: self.pending_reason(actor, &mut reasons).unwrap_or_default(),
             });
         }
         waiting
@@ -68,7 +69,7 @@ impl State {
 
     /// What an actor waits for that has no place.
     fn why_it_has_no_place(&self, queue: Queue) -> String {
-        let mut why = self.schedule.why_not_now(queue);
+        let mut why = self.schedule.explain_pending(queue);
         // A string takes what is written to it.
         let _ = match self.waiting.reservation(queue) {
             Some(node) => write!(why, "; node {node} is reserved for the first that wants this"),
@@ -78,25 +79,25 @@ impl State {
             }
             None => Ok(()),
         };
-        let troubles = self.troubles_of(queue.0).take(TROUBLES_TOLD_MAX);
+        let troubles = self.alerts_of(queue.0).take(ALERTS_PER_KIND_MAX);
         troubles.for_each(|trouble| why += &format!("; its {trouble}"));
         why
     }
 
     /// Where no more workers of a job are started, or they crash, and why.
-    fn troubles_of(&self, job: JobId) -> impl Iterator<Item = String> {
+    fn alerts_of(&self, job: JobId) -> impl Iterator<Item = String> {
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
         pools.filter_map(|(node, pool)| match &pool.given_up {
             Some(cause) => Some(format!("workers could not be started on node {node}: {cause}")),
-            None => self.why_it_crashes(*node, pool),
+            None => self.crash_alert(*node, pool),
         })
     }
 
     /// What an operator should see to.
     pub(in crate::cluster) fn troubles(&self) -> Vec<Trouble> {
         let starts = self.open_jobs.iter().flat_map(|job| {
-            let with = TroubleWith::WorkerStarts;
-            self.troubles_of(*job).map(move |text| Trouble { with, text: format!("job {job}: its {text}") })
+            let with = AlertKind::WorkerStarts;
+            self.alerts_of(*job).map(move |text| Trouble { with, text: format!("job {job}: its {text}") })
         });
         let suspended = self.suspended.iter().filter_map(|id| Some((id, self.workers.get(id)?)));
         let suspended = suspended.map(|(id, Worker { node, job, pid, .. })| {
@@ -105,18 +106,18 @@ impl State {
             if *pid > 0 {
                 text += &format!("; `kill -CONT {pid}` there lets it go on");
             }
-            Trouble { with: TroubleWith::SuspendedWorker, text }
+            Trouble { with: AlertKind::SuspendedWorker, text }
         });
         let own = self
-            .can_keep()
+            .check_persistence()
             .err()
-            .map(|denied| Trouble { with: TroubleWith::HeadState, text: denied.to_string() });
+            .map(|denied| Trouble { with: AlertKind::HeadState, text: denied.to_string() });
         own.into_iter().chain(starts).chain(suspended).take(TROUBLES_MAX).collect()
     }
 }
 
 /// So many nodes on which workers cannot be started are told of to who waits.
-const TROUBLES_TOLD_MAX: usize = 3;
+const ALERTS_PER_KIND_MAX: usize = 3;
 
 /// So many troubles are shown to operators: who sees to these sees the others then.
 const TROUBLES_MAX: usize = 100;
@@ -141,7 +142,7 @@ impl State {
 
     /// What a node that is not dead has said of itself.
     #[cfg(test)]
-    pub(in crate::cluster) fn node_facts(&self, node: NodeId) -> Option<&NodeFacts> {
+    pub(in crate::cluster) fn node_facts(&self, node: NodeId) -> Option<&NodeDescriptor> {
         self.nodes.get(&node).map(|node| &node.facts)
     }
 
@@ -157,7 +158,7 @@ impl State {
     }
 
     /// What a job's driver, or whoever submitted it, has said of it.
-    pub(in crate::cluster) fn job_facts(&self, job: JobId) -> Option<&JobFacts> {
+    pub(in crate::cluster) fn job_facts(&self, job: JobId) -> Option<&JobDescriptor> {
         self.jobs.get(&job).map(|job| &job.facts)
     }
 
@@ -201,11 +202,11 @@ impl State {
             let cause = cause.as_deref().unwrap_or("it has ended");
             return Some(format!("worker {pid} on node {node_id}: {cause}"));
         }
-        self.all_back().then(|| "its worker ended long ago, or while the head was away".to_owned())
+        self.all_rejoined().then(|| "its worker ended long ago, or while the head was away".to_owned())
     }
 
     /// Whether all nodes have come back since the head was started.
-    pub(super) fn all_back(&self) -> bool {
+    pub(super) fn all_rejoined(&self) -> bool {
         self.nodes.values().all(|node| node.is_back)
     }
 
@@ -227,7 +228,7 @@ impl State {
         is_driver
             || match self.worker_of(host).and_then(|worker| self.workers.get(&worker)) {
                 Some(worker) => worker.job == job,
-                None => !self.all_back() && self.holder(host.host).is_none(),
+                None => !self.all_rejoined() && self.holder(host.host).is_none(),
             }
     }
 

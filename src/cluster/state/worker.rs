@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::past::PastWorker;
+use super::past::WorkerRecord;
 use super::{Action, Denied, Millis, News, State, millis};
 use crate::cluster::model::{
     ActorKey, JobId, Member, NodeId, NodeState, TaskCount, WorkerId, WorkerState, WorkerSummary, cut,
 };
-use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_SETTLED_AFTER, WORKER_STARTS_FAILED_MAX};
+use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_STABLE_AFTER, WORKER_STARTS_FAILED_MAX};
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -47,7 +47,7 @@ impl Worker {
 
     /// Whether it has worked for so long that it did not crash at its start.
     pub(super) fn is_settled(&self, now: Millis) -> bool {
-        self.member.is_some() && now.since(self.ready_since) >= millis(WORKER_SETTLED_AFTER)
+        self.member.is_some() && now.since(self.ready_since) >= millis(WORKER_STABLE_AFTER)
     }
 
     pub(super) fn summary(
@@ -133,24 +133,24 @@ impl State {
                 if let Some(pool) = self.pool(job, node) {
                     pool.failed = 0;
                 }
-                self.release_parked(job, node);
+                self.assign_waiting(job, node);
             }
         }
     }
 
     pub(super) fn worker_ended(&mut self, id: WorkerId, cause: &str) {
-        self.worker_over(id, cause, true);
+        self.finish_worker(id, cause, true);
     }
 
     /// A worker is gone, and what has to go on without it does. `failed` if it has ended by itself, or
     /// could not be started.
-    pub(super) fn worker_over(&mut self, id: WorkerId, cause: &str, failed: bool) {
+    pub(super) fn finish_worker(&mut self, id: WorkerId, cause: &str, failed: bool) {
         let Some(worker) = self.workers.get(&id) else { return };
         let (node, job, detached, ready) =
             (worker.node, worker.job, worker.detached, worker.member.is_some());
         let was_settled = worker.is_settled(self.now);
         if let Some(actor) = detached.filter(|_| !ready) {
-            self.own_worker_failed(actor, cause, failed);
+            self.dedicated_worker_failed(actor, cause, failed);
         }
         self.remove_worker(id, cause);
         if detached.is_some() {
@@ -164,21 +164,21 @@ impl State {
         }
         let given_up = pool.given_up.is_some();
         if ready && failed {
-            self.note_end(job, node, was_settled, cause);
+            self.record_exit(job, node, was_settled, cause);
         }
-        let rests = self.pool(job, node).is_some_and(|pool| pool.crashes.is_resting());
+        let rests = self.pool(job, node).is_some_and(|pool| pool.crashes.is_backing_off());
         if goes_on && !given_up && !rests {
             self.start_worker(node, job, None);
         }
-        self.release_parked(job, node);
+        self.assign_waiting(job, node);
     }
 
     /// A worker for a detached actor could not be started: there is another try, somewhere.
-    fn own_worker_failed(&mut self, key: ActorKey, cause: &str, failed: bool) {
+    fn dedicated_worker_failed(&mut self, key: ActorKey, cause: &str, failed: bool) {
         let Some(unplaced) = self.unplaced.get_mut(&key) else { return };
         unplaced.failed += u32::from(failed);
         let too_often = unplaced.failed >= WORKER_STARTS_FAILED_MAX;
-        self.make_homeless(key);
+        self.evict(key);
         if too_often {
             let cause =
                 format!("no worker of its own could be started, {WORKER_STARTS_FAILED_MAX} times: {cause}");
@@ -223,8 +223,8 @@ impl State {
             pool.workers.remove(&id);
         }
         let (node, member) = (worker.node, worker.member);
-        self.tell(worker.job, News::WorkerGone { node, worker: id, member, cause: cause.to_owned() });
-        self.past.add_worker(PastWorker { summary, member, tasks: worker.tasks });
+        self.tell(worker.job, News::WorkerDown { node, worker: id, member, cause: cause.to_owned() });
+        self.past.add_worker(WorkerRecord { summary, member, tasks: worker.tasks });
     }
 
     pub(super) fn worker_suspended(&mut self, id: WorkerId, suspended: bool) {

@@ -60,7 +60,7 @@ pub(crate) enum AuthorityError {
         "others can read {path} (its mode is {mode:03o}), and whoever has it owns the cluster; run `chmod 600 \
          {path}`, or begin anew with another --state-dir if somebody may have read it"
     )]
-    Exposed {
+    ReadableByOthers {
         /// The file.
         path: PathBuf,
         /// Its mode.
@@ -303,7 +303,7 @@ impl StateDir {
         let mut file = File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
         if mode & OTHERS != 0 {
-            return Err(AuthorityError::Exposed { path: path.to_owned(), mode });
+            return Err(AuthorityError::ReadableByOthers { path: path.to_owned(), mode });
         }
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut file, &mut bytes).map_err(failed)?;

@@ -139,7 +139,7 @@ fn key_that_others_can_read_is_refused_and_the_text_says_what_to_do() {
         Authority::open(&scratch.0).unwrap();
         set_mode(&scratch.file(file), 0o640);
         let error = Authority::open(&scratch.0).unwrap_err();
-        assert!(matches!(error, AuthorityError::Exposed { mode: 0o640, .. }), "{error}");
+        assert!(matches!(error, AuthorityError::ReadableByOthers { mode: 0o640, .. }), "{error}");
         assert!(error.to_string().contains("run `chmod 600 "), "{error}");
         set_mode(&scratch.file(file), 0o600);
         Authority::open(&scratch.0).unwrap();

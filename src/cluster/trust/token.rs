@@ -15,7 +15,7 @@ const PREFIX: &str = "rs1_";
 
 /// The letters of the rest: base32 of RFC 4648 in lower case. None of them is taken for another easily, and
 /// a double click selects all of them.
-const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+const BASE32_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 const DIGEST_BYTES: usize = 32;
 /// As much as a key of AES-128 has: nobody can try them all, and proofs reveal nothing of it.
@@ -108,11 +108,11 @@ impl fmt::Display for Token {
             have += 8;
             while have >= 5 {
                 have -= 5;
-                text.push(LETTERS[(bits >> have & 31) as usize].into());
+                text.push(BASE32_ALPHABET[(bits >> have & 31) as usize].into());
             }
         }
         if have > 0 {
-            text.push(LETTERS[(bits << (5 - have) & 31) as usize].into());
+            text.push(BASE32_ALPHABET[(bits << (5 - have) & 31) as usize].into());
         }
         f.write_str(&text)
     }
@@ -128,7 +128,7 @@ impl FromStr for Token {
         let mut bytes = Vec::with_capacity(TOKEN_BYTES);
         let (mut bits, mut have) = (0_u32, 0);
         for letter in letters.bytes() {
-            let value = LETTERS.iter().position(|it| *it == letter).ok_or(TokenError::Mistyped)?;
+            let value = BASE32_ALPHABET.iter().position(|it| *it == letter).ok_or(TokenError::Mistyped)?;
             bits = bits << 5 | value as u32;
             have += 5;
             if have >= 8 {

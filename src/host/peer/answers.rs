@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::id::CallId;
 use crate::session::{Event, Failed};
-use crate::wire::{Body, Few, OwnedFew};
+use crate::wire::{Body, ShortSlice, ShortWords};
 
 /// The slot of a call.
 #[doc(hidden)]
@@ -30,15 +30,15 @@ pub(super) enum Slot {
         waker: Option<Waker>,
     },
     /// With a short reply, as most are.
-    Answered(OwnedFew),
-    AnsweredAtLength(Box<Body>),
+    Answered(ShortWords),
+    LargeReply(Box<Body>),
     Failed(Box<Failed>),
 }
 
 /// What was in a slot.
 pub(super) enum Outcome {
-    Answered(OwnedFew),
-    AnsweredAtLength(Box<Body>),
+    Answered(ShortWords),
+    LargeReply(Box<Body>),
     /// With why there is no reply, if that is known.
     Failed(Option<Box<Failed>>),
 }
@@ -49,7 +49,7 @@ impl Slot {
     fn fill(&mut self, slot: Self) {
         debug_assert!(match self {
             Self::Free(_) | Self::Awaited { waker: None, .. } | Self::Answered(_) => true,
-            Self::Awaited { waker: Some(_), .. } | Self::AnsweredAtLength(_) | Self::Failed(_) => false,
+            Self::Awaited { waker: Some(_), .. } | Self::LargeReply(_) | Self::Failed(_) => false,
         });
         std::mem::forget(std::mem::replace(self, slot));
     }
@@ -96,7 +96,7 @@ impl Answers {
 
     /// Takes the reply to a call; gives who is to be woken.
     #[inline(always)]
-    pub(super) fn put(&mut self, ticket: Ticket, body: Few<'_>) -> Option<Waker> {
+    pub(super) fn put(&mut self, ticket: Ticket, body: ShortSlice<'_>) -> Option<Waker> {
         match self.slot(ticket)? {
             slot @ Slot::Awaited { waker: None, .. } => {
                 slot.fill(Slot::Answered(body.into()));
@@ -125,7 +125,7 @@ impl Answers {
     ) -> Option<Event<Ticket>> {
         match event {
             Event::Replied { ticket, body } => {
-                let end = Slot::AnsweredAtLength(Box::new(body));
+                let end = Slot::LargeReply(Box::new(body));
                 wake.extend(self.slot(ticket).and_then(|slot| Self::end(slot, end)));
             }
             Event::Failed { ticket, failure } => {
@@ -161,7 +161,7 @@ impl Answers {
             }
         }
         Poll::Ready(match self.close(ticket) {
-            Some(Slot::AnsweredAtLength(body)) => Outcome::AnsweredAtLength(body),
+            Some(Slot::LargeReply(body)) => Outcome::LargeReply(body),
             Some(Slot::Failed(failed)) => Outcome::Failed(Some(failed)),
             _ => Outcome::Failed(None),
         })
@@ -218,7 +218,7 @@ mod tests {
         let number = |bytes: &[u8]| usize::from_le_bytes(*bytes.first_chunk().unwrap());
         match had {
             Some(Slot::Answered(body)) => Some(number(&Body::from(body).message)),
-            Some(Slot::AnsweredAtLength(body)) => Some(number(&body.message)),
+            Some(Slot::LargeReply(body)) => Some(number(&body.message)),
             Some(Slot::Failed(failed)) => {
                 let Failed::OutcomeUnknown(LinkLoss::Io(text)) = *failed else { panic!("{failed:?}") };
                 Some(text.parse().unwrap())
@@ -253,7 +253,7 @@ mod tests {
                         let Some((slot, (call, false))) = nth(which) else { continue };
                         let ticket = Ticket(slot);
                         let woken = match end {
-                            End::Short => answers.put(ticket, Few::new(&reply(call, 1)).unwrap()).into_iter().collect(),
+                            End::Short => answers.put(ticket, ShortSlice::new(&reply(call, 1)).unwrap()).into_iter().collect(),
                             End::Long | End::Failure => {
                                 let mut woken = Vec::new();
                                 let body = Body { message: reply(call, 9).into(), ..Body::empty() };
@@ -272,7 +272,7 @@ mod tests {
                         let Some((slot, (call, there))) = nth(which) else { continue };
                         let had = match answers.poll(Ticket(slot), &task, &mut old) {
                             Poll::Ready(Outcome::Answered(body)) => Some(Slot::Answered(body)),
-                            Poll::Ready(Outcome::AnsweredAtLength(body)) => Some(Slot::AnsweredAtLength(body)),
+                            Poll::Ready(Outcome::LargeReply(body)) => Some(Slot::LargeReply(body)),
                             Poll::Ready(Outcome::Failed(had)) => had.map(Slot::Failed),
                             Poll::Pending => {
                                 polled.insert(slot);

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Link, Peer, Up};
+use super::{ActiveLink, Link, Peer};
 
 impl Peer {
     /// Takes no further messages; open calls may end.
     pub(in crate::host) fn drain(self: &Arc<Self>, reason: &str) {
         let mut state = self.lock();
         state.session.drain(reason);
-        if matches!(state.link, Link::Up(_)) {
+        if matches!(state.link, Link::ActiveLink(_)) {
             self.kick(&mut state);
         }
         self.serve_and_unlock(state);
@@ -27,20 +27,21 @@ impl Peer {
     pub(in crate::host) async fn say_goodbye(self: &Arc<Self>, reason: &str) {
         {
             let mut state = self.lock();
-            if !matches!(state.link, Link::Up(_)) {
+            if !matches!(state.link, Link::ActiveLink(_)) {
                 return;
             }
             state.session.finish(reason);
             self.kick(&mut state);
             self.serve_and_unlock(state);
         }
-        self.until(|state| !matches!(state.link, Link::Up(_)) || state.session.has_left()).await;
+        self.until(|state| !matches!(state.link, Link::ActiveLink(_)) || state.session.has_left()).await;
     }
 
     /// Waits until everything is written on this link: the peer leaves, and is to know what has come.
-    pub(in crate::host) async fn written(&self, up: &Up) {
+    pub(in crate::host) async fn written(&self, up: &ActiveLink) {
         self.until(|state| {
-            !state.is_carried_by(up) || !state.session.has_outgoing() && state.session.unwritten_bytes() == 0
+            !state.is_current_link(up)
+                || !state.session.has_outgoing() && state.session.unwritten_bytes() == 0
         })
         .await;
     }

@@ -26,7 +26,7 @@ impl Peer {
             let Some(peer) = peer.upgrade() else { return };
             peer.lock().inquiring = false;
             if let Some(cause) = end {
-                peer.close(LinkLoss::HostGone(cause));
+                peer.close(LinkLoss::HostDown(cause));
             }
         });
     }

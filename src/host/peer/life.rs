@@ -4,9 +4,9 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::{Certified, Lease, Link, Peer, State, Ticket, Up};
-use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSALS_BELIEVED};
-use crate::host::pulse::Watched;
+use super::{ActiveLink, Certified, Link, LinkGuard, Peer, State, Ticket};
+use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSED_CONNECTS_MAX};
+use crate::host::pulse::LinkMonitor;
 use crate::host::{Host, connect, random_u64};
 use crate::id::LinkId;
 use crate::lock::Locked;
@@ -20,12 +20,12 @@ const ACCEPTOR_DELAY: u32 = 4;
 
 /// What a failed attempt to connect says about the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::host) enum Evidence {
+pub(in crate::host) enum FailureVerdict {
     /// Nothing: the way may be barred, or the peer be busy.
     None,
     /// That whoever listens there is another, or does not want the link, and will not. Nothing that
     /// was proved: it ends the hope for a first link, and no session.
-    Unwelcome,
+    Rejected,
     /// That nobody is there: on this machine no port refuses whose process lives.
     Gone,
     /// That the session is over: the peer has proved itself, and says that it is.
@@ -36,7 +36,7 @@ impl Peer {
     /// Begins to connect, after a while.
     pub(super) fn open(self: &Arc<Self>, state: &mut State, delay: Duration) {
         let attempt = LinkId(random_u64());
-        let Some(address) = state.address else { return self.await_peer(state, attempt) };
+        let Some(address) = state.address else { return self.wait_for_inbound(state, attempt) };
         let abandon = self.closing.child_token();
         let dial = connect::Dial { peer: Arc::clone(self), attempt, address, delay };
         state.link = match delay {
@@ -73,9 +73,9 @@ impl Peer {
 
     /// Waits for the peer's own dial: for a while, and then what is queued fails, or this host dials again;
     /// or as long as it takes if there is a session to resume that only the peer can.
-    fn await_peer(self: &Arc<Self>, state: &mut State, attempt: LinkId) {
+    fn wait_for_inbound(self: &Arc<Self>, state: &mut State, attempt: LinkId) {
         let abandon = self.closing.child_token();
-        state.link = Link::Awaiting { attempt, abandon: abandon.clone() };
+        state.link = Link::AwaitingInbound { attempt, abandon: abandon.clone() };
         let (patience, reason) = match state.address {
             None if state.resumable => return,
             None => {
@@ -88,7 +88,7 @@ impl Peer {
             tokio::time::sleep(patience).await;
             if let Some(peer) = peer.upgrade() {
                 let reason = format!("{reason} {patience:?}");
-                peer.attempt_failed(attempt, LinkLoss::Unreachable(reason), Evidence::None);
+                peer.on_connect_failed(attempt, LinkLoss::Unreachable(reason), FailureVerdict::None);
             }
         }));
     }
@@ -97,31 +97,32 @@ impl Peer {
     pub(in crate::host) fn crossed(self: &Arc<Self>, dialed: LinkId) {
         let mut state = self.lock();
         if matches!(state.link, Link::Dialing { attempt, .. } if attempt == dialed) {
-            self.await_peer(&mut state, dialed);
+            self.wait_for_inbound(&mut state, dialed);
         }
     }
 
     /// An attempt came to nothing. A session that has begun is tried again; without evidence its
     /// calls go on waiting. A first link is tried for as long as one attempt may take.
-    pub(in crate::host) fn attempt_failed(
+    pub(in crate::host) fn on_connect_failed(
         self: &Arc<Self>,
         failed: LinkId,
         loss: LinkLoss,
-        evidence: Evidence,
+        evidence: FailureVerdict,
     ) {
         let mut events = Vec::new();
         let mut state = self.lock();
         let current = match &state.link {
-            Link::Dialing { attempt, .. } | Link::Awaiting { attempt, .. } => *attempt == failed,
-            Link::Down | Link::Resting { .. } | Link::Up(_) => false,
+            Link::Dialing { attempt, .. } | Link::AwaitingInbound { attempt, .. } => *attempt == failed,
+            Link::Down | Link::Resting { .. } | Link::ActiveLink(_) => false,
         };
         if current {
-            state.refusals = if evidence == Evidence::Gone { state.refusals + 1 } else { 0 };
+            state.refusals = if evidence == FailureVerdict::Gone { state.refusals + 1 } else { 0 };
             let patient = match (state.resumable, evidence) {
-                (_, Evidence::Over) => false,
-                (true, _) => state.refusals < REFUSALS_BELIEVED,
+                (_, FailureVerdict::Over) => false,
+                (true, _) => state.refusals < REFUSED_CONNECTS_MAX,
                 (false, _) => {
-                    evidence == Evidence::None && state.trying_since.elapsed() < self.connect_timeout
+                    evidence == FailureVerdict::None
+                        && state.connecting_since.elapsed() < self.connect_timeout
                 }
             };
             if patient {
@@ -133,7 +134,7 @@ impl Peer {
                 state.end_session(&loss, &mut events);
             } else {
                 state.link = Link::Down;
-                state.session.abandon_parked(&loss, &mut events);
+                state.session.fail_queued(&loss, &mut events);
                 // Whoever sends to it once more is to know whether there is a use.
                 self.inquire(&mut state);
             }
@@ -158,7 +159,7 @@ impl Peer {
         self: &Arc<Self>,
         proven: &ProvenPeer,
         certificate: Option<Certified>,
-    ) -> Option<Lease> {
+    ) -> Option<LinkGuard> {
         let host = self.host()?;
         let mut events = Vec::new();
         let mut state = self.lock();
@@ -188,7 +189,7 @@ impl Peer {
         self: &Arc<Self>,
         proven: &ProvenPeer,
         certificate: Option<Certified>,
-    ) -> Result<(Lease, Resume), (Refusal, String)> {
+    ) -> Result<(LinkGuard, Resume), (Refusal, String)> {
         let Some(host) = self.host() else {
             return Err((Refusal::Closing, "the host is gone".into()));
         };
@@ -205,20 +206,20 @@ impl Peer {
                 let stands = reached.is_some_and(|reached| reached.elapsed() < CROSSED_TIMEOUT);
                 stands && host.identity().host < self.identity.host
             }
-            Link::Up(up) => {
+            Link::ActiveLink(up) => {
                 up.dialed && proven.replaces != up.id && !state.session.is_forgotten_by(proven.resume)
             }
-            Link::Down | Link::Resting { .. } | Link::Awaiting { .. } => false,
+            Link::Down | Link::Resting { .. } | Link::AwaitingInbound { .. } => false,
         };
         if crossed {
             return Err((Refusal::Crossed, "both sides dialled, and the other dial stands".into()));
         }
-        if state.session.is_out_of_date(proven.resume) {
+        if state.session.is_stale(proven.resume) {
             return Err((Refusal::Stale, "the session is further than that already".into()));
         }
         state.link.abandon();
-        if let Link::Up(_) = &state.link {
-            state.session.detach(Written::Unsure);
+        if let Link::ActiveLink(_) = &state.link {
+            state.session.detach(Written::AtMost);
         }
         state.certificate = certificate;
         let raised = self.raise(&host, &mut state, proven, false, &mut events);
@@ -230,9 +231,9 @@ impl Peer {
         }
     }
 
-    fn lease(self: &Arc<Self>, up: Arc<Up>) -> Lease {
+    fn lease(self: &Arc<Self>, up: Arc<ActiveLink>) -> LinkGuard {
         log::debug!(link = %up.id, peer = %self.identity, dialed = up.dialed, "link is up");
-        Lease { peer: Arc::clone(self), up }
+        LinkGuard { peer: Arc::clone(self), up }
     }
 
     /// Takes up the link, and with it the session where it was.
@@ -243,7 +244,7 @@ impl Peer {
         proven: &ProvenPeer,
         dialed: bool,
         events: &mut Vec<Event<Ticket>>,
-    ) -> Result<Arc<Up>, SessionError> {
+    ) -> Result<Arc<ActiveLink>, SessionError> {
         let registry = host.registry();
         let attached = if registry.digest() == proven.terms.schema {
             state.session.attach(&proven.terms, proven.resume, None, events)
@@ -256,30 +257,30 @@ impl Peer {
         if let Err(error) = attached {
             state.end_link();
             // What was parked since was never under way, and goes over another link.
-            if state.has_work() {
+            if state.needs_link() {
                 state.attempts = 1;
-                state.trying_since = tokio::time::Instant::now();
+                state.connecting_since = tokio::time::Instant::now();
                 let delay = self.delay(state.attempts) * if dialed { 1 } else { ACCEPTOR_DELAY };
                 self.open(state, delay);
             }
             return Err(error);
         }
         state.rung = false;
-        let up = Arc::new(Up::new(proven.link, dialed, host.shared.closing.child_token()));
-        state.link = Link::Up(Arc::clone(&up));
+        let up = Arc::new(ActiveLink::new(proven.link, dialed, host.shared.closing.child_token()));
+        state.link = Link::ActiveLink(Arc::clone(&up));
         state.last_link = proven.link;
         state.links += 1;
         state.resumable = true;
         state.refusals = 0;
-        state.received_before = state.session.resume().received;
+        state.received_at_link_up = state.session.resume().received;
         self.watch(host, &up, state);
         Ok(up)
     }
 
     /// Has the I/O thread see to it that a link is not kept on which nothing comes any more, or whose
     /// certificate has ended.
-    fn watch(self: &Arc<Self>, host: &Host, up: &Arc<Up>, state: &State) {
-        let watched = Watched::new(&host.shared, self, up);
+    fn watch(self: &Arc<Self>, host: &Host, up: &Arc<ActiveLink>, state: &State) {
+        let watched = LinkMonitor::new(&host.shared, self, up);
         if let (true, Some(address)) = (up.dialed, state.address) {
             host.shared.io.spawn(watched.clone().ask(address));
         }
@@ -288,15 +289,15 @@ impl Peer {
     }
 
     /// The link has ended: the session waits for the next one, unless the reason ends it.
-    fn link_lost(self: &Arc<Self>, lost: &Up, loss: LinkLoss) {
+    fn link_lost(self: &Arc<Self>, lost: &ActiveLink, loss: LinkLoss) {
         lost.closed.cancel();
         let mut events = Vec::new();
         let mut state = self.lock();
-        let carried = state.is_carried_by(lost);
+        let carried = state.is_current_link(lost);
         if carried {
             state.session.detach(Written::Told);
             match loss {
-                LinkLoss::PeerLeft { .. } | LinkLoss::Protocol(_) | LinkLoss::Shutdown => {
+                LinkLoss::PeerClosed { .. } | LinkLoss::Protocol(_) | LinkLoss::Shutdown => {
                     state.end_session(&loss, &mut events);
                 }
                 _ if state.session.has_left() => state.end_session(&loss, &mut events),
@@ -313,11 +314,11 @@ impl Peer {
     pub(in crate::host) fn cut(self: &Arc<Self>, link: LinkId, loss: &LinkLoss) {
         let mut state = self.lock();
         let up = match &state.link {
-            Link::Up(up) if up.id == link => Arc::clone(up),
+            Link::ActiveLink(up) if up.id == link => Arc::clone(up),
             _ => return,
         };
         up.closed.cancel();
-        state.session.detach(Written::Unsure);
+        state.session.detach(Written::AtMost);
         self.recover(&mut state, up.dialed);
         // The next attempt may take long to come to nothing.
         self.inquire(&mut state);
@@ -333,8 +334,8 @@ impl Peer {
             return;
         }
         state.link.abandon();
-        if matches!(state.link, Link::Up(_)) {
-            state.session.detach(Written::Unsure);
+        if matches!(state.link, Link::ActiveLink(_)) {
+            state.session.detach(Written::AtMost);
             state.down_since = tokio::time::Instant::now();
         }
         state.attempts = 0;
@@ -348,12 +349,12 @@ impl Peer {
     fn recover(self: &Arc<Self>, state: &mut State, dialed: bool) {
         state.link = Link::Down;
         state.down_since = tokio::time::Instant::now();
-        let progressed = state.session.resume().received > state.received_before;
+        let progressed = state.session.resume().received > state.received_at_link_up;
         state.attempts = if progressed { 0 } else { state.attempts + 1 };
         if dialed {
             let delay = if progressed { Duration::ZERO } else { self.delay(state.attempts) };
             self.open(state, delay);
-        } else if state.has_work() || state.address.is_none() {
+        } else if state.needs_link() || state.address.is_none() {
             self.open(state, self.delay(state.attempts) * ACCEPTOR_DELAY);
         }
     }
@@ -364,7 +365,7 @@ impl Peer {
         let mut state = self.lock();
         state.link.abandon();
         state.gone.get_or_insert(loss.clone());
-        state.session.detach(Written::Unsure);
+        state.session.detach(Written::AtMost);
         state.session.close(&loss, &mut events);
         state.end_link();
         self.timer.notify_one();
@@ -440,7 +441,7 @@ impl State {
 
     /// Whether there is anything to do for which a link is needed: what waits here, and calls of the peer
     /// that are to be answered.
-    fn has_work(&self) -> bool {
+    fn needs_link(&self) -> bool {
         let session = &self.session;
         session.open_calls() > 0
             || session.inbound_calls() > 0
@@ -449,14 +450,14 @@ impl State {
     }
 }
 
-impl Lease {
+impl LinkGuard {
     /// The link has ended, for this reason.
     pub(in crate::host) fn end(self, loss: LinkLoss) {
         self.peer.link_lost(&self.up, loss);
     }
 }
 
-impl Drop for Lease {
+impl Drop for LinkGuard {
     fn drop(&mut self) {
         self.peer.link_lost(&self.up, LinkLoss::Shutdown);
     }

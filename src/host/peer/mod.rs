@@ -44,24 +44,24 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::answers::Answers;
 pub use self::answers::Ticket;
-pub(super) use self::life::{Aftermath, Evidence};
-use self::pace::Pace;
+pub(super) use self::life::{Aftermath, FailureVerdict};
+use self::pace::AdaptiveBatching;
 pub(crate) use self::pending::{OpenCall, Pending};
 #[cfg(test)]
 pub(super) use self::receive_path::DetachedOrigin;
 pub use self::receive_path::ReceivePath;
 pub(crate) use self::room::Place;
 use self::timer::Timer;
-pub(super) use self::traffic::loss_of;
-pub(crate) use self::up::{Lease, Up};
+pub(super) use self::traffic::disconnect_reason;
+pub(crate) use self::up::{ActiveLink, LinkGuard};
 use super::error::NotDelivered;
 use super::{Host, Shared};
-use crate::config::Planted;
+use crate::config::InjectedBug;
 use crate::id::{CallId, Identity, LinkId, TypeHash};
 use crate::lock::{Locked, Mutex};
 use crate::observe::{PeerSnapshot, log};
 use crate::registry::decode;
-pub(crate) use crate::session::{LinkLoss, Repeat, Waiter};
+pub(crate) use crate::session::{LinkLoss, Retryable, Waiter};
 use crate::session::{Session, SessionLimits, WaiterId, Written};
 use crate::transport::{Certificate, Role};
 use crate::wire::Body;
@@ -83,8 +83,8 @@ pub struct Peer {
     ended: Notify,
     /// Whether any call of the peer is cancelled whose handler is not done with: most handlers that
     /// ask find none, and take no lock for it.
-    any_cancelled: AtomicBool,
-    pace: Pace,
+    has_cancelled: AtomicBool,
+    pace: AdaptiveBatching,
     /// Rung when a deadline came up that is earlier than the one slept for, and when nothing will any more.
     timer: Arc<Notify>,
     /// The messages that the peer's executable declares otherwise, and how; there once it has told.
@@ -112,7 +112,7 @@ struct State {
     /// When the last link ended, or the peer was made known.
     down_since: tokio::time::Instant,
     /// Since when a link is wanted and not there.
-    trying_since: tokio::time::Instant,
+    connecting_since: tokio::time::Instant,
     /// Attempts to connect that have failed since frames last came.
     attempts: u32,
     /// How many of the last of them were refused by a machine on which nobody listens.
@@ -120,7 +120,7 @@ struct State {
     /// Whether the cluster is being asked what has become of the host.
     inquiring: bool,
     /// How many frames had come when the last link came up.
-    received_before: u64,
+    received_at_link_up: u64,
     /// How many links there have been.
     links: u64,
     /// Why there will be no further link.
@@ -146,21 +146,21 @@ enum Link {
         /// When the peer was seen to be there: it has proved itself, and may take the link from then on.
         reached: Option<tokio::time::Instant>,
     },
-    Awaiting {
+    AwaitingInbound {
         attempt: LinkId,
         abandon: CancellationToken,
     },
-    Up(Arc<Up>),
+    ActiveLink(Arc<ActiveLink>),
 }
 
 impl Link {
     /// Ends what is under way. To be replaced then.
     fn abandon(&self) {
         match self {
-            Self::Up(up) => up.closed.cancel(),
+            Self::ActiveLink(up) => up.closed.cancel(),
             Self::Dialing { abandon, .. }
             | Self::Resting { abandon, .. }
-            | Self::Awaiting { abandon, .. } => {
+            | Self::AwaitingInbound { abandon, .. } => {
                 abandon.cancel();
             }
             Self::Down => {}
@@ -198,11 +198,11 @@ impl Peer {
                 last_link: LinkId::NONE,
                 resumable: false,
                 down_since: tokio::time::Instant::now(),
-                trying_since: tokio::time::Instant::now(),
+                connecting_since: tokio::time::Instant::now(),
                 attempts: 0,
                 refusals: 0,
                 inquiring: false,
-                received_before: 0,
+                received_at_link_up: 0,
                 links: 0,
                 gone: None,
                 forgotten: false,
@@ -212,8 +212,8 @@ impl Peer {
             }),
             progress: Notify::new(),
             ended: Notify::new(),
-            any_cancelled: AtomicBool::new(false),
-            pace: Pace::default(),
+            has_cancelled: AtomicBool::new(false),
+            pace: AdaptiveBatching::default(),
             timer: Arc::default(),
             disagreements: OnceLock::new(),
         })
@@ -225,9 +225,9 @@ impl Peer {
     }
 
     /// Whether it came by itself, nobody can say where it is, and it has been away for so long.
-    pub(super) fn is_stray(&self, away: Duration) -> bool {
+    pub(super) fn is_expired_inbound(&self, away: Duration) -> bool {
         let state = self.lock();
-        let linked = matches!(state.link, Link::Up(_));
+        let linked = matches!(state.link, Link::ActiveLink(_));
         state.address.is_none() && !linked && state.down_since.elapsed() >= away
     }
 
@@ -235,11 +235,11 @@ impl Peer {
     /// under the lock of the table of peers; what it gives is to be run without any.
     pub(super) fn forget(&self, generation: u32) -> Aftermath {
         let planted = self.host().and_then(|host| host.limits().planted);
-        let generation = if planted == Some(Planted::LostGeneration) { 0 } else { generation };
+        let generation = if planted == Some(InjectedBug::LostGeneration) { 0 } else { generation };
         let mut events = Vec::new();
         let mut state = self.lock();
         state.link.abandon();
-        state.session.detach(Written::Unsure);
+        state.session.detach(Written::AtMost);
         state.session.forget_peer(generation, &LinkLoss::Forgotten, &mut events);
         state.end_link();
         state.last_link = LinkId::NONE;
@@ -269,7 +269,7 @@ impl Peer {
     pub(super) fn set_address(self: &Arc<Self>, address: SocketAddr) {
         let mut state = self.lock();
         let first = state.address.replace(address).is_none();
-        if first && matches!(state.link, Link::Awaiting { .. }) {
+        if first && matches!(state.link, Link::AwaitingInbound { .. }) {
             self.open(&mut state, Duration::ZERO);
         }
     }
@@ -337,9 +337,9 @@ impl Peer {
     }
 
     /// The link of that number, if it is the one that is up.
-    pub(super) fn link(&self, id: LinkId) -> Option<Arc<Up>> {
+    pub(super) fn link(&self, id: LinkId) -> Option<Arc<ActiveLink>> {
         match &self.lock().link {
-            Link::Up(up) if up.id == id => Some(Arc::clone(up)),
+            Link::ActiveLink(up) if up.id == id => Some(Arc::clone(up)),
             _ => None,
         }
     }
@@ -353,7 +353,7 @@ impl Peer {
         let state = self.lock();
         PeerSnapshot {
             identity: self.identity,
-            linked: matches!(state.link, Link::Up(_)),
+            linked: matches!(state.link, Link::ActiveLink(_)),
             calls_open: state.session.open_calls(),
             calls_accepted: state.session.inbound_calls(),
             links: state.links,
@@ -390,13 +390,13 @@ fn now() -> Instant {
 impl State {
     /// Whether this is the link that carries the session now: one that was superseded may still be
     /// in the middle of its work.
-    fn is_carried_by(&self, link: &Up) -> bool {
-        matches!(&self.link, Link::Up(up) if std::ptr::eq(&**up, link))
+    fn is_current_link(&self, link: &ActiveLink) -> bool {
+        matches!(&self.link, Link::ActiveLink(up) if std::ptr::eq(&**up, link))
     }
 
     /// Tells the link that there is something to write, unless it has been told.
     fn ring(&mut self) {
-        if let Link::Up(up) = &self.link
+        if let Link::ActiveLink(up) = &self.link
             && !std::mem::replace(&mut self.rung, true)
         {
             up.bell.notify_one();
@@ -408,7 +408,7 @@ impl State {
         matches!(self.link, Link::Down) && !self.resumable
     }
 
-    fn ring_if_outgoing(&mut self) {
+    fn notify_writer_if_pending(&mut self) {
         if self.session.has_outgoing() {
             self.ring();
         }

@@ -7,11 +7,11 @@ use super::{Peer, State};
 use crate::id::{CallId, Identity};
 use crate::lock::Locked;
 use crate::observe::log;
-use crate::registry::{Claim, Origin};
+use crate::registry::{Claim, ReplyPath};
 use crate::session;
 use crate::wire::{CallFailure, Encoded};
 
-impl Origin for Peer {
+impl ReplyPath for Peer {
     fn host(&self) -> Identity {
         self.identity()
     }
@@ -30,7 +30,7 @@ impl Origin for Peer {
         if state.session.reply(call, body) || told {
             state.ring();
         }
-        self.settle_call(state, call);
+        self.finish_inbound_call(state, call);
     }
 
     fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<Claim>) {
@@ -39,11 +39,11 @@ impl Origin for Peer {
         if state.session.fail(call, failure) || told {
             state.ring();
         }
-        self.settle_call(state, call);
+        self.finish_inbound_call(state, call);
     }
 
     fn is_cancelled(&self, call: CallId) -> bool {
-        self.any_cancelled.load(Ordering::Relaxed) && self.is_among_cancelled(call)
+        self.has_cancelled.load(Ordering::Relaxed) && self.is_cancelled_slow(call)
     }
 
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool {
@@ -85,16 +85,16 @@ impl State {
 
 impl Peer {
     #[cold]
-    fn is_among_cancelled(&self, call: CallId) -> bool {
+    fn is_cancelled_slow(&self, call: CallId) -> bool {
         self.lock().session.is_cancelled(call)
     }
 
     /// Nobody works on this call of the peer any more.
     #[inline(always)]
-    fn settle_call(&self, mut state: Locked<'_, State>, call: CallId) {
+    fn finish_inbound_call(&self, mut state: Locked<'_, State>, call: CallId) {
         let waker = if state.driven.is_empty() { None } else { state.driven.remove(&call) };
-        if self.any_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {
-            self.any_cancelled.store(false, Ordering::Relaxed);
+        if self.has_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {
+            self.has_cancelled.store(false, Ordering::Relaxed);
         }
         drop(state);
         drop(waker);

@@ -8,15 +8,16 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::config::{
-    LOOKS_BELIEVED, TURN_BYTES, TURN_BYTES_SHARED, TURN_MESSAGES_MAX, TURN_MESSAGES_MIN, TURN_MESSAGES_SHARED,
+    BATCH_MESSAGES_MAX, BATCH_MESSAGES_MIN, BATCH_MESSAGES_SAME_CORE, READ_BUDGET_BYTES,
+    READ_BUDGET_BYTES_SAME_CORE, SAME_CORE_SAMPLES_MIN,
 };
 
 /// On a shared core one message of so many counts for the budget that tokio gives a task for a turn,
 /// which is 128 now.
-const MESSAGES_PER_BUDGET: u32 = TURN_MESSAGES_SHARED as u32 / 128;
+const MESSAGES_PER_BUDGET: u32 = BATCH_MESSAGES_SAME_CORE as u32 / 128;
 
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct AdaptiveBatching {
     /// Whether the peer runs on this core, as far as is known.
     shares_core: AtomicBool,
     /// How many looks in a row have said so. Only the task of the link looks.
@@ -25,13 +26,13 @@ pub(super) struct Pace {
     messages: AtomicU32,
 }
 
-impl Pace {
+impl AdaptiveBatching {
     /// Takes what a look at the link says. That the peer is on this core may be wrong, where the last
     /// that came is its kernel's word that something has arrived; that it is not is believed at once.
     pub(super) fn look(&self, shares_core: bool) {
         let looks = if shares_core { self.looks.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
         self.looks.store(looks, Ordering::Relaxed);
-        self.shares_core.store(looks >= LOOKS_BELIEVED, Ordering::Relaxed);
+        self.shares_core.store(looks >= SAME_CORE_SAMPLES_MIN, Ordering::Relaxed);
     }
 
     #[inline]
@@ -42,15 +43,15 @@ impl Pace {
     /// How many messages an actor handles of so many that wait.
     pub(super) fn turn(&self, waiting: usize) -> usize {
         if self.shares_core() {
-            TURN_MESSAGES_SHARED
+            BATCH_MESSAGES_SAME_CORE
         } else {
-            waiting.div_ceil(2).clamp(TURN_MESSAGES_MIN, TURN_MESSAGES_MAX)
+            waiting.div_ceil(2).clamp(BATCH_MESSAGES_MIN, BATCH_MESSAGES_MAX)
         }
     }
 
     /// How many bytes the link reads before the actors have their turn.
-    pub(super) fn turn_bytes(&self) -> usize {
-        if self.shares_core() { TURN_BYTES_SHARED } else { TURN_BYTES }
+    pub(super) fn read_budget_bytes(&self) -> usize {
+        if self.shares_core() { READ_BUDGET_BYTES_SAME_CORE } else { READ_BUDGET_BYTES }
     }
 
     /// Whether a message that is told, or an answer that is taken, counts for the budget of its task.
@@ -69,39 +70,39 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn shared() -> Pace {
-        let pace = Pace::default();
-        (0..LOOKS_BELIEVED).for_each(|_| pace.look(true));
+    fn shared() -> AdaptiveBatching {
+        let pace = AdaptiveBatching::default();
+        (0..SAME_CORE_SAMPLES_MIN).for_each(|_| pace.look(true));
         pace
     }
 
     #[test]
     fn turns_are_halves_within_bounds_or_all_on_a_shared_core() {
-        let apart = [0, 16, 64, 300, 100_000].map(|waiting| Pace::default().turn(waiting));
+        let apart = [0, 16, 64, 300, 100_000].map(|waiting| AdaptiveBatching::default().turn(waiting));
         assert_eq!(apart, [16, 16, 32, 150, 256]);
-        assert_eq!([1, 100_000].map(|waiting| shared().turn(waiting)), [TURN_MESSAGES_SHARED; 2]);
+        assert_eq!([1, 100_000].map(|waiting| shared().turn(waiting)), [BATCH_MESSAGES_SAME_CORE; 2]);
         assert_eq!(
-            [Pace::default(), shared()].map(|pace| pace.turn_bytes()),
-            [TURN_BYTES, TURN_BYTES_SHARED]
+            [AdaptiveBatching::default(), shared()].map(|pace| pace.read_budget_bytes()),
+            [READ_BUDGET_BYTES, READ_BUDGET_BYTES_SAME_CORE]
         );
     }
 
     #[test]
     fn a_shared_core_is_believed_when_it_was_seen_often_and_no_longer_when_another_was_seen() {
-        let pace = Pace::default();
+        let pace = AdaptiveBatching::default();
         for look in [true, true, false, true, true, true] {
             pace.look(look);
             assert_eq!(pace.turn(64), 32);
         }
         pace.look(true);
-        assert_eq!(pace.turn(64), TURN_MESSAGES_SHARED);
+        assert_eq!(pace.turn(64), BATCH_MESSAGES_SAME_CORE);
         pace.look(false);
         assert_eq!(pace.turn(64), 32);
     }
 
     #[test]
     fn on_a_shared_core_a_budget_lasts_for_as_many_messages_as_a_turn() {
-        let counted = |pace: &Pace| (0..1024).filter(|_| pace.counts()).count();
-        assert_eq!((counted(&Pace::default()), counted(&shared())), (1024, 128));
+        let counted = |pace: &AdaptiveBatching| (0..1024).filter(|_| pace.counts()).count();
+        assert_eq!((counted(&AdaptiveBatching::default()), counted(&shared())), (1024, 128));
     }
 }

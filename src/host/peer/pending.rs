@@ -72,7 +72,7 @@ impl OpenCall {
                 short = ManuallyDrop::new(body.into());
                 &mut short
             }
-            Outcome::AnsweredAtLength(body) => {
+            Outcome::LargeReply(body) => {
                 long = body;
                 &mut long
             }
@@ -101,7 +101,7 @@ impl OpenCall {
             && state.session.forget(call).is_some()
         {
             // The last call of a session that leaves may have been this one.
-            state.ring_if_outgoing();
+            state.notify_writer_if_pending();
         }
         peer.serve_and_unlock(state);
         drop(slot);

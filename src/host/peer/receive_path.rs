@@ -12,11 +12,11 @@ use bytes::BytesMut;
 
 use super::Ticket;
 use super::answers::{Answers, Outcome};
-use super::traffic::Arrived;
-use crate::host::inbox::{Arriving, Handover, Inbox};
+use super::traffic::FrameReceiver;
+use crate::host::inbox::{InboundSink, ReceivedBatch, SessionSink};
 use crate::id::{CallId, Identity, Target, TypeHash};
-use crate::registry::{Claim, Origin};
-use crate::session::{Event, Failed, LinkLoss, Rejected, Repeat, Session};
+use crate::registry::{Claim, ReplyPath};
+use crate::session::{Event, Failed, LinkLoss, Rejected, Retryable, Session};
 use crate::wire::{Body, CallFailure, Encoded, FrameCodec};
 
 /// The slots of callers and the inbox of one session.
@@ -24,7 +24,7 @@ use crate::wire::{Body, CallFailure, Encoded, FrameCodec};
 #[derive(Default)]
 pub struct ReceivePath {
     answers: Answers,
-    inbox: Inbox,
+    inbox: ReceivedBatch,
     origin: Arc<DetachedOrigin>,
 }
 
@@ -42,7 +42,7 @@ impl ReceivePath {
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
-        repeat: Repeat,
+        repeat: Retryable,
         body: Encoded<'_>,
     ) -> Result<(CallId, Ticket), Rejected> {
         let ticket = self.answers.next();
@@ -73,13 +73,16 @@ impl ReceivePath {
         bytes: &mut BytesMut,
     ) -> Result<(), LinkLoss> {
         let Self { answers, inbox, origin } = self;
-        codec.drain(bytes, &mut Arrived { session, now, to: Arriving { peer: origin, answers, inbox } })?;
+        codec.drain(
+            bytes,
+            &mut FrameReceiver { session, now, to: SessionSink { peer: origin, answers, inbox } },
+        )?;
         Ok(())
     }
 
     /// Ends a read: sees to acknowledgements, wakes callers, and hands over what came.
-    pub fn end_read(&mut self, session: &mut Session<Ticket>, now: Instant, to: &mut impl Handover) {
-        session.owe_ack(now);
+    pub fn end_read(&mut self, session: &mut Session<Ticket>, now: Instant, to: &mut impl InboundSink) {
+        session.schedule_ack(now);
         self.inbox.wake.drain(..).for_each(Waker::wake);
         self.inbox.hand_over(to);
     }
@@ -106,7 +109,7 @@ impl ReceivePath {
         match polled {
             Poll::Pending => None,
             Poll::Ready(Outcome::Answered(body)) => Some(Ok(body.into())),
-            Poll::Ready(Outcome::AnsweredAtLength(body)) => Some(Ok(*body)),
+            Poll::Ready(Outcome::LargeReply(body)) => Some(Ok(*body)),
             Poll::Ready(Outcome::Failed(why)) => {
                 Some(Err(why.map_or(Failed::OutcomeUnknown(LinkLoss::Shutdown), |why| *why)))
             }
@@ -124,7 +127,7 @@ impl fmt::Debug for ReceivePath {
 #[derive(Default)]
 pub(in crate::host) struct DetachedOrigin;
 
-impl Origin for DetachedOrigin {
+impl ReplyPath for DetachedOrigin {
     fn host(&self) -> Identity {
         unreachable!("no test asks where a message came from")
     }

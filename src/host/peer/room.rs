@@ -14,7 +14,7 @@ use crate::config::RESERVED_FOR;
 use crate::host::error::NotDelivered;
 use crate::id::{Target, TypeHash};
 use crate::lock::Locked;
-use crate::session::{Repeat, Waiter, WaiterId};
+use crate::session::{Retryable, Waiter, WaiterId};
 use crate::wire::{CALL_HEADER_BYTES, Encoded};
 
 /// A place in the line for room. Dropped, it is given up.
@@ -101,7 +101,7 @@ impl Peer {
         place: &Place,
         message: TypeHash,
         deadline: Option<Instant>,
-        repeat: &mut Repeat,
+        repeat: &mut Retryable,
         body: Encoded<'_>,
     ) -> Result<OpenCall, Box<NotDelivered>> {
         let mut state = self.usable()?;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Link, OpenCall, Peer, State, now};
-use crate::config::CROWD_BYTES;
+use crate::config::TELL_BACKPRESSURE_BYTES;
 use crate::host::error::NotDelivered;
 use crate::id::{CallId, Target, TypeHash};
-use crate::session::{Rejected, Repeat};
+use crate::session::{Rejected, Retryable};
 use crate::wire::{Encoded, TellHeader};
 
 impl Peer {
@@ -21,7 +21,7 @@ impl Peer {
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
-        repeat: &mut Repeat,
+        repeat: &mut Retryable,
         body: Encoded<'_>,
     ) -> Result<OpenCall, Box<NotDelivered>> {
         let mut state = self.usable()?;
@@ -42,7 +42,7 @@ impl Peer {
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
-        repeat: &mut Repeat,
+        repeat: &mut Retryable,
         body: Encoded<'_>,
     ) -> Result<OpenCall, Box<NotDelivered>> {
         self.call_inlined(state, target, message, deadline, repeat, body)
@@ -55,7 +55,7 @@ impl Peer {
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
-        repeat: &mut Repeat,
+        repeat: &mut Retryable,
         body: Encoded<'_>,
     ) -> Result<OpenCall, Box<NotDelivered>> {
         let ticket = state.answers.next();
@@ -64,8 +64,8 @@ impl Peer {
         let made = state.session.call(now, target, message, deadline, *repeat, body, ticket);
         let call = made.map_err(|(rejected, _)| NotDelivered::rejected(self.identity, rejected))?;
         state.answers.open(call);
-        if !matches!(repeat, Repeat::Never) {
-            *repeat = Repeat::Again(call);
+        if !matches!(repeat, Retryable::Never) {
+            *repeat = Retryable::Again(call);
         }
         if let Some(deadline) = deadline {
             self.arm_timer(state, deadline);
@@ -83,9 +83,9 @@ impl Peer {
         patient: bool,
     ) -> Result<(), NotDelivered> {
         let mut state = self.usable()?;
-        if patient && let Some(waiting) = state.session.is_crowded(target) {
+        if patient && let Some(waiting) = state.session.over_soft_limit(target) {
             let size = TellHeader::frame_bytes(body);
-            let full = Rejected::Full { size, waiting, limit: CROWD_BYTES };
+            let full = Rejected::Full { size, waiting, limit: TELL_BACKPRESSURE_BYTES };
             return Err(NotDelivered::rejected(self.identity, full));
         }
         let told = self.tell_locked(&mut state, target, message, body);
@@ -116,36 +116,36 @@ impl Peer {
     /// Whether a one-way message whose sender can wait counts for the budget of its task: once that is
     /// used up the link writes what there is, and the other side works at it.
     #[inline]
-    pub(crate) fn tell_counts(&self) -> bool {
+    pub(crate) fn consumes_budget(&self) -> bool {
         self.pace.counts()
     }
 
-    /// A call that was made with [`Repeat`] will not be made again.
+    /// A call that was made with [`Retryable`] will not be made again.
     pub(crate) fn end_repeats(&self, call: CallId) {
         let mut state = self.lock();
         state.session.end_repeats(call);
-        state.ring_if_outgoing();
+        state.notify_writer_if_pending();
     }
 
     /// Sees to it that what is queued gets written.
     pub(super) fn kick(self: &Arc<Self>, state: &mut State) {
         // Most often the link was told already, and has not looked yet.
-        if state.rung && matches!(state.link, Link::Up(_)) {
+        if state.rung && matches!(state.link, Link::ActiveLink(_)) {
             return;
         }
-        self.kick_idle(state);
+        self.request_write_slow(state);
     }
 
     #[inline(never)]
-    fn kick_idle(self: &Arc<Self>, state: &mut State) {
+    fn request_write_slow(self: &Arc<Self>, state: &mut State) {
         match &state.link {
-            Link::Up(_) => state.ring(),
+            Link::ActiveLink(_) => state.ring(),
             Link::Down => {
-                state.trying_since = tokio::time::Instant::now();
+                state.connecting_since = tokio::time::Instant::now();
                 state.attempts = 0;
                 self.open(state, Duration::ZERO);
             }
-            Link::Resting { .. } | Link::Dialing { .. } | Link::Awaiting { .. } => {}
+            Link::Resting { .. } | Link::Dialing { .. } | Link::AwaitingInbound { .. } => {}
         }
     }
 }

@@ -65,7 +65,7 @@ impl Peer {
             Due::Later => Timer::Idle,
             Due::Never => Timer::NotStarted,
         };
-        state.ring_if_outgoing();
+        state.notify_writer_if_pending();
         self.settle(state, events);
         due
     }

@@ -4,35 +4,35 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Peer, State, Ticket, Up, now};
-use crate::host::inbox::{Arriving, Inbox};
+use super::{ActiveLink, Peer, State, Ticket, now};
+use crate::host::inbox::{ReceivedBatch, SessionSink};
 use crate::id::CallId;
-use crate::registry::Origin;
+use crate::registry::ReplyPath;
 use crate::session::{Batch, LinkLoss, Session, SessionError};
 use crate::transport::{FrameReader, LinkReader, ReadError};
-use crate::wire::{CallHeader, Few, Frame, Frames, TellHeader, WireError};
+use crate::wire::{CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader, WireError};
 
 impl Peer {
     /// Takes in every frame that has arrived whole; what they ask for is added to `inbox`.
     pub(in crate::host) fn receive(
         self: &Arc<Self>,
-        up: &Up,
+        up: &ActiveLink,
         frames: &mut FrameReader<LinkReader>,
-        inbox: &mut Inbox,
+        inbox: &mut ReceivedBatch,
     ) -> Result<(), LinkLoss> {
         let now = now();
         let mut state = self.lock();
-        if !state.is_carried_by(up) {
+        if !state.is_current_link(up) {
             return Err(LinkLoss::Superseded);
         }
         let State { session, answers, .. } = &mut *state;
         let drained =
-            frames.drain(&mut Arrived { session, now, to: Arriving { peer: self, answers, inbox } });
-        session.owe_ack(now);
+            frames.drain(&mut FrameReceiver { session, now, to: SessionSink { peer: self, answers, inbox } });
+        session.schedule_ack(now);
         drained?;
         up.hear(now.into());
         // A frame may have its answer at once: a call while this side leaves, the end of the last call.
-        state.ring_if_outgoing();
+        state.notify_writer_if_pending();
         if let Some(due) = state.session.poll_timeout() {
             self.arm_timer(&mut state, due);
         }
@@ -42,7 +42,7 @@ impl Peer {
 
     /// The peer waits no longer for a call of its own: wakes the future that works on it.
     pub(in crate::host) fn cancelled(&self, call: CallId) {
-        self.any_cancelled.store(true, Ordering::Relaxed);
+        self.has_cancelled.store(true, Ordering::Relaxed);
         let waker = self.lock().driven.remove(&call);
         if let Some(waker) = waker {
             waker.wake();
@@ -55,8 +55,8 @@ impl Peer {
     }
 
     /// After so many bytes that were read the actors have their turn, though there may be more to read.
-    pub(in crate::host) fn turn_bytes(&self) -> usize {
-        self.pace.turn_bytes()
+    pub(in crate::host) fn read_budget_bytes(&self) -> usize {
+        self.pace.read_budget_bytes()
     }
 
     /// Tells who waits for a drain that frames have come in.
@@ -65,9 +65,9 @@ impl Peer {
     }
 
     /// Takes everything that waits to be written.
-    pub(in crate::host) fn take_outgoing(&self, up: &Up, batch: &mut Batch) {
+    pub(in crate::host) fn take_outgoing(&self, up: &ActiveLink, batch: &mut Batch) {
         let mut state = self.lock();
-        if state.is_carried_by(up) {
+        if state.is_current_link(up) {
             state.rung = false;
             state.session.take_outgoing(batch);
         }
@@ -75,9 +75,9 @@ impl Peer {
     }
 
     /// So many bytes more are with the kernel. Says whether there is more to take.
-    pub(in crate::host) fn wrote(&self, up: &Up, bytes: usize) -> bool {
+    pub(in crate::host) fn wrote(&self, up: &ActiveLink, bytes: usize) -> bool {
         let mut state = self.lock();
-        let carried = state.is_carried_by(up);
+        let carried = state.is_current_link(up);
         if carried {
             state.session.wrote(bytes);
         }
@@ -89,28 +89,28 @@ impl Peer {
 }
 
 /// Where frames go as they are read.
-pub(super) struct Arrived<'a, O = Peer> {
+pub(super) struct FrameReceiver<'a, O = Peer> {
     pub(super) session: &'a mut Session<Ticket>,
     pub(super) now: Instant,
-    pub(super) to: Arriving<'a, O>,
+    pub(super) to: SessionSink<'a, O>,
 }
 
-impl<O: Origin + 'static> Frames for Arrived<'_, O> {
+impl<O: ReplyPath + 'static> FrameVisitor for FrameReceiver<'_, O> {
     type Error = LinkLoss;
 
     #[inline(always)]
-    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), LinkLoss> {
+    fn call(&mut self, call: CallHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), LinkLoss> {
         Ok(self.session.receive_call(self.now, call, frame_bytes, body, &mut self.to)?)
     }
 
     #[inline(always)]
-    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: Few<'_>) -> Result<(), LinkLoss> {
+    fn tell(&mut self, tell: TellHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), LinkLoss> {
         Ok(self.session.receive_tell(tell, frame_bytes, body, &mut self.to)?)
     }
 
     /// An outcome goes to its caller here, while the lock is held in any case.
     #[inline(always)]
-    fn reply(&mut self, call: CallId, frame_bytes: usize, body: Few<'_>) -> Result<(), LinkLoss> {
+    fn reply(&mut self, call: CallId, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), LinkLoss> {
         if let Some(ticket) = self.session.receive_reply(call, frame_bytes)?
             && let Some(waker) = self.to.answers.put(ticket, body)
         {
@@ -138,12 +138,12 @@ impl From<WireError> for LinkLoss {
 
 impl From<ReadError> for LinkLoss {
     fn from(error: ReadError) -> Self {
-        loss_of(&error)
+        disconnect_reason(&error)
     }
 }
 
 /// What a broken or misbehaving direction means for the link.
-pub(in crate::host) fn loss_of(error: &ReadError) -> LinkLoss {
+pub(in crate::host) fn disconnect_reason(error: &ReadError) -> LinkLoss {
     match error {
         ReadError::Closed => LinkLoss::Closed,
         ReadError::Io(error) => LinkLoss::Io(error.to_string()),

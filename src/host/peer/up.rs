@@ -11,7 +11,7 @@ use crate::lock::Mutex;
 
 /// A link that is up.
 #[derive(Debug)]
-pub(crate) struct Up {
+pub(crate) struct ActiveLink {
     pub(super) id: LinkId,
     pub(super) dialed: bool,
     /// Rung when there is something to write.
@@ -24,14 +24,14 @@ pub(crate) struct Up {
     pulse: Mutex<CancellationToken>,
 }
 
-impl Up {
+impl ActiveLink {
     pub(super) fn new(id: LinkId, dialed: bool, closed: CancellationToken) -> Self {
         let heard = Mutex::new(tokio::time::Instant::now());
         Self { id, dialed, bell: Notify::new(), closed, heard, pulse: Mutex::default() }
     }
 
     /// Another pulse begins, and the one before ends; gives what ends the new one.
-    pub(in crate::host) fn begin_pulse(&self) -> CancellationToken {
+    pub(in crate::host) fn replace_heartbeat(&self) -> CancellationToken {
         let ended = self.closed.child_token();
         let before = std::mem::replace(&mut *self.pulse.lock(), ended.clone());
         before.cancel();
@@ -57,7 +57,7 @@ impl Up {
 /// The duty to serve a link that is up. Dropped by whoever has it, for whatever reason, it takes the
 /// link down: a link that nobody serves must not look as if messages could leave by it.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct LinkGuard {
     pub(crate) peer: Arc<Peer>,
-    pub(crate) up: Arc<Up>,
+    pub(crate) up: Arc<ActiveLink>,
 }

@@ -41,7 +41,7 @@ impl Pair {
     fn new(dialler: HandshakeConfig, to: Identity, listener: HandshakeConfig) -> Self {
         let now = Instant::now();
         let purpose = Purpose::Link;
-        let attempt = Attempt { to, purpose, link: LINK, replaces: REPLACES, resume: DIALLERS };
+        let attempt = DialAttempt { to, purpose, link: LINK, replaces: REPLACES, resume: DIALLERS };
         let initiator = Handshake::connect(now, dialler, attempt, [1; 32]);
         let acceptor = Handshake::accept(now, listener, [2; 32]);
         Self { now, initiator, acceptor, said: Vec::new() }
@@ -160,7 +160,7 @@ fn both_sides_refuse_another_version() {
 #[test]
 fn host_refuses_itself() {
     let outcome = Pair::new(config(LISTENER), LISTENER, config(LISTENER)).run(untouched);
-    assert!(matches!(check_refused(outcome, Refusal::Malformed), HandshakeError::Reflected));
+    assert!(matches!(check_refused(outcome, Refusal::Malformed), HandshakeError::ReflectedChallenge));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn initiator_refuses_its_own_frames_sent_back() {
             challenge.from = DIALLER;
         }
     });
-    assert!(matches!(outcome.initiator, Err(HandshakeError::Reflected)));
+    assert!(matches!(outcome.initiator, Err(HandshakeError::ReflectedChallenge)));
 }
 
 #[test]

@@ -18,7 +18,7 @@ impl<T> Session<T> {
             return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
         }
         if self.inbound.repeats.is_running(call) {
-            self.keep_reply(call, body);
+            self.cache_reply(call, body);
         }
         if !self.conclude(call) {
             return false;
@@ -39,7 +39,7 @@ impl<T> Session<T> {
 
     /// The end of a call that may be made again, which is kept.
     #[inline(never)]
-    fn keep_reply(&mut self, call: CallId, body: Encoded<'_>) {
+    fn cache_reply(&mut self, call: CallId, body: Encoded<'_>) {
         let mut frame = bytes::BytesMut::with_capacity(Reply::frame_bytes(body));
         Reply::put(call, body, &mut frame);
         self.inbound.repeats.ended(call, frame.freeze());
@@ -68,7 +68,7 @@ impl<T> Session<T> {
     }
 
     /// Sends the end that a repeated call had when it came first.
-    pub(super) fn put_kept_end(&mut self, frame: &bytes::Bytes) {
+    pub(super) fn resend_cached_reply(&mut self, frame: &bytes::Bytes) {
         if frame.len() > self.limits.chunk_bytes {
             let put = |out: &mut Parcel| {
                 out.put_bytes(frame);
@@ -113,7 +113,7 @@ impl<T> Session<T> {
     /// A failure has two texts at most, and a character four bytes at most: half of what a frame
     /// may have for both leaves more than enough for the rest. It is never in chunks.
     fn short(&self, failure: &CallFailure) -> CallFailure {
-        failure.clone().with_texts_of(
+        failure.clone().truncated_to(
             (self.frame_bytes_max.min(self.limits.chunk_bytes) / 16).min(FAILURE_TEXT_CHARS_MAX),
         )
     }
@@ -132,9 +132,9 @@ impl<T> Session<T> {
 
     /// Gives back what was withheld while the peer had too much to read: replies are outside of all
     /// budgets, and a peer that does not take them is not to make more calls.
-    pub(super) fn give_back_withheld(&mut self) {
+    pub(super) fn release_deferred_credit(&mut self) {
         if self.log.bytes() <= self.limits.outgoing_bytes_max {
-            for (target, bytes) in self.inbound.flows.take_withheld() {
+            for (target, bytes) in self.inbound.flows.take_deferred() {
                 self.put_credit(target, bytes);
             }
         }

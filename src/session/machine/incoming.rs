@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::{Place, Session};
-use crate::config::{ACK_DELAY, MESSAGE_OVERHEAD_BYTES, Planted};
+use crate::config::{ACK_DELAY, InjectedBug, MESSAGE_OVERHEAD_BYTES};
 use crate::id::{CallId, Target};
 use crate::session::repeats::Known;
 use crate::session::{Claim, Event, Events, Failed, SessionError};
 use crate::wire::{
-    Ack, CallFailure, CallHeader, Cancel, Credit, Failure, Few, Floor, Frame, FrameKind, Goodbye,
-    IncomingBody, Reply, Schemas, TellHeader,
+    Ack, CallFailure, CallHeader, Cancel, Credit, Failure, Frame, FrameKind, Goodbye, IncomingBody, Reply,
+    Schemas, ShortSlice, TellHeader, Watermark,
 };
 
 impl<T> Session<T> {
@@ -26,16 +26,16 @@ impl<T> Session<T> {
         frame: Frame,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
-        self.may_come(frame.kind())?;
+        self.check_expected(frame.kind())?;
         if frame.is_sequenced() {
             self.count(weight(&frame));
-            self.owe_ack(now);
+            self.schedule_ack(now);
         }
         self.take(now, frame, events)
     }
 
     /// Takes the peer's next frame, a call, of so many bytes; the same as [`receive`](Self::receive), but that
-    /// [`owe_ack`](Self::owe_ack) is to follow, once for all such frames that came at that time.
+    /// [`schedule_ack`](Self::owe_ack) is to follow, once for all such frames that came at that time.
     ///
     /// # Errors
     ///
@@ -46,12 +46,12 @@ impl<T> Session<T> {
         now: Instant,
         call: CallHeader,
         frame_bytes: usize,
-        body: Few<'_>,
+        body: ShortSlice<'_>,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
-        self.may_come(FrameKind::Call)?;
+        self.check_expected(FrameKind::Call)?;
         self.count(frame_bytes);
-        self.take_call(now, call, frame_bytes, body, events)
+        self.on_call(now, call, frame_bytes, body, events)
     }
 
     /// Takes the peer's next frame, a tell, of so many bytes; as [`receive_call`](Self::receive_call).
@@ -64,12 +64,12 @@ impl<T> Session<T> {
         &mut self,
         tell: TellHeader,
         frame_bytes: usize,
-        body: Few<'_>,
+        body: ShortSlice<'_>,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
-        self.may_come(FrameKind::Tell)?;
+        self.check_expected(FrameKind::Tell)?;
         self.count(frame_bytes);
-        self.take_tell(tell, frame_bytes, body, events)
+        self.on_tell(tell, frame_bytes, body, events)
     }
 
     /// Takes the peer's next frame, a reply of so many bytes; as [`receive_call`](Self::receive_call), but
@@ -80,17 +80,17 @@ impl<T> Session<T> {
     /// As [`receive`](Self::receive).
     #[inline(always)]
     pub fn receive_reply(&mut self, call: CallId, frame_bytes: usize) -> Result<Option<T>, SessionError> {
-        self.may_come(FrameKind::Reply)?;
+        self.check_expected(FrameKind::Reply)?;
         self.count(frame_bytes);
         Ok(self.end(call))
     }
 
     #[inline(always)]
-    fn may_come(&self, kind: FrameKind) -> Result<(), SessionError> {
+    fn check_expected(&self, kind: FrameKind) -> Result<(), SessionError> {
         if !self.attached {
             return Err(SessionError::Detached { kind });
         }
-        if self.peer_left && !may_follow_goodbye(kind) {
+        if self.peer_closing && !allowed_after_goodbye(kind) {
             return Err(SessionError::AfterGoodbye { kind });
         }
         Ok(())
@@ -100,19 +100,19 @@ impl<T> Session<T> {
     #[inline(always)]
     fn count(&mut self, bytes: usize) {
         self.inbound.received += 1;
-        self.inbound.untold_bytes += bytes;
+        self.inbound.unacked_bytes += bytes;
     }
 
     /// Sees to it that the peer is told, in time, of the frames that have come.
-    pub fn owe_ack(&mut self, now: Instant) {
+    pub fn schedule_ack(&mut self, now: Instant) {
         let inbound = &mut self.inbound;
         if inbound.received == inbound.told {
             return;
         }
-        inbound.ack_now |= inbound.untold_bytes >= inbound.ack_bytes;
-        inbound.ack_travels |= inbound.untold_bytes >= inbound.ack_bytes / 4
-            || inbound.ack_pause.is_none_or(|until| until <= now);
-        inbound.last_came = Some(now);
+        inbound.ack_now |= inbound.unacked_bytes >= inbound.ack_bytes;
+        inbound.ack_piggyback |= inbound.unacked_bytes >= inbound.ack_bytes / 4
+            || inbound.piggyback_after.is_none_or(|until| until <= now);
+        inbound.last_received_at = Some(now);
         if inbound.ack_due.is_none() {
             inbound.ack_due = Some(now + ACK_DELAY);
         }
@@ -122,11 +122,11 @@ impl<T> Session<T> {
         match frame {
             Frame::Call(call) => {
                 let (header, frame_bytes) = (call.header(), call.frame_bytes());
-                return self.take_call(now, header, frame_bytes, call.body, events);
+                return self.on_call(now, header, frame_bytes, call.body, events);
             }
             Frame::Tell(tell) => {
                 let (header, frame_bytes) = (tell.header(), tell.frame_bytes());
-                return self.take_tell(header, frame_bytes, tell.body, events);
+                return self.on_tell(header, frame_bytes, tell.body, events);
             }
             Frame::Reply(Reply { call, body }) => {
                 if let Some(ticket) = self.end(call) {
@@ -134,17 +134,17 @@ impl<T> Session<T> {
                 }
             }
             Frame::Failure(Failure { call, failure }) => {
-                let failure = Failed::ByPeer(failure);
+                let failure = Failed::Remote(failure);
                 if let Some(ticket) = self.end(call) {
                     events.push(Event::Failed { ticket, failure });
                 }
             }
-            Frame::Cancel(Cancel { call }) => self.take_cancel(call, events),
+            Frame::Cancel(Cancel { call }) => self.on_cancel(call, events),
             Frame::Ack(Ack { received }) => {
                 if !self.acknowledge(received) {
                     return Err(SessionError::Ack { received });
                 }
-                self.give_back_withheld();
+                self.release_deferred_credit();
                 self.unpark();
             }
             Frame::Credit(Credit { target, bytes }) => {
@@ -163,29 +163,29 @@ impl<T> Session<T> {
                 let frame = Frame::parse(bytes, limit)?;
                 return match frame.kind() {
                     FrameKind::Call | FrameKind::Tell | FrameKind::Reply => self.take(now, frame, events),
-                    kind => Err(SessionError::Misplaced { kind }),
+                    kind => Err(SessionError::UnexpectedFrame { kind }),
                 };
             }
-            Frame::Floor(Floor { call }) => self.inbound.repeats.raise_floor(call),
+            Frame::Watermark(Watermark { call }) => self.inbound.repeats.advance_watermark(call),
             Frame::Schemas(Schemas { body }) if !self.inbound.schemas => {
                 self.inbound.schemas = true;
                 events.push(Event::Schemas { body });
             }
             Frame::Goodbye(Goodbye { reason }) => {
-                self.peer_left = true;
+                self.peer_closing = true;
                 self.dismiss_waiters();
                 // The peer goes when it knows that all it said has come.
                 self.inbound.ack_now = true;
-                events.push(Event::PeerLeaves { reason });
+                events.push(Event::PeerClosing { reason });
             }
-            frame => return Err(SessionError::Misplaced { kind: frame.kind() }),
+            frame => return Err(SessionError::UnexpectedFrame { kind: frame.kind() }),
         }
         Ok(())
     }
 
     /// The peer has received so many frames. `false` if it cannot have.
     fn acknowledge(&mut self, received: u64) -> bool {
-        let early = self.limits.planted == Some(Planted::EarlyAck);
+        let early = self.limits.planted == Some(InjectedBug::EarlyAck);
         (early && self.log.acknowledge(received + 1)) || self.log.acknowledge(received)
     }
 
@@ -194,7 +194,7 @@ impl<T> Session<T> {
     fn end(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call);
         if let Some(open) = &open
-            && !matches!(open.place, Place::Logged(_))
+            && !matches!(open.place, Place::Sent(_))
         {
             // It is the end of an attempt before this one, of which the peer has seen nothing yet.
             self.withdraw(call, open.place);
@@ -204,7 +204,7 @@ impl<T> Session<T> {
     }
 
     #[inline(always)]
-    fn take_call(
+    fn on_call(
         &mut self,
         now: Instant,
         header: CallHeader,
@@ -227,11 +227,11 @@ impl<T> Session<T> {
             return Ok(());
         }
         if let Some(floor) = floor {
-            self.inbound.repeats.raise_floor(floor);
+            self.inbound.repeats.advance_watermark(floor);
             if let Some(known) = self.inbound.repeats.came(call) {
                 self.inbound.calls.remove(call);
                 self.handled(claim);
-                self.answer_again(call, known);
+                self.replay_reply(call, known);
                 return Ok(());
             }
         }
@@ -241,19 +241,19 @@ impl<T> Session<T> {
     }
 
     /// A call has come that had come before: it has its first end, now or later.
-    fn answer_again(&mut self, call: CallId, known: Known) {
+    fn replay_reply(&mut self, call: CallId, known: Known) {
         match known {
             Known::Running => {
                 self.inbound.cancelled.remove(&call);
                 let _ = self.inbound.calls.insert(call, || ());
             }
-            Known::Ended(frame) => self.put_kept_end(&frame),
+            Known::Ended(frame) => self.resend_cached_reply(&frame),
             Known::Lost => self.put_failure(call, &CallFailure::NoReply),
         }
     }
 
     #[inline(always)]
-    fn take_tell(
+    fn on_tell(
         &mut self,
         header: TellHeader,
         frame_bytes: usize,
@@ -269,7 +269,7 @@ impl<T> Session<T> {
     /// What a message takes of its actor's window, if the peer had credit for it.
     #[inline(always)]
     fn claim(&mut self, target: Target, frame_bytes: usize) -> Result<Claim, SessionError> {
-        if self.inbound.flows.are_many() {
+        if self.inbound.flows.needs_sweep() {
             for (target, owed) in self.inbound.flows.sweep() {
                 self.put_credit(target, owed);
             }
@@ -282,13 +282,13 @@ impl<T> Session<T> {
     }
 
     /// A call that has not been handed over yet never will be.
-    fn take_cancel(&mut self, cancelled: CallId, events: &mut impl Events<T>) {
+    fn on_cancel(&mut self, cancelled: CallId, events: &mut impl Events<T>) {
         if self.inbound.calls.remove(cancelled).is_none() {
             // It was answered before the peer's word came.
             return;
         }
         if let Some(claim) = events.withdraw(cancelled) {
-            if self.limits.planted != Some(Planted::LostCredit) {
+            if self.limits.planted != Some(InjectedBug::LostCredit) {
                 self.handled(claim);
             }
             self.inbound.repeats.forget(cancelled);
@@ -312,7 +312,7 @@ fn weight(frame: &Frame) -> usize {
 }
 
 /// What may still come from a peer that makes no more calls.
-fn may_follow_goodbye(kind: FrameKind) -> bool {
+fn allowed_after_goodbye(kind: FrameKind) -> bool {
     matches!(
         kind,
         FrameKind::Reply | FrameKind::Failure | FrameKind::Cancel | FrameKind::Ack | FrameKind::Credit

@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 
 use super::{Content, PeerHalf, Place, Session};
-use crate::config::{ACK_BYTES, Planted};
+use crate::config::{ACK_BYTES, InjectedBug};
 use crate::session::calls::{Calls, OpenCall};
 use crate::session::log::Log;
-use crate::session::repeats::Repeats;
+use crate::session::repeats::DedupCache;
 use crate::session::{Event, Failed, LinkLoss, SessionError};
 use crate::wire::{Encoded, Resume, Schemas, Terms};
 
@@ -16,7 +16,7 @@ pub enum Written {
     /// The writer itself says that the link ended, and has told all that the kernel has.
     Told,
     /// The writer may be about to tell of more: everything that it took may have been written.
-    Unsure,
+    AtMost,
 }
 
 impl<T> Session<T> {
@@ -46,11 +46,11 @@ impl<T> Session<T> {
     /// Whether the peer was further than that when it was heard last: what says so was under way for
     /// long, and no link is to be made of it.
     #[must_use]
-    pub fn is_out_of_date(&self, resume: Resume) -> bool {
+    pub fn is_stale(&self, resume: Resume) -> bool {
         let Some(known) = self.peer else { return false };
         match half_of(resume).cmp(&known) {
             Ordering::Less => true,
-            Ordering::Equal => self.log.is_beyond(self.received_of_this(resume)),
+            Ordering::Equal => self.log.has_acknowledged_more_than(self.received_of_this(resume)),
             Ordering::Greater => false,
         }
     }
@@ -97,19 +97,19 @@ impl<T> Session<T> {
         self.flows.set_window(terms.window_bytes);
         let limit = self.frame_bytes_max;
         if limit < self.limits.frame_bytes_max {
-            self.drop_parked(limit, events, |bytes| {
+            self.drop_queued(limit, events, |bytes| {
                 let text = format!("it accepts frames of {limit} bytes at most, and the call takes {bytes}");
                 LinkLoss::Unreachable(text)
             });
         }
         if let Some(body) = schemas
-            && !self.schemas_told
+            && !self.schemas_sent
         {
-            self.schemas_told = true;
+            self.schemas_sent = true;
             self.put_schemas(body);
         }
-        self.tell_floor();
-        self.give_back_withheld();
+        self.send_watermark();
+        self.release_deferred_credit();
         self.flows.make_all_ready();
         self.unpark();
         self.waiters.touch_all();
@@ -128,18 +128,18 @@ impl<T> Session<T> {
     /// Gives up what is parked: the peer cannot be reached, and none of it was ever on the way.
     ///
     /// To be called without a link. What was on the way stays, and so does the peer's half.
-    pub fn abandon_parked(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
-        self.drop_parked(0, events, |_| loss.clone());
+    pub fn fail_queued(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
+        self.drop_queued(0, events, |_| loss.clone());
     }
 
-    fn drop_parked(
+    fn drop_queued(
         &mut self,
         longer_than: usize,
         events: &mut Vec<Event<T>>,
         loss: impl Fn(usize) -> LinkLoss,
     ) {
         let mut tells = 0;
-        for parked in self.flows.unpark_longer_than(longer_than) {
+        for parked in self.flows.remove_oversized(longer_than) {
             match parked.content {
                 Content::Call(call) => {
                     let failure = Failed::NotDelivered(loss(parked.frame_bytes));
@@ -161,11 +161,11 @@ impl<T> Session<T> {
         self.attached = false;
         self.waiters.touch_all();
         self.unnumbered.clear();
-        self.unnumbered_taken = 0;
-        self.log.unlink(known == Written::Unsure);
+        self.unsequenced_handed_out = 0;
+        self.log.unlink(known == Written::AtMost);
         self.inbound.ack_due = None;
         self.inbound.ack_now = false;
-        self.inbound.ack_travels = false;
+        self.inbound.ack_piggyback = false;
     }
 
     /// Drops everything, on evidence that the peer will not go on: every open call ends. To be
@@ -198,7 +198,7 @@ impl<T> Session<T> {
     pub fn close(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
         self.reset(loss, events);
         self.calls.void_repeats();
-        self.inbound.repeats = Repeats::default();
+        self.inbound.repeats = DedupCache::default();
     }
 
     /// The peer has forgotten this side: what it has had of it, and which of its calls were made again.
@@ -210,9 +210,9 @@ impl<T> Session<T> {
 
     /// Nothing that came before says anything about what comes from now on.
     fn forget_inbound(&mut self) {
-        self.floor_told = self.calls.base();
-        self.floor_due = false;
-        self.inbound.repeats = Repeats::default();
+        self.watermark_sent = self.calls.base();
+        self.watermark_due = false;
+        self.inbound.repeats = DedupCache::default();
         self.inbound.received = 0;
         self.acknowledged();
     }
@@ -220,7 +220,7 @@ impl<T> Session<T> {
     fn drop_all(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
         let open = self.calls.take_all();
         self.end_calls(open, loss, events);
-        let tells = self.flows.parked_tells();
+        let tells = self.flows.queued_tells();
         self.flows.clear();
         self.drop_halves(tells, events);
     }
@@ -248,7 +248,7 @@ impl<T> Session<T> {
 
     /// Drops what is not parked, of both directions; so many one-way messages were lost already.
     fn drop_halves(&mut self, tells: u64, events: &mut Vec<Event<T>>) {
-        let kept = self.leaving.is_none() && self.limits.planted == Some(Planted::ResendAfterClose);
+        let kept = self.leaving.is_none() && self.limits.planted == Some(InjectedBug::ResendAfterClose);
         let count = tells + self.lanes.tells() + if kept { 0 } else { self.log.clear() };
         events.extend((count > 0).then_some(Event::DeadLetters { count }));
         self.lanes.clear();
@@ -258,10 +258,10 @@ impl<T> Session<T> {
         self.inbound.assembly.clear();
         self.inbound.schemas = false;
         self.inbound.life = self.inbound.life.wrapping_add(1);
-        self.peer_left = false;
-        self.schemas_told = false;
+        self.peer_closing = false;
+        self.schemas_sent = false;
         // Whatever told the peer of it may be among what is dropped.
-        self.floor_due |= self.floor_told > self.calls.base();
+        self.watermark_due |= self.watermark_sent > self.calls.base();
         if let Some(leaving) = &mut self.leaving {
             leaving.said = false;
         }

@@ -17,18 +17,18 @@ use self::leaving::Leaving;
 pub use self::link::Written;
 use self::room::{Asks, Mark};
 use super::calls::{Calls, Content, Place};
-use super::flows::{Inflows, Outflows};
-use super::lanes::{Assembly, Lanes};
+use super::flows::{ReceiveFlows, SendFlows};
+use super::lanes::{ChunkedSends, Reassembler};
 use super::log::Log;
 use super::parcel::Parcel;
 use super::recent::Recent;
-use super::repeats::Repeats;
+use super::repeats::DedupCache;
 use super::send_queue::FrameOut;
 use super::waiters::{WaiterId, Waiters};
 use super::{Failed, LinkLoss, Rejected};
-use crate::config::{self, Planted};
+use crate::config::{self, InjectedBug};
 use crate::id::{CallId, Target, TypeHash};
-use crate::wire::{CallHeader, Cancel, Encoded, Floor, FrameSink, TellHeader};
+use crate::wire::{CallHeader, Cancel, Encoded, FrameSink, TellHeader, Watermark};
 
 /// What a session may hold and send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct SessionLimits {
     /// How many calls may be open.
     pub calls_open_max: usize,
     #[doc(hidden)]
-    pub planted: Option<Planted>,
+    pub planted: Option<InjectedBug>,
 }
 
 impl Default for SessionLimits {
@@ -55,7 +55,7 @@ impl Default for SessionLimits {
             outgoing_bytes_max: config::OUTGOING_BYTES_MAX,
             frame_bytes_max: config::FRAME_BYTES_MAX,
             window_bytes: config::WINDOW_BYTES,
-            parked_bytes_max: config::PARKED_BYTES_MAX,
+            parked_bytes_max: config::SEND_QUEUE_BYTES_MAX,
             chunk_bytes: config::CHUNK_BYTES,
             calls_open_max: config::CALLS_OPEN_MAX,
             planted: None,
@@ -83,15 +83,15 @@ pub struct Session<T> {
     frame_bytes_max: usize,
     attached: bool,
     calls: Calls<T>,
-    flows: Outflows,
-    lanes: Lanes,
+    flows: SendFlows,
+    lanes: ChunkedSends,
     log: Log,
     /// Frames without a number, and how many bytes of them the writer has taken and not written.
     unnumbered: BytesMut,
-    unnumbered_taken: usize,
+    unsequenced_handed_out: usize,
     inbound: Inbound,
     leaving: Option<Leaving>,
-    peer_left: bool,
+    peer_closing: bool,
     /// Generation of this half: higher for one that the host begins after it forgot the peer.
     generation: u32,
     /// How often this side has dropped everything.
@@ -99,11 +99,11 @@ pub struct Session<T> {
     /// The peer's half, once a link has told.
     peer: Option<PeerHalf>,
     /// Whether the peer has been told, or is being told, of the types here.
-    schemas_told: bool,
+    schemas_sent: bool,
     /// Whether the floor has risen and the peer is to be told on the next link.
-    floor_due: bool,
+    watermark_due: bool,
     /// The floor that the peer was told last.
-    floor_told: CallId,
+    watermark_sent: CallId,
     waiters: Waiters,
     /// How much may be on the way behind a message that goes out now; less while anybody waits.
     room_bytes: usize,
@@ -128,9 +128,9 @@ struct Inbound {
     calls: Recent<()>,
     /// Calls that the peer has cancelled, and whose handler has not been done with yet.
     cancelled: FxHashSet<CallId>,
-    flows: Inflows,
-    assembly: Assembly,
-    repeats: Repeats,
+    flows: ReceiveFlows,
+    assembly: Reassembler,
+    repeats: DedupCache,
     /// Messages of an earlier life are not given back.
     life: u32,
     /// Whether the peer has told of its types in this life.
@@ -140,7 +140,7 @@ struct Inbound {
     /// How many of them the peer was told of.
     told: u64,
     /// The bytes, about, of those that it was not told of.
-    untold_bytes: usize,
+    unacked_bytes: usize,
     /// After so many of them it is to be told.
     ack_bytes: usize,
     /// When the peer is to be told.
@@ -148,16 +148,16 @@ struct Inbound {
     /// Whether it is due.
     ack_now: bool,
     /// Whether the peer is to be told with what goes out next.
-    ack_travels: bool,
+    ack_piggyback: bool,
     /// For frames that come before that time it is not worth one of its own.
-    ack_pause: Option<Instant>,
+    piggyback_after: Option<Instant>,
     /// When the last numbered frame came.
-    last_came: Option<Instant>,
+    last_received_at: Option<Instant>,
 }
 
 /// Whether a call may be made more than once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub enum Retryable {
     /// It is made once.
     Never,
     /// It is made for the first time, and may be made again until
@@ -176,7 +176,7 @@ enum Way {
 }
 
 /// A floor that has risen by less is not worth a frame while calls may still be repeated.
-const FLOOR_STEP: u64 = 64;
+const WATERMARK_STEP: u64 = 64;
 
 /// Making calls and tells.
 impl<T> Session<T> {
@@ -191,26 +191,26 @@ impl<T> Session<T> {
     #[must_use]
     pub fn of_generation(limits: SessionLimits, generation: u32) -> Self {
         let calls = Calls::of_generation(generation);
-        let floor_told = calls.base();
+        let watermark_sent = calls.base();
         Self {
             limits,
             frame_bytes_max: limits.frame_bytes_max,
             attached: false,
             calls,
-            flows: Outflows::default(),
-            lanes: Lanes::default(),
+            flows: SendFlows::default(),
+            lanes: ChunkedSends::default(),
             log: Log::default(),
             unnumbered: BytesMut::new(),
-            unnumbered_taken: 0,
+            unsequenced_handed_out: 0,
             inbound: Inbound::new(limits.window_bytes as u64),
             leaving: None,
-            peer_left: false,
+            peer_closing: false,
             generation,
             resets: 0,
             peer: None,
-            schemas_told: false,
-            floor_due: false,
-            floor_told,
+            schemas_sent: false,
+            watermark_due: false,
+            watermark_sent,
             waiters: Waiters::default(),
             room_bytes: limits.outgoing_bytes_max,
             asks: Asks::Newcomer,
@@ -234,14 +234,14 @@ impl<T> Session<T> {
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
-        repeat: Repeat,
+        repeat: Retryable,
         body: Encoded<'_>,
         ticket: T,
     ) -> Result<CallId, (Rejected, T)> {
         let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
         let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, floor: None };
-        let once = matches!(repeat, Repeat::Never);
-        if let Repeat::Again(call) = repeat
+        let once = matches!(repeat, Retryable::Never);
+        if let Retryable::Again(call) = repeat
             && self.calls.is_void(call)
         {
             return Err((Rejected::Forgotten, ticket));
@@ -257,7 +257,7 @@ impl<T> Session<T> {
         if once {
             header.call = self.calls.next_id();
         } else {
-            header.call = self.number_of(repeat);
+            header.call = self.retry_call_id(repeat);
             header.floor = Some(self.calls.floor());
         }
         let place = self.submit(way, Content::Call(header.call), target, frame_bytes, (header, body));
@@ -267,12 +267,12 @@ impl<T> Session<T> {
 
     /// The number of a call that may be made again.
     #[cold]
-    fn number_of(&mut self, repeat: Repeat) -> CallId {
+    fn retry_call_id(&mut self, repeat: Retryable) -> CallId {
         let call = match repeat {
-            Repeat::Again(call) if self.calls.may_be_repeated(call) => call,
+            Retryable::Again(call) if self.calls.is_retryable(call) => call,
             _ => self.calls.next_id(),
         };
-        self.calls.allow_repeats(call);
+        self.calls.mark_retryable(call);
         call
     }
 
@@ -299,20 +299,20 @@ impl<T> Session<T> {
         message: impl Message,
     ) -> Place {
         if way == Way::Parked || frame_bytes > self.limits.chunk_bytes {
-            return self.submit_apart(way, content, target, frame_bytes, message);
+            return self.enqueue_frame(way, content, target, frame_bytes, message);
         }
         let end = self.log.push(|out| message.put(out));
         if content == Content::Tell {
             self.log.count_tell(end);
         }
-        Place::Logged(end)
+        Place::Sent(end)
     }
 
     /// Puts a message aside that cannot go out at once, or not in one piece.
     ///
     /// In a function of its own, so that others are written to the log from registers.
     #[inline(never)]
-    fn submit_apart(
+    fn enqueue_frame(
         &mut self,
         way: Way,
         content: Content,
@@ -352,12 +352,12 @@ impl<T> Session<T> {
             }
             Place::Lane => {
                 if let Some(left) = self.lanes.abandon(call) {
-                    self.left_lane(left);
+                    self.chunked_send_done(left);
                     self.unpark();
                 }
                 false
             }
-            Place::Logged(_) => {
+            Place::Sent(_) => {
                 self.log.push(|out| Cancel { call }.put(out));
                 true
             }
@@ -370,31 +370,31 @@ impl<T> Session<T> {
             return;
         }
         let floor = self.calls.floor();
-        if self.calls.none_repeatable() || floor.0 - self.floor_told.0 >= FLOOR_STEP {
-            self.floor_due = true;
-            self.tell_floor();
+        if self.calls.has_no_retryable() || floor.0 - self.watermark_sent.0 >= WATERMARK_STEP {
+            self.watermark_due = true;
+            self.send_watermark();
         }
     }
 
-    fn tell_floor(&mut self) {
-        if self.floor_due && self.attached && !self.is_closing() {
-            self.floor_due = false;
-            self.floor_told = self.calls.floor();
-            let floor = Floor { call: self.floor_told };
+    fn send_watermark(&mut self) {
+        if self.watermark_due && self.attached && !self.is_closing() {
+            self.watermark_due = false;
+            self.watermark_sent = self.calls.floor();
+            let floor = Watermark { call: self.watermark_sent };
             self.log.push(|out| floor.put(out));
         }
     }
 
     /// Whether one of the sides has said that it leaves.
     fn is_closing(&self) -> bool {
-        self.peer_left || self.leaving.as_ref().is_some_and(|leaving| leaving.said)
+        self.peer_closing || self.leaving.as_ref().is_some_and(|leaving| leaving.said)
     }
 
     /// How an open call ends when everything is dropped.
     fn lost(&self, place: Place, loss: &LinkLoss) -> Failed {
         match place {
-            Place::Logged(end) if self.log.has_reached(end) => Failed::OutcomeUnknown(loss.clone()),
-            Place::Logged(_) | Place::Lane | Place::Parked(_) => Failed::NotDelivered(loss.clone()),
+            Place::Sent(end) if self.log.was_written(end) => Failed::OutcomeUnknown(loss.clone()),
+            Place::Sent(_) | Place::Lane | Place::Parked(_) => Failed::NotDelivered(loss.clone()),
         }
     }
 }
@@ -422,20 +422,20 @@ impl Inbound {
         Self {
             calls: Recent::default(),
             cancelled: FxHashSet::default(),
-            flows: Inflows::new(window),
-            assembly: Assembly::default(),
-            repeats: Repeats::default(),
+            flows: ReceiveFlows::new(window),
+            assembly: Reassembler::default(),
+            repeats: DedupCache::default(),
             life: 0,
             schemas: false,
             received: 0,
             told: 0,
-            untold_bytes: 0,
+            unacked_bytes: 0,
             ack_bytes: config::ACK_BYTES,
             ack_due: None,
             ack_now: false,
-            ack_travels: false,
-            ack_pause: None,
-            last_came: None,
+            ack_piggyback: false,
+            piggyback_after: None,
+            last_received_at: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the link takes.
 
 use super::{Place, Session};
-use crate::config::{ACK_PAUSE, CHUNKS_TAKEN_BYTES};
+use crate::config::{ACK_PIGGYBACK_INTERVAL, CHUNK_BURST_BYTES};
 use crate::session::Batch;
 use crate::session::calls::Content;
 use crate::session::lanes::Left;
@@ -16,7 +16,7 @@ impl<T> Session<T> {
             return;
         }
         debug_assert!(self.is_ack_due(), "frames have come, and no acknowledgement is owed for them");
-        if self.inbound.ack_now || self.inbound.ack_travels {
+        if self.inbound.ack_now || self.inbound.ack_piggyback {
             self.put_ack(batch);
         }
         self.write_chunks();
@@ -30,7 +30,7 @@ impl<T> Session<T> {
 
     fn put_ack(&mut self, batch: &mut Batch) {
         let ack = Ack { received: self.inbound.received };
-        self.unnumbered_taken += ack.put(&mut self.unnumbered);
+        self.unsequenced_handed_out += ack.put(&mut self.unnumbered);
         batch.push(self.unnumbered.split().freeze());
         self.acknowledged();
     }
@@ -38,11 +38,12 @@ impl<T> Session<T> {
     /// The peer is being told of all that has come.
     pub(super) fn acknowledged(&mut self) {
         self.inbound.told = self.inbound.received;
-        self.inbound.untold_bytes = 0;
+        self.inbound.unacked_bytes = 0;
         self.inbound.ack_due = None;
         self.inbound.ack_now = false;
-        self.inbound.ack_travels = false;
-        self.inbound.ack_pause = self.inbound.last_came.map(|came| came + ACK_PAUSE);
+        self.inbound.ack_piggyback = false;
+        self.inbound.piggyback_after =
+            self.inbound.last_received_at.map(|came| came + ACK_PIGGYBACK_INTERVAL);
     }
 
     /// Puts as many chunks into the log as are to go out at once.
@@ -50,10 +51,10 @@ impl<T> Session<T> {
         if self.is_closing() {
             return;
         }
-        let until = self.log.bytes() + CHUNKS_TAKEN_BYTES;
+        let until = self.log.bytes() + CHUNK_BURST_BYTES;
         while !self.lanes.is_empty() && self.log.bytes() < until {
             if let Some(left) = self.lanes.write_chunk(&mut self.log, self.limits.chunk_bytes) {
-                self.left_lane(left);
+                self.chunked_send_done(left);
             }
         }
         self.unpark();
@@ -61,9 +62,9 @@ impl<T> Session<T> {
     }
 
     /// A large frame is wholly in the log, or will never be.
-    pub(super) fn left_lane(&mut self, left: Left) {
+    pub(super) fn chunked_send_done(&mut self, left: Left) {
         match (left.content, left.end) {
-            (Content::Call(call), Some(end)) => self.calls.moved(call, Place::Logged(end)),
+            (Content::Call(call), Some(end)) => self.calls.moved(call, Place::Sent(end)),
             (Content::Tell, Some(end)) => self.log.count_tell(end),
             (_, _) => {}
         }
@@ -77,8 +78,8 @@ impl<T> Session<T> {
 
     /// Notes that the kernel has so many bytes more of what was taken.
     pub fn wrote(&mut self, bytes: usize) {
-        let unnumbered = bytes.min(self.unnumbered_taken);
-        self.unnumbered_taken -= unnumbered;
+        let unnumbered = bytes.min(self.unsequenced_handed_out);
+        self.unsequenced_handed_out -= unnumbered;
         self.log.wrote(bytes - unnumbered);
     }
 

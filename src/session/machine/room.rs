@@ -53,7 +53,7 @@ impl<T> Session<T> {
         if self.outgoing_bytes().saturating_add(frame_bytes) <= self.room_bytes
             && self.attached
             && self.calls.len() < self.limits.calls_open_max
-            && !self.flows.await_room()
+            && !self.flows.has_blocked()
             && self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes)
         {
             return Ok(Way::Out);
@@ -90,8 +90,8 @@ impl<T> Session<T> {
 
     /// Whether a message would go out now, and wait neither for a link nor for credit, nor for others
     /// that wait for room.
-    fn goes_out(&self, target: Target, frame_bytes: usize) -> bool {
-        self.attached && !self.flows.await_room() && self.flows.may_send(target, frame_bytes)
+    fn can_send_now(&self, target: Target, frame_bytes: usize) -> bool {
+        self.attached && !self.flows.has_blocked() && self.flows.may_send(target, frame_bytes)
     }
 
     /// What a message has to wait for.
@@ -108,7 +108,7 @@ impl<T> Session<T> {
             Asks::Candidate(number) => self.waiters.first_in_line(budget).is_some_and(|first| first < number),
             Asks::InTurn(_) => false,
         };
-        if self.goes_out(target, size.frame_bytes) {
+        if self.can_send_now(target, size.frame_bytes) {
             let ahead = match asks {
                 Asks::InTurn(Some(Budget::Link)) => 0,
                 Asks::Candidate(number) => self.ahead_of(number) + self.waiters.reserved(Budget::Link),
@@ -120,7 +120,7 @@ impl<T> Session<T> {
                 false => Room::Short(Budget::Link),
             };
         }
-        let for_target = self.flows.parked_for(target) + self.waiters.reserved_for(target);
+        let for_target = self.flows.queued_bytes_for(target) + self.waiters.reserved_for(target);
         if for_target > 0 && for_target.saturating_add(size.queued) > self.parked_bytes_max() {
             return Room::ShortForTarget;
         }
@@ -158,7 +158,7 @@ impl<T> Session<T> {
             Room::Short(Budget::Link) => (self.outgoing_bytes(), outgoing_max),
             Room::Short(Budget::Queues) => (self.flows.parked_bytes() + overhead, outgoing_max),
             _ => {
-                let waiting = self.flows.parked_for(target) + self.waiters.waiting_bytes(target);
+                let waiting = self.flows.queued_bytes_for(target) + self.waiters.waiting_bytes(target);
                 (waiting + overhead, self.parked_bytes_max())
             }
         }
@@ -180,11 +180,11 @@ impl<T> Session<T> {
     /// Whether so much waits for the credit of an actor that a sender that can wait should, and how much.
     /// Without a link there is no credit to wait for.
     #[must_use]
-    pub fn is_crowded(&self, target: Target) -> Option<usize> {
+    pub fn over_soft_limit(&self, target: Target) -> Option<usize> {
         if !self.attached || self.flows.parked_bytes() == 0 {
             return None;
         }
-        Some(self.flows.parked_for(target)).filter(|waiting| *waiting > config::CROWD_BYTES)
+        Some(self.flows.queued_bytes_for(target)).filter(|waiting| *waiting > config::TELL_BACKPRESSURE_BYTES)
     }
 
     /// Puts parked messages on their way, as far as there is credit and room.
@@ -194,7 +194,7 @@ impl<T> Session<T> {
         }
         let chunk_bytes = self.limits.chunk_bytes;
         let limit = self.limits.outgoing_bytes_max.saturating_sub(self.waiters.reserved(Budget::Link));
-        let waited = self.flows.await_room();
+        let waited = self.flows.has_blocked();
         loop {
             let (waiting, sent) = (self.outgoing_bytes(), self.sent_bytes());
             let first = &mut self.first_parked;
@@ -207,7 +207,7 @@ impl<T> Session<T> {
                 fits(waiting) || fits(waiting.saturating_sub((sent.saturating_sub(mark)) as usize))
             });
             let Some((target, queued)) = next else {
-                if waited && !self.flows.await_room() {
+                if waited && !self.flows.has_blocked() {
                     // Messages to actors with credit go out now, and need no room in the queues.
                     self.waiters.touch_line(Budget::Queues);
                 }
@@ -230,7 +230,7 @@ impl<T> Session<T> {
         let flows = &mut self.flows;
         let end = self.log.push(|out| flows.take_next(target, out));
         match content {
-            Content::Call(call) => self.calls.moved(call, super::Place::Logged(end)),
+            Content::Call(call) => self.calls.moved(call, super::Place::Sent(end)),
             Content::Tell => self.log.count_tell(end),
             Content::Other => {}
         }
@@ -329,7 +329,7 @@ impl<T> Session<T> {
     fn serve_target(&mut self, now: Instant, target: Target) {
         let room = self.waiters.candidate(target).map(|(number, waiter)| {
             let spares_queue = waiter.spares_queue && !self.waiters.is_eased(target, number);
-            if spares_queue && self.is_crowded(target).is_some() {
+            if spares_queue && self.over_soft_limit(target).is_some() {
                 return Room::ShortForTarget;
             }
             let size = self.size_of(target, waiter.frame_bytes, waiter.is_call);

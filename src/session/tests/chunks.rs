@@ -123,10 +123,10 @@ fn a_large_call_that_is_made_again_is_broken_off_and_not_the_attempt_before_it()
         let (now, message) = (sender.now, large(10));
         sender.session.call(now, target, MESSAGE, None, repeat, encoded(&message), "large").unwrap()
     };
-    let call = make(&mut sender, TARGET, Repeat::First);
+    let call = make(&mut sender, TARGET, Retryable::First);
     let mut frames = next(&mut sender);
     assert!(sender.session.forget(call).is_some());
-    make(&mut sender, OTHER, Repeat::Again(call));
+    make(&mut sender, OTHER, Retryable::Again(call));
     assert!(sender.session.forget(call).is_some());
     frames.extend(sender.written());
     let events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
@@ -170,7 +170,7 @@ fn chunks_that_fit_no_frame_are_violations() {
     let over = LIMITS.frame_bytes_max + 1;
     assert!(matches!(wide().receive_wrong(chunk(1, Some(over), false, b"")), SessionError::Chunk { .. }));
     let mut many = wide();
-    for message in 0..crate::config::CHUNKED_OPEN_MAX as u64 {
+    for message in 0..crate::config::CHUNKED_SENDS_MAX as u64 {
         many.receive(chunk(message, Some(5), false, b"1"));
     }
     assert!(matches!(many.receive_wrong(chunk(99, Some(5), false, b"1")), SessionError::Chunk { .. }));
@@ -183,5 +183,5 @@ fn a_chunked_frame_may_only_be_one_that_can_be_large() {
     let first = Some(inner.len() as u32);
     let chunk = Chunk { message: 1, first, last: true, abandoned: false, bytes: inner.freeze() };
     let error = wide().receive_wrong(Frame::Chunk(chunk));
-    assert!(matches!(error, SessionError::Misplaced { .. }), "{error}");
+    assert!(matches!(error, SessionError::UnexpectedFrame { .. }), "{error}");
 }

@@ -5,7 +5,7 @@ use super::*;
 /// A half that the peer begins after it has forgotten this side, by what it says to one that it does not know.
 const ANEW: Resume = Resume { generation: 3, resets: 0, peer_generation: 0, received: 0 };
 
-fn make(scripted: &mut Scripted, repeat: Repeat) -> Result<CallId, (Rejected, &'static str)> {
+fn make(scripted: &mut Scripted, repeat: Retryable) -> Result<CallId, (Rejected, &'static str)> {
     scripted.session.call(scripted.now, TARGET, MESSAGE, None, repeat, encoded(b"call"), "repeated")
 }
 
@@ -55,19 +55,19 @@ fn one_way_messages_that_nobody_acknowledged_are_not_written_to_a_peer_that_has_
 #[test]
 fn a_call_that_the_peer_may_have_had_is_not_made_again_once_it_has_forgotten_it() {
     let mut scripted = Scripted::attached();
-    let call = make(&mut scripted, Repeat::First).unwrap();
+    let call = make(&mut scripted, Retryable::First).unwrap();
     scripted.written();
     scripted.reset();
     scripted.attach_to(ANEW);
-    assert_eq!(make(&mut scripted, Repeat::Again(call)), Err((Rejected::Forgotten, "repeated")));
+    assert_eq!(make(&mut scripted, Retryable::Again(call)), Err((Rejected::Forgotten, "repeated")));
     scripted.session.end_repeats(call);
-    let next = make(&mut scripted, Repeat::First).unwrap();
+    let next = make(&mut scripted, Retryable::First).unwrap();
     let written = scripted.written();
     assert!(matches!(&written[..], [Frame::Call(it)] if it.call == next && it.floor == Some(next)));
 
     // The same where it waits already, under its number.
     scripted.reset();
-    assert_eq!(make(&mut scripted, Repeat::Again(next)), Ok(next));
+    assert_eq!(make(&mut scripted, Retryable::Again(next)), Ok(next));
     let events = scripted.attach_to(Resume { generation: 4, ..ANEW });
     assert_eq!(events, [failed("repeated", Failed::NotDelivered(LinkLoss::Forgotten))]);
     assert_eq!(scripted.written(), []);
@@ -88,12 +88,12 @@ fn calls_of_a_peer_that_has_forgotten_this_side_are_new_ones() {
 #[test]
 fn a_side_that_has_forgotten_the_peer_says_so_and_uses_no_number_again() {
     let mut scripted = Scripted::attached();
-    let call = make(&mut scripted, Repeat::First).unwrap();
+    let call = make(&mut scripted, Retryable::First).unwrap();
     scripted.receive(call_frame(1, 0));
     scripted.written();
     assert_eq!(forget(&mut scripted, 2), [failed("repeated", Failed::OutcomeUnknown(LinkLoss::Forgotten))]);
     assert_eq!(scripted.session.resume(), Resume { generation: 2, ..Resume::default() });
-    assert_eq!(make(&mut scripted, Repeat::Again(call)), Err((Rejected::Forgotten, "repeated")));
+    assert_eq!(make(&mut scripted, Retryable::Again(call)), Err((Rejected::Forgotten, "repeated")));
 
     // The peer counts frames of the half that there was, which are none of this one.
     let peer = Resume { generation: 0, resets: 0, peer_generation: 0, received: 7 };
@@ -114,7 +114,7 @@ fn what_a_peer_said_before_it_forgot_this_side_is_out_of_date() {
     scripted.tell(b"1").unwrap();
     scripted.written();
     scripted.receive(Frame::Ack(Ack { received: 1 }));
-    let late = |resume| scripted.session.is_out_of_date(resume);
+    let late = |resume| scripted.session.is_stale(resume);
     assert!(late(Resume { generation: 2, resets: 9, received: 9, ..ANEW }));
     assert!(!late(Resume { received: 1, ..ANEW }) && late(ANEW));
     assert!(!late(Resume { generation: 4, ..ANEW }));

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use self::waiting::Waiting;
 use super::*;
-use crate::host::{Handover, ReceivePath, Ticket};
+use crate::host::{InboundSink, ReceivePath, Ticket};
 use crate::registry::{Inbound, Run};
 use crate::wire;
 
@@ -38,7 +38,7 @@ const LIMITS: SessionLimits = SessionLimits {
 
 /// One attempt at a call, which is also its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Attempt {
+struct DialAttempt {
     number: Number,
     nth: u32,
 }
@@ -55,15 +55,15 @@ struct Side {
     session: Session<Ticket>,
     path: ReceivePath,
     /// The attempts that have no outcome, by their slots.
-    open: BTreeMap<Ticket, Attempt>,
+    open: BTreeMap<Ticket, DialAttempt>,
     batch: Batch,
     /// What the kernel has, and the peer has not read.
     pipe: BytesMut,
-    sent_calls: BTreeMap<Attempt, CallId>,
+    sent_calls: BTreeMap<DialAttempt, CallId>,
     /// The calls that may be made again.
     repeatable: BTreeSet<Number>,
-    ends: BTreeMap<Attempt, End>,
-    forgotten: BTreeSet<Attempt>,
+    ends: BTreeMap<DialAttempt, End>,
+    forgotten: BTreeSet<DialAttempt>,
     /// Of those that the peer made and cancelled, the ones that are not answered yet.
     cancelled: BTreeSet<CallId>,
     seen_calls: BTreeSet<Number>,
@@ -151,14 +151,14 @@ impl Side {
         }
     }
 
-    fn end(&mut self, attempt: Attempt, end: End) {
+    fn end(&mut self, attempt: DialAttempt, end: End) {
         assert!(!self.forgotten.contains(&attempt), "{attempt:?} was forgotten and ends with {end:?}");
         assert_eq!(self.ends.insert(attempt, end), None, "{attempt:?} ends twice");
     }
 
     /// Whether an attempt at the call may have been handled.
     fn may_have_run(&self, number: Number) -> bool {
-        let attempts = Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX };
+        let attempts = DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX };
         let safe = |end: &End| matches!(end, End::Failed(failed) if failed.is_safe_to_retry());
         self.ends.range(attempts).any(|(_, end)| !safe(end))
     }
@@ -176,7 +176,7 @@ struct Came {
     events: Vec<Event<Ticket>>,
 }
 
-impl Handover for Came {
+impl InboundSink for Came {
     fn run(&mut self, to: (Target, TypeHash), run: Run) {
         assert_eq!(to, (TARGET, MESSAGE));
         self.messages.extend(run);
@@ -322,7 +322,7 @@ impl World {
             Step::Write { side, bytes } => self.write(side, bytes),
             Step::Read { side, frames } => self.read(side, frames),
             Step::Pass { ms } => self.pass(Duration::from_millis(ms)),
-            Step::Break { known } => self.break_link(if known { Written::Told } else { Written::Unsure }),
+            Step::Break { known } => self.break_link(if known { Written::Told } else { Written::AtMost }),
             Step::Join => self.join(),
             Step::Reset { side } => self.reset(side),
             Step::ForgetPeer { side } => self.forget_peer(side),
@@ -335,25 +335,26 @@ impl World {
 
     fn call(&mut self, side: usize, padding: usize, timeout_ms: Option<u64>, repeatable: bool) {
         self.last += 1;
-        let attempt = Attempt { number: self.last, nth: 0 };
-        let repeat = if repeatable { Repeat::First } else { Repeat::Never };
+        let attempt = DialAttempt { number: self.last, nth: 0 };
+        let repeat = if repeatable { Retryable::First } else { Retryable::Never };
         self.attempt(side, attempt, padding, timeout_ms, repeat);
     }
 
     fn call_again(&mut self, side: usize, nth: usize) {
         let by = &self.sides[side];
         let Some(number) = by.repeatable.iter().nth(nth).copied() else { return };
-        let mut made = by.sent_calls.range(Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX });
+        let mut made =
+            by.sent_calls.range(DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX });
         let Some((last, call)) = made.next_back().map(|(last, call)| (*last, *call)) else { return };
         match by.ends.get(&last) {
             // What was never delivered may be made anew where the number is of no use any more.
             Some(End::Failed(Failed::NotDelivered(LinkLoss::Forgotten))) if !by.may_have_run(number) => {
-                let attempt = Attempt { number, nth: last.nth + 1 };
-                self.attempt(side, attempt, 0, None, Repeat::First);
+                let attempt = DialAttempt { number, nth: last.nth + 1 };
+                self.attempt(side, attempt, 0, None, Retryable::First);
             }
             Some(End::Failed(Failed::NotDelivered(_) | Failed::OutcomeUnknown(_))) => {
-                let attempt = Attempt { number, nth: last.nth + 1 };
-                self.attempt(side, attempt, 0, None, Repeat::Again(call));
+                let attempt = DialAttempt { number, nth: last.nth + 1 };
+                self.attempt(side, attempt, 0, None, Retryable::Again(call));
             }
             Some(_) => {
                 let by = &mut self.sides[side];
@@ -367,10 +368,10 @@ impl World {
     fn attempt(
         &mut self,
         side: usize,
-        attempt: Attempt,
+        attempt: DialAttempt,
         padding: usize,
         timeout_ms: Option<u64>,
-        repeat: Repeat,
+        repeat: Retryable,
     ) {
         let (now, side) = (self.now, &mut self.sides[side]);
         let deadline = timeout_ms.map(|ms| now + Duration::from_millis(ms));
@@ -382,16 +383,16 @@ impl World {
             Ok((call, ticket)) => {
                 assert!(side.passes_none(), "{attempt:?} passes a waiter");
                 assert_eq!(side.open.insert(ticket, attempt), None, "a slot has one call");
-                if let Repeat::Again(first) = repeat {
+                if let Retryable::Again(first) = repeat {
                     assert_eq!(call, first);
                 }
-                if repeat != Repeat::Never {
+                if repeat != Retryable::Never {
                     side.repeatable.insert(attempt.number);
                 }
                 assert_eq!(side.sent_calls.insert(attempt, call), None);
             }
             Err(Rejected::Forgotten) => {
-                assert!(self.generation > 0 && matches!(repeat, Repeat::Again(_)), "{attempt:?}");
+                assert!(self.generation > 0 && matches!(repeat, Retryable::Again(_)), "{attempt:?}");
                 side.repeatable.remove(&attempt.number);
             }
             Err(rejected) => assert!(matches!(rejected, Rejected::Full { .. }), "{rejected}"),
@@ -483,7 +484,7 @@ impl World {
         // has taken the link.
         let [dialler, listener] = &mut self.sides;
         let hello = dialler.session.resume();
-        assert!(!listener.session.is_out_of_date(hello));
+        assert!(!listener.session.is_stale(hello));
         listener.attach(&terms, hello);
         let welcome = listener.session.resume();
         dialler.attach(&terms, welcome);
@@ -565,7 +566,7 @@ impl World {
                     Some(End::Replied(reply)) => assert_eq!((*reply, seen), (attempt.number, true)),
                     Some(End::Failed(failed)) => {
                         let again =
-                            side.sent_calls.contains_key(&Attempt { nth: attempt.nth + 1, ..*attempt });
+                            side.sent_calls.contains_key(&DialAttempt { nth: attempt.nth + 1, ..*attempt });
                         assert!(
                             !failed.is_safe_to_retry() || !seen || again || attempt.nth > 0,
                             "{attempt:?}: {failed} and was delivered"

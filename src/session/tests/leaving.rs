@@ -68,7 +68,7 @@ fn peer_that_leaves_gets_no_more_messages_but_still_answers() {
     let call = scripted.call("mine");
     scripted.receive(call_frame(1, 0));
     let events = scripted.receive(goodbye_frame("tired"));
-    assert_eq!(events, [Event::PeerLeaves { reason: "tired".into() }]);
+    assert_eq!(events, [Event::PeerClosing { reason: "tired".into() }]);
 
     assert_eq!(scripted.tell(b"tell"), Err(Rejected::Closing));
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")));

@@ -135,7 +135,7 @@ fn what_the_writer_has_taken_may_be_written_when_another_says_that_the_link_ends
     scripted.tell(b"queued").unwrap();
 
     let mut events = Vec::new();
-    scripted.session.detach(Written::Unsure);
+    scripted.session.detach(Written::AtMost);
     scripted.session.reset(&LinkLoss::Superseded, &mut events);
     let expect = [
         failed("taken", Failed::OutcomeUnknown(LinkLoss::Superseded)),

@@ -6,11 +6,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
 use super::*;
-use crate::config::{ACK_BYTES, ACK_DELAY, ACK_PAUSE};
+use crate::config::{ACK_BYTES, ACK_DELAY, ACK_PIGGYBACK_INTERVAL};
 use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use crate::wire::{
-    Ack, Body, CALL_HEADER_BYTES, Call, CallFailure, Cancel, Chunk, Credit, Encoded, Failure, Floor, Frame,
-    FrameCodec, Goodbye, Reply, Resume, TELL_HEADER_BYTES, Tell, Terms, Welcome,
+    Ack, Body, CALL_HEADER_BYTES, Call, CallFailure, Cancel, Chunk, Credit, Encoded, Failure, Frame,
+    FrameCodec, Goodbye, Reply, Resume, TELL_HEADER_BYTES, Tell, Terms, Watermark, Welcome,
 };
 
 mod chunks;
@@ -104,11 +104,11 @@ impl Scripted {
     fn call_until(&mut self, ticket: &'static str, timeout: Option<Duration>) -> CallId {
         let deadline = timeout.map(|timeout| self.now + timeout);
         let body = encoded(ticket.as_bytes());
-        self.session.call(self.now, TARGET, MESSAGE, deadline, Repeat::Never, body, ticket).unwrap()
+        self.session.call(self.now, TARGET, MESSAGE, deadline, Retryable::Never, body, ticket).unwrap()
     }
 
     fn call_with(&mut self, ticket: &'static str, body: &[u8]) -> Result<CallId, (Rejected, &'static str)> {
-        self.session.call(self.now, TARGET, MESSAGE, None, Repeat::Never, encoded(body), ticket)
+        self.session.call(self.now, TARGET, MESSAGE, None, Retryable::Never, encoded(body), ticket)
     }
 
     fn tell(&mut self, bytes: &[u8]) -> Result<(), Rejected> {

@@ -13,19 +13,19 @@ fn repeatable(call: u64, floor: u64) -> Frame {
     })
 }
 
-fn make(scripted: &mut Scripted, repeat: Repeat) -> CallId {
+fn make(scripted: &mut Scripted, repeat: Retryable) -> CallId {
     scripted.session.call(scripted.now, TARGET, MESSAGE, None, repeat, encoded(b"call"), "call").unwrap()
 }
 
 #[test]
 fn a_call_is_made_again_under_its_number() {
     let mut scripted = Scripted::attached();
-    make(&mut scripted, Repeat::Never);
-    let call = make(&mut scripted, Repeat::First);
+    make(&mut scripted, Retryable::Never);
+    let call = make(&mut scripted, Retryable::First);
     scripted.written();
     assert_eq!(scripted.reset().len(), 2);
     scripted.attach();
-    assert_eq!(make(&mut scripted, Repeat::Again(call)), call);
+    assert_eq!(make(&mut scripted, Retryable::Again(call)), call);
     let [Frame::Call(again)] = &scripted.written()[..] else { panic!("one call is written") };
     assert_eq!((again.call, again.floor), (call, Some(call)));
 }
@@ -33,15 +33,15 @@ fn a_call_is_made_again_under_its_number() {
 #[test]
 fn a_call_that_may_not_be_made_again_is_a_new_one() {
     let mut scripted = Scripted::attached();
-    let call = make(&mut scripted, Repeat::First);
-    assert_eq!(make(&mut scripted, Repeat::Again(call)), CallId(2), "it is open");
+    let call = make(&mut scripted, Retryable::First);
+    assert_eq!(make(&mut scripted, Retryable::Again(call)), CallId(2), "it is open");
     scripted.receive(reply_frame(call));
     scripted.session.end_repeats(call);
-    assert_eq!(make(&mut scripted, Repeat::Again(call)), CallId(3), "its repeats have ended");
-    assert_eq!(make(&mut scripted, Repeat::Again(CallId(5))), CallId(4), "it was never made");
+    assert_eq!(make(&mut scripted, Retryable::Again(call)), CallId(3), "its repeats have ended");
+    assert_eq!(make(&mut scripted, Retryable::Again(CallId(5))), CallId(4), "it was never made");
     scripted.session.end_repeats(CallId(2));
     scripted.session.end_repeats(CallId(3));
-    assert_eq!(make(&mut scripted, Repeat::Never), CallId(5));
+    assert_eq!(make(&mut scripted, Retryable::Never), CallId(5));
 }
 
 #[test]
@@ -49,13 +49,13 @@ fn the_end_of_an_earlier_attempt_takes_back_the_one_that_waits() {
     let mut scripted = Scripted::with(SessionLimits { outgoing_bytes_max: 10_000, ..LIMITS });
     scripted.terms.window_bytes = 2000;
     scripted.attach();
-    let call = make(&mut scripted, Repeat::First);
+    let call = make(&mut scripted, Retryable::First);
     for _ in 0..4 {
         scripted.tell(&[0; 100]).unwrap();
     }
     assert_eq!(scripted.session.forget(call), Some("call"));
     scripted.written();
-    assert_eq!(make(&mut scripted, Repeat::Again(call)), call);
+    assert_eq!(make(&mut scripted, Retryable::Again(call)), call);
     assert!(scripted.session.parked_bytes() > 0, "it has no credit");
 
     assert_eq!(scripted.receive(reply_frame(call)).len(), 1);
@@ -68,12 +68,12 @@ fn the_end_of_an_earlier_attempt_takes_back_the_one_that_waits() {
 #[test]
 fn the_floor_is_told_when_no_call_may_be_made_again() {
     let mut scripted = Scripted::attached();
-    let calls = [make(&mut scripted, Repeat::First), make(&mut scripted, Repeat::First)];
+    let calls = [make(&mut scripted, Retryable::First), make(&mut scripted, Retryable::First)];
     scripted.written();
     scripted.session.end_repeats(calls[0]);
     assert_eq!(scripted.written(), [], "one is left");
     scripted.session.end_repeats(calls[1]);
-    assert_eq!(scripted.written(), [Frame::Floor(Floor { call: CallId(3) })]);
+    assert_eq!(scripted.written(), [Frame::Watermark(Watermark { call: CallId(3) })]);
     scripted.session.end_repeats(calls[1]);
     assert_eq!(scripted.written(), []);
 }
@@ -81,17 +81,17 @@ fn the_floor_is_told_when_no_call_may_be_made_again() {
 #[test]
 fn the_floor_is_told_again_after_a_reset_and_not_behind_a_goodbye() {
     let mut scripted = Scripted::attached();
-    let call = make(&mut scripted, Repeat::First);
-    let next = make(&mut scripted, Repeat::First);
+    let call = make(&mut scripted, Retryable::First);
+    let next = make(&mut scripted, Retryable::First);
     scripted.session.end_repeats(call);
     scripted.session.end_repeats(next);
-    let floor = Frame::Floor(Floor { call: CallId(3) });
+    let floor = Frame::Watermark(Watermark { call: CallId(3) });
     assert_eq!(scripted.written().last(), Some(&floor));
     scripted.reset();
     scripted.attach();
     assert_eq!(scripted.written(), [floor], "it may not have come");
 
-    let last = make(&mut scripted, Repeat::First);
+    let last = make(&mut scripted, Retryable::First);
     scripted.session.finish("done");
     scripted.session.end_repeats(last);
     let written = scripted.written();
@@ -139,7 +139,7 @@ fn what_is_below_the_floor_is_forgotten() {
         scripted.receive(repeatable(call, 1));
         scripted.session.reply(CallId(call), encoded(b"reply"));
     }
-    scripted.receive(Frame::Floor(Floor { call: CallId(3) }));
+    scripted.receive(Frame::Watermark(Watermark { call: CallId(3) }));
     assert_eq!(scripted.receive(repeatable(3, 3)), []);
     assert_eq!(scripted.receive(repeatable(2, 3)).len(), 1, "it is a new call");
 }
@@ -148,7 +148,7 @@ fn what_is_below_the_floor_is_forgotten() {
 fn a_call_that_stays_open_does_not_have_all_later_ones_remembered() {
     let mut scripted = Scripted::attached();
     scripted.receive(repeatable(1, 1));
-    let last = 2 + crate::config::ENDS_KEPT_MAX as u64;
+    let last = 2 + crate::config::DEDUP_CACHE_ENTRIES_MAX as u64;
     for call in 2..=last {
         for event in scripted.receive(repeatable(call, 1)) {
             let Event::Call { claim, .. } = event else { panic!("{event:?}") };

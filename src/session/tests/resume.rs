@@ -64,7 +64,7 @@ fn the_peer_is_not_told_with_each_reply() {
     scripted.receive(tell_frame("2"));
     scripted.tell(b"mine").unwrap();
     assert_eq!(scripted.all_written().len(), 1, "it was told just now");
-    scripted.pass(ACK_PAUSE);
+    scripted.pass(ACK_PIGGYBACK_INTERVAL);
     scripted.receive(tell_frame("3"));
     scripted.tell(b"mine").unwrap();
     assert_eq!(scripted.all_written()[0], Frame::Ack(Ack { received: 3 }));

@@ -248,7 +248,10 @@ fn crowded() -> Scripted {
     scripted.attach();
     (0..104).for_each(|_| scripted.tell_to(STUCK, 100).unwrap());
     scripted.written();
-    assert!(scripted.session.is_crowded(STUCK).is_some() && scripted.session.is_crowded(OTHER).is_none());
+    assert!(
+        scripted.session.over_soft_limit(STUCK).is_some()
+            && scripted.session.over_soft_limit(OTHER).is_none()
+    );
     scripted
 }
 
@@ -320,7 +323,7 @@ fn what_needs_room_alone_passes_senders_that_wait_for_the_turn_of_another() {
         scripted.acknowledge();
         scripted.handle_one(STUCK);
     }
-    assert_eq!((scripted.serve(), scripted.session.is_crowded(STUCK)), (vec![], None));
+    assert_eq!((scripted.serve(), scripted.session.over_soft_limit(STUCK)), (vec![], None));
     pass(&mut scripted);
     scripted.tell_in_turn(first, STUCK, 100).unwrap();
     assert_eq!(scripted.serve(), [second]);

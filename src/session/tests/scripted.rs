@@ -25,7 +25,7 @@ fn calls_are_numbered_from_one_and_end_in_any_order() {
     assert_eq!(calls, [CallId(1), CallId(2)]);
 
     let gone = failure_frame(2, CallFailure::NoSuchActor);
-    assert_eq!(scripted.receive(gone), [failed("second", Failed::ByPeer(CallFailure::NoSuchActor))]);
+    assert_eq!(scripted.receive(gone), [failed("second", Failed::Remote(CallFailure::NoSuchActor))]);
     assert_eq!(scripted.receive(reply_frame(CallId(1))).len(), 1);
 }
 
@@ -200,7 +200,7 @@ fn violations_of_the_protocol_are_errors() {
     scripted.receive(call_frame(1, 0));
     assert_eq!(scripted.receive_wrong(call_frame(1, 0)), SessionError::CallTwice { call: CallId(1) });
     let welcome = || Frame::Welcome(Welcome { resume: Resume::default() });
-    assert!(matches!(scripted.receive_wrong(welcome()), SessionError::Misplaced { .. }));
+    assert!(matches!(scripted.receive_wrong(welcome()), SessionError::UnexpectedFrame { .. }));
 
     scripted.receive(goodbye_frame("done"));
     for frame in [call_frame(2, 0), tell_frame("tell"), goodbye_frame("again"), welcome()] {

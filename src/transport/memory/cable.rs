@@ -45,7 +45,7 @@ pub(super) enum Progress<T> {
 
 /// Both directions of one link.
 #[derive(Debug)]
-pub(super) struct Cable {
+pub(super) struct Pipe {
     /// The addresses of the dialer and of the listener.
     pub(super) ends: [SocketAddr; 2],
     state: Mutex<State>,
@@ -186,7 +186,7 @@ impl Lane {
     }
 }
 
-impl Cable {
+impl Pipe {
     pub(super) fn new(
         ends: [SocketAddr; 2],
         latency: &RangeInclusive<Duration>,

@@ -10,12 +10,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::cable::{Cable, Progress, Side};
+use super::cable::{Pipe, Progress, Side};
 use crate::transport::{DetachedLink, Link, LinkRead, LinkReader, LinkWriter};
 
 /// One end of a cable; closed when the last that holds it is dropped.
 struct End {
-    cable: Arc<Cable>,
+    cable: Arc<Pipe>,
     side: Side,
 }
 
@@ -29,18 +29,18 @@ impl Drop for End {
 pub(super) struct Stream {
     end: Arc<End>,
     /// For the next arrival, and for news of the other end.
-    reading: Alarm,
-    writing: Alarm,
+    reading: WakeAt,
+    writing: WakeAt,
 }
 
 /// Both ends of a cable: the dialer's, and the listener's.
-pub(super) fn ends_of(cable: &Arc<Cable>) -> [Stream; 2] {
+pub(super) fn pair(cable: &Arc<Pipe>) -> [Stream; 2] {
     [Side::Dialer, Side::Listener].map(|side| Stream::new(Arc::new(End { cable: Arc::clone(cable), side })))
 }
 
 impl Stream {
     fn new(end: Arc<End>) -> Self {
-        Self { end, reading: Alarm::default(), writing: Alarm::default() }
+        Self { end, reading: WakeAt::default(), writing: WakeAt::default() }
     }
 }
 
@@ -161,9 +161,9 @@ impl Drop for Writer {
 
 /// A timer that is made when it is first needed.
 #[derive(Default)]
-struct Alarm(Option<Pin<Box<Sleep>>>);
+struct WakeAt(Option<Pin<Box<Sleep>>>);
 
-impl Alarm {
+impl WakeAt {
     /// Ready when the moment has come; never, where there is none.
     fn poll(&mut self, until: Option<Instant>, task: &mut Context<'_>) -> Poll<()> {
         let Some(until) = until else { return Poll::Pending };

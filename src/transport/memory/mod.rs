@@ -21,8 +21,8 @@ use tokio::sync::{Notify, mpsc};
 use super::{Arrival, BoxFuture, Link, Listener, Transport};
 use crate::config::MEMORY_BACKLOG_MAX;
 use crate::id::Identity;
-use cable::Cable;
-use link::{Stream, ends_of};
+use cable::Pipe;
+use link::{Stream, pair};
 use random::SplitMix64;
 
 /// The ports that the network gives, as an operating system does.
@@ -81,7 +81,7 @@ struct State {
     latency: RangeInclusive<Duration>,
     listeners: BTreeMap<SocketAddr, mpsc::Sender<Stream>>,
     last_port: u16,
-    links: Vec<Weak<Cable>>,
+    links: Vec<Weak<Pipe>>,
     /// From where to where nothing arrives.
     barred: BTreeSet<(IpAddr, IpAddr)>,
     refusing: BTreeSet<SocketAddr>,
@@ -165,12 +165,12 @@ impl Memory {
     async fn dial(&self, address: SocketAddr) -> io::Result<Stream> {
         let (here, there) = (self.source, address.ip());
         self.network.travel(here, there).await;
-        let laid = self.lay_to(address).await;
+        let laid = self.connect_to(address).await;
         self.network.travel(there, here).await;
         laid
     }
 
-    async fn lay_to(&self, address: SocketAddr) -> io::Result<Stream> {
+    async fn connect_to(&self, address: SocketAddr) -> io::Result<Stream> {
         let refused = || io::Error::from(ErrorKind::ConnectionRefused);
         let backlog = self.network.lock().backlog(address).ok_or_else(refused)?;
         let place = backlog.reserve().await.map_err(|_| refused())?;
@@ -194,7 +194,7 @@ impl Transport for Memory {
         Box::pin(async move { Ok(Box::new(self.dial(address).await?) as Box<dyn Link>) })
     }
 
-    fn refusal_means_gone(&self, address: SocketAddr) -> bool {
+    fn refusal_means_host_down(&self, address: SocketAddr) -> bool {
         address.ip().is_loopback()
     }
 }
@@ -263,17 +263,17 @@ impl State {
     fn lay(&mut self, source: IpAddr, address: SocketAddr) -> io::Result<[Stream; 2]> {
         let ends = [SocketAddr::new(source, self.free_port(source)?), address];
         let held = self.held(ends);
-        let cable = Arc::new(Cable::new(ends, &self.latency, &mut self.draws, held));
+        let cable = Arc::new(Pipe::new(ends, &self.latency, &mut self.draws, held));
         self.links.retain(|link| link.strong_count() > 0);
         self.links.push(Arc::downgrade(&cable));
-        Ok(ends_of(&cable))
+        Ok(pair(&cable))
     }
 
     fn held(&self, [one, other]: [SocketAddr; 2]) -> [bool; 2] {
         [(one.ip(), other.ip()), (other.ip(), one.ip())].map(|way| self.barred.contains(&way))
     }
 
-    fn links(&self) -> Vec<Arc<Cable>> {
+    fn links(&self) -> Vec<Arc<Pipe>> {
         self.links.iter().filter_map(Weak::upgrade).collect()
     }
 

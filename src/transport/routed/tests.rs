@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::cluster::trust::tests::Realm;
 use crate::host::fresh_identity;
-use crate::transport::credentials::HOST_PROTOCOL;
-use crate::transport::{DESK_PROTOCOL, PREAMBLE_BYTES, Role, Tcp};
+use crate::transport::credentials::HOST_ALPN;
+use crate::transport::{PREAMBLE_BYTES, Role, TOKEN_RPC_ALPN, Tcp};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -142,7 +142,7 @@ async fn link_on_loopback_is_plain_and_shows_no_certificate() {
     let dialer = Routed::dialing(realm.credentials(Role::Driver, fresh_identity()));
     let (near, far) = link(&dialer, &node, &mut *node.listen().await).await;
     assert!(near.certificate().is_none() && far.certificate().is_none());
-    assert!(!dialer.refusal_means_gone(LOOPBACK) && Tcp.refusal_means_gone(LOOPBACK));
+    assert!(!dialer.refusal_means_host_down(LOOPBACK) && Tcp.refusal_means_host_down(LOOPBACK));
 }
 
 #[tokio::test]
@@ -309,7 +309,7 @@ async fn certificate_of_another_cluster_is_refused_on_either_side() {
     check(&far, "this process's certificate is not from its cluster's authority");
     // A dialler that does not look at what it is shown.
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, far) = shown(other.credentials(Role::Driver, me), &node, HOST_PROTOCOL).await;
+    let (near, far) = shown(other.credentials(Role::Driver, me), &node, HOST_ALPN).await;
     check(&near, "this process's certificate is not from its cluster's authority");
     check(&far, "not from this cluster's authority");
 }
@@ -322,7 +322,7 @@ async fn self_made_certificate_with_the_right_names_is_refused_on_either_side() 
     check(&near, "not from this cluster's authority");
     check(&far, "this process's certificate is not from its cluster's authority");
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, far) = shown(realm.imitated(Role::Driver, me), &node, HOST_PROTOCOL).await;
+    let (near, far) = shown(realm.imitated(Role::Driver, me), &node, HOST_ALPN).await;
     check(&near, "this process's certificate is not from its cluster's authority");
     check(&far, "not from this cluster's authority");
 }
@@ -331,7 +331,7 @@ async fn self_made_certificate_with_the_right_names_is_refused_on_either_side() 
 async fn whoever_shows_no_certificate_is_refused() {
     let (realm, you) = (Realm::new(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, far) = shown(None, &node, HOST_PROTOCOL).await;
+    let (near, far) = shown(None, &node, HOST_ALPN).await;
     check(&near, "the peer wants a certificate");
     check(&far, "the peer has shown no certificate");
 }
@@ -340,7 +340,7 @@ async fn whoever_shows_no_certificate_is_refused() {
 async fn whoever_comes_for_something_else_is_refused() {
     let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
-    let (near, _) = shown(realm.credentials(Role::Driver, me), &node, DESK_PROTOCOL).await;
+    let (near, _) = shown(realm.credentials(Role::Driver, me), &node, TOKEN_RPC_ALPN).await;
     check(&near, "the peer is there for something else");
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::BytesMut;
 use roadshow::id::CallId;
-use roadshow::wire::{Call, CallHeader, Few, Frame, FrameCodec, Frames, Reply, Tell, TellHeader, WireError};
+use roadshow::wire::{Call, CallHeader, ShortSlice, Frame, FrameCodec, FrameVisitor, Reply, Tell, TellHeader, WireError};
 use tokio_util::codec::Decoder;
 
 /// What became of a stream.
@@ -63,20 +63,20 @@ pub fn drain_in_pieces(codec: &FrameCodec, stream: &[u8], piece_bytes: usize) ->
 #[derive(Default)]
 struct Drained(Vec<Frame>);
 
-impl Frames for Drained {
+impl FrameVisitor for Drained {
     type Error = WireError;
 
-    fn call(&mut self, call: CallHeader, _: usize, body: Few<'_>) -> Result<(), WireError> {
+    fn call(&mut self, call: CallHeader, _: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
         let CallHeader { call, target, message, timeout_ms, floor } = call;
         self.other(Frame::Call(Call { call, target, message, timeout_ms, floor, body: body.into() }))
     }
 
-    fn tell(&mut self, tell: TellHeader, _: usize, body: Few<'_>) -> Result<(), WireError> {
+    fn tell(&mut self, tell: TellHeader, _: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
         let TellHeader { target, message } = tell;
         self.other(Frame::Tell(Tell { target, message, body: body.into() }))
     }
 
-    fn reply(&mut self, call: CallId, _: usize, body: Few<'_>) -> Result<(), WireError> {
+    fn reply(&mut self, call: CallId, _: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
         self.other(Frame::Reply(Reply { call, body: body.into() }))
     }
 

@@ -164,9 +164,9 @@ fn check_bootstrap(bytes: &[u8]) {
         let written = bootstrap::encode(&report).expect("a decoded report can be encoded");
         bootstrap::read::<bootstrap::Report>(&*written).expect("it was written here");
     }
-    if let Ok(orders) = bootstrap::read::<bootstrap::Bootstrap>(bytes) {
+    if let Ok(orders) = bootstrap::read::<bootstrap::WorkerInit>(bytes) {
         let written = bootstrap::encode(&orders).expect("decoded orders can be encoded");
-        let again: bootstrap::Bootstrap = bootstrap::read(&*written).expect("they were written here");
+        let again: bootstrap::WorkerInit = bootstrap::read(&*written).expect("they were written here");
         assert_eq!((again.actors, again.limits), (orders.actors, orders.limits));
     }
 }

@@ -59,7 +59,7 @@ fn check_parsed(read: &[u8], frame: &Frame) {
 /// A failure is a value, which has more than one form as bytes: its own form comes back.
 fn check_failure(failure: Failure) {
     let Failure { call, failure } = failure;
-    let sent = Failure { call, failure: failure.with_texts_of(FAILURE_TEXT_CHARS_MAX) };
+    let sent = Failure { call, failure: failure.truncated_to(FAILURE_TEXT_CHARS_MAX) };
     let mut codec = FrameCodec::established(FRAME_BYTES_MAX + 1024);
     let mut stream = BytesMut::new();
     codec.encode(Frame::Failure(sent.clone()), &mut stream).expect("its own form is hardly longer");

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use roadshow::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
 use roadshow::id::{HostId, Identity, Incarnation, LinkId};
-use roadshow::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
+use roadshow::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
 use roadshow::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
 use roadshow_fuzz::Script;
 use tokio_util::codec::{Decoder, Encoder};
@@ -23,10 +23,10 @@ const A: Identity = Identity { host: HostId(1), incarnation: Incarnation(1) };
 const B: Identity = Identity { host: HostId(2), incarnation: Incarnation(1) };
 
 /// The sides that dial, and what each wants.
-const DIALLERS: [(Identity, Attempt); 3] = [
-    (A, Attempt { to: B, purpose: Purpose::Link, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
-    (A, Attempt { to: B, purpose: Purpose::Pulse, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
-    (B, Attempt { to: A, purpose: Purpose::Link, link: LinkId(2), replaces: LinkId(100), resume: LATER }),
+const DIALLERS: [(Identity, DialAttempt); 3] = [
+    (A, DialAttempt { to: B, purpose: Purpose::Link, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
+    (A, DialAttempt { to: B, purpose: Purpose::Pulse, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
+    (B, DialAttempt { to: A, purpose: Purpose::Link, link: LinkId(2), replaces: LinkId(100), resume: LATER }),
 ];
 const FRESH: Resume = Resume { generation: 0, resets: 0, peer_generation: 0, received: 0 };
 const LATER: Resume = Resume { generation: 2, resets: 1, peer_generation: 3, received: 7 };
@@ -47,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
 struct End {
     me: Identity,
     /// What it wants: of a dialler alone.
-    dials: Option<Attempt>,
+    dials: Option<DialAttempt>,
     terms: Terms,
     handshake: Handshake,
     /// Whether the peer has said something that is in order.
@@ -207,7 +207,7 @@ impl World {
         assert!(peer.terms.window_bytes >= WINDOW_BYTES_MIN as u64);
         match end.dials {
             Some(attempt) => {
-                let said = Attempt { resume: attempt.resume, ..attempt_of(peer.identity, &peer) };
+                let said = DialAttempt { resume: attempt.resume, ..attempt_of(peer.identity, &peer) };
                 assert_eq!(said, attempt);
                 let listeners =
                     self.ends.iter().filter(|other| other.dials.is_none() && other.me == attempt.to);
@@ -230,13 +230,13 @@ impl World {
 }
 
 /// What a peer wants, or is to have wanted, of `to`.
-fn attempt_of(to: Identity, peer: &ProvenPeer) -> Attempt {
+fn attempt_of(to: Identity, peer: &ProvenPeer) -> DialAttempt {
     let ProvenPeer { purpose, link, replaces, resume, .. } = *peer;
-    Attempt { to, purpose, link, replaces, resume }
+    DialAttempt { to, purpose, link, replaces, resume }
 }
 
 impl End {
-    fn new(me: Identity, dials: Option<Attempt>, terms: Terms, handshake: Handshake) -> Self {
+    fn new(me: Identity, dials: Option<DialAttempt>, terms: Terms, handshake: Handshake) -> Self {
         Self { me, dials, terms, handshake, is_answered: false, peer: None, admitted: false, over: false }
     }
 }

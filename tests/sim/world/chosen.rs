@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use roadshow::host::{Host, Placed, Placement, Placing, Seat};
+use roadshow::host::{Host, Placed, Placement, PlacementResult, TaskSlot};
 use roadshow::id::Identity;
 use roadshow::spec::ActorSpec;
 
@@ -30,12 +30,12 @@ impl Chosen {
 }
 
 impl Placement for Chosen {
-    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> Placing {
-        Placing::Now(Ok(Placed { host: self.host(), actor: None, alive: None }))
+    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> PlacementResult {
+        PlacementResult::Now(Ok(Placed { host: self.host(), actor: None, alive: None }))
     }
 
-    fn place_task(&self) -> Option<Seat> {
-        Some(Seat::take(self.host(), Arc::clone(&self.taken)))
+    fn place_task(&self) -> Option<TaskSlot> {
+        Some(TaskSlot::take(self.host(), Arc::clone(&self.taken)))
     }
 
     fn task_hosts(&self) -> usize {

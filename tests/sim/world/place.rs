@@ -11,7 +11,7 @@ use actix::Actor;
 use roadshow::host::{Executor, Host, HostConfig};
 use roadshow::id::{HostId, Identity, Incarnation};
 use roadshow::observe::PeerSnapshot;
-use roadshow::remote::host_calls;
+use roadshow::remote::actor_services;
 use roadshow::session::Secret;
 use roadshow::task::TaskService;
 use roadshow::transport::{Listener, Memory, Transport};
@@ -78,7 +78,7 @@ impl Places {
             silent,
             tasks_at_start: tasks_alive(),
         };
-        places.introduce_all();
+        places.announce_members();
         places
     }
 
@@ -90,9 +90,9 @@ impl Places {
         let place = begin(script, network, &self.record, at, life).await;
         self.former.borrow_mut().push(std::mem::replace(&mut self.places.borrow_mut()[at], place));
         for other in self.all() {
-            other.host.peer_gone(before.host.identity(), "it was killed");
+            other.host.mark_peer_down(before.host.identity(), "it was killed");
         }
-        self.introduce_all();
+        self.announce_members();
     }
 
     /// A host forgets another, which lives and knows nothing of it.
@@ -113,7 +113,7 @@ impl Places {
         self.at(at).host.introduce(self.at(other).host.identity(), self.silent.address());
     }
 
-    fn introduce_all(&self) {
+    fn announce_members(&self) {
         for at in 0..self.places.borrow().len() {
             self.others(at).for_each(|other| self.introduce(at, other));
         }
@@ -241,7 +241,7 @@ async fn begin(script: &Script, network: &Memory, record: &Rc<Record>, at: usize
         executor: Executor::here_or(&Handle::current()),
         calls: Box::new(move |host, name, inbound| match name {
             <chore as TaskFn>::HASH => tasks.run(host, name, inbound),
-            _ => host_calls(host, name, inbound),
+            _ => actor_services(host, name, inbound),
         }),
     })
     .await
@@ -249,7 +249,7 @@ async fn begin(script: &Script, network: &Memory, record: &Rc<Record>, at: usize
     let chosen = Arc::new(Chosen::new(host.identity()));
     host.set_placement(Arc::clone(&chosen) as _);
     if let (true, Some(away)) = (script.weather >= Weather::Forgets && listens, script.strays_after) {
-        host.forget_strays(away);
+        host.expire_inbound_peers(away);
     }
     let cluster = ClusterRef::new(host.clone());
     let ledgers = [false, true, false].map(|slow| cluster.serve(Ledger::new(record, slow).start()));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use roadshow::Limits;
-use roadshow::config::Planted;
+use roadshow::config::InjectedBug;
 
 /// How rough a run gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +73,7 @@ impl Script {
     }
 
     /// The same, with a bug planted in every host.
-    pub(crate) fn planted(mut self, planted: Planted) -> Self {
+    pub(crate) fn planted(mut self, planted: InjectedBug) -> Self {
         self.limits.planted = Some(planted);
         self
     }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use actix::{Arbiter, System};
-use roadshow::host::{Executor, Host, HostConfig, Placed, Placement, Placing, Seat};
+use roadshow::host::{Executor, Host, HostConfig, Placed, Placement, PlacementResult, TaskSlot};
 use roadshow::id::{HostId, Identity, Incarnation};
 use roadshow::prelude::*;
-use roadshow::remote::host_calls;
+use roadshow::remote::actor_services;
 use roadshow::session::Secret;
 use roadshow::task::TaskService;
 use roadshow::transport::Tcp;
@@ -157,7 +157,7 @@ async fn start(identity: Identity) -> Result<Host, Box<dyn Error>> {
             if [double::HASH, halve::HASH].contains(&name) {
                 tasks.run(host, name, inbound);
             } else {
-                host_calls(host, name, inbound);
+                actor_services(host, name, inbound);
             }
         }),
     };
@@ -185,12 +185,12 @@ async fn call(host: Host, address: SocketAddr) -> Result<(), Box<dyn Error>> {
 struct There;
 
 impl Placement for There {
-    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> Placing {
-        Placing::Now(Ok(Placed { host: SERVES, actor: None, alive: None }))
+    fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> PlacementResult {
+        PlacementResult::Now(Ok(Placed { host: SERVES, actor: None, alive: None }))
     }
 
-    fn place_task(&self) -> Option<Seat> {
-        Some(Seat::take(SERVES, Arc::new(AtomicUsize::new(0))))
+    fn place_task(&self) -> Option<TaskSlot> {
+        Some(TaskSlot::take(SERVES, Arc::new(AtomicUsize::new(0))))
     }
 
     fn task_hosts(&self) -> usize {

@@ -17,7 +17,7 @@ struct NotAList;
 #[derive(RemoteActor)]
 #[remote(handles(Get, Put))]
 #[remote(handles(Get))]
-struct Twice;
+struct Duplicate;
 
 #[derive(RemoteMessage)]
 #[remote(name = "")]

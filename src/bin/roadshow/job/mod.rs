@@ -13,9 +13,9 @@ use crate::clock::now_ms;
 use crate::failure::Outcome;
 use crate::find::find_at;
 use crate::list;
-use crate::logs::{self, Manner, Wanted};
+use crate::logs::{self, LogSelector, Manner};
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 use crate::rows::word;
 use crate::table::{or_nothing, sheet, span};
 
@@ -53,7 +53,7 @@ struct OneJob {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: ClusterArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ struct Logs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: ClusterArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,11 +83,11 @@ struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: ClusterArgs,
 }
 
 impl Arguments {
-    pub(crate) const fn reach(&self) -> &Reach {
+    pub(crate) const fn reach(&self) -> &ClusterArgs {
         match &self.command {
             Command::Submit(arguments) => arguments.reach(),
             Command::Status(arguments) | Command::Stop(arguments) => &arguments.reach,
@@ -97,7 +97,11 @@ impl Arguments {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     match &arguments.command {
         Command::Submit(arguments) => submit::run(arguments, desks, output).await,
         Command::Status(arguments) => status(arguments, desks, output).await,
@@ -109,7 +113,7 @@ pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
     }
 }
 
-async fn status(arguments: &OneJob, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+async fn status(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Output<'_>) -> Outcome<()> {
     let job: JobInfo = find_at(&mut desks.head().await?, &arguments.id).await?;
     if arguments.json {
         return output.json(&job);
@@ -125,14 +129,14 @@ async fn status(arguments: &OneJob, desks: &impl Desks, output: &mut Output<'_>)
     ]))
 }
 
-async fn driver_logs(arguments: &Logs, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+async fn driver_logs(arguments: &Logs, desks: &impl AdminConnector, output: &mut Output<'_>) -> Outcome<()> {
     let job = find_at::<JobInfo, _>(&mut desks.head().await?, &arguments.id).await?.job_id;
-    let places = logs::places_of_all(desks, output).await?;
+    let places = logs::all_locations(desks, output).await?;
     let manner = Manner { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
-    logs::show(Wanted::Driver(job), places, manner, desks, output).await
+    logs::show(LogSelector::Driver(job), places, manner, desks, output).await
 }
 
-async fn stop(arguments: &OneJob, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+async fn stop(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Output<'_>) -> Outcome<()> {
     let mut head = desks.head().await?;
     let JobInfo { job_id, state, .. } = find_at(&mut head, &arguments.id).await?;
     if state.is_open() {
@@ -158,7 +162,7 @@ mod tests {
     use crate::given::{self, Cluster};
 
     fn one(id: &str, json: bool) -> OneJob {
-        OneJob { id: id.to_owned(), json, reach: Reach { address: None, token_file: None } }
+        OneJob { id: id.to_owned(), json, reach: ClusterArgs { address: None, token_file: None } }
     }
 
     async fn done(cluster: &Cluster, command: Command) -> String {
@@ -209,7 +213,7 @@ message    the process exited with code 7
         cluster.log(given::head_address(), "driver-1.out", (0, 1), "answer\n");
         cluster.log(given::head_address(), "driver-1.err", (0, 1), "trouble\n");
         cluster.log(given::head_address(), "worker-2.log", (2, 1), "no\n");
-        let reach = Reach { address: None, token_file: None };
+        let reach = ClusterArgs { address: None, token_file: None };
         let logs = Logs { id: "1".to_owned(), follow: false, tail: None, json: false, reach };
         assert_eq!(done(&cluster, Command::Logs(logs)).await, "answer\n");
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::wait;
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 use crate::values::{significant, variables};
 
 /// Sends a program to the cluster and runs it on the head's node, as a driver with all nodes to use.
@@ -35,19 +35,23 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: ClusterArgs,
     /// The program and its arguments, behind `--`.
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
 }
 
 impl Arguments {
-    pub(super) const fn reach(&self) -> &Reach {
+    pub(super) const fn reach(&self) -> &ClusterArgs {
         &self.reach
     }
 }
 
-pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(super) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let (name, args) = arguments.program.split_first().expect("clap asks for a program");
     let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
     let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
@@ -74,11 +78,11 @@ pub(super) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
         "Job {id} runs on node {}; `roadshow job status|logs|stop {id}` from elsewhere.",
         submitted.node
     ));
-    wait::until_its_end(submitted, arguments.json, desks, output).await
+    wait::wait_for_job(submitted, arguments.json, desks, output).await
 }
 
 /// Sends the executable to the agent that is to run it. If that is not there, the head will say so.
-async fn send(submission: &Submission, program: &Program, desks: &impl Desks) -> Outcome<()> {
+async fn send(submission: &Submission, program: &Program, desks: &impl AdminConnector) -> Outcome<()> {
     let own = Filter { key: "is_head".to_owned(), value: "true".to_owned(), is_equal: true };
     let nodes: Vec<NodeInfo> = desks.head().await?.all(vec![own]).await?;
     let Some(node) =
@@ -90,7 +94,7 @@ async fn send(submission: &Submission, program: &Program, desks: &impl Desks) ->
 }
 
 /// Has the agent start the driver.
-async fn begin(submitted: Submitted, submission: Submission, desks: &impl Desks) -> Outcome<()> {
+async fn begin(submitted: Submitted, submission: Submission, desks: &impl AdminConnector) -> Outcome<()> {
     Ok(desks.agent(submitted.address).await?.begin(submitted.job, submission).await?)
 }
 
@@ -127,7 +131,7 @@ mod tests {
             no_wait,
             env: vec![("A".into(), "b".into())],
             json,
-            reach: Reach { address: None, token_file: None },
+            reach: ClusterArgs { address: None, token_file: None },
             program: ["/proc/self/exe", "--top", "10"].map(OsString::from).to_vec(),
         }
     }

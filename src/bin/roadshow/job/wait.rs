@@ -8,16 +8,16 @@ use tokio::time::Instant;
 
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::logs::{ASK_EVERY, Place, Tail, Wanted};
+use crate::logs::{LogSelector, POLL_INTERVAL, Place, Tail};
 use crate::output::Output;
-use crate::reach::Desks;
+use crate::reach::AdminConnector;
 use crate::values::significant;
 
 /// How long the head may be away. One that is started anew goes on with the job.
-const HEAD_AWAY_MAX: Duration = Duration::from_secs(30);
+const HEAD_UNREACHABLE_MAX: Duration = Duration::from_secs(30);
 
 /// Writes what the driver writes, until the job is over; its exit code is the outcome's.
-pub(super) async fn until_its_end<D: Desks>(
+pub(super) async fn wait_for_job<D: AdminConnector>(
     submitted: Submitted,
     json: bool,
     desks: &D,
@@ -25,18 +25,18 @@ pub(super) async fn until_its_end<D: Desks>(
 ) -> Outcome<()> {
     let Submitted { job, node, address } = submitted;
     let places = vec![Place { node, address }];
-    let mut tail = Tail::open(Wanted::Driver(job), places, LogFrom::Offset(0), desks).await?;
+    let mut tail = Tail::open(LogSelector::Driver(job), places, LogFrom::Offset(0), desks).await?;
     let mut head = Head { desks, desk: None, heard: Instant::now() };
     loop {
         // Asked before the logs are read: what is read then has all that the driver wrote.
         let over = head.job(job).await?.filter(|job| !job.state.is_open());
-        tail.look_for_more().await?;
+        tail.discover().await?;
         tail.read(|_, file, text, _| write(file, text, json, output)).await?;
         if let Some(over) = over {
             tail.rest(|_, file, text| write(file, text, json, output))?;
             return end(&over, json, output);
         }
-        tokio::time::sleep(ASK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -75,17 +75,19 @@ fn code(exit_code: Option<i32>) -> u8 {
 }
 
 /// The head, which may be away for a while.
-struct Head<'a, D: Desks> {
+struct Head<'a, D: AdminConnector> {
     desks: &'a D,
     desk: Option<Admin<D::Exchange>>,
     heard: Instant,
 }
 
-impl<D: Desks> Head<'_, D> {
+impl<D: AdminConnector> Head<'_, D> {
     /// What it says of the job; none while it is away.
     async fn job(&mut self, job: JobId) -> Outcome<Option<JobInfo>> {
         match self.ask(job).await {
-            Err(failure) if failure.code == exit::UNREACHABLE && self.heard.elapsed() < HEAD_AWAY_MAX => {
+            Err(failure)
+                if failure.code == exit::UNREACHABLE && self.heard.elapsed() < HEAD_UNREACHABLE_MAX =>
+            {
                 self.desk = None;
                 Ok(None)
             }

@@ -8,17 +8,17 @@ use roadshow::admin::LogFrom;
 use roadshow::model::{ActorInfo, JobId, JobInfo, NodeId, NodeInfo, NodeState, WorkerId, WorkerSummary};
 use serde::Serialize;
 
-pub(crate) use tail::{Place, Tail, Wanted};
+pub(crate) use tail::{LogSelector, Place, Tail};
 
 use crate::failure::{Failure, Outcome, one_line};
 use crate::find::find_at;
 use crate::output::Output;
-use crate::reach::{Desks, Reach};
+use crate::reach::{AdminConnector, ClusterArgs};
 use crate::table::{Table, memory, or_nothing, short};
 use crate::values::significant;
 
 /// How often a log that is followed is asked for what is new.
-pub(crate) const ASK_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Shows what daemons, workers and jobs have written, from whatever node it is on.
 ///
@@ -27,7 +27,7 @@ pub(crate) const ASK_EVERY: Duration = Duration::from_millis(200);
 #[command(after_long_help = "Example:\n  roadshow logs --actor counter --follow --tail 20")]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    which: Which,
+    which: Selection,
     /// Go on with what is written from now on, until Ctrl-C or the end of the job.
     #[arg(long, short)]
     follow: bool,
@@ -38,12 +38,12 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: Reach,
+    pub(crate) reach: ClusterArgs,
 }
 
 #[derive(Debug, Default, clap::Args)]
 #[group(multiple = false)]
-struct Which {
+struct Selection {
     /// The log of the worker that an actor lives in.
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
@@ -72,7 +72,11 @@ impl Manner {
     }
 }
 
-pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<()> {
     let Some((wanted, places)) = select(&arguments.which, desks, output).await? else {
         return list(arguments.json, desks, output).await;
     };
@@ -81,8 +85,8 @@ pub(crate) async fn run(arguments: &Arguments, desks: &impl Desks, output: &mut 
 }
 
 /// Shows the logs that are wanted, of these nodes.
-pub(crate) async fn show<D: Desks>(
-    wanted: Wanted,
+pub(crate) async fn show<D: AdminConnector>(
+    wanted: LogSelector,
     places: Vec<Place>,
     manner: Manner,
     desks: &D,
@@ -90,7 +94,7 @@ pub(crate) async fn show<D: Desks>(
 ) -> Outcome<()> {
     let mut tail = Tail::open(wanted, places, manner.from(), desks).await?;
     let mut printer =
-        Printer { json: manner.json, of_driver: matches!(wanted, Wanted::Driver(_)), shown: None };
+        Printer { json: manner.json, of_driver: matches!(wanted, LogSelector::Driver(_)), shown: None };
     if tail.is_empty() && !manner.follow {
         // A log begins with its first byte.
         output.note("nothing is logged of it: it has written nothing, or its logs were removed for others");
@@ -103,14 +107,14 @@ pub(crate) async fn show<D: Desks>(
         if !goes_on {
             return tail.rest(|place, file, text| printer.print(place, file, text, false, output));
         }
-        tokio::time::sleep(ASK_EVERY).await;
-        tail.look_for_more().await?;
+        tokio::time::sleep(POLL_INTERVAL).await;
+        tail.discover().await?;
     }
 }
 
 /// Whether more may be written.
-async fn may_go_on(wanted: Wanted, desks: &impl Desks) -> Outcome<bool> {
-    let (Wanted::Job(job) | Wanted::Driver(job)) = wanted else { return Ok(true) };
+async fn may_go_on(wanted: LogSelector, desks: &impl AdminConnector) -> Outcome<bool> {
+    let (LogSelector::Job(job) | LogSelector::Driver(job)) = wanted else { return Ok(true) };
     let job = desks.head().await?.row::<JobInfo>(job, job.0).await?;
     Ok(job.is_some_and(|job| job.state.is_open()))
 }
@@ -160,27 +164,27 @@ impl Printer {
 
 /// From what was asked for to logs and nodes; none if nothing was.
 async fn select(
-    which: &Which,
-    desks: &impl Desks,
+    which: &Selection,
+    desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<Option<(Wanted, Vec<Place>)>> {
+) -> Outcome<Option<(LogSelector, Vec<Place>)>> {
     let mut head = desks.head().await?;
     let wanted = match which {
-        Which { actor: Some(actor), .. } => {
+        Selection { actor: Some(actor), .. } => {
             let (worker, node) = lives_in(&find_at(&mut head, actor).await?)?;
-            (Wanted::Worker(worker), Some(node))
+            (LogSelector::Worker(worker), Some(node))
         }
-        Which { worker: Some(worker), .. } => {
+        Selection { worker: Some(worker), .. } => {
             let worker: WorkerSummary = find_at(&mut head, worker).await?;
-            (Wanted::Worker(worker.worker_id), Some(worker.node_id))
+            (LogSelector::Worker(worker.worker_id), Some(worker.node_id))
         }
-        Which { job: Some(job), .. } => {
-            (Wanted::Job(find_at::<JobInfo, _>(&mut head, job).await?.job_id), None)
+        Selection { job: Some(job), .. } => {
+            (LogSelector::Job(find_at::<JobInfo, _>(&mut head, job).await?.job_id), None)
         }
-        Which { node: Some(node), .. } => {
-            (Wanted::Daemons, Some(find_at::<NodeInfo, _>(&mut head, node).await?.node_id))
+        Selection { node: Some(node), .. } => {
+            (LogSelector::Daemons, Some(find_at::<NodeInfo, _>(&mut head, node).await?.node_id))
         }
-        Which { .. } => return Ok(None),
+        Selection { .. } => return Ok(None),
     };
     drop(head);
     let places = places(wanted.1, desks, output).await?;
@@ -195,7 +199,11 @@ fn lives_in(actor: &ActorInfo) -> Outcome<(WorkerId, NodeId)> {
 }
 
 /// The nodes whose agents can be asked: all, or the one. What dead ones have is said to be out of reach.
-async fn places(only: Option<NodeId>, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<Vec<Place>> {
+async fn places(
+    only: Option<NodeId>,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<Vec<Place>> {
     let mut places = Vec::new();
     for node in desks.head().await?.all::<NodeInfo>(Vec::new()).await? {
         let is_meant = only.is_none_or(|only| only == node.node_id);
@@ -220,7 +228,10 @@ async fn places(only: Option<NodeId>, desks: &impl Desks, output: &mut Output<'_
 }
 
 /// The nodes that may have logs of a job.
-pub(crate) async fn places_of_all(desks: &impl Desks, output: &mut Output<'_>) -> Outcome<Vec<Place>> {
+pub(crate) async fn all_locations(
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> Outcome<Vec<Place>> {
     places(None, desks, output).await
 }
 
@@ -234,7 +245,7 @@ struct Found {
     size: u64,
 }
 
-async fn list(json: bool, desks: &impl Desks, output: &mut Output<'_>) -> Outcome<()> {
+async fn list(json: bool, desks: &impl AdminConnector, output: &mut Output<'_>) -> Outcome<()> {
     let mut found = Vec::new();
     for Place { node, address } in places(None, desks, output).await? {
         let files = desks.agent(address).await?.log_files().await?.into_iter();
@@ -278,9 +289,9 @@ mod tests {
         cluster
     }
 
-    async fn logs(cluster: &Cluster, which: Which, manner: Manner) -> (Outcome<()>, String) {
+    async fn logs(cluster: &Cluster, which: Selection, manner: Manner) -> (Outcome<()>, String) {
         let Manner { follow, tail, json } = manner;
-        let reach = Reach { address: None, token_file: None };
+        let reach = ClusterArgs { address: None, token_file: None };
         let arguments = Arguments { which, follow, tail, json, reach };
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
         (outcome, out)
@@ -294,23 +305,26 @@ mod tests {
 
     #[tokio::test]
     async fn an_actor_s_log_is_that_of_its_worker() {
-        let which = Which { actor: some("counter"), ..Which::default() };
+        let which = Selection { actor: some("counter"), ..Selection::default() };
         let (outcome, out) = logs(&cluster(), which, ALL).await;
         outcome.unwrap();
         assert_eq!(out, "one\ntwo\nthree");
-        let (outcome, _) = logs(&cluster(), Which { actor: some("2"), ..Which::default() }, ALL).await;
+        let (outcome, _) =
+            logs(&cluster(), Selection { actor: some("2"), ..Selection::default() }, ALL).await;
         assert_eq!(outcome.unwrap_err().code, exit::NO_SUCH_THING);
     }
 
     #[tokio::test]
     async fn a_worker_that_has_written_nothing_has_no_log() {
-        let (outcome, out) = logs(&cluster(), Which { worker: some("2"), ..Which::default() }, ALL).await;
+        let (outcome, out) =
+            logs(&cluster(), Selection { worker: some("2"), ..Selection::default() }, ALL).await;
         assert_eq!((outcome, out.as_str()), (Ok(()), ""));
     }
 
     #[tokio::test]
     async fn several_logs_are_told_apart() {
-        let (outcome, out) = logs(&cluster(), Which { node: some("head"), ..Which::default() }, ALL).await;
+        let (outcome, out) =
+            logs(&cluster(), Selection { node: some("head"), ..Selection::default() }, ALL).await;
         outcome.unwrap();
         let expected = "\
 ==> a1b2000000000001 agent.log <==
@@ -325,7 +339,8 @@ head one
     #[tokio::test]
     async fn the_tail_is_the_last_lines_of_each() {
         let manner = Manner { tail: Some(1), ..ALL };
-        let (outcome, out) = logs(&cluster(), Which { worker: some("1"), ..Which::default() }, manner).await;
+        let (outcome, out) =
+            logs(&cluster(), Selection { worker: some("1"), ..Selection::default() }, manner).await;
         outcome.unwrap();
         assert_eq!(out, "three");
     }
@@ -333,7 +348,8 @@ head one
     #[tokio::test]
     async fn json_has_an_object_for_each_line_even_the_last() {
         let manner = Manner { json: true, ..ALL };
-        let (outcome, out) = logs(&cluster(), Which { job: some("1"), ..Which::default() }, manner).await;
+        let (outcome, out) =
+            logs(&cluster(), Selection { job: some("1"), ..Selection::default() }, manner).await;
         outcome.unwrap();
         let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let shown: Vec<_> = lines.iter().map(|line| line["line"].as_str().unwrap()).collect();
@@ -351,7 +367,8 @@ head one
         running[0].state = roadshow::model::JobState::Running;
         cluster.state().jobs = VecDeque::from([running.clone(), running.clone(), running, given::jobs()]);
         let manner = Manner { follow: true, ..ALL };
-        let (outcome, out) = logs(&cluster, Which { job: some("1"), ..Which::default() }, manner).await;
+        let (outcome, out) =
+            logs(&cluster, Selection { job: some("1"), ..Selection::default() }, manner).await;
         outcome.unwrap();
         assert!(out.contains("answer\n") && out.ends_with("three"), "{out}");
         assert_eq!(out.matches("answer").count(), 1);
@@ -359,7 +376,7 @@ head one
 
     #[tokio::test]
     async fn without_a_selection_the_logs_are_listed() {
-        let (outcome, out) = logs(&cluster(), Which::default(), ALL).await;
+        let (outcome, out) = logs(&cluster(), Selection::default(), ALL).await;
         outcome.unwrap();
         assert_eq!(out.lines().count(), 5);
         assert!(out.contains("c3d40000  worker-1.log    1       1  13 B\n"), "{out}");
@@ -367,7 +384,8 @@ head one
 
     #[tokio::test]
     async fn a_dead_node_s_logs_are_out_of_reach() {
-        let (outcome, _) = logs(&cluster(), Which { node: some("e5f6"), ..Which::default() }, ALL).await;
+        let (outcome, _) =
+            logs(&cluster(), Selection { node: some("e5f6"), ..Selection::default() }, ALL).await;
         let failure = outcome.unwrap_err();
         assert!(
             failure.to_string().starts_with("the node e5f6000000000003 is dead; its logs may be"),

@@ -6,11 +6,11 @@ use roadshow::admin::{Admin, AdminError, LogFile, LogFrom};
 use roadshow::model::{JobId, NodeId, WorkerId};
 
 use crate::failure::Outcome;
-use crate::reach::Desks;
+use crate::reach::AdminConnector;
 
 /// Which of a node's logs are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum LogSelector {
     Worker(WorkerId),
     /// All of a job's.
     Job(JobId),
@@ -20,7 +20,7 @@ pub(crate) enum Wanted {
     Daemons,
 }
 
-impl Wanted {
+impl LogSelector {
     fn takes(self, log: &LogFile) -> bool {
         match self {
             Self::Worker(worker) => log.worker == Some(worker),
@@ -42,8 +42,8 @@ pub(crate) struct Place {
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// The logs that are wanted, each as far as it was read.
-pub(crate) struct Tail<D: Desks> {
-    wanted: Wanted,
+pub(crate) struct Tail<D: AdminConnector> {
+    wanted: LogSelector,
     agents: Vec<(Place, Admin<D::Exchange>)>,
     logs: Vec<Log>,
 }
@@ -69,9 +69,14 @@ impl Log {
     }
 }
 
-impl<D: Desks> Tail<D> {
+impl<D: AdminConnector> Tail<D> {
     /// The logs that there are, read from `from` on.
-    pub(crate) async fn open(wanted: Wanted, places: Vec<Place>, from: LogFrom, desks: &D) -> Outcome<Self> {
+    pub(crate) async fn open(
+        wanted: LogSelector,
+        places: Vec<Place>,
+        from: LogFrom,
+        desks: &D,
+    ) -> Outcome<Self> {
         let mut agents = Vec::new();
         for place in places {
             agents.push((place, desks.agent(place.address).await?));
@@ -86,7 +91,7 @@ impl<D: Desks> Tail<D> {
     }
 
     /// Finds logs that were not there before; they are read from their beginning.
-    pub(crate) async fn look_for_more(&mut self) -> Outcome<()> {
+    pub(crate) async fn discover(&mut self) -> Outcome<()> {
         self.look(LogFrom::Offset(0)).await
     }
 

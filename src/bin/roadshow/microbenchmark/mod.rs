@@ -105,7 +105,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Outcome<()> {
         print(&report.head())?;
     }
     for group in Group::ALL.iter().filter(|group| group.matches(&arguments.filter)) {
-        for figure in group.measure(&lab, &plan).await.map_err(|error| could_not(*group, &*error))? {
+        for figure in group.measure(&lab, &plan).await.map_err(|error| failed(*group, &*error))? {
             if !figure.name.contains(&arguments.filter) {
                 continue;
             }
@@ -128,7 +128,7 @@ fn print(text: &str) -> Result<(), String> {
     printed.map_err(|error| format!("cannot write the figures to the standard output: {error}"))
 }
 
-fn could_not(group: Group, error: &dyn std::error::Error) -> String {
+fn failed(group: Group, error: &dyn std::error::Error) -> String {
     let name = group.names()[0];
     format!("cannot measure {name}: {error}; measure it alone with `--filter {name}`, on a machine at rest")
 }

@@ -22,7 +22,7 @@ const LATEST: &str = "session_latest";
 const WORKER_UIDS: &str = "worker-uids";
 
 /// `node.json` before it had its name, of a start that was broken off there.
-const UNWRITTEN: &str = "node.new";
+const PARTIAL_NODE_FILE: &str = "node.new";
 
 /// How long the path of a socket may be; the kernel has room for 108 bytes with the end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -32,9 +32,9 @@ const SOCKET_NAME_BYTES_MAX: usize = 24;
 
 /// The directory of one user's sessions on this machine.
 #[derive(Clone, Debug)]
-pub(crate) struct Home(PathBuf);
+pub(crate) struct SessionRoot(PathBuf);
 
-impl Home {
+impl SessionRoot {
     pub(crate) fn of_this_user() -> Self {
         Self(std::env::temp_dir().join(format!("roadshow-{}", geteuid().as_raw())))
     }
@@ -64,7 +64,7 @@ impl Home {
         lock_shared(&self.0)
     }
 
-    /// All sessions, the newest first; none of a directory that [`Home::check`] refuses.
+    /// All sessions, the newest first; none of a directory that [`SessionRoot::check`] refuses.
     pub(crate) fn sessions(&self) -> Vec<Session> {
         let mut names: Vec<_> = self.entries().collect();
         names.sort_unstable_by(|one, other| other.cmp(one));
@@ -114,14 +114,14 @@ impl Home {
         if earlier.as_ref().is_some_and(Session::is_alive) {
             return Err(fails(&dir, &"a node runs in it"));
         }
-        let patience = if earlier.is_some() { DYING } else { Duration::ZERO };
+        let patience = if earlier.is_some() { EXIT_WAIT } else { Duration::ZERO };
         let lock = hold(&dir, patience).map_err(|error| fails(&dir, &error))?;
         // Looked at again, now that no other start makes one.
         if let Some(earlier) = Session::read(&dir) {
             if earlier.is_alive() {
                 return Err(fails(&dir, &"a node runs in it"));
             }
-            earlier.give_way().map_err(|error| fails(&dir, &error))?;
+            earlier.clear_for_reuse().map_err(|error| fails(&dir, &error))?;
             self.drop_stale_links();
         }
         if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_stay(&entry)) {
@@ -188,7 +188,7 @@ pub(crate) struct Room {
 }
 
 /// How long the last threads of daemons that were killed may hold their locks.
-const DYING: Duration = Duration::from_secs(1);
+const EXIT_WAIT: Duration = Duration::from_secs(1);
 
 /// Pause between two tries to take a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -208,9 +208,9 @@ fn hold(dir: &Path, patience: Duration) -> io::Result<File> {
 
 /// What an earlier session in the same directory may have left.
 fn may_stay(entry: &io::Result<fs::DirEntry>) -> bool {
-    entry
-        .as_ref()
-        .is_ok_and(|entry| [LOGS, STATE, JOBS, UNWRITTEN].iter().any(|name| entry.file_name() == *name))
+    entry.as_ref().is_ok_and(|entry| {
+        [LOGS, STATE, JOBS, PARTIAL_NODE_FILE].iter().any(|name| entry.file_name() == *name)
+    })
 }
 
 /// `session_<date>_<time>_<micros>_<pid>`, in UTC: names in order are sessions in order.
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(name(at(1_798_761_599, 0), 12), "session_2026-12-31_23-59-59_000000_12");
     }
 
-    fn made(home: &Home, asked_for: Option<&Path>, port: u16) -> Session {
+    fn made(home: &SessionRoot, asked_for: Option<&Path>, port: u16) -> Session {
         let session = Session {
             dir: home.create(asked_for).unwrap().dir,
             node: node(port, &[(Role::Agent, std::process::id())]),
@@ -271,7 +271,7 @@ mod tests {
     fn a_directory_whose_path_is_no_text_is_refused_before_anything_is_made() {
         use std::os::unix::ffi::OsStrExt;
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
         let refused = home.create(Some(&dir)).unwrap_err().to_string();
         assert!(refused.contains("its path is not text (UTF-8); give another directory"), "{refused}");
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn sessions_are_found_wherever_they_are_and_the_newest_is_first() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         assert_eq!(home.sessions(), []);
         let first = made(&home, None, 1);
         let second = made(&home, Some(&scratch.0.join("elsewhere")), 2);
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_directory_that_is_in_use_is_refused() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
         let refused = |why: &str| {
             let refused = home.create(Some(&dir)).unwrap_err().to_string();
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn a_home_that_others_may_write_into_has_no_sessions_and_its_links_are_left_alone() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         assert_eq!(home.check(), Ok(()));
         let session = made(&home, Some(&scratch.0.join("elsewhere")), 1);
         assert_eq!((home.check(), home.sessions()), (Ok(()), vec![session.clone()]));
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn a_home_of_another_user_has_no_sessions() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         made(&home, Some(&scratch.0.join("elsewhere")), 1);
         if std::os::unix::fs::chown(&home.0, Some(65534), None).is_err() {
             return println!("skipped: this user gives no directory away");
@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn a_link_to_what_is_no_session_s_directory_leads_nowhere() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         let session = made(&home, None, 1);
         let checkout = scratch.0.join("checkout");
         fs::create_dir(&checkout).unwrap();
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn a_session_that_others_can_open_is_not_read_and_it_is_said_why() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         let (closed, open) = (made(&home, None, 1), made(&home, Some(&scratch.0.join("elsewhere")), 2));
         // What is no session is not worth a word.
         fs::create_dir(home.0.join("session_3")).unwrap();
@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn a_start_finds_a_node_in_the_directory_whose_daemon_holds_its_lock() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
         let mut session = made(&home, Some(&dir), 1);
         let daemon = lock_shared(&dir).unwrap();
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn a_session_of_which_nothing_runs_gives_way_and_leaves_what_is_not_its_own() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
         let mut session = made(&home, Some(&dir), 1);
         session.node.processes.clear();
@@ -416,7 +416,7 @@ mod tests {
     #[test]
     fn a_path_that_no_socket_fits_in_is_refused() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
+        let home = SessionRoot::at(scratch.0.join("home"));
         let refused = home.create(Some(&scratch.0.join("n".repeat(100)))).unwrap_err();
         assert!(refused.to_string().contains("too long"), "{refused}");
     }
@@ -425,6 +425,6 @@ mod tests {
     fn a_home_that_is_a_link_is_refused() {
         let scratch = Scratch::new();
         std::os::unix::fs::symlink(&scratch.0, scratch.0.join("home")).unwrap();
-        assert!(Home::at(scratch.0.join("home")).create(None).is_err());
+        assert!(SessionRoot::at(scratch.0.join("home")).create(None).is_err());
     }
 }

@@ -11,7 +11,7 @@ mod process;
 use files::{check_closed, check_home};
 use files::{let_others_pass, own_passable_directory};
 pub(crate) use files::{lock_shared, own_directory, read_own, write_private};
-pub(crate) use home::{Home, Room};
+pub(crate) use home::{Room, SessionRoot};
 pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
 
 use std::fs;
@@ -99,7 +99,7 @@ impl Session {
         !self.living().is_empty()
     }
 
-    pub(crate) fn living_as(&self, role: Role) -> Option<ProcessRecord> {
+    pub(crate) fn live_process(&self, role: Role) -> Option<ProcessRecord> {
         self.living().into_iter().find(|record| record.role == role)
     }
 
@@ -148,12 +148,12 @@ impl Session {
     }
 
     /// Removes what is of no use once nothing of it runs, the token for one. `stop` finds the rest.
-    pub(crate) fn wind_up(&self) -> io::Result<()> {
+    pub(crate) fn clean_secrets(&self) -> io::Result<()> {
         self.remove_all_but(&[LOGS, STATE, JOBS, NODE_FILE])
     }
 
     /// Makes room for another session in its directory.
-    fn give_way(&self) -> io::Result<()> {
+    fn clear_for_reuse(&self) -> io::Result<()> {
         self.remove_all_but(&[LOGS, STATE, JOBS])
     }
 
@@ -222,7 +222,7 @@ pub(crate) mod tests {
         let read = Session::read(&scratch.0).unwrap();
         assert_eq!(read, session);
         assert_eq!(read.token().unwrap().reveal(), "rs1_abc");
-        assert!(read.is_alive() && read.living_as(Role::Head).is_none());
+        assert!(read.is_alive() && read.live_process(Role::Head).is_none());
 
         session.node.boot_id = "another".to_owned();
         session.save().unwrap();

@@ -13,7 +13,7 @@ use crate::session::{Role, Session};
 use crate::stop::{Manner, stop};
 
 /// How long daemons have when the command is asked to end.
-const GRACE: Duration = Duration::from_secs(10);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Waits for a signal or the end of a daemon.
 pub(super) async fn stay(started: Started, signals: &mut Signals, output: &mut Output<'_>) -> Outcome<()> {
@@ -23,7 +23,7 @@ pub(super) async fn stay(started: Started, signals: &mut Signals, output: &mut O
         let ended = select_all(daemons.iter_mut().map(|(_, ended)| ended));
         let at = tokio::select! {
             () = signals.any() => {
-                let stopped = stop(&session, Manner { grace: Some(GRACE), keep_logs: false });
+                let stopped = stop(&session, Manner { grace: Some(SHUTDOWN_GRACE), keep_logs: false });
                 reap(&mut children);
                 return stopped.map(|_| output.note("The node has ended."));
             }
@@ -37,7 +37,7 @@ pub(super) async fn stay(started: Started, signals: &mut Signals, output: &mut O
             (Role::Head, Some(status)) if status.success() => {}
             (Role::Head, status) => return Err(head_ended(status)),
             (Role::Agent, status) => {
-                stop(&session, Manner { grace: Some(GRACE), keep_logs: true })?;
+                stop(&session, Manner { grace: Some(SHUTDOWN_GRACE), keep_logs: true })?;
                 reap(&mut children);
                 return agent_ended(&session, status);
             }

@@ -10,16 +10,16 @@ use roadshow::model::{NodeInfo, NodeState};
 
 use super::launch::Daemon;
 use super::state_dir::StateDir;
-use super::{Arguments, Begun, Ground, HEAD_PORT, Started, fresh, machine, noted, users};
+use super::{Arguments, Begun, HEAD_PORT, StartContext, Started, fresh, machine, noted, users};
 use crate::failure::{Failure, Outcome};
-use crate::reach::{Desks, Target};
+use crate::reach::{AdminConnector, Target};
 use crate::session::{Role, STATE, Session};
 use crate::token::TokenText;
 
 /// How long a process that was killed may take to be gone, on a machine that is busy.
-const DYING: Duration = Duration::from_secs(1);
+const EXIT_WAIT: Duration = Duration::from_secs(1);
 
-pub(super) async fn start(arguments: &Arguments, ground: &Ground) -> Outcome<Started> {
+pub(super) async fn start(arguments: &Arguments, ground: &StartContext) -> Outcome<Started> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     let state_path = match &arguments.state_dir {
         Some(path) => Some(path.clone()),
@@ -29,9 +29,9 @@ pub(super) async fn start(arguments: &Arguments, ground: &Ground) -> Outcome<Sta
     };
     let held = state_path.as_deref().map(StateDir::hold).transpose()?;
     if let Some((state, session)) = held.as_ref().and_then(|state| Some((state, state.session()?))) {
-        let_die(&session).await;
-        match (session.living_as(Role::Head), session.living_as(Role::Agent)) {
-            (Some(head), _) => return Err(lives_already(&session, head.pid)),
+        wait_for_exit(&session).await;
+        match (session.live_process(Role::Head), session.live_process(Role::Agent)) {
+            (Some(head), _) => return Err(already_running(&session, head.pid)),
             (None, Some(_)) => return again(arguments, state, session, ground).await,
             (None, None) => {}
         }
@@ -52,7 +52,7 @@ async fn anew(
     state: &StateDir,
     session: &mut Session,
     host: IpAddr,
-    ground: &Ground,
+    ground: &StartContext,
 ) -> Outcome<(TokenText, Vec<(Role, Child)>)> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     state.remember(session)?;
@@ -74,7 +74,7 @@ async fn again(
     arguments: &Arguments,
     state: &StateDir,
     mut session: Session,
-    ground: &Ground,
+    ground: &StartContext,
 ) -> Outcome<Started> {
     let address = may_go_on(arguments, &session)?;
     let (mut head, token) = start_head(&mut session, state, ground).await?;
@@ -82,7 +82,7 @@ async fn again(
     noted(&session, session.save())?;
     let target = Target::new(vec![address], token.clone());
     let is_back = tokio::select! {
-        is_back = own_node_is_back(&target, ground.patience) => is_back,
+        is_back = wait_for_own_node(&target, ground.patience) => is_back,
         ended = head.ended() => return Err(ended),
     };
     let children = head.let_go().map(|child| (Role::Head, child)).into_iter().collect();
@@ -129,7 +129,7 @@ fn may_go_on(arguments: &Arguments, session: &Session) -> Outcome<SocketAddr> {
 }
 
 /// Waits until the agent of the head's node has found its way back.
-async fn own_node_is_back(head: &impl Desks, patience: Duration) -> bool {
+async fn wait_for_own_node(head: &impl AdminConnector, patience: Duration) -> bool {
     let until = Instant::now() + patience;
     if patience.is_zero() {
         return true;
@@ -153,7 +153,7 @@ async fn own_node_is_back(head: &impl Desks, patience: Duration) -> bool {
 async fn start_head(
     session: &mut Session,
     state: &StateDir,
-    ground: &Ground,
+    ground: &StartContext,
 ) -> Outcome<(Daemon, TokenText)> {
     let options = HeadOptions {
         state_dir: state.path.clone(),
@@ -174,7 +174,7 @@ async fn start_head(
 pub(super) async fn start_agent(
     session: &mut Session,
     options: &AgentOptions,
-    ground: &Ground,
+    ground: &StartContext,
 ) -> Outcome<(Daemon, AgentReady)> {
     let command = (ground.program)(Role::Agent, &session.dir);
     let mut agent = Daemon::start(command, Role::Agent, options, &session.log(Role::Agent))?;
@@ -184,9 +184,9 @@ pub(super) async fn start_agent(
 }
 
 /// Waits a little for a head that was killed: until the last of its threads is gone it seems to live.
-async fn let_die(session: &Session) {
-    if let Some(head) = session.living_as(Role::Head).and_then(|record| record.open()) {
-        head.has_ended(DYING).await;
+async fn wait_for_exit(session: &Session) {
+    if let Some(head) = session.live_process(Role::Head).and_then(|record| record.open()) {
+        head.has_ended(EXIT_WAIT).await;
     }
 }
 
@@ -198,7 +198,7 @@ fn remember(session: &mut Session, daemon: &Daemon) -> Outcome<()> {
     noted(session, written)
 }
 
-fn lives_already(session: &Session, pid: u32) -> Failure {
+fn already_running(session: &Session, pid: u32) -> Failure {
     let at = session.node.address.map_or_else(String::new, |address| format!(" at {address}"));
     Failure::failed(
         format!("a head with this state directory runs already{at} (process {pid})"),
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
     use crate::reach::Environment;
     use crate::session::tests::{Scratch, node};
-    use crate::session::{Home, Process};
+    use crate::session::{Process, SessionRoot};
     use crate::stop::{Manner, stop};
 
     fn arguments(given: &[&str]) -> Arguments {
@@ -237,13 +237,13 @@ mod tests {
         command
     }
 
-    fn ground(scratch: &Scratch) -> Ground {
-        let home = Home::at(scratch.0.join("home"));
-        Ground { home, environment: Environment::default(), program: shells, patience: Duration::ZERO }
+    fn ground(scratch: &Scratch) -> StartContext {
+        let home = SessionRoot::at(scratch.0.join("home"));
+        StartContext { home, environment: Environment::default(), program: shells, patience: Duration::ZERO }
     }
 
     fn process(session: &Session, role: Role) -> Process {
-        session.living_as(role).unwrap().open().unwrap()
+        session.live_process(role).unwrap().open().unwrap()
     }
 
     fn kill(children: &mut [(Role, Child)], role: Role) {
@@ -272,8 +272,8 @@ mod tests {
         kill(&mut first.children, Role::Head);
         let mut second = start(&arguments, &ground).await.unwrap();
         assert!(second.again && second.session.dir == first.session.dir);
-        assert_eq!(second.session.living_as(Role::Agent).unwrap().pid, agent.pid);
-        assert_ne!(second.session.living_as(Role::Head), first.session.living_as(Role::Head));
+        assert_eq!(second.session.live_process(Role::Agent).unwrap().pid, agent.pid);
+        assert_ne!(second.session.live_process(Role::Head), first.session.live_process(Role::Head));
 
         stop(&second.session, Manner { grace: None, keep_logs: false }).unwrap();
         assert!(!second.session.dir.exists() && state.exists());
@@ -300,7 +300,7 @@ mod tests {
                 command
             }
         };
-        let ground = Ground { program, ..ground(&scratch) };
+        let ground = StartContext { program, ..ground(&scratch) };
         let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
         assert_eq!(failure.to_string(), "the agent cannot start: the port is taken; give another");
         assert!(!scratch.0.join("home").exists());
@@ -320,7 +320,7 @@ mod tests {
             ]);
             command
         };
-        let ground = Ground { program, ..ground(&scratch) };
+        let ground = StartContext { program, ..ground(&scratch) };
         let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap().to_string();
         assert!(
             failure.starts_with("the head ended before its node was ready: exit status: 0 (out of it)"),
@@ -354,7 +354,7 @@ mod tests {
             command.args(["-c", "echo words >&2"]);
             command
         };
-        let ground = Ground { program, ..ground(&scratch) };
+        let ground = StartContext { program, ..ground(&scratch) };
         let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
         assert!(
             failure.to_string().starts_with("the head ended before it was ready: exit status: 0 (words);"),

@@ -8,14 +8,18 @@ use roadshow::model::{NodeInfo, NodeState};
 
 use super::head::start_agent;
 use super::launch::Daemon;
-use super::{Arguments, Begun, Ground, Started, fresh, machine, noted, users};
+use super::{Arguments, Begun, StartContext, Started, fresh, machine, noted, users};
 use crate::failure::Outcome;
-use crate::reach::{Desks, Target, find_token};
+use crate::reach::{AdminConnector, Target, find_token};
 use crate::session::{Role, Session};
 use crate::token::TokenText;
 use crate::values::Address;
 
-pub(super) async fn start(arguments: &Arguments, address: &Address, ground: &Ground) -> Outcome<Started> {
+pub(super) async fn start(
+    arguments: &Arguments,
+    address: &Address,
+    ground: &StartContext,
+) -> Outcome<Started> {
     let home = &ground.home;
     let mut heads = address.resolve()?;
     let token = match &arguments.token {
@@ -55,7 +59,7 @@ async fn join(
     session: &mut Session,
     token: &TokenText,
     options: &AgentOptions,
-    ground: &Ground,
+    ground: &StartContext,
 ) -> Outcome<Daemon> {
     noted(session, session.save_token(token))?;
     let (agent, AgentReady { address, node_id }) = start_agent(session, options, ground).await?;
@@ -65,7 +69,7 @@ async fn join(
 }
 
 /// How many nodes there are now. A node that has joined has done so whether or not this can be asked.
-async fn living_nodes(head: &impl Desks) -> Option<usize> {
+async fn living_nodes(head: &impl AdminConnector) -> Option<usize> {
     let nodes: Vec<NodeInfo> = head.head().await.ok()?.all(Vec::new()).await.ok()?;
     Some(nodes.iter().filter(|node| node.state != NodeState::Dead).count())
 }
@@ -80,7 +84,7 @@ mod tests {
     use crate::exit;
     use crate::given::Cluster;
     use crate::reach::Environment;
-    use crate::session::Home;
+    use crate::session::SessionRoot;
     use crate::session::tests::Scratch;
     use crate::stop::{Manner, stop};
     use clap::{Args, FromArgMatches};
@@ -97,7 +101,7 @@ mod tests {
         command
     }
 
-    async fn joined(given: &[&str], ground: &Ground) -> Outcome<Started> {
+    async fn joined(given: &[&str], ground: &StartContext) -> Outcome<Started> {
         let command = Arguments::augment_args(clap::Command::new("start"));
         let matches = command.get_matches_from([&["start", "--address=127.0.0.1:1"], given].concat());
         let arguments = Arguments::from_arg_matches(&matches).unwrap();
@@ -107,9 +111,13 @@ mod tests {
     #[tokio::test]
     async fn a_node_joins_with_a_token_and_is_found_by_its_cluster_s_address() {
         let scratch = Scratch::new();
-        let home = Home::at(scratch.0.join("home"));
-        let ground =
-            Ground { home, environment: Environment::default(), program: shell, patience: Duration::ZERO };
+        let home = SessionRoot::at(scratch.0.join("home"));
+        let ground = StartContext {
+            home,
+            environment: Environment::default(),
+            program: shell,
+            patience: Duration::ZERO,
+        };
         for given in [&[][..], &["--token=rs1_abc"]] {
             let refused = joined(given, &ground).await.err().unwrap();
             assert_eq!(refused.code, exit::REFUSED, "{given:?}");

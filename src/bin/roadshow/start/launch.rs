@@ -107,7 +107,7 @@ impl Daemon {
             Ok(Answer::Failed { code, why }) => {
                 Err(Failure::new(code, format!("the {role} cannot start: {why}"), ""))
             }
-            Err(_) => Err(self.early_end("before it was ready").await),
+            Err(_) => Err(self.exited_early("before it was ready").await),
         }
     }
 
@@ -121,10 +121,10 @@ impl Daemon {
             // Whoever waits for something else of it is told in time.
             Some(Err(_)) => std::future::pending().await,
         }
-        self.early_end("before its node was ready").await
+        self.exited_early("before its node was ready").await
     }
 
-    async fn early_end(&mut self, when: &str) -> Failure {
+    async fn exited_early(&mut self, when: &str) -> Failure {
         let mut text = format!("the {} ended {when}", self.role.name());
         if let Some(status) = self.status().await {
             text += &format!(": {status}");
@@ -142,7 +142,7 @@ impl Daemon {
 
     /// What went wrong, with its last words and where the others are; `next` if it has left none.
     fn failure(&self, text: &str, next: &str) -> Failure {
-        match self.last_words() {
+        match self.log_tail() {
             None => Failure::failed(text, next),
             Some(words) => {
                 Failure::failed(format!("{text} ({words})"), format!("look at {}", self.log.display()))
@@ -151,7 +151,7 @@ impl Daemon {
     }
 
     /// The last line of its log, if there is one.
-    fn last_words(&self) -> Option<String> {
+    fn log_tail(&self) -> Option<String> {
         let log = fs::read(&self.log).unwrap_or_default();
         let end = String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_END_BYTES)..]).into_owned();
         end.lines().rfind(|line| !line.trim().is_empty()).map(one_line)

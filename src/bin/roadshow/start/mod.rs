@@ -23,7 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::reach::Environment;
-use crate::session::{Home, NodeFile, Role, Room, Session, boot_id};
+use crate::session::{NodeFile, Role, Room, Session, SessionRoot, boot_id};
 use crate::token::{TokenFile, TokenText};
 use crate::values::{Address, Custom, LabelList, bytes, cores, custom, host, labels, name, port, switch};
 
@@ -157,7 +157,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outco
     match arguments.block {
         true => {
             let outcome = block::stay(started, &mut signals, output).await;
-            Home::of_this_user().tidy();
+            SessionRoot::of_this_user().tidy();
             outcome
         }
         false => Ok(()),
@@ -165,8 +165,8 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outco
 }
 
 async fn start(arguments: &Arguments) -> Outcome<Started> {
-    let ground = Ground {
-        home: Home::of_this_user(),
+    let ground = StartContext {
+        home: SessionRoot::of_this_user(),
         environment: Environment::read(),
         program: launch::this_program,
         patience: NODE_LEASE,
@@ -178,8 +178,8 @@ async fn start(arguments: &Arguments) -> Outcome<Started> {
 }
 
 /// What a start finds, and what it starts.
-struct Ground {
-    home: Home,
+struct StartContext {
+    home: SessionRoot,
     environment: Environment,
     /// The program that is a daemon, in a directory.
     program: fn(Role, &Path) -> Command,
@@ -260,12 +260,12 @@ fn fresh(
 /// A start that is under way. One that fails, or is interrupted, abandons its session.
 struct Begun<'a> {
     session: Session,
-    ground: &'a Ground,
+    ground: &'a StartContext,
     is_done: bool,
 }
 
 impl<'a> Begun<'a> {
-    const fn new(session: Session, ground: &'a Ground) -> Self {
+    const fn new(session: Session, ground: &'a StartContext) -> Self {
         Self { session, ground, is_done: false }
     }
 
@@ -284,11 +284,11 @@ impl Drop for Begun<'_> {
 }
 
 /// Removes the session of a start that came to nothing, but for logs in which there is something to read.
-fn abandon(session: &Session, ground: &Ground) {
+fn abandon(session: &Session, ground: &StartContext) {
     let has_words = |role| std::fs::metadata(session.log(role)).is_ok_and(|metadata| metadata.len() > 0);
     // What cannot be removed now is removed by `stop`, or gives way to the next start.
     let _ = match has_words(Role::Head) || has_words(Role::Agent) {
-        true => session.wind_up(),
+        true => session.clean_secrets(),
         false => clear(session),
     };
     ground.home.tidy();
@@ -305,7 +305,7 @@ fn noted<T>(session: &Session, written: std::io::Result<T>) -> Outcome<T> {
 /// Removes a session that came to nothing. What an earlier one has left there is not its own.
 fn clear(session: &Session) -> std::io::Result<()> {
     match session.has_more() {
-        true => session.wind_up(),
+        true => session.clean_secrets(),
         false => session.remove(false),
     }
 }

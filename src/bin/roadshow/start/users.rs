@@ -6,7 +6,7 @@ use roadshow::daemon::{JobUser, JobUsers, JobUsersError};
 
 use super::Arguments;
 use crate::failure::{Failure, Outcome};
-use crate::session::{Home, Room};
+use crate::session::{Room, SessionRoot};
 
 /// The users that are asked for, if this process may start jobs as them on a node at that address.
 pub(super) fn of_jobs(arguments: &Arguments, host: IpAddr) -> Outcome<JobUsers> {
@@ -34,7 +34,7 @@ pub(super) fn differ(arguments: &Arguments, running: &JobUsers) -> Outcome<Optio
 }
 
 /// Lets the users of jobs pass through the directories above their own. They cannot list them.
-pub(super) fn let_pass(users: &JobUsers, home: &Home, room: &Room) -> Outcome<()> {
+pub(super) fn let_pass(users: &JobUsers, home: &SessionRoot, room: &Room) -> Outcome<()> {
     if *users == JobUsers::Agent {
         return Ok(());
     }

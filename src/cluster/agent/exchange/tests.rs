@@ -78,7 +78,7 @@ async fn pieces_become_the_executable_and_it_is_served_once_it_is_complete() {
     }
     assert_eq!(again, lab.bytes);
     let behind = lab.store.read(lab.digest, fetched, EXECUTABLE_CHUNK_BYTES);
-    assert!(matches!(behind, Err(StoreError::Beyond { .. })));
+    assert!(matches!(behind, Err(StoreError::OutOfRange { .. })));
 }
 
 #[tokio::test]

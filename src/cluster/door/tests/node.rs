@@ -5,14 +5,14 @@ use roadshow::prelude::*;
 
 use super::*;
 use crate::cluster::callers::check_job;
-use crate::cluster::desk::{Desk, DeskClient, DeskOf, Enrolled, Service};
+use crate::cluster::desk::{Desk, Endpoint, Enrolled, TokenRpcClient, TokenService};
 use crate::cluster::model::JobId;
 use crate::cluster::trust::tests::{Realm, claims};
 use crate::cluster::trust::{Authority, CertificateRequest, Claims};
 use crate::config::Limits;
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
 use crate::id::{HostId, Identity};
-use crate::remote::host_calls;
+use crate::remote::actor_services;
 use crate::session::Secret;
 use crate::transport::{Certificate, Role, Routed, Transport};
 
@@ -22,7 +22,7 @@ struct Head {
     identity: Identity,
 }
 
-impl Service for Head {
+impl TokenService for Head {
     type Request = ();
     type Reply = ();
 
@@ -40,10 +40,10 @@ struct Ways {
     desk: mpsc::Sender<net::TcpStream>,
 }
 
-impl Rooms for Ways {
+impl ConnectionRouter for Ways {
     fn admit(&self, route: Route, stream: net::TcpStream) -> Result<(), NoRoom> {
         let to = match route {
-            Route::HeadDesk => &self.desk,
+            Route::HeadTokenRpc => &self.desk,
             Route::Host(host) if host == self.head.host => &self.host,
             _ => return Err(NoRoom::Unknown),
         };
@@ -85,7 +85,7 @@ async fn start(
         listen,
         io: tokio::runtime::Handle::current(),
         executor: Executor::Arbiter(Arbiter::current()),
-        calls: Box::new(host_calls),
+        calls: Box::new(actor_services),
     })
     .await
     .unwrap();
@@ -117,7 +117,7 @@ async fn a_driver_comes(between_machines: bool, job: Option<JobId>) {
     let pinged = cluster.serve(Pinged.start());
 
     let (me, token) = (fresh_identity(), text.parse().unwrap());
-    let mut client = DeskClient::connect_as(None, address, DeskOf::Head, &token).await.unwrap();
+    let mut client = TokenRpcClient::connect_as(None, address, Endpoint::Head, &token).await.unwrap();
     let enrolment = client.enrol(&Claims { job, ..claims(Role::Driver, me) }).await.unwrap();
     assert_eq!(enrolment.head, head);
     let routed = seen(Routed::dialing(enrolment.credentials));

@@ -21,7 +21,7 @@ pub(crate) enum StoreError {
     },
     /// The sender's bytes lie outside of what it sends.
     #[error("{length} bytes at {offset} lie outside of an executable of {size} bytes")]
-    Beyond {
+    OutOfRange {
         /// Where they would begin.
         offset: u64,
         /// How many they are.

@@ -11,15 +11,15 @@ use rustix::process::geteuid;
 use super::StoreError;
 use crate::cluster::executable::{self, Digest};
 
-const PART: &str = ".part";
+const PARTIAL_EXTENSION: &str = ".part";
 
 pub(super) fn path(dir: &Path, digest: Digest, complete: bool) -> PathBuf {
-    dir.join(format!("{digest}{}", if complete { "" } else { PART }))
+    dir.join(format!("{digest}{}", if complete { "" } else { PARTIAL_EXTENSION }))
 }
 
 /// The digest that a file's name is, and whether the file is complete.
 fn digest_of(name: &str) -> Option<(Digest, bool)> {
-    let (hex, complete) = match name.strip_suffix(PART) {
+    let (hex, complete) = match name.strip_suffix(PARTIAL_EXTENSION) {
         Some(hex) => (hex, false),
         None => (name, true),
     };
@@ -34,7 +34,7 @@ fn digest_of(name: &str) -> Option<(Digest, bool)> {
 }
 
 /// Makes the directory and locks it, for this user and this process alone.
-pub(super) fn take_directory(dir: &Path) -> Result<File, StoreError> {
+pub(super) fn lock_directory(dir: &Path) -> Result<File, StoreError> {
     let failed = |source| StoreError::of_io(dir, source);
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
     let found = std::fs::symlink_metadata(dir).map_err(failed)?;
@@ -104,7 +104,7 @@ pub(super) fn complete(dir: &Path, digest: Digest) -> Result<(), StoreError> {
 }
 
 /// Whether an executable's bytes are what its name says.
-pub(super) fn has_its_digest(dir: &Path, digest: Digest) -> Result<bool, StoreError> {
+pub(super) fn verify_digest(dir: &Path, digest: Digest) -> Result<bool, StoreError> {
     let found = File::open(path(dir, digest, true)).and_then(|file| executable::digest(&file));
     match found {
         Ok((found, _)) => Ok(found == digest),

@@ -124,7 +124,7 @@ fn sizes_and_places_that_cannot_be_are_refused() {
         assert!(matches!(store.put(digest, size, 0, &[]), Err(StoreError::Size { .. })));
     }
     for offset in [1, u64::MAX] {
-        assert!(matches!(store.put(digest, 90, offset, &bytes), Err(StoreError::Beyond { .. })));
+        assert!(matches!(store.put(digest, 90, offset, &bytes), Err(StoreError::OutOfRange { .. })));
     }
     assert!(names(&scratch).is_empty());
     store.put(digest, 90, 0, &bytes[..10]).unwrap();
@@ -289,7 +289,7 @@ proptest! {
     ) {
         let scratch = Scratch::new();
         let store = small(&scratch);
-        let mut held: HashMap<u8, InUse> = HashMap::new();
+        let mut held: HashMap<u8, PinnedExecutable> = HashMap::new();
         for (which, what, amount) in steps {
             let (digest, bytes) = executable(which, 40 + 10 * usize::from(which));
             let size = bytes.len() as u64;

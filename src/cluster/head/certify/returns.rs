@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
-use super::super::orders::Orders;
+use super::super::orders::Outbox;
 use super::super::store::Store;
 use super::super::{Head, certify};
 use super::*;
 use crate::cluster::control::Control;
 use crate::cluster::daemon::start_host;
-use crate::cluster::model::{Labels, NodeFacts, NodeState, Resources};
+use crate::cluster::model::{Labels, NodeDescriptor, NodeState, Resources};
 use crate::cluster::scratch::Scratch;
 use crate::cluster::state::{Action, Event, Millis, NodeReport, Record, Settings};
 use crate::cluster::trust::{Authority, CertificateRequest};
@@ -34,11 +34,11 @@ async fn head(scratch: &Scratch, records: Vec<Record>) -> Head {
     let (store, _) = Store::open(&scratch.join("head.redb")).await.unwrap();
     let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {}), None));
     control.tell(Event::Restored(records));
-    Head { authority, host, control, orders: Mutex::new(Orders::default()), store }
+    Head { authority, host, control, orders: Mutex::new(Outbox::default()), store }
 }
 
-fn facts(agent: Identity) -> NodeFacts {
-    NodeFacts {
+fn facts(agent: Identity) -> NodeDescriptor {
+    NodeDescriptor {
         agent,
         address: SocketAddr::from(([127, 0, 0, 1], 1)),
         hostname: String::new(),

@@ -130,7 +130,10 @@ async fn a_long_line_is_cut_for_the_terminal_and_whole_in_the_log() {
     within(child.capture.finish()).await;
     assert_eq!(text(&scratch, Stream::Out), format!("{long}\n"));
     let lines = rest(&mut child.lines, Stream::Out).await;
-    assert_eq!(lines, [format!("{}{}", &long[..LOG_LINE_BYTES_MAX], crate::cluster::logs::split::CUT)]);
+    assert_eq!(
+        lines,
+        [format!("{}{}", &long[..LOG_LINE_BYTES_MAX], crate::cluster::logs::split::TRUNCATION_MARK)]
+    );
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ const SEARCH_BYTES: u64 = 64 << 10;
 pub(super) const BYTE_BITS: u32 = 40;
 
 /// What stands where a log begins that was longer once.
-pub(super) const EARLIER: &str = "... earlier lines of this log are not kept any more\n";
+pub(super) const TRUNCATED_NOTICE: &str = "... earlier lines of this log are not kept any more\n";
 
 /// A part of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub(super) fn part(files: &[LogPiece], from: Place) -> io::Result<LogPart> {
         Some(piece) if is_gone => Place { number: piece.number, byte: 0 },
         _ => from,
     };
-    let prefix = if is_gone { EARLIER } else { "" };
+    let prefix = if is_gone { TRUNCATED_NOTICE } else { "" };
     let mut end = from;
     for (at, piece) in files.iter().enumerate().filter(|(_, piece)| piece.number >= from.number) {
         let is_last = at + 1 == files.len();
@@ -108,7 +108,7 @@ pub(super) fn part(files: &[LogPiece], from: Place) -> io::Result<LogPart> {
         let mut bytes = vec![0; (piece.size - byte).min(LOG_PART_BYTES_MAX as u64) as usize];
         piece.file.read_exact_at(&mut bytes, byte)?;
         let is_whole = byte + bytes.len() as u64 == piece.size;
-        bytes.truncate(shown_length(&bytes, is_whole, is_last));
+        bytes.truncate(utf8_safe_length(&bytes, is_whole, is_last));
         if bytes.is_empty() && !is_last {
             continue;
         }
@@ -128,7 +128,7 @@ pub(super) fn part(files: &[LogPiece], from: Place) -> io::Result<LogPart> {
 
 /// How many of the bytes are shown at once: whole lines, and at a file's end what is there of the last one,
 /// but for a character of which more is to come.
-fn shown_length(bytes: &[u8], is_whole: bool, is_last: bool) -> usize {
+fn utf8_safe_length(bytes: &[u8], is_whole: bool, is_last: bool) -> usize {
     // Each byte that is no text becomes three: they are to fit as well.
     let is_long = String::from_utf8_lossy(bytes).len() > LOG_PART_BYTES_MAX;
     let bytes = if is_long { &bytes[..bytes.len().min(LOG_PART_BYTES_MAX / 3)] } else { bytes };

@@ -6,7 +6,7 @@ use super::{Listed, Reasons, State};
 use crate::cluster::listing::Value;
 use crate::cluster::model::{ActorInfo, ActorKey, ActorState, Lifetime, NodeId, WorkerId};
 use crate::cluster::state::actor::{Actor, Phase};
-use crate::cluster::state::past::PastActor;
+use crate::cluster::state::past::ActorRecord;
 use crate::config::LIST_MEANT_MAX;
 
 /// An actor at a position.
@@ -14,7 +14,7 @@ use crate::config::LIST_MEANT_MAX;
 struct At<'a> {
     key: ActorKey,
     actor: &'a Actor,
-    past: Option<&'a PastActor>,
+    past: Option<&'a ActorRecord>,
 }
 
 impl<'a> At<'a> {
@@ -47,7 +47,7 @@ impl<'a> At<'a> {
     fn cause(self, state: &State, reasons: &mut Reasons) -> Option<String> {
         match self.past {
             Some(past) => Some(past.cause.to_string()),
-            None => state.why_it_waits(self.actor, reasons),
+            None => state.pending_reason(self.actor, reasons),
         }
     }
 
@@ -120,14 +120,14 @@ impl Listed for ActorInfo {
         keys.dedup();
         let living = keys.into_iter().map(|key| Position::living(key.0));
         let ended = state.past.actors.numbered().rev().map(|(number, past)| (Position::ended(number), past));
-        let is_name = |past: &PastActor| past.actor.named.as_ref().is_some_and(|named| named.name == text);
+        let is_name = |past: &ActorRecord| past.actor.named.as_ref().is_some_and(|named| named.name == text);
         living.chain(meant.among(ended, |past| past.key.0, is_name)).collect()
     }
 }
 
 impl State {
     /// What an actor waits for that has not begun.
-    pub(in crate::cluster::state) fn why_it_waits(
+    pub(in crate::cluster::state) fn pending_reason(
         &self,
         actor: &Actor,
         reasons: &mut Reasons,
@@ -139,7 +139,7 @@ impl State {
             Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
             Phase::Parked(node) => {
                 let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));
-                let trouble = pool.and_then(|pool| self.why_it_crashes(node, pool));
+                let trouble = pool.and_then(|pool| self.crash_alert(node, pool));
                 let trouble = trouble.map_or_else(String::new, |trouble| format!("; its {trouble}"));
                 Some(format!("workers of its job are being started on node {node}{trouble}"))
             }

@@ -31,7 +31,7 @@ impl Lab {
                     self.begin(actor);
                     came += 1;
                 }
-                _ => drop(self.handle(Event::Withdrawn { ticket: asking.ticket })),
+                _ => drop(self.handle(Event::Cancelled { ticket: asking.ticket })),
             }
         }
         (living, came)
@@ -78,7 +78,7 @@ fn it_is_placed_as_well_when_few_pass_it_but_for_long() {
 fn a_node_is_reserved_for_what_the_actor_wants_alone_and_status_says_so() {
     let mut lab = Lab::new();
     let resources = Resources::none().with(Resources::CPU, 4.0).with("gpu", 1.0);
-    lab.join(NodeFacts { resources, ..node_facts(1, 4.0, 1) });
+    lab.join(NodeDescriptor { resources, ..node_facts(1, 4.0, 1) });
     let job = lab.start_job();
     lab.equip_and_start(job, 1);
     let ones = lab.fill_with_ones(job, 3);
@@ -129,7 +129,7 @@ fn a_reservation_moves_on_when_its_node_cannot_take_the_actor_any_more() {
     assert_eq!(lab.reserved(), [1]);
     lab.handle(Event::NodeDrain { node: NodeId(1) });
     assert_eq!(lab.reserved(), [2]);
-    lab.handle(Event::Withdrawn { ticket: waits });
+    lab.handle(Event::Cancelled { ticket: waits });
     assert!(lab.reserved().is_empty(), "{:?}", lab.reserved());
     lab.place(job, on(2, cpus(2.0))).placed();
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::JOB_TEXT_BYTES_MAX;
 
 fn submitted(lab: &mut Lab, node: u64) -> Asking {
-    let facts = JobFacts { driver: None, pid: 0, runs_on: Some(NodeId(node)), ..job_facts(0) };
+    let facts = JobDescriptor { driver: None, pid: 0, runs_on: Some(NodeId(node)), ..job_facts(0) };
     lab.ask(|ticket| Event::JobSubmitted { ticket, facts })
 }
 
@@ -101,7 +101,7 @@ fn a_submitted_job_whose_driver_has_left_holds_nothing_and_ends_with_its_process
     let back = |ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) };
     lab.ask(back).is_denied(Denied::JobOver, &over);
     lab.place(job, plain()).is_denied(Denied::JobOver, &over);
-    assert_eq!(lab.handle(Event::NodeEquipped { job, node: NodeId(1) }), []);
+    assert_eq!(lab.handle(Event::NodeProvisioned { job, node: NodeId(1) }), []);
     end(&mut lab, job, JobState::Succeeded, Some(0));
     let info = lab.state.jobs().pop().unwrap();
     assert_eq!((info.state, info.exit_code), (JobState::Succeeded, Some(0)));
@@ -128,7 +128,7 @@ fn a_submitted_driver_that_is_not_heard_of_loses_its_workers_and_is_not_killed()
 fn what_is_only_shown_of_a_job_is_bounded() {
     let mut lab = Lab::new();
     let long = "\u{fc}".repeat(JOB_TEXT_BYTES_MAX);
-    let facts = JobFacts { entrypoint: long.clone(), hostname: long.clone(), ..job_facts(1) };
+    let facts = JobDescriptor { entrypoint: long.clone(), hostname: long.clone(), ..job_facts(1) };
     let job = job_of(&lab.ask(|ticket| Event::JobStarted { ticket, job: None, facts }));
     lab.handle(Event::JobEnded { job, state: JobState::Failed, exit_code: None, message: long });
     let info = lab.state.jobs().pop().unwrap();

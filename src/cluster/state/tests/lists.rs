@@ -124,9 +124,9 @@ fn a_page_is_bounded_in_rows_and_in_bytes() {
     };
     let spec = long(0);
     let resources = spec.resources.clone().with(Resources::CPU, 4.0);
-    let facts = NodeFacts { resources: scaled(&resources, 1e6), ..node_facts(1, 4.0, 1) };
+    let facts = NodeDescriptor { resources: scaled(&resources, 1e6), ..node_facts(1, 4.0, 1) };
     lab.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
-    lab.join(NodeFacts { agent: agent(1, 2), ..facts });
+    lab.join(NodeDescriptor { agent: agent(1, 2), ..facts });
     lab.equip_and_start(job, 1);
     for _ in 0..500 {
         lab.spawn(job, spec.clone());

@@ -11,8 +11,8 @@ mod restart;
 mod workers;
 
 use crate::cluster::model::{
-    ActorInfo, ActorKey, ActorPlace, ActorSpec, ActorState, JobFacts, JobId, JobState, Lifetime, Member,
-    NodeFacts, NodeId, NodeState, Resources, WorkerId,
+    ActorInfo, ActorKey, ActorLocation, ActorSpec, ActorState, JobDescriptor, JobId, JobState, Lifetime,
+    Member, NodeDescriptor, NodeId, NodeState, Resources, WorkerId,
 };
 use crate::cluster::state::*;
 use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target};
@@ -32,22 +32,22 @@ fn member(worker: WorkerId) -> Member {
 }
 
 /// What a driver is told of a worker of its job.
-fn working(node: u64, worker: WorkerId) -> Working {
-    Working { node: NodeId(node), worker, member: member(worker), pid: 7 }
+fn working(node: u64, worker: WorkerId) -> WorkerEntry {
+    WorkerEntry { node: NodeId(node), worker, member: member(worker), pid: 7 }
 }
 
 /// Where an actor lives.
-fn place(worker: WorkerId, actor: ActorKey) -> ActorPlace {
+fn place(worker: WorkerId, actor: ActorKey) -> ActorLocation {
     let target = Target { actor: ActorId(actor.0), incarnation: ActorIncarnation(0) };
-    ActorPlace { host: member(worker).actors, target }
+    ActorLocation { host: member(worker).actors, target }
 }
 
 fn agent(node: u64, incarnation: u64) -> Identity {
     Identity { host: HostId(node), incarnation: Incarnation(incarnation) }
 }
 
-fn node_facts(node: u64, cpus: f64, workers: u32) -> NodeFacts {
-    NodeFacts {
+fn node_facts(node: u64, cpus: f64, workers: u32) -> NodeDescriptor {
+    NodeDescriptor {
         agent: agent(node, 1),
         address: "127.0.0.1:1".parse().unwrap(),
         hostname: format!("n{node}"),
@@ -61,8 +61,8 @@ fn node_facts(node: u64, cpus: f64, workers: u32) -> NodeFacts {
     }
 }
 
-fn job_facts(driver: u64) -> JobFacts {
-    JobFacts {
+fn job_facts(driver: u64) -> JobDescriptor {
+    JobDescriptor {
         entrypoint: "program".to_owned(),
         hostname: "here".to_owned(),
         pid: 1,
@@ -131,11 +131,11 @@ impl Lab {
         }
     }
 
-    fn join(&mut self, facts: NodeFacts) -> Vec<Action> {
+    fn join(&mut self, facts: NodeDescriptor) -> Vec<Action> {
         self.rejoin(facts, Vec::new())
     }
 
-    fn rejoin(&mut self, facts: NodeFacts, workers: Vec<WorkerReport>) -> Vec<Action> {
+    fn rejoin(&mut self, facts: NodeDescriptor, workers: Vec<WorkerReport>) -> Vec<Action> {
         self.handle(Event::NodeJoined(NodeReport { workers, ..NodeReport::idle(facts) }))
     }
 
@@ -165,7 +165,7 @@ impl Lab {
 
     /// The workers that are to be started when a node has a job's executable.
     fn equip(&mut self, job: JobId, node: u64) -> Vec<WorkerId> {
-        started(&self.handle(Event::NodeEquipped { job, node: NodeId(node) }))
+        started(&self.handle(Event::NodeProvisioned { job, node: NodeId(node) }))
     }
 
     fn equip_and_start(&mut self, job: JobId, node: u64) -> Vec<WorkerId> {
@@ -197,7 +197,7 @@ impl Lab {
 
     fn begin(&mut self, actor: ActorKey) -> WorkerId {
         let worker = self.state.worker_of_actor(actor).unwrap();
-        self.handle(Event::ActorBegan { actor, worker, at: place(worker, actor) });
+        self.handle(Event::ActorStarted { actor, worker, at: place(worker, actor) });
         worker
     }
 
@@ -231,10 +231,10 @@ impl Lab {
         for _ in 0..seconds {
             self.now += 1000;
             for node in nodes {
-                actions.extend(self.handle(Event::NodeBeat { node: *node }));
+                actions.extend(self.handle(Event::NodeHeartbeat { node: *node }));
             }
             for job in jobs {
-                actions.extend(self.handle(Event::JobBeat { job: *job }));
+                actions.extend(self.handle(Event::JobHeartbeat { job: *job }));
             }
             actions.extend(self.handle(Event::Tick));
         }

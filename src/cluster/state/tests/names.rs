@@ -48,12 +48,12 @@ fn of_many_that_wait_for_a_name_some_give_up_and_the_others_are_answered_in_thei
     let actor = lab.place(job, named("a")).placed();
     let waits: Vec<Ticket> = (0..1000).map(|_| find(&mut lab, "a").waits()).collect();
     for ticket in waits.iter().skip(1).step_by(2) {
-        assert_eq!(lab.handle(Event::Withdrawn { ticket: *ticket }), []);
+        assert_eq!(lab.handle(Event::Cancelled { ticket: *ticket }), []);
     }
     let worker = lab.state.worker_of_actor(actor).unwrap();
     let at = place(worker, actor);
     let answered =
-        lab.handle(Event::ActorBegan { actor, worker, at }).into_iter().filter_map(|action| match action {
+        lab.handle(Event::ActorStarted { actor, worker, at }).into_iter().filter_map(|action| match action {
             Action::Answer { ticket, answer: Ok(Answer::Found { .. }) } => Some(ticket),
             _ => None,
         });
@@ -70,7 +70,7 @@ fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
     assert_eq!(take_answer(&mut actions, second), None);
     let worker = lab.state.worker_of_actor(next).unwrap();
     let at = place(worker, next);
-    let mut actions = lab.handle(Event::ActorBegan { actor: next, worker, at });
+    let mut actions = lab.handle(Event::ActorStarted { actor: next, worker, at });
     let alive = Some(at);
     assert_eq!(
         take_answer(&mut actions, second),
@@ -105,7 +105,7 @@ fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
     let waits = find(&mut lab, "a").waits();
     let worker = lab.state.worker_of_actor(actor).unwrap();
     let at = place(worker, actor);
-    let mut actions = lab.handle(Event::ActorBegan { actor, worker, at });
+    let mut actions = lab.handle(Event::ActorStarted { actor, worker, at });
     let found = Answer::Found { actor, class: "Plain".to_owned(), at, member: member(worker) };
     assert_eq!(take_answer(&mut actions, waits), Some(Ok(found.clone())));
     assert_eq!(find(&mut lab, "a").answer, Some(Ok(found)));

@@ -6,7 +6,7 @@ use super::*;
 fn the_head_s_own_node_is_its_agent_s_and_an_earlier_one_is_gone() {
     let mut lab = Lab::new();
     let claims =
-        |node, life| NodeFacts { agent: agent(node, life), is_head: true, ..node_facts(node, 4.0, 1) };
+        |node, life| NodeDescriptor { agent: agent(node, life), is_head: true, ..node_facts(node, 4.0, 1) };
     let is_head = |lab: &Lab| {
         let nodes = lab.state.nodes().into_iter().filter(|node| node.state != NodeState::Dead);
         nodes.map(|node| (node.node_id.0, node.is_head)).collect::<Vec<_>>()
@@ -52,7 +52,7 @@ fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
     lab.is_dead(other, "node lost: nothing heard for 13 s");
     assert_eq!(lab.actor(one).state, ActorState::Alive);
     let cause = "node lost: nothing heard for 13 s".to_owned();
-    let gone = News::WorkerGone { node: NodeId(2), worker, member: Some(member(worker)), cause };
+    let gone = News::WorkerDown { node: NodeId(2), worker, member: Some(member(worker)), cause };
     assert_eq!(news(&actions), [&gone, &News::NodeGone { agent: agent(2, 1) }]);
     assert_eq!(lab.state.node_state(NodeId(2)), Some(NodeState::Dead));
     assert_eq!(lab.state.nodes()[1].cause.as_deref(), Some("nothing heard for 13 s"));
@@ -76,7 +76,7 @@ fn drivers_are_told_of_new_nodes_that_take_work() {
 fn a_later_life_of_a_node_replaces_the_earlier_one() {
     let (mut lab, job) = Lab::with_nodes(1);
     let (actor, _) = lab.spawn(job, cpus(1.0));
-    let facts = NodeFacts { agent: agent(1, 2), ..node_facts(1, 8.0, 1) };
+    let facts = NodeDescriptor { agent: agent(1, 2), ..node_facts(1, 8.0, 1) };
     lab.join(facts);
     lab.is_dead(actor, "node lost: it was started anew");
     assert_eq!(lab.free_cpus(1), 8.0);
@@ -118,7 +118,7 @@ fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
     let (mut lab, job) = Lab::with_nodes(1);
     let (actor, worker) = lab.spawn(job, plain());
     let submitted = lab.ask(|ticket| {
-        let facts = JobFacts { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
+        let facts = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
         Event::JobSubmitted { ticket, facts }
     });
     let Some(Ok(Answer::Job { job: other, .. })) = submitted.answer else { panic!("{submitted:?}") };
@@ -208,7 +208,7 @@ fn a_silence_that_was_the_head_s_own_counts_against_nobody() {
     assert_eq!(lab.state.job_state(job), Some(JobState::Running));
     let actions = lab.pass(lease() - 1, &[], &[]);
     assert_eq!(actions, []);
-    lab.handle(Event::NodeBeat { node: agent(1, 1) });
+    lab.handle(Event::NodeHeartbeat { node: agent(1, 1) });
     lab.pass(1, &[], &[]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Failed));
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Alive));
@@ -240,10 +240,10 @@ fn only_so_many_of_what_has_ended_are_remembered() {
 #[test]
 fn a_life_of_an_agent_that_is_over_is_told_nothing_more() {
     let (mut lab, _) = Lab::with_nodes(2);
-    let over = |node, life| Action::NodeOver { agent: agent(node, life) };
+    let over = |node, life| Action::ForgetAgent { agent: agent(node, life) };
     let left = lab.handle(Event::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() });
     assert!(left.contains(&over(1, 1)));
-    let later = NodeFacts { agent: agent(2, 2), ..node_facts(2, 4.0, 1) };
+    let later = NodeDescriptor { agent: agent(2, 2), ..node_facts(2, 4.0, 1) };
     let actions = lab.join(later);
     assert!(actions.contains(&over(2, 1)) && !actions.contains(&over(2, 2)));
     assert!(lab.pass(lease() + 1, &[], &[]).contains(&over(2, 2)));

@@ -109,7 +109,7 @@ fn whoever_waits_no_longer_leaves_nothing_behind() {
     lab.spawn(job, cpus(4.0));
     let ticket = lab.place(job, named("a")).placed();
     let waits = lab.place(job, ActorSpec { name: Some("b".to_owned()), ..cpus(1.0) }).waits();
-    assert_eq!(lab.handle(Event::Withdrawn { ticket: waits }), []);
+    assert_eq!(lab.handle(Event::Cancelled { ticket: waits }), []);
     assert_eq!(lab.state.waiting(usize::MAX), []);
     assert_eq!(lab.actor(ticket).name.as_deref(), Some("a"));
     assert_eq!(lab.place(job, named("b")).placed(), ActorKey(ticket.0 + 2));
@@ -294,6 +294,6 @@ fn an_actor_that_begins_after_it_was_given_up_is_stopped() {
     let worker = lab.state.worker_of_actor(actor).unwrap();
     lab.ask(|ticket| Event::Kill { ticket, actor });
     let at = place(worker, actor);
-    let actions = lab.handle(Event::ActorBegan { actor, worker, at });
+    let actions = lab.handle(Event::ActorStarted { actor, worker, at });
     assert_eq!(actions, [Action::StopActor { node: NodeId(1), worker, actor, at }]);
 }

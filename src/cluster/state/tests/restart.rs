@@ -1,8 +1,8 @@
 //! A later life of the head goes on where the earlier one was.
 
 use super::*;
-use crate::cluster::model::TroubleWith;
-use crate::config::ACTORS_SET_ASIDE;
+use crate::cluster::model::AlertKind;
+use crate::config::ACTOR_ID_BLOCK;
 
 /// What is kept of a lab, whose actions were all noted.
 struct Noted {
@@ -24,7 +24,7 @@ impl Noted {
 
     fn begin(&mut self, actor: ActorKey) -> WorkerId {
         let worker = self.lab.state.worker_of_actor(actor).unwrap();
-        self.note(Event::ActorBegan { actor, worker, at: place(worker, actor) });
+        self.note(Event::ActorStarted { actor, worker, at: place(worker, actor) });
         worker
     }
 
@@ -53,7 +53,7 @@ fn before() -> (Noted, Before) {
     let ticket = noted.lab.ticket();
     noted.note(Event::JobStarted { ticket, job: None, facts: job_facts(1) });
     let job = JobId(1);
-    let worker = started(&noted.note(Event::NodeEquipped { job, node: NodeId(1) }))[0];
+    let worker = started(&noted.note(Event::NodeProvisioned { job, node: NodeId(1) }))[0];
     noted.note(Event::WorkerReady { worker, member: member(worker), pid: 7 });
     let mut spawn = |spec| {
         let (ticket, mut actions) = noted.place(job, spec);
@@ -191,7 +191,7 @@ fn no_member_is_given_up_while_others_come_back_to_a_head_that_was_started_again
         lab.now += 2;
         lab.handle(Event::NodeJoined(NodeReport::idle(node_facts(node, 4.0, 1))));
         lab.handle(Event::Tick);
-        lab.handle(Event::NodeBeat { node: agent(node, 1) });
+        lab.handle(Event::NodeHeartbeat { node: agent(node, 1) });
     }
     let dead = |lab: &Lab| lab.state.nodes().iter().filter(|node| node.state == NodeState::Dead).count();
     assert_eq!(dead(&lab), 0);
@@ -256,7 +256,7 @@ fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_i
         let mut noted = Noted { lab: Lab::new(), actions: Vec::new() };
         noted.note(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
         let ticket = noted.lab.ticket();
-        let facts = JobFacts { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
+        let facts = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
         noted.note(Event::JobSubmitted { ticket, facts });
         let job = JobId(1);
         noted.note(Event::DriverBegan { job, node: NodeId(1) });
@@ -320,20 +320,20 @@ fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
     for spec in [named("a"), cpus(1.0), detached(plain())] {
         lab.place(job, spec).is_denied(Denied::NotKept, &why);
     }
-    let submitted = JobFacts { driver: None, runs_on: Some(NodeId(1)), ..job_facts(9) };
+    let submitted = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(9) };
     lab.ask(|ticket| Event::JobSubmitted { ticket, facts: submitted }).is_denied(Denied::NotKept, &why);
     let start = |job| move |ticket| Event::JobStarted { ticket, job, facts: job_facts(1) };
     lab.ask(start(None)).is_denied(Denied::NotKept, &why);
     assert_eq!(lab.state.jobs().len(), 1);
     assert_eq!(lab.free_cpus(1), 4.0);
     let troubles = lab.state.troubles();
-    assert!(troubles[0].with == TroubleWith::HeadState && troubles[0].text.contains(&why), "{troubles:?}");
+    assert!(troubles[0].with == AlertKind::HeadState && troubles[0].text.contains(&why), "{troubles:?}");
     // What there is goes on: the job's driver may be back, and spawn plain actors while there are numbers.
     assert!(matches!(lab.ask(start(Some(job))).answer, Some(Ok(Answer::Job { .. }))));
     lab.place(job, plain()).placed();
     lab.state.numbers.start_at(1, 1, 1);
     lab.place(job, plain()).is_denied(Denied::NotKept, &why);
-    let (jobs, workers, actors) = (1, 1, 1 + ACTORS_SET_ASIDE);
+    let (jobs, workers, actors) = (1, 1, 1 + ACTOR_ID_BLOCK);
     lab.handle(Event::NumbersKept { jobs, workers, actors });
     lab.place(job, plain()).placed();
     lab.handle(Event::Keeping { trouble: None });

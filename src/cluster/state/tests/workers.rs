@@ -39,7 +39,7 @@ fn a_worker_that_ends_takes_its_actors_along_and_is_started_anew() {
     let actions = lab.ended(worker);
     lab.is_dead(actor, "exit code 1");
     let cause = "exit code 1".to_owned();
-    let gone = News::WorkerGone { node: NodeId(1), worker, member: Some(member(worker)), cause };
+    let gone = News::WorkerDown { node: NodeId(1), worker, member: Some(member(worker)), cause };
     assert_eq!(news(&actions), [&gone]);
     assert_eq!(started(&actions).len(), 1);
     assert_eq!(lab.free_cpus(1), 4.0);

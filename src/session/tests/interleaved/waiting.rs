@@ -17,7 +17,7 @@ impl World {
     pub(super) fn tell_or_line_up(&mut self, side: usize, padding: usize, spares_queue: bool) {
         self.last += 1;
         let (number, side) = (self.last, &mut self.sides[side]);
-        let frame_bytes = match side.session.is_crowded(TARGET).filter(|_| spares_queue) {
+        let frame_bytes = match side.session.over_soft_limit(TARGET).filter(|_| spares_queue) {
             Some(_) => frame_bytes_of(number, padding),
             None => match side.try_tell(number, padding) {
                 Ok(()) => return,

@@ -8,8 +8,8 @@ use super::*;
 use crate::config::Limits;
 use crate::host::{Executor, Host, HostConfig};
 use crate::id::LinkId;
-use crate::remote::host_calls;
-use crate::session::{Attempt, Handshake, HandshakeConfig, HandshakeError, Secret, Step};
+use crate::remote::actor_services;
+use crate::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, Secret, Step};
 use crate::transport::FrameReader;
 use crate::wire::{Purpose, Refusal, Resume, Terms};
 
@@ -61,7 +61,7 @@ async fn start(
         listen,
         io: tokio::runtime::Handle::current(),
         executor: Executor::Arbiter(Arbiter::current()),
-        calls: Box::new(host_calls),
+        calls: Box::new(actor_services),
     })
     .await
     .unwrap();
@@ -302,7 +302,7 @@ async fn shake(link: Box<dyn Link>, me: Identity, to: Identity) -> Result<(), Ha
     let terms =
         Terms { frame_bytes_max: 1 << 20, outgoing_bytes_max: 1 << 20, window_bytes: 1 << 20, schema: 0 };
     let config = HandshakeConfig { me, secret: Secret::from_bytes(SECRET), terms, timeout: PATIENCE };
-    let attempt = Attempt {
+    let attempt = DialAttempt {
         to,
         purpose: Purpose::Link,
         link: LinkId(1),

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use roadshow::host::{Handover, Ticket};
+use roadshow::host::{InboundSink, Ticket};
 use roadshow::id::{CallId, Target, TypeHash};
 use roadshow::registry::{Inbound, Run};
 use roadshow::session::{Claim, Event};
 use roadshow::wire::{Body, CallFailure, Chunk, Frame, Reply};
 
-use super::message::{Number, is_intact, number_of};
+use super::message::{Number, is_intact, retry_call_id};
 
 /// A call that a handler has.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub(crate) struct Came {
     unfinished: BTreeMap<u64, BytesMut>,
     /// The peer's table of types, if it was told in this life.
     pub(crate) table: Option<Body>,
-    pub(crate) peer_left: bool,
+    pub(crate) peer_closing: bool,
 }
 
 /// How many messages and events wait, calls that are owed an end, and cancelled ones.
@@ -125,9 +125,9 @@ impl Came {
             Event::Schemas { body } => {
                 assert!(self.table.replace(body).is_none(), "a table is told once");
             }
-            Event::PeerLeaves { .. } => {
-                assert!(!self.peer_left, "a peer leaves once");
-                self.peer_left = true;
+            Event::PeerClosing { .. } => {
+                assert!(!self.peer_closing, "a peer leaves once");
+                self.peer_closing = true;
             }
             event => return Some(event),
         }
@@ -136,7 +136,7 @@ impl Came {
 
     /// Takes a message that was handed over.
     fn message(&mut self, target: Target, message: &Inbound) {
-        assert!(!self.peer_left, "nothing comes after a goodbye");
+        assert!(!self.peer_closing, "nothing comes after a goodbye");
         let claim = message.claim().expect("a message takes some of its window");
         let claim = Claim { target: claim.target(), bytes: claim.bytes().get(), life: claim.life() };
         self.accept(target, claim);
@@ -156,7 +156,7 @@ impl Came {
 
     fn see(&mut self, target: Target, body: &Body) -> Option<Number> {
         assert!(!self.strict || is_intact(body), "bytes got lost on the way");
-        let number = number_of(body);
+        let number = retry_call_id(body);
         self.seen.extend(number.map(|number| (target, number)));
         number
     }
@@ -212,7 +212,7 @@ impl Came {
         self.accepted = 0;
         self.life += 1;
         self.table = None;
-        self.peer_left = false;
+        self.peer_closing = false;
     }
 
     /// A frame came that was refused.
@@ -236,7 +236,7 @@ impl Came {
     }
 }
 
-impl Handover for Came {
+impl InboundSink for Came {
     fn run(&mut self, (target, _): (Target, TypeHash), run: Run) {
         run.for_each(|message| self.message(target, &message));
     }

@@ -9,7 +9,7 @@ use roadshow::config::MESSAGE_OVERHEAD_BYTES;
 use roadshow::id::{ActorId, ActorIncarnation, CallId, Target};
 use roadshow::session::{LinkLoss, Written};
 use roadshow::wire::{
-    Ack, Body, Call, CallFailure, Cancel, Chunk, Credit, Failure, Floor, Frame, FrameCodec, Goodbye,
+    Ack, Body, Call, CallFailure, Cancel, Chunk, Credit, Failure, Watermark, Frame, FrameCodec, Goodbye,
     Heartbeat, Reply, Resume, Schemas, Tell, Terms,
 };
 use roadshow_fuzz::Script;
@@ -96,12 +96,12 @@ impl World {
             }
             14 => match script.byte() {
                 0..48 => self.lose(Written::Told),
-                48..96 => self.lose(Written::Unsure),
+                48..96 => self.lose(Written::AtMost),
                 96..112 => {
-                    self.lose(Written::Unsure);
+                    self.lose(Written::AtMost);
                     self.side.reset(&LinkLoss::Closed);
                 }
-                112..128 => self.side.abandon_parked(),
+                112..128 => self.side.fail_queued(),
                 _ => {}
             },
             _ => self.attach(script),
@@ -129,8 +129,8 @@ impl World {
         }
         let terms = self.peer.terms(script);
         let resume = self.peer.resume(script);
-        let is_out_of_date = self.side.session.is_out_of_date(resume);
-        if is_out_of_date && script.byte() < 128 {
+        let is_stale = self.side.session.is_stale(resume);
+        if is_stale && script.byte() < 128 {
             // A listener refuses it; a dialler has no choice.
             return;
         }
@@ -240,7 +240,7 @@ impl Peer {
                 Frame::Credit(Credit { target, bytes })
             }
             10..=12 => Frame::Chunk(self.chunk(script)),
-            13 => Frame::Floor(Floor { call }),
+            13 => Frame::Watermark(Watermark { call }),
             14 if how < 250 => Frame::Schemas(Schemas { body: body() }),
             14 => Frame::Goodbye(Goodbye { reason: String::new() }),
             _ if how > 240 => Frame::Heartbeat(Heartbeat),

@@ -90,7 +90,7 @@ impl World {
             _ => match script.byte() {
                 0..16 => self.reset(side),
                 16..64 => self.late_hello(side),
-                64..80 => self.sides[side].abandon_parked(),
+                64..80 => self.sides[side].fail_queued(),
                 _ => {}
             },
         }
@@ -130,14 +130,14 @@ impl World {
         self.lose(dialler, Written::Told);
         let hello = self.sides[dialler].session.resume();
         self.hellos[dialler] = Some((hello, self.resets));
-        assert!(!self.sides[1 - dialler].session.is_out_of_date(hello), "{hello:?} is true");
+        assert!(!self.sides[1 - dialler].session.is_stale(hello), "{hello:?} is true");
         self.take(dialler, hello);
     }
 
     /// Something that a side has said long ago, when it dialled, arrives only now.
     fn late_hello(&mut self, dialler: usize) {
         let Some((hello, resets)) = self.hellos[dialler] else { return };
-        if resets == self.resets && !self.sides[1 - dialler].session.is_out_of_date(hello) {
+        if resets == self.resets && !self.sides[1 - dialler].session.is_stale(hello) {
             self.take(dialler, hello);
             // The dialler does not know this attempt any more.
             self.welcome = None;
@@ -147,7 +147,7 @@ impl World {
     /// The listener takes a link.
     fn take(&mut self, dialler: usize, hello: Resume) {
         let listener = 1 - dialler;
-        self.lose(listener, Written::Unsure);
+        self.lose(listener, Written::AtMost);
         self.last_link += 1;
         self.attach(listener, self.last_link, hello);
         let resume = self.sides[listener].session.resume();
@@ -183,13 +183,13 @@ impl World {
             }
         }
         for (side, bytes) in unsure.into_iter().enumerate() {
-            self.lose(side, if bytes == 0 { Written::Told } else { Written::Unsure });
+            self.lose(side, if bytes == 0 { Written::Told } else { Written::AtMost });
         }
     }
 
     /// A side has evidence that the other is gone.
     fn reset(&mut self, side: usize) {
-        self.lose(side, Written::Unsure);
+        self.lose(side, Written::AtMost);
         self.welcome.take_if(|welcome| welcome.dialler == side);
         self.resets += 1;
         self.sides[side].reset(&LinkLoss::Closed);
@@ -198,8 +198,8 @@ impl World {
     fn check(&self) {
         self.sides.iter().for_each(Side::check);
         for (side, peer) in self.pairs() {
-            let in_step = side.peer_resets == Some(peer.session.resume().resets)
-                && peer.peer_resets == Some(side.session.resume().resets);
+            let in_step = side.peer_epoch == Some(peer.session.resume().resets)
+                && peer.peer_epoch == Some(side.session.resume().resets);
             let taken = peer.session.accepted_bytes() + peer.session.owed_bytes();
             assert!(!in_step || side.session.charged_bytes() >= taken, "what is taken on is charged");
         }
@@ -219,7 +219,7 @@ impl World {
         let somebody_leaves = self.sides.iter().any(|side| side.leaving);
         for (side, peer) in self.pairs() {
             if somebody_leaves {
-                assert!(!side.leaving || side.came.peer_left || peer.came.peer_left, "a goodbye is said");
+                assert!(!side.leaving || side.came.peer_closing || peer.came.peer_closing, "a goodbye is said");
             } else {
                 side.check_at_rest();
                 assert_eq!(side.session.charged_bytes(), peer.session.owed_bytes(), "credit is conserved");

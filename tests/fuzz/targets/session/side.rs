@@ -13,7 +13,7 @@ use roadshow::wire::{Encoded, Frame, FrameCodec, Resume, Terms};
 use roadshow_fuzz::Script;
 
 use super::came::{Came, Counts};
-use super::made::{Attempt, End, Ledger};
+use super::made::{DialAttempt, End, Ledger};
 use super::message::{CHUNK_BYTES, TARGETS};
 
 /// How many messages of a side may be so long that they are cut into chunks.
@@ -29,7 +29,7 @@ pub(crate) struct Side {
     pub(crate) session: Session<Ticket>,
     pub(super) path: ReceivePath,
     /// The attempts that have no outcome, by their slots.
-    pub(super) open: BTreeMap<Ticket, Attempt>,
+    pub(super) open: BTreeMap<Ticket, DialAttempt>,
     batch: Batch,
     /// What the kernel has, and the peer has not read.
     pub(crate) pipe: BytesMut,
@@ -42,7 +42,7 @@ pub(crate) struct Side {
     /// Whether its user makes calls again that did not get lost.
     pub(super) wild: bool,
     /// How often the peer has reset the session, as far as is known here.
-    pub(crate) peer_resets: Option<u32>,
+    pub(crate) peer_epoch: Option<u32>,
     pub(crate) leaving: bool,
     pub(crate) attached: bool,
     pub(super) large_left: u32,
@@ -86,7 +86,7 @@ impl Side {
             table,
             strict,
             wild: script.byte() >= 128,
-            peer_resets: None,
+            peer_epoch: None,
             leaving: false,
             attached: false,
             large_left: LARGE_MAX,
@@ -115,7 +115,7 @@ impl Side {
         let mut events = Vec::new();
         let attached = self.session.attach(terms, resume, table, &mut events);
         // Of a peer that was not heard of before nothing can end.
-        let known = self.peer_resets.replace(resume.resets);
+        let known = self.peer_epoch.replace(resume.resets);
         let ends = [known.is_some_and(|known| known != resume.resets), attached.is_err()];
         ends.into_iter().filter(|ends| *ends).for_each(|_| self.came.reset());
         self.note(events);
@@ -138,10 +138,10 @@ impl Side {
     }
 
     /// The peer cannot be reached, if there is no link: what waits for one is given up.
-    pub(crate) fn abandon_parked(&mut self) {
+    pub(crate) fn fail_queued(&mut self) {
         if !self.attached {
             let mut events = Vec::new();
-            self.session.abandon_parked(&LinkLoss::Unreachable("no way".to_owned()), &mut events);
+            self.session.fail_queued(&LinkLoss::Unreachable("no way".to_owned()), &mut events);
             self.note(events);
             assert_eq!(self.session.parked_bytes(), 0);
         }

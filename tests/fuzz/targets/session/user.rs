@@ -6,12 +6,12 @@ use roadshow::config::{
     FAILURE_TEXT_CHARS_MAX, QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES,
 };
 use roadshow::id::{CallId, Target};
-use roadshow::session::{Claim, Rejected, Repeat};
+use roadshow::session::{Claim, Rejected, Retryable};
 use roadshow::wire::{CallFailure, CallHeader, TellHeader};
 use roadshow_fuzz::Script;
 
 use super::came::Answer;
-use super::made::{Attempt, End, Made};
+use super::made::{DialAttempt, End, Made};
 use super::message::{MESSAGE, Message, Number, TARGETS};
 use super::side::Side;
 
@@ -47,12 +47,12 @@ impl Side {
     fn call(&mut self, now: Instant, number: Number, script: &mut Script<'_>) {
         let target = TARGETS[script.one_of(TARGETS.len())];
         let repeat = match script.byte() {
-            how if how.is_multiple_of(2) => Repeat::First,
+            how if how.is_multiple_of(2) => Retryable::First,
             // Of a call that may not be, which makes it a new one.
-            how @ 192.. if !self.strict => Repeat::Again(self.made.not_repeatable(how.into())),
-            _ => Repeat::Never,
+            how @ 192.. if !self.strict => Retryable::Again(self.made.not_repeatable(how.into())),
+            _ => Retryable::Never,
         };
-        self.attempt(now, Attempt { number, nth: 0 }, target, repeat, script);
+        self.attempt(now, DialAttempt { number, nth: 0 }, target, repeat, script);
     }
 
     fn call_again(&mut self, now: Instant, script: &mut Script<'_>) {
@@ -67,16 +67,16 @@ impl Side {
                 other @ 224.. if self.wild => TARGETS[usize::from(other) % TARGETS.len()],
                 _ => self.made.calls[&last].target,
             };
-            self.attempt(now, self.made.next_attempt(last.number), target, Repeat::Again(call), script);
+            self.attempt(now, self.made.next_attempt(last.number), target, Retryable::Again(call), script);
         }
     }
 
     fn attempt(
         &mut self,
         now: Instant,
-        attempt: Attempt,
+        attempt: DialAttempt,
         target: Target,
-        repeat: Repeat,
+        repeat: Retryable,
         script: &mut Script<'_>,
     ) {
         let deadline = match script.byte() {
@@ -86,7 +86,7 @@ impl Side {
             _ => None,
         };
         let message = self.message(attempt.number, script);
-        let floor = (repeat != Repeat::Never).then_some(CallId(0));
+        let floor = (repeat != Retryable::Never).then_some(CallId(0));
         let header = CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, floor };
         let frame_bytes = header.frame_bytes(message.as_encoded());
         let before = self.waiting(target, frame_bytes, true);
@@ -134,19 +134,19 @@ impl Side {
 
     fn check_accepted(&self, frame_bytes: usize, before: &Waiting) {
         let now = (self.session.outgoing_bytes(), self.session.parked_bytes());
-        let goes_out = now == (before.outgoing + frame_bytes, before.parked);
+        let can_send_now = now == (before.outgoing + frame_bytes, before.parked);
         let queued = now.1.saturating_sub(before.parked);
         let alone = frame_bytes + before.overhead;
         let is_queued = now.0 == before.outgoing && [alone, alone + QUEUE_OVERHEAD_BYTES].contains(&queued);
-        assert!(goes_out || is_queued, "{now:?} after {before:?}");
-        assert!(self.attached || !goes_out);
-        let (waiting, taken) = match goes_out {
+        assert!(can_send_now || is_queued, "{now:?} after {before:?}");
+        assert!(self.attached || !can_send_now);
+        let (waiting, taken) = match can_send_now {
             true => (before.outgoing, frame_bytes),
             false => (before.parked, queued),
         };
         assert!(waiting == 0 || waiting + taken <= self.limits.outgoing_bytes_max, "{before:?}");
         assert!(before.has_room && frame_bytes <= self.limits.frame_bytes_max);
-        assert!(!self.leaving && !self.came.peer_left);
+        assert!(!self.leaving && !self.came.peer_closing);
     }
 
     fn check_rejected(&self, rejected: &Rejected, frame_bytes: usize, before: &Waiting) {
@@ -159,7 +159,7 @@ impl Side {
                 assert!((is_of_calls && waiting >= limit) || (waiting > 0 && waiting + size > limit));
             }
             Rejected::TooLarge { size, limit } => assert!(size == frame_bytes && size > limit),
-            Rejected::Closing => assert!(self.leaving || self.came.peer_left),
+            Rejected::Closing => assert!(self.leaving || self.came.peer_closing),
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::super::actor::Phase;
-use super::super::super::place::Follower;
+use super::super::super::place::NameWaiter;
 use super::*;
 use crate::cluster::model::WorkerState;
 use crate::cluster::schedule::Queue;
@@ -48,7 +48,7 @@ impl World {
         let following: usize = state.jobs.values().map(|job| job.following.len()).sum();
         let followers = state.actors.values().filter_map(|actor| actor.named.as_ref());
         let followers = followers.flat_map(|named| named.followers.values());
-        let finds = followers.clone().filter(|it| matches!(it, Follower::Find { .. }));
+        let finds = followers.clone().filter(|it| matches!(it, NameWaiter::Find { .. }));
         assert_eq!(following + finds.count(), followers.clone().count());
         assert_eq!(asked.len(), unplaced + followers.count());
     }
@@ -84,7 +84,7 @@ impl World {
         for (key, actor) in &state.actors {
             let open = state.is_served(actor.job);
             let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Missing);
-            assert!(open || may_live || state.may_begin_yet(*key), "{key} outlives its job");
+            assert!(open || may_live || state.may_still_start(*key), "{key} outlives its job");
             let loose = state.jobs.get(&actor.job).is_some_and(|job| job.loose.contains(key));
             let in_pool = !actor.detached && actor.phase.worker().is_some();
             assert_eq!(loose, open && !in_pool && !may_live, "{key}");
@@ -150,8 +150,8 @@ impl World {
             assert!(real.drivers.iter().all(|job| state.open_jobs.contains(job)));
         }
         for (key, actor) in &state.actors {
-            let orphan = state.may_begin_yet(*key) && !state.is_served(actor.job);
-            assert_eq!(state.begin_leases.has(*key), orphan, "{key} waits for ever, or is given up");
+            let orphan = state.may_still_start(*key) && !state.is_served(actor.job);
+            assert_eq!(state.start_leases.has(*key), orphan, "{key} waits for ever, or is given up");
         }
         let mut rests = 0;
         for (id, job) in &state.jobs {
@@ -181,7 +181,7 @@ impl World {
         let state = &self.lab.state;
         let mut waiting = 0;
         for (queue, actors) in state.waiting.queues() {
-            assert!(state.schedule.is_possible(queue.1), "{actors:?} wait in vain");
+            assert!(state.schedule.is_feasible(queue.1), "{actors:?} wait in vain");
             let fits = state.nodes.keys().find(|node| state.schedule.fits(**node, queue));
             assert_eq!(fits, None, "{actors:?} wait, and there is room");
             waiting += actors.len();

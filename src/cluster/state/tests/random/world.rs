@@ -32,7 +32,7 @@ pub(super) struct World {
 
 /// A node as it is.
 pub(super) struct Real {
-    pub(super) facts: NodeFacts,
+    pub(super) facts: NodeDescriptor,
     /// Whether the head hears of it.
     pub(super) linked: bool,
     pub(super) workers: BTreeMap<WorkerId, RealWorker>,
@@ -119,7 +119,7 @@ impl World {
                 let open: Vec<Ticket> = self.open.iter().copied().collect();
                 if let Some(ticket) = pick(&open, *ticket) {
                     self.open.remove(&ticket);
-                    self.event(Event::Withdrawn { ticket });
+                    self.event(Event::Cancelled { ticket });
                 }
             }
             Step::Find(name) => {
@@ -178,13 +178,13 @@ impl World {
             }
             Step::SubmitJob(node) if self.jobs().len() < 4 => {
                 let runs_on = Some(NodeId(1 + u64::from(node % 6)));
-                let facts = JobFacts { driver: None, runs_on, ..job_facts(0) };
+                let facts = JobDescriptor { driver: None, runs_on, ..job_facts(0) };
                 self.ask(|ticket| Event::JobSubmitted { ticket, facts });
             }
             Step::DriverComes(job) => {
                 let Some(job) = pick(&self.jobs(), *job) else { return };
                 let known = self.lab.state.job_facts(job).and_then(|facts| facts.driver);
-                let facts = JobFacts { driver: known.or(job_facts(99).driver), ..job_facts(0) };
+                let facts = JobDescriptor { driver: known.or(job_facts(99).driver), ..job_facts(0) };
                 self.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts });
             }
             Step::DriverLeaves(job) => {
@@ -226,7 +226,7 @@ impl World {
             Step::Equip(job, node) => {
                 if let (Some(job), Some(node)) = (pick(&self.jobs(), *job), pick(&self.linked(), *node)) {
                     self.hold(job, node);
-                    self.event(Event::NodeEquipped { job, node: NodeId(node) });
+                    self.event(Event::NodeProvisioned { job, node: NodeId(node) });
                 }
             }
             _ => {}
@@ -263,7 +263,7 @@ impl World {
         let workers = if node == 6 { 0 } else { 1 + (node % 2) as u32 };
         let zone = [("zone".to_owned(), (node % 2).to_string())];
         let labels = node_facts(node, 0.0, 0).labels.into_iter().chain(zone).collect();
-        let facts = NodeFacts { agent: agent(node, *life), labels, ..node_facts(node, 4.0, workers) };
+        let facts = NodeDescriptor { agent: agent(node, *life), labels, ..node_facts(node, 4.0, workers) };
         let (workers, held, drivers) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         self.nodes.insert(node, Real { facts: facts.clone(), linked: true, workers, held, drivers });
         self.event(Event::NodeJoined(NodeReport::idle(facts)));
@@ -336,7 +336,7 @@ impl World {
             self.wanted.insert(actor);
         }
         if linked {
-            self.event(Event::ActorBegan { actor, worker, at: place(worker, actor) });
+            self.event(Event::ActorStarted { actor, worker, at: place(worker, actor) });
         }
     }
 
@@ -372,12 +372,14 @@ impl World {
                 pid: 1,
             }),
             1 => self.event(Event::WorkerEnded { worker: WorkerId(1 << 40 | n), cause }),
-            2 => self.event(Event::ActorBegan { actor, worker: WorkerId(1 << 40), at: place(worker, actor) }),
+            2 => {
+                self.event(Event::ActorStarted { actor, worker: WorkerId(1 << 40), at: place(worker, actor) })
+            }
             3 => self.event(Event::NodeLeft { node: agent(n % 6, 0), cause }),
-            4 => self.event(Event::NodeBeat { node: agent(n, 1) }),
-            5 => self.event(Event::JobBeat { job: JobId(u32::from(number) | 1 << 20) }),
-            6 => self.event(Event::Withdrawn { ticket: Ticket(1 << 40 | n) }),
-            _ => self.event(Event::NodeEquipped { job: JobId(1 << 20), node: NodeId(n) }),
+            4 => self.event(Event::NodeHeartbeat { node: agent(n, 1) }),
+            5 => self.event(Event::JobHeartbeat { job: JobId(u32::from(number) | 1 << 20) }),
+            6 => self.event(Event::Cancelled { ticket: Ticket(1 << 40 | n) }),
+            _ => self.event(Event::NodeProvisioned { job: JobId(1 << 20), node: NodeId(n) }),
         }
     }
 
@@ -385,7 +387,7 @@ impl World {
     fn beat(&mut self) {
         self.beat_nodes();
         for job in self.jobs() {
-            self.event(Event::JobBeat { job });
+            self.event(Event::JobHeartbeat { job });
         }
     }
 
@@ -393,7 +395,7 @@ impl World {
         let linked = self.linked();
         for node in linked {
             let agent = self.nodes[&node].facts.agent;
-            self.event(Event::NodeBeat { node: agent });
+            self.event(Event::NodeHeartbeat { node: agent });
         }
     }
 
@@ -405,7 +407,7 @@ impl World {
 
     pub(super) fn event(&mut self, event: Event) {
         // These tell of actors that were placed before.
-        let tells = matches!(event, Event::Restored(_) | Event::NodeJoined(_) | Event::ActorBegan { .. });
+        let tells = matches!(event, Event::Restored(_) | Event::NodeJoined(_) | Event::ActorStarted { .. });
         let before = self.held_of_reserved();
         for action in self.lab.handle(event) {
             self.obey(&action);
@@ -481,7 +483,7 @@ impl World {
                     }
                 }
             }
-            Action::NodeOver { agent } => assert!(!self.lab.state.is_member(*agent)),
+            Action::ForgetAgent { agent } => assert!(!self.lab.state.is_member(*agent)),
             Action::StopActor { actor, .. } => {
                 assert!(!self.wanted.contains(actor), "{actor} lives, and nobody has ended it");
             }
