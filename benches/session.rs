@@ -9,10 +9,10 @@ use std::time::Instant;
 use bytes::{Buf, BufMut, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roadshow::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
-use roadshow::session::{Batch, Event, Retryable, Session, SessionError, SessionLimits};
+use roadshow::session::{Event, Retryable, Session, SessionError, SessionLimits, WriteBatch};
 use roadshow::wire::{
-    CallHeader, Encoded, Frame, FrameCodec, FrameVisitor, REPLY_HEADER_BYTES, Resume, ShortSlice, TellHeader,
-    Terms,
+    CallHeader, Encoded, Frame, FrameCodec, FrameVisitor, REPLY_HEADER_BYTES, Resume, SessionParameters,
+    ShortSlice, TellHeader,
 };
 
 /// Messages that are made before the first is taken.
@@ -29,7 +29,7 @@ const LENGTH_BYTES: usize = 4;
 struct Side {
     session: Session<u64>,
     codec: FrameCodec,
-    batch: Batch,
+    batch: WriteBatch,
     stream: BytesMut,
     events: Vec<Event<u64>>,
     replied: u64,
@@ -38,7 +38,7 @@ struct Side {
 impl Side {
     fn attached() -> Self {
         let limits = SessionLimits::default();
-        let terms = Terms {
+        let terms = SessionParameters {
             frame_bytes_max: limits.frame_bytes_max as u64,
             outgoing_bytes_max: limits.outgoing_bytes_max as u64,
             window_bytes: limits.window_bytes as u64,
@@ -47,7 +47,7 @@ impl Side {
         let (mut session, mut events) = (Session::new(limits), Vec::new());
         session.attach(&terms, Resume::default(), None, &mut events).expect("both sides are new");
         let codec = FrameCodec::established(limits.frame_bytes_max);
-        Self { session, codec, batch: Batch::default(), stream: BytesMut::new(), events, replied: 0 }
+        Self { session, codec, batch: WriteBatch::default(), stream: BytesMut::new(), events, replied: 0 }
     }
 
     fn call(&mut self, now: Instant, message: TypeHash) {
@@ -68,7 +68,7 @@ impl Side {
         self.session.take_outgoing(&mut self.batch);
         let written = self.batch.remaining();
         other.stream.put(&mut self.batch);
-        self.session.wrote(written);
+        self.session.on_written(written);
         let Self { session, codec, stream, events, replied, .. } = other;
         let mut incoming = Incoming { session, events, replied, now };
         codec.drain(stream, &mut incoming).expect("the peer keeps to the protocol");
@@ -81,13 +81,13 @@ impl Side {
         let mut handled = 0;
         for event in self.events.drain(..) {
             match event {
-                Event::Call { call, body, claim, .. } => {
-                    self.session.handled(claim);
+                Event::Call { call, body, charge: claim, .. } => {
+                    self.session.release_credit(claim);
                     assert!(self.session.reply(call, black_box(&body).as_encoded()), "the call is open");
                 }
-                Event::Tell { body, claim, .. } => {
+                Event::Tell { body, charge: claim, .. } => {
                     black_box(body);
-                    self.session.handled(claim);
+                    self.session.release_credit(claim);
                 }
                 other => panic!("messages were sent, {other:?} came"),
             }
@@ -189,7 +189,7 @@ fn calls(c: &mut Criterion) {
         });
     });
     assert_eq!((caller.session.open_calls(), callee.session.inbound_calls()), (0, 0));
-    let header = CallHeader { call: CallId(0), target: TARGET, message, timeout_ms: 0, floor: None };
+    let header = CallHeader { call: CallId(0), target: TARGET, message, timeout_ms: 0, low_watermark: None };
     let call = behind_length(header.frame_bytes(BODY));
     let reply = behind_length(REPLY_HEADER_BYTES + BODY.len());
     let (mut there, mut back) = (Plain::new(), Plain::new());

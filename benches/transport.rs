@@ -16,7 +16,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use roadshow::Payload;
 use roadshow::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
 use roadshow::host::fresh_identity;
-use roadshow::id::{ActorId, ActorIncarnation, CallId, Identity, Target, TypeHash};
+use roadshow::id::{ActorId, ActorIncarnation, CallId, HostUid, Target, TypeHash};
 use roadshow::transport::{
     Credentials, FrameReader, LinkWriter, PREAMBLE_BYTES, ReadError, Routed, Tcp, Transport, host_name,
 };
@@ -110,7 +110,7 @@ async fn open_encrypted(address: IpAddr) -> (LinkWriter, Reader) {
         pass.send(stream.into_std().expect("it is a socket")).await.expect("the host listens");
         listener.accept().await.expect("somebody comes").await.expect("the certificate is good")
     };
-    let there = Routed::dialing(credentials);
+    let there = Routed::dial_only(credentials);
     let (there, here) = tokio::join!(there.connect(at, host), accept);
     let there = there.expect("the certificate is good");
     assert!(there.certificate().is_some(), "the link is plain");
@@ -118,7 +118,7 @@ async fn open_encrypted(address: IpAddr) -> (LinkWriter, Reader) {
 }
 
 /// One certificate for these hosts, of an authority that nobody else knows.
-fn credentials(hosts: [Identity; 2]) -> Credentials {
+fn credentials(hosts: [HostUid; 2]) -> Credentials {
     let key = || KeyPair::generate().expect("there are random numbers");
     let (authority_key, own) = (key(), key());
     let mut authority = CertificateParams::default();

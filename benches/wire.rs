@@ -24,7 +24,7 @@ fn header() -> CallHeader {
         target: Target { actor: ActorId(3), incarnation: ActorIncarnation(0) },
         message: TypeHash::of("bench::Small"),
         timeout_ms: 0,
-        floor: None,
+        low_watermark: None,
     }
 }
 

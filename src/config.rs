@@ -339,7 +339,7 @@ pub struct Limits {
     /// How many bytes of unhandled messages an actor takes from each peer; see [`WINDOW_BYTES`].
     pub window_bytes: usize,
     /// How many bytes may wait here for the credit of one actor; see [`SEND_QUEUE_BYTES_MAX`].
-    pub parked_bytes_max: usize,
+    pub send_queue_bytes_max: usize,
     /// The longest frame that is written in one piece, from 4 KiB to 1 GiB; see [`CHUNK_BYTES`].
     pub chunk_bytes: usize,
     /// How long a peer may take for the handshake; see [`HANDSHAKE_TIMEOUT`].
@@ -349,15 +349,15 @@ pub struct Limits {
     /// How long one attempt to connect may take; see [`CONNECT_TIMEOUT`].
     pub connect_timeout: Duration,
     /// How often the side that dialled a link asks for the other; see [`HEARTBEAT_INTERVAL`].
-    pub heartbeat_every: Duration,
+    pub heartbeat_interval: Duration,
     /// After how long a silence a link is made anew, twice [`heartbeat_every`](Self::heartbeat_every)
     /// at least; see [`HEARTBEAT_TIMEOUT`].
-    pub heartbeat_lost: Duration,
+    pub heartbeat_timeout: Duration,
     /// How long a shutdown waits for open calls and unwritten bytes; see [`DRAIN_TIMEOUT`].
     pub drain_timeout: Duration,
     #[doc(hidden)]
     #[serde(skip)]
-    pub planted: Option<InjectedBug>,
+    pub injected_bug: Option<InjectedBug>,
 }
 
 impl Default for Limits {
@@ -366,15 +366,15 @@ impl Default for Limits {
             frame_bytes_max: FRAME_BYTES_MAX,
             outgoing_bytes_max: OUTGOING_BYTES_MAX,
             window_bytes: WINDOW_BYTES,
-            parked_bytes_max: SEND_QUEUE_BYTES_MAX,
+            send_queue_bytes_max: SEND_QUEUE_BYTES_MAX,
             chunk_bytes: CHUNK_BYTES,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             handshakes_open_max: HANDSHAKES_OPEN_MAX,
             connect_timeout: CONNECT_TIMEOUT,
-            heartbeat_every: HEARTBEAT_INTERVAL,
-            heartbeat_lost: HEARTBEAT_TIMEOUT,
+            heartbeat_interval: HEARTBEAT_INTERVAL,
+            heartbeat_timeout: HEARTBEAT_TIMEOUT,
             drain_timeout: DRAIN_TIMEOUT,
-            planted: None,
+            injected_bug: None,
         }
     }
 }

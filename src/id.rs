@@ -107,20 +107,20 @@ impl TypeHash {
 
 /// A host in one of its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Identity {
+pub struct HostUid {
     /// The host.
     pub host: HostId,
     /// Its life.
     pub incarnation: Incarnation,
 }
 
-impl Identity {
+impl HostUid {
     /// No value of fewer bytes has an identity in it, in whatever form: a host's number is random, of 64
     /// bits, and an incarnation counts microseconds since 1970.
     pub const ENCODED_BYTES_MIN: usize = 12;
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for HostUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.host, self.incarnation)
     }

@@ -212,7 +212,7 @@ pub mod __private {
     pub use crate::cluster::{WorkerSetup, WorkerTest};
     pub use crate::id::TypeHash;
     pub use crate::lock::held as locks_held;
-    pub use crate::registry::{Control, Delivery, Registration};
+    pub use crate::registry::{ControlMessage, Delivery, Registration};
     pub use crate::registry::{form, schema};
     pub use crate::remote::SpawnRegistration;
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Identity, Target};
+use crate::id::{HostUid, Target};
 
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident($inner:ty), $shown:literal) => {
@@ -212,7 +212,7 @@ pub struct ActorSpec {
 impl ActorSpec {
     /// Whether the control plane has to know the actor also when it has ended and was started again: it has
     /// a name, or a life of its own, or something of its node.
-    pub(crate) fn has_to_last(&self) -> bool {
+    pub(crate) fn is_durable(&self) -> bool {
         let takes_any = self.resources.0.values().any(|amount| amount.0 > 0);
         self.name.is_some() || self.lifetime == Lifetime::Detached || takes_any
     }
@@ -222,7 +222,7 @@ impl ActorSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ActorLocation {
     /// The host.
-    pub host: Identity,
+    pub host: HostUid,
     /// The actor on it.
     pub target: Target,
 }

@@ -25,11 +25,11 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             const NAME: &'static ::core::primitive::str = #name;
         }
         #[automatically_derived]
-        impl #krate::__private::actix::Handler<#krate::__private::Control> for #ident {
+        impl #krate::__private::actix::Handler<#krate::__private::ControlMessage> for #ident {
             type Result = ();
             fn handle(
                 &mut self,
-                control: #krate::__private::Control,
+                control: #krate::__private::ControlMessage,
                 ctx: &mut <Self as #krate::__private::actix::Actor>::Context,
             ) {
                 control.apply(self, ctx);

@@ -14,7 +14,7 @@ use syn::{Expr, GenericArgument, Type, TypePath};
 
 use crate::tokens::{as_generated, compact, generated_at};
 
-/// The function `parts` of the traits that have a schema; nothing if there is no type to ask.
+/// The function `collect_schemas` of the traits that have a schema; nothing if there is no type to ask.
 pub(crate) fn parts<'a>(krate: &TokenStream, types: impl IntoIterator<Item = &'a Type>) -> TokenStream {
     let mut named = Named::default();
     types.into_iter().for_each(|ty| named.visit_type(ty));
@@ -23,7 +23,7 @@ pub(crate) fn parts<'a>(krate: &TokenStream, types: impl IntoIterator<Item = &'a
     }
     let questions = named.paths.into_iter().map(|path| question(krate, path));
     quote! {
-        fn parts(parts: &mut #krate::__private::schema::Parts) {
+        fn collect_schemas(parts: &mut #krate::__private::schema::SchemaCollector) {
             use #krate::__private::schema::{Described as _, Opaque as _};
             #(#questions)*
         }

@@ -18,7 +18,7 @@ use super::model::ActorKey;
 use super::state::{Answer, Denied};
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{Host, SendError};
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::remote::call_host;
 
@@ -26,14 +26,14 @@ type Asked = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send>>;
 
 /// A question for a place, of this number; the future of its answer. Dropped before that it is withdrawn.
 pub(super) struct Asking {
-    head: Identity,
+    head: HostUid,
     host: Host,
     number: u64,
     asked: Option<Asked>,
 }
 
 impl Asking {
-    pub(super) fn new(head: Identity, host: Host, number: u64, request: ControlRequest) -> Self {
+    pub(super) fn new(head: HostUid, host: Host, number: u64, request: ControlRequest) -> Self {
         let here = host.clone();
         let asked = Box::pin(async move { call_host(&here, head, CONTROL, request, None).await });
         Self { head, host, number, asked: Some(asked) }
@@ -61,7 +61,7 @@ impl Drop for Asking {
 }
 
 /// Withdraws a question, and gives back what comes all the same.
-async fn give_up(head: Identity, host: Host, number: u64, asked: Asked) {
+async fn give_up(head: HostUid, host: Host, number: u64, asked: Asked) {
     let withdrawing = async {
         loop {
             // The question itself may have waited for room, and come behind this.
@@ -100,7 +100,7 @@ pub(super) fn place_of(answer: &Answer) -> Option<ActorKey> {
 }
 
 /// Who has asked, and the number that he gave the question.
-type RequestKey = (Identity, u64);
+type RequestKey = (HostUid, u64);
 
 /// The questions of other hosts that have no answer yet. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +108,7 @@ pub(super) struct Open(Arc<Mutex<FxHashMap<RequestKey, oneshot::Sender<()>>>>);
 
 impl Open {
     /// Takes note of one, until what is returned is dropped.
-    pub(super) fn begin(&self, from: Identity, number: u64) -> CancellableRequest {
+    pub(super) fn begin(&self, from: HostUid, number: u64) -> CancellableRequest {
         let (withdraw, withdrawn) = oneshot::channel();
         let question = (from, number);
         self.lock().insert(question, withdraw);
@@ -116,7 +116,7 @@ impl Open {
     }
 
     /// Whoever asked does not wait any more.
-    pub(super) fn withdraw(&self, from: Identity, number: u64) {
+    pub(super) fn withdraw(&self, from: HostUid, number: u64) {
         if let Some(withdraw) = self.lock().remove(&(from, number)) {
             // Nobody hears it where it is just being answered.
             let _ = withdraw.send(());

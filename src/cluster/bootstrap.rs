@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ActorKey, ActorLocation, JobId, TaskCount};
 use crate::config::Limits;
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::transport::Credentials;
 use crate::wire::{self, Encoded};
 
@@ -38,9 +38,9 @@ pub(super) struct WorkerInit {
     /// The stack of each thread that runs handlers or tasks.
     pub(super) stack_bytes: usize,
     /// The host of its actors.
-    pub(super) actors: Identity,
+    pub(super) actors: HostUid,
     /// The host of its tasks.
-    pub(super) tasks: Identity,
+    pub(super) tasks: HostUid,
     /// Where it stands in a cluster of nodes; none in a local one, where it listens for itself.
     pub(super) node: Option<NodeContext>,
 }
@@ -57,7 +57,7 @@ pub(super) struct NodeContext {
 /// Where a cluster's head is, and what it does.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct HeadInfo {
-    pub(super) head: Identity,
+    pub(super) head: HostUid,
     /// Where to dial it; none where it dials, as the driver of a local cluster does.
     pub(super) at: Option<SocketAddr>,
     /// The job that this is for.

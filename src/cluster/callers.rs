@@ -10,7 +10,7 @@ use super::model::JobId;
 use super::protocol::{AGENT_COMMAND, EXECUTABLE, FETCH, FLUSH, JOB, JOB_EVENT, NODE, OUTPUT};
 use super::trust::{ONE_JOB, job_name};
 use crate::host::Host;
-use crate::id::{Identity, TypeHash};
+use crate::id::{HostUid, TypeHash};
 use crate::registry::Inbound;
 use crate::transport::Role;
 use crate::wire::CallFailure;
@@ -44,7 +44,7 @@ pub(super) fn check(host: &Host, service: TypeHash, inbound: &Inbound) -> Result
 
 /// Whether a driver may speak of a job. One that its node's agent has enrolled may speak of one job alone, that of its
 /// certificate; one with the token of any.
-pub(super) fn check_job(host: &Host, driver: Identity, job: JobId) -> Result<(), String> {
+pub(super) fn check_job(host: &Host, driver: HostUid, job: JobId) -> Result<(), String> {
     let has = |name: &str| host.is_certified(driver, name) == Some(true);
     match has(ONE_JOB) && !has(&job_name(job, Role::Driver)) {
         true => Err(format!("this driver was enrolled for another job than {job}")),

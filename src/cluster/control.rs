@@ -18,7 +18,7 @@ use super::listing::{Page, Query, QueryError};
 use super::model::{ActorKey, ActorSpec, JobId};
 use super::state::{Action, Answer, Denied, Event, Listed, Millis, Search, Settings, State, Ticket};
 use crate::host::{Host, SendError};
-use crate::id::{Identity, TypeHash};
+use crate::id::{HostUid, TypeHash};
 use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
@@ -44,7 +44,7 @@ pub(super) enum ControlRequest {
     /// An actor that had a place has not come to life.
     NotSpawned { actor: ActorKey, why: String },
     /// How the worker has ended that had a host, if it has.
-    HostStatus { host: Identity },
+    HostStatus { host: HostUid },
 }
 
 /// Carries out what the state wants done. It must not call back, and not wait.
@@ -157,7 +157,7 @@ impl Control {
         }
         responder.start();
         // It may wait long, and others are to be heard meanwhile.
-        responder.release();
+        responder.release_credit();
         // In the order in which they come, so that none is withdrawn before it is known.
         let withdrawable = match request {
             ControlRequest::Withdraw { number } => {
@@ -203,7 +203,7 @@ impl Control {
                 if spec.namespace.is_empty() {
                     spec.namespace = self.namespace_of(job);
                 }
-                let has_to_last = spec.has_to_last();
+                let has_to_last = spec.is_durable();
                 let answer = Arc::clone(&self).ask(|ticket| Event::Place { ticket, job, spec }).await?;
                 match has_to_last {
                     true => self.keep(answer).await,
@@ -283,7 +283,7 @@ impl fmt::Debug for Control {
 
 /// Whether a member may ask for this. It speaks for its own job alone; any member may end an actor, as any
 /// may send it a message.
-fn check_sender(state: &State, from: Identity, request: &ControlRequest) -> Result<(), Denied> {
+fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Result<(), Denied> {
     let job = match request {
         ControlRequest::Place { job, .. } | ControlRequest::Find { job, .. } => *job,
         // One that is not known has no place to give back.
@@ -376,7 +376,7 @@ pub(super) enum Head {
     /// It is here.
     Here(Arc<Control>),
     /// It is on another host.
-    There(Identity),
+    There(HostUid),
 }
 
 impl Head {

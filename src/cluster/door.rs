@@ -114,12 +114,12 @@ impl Door {
                     let attending = async move {
                         if let Err(error) = route_connection(stream, &*rooms).await {
                             watch.turned_away.fetch_add(1, Ordering::Relaxed);
-                            watch.refusals.note(&error);
+                            watch.refusals.record(&error);
                         }
                     };
-                    if let Err(crowded) = strangers.attend(Some(from.ip()), HANDSHAKES_OPEN_MAX, attending) {
+                    if let Err(crowded) = strangers.spawn(Some(from.ip()), HANDSHAKES_OPEN_MAX, attending) {
                         self.watch.turned_away.fetch_add(1, Ordering::Relaxed);
-                        self.watch.refusals.note(&crowded);
+                        self.watch.refusals.record(&crowded);
                     }
                 }
                 Err(error) => {

@@ -18,7 +18,7 @@ use super::bootstrap;
 use super::desk::{Endpoint, Enrolment, TokenRpcClient, TokenRpcError};
 use super::trust::{CertificateRequest, Claims, Token};
 use crate::config::HANDSHAKE_TIMEOUT;
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::session::Secret;
 use crate::transport::Credentials;
 
@@ -54,7 +54,7 @@ pub(super) struct Back {
     /// Which of its addresses has answered.
     pub(super) head_at: SocketAddr,
     /// In its present life.
-    pub(super) head: Identity,
+    pub(super) head: HostUid,
     /// Whether the process has another certificate now.
     pub(super) renewed: bool,
 }
@@ -153,7 +153,7 @@ impl Admission {
 /// A driver's request to its agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct EnrolRequest {
-    pub(super) hosts: Vec<Identity>,
+    pub(super) hosts: Vec<HostUid>,
     /// PKCS #10, in DER.
     pub(super) csr: Vec<u8>,
 }
@@ -161,7 +161,7 @@ pub(super) struct EnrolRequest {
 /// The agent's answer.
 #[derive(Serialize, Deserialize)]
 pub(super) enum EnrolReply {
-    Enrolled { chain: Vec<Vec<u8>>, head: Identity, head_at: SocketAddr, secret: [u8; 32] },
+    Enrolled { chain: Vec<Vec<u8>>, head: HostUid, head_at: SocketAddr, secret: [u8; 32] },
     Failed { text: String },
 }
 

@@ -11,7 +11,7 @@ use super::desk::TokenRpcError;
 use super::executable::ExecutableError;
 use crate::config::{STACK_BYTES_LEAST, STACK_BYTES_MAX, WORKERS_MAX};
 use crate::host::{HostError, SendError};
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::observe::Chain;
 use crate::transport::explained;
 
@@ -205,7 +205,7 @@ pub enum ClusterError {
     )]
     WorkerBusy {
         /// The hosts of their actors.
-        hosts: Vec<Identity>,
+        hosts: Vec<HostUid>,
         /// How long they had.
         limit: Duration,
     },

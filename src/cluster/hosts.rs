@@ -14,8 +14,8 @@ use super::bootstrap::{Report, WorkerInit};
 use super::callers;
 use super::members::{Change, MEMBERSHIP, Membership};
 use crate::config::{INBOUND_PEER_EXPIRY, Limits, TASK_STATS_INTERVAL, WORKER_STOP_TIMEOUT};
-use crate::host::{Executor, Host, HostConfig, HostServices, Lives};
-use crate::id::{Identity, TypeHash};
+use crate::host::{Executor, Host, HostConfig, HostServices, LifecycleObserver};
+use crate::id::{HostUid, TypeHash};
 use crate::lock::Mutex;
 use crate::remote::actor_services;
 use crate::session::Secret;
@@ -61,7 +61,7 @@ pub(super) async fn serve(
     bootstrap: WorkerInit,
     sites: WorkerEndpoints,
     executors: Executors,
-    lives: Arc<dyn Lives>,
+    lives: Arc<dyn LifecycleObserver>,
     report: impl FnOnce(Report) -> io::Result<()>,
     stop: oneshot::Receiver<()>,
     over: impl Future<Output = String>,
@@ -113,7 +113,7 @@ pub(super) async fn serve(
 struct Counting {
     service: Weak<TaskService>,
     host: Host,
-    lives: Arc<dyn Lives>,
+    lives: Arc<dyn LifecycleObserver>,
     told: Mutex<FxHashMap<TypeHash, TaskCounts>>,
 }
 
@@ -136,7 +136,7 @@ impl Counting {
 async fn start(
     bootstrap: &WorkerInit,
     site: &HostEndpoint,
-    identity: Identity,
+    identity: HostUid,
     executor: Executor,
     calls: HostServices,
 ) -> Result<Host, ClusterError> {
@@ -156,7 +156,7 @@ async fn start(
         listen: Some(site.listen),
         io: site.io.clone(),
         executor,
-        calls: Box::new(move |host, service, inbound| match callers::check(host, service, &inbound) {
+        services: Box::new(move |host, service, inbound| match callers::check(host, service, &inbound) {
             Err(refused) => inbound.fail(&refused),
             Ok(()) if service == MEMBERSHIP => told.serve(host, inbound),
             Ok(()) => calls(host, service, inbound),

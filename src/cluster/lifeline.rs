@@ -20,7 +20,7 @@ use super::io_thread::IoThread;
 use super::model::TaskCount;
 use super::offspring::{self, Mark};
 use super::passing;
-use crate::host::Lives;
+use crate::host::LifecycleObserver;
 use crate::id::HostId;
 use crate::spec::{ActorKey, ActorLocation};
 use crate::transport::Credentials;
@@ -199,13 +199,13 @@ fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
     }
 }
 
-impl Lives for Reporter {
-    fn began(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
+impl LifecycleObserver for Reporter {
+    fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
         let life = Life::Began { actor, class: class.to_owned(), at };
         self.report(|pending| pending.lives.push(life));
     }
 
-    fn ended(&self, actor: ActorKey, cause: &str) {
+    fn actor_stopped(&self, actor: ActorKey, cause: &str) {
         let end = (0..=CAUSE_BYTES_MAX.min(cause.len())).rfind(|at| cause.is_char_boundary(*at));
         let end = end.unwrap_or_default();
         let life = Life::Ended { actor, cause: cause[..end].to_owned() };

@@ -27,7 +27,7 @@ use super::thread::{InProcess, WorkerThread};
 use super::{ClusterError, WorkerInfo, worker};
 use crate::config::{Limits, OUTPUT_FLUSH_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::observe::log;
 use crate::remote::{ClusterRef, Shared, actor_services, ask_host_shared};
 use crate::session::Secret;
@@ -149,7 +149,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
         listen: None,
         io: io.handle().clone(),
         executor: Executor::here_or(io.handle()),
-        calls: Box::new(move |host, service, inbound| match service {
+        services: Box::new(move |host, service, inbound| match service {
             CONTROL => control.serve(host, inbound),
             _ => actor_services(host, service, inbound),
         }),
@@ -255,7 +255,7 @@ async fn boot_thread(bootstrap: WorkerInit, site: HostEndpoint) -> Result<Booted
     Ok(Booted { body: Body::Thread(thread), member, output: None })
 }
 
-fn member(actors: Identity, tasks: Identity, report: Report, pid: u32) -> Result<Member, ClusterError> {
+fn member(actors: HostUid, tasks: HostUid, report: Report, pid: u32) -> Result<Member, ClusterError> {
     match report {
         Report::Ready { actors_at, tasks_at } => Ok(Member { actors, actors_at, tasks, tasks_at }),
         Report::Failed { why } => Err(ClusterError::Worker { pid, cause: why }),
@@ -417,7 +417,7 @@ impl Drop for LocalCluster {
     }
 }
 
-fn hosts_of(member: &Member) -> [Identity; 2] {
+fn hosts_of(member: &Member) -> [HostUid; 2] {
     [member.actors, member.tasks]
 }
 

@@ -11,10 +11,10 @@ use super::model::{ActorKey, ActorSpec, JobId, Member};
 use super::state::{Answer, Denied};
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{
-    Host, HostStatusFuture, LookupFuture, Placed, Placement, PlacementError, PlacementResult, SendError,
+    Assignment, Host, HostStatusFuture, LookupFuture, Placement, PlacementError, PlacementResult, SendError,
     TaskSlot,
 };
-use crate::id::{HostId, Identity, Target, TypeHash};
+use crate::id::{HostId, HostUid, Target, TypeHash};
 use crate::lock::{Guard, RwLock};
 use crate::registry::{Inbound, decode};
 use crate::spec::{ActorLocation, Lifetime};
@@ -149,11 +149,11 @@ impl Membership {
     }
 
     /// The next worker's turn.
-    fn next_for_actor(&self) -> Result<Placed, PlacementError> {
+    fn next_for_actor(&self) -> Result<Assignment, PlacementError> {
         let seats = self.seats();
         let turn = self.next_actor_worker.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len());
         let turn = turn.ok_or(PlacementError::NoWorker)?;
-        Ok(Placed { host: seats[turn].member.actors, actor: None, alive: None })
+        Ok(Assignment { host: seats[turn].member.actors, actor: None, alive: None })
     }
 
     /// Asks the head something.
@@ -196,13 +196,13 @@ impl Way {
 fn introduce(member: &Member, host: &Host) {
     for (identity, address) in [(member.actors, member.actors_at), (member.tasks, member.tasks_at)] {
         if identity != host.identity() {
-            host.introduce(identity, address);
+            host.add_peer(identity, address);
         }
     }
 }
 
 /// Asks the head for a place, and makes the worker known where it is.
-async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Placed, PlacementError> {
+async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Assignment, PlacementError> {
     // A head that has heard of a name has given it, though nobody knows.
     let may_repeat = spec.name.is_none() || spec.get_if_exists;
     let asked = Arc::clone(&way.asked);
@@ -212,7 +212,7 @@ async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Placed, Placemen
         Answer::Placed { actor, member, alive } => {
             introduce(&member, &host);
             let at = alive.unwrap_or(ActorLocation { host: member.actors, target: Target::HOST });
-            Ok(Placed { host: at.host, actor: Some(actor), alive: alive.map(|at| at.target) })
+            Ok(Assignment { host: at.host, actor: Some(actor), alive: alive.map(|at| at.target) })
         }
         _ => Err(PlacementError::Head { text: "it gave another answer".to_owned() }),
     }
@@ -235,7 +235,7 @@ async fn find(
 }
 
 /// Asks the head how a worker has ended, if it has. One that is away does not say; it is asked again later.
-async fn end_of(way: Way, host: Host, of: Identity) -> Option<String> {
+async fn end_of(way: Way, host: Host, of: HostUid) -> Option<String> {
     let asking = way.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
     match tokio::time::timeout(HEAD_RPC_TIMEOUT, asking).await {
         Ok(Ok(Answer::End(end))) => end,
@@ -250,8 +250,8 @@ fn answer(asked: Result<Result<Answer, Denied>, SendError>) -> Result<Answer, Pl
             Denied::Infeasible(text) => PlacementError::Infeasible { text },
             Denied::NameTaken(text) => PlacementError::NameTaken { text },
             Denied::Unknown(text) => PlacementError::Unknown { text },
-            Denied::JobOver(text) => PlacementError::JobOver { text },
-            denied @ Denied::NotKept(_) => PlacementError::NotKept { text: denied.to_string() },
+            Denied::JobOver(text) => PlacementError::JobEnded { text },
+            denied @ Denied::NotKept(_) => PlacementError::NotPersisted { text: denied.to_string() },
         }),
         Err(error) => Err(PlacementError::Head { text: error.to_string() }),
     }
@@ -276,7 +276,7 @@ impl Placement for Membership {
         Box::pin(find(self.head.clone(), host.clone(), namespace, name))
     }
 
-    fn not_spawned(&self, host: &Host, actor: ActorKey, why: &str) {
+    fn spawn_failed(&self, host: &Host, actor: ActorKey, why: &str) {
         let Ok(access) = self.head.access() else { return };
         let (host, why) = (host.clone(), why.to_owned());
         let io = host.io().clone();
@@ -287,7 +287,7 @@ impl Placement for Membership {
     }
 
     /// In a local cluster the driver tells everybody. A head that has gone is another matter than a worker.
-    fn end_of(&self, host: &Host, of: Identity) -> HostStatusFuture {
+    fn host_exit_cause(&self, host: &Host, of: HostUid) -> HostStatusFuture {
         if of.host == HostId::HEAD || !self.places_all() {
             return Box::pin(std::future::ready(None));
         }
@@ -313,10 +313,10 @@ mod tests {
     use super::*;
     use std::net::SocketAddr;
 
-    use crate::id::{HostId, Identity, Incarnation};
+    use crate::id::{HostId, HostUid, Incarnation};
 
     fn members(count: u64) -> Membership {
-        let identity = |host| Identity { host: HostId(host), incarnation: Incarnation(1) };
+        let identity = |host| HostUid { host: HostId(host), incarnation: Incarnation(1) };
         let at = SocketAddr::from(([127, 0, 0, 1], 1));
         let seats = (0..count).map(|n| WorkerEntry {
             member: Member { actors: identity(n), actors_at: at, tasks: identity(100 + n), tasks_at: at },

@@ -83,7 +83,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 
 use crate::host::PlacementError;
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::remote::ClusterRef;
 use crate::transport::Memory;
 
@@ -332,9 +332,9 @@ impl fmt::Debug for Cluster {
 #[non_exhaustive]
 pub struct WorkerInfo {
     /// The host of its actors.
-    pub host: Identity,
+    pub host: HostUid,
     /// The host of its tasks.
-    pub tasks: Identity,
+    pub tasks: HostUid,
     /// Its process: this one for a worker within it.
     pub pid: u32,
     /// Where the host of its actors listens.

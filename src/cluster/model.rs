@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::JOB_TEXT_BYTES_MAX;
-use crate::id::Identity;
+use crate::id::HostUid;
 
 pub use crate::spec::{
     ActorKey, ActorLocation, ActorSpec, JobId, Labels, Lifetime, NodeId, Quantity, Resources, Strategy,
@@ -21,11 +21,11 @@ pub use crate::spec::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// The host of its actors.
-    pub actors: Identity,
+    pub actors: HostUid,
     /// Where that is reached.
     pub actors_at: SocketAddr,
     /// The host of its tasks.
-    pub tasks: Identity,
+    pub tasks: HostUid,
     /// Where that is reached.
     pub tasks_at: SocketAddr,
 }
@@ -34,7 +34,7 @@ pub struct Member {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDescriptor {
     /// The agent's host; its id is the node's.
-    pub agent: Identity,
+    pub agent: HostUid,
     /// Where all hosts of the node are reached.
     pub address: SocketAddr,
     /// What the machine is called.
@@ -73,9 +73,9 @@ pub struct JobDescriptor {
     /// The driver's process; 0 before it runs.
     pub pid: u32,
     /// The driver's host that the head hears from; none before it runs.
-    pub driver: Option<Identity>,
+    pub driver: Option<HostUid>,
     /// The driver's host that its messages come from.
-    pub caller: Option<Identity>,
+    pub caller: Option<HostUid>,
     /// The namespace of its names.
     pub namespace: String,
     /// The node whose agent runs the driver, if the job was submitted.

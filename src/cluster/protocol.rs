@@ -16,7 +16,7 @@ use super::model::{
 use super::process::Variables;
 use super::state::NodeReport;
 use crate::config::Limits;
-use crate::id::{Identity, TypeHash};
+use crate::id::{HostUid, TypeHash};
 use crate::wire::Payload;
 
 /// What agents ask of the head.
@@ -42,16 +42,16 @@ pub(super) enum NodeRequest {
     /// It has come, or is back.
     Join(NodeReport),
     /// It is there.
-    Beat { node: Identity, usage: Usage },
+    Beat { node: HostUid, usage: Usage },
     /// What has happened since, in order.
-    Events { node: Identity, events: Vec<NodeEvent> },
+    Events { node: HostUid, events: Vec<NodeEvent> },
     /// A worker is to be known as what it is: signs the request of its certificate.
-    SignCertificate { node: Identity, job: JobId, hosts: [Identity; 2], request: Vec<u8> },
+    SignCertificate { node: HostUid, job: JobId, hosts: [HostUid; 2], request: Vec<u8> },
     /// It leaves.
-    Leave { node: Identity, cause: String },
+    Leave { node: HostUid, cause: String },
     /// The driver of a submitted job, which the node runs, is to be known as what it is: signs the request of its
     /// certificate.
-    SignDriver { node: Identity, job: JobId, hosts: Vec<Identity>, request: Vec<u8> },
+    SignDriver { node: HostUid, job: JobId, hosts: Vec<HostUid>, request: Vec<u8> },
 }
 
 /// What the head says to that.
@@ -170,7 +170,7 @@ pub(super) enum ExecutableRequest {
 pub(super) struct LogSelector {
     pub(super) digest: Digest,
     pub(super) size: u64,
-    pub(super) from: Identity,
+    pub(super) from: HostUid,
     pub(super) at: SocketAddr,
 }
 
@@ -208,7 +208,7 @@ pub(super) struct JobSpec {
     /// The stack of each thread that runs handlers or tasks.
     pub(super) stack_bytes: usize,
     /// Whose the job is, and who is sent what the workers write.
-    pub(super) driver: Identity,
+    pub(super) driver: HostUid,
 }
 
 /// What an agent says to that.

@@ -14,7 +14,7 @@ use crate::cluster::model::{
     NodeId, Resources, WorkerId,
 };
 use crate::cluster::state::{Action, Answer, Event, Millis, NodeReport, Search, Settings, State, Ticket};
-use crate::id::{ActorId, ActorIncarnation, HostId, Identity, Incarnation, Target};
+use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
 use crate::wire;
 
 /// How many workers each node has.
@@ -156,7 +156,7 @@ impl ControlPlaneBench {
         let actor = self.placed().expect("an actor was placed");
         let worker = self.state.worker_of_actor(actor).expect("it was placed on a worker");
         let target = Target { actor: ActorId(actor.0), incarnation: ActorIncarnation(0) };
-        let host = Identity { host: HostId(worker.0), incarnation: Incarnation(1) };
+        let host = HostUid { host: HostId(worker.0), incarnation: Incarnation(1) };
         self.handle(Event::ActorStarted { actor, worker, at: ActorLocation { host, target } });
         self.actors.push(actor);
     }
@@ -220,8 +220,8 @@ fn bytes(value: &impl Serialize) -> usize {
     wire::encode(value, usize::MAX, |body| body.message.len()).unwrap_or_default()
 }
 
-fn agent(node: u64) -> Identity {
-    Identity { host: HostId(node), incarnation: Incarnation(1) }
+fn agent(node: u64) -> HostUid {
+    HostUid { host: HostId(node), incarnation: Incarnation(1) }
 }
 
 fn labels(zone: u64) -> Labels {
@@ -249,7 +249,7 @@ fn job_facts() -> JobDescriptor {
         entrypoint: "program".to_owned(),
         hostname: "node-0".to_owned(),
         pid: 1,
-        driver: Some(Identity { host: HostId(u64::MAX), incarnation: Incarnation(1) }),
+        driver: Some(HostUid { host: HostId(u64::MAX), incarnation: Incarnation(1) }),
         caller: None,
         namespace: "job".to_owned(),
         runs_on: None,
@@ -258,7 +258,7 @@ fn job_facts() -> JobDescriptor {
 
 fn member(node: u64, worker: WorkerId) -> Member {
     let [actors, tasks] = [worker.0, worker.0 | 1 << 63];
-    let host = |id| Identity { host: HostId(id), incarnation: Incarnation(1) };
+    let host = |id| HostUid { host: HostId(id), incarnation: Incarnation(1) };
     let at = facts(node, 0).address;
     Member { actors: host(actors), actors_at: at, tasks: host(tasks), tasks_at: at }
 }

@@ -15,7 +15,7 @@ use super::hosts::{self, Ended, Executors, HostEndpoint, WorkerEndpoints};
 use super::local::LOOPBACK;
 use super::user_thread::{UserThread, first_end};
 use crate::config::{WORKER_START_TIMEOUT, WORKER_STOP_TIMEOUT};
-use crate::host::Lives;
+use crate::host::LifecycleObserver;
 use crate::lock::Mutex;
 use crate::observe::Chain;
 use crate::spec::{ActorKey, ActorLocation};
@@ -184,12 +184,12 @@ impl ChannelObserver {
     }
 }
 
-impl Lives for ChannelObserver {
-    fn began(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
+impl LifecycleObserver for ChannelObserver {
+    fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
         self.tell(Life::Began { actor, class: class.to_owned(), at });
     }
 
-    fn ended(&self, actor: ActorKey, cause: &str) {
+    fn actor_stopped(&self, actor: ActorKey, cause: &str) {
         self.tell(Life::Ended { actor, cause: cause.to_owned() });
     }
 }

@@ -26,7 +26,7 @@ use super::process::set_aside;
 use super::user_thread::{UserThread, first_end};
 use super::{ClusterError, passing, setup};
 use crate::config::HANDOFF_QUEUE_MAX;
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::observe::{Chain, log};
 use crate::transport::{Routed, Tcp};
 
@@ -241,7 +241,7 @@ impl Drop for Unwinding {
 /// Where the hosts of this process are to be had: on ports of their own, or behind the door of the node.
 fn sites(bootstrap: &WorkerInit, io: &Handle) -> (WorkerEndpoints, InboundQueues) {
     let mut doors = InboundQueues::default();
-    let mut site = |identity: Identity| match &bootstrap.node {
+    let mut site = |identity: HostUid| match &bootstrap.node {
         None => HostEndpoint { transport: Arc::new(Tcp), listen: LOOPBACK, io: io.clone() },
         Some(node) => {
             let (door, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);

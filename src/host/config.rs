@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::{Executor, Host};
 use crate::config::Limits;
-use crate::id::{Identity, TypeHash};
+use crate::id::{HostUid, TypeHash};
 use crate::registry::{Inbound, RegistryError};
 use crate::session::Secret;
 use crate::transport::Transport;
@@ -21,7 +21,7 @@ pub type HostServices = Box<dyn Fn(&Host, TypeHash, Inbound) + Send + Sync>;
 /// What a host is made from.
 pub struct HostConfig {
     /// Who it is.
-    pub identity: Identity,
+    pub identity: HostUid,
     /// What every member of the cluster knows.
     pub secret: Secret,
     /// Its limits.
@@ -35,7 +35,7 @@ pub struct HostConfig {
     /// Serves links, and so hosts spawned actors.
     pub executor: Executor,
     /// What calls to the host itself do.
-    pub calls: HostServices,
+    pub services: HostServices,
 }
 
 impl fmt::Debug for HostConfig {

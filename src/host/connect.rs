@@ -20,11 +20,13 @@ use super::pulse::{HEARTBEAT_FRAME_BYTES_MAX, LinkMonitor};
 use super::strangers::UnauthenticatedConnections;
 use super::{Shared, random_nonce};
 use crate::config::ACCEPT_BACKOFF;
-use crate::id::{Identity, LinkId};
+use crate::id::{HostUid, LinkId};
 use crate::observe::{Chain, log};
-use crate::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, LinkLoss, ProvenPeer, Step};
-use crate::transport::{Arrival, Certificate, FrameReader, Link, Listener, ReadError, Role, explained};
-use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
+use crate::session::{
+    DialAttempt, DisconnectReason, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Step,
+};
+use crate::transport::{Certificate, FrameReader, Incoming, Link, Listener, ReadError, Role, explained};
+use crate::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, SessionParameters};
 
 /// How long a refusal may take to be written: the peer need not read it.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,8 +49,8 @@ pub(super) async fn accept(
             Ok(arrival) => {
                 let Some(host) = host.upgrade() else { break };
                 let (source, refusals) = (arrival.source, Arc::clone(&host));
-                if let Err(crowded) = strangers.attend(source, open_max, welcome(host, arrival)) {
-                    refusals.refusals.note(&crowded);
+                if let Err(crowded) = strangers.spawn(source, open_max, accept_handshake(host, arrival)) {
+                    refusals.refusals.record(&crowded);
                 }
             }
             Err(error) => {
@@ -61,28 +63,28 @@ pub(super) async fn accept(
 }
 
 /// Shakes hands with whoever connected.
-async fn welcome(host: Arc<Shared>, arrival: Arrival) {
+async fn accept_handshake(host: Arc<Shared>, arrival: Incoming) {
     let handshake = Handshake::accept(now(), config(&host), random_nonce());
     let established = tokio::select! {
         biased;
-        () = host.closing.cancelled() => return,
+        () = host.closed.cancelled() => return,
         established = tokio::time::timeout_at(handshake.deadline().into(), arrival) => established,
     };
     let link = match established {
         Ok(Ok(link)) => link,
-        Ok(Err(error)) => return host.refusals.note(&Chain(&error)),
-        Err(_) => return host.refusals.note(&handshake.timed_out()),
+        Ok(Err(error)) => return host.refusals.record(&Chain(&error)),
+        Err(_) => return host.refusals.record(&handshake.timed_out()),
     };
     let mut shaking = PendingHandshake { handshake, frames: FrameReader::handshake(link) };
     let outcome = tokio::select! {
         biased;
-        () = host.closing.cancelled() => return,
-        outcome = shaking.until_proven(|| true) => outcome,
+        () = host.closed.cancelled() => return,
+        outcome = shaking.authenticate(|| true) => outcome,
     };
     let proven = match outcome {
         Ok(proven) => proven,
         Err(error) => {
-            host.refusals.note(&Chain(&error));
+            host.refusals.record(&Chain(&error));
             if matches!(error, HandshakeIoError::Certificate { .. }) {
                 shaking.handshake.refuse(Refusal::Certificate, &error.to_string());
             }
@@ -91,13 +93,13 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
     };
     let taken = match proven.purpose {
         Purpose::Link => accept_link(&host, &proven, &mut shaking).await,
-        Purpose::Pulse => accept_heartbeat(&host, &proven, &mut shaking).await,
+        Purpose::Heartbeat => accept_heartbeat(&host, &proven, &mut shaking).await,
     };
     match taken {
-        Ok(Some(Taken::Link(lease))) => shaking.hand_over(&host, lease),
-        Ok(Some(Taken::Pulse(watched))) => {
+        Ok(Some(Accepted::Link(lease))) => shaking.hand_over(&host, lease),
+        Ok(Some(Accepted::Heartbeat(watched))) => {
             // Not here: this task counts as a handshake that is open.
-            tokio::spawn(watched.answer(shaking.into_frames(HEARTBEAT_FRAME_BYTES_MAX)));
+            tokio::spawn(watched.echo_heartbeats(shaking.into_frames(HEARTBEAT_FRAME_BYTES_MAX)));
         }
         Ok(None) => {}
         Err((reason, text)) => {
@@ -109,23 +111,23 @@ async fn welcome(host: Arc<Shared>, arrival: Arrival) {
 }
 
 /// What a proven peer gets. Nothing if its link broke before it heard of that.
-enum Taken {
+enum Accepted {
     Link(LinkGuard),
-    Pulse(LinkMonitor),
+    Heartbeat(LinkMonitor),
 }
 
 async fn accept_link(
     host: &Arc<Shared>,
     proven: &ProvenPeer,
     shaking: &mut PendingHandshake,
-) -> Result<Option<Taken>, (Refusal, String)> {
+) -> Result<Option<Accepted>, (Refusal, String)> {
     let certificate = shaking.certificate(proven.identity);
-    let (lease, resume) = host.peers.of(host, proven.identity)?.admit(proven, certificate)?;
+    let (lease, resume) = host.peers.of(host, proven.identity)?.accept_link(proven, certificate)?;
     shaking.handshake.admit(resume);
     Ok(match shaking.write().await {
-        Ok(()) => Some(Taken::Link(lease)),
+        Ok(()) => Some(Accepted::Link(lease)),
         Err(error) => {
-            lease.end(LinkLoss::Io(error.to_string()));
+            lease.end(DisconnectReason::Io(error.to_string()));
             None
         }
     })
@@ -135,7 +137,7 @@ async fn accept_heartbeat(
     host: &Arc<Shared>,
     proven: &ProvenPeer,
     shaking: &mut PendingHandshake,
-) -> Result<Option<Taken>, (Refusal, String)> {
+) -> Result<Option<Accepted>, (Refusal, String)> {
     let peer = host.peers.get(proven.identity.host);
     let up =
         peer.as_ref().filter(|peer| peer.identity() == proven.identity).and_then(|it| it.link(proven.link));
@@ -144,7 +146,7 @@ async fn accept_heartbeat(
     };
     shaking.handshake.admit(Resume::default());
     let welcomed = shaking.write().await.is_ok();
-    Ok(welcomed.then(|| Taken::Pulse(LinkMonitor::new(host, &peer, &up))))
+    Ok(welcomed.then(|| Accepted::Heartbeat(LinkMonitor::new(host, &peer, &up))))
 }
 
 /// One attempt to reach a peer.
@@ -163,7 +165,7 @@ enum DialError {
     Crossed,
     /// It is not wanted any more.
     Abandoned,
-    Lost(LinkLoss, FailureVerdict),
+    Lost(DisconnectReason, FailureVerdict),
 }
 
 impl Dial {
@@ -188,11 +190,11 @@ impl Dial {
         match outcome {
             Ok((shaking, proven)) => {
                 let certificate = shaking.certificate(proven.identity);
-                if let Some(lease) = self.peer.dialed(&proven, certificate) {
+                if let Some(lease) = self.peer.on_connected(&proven, certificate) {
                     shaking.hand_over(&host, lease);
                 }
             }
-            Err(DialError::Crossed) => self.peer.crossed(self.attempt),
+            Err(DialError::Crossed) => self.peer.on_simultaneous_open(self.attempt),
             Err(DialError::Abandoned) => {}
             Err(DialError::Lost(loss, evidence)) => self.peer.on_connect_failed(self.attempt, loss, evidence),
         }
@@ -205,13 +207,15 @@ impl Dial {
         let (to, link) = (self.peer.identity(), self.attempt);
         let attempt = DialAttempt { to, purpose: Purpose::Link, link, replaces, resume };
         let reached = || self.peer.reached(self.attempt);
-        reach(host, self.address, attempt, reached).await.map_err(|error| match error {
+        connect(host, self.address, attempt, reached).await.map_err(|error| match error {
             ConnectError::Abandoned => DialError::Abandoned,
-            ConnectError::Refused { reason: Refusal::Crossed, .. } => DialError::Crossed,
+            ConnectError::Refused { reason: Refusal::SimultaneousOpen, .. } => DialError::Crossed,
             ConnectError::Refused { reason, proven, why } => {
-                DialError::Lost(LinkLoss::Unreachable(why), classify_refusal(reason, proven))
+                DialError::Lost(DisconnectReason::Unreachable(why), classify_refusal(reason, proven))
             }
-            ConnectError::Unreachable(why, evidence) => DialError::Lost(LinkLoss::Unreachable(why), evidence),
+            ConnectError::Unreachable(why, evidence) => {
+                DialError::Lost(DisconnectReason::Unreachable(why), evidence)
+            }
         })
     }
 }
@@ -232,7 +236,7 @@ pub(super) enum ConnectError {
 
 /// Connects and shakes hands. `reached` is told when the host has proved itself, before this one does, and says
 /// whether to go on.
-pub(super) async fn reach(
+pub(super) async fn connect(
     host: &Shared,
     address: SocketAddr,
     attempt: DialAttempt,
@@ -245,12 +249,12 @@ pub(super) async fn reach(
         .await
         .map_err(|_| unreachable(format!("no connection within {limit:?}"), FailureVerdict::None))?
         .map_err(|error| {
-            let evidence = evidence(host, address, &error);
+            let evidence = classify_io_error(host, address, &error);
             unreachable(explained(error).to_string(), evidence)
         })?;
     let handshake = Handshake::connect(now(), config(host), attempt, random_nonce());
     let mut shaking = PendingHandshake { handshake, frames: FrameReader::handshake(link) };
-    match shaking.until_proven(reached).await {
+    match shaking.authenticate(reached).await {
         Ok(proven) => Ok((shaking, proven)),
         Err(HandshakeIoError::Abandoned) => Err(ConnectError::Abandoned),
         Err(HandshakeIoError::Handshake(error @ HandshakeError::Refused { reason, proven, .. })) => {
@@ -261,10 +265,10 @@ pub(super) async fn reach(
 }
 
 /// What a connection that could not be made says about the peer.
-fn evidence(host: &Shared, address: SocketAddr, error: &io::Error) -> FailureVerdict {
+fn classify_io_error(host: &Shared, address: SocketAddr, error: &io::Error) -> FailureVerdict {
     match error.kind() {
         io::ErrorKind::ConnectionRefused if host.transport.refusal_means_host_down(address) => {
-            FailureVerdict::Gone
+            FailureVerdict::HostDown
         }
         // One side does not take the other's certificate.
         io::ErrorKind::InvalidData => FailureVerdict::Rejected,
@@ -274,8 +278,8 @@ fn evidence(host: &Shared, address: SocketAddr, error: &io::Error) -> FailureVer
 
 fn classify_refusal(reason: Refusal, proven: bool) -> FailureVerdict {
     match reason {
-        Refusal::Crossed | Refusal::Busy | Refusal::Stale => FailureVerdict::None,
-        Refusal::Closing | Refusal::WrongHost if proven => FailureVerdict::Over,
+        Refusal::SimultaneousOpen | Refusal::Busy | Refusal::Stale => FailureVerdict::None,
+        Refusal::Closing | Refusal::WrongHost if proven => FailureVerdict::SessionEnded,
         _ => FailureVerdict::Rejected,
     }
 }
@@ -317,7 +321,7 @@ enum HandshakeIoError {
     Write(#[from] io::Error),
     /// The peer knows the secret, and its certificate is that of another.
     #[error("the link's certificate is not for host {host}; a host needs one of its own")]
-    Certificate { host: Identity },
+    Certificate { host: HostUid },
     #[error("the link is not wanted any more")]
     Abandoned,
 }
@@ -325,12 +329,13 @@ enum HandshakeIoError {
 impl PendingHandshake {
     /// Runs the handshake to the point where the peer is proven: as acceptor before its decision,
     /// as initiator after the peer's. `goes_on` is asked between the peer's first frame and this side's next.
-    async fn until_proven(
+    async fn authenticate(
         &mut self,
         goes_on: impl FnMut() -> bool + Send,
     ) -> Result<ProvenPeer, HandshakeIoError> {
         let deadline = self.handshake.deadline();
-        let Ok(outcome) = tokio::time::timeout_at(deadline.into(), self.steps(goes_on)).await else {
+        let Ok(outcome) = tokio::time::timeout_at(deadline.into(), self.exchange_frames(goes_on)).await
+        else {
             return Err(self.handshake.timed_out().into());
         };
         let proven = outcome?;
@@ -342,7 +347,7 @@ impl PendingHandshake {
     }
 
     /// The certificate of a link that has one, and what it says that its host is.
-    fn certificate(&self, host: Identity) -> Option<(Role, Certificate)> {
+    fn certificate(&self, host: HostUid) -> Option<(Role, Certificate)> {
         let certificate = self.link().certificate()?;
         Some((certificate.role_of(host)?, certificate.clone()))
     }
@@ -351,7 +356,7 @@ impl PendingHandshake {
         &**self.frames.get_ref()
     }
 
-    async fn steps(
+    async fn exchange_frames(
         &mut self,
         mut goes_on: impl FnMut() -> bool + Send,
     ) -> Result<ProvenPeer, HandshakeIoError> {
@@ -401,7 +406,7 @@ impl PendingHandshake {
                 // Where that thread has ended, the lease is dropped, and that ends the link.
                 host.executor.spawn(LinkDriver { lease, link, leftover, frame_bytes_max }.run());
             }
-            Err(error) => lease.end(LinkLoss::Io(error.to_string())),
+            Err(error) => lease.end(DisconnectReason::Io(error.to_string())),
         }
     }
 }
@@ -412,9 +417,9 @@ fn put(frame: Frame, bytes: &mut BytesMut) -> io::Result<()> {
 
 fn config(host: &Shared) -> HandshakeConfig {
     HandshakeConfig {
-        me: host.identity,
+        local: host.identity,
         secret: host.secret.clone(),
-        terms: Terms {
+        terms: SessionParameters {
             frame_bytes_max: host.limits.frame_bytes_max as u64,
             outgoing_bytes_max: host.limits.outgoing_bytes_max as u64,
             window_bytes: host.limits.window_bytes as u64,

@@ -6,8 +6,8 @@
 
 use thiserror::Error;
 
-use crate::id::Identity;
-use crate::session::{Failed, LinkLoss, Rejected};
+use crate::id::HostUid;
+use crate::session::{CallError, DisconnectReason, Rejected};
 use crate::wire::{CallFailure, EncodeError};
 
 /// Why a call has no answer.
@@ -83,7 +83,7 @@ pub enum NotDelivered {
     )]
     UnknownHost {
         /// The host.
-        host: Identity,
+        host: HostUid,
     },
     /// The address is of an earlier life of the host.
     #[error(
@@ -91,15 +91,15 @@ pub enum NotDelivered {
     )]
     StaleHost {
         /// The host in the life that the address means.
-        host: Identity,
+        host: HostUid,
     },
     /// The host cannot be reached.
     #[error("host {host} cannot be reached: {reason}")]
     Unreachable {
         /// The host.
-        host: Identity,
+        host: HostUid,
         /// Why.
-        reason: LinkLoss,
+        reason: DisconnectReason,
     },
     /// Too much waits already: to be written to the host, or for the actor to handle what it has.
     #[error(
@@ -201,9 +201,9 @@ pub enum OutcomeUnknown {
     #[error("host {host} left before it answered: {reason}")]
     LinkLost {
         /// The host.
-        host: Identity,
+        host: HostUid,
         /// Why.
-        reason: LinkLoss,
+        reason: DisconnectReason,
     },
     /// The handler began, and the actor stopped or dropped the answer.
     ///
@@ -242,9 +242,9 @@ pub enum OutcomeUnknown {
 
 impl NotDelivered {
     /// A message that the session would not queue.
-    pub(crate) fn rejected(host: Identity, rejected: Rejected) -> Self {
+    pub(crate) fn from_rejection(host: HostUid, rejected: Rejected) -> Self {
         match rejected {
-            Rejected::Forgotten => Self::Unreachable { host, reason: LinkLoss::Forgotten },
+            Rejected::Forgotten => Self::Unreachable { host, reason: DisconnectReason::Forgotten },
             Rejected::Full { size, waiting, limit } => Self::Full { size, waiting, limit },
             Rejected::TooLarge { size, limit } => Self::TooLarge { size, limit },
             Rejected::Closing => Self::Closing,
@@ -263,14 +263,14 @@ impl From<EncodeError> for NotDelivered {
 
 impl SendError {
     /// A call that the session ended; `host` is the one it went to.
-    pub(crate) fn failed(host: Identity, failed: Failed) -> Self {
+    pub(crate) fn failed(host: HostUid, failed: CallError) -> Self {
         match failed {
-            Failed::Remote(failure) => failure.into(),
-            Failed::NotDelivered(LinkLoss::Shutdown) => NotDelivered::Closing.into(),
-            Failed::NotDelivered(reason) => NotDelivered::Unreachable { host, reason }.into(),
-            Failed::OutcomeUnknown(reason) => OutcomeUnknown::LinkLost { host, reason }.into(),
-            Failed::TimedOut { written: false } => NotDelivered::Expired.into(),
-            Failed::TimedOut { written: true } => OutcomeUnknown::TimedOut.into(),
+            CallError::Remote(failure) => failure.into(),
+            CallError::NotDelivered(DisconnectReason::Shutdown) => NotDelivered::Closing.into(),
+            CallError::NotDelivered(reason) => NotDelivered::Unreachable { host, reason }.into(),
+            CallError::OutcomeUnknown(reason) => OutcomeUnknown::LinkLost { host, reason }.into(),
+            CallError::TimedOut { written: false } => NotDelivered::Expired.into(),
+            CallError::TimedOut { written: true } => OutcomeUnknown::TimedOut.into(),
         }
     }
 }

@@ -5,57 +5,57 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::peer::{Answers, Peer, Ticket};
+use super::peer::{Peer, ReplySlots, SlotId};
 use crate::id::{CallId, Target, TypeHash};
-use crate::registry::{Claim, Inbound, ReplyPath, Run};
+use crate::registry::{CreditCharge, Inbound, MessageBatch, ReplyPath};
 use crate::session::{self, Event, Events};
 use crate::wire;
 
 /// Messages and other events in their order. Callers have their answers already, and are to be woken.
 #[derive(Default)]
 pub(super) struct ReceivedBatch {
-    order: Vec<Came>,
-    pub(super) wake: Vec<Waker>,
+    entries: Vec<Received>,
+    pub(super) wakers: Vec<Waker>,
 }
 
 /// What came next.
-enum Came {
+enum Received {
     /// Messages to one actor and of one type.
-    Run((Target, TypeHash), Run),
-    Event(Event<Ticket>),
+    Run((Target, TypeHash), MessageBatch),
+    Event(Event<SlotId>),
 }
 
 /// Consumer of an inbox.
 #[doc(hidden)]
 pub trait InboundSink {
     /// Takes messages.
-    fn run(&mut self, to: (Target, TypeHash), run: Run);
+    fn run(&mut self, to: (Target, TypeHash), run: MessageBatch);
     /// Takes another event.
-    fn event(&mut self, event: Event<Ticket>);
+    fn event(&mut self, event: Event<SlotId>);
 }
 
 impl ReceivedBatch {
     pub(super) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.entries.is_empty()
     }
 
     /// Messages and events that are not handed over yet.
     pub(super) fn len(&self) -> usize {
-        let lengths = self.order.iter().map(|came| match came {
-            Came::Run(_, run) => run.len(),
-            Came::Event(_) => 1,
+        let lengths = self.entries.iter().map(|came| match came {
+            Received::Run(_, run) => run.len(),
+            Received::Event(_) => 1,
         });
         lengths.sum()
     }
 
     /// Hands over all that has come.
-    pub(super) fn hand_over(&mut self, to: &mut impl InboundSink) {
-        for came in self.order.drain(..) {
+    pub(super) fn dispatch_all(&mut self, to: &mut impl InboundSink) {
+        for came in self.entries.drain(..) {
             match came {
                 // All of them may have been withdrawn.
-                Came::Run(_, run) if run.is_empty() => {}
-                Came::Run(address, run) => to.run(address, run),
-                Came::Event(event) => to.event(event),
+                Received::Run(_, run) if run.is_empty() => {}
+                Received::Run(address, run) => to.run(address, run),
+                Received::Event(event) => to.event(event),
             }
         }
     }
@@ -68,25 +68,27 @@ impl ReceivedBatch {
         to: (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl wire::IncomingBody,
-        claim: session::Claim,
+        claim: session::CreditCharge,
     ) {
-        let claim = claimed(claim);
-        let (body, mixed) = match self.order.last_mut() {
-            Some(Came::Run(address, run)) if *address == to => match run.push(call, deadline, body, claim) {
-                Ok(()) => return,
-                Err(body) => (body, !run.is_full()),
-            },
+        let claim = to_charge(claim);
+        let (body, mixed) = match self.entries.last_mut() {
+            Some(Received::Run(address, run)) if *address == to => {
+                match run.push(call, deadline, body, claim) {
+                    Ok(()) => return,
+                    Err(body) => (body, !run.is_full()),
+                }
+            }
             _ => (body, false),
         };
-        let run = Run::new(Arc::clone(peer) as _, call, deadline, body, claim, mixed);
-        self.order.push(Came::Run(to, run));
+        let run = MessageBatch::new(Arc::clone(peer) as _, call, deadline, body, claim, mixed);
+        self.entries.push(Received::Run(to, run));
     }
 
     /// Takes a call out again. Its run may be empty then.
     fn remove(&mut self, call: CallId) -> Option<(Target, Inbound)> {
-        self.order.iter_mut().rev().find_map(|came| match came {
-            Came::Run((target, _), run) => Some((*target, run.remove(call)?)),
-            Came::Event(_) => None,
+        self.entries.iter_mut().rev().find_map(|came| match came {
+            Received::Run((target, _), run) => Some((*target, run.remove(call)?)),
+            Received::Event(_) => None,
         })
     }
 }
@@ -94,11 +96,11 @@ impl ReceivedBatch {
 /// The events of a peer's session on their way to the inbox, and to callers.
 pub(super) struct SessionSink<'a, O = Peer> {
     pub(super) peer: &'a Arc<O>,
-    pub(super) answers: &'a mut Answers,
+    pub(super) answers: &'a mut ReplySlots,
     pub(super) inbox: &'a mut ReceivedBatch,
 }
 
-impl<O: ReplyPath + 'static> Events<Ticket> for SessionSink<'_, O> {
+impl<O: ReplyPath + 'static> Events<SlotId> for SessionSink<'_, O> {
     #[inline(always)]
     fn call(
         &mut self,
@@ -106,34 +108,35 @@ impl<O: ReplyPath + 'static> Events<Ticket> for SessionSink<'_, O> {
         to: (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl wire::IncomingBody,
-        claim: session::Claim,
+        claim: session::CreditCharge,
     ) {
         self.inbox.add(self.peer, Some(call), to, deadline, body, claim);
     }
 
     #[inline(always)]
-    fn tell(&mut self, to: (Target, TypeHash), body: impl wire::IncomingBody, claim: session::Claim) {
+    fn tell(&mut self, to: (Target, TypeHash), body: impl wire::IncomingBody, claim: session::CreditCharge) {
         self.inbox.add(self.peer, None, to, None, body, claim);
     }
 
     /// An outcome goes to its caller at once, while the lock is held in any case.
-    fn push(&mut self, event: Event<Ticket>) {
-        if let Some(event) = self.answers.take_event(event, &mut self.inbox.wake) {
-            self.inbox.order.push(Came::Event(event));
+    fn push(&mut self, event: Event<SlotId>) {
+        if let Some(event) = self.answers.take_event(event, &mut self.inbox.wakers) {
+            self.inbox.entries.push(Received::Event(event));
         }
     }
 
-    fn withdraw(&mut self, call: CallId) -> Option<session::Claim> {
+    fn cancel_undelivered(&mut self, call: CallId) -> Option<session::CreditCharge> {
         let (target, message) = self.inbox.remove(call)?;
-        let (bytes, life) = message.claim().map_or((0, 0), |claim| (claim.bytes().get(), claim.life()));
-        Some(session::Claim { target, bytes, life })
+        let (bytes, life) =
+            message.claim().map_or((0, 0), |claim| (claim.bytes().get(), claim.session_epoch()));
+        Some(session::CreditCharge { target, bytes, epoch: life })
     }
 }
 
 /// What a message takes, as its actor's host gives it back.
 #[inline(always)]
-fn claimed(claim: session::Claim) -> Option<Claim> {
-    NonZeroU64::new(claim.bytes).map(|bytes| Claim::new(claim.target, claim.life, bytes))
+fn to_charge(claim: session::CreditCharge) -> Option<CreditCharge> {
+    NonZeroU64::new(claim.bytes).map(|bytes| CreditCharge::new(claim.target, claim.epoch, bytes))
 }
 
 #[cfg(test)]
@@ -166,7 +169,7 @@ mod tests {
     /// Adds a message with that number, which is also what it takes of its actor's window.
     fn add(inbox: &mut ReceivedBatch, actor: u64, number: u64, kind: Kind) {
         let (to, call) = (to(actor), kind.is_call().then_some(CallId(number)));
-        let claim = session::Claim { target: to.0, bytes: number, life: 3 };
+        let claim = session::CreditCharge { target: to.0, bytes: number, epoch: 3 };
         let bytes = number.to_be_bytes();
         match kind {
             Kind::ShortCall | Kind::ShortTell => {
@@ -184,19 +187,19 @@ mod tests {
     struct Seen(Vec<(u64, Vec<u64>)>);
 
     impl InboundSink for Seen {
-        fn run(&mut self, (target, _): (Target, TypeHash), run: Run) {
+        fn run(&mut self, (target, _): (Target, TypeHash), run: MessageBatch) {
             let numbers = run.map(|message| {
                 let claim = message.claim().unwrap();
                 let number = claim.bytes().get();
                 assert!(message.call().is_none_or(|call| call == CallId(number)));
-                assert_eq!((claim.target(), claim.life()), (target, 3));
+                assert_eq!((claim.target(), claim.session_epoch()), (target, 3));
                 assert_eq!(*message.body.message, number.to_be_bytes());
                 number
             });
             self.0.push((target.actor.0, numbers.collect()));
         }
 
-        fn event(&mut self, event: Event<Ticket>) {
+        fn event(&mut self, event: Event<SlotId>) {
             let Event::Cancelled { call } = event else { panic!("{event:?}") };
             self.0.push((0, vec![call.0]));
         }
@@ -204,7 +207,7 @@ mod tests {
 
     fn handed_over(inbox: &mut ReceivedBatch) -> Vec<(u64, Vec<u64>)> {
         let mut seen = Seen::default();
-        inbox.hand_over(&mut seen);
+        inbox.dispatch_all(&mut seen);
         assert!(inbox.is_empty());
         seen.0
     }
@@ -251,7 +254,7 @@ mod tests {
                     }
                     Step::Event => {
                         let number = next();
-                        inbox.order.push(Came::Event(Event::Cancelled { call: CallId(number) }));
+                        inbox.entries.push(Received::Event(Event::Cancelled { call: CallId(number) }));
                         expected.push((0, number, false));
                     }
                     Step::Withdraw(which) => {
@@ -283,7 +286,7 @@ mod tests {
             let mut inbox = ReceivedBatch::default();
             (1..=70).for_each(|number| add(&mut inbox, 1, number, kind));
             add(&mut inbox, 2, 71, kind);
-            inbox.order.push(Came::Event(Event::Cancelled { call: CallId(9) }));
+            inbox.entries.push(Received::Event(Event::Cancelled { call: CallId(9) }));
             add(&mut inbox, 2, 72, kind);
             let expected = [
                 (1, (1..=64).collect()),

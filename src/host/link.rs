@@ -10,13 +10,13 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::inbox::{InboundSink, ReceivedBatch};
-use super::peer::{ActiveLink, LinkGuard, Peer, Ticket, disconnect_reason};
+use super::peer::{ActiveLink, LinkGuard, Peer, SlotId, disconnect_reason};
 use super::{Destination, Host, scope};
 use crate::config::GOODBYE_TIMEOUT;
 use crate::id::{Target, TypeHash};
 use crate::observe::log;
-use crate::registry::{Run, panics};
-use crate::session::{Batch, Event, LinkLoss};
+use crate::registry::{MessageBatch, panics};
+use crate::session::{DisconnectReason, Event, WriteBatch};
 use crate::transport::{DetachedLink, FrameReader, LinkReader};
 use crate::wire::CallFailure;
 
@@ -45,16 +45,16 @@ impl LinkDriver {
         let Self { lease, link, leftover, frame_bytes_max } = self;
         let LinkGuard { peer, up } = &lease;
         let loss = match link.attach() {
-            Err(error) => LinkLoss::Io(error.to_string()),
+            Err(error) => DisconnectReason::Io(error.to_string()),
             Ok(link) => {
                 let (reader, writer) = link.into_split();
                 let frames = FrameReader::established(reader, frame_bytes_max, leftover);
                 let outgoing = Outgoing { peer, up };
                 tokio::select! {
                     biased;
-                    () = up.closed.cancelled() => LinkLoss::Shutdown,
+                    () = up.closed.cancelled() => DisconnectReason::Shutdown,
                     // Before reading, which may use up all of the task's turn. It gives way to reading itself.
-                    error = write(&outgoing, writer) => LinkLoss::Io(error.to_string()),
+                    error = write(&outgoing, writer) => DisconnectReason::Io(error.to_string()),
                     loss = read(peer, up, frames) => loss,
                 }
             }
@@ -63,19 +63,19 @@ impl LinkDriver {
     }
 }
 
-async fn read(peer: &Arc<Peer>, up: &ActiveLink, mut frames: FrameReader<LinkReader>) -> LinkLoss {
+async fn read(peer: &Arc<Peer>, up: &ActiveLink, mut frames: FrameReader<LinkReader>) -> DisconnectReason {
     let mut inbox = ReceivedBatch::default();
     let (mut since_turn, mut reads) = (0, 0_u32);
     loop {
         if reads.is_multiple_of(READS_PER_CORE_SAMPLE) {
-            peer.look(frames.get_ref().shares_core());
+            peer.sample_core(frames.get_ref().shares_core());
         }
         reads = reads.wrapping_add(1);
         let received = peer.receive(up, &mut frames, &mut inbox);
-        inbox.wake.drain(..).for_each(Waker::wake);
+        inbox.wakers.drain(..).for_each(Waker::wake);
         // What came before the fault is valid, and is handed over.
-        let left = hand_over(peer, &mut inbox);
-        peer.received();
+        let left = dispatch(peer, &mut inbox);
+        peer.notify_progress();
         if let Some(loss) = received.err() {
             return loss;
         }
@@ -96,39 +96,39 @@ async fn read(peer: &Arc<Peer>, up: &ActiveLink, mut frames: FrameReader<LinkRea
 }
 
 /// Passes on what frames asked for. Says so if the peer has taken its leave.
-fn hand_over(peer: &Arc<Peer>, inbox: &mut ReceivedBatch) -> Option<LinkLoss> {
+fn dispatch(peer: &Arc<Peer>, inbox: &mut ReceivedBatch) -> Option<DisconnectReason> {
     if inbox.is_empty() {
         return None;
     }
-    let Some(host) = peer.host() else { return Some(LinkLoss::Shutdown) };
-    let mut route = Route { host: &host, peer, last: None, left: None };
-    scope::within(&host, || inbox.hand_over(&mut route));
-    route.left
+    let Some(host) = peer.host() else { return Some(DisconnectReason::Shutdown) };
+    let mut route = Dispatcher { host: &host, peer, last: None, peer_closed: None };
+    scope::within(&host, || inbox.dispatch_all(&mut route));
+    route.peer_closed
 }
 
 /// The way of what was read together to its actors.
-struct Route<'a> {
+struct Dispatcher<'a> {
     host: &'a Host,
     peer: &'a Peer,
     /// Where the last messages went: the next often go there, too.
     last: Option<((Target, TypeHash), Destination)>,
-    left: Option<LinkLoss>,
+    peer_closed: Option<DisconnectReason>,
 }
 
-impl InboundSink for Route<'_> {
-    fn run(&mut self, to: (Target, TypeHash), run: Run) {
+impl InboundSink for Dispatcher<'_> {
+    fn run(&mut self, to: (Target, TypeHash), run: MessageBatch) {
         if let Some((last, destination)) = &self.last
             && *last == to
         {
-            return destination.take(run);
+            return destination.deliver(run);
         }
         let (target, message) = to;
-        if let Some(text) = self.peer.disagreement(message) {
+        if let Some(text) = self.peer.schema_mismatch(message) {
             return run.for_each(|inbound| inbound.fail(&CallFailure::Mismatch { text: text.to_owned() }));
         }
         match self.host.find(target, message) {
             Ok(Some(destination)) => {
-                destination.take(run);
+                destination.deliver(run);
                 self.last = Some((to, destination));
             }
             // A panic of user code on the way costs that message and not the link.
@@ -142,12 +142,12 @@ impl InboundSink for Route<'_> {
         }
     }
 
-    fn event(&mut self, event: Event<Ticket>) {
+    fn event(&mut self, event: Event<SlotId>) {
         match event {
             Event::Schemas { body } => self.peer.learn_schemas(self.host, &body),
             Event::DeadLetters { count } => self.host.shared.count_dead_letters(count),
             Event::Cancelled { call } => self.peer.cancelled(call),
-            Event::PeerClosing { reason } => self.left = Some(LinkLoss::PeerClosed { reason }),
+            Event::PeerClosing { reason } => self.peer_closed = Some(DisconnectReason::PeerClosed { reason }),
             // Messages come in runs, and these have their callers by now.
             Event::Call { .. } | Event::Tell { .. } | Event::Replied { .. } | Event::Failed { .. } => {}
         }
@@ -157,7 +157,7 @@ impl InboundSink for Route<'_> {
 /// Where a link's writer gets its bytes.
 trait Source {
     /// Takes everything that waits to be written.
-    fn take(&self, batch: &mut Batch);
+    fn take(&self, batch: &mut WriteBatch);
 
     /// So many bytes more are with the kernel. Says whether there is more to take.
     fn wrote(&self, bytes: usize) -> bool;
@@ -173,21 +173,21 @@ struct Outgoing<'a> {
 }
 
 impl Source for Outgoing<'_> {
-    fn take(&self, batch: &mut Batch) {
+    fn take(&self, batch: &mut WriteBatch) {
         self.peer.take_outgoing(self.up, batch);
     }
 
     fn wrote(&self, bytes: usize) -> bool {
-        self.peer.wrote(self.up, bytes)
+        self.peer.on_written(self.up, bytes)
     }
 
     async fn more(&self) {
-        self.up.bell.notified().await;
+        self.up.writable.notified().await;
     }
 }
 
 async fn write(source: &impl Source, mut writer: impl AsyncWrite + Unpin) -> io::Error {
-    let (mut batch, mut writes) = (Batch::default(), 0);
+    let (mut batch, mut writes) = (WriteBatch::default(), 0);
     loop {
         source.take(&mut batch);
         match write_batch(source, &mut writer, &mut batch, &mut writes).await {
@@ -205,7 +205,7 @@ async fn write(source: &impl Source, mut writer: impl AsyncWrite + Unpin) -> io:
 async fn write_batch(
     source: &impl Source,
     writer: &mut (impl AsyncWrite + Unpin),
-    batch: &mut Batch,
+    batch: &mut WriteBatch,
     writes: &mut u32,
 ) -> io::Result<bool> {
     let mut more = false;
@@ -248,7 +248,7 @@ mod tests {
     }
 
     impl Source for Full {
-        fn take(&self, batch: &mut Batch) {
+        fn take(&self, batch: &mut WriteBatch) {
             batch.push(bytes::Bytes::from_static(b"frame"));
         }
 

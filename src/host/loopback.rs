@@ -10,10 +10,10 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use crate::config::BATCH_MESSAGES_MAX;
-use crate::id::{CallId, Identity};
+use crate::id::{CallId, HostUid};
 use crate::lock::Mutex;
 use crate::observe::log;
-use crate::registry::{Claim, Inbound, ReplyPath};
+use crate::registry::{CreditCharge, Inbound, ReplyPath};
 use crate::wire::{Body, CallFailure, Encoded};
 
 type Answer = Result<Body, CallFailure>;
@@ -24,13 +24,13 @@ pub(crate) struct Loopback(oneshot::Receiver<Answer>);
 
 impl Loopback {
     pub(super) fn new(
-        host: Identity,
+        host: HostUid,
         body_bytes_max: usize,
         deadline: Option<Instant>,
         body: Encoded<'_>,
     ) -> (Inbound, Self) {
         let (reply, answer) = oneshot::channel();
-        let caller = Arc::new(Caller { host, body_bytes_max, reply: Mutex::new(Some(reply)) });
+        let caller = Arc::new(LocalReplyPath { host, body_bytes_max, reply: Mutex::new(Some(reply)) });
         (Inbound::new(caller, Some(CallId(0)), deadline, owned(body), None), Self(answer))
     }
 }
@@ -44,13 +44,13 @@ impl Future for Loopback {
     }
 }
 
-struct Caller {
-    host: Identity,
+struct LocalReplyPath {
+    host: HostUid,
     body_bytes_max: usize,
     reply: Mutex<Option<oneshot::Sender<Answer>>>,
 }
 
-impl Caller {
+impl LocalReplyPath {
     fn answer(&self, answer: Answer) {
         let reply = self.reply.lock().take();
         if let Some(reply) = reply {
@@ -60,8 +60,8 @@ impl Caller {
     }
 }
 
-impl ReplyPath for Caller {
-    fn host(&self) -> Identity {
+impl ReplyPath for LocalReplyPath {
+    fn host(&self) -> HostUid {
         self.host
     }
 
@@ -69,15 +69,15 @@ impl ReplyPath for Caller {
         self.body_bytes_max
     }
 
-    fn turn(&self, _waiting: usize) -> usize {
+    fn batch_size(&self, _waiting: usize) -> usize {
         BATCH_MESSAGES_MAX
     }
 
-    fn reply(&self, _call: CallId, body: Encoded<'_>, _claim: Option<&Claim>) {
+    fn reply(&self, _call: CallId, body: Encoded<'_>, _claim: Option<&CreditCharge>) {
         self.answer(Ok(owned(body)));
     }
 
-    fn fail(&self, _call: CallId, failure: &CallFailure, _claim: Option<Claim>) {
+    fn fail(&self, _call: CallId, failure: &CallFailure, _claim: Option<CreditCharge>) {
         self.answer(Err(failure.clone()));
     }
 
@@ -89,7 +89,7 @@ impl ReplyPath for Caller {
         false
     }
 
-    fn handled(&self, _claim: Claim) {}
+    fn release_credit(&self, _claim: CreditCharge) {}
 
     fn dead_letter(&self, _why: &CallFailure) {}
 }
@@ -100,7 +100,7 @@ fn owned(body: Encoded<'_>) -> Body {
 
 /// A host as the origin of one-way messages to itself: nothing is encoded, nothing is answered.
 impl ReplyPath for Shared {
-    fn host(&self) -> Identity {
+    fn host(&self) -> HostUid {
         self.identity
     }
 
@@ -108,13 +108,13 @@ impl ReplyPath for Shared {
         self.limits.frame_bytes_max
     }
 
-    fn turn(&self, _waiting: usize) -> usize {
+    fn batch_size(&self, _waiting: usize) -> usize {
         BATCH_MESSAGES_MAX
     }
 
-    fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<&Claim>) {}
+    fn reply(&self, _call: CallId, _body: Encoded<'_>, _claim: Option<&CreditCharge>) {}
 
-    fn fail(&self, _call: CallId, _failure: &CallFailure, _claim: Option<Claim>) {}
+    fn fail(&self, _call: CallId, _failure: &CallFailure, _claim: Option<CreditCharge>) {}
 
     fn is_cancelled(&self, _call: CallId) -> bool {
         false
@@ -124,7 +124,7 @@ impl ReplyPath for Shared {
         false
     }
 
-    fn handled(&self, _claim: Claim) {}
+    fn release_credit(&self, _claim: CreditCharge) {}
 
     fn dead_letter(&self, why: &CallFailure) {
         log::debug!(?why, "a one-way message was not delivered");

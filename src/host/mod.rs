@@ -43,13 +43,14 @@ use crate::config::{
     CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, GOODBYE_TIMEOUT, HANDSHAKE_FRAME_BYTES_MAX, HEARTBEAT_INTERVAL_MAX,
     Limits, WINDOW_BYTES_MIN,
 };
-use crate::id::{ActorId, HostId, Identity, Incarnation, Target, TypeHash};
+use crate::id::{ActorId, HostId, HostUid, Incarnation, Target, TypeHash};
 use crate::observe::{HostSnapshot, log};
 use crate::registry::{
-    self, Deliver, ErasedMailbox, HostContext, Inbound, Registry, RemoteActor, ReplyPath, Run, STOP, panics,
+    self, Deliver, ErasedMailbox, HostContext, Inbound, MessageBatch, Registry, RemoteActor, ReplyPath, STOP,
+    panics,
 };
 
-use crate::session::{LinkLoss, Secret};
+use crate::session::{DisconnectReason, Secret};
 use crate::transport::{Role, Transport};
 use crate::wire::{CallFailure, Encoded};
 
@@ -60,9 +61,10 @@ pub use executor::{Executor, LocalExecutor, Spawning};
 pub use inbox::InboundSink;
 pub use peer::Peer;
 #[doc(hidden)]
-pub use peer::{ReceivePath, Ticket};
+pub use peer::{ReceivePath, SlotId};
 pub use placement::{
-    HostStatusFuture, Lives, LookupFuture, Placed, Placement, PlacementError, PlacementResult, TaskSlot,
+    Assignment, HostStatusFuture, LifecycleObserver, LookupFuture, Placement, PlacementError,
+    PlacementResult, TaskSlot,
 };
 
 use actors::Actors;
@@ -80,7 +82,7 @@ pub struct Host {
 
 /// What the clones of a host share with its tasks.
 pub(crate) struct Shared {
-    identity: Identity,
+    identity: HostUid,
     secret: Secret,
     limits: Limits,
     transport: Arc<dyn Transport>,
@@ -94,15 +96,15 @@ pub(crate) struct Shared {
     actors: Actors,
     peers: Peers,
     placement: OnceLock<Arc<dyn Placement>>,
-    lives: OnceLock<Arc<dyn Lives>>,
+    lifecycle: OnceLock<Arc<dyn LifecycleObserver>>,
     dead_letters: AtomicU64,
     refusals: RejectionLog,
     /// Whether the host shuts down, and takes up with nobody new.
-    leaving: AtomicBool,
+    draining: AtomicBool,
     /// Cancelled when the host takes no further links.
-    closing: CancellationToken,
+    closed: CancellationToken,
     /// What the actors here decode their messages in.
-    surroundings: Arc<dyn HostContext>,
+    actor_context: Arc<dyn HostContext>,
 }
 
 impl Host {
@@ -122,7 +124,7 @@ impl Host {
             None => None,
             Some(address) => Some(Self::listen(&config, address).await?),
         };
-        let heartbeat_every = config.limits.heartbeat_every.min(HEARTBEAT_INTERVAL_MAX);
+        let heartbeat_every = config.limits.heartbeat_interval.min(HEARTBEAT_INTERVAL_MAX);
         let shared = Arc::new_cyclic(|shared| Shared {
             identity: config.identity,
             secret: config.secret,
@@ -134,11 +136,11 @@ impl Host {
                     .clamp(HANDSHAKE_FRAME_BYTES_MAX, u32::MAX as usize),
                 window_bytes: config.limits.window_bytes.max(WINDOW_BYTES_MIN),
                 chunk_bytes: config.limits.chunk_bytes.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
-                heartbeat_every,
+                heartbeat_interval: heartbeat_every,
                 // A link is not to be given up before the second heartbeat could have come.
-                heartbeat_lost: config
+                heartbeat_timeout: config
                     .limits
-                    .heartbeat_lost
+                    .heartbeat_timeout
                     .clamp(2 * heartbeat_every, 2 * HEARTBEAT_INTERVAL_MAX),
                 ..config.limits
             },
@@ -147,20 +149,20 @@ impl Host {
             io: config.io,
             thread: config.executor.thread(),
             executor: config.executor,
-            calls: config.calls,
+            calls: config.services,
             registry,
             actors: Actors::default(),
             peers: Peers::default(),
             placement: OnceLock::new(),
-            lives: OnceLock::new(),
+            lifecycle: OnceLock::new(),
             dead_letters: AtomicU64::new(0),
             refusals: RejectionLog::default(),
-            leaving: AtomicBool::new(false),
-            closing: CancellationToken::new(),
-            surroundings: Arc::new(scope::WeakHostContext(Weak::clone(shared))),
+            draining: AtomicBool::new(false),
+            closed: CancellationToken::new(),
+            actor_context: Arc::new(scope::WeakHostContext(Weak::clone(shared))),
         });
         if let Some(listener) = listener {
-            let (host, closing) = (Arc::downgrade(&shared), shared.closing.clone());
+            let (host, closing) = (Arc::downgrade(&shared), shared.closed.clone());
             shared.io.spawn(connect::accept(host, closing, shared.limits.handshakes_open_max, listener));
         }
         Ok(Self { shared })
@@ -180,7 +182,7 @@ impl Host {
 
     /// Who it is.
     #[must_use]
-    pub fn identity(&self) -> Identity {
+    pub fn identity(&self) -> HostUid {
         self.shared.identity
     }
 
@@ -198,15 +200,15 @@ impl Host {
 
     /// Notes on good evidence that a host has ended: what is open to it fails now, with `cause`, also what waits
     /// at addresses of one that was forgotten.
-    pub fn mark_peer_down(&self, identity: Identity, cause: &str) {
+    pub fn mark_peer_down(&self, identity: HostUid, cause: &str) {
         if let Some(peer) = self.shared.peers.held(identity) {
-            peer.close(LinkLoss::HostDown(cause.to_owned()));
+            peer.close(DisconnectReason::HostDown(cause.to_owned()));
         }
     }
 
     /// Gives up the link to a host and dials it anew, on evidence that the host is there and the link is not:
     /// TCP would notice late, after its next retransmission. Nothing is lost, the session goes on.
-    pub fn redial(&self, identity: Identity) {
+    pub fn redial(&self, identity: HostUid) {
         if let Ok(peer) = self.peer(identity) {
             peer.redial();
         }
@@ -215,14 +217,14 @@ impl Host {
     /// What another host is, by the certificate of the link that it has now or had last; `None` if it had
     /// none, or the link was one without certificates.
     #[must_use]
-    pub fn role_of(&self, identity: Identity) -> Option<Role> {
+    pub fn role_of(&self, identity: HostUid) -> Option<Role> {
         self.peer(identity).ok()?.role()
     }
 
     /// Whether the certificate of the link that another host has now, or had last, has this name; `None` if
     /// there is no certificate.
     #[must_use]
-    pub fn is_certified(&self, identity: Identity, name: &str) -> Option<bool> {
+    pub fn is_certified(&self, identity: HostUid, name: &str) -> Option<bool> {
         self.peer(identity).ok()?.is_certified(name)
     }
 
@@ -239,9 +241,9 @@ impl Host {
     }
 
     /// Says who hears of the lives of actors; the first word stands.
-    pub fn set_lifecycle_observer(&self, lives: Arc<dyn Lives>) {
+    pub fn set_lifecycle_observer(&self, lives: Arc<dyn LifecycleObserver>) {
         // As for the placement.
-        let _ = self.shared.lives.set(lives);
+        let _ = self.shared.lifecycle.set(lives);
     }
 
     /// What can be seen of it now.
@@ -262,18 +264,18 @@ impl Host {
     ///
     /// Dropping the future leaves the host taking nothing new; [`Host::abort`] ends it.
     pub async fn shutdown(&self, reason: &str) {
-        self.shared.leaving.store(true, Ordering::Relaxed);
+        self.shared.draining.store(true, Ordering::Relaxed);
         let peers = self.shared.peers.all();
         for peer in &peers {
             peer.drain(reason);
         }
         let farewells = join_all(peers.iter().map(|peer| async {
             peer.drained().await;
-            peer.say_goodbye(reason).await;
+            peer.send_goodbye(reason).await;
         }));
         if timeout(self.shared.limits.drain_timeout, farewells).await.is_err() {
             log::warn!("calls were still open when the host shut down; they fail as outcome unknown");
-            let goodbyes = join_all(peers.iter().map(|peer| peer.say_goodbye(reason)));
+            let goodbyes = join_all(peers.iter().map(|peer| peer.send_goodbye(reason)));
             // Whoever does not take it sees the link end.
             let _ = timeout(GOODBYE_TIMEOUT, goodbyes).await;
         }
@@ -282,9 +284,9 @@ impl Host {
 
     /// Ends the host at once: open calls fail, links break, actors are dropped.
     pub fn abort(&self) {
-        self.shared.closing.cancel();
+        self.shared.closed.cancel();
         for peer in self.shared.peers.all_held() {
-            peer.close(LinkLoss::Shutdown);
+            peer.close(DisconnectReason::Shutdown);
         }
         self.shared.actors.clear();
     }
@@ -301,8 +303,8 @@ impl Host {
     }
 
     /// Makes an actor reachable under a reserved id.
-    pub(crate) fn reach<A: RemoteActor>(&self, target: Target, addr: Addr<A>) {
-        self.shared.actors.insert(target, addr, Arc::clone(&self.shared.surroundings));
+    pub(crate) fn register_actor<A: RemoteActor>(&self, target: Target, addr: Addr<A>) {
+        self.shared.actors.insert(target, addr, Arc::clone(&self.shared.actor_context));
     }
 
     /// This host as the origin of a message to itself.
@@ -311,7 +313,7 @@ impl Host {
     }
 
     /// The peer that an address means.
-    pub(crate) fn peer(&self, identity: Identity) -> Result<Arc<Peer>, NotDelivered> {
+    pub(crate) fn peer(&self, identity: HostUid) -> Result<Arc<Peer>, NotDelivered> {
         match self.shared.peers.get(identity.host) {
             None => Err(NotDelivered::UnknownHost { host: identity }),
             Some(peer) if peer.identity() == identity => Ok(peer),
@@ -322,7 +324,7 @@ impl Host {
     /// Hands a message that came in to its actor, or to the host's own services.
     pub(crate) fn deliver(&self, target: Target, message: TypeHash, inbound: Inbound) {
         match self.find(target, message) {
-            Ok(Some(to)) => to.take(inbound.into()),
+            Ok(Some(to)) => to.deliver(inbound.into()),
             Ok(None) => (self.shared.calls)(self, message, inbound),
             Err(failure) => inbound.fail(&failure),
         }
@@ -350,8 +352,8 @@ impl Host {
     }
 
     /// Who hears of the lives of actors, if anybody.
-    pub(crate) fn lives(&self) -> Option<&Arc<dyn Lives>> {
-        self.shared.lives.get()
+    pub(crate) fn lives(&self) -> Option<&Arc<dyn LifecycleObserver>> {
+        self.shared.lifecycle.get()
     }
 
     pub(crate) fn count_dead_letter(&self) {
@@ -394,14 +396,14 @@ struct Destination {
 }
 
 impl Destination {
-    fn take(&self, run: Run) {
+    fn deliver(&self, run: MessageBatch) {
         (self.deliver)(&*self.mailbox, run);
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.closing.cancel();
+        self.closed.cancel();
     }
 }
 
@@ -424,10 +426,10 @@ impl Eq for Host {}
 
 /// An identity for a host that nobody has given one: random, and alive since now.
 #[must_use]
-pub fn fresh_identity() -> Identity {
+pub fn fresh_identity() -> HostUid {
     let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-    Identity { host: HostId(random_u64()), incarnation: Incarnation(micros) }
+    HostUid { host: HostId(random_u64()), incarnation: Incarnation(micros) }
 }
 
 pub(crate) fn random_u64() -> u64 {

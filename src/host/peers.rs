@@ -13,10 +13,10 @@ use rustc_hash::FxHashMap;
 
 use super::peer::{Aftermath, Peer};
 use super::{Host, Shared};
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use crate::lock::{Locked, Mutex};
 use crate::observe::log;
-use crate::session::LinkLoss;
+use crate::session::DisconnectReason;
 use crate::wire::Refusal;
 
 /// Forgotten peers among which those are looked for that nobody holds any more.
@@ -46,7 +46,7 @@ impl Peers {
     }
 
     /// The peer of that identity, also one that was forgotten, if an address holds it.
-    pub(super) fn held(&self, identity: Identity) -> Option<Arc<Peer>> {
+    pub(super) fn held(&self, identity: HostUid) -> Option<Arc<Peer>> {
         let table = self.lock();
         let known = table.known.get(&identity.host).cloned();
         let held = known.or_else(|| table.forgotten.get(&identity.host)?.upgrade());
@@ -66,21 +66,21 @@ impl Peers {
     }
 
     /// The peer of that identity, made known if it is new, comes again or is of a later incarnation.
-    pub(super) fn of(&self, host: &Arc<Shared>, identity: Identity) -> Result<Arc<Peer>, (Refusal, String)> {
+    pub(super) fn of(&self, host: &Arc<Shared>, identity: HostUid) -> Result<Arc<Peer>, (Refusal, String)> {
         let (peer, replaced) = self.lock().of(host, identity, false)?;
         close_all(replaced, identity);
         Ok(peer)
     }
 
     /// As [`of`](Self::of), and in the place of a later incarnation, too.
-    fn supersede(&self, host: &Arc<Shared>, identity: Identity) -> Result<Arc<Peer>, (Refusal, String)> {
+    fn supersede(&self, host: &Arc<Shared>, identity: HostUid) -> Result<Arc<Peer>, (Refusal, String)> {
         let (peer, replaced) = self.lock().of(host, identity, true)?;
         close_all(replaced, identity);
         Ok(peer)
     }
 
     /// Forgets a peer of that identity if it is known, and `only_if` says so of it.
-    pub(super) fn forget(&self, identity: Identity, only_if: impl FnOnce(&Peer) -> bool) {
+    pub(super) fn forget(&self, identity: HostUid, only_if: impl FnOnce(&Peer) -> bool) {
         let forgotten = self.lock().forget(identity, only_if);
         if let Some((peer, aftermath)) = forgotten {
             aftermath.run(&peer);
@@ -99,10 +99,10 @@ impl Table {
     fn of(
         &mut self,
         host: &Arc<Shared>,
-        identity: Identity,
+        identity: HostUid,
         present: bool,
     ) -> Result<(Arc<Peer>, Replaced), (Refusal, String)> {
-        if host.closing.is_cancelled() {
+        if host.closed.is_cancelled() {
             return Err((Refusal::Closing, "the host is shutting down".into()));
         }
         match self.known.get(&identity.host) {
@@ -115,7 +115,7 @@ impl Table {
                 let text = format!("a later life of that host is known: {}", peer.identity());
                 return Err((Refusal::WrongHost, text));
             }
-            None if host.leaving.load(Ordering::Relaxed) => {
+            None if host.draining.load(Ordering::Relaxed) => {
                 return Err((Refusal::Closing, "the host is shutting down".into()));
             }
             Some(_) | None => {}
@@ -138,7 +138,7 @@ impl Table {
 
     fn forget(
         &mut self,
-        identity: Identity,
+        identity: HostUid,
         only_if: impl FnOnce(&Peer) -> bool,
     ) -> Option<(Arc<Peer>, Aftermath)> {
         self.known.get(&identity.host).filter(|peer| peer.identity() == identity && only_if(peer))?;
@@ -155,9 +155,9 @@ impl Table {
     }
 }
 
-fn close_all(replaced: Replaced, by: Identity) {
+fn close_all(replaced: Replaced, by: HostUid) {
     for replaced in replaced {
-        replaced.close(LinkLoss::HostDown(format!("it restarted as {by}")));
+        replaced.close(DisconnectReason::HostDown(format!("it restarted as {by}")));
     }
 }
 
@@ -166,7 +166,7 @@ impl Host {
     ///
     /// A later incarnation of a known host takes the earlier one's place: what was open to that fails. An
     /// earlier one is late, and is not taken.
-    pub fn introduce(&self, identity: Identity, address: SocketAddr) {
+    pub fn add_peer(&self, identity: HostUid, address: SocketAddr) {
         self.made_known(self.shared.peers.of(&self.shared, identity), identity, address);
     }
 
@@ -175,16 +175,11 @@ impl Host {
     ///
     /// It takes the place of any other incarnation, of a later one as well: the host's clock may have been set
     /// back, or its disk restored.
-    pub fn supersede(&self, identity: Identity, address: SocketAddr) {
+    pub fn supersede(&self, identity: HostUid, address: SocketAddr) {
         self.made_known(self.shared.peers.supersede(&self.shared, identity), identity, address);
     }
 
-    fn made_known(
-        &self,
-        peer: Result<Arc<Peer>, (Refusal, String)>,
-        identity: Identity,
-        address: SocketAddr,
-    ) {
+    fn made_known(&self, peer: Result<Arc<Peer>, (Refusal, String)>, identity: HostUid, address: SocketAddr) {
         match peer {
             Ok(peer) => peer.set_address(address),
             Err((Refusal::WrongHost, why)) => {
@@ -200,7 +195,7 @@ impl Host {
     ///
     /// The same incarnation may come again, or be introduced again. Addresses of its actors work then, and
     /// calls that may have been handled before are not made again.
-    pub fn forget(&self, identity: Identity) {
+    pub fn forget(&self, identity: HostUid) {
         self.shared.peers.forget(identity, |_| true);
     }
 
@@ -208,7 +203,7 @@ impl Host {
     ///
     /// Without it a host that many come to, and leave without a word, keeps something of each for ever.
     pub fn expire_inbound_peers(&self, away: Duration) {
-        let (host, closing) = (Arc::downgrade(&self.shared), self.shared.closing.clone());
+        let (host, closing) = (Arc::downgrade(&self.shared), self.shared.closed.clone());
         self.shared.io.spawn(closing.run_until_cancelled_owned(async move {
             loop {
                 tokio::time::sleep(away / 4).await;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use thiserror::Error;
 
 use super::Host;
-use crate::id::{Identity, Target};
+use crate::id::{HostUid, Target};
 use crate::spec::{ActorKey, ActorLocation, ActorSpec};
 
 /// Picks hosts for new actors and tasks; the cluster implements it.
@@ -25,10 +25,10 @@ pub trait Placement: Send + Sync + fmt::Debug {
     }
 
     /// Hears that an actor which was given a place has not come to life there.
-    fn not_spawned(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
+    fn spawn_failed(&self, _host: &Host, _actor: ActorKey, _why: &str) {}
 
     /// How a host has ended that cannot be reached, if the cluster knows that it has.
-    fn end_of(&self, _host: &Host, _of: Identity) -> HostStatusFuture {
+    fn host_exit_cause(&self, _host: &Host, _of: HostUid) -> HostStatusFuture {
         Box::pin(std::future::ready(None))
     }
 
@@ -42,9 +42,9 @@ pub trait Placement: Send + Sync + fmt::Debug {
 /// An answer that is there, or will be.
 pub enum PlacementResult {
     /// It is there.
-    Now(Result<Placed, PlacementError>),
+    Now(Result<Assignment, PlacementError>),
     /// It has to be waited for; dropping it withdraws the question.
-    Later(Pin<Box<dyn Future<Output = Result<Placed, PlacementError>> + Send>>),
+    Later(Pin<Box<dyn Future<Output = Result<Assignment, PlacementError>> + Send>>),
 }
 
 impl fmt::Debug for PlacementResult {
@@ -64,9 +64,9 @@ pub type HostStatusFuture = Pin<Box<dyn Future<Output = Option<String>> + Send>>
 
 /// Where an actor may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
+pub struct Assignment {
     /// The host.
-    pub host: Identity,
+    pub host: HostUid,
     /// What the cluster calls the actor, if it keeps account of it.
     pub actor: Option<ActorKey>,
     /// The actor, if there is one already that will do.
@@ -100,13 +100,13 @@ pub enum PlacementError {
     },
     /// The job is over.
     #[error("{text}")]
-    JobOver {
+    JobEnded {
         /// How it ended.
         text: String,
     },
     /// The head of the cluster cannot keep anything new: its disk is full, for one.
     #[error("{text}")]
-    NotKept {
+    NotPersisted {
         /// Why, and what helps.
         text: String,
     },
@@ -119,12 +119,12 @@ pub enum PlacementError {
 }
 
 /// Hears of the lives of actors that the cluster keeps account of, and of its tasks.
-pub trait Lives: Send + Sync + fmt::Debug {
+pub trait LifecycleObserver: Send + Sync + fmt::Debug {
     /// One has come to life.
-    fn began(&self, actor: ActorKey, class: &'static str, at: ActorLocation);
+    fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation);
 
     /// One has ended.
-    fn ended(&self, actor: ActorKey, cause: &str);
+    fn actor_stopped(&self, actor: ActorKey, cause: &str);
 
     /// One of a type is about to begin that the cluster keeps no account of.
     fn named(&self, _class: &'static str) {}
@@ -140,20 +140,20 @@ pub trait Lives: Send + Sync + fmt::Debug {
 #[derive(Debug)]
 pub struct TaskSlot {
     /// The host.
-    pub host: Identity,
-    taken: Arc<AtomicUsize>,
+    pub host: HostUid,
+    in_use: Arc<AtomicUsize>,
 }
 
 impl TaskSlot {
     /// Takes a place on `host`, whose places taken are counted in `taken`.
-    pub fn take(host: Identity, taken: Arc<AtomicUsize>) -> Self {
+    pub fn take(host: HostUid, taken: Arc<AtomicUsize>) -> Self {
         taken.fetch_add(1, Ordering::Relaxed);
-        Self { host, taken }
+        Self { host, in_use: taken }
     }
 }
 
 impl Drop for TaskSlot {
     fn drop(&mut self) {
-        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.in_use.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -20,8 +20,8 @@ use super::connect::{self, ConnectError};
 use super::peer::{ActiveLink, Peer};
 use crate::id::LinkId;
 use crate::observe::log;
-use crate::session::{DialAttempt, LinkLoss};
-use crate::transport::expiry::passed;
+use crate::session::{DialAttempt, DisconnectReason};
+use crate::transport::expiry::wait_until;
 use crate::transport::{FrameReader, Link, ReadError};
 use crate::wire::{Frame, Heartbeat, Purpose, Refusal, Resume};
 
@@ -33,8 +33,8 @@ pub(super) const HEARTBEAT_FRAME_BYTES_MAX: usize = 64;
 pub(super) struct LinkMonitor {
     pub(super) peer: Arc<Peer>,
     pub(super) up: Arc<ActiveLink>,
-    every: Duration,
-    lost: Duration,
+    interval: Duration,
+    timeout: Duration,
 }
 
 impl LinkMonitor {
@@ -42,18 +42,18 @@ impl LinkMonitor {
         Self {
             peer: Arc::clone(peer),
             up: Arc::clone(up),
-            every: host.limits.heartbeat_every,
-            lost: host.limits.heartbeat_lost,
+            interval: host.limits.heartbeat_interval,
+            timeout: host.limits.heartbeat_timeout,
         }
     }
 
     /// Cuts the link when nothing was heard for too long, or what the peer has shown for itself has ended.
     pub(super) async fn watch(self, expires: Option<SystemTime>) {
         // The first heartbeat comes after a while.
-        self.up.hear(Instant::now() + self.every);
+        self.up.touch(Instant::now() + self.interval);
         let silence = async {
             loop {
-                let silent_at = self.up.heard() + self.lost;
+                let silent_at = self.up.heard() + self.timeout;
                 if silent_at <= Instant::now() {
                     return;
                 }
@@ -62,21 +62,21 @@ impl LinkMonitor {
         };
         let lost = async {
             tokio::select! {
-                () = silence => LinkLoss::Silent { after: self.lost },
-                () = end_of(expires) => LinkLoss::Expired,
+                () = silence => DisconnectReason::HeartbeatTimeout { after: self.timeout },
+                () = wait_expiry(expires) => DisconnectReason::CertificateExpired,
             }
         };
         if let Some(loss) = self.while_up(lost).await {
-            self.peer.cut(self.up.id(), &loss);
+            self.peer.force_disconnect(self.up.id(), &loss);
         }
     }
 
     /// Asks the peer, over a link of its own, until the one it is for is gone. To be called by the
     /// side that dialled.
-    pub(super) async fn ask(self, address: SocketAddr) {
+    pub(super) async fn send_heartbeats(self, address: SocketAddr) {
         let asking = async {
             loop {
-                tokio::time::sleep(self.every).await;
+                tokio::time::sleep(self.interval).await;
                 match self.open(address).await {
                     Ok(mut frames) => while self.exchange(&mut frames).await.is_ok() {},
                     // Before it has proved itself anybody may say so.
@@ -88,7 +88,7 @@ impl LinkMonitor {
         };
         if self.while_up(asking).await.is_some() {
             let text = "the peer has the link no more".to_owned();
-            self.peer.cut(self.up.id(), &LinkLoss::Io(text));
+            self.peer.force_disconnect(self.up.id(), &DisconnectReason::Io(text));
         }
     }
 
@@ -99,28 +99,31 @@ impl LinkMonitor {
         };
         let attempt = DialAttempt {
             to: self.peer.identity(),
-            purpose: Purpose::Pulse,
+            purpose: Purpose::Heartbeat,
             link: self.up.id(),
             replaces: LinkId::NONE,
             resume: Resume::default(),
         };
-        let (shaking, _) = connect::reach(&host.shared, address, attempt, || true).await?;
+        let (shaking, _) = connect::connect(&host.shared, address, attempt, || true).await?;
         Ok(shaking.into_frames(HEARTBEAT_FRAME_BYTES_MAX))
     }
 
     /// Asks once, and rests.
     async fn exchange(&self, frames: &mut FrameReader<Box<dyn Link>>) -> Result<(), ReadError> {
-        beat(frames).await?;
-        self.hear(frames).await?;
-        tokio::time::sleep(self.every).await;
+        send_heartbeat(frames).await?;
+        self.receive_heartbeat(frames).await?;
+        tokio::time::sleep(self.interval).await;
         Ok(())
     }
 
     /// Answers the peer's heartbeats as long as they come, and no later pulse takes the place of this.
-    pub(super) async fn answer(self, mut frames: FrameReader<Box<dyn Link>>) {
+    pub(super) async fn echo_heartbeats(self, mut frames: FrameReader<Box<dyn Link>>) {
         let ended = self.up.replace_heartbeat();
-        let answering =
-            async { while self.hear(&mut frames).await.is_ok() && beat(&mut frames).await.is_ok() {} };
+        let answering = async {
+            while self.receive_heartbeat(&mut frames).await.is_ok()
+                && send_heartbeat(&mut frames).await.is_ok()
+            {}
+        };
         tokio::select! {
             biased;
             () = ended.cancelled() => {}
@@ -128,10 +131,10 @@ impl LinkMonitor {
         }
     }
 
-    async fn hear(&self, frames: &mut FrameReader<Box<dyn Link>>) -> Result<(), ReadError> {
+    async fn receive_heartbeat(&self, frames: &mut FrameReader<Box<dyn Link>>) -> Result<(), ReadError> {
         match frames.next().await? {
             Frame::Heartbeat(Heartbeat) => {
-                self.up.hear(Instant::now());
+                self.up.touch(Instant::now());
                 Ok(())
             }
             _ => Err(ReadError::Closed),
@@ -149,14 +152,14 @@ impl LinkMonitor {
 }
 
 /// Waits until a certificate has ended.
-async fn end_of(expires: Option<SystemTime>) {
+async fn wait_expiry(expires: Option<SystemTime>) {
     match expires {
-        Some(expires) => passed(expires).await,
+        Some(expires) => wait_until(expires).await,
         None => std::future::pending().await,
     }
 }
 
-async fn beat(frames: &mut FrameReader<Box<dyn Link>>) -> std::io::Result<()> {
+async fn send_heartbeat(frames: &mut FrameReader<Box<dyn Link>>) -> std::io::Result<()> {
     let mut bytes = BytesMut::new();
     Heartbeat.put(&mut bytes);
     let link = frames.get_mut();

@@ -24,19 +24,19 @@ pub(crate) fn current() -> Option<Host> {
 pub(super) struct WeakHostContext(pub(super) Weak<Shared>);
 
 impl HostContext for WeakHostContext {
-    fn hold(&self, work: &mut dyn FnMut(&dyn DecodeScope)) {
-        work(&Held(self.0.upgrade().map(|shared| Host { shared })));
+    fn with_host(&self, work: &mut dyn FnMut(&dyn DecodeScope)) {
+        work(&HostDecodeScope(self.0.upgrade().map(|shared| Host { shared })));
     }
 
     fn planted(&self) -> Option<InjectedBug> {
-        self.0.upgrade()?.limits.planted
+        self.0.upgrade()?.limits.injected_bug
     }
 }
 
 /// The same during a turn of an actor; nothing if the host has ended.
-struct Held(Option<Host>);
+struct HostDecodeScope(Option<Host>);
 
-impl DecodeScope for Held {
+impl DecodeScope for HostDecodeScope {
     fn within(&self, work: &mut dyn FnMut()) {
         match &self.0 {
             Some(host) => within(host, work),

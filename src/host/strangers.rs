@@ -42,7 +42,7 @@ pub(crate) struct Crowded {
 
 impl UnauthenticatedConnections {
     /// Lets a connection from `source` in, if that is known, and attends to it on this runtime.
-    pub(crate) fn attend(
+    pub(crate) fn spawn(
         &mut self,
         source: Option<IpAddr>,
         open_max: usize,
@@ -114,7 +114,7 @@ pub(crate) struct RejectionLog(Mutex<(u64, Option<Instant>)>);
 
 impl RejectionLog {
     /// Counts one, and tells of it and of those before it, but not too often.
-    pub(crate) fn note(&self, error: &dyn Display) {
+    pub(crate) fn record(&self, error: &dyn Display) {
         if let Some(connections) = self.count() {
             log::warn!(connections, %error, "refused; the error is the last one's");
         }
@@ -154,7 +154,7 @@ mod tests {
             let _open = open;
             std::future::pending().await
         };
-        strangers.attend(from, open_max, lingers).map(|()| closed)
+        strangers.spawn(from, open_max, lingers).map(|()| closed)
     }
 
     async fn is_open(closed: &mut tokio::sync::oneshot::Receiver<()>) -> bool {

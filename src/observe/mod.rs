@@ -3,7 +3,7 @@
 mod chain;
 pub(crate) mod log;
 
-use crate::id::Identity;
+use crate::id::HostUid;
 
 pub use chain::Chain;
 
@@ -12,7 +12,7 @@ pub use chain::Chain;
 #[non_exhaustive]
 pub struct HostSnapshot {
     /// The host.
-    pub identity: Identity,
+    pub identity: HostUid,
     /// Actors that can be reached from afar.
     pub actors: usize,
     /// One-way messages that no handler saw, sent by this host or received by it.
@@ -26,7 +26,7 @@ pub struct HostSnapshot {
 #[non_exhaustive]
 pub struct PeerSnapshot {
     /// The peer.
-    pub identity: Identity,
+    pub identity: HostUid,
     /// Whether a link to it is up.
     pub linked: bool,
     /// How many links to it there have been.

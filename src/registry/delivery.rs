@@ -8,29 +8,30 @@ use actix::prelude::SendError;
 use actix::{ActorContext, Handler, Message};
 use serde::de::DeserializeOwned;
 
-use super::mailbox::{DecodeScope, ErasedMailbox, Mailbox, Turn};
+use super::mailbox::{DecodeScope, DrainRequest, ErasedMailbox, Mailbox};
 use super::{
-    Handles, Inbound, MailboxError, RemoteActor, RemoteMessage, Responder, Run, TaskFn, panics, synchronous,
+    Handles, Inbound, MailboxError, MessageBatch, RemoteActor, RemoteMessage, Responder, TaskFn, panics,
+    synchronous,
 };
-use crate::id::{Identity, TypeHash};
+use crate::id::{HostUid, TypeHash};
 use crate::wire::{self, CallFailure, Encoded};
 
 /// What the host tells an actor beside its messages.
 #[derive(Debug)]
-pub enum Control {
+pub enum ControlMessage {
     /// Stop after the messages that came before; the asker hears when stopping begins.
     Stop(Responder<()>),
     /// Die of the panic of a future that ran beside the actor, with this text.
     Panic(String),
     /// See to the messages that have come from afar.
-    Turn(Turn),
+    Drain(DrainRequest),
 }
 
-impl Message for Control {
+impl Message for ControlMessage {
     type Result = ();
 }
 
-impl Control {
+impl ControlMessage {
     /// Does it; called by the generated handler.
     pub fn apply<A: RemoteActor>(self, actor: &mut A, ctx: &mut A::Context) {
         match self {
@@ -40,7 +41,7 @@ impl Control {
                 responder.answer(());
             }
             Self::Panic(text) => panics::resume(text),
-            Self::Turn(turn) => turn.take(actor, ctx),
+            Self::Drain(turn) => turn.take(actor, ctx),
         }
     }
 }
@@ -106,7 +107,7 @@ impl<M: RemoteMessage> fmt::Debug for Delivery<M> {
 }
 
 /// Puts messages into the mailbox of an `A`.
-pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn ErasedMailbox, run: Run) {
+pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn ErasedMailbox, run: MessageBatch) {
     match mailbox(to) {
         Some(mailbox) => mailbox.deliver(handle::<A, M>, run),
         // Two actor types share a name, and this one does not handle the message.
@@ -120,10 +121,10 @@ pub(super) fn deliver<A: Handles<M>, M: RemoteMessage>(to: &dyn ErasedMailbox, r
 pub(crate) const STOP: TypeHash = TypeHash::of("roadshow::Stop");
 
 /// Puts stops into an actor's mailbox, behind the messages that came before.
-pub(crate) fn stop(to: &dyn ErasedMailbox, run: Run) {
+pub(crate) fn stop(to: &dyn ErasedMailbox, run: MessageBatch) {
     run.for_each(|inbound| {
         let (_, _, responder) = inbound.into_parts();
-        to.control(Control::Stop(responder));
+        to.control(ControlMessage::Stop(responder));
     });
 }
 
@@ -131,11 +132,11 @@ pub(crate) fn stop(to: &dyn ErasedMailbox, run: Run) {
 fn handle<A: Handles<M>, M: RemoteMessage>(
     actor: &mut A,
     ctx: &mut A::Context,
-    run: &mut Run,
+    run: &mut MessageBatch,
     decoding: &dyn DecodeScope,
 ) {
     let Some(body) = run.front() else { return };
-    let decoded = match body.message.len() < Identity::ENCODED_BYTES_MIN {
+    let decoded = match body.message.len() < HostUid::ENCODED_BYTES_MIN {
         true => decode(body),
         false => decode_in_context(decoding, run),
     };
@@ -150,7 +151,10 @@ fn handle<A: Handles<M>, M: RemoteMessage>(
 }
 
 /// Decodes the next message of a run, which may have addresses in it.
-fn decode_in_context<M: RemoteMessage>(decoding: &dyn DecodeScope, run: &Run) -> Result<M, CallFailure> {
+fn decode_in_context<M: RemoteMessage>(
+    decoding: &dyn DecodeScope,
+    run: &MessageBatch,
+) -> Result<M, CallFailure> {
     let mut decoded = Err(CallFailure::NoReply);
     decoding.within(&mut || {
         if let Some(body) = run.front() {
@@ -161,7 +165,7 @@ fn decode_in_context<M: RemoteMessage>(decoding: &dyn DecodeScope, run: &Run) ->
 }
 
 /// Moves the delivery in `slot` into the mailbox of an `A`; it stays there if that is not possible.
-pub(super) fn put<A: Handles<M>, M: RemoteMessage>(
+pub(super) fn deliver_local<A: Handles<M>, M: RemoteMessage>(
     to: &dyn ErasedMailbox,
     slot: &mut dyn Any,
     only_if_room: bool,
@@ -198,7 +202,7 @@ pub(super) fn run_task<F: TaskFn>(inbound: Inbound) -> bool {
         let args = decode(&body)?;
         drop(body);
         responder.start();
-        responder.release();
+        responder.release_credit();
         synchronous::call(|| panics::catch(|| F::call(args))).map_err(|text| CallFailure::Panicked { text })
     };
     match ran() {

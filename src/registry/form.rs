@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::{Control, RemoteActor, RemoteMessage, Responder, panics};
+use super::{ControlMessage, RemoteActor, RemoteMessage, Responder, panics};
 use crate::wire::CallFailure;
 
 /// The form of the result `R` of actor `A`'s handler for `M`.
@@ -72,7 +72,7 @@ where
         responder: &mut Responder<M::Result>,
         ctx: &mut Context<A>,
     ) {
-        responder.release();
+        responder.release_credit();
         ctx.spawn(ActorFutureResponse { future, responder: Some(responder.take()) });
     }
 }
@@ -88,7 +88,7 @@ where
         responder: &mut Responder<M::Result>,
         ctx: &mut Context<A>,
     ) {
-        responder.release();
+        responder.release_credit();
         actix_rt::spawn(SpawnedResponse { future, responder: Some(responder.take()), actor: ctx.address() });
     }
 }
@@ -110,7 +110,7 @@ where
     R: MessageResponse<A, M>,
 {
     fn respond(&self, response: R, responder: &mut Responder<M::Result>, ctx: &mut Context<A>) {
-        responder.release();
+        responder.release_credit();
         let (reply, answered) = oneshot::channel();
         if let Err(text) = panics::catch(|| response.handle(ctx, Some(reply))) {
             responder.take().fail(CallFailure::Panicked { text: text.clone() });
@@ -126,7 +126,7 @@ where
 /// Polls a handler's future and answers; `Err` with the text once it has panicked.
 ///
 /// It is also ready, without an answer, once nobody waits for one: the future is to be dropped then.
-fn drive<T: Serialize + DeserializeOwned>(
+fn poll_response<T: Serialize + DeserializeOwned>(
     responder: &mut Option<Responder<T>>,
     task: &mut TaskContext<'_>,
     poll: impl FnOnce(&mut TaskContext<'_>) -> Poll<T>,
@@ -175,8 +175,10 @@ where
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         let this = self.get_mut();
-        let outcome =
-            ready!(drive(&mut this.responder, task, |task| this.future.as_mut().poll(actor, ctx, task)));
+        let outcome = ready!(poll_response(&mut this.responder, task, |task| this
+            .future
+            .as_mut()
+            .poll(actor, ctx, task)));
         if let Err(text) = outcome {
             panics::resume(text);
         }
@@ -192,16 +194,17 @@ struct SpawnedResponse<A: Actor, T> {
 
 impl<A, T> Future for SpawnedResponse<A, T>
 where
-    A: Handler<Control> + Actor<Context = Context<A>>,
+    A: Handler<ControlMessage> + Actor<Context = Context<A>>,
     T: Serialize + DeserializeOwned + 'static,
 {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let outcome = ready!(drive(&mut this.responder, task, |task| this.future.as_mut().poll(task)));
+        let outcome =
+            ready!(poll_response(&mut this.responder, task, |task| this.future.as_mut().poll(task)));
         if let Err(text) = outcome {
-            this.actor.do_send(Control::Panic(text));
+            this.actor.do_send(ControlMessage::Panic(text));
         }
         Poll::Ready(())
     }

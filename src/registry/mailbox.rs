@@ -17,7 +17,7 @@ use actix::fut::wrap_future;
 use actix::{Actor, Addr, AsyncContext};
 use tokio::time::Instant;
 
-use super::{Control, RemoteActor, Responder, Run};
+use super::{ControlMessage, MessageBatch, RemoteActor, Responder};
 use crate::config::{BATCH_MESSAGES_MAX, BATCH_TIME_MAX, InjectedBug};
 use crate::id::{ActorIncarnation, TypeHash};
 use crate::lock::{Locked, Mutex};
@@ -30,12 +30,12 @@ const MESSAGES_PER_CLOCK_READ: usize = 16;
 const KEPT_MAX: usize = 64;
 
 /// What takes the next message of a run, decodes it in its surroundings, and hands it to its handler.
-pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, &mut Run, &dyn DecodeScope);
+pub(super) type Handle<A> = fn(&mut A, &mut <A as Actor>::Context, &mut MessageBatch, &dyn DecodeScope);
 
 /// What an actor lives in.
 pub trait HostContext: Send + Sync {
     /// Runs `work`, a turn of the actor, which may decode there.
-    fn hold(&self, work: &mut dyn FnMut(&dyn DecodeScope));
+    fn with_host(&self, work: &mut dyn FnMut(&dyn DecodeScope));
     #[doc(hidden)]
     fn planted(&self) -> Option<InjectedBug> {
         None
@@ -59,7 +59,7 @@ pub trait ErasedMailbox: Any + Send + Sync {
     /// Whether it still takes messages.
     fn is_connected(&self) -> bool;
     /// Has it do something behind the messages that have come from other hosts.
-    fn control(&self, control: Control);
+    fn control(&self, control: ControlMessage);
     /// Stops it behind the messages that were sent to it on its own host.
     fn stop(&self, responder: Responder<()>);
 }
@@ -77,13 +77,13 @@ pub struct Mailbox<A: RemoteActor> {
 struct Queue<A: RemoteActor> {
     waiting: VecDeque<Item<A>>,
     /// Whether there is a [`Turn`].
-    called: bool,
+    drain_scheduled: bool,
 }
 
 enum Item<A: RemoteActor> {
     /// Messages, at least one, and what hands them to their handler.
-    Run(Handle<A>, Run),
-    Control(Control),
+    Run(Handle<A>, MessageBatch),
+    Control(ControlMessage),
 }
 
 impl<A: RemoteActor> Mailbox<A> {
@@ -98,7 +98,7 @@ impl<A: RemoteActor> Mailbox<A> {
             addr,
             incarnation,
             surroundings,
-            queue: Mutex::new(Queue { waiting: VecDeque::new(), called: false }),
+            queue: Mutex::new(Queue { waiting: VecDeque::new(), drain_scheduled: false }),
         })
     }
 
@@ -108,30 +108,30 @@ impl<A: RemoteActor> Mailbox<A> {
     }
 
     /// Takes messages in.
-    pub(super) fn deliver(&self, handle: Handle<A>, run: Run) {
+    pub(super) fn deliver(&self, handle: Handle<A>, run: MessageBatch) {
         self.push(Item::Run(handle, run));
     }
 
     fn push(&self, item: Item<A>) {
         let mut queue = self.lock();
         queue.waiting.push_back(item);
-        if !std::mem::replace(&mut queue.called, true) {
+        if !std::mem::replace(&mut queue.drain_scheduled, true) {
             drop(queue);
-            self.call();
+            self.schedule_drain();
         }
     }
 
     /// Asks for a turn. In a mailbox that has closed it is dropped, and refuses what waits.
-    fn call(&self) {
+    fn schedule_drain(&self) {
         // Whoever calls this holds it.
         if let Some(me) = self.me.upgrade() {
-            self.addr.do_send(Control::Turn(Turn(Some(me))));
+            self.addr.do_send(ControlMessage::Drain(DrainRequest(Some(me))));
         }
     }
 
     /// Hands the actor everything that has come, as long as it takes messages.
     fn drain(&self, actor: &mut A, ctx: &mut A::Context) {
-        self.surroundings.hold(&mut |decoding| self.drain_queue(actor, ctx, decoding));
+        self.surroundings.with_host(&mut |decoding| self.drain_queue(actor, ctx, decoding));
     }
 
     fn drain_queue(&self, actor: &mut A, ctx: &mut A::Context, decoding: &dyn DecodeScope) {
@@ -141,7 +141,7 @@ impl<A: RemoteActor> Mailbox<A> {
             {
                 let mut queue = self.lock();
                 if queue.waiting.is_empty() {
-                    queue.called = false;
+                    queue.drain_scheduled = false;
                     if batch.items.capacity() <= KEPT_MAX {
                         queue.waiting = std::mem::take(&mut batch.items);
                     }
@@ -149,7 +149,7 @@ impl<A: RemoteActor> Mailbox<A> {
                 }
                 std::mem::swap(&mut queue.waiting, &mut batch.items);
             }
-            let length = length.get_or_insert_with(|| Length::for_queue(&batch.items));
+            let length = length.get_or_insert_with(|| BatchBudget::for_queue(&batch.items));
             while !ctx.waiting() {
                 match batch.items.front_mut() {
                     Some(Item::Run(handle, run)) => {
@@ -175,20 +175,20 @@ impl<A: RemoteActor> Mailbox<A> {
                 batch.items.append(&mut queue.waiting);
                 std::mem::swap(&mut queue.waiting, &mut batch.items);
                 drop(queue);
-                return self.call();
+                return self.schedule_drain();
             }
         }
     }
 
     /// Refuses what waits: there will be no turn.
-    fn refuse(&self) {
+    fn reject_all(&self) {
         let waiting = {
             let mut queue = self.lock();
-            queue.called = false;
+            queue.drain_scheduled = false;
             std::mem::take(&mut queue.waiting)
         };
         for item in waiting {
-            item.refuse();
+            item.reject_all();
         }
     }
 
@@ -214,17 +214,17 @@ impl<A: RemoteActor> ErasedMailbox for Mailbox<A> {
         self.addr.connected()
     }
 
-    fn control(&self, control: Control) {
+    fn control(&self, control: ControlMessage) {
         if self.surroundings.planted() == Some(InjectedBug::OvertakingStop) {
             self.lock().waiting.push_front(Item::Control(control));
-            return self.call();
+            return self.schedule_drain();
         }
         self.push(Item::Control(control));
     }
 
     fn stop(&self, responder: Responder<()>) {
         // Messages of this host are in actix's own mailbox: a turn may be ahead of them.
-        self.addr.do_send(Control::Stop(responder));
+        self.addr.do_send(ControlMessage::Stop(responder));
     }
 }
 
@@ -242,7 +242,7 @@ impl<A: RemoteActor> Item<A> {
         }
     }
 
-    fn refuse(self) {
+    fn reject_all(self) {
         match self {
             Self::Run(_, run) => run.for_each(|inbound| inbound.fail(&CallFailure::ActorStopped)),
             // Dropped, it says so itself.
@@ -252,7 +252,7 @@ impl<A: RemoteActor> Item<A> {
 }
 
 /// How long a turn is.
-struct Length {
+struct BatchBudget {
     /// So many messages at most.
     most: usize,
     handled: usize,
@@ -260,12 +260,12 @@ struct Length {
     began: Option<Instant>,
 }
 
-impl Length {
+impl BatchBudget {
     /// Messages of several peers have as many as the first of them has.
     fn for_queue<A: RemoteActor>(items: &VecDeque<Item<A>>) -> Self {
         let waiting = items.iter().map(Item::len).sum();
         let most = match items.front() {
-            Some(Item::Run(_, run)) => run.turn(waiting),
+            Some(Item::Run(_, run)) => run.batch_size(waiting),
             Some(Item::Control(_)) | None => BATCH_MESSAGES_MAX,
         };
         Self { most, handled: 0, began: (waiting > 1).then(Instant::now) }
@@ -299,46 +299,46 @@ impl<A: RemoteActor> Drop for Batch<'_, A> {
             return;
         }
         for item in self.items.drain(..) {
-            item.refuse();
+            item.reject_all();
         }
-        self.mailbox.refuse();
+        self.mailbox.reject_all();
     }
 }
 
 /// An actor's turn at its messages from afar.
-pub struct Turn(Option<Arc<dyn AnyMailbox>>);
+pub struct DrainRequest(Option<Arc<dyn AnyMailbox>>);
 
 /// A [`Mailbox`], whatever its actor's type.
 trait AnyMailbox: Any + Send + Sync {
-    fn refuse(&self);
+    fn reject_all(&self);
 }
 
 impl<A: RemoteActor> AnyMailbox for Mailbox<A> {
-    fn refuse(&self) {
-        Self::refuse(self);
+    fn reject_all(&self) {
+        Self::reject_all(self);
     }
 }
 
-impl Turn {
+impl DrainRequest {
     pub(super) fn take<A: RemoteActor>(mut self, actor: &mut A, ctx: &mut A::Context) {
         let Some(mailbox) = self.0.take() else { return };
         // It asked its own actor for the turn, so it is of that type.
         match (Arc::clone(&mailbox) as Arc<dyn Any + Send + Sync>).downcast::<Mailbox<A>>() {
             Ok(mailbox) => mailbox.drain(actor, ctx),
-            Err(_) => mailbox.refuse(),
+            Err(_) => mailbox.reject_all(),
         }
     }
 }
 
-impl Drop for Turn {
+impl Drop for DrainRequest {
     fn drop(&mut self) {
         if let Some(mailbox) = self.0.take() {
-            mailbox.refuse();
+            mailbox.reject_all();
         }
     }
 }
 
-impl fmt::Debug for Turn {
+impl fmt::Debug for DrainRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Turn")
     }

@@ -29,14 +29,14 @@ use thiserror::Error;
 
 use crate::id::TypeHash;
 
-pub use delivery::{Control, Delivery};
+pub use delivery::{ControlMessage, Delivery};
 pub(crate) use delivery::{STOP, decode, stop};
-pub use mailbox::{DecodeScope, ErasedMailbox, HostContext, Mailbox, Turn};
-pub use origin::{Claim, Inbound, LocalReply, ReplyPath, Responder};
-pub use run::Run;
-pub use table::Table;
+pub use mailbox::{DecodeScope, DrainRequest, ErasedMailbox, HostContext, Mailbox};
+pub use origin::{CreditCharge, Inbound, LocalReply, ReplyPath, Responder};
+pub use run::MessageBatch;
+pub use table::SchemaTable;
 
-use schema::Parts;
+use schema::SchemaCollector;
 use table::Declaration;
 
 /// A message that can travel to an actor of another process.
@@ -91,7 +91,7 @@ pub trait RemoteMessage:
 
     /// Adds the schemas of the types that it names.
     #[doc(hidden)]
-    fn parts(_parts: &mut Parts) {}
+    fn collect_schemas(_parts: &mut SchemaCollector) {}
 }
 
 /// An actor that can be reached from another process.
@@ -101,7 +101,7 @@ pub trait RemoteMessage:
     message = "`{Self}` is no remote actor",
     note = "derive it and list its messages: `#[derive(RemoteActor)] #[remote(handles(..))]`"
 )]
-pub trait RemoteActor: Actor<Context = Context<Self>> + Handler<Control> {
+pub trait RemoteActor: Actor<Context = Context<Self>> + Handler<ControlMessage> {
     /// The name that both sides know the actor type by.
     const NAME: &'static str;
     /// The hash of the name, which travels.
@@ -137,7 +137,7 @@ pub trait RemoteData {
 
     /// Adds the schemas of the types that it names.
     #[doc(hidden)]
-    fn parts(_parts: &mut Parts) {}
+    fn collect_schemas(_parts: &mut SchemaCollector) {}
 }
 
 /// A function that can run in another process; implemented by `#[roadshow::task]`.
@@ -161,18 +161,18 @@ pub trait TaskFn: 'static {
 
     /// Adds the schemas of the types that it names.
     #[doc(hidden)]
-    fn parts(_parts: &mut Parts) {}
+    fn collect_schemas(_parts: &mut SchemaCollector) {}
 
     /// Calls the function.
     fn call(args: Self::Args) -> Self::Output;
 }
 
 /// Puts messages into the [`Mailbox`] of an actor.
-pub type Deliver = fn(&dyn ErasedMailbox, Run);
+pub type Deliver = fn(&dyn ErasedMailbox, MessageBatch);
 
 /// Moves the [`Delivery`] in the slot (an `Option<Delivery<M>>`) into actix's mailbox of an actor. With
 /// `true` only if that has room: else it stays in the slot.
-pub type Put = fn(&dyn ErasedMailbox, &mut dyn Any, bool) -> Result<(), MailboxError>;
+pub type DeliverLocal = fn(&dyn ErasedMailbox, &mut dyn Any, bool) -> Result<(), MailboxError>;
 
 /// Why a mailbox did not take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -190,10 +190,10 @@ type RunTask = fn(Inbound) -> bool;
 
 /// One thing that the macros register.
 #[derive(Clone, Copy)]
-pub struct Registration(Kind);
+pub struct Registration(RegistrationKind);
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum RegistrationKind {
     Actor { name: &'static str },
     Handler { actor: &'static str, message: &'static str, handler: HandlerEntry, declare: Declare },
     Task { name: &'static str, task: TaskEntry, declare: Declare },
@@ -208,7 +208,7 @@ pub struct HandlerEntry {
     /// From another host: encoded.
     pub deliver: Deliver,
     /// From the same host: as it is.
-    pub put: Put,
+    pub put: DeliverLocal,
 }
 
 /// A registered task.
@@ -226,31 +226,32 @@ impl Registration {
     /// Registers an actor type under its name.
     #[must_use]
     pub const fn actor<A: RemoteActor>() -> Self {
-        Self(Kind::Actor { name: A::NAME })
+        Self(RegistrationKind::Actor { name: A::NAME })
     }
 
     /// Registers that `A` takes `M` from afar.
     #[must_use]
     pub const fn handler<A: Handles<M>, M: RemoteMessage>() -> Self {
-        let handler = HandlerEntry { deliver: delivery::deliver::<A, M>, put: delivery::put::<A, M> };
+        let handler =
+            HandlerEntry { deliver: delivery::deliver::<A, M>, put: delivery::deliver_local::<A, M> };
         let declare = Declaration::of_message::<M>;
-        Self(Kind::Handler { actor: A::NAME, message: M::NAME, handler, declare })
+        Self(RegistrationKind::Handler { actor: A::NAME, message: M::NAME, handler, declare })
     }
 
     /// Registers a task.
     #[must_use]
     pub const fn task<F: TaskFn>() -> Self {
         let task = TaskEntry { run: delivery::run_task::<F>, parallel: F::PARALLEL };
-        Self(Kind::Task { name: F::NAME, task, declare: Declaration::of_task::<F> })
+        Self(RegistrationKind::Task { name: F::NAME, task, declare: Declaration::of_task::<F> })
     }
 }
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Kind::Actor { name } => write!(f, "actor {name}"),
-            Kind::Handler { actor, message, .. } => write!(f, "{message} for {actor}"),
-            Kind::Task { name, .. } => write!(f, "task {name}"),
+            RegistrationKind::Actor { name } => write!(f, "actor {name}"),
+            RegistrationKind::Handler { actor, message, .. } => write!(f, "{message} for {actor}"),
+            RegistrationKind::Task { name, .. } => write!(f, "task {name}"),
         }
     }
 }
@@ -262,7 +263,7 @@ pub struct Registry {
     handlers: FxHashMap<(TypeHash, TypeHash), HandlerEntry>,
     tasks: FxHashMap<TypeHash, TaskEntry>,
     names: FxHashMap<TypeHash, &'static str>,
-    table: Table,
+    table: SchemaTable,
     digest: u64,
 }
 
@@ -313,16 +314,16 @@ impl Registry {
 
     fn add(&mut self, registration: Registration) -> Result<(), RegistryError> {
         let replaced = match registration.0 {
-            Kind::Actor { name } => {
+            RegistrationKind::Actor { name } => {
                 let hash = self.name(name)?;
                 !self.actors.insert(hash)
             }
-            Kind::Handler { actor, message, handler, declare } => {
+            RegistrationKind::Handler { actor, message, handler, declare } => {
                 self.table.add(message, declare());
                 let pair = (self.name(actor)?, self.name(message)?);
                 self.handlers.insert(pair, handler).is_some()
             }
-            Kind::Task { name, task, declare } => {
+            RegistrationKind::Task { name, task, declare } => {
                 self.table.add(name, declare());
                 let hash = self.name(name)?;
                 self.tasks.insert(hash, task).is_some()
@@ -353,7 +354,7 @@ impl Registry {
 
     /// Everything that can be asked for, with how it is declared.
     #[must_use]
-    pub fn table(&self) -> &Table {
+    pub fn table(&self) -> &SchemaTable {
         &self.table
     }
 
@@ -370,7 +371,7 @@ impl Registry {
     ///
     /// A text is short whatever the other table says.
     #[must_use]
-    pub fn compare(&self, theirs: &Table) -> FxHashMap<TypeHash, String> {
+    pub fn compare(&self, theirs: &SchemaTable) -> FxHashMap<TypeHash, String> {
         let differences = self.table.differences(theirs).map(|(name, difference)| {
             let hash = TypeHash::of(name);
             let kind = if self.tasks.contains_key(&hash) { "task" } else { "message" };
@@ -392,12 +393,12 @@ mod tests {
 
     fn task(name: &'static str) -> Registration {
         let task = TaskEntry { run: |_| false, parallel: None };
-        Registration(Kind::Task { name, task, declare: Declaration::default })
+        Registration(RegistrationKind::Task { name, task, declare: Declaration::default })
     }
 
     fn handler(actor: &'static str, message: &'static str) -> Registration {
         let handler = HandlerEntry { deliver: |_, _| {}, put: |_, _, _| Ok(()) };
-        Registration(Kind::Handler { actor, message, handler, declare: Declaration::default })
+        Registration(RegistrationKind::Handler { actor, message, handler, declare: Declaration::default })
     }
 
     #[test]
@@ -418,7 +419,7 @@ mod tests {
 
     #[test]
     fn two_actor_types_of_one_name_are_refused() {
-        let actor = Registration(Kind::Actor { name: "a" });
+        let actor = Registration(RegistrationKind::Actor { name: "a" });
         let twice = Registry::of([actor, actor]).unwrap_err();
         assert_eq!(twice, RegistryError::Duplicate { name: "actor a".into() });
     }

@@ -11,54 +11,54 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::panics;
-use crate::id::{ActorId, ActorIncarnation, CallId, Identity, Target};
+use crate::id::{ActorId, ActorIncarnation, CallId, HostUid, Target};
 use crate::wire::{self, Body, CallFailure, EncodeError, Encoded};
 
 /// Where a message came from, as far as its receiver needs to know.
 pub trait ReplyPath: Send + Sync {
     /// The host that it came from.
-    fn host(&self) -> Identity;
+    fn host(&self) -> HostUid;
     /// How many bytes an answer's body may have.
     fn body_bytes_max(&self) -> usize;
     /// How many of so many messages that wait are handled before the answers so far leave.
-    fn turn(&self, waiting: usize) -> usize;
+    fn batch_size(&self, waiting: usize) -> usize;
     /// Sends the answer of a call, and gives back what it still took of its actor's window.
-    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<&Claim>);
+    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<&CreditCharge>);
     /// Sends why a call has no answer, and gives back what it still took of its actor's window.
-    fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<Claim>);
+    fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<CreditCharge>);
     /// Whether the caller is known to wait no longer.
     fn is_cancelled(&self, call: CallId) -> bool;
     /// As [`ReplyPath::is_cancelled`]; if not so yet, the waker is woken when it comes to be. Each call
     /// has one waker, and is done with when it is answered.
     fn wake_when_cancelled(&self, call: CallId, waker: &Waker) -> bool;
     /// A message is handled, or dropped: what it took of its actor's window is free again.
-    fn handled(&self, claim: Claim);
+    fn release_credit(&self, claim: CreditCharge);
     /// Counts a one-way message that no handler saw.
     fn dead_letter(&self, why: &CallFailure);
 }
 
 /// What a message from another host takes of its actor's window there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct CreditCharge {
     actor: ActorId,
     /// Which life of the actor, and below that which of the session: a message is moved in whole words, and
     /// a word is to be read as it was written.
-    lives: u64,
+    epochs: u64,
     bytes: NonZeroU64,
 }
 
-impl Claim {
+impl CreditCharge {
     /// So many bytes of an actor's window, in that life of the session.
     #[must_use]
     pub fn new(target: Target, life: u32, bytes: NonZeroU64) -> Self {
         let lives = u64::from(target.incarnation.0) << 32 | u64::from(life);
-        Self { actor: target.actor, lives, bytes }
+        Self { actor: target.actor, epochs: lives, bytes }
     }
 
     /// Whose window it is.
     #[must_use]
     pub fn target(self) -> Target {
-        Target { actor: self.actor, incarnation: ActorIncarnation((self.lives >> 32) as u32) }
+        Target { actor: self.actor, incarnation: ActorIncarnation((self.epochs >> 32) as u32) }
     }
 
     /// The same for another message to that actor.
@@ -69,8 +69,8 @@ impl Claim {
 
     /// The life of the session that the message came over.
     #[must_use]
-    pub fn life(self) -> u32 {
-        self.lives as u32
+    pub fn session_epoch(self) -> u32 {
+        self.epochs as u32
     }
 
     /// Bytes of the window.
@@ -88,7 +88,7 @@ pub struct Inbound {
     pub deadline: Option<Instant>,
     origin: Arc<dyn ReplyPath>,
     call: Option<CallId>,
-    claim: Option<Claim>,
+    claim: Option<CreditCharge>,
 }
 
 impl Inbound {
@@ -98,7 +98,7 @@ impl Inbound {
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: Body,
-        claim: Option<Claim>,
+        claim: Option<CreditCharge>,
     ) -> Self {
         Self { body, deadline, origin, call, claim }
     }
@@ -120,12 +120,12 @@ impl Inbound {
     }
 
     /// What it takes of its actor's window.
-    pub fn claim(&self) -> Option<Claim> {
+    pub fn claim(&self) -> Option<CreditCharge> {
         self.claim
     }
 
     /// The host that it came from.
-    pub fn from(&self) -> Identity {
+    pub fn from(&self) -> HostUid {
         self.origin.host()
     }
 
@@ -135,7 +135,7 @@ impl Inbound {
             return self.origin.fail(call, failure, self.claim);
         }
         if let Some(claim) = self.claim {
-            self.origin.handled(claim);
+            self.origin.release_credit(claim);
         }
         self.origin.dead_letter(failure);
     }
@@ -161,9 +161,9 @@ pub struct Responder<R> {
     to: Option<ReplyTo<R>>,
     started: bool,
     /// Whether the caller's origin has a waker of ours.
-    watched: bool,
+    cancel_waker_set: bool,
     /// What the message takes of a window, until it is released, or answered.
-    claim: Option<Claim>,
+    claim: Option<CreditCharge>,
 }
 
 enum ReplyTo<R> {
@@ -175,24 +175,28 @@ enum ReplyTo<R> {
 impl<R> Responder<R> {
     /// Answers a caller on another host; nobody without a call.
     #[inline(always)]
-    pub(super) fn remote(origin: Arc<dyn ReplyPath>, call: Option<CallId>, claim: Option<Claim>) -> Self {
+    pub(super) fn remote(
+        origin: Arc<dyn ReplyPath>,
+        call: Option<CallId>,
+        claim: Option<CreditCharge>,
+    ) -> Self {
         let to = match call {
             Some(call) => ReplyTo::Remote(origin, call),
             None => ReplyTo::None(origin),
         };
-        Self { to: Some(to), started: false, watched: false, claim }
+        Self { to: Some(to), started: false, cancel_waker_set: false, claim }
     }
 
     /// Answers a caller on the same host.
     #[must_use]
     pub fn local(reply: LocalReply<R>) -> Self {
-        Self { to: Some(ReplyTo::Local(reply)), started: false, watched: false, claim: None }
+        Self { to: Some(ReplyTo::Local(reply)), started: false, cancel_waker_set: false, claim: None }
     }
 
     /// Answers nobody: a one-way message from the same host.
     #[must_use]
     pub fn nobody(origin: Arc<dyn ReplyPath>) -> Self {
-        Self { to: Some(ReplyTo::None(origin)), started: false, watched: false, claim: None }
+        Self { to: Some(ReplyTo::None(origin)), started: false, cancel_waker_set: false, claim: None }
     }
 
     /// Notes that the handler runs now: from here on the outcome is the handler's.
@@ -204,16 +208,16 @@ impl<R> Responder<R> {
         self.started = true;
         let small = self.claim.is_some_and(|claim| claim.bytes().get() < SMALL_CLAIM_BYTES);
         if !(small && matches!(self.to, Some(ReplyTo::Remote(..)))) {
-            self.release();
+            self.release_credit();
         }
     }
 
     /// Gives back what the message takes of its actor's window: another may come in its place.
-    pub fn release(&mut self) {
+    pub fn release_credit(&mut self) {
         if let (Some(claim), Some(ReplyTo::Remote(origin, _) | ReplyTo::None(origin))) =
             (self.claim.take(), &self.to)
         {
-            origin.handled(claim);
+            origin.release_credit(claim);
         }
     }
 
@@ -240,8 +244,8 @@ impl<R> Responder<R> {
     pub fn poll_cancelled(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let abandoned = match &mut self.to {
             Some(ReplyTo::Local(reply)) => return reply.poll_closed(task),
-            Some(ReplyTo::Remote(origin, call)) if !self.watched => {
-                self.watched = true;
+            Some(ReplyTo::Remote(origin, call)) if !self.cancel_waker_set => {
+                self.cancel_waker_set = true;
                 origin.wake_when_cancelled(*call, task.waker())
             }
             _ => self.is_cancelled(),
@@ -252,8 +256,8 @@ impl<R> Responder<R> {
     /// The duty, to be seen to elsewhere; nothing is left of it here.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        let Self { to, started, watched, claim } = self;
-        Self { to: to.take(), started: *started, watched: *watched, claim: claim.take() }
+        let Self { to, started, cancel_waker_set: watched, claim } = self;
+        Self { to: to.take(), started: *started, cancel_waker_set: *watched, claim: claim.take() }
     }
 
     /// Lifts the duty: the message goes back to its sender.
@@ -263,19 +267,19 @@ impl<R> Responder<R> {
 
     /// Says that there will be no answer.
     pub fn fail(mut self, failure: CallFailure) {
-        self.conclude(failure);
+        self.finish_with(failure);
     }
 
-    fn conclude(&mut self, failure: CallFailure) {
+    fn finish_with(&mut self, failure: CallFailure) {
         let claim = match self.to {
             Some(ReplyTo::Remote(..)) => self.claim.take(),
             _ => None,
         };
-        self.release();
+        self.release_credit();
         match self.to.take() {
             None => {}
             // A one-way message whose handler ran was delivered, whatever became of the handler.
-            Some(ReplyTo::None(origin)) if !failure.ran() => origin.dead_letter(&failure),
+            Some(ReplyTo::None(origin)) if !failure.handler_ran() => origin.dead_letter(&failure),
             Some(ReplyTo::None(_)) => {}
             Some(ReplyTo::Remote(origin, call)) => origin.fail(call, &failure, claim),
             Some(ReplyTo::Local(reply)) => drop(reply.send(Err(failure))),
@@ -300,7 +304,7 @@ impl<R: Serialize + DeserializeOwned> Responder<R> {
             None => {}
             Some(ReplyTo::None(origin)) => {
                 if let Some(claim) = self.claim.take() {
-                    origin.handled(claim);
+                    origin.release_credit(claim);
                 }
             }
             Some(ReplyTo::Local(reply)) => drop(reply.send(Ok(value))),
@@ -342,7 +346,7 @@ impl<R> Drop for Responder<R> {
         if self.to.is_none() {
             return;
         }
-        self.conclude(match (self.started, panics::current()) {
+        self.finish_with(match (self.started, panics::current()) {
             (false, _) => CallFailure::ActorStopped,
             (true, Some(text)) => CallFailure::Panicked { text },
             (true, None) => CallFailure::NoReply,

@@ -15,7 +15,7 @@ thread_local! {
     /// The text of the last panic on this thread.
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
     /// The text of the panic that ends the actor which is being dropped just now.
-    static ENDING: RefCell<Option<String>> = const { RefCell::new(None) };
+    static CURRENT_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Installs the hook that keeps panics' texts, once a process, before the hook that was there.
@@ -70,10 +70,10 @@ pub fn with_panic_text(text: String, end: impl FnOnce()) {
     struct Restore(Option<String>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            ENDING.set(self.0.take());
+            CURRENT_PANIC.set(self.0.take());
         }
     }
-    let _restore = Restore(ENDING.replace(Some(text)));
+    let _restore = Restore(CURRENT_PANIC.replace(Some(text)));
     end();
 }
 
@@ -81,7 +81,7 @@ pub fn with_panic_text(text: String, end: impl FnOnce()) {
 ///
 /// An actor that panics again while it is dropped ends by its first panic all the same.
 pub(super) fn current() -> Option<String> {
-    ENDING.with_borrow(Clone::clone).or_else(|| {
+    CURRENT_PANIC.with_borrow(Clone::clone).or_else(|| {
         let last = || LAST.with_borrow(Clone::clone).unwrap_or_else(|| NO_TEXT.to_owned());
         thread::panicking().then(last)
     })

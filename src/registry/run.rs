@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Claim, Inbound, ReplyPath, Responder};
+use super::{CreditCharge, Inbound, ReplyPath, Responder};
 use crate::id::CallId;
 use crate::wire::{Encoded, IncomingBody, ShortBytes};
 
@@ -22,7 +22,7 @@ const CAPACITY_STEPS: [usize; 4] = [1, 4, 16, MESSAGES_MAX];
 ///
 /// Messages of few bytes wait in a row of seven words each: they are written once and read once on their
 /// way, by whichever threads. Where there are others among them all wait as they are ([`Inbound`]).
-pub struct Run {
+pub struct MessageBatch {
     origin: Arc<dyn ReplyPath>,
     messages: Messages,
 }
@@ -36,15 +36,15 @@ enum Messages {
 struct ShortMessages {
     calls: bool,
     /// The claim of the first; all are to the same window.
-    claim: Option<Claim>,
-    row: Vec<Short>,
+    claim: Option<CreditCharge>,
+    messages: Vec<ShortMessage>,
     /// How many are gone already.
-    gone: usize,
+    consumed: usize,
 }
 
 /// A message of few bytes.
 #[derive(Clone, Copy)]
-struct Short {
+struct ShortMessage {
     /// The caller's number for it; of no meaning for a tell.
     call: CallId,
     /// What it takes of its actor's window.
@@ -53,9 +53,9 @@ struct Short {
     body: ShortBytes,
 }
 
-const _: () = assert!(size_of::<Short>() == 7 * size_of::<u64>(), "a short message is seven words");
+const _: () = assert!(size_of::<ShortMessage>() == 7 * size_of::<u64>(), "a short message is seven words");
 
-impl Run {
+impl MessageBatch {
     /// Begins with this message; `mixed` if there were others of another kind just before it.
     #[inline(never)]
     pub fn new(
@@ -63,14 +63,14 @@ impl Run {
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: impl IncomingBody,
-        claim: Option<Claim>,
+        claim: Option<CreditCharge>,
         mixed: bool,
     ) -> Self {
-        match body.few() {
+        match body.as_short() {
             Some(few) if !mixed => {
                 let mut row = Vec::with_capacity(CAPACITY_STEPS[0]);
-                row.push(Short::new(call, deadline, few.into(), claim));
-                let short = ShortMessages { calls: call.is_some(), claim, row, gone: 0 };
+                row.push(ShortMessage::new(call, deadline, few.into(), claim));
+                let short = ShortMessages { calls: call.is_some(), claim, messages: row, consumed: 0 };
                 Self { origin, messages: Messages::Short(short) }
             }
             _ => Inbound::new(origin, call, deadline, body.into(), claim).into(),
@@ -88,19 +88,19 @@ impl Run {
         call: Option<CallId>,
         deadline: Option<Instant>,
         body: B,
-        claim: Option<Claim>,
+        claim: Option<CreditCharge>,
     ) -> Result<(), B> {
         match &mut self.messages {
             Messages::Short(short) => {
-                let Some(few) = body.few() else { return Err(body) };
+                let Some(few) = body.as_short() else { return Err(body) };
                 let alike = short.calls == call.is_some() && short.claim.is_some() == claim.is_some();
-                if !alike || short.row.len() >= MESSAGES_MAX {
+                if !alike || short.messages.len() >= MESSAGES_MAX {
                     return Err(body);
                 }
-                if short.row.len() == short.row.capacity() {
-                    make_room(&mut short.row);
+                if short.messages.len() == short.messages.capacity() {
+                    grow(&mut short.messages);
                 }
-                short.row.push(Short::new(call, deadline, few.into(), claim));
+                short.messages.push(ShortMessage::new(call, deadline, few.into(), claim));
             }
             Messages::Mixed(row) => {
                 if row.len() >= MESSAGES_MAX {
@@ -122,9 +122,13 @@ impl Run {
     pub fn remove(&mut self, call: CallId) -> Option<Inbound> {
         match &mut self.messages {
             Messages::Short(short) => {
-                let is_it = |waiting: &Short| waiting.call == call;
-                let at = short.row.iter().rposition(is_it).filter(|at| short.calls && *at >= short.gone)?;
-                let removed = short.row.remove(at);
+                let is_it = |waiting: &ShortMessage| waiting.call == call;
+                let at = short
+                    .messages
+                    .iter()
+                    .rposition(is_it)
+                    .filter(|at| short.calls && *at >= short.consumed)?;
+                let removed = short.messages.remove(at);
                 Some(short.inbound(&self.origin, removed))
             }
             Messages::Mixed(row) => row.remove(row.iter().rposition(|message| message.call() == Some(call))?),
@@ -136,7 +140,7 @@ impl Run {
     #[inline]
     pub fn len(&self) -> usize {
         match &self.messages {
-            Messages::Short(short) => short.row.len() - short.gone,
+            Messages::Short(short) => short.messages.len() - short.consumed,
             Messages::Mixed(row) => row.len(),
         }
     }
@@ -149,15 +153,15 @@ impl Run {
     }
 
     /// How many of so many messages that wait, of which these are the first, are handled in one turn.
-    pub(super) fn turn(&self, waiting: usize) -> usize {
-        self.origin.turn(waiting)
+    pub(super) fn batch_size(&self, waiting: usize) -> usize {
+        self.origin.batch_size(waiting)
     }
 
     /// The body of the next message.
     #[inline(always)]
     pub(super) fn front(&self) -> Option<Encoded<'_>> {
         match &self.messages {
-            Messages::Short(ShortMessages { row, gone, .. }) => {
+            Messages::Short(ShortMessages { messages: row, consumed: gone, .. }) => {
                 row.get(*gone).map(|short| Encoded { message: &short.body, attachments: &[] })
             }
             Messages::Mixed(row) => row.front().map(|message| message.body.as_encoded()),
@@ -170,8 +174,9 @@ impl Run {
     pub(super) fn pop<R>(&mut self) -> Option<(Option<Instant>, Responder<R>)> {
         match &mut self.messages {
             Messages::Short(short) => {
-                let Short { call, charge_bytes, deadline, .. } = *short.row.get(short.gone)?;
-                short.gone += 1;
+                let ShortMessage { call, charge_bytes, deadline, .. } =
+                    *short.messages.get(short.consumed)?;
+                short.consumed += 1;
                 let (call, claim) = (short.calls.then_some(call), short.claim(charge_bytes));
                 Some((deadline, Responder::remote(Arc::clone(&self.origin), call, claim)))
             }
@@ -183,9 +188,14 @@ impl Run {
     }
 }
 
-impl Short {
+impl ShortMessage {
     #[inline(always)]
-    fn new(call: Option<CallId>, deadline: Option<Instant>, body: ShortBytes, claim: Option<Claim>) -> Self {
+    fn new(
+        call: Option<CallId>,
+        deadline: Option<Instant>,
+        body: ShortBytes,
+        claim: Option<CreditCharge>,
+    ) -> Self {
         let charge_bytes = claim.map_or(0, |claim| claim.bytes().get());
         Self { call: call.unwrap_or(CallId(0)), charge_bytes, deadline, body }
     }
@@ -193,32 +203,32 @@ impl Short {
 
 impl ShortMessages {
     #[inline(always)]
-    fn claim(&self, bytes: u64) -> Option<Claim> {
+    fn claim(&self, bytes: u64) -> Option<CreditCharge> {
         Some(self.claim?.with_bytes(NonZeroU64::new(bytes)?))
     }
 
-    fn inbound(&self, origin: &Arc<dyn ReplyPath>, short: Short) -> Inbound {
-        let Short { call, charge_bytes, deadline, body } = short;
+    fn inbound(&self, origin: &Arc<dyn ReplyPath>, short: ShortMessage) -> Inbound {
+        let ShortMessage { call, charge_bytes, deadline, body } = short;
         let (call, claim) = (self.calls.then_some(call), self.claim(charge_bytes));
         Inbound::new(Arc::clone(origin), call, deadline, body.into(), claim)
     }
 }
 
 #[inline(never)]
-fn make_room(row: &mut Vec<Short>) {
+fn grow(row: &mut Vec<ShortMessage>) {
     let room = CAPACITY_STEPS.into_iter().find(|room| *room > row.len()).unwrap_or(MESSAGES_MAX);
     row.reserve_exact(room - row.len());
 }
 
 /// The messages as they are, for whoever refuses them or is no actor.
-impl Iterator for Run {
+impl Iterator for MessageBatch {
     type Item = Inbound;
 
     fn next(&mut self) -> Option<Inbound> {
         match &mut self.messages {
             Messages::Short(short) => {
-                let next = *short.row.get(short.gone)?;
-                short.gone += 1;
+                let next = *short.messages.get(short.consumed)?;
+                short.consumed += 1;
                 Some(short.inbound(&self.origin, next))
             }
             Messages::Mixed(row) => row.pop_front(),
@@ -231,14 +241,14 @@ impl Iterator for Run {
 }
 
 /// A message by itself.
-impl From<Inbound> for Run {
+impl From<Inbound> for MessageBatch {
     fn from(inbound: Inbound) -> Self {
         let origin = Arc::clone(inbound.origin());
         Self { origin, messages: Messages::Mixed([inbound].into()) }
     }
 }
 
-impl fmt::Debug for Run {
+impl fmt::Debug for MessageBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run").field("messages", &self.len()).finish_non_exhaustive()
     }

@@ -23,17 +23,17 @@ pub(super) type Schemas = BTreeSet<String>;
 
 /// The schemas of the types that a declaration names, by the types' names.
 #[derive(Debug, Default)]
-pub struct Parts {
+pub struct SchemaCollector {
     seen: FxHashSet<TypeId>,
     pub(super) schemas: BTreeMap<String, Schemas>,
 }
 
-impl Parts {
+impl SchemaCollector {
     fn add<T: RemoteData + ?Sized + 'static>(&mut self) {
         // A type may contain itself.
         if self.seen.insert(TypeId::of::<T>()) {
             self.schemas.entry(T::NAME.to_owned()).or_default().insert(T::SCHEMA.to_owned());
-            T::parts(self);
+            T::collect_schemas(self);
         }
     }
 }
@@ -59,23 +59,23 @@ impl<T: ?Sized> fmt::Debug for Probe<T> {
 /// A type with a schema.
 pub trait Described {
     /// Adds the type, and the types that it names.
-    fn describe(&self, parts: &mut Parts);
+    fn describe(&self, parts: &mut SchemaCollector);
 }
 
 /// A type without one: its name, which stands in the schema of what contains it, is all there is.
 pub trait Opaque {
     /// Adds nothing.
-    fn describe(&self, parts: &mut Parts);
+    fn describe(&self, parts: &mut SchemaCollector);
 }
 
 impl<T: RemoteData + ?Sized + 'static> Described for Probe<T> {
-    fn describe(&self, parts: &mut Parts) {
+    fn describe(&self, parts: &mut SchemaCollector) {
         parts.add::<T>();
     }
 }
 
 impl<T: ?Sized> Opaque for &Probe<T> {
-    fn describe(&self, _parts: &mut Parts) {}
+    fn describe(&self, _parts: &mut SchemaCollector) {}
 }
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
         const NAME: &'static str = "Pair";
         const SCHEMA: &'static str = "struct Left(Right)";
 
-        fn parts(parts: &mut Parts) {
+        fn collect_schemas(parts: &mut SchemaCollector) {
             ask!(Right, parts);
         }
     }
@@ -113,21 +113,21 @@ mod tests {
         const NAME: &'static str = "Pair";
         const SCHEMA: &'static str = "struct Right(Left,Leaf)";
 
-        fn parts(parts: &mut Parts) {
+        fn collect_schemas(parts: &mut SchemaCollector) {
             ask!(Left, parts);
             ask!(Leaf, parts);
         }
     }
 
     #[track_caller]
-    fn check(parts: &Parts, expected: &[(&str, &[&str])]) {
+    fn check(parts: &SchemaCollector, expected: &[(&str, &[&str])]) {
         let found = parts.schemas.iter().map(|(name, schemas)| (name.as_str(), Vec::from_iter(schemas)));
         assert_eq!(format!("{:?}", Vec::from_iter(found)), format!("{expected:?}"));
     }
 
     #[test]
     fn only_types_with_a_schema_add_theirs() {
-        let mut parts = Parts::default();
+        let mut parts = SchemaCollector::default();
         ask!(Vec<Leaf>, &mut parts);
         ask!(str, &mut parts);
         check(&parts, &[]);
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn types_that_contain_each_other_are_added_once_and_share_a_name() {
-        let mut parts = Parts::default();
+        let mut parts = SchemaCollector::default();
         ask!(Left, &mut parts);
         check(
             &parts,

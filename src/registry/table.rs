@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{Parts, Schemas};
+use super::schema::{SchemaCollector, Schemas};
 use super::{RemoteMessage, TaskFn};
 use crate::id::TypeHash;
 
@@ -23,7 +23,7 @@ const EXCERPT_CHARS_BEFORE: usize = 60;
 /// The messages and tasks of an executable by their names, each with its schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Table(BTreeMap<String, Declaration>);
+pub struct SchemaTable(BTreeMap<String, Declaration>);
 
 /// How a message or a task is declared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub(super) struct Declaration {
     parts: BTreeMap<String, Schemas>,
 }
 
-impl Table {
+impl SchemaTable {
     /// Adds a declaration; to the one of that name, if there is one.
     pub(super) fn add(&mut self, name: &str, declared: Declaration) {
         let known = self.0.entry(name.to_owned()).or_default();
@@ -74,15 +74,15 @@ impl Table {
 
 impl Declaration {
     pub(super) fn of_message<M: RemoteMessage>() -> Self {
-        Self::new(M::SCHEMA, M::parts)
+        Self::new(M::SCHEMA, M::collect_schemas)
     }
 
     pub(super) fn of_task<F: TaskFn>() -> Self {
-        Self::new(F::SCHEMA, F::parts)
+        Self::new(F::SCHEMA, F::collect_schemas)
     }
 
-    fn new(schema: &str, add_parts: fn(&mut Parts)) -> Self {
-        let mut parts = Parts::default();
+    fn new(schema: &str, add_parts: fn(&mut SchemaCollector)) -> Self {
+        let mut parts = SchemaCollector::default();
         add_parts(&mut parts);
         let own = Some(schema).filter(|schema| !schema.is_empty()).map(str::to_owned);
         Self { own: own.into_iter().collect(), parts: parts.schemas }
@@ -102,7 +102,7 @@ impl Declaration {
         let mut differing = own.into_iter().chain(parts).filter(|(_, here, there)| here != there);
         let mut shown = Vec::new();
         for (label, here, there) in differing.by_ref().take(DIFFERENCES_MAX) {
-            shown.push(label + &contrast(here, there));
+            shown.push(label + &diff_excerpt(here, there));
         }
         match differing.count() {
             0 => {}
@@ -113,7 +113,7 @@ impl Declaration {
 }
 
 /// Both sides, each named by its part in the message's way: who reads this may be on either.
-fn contrast(here: Option<&Schemas>, there: Option<&Schemas>) -> String {
+fn diff_excerpt(here: Option<&Schemas>, there: Option<&Schemas>) -> String {
     let text = |schemas: Option<&Schemas>| {
         schemas.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" or ")
     };
@@ -146,15 +146,15 @@ mod tests {
     use crate::wire::{self, Body};
 
     /// A table with one message, of these schemas: its own, and each part's with its name.
-    fn table(own: &str, parts: &[(&str, &str)]) -> Table {
+    fn table(own: &str, parts: &[(&str, &str)]) -> SchemaTable {
         let parts = parts.iter().map(|(name, schema)| (name.to_string(), [schema.to_string()].into()));
         let own = Some(own.to_owned()).filter(|own| !own.is_empty());
-        let mut table = Table::default();
+        let mut table = SchemaTable::default();
         table.add("m", Declaration { own: own.into_iter().collect(), parts: parts.collect() });
         table
     }
 
-    fn difference(here: &Table, there: &Table) -> Option<String> {
+    fn difference(here: &SchemaTable, there: &SchemaTable) -> Option<String> {
         let mut differences = here.differences(there);
         let (name, difference) = differences.next()?;
         assert_eq!((name, differences.next()), ("m", None));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(here: &Table, there: &Table, expected: &str) {
+    fn check(here: &SchemaTable, there: &SchemaTable, expected: &str) {
         assert_eq!(difference(here, there).as_deref(), Some(expected));
         assert_ne!(here.digest(), there.digest());
     }
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(difference(&known, &known.clone()), None);
         assert_eq!(difference(&known, &unknown), None);
         assert_eq!(difference(&unknown, &known), None);
-        assert_eq!(difference(&known, &Table::default()), None);
+        assert_eq!(difference(&known, &SchemaTable::default()), None);
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_digest_of_a_table_is_the_same_for_ever() {
-        assert_eq!(Table::default().digest(), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(SchemaTable::default().digest(), 0xcbf2_9ce4_8422_2325);
         assert_eq!(table("struct M(P)", &[("P", "struct P")]).digest(), 0x4e6b_39c7_1138_5858);
     }
 
@@ -240,8 +240,8 @@ mod tests {
             message: body.message.into(),
             attachments: body.attachments.into(),
         });
-        assert_eq!(decode::<Table>(&body.unwrap()).unwrap(), table);
+        assert_eq!(decode::<SchemaTable>(&body.unwrap()).unwrap(), table);
         let garbage = Body { message: b"\x81\xa1m\xc0"[..].into(), attachments: Box::default() };
-        assert!(decode::<Table>(&garbage).is_err());
+        assert!(decode::<SchemaTable>(&garbage).is_err());
     }
 }

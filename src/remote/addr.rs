@@ -12,7 +12,7 @@ use super::recipient::RemoteRecipient;
 use super::request::{Request, TrySendError};
 use super::spawn::stop_on_host;
 use crate::host::{Host, NotDelivered, SendError};
-use crate::id::{ActorId, Identity, Target};
+use crate::id::{ActorId, HostUid, Target};
 use crate::registry::{HandledBy, RemoteActor};
 use crate::spec::ActorLocation;
 
@@ -30,7 +30,7 @@ pub struct RemoteAddr<A> {
 }
 
 impl<A: RemoteActor> RemoteAddr<A> {
-    pub(crate) fn new(host: Identity, target: Target, here: &Host) -> Self {
+    pub(crate) fn new(host: HostUid, target: Target, here: &Host) -> Self {
         Self::of(Address::new(ActorLocation { host, target }, Some(here.clone())))
     }
 
@@ -113,7 +113,7 @@ impl<A: RemoteActor> RemoteAddr<A> {
     /// A future dropped after its first poll may stop the actor or not.
     pub fn stop(&self) -> impl Future<Output = Result<(), SendError>> + Send + use<A> {
         let address = self.address.clone();
-        async move { stop_on_host(address.here()?, address.place).await }
+        async move { stop_on_host(address.here()?, address.location).await }
     }
 
     /// `false` once this host knows that the actor or its host is gone, and for an unbound address.
@@ -132,14 +132,14 @@ impl<A: RemoteActor> RemoteAddr<A> {
 
     /// The host that the actor lives on.
     #[must_use]
-    pub fn host(&self) -> Identity {
-        self.address.place.host
+    pub fn host(&self) -> HostUid {
+        self.address.location.host
     }
 
     /// The actor's id on its host.
     #[must_use]
     pub fn actor(&self) -> ActorId {
-        self.address.place.target.actor
+        self.address.location.target.actor
     }
 }
 

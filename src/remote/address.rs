@@ -13,7 +13,7 @@ use super::request::{Answer, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{Peer, Place, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::observe::log;
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchronous};
 use crate::spec::ActorLocation;
@@ -22,38 +22,44 @@ use crate::wire::{self, Body, CallFailure};
 /// A place, and the host that leads there.
 #[derive(Clone)]
 pub(crate) struct Address {
-    pub(crate) place: ActorLocation,
-    bound: Option<Arc<Bound>>,
+    pub(crate) location: ActorLocation,
+    bound: Option<Arc<BoundAddress>>,
 }
 
 /// A place as seen from a host.
-pub(super) struct Bound {
-    pub(super) place: ActorLocation,
-    pub(super) here: Host,
+pub(super) struct BoundAddress {
+    pub(super) location: ActorLocation,
+    pub(super) local_host: Host,
     peer: OnceLock<Arc<Peer>>,
     /// Set on evidence that the actor is gone for good.
-    gone: AtomicBool,
+    dead: AtomicBool,
 }
 
 impl Address {
     pub(crate) fn new(place: ActorLocation, here: Option<Host>) -> Self {
-        let bound = here
-            .map(|here| Arc::new(Bound { place, here, peer: OnceLock::new(), gone: AtomicBool::new(false) }));
-        Self { place, bound }
+        let bound = here.map(|here| {
+            Arc::new(BoundAddress {
+                location: place,
+                local_host: here,
+                peer: OnceLock::new(),
+                dead: AtomicBool::new(false),
+            })
+        });
+        Self { location: place, bound }
     }
 
     /// The same place as seen from `host`.
     pub(crate) fn bind(&self, host: &Host) -> Self {
-        Self::new(self.place, Some(host.clone()))
+        Self::new(self.location, Some(host.clone()))
     }
 
     pub(crate) fn connected(&self) -> bool {
         let Some(bound) = &self.bound else { return false };
-        let reachable = match bound.here.identity() == self.place.host {
-            true => bound.here.actors().find(self.place.target).is_ok(),
+        let reachable = match bound.local_host.identity() == self.location.host {
+            true => bound.local_host.actors().find(self.location.target).is_ok(),
             false => bound.peer().is_ok_and(|peer| !peer.is_gone()),
         };
-        reachable && !bound.gone.load(Ordering::Relaxed)
+        reachable && !bound.dead.load(Ordering::Relaxed)
     }
 
     pub(crate) fn send<M: RemoteMessage>(&self, message: M) -> Request<M> {
@@ -80,7 +86,7 @@ impl Address {
                 Err(NotDelivered::Full { size, .. }) => {
                     let peer = self.peer()?;
                     let waiter = Waiter { frame_bytes: size, is_call: false, spares_queue: patient };
-                    let lined_up = || peer.line_up(self.place.target, waiter);
+                    let lined_up = || peer.line_up(self.location.target, waiter);
                     let turn = place.get_or_insert_with(lined_up).turn();
                     unless_deadlock(self.here()?, turn).await.map_err(|_| NotDelivered::Deadlock)?;
                 }
@@ -93,7 +99,7 @@ impl Address {
         if let Err(error) = self.post(&mut Some(message), false, None) {
             log::debug!(to = ?self, message = M::NAME, %error, "a one-way message was not delivered");
             if let Some(bound) = &self.bound {
-                bound.here.count_dead_letter();
+                bound.local_host.count_dead_letter();
             }
         }
     }
@@ -128,19 +134,19 @@ impl Address {
         place: Option<&Place>,
     ) -> Result<(), NotDelivered> {
         let bound = self.bound()?;
-        if bound.here.identity() == self.place.host {
-            let responder = Responder::nobody(bound.here.as_reply_path());
-            return bound.put(slot, None, responder, false);
+        if bound.local_host.identity() == self.location.host {
+            let responder = Responder::nobody(bound.local_host.as_reply_path());
+            return bound.deliver_local(slot, None, responder, false);
         }
         let peer = bound.peer()?;
         let message = slot.as_ref().expect("a slot is posted while it is full");
         wire::encode_message(message, peer.body_bytes_max(), |body| match place {
-            None => peer.tell(self.place.target, M::HASH, body, patient),
+            None => peer.tell(self.location.target, M::HASH, body, patient),
             Some(place) => peer.tell_in_turn(place, M::HASH, body),
         })?
     }
 
-    fn bound(&self) -> Result<&Arc<Bound>, NotDelivered> {
+    fn bound(&self) -> Result<&Arc<BoundAddress>, NotDelivered> {
         match &self.bound {
             Some(bound) => Ok(bound),
             None => Err(NotDelivered::Unbound),
@@ -154,7 +160,7 @@ impl Address {
 
     /// The host that leads there.
     pub(super) fn here(&self) -> Result<&Host, NotDelivered> {
-        Ok(&self.bound()?.here)
+        Ok(&self.bound()?.local_host)
     }
 }
 
@@ -174,7 +180,7 @@ fn not_delivered(failure: CallFailure) -> NotDelivered {
     }
 }
 
-impl Bound {
+impl BoundAddress {
     /// Makes a call; the message stays in the slot when nobody took it, or it may be made again. Then
     /// `repeat` is left as what the next attempt is.
     #[inline]
@@ -200,9 +206,9 @@ impl Bound {
         repeat: &mut Retryable,
         only_if_room: bool,
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
-        if self.here.identity() == self.place.host {
+        if self.local_host.identity() == self.location.host {
             let (reply, answer) = oneshot::channel();
-            self.put(slot, deadline, Responder::local(reply), only_if_room)?;
+            self.deliver_local(slot, deadline, Responder::local(reply), only_if_room)?;
             return Ok(Answer::Local(answer));
         }
         self.call_peer(self.peer()?, slot, deadline, repeat)
@@ -218,7 +224,7 @@ impl Bound {
     ) -> Result<Answer<M::Result>, Box<NotDelivered>> {
         let message = slot.as_ref().expect("a slot is called with while it is full");
         let open = wire::encode_message(message, peer.body_bytes_max(), |body| {
-            peer.call(self.place.target, M::HASH, deadline, repeat, body)
+            peer.call(self.location.target, M::HASH, deadline, repeat, body)
         });
         Ok(Answer::Remote(open.map_err(NotDelivered::from)??))
     }
@@ -241,7 +247,7 @@ impl Bound {
     }
 
     /// The short cut on the same host: the message moves as it is.
-    fn put<M: RemoteMessage>(
+    fn deliver_local<M: RemoteMessage>(
         &self,
         slot: &mut Option<M>,
         deadline: Option<Instant>,
@@ -249,8 +255,8 @@ impl Bound {
         only_if_room: bool,
     ) -> Result<(), NotDelivered> {
         let find = || -> Result<_, CallFailure> {
-            let mailbox = self.here.actors().find(self.place.target)?;
-            let handler = self.here.registry().handler(mailbox.kind(), M::HASH);
+            let mailbox = self.local_host.actors().find(self.location.target)?;
+            let handler = self.local_host.registry().handler(mailbox.kind(), M::HASH);
             let handler = handler.ok_or_else(|| CallFailure::NotHandled {
                 actor: mailbox.name().to_owned(),
                 message: M::NAME.to_owned(),
@@ -277,14 +283,14 @@ impl Bound {
     /// Decodes an answer, on the caller's thread; addresses in it bind to the caller's host.
     #[inline(always)]
     pub(super) fn decode<T: DeserializeOwned>(&self, body: &Body) -> Result<T, Box<SendError>> {
-        if body.message.len() < Identity::ENCODED_BYTES_MIN {
+        if body.message.len() < HostUid::ENCODED_BYTES_MIN {
             return decode_answer(body);
         }
-        scope::within(&self.here, || decode_answer(body))
+        scope::within(&self.local_host, || decode_answer(body))
     }
 
     /// Takes an error as evidence about the actor.
-    pub(super) fn learn(&self, error: &SendError) {
+    pub(super) fn observe_error(&self, error: &SendError) {
         use NotDelivered::{ActorStopped, NoSuchActor, StaleHost};
         let gone = match error {
             SendError::Panicked { .. } => true,
@@ -295,7 +301,7 @@ impl Bound {
             SendError::OutcomeUnknown(_) => false,
         };
         if gone {
-            self.gone.store(true, Ordering::Relaxed);
+            self.dead.store(true, Ordering::Relaxed);
         }
     }
 
@@ -305,7 +311,7 @@ impl Bound {
         if let Some(peer) = self.peer.get() {
             return Ok(peer);
         }
-        let peer = self.here.peer(self.place.host)?;
+        let peer = self.local_host.peer(self.location.host)?;
         Ok(self.peer.get_or_init(|| peer))
     }
 
@@ -318,7 +324,7 @@ impl Bound {
 
 impl PartialEq for Address {
     fn eq(&self, other: &Self) -> bool {
-        self.place == other.place
+        self.location == other.location
     }
 }
 
@@ -326,19 +332,19 @@ impl Eq for Address {}
 
 impl std::hash::Hash for Address {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.place.hash(state);
+        self.location.hash(state);
     }
 }
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.place.host, self.place.target.actor)
+        write!(f, "{}/{}", self.location.host, self.location.target.actor)
     }
 }
 
 impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.place.serialize(serializer)
+        self.location.serialize(serializer)
     }
 }
 
@@ -356,10 +362,10 @@ mod tests {
 
     #[test]
     fn no_address_is_so_short_that_it_would_be_decoded_without_a_host() {
-        let host = Identity { host: HostId(0), incarnation: Incarnation(0) };
+        let host = HostUid { host: HostId(0), incarnation: Incarnation(0) };
         let target = Target { actor: ActorId(0), incarnation: ActorIncarnation(0) };
         let address = Address::new(ActorLocation { host, target }, None);
         let bytes = wire::encode(&address, usize::MAX, |body| body.len()).unwrap();
-        assert!(bytes >= Identity::ENCODED_BYTES_MIN, "{bytes} bytes");
+        assert!(bytes >= HostUid::ENCODED_BYTES_MIN, "{bytes} bytes");
     }
 }

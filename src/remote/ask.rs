@@ -13,7 +13,7 @@ use super::args::{Args, Shared, Value};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{OpenCall, Peer, Pending, Place, Retryable, Waiter};
 use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
-use crate::id::{Identity, Target, TypeHash};
+use crate::id::{HostUid, Target, TypeHash};
 use crate::wire::Body;
 
 /// Calls a service of a host itself.
@@ -23,7 +23,7 @@ use crate::wire::Body;
 /// As any call: [`SendError`].
 pub(crate) async fn call_host<T, R>(
     here: &Host,
-    there: Identity,
+    there: HostUid,
     service: TypeHash,
     args: T,
     deadline: Option<Instant>,
@@ -32,7 +32,7 @@ where
     T: Serialize + DeserializeOwned + Send,
     R: DeserializeOwned,
 {
-    ask(here, there, Target::HOST, service, args, deadline).await
+    call_service(here, there, Target::HOST, service, args, deadline).await
 }
 
 /// Calls a service of a host itself with what other hosts are told as well.
@@ -42,7 +42,7 @@ where
 /// As any call: [`SendError`].
 pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
     here: &Host,
-    there: Identity,
+    there: HostUid,
     service: TypeHash,
     args: Shared,
 ) -> Result<R, SendError> {
@@ -54,9 +54,9 @@ pub(crate) async fn ask_host_shared<R: DeserializeOwned>(
 /// # Errors
 ///
 /// As any call: [`SendError`].
-pub(crate) fn ask<T, R>(
+pub(crate) fn call_service<T, R>(
     here: &Host,
-    there: Identity,
+    there: HostUid,
     target: Target,
     service: TypeHash,
     args: T,
@@ -72,7 +72,7 @@ where
 
 async fn ask_with<R: DeserializeOwned>(
     here: &Host,
-    there: Identity,
+    there: HostUid,
     target: Target,
     service: TypeHash,
     args: impl Args,
@@ -98,7 +98,7 @@ async fn ask_with<R: DeserializeOwned>(
 /// As any call: [`SendError`].
 pub(crate) async fn ask_last(
     here: &Host,
-    there: Identity,
+    there: HostUid,
     target: Target,
     service: TypeHash,
 ) -> Result<(), SendError> {

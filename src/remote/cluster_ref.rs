@@ -86,9 +86,9 @@ impl ClusterRef {
     ///
     /// The address keeps the actor alive until it stops itself or is stopped by address.
     #[must_use]
-    pub fn serve<A: RemoteActor>(&self, addr: Addr<A>) -> RemoteAddr<A> {
+    pub fn register<A: RemoteActor>(&self, addr: Addr<A>) -> RemoteAddr<A> {
         let target = self.host.actors().reserve();
-        self.host.reach(target, addr);
+        self.host.register_actor(target, addr);
         RemoteAddr::new(self.host.identity(), target, &self.host)
     }
 

@@ -23,5 +23,5 @@ pub use spawn::{Spawn, SpawnContext, SpawnError, SpawnRegistration, actor_servic
 pub use spawn_request::SpawnRequest;
 
 pub(crate) use args::Shared;
-pub(crate) use ask::{ask, ask_host_shared, call_host};
+pub(crate) use ask::{ask_host_shared, call_host, call_service};
 pub(crate) use spawn::stop_on_host;

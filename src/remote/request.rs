@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
-use super::address::Bound;
+use super::address::BoundAddress;
 use super::retry::{Retry, RetryState};
 use crate::host::blocked::Waiting;
 use crate::host::peer::{OpenCall, Place, Retryable, Waiter};
@@ -33,14 +33,14 @@ use crate::wire::CallFailure;
 #[must_use = "a request does nothing unless it is awaited"]
 pub struct Request<M: RemoteMessage> {
     /// None for one that failed before anybody was asked.
-    to: Option<Arc<Bound>>,
+    to: Option<Arc<BoundAddress>>,
     /// What most requests have not: those that are under way are moved often.
-    terms: Option<Box<Terms<M>>>,
+    terms: Option<Box<RequestOptions<M>>>,
     state: State<M>,
 }
 
 /// On what terms a call is made, and how far that is.
-struct Terms<M> {
+struct RequestOptions<M> {
     limit: TimeLimit,
     /// Where a call that is not queued waits for room.
     place: Option<Place>,
@@ -49,9 +49,9 @@ struct Terms<M> {
     /// The message of a call under way that may be made again.
     message: Option<M>,
     /// Whether the session keeps the deadline: it does for calls that it was given with one.
-    kept: bool,
+    deadline_in_session: bool,
     sleep: Option<Pin<Box<Sleep>>>,
-    retrying: Option<RetryState>,
+    retry: Option<RetryState>,
     /// What is known of waiting within a synchronous handler or task.
     blocked: Waiting,
 }
@@ -83,7 +83,7 @@ enum State<M: RemoteMessage> {
     Local(oneshot::Receiver<Result<M::Result, CallFailure>>),
     /// Queued, or over, which the call knows itself.
     Remote(OpenCall),
-    Ended(Option<Box<NotDelivered>>),
+    Done(Option<Box<NotDelivered>>),
 }
 
 /// Where the answer of a queued call comes from.
@@ -93,17 +93,17 @@ pub(super) enum Answer<R> {
 }
 
 impl<M: RemoteMessage> Request<M> {
-    pub(super) fn new(to: Arc<Bound>, message: M) -> Self {
+    pub(super) fn new(to: Arc<BoundAddress>, message: M) -> Self {
         Self { to: Some(to), terms: None, state: State::Unsent(Some(message)) }
     }
 
     #[inline]
-    pub(super) fn sent(to: Arc<Bound>, answer: Answer<M::Result>) -> Self {
+    pub(super) fn sent(to: Arc<BoundAddress>, answer: Answer<M::Result>) -> Self {
         Self { to: Some(to), terms: None, state: answer.into() }
     }
 
     pub(super) fn failed(reason: Box<NotDelivered>) -> Self {
-        Self { to: None, terms: None, state: State::Ended(Some(reason)) }
+        Self { to: None, terms: None, state: State::Done(Some(reason)) }
     }
 
     /// Gives up after `timeout`, counted from the first poll.
@@ -122,7 +122,7 @@ impl<M: RemoteMessage> Request<M> {
     /// an actor of this very host.
     pub fn retry(mut self, policy: Retry) -> Self {
         if let State::Unsent(_) = self.state {
-            self.terms.get_or_insert_default().retrying = Some(RetryState::new(policy));
+            self.terms.get_or_insert_default().retry = Some(RetryState::new(policy));
         }
         self
     }
@@ -156,7 +156,7 @@ impl<M: RemoteMessage> Request<M> {
                     return Poll::Ready(Ok(()));
                 }
                 Err(NotDelivered::Full { size, .. }) => {
-                    let (peer, target) = (to.peer()?, to.place.target);
+                    let (peer, target) = (to.peer()?, to.location.target);
                     let waiter = Waiter { frame_bytes: size, is_call: true, spares_queue: false };
                     let lined_up = || peer.line_up(target, waiter);
                     self.terms.get_or_insert_default().place.get_or_insert_with(lined_up);
@@ -173,12 +173,12 @@ impl<M: RemoteMessage> Request<M> {
                 Err(error) => error,
             };
             let (Some(terms), Some(to)) = (&mut self.terms, &self.to) else { return Poll::Ready(Err(error)) };
-            let Some(retrying) = &mut terms.retrying else { return Poll::Ready(Err(error)) };
+            let Some(retrying) = &mut terms.retry else { return Poll::Ready(Err(error)) };
             let Some(delay) = retrying.next_delay(&error) else {
-                return Poll::Ready(Err(Box::new(retrying.conclude(to.place.host, *error))));
+                return Poll::Ready(Err(Box::new(retrying.merge_error(to.location.host, *error))));
             };
-            terms.rest = Some(Box::pin(retrying.rest(delay)));
-            terms.kept = false;
+            terms.rest = Some(Box::pin(retrying.backoff(delay)));
+            terms.deadline_in_session = false;
             // One that was not queued has its message still.
             if !matches!(self.state, State::Unsent(_)) {
                 self.state = State::Unsent(terms.message.take());
@@ -198,7 +198,7 @@ impl<M: RemoteMessage> Request<M> {
                 let answer = ready!(Pin::new(answer).poll(task)).unwrap_or(Err(CallFailure::NoReply));
                 Poll::Ready(answer.map_err(|failure| Box::new(failure.into())))
             }
-            (State::Ended(reason), _) => {
+            (State::Done(reason), _) => {
                 let reason = reason.take().expect("a request is not polled after it was ready");
                 Poll::Ready(Err(Box::new((*reason).into())))
             }
@@ -212,11 +212,11 @@ impl<M: RemoteMessage> Request<M> {
 #[inline]
 fn poll_open<R: DeserializeOwned>(
     open: &mut OpenCall,
-    to: &Bound,
+    to: &BoundAddress,
     task: &mut Context<'_>,
 ) -> Poll<Result<R, Box<SendError>>> {
     let peer = to.peer().map_err(SendError::from)?;
-    let failed = |why| Err(SendError::failed(to.place.host, why).into());
+    let failed = |why| Err(SendError::failed(to.location.host, why).into());
     open.poll(peer, task, |body| to.decode(body), failed)
 }
 
@@ -230,7 +230,7 @@ impl<M: RemoteMessage> From<Answer<M::Result>> for State<M> {
     }
 }
 
-impl<M> Default for Terms<M> {
+impl<M> Default for RequestOptions<M> {
     fn default() -> Self {
         let limit = TimeLimit::default();
         Self {
@@ -238,15 +238,15 @@ impl<M> Default for Terms<M> {
             place: None,
             rest: None,
             message: None,
-            kept: false,
+            deadline_in_session: false,
             sleep: None,
-            retrying: None,
+            retry: None,
             blocked: Waiting::default(),
         }
     }
 }
 
-impl<M> Terms<M> {
+impl<M> RequestOptions<M> {
     /// Waits for what the call waits for before it is queued.
     fn poll_waiting(&mut self, task: &mut Context<'_>) -> Poll<()> {
         if let Some(rest) = &mut self.rest {
@@ -261,35 +261,37 @@ impl<M> Terms<M> {
 
     /// What the next attempt is to the session.
     fn repeat(&self) -> Retryable {
-        self.retrying.as_ref().map_or(Retryable::Never, RetryState::repeat)
+        self.retry.as_ref().map_or(Retryable::Never, RetryState::repeat)
     }
 
     /// An attempt was queued; `repeat` is what the next one is to the session. Says whether there may be one.
-    fn queued<R>(&mut self, to: &Bound, answer: &Answer<R>, repeat: Retryable) -> bool {
+    fn queued<R>(&mut self, to: &BoundAddress, answer: &Answer<R>, repeat: Retryable) -> bool {
         self.place = None;
         let Answer::Remote(_) = answer else { return false };
-        self.kept = true;
-        let (Some(retrying), Some(peer)) = (&mut self.retrying, to.known_peer()) else { return false };
+        self.deadline_in_session = true;
+        let (Some(retrying), Some(peer)) = (&mut self.retry, to.known_peer()) else { return false };
         let Retryable::Again(call) = repeat else { return false };
         retrying.queued(peer, call);
         true
     }
 
     /// Notes when a limit ends that begins now.
-    fn begin(&mut self) {
+    fn start_timeout(&mut self) {
         if let TimeLimit::After(timeout) = self.limit {
             self.limit = deadline_in(timeout).map_or(TimeLimit::None, TimeLimit::At);
         }
     }
 
     /// Keeps the deadline where no session does: on the same host, and while waiting for room.
-    fn poll_timeout(&mut self, to: &Bound, sent: bool, task: &mut Context<'_>) -> Poll<SendError> {
-        let (Some(deadline), false) = (self.limit.deadline(), self.kept) else { return Poll::Pending };
+    fn poll_timeout(&mut self, to: &BoundAddress, sent: bool, task: &mut Context<'_>) -> Poll<SendError> {
+        let (Some(deadline), false) = (self.limit.deadline(), self.deadline_in_session) else {
+            return Poll::Pending;
+        };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         ready!(sleep.as_mut().poll(task));
         let error = if sent { OutcomeUnknown::TimedOut.into() } else { NotDelivered::Expired.into() };
-        Poll::Ready(match &self.retrying {
-            Some(retrying) => retrying.conclude(to.place.host, error),
+        Poll::Ready(match &self.retry {
+            Some(retrying) => retrying.merge_error(to.location.host, error),
             None => error,
         })
     }
@@ -306,7 +308,7 @@ impl<M: RemoteMessage> Future for Request<M> {
         // It is under way, and nothing is to be seen to but its end.
         match poll_open(open, to, task) {
             Poll::Ready(outcome) => Poll::Ready(outcome.map_err(|error| {
-                to.learn(&error);
+                to.observe_error(&error);
                 *error
             })),
             // Its terms know how long it waits there.
@@ -322,7 +324,7 @@ impl<M: RemoteMessage> Request<M> {
     fn poll_with_options(&mut self, task: &mut Context<'_>) -> Poll<Result<M::Result, SendError>> {
         let this = self;
         if let Some(terms) = &mut this.terms {
-            terms.begin();
+            terms.start_timeout();
         }
         let outcome = match this.poll_outcome(task) {
             Poll::Ready(outcome) => outcome,
@@ -336,7 +338,7 @@ impl<M: RemoteMessage> Request<M> {
             }
         };
         if let (Err(error), Some(to)) = (&outcome, &this.to) {
-            to.learn(error);
+            to.observe_error(error);
         }
         this.end();
         Poll::Ready(outcome.map_err(|error| *error))
@@ -346,7 +348,7 @@ impl<M: RemoteMessage> Request<M> {
     #[inline]
     fn is_deadlock(&mut self, task: &Context<'_>) -> bool {
         let Some(to) = self.to.as_ref().filter(|_| synchronous::running().is_some()) else { return false };
-        self.terms.get_or_insert_default().blocked.is_deadlock(&to.here, task)
+        self.terms.get_or_insert_default().blocked.is_deadlock(&to.local_host, task)
     }
 
     /// The outcome is there.
@@ -354,7 +356,7 @@ impl<M: RemoteMessage> Request<M> {
     fn end(&mut self) {
         self.cancel();
         if !matches!(&self.state, State::Remote(_)) {
-            self.state = State::Ended(None);
+            self.state = State::Done(None);
         }
         if self.terms.is_some() {
             self.terms = None;
@@ -368,7 +370,7 @@ impl<M: RemoteMessage> Request<M> {
             && !open.has_ended()
             && let Some(peer) = to.known_peer()
         {
-            open.abandon(peer);
+            open.cancel(peer);
         }
     }
 }
@@ -384,7 +386,7 @@ impl<M: RemoteMessage> Unpin for Request<M> {}
 
 impl<M: RemoteMessage> fmt::Debug for Request<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let to = self.to.as_ref().map(|to| to.place);
+        let to = self.to.as_ref().map(|to| to.location);
         f.debug_struct("Request").field("to", &to).field("message", &M::NAME).finish_non_exhaustive()
     }
 }

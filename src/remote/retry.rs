@@ -5,9 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::peer::{LinkLoss, Peer, Retryable};
+use crate::host::peer::{DisconnectReason, Peer, Retryable};
 use crate::host::{NotDelivered, OutcomeUnknown, SendError};
-use crate::id::{CallId, Identity};
+use crate::id::{CallId, HostUid};
 
 /// How often, and how soon, a call is made again that was lost between two hosts.
 ///
@@ -57,7 +57,7 @@ impl Default for Retry {
 /// A call that may be made again, and how far it is.
 pub(super) struct RetryState {
     policy: Retry,
-    made: u32,
+    attempts: u32,
     /// The number of the call, once it was queued.
     call: Option<(Arc<Peer>, CallId)>,
     /// Whether a handler may have run already.
@@ -66,7 +66,7 @@ pub(super) struct RetryState {
 
 impl RetryState {
     pub(super) fn new(policy: Retry) -> Self {
-        Self { policy, made: 0, call: None, unknown: false }
+        Self { policy, attempts: 0, call: None, unknown: false }
     }
 
     /// What the next attempt is to the session.
@@ -87,27 +87,29 @@ impl RetryState {
         else {
             return None;
         };
-        if matches!(reason, LinkLoss::HostDown(_) | LinkLoss::Shutdown) || self.made >= self.policy.times {
+        if matches!(reason, DisconnectReason::HostDown(_) | DisconnectReason::Shutdown)
+            || self.attempts >= self.policy.times
+        {
             return None;
         }
-        if matches!(reason, LinkLoss::Forgotten) {
+        if matches!(reason, DisconnectReason::Forgotten) {
             // One of the two does not know the call any more: made again it could be handled twice.
             if self.unknown {
                 return None;
             }
             self.call = None;
         }
-        self.made += 1;
-        Some(self.policy.delay.saturating_mul(1 << (self.made - 1).min(16)))
+        self.attempts += 1;
+        Some(self.policy.delay.saturating_mul(1 << (self.attempts - 1).min(16)))
     }
 
     /// Waits before the next attempt; not for long if nobody is left to whom it could be made.
-    pub(super) fn rest(&self, delay: Duration) -> impl Future<Output = ()> + Send + use<> {
+    pub(super) fn backoff(&self, delay: Duration) -> impl Future<Output = ()> + Send + use<> {
         let peer = self.call.as_ref().map(|(peer, _)| Arc::clone(peer));
         async move {
             let gone = async {
                 match &peer {
-                    Some(peer) => peer.gone().await,
+                    Some(peer) => peer.wait_until_down().await,
                     None => std::future::pending().await,
                 }
             };
@@ -121,7 +123,7 @@ impl RetryState {
 
     /// The error of the last attempt, in the light of those before: what an earlier one may have
     /// done the last one does not undo.
-    pub(super) fn conclude(&self, host: Identity, error: SendError) -> SendError {
+    pub(super) fn merge_error(&self, host: HostUid, error: SendError) -> SendError {
         match error {
             SendError::NotDelivered(reason) if self.unknown => match reason {
                 NotDelivered::Unreachable { reason, .. } => OutcomeUnknown::LinkLost { host, reason },
@@ -137,13 +139,13 @@ impl RetryState {
 impl Drop for RetryState {
     fn drop(&mut self) {
         if let Some((peer, call)) = &self.call {
-            peer.end_repeats(*call);
+            peer.end_retries(*call);
         }
     }
 }
 
 impl fmt::Debug for RetryState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retrying").field("policy", &self.policy).field("made", &self.made).finish()
+        f.debug_struct("Retrying").field("policy", &self.policy).field("made", &self.attempts).finish()
     }
 }

@@ -219,7 +219,7 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     // What the cluster has kept for it is free again. Whoever asked may not wait any more.
     let unborn = |why: &str| {
         if let (Some(key), Some(lives)) = (key, host.lives()) {
-            lives.ended(key, why);
+            lives.actor_stopped(key, why);
         }
     };
     if responder.is_expired_or_cancelled(deadline) {
@@ -236,7 +236,7 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
     let target = host.actors().reserve();
     let context = Context::new();
     // Reachable from now on: it may send to itself, or have others do so, before it lives.
-    host.reach(target, context.address());
+    host.register_actor(target, context.address());
     let at = SpawnContext {
         address: RemoteAddr::new(host.identity(), target, host),
         cluster: ClusterRef::new(host.clone()),
@@ -247,9 +247,9 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
         Ok(Ok(actor)) => {
             let future = Some(context.into_future(actor));
             if let (Some(key), Some(lives)) = (key, host.lives()) {
-                lives.began(key, A::NAME, ActorLocation { host: host.identity(), target });
+                lives.actor_started(key, A::NAME, ActorLocation { host: host.identity(), target });
             }
-            actix_rt::spawn(Life { future, host: host.clone(), target, key });
+            actix_rt::spawn(ActorRunner { future, host: host.clone(), target, key });
             responder.answer(target);
         }
         Ok(Err(text)) => {
@@ -270,7 +270,7 @@ fn spawn_here<A: Spawn>(host: &Host, inbound: Inbound) {
 /// actix drives the actor; this future sees it end. A panic that the delivery could not catch (in
 /// `started`, a timer, a future of the actor's own) is caught here, so that what the actor had open
 /// is dropped in order and learns the panic's text. No code of the actor but its `Drop` runs then.
-struct Life<A: RemoteActor> {
+struct ActorRunner<A: RemoteActor> {
     future: Option<ContextFut<A, Context<A>>>,
     host: Host,
     target: Target,
@@ -278,7 +278,7 @@ struct Life<A: RemoteActor> {
     key: Option<ActorKey>,
 }
 
-impl<A: RemoteActor> Future for Life<A> {
+impl<A: RemoteActor> Future for ActorRunner<A> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<()> {
@@ -294,13 +294,13 @@ impl<A: RemoteActor> Future for Life<A> {
     }
 }
 
-impl<A: RemoteActor> Life<A> {
+impl<A: RemoteActor> ActorRunner<A> {
     fn end(&mut self, panic: Option<String>) {
         self.host.actors().remove(self.target);
         if let (Some(key), Some(lives)) = (self.key, self.host.lives()) {
             match &panic {
-                Some(text) => lives.ended(key, &format!("it panicked: {text}")),
-                None => lives.ended(key, "it stopped"),
+                Some(text) => lives.actor_stopped(key, &format!("it panicked: {text}")),
+                None => lives.actor_stopped(key, "it stopped"),
             }
         }
         let mut future = self.future.take();
@@ -324,9 +324,9 @@ impl<A: RemoteActor> Life<A> {
 }
 
 /// The actor lives in its context, which actix moves freely.
-impl<A: RemoteActor> Unpin for Life<A> {}
+impl<A: RemoteActor> Unpin for ActorRunner<A> {}
 
-impl<A: RemoteActor> Drop for Life<A> {
+impl<A: RemoteActor> Drop for ActorRunner<A> {
     fn drop(&mut self) {
         if self.future.is_some() {
             self.end(None);

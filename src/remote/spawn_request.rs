@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::addr::RemoteAddr;
 use super::ask::call_host;
 use super::spawn::{Spawn, SpawnError};
-use crate::host::{Host, Placed, Placement, PlacementResult, SendError, deadline_in};
+use crate::host::{Assignment, Host, Placement, PlacementResult, SendError, deadline_in};
 use crate::id::Target;
 use crate::spec::{ActorKey, ActorSpec, Lifetime, NodeId, Resources, Strategy};
 
@@ -59,12 +59,12 @@ pub struct SpawnRequest<A: Spawn> {
     host: Host,
     args: A::Args,
     timeout: Option<Duration>,
-    wishes: Option<Box<ActorSpec>>,
+    spec: Option<Box<ActorSpec>>,
 }
 
 impl<A: Spawn> SpawnRequest<A> {
     pub(super) fn new(host: Host, args: A::Args) -> Self {
-        Self { host, args, timeout: None, wishes: None }
+        Self { host, args, timeout: None, spec: None }
     }
 
     /// Gives up after `timeout`, counted from the first poll.
@@ -77,58 +77,58 @@ impl<A: Spawn> SpawnRequest<A> {
     ///
     /// A name has one living owner in its namespace.
     pub fn name(self, name: impl Into<String>) -> Self {
-        self.wish(|spec| spec.name = Some(name.into()))
+        self.with_spec(|spec| spec.name = Some(name.into()))
     }
 
     /// Puts its name into a namespace that other jobs can look into; by default a job has its own.
     pub fn namespace(self, namespace: impl Into<String>) -> Self {
-        self.wish(|spec| spec.namespace = namespace.into())
+        self.with_spec(|spec| spec.namespace = namespace.into())
     }
 
     /// Takes the living actor of that name if there is one.
     pub fn get_if_exists(self) -> Self {
-        self.wish(|spec| spec.get_if_exists = true)
+        self.with_spec(|spec| spec.get_if_exists = true)
     }
 
     /// What it holds of its node as long as it lives, beside what it was given before.
     ///
     /// Of a resource that was given before, the later amount counts.
     pub fn resources(self, resources: Resources) -> Self {
-        self.wish(|spec| spec.resources.0.extend(resources.0))
+        self.with_spec(|spec| spec.resources.0.extend(resources.0))
     }
 
     /// Processors of its node that it holds as long as it lives; the resource [`Resources::CPU`].
     pub fn num_cpus(self, cpus: f64) -> Self {
-        self.wish(|spec| spec.resources = std::mem::take(&mut spec.resources).with(Resources::CPU, cpus))
+        self.with_spec(|spec| spec.resources = std::mem::take(&mut spec.resources).with(Resources::CPU, cpus))
     }
 
     /// How nodes are picked.
     pub fn strategy(self, strategy: Strategy) -> Self {
-        self.wish(|spec| spec.strategy = strategy)
+        self.with_spec(|spec| spec.strategy = strategy)
     }
 
     /// The one node that it may live on.
-    pub fn on(self, node: NodeId) -> Self {
-        self.wish(|spec| spec.node = Some(node))
+    pub fn node(self, node: NodeId) -> Self {
+        self.with_spec(|spec| spec.node = Some(node))
     }
 
     /// A label that its node has to have.
     pub fn label(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.wish(|spec| drop(spec.labels.insert(name.into(), value.into())))
+        self.with_spec(|spec| drop(spec.labels.insert(name.into(), value.into())))
     }
 
     /// How long it lives.
     pub fn lifetime(self, lifetime: Lifetime) -> Self {
-        self.wish(|spec| spec.lifetime = lifetime)
+        self.with_spec(|spec| spec.lifetime = lifetime)
     }
 
-    fn wish(mut self, wish: impl FnOnce(&mut ActorSpec)) -> Self {
-        wish(self.wishes.get_or_insert_with(Box::default));
+    fn with_spec(mut self, wish: impl FnOnce(&mut ActorSpec)) -> Self {
+        wish(self.spec.get_or_insert_with(Box::default));
         self
     }
 
     async fn run(self) -> Result<RemoteAddr<A>, SpawnError> {
-        let Self { host, args, timeout, wishes } = self;
+        let Self { host, args, timeout, spec: wishes } = self;
         let deadline = timeout.and_then(deadline_in);
         let placement = host.placement().ok_or(SpawnError::NoWorker { actor: A::NAME })?;
         let placing = match placement.place_actor(&host, A::NAME, wishes.as_deref()) {
@@ -140,11 +140,11 @@ impl<A: Spawn> SpawnRequest<A> {
                     .map_err(|_| SpawnError::PlacementTimedOut { actor: A::NAME })?,
             },
         };
-        let Placed { host: there, actor, alive } = placing.map_err(SpawnError::not_placed::<A>)?;
+        let Assignment { host: there, actor, alive } = placing.map_err(SpawnError::not_placed::<A>)?;
         if let Some(target) = alive {
             return Ok(RemoteAddr::new(there, target, &host));
         }
-        let mut place = Place { placement: &*placement, host: &host, actor };
+        let mut place = PlacementGuard { placement: &*placement, host: &host, actor };
         let answer: Result<Target, SendError> =
             call_host(&host, there, A::HASH, (actor, args), deadline).await;
         match answer {
@@ -156,7 +156,7 @@ impl<A: Spawn> SpawnRequest<A> {
                 match error {
                     // The actor may live, and its worker says so.
                     SendError::OutcomeUnknown(_) => place.actor = None,
-                    _ => place.give_up(&error.to_string()),
+                    _ => place.release(&error.to_string()),
                 }
                 Err(SpawnError::of::<A>(error))
             }
@@ -165,23 +165,23 @@ impl<A: Spawn> SpawnRequest<A> {
 }
 
 /// The place of an actor that has yet to come to life. Dropped before that, it is given up.
-struct Place<'a> {
+struct PlacementGuard<'a> {
     placement: &'a dyn Placement,
     host: &'a Host,
     actor: Option<ActorKey>,
 }
 
-impl Place<'_> {
-    fn give_up(&mut self, why: &str) {
+impl PlacementGuard<'_> {
+    fn release(&mut self, why: &str) {
         if let Some(actor) = self.actor.take() {
-            self.placement.not_spawned(self.host, actor, why);
+            self.placement.spawn_failed(self.host, actor, why);
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for PlacementGuard<'_> {
     fn drop(&mut self) {
-        self.give_up("nobody waits for it any more");
+        self.release("nobody waits for it any more");
     }
 }
 
@@ -198,7 +198,7 @@ impl<A: Spawn> fmt::Debug for SpawnRequest<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SpawnRequest")
             .field("actor", &A::NAME)
-            .field("wishes", &self.wishes)
+            .field("wishes", &self.spec)
             .finish_non_exhaustive()
     }
 }

@@ -10,12 +10,12 @@ use bytes::{Buf, Bytes};
 /// The bytes are shared with the session, which keeps them until the peer has acknowledged them;
 /// none is copied. As a [`Buf`] a batch can be written vectored.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct WriteBatch {
     pieces: VecDeque<Bytes>,
     remaining: usize,
 }
 
-impl Batch {
+impl WriteBatch {
     /// Drops what is not written.
     pub fn clear(&mut self) {
         self.pieces.clear();
@@ -28,7 +28,7 @@ impl Batch {
     }
 }
 
-impl Buf for Batch {
+impl Buf for WriteBatch {
     fn remaining(&self) -> usize {
         self.remaining
     }
@@ -73,7 +73,7 @@ mod tests {
             lengths in proptest::collection::vec(1_usize..30, 0..9),
             steps in proptest::collection::vec(1_usize..40, 1..9),
         ) {
-            let (mut batch, mut bytes) = (Batch::default(), Vec::new());
+            let (mut batch, mut bytes) = (WriteBatch::default(), Vec::new());
             for (at, length) in lengths.into_iter().enumerate() {
                 let piece: Vec<u8> = (0..length).map(|byte| (byte + at) as u8).collect();
                 bytes.extend_from_slice(&piece);

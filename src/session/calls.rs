@@ -6,7 +6,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::log::Position;
-use super::recent::Recent;
+use super::recent::CallTable;
 use crate::id::CallId;
 
 /// What a frame is, as far as its loss means something.
@@ -20,11 +20,11 @@ pub(super) enum Content {
 
 /// Where the frame of a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum CallStage {
     /// It waits for its actor's credit, or for the link, under this number.
-    Parked(u64),
+    Queued(u64),
     /// It is on its way in chunks.
-    Lane,
+    Chunking,
     /// It is in the log and ends there.
     Sent(Position),
 }
@@ -32,7 +32,7 @@ pub(super) enum Place {
 /// The calls that wait for their end. `T` is what the host gave along.
 #[derive(Debug)]
 pub(super) struct Calls<T> {
-    open: Recent<OpenCall<T>>,
+    open: CallTable<OpenCall<T>>,
     /// Only of the calls that have one.
     deadlines: BTreeSet<(Instant, CallId)>,
     /// The same by the call: most have none, and an open call is moved often.
@@ -41,7 +41,7 @@ pub(super) struct Calls<T> {
     /// The number before the first of this generation.
     base: CallId,
     /// Calls that may be made again, until their callers say that they will not be.
-    repeatable: BTreeSet<CallId>,
+    retryable: BTreeSet<CallId>,
     /// No call up to this one may be made again: one of the two sides remembers nothing of it.
     void_until: CallId,
 }
@@ -54,9 +54,9 @@ const CALLS_PER_GENERATION_BITS: u32 = 40;
 #[derive(Debug)]
 pub(super) struct OpenCall<T> {
     pub(super) ticket: T,
-    pub(super) place: Place,
+    pub(super) place: CallStage,
     /// Whether it has a deadline.
-    timed: bool,
+    has_deadline: bool,
 }
 
 impl<T> Calls<T> {
@@ -64,12 +64,12 @@ impl<T> Calls<T> {
         // Higher ones begin again below, after sixteen million.
         let base = CallId(u64::from(generation) << CALLS_PER_GENERATION_BITS);
         Self {
-            open: Recent::default(),
+            open: CallTable::default(),
             deadlines: BTreeSet::new(),
             deadline_of: FxHashMap::default(),
             last: base,
             base,
-            repeatable: BTreeSet::new(),
+            retryable: BTreeSet::new(),
             void_until: base,
         }
     }
@@ -90,23 +90,23 @@ impl<T> Calls<T> {
     }
 
     #[inline]
-    pub(super) fn insert(&mut self, call: CallId, place: Place, deadline: Option<Instant>, ticket: T) {
+    pub(super) fn insert(&mut self, call: CallId, place: CallStage, deadline: Option<Instant>, ticket: T) {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, call));
             self.deadline_of.insert(call, deadline);
         }
         let timed = deadline.is_some();
-        let fresh = self.open.insert(call, || OpenCall { ticket, place, timed });
+        let fresh = self.open.insert(call, || OpenCall { ticket, place, has_deadline: timed });
         debug_assert!(fresh, "{call} is open once");
     }
 
     /// Whether the call is one that may be made again, and has ended.
     pub(super) fn is_retryable(&self, call: CallId) -> bool {
-        self.repeatable.contains(&call) && !self.open.contains(call)
+        self.retryable.contains(&call) && !self.open.contains(call)
     }
 
     /// The frame of a call has got further.
-    pub(super) fn moved(&mut self, call: CallId, place: Place) {
+    pub(super) fn set_stage(&mut self, call: CallId, place: CallStage) {
         if let Some(open) = self.open.get_mut(call) {
             open.place = place;
         }
@@ -115,7 +115,7 @@ impl<T> Calls<T> {
     #[inline(always)]
     pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall<T>> {
         let open = self.open.remove(call)?;
-        if open.timed
+        if open.has_deadline
             && let Some(deadline) = self.deadline_of.remove(&call)
         {
             self.deadlines.remove(&(deadline, call));
@@ -149,8 +149,8 @@ impl<T> Calls<T> {
     pub(super) fn take_sent(&mut self, repeatable: bool) -> Vec<OpenCall<T>> {
         let mut taken = Vec::new();
         for (call, open) in self.open.take_all() {
-            let goes = repeatable && self.repeatable.contains(&call);
-            if matches!(open.place, Place::Parked(_)) && !goes {
+            let goes = repeatable && self.retryable.contains(&call);
+            if matches!(open.place, CallStage::Queued(_)) && !goes {
                 let fresh = self.open.insert(call, || open);
                 debug_assert!(fresh, "{call} was open once");
                 continue;
@@ -165,7 +165,7 @@ impl<T> Calls<T> {
 
     /// No call that was made so far may be made again.
     pub(super) fn void_repeats(&mut self) {
-        self.repeatable.clear();
+        self.retryable.clear();
         self.void_until = self.last;
     }
 
@@ -176,22 +176,22 @@ impl<T> Calls<T> {
 
     /// The call may be made again under its number.
     pub(super) fn mark_retryable(&mut self, call: CallId) {
-        self.repeatable.insert(call);
+        self.retryable.insert(call);
     }
 
     /// The call will not be made again. Says whether the floor has risen.
-    pub(super) fn end_repeats(&mut self, call: CallId) -> bool {
-        let lowest = self.repeatable.first() == Some(&call);
-        self.repeatable.remove(&call) && lowest
+    pub(super) fn end_retries(&mut self, call: CallId) -> bool {
+        let lowest = self.retryable.first() == Some(&call);
+        self.retryable.remove(&call) && lowest
     }
 
     /// Whether no call may be made again.
     pub(super) fn has_no_retryable(&self) -> bool {
-        self.repeatable.is_empty()
+        self.retryable.is_empty()
     }
 
     /// No call below this one will be made again.
-    pub(super) fn floor(&self) -> CallId {
-        self.repeatable.first().copied().unwrap_or(CallId(self.last.0 + 1))
+    pub(super) fn low_watermark(&self) -> CallId {
+        self.retryable.first().copied().unwrap_or(CallId(self.last.0 + 1))
     }
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::id::{CallId, Identity, Target};
+use crate::id::{CallId, HostUid, Target};
 use crate::wire::{FrameKind, Refusal, WireError};
 
 /// Why a handshake ended without a link.
@@ -29,9 +29,9 @@ pub enum HandshakeError {
     #[error("host {wanted} was wanted, and here is {here}")]
     WrongHost {
         /// Whom the dialler wants.
-        wanted: Identity,
+        wanted: HostUid,
         /// Who listens.
-        here: Identity,
+        here: HostUid,
     },
     /// The peer claims to be this very host: something sends back what is sent.
     #[error("the peer claims to be this very host")]

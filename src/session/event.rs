@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use thiserror::Error;
 
-use super::LinkLoss;
+use super::DisconnectReason;
 use crate::id::{CallId, Target, TypeHash};
 use crate::wire::{Body, CallFailure, IncomingBody};
 
@@ -25,7 +25,7 @@ pub enum Event<T> {
         /// The message.
         body: Body,
         /// What it takes of the actor's window.
-        claim: Claim,
+        charge: CreditCharge,
     },
     /// The peer waits no longer for the end of a call of its own that is open here.
     Cancelled {
@@ -41,7 +41,7 @@ pub enum Event<T> {
         /// The message.
         body: Body,
         /// What it takes of the actor's window.
-        claim: Claim,
+        charge: CreditCharge,
     },
     /// The peer's table of types, which differs from the one here.
     Schemas {
@@ -51,16 +51,16 @@ pub enum Event<T> {
     /// A call made here has its reply.
     Replied {
         /// What was given along with the call.
-        ticket: T,
+        call_slot: T,
         /// The reply.
         body: Body,
     },
     /// A call made here will have no reply.
     Failed {
         /// What was given along with the call.
-        ticket: T,
+        call_slot: T,
         /// Why.
-        failure: Failed,
+        failure: CallError,
     },
     /// One-way messages were lost with the session, unwritten.
     DeadLetters {
@@ -84,17 +84,17 @@ pub trait Events<T> {
         to: (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl IncomingBody,
-        claim: Claim,
+        claim: CreditCharge,
     );
 
     /// Takes an [`Event::Tell`].
-    fn tell(&mut self, to: (Target, TypeHash), body: impl IncomingBody, claim: Claim);
+    fn tell(&mut self, to: (Target, TypeHash), body: impl IncomingBody, claim: CreditCharge);
 
     /// Takes any other event.
     fn push(&mut self, event: Event<T>);
 
     /// Drops a call that it has and nobody has seen; gives its claim.
-    fn withdraw(&mut self, call: CallId) -> Option<Claim>;
+    fn cancel_undelivered(&mut self, call: CallId) -> Option<CreditCharge>;
 }
 
 impl<T> Events<T> for Vec<Event<T>> {
@@ -104,26 +104,26 @@ impl<T> Events<T> for Vec<Event<T>> {
         (target, message): (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl IncomingBody,
-        claim: Claim,
+        claim: CreditCharge,
     ) {
         let body = body.into();
-        self.push(Event::Call { call, target, message, deadline, body, claim });
+        self.push(Event::Call { call, target, message, deadline, body, charge: claim });
     }
 
-    fn tell(&mut self, (target, message): (Target, TypeHash), body: impl IncomingBody, claim: Claim) {
+    fn tell(&mut self, (target, message): (Target, TypeHash), body: impl IncomingBody, claim: CreditCharge) {
         let body = body.into();
-        self.push(Event::Tell { target, message, body, claim });
+        self.push(Event::Tell { target, message, body, charge: claim });
     }
 
     fn push(&mut self, event: Event<T>) {
         self.push(event);
     }
 
-    fn withdraw(&mut self, withdrawn: CallId) -> Option<Claim> {
+    fn cancel_undelivered(&mut self, withdrawn: CallId) -> Option<CreditCharge> {
         let is_it = |event: &Event<T>| matches!(event, Event::Call { call, .. } if *call == withdrawn);
         let at = self.iter().rposition(is_it)?;
         match self.remove(at) {
-            Event::Call { claim, .. } => Some(claim),
+            Event::Call { charge: claim, .. } => Some(claim),
             _ => None,
         }
     }
@@ -132,28 +132,28 @@ impl<T> Events<T> for Vec<Event<T>> {
 /// What a message takes of its actor's window; to be given back with
 /// [`handled`](crate::session::Session::handled), once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct CreditCharge {
     /// The actor.
     pub target: Target,
     /// Bytes of the window.
     pub bytes: u64,
     /// The life of the session: one that was reset since has nothing to give back.
-    pub life: u32,
+    pub epoch: u32,
 }
 
 /// Why a call has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum Failed {
+pub enum CallError {
     /// The peer says so.
     #[error("the call failed: {0}")]
     Remote(CallFailure),
     /// The peer cannot have read the call: it is safe to make it again.
     #[error("the call was not delivered: {0}")]
-    NotDelivered(LinkLoss),
+    NotDelivered(DisconnectReason),
     /// The peer may have read the call, and its handler may have run.
     #[error("the outcome of the call is unknown: {0}")]
-    OutcomeUnknown(LinkLoss),
+    OutcomeUnknown(DisconnectReason),
     /// The caller's time is up.
     #[error("the call timed out{}", if *.written { "" } else { " before it was sent" })]
     TimedOut {
@@ -164,12 +164,12 @@ pub enum Failed {
     },
 }
 
-impl Failed {
+impl CallError {
     /// Whether the handler certainly did not run and will not, so that calling again is safe.
     #[must_use]
     pub fn is_safe_to_retry(&self) -> bool {
         match self {
-            Self::Remote(failure) => !failure.ran(),
+            Self::Remote(failure) => !failure.handler_ran(),
             Self::NotDelivered(_) => true,
             Self::OutcomeUnknown(_) => false,
             Self::TimedOut { written } => !written,

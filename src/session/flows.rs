@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::calls::Content;
-use super::parcel::Parcel;
+use super::parcel::QueuedFrame;
 use super::send_queue::{FrameOut, Queued, SendQueue, queued_cost};
-use super::table::Table;
+use super::table::FlowTable;
 use crate::config::{MESSAGE_OVERHEAD_BYTES, QUEUE_OVERHEAD_BYTES};
 use crate::id::Target;
 use crate::wire::FrameSink;
@@ -31,21 +31,21 @@ pub(super) fn cost(frame_bytes: usize, window: u64) -> u64 {
 /// The flows to the peer's actors.
 #[derive(Debug, Default)]
 pub(super) struct SendFlows {
-    flows: Table<SendFlow>,
+    flows: FlowTable<SendFlow>,
     /// What the peer grants each flow; 0 before it was ever heard of.
     window: u64,
     /// Flows whose parked messages may go on, each once.
     ready: VecDeque<Target>,
-    parked_bytes: usize,
+    queued_bytes: usize,
     last_queue_id: u64,
     /// Whose the parked calls are, by their numbers: they may be taken back.
-    targets: FxHashMap<u64, Target>,
+    target_of: FxHashMap<u64, Target>,
 }
 
 /// One of them.
 #[derive(Debug, Default)]
 struct SendFlow {
-    charged: u64,
+    in_flight_bytes: u64,
     /// Why a message that comes now may not go out, as bits; mostly nothing.
     closed: u8,
     /// Whether it is in the list of those that may go on.
@@ -67,11 +67,11 @@ impl SendFlow {
     /// Whether the first message in the queue may be sent, or one that comes now if none is queued.
     /// Nothing may be sent without a window, whatever it costs.
     fn may_send(&self, cost: u64, window: u64) -> bool {
-        window > 0 && self.closed & CHUNKING == 0 && self.charged + cost <= window
+        window > 0 && self.closed & CHUNKING == 0 && self.in_flight_bytes + cost <= window
     }
 
     fn is_idle(&self) -> bool {
-        self.charged == 0 && self.closed == 0
+        self.in_flight_bytes == 0 && self.closed == 0
     }
 
     fn set(&mut self, bit: u8, is_set: bool) {
@@ -106,13 +106,13 @@ impl SendFlows {
 
     /// What all messages that are parked count, and their queues.
     pub(super) fn parked_bytes(&self) -> usize {
-        self.parked_bytes
+        self.queued_bytes
     }
 
     /// What the flows owe: charged, and not given back.
     #[inline]
     pub(super) fn charged(&self) -> u64 {
-        self.flows.values().map(|flow| flow.charged).sum()
+        self.flows.values().map(|flow| flow.in_flight_bytes).sum()
     }
 
     /// Whether a message of that length would go out at once, as far as its flow is concerned.
@@ -134,10 +134,10 @@ impl SendFlows {
             return false;
         }
         let flow = self.flows.get_or_insert(target);
-        if flow.closed != 0 || flow.charged + cost > self.window {
+        if flow.closed != 0 || flow.in_flight_bytes + cost > self.window {
             return false;
         }
-        flow.charged += cost;
+        flow.in_flight_bytes += cost;
         flow.set(CHUNKING, in_chunks);
         true
     }
@@ -166,7 +166,7 @@ impl SendFlows {
     }
 
     /// Parks a message whose frame `put` writes, and gives its number.
-    pub(super) fn park(
+    pub(super) fn enqueue(
         &mut self,
         target: Target,
         content: Content,
@@ -181,9 +181,9 @@ impl SendFlows {
         flow.set(QUEUED, true);
         let before = flow.counted_bytes();
         flow.queue.get_or_insert_default().push(self.last_queue_id, content, frame_bytes, put);
-        self.parked_bytes += flow.counted_bytes() - before;
+        self.queued_bytes += flow.counted_bytes() - before;
         if let Content::Call(_) = content {
-            self.targets.insert(self.last_queue_id, target);
+            self.target_of.insert(self.last_queue_id, target);
         }
         if has_credit && self.has_blocked() {
             self.make_ready(target);
@@ -192,8 +192,8 @@ impl SendFlows {
     }
 
     /// Takes a parked call out; gives whose it was.
-    pub(super) fn unpark(&mut self, number: u64) -> Option<Target> {
-        let target = self.targets.remove(&number)?;
+    pub(super) fn remove_queued(&mut self, number: u64) -> Option<Target> {
+        let target = self.target_of.remove(&number)?;
         self.take_from_queue(target, |queue| queue.remove(number))?;
         self.retire_or_schedule(target);
         Some(target)
@@ -207,12 +207,12 @@ impl SendFlows {
             longer.extend(
                 flow.with_queue(|queue| queue.remove_longer_than(frame_bytes_max)).unwrap_or_default(),
             );
-            self.parked_bytes -= before - flow.counted_bytes();
+            self.queued_bytes -= before - flow.counted_bytes();
         }
         self.flows.take_if(SendFlow::is_idle);
         self.ready.retain(|target| self.flows.contains(*target));
         for queued in &longer {
-            self.targets.remove(&queued.number);
+            self.target_of.remove(&queued.number);
         }
         longer.sort_unstable_by_key(|queued| queued.number);
         longer
@@ -254,7 +254,7 @@ impl SendFlows {
 
     /// Charges the next parked message that has credit, if `fits` says that the link has room for it; it
     /// is to be taken next. Behind one over `chunk_bytes` the flow waits for the last chunk.
-    pub(super) fn next(
+    pub(super) fn pop_sendable(
         &mut self,
         chunk_bytes: usize,
         fits: impl FnOnce(Queued) -> bool,
@@ -270,10 +270,10 @@ impl SendFlows {
             if !fits(queued) {
                 return None;
             }
-            flow.charged += cost;
+            flow.in_flight_bytes += cost;
             flow.set(CHUNKING, queued.frame_bytes > chunk_bytes);
             if let Content::Call(_) = queued.content {
-                self.targets.remove(&queued.number);
+                self.target_of.remove(&queued.number);
             }
             return Some((target, queued));
         }
@@ -286,7 +286,7 @@ impl SendFlows {
     }
 
     /// The same of a large message.
-    pub(super) fn take_next_apart(&mut self, target: Target) -> Option<Parcel> {
+    pub(super) fn take_next_apart(&mut self, target: Target) -> Option<QueuedFrame> {
         self.take_from_queue(target, SendQueue::pop_apart)?
     }
 
@@ -294,12 +294,12 @@ impl SendFlows {
         let flow = self.flows.get_mut(target)?;
         let before = flow.counted_bytes();
         let taken = flow.with_queue(take);
-        self.parked_bytes -= before - flow.counted_bytes();
+        self.queued_bytes -= before - flow.counted_bytes();
         taken
     }
 
     /// The large message is out, or abandoned.
-    pub(super) fn chunked(&mut self, target: Target) {
+    pub(super) fn chunking_done(&mut self, target: Target) {
         if let Some(flow) = self.flows.get_mut(target) {
             flow.set(CHUNKING, false);
             self.retire_or_schedule(target);
@@ -308,10 +308,10 @@ impl SendFlows {
 
     /// The receiver gives bytes of a window back. `false` if it never had them.
     #[must_use]
-    pub(super) fn credit(&mut self, target: Target, bytes: u64) -> bool {
+    pub(super) fn add_credit(&mut self, target: Target, bytes: u64) -> bool {
         let Some(flow) = self.flows.get_mut(target) else { return false };
-        let Some(charged) = flow.charged.checked_sub(bytes) else { return false };
-        flow.charged = charged;
+        let Some(charged) = flow.in_flight_bytes.checked_sub(bytes) else { return false };
+        flow.in_flight_bytes = charged;
         self.retire_or_schedule(target);
         true
     }
@@ -320,7 +320,7 @@ impl SendFlows {
     pub(super) fn refund(&mut self, target: Target, frame_bytes: usize) {
         let cost = cost(frame_bytes, self.window);
         if let Some(flow) = self.flows.get_mut(target) {
-            flow.charged = flow.charged.saturating_sub(cost);
+            flow.in_flight_bytes = flow.in_flight_bytes.saturating_sub(cost);
         }
     }
 
@@ -339,7 +339,7 @@ impl SendFlows {
     pub(super) fn restart(&mut self) {
         self.ready.clear();
         for flow in self.flows.values_mut() {
-            (flow.charged, flow.ready) = (0, false);
+            (flow.in_flight_bytes, flow.ready) = (0, false);
             flow.closed &= QUEUED;
         }
         self.flows.take_if(SendFlow::is_idle);
@@ -354,12 +354,12 @@ impl SendFlows {
 /// The flows from the peer to the actors here.
 #[derive(Debug)]
 pub(super) struct ReceiveFlows {
-    flows: Table<ReceiveFlow>,
+    flows: FlowTable<ReceiveFlow>,
     /// What each flow is granted.
     window: u64,
     sweep_at: usize,
     /// Flows that are owed enough, and are not told yet.
-    withheld: Vec<Target>,
+    deferred: Vec<Target>,
 }
 
 #[derive(Debug, Default)]
@@ -367,12 +367,12 @@ struct ReceiveFlow {
     /// Of messages that are accepted and not handled.
     accepted: u64,
     /// Of messages that are handled, and that the sender has not been told of.
-    owed: u64,
+    releasable: u64,
 }
 
 impl ReceiveFlows {
     pub(super) fn new(window: u64) -> Self {
-        Self { flows: Table::default(), window, sweep_at: SWEEP_AT, withheld: Vec::new() }
+        Self { flows: FlowTable::default(), window, sweep_at: SWEEP_AT, deferred: Vec::new() }
     }
 
     /// What a message of that length takes.
@@ -387,27 +387,27 @@ impl ReceiveFlows {
     pub(super) fn accept(&mut self, target: Target, cost: u64) -> bool {
         let flow = self.flows.get_or_insert(target);
         flow.accepted += cost;
-        flow.accepted + flow.owed <= self.window
+        flow.accepted + flow.releasable <= self.window
     }
 
     /// A message is handled. Tells how much is to be given back, if it is enough by now; `withhold`
     /// keeps that for later.
     #[inline(always)]
-    pub(super) fn handled(&mut self, target: Target, cost: u64, withhold: bool) -> Option<u64> {
+    pub(super) fn release(&mut self, target: Target, cost: u64, withhold: bool) -> Option<u64> {
         let flow = self.flows.get_mut(target)?;
         flow.accepted -= cost.min(flow.accepted);
-        let (enough, before) = (self.window / 4, flow.owed);
-        flow.owed += cost;
-        if flow.owed < enough {
+        let (enough, before) = (self.window / 4, flow.releasable);
+        flow.releasable += cost;
+        if flow.releasable < enough {
             return None;
         }
         if withhold {
             if before < enough {
-                self.withheld.push(target);
+                self.deferred.push(target);
             }
             return None;
         }
-        let owed = std::mem::take(&mut flow.owed);
+        let owed = std::mem::take(&mut flow.releasable);
         if flow.accepted == 0 {
             self.flows.remove(target);
         }
@@ -417,9 +417,9 @@ impl ReceiveFlows {
     /// What was withheld, for each flow.
     pub(super) fn take_deferred(&mut self) -> Vec<(Target, u64)> {
         let mut owed = Vec::new();
-        for target in std::mem::take(&mut self.withheld) {
+        for target in std::mem::take(&mut self.deferred) {
             let Some(flow) = self.flows.get_mut(target) else { continue };
-            owed.extend((flow.owed > 0).then(|| (target, std::mem::take(&mut flow.owed))));
+            owed.extend((flow.releasable > 0).then(|| (target, std::mem::take(&mut flow.releasable))));
             if flow.accepted == 0 {
                 self.flows.remove(target);
             }
@@ -436,7 +436,7 @@ impl ReceiveFlows {
     #[cold]
     pub(super) fn sweep(&mut self) -> Vec<(Target, u64)> {
         let resting = self.flows.take_if(|flow| flow.accepted == 0).into_iter();
-        let mut owed: Vec<_> = resting.map(|(target, flow)| (target, flow.owed)).collect();
+        let mut owed: Vec<_> = resting.map(|(target, flow)| (target, flow.releasable)).collect();
         owed.sort_unstable();
         self.sweep_at = (2 * self.flows.len()).max(SWEEP_AT);
         owed
@@ -449,7 +449,7 @@ impl ReceiveFlows {
 
     /// Bytes of windows that are to be given back.
     pub(super) fn owed(&self) -> u64 {
-        self.flows.values().map(|flow| flow.owed).sum()
+        self.flows.values().map(|flow| flow.releasable).sum()
     }
 
     /// Forgets everything.
@@ -467,7 +467,7 @@ mod tests {
     const OTHER: Target = Target { actor: ActorId(2), incarnation: ActorIncarnation(0) };
 
     fn park(flows: &mut SendFlows, target: Target, content: Content) -> u64 {
-        flows.park(target, content, 7, |mut out| {
+        flows.enqueue(target, content, 7, |mut out| {
             out.put_slice(b"message");
             7
         })
@@ -478,9 +478,9 @@ mod tests {
         let mut flows = SendFlows::default();
         let number = park(&mut flows, ONE, Content::Call(CallId(1)));
         flows.make_all_ready();
-        assert!(flows.next(1 << 10, |_| true).is_none());
+        assert!(flows.pop_sendable(1 << 10, |_| true).is_none());
         park(&mut flows, ONE, Content::Tell);
-        flows.unpark(number);
+        flows.remove_queued(number);
         assert!(!flows.may_send(ONE, 7) && !flows.charge(ONE, 7, false));
         assert!(!flows.may_send(OTHER, 7) && !flows.charge(OTHER, 7, false));
         let counted = QUEUE_OVERHEAD_BYTES + queued_cost(Content::Tell, 7);
@@ -494,14 +494,14 @@ mod tests {
         assert!(flows.charge(ONE, 1 << 10, false));
         assert!(flows.charge(ONE, 1 << 10, false));
         let number = park(&mut flows, ONE, Content::Call(CallId(1)));
-        assert!(flows.credit(ONE, 1 << 10), "its next message may go out");
-        flows.unpark(number);
+        assert!(flows.add_credit(ONE, 1 << 10), "its next message may go out");
+        flows.remove_queued(number);
         park(&mut flows, OTHER, Content::Tell);
         flows.make_all_ready();
-        let next = flows.next(1 << 10, |_| true).map(|(target, _)| target);
+        let next = flows.pop_sendable(1 << 10, |_| true).map(|(target, _)| target);
         assert_eq!(next, Some(OTHER));
         assert_eq!(flows.take_next(OTHER, &mut bytes::BytesMut::new()), 7);
-        assert!(flows.next(1 << 10, |_| true).is_none());
-        assert_eq!((flows.flows.len(), flows.targets.len()), (1, 0), "what is at rest is forgotten");
+        assert!(flows.pop_sendable(1 << 10, |_| true).is_none());
+        assert_eq!((flows.flows.len(), flows.target_of.len()), (1, 0), "what is at rest is forgotten");
     }
 }

@@ -24,9 +24,9 @@ use bytes::BytesMut;
 use super::HandshakeError;
 use super::secret::{Secret, Side};
 use crate::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
-use crate::id::{Identity, LinkId};
+use crate::id::{HostUid, LinkId};
 use crate::wire::{
-    Challenge, Frame, Hello, Proof, Purpose, Refusal, Refused, Resume, Terms, VERSION, Welcome,
+    Challenge, Frame, Hello, Proof, Purpose, Refusal, Refused, Resume, SessionParameters, VERSION, Welcome,
 };
 
 /// A longer timeout is cut to this: no handshake needs a day, and no instant overflows by one.
@@ -36,11 +36,11 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Clone, Debug)]
 pub struct HandshakeConfig {
     /// This host.
-    pub me: Identity,
+    pub local: HostUid,
     /// The cluster's secret.
     pub secret: Secret,
     /// What this side accepts.
-    pub terms: Terms,
+    pub terms: SessionParameters,
     /// How long the peer may take for all of it.
     pub timeout: Duration,
 }
@@ -49,7 +49,7 @@ pub struct HandshakeConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialAttempt {
     /// Whom it wants to reach.
-    pub to: Identity,
+    pub to: HostUid,
     /// What for.
     pub purpose: Purpose,
     /// The number of the attempt; for a pulse that of the link that it is for.
@@ -105,7 +105,7 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProvenPeer {
     /// The peer.
-    pub identity: Identity,
+    pub identity: HostUid,
     /// What the link is for.
     pub purpose: Purpose,
     /// The initiator's number for this link.
@@ -113,7 +113,7 @@ pub struct ProvenPeer {
     /// The link that this one is to stand in for, or [`LinkId::NONE`].
     pub replaces: LinkId,
     /// What the peer accepts.
-    pub terms: Terms,
+    pub terms: SessionParameters,
     /// Where the peer is in the session.
     pub resume: Resume,
 }
@@ -123,7 +123,7 @@ impl Handshake {
     #[must_use]
     pub fn connect(now: Instant, config: HandshakeConfig, attempt: DialAttempt, nonce: [u8; 32]) -> Self {
         let DialAttempt { to, purpose, link, replaces, resume } = attempt;
-        let (from, terms) = (config.me, config.terms);
+        let (from, terms) = (config.local, config.terms);
         let hello = Hello { version: VERSION, from, to, link, replaces, purpose, terms, resume, nonce };
         let mut handshake = Self::new(now, config, State::AwaitingChallenge { hello: hello.clone() });
         handshake.outgoing.push_back(Frame::Hello(Box::new(hello)));
@@ -182,7 +182,7 @@ impl Handshake {
     }
 
     fn receive_hello(&mut self, hello: &Hello, nonce: [u8; 32]) -> Result<Step, HandshakeError> {
-        let me = self.config.me;
+        let me = self.config.local;
         if hello.version != VERSION {
             let err = HandshakeError::Version { theirs: hello.version, ours: VERSION };
             return self.refused(Refusal::Version, err);
@@ -211,7 +211,7 @@ impl Handshake {
         if challenge.version != VERSION {
             return Err(HandshakeError::Version { theirs: challenge.version, ours: VERSION });
         }
-        if challenge.from == self.config.me {
+        if challenge.from == self.config.local {
             return Err(HandshakeError::ReflectedChallenge);
         }
         if challenge.from != hello.to {
@@ -285,7 +285,7 @@ impl Handshake {
 }
 
 /// The peer that says this of itself, if frames can be exchanged with it.
-fn peer(identity: Identity, hello: &Hello, terms: Terms) -> Result<ProvenPeer, HandshakeError> {
+fn peer(identity: HostUid, hello: &Hello, terms: SessionParameters) -> Result<ProvenPeer, HandshakeError> {
     let (theirs, least) = (terms.frame_bytes_max, HANDSHAKE_FRAME_BYTES_MAX);
     if theirs < least as u64 {
         return Err(HandshakeError::FrameLimit { theirs, least });

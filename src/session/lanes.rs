@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 
 use super::calls::Content;
-use super::log::{Log, Position};
-use super::parcel::Parcel;
+use super::log::{Position, SendBuffer};
+use super::parcel::QueuedFrame;
 use crate::config::CHUNKED_SENDS_MAX;
 use crate::id::{CallId, Target};
 use crate::wire::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, FrameSink};
@@ -15,41 +15,41 @@ use crate::wire::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, FrameSink};
 /// The large frames that are not wholly in the log. Those under way take turns, chunk by chunk.
 #[derive(Debug, Default)]
 pub(super) struct ChunkedSends {
-    under_way: VecDeque<Lane>,
-    waiting: VecDeque<Lane>,
+    active: VecDeque<ChunkedSend>,
+    waiting: VecDeque<ChunkedSend>,
     last_message: u64,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct ChunkedSend {
     message: u64,
     content: Content,
     /// The actor that gets nothing else meanwhile; none for a reply.
     target: Option<Target>,
     frame_bytes: usize,
     /// What is not in the log.
-    parcel: Parcel,
+    frame: QueuedFrame,
     state: State,
 }
 
-impl Lane {
-    fn left(&self, end: Option<Position>) -> Left {
-        Left { content: self.content, target: self.target, frame_bytes: self.frame_bytes, end }
+impl ChunkedSend {
+    fn done(&self, end: Option<Position>) -> ChunkedSendDone {
+        ChunkedSendDone { content: self.content, target: self.target, frame_bytes: self.frame_bytes, end }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Fresh,
-    Begun,
+    Started,
     /// Begun, and not wanted any more.
     Abandoned,
 }
 
 /// A frame that has left its lane.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Left {
+pub(super) struct ChunkedSendDone {
     pub(super) content: Content,
     pub(super) target: Option<Target>,
     pub(super) frame_bytes: usize,
@@ -59,14 +59,14 @@ pub(super) struct Left {
 
 impl ChunkedSends {
     /// Takes a frame that is to go out in chunks.
-    pub(super) fn push(&mut self, content: Content, target: Option<Target>, parcel: Parcel) {
+    pub(super) fn push(&mut self, content: Content, target: Option<Target>, parcel: QueuedFrame) {
         self.last_message += 1;
         let frame_bytes = parcel.len();
         self.bytes += frame_bytes;
         let message = self.last_message;
-        let lane = Lane { message, content, target, frame_bytes, parcel, state: State::Fresh };
-        if self.under_way.len() < CHUNKED_SENDS_MAX {
-            self.under_way.push_back(lane);
+        let lane = ChunkedSend { message, content, target, frame_bytes, frame: parcel, state: State::Fresh };
+        if self.active.len() < CHUNKED_SENDS_MAX {
+            self.active.push_back(lane);
         } else {
             self.waiting.push_back(lane);
         }
@@ -78,60 +78,65 @@ impl ChunkedSends {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+        self.active.is_empty()
     }
 
     /// How many one-way messages are here.
     pub(super) fn tells(&self) -> u64 {
-        let tells = self.under_way.iter().chain(&self.waiting).filter(|lane| lane.content == Content::Tell);
+        let tells = self.active.iter().chain(&self.waiting).filter(|lane| lane.content == Content::Tell);
         tells.count() as u64
     }
 
     /// Writes the next chunk, of the frame whose turn it is. Tells if that frame has left.
-    pub(super) fn write_chunk(&mut self, log: &mut Log, chunk_bytes: usize) -> Option<Left> {
-        let mut lane = self.under_way.pop_front()?;
-        let count = lane.parcel.len().min(chunk_bytes - CHUNK_HEADER_BYTES);
+    pub(super) fn write_chunk(
+        &mut self,
+        log: &mut SendBuffer,
+        chunk_bytes: usize,
+    ) -> Option<ChunkedSendDone> {
+        let mut lane = self.active.pop_front()?;
+        let count = lane.frame.len().min(chunk_bytes - CHUNK_HEADER_BYTES);
         let header = ChunkHeader {
             message: lane.message,
-            first: (lane.state == State::Fresh).then_some(lane.parcel.len() as u32),
-            last: lane.state != State::Abandoned && count == lane.parcel.len(),
+            first: (lane.state == State::Fresh).then_some(lane.frame.len() as u32),
+            last: lane.state != State::Abandoned && count == lane.frame.len(),
             abandoned: lane.state == State::Abandoned,
         };
         let end = log.push(|out| {
             let frame_bytes = header.put(count, out);
-            lane.parcel.write_to(count, out);
+            lane.frame.write_to(count, out);
             frame_bytes
         });
         self.bytes -= count;
         if header.last || header.abandoned {
-            self.under_way.extend(self.waiting.pop_front());
-            return Some(lane.left(header.last.then_some(end)));
+            self.active.extend(self.waiting.pop_front());
+            return Some(lane.done(header.last.then_some(end)));
         }
-        lane.state = State::Begun;
-        self.under_way.push_back(lane);
+        lane.state = State::Started;
+        self.active.push_back(lane);
         None
     }
 
     /// Nobody wants this call any more. Gives what has left for it: the peer never hears of a frame
     /// of which no chunk was written.
-    pub(super) fn abandon(&mut self, call: CallId) -> Option<Left> {
-        let wanted = |lane: &Lane| lane.content == Content::Call(call) && lane.state != State::Abandoned;
+    pub(super) fn abandon(&mut self, call: CallId) -> Option<ChunkedSendDone> {
+        let wanted =
+            |lane: &ChunkedSend| lane.content == Content::Call(call) && lane.state != State::Abandoned;
         if let Some(at) = self.waiting.iter().position(wanted) {
             let lane = self.waiting.remove(at)?;
-            self.bytes -= lane.parcel.len();
-            return Some(lane.left(None));
+            self.bytes -= lane.frame.len();
+            return Some(lane.done(None));
         }
-        let at = self.under_way.iter().position(wanted)?;
-        let lane = &mut self.under_way[at];
+        let at = self.active.iter().position(wanted)?;
+        let lane = &mut self.active[at];
         if lane.state == State::Fresh {
-            let lane = self.under_way.remove(at)?;
-            self.under_way.extend(self.waiting.pop_front());
-            self.bytes -= lane.parcel.len();
-            return Some(lane.left(None));
+            let lane = self.active.remove(at)?;
+            self.active.extend(self.waiting.pop_front());
+            self.bytes -= lane.frame.len();
+            return Some(lane.done(None));
         }
         lane.state = State::Abandoned;
-        self.bytes -= lane.parcel.len();
-        lane.parcel = Parcel::default();
+        self.bytes -= lane.frame.len();
+        lane.frame = QueuedFrame::default();
         None
     }
 

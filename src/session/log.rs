@@ -5,7 +5,7 @@ use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::Batch;
+use super::WriteBatch;
 use crate::config::ZERO_COPY_BYTES_MIN;
 use crate::wire::FrameSink;
 
@@ -20,10 +20,10 @@ pub(super) type Position = u64;
 /// Small frames lie one behind the other in shared buffers, large payloads where they were. The
 /// writer gets handles to the same bytes. A new link begins at the oldest frame again.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct SendBuffer {
     pieces: VecDeque<Bytes>,
     /// Frames that no writer has seen.
-    tail: BytesMut,
+    open_buffer: BytesMut,
     /// The length of each frame that is kept.
     frames: FrameLengths,
     /// How many frames the peer has: the number of the oldest that is kept.
@@ -33,21 +33,21 @@ pub(super) struct Log {
     /// Where the newest ends.
     end: Position,
     /// How far the writer of this link has taken it, also in pieces.
-    taken: Position,
+    handed_out: Position,
     handed_out_pieces: usize,
     /// How far a writer ever took it, on any link.
-    offered: Position,
+    handed_out_max: Position,
     /// How far the kernel has it, on this link.
     written: Position,
     /// How far a kernel ever had it, on any link.
-    reached: Position,
+    written_max: Position,
     /// Where the tells end that no kernel has had whole.
-    tells: VecDeque<Position>,
+    unwritten_tells: VecDeque<Position>,
     /// Set when frames were dropped: the next is numbered as the peer counts.
-    dropped: bool,
+    cleared: bool,
 }
 
-impl Log {
+impl SendBuffer {
     /// Appends the frame that `put` writes, and whose length it returns; gives where it ends.
     #[inline]
     pub(super) fn push(&mut self, put: impl FnOnce(&mut Self) -> usize) -> Position {
@@ -59,7 +59,7 @@ impl Log {
 
     /// The frame that ends here is a one-way message: its loss is to be counted.
     pub(super) fn count_tell(&mut self, end: Position) {
-        self.tells.push_back(end);
+        self.unwritten_tells.push_back(end);
     }
 
     /// Where the newest frame ends: all bytes that were ever put into it.
@@ -79,36 +79,36 @@ impl Log {
 
     /// Whether the writer has bytes to take.
     pub(super) fn has_untaken(&self) -> bool {
-        self.taken < self.end
+        self.handed_out < self.end
     }
 
     /// Adds to the batch what it has not got yet.
-    pub(super) fn take(&mut self, batch: &mut Batch) {
+    pub(super) fn drain_into(&mut self, batch: &mut WriteBatch) {
         self.seal();
         for piece in self.pieces.range(self.handed_out_pieces..) {
             batch.push(piece.clone());
         }
         self.handed_out_pieces = self.pieces.len();
-        self.taken = self.end;
-        self.offered = self.end;
+        self.handed_out = self.end;
+        self.handed_out_max = self.end;
     }
 
     /// Notes that the kernel has so many bytes more.
-    pub(super) fn wrote(&mut self, bytes: usize) {
-        self.written = self.taken.min(self.written + bytes as u64);
-        self.reach(self.written);
+    pub(super) fn on_written(&mut self, bytes: usize) {
+        self.written = self.handed_out.min(self.written + bytes as u64);
+        self.advance_written_max(self.written);
     }
 
-    fn reach(&mut self, position: Position) {
-        self.reached = self.reached.max(position);
-        while self.tells.front().is_some_and(|end| *end <= self.reached) {
-            self.tells.pop_front();
+    fn advance_written_max(&mut self, position: Position) {
+        self.written_max = self.written_max.max(position);
+        while self.unwritten_tells.front().is_some_and(|end| *end <= self.written_max) {
+            self.unwritten_tells.pop_front();
         }
     }
 
     /// Whether a kernel ever had the whole of the frame that ends here.
     pub(super) fn was_written(&self, end: Position) -> bool {
-        end <= self.reached
+        end <= self.written_max
     }
 
     /// Lets go of the frames that the peer has: the first `received` of all.
@@ -116,11 +116,11 @@ impl Log {
     /// `false` if it cannot have so many or had more already.
     #[must_use]
     pub(super) fn acknowledge(&mut self, received: u64) -> bool {
-        self.let_go(received, self.taken)
+        self.trim(received, self.handed_out)
     }
 
     /// The same, of the frames up to a place.
-    fn let_go(&mut self, received: u64, until: Position) -> bool {
+    fn trim(&mut self, received: u64, until: Position) -> bool {
         let Some(count) = received.checked_sub(self.acknowledged) else { return false };
         let Some(bytes) = self.frames.bytes(count).filter(|bytes| self.start + bytes <= until) else {
             return false;
@@ -129,14 +129,14 @@ impl Log {
         self.acknowledged = received;
         self.start += bytes;
         self.written = self.written.max(self.start);
-        self.reach(self.start);
+        self.advance_written_max(self.start);
         self.release(bytes as usize);
         true
     }
 
     /// Whether the peer has acknowledged more than that.
     pub(super) fn has_acknowledged_more_than(&self, received: u64) -> bool {
-        !self.dropped && received < self.acknowledged
+        !self.cleared && received < self.acknowledged
     }
 
     /// Gives back the memory of the oldest bytes.
@@ -154,9 +154,9 @@ impl Log {
     }
 
     /// The link is gone. With `unsure` everything that its writer took may have been written.
-    pub(super) fn unlink(&mut self, unsure: bool) {
+    pub(super) fn on_detach(&mut self, unsure: bool) {
         if unsure {
-            self.reach(self.taken);
+            self.advance_written_max(self.handed_out);
         }
         self.written = self.start;
     }
@@ -165,14 +165,14 @@ impl Log {
     ///
     /// It may have received them on any of the links before.
     #[must_use]
-    pub(super) fn relink(&mut self, received: u64) -> bool {
-        if mem::take(&mut self.dropped) {
+    pub(super) fn on_attach(&mut self, received: u64) -> bool {
+        if mem::take(&mut self.cleared) {
             debug_assert!(self.frames.is_empty(), "nothing is kept between a loss and the next link");
             self.acknowledged = received;
-        } else if !self.let_go(received, self.offered) {
+        } else if !self.trim(received, self.handed_out_max) {
             return false;
         }
-        self.taken = self.start;
+        self.handed_out = self.start;
         self.handed_out_pieces = 0;
         self.written = self.start;
         true
@@ -180,24 +180,24 @@ impl Log {
 
     /// Drops everything; gives how many one-way messages no kernel has had whole.
     pub(super) fn clear(&mut self) -> u64 {
-        let lost = self.tells.len() as u64;
+        let lost = self.unwritten_tells.len() as u64;
         *self = Self {
             acknowledged: self.acknowledged,
             start: self.end,
             end: self.end,
-            taken: self.end,
-            offered: self.end,
+            handed_out: self.end,
+            handed_out_max: self.end,
             written: self.end,
-            reached: self.reached,
-            dropped: true,
+            written_max: self.written_max,
+            cleared: true,
             ..Self::default()
         };
         lost
     }
 
     fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            self.pieces.push_back(self.tail.split().freeze());
+        if !self.open_buffer.is_empty() {
+            self.pieces.push_back(self.open_buffer.split().freeze());
         }
     }
 }
@@ -206,14 +206,14 @@ impl Log {
 #[derive(Debug, Default)]
 struct FrameLengths {
     /// Frames of one length each, and the newest of all apart: they are at hand for the next.
-    rows: VecDeque<Row>,
-    last: Row,
+    rows: VecDeque<LengthRun>,
+    last: LengthRun,
 }
 
 /// So many frames of so many bytes each. In eight bytes: where no two frames in a row have one length there
 /// is one for each, beside frames of thirty bytes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Row {
+struct LengthRun {
     frames: u32,
     bytes: u32,
 }
@@ -234,7 +234,7 @@ impl FrameLengths {
 
     #[inline(never)]
     fn start_run(&mut self, frame_bytes: usize) {
-        let before = mem::replace(&mut self.last, Row { frames: 1, bytes: frame_bytes as u32 });
+        let before = mem::replace(&mut self.last, LengthRun { frames: 1, bytes: frame_bytes as u32 });
         if before.frames > 0 {
             self.rows.push_back(before);
         }
@@ -268,20 +268,20 @@ impl FrameLengths {
     }
 }
 
-impl FrameSink for Log {
+impl FrameSink for SendBuffer {
     #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
-        if self.tail.capacity() - self.tail.len() < bytes.len() {
-            self.tail.reserve(bytes.len().max(TAIL_BYTES));
+        if self.open_buffer.capacity() - self.open_buffer.len() < bytes.len() {
+            self.open_buffer.reserve(bytes.len().max(TAIL_BYTES));
         }
-        self.tail.extend_from_slice(bytes);
+        self.open_buffer.extend_from_slice(bytes);
     }
 
     #[inline]
-    fn put_start<const N: usize>(&mut self, bytes: &[u8; N], length: usize) {
-        let end = self.tail.len() + length;
+    fn put_padded<const N: usize>(&mut self, bytes: &[u8; N], length: usize) {
+        let end = self.open_buffer.len() + length;
         self.put_slice(bytes);
-        self.tail.truncate(end);
+        self.open_buffer.truncate(end);
     }
 
     fn put_bytes(&mut self, bytes: &Bytes) {

@@ -5,7 +5,7 @@ use thiserror::Error;
 /// Why a link or a session is gone, or never came to be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum LinkLoss {
+pub enum DisconnectReason {
     /// The peer closed the connection without a word.
     #[error("the peer closed the connection")]
     Closed,
@@ -41,13 +41,13 @@ pub enum LinkLoss {
     Forgotten,
     /// Nothing was heard of the peer for too long.
     #[error("nothing was heard of the peer for {after:?}")]
-    Silent {
+    HeartbeatTimeout {
         /// For how long.
         after: std::time::Duration,
     },
     /// The certificate that the peer has shown for this link has ended.
     #[error("the peer's certificate has expired; the next link shows another")]
-    Expired,
+    CertificateExpired,
     /// Another link to the same peer stands in for it.
     #[error("another link took its place")]
     Superseded,

@@ -68,11 +68,11 @@ mod table;
 mod tests;
 mod waiters;
 
-pub use batch::Batch;
+pub use batch::WriteBatch;
 pub use error::{HandshakeError, Rejected, SessionError};
-pub use event::{Claim, Event, Events, Failed};
+pub use event::{CallError, CreditCharge, Event, Events};
 pub use handshake::{DialAttempt, Handshake, HandshakeConfig, ProvenPeer, Step};
-pub use loss::LinkLoss;
-pub use machine::{Retryable, Session, SessionLimits, Written};
+pub use loss::DisconnectReason;
+pub use machine::{Retryable, Session, SessionLimits, WriteCertainty};
 pub use secret::Secret;
 pub use waiters::{Waiter, WaiterId};

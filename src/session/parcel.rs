@@ -9,13 +9,13 @@ use crate::wire::FrameSink;
 
 /// The bytes of one frame, or what is left of it. Large parts are kept by handle.
 #[derive(Debug, Default)]
-pub(super) struct Parcel {
+pub(super) struct QueuedFrame {
     pieces: VecDeque<Bytes>,
     tail: BytesMut,
     remaining: usize,
 }
 
-impl Parcel {
+impl QueuedFrame {
     /// The frame that `put` writes.
     pub(super) fn of(put: impl FnOnce(&mut Self) -> usize) -> Self {
         let mut parcel = Self::default();
@@ -51,7 +51,7 @@ impl Parcel {
     }
 }
 
-impl FrameSink for Parcel {
+impl FrameSink for QueuedFrame {
     fn put_slice(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.remaining += bytes.len();

@@ -18,30 +18,30 @@ const CAPACITY_MIN: usize = 8;
 const SPARSITY_MAX: usize = 8;
 
 #[derive(Debug)]
-pub(super) struct Recent<T> {
+pub(super) struct CallTable<T> {
     /// A ring: the place of a number is its remainder. Its length is a power of two, or nothing.
-    row: Vec<Option<T>>,
+    window: Vec<Option<T>>,
     /// The first number in the row, and the first behind it.
     first: u64,
     end: u64,
     /// How many places are taken.
-    taken: usize,
-    others: FxHashMap<CallId, T>,
+    len: usize,
+    overflow: FxHashMap<CallId, T>,
 }
 
-impl<T> Default for Recent<T> {
+impl<T> Default for CallTable<T> {
     fn default() -> Self {
-        Self { row: Vec::new(), first: 0, end: 0, taken: 0, others: FxHashMap::default() }
+        Self { window: Vec::new(), first: 0, end: 0, len: 0, overflow: FxHashMap::default() }
     }
 }
 
-impl<T> Recent<T> {
+impl<T> CallTable<T> {
     pub(super) fn len(&self) -> usize {
-        self.taken + self.others.len()
+        self.len + self.overflow.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.taken == 0 && self.others.is_empty()
+        self.len == 0 && self.overflow.is_empty()
     }
 
     /// How many numbers the row spans.
@@ -58,27 +58,27 @@ impl<T> Recent<T> {
 
     /// The place of a number that the row spans.
     #[inline(always)]
-    fn place(&mut self, number: u64) -> Option<&mut Option<T>> {
-        let mask = self.row.len().wrapping_sub(1);
-        self.row.get_mut(number as usize & mask)
+    fn slot(&mut self, number: u64) -> Option<&mut Option<T>> {
+        let mask = self.window.len().wrapping_sub(1);
+        self.window.get_mut(number as usize & mask)
     }
 
     /// Whether a call is in the row. That may have grown over the number of one that is not.
     #[inline]
     fn is_in_row(&self, call: CallId) -> bool {
-        let mask = self.row.len().wrapping_sub(1);
-        self.offset(call.0) < self.span() && matches!(self.row.get(call.0 as usize & mask), Some(Some(_)))
+        let mask = self.window.len().wrapping_sub(1);
+        self.offset(call.0) < self.span() && matches!(self.window.get(call.0 as usize & mask), Some(Some(_)))
     }
 
     #[inline]
     pub(super) fn contains(&self, call: CallId) -> bool {
-        self.is_in_row(call) || self.others.contains_key(&call)
+        self.is_in_row(call) || self.overflow.contains_key(&call)
     }
 
     pub(super) fn get_mut(&mut self, call: CallId) -> Option<&mut T> {
         match self.is_in_row(call) {
-            true => self.place(call.0)?.as_mut(),
-            false => self.others.get_mut(&call),
+            true => self.slot(call.0)?.as_mut(),
+            false => self.overflow.get_mut(&call),
         }
     }
 
@@ -88,17 +88,17 @@ impl<T> Recent<T> {
     #[inline(always)]
     #[must_use]
     pub(super) fn insert(&mut self, call: CallId, make: impl FnOnce() -> T) -> bool {
-        if self.taken == 0 {
+        if self.len == 0 {
             (self.first, self.end) = (call.0, call.0);
         }
         if call.0 == self.end
-            && self.others.is_empty()
-            && self.span() < self.row.len()
-            && let Some(place) = self.place(call.0)
+            && self.overflow.is_empty()
+            && self.span() < self.window.len()
+            && let Some(place) = self.slot(call.0)
         {
             *place = Some(make());
             self.end = self.end.wrapping_add(1);
-            self.taken += 1;
+            self.len += 1;
             return true;
         }
         self.insert_slow(call, make())
@@ -112,20 +112,20 @@ impl<T> Recent<T> {
         let offset = self.offset(call.0);
         // A number far ahead is not worth a long row that is empty; nor is one from before.
         if offset >= self.span() + WINDOW_MIN {
-            self.others.insert(call, value);
+            self.overflow.insert(call, value);
             return true;
         }
-        if offset >= self.row.len() {
+        if offset >= self.window.len() {
             self.grow(offset + 1);
         }
         if offset >= self.span() {
             self.end = call.0.wrapping_add(1);
         }
-        if let Some(place) = self.place(call.0) {
+        if let Some(place) = self.slot(call.0) {
             *place = Some(value);
-            self.taken += 1;
+            self.len += 1;
         }
-        self.shorten();
+        self.evict_front();
         true
     }
 
@@ -136,24 +136,24 @@ impl<T> Recent<T> {
         let mask = row.len() - 1;
         let mut number = self.first;
         while number != self.end {
-            row[number as usize & mask] = self.place(number).and_then(Option::take);
+            row[number as usize & mask] = self.slot(number).and_then(Option::take);
             number = number.wrapping_add(1);
         }
-        self.row = row;
+        self.window = row;
     }
 
     #[inline(always)]
     pub(super) fn remove(&mut self, call: CallId) -> Option<T> {
         // What changes is in variables of its own: to read it again from where it was just written takes time.
-        let (mut first, end, mask) = (self.first, self.end, self.row.len().wrapping_sub(1));
-        let row = &mut self.row[..];
+        let (mut first, end, mask) = (self.first, self.end, self.window.len().wrapping_sub(1));
+        let row = &mut self.window[..];
         if call.0.wrapping_sub(first) >= end.wrapping_sub(first) {
             return self.remove_slow(call);
         }
         let Some(value) = row.get_mut(call.0 as usize & mask).and_then(Option::take) else {
             return self.remove_slow(call);
         };
-        self.taken -= 1;
+        self.len -= 1;
         if call.0 == first {
             // Most calls end in the order in which they were made.
             first = first.wrapping_add(1);
@@ -163,28 +163,28 @@ impl<T> Recent<T> {
             self.first = first;
         }
         if end.wrapping_sub(first) as usize >= WINDOW_MIN {
-            self.shorten();
+            self.evict_front();
         }
         Some(value)
     }
 
     #[inline(never)]
     fn remove_slow(&mut self, call: CallId) -> Option<T> {
-        if self.others.is_empty() { None } else { self.others.remove(&call) }
+        if self.overflow.is_empty() { None } else { self.overflow.remove(&call) }
     }
 
     /// Sees to it that the row begins with an open call, and does not span many more numbers than it holds.
     #[inline(never)]
-    fn shorten(&mut self) {
+    fn evict_front(&mut self) {
         while self.first != self.end {
-            let (span, taken) = (self.span(), self.taken);
-            let Some(first) = self.place(self.first) else { return };
+            let (span, taken) = (self.span(), self.len);
+            let Some(first) = self.slot(self.first) else { return };
             if first.is_some() && (span < WINDOW_MIN || span / SPARSITY_MAX < taken) {
                 return;
             }
             if let Some(value) = first.take() {
-                self.others.insert(CallId(self.first), value);
-                self.taken -= 1;
+                self.overflow.insert(CallId(self.first), value);
+                self.len -= 1;
             }
             self.first = self.first.wrapping_add(1);
         }
@@ -193,9 +193,9 @@ impl<T> Recent<T> {
     /// Takes all of them, in the order of their numbers.
     pub(super) fn take_all(&mut self) -> Vec<(CallId, T)> {
         let mut all = std::mem::take(self);
-        let mut taken: Vec<_> = all.others.drain().collect();
+        let mut taken: Vec<_> = all.overflow.drain().collect();
         while all.first != all.end {
-            let value = all.place(all.first).and_then(Option::take);
+            let value = all.slot(all.first).and_then(Option::take);
             taken.extend(value.map(|value| (CallId(all.first), value)));
             all.first = all.first.wrapping_add(1);
         }
@@ -221,7 +221,7 @@ mod tests {
 
         #[test]
         fn it_is_a_table(steps in prop::collection::vec((0_u64..4, 0_u64..3000), 0..60)) {
-            let (mut recent, mut table, mut last) = (Recent::default(), BTreeMap::new(), 0);
+            let (mut recent, mut table, mut last) = (CallTable::default(), BTreeMap::new(), 0);
             for (what, number) in steps {
                 match what {
                     0 => {
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_call_that_stays_open_keeps_no_row() {
-        let mut recent = Recent::default();
+        let mut recent = CallTable::default();
         assert!(recent.insert(CallId(1), || 1));
         for number in 2..1_000_000 {
             assert!(recent.insert(CallId(number), || number));
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_row_may_grow_over_a_number_that_came_far_ahead() {
-        let mut recent = Recent::default();
+        let mut recent = CallTable::default();
         let ahead = 3 * WINDOW_MIN as u64;
         assert!(recent.insert(CallId(1), || 1));
         assert!(recent.insert(CallId(ahead), || ahead));
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_number_far_ahead_costs_nothing() {
-        let mut recent = Recent::default();
+        let mut recent = CallTable::default();
         for number in [5, u64::MAX, 0, 1 << 40] {
             assert!(recent.insert(CallId(number), || number));
             assert!(!recent.insert(CallId(number), || number));

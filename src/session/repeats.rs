@@ -10,18 +10,18 @@ use crate::id::CallId;
 /// What is remembered of them, until the peer says that they will not come again.
 #[derive(Debug, Default)]
 pub(super) struct DedupCache {
-    calls: BTreeMap<CallId, Known>,
+    calls: BTreeMap<CallId, DuplicateState>,
     /// The calls whose ends are kept, the oldest first; some may be forgotten by now.
-    kept: VecDeque<CallId>,
+    lru: VecDeque<CallId>,
     /// What the ends that are kept count.
     bytes: usize,
     /// The highest call whose end was dropped: one below it that is not known may have been another.
-    lost: Option<CallId>,
+    evicted_up_to: Option<CallId>,
 }
 
 /// What became of a call that may come again.
 #[derive(Clone, Debug)]
-pub(super) enum Known {
+pub(super) enum DuplicateState {
     /// Its handler has not answered yet.
     Running,
     /// Its end: the bytes of the frame.
@@ -37,12 +37,12 @@ fn kept_cost(frame: &Bytes) -> usize {
 
 impl DedupCache {
     /// Notes that a call has come. Gives what is known of it if it came before.
-    pub(super) fn came(&mut self, call: CallId) -> Option<Known> {
+    pub(super) fn observe(&mut self, call: CallId) -> Option<DuplicateState> {
         match self.calls.get(&call) {
             Some(known) => Some(known.clone()),
-            None if self.lost.is_some_and(|lost| call <= lost) => Some(Known::Lost),
+            None if self.evicted_up_to.is_some_and(|lost| call <= lost) => Some(DuplicateState::Lost),
             None => {
-                self.calls.insert(call, Known::Running);
+                self.calls.insert(call, DuplicateState::Running);
                 None
             }
         }
@@ -50,28 +50,28 @@ impl DedupCache {
 
     /// Whether the call may come again, and its handler has not answered yet.
     pub(super) fn is_running(&self, call: CallId) -> bool {
-        !self.calls.is_empty() && matches!(self.calls.get(&call), Some(Known::Running))
+        !self.calls.is_empty() && matches!(self.calls.get(&call), Some(DuplicateState::Running))
     }
 
     /// Keeps how a call has ended.
-    pub(super) fn ended(&mut self, call: CallId, frame: Bytes) {
+    pub(super) fn store_reply(&mut self, call: CallId, frame: Bytes) {
         let Some(known) = self.calls.get_mut(&call) else { return };
         self.bytes += kept_cost(&frame);
-        *known = Known::Ended(frame);
-        self.kept.push_back(call);
-        while (self.bytes > DEDUP_CACHE_BYTES_MAX || self.kept.len() > DEDUP_CACHE_ENTRIES_MAX)
-            && let Some(oldest) = self.kept.pop_front()
+        *known = DuplicateState::Ended(frame);
+        self.lru.push_back(call);
+        while (self.bytes > DEDUP_CACHE_BYTES_MAX || self.lru.len() > DEDUP_CACHE_ENTRIES_MAX)
+            && let Some(oldest) = self.lru.pop_front()
         {
-            if let Some(Known::Ended(frame)) = self.calls.remove(&oldest) {
+            if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&oldest) {
                 self.bytes -= kept_cost(&frame);
-                self.lost = self.lost.max(Some(oldest));
+                self.evicted_up_to = self.evicted_up_to.max(Some(oldest));
             }
         }
     }
 
     /// The handler of this call never ran, and may when it comes again.
     pub(super) fn forget(&mut self, call: CallId) {
-        if let Some(Known::Ended(frame)) = self.calls.remove(&call) {
+        if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&call) {
             self.bytes -= kept_cost(&frame);
         }
     }
@@ -80,7 +80,7 @@ impl DedupCache {
     pub(super) fn advance_watermark(&mut self, floor: CallId) {
         let kept = self.calls.split_off(&floor);
         for known in std::mem::replace(&mut self.calls, kept).into_values() {
-            if let Known::Ended(frame) = known {
+            if let DuplicateState::Ended(frame) = known {
                 self.bytes -= kept_cost(&frame);
             }
         }

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::calls::Content;
-use super::parcel::Parcel;
+use super::parcel::QueuedFrame;
 use crate::config::{QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES};
 use crate::id::CallId;
 use crate::wire::FrameSink;
@@ -38,7 +38,7 @@ pub(super) struct SendQueue {
     /// The first is never a removed one.
     entries: VecDeque<Entry>,
     blocks: VecDeque<Block>,
-    apart: VecDeque<(u64, Parcel)>,
+    apart: VecDeque<(u64, QueuedFrame)>,
     /// Entries that were removed and whose place is not reused yet.
     removed: usize,
     /// Bytes in blocks, those of removed frames too.
@@ -109,7 +109,7 @@ impl SendQueue {
         };
         let apart = frame_bytes >= APART_BYTES;
         if apart {
-            self.apart.push_back((number, Parcel::of(|parcel| put(FrameOut::Apart(parcel)))));
+            self.apart.push_back((number, QueuedFrame::of(|parcel| put(FrameOut::Apart(parcel)))));
         } else {
             let block = self.block_for(frame_bytes);
             let before = block.bytes.len();
@@ -157,7 +157,7 @@ impl SendQueue {
     }
 
     /// Takes the next message, whose frame is a large one.
-    pub(super) fn pop_apart(&mut self) -> Option<Parcel> {
+    pub(super) fn pop_apart(&mut self) -> Option<QueuedFrame> {
         let entry = self.pop_entry()?;
         let (_, parcel) = self.apart.pop_front()?;
         self.settle_pop(entry, parcel.len());
@@ -291,7 +291,7 @@ pub(super) struct Block {
 /// Where the frame of a queued message is written to.
 pub(super) enum FrameOut<'a> {
     Block(&'a mut Block),
-    Apart(&'a mut Parcel),
+    Apart(&'a mut QueuedFrame),
 }
 
 impl FrameSink for FrameOut<'_> {

@@ -7,23 +7,23 @@ use rustc_hash::FxHashMap;
 use crate::id::Target;
 
 #[derive(Debug)]
-pub(super) struct Table<F> {
+pub(super) struct FlowTable<F> {
     last: Option<(Target, F)>,
     /// Who was looked for last of the others. A flow that is looked for twice running becomes the last:
     /// where actors alternate none is moved.
-    missed: Option<Target>,
-    others: FxHashMap<Target, F>,
+    last_miss: Option<Target>,
+    map: FxHashMap<Target, F>,
 }
 
-impl<F> Default for Table<F> {
+impl<F> Default for FlowTable<F> {
     fn default() -> Self {
-        Self { last: None, missed: None, others: FxHashMap::default() }
+        Self { last: None, last_miss: None, map: FxHashMap::default() }
     }
 }
 
-impl<F> Table<F> {
+impl<F> FlowTable<F> {
     pub(super) fn len(&self) -> usize {
-        usize::from(self.last.is_some()) + self.others.len()
+        usize::from(self.last.is_some()) + self.map.len()
     }
 
     pub(super) fn contains(&self, target: Target) -> bool {
@@ -34,7 +34,7 @@ impl<F> Table<F> {
     pub(super) fn get(&self, target: Target) -> Option<&F> {
         match &self.last {
             Some((last, flow)) if *last == target => Some(flow),
-            _ => self.others.get(&target),
+            _ => self.map.get(&target),
         }
     }
 
@@ -48,10 +48,10 @@ impl<F> Table<F> {
 
     #[inline(never)]
     fn get_other(&mut self, target: Target) -> Option<&mut F> {
-        if self.missed.replace(target) != Some(target) {
-            return self.others.get_mut(&target);
+        if self.last_miss.replace(target) != Some(target) {
+            return self.map.get_mut(&target);
         }
-        let flow = self.others.remove(&target)?;
+        let flow = self.map.remove(&target)?;
         self.put_last(target, flow);
         self.last.as_mut().map(|(_, flow)| flow)
     }
@@ -73,10 +73,10 @@ impl<F> Table<F> {
     where
         F: Default,
     {
-        if self.missed.replace(target) != Some(target) {
-            return self.others.entry(target).or_default();
+        if self.last_miss.replace(target) != Some(target) {
+            return self.map.entry(target).or_default();
         }
-        let flow = self.others.remove(&target).unwrap_or_default();
+        let flow = self.map.remove(&target).unwrap_or_default();
         self.put_last(target, flow);
         &mut self.last.get_or_insert_with(|| (target, F::default())).1
     }
@@ -88,20 +88,20 @@ impl<F> Table<F> {
 
     fn put_last(&mut self, target: Target, flow: F) {
         if let Some((target, flow)) = self.last.replace((target, flow)) {
-            self.others.insert(target, flow);
+            self.map.insert(target, flow);
         }
     }
 
     pub(super) fn remove(&mut self, target: Target) -> Option<F> {
         match self.last.take_if(|(last, _)| *last == target) {
             Some((_, flow)) => Some(flow),
-            None => self.others.remove(&target),
+            None => self.map.remove(&target),
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Target, &F)> {
         let last = self.last.iter().map(|(target, flow)| (*target, flow));
-        last.chain(self.others.iter().map(|(target, flow)| (*target, flow)))
+        last.chain(self.map.iter().map(|(target, flow)| (*target, flow)))
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = &F> {
@@ -109,13 +109,13 @@ impl<F> Table<F> {
     }
 
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut F> {
-        self.last.iter_mut().map(|(_, flow)| flow).chain(self.others.values_mut())
+        self.last.iter_mut().map(|(_, flow)| flow).chain(self.map.values_mut())
     }
 
     /// Takes out all of which `which` holds.
     pub(super) fn take_if(&mut self, which: impl Fn(&F) -> bool) -> Vec<(Target, F)> {
         let last = self.last.take_if(|(_, flow)| which(flow));
-        last.into_iter().chain(self.others.extract_if(|_, flow| which(flow))).collect()
+        last.into_iter().chain(self.map.extract_if(|_, flow| which(flow))).collect()
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
 
         #[test]
         fn it_is_a_table(steps in proptest::collection::vec((0_u8..5, 0_u64..6), 0..60)) {
-            let (mut table, mut model) = (Table::<u64>::default(), BTreeMap::new());
+            let (mut table, mut model) = (FlowTable::<u64>::default(), BTreeMap::new());
             for (at, (what, actor)) in (0..).zip(steps) {
                 let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };
                 match what {

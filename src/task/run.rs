@@ -14,7 +14,7 @@ use crate::config;
 use crate::host::{Host, deadline_in};
 use crate::id::Target;
 use crate::registry::TaskFn;
-use crate::remote::{ClusterRef, ask};
+use crate::remote::{ClusterRef, call_service};
 
 impl ClusterRef {
     /// Runs a task on the worker that has the fewest under way.
@@ -87,7 +87,9 @@ async fn run_one<F: TaskFn>(
     let seat = host.placement().and_then(|placement| placement.place_task());
     let seat = seat.ok_or(TaskError::NoWorker { task: F::NAME })?;
     let deadline = timeout.and_then(deadline_in);
-    ask(&host, seat.host, Target::TASKS, F::HASH, task.args, deadline).await.map_err(TaskError::of::<F>)
+    call_service(&host, seat.host, Target::TASKS, F::HASH, task.args, deadline)
+        .await
+        .map_err(TaskError::of::<F>)
 }
 
 /// Hears how many tasks are done, of how many.

@@ -166,7 +166,7 @@ impl Drop for Runner {
 
 /// Runs what waits, until nothing does.
 async fn run_waiting(host: Host, mut runner: Runner) {
-    let mut turn = Turn { began: Instant::now(), last: None, short: 0 };
+    let mut turn = TaskBatch { began: Instant::now(), last: None, short: 0 };
     let mut ended = None;
     while let Some(Waiting { name, run, inbound }) = next(&runner.queue, ended) {
         if turn.is_exhausted(run) {
@@ -180,14 +180,14 @@ async fn run_waiting(host: Host, mut runner: Runner) {
 }
 
 /// Tasks that run one behind the other before their results leave.
-struct Turn {
+struct TaskBatch {
     began: Instant,
     last: Option<RunTask>,
     /// How many in a row were of this function and short.
     short: u32,
 }
 
-impl Turn {
+impl TaskBatch {
     /// Whether the results so far are to leave before a task of this function begins. Only of one that
     /// was short again and again the next is taken to be.
     fn is_exhausted(&self, next: RunTask) -> bool {
@@ -238,8 +238,8 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::id::{CallId, Identity};
-    use crate::registry::{Claim, ReplyPath};
+    use crate::id::{CallId, HostUid};
+    use crate::registry::{CreditCharge, ReplyPath};
     use crate::wire::{Body, Encoded};
 
     /// Notes how calls end.
@@ -247,20 +247,20 @@ mod tests {
     struct Caller(Mutex<Vec<(CallId, CallFailure)>>);
 
     impl ReplyPath for Caller {
-        fn host(&self) -> Identity {
-            Identity { host: crate::id::HostId(1), incarnation: crate::id::Incarnation(1) }
+        fn host(&self) -> HostUid {
+            HostUid { host: crate::id::HostId(1), incarnation: crate::id::Incarnation(1) }
         }
         fn body_bytes_max(&self) -> usize {
             1 << 10
         }
-        fn turn(&self, waiting: usize) -> usize {
+        fn batch_size(&self, waiting: usize) -> usize {
             waiting
         }
-        fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&Claim>) {}
-        fn fail(&self, call: CallId, failure: &CallFailure, _: Option<Claim>) {
+        fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&CreditCharge>) {}
+        fn fail(&self, call: CallId, failure: &CallFailure, _: Option<CreditCharge>) {
             self.0.lock().push((call, failure.clone()));
         }
-        fn handled(&self, _: Claim) {}
+        fn release_credit(&self, _: CreditCharge) {}
         fn is_cancelled(&self, _: CallId) -> bool {
             false
         }

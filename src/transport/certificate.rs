@@ -10,7 +10,7 @@ use rustls::server::ParsedCertificate;
 use serde::{Deserialize, Serialize};
 
 use super::expiry::expiry;
-use crate::id::Identity;
+use crate::id::HostUid;
 
 /// What every name in a cluster's certificates ends with.
 pub(crate) const DOMAIN: &str = "roadshow";
@@ -53,15 +53,15 @@ impl fmt::Display for Role {
 
 /// The name that a certificate has for a host, whatever its role: who dials a host need not know that.
 #[must_use]
-pub fn host_name(host: Identity) -> String {
-    let Identity { host, incarnation } = host;
+pub fn host_name(host: HostUid) -> String {
+    let HostUid { host, incarnation } = host;
     format!("h{host}-{incarnation}.{DOMAIN}")
 }
 
 /// The name that a certificate has for a host in its role.
 #[must_use]
-pub fn host_name_as(host: Identity, role: Role) -> String {
-    let Identity { host, incarnation } = host;
+pub fn host_name_as(host: HostUid, role: Role) -> String {
+    let HostUid { host, incarnation } = host;
     format!("h{host}-{incarnation}.{role}.{DOMAIN}")
 }
 
@@ -93,7 +93,7 @@ impl Certificate {
 
     /// What this host is, if the certificate is the host's.
     #[must_use]
-    pub fn role_of(&self, host: Identity) -> Option<Role> {
+    pub fn role_of(&self, host: HostUid) -> Option<Role> {
         Role::ALL.into_iter().find(|role| self.is_for(&host_name_as(host, *role)))
     }
 }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 #[cfg(feature = "cli")]
-use super::expiry::passed;
+use super::expiry::wait_until;
 use super::expiry::{expiry, validity};
 use crate::config::{CERTIFICATE_RENEW_FRACTION, CERTIFICATE_RENEWAL_BACKOFF, CERTIFICATE_SKEW};
 
@@ -91,7 +91,7 @@ impl Credentials {
     /// [`CredentialsError`] if they do not go together.
     pub fn new(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self, CredentialsError> {
         let provider = Arc::new(ring::default_provider());
-        let held = Held::new(Parts { chain, key }, &provider)?;
+        let held = CurrentKey::new(Parts { chain, key }, &provider)?;
         let authority = held.authority();
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone())?;
@@ -186,7 +186,7 @@ impl Credentials {
     }
 
     /// For whoever goes to a desk as who he is already.
-    pub(crate) fn shown(&self) -> Arc<dyn ResolvesClientCert> {
+    pub(crate) fn client_cert_resolver(&self) -> Arc<dyn ResolvesClientCert> {
         Arc::clone(&self.own) as _
     }
 
@@ -194,7 +194,7 @@ impl Credentials {
     /// machine sleeps.
     #[cfg(feature = "cli")]
     pub(crate) async fn wait_for_renewal(&self) {
-        passed(SystemTime::now() + self.renew_after()).await;
+        wait_until(SystemTime::now() + self.renew_after()).await;
     }
 
     /// For a desk: it shows a certificate, and who comes may have none yet, or one that has expired.
@@ -280,14 +280,14 @@ impl ClientCertVerifier for AcceptExpired {
 }
 
 /// What a process shows at present.
-struct SwappableKey(RwLock<Arc<Held>>);
+struct SwappableKey(RwLock<Arc<CurrentKey>>);
 
-struct Held {
+struct CurrentKey {
     parts: Parts,
     certified: Arc<CertifiedKey>,
 }
 
-impl Held {
+impl CurrentKey {
     fn new(parts: Parts, provider: &CryptoProvider) -> Result<Self, CredentialsError> {
         let count = parts.chain.len();
         if count < 2 {
@@ -305,7 +305,7 @@ impl Held {
 }
 
 impl SwappableKey {
-    fn now(&self) -> Arc<Held> {
+    fn now(&self) -> Arc<CurrentKey> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

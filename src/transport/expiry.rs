@@ -17,7 +17,7 @@ const VERSION: u8 = 0xa0;
 const WALL_CLOCK_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Waits until a moment of the machine's clock has passed, which timers do not follow.
-pub(crate) async fn passed(moment: SystemTime) {
+pub(crate) async fn wait_until(moment: SystemTime) {
     while let Ok(left) = moment.duration_since(SystemTime::now()) {
         // Behind that moment, whatever the timer takes it for.
         tokio::time::sleep((left + Duration::from_millis(1)).min(WALL_CLOCK_POLL_INTERVAL)).await;

@@ -28,7 +28,7 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::id::Identity;
+use crate::id::HostUid;
 
 pub use certificate::{Certificate, Role, host_name, host_name_as};
 pub(crate) use credentials::TOKEN_RPC_ALPN;
@@ -69,7 +69,7 @@ pub trait Transport: Send + Sync + fmt::Debug {
     /// # Cancel safety
     ///
     /// Dropping the future abandons the attempt.
-    fn connect(&self, address: SocketAddr, to: Identity) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
+    fn connect(&self, address: SocketAddr, to: HostUid) -> BoxFuture<'_, io::Result<Box<dyn Link>>>;
 
     /// Whether a connection that was refused there shows that the host itself has ended.
     fn refusal_means_host_down(&self, address: SocketAddr) -> bool;
@@ -89,21 +89,21 @@ pub trait Listener: Send + fmt::Debug {
     /// # Cancel safety
     ///
     /// No connection is lost when the future is dropped.
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>>;
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Incoming>>;
 }
 
 /// A connection that has come in and is to become a link.
 ///
 /// That may need an answer of the peer, so the loop that accepts does not wait for it, and it has to have a
 /// deadline.
-pub struct Arrival {
+pub struct Incoming {
     /// The peer's address, by which connections that prove nothing share their places.
     pub source: Option<IpAddr>,
     /// Becomes the link.
     pub opening: BoxFuture<'static, io::Result<Box<dyn Link>>>,
 }
 
-impl IntoFuture for Arrival {
+impl IntoFuture for Incoming {
     type Output = io::Result<Box<dyn Link>>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
@@ -112,7 +112,7 @@ impl IntoFuture for Arrival {
     }
 }
 
-impl fmt::Debug for Arrival {
+impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Arrival").field("source", &self.source).finish_non_exhaustive()
     }

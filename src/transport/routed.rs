@@ -15,13 +15,13 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::credentials::Credentials;
-use super::{Arrival, BoxFuture, Link, Listener, Route, Transport, tcp, tls};
-use crate::id::Identity;
+use super::{BoxFuture, Incoming, Link, Listener, Route, Transport, tcp, tls};
+use crate::id::HostUid;
 
 /// How the hosts of a real cluster reach each other.
 pub struct Routed {
     credentials: Credentials,
-    door: Option<Door>,
+    inbound: Option<InboundQueue>,
     /// The rule by which a link is plain.
     is_plain: IsPlaintext,
 }
@@ -30,7 +30,7 @@ pub struct Routed {
 type IsPlaintext = fn(SocketAddr, SocketAddr) -> bool;
 
 /// What stands at a node's door for one of its hosts.
-struct Door {
+struct InboundQueue {
     address: SocketAddr,
     incoming: Mutex<Option<mpsc::Receiver<net::TcpStream>>>,
 }
@@ -44,14 +44,14 @@ impl Routed {
         address: SocketAddr,
         incoming: mpsc::Receiver<net::TcpStream>,
     ) -> Self {
-        let door = Door { address, incoming: Mutex::new(Some(incoming)) };
-        Self { credentials, door: Some(door), is_plain }
+        let door = InboundQueue { address, incoming: Mutex::new(Some(incoming)) };
+        Self { credentials, inbound: Some(door), is_plain }
     }
 
     /// For a host that dials and listens nowhere.
     #[must_use]
-    pub fn dialing(credentials: Credentials) -> Self {
-        Self { credentials, door: None, is_plain }
+    pub fn dial_only(credentials: Credentials) -> Self {
+        Self { credentials, inbound: None, is_plain }
     }
 
     /// The same as if no address were on loopback, for tests, which have no other.
@@ -71,7 +71,7 @@ fn is_plain(here: SocketAddr, there: SocketAddr) -> bool {
 impl Transport for Routed {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let door = self.door.as_ref().filter(|door| door.address == address);
+            let door = self.inbound.as_ref().filter(|door| door.address == address);
             let door = door.ok_or(ErrorKind::AddrNotAvailable)?;
             let incoming = door.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
             let incoming = incoming.ok_or(ErrorKind::AddrInUse)?;
@@ -80,7 +80,7 @@ impl Transport for Routed {
         })
     }
 
-    fn connect(&self, address: SocketAddr, to: Identity) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+    fn connect(&self, address: SocketAddr, to: HostUid) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
         Box::pin(async move {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
@@ -112,7 +112,7 @@ impl Listener for RoutedListener {
         self.address
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Incoming>> {
         Box::pin(async move {
             let Some(stream) = self.incoming.recv().await else {
                 // Nobody comes any more, and the host has links that go on.
@@ -120,7 +120,7 @@ impl Listener for RoutedListener {
             };
             let (credentials, is_plain) = (self.credentials.clone(), self.is_plain);
             let source = stream.peer_addr().ok().map(|address| address.ip());
-            Ok(Arrival { source, opening: Box::pin(establish(stream, credentials, is_plain)) })
+            Ok(Incoming { source, opening: Box::pin(establish(stream, credentials, is_plain)) })
         })
     }
 }
@@ -142,7 +142,7 @@ async fn establish(
 
 impl fmt::Debug for Routed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.door.as_ref().map(|door| door.address);
+        let address = self.inbound.as_ref().map(|door| door.address);
         f.debug_struct("Routed").field("address", &address).finish_non_exhaustive()
     }
 }

@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Arrival, BoxFuture, DetachedLink, Link, LinkRead, LinkReader, LinkWriter, Listener, Transport};
-use crate::id::Identity;
+use super::{BoxFuture, DetachedLink, Incoming, Link, LinkRead, LinkReader, LinkWriter, Listener, Transport};
+use crate::id::HostUid;
 
 /// Plain TCP.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +25,7 @@ impl Transport for Tcp {
         })
     }
 
-    fn connect(&self, address: SocketAddr, _to: Identity) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+    fn connect(&self, address: SocketAddr, _to: HostUid) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
         Box::pin(async move { open(TcpStream::connect(address).await?) })
     }
 
@@ -70,10 +70,10 @@ impl Listener for Bound {
         self.address
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Incoming>> {
         Box::pin(async move {
             let (stream, from) = self.socket.accept().await?;
-            Ok(Arrival { source: Some(from.ip()), opening: Box::pin(async move { open(stream) }) })
+            Ok(Incoming { source: Some(from.ip()), opening: Box::pin(async move { open(stream) }) })
         })
     }
 }

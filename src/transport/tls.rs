@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::credentials::Credentials;
 use super::{Certificate, DetachedLink, Link, LinkRead, LinkReader, LinkWriter, host_name};
-use crate::id::Identity;
+use crate::id::HostUid;
 
 /// How long whoever was refused may go on sending: closed earlier, the connection would be reset, and the
 /// reason might never be read.
@@ -27,7 +27,7 @@ const LINGER_BYTES_MAX: u64 = 64 << 10;
 pub(super) async fn connect(
     stream: TcpStream,
     credentials: &Credentials,
-    to: Identity,
+    to: HostUid,
 ) -> io::Result<Box<dyn Link>> {
     let name = ServerName::try_from(host_name(to)).map_err(io::Error::other)?;
     let connecting = TlsConnector::from(credentials.host_client()).connect(name, Socket(Some(stream)));

@@ -73,19 +73,19 @@ impl Body {
 /// A body as it arrives: whole, or so few bytes that they need no place of their own yet.
 pub trait IncomingBody: Into<Body> {
     /// The bytes, if they are few and all of the body.
-    fn few(&self) -> Option<ShortWords>;
+    fn as_short(&self) -> Option<ShortWords>;
 }
 
 impl IncomingBody for Body {
     #[inline(always)]
-    fn few(&self) -> Option<ShortWords> {
+    fn as_short(&self) -> Option<ShortWords> {
         None
     }
 }
 
 impl IncomingBody for ShortSlice<'_> {
     #[inline(always)]
-    fn few(&self) -> Option<ShortWords> {
+    fn as_short(&self) -> Option<ShortWords> {
         Some((*self).into())
     }
 }
@@ -158,7 +158,7 @@ impl Encoded<'_> {
             let mut start = [0; M];
             start[..N].copy_from_slice(header);
             start[N..].copy_from_slice(few.padded().as_flattened());
-            return out.put_start(&start, N + self.message.len());
+            return out.put_padded(&start, N + self.message.len());
         }
         out.put_slice(header);
         self.put(out);

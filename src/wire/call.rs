@@ -39,7 +39,7 @@ pub struct Call {
     /// How long the caller still waits, in milliseconds; 0 for as long as it takes.
     pub timeout_ms: u32,
     /// In a call that may be made again under its number: the lowest of the caller's that may be.
-    pub floor: Option<CallId>,
+    pub low_watermark: Option<CallId>,
     /// The message.
     pub body: Body,
 }
@@ -53,7 +53,7 @@ impl Call {
             target: self.target,
             message: self.message,
             timeout_ms: self.timeout_ms,
-            floor: self.floor,
+            low_watermark: self.low_watermark,
         }
     }
 
@@ -66,7 +66,14 @@ impl Call {
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
         let CallHeader { call, target, message, timeout_ms, .. } = CallHeader::of(&reader.array()?);
         let floor = if flags & RETRYABLE > 0 { Some(reader.call()?) } else { None };
-        Ok(Self { call, target, message, timeout_ms, floor, body: Body::read(reader, attachments)? })
+        Ok(Self {
+            call,
+            target,
+            message,
+            timeout_ms,
+            low_watermark: floor,
+            body: Body::read(reader, attachments)?,
+        })
     }
 }
 
@@ -82,7 +89,7 @@ pub struct CallHeader {
     /// See [`Call::timeout_ms`].
     pub timeout_ms: u32,
     /// See [`Call::floor`].
-    pub floor: Option<CallId>,
+    pub low_watermark: Option<CallId>,
 }
 
 impl CallHeader {
@@ -94,14 +101,14 @@ impl CallHeader {
             target: target_at(fields, 8),
             message: TypeHash(u64::from_be_bytes(part(fields, 8 + TARGET_BYTES))),
             timeout_ms: u32::from_be_bytes(part(fields, 16 + TARGET_BYTES)),
-            floor: None,
+            low_watermark: None,
         }
     }
 
     /// The length in bytes of the whole frame around `body`.
     #[must_use]
     pub fn frame_bytes(&self, body: Encoded<'_>) -> usize {
-        let floor_bytes = if self.floor.is_some() { WATERMARK_BYTES } else { 0 };
+        let floor_bytes = if self.low_watermark.is_some() { WATERMARK_BYTES } else { 0 };
         CALL_HEADER_BYTES + floor_bytes + body.len()
     }
 
@@ -109,7 +116,7 @@ impl CallHeader {
     #[inline]
     pub fn put(&self, body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = self.frame_bytes(body);
-        let flags = if self.floor.is_some() { RETRYABLE } else { 0 };
+        let flags = if self.low_watermark.is_some() { RETRYABLE } else { 0 };
         // In one piece: a small call is little more than its header.
         let mut header = [0; CALL_HEADER_BYTES];
         set(&mut header, 0, prefix(FrameKind::Call, flags, body.attachments.len(), frame_bytes));
@@ -117,7 +124,7 @@ impl CallHeader {
         set_target(&mut header, PREFIX_BYTES + 8, self.target);
         set(&mut header, PREFIX_BYTES + 8 + TARGET_BYTES, self.message.0.to_be_bytes());
         set(&mut header, PREFIX_BYTES + 16 + TARGET_BYTES, self.timeout_ms.to_be_bytes());
-        match self.floor {
+        match self.low_watermark {
             None => body.put_after::<_, { CALL_HEADER_BYTES + SHORT_BYTES }>(&header, out),
             Some(floor) => {
                 out.put_slice(&header);

@@ -32,7 +32,7 @@ impl FrameCodec {
     /// The length of the first frame of `bytes` if its prefix has come and is in order.
     ///
     /// Every byte that has come is judged, so that a stranger is known by the first wrong one.
-    pub(super) fn judge(&self, bytes: &[u8]) -> Result<Option<Prefix>, WireError> {
+    pub(super) fn peek_prefix(&self, bytes: &[u8]) -> Result<Option<Prefix>, WireError> {
         let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
@@ -95,11 +95,11 @@ impl FrameCodec {
         let mut rest = &whole[..];
         while let Some(start) = rest.first_chunk::<LENGTH_BYTES>() {
             let (frame, behind) = rest.split_at(u32::from_be_bytes(*start) as usize + LENGTH_BYTES);
-            frames.other(self.read_other(&whole, frame)?)?;
+            frames.other(self.decode_frame(&whole, frame)?)?;
             rest = &behind[self.decode_short_frames(behind, frames)?.bytes..];
         }
         // What is left is no whole frame, and may not be able to become one.
-        self.judge(stream)?;
+        self.peek_prefix(stream)?;
         Ok((messages, whole))
     }
 
@@ -123,7 +123,7 @@ impl FrameCodec {
     ///
     /// As [`Decoder::decode`]: no frame that is allowed now begins like this.
     pub fn frame_bytes(&self, bytes: &[u8]) -> Result<Option<usize>, WireError> {
-        Ok(self.judge(bytes)?.map(|prefix| prefix.frame_bytes))
+        Ok(self.peek_prefix(bytes)?.map(|prefix| prefix.frame_bytes))
     }
 
     /// Hands over the frames of few bytes that `bytes` begin with: up to a longer frame, or one that has not
@@ -165,12 +165,12 @@ impl FrameCodec {
     #[inline(never)]
     fn read_short(&self, frame: &[u8]) -> Result<Frame, WireError> {
         let whole = Bytes::copy_from_slice(frame);
-        self.read_other(&whole, &whole)
+        self.decode_frame(&whole, &whole)
     }
 
     /// Reads a frame that lies in `whole`.
-    fn read_other(&self, whole: &Bytes, frame: &[u8]) -> Result<Frame, WireError> {
-        match self.judge(frame)? {
+    fn decode_frame(&self, whole: &Bytes, frame: &[u8]) -> Result<Frame, WireError> {
+        match self.peek_prefix(frame)? {
             Some(prefix) => Frame::read(prefix, whole, &frame[PREFIX_BYTES..]),
             None => Err(malformed("it is shorter than the header of a frame")),
         }
@@ -193,7 +193,7 @@ impl Decoder for FrameCodec {
     type Error = WireError;
 
     fn decode(&mut self, stream: &mut BytesMut) -> Result<Option<Frame>, WireError> {
-        let Some(prefix) = self.judge(stream)? else {
+        let Some(prefix) = self.peek_prefix(stream)? else {
             return Ok(None);
         };
         if stream.len() < prefix.frame_bytes {

@@ -25,24 +25,24 @@ pub enum CallFailure {
     #[error("actor {actor} does not handle {message}")]
     NotHandled {
         /// The name of the actor's type.
-        #[serde(serialize_with = "clipped")]
+        #[serde(serialize_with = "truncated")]
         actor: String,
         /// The name of the message's type, or its hash.
-        #[serde(serialize_with = "clipped")]
+        #[serde(serialize_with = "truncated")]
         message: String,
     },
     /// The host's executable declares the message differently; the handler did not run.
     #[error("{text}")]
     Mismatch {
         /// The message, and how the two declarations differ.
-        #[serde(serialize_with = "clipped")]
+        #[serde(serialize_with = "truncated")]
         text: String,
     },
     /// The message did not decode there; the handler did not run.
     #[error("the message could not be decoded: {text}")]
     Undecodable {
         /// The decoder's words.
-        #[serde(serialize_with = "clipped")]
+        #[serde(serialize_with = "truncated")]
         text: String,
     },
     /// The caller's time was up before the handler's turn; the handler did not run.
@@ -52,14 +52,14 @@ pub enum CallFailure {
     #[error("the host refused: {text}")]
     Refused {
         /// The host's words.
-        #[serde(serialize_with = "clipped")]
+        #[serde(serialize_with = "truncated")]
         text: String,
     },
     /// The handler ran and panicked.
     #[error("the handler panicked: {text}")]
     Panicked {
         /// What it panicked with.
-        #[serde(serialize_with = "clipped")]
+        #[serde(serialize_with = "truncated")]
         text: String,
     },
     /// The handler ran, and the actor stopped or dropped its reply.
@@ -77,7 +77,7 @@ pub enum CallFailure {
     #[error("the reply could not be serialized: {text}")]
     ReplyUnencodable {
         /// The serializer's words.
-        #[serde(serialize_with = "clipped")]
+        #[serde(serialize_with = "truncated")]
         text: String,
     },
 }
@@ -85,7 +85,7 @@ pub enum CallFailure {
 impl CallFailure {
     /// Whether the handler ran, so that making the call again may do its work twice.
     #[must_use]
-    pub fn ran(&self) -> bool {
+    pub fn handler_ran(&self) -> bool {
         match self {
             Self::Panicked { .. }
             | Self::NoReply
@@ -130,7 +130,7 @@ fn cut(text: &mut String, chars: usize) {
     text.truncate(head(text, chars).len());
 }
 
-fn clipped<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+fn truncated<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(head(text, FAILURE_TEXT_CHARS_MAX))
 }
 
@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn failures_tell_whether_the_handler_ran() {
-        assert!(CallFailure::NoReply.ran());
-        assert!(CallFailure::Panicked { text: String::new() }.ran());
-        assert!(!CallFailure::Expired.ran());
-        assert!(!CallFailure::Refused { text: String::new() }.ran());
+        assert!(CallFailure::NoReply.handler_ran());
+        assert!(CallFailure::Panicked { text: String::new() }.handler_ran());
+        assert!(!CallFailure::Expired.handler_ran());
+        assert!(!CallFailure::Refused { text: String::new() }.handler_ran());
     }
 }

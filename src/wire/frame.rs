@@ -125,7 +125,7 @@ impl Frame {
     /// When they are not one whole frame that may come on a link.
     pub fn parse(bytes: BytesMut, frame_bytes_max: usize) -> Result<Self, WireError> {
         let length = bytes.len();
-        let prefix = FrameCodec::established(frame_bytes_max).judge(&bytes)?;
+        let prefix = FrameCodec::established(frame_bytes_max).peek_prefix(&bytes)?;
         let Some(prefix) = prefix.filter(|prefix| prefix.frame_bytes == length) else {
             return Err(WireError::Malformed { frame: "nameless", what: "it is not as long as it says" });
         };
@@ -145,7 +145,7 @@ impl Frame {
             FrameKind::Call => Call::read(reader, flags, attachments).map(Self::Call),
             FrameKind::Tell => Tell::read(reader, attachments).map(Self::Tell),
             FrameKind::Reply => Reply::read(reader, attachments).map(Self::Reply),
-            _ => Self::read_other(reader, kind, flags, attachments),
+            _ => Self::read_rare(reader, kind, flags, attachments),
         }
     }
 
@@ -161,9 +161,9 @@ impl Frame {
         fields: &[u8],
         frames: &mut F,
     ) -> Option<Result<(), F::Error>> {
-        const CALL: u32 = FrameKind::Call.plain();
-        const TELL: u32 = FrameKind::Tell.plain();
-        const REPLY: u32 = FrameKind::Reply.plain();
+        const CALL: u32 = FrameKind::Call.bare_prefix();
+        const TELL: u32 = FrameKind::Tell.bare_prefix();
+        const REPLY: u32 = FrameKind::Reply.bare_prefix();
         match behind {
             CALL => {
                 let (header, body) = fields.split_first_chunk()?;
@@ -183,7 +183,7 @@ impl Frame {
 
     /// What there is little of.
     #[cold]
-    fn read_other(
+    fn read_rare(
         reader: Reader<'_>,
         kind: FrameKind,
         flags: u8,
@@ -326,7 +326,7 @@ impl FrameKind {
     };
 
     /// What a prefix has behind the length for a frame of this kind without flags and attachments.
-    pub(super) const fn plain(self) -> u32 {
+    pub(super) const fn bare_prefix(self) -> u32 {
         (self as u32) << 24
     }
 
@@ -417,6 +417,9 @@ pub(super) fn prefix(
 ) -> [u8; PREFIX_BYTES] {
     let length = u32::try_from(frame_bytes - LENGTH_BYTES).expect("a frame is under 4 GiB");
     let attachments = u16::try_from(attachments).expect("attachments are counted when a body is made");
-    (u64::from(length) << 32 | u64::from(kind.plain()) | u64::from(flags) << 16 | u64::from(attachments))
-        .to_be_bytes()
+    (u64::from(length) << 32
+        | u64::from(kind.bare_prefix())
+        | u64::from(flags) << 16
+        | u64::from(attachments))
+    .to_be_bytes()
 }

@@ -6,7 +6,7 @@ use super::frame::put_prefix;
 use super::reader::Reader;
 use super::sink::{Fields, FrameSink};
 use super::{FrameKind, MAGIC, PREFIX_BYTES, VERSION, WireError};
-use crate::id::{Identity, LinkId};
+use crate::id::{HostUid, LinkId};
 
 /// Identity: host and incarnation.
 const IDENTITY_BYTES: usize = 16;
@@ -36,14 +36,14 @@ pub enum Purpose {
     Link = 0,
     /// To show, on threads that run no handler, that both hosts live: [`Heartbeat`](super::Heartbeat)s
     /// for the link that the hello names.
-    Pulse = 1,
+    Heartbeat = 1,
 }
 
 /// What a host accepts, which is the same on all of its links.
 ///
 /// Layout: frame_bytes_max 8, outgoing_bytes_max 8, window_bytes 8, schema 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct SessionParameters {
     /// The longest frame that the sender accepts, in bytes.
     pub frame_bytes_max: u64,
     /// How many bytes of frames the sender keeps unacknowledged: a quarter of it is to be
@@ -64,7 +64,7 @@ pub struct Resume {
     /// receiver that knows a lower one learns that nothing of before is remembered.
     pub generation: u32,
     /// How often the sender has dropped its half of the session, with all that was open in it.
-    pub resets: u32,
+    pub epoch: u32,
     /// Generation of the receiver's half that `received` counts for; 0 before the first link.
     pub peer_generation: u32,
     /// How many numbered frames of that generation the sender has received.
@@ -82,9 +82,9 @@ pub struct Hello {
     /// The version of the protocol that the sender speaks.
     pub version: u16,
     /// Who dials.
-    pub from: Identity,
+    pub from: HostUid,
     /// Who is to be reached.
-    pub to: Identity,
+    pub to: HostUid,
     /// This attempt; for a pulse the link that it is for.
     pub link: LinkId,
     /// The link that this one is to stand in for, or [`LinkId::NONE`].
@@ -92,7 +92,7 @@ pub struct Hello {
     /// What the link is to be for.
     pub purpose: Purpose,
     /// What the sender accepts.
-    pub terms: Terms,
+    pub terms: SessionParameters,
     /// Where the sender is in the session.
     pub resume: Resume,
     /// Drawn at random for this attempt.
@@ -128,7 +128,7 @@ impl Hello {
             link: reader.link()?,
             replaces: reader.link()?,
             purpose: Purpose::read(&mut reader, version)?,
-            terms: Terms::read(&mut reader)?,
+            terms: SessionParameters::read(&mut reader)?,
             resume: Resume::default(),
             nonce: [0; NONCE_BYTES],
         };
@@ -149,9 +149,9 @@ pub struct Challenge {
     /// The version of the protocol that the sender speaks.
     pub version: u16,
     /// Who listens.
-    pub from: Identity,
+    pub from: HostUid,
     /// What the sender accepts.
-    pub terms: Terms,
+    pub terms: SessionParameters,
     /// Drawn at random for this connection.
     pub nonce: [u8; 32],
     /// The listener's proof over the hello and this frame.
@@ -186,7 +186,7 @@ impl Challenge {
         let challenge = Self {
             version: reader.u16()?,
             from: reader.identity()?,
-            terms: Terms::read(&mut reader)?,
+            terms: SessionParameters::read(&mut reader)?,
             nonce: reader.array()?,
             proof: reader.array()?,
         };
@@ -243,7 +243,7 @@ impl Purpose {
     fn read(reader: &mut Reader<'_>, version: u16) -> Result<Self, WireError> {
         match reader.u8()? {
             0 => Ok(Self::Link),
-            1 => Ok(Self::Pulse),
+            1 => Ok(Self::Heartbeat),
             // One of another version is refused for that.
             _ if version != VERSION => Ok(Self::Link),
             _ => Err(reader.malformed("its purpose is not known")),
@@ -251,7 +251,7 @@ impl Purpose {
     }
 }
 
-impl Terms {
+impl SessionParameters {
     fn put(&self, out: &mut impl FrameSink) {
         out.put_u64(self.frame_bytes_max);
         out.put_u64(self.outgoing_bytes_max);
@@ -272,7 +272,7 @@ impl Terms {
 impl Resume {
     fn put(self, out: &mut impl FrameSink) {
         out.put_u32(self.generation);
-        out.put_u32(self.resets);
+        out.put_u32(self.epoch);
         out.put_u32(self.peer_generation);
         out.put_u64(self.received);
     }
@@ -280,14 +280,14 @@ impl Resume {
     fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self {
             generation: reader.u32()?,
-            resets: reader.u32()?,
+            epoch: reader.u32()?,
             peer_generation: reader.u32()?,
             received: reader.u64()?,
         })
     }
 }
 
-fn put_identity(identity: Identity, out: &mut impl FrameSink) {
+fn put_identity(identity: HostUid, out: &mut impl FrameSink) {
     out.put_u64(identity.host.0);
     out.put_u64(identity.incarnation.0);
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 pub(super) const SHORT_WORDS: usize = 3;
 
 /// How many bytes are kept in place: as many as fit without making a [`Bytes`] larger.
-const IN_PLACE_MAX: usize = 23;
+const INLINE_MAX: usize = 23;
 
 /// Up to this length bytes get memory of their own, and keep nothing else alive.
 const COPY_MAX: usize = 4 << 10;
@@ -32,7 +32,7 @@ impl InlineBytes {
     /// No bytes.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Place::Here(ShortBytes([0; 1 + IN_PLACE_MAX])))
+        Self(Place::Here(ShortBytes([0; 1 + INLINE_MAX])))
     }
 
     /// A copy of `bytes`.
@@ -75,7 +75,7 @@ impl<'a> ShortSlice<'a> {
     #[must_use]
     #[inline(always)]
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
-        (bytes.len() <= IN_PLACE_MAX).then_some(Self(bytes))
+        (bytes.len() <= INLINE_MAX).then_some(Self(bytes))
     }
 
     /// They, and zeros behind them.
@@ -101,13 +101,13 @@ impl From<ShortSlice<'_>> for ShortWords {
 #[derive(Clone, Copy, Debug)]
 pub struct ShortBytes(
     /// Behind their count.
-    [u8; 1 + IN_PLACE_MAX],
+    [u8; 1 + INLINE_MAX],
 );
 
 impl From<ShortWords> for ShortBytes {
     #[inline(always)]
     fn from(ShortWords(words): ShortWords) -> Self {
-        let mut bytes = [0; 1 + IN_PLACE_MAX];
+        let mut bytes = [0; 1 + INLINE_MAX];
         for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }
@@ -164,7 +164,7 @@ fn words(bytes: &[u8]) -> [u64; SHORT_WORDS] {
         4..8 => [half(0) | half(length - 4) << (8 * (length - 4)), 0, 0],
         8 => [word(0), 0, 0],
         9..=16 => [word(0), word(length - 8) >> (8 * (16 - length)), 0],
-        17..=IN_PLACE_MAX => [word(0), word(8), word(length - 8) >> (8 * (24 - length))],
+        17..=INLINE_MAX => [word(0), word(8), word(length - 8) >> (8 * (24 - length))],
         _ => [0; 3],
     }
 }
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn any_number_of_bytes_comes_back() {
         let whole = Bytes::from((0..10_000).map(|at| at as u8).collect::<Vec<_>>());
-        for length in (0..=IN_PLACE_MAX + 1).chain([COPY_MAX, COPY_MAX + 1]) {
+        for length in (0..=INLINE_MAX + 1).chain([COPY_MAX, COPY_MAX + 1]) {
             let part = &whole[7..7 + length];
             let kept = InlineBytes::part_of(&whole, part);
             assert_eq!(*kept, *part);

@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::config::ENCODE_BUFFER_RETAINED_BYTES;
-    use crate::wire::scratch::{IN_PLACE_MAX, KEPT};
+    use crate::wire::scratch::{ENCODE_BUFFER, STACK_BUFFER_BYTES};
     use crate::wire::{Body, Payload};
 
     fn body_of<T: Serialize + ?Sized>(value: &T) -> Body {
@@ -171,11 +171,11 @@ mod tests {
 
     #[test]
     fn body_over_the_limit_is_refused_with_its_true_size_and_takes_no_memory() {
-        KEPT.set(Vec::new());
+        ENCODE_BUFFER.set(Vec::new());
         let long = vec!["0123456789"; 10_000];
         let err = encode(&long, 1000, |_| ()).unwrap_err();
         assert_eq!(err, EncodeError::TooLarge { size: 3 + 10_000 * 11, limit: 1000 });
-        assert!(KEPT.take().capacity() <= 1000);
+        assert!(ENCODE_BUFFER.take().capacity() <= 1000);
     }
 
     #[test]
@@ -198,7 +198,9 @@ mod tests {
 
     #[test]
     fn value_is_the_same_in_place_and_beyond() {
-        for length in [0, IN_PLACE_MAX - 2, IN_PLACE_MAX - 1, IN_PLACE_MAX, 3 * IN_PLACE_MAX] {
+        for length in
+            [0, STACK_BUFFER_BYTES - 2, STACK_BUFFER_BYTES - 1, STACK_BUFFER_BYTES, 3 * STACK_BUFFER_BYTES]
+        {
             let value = ("x".repeat(length), length as u64, vec![length as u32; length]);
             assert_eq!(decode::<(String, u64, Vec<u32>)>(&body_of(&value)).unwrap(), value);
         }
@@ -206,15 +208,15 @@ mod tests {
 
     #[test]
     fn buffer_is_used_again_unless_it_grew_large() {
-        KEPT.set(Vec::new());
-        let text = "x".repeat(2 * IN_PLACE_MAX);
+        ENCODE_BUFFER.set(Vec::new());
+        let text = "x".repeat(2 * STACK_BUFFER_BYTES);
         let first = encode(&text, 1000, |body| body.message.as_ptr() as usize).unwrap();
         let second = encode(&text, 1000, |body| body.message.as_ptr() as usize).unwrap();
         assert_eq!(first, second);
 
         let large = "x".repeat(2 * ENCODE_BUFFER_RETAINED_BYTES);
         encode(&large, usize::MAX, |_| ()).unwrap();
-        assert_eq!(KEPT.take().capacity(), 0);
+        assert_eq!(ENCODE_BUFFER.take().capacity(), 0);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub use error::{DecodeError, EncodeError, Phase, WireError};
 pub use failure::CallFailure;
 pub use frame::{Frame, FrameKind, FrameVisitor, PREFIX_BYTES};
 pub use goodbye::Goodbye;
-pub use handshake::{Challenge, Hello, Proof, Purpose, Resume, Terms, Welcome};
+pub use handshake::{Challenge, Hello, Proof, Purpose, Resume, SessionParameters, Welcome};
 pub use inline::{InlineBytes, ShortBytes, ShortSlice, ShortWords};
 pub use link::{Ack, Credit, Heartbeat, Schemas, Watermark};
 pub use message::{decode, encode, encode_message};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::inline::InlineBytes;
 use super::{FrameKind, WireError};
-use crate::id::{CallId, HostId, Identity, Incarnation, LinkId};
+use crate::id::{CallId, HostId, HostUid, Incarnation, LinkId};
 
 /// The fields of one whole frame, from behind its prefix on.
 #[derive(Debug)]
@@ -106,8 +106,8 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(super) fn identity(&mut self) -> Result<Identity, WireError> {
-        Ok(Identity { host: HostId(self.u64()?), incarnation: Incarnation(self.u64()?) })
+    pub(super) fn identity(&mut self) -> Result<HostUid, WireError> {
+        Ok(HostUid { host: HostId(self.u64()?), incarnation: Incarnation(self.u64()?) })
     }
 
     pub(super) fn link(&mut self) -> Result<LinkId, WireError> {

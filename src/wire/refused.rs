@@ -47,7 +47,7 @@ pub enum Refusal {
     /// 3: the dialler's proof does not hold.
     Secret,
     /// 4: both sides dialled each other, and the other link stays.
-    Crossed,
+    SimultaneousOpen,
     /// 5: it has no room for another link now.
     Busy,
     /// 6: it is shutting down.
@@ -70,7 +70,7 @@ impl Refusal {
             Self::Version => 1,
             Self::WrongHost => 2,
             Self::Secret => 3,
-            Self::Crossed => 4,
+            Self::SimultaneousOpen => 4,
             Self::Busy => 5,
             Self::Closing => 6,
             Self::Malformed => 7,
@@ -87,7 +87,7 @@ impl Refusal {
             1 => Self::Version,
             2 => Self::WrongHost,
             3 => Self::Secret,
-            4 => Self::Crossed,
+            4 => Self::SimultaneousOpen,
             5 => Self::Busy,
             6 => Self::Closing,
             7 => Self::Malformed,
@@ -104,7 +104,7 @@ impl fmt::Display for Refusal {
             Self::Version => "another protocol version",
             Self::WrongHost => "another host",
             Self::Secret => "another secret",
-            Self::Crossed => "the links crossed",
+            Self::SimultaneousOpen => "the links crossed",
             Self::Busy => "busy",
             Self::Closing => "shutting down",
             Self::Malformed => "unacceptable hello",

@@ -7,17 +7,17 @@ use std::ops::Range;
 use crate::config::ENCODE_BUFFER_RETAINED_BYTES;
 
 thread_local! {
-    pub(super) static KEPT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    pub(super) static ENCODE_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Bytes that are encoded in place: most calls and replies take fewer.
-pub(super) const IN_PLACE_MAX: usize = 64;
+pub(super) const STACK_BUFFER_BYTES: usize = 64;
 
 /// Bytes in place, or in the thread's buffer once there are more. Stores up to `limit` bytes and counts all
 /// of them.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    here: [u8; IN_PLACE_MAX],
+    stack: [u8; STACK_BUFFER_BYTES],
     /// Taken from the thread when it is needed.
     more: Option<Vec<u8>>,
     size: usize,
@@ -27,7 +27,7 @@ pub(super) struct Scratch {
 impl Scratch {
     #[inline]
     pub(super) fn new(limit: usize) -> Self {
-        Self { here: [0; IN_PLACE_MAX], more: None, size: 0, limit }
+        Self { stack: [0; STACK_BUFFER_BYTES], more: None, size: 0, limit }
     }
 
     /// Bytes written so far, also beyond the limit.
@@ -40,7 +40,7 @@ impl Scratch {
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.more {
-            None => &self.here[..self.size],
+            None => &self.stack[..self.size],
             Some(bytes) => bytes,
         }
     }
@@ -49,7 +49,7 @@ impl Scratch {
     #[inline]
     pub(super) fn written_mut(&mut self, range: Range<usize>) -> Option<&mut [u8]> {
         match &mut self.more {
-            None if range.end <= self.size => self.here.get_mut(range),
+            None if range.end <= self.size => self.stack.get_mut(range),
             None => None,
             Some(bytes) => bytes.get_mut(range),
         }
@@ -58,7 +58,7 @@ impl Scratch {
     #[inline]
     pub(super) fn put(&mut self, bytes: &[u8]) {
         let size = self.size.saturating_add(bytes.len());
-        match self.here.get_mut(self.size..size) {
+        match self.stack.get_mut(self.size..size) {
             Some(place) if size <= self.limit => place.copy_from_slice(bytes),
             _ => self.put_more(bytes, size),
         }
@@ -70,9 +70,9 @@ impl Scratch {
         if size > self.limit {
             return;
         }
-        let here = &self.here[..self.size.min(IN_PLACE_MAX)];
+        let here = &self.stack[..self.size.min(STACK_BUFFER_BYTES)];
         let more = self.more.get_or_insert_with(|| {
-            let mut kept = KEPT.take();
+            let mut kept = ENCODE_BUFFER.take();
             kept.extend_from_slice(here);
             kept
         });
@@ -110,7 +110,7 @@ impl Drop for Scratch {
             && bytes.capacity() <= ENCODE_BUFFER_RETAINED_BYTES
         {
             bytes.clear();
-            KEPT.set(bytes);
+            ENCODE_BUFFER.set(bytes);
         }
     }
 }

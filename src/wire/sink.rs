@@ -9,7 +9,7 @@ pub trait FrameSink {
 
     /// Appends a copy of the first `length` of `bytes`: as a whole, so that it is no call of a function, where
     /// the sink can take back what is too much.
-    fn put_start<const N: usize>(&mut self, bytes: &[u8; N], length: usize) {
+    fn put_padded<const N: usize>(&mut self, bytes: &[u8; N], length: usize) {
         self.put_slice(&bytes[..length]);
     }
 

@@ -6,7 +6,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::*;
 use crate::config::HANDSHAKE_FRAME_BYTES_MAX;
-use crate::id::{ActorId, ActorIncarnation, CallId, HostId, Identity, Incarnation, LinkId, Target, TypeHash};
+use crate::id::{ActorId, ActorIncarnation, CallId, HostId, HostUid, Incarnation, LinkId, Target, TypeHash};
 
 const FRAME_BYTES_MAX: usize = 64 << 10;
 
@@ -23,8 +23,8 @@ fn encoded(frame: &Frame) -> BytesMut {
     stream
 }
 
-fn identity(host: u64, incarnation: u64) -> Identity {
-    Identity { host: HostId(host), incarnation: Incarnation(incarnation) }
+fn identity(host: u64, incarnation: u64) -> HostUid {
+    HostUid { host: HostId(host), incarnation: Incarnation(incarnation) }
 }
 
 fn hello() -> Hello {
@@ -34,19 +34,19 @@ fn hello() -> Hello {
         to: identity(3, 4),
         link: LinkId(5),
         replaces: LinkId(6),
-        purpose: Purpose::Pulse,
+        purpose: Purpose::Heartbeat,
         terms: terms(),
         resume: resume(),
         nonce: [8; 32],
     }
 }
 
-fn terms() -> Terms {
-    Terms { frame_bytes_max: 7, outgoing_bytes_max: 12, window_bytes: 13, schema: 14 }
+fn terms() -> SessionParameters {
+    SessionParameters { frame_bytes_max: 7, outgoing_bytes_max: 12, window_bytes: 13, schema: 14 }
 }
 
 fn resume() -> Resume {
-    Resume { generation: 17, resets: 15, peer_generation: 18, received: 16 }
+    Resume { generation: 17, epoch: 15, peer_generation: 18, received: 16 }
 }
 
 const TERMS: &str = "0000000000000007 000000000000000c 000000000000000d 000000000000000e";
@@ -109,7 +109,7 @@ fn call_and_tell_have_their_golden_bytes() {
         target: target(),
         message: TypeHash(11),
         timeout_ms: 12,
-        floor: None,
+        low_watermark: None,
         body: body(b"\x92\x00\x01", &[b"ab", b""]),
     };
     check_golden(
@@ -118,7 +118,7 @@ fn call_and_tell_have_their_golden_bytes() {
          00000002 00000000  920001  6162",
     );
     check_golden(
-        Frame::Call(Call { floor: Some(CallId(1)), body: body(b"\xc0", &[]), ..call }),
+        Frame::Call(Call { low_watermark: Some(CallId(1)), body: body(b"\xc0", &[]), ..call }),
         "0000002d 10 01 0000  0000000000000001 0000000000000009 0000000a 000000000000000b 0000000c
          0000000000000001  c0",
     );
@@ -301,7 +301,7 @@ fn hello_of_another_version_is_read_though_it_has_more_fields_or_fewer() {
     stream.extend_from_slice(b"more");
     stream[3] += 4;
     let purpose = PREFIX_BYTES + MAGIC.len() + 2 + 4 * 8 + 2 * 8;
-    assert_eq!(stream[purpose], Purpose::Pulse as u8);
+    assert_eq!(stream[purpose], Purpose::Heartbeat as u8);
     stream[purpose] = 9;
     let read = FrameCodec::handshake().decode(&mut stream).unwrap();
     let common = Hello { purpose: Purpose::Link, resume: Resume::default(), nonce: [0; 32], ..hello() };
@@ -369,7 +369,7 @@ fn stream_that_ends_inside_a_frame_is_truncated() {
     assert!(FrameCodec::handshake().decode_eof(&mut BytesMut::new()).unwrap().is_none());
 }
 
-fn any_identity() -> impl Strategy<Value = Identity> {
+fn any_identity() -> impl Strategy<Value = HostUid> {
     any::<(u64, u64)>().prop_map(|(host, incarnation)| identity(host, incarnation))
 }
 
@@ -406,19 +406,16 @@ fn any_failure() -> impl Strategy<Value = CallFailure> {
     ]
 }
 
-fn any_terms() -> impl Strategy<Value = Terms> {
-    any::<[u64; 4]>().prop_map(|[frame_bytes_max, outgoing_bytes_max, window_bytes, schema]| Terms {
-        frame_bytes_max,
-        outgoing_bytes_max,
-        window_bytes,
-        schema,
+fn any_terms() -> impl Strategy<Value = SessionParameters> {
+    any::<[u64; 4]>().prop_map(|[frame_bytes_max, outgoing_bytes_max, window_bytes, schema]| {
+        SessionParameters { frame_bytes_max, outgoing_bytes_max, window_bytes, schema }
     })
 }
 
 fn any_resume() -> impl Strategy<Value = Resume> {
     any::<(u32, u32, u32, u64)>().prop_map(|(generation, resets, peer_generation, received)| Resume {
         generation,
-        resets,
+        epoch: resets,
         peer_generation,
         received,
     })
@@ -431,7 +428,7 @@ fn any_chunk() -> impl Strategy<Value = Frame> {
 }
 
 fn any_handshake_frame() -> impl Strategy<Value = Frame> {
-    let purpose = prop_oneof![Just(Purpose::Link), Just(Purpose::Pulse)];
+    let purpose = prop_oneof![Just(Purpose::Link), Just(Purpose::Heartbeat)];
     let hello = (
         (any_identity(), any_identity(), any::<(u64, u64)>(), purpose),
         (any_terms(), any_resume(), any::<[u8; 32]>()),
@@ -471,7 +468,7 @@ fn any_established_frame() -> impl Strategy<Value = Frame> {
         (any::<(u64, u64, u32, Option<u64>)>(), any_target(), any_body()).prop_map(
             |((call, message, timeout_ms, floor), target, body)| {
                 let (call, message, floor) = (CallId(call), TypeHash(message), floor.map(CallId));
-                Frame::Call(Call { call, target, message, timeout_ms, floor, body })
+                Frame::Call(Call { call, target, message, timeout_ms, low_watermark: floor, body })
             }
         ),
         (any::<u64>(), any_target(), any_body()).prop_map(|(message, target, body)| Frame::Tell(Tell {
@@ -590,8 +587,8 @@ impl FrameVisitor for Drained {
     type Error = WireError;
 
     fn call(&mut self, call: CallHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
-        let CallHeader { call, target, message, timeout_ms, floor } = call;
-        let call = Call { call, target, message, timeout_ms, floor, body: body.into() };
+        let CallHeader { call, target, message, timeout_ms, low_watermark: floor } = call;
+        let call = Call { call, target, message, timeout_ms, low_watermark: floor, body: body.into() };
         self.0.push((Frame::Call(call), frame_bytes));
         Ok(())
     }

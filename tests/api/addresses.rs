@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use roadshow::host::NotDelivered;
-use roadshow::id::{Identity, Incarnation};
+use roadshow::id::{HostUid, Incarnation};
 use roadshow::prelude::*;
 use serde::{Deserializer, Serializer};
 
@@ -280,9 +280,9 @@ fn an_address_of_an_earlier_life_of_a_host_is_stale() {
         here.knows(&first);
         let old = here.cluster.bind(&first.serve(Clerk::default));
         assert_eq!(old.send(Add(1)).await, Ok(1));
-        let Identity { host, incarnation } = first.identity();
+        let HostUid { host, incarnation } = first.identity();
         drop(first);
-        let identity = Identity { host, incarnation: Incarnation(incarnation.0 + 1) };
+        let identity = HostUid { host, incarnation: Incarnation(incarnation.0 + 1) };
         let second = Plan { identity, ..Plan::default() }.start().await;
         here.knows(&second);
         let new = here.cluster.bind(&second.serve(Clerk::default));
@@ -300,9 +300,9 @@ fn a_host_that_restarted_unannounced_does_not_take_its_former_self_s_calls() {
         let here = HostEndpoint::start().await;
         let now = HostEndpoint::start().await;
         let clerk = now.serve(Clerk::default);
-        let Identity { host, incarnation } = now.identity();
-        let before = Identity { host, incarnation: Incarnation(incarnation.0 - 1) };
-        here.host.introduce(before, now.address());
+        let HostUid { host, incarnation } = now.identity();
+        let before = HostUid { host, incarnation: Incarnation(incarnation.0 - 1) };
+        here.host.add_peer(before, now.address());
         let old: RemoteAddr<Clerk> = here.cluster.bind(&Raw::addr_of(before, clerk.actor().0));
         let error = old.send(Note(1)).await.unwrap_err();
         assert!(matches!(error, SendError::NotDelivered(NotDelivered::Unreachable { .. })), "{error}");

@@ -90,8 +90,8 @@ fn breaks_cost_no_call_when_both_hosts_may_dial() {
 /// A silent link does not last.
 fn impatient() -> Limits {
     limits(|limits| {
-        limits.heartbeat_every = Duration::from_millis(50);
-        limits.heartbeat_lost = Duration::from_millis(200);
+        limits.heartbeat_interval = Duration::from_millis(50);
+        limits.heartbeat_timeout = Duration::from_millis(200);
         limits.handshake_timeout = Duration::from_millis(300);
     })
 }
@@ -176,7 +176,7 @@ fn a_silent_link_is_dialled_anew_and_what_was_under_way_on_it_is_handled_once() 
         let waits = actix_rt::spawn(clerk.send(Add(2)));
         until(|| pair.here.host.snapshot().peers[0].calls_open == 1).await;
         let there = pair.there.identity();
-        pair.here.host.introduce(there, pair.there.host.address().unwrap());
+        pair.here.host.add_peer(there, pair.there.host.address().unwrap());
         pair.here.host.redial(there);
         let answer = tokio::time::timeout(Duration::from_secs(10), waits).await;
         assert_eq!(answer.expect("before the heartbeats find out").unwrap(), Ok(3));

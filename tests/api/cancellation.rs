@@ -39,7 +39,7 @@ fn a_call_that_is_dropped_while_it_lies_in_the_mailbox_never_begins() {
         // Its host's links are read while the actor is held up on a thread of its own.
         let clerk = Clerk::at(&gate);
         let addr = Clerk::start_in_arbiter(&aside.arbiter, move |_| clerk());
-        let clerk = pair.here.cluster.bind(&pair.there.cluster.serve(addr));
+        let clerk = pair.here.cluster.bind(&pair.there.cluster.register(addr));
         let blocked = clerk.try_send(Block).unwrap();
         gate.reached_by(1).await;
         let accepted = || pair.there.host.snapshot().peers[0].calls_accepted;

@@ -14,7 +14,7 @@ const LARGE: usize = 32 << 20;
 
 /// A slow way is not a dead one: heartbeats go by it, too.
 fn patient() -> Limits {
-    limits(|limits| limits.heartbeat_every = 2 * PATIENCE)
+    limits(|limits| limits.heartbeat_interval = 2 * PATIENCE)
 }
 
 /// Two hosts with a link, and a way between them that has stopped; with two actors behind it.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use roadshow::host::fresh_identity;
-use roadshow::id::{HostId, Identity};
+use roadshow::id::{HostId, HostUid};
 use roadshow::prelude::*;
-use roadshow::session::{HandshakeError, LinkLoss};
+use roadshow::session::{DisconnectReason, HandshakeError};
 use roadshow::wire::Refusal;
 use roadshow::{NotDelivered, OutcomeUnknown, Request, SendError};
 use tokio::net::TcpListener;
@@ -16,7 +16,7 @@ use crate::proxy::{Cut, Proxy};
 use crate::raw::Raw;
 
 async fn host(id: u64) -> HostEndpoint {
-    Plan { identity: Identity { host: HostId(id), ..fresh_identity() }, ..Plan::default() }.start().await
+    Plan { identity: HostUid { host: HostId(id), ..fresh_identity() }, ..Plan::default() }.start().await
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn a_host_whose_own_dial_hangs_takes_the_link_of_the_peer_whichever_of_them_has_
             let (hangs, reaches) = (host(id).await, host(other_id).await);
             // Takes connections, and says nothing.
             let silent = TcpListener::bind(LOOPBACK).await.unwrap();
-            hangs.host.introduce(reaches.identity(), silent.local_addr().unwrap());
+            hangs.host.add_peer(reaches.identity(), silent.local_addr().unwrap());
             reaches.knows(&hangs);
             let waits = hangs.cluster.bind(&reaches.serve(Clerk::default)).try_send(Add(7)).unwrap();
             let _hanging = silent.accept().await.unwrap();
@@ -44,18 +44,21 @@ fn a_dial_that_hangs_behind_the_peer_s_proof_holds_the_peer_s_own_dial_up_for_a_
     run(async {
         let site = host(1).await;
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-        let peer = Identity { host: HostId(2), ..fresh_identity() };
-        site.host.introduce(peer, listener.local_addr().unwrap());
+        let peer = HostUid { host: HostId(2), ..fresh_identity() };
+        site.host.add_peer(peer, listener.local_addr().unwrap());
         let mut call = site.cluster.bind(&Raw::addr_of::<Clerk>(peer, 1)).send(Add(1));
         assert!(poll_once(&mut call).await.is_pending());
         // The peer proves itself, and does not answer the host's own proof.
         let _hanging = Raw::hang(&listener, peer).await;
         let refused = Raw::try_connect(&site, peer).await.map(|_| ()).unwrap_err();
-        assert!(matches!(refused, HandshakeError::Refused { reason: Refusal::Crossed, .. }), "{refused}");
+        assert!(
+            matches!(refused, HandshakeError::Refused { reason: Refusal::SimultaneousOpen, .. }),
+            "{refused}"
+        );
         let mut link = loop {
             match Raw::try_connect(&site, peer).await {
                 Ok(link) => break link,
-                Err(HandshakeError::Refused { reason: Refusal::Crossed, .. }) => {
+                Err(HandshakeError::Refused { reason: Refusal::SimultaneousOpen, .. }) => {
                     tokio::task::yield_now().await
                 }
                 Err(error) => panic!("{error}"),
@@ -75,10 +78,12 @@ async fn add_one(clerk: &RemoteAddr<Clerk>, mut request: Request<Add>, sum: &mut
         match request.await {
             Ok(answer) => break answer,
             Err(SendError::NotDelivered(NotDelivered::Unreachable {
-                reason: LinkLoss::Forgotten, ..
+                reason: DisconnectReason::Forgotten,
+                ..
             })) => {}
             Err(SendError::OutcomeUnknown(OutcomeUnknown::LinkLost {
-                reason: LinkLoss::Forgotten, ..
+                reason: DisconnectReason::Forgotten,
+                ..
             })) => {
                 unknown += 1;
             }

@@ -37,7 +37,7 @@ async fn held_up_aside(
 ) -> (RemoteAddr<Clerk>, Request<Block>) {
     let clerk = Clerk::at(gate);
     let addr = Clerk::start_in_arbiter(&aside.arbiter, move |_| clerk());
-    let clerk = pair.here.cluster.bind(&pair.there.cluster.serve(addr));
+    let clerk = pair.here.cluster.bind(&pair.there.cluster.register(addr));
     let blocked = clerk.try_send(Block).unwrap();
     gate.reached_by(1).await;
     (clerk, blocked)
@@ -65,8 +65,15 @@ fn a_host_says_that_the_time_was_up_before_the_handler_began() {
         let mut raw = Raw::connect(&pair.there).await;
         let (target, call) = (Raw::target_of(&clerk), CallId(9));
         let body = body_of(&Note(9));
-        raw.write(Frame::Call(Call { call, target, message: Note::HASH, timeout_ms: 1, floor: None, body }))
-            .await;
+        raw.write(Frame::Call(Call {
+            call,
+            target,
+            message: Note::HASH,
+            timeout_ms: 1,
+            low_watermark: None,
+            body,
+        }))
+        .await;
         until(|| pair.there.host.snapshot().peers.iter().all(|peer| peer.calls_accepted == 1)).await;
         let_pass(Duration::from_millis(2)).await;
         gate.open();

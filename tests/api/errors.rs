@@ -5,10 +5,10 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use roadshow::host::HostError;
-use roadshow::id::{HostId, Identity, Incarnation};
+use roadshow::id::{HostId, HostUid, Incarnation};
 use roadshow::observe::Chain;
 use roadshow::registry::RegistryError;
-use roadshow::session::{HandshakeError, LinkLoss};
+use roadshow::session::{DisconnectReason, HandshakeError};
 use roadshow::transport::{CredentialsError, ReadError};
 use roadshow::wire::WireError;
 use roadshow::words::{SolveError, TextError};
@@ -17,7 +17,7 @@ use roadshow::{
     SendError, SpawnError, TaskError, TokenRpcError,
 };
 
-const HOST: Identity = Identity { host: HostId(1), incarnation: Incarnation(1) };
+const HOST: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(1) };
 const AT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 fn broken() -> io::Error {
@@ -31,7 +31,7 @@ fn registered_twice() -> RegistryError {
 /// Of every public error those variants that have another error within.
 fn errors() -> Vec<Box<dyn Error>> {
     let stopped = || NotDelivered::ActorStopped;
-    let lost = || LinkLoss::Io("the wire is cut".into());
+    let lost = || DisconnectReason::Io("the wire is cut".into());
     let mut errors: Vec<Box<dyn Error>> = vec![
         Box::new(SendError::from(stopped())),
         Box::new(SendError::from(NotDelivered::Unreachable { host: HOST, reason: lost() })),

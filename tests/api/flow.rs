@@ -26,7 +26,7 @@ fn narrow() -> Limits {
     limits(|limits| {
         limits.window_bytes = WINDOW;
         limits.outgoing_bytes_max = OUTGOING;
-        limits.parked_bytes_max = PARKED;
+        limits.send_queue_bytes_max = PARKED;
     })
 }
 

@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use roadshow::Limits;
 use roadshow::host::{NotDelivered, OutcomeUnknown};
 use roadshow::prelude::*;
-use roadshow::session::LinkLoss;
-use roadshow::wire::{Challenge, Resume, Terms, VERSION, Welcome};
+use roadshow::session::DisconnectReason;
+use roadshow::wire::{Challenge, Resume, SessionParameters, VERSION, Welcome};
 use tokio::runtime::{Builder, Handle};
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
@@ -31,8 +31,8 @@ async fn is_forgotten_and_comes_again(pair: &Pair, proxy: &Proxy) {
 fn is_forgotten(error: &SendError) -> bool {
     matches!(
         error,
-        SendError::NotDelivered(NotDelivered::Unreachable { reason: LinkLoss::Forgotten, .. })
-            | SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { reason: LinkLoss::Forgotten, .. })
+        SendError::NotDelivered(NotDelivered::Unreachable { reason: DisconnectReason::Forgotten, .. })
+            | SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { reason: DisconnectReason::Forgotten, .. })
     )
 }
 
@@ -74,8 +74,8 @@ fn one_way_messages_without_an_acknowledgement_are_handled_once_though_the_recei
 }
 
 /// The bytes of an acceptor's handshake.
-fn handshake_bytes(from: roadshow::id::Identity) -> u64 {
-    let terms = Terms { frame_bytes_max: 0, outgoing_bytes_max: 0, window_bytes: 0, schema: 0 };
+fn handshake_bytes(from: roadshow::id::HostUid) -> u64 {
+    let terms = SessionParameters { frame_bytes_max: 0, outgoing_bytes_max: 0, window_bytes: 0, schema: 0 };
     let challenge = Challenge { version: VERSION, from, terms, nonce: [0; 32], proof: [0; 32] };
     let mut bytes = BytesMut::new();
     (challenge.put(&mut bytes) + Welcome { resume: Resume::default() }.put(&mut bytes)) as u64
@@ -151,7 +151,7 @@ fn calls_to_a_host_that_was_forgotten_end_when_it_is_known_to_be_gone() {
         tokio::task::yield_now().await;
         pair.here.host.mark_peer_down(host, "killed by signal 9");
         for outcome in [waits.await.unwrap(), clerk.send(Add(1)).await] {
-            let gone = LinkLoss::HostDown("killed by signal 9".into());
+            let gone = DisconnectReason::HostDown("killed by signal 9".into());
             assert_eq!(outcome, Err(NotDelivered::Unreachable { host, reason: gone }.into()));
         }
     });

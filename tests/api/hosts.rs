@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use roadshow::host::{
-    Executor, Host, HostConfig, HostServices, Placed, Placement, PlacementResult, TaskSlot, fresh_identity,
+    Assignment, Executor, Host, HostConfig, HostServices, Placement, PlacementResult, TaskSlot,
+    fresh_identity,
 };
-use roadshow::id::Identity;
+use roadshow::id::HostUid;
 use roadshow::remote::actor_services;
 use roadshow::session::Secret;
 use roadshow::spec::ActorSpec;
@@ -75,7 +76,7 @@ pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Outp
 
 /// What a host of these tests is made from.
 pub(crate) struct Plan {
-    pub(crate) identity: Identity,
+    pub(crate) identity: HostUid,
     pub(crate) secret: [u8; 32],
     pub(crate) limits: Limits,
     pub(crate) calls: HostServices,
@@ -119,7 +120,7 @@ impl Plan {
             listen: Some(LOOPBACK),
             io: self.io,
             executor: Executor::Arbiter(arbiter.clone()),
-            calls: self.calls,
+            services: self.calls,
         })
         .await
         .unwrap();
@@ -140,7 +141,7 @@ impl HostEndpoint {
         Plan::default().start().await
     }
 
-    pub(crate) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> HostUid {
         self.host.identity()
     }
 
@@ -150,7 +151,7 @@ impl HostEndpoint {
 
     /// Tells this host where another listens.
     pub(crate) fn knows(&self, other: &Self) {
-        self.host.introduce(other.identity(), other.address());
+        self.host.add_peer(other.identity(), other.address());
     }
 
     /// Lets everything that is spawned or run from here go there.
@@ -160,7 +161,7 @@ impl HostEndpoint {
 
     /// Starts an actor on this host's thread, and makes it reachable.
     pub(crate) fn serve<A: RemoteActor>(&self, make: impl FnOnce() -> A + Send + 'static) -> RemoteAddr<A> {
-        self.cluster.serve(A::start_in_arbiter(&self.arbiter, |_| make()))
+        self.cluster.register(A::start_in_arbiter(&self.arbiter, |_| make()))
     }
 
     /// Whether a link to the other host is up.
@@ -219,13 +220,13 @@ impl Pair {
 
 #[derive(Debug)]
 struct Always {
-    host: Identity,
+    host: HostUid,
     tasks: Arc<AtomicUsize>,
 }
 
 impl Placement for Always {
     fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> PlacementResult {
-        PlacementResult::Now(Ok(Placed { host: self.host, actor: None, alive: None }))
+        PlacementResult::Now(Ok(Assignment { host: self.host, actor: None, alive: None }))
     }
 
     fn place_task(&self) -> Option<TaskSlot> {

@@ -9,10 +9,12 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use roadshow::Limits;
 use roadshow::host::fresh_identity;
-use roadshow::id::{ActorIncarnation, CallId, HostId, Identity, LinkId, Target};
+use roadshow::id::{ActorIncarnation, CallId, HostId, HostUid, LinkId, Target};
 use roadshow::prelude::*;
 use roadshow::session::HandshakeError;
-use roadshow::wire::{Call, Frame, Hello, Proof, Purpose, Refusal, Refused, Resume, Terms, VERSION};
+use roadshow::wire::{
+    Call, Frame, Hello, Proof, Purpose, Refusal, Refused, Resume, SessionParameters, VERSION,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -96,7 +98,7 @@ fn bytes_of(frame: &Frame) -> Vec<u8> {
     bytes.to_vec()
 }
 
-fn hello(to: Identity) -> Hello {
+fn hello(to: HostUid) -> Hello {
     let (from, link) = (fresh_identity(), LinkId(5));
     Hello {
         version: VERSION,
@@ -105,7 +107,7 @@ fn hello(to: Identity) -> Hello {
         link,
         replaces: LinkId::NONE,
         purpose: Purpose::Link,
-        terms: Terms {
+        terms: SessionParameters {
             frame_bytes_max: 1 << 20,
             outgoing_bytes_max: 1 << 20,
             window_bytes: 1 << 20,
@@ -117,7 +119,7 @@ fn hello(to: Identity) -> Hello {
 }
 
 /// What a stranger says, and the refusal that it hears, if it spoke well enough for one.
-async fn is_shown_out(words: impl Fn(Identity) -> Vec<u8>, refusal: Option<Refusal>) {
+async fn is_shown_out(words: impl Fn(HostUid) -> Vec<u8>, refusal: Option<Refusal>) {
     let house = House::start(guarded()).await;
     let heard = house.knock(&words(house.site.identity())).await.shown_out().await;
     if let Some(refusal) = refusal {
@@ -178,14 +180,14 @@ fn call_an_actor() -> Vec<u8> {
         target,
         message: Note::HASH,
         timeout_ms: 0,
-        floor: None,
+        low_watermark: None,
         body,
     }))
 }
 
 #[test]
 fn whoever_wants_another_host_is_told_so() {
-    let elsewhere = |to: Identity| hello(Identity { host: HostId(to.host.0 ^ 1), ..to });
+    let elsewhere = |to: HostUid| hello(HostUid { host: HostId(to.host.0 ^ 1), ..to });
     run(is_shown_out(move |to| bytes_of(&Frame::Hello(Box::new(elsewhere(to)))), Some(Refusal::WrongHost)));
 }
 

@@ -35,7 +35,7 @@ async fn start(transport: Arc<dyn Transport>, ip: Ipv4Addr, limits: Limits) -> H
         listen: Some((ip, 0).into()),
         io: Handle::current(),
         executor: Executor::here_or(&Handle::current()),
-        calls: Box::new(actor_services),
+        services: Box::new(actor_services),
     };
     Host::start(config).await.unwrap()
 }
@@ -46,8 +46,8 @@ async fn at(network: &Memory, ip: Ipv4Addr) -> Host {
 
 /// An actor there, for messages from here.
 fn clerk(here: &Host, there: &Host) -> (RemoteAddr<Clerk>, RemoteAddr<Clerk>) {
-    here.introduce(there.identity(), there.address().unwrap());
-    let near = ClusterRef::new(there.clone()).serve(Clerk::default().start());
+    here.add_peer(there.identity(), there.address().unwrap());
+    let near = ClusterRef::new(there.clone()).register(Clerk::default().start());
     (ClusterRef::new(here.clone()).bind(&near), near)
 }
 
@@ -153,8 +153,8 @@ fn heartbeats_can_be_put_off_for_ever() {
     paused(async {
         let network = Memory::new(5);
         let never = limits(|limits| {
-            limits.heartbeat_every = Duration::MAX;
-            limits.heartbeat_lost = Duration::MAX;
+            limits.heartbeat_interval = Duration::MAX;
+            limits.heartbeat_timeout = Duration::MAX;
         });
         let here = start(Arc::new(network.at(ONE)), ONE, never.clone()).await;
         let there = start(Arc::new(network.at(TWO)), TWO, never).await;

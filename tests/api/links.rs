@@ -146,7 +146,7 @@ fn a_host_that_cannot_be_reached_fails_the_call_at_once_and_safely() {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let free = listener.local_addr().unwrap();
         drop(listener);
-        site.host.introduce(nobody.identity(), free);
+        site.host.add_peer(nobody.identity(), free);
         let clerk = site.cluster.bind(&nobody.serve(Clerk::default));
         let error = clerk.send(Add(1)).await.unwrap_err();
         assert!(matches!(error, SendError::NotDelivered(NotDelivered::Unreachable { .. })), "{error}");
@@ -192,7 +192,7 @@ fn calls_that_a_lost_link_did_not_bring_are_written_again_to_the_next() {
         let had = call_of(raw.read().await);
         drop(raw);
         let mut raw =
-            Raw::accept_at(&listener, identity, Resume { resets: 0, received: 1, ..Resume::default() }).await;
+            Raw::accept_at(&listener, identity, Resume { epoch: 0, received: 1, ..Resume::default() }).await;
         let again = call_of(raw.read().await);
         assert_ne!(again.call, had.call, "what the peer has had is not written again");
         raw.write(Frame::Reply(Reply { call: again.call, body: body_of(&2) })).await;
@@ -212,7 +212,7 @@ fn calls_are_in_doubt_when_the_peer_has_dropped_its_half_of_the_session() {
         call_of(raw.read().await);
         drop(raw);
         let mut raw =
-            Raw::accept_at(&listener, identity, Resume { resets: 1, received: 1, ..Resume::default() }).await;
+            Raw::accept_at(&listener, identity, Resume { epoch: 1, received: 1, ..Resume::default() }).await;
         let in_doubt = call.await.unwrap_err();
         assert!(
             in_doubt.is_outcome_unknown() && in_doubt.to_string().contains("given the session up"),
@@ -271,7 +271,7 @@ fn a_proven_peer_that_breaks_the_protocol_loses_its_link_alone() {
             target,
             message: Hold::HASH,
             timeout_ms: 0,
-            floor: None,
+            low_watermark: None,
             body,
         });
         raw.write_all([call.clone(), call]).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roadshow::host::fresh_identity;
-use roadshow::id::{CallId, Identity};
+use roadshow::id::{CallId, HostUid};
 use roadshow::prelude::*;
 use roadshow::wire::{Frame, Heartbeat, Purpose, Refusal, Reply, Resume};
 use roadshow::{Limits, Request};
@@ -19,8 +19,8 @@ const LOST: Duration = Duration::from_millis(300);
 
 fn impatient() -> Limits {
     limits(|limits| {
-        limits.heartbeat_every = LOST / 10;
-        limits.heartbeat_lost = LOST;
+        limits.heartbeat_interval = LOST / 10;
+        limits.heartbeat_timeout = LOST;
     })
 }
 
@@ -81,7 +81,7 @@ fn a_link_is_kept_while_handlers_compute_for_ten_times_as_long_as_it_may_be_sile
 struct Called {
     site: HostEndpoint,
     listener: TcpListener,
-    identity: Identity,
+    identity: HostUid,
     link: Raw,
     call: (CallId, Request<Add>),
 }
@@ -100,7 +100,7 @@ impl Called {
     /// The host cuts the link, makes another for the same session, and hears the answer over that.
     async fn expects_another_link(mut self) {
         assert_eq!(self.link.read().await, None, "the link is cut");
-        let resume = Resume { resets: 0, received: 1, ..Resume::default() };
+        let resume = Resume { epoch: 0, received: 1, ..Resume::default() };
         let mut again = Raw::accept_at(&self.listener, self.identity, resume).await;
         assert_eq!((again.peer.purpose, again.peer.replaces), (Purpose::Link, self.link.peer.link));
         let (call, request) = self.call;
@@ -115,7 +115,7 @@ fn a_peer_that_answers_no_heartbeat_is_dialled_again() {
     run(async {
         let called = Called::over_a_link(impatient()).await;
         let mut pulse = Raw::accept(&called.listener, called.identity).await;
-        assert_eq!((pulse.peer.purpose, pulse.peer.link), (Purpose::Pulse, called.link.peer.link));
+        assert_eq!((pulse.peer.purpose, pulse.peer.link), (Purpose::Heartbeat, called.link.peer.link));
         assert_eq!(pulse.next().await, Some(Frame::Heartbeat(Heartbeat)));
         called.expects_another_link().await;
         assert_eq!(pulse.next().await, None);
@@ -126,12 +126,12 @@ fn a_peer_that_answers_no_heartbeat_is_dialled_again() {
 fn a_peer_that_has_the_link_no_more_is_dialled_again_at_once() {
     run(async {
         let limits = limits(|limits| {
-            limits.heartbeat_every = LOST / 10;
-            limits.heartbeat_lost = 2 * PATIENCE;
+            limits.heartbeat_interval = LOST / 10;
+            limits.heartbeat_timeout = 2 * PATIENCE;
         });
         let called = Called::over_a_link(limits).await;
         let refused = Raw::refuse(&called.listener, called.identity, Refusal::Stale).await;
-        assert_eq!((refused.purpose, refused.link), (Purpose::Pulse, called.link.peer.link));
+        assert_eq!((refused.purpose, refused.link), (Purpose::Heartbeat, called.link.peer.link));
         called.expects_another_link().await;
     });
 }
@@ -140,8 +140,8 @@ fn a_peer_that_has_the_link_no_more_is_dialled_again_at_once() {
 fn a_link_is_not_cut_by_the_word_of_one_that_has_proved_nothing() {
     run(async {
         let limits = limits(|limits| {
-            limits.heartbeat_every = LOST / 10;
-            limits.heartbeat_lost = 2 * PATIENCE;
+            limits.heartbeat_interval = LOST / 10;
+            limits.heartbeat_timeout = 2 * PATIENCE;
         });
         let mut called = Called::over_a_link(limits).await;
         for _ in 0..3 {
@@ -149,7 +149,7 @@ fn a_link_is_not_cut_by_the_word_of_one_that_has_proved_nothing() {
         }
         // The pulse is tried again, and the link is the same.
         let pulse = Raw::accept(&called.listener, called.identity).await;
-        assert_eq!((pulse.peer.purpose, pulse.peer.link), (Purpose::Pulse, called.link.peer.link));
+        assert_eq!((pulse.peer.purpose, pulse.peer.link), (Purpose::Heartbeat, called.link.peer.link));
         let (call, request) = called.call;
         called.link.write(Frame::Reply(Reply { call, body: body_of(&1) })).await;
         assert_eq!(request.await, Ok(1));
@@ -168,7 +168,7 @@ fn a_link_whose_dialler_sends_no_heartbeat_is_cut_and_the_session_waits_for_the_
         let Some(Frame::Call(call)) = link.read().await else { panic!("it is called") };
         assert_eq!(link.read().await, None, "the link is cut");
         let mut again =
-            Raw::connect_at(&site, identity, 2, Resume { resets: 0, received: 1, ..Resume::default() }).await;
+            Raw::connect_at(&site, identity, 2, Resume { epoch: 0, received: 1, ..Resume::default() }).await;
         again.write(Frame::Reply(Reply { call: call.call, body: body_of(&1) })).await;
         assert_eq!(request.await, Ok(1));
     });

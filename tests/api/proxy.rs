@@ -93,7 +93,7 @@ impl Proxy {
 
     /// Lets a host dial the one behind, by way of the proxy.
     pub(crate) fn introduce(&self, behind: &HostEndpoint, to: &HostEndpoint) {
-        to.host.introduce(behind.identity(), self.address);
+        to.host.add_peer(behind.identity(), self.address);
     }
 
     /// Cuts all connections.

@@ -5,11 +5,11 @@ use std::time::Instant;
 use bytes::BytesMut;
 use roadshow::RemoteAddr;
 use roadshow::host::fresh_identity;
-use roadshow::id::{ActorId, ActorIncarnation, Identity, LinkId, Target};
+use roadshow::id::{ActorId, ActorIncarnation, HostUid, LinkId, Target};
 use roadshow::registry::Registry;
 use roadshow::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
 use roadshow::transport::FrameReader;
-use roadshow::wire::{self, Ack, Body, Frame, Purpose, Refusal, Resume, Terms};
+use roadshow::wire::{self, Ack, Body, Frame, Purpose, Refusal, Resume, SessionParameters};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,7 +39,7 @@ impl Raw {
     /// Dials a host as `identity`, for the link of that number and as one that is there in the session.
     pub(crate) async fn connect_at(
         site: &HostEndpoint,
-        identity: Identity,
+        identity: HostUid,
         link: u64,
         resume: Resume,
     ) -> Self {
@@ -80,27 +80,27 @@ impl Raw {
     }
 
     /// Listens as a host that `site` may dial.
-    pub(crate) async fn listen_for(site: &HostEndpoint) -> (TcpListener, Identity) {
+    pub(crate) async fn listen_for(site: &HostEndpoint) -> (TcpListener, HostUid) {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let identity = fresh_identity();
-        site.host.introduce(identity, listener.local_addr().unwrap());
+        site.host.add_peer(identity, listener.local_addr().unwrap());
         (listener, identity)
     }
 
     /// Takes the link of a host that dials `identity`, as one that has had no link before.
-    pub(crate) async fn accept(listener: &TcpListener, identity: Identity) -> Self {
+    pub(crate) async fn accept(listener: &TcpListener, identity: HostUid) -> Self {
         Self::accept_at(listener, identity, Resume::default()).await
     }
 
     /// Takes the link of a host that dials `identity`, as one that is there in the session.
-    pub(crate) async fn accept_at(listener: &TcpListener, identity: Identity, resume: Resume) -> Self {
+    pub(crate) async fn accept_at(listener: &TcpListener, identity: HostUid, resume: Resume) -> Self {
         let (stream, _) = listener.accept().await.unwrap();
         let handshake = Handshake::accept(Instant::now(), config(identity, SECRET), [2; 32]);
         Self::shake(stream, handshake, resume).await.unwrap()
     }
 
     /// Refuses the link of a host that dials `identity`; gives what it was to be.
-    pub(crate) async fn refuse(listener: &TcpListener, identity: Identity, reason: Refusal) -> ProvenPeer {
+    pub(crate) async fn refuse(listener: &TcpListener, identity: HostUid, reason: Refusal) -> ProvenPeer {
         let (stream, _) = listener.accept().await.unwrap();
         let mut frames = FrameReader::handshake(stream);
         let mut handshake = Handshake::accept(Instant::now(), config(identity, SECRET), [2; 32]);
@@ -117,7 +117,7 @@ impl Raw {
 
     /// Takes the connection of a host that dials `identity`, and proves itself; what the host says then is
     /// never answered.
-    pub(crate) async fn hang(listener: &TcpListener, identity: Identity) -> TcpStream {
+    pub(crate) async fn hang(listener: &TcpListener, identity: HostUid) -> TcpStream {
         let (stream, _) = listener.accept().await.unwrap();
         let mut frames = FrameReader::handshake(stream);
         let mut handshake = Handshake::accept(Instant::now(), config(identity, SECRET), [2; 32]);
@@ -141,7 +141,7 @@ impl Raw {
     }
 
     /// Dials a host as `identity`, for a first link.
-    pub(crate) async fn try_connect(site: &HostEndpoint, identity: Identity) -> Result<Self, HandshakeError> {
+    pub(crate) async fn try_connect(site: &HostEndpoint, identity: HostUid) -> Result<Self, HandshakeError> {
         Self::dial(site, config(identity, SECRET), attempt(site)).await
     }
 
@@ -207,10 +207,10 @@ impl Raw {
     }
 
     /// The address of an actor that nobody made, unbound.
-    pub(crate) fn addr_of<A: roadshow::RemoteActor>(host: Identity, actor: u64) -> RemoteAddr<A> {
+    pub(crate) fn addr_of<A: roadshow::RemoteActor>(host: HostUid, actor: u64) -> RemoteAddr<A> {
         #[derive(Serialize)]
         struct Place {
-            host: Identity,
+            host: HostUid,
             target: Target,
         }
         let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };
@@ -218,15 +218,15 @@ impl Raw {
     }
 }
 
-fn config(me: Identity, secret: [u8; 32]) -> HandshakeConfig {
+fn config(me: HostUid, secret: [u8; 32]) -> HandshakeConfig {
     let secret = Secret::from_bytes(secret);
-    let terms = Terms {
+    let terms = SessionParameters {
         frame_bytes_max: FRAME_BYTES_MAX as u64,
         outgoing_bytes_max: 64 << 20,
         window_bytes: 1 << 20,
         schema: Registry::collect().unwrap().digest(),
     };
-    HandshakeConfig { me, secret, terms, timeout: PATIENCE }
+    HandshakeConfig { local: me, secret, terms, timeout: PATIENCE }
 }
 
 /// A first link to a host.

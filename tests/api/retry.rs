@@ -7,7 +7,7 @@ use futures_util::future::join;
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use roadshow::Limits;
 use roadshow::host::{NotDelivered, OutcomeUnknown, fresh_identity};
-use roadshow::id::{CallId, Identity};
+use roadshow::id::{CallId, HostUid};
 use roadshow::prelude::*;
 use roadshow::wire::{Call, Frame, Reply, Resume, Watermark};
 use tokio::net::TcpListener;
@@ -28,7 +28,7 @@ const NEVER: Duration = PATIENCE.saturating_mul(10);
 struct Forgetful {
     site: HostEndpoint,
     listener: TcpListener,
-    identity: Identity,
+    identity: HostUid,
     links: u32,
 }
 
@@ -51,7 +51,7 @@ impl Forgetful {
 
     /// The next link.
     async fn link(&mut self) -> Raw {
-        let resume = Resume { resets: self.links, received: 0, ..Resume::default() };
+        let resume = Resume { epoch: self.links, received: 0, ..Resume::default() };
         self.links += 1;
         Raw::accept_at(&self.listener, self.identity, resume).await
     }
@@ -87,7 +87,7 @@ fn a_call_with_a_policy_is_made_again_under_its_number_when_its_session_was_lost
         let mut peer = Forgetful::start().await;
         let request = peer.call(Retry::times(3).delay(SOON));
         let first = peer.loses().await;
-        assert_eq!(first.floor, Some(first.call));
+        assert_eq!(first.low_watermark, Some(first.call));
         for _ in 0..2 {
             assert_eq!(peer.loses().await, first);
         }
@@ -107,7 +107,7 @@ fn a_call_without_a_policy_is_in_doubt_when_its_session_was_lost() {
         let mut peer = Forgetful::start().await;
         let request = peer.clerk().try_send(Add(1)).unwrap();
         let first = peer.loses().await;
-        assert_eq!(first.floor, None);
+        assert_eq!(first.low_watermark, None);
         let mut link = peer.link().await;
         let error = request.await.unwrap_err();
         assert!(matches!(error, SendError::OutcomeUnknown(OutcomeUnknown::LinkLost { .. })), "{error}");
@@ -138,7 +138,7 @@ fn a_call_to_a_host_that_cannot_be_reached_is_made_when_it_can() {
     run(async {
         let (site, late) = (HostEndpoint::start().await, HostEndpoint::start().await);
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-        site.host.introduce(late.identity(), listener.local_addr().unwrap());
+        site.host.add_peer(late.identity(), listener.local_addr().unwrap());
         drop(listener);
         let clerk = site.cluster.bind(&late.serve(Clerk::default));
         let given_up = clerk.send(Add(1)).retry(Retry::times(2).delay(SOON)).await.unwrap_err();
@@ -248,7 +248,7 @@ fn calls_with_a_policy_are_each_handled_once_while_their_sessions_are_lost() {
 struct Caller {
     site: HostEndpoint,
     near: RemoteAddr<Clerk>,
-    identity: Identity,
+    identity: HostUid,
     links: u64,
 }
 
@@ -261,7 +261,7 @@ impl Caller {
 
     /// Makes calls over a new link.
     async fn call(&mut self, calls: impl IntoIterator<Item = Call>) -> Raw {
-        let resume = Resume { resets: self.links as u32, received: 0, ..Resume::default() };
+        let resume = Resume { epoch: self.links as u32, received: 0, ..Resume::default() };
         self.links += 1;
         let mut link = Raw::connect_at(&self.site, self.identity, self.links, resume).await;
         link.write_all(calls.into_iter().map(Frame::Call)).await;
@@ -275,7 +275,7 @@ impl Caller {
             target: Raw::target_of(&self.near),
             message: M::HASH,
             timeout_ms: 0,
-            floor: Some(CallId(number)),
+            low_watermark: Some(CallId(number)),
             body: body_of(&message),
         }
     }

@@ -26,7 +26,7 @@ fn narrow() -> Limits {
     limits(|limits| {
         limits.window_bytes = 4 << 10;
         limits.outgoing_bytes_max = OUTGOING;
-        limits.parked_bytes_max = 8 << 10;
+        limits.send_queue_bytes_max = 8 << 10;
     })
 }
 
@@ -282,7 +282,7 @@ fn in_a_process_of_its_own() {
     run(async {
         let limits = limits(|limits| {
             limits.outgoing_bytes_max = 512 << 20;
-            limits.parked_bytes_max = limits.outgoing_bytes_max;
+            limits.send_queue_bytes_max = limits.outgoing_bytes_max;
             // What is queued waits for as long as it is measured.
             limits.connect_timeout = 2 * PATIENCE;
             limits.handshake_timeout = 2 * PATIENCE;

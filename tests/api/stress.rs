@@ -126,7 +126,7 @@ fn messages_of_several_threads_arrive_once_and_in_order_while_their_link_is_cut_
         // The actors' threads are not the link's.
         let arbiters = [Arbiter::new(), Arbiter::new()];
         let ledgers = arbiters.each_ref().map(|arbiter| {
-            pair.there.cluster.serve(Ledger::start_in_arbiter(&arbiter.handle(), |_| Ledger::quick()))
+            pair.there.cluster.register(Ledger::start_in_arbiter(&arbiter.handle(), |_| Ledger::quick()))
         });
         // The last sender is on the host of the actors, where messages are not encoded.
         let senders = (0..=SENDERS).flat_map(|sender| {
@@ -220,7 +220,7 @@ fn no_call_hangs_and_no_credit_is_lost_when_actors_stop_or_panic_or_lose_their_t
         let pair = Pair::start().await;
         for end in [End::Stop, End::Panic, End::Thread].into_iter().cycle().take(30) {
             let arbiter = Arbiter::new();
-            let mortal = pair.there.cluster.serve(Mortal::start_in_arbiter(&arbiter.handle(), |_| Mortal));
+            let mortal = pair.there.cluster.register(Mortal::start_in_arbiter(&arbiter.handle(), |_| Mortal));
             let mortal = pair.here.cluster.bind(&mortal);
             let asking = on_threads((0..SENDERS).map(|_| ask_many(mortal.clone(), 100)));
             let ending = async {
@@ -304,7 +304,7 @@ fn every_handler_of_a_dropped_call_is_dropped_whichever_thread_hears_of_it_first
         let workers = arbiters.each_ref().map(|arbiter| {
             let at_work = Arc::clone(&at_work);
             let worker = Worker::start_in_arbiter(&arbiter.handle(), |_| Worker { at_work });
-            pair.here.cluster.bind(&pair.there.cluster.serve(worker))
+            pair.here.cluster.bind(&pair.there.cluster.register(worker))
         });
         let callers = (0..SENDERS).flat_map(|_| workers.clone().map(|worker| call_and_drop(worker, 500)));
         on_threads(callers).await;

@@ -257,7 +257,7 @@ fn a_task_whose_time_is_up_before_its_turn_never_begins() {
         let mut raw = Raw::connect(&there).await;
         let call = |number, timeout_ms, message| {
             let (target, call) = (Target::TASKS, CallId(number));
-            Frame::Call(Call { call, target, message, timeout_ms, floor: None, body: body_of(&()) })
+            Frame::Call(Call { call, target, message, timeout_ms, low_watermark: None, body: body_of(&()) })
         };
         raw.write_all([call(1, 0, be_busy::HASH), call(2, 1, begin::HASH), call(3, 0, process::HASH)]).await;
         BUSY.reached_by(1).await;

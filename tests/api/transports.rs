@@ -381,8 +381,8 @@ fn hosts_call_each_other_over_memory_in_paused_time() {
     System::with_tokio_rt(runtime).block_on(async {
         let network = Memory::new(8);
         let [here, there] = [start_host(&network, ONE).await, start_host(&network, TWO).await];
-        here.introduce(there.identity(), there.address().unwrap());
-        let far = ClusterRef::new(there.clone()).serve(Clerk::default().start());
+        here.add_peer(there.identity(), there.address().unwrap());
+        let far = ClusterRef::new(there.clone()).register(Clerk::default().start());
         let clerk = ClusterRef::new(here.clone()).bind(&far);
         network.latency(SECOND / 10..=SECOND / 5);
         assert_eq!(clerk.send(Add(1)).await, Ok(1));
@@ -408,7 +408,7 @@ async fn start_host(network: &Memory, ip: Ipv4Addr) -> Host {
         listen: Some((ip, 0).into()),
         io: Handle::current(),
         executor: Executor::here_or(&Handle::current()),
-        calls: Box::new(actor_services),
+        services: Box::new(actor_services),
     };
     Host::start(config).await.unwrap()
 }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use roadshow::host::{Host, LookupFuture, NotDelivered, Placed, Placement, PlacementResult, TaskSlot};
-use roadshow::id::Identity;
+use roadshow::host::{Assignment, Host, LookupFuture, NotDelivered, Placement, PlacementResult, TaskSlot};
+use roadshow::id::HostUid;
 use roadshow::prelude::*;
 use roadshow::spec::ActorSpec;
 use roadshow::{Limits, SpawnError, TaskError};
@@ -64,14 +64,14 @@ fn much() -> Payload {
 /// Where everything goes; with nobody, everything waits for a place.
 #[derive(Debug)]
 struct Everything {
-    to: Option<Identity>,
+    to: Option<HostUid>,
     tasks: Arc<AtomicUsize>,
 }
 
 impl Placement for Everything {
     fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> PlacementResult {
         match self.to {
-            Some(host) => PlacementResult::Now(Ok(Placed { host, actor: None, alive: None })),
+            Some(host) => PlacementResult::Now(Ok(Assignment { host, actor: None, alive: None })),
             None => PlacementResult::Later(Box::pin(pending())),
         }
     }
@@ -113,7 +113,7 @@ fn patient() -> Limits {
     limits(|limits| {
         limits.connect_timeout = 2 * PATIENCE;
         limits.handshake_timeout = 2 * PATIENCE;
-        limits.parked_bytes_max = 8 << 10;
+        limits.send_queue_bytes_max = 8 << 10;
     })
 }
 

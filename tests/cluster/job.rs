@@ -369,7 +369,7 @@ impl Wish {
             request = request.resources(all.fold(Resources::none(), |all, (name, n)| all.with(name, *n)));
         }
         if let Some(node) = self.on {
-            request = request.on(node.parse().unwrap());
+            request = request.node(node.parse().unwrap());
         }
         if let Some((name, value)) = self.label {
             request = request.label(name, value);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
 use roadshow::host::fresh_identity;
-use roadshow::id::{HostId, Identity};
+use roadshow::id::{HostId, HostUid};
 use roadshow::transport::{Role, Route, host_name, host_name_as};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
@@ -134,7 +134,7 @@ struct OutputLine {
 
 impl OutputLine {
     /// A certificate for a host, signed with what is in a state directory.
-    fn signed(state: &Path, host: Identity, valid_until: Duration) -> Self {
+    fn signed(state: &Path, host: HostUid, valid_until: Duration) -> Self {
         let key = std::fs::read(state.join("authority.key")).unwrap();
         let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(key)).unwrap();
         let authority = CertificateDer::from(std::fs::read(state.join("authority.crt")).unwrap());
@@ -144,7 +144,7 @@ impl OutputLine {
         Self { chain: vec![certificate.der().clone(), authority], key }
     }
 
-    fn self_made(host: Identity) -> Self {
+    fn self_made(host: HostUid) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = params(host, A_DAY_AND_AN_HOUR).self_signed(&key).unwrap();
         Self { chain: vec![certificate.der().clone()], key }
@@ -152,7 +152,7 @@ impl OutputLine {
 }
 
 /// Valid from a day before to a while after the day before.
-fn params(host: Identity, valid_for: Duration) -> CertificateParams {
+fn params(host: HostUid, valid_for: Duration) -> CertificateParams {
     let names = [host_name(host), host_name_as(host, Role::Agent), Role::Agent.name()];
     let mut params = CertificateParams::new(names).unwrap();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -234,7 +234,7 @@ fn taken(site: &HostEndpoint, route: HostId, shown: Option<OutputLine>) -> Strin
 const A_DAY_AND_AN_HOUR: Duration = Duration::from_secs(25 * 3600);
 
 /// A node that is off loopback, and how its agent takes a client.
-fn off_loopback(shown: impl FnOnce(&HostEndpoint, Identity) -> Option<OutputLine> + Send, expected: &[&str]) {
+fn off_loopback(shown: impl FnOnce(&HostEndpoint, HostUid) -> Option<OutputLine> + Send, expected: &[&str]) {
     let network = network_or_skip!(1);
     let site = site(&network, 1);
     let agent = HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap());

@@ -9,13 +9,13 @@ use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::CertificateRequest;
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::deadline_in;
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::remote::call_host;
 use crate::transport::Credentials;
 
 impl Agent {
     /// Has the head certify a worker.
-    pub(super) async fn sign(&self, job: JobId, hosts: [Identity; 2]) -> Result<Credentials, String> {
+    pub(super) async fn sign(&self, job: JobId, hosts: [HostUid; 2]) -> Result<Credentials, String> {
         let request = CertificateRequest::new().map_err(|error| error.to_string())?;
         let head = self.head().ok_or("the head is not known")?;
         let asked = NodeRequest::SignCertificate {

@@ -18,7 +18,7 @@ use crate::config::{
     EXECUTABLE_PEER_IDLE, EXECUTABLE_PEERS_SERVED_MAX,
 };
 use crate::host::{NotDelivered, deadline_in};
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use crate::registry::{Inbound, decode};
 use crate::remote::call_host;
 use crate::wire::Payload;
@@ -28,7 +28,7 @@ use crate::wire::Payload;
 pub(super) struct Exchange {
     places: Mutex<Places>,
     /// Nodes that executables are fetched from, and how many from each.
-    sources: Mutex<FxHashMap<Identity, usize>>,
+    sources: Mutex<FxHashMap<HostUid, usize>>,
     /// Each fetch has a piece in memory.
     fetching: Semaphore,
 }
@@ -89,19 +89,19 @@ pub(super) async fn fetch(agent: &Agent, wanted: LogSelector) -> ExecutableReply
 /// The way to another agent, while something is fetched from it.
 struct Link<'a> {
     agent: &'a Agent,
-    from: Identity,
+    from: HostUid,
 }
 
 impl<'a> Link<'a> {
     /// Makes the other agent known. A driver names it: no host is taken for one that is known as something else.
-    fn open(agent: &'a Agent, from: Identity, at: SocketAddr) -> Option<Self> {
+    fn open(agent: &'a Agent, from: HostUid, at: SocketAddr) -> Option<Self> {
         let is_own = from.host == agent.host.identity().host || agent.workers.route_to(from.host).is_some();
         let is_other = matches!(agent.host.peer(from), Err(NotDelivered::StaleHost { .. }));
         if from.host == HostId::HEAD || is_own || is_other {
             return None;
         }
         *agent.exchange.sources().entry(from).or_default() += 1;
-        agent.host.introduce(from, at);
+        agent.host.add_peer(from, at);
         Some(Self { agent, from })
     }
 }
@@ -123,7 +123,7 @@ impl Drop for Link<'_> {
 }
 
 /// Asks another agent for a piece.
-async fn piece(agent: &Agent, from: Identity, request: FetchRequest) -> Result<Payload, NotFetched> {
+async fn piece(agent: &Agent, from: HostUid, request: FetchRequest) -> Result<Payload, NotFetched> {
     let deadline = deadline_in(EXECUTABLE_FETCH_TIMEOUT);
     match call_host(&agent.host, from, FETCH, request, deadline).await {
         Ok(FetchReply::Piece { bytes }) => Ok(bytes),
@@ -201,7 +201,7 @@ impl Exchange {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sources(&self) -> MutexGuard<'_, FxHashMap<Identity, usize>> {
+    fn sources(&self) -> MutexGuard<'_, FxHashMap<HostUid, usize>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -212,7 +212,7 @@ struct Places(Vec<Place>);
 
 #[derive(Debug)]
 struct Place {
-    of: (Identity, Digest),
+    of: (HostUid, Digest),
     used: Instant,
     /// Whether a piece is being read for it.
     is_reading: bool,
@@ -220,7 +220,7 @@ struct Place {
 
 impl Places {
     /// Takes a place for the next piece, if there is one.
-    fn take(&mut self, now: Instant, of: (Identity, Digest)) -> bool {
+    fn take(&mut self, now: Instant, of: (HostUid, Digest)) -> bool {
         if let Some(place) = self.0.iter_mut().find(|place| place.of == of) {
             place.used = now;
             return !std::mem::replace(&mut place.is_reading, true);
@@ -235,7 +235,7 @@ impl Places {
     }
 
     /// A piece was read. Behind the last one the place is free.
-    fn served(&mut self, now: Instant, of: (Identity, Digest), is_last: bool) {
+    fn served(&mut self, now: Instant, of: (HostUid, Digest), is_last: bool) {
         match self.0.iter_mut().find(|place| place.of == of) {
             Some(_) if is_last => self.0.retain(|place| place.of != of),
             Some(place) => (place.used, place.is_reading) = (now, false),
@@ -243,7 +243,7 @@ impl Places {
         }
     }
 
-    fn serves(&self, peer: Identity) -> bool {
+    fn serves(&self, peer: HostUid) -> bool {
         self.0.iter().any(|place| place.of.0 == peer)
     }
 }

@@ -20,7 +20,7 @@ use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
 use crate::cluster::trust::{Claims, Token};
 use crate::config::{HEAD_RPC_TIMEOUT, JOIN_TIMEOUT, LEASE_RENEW_INTERVAL, LEAVE_TIMEOUT};
 use crate::host::{SendError, deadline_in};
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::remote::call_host;
 use crate::spec::NodeId;
 use crate::transport::{Credentials, Role};
@@ -29,7 +29,7 @@ use crate::transport::{Credentials, Role};
 const NOT_KEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an agent's certificate is to say.
-pub(super) fn claims(identity: Identity) -> Claims {
+pub(super) fn claims(identity: HostUid) -> Claims {
     let node = Some(NodeId(identity.host.0));
     Claims { role: Role::Agent, hosts: vec![identity], job: None, node }
 }
@@ -38,8 +38,8 @@ pub(super) fn claims(identity: Identity) -> Claims {
 pub(super) async fn enrol_with_retry(
     token: &Token,
     heads: &[SocketAddr],
-    identity: Identity,
-) -> Result<(SocketAddr, Credentials, Identity), DaemonError> {
+    identity: HostUid,
+) -> Result<(SocketAddr, Credentials, HostUid), DaemonError> {
     let until = Instant::now() + JOIN_TIMEOUT;
     let mut backoff = Backoff::new();
     loop {

@@ -38,7 +38,7 @@ use super::trust::Token;
 use super::{offspring, open_files};
 use crate::config::{HANDOFF_QUEUE_MAX, JOIN_TIMEOUT};
 use crate::host::{Host, fresh_identity};
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::transport::{Credentials, Routed};
 
 use accounts::Accounts;
@@ -63,7 +63,7 @@ struct Agent {
     heads: Vec<SocketAddr>,
     /// The address at which the head answered last.
     head_at: Mutex<SocketAddr>,
-    head: Mutex<Option<Identity>>,
+    head: Mutex<Option<HostUid>>,
     workers: Workers,
     drivers: Drivers,
     jobs: Jobs,
@@ -109,7 +109,7 @@ impl Agent {
     }
 
     /// The head is another one, or is reached elsewhere.
-    fn set_head(&self, head: Identity, at: SocketAddr) {
+    fn set_head(&self, head: HostUid, at: SocketAddr) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
         *self.head_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
@@ -120,7 +120,7 @@ impl Agent {
     }
 
     /// The head, as it was last known.
-    fn head(&self) -> Option<Identity> {
+    fn head(&self) -> Option<HostUid> {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,7 +15,7 @@ use crate::cluster::model::{JobId, WorkerId};
 use crate::cluster::protocol::{JobSpec, OUTPUT, Output};
 use crate::config::{HEAD_RPC_TIMEOUT, LOG_LINES_QUEUED_MAX, OUTPUT_SENT_TIMEOUT};
 use crate::host::deadline_in;
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::remote::call_host;
 
 /// The output that is still on its way to drivers.
@@ -94,7 +94,7 @@ pub(super) fn capture(
 
 async fn forward(
     agent: Arc<Agent>,
-    driver: Identity,
+    driver: HostUid,
     pid: u32,
     label: Arc<Label>,
     mut written: mpsc::Receiver<Captured>,

@@ -16,7 +16,7 @@ use super::Agent;
 use crate::cluster::door::{ConnectionRouter, NoRoom};
 use crate::cluster::process::ControlSocket;
 use crate::config::{ACCEPT_BACKOFF, HANDOFF_TIMEOUT};
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use crate::transport::Route;
 
 /// What stands for the head's desk where a connection is passed to the head's process.
@@ -112,7 +112,7 @@ pub(super) struct HeadSocket(watch::Receiver<Option<Arc<ControlSocket>>>);
 
 impl HeadSocket {
     /// Listens for the head, and names this agent to it. The socket is this user's alone.
-    pub(super) fn listen(path: &Path, own: Identity) -> io::Result<Self> {
+    pub(super) fn listen(path: &Path, own: HostUid) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -161,7 +161,7 @@ impl HeadConnections {
     }
 }
 
-async fn accept(listener: UnixListener, own: Identity, room: watch::Sender<Option<Arc<ControlSocket>>>) {
+async fn accept(listener: UnixListener, own: HostUid, room: watch::Sender<Option<Arc<ControlSocket>>>) {
     loop {
         let mut socket = match listener.accept().await {
             Ok((socket, _)) => socket,
@@ -178,7 +178,7 @@ async fn accept(listener: UnixListener, own: Identity, room: watch::Sender<Optio
 }
 
 /// Writes host and incarnation. They fit the empty buffer of the socket, so nothing waits.
-async fn name_itself(socket: &mut UnixStream, own: Identity) -> io::Result<()> {
+async fn name_itself(socket: &mut UnixStream, own: HostUid) -> io::Result<()> {
     socket.write_u64(own.host.0).await?;
     socket.write_u64(own.incarnation.0).await
 }

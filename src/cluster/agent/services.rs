@@ -15,7 +15,7 @@ use crate::cluster::protocol::{
 };
 use crate::config::LOGS_LISTED_MAX;
 use crate::host::{Host, HostServices};
-use crate::id::{Identity, TypeHash};
+use crate::id::{HostUid, TypeHash};
 use crate::registry::{Inbound, decode};
 use crate::remote::stop_on_host;
 use crate::wire::CallFailure;
@@ -58,7 +58,7 @@ fn order(agent: &Arc<Agent>, inbound: Inbound) {
         Order::StopActor { at, .. } => {
             let (host, address) = (agent.host.clone(), agent.facts.address);
             tokio::spawn(async move {
-                host.introduce(at.host, address);
+                host.add_peer(at.host, address);
                 if let Err(error) = stop_on_host(&host, at).await {
                     tracing::debug!(?at, %error, "an actor could not be stopped");
                 }
@@ -79,7 +79,7 @@ fn flush(agent: Arc<Agent>, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
-    responder.release();
+    responder.release_credit();
     tokio::spawn(async move {
         agent.outputs.flush(job).await;
         responder.answer(());
@@ -99,7 +99,7 @@ fn executable(agent: Arc<Agent>, inbound: Inbound) {
     tokio::spawn(async move { responder.answer(answer_driver(agent, from, request).await) });
 }
 
-async fn answer_driver(agent: Arc<Agent>, from: Identity, request: ExecutableRequest) -> ExecutableReply {
+async fn answer_driver(agent: Arc<Agent>, from: HostUid, request: ExecutableRequest) -> ExecutableReply {
     match request {
         ExecutableRequest::Stat { digest, size, platform } => {
             at_files(move || {
@@ -137,7 +137,7 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 /// Takes note of how a driver's workers are started.
-fn equip(agent: &Arc<Agent>, from: Identity, launch: JobSpec) -> Result<(), String> {
+fn equip(agent: &Arc<Agent>, from: HostUid, launch: JobSpec) -> Result<(), String> {
     let job = launch.job;
     if launch.driver != from {
         return Err("a driver has workers started for itself alone".to_owned());

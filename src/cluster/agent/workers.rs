@@ -22,7 +22,7 @@ use crate::cluster::state::WorkerReport;
 use crate::cluster::{memory, protocol};
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::fresh_identity;
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use crate::observe::Chain;
 use crate::remote::call_host;
 
@@ -45,7 +45,7 @@ struct Worker {
 #[derive(Debug)]
 struct Running {
     process: Arc<WorkerProcess>,
-    hosts: [Identity; 2],
+    hosts: [HostUid; 2],
     /// Once it is ready.
     member: Option<Member>,
     /// Whether a signal has stopped it.
@@ -136,14 +136,14 @@ impl Workers {
     }
 
     /// Tells all workers that run which host the head is now.
-    pub(super) fn announce_head(&self, agent: &Agent, head: Identity) {
+    pub(super) fn announce_head(&self, agent: &Agent, head: HostUid) {
         let at = agent.facts.address;
         for entry in self.lock().values() {
             let Some(hosts) = entry.running.as_ref().map(|running| running.hosts) else { continue };
             let is = HeadInfo { head, at: Some(agent.head_at()), job: entry.job, places_all: true };
             for to in hosts {
                 let host = agent.host.clone();
-                host.introduce(to, at);
+                host.add_peer(to, at);
                 tokio::spawn(async move {
                     // One that computes takes it up when it is done.
                     let told: Result<(), _> = call_host(&host, to, MEMBERSHIP, Change::Head(is), None).await;
@@ -182,14 +182,14 @@ impl Workers {
     }
 
     /// The hosts of the workers that run, with what they need to be signed anew.
-    pub(super) fn certified(&self) -> Vec<(JobId, [Identity; 2], Arc<ControlSocket>)> {
+    pub(super) fn certified(&self) -> Vec<(JobId, [HostUid; 2], Arc<ControlSocket>)> {
         let all = self.lock();
         let running = all.values().filter_map(|entry| Some((entry.job, entry.running.as_ref()?)));
         running.map(|(job, running)| (job, running.hosts, Arc::clone(running.process.lifeline()))).collect()
     }
 
     /// Takes note that a process runs.
-    fn runs(&self, worker: WorkerId, process: &Arc<WorkerProcess>, hosts: [Identity; 2], label: &Arc<Label>) {
+    fn runs(&self, worker: WorkerId, process: &Arc<WorkerProcess>, hosts: [HostUid; 2], label: &Arc<Label>) {
         for host in hosts {
             self.doors().insert(host.host, Arc::clone(process.lifeline()));
         }

@@ -34,7 +34,7 @@ struct Lab {
 async fn host(
     network: &Memory,
     at: [u8; 4],
-    identity: Identity,
+    identity: HostUid,
     listen: Option<SocketAddr>,
     calls: HostServices,
 ) -> Host {
@@ -47,7 +47,7 @@ async fn host(
         listen,
         io: io.clone(),
         executor: Executor::Runtime(io),
-        calls,
+        services: calls,
     };
     Host::start(config).await.unwrap()
 }
@@ -57,9 +57,9 @@ fn address(at: [u8; 4]) -> SocketAddr {
 }
 
 /// A control plane with a node of four processors that a job has one worker on.
-fn control_with(keeper: Option<Persistence>, caller: Option<Identity>) -> Arc<Control> {
+fn control_with(keeper: Option<Persistence>, caller: Option<HostUid>) -> Arc<Control> {
     let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {}), keeper));
-    let agent = Identity { host: NODE, ..fresh_identity() };
+    let agent = HostUid { host: NODE, ..fresh_identity() };
     let facts = NodeDescriptor {
         agent,
         address: address([10, 0, 0, 3]),

@@ -14,7 +14,7 @@ use super::trust::Token;
 use super::{agent, head, machine};
 use crate::config::{INBOUND_PEER_EXPIRY, Limits};
 use crate::host::{Executor, Host, HostConfig, HostServices};
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::observe::Chain;
 use crate::transport::Routed;
 
@@ -75,7 +75,7 @@ pub(super) fn failed<E: fmt::Display>(what: &'static str) -> impl FnOnce(E) -> D
 
 /// The host of a daemon, on its one thread. Who came to it by itself and is away is forgotten.
 pub(super) async fn start_host(
-    identity: Identity,
+    identity: HostUid,
     token: &Token,
     transport: Routed,
     address: SocketAddr,
@@ -89,7 +89,7 @@ pub(super) async fn start_host(
         listen: Some(address),
         io: Handle::current(),
         executor: Executor::Runtime(Handle::current()),
-        calls,
+        services: calls,
     });
     let host = host.await.map_err(|error| failed("the daemon's host cannot start")(Chain(&error)))?;
     host.expire_inbound_peers(INBOUND_PEER_EXPIRY);

@@ -31,7 +31,7 @@ use crate::config::{
     CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, REJOIN_BACKOFF_MAX, TOKEN_RPC_REPLY_BYTES_MAX,
     TOKEN_RPC_REQUEST_BYTES_MAX, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX,
 };
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::transport::{Credentials, TOKEN_RPC_ALPN, explain, explained};
 
 /// A connection to a desk on which both sides have proved themselves.
@@ -45,7 +45,7 @@ pub(crate) struct Enrolment {
     /// What it shows to others.
     pub credentials: Credentials,
     /// The head, in its present life; its address is that of the desk.
-    pub head: Identity,
+    pub head: HostUid,
     /// What the cluster is called.
     pub cluster: String,
 }
@@ -112,7 +112,7 @@ impl TokenRpcClient {
         let failed = |error| TokenRpcError::Connect { role, address, error };
         stream.set_nodelay(true).map_err(failed)?;
         stream.write_all(&desk.route().preamble()).await.map_err(failed)?;
-        let shown = who.map(Credentials::shown);
+        let shown = who.map(Credentials::client_cert_resolver);
         let config = config(*token.authority(), shown).map_err(|error| failed(io::Error::other(error)))?;
         let name = ServerName::try_from(role.name()).map_err(|error| failed(io::Error::other(error)))?;
         let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;

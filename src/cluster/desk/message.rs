@@ -4,7 +4,7 @@ use rustls::ConnectionCommon;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::trust::Claims;
-use crate::id::Identity;
+use crate::id::HostUid;
 
 /// The version of what is said here.
 pub(super) const VERSION: u16 = 1;
@@ -77,7 +77,7 @@ pub(crate) struct Enrolled {
     /// Its certificate and the authority's, in DER.
     pub chain: Vec<Vec<u8>>,
     /// The head, in its present life.
-    pub head: Identity,
+    pub head: HostUid,
     /// What the cluster is called.
     pub cluster: String,
 }
@@ -86,7 +86,7 @@ pub(crate) struct Enrolled {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Returned {
     /// The head, in its present life.
-    pub head: Identity,
+    pub head: HostUid,
     /// What the cluster is called.
     pub cluster: String,
 }

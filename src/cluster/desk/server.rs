@@ -124,8 +124,8 @@ impl<S: TokenService> Desk<S> {
         while let Some(stream) = incoming.recv().await {
             let source = stream.peer_addr().ok().map(|address| address.ip());
             let greeting = Arc::clone(&self).greet(stream, closing.clone());
-            if let Err(crowded) = strangers.attend(source, HANDSHAKES_OPEN_MAX, greeting) {
-                self.refusals.note(&crowded);
+            if let Err(crowded) = strangers.spawn(source, HANDSHAKES_OPEN_MAX, greeting) {
+                self.refusals.record(&crowded);
             }
         }
     }
@@ -133,7 +133,7 @@ impl<S: TokenService> Desk<S> {
     async fn greet(self: Arc<Self>, stream: net::TcpStream, closing: CancellationToken) {
         let proven = timeout(HANDSHAKE_TIMEOUT, self.until_proven(stream)).await;
         match proven.unwrap_or(Err(RejectReason::TimedOut)) {
-            Err(error) => self.refusals.note(&error),
+            Err(error) => self.refusals.record(&error),
             Ok((stream, place)) => {
                 // Not here: this task counts as a stranger's.
                 tokio::spawn(async move {

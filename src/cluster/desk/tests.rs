@@ -24,12 +24,12 @@ use crate::config::{
     CERTIFICATE_VALID, HANDSHAKES_OPEN_MAX, TOKEN_RPC_CONNECTIONS_MAX, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX,
 };
 use crate::host::fresh_identity;
-use crate::id::{HostId, Identity, Incarnation};
+use crate::id::{HostId, HostUid, Incarnation};
 use crate::transport::{Certificate, Credentials, PREAMBLE_BYTES};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const PATIENCE: Duration = Duration::from_secs(30);
-const HEAD: Identity = Identity { host: HostId::HEAD, incarnation: Incarnation(5) };
+const HEAD: HostUid = HostUid { host: HostId::HEAD, incarnation: Incarnation(5) };
 
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it ends in time")
@@ -226,7 +226,7 @@ async fn member_is_taken_back_with_a_valid_certificate_for_all_that_it_claims_an
     let valid = realm.credentials(Role::Driver, me);
     let back = rejoin(Some(&valid), claims(Role::Driver, me)).await.unwrap().unwrap();
     assert_eq!((back.head, back.cluster.as_str()), (HEAD, "test, back"));
-    let later = Identity { incarnation: Incarnation(me.incarnation.0 + 1), ..me };
+    let later = HostUid { incarnation: Incarnation(me.incarnation.0 + 1), ..me };
     let both = Claims { hosts: vec![me, other], ..claims(Role::Driver, me) };
     for (shown, claims) in [
         (None, claims(Role::Driver, me)),

@@ -70,7 +70,7 @@ async fn find_source(shared: &Arc<Shared>, nodes: &[&NodeDescriptor]) {
     let mut looks: FuturesUnordered<_> = nodes
         .iter()
         .map(|facts| async move {
-            shared.control.introduce(facts.agent, facts.address);
+            shared.control.add_peer(facts.agent, facts.address);
             (facts, have(shared, facts).await)
         })
         .collect();
@@ -104,7 +104,7 @@ async fn wait_for_rejoin(shared: &Arc<Shared>) -> Result<(), ClusterError> {
 
 /// Sees to it that a node has the executable, and tells the head.
 pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
-    shared.control.introduce(facts.agent, facts.address);
+    shared.control.add_peer(facts.agent, facts.address);
     shared.standing().agents.insert(facts.id(), facts.agent);
     let equipped = try_to_equip(shared, facts).await;
     if equipped.is_err() {

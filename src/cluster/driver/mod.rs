@@ -35,7 +35,7 @@ use super::trust::Claims;
 use super::{ClusterError, WorkerInfo, callers, control, machine, worker};
 use crate::config::{HEAD_RPC_TIMEOUT, HISTORY_MAX, JOB_EVENT_QUEUE_MAX, Limits, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::observe::{Chain, log};
 use crate::remote::{ClusterRef, actor_services, call_host};
@@ -118,12 +118,12 @@ struct WorkerSettings {
 /// What the driver knows of its cluster.
 #[derive(Debug)]
 struct ClusterView {
-    head: Identity,
+    head: HostUid,
     /// The address at which the head answered last.
     head_at: SocketAddr,
     workers: Vec<Known>,
     /// Of the nodes that were sent the executable, without those that are lost.
-    agents: BTreeMap<NodeId, Identity>,
+    agents: BTreeMap<NodeId, HostUid>,
 }
 
 impl ClusterView {
@@ -138,7 +138,7 @@ impl ClusterView {
     }
 
     /// Forgets an agent, unless a later life of its node is there by now.
-    fn forget_agent(&mut self, agent: Identity) {
+    fn forget_agent(&mut self, agent: HostUid) {
         self.agents.retain(|_, known| *known != agent);
     }
 }
@@ -168,12 +168,12 @@ impl Shared {
         self.standing.lock()
     }
 
-    fn head(&self) -> Identity {
+    fn head(&self) -> HostUid {
         self.standing().head
     }
 
     /// Forgets an agent that is lost, or cannot be used.
-    fn forget_agent(&self, agent: Identity) {
+    fn forget_agent(&self, agent: HostUid) {
         self.standing().forget_agent(agent);
         self.sources.forget(agent);
     }
@@ -252,11 +252,11 @@ async fn begin(
             identity,
             secret: secret.clone(),
             limits: options.limits.clone(),
-            transport: Arc::new(Routed::dialing(enrolled.credentials.clone())),
+            transport: Arc::new(Routed::dial_only(enrolled.credentials.clone())),
             listen: None,
             io: io.clone(),
             executor,
-            calls,
+            services: calls,
         })
     };
     let services = Box::new(move |host: &Host, service, inbound| {

@@ -20,7 +20,7 @@ pub(super) fn receive(tell: &mpsc::Sender<News>, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
-    responder.release();
+    responder.release_credit();
     let tell = tell.clone();
     tokio::spawn(async move {
         match tell.send(news).await {

@@ -11,7 +11,7 @@ use crate::cluster::logs::Display;
 use crate::cluster::protocol::{FLUSH, Flush};
 use crate::config::OUTPUT_AGENTS_TIMEOUT;
 use crate::host::deadline_in;
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::observe::log;
 use crate::registry::{Inbound, decode};
 use crate::remote::call_host;
@@ -25,7 +25,7 @@ pub(super) fn receive(display: &Display, inbound: Inbound) {
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
-    responder.release();
+    responder.release_credit();
     let display = display.clone();
     tokio::spawn(async move {
         match display.show(output).await {
@@ -41,7 +41,7 @@ pub(super) fn receive(display: &Display, inbound: Inbound) {
 pub(super) async fn flush(shared: &Arc<Shared>, within: Duration) {
     let until = Instant::now() + within;
     let agents_within = OUTPUT_AGENTS_TIMEOUT.min(within * 3 / 4);
-    let agents: Vec<Identity> = shared.standing().agents.values().copied().collect();
+    let agents: Vec<HostUid> = shared.standing().agents.values().copied().collect();
     let asked = agents.into_iter().map(|agent| async move {
         let request = Flush { job: shared.job };
         let deadline = deadline_in(agents_within);

@@ -15,13 +15,13 @@ use crate::config::{
     EXECUTABLE_FETCHES_PER_NODE, EXECUTABLE_SOURCE_FAILURES_MAX, EXECUTABLE_SOURCES_TRIED_MAX,
     EXECUTABLES_SENT_AT_ONCE,
 };
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::lock::Mutex;
 
 /// A node that has the executable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Source {
-    pub(super) agent: Identity,
+    pub(super) agent: HostUid,
     pub(super) address: SocketAddr,
 }
 
@@ -81,7 +81,7 @@ impl Sources {
     }
 
     /// Forgets a node that is lost.
-    pub(super) fn forget(&self, agent: Identity) {
+    pub(super) fn forget(&self, agent: HostUid) {
         self.change(|plan| plan.forget(agent));
     }
 
@@ -99,7 +99,7 @@ impl Sources {
     /// # Cancel safety
     ///
     /// Dropping the future takes nothing.
-    pub(super) async fn take(&self, tried: &[Identity]) -> Transfer {
+    pub(super) async fn take(&self, tried: &[HostUid]) -> Transfer {
         let (tell, told) = oneshot::channel();
         self.change(|plan| plan.waiting.push_back(Waiting { tried: tried.to_vec(), tell }));
         told.await.expect("the plan keeps a node that waits until it has a source")
@@ -181,7 +181,7 @@ impl Holder {
 /// A node that waits for a source.
 #[derive(Debug)]
 struct Waiting {
-    tried: Vec<Identity>,
+    tried: Vec<HostUid>,
     tell: oneshot::Sender<Transfer>,
 }
 
@@ -193,7 +193,7 @@ impl Plan {
         }
     }
 
-    fn forget(&mut self, agent: Identity) {
+    fn forget(&mut self, agent: HostUid) {
         if let Some(at) = self.holders.iter().position(|holder| holder.source.agent == agent) {
             self.free -= self.holders.swap_remove(at).free();
         }
@@ -218,7 +218,7 @@ impl Plan {
     }
 
     /// The source for a node that has tried some already; `None` while it has to wait for one.
-    fn turn(holders: &[Holder], free: usize, sending: usize, tried: &[Identity]) -> Option<Turn> {
+    fn turn(holders: &[Holder], free: usize, sending: usize, tried: &[HostUid]) -> Option<Turn> {
         // Thousands may wait: most of them are done with here.
         if tried.is_empty() && !holders.is_empty() && free == 0 {
             return None;

@@ -7,7 +7,7 @@ use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{NodeEvent, NodeReply};
 use crate::cluster::state::State;
 use crate::cluster::trust::Claims;
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use crate::transport::{Certificate, Role};
 
 impl Head {
@@ -45,9 +45,9 @@ impl Head {
     /// Certifies a worker for the agent that starts it.
     pub(super) fn sign_worker(
         &self,
-        agent: Identity,
+        agent: HostUid,
         job: JobId,
-        hosts: [Identity; 2],
+        hosts: [HostUid; 2],
         request: &[u8],
     ) -> NodeReply {
         if !self.control.read(|state| state.is_member(agent)) {
@@ -65,9 +65,9 @@ impl Head {
     /// Certifies the driver of a submitted job for the agent that runs it: the driver has no token.
     pub(super) fn sign_driver(
         &self,
-        agent: Identity,
+        agent: HostUid,
         job: JobId,
-        hosts: Vec<Identity>,
+        hosts: Vec<HostUid>,
         request: &[u8],
     ) -> NodeReply {
         if !self.control.read(|state| state.is_member(agent)) {
@@ -160,7 +160,7 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
 }
 
 /// Whether the hosts may be those of a worker on a node: nobody's who lives elsewhere.
-fn check_owned_by(state: &State, node: NodeId, hosts: &[Identity]) -> Result<(), String> {
+fn check_owned_by(state: &State, node: NodeId, hosts: &[HostUid]) -> Result<(), String> {
     for host in hosts {
         let holder = state.holder(host.host);
         let runs_here = |worker| state.worker(worker).is_some_and(|(runs_on, _)| runs_on == node);
@@ -184,10 +184,10 @@ mod tests {
     /// One node with a worker, and the driver of its job.
     struct Known {
         state: State,
-        agent: Identity,
-        driver: Identity,
-        caller: Identity,
-        worker: [Identity; 2],
+        agent: HostUid,
+        driver: HostUid,
+        caller: HostUid,
+        worker: [HostUid; 2],
     }
 
     fn known() -> Known {
@@ -246,7 +246,7 @@ mod tests {
             let renewed = certificate(&realm, &living);
             check_unclaimed(&known.state, &living, Some(&renewed)).unwrap();
             // With the token alone, with a certificate of his own, and as a later life of the living.
-            let later = Identity { incarnation: fresh_identity().incarnation, ..host };
+            let later = HostUid { incarnation: fresh_identity().incarnation, ..host };
             for (claims, shown) in
                 [(&living, None), (&living, Some(&own)), (&claims(role, later), Some(&renewed))]
             {
@@ -275,7 +275,7 @@ mod tests {
         check_owned_by(&known.state, node, &[fresh_identity(), fresh_identity()]).unwrap();
         check_owned_by(&known.state, node, &known.worker).unwrap();
         check_owned_by(&known.state, NodeId(7), &known.worker).unwrap_err();
-        let head = Identity { host: HostId::HEAD, ..fresh_identity() };
+        let head = HostUid { host: HostId::HEAD, ..fresh_identity() };
         for other in [known.agent, known.driver, known.caller, head] {
             check_owned_by(&known.state, node, &[fresh_identity(), other]).unwrap_err();
         }
@@ -296,7 +296,7 @@ mod tests {
         };
         let submitted = Event::JobSubmitted { ticket: Ticket(2), facts: facts.clone() };
         known.state.handle(Millis(2), submitted, &mut Vec::new());
-        let asked = |job, node, hosts: &[Identity]| Claims {
+        let asked = |job, node, hosts: &[HostUid]| Claims {
             role: Role::Driver,
             hosts: hosts.to_vec(),
             job: Some(job),
@@ -322,7 +322,7 @@ mod tests {
         let started = Event::JobStarted { ticket: Ticket(3), job: Some(job), facts };
         known.state.handle(Millis(3), started, &mut Vec::new());
         check_submitted(&known.state, &own).unwrap();
-        let later = Identity { incarnation: fresh_identity().incarnation, ..fresh[0] };
+        let later = HostUid { incarnation: fresh_identity().incarnation, ..fresh[0] };
         check_submitted(&known.state, &asked(job, node, &[later])).unwrap_err();
         let (state, message) = (JobState::Failed, String::new());
         known.state.handle(

@@ -14,7 +14,7 @@ use super::Head;
 use crate::cluster::agent::TOKEN_RPC;
 use crate::cluster::process::ControlSocket;
 use crate::cluster::state::Event;
-use crate::id::{HostId, Identity, Incarnation};
+use crate::id::{HostId, HostUid, Incarnation};
 
 /// Longest pause between two attempts to connect to the agent.
 const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -71,7 +71,7 @@ impl Doorway {
 }
 
 /// The first bytes on the socket: host and incarnation of the agent.
-async fn read_identity(socket: &mut UnixStream) -> io::Result<Identity> {
+async fn read_identity(socket: &mut UnixStream) -> io::Result<HostUid> {
     let host = HostId(socket.read_u64().await?);
-    Ok(Identity { host, incarnation: Incarnation(socket.read_u64().await?) })
+    Ok(HostUid { host, incarnation: Incarnation(socket.read_u64().await?) })
 }

@@ -32,7 +32,7 @@ use super::state::{Action, Event, Settings};
 use super::trust::{Authority, CertificateRequest, Claims};
 use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX, TICK_EVERY};
 use crate::host::{Host, fresh_identity};
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use crate::transport::{Credentials, Role, Routed};
 
 use orders::Outbox;
@@ -71,7 +71,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
         .map_err(failed("the head's database, head.redb in the state directory, cannot be opened"))?;
     let token = authority.token().clone();
     let incarnation = incarnation::begin(&store, &records, fresh_identity().incarnation).await;
-    let identity = Identity { host: HostId::HEAD, incarnation };
+    let identity = HostUid { host: HostId::HEAD, incarnation };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = certify(&authority, &claims).map_err(failed("the head's certificate"))?;
     let (door, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);

@@ -10,17 +10,17 @@ use crate::cluster::protocol::{AGENT_COMMAND, JOB_EVENT, Order};
 use crate::cluster::state::News;
 use crate::config::{COMMAND_QUEUE_MAX, HEAD_RPC_TIMEOUT};
 use crate::host::{Host, SendError, deadline_in};
-use crate::id::Identity;
+use crate::id::HostUid;
 use crate::remote::call_host;
 
 /// Who is whose host, and queues of what each is to be told.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    agents: FxHashMap<NodeId, Identity>,
-    drivers: FxHashMap<JobId, Identity>,
+    agents: FxHashMap<NodeId, HostUid>,
+    drivers: FxHashMap<JobId, HostUid>,
     /// What each machine has last said that it is at.
     usages: FxHashMap<NodeId, Usage>,
-    queues: FxHashMap<Identity, mpsc::Sender<Word>>,
+    queues: FxHashMap<HostUid, mpsc::Sender<Word>>,
     missed: LaggingRecipients,
     /// Jobs of which something was to be told before it was known whom.
     untold: FxHashSet<JobId>,
@@ -28,10 +28,10 @@ pub(super) struct Outbox {
 
 /// Those who did not take what they were told: they are to come again, and are told anew. Clones are the same.
 #[derive(Clone, Debug, Default)]
-struct LaggingRecipients(Arc<Mutex<FxHashSet<Identity>>>);
+struct LaggingRecipients(Arc<Mutex<FxHashSet<HostUid>>>);
 
 impl LaggingRecipients {
-    fn lock(&self) -> MutexGuard<'_, FxHashSet<Identity>> {
+    fn lock(&self) -> MutexGuard<'_, FxHashSet<HostUid>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -48,7 +48,7 @@ enum Word {
 impl Outbox {
     /// The host of a node's agent; gives that of an earlier life, if there was one. Whoever comes after a
     /// later life of him changes nothing.
-    pub(super) fn set_agent(&mut self, node: NodeId, agent: Identity) -> Option<Identity> {
+    pub(super) fn set_agent(&mut self, node: NodeId, agent: HostUid) -> Option<HostUid> {
         if self.agents.get(&node).is_some_and(|known| known.incarnation > agent.incarnation) {
             return None;
         }
@@ -69,13 +69,13 @@ impl Outbox {
     }
 
     /// A job's driver is about to be told all anew.
-    pub(super) fn comes_again(&mut self, job: JobId, driver: Identity) {
+    pub(super) fn comes_again(&mut self, job: JobId, driver: HostUid) {
         self.untold.remove(&job);
         self.missed.lock().remove(&driver);
     }
 
     /// The host of a job's driver. What has happened since the job was known, and before this, it has missed.
-    pub(super) fn set_driver(&mut self, job: JobId, driver: Identity) {
+    pub(super) fn set_driver(&mut self, job: JobId, driver: HostUid) {
         self.drivers.insert(job, driver);
         if self.untold.remove(&job) {
             self.missed.lock().insert(driver);
@@ -83,7 +83,7 @@ impl Outbox {
     }
 
     /// That life of an agent is over. A later one of its node may be here already.
-    pub(super) fn forget_agent(&mut self, agent: Identity) {
+    pub(super) fn forget_agent(&mut self, agent: HostUid) {
         let node = NodeId(agent.host.0);
         if self.agents.get(&node) == Some(&agent) {
             self.agents.remove(&node);
@@ -92,13 +92,13 @@ impl Outbox {
         self.forget(agent);
     }
 
-    fn forget(&mut self, member: Identity) {
+    fn forget(&mut self, member: HostUid) {
         self.queues.remove(&member);
         self.missed.lock().remove(&member);
     }
 
     /// Whether a member has missed something since it came last, and is to come again.
-    pub(super) fn take_lagging(&self, member: Identity) -> bool {
+    pub(super) fn take_lagging(&self, member: HostUid) -> bool {
         self.missed.lock().remove(&member)
     }
 
@@ -129,7 +129,7 @@ impl Outbox {
     ///
     /// One that is away, or is stopped for a while, misses it: agents and drivers come again with what they
     /// have, and are told anew.
-    fn tell(&mut self, host: &Host, to: Identity, word: Word) {
+    fn tell(&mut self, host: &Host, to: HostUid, word: Word) {
         let missed = &self.missed;
         let queue = self.queues.entry(to).or_insert_with(|| begin(host.clone(), to, missed.clone()));
         if queue.try_send(word).is_err() && missed.lock().insert(to) {
@@ -138,7 +138,7 @@ impl Outbox {
     }
 }
 
-fn begin(host: Host, to: Identity, missed: LaggingRecipients) -> mpsc::Sender<Word> {
+fn begin(host: Host, to: HostUid, missed: LaggingRecipients) -> mpsc::Sender<Word> {
     let (queue, mut words) = mpsc::channel(COMMAND_QUEUE_MAX);
     let io = host.io().clone();
     io.spawn(async move {
@@ -166,8 +166,8 @@ mod tests {
     use super::*;
     use crate::id::{HostId, Incarnation};
 
-    fn host(host: u64, incarnation: u64) -> Identity {
-        Identity { host: HostId(host), incarnation: Incarnation(incarnation) }
+    fn host(host: u64, incarnation: u64) -> HostUid {
+        HostUid { host: HostId(host), incarnation: Incarnation(incarnation) }
     }
 
     /// Somebody who was told something.

@@ -11,7 +11,7 @@ use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, Node
 use crate::cluster::state::{Answer, Denied, Event, WorkerReport};
 use crate::cluster::trust::ONE_JOB;
 use crate::host::HostServices;
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use crate::registry::{Inbound, Responder, decode};
 use crate::wire::CallFailure;
 
@@ -73,13 +73,13 @@ fn job(head: &Arc<Head>, inbound: Inbound) {
     tokio::spawn(async move { answer_job(&head, from, request, responder).await });
 }
 
-async fn answer_job(head: &Head, from: Identity, request: JobRequest, responder: Responder<Reply>) {
+async fn answer_job(head: &Head, from: HostUid, request: JobRequest, responder: Responder<Reply>) {
     responder.answer(head.handle_job_request(from, request).await);
 }
 
 impl Head {
     /// An agent speaks for its own node, and for none else.
-    fn handle_node_request(&self, from: Identity, request: NodeRequest) -> NodeReply {
+    fn handle_node_request(&self, from: HostUid, request: NodeRequest) -> NodeReply {
         match request {
             NodeRequest::Join(mut report) => {
                 if report.facts.agent != from {
@@ -150,7 +150,7 @@ impl Head {
         });
     }
 
-    async fn handle_job_request(&self, from: Identity, request: JobRequest) -> Reply {
+    async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> Reply {
         match request {
             JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
                 Err(Denied::Unknown("a driver starts a job for itself alone".to_owned()))
@@ -221,12 +221,12 @@ impl Head {
     }
 
     /// Whether an open job is another driver's. A driver speaks for its own job, and for none else.
-    fn has_another_driver(&self, job: JobId, from: Identity) -> bool {
+    fn has_another_driver(&self, job: JobId, from: HostUid) -> bool {
         self.is_open(job) && self.control.read(|state| state.driver(job)) != Some(from)
     }
 
     /// Whether a driver may start a job: one that its node's agent has enrolled takes up its own alone.
-    fn may_start(&self, driver: Identity, job: Option<JobId>) -> bool {
+    fn may_start(&self, driver: HostUid, job: Option<JobId>) -> bool {
         match job {
             Some(job) => callers::check_job(&self.host, driver, job).is_ok(),
             None => self.host.is_certified(driver, ONE_JOB) != Some(true),
@@ -234,7 +234,7 @@ impl Head {
     }
 
     /// Whether a host is somebody's in another life than this one.
-    fn is_claimed(&self, host: Option<Identity>) -> bool {
+    fn is_claimed(&self, host: Option<HostUid>) -> bool {
         host.is_some_and(|host| {
             let holder = self.control.read(|state| state.holder(host.host));
             host.host == HostId::HEAD || holder.is_some_and(|holder| holder != host)

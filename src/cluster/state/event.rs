@@ -9,7 +9,7 @@ use crate::cluster::model::{
     ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, JobState, Member, NodeDescriptor,
     NodeId, NodeInfo, TaskCount, WorkerId,
 };
-use crate::id::Identity;
+use crate::id::HostUid;
 
 /// Whoever waits for an answer, in the words of who asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,13 +22,13 @@ pub(in crate::cluster) enum Event {
     Restored(Vec<Record>),
     /// The agent of the head's own node, which connects the head with all others. Its node is the head's,
     /// and no other is.
-    OwnAgent { agent: Identity },
+    OwnAgent { agent: HostUid },
     /// An agent has joined, or is back after its link or the head were gone.
     NodeJoined(NodeReport),
     /// It is there.
-    NodeHeartbeat { node: Identity },
+    NodeHeartbeat { node: HostUid },
     /// It leaves in order, or is known to have ended.
-    NodeLeft { node: Identity, cause: String },
+    NodeLeft { node: HostUid, cause: String },
     /// It is to get no new work, and to end when its jobs have.
     NodeDrain { node: NodeId },
     /// A worker runs.
@@ -131,7 +131,7 @@ pub(in crate::cluster) enum Action {
     /// A job is over: those nodes need not keep its executable, and its driver is told nothing more.
     JobOver { job: JobId, nodes: BTreeSet<NodeId> },
     /// That life of an agent is over: it is told nothing more.
-    ForgetAgent { agent: Identity },
+    ForgetAgent { agent: HostUid },
     /// Somebody gets an answer.
     Answer { ticket: Ticket, answer: Result<Answer, Denied> },
     /// A job's driver, if it is there, is told something.
@@ -206,7 +206,7 @@ pub(in crate::cluster) enum News {
     /// A node can be used; it may not have the executable yet.
     NodeUp(NodeDescriptor),
     /// A node that could be used is lost, with all that ran on it. News of its workers came before.
-    NodeGone { agent: Identity },
+    NodeGone { agent: HostUid },
     /// A worker of the job works.
     WorkerUp { node: NodeId, worker: WorkerId, member: Member, pid: u32 },
     /// A worker of the job has ended.

@@ -61,7 +61,7 @@ use super::membership::Leases;
 use super::model::{ActorKey, JobId, NodeId, WorkerId};
 use super::schedule::{Scheduler, Waiting};
 use crate::config;
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use actor::{Actor, PendingActor};
 use aftermath::Aftermath;
 use job::Job;
@@ -116,7 +116,7 @@ pub(in crate::cluster) struct State {
     now: Millis,
     numbers: IdAllocator,
     /// The agent of the head's own node.
-    own_agent: Option<Identity>,
+    own_agent: Option<HostUid>,
     nodes: FxHashMap<NodeId, Node>,
     /// Also ended ones, as long as they are kept.
     jobs: BTreeMap<JobId, Job>,
@@ -127,7 +127,7 @@ pub(in crate::cluster) struct State {
     /// The workers whose processes a signal has stopped.
     suspended: BTreeSet<WorkerId>,
     /// The ready workers by both of their hosts.
-    hosts: FxHashMap<HostId, (Identity, WorkerId)>,
+    hosts: FxHashMap<HostId, (HostUid, WorkerId)>,
     actors: Table<ActorKey, Actor>,
     /// Actors that somebody waits for.
     unplaced: BTreeMap<ActorKey, PendingActor>,

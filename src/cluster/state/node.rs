@@ -8,7 +8,7 @@ use crate::cluster::model::{
     JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, WorkerId,
 };
 use crate::cluster::schedule::Schedulability;
-use crate::id::Identity;
+use crate::id::HostUid;
 
 #[derive(Debug)]
 pub(super) struct Node {
@@ -75,7 +75,7 @@ impl Node {
 impl State {
     /// The agent of the head's own node is known. The node of an earlier one is gone: two agents cannot have
     /// the same socket.
-    pub(super) fn own_agent_is(&mut self, agent: Identity) {
+    pub(super) fn own_agent_is(&mut self, agent: HostUid) {
         self.own_agent = Some(agent);
         let earlier = |node: &&Node| node.facts.is_head && node.facts.agent != agent;
         let earlier: Vec<NodeId> = self.nodes.values().filter(earlier).map(|node| node.facts.id()).collect();
@@ -148,13 +148,13 @@ impl State {
         }
     }
 
-    pub(super) fn node_beat(&mut self, agent: Identity) {
+    pub(super) fn node_beat(&mut self, agent: HostUid) {
         if self.is_member(agent) {
             self.node_leases.renew(self.now, NodeId(agent.host.0));
         }
     }
 
-    pub(super) fn node_left(&mut self, agent: Identity, cause: &str) {
+    pub(super) fn node_left(&mut self, agent: HostUid, cause: &str) {
         if self.nodes.get(&NodeId(agent.host.0)).is_some_and(|node| node.facts.agent == agent) {
             self.node_lost(NodeId(agent.host.0), cause);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::State;
 use super::actor::Actor;
 use crate::cluster::model::{ActorKey, JobId, Member, NodeId, NodeInfo, TaskCount, WorkerId, WorkerSummary};
-use crate::id::Identity;
+use crate::id::HostUid;
 
 #[derive(Debug)]
 pub(super) struct History {
@@ -59,7 +59,7 @@ impl<T> Latest<T> {
 
 #[derive(Debug)]
 pub(super) struct NodeRecord {
-    pub(super) agent: Identity,
+    pub(super) agent: HostUid,
     pub(super) info: NodeInfo,
 }
 
@@ -120,7 +120,7 @@ impl History {
     }
 
     /// The worker that had a host.
-    pub(super) fn worker_of(&self, host: Identity) -> Option<&WorkerRecord> {
+    pub(super) fn worker_of(&self, host: HostUid) -> Option<&WorkerRecord> {
         let had = |member: Member| member.actors == host || member.tasks == host;
         self.workers.iter().rev().find(|past| past.member.is_some_and(had))
     }

@@ -69,7 +69,7 @@ impl State {
             return Err(Denied::Infeasible(self.schedule.why_never(&spec)));
         }
         let detached = spec.lifetime == Lifetime::Detached;
-        let key = match self.new_actor(spec.has_to_last()) {
+        let key = match self.new_actor(spec.is_durable()) {
             Ok(key) => key,
             Err(denied) => {
                 self.schedule.drop_shape(shape);

@@ -12,7 +12,7 @@ use crate::cluster::model::{
     Trouble, Waiting, WorkerId, WorkerSummary,
 };
 use crate::cluster::schedule::Queue;
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 
 /// For people.
 impl State {
@@ -135,7 +135,7 @@ impl Reasons {
 /// For the head.
 impl State {
     /// Whether that life of an agent has joined and was not given up. If not, it has to join again.
-    pub(in crate::cluster) fn is_member(&self, agent: Identity) -> bool {
+    pub(in crate::cluster) fn is_member(&self, agent: HostUid) -> bool {
         let node = self.nodes.get(&NodeId(agent.host.0));
         node.is_some_and(|node| node.is_back && node.facts.agent == agent)
     }
@@ -163,7 +163,7 @@ impl State {
     }
 
     /// The driver of an open job.
-    pub(in crate::cluster) fn driver(&self, job: JobId) -> Option<Identity> {
+    pub(in crate::cluster) fn driver(&self, job: JobId) -> Option<HostUid> {
         self.jobs.get(&job).filter(|job| job.state.is_open())?.facts.driver
     }
 
@@ -179,7 +179,7 @@ impl State {
     }
 
     /// The living agent, driver or ready worker that has a host of that id, in its present life.
-    pub(in crate::cluster) fn holder(&self, host: HostId) -> Option<Identity> {
+    pub(in crate::cluster) fn holder(&self, host: HostId) -> Option<HostUid> {
         let agent = self.nodes.get(&NodeId(host.0)).map(|node| node.facts.agent);
         let jobs = self.open_jobs.iter().filter_map(|job| self.jobs.get(job));
         let mut drivers = jobs.flat_map(|job| [job.facts.driver, job.facts.caller]).flatten();
@@ -193,7 +193,7 @@ impl State {
     /// Nobody has the address of a worker before it was ready, and that the control plane knows before all
     /// others. So a host of which it knows nothing is of a worker that has ended, once every node has said
     /// what runs there. It is to be asked about hosts of workers alone.
-    pub(in crate::cluster) fn end_of(&self, host: Identity) -> Option<String> {
+    pub(in crate::cluster) fn end_of(&self, host: HostUid) -> Option<String> {
         if self.worker_of(host).is_some() {
             return None;
         }
@@ -211,7 +211,7 @@ impl State {
     }
 
     /// The ready worker that has a host.
-    pub(in crate::cluster) fn worker_of(&self, host: Identity) -> Option<WorkerId> {
+    pub(in crate::cluster) fn worker_of(&self, host: HostUid) -> Option<WorkerId> {
         self.hosts.get(&host.host).filter(|(lives, _)| *lives == host).map(|(_, worker)| *worker)
     }
 
@@ -222,7 +222,7 @@ impl State {
 
     /// Whether a host is of a worker of the job, or of its driver. Until all nodes are back after a start of
     /// the head, a host that is not known may be a worker's.
-    pub(in crate::cluster) fn may_speak_for(&self, host: Identity, job: JobId) -> bool {
+    pub(in crate::cluster) fn may_speak_for(&self, host: HostUid, job: JobId) -> bool {
         let is_driver =
             self.jobs.get(&job).is_some_and(|job| [job.facts.driver, job.facts.caller].contains(&Some(host)));
         is_driver

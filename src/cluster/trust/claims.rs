@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::cluster::model::{JobId, NodeId};
 use crate::config::CERTIFIED_HOSTS_MAX;
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use crate::transport::{Role, host_name, host_name_as};
 
 /// What a process is, for an authority to certify.
@@ -14,7 +14,7 @@ pub(crate) struct Claims {
     /// What it is.
     pub role: Role,
     /// Its hosts, each in its present life.
-    pub hosts: Vec<Identity>,
+    pub hosts: Vec<HostUid>,
     /// The job that it works for, if it works for one.
     pub job: Option<JobId>,
     /// The node that it is on, or is the agent of.

@@ -18,7 +18,7 @@ use super::{Authority, CertificateRequest, Claims, Token, digest_of_authority, s
 use crate::cluster::model::{JobId, NodeId};
 use crate::config::CERTIFICATE_VALID;
 use crate::host::fresh_identity;
-use crate::id::{HostId, Identity, Incarnation};
+use crate::id::{HostId, HostUid, Incarnation};
 use crate::transport::{Certificate, Credentials, CredentialsError, Role, Routed, host_name, host_name_as};
 
 /// A directory that is gone with the test.
@@ -55,39 +55,39 @@ impl Realm {
         Self { _scratch: scratch, authority }
     }
 
-    pub(crate) fn credentials(&self, role: Role, host: Identity) -> Credentials {
+    pub(crate) fn credentials(&self, role: Role, host: HostUid) -> Credentials {
         credentials(&self.authority, SystemTime::now(), role, host)
     }
 
     /// Such as were valid until a minute ago.
-    pub(crate) fn expired(&self, role: Role, host: Identity) -> Credentials {
+    pub(crate) fn expired(&self, role: Role, host: HostUid) -> Credentials {
         let issued = SystemTime::now() - CERTIFICATE_VALID - Duration::from_secs(60);
         credentials(&self.authority, issued, role, host)
     }
 
     /// Such as are valid for so long from now on.
-    pub(crate) fn ending_in(&self, valid: Duration, role: Role, host: Identity) -> Credentials {
+    pub(crate) fn ending_in(&self, valid: Duration, role: Role, host: HostUid) -> Credentials {
         credentials(&self.authority, SystemTime::now() + valid - CERTIFICATE_VALID, role, host)
     }
 
     /// Such as somebody makes who is not the authority and uses its name.
-    pub(crate) fn imitated(&self, role: Role, host: Identity) -> Credentials {
+    pub(crate) fn imitated(&self, role: Role, host: HostUid) -> Credentials {
         credentials(&self.authority.imitated(), SystemTime::now(), role, host)
     }
 
     /// A new certificate and key in the place of the old ones.
-    pub(crate) fn renew(&self, old: &Credentials, role: Role, host: Identity) {
+    pub(crate) fn renew(&self, old: &Credentials, role: Role, host: HostUid) {
         let request = CertificateRequest::new().unwrap();
         let chain = self.authority.issue(request.csr(), &claims(role, host)).unwrap();
         request.renew(old, chain).unwrap();
     }
 }
 
-pub(crate) fn claims(role: Role, host: Identity) -> Claims {
+pub(crate) fn claims(role: Role, host: HostUid) -> Claims {
     Claims { role, hosts: vec![host], job: None, node: None }
 }
 
-fn credentials(authority: &Authority, issued: SystemTime, role: Role, host: Identity) -> Credentials {
+fn credentials(authority: &Authority, issued: SystemTime, role: Role, host: HostUid) -> Credentials {
     let request = CertificateRequest::new().unwrap();
     let chain = authority.issue_at(issued, request.csr(), &claims(role, host)).unwrap();
     request.credentials(chain).unwrap()
@@ -192,8 +192,7 @@ fn files_that_do_not_belong_together_are_damage() {
 #[test]
 fn certificate_has_the_names_that_were_claimed_and_no_others() {
     let realm = Realm::new();
-    let [one, two, other] =
-        [1, 2, 3].map(|n| Identity { host: HostId(n << 60), incarnation: Incarnation(n) });
+    let [one, two, other] = [1, 2, 3].map(|n| HostUid { host: HostId(n << 60), incarnation: Incarnation(n) });
     let (job, node) = (JobId(7), NodeId(9));
     let claims = Claims { role: Role::Worker, hosts: vec![one, two], job: Some(job), node: Some(node) };
     let request = CertificateRequest::new().unwrap();
@@ -210,7 +209,7 @@ fn certificate_has_the_names_that_were_claimed_and_no_others() {
     ] {
         assert!(certificate.is_for(&name), "{name}");
     }
-    let later = Identity { incarnation: Incarnation(2), ..one };
+    let later = HostUid { incarnation: Incarnation(2), ..one };
     for name in [
         host_name(other),
         host_name(later),
@@ -251,7 +250,7 @@ fn token_alone_makes_agents_and_drivers_and_nothing_else() {
     for role in [Role::Head, Role::Worker] {
         assert_eq!(claims(role, me).check_claimable(), Err(ClaimsError::Role { role }));
     }
-    let head = Identity { host: HostId::HEAD, ..me };
+    let head = HostUid { host: HostId::HEAD, ..me };
     assert_eq!(claims(Role::Agent, head).check_claimable(), Err(ClaimsError::Head));
     let crowd = Claims { hosts: vec![me; 17], ..claims(Role::Agent, me) };
     assert_eq!(crowd.check_claimable(), Err(ClaimsError::Hosts { count: 17 }));
@@ -293,7 +292,7 @@ fn keys_and_secrets_do_not_show_in_debug() {
     assert_eq!(format!("{:?}", realm.authority.token().session_secret()), "Secret(..)");
     assert_eq!(format!("{credentials:?}"), "Credentials(..)");
     assert_eq!(format!("{request:?}"), "CertificateRequest(..)");
-    assert_eq!(format!("{:?}", Routed::dialing(credentials)), "Routed { address: None, .. }");
+    assert_eq!(format!("{:?}", Routed::dial_only(credentials)), "Routed { address: None, .. }");
     // An error about a token does not repeat it.
     let mistyped = realm.authority.token().to_string().replace("rs1_", "rs1_a");
     let error = mistyped.parse::<Token>().unwrap_err();

@@ -6,17 +6,17 @@
 use std::task::{Context, Poll, Waker};
 
 use crate::id::CallId;
-use crate::session::{Event, Failed};
+use crate::session::{CallError, Event};
 use crate::wire::{Body, ShortSlice, ShortWords};
 
 /// The slot of a call.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub(super) u32);
+pub struct SlotId(pub(super) u32);
 
 /// All slots of a peer, and the first of those that are free: the number of the next one if none is.
 #[derive(Default)]
-pub(in crate::host) struct Answers {
+pub(in crate::host) struct ReplySlots {
     slots: Vec<Slot>,
     free: u32,
 }
@@ -25,14 +25,14 @@ pub(in crate::host) struct Answers {
 pub(super) enum Slot {
     /// With the next that is free.
     Free(u32),
-    Awaited {
+    Waiting {
         call: CallId,
         waker: Option<Waker>,
     },
     /// With a short reply, as most are.
     Answered(ShortWords),
     LargeReply(Box<Body>),
-    Failed(Box<Failed>),
+    Failed(Box<CallError>),
 }
 
 /// What was in a slot.
@@ -40,7 +40,7 @@ pub(super) enum Outcome {
     Answered(ShortWords),
     LargeReply(Box<Body>),
     /// With why there is no reply, if that is known.
-    Failed(Option<Box<Failed>>),
+    Failed(Option<Box<CallError>>),
 }
 
 impl Slot {
@@ -48,18 +48,18 @@ impl Slot {
     #[inline(always)]
     fn fill(&mut self, slot: Self) {
         debug_assert!(match self {
-            Self::Free(_) | Self::Awaited { waker: None, .. } | Self::Answered(_) => true,
-            Self::Awaited { waker: Some(_), .. } | Self::LargeReply(_) | Self::Failed(_) => false,
+            Self::Free(_) | Self::Waiting { waker: None, .. } | Self::Answered(_) => true,
+            Self::Waiting { waker: Some(_), .. } | Self::LargeReply(_) | Self::Failed(_) => false,
         });
         std::mem::forget(std::mem::replace(self, slot));
     }
 }
 
-impl Answers {
+impl ReplySlots {
     /// The slot that the next call will have.
     #[inline(always)]
-    pub(super) fn next(&self) -> Ticket {
-        Ticket(self.free)
+    pub(super) fn next(&self) -> SlotId {
+        SlotId(self.free)
     }
 
     /// Takes the next slot for a call.
@@ -68,22 +68,22 @@ impl Answers {
         if let Some(slot) = self.slot(self.next())
             && let Slot::Free(next) = *slot
         {
-            slot.fill(Slot::Awaited { call, waker: None });
+            slot.fill(Slot::Waiting { call, waker: None });
             self.free = next;
             return;
         }
         // Free slots lead to each other, and the last of them behind the end.
-        self.slots.push(Slot::Awaited { call, waker: None });
+        self.slots.push(Slot::Waiting { call, waker: None });
         self.free = self.slots.len() as u32;
     }
 
     #[inline(always)]
-    fn slot(&mut self, ticket: Ticket) -> Option<&mut Slot> {
+    fn slot(&mut self, ticket: SlotId) -> Option<&mut Slot> {
         self.slots.get_mut(ticket.0 as usize)
     }
 
     /// Frees a slot, and gives what was in it, to be dropped without the lock.
-    pub(super) fn close(&mut self, ticket: Ticket) -> Option<Slot> {
+    pub(super) fn close(&mut self, ticket: SlotId) -> Option<Slot> {
         let free = self.free;
         let slot = self.slot(ticket)?;
         if let Slot::Free(_) = slot {
@@ -96,19 +96,19 @@ impl Answers {
 
     /// Takes the reply to a call; gives who is to be woken.
     #[inline(always)]
-    pub(super) fn put(&mut self, ticket: Ticket, body: ShortSlice<'_>) -> Option<Waker> {
+    pub(super) fn complete(&mut self, ticket: SlotId, body: ShortSlice<'_>) -> Option<Waker> {
         match self.slot(ticket)? {
-            slot @ Slot::Awaited { waker: None, .. } => {
+            slot @ Slot::Waiting { waker: None, .. } => {
                 slot.fill(Slot::Answered(body.into()));
                 None
             }
-            slot => Self::end(slot, Slot::Answered(body.into())),
+            slot => Self::set_outcome(slot, Slot::Answered(body.into())),
         }
     }
 
-    fn end(slot: &mut Slot, end: Slot) -> Option<Waker> {
+    fn set_outcome(slot: &mut Slot, end: Slot) -> Option<Waker> {
         match slot {
-            Slot::Awaited { waker, .. } => {
+            Slot::Waiting { waker, .. } => {
                 let waker = waker.take();
                 *slot = end;
                 waker
@@ -120,17 +120,17 @@ impl Answers {
     /// Takes the outcome that an event is, if it is one.
     pub(in crate::host) fn take_event(
         &mut self,
-        event: Event<Ticket>,
+        event: Event<SlotId>,
         wake: &mut Vec<Waker>,
-    ) -> Option<Event<Ticket>> {
+    ) -> Option<Event<SlotId>> {
         match event {
-            Event::Replied { ticket, body } => {
+            Event::Replied { call_slot: ticket, body } => {
                 let end = Slot::LargeReply(Box::new(body));
-                wake.extend(self.slot(ticket).and_then(|slot| Self::end(slot, end)));
+                wake.extend(self.slot(ticket).and_then(|slot| Self::set_outcome(slot, end)));
             }
-            Event::Failed { ticket, failure } => {
+            Event::Failed { call_slot: ticket, failure } => {
                 let end = Slot::Failed(Box::new(failure));
-                wake.extend(self.slot(ticket).and_then(|slot| Self::end(slot, end)));
+                wake.extend(self.slot(ticket).and_then(|slot| Self::set_outcome(slot, end)));
             }
             event => return Some(event),
         }
@@ -142,13 +142,13 @@ impl Answers {
     #[inline(always)]
     pub(super) fn poll(
         &mut self,
-        ticket: Ticket,
+        ticket: SlotId,
         task: &Context<'_>,
         old: &mut Option<Waker>,
     ) -> Poll<Outcome> {
         let free = self.free;
         if let Some(slot) = self.slot(ticket) {
-            if let Slot::Awaited { waker, .. } = slot {
+            if let Slot::Waiting { waker, .. } = slot {
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
                     *old = waker.replace(task.waker().clone());
                 }
@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::session::LinkLoss;
+    use crate::session::DisconnectReason;
 
     /// What a call ends with.
     #[derive(Clone, Copy, Debug)]
@@ -204,8 +204,8 @@ mod tests {
         ]
     }
 
-    fn failure(number: usize) -> Failed {
-        Failed::OutcomeUnknown(LinkLoss::Io(number.to_string()))
+    fn failure(number: usize) -> CallError {
+        CallError::OutcomeUnknown(DisconnectReason::Io(number.to_string()))
     }
 
     /// A reply to the call, short or long.
@@ -220,17 +220,19 @@ mod tests {
             Some(Slot::Answered(body)) => Some(number(&Body::from(body).message)),
             Some(Slot::LargeReply(body)) => Some(number(&body.message)),
             Some(Slot::Failed(failed)) => {
-                let Failed::OutcomeUnknown(LinkLoss::Io(text)) = *failed else { panic!("{failed:?}") };
+                let CallError::OutcomeUnknown(DisconnectReason::Io(text)) = *failed else {
+                    panic!("{failed:?}")
+                };
                 Some(text.parse().unwrap())
             }
-            Some(Slot::Awaited { .. } | Slot::Free(_)) | None => None,
+            Some(Slot::Waiting { .. } | Slot::Free(_)) | None => None,
         }
     }
 
     proptest! {
         #[test]
         fn each_caller_gets_its_own_outcome_once(steps in proptest::collection::vec(step(), 1..120)) {
-            let mut answers = Answers::default();
+            let mut answers = ReplySlots::default();
             // Of the calls whose callers wait: their numbers, and whether the outcome is there.
             let mut open: BTreeMap<u32, (usize, bool)> = BTreeMap::new();
             // Those who were polled before.
@@ -244,22 +246,22 @@ mod tests {
                 };
                 match step {
                     Step::Open => {
-                        let Ticket(slot) = answers.next();
+                        let SlotId(slot) = answers.next();
                         answers.open(CallId(made as u64));
                         prop_assert!(open.insert(slot, (made, false)).is_none(), "the slot is taken");
                         made += 1;
                     }
                     Step::Put(which, end) => {
                         let Some((slot, (call, false))) = nth(which) else { continue };
-                        let ticket = Ticket(slot);
+                        let ticket = SlotId(slot);
                         let woken = match end {
-                            End::Short => answers.put(ticket, ShortSlice::new(&reply(call, 1)).unwrap()).into_iter().collect(),
+                            End::Short => answers.complete(ticket, ShortSlice::new(&reply(call, 1)).unwrap()).into_iter().collect(),
                             End::Long | End::Failure => {
                                 let mut woken = Vec::new();
                                 let body = Body { message: reply(call, 9).into(), ..Body::empty() };
                                 let event = match end {
-                                    End::Long => Event::Replied { ticket, body },
-                                    _ => Event::Failed { ticket, failure: failure(call) },
+                                    End::Long => Event::Replied { call_slot: ticket, body },
+                                    _ => Event::Failed { call_slot: ticket, failure: failure(call) },
                                 };
                                 prop_assert_eq!(answers.take_event(event, &mut woken), None);
                                 woken
@@ -270,7 +272,7 @@ mod tests {
                     }
                     Step::Poll(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
-                        let had = match answers.poll(Ticket(slot), &task, &mut old) {
+                        let had = match answers.poll(SlotId(slot), &task, &mut old) {
                             Poll::Ready(Outcome::Answered(body)) => Some(Slot::Answered(body)),
                             Poll::Ready(Outcome::LargeReply(body)) => Some(Slot::LargeReply(body)),
                             Poll::Ready(Outcome::Failed(had)) => had.map(Slot::Failed),
@@ -286,8 +288,8 @@ mod tests {
                     }
                     Step::Close(which) => {
                         let Some((slot, (call, there))) = nth(which) else { continue };
-                        let had = answers.close(Ticket(slot));
-                        if let Some(Slot::Awaited { call: had, .. }) = had {
+                        let had = answers.close(SlotId(slot));
+                        if let Some(Slot::Waiting { call: had, .. }) = had {
                             prop_assert_eq!((had, there), (CallId(call as u64), false));
                         } else {
                             prop_assert_eq!((call_of(had), there), (Some(call), true));

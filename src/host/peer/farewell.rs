@@ -10,36 +10,37 @@ impl Peer {
         let mut state = self.lock();
         state.session.drain(reason);
         if matches!(state.link, Link::ActiveLink(_)) {
-            self.kick(&mut state);
+            self.request_write(&mut state);
         }
         self.serve_and_unlock(state);
     }
 
     /// Waits until no call is open and nothing is unwritten, also over the next link if this one breaks.
     pub(in crate::host) async fn drained(&self) {
-        self.until(|state| state.is_over() || state.session.is_drained()).await;
+        self.wait_until(|state| state.is_over() || state.session.is_drained()).await;
     }
 
     /// Says goodbye, if there is a link, and waits until the peer has all that was said.
     ///
     /// A connection that is closed earlier may take along what lies between the two kernels. That the
     /// peer has closed it says as much: it does so when it has the goodbye.
-    pub(in crate::host) async fn say_goodbye(self: &Arc<Self>, reason: &str) {
+    pub(in crate::host) async fn send_goodbye(self: &Arc<Self>, reason: &str) {
         {
             let mut state = self.lock();
             if !matches!(state.link, Link::ActiveLink(_)) {
                 return;
             }
             state.session.finish(reason);
-            self.kick(&mut state);
+            self.request_write(&mut state);
             self.serve_and_unlock(state);
         }
-        self.until(|state| !matches!(state.link, Link::ActiveLink(_)) || state.session.has_left()).await;
+        self.wait_until(|state| !matches!(state.link, Link::ActiveLink(_)) || state.session.is_closed())
+            .await;
     }
 
     /// Waits until everything is written on this link: the peer leaves, and is to know what has come.
     pub(in crate::host) async fn written(&self, up: &ActiveLink) {
-        self.until(|state| {
+        self.wait_until(|state| {
             !state.is_current_link(up)
                 || !state.session.has_outgoing() && state.session.unwritten_bytes() == 0
         })

@@ -4,14 +4,14 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::{ActiveLink, Certified, Link, LinkGuard, Peer, State, Ticket};
+use super::{ActiveLink, Certified, Link, LinkGuard, Peer, SlotId, State};
 use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSED_CONNECTS_MAX};
 use crate::host::pulse::LinkMonitor;
 use crate::host::{Host, connect, random_u64};
 use crate::id::LinkId;
 use crate::lock::Locked;
 use crate::observe::log;
-use crate::session::{Event, LinkLoss, ProvenPeer, SessionError, Written};
+use crate::session::{DisconnectReason, Event, ProvenPeer, SessionError, WriteCertainty};
 use crate::wire::{self, Refusal, Resume};
 
 /// How much longer than the side that dialled the other waits before it dials, so that they do not
@@ -27,21 +27,21 @@ pub(in crate::host) enum FailureVerdict {
     /// was proved: it ends the hope for a first link, and no session.
     Rejected,
     /// That nobody is there: on this machine no port refuses whose process lives.
-    Gone,
+    HostDown,
     /// That the session is over: the peer has proved itself, and says that it is.
-    Over,
+    SessionEnded,
 }
 
 impl Peer {
     /// Begins to connect, after a while.
-    pub(super) fn open(self: &Arc<Self>, state: &mut State, delay: Duration) {
+    pub(super) fn start_connect(self: &Arc<Self>, state: &mut State, delay: Duration) {
         let attempt = LinkId(random_u64());
         let Some(address) = state.address else { return self.wait_for_inbound(state, attempt) };
         let abandon = self.closing.child_token();
         let dial = connect::Dial { peer: Arc::clone(self), attempt, address, delay };
         state.link = match delay {
-            Duration::ZERO => Link::Dialing { attempt, abandon: abandon.clone(), reached: None },
-            _ => Link::Resting { attempt, abandon: abandon.clone() },
+            Duration::ZERO => Link::Dialing { attempt, cancel: abandon.clone(), reached: None },
+            _ => Link::Backoff { attempt, cancel: abandon.clone() },
         };
         self.io.spawn(dial.run(Weak::clone(&self.host), abandon));
     }
@@ -50,8 +50,8 @@ impl Peer {
     pub(in crate::host) fn begin_dial(&self, begun: LinkId) -> Option<(LinkId, Resume)> {
         let mut state = self.lock();
         match &state.link {
-            Link::Resting { attempt, abandon } if *attempt == begun => {
-                state.link = Link::Dialing { attempt: begun, abandon: abandon.clone(), reached: None };
+            Link::Backoff { attempt, cancel: abandon } if *attempt == begun => {
+                state.link = Link::Dialing { attempt: begun, cancel: abandon.clone(), reached: None };
             }
             Link::Dialing { attempt, .. } if *attempt == begun => {}
             _ => return None,
@@ -88,13 +88,13 @@ impl Peer {
             tokio::time::sleep(patience).await;
             if let Some(peer) = peer.upgrade() {
                 let reason = format!("{reason} {patience:?}");
-                peer.on_connect_failed(attempt, LinkLoss::Unreachable(reason), FailureVerdict::None);
+                peer.on_connect_failed(attempt, DisconnectReason::Unreachable(reason), FailureVerdict::None);
             }
         }));
     }
 
     /// The peer refused our dial because its own is under way.
-    pub(in crate::host) fn crossed(self: &Arc<Self>, dialed: LinkId) {
+    pub(in crate::host) fn on_simultaneous_open(self: &Arc<Self>, dialed: LinkId) {
         let mut state = self.lock();
         if matches!(state.link, Link::Dialing { attempt, .. } if attempt == dialed) {
             self.wait_for_inbound(&mut state, dialed);
@@ -106,19 +106,19 @@ impl Peer {
     pub(in crate::host) fn on_connect_failed(
         self: &Arc<Self>,
         failed: LinkId,
-        loss: LinkLoss,
+        loss: DisconnectReason,
         evidence: FailureVerdict,
     ) {
         let mut events = Vec::new();
         let mut state = self.lock();
         let current = match &state.link {
             Link::Dialing { attempt, .. } | Link::AwaitingInbound { attempt, .. } => *attempt == failed,
-            Link::Down | Link::Resting { .. } | Link::ActiveLink(_) => false,
+            Link::Down | Link::Backoff { .. } | Link::ActiveLink(_) => false,
         };
         if current {
-            state.refusals = if evidence == FailureVerdict::Gone { state.refusals + 1 } else { 0 };
+            state.refusals = if evidence == FailureVerdict::HostDown { state.refusals + 1 } else { 0 };
             let patient = match (state.resumable, evidence) {
-                (_, FailureVerdict::Over) => false,
+                (_, FailureVerdict::SessionEnded) => false,
                 (true, _) => state.refusals < REFUSED_CONNECTS_MAX,
                 (false, _) => {
                     evidence == FailureVerdict::None
@@ -126,20 +126,20 @@ impl Peer {
                 }
             };
             if patient {
-                state.attempts += 1;
-                let delay = self.delay(state.attempts);
-                self.open(&mut state, delay);
-                self.inquire(&mut state);
+                state.failed_attempts += 1;
+                let delay = self.delay(state.failed_attempts);
+                self.start_connect(&mut state, delay);
+                self.query_status(&mut state);
             } else if state.resumable {
                 state.end_session(&loss, &mut events);
             } else {
                 state.link = Link::Down;
                 state.session.fail_queued(&loss, &mut events);
                 // Whoever sends to it once more is to know whether there is a use.
-                self.inquire(&mut state);
+                self.query_status(&mut state);
             }
         }
-        self.settle(state, events);
+        self.deliver_outcomes(state, events);
         if current {
             log::debug!(peer = %self.identity, %loss, ?evidence, "an attempt to connect failed");
         }
@@ -155,7 +155,7 @@ impl Peer {
     }
 
     /// Our dial was welcomed. `None` if it is not wanted any more.
-    pub(in crate::host) fn dialed(
+    pub(in crate::host) fn on_connected(
         self: &Arc<Self>,
         proven: &ProvenPeer,
         certificate: Option<Certified>,
@@ -167,8 +167,8 @@ impl Peer {
             return None;
         }
         state.certificate = certificate;
-        let raised = self.raise(&host, &mut state, proven, true, &mut events);
-        self.settle(state, events);
+        let raised = self.bring_up(&host, &mut state, proven, true, &mut events);
+        self.deliver_outcomes(state, events);
         match raised {
             Ok(up) => Some(self.lease(up)),
             Err(error) => {
@@ -185,7 +185,7 @@ impl Peer {
     /// taken it, since this one has not said who it is. A link that we dialled and that the peer does not
     /// name as lost is such a crossing, too, unless the peer has forgotten it.
     /// Otherwise the peer has come back before we saw its old link break: the new one replaces it.
-    pub(in crate::host) fn admit(
+    pub(in crate::host) fn accept_link(
         self: &Arc<Self>,
         proven: &ProvenPeer,
         certificate: Option<Certified>,
@@ -195,7 +195,7 @@ impl Peer {
         };
         let mut events = Vec::new();
         let mut state = self.lock();
-        if let Some(reason) = &state.gone {
+        if let Some(reason) = &state.down {
             return Err((Refusal::Closing, reason.to_string()));
         }
         if state.forgotten {
@@ -209,22 +209,22 @@ impl Peer {
             Link::ActiveLink(up) => {
                 up.dialed && proven.replaces != up.id && !state.session.is_forgotten_by(proven.resume)
             }
-            Link::Down | Link::Resting { .. } | Link::AwaitingInbound { .. } => false,
+            Link::Down | Link::Backoff { .. } | Link::AwaitingInbound { .. } => false,
         };
         if crossed {
-            return Err((Refusal::Crossed, "both sides dialled, and the other dial stands".into()));
+            return Err((Refusal::SimultaneousOpen, "both sides dialled, and the other dial stands".into()));
         }
         if state.session.is_stale(proven.resume) {
             return Err((Refusal::Stale, "the session is further than that already".into()));
         }
         state.link.abandon();
         if let Link::ActiveLink(_) = &state.link {
-            state.session.detach(Written::AtMost);
+            state.session.detach(WriteCertainty::AtMost);
         }
         state.certificate = certificate;
-        let raised = self.raise(&host, &mut state, proven, false, &mut events);
+        let raised = self.bring_up(&host, &mut state, proven, false, &mut events);
         let resume = state.session.resume();
-        self.settle(state, events);
+        self.deliver_outcomes(state, events);
         match raised {
             Ok(up) => Ok((self.lease(up), resume)),
             Err(error) => Err((Refusal::Malformed, error.to_string())),
@@ -237,13 +237,13 @@ impl Peer {
     }
 
     /// Takes up the link, and with it the session where it was.
-    fn raise(
+    fn bring_up(
         self: &Arc<Self>,
         host: &Host,
         state: &mut State,
         proven: &ProvenPeer,
         dialed: bool,
-        events: &mut Vec<Event<Ticket>>,
+        events: &mut Vec<Event<SlotId>>,
     ) -> Result<Arc<ActiveLink>, SessionError> {
         let registry = host.registry();
         let attached = if registry.digest() == proven.terms.schema {
@@ -258,18 +258,18 @@ impl Peer {
             state.end_link();
             // What was parked since was never under way, and goes over another link.
             if state.needs_link() {
-                state.attempts = 1;
+                state.failed_attempts = 1;
                 state.connecting_since = tokio::time::Instant::now();
-                let delay = self.delay(state.attempts) * if dialed { 1 } else { ACCEPTOR_DELAY };
-                self.open(state, delay);
+                let delay = self.delay(state.failed_attempts) * if dialed { 1 } else { ACCEPTOR_DELAY };
+                self.start_connect(state, delay);
             }
             return Err(error);
         }
-        state.rung = false;
-        let up = Arc::new(ActiveLink::new(proven.link, dialed, host.shared.closing.child_token()));
+        state.writer_notified = false;
+        let up = Arc::new(ActiveLink::new(proven.link, dialed, host.shared.closed.child_token()));
         state.link = Link::ActiveLink(Arc::clone(&up));
         state.last_link = proven.link;
-        state.links += 1;
+        state.links_total += 1;
         state.resumable = true;
         state.refusals = 0;
         state.received_at_link_up = state.session.resume().received;
@@ -282,46 +282,48 @@ impl Peer {
     fn watch(self: &Arc<Self>, host: &Host, up: &Arc<ActiveLink>, state: &State) {
         let watched = LinkMonitor::new(&host.shared, self, up);
         if let (true, Some(address)) = (up.dialed, state.address) {
-            host.shared.io.spawn(watched.clone().ask(address));
+            host.shared.io.spawn(watched.clone().send_heartbeats(address));
         }
         let expires = state.certificate.as_ref().and_then(|(_, certificate)| certificate.expires());
         host.shared.io.spawn(watched.watch(expires));
     }
 
     /// The link has ended: the session waits for the next one, unless the reason ends it.
-    fn link_lost(self: &Arc<Self>, lost: &ActiveLink, loss: LinkLoss) {
+    fn link_lost(self: &Arc<Self>, lost: &ActiveLink, loss: DisconnectReason) {
         lost.closed.cancel();
         let mut events = Vec::new();
         let mut state = self.lock();
         let carried = state.is_current_link(lost);
         if carried {
-            state.session.detach(Written::Told);
+            state.session.detach(WriteCertainty::Exact);
             match loss {
-                LinkLoss::PeerClosed { .. } | LinkLoss::Protocol(_) | LinkLoss::Shutdown => {
+                DisconnectReason::PeerClosed { .. }
+                | DisconnectReason::Protocol(_)
+                | DisconnectReason::Shutdown => {
                     state.end_session(&loss, &mut events);
                 }
-                _ if state.session.has_left() => state.end_session(&loss, &mut events),
-                _ => self.recover(&mut state, lost.dialed),
+                _ if state.session.is_closed() => state.end_session(&loss, &mut events),
+                _ => self.schedule_reconnect(&mut state, lost.dialed),
             }
         }
-        self.settle(state, events);
+        self.deliver_outcomes(state, events);
         if carried {
             log::debug!(peer = %self.identity, link = %lost.id, %loss, "link ended");
         }
     }
 
     /// Ends a link that is up, for a reason that its own task cannot see.
-    pub(in crate::host) fn cut(self: &Arc<Self>, link: LinkId, loss: &LinkLoss) {
+    pub(in crate::host) fn force_disconnect(self: &Arc<Self>, link: LinkId, loss: &DisconnectReason) {
         let mut state = self.lock();
         let up = match &state.link {
             Link::ActiveLink(up) if up.id == link => Arc::clone(up),
             _ => return,
         };
         up.closed.cancel();
-        state.session.detach(Written::AtMost);
-        self.recover(&mut state, up.dialed);
+        state.session.detach(WriteCertainty::AtMost);
+        self.schedule_reconnect(&mut state, up.dialed);
         // The next attempt may take long to come to nothing.
-        self.inquire(&mut state);
+        self.query_status(&mut state);
         self.serve_and_unlock(state);
         self.progress.notify_waiters();
         log::debug!(peer = %self.identity, %link, %loss, "link cut");
@@ -330,53 +332,53 @@ impl Peer {
     /// Gives up the link, or the attempt at one, and dials anew. The session goes on where it was.
     pub(in crate::host) fn redial(self: &Arc<Self>) {
         let mut state = self.lock();
-        if state.gone.is_some() || state.address.is_none() {
+        if state.down.is_some() || state.address.is_none() {
             return;
         }
         state.link.abandon();
         if matches!(state.link, Link::ActiveLink(_)) {
-            state.session.detach(Written::AtMost);
+            state.session.detach(WriteCertainty::AtMost);
             state.down_since = tokio::time::Instant::now();
         }
-        state.attempts = 0;
-        self.open(&mut state, Duration::ZERO);
+        state.failed_attempts = 0;
+        self.start_connect(&mut state, Duration::ZERO);
         self.serve_and_unlock(state);
         self.progress.notify_waiters();
     }
 
     /// After a break: the side that dialled dials again, also if only the other has something to
     /// say; the other does if it has something to say and can.
-    fn recover(self: &Arc<Self>, state: &mut State, dialed: bool) {
+    fn schedule_reconnect(self: &Arc<Self>, state: &mut State, dialed: bool) {
         state.link = Link::Down;
         state.down_since = tokio::time::Instant::now();
         let progressed = state.session.resume().received > state.received_at_link_up;
-        state.attempts = if progressed { 0 } else { state.attempts + 1 };
+        state.failed_attempts = if progressed { 0 } else { state.failed_attempts + 1 };
         if dialed {
-            let delay = if progressed { Duration::ZERO } else { self.delay(state.attempts) };
-            self.open(state, delay);
+            let delay = if progressed { Duration::ZERO } else { self.delay(state.failed_attempts) };
+            self.start_connect(state, delay);
         } else if state.needs_link() || state.address.is_none() {
-            self.open(state, self.delay(state.attempts) * ACCEPTOR_DELAY);
+            self.start_connect(state, self.delay(state.failed_attempts) * ACCEPTOR_DELAY);
         }
     }
 
     /// There will be no further link: everything fails now and from now on.
-    pub(in crate::host) fn close(&self, loss: LinkLoss) {
+    pub(in crate::host) fn close(&self, loss: DisconnectReason) {
         let mut events = Vec::new();
         let mut state = self.lock();
         state.link.abandon();
-        state.gone.get_or_insert(loss.clone());
-        state.session.detach(Written::AtMost);
+        state.down.get_or_insert(loss.clone());
+        state.session.detach(WriteCertainty::AtMost);
         state.session.close(&loss, &mut events);
         state.end_link();
         self.timer.notify_one();
-        self.settle(state, events);
+        self.deliver_outcomes(state, events);
         self.ended.notify_waiters();
     }
 
     /// Tells what became of calls and letters that end without a reply; nothing else can be among them.
     ///
     /// Under the lock with which they left the session: behind it their slots may be others' already.
-    pub(super) fn settle(&self, mut state: Locked<'_, State>, events: Vec<Event<Ticket>>) {
+    pub(super) fn deliver_outcomes(&self, mut state: Locked<'_, State>, events: Vec<Event<SlotId>>) {
         let mut aftermath = state.resolve(events);
         aftermath.wake_too(self.serve(&mut state));
         drop(state);
@@ -414,7 +416,7 @@ impl Aftermath {
 
 impl State {
     /// Gives calls their ends; who waits for them is to be woken without the lock.
-    pub(super) fn resolve(&mut self, events: Vec<Event<Ticket>>) -> Aftermath {
+    pub(super) fn resolve(&mut self, events: Vec<Event<SlotId>>) -> Aftermath {
         let mut aftermath = Aftermath::default();
         for event in events {
             if let Some(Event::DeadLetters { count }) = self.answers.take_event(event, &mut aftermath.wake) {
@@ -425,7 +427,7 @@ impl State {
     }
 
     /// Ends the session: everything that is open or queued fails. A later message begins another.
-    fn end_session(&mut self, loss: &LinkLoss, events: &mut Vec<Event<Ticket>>) {
+    fn end_session(&mut self, loss: &DisconnectReason, events: &mut Vec<Event<SlotId>>) {
         self.end_link();
         self.session.reset(loss, events);
     }
@@ -435,7 +437,7 @@ impl State {
         self.link = Link::Down;
         self.down_since = tokio::time::Instant::now();
         self.resumable = false;
-        self.attempts = 0;
+        self.failed_attempts = 0;
         self.refusals = 0;
     }
 
@@ -452,13 +454,13 @@ impl State {
 
 impl LinkGuard {
     /// The link has ended, for this reason.
-    pub(in crate::host) fn end(self, loss: LinkLoss) {
+    pub(in crate::host) fn end(self, loss: DisconnectReason) {
         self.peer.link_lost(&self.up, loss);
     }
 }
 
 impl Drop for LinkGuard {
     fn drop(&mut self) {
-        self.peer.link_lost(&self.up, LinkLoss::Shutdown);
+        self.peer.link_lost(&self.up, DisconnectReason::Shutdown);
     }
 }

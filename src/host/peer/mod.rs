@@ -42,8 +42,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::answers::Answers;
-pub use self::answers::Ticket;
+pub(super) use self::answers::ReplySlots;
+pub use self::answers::SlotId;
 pub(super) use self::life::{Aftermath, FailureVerdict};
 use self::pace::AdaptiveBatching;
 pub(crate) use self::pending::{OpenCall, Pending};
@@ -57,18 +57,18 @@ pub(crate) use self::up::{ActiveLink, LinkGuard};
 use super::error::NotDelivered;
 use super::{Host, Shared};
 use crate::config::InjectedBug;
-use crate::id::{CallId, Identity, LinkId, TypeHash};
+use crate::id::{CallId, HostUid, LinkId, TypeHash};
 use crate::lock::{Locked, Mutex};
 use crate::observe::{PeerSnapshot, log};
 use crate::registry::decode;
-pub(crate) use crate::session::{LinkLoss, Retryable, Waiter};
-use crate::session::{Session, SessionLimits, WaiterId, Written};
+pub(crate) use crate::session::{DisconnectReason, Retryable, Waiter};
+use crate::session::{Session, SessionLimits, WaiterId, WriteCertainty};
 use crate::transport::{Certificate, Role};
 use crate::wire::Body;
 
 /// One other host.
 pub struct Peer {
-    identity: Identity,
+    identity: HostUid,
     body_bytes_max: usize,
     connect_timeout: Duration,
     host: Weak<Shared>,
@@ -84,24 +84,24 @@ pub struct Peer {
     /// Whether any call of the peer is cancelled whose handler is not done with: most handlers that
     /// ask find none, and take no lock for it.
     has_cancelled: AtomicBool,
-    pace: AdaptiveBatching,
+    batching: AdaptiveBatching,
     /// Rung when a deadline came up that is earlier than the one slept for, and when nothing will any more.
     timer: Arc<Notify>,
     /// The messages that the peer's executable declares otherwise, and how; there once it has told.
-    disagreements: OnceLock<FxHashMap<TypeHash, String>>,
+    schema_mismatches: OnceLock<FxHashMap<TypeHash, String>>,
 }
 
 /// What a certificate says that its host is, and the certificate.
 pub(super) type Certified = (Role, Certificate);
 
 struct State {
-    session: Session<Ticket>,
-    answers: Answers,
+    session: Session<SlotId>,
+    answers: ReplySlots,
     link: Link,
     /// Whether the link was told that there is something to write, and has not looked yet.
-    rung: bool,
+    writer_notified: bool,
     /// What a session is told for the time where no time matters.
-    began: Instant,
+    created_at: Instant,
     address: Option<SocketAddr>,
     /// What the last link's certificate says that the peer is, and the certificate.
     certificate: Option<Certified>,
@@ -114,35 +114,35 @@ struct State {
     /// Since when a link is wanted and not there.
     connecting_since: tokio::time::Instant,
     /// Attempts to connect that have failed since frames last came.
-    attempts: u32,
+    failed_attempts: u32,
     /// How many of the last of them were refused by a machine on which nobody listens.
     refusals: u32,
     /// Whether the cluster is being asked what has become of the host.
-    inquiring: bool,
+    status_query_running: bool,
     /// How many frames had come when the last link came up.
     received_at_link_up: u64,
     /// How many links there have been.
-    links: u64,
+    links_total: u64,
     /// Why there will be no further link.
-    gone: Option<LinkLoss>,
+    down: Option<DisconnectReason>,
     /// Whether the host has forgotten the peer, which has not come again since.
     forgotten: bool,
     timer: Timer,
     /// Handlers' futures to be woken when the peer cancels their calls.
-    driven: FxHashMap<CallId, Waker>,
+    cancel_wakers: FxHashMap<CallId, Waker>,
     /// Senders that wait for room.
     waiting: FxHashMap<WaiterId, Waker>,
 }
 
 enum Link {
     Down,
-    Resting {
+    Backoff {
         attempt: LinkId,
-        abandon: CancellationToken,
+        cancel: CancellationToken,
     },
     Dialing {
         attempt: LinkId,
-        abandon: CancellationToken,
+        cancel: CancellationToken,
         /// When the peer was seen to be there: it has proved itself, and may take the link from then on.
         reached: Option<tokio::time::Instant>,
     },
@@ -158,8 +158,8 @@ impl Link {
     fn abandon(&self) {
         match self {
             Self::ActiveLink(up) => up.closed.cancel(),
-            Self::Dialing { abandon, .. }
-            | Self::Resting { abandon, .. }
+            Self::Dialing { cancel: abandon, .. }
+            | Self::Backoff { cancel: abandon, .. }
             | Self::AwaitingInbound { abandon, .. } => {
                 abandon.cancel();
             }
@@ -170,14 +170,14 @@ impl Link {
 
 impl Peer {
     /// A peer that is heard of now, with a session of that generation.
-    pub(super) fn new(host: &Arc<Shared>, identity: Identity, generation: u32) -> Arc<Self> {
+    pub(super) fn new(host: &Arc<Shared>, identity: HostUid, generation: u32) -> Arc<Self> {
         let limits = SessionLimits {
             outgoing_bytes_max: host.limits.outgoing_bytes_max,
             frame_bytes_max: host.limits.frame_bytes_max,
             window_bytes: host.limits.window_bytes,
-            parked_bytes_max: host.limits.parked_bytes_max,
+            parked_bytes_max: host.limits.send_queue_bytes_max,
             chunk_bytes: host.limits.chunk_bytes,
-            planted: host.limits.planted,
+            injected_bug: host.limits.injected_bug,
             ..SessionLimits::default()
         };
         Arc::new(Self {
@@ -186,41 +186,41 @@ impl Peer {
             connect_timeout: host.limits.connect_timeout,
             host: Arc::downgrade(host),
             io: host.io.clone(),
-            closing: host.closing.clone(),
+            closing: host.closed.clone(),
             state: Mutex::new(State {
                 session: Session::of_generation(limits, generation),
-                answers: Answers::default(),
+                answers: ReplySlots::default(),
                 link: Link::Down,
-                rung: false,
-                began: now(),
+                writer_notified: false,
+                created_at: now(),
                 address: None,
                 certificate: None,
                 last_link: LinkId::NONE,
                 resumable: false,
                 down_since: tokio::time::Instant::now(),
                 connecting_since: tokio::time::Instant::now(),
-                attempts: 0,
+                failed_attempts: 0,
                 refusals: 0,
-                inquiring: false,
+                status_query_running: false,
                 received_at_link_up: 0,
-                links: 0,
-                gone: None,
+                links_total: 0,
+                down: None,
                 forgotten: false,
                 timer: Timer::NotStarted,
-                driven: FxHashMap::default(),
+                cancel_wakers: FxHashMap::default(),
                 waiting: FxHashMap::default(),
             }),
             progress: Notify::new(),
             ended: Notify::new(),
             has_cancelled: AtomicBool::new(false),
-            pace: AdaptiveBatching::default(),
+            batching: AdaptiveBatching::default(),
             timer: Arc::default(),
-            disagreements: OnceLock::new(),
+            schema_mismatches: OnceLock::new(),
         })
     }
 
     /// Who it is.
-    pub(crate) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> HostUid {
         self.identity
     }
 
@@ -234,13 +234,13 @@ impl Peer {
     /// Begins anew with a peer that the host has forgotten, in a session of a higher generation. To be called
     /// under the lock of the table of peers; what it gives is to be run without any.
     pub(super) fn forget(&self, generation: u32) -> Aftermath {
-        let planted = self.host().and_then(|host| host.limits().planted);
+        let planted = self.host().and_then(|host| host.limits().injected_bug);
         let generation = if planted == Some(InjectedBug::LostGeneration) { 0 } else { generation };
         let mut events = Vec::new();
         let mut state = self.lock();
         state.link.abandon();
-        state.session.detach(Written::AtMost);
-        state.session.forget_peer(generation, &LinkLoss::Forgotten, &mut events);
+        state.session.detach(WriteCertainty::AtMost);
+        state.session.forget_peer(generation, &DisconnectReason::Forgotten, &mut events);
         state.end_link();
         state.last_link = LinkId::NONE;
         state.address = None;
@@ -257,7 +257,7 @@ impl Peer {
     pub(super) fn comes_again(&self) {
         let mut state = self.lock();
         state.forgotten = false;
-        state.gone = None;
+        state.down = None;
         state.down_since = tokio::time::Instant::now();
     }
 
@@ -270,7 +270,7 @@ impl Peer {
         let mut state = self.lock();
         let first = state.address.replace(address).is_none();
         if first && matches!(state.link, Link::AwaitingInbound { .. }) {
-            self.open(&mut state, Duration::ZERO);
+            self.start_connect(&mut state, Duration::ZERO);
         }
     }
 
@@ -295,15 +295,15 @@ impl Peer {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(crate) async fn gone(&self) {
-        self.until_rung(&self.ended, |state| state.gone.is_some()).await;
+    pub(crate) async fn wait_until_down(&self) {
+        self.until_rung(&self.ended, |state| state.down.is_some()).await;
     }
 
     /// Takes the peer's table of types.
     pub(super) fn learn_schemas(&self, host: &Host, body: &Body) {
         match decode(body) {
             Ok(theirs) => {
-                let disagreements = self.disagreements.get_or_init(|| host.registry().compare(&theirs));
+                let disagreements = self.schema_mismatches.get_or_init(|| host.registry().compare(&theirs));
                 if !disagreements.is_empty() {
                     let (peer, count) = (self.identity, disagreements.len());
                     log::warn!(%peer, count, "messages are declared differently there; they are refused");
@@ -314,13 +314,13 @@ impl Peer {
     }
 
     /// How the peer's executable declares this message, if otherwise than this one.
-    pub(super) fn disagreement(&self, message: TypeHash) -> Option<&str> {
-        self.disagreements.get()?.get(&message).map(String::as_str)
+    pub(super) fn schema_mismatch(&self, message: TypeHash) -> Option<&str> {
+        self.schema_mismatches.get()?.get(&message).map(String::as_str)
     }
 
     /// Waits for a condition of a drain: it comes about when frames come, bytes are written, calls end, or
     /// the link does. Only a host that ends waits for one, since all waiters are woken each time.
-    async fn until(&self, done: impl Fn(&State) -> bool) {
+    async fn wait_until(&self, done: impl Fn(&State) -> bool) {
         self.until_rung(&self.progress, done).await;
     }
 
@@ -346,7 +346,7 @@ impl Peer {
 
     /// Whether the peer is known to be gone for good.
     pub(crate) fn is_gone(&self) -> bool {
-        self.lock().gone.is_some()
+        self.lock().down.is_some()
     }
 
     pub(super) fn snapshot(&self) -> PeerSnapshot {
@@ -356,7 +356,7 @@ impl Peer {
             linked: matches!(state.link, Link::ActiveLink(_)),
             calls_open: state.session.open_calls(),
             calls_accepted: state.session.inbound_calls(),
-            links: state.links,
+            links: state.links_total,
             outgoing_bytes: state.session.outgoing_bytes(),
             unwritten_bytes: state.session.unwritten_bytes(),
             parked_bytes: state.session.parked_bytes(),
@@ -372,11 +372,11 @@ impl Peer {
     }
 
     #[inline(always)]
-    fn usable(&self) -> Result<Locked<'_, State>, NotDelivered> {
+    fn lock_if_alive(&self) -> Result<Locked<'_, State>, NotDelivered> {
         let state = self.lock();
-        match &state.gone {
+        match &state.down {
             None => Ok(state),
-            Some(LinkLoss::Shutdown) => Err(NotDelivered::Closing),
+            Some(DisconnectReason::Shutdown) => Err(NotDelivered::Closing),
             Some(reason) => Err(NotDelivered::Unreachable { host: self.identity, reason: reason.clone() }),
         }
     }
@@ -395,11 +395,11 @@ impl State {
     }
 
     /// Tells the link that there is something to write, unless it has been told.
-    fn ring(&mut self) {
+    fn notify_writer(&mut self) {
         if let Link::ActiveLink(up) = &self.link
-            && !std::mem::replace(&mut self.rung, true)
+            && !std::mem::replace(&mut self.writer_notified, true)
         {
-            up.bell.notify_one();
+            up.writable.notify_one();
         }
     }
 
@@ -410,7 +410,7 @@ impl State {
 
     fn notify_writer_if_pending(&mut self) {
         if self.session.has_outgoing() {
-            self.ring();
+            self.notify_writer();
         }
     }
 }

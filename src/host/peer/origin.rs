@@ -4,15 +4,15 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::{Peer, State};
-use crate::id::{CallId, Identity};
+use crate::id::{CallId, HostUid};
 use crate::lock::Locked;
 use crate::observe::log;
-use crate::registry::{Claim, ReplyPath};
+use crate::registry::{CreditCharge, ReplyPath};
 use crate::session;
 use crate::wire::{CallFailure, Encoded};
 
 impl ReplyPath for Peer {
-    fn host(&self) -> Identity {
+    fn host(&self) -> HostUid {
         self.identity()
     }
 
@@ -20,24 +20,24 @@ impl ReplyPath for Peer {
         self.body_bytes_max
     }
 
-    fn turn(&self, waiting: usize) -> usize {
-        self.pace.turn(waiting)
+    fn batch_size(&self, waiting: usize) -> usize {
+        self.batching.batch_size(waiting)
     }
 
-    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<&Claim>) {
+    fn reply(&self, call: CallId, body: Encoded<'_>, claim: Option<&CreditCharge>) {
         let mut state = self.lock();
-        let told = state.handled(claim);
+        let told = state.release_credit(claim);
         if state.session.reply(call, body) || told {
-            state.ring();
+            state.notify_writer();
         }
         self.finish_inbound_call(state, call);
     }
 
-    fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<Claim>) {
+    fn fail(&self, call: CallId, failure: &CallFailure, claim: Option<CreditCharge>) {
         let mut state = self.lock();
-        let told = state.handled(claim.as_ref());
+        let told = state.release_credit(claim.as_ref());
         if state.session.fail(call, failure) || told {
-            state.ring();
+            state.notify_writer();
         }
         self.finish_inbound_call(state, call);
     }
@@ -53,16 +53,16 @@ impl ReplyPath for Peer {
         if state.session.is_cancelled(call) {
             return true;
         }
-        let old = state.driven.insert(call, waker);
+        let old = state.cancel_wakers.insert(call, waker);
         drop(state);
         drop(old);
         false
     }
 
-    fn handled(&self, claim: Claim) {
+    fn release_credit(&self, claim: CreditCharge) {
         let mut state = self.lock();
-        if state.handled(Some(&claim)) {
-            state.ring();
+        if state.release_credit(Some(&claim)) {
+            state.notify_writer();
         }
     }
 
@@ -75,10 +75,10 @@ impl ReplyPath for Peer {
 impl State {
     /// A message takes nothing of its actor's window any more. Says whether there is something to write.
     #[inline(always)]
-    fn handled(&mut self, claim: Option<&Claim>) -> bool {
+    fn release_credit(&mut self, claim: Option<&CreditCharge>) -> bool {
         claim.is_some_and(|claim| {
             let (target, bytes) = (claim.target(), claim.bytes().get());
-            self.session.handled(session::Claim { target, bytes, life: claim.life() })
+            self.session.release_credit(session::CreditCharge { target, bytes, epoch: claim.session_epoch() })
         })
     }
 }
@@ -92,7 +92,7 @@ impl Peer {
     /// Nobody works on this call of the peer any more.
     #[inline(always)]
     fn finish_inbound_call(&self, mut state: Locked<'_, State>, call: CallId) {
-        let waker = if state.driven.is_empty() { None } else { state.driven.remove(&call) };
+        let waker = if state.cancel_wakers.is_empty() { None } else { state.cancel_wakers.remove(&call) };
         if self.has_cancelled.load(Ordering::Relaxed) && state.session.cancelled_calls() == 0 {
             self.has_cancelled.store(false, Ordering::Relaxed);
         }

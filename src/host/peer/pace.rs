@@ -21,7 +21,7 @@ pub(super) struct AdaptiveBatching {
     /// Whether the peer runs on this core, as far as is known.
     shares_core: AtomicBool,
     /// How many looks in a row have said so. Only the task of the link looks.
-    looks: AtomicU32,
+    same_core_samples: AtomicU32,
     /// Messages on a shared core, about: those at the same time count as one.
     messages: AtomicU32,
 }
@@ -29,9 +29,10 @@ pub(super) struct AdaptiveBatching {
 impl AdaptiveBatching {
     /// Takes what a look at the link says. That the peer is on this core may be wrong, where the last
     /// that came is its kernel's word that something has arrived; that it is not is believed at once.
-    pub(super) fn look(&self, shares_core: bool) {
-        let looks = if shares_core { self.looks.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
-        self.looks.store(looks, Ordering::Relaxed);
+    pub(super) fn sample(&self, shares_core: bool) {
+        let looks =
+            if shares_core { self.same_core_samples.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.same_core_samples.store(looks, Ordering::Relaxed);
         self.shares_core.store(looks >= SAME_CORE_SAMPLES_MIN, Ordering::Relaxed);
     }
 
@@ -41,7 +42,7 @@ impl AdaptiveBatching {
     }
 
     /// How many messages an actor handles of so many that wait.
-    pub(super) fn turn(&self, waiting: usize) -> usize {
+    pub(super) fn batch_size(&self, waiting: usize) -> usize {
         if self.shares_core() {
             BATCH_MESSAGES_SAME_CORE
         } else {
@@ -56,7 +57,7 @@ impl AdaptiveBatching {
 
     /// Whether a message that is told, or an answer that is taken, counts for the budget of its task.
     #[inline]
-    pub(super) fn counts(&self) -> bool {
+    pub(super) fn consumes_budget(&self) -> bool {
         if !self.shares_core() {
             return true;
         }
@@ -72,15 +73,15 @@ mod tests {
 
     fn shared() -> AdaptiveBatching {
         let pace = AdaptiveBatching::default();
-        (0..SAME_CORE_SAMPLES_MIN).for_each(|_| pace.look(true));
+        (0..SAME_CORE_SAMPLES_MIN).for_each(|_| pace.sample(true));
         pace
     }
 
     #[test]
     fn turns_are_halves_within_bounds_or_all_on_a_shared_core() {
-        let apart = [0, 16, 64, 300, 100_000].map(|waiting| AdaptiveBatching::default().turn(waiting));
+        let apart = [0, 16, 64, 300, 100_000].map(|waiting| AdaptiveBatching::default().batch_size(waiting));
         assert_eq!(apart, [16, 16, 32, 150, 256]);
-        assert_eq!([1, 100_000].map(|waiting| shared().turn(waiting)), [BATCH_MESSAGES_SAME_CORE; 2]);
+        assert_eq!([1, 100_000].map(|waiting| shared().batch_size(waiting)), [BATCH_MESSAGES_SAME_CORE; 2]);
         assert_eq!(
             [AdaptiveBatching::default(), shared()].map(|pace| pace.read_budget_bytes()),
             [READ_BUDGET_BYTES, READ_BUDGET_BYTES_SAME_CORE]
@@ -91,18 +92,18 @@ mod tests {
     fn a_shared_core_is_believed_when_it_was_seen_often_and_no_longer_when_another_was_seen() {
         let pace = AdaptiveBatching::default();
         for look in [true, true, false, true, true, true] {
-            pace.look(look);
-            assert_eq!(pace.turn(64), 32);
+            pace.sample(look);
+            assert_eq!(pace.batch_size(64), 32);
         }
-        pace.look(true);
-        assert_eq!(pace.turn(64), BATCH_MESSAGES_SAME_CORE);
-        pace.look(false);
-        assert_eq!(pace.turn(64), 32);
+        pace.sample(true);
+        assert_eq!(pace.batch_size(64), BATCH_MESSAGES_SAME_CORE);
+        pace.sample(false);
+        assert_eq!(pace.batch_size(64), 32);
     }
 
     #[test]
     fn on_a_shared_core_a_budget_lasts_for_as_many_messages_as_a_turn() {
-        let counted = |pace: &AdaptiveBatching| (0..1024).filter(|_| pace.counts()).count();
+        let counted = |pace: &AdaptiveBatching| (0..1024).filter(|_| pace.consumes_budget()).count();
         assert_eq!((counted(&AdaptiveBatching::default()), counted(&shared())), (1024, 128));
     }
 }

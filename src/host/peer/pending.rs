@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::answers::{Outcome, Slot};
-use super::{Peer, Ticket};
+use super::{Peer, SlotId};
 use crate::host::error::SendError;
-use crate::session::{Failed, LinkLoss};
+use crate::session::{CallError, DisconnectReason};
 use crate::wire::Body;
 
 /// A call under way, for who knows its peer in any case. It is to be polled until it ends, or
@@ -28,13 +28,13 @@ pub(crate) struct OpenCall {
 const ENDED: u64 = u64::MAX;
 
 impl OpenCall {
-    pub(super) fn new(Ticket(ticket): Ticket) -> Self {
+    pub(super) fn new(SlotId(ticket): SlotId) -> Self {
         Self { ticket: ticket.into() }
     }
 
     #[inline]
-    fn ticket(&self) -> Option<Ticket> {
-        u32::try_from(self.ticket).ok().map(Ticket)
+    fn ticket(&self) -> Option<SlotId> {
+        u32::try_from(self.ticket).ok().map(SlotId)
     }
 
     /// Gives the answer to `answered` once it is there, to be read or taken: to move it would cost more
@@ -49,11 +49,11 @@ impl OpenCall {
         peer: &Peer,
         task: &mut Context<'_>,
         answered: impl FnOnce(&mut Body) -> R,
-        failed: impl FnOnce(Failed) -> R,
+        failed: impl FnOnce(CallError) -> R,
     ) -> Poll<R> {
         let ticket = self.ticket().expect("a call is not polled after it has ended");
         // A caller whose answers are all there lets the link write what it has made meanwhile.
-        let budget = match peer.pace.counts() {
+        let budget = match peer.batching.consumes_budget() {
             true => Some(ready!(tokio::task::coop::poll_proceed(task))),
             false => None,
         };
@@ -78,7 +78,7 @@ impl OpenCall {
             }
             // The session ends every call with a word.
             Outcome::Failed(why) => {
-                let why = why.map_or(Failed::OutcomeUnknown(LinkLoss::Shutdown), |why| *why);
+                let why = why.map_or(CallError::OutcomeUnknown(DisconnectReason::Shutdown), |why| *why);
                 return Poll::Ready(failed(why));
             }
         };
@@ -92,13 +92,13 @@ impl OpenCall {
     }
 
     /// Cancels the call, unless it has ended.
-    pub(crate) fn abandon(&mut self, peer: &Peer) {
+    pub(crate) fn cancel(&mut self, peer: &Peer) {
         let Some(ticket) = self.ticket() else { return };
         self.ticket = ENDED;
         let mut state = peer.lock();
         let slot = state.answers.close(ticket);
-        if let Some(Slot::Awaited { call, .. }) = slot
-            && state.session.forget(call).is_some()
+        if let Some(Slot::Waiting { call, .. }) = slot
+            && state.session.cancel(call).is_some()
         {
             // The last call of a session that leaves may have been this one.
             state.notify_writer_if_pending();
@@ -133,7 +133,7 @@ impl Future for Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.open.abandon(&self.peer);
+        self.open.cancel(&self.peer);
     }
 }
 

@@ -10,20 +10,20 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::Ticket;
-use super::answers::{Answers, Outcome};
+use super::SlotId;
+use super::answers::{Outcome, ReplySlots};
 use super::traffic::FrameReceiver;
 use crate::host::inbox::{InboundSink, ReceivedBatch, SessionSink};
-use crate::id::{CallId, Identity, Target, TypeHash};
-use crate::registry::{Claim, ReplyPath};
-use crate::session::{Event, Failed, LinkLoss, Rejected, Retryable, Session};
+use crate::id::{CallId, HostUid, Target, TypeHash};
+use crate::registry::{CreditCharge, ReplyPath};
+use crate::session::{CallError, DisconnectReason, Event, Rejected, Retryable, Session};
 use crate::wire::{Body, CallFailure, Encoded, FrameCodec};
 
 /// The slots of callers and the inbox of one session.
 #[doc(hidden)]
 #[derive(Default)]
 pub struct ReceivePath {
-    answers: Answers,
+    answers: ReplySlots,
     inbox: ReceivedBatch,
     origin: Arc<DetachedOrigin>,
 }
@@ -37,14 +37,14 @@ impl ReceivePath {
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
     pub fn call(
         &mut self,
-        session: &mut Session<Ticket>,
+        session: &mut Session<SlotId>,
         now: Instant,
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
         repeat: Retryable,
         body: Encoded<'_>,
-    ) -> Result<(CallId, Ticket), Rejected> {
+    ) -> Result<(CallId, SlotId), Rejected> {
         let ticket = self.answers.next();
         let called = session.call(now, target, message, deadline, repeat, body, ticket);
         let call = called.map_err(|(rejected, _)| rejected)?;
@@ -53,8 +53,8 @@ impl ReceivePath {
     }
 
     /// Cancels a call that is open, and frees its slot.
-    pub fn forget(&mut self, session: &mut Session<Ticket>, call: CallId) -> Option<Ticket> {
-        let ticket = session.forget(call)?;
+    pub fn forget(&mut self, session: &mut Session<SlotId>, call: CallId) -> Option<SlotId> {
+        let ticket = session.cancel(call)?;
         self.answers.close(ticket);
         Some(ticket)
     }
@@ -67,11 +67,11 @@ impl ReceivePath {
     /// The end of the link, where the peer breaks the protocol.
     pub fn receive(
         &mut self,
-        session: &mut Session<Ticket>,
+        session: &mut Session<SlotId>,
         now: Instant,
         codec: &FrameCodec,
         bytes: &mut BytesMut,
-    ) -> Result<(), LinkLoss> {
+    ) -> Result<(), DisconnectReason> {
         let Self { answers, inbox, origin } = self;
         codec.drain(
             bytes,
@@ -81,10 +81,10 @@ impl ReceivePath {
     }
 
     /// Ends a read: sees to acknowledgements, wakes callers, and hands over what came.
-    pub fn end_read(&mut self, session: &mut Session<Ticket>, now: Instant, to: &mut impl InboundSink) {
+    pub fn end_read(&mut self, session: &mut Session<SlotId>, now: Instant, to: &mut impl InboundSink) {
         session.schedule_ack(now);
-        self.inbox.wake.drain(..).for_each(Waker::wake);
-        self.inbox.hand_over(to);
+        self.inbox.wakers.drain(..).for_each(Waker::wake);
+        self.inbox.dispatch_all(to);
     }
 
     /// Messages and events that are not handed over yet.
@@ -94,7 +94,7 @@ impl ReceivePath {
     }
 
     /// Puts the outcomes among events into the slots of their callers; gives the other events.
-    pub fn settle(&mut self, events: Vec<Event<Ticket>>) -> Vec<Event<Ticket>> {
+    pub fn settle(&mut self, events: Vec<Event<SlotId>>) -> Vec<Event<SlotId>> {
         let mut wake = Vec::new();
         let others = events.into_iter().filter_map(|event| self.answers.take_event(event, &mut wake));
         let others = others.collect();
@@ -103,7 +103,7 @@ impl ReceivePath {
     }
 
     /// The outcome of a call, once it has one; its slot is free then.
-    pub fn outcome(&mut self, ticket: Ticket) -> Option<Result<Body, Failed>> {
+    pub fn outcome(&mut self, ticket: SlotId) -> Option<Result<Body, CallError>> {
         let mut old = None;
         let polled = self.answers.poll(ticket, &Context::from_waker(Waker::noop()), &mut old);
         match polled {
@@ -111,7 +111,7 @@ impl ReceivePath {
             Poll::Ready(Outcome::Answered(body)) => Some(Ok(body.into())),
             Poll::Ready(Outcome::LargeReply(body)) => Some(Ok(*body)),
             Poll::Ready(Outcome::Failed(why)) => {
-                Some(Err(why.map_or(Failed::OutcomeUnknown(LinkLoss::Shutdown), |why| *why)))
+                Some(Err(why.map_or(CallError::OutcomeUnknown(DisconnectReason::Shutdown), |why| *why)))
             }
         }
     }
@@ -128,7 +128,7 @@ impl fmt::Debug for ReceivePath {
 pub(in crate::host) struct DetachedOrigin;
 
 impl ReplyPath for DetachedOrigin {
-    fn host(&self) -> Identity {
+    fn host(&self) -> HostUid {
         unreachable!("no test asks where a message came from")
     }
 
@@ -136,13 +136,13 @@ impl ReplyPath for DetachedOrigin {
         0
     }
 
-    fn turn(&self, waiting: usize) -> usize {
+    fn batch_size(&self, waiting: usize) -> usize {
         waiting
     }
 
-    fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&Claim>) {}
+    fn reply(&self, _: CallId, _: Encoded<'_>, _: Option<&CreditCharge>) {}
 
-    fn fail(&self, _: CallId, _: &CallFailure, _: Option<Claim>) {}
+    fn fail(&self, _: CallId, _: &CallFailure, _: Option<CreditCharge>) {}
 
     fn is_cancelled(&self, _: CallId) -> bool {
         false
@@ -152,7 +152,7 @@ impl ReplyPath for DetachedOrigin {
         false
     }
 
-    fn handled(&self, _: Claim) {}
+    fn release_credit(&self, _: CreditCharge) {}
 
     fn dead_letter(&self, _: &CallFailure) {}
 }

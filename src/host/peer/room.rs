@@ -29,7 +29,7 @@ impl Place {
     /// Is ready once the message is to be sent with this place.
     pub(crate) fn poll_turn(&self, task: &Context<'_>) -> Poll<()> {
         let mut state = self.peer.lock();
-        if state.gone.is_some() || state.session.has_turn(self.number) {
+        if state.down.is_some() || state.session.has_turn(self.number) {
             return Poll::Ready(());
         }
         let known = state.waiting.get(&self.number);
@@ -104,7 +104,7 @@ impl Peer {
         repeat: &mut Retryable,
         body: Encoded<'_>,
     ) -> Result<OpenCall, Box<NotDelivered>> {
-        let mut state = self.usable()?;
+        let mut state = self.lock_if_alive()?;
         state.session.begin_turn(place.number, place.target);
         let called = self.call_locked(&mut state, place.target, message, deadline, repeat, body);
         self.end_turn(state, place, called.as_ref().err().map(|reason| &**reason));
@@ -123,7 +123,7 @@ impl Peer {
         message: TypeHash,
         body: Encoded<'_>,
     ) -> Result<(), NotDelivered> {
-        let mut state = self.usable()?;
+        let mut state = self.lock_if_alive()?;
         state.session.begin_turn(place.number, place.target);
         let told = self.tell_locked(&mut state, place.target, message, body);
         self.end_turn(state, place, told.as_ref().err());

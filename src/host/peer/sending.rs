@@ -24,7 +24,7 @@ impl Peer {
         repeat: &mut Retryable,
         body: Encoded<'_>,
     ) -> Result<OpenCall, Box<NotDelivered>> {
-        let mut state = self.usable()?;
+        let mut state = self.lock_if_alive()?;
         let called = self.call_inlined(&mut state, target, message, deadline, repeat, body);
         if called.is_err() && state.session.begin_passing(target) {
             let called = self.call_locked(&mut state, target, message, deadline, repeat, body);
@@ -60,9 +60,9 @@ impl Peer {
     ) -> Result<OpenCall, Box<NotDelivered>> {
         let ticket = state.answers.next();
         // Only a deadline has anything to do with the time.
-        let now = deadline.map_or(state.began, |_| now());
+        let now = deadline.map_or(state.created_at, |_| now());
         let made = state.session.call(now, target, message, deadline, *repeat, body, ticket);
-        let call = made.map_err(|(rejected, _)| NotDelivered::rejected(self.identity, rejected))?;
+        let call = made.map_err(|(rejected, _)| NotDelivered::from_rejection(self.identity, rejected))?;
         state.answers.open(call);
         if !matches!(repeat, Retryable::Never) {
             *repeat = Retryable::Again(call);
@@ -70,7 +70,7 @@ impl Peer {
         if let Some(deadline) = deadline {
             self.arm_timer(state, deadline);
         }
-        self.kick(state);
+        self.request_write(state);
         Ok(OpenCall::new(ticket))
     }
 
@@ -82,11 +82,11 @@ impl Peer {
         body: Encoded<'_>,
         patient: bool,
     ) -> Result<(), NotDelivered> {
-        let mut state = self.usable()?;
+        let mut state = self.lock_if_alive()?;
         if patient && let Some(waiting) = state.session.over_soft_limit(target) {
             let size = TellHeader::frame_bytes(body);
             let full = Rejected::Full { size, waiting, limit: TELL_BACKPRESSURE_BYTES };
-            return Err(NotDelivered::rejected(self.identity, full));
+            return Err(NotDelivered::from_rejection(self.identity, full));
         }
         let told = self.tell_locked(&mut state, target, message, body);
         if !patient && told.is_err() && state.session.begin_passing(target) {
@@ -108,8 +108,8 @@ impl Peer {
         state
             .session
             .tell(target, message, body)
-            .map_err(|why| NotDelivered::rejected(self.identity, why))?;
-        self.kick(state);
+            .map_err(|why| NotDelivered::from_rejection(self.identity, why))?;
+        self.request_write(state);
         Ok(())
     }
 
@@ -117,20 +117,20 @@ impl Peer {
     /// used up the link writes what there is, and the other side works at it.
     #[inline]
     pub(crate) fn consumes_budget(&self) -> bool {
-        self.pace.counts()
+        self.batching.consumes_budget()
     }
 
     /// A call that was made with [`Retryable`] will not be made again.
-    pub(crate) fn end_repeats(&self, call: CallId) {
+    pub(crate) fn end_retries(&self, call: CallId) {
         let mut state = self.lock();
-        state.session.end_repeats(call);
+        state.session.end_retries(call);
         state.notify_writer_if_pending();
     }
 
     /// Sees to it that what is queued gets written.
-    pub(super) fn kick(self: &Arc<Self>, state: &mut State) {
+    pub(super) fn request_write(self: &Arc<Self>, state: &mut State) {
         // Most often the link was told already, and has not looked yet.
-        if state.rung && matches!(state.link, Link::ActiveLink(_)) {
+        if state.writer_notified && matches!(state.link, Link::ActiveLink(_)) {
             return;
         }
         self.request_write_slow(state);
@@ -139,13 +139,13 @@ impl Peer {
     #[inline(never)]
     fn request_write_slow(self: &Arc<Self>, state: &mut State) {
         match &state.link {
-            Link::ActiveLink(_) => state.ring(),
+            Link::ActiveLink(_) => state.notify_writer(),
             Link::Down => {
                 state.connecting_since = tokio::time::Instant::now();
-                state.attempts = 0;
-                self.open(state, Duration::ZERO);
+                state.failed_attempts = 0;
+                self.start_connect(state, Duration::ZERO);
             }
-            Link::Resting { .. } | Link::Dialing { .. } | Link::AwaitingInbound { .. } => {}
+            Link::Backoff { .. } | Link::Dialing { .. } | Link::AwaitingInbound { .. } => {}
         }
     }
 }

@@ -57,7 +57,7 @@ impl Peer {
         let next = state.session.poll_timeout().into_iter().chain(told).min();
         let due = match next {
             Some(at) => Due::At(at),
-            None if state.gone.is_some() || state.forgotten => Due::Never,
+            None if state.down.is_some() || state.forgotten => Due::Never,
             None => Due::Later,
         };
         state.timer = match due {
@@ -66,7 +66,7 @@ impl Peer {
             Due::Never => Timer::NotStarted,
         };
         state.notify_writer_if_pending();
-        self.settle(state, events);
+        self.deliver_outcomes(state, events);
         due
     }
 }

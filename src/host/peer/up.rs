@@ -15,25 +15,25 @@ pub(crate) struct ActiveLink {
     pub(super) id: LinkId,
     pub(super) dialed: bool,
     /// Rung when there is something to write.
-    pub(crate) bell: Notify,
+    pub(crate) writable: Notify,
     /// Cancelled when the link shall end, or has ended.
     pub(crate) closed: CancellationToken,
     /// When the peer was last known to live.
-    heard: Mutex<tokio::time::Instant>,
+    last_heard: Mutex<tokio::time::Instant>,
     /// Ends the pulse that the peer has for this link.
-    pulse: Mutex<CancellationToken>,
+    heartbeat: Mutex<CancellationToken>,
 }
 
 impl ActiveLink {
     pub(super) fn new(id: LinkId, dialed: bool, closed: CancellationToken) -> Self {
         let heard = Mutex::new(tokio::time::Instant::now());
-        Self { id, dialed, bell: Notify::new(), closed, heard, pulse: Mutex::default() }
+        Self { id, dialed, writable: Notify::new(), closed, last_heard: heard, heartbeat: Mutex::default() }
     }
 
     /// Another pulse begins, and the one before ends; gives what ends the new one.
     pub(in crate::host) fn replace_heartbeat(&self) -> CancellationToken {
         let ended = self.closed.child_token();
-        let before = std::mem::replace(&mut *self.pulse.lock(), ended.clone());
+        let before = std::mem::replace(&mut *self.heartbeat.lock(), ended.clone());
         before.cancel();
         ended
     }
@@ -44,12 +44,12 @@ impl ActiveLink {
 
     /// When the peer was last known to live.
     pub(in crate::host) fn heard(&self) -> tokio::time::Instant {
-        *self.heard.lock()
+        *self.last_heard.lock()
     }
 
     /// The peer was known to live then.
-    pub(in crate::host) fn hear(&self, at: tokio::time::Instant) {
-        let mut heard = self.heard.lock();
+    pub(in crate::host) fn touch(&self, at: tokio::time::Instant) {
+        let mut heard = self.last_heard.lock();
         *heard = at.max(*heard);
     }
 }

@@ -6,20 +6,24 @@ use crate::wire::{FrameKind, Goodbye};
 
 const LINK: LinkId = LinkId(5);
 const REPLACES: LinkId = LinkId(4);
-const DIALLER: Identity = Identity { host: HostId(1), incarnation: Incarnation(10) };
-const LISTENER: Identity = Identity { host: HostId(2), incarnation: Incarnation(20) };
+const DIALLER: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(10) };
+const LISTENER: HostUid = HostUid { host: HostId(2), incarnation: Incarnation(20) };
 
 /// What both sides accept.
-const TERMS: Terms =
-    Terms { frame_bytes_max: 4096, outgoing_bytes_max: 1 << 20, window_bytes: 1 << 16, schema: 3 };
+const TERMS: SessionParameters = SessionParameters {
+    frame_bytes_max: 4096,
+    outgoing_bytes_max: 1 << 20,
+    window_bytes: 1 << 16,
+    schema: 3,
+};
 
 /// Where the dialler and the listener are in their session.
-const DIALLERS: Resume = Resume { generation: 3, resets: 1, peer_generation: 4, received: 10 };
-const LISTENERS: Resume = Resume { generation: 4, resets: 2, peer_generation: 3, received: 20 };
+const DIALLERS: Resume = Resume { generation: 3, epoch: 1, peer_generation: 4, received: 10 };
+const LISTENERS: Resume = Resume { generation: 4, epoch: 2, peer_generation: 3, received: 20 };
 
-fn config(me: Identity) -> HandshakeConfig {
+fn config(me: HostUid) -> HandshakeConfig {
     let secret = Secret::from_bytes([7; 32]);
-    HandshakeConfig { me, secret, terms: TERMS, timeout: Duration::from_secs(5) }
+    HandshakeConfig { local: me, secret, terms: TERMS, timeout: Duration::from_secs(5) }
 }
 
 /// Both sides of one handshake, and whoever sits between them.
@@ -38,7 +42,7 @@ struct Outcome {
 }
 
 impl Pair {
-    fn new(dialler: HandshakeConfig, to: Identity, listener: HandshakeConfig) -> Self {
+    fn new(dialler: HandshakeConfig, to: HostUid, listener: HandshakeConfig) -> Self {
         let now = Instant::now();
         let purpose = Purpose::Link;
         let attempt = DialAttempt { to, purpose, link: LINK, replaces: REPLACES, resume: DIALLERS };
@@ -90,7 +94,7 @@ fn check_refused(outcome: Outcome, want: Refusal) -> HandshakeError {
 #[test]
 fn hosts_of_one_cluster_agree() {
     let mut listener = config(LISTENER);
-    let terms = Terms { frame_bytes_max: 1024, ..TERMS };
+    let terms = SessionParameters { frame_bytes_max: 1024, ..TERMS };
     listener.terms = terms;
     let outcome = Pair::new(config(DIALLER), LISTENER, listener).run(untouched);
 
@@ -129,8 +133,8 @@ fn acceptor_refuses_a_dialler_without_the_secret() {
 
 #[test]
 fn acceptor_refuses_who_wants_another_host_or_another_life_before_it_proves_anything() {
-    let life = Identity { incarnation: Incarnation(19), ..LISTENER };
-    let host = Identity { host: HostId(3), ..LISTENER };
+    let life = HostUid { incarnation: Incarnation(19), ..LISTENER };
+    let host = HostUid { host: HostId(3), ..LISTENER };
     for to in [life, host] {
         let mut pair = Pair::new(config(DIALLER), to, config(LISTENER));
         let err = check_refused(pair.run(untouched), Refusal::WrongHost);
@@ -191,7 +195,7 @@ fn acceptor_does_not_take_its_own_proof_for_the_diallers() {
 
 #[test]
 fn initiator_refuses_another_host_than_it_wants() {
-    let other = Identity { host: HostId(3), ..LISTENER };
+    let other = HostUid { host: HostId(3), ..LISTENER };
     let outcome = Pair::usual().run(|frame| {
         if let Frame::Challenge(challenge) = frame {
             challenge.from = other;
@@ -238,7 +242,7 @@ fn proof_breaks_whatever_is_changed_on_the_way() {
         },
         |frame| {
             if let Frame::Hello(hello) = frame {
-                hello.purpose = Purpose::Pulse
+                hello.purpose = Purpose::Heartbeat
             }
         },
         |frame| {
@@ -248,7 +252,7 @@ fn proof_breaks_whatever_is_changed_on_the_way() {
         },
         |frame| {
             if let Frame::Hello(hello) = frame {
-                hello.resume.resets += 1
+                hello.resume.epoch += 1
             }
         },
         |frame| {
@@ -352,7 +356,7 @@ fn proven_peer_may_be_refused() {
     let step = pair.acceptor.receive(pair.now, pair.initiator.poll_transmit().unwrap()).unwrap();
     assert!(matches!(step, Step::Proven(ProvenPeer { identity: DIALLER, .. })));
 
-    pair.acceptor.refuse(Refusal::Crossed, "the other link stays");
+    pair.acceptor.refuse(Refusal::SimultaneousOpen, "the other link stays");
     let err = pair.initiator.receive(pair.now, pair.acceptor.poll_transmit().unwrap()).unwrap_err();
     assert!(matches!(err, HandshakeError::Refused { proven: true, .. }));
     assert_eq!(err.to_string(), "the peer refused the link (the links crossed): the other link stays");

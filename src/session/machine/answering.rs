@@ -1,9 +1,9 @@
 //! Ending the peer's calls, and giving back what its messages took.
 
-use super::{Parcel, Session};
+use super::{QueuedFrame, Session};
 use crate::config::FAILURE_TEXT_CHARS_MAX;
 use crate::id::{CallId, Target};
-use crate::session::Claim;
+use crate::session::CreditCharge;
 use crate::session::calls::Content;
 use crate::wire::{CallFailure, Credit, Encoded, Failure, FrameSink, Reply};
 
@@ -17,16 +17,16 @@ impl<T> Session<T> {
         if size > limit {
             return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
         }
-        if self.inbound.repeats.is_running(call) {
+        if self.inbound.dedup.is_running(call) {
             self.cache_reply(call, body);
         }
-        if !self.conclude(call) {
+        if !self.close_inbound_call(call) {
             return false;
         }
         if size > self.limits.chunk_bytes {
             self.reply_in_chunks(call, body);
         } else {
-            self.log.push(|out| Reply::put(call, body, out));
+            self.send_buffer.push(|out| Reply::put(call, body, out));
         }
         self.say_goodbye_if_idle();
         true
@@ -34,7 +34,7 @@ impl<T> Session<T> {
 
     #[inline(never)]
     fn reply_in_chunks(&mut self, call: CallId, body: Encoded<'_>) {
-        self.lanes.push(Content::Other, None, Parcel::of(|out| Reply::put(call, body, out)));
+        self.chunked.push(Content::Other, None, QueuedFrame::of(|out| Reply::put(call, body, out)));
     }
 
     /// The end of a call that may be made again, which is kept.
@@ -42,7 +42,7 @@ impl<T> Session<T> {
     fn cache_reply(&mut self, call: CallId, body: Encoded<'_>) {
         let mut frame = bytes::BytesMut::with_capacity(Reply::frame_bytes(body));
         Reply::put(call, body, &mut frame);
-        self.inbound.repeats.ended(call, frame.freeze());
+        self.inbound.dedup.store_reply(call, frame.freeze());
     }
 
     /// Ends a call of the peer without a reply, whatever waits to be written.
@@ -50,16 +50,16 @@ impl<T> Session<T> {
     /// Returns whether the call was open: if it was cancelled, or the session was reset since,
     /// nothing is sent.
     pub fn fail(&mut self, call: CallId, failure: &CallFailure) -> bool {
-        if self.inbound.repeats.is_running(call) {
-            if failure.ran() {
+        if self.inbound.dedup.is_running(call) {
+            if failure.handler_ran() {
                 let mut frame = bytes::BytesMut::new();
-                Failure::put(call, &self.short(failure), &mut frame);
-                self.inbound.repeats.ended(call, frame.freeze());
+                Failure::put(call, &self.truncated(failure), &mut frame);
+                self.inbound.dedup.store_reply(call, frame.freeze());
             } else {
-                self.inbound.repeats.forget(call);
+                self.inbound.dedup.forget(call);
             }
         }
-        if !self.conclude(call) {
+        if !self.close_inbound_call(call) {
             return false;
         }
         self.put_failure(call, failure);
@@ -70,13 +70,13 @@ impl<T> Session<T> {
     /// Sends the end that a repeated call had when it came first.
     pub(super) fn resend_cached_reply(&mut self, frame: &bytes::Bytes) {
         if frame.len() > self.limits.chunk_bytes {
-            let put = |out: &mut Parcel| {
+            let put = |out: &mut QueuedFrame| {
                 out.put_bytes(frame);
                 frame.len()
             };
-            self.lanes.push(Content::Other, None, Parcel::of(put));
+            self.chunked.push(Content::Other, None, QueuedFrame::of(put));
         } else {
-            self.log.push(|out| {
+            self.send_buffer.push(|out| {
                 out.put_bytes(frame);
                 frame.len()
             });
@@ -85,7 +85,7 @@ impl<T> Session<T> {
 
     /// Takes a call of the peer off the books; says whether it was still owed an end.
     #[inline(always)]
-    fn conclude(&mut self, call: CallId) -> bool {
+    fn close_inbound_call(&mut self, call: CallId) -> bool {
         self.inbound.calls.remove(call).is_some() || {
             // It may be one that was cancelled.
             self.inbound.cancelled.remove(&call);
@@ -106,13 +106,13 @@ impl<T> Session<T> {
     }
 
     pub(super) fn put_failure(&mut self, call: CallId, failure: &CallFailure) {
-        let short = self.short(failure);
-        self.log.push(|out| Failure::put(call, &short, out));
+        let short = self.truncated(failure);
+        self.send_buffer.push(|out| Failure::put(call, &short, out));
     }
 
     /// A failure has two texts at most, and a character four bytes at most: half of what a frame
     /// may have for both leaves more than enough for the rest. It is never in chunks.
-    fn short(&self, failure: &CallFailure) -> CallFailure {
+    fn truncated(&self, failure: &CallFailure) -> CallFailure {
         failure.clone().truncated_to(
             (self.frame_bytes_max.min(self.limits.chunk_bytes) / 16).min(FAILURE_TEXT_CHARS_MAX),
         )
@@ -121,19 +121,19 @@ impl<T> Session<T> {
     /// A message is handled: its handler has begun, or it was dropped. Gives back what it took of
     /// its actor's window. Returns whether the peer is to be told of it now.
     #[inline(always)]
-    pub fn handled(&mut self, claim: Claim) -> bool {
-        if claim.life != self.inbound.life {
+    pub fn release_credit(&mut self, claim: CreditCharge) -> bool {
+        if claim.epoch != self.inbound.epoch {
             return false;
         }
-        let withhold = self.log.bytes() > self.limits.outgoing_bytes_max;
-        let owed = self.inbound.flows.handled(claim.target, claim.bytes, withhold);
+        let withhold = self.send_buffer.bytes() > self.limits.outgoing_bytes_max;
+        let owed = self.inbound.flows.release(claim.target, claim.bytes, withhold);
         owed.inspect(|bytes| self.put_credit(claim.target, *bytes)).is_some()
     }
 
     /// Gives back what was withheld while the peer had too much to read: replies are outside of all
     /// budgets, and a peer that does not take them is not to make more calls.
     pub(super) fn release_deferred_credit(&mut self) {
-        if self.log.bytes() <= self.limits.outgoing_bytes_max {
+        if self.send_buffer.bytes() <= self.limits.outgoing_bytes_max {
             for (target, bytes) in self.inbound.flows.take_deferred() {
                 self.put_credit(target, bytes);
             }
@@ -141,6 +141,6 @@ impl<T> Session<T> {
     }
 
     pub(super) fn put_credit(&mut self, target: Target, bytes: u64) {
-        self.log.push(|out| Credit { target, bytes }.put(out));
+        self.send_buffer.push(|out| Credit { target, bytes }.put(out));
     }
 }

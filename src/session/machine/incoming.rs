@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Place, Session};
+use super::{CallStage, Session};
 use crate::config::{ACK_DELAY, InjectedBug, MESSAGE_OVERHEAD_BYTES};
 use crate::id::{CallId, Target};
-use crate::session::repeats::Known;
-use crate::session::{Claim, Event, Events, Failed, SessionError};
+use crate::session::repeats::DuplicateState;
+use crate::session::{CallError, CreditCharge, Event, Events, SessionError};
 use crate::wire::{
     Ack, CallFailure, CallHeader, Cancel, Credit, Failure, Frame, FrameKind, Goodbye, IncomingBody, Reply,
     Schemas, ShortSlice, TellHeader, Watermark,
@@ -28,10 +28,10 @@ impl<T> Session<T> {
     ) -> Result<(), SessionError> {
         self.check_expected(frame.kind())?;
         if frame.is_sequenced() {
-            self.count(weight(&frame));
+            self.count_received(retained_bytes(&frame));
             self.schedule_ack(now);
         }
-        self.take(now, frame, events)
+        self.on_frame(now, frame, events)
     }
 
     /// Takes the peer's next frame, a call, of so many bytes; the same as [`receive`](Self::receive), but that
@@ -50,7 +50,7 @@ impl<T> Session<T> {
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         self.check_expected(FrameKind::Call)?;
-        self.count(frame_bytes);
+        self.count_received(frame_bytes);
         self.on_call(now, call, frame_bytes, body, events)
     }
 
@@ -68,7 +68,7 @@ impl<T> Session<T> {
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         self.check_expected(FrameKind::Tell)?;
-        self.count(frame_bytes);
+        self.count_received(frame_bytes);
         self.on_tell(tell, frame_bytes, body, events)
     }
 
@@ -81,8 +81,8 @@ impl<T> Session<T> {
     #[inline(always)]
     pub fn receive_reply(&mut self, call: CallId, frame_bytes: usize) -> Result<Option<T>, SessionError> {
         self.check_expected(FrameKind::Reply)?;
-        self.count(frame_bytes);
-        Ok(self.end(call))
+        self.count_received(frame_bytes);
+        Ok(self.complete_call(call))
     }
 
     #[inline(always)]
@@ -98,7 +98,7 @@ impl<T> Session<T> {
 
     /// Counts a numbered frame that has come, which the peer keeps until it is told.
     #[inline(always)]
-    fn count(&mut self, bytes: usize) {
+    fn count_received(&mut self, bytes: usize) {
         self.inbound.received += 1;
         self.inbound.unacked_bytes += bytes;
     }
@@ -106,7 +106,7 @@ impl<T> Session<T> {
     /// Sees to it that the peer is told, in time, of the frames that have come.
     pub fn schedule_ack(&mut self, now: Instant) {
         let inbound = &mut self.inbound;
-        if inbound.received == inbound.told {
+        if inbound.received == inbound.acked {
             return;
         }
         inbound.ack_now |= inbound.unacked_bytes >= inbound.ack_bytes;
@@ -118,7 +118,12 @@ impl<T> Session<T> {
         }
     }
 
-    fn take(&mut self, now: Instant, frame: Frame, events: &mut impl Events<T>) -> Result<(), SessionError> {
+    fn on_frame(
+        &mut self,
+        now: Instant,
+        frame: Frame,
+        events: &mut impl Events<T>,
+    ) -> Result<(), SessionError> {
         match frame {
             Frame::Call(call) => {
                 let (header, frame_bytes) = (call.header(), call.frame_bytes());
@@ -129,14 +134,14 @@ impl<T> Session<T> {
                 return self.on_tell(header, frame_bytes, tell.body, events);
             }
             Frame::Reply(Reply { call, body }) => {
-                if let Some(ticket) = self.end(call) {
-                    events.push(Event::Replied { ticket, body });
+                if let Some(ticket) = self.complete_call(call) {
+                    events.push(Event::Replied { call_slot: ticket, body });
                 }
             }
             Frame::Failure(Failure { call, failure }) => {
-                let failure = Failed::Remote(failure);
-                if let Some(ticket) = self.end(call) {
-                    events.push(Event::Failed { ticket, failure });
+                let failure = CallError::Remote(failure);
+                if let Some(ticket) = self.complete_call(call) {
+                    events.push(Event::Failed { call_slot: ticket, failure });
                 }
             }
             Frame::Cancel(Cancel { call }) => self.on_cancel(call, events),
@@ -145,14 +150,14 @@ impl<T> Session<T> {
                     return Err(SessionError::Ack { received });
                 }
                 self.release_deferred_credit();
-                self.unpark();
+                self.send_queued();
             }
             Frame::Credit(Credit { target, bytes }) => {
-                if !self.flows.credit(target, bytes) {
+                if !self.flows.add_credit(target, bytes) {
                     return Err(SessionError::Credit { target, bytes });
                 }
                 self.waiters.touch(target);
-                self.unpark();
+                self.send_queued();
                 self.say_goodbye_if_idle();
             }
             Frame::Chunk(chunk) => {
@@ -162,13 +167,13 @@ impl<T> Session<T> {
                 let Some(bytes) = whole else { return Ok(()) };
                 let frame = Frame::parse(bytes, limit)?;
                 return match frame.kind() {
-                    FrameKind::Call | FrameKind::Tell | FrameKind::Reply => self.take(now, frame, events),
+                    FrameKind::Call | FrameKind::Tell | FrameKind::Reply => self.on_frame(now, frame, events),
                     kind => Err(SessionError::UnexpectedFrame { kind }),
                 };
             }
-            Frame::Watermark(Watermark { call }) => self.inbound.repeats.advance_watermark(call),
-            Frame::Schemas(Schemas { body }) if !self.inbound.schemas => {
-                self.inbound.schemas = true;
+            Frame::Watermark(Watermark { call }) => self.inbound.dedup.advance_watermark(call),
+            Frame::Schemas(Schemas { body }) if !self.inbound.schemas_received => {
+                self.inbound.schemas_received = true;
                 events.push(Event::Schemas { body });
             }
             Frame::Goodbye(Goodbye { reason }) => {
@@ -185,19 +190,19 @@ impl<T> Session<T> {
 
     /// The peer has received so many frames. `false` if it cannot have.
     fn acknowledge(&mut self, received: u64) -> bool {
-        let early = self.limits.planted == Some(InjectedBug::EarlyAck);
-        (early && self.log.acknowledge(received + 1)) || self.log.acknowledge(received)
+        let early = self.limits.injected_bug == Some(InjectedBug::EarlyAck);
+        (early && self.send_buffer.acknowledge(received + 1)) || self.send_buffer.acknowledge(received)
     }
 
     /// Ends a call, and says goodbye behind the last if this side leaves.
     #[inline(always)]
-    fn end(&mut self, call: CallId) -> Option<T> {
+    fn complete_call(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call);
         if let Some(open) = &open
-            && !matches!(open.place, Place::Sent(_))
+            && !matches!(open.place, CallStage::Sent(_))
         {
             // It is the end of an attempt before this one, of which the peer has seen nothing yet.
-            self.withdraw(call, open.place);
+            self.cancel_at_peer(call, open.place);
         }
         self.say_goodbye_if_idle();
         open.map(|open| open.ticket)
@@ -212,25 +217,25 @@ impl<T> Session<T> {
         body: impl IncomingBody,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
-        let CallHeader { call, target, message, timeout_ms, floor } = header;
-        let claim = self.claim(target, frame_bytes)?;
+        let CallHeader { call, target, message, timeout_ms, low_watermark: floor } = header;
+        let claim = self.charge(target, frame_bytes)?;
         // Until the handler of a cancelled call is done with, its answer would end the new call.
         let cancelled = &self.inbound.cancelled;
         let twice = floor.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
         if twice || !self.inbound.calls.insert(call, || ()) {
             return Err(SessionError::CallTwice { call });
         }
-        if self.leaving.is_some() {
+        if self.closing.is_some() {
             self.inbound.calls.remove(call);
-            self.handled(claim);
+            self.release_credit(claim);
             self.put_failure(call, &CallFailure::Closing);
             return Ok(());
         }
         if let Some(floor) = floor {
-            self.inbound.repeats.advance_watermark(floor);
-            if let Some(known) = self.inbound.repeats.came(call) {
+            self.inbound.dedup.advance_watermark(floor);
+            if let Some(known) = self.inbound.dedup.observe(call) {
                 self.inbound.calls.remove(call);
-                self.handled(claim);
+                self.release_credit(claim);
                 self.replay_reply(call, known);
                 return Ok(());
             }
@@ -241,14 +246,14 @@ impl<T> Session<T> {
     }
 
     /// A call has come that had come before: it has its first end, now or later.
-    fn replay_reply(&mut self, call: CallId, known: Known) {
+    fn replay_reply(&mut self, call: CallId, known: DuplicateState) {
         match known {
-            Known::Running => {
+            DuplicateState::Running => {
                 self.inbound.cancelled.remove(&call);
                 let _ = self.inbound.calls.insert(call, || ());
             }
-            Known::Ended(frame) => self.resend_cached_reply(&frame),
-            Known::Lost => self.put_failure(call, &CallFailure::NoReply),
+            DuplicateState::Ended(frame) => self.resend_cached_reply(&frame),
+            DuplicateState::Lost => self.put_failure(call, &CallFailure::NoReply),
         }
     }
 
@@ -261,14 +266,14 @@ impl<T> Session<T> {
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         let TellHeader { target, message } = header;
-        let claim = self.claim(target, frame_bytes)?;
+        let claim = self.charge(target, frame_bytes)?;
         events.tell((target, message), body, claim);
         Ok(())
     }
 
     /// What a message takes of its actor's window, if the peer had credit for it.
     #[inline(always)]
-    fn claim(&mut self, target: Target, frame_bytes: usize) -> Result<Claim, SessionError> {
+    fn charge(&mut self, target: Target, frame_bytes: usize) -> Result<CreditCharge, SessionError> {
         if self.inbound.flows.needs_sweep() {
             for (target, owed) in self.inbound.flows.sweep() {
                 self.put_credit(target, owed);
@@ -278,7 +283,7 @@ impl<T> Session<T> {
         if !self.inbound.flows.accept(target, bytes) {
             return Err(SessionError::NoCredit { target });
         }
-        Ok(Claim { target, bytes, life: self.inbound.life })
+        Ok(CreditCharge { target, bytes, epoch: self.inbound.epoch })
     }
 
     /// A call that has not been handed over yet never will be.
@@ -287,11 +292,11 @@ impl<T> Session<T> {
             // It was answered before the peer's word came.
             return;
         }
-        if let Some(claim) = events.withdraw(cancelled) {
-            if self.limits.planted != Some(InjectedBug::LostCredit) {
-                self.handled(claim);
+        if let Some(claim) = events.cancel_undelivered(cancelled) {
+            if self.limits.injected_bug != Some(InjectedBug::LostCredit) {
+                self.release_credit(claim);
             }
-            self.inbound.repeats.forget(cancelled);
+            self.inbound.dedup.forget(cancelled);
         } else {
             self.inbound.cancelled.insert(cancelled);
             events.push(Event::Cancelled { call: cancelled });
@@ -301,7 +306,7 @@ impl<T> Session<T> {
 }
 
 /// About how many bytes a frame takes at its sender.
-fn weight(frame: &Frame) -> usize {
+fn retained_bytes(frame: &Frame) -> usize {
     match frame {
         Frame::Call(call) => call.frame_bytes(),
         Frame::Tell(tell) => tell.frame_bytes(),

@@ -5,10 +5,10 @@ use crate::wire::Goodbye;
 
 /// This side leaves: it makes no more calls and takes none.
 #[derive(Debug)]
-pub(super) struct Leaving {
+pub(super) struct Closing {
     reason: String,
     /// Whether the goodbye is in the log.
-    pub(super) said: bool,
+    pub(super) goodbye_sent: bool,
 }
 
 impl<T> Session<T> {
@@ -17,20 +17,20 @@ impl<T> Session<T> {
     /// The goodbye is queued when the last of them has ended, in either direction, and what is
     /// parked has gone out.
     pub fn drain(&mut self, reason: &str) {
-        self.leave(reason);
+        self.begin_close(reason);
         self.say_goodbye_if_idle();
     }
 
     /// Leaves now: queues the goodbye, whatever calls are open and whatever is parked.
     pub fn finish(&mut self, reason: &str) {
-        self.leave(reason);
+        self.begin_close(reason);
         self.say_goodbye();
     }
 
     /// Whether this side has said goodbye, and the peer has all that it said.
     #[must_use]
-    pub fn has_left(&self) -> bool {
-        self.leaving.as_ref().is_some_and(|leaving| leaving.said) && self.log.bytes() == 0
+    pub fn is_closed(&self) -> bool {
+        self.closing.as_ref().is_some_and(|leaving| leaving.goodbye_sent) && self.send_buffer.bytes() == 0
     }
 
     /// Whether no call is open in either direction and every byte is written.
@@ -43,29 +43,29 @@ impl<T> Session<T> {
         self.calls.len() == 0
             && self.inbound.calls.is_empty()
             && self.flows.parked_bytes() == 0
-            && self.lanes.bytes() == 0
-            && self.lanes.is_empty()
+            && self.chunked.bytes() == 0
+            && self.chunked.is_empty()
     }
 
-    fn leave(&mut self, reason: &str) {
-        self.leaving.get_or_insert_with(|| Leaving { reason: reason.to_owned(), said: false });
+    fn begin_close(&mut self, reason: &str) {
+        self.closing.get_or_insert_with(|| Closing { reason: reason.to_owned(), goodbye_sent: false });
         self.dismiss_waiters();
     }
 
     pub(super) fn say_goodbye_if_idle(&mut self) {
-        if self.leaving.is_some() && self.is_idle() {
+        if self.closing.is_some() && self.is_idle() {
             self.say_goodbye();
         }
     }
 
     fn say_goodbye(&mut self) {
-        if let Some(leaving) = &mut self.leaving
+        if let Some(leaving) = &mut self.closing
             && self.attached
-            && !leaving.said
+            && !leaving.goodbye_sent
         {
-            leaving.said = true;
+            leaving.goodbye_sent = true;
             let goodbye = Goodbye { reason: leaving.reason.clone() };
-            self.log.push(|out| goodbye.put(out));
+            self.send_buffer.push(|out| goodbye.put(out));
         }
     }
 }

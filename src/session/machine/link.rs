@@ -2,19 +2,19 @@
 
 use std::cmp::Ordering;
 
-use super::{Content, PeerHalf, Place, Session};
+use super::{CallStage, Content, PeerHalf, Session};
 use crate::config::{ACK_BYTES, InjectedBug};
 use crate::session::calls::{Calls, OpenCall};
-use crate::session::log::Log;
+use crate::session::log::SendBuffer;
 use crate::session::repeats::DedupCache;
-use crate::session::{Event, Failed, LinkLoss, SessionError};
-use crate::wire::{Encoded, Resume, Schemas, Terms};
+use crate::session::{CallError, DisconnectReason, Event, SessionError};
+use crate::wire::{Encoded, Resume, Schemas, SessionParameters};
 
 /// What is known, when a link ends, about the bytes that its writer had taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
+pub enum WriteCertainty {
     /// The writer itself says that the link ended, and has told all that the kernel has.
-    Told,
+    Exact,
     /// The writer may be about to tell of more: everything that it took may have been written.
     AtMost,
 }
@@ -25,7 +25,7 @@ impl<T> Session<T> {
     pub fn resume(&self) -> Resume {
         Resume {
             generation: self.generation,
-            resets: self.resets,
+            epoch: self.epoch,
             peer_generation: self.peer.map_or(0, |peer| peer.generation),
             received: self.inbound.received,
         }
@@ -50,7 +50,7 @@ impl<T> Session<T> {
         let Some(known) = self.peer else { return false };
         match half_of(resume).cmp(&known) {
             Ordering::Less => true,
-            Ordering::Equal => self.log.has_acknowledged_more_than(self.received_of_this(resume)),
+            Ordering::Equal => self.send_buffer.has_acknowledged_more_than(self.received_of_this(resume)),
             Ordering::Greater => false,
         }
     }
@@ -67,7 +67,7 @@ impl<T> Session<T> {
     /// When the peer cannot be where it says. The session is reset then; close the link.
     pub fn attach(
         &mut self,
-        terms: &Terms,
+        terms: &SessionParameters,
         resume: Resume,
         schemas: Option<Encoded<'_>>,
         events: &mut Vec<Event<T>>,
@@ -76,21 +76,21 @@ impl<T> Session<T> {
         match self.peer.replace(half) {
             Some(known) if known.generation != half.generation => self.peer_has_forgotten(events),
             Some(known) if known.resets != half.resets => {
-                self.drop_sent(&LinkLoss::Reset, false, events);
+                self.drop_sent(&DisconnectReason::Reset, false, events);
             }
             // Nothing was ever on its way to a peer that was not heard of.
             Some(_) | None => {}
         }
         let received = self.received_of_this(resume);
-        if !self.log.relink(received) {
-            self.resets += 1;
-            let loss = LinkLoss::Protocol(SessionError::Ack { received }.to_string());
+        if !self.send_buffer.on_attach(received) {
+            self.epoch += 1;
+            let loss = DisconnectReason::Protocol(SessionError::Ack { received }.to_string());
             self.drop_sent(&loss, false, events);
             return Err(SessionError::Ack { received });
         }
         self.attached = true;
         // The handshake has told the peer.
-        self.acknowledged();
+        self.ack_sent();
         let theirs = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
         self.inbound.ack_bytes = ACK_BYTES.min(theirs(terms.outgoing_bytes_max) / 4);
         self.frame_bytes_max = self.limits.frame_bytes_max.min(theirs(terms.frame_bytes_max));
@@ -99,7 +99,7 @@ impl<T> Session<T> {
         if limit < self.limits.frame_bytes_max {
             self.drop_queued(limit, events, |bytes| {
                 let text = format!("it accepts frames of {limit} bytes at most, and the call takes {bytes}");
-                LinkLoss::Unreachable(text)
+                DisconnectReason::Unreachable(text)
             });
         }
         if let Some(body) = schemas
@@ -111,7 +111,7 @@ impl<T> Session<T> {
         self.send_watermark();
         self.release_deferred_credit();
         self.flows.make_all_ready();
-        self.unpark();
+        self.send_queued();
         self.waiters.touch_all();
         self.say_goodbye_if_idle();
         Ok(())
@@ -121,14 +121,14 @@ impl<T> Session<T> {
     /// table that is over the peer's limit is left out, and messages are decoded as they come.
     fn put_schemas(&mut self, body: Encoded<'_>) {
         if Schemas::frame_bytes(body) <= self.frame_bytes_max {
-            self.log.push(|out| Schemas::put(body, out));
+            self.send_buffer.push(|out| Schemas::put(body, out));
         }
     }
 
     /// Gives up what is parked: the peer cannot be reached, and none of it was ever on the way.
     ///
     /// To be called without a link. What was on the way stays, and so does the peer's half.
-    pub fn fail_queued(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
+    pub fn fail_queued(&mut self, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
         self.drop_queued(0, events, |_| loss.clone());
     }
 
@@ -136,15 +136,15 @@ impl<T> Session<T> {
         &mut self,
         longer_than: usize,
         events: &mut Vec<Event<T>>,
-        loss: impl Fn(usize) -> LinkLoss,
+        loss: impl Fn(usize) -> DisconnectReason,
     ) {
         let mut tells = 0;
         for parked in self.flows.remove_oversized(longer_than) {
             match parked.content {
                 Content::Call(call) => {
-                    let failure = Failed::NotDelivered(loss(parked.frame_bytes));
+                    let failure = CallError::NotDelivered(loss(parked.frame_bytes));
                     let open = self.calls.remove(call);
-                    events.extend(open.map(|open| Event::Failed { ticket: open.ticket, failure }));
+                    events.extend(open.map(|open| Event::Failed { call_slot: open.ticket, failure }));
                 }
                 Content::Tell => tells += 1,
                 Content::Other => {}
@@ -157,12 +157,12 @@ impl<T> Session<T> {
     /// Notes that the link is gone. Everything stays, for the next one.
     ///
     /// The writer's [`Batch`](crate::session::Batch) is of no use afterwards.
-    pub fn detach(&mut self, known: Written) {
+    pub fn detach(&mut self, known: WriteCertainty) {
         self.attached = false;
         self.waiters.touch_all();
-        self.unnumbered.clear();
+        self.unsequenced.clear();
         self.unsequenced_handed_out = 0;
-        self.log.unlink(known == Written::AtMost);
+        self.send_buffer.on_detach(known == WriteCertainty::AtMost);
         self.inbound.ack_due = None;
         self.inbound.ack_now = false;
         self.inbound.ack_piggyback = false;
@@ -172,8 +172,8 @@ impl<T> Session<T> {
     /// called without a link.
     ///
     /// Should the peer be heard of again, it learns of it and drops its half, too.
-    pub fn reset(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
-        self.resets += 1;
+    pub fn reset(&mut self, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
+        self.epoch += 1;
         self.drop_all(loss, events);
     }
 
@@ -182,28 +182,28 @@ impl<T> Session<T> {
     /// Should the peer be heard of again, it learns of it by the generation, which is to be higher than that
     /// of any half before, and forgets this side as well. Neither makes a call again then that the other may
     /// have had.
-    pub fn forget_peer(&mut self, generation: u32, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
+    pub fn forget_peer(&mut self, generation: u32, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
         self.drop_all(loss, events);
         self.calls = Calls::of_generation(generation);
-        self.log = Log::default();
+        self.send_buffer = SendBuffer::default();
         self.frame_bytes_max = self.limits.frame_bytes_max;
         self.generation = generation;
-        self.resets = 0;
+        self.epoch = 0;
         self.peer = None;
         self.forget_inbound();
     }
 
     /// Drops everything, for good: as [`reset`](Self::reset), and nothing is remembered. To be called without
     /// a link, of which there will be no further one but behind [`forget_peer`](Self::forget_peer).
-    pub fn close(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
+    pub fn close(&mut self, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
         self.reset(loss, events);
         self.calls.void_repeats();
-        self.inbound.repeats = DedupCache::default();
+        self.inbound.dedup = DedupCache::default();
     }
 
     /// The peer has forgotten this side: what it has had of it, and which of its calls were made again.
     fn peer_has_forgotten(&mut self, events: &mut Vec<Event<T>>) {
-        self.drop_sent(&LinkLoss::Forgotten, true, events);
+        self.drop_sent(&DisconnectReason::Forgotten, true, events);
         self.calls.void_repeats();
         self.forget_inbound();
     }
@@ -212,12 +212,12 @@ impl<T> Session<T> {
     fn forget_inbound(&mut self) {
         self.watermark_sent = self.calls.base();
         self.watermark_due = false;
-        self.inbound.repeats = DedupCache::default();
+        self.inbound.dedup = DedupCache::default();
         self.inbound.received = 0;
-        self.acknowledged();
+        self.ack_sent();
     }
 
-    fn drop_all(&mut self, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
+    fn drop_all(&mut self, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
         let open = self.calls.take_all();
         self.end_calls(open, loss, events);
         let tells = self.flows.queued_tells();
@@ -227,11 +227,11 @@ impl<T> Session<T> {
 
     /// Drops what was on its way, in both directions. What is parked was not, and waits for the next link;
     /// unless, if `repeatable` says so, it is a call that may be made again.
-    fn drop_sent(&mut self, loss: &LinkLoss, repeatable: bool, events: &mut Vec<Event<T>>) {
+    fn drop_sent(&mut self, loss: &DisconnectReason, repeatable: bool, events: &mut Vec<Event<T>>) {
         let open = self.calls.take_sent(repeatable);
         for open in &open {
-            if let Place::Parked(number) = open.place {
-                self.flows.unpark(number);
+            if let CallStage::Queued(number) = open.place {
+                self.flows.remove_queued(number);
             }
         }
         self.end_calls(open, loss, events);
@@ -239,35 +239,35 @@ impl<T> Session<T> {
         self.drop_halves(0, events);
     }
 
-    fn end_calls(&self, open: Vec<OpenCall<T>>, loss: &LinkLoss, events: &mut Vec<Event<T>>) {
+    fn end_calls(&self, open: Vec<OpenCall<T>>, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
         events.extend(open.into_iter().map(|open| {
-            let failure = self.lost(open.place, loss);
-            Event::Failed { ticket: open.ticket, failure }
+            let failure = self.error_on_loss(open.place, loss);
+            Event::Failed { call_slot: open.ticket, failure }
         }));
     }
 
     /// Drops what is not parked, of both directions; so many one-way messages were lost already.
     fn drop_halves(&mut self, tells: u64, events: &mut Vec<Event<T>>) {
-        let kept = self.leaving.is_none() && self.limits.planted == Some(InjectedBug::ResendAfterClose);
-        let count = tells + self.lanes.tells() + if kept { 0 } else { self.log.clear() };
+        let kept = self.closing.is_none() && self.limits.injected_bug == Some(InjectedBug::ResendAfterClose);
+        let count = tells + self.chunked.tells() + if kept { 0 } else { self.send_buffer.clear() };
         events.extend((count > 0).then_some(Event::DeadLetters { count }));
-        self.lanes.clear();
+        self.chunked.clear();
         self.dismiss_waiters();
         self.inbound.calls.clear();
         self.inbound.flows.clear();
         self.inbound.assembly.clear();
-        self.inbound.schemas = false;
-        self.inbound.life = self.inbound.life.wrapping_add(1);
+        self.inbound.schemas_received = false;
+        self.inbound.epoch = self.inbound.epoch.wrapping_add(1);
         self.peer_closing = false;
         self.schemas_sent = false;
         // Whatever told the peer of it may be among what is dropped.
         self.watermark_due |= self.watermark_sent > self.calls.base();
-        if let Some(leaving) = &mut self.leaving {
-            leaving.said = false;
+        if let Some(leaving) = &mut self.closing {
+            leaving.goodbye_sent = false;
         }
     }
 }
 
 fn half_of(resume: Resume) -> PeerHalf {
-    PeerHalf { generation: resume.generation, resets: resume.resets }
+    PeerHalf { generation: resume.generation, resets: resume.epoch }
 }

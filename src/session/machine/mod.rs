@@ -13,19 +13,19 @@ use std::time::Instant;
 use bytes::BytesMut;
 use rustc_hash::FxHashSet;
 
-use self::leaving::Leaving;
-pub use self::link::Written;
+use self::leaving::Closing;
+pub use self::link::WriteCertainty;
 use self::room::{Asks, Mark};
-use super::calls::{Calls, Content, Place};
+use super::calls::{CallStage, Calls, Content};
 use super::flows::{ReceiveFlows, SendFlows};
 use super::lanes::{ChunkedSends, Reassembler};
-use super::log::Log;
-use super::parcel::Parcel;
-use super::recent::Recent;
+use super::log::SendBuffer;
+use super::parcel::QueuedFrame;
+use super::recent::CallTable;
 use super::repeats::DedupCache;
 use super::send_queue::FrameOut;
 use super::waiters::{WaiterId, Waiters};
-use super::{Failed, LinkLoss, Rejected};
+use super::{CallError, DisconnectReason, Rejected};
 use crate::config::{self, InjectedBug};
 use crate::id::{CallId, Target, TypeHash};
 use crate::wire::{CallHeader, Cancel, Encoded, FrameSink, TellHeader, Watermark};
@@ -46,7 +46,7 @@ pub struct SessionLimits {
     /// How many calls may be open.
     pub calls_open_max: usize,
     #[doc(hidden)]
-    pub planted: Option<InjectedBug>,
+    pub injected_bug: Option<InjectedBug>,
 }
 
 impl Default for SessionLimits {
@@ -58,7 +58,7 @@ impl Default for SessionLimits {
             parked_bytes_max: config::SEND_QUEUE_BYTES_MAX,
             chunk_bytes: config::CHUNK_BYTES,
             calls_open_max: config::CALLS_OPEN_MAX,
-            planted: None,
+            injected_bug: None,
         }
     }
 }
@@ -84,18 +84,18 @@ pub struct Session<T> {
     attached: bool,
     calls: Calls<T>,
     flows: SendFlows,
-    lanes: ChunkedSends,
-    log: Log,
+    chunked: ChunkedSends,
+    send_buffer: SendBuffer,
     /// Frames without a number, and how many bytes of them the writer has taken and not written.
-    unnumbered: BytesMut,
+    unsequenced: BytesMut,
     unsequenced_handed_out: usize,
     inbound: Inbound,
-    leaving: Option<Leaving>,
+    closing: Option<Closing>,
     peer_closing: bool,
     /// Generation of this half: higher for one that the host begins after it forgot the peer.
     generation: u32,
     /// How often this side has dropped everything.
-    resets: u32,
+    epoch: u32,
     /// The peer's half, once a link has told.
     peer: Option<PeerHalf>,
     /// Whether the peer has been told, or is being told, of the types here.
@@ -125,20 +125,20 @@ struct PeerHalf {
 #[derive(Debug)]
 struct Inbound {
     /// Calls that are owed an end.
-    calls: Recent<()>,
+    calls: CallTable<()>,
     /// Calls that the peer has cancelled, and whose handler has not been done with yet.
     cancelled: FxHashSet<CallId>,
     flows: ReceiveFlows,
     assembly: Reassembler,
-    repeats: DedupCache,
+    dedup: DedupCache,
     /// Messages of an earlier life are not given back.
-    life: u32,
+    epoch: u32,
     /// Whether the peer has told of its types in this life.
-    schemas: bool,
+    schemas_received: bool,
     /// How many numbered frames have come.
     received: u64,
     /// How many of them the peer was told of.
-    told: u64,
+    acked: u64,
     /// The bytes, about, of those that it was not told of.
     unacked_bytes: usize,
     /// After so many of them it is to be told.
@@ -170,9 +170,9 @@ pub enum Retryable {
 
 /// Whether a message goes out now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Out,
-    Parked,
+enum Admission {
+    SendNow,
+    Queue,
 }
 
 /// A floor that has risen by less is not worth a frame while calls may still be repeated.
@@ -198,15 +198,15 @@ impl<T> Session<T> {
             attached: false,
             calls,
             flows: SendFlows::default(),
-            lanes: ChunkedSends::default(),
-            log: Log::default(),
-            unnumbered: BytesMut::new(),
+            chunked: ChunkedSends::default(),
+            send_buffer: SendBuffer::default(),
+            unsequenced: BytesMut::new(),
             unsequenced_handed_out: 0,
             inbound: Inbound::new(limits.window_bytes as u64),
-            leaving: None,
+            closing: None,
             peer_closing: false,
             generation,
-            resets: 0,
+            epoch: 0,
             peer: None,
             schemas_sent: false,
             watermark_due: false,
@@ -239,7 +239,7 @@ impl<T> Session<T> {
         ticket: T,
     ) -> Result<CallId, (Rejected, T)> {
         let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
-        let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, floor: None };
+        let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, low_watermark: None };
         let once = matches!(repeat, Retryable::Never);
         if let Retryable::Again(call) = repeat
             && self.calls.is_void(call)
@@ -247,7 +247,7 @@ impl<T> Session<T> {
             return Err((Rejected::Forgotten, ticket));
         }
         if !once {
-            header.floor = Some(self.calls.floor());
+            header.low_watermark = Some(self.calls.low_watermark());
         }
         let frame_bytes = header.frame_bytes(body);
         let way = match self.admit(target, frame_bytes, true) {
@@ -258,7 +258,7 @@ impl<T> Session<T> {
             header.call = self.calls.next_id();
         } else {
             header.call = self.retry_call_id(repeat);
-            header.floor = Some(self.calls.floor());
+            header.low_watermark = Some(self.calls.low_watermark());
         }
         let place = self.submit(way, Content::Call(header.call), target, frame_bytes, (header, body));
         self.calls.insert(header.call, place, deadline, ticket);
@@ -292,20 +292,20 @@ impl<T> Session<T> {
     #[inline(always)]
     fn submit(
         &mut self,
-        way: Way,
+        way: Admission,
         content: Content,
         target: Target,
         frame_bytes: usize,
         message: impl Message,
-    ) -> Place {
-        if way == Way::Parked || frame_bytes > self.limits.chunk_bytes {
+    ) -> CallStage {
+        if way == Admission::Queue || frame_bytes > self.limits.chunk_bytes {
             return self.enqueue_frame(way, content, target, frame_bytes, message);
         }
-        let end = self.log.push(|out| message.put(out));
+        let end = self.send_buffer.push(|out| message.put(out));
         if content == Content::Tell {
-            self.log.count_tell(end);
+            self.send_buffer.count_tell(end);
         }
-        Place::Sent(end)
+        CallStage::Sent(end)
     }
 
     /// Puts a message aside that cannot go out at once, or not in one piece.
@@ -314,62 +314,62 @@ impl<T> Session<T> {
     #[inline(never)]
     fn enqueue_frame(
         &mut self,
-        way: Way,
+        way: Admission,
         content: Content,
         target: Target,
         frame_bytes: usize,
         message: impl Message,
-    ) -> Place {
-        if way == Way::Parked {
+    ) -> CallStage {
+        if way == Admission::Queue {
             let put = |mut out: FrameOut<'_>| message.put(&mut out);
-            return Place::Parked(self.flows.park(target, content, frame_bytes, put));
+            return CallStage::Queued(self.flows.enqueue(target, content, frame_bytes, put));
         }
-        self.lanes.push(content, Some(target), Parcel::of(|out| message.put(out)));
-        Place::Lane
+        self.chunked.push(content, Some(target), QueuedFrame::of(|out| message.put(out)));
+        CallStage::Chunking
     }
 
     /// Gives a call's ticket back: nobody waits for it any more, and its end is not told.
     ///
     /// If any of it may have gone out the peer is told, so that the call does not begin, or go on,
     /// there.
-    pub fn forget(&mut self, call: CallId) -> Option<T> {
+    pub fn cancel(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call)?;
-        self.withdraw(call, open.place);
+        self.cancel_at_peer(call, open.place);
         self.say_goodbye_if_idle();
         Some(open.ticket)
     }
 
     /// Sees to it that a call does not begin at the peer, or go on. Says whether the peer may have
     /// seen it.
-    fn withdraw(&mut self, call: CallId, place: Place) -> bool {
+    fn cancel_at_peer(&mut self, call: CallId, place: CallStage) -> bool {
         match place {
-            Place::Parked(number) => {
-                if let Some(target) = self.flows.unpark(number) {
+            CallStage::Queued(number) => {
+                if let Some(target) = self.flows.remove_queued(number) {
                     self.waiters.ease(target);
                 }
-                self.unpark();
+                self.send_queued();
                 false
             }
-            Place::Lane => {
-                if let Some(left) = self.lanes.abandon(call) {
+            CallStage::Chunking => {
+                if let Some(left) = self.chunked.abandon(call) {
                     self.chunked_send_done(left);
-                    self.unpark();
+                    self.send_queued();
                 }
                 false
             }
-            Place::Sent(_) => {
-                self.log.push(|out| Cancel { call }.put(out));
+            CallStage::Sent(_) => {
+                self.send_buffer.push(|out| Cancel { call }.put(out));
                 true
             }
         }
     }
 
     /// The call will not be made again: its caller has its end, or waits no longer.
-    pub fn end_repeats(&mut self, call: CallId) {
-        if !self.calls.end_repeats(call) {
+    pub fn end_retries(&mut self, call: CallId) {
+        if !self.calls.end_retries(call) {
             return;
         }
-        let floor = self.calls.floor();
+        let floor = self.calls.low_watermark();
         if self.calls.has_no_retryable() || floor.0 - self.watermark_sent.0 >= WATERMARK_STEP {
             self.watermark_due = true;
             self.send_watermark();
@@ -379,22 +379,26 @@ impl<T> Session<T> {
     fn send_watermark(&mut self) {
         if self.watermark_due && self.attached && !self.is_closing() {
             self.watermark_due = false;
-            self.watermark_sent = self.calls.floor();
+            self.watermark_sent = self.calls.low_watermark();
             let floor = Watermark { call: self.watermark_sent };
-            self.log.push(|out| floor.put(out));
+            self.send_buffer.push(|out| floor.put(out));
         }
     }
 
     /// Whether one of the sides has said that it leaves.
     fn is_closing(&self) -> bool {
-        self.peer_closing || self.leaving.as_ref().is_some_and(|leaving| leaving.said)
+        self.peer_closing || self.closing.as_ref().is_some_and(|leaving| leaving.goodbye_sent)
     }
 
     /// How an open call ends when everything is dropped.
-    fn lost(&self, place: Place, loss: &LinkLoss) -> Failed {
+    fn error_on_loss(&self, place: CallStage, loss: &DisconnectReason) -> CallError {
         match place {
-            Place::Sent(end) if self.log.was_written(end) => Failed::OutcomeUnknown(loss.clone()),
-            Place::Sent(_) | Place::Lane | Place::Parked(_) => Failed::NotDelivered(loss.clone()),
+            CallStage::Sent(end) if self.send_buffer.was_written(end) => {
+                CallError::OutcomeUnknown(loss.clone())
+            }
+            CallStage::Sent(_) | CallStage::Chunking | CallStage::Queued(_) => {
+                CallError::NotDelivered(loss.clone())
+            }
         }
     }
 }
@@ -420,15 +424,15 @@ impl Message for (TellHeader, Encoded<'_>) {
 impl Inbound {
     fn new(window: u64) -> Self {
         Self {
-            calls: Recent::default(),
+            calls: CallTable::default(),
             cancelled: FxHashSet::default(),
             flows: ReceiveFlows::new(window),
             assembly: Reassembler::default(),
-            repeats: DedupCache::default(),
-            life: 0,
-            schemas: false,
+            dedup: DedupCache::default(),
+            epoch: 0,
+            schemas_received: false,
             received: 0,
-            told: 0,
+            acked: 0,
             unacked_bytes: 0,
             ack_bytes: config::ACK_BYTES,
             ack_due: None,

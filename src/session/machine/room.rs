@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Session, Way};
+use super::{Admission, Session};
 use crate::config;
 use crate::id::Target;
 use crate::session::Rejected;
@@ -43,8 +43,8 @@ impl<T> Session<T> {
         target: Target,
         frame_bytes: usize,
         is_call: bool,
-    ) -> Result<Way, Rejected> {
-        if self.is_closing() || self.leaving.is_some() {
+    ) -> Result<Admission, Rejected> {
+        if self.is_closing() || self.closing.is_some() {
             return Err(Rejected::Closing);
         }
         if frame_bytes > self.frame_bytes_max {
@@ -56,7 +56,7 @@ impl<T> Session<T> {
             && !self.flows.has_blocked()
             && self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes)
         {
-            return Ok(Way::Out);
+            return Ok(Admission::SendNow);
         }
         self.admit_otherwise(target, frame_bytes, is_call)
     }
@@ -67,17 +67,17 @@ impl<T> Session<T> {
         target: Target,
         frame_bytes: usize,
         is_call: bool,
-    ) -> Result<Way, Rejected> {
+    ) -> Result<Admission, Rejected> {
         let size = self.size_of(target, frame_bytes, is_call);
         match self.room_for(target, size, self.asks) {
-            Room::Free(Budget::Queues, _) => Ok(Way::Parked),
+            Room::Free(Budget::Queues, _) => Ok(Admission::Queue),
             Room::Free(Budget::Link, _) => {
                 let charged = self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes);
                 debug_assert!(charged, "it has credit");
-                Ok(Way::Out)
+                Ok(Admission::SendNow)
             }
             short => {
-                let (waiting, limit) = self.shortage(target, size, short);
+                let (waiting, limit) = self.exhausted_budget(target, size, short);
                 Err(Rejected::Full { size: frame_bytes, waiting, limit })
             }
         }
@@ -121,7 +121,7 @@ impl<T> Session<T> {
             };
         }
         let for_target = self.flows.queued_bytes_for(target) + self.waiters.reserved_for(target);
-        if for_target > 0 && for_target.saturating_add(size.queued) > self.parked_bytes_max() {
+        if for_target > 0 && for_target.saturating_add(size.queued) > self.send_queue_bytes_max() {
             return Room::ShortForTarget;
         }
         let for_all = self.flows.parked_bytes() + self.waiters.reserved(Budget::Queues);
@@ -143,12 +143,12 @@ impl<T> Session<T> {
 
     /// All bytes that were ever sent, large messages as a whole.
     fn sent_bytes(&self) -> u64 {
-        self.log.end() + self.lanes.bytes() as u64
+        self.send_buffer.end() + self.chunked.bytes() as u64
     }
 
     /// The budget in which a message has no room: what it has, with what the message counts beside its
     /// frame, and its limit.
-    fn shortage(&self, target: Target, size: Size, short: Room) -> (usize, usize) {
+    fn exhausted_budget(&self, target: Target, size: Size, short: Room) -> (usize, usize) {
         let (calls, outgoing_max) = (self.calls.len(), self.limits.outgoing_bytes_max);
         let overhead = size.queued - size.frame_bytes;
         if calls >= self.limits.calls_open_max {
@@ -159,12 +159,12 @@ impl<T> Session<T> {
             Room::Short(Budget::Queues) => (self.flows.parked_bytes() + overhead, outgoing_max),
             _ => {
                 let waiting = self.flows.queued_bytes_for(target) + self.waiters.waiting_bytes(target);
-                (waiting + overhead, self.parked_bytes_max())
+                (waiting + overhead, self.send_queue_bytes_max())
             }
         }
     }
 
-    fn parked_bytes_max(&self) -> usize {
+    fn send_queue_bytes_max(&self) -> usize {
         self.limits.parked_bytes_max.min(self.limits.outgoing_bytes_max)
     }
 
@@ -188,7 +188,7 @@ impl<T> Session<T> {
     }
 
     /// Puts parked messages on their way, as far as there is credit and room.
-    pub(super) fn unpark(&mut self) {
+    pub(super) fn send_queued(&mut self) {
         if !self.attached || self.is_closing() {
             return;
         }
@@ -198,7 +198,7 @@ impl<T> Session<T> {
         loop {
             let (waiting, sent) = (self.outgoing_bytes(), self.sent_bytes());
             let first = &mut self.first_parked;
-            let next = self.flows.next(chunk_bytes, |queued| {
+            let next = self.flows.pop_sendable(chunk_bytes, |queued| {
                 let fits = |ahead: usize| ahead == 0 || ahead.saturating_add(queued.frame_bytes) <= limit;
                 let mark = match *first {
                     Some((number, mark)) if number == queued.number => mark,
@@ -221,17 +221,17 @@ impl<T> Session<T> {
     fn send_parked(&mut self, target: Target, content: Content, frame_bytes: usize) {
         if frame_bytes > self.limits.chunk_bytes {
             let Some(parcel) = self.flows.take_next_apart(target) else { return };
-            self.lanes.push(content, Some(target), parcel);
+            self.chunked.push(content, Some(target), parcel);
             if let Content::Call(call) = content {
-                self.calls.moved(call, super::Place::Lane);
+                self.calls.set_stage(call, super::CallStage::Chunking);
             }
             return;
         }
         let flows = &mut self.flows;
-        let end = self.log.push(|out| flows.take_next(target, out));
+        let end = self.send_buffer.push(|out| flows.take_next(target, out));
         match content {
-            Content::Call(call) => self.calls.moved(call, super::Place::Sent(end)),
-            Content::Tell => self.log.count_tell(end),
+            Content::Call(call) => self.calls.set_stage(call, super::CallStage::Sent(end)),
+            Content::Tell => self.send_buffer.count_tell(end),
             Content::Other => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Session;
-use crate::session::{Event, Failed};
+use crate::session::{CallError, Event};
 
 impl<T> Session<T> {
     /// When [`on_timeout`](Self::on_timeout) is due next.
@@ -20,12 +20,12 @@ impl<T> Session<T> {
     pub fn on_timeout(&mut self, now: Instant, events: &mut Vec<Event<T>>) {
         if self.inbound.ack_due.is_some_and(|due| due <= now) {
             self.inbound.ack_due = None;
-            self.inbound.ack_now = self.inbound.received > self.inbound.told;
+            self.inbound.ack_now = self.inbound.received > self.inbound.acked;
         }
         self.waiters.end_grants(now);
         while let Some((call, open)) = self.calls.pop_expired(now) {
-            let written = self.withdraw(call, open.place);
-            events.push(Event::Failed { ticket: open.ticket, failure: Failed::TimedOut { written } });
+            let written = self.cancel_at_peer(call, open.place);
+            events.push(Event::Failed { call_slot: open.ticket, failure: CallError::TimedOut { written } });
         }
         self.say_goodbye_if_idle();
     }

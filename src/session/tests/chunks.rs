@@ -23,10 +23,10 @@ fn large(chunks: usize) -> Vec<u8> {
 
 /// Takes what would be written next.
 fn next(scripted: &mut Scripted) -> Vec<Frame> {
-    let mut batch = Batch::default();
+    let mut batch = WriteBatch::default();
     scripted.session.take_outgoing(&mut batch);
     let bytes = batch.copy_to_bytes(batch.remaining());
-    scripted.session.wrote(bytes.len());
+    scripted.session.on_written(bytes.len());
     scripted.stream.extend_from_slice(&bytes);
     let mut codec = FrameCodec::established(1 << 20);
     std::iter::from_fn(|| codec.decode(&mut scripted.stream).unwrap()).collect()
@@ -41,7 +41,7 @@ fn a_large_message_is_one_again_at_the_receiver() {
     assert_eq!(frames.len(), 3);
     assert!(frames.iter().all(|frame| matches!(frame, Frame::Chunk(_))));
     let mut events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
-    let Some(Event::Call { body, claim, .. }) = events.pop() else { panic!("no call") };
+    let Some(Event::Call { body, charge: claim, .. }) = events.pop() else { panic!("no call") };
     assert_eq!((&body.message[..], events.len()), (&message[..], 0));
     assert_eq!(sender.session.charged_bytes(), claim.bytes);
 
@@ -102,17 +102,17 @@ fn large_messages_take_turns() {
 fn a_large_call_that_nobody_wants_any_more_is_broken_off() {
     let (mut sender, mut receiver) = (wide(), wide());
     let fresh = sender.call_with("fresh", &large(10)).unwrap();
-    assert_eq!(sender.session.forget(fresh), Some("fresh"));
+    assert_eq!(sender.session.cancel(fresh), Some("fresh"));
     assert_eq!(sender.written(), [], "the peer never hears of it");
 
     let call = sender.call_with("large", &large(10)).unwrap();
     sender.tell(b"behind").unwrap();
     let mut frames = next(&mut sender);
-    sender.session.forget(call);
+    sender.session.cancel(call);
     frames.extend(sender.written());
     assert!(frames.len() < 10);
     let events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
-    let [Event::Tell { claim, .. }] = events[..] else { panic!("{events:?}") };
+    let [Event::Tell { charge: claim, .. }] = events[..] else { panic!("{events:?}") };
     assert_eq!(sender.session.charged_bytes(), claim.bytes, "what was broken off costs nothing");
 }
 
@@ -125,9 +125,9 @@ fn a_large_call_that_is_made_again_is_broken_off_and_not_the_attempt_before_it()
     };
     let call = make(&mut sender, TARGET, Retryable::First);
     let mut frames = next(&mut sender);
-    assert!(sender.session.forget(call).is_some());
+    assert!(sender.session.cancel(call).is_some());
     make(&mut sender, OTHER, Retryable::Again(call));
-    assert!(sender.session.forget(call).is_some());
+    assert!(sender.session.cancel(call).is_some());
     frames.extend(sender.written());
     let events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
     assert_eq!((events, sender.session.charged_bytes()), (vec![], 0));
@@ -146,7 +146,7 @@ fn chunks_go_on_over_the_next_link() {
     sender.detach();
     receiver.detach();
     receiver.attach();
-    sender.attach_to(Resume { resets: 0, received: got, ..Resume::default() });
+    sender.attach_to(Resume { epoch: 0, received: got, ..Resume::default() });
     let events: Vec<_> = sender.written().into_iter().flat_map(|frame| receiver.receive(frame)).collect();
     assert!(matches!(&events[..], [Event::Call { body, .. }] if *body.message == *large(10)));
 }

@@ -131,21 +131,21 @@ fn handled_messages_are_given_back_by_the_quarter_of_the_window() {
     let claims: Vec<_> = (0..4)
         .flat_map(|_| scripted.receive(tell_frame("tell")))
         .map(|event| match event {
-            Event::Tell { claim, .. } => claim,
+            Event::Tell { charge: claim, .. } => claim,
             event => panic!("{event:?}"),
         })
         .collect();
     let cost = claims[0].bytes;
     assert_eq!(scripted.session.accepted_bytes(), 4 * cost);
-    assert!(!scripted.session.handled(claims[0]));
+    assert!(!scripted.session.release_credit(claims[0]));
     assert_eq!((scripted.session.accepted_bytes(), scripted.session.owed_bytes()), (3 * cost, cost));
-    assert!(scripted.session.handled(claims[1]));
+    assert!(scripted.session.release_credit(claims[1]));
     assert_eq!(scripted.written(), [credit(2 * cost)]);
     assert_eq!(scripted.session.owed_bytes(), 0);
 
     // Those of an earlier life are nobody's.
     scripted.reset();
-    assert!(!scripted.session.handled(claims[2]));
+    assert!(!scripted.session.release_credit(claims[2]));
     assert_eq!(scripted.session.owed_bytes(), 0);
 }
 
@@ -157,13 +157,13 @@ fn credit_is_withheld_from_a_peer_that_does_not_take_its_replies() {
     let mut claims = Vec::new();
     for number in 1..=4 {
         for event in scripted.receive(call_frame(number, 0)) {
-            let Event::Call { call, claim, .. } = event else { panic!("{event:?}") };
+            let Event::Call { call, charge: claim, .. } = event else { panic!("{event:?}") };
             assert!(scripted.session.reply(call, encoded(&BODY)));
             claims.push(claim);
         }
     }
     for claim in &claims {
-        assert!(!scripted.session.handled(*claim));
+        assert!(!scripted.session.release_credit(*claim));
     }
     assert_eq!(scripted.written().len(), 4, "the replies alone");
     let owed = scripted.session.owed_bytes();
@@ -190,7 +190,7 @@ fn a_call_that_is_taken_back_before_it_had_credit_costs_nothing() {
         scripted.tell(&BODY).unwrap();
     }
     let call = scripted.call("parked");
-    assert_eq!(scripted.session.forget(call), Some("parked"));
+    assert_eq!(scripted.session.cancel(call), Some("parked"));
     assert_eq!(scripted.session.parked_bytes(), 0);
     assert_eq!(scripted.written().len(), 5, "and no cancel");
     scripted.receive(credit(5 * COST));
@@ -217,8 +217,8 @@ fn resting_flows_are_forgotten_when_there_are_many() {
         let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };
         let tell = Tell { target, message: MESSAGE, body: body("tell") };
         for event in scripted.receive(Frame::Tell(tell)) {
-            let Event::Tell { claim, .. } = event else { panic!("{event:?}") };
-            scripted.session.handled(claim);
+            let Event::Tell { charge: claim, .. } = event else { panic!("{event:?}") };
+            scripted.session.release_credit(claim);
         }
     }
     let given_back = scripted.written().len();

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A half that the peer begins after it has forgotten this side, by what it says to one that it does not know.
-const ANEW: Resume = Resume { generation: 3, resets: 0, peer_generation: 0, received: 0 };
+const ANEW: Resume = Resume { generation: 3, epoch: 0, peer_generation: 0, received: 0 };
 
 fn make(scripted: &mut Scripted, repeat: Retryable) -> Result<CallId, (Rejected, &'static str)> {
     scripted.session.call(scripted.now, TARGET, MESSAGE, None, repeat, encoded(b"call"), "repeated")
@@ -11,13 +11,13 @@ fn make(scripted: &mut Scripted, repeat: Retryable) -> Result<CallId, (Rejected,
 
 fn repeatable(call: u64) -> Frame {
     let Frame::Call(made) = call_frame(call, 0) else { unreachable!() };
-    Frame::Call(Call { floor: Some(CallId(call)), ..made })
+    Frame::Call(Call { low_watermark: Some(CallId(call)), ..made })
 }
 
 fn forget(scripted: &mut Scripted, generation: u32) -> Vec<Event<&'static str>> {
     scripted.detach();
     let mut events = Vec::new();
-    scripted.session.forget_peer(generation, &LinkLoss::Forgotten, &mut events);
+    scripted.session.forget_peer(generation, &DisconnectReason::Forgotten, &mut events);
     scripted.read = 0;
     events
 }
@@ -32,7 +32,7 @@ fn what_was_under_way_to_a_peer_that_has_forgotten_this_side_is_in_doubt_and_wha
     scripted.call("parked");
     scripted.tell(b"parked").unwrap();
     let events = scripted.attach_to(ANEW);
-    assert_eq!(events, [failed("written", Failed::OutcomeUnknown(LinkLoss::Forgotten))]);
+    assert_eq!(events, [failed("written", CallError::OutcomeUnknown(DisconnectReason::Forgotten))]);
     let written = scripted.written();
     assert!(matches!(written[..], [Frame::Call(_), Frame::Tell(_)]), "{written:?}");
 }
@@ -60,16 +60,16 @@ fn a_call_that_the_peer_may_have_had_is_not_made_again_once_it_has_forgotten_it(
     scripted.reset();
     scripted.attach_to(ANEW);
     assert_eq!(make(&mut scripted, Retryable::Again(call)), Err((Rejected::Forgotten, "repeated")));
-    scripted.session.end_repeats(call);
+    scripted.session.end_retries(call);
     let next = make(&mut scripted, Retryable::First).unwrap();
     let written = scripted.written();
-    assert!(matches!(&written[..], [Frame::Call(it)] if it.call == next && it.floor == Some(next)));
+    assert!(matches!(&written[..], [Frame::Call(it)] if it.call == next && it.low_watermark == Some(next)));
 
     // The same where it waits already, under its number.
     scripted.reset();
     assert_eq!(make(&mut scripted, Retryable::Again(next)), Ok(next));
     let events = scripted.attach_to(Resume { generation: 4, ..ANEW });
-    assert_eq!(events, [failed("repeated", Failed::NotDelivered(LinkLoss::Forgotten))]);
+    assert_eq!(events, [failed("repeated", CallError::NotDelivered(DisconnectReason::Forgotten))]);
     assert_eq!(scripted.written(), []);
 }
 
@@ -91,12 +91,15 @@ fn a_side_that_has_forgotten_the_peer_says_so_and_uses_no_number_again() {
     let call = make(&mut scripted, Retryable::First).unwrap();
     scripted.receive(call_frame(1, 0));
     scripted.written();
-    assert_eq!(forget(&mut scripted, 2), [failed("repeated", Failed::OutcomeUnknown(LinkLoss::Forgotten))]);
+    assert_eq!(
+        forget(&mut scripted, 2),
+        [failed("repeated", CallError::OutcomeUnknown(DisconnectReason::Forgotten))]
+    );
     assert_eq!(scripted.session.resume(), Resume { generation: 2, ..Resume::default() });
     assert_eq!(make(&mut scripted, Retryable::Again(call)), Err((Rejected::Forgotten, "repeated")));
 
     // The peer counts frames of the half that there was, which are none of this one.
-    let peer = Resume { generation: 0, resets: 0, peer_generation: 0, received: 7 };
+    let peer = Resume { generation: 0, epoch: 0, peer_generation: 0, received: 7 };
     assert_eq!(scripted.attach_to(peer), []);
     assert!(!scripted.session.reply(CallId(1), encoded(b"reply")), "it is of the half before");
     let next = scripted.call("next");
@@ -115,7 +118,7 @@ fn what_a_peer_said_before_it_forgot_this_side_is_out_of_date() {
     scripted.written();
     scripted.receive(Frame::Ack(Ack { received: 1 }));
     let late = |resume| scripted.session.is_stale(resume);
-    assert!(late(Resume { generation: 2, resets: 9, received: 9, ..ANEW }));
+    assert!(late(Resume { generation: 2, epoch: 9, received: 9, ..ANEW }));
     assert!(!late(Resume { received: 1, ..ANEW }) && late(ANEW));
     assert!(!late(Resume { generation: 4, ..ANEW }));
     assert!(scripted.session.is_forgotten_by(Resume { generation: 4, ..ANEW }));
@@ -134,6 +137,6 @@ fn replies_that_were_kept_go_with_the_peer_that_they_were_kept_for() {
         scripted.acknowledge();
     }
     forget(&mut scripted, 1);
-    scripted.attach_to(Resume { resets: 1, ..Resume::default() });
+    scripted.attach_to(Resume { epoch: 1, ..Resume::default() });
     assert_eq!(scripted.receive(repeatable(3)).len(), 1, "nothing is known of it");
 }

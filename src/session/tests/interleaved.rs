@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use self::waiting::Waiting;
 use super::*;
-use crate::host::{InboundSink, ReceivePath, Ticket};
-use crate::registry::{Inbound, Run};
+use crate::host::{InboundSink, ReceivePath, SlotId};
+use crate::registry::{Inbound, MessageBatch};
 use crate::wire;
 
 /// The number of a message, which is also its content. A call that is made again keeps it.
@@ -22,7 +22,7 @@ type Number = u32;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
     Replied(Number),
-    Failed(Failed),
+    Failed(CallError),
 }
 
 /// A small window, so that messages are parked; room for a few messages in chunks.
@@ -33,7 +33,7 @@ const LIMITS: SessionLimits = SessionLimits {
     window_bytes: 4_000,
     parked_bytes_max: 250_000,
     calls_open_max: 40,
-    planted: None,
+    injected_bug: None,
 };
 
 /// One attempt at a call, which is also its ticket.
@@ -47,16 +47,16 @@ struct DialAttempt {
 struct Handling {
     call: CallId,
     number: Number,
-    claim: Claim,
+    claim: CreditCharge,
 }
 
 /// One side, and what its user knows.
 struct Side {
-    session: Session<Ticket>,
+    session: Session<SlotId>,
     path: ReceivePath,
     /// The attempts that have no outcome, by their slots.
-    open: BTreeMap<Ticket, DialAttempt>,
-    batch: Batch,
+    open: BTreeMap<SlotId, DialAttempt>,
+    batch: WriteBatch,
     /// What the kernel has, and the peer has not read.
     pipe: BytesMut,
     sent_calls: BTreeMap<DialAttempt, CallId>,
@@ -68,7 +68,7 @@ struct Side {
     cancelled: BTreeSet<CallId>,
     seen_calls: BTreeSet<Number>,
     unanswered: VecDeque<Handling>,
-    unhandled: VecDeque<Claim>,
+    unhandled: VecDeque<CreditCharge>,
     sent_tells: Vec<Number>,
     seen_tells: Vec<Number>,
     dead_letters: u64,
@@ -83,7 +83,7 @@ impl Side {
             session: Session::new(LIMITS),
             path: ReceivePath::default(),
             open: BTreeMap::new(),
-            batch: Batch::default(),
+            batch: WriteBatch::default(),
             pipe: BytesMut::new(),
             sent_calls: BTreeMap::new(),
             repeatable: BTreeSet::new(),
@@ -116,7 +116,8 @@ impl Side {
     fn take(&mut self, message: Inbound) {
         let (number, _): (Number, String) = wire::decode(&message.body).unwrap();
         let claim = message.claim().unwrap();
-        let claim = Claim { target: claim.target(), bytes: claim.bytes().get(), life: claim.life() };
+        let claim =
+            CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
         match message.call() {
             Some(call) => {
                 assert!(self.seen_calls.insert(number), "call {number} came twice");
@@ -130,7 +131,7 @@ impl Side {
     }
 
     /// Takes what the session says beside messages, and the outcomes that there are by now.
-    fn note(&mut self, events: Vec<Event<Ticket>>) {
+    fn note(&mut self, events: Vec<Event<SlotId>>) {
         for event in self.path.settle(events) {
             match event {
                 Event::Cancelled { call } => {
@@ -173,16 +174,16 @@ impl Side {
 #[derive(Default)]
 struct Came {
     messages: Vec<Inbound>,
-    events: Vec<Event<Ticket>>,
+    events: Vec<Event<SlotId>>,
 }
 
 impl InboundSink for Came {
-    fn run(&mut self, to: (Target, TypeHash), run: Run) {
+    fn run(&mut self, to: (Target, TypeHash), run: MessageBatch) {
         assert_eq!(to, (TARGET, MESSAGE));
         self.messages.extend(run);
     }
 
-    fn event(&mut self, event: Event<Ticket>) {
+    fn event(&mut self, event: Event<SlotId>) {
         self.events.push(event);
     }
 }
@@ -322,7 +323,9 @@ impl World {
             Step::Write { side, bytes } => self.write(side, bytes),
             Step::Read { side, frames } => self.read(side, frames),
             Step::Pass { ms } => self.pass(Duration::from_millis(ms)),
-            Step::Break { known } => self.break_link(if known { Written::Told } else { Written::AtMost }),
+            Step::Break { known } => {
+                self.break_link(if known { WriteCertainty::Exact } else { WriteCertainty::AtMost })
+            }
             Step::Join => self.join(),
             Step::Reset { side } => self.reset(side),
             Step::ForgetPeer { side } => self.forget_peer(side),
@@ -348,18 +351,20 @@ impl World {
         let Some((last, call)) = made.next_back().map(|(last, call)| (*last, *call)) else { return };
         match by.ends.get(&last) {
             // What was never delivered may be made anew where the number is of no use any more.
-            Some(End::Failed(Failed::NotDelivered(LinkLoss::Forgotten))) if !by.may_have_run(number) => {
+            Some(End::Failed(CallError::NotDelivered(DisconnectReason::Forgotten)))
+                if !by.may_have_run(number) =>
+            {
                 let attempt = DialAttempt { number, nth: last.nth + 1 };
                 self.attempt(side, attempt, 0, None, Retryable::First);
             }
-            Some(End::Failed(Failed::NotDelivered(_) | Failed::OutcomeUnknown(_))) => {
+            Some(End::Failed(CallError::NotDelivered(_) | CallError::OutcomeUnknown(_))) => {
                 let attempt = DialAttempt { number, nth: last.nth + 1 };
                 self.attempt(side, attempt, 0, None, Retryable::Again(call));
             }
             Some(_) => {
                 let by = &mut self.sides[side];
                 by.repeatable.remove(&number);
-                by.session.end_repeats(call);
+                by.session.end_retries(call);
             }
             None => {}
         }
@@ -413,8 +418,8 @@ impl World {
     fn answer(&mut self, side: usize, fail: bool) {
         let side = &mut self.sides[side];
         if let Some(Handling { call, number, claim }) = side.unanswered.pop_front() {
-            let before = side.session.resume().resets;
-            side.session.handled(claim);
+            let before = side.session.resume().epoch;
+            side.session.release_credit(claim);
             let answered = if fail {
                 side.session.fail(call, &CallFailure::NoReply)
             } else {
@@ -430,7 +435,7 @@ impl World {
     fn handle(&mut self, side: usize) {
         let side = &mut self.sides[side];
         if let Some(claim) = side.unhandled.pop_front() {
-            side.session.handled(claim);
+            side.session.release_credit(claim);
         }
     }
 
@@ -441,7 +446,7 @@ impl World {
         }
         let bytes = bytes.min(side.batch.remaining());
         side.pipe.extend_from_slice(&side.batch.copy_to_bytes(bytes));
-        side.session.wrote(bytes);
+        side.session.on_written(bytes);
     }
 
     /// The peer of `side` reads what `side` has written.
@@ -474,7 +479,7 @@ impl World {
             return;
         }
         self.joined = true;
-        let terms = Terms {
+        let terms = SessionParameters {
             frame_bytes_max: LIMITS.frame_bytes_max as u64,
             outgoing_bytes_max: LIMITS.outgoing_bytes_max as u64,
             window_bytes: LIMITS.window_bytes as u64,
@@ -490,7 +495,7 @@ impl World {
         dialler.attach(&terms, welcome);
     }
 
-    fn break_link(&mut self, known: Written) {
+    fn break_link(&mut self, known: WriteCertainty) {
         if !std::mem::take(&mut self.joined) {
             return;
         }
@@ -503,23 +508,23 @@ impl World {
     }
 
     fn reset(&mut self, side: usize) {
-        self.break_link(Written::Told);
+        self.break_link(WriteCertainty::Exact);
         self.resets += 1;
         let side = &mut self.sides[side];
         let mut events = Vec::new();
-        side.session.reset(&LinkLoss::Closed, &mut events);
+        side.session.reset(&DisconnectReason::Closed, &mut events);
         side.cancelled.clear();
         side.note(events);
     }
 
     /// A side forgets the other, of which nobody tells that.
     fn forget_peer(&mut self, side: usize) {
-        self.break_link(Written::Told);
+        self.break_link(WriteCertainty::Exact);
         self.resets += 1;
         self.generation += 1;
         let side = &mut self.sides[side];
         let mut events = Vec::new();
-        side.session.forget_peer(self.generation, &LinkLoss::Forgotten, &mut events);
+        side.session.forget_peer(self.generation, &DisconnectReason::Forgotten, &mut events);
         side.note(events);
     }
 
@@ -572,7 +577,7 @@ impl World {
                             "{attempt:?}: {failed} and was delivered"
                         );
                         let of_the_link =
-                            matches!(failed, Failed::NotDelivered(_) | Failed::OutcomeUnknown(_));
+                            matches!(failed, CallError::NotDelivered(_) | CallError::OutcomeUnknown(_));
                         assert!(
                             self.resets > 0 || !of_the_link,
                             "{attempt:?}: {failed}, and links only broke"
@@ -598,12 +603,12 @@ impl World {
 }
 
 impl Side {
-    fn attach(&mut self, terms: &Terms, resume: Resume) {
+    fn attach(&mut self, terms: &SessionParameters, resume: Resume) {
         self.attached = true;
-        let resets = self.session.resume().resets;
+        let resets = self.session.resume().epoch;
         let mut events = Vec::new();
         self.session.attach(terms, resume, None, &mut events).unwrap();
-        assert_eq!(self.session.resume().resets, resets);
+        assert_eq!(self.session.resume().epoch, resets);
         if events.iter().any(|event| matches!(event, Event::Failed { .. } | Event::DeadLetters { .. }))
             || self.session.inbound_calls() == 0
         {

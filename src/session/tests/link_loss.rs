@@ -12,18 +12,18 @@ fn reset_tells_written_calls_from_those_the_peer_cannot_have_read() {
     scripted.write(CALL_HEADER_BYTES + "written".len() + CALL_HEADER_BYTES);
     scripted.call("queued");
 
-    let lost = LinkLoss::Closed;
+    let lost = DisconnectReason::Closed;
     assert_eq!(
         scripted.reset(),
         [
-            failed("written", Failed::OutcomeUnknown(lost.clone())),
-            failed("partly", Failed::NotDelivered(lost.clone())),
-            failed("taken", Failed::NotDelivered(lost.clone())),
-            failed("queued", Failed::NotDelivered(lost)),
+            failed("written", CallError::OutcomeUnknown(lost.clone())),
+            failed("partly", CallError::NotDelivered(lost.clone())),
+            failed("taken", CallError::NotDelivered(lost.clone())),
+            failed("queued", CallError::NotDelivered(lost)),
         ]
     );
     assert_eq!((scripted.session.open_calls(), scripted.session.outgoing_bytes()), (0, 0));
-    scripted.session.wrote(10);
+    scripted.session.on_written(10);
     assert_eq!(scripted.session.outgoing_bytes(), 0, "what is said too late of a link changes nothing");
 }
 
@@ -33,7 +33,7 @@ fn call_is_written_with_its_last_byte() {
     scripted.call("call");
     scripted.write(CALL_HEADER_BYTES + "call".len() - 1);
     scripted.write(1);
-    assert_eq!(scripted.reset(), [failed("call", Failed::OutcomeUnknown(LinkLoss::Closed))]);
+    assert_eq!(scripted.reset(), [failed("call", CallError::OutcomeUnknown(DisconnectReason::Closed))]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn call_that_times_out_without_a_link_is_never_sent() {
     scripted.tell(b"second").unwrap();
     let before = scripted.session.parked_bytes();
 
-    let timed_out = Failed::TimedOut { written: false };
+    let timed_out = CallError::TimedOut { written: false };
     assert!(timed_out.is_safe_to_retry());
     assert_eq!(scripted.pass(Duration::from_millis(10)), [failed("early", timed_out)]);
     assert_eq!(
@@ -103,7 +103,7 @@ fn messages_over_the_limit_of_a_later_peer_are_not_sent_to_it() {
     scripted.terms.frame_bytes_max = limit;
 
     let events = scripted.attach();
-    let [Event::Failed { ticket: "large", failure }, Event::DeadLetters { count: 1 }] = &events[..] else {
+    let [Event::Failed { call_slot: "large", failure }, Event::DeadLetters { count: 1 }] = &events[..] else {
         panic!("{events:?}");
     };
     assert!(failure.is_safe_to_retry());
@@ -129,17 +129,17 @@ fn what_the_writer_has_taken_may_be_written_when_another_says_that_the_link_ends
     let mut scripted = Scripted::attached();
     scripted.call("taken");
     scripted.tell(b"taken").unwrap();
-    let mut batch = Batch::default();
+    let mut batch = WriteBatch::default();
     scripted.session.take_outgoing(&mut batch);
     scripted.call("queued");
     scripted.tell(b"queued").unwrap();
 
     let mut events = Vec::new();
-    scripted.session.detach(Written::AtMost);
-    scripted.session.reset(&LinkLoss::Superseded, &mut events);
+    scripted.session.detach(WriteCertainty::AtMost);
+    scripted.session.reset(&DisconnectReason::Superseded, &mut events);
     let expect = [
-        failed("taken", Failed::OutcomeUnknown(LinkLoss::Superseded)),
-        failed("queued", Failed::NotDelivered(LinkLoss::Superseded)),
+        failed("taken", CallError::OutcomeUnknown(DisconnectReason::Superseded)),
+        failed("queued", CallError::NotDelivered(DisconnectReason::Superseded)),
         Event::DeadLetters { count: 1 },
     ];
     assert_eq!(events, expect);

@@ -10,7 +10,7 @@ use crate::config::{ACK_BYTES, ACK_DELAY, ACK_PIGGYBACK_INTERVAL};
 use crate::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
 use crate::wire::{
     Ack, Body, CALL_HEADER_BYTES, Call, CallFailure, Cancel, Chunk, Credit, Encoded, Failure, Frame,
-    FrameCodec, Goodbye, Reply, Resume, TELL_HEADER_BYTES, Tell, Terms, Watermark, Welcome,
+    FrameCodec, Goodbye, Reply, Resume, SessionParameters, TELL_HEADER_BYTES, Tell, Watermark, Welcome,
 };
 
 mod chunks;
@@ -36,7 +36,7 @@ const LIMITS: SessionLimits = SessionLimits {
     parked_bytes_max: OUTGOING_BYTES_MAX,
     chunk_bytes: CHUNK_BYTES,
     calls_open_max: 100,
-    planted: None,
+    injected_bug: None,
 };
 
 /// Short, so that little makes several.
@@ -46,7 +46,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 const WINDOW_BYTES: usize = 100_000;
 
 /// What the scripted peer accepts.
-const TERMS: Terms = Terms {
+const TERMS: SessionParameters = SessionParameters {
     frame_bytes_max: FRAME_BYTES_MAX as u64,
     outgoing_bytes_max: 1 << 20,
     window_bytes: WINDOW_BYTES as u64,
@@ -57,9 +57,9 @@ const TERMS: Terms = Terms {
 struct Scripted {
     now: Instant,
     session: Session<&'static str>,
-    batch: Batch,
+    batch: WriteBatch,
     stream: BytesMut,
-    terms: Terms,
+    terms: SessionParameters,
     /// How many numbered frames the peer has read.
     read: u64,
 }
@@ -73,9 +73,9 @@ impl Scripted {
         Self {
             now: Instant::now(),
             session: Session::new(limits),
-            batch: Batch::default(),
+            batch: WriteBatch::default(),
             stream: BytesMut::new(),
-            terms: Terms { frame_bytes_max: limits.frame_bytes_max as u64, ..TERMS },
+            terms: SessionParameters { frame_bytes_max: limits.frame_bytes_max as u64, ..TERMS },
             read: 0,
         }
     }
@@ -88,7 +88,7 @@ impl Scripted {
 
     /// A link comes up, to a peer that has everything that it has read.
     fn attach(&mut self) -> Vec<Event<&'static str>> {
-        self.attach_to(Resume { resets: 0, received: self.read, ..Resume::default() })
+        self.attach_to(Resume { epoch: 0, received: self.read, ..Resume::default() })
     }
 
     fn attach_to(&mut self, resume: Resume) -> Vec<Event<&'static str>> {
@@ -122,7 +122,7 @@ impl Scripted {
         }
         let count = count.min(self.batch.remaining());
         self.stream.extend_from_slice(&self.batch.copy_to_bytes(count));
-        self.session.wrote(count);
+        self.session.on_written(count);
     }
 
     /// Writes everything, and returns the frames that the peer has read by then, acknowledgements aside.
@@ -170,7 +170,7 @@ impl Scripted {
 
     /// The link breaks.
     fn detach(&mut self) {
-        self.session.detach(Written::Told);
+        self.session.detach(WriteCertainty::Exact);
         self.batch.clear();
         self.stream.clear();
     }
@@ -179,7 +179,7 @@ impl Scripted {
     fn reset(&mut self) -> Vec<Event<&'static str>> {
         self.detach();
         let mut events = Vec::new();
-        self.session.reset(&LinkLoss::Closed, &mut events);
+        self.session.reset(&DisconnectReason::Closed, &mut events);
         events
     }
 }
@@ -198,7 +198,7 @@ fn call_frame(call: u64, timeout_ms: u32) -> Frame {
         target: TARGET,
         message: MESSAGE,
         timeout_ms,
-        floor: None,
+        low_watermark: None,
         body: body("call"),
     })
 }
@@ -220,10 +220,10 @@ fn goodbye_frame(reason: &str) -> Frame {
 }
 
 /// What a frame of that many bytes takes of a window.
-fn claim(frame_bytes: usize) -> Claim {
-    Claim { target: TARGET, bytes: flows::cost(frame_bytes, WINDOW_BYTES as u64), life: 0 }
+fn claim(frame_bytes: usize) -> CreditCharge {
+    CreditCharge { target: TARGET, bytes: flows::cost(frame_bytes, WINDOW_BYTES as u64), epoch: 0 }
 }
 
-fn failed(ticket: &'static str, failure: Failed) -> Event<&'static str> {
-    Event::Failed { ticket, failure }
+fn failed(ticket: &'static str, failure: CallError) -> Event<&'static str> {
+    Event::Failed { call_slot: ticket, failure }
 }

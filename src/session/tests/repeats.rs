@@ -8,7 +8,7 @@ fn repeatable(call: u64, floor: u64) -> Frame {
         target: TARGET,
         message: MESSAGE,
         timeout_ms: 0,
-        floor: Some(CallId(floor)),
+        low_watermark: Some(CallId(floor)),
         body: body("call"),
     })
 }
@@ -27,7 +27,7 @@ fn a_call_is_made_again_under_its_number() {
     scripted.attach();
     assert_eq!(make(&mut scripted, Retryable::Again(call)), call);
     let [Frame::Call(again)] = &scripted.written()[..] else { panic!("one call is written") };
-    assert_eq!((again.call, again.floor), (call, Some(call)));
+    assert_eq!((again.call, again.low_watermark), (call, Some(call)));
 }
 
 #[test]
@@ -36,11 +36,11 @@ fn a_call_that_may_not_be_made_again_is_a_new_one() {
     let call = make(&mut scripted, Retryable::First);
     assert_eq!(make(&mut scripted, Retryable::Again(call)), CallId(2), "it is open");
     scripted.receive(reply_frame(call));
-    scripted.session.end_repeats(call);
+    scripted.session.end_retries(call);
     assert_eq!(make(&mut scripted, Retryable::Again(call)), CallId(3), "its repeats have ended");
     assert_eq!(make(&mut scripted, Retryable::Again(CallId(5))), CallId(4), "it was never made");
-    scripted.session.end_repeats(CallId(2));
-    scripted.session.end_repeats(CallId(3));
+    scripted.session.end_retries(CallId(2));
+    scripted.session.end_retries(CallId(3));
     assert_eq!(make(&mut scripted, Retryable::Never), CallId(5));
 }
 
@@ -53,7 +53,7 @@ fn the_end_of_an_earlier_attempt_takes_back_the_one_that_waits() {
     for _ in 0..4 {
         scripted.tell(&[0; 100]).unwrap();
     }
-    assert_eq!(scripted.session.forget(call), Some("call"));
+    assert_eq!(scripted.session.cancel(call), Some("call"));
     scripted.written();
     assert_eq!(make(&mut scripted, Retryable::Again(call)), call);
     assert!(scripted.session.parked_bytes() > 0, "it has no credit");
@@ -70,11 +70,11 @@ fn the_floor_is_told_when_no_call_may_be_made_again() {
     let mut scripted = Scripted::attached();
     let calls = [make(&mut scripted, Retryable::First), make(&mut scripted, Retryable::First)];
     scripted.written();
-    scripted.session.end_repeats(calls[0]);
+    scripted.session.end_retries(calls[0]);
     assert_eq!(scripted.written(), [], "one is left");
-    scripted.session.end_repeats(calls[1]);
+    scripted.session.end_retries(calls[1]);
     assert_eq!(scripted.written(), [Frame::Watermark(Watermark { call: CallId(3) })]);
-    scripted.session.end_repeats(calls[1]);
+    scripted.session.end_retries(calls[1]);
     assert_eq!(scripted.written(), []);
 }
 
@@ -83,8 +83,8 @@ fn the_floor_is_told_again_after_a_reset_and_not_behind_a_goodbye() {
     let mut scripted = Scripted::attached();
     let call = make(&mut scripted, Retryable::First);
     let next = make(&mut scripted, Retryable::First);
-    scripted.session.end_repeats(call);
-    scripted.session.end_repeats(next);
+    scripted.session.end_retries(call);
+    scripted.session.end_retries(next);
     let floor = Frame::Watermark(Watermark { call: CallId(3) });
     assert_eq!(scripted.written().last(), Some(&floor));
     scripted.reset();
@@ -93,7 +93,7 @@ fn the_floor_is_told_again_after_a_reset_and_not_behind_a_goodbye() {
 
     let last = make(&mut scripted, Retryable::First);
     scripted.session.finish("done");
-    scripted.session.end_repeats(last);
+    scripted.session.end_retries(last);
     let written = scripted.written();
     assert!(matches!(written[..], [Frame::Call(_), Frame::Goodbye(_)]), "{written:?}");
 }
@@ -110,7 +110,7 @@ fn a_repeated_call_has_the_end_that_it_had() {
 
     // The peer has dropped the session, and asks again.
     scripted.detach();
-    scripted.attach_to(Resume { resets: 1, received: 1, ..Resume::default() });
+    scripted.attach_to(Resume { epoch: 1, received: 1, ..Resume::default() });
     assert_eq!(scripted.receive(repeatable(1, 1)), []);
     assert_eq!(scripted.written(), [reply_frame(CallId(1))]);
 
@@ -151,8 +151,8 @@ fn a_call_that_stays_open_does_not_have_all_later_ones_remembered() {
     let last = 2 + crate::config::DEDUP_CACHE_ENTRIES_MAX as u64;
     for call in 2..=last {
         for event in scripted.receive(repeatable(call, 1)) {
-            let Event::Call { claim, .. } = event else { panic!("{event:?}") };
-            scripted.session.handled(claim);
+            let Event::Call { charge: claim, .. } = event else { panic!("{event:?}") };
+            scripted.session.release_credit(claim);
         }
         assert!(scripted.session.fail(CallId(call), &CallFailure::NoReply));
         scripted.written();

@@ -38,7 +38,7 @@ fn the_peer_is_told_what_has_come() {
     scripted.receive(Frame::Ack(Ack { received: 0 }));
     assert_eq!(
         scripted.session.resume(),
-        Resume { resets: 0, received: 2, ..Resume::default() },
+        Resume { epoch: 0, received: 2, ..Resume::default() },
         "an ack has no number"
     );
 
@@ -109,10 +109,13 @@ fn a_peer_that_cannot_be_where_it_says_ends_the_session() {
     scripted.written();
     scripted.detach();
     let mut events = Vec::new();
-    let resume = Resume { resets: 0, received: 5, ..Resume::default() };
+    let resume = Resume { epoch: 0, received: 5, ..Resume::default() };
     assert!(scripted.session.attach(&TERMS, resume, None, &mut events).is_err());
-    assert!(matches!(events[..], [Event::Failed { failure: Failed::OutcomeUnknown(_), .. }]), "{events:?}");
-    assert_eq!(scripted.session.resume().resets, 1, "the peer is to learn of it");
+    assert!(
+        matches!(events[..], [Event::Failed { failure: CallError::OutcomeUnknown(_), .. }]),
+        "{events:?}"
+    );
+    assert_eq!(scripted.session.resume().epoch, 1, "the peer is to learn of it");
 }
 
 #[test]
@@ -125,8 +128,8 @@ fn what_was_parked_since_survives_an_error_by_which_the_session_is_reset() {
     scripted.tell(b"parked").unwrap();
     let (mut events, resume) = (Vec::new(), Resume { received: 5, ..Resume::default() });
     assert!(scripted.session.attach(&TERMS, resume, None, &mut events).is_err());
-    assert!(matches!(events[..], [Event::Failed { ticket: "written", .. }]), "{events:?}");
-    assert_eq!(scripted.attach_to(Resume { resets: 1, ..Resume::default() }), []);
+    assert!(matches!(events[..], [Event::Failed { call_slot: "written", .. }]), "{events:?}");
+    assert_eq!(scripted.attach_to(Resume { epoch: 1, ..Resume::default() }), []);
     let written = scripted.written();
     assert!(matches!(written[..], [Frame::Call(_), Frame::Tell(_)]), "{written:?}");
 }
@@ -139,10 +142,10 @@ fn a_peer_that_has_dropped_the_session_takes_what_is_open_with_it() {
     scripted.written();
     scripted.detach();
     scripted.call("parked");
-    let events = scripted.attach_to(Resume { resets: 1, received: 1, ..Resume::default() });
-    assert_eq!(events, [failed("written", Failed::OutcomeUnknown(LinkLoss::Reset))]);
+    let events = scripted.attach_to(Resume { epoch: 1, received: 1, ..Resume::default() });
+    assert_eq!(events, [failed("written", CallError::OutcomeUnknown(DisconnectReason::Reset))]);
     assert!(!scripted.session.reply(CallId(1), encoded(b"reply")));
-    assert_eq!(scripted.session.resume(), Resume { resets: 0, received: 1, ..Resume::default() });
+    assert_eq!(scripted.session.resume(), Resume { epoch: 0, received: 1, ..Resume::default() });
 
     // What was parked since was never under way: it goes, and the numbers go on from where the peer is.
     let written = scripted.written();
@@ -150,7 +153,7 @@ fn a_peer_that_has_dropped_the_session_takes_what_is_open_with_it() {
     scripted.receive(Frame::Ack(Ack { received: 2 }));
     assert_eq!(scripted.session.outgoing_bytes(), 0);
     scripted.detach();
-    assert_eq!(scripted.attach_to(Resume { resets: 1, received: 2, ..Resume::default() }), [], "once");
+    assert_eq!(scripted.attach_to(Resume { epoch: 1, received: 2, ..Resume::default() }), [], "once");
 }
 
 #[test]
@@ -162,9 +165,9 @@ fn what_the_peer_has_of_a_link_counts_also_if_another_link_was_there_since() {
     scripted.detach();
 
     // The peer has dialled twice, and what it said first comes last.
-    scripted.attach_to(Resume { resets: 0, received: 0, ..Resume::default() });
+    scripted.attach_to(Resume { epoch: 0, received: 0, ..Resume::default() });
     scripted.detach();
-    assert_eq!(scripted.attach_to(Resume { resets: 0, received: 2, ..Resume::default() }), []);
+    assert_eq!(scripted.attach_to(Resume { epoch: 0, received: 2, ..Resume::default() }), []);
     assert_eq!((scripted.written(), scripted.session.outgoing_bytes()), (vec![], 0));
 }
 
@@ -185,7 +188,7 @@ fn a_table_of_types_goes_ahead_of_what_waits_for_the_link_and_once() {
     scripted.tell(b"parked").unwrap();
     let attach = |scripted: &mut Scripted, table: &[u8]| {
         let (mut events, resume) =
-            (Vec::new(), Resume { resets: 0, received: scripted.read, ..Resume::default() });
+            (Vec::new(), Resume { epoch: 0, received: scripted.read, ..Resume::default() });
         scripted.session.attach(&TERMS, resume, Some(encoded(table)), &mut events).unwrap();
         assert_eq!(events, []);
     };

@@ -334,7 +334,7 @@ fn without_a_link_no_sender_spares_a_queue() {
     let mut scripted = crowded();
     let waiter = scripted.wait_to_spare(STUCK);
     assert_eq!(scripted.serve(), []);
-    scripted.session.detach(Written::Told);
+    scripted.session.detach(WriteCertainty::Exact);
     assert_eq!(scripted.serve(), [waiter]);
 }
 

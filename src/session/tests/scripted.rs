@@ -11,10 +11,17 @@ fn call_is_written_and_its_reply_comes_back_with_the_ticket() {
     let body = body("first");
     assert_eq!(
         written,
-        [Frame::Call(Call { call, target: TARGET, message: MESSAGE, timeout_ms: 0, floor: None, body })]
+        [Frame::Call(Call {
+            call,
+            target: TARGET,
+            message: MESSAGE,
+            timeout_ms: 0,
+            low_watermark: None,
+            body
+        })]
     );
     let events = scripted.receive(reply_frame(call));
-    assert_eq!(events, [Event::Replied { ticket: "first", body: super::body("reply") }]);
+    assert_eq!(events, [Event::Replied { call_slot: "first", body: super::body("reply") }]);
     assert!(scripted.session.is_drained());
 }
 
@@ -25,7 +32,7 @@ fn calls_are_numbered_from_one_and_end_in_any_order() {
     assert_eq!(calls, [CallId(1), CallId(2)]);
 
     let gone = failure_frame(2, CallFailure::NoSuchActor);
-    assert_eq!(scripted.receive(gone), [failed("second", Failed::Remote(CallFailure::NoSuchActor))]);
+    assert_eq!(scripted.receive(gone), [failed("second", CallError::Remote(CallFailure::NoSuchActor))]);
     assert_eq!(scripted.receive(reply_frame(CallId(1))).len(), 1);
 }
 
@@ -33,8 +40,8 @@ fn calls_are_numbered_from_one_and_end_in_any_order() {
 fn end_of_a_call_that_is_not_open_is_dropped() {
     let mut scripted = Scripted::attached();
     let call = scripted.call("first");
-    assert_eq!(scripted.session.forget(call), Some("first"));
-    assert_eq!(scripted.session.forget(call), None);
+    assert_eq!(scripted.session.cancel(call), Some("first"));
+    assert_eq!(scripted.session.cancel(call), None);
     assert!(matches!(scripted.written()[..], [Frame::Call(_), Frame::Cancel(Cancel { call: CallId(1) })]));
     assert_eq!(scripted.receive(reply_frame(call)), []);
     assert_eq!(scripted.receive(failure_frame(77, CallFailure::Expired)), []);
@@ -48,11 +55,11 @@ fn messages_of_the_peer_become_events() {
 
     let events = scripted.receive(call_frame(7, 50));
     let claim_of_call = claim(CALL_HEADER_BYTES + 4);
-    let call = Event::Call { call, target, message, deadline, body: body("call"), claim: claim_of_call };
+    let call = Event::Call { call, target, message, deadline, body: body("call"), charge: claim_of_call };
     assert_eq!(events, [call]);
     let events = scripted.receive(tell_frame("tell"));
     let claim = claim(TELL_HEADER_BYTES + 4);
-    assert_eq!(events, [Event::Tell { target, message, body: body("tell"), claim }]);
+    assert_eq!(events, [Event::Tell { target, message, body: body("tell"), charge: claim }]);
     let [Event::Call { deadline: None, .. }] = scripted.receive(call_frame(8, 0))[..] else {
         panic!("a timeout of zero is none");
     };
@@ -185,7 +192,7 @@ fn calls_end_at_their_deadlines() {
     assert!(!scripted.session.has_outgoing(), "no acknowledgement is due yet");
     assert_eq!(scripted.session.poll_timeout(), Some(start + Duration::from_millis(10)));
     assert_eq!(scripted.pass(Duration::from_millis(9)), []);
-    let timed_out = Failed::TimedOut { written: true };
+    let timed_out = CallError::TimedOut { written: true };
     assert_eq!(scripted.pass(Duration::from_millis(1)), [failed("early", timed_out.clone())]);
     assert_eq!(scripted.pass(Duration::from_secs(1)), [failed("late", timed_out)]);
     assert_eq!(scripted.all_written().len(), 3, "two cancels, and an acknowledgement");
@@ -215,7 +222,7 @@ fn call_that_is_forgotten_without_a_link_is_never_sent() {
     let mut scripted = Scripted::detached();
     let call = scripted.call("forgotten");
     scripted.tell(b"tell").unwrap();
-    assert_eq!(scripted.session.forget(call), Some("forgotten"));
+    assert_eq!(scripted.session.cancel(call), Some("forgotten"));
     scripted.attach();
     assert!(matches!(scripted.written()[..], [Frame::Tell(_)]));
 }

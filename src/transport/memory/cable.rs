@@ -54,24 +54,24 @@ pub(super) struct Pipe {
 #[derive(Debug)]
 struct State {
     /// Lane `n` carries what end `n` writes.
-    lanes: [Lane; 2],
+    lanes: [Direction; 2],
     cut: bool,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct Direction {
     latency: RangeInclusive<Duration>,
-    draws: SplitMix64,
+    rng: SplitMix64,
     /// Nothing arrives for now.
-    held: bool,
+    blocked: bool,
     /// What was written and not read, each with the moment of its arrival.
     pieces: VecDeque<(Instant, Piece)>,
     bytes: usize,
     last_arrival: Option<Instant>,
     /// The writer has said that nothing follows.
-    shut: bool,
+    write_closed: bool,
     /// The reader has gone; the moment at which the writer can know.
-    deserted: Option<Instant>,
+    reader_closed: Option<Instant>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -84,17 +84,17 @@ enum Piece {
     Reset,
 }
 
-impl Lane {
+impl Direction {
     fn new(latency: RangeInclusive<Duration>, draws: SplitMix64, held: bool) -> Self {
         Self {
             latency,
-            draws,
-            held,
+            rng: draws,
+            blocked: held,
             pieces: VecDeque::new(),
             bytes: 0,
             last_arrival: None,
-            shut: false,
-            deserted: None,
+            write_closed: false,
+            reader_closed: None,
             reader: None,
             writer: None,
         }
@@ -102,7 +102,7 @@ impl Lane {
 
     /// When something that leaves now arrives: after all that left before it.
     fn arrival(&mut self, now: Instant) -> Instant {
-        let drawn = self.draws.duration(&self.latency);
+        let drawn = self.rng.duration(&self.latency);
         let arrival = now.checked_add(drawn).unwrap_or(now).max(self.last_arrival.unwrap_or(now));
         self.last_arrival = Some(arrival);
         arrival
@@ -114,7 +114,7 @@ impl Lane {
     }
 
     fn shut(&mut self, now: Instant, last: Piece) {
-        if !std::mem::replace(&mut self.shut, true) {
+        if !std::mem::replace(&mut self.write_closed, true) {
             self.push(now, last);
         }
     }
@@ -122,14 +122,14 @@ impl Lane {
     /// Whether there are bytes that have arrived and wait to be read.
     fn has_arrived(&self, now: Instant) -> bool {
         let first = self.pieces.front();
-        !self.held && first.is_some_and(|(at, piece)| *at <= now && matches!(piece, Piece::Data(_)))
+        !self.blocked && first.is_some_and(|(at, piece)| *at <= now && matches!(piece, Piece::Data(_)))
     }
 
     /// Reads what has arrived.
     fn read(&mut self, now: Instant, waker: &Waker, buf: &mut ReadBuf<'_>) -> Progress<()> {
         let before = buf.filled().len();
         let mut next = None;
-        while !self.held && buf.remaining() > 0 {
+        while !self.blocked && buf.remaining() > 0 {
             match self.pieces.front_mut() {
                 Some((at, _)) if *at > now => {
                     next = Some(*at);
@@ -164,7 +164,7 @@ impl Lane {
         let room = wanted.min(MEMORY_LINK_BYTES_MAX - self.bytes);
         if room == 0 && wanted > 0 {
             self.writer = Some(waker.clone());
-            return Progress::Wait(self.deserted);
+            return Progress::Wait(self.reader_closed);
         }
         let mut data = BytesMut::with_capacity(room);
         for slice in slices {
@@ -179,8 +179,8 @@ impl Lane {
     }
 
     /// The reader has gone, and the writer can know it from `known` on.
-    fn desert(&mut self, known: Instant) {
-        self.deserted = Some(known);
+    fn close_reader(&mut self, known: Instant) {
+        self.reader_closed = Some(known);
         self.pieces.clear();
         self.bytes = 0;
     }
@@ -193,7 +193,7 @@ impl Pipe {
         draws: &mut SplitMix64,
         held: [bool; 2],
     ) -> Self {
-        let lanes = held.map(|held| Lane::new(latency.clone(), draws.split(), held));
+        let lanes = held.map(|held| Direction::new(latency.clone(), draws.split(), held));
         Self { ends, state: Mutex::new(State { lanes, cut: false }) }
     }
 
@@ -218,9 +218,9 @@ impl Pipe {
         if state.cut {
             return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
         }
-        let news_held = state.lane(side.other()).held;
+        let news_held = state.lane(side.other()).blocked;
         let lane = state.lane(side);
-        if lane.shut || (!news_held && lane.deserted.is_some_and(|known| known <= now)) {
+        if lane.write_closed || (!news_held && lane.reader_closed.is_some_and(|known| known <= now)) {
             return Progress::Done(Err(ErrorKind::BrokenPipe.into()));
         }
         let progress = match lane.write(now, waker, slices) {
@@ -257,7 +257,7 @@ impl Pipe {
         let lane = state.lane(side);
         lane.shut(now, if unread { Piece::Reset } else { Piece::End });
         let known = lane.arrival(now);
-        state.lane(side.other()).desert(known);
+        state.lane(side.other()).close_reader(known);
         let wakers = state.wakers();
         drop(state);
         wake(wakers);
@@ -272,10 +272,10 @@ impl Pipe {
     }
 
     /// Lets nothing arrive, or all that was held: in each direction as `held` says.
-    pub(super) fn hold(&self, held: [bool; 2]) {
+    pub(super) fn set_blocked(&self, held: [bool; 2]) {
         self.change(|state| {
             for (lane, held) in state.lanes.iter_mut().zip(held) {
-                lane.held = held;
+                lane.blocked = held;
             }
         });
     }
@@ -298,7 +298,7 @@ impl Pipe {
 }
 
 impl State {
-    fn lane(&mut self, writer: Side) -> &mut Lane {
+    fn lane(&mut self, writer: Side) -> &mut Direction {
         &mut self.lanes[writer as usize]
     }
 

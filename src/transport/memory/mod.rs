@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{Arrival, BoxFuture, Link, Listener, Transport};
+use super::{BoxFuture, Incoming, Link, Listener, Transport};
 use crate::config::MEMORY_BACKLOG_MAX;
-use crate::id::Identity;
+use crate::id::HostUid;
 use cable::Pipe;
 use link::{Stream, pair};
 use random::SplitMix64;
@@ -73,7 +73,7 @@ pub struct Memory {
 struct Network {
     state: Mutex<State>,
     /// Dials wait for it where the way is barred.
-    healed: Notify,
+    partition_healed: Notify,
 }
 
 struct State {
@@ -83,7 +83,7 @@ struct State {
     last_port: u16,
     links: Vec<Weak<Pipe>>,
     /// From where to where nothing arrives.
-    barred: BTreeSet<(IpAddr, IpAddr)>,
+    partitioned: BTreeSet<(IpAddr, IpAddr)>,
     refusing: BTreeSet<SocketAddr>,
 }
 
@@ -99,10 +99,10 @@ impl Memory {
             listeners: BTreeMap::new(),
             last_port: *FREE_PORTS.end(),
             links: Vec::new(),
-            barred: BTreeSet::new(),
+            partitioned: BTreeSet::new(),
             refusing: BTreeSet::new(),
         };
-        let network = Network { state: Mutex::new(state), healed: Notify::new() };
+        let network = Network { state: Mutex::new(state), partition_healed: Notify::new() };
         Self { network: Arc::new(network), source: Ipv4Addr::LOCALHOST.into() }
     }
 
@@ -140,7 +140,7 @@ impl Memory {
     /// new ones wait in either direction, since dialling needs an answer.
     pub fn partition(&self, from: impl Into<IpAddr>, to: impl Into<IpAddr>) {
         let way = (from.into(), to.into());
-        self.network.bar(|barred| {
+        self.network.set_partitioned(|barred| {
             barred.insert(way);
         });
     }
@@ -148,7 +148,8 @@ impl Memory {
     /// Ends the partitions between two addresses: what waited arrives, in its order.
     pub fn heal(&self, one: impl Into<IpAddr>, other: impl Into<IpAddr>) {
         let (one, other) = (one.into(), other.into());
-        self.network.bar(|barred| barred.retain(|&way| way != (one, other) && way != (other, one)));
+        self.network
+            .set_partitioned(|barred| barred.retain(|&way| way != (one, other) && way != (other, one)));
     }
 
     /// Refuses connections to an address, whether somebody listens there or not.
@@ -159,14 +160,14 @@ impl Memory {
     /// Ends all partitions and refusals.
     pub fn heal_all(&self) {
         self.network.lock().refusing.clear();
-        self.network.bar(BTreeSet::clear);
+        self.network.set_partitioned(BTreeSet::clear);
     }
 
     async fn dial(&self, address: SocketAddr) -> io::Result<Stream> {
         let (here, there) = (self.source, address.ip());
-        self.network.travel(here, there).await;
+        self.network.deliver_after_latency(here, there).await;
         let laid = self.connect_to(address).await;
-        self.network.travel(there, here).await;
+        self.network.deliver_after_latency(there, here).await;
         laid
     }
 
@@ -174,7 +175,7 @@ impl Memory {
         let refused = || io::Error::from(ErrorKind::ConnectionRefused);
         let backlog = self.network.lock().backlog(address).ok_or_else(refused)?;
         let place = backlog.reserve().await.map_err(|_| refused())?;
-        let [dialer, listener] = self.network.lock().lay(self.source, address)?;
+        let [dialer, listener] = self.network.lock().connect(self.source, address)?;
         place.send(listener);
         Ok(dialer)
     }
@@ -190,7 +191,7 @@ impl Transport for Memory {
         })
     }
 
-    fn connect(&self, address: SocketAddr, _to: Identity) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
+    fn connect(&self, address: SocketAddr, _to: HostUid) -> BoxFuture<'_, io::Result<Box<dyn Link>>> {
         Box::pin(async move { Ok(Box::new(self.dial(address).await?) as Box<dyn Link>) })
     }
 
@@ -201,15 +202,15 @@ impl Transport for Memory {
 
 impl Network {
     /// What lies between sending something and its arrival.
-    async fn travel(&self, from: IpAddr, to: IpAddr) {
-        let latency = self.lock().draw();
+    async fn deliver_after_latency(&self, from: IpAddr, to: IpAddr) {
+        let latency = self.lock().next_random();
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
         loop {
-            let mut healed = pin!(self.healed.notified());
+            let mut healed = pin!(self.partition_healed.notified());
             healed.as_mut().enable();
-            if !self.lock().barred.contains(&(from, to)) {
+            if !self.lock().partitioned.contains(&(from, to)) {
                 return;
             }
             healed.await;
@@ -217,14 +218,14 @@ impl Network {
     }
 
     /// Changes who is barred from whom, on the links that there are and for those to come.
-    fn bar(&self, change: impl FnOnce(&mut BTreeSet<(IpAddr, IpAddr)>)) {
+    fn set_partitioned(&self, change: impl FnOnce(&mut BTreeSet<(IpAddr, IpAddr)>)) {
         let mut state = self.lock();
-        change(&mut state.barred);
+        change(&mut state.partitioned);
         for link in state.links() {
-            link.hold(state.held(link.ends));
+            link.set_blocked(state.is_blocked(link.ends));
         }
         drop(state);
-        self.healed.notify_waiters();
+        self.partition_healed.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -260,24 +261,24 @@ impl State {
     }
 
     /// Makes a link; gives its ends.
-    fn lay(&mut self, source: IpAddr, address: SocketAddr) -> io::Result<[Stream; 2]> {
+    fn connect(&mut self, source: IpAddr, address: SocketAddr) -> io::Result<[Stream; 2]> {
         let ends = [SocketAddr::new(source, self.free_port(source)?), address];
-        let held = self.held(ends);
+        let held = self.is_blocked(ends);
         let cable = Arc::new(Pipe::new(ends, &self.latency, &mut self.draws, held));
         self.links.retain(|link| link.strong_count() > 0);
         self.links.push(Arc::downgrade(&cable));
         Ok(pair(&cable))
     }
 
-    fn held(&self, [one, other]: [SocketAddr; 2]) -> [bool; 2] {
-        [(one.ip(), other.ip()), (other.ip(), one.ip())].map(|way| self.barred.contains(&way))
+    fn is_blocked(&self, [one, other]: [SocketAddr; 2]) -> [bool; 2] {
+        [(one.ip(), other.ip()), (other.ip(), one.ip())].map(|way| self.partitioned.contains(&way))
     }
 
     fn links(&self) -> Vec<Arc<Pipe>> {
         self.links.iter().filter_map(Weak::upgrade).collect()
     }
 
-    fn draw(&mut self) -> Duration {
+    fn next_random(&mut self) -> Duration {
         self.draws.duration(&self.latency)
     }
 }
@@ -293,11 +294,11 @@ impl Listener for Bound {
         self.address
     }
 
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Arrival>> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Incoming>> {
         Box::pin(async move {
             let arrived = self.arrivals.recv().await.ok_or(ErrorKind::ConnectionAborted)?;
             let opening = Box::pin(async move { Ok(Box::new(arrived) as Box<dyn Link>) });
-            Ok(Arrival { source: None, opening })
+            Ok(Incoming { source: None, opening })
         })
     }
 }

@@ -36,13 +36,13 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 
 /// A door with one host behind it, as between machines.
 struct Node {
-    identity: Identity,
+    identity: HostUid,
     address: SocketAddr,
     routed: Routed,
 }
 
 impl Node {
-    async fn of(identity: Identity, credentials: Credentials) -> Self {
+    async fn of(identity: HostUid, credentials: Credentials) -> Self {
         let door = TcpListener::bind(LOOPBACK).await.unwrap();
         let address = door.local_addr().unwrap();
         let (to_host, incoming) = mpsc::channel(16);
@@ -68,7 +68,7 @@ impl Node {
 }
 
 fn dialer(credentials: Credentials) -> Routed {
-    Routed::dialing(credentials).between_machines()
+    Routed::dial_only(credentials).between_machines()
 }
 
 type Ends = (Box<dyn Link>, Box<dyn Link>);
@@ -139,7 +139,7 @@ async fn link_on_loopback_is_plain_and_shows_no_certificate() {
     let (realm, me) = (Realm::new(), fresh_identity());
     let node = Node::of(me, realm.credentials(Role::Worker, me)).await;
     let node = Node { routed: Routed { is_plain, ..node.routed }, ..node };
-    let dialer = Routed::dialing(realm.credentials(Role::Driver, fresh_identity()));
+    let dialer = Routed::dial_only(realm.credentials(Role::Driver, fresh_identity()));
     let (near, far) = link(&dialer, &node, &mut *node.listen().await).await;
     assert!(near.certificate().is_none() && far.certificate().is_none());
     assert!(!dialer.refusal_means_host_down(LOOPBACK) && Tcp.refusal_means_host_down(LOOPBACK));
@@ -280,7 +280,7 @@ async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
 #[tokio::test]
 async fn whoever_answers_as_another_host_is_refused() {
     let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
-    let other = Identity { incarnation: crate::id::Incarnation(you.incarnation.0 + 1), ..you };
+    let other = HostUid { incarnation: crate::id::Incarnation(you.incarnation.0 + 1), ..you };
     let node = Node::of(you, realm.credentials(Role::Worker, other)).await;
     let (near, far) = refused(&dialer(realm.credentials(Role::Driver, me)), &node).await;
     check(&near, "the peer's certificate is that of another host");
@@ -393,7 +393,7 @@ async fn host_listens_behind_its_own_door_and_once() {
     assert_eq!(elsewhere.kind(), ErrorKind::AddrNotAvailable);
     let _listener = node.listen().await;
     assert_eq!(node.routed.listen(node.address).await.unwrap_err().kind(), ErrorKind::AddrInUse);
-    let dialing = Routed::dialing(realm.credentials(Role::Driver, me));
+    let dialing = Routed::dial_only(realm.credentials(Role::Driver, me));
     assert_eq!(dialing.listen(LOOPBACK).await.unwrap_err().kind(), ErrorKind::AddrNotAvailable);
 }
 

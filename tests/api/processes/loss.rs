@@ -30,7 +30,7 @@ fn call_to_a_worker_that_is_killed_has_an_unknown_outcome_and_later_ones_are_not
         let cluster = Cluster::local(2).await.unwrap();
         let (doomed, dies, spared, lives) = two_actors(&cluster).await;
         let (tell, mut began) = mpsc::channel(1);
-        let listener = cluster.serve(Listener(tell).start());
+        let listener = cluster.register(Listener(tell).start());
         let pending = doomed.try_send(Never { began: listener.recipient::<Began>() }).unwrap();
         began.recv().await.unwrap();
         assert!(doomed.connected());

@@ -18,12 +18,12 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 async fn start(workers: usize) -> Cluster {
     let mut limits = Limits::default();
-    limits.heartbeat_every = LOST / 5;
-    limits.heartbeat_lost = LOST;
+    limits.heartbeat_interval = LOST / 5;
+    limits.heartbeat_timeout = LOST;
     Cluster::builder().workers(workers).limits(limits).start().await.unwrap()
 }
 
-fn links(cluster: &Cluster, host: roadshow::id::Identity) -> u64 {
+fn links(cluster: &Cluster, host: roadshow::id::HostUid) -> u64 {
     let peers = cluster.snapshot().peers;
     peers.iter().find(|peer| peer.identity == host).map_or(0, |peer| peer.links)
 }

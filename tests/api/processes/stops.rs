@@ -41,7 +41,7 @@ async fn cause(cluster: &Cluster) -> String {
 async fn ends_with_its_system(cluster: Cluster, what: Stops, place: In) {
     let stopping = cluster.spawn::<Worker>(()).await.unwrap();
     let (tell, mut began) = mpsc::channel(1);
-    let listener = cluster.serve(Listener(tell).start());
+    let listener = cluster.register(Listener(tell).start());
     let other = cluster.spawn::<Worker>(()).await.unwrap();
     if let In::Handler = place {
         assert_ne!(other.host(), stopping.host());

@@ -13,24 +13,24 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use roadshow::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
-use roadshow::id::{HostId, Identity, Incarnation, LinkId};
+use roadshow::id::{HostId, HostUid, Incarnation, LinkId};
 use roadshow::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
 use roadshow::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
 use roadshow_fuzz::Script;
 use tokio_util::codec::{Decoder, Encoder};
 
-const A: Identity = Identity { host: HostId(1), incarnation: Incarnation(1) };
-const B: Identity = Identity { host: HostId(2), incarnation: Incarnation(1) };
+const A: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(1) };
+const B: HostUid = HostUid { host: HostId(2), incarnation: Incarnation(1) };
 
 /// The sides that dial, and what each wants.
-const DIALLERS: [(Identity, DialAttempt); 3] = [
+const DIALLERS: [(HostUid, DialAttempt); 3] = [
     (A, DialAttempt { to: B, purpose: Purpose::Link, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
     (A, DialAttempt { to: B, purpose: Purpose::Pulse, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
     (B, DialAttempt { to: A, purpose: Purpose::Link, link: LinkId(2), replaces: LinkId(100), resume: LATER }),
 ];
 const FRESH: Resume = Resume { generation: 0, resets: 0, peer_generation: 0, received: 0 };
 const LATER: Resume = Resume { generation: 2, resets: 1, peer_generation: 3, received: 7 };
-const LISTENERS: [Identity; 4] = [B, B, A, A];
+const LISTENERS: [HostUid; 4] = [B, B, A, A];
 
 /// How many frames the one in between remembers.
 const SEEN_MAX: usize = 64;
@@ -45,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
 
 /// One end of a connection that the one in between holds the other end of.
 struct End {
-    me: Identity,
+    me: HostUid,
     /// What it wants: of a dialler alone.
     dials: Option<DialAttempt>,
     terms: Terms,
@@ -230,13 +230,13 @@ impl World {
 }
 
 /// What a peer wants, or is to have wanted, of `to`.
-fn attempt_of(to: Identity, peer: &ProvenPeer) -> DialAttempt {
+fn attempt_of(to: HostUid, peer: &ProvenPeer) -> DialAttempt {
     let ProvenPeer { purpose, link, replaces, resume, .. } = *peer;
     DialAttempt { to, purpose, link, replaces, resume }
 }
 
 impl End {
-    fn new(me: Identity, dials: Option<DialAttempt>, terms: Terms, handshake: Handshake) -> Self {
+    fn new(me: HostUid, dials: Option<DialAttempt>, terms: Terms, handshake: Handshake) -> Self {
         Self { me, dials, terms, handshake, is_answered: false, peer: None, admitted: false, over: false }
     }
 }

@@ -3,35 +3,35 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use roadshow::host::{Host, Placed, Placement, PlacementResult, TaskSlot};
-use roadshow::id::Identity;
+use roadshow::host::{Assignment, Host, Placement, PlacementResult, TaskSlot};
+use roadshow::id::HostUid;
 use roadshow::spec::ActorSpec;
 
 /// The host that the next actor or task goes to.
 #[derive(Debug)]
 pub(crate) struct Chosen {
-    host: Mutex<Identity>,
+    host: Mutex<HostUid>,
     taken: Arc<AtomicUsize>,
 }
 
 impl Chosen {
-    pub(crate) fn new(host: Identity) -> Self {
+    pub(crate) fn new(host: HostUid) -> Self {
         Self { host: Mutex::new(host), taken: Arc::default() }
     }
 
     /// Chooses a host; it stands until something is placed, so what is placed is to be polled next.
-    pub(crate) fn choose(&self, host: Identity) {
+    pub(crate) fn choose(&self, host: HostUid) {
         *self.host.lock().unwrap_or_else(PoisonError::into_inner) = host;
     }
 
-    fn host(&self) -> Identity {
+    fn host(&self) -> HostUid {
         *self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Placement for Chosen {
     fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> PlacementResult {
-        PlacementResult::Now(Ok(Placed { host: self.host(), actor: None, alive: None }))
+        PlacementResult::Now(Ok(Assignment { host: self.host(), actor: None, alive: None }))
     }
 
     fn place_task(&self) -> Option<TaskSlot> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix::Actor;
 use roadshow::host::{Executor, Host, HostConfig};
-use roadshow::id::{HostId, Identity, Incarnation};
+use roadshow::id::{HostId, HostUid, Incarnation};
 use roadshow::observe::PeerSnapshot;
 use roadshow::remote::actor_services;
 use roadshow::session::Secret;
@@ -47,7 +47,7 @@ pub(crate) struct Place {
 }
 
 /// Addresses by the host and the number of their actors.
-type Addresses = BTreeMap<(Identity, usize), RemoteAddr<Ledger>>;
+type Addresses = BTreeMap<(HostUid, usize), RemoteAddr<Ledger>>;
 
 /// All hosts.
 pub(crate) struct Places {
@@ -104,13 +104,13 @@ impl Places {
     pub(crate) fn introduce(&self, at: usize, other: usize) {
         let other = self.at(other).host;
         if let Some(address) = other.address() {
-            self.at(at).host.introduce(other.identity(), address);
+            self.at(at).host.add_peer(other.identity(), address);
         }
     }
 
     /// A host is told that another is where a machine takes connections and says nothing.
     pub(crate) fn misdirect(&self, at: usize, other: usize) {
-        self.at(at).host.introduce(self.at(other).host.identity(), self.silent.address());
+        self.at(at).host.add_peer(self.at(other).host.identity(), self.silent.address());
     }
 
     fn announce_members(&self) {
@@ -232,14 +232,14 @@ async fn begin(script: &Script, network: &Memory, record: &Rc<Record>, at: usize
     let listens = !(script.driver && at == 0);
     let tasks = TaskService::new(Handle::current());
     let host = Host::start(HostConfig {
-        identity: Identity { host: HostId(at as u64 + 1), incarnation: Incarnation(life + 1) },
+        identity: HostUid { host: HostId(at as u64 + 1), incarnation: Incarnation(life + 1) },
         secret: Secret::from_bytes([7; 32]),
         limits: script.limits.clone(),
         transport: Arc::new(network.at(ip_of(at))),
         listen: listens.then(|| SocketAddr::new(ip_of(at), 0)),
         io: Handle::current(),
         executor: Executor::here_or(&Handle::current()),
-        calls: Box::new(move |host, name, inbound| match name {
+        services: Box::new(move |host, name, inbound| match name {
             <chore as TaskFn>::HASH => tasks.run(host, name, inbound),
             _ => actor_services(host, name, inbound),
         }),
@@ -252,7 +252,7 @@ async fn begin(script: &Script, network: &Memory, record: &Rc<Record>, at: usize
         host.expire_inbound_peers(away);
     }
     let cluster = ClusterRef::new(host.clone());
-    let ledgers = [false, true, false].map(|slow| cluster.serve(Ledger::new(record, slow).start()));
+    let ledgers = [false, true, false].map(|slow| cluster.register(Ledger::new(record, slow).start()));
     Place { host, cluster, chosen, ledgers, addresses: Rc::default() }
 }
 

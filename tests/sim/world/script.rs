@@ -74,7 +74,7 @@ impl Script {
 
     /// The same, with a bug planted in every host.
     pub(crate) fn planted(mut self, planted: InjectedBug) -> Self {
-        self.limits.planted = Some(planted);
+        self.limits.injected_bug = Some(planted);
         self
     }
 
@@ -90,12 +90,12 @@ fn limits(rng: &mut Rng) -> Limits {
     limits.frame_bytes_max = 1 << 20;
     limits.outgoing_bytes_max = rng.usize(4 << 10..=256 << 10);
     limits.window_bytes = rng.usize(1 << 10..=16 << 10);
-    limits.parked_bytes_max = rng.usize(1 << 10..=64 << 10);
+    limits.send_queue_bytes_max = rng.usize(1 << 10..=64 << 10);
     limits.chunk_bytes = 64 << 10;
     limits.handshake_timeout = Duration::from_millis(400);
     limits.connect_timeout = Duration::from_millis(400);
-    limits.heartbeat_every = Duration::from_millis(300);
-    limits.heartbeat_lost = Duration::from_millis(1_000);
+    limits.heartbeat_interval = Duration::from_millis(300);
+    limits.heartbeat_timeout = Duration::from_millis(1_000);
     limits.drain_timeout = Duration::from_secs(5);
     limits
 }

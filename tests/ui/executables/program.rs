@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicUsize;
 
 use actix::{Arbiter, System};
 use roadshow::host::{Executor, Host, HostConfig, Placed, Placement, PlacementResult, TaskSlot};
-use roadshow::id::{HostId, Identity, Incarnation};
+use roadshow::id::{HostId, HostUid, Incarnation};
 use roadshow::prelude::*;
 use roadshow::remote::actor_services;
 use roadshow::session::Secret;
@@ -115,8 +115,8 @@ fn halve(n: u64) -> (u64, bool) {
     (n / 2, n % 2 == 1)
 }
 
-const SERVES: Identity = Identity { host: HostId(1), incarnation: Incarnation(1) };
-const CALLS: Identity = Identity { host: HostId(2), incarnation: Incarnation(1) };
+const SERVES: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(1) };
+const CALLS: HostUid = HostUid { host: HostId(2), incarnation: Incarnation(1) };
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -140,7 +140,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn start(identity: Identity) -> Result<Host, Box<dyn Error>> {
+async fn start(identity: HostUid) -> Result<Host, Box<dyn Error>> {
     let io = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = io.handle().clone();
     std::thread::spawn(move || io.block_on(std::future::pending::<()>()));

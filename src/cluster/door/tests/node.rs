@@ -11,7 +11,7 @@ use crate::cluster::trust::tests::{Realm, claims};
 use crate::cluster::trust::{Authority, CertificateRequest, Claims};
 use crate::config::Limits;
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
-use crate::id::{HostId, Identity};
+use crate::id::{HostId, HostUid};
 use crate::remote::actor_services;
 use crate::session::Secret;
 use crate::transport::{Certificate, Role, Routed, Transport};
@@ -19,7 +19,7 @@ use crate::transport::{Certificate, Role, Routed, Transport};
 /// What a head's desk does first of all.
 struct Head {
     realm: Realm,
-    identity: Identity,
+    identity: HostUid,
 }
 
 impl TokenService for Head {
@@ -35,7 +35,7 @@ impl TokenService for Head {
 }
 
 struct Ways {
-    head: Identity,
+    head: HostUid,
     host: mpsc::Sender<net::TcpStream>,
     desk: mpsc::Sender<net::TcpStream>,
 }
@@ -72,7 +72,7 @@ impl Handler<Ping> for Pinged {
 }
 
 async fn start(
-    identity: Identity,
+    identity: HostUid,
     secret: Secret,
     transport: impl Transport + 'static,
     listen: Option<SocketAddr>,
@@ -85,14 +85,14 @@ async fn start(
         listen,
         io: tokio::runtime::Handle::current(),
         executor: Executor::Arbiter(Arbiter::current()),
-        calls: Box::new(actor_services),
+        services: Box::new(actor_services),
     })
     .await
     .unwrap();
     (host.clone(), ClusterRef::new(host))
 }
 
-fn certify(authority: &Authority, role: Role, host: Identity) -> crate::transport::Credentials {
+fn certify(authority: &Authority, role: Role, host: HostUid) -> crate::transport::Credentials {
     let request = CertificateRequest::new().unwrap();
     let chain = authority.issue(request.csr(), &claims(role, host)).unwrap();
     request.credentials(chain).unwrap()
@@ -101,7 +101,7 @@ fn certify(authority: &Authority, role: Role, host: Identity) -> crate::transpor
 /// Comes to a node with a token, or enrolled for a job; between machines, or on one.
 async fn a_driver_comes(between_machines: bool, job: Option<JobId>) {
     let seen = |routed: Routed| if between_machines { routed.between_machines() } else { routed };
-    let (realm, head) = (Realm::new(), Identity { host: HostId::HEAD, ..fresh_identity() });
+    let (realm, head) = (Realm::new(), HostUid { host: HostId::HEAD, ..fresh_identity() });
     let text = realm.authority.token().to_string();
     let door = Door::bind(LOOPBACK).await.unwrap();
     let address = door.address();
@@ -114,15 +114,15 @@ async fn a_driver_comes(between_machines: bool, job: Option<JobId>) {
     tokio::spawn(async move { door.open(ways).await });
     let routed = seen(Routed::new(credentials, address, host_incoming));
     let (there, cluster) = start(head, token.session_secret(), routed, Some(address)).await;
-    let pinged = cluster.serve(Pinged.start());
+    let pinged = cluster.register(Pinged.start());
 
     let (me, token) = (fresh_identity(), text.parse().unwrap());
     let mut client = TokenRpcClient::connect_as(None, address, Endpoint::Head, &token).await.unwrap();
     let enrolment = client.enrol(&Claims { job, ..claims(Role::Driver, me) }).await.unwrap();
     assert_eq!(enrolment.head, head);
-    let routed = seen(Routed::dialing(enrolment.credentials));
+    let routed = seen(Routed::dial_only(enrolment.credentials));
     let (here, cluster) = start(me, token.session_secret(), routed, None).await;
-    here.introduce(enrolment.head, address);
+    here.add_peer(enrolment.head, address);
     assert_eq!(cluster.bind(&pinged).send(Ping(41)).await, Ok(42));
     let known = between_machines.then_some((Role::Head, Role::Driver));
     assert_eq!(here.role_of(head).zip(there.role_of(me)), known);

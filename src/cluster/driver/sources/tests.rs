@@ -7,14 +7,14 @@ use super::*;
 use crate::id::{HostId, Incarnation};
 
 fn source(node: u64) -> Source {
-    let agent = Identity { host: HostId(node), incarnation: Incarnation(1) };
+    let agent = HostUid { host: HostId(node), incarnation: Incarnation(1) };
     Source { agent, address: SocketAddr::from(([127, 0, 0, 1], 1)) }
 }
 
 /// A node that is to get the executable.
 struct Node {
     number: u64,
-    tried: Vec<Identity>,
+    tried: Vec<HostUid>,
     waits: Option<Pin<Box<dyn Future<Output = Transfer>>>>,
     transfer: Option<Transfer>,
 }

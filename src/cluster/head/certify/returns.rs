@@ -23,7 +23,7 @@ use crate::transport::Routed;
 /// A head without a desk, which goes on from these records.
 async fn head(scratch: &Scratch, records: Vec<Record>) -> Head {
     let authority = Authority::open(&scratch.join("state")).unwrap();
-    let identity = Identity { host: HostId::HEAD, ..fresh_identity() };
+    let identity = HostUid { host: HostId::HEAD, ..fresh_identity() };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = certify(&authority, &claims).unwrap();
     let at = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -37,7 +37,7 @@ async fn head(scratch: &Scratch, records: Vec<Record>) -> Head {
     Head { authority, host, control, orders: Mutex::new(Outbox::default()), store }
 }
 
-fn facts(agent: Identity) -> NodeDescriptor {
+fn facts(agent: HostUid) -> NodeDescriptor {
     NodeDescriptor {
         agent,
         address: SocketAddr::from(([127, 0, 0, 1], 1)),
@@ -53,7 +53,7 @@ fn facts(agent: Identity) -> NodeDescriptor {
 }
 
 /// What a head has kept to which these nodes had joined.
-fn records(agents: &[Identity]) -> Vec<Record> {
+fn records(agents: &[HostUid]) -> Vec<Record> {
     let (mut state, mut actions, mut records) = (State::new(Settings::default()), Vec::new(), Vec::new());
     for &agent in agents {
         state.handle(Millis(1), Event::NodeJoined(NodeReport::idle(facts(agent))), &mut actions);
@@ -65,12 +65,12 @@ fn records(agents: &[Identity]) -> Vec<Record> {
     records
 }
 
-fn claims(agent: Identity) -> Claims {
+fn claims(agent: HostUid) -> Claims {
     Claims { role: Role::Agent, hosts: vec![agent], job: None, node: None }
 }
 
 /// A certificate for these hosts of agents.
-fn certificate(authority: &Authority, hosts: &[Identity]) -> Certificate {
+fn certificate(authority: &Authority, hosts: &[HostUid]) -> Certificate {
     let request = CertificateRequest::new().unwrap();
     let claims = Claims { role: Role::Agent, hosts: hosts.to_vec(), job: None, node: None };
     Certificate::verified(authority.issue(request.csr(), &claims).unwrap()[0].clone().into())
@@ -109,7 +109,7 @@ async fn ten_thousand_members_are_taken_back_without_a_signature() {
 async fn a_member_whose_host_is_another_s_by_now_is_not_taken_back_whatever_it_shows() {
     let scratch = Scratch::new();
     let before = fresh_identity();
-    let now = Identity { incarnation: Incarnation(before.incarnation.0 + 1), ..before };
+    let now = HostUid { incarnation: Incarnation(before.incarnation.0 + 1), ..before };
     let head = head(&scratch, records(&[now])).await;
     let (own, stranger) =
         (certificate(&head.authority, &[before]), certificate(&head.authority, &[fresh_identity()]));

@@ -46,7 +46,7 @@ impl Lab {
     }
 
     fn seconds(&mut self, seconds: u64) -> Vec<Action> {
-        let nodes: Vec<Identity> = self.state.nodes.values().map(|node| node.facts.agent).collect();
+        let nodes: Vec<HostUid> = self.state.nodes.values().map(|node| node.facts.agent).collect();
         let jobs: Vec<JobId> = self.state.open_jobs.iter().copied().collect();
         self.pass(seconds, &nodes, &jobs)
     }

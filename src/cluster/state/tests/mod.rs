@@ -26,7 +26,7 @@ struct Lab {
 
 /// Where a worker's hosts are.
 fn member(worker: WorkerId) -> Member {
-    let host = |kind: u64| Identity { host: HostId(kind << 32 | worker.0), incarnation: Incarnation(1) };
+    let host = |kind: u64| HostUid { host: HostId(kind << 32 | worker.0), incarnation: Incarnation(1) };
     let at = "127.0.0.1:1".parse().unwrap();
     Member { actors: host(1), actors_at: at, tasks: host(2), tasks_at: at }
 }
@@ -42,8 +42,8 @@ fn place(worker: WorkerId, actor: ActorKey) -> ActorLocation {
     ActorLocation { host: member(worker).actors, target }
 }
 
-fn agent(node: u64, incarnation: u64) -> Identity {
-    Identity { host: HostId(node), incarnation: Incarnation(incarnation) }
+fn agent(node: u64, incarnation: u64) -> HostUid {
+    HostUid { host: HostId(node), incarnation: Incarnation(incarnation) }
 }
 
 fn node_facts(node: u64, cpus: f64, workers: u32) -> NodeDescriptor {
@@ -66,7 +66,7 @@ fn job_facts(driver: u64) -> JobDescriptor {
         entrypoint: "program".to_owned(),
         hostname: "here".to_owned(),
         pid: 1,
-        driver: Some(Identity { host: HostId(3 << 32 | driver), incarnation: Incarnation(1) }),
+        driver: Some(HostUid { host: HostId(3 << 32 | driver), incarnation: Incarnation(1) }),
         caller: None,
         namespace: "own".to_owned(),
         runs_on: None,
@@ -226,7 +226,7 @@ impl Lab {
     }
 
     /// Lets time pass, tick by tick, while these are heard of.
-    fn pass(&mut self, seconds: u64, nodes: &[Identity], jobs: &[JobId]) -> Vec<Action> {
+    fn pass(&mut self, seconds: u64, nodes: &[HostUid], jobs: &[JobId]) -> Vec<Action> {
         let mut actions = Vec::new();
         for _ in 0..seconds {
             self.now += 1000;

@@ -11,7 +11,7 @@ use crate::id::LinkId;
 use crate::remote::actor_services;
 use crate::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, Secret, Step};
 use crate::transport::FrameReader;
-use crate::wire::{Purpose, Refusal, Resume, Terms};
+use crate::wire::{Purpose, Refusal, Resume, SessionParameters};
 
 const SECRET: [u8; 32] = [7; 32];
 
@@ -48,7 +48,7 @@ fn limits(set: impl FnOnce(&mut Limits)) -> Limits {
 
 /// A host that is `identity`, whatever its credentials say.
 async fn start(
-    identity: Identity,
+    identity: HostUid,
     routed: Routed,
     listen: Option<SocketAddr>,
     limits: Limits,
@@ -61,7 +61,7 @@ async fn start(
         listen,
         io: tokio::runtime::Handle::current(),
         executor: Executor::Arbiter(Arbiter::current()),
-        calls: Box::new(actor_services),
+        services: Box::new(actor_services),
     })
     .await
     .unwrap();
@@ -72,7 +72,7 @@ async fn start(
 /// A host behind a door, with an actor.
 struct House {
     realm: Realm,
-    identity: Identity,
+    identity: HostUid,
     address: SocketAddr,
     host: Host,
     adder: RemoteAddr<Adder>,
@@ -84,14 +84,14 @@ impl House {
         let Node { address, routed, .. } =
             Node::of(identity, realm.credentials(Role::Worker, identity)).await;
         let (host, cluster) = start(identity, routed, Some(address), limits).await;
-        let adder = cluster.serve(Adder::default().start());
+        let adder = cluster.register(Adder::default().start());
         Self { realm, identity, address, host, adder }
     }
 
     /// The actor, as seen from a host of that identity that shows those credentials.
-    async fn seen_by(&self, me: Identity, credentials: Credentials, limits: Limits) -> Visitor {
+    async fn seen_by(&self, me: HostUid, credentials: Credentials, limits: Limits) -> Visitor {
         let (host, cluster) = start(me, dialer(credentials), None, limits).await;
-        host.introduce(self.identity, self.address);
+        host.add_peer(self.identity, self.address);
         let adder = cluster.bind(&self.adder);
         Visitor { host, adder }
     }
@@ -145,10 +145,10 @@ fn host_on_loopback_has_no_certificate_and_so_no_role() {
         let Node { address, routed, .. } = Node::of(you, house.realm.credentials(Role::Worker, you)).await;
         let (there, cluster) =
             start(you, Routed { is_plain, ..routed }, Some(address), Limits::default()).await;
-        let adder = cluster.serve(Adder::default().start());
-        let plain = Routed::dialing(house.realm.credentials(Role::Driver, me));
+        let adder = cluster.register(Adder::default().start());
+        let plain = Routed::dial_only(house.realm.credentials(Role::Driver, me));
         let (here, cluster) = start(me, plain, None, Limits::default()).await;
-        here.introduce(you, address);
+        here.add_peer(you, address);
         assert_eq!(cluster.bind(&adder).send(Add(1)).await, Ok(1));
         assert_eq!((here.role_of(you), there.role_of(me)), (None, None));
         assert_eq!(there.is_certified(me, "driver.roadshow"), None);
@@ -162,8 +162,8 @@ fn pulse_keeps_a_silent_link_under_tls() {
     run(async {
         let quick = || {
             limits(|limits| {
-                limits.heartbeat_every = Duration::from_millis(50);
-                limits.heartbeat_lost = Duration::from_secs(1);
+                limits.heartbeat_interval = Duration::from_millis(50);
+                limits.heartbeat_timeout = Duration::from_secs(1);
             })
         };
         let house = House::start(quick()).await;
@@ -298,10 +298,14 @@ fn whoever_says_nothing_behind_the_door_is_shown_out() {
     });
 }
 
-async fn shake(link: Box<dyn Link>, me: Identity, to: Identity) -> Result<(), HandshakeError> {
-    let terms =
-        Terms { frame_bytes_max: 1 << 20, outgoing_bytes_max: 1 << 20, window_bytes: 1 << 20, schema: 0 };
-    let config = HandshakeConfig { me, secret: Secret::from_bytes(SECRET), terms, timeout: PATIENCE };
+async fn shake(link: Box<dyn Link>, me: HostUid, to: HostUid) -> Result<(), HandshakeError> {
+    let terms = SessionParameters {
+        frame_bytes_max: 1 << 20,
+        outgoing_bytes_max: 1 << 20,
+        window_bytes: 1 << 20,
+        schema: 0,
+    };
+    let config = HandshakeConfig { local: me, secret: Secret::from_bytes(SECRET), terms, timeout: PATIENCE };
     let attempt = DialAttempt {
         to,
         purpose: Purpose::Link,
