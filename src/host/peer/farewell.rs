@@ -9,7 +9,7 @@ impl Peer {
     pub(in crate::host) fn drain(self: &Arc<Self>, reason: &str) {
         let mut state = self.lock();
         state.session.drain(reason);
-        if matches!(state.link, Link::ActiveLink(_)) {
+        if matches!(state.link, Link::Up(_)) {
             self.request_write(&mut state);
         }
         self.serve_and_unlock(state);
@@ -27,14 +27,14 @@ impl Peer {
     pub(in crate::host) async fn send_goodbye(self: &Arc<Self>, reason: &str) {
         {
             let mut state = self.lock();
-            if !matches!(state.link, Link::ActiveLink(_)) {
+            if !matches!(state.link, Link::Up(_)) {
                 return;
             }
             state.session.finish(reason);
             self.request_write(&mut state);
             self.serve_and_unlock(state);
         }
-        self.wait_until(|state| !matches!(state.link, Link::ActiveLink(_)) || state.session.is_closed())
+        self.wait_until(|state| !matches!(state.link, Link::Up(_)) || state.session.is_closed())
             .await;
     }
 

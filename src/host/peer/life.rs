@@ -113,7 +113,7 @@ impl Peer {
         let mut state = self.lock();
         let current = match &state.link {
             Link::Dialing { attempt, .. } | Link::AwaitingInbound { attempt, .. } => *attempt == failed,
-            Link::Down | Link::Backoff { .. } | Link::ActiveLink(_) => false,
+            Link::Down | Link::Backoff { .. } | Link::Up(_) => false,
         };
         if current {
             state.refusals = if evidence == FailureVerdict::HostDown { state.refusals + 1 } else { 0 };
@@ -206,7 +206,7 @@ impl Peer {
                 let stands = reached.is_some_and(|reached| reached.elapsed() < CROSSED_TIMEOUT);
                 stands && host.identity().host < self.identity.host
             }
-            Link::ActiveLink(up) => {
+            Link::Up(up) => {
                 up.dialed && proven.replaces != up.id && !state.session.is_forgotten_by(proven.resume)
             }
             Link::Down | Link::Backoff { .. } | Link::AwaitingInbound { .. } => false,
@@ -218,7 +218,7 @@ impl Peer {
             return Err((Refusal::Stale, "the session is further than that already".into()));
         }
         state.link.abandon();
-        if let Link::ActiveLink(_) = &state.link {
+        if let Link::Up(_) = &state.link {
             state.session.detach(WriteCertainty::AtMost);
         }
         state.certificate = certificate;
@@ -267,7 +267,7 @@ impl Peer {
         }
         state.writer_notified = false;
         let up = Arc::new(ActiveLink::new(proven.link, dialed, host.shared.closed.child_token()));
-        state.link = Link::ActiveLink(Arc::clone(&up));
+        state.link = Link::Up(Arc::clone(&up));
         state.last_link = proven.link;
         state.links_total += 1;
         state.resumable = true;
@@ -316,7 +316,7 @@ impl Peer {
     pub(in crate::host) fn force_disconnect(self: &Arc<Self>, link: LinkId, loss: &DisconnectReason) {
         let mut state = self.lock();
         let up = match &state.link {
-            Link::ActiveLink(up) if up.id == link => Arc::clone(up),
+            Link::Up(up) if up.id == link => Arc::clone(up),
             _ => return,
         };
         up.closed.cancel();
@@ -336,7 +336,7 @@ impl Peer {
             return;
         }
         state.link.abandon();
-        if matches!(state.link, Link::ActiveLink(_)) {
+        if matches!(state.link, Link::Up(_)) {
             state.session.detach(WriteCertainty::AtMost);
             state.down_since = tokio::time::Instant::now();
         }

@@ -150,14 +150,14 @@ enum Link {
         attempt: LinkId,
         abandon: CancellationToken,
     },
-    ActiveLink(Arc<ActiveLink>),
+    Up(Arc<ActiveLink>),
 }
 
 impl Link {
     /// Ends what is under way. To be replaced then.
     fn abandon(&self) {
         match self {
-            Self::ActiveLink(up) => up.closed.cancel(),
+            Self::Up(up) => up.closed.cancel(),
             Self::Dialing { cancel: abandon, .. }
             | Self::Backoff { cancel: abandon, .. }
             | Self::AwaitingInbound { abandon, .. } => {
@@ -227,7 +227,7 @@ impl Peer {
     /// Whether it came by itself, nobody can say where it is, and it has been away for so long.
     pub(super) fn is_expired_inbound(&self, away: Duration) -> bool {
         let state = self.lock();
-        let linked = matches!(state.link, Link::ActiveLink(_));
+        let linked = matches!(state.link, Link::Up(_));
         state.address.is_none() && !linked && state.down_since.elapsed() >= away
     }
 
@@ -339,7 +339,7 @@ impl Peer {
     /// The link of that number, if it is the one that is up.
     pub(super) fn link(&self, id: LinkId) -> Option<Arc<ActiveLink>> {
         match &self.lock().link {
-            Link::ActiveLink(up) if up.id == id => Some(Arc::clone(up)),
+            Link::Up(up) if up.id == id => Some(Arc::clone(up)),
             _ => None,
         }
     }
@@ -353,7 +353,7 @@ impl Peer {
         let state = self.lock();
         PeerSnapshot {
             identity: self.identity,
-            linked: matches!(state.link, Link::ActiveLink(_)),
+            linked: matches!(state.link, Link::Up(_)),
             calls_open: state.session.open_calls(),
             calls_accepted: state.session.inbound_calls(),
             links: state.links_total,
@@ -391,12 +391,12 @@ impl State {
     /// Whether this is the link that carries the session now: one that was superseded may still be
     /// in the middle of its work.
     fn is_current_link(&self, link: &ActiveLink) -> bool {
-        matches!(&self.link, Link::ActiveLink(up) if std::ptr::eq(&**up, link))
+        matches!(&self.link, Link::Up(up) if std::ptr::eq(&**up, link))
     }
 
     /// Tells the link that there is something to write, unless it has been told.
     fn notify_writer(&mut self) {
-        if let Link::ActiveLink(up) = &self.link
+        if let Link::Up(up) = &self.link
             && !std::mem::replace(&mut self.writer_notified, true)
         {
             up.writable.notify_one();

@@ -130,7 +130,7 @@ impl Peer {
     /// Sees to it that what is queued gets written.
     pub(super) fn request_write(self: &Arc<Self>, state: &mut State) {
         // Most often the link was told already, and has not looked yet.
-        if state.writer_notified && matches!(state.link, Link::ActiveLink(_)) {
+        if state.writer_notified && matches!(state.link, Link::Up(_)) {
             return;
         }
         self.request_write_slow(state);
@@ -139,7 +139,7 @@ impl Peer {
     #[inline(never)]
     fn request_write_slow(self: &Arc<Self>, state: &mut State) {
         match &state.link {
-            Link::ActiveLink(_) => state.notify_writer(),
+            Link::Up(_) => state.notify_writer(),
             Link::Down => {
                 state.connecting_since = tokio::time::Instant::now();
                 state.failed_attempts = 0;
