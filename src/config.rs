@@ -350,7 +350,7 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// How often the side that dialled a link asks for the other; see [`HEARTBEAT_INTERVAL`].
     pub heartbeat_interval: Duration,
-    /// After how long a silence a link is made anew, twice [`heartbeat_every`](Self::heartbeat_every)
+    /// After how long a silence a link is made anew, twice [`heartbeat_interval`](Self::heartbeat_interval)
     /// at least; see [`HEARTBEAT_TIMEOUT`].
     pub heartbeat_timeout: Duration,
     /// How long a shutdown waits for open calls and unwritten bytes; see [`DRAIN_TIMEOUT`].

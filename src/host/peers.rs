@@ -191,7 +191,7 @@ impl Host {
     }
 
     /// Forgets a host, which takes no room any more: what is open between the two ends as
-    /// [`LinkLoss::Forgotten`].
+    /// [`DisconnectReason::Forgotten`].
     ///
     /// The same incarnation may come again, or be introduced again. Addresses of its actors work then, and
     /// calls that may have been handled before are not made again.

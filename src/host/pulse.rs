@@ -3,7 +3,7 @@
 //! A link is read on the thread of its host's actors, so silence on it may only mean that a handler
 //! computes. The side that dialled the link therefore opens a second one for heartbeats, which both
 //! sides serve on their I/O threads. A link of whose peer nothing was heard for
-//! [`Limits::heartbeat_lost`](crate::config::Limits::heartbeat_lost) is cut, and made anew: that is
+//! [`Limits::heartbeat_timeout`](crate::config::Limits::heartbeat_timeout) is cut, and made anew: that is
 //! no verdict on the peer, only on the way to it.
 
 use std::future::Future;

@@ -202,7 +202,7 @@ impl<R> Responder<R> {
     /// Notes that the handler runs now: from here on the outcome is the handler's.
     ///
     /// What a small call takes of its actor's window is given back with its answer, if the handler
-    /// answers at once; whoever keeps the responder for longer is to [`release`](Self::release) it.
+    /// answers at once; whoever keeps the responder for longer is to [`release_credit`](Self::release_credit) it.
     #[inline]
     pub fn start(&mut self) {
         self.started = true;

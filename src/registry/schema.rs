@@ -5,7 +5,7 @@
 //! [`Described`] for a type that is [`RemoteData`], and [`Opaque`] for any other (autoref-based
 //! specialisation, after David Tolnay).
 //!
-//! Owns the collecting. What is done with the schemas is [`Table`](super::Table)'s.
+//! Owns the collecting. What is done with the schemas is [`SchemaTable`](super::SchemaTable)'s.
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};

@@ -130,7 +130,7 @@ impl<T> Events<T> for Vec<Event<T>> {
 }
 
 /// What a message takes of its actor's window; to be given back with
-/// [`handled`](crate::session::Session::handled), once.
+/// [`release_credit`](crate::session::Session::release_credit), once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CreditCharge {
     /// The actor.

@@ -1,7 +1,7 @@
 //! Two hosts as state machines: a [`Handshake`] for each link, and one [`Session`] over all links.
 //!
 //! This module owns who may speak ([`Handshake`]), which calls are open in either direction, when
-//! they end and how ([`Session`]), and what is to be written ([`Batch`]). It does no I/O and
+//! they end and how ([`Session`]), and what is to be written ([`WriteBatch`]). It does no I/O and
 //! reads no clock: frames and instants come in, frames, bytes and events go out, and whoever
 //! drives it owns the socket and the timer.
 //!
@@ -9,7 +9,7 @@
 //! and written again on the next link if it has not. Messages to an actor that has no credit left
 //! are parked here ([`Rejected::Full`] beyond a limit); large ones go out in chunks.
 //!
-//! Invariants: every call that was accepted ends exactly once, with a reply or with a [`Failed`],
+//! Invariants: every call that was accepted ends exactly once, with a reply or with a [`CallError`],
 //! unless it is forgotten; a call is reported as not delivered only if the peer cannot have read
 //! the whole of it; a numbered frame is received once, in order; what is unacknowledged, what is
 //! parked and what an actor has taken on stay within their budgets, answers aside.

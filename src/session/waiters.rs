@@ -93,7 +93,7 @@ pub struct Waiter {
     pub frame_bytes: usize,
     /// Whether it is a call.
     pub is_call: bool,
-    /// Whether it also waits while [many messages](crate::config::CROWD_BYTES) are queued for the actor, until
+    /// Whether it also waits while [many messages](crate::config::TELL_BACKPRESSURE_BYTES) are queued for the actor, until
     /// one of them is not any more.
     pub spares_queue: bool,
 }

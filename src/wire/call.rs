@@ -88,7 +88,7 @@ pub struct CallHeader {
     pub message: TypeHash,
     /// See [`Call::timeout_ms`].
     pub timeout_ms: u32,
-    /// See [`Call::floor`].
+    /// See [`Call::low_watermark`].
     pub low_watermark: Option<CallId>,
 }
 

@@ -7,7 +7,7 @@ use crate::config::FAILURE_TEXT_CHARS_MAX;
 
 /// Why a call has no reply, in the words of the host that was called.
 ///
-/// [`ran`](Self::ran) tells the failures after which the call may safely be made again from the
+/// [`handler_ran`](Self::handler_ran) tells the failures after which the call may safely be made again from the
 /// others. Texts of over [`FAILURE_TEXT_CHARS_MAX`] characters are cut on their way.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[non_exhaustive]

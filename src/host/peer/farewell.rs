@@ -34,8 +34,7 @@ impl Peer {
             self.request_write(&mut state);
             self.serve_and_unlock(state);
         }
-        self.wait_until(|state| !matches!(state.link, Link::Up(_)) || state.session.is_closed())
-            .await;
+        self.wait_until(|state| !matches!(state.link, Link::Up(_)) || state.session.is_closed()).await;
     }
 
     /// Waits until everything is written on this link: the peer leaves, and is to know what has come.

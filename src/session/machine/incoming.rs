@@ -35,7 +35,7 @@ impl<T> Session<T> {
     }
 
     /// Takes the peer's next frame, a call, of so many bytes; the same as [`receive`](Self::receive), but that
-    /// [`schedule_ack`](Self::owe_ack) is to follow, once for all such frames that came at that time.
+    /// [`schedule_ack`](Self::schedule_ack) is to follow, once for all such frames that came at that time.
     ///
     /// # Errors
     ///

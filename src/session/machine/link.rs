@@ -156,7 +156,7 @@ impl<T> Session<T> {
 
     /// Notes that the link is gone. Everything stays, for the next one.
     ///
-    /// The writer's [`Batch`](crate::session::Batch) is of no use afterwards.
+    /// The writer's [`WriteBatch`](crate::session::WriteBatch) is of no use afterwards.
     pub fn detach(&mut self, known: WriteCertainty) {
         self.attached = false;
         self.waiters.touch_all();

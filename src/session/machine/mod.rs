@@ -161,7 +161,7 @@ pub enum Retryable {
     /// It is made once.
     Never,
     /// It is made for the first time, and may be made again until
-    /// [`end_repeats`](Session::end_repeats).
+    /// [`end_retries`](Session::end_retries).
     First,
     /// It is made again under its number, or rejected as [`Rejected::Forgotten`]. One that is open, or whose
     /// repeats have ended, is made for the first time.
