@@ -38,7 +38,7 @@ const HANDBOOKS: usize = 4200;
 const ROUNDS: usize = 9;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    roadshow::divert();
+    roadshow::run_if_worker();
     let test = env::args().any(|arg| arg == "--test");
     let (handbooks, rounds) = if test { (30, 1) } else { (HANDBOOKS, ROUNDS) };
     let text = match env::var_os("WORDS_TEXT") {

@@ -214,7 +214,7 @@ fn spawn(c: &mut Criterion, lab: &Lab) {
 }
 
 fn main() {
-    roadshow::divert();
+    roadshow::run_if_worker();
     let lab = Lab::open();
     let mut criterion = Criterion::default().configure_from_args();
     round_trip(&mut criterion, &lab);

@@ -18,7 +18,7 @@ const TEXT: &str = include_str!("../docs/handbook.md");
 const NODES: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero");
 
 fn main() {
-    roadshow::divert();
+    roadshow::run_if_worker();
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(500))

@@ -156,7 +156,7 @@ fn measure(nodes: u64, args: &Args) {
 
     let [mut beats, mut ticks] = [(); 2].map(|()| Cost::of_up_to(BEATS));
     for _ in 0..BEATS {
-        beats.of(|| cluster.beat());
+        beats.of(|| cluster.heartbeat_all());
         ticks.of(|| cluster.tick());
     }
     beats.print("a heartbeat, when all nodes send one", nodes + 1);

@@ -115,7 +115,7 @@ pub mod words;
 pub use cluster::ControlPlaneBench;
 pub use cluster::{
     Cluster, ClusterBuilder, ClusterError, ElfError, ExecutableError, InProcess, Platform, PlatformMismatch,
-    TokenRpcError, WorkerInfo, divert, model,
+    TokenRpcError, WorkerInfo, model, run_if_worker,
 };
 #[cfg(feature = "cli")]
 pub use cluster::{admin, daemon};

@@ -15,24 +15,24 @@ use tokio::sync::oneshot;
 
 use super::control::{CONTROL, ControlRequest, Reply};
 use super::model::ActorKey;
-use super::state::{Answer, Denied};
+use super::state::{Answer, RequestError};
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{Host, SendError};
 use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::remote::call_host;
 
-type Asked = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send>>;
+type PendingReply = Pin<Box<dyn Future<Output = Result<Reply, SendError>> + Send>>;
 
 /// A question for a place, of this number; the future of its answer. Dropped before that it is withdrawn.
-pub(super) struct Asking {
+pub(super) struct PlacementCall {
     head: HostUid,
     host: Host,
     number: u64,
-    asked: Option<Asked>,
+    asked: Option<PendingReply>,
 }
 
-impl Asking {
+impl PlacementCall {
     pub(super) fn new(head: HostUid, host: Host, number: u64, request: ControlRequest) -> Self {
         let here = host.clone();
         let asked = Box::pin(async move { call_host(&here, head, CONTROL, request, None).await });
@@ -40,7 +40,7 @@ impl Asking {
     }
 }
 
-impl Future for Asking {
+impl Future for PlacementCall {
     type Output = Result<Reply, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
@@ -51,21 +51,21 @@ impl Future for Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for PlacementCall {
     fn drop(&mut self) {
         if let Some(asked) = self.asked.take() {
             let (head, host, number) = (self.head, self.host.clone(), self.number);
-            self.host.io().spawn(give_up(head, host, number, asked));
+            self.host.io().spawn(cancel(head, host, number, asked));
         }
     }
 }
 
 /// Withdraws a question, and gives back what comes all the same.
-async fn give_up(head: HostUid, host: Host, number: u64, asked: Asked) {
+async fn cancel(head: HostUid, host: Host, number: u64, asked: PendingReply) {
     let withdrawing = async {
         loop {
             // The question itself may have waited for room, and come behind this.
-            let withdraw = ControlRequest::Withdraw { number };
+            let withdraw = ControlRequest::Cancel { number };
             let told: Result<Reply, _> = call_host(&host, head, CONTROL, withdraw, None).await;
             if told.is_err() {
                 // Nor has the question a way to the head any more.
@@ -79,20 +79,20 @@ async fn give_up(head: HostUid, host: Host, number: u64, asked: Asked) {
         answer = asked => answer,
         () = withdrawing => return,
     };
-    if let Some(actor) = answer.ok().and_then(|answer| place_of(&answer.ok()?)) {
-        let why = NOBODY.to_owned();
+    if let Some(actor) = answer.ok().and_then(|answer| assigned_actor(&answer.ok()?)) {
+        let why = REQUESTER_GONE.to_owned();
         // A head that cannot be told any more learns of it when the job ends.
         let told: Result<Reply, _> =
-            call_host(&host, head, CONTROL, ControlRequest::NotSpawned { actor, why }, None).await;
+            call_host(&host, head, CONTROL, ControlRequest::SpawnFailed { actor, why }, None).await;
         drop(told);
     }
 }
 
 /// Why a place is free again that nobody has taken.
-pub(super) const NOBODY: &str = "nobody waits for it any more";
+pub(super) const REQUESTER_GONE: &str = "nobody waits for it any more";
 
 /// The actor that an answer has a place for.
-pub(super) fn place_of(answer: &Answer) -> Option<ActorKey> {
+pub(super) fn assigned_actor(answer: &Answer) -> Option<ActorKey> {
     match answer {
         Answer::Placed { actor, alive: None, .. } => Some(*actor),
         _ => None,
@@ -104,9 +104,9 @@ type RequestKey = (HostUid, u64);
 
 /// The questions of other hosts that have no answer yet. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Open(Arc<Mutex<FxHashMap<RequestKey, oneshot::Sender<()>>>>);
+pub(super) struct PendingRequests(Arc<Mutex<FxHashMap<RequestKey, oneshot::Sender<()>>>>);
 
-impl Open {
+impl PendingRequests {
     /// Takes note of one, until what is returned is dropped.
     pub(super) fn begin(&self, from: HostUid, number: u64) -> CancellableRequest {
         let (withdraw, withdrawn) = oneshot::channel();
@@ -116,7 +116,7 @@ impl Open {
     }
 
     /// Whoever asked does not wait any more.
-    pub(super) fn withdraw(&self, from: HostUid, number: u64) {
+    pub(super) fn cancel(&self, from: HostUid, number: u64) {
         if let Some(withdraw) = self.lock().remove(&(from, number)) {
             // Nobody hears it where it is just being answered.
             let _ = withdraw.send(());
@@ -131,7 +131,7 @@ impl Open {
 /// A question that has no answer yet.
 #[derive(Debug)]
 pub(super) struct CancellableRequest {
-    open: Open,
+    open: PendingRequests,
     question: RequestKey,
     withdrawn: oneshot::Receiver<()>,
 }
@@ -142,7 +142,7 @@ impl CancellableRequest {
         tokio::select! {
             biased;
             answer = answer => answer,
-            Ok(()) = &mut self.withdrawn => Err(Denied::Unknown("the question was withdrawn".to_owned())),
+            Ok(()) = &mut self.withdrawn => Err(RequestError::Unknown("the question was withdrawn".to_owned())),
         }
     }
 }

@@ -63,7 +63,7 @@ pub(super) struct HeadInfo {
     /// The job that this is for.
     pub(super) job: JobId,
     /// Whether it keeps account of every actor, and not only of those with wishes.
-    pub(super) places_all: bool,
+    pub(super) tracks_all_actors: bool,
 }
 
 /// The most reports of lives, or counts of tasks, in one message: with names of hundreds of bytes they fit.
@@ -79,7 +79,7 @@ pub(super) enum Report {
     /// It cannot start, or ends for a reason of its own.
     Failed { why: String },
     /// Actors that the cluster keeps account of have come to life or ended, in that order.
-    Lives(Vec<Life>),
+    ActorEvents(Vec<ActorEvent>),
     /// How many tasks it has had by now, by function.
     Tasks(Vec<TaskCount>),
     /// Actors of a type live in it that the cluster keeps no account of.
@@ -88,9 +88,9 @@ pub(super) enum Report {
 
 /// What has become of an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Life {
-    Began { actor: ActorKey, class: String, at: ActorLocation },
-    Ended { actor: ActorKey, cause: String },
+pub(super) enum ActorEvent {
+    Started { actor: ActorKey, class: String, at: ActorLocation },
+    Stopped { actor: ActorKey, cause: String },
 }
 
 /// The longest text of how an actor ended that is told, in bytes.
@@ -115,13 +115,13 @@ pub(super) fn write(mut stream: impl Write, message: &impl Serialize) -> io::Res
 pub(super) fn read<T: DeserializeOwned>(mut stream: impl Read) -> io::Result<T> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
-    let mut body = vec![0; checked(length)?];
+    let mut body = vec![0; validate_length(length)?];
     stream.read_exact(&mut body)?;
     decode(&body)
 }
 
 /// The length that a message announces, if it may have it.
-pub(super) fn checked(length: [u8; 4]) -> io::Result<usize> {
+pub(super) fn validate_length(length: [u8; 4]) -> io::Result<usize> {
     let length = u32::from_be_bytes(length) as usize;
     if length > MESSAGE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));

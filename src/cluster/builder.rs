@@ -126,7 +126,7 @@ impl ClusterBuilder {
         [log::VARIABLE, DEDUP_VARIABLE].into_iter().try_for_each(|name| driver::variable(name).map(drop))?;
         open_files::raise_limit();
         let stack_bytes = stack::bytes(self.stack_bytes)?;
-        if let Some(address) = self.joins()? {
+        if let Some(address) = self.address_to_join()? {
             let Self { limits, environment, namespace, dedup_logs, .. } = self;
             let options = JoinOptions { address, limits, environment, namespace, dedup_logs, stack_bytes };
             let (handle, remote) = driver::join(options).await?;
@@ -173,7 +173,7 @@ impl ClusterBuilder {
 
     /// The cluster to join, if it is not to be a local one: what the program says counts before what the
     /// environment does.
-    fn joins(&self) -> Result<Option<String>, ClusterError> {
+    fn address_to_join(&self) -> Result<Option<String>, ClusterError> {
         match &self.address {
             Some(address) => Ok(Some(address.clone())),
             None if self.local || self.in_process.is_some() => Ok(None),

@@ -13,10 +13,10 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::asking::{Asking, CancellableRequest, NOBODY, Open, place_of};
+use super::asking::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
 use super::listing::{Page, Query, QueryError};
 use super::model::{ActorKey, ActorSpec, JobId};
-use super::state::{Action, Answer, Denied, Event, Listed, Millis, Search, Settings, State, Ticket};
+use super::state::{Action, Answer, Event, Listed, Millis, RequestError, Search, Settings, State, Ticket};
 use crate::host::{Host, SendError};
 use crate::id::{HostUid, TypeHash};
 use crate::lock::{Locked, Mutex};
@@ -32,7 +32,7 @@ pub(super) enum ControlRequest {
     /// A place for an actor. The number is the asking host's own.
     Place { job: JobId, spec: ActorSpec, number: u64 },
     /// Nobody waits for the place that was asked for under this number.
-    Withdraw { number: u64 },
+    Cancel { number: u64 },
     /// A living actor by its name.
     Find { job: JobId, namespace: Option<String>, name: String },
     /// An actor is to end.
@@ -42,7 +42,7 @@ pub(super) enum ControlRequest {
     /// A part of the list of actors.
     Actors(Query),
     /// An actor that had a place has not come to life.
-    NotSpawned { actor: ActorKey, why: String },
+    SpawnFailed { actor: ActorKey, why: String },
     /// How the worker has ended that had a host, if it has.
     HostStatus { host: HostUid },
 }
@@ -51,41 +51,47 @@ pub(super) enum ControlRequest {
 pub(super) type ActionExecutor = Box<dyn Fn(&Action) + Send + Sync>;
 
 /// Waits until what the state has wanted kept so far is kept; else says why it is not.
-pub(super) type Persistence = Box<dyn Fn() -> Keeping + Send + Sync>;
+pub(super) type Persistence = Box<dyn Fn() -> CommitFuture + Send + Sync>;
 
-pub(super) type Keeping = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+pub(super) type CommitFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// The state, and who waits for it.
-pub(super) struct Control {
-    plane: Mutex<Plane>,
+pub(super) struct ControlPlane {
+    plane: Mutex<Inner>,
     clock: Clock,
-    hands: ActionExecutor,
+    executor: ActionExecutor,
     /// None where nothing outlives the process.
-    keeper: Option<Persistence>,
+    persistence: Option<Persistence>,
     /// The questions of other hosts.
-    open: Open,
+    pending: PendingRequests,
 }
 
-struct Plane {
+struct Inner {
     state: State,
     actions: Vec<Action>,
-    waiting: FxHashMap<Ticket, oneshot::Sender<Result<Answer, Denied>>>,
+    waiting: FxHashMap<Ticket, oneshot::Sender<Result<Answer, RequestError>>>,
     last_ticket: u64,
 }
 
-impl Control {
+impl ControlPlane {
     pub(super) fn new(settings: Settings, hands: ActionExecutor, keeper: Option<Persistence>) -> Self {
-        let plane = Plane {
+        let plane = Inner {
             state: State::new(settings),
             actions: Vec::new(),
             waiting: FxHashMap::default(),
             last_ticket: 0,
         };
-        Self { plane: Mutex::new(plane), clock: Clock::new(), hands, keeper, open: Open::default() }
+        Self {
+            plane: Mutex::new(plane),
+            clock: Clock::new(),
+            executor: hands,
+            persistence: keeper,
+            pending: PendingRequests::default(),
+        }
     }
 
     /// Takes note of what has happened.
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn apply(&self, event: Event) {
         self.handle(&mut self.lock(), event);
     }
 
@@ -97,7 +103,7 @@ impl Control {
     pub(super) async fn ask(
         self: Arc<Self>,
         question: impl FnOnce(Ticket) -> Event,
-    ) -> Result<Answer, Denied> {
+    ) -> Result<Answer, RequestError> {
         let (answer, answered) = oneshot::channel();
         let ticket = {
             let mut plane = self.lock();
@@ -107,10 +113,10 @@ impl Control {
             self.handle(&mut plane, question(ticket));
             ticket
         };
-        let mut asked = Asked { control: self, ticket, answer: answered, taken: false };
+        let mut asked = AnswerGuard { control: self, ticket, answer: answered, received: false };
         let answer = (&mut asked.answer).await;
-        asked.taken = true;
-        answer.unwrap_or_else(|_| Err(Denied::Unknown("the control plane has ended".to_owned())))
+        asked.received = true;
+        answer.unwrap_or_else(|_| Err(RequestError::Unknown("the control plane has ended".to_owned())))
     }
 
     /// What the state says, as it is now.
@@ -118,7 +124,7 @@ impl Control {
         read(&self.lock().state)
     }
 
-    fn handle(&self, plane: &mut Plane, event: Event) {
+    fn handle(&self, plane: &mut Inner, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let mut actions = std::mem::take(&mut plane.actions);
@@ -130,16 +136,16 @@ impl Control {
                             Some(waiting) => waiting.send(answer).err(),
                             None => Some(answer),
                         };
-                        events.extend(unwanted(unheard));
+                        events.extend(reclaim(unheard));
                     }
-                    action => (self.hands)(&action),
+                    action => (self.executor)(&action),
                 }
             }
             plane.actions = actions;
         }
     }
 
-    fn lock(&self) -> Locked<'_, Plane> {
+    fn lock(&self) -> Locked<'_, Inner> {
         self.plane.lock()
     }
 
@@ -160,11 +166,11 @@ impl Control {
         responder.release_credit();
         // In the order in which they come, so that none is withdrawn before it is known.
         let withdrawable = match request {
-            ControlRequest::Withdraw { number } => {
-                self.open.withdraw(from, number);
+            ControlRequest::Cancel { number } => {
+                self.pending.cancel(from, number);
                 return responder.answer(Ok(Answer::Done));
             }
-            ControlRequest::Place { number, .. } => Some(self.open.begin(from, number)),
+            ControlRequest::Place { number, .. } => Some(self.pending.begin(from, number)),
             _ => None,
         };
         host.io().spawn(Arc::clone(self).answer(request, withdrawable, responder));
@@ -198,7 +204,7 @@ impl Control {
                 if spec.name.is_none() && (spec.get_if_exists || !spec.namespace.is_empty()) {
                     let what = if spec.get_if_exists { "get_if_exists()" } else { "namespace(..)" };
                     let text = format!("{what} is about a name: give the actor one with name(..)");
-                    return Err(Denied::Infeasible(text));
+                    return Err(RequestError::Infeasible(text));
                 }
                 if spec.namespace.is_empty() {
                     spec.namespace = self.namespace_of(job);
@@ -206,7 +212,7 @@ impl Control {
                 let has_to_last = spec.is_durable();
                 let answer = Arc::clone(&self).ask(|ticket| Event::Place { ticket, job, spec }).await?;
                 match has_to_last {
-                    true => self.keep(answer).await,
+                    true => self.commit_placement(answer).await,
                     false => Ok(answer),
                 }
             }
@@ -215,33 +221,38 @@ impl Control {
                 self.ask(|ticket| Event::Find { ticket, namespace, name }).await
             }
             // Of a host that asks itself, and whose own question is dropped with it.
-            ControlRequest::Withdraw { .. } => Ok(Answer::Done),
+            ControlRequest::Cancel { .. } => Ok(Answer::Done),
             ControlRequest::Nodes(query) => self.list(&query).await.map(Answer::Nodes).map_err(refused),
             ControlRequest::Actors(query) => self.list(&query).await.map(Answer::Actors).map_err(refused),
-            ControlRequest::HostStatus { host } => Ok(Answer::End(self.read(|state| state.end_of(host)))),
+            ControlRequest::HostStatus { host } => {
+                Ok(Answer::End(self.read(|state| state.host_exit_cause(host))))
+            }
             ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
-            ControlRequest::NotSpawned { actor, why } => {
+            ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
-                self.tell(Event::NotSpawned { actor, cause });
+                self.apply(Event::NotSpawned { actor, cause });
                 Ok(Answer::Done)
             }
         }
     }
 }
 
-impl Control {
+impl ControlPlane {
     /// Gives a place once what a later life of the head has to know of it is kept: whoever has it may count
     /// on the actor's name, and that it lives on.
-    async fn keep(self: Arc<Self>, answer: Answer) -> Reply {
-        let Some((keeper, actor)) = self.keeper.as_ref().zip(place_of(&answer)) else { return Ok(answer) };
-        let mut place = Place { control: &self, actor, cause: NOBODY.to_owned(), committed: false };
+    async fn commit_placement(self: Arc<Self>, answer: Answer) -> Reply {
+        let Some((keeper, actor)) = self.persistence.as_ref().zip(assigned_actor(&answer)) else {
+            return Ok(answer);
+        };
+        let mut place =
+            PlacementGuard { control: &self, actor, cause: REQUESTER_GONE.to_owned(), committed: false };
         match keeper().await {
             Ok(()) => {
                 place.committed = true;
                 Ok(answer)
             }
             Err(why) => {
-                let denied = Denied::NotKept(why);
+                let denied = RequestError::NotPersisted(why);
                 place.cause = denied.to_string();
                 Err(denied)
             }
@@ -268,14 +279,14 @@ impl Control {
     }
 }
 
-fn refused(error: QueryError) -> Denied {
-    Denied::Unknown(error.to_string())
+fn refused(error: QueryError) -> RequestError {
+    RequestError::Unknown(error.to_string())
 }
 
 /// What a member is answered.
-pub(super) type Reply = Result<Answer, Denied>;
+pub(super) type Reply = Result<Answer, RequestError>;
 
-impl fmt::Debug for Control {
+impl fmt::Debug for ControlPlane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Control").finish_non_exhaustive()
     }
@@ -283,15 +294,15 @@ impl fmt::Debug for Control {
 
 /// Whether a member may ask for this. It speaks for its own job alone; any member may end an actor, as any
 /// may send it a message.
-fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Result<(), Denied> {
+fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Result<(), RequestError> {
     let job = match request {
         ControlRequest::Place { job, .. } | ControlRequest::Find { job, .. } => *job,
         // One that is not known has no place to give back.
-        ControlRequest::NotSpawned { actor, .. } => match state.job_of_actor(*actor) {
+        ControlRequest::SpawnFailed { actor, .. } => match state.job_of_actor(*actor) {
             Some(job) => job,
             None => return Ok(()),
         },
-        ControlRequest::Withdraw { .. }
+        ControlRequest::Cancel { .. }
         | ControlRequest::Kill { .. }
         | ControlRequest::Nodes(_)
         | ControlRequest::Actors(_)
@@ -299,28 +310,30 @@ fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Resul
     };
     match state.may_speak_for(from, job) {
         true => Ok(()),
-        false => Err(Denied::Unknown(format!("host {} is of no worker or driver of job {job}", from.host))),
+        false => {
+            Err(RequestError::Unknown(format!("host {} is of no worker or driver of job {job}", from.host)))
+        }
     }
 }
 
 /// A question; dropped before its answer was taken it is withdrawn.
-struct Asked {
-    control: Arc<Control>,
+struct AnswerGuard {
+    control: Arc<ControlPlane>,
     ticket: Ticket,
-    answer: oneshot::Receiver<Result<Answer, Denied>>,
-    taken: bool,
+    answer: oneshot::Receiver<Result<Answer, RequestError>>,
+    received: bool,
 }
 
-impl Drop for Asked {
+impl Drop for AnswerGuard {
     fn drop(&mut self) {
-        if self.taken {
+        if self.received {
             return;
         }
         // Answers are given under this lock: there is one by now, or there will be none.
         let mut plane = self.control.lock();
         plane.waiting.remove(&self.ticket);
         let event = match self.answer.try_recv() {
-            Ok(answer) => unwanted(Some(answer)),
+            Ok(answer) => reclaim(Some(answer)),
             Err(_) => Some(Event::Cancelled { ticket: self.ticket }),
         };
         if let Some(event) = event {
@@ -330,26 +343,26 @@ impl Drop for Asked {
 }
 
 /// A place that is about to be given; dropped before that it is free again.
-struct Place<'a> {
-    control: &'a Control,
+struct PlacementGuard<'a> {
+    control: &'a ControlPlane,
     actor: ActorKey,
     cause: String,
     committed: bool,
 }
 
-impl Drop for Place<'_> {
+impl Drop for PlacementGuard<'_> {
     fn drop(&mut self) {
         if !self.committed {
             let cause = std::mem::take(&mut self.cause);
-            self.control.tell(Event::ActorEnded { actor: self.actor, cause });
+            self.control.apply(Event::ActorEnded { actor: self.actor, cause });
         }
     }
 }
 
 /// What becomes of an answer that nobody takes: a place is free again.
-fn unwanted(answer: Option<Result<Answer, Denied>>) -> Option<Event> {
-    let actor = place_of(&answer?.ok()?)?;
-    Some(Event::ActorEnded { actor, cause: NOBODY.to_owned() })
+fn reclaim(answer: Option<Result<Answer, RequestError>>) -> Option<Event> {
+    let actor = assigned_actor(&answer?.ok()?)?;
+    Some(Event::ActorEnded { actor, cause: REQUESTER_GONE.to_owned() })
 }
 
 /// Milliseconds since 1970 that never go back, whatever is done to the machine's clock meanwhile.
@@ -372,18 +385,18 @@ impl Clock {
 
 /// How this process reaches the control plane of its cluster.
 #[derive(Clone, Debug)]
-pub(super) enum Head {
+pub(super) enum HeadHandle {
     /// It is here.
-    Here(Arc<Control>),
+    Local(Arc<ControlPlane>),
     /// It is on another host.
-    There(HostUid),
+    Remote(HostUid),
 }
 
-impl Head {
+impl HeadHandle {
     /// Whether it is another life of the head, or another one.
     pub(super) fn differs_from(&self, before: &Self) -> bool {
         match (self, before) {
-            (Self::There(now), Self::There(before)) => now != before,
+            (Self::Remote(now), Self::Remote(before)) => now != before,
             _ => false,
         }
     }
@@ -391,9 +404,9 @@ impl Head {
     /// Asks it.
     pub(super) async fn ask(self, host: Host, request: ControlRequest) -> Result<Reply, SendError> {
         match self {
-            Self::Here(control) => Ok(control.request(request).await),
-            Self::There(head) => match request {
-                ControlRequest::Place { number, .. } => Asking::new(head, host, number, request).await,
+            Self::Local(control) => Ok(control.request(request).await),
+            Self::Remote(head) => match request {
+                ControlRequest::Place { number, .. } => PlacementCall::new(head, host, number, request).await,
                 request => call_host(&host, head, CONTROL, request, None).await,
             },
         }

@@ -24,12 +24,12 @@ pub(super) trait ConnectionRouter: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`NoRoom`] if nobody takes it; it is closed then.
-    fn admit(&self, route: Route, stream: net::TcpStream) -> Result<(), NoRoom>;
+    fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), RouteError>;
 }
 
 /// Nobody takes a connection.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(super) enum NoRoom {
+pub(super) enum RouteError {
     /// There is no such host or desk on the node.
     #[error("it is not on this node, or has ended")]
     Unknown,
@@ -40,16 +40,16 @@ pub(super) enum NoRoom {
 
 /// A port that is bound.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct Acceptor {
     listener: TcpListener,
     address: SocketAddr,
-    watch: Arc<RejectionStats>,
+    stats: Arc<RejectionStats>,
 }
 
 /// What is known of those who did not get in.
 #[derive(Debug, Default)]
 struct RejectionStats {
-    turned_away: AtomicU64,
+    rejected: AtomicU64,
     refusals: RejectionLog,
 }
 
@@ -59,20 +59,20 @@ enum RejectReason {
     #[error("a connection did not say within {HANDSHAKE_TIMEOUT:?} whom it is for")]
     Silent,
     #[error("a connection ended before it said whom it is for: {0}")]
-    Cut(io::Error),
+    Disconnected(io::Error),
     #[error(transparent)]
     Preamble(#[from] RouteError),
     #[error("nobody takes a connection for {route:?}: {why}")]
-    NoRoom { route: Route, why: NoRoom },
+    NoRoom { route: Route, why: RouteError },
 }
 
 impl From<io::Error> for RejectReason {
     fn from(error: io::Error) -> Self {
-        Self::Cut(error)
+        Self::Disconnected(error)
     }
 }
 
-impl Door {
+impl Acceptor {
     /// Binds the address; port 0 takes a free one.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Door {
     pub(super) async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, watch: Arc::default() })
+        Ok(Self { listener, address, stats: Arc::default() })
     }
 
     /// The address bound, with the true port.
@@ -96,8 +96,8 @@ impl Door {
 
     /// How many connections were closed since nobody took them.
     #[cfg(test)]
-    pub(super) fn turned_away(&self) -> u64 {
-        self.watch.turned_away.load(Ordering::Relaxed)
+    pub(super) fn rejected(&self) -> u64 {
+        self.stats.rejected.load(Ordering::Relaxed)
     }
 
     /// Takes connections to where they are for, for ever.
@@ -105,21 +105,21 @@ impl Door {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connections that have not said whom they are for. It may be called again.
-    pub(super) async fn open<R: ConnectionRouter>(&self, rooms: Arc<R>) {
+    pub(super) async fn accept_loop<R: ConnectionRouter>(&self, rooms: Arc<R>) {
         let mut strangers = UnauthenticatedConnections::default();
         loop {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    let (watch, rooms) = (Arc::clone(&self.watch), Arc::clone(&rooms));
+                    let (watch, rooms) = (Arc::clone(&self.stats), Arc::clone(&rooms));
                     let attending = async move {
                         if let Err(error) = route_connection(stream, &*rooms).await {
-                            watch.turned_away.fetch_add(1, Ordering::Relaxed);
+                            watch.rejected.fetch_add(1, Ordering::Relaxed);
                             watch.refusals.record(&error);
                         }
                     };
                     if let Err(crowded) = strangers.spawn(Some(from.ip()), HANDSHAKES_OPEN_MAX, attending) {
-                        self.watch.turned_away.fetch_add(1, Ordering::Relaxed);
-                        self.watch.refusals.record(&crowded);
+                        self.stats.rejected.fetch_add(1, Ordering::Relaxed);
+                        self.stats.refusals.record(&crowded);
                     }
                 }
                 Err(error) => {
@@ -137,7 +137,7 @@ async fn route_connection(mut stream: TcpStream, rooms: &impl ConnectionRouter) 
     let read = timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preamble)).await;
     read.map_err(|_| RejectReason::Silent)??;
     let route = Route::read(preamble)?;
-    rooms.admit(route, stream.into_std()?).map_err(|why| RejectReason::NoRoom { route, why })
+    rooms.route(route, stream.into_std()?).map_err(|why| RejectReason::NoRoom { route, why })
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ async fn converse(socket: &Path, request: &EnrolRequest) -> io::Result<EnrolRepl
     connection.write_all(&bootstrap::encode(request)?).await?;
     let mut length = [0; 4];
     connection.read_exact(&mut length).await?;
-    let mut body = vec![0; bootstrap::checked(length)?];
+    let mut body = vec![0; bootstrap::validate_length(length)?];
     connection.read_exact(&mut body).await?;
     bootstrap::decode(&body)
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::ClusterError;
 use super::bootstrap::{Report, WorkerInit};
 use super::callers;
-use super::members::{Change, MEMBERSHIP, Membership};
+use super::members::{MEMBERSHIP, Membership, MembershipUpdate};
 use crate::config::{INBOUND_PEER_EXPIRY, Limits, TASK_STATS_INTERVAL, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, HostServices, LifecycleObserver};
 use crate::id::{HostUid, TypeHash};
@@ -72,16 +72,16 @@ pub(super) async fn serve(
     let of_actors = Box::new(actor_services);
     let actors = start(&bootstrap, &sites.actors, bootstrap.actors, executors.actors, of_actors).await?;
     let tasks = start(&bootstrap, &sites.tasks, bootstrap.tasks, executors.tasks, run_tasks).await?;
-    let counting = Arc::new(Counting {
+    let counting = Arc::new(TaskStatsReporter {
         service: counted,
         host: tasks.clone(),
         lives: Arc::clone(&lives),
-        told: Mutex::default(),
+        reported: Mutex::default(),
     });
     if bootstrap.node.is_some() {
         let counting = Arc::clone(&counting);
         sites.tasks.io.spawn(async move {
-            while counting.tell() {
+            while counting.report_changes() {
                 tokio::time::sleep(TASK_STATS_INTERVAL).await;
             }
         });
@@ -101,7 +101,7 @@ pub(super) async fn serve(
         cause = over => Ended::Because(cause),
     };
     if bootstrap.node.is_some() {
-        counting.tell();
+        counting.report_changes();
         lives.flush();
     }
     actors.abort();
@@ -110,18 +110,18 @@ pub(super) async fn serve(
 }
 
 /// What a host of tasks has told of them.
-struct Counting {
+struct TaskStatsReporter {
     service: Weak<TaskService>,
     host: Host,
     lives: Arc<dyn LifecycleObserver>,
-    told: Mutex<FxHashMap<TypeHash, TaskCounts>>,
+    reported: Mutex<FxHashMap<TypeHash, TaskCounts>>,
 }
 
-impl Counting {
+impl TaskStatsReporter {
     /// Tells how many tasks there have been, where that has changed. `false` once nobody runs any.
-    fn tell(&self) -> bool {
+    fn report_changes(&self) -> bool {
         let Some(service) = self.service.upgrade() else { return false };
-        let mut told = self.told.lock();
+        let mut told = self.reported.lock();
         for (name, counts) in service.counts() {
             if told.insert(name, counts) != Some(counts) {
                 let TaskCounts { queued, running, finished, failed } = counts;
@@ -146,7 +146,7 @@ async fn start(
     let most = if bootstrap.node.is_some() { WORKER_STOP_TIMEOUT / 4 } else { WORKER_STOP_TIMEOUT / 2 };
     limits.drain_timeout = limits.drain_timeout.min(most);
     let members = Arc::new(Membership::default());
-    let head = bootstrap.node.as_ref().map(|node| Change::Head(node.head));
+    let head = bootstrap.node.as_ref().map(|node| MembershipUpdate::Head(node.head));
     let told = Arc::clone(&members);
     let host = Host::start(HostConfig {
         identity,

@@ -15,7 +15,9 @@ use rustc_hash::FxHashMap;
 use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
 use tokio::sync::{mpsc, oneshot};
 
-use super::bootstrap::{self, CAUSE_BYTES_MAX, EVENTS_PER_REPORT_MAX, HANDOFF, Life, RENEW, Report, STOP};
+use super::bootstrap::{
+    self, ActorEvent, CAUSE_BYTES_MAX, EVENTS_PER_REPORT_MAX, HANDOFF, RENEW, Report, STOP,
+};
 use super::io_thread::IoThread;
 use super::model::TaskCount;
 use super::offspring::{self, Mark};
@@ -64,16 +66,16 @@ impl RejectionStats {
                 // Without the connection if this process has too many files open to take it.
                 Ok((1, fd)) if byte[0] == HANDOFF => {
                     if take_connection(&lifeline, fd.map(TcpStream::from), &doors).is_err() {
-                        die(mark.as_ref());
+                        kill_self(mark.as_ref());
                     }
                 }
                 Ok((1, None)) if byte[0] == RENEW => {
                     if renew(&lifeline, credentials.as_ref()).is_err() {
-                        die(mark.as_ref());
+                        kill_self(mark.as_ref());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => die(mark.as_ref()),
+                Ok(_) | Err(_) => kill_self(mark.as_ref()),
             }
         }
     }
@@ -103,7 +105,7 @@ fn take_connection(
 }
 
 /// Ends the process, whatever its threads do and hold, and before it what it has started.
-fn die(mark: Option<&Mark>) -> ! {
+fn kill_self(mark: Option<&Mark>) -> ! {
     let (own, none) = (getpid(), Rlimit { current: Some(0), maximum: Some(0) });
     // The threads go on meanwhile. Where this is allowed for a user, they start no more processes.
     let _ = setrlimit(Resource::Nproc, none);
@@ -127,7 +129,7 @@ const CLASSES_TOLD_MAX: usize = 2;
 
 #[derive(Debug)]
 struct Pending {
-    lives: Vec<Life>,
+    events: Vec<ActorEvent>,
     tasks: Vec<TaskCount>,
     classes: Vec<&'static str>,
     /// Whether the thread that writes is at it.
@@ -138,14 +140,14 @@ struct Pending {
 
 impl Pending {
     fn is_empty(&self) -> bool {
-        self.lives.is_empty() && self.tasks.is_empty() && self.classes.is_empty()
+        self.events.is_empty() && self.tasks.is_empty() && self.classes.is_empty()
     }
 }
 
 impl Reporter {
     pub(super) fn new(lifeline: UnixStream) -> Self {
         let pending = Pending {
-            lives: Vec::new(),
+            events: Vec::new(),
             tasks: Vec::new(),
             classes: Vec::new(),
             writing: false,
@@ -183,12 +185,12 @@ fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
         more.notify_all();
         let pending = more.wait_while(pending, |pending| pending.is_empty());
         let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
-        let (lives, tasks) = (std::mem::take(&mut pending.lives), std::mem::take(&mut pending.tasks));
+        let (lives, tasks) = (std::mem::take(&mut pending.events), std::mem::take(&mut pending.tasks));
         let classes = std::mem::take(&mut pending.classes);
         pending.writing = true;
         drop(pending);
         let classes = classes.into_iter().map(|class| Report::Class(class.to_owned()));
-        let lives = lives.chunks(EVENTS_PER_REPORT_MAX).map(|lives| Report::Lives(lives.to_vec()));
+        let lives = lives.chunks(EVENTS_PER_REPORT_MAX).map(|lives| Report::ActorEvents(lives.to_vec()));
         let tasks = tasks.chunks(EVENTS_PER_REPORT_MAX).map(|tasks| Report::Tasks(tasks.to_vec()));
         for report in classes.chain(lives).chain(tasks) {
             if bootstrap::write(lifeline, &report).is_err() {
@@ -201,15 +203,15 @@ fn write(lifeline: &UnixStream, (pending, more): &(Mutex<Pending>, Condvar)) {
 
 impl LifecycleObserver for Reporter {
     fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
-        let life = Life::Began { actor, class: class.to_owned(), at };
-        self.report(|pending| pending.lives.push(life));
+        let life = ActorEvent::Started { actor, class: class.to_owned(), at };
+        self.report(|pending| pending.events.push(life));
     }
 
     fn actor_stopped(&self, actor: ActorKey, cause: &str) {
         let end = (0..=CAUSE_BYTES_MAX.min(cause.len())).rfind(|at| cause.is_char_boundary(*at));
         let end = end.unwrap_or_default();
-        let life = Life::Ended { actor, cause: cause[..end].to_owned() };
-        self.report(|pending| pending.lives.push(life));
+        let life = ActorEvent::Stopped { actor, cause: cause[..end].to_owned() };
+        self.report(|pending| pending.events.push(life));
     }
 
     fn named(&self, class: &'static str) {

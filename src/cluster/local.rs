@@ -13,15 +13,15 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::bootstrap::{HeadInfo, Report, WorkerInit};
-use super::control::{CONTROL, Head};
+use super::control::{CONTROL, HeadHandle};
 use super::hosts::HostEndpoint;
 use super::io_thread::IoThread;
 use super::local_head::LocalControlPlane;
 use super::local_output::{LocalOutput, Pipes, WorkerOutput};
 use super::logs::Display;
-use super::members::{Change, MEMBERSHIP, Membership};
-use super::model::{Member, NodeId, WorkerId};
-use super::process::{Launch, Reports, Variables, WorkerProcess};
+use super::members::{MEMBERSHIP, Membership, MembershipUpdate};
+use super::model::{NodeId, WorkerAddress, WorkerId};
+use super::process::{Reports, Variables, WorkerCommand, WorkerProcess};
 use super::state::Event;
 use super::thread::{InProcess, WorkerThread};
 use super::{ClusterError, WorkerInfo, worker};
@@ -48,26 +48,26 @@ pub(super) struct LocalCluster {
 
 /// A worker that is ready, and what captures its output if it is a process.
 struct Booted {
-    body: Body,
-    member: Member,
+    handle: WorkerHandle,
+    member: WorkerAddress,
     output: Option<WorkerOutput>,
 }
 
 struct Worker {
-    body: Body,
-    member: Member,
+    body: WorkerHandle,
+    member: WorkerAddress,
     /// How it ended, once it has.
     ended: watch::Receiver<Option<String>>,
     stopped: Arc<AtomicBool>,
 }
 
 /// What a worker lives in.
-enum Body {
+enum WorkerHandle {
     Process(WorkerProcess),
     Thread(WorkerThread),
 }
 
-impl Body {
+impl WorkerHandle {
     fn pid(&self) -> u32 {
         match self {
             Self::Process(process) => process.pid(),
@@ -79,7 +79,7 @@ impl Body {
         match self {
             Self::Process(process) => {
                 let (pid, paused) = (process.pid(), Arc::clone(stopped));
-                process.watch(move |stopped| {
+                process.on_exit(move |stopped| {
                     paused.store(stopped, Ordering::Relaxed);
                     let what =
                         if stopped { "is stopped, and answers when it is continued" } else { "goes on" };
@@ -93,7 +93,7 @@ impl Body {
     /// Hands on what the worker reports.
     fn listen(&mut self, take: impl FnMut(Report) + Send + 'static) -> Option<Reports> {
         match self {
-            Self::Process(process) => Some(process.listen(take)),
+            Self::Process(process) => Some(process.on_report(take)),
             Self::Thread(thread) => {
                 thread.listen(take);
                 None
@@ -175,11 +175,13 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     };
     let booted = io.handle().spawn(booting).await;
     let booted = booted.map_err(io::Error::other)??;
-    let members =
-        Arc::new(Membership::with_head(Head::Here(Arc::clone(head.control())), LocalControlPlane::JOB));
+    let members = Arc::new(Membership::with_head(
+        HeadHandle::Local(Arc::clone(head.control())),
+        LocalControlPlane::JOB,
+    ));
     host.set_placement(Arc::clone(&members) as _);
-    let ready = booted.iter().map(|booted| (booted.body.pid(), booted.member));
-    let numbers = head.begin(&host, namespace, ready.collect());
+    let ready = booted.iter().map(|booted| (booted.handle.pid(), booted.member));
+    let numbers = head.register_workers(&host, namespace, ready.collect());
     let mut cluster = LocalCluster {
         members: Arc::clone(&members),
         workers: Vec::new(),
@@ -216,7 +218,8 @@ async fn boot_processes(
         let mut started = Vec::with_capacity(bootstraps.len());
         for bootstrap in &bootstraps {
             let Pipes { read, stdout, stderr } = Pipes::new()?;
-            let process = WorkerProcess::start(Launch::this_executable(environment.clone(), stderr.into())?)?;
+            let process =
+                WorkerProcess::start(WorkerCommand::this_executable(environment.clone(), stderr.into())?)?;
             outputs.push(WorkerOutput::start(display.clone(), process.pid(), read)?);
             started.push(boot(process, bootstrap, stdout.into()));
         }
@@ -225,8 +228,11 @@ async fn boot_processes(
     match booted.await {
         Ok(booted) => {
             let with_output = booted.into_iter().zip(outputs);
-            let booted =
-                with_output.map(|((body, member), output)| Booted { body, member, output: Some(output) });
+            let booted = with_output.map(|((body, member), output)| Booted {
+                handle: body,
+                member,
+                output: Some(output),
+            });
             Ok(booted.collect())
         }
         Err(error) => {
@@ -242,22 +248,22 @@ async fn boot(
     process: WorkerProcess,
     bootstrap: &WorkerInit,
     stdout: OwnedFd,
-) -> Result<(Body, Member), ClusterError> {
-    let report = process.boot(bootstrap, Some(stdout)).await?;
+) -> Result<(WorkerHandle, WorkerAddress), ClusterError> {
+    let report = process.initialise(bootstrap, Some(stdout)).await?;
     let member = member(bootstrap.actors, bootstrap.tasks, report, process.pid())?;
-    Ok((Body::Process(process), member))
+    Ok((WorkerHandle::Process(process), member))
 }
 
 async fn boot_thread(bootstrap: WorkerInit, site: HostEndpoint) -> Result<Booted, ClusterError> {
     let (actors, tasks) = (bootstrap.actors, bootstrap.tasks);
     let (thread, report) = WorkerThread::boot(bootstrap, site).await?;
     let member = member(actors, tasks, report, std::process::id())?;
-    Ok(Booted { body: Body::Thread(thread), member, output: None })
+    Ok(Booted { handle: WorkerHandle::Thread(thread), member, output: None })
 }
 
-fn member(actors: HostUid, tasks: HostUid, report: Report, pid: u32) -> Result<Member, ClusterError> {
+fn member(actors: HostUid, tasks: HostUid, report: Report, pid: u32) -> Result<WorkerAddress, ClusterError> {
     match report {
-        Report::Ready { actors_at, tasks_at } => Ok(Member { actors, actors_at, tasks, tasks_at }),
+        Report::Ready { actors_at, tasks_at } => Ok(WorkerAddress { actors, actors_at, tasks, tasks_at }),
         Report::Failed { why } => Err(ClusterError::Worker { pid, cause: why }),
         other => {
             let cause = format!("it reported {other:?} before it was ready");
@@ -270,7 +276,7 @@ impl LocalCluster {
     /// Takes a worker into the cluster, and watches for its end.
     fn add(
         &mut self,
-        Booted { mut body, member, output }: Booted,
+        Booted { handle: mut body, member, output }: Booted,
         number: WorkerId,
         members: &Arc<Membership>,
         host: &Host,
@@ -299,17 +305,17 @@ impl LocalCluster {
                 None => None,
             };
             let cause = told.unwrap_or(cause);
-            let change = Change::Ended { member, cause: format!("worker {pid}: {cause}") };
+            let change = MembershipUpdate::Left { member, cause: format!("worker {pid}: {cause}") };
             let is_unasked = !stopping.load(Ordering::Relaxed);
             if is_unasked {
                 // Before anybody can see that it has ended: what is placed from then on goes elsewhere.
                 members.apply(&change, &host);
             }
             report_end.send_replace(Some(cause.clone()));
-            control.tell(Event::WorkerEnded { worker: number, cause: cause.clone() });
+            control.apply(Event::WorkerEnded { worker: number, cause: cause.clone() });
             if is_unasked {
                 log::warn!(pid, cause, "a worker has ended");
-                spread(&host, &members, change).await;
+                broadcast(&host, &members, change).await;
             }
         });
         self.workers.push(Worker { body, member, ended, stopped });
@@ -318,9 +324,13 @@ impl LocalCluster {
 
     async fn announce_members(&self, members: &Membership, host: &Host) -> Result<(), ClusterError> {
         let all: Vec<_> = self.workers.iter().map(|worker| worker.member).collect();
-        let head =
-            HeadInfo { head: host.identity(), at: None, job: LocalControlPlane::JOB, places_all: false };
-        let change = Change::Snapshot { members: all, head };
+        let head = HeadInfo {
+            head: host.identity(),
+            at: None,
+            job: LocalControlPlane::JOB,
+            tracks_all_actors: false,
+        };
+        let change = MembershipUpdate::Snapshot { members: all, head };
         members.apply(&change, host);
         let change = Shared::new(&change, host.limits().frame_bytes_max).map_err(|error| {
             let source = NotDelivered::from(error).into();
@@ -383,7 +393,7 @@ impl LocalCluster {
         let left: Vec<_> = self.workers.iter().filter(|worker| worker.ended.borrow().is_none()).collect();
         let limit = WORKER_STOP_TIMEOUT;
         match left.first().map(|worker| &worker.body) {
-            Some(Body::Thread(_)) => {
+            Some(WorkerHandle::Thread(_)) => {
                 let hosts = left.iter().map(|worker| worker.member.actors).collect();
                 ClusterError::WorkerBusy { hosts, limit }
             }
@@ -394,7 +404,7 @@ impl LocalCluster {
     /// Ends all processes, whatever they do.
     fn kill(&self) {
         for worker in &self.workers {
-            if let Body::Process(process) = &worker.body {
+            if let WorkerHandle::Process(process) = &worker.body {
                 process.kill();
             }
         }
@@ -406,7 +416,7 @@ impl Drop for LocalCluster {
         self.stopping.store(true, Ordering::Relaxed);
         // All of them, before any is waited for.
         for worker in &mut self.workers {
-            if let Body::Thread(thread) = &mut worker.body {
+            if let WorkerHandle::Thread(thread) = &mut worker.body {
                 thread.end();
             }
         }
@@ -417,12 +427,12 @@ impl Drop for LocalCluster {
     }
 }
 
-fn hosts_of(member: &Member) -> [HostUid; 2] {
+fn hosts_of(member: &WorkerAddress) -> [HostUid; 2] {
     [member.actors, member.tasks]
 }
 
 /// Tells the workers that are left of a change.
-async fn spread(host: &Host, members: &Membership, change: Change) {
+async fn broadcast(host: &Host, members: &Membership, change: MembershipUpdate) {
     let change = match Shared::new(&change, host.limits().frame_bytes_max) {
         Ok(change) => change,
         Err(error) => return log::warn!(%error, "the workers cannot be told of a change"),

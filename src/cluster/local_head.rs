@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::bootstrap::{Life, Report};
-use super::control::Control;
+use super::bootstrap::{ActorEvent, Report};
+use super::control::ControlPlane;
 use super::machine;
-use super::model::{ActorLocation, JobDescriptor, JobId, Member, NodeDescriptor, WorkerId};
+use super::model::{ActorLocation, JobDescriptor, JobId, NodeDescriptor, WorkerAddress, WorkerId};
 use super::state::{Action, Event, NodeReport, Settings, Ticket};
 use crate::config::TICK_EVERY;
 use crate::host::Host;
@@ -29,9 +29,9 @@ const NO_LEASE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// The control plane, and what it needs of the driver.
 #[derive(Debug)]
 pub(super) struct LocalControlPlane {
-    control: Arc<Control>,
+    control: Arc<ControlPlane>,
     /// The numbers that the state has given to workers.
-    numbers: Arc<Mutex<Vec<WorkerId>>>,
+    worker_ids: Arc<Mutex<Vec<WorkerId>>>,
     stops: Mutex<Option<mpsc::Receiver<ActorLocation>>>,
     io: Handle,
 }
@@ -57,20 +57,25 @@ impl LocalControlPlane {
             }
             _ => {}
         };
-        let control = Arc::new(Control::new(
+        let control = Arc::new(ControlPlane::new(
             Settings { node_lease: NO_LEASE, job_lease: NO_LEASE, ..Settings::default() },
             Box::new(hands),
             None,
         ));
-        Self { control, numbers, stops: Mutex::new(Some(stops)), io: io.clone() }
+        Self { control, worker_ids: numbers, stops: Mutex::new(Some(stops)), io: io.clone() }
     }
 
-    pub(super) fn control(&self) -> &Arc<Control> {
+    pub(super) fn control(&self) -> &Arc<ControlPlane> {
         &self.control
     }
 
     /// Takes the workers in, in their order, and gives their numbers.
-    pub(super) fn begin(&self, host: &Host, namespace: String, workers: Vec<(u32, Member)>) -> Vec<WorkerId> {
+    pub(super) fn register_workers(
+        &self,
+        host: &Host,
+        namespace: String,
+        workers: Vec<(u32, WorkerAddress)>,
+    ) -> Vec<WorkerId> {
         let facts = NodeDescriptor {
             agent: host.identity(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -88,18 +93,18 @@ impl LocalControlPlane {
             hostname: facts.hostname.clone(),
             pid: facts.pid,
             driver: Some(host.identity()),
-            caller: Some(host.identity()),
+            user_host: Some(host.identity()),
             namespace,
             runs_on: None,
         };
         let node = facts.id();
-        self.control.tell(Event::NodeJoined(NodeReport::idle(facts)));
+        self.control.apply(Event::NodeJoined(NodeReport::idle(facts)));
         // Nobody waits for the answer: a new state calls its first job 1.
-        self.control.tell(Event::JobStarted { ticket: Ticket(0), job: None, facts: job });
-        self.control.tell(Event::NodeProvisioned { job: Self::JOB, node });
-        let numbers = std::mem::take(&mut *self.numbers.lock().unwrap_or_else(PoisonError::into_inner));
+        self.control.apply(Event::JobStarted { ticket: Ticket(0), job: None, facts: job });
+        self.control.apply(Event::NodeProvisioned { job: Self::JOB, node });
+        let numbers = std::mem::take(&mut *self.worker_ids.lock().unwrap_or_else(PoisonError::into_inner));
         for (&worker, (pid, member)) in numbers.iter().zip(workers) {
-            self.control.tell(Event::WorkerReady { worker, member, pid });
+            self.control.apply(Event::WorkerReady { worker, member, pid });
         }
         if let Some(stops) = self.stops.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.io.spawn(stop_actors(host.clone(), stops));
@@ -112,11 +117,11 @@ impl LocalControlPlane {
     pub(super) fn report_handler(&self, worker: WorkerId) -> impl FnMut(Report) + Send + 'static {
         let control = Arc::clone(&self.control);
         move |report| {
-            if let Report::Lives(lives) = report {
+            if let Report::ActorEvents(lives) = report {
                 for life in lives {
-                    control.tell(match life {
-                        Life::Began { actor, at, .. } => Event::ActorStarted { actor, worker, at },
-                        Life::Ended { actor, cause } => Event::ActorEnded { actor, cause },
+                    control.apply(match life {
+                        ActorEvent::Started { actor, at, .. } => Event::ActorStarted { actor, worker, at },
+                        ActorEvent::Stopped { actor, cause } => Event::ActorEnded { actor, cause },
                     });
                 }
             }
@@ -125,13 +130,13 @@ impl LocalControlPlane {
 }
 
 /// Tells the control plane that time passes while actors wait: a reservation for one of them has an end.
-async fn tick(control: Weak<Control>) {
+async fn tick(control: Weak<ControlPlane>) {
     let mut ticks = tokio::time::interval(TICK_EVERY);
     loop {
         ticks.tick().await;
         let Some(control) = control.upgrade() else { return };
         if control.read(|state| state.waiting_count() > 0) {
-            control.tell(Event::Tick);
+            control.apply(Event::Tick);
         }
     }
 }

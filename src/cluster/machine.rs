@@ -100,11 +100,11 @@ fn kibibytes(info: &str, name: &str) -> u64 {
 #[cfg(all(test, feature = "cli"))]
 mod tests {
     use super::*;
-    use crate::cluster::scratch::Scratch;
+    use crate::cluster::scratch::TestDir;
 
     #[test]
     fn memory_is_limited_by_the_own_group_and_by_those_that_it_is_in() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let unit = scratch.join("slice/unit");
         std::fs::create_dir_all(&unit).unwrap();
         let limit = |own: &str, slice: &str| {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn memory_is_limited_by_groups_of_version_1_too() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let container = scratch.join("docker/1f");
         std::fs::create_dir_all(&container).unwrap();
         let list = "5:cpu,cpuacct:/docker/1f\n4:hugetlb,memory:/docker/1f\n1:name=systemd:/x:y\n0::/\n";

@@ -6,9 +6,9 @@ use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::HeadInfo;
-use super::control::{ControlRequest, Head};
-use super::model::{ActorKey, ActorSpec, JobId, Member};
-use super::state::{Answer, Denied};
+use super::control::{ControlRequest, HeadHandle};
+use super::model::{ActorKey, ActorSpec, JobId, WorkerAddress};
+use super::state::{Answer, RequestError};
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{
     Assignment, Host, HostStatusFuture, LookupFuture, Placement, PlacementError, PlacementResult, SendError,
@@ -24,13 +24,13 @@ pub(super) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
 
 /// What has changed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum Change {
+pub(super) enum MembershipUpdate {
     /// These are the workers, and this is where the cluster's head is.
-    Snapshot { members: Vec<Member>, head: HeadInfo },
+    Snapshot { members: Vec<WorkerAddress>, head: HeadInfo },
     /// This one has come.
-    Joined(Member),
+    Joined(WorkerAddress),
     /// This one has ended.
-    Ended { member: Member, cause: String },
+    Left { member: WorkerAddress, cause: String },
     /// The head is another one.
     Head(HeadInfo),
     /// These, one after the other.
@@ -40,73 +40,77 @@ pub(super) enum Change {
 /// The workers that are left, as one process knows them.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
-    seats: RwLock<Vec<WorkerEntry>>,
-    head: Way,
+    workers: RwLock<Vec<WorkerEntry>>,
+    head: HeadRoute,
     next_actor_worker: AtomicUsize,
     next_task_worker: AtomicUsize,
 }
 
 /// The way to the head, as it is by now; none before the first is known.
 #[derive(Clone, Debug, Default)]
-struct Way {
+struct HeadRoute {
     access: Arc<RwLock<Option<HeadConnection>>>,
     /// How many places this host has asked for.
-    asked: Arc<AtomicU64>,
+    next_request_id: Arc<AtomicU64>,
 }
 
 /// The way to one life of the head.
 #[derive(Clone, Debug)]
 struct HeadConnection {
-    head: Head,
+    head: HeadHandle,
     job: JobId,
     places_all: bool,
 }
 
 #[derive(Debug)]
 struct WorkerEntry {
-    member: Member,
+    member: WorkerAddress,
     /// Tasks that this process has under way there.
     tasks: Arc<AtomicUsize>,
 }
 
 impl Membership {
     /// Those of a process that has the control plane itself.
-    pub(super) fn with_head(head: Head, job: JobId) -> Self {
+    pub(super) fn with_head(head: HeadHandle, job: JobId) -> Self {
         let access = HeadConnection { head, job, places_all: false };
-        let head = Way { access: Arc::new(RwLock::new(Some(access))), ..Way::default() };
+        let head = HeadRoute { access: Arc::new(RwLock::new(Some(access))), ..HeadRoute::default() };
         Self { head, ..Self::default() }
     }
 
     /// Takes up a change, for the members and for the hosts of this process.
-    pub(super) fn apply(&self, change: &Change, host: &Host) {
+    pub(super) fn apply(&self, change: &MembershipUpdate, host: &Host) {
         match change {
-            Change::Snapshot { members, head } => {
+            MembershipUpdate::Snapshot { members, head } => {
                 self.set_head(head, host);
                 self.set(members, host);
             }
-            Change::Joined(member) => {
-                introduce(member, host);
+            MembershipUpdate::Joined(member) => {
+                add_peers(member, host);
                 let mut seats = self.seats_mut();
                 if seats.iter().all(|seated| seated.member != *member) {
                     seats.push(WorkerEntry { member: *member, tasks: Arc::default() });
                 }
             }
-            Change::Ended { member, cause } => {
+            MembershipUpdate::Left { member, cause } => {
                 self.seats_mut().retain(|seated| seated.member != *member);
                 host.mark_peer_down(member.actors, cause);
                 host.mark_peer_down(member.tasks, cause);
             }
-            Change::Head(head) => self.set_head(head, host),
-            Change::Several(changes) => changes.iter().for_each(|change| self.apply(change, host)),
+            MembershipUpdate::Head(head) => self.set_head(head, host),
+            MembershipUpdate::Several(changes) => changes.iter().for_each(|change| self.apply(change, host)),
         }
     }
 
     fn set_head(&self, is: &HeadInfo, host: &Host) {
-        let is_here = |access: &HeadConnection| matches!(access.head, Head::Here(_));
+        let is_here = |access: &HeadConnection| matches!(access.head, HeadHandle::Local(_));
         if self.head.access.read().as_ref().is_some_and(is_here) {
             return;
         }
-        let access = HeadConnection { head: Head::There(is.head), job: is.job, places_all: is.places_all };
+        let access = HeadConnection {
+            head: HeadHandle::Remote(is.head),
+            job: is.job,
+            places_all: is.tracks_all_actors,
+        };
         *self.head.access.write() = Some(access);
         // After that: questions to the earlier life fail now, and are asked again of the present one.
         if let Some(at) = is.at {
@@ -114,9 +118,9 @@ impl Membership {
         }
     }
 
-    fn set(&self, members: &[Member], host: &Host) {
+    fn set(&self, members: &[WorkerAddress], host: &Host) {
         for member in members {
-            introduce(member, host);
+            add_peers(member, host);
         }
         let seats = members.iter().map(|&member| WorkerEntry { member, tasks: Arc::default() }).collect();
         *self.seats_mut() = seats;
@@ -125,7 +129,7 @@ impl Membership {
     /// The membership service of a worker's host.
     pub(super) fn serve(&self, host: &Host, inbound: Inbound) {
         let (body, _, mut responder) = inbound.into_parts::<()>();
-        match decode::<Change>(&body) {
+        match decode::<MembershipUpdate>(&body) {
             Ok(change) => {
                 responder.start();
                 self.apply(&change, host);
@@ -136,16 +140,16 @@ impl Membership {
     }
 
     /// The workers that are left.
-    pub(super) fn list(&self) -> Vec<Member> {
+    pub(super) fn list(&self) -> Vec<WorkerAddress> {
         self.seats().iter().map(|seated| seated.member).collect()
     }
 
     fn seats(&self) -> Guard<RwLockReadGuard<'_, Vec<WorkerEntry>>> {
-        self.seats.read()
+        self.workers.read()
     }
 
     fn seats_mut(&self) -> Guard<RwLockWriteGuard<'_, Vec<WorkerEntry>>> {
-        self.seats.write()
+        self.workers.write()
     }
 
     /// The next worker's turn.
@@ -166,7 +170,7 @@ impl Membership {
     }
 }
 
-impl Way {
+impl HeadRoute {
     fn access(&self) -> Result<HeadConnection, PlacementError> {
         let access = self.access.read();
         access.clone().ok_or(PlacementError::NoWorker)
@@ -193,7 +197,7 @@ impl Way {
 }
 
 /// Makes the hosts of a worker known.
-fn introduce(member: &Member, host: &Host) {
+fn add_peers(member: &WorkerAddress, host: &Host) {
     for (identity, address) in [(member.actors, member.actors_at), (member.tasks, member.tasks_at)] {
         if identity != host.identity() {
             host.add_peer(identity, address);
@@ -202,15 +206,15 @@ fn introduce(member: &Member, host: &Host) {
 }
 
 /// Asks the head for a place, and makes the worker known where it is.
-async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Assignment, PlacementError> {
+async fn place(way: HeadRoute, host: Host, spec: ActorSpec) -> Result<Assignment, PlacementError> {
     // A head that has heard of a name has given it, though nobody knows.
     let may_repeat = spec.name.is_none() || spec.get_if_exists;
-    let asked = Arc::clone(&way.asked);
+    let asked = Arc::clone(&way.next_request_id);
     let number = || asked.fetch_add(1, Ordering::Relaxed);
     let place = |job| ControlRequest::Place { job, spec: spec.clone(), number: number() };
     match way.ask(host.clone(), place, may_repeat).await? {
         Answer::Placed { actor, member, alive } => {
-            introduce(&member, &host);
+            add_peers(&member, &host);
             let at = alive.unwrap_or(ActorLocation { host: member.actors, target: Target::HOST });
             Ok(Assignment { host: at.host, actor: Some(actor), alive: alive.map(|at| at.target) })
         }
@@ -219,7 +223,7 @@ async fn place(way: Way, host: Host, spec: ActorSpec) -> Result<Assignment, Plac
 }
 
 async fn find(
-    way: Way,
+    way: HeadRoute,
     host: Host,
     namespace: Option<String>,
     name: String,
@@ -227,7 +231,7 @@ async fn find(
     let find = |job| ControlRequest::Find { job, namespace: namespace.clone(), name: name.clone() };
     match way.ask(host.clone(), find, true).await? {
         Answer::Found { class, at, member, .. } => {
-            introduce(&member, &host);
+            add_peers(&member, &host);
             Ok((class, at))
         }
         _ => Err(PlacementError::Head { text: "it gave another answer".to_owned() }),
@@ -235,7 +239,7 @@ async fn find(
 }
 
 /// Asks the head how a worker has ended, if it has. One that is away does not say; it is asked again later.
-async fn end_of(way: Way, host: Host, of: HostUid) -> Option<String> {
+async fn host_exit_cause(way: HeadRoute, host: Host, of: HostUid) -> Option<String> {
     let asking = way.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
     match tokio::time::timeout(HEAD_RPC_TIMEOUT, asking).await {
         Ok(Ok(Answer::End(end))) => end,
@@ -243,15 +247,17 @@ async fn end_of(way: Way, host: Host, of: HostUid) -> Option<String> {
     }
 }
 
-fn answer(asked: Result<Result<Answer, Denied>, SendError>) -> Result<Answer, PlacementError> {
+fn answer(asked: Result<Result<Answer, RequestError>, SendError>) -> Result<Answer, PlacementError> {
     match asked {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(denied)) => Err(match denied {
-            Denied::Infeasible(text) => PlacementError::Infeasible { text },
-            Denied::NameTaken(text) => PlacementError::NameTaken { text },
-            Denied::Unknown(text) => PlacementError::Unknown { text },
-            Denied::JobOver(text) => PlacementError::JobEnded { text },
-            denied @ Denied::NotKept(_) => PlacementError::NotPersisted { text: denied.to_string() },
+            RequestError::Infeasible(text) => PlacementError::Infeasible { text },
+            RequestError::NameTaken(text) => PlacementError::NameTaken { text },
+            RequestError::Unknown(text) => PlacementError::Unknown { text },
+            RequestError::JobOver(text) => PlacementError::JobEnded { text },
+            denied @ RequestError::NotPersisted(_) => {
+                PlacementError::NotPersisted { text: denied.to_string() }
+            }
         }),
         Err(error) => Err(PlacementError::Head { text: error.to_string() }),
     }
@@ -282,7 +288,7 @@ impl Placement for Membership {
         let io = host.io().clone();
         io.spawn(async move {
             // A head that cannot be told learns of it when the job ends.
-            let _ = access.head.ask(host, ControlRequest::NotSpawned { actor, why }).await;
+            let _ = access.head.ask(host, ControlRequest::SpawnFailed { actor, why }).await;
         });
     }
 
@@ -291,7 +297,7 @@ impl Placement for Membership {
         if of.host == HostId::HEAD || !self.places_all() {
             return Box::pin(std::future::ready(None));
         }
-        Box::pin(end_of(self.head.clone(), host.clone(), of))
+        Box::pin(host_exit_cause(self.head.clone(), host.clone(), of))
     }
 
     /// The worker with the fewest tasks of this process under way; those that have as few take turns.
@@ -319,10 +325,15 @@ mod tests {
         let identity = |host| HostUid { host: HostId(host), incarnation: Incarnation(1) };
         let at = SocketAddr::from(([127, 0, 0, 1], 1));
         let seats = (0..count).map(|n| WorkerEntry {
-            member: Member { actors: identity(n), actors_at: at, tasks: identity(100 + n), tasks_at: at },
+            member: WorkerAddress {
+                actors: identity(n),
+                actors_at: at,
+                tasks: identity(100 + n),
+                tasks_at: at,
+            },
             tasks: Arc::default(),
         });
-        Membership { seats: RwLock::new(seats.collect()), ..Membership::default() }
+        Membership { workers: RwLock::new(seats.collect()), ..Membership::default() }
     }
 
     #[test]

@@ -30,19 +30,19 @@ pub(in crate::cluster) struct Leases<K> {
     length_ms: u64,
     until: FxHashMap<K, Millis>,
     /// Each lease once, where it ended when it was last looked at. It may have been renewed or be gone.
-    ends: BTreeSet<(Millis, K)>,
+    expiries: BTreeSet<(Millis, K)>,
 }
 
 impl<K: Copy + Ord + Hash> Leases<K> {
     pub(in crate::cluster) fn new(length_ms: u64) -> Self {
-        Self { length_ms, until: FxHashMap::default(), ends: BTreeSet::new() }
+        Self { length_ms, until: FxHashMap::default(), expiries: BTreeSet::new() }
     }
 
     /// Grants a lease from now on.
     pub(in crate::cluster) fn grant(&mut self, now: Millis, key: K) {
         let until = now.after(self.length_ms);
         if self.until.insert(key, until).is_none() {
-            self.ends.insert((until, key));
+            self.expiries.insert((until, key));
         }
     }
 
@@ -66,15 +66,15 @@ impl<K: Copy + Ord + Hash> Leases<K> {
 
     /// When to look for ended leases again, if there are any leases. It may be too early.
     pub(in crate::cluster) fn next(&self) -> Option<Millis> {
-        self.ends.first().map(|(until, _)| *until)
+        self.expiries.first().map(|(until, _)| *until)
     }
 
     /// Takes a lease that has ended, the first to end first.
     pub(in crate::cluster) fn pop_expired(&mut self, now: Millis) -> Option<K> {
         while self.next().is_some_and(|until| until <= now) {
-            let (seemed, key) = self.ends.pop_first()?;
+            let (seemed, key) = self.expiries.pop_first()?;
             match self.until.get(&key) {
-                Some(until) if *until > seemed => drop(self.ends.insert((*until, key))),
+                Some(until) if *until > seemed => drop(self.expiries.insert((*until, key))),
                 Some(_) => {
                     self.until.remove(&key);
                     return Some(key);

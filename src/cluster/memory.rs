@@ -5,13 +5,13 @@ use std::fs;
 use super::machine;
 
 /// How many it has killed by now, in this control group and on the whole machine.
-pub(super) fn kills() -> u64 {
+pub(super) fn oom_kill_count() -> u64 {
     group_kills().unwrap_or(0) + machine_kills().unwrap_or(0)
 }
 
 /// How a process ended, in the light of what the kernel has killed since.
-pub(super) fn explain(cause: String, kills_before: u64) -> String {
-    match cause.contains("SIGKILL") && kills() > kills_before {
+pub(super) fn annotate_oom(cause: String, kills_before: u64) -> String {
+    match cause.contains("SIGKILL") && oom_kill_count() > kills_before {
         true => format!(
             "{cause}; the kernel has killed for want of memory meanwhile: give it less to do, or the node more memory"
         ),
@@ -46,8 +46,8 @@ mod tests {
     #[test]
     fn only_what_was_killed_may_have_been_killed_for_want_of_memory() {
         let ended = "the process exited with code 1".to_owned();
-        assert_eq!(explain(ended.clone(), 0), ended);
+        assert_eq!(annotate_oom(ended.clone(), 0), ended);
         let killed = "the process was killed by signal 9 (SIGKILL)".to_owned();
-        assert_eq!(explain(killed.clone(), u64::MAX), killed);
+        assert_eq!(annotate_oom(killed.clone(), u64::MAX), killed);
     }
 }

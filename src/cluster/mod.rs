@@ -95,7 +95,7 @@ pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
 pub use rehearsal::ControlPlaneBench;
 pub use setup::WorkerSetup;
 pub use thread::InProcess;
-pub use worker::{WorkerTest, divert};
+pub use worker::{WorkerTest, run_if_worker};
 
 use control::ControlRequest;
 use driver::RemoteCluster;

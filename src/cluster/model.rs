@@ -19,7 +19,7 @@ pub use crate::spec::{
 
 /// A worker, as others reach it: its two hosts, and where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Member {
+pub struct WorkerAddress {
     /// The host of its actors.
     pub actors: HostUid,
     /// Where that is reached.
@@ -75,7 +75,7 @@ pub struct JobDescriptor {
     /// The driver's host that the head hears from; none before it runs.
     pub driver: Option<HostUid>,
     /// The driver's host that its messages come from.
-    pub caller: Option<HostUid>,
+    pub user_host: Option<HostUid>,
     /// The namespace of its names.
     pub namespace: String,
     /// The node whose agent runs the driver, if the job was submitted.
@@ -105,7 +105,7 @@ pub enum NodeState {
     /// It works, and takes nothing new.
     Draining,
     /// It was there when the head ended, and is not back since the head was started again.
-    Awaited,
+    Rejoining,
     /// It has left, or was not heard of for too long.
     Dead,
 }
@@ -301,7 +301,7 @@ pub struct ActorInfo {
 /// A worker, as people see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct WorkerSummary {
+pub struct WorkerInfo {
     /// The worker.
     pub worker_id: WorkerId,
     /// What has become of it.
@@ -337,9 +337,9 @@ pub struct TaskInfo {
 
 /// Something that an operator should see to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
+pub struct Alert {
     /// What is in trouble.
-    pub with: AlertKind,
+    pub kind: AlertKind,
     /// What is wrong, and what helps.
     pub text: String,
 }
@@ -359,7 +359,7 @@ pub enum AlertKind {
 
 /// An actor that waits for a place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct PendingActor {
     /// The actor.
     pub actor_id: ActorKey,
     /// The name of its type.

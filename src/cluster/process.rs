@@ -45,7 +45,7 @@ pub(super) type Variables = Vec<(OsString, OsString)>;
 
 /// What a worker process is started from.
 #[derive(Debug)]
-pub(super) struct Launch {
+pub(super) struct WorkerCommand {
     /// The executable.
     pub(super) program: PathBuf,
     /// What makes it divert.
@@ -62,7 +62,7 @@ pub(super) struct Launch {
     pub(super) stderr: Stdio,
 }
 
-impl Launch {
+impl WorkerCommand {
     /// This very executable, with a standard error.
     ///
     /// `/proc/self/exe` is the running executable even when its file was replaced by a new build. Its
@@ -111,10 +111,10 @@ impl Reports {
 pub(super) struct ControlSocket {
     socket: UnixStream,
     /// What is written is not mixed with what another writes. Whether a message was left half written.
-    writing: AsyncMutex<bool>,
+    write_lock: AsyncMutex<bool>,
     /// For connections that are to be passed on.
     #[cfg(feature = "cli")]
-    places: Arc<Semaphore>,
+    handoff_slots: Arc<Semaphore>,
 }
 
 impl ControlSocket {
@@ -124,15 +124,15 @@ impl ControlSocket {
         }
         Self {
             socket,
-            writing: AsyncMutex::new(false),
+            write_lock: AsyncMutex::new(false),
             #[cfg(feature = "cli")]
-            places: Arc::new(Semaphore::new(config::HANDOFF_QUEUE_MAX)),
+            handoff_slots: Arc::new(Semaphore::new(config::HANDOFF_QUEUE_MAX)),
         }
     }
 
     /// Writes all of a message. When the future is dropped in the middle of it, nothing more can be written.
     async fn write(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let mut torn = self.writing.lock().await;
+        let mut torn = self.write_lock.lock().await;
         if *torn {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "a message was left half written"));
         }
@@ -165,7 +165,7 @@ impl ControlSocket {
     /// The next connection that the other side passes on, and for whom; without it if this process has too
     /// many files open.
     #[cfg(feature = "cli")]
-    pub(super) async fn passed(&self) -> io::Result<(HostId, Option<std::net::TcpStream>)> {
+    pub(super) async fn receive_connection(&self) -> io::Result<(HostId, Option<std::net::TcpStream>)> {
         let mut byte = [0];
         let receive = || passing::receive(&self.socket, &mut byte);
         let (count, fd) = self.socket.async_io(Interest::READABLE, receive).await?;
@@ -180,7 +180,7 @@ impl ControlSocket {
     async fn report(&self) -> io::Result<Report> {
         let mut length = [0; 4];
         self.read_exact(&mut length).await?;
-        let mut body = vec![0; bootstrap::checked(length)?];
+        let mut body = vec![0; bootstrap::validate_length(length)?];
         self.read_exact(&mut body).await?;
         bootstrap::decode(&body)
     }
@@ -194,13 +194,17 @@ impl ControlSocket {
 
     /// A place for a connection that is to be passed on, unless too many wait already.
     #[cfg(feature = "cli")]
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    pub(super) fn reserve_handoff(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.handoff_slots).try_acquire_owned().ok()
     }
 
     /// Passes a connection to one of the process's hosts. It waits for as long as the process takes nothing.
     #[cfg(feature = "cli")]
-    pub(super) async fn pass(&self, host: HostId, connection: &std::net::TcpStream) -> io::Result<()> {
+    pub(super) async fn send_connection(
+        &self,
+        host: HostId,
+        connection: &std::net::TcpStream,
+    ) -> io::Result<()> {
         let mut message = [HANDOFF; 9];
         message[1..].copy_from_slice(&host.0.to_be_bytes());
         self.write(&message, Some(connection.as_fd())).await
@@ -209,7 +213,7 @@ impl ControlSocket {
 
 impl WorkerProcess {
     /// Starts a worker. To be called within a runtime.
-    pub(super) fn start(launch: Launch) -> Result<Self, ClusterError> {
+    pub(super) fn start(launch: WorkerCommand) -> Result<Self, ClusterError> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let lifeline = Arc::new(ControlSocket::new(UnixStream::from_std(ours)?));
@@ -223,7 +227,7 @@ impl WorkerProcess {
         if let Some(directory) = launch.directory {
             command.current_dir(directory);
         }
-        command.env(WORKER_VARIABLE, worker::introduction(&theirs)?);
+        command.env(WORKER_VARIABLE, worker::spawn_token(&theirs)?);
         command.stdin(OwnedFd::from(theirs)).stdout(launch.stdout).stderr(launch.stderr);
         // Ctrl-C at a terminal is for the driver; the workers follow it over their lifelines.
         command.process_group(0);
@@ -247,14 +251,14 @@ impl WorkerProcess {
     }
 
     /// Tells the worker what to be, and waits until it is. With `stdout` it has another standard output.
-    pub(super) async fn boot(
+    pub(super) async fn initialise(
         &self,
         bootstrap: &WorkerInit,
         stdout: Option<OwnedFd>,
     ) -> Result<Report, ClusterError> {
         let limit = config::WORKER_START_TIMEOUT;
         let mut diverted = false;
-        match tokio::time::timeout(limit, self.converse(bootstrap, stdout, &mut diverted)).await {
+        match tokio::time::timeout(limit, self.exchange_init(bootstrap, stdout, &mut diverted)).await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => {
                 let cause = self.post_mortem(&error, diverted).await;
@@ -264,7 +268,7 @@ impl WorkerProcess {
         }
     }
 
-    async fn converse(
+    async fn exchange_init(
         &self,
         bootstrap: &WorkerInit,
         stdout: Option<OwnedFd>,
@@ -280,7 +284,7 @@ impl WorkerProcess {
     }
 
     /// Hands on what the worker reports, until it ends.
-    pub(super) fn listen(&self, mut take: impl FnMut(Report) + Send + 'static) -> Reports {
+    pub(super) fn on_report(&self, mut take: impl FnMut(Report) + Send + 'static) -> Reports {
         let lifeline = Arc::clone(&self.lifeline);
         let reading = tokio::spawn(async move {
             let mut why_it_ends = None;
@@ -324,7 +328,7 @@ impl WorkerProcess {
     /// stopped, and that it goes on.
     ///
     /// A thread waits for it: it costs a few kilobytes, and works whatever runs on other threads.
-    pub(super) fn watch(
+    pub(super) fn on_exit(
         &self,
         pause: impl Fn(bool) + Send + 'static,
     ) -> io::Result<oneshot::Receiver<String>> {
@@ -489,7 +493,7 @@ fn describe(status: ExitStatus) -> String {
 }
 
 /// Keeps a file descriptor under another number, out of reach of what uses standard input.
-pub(super) fn set_aside(fd: impl AsFd) -> io::Result<OwnedFd> {
+pub(super) fn dup_above_stdio(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
@@ -510,7 +514,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_was_killed_and_does_not_end_is_not_waited_for_and_is_reaped_when_it_ends() {
-        let launch = Launch {
+        let launch = WorkerCommand {
             user: None,
             program: PathBuf::from("sleep"),
             arguments: vec!["1000".to_owned()],

@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::bootstrap::Life;
+use super::bootstrap::ActorEvent;
 use super::executable::Digest;
 use super::logs::Stream;
 use super::model::{
-    ActorKey, ActorLocation, JobDescriptor, JobId, JobState, Member, NodeId, TaskCount, Usage, WorkerId,
+    ActorKey, ActorLocation, JobDescriptor, JobId, JobState, NodeId, TaskCount, Usage, WorkerAddress,
+    WorkerId,
 };
 use super::process::Variables;
 use super::state::NodeReport;
@@ -42,7 +43,7 @@ pub(super) enum NodeRequest {
     /// It has come, or is back.
     Join(NodeReport),
     /// It is there.
-    Beat { node: HostUid, usage: Usage },
+    Heartbeat { node: HostUid, usage: Usage },
     /// What has happened since, in order.
     Events { node: HostUid, events: Vec<NodeEvent> },
     /// A worker is to be known as what it is: signs the request of its certificate.
@@ -76,7 +77,7 @@ pub(super) enum NodeReply {
 pub(super) enum NodeEvent {
     WorkerReady {
         worker: WorkerId,
-        member: Member,
+        member: WorkerAddress,
         pid: u32,
     },
     WorkerEnded {
@@ -88,20 +89,20 @@ pub(super) enum NodeEvent {
         worker: WorkerId,
         suspended: bool,
     },
-    Life {
+    Actor {
         worker: WorkerId,
-        life: Life,
+        life: ActorEvent,
     },
     Tasks {
         worker: WorkerId,
         counts: Vec<TaskCount>,
     },
     /// The executable of a job is kept, until the head says that the job is over.
-    JobHeld {
+    ExecutablePinned {
         job: JobId,
     },
     /// The driver of a submitted job runs.
-    DriverBegan {
+    DriverStarted {
         job: JobId,
     },
     /// The driver of a submitted job has ended.
@@ -115,7 +116,7 @@ pub(super) enum NodeEvent {
 
 /// From the head to an agent. It is answered when it is understood, not when it is done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum Order {
+pub(super) enum AgentCommand {
     StartWorker {
         worker: WorkerId,
         job: JobId,
@@ -132,7 +133,7 @@ pub(super) enum Order {
         job: JobId,
     },
     /// Its executable need not be kept for it.
-    JobOver {
+    ReleaseJob {
         job: JobId,
     },
     /// There is nothing left to do.
@@ -145,9 +146,9 @@ pub(super) enum JobRequest {
     /// It has come, or is back: then with its number.
     Start { job: Option<JobId>, facts: JobDescriptor },
     /// It is there.
-    Beat { job: JobId },
+    Heartbeat { job: JobId },
     /// A node has its executable.
-    Equipped { job: JobId, node: NodeId },
+    NodeProvisioned { job: JobId, node: NodeId },
     /// It has ended.
     End { job: JobId, state: JobState, message: String },
 }
@@ -158,7 +159,7 @@ pub(super) enum ExecutableRequest {
     /// How much of an executable is there?
     Stat { digest: Digest, size: u64, platform: String },
     /// These bytes of it come next.
-    Put { digest: Digest, size: u64, offset: u64, bytes: Payload },
+    Write { digest: Digest, size: u64, offset: u64, bytes: Payload },
     /// The next pieces of it are to be fetched from another agent, for a while. `Stat` says how far that has got.
     Fetch(LogSelector),
     /// It is all there, and this is how workers are started from it.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::bootstrap::HeadInfo;
-use super::members::Change;
+use super::members::MembershipUpdate;
 use crate::cluster::listing::Query;
 use crate::cluster::model::{
-    ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, Labels, Member, NodeDescriptor,
-    NodeId, Resources, WorkerId,
+    ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, Labels, NodeDescriptor, NodeId,
+    Resources, WorkerAddress, WorkerId,
 };
 use crate::cluster::state::{Action, Answer, Event, Millis, NodeReport, Search, Settings, State, Ticket};
 use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
@@ -83,7 +83,7 @@ impl ControlPlaneBench {
     /// The bytes of what the driver is told after the latest event.
     fn told_bytes(&self) -> usize {
         let news = self.actions.iter().filter_map(|action| match action {
-            Action::Tell { news, .. } => Some(news),
+            Action::NotifyDriver { news, .. } => Some(news),
             _ => None,
         });
         news.map(bytes).sum()
@@ -114,15 +114,21 @@ impl ControlPlaneBench {
     /// that have joined at the same time.
     #[must_use]
     pub fn membership_bytes(workers: u64) -> [usize; 2] {
-        let members: Vec<Member> = (0..workers).map(|worker| member(worker / 4, WorkerId(worker))).collect();
-        let head =
-            HeadInfo { head: agent(0), at: Some(facts(0, 0).address), job: JobId(1), places_all: true };
-        let several = Change::Several(members.iter().copied().map(Change::Joined).collect());
-        [bytes(&Change::Snapshot { members, head }), bytes(&several)]
+        let members: Vec<WorkerAddress> =
+            (0..workers).map(|worker| member(worker / 4, WorkerId(worker))).collect();
+        let head = HeadInfo {
+            head: agent(0),
+            at: Some(facts(0, 0).address),
+            job: JobId(1),
+            tracks_all_actors: true,
+        };
+        let several =
+            MembershipUpdate::Several(members.iter().copied().map(MembershipUpdate::Joined).collect());
+        [bytes(&MembershipUpdate::Snapshot { members, head }), bytes(&several)]
     }
 
     /// Every node is heard of once, and the driver; time passes.
-    pub fn beat(&mut self) {
+    pub fn heartbeat_all(&mut self) {
         self.now = self.now.after(1000);
         for node in 0..self.nodes {
             self.handle(Event::NodeHeartbeat { node: agent(node) });
@@ -250,15 +256,15 @@ fn job_facts() -> JobDescriptor {
         hostname: "node-0".to_owned(),
         pid: 1,
         driver: Some(HostUid { host: HostId(u64::MAX), incarnation: Incarnation(1) }),
-        caller: None,
+        user_host: None,
         namespace: "job".to_owned(),
         runs_on: None,
     }
 }
 
-fn member(node: u64, worker: WorkerId) -> Member {
+fn member(node: u64, worker: WorkerId) -> WorkerAddress {
     let [actors, tasks] = [worker.0, worker.0 | 1 << 63];
     let host = |id| HostUid { host: HostId(id), incarnation: Incarnation(1) };
     let at = facts(node, 0).address;
-    Member { actors: host(actors), actors_at: at, tasks: host(tasks), tasks_at: at }
+    WorkerAddress { actors: host(actors), actors_at: at, tasks: host(tasks), tasks_at: at }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::ClusterError;
-use super::bootstrap::{Life, Report, WorkerInit};
+use super::bootstrap::{ActorEvent, Report, WorkerInit};
 use super::hosts::{self, Ended, Executors, HostEndpoint, WorkerEndpoints};
 use super::local::LOOPBACK;
 use super::user_thread::{UserThread, first_end};
@@ -167,30 +167,30 @@ impl Drop for WorkerThread {
 
 /// Tells of the lives of actors within the process.
 #[derive(Default)]
-struct ChannelObserver(Mutex<Option<Take>>);
+struct ChannelObserver(Mutex<Option<ReportHandler>>);
 
-type Take = Box<dyn FnMut(Report) + Send>;
+type ReportHandler = Box<dyn FnMut(Report) + Send>;
 
 impl ChannelObserver {
-    fn listen(&self, take: Take) {
+    fn listen(&self, take: ReportHandler) {
         *self.0.lock() = Some(take);
     }
 
-    fn tell(&self, life: Life) {
+    fn tell(&self, life: ActorEvent) {
         // Nothing lives before the worker is in the cluster, which is when somebody listens.
         if let Some(take) = &mut *self.0.lock() {
-            take(Report::Lives(vec![life]));
+            take(Report::ActorEvents(vec![life]));
         }
     }
 }
 
 impl LifecycleObserver for ChannelObserver {
     fn actor_started(&self, actor: ActorKey, class: &'static str, at: ActorLocation) {
-        self.tell(Life::Began { actor, class: class.to_owned(), at });
+        self.tell(ActorEvent::Started { actor, class: class.to_owned(), at });
     }
 
     fn actor_stopped(&self, actor: ActorKey, cause: &str) {
-        self.tell(Life::Ended { actor, cause: cause.to_owned() });
+        self.tell(ActorEvent::Stopped { actor, cause: cause.to_owned() });
     }
 }
 

@@ -72,7 +72,7 @@ impl UserThread {
         let asked_to_end = Arc::<AtomicBool>::default();
         let (asked, current) = (Arc::clone(&asked_to_end), services_of.map(|other| other.current.clone()));
         let thread = thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(move || {
-            let ran = panics::catch(|| live(current, &hand_out));
+            let ran = panics::catch(|| run_worker(current, &hand_out));
             if !asked.load(Ordering::Acquire) {
                 // The worker may be ending for another reason.
                 let _ = report_end.send(match ran {
@@ -133,7 +133,7 @@ impl Drop for UserThread {
 type Started = io::Result<(Executor, System, System)>;
 
 /// Runs the thread's system until it is stopped.
-fn live(current: Option<System>, hand_out: &SyncSender<Started>) {
+fn run_worker(current: Option<System>, hand_out: &SyncSender<Started>) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return drop(hand_out.send(Err(error))),

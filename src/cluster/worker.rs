@@ -22,7 +22,7 @@ use super::io_thread::IoThread;
 use super::lifeline::{InboundQueues, RejectionStats, Reporter};
 use super::local::LOOPBACK;
 use super::offspring::{self, Mark};
-use super::process::set_aside;
+use super::process::dup_above_stdio;
 use super::user_thread::{UserThread, first_end};
 use super::{ClusterError, passing, setup};
 use crate::config::HANDOFF_QUEUE_MAX;
@@ -63,19 +63,19 @@ impl WorkerTest {
 ///
 /// `#[roadshow::main]` calls it before anything else. A `main` written by hand calls it first, which may be
 /// within `#[actix::main]` or `#[tokio::main]`: a worker has runtimes of its own.
-pub fn divert() {
+pub fn run_if_worker() {
     WORKER_ENTRY_REACHED.store(true, Ordering::Relaxed);
     match started_as() {
-        Started::Driver => {}
-        Started::Worker => std::process::exit(run()),
+        ProcessRole::Driver => {}
+        ProcessRole::Worker => std::process::exit(run()),
         // The driver was gone before this process began to run.
-        Started::Orphan => std::process::exit(1),
+        ProcessRole::Orphan => std::process::exit(1),
     }
 }
 
 /// The arguments that make this executable divert when it is started as a worker.
 pub(super) fn arguments() -> Result<Vec<String>, ClusterError> {
-    if let Started::Worker | Started::Orphan = started_as() {
+    if let ProcessRole::Worker | ProcessRole::Orphan = started_as() {
         // Here we are a worker that nobody diverted: starting workers would never end.
         return Err(ClusterError::NoWorkerEntry);
     }
@@ -89,29 +89,29 @@ pub(super) fn arguments() -> Result<Vec<String>, ClusterError> {
     }
 }
 
-enum Started {
+enum ProcessRole {
     Driver,
     Worker,
     Orphan,
 }
 
 /// Says to a process to be started that it is a worker: by whom, and by which socket it will know.
-pub(super) fn introduction(lifeline: &UnixStream) -> io::Result<String> {
+pub(super) fn spawn_token(lifeline: &UnixStream) -> io::Result<String> {
     Ok(format!("{}:{}", std::process::id(), rustix::fs::fstat(lifeline)?.st_ino))
 }
 
 /// A worker has its driver's number in its environment, and as its standard input the very socket
 /// that is named there. The variable alone means nothing: programs that a worker starts inherit it.
-fn started_as() -> Started {
+fn started_as() -> ProcessRole {
     let introduction = std::env::var(WORKER_VARIABLE).ok();
     let Some((driver, socket)) = introduction.as_deref().and_then(|text| text.split_once(':')) else {
-        return Started::Driver;
+        return ProcessRole::Driver;
     };
     if rustix::fs::fstat(io::stdin()).map(|stat| stat.st_ino.to_string()).as_deref() != Ok(socket) {
-        return Started::Driver;
+        return ProcessRole::Driver;
     }
     let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
-    if parent.as_deref() == Some(driver) { Started::Worker } else { Started::Orphan }
+    if parent.as_deref() == Some(driver) { ProcessRole::Worker } else { ProcessRole::Orphan }
 }
 
 /// Runs the worker; gives its exit code if it cannot start. Else the process ends elsewhere.
@@ -152,7 +152,7 @@ fn end(lifeline: Option<&UnixStream>, mark: Option<&Mark>, ended: Result<Ended, 
 /// Moves the socket to the parent out of the user's reach, and gives the user's code an empty standard
 /// input.
 fn take_control_socket() -> io::Result<UnixStream> {
-    let lifeline = UnixStream::from(set_aside(io::stdin())?);
+    let lifeline = UnixStream::from(dup_above_stdio(io::stdin())?);
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     // For those who look at the process table; without it the name is that of the link, "exe".
     let _ = std::fs::write("/proc/self/comm", "roadshow-worker");

@@ -20,7 +20,7 @@ const OPTIONS_BYTES_MAX: u64 = 4 << 20;
 /// What a daemon says once, when it is ready or will not be.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Answer<R> {
+pub(crate) enum DaemonStatus<R> {
     Ready(R),
     Failed {
         /// What the command that started it is to end with.
@@ -35,7 +35,7 @@ pub(crate) async fn head() -> ExitCode {
     let outcome = match options::<HeadOptions>(Role::Head) {
         Ok(options) => {
             let _locks = keep_from_cleaners(&options.session_dir);
-            run_head(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await
+            run_head(options, |ready| answer(&DaemonStatus::Ready(ready), &mut answered)).await
         }
         Err(error) => Err(error),
     };
@@ -49,7 +49,8 @@ pub(crate) async fn agent() -> ExitCode {
         Ok(options) => {
             let _locks = keep_from_cleaners(&options.session_dir);
             let session = Session::read(&options.session_dir).filter(|_| !options.is_head());
-            let outcome = run_agent(options, |ready| answer(&Answer::Ready(ready), &mut answered)).await;
+            let outcome =
+                run_agent(options, |ready| answer(&DaemonStatus::Ready(ready), &mut answered)).await;
             // Another life of it is given a token again.
             if let (Ok(()), Some(session)) = (&outcome, session)
                 && let Err(error) = session.clean_secrets()
@@ -117,7 +118,7 @@ fn outlives_exec(fd: i32) -> bool {
 }
 
 /// Tells who has started it, and has nothing more to do with them.
-fn answer<R: Serialize>(answer: &Answer<R>, answered: &mut bool) {
+fn answer<R: Serialize>(answer: &DaemonStatus<R>, answered: &mut bool) {
     *answered = true;
     let line = serde_json::to_string(answer).unwrap_or_default();
     let told = writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush());
@@ -139,7 +140,7 @@ fn end(outcome: Result<(), DaemonError>, answered: bool) -> ExitCode {
     };
     match answered {
         true => eprintln!("error: {error}"),
-        false => answer::<()>(&Answer::Failed { code, why: error.to_string() }, &mut true),
+        false => answer::<()>(&DaemonStatus::Failed { code, why: error.to_string() }, &mut true),
     }
     ExitCode::from(code)
 }

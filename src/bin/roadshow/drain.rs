@@ -3,7 +3,7 @@
 use roadshow::model::NodeInfo;
 use serde_json::json;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::find::find_at;
 use crate::output::Output;
 use crate::reach::{AdminConnector, ClusterArgs};
@@ -28,11 +28,11 @@ pub(crate) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let mut head = desks.head().await?;
     let node: NodeInfo = find_at(&mut head, &arguments.node).await?;
     if node.is_head {
-        return Err(Failure::failed(
+        return Err(CliError::failed(
             format!("the node {} is the head's, and through its port the cluster is reached", node.node_id),
             "`roadshow stop` on its machine ends the cluster",
         ));

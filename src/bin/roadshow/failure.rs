@@ -9,21 +9,21 @@ use roadshow::admin::{AdminError, ExecutableError};
 use crate::exit;
 
 /// What a command gives.
-pub(crate) type Outcome<T> = Result<T, Failure>;
+pub(crate) type CliResult<T> = Result<T, CliError>;
 
 /// Why a command could not do its work.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct CliError {
     pub(crate) code: u8,
     /// What is wrong; nothing if there is nothing to say.
     text: String,
     /// What to do next; nothing if the text says it already.
-    next: String,
+    hint: String,
 }
 
-impl Failure {
+impl CliError {
     pub(crate) fn new(code: u8, text: impl fmt::Display, next: impl fmt::Display) -> Self {
-        Self { code, text: one_line(&text.to_string()), next: one_line(&next.to_string()) }
+        Self { code, text: one_line(&text.to_string()), hint: one_line(&next.to_string()) }
     }
 
     pub(crate) fn failed(text: impl fmt::Display, next: impl fmt::Display) -> Self {
@@ -48,7 +48,7 @@ impl Failure {
 
     /// An end with that code, of which there is nothing to say.
     pub(crate) const fn silent(code: u8) -> Self {
-        Self { code, text: String::new(), next: String::new() }
+        Self { code, text: String::new(), hint: String::new() }
     }
 
     /// The output could not be written. A reader that has had enough, as `head` has, is no failure.
@@ -63,17 +63,17 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        if !self.next.is_empty() {
-            write!(f, "; {}", self.next)?;
+        if !self.hint.is_empty() {
+            write!(f, "; {}", self.hint)?;
         }
         Ok(())
     }
 }
 
-impl From<AdminError> for Failure {
+impl From<AdminError> for CliError {
     /// Those texts say what to do next themselves, but for that of a broken connection.
     fn from(error: AdminError) -> Self {
         match &error {
@@ -88,7 +88,7 @@ impl From<AdminError> for Failure {
     }
 }
 
-impl From<ExecutableError> for Failure {
+impl From<ExecutableError> for CliError {
     fn from(error: ExecutableError) -> Self {
         match &error {
             ExecutableError::Read { error: cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
@@ -102,7 +102,7 @@ impl From<ExecutableError> for Failure {
     }
 }
 
-impl From<Box<dyn Error>> for Failure {
+impl From<Box<dyn Error>> for CliError {
     fn from(error: Box<dyn Error>) -> Self {
         Self::failed(error, "")
     }
@@ -121,14 +121,14 @@ mod tests {
 
     #[test]
     fn a_failure_is_one_line_with_the_next_step() {
-        let failure = Failure::failed("no\n  room\x1b[2J", "make some");
+        let failure = CliError::failed("no\n  room\x1b[2J", "make some");
         assert_eq!(failure.to_string(), "no room?[2J; make some");
-        assert_eq!(Failure::failed("no", "").to_string(), "no");
+        assert_eq!(CliError::failed("no", "").to_string(), "no");
     }
 
     #[test]
     fn what_a_desk_says_has_its_exit_code() {
-        let code = |error: AdminError| Failure::from(error).code;
+        let code = |error: AdminError| CliError::from(error).code;
         assert_eq!(code(AdminError::Unreachable(String::new())), exit::UNREACHABLE);
         assert_eq!(code(AdminError::Lost { why: String::new() }), exit::UNREACHABLE);
         assert_eq!(code(AdminError::Refused(String::new())), exit::REFUSED);
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_has_had_enough_is_no_failure() {
-        let failure = Failure::output(&io::Error::from(io::ErrorKind::BrokenPipe));
-        assert_eq!(failure, Failure::silent(exit::OK));
-        assert_eq!(Failure::output(&io::Error::from(io::ErrorKind::StorageFull)).code, exit::FAILED);
+        let failure = CliError::output(&io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(failure, CliError::silent(exit::OK));
+        assert_eq!(CliError::output(&io::Error::from(io::ErrorKind::StorageFull)).code, exit::FAILED);
     }
 }

@@ -1,8 +1,8 @@
 //! From what somebody typed to what is meant: an id, its beginning, or a name.
 
-use roadshow::admin::{Admin, Exchange};
+use roadshow::admin::{Admin, AdminTransport};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::rows::Row;
 use crate::values::significant;
 
@@ -18,7 +18,7 @@ const CANDIDATES_SHOWN_MAX: usize = 3;
 ///
 /// [`Failure`] if none fits, or several do. The name of one that goes on and the shortened id of another are
 /// both meant as often, so neither is guessed; the complete id is always clear.
-pub(crate) fn find<'a, T: Row>(rows: &'a [T], text: &str) -> Outcome<&'a T> {
+pub(crate) fn resolve<'a, T: Row>(rows: &'a [T], text: &str) -> CliResult<&'a T> {
     if let Some(row) = rows.iter().find(|row| row.id().eq_ignore_ascii_case(text)) {
         return Ok(row);
     }
@@ -29,7 +29,7 @@ pub(crate) fn find<'a, T: Row>(rows: &'a [T], text: &str) -> Outcome<&'a T> {
         [] => shortened,
         // One that has ended leaves the name to the one that goes on.
         _ => {
-            let others = shortened.into_iter().filter(|row| !row.is_over() && !is_name(*row, text));
+            let others = shortened.into_iter().filter(|row| !row.has_ended() && !is_name(*row, text));
             named.iter().copied().chain(others).collect()
         }
     };
@@ -41,24 +41,24 @@ pub(crate) fn find<'a, T: Row>(rows: &'a [T], text: &str) -> Outcome<&'a T> {
 }
 
 /// The one that is meant, as [`find`] has it, of those that the head says may be.
-pub(crate) async fn find_at<T: Row, E: Exchange>(head: &mut Admin<E>, text: &str) -> Outcome<T> {
+pub(crate) async fn find_at<T: Row, E: AdminTransport>(head: &mut Admin<E>, text: &str) -> CliResult<T> {
     let mut rows = head.meant::<T>(text).await?;
-    let key = find(&rows, text)?.key();
+    let key = resolve(&rows, text)?.key();
     let at = rows.iter().position(|row| row.key() == key);
     Ok(rows.swap_remove(at.expect("it was found among them")))
 }
 
-fn not_found<T: Row>(rows: &[T], text: &str) -> Failure {
-    let one = T::ONE;
+fn not_found<T: Row>(rows: &[T], text: &str) -> CliError {
+    let one = T::NOUN;
     if let Some(over) = rows.iter().rfind(|row| row.names().contains(&text)) {
         let text = format!("the {one} called {text:?} has ended: {}", over.id());
-        return Failure::unknown(text, "one that has ended is found by its id");
+        return CliError::unknown(text, "one that has ended is found by its id");
     }
     let next = format!("`roadshow list {one}s` shows those that there are");
-    Failure::unknown(format!("there is no {one} {text:?}"), next)
+    CliError::unknown(format!("there is no {one} {text:?}"), next)
 }
 
-fn unclear<T: Row>(found: &[&T], text: &str) -> Failure {
+fn unclear<T: Row>(found: &[&T], text: &str) -> CliError {
     let ids = found.iter().take(CANDIDATES_SHOWN_MAX).map(|row| match is_name(*row, text) {
         true => format!("{}, which is called so", row.id()),
         false => row.id(),
@@ -69,8 +69,8 @@ fn unclear<T: Row>(found: &[&T], text: &str) -> Failure {
         few @ ..=CANDIDATES_SHOWN_MAX => (few.to_string(), ""),
         _ => (format!("more than {CANDIDATES_SHOWN_MAX}"), "; ..."),
     };
-    let text = format!("{text:?} may be any of {how_many} {}s ({}{more})", T::ONE, ids.join("; "));
-    Failure::unknown(text, "give all of the id, with the zeros before it")
+    let text = format!("{text:?} may be any of {how_many} {}s ({}{more})", T::NOUN, ids.join("; "));
+    CliError::unknown(text, "give all of the id, with the zeros before it")
 }
 
 /// All of an id but the zeros that fill it up.
@@ -79,7 +79,7 @@ fn is_id<T: Row>(row: &T, text: &str) -> bool {
 }
 
 fn is_name<T: Row>(row: &T, text: &str) -> bool {
-    !row.is_over() && row.names().contains(&text)
+    !row.has_ended() && row.names().contains(&text)
 }
 
 fn begins_id<T: Row>(row: &T, text: &str) -> bool {
@@ -97,11 +97,11 @@ mod tests {
     fn an_id_its_beginning_and_a_name_find_the_one() {
         let nodes = given::nodes();
         for text in ["a1b2000000000001", "A1B2000000000001", "a1b2", "head"] {
-            assert_eq!(find(&nodes, text).unwrap().hostname, "head", "{text}");
+            assert_eq!(resolve(&nodes, text).unwrap().hostname, "head", "{text}");
         }
         let actors = given::actors();
-        assert_eq!(find(&actors, "2").unwrap().id(), "0000000000000002");
-        assert_eq!(find(&actors, "counter").unwrap().id(), "0000000000000001");
+        assert_eq!(resolve(&actors, "2").unwrap().id(), "0000000000000002");
+        assert_eq!(resolve(&actors, "counter").unwrap().id(), "0000000000000001");
     }
 
     /// Actors of these numbers, called so, each alive or dead.
@@ -120,7 +120,7 @@ mod tests {
     fn a_name_that_reads_as_the_id_of_another_is_refused_and_the_complete_id_is_clear() {
         let both = actors(&[(1, "a", "ALIVE"), (0xa, "b", "ALIVE"), (0xb, "face", "ALIVE")]);
         for text in ["a", "b"] {
-            let failure = find(&both, text).unwrap_err();
+            let failure = resolve(&both, text).unwrap_err();
             assert_eq!(failure.code, exit::NO_SUCH_THING);
             let expected = "which is called so; 000000000000000";
             assert!(failure.to_string().contains(expected), "{failure}");
@@ -129,40 +129,40 @@ mod tests {
                 "{failure}"
             );
         }
-        assert_eq!(find(&both, "000000000000000A").unwrap().id(), "000000000000000a");
-        assert_eq!(find(&both, "0000000000000001").unwrap().id(), "0000000000000001");
+        assert_eq!(resolve(&both, "000000000000000A").unwrap().id(), "000000000000000a");
+        assert_eq!(resolve(&both, "0000000000000001").unwrap().id(), "0000000000000001");
         // Nothing else is meant by these.
-        assert_eq!(find(&both, "1").unwrap().id(), "0000000000000001");
-        assert_eq!(find(&both, "face").unwrap().id(), "000000000000000b");
+        assert_eq!(resolve(&both, "1").unwrap().id(), "0000000000000001");
+        assert_eq!(resolve(&both, "face").unwrap().id(), "000000000000000b");
     }
 
     #[test]
     fn a_living_actor_is_found_by_its_name_before_an_ended_one_by_its_short_id() {
         let ended = actors(&[(1, "a", "ALIVE"), (0xa, "b", "DEAD"), (0xb, "a", "DEAD")]);
-        assert_eq!(find(&ended, "a").unwrap().id(), "0000000000000001");
-        assert_eq!(find(&ended, "000000000000000a").unwrap().id(), "000000000000000a");
+        assert_eq!(resolve(&ended, "a").unwrap().id(), "0000000000000001");
+        assert_eq!(resolve(&ended, "000000000000000a").unwrap().id(), "000000000000000a");
     }
 
     #[test]
     fn a_name_that_begins_the_id_of_another_is_refused() {
         let both = actors(&[(1, "beef", "ALIVE"), (0xbeef_0000_0000_0000, "other", "ALIVE")]);
-        assert_eq!(find(&both, "beef").unwrap_err().code, exit::NO_SUCH_THING);
+        assert_eq!(resolve(&both, "beef").unwrap_err().code, exit::NO_SUCH_THING);
         // Its name is the beginning of its own id.
         let own = actors(&[(0xbeef_0000_0000_0000, "beef", "ALIVE"), (2, "other", "ALIVE")]);
-        assert_eq!(find(&own, "beef").unwrap().id(), "beef000000000000");
+        assert_eq!(resolve(&own, "beef").unwrap().id(), "beef000000000000");
     }
 
     #[test]
     fn what_is_not_there_or_not_clear_is_no_find() {
         let actors = given::actors();
         for text in ["9", "0000", "", "old"] {
-            assert_eq!(find(&actors, text).unwrap_err().code, exit::NO_SUCH_THING, "{text}");
+            assert_eq!(resolve(&actors, text).unwrap_err().code, exit::NO_SUCH_THING, "{text}");
         }
-        let over = find(&actors, "old").unwrap_err().to_string();
+        let over = resolve(&actors, "old").unwrap_err().to_string();
         assert!(over.contains("has ended: 0000000000000002"), "{over}");
-        let unclear = find(&actors, "00000000").unwrap_err().to_string();
+        let unclear = resolve(&actors, "00000000").unwrap_err().to_string();
         assert!(unclear.contains("0000000000000001; 0000000000000002"), "{unclear}");
         // Too short to be the beginning of an id.
-        assert!(find(&given::nodes(), "a1b").is_err());
+        assert!(resolve(&given::nodes(), "a1b").is_err());
     }
 }

@@ -1,10 +1,10 @@
 //! `roadshow get`: all that is known of one thing.
 
-use roadshow::admin::{Admin, Exchange};
-use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskCount, WorkerSummary};
+use roadshow::admin::{Admin, AdminTransport};
+use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskCount, WorkerInfo};
 use serde_json::Value;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::find::find_at;
 use crate::list::Kind;
 use crate::output::Output;
@@ -36,7 +36,7 @@ pub(crate) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let mut head = desks.head().await?;
     match arguments.kind {
         Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
@@ -46,26 +46,26 @@ pub(crate) async fn run(
             show_function(&head.functions(part).await?.rows, arguments, output)
         }
         Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
-        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
+        Kind::Workers => show::<WorkerInfo, _>(&mut head, arguments, output).await,
     }
 }
 
-async fn show<T: Row, E: Exchange>(
+async fn show<T: Row, E: AdminTransport>(
     head: &mut Admin<E>,
     arguments: &Arguments,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let row: T = find_at(head, &arguments.id).await?;
     if arguments.json {
         return output.json(&row);
     }
-    let json = serde_json::to_value(&row).map_err(|error| Failure::failed(error, ""))?;
+    let json = serde_json::to_value(&row).map_err(|error| CliError::failed(error, ""))?;
     let entries: Vec<_> = T::FIELDS.iter().map(|field| (*field, plain(&json[field]))).collect();
     output.print(&sheet(&entries))
 }
 
 /// The tasks of one function on all workers, by the function's name or the last part of that.
-fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
+fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Output<'_>) -> CliResult<()> {
     let text = &arguments.id;
     let is_it = |function: &&TaskCount| function.name == *text;
     let is_called_so = |function: &&TaskCount| last_part(&function.name) == text;
@@ -84,12 +84,12 @@ fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Ou
             }
             [one, other, ..] => {
                 let text = format!("{text:?} may be {} or {}", one.name, other.name);
-                return Err(Failure::unknown(text, "give all of the name"));
+                return Err(CliError::unknown(text, "give all of the name"));
             }
         }
     }
     let next = "`roadshow summary tasks` shows those that there are";
-    Err(Failure::unknown(format!("there is no task function {text:?}"), next))
+    Err(CliError::unknown(format!("there is no task function {text:?}"), next))
 }
 
 /// A value as people write it.
@@ -112,7 +112,7 @@ mod tests {
     use crate::exit;
     use crate::given::Cluster;
 
-    async fn got(kind: Kind, id: &str, json: bool) -> (Outcome<()>, String) {
+    async fn got(kind: Kind, id: &str, json: bool) -> (CliResult<()>, String) {
         let reach = ClusterArgs { address: None, token_file: None };
         let arguments = Arguments { kind, id: id.to_owned(), json, reach };
         let cluster = Cluster::new();

@@ -5,17 +5,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use roadshow::admin::{
-    Admin, AdminError, AdminReply, AdminRequest, Counts, Desk, Exchange, Kind, LogFile, LogFrom, Page, Query,
-    Trouble, Waiting,
+    Admin, AdminEndpoint, AdminError, AdminReply, AdminRequest, AdminTransport, Alert, Counts, Kind, LogFile,
+    LogFrom, Page, PendingActor, Query,
 };
 use roadshow::model::{
     ActorInfo, ActorKey, ActorState, ClassCount, JobId, JobInfo, NodeId, NodeInfo, TaskCount, TaskInfo,
-    WorkerId, WorkerSummary,
+    WorkerId, WorkerInfo,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::output::Output;
 use crate::reach::AdminConnector;
 use crate::rows::Row;
@@ -73,7 +73,7 @@ pub(crate) fn actors() -> Vec<ActorInfo> {
     ]))
 }
 
-pub(crate) fn workers() -> Vec<WorkerSummary> {
+pub(crate) fn workers() -> Vec<WorkerInfo> {
     list(json!([
         {"worker_id": WorkerId(1), "state": "ALIVE", "job_id": JobId(1), "node_id": OTHER, "pid": 31,
          "actors": 1, "detached": ActorKey(1), "cause": null},
@@ -113,7 +113,7 @@ fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
     // In the order of the list: those that go on first, and the latest first.
     let mut rows: Vec<T> = all.into_iter().filter(passes).collect();
     rows.reverse();
-    rows.sort_by_key(Row::is_over);
+    rows.sort_by_key(Row::has_ended);
     let before: usize = query.after.as_ref().map_or(0, |after| after.parse().unwrap());
     let mut rows = rows.split_off(before.min(rows.len()));
     let more = rows.len().saturating_sub(query.limit);
@@ -122,12 +122,12 @@ fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
     Page { rows, next, more: query.count.then_some(more as u64) }
 }
 
-pub(crate) fn waiting() -> Vec<Waiting> {
+pub(crate) fn waiting() -> Vec<PendingActor> {
     list(json!([{"actor_id": ActorKey(3), "class": "app::Big", "job_id": JobId(1),
         "reason": "it needs gpu 1, of which no node has any left"}]))
 }
 
-pub(crate) fn trouble(with: &str, text: &str) -> Trouble {
+pub(crate) fn trouble(with: &str, text: &str) -> Alert {
     serde_json::from_value(json!({"with": with, "text": text})).unwrap()
 }
 
@@ -136,13 +136,13 @@ pub(crate) fn trouble(with: &str, text: &str) -> Trouble {
 pub(crate) struct Cluster(Arc<Mutex<State>>);
 
 pub(crate) struct State {
-    pub(crate) asked: Vec<(Desk, SocketAddr, AdminRequest)>,
+    pub(crate) asked: Vec<(AdminEndpoint, SocketAddr, AdminRequest)>,
     /// What is answered about the jobs, one after the other; the last answer stays.
     pub(crate) jobs: VecDeque<Vec<JobInfo>>,
     pub(crate) logs: Vec<(SocketAddr, LogFile, String)>,
     /// How much of every executable is there.
     pub(crate) stored: u64,
-    pub(crate) troubles: Vec<Trouble>,
+    pub(crate) troubles: Vec<Alert>,
     /// What is answered to whatever is to be done.
     pub(crate) done: AdminReply,
     /// Whether its actors do not end when they are asked to.
@@ -197,8 +197,8 @@ impl Cluster {
     /// Runs a command, and gives its outcome and what it wrote.
     pub(crate) async fn run(
         &self,
-        command: impl AsyncFnOnce(&Self, &mut Output<'_>) -> Outcome<()>,
-    ) -> (Outcome<()>, String, String) {
+        command: impl AsyncFnOnce(&Self, &mut Output<'_>) -> CliResult<()>,
+    ) -> (CliResult<()>, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let outcome =
             command(self, &mut Output { out: &mut out, err: &mut err, are_terminals: [false; 2] }).await;
@@ -207,14 +207,18 @@ impl Cluster {
 }
 
 impl AdminConnector for Cluster {
-    type Exchange = Line;
+    type Exchange = TestTransport;
 
     fn head_address(&self) -> SocketAddr {
         head_address()
     }
 
-    async fn open(&self, desk: Desk, address: SocketAddr) -> Result<Admin<Line>, AdminError> {
-        Ok(Admin::new(Line { cluster: self.clone(), desk, address }))
+    async fn open(
+        &self,
+        desk: AdminEndpoint,
+        address: SocketAddr,
+    ) -> Result<Admin<TestTransport>, AdminError> {
+        Ok(Admin::new(TestTransport { cluster: self.clone(), desk, address }))
     }
 }
 
@@ -222,13 +226,13 @@ impl AdminConnector for Cluster {
 const LOGS_LISTED: usize = 2;
 
 /// A connection to one of its desks.
-pub(crate) struct Line {
+pub(crate) struct TestTransport {
     cluster: Cluster,
-    desk: Desk,
+    desk: AdminEndpoint,
     address: SocketAddr,
 }
 
-impl Exchange for Line {
+impl AdminTransport for TestTransport {
     async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
         let mut state = self.cluster.state();
         state.asked.push((self.desk, self.address, request.clone()));
@@ -249,13 +253,13 @@ impl Exchange for Line {
             AdminRequest::List { of: Kind::Tasks, query } => AdminReply::Tasks(page(tasks(), &query)),
             AdminRequest::Classes => AdminReply::Classes(Counts { rows: classes(), more: 0 }),
             AdminRequest::Functions { .. } => AdminReply::Functions(Counts { rows: functions(), more: 0 }),
-            AdminRequest::Waiting => AdminReply::Waiting { first: waiting(), count: 8 },
+            AdminRequest::PendingActors => AdminReply::PendingActors { first: waiting(), count: 8 },
             AdminRequest::Alerts => AdminReply::Alerts(state.troubles.clone()),
             AdminRequest::Submit(_) => {
                 AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }
             }
             AdminRequest::ExecutableStatus { .. } => AdminReply::ExecutableStatus { have: state.stored },
-            AdminRequest::Store { offset, bytes, .. } => {
+            AdminRequest::UploadExecutable { offset, bytes, .. } => {
                 state.stored = offset + bytes.len() as u64;
                 AdminReply::ExecutableStatus { have: state.stored }
             }

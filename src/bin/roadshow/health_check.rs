@@ -4,7 +4,7 @@ use roadshow::admin::AlertKind;
 use roadshow::model::{NodeInfo, NodeState};
 use serde_json::json;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::output::Output;
 use crate::reach::{AdminConnector, ClusterArgs};
 
@@ -28,17 +28,17 @@ pub(crate) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let mut head = desks.head().await?;
     let (nodes, troubles) = (head.all::<NodeInfo>(Vec::new()).await?, head.troubles().await?);
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let living = nodes.iter().filter(works).count();
-    let failure = if let Some(trouble) = troubles.iter().find(|trouble| trouble.with == AlertKind::HeadState)
+    let failure = if let Some(trouble) = troubles.iter().find(|trouble| trouble.kind == AlertKind::HeadState)
     {
         let next = "until then do not end the head: what it has not kept would be forgotten";
-        Some(Failure::failed(&trouble.text, next))
+        Some(CliError::failed(&trouble.text, next))
     } else if !nodes.iter().filter(works).any(|node| node.is_head) {
-        Some(Failure::unreachable(
+        Some(CliError::unreachable(
             "the head answers, but its own node does not work",
             "look at `roadshow list nodes` and at the agent's log on the head's machine",
         ))
@@ -63,7 +63,7 @@ mod tests {
     use crate::exit;
     use crate::given::{Cluster, trouble};
 
-    async fn asked(cluster: &Cluster) -> (Outcome<()>, String) {
+    async fn asked(cluster: &Cluster) -> (CliResult<()>, String) {
         let arguments = Arguments { json: true, reach: ClusterArgs { address: None, token_file: None } };
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
         (outcome, out)

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use roadshow::admin::{Admin, Exchange};
+use roadshow::admin::{Admin, AdminTransport};
 use roadshow::config::WORKER_STOP_TIMEOUT;
-use roadshow::model::{ActorInfo, ActorState, WorkerState, WorkerSummary};
+use roadshow::model::{ActorInfo, ActorState, WorkerInfo, WorkerState};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::exit;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::find::find_at;
 use crate::output::Output;
 use crate::reach::{AdminConnector, ClusterArgs};
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let mut head = desks.head().await?;
     let actor = &find_at::<ActorInfo, _>(&mut head, &arguments.actor).await?;
     let home = worker_of(actor, &mut head).await?;
@@ -85,18 +85,21 @@ pub(crate) async fn run(
         ),
         None => "it ends when its handler returns".to_owned(),
     };
-    Err(Failure::new(exit::STILL_RUNS, text, next))
+    Err(CliError::new(exit::STILL_RUNS, text, next))
 }
 
 /// The worker in which it lives, if it lives in one.
-async fn worker_of<E: Exchange>(actor: &ActorInfo, head: &mut Admin<E>) -> Outcome<Option<WorkerSummary>> {
+async fn worker_of<E: AdminTransport>(
+    actor: &ActorInfo,
+    head: &mut Admin<E>,
+) -> CliResult<Option<WorkerInfo>> {
     let Some(id) = actor.worker_id.filter(|_| actor.state != ActorState::Dead) else { return Ok(None) };
-    let worker = head.row::<WorkerSummary>(id, id.0).await?;
+    let worker = head.row::<WorkerInfo>(id, id.0).await?;
     Ok(worker.filter(|worker| worker.state != WorkerState::Dead))
 }
 
 /// The other actors of a worker, in words.
-fn others(home: &WorkerSummary) -> String {
+fn others(home: &WorkerInfo) -> String {
     match home.actors.saturating_sub(1) {
         0 => "no other actor".to_owned(),
         others => count(others, "other actor"),
@@ -104,7 +107,11 @@ fn others(home: &WorkerSummary) -> String {
 }
 
 /// Whether it has ended within that time.
-async fn has_ended<E: Exchange>(actor: &ActorInfo, limit: Duration, head: &mut Admin<E>) -> Outcome<bool> {
+async fn has_ended<E: AdminTransport>(
+    actor: &ActorInfo,
+    limit: Duration,
+    head: &mut Admin<E>,
+) -> CliResult<bool> {
     let until = Instant::now() + limit;
     let [mut pause, longest] = LOOK_AFTER;
     loop {
@@ -130,7 +137,7 @@ mod tests {
     use super::*;
     use crate::given::Cluster;
 
-    async fn kill(cluster: &Cluster, actor: &str, force: bool, json: bool) -> (Outcome<()>, String) {
+    async fn kill(cluster: &Cluster, actor: &str, force: bool, json: bool) -> (CliResult<()>, String) {
         let reach = ClusterArgs { address: None, token_file: None };
         let timeout = Duration::from_secs(5);
         let arguments = Arguments { actor: actor.to_owned(), timeout, force, json, reach };

@@ -2,11 +2,11 @@
 
 use std::num::NonZero;
 
-use roadshow::admin::{self, Admin, Exchange, Query, joined};
+use roadshow::admin::{self, Admin, AdminTransport, Query, joined};
 use roadshow::config::LIST_ROWS_MAX;
-use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
+use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerInfo};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::output::Output;
 use crate::reach::{AdminConnector, ClusterArgs};
 use crate::rows::Row;
@@ -81,9 +81,9 @@ impl Arguments {
     }
 
     /// What clap cannot check, since it depends on two arguments.
-    pub(crate) fn check(&self) -> Outcome<()> {
+    pub(crate) fn check(&self) -> CliResult<()> {
         let checked = self.query(1).check(self.kind.table());
-        checked.map_err(|error| Failure::usage(error, "see `roadshow list --help`"))
+        checked.map_err(|error| CliError::usage(error, "see `roadshow list --help`"))
     }
 
     fn query(&self, limit: usize) -> Query {
@@ -96,22 +96,22 @@ pub(crate) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let mut head = desks.head().await?;
     match arguments.kind {
         Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
         Kind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
         Kind::Tasks => show::<TaskInfo, _>(&mut head, arguments, output).await,
         Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
-        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
+        Kind::Workers => show::<WorkerInfo, _>(&mut head, arguments, output).await,
     }
 }
 
-async fn show<T: Row, E: Exchange>(
+async fn show<T: Row, E: AdminTransport>(
     head: &mut Admin<E>,
     arguments: &Arguments,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let limit = arguments.limit.unwrap_or(if arguments.json { NonZero::<usize>::MAX } else { ROWS });
     let mut query = arguments.query(limit.get());
     let mut rows: Vec<T> = Vec::new();
@@ -131,7 +131,7 @@ async fn show<T: Row, E: Exchange>(
         output.json(&rows)?;
     } else if rows.is_empty() {
         let such = if arguments.filter.is_empty() { "" } else { " such" };
-        output.print(&format!("There is no{such} {}.\n", T::ONE))?;
+        output.print(&format!("There is no{such} {}.\n", T::NOUN))?;
     } else {
         let mut table = Table::new(T::HEADERS);
         rows.iter().for_each(|row| table.push(row.cells()));

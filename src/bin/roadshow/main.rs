@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use failure::Outcome;
+use failure::CliResult;
 use output::Output;
 
 /// Runs and operates clusters for Roadshow programs: actix actors and plain functions in other processes.
@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> Outcome<()> {
+async fn run(command: Command) -> CliResult<()> {
     let are_terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
     let output = &mut Output { out: &mut io::stdout(), err: &mut io::stderr(), are_terminals };
     match command {
@@ -106,13 +106,13 @@ async fn run(command: Command) -> Outcome<()> {
             health_check::run(&arguments, &arguments.reach.target()?, output).await
         }
         Command::Microbenchmark(arguments) => Ok(microbenchmark::run(&arguments).await?),
-        Command::Bare => Ok(microbenchmark::bare()?),
+        Command::Bare => Ok(microbenchmark::baseline()?),
         // These have been answered for themselves.
         Command::InternalHead | Command::InternalAgent => Ok(()),
     }
 }
 
-fn end(outcome: Outcome<()>) -> ExitCode {
+fn end(outcome: CliResult<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {

@@ -5,7 +5,7 @@ use std::io::Write;
 use roadshow::admin::harmless;
 use serde::Serialize;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 
 /// The standard output and the standard error, or what stands for them.
 pub(crate) struct Output<'a> {
@@ -17,25 +17,25 @@ pub(crate) struct Output<'a> {
 
 impl Output<'_> {
     /// Writes what was asked for.
-    pub(crate) fn print(&mut self, text: &str) -> Outcome<()> {
+    pub(crate) fn print(&mut self, text: &str) -> CliResult<()> {
         let printed = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        printed.map_err(|error| Failure::output(&error))
+        printed.map_err(|error| CliError::output(&error))
     }
 
     /// Writes what was asked for, as JSON.
-    pub(crate) fn json(&mut self, value: &impl Serialize) -> Outcome<()> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| Failure::failed(error, ""))?;
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> CliResult<()> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| CliError::failed(error, ""))?;
         self.print(&format!("{}\n", escaped(&text)))
     }
 
     /// Writes what was asked for, as JSON on one line, of which more follow.
-    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Outcome<()> {
-        let text = serde_json::to_string(value).map_err(|error| Failure::failed(error, ""))?;
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> CliResult<()> {
+        let text = serde_json::to_string(value).map_err(|error| CliError::failed(error, ""))?;
         self.print(&format!("{}\n", escaped(&text)))
     }
 
     /// Writes what a driver has written: its errors stay errors.
-    pub(crate) fn pass_on(&mut self, file: &str, text: &str) -> Outcome<()> {
+    pub(crate) fn forward(&mut self, file: &str, text: &str) -> CliResult<()> {
         match file.ends_with(".err") {
             true => self.print_log_aside(text),
             false => self.print_log(text),
@@ -43,7 +43,7 @@ impl Output<'_> {
     }
 
     /// Writes what a job or a daemon has written: byte for byte, but harmless where a terminal takes it.
-    pub(crate) fn print_log(&mut self, text: &str) -> Outcome<()> {
+    pub(crate) fn print_log(&mut self, text: &str) -> CliResult<()> {
         match self.are_terminals {
             [true, _] => self.print(&harmless(text)),
             [false, _] => self.print(text),
@@ -51,12 +51,12 @@ impl Output<'_> {
     }
 
     /// The same to the standard error, for what has no place in the output.
-    pub(crate) fn print_log_aside(&mut self, text: &str) -> Outcome<()> {
+    pub(crate) fn print_log_aside(&mut self, text: &str) -> CliResult<()> {
         let printed = match self.are_terminals {
             [_, true] => self.err.write_all(harmless(text).as_bytes()),
             [_, false] => self.err.write_all(text.as_bytes()),
         };
-        printed.and_then(|()| self.err.flush()).map_err(|error| Failure::output(&error))
+        printed.and_then(|()| self.err.flush()).map_err(|error| CliError::output(&error))
     }
 
     /// Says something about it.
@@ -104,8 +104,8 @@ mod tests {
         {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             let mut output = Output { out: &mut out, err: &mut err, are_terminals };
-            output.pass_on("driver-1-1.out", TEXT).unwrap();
-            output.pass_on("driver-1-1.err", TEXT).unwrap();
+            output.forward("driver-1-1.out", TEXT).unwrap();
+            output.forward("driver-1-1.err", TEXT).unwrap();
             assert_eq!([out, err], expected.map(|text| text.as_bytes().to_vec()), "{are_terminals:?}");
         }
     }

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
-use roadshow::admin::{Admin, AdminError, Desk, Exchange, TokenRpcClient};
+use roadshow::admin::{Admin, AdminEndpoint, AdminError, AdminTransport, TokenRpcClient};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::session::{Session, SessionRoot};
 use crate::token::{HOW_TO_GET_ONE, TokenFile, TokenText};
 use crate::values::Address;
@@ -38,20 +38,20 @@ impl Environment {
         Self { address: read("ROADSHOW_ADDRESS"), token: read("ROADSHOW_TOKEN") }
     }
 
-    fn address(&self) -> Outcome<Option<Address>> {
+    fn address(&self) -> CliResult<Option<Address>> {
         let Some(value) = &self.address else { return Ok(None) };
         let parsed = value.to_str().ok_or_else(|| "it is not text".to_owned()).and_then(str::parse);
         parsed.map(Some).map_err(|error| {
-            Failure::usage(format!("ROADSHOW_ADDRESS is {value:?}: {error}"), "set it anew, or unset it")
+            CliError::usage(format!("ROADSHOW_ADDRESS is {value:?}: {error}"), "set it anew, or unset it")
         })
     }
 
-    fn token(&self) -> Outcome<Option<TokenText>> {
+    fn token(&self) -> CliResult<Option<TokenText>> {
         let Some(value) = &self.token else { return Ok(None) };
         let parsed = value.to_str().ok_or_else(|| "it is not text".to_owned()).and_then(str::parse);
-        parsed
-            .map(Some)
-            .map_err(|error| Failure::refused(format!("ROADSHOW_TOKEN is no token: {error}"), HOW_TO_GET_ONE))
+        parsed.map(Some).map_err(|error| {
+            CliError::refused(format!("ROADSHOW_TOKEN is no token: {error}"), HOW_TO_GET_ONE)
+        })
     }
 }
 
@@ -67,11 +67,11 @@ pub(crate) struct Target {
 
 impl ClusterArgs {
     /// The cluster that is meant.
-    pub(crate) fn target(&self) -> Outcome<Target> {
+    pub(crate) fn target(&self) -> CliResult<Target> {
         self.find(&Environment::read(), &SessionRoot::of_this_user().sessions())
     }
 
-    fn find(&self, environment: &Environment, sessions: &[Session]) -> Outcome<Target> {
+    fn find(&self, environment: &Environment, sessions: &[Session]) -> CliResult<Target> {
         let addresses =
             match self.address.clone().map_or_else(|| environment.address(), |given| Ok(Some(given)))? {
                 Some(address) => address.resolve()?,
@@ -88,7 +88,7 @@ pub(crate) fn find_token(
     environment: &Environment,
     sessions: &[Session],
     addresses: &[SocketAddr],
-) -> Outcome<TokenText> {
+) -> CliResult<TokenText> {
     if let Some(file) = file {
         return file.read();
     }
@@ -104,14 +104,14 @@ pub(crate) fn find_token(
     known.sort_by_key(|session| !session.is_alive());
     known.into_iter().find_map(Session::token).ok_or_else(|| {
         let at = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-        Failure::refused(format!("there is no token for the cluster at {at}"), HOW_TO_GET_ONE)
+        CliError::refused(format!("there is no token for the cluster at {at}"), HOW_TO_GET_ONE)
     })
 }
 
-fn newest(sessions: &[Session]) -> Outcome<SocketAddr> {
+fn newest(sessions: &[Session]) -> CliResult<SocketAddr> {
     let living = sessions.iter().filter(|session| session.is_alive());
     living.filter_map(|session| session.node.head_address).next().ok_or_else(|| {
-        Failure::unreachable(
+        CliError::unreachable(
             "no cluster of yours runs on this machine",
             "start one with `roadshow start --head`, or give --address or ROADSHOW_ADDRESS",
         )
@@ -120,19 +120,23 @@ fn newest(sessions: &[Session]) -> Outcome<SocketAddr> {
 
 /// The way to the desks of a cluster.
 pub(crate) trait AdminConnector {
-    type Exchange: Exchange;
+    type Exchange: AdminTransport;
 
     /// The head's address.
     fn head_address(&self) -> SocketAddr;
 
-    async fn open(&self, desk: Desk, address: SocketAddr) -> Result<Admin<Self::Exchange>, AdminError>;
+    async fn open(
+        &self,
+        desk: AdminEndpoint,
+        address: SocketAddr,
+    ) -> Result<Admin<Self::Exchange>, AdminError>;
 
-    async fn head(&self) -> Outcome<Admin<Self::Exchange>> {
-        Ok(self.open(Desk::Head, self.head_address()).await?)
+    async fn head(&self) -> CliResult<Admin<Self::Exchange>> {
+        Ok(self.open(AdminEndpoint::Head, self.head_address()).await?)
     }
 
-    async fn agent(&self, address: SocketAddr) -> Outcome<Admin<Self::Exchange>> {
-        Ok(self.open(Desk::Agent, address).await?)
+    async fn agent(&self, address: SocketAddr) -> CliResult<Admin<Self::Exchange>> {
+        Ok(self.open(AdminEndpoint::Agent, address).await?)
     }
 }
 
@@ -143,8 +147,12 @@ impl AdminConnector for Target {
         self.answered.get().copied().unwrap_or(self.addresses[0])
     }
 
-    async fn open(&self, desk: Desk, address: SocketAddr) -> Result<Admin<TokenRpcClient>, AdminError> {
-        let is_open = desk == Desk::Head && self.answered.get().is_none();
+    async fn open(
+        &self,
+        desk: AdminEndpoint,
+        address: SocketAddr,
+    ) -> Result<Admin<TokenRpcClient>, AdminError> {
+        let is_open = desk == AdminEndpoint::Head && self.answered.get().is_none();
         let addresses = if is_open { &self.addresses[..] } else { &[address] };
         let (address, admin) = Admin::connect_any(desk, addresses, self.token.reveal()).await?;
         if is_open {

@@ -2,19 +2,19 @@
 
 use roadshow::admin::AdminRow;
 use roadshow::model::{
-    ActorInfo, ActorState, JobInfo, NodeInfo, NodeState, Quantity, Resources, TaskInfo, WorkerState,
-    WorkerSummary,
+    ActorInfo, ActorState, JobInfo, NodeInfo, NodeState, Quantity, Resources, TaskInfo, WorkerInfo,
+    WorkerState,
 };
 use serde::Serialize;
 
 use crate::clock::now_ms;
-use crate::table::{PLACEHOLDER, memory, or_nothing, short, span};
+use crate::table::{PLACEHOLDER, duration, memory, or_nothing, short};
 use crate::values::significant;
 
 /// Something that is listed.
 pub(crate) trait Row: AdminRow + Serialize {
     /// What one of them is called.
-    const ONE: &'static str;
+    const NOUN: &'static str;
     const HEADERS: &'static [&'static str];
     /// What it has in JSON.
     const FIELDS: &'static [&'static str];
@@ -28,11 +28,11 @@ pub(crate) trait Row: AdminRow + Serialize {
     fn names(&self) -> Vec<&str>;
 
     /// Whether it has ended.
-    fn is_over(&self) -> bool;
+    fn has_ended(&self) -> bool;
 }
 
 impl Row for NodeInfo {
-    const ONE: &'static str = "node";
+    const NOUN: &'static str = "node";
     const HEADERS: &'static [&'static str] =
         &["NODE", "STATE", "ADDRESS", "HEAD", "CPU", "WORKERS", "ACTORS", "NAME"];
     const FIELDS: &'static [&'static str] = &[
@@ -74,13 +74,13 @@ impl Row for NodeInfo {
         vec![&self.hostname]
     }
 
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.state == NodeState::Dead
     }
 }
 
 impl Row for JobInfo {
-    const ONE: &'static str = "job";
+    const NOUN: &'static str = "job";
     const HEADERS: &'static [&'static str] = &["JOB", "STATE", "TIME", "EXIT", "PROGRAM", "MESSAGE"];
     const FIELDS: &'static [&'static str] = &[
         "job_id",
@@ -100,7 +100,7 @@ impl Row for JobInfo {
         vec![
             self.id(),
             word(&self.state),
-            span(end.saturating_sub(self.started_ms)),
+            duration(end.saturating_sub(self.started_ms)),
             or_nothing(self.exit_code),
             self.entrypoint.clone(),
             or_nothing(self.message.as_ref()),
@@ -115,13 +115,13 @@ impl Row for JobInfo {
         Vec::new()
     }
 
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         !self.state.is_open()
     }
 }
 
 impl Row for ActorInfo {
-    const ONE: &'static str = "actor";
+    const NOUN: &'static str = "actor";
     const HEADERS: &'static [&'static str] =
         &["ACTOR", "STATE", "CLASS", "NAME", "JOB", "NODE", "PID", "CAUSE"];
     const FIELDS: &'static [&'static str] = &[
@@ -160,13 +160,13 @@ impl Row for ActorInfo {
         self.name.as_deref().into_iter().collect()
     }
 
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.state == ActorState::Dead
     }
 }
 
-impl Row for WorkerSummary {
-    const ONE: &'static str = "worker";
+impl Row for WorkerInfo {
+    const NOUN: &'static str = "worker";
     const HEADERS: &'static [&'static str] = &["WORKER", "STATE", "JOB", "NODE", "PID", "ACTORS", "CAUSE"];
     const FIELDS: &'static [&'static str] =
         &["worker_id", "state", "job_id", "node_id", "pid", "actors", "detached", "cause"];
@@ -191,13 +191,13 @@ impl Row for WorkerSummary {
         Vec::new()
     }
 
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.state == WorkerState::Dead
     }
 }
 
 impl Row for TaskInfo {
-    const ONE: &'static str = "task";
+    const NOUN: &'static str = "task";
     const HEADERS: &'static [&'static str] =
         &["FUNCTION", "JOB", "WORKER", "QUEUED", "RUNNING", "FINISHED", "FAILED"];
     const FIELDS: &'static [&'static str] =
@@ -223,7 +223,7 @@ impl Row for TaskInfo {
         vec![last_part(&self.count.name)]
     }
 
-    fn is_over(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.count.queued + self.count.running == 0
     }
 }
@@ -246,7 +246,7 @@ pub(crate) fn last_part(name: &str) -> &str {
 /// What is taken of a resource, and what there is.
 fn used(node: &NodeInfo, resource: &str) -> String {
     let total = quantity(&node.resources, resource);
-    if node.is_over() || total == Quantity::default() {
+    if node.has_ended() || total == Quantity::default() {
         return PLACEHOLDER.to_owned();
     }
     let available = quantity(&node.available, resource);
@@ -278,15 +278,15 @@ mod tests {
         let mut listed = T::FIELDS.to_vec();
         shown.sort_unstable();
         listed.sort_unstable();
-        assert_eq!(shown, listed, "{}", T::ONE);
-        assert_eq!(row.cells().len(), T::HEADERS.len(), "{}", T::ONE);
+        assert_eq!(shown, listed, "{}", T::NOUN);
+        assert_eq!(row.cells().len(), T::HEADERS.len(), "{}", T::NOUN);
         // What is an object or an array is no text to compare with.
         let simple = |field: &&str| !["resources", "available", "labels", "usage"].contains(field);
         let mut simple: Vec<_> = T::FIELDS.iter().copied().filter(simple).collect();
         let mut keys: Vec<_> = T::KIND.keys().collect();
         simple.sort_unstable();
         keys.sort_unstable();
-        assert_eq!(keys, simple, "{}", T::ONE);
+        assert_eq!(keys, simple, "{}", T::NOUN);
     }
 
     #[test]

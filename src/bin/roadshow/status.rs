@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use roadshow::admin::{Trouble, Waiting};
+use roadshow::admin::{Alert, PendingActor};
 use roadshow::model::{JobInfo, NodeInfo, NodeState, Quantity};
 use serde::Serialize;
 
-use crate::failure::{Outcome, one_line};
+use crate::failure::{CliResult, one_line};
 use crate::output::Output;
 use crate::reach::{AdminConnector, ClusterArgs};
 use crate::rows::{Row, last_part, quantity, shown, word};
@@ -40,10 +40,10 @@ struct Status {
     /// How many jobs are in which state.
     jobs: BTreeMap<String, usize>,
     /// Those that have waited longest.
-    waiting: Vec<Waiting>,
+    waiting: Vec<PendingActor>,
     /// How many wait.
     waiting_count: usize,
-    troubles: Vec<Trouble>,
+    troubles: Vec<Alert>,
 }
 
 /// How much of a resource is taken.
@@ -57,7 +57,7 @@ pub(crate) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let mut head = desks.head().await?;
     let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
     let ((waiting, waiting_count), troubles) = (head.waiting().await?, head.troubles().await?);
@@ -118,11 +118,11 @@ impl Status {
         for (title, state) in [
             ("Alive", NodeState::Alive),
             ("Draining", NodeState::Draining),
-            ("Awaited since the head was started again", NodeState::Awaited),
+            ("Awaited since the head was started again", NodeState::Rejoining),
             ("Dead", NodeState::Dead),
         ] {
             let nodes: Vec<_> = self.nodes.iter().filter(|node| node.state == state).collect();
-            if state == NodeState::Awaited && nodes.is_empty() {
+            if state == NodeState::Rejoining && nodes.is_empty() {
                 continue;
             }
             writeln!(page, "  {title}: {}", nodes.len())?;
@@ -159,7 +159,7 @@ impl Status {
         if self.waiting.is_empty() {
             writeln!(page, "  nothing")?;
         }
-        for Waiting { actor_id, class, job_id, reason } in &self.waiting {
+        for PendingActor { actor_id, class, job_id, reason } in &self.waiting {
             let class = one_line(last_part(class));
             writeln!(page, "  {class} {actor_id} of job {job_id}: {}", one_line(reason))?;
         }

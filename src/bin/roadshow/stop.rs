@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::Serialize;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::output::Output;
 use crate::session::{Process, Session, SessionRoot, all_ended, descendants};
 use crate::table::count;
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
 
 /// How a session is ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct StopOptions {
     /// How long its daemons have; none at all if they are to be killed.
     pub(crate) grace: Option<Duration>,
     pub(crate) keep_logs: bool,
@@ -63,7 +63,7 @@ pub(crate) struct Stopped {
     killed: Vec<u32>,
 }
 
-pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliResult<()> {
     let home = SessionRoot::of_this_user();
     let sessions = match &arguments.session_dir {
         None => {
@@ -73,15 +73,15 @@ pub(crate) fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()>
         Some(dir) => vec![Session::read(dir).ok_or_else(|| {
             let text = format!("there is no session of yours alone in {}", dir.display());
             match Session::refused(dir) {
-                Some(why) => Failure::unknown(format!("{text}: {why}"), open_to_others(dir)),
+                Some(why) => CliError::unknown(format!("{text}: {why}"), open_to_others(dir)),
                 None => {
-                    Failure::unknown(text, "`roadshow stop` without --session-dir ends all that there are")
+                    CliError::unknown(text, "`roadshow stop` without --session-dir ends all that there are")
                 }
             }
         })?],
     };
     let grace = (!arguments.force).then_some(arguments.grace_period);
-    let manner = Manner { grace, keep_logs: arguments.keep_logs };
+    let manner = StopOptions { grace, keep_logs: arguments.keep_logs };
     let mut stopped = Vec::new();
     for session in sessions {
         stopped.push(stop(&session, manner)?);
@@ -112,8 +112,9 @@ fn open_to_others(dir: &Path) -> String {
 }
 
 /// Ends a session's processes, and removes its files.
-pub(crate) fn stop(session: &Session, manner: Manner) -> Outcome<Stopped> {
-    let daemons: Vec<Process> = session.living().into_iter().filter_map(|record| record.open()).collect();
+pub(crate) fn stop(session: &Session, manner: StopOptions) -> CliResult<Stopped> {
+    let daemons: Vec<Process> =
+        session.live_processes().into_iter().filter_map(|record| record.open()).collect();
     // Before the daemons end: afterwards nobody knows whose they were.
     let mut others = descendants(&daemons);
     let mut killed = Vec::new();
@@ -131,7 +132,7 @@ pub(crate) fn stop(session: &Session, manner: Manner) -> Outcome<Stopped> {
     session.remove(manner.keep_logs).map_err(|error| {
         let text =
             format!("the processes have ended, but {} cannot be removed: {error}", session.dir.display());
-        Failure::failed(text, "remove it by hand")
+        CliError::failed(text, "remove it by hand")
     })?;
     let pids = |processes: &[Process]| processes.iter().map(|process| process.pid).collect();
     let (daemons, others) = (pids(&daemons), pids(&others));
@@ -139,7 +140,7 @@ pub(crate) fn stop(session: &Session, manner: Manner) -> Outcome<Stopped> {
 }
 
 /// Kills those that have not ended in time, and waits until they are gone.
-fn kill(processes: &[Process], limit: Duration, killed: &mut Vec<u32>) -> Outcome<()> {
+fn kill(processes: &[Process], limit: Duration, killed: &mut Vec<u32>) -> CliResult<()> {
     for process in all_ended(processes, limit) {
         if process.signal(Signal::KILL) {
             killed.push(process.pid);
@@ -147,7 +148,7 @@ fn kill(processes: &[Process], limit: Duration, killed: &mut Vec<u32>) -> Outcom
     }
     match all_ended(processes, KILLED)[..] {
         [] => Ok(()),
-        [process, ..] => Err(Failure::failed(
+        [process, ..] => Err(CliError::failed(
             format!("process {} does not end although it was killed", process.pid),
             "it waits for a disk or a network file system; look at its state with `ps`",
         )),
@@ -188,7 +189,8 @@ mod tests {
     use crate::session::Role;
     use crate::session::tests::{Scratch, node};
 
-    const SHUTDOWN_GRACE: Manner = Manner { grace: Some(Duration::from_secs(10)), keep_logs: false };
+    const SHUTDOWN_GRACE: StopOptions =
+        StopOptions { grace: Some(Duration::from_secs(10)), keep_logs: false };
 
     /// A shell that has run its script as far as a line that it writes.
     fn shell(script: &str) -> Child {
@@ -225,7 +227,7 @@ mod tests {
         let scratch = Scratch::new();
         let mut agent = shell("trap '' TERM; sleep 1000 & echo; while :; do sleep 1000; done");
         let session = session(&scratch, &[(Role::Agent, &agent)]);
-        let manner = Manner { grace: Some(Duration::from_millis(10)), keep_logs: false };
+        let manner = StopOptions { grace: Some(Duration::from_millis(10)), keep_logs: false };
         let stopped = stop(&session, manner).unwrap();
         assert_eq!(stopped.daemons, [agent.id()]);
         assert!(stopped.killed.len() >= 3 && stopped.killed[0] == agent.id(), "{stopped:?}");
@@ -237,7 +239,7 @@ mod tests {
         let scratch = Scratch::new();
         let mut agent = shell("trap 'exit 0' TERM; echo; while :; do sleep 0.01; done");
         let session = session(&scratch, &[(Role::Agent, &agent)]);
-        let stopped = stop(&session, Manner { grace: None, keep_logs: false }).unwrap();
+        let stopped = stop(&session, StopOptions { grace: None, keep_logs: false }).unwrap();
         assert_eq!(stopped.killed[0], agent.id());
         assert!(!agent.wait().unwrap().success());
     }

@@ -4,7 +4,7 @@ use roadshow::admin::Counts;
 use roadshow::config::SUMMARY_ROWS_MAX;
 use roadshow::model::{ClassCount, TaskCount};
 
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::output::Output;
 use crate::reach::{AdminConnector, ClusterArgs};
 use crate::table::Table;
@@ -35,7 +35,7 @@ pub(crate) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let mut head = desks.head().await?;
     let more = match arguments.kind {
         Kind::Actors => {
@@ -55,7 +55,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn show_classes(classes: &[ClassCount], json: bool, output: &mut Output<'_>) -> Outcome<()> {
+fn show_classes(classes: &[ClassCount], json: bool, output: &mut Output<'_>) -> CliResult<()> {
     if json {
         return output.json(&classes);
     }
@@ -71,7 +71,7 @@ fn show_classes(classes: &[ClassCount], json: bool, output: &mut Output<'_>) -> 
     output.print(&format!("{total} actors\n\n{table}"))
 }
 
-fn show_functions(functions: &[TaskCount], json: bool, output: &mut Output<'_>) -> Outcome<()> {
+fn show_functions(functions: &[TaskCount], json: bool, output: &mut Output<'_>) -> CliResult<()> {
     if json {
         return output.json(&functions);
     }

@@ -96,7 +96,7 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 }
 
 /// A time in the two largest units that it has.
-pub(crate) fn span(ms: u64) -> String {
+pub(crate) fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {
         0..60 => format!("{s}s"),
@@ -166,7 +166,7 @@ x           -
 
     #[test]
     fn times_and_amounts_have_their_units() {
-        let shown = [999, 61_000, 3_660_000, 90_000_000].map(span);
+        let shown = [999, 61_000, 3_660_000, 90_000_000].map(duration);
         assert_eq!(shown, ["0s", "1m01s", "1h01m", "1d01h"]);
         let shown = [0.0, 1023.0, 1536.0, 8.0 * 1024.0 * 1024.0 * 1024.0].map(memory);
         assert_eq!(shown, ["0 B", "1023 B", "1.5 KiB", "8.0 GiB"]);

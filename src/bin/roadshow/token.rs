@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 
 /// The longest text that is taken for a token.
 const TOKEN_BYTES_MAX: usize = 4 << 10;
@@ -68,7 +68,7 @@ impl FromStr for TokenFile {
 }
 
 impl TokenFile {
-    pub(crate) fn read(&self) -> Outcome<TokenText> {
+    pub(crate) fn read(&self) -> CliResult<TokenText> {
         match self {
             Self::StandardInput => token(io::stdin().lock(), Path::new("the standard input")),
             Self::At(path) => {
@@ -79,18 +79,18 @@ impl TokenFile {
     }
 }
 
-fn token(from: impl Read, path: &Path) -> Outcome<TokenText> {
+fn token(from: impl Read, path: &Path) -> CliResult<TokenText> {
     let mut text = String::new();
     from.take(TOKEN_BYTES_MAX as u64 + 2)
         .read_to_string(&mut text)
         .map_err(|error| unreadable(path, &error))?;
     text.parse().map_err(|error| {
-        Failure::refused(format!("there is no token in {}: {error}", path.display()), HOW_TO_GET_ONE)
+        CliError::refused(format!("there is no token in {}: {error}", path.display()), HOW_TO_GET_ONE)
     })
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::refused(format!("cannot read the token from {}: {error}", path.display()), HOW_TO_GET_ONE)
+fn unreadable(path: &Path, error: &io::Error) -> CliError {
+    CliError::refused(format!("cannot read the token from {}: {error}", path.display()), HOW_TO_GET_ONE)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::program::Program;
 use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 use crate::cluster::executable::ExecutableError;
 use crate::cluster::listing::Counts;
-use crate::cluster::model::{ActorKey, ClassCount, JobId, NodeId, TaskCount, Trouble, Waiting};
+use crate::cluster::model::{ActorKey, Alert, ClassCount, JobId, NodeId, PendingActor, TaskCount};
 use crate::config::EXECUTABLE_CHUNK_BYTES;
 
 /// How long an answer may take.
@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whose desk is meant, on a node that may have both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Desk {
+pub enum AdminEndpoint {
     /// The head's, which knows the cluster.
     Head,
     /// The agent's, which has the node's files.
@@ -30,7 +30,7 @@ pub enum Desk {
 }
 
 /// What carries requests to a desk, and its replies back.
-pub trait Exchange {
+pub trait AdminTransport {
     /// Asks, and waits for the answer. [`AdminReply::Failed`] is an answer.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ pub struct Admin<E> {
 
 /// Where a submitted job is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Submitted {
+pub struct SubmittedJob {
     /// The job.
     pub job: JobId,
     /// The node.
@@ -140,11 +140,11 @@ questions! {
     functions(part: Option<String>), "tasks by function", AdminRequest::Functions { part } =>
         AdminReply::Functions(counts) => counts, Counts<TaskCount>;
     /// What has waited longest for a place, and why; and how many wait, with these.
-    waiting(), "what waits", AdminRequest::Waiting =>
-        AdminReply::Waiting { first, count } => (first, count), (Vec<Waiting>, usize);
+    waiting(), "what waits", AdminRequest::PendingActors =>
+        AdminReply::PendingActors { first, count } => (first, count), (Vec<PendingActor>, usize);
     /// What an operator should see to, the head's own troubles first; the first hundred.
     troubles(), "what is in trouble",
-        AdminRequest::Alerts => AdminReply::Alerts(troubles) => troubles, Vec<Trouble>;
+        AdminRequest::Alerts => AdminReply::Alerts(troubles) => troubles, Vec<Alert>;
     /// Asks an actor to end, which it does once it handles no message.
     kill(actor: ActorKey), "the end of an actor",
         AdminRequest::Kill { actor } => AdminReply::Done => (), ();
@@ -161,16 +161,16 @@ questions! {
     /// node is to have the executable before, and to be asked within
     /// [`SUBMITTED_LEASE`](crate::config::SUBMITTED_LEASE).
     submit(submission: Submission), "a job", AdminRequest::Submit(submission) =>
-        AdminReply::Submitted { job, node, address } => Submitted { job, node, address }, Submitted;
+        AdminReply::Submitted { job, node, address } => SubmittedJob { job, node, address }, SubmittedJob;
     /// Has an agent start the driver of a job whose executable it has.
     begin(job: JobId, submission: Submission), "the start of a job",
-        AdminRequest::Begin { job, submission } => AdminReply::Done => (), ();
+        AdminRequest::StartDriver { job, submission } => AdminReply::Done => (), ();
     /// A part of one of an agent's logs.
     log(file: String, from: LogFrom), "a log", AdminRequest::Log { file, from } =>
         AdminReply::Log { text, offset } => LogText { text, offset }, LogText;
 }
 
-impl<E: Exchange> Admin<E> {
+impl<E: AdminTransport> Admin<E> {
     /// The desk at the other end of `exchange`.
     pub const fn new(exchange: E) -> Self {
         Self { exchange }
@@ -206,7 +206,8 @@ impl<E: Exchange> Admin<E> {
         while have < size {
             let bytes = read(have, EXECUTABLE_CHUNK_BYTES)
                 .map_err(|error| AdminError::Executable(error.to_string()))?;
-            let now = self.stored(AdminRequest::Store { digest, size, offset: have, bytes }).await?;
+            let now =
+                self.stored(AdminRequest::UploadExecutable { digest, size, offset: have, bytes }).await?;
             if now <= have {
                 return Err(AdminError::UnexpectedReply { asked: "more of an executable" });
             }
@@ -284,19 +285,19 @@ mod tests {
         }
     }
 
-    impl Exchange for Scripted {
+    impl AdminTransport for Scripted {
         async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
-            if let AdminRequest::Store { offset, bytes, .. } = &request {
+            if let AdminRequest::UploadExecutable { offset, bytes, .. } = &request {
                 assert_eq!(*offset, self.stored.len() as u64);
                 assert!(bytes.len() <= EXECUTABLE_CHUNK_BYTES);
                 self.stored.extend(&bytes[..bytes.len().min(self.takes_max)]);
             }
             match request {
-                AdminRequest::ExecutableStatus { .. } | AdminRequest::Store { .. } => {
+                AdminRequest::ExecutableStatus { .. } | AdminRequest::UploadExecutable { .. } => {
                     Ok(AdminReply::ExecutableStatus { have: self.stored.len() as u64 })
                 }
                 // The desk that never answers.
-                AdminRequest::Waiting => std::future::pending().await,
+                AdminRequest::PendingActors => std::future::pending().await,
                 _ => Ok(self.reply.clone()),
             }
         }

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::client::{Admin, AdminError, Desk, Exchange};
+use super::client::{Admin, AdminEndpoint, AdminError, AdminTransport};
 use super::request::{AdminReply, AdminRequest};
 use crate::cluster::desk::{Endpoint, TokenRpcClient, TokenRpcError};
 use crate::cluster::trust::Token;
 
-impl Exchange for TokenRpcClient {
+impl AdminTransport for TokenRpcClient {
     async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
         self.ask(&request).await.map_err(|error| match error {
             TokenRpcError::Refused { text } => AdminError::Failed(text),
@@ -27,7 +27,7 @@ impl Admin<TokenRpcClient> {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub async fn connect(desk: Desk, address: SocketAddr, token: &str) -> Result<Self, AdminError> {
+    pub async fn connect(desk: AdminEndpoint, address: SocketAddr, token: &str) -> Result<Self, AdminError> {
         Self::connect_any(desk, &[address], token).await.map(|(_, connected)| connected)
     }
 
@@ -41,14 +41,14 @@ impl Admin<TokenRpcClient> {
     ///
     /// Dropping the future closes the connections.
     pub async fn connect_any(
-        desk: Desk,
+        desk: AdminEndpoint,
         addresses: &[SocketAddr],
         token: &str,
     ) -> Result<(SocketAddr, Self), AdminError> {
         let token: Token = token.parse().map_err(|error| AdminError::Refused(format!("{error}")))?;
         let desk = match desk {
-            Desk::Head => Endpoint::Head,
-            Desk::Agent => Endpoint::Agent,
+            AdminEndpoint::Head => Endpoint::Head,
+            AdminEndpoint::Agent => Endpoint::Agent,
         };
         let connected = TokenRpcClient::connect_any(None, addresses, desk, &token).await;
         let connected = connected.map_err(|error| match error.is_final() {

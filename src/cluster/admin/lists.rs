@@ -1,9 +1,9 @@
 //! Lists, as an operator asks for them: a page, all pages, or what a text may mean.
 
-use super::client::{Admin, AdminError, Exchange};
+use super::client::{Admin, AdminError, AdminTransport};
 use super::request::{AdminReply, AdminRequest};
 use crate::cluster::listing::{Filter, Page, Query, Row, joined};
-use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
+use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerInfo};
 
 /// A row that a head lists.
 pub trait AdminRow: Row + Send {
@@ -27,10 +27,10 @@ macro_rules! rows {
 }
 
 rows! {
-    NodeInfo => Nodes, JobInfo => Jobs, ActorInfo => Actors, WorkerSummary => Workers, TaskInfo => Tasks
+    NodeInfo => Nodes, JobInfo => Jobs, ActorInfo => Actors, WorkerInfo => Workers, TaskInfo => Tasks
 }
 
-impl<E: Exchange> Admin<E> {
+impl<E: AdminTransport> Admin<E> {
     /// A part of a table, in the order of its list.
     ///
     /// # Errors

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::enrolment::ENROLMENT_VARIABLE;
 use crate::cluster::listing::{Counts, Kind, Page, Query};
 use crate::cluster::model::{
-    ActorInfo, ActorKey, ClassCount, JobId, JobInfo, NodeId, NodeInfo, TaskCount, TaskInfo, Trouble, Waiting,
-    WorkerId, WorkerSummary,
+    ActorInfo, ActorKey, Alert, ClassCount, JobId, JobInfo, NodeId, NodeInfo, PendingActor, TaskCount,
+    TaskInfo, WorkerId, WorkerInfo,
 };
 use crate::cluster::offspring::MARK_VARIABLE;
 use crate::cluster::protocol::is_secret;
@@ -37,7 +37,7 @@ pub enum AdminRequest {
         part: Option<String>,
     },
     /// What has waited longest for a place, and why. [`AdminReply::Waiting`].
-    Waiting,
+    PendingActors,
     /// What an operator should see to. [`AdminReply::Alerts`].
     Alerts,
     /// An actor is to end. [`AdminReply::Done`].
@@ -72,7 +72,7 @@ pub enum AdminRequest {
         size: u64,
     },
     /// To an agent: the next bytes of an executable, of at most a mebibyte. [`AdminReply::ExecutableStatus`].
-    Store {
+    UploadExecutable {
         /// Its BLAKE3 digest.
         digest: [u8; 32],
         /// Its length in bytes.
@@ -84,7 +84,7 @@ pub enum AdminRequest {
         bytes: Vec<u8>,
     },
     /// To an agent: the job's driver is to be started. [`AdminReply::Done`].
-    Begin {
+    StartDriver {
         /// Which.
         job: JobId,
         /// What is to be run.
@@ -150,7 +150,7 @@ pub enum AdminReply {
     /// Actors; dead ones only as far as they are remembered.
     Actors(Page<ActorInfo>),
     /// Workers.
-    Workers(Page<WorkerSummary>),
+    Workers(Page<WorkerInfo>),
     /// Tasks, by function and worker.
     Tasks(Page<TaskInfo>),
     /// Actors by class.
@@ -158,14 +158,14 @@ pub enum AdminReply {
     /// Tasks by function.
     Functions(Counts<TaskCount>),
     /// What waits, and why.
-    Waiting {
+    PendingActors {
         /// At most [`WAITING_TOLD_MAX`](crate::config::WAITING_TOLD_MAX) that have waited longest.
-        first: Vec<Waiting>,
+        first: Vec<PendingActor>,
         /// How many wait, with these.
         count: usize,
     },
     /// What an operator should see to.
-    Alerts(Vec<Trouble>),
+    Alerts(Vec<Alert>),
     /// It is done, or begun.
     Done,
     /// The job, and the agent that will run its driver.

@@ -42,7 +42,7 @@ pub(super) async fn renew_loop(agent: Arc<Agent>) {
             // It is tried again long before the certificate ends.
             tracing::warn!(%error, "this node's certificate was not renewed");
         }
-        for (job, hosts, lifeline) in agent.workers.certified() {
+        for (job, hosts, lifeline) in agent.workers.certificate_holders() {
             match agent.sign(job, hosts).await {
                 Ok(credentials) => {
                     // One that is stopped takes nothing; the others do not wait for it.

@@ -39,33 +39,33 @@ pub(super) struct Drivers(Mutex<FxHashMap<JobId, Driver>>);
 enum Driver {
     /// Its job was stopped before it was begun.
     Cancelled,
-    Runs(CancellationToken),
+    Running(CancellationToken),
 }
 
 impl Drivers {
     /// Asks a driver to end; it is ended when that takes too long.
     pub(super) fn stop(&self, job: JobId) {
         match self.lock().entry(job).or_insert(Driver::Cancelled) {
-            Driver::Runs(stop) => stop.cancel(),
+            Driver::Running(stop) => stop.cancel(),
             Driver::Cancelled => {}
         }
     }
 
     /// Whether a job's driver has not ended yet.
     pub(super) fn runs(&self, job: JobId) -> bool {
-        matches!(self.lock().get(&job), Some(Driver::Runs(_)))
+        matches!(self.lock().get(&job), Some(Driver::Running(_)))
     }
 
     /// The jobs whose drivers have not ended yet.
     pub(super) fn running(&self) -> Vec<JobId> {
         let all = self.lock();
-        all.iter().filter(|(_, driver)| matches!(driver, Driver::Runs(_))).map(|(job, _)| *job).collect()
+        all.iter().filter(|(_, driver)| matches!(driver, Driver::Running(_))).map(|(job, _)| *job).collect()
     }
 
     /// Asks all drivers to end.
     pub(super) fn stop_all(&self) {
         for driver in self.lock().values() {
-            if let Driver::Runs(stop) = driver {
+            if let Driver::Running(stop) = driver {
                 stop.cancel();
             }
         }
@@ -76,12 +76,12 @@ impl Drivers {
         match self.lock().entry(job) {
             Entry::Vacant(vacant) => {
                 let stop = CancellationToken::new();
-                vacant.insert(Driver::Runs(stop.clone()));
+                vacant.insert(Driver::Running(stop.clone()));
                 Ok(stop)
             }
             Entry::Occupied(occupied) => Err(match occupied.get() {
                 Driver::Cancelled => format!("job {job} was stopped before its driver was started"),
-                Driver::Runs(_) => format!("the driver of job {job} runs already"),
+                Driver::Running(_) => format!("the driver of job {job} runs already"),
             }),
         }
     }
@@ -105,7 +105,7 @@ impl Agent {
         begun.inspect_err(|why| {
             self.drivers.end(job);
             let message = format!("the driver could not be started: {why}");
-            self.happened(NodeEvent::DriverExited { job, state: JobState::Failed, exit_code: None, message });
+            self.record(NodeEvent::DriverExited { job, state: JobState::Failed, exit_code: None, message });
         })
     }
 
@@ -116,7 +116,7 @@ impl Agent {
         stop: CancellationToken,
     ) -> Result<(), String> {
         runs_here(&submission.platform)?;
-        let held = self.executables.hold(Digest(submission.digest)).map_err(|error| error.to_string())?;
+        let held = self.executables.pin(Digest(submission.digest)).map_err(|error| error.to_string())?;
         check_runs_here(&held.path()).map_err(|error| error.to_string())?;
         let account = self.accounts.of(job).map_err(|error| error.to_string())?;
         let directory = self.jobs.directory(job, account.as_deref()).map_err(|error| error.to_string())?;
@@ -154,12 +154,12 @@ impl Agent {
                 return Err(format!("the driver's log cannot be made: {error}"));
             }
         };
-        self.happened(NodeEvent::DriverBegan { job });
+        self.record(NodeEvent::DriverStarted { job });
         let agent = Arc::clone(self);
         tokio::spawn(async move {
             let pid = child.id();
             let event = tokio::select! {
-                event = attend(job, child, mark, &stop) => event,
+                event = supervise(job, child, mark, &stop) => event,
                 never = enrolling::serve(&agent, job, pid, socket) => match never {},
             };
             // Whoever hears of the end finds all that was written.
@@ -167,7 +167,7 @@ impl Agent {
             drop((held, account));
             agent.drivers.end(job);
             agent.orphans.worker_ended(&agent, job);
-            agent.happened(event);
+            agent.record(event);
         });
         Ok(())
     }
@@ -218,7 +218,7 @@ async fn discard(mut child: Child, mark: Mark) {
 }
 
 /// Waits for a driver's end, and sees to it when it is asked to.
-async fn attend(job: JobId, mut child: Child, mark: Mark, stop: &CancellationToken) -> NodeEvent {
+async fn supervise(job: JobId, mut child: Child, mark: Mark, stop: &CancellationToken) -> NodeEvent {
     let pid = child.id();
     let group = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let signal = |signal| {

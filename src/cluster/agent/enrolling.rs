@@ -85,7 +85,7 @@ pub(super) async fn serve(
 async fn answer(agent: &Agent, job: JobId, mut connection: UnixStream) -> io::Result<()> {
     let mut length = [0; 4];
     connection.read_exact(&mut length).await?;
-    let mut body = vec![0; bootstrap::checked(length)?];
+    let mut body = vec![0; bootstrap::validate_length(length)?];
     connection.read_exact(&mut body).await?;
     let request: EnrolRequest = bootstrap::decode(&body)?;
     let reply = agent.sign_driver(job, request).await;

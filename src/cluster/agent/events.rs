@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::cluster::bootstrap::Life;
+use crate::cluster::bootstrap::ActorEvent;
 use crate::cluster::protocol::NodeEvent;
 
 /// How many are told at once.
@@ -14,15 +14,15 @@ const EVENT_BATCH_MAX: usize = 512;
 /// Events that the head has not heard of. Their number is that of lives that begin and end meanwhile;
 /// when the head was gone they are dropped, and the node reports as it is by then.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(super) struct EventQueue {
     queue: Mutex<VecDeque<NodeEvent>>,
-    more: Notify,
+    notify: Notify,
 }
 
-impl Events {
+impl EventQueue {
     pub(super) fn push(&self, event: NodeEvent) {
         self.lock().push_back(event);
-        self.more.notify_one();
+        self.notify.notify_one();
     }
 
     /// The next ones, once there are any.
@@ -36,7 +36,7 @@ impl Events {
             if !events.is_empty() {
                 return Batch { queue: self, events };
             }
-            self.more.notified().await;
+            self.notify.notified().await;
         }
     }
 
@@ -47,7 +47,7 @@ impl Events {
     }
 
     /// Takes back what the head may not have heard of.
-    fn give_back(&self, events: Vec<NodeEvent>) {
+    fn requeue(&self, events: Vec<NodeEvent>) {
         let mut queue = self.lock();
         for event in events.into_iter().rev() {
             queue.push_front(event);
@@ -58,7 +58,10 @@ impl Events {
     /// placed that began and ended since.
     pub(super) fn clear(&self) {
         let is_end = |event: &NodeEvent| {
-            matches!(event, NodeEvent::DriverExited { .. } | NodeEvent::Life { life: Life::Ended { .. }, .. })
+            matches!(
+                event,
+                NodeEvent::DriverExited { .. } | NodeEvent::Actor { life: ActorEvent::Stopped { .. }, .. }
+            )
         };
         self.lock().retain(is_end);
     }
@@ -71,7 +74,7 @@ impl Events {
 /// Events that are being told. Dropped before they were, they go back.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
-    queue: &'a Events,
+    queue: &'a EventQueue,
     events: Vec<NodeEvent>,
 }
 
@@ -81,7 +84,7 @@ impl Batch<'_> {
     }
 
     /// The head has heard of them.
-    pub(super) fn told(mut self) {
+    pub(super) fn ack(mut self) {
         self.events.clear();
     }
 
@@ -93,7 +96,7 @@ impl Batch<'_> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        self.queue.give_back(std::mem::take(&mut self.events));
+        self.queue.requeue(std::mem::take(&mut self.events));
     }
 }
 
@@ -108,29 +111,29 @@ mod tests {
     }
 
     fn actor_ended() -> NodeEvent {
-        let life = Life::Ended { actor: ActorKey(1), cause: "it stopped".to_owned() };
-        NodeEvent::Life { worker: WorkerId(1), life }
+        let life = ActorEvent::Stopped { actor: ActorKey(1), cause: "it stopped".to_owned() };
+        NodeEvent::Actor { worker: WorkerId(1), life }
     }
 
     #[tokio::test]
     async fn an_end_of_a_driver_that_is_not_kept_is_told_again_and_nothing_else_is() {
-        let events = Events::default();
-        let held = NodeEvent::JobHeld { job: JobId(1) };
+        let events = EventQueue::default();
+        let held = NodeEvent::ExecutablePinned { job: JobId(1) };
         [driver_ended(), held, actor_ended()].into_iter().for_each(|event| events.push(event));
         events.next().await.told_but_ends_of_drivers();
         let again = events.next().await;
         assert!(matches!(again.events()[..], [NodeEvent::DriverExited { .. }]), "{:?}", again.events());
-        again.told();
+        again.ack();
         assert!(events.take().is_empty());
     }
 
     #[tokio::test]
     async fn what_no_report_has_outlasts_a_rejoin() {
-        let events = Events::default();
-        let held = NodeEvent::JobHeld { job: JobId(1) };
+        let events = EventQueue::default();
+        let held = NodeEvent::ExecutablePinned { job: JobId(1) };
         [held, actor_ended(), driver_ended()].into_iter().for_each(|event| events.push(event));
         events.clear();
         let kept = events.take();
-        assert!(matches!(kept[..], [NodeEvent::Life { .. }, NodeEvent::DriverExited { .. }]), "{kept:?}");
+        assert!(matches!(kept[..], [NodeEvent::Actor { .. }, NodeEvent::DriverExited { .. }]), "{kept:?}");
     }
 }

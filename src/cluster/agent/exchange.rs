@@ -144,7 +144,7 @@ where
     F: Future<Output = Result<Payload, NotFetched>>,
 {
     let until = tokio::time::Instant::now() + EXECUTABLE_FETCH_TURN;
-    let mut have = in_store(store, move |store| store.have(digest, size)).await?;
+    let mut have = in_store(store, move |store| store.stored_bytes(digest, size)).await?;
     while have < size && tokio::time::Instant::now() < until {
         let bytes = piece(have).await?;
         let expected = (size - have).min(EXECUTABLE_CHUNK_BYTES as u64);
@@ -153,7 +153,7 @@ where
             return Err(NotFetched::BySource(text));
         }
         let offset = have;
-        have = match in_store(store, move |store| store.put(digest, size, offset, &bytes)).await {
+        have = match in_store(store, move |store| store.write(digest, size, offset, &bytes)).await {
             // What came before had another digest, for a driver that sent it meanwhile.
             Err(StoreError::Gap { have, .. }) => have,
             put => put?,

@@ -22,18 +22,18 @@ use crate::config::{LOG_RETENTION_INTERVAL, LOGS_BYTES_MAX, LOGS_FILES_MAX};
 pub(super) struct Jobs {
     directory: PathBuf,
     logs: PathBuf,
-    launches: Mutex<FxHashMap<JobId, Equipped>>,
+    launches: Mutex<FxHashMap<JobId, ProvisionedJob>>,
 }
 
 #[derive(Debug)]
-struct Equipped {
+struct ProvisionedJob {
     launch: Arc<JobSpec>,
     /// Keeps the executable from being dropped.
     executable: PinnedExecutable,
     /// The user that its workers run as; the agent's if there is none.
     account: Option<Arc<Account>>,
     /// Whether it is kept only for the workers that still run.
-    over: bool,
+    ended: bool,
 }
 
 impl Jobs {
@@ -46,15 +46,20 @@ impl Jobs {
     }
 
     /// Takes note of how a job's workers are started.
-    pub(super) fn equip(&self, launch: JobSpec, executable: PinnedExecutable, account: Option<Arc<Account>>) {
+    pub(super) fn provision(
+        &self,
+        launch: JobSpec,
+        executable: PinnedExecutable,
+        account: Option<Arc<Account>>,
+    ) {
         let launch = Arc::new(launch);
-        self.lock().insert(launch.job, Equipped { launch, executable, account, over: false });
+        self.lock().insert(launch.job, ProvisionedJob { launch, executable, account, ended: false });
     }
 
     /// How a job's workers are started, from which file, and as whom.
     pub(super) fn launch(&self, job: JobId) -> Option<(Arc<JobSpec>, PathBuf, Option<Arc<Account>>)> {
         let launches = self.lock();
-        let Equipped { launch, executable, account, .. } = launches.get(&job)?;
+        let ProvisionedJob { launch, executable, account, .. } = launches.get(&job)?;
         Some((Arc::clone(launch), executable.path(), account.clone()))
     }
 
@@ -78,7 +83,7 @@ impl Jobs {
             tokio::time::sleep(LOG_RETENTION_INTERVAL).await;
             let looked_at = Arc::clone(&agent);
             let trimmed = tokio::task::spawn_blocking(move || {
-                let lives = |name: LogName| looked_at.writes(name);
+                let lives = |name: LogName| looked_at.is_writing(name);
                 looked_at.jobs.drop_empty(|job| looked_at.drivers.runs(job));
                 looked_at.accounts.end_rest();
                 LogReader::new(looked_at.jobs.logs()).trim(LOGS_BYTES_MAX, LOGS_FILES_MAX, lives)
@@ -103,27 +108,27 @@ impl Jobs {
     }
 
     /// The jobs whose executables are kept, and that are not known to be over.
-    pub(super) fn held(&self) -> Vec<JobId> {
+    pub(super) fn pinned_jobs(&self) -> Vec<JobId> {
         let launches = self.lock();
-        launches.iter().filter(|(_, equipped)| !equipped.over).map(|(job, _)| *job).collect()
+        launches.iter().filter(|(_, equipped)| !equipped.ended).map(|(job, _)| *job).collect()
     }
 
     /// A job is over: nothing more of it is started here.
-    pub(super) fn over(&self, job: JobId) {
+    pub(super) fn mark_ended(&self, job: JobId) {
         if let Some(equipped) = self.lock().get_mut(&job) {
-            equipped.over = true;
+            equipped.ended = true;
         }
     }
 
     /// Lets go of the executable of a job that is over, unless some of its workers still run.
-    pub(super) fn let_go(&self, job: JobId, workers: &Workers) {
+    pub(super) fn release_if_idle(&self, job: JobId, workers: &Workers) {
         let mut launches = self.lock();
-        if launches.get(&job).is_some_and(|equipped| equipped.over) && !workers.has_workers_of(job) {
+        if launches.get(&job).is_some_and(|equipped| equipped.ended) && !workers.has_workers_of(job) {
             launches.remove(&job);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<JobId, Equipped>> {
+    fn lock(&self) -> MutexGuard<'_, FxHashMap<JobId, ProvisionedJob>> {
         self.launches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,20 +149,20 @@ mod tests {
     use super::*;
     use crate::cluster::executable::{Digest, Store};
     use crate::cluster::model::WorkerId;
-    use crate::cluster::scratch::Scratch;
+    use crate::cluster::scratch::TestDir;
     use crate::config::Limits;
     use crate::host::fresh_identity;
 
     const JOB: JobId = JobId(7);
 
     /// A node that has an executable for a job.
-    fn equipped() -> (Scratch, Store, Digest, Jobs) {
-        let scratch = Scratch::new();
+    fn equipped() -> (TestDir, Store, Digest, Jobs) {
+        let scratch = TestDir::new();
         let store = Store::open(&scratch.join("executables")).unwrap();
         let digest = Digest(blake3::hash(b"program").into());
-        store.put(digest, 7, 0, b"program").unwrap();
+        store.write(digest, 7, 0, b"program").unwrap();
         let jobs = Jobs::new(scratch.path()).unwrap();
-        jobs.equip(launch(digest), store.hold(digest).unwrap(), None);
+        jobs.provision(launch(digest), store.pin(digest).unwrap(), None);
         (scratch, store, digest, jobs)
     }
 
@@ -177,11 +182,11 @@ mod tests {
     fn the_executable_of_a_job_that_is_over_is_let_go_also_where_none_of_its_workers_ran() {
         let (_scratch, store, digest, jobs) = equipped();
         let workers = Workers::default();
-        jobs.let_go(JOB, &workers);
-        assert_eq!((jobs.held(), store.is_held(digest)), (vec![JOB], true));
-        jobs.over(JOB);
-        jobs.let_go(JOB, &workers);
-        assert_eq!((jobs.held(), store.is_held(digest)), (Vec::new(), false));
+        jobs.release_if_idle(JOB, &workers);
+        assert_eq!((jobs.pinned_jobs(), store.is_held(digest)), (vec![JOB], true));
+        jobs.mark_ended(JOB);
+        jobs.release_if_idle(JOB, &workers);
+        assert_eq!((jobs.pinned_jobs(), store.is_held(digest)), (Vec::new(), false));
         assert!(jobs.launch(JOB).is_none());
     }
 
@@ -199,16 +204,16 @@ mod tests {
     fn the_executable_of_a_job_that_is_over_is_kept_as_long_as_a_worker_of_it_runs() {
         let (_scratch, store, digest, jobs) = equipped();
         let workers = Workers::default();
-        workers.begins(WorkerId(1), JOB, None);
-        jobs.over(JOB);
-        jobs.let_go(JOB, &workers);
+        workers.reserve(WorkerId(1), JOB, None);
+        jobs.mark_ended(JOB);
+        jobs.release_if_idle(JOB, &workers);
         // The head need not be told of it any more.
-        assert_eq!((jobs.held(), store.is_held(digest)), (Vec::new(), true));
+        assert_eq!((jobs.pinned_jobs(), store.is_held(digest)), (Vec::new(), true));
         // A driver that has not heard of the end equips the node again.
-        jobs.equip(launch(digest), store.hold(digest).unwrap(), None);
-        assert_eq!(jobs.held(), [JOB]);
-        jobs.over(JOB);
-        jobs.let_go(JOB, &Workers::default());
+        jobs.provision(launch(digest), store.pin(digest).unwrap(), None);
+        assert_eq!(jobs.pinned_jobs(), [JOB]);
+        jobs.mark_ended(JOB);
+        jobs.release_if_idle(JOB, &Workers::default());
         assert!(!store.is_held(digest));
     }
 }

@@ -71,30 +71,30 @@ pub(super) async fn membership_loop(
     loop {
         let (began, mut was_in) = (Instant::now(), false);
         let why = tokio::select! {
-            stayed = stay(&agent, &mut joined, &mut was_in) => match stayed { Err(why) => why },
-            () = heads.another() => Away::Replaced,
+            stayed = run_session(&agent, &mut joined, &mut was_in) => match stayed { Err(why) => why },
+            () = heads.next() => DisconnectReason::Replaced,
         };
         if let Some(tell) = joined.take_if(|_| why.is_final()) {
             // Nobody waits if the agent is being ended.
             let _ = tell.send(Err(DaemonError::Refused(why.to_string())));
             return;
         }
-        if (was_in && began.elapsed() > LEASE_RENEW_INTERVAL) || matches!(why, Away::Replaced) {
+        if (was_in && began.elapsed() > LEASE_RENEW_INTERVAL) || matches!(why, DisconnectReason::Replaced) {
             backoff = Backoff::new();
             told = Default::default();
         }
         let [away, not_enrolled] = &mut told;
-        if is_news(away, &why) {
+        if differs_from_last(away, &why) {
             tracing::warn!(head = %agent.head_at(), %why, "this node is not with its head; it joins again");
         }
         backoff.pause().await;
         match find_head(&agent, Renewal::IfStale).await {
             // The head answers at its desk. A link that has been silent would have to wait for TCP.
-            Ok(()) if matches!(why, Away::Lost(_)) => {
+            Ok(()) if matches!(why, DisconnectReason::Lost(_)) => {
                 agent.head().into_iter().for_each(|head| agent.host.redial(head));
             }
             Ok(()) => {}
-            Err(why) if is_news(not_enrolled, &why) => {
+            Err(why) if differs_from_last(not_enrolled, &why) => {
                 tracing::warn!(head = %agent.head_at(), %why, "the head does not enrol this node");
             }
             Err(_) => {}
@@ -103,7 +103,7 @@ pub(super) async fn membership_loop(
 }
 
 /// Whether it is another reason than the one that was told last.
-fn is_news(told: &mut String, why: &impl Display) -> bool {
+fn differs_from_last(told: &mut String, why: &impl Display) -> bool {
     let why = why.to_string();
     let is_news = *told != why;
     *told = why;
@@ -112,7 +112,7 @@ fn is_news(told: &mut String, why: &impl Display) -> bool {
 
 /// Why the agent is not joined any longer.
 #[derive(Debug, thiserror::Error)]
-enum Away {
+enum DisconnectReason {
     #[error(transparent)]
     Lost(#[from] SendError),
     #[error("it has lost track of this node, and is told anew what is here")]
@@ -123,18 +123,18 @@ enum Away {
     Failed(String),
 }
 
-impl Away {
+impl DisconnectReason {
     fn is_final(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
 }
 
 /// Joins, and reports until the head is gone.
-async fn stay(
+async fn run_session(
     agent: &Arc<Agent>,
     joined: &mut Option<oneshot::Sender<Result<(), DaemonError>>>,
     was_in: &mut bool,
-) -> Result<Infallible, Away> {
+) -> Result<Infallible, DisconnectReason> {
     ask(agent, NodeRequest::Join(agent.report())).await?;
     *was_in = true;
     if let Some(joined) = joined.take() {
@@ -149,7 +149,7 @@ async fn stay(
         loop {
             beat.tick().await;
             let usage = machine::usage(agent.workers.pids().into_iter());
-            ask(agent, NodeRequest::Beat { node, usage }).await?;
+            ask(agent, NodeRequest::Heartbeat { node, usage }).await?;
         }
     };
     let events = async {
@@ -161,7 +161,7 @@ async fn stay(
                     batch.told_but_ends_of_drivers();
                     tokio::time::sleep(NOT_KEPT_PAUSE).await;
                 }
-                _ => batch.told(),
+                _ => batch.ack(),
             }
         }
     };
@@ -172,12 +172,12 @@ async fn stay(
 }
 
 /// Asks the head, as long as it is worth while.
-async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, Away> {
-    let head = agent.head().ok_or(Away::Unknown)?;
+async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, DisconnectReason> {
+    let head = agent.head().ok_or(DisconnectReason::Unknown)?;
     let deadline = deadline_in(HEAD_RPC_TIMEOUT);
     match call_host(&agent.host, head, NODE, request, deadline).await? {
-        NodeReply::Unknown => Err(Away::Unknown),
-        NodeReply::Failed { text } => Err(Away::Failed(text)),
+        NodeReply::Unknown => Err(DisconnectReason::Unknown),
+        NodeReply::Failed { text } => Err(DisconnectReason::Failed(text)),
         reply => Ok(reply),
     }
 }

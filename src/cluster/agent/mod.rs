@@ -27,8 +27,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::daemon::{AgentOptions, AgentReady, DaemonError, failed, start_host};
-use super::desk::Desk;
-use super::door::Door;
+use super::desk::TokenRpcServer;
+use super::door::Acceptor;
 use super::executable::{Store, this_machine};
 use super::logs::{self, LogName};
 use super::model::{JobId, NodeDescriptor};
@@ -43,7 +43,7 @@ use crate::transport::{Credentials, Routed};
 
 use accounts::Accounts;
 use drivers::Drivers;
-use events::Events;
+use events::EventQueue;
 use exchange::Exchange;
 use jobs::Jobs;
 use orphans::Orphans;
@@ -62,7 +62,7 @@ struct Agent {
     /// All addresses of the head.
     heads: Vec<SocketAddr>,
     /// The address at which the head answered last.
-    head_at: Mutex<SocketAddr>,
+    head_addr: Mutex<SocketAddr>,
     head: Mutex<Option<HostUid>>,
     workers: Workers,
     drivers: Drivers,
@@ -71,15 +71,15 @@ struct Agent {
     outputs: Outputs,
     executables: Store,
     exchange: Exchange,
-    events: Events,
+    events: EventQueue,
     orphans: Orphans,
     /// Cancelled when the agent is to end.
-    ending: CancellationToken,
+    shutdown: CancellationToken,
 }
 
 impl Agent {
     /// Takes note of what the head is to hear.
-    fn happened(&self, event: NodeEvent) {
+    fn record(&self, event: NodeEvent) {
         self.events.push(event);
     }
 
@@ -89,19 +89,19 @@ impl Agent {
         NodeReport {
             facts: self.facts.clone(),
             workers: self.workers.report(),
-            jobs: self.jobs.held(),
+            jobs: self.jobs.pinned_jobs(),
             drivers: self.drivers.running(),
         }
     }
 
     /// A job is over: its executable is kept for as long as workers of it still run, and no longer.
     fn end_job(&self, job: JobId) {
-        self.jobs.over(job);
-        self.jobs.let_go(job, &self.workers);
+        self.jobs.mark_ended(job);
+        self.jobs.release_if_idle(job, &self.workers);
     }
 
     /// Whether the process that a log is of still runs here.
-    fn writes(&self, log: LogName) -> bool {
+    fn is_writing(&self, log: LogName) -> bool {
         match log {
             LogName::Worker { worker, .. } => self.workers.contains(worker),
             LogName::Driver { job, .. } => self.drivers.runs(job),
@@ -111,12 +111,12 @@ impl Agent {
     /// The head is another one, or is reached elsewhere.
     fn set_head(&self, head: HostUid, at: SocketAddr) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
-        *self.head_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *self.head_addr.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// Where the head answered last.
     fn head_at(&self) -> SocketAddr {
-        *self.head_at.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.head_addr.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The head, as it was last known.
@@ -168,7 +168,7 @@ pub(super) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
     let cause = tokio::select! {
         _ = terminate.recv() => "its agent was asked to end (SIGTERM)",
         _ = interrupt.recv() => "its agent was interrupted (SIGINT)",
-        () = agent.ending.cancelled() => "the node was drained",
+        () = agent.shutdown.cancelled() => "the node was drained",
     };
     joining.abort();
     certificates.abort();
@@ -201,18 +201,18 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
     let identity = fresh_identity();
     let head_room = options.head_socket.as_deref().map(|path| HeadSocket::listen(path, identity)).transpose();
     let head_room = head_room.map_err(failed("the head's socket cannot be made"))?;
-    let head_comes = head_room.as_ref().map(HeadSocket::occupied);
+    let head_comes = head_room.as_ref().map(HeadSocket::wait_connected);
     let (agent_queue, arrivals) = mpsc::channel(HANDOFF_QUEUE_MAX);
     let (desk_door, visitors) = mpsc::channel(HANDOFF_QUEUE_MAX);
     let rooms = Arc::new(NodeRouter::new(identity.host, agent_queue, desk_door, head_room));
     let listen = SocketAddr::new(options.host, options.port);
-    let door = Door::bind(listen).await.map_err(|error| {
+    let door = Acceptor::bind(listen).await.map_err(|error| {
         let next = "stop what listens there, or give another --port";
         DaemonError::Failed(format!("cannot listen on {listen}: {error}; {next}"))
     })?;
     let address = door.address();
     let (opened, closing) = (Arc::clone(&rooms), rooms.closing());
-    tokio::spawn(async move { closing.run_until_cancelled(door.open(opened)).await });
+    tokio::spawn(async move { closing.run_until_cancelled(door.accept_loop(opened)).await });
     let heads = if options.heads.is_empty() { vec![address] } else { options.heads.clone() };
     let facts = NodeDescriptor {
         agent: identity,
@@ -236,7 +236,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
         .map_err(failed("the session's directory cannot be used"))?;
     let itself = Arc::new(OnceLock::new());
     let transport = Routed::new(credentials.clone(), address, arrivals);
-    let calls = services::calls(Arc::clone(&itself));
+    let calls = services::host_services(Arc::clone(&itself));
     let host = start_host(identity, &token, transport, address, calls).await?;
     host.supersede(head, head_at);
     let agent = Arc::new(Agent {
@@ -245,7 +245,7 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
         credentials,
         host,
         heads,
-        head_at: Mutex::new(head_at),
+        head_addr: Mutex::new(head_at),
         head: Mutex::new(Some(head)),
         workers: Workers::default(),
         drivers: Drivers::default(),
@@ -254,14 +254,15 @@ async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), D
         outputs: Outputs::default(),
         executables,
         exchange: Exchange::default(),
-        events: Events::default(),
+        events: EventQueue::default(),
         orphans: Orphans::default(),
-        ending: CancellationToken::new(),
+        shutdown: CancellationToken::new(),
     });
     // It was not set before.
     let _ = itself.set(Arc::downgrade(&agent));
     rooms.serve(&agent);
-    let desk = Desk::new(&agent.credentials, agent.token.clone(), services::AtDesk::of(&agent));
+    let desk =
+        TokenRpcServer::new(&agent.credentials, agent.token.clone(), services::AgentAdminService::of(&agent));
     tokio::spawn(desk.run(visitors));
     Ok((agent, rooms))
 }

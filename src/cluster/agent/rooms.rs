@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
-use crate::cluster::door::{ConnectionRouter, NoRoom};
+use crate::cluster::door::{ConnectionRouter, RouteError};
 use crate::cluster::process::ControlSocket;
 use crate::config::{ACCEPT_BACKOFF, HANDOFF_TIMEOUT};
 use crate::id::{HostId, HostUid};
@@ -29,7 +29,7 @@ pub(super) struct NodeRouter {
     agent_queue: mpsc::Sender<TcpStream>,
     head: Option<HeadSocket>,
     agent: OnceLock<Weak<Agent>>,
-    desk: mpsc::Sender<TcpStream>,
+    token_rpc_queue: mpsc::Sender<TcpStream>,
     closing: CancellationToken,
 }
 
@@ -41,7 +41,14 @@ impl NodeRouter {
         desk: mpsc::Sender<TcpStream>,
         head: Option<HeadSocket>,
     ) -> Self {
-        Self { own, agent_queue, desk, head, agent: OnceLock::new(), closing: CancellationToken::new() }
+        Self {
+            own,
+            agent_queue,
+            token_rpc_queue: desk,
+            head,
+            agent: OnceLock::new(),
+            closing: CancellationToken::new(),
+        }
     }
 
     /// From now on there are workers.
@@ -66,33 +73,34 @@ impl NodeRouter {
 }
 
 impl ConnectionRouter for NodeRouter {
-    fn admit(&self, route: Route, connection: TcpStream) -> Result<(), NoRoom> {
+    fn route(&self, route: Route, connection: TcpStream) -> Result<(), RouteError> {
         let admitted = match route {
             Route::Host(host) if host == self.own => self.agent_queue.try_send(connection),
-            Route::AgentTokenRpc => self.desk.try_send(connection),
+            Route::AgentTokenRpc => self.token_rpc_queue.try_send(connection),
             Route::HeadTokenRpc => return self.to_head(TOKEN_RPC, connection),
             Route::Host(HostId::HEAD) => return self.to_head(HostId::HEAD, connection),
             Route::Host(host) => {
                 let agent = self.agent.get().and_then(Weak::upgrade);
-                let lifeline = agent.and_then(|agent| agent.workers.route_to(host)).ok_or(NoRoom::Unknown)?;
+                let lifeline =
+                    agent.and_then(|agent| agent.workers.route_to(host)).ok_or(RouteError::Unknown)?;
                 return pass(lifeline, host, connection);
             }
         };
-        admitted.map_err(|_| NoRoom::Full)
+        admitted.map_err(|_| RouteError::Full)
     }
 }
 
 impl NodeRouter {
-    fn to_head(&self, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
-        self.head.as_ref().ok_or(NoRoom::Unknown)?.pass(host, connection)
+    fn to_head(&self, host: HostId, connection: TcpStream) -> Result<(), RouteError> {
+        self.head.as_ref().ok_or(RouteError::Unknown)?.pass(host, connection)
     }
 }
 
 /// Passes a connection on. Where that fails, whoever dialled sees it end, and tries again.
-fn pass(lifeline: Arc<ControlSocket>, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
-    let place = lifeline.place().ok_or(NoRoom::Full)?;
+fn pass(lifeline: Arc<ControlSocket>, host: HostId, connection: TcpStream) -> Result<(), RouteError> {
+    let place = lifeline.reserve_handoff().ok_or(RouteError::Full)?;
     tokio::spawn(async move {
-        match timeout(HANDOFF_TIMEOUT, lifeline.pass(host, &connection)).await {
+        match timeout(HANDOFF_TIMEOUT, lifeline.send_connection(host, &connection)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%host, %error, "a connection could not be passed on"),
             Err(_) => {
@@ -125,7 +133,7 @@ impl HeadSocket {
     }
 
     /// Waits until the head is there.
-    pub(super) fn occupied(&self) -> impl Future<Output = ()> + use<> {
+    pub(super) fn wait_connected(&self) -> impl Future<Output = ()> + use<> {
         let mut head = self.0.clone();
         async move {
             // Nobody comes any more when the listener has failed; then the head is not found.
@@ -139,9 +147,9 @@ impl HeadSocket {
         HeadConnections(Some(heads))
     }
 
-    fn pass(&self, host: HostId, connection: TcpStream) -> Result<(), NoRoom> {
+    fn pass(&self, host: HostId, connection: TcpStream) -> Result<(), RouteError> {
         let head = self.0.borrow().clone();
-        pass(head.ok_or(NoRoom::Unknown)?, host, connection)
+        pass(head.ok_or(RouteError::Unknown)?, host, connection)
     }
 }
 
@@ -151,7 +159,7 @@ pub(super) struct HeadConnections(Option<watch::Receiver<Option<Arc<ControlSocke
 
 impl HeadConnections {
     /// Waits until another one has come; for ever on a node without a head.
-    pub(super) async fn another(&mut self) {
+    pub(super) async fn next(&mut self) {
         if let Some(heads) = &mut self.0
             && heads.changed().await.is_ok()
         {
@@ -246,7 +254,7 @@ mod tests {
         let (stopped, there) = process();
         let on_their_way = fill(&stopped, &connection).await - HANDOFF_QUEUE_MAX;
         assert!((1..2 * HANDOFF_QUEUE_MAX).contains(&on_their_way), "{on_their_way} are on their way");
-        assert_eq!(pass(Arc::clone(&stopped), HOST, connection.try_clone().unwrap()), Err(NoRoom::Full));
+        assert_eq!(pass(Arc::clone(&stopped), HOST, connection.try_clone().unwrap()), Err(RouteError::Full));
 
         let (other, runs) = process();
         pass(Arc::clone(&other), HOST, connection.try_clone().unwrap()).unwrap();

@@ -10,8 +10,8 @@ use crate::cluster::desk::TokenService;
 use crate::cluster::executable::{Digest, Platform, StoreError, check_runs_here, this_machine};
 use crate::cluster::logs::{LogError, LogReader};
 use crate::cluster::protocol::{
-    AGENT_COMMAND, EXECUTABLE, ExecutableReply, ExecutableRequest, FETCH, FLUSH, Flush, JobSpec, NodeEvent,
-    Order,
+    AGENT_COMMAND, AgentCommand, EXECUTABLE, ExecutableReply, ExecutableRequest, FETCH, FLUSH, Flush,
+    JobSpec, NodeEvent,
 };
 use crate::config::LOGS_LISTED_MAX;
 use crate::host::{Host, HostServices};
@@ -21,7 +21,7 @@ use crate::remote::stop_on_host;
 use crate::wire::CallFailure;
 
 /// What calls to the agent's host do.
-pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostServices {
+pub(super) fn host_services(itself: Arc<OnceLock<Weak<Agent>>>) -> HostServices {
     Box::new(move |host, service, inbound| {
         let Some(agent) = itself.get().and_then(Weak::upgrade) else {
             return inbound.fail(&CallFailure::ActorStopped);
@@ -30,9 +30,9 @@ pub(super) fn calls(itself: Arc<OnceLock<Weak<Agent>>>) -> HostServices {
             return inbound.fail(&refused);
         }
         match service {
-            AGENT_COMMAND => order(&agent, inbound),
+            AGENT_COMMAND => handle_command(&agent, inbound),
             FLUSH => flush(agent, inbound),
-            EXECUTABLE => executable(agent, inbound),
+            EXECUTABLE => handle_executable(agent, inbound),
             FETCH => exchange::serve(agent, inbound),
             _ => unknown(host, service, inbound),
         }
@@ -45,17 +45,19 @@ fn unknown(host: &Host, service: TypeHash, inbound: Inbound) {
 }
 
 /// Takes an order of the head: it is answered at once, and carried out meanwhile.
-fn order(agent: &Arc<Agent>, inbound: Inbound) {
+fn handle_command(agent: &Arc<Agent>, inbound: Inbound) {
     let (body, _, mut responder) = inbound.into_parts::<()>();
-    let order = match decode::<Order>(&body) {
+    let order = match decode::<AgentCommand>(&body) {
         Ok(order) => order,
         Err(failure) => return responder.fail(failure),
     };
     responder.start();
     match order {
-        Order::StartWorker { worker, job, detached } => agent.workers.start(agent, worker, job, detached),
-        Order::StopWorker { worker } => agent.workers.stop(worker),
-        Order::StopActor { at, .. } => {
+        AgentCommand::StartWorker { worker, job, detached } => {
+            agent.workers.start(agent, worker, job, detached)
+        }
+        AgentCommand::StopWorker { worker } => agent.workers.stop(worker),
+        AgentCommand::StopActor { at, .. } => {
             let (host, address) = (agent.host.clone(), agent.facts.address);
             tokio::spawn(async move {
                 host.add_peer(at.host, address);
@@ -64,9 +66,9 @@ fn order(agent: &Arc<Agent>, inbound: Inbound) {
                 }
             });
         }
-        Order::StopDriver { job } => agent.drivers.stop(job),
-        Order::JobOver { job } => agent.end_job(job),
-        Order::StopNode => agent.ending.cancel(),
+        AgentCommand::StopDriver { job } => agent.drivers.stop(job),
+        AgentCommand::ReleaseJob { job } => agent.end_job(job),
+        AgentCommand::StopNode => agent.shutdown.cancel(),
     }
     responder.answer(());
 }
@@ -87,7 +89,7 @@ fn flush(agent: Arc<Agent>, inbound: Inbound) {
 }
 
 /// Takes a driver's executable.
-fn executable(agent: Arc<Agent>, inbound: Inbound) {
+fn handle_executable(agent: Arc<Agent>, inbound: Inbound) {
     let from = inbound.from();
     let (body, _, mut responder) = inbound.into_parts::<ExecutableReply>();
     let request = match decode::<ExecutableRequest>(&body) {
@@ -104,12 +106,12 @@ async fn answer_driver(agent: Arc<Agent>, from: HostUid, request: ExecutableRequ
         ExecutableRequest::Stat { digest, size, platform } => {
             at_files(move || {
                 runs_here(&platform)?;
-                agent.executables.have(digest, size).map(ExecutableReply::Stat).map_err(text)
+                agent.executables.stored_bytes(digest, size).map(ExecutableReply::Stat).map_err(text)
             })
             .await
         }
-        ExecutableRequest::Put { digest, size, offset, bytes } => {
-            at_files(move || match agent.executables.put(digest, size, offset, &bytes) {
+        ExecutableRequest::Write { digest, size, offset, bytes } => {
+            at_files(move || match agent.executables.write(digest, size, offset, &bytes) {
                 Err(wrong @ StoreError::WrongDigest { .. }) => {
                     Ok(ExecutableReply::Wrong { text: text(wrong) })
                 }
@@ -143,11 +145,11 @@ fn equip(agent: &Arc<Agent>, from: HostUid, launch: JobSpec) -> Result<(), Strin
         return Err("a driver has workers started for itself alone".to_owned());
     }
     callers::check_job(&agent.host, from, job)?;
-    let executable = agent.executables.hold(launch.digest).map_err(text)?;
+    let executable = agent.executables.pin(launch.digest).map_err(text)?;
     check_runs_here(&executable.path()).map_err(text)?;
     let account = agent.accounts.of(job).map_err(text)?;
-    agent.jobs.equip(launch, executable, account);
-    agent.happened(NodeEvent::JobHeld { job });
+    agent.jobs.provision(launch, executable, account);
+    agent.record(NodeEvent::ExecutablePinned { job });
     Ok(())
 }
 
@@ -159,15 +161,15 @@ pub(super) fn runs_here(platform: &str) -> Result<(), String> {
 
 /// What the agent's desk answers.
 #[derive(Debug)]
-pub(super) struct AtDesk(Weak<Agent>);
+pub(super) struct AgentAdminService(Weak<Agent>);
 
-impl AtDesk {
+impl AgentAdminService {
     pub(super) fn of(agent: &Arc<Agent>) -> Self {
         Self(Arc::downgrade(agent))
     }
 }
 
-impl TokenService for AtDesk {
+impl TokenService for AgentAdminService {
     type Request = AdminRequest;
     type Reply = AdminReply;
 
@@ -182,15 +184,17 @@ impl TokenService for AtDesk {
 fn answer(agent: &Arc<Agent>, request: AdminRequest) -> AdminReply {
     let stored = |have| AdminReply::ExecutableStatus { have };
     let reply = match request {
-        AdminRequest::ExecutableStatus { digest, size } => {
-            agent.executables.have(Digest(digest), size).map(stored).map_err(|error| error.to_string())
-        }
-        AdminRequest::Store { digest, size, offset, bytes } => agent
+        AdminRequest::ExecutableStatus { digest, size } => agent
             .executables
-            .put(Digest(digest), size, offset, &bytes)
+            .stored_bytes(Digest(digest), size)
             .map(stored)
             .map_err(|error| error.to_string()),
-        AdminRequest::Begin { job, submission } => {
+        AdminRequest::UploadExecutable { digest, size, offset, bytes } => agent
+            .executables
+            .write(Digest(digest), size, offset, &bytes)
+            .map(stored)
+            .map_err(|error| error.to_string()),
+        AdminRequest::StartDriver { job, submission } => {
             agent.launch_driver(job, &submission).map(|()| AdminReply::Done)
         }
         AdminRequest::LogFiles { after } => LogReader::new(agent.jobs.logs())

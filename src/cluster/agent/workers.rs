@@ -12,11 +12,11 @@ use rustc_hash::FxHashMap;
 use super::Agent;
 use super::accounts::Account;
 use super::output;
-use crate::cluster::bootstrap::{HeadInfo, Life, NodeContext, Report, WorkerInit};
+use crate::cluster::bootstrap::{ActorEvent, HeadInfo, NodeContext, Report, WorkerInit};
 use crate::cluster::logs::Label;
-use crate::cluster::members::{Change, MEMBERSHIP};
-use crate::cluster::model::{ActorKey, ActorLocation, JobId, Member, TaskCount, WorkerId};
-use crate::cluster::process::{ControlSocket, Launch, Reports, Variables, WorkerProcess};
+use crate::cluster::members::{MEMBERSHIP, MembershipUpdate};
+use crate::cluster::model::{ActorKey, ActorLocation, JobId, TaskCount, WorkerAddress, WorkerId};
+use crate::cluster::process::{ControlSocket, Reports, Variables, WorkerCommand, WorkerProcess};
 use crate::cluster::protocol::{JobSpec, NodeEvent};
 use crate::cluster::state::WorkerReport;
 use crate::cluster::{memory, protocol};
@@ -30,7 +30,7 @@ use crate::remote::call_host;
 #[derive(Debug, Default)]
 pub(super) struct Workers {
     all: Mutex<FxHashMap<WorkerId, Worker>>,
-    doors: Mutex<FxHashMap<HostId, Arc<ControlSocket>>>,
+    routes: Mutex<FxHashMap<HostId, Arc<ControlSocket>>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ struct Running {
     process: Arc<WorkerProcess>,
     hosts: [HostUid; 2],
     /// Once it is ready.
-    member: Option<Member>,
+    member: Option<WorkerAddress>,
     /// Whether a signal has stopped it.
     suspended: bool,
     actors: BTreeMap<ActorKey, (String, ActorLocation)>,
@@ -59,22 +59,27 @@ struct Running {
 impl Workers {
     /// Starts a worker; what becomes of it is told to the head.
     pub(super) fn start(&self, agent: &Arc<Agent>, worker: WorkerId, job: JobId, detached: Option<ActorKey>) {
-        let stopping = self.begins(worker, job, detached);
+        let stopping = self.reserve(worker, job, detached);
         let agent = Arc::clone(agent);
         tokio::spawn(async move {
-            let cause = match begin(&agent, worker, job, &stopping).await {
+            let cause = match launch(&agent, worker, job, &stopping).await {
                 Ok(()) => return,
                 Err(cause) => cause,
             };
             tracing::warn!(%worker, %job, cause, "a worker was not started");
-            agent.workers.forget(&agent, worker);
+            agent.workers.remove(&agent, worker);
             agent.orphans.worker_ended(&agent, job);
-            agent.happened(NodeEvent::WorkerEnded { worker, cause });
+            agent.record(NodeEvent::WorkerEnded { worker, cause });
         });
     }
 
     /// Takes note of a worker that is to be started; gives what says that it is to end.
-    pub(super) fn begins(&self, worker: WorkerId, job: JobId, detached: Option<ActorKey>) -> Arc<AtomicBool> {
+    pub(super) fn reserve(
+        &self,
+        worker: WorkerId,
+        job: JobId,
+        detached: Option<ActorKey>,
+    ) -> Arc<AtomicBool> {
         let stopping = Arc::<AtomicBool>::default();
         let entry = Worker { job, detached, running: None, stopping: Arc::clone(&stopping) };
         self.lock().insert(worker, entry);
@@ -140,13 +145,14 @@ impl Workers {
         let at = agent.facts.address;
         for entry in self.lock().values() {
             let Some(hosts) = entry.running.as_ref().map(|running| running.hosts) else { continue };
-            let is = HeadInfo { head, at: Some(agent.head_at()), job: entry.job, places_all: true };
+            let is = HeadInfo { head, at: Some(agent.head_at()), job: entry.job, tracks_all_actors: true };
             for to in hosts {
                 let host = agent.host.clone();
                 host.add_peer(to, at);
                 tokio::spawn(async move {
                     // One that computes takes it up when it is done.
-                    let told: Result<(), _> = call_host(&host, to, MEMBERSHIP, Change::Head(is), None).await;
+                    let told: Result<(), _> =
+                        call_host(&host, to, MEMBERSHIP, MembershipUpdate::Head(is), None).await;
                     if let Err(error) = told {
                         tracing::debug!(%to, %error, "a worker was not told of the head");
                     }
@@ -182,14 +188,20 @@ impl Workers {
     }
 
     /// The hosts of the workers that run, with what they need to be signed anew.
-    pub(super) fn certified(&self) -> Vec<(JobId, [HostUid; 2], Arc<ControlSocket>)> {
+    pub(super) fn certificate_holders(&self) -> Vec<(JobId, [HostUid; 2], Arc<ControlSocket>)> {
         let all = self.lock();
         let running = all.values().filter_map(|entry| Some((entry.job, entry.running.as_ref()?)));
         running.map(|(job, running)| (job, running.hosts, Arc::clone(running.process.lifeline()))).collect()
     }
 
     /// Takes note that a process runs.
-    fn runs(&self, worker: WorkerId, process: &Arc<WorkerProcess>, hosts: [HostUid; 2], label: &Arc<Label>) {
+    fn set_running(
+        &self,
+        worker: WorkerId,
+        process: &Arc<WorkerProcess>,
+        hosts: [HostUid; 2],
+        label: &Arc<Label>,
+    ) {
         for host in hosts {
             self.doors().insert(host.host, Arc::clone(process.lifeline()));
         }
@@ -207,21 +219,21 @@ impl Workers {
         }
     }
 
-    fn ready(&self, worker: WorkerId, member: Member) {
+    fn ready(&self, worker: WorkerId, member: WorkerAddress) {
         if let Some(running) = self.lock().get_mut(&worker).and_then(|entry| entry.running.as_mut()) {
             running.member = Some(member);
         }
     }
 
-    fn lives(&self, worker: WorkerId, life: &Life) {
+    fn on_actor_event(&self, worker: WorkerId, life: &ActorEvent) {
         let mut all = self.lock();
         let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
         match life {
-            Life::Began { actor, class, at } => {
+            ActorEvent::Started { actor, class, at } => {
                 running.label.add(class);
                 running.actors.insert(*actor, (class.clone(), *at));
             }
-            Life::Ended { actor, .. } => drop(running.actors.remove(actor)),
+            ActorEvent::Stopped { actor, .. } => drop(running.actors.remove(actor)),
         }
     }
 
@@ -231,18 +243,18 @@ impl Workers {
         let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
         running.suspended = suspended;
         drop(all);
-        agent.happened(NodeEvent::WorkerSuspended { worker, suspended });
+        agent.record(NodeEvent::WorkerSuspended { worker, suspended });
     }
 
-    fn counted(&self, worker: WorkerId, counts: &[TaskCount]) {
+    fn on_task_counts(&self, worker: WorkerId, counts: &[TaskCount]) {
         let mut all = self.lock();
         let Some(running) = all.get_mut(&worker).and_then(|entry| entry.running.as_mut()) else { return };
         running.tasks.extend(counts.iter().map(|count| (count.name.clone(), count.clone())));
     }
 
-    fn forget(&self, agent: &Agent, worker: WorkerId) {
+    fn remove(&self, agent: &Agent, worker: WorkerId) {
         let Some(entry) = self.lock().remove(&worker) else { return };
-        agent.jobs.let_go(entry.job, self);
+        agent.jobs.release_if_idle(entry.job, self);
         for host in entry.running.into_iter().flat_map(|running| running.hosts) {
             self.doors().remove(&host.host);
             agent.host.mark_peer_down(host, "the worker has ended");
@@ -255,12 +267,12 @@ impl Workers {
     }
 
     fn doors(&self) -> MutexGuard<'_, FxHashMap<HostId, Arc<ControlSocket>>> {
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Starts a worker, up to where it is ready.
-async fn begin(
+async fn launch(
     agent: &Arc<Agent>,
     worker: WorkerId,
     job: JobId,
@@ -275,7 +287,7 @@ async fn begin(
     let directory = agent.jobs.directory(job, account).map_err(|error| error.to_string())?;
     let program = account.map_or(Ok(executable.clone()), |account| account.link(&executable));
     let ((out, stdout), (err, stderr)) = (output::pipe(account)?, output::pipe(account)?);
-    let started = WorkerProcess::start(Launch {
+    let started = WorkerProcess::start(WorkerCommand {
         program: program.map_err(|error| format!("the job's user cannot be given its program: {error}"))?,
         arguments: launch.arguments.clone(),
         inherits: false,
@@ -288,18 +300,18 @@ async fn begin(
     let process = Arc::new(started.map_err(|error| Chain(&error).to_string())?);
     let label = Arc::<Label>::default();
     let capture = output::capture(agent, &launch, worker, process.pid(), &label, (out, err));
-    agent.workers.runs(worker, &process, hosts, &label);
+    agent.workers.set_running(worker, &process, hosts, &label);
     if stopping.load(Ordering::Relaxed) {
         return Err("it was stopped while it started".to_owned());
     }
-    let kills = memory::kills();
+    let kills = memory::oom_kill_count();
     let watching = Arc::downgrade(agent);
     let suspended = move |suspended| {
         if let Some(agent) = watching.upgrade() {
             agent.workers.set_suspended(&agent, worker, suspended);
         }
     };
-    let ended = process.watch(suspended).map_err(|error| error.to_string())?;
+    let ended = process.on_exit(suspended).map_err(|error| error.to_string())?;
     let at = agent.facts.address;
     let bootstrap = WorkerInit {
         secret: *agent.token.session_secret().as_bytes(),
@@ -310,17 +322,17 @@ async fn begin(
         node: Some(NodeContext {
             credentials,
             address: at,
-            head: HeadInfo { head, at: Some(agent.head_at()), job, places_all: true },
+            head: HeadInfo { head, at: Some(agent.head_at()), job, tracks_all_actors: true },
         }),
     };
-    match process.boot(&bootstrap, None).await.map_err(|error| Chain(&error).to_string())? {
+    match process.initialise(&bootstrap, None).await.map_err(|error| Chain(&error).to_string())? {
         Report::Ready { .. } => {}
         Report::Failed { why } => return Err(why),
         other => return Err(format!("it reported {other:?} before it was ready")),
     }
-    let member = Member { actors: hosts[0], actors_at: at, tasks: hosts[1], tasks_at: at };
+    let member = WorkerAddress { actors: hosts[0], actors_at: at, tasks: hosts[1], tasks_at: at };
     agent.workers.ready(worker, member);
-    agent.happened(NodeEvent::WorkerReady { worker, member, pid: process.pid() });
+    agent.record(NodeEvent::WorkerReady { worker, member, pid: process.pid() });
     if stopping.load(Ordering::Relaxed) {
         agent.workers.stop(worker);
     }
@@ -333,11 +345,11 @@ async fn begin(
         let cause = match (stopping.load(Ordering::Relaxed), told) {
             (true, _) => "it was stopped".to_owned(),
             (false, Some(why)) => why,
-            (false, None) => memory::explain(cause, kills),
+            (false, None) => memory::annotate_oom(cause, kills),
         };
-        agent.workers.forget(&agent, worker);
+        agent.workers.remove(&agent, worker);
         agent.orphans.worker_ended(&agent, job);
-        agent.happened(NodeEvent::WorkerEnded { worker, cause });
+        agent.record(NodeEvent::WorkerEnded { worker, cause });
         if let Some(capture) = capture {
             capture.finish().await;
         }
@@ -347,16 +359,16 @@ async fn begin(
 
 fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Reports {
     let agent = Arc::clone(agent);
-    process.listen(move |report| match report {
-        Report::Lives(lives) => {
+    process.on_report(move |report| match report {
+        Report::ActorEvents(lives) => {
             for life in lives {
-                agent.workers.lives(worker, &life);
-                agent.happened(NodeEvent::Life { worker, life });
+                agent.workers.on_actor_event(worker, &life);
+                agent.record(NodeEvent::Actor { worker, life });
             }
         }
         Report::Tasks(counts) => {
-            agent.workers.counted(worker, &counts);
-            agent.happened(NodeEvent::Tasks { worker, counts });
+            agent.workers.on_task_counts(worker, &counts);
+            agent.record(NodeEvent::Tasks { worker, counts });
         }
         Report::Class(_) | Report::Diverted | Report::Ready { .. } | Report::Failed { .. } => {}
     })

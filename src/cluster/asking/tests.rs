@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::cluster::bootstrap::HeadInfo;
-use crate::cluster::control::{Control, Persistence};
+use crate::cluster::control::{ControlPlane, Persistence};
 use crate::cluster::listing::Query;
-use crate::cluster::members::{Change, Membership};
+use crate::cluster::members::{Membership, MembershipUpdate};
 use crate::cluster::model::{
-    ActorSpec, ActorState, JobDescriptor, JobId, Member, NodeDescriptor, NodeId, Resources, WorkerId,
+    ActorSpec, ActorState, JobDescriptor, JobId, NodeDescriptor, NodeId, Resources, WorkerAddress, WorkerId,
 };
 use crate::cluster::state::{Event, NodeReport, Settings, State, Ticket};
 use crate::config::Limits;
@@ -26,7 +26,7 @@ const JOB: JobId = JobId(1);
 const NODE: HostId = HostId(7);
 
 struct Lab {
-    control: Arc<Control>,
+    control: Arc<ControlPlane>,
     members: Membership,
     asker: Host,
 }
@@ -57,8 +57,8 @@ fn address(at: [u8; 4]) -> SocketAddr {
 }
 
 /// A control plane with a node of four processors that a job has one worker on.
-fn control_with(keeper: Option<Persistence>, caller: Option<HostUid>) -> Arc<Control> {
-    let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {}), keeper));
+fn control_with(keeper: Option<Persistence>, caller: Option<HostUid>) -> Arc<ControlPlane> {
+    let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), keeper));
     let agent = HostUid { host: NODE, ..fresh_identity() };
     let facts = NodeDescriptor {
         agent,
@@ -72,21 +72,22 @@ fn control_with(keeper: Option<Persistence>, caller: Option<HostUid>) -> Arc<Con
         platform: String::new(),
         session_dir: String::new(),
     };
-    control.tell(Event::NodeJoined(NodeReport::idle(facts)));
+    control.apply(Event::NodeJoined(NodeReport::idle(facts)));
     let facts = JobDescriptor {
         entrypoint: String::new(),
         hostname: String::new(),
         pid: 1,
         driver: None,
-        caller,
+        user_host: caller,
         namespace: "own".to_owned(),
         runs_on: None,
     };
-    control.tell(Event::JobStarted { ticket: Ticket(0), job: None, facts });
-    control.tell(Event::NodeProvisioned { job: JOB, node: NodeId(NODE.0) });
+    control.apply(Event::JobStarted { ticket: Ticket(0), job: None, facts });
+    control.apply(Event::NodeProvisioned { job: JOB, node: NodeId(NODE.0) });
     let at = address([10, 0, 0, 3]);
-    let member = Member { actors: fresh_identity(), actors_at: at, tasks: fresh_identity(), tasks_at: at };
-    control.tell(Event::WorkerReady { worker: WorkerId(1), member, pid: 1 });
+    let member =
+        WorkerAddress { actors: fresh_identity(), actors_at: at, tasks: fresh_identity(), tasks_at: at };
+    control.apply(Event::WorkerReady { worker: WorkerId(1), member, pid: 1 });
     control
 }
 
@@ -102,8 +103,8 @@ impl Lab {
         std::mem::forget(head);
         let asker = host(&network, [10, 0, 0, 2], caller, None, Box::new(actor_services)).await;
         let members = Membership::default();
-        let is = HeadInfo { head: head_id, at: Some(address(head_at)), job: JOB, places_all: true };
-        members.apply(&Change::Head(is), &asker);
+        let is = HeadInfo { head: head_id, at: Some(address(head_at)), job: JOB, tracks_all_actors: true };
+        members.apply(&MembershipUpdate::Head(is), &asker);
         let lab = Self { control, members, asker };
         // The link is up.
         assert!(lab.ask(ControlRequest::Nodes(Query::default())).await.is_ok());
@@ -169,10 +170,10 @@ async fn who_waits_for_room_and_gives_up_stands_in_nobodys_way() {
 
 #[test]
 fn a_question_is_known_until_it_is_answered() {
-    let (open, from) = (Open::default(), fresh_identity());
+    let (open, from) = (PendingRequests::default(), fresh_identity());
     let question = open.begin(from, 1);
-    open.withdraw(fresh_identity(), 1);
-    open.withdraw(from, 2);
+    open.cancel(fresh_identity(), 1);
+    open.cancel(from, 2);
     assert_eq!(open.lock().len(), 1);
     drop(question);
     assert_eq!(open.lock().len(), 0);
@@ -185,11 +186,12 @@ async fn a_place_is_given_once_the_actor_is_kept_and_is_free_again_if_it_cannot_
         let spec = ActorSpec { name: name.map(str::to_owned), resources, ..ActorSpec::default() };
         ControlRequest::Place { job: JOB, spec, number: 1 }
     };
-    let free =
-        |control: &Control| f64::from(control.read(|state| state.nodes())[0].available.0[Resources::CPU]);
+    let free = |control: &ControlPlane| {
+        f64::from(control.read(|state| state.nodes())[0].available.0[Resources::CPU])
+    };
     let full = control_with(Some(Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) }))), None);
     let denied = Arc::clone(&full).request(place(Some("a"))).await.unwrap_err();
-    assert_eq!((denied, free(&full)), (Denied::NotKept("the disk is full".to_owned()), 4.0));
+    assert_eq!((denied, free(&full)), (RequestError::NotPersisted("the disk is full".to_owned()), 4.0));
     // Of this one nothing has to be kept.
     assert!(Arc::clone(&full).request(place(None)).await.is_ok());
 

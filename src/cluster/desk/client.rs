@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::message::{
-    Answer, Ask, AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, VERSION, binding,
+    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Reply, Request, Returned, SERVER, VERSION, binding,
 };
 use super::{Endpoint, TokenRpcError, frames};
 use crate::cluster::dial::first_to_answer;
@@ -149,13 +149,13 @@ impl TokenRpcClient {
     /// The client is of no use after the future was dropped.
     pub(crate) async fn enrol(&mut self, claims: &Claims) -> Result<Enrolment, TokenRpcError> {
         let request = CertificateRequest::new()?;
-        let ask: Ask<()> = Ask::Enrol { csr: request.csr().to_vec(), claims: claims.clone() };
+        let ask: Request<()> = Request::Enrol { csr: request.csr().to_vec(), claims: claims.clone() };
         match self.exchange::<(), ()>(&ask).await? {
-            Answer::Enrolled(Enrolled { chain, head, cluster }) => {
+            Reply::Enrolled(Enrolled { chain, head, cluster }) => {
                 Ok(Enrolment { credentials: request.credentials(chain)?, head, cluster })
             }
-            Answer::Returned(_) | Answer::Stale | Answer::Reply(()) => Err(unexpected_reply()),
-            Answer::Refused { text } => Err(TokenRpcError::Refused { text }),
+            Reply::Returned(_) | Reply::Stale | Reply::Reply(()) => Err(unexpected_reply()),
+            Reply::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
@@ -170,12 +170,12 @@ impl TokenRpcClient {
     ///
     /// The client is of no use after the future was dropped.
     pub(crate) async fn rejoin(&mut self, claims: &Claims) -> Result<Option<Returned>, TokenRpcError> {
-        let ask: Ask<()> = Ask::Return { claims: claims.clone() };
+        let ask: Request<()> = Request::Return { claims: claims.clone() };
         match self.exchange::<(), ()>(&ask).await? {
-            Answer::Returned(returned) => Ok(Some(returned)),
-            Answer::Stale => Ok(None),
-            Answer::Enrolled(_) | Answer::Reply(()) => Err(unexpected_reply()),
-            Answer::Refused { text } => Err(TokenRpcError::Refused { text }),
+            Reply::Returned(returned) => Ok(Some(returned)),
+            Reply::Stale => Ok(None),
+            Reply::Enrolled(_) | Reply::Reply(()) => Err(unexpected_reply()),
+            Reply::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
@@ -192,17 +192,17 @@ impl TokenRpcClient {
         &mut self,
         request: &Q,
     ) -> Result<A, TokenRpcError> {
-        match self.exchange(&Ask::Request(request)).await? {
-            Answer::Reply(reply) => Ok(reply),
-            Answer::Enrolled(_) | Answer::Returned(_) | Answer::Stale => Err(unexpected_reply()),
-            Answer::Refused { text } => Err(TokenRpcError::Refused { text }),
+        match self.exchange(&Request::Request(request)).await? {
+            Reply::Reply(reply) => Ok(reply),
+            Reply::Enrolled(_) | Reply::Returned(_) | Reply::Stale => Err(unexpected_reply()),
+            Reply::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
     async fn exchange<Q: Serialize, A: DeserializeOwned>(
         &mut self,
-        ask: &Ask<Q>,
-    ) -> Result<Answer<A>, TokenRpcError> {
+        ask: &Request<Q>,
+    ) -> Result<Reply<A>, TokenRpcError> {
         frames::write(&mut self.stream, ask, TOKEN_RPC_REQUEST_BYTES_MAX).await?;
         let answer = frames::read(&mut self.stream, TOKEN_RPC_REPLY_BYTES_MAX).await?;
         answer.ok_or_else(|| TokenRpcError::Broken("it was closed before the reply".to_owned()))

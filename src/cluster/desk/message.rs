@@ -46,7 +46,7 @@ pub(super) enum Refusal {
 
 /// What a client that has proved itself wants.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Ask<Q> {
+pub(super) enum Request<Q> {
     Enrol {
         csr: Vec<u8>,
         claims: Claims,
@@ -60,7 +60,7 @@ pub(super) enum Ask<Q> {
 
 /// What it gets.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Answer<A> {
+pub(super) enum Reply<A> {
     Enrolled(Enrolled),
     Returned(Returned),
     /// The certificate that was shown does not do, if there was one: another is needed.

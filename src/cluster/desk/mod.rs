@@ -21,7 +21,7 @@ pub use error::TokenRpcError;
 #[cfg(feature = "cli")]
 pub(super) use message::{Enrolled, Returned};
 #[cfg(feature = "cli")]
-pub(super) use server::{Desk, TokenService};
+pub(super) use server::{TokenRpcServer, TokenService};
 
 use crate::transport::{Role, Route};
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frames::{self, TokenRpcFrameError};
 use super::message::{
-    Answer, Ask, AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, VERSION, binding,
+    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Reply, Request, Returned, SERVER, VERSION, binding,
 };
 use crate::cluster::trust::{Claims, Token};
 use crate::config::{
@@ -70,11 +70,11 @@ pub(crate) trait TokenService: Send + Sync + 'static {
 const NO_HEAD: &str = "this is no head's desk, and only a head enrols; use the head's address";
 
 /// A desk. It serves many at once, each of them one request after the other.
-pub(crate) struct Desk<S> {
+pub(crate) struct TokenRpcServer<S> {
     service: S,
     tls: TlsAcceptor,
     token: Token,
-    places: Arc<Semaphore>,
+    connection_slots: Arc<Semaphore>,
     refusals: RejectionLog,
 }
 
@@ -99,7 +99,7 @@ enum RejectReason {
     TimedOut,
 }
 
-impl<S: TokenService> Desk<S> {
+impl<S: TokenService> TokenRpcServer<S> {
     /// A desk that shows these credentials, and serves those who know that token.
     #[must_use]
     pub(crate) fn new(credentials: &Credentials, token: Token, service: S) -> Arc<Self> {
@@ -107,7 +107,7 @@ impl<S: TokenService> Desk<S> {
             service,
             tls: credentials.token_rpc_server_config().into(),
             token,
-            places: Arc::new(Semaphore::new(TOKEN_RPC_CONNECTIONS_MAX)),
+            connection_slots: Arc::new(Semaphore::new(TOKEN_RPC_CONNECTIONS_MAX)),
             refusals: RejectionLog::default(),
         })
     }
@@ -123,15 +123,15 @@ impl<S: TokenService> Desk<S> {
         let _closed_at_last = closing.clone().drop_guard();
         while let Some(stream) = incoming.recv().await {
             let source = stream.peer_addr().ok().map(|address| address.ip());
-            let greeting = Arc::clone(&self).greet(stream, closing.clone());
+            let greeting = Arc::clone(&self).handle_connection(stream, closing.clone());
             if let Err(crowded) = strangers.spawn(source, HANDSHAKES_OPEN_MAX, greeting) {
                 self.refusals.record(&crowded);
             }
         }
     }
 
-    async fn greet(self: Arc<Self>, stream: net::TcpStream, closing: CancellationToken) {
-        let proven = timeout(HANDSHAKE_TIMEOUT, self.until_proven(stream)).await;
+    async fn handle_connection(self: Arc<Self>, stream: net::TcpStream, closing: CancellationToken) {
+        let proven = timeout(HANDSHAKE_TIMEOUT, self.authenticate(stream)).await;
         match proven.unwrap_or(Err(RejectReason::TimedOut)) {
             Err(error) => self.refusals.record(&error),
             Ok((stream, place)) => {
@@ -148,7 +148,7 @@ impl<S: TokenService> Desk<S> {
         }
     }
 
-    async fn until_proven(
+    async fn authenticate(
         &self,
         stream: net::TcpStream,
     ) -> Result<(TlsStream<TcpStream>, OwnedSemaphorePermit), RejectReason> {
@@ -164,7 +164,7 @@ impl<S: TokenService> Desk<S> {
         };
         let binding = binding(stream.get_ref().1)?;
         let opening = frames::read(&mut stream, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX).await?;
-        match self.judge(opening.ok_or(RejectReason::Left)?, &binding) {
+        match self.check_auth(opening.ok_or(RejectReason::Left)?, &binding) {
             Ok(place) => {
                 let proof = self.token.prove(SERVER, &binding).to_vec();
                 frames::write(
@@ -184,7 +184,7 @@ impl<S: TokenService> Desk<S> {
         }
     }
 
-    fn judge(
+    fn check_auth(
         &self,
         opening: AuthRequest,
         binding: &[u8],
@@ -196,7 +196,9 @@ impl<S: TokenService> Desk<S> {
         if !self.token.verify(CLIENT, binding, &proof) {
             return Err((Refusal::Secret, RejectReason::Secret));
         }
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| (Refusal::Busy, RejectReason::Busy))
+        Arc::clone(&self.connection_slots)
+            .try_acquire_owned()
+            .map_err(|_| (Refusal::Busy, RejectReason::Busy))
     }
 
     /// Answers until nothing more is asked.
@@ -207,39 +209,40 @@ impl<S: TokenService> Desk<S> {
             let asked = frames::read(&mut stream, TOKEN_RPC_REQUEST_BYTES_MAX);
             let answer = match timeout(TOKEN_RPC_IDLE_TIMEOUT, asked).await {
                 Ok(Ok(Some(ask))) => self.handle_request(ask, shown.as_ref()).await,
-                Ok(Err(TokenRpcFrameError::Undecodable(why))) => Answer::Refused {
+                Ok(Err(TokenRpcFrameError::Undecodable(why))) => Reply::Refused {
                     text: format!(
                         "the desk does not know that request ({why}); run the same release on both sides"
                     ),
                 },
                 Ok(Ok(None) | Err(_)) | Err(_) => return,
             };
-            if !matches!(timeout(TOKEN_RPC_IDLE_TIMEOUT, say(&mut stream, &answer)).await, Ok(Ok(()))) {
+            if !matches!(timeout(TOKEN_RPC_IDLE_TIMEOUT, write_reply(&mut stream, &answer)).await, Ok(Ok(())))
+            {
                 return;
             }
         }
     }
 
-    async fn handle_request(&self, ask: Ask<S::Request>, shown: Option<&Certificate>) -> Answer<S::Reply> {
+    async fn handle_request(&self, ask: Request<S::Request>, shown: Option<&Certificate>) -> Reply<S::Reply> {
         match ask {
-            Ask::Request(request) => Answer::Reply(self.service.answer(request).await),
-            Ask::Enrol { csr, claims } => {
+            Request::Request(request) => Reply::Reply(self.service.answer(request).await),
+            Request::Enrol { csr, claims } => {
                 if let Err(error) = claims.check_claimable() {
-                    return Answer::Refused { text: error.to_string() };
+                    return Reply::Refused { text: error.to_string() };
                 }
                 let enrolled = self.service.enrol(csr, claims, shown).await;
-                enrolled.map_or_else(|text| Answer::Refused { text }, Answer::Enrolled)
+                enrolled.map_or_else(|text| Reply::Refused { text }, Reply::Enrolled)
             }
-            Ask::Return { claims } => {
+            Request::Return { claims } => {
                 if let Err(error) = claims.check_claimable() {
-                    return Answer::Refused { text: error.to_string() };
+                    return Reply::Refused { text: error.to_string() };
                 }
                 // The handshake takes one that has expired, too: with that, another is to be had.
                 let Some(shown) = shown.filter(|shown| is_valid_for(shown, &claims)) else {
-                    return Answer::Stale;
+                    return Reply::Stale;
                 };
                 let returned = self.service.take_back(claims, shown).await;
-                returned.map_or_else(|text| Answer::Refused { text }, Answer::Returned)
+                returned.map_or_else(|text| Reply::Refused { text }, Reply::Returned)
             }
         }
     }
@@ -251,21 +254,21 @@ fn is_valid_for(shown: &Certificate, claims: &Claims) -> bool {
     is_valid && claims.hosts.iter().all(|host| shown.role_of(*host) == Some(claims.role))
 }
 
-async fn say<A: Serialize>(
+async fn write_reply<A: Serialize>(
     stream: &mut TlsStream<TcpStream>,
-    answer: &Answer<A>,
+    answer: &Reply<A>,
 ) -> Result<(), TokenRpcFrameError> {
     match frames::write(stream, answer, TOKEN_RPC_REPLY_BYTES_MAX).await {
         // Nothing of it was written.
         Err(error @ (TokenRpcFrameError::TooLong { .. } | TokenRpcFrameError::Unencodable(_))) => {
             let text = format!("the desk cannot say the reply: {error}; ask for less");
-            frames::write(stream, &Answer::<()>::Refused { text }, TOKEN_RPC_REPLY_BYTES_MAX).await
+            frames::write(stream, &Reply::<()>::Refused { text }, TOKEN_RPC_REPLY_BYTES_MAX).await
         }
         said => said,
     }
 }
 
-impl<S> fmt::Debug for Desk<S> {
+impl<S> fmt::Debug for TokenRpcServer<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Desk(..)")
     }

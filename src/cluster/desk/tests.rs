@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::message::{Answer, Ask, AuthReply, AuthRequest, CLIENT, Refusal, SERVER, VERSION, binding};
+use super::message::{AuthReply, AuthRequest, CLIENT, Refusal, Reply, Request, SERVER, VERSION, binding};
 use super::*;
 use crate::cluster::enrolment::{self, Back, Renewal};
 use crate::cluster::trust::tests::{Realm, claims};
@@ -90,7 +90,7 @@ impl Office {
     }
 
     async fn with(realm: Arc<Realm>, credentials: &Credentials, service: impl TokenService) -> Self {
-        let desk = Desk::new(credentials, realm.authority.token().clone(), service);
+        let desk = TokenRpcServer::new(credentials, realm.authority.token().clone(), service);
         assert_eq!(format!("{desk:?}"), "Desk(..)");
         Self { realm, address: behind_a_door(|incoming| desk.run(incoming)).await }
     }
@@ -405,8 +405,8 @@ async fn proof_fits_no_other_connection() {
 async fn whoever_proves_nothing_is_not_heard() {
     let office = Office::open().await;
     let mut stream = under_tls(&office).await;
-    frames::write(&mut stream, &Ask::Request("hello"), 1 << 12).await.unwrap();
-    let heard: Option<Answer<String>> = in_time(frames::read(&mut stream, 1 << 12)).await.ok().flatten();
+    frames::write(&mut stream, &Request::Request("hello"), 1 << 12).await.unwrap();
+    let heard: Option<Reply<String>> = in_time(frames::read(&mut stream, 1 << 12)).await.ok().flatten();
     assert!(heard.is_none());
     let mut stream = under_tls(&office).await;
     assert!(matches!(say(&mut stream, b"").await, Some(AuthReply::Refused(Refusal::Secret))));

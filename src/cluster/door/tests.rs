@@ -28,17 +28,17 @@ struct House {
 }
 
 impl ConnectionRouter for House {
-    fn admit(&self, route: Route, stream: net::TcpStream) -> Result<(), NoRoom> {
+    fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), RouteError> {
         self.asked.lock().unwrap().push(route);
         match route {
-            HERE => self.host.try_send(stream).map_err(|_| NoRoom::Full),
-            _ => Err(NoRoom::Unknown),
+            HERE => self.host.try_send(stream).map_err(|_| RouteError::Full),
+            _ => Err(RouteError::Unknown),
         }
     }
 }
 
 struct Open {
-    door: Arc<Door>,
+    door: Arc<Acceptor>,
     house: Arc<House>,
     incoming: mpsc::Receiver<net::TcpStream>,
 }
@@ -47,9 +47,9 @@ impl Open {
     async fn door() -> Self {
         let (host, incoming) = mpsc::channel(1);
         let house = Arc::new(House { host, asked: Mutex::default() });
-        let door = Arc::new(Door::bind(LOOPBACK).await.unwrap());
+        let door = Arc::new(Acceptor::bind(LOOPBACK).await.unwrap());
         let (opened, rooms) = (Arc::clone(&door), Arc::clone(&house));
-        tokio::spawn(async move { opened.open(rooms).await });
+        tokio::spawn(async move { opened.accept_loop(rooms).await });
         Self { door, house, incoming }
     }
 
@@ -84,7 +84,7 @@ async fn connection_goes_where_its_preamble_says_and_no_byte_behind_that_is_lost
     let there = in_time(open.incoming.recv()).await.unwrap();
     let mut said = [0; 5];
     in_time(TcpStream::from_std(there).unwrap().read_exact(&mut said)).await.unwrap();
-    assert_eq!((&said, open.door.turned_away()), (b"hello", 0));
+    assert_eq!((&said, open.door.rejected()), (b"hello", 0));
     drop(stream);
 }
 
@@ -94,7 +94,7 @@ async fn connection_for_nobody_here_is_closed_and_counted() {
     for route in [Route::HeadTokenRpc, Route::AgentTokenRpc, Route::Host(HostId(8))] {
         is_shown_out(open.knock(&route.preamble()).await).await;
     }
-    assert_eq!(open.door.turned_away(), 3);
+    assert_eq!(open.door.rejected(), 3);
     assert_eq!(
         *open.house.asked.lock().unwrap(),
         [Route::HeadTokenRpc, Route::AgentTokenRpc, Route::Host(HostId(8))]
@@ -112,7 +112,7 @@ async fn connection_that_is_none_of_the_clusters_is_closed_and_nobody_hears_of_i
     let mut cut = open.knock(&HERE.preamble()[..15]).await;
     cut.shutdown().await.unwrap();
     is_shown_out(cut).await;
-    assert_eq!(open.door.turned_away(), 4);
+    assert_eq!(open.door.rejected(), 4);
     assert!(open.house.asked.lock().unwrap().is_empty());
     open.is_at_peace().await;
 }
@@ -125,7 +125,7 @@ async fn one_more_than_a_host_has_room_for_is_closed() {
         tokio::task::yield_now().await;
     }
     is_shown_out(open.knock(&HERE.preamble()).await).await;
-    assert_eq!(open.door.turned_away(), 1);
+    assert_eq!(open.door.rejected(), 1);
     in_time(open.incoming.recv()).await.unwrap();
     open.is_at_peace().await;
     drop(waits);
@@ -138,7 +138,7 @@ async fn whoever_does_not_say_in_time_for_whom_it_is_is_shown_out() {
         let mut stream = open.knock(&HERE.preamble()[..start]).await;
         assert!(!matches!(stream.read(&mut [0]).await, Ok(1..)));
     }
-    assert_eq!(open.door.turned_away(), 3);
+    assert_eq!(open.door.rejected(), 3);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
 use super::sources::{Outcome, Source, Tally, Turn};
-use super::{Found, Shared, StartupProgress};
+use super::{InitialNodes, Shared, StartupProgress};
 use crate::cluster::ClusterError;
 use crate::cluster::model::NodeDescriptor;
 use crate::cluster::protocol::{
@@ -23,17 +23,20 @@ use crate::remote::call_host;
 /// Equips the nodes that there are, and waits until their workers are ready.
 ///
 /// A node that cannot be used is told of; it is an error if none can.
-pub(super) async fn provision_initial_nodes(shared: &Arc<Shared>, found: Found) -> Result<(), ClusterError> {
+pub(super) async fn provision_initial_nodes(
+    shared: &Arc<Shared>,
+    found: InitialNodes,
+) -> Result<(), ClusterError> {
     let working: Vec<_> = found.nodes.iter().filter(|facts| facts.workers > 0).collect();
     if working.is_empty() {
-        return match found.awaited {
+        return match found.rejoining {
             true => wait_for_rejoin(shared).await,
             false => Err(ClusterError::NoNodes { address: shared.standing().head_at }),
         };
     }
     // Behind that time nodes are taken not to have it.
     drop(tokio::time::timeout(EXECUTABLE_LOOK_TIMEOUT, find_source(shared, &working)).await);
-    let equipped = join_all(working.iter().map(|facts| equip(shared, facts))).await;
+    let equipped = join_all(working.iter().map(|facts| provision(shared, facts))).await;
     let (mut usable, mut failure) = (Vec::new(), None);
     for (&facts, equipped) in working.iter().zip(equipped) {
         match equipped {
@@ -49,11 +52,11 @@ pub(super) async fn provision_initial_nodes(shared: &Arc<Shared>, found: Found) 
         return Err(ClusterError::NotProvisioned { why });
     }
     let expected: u32 = usable.iter().map(|facts| facts.workers).sum();
-    let mut settled = shared.settled.subscribe();
+    let mut settled = shared.startup.subscribe();
     let all = settled.wait_for(|settled| settled.ready + settled.failed >= expected);
     // What is not there in time may come later.
     drop(tokio::time::timeout(WORKER_START_TIMEOUT, all).await);
-    let settled = shared.settled.borrow().clone();
+    let settled = shared.startup.borrow().clone();
     match settled.ready {
         0 => Err(ClusterError::NotProvisioned {
             why: settled
@@ -91,10 +94,10 @@ pub(super) fn log_tally(shared: &Shared) {
 /// The driver is told of the node as of any other that comes.
 async fn wait_for_rejoin(shared: &Arc<Shared>) -> Result<(), ClusterError> {
     log::warn!("the head was started again, and no node is back yet; they are waited for");
-    let mut settled = shared.settled.subscribe();
+    let mut settled = shared.startup.subscribe();
     let one = settled.wait_for(|settled| settled.ready + settled.failed > 0 || settled.refused.is_some());
     drop(tokio::time::timeout(NODE_LEASE + WORKER_START_TIMEOUT, one).await);
-    let StartupProgress { ready, last_failure, refused, .. } = shared.settled.borrow().clone();
+    let StartupProgress { ready, last_failure, refused, .. } = shared.startup.borrow().clone();
     match last_failure.or(refused) {
         _ if ready > 0 => Ok(()),
         Some(why) => Err(ClusterError::NotProvisioned { why }),
@@ -103,7 +106,7 @@ async fn wait_for_rejoin(shared: &Arc<Shared>) -> Result<(), ClusterError> {
 }
 
 /// Sees to it that a node has the executable, and tells the head.
-pub(super) async fn equip(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
+pub(super) async fn provision(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
     shared.control.add_peer(facts.agent, facts.address);
     shared.standing().agents.insert(facts.id(), facts.agent);
     let equipped = try_to_equip(shared, facts).await;
@@ -125,7 +128,7 @@ async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<()
         driver: shared.control.identity(),
     });
     ask(shared, facts, launch).await?;
-    let told = shared.ask(JobRequest::Equipped { job: shared.job, node: facts.id() }).await;
+    let told = shared.ask(JobRequest::NodeProvisioned { job: shared.job, node: facts.id() }).await;
     told.map_err(|error| error.to_string())?.map_err(|denied| denied.to_string())?;
     Ok(())
 }
@@ -135,7 +138,7 @@ async fn try_to_equip(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<()
 async fn provide(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
     let node = Source { agent: facts.agent, address: facts.address };
     if have(shared, facts).await? == shared.executable.size() {
-        shared.sources.had(node);
+        shared.sources.stored_bytes(node);
         return Ok(());
     }
     let mut tried = Vec::new();
@@ -198,7 +201,7 @@ async fn send(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String
         });
         let bytes = bytes.await.map_err(|error| error.to_string())??;
         shared.sources.sent_bytes(bytes.len());
-        let put = ExecutableRequest::Put { digest, size, offset: have, bytes: bytes.into() };
+        let put = ExecutableRequest::Write { digest, size, offset: have, bytes: bytes.into() };
         have = match ask(shared, facts, put).await? {
             ExecutableReply::Stat(more) if more > have => more,
             ExecutableReply::Stat(more) => {

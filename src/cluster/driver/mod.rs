@@ -26,11 +26,11 @@ use super::enrolment::{Admission, Admitted};
 use super::executable::Executable;
 use super::io_thread::IoThread;
 use super::logs::{Display, Kept};
-use super::members::{Change, Membership};
-use super::model::{JobDescriptor, JobId, JobState, Member, NodeDescriptor, NodeId, WorkerId};
+use super::members::{Membership, MembershipUpdate};
+use super::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, WorkerAddress, WorkerId};
 use super::process::Variables;
 use super::protocol::{JOB, JOB_EVENT, JobRequest, OUTPUT};
-use super::state::{Answer, News};
+use super::state::{Answer, JobEvent};
 use super::trust::Claims;
 use super::{ClusterError, WorkerInfo, callers, control, machine, worker};
 use crate::config::{HEAD_RPC_TIMEOUT, HISTORY_MAX, JOB_EVENT_QUEUE_MAX, Limits, OUTPUT_FLUSH_TIMEOUT};
@@ -66,14 +66,14 @@ pub(super) struct JoinOptions {
 pub(super) struct RemoteCluster {
     shared: Arc<Shared>,
     /// Takes what the head and agents send.
-    hearing: JoinHandle<()>,
+    event_task: JoinHandle<()>,
     /// Says that the driver is there.
-    keeping: JoinHandle<()>,
+    heartbeat_task: JoinHandle<()>,
     /// Tells workers of each other.
     spreading: JoinHandle<()>,
     io: IoThread,
     /// Whether it has got as far as its first worker.
-    begun: bool,
+    started: bool,
     /// Why it has not got there.
     start_error: String,
     ended: bool,
@@ -103,7 +103,7 @@ struct Shared {
     /// Sources of the executable for nodes that lack it.
     sources: Sources,
     /// How many workers have come or failed to.
-    settled: watch::Sender<StartupProgress>,
+    startup: watch::Sender<StartupProgress>,
 }
 
 /// How this driver's workers are started.
@@ -121,7 +121,7 @@ struct ClusterView {
     head: HostUid,
     /// The address at which the head answered last.
     head_at: SocketAddr,
-    workers: Vec<Known>,
+    workers: Vec<WorkerEntry>,
     /// Of the nodes that were sent the executable, without those that are lost.
     agents: BTreeMap<NodeId, HostUid>,
 }
@@ -145,10 +145,10 @@ impl ClusterView {
 
 /// A worker of this job.
 #[derive(Clone, Debug)]
-struct Known {
+struct WorkerEntry {
     node: NodeId,
     worker: WorkerId,
-    member: Member,
+    member: WorkerAddress,
     pid: u32,
     ended: Option<String>,
 }
@@ -181,7 +181,7 @@ impl Shared {
     /// Where the head is, for those who ask it.
     fn head_info(&self) -> HeadInfo {
         let standing = self.standing();
-        HeadInfo { head: standing.head, at: Some(standing.head_at), job: self.job, places_all: true }
+        HeadInfo { head: standing.head, at: Some(standing.head_at), job: self.job, tracks_all_actors: true }
     }
 
     /// Asks the head something about the job.
@@ -191,10 +191,10 @@ impl Shared {
 }
 
 /// The nodes that a new job may use.
-struct Found {
+struct InitialNodes {
     nodes: Vec<NodeDescriptor>,
     /// Whether there may be others: the head was away, and they are not back yet.
-    awaited: bool,
+    rejoining: bool,
 }
 
 /// Joins the cluster, with workers on all of its nodes.
@@ -205,18 +205,19 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     let runtime = io.handle().clone();
     let executor = Executor::here_or(&runtime);
     // The user's thread may compute; nothing of this waits for it.
-    let joined = io.handle().spawn(async move { begin(options, arguments, runtime, executor).await });
+    let joined =
+        io.handle().spawn(async move { enrol_and_start(options, arguments, runtime, executor).await });
     let (shared, news, found) = joined.await.map_err(std::io::Error::other)??;
-    let hearing = io.handle().spawn(news::take_all(Arc::clone(&shared), news));
-    let keeping = io.handle().spawn(stay::keep(Arc::clone(&shared)));
+    let hearing = io.handle().spawn(news::event_loop(Arc::clone(&shared), news));
+    let keeping = io.handle().spawn(stay::heartbeat_loop(Arc::clone(&shared)));
     let spreading = io.handle().spawn(spread::run(Arc::clone(&shared)));
     let mut cluster = RemoteCluster {
         shared: Arc::clone(&shared),
-        hearing,
-        keeping,
+        event_task: hearing,
+        heartbeat_task: keeping,
         spreading,
         io,
-        begun: false,
+        started: false,
         start_error: "it was given up before".to_owned(),
         ended: false,
     };
@@ -225,17 +226,17 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
         cluster.io.handle().spawn(async move { equip::provision_initial_nodes(&shared, found).await });
     let waited = waiting.await.map_err(std::io::Error::other)?;
     waited.inspect_err(|error| cluster.start_error = Chain(error).to_string())?;
-    cluster.begun = true;
+    cluster.started = true;
     Ok((handle, cluster))
 }
 
 /// Becomes a member, and the driver of a job.
-async fn begin(
+async fn enrol_and_start(
     options: JoinOptions,
     arguments: Vec<String>,
     io: tokio::runtime::Handle,
     executor: Executor,
-) -> Result<(Arc<Shared>, mpsc::Receiver<News>, Found), ClusterError> {
+) -> Result<(Arc<Shared>, mpsc::Receiver<JobEvent>, InitialNodes), ClusterError> {
     let heads = address::resolve(&options.address).await?;
     let submitted = lookup::Submitted::find()?;
     let admission = lookup::admission(&heads, &submitted)?;
@@ -277,7 +278,7 @@ async fn begin(
         hostname: machine::hostname(),
         pid: std::process::id(),
         driver: Some(control_id),
-        caller: Some(host_id),
+        user_host: Some(host_id),
         namespace: options.namespace.clone(),
         runs_on: None,
     };
@@ -287,7 +288,9 @@ async fn begin(
         .await
         .map_err(|error| ClusterError::Head { address: options.address.clone(), why: error.to_string() })?;
     let (job, found) = match started {
-        Ok(Answer::Job { job, nodes, awaited, .. }) => (job, Found { nodes, awaited }),
+        Ok(Answer::Job { job, nodes, rejoining: awaited, .. }) => {
+            (job, InitialNodes { nodes, rejoining: awaited })
+        }
         Ok(_) => return Err(ClusterError::head(&options.address, "it gave another answer")),
         Err(denied) => return Err(ClusterError::head(&options.address, &denied.to_string())),
     };
@@ -316,9 +319,11 @@ async fn begin(
             workers: Vec::new(),
             agents: BTreeMap::new(),
         }),
-        settled: watch::Sender::new(StartupProgress::default()),
+        startup: watch::Sender::new(StartupProgress::default()),
     });
-    shared.members.apply(&Change::Snapshot { members: Vec::new(), head: shared.head_info() }, &shared.host);
+    shared
+        .members
+        .apply(&MembershipUpdate::Snapshot { members: Vec::new(), head: shared.head_info() }, &shared.host);
     Ok((shared, told, found))
 }
 
@@ -329,7 +334,7 @@ fn entrypoint() -> String {
 
 impl RemoteCluster {
     pub(super) fn workers(&self) -> Vec<WorkerInfo> {
-        let info = |known: &Known| WorkerInfo {
+        let info = |known: &WorkerEntry| WorkerInfo {
             host: known.member.actors,
             tasks: known.member.tasks,
             pid: known.pid,
@@ -348,7 +353,7 @@ impl RemoteCluster {
     pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
         self.ended = true;
         // Who tells that the driver is there has nothing to tell any more.
-        self.keeping.abort();
+        self.heartbeat_task.abort();
         let ending =
             self.end(OUTPUT_FLUSH_TIMEOUT, JobState::Succeeded, "the driver has shut its cluster down");
         ending.await.map_err(std::io::Error::other)?;
@@ -377,15 +382,15 @@ const DROP_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Drop for RemoteCluster {
     fn drop(&mut self) {
-        self.hearing.abort();
-        self.keeping.abort();
+        self.event_task.abort();
+        self.heartbeat_task.abort();
         self.spreading.abort();
         if self.ended {
             return;
         }
         let (state, message) = match std::thread::panicking() {
             true => (JobState::Failed, "the driver panicked"),
-            false if !self.begun => (JobState::Failed, self.start_error.as_str()),
+            false if !self.started => (JobState::Failed, self.start_error.as_str()),
             false => (JobState::Succeeded, "the driver has dropped its cluster"),
         };
         let ending = self.end(DROP_TIMEOUT / 2, state, message);

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Known, Shared, equip, spread};
-use crate::cluster::members::Change;
-use crate::cluster::model::{Member, NodeDescriptor, NodeId, WorkerId};
-use crate::cluster::state::{News, WorkerEntry};
+use super::{Shared, WorkerEntry, equip, spread};
+use crate::cluster::members::MembershipUpdate;
+use crate::cluster::model::{NodeDescriptor, NodeId, WorkerAddress, WorkerId};
+use crate::cluster::state::{JobEvent, WorkerEntry};
 use crate::observe::log;
 use crate::registry::{Inbound, decode};
 use crate::wire::CallFailure;
 
 /// Takes what the head sends; it is answered once there is room for it.
-pub(super) fn receive(tell: &mpsc::Sender<News>, inbound: Inbound) {
+pub(super) fn receive(tell: &mpsc::Sender<JobEvent>, inbound: Inbound) {
     let (body, _, mut responder) = inbound.into_parts::<()>();
     let news = match decode(&body) {
         Ok(news) => news,
@@ -31,29 +31,29 @@ pub(super) fn receive(tell: &mpsc::Sender<News>, inbound: Inbound) {
 }
 
 /// Does what news ask for.
-pub(super) async fn take_all(shared: Arc<Shared>, mut told: mpsc::Receiver<News>) {
+pub(super) async fn event_loop(shared: Arc<Shared>, mut told: mpsc::Receiver<JobEvent>) {
     while let Some(news) = told.recv().await {
-        take(&shared, news);
+        on_job_event(&shared, news);
     }
 }
 
 /// Does what one piece of news asks for.
-pub(super) fn take(shared: &Arc<Shared>, news: News) {
+pub(super) fn on_job_event(shared: &Arc<Shared>, news: JobEvent) {
     match news {
-        News::NodeUp(facts) => equip_later(shared, facts),
-        News::NodeGone { agent } => shared.forget_agent(agent),
-        News::WorkerUp { node, worker, member, pid } => {
-            worker_up(shared, Known { node, worker, member, pid, ended: None });
+        JobEvent::NodeUp(facts) => equip_later(shared, facts),
+        JobEvent::NodeGone { agent } => shared.forget_agent(agent),
+        JobEvent::WorkerUp { node, worker, member, pid } => {
+            worker_up(shared, WorkerEntry { node, worker, member, pid, ended: None });
         }
-        News::WorkerDown { worker, member, cause, node } => {
+        JobEvent::WorkerDown { worker, member, cause, node } => {
             worker_down(shared, node, worker, member, cause);
         }
-        News::Stopped { why } => {
+        JobEvent::Stopped { why } => {
             log::error!(job = %shared.job, why, "the job is over");
             let all: Vec<_> = shared.standing().workers.iter().map(|known| known.member).collect();
             for member in all {
                 let cause = format!("the job is over: {why}");
-                shared.members.apply(&Change::Ended { member, cause }, &shared.host);
+                shared.members.apply(&MembershipUpdate::Left { member, cause }, &shared.host);
             }
         }
     }
@@ -63,17 +63,17 @@ pub(super) fn take(shared: &Arc<Shared>, news: News) {
 fn equip_later(shared: &Arc<Shared>, facts: NodeDescriptor) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        let equipped = equip::equip(&shared, &facts).await;
+        let equipped = equip::provision(&shared, &facts).await;
         equip::log_tally(&shared);
         if let Err(error) = equipped {
             log::warn!(node = %facts.id(), %error, "a node cannot be used for this job");
             let refused = format!("node {}: {error}", facts.id());
-            shared.settled.send_modify(|settled| settled.refused = Some(refused));
+            shared.startup.send_modify(|settled| settled.refused = Some(refused));
         }
     });
 }
 
-fn worker_up(shared: &Arc<Shared>, up: Known) {
+fn worker_up(shared: &Arc<Shared>, up: WorkerEntry) {
     let member = up.member;
     {
         let mut standing = shared.standing();
@@ -82,18 +82,24 @@ fn worker_up(shared: &Arc<Shared>, up: Known) {
         }
         standing.workers.push(up);
     }
-    shared.members.apply(&Change::Joined(member), &shared.host);
-    shared.spread.add(Change::Joined(member));
+    shared.members.apply(&MembershipUpdate::Joined(member), &shared.host);
+    shared.spread.add(MembershipUpdate::Joined(member));
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let members = shared.members.list();
-        let are = Change::Snapshot { members, head: shared.head_info() };
+        let are = MembershipUpdate::Snapshot { members, head: shared.head_info() };
         spread::tell_all(&shared, vec![member], &are).await;
-        shared.settled.send_modify(|settled| settled.ready += 1);
+        shared.startup.send_modify(|settled| settled.ready += 1);
     });
 }
 
-fn worker_down(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Option<Member>, cause: String) {
+fn worker_down(
+    shared: &Arc<Shared>,
+    node: NodeId,
+    worker: WorkerId,
+    member: Option<WorkerAddress>,
+    cause: String,
+) {
     let known = {
         let mut standing = shared.standing();
         let known = standing.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
@@ -108,15 +114,15 @@ fn worker_down(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Opt
         (Some((member, pid)), _) => {
             log::warn!(%node, pid, cause, "a worker has ended");
             let cause = format!("worker {pid} on node {node}: {cause}");
-            let change = Change::Ended { member, cause };
+            let change = MembershipUpdate::Left { member, cause };
             shared.members.apply(&change, &shared.host);
             shared.spread.add(change);
         }
         // One that this driver never had a seat on, such as that of a detached actor.
-        (None, Some(member)) => shared.members.apply(&Change::Ended { member, cause }, &shared.host),
+        (None, Some(member)) => shared.members.apply(&MembershipUpdate::Left { member, cause }, &shared.host),
         (None, None) => {
             log::warn!(%node, cause, "a worker was not started");
-            shared.settled.send_modify(|settled| {
+            shared.startup.send_modify(|settled| {
                 settled.failed += 1;
                 settled.last_failure = Some(format!("node {node}: {cause}"));
             });
@@ -127,21 +133,21 @@ fn worker_down(shared: &Arc<Shared>, node: NodeId, worker: WorkerId, member: Opt
 /// Takes up what a head says after it was away.
 pub(super) fn reconcile(shared: &Arc<Shared>, nodes: Vec<NodeDescriptor>, workers: Vec<WorkerEntry>) {
     for WorkerEntry { node, worker, member, pid } in workers {
-        worker_up(shared, Known { node, worker, member, pid, ended: None });
+        worker_up(shared, WorkerEntry { node, worker, member, pid, ended: None });
     }
     nodes.into_iter().for_each(|facts| equip_later(shared, facts));
 }
 
 /// The workers that have not ended, as far as is known.
-pub(super) fn living(shared: &Shared) -> Vec<Known> {
+pub(super) fn live_workers(shared: &Shared) -> Vec<WorkerEntry> {
     shared.standing().workers.iter().filter(|known| known.ended.is_none()).cloned().collect()
 }
 
 /// Those that lived before the head was asked, and that it does not have, have ended unseen. All of its nodes
 /// have to have had the time to come back to it.
-pub(super) fn sweep(shared: &Arc<Shared>, before: Vec<Known>, workers: &[WorkerEntry]) {
-    let is_listed = |known: &Known| workers.iter().any(|working| working.worker == known.worker);
-    for Known { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
+pub(super) fn remove_unlisted(shared: &Arc<Shared>, before: Vec<WorkerEntry>, workers: &[WorkerEntry]) {
+    let is_listed = |known: &WorkerEntry| workers.iter().any(|working| working.worker == known.worker);
+    for WorkerEntry { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
         let cause = "it ended while the head was away".to_owned();
         worker_down(shared, node, worker, Some(member), cause);
     }

@@ -73,7 +73,7 @@ impl Sources {
     }
 
     /// The same, and counts it as one that has it from before.
-    pub(super) fn had(&self, source: Source) {
+    pub(super) fn stored_bytes(&self, source: Source) {
         self.change(|plan| {
             plan.tally.had += 1;
             plan.add(source);

@@ -10,8 +10,8 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use super::Shared;
-use crate::cluster::members::{Change, MEMBERSHIP};
-use crate::cluster::model::Member;
+use crate::cluster::members::{MEMBERSHIP, MembershipUpdate};
+use crate::cluster::model::WorkerAddress;
 use crate::lock::Mutex;
 use crate::observe::log;
 use crate::remote::{Shared as Encoded, ask_host_shared};
@@ -23,18 +23,18 @@ const GATHER_PER_WORKER: Duration = Duration::from_micros(500);
 /// Changes that the workers have not been told of.
 #[derive(Debug, Default)]
 pub(super) struct Spread {
-    changes: Mutex<Vec<Change>>,
+    changes: Mutex<Vec<MembershipUpdate>>,
     more: Notify,
 }
 
 impl Spread {
     /// Adds a change, which this process has taken up.
-    pub(super) fn add(&self, change: Change) {
+    pub(super) fn add(&self, change: MembershipUpdate) {
         self.changes.lock().push(change);
         self.more.notify_one();
     }
 
-    fn take(&self) -> Vec<Change> {
+    fn take(&self) -> Vec<MembershipUpdate> {
         std::mem::take(&mut *self.changes.lock())
     }
 }
@@ -47,12 +47,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let changes = shared.spread.take();
         let (shared, workers) = (Arc::clone(&shared), shared.members.list());
         // A worker that is stopped answers late, and delays no other.
-        tokio::spawn(async move { tell_all(&shared, workers, &Change::Several(changes)).await });
+        tokio::spawn(async move { tell_all(&shared, workers, &MembershipUpdate::Several(changes)).await });
     }
 }
 
 /// Tells workers of a change, which is encoded once for all of them.
-pub(super) async fn tell_all(shared: &Arc<Shared>, workers: Vec<Member>, change: &Change) {
+pub(super) async fn tell_all(shared: &Arc<Shared>, workers: Vec<WorkerAddress>, change: &MembershipUpdate) {
     let encoded = match Encoded::new(change, shared.host.limits().frame_bytes_max) {
         Ok(encoded) => encoded,
         Err(error) => return log::warn!(%error, "the workers cannot be told of a change"),
@@ -65,7 +65,7 @@ fn gather(workers: usize) -> Duration {
 }
 
 /// Tells both hosts of a worker. The user's host calls them, on a thread that may compute: nothing waits for it.
-async fn tell(shared: &Arc<Shared>, member: Member, change: Encoded) {
+async fn tell(shared: &Arc<Shared>, member: WorkerAddress, change: Encoded) {
     let told = [member.actors, member.tasks].map(|to| {
         let change = change.clone();
         async move {

@@ -7,48 +7,50 @@ use super::{Shared, news};
 use crate::cluster::backoff::Backoff;
 use crate::cluster::desk::TokenRpcError;
 use crate::cluster::enrolment::{Back, Renewal};
-use crate::cluster::members::Change;
+use crate::cluster::members::MembershipUpdate;
 use crate::cluster::model::JobState;
 use crate::cluster::protocol::JobRequest;
-use crate::cluster::state::{Answer, Denied, News};
+use crate::cluster::state::{Answer, JobEvent, RequestError};
 use crate::cluster::trust::Claims;
 use crate::config::{JOB_LEASE, LEASE_RENEW_INTERVAL, NODE_LEASE};
 use crate::observe::log;
 use crate::transport::Role;
 
 /// Says every while that the driver is there; comes back when the head was gone.
-pub(super) async fn keep(shared: Arc<Shared>) {
+pub(super) async fn heartbeat_loop(shared: Arc<Shared>) {
     // By the clock on the wall, which goes on while the machine sleeps.
     let due = || SystemTime::now() + shared.credentials.renew_after();
     let mut renewal = due();
     loop {
         tokio::time::sleep(LEASE_RENEW_INTERVAL).await;
-        match shared.ask(JobRequest::Beat { job: shared.job }).await {
+        match shared.ask(JobRequest::Heartbeat { job: shared.job }).await {
             Ok(Ok(_)) if SystemTime::now() < renewal => continue,
             Ok(Ok(_)) => {
                 // The head is there, and is to hear the next beat whatever becomes of this.
                 match try_rejoin(&shared, Link::Answers).await {
                     Ok(_) => {}
-                    Err(Away::Over(why)) => return over(&shared, why),
-                    Err(Away::Retry(why)) => log::warn!(why, "the driver's certificate was not renewed"),
+                    Err(RejoinError::JobEnded(why)) => return on_job_ended(&shared, why),
+                    Err(RejoinError::Retry(why)) => {
+                        log::warn!(why, "the driver's certificate was not renewed")
+                    }
                 }
                 renewal = due();
                 continue;
             }
-            Ok(Err(Denied::JobOver(why))) => return over(&shared, why),
+            Ok(Err(RequestError::JobOver(why))) => return on_job_ended(&shared, why),
             Ok(Err(denied)) => log::warn!(%denied, "the head does not take the driver's word"),
             Err(error) => log::warn!(%error, "the head is away; it is looked for"),
         }
         match rejoin(&shared).await {
             Ok(Renewed::Yes) => renewal = due(),
             Ok(Renewed::No) => {}
-            Err(why) => return over(&shared, why),
+            Err(why) => return on_job_ended(&shared, why),
         }
     }
 }
 
-fn over(shared: &Arc<Shared>, why: String) {
-    news::take(shared, News::Stopped { why });
+fn on_job_ended(shared: &Arc<Shared>, why: String) {
+    news::on_job_event(shared, JobEvent::Stopped { why });
 }
 
 /// Whether the driver has another certificate than before.
@@ -64,10 +66,10 @@ async fn rejoin(shared: &Arc<Shared>) -> Result<Renewed, String> {
     loop {
         match try_rejoin(shared, Link::Silent).await {
             Ok(renewed) => return Ok(renewed),
-            Err(Away::Over(why)) => return Err(why),
-            Err(Away::Retry(why)) if why == told => {}
+            Err(RejoinError::JobEnded(why)) => return Err(why),
+            Err(RejoinError::Retry(why)) if why == told => {}
             // Each reason once: it may be that the cluster does not take this driver any more.
-            Err(Away::Retry(why)) => {
+            Err(RejoinError::Retry(why)) => {
                 log::warn!(why, "the driver cannot come back to the head yet");
                 told = why;
             }
@@ -98,9 +100,9 @@ pub(super) async fn report_end(shared: &Arc<Shared>, state: JobState, message: &
     tokio::time::timeout(JOB_LEASE, telling).await.map_err(|_| why)
 }
 
-enum Away {
+enum RejoinError {
     Retry(String),
-    Over(String),
+    JobEnded(String),
 }
 
 /// Finds the head in the life that it has now; gives whether that is another one.
@@ -125,8 +127,8 @@ enum Link {
     Silent,
 }
 
-async fn try_rejoin(shared: &Arc<Shared>, link: Link) -> Result<Renewed, Away> {
-    let still = |error: &dyn std::fmt::Display| Away::Retry(error.to_string());
+async fn try_rejoin(shared: &Arc<Shared>, link: Link) -> Result<Renewed, RejoinError> {
+    let still = |error: &dyn std::fmt::Display| RejoinError::Retry(error.to_string());
     let renewal = match link {
         Link::Answers => Renewal::Due,
         Link::Silent => Renewal::IfStale,
@@ -135,22 +137,22 @@ async fn try_rejoin(shared: &Arc<Shared>, link: Link) -> Result<Renewed, Away> {
     if link == Link::Silent {
         shared.control.redial(shared.head());
     }
-    let before = news::living(shared);
+    let before = news::live_workers(shared);
     match shared.ask(start_again(shared)).await {
         Ok(Ok(Answer::Job { nodes, workers, all_rejoined, .. })) => {
             // Agents tell the workers.
-            shared.members.apply(&Change::Head(shared.head_info()), &shared.host);
+            shared.members.apply(&MembershipUpdate::Head(shared.head_info()), &shared.host);
             // Of nodes that are not back it does not know the workers.
             if is_new || !all_rejoined {
                 schedule_reconcile(shared);
             } else {
-                news::sweep(shared, before, &workers);
+                news::remove_unlisted(shared, before, &workers);
             }
             news::reconcile(shared, nodes, workers);
             Ok(renewed)
         }
-        Ok(Err(Denied::JobOver(why) | Denied::Unknown(why))) => Err(Away::Over(why)),
-        Ok(other) => Err(Away::Retry(format!("it answered {other:?}"))),
+        Ok(Err(RequestError::JobOver(why) | RequestError::Unknown(why))) => Err(RejoinError::JobEnded(why)),
+        Ok(other) => Err(RejoinError::Retry(format!("it answered {other:?}"))),
         Err(error) => Err(still(&error)),
     }
 }
@@ -165,9 +167,9 @@ fn schedule_reconcile(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;
-        let before = news::living(&shared);
+        let before = news::live_workers(&shared);
         if let Ok(Ok(Answer::Job { workers, .. })) = shared.ask(start_again(&shared)).await {
-            news::sweep(&shared, before, &workers);
+            news::remove_unlisted(&shared, before, &workers);
         }
     });
 }

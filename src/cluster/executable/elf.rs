@@ -78,7 +78,7 @@ pub(super) struct Image {
 /// Reads what is needed of a file of `size` bytes. `read` fills the buffer from an offset on.
 pub(super) fn inspect(size: u64, read: impl Fn(u64, &mut [u8]) -> io::Result<()>) -> Result<Image, ElfError> {
     let header = header(size, &read)?;
-    let fields = Fields::of(&header);
+    let fields = ElfReader::of(&header);
     let processor = processor(&fields)?;
     let segments = segments(&fields, size, &read)?;
     let names_loader = segments.iter().find(|segment| segment.kind == PT_INTERP);
@@ -111,12 +111,12 @@ pub(super) fn inspect_library(
     read: impl Fn(u64, &mut [u8]) -> io::Result<()>,
 ) -> Result<Option<Glibc>, ElfError> {
     let header = header(size, &read)?;
-    let fields = Fields::of(&header);
+    let fields = ElfReader::of(&header);
     let segments = segments(&fields, size, &read)?;
     DynamicSection::find(fields, &segments, size, &read)?.map_or(Ok(None), |tables| tables.defined())
 }
 
-fn processor(header: &Fields<'_>) -> Result<&'static str, ElfError> {
+fn processor(header: &ElfReader<'_>) -> Result<&'static str, ElfError> {
     let [.., class, order, version, system] = header.array::<8>(0);
     if !matches!(class, 1 | 2) || !matches!(order, 1 | 2) || version != 1 {
         return Err(ElfError::Damaged("header has values that mean nothing"));
@@ -157,7 +157,7 @@ pub(super) struct Segment {
 
 /// The table of segments.
 pub(super) fn segments(
-    header: &Fields<'_>,
+    header: &ElfReader<'_>,
     size: u64,
     read: &impl Fn(u64, &mut [u8]) -> io::Result<()>,
 ) -> Result<Vec<Segment>, ElfError> {
@@ -171,7 +171,7 @@ pub(super) fn segments(
     }
     read(table, &mut bytes)?;
     let segment = |bytes| {
-        let fields = Fields { bytes, ..*header };
+        let fields = ElfReader { bytes, ..*header };
         Segment {
             kind: fields.word(0),
             offset: fields.address(8, 4),
@@ -203,13 +203,13 @@ pub(super) fn within(offset: u64, length: u64, size: u64) -> bool {
 
 /// Bytes that have fields of the file's own width and order.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'a> {
+pub(super) struct ElfReader<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) wide: bool,
     pub(super) little: bool,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> ElfReader<'a> {
     fn of(header: &'a [u8; HEADER_BYTES]) -> Self {
         Self { bytes: header, wide: header[4] == 2, little: header[5] == 1 }
     }

@@ -126,7 +126,7 @@ impl Executable {
     ///
     /// [`ExecutableError`] if it cannot be read, is no program of Linux, or is too large to be sent.
     pub(super) fn open(path: &Path) -> Result<Self, ExecutableError> {
-        let (file, size, image) = inspect(path)?;
+        let (file, size, image) = read_header(path)?;
         if size > EXECUTABLE_BYTES_MAX {
             return Err(ExecutableError::TooLarge { path: path.to_owned(), size });
         }
@@ -184,7 +184,7 @@ impl Executable {
 ///
 /// [`ExecutableError`] if not; it says what to build instead.
 pub(super) fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
-    let (_, _, image) = inspect(path)?;
+    let (_, _, image) = read_header(path)?;
     let not_program = |error| ExecutableError::NotProgram { path: path.to_owned(), error };
     let platform = Platform::of_image(&image).map_err(not_program)?;
     match image.loader {
@@ -204,7 +204,7 @@ pub(super) fn check_runs_here(path: &Path) -> Result<(), ExecutableError> {
     }
 }
 
-fn inspect(path: &Path) -> Result<(File, u64, Image), ExecutableError> {
+fn read_header(path: &Path) -> Result<(File, u64, Image), ExecutableError> {
     let failed = |error| ExecutableError::Read { path: path.to_owned(), error };
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
@@ -229,7 +229,7 @@ mod tests {
 
     use super::elf::tests::program;
     use super::*;
-    use crate::cluster::scratch::Scratch;
+    use crate::cluster::scratch::TestDir;
 
     #[test]
     fn this_process_is_an_executable_that_this_machine_runs() {
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_file_that_became_shorter_is_told() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let path = scratch.join("program");
         fs::write(&path, program(62, None)).unwrap();
         let executable = Executable::open(&path).unwrap();
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_script_and_a_missing_file_are_no_executables() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let script = scratch.join("script");
         fs::write(&script, "#!/bin/sh\n").unwrap();
         let error = Executable::open(&script).unwrap_err();
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_program_that_cannot_start_here_is_told_before_it_is_started() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let path = scratch.join("program");
         let machine = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
         let foreign = if cfg!(target_arch = "x86_64") { 183 } else { 62 };

@@ -133,7 +133,7 @@ pub struct PlatformError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "the program is built for {program} and the node runs {machine}; build it with `cargo build --target {}`, \
-     whose programs run on every such node, or {}", .machine.known_target(), otherwise(.program, .machine)
+     whose programs run on every such node, or {}", .machine.known_target(), mismatch(.program, .machine)
 )]
 pub struct PlatformMismatch {
     /// What the program needs.
@@ -143,7 +143,7 @@ pub struct PlatformMismatch {
 }
 
 /// What else may be done than to build for another target.
-fn otherwise(program: &Platform, machine: &Platform) -> &'static str {
+fn mismatch(program: &Platform, machine: &Platform) -> &'static str {
     match machine.has_the_glibc_of(program) {
         true => "start it from a machine like the nodes",
         false => "on a system whose glibc (the number behind gnu) is no later than the node's",

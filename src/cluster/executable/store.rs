@@ -67,7 +67,7 @@ struct Entry {
     used: u64,
     used_at: Instant,
     /// Who works with it or runs it.
-    holders: usize,
+    pins: usize,
     complete: bool,
     slot: Arc<Mutex<Slot>>,
 }
@@ -81,7 +81,7 @@ enum Slot {
     /// It may be run.
     Ready,
     /// It was removed.
-    Gone,
+    Removed,
 }
 
 impl Store {
@@ -104,10 +104,10 @@ impl Store {
     fn with_bounds(dir: &Path, bounds: Bounds, now: Instant) -> Result<Self, StoreError> {
         let lock = file::lock_directory(dir)?;
         let mut table = Table::default();
-        for (digest, size) in file::leftovers(dir)? {
+        for (digest, size) in file::recover(dir)? {
             table.uses += 1;
             let slot = Arc::new(Mutex::new(Slot::Unverified));
-            let entry = Entry { size, used: table.uses, used_at: now, holders: 0, complete: true, slot };
+            let entry = Entry { size, used: table.uses, used_at: now, pins: 0, complete: true, slot };
             table.entries.insert(digest, entry);
         }
         Ok(Self(Arc::new(Shared { dir: dir.to_owned(), _lock: lock, bounds, table: Mutex::new(table) })))
@@ -118,15 +118,15 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`] if it is known with another size, or cannot be read.
-    pub(crate) fn have(&self, digest: Digest, size: u64) -> Result<u64, StoreError> {
-        let Some(held) = self.enter(Instant::now(), digest) else { return Ok(0) };
+    pub(crate) fn stored_bytes(&self, digest: Digest, size: u64) -> Result<u64, StoreError> {
+        let Some(held) = self.get(Instant::now(), digest) else { return Ok(0) };
         held.check_size(size)?;
         let mut slot = lock(&held.slot);
-        held.prove(&mut slot)?;
+        held.verify(&mut slot)?;
         Ok(match &*slot {
             Slot::Uploading { have, .. } => *have,
             Slot::Ready => held.size,
-            Slot::Unverified | Slot::Gone => 0,
+            Slot::Unverified | Slot::Removed => 0,
         })
     }
 
@@ -137,7 +137,7 @@ impl Store {
     ///
     /// [`StoreError`] if the bytes do not continue what is there, there is no room, or the whole has
     /// another digest; what was sent of it is then dropped.
-    pub(crate) fn put(
+    pub(crate) fn write(
         &self,
         digest: Digest,
         size: u64,
@@ -164,7 +164,7 @@ impl Store {
         loop {
             let held = self.get_or_create(now, digest, size)?;
             let mut slot = lock(&held.slot);
-            held.prove(&mut slot)?;
+            held.verify(&mut slot)?;
             match &mut *slot {
                 Slot::Ready => return Ok(size),
                 Slot::Uploading { have, .. } if offset > *have => {
@@ -187,7 +187,7 @@ impl Store {
                     return held.complete(&mut slot);
                 }
                 // Somebody else saw it removed since it was looked up: it begins anew.
-                Slot::Unverified | Slot::Gone => {}
+                Slot::Unverified | Slot::Removed => {}
             }
         }
     }
@@ -207,11 +207,11 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Missing`] if it is not there, or not all of it.
-    pub(crate) fn hold(&self, digest: Digest) -> Result<PinnedExecutable, StoreError> {
+    pub(crate) fn pin(&self, digest: Digest) -> Result<PinnedExecutable, StoreError> {
         let missing = StoreError::Missing { digest, dir: self.0.dir.clone() };
-        let Some(held) = self.enter(Instant::now(), digest) else { return Err(missing) };
+        let Some(held) = self.get(Instant::now(), digest) else { return Err(missing) };
         let mut slot = lock(&held.slot);
-        held.prove(&mut slot)?;
+        held.verify(&mut slot)?;
         let ready = matches!(*slot, Slot::Ready);
         drop(slot);
         if ready { Ok(PinnedExecutable(held)) } else { Err(missing) }
@@ -229,7 +229,7 @@ impl Store {
         offset: u64,
         bytes_max: usize,
     ) -> Result<(Vec<u8>, bool), StoreError> {
-        let PinnedExecutable(held) = self.hold(digest)?;
+        let PinnedExecutable(held) = self.pin(digest)?;
         let left = held.size.saturating_sub(offset);
         if left == 0 {
             return Err(StoreError::OutOfRange { offset, length: bytes_max, size: held.size });
@@ -241,16 +241,16 @@ impl Store {
     /// Whether somebody holds an executable, so that it does not give way to others.
     #[cfg(test)]
     pub(crate) fn is_held(&self, digest: Digest) -> bool {
-        lock(&self.0.table).entries.get(&digest).is_some_and(|entry| entry.holders > 0)
+        lock(&self.0.table).entries.get(&digest).is_some_and(|entry| entry.pins > 0)
     }
 
-    fn enter(&self, now: Instant, digest: Digest) -> Option<Held> {
+    fn get(&self, now: Instant, digest: Digest) -> Option<EntryRef> {
         let mut table = lock(&self.0.table);
-        let (slot, size) = table.enter(now, digest)?;
-        Some(Held { store: self.clone(), digest, size, slot })
+        let (slot, size) = table.get(now, digest)?;
+        Some(EntryRef { store: self.clone(), digest, size, slot })
     }
 
-    fn get_or_create(&self, now: Instant, digest: Digest, size: u64) -> Result<Held, StoreError> {
+    fn get_or_create(&self, now: Instant, digest: Digest, size: u64) -> Result<EntryRef, StoreError> {
         let mut table = lock(&self.0.table);
         if !table.entries.contains_key(&digest) {
             table.make_room(now, size, &self.0)?;
@@ -258,23 +258,23 @@ impl Store {
         if let hash_map::Entry::Vacant(vacant) = table.entries.entry(digest) {
             let slot = Slot::Uploading { have: 0, hasher: Box::default() };
             let slot = Arc::new(Mutex::new(slot));
-            vacant.insert(Entry { size, used: 0, used_at: now, holders: 0, complete: false, slot });
+            vacant.insert(Entry { size, used: 0, used_at: now, pins: 0, complete: false, slot });
         }
-        let (slot, known) = table.enter(now, digest).expect("it was there, or has just begun");
+        let (slot, known) = table.get(now, digest).expect("it was there, or has just begun");
         drop(table);
-        let held = Held { store: self.clone(), digest, size: known, slot };
+        let held = EntryRef { store: self.clone(), digest, size: known, slot };
         held.check_size(size)?;
         Ok(held)
     }
 }
 
 impl Table {
-    fn enter(&mut self, now: Instant, digest: Digest) -> Option<(Arc<Mutex<Slot>>, u64)> {
+    fn get(&mut self, now: Instant, digest: Digest) -> Option<(Arc<Mutex<Slot>>, u64)> {
         let entry = self.entries.get_mut(&digest)?;
         self.uses += 1;
         entry.used = self.uses;
         entry.used_at = now;
-        entry.holders += 1;
+        entry.pins += 1;
         Some((Arc::clone(&entry.slot), entry.size))
     }
 
@@ -296,7 +296,7 @@ impl Table {
         let abandoned = |entry: &Entry| {
             entry.complete || now.saturating_duration_since(entry.used_at) >= store.bounds.part_idle
         };
-        let free = self.entries.iter().filter(|(_, entry)| entry.holders == 0 && abandoned(entry));
+        let free = self.entries.iter().filter(|(_, entry)| entry.pins == 0 && abandoned(entry));
         let Some((&digest, entry)) = free.min_by_key(|(_, entry)| entry.used) else { return false };
         file::remove(&store.dir, digest, entry.complete);
         self.entries.remove(&digest);
@@ -306,14 +306,14 @@ impl Table {
 
 /// An entry that stays as long as this is held.
 #[derive(Debug)]
-struct Held {
+struct EntryRef {
     store: Store,
     digest: Digest,
     size: u64,
     slot: Arc<Mutex<Slot>>,
 }
 
-impl Held {
+impl EntryRef {
     fn check_size(&self, size: u64) -> Result<(), StoreError> {
         match self.size == size {
             true => Ok(()),
@@ -323,10 +323,10 @@ impl Held {
 
     /// Makes `Ready` or `Gone` of an executable of another life, and `Gone` of one whose file somebody has
     /// removed or cut: some systems clear away old files in directories such as this.
-    fn prove(&self, slot: &mut Slot) -> Result<(), StoreError> {
+    fn verify(&self, slot: &mut Slot) -> Result<(), StoreError> {
         let (dir, digest) = (&self.store.0.dir, self.digest);
         let (sound, complete) = match slot {
-            Slot::Uploading { have: 0, .. } | Slot::Gone => return Ok(()),
+            Slot::Uploading { have: 0, .. } | Slot::Removed => return Ok(()),
             // A write that failed may have left more.
             Slot::Uploading { have, .. } => {
                 (file::size(dir, digest, false).is_some_and(|size| size >= *have), false)
@@ -360,7 +360,7 @@ impl Held {
 
     fn remove(&self, slot: &mut Slot, complete: bool) {
         file::remove(&self.store.0.dir, self.digest, complete);
-        *slot = Slot::Gone;
+        *slot = Slot::Removed;
         let mut table = lock(&self.store.0.table);
         if table.entries.get(&self.digest).is_some_and(|entry| Arc::ptr_eq(&entry.slot, &self.slot)) {
             table.entries.remove(&self.digest);
@@ -377,15 +377,15 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for EntryRef {
     fn drop(&mut self) {
-        self.entry(|entry| entry.holders -= 1);
+        self.entry(|entry| entry.pins -= 1);
     }
 }
 
 /// An executable that is run, and stays in the store as long as this is held.
 #[derive(Debug)]
-pub(crate) struct PinnedExecutable(Held);
+pub(crate) struct PinnedExecutable(EntryRef);
 
 impl PinnedExecutable {
     /// Its file.

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-use super::elf::{ElfError, Fields, Segment, within};
+use super::elf::{ElfError, ElfReader, Segment, within};
 
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
@@ -79,7 +79,7 @@ fn step(at: u64, by: u32) -> Result<u64, ElfError> {
 
 /// What the loader looks at, and the file that it is in.
 pub(super) struct DynamicSection<'a, R> {
-    header: Fields<'a>,
+    header: ElfReader<'a>,
     segments: &'a [Segment],
     size: u64,
     read: &'a R,
@@ -92,7 +92,7 @@ pub(super) struct DynamicSection<'a, R> {
 impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
     /// Nothing if the file has none: then it is linked statically.
     pub(super) fn find(
-        header: Fields<'a>,
+        header: ElfReader<'a>,
         segments: &'a [Segment],
         size: u64,
         read: &'a R,
@@ -106,7 +106,7 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
         let mut bytes = vec![0; dynamic.length as usize];
         read(dynamic.offset, &mut bytes)?;
         let entry = |bytes| {
-            let fields = Fields { bytes, ..header };
+            let fields = ElfReader { bytes, ..header };
             (fields.address(0, 0), fields.address(8, 4))
         };
         let entries = bytes.chunks_exact(if header.wide { 16 } else { 8 }).map(entry);
@@ -194,8 +194,8 @@ impl<'a, R: Fn(u64, &mut [u8]) -> io::Result<()>> DynamicSection<'a, R> {
         Ok(bytes)
     }
 
-    fn fields<'b>(&'b self, bytes: &'b [u8]) -> Fields<'b> {
-        Fields { bytes, ..self.header }
+    fn fields<'b>(&'b self, bytes: &'b [u8]) -> ElfReader<'b> {
+        ElfReader { bytes, ..self.header }
     }
 
     /// The name that stands so far behind the beginning of all names; of a longer one its beginning.

@@ -1,7 +1,7 @@
 //! Certificates that the head issues: to agents and drivers who enrol, and to the workers of its nodes.
 
 use super::Head;
-use crate::cluster::bootstrap::Life;
+use crate::cluster::bootstrap::ActorEvent;
 use crate::cluster::desk::{Enrolled, Returned};
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{NodeEvent, NodeReply};
@@ -101,9 +101,9 @@ fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
     let Some(facts) = facts.filter(|facts| node.is_some() && facts.runs_on == *node) else {
         return Err(format!("no driver of job {job} runs there"));
     };
-    let own = [facts.driver, facts.caller];
+    let own = [facts.driver, facts.user_host];
     match hosts.iter().find(|host| {
-        state.holder(host.host).is_some_and(|holder| holder != **host || !own.contains(&Some(holder)))
+        state.owner_of_host(host.host).is_some_and(|holder| holder != **host || !own.contains(&Some(holder)))
     }) {
         Some(host) => Err(format!("host {} belongs to another process of the cluster", host.host)),
         None => Ok(()),
@@ -113,7 +113,7 @@ fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
 /// Whether the hosts are nobody's who lives, or his who has shown that he has been certified for them.
 fn check_unclaimed(state: &State, claims: &Claims, shown: Option<&Certificate>) -> Result<(), String> {
     for host in &claims.hosts {
-        let Some(holder) = state.holder(host.host) else { continue };
+        let Some(holder) = state.owner_of_host(host.host) else { continue };
         let is_own = shown.is_some_and(|shown| shown.role_of(*host) == Some(claims.role));
         if holder != *host || !is_own {
             return Err(format!(
@@ -134,9 +134,9 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
         }
         NodeEvent::WorkerEnded { worker, .. }
         | NodeEvent::WorkerSuspended { worker, .. }
-        | NodeEvent::Life { worker, .. }
+        | NodeEvent::Actor { worker, .. }
         | NodeEvent::Tasks { worker, .. } => Some(*worker),
-        NodeEvent::DriverBegan { job } | NodeEvent::DriverExited { job, .. } => {
+        NodeEvent::DriverStarted { job } | NodeEvent::DriverExited { job, .. } => {
             return match state.job_facts(*job) {
                 Some(facts) if facts.runs_on != Some(node) => {
                     Err(format!("the driver of job {job} does not run there"))
@@ -144,14 +144,14 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
                 _ => Ok(()),
             };
         }
-        NodeEvent::JobHeld { .. } => None,
+        NodeEvent::ExecutablePinned { .. } => None,
     };
     if let Some(worker) = of_worker
         && state.node_of_worker(worker).is_some_and(|runs_on| runs_on != node)
     {
         return Err(format!("worker {worker} does not run there"));
     }
-    if let NodeEvent::Life { worker, life: Life::Ended { actor, .. } } = event
+    if let NodeEvent::Actor { worker, life: ActorEvent::Stopped { actor, .. } } = event
         && state.worker_of_actor(*actor).is_some_and(|lives_in| lives_in != *worker)
     {
         return Err(format!("actor {actor} does not live there"));
@@ -162,7 +162,7 @@ pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Res
 /// Whether the hosts may be those of a worker on a node: nobody's who lives elsewhere.
 fn check_owned_by(state: &State, node: NodeId, hosts: &[HostUid]) -> Result<(), String> {
     for host in hosts {
-        let holder = state.holder(host.host);
+        let holder = state.owner_of_host(host.host);
         let runs_here = |worker| state.worker(worker).is_some_and(|(runs_on, _)| runs_on == node);
         let is_own = holder == Some(*host) && state.worker_of(*host).is_some_and(runs_here);
         if host.host == HostId::HEAD || (holder.is_some() && !is_own) {
@@ -175,7 +175,7 @@ fn check_owned_by(state: &State, node: NodeId, hosts: &[HostUid]) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::model::{JobDescriptor, Labels, Member, NodeDescriptor, Resources, WorkerId};
+    use crate::cluster::model::{JobDescriptor, Labels, NodeDescriptor, Resources, WorkerAddress, WorkerId};
     use crate::cluster::state::{Event, Millis, NodeReport, Settings, Ticket};
     use crate::cluster::trust::tests::{Realm, claims};
     use crate::cluster::trust::{CertificateRequest, ONE_JOB, job_name};
@@ -206,13 +206,13 @@ mod tests {
             session_dir: String::new(),
         };
         let (job, node, worker) = (JobId(1), facts.id(), WorkerId(1));
-        let member = Member { actors: one, actors_at: at, tasks: other, tasks_at: at };
+        let member = WorkerAddress { actors: one, actors_at: at, tasks: other, tasks_at: at };
         let job_facts = JobDescriptor {
             entrypoint: String::new(),
             hostname: String::new(),
             pid: 1,
             driver: Some(driver),
-            caller: Some(caller),
+            user_host: Some(caller),
             namespace: String::new(),
             runs_on: None,
         };
@@ -290,7 +290,7 @@ mod tests {
             hostname: String::new(),
             pid: 0,
             driver: None,
-            caller: None,
+            user_host: None,
             namespace: String::new(),
             runs_on: Some(node),
         };
@@ -318,7 +318,7 @@ mod tests {
             check_submitted(&known.state, &asked(job, node, &[fresh[0], living])).unwrap_err();
         }
         // Once it has come it is certified again, and nobody else in its place.
-        let facts = JobDescriptor { driver: Some(fresh[0]), caller: Some(fresh[1]), ..facts };
+        let facts = JobDescriptor { driver: Some(fresh[0]), user_host: Some(fresh[1]), ..facts };
         let started = Event::JobStarted { ticket: Ticket(3), job: Some(job), facts };
         known.state.handle(Millis(3), started, &mut Vec::new());
         check_submitted(&known.state, &own).unwrap();
@@ -340,7 +340,7 @@ mod tests {
         let at = "127.0.0.1:1".parse().unwrap();
         let ready = |actors, tasks| NodeEvent::WorkerReady {
             worker,
-            member: Member { actors, actors_at: at, tasks, tasks_at: at },
+            member: WorkerAddress { actors, actors_at: at, tasks, tasks_at: at },
             pid: 1,
         };
         let ended = || NodeEvent::WorkerEnded { worker, cause: String::new() };
@@ -353,7 +353,7 @@ mod tests {
             check_event(&known.state, here, &ready(victim, fresh_identity())).unwrap_err();
         }
         let job = JobId(1);
-        check_event(&known.state, here, &NodeEvent::DriverBegan { job }).unwrap_err();
+        check_event(&known.state, here, &NodeEvent::DriverStarted { job }).unwrap_err();
     }
 }
 

@@ -9,7 +9,7 @@ use super::Head;
 use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
 use crate::cluster::desk::{Enrolled, Returned, TokenService};
 use crate::cluster::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeState};
-use crate::cluster::state::{Answer, Denied, Event, State};
+use crate::cluster::state::{Answer, Event, RequestError, State};
 use crate::cluster::trust::Claims;
 use crate::config::{HEAD_RPC_TIMEOUT, WAITING_TOLD_MAX};
 use crate::transport::Certificate;
@@ -19,15 +19,15 @@ const OWN_NODE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the head's desk answers.
 #[derive(Debug)]
-pub(super) struct AtDesk(Weak<Head>);
+pub(super) struct HeadAdminService(Weak<Head>);
 
-impl AtDesk {
+impl HeadAdminService {
     pub(super) fn of(head: &Arc<Head>) -> Self {
         Self(Arc::downgrade(head))
     }
 }
 
-impl TokenService for AtDesk {
+impl TokenService for HeadAdminService {
     type Request = AdminRequest;
     type Reply = AdminReply;
 
@@ -61,11 +61,11 @@ impl Head {
             AdminRequest::List { of, query } => self.list(of, &query).await,
             AdminRequest::Classes => AdminReply::Classes(self.classes().await),
             AdminRequest::Functions { part } => AdminReply::Functions(self.functions(part).await),
-            AdminRequest::Waiting => control.read(|state| AdminReply::Waiting {
+            AdminRequest::PendingActors => control.read(|state| AdminReply::PendingActors {
                 first: state.waiting(WAITING_TOLD_MAX),
                 count: state.waiting_count(),
             }),
-            AdminRequest::Alerts => AdminReply::Alerts(control.read(|state| state.troubles())),
+            AdminRequest::Alerts => AdminReply::Alerts(control.read(|state| state.alerts())),
             AdminRequest::Kill { actor } => {
                 let killed = Arc::clone(control).ask(|ticket| Event::Kill { ticket, actor }).await;
                 killed.map_or_else(denied, |_| AdminReply::Done)
@@ -82,7 +82,7 @@ impl Head {
                 if own {
                     return failed("the head's own node cannot be drained: the head would end with it");
                 }
-                control.tell(Event::NodeDrain { node });
+                control.apply(Event::NodeDrain { node });
                 AdminReply::Done
             }
             AdminRequest::StopJob { job } => self.stop(job).await,
@@ -97,17 +97,17 @@ impl Head {
             None => unknown(format!("no job {job}; see `roadshow job list`")),
             Some(state) if !state.is_open() => failed(&format!("job {job} is over already")),
             Some(_) => {
-                self.control.tell(Event::JobEnded {
+                self.control.apply(Event::JobEnded {
                     job,
                     state: JobState::Stopped,
                     exit_code: None,
                     message: "an operator stopped it".to_owned(),
                 });
-                match self.store.kept().await {
+                match self.store.flushed().await {
                     Ok(()) => AdminReply::Done,
                     Err(why) => failed(&format!(
                         "job {job} is stopped, but a head that is started anew would not know: {}",
-                        Denied::NotKept(why)
+                        RequestError::NotPersisted(why)
                     )),
                 }
             }
@@ -142,7 +142,7 @@ impl Head {
             hostname: node.hostname.clone(),
             pid: 0,
             driver: None,
-            caller: None,
+            user_host: None,
             namespace: String::new(),
             runs_on: Some(node.id()),
         };
@@ -158,8 +158,8 @@ impl Head {
     }
 }
 
-fn denied(denied: Denied) -> AdminReply {
-    AdminReply::Failed { unknown: matches!(denied, Denied::Unknown(_)), text: denied.to_string() }
+fn denied(denied: RequestError) -> AdminReply {
+    AdminReply::Failed { unknown: matches!(denied, RequestError::Unknown(_)), text: denied.to_string() }
 }
 
 fn unknown(text: String) -> AdminReply {

@@ -32,7 +32,7 @@ impl Doorway {
     pub(super) async fn receive_loop(self, path: PathBuf) {
         let mut delay = Duration::from_millis(1);
         loop {
-            match self.take_all(&path).await {
+            match self.receive_connections(&path).await {
                 Ok(()) => delay = Duration::from_millis(1),
                 Err(error) => {
                     tracing::debug!(%error, path = %path.display(), "cannot connect to the agent's socket")
@@ -46,15 +46,15 @@ impl Doorway {
     /// Takes connections until the agent is gone. An error is that it was not there.
     ///
     /// The socket is the user's alone, and the agent first names itself on it: its node is the head's own.
-    async fn take_all(&self, path: &Path) -> io::Result<()> {
+    async fn receive_connections(&self, path: &Path) -> io::Result<()> {
         let mut socket = UnixStream::connect(path).await?;
         let agent = read_identity(&mut socket).await?;
         if let Some(head) = self.head.upgrade() {
-            head.control.tell(Event::OwnAgent { agent });
+            head.control.apply(Event::OwnAgent { agent });
         }
         let (agent, door, desk) = (ControlSocket::new(socket), &self.door, &self.desk);
         loop {
-            match agent.passed().await {
+            match agent.receive_connection().await {
                 Ok((_, None)) => {
                     tracing::warn!("too many files are open: a connection was lost; raise the limit")
                 }

@@ -3,7 +3,7 @@
 //! Hosts of the cluster refuse an incarnation that is earlier than one that they know. Other hosts draw their id
 //! for each process; the head's is always the same, so the incarnation that it had last is kept in its database.
 
-use super::store::{Change, Store};
+use super::store::{Store, Write};
 use crate::cluster::state::Record;
 use crate::id::Incarnation;
 
@@ -12,8 +12,8 @@ use crate::id::Incarnation;
 /// A disk that takes nothing stops no head: the clock alone decides then.
 pub(super) async fn begin(store: &Store, records: &[Record], now: Incarnation) -> Incarnation {
     let incarnation = after(records, now);
-    store.change(Change::Keep(Record::Incarnation { incarnation: incarnation.0 }));
-    if let Err(error) = store.kept().await {
+    store.change(Write::Put(Record::Incarnation { incarnation: incarnation.0 }));
+    if let Err(error) = store.flushed().await {
         tracing::error!(error, "the head's incarnation is not kept: do not set the clock back before it is");
     }
     incarnation
@@ -30,11 +30,11 @@ fn after(records: &[Record], now: Incarnation) -> Incarnation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::scratch::Scratch;
+    use crate::cluster::scratch::TestDir;
 
     #[tokio::test]
     async fn a_head_that_starts_by_a_clock_that_was_set_back_has_a_later_incarnation_all_the_same() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let path = scratch.path().join("head.redb");
         let mut had = Vec::new();
         for now in [1_000, 500, 500, 2_000, 0] {
@@ -46,7 +46,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_incarnation_is_on_the_disk_before_it_is_used() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let path = scratch.path().join("head.redb");
         let (store, records) = Store::open(&path).await.unwrap();
         let used = begin(&store, &records, Incarnation(7)).await;

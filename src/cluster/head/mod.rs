@@ -21,29 +21,29 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use super::control::{Control, Persistence};
+use super::control::{ControlPlane, Persistence};
 use super::daemon::{DaemonError, HeadOptions, HeadReady, failed, start_host};
-use super::desk::Desk;
+use super::desk::TokenRpcServer;
 use super::logs;
 use super::model::NodeId;
 use super::open_files;
-use super::protocol::Order;
+use super::protocol::AgentCommand;
 use super::state::{Action, Event, Settings};
-use super::trust::{Authority, CertificateRequest, Claims};
+use super::trust::{CertificateAuthority, CertificateRequest, Claims};
 use crate::config::{CERTIFICATE_VALID, HANDOFF_QUEUE_MAX, TICK_EVERY};
 use crate::host::{Host, fresh_identity};
 use crate::id::{HostId, HostUid};
 use crate::transport::{Credentials, Role, Routed};
 
 use orders::Outbox;
-use store::{Change, Store};
+use store::{Store, Write};
 
 /// One head, as its tasks share it.
 #[derive(Debug)]
 struct Head {
-    authority: Authority,
+    authority: CertificateAuthority,
     host: Host,
-    control: Arc<Control>,
+    control: Arc<ControlPlane>,
     orders: Mutex<Outbox>,
     store: Store,
 }
@@ -64,7 +64,8 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("SIGINT cannot be waited for"))?;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir);
     made.map_err(failed("the state directory cannot be made"))?;
-    let authority = Authority::open(&options.state_dir).map_err(failed("the cluster's authority"))?;
+    let authority =
+        CertificateAuthority::open(&options.state_dir).map_err(failed("the cluster's authority"))?;
     let authority = authority.valid_for(certificates_valid());
     let (store, records) = Store::open(&options.state_dir.join("head.redb"))
         .await
@@ -80,7 +81,7 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
         let itself = Arc::clone(&itself);
         Box::new(move |action: &Action| {
             if let Some(head) = itself.get().and_then(Weak::upgrade) {
-                head.act(action);
+                head.execute(action);
             }
         })
     };
@@ -94,27 +95,29 @@ pub(super) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
             let head = itself.get().and_then(Weak::upgrade);
             Box::pin(async move {
                 match head {
-                    Some(head) => head.store.kept().await,
+                    Some(head) => head.store.flushed().await,
                     None => Err("the head is ending".to_owned()),
                 }
             })
         })
     };
-    let control = Arc::new(Control::new(Settings::default(), hands, Some(keeper)));
+    let control = Arc::new(ControlPlane::new(Settings::default(), hands, Some(keeper)));
     let orders = Mutex::new(Outbox::default());
     let head = Arc::new(Head { authority, host, control, orders, store });
     // It was not set before.
     let _ = itself.set(Arc::downgrade(&head));
-    head.control.tell(Event::Restored(records));
+    head.control.apply(Event::Restored(records));
     let keeping = tokio::spawn(report_store_health(Arc::clone(&head)));
     // The numbers of this life are on disk before anything is given one. Where the disk is full the head
     // runs on without new ones.
-    let _ = head.store.kept().await;
+    let _ = head.store.flushed().await;
     if let Some((jobs, workers, actors)) = head.store.progress().borrow().given {
-        head.control.tell(Event::NumbersKept { jobs, workers, actors });
+        head.control.apply(Event::NumbersKept { jobs, workers, actors });
     }
     let (desk_door, visitors) = mpsc::channel(HANDOFF_QUEUE_MAX);
-    tokio::spawn(Desk::new(&credentials, token.clone(), desk::AtDesk::of(&head)).run(visitors));
+    tokio::spawn(
+        TokenRpcServer::new(&credentials, token.clone(), desk::HeadAdminService::of(&head)).run(visitors),
+    );
     let doorway = doorway::Doorway { head: Arc::downgrade(&head), door, desk: desk_door };
     let doorway = tokio::spawn(doorway.receive_loop(options.agent_socket));
     let ticking = tokio::spawn(tick(Arc::clone(&head)));
@@ -147,7 +150,7 @@ fn shortened(seconds: Option<&str>, is_for_tests: bool) -> Duration {
 }
 
 /// A new certificate, with its key.
-fn certify(authority: &Authority, claims: &Claims) -> Result<Credentials, String> {
+fn certify(authority: &CertificateAuthority, claims: &Claims) -> Result<Credentials, String> {
     let request = CertificateRequest::new().map_err(|error| error.to_string())?;
     let chain = authority.issue(request.csr(), claims).map_err(|error| error.to_string())?;
     request.credentials(chain).map_err(|error| error.to_string())
@@ -170,7 +173,7 @@ async fn tick(head: Arc<Head>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        head.control.tell(Event::Tick);
+        head.control.apply(Event::Tick);
     }
 }
 
@@ -180,15 +183,15 @@ async fn report_store_health(head: Arc<Head>) {
     loop {
         let (trouble, given) = {
             let progress = progress.borrow_and_update();
-            (progress.trouble.clone(), progress.given)
+            (progress.last_error.clone(), progress.given)
         };
         if let Some((jobs, workers, actors)) = given.filter(|given| numbers != Some(*given)) {
             numbers = given;
-            head.control.tell(Event::NumbersKept { jobs, workers, actors });
+            head.control.apply(Event::NumbersKept { jobs, workers, actors });
         }
         if trouble != told {
             told.clone_from(&trouble);
-            head.control.tell(Event::Keeping { trouble });
+            head.control.apply(Event::PersistenceStatus { trouble });
         }
         if progress.changed().await.is_err() {
             return;
@@ -198,28 +201,32 @@ async fn report_store_health(head: Arc<Head>) {
 
 impl Head {
     /// Carries out what the state wants done.
-    fn act(&self, action: &Action) {
+    fn execute(&self, action: &Action) {
         match action.clone() {
             Action::StartWorker { node, worker, job, detached } => {
-                self.order(node, Order::StartWorker { worker, job, detached });
+                self.send_command(node, AgentCommand::StartWorker { worker, job, detached });
             }
-            Action::StopWorker { node, worker } => self.order(node, Order::StopWorker { worker }),
-            Action::StopActor { node, worker, at, .. } => self.order(node, Order::StopActor { worker, at }),
-            Action::StopDriver { node, job } => self.order(node, Order::StopDriver { job }),
-            Action::StopNode { node } => self.order(node, Order::StopNode),
+            Action::StopWorker { node, worker } => {
+                self.send_command(node, AgentCommand::StopWorker { worker })
+            }
+            Action::StopActor { node, worker, at, .. } => {
+                self.send_command(node, AgentCommand::StopActor { worker, at })
+            }
+            Action::StopDriver { node, job } => self.send_command(node, AgentCommand::StopDriver { job }),
+            Action::StopNode { node } => self.send_command(node, AgentCommand::StopNode),
             Action::JobOver { job, nodes } => {
-                nodes.into_iter().for_each(|node| self.order(node, Order::JobOver { job }));
+                nodes.into_iter().for_each(|node| self.send_command(node, AgentCommand::ReleaseJob { job }));
                 self.orders().forget_job(job);
             }
             Action::ForgetAgent { agent } => self.orders().forget_agent(agent),
-            Action::Tell { job, news } => self.orders().tell_driver(&self.host, job, news),
-            Action::Keep(record) => self.store.change(Change::Keep(record)),
-            Action::Forget(key) => self.store.change(Change::Forget(key)),
+            Action::NotifyDriver { job, news } => self.orders().tell_driver(&self.host, job, news),
+            Action::Persist(record) => self.store.change(Write::Put(record)),
+            Action::Delete(key) => self.store.change(Write::Delete(key)),
             Action::Answer { .. } => {}
         }
     }
 
-    fn order(&self, node: NodeId, order: Order) {
+    fn send_command(&self, node: NodeId, order: AgentCommand) {
         self.orders().order(&self.host, node, order);
     }
 

@@ -6,8 +6,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 
 use crate::cluster::model::{JobId, NodeId, Usage};
-use crate::cluster::protocol::{AGENT_COMMAND, JOB_EVENT, Order};
-use crate::cluster::state::News;
+use crate::cluster::protocol::{AGENT_COMMAND, AgentCommand, JOB_EVENT};
+use crate::cluster::state::JobEvent;
 use crate::config::{COMMAND_QUEUE_MAX, HEAD_RPC_TIMEOUT};
 use crate::host::{Host, SendError, deadline_in};
 use crate::id::HostUid;
@@ -20,10 +20,10 @@ pub(super) struct Outbox {
     drivers: FxHashMap<JobId, HostUid>,
     /// What each machine has last said that it is at.
     usages: FxHashMap<NodeId, Usage>,
-    queues: FxHashMap<HostUid, mpsc::Sender<Word>>,
+    queues: FxHashMap<HostUid, mpsc::Sender<Notification>>,
     missed: LaggingRecipients,
     /// Jobs of which something was to be told before it was known whom.
-    untold: FxHashSet<JobId>,
+    jobs_with_lost_events: FxHashSet<JobId>,
 }
 
 /// Those who did not take what they were told: they are to come again, and are told anew. Clones are the same.
@@ -38,11 +38,11 @@ impl LaggingRecipients {
 
 /// What somebody is told.
 #[derive(Debug)]
-enum Word {
+enum Notification {
     /// An agent, what to do.
-    Order(Order),
+    Order(AgentCommand),
     /// A driver, what has happened.
-    News(News),
+    JobEvent(JobEvent),
 }
 
 impl Outbox {
@@ -69,15 +69,15 @@ impl Outbox {
     }
 
     /// A job's driver is about to be told all anew.
-    pub(super) fn comes_again(&mut self, job: JobId, driver: HostUid) {
-        self.untold.remove(&job);
+    pub(super) fn reset_driver(&mut self, job: JobId, driver: HostUid) {
+        self.jobs_with_lost_events.remove(&job);
         self.missed.lock().remove(&driver);
     }
 
     /// The host of a job's driver. What has happened since the job was known, and before this, it has missed.
     pub(super) fn set_driver(&mut self, job: JobId, driver: HostUid) {
         self.drivers.insert(job, driver);
-        if self.untold.remove(&job) {
+        if self.jobs_with_lost_events.remove(&job) {
             self.missed.lock().insert(driver);
         }
     }
@@ -104,24 +104,24 @@ impl Outbox {
 
     /// A job is over. What its driver was told before it still gets.
     pub(super) fn forget_job(&mut self, job: JobId) {
-        self.untold.remove(&job);
+        self.jobs_with_lost_events.remove(&job);
         if let Some(driver) = self.drivers.remove(&job) {
             self.forget(driver);
         }
     }
 
     /// Tells an agent what to do.
-    pub(super) fn order(&mut self, host: &Host, node: NodeId, order: Order) {
+    pub(super) fn order(&mut self, host: &Host, node: NodeId, order: AgentCommand) {
         if let Some(&agent) = self.agents.get(&node) {
-            self.tell(host, agent, Word::Order(order));
+            self.tell(host, agent, Notification::Order(order));
         }
     }
 
     /// Tells a driver what has happened.
-    pub(super) fn tell_driver(&mut self, host: &Host, job: JobId, news: News) {
+    pub(super) fn tell_driver(&mut self, host: &Host, job: JobId, news: JobEvent) {
         match self.drivers.get(&job) {
-            Some(&driver) => self.tell(host, driver, Word::News(news)),
-            None => drop(self.untold.insert(job)),
+            Some(&driver) => self.tell(host, driver, Notification::JobEvent(news)),
+            None => drop(self.jobs_with_lost_events.insert(job)),
         }
     }
 
@@ -129,24 +129,24 @@ impl Outbox {
     ///
     /// One that is away, or is stopped for a while, misses it: agents and drivers come again with what they
     /// have, and are told anew.
-    fn tell(&mut self, host: &Host, to: HostUid, word: Word) {
+    fn tell(&mut self, host: &Host, to: HostUid, word: Notification) {
         let missed = &self.missed;
-        let queue = self.queues.entry(to).or_insert_with(|| begin(host.clone(), to, missed.clone()));
+        let queue = self.queues.entry(to).or_insert_with(|| spawn_sender(host.clone(), to, missed.clone()));
         if queue.try_send(word).is_err() && missed.lock().insert(to) {
             tracing::warn!(%to, "a member is far behind what it is told, and is to come again");
         }
     }
 }
 
-fn begin(host: Host, to: HostUid, missed: LaggingRecipients) -> mpsc::Sender<Word> {
+fn spawn_sender(host: Host, to: HostUid, missed: LaggingRecipients) -> mpsc::Sender<Notification> {
     let (queue, mut words) = mpsc::channel(COMMAND_QUEUE_MAX);
     let io = host.io().clone();
     io.spawn(async move {
         while let Some(word) = words.recv().await {
             let deadline = deadline_in(HEAD_RPC_TIMEOUT);
             let told: Result<(), SendError> = match word {
-                Word::Order(order) => call_host(&host, to, AGENT_COMMAND, order, deadline).await,
-                Word::News(news) => call_host(&host, to, JOB_EVENT, news, deadline).await,
+                Notification::Order(order) => call_host(&host, to, AGENT_COMMAND, order, deadline).await,
+                Notification::JobEvent(news) => call_host(&host, to, JOB_EVENT, news, deadline).await,
             };
             if let Err(error) = told {
                 tracing::debug!(%to, %error, "a member was not told");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     /// Somebody who was told something.
-    fn queue() -> mpsc::Sender<Word> {
+    fn queue() -> mpsc::Sender<Notification> {
         mpsc::channel(1).0
     }
 
@@ -202,9 +202,9 @@ mod tests {
         orders.missed.lock().extend([host(1, 1), host(1, 2)]);
         assert_eq!([host(1, 2), host(1, 2)].map(|agent| orders.take_lagging(agent)), [true, false]);
         // What was told before it was known whom, a driver has missed, unless it comes again.
-        orders.untold.extend([JobId(1), JobId(2)]);
+        orders.jobs_with_lost_events.extend([JobId(1), JobId(2)]);
         orders.set_driver(JobId(1), host(5, 1));
-        orders.comes_again(JobId(2), host(6, 1));
+        orders.reset_driver(JobId(2), host(6, 1));
         orders.set_driver(JobId(2), host(6, 1));
         assert_eq!([host(5, 1), host(6, 1)].map(|driver| orders.take_lagging(driver)), [true, false]);
         orders.missed.lock().insert(host(1, 2));

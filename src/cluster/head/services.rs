@@ -3,12 +3,12 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::{Head, certify};
-use crate::cluster::bootstrap::Life;
+use crate::cluster::bootstrap::ActorEvent;
 use crate::cluster::callers;
 use crate::cluster::control::{CONTROL, Reply};
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};
-use crate::cluster::state::{Answer, Denied, Event, WorkerReport};
+use crate::cluster::state::{Answer, Event, RequestError, WorkerReport};
 use crate::cluster::trust::ONE_JOB;
 use crate::host::HostServices;
 use crate::id::{HostId, HostUid};
@@ -54,7 +54,7 @@ fn node(head: &Arc<Head>, inbound: Inbound) {
     // The agent forgets the end of a driver once it is acknowledged.
     let head = Arc::clone(head);
     tokio::spawn(async move {
-        let kept = head.store.kept().await;
+        let kept = head.store.flushed().await;
         responder.answer(kept.map_or(NodeReply::NotKept, |()| NodeReply::Done));
     });
 }
@@ -86,12 +86,12 @@ impl Head {
                     return NodeReply::Failed { text: "an agent joins for itself alone".to_owned() };
                 }
                 let node = report.facts.id();
-                report.workers.retain(|worker| self.believes(node, worker));
+                report.workers.retain(|worker| self.accepts_worker_report(node, worker));
                 if let Some(earlier) = self.orders().set_agent(report.facts.id(), from) {
                     self.host.forget(earlier);
                 }
                 tracing::info!(node = %report.facts.id(), address = %report.facts.address, "a node has joined");
-                self.control.tell(Event::NodeJoined(report));
+                self.control.apply(Event::NodeJoined(report));
                 NodeReply::Done
             }
             NodeRequest::SignCertificate { job, hosts, request, .. } => {
@@ -101,49 +101,51 @@ impl Head {
                 self.sign_driver(from, job, hosts, &request)
             }
             _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
-            NodeRequest::Beat { .. } if self.orders().take_lagging(from) => NodeReply::Unknown,
-            NodeRequest::Beat { usage, .. } => {
+            NodeRequest::Heartbeat { .. } if self.orders().take_lagging(from) => NodeReply::Unknown,
+            NodeRequest::Heartbeat { usage, .. } => {
                 self.orders().set_usage(NodeId(from.host.0), usage);
-                self.control.tell(Event::NodeHeartbeat { node: from });
+                self.control.apply(Event::NodeHeartbeat { node: from });
                 NodeReply::Done
             }
             NodeRequest::Events { events, .. } => {
                 let node = NodeId(from.host.0);
                 for event in events {
                     match self.control.read(|state| certify::check_event(state, node, &event)) {
-                        Ok(()) => self.happened(node, event),
+                        Ok(()) => self.apply_node_event(node, event),
                         Err(text) => tracing::warn!(%node, text, "what a node says is not believed"),
                     }
                 }
                 NodeReply::Done
             }
             NodeRequest::Leave { cause, .. } => {
-                self.control.tell(Event::NodeLeft { node: from, cause });
+                self.control.apply(Event::NodeLeft { node: from, cause });
                 NodeReply::Done
             }
         }
     }
 
     /// Whether a worker that a node reports may be there.
-    fn believes(&self, node: NodeId, report: &WorkerReport) -> bool {
+    fn accepts_worker_report(&self, node: NodeId, report: &WorkerReport) -> bool {
         let Some(member) = report.member else { return true };
         let ready = NodeEvent::WorkerReady { worker: report.worker, member, pid: report.pid };
         let checked = self.control.read(|state| certify::check_event(state, node, &ready));
         checked.inspect_err(|text| tracing::warn!(%node, text, "what a node reports is not believed")).is_ok()
     }
 
-    fn happened(&self, node: NodeId, event: NodeEvent) {
-        self.control.tell(match event {
+    fn apply_node_event(&self, node: NodeId, event: NodeEvent) {
+        self.control.apply(match event {
             NodeEvent::WorkerReady { worker, member, pid } => Event::WorkerReady { worker, member, pid },
             NodeEvent::WorkerEnded { worker, cause } => Event::WorkerEnded { worker, cause },
             NodeEvent::WorkerSuspended { worker, suspended } => Event::WorkerSuspended { worker, suspended },
-            NodeEvent::Life { worker, life: Life::Began { actor, at, .. } } => {
+            NodeEvent::Actor { worker, life: ActorEvent::Started { actor, at, .. } } => {
                 Event::ActorStarted { actor, worker, at }
             }
-            NodeEvent::Life { life: Life::Ended { actor, cause }, .. } => Event::ActorEnded { actor, cause },
+            NodeEvent::Actor { life: ActorEvent::Stopped { actor, cause }, .. } => {
+                Event::ActorEnded { actor, cause }
+            }
             NodeEvent::Tasks { worker, counts } => Event::TaskCounts { worker, counts },
-            NodeEvent::JobHeld { job } => Event::JobHeld { job, node },
-            NodeEvent::DriverBegan { job } => Event::DriverBegan { job, node },
+            NodeEvent::ExecutablePinned { job } => Event::ExecutablePinned { job, node },
+            NodeEvent::DriverStarted { job } => Event::DriverStarted { job, node },
             NodeEvent::DriverExited { job, state, exit_code, message } => {
                 Event::JobEnded { job, state, exit_code, message }
             }
@@ -153,18 +155,18 @@ impl Head {
     async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> Reply {
         match request {
             JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
-                Err(Denied::Unknown("a driver starts a job for itself alone".to_owned()))
+                Err(RequestError::Unknown("a driver starts a job for itself alone".to_owned()))
             }
             JobRequest::Start { job, .. } if !self.may_start(from, job) => {
-                Err(Denied::Unknown("this driver was enrolled for another job".to_owned()))
+                Err(RequestError::Unknown("this driver was enrolled for another job".to_owned()))
             }
-            JobRequest::Start { facts, .. } if self.is_claimed(facts.caller) => {
-                Err(Denied::Unknown("a driver's host belongs to another process of the cluster".to_owned()))
-            }
+            JobRequest::Start { facts, .. } if self.is_claimed(facts.user_host) => Err(
+                RequestError::Unknown("a driver's host belongs to another process of the cluster".to_owned()),
+            ),
             JobRequest::Start { job, facts } => {
                 let control = Arc::clone(&self.control);
                 if let Some(job) = job {
-                    self.orders().comes_again(job, from);
+                    self.orders().reset_driver(job, from);
                 }
                 let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
                 // It may be over by now, and then nobody is to be told of it.
@@ -178,45 +180,47 @@ impl Head {
                 }
                 Ok(answer)
             }
-            JobRequest::Beat { job } | JobRequest::Equipped { job, .. } | JobRequest::End { job, .. }
+            JobRequest::Heartbeat { job }
+            | JobRequest::NodeProvisioned { job, .. }
+            | JobRequest::End { job, .. }
                 if self.has_another_driver(job, from) =>
             {
-                Err(Denied::Unknown(format!("job {job} has another driver")))
+                Err(RequestError::Unknown(format!("job {job} has another driver")))
             }
-            JobRequest::Beat { job } => {
-                self.control.tell(Event::JobHeartbeat { job });
+            JobRequest::Heartbeat { job } => {
+                self.control.apply(Event::JobHeartbeat { job });
                 self.check_open(job)?;
                 match self.orders().take_lagging(from) {
-                    true => Err(Denied::Unknown(
+                    true => Err(RequestError::Unknown(
                         "it has missed what it was told, and is to come again".to_owned(),
                     )),
                     false => Ok(Answer::Done),
                 }
             }
-            JobRequest::Equipped { job, node } => {
-                self.control.tell(Event::NodeProvisioned { job, node });
+            JobRequest::NodeProvisioned { job, node } => {
+                self.control.apply(Event::NodeProvisioned { job, node });
                 Ok(Answer::Done)
             }
             JobRequest::End { job, state, message } => {
                 let submitted =
                     self.control.read(|it| it.job_facts(job).is_some_and(|it| it.runs_on.is_some()));
-                self.control.tell(match submitted {
+                self.control.apply(match submitted {
                     true => Event::DriverLeft { job, why: message },
                     false => Event::JobEnded { job, state, exit_code: None, message },
                 });
                 // Where the disk takes nothing the job is over nevertheless.
-                let _ = self.store.kept().await;
+                let _ = self.store.flushed().await;
                 Ok(Answer::Done)
             }
         }
     }
 
     /// Waits until a new job is kept: whoever has its number may count on it. One that cannot be is over.
-    pub(super) async fn persist_job(&self, job: JobId) -> Result<(), Denied> {
-        let Err(why) = self.store.kept().await else { return Ok(()) };
-        let denied = Denied::NotKept(why);
+    pub(super) async fn persist_job(&self, job: JobId) -> Result<(), RequestError> {
+        let Err(why) = self.store.flushed().await else { return Ok(()) };
+        let denied = RequestError::NotPersisted(why);
         let (exit_code, message) = (None, denied.to_string());
-        self.control.tell(Event::JobEnded { job, state: JobState::Failed, exit_code, message });
+        self.control.apply(Event::JobEnded { job, state: JobState::Failed, exit_code, message });
         Err(denied)
     }
 
@@ -236,7 +240,7 @@ impl Head {
     /// Whether a host is somebody's in another life than this one.
     fn is_claimed(&self, host: Option<HostUid>) -> bool {
         host.is_some_and(|host| {
-            let holder = self.control.read(|state| state.holder(host.host));
+            let holder = self.control.read(|state| state.owner_of_host(host.host));
             host.host == HostId::HEAD || holder.is_some_and(|holder| holder != host)
         })
     }
@@ -249,7 +253,7 @@ impl Head {
     fn check_open(&self, job: JobId) -> Reply {
         match self.is_open(job) {
             true => Ok(Answer::Done),
-            false => Err(Denied::JobOver(format!("job {job} is over, as the head has it"))),
+            false => Err(RequestError::JobOver(format!("job {job} is over, as the head has it"))),
         }
     }
 }

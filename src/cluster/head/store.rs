@@ -38,7 +38,7 @@ pub(super) enum StoreError {
     #[error("a record is not understood: {0}; it may be of another version")]
     Record(String),
     #[error("another head has it")]
-    Taken,
+    Locked,
     #[error("it cannot get its name: {0}")]
     Name(std::io::Error),
     #[error("no thread to write with: {0}")]
@@ -53,9 +53,9 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 
 /// What is to be done with a record.
 #[derive(Debug)]
-pub(super) enum Change {
-    Keep(Record),
-    Forget(RecordKey),
+pub(super) enum Write {
+    Put(Record),
+    Delete(RecordKey),
 }
 
 /// The database. Dropping it writes what waits.
@@ -69,15 +69,15 @@ pub(super) struct Store {
 #[derive(Debug, Default)]
 struct Shared {
     waiting: Mutex<Waiting>,
-    more: Condvar,
+    wake_writer: Condvar,
     progress: watch::Sender<Progress>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    changes: BTreeMap<RecordKey, Change>,
+    changes: BTreeMap<RecordKey, Write>,
     /// How many changes there have been.
-    taken: u64,
+    submitted: u64,
     ending: bool,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Progress {
     /// The bounds of given numbers that are on the disk: jobs, workers, actors.
     pub(super) given: Option<(u32, u64, u64)>,
     /// Why the disk does not take the next ones.
-    pub(super) trouble: Option<String>,
+    pub(super) last_error: Option<String>,
 }
 
 impl Store {
@@ -113,16 +113,16 @@ impl Store {
     }
 
     /// Takes a change in, in place of an earlier one of the same thing. It waits for no disk.
-    pub(super) fn change(&self, change: Change) {
+    pub(super) fn change(&self, change: Write) {
         let key = match &change {
-            Change::Keep(record) => record.key(),
-            Change::Forget(key) => *key,
+            Write::Put(record) => record.key(),
+            Write::Delete(key) => *key,
         };
         let mut waiting = self.shared.lock();
         waiting.changes.insert(key, change);
-        waiting.taken += 1;
+        waiting.submitted += 1;
         drop(waiting);
-        self.shared.more.notify_one();
+        self.shared.wake_writer.notify_one();
     }
 
     /// What becomes of the changes.
@@ -135,13 +135,13 @@ impl Store {
     /// # Cancel safety
     ///
     /// Dropping the future changes nothing.
-    pub(super) async fn kept(&self) -> Result<(), String> {
-        let taken = self.shared.lock().taken;
+    pub(super) async fn flushed(&self) -> Result<(), String> {
+        let taken = self.shared.lock().submitted;
         let mut progress = self.progress();
-        let settled = progress.wait_for(|at| at.written >= taken || at.trouble.is_some()).await;
+        let settled = progress.wait_for(|at| at.written >= taken || at.last_error.is_some()).await;
         match settled {
             Ok(at) if at.written >= taken => Ok(()),
-            Ok(at) => Err(at.trouble.clone().unwrap_or_default()),
+            Ok(at) => Err(at.last_error.clone().unwrap_or_default()),
             Err(_) => Err("the head is ending".to_owned()),
         }
     }
@@ -155,9 +155,9 @@ async fn open_exclusive(path: &Path) -> Result<Database, StoreError> {
             Err(DatabaseError::DatabaseAlreadyOpen) if Instant::now() < give_up => {
                 tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
             }
-            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::Taken),
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StoreError::Locked),
             Err(DatabaseError::Storage(StorageError::Io(error))) if error.kind() == ErrorKind::NotFound => {
-                if let Some(made) = make(path)? {
+                if let Some(made) = create_atomically(path)? {
                     return Ok(made);
                 }
             }
@@ -181,7 +181,7 @@ fn remove_partial(path: &Path) {
 
 /// Makes the database, which gets its name when all of it is there: one that was left half made could not
 /// be opened any more. Nothing if somebody else has made it meanwhile.
-fn make(path: &Path) -> Result<Option<Database>, StoreError> {
+fn create_atomically(path: &Path) -> Result<Option<Database>, StoreError> {
     let begun = path.with_extension(format!("new.{}", std::process::id()));
     // Of a process that had this number, and was killed here.
     let _ = fs::remove_file(&begun);
@@ -198,7 +198,7 @@ fn make(path: &Path) -> Result<Option<Database>, StoreError> {
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.lock().ending = true;
-        self.shared.more.notify_one();
+        self.shared.wake_writer.notify_one();
         if let Some(writer) = self.writer.take() {
             // It panics for no reason of ours.
             let _ = writer.join();
@@ -216,10 +216,10 @@ impl Shared {
         let mut opened = Some(database);
         loop {
             let idle = |waiting: &mut Waiting| waiting.changes.is_empty() && !waiting.ending;
-            let waited = self.more.wait_while(self.lock(), idle);
+            let waited = self.wake_writer.wait_while(self.lock(), idle);
             let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
             let (changes, taken, ending) =
-                (std::mem::take(&mut waiting.changes), waiting.taken, waiting.ending);
+                (std::mem::take(&mut waiting.changes), waiting.submitted, waiting.ending);
             drop(waiting);
             match write_or_reopen(path, &mut opened, &changes) {
                 Ok(()) => self.set_flushed(taken, &changes),
@@ -230,7 +230,7 @@ impl Shared {
                         waiting.changes.entry(key).or_insert(change);
                     }
                     let running = |waiting: &mut Waiting| !waiting.ending;
-                    drop(self.more.wait_timeout_while(waiting, RETRY_PAUSE, running));
+                    drop(self.wake_writer.wait_timeout_while(waiting, RETRY_PAUSE, running));
                 }
             }
             if ending {
@@ -239,14 +239,16 @@ impl Shared {
         }
     }
 
-    fn set_flushed(&self, taken: u64, changes: &BTreeMap<RecordKey, Change>) {
-        let given = match changes.get(&RecordKey::Given) {
-            Some(Change::Keep(Record::Given { jobs, workers, actors })) => Some((*jobs, *workers, *actors)),
+    fn set_flushed(&self, taken: u64, changes: &BTreeMap<RecordKey, Write>) {
+        let given = match changes.get(&RecordKey::IdWatermarks) {
+            Some(Write::Put(Record::IdWatermarks { jobs, workers, actors })) => {
+                Some((*jobs, *workers, *actors))
+            }
             _ => None,
         };
         let mut was_in_trouble = false;
         self.progress.send_modify(|progress| {
-            was_in_trouble = progress.trouble.take().is_some();
+            was_in_trouble = progress.last_error.take().is_some();
             progress.written = taken;
             progress.given = given.or(progress.given);
         });
@@ -259,8 +261,8 @@ impl Shared {
     fn set_failed(&self, error: &StoreError) {
         let trouble = Some(error.to_string());
         let is_news = |progress: &mut Progress| {
-            let is_news = progress.trouble != trouble;
-            progress.trouble.clone_from(&trouble);
+            let is_news = progress.last_error != trouble;
+            progress.last_error.clone_from(&trouble);
             is_news
         };
         if self.progress.send_if_modified(is_news) {
@@ -289,7 +291,7 @@ fn read(database: &Database) -> Result<Vec<Record>, StoreError> {
 fn write_or_reopen(
     path: &Path,
     opened: &mut Option<Database>,
-    changes: &BTreeMap<RecordKey, Change>,
+    changes: &BTreeMap<RecordKey, Write>,
 ) -> Result<(), StoreError> {
     if changes.is_empty() {
         return Ok(());
@@ -303,7 +305,7 @@ fn write_or_reopen(
     Ok(())
 }
 
-fn write(database: &Database, changes: &BTreeMap<RecordKey, Change>) -> Result<(), StoreError> {
+fn write(database: &Database, changes: &BTreeMap<RecordKey, Write>) -> Result<(), StoreError> {
     let mut writing = database.begin_write()?;
     writing.set_durability(Durability::Immediate);
     {
@@ -311,10 +313,10 @@ fn write(database: &Database, changes: &BTreeMap<RecordKey, Change>) -> Result<(
         for (key, change) in changes {
             let key = encode(key)?;
             match change {
-                Change::Keep(record) => {
+                Write::Put(record) => {
                     table.insert(&*key, &*encode(record)?)?;
                 }
-                Change::Forget(_) => {
+                Write::Delete(_) => {
                     table.remove(&*key)?;
                 }
             }
@@ -338,22 +340,22 @@ mod tests {
 
     use super::*;
     use crate::cluster::model::ActorKey;
-    use crate::cluster::scratch::Scratch;
+    use crate::cluster::scratch::TestDir;
 
     #[tokio::test]
     async fn what_was_kept_and_not_forgotten_is_there_for_the_next_life() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let path = scratch.join("head.redb");
-        let given = |actors| Record::Given { jobs: 1, workers: 2, actors };
+        let given = |actors| Record::IdWatermarks { jobs: 1, workers: 2, actors };
         let (store, records) = Store::open(&path).await.unwrap();
         assert_eq!(records, []);
-        store.change(Change::Keep(given(3)));
-        store.change(Change::Keep(given(4)));
-        store.change(Change::Forget(RecordKey::Actor(ActorKey(9))));
+        store.change(Write::Put(given(3)));
+        store.change(Write::Put(given(4)));
+        store.change(Write::Delete(RecordKey::Actor(ActorKey(9))));
         drop(store);
         let (store, records) = Store::open(&path).await.unwrap();
         assert_eq!(records, [given(4)]);
-        store.change(Change::Forget(RecordKey::Given));
+        store.change(Write::Delete(RecordKey::IdWatermarks));
         drop(store);
         assert_eq!(Store::open(&path).await.unwrap().1, []);
     }
@@ -389,29 +391,29 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_full_disk_does_not_take_is_told_of_and_kept_once_there_is_room() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let path = scratch.join("head.redb");
-        let given = Record::Given { jobs: 1, workers: 2, actors: 3 };
+        let given = Record::IdWatermarks { jobs: 1, workers: 2, actors: 3 };
         drop(Store::open(&path).await.unwrap());
         let is_full = Arc::<AtomicBool>::default();
         let disk = FullDisk(InMemoryBackend::new(), Arc::clone(&is_full));
         let full = Database::builder().create_with_backend(disk).unwrap();
         is_full.store(true, Ordering::Relaxed);
         let store = Store::begin(&path, full).unwrap();
-        store.change(Change::Keep(given.clone()));
-        let why = store.kept().await.unwrap_err();
-        assert!(store.progress().borrow().trouble.as_ref() == Some(&why), "{why}");
+        store.change(Write::Put(given.clone()));
+        let why = store.flushed().await.unwrap_err();
+        assert!(store.progress().borrow().last_error.as_ref() == Some(&why), "{why}");
         // The database that has failed takes nothing more: the one of that name does.
         let mut progress = store.progress();
-        progress.wait_for(|progress| progress.trouble.is_none()).await.unwrap();
-        store.kept().await.unwrap();
+        progress.wait_for(|progress| progress.last_error.is_none()).await.unwrap();
+        store.flushed().await.unwrap();
         drop(store);
         assert_eq!(Store::open(&path).await.unwrap().1, [given]);
     }
 
     #[tokio::test]
     async fn a_database_that_another_has_is_waited_for_but_not_for_ever() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let path = scratch.join("head.redb");
         let first = Database::create(&path).unwrap();
         let released = async {
@@ -421,19 +423,19 @@ mod tests {
         let (opened, ()) = tokio::join!(Store::open(&path), released);
         let second = opened.unwrap().0;
         let refused = Store::open(&path).await.unwrap_err();
-        assert!(matches!(refused, StoreError::Taken), "{refused}");
+        assert!(matches!(refused, StoreError::Locked), "{refused}");
         drop(second);
     }
 
     #[tokio::test]
     async fn a_database_that_was_left_half_made_keeps_nobody_from_making_it() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let path = scratch.join("head.redb");
         let begun = [std::process::id(), 1].map(|pid| path.with_extension(format!("new.{pid}")));
         begun.iter().for_each(|begun| fs::write(begun, [0; 4096]).unwrap());
         let (store, records) = Store::open(&path).await.unwrap();
         assert_eq!((records, begun.map(|begun| begun.exists())), (Vec::new(), [false; 2]));
-        store.change(Change::Keep(Record::Given { jobs: 1, workers: 2, actors: 3 }));
+        store.change(Write::Put(Record::IdWatermarks { jobs: 1, workers: 2, actors: 3 }));
         drop(store);
         assert_eq!(Store::open(&path).await.unwrap().1.len(), 1);
         // Where it cannot be made, nothing is left that could be taken for it.

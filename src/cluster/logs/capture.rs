@@ -108,7 +108,7 @@ impl Capture {
             };
             let lines = BoundedSender::new(to.clone(), patience);
             let splitter = LineSplitter::new(long);
-            let output = Output { stream, path, splitter, file, bytes_lost: 0, lines, lines_lost: 0 };
+            let output = StreamWriter { stream, path, splitter, file, bytes_lost: 0, lines, lines_lost: 0 };
             let source =
                 Source { pipe, ended: ended.clone(), deadline: None, remainder: LOG_FLUSH_BYTES_MAX };
             tokio::spawn(async move {
@@ -142,7 +142,11 @@ impl Capture {
     }
 }
 
-async fn read(mut source: Source, mut output: Output, mut flushes: mpsc::Receiver<oneshot::Sender<()>>) {
+async fn read(
+    mut source: Source,
+    mut output: StreamWriter,
+    mut flushes: mpsc::Receiver<oneshot::Sender<()>>,
+) {
     loop {
         let due = output.splitter.due();
         let next = tokio::select! {
@@ -169,7 +173,7 @@ async fn read(mut source: Source, mut output: Output, mut flushes: mpsc::Receive
 }
 
 /// Hands on what is in the pipe by now. A process that goes on printing does not keep it from ending.
-async fn flush(source: &Source, output: &mut Output, done: oneshot::Sender<()>) {
+async fn flush(source: &Source, output: &mut StreamWriter, done: oneshot::Sender<()>) {
     let mut left = LOG_FLUSH_BYTES_MAX;
     while let Some(chunk) = source.take_now().filter(|_| left > 0) {
         left = left.saturating_sub(chunk.len());
@@ -248,7 +252,7 @@ impl Source {
 }
 
 /// Where the bytes of one stream go.
-struct Output {
+struct StreamWriter {
     stream: Stream,
     path: Option<PathBuf>,
     splitter: LineSplitter,
@@ -258,7 +262,7 @@ struct Output {
     lines_lost: usize,
 }
 
-impl Output {
+impl StreamWriter {
     async fn take(&mut self, chunk: Bytes) {
         let lines =
             if self.lines.is_closed() { Vec::new() } else { self.splitter.push(Instant::now(), &chunk) };
@@ -272,16 +276,16 @@ impl Output {
     }
 
     async fn flushed(&mut self, done: oneshot::Sender<()>) {
-        self.lines.forgive();
+        self.lines.reset_stall();
         let unfinished = self.splitter.as_it_stands();
         self.send(Vec::new(), unfinished).await;
         // Whoever asked is told by its end where there is no room.
-        let _ = self.lines.put(Captured::Flushed(done)).await;
+        let _ = self.lines.send(Captured::Flushed(done)).await;
     }
 
     async fn end(mut self) {
-        self.file.iter_mut().for_each(BoundedSender::forgive);
-        self.lines.forgive();
+        self.file.iter_mut().for_each(BoundedSender::reset_stall);
+        self.lines.reset_stall();
         let last = self.splitter.end();
         self.write(Bytes::new()).await;
         self.send(last.into_iter().collect(), None).await;
@@ -291,12 +295,12 @@ impl Output {
         let Some(file) = &mut self.file else { return };
         if self.bytes_lost > 0 {
             let notice = format!("\n... {} bytes are missing here: the disk was too slow\n", self.bytes_lost);
-            if file.put(notice.into()).await.is_ok() {
+            if file.send(notice.into()).await.is_ok() {
                 self.bytes_lost = 0;
             }
         }
         let length = chunk.len();
-        if length > 0 && (self.bytes_lost > 0 || file.put(chunk).await == Err(Refused::Full)) {
+        if length > 0 && (self.bytes_lost > 0 || file.send(chunk).await == Err(Refused::Full)) {
             self.bytes_lost += length;
         }
     }
@@ -310,7 +314,7 @@ impl Output {
         if lines.is_empty() && unfinished.is_none() {
             return;
         }
-        match self.lines.put(Captured::Text { stream: self.stream, lines, unfinished }).await {
+        match self.lines.send(Captured::Text { stream: self.stream, lines, unfinished }).await {
             Ok(()) => self.lines_lost = 0,
             Err(Refused::Full) => {
                 self.lines_lost += count;

@@ -159,10 +159,10 @@ impl LogWriter {
     /// Gives the file a name for good, and begins another.
     fn rotate(&mut self) -> io::Result<()> {
         self.rotate += 1;
-        fs::rename(&self.path, numbered(&self.path, self.rotate))?;
+        fs::rename(&self.path, rotated_path(&self.path, self.rotate))?;
         if let Some(old) = self.rotate.checked_sub(LOG_FILES_KEPT).filter(|&old| old > 0) {
             // It is as good if it was removed already.
-            let _ = fs::remove_file(numbered(&self.path, old));
+            let _ = fs::remove_file(rotated_path(&self.path, old));
         }
         self.file = Some(append_to(&self.path)?);
         self.size = 0;
@@ -183,7 +183,7 @@ fn write_all(to: &mut impl Write, bytes: &mut &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn numbered(path: &Path, number: u64) -> PathBuf {
+pub(super) fn rotated_path(path: &Path, number: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
@@ -212,9 +212,9 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
-    use crate::cluster::scratch::Scratch;
+    use crate::cluster::scratch::TestDir;
 
-    fn texts(scratch: &Scratch) -> Vec<(String, String)> {
+    fn texts(scratch: &TestDir) -> Vec<(String, String)> {
         let read = |entry: io::Result<fs::DirEntry>| {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(scratch: &Scratch, expected: &[(&str, &str)]) {
+    fn check(scratch: &TestDir, expected: &[(&str, &str)]) {
         let texts = texts(scratch);
         let texts: Vec<_> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         assert_eq!(texts, expected);
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_log_is_for_its_owner_and_holds_what_was_added() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let mut log = LogWriter::new(scratch.path(), "a.out", 1000);
         log.append(b"").unwrap();
         check(&scratch, &[]);
@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_long_log_is_put_aside_between_lines_and_the_last_few_files_are_kept() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let mut log = LogWriter::new(scratch.path(), "a.out", 10);
         log.append(b"1234\n5678\nabcd\n").unwrap();
         check(&scratch, &[("a.out", "abcd\n"), ("a.out.1", "1234\n5678\n")]);
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_a_file_is_cut_up() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let mut log = LogWriter::new(scratch.path(), "a.out", 10);
         log.append(b"0123456789abcdefghijKLM\n").unwrap();
         check(&scratch, &[("a.out", "KLM\n"), ("a.out.1", "0123456789"), ("a.out.2", "abcdefghij")]);
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_log_goes_on_after_a_full_disk_and_says_once_what_is_missing() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let path = scratch.join("a.out");
         let mut log = LogWriter::new(scratch.path(), "a.out", 1000);
         log.append(b"one\nhalf").unwrap();
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_at_the_end_is_said_there() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         symlink("/dev/full", scratch.join("a.out")).unwrap();
         let mut log = LogWriter::new(scratch.path(), "a.out", 1000);
         log.append(b"one\n").unwrap_err();
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_file_in_which_nothing_is_goes_with_its_process() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         LogWriter::new(scratch.path(), "a.out", 1000).finish().unwrap();
         LogWriter::open(scratch.path(), "a.out", 1000).unwrap().finish().unwrap();
         check(&scratch, &[]);

@@ -40,11 +40,11 @@ impl<T> BoundedSender<T> {
     }
 
     /// From now on nobody is held up: the next thing waits for room once more.
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn reset_stall(&mut self) {
         self.is_stalled = false;
     }
 
-    pub(super) async fn put(&mut self, item: T) -> Result<(), Refused> {
+    pub(super) async fn send(&mut self, item: T) -> Result<(), Refused> {
         self.put_with(ready(item)).await
     }
 
@@ -81,23 +81,23 @@ mod tests {
         let mut outlet = BoundedSender::new(to, Some(LOG_STALL_MAX));
         let start = Instant::now();
         for item in 0..4 {
-            outlet.put(item).await.unwrap();
+            outlet.send(item).await.unwrap();
         }
         assert_eq!(start.elapsed().as_millis(), 0);
         for item in 4..100 {
-            assert_eq!(outlet.put(item).await, Err(Refused::Full));
+            assert_eq!(outlet.send(item).await, Err(Refused::Full));
         }
         assert_eq!(start.elapsed().as_millis(), LOG_STALL_MAX.as_millis());
         from.recv().await.unwrap();
-        assert_eq!(outlet.put(100).await, Err(Refused::Full));
-        outlet.forgive();
-        outlet.put(101).await.unwrap();
-        assert_eq!(outlet.put(102).await, Err(Refused::Full));
+        assert_eq!(outlet.send(100).await, Err(Refused::Full));
+        outlet.reset_stall();
+        outlet.send(101).await.unwrap();
+        assert_eq!(outlet.send(102).await, Err(Refused::Full));
         from.recv().await.unwrap();
         from.recv().await.unwrap();
-        outlet.put(103).await.unwrap();
+        outlet.send(103).await.unwrap();
         drop(from);
-        assert_eq!(outlet.put(104).await, Err(Refused::Closed));
+        assert_eq!(outlet.send(104).await, Err(Refused::Closed));
         assert!(outlet.is_closed());
     }
 
@@ -113,7 +113,7 @@ mod tests {
             taken
         });
         for item in 0..100 {
-            outlet.put(item).await.unwrap();
+            outlet.send(item).await.unwrap();
         }
         drop(outlet);
         assert_eq!(taken.await.unwrap(), (0..100).collect::<Vec<_>>());

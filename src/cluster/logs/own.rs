@@ -76,11 +76,11 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::cluster::scratch::Scratch;
+    use crate::cluster::scratch::TestDir;
 
     #[test]
     fn a_daemon_s_log_is_put_aside_and_the_standard_error_follows_it() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         fs::write(scratch.join("head.log"), "of an earlier life\n").unwrap();
         let turned = Cell::new(0);
         let turn = |file: &File| {
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_log_that_could_not_be_written_is_tried_again() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         std::os::unix::fs::symlink("/dev/full", scratch.join("head.log")).unwrap();
         let (dir, file) = (scratch.path().to_owned(), "head.log".to_owned());
         let mut log = DaemonLog { dir, file, size_max: 20, log: None, turn: |_: &File| {} };

@@ -13,11 +13,11 @@ use rustix::fs::OFlags;
 use thiserror::Error;
 
 use super::LogName;
-use super::file::numbered;
+use super::file::rotated_path;
 use super::name::{is_log, part_of};
 use crate::cluster::admin::{LogFile, LogFrom};
 pub(crate) use part::LogPart;
-use part::{LogPiece, Place, last_lines, part};
+use part::{Cursor, LogPiece, last_lines, part};
 
 /// How often files are looked for while they are put aside at that moment.
 const SCAN_RETRIES_MAX: usize = 10;
@@ -93,7 +93,7 @@ impl LogReader {
         }
         let place = match from {
             LogFrom::Tail(lines) => last_lines(&files, lines).map_err(failed)?,
-            LogFrom::Offset(offset) => Place::unpack(offset),
+            LogFrom::Offset(offset) => Cursor::unpack(offset),
         };
         part(&files, place).map_err(failed)
     }
@@ -173,7 +173,7 @@ impl LogReader {
             let last = numbers.last().copied().unwrap_or(0);
             let mut files = Vec::with_capacity(numbers.len() + 1);
             for number in numbers {
-                let file = open(&numbered(&path, number))?;
+                let file = open(&rotated_path(&path, number))?;
                 files.extend(file.map(|file| LogPiece::new(number - 1, file)).transpose()?);
             }
             files.extend(newest.map(|file| LogPiece::new(last, file)).transpose()?);
@@ -218,23 +218,23 @@ mod tests {
     use super::part::{BYTE_BITS, TRUNCATED_NOTICE};
     use super::*;
     use crate::cluster::model::{JobId, WorkerId};
-    use crate::cluster::scratch::Scratch;
+    use crate::cluster::scratch::TestDir;
     use crate::config::LOG_PART_BYTES_MAX;
 
-    fn reader(scratch: &Scratch) -> LogReader {
+    fn reader(scratch: &TestDir) -> LogReader {
         LogReader::new(scratch.path())
     }
 
-    fn tail(scratch: &Scratch, lines: u64) -> LogPart {
+    fn tail(scratch: &TestDir, lines: u64) -> LogPart {
         reader(scratch).read("a.out", LogFrom::Tail(lines)).unwrap()
     }
 
-    fn at(scratch: &Scratch, offset: u64) -> LogPart {
+    fn at(scratch: &TestDir, offset: u64) -> LogPart {
         reader(scratch).read("a.out", LogFrom::Offset(offset)).unwrap()
     }
 
     /// All parts from one on, together, and where they end.
-    fn rest(scratch: &Scratch, mut part: LogPart) -> LogPart {
+    fn rest(scratch: &TestDir, mut part: LogPart) -> LogPart {
         let mut text = String::new();
         while !part.text.is_empty() {
             text += &part.text;
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn logs_are_listed_with_what_they_are_of() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let name = LogName::Worker { worker: WorkerId(3), job: JobId(2), pid: 1 };
         let file = name.file(Stream::Out);
         fs::write(scratch.join(&file), "123").unwrap();
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn nothing_but_a_log_of_the_directory_is_read() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let dir = scratch.join("logs");
         fs::create_dir(&dir).unwrap();
         fs::write(scratch.join("above.log"), "secret").unwrap();
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_found_from_the_end() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         fs::write(scratch.join("a.out"), "one\ntwo\nthree\n").unwrap();
         for (lines, text) in [(0, ""), (1, "three\n"), (2, "two\nthree\n"), (3, "one\ntwo\nthree\n")] {
             assert_eq!(tail(&scratch, lines), LogPart { text: text.to_owned(), offset: 14 });
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_large_log_is_read_without_the_rest() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         // A hole that takes no room, and no time unless it is read.
         let file = File::create(scratch.join("a.out")).unwrap();
         file.write_all_at(b"\nlast but one\nlast\n", 1 << 38).unwrap();
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_follower_gets_what_was_added() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let mut log = LogWriter::new(scratch.path(), "a.out", 1000);
         log.append(b"one\ntw").unwrap();
         let part = tail(&scratch, 10);
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_log_that_was_put_aside_is_followed_and_read_as_one() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let mut log = LogWriter::new(scratch.path(), "a.out", 10);
         log.append(b"1234\n").unwrap();
         let part = tail(&scratch, 10);
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_follower_that_is_too_late_is_told() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let mut log = LogWriter::new(scratch.path(), "a.out", 5);
         for line in 0..9 {
             log.append(format!("line{line}\n").as_bytes()).unwrap();
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_place_that_does_not_exist_is_the_end() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         fs::write(scratch.join("a.out"), "123\n").unwrap();
         for offset in [5, 1 << BYTE_BITS, u64::MAX] {
             assert_eq!(at(&scratch, offset), LogPart { text: String::new(), offset: 4 }, "{offset}");
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_part_is_bounded_and_ends_with_a_line() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let line = format!("{}\n", "x".repeat(999));
         fs::write(scratch.join("a.out"), line.repeat(3000)).unwrap();
         let part = at(&scratch, 0);
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn logs_of_ended_processes_go_when_they_are_too_many_the_oldest_first() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let name = |pid| LogName::Driver { job: JobId(1), pid };
         for pid in 1..=4 {
             let path = scratch.join(&name(pid).file(Stream::Out));
@@ -405,7 +405,7 @@ mod tests {
             pieces in prop::collection::vec("[a-c\n]{0,12}", 0..12),
             lines in 0..8u64,
         ) {
-            let scratch = Scratch::new();
+            let scratch = TestDir::new();
             let mut log = LogWriter::open(scratch.path(), "a.out", 50).unwrap();
             let (mut written, mut followed, mut offset) = (String::new(), String::new(), 0);
             for piece in pieces {

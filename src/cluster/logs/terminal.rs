@@ -68,13 +68,13 @@ impl Terminal {
 
     /// Has `written` told when all lines are written, if the terminal takes them.
     pub(super) async fn tell_written(&mut self, written: oneshot::Sender<()>) {
-        self.pieces.forgive();
+        self.pieces.reset_stall();
         let notice = self.notice();
         if !notice.is_empty() && self.put(notice).await.is_ok() {
             self.lost = 0;
         }
         // Where there is no room, nothing is told.
-        let _ = self.pieces.put(Piece::Written(written)).await;
+        let _ = self.pieces.send(Piece::Written(written)).await;
     }
 
     async fn put(&mut self, text: String) -> Result<(), Refused> {

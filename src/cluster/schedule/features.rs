@@ -20,7 +20,7 @@ impl Feature {
 
 /// What a numbered feature is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Named {
+pub(super) enum FeatureName {
     Resource(String),
     Label(String, String),
 }
@@ -31,7 +31,7 @@ pub(super) struct Features {
     resources: FxHashMap<String, Feature>,
     labels: FxHashMap<String, FxHashMap<String, Feature>>,
     /// By number, from 1 on.
-    named: Vec<Named>,
+    named: Vec<FeatureName>,
 }
 
 impl Features {
@@ -50,7 +50,7 @@ impl Features {
         if let Some(known) = self.find_resource(name) {
             return known;
         }
-        let new = self.number(Named::Resource(name.to_owned()));
+        let new = self.number(FeatureName::Resource(name.to_owned()));
         self.resources.insert(name.to_owned(), new);
         new
     }
@@ -60,17 +60,17 @@ impl Features {
         if let Some(known) = self.find_label(name, value) {
             return known;
         }
-        let new = self.number(Named::Label(name.to_owned(), value.to_owned()));
+        let new = self.number(FeatureName::Label(name.to_owned(), value.to_owned()));
         self.labels.entry(name.to_owned()).or_default().insert(value.to_owned(), new);
         new
     }
 
-    fn number(&mut self, named: Named) -> Feature {
+    fn number(&mut self, named: FeatureName) -> Feature {
         self.named.push(named);
         Feature(self.named.len() as u64)
     }
 
-    fn name(&self, feature: Feature) -> Option<&Named> {
+    fn name(&self, feature: Feature) -> Option<&FeatureName> {
         let at = usize::try_from(feature.0).ok()?.checked_sub(1)?;
         self.named.get(at)
     }
@@ -78,8 +78,8 @@ impl Features {
     /// Those of `amounts` that are resources, under their names.
     pub(super) fn resources(&self, amounts: impl IntoIterator<Item = (Feature, u64)>) -> Resources {
         let named = amounts.into_iter().filter_map(|(feature, amount)| match self.name(feature)? {
-            Named::Resource(name) => Some((name.clone(), Quantity(amount))),
-            Named::Label(..) => None,
+            FeatureName::Resource(name) => Some((name.clone(), Quantity(amount))),
+            FeatureName::Label(..) => None,
         });
         Resources(named.collect())
     }
@@ -87,8 +87,8 @@ impl Features {
     /// Those of `features` that are labels.
     pub(super) fn labels(&self, features: impl IntoIterator<Item = Feature>) -> Labels {
         let named = features.into_iter().filter_map(|feature| match self.name(feature)? {
-            Named::Label(name, value) => Some((name.clone(), value.clone())),
-            Named::Resource(_) => None,
+            FeatureName::Label(name, value) => Some((name.clone(), value.clone())),
+            FeatureName::Resource(_) => None,
         });
         named.collect()
     }

@@ -13,7 +13,7 @@ mod tree;
 mod waiting;
 
 pub(in crate::cluster) use shape::ShapeId;
-pub(in crate::cluster) use waiting::{Queue, Waiting};
+pub(in crate::cluster) use waiting::{PendingQueues, Queue};
 
 use rustc_hash::FxHashMap;
 
@@ -27,11 +27,11 @@ use tree::{Amount, Requirement, Tree};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cluster) enum Schedulability {
     /// It does.
-    Open,
+    Schedulable,
     /// Not yet: it is to come back.
-    Later,
+    Rejoining,
     /// Not any more.
-    Closed,
+    Unschedulable,
 }
 
 /// The nodes as places for actors.
@@ -41,29 +41,29 @@ pub(in crate::cluster) struct Scheduler {
     shapes: Shapes,
     tree: Tree,
     slots: LeafAllocator,
-    rooms: FxHashMap<NodeId, Room>,
+    nodes: FxHashMap<NodeId, NodeEntry>,
     /// The node at each place of the tree; what is left at a place without one is never found.
-    places: Vec<NodeId>,
-    wants: Vec<Requirement>,
+    node_at_leaf: Vec<NodeId>,
+    scratch: Vec<Requirement>,
 }
 
 /// What one node has.
 #[derive(Debug)]
-struct Room {
-    place: usize,
+struct NodeEntry {
+    leaf: usize,
     kind: Kind,
     work: Schedulability,
     /// What it has altogether; of each label one.
-    has: Vec<Requirement>,
+    capacity: Vec<Requirement>,
     /// What its actors hold, which may be more than it has once it says that it has less.
-    held: FxHashMap<Feature, u64>,
+    allocated: FxHashMap<Feature, u64>,
     /// The resources that are kept for the actor that the node is reserved for.
     reserved: Vec<Feature>,
 }
 
-impl Room {
+impl NodeEntry {
     fn free(&self, feature: Feature, total: u64) -> u64 {
-        total.saturating_sub(self.held.get(&feature).copied().unwrap_or_default())
+        total.saturating_sub(self.allocated.get(&feature).copied().unwrap_or_default())
     }
 }
 
@@ -73,51 +73,61 @@ impl Scheduler {
         let has = self.features_of(resources, labels);
         let kind: Kind = has.iter().map(|(feature, _)| *feature).collect();
         let place = self.slots.take(&kind);
-        if self.places.len() <= place {
-            self.places.resize(place + 1, node);
+        if self.node_at_leaf.len() <= place {
+            self.node_at_leaf.resize(place + 1, node);
         }
-        self.places[place] = node;
+        self.node_at_leaf[place] = node;
         let (held, reserved) = (FxHashMap::default(), Vec::new());
-        self.rooms.insert(node, Room { place, kind, work: Schedulability::Closed, has, held, reserved });
+        self.nodes.insert(
+            node,
+            NodeEntry {
+                leaf: place,
+                kind,
+                work: Schedulability::Unschedulable,
+                capacity: has,
+                allocated: held,
+                reserved,
+            },
+        );
     }
 
     /// A node that is there says anew what it has.
     pub(in crate::cluster) fn change(&mut self, node: NodeId, resources: &Resources, labels: &Labels) {
         let has = self.features_of(resources, labels);
-        let Some(room) = self.rooms.get_mut(&node) else { return };
-        let before = std::mem::replace(&mut room.has, has);
+        let Some(room) = self.nodes.get_mut(&node) else { return };
+        let before = std::mem::replace(&mut room.capacity, has);
         before.into_iter().for_each(|(feature, _)| self.set_free(node, feature));
         self.set_all_free(node);
     }
 
     /// Forgets a node, and what was held of it.
     pub(in crate::cluster) fn remove(&mut self, node: NodeId) {
-        let Some(room) = self.rooms.remove(&node) else { return };
-        let features: Vec<Feature> = self.tree.leaf(room.place).iter().map(|amount| amount.feature).collect();
+        let Some(room) = self.nodes.remove(&node) else { return };
+        let features: Vec<Feature> = self.tree.leaf(room.leaf).iter().map(|amount| amount.feature).collect();
         for feature in features {
-            self.tree.set(room.place, Amount { feature, free: 0, total: 0 });
+            self.tree.set(room.leaf, Amount { feature, free: 0, total: 0 });
         }
-        self.slots.give_back(&room.kind, room.place);
+        self.slots.free(&room.kind, room.leaf);
     }
 
     /// Says whether a node takes actors. A new one does not.
     pub(in crate::cluster) fn set_schedulability(&mut self, node: NodeId, work: Schedulability) {
         let [free, total] = match work {
-            Schedulability::Open => [1, 1],
-            Schedulability::Later => [0, 1],
-            Schedulability::Closed => [0, 0],
+            Schedulability::Schedulable => [1, 1],
+            Schedulability::Rejoining => [0, 1],
+            Schedulability::Unschedulable => [0, 0],
         };
-        let Some(room) = self.rooms.get_mut(&node) else { return };
+        let Some(room) = self.nodes.get_mut(&node) else { return };
         room.work = work;
-        self.tree.set(room.place, Amount { feature: Feature::SCHEDULABLE, free, total });
+        self.tree.set(room.leaf, Amount { feature: Feature::SCHEDULABLE, free, total });
         self.set_all_free(node);
     }
 
     /// Says whether a job can have workers on a node.
     pub(in crate::cluster) fn set_provisioned(&mut self, node: NodeId, job: JobId, equipped: bool) {
         let [free, total] = [u64::from(equipped); 2];
-        if let Some(room) = self.rooms.get(&node) {
-            self.tree.set(room.place, Amount { feature: Feature::of_job(job), free, total });
+        if let Some(room) = self.nodes.get(&node) {
+            self.tree.set(room.leaf, Amount { feature: Feature::of_job(job), free, total });
         }
     }
 
@@ -130,7 +140,12 @@ impl Scheduler {
         }
         takes.sort_unstable();
         let wants = [(Feature::SCHEDULABLE, 1)].into_iter().chain(all).collect();
-        self.shapes.keep(Shape { wants, takes, node: spec.node, strategy: spec.strategy })
+        self.shapes.intern(Shape {
+            requires: wants,
+            allocates: takes,
+            node: spec.node,
+            strategy: spec.strategy,
+        })
     }
 
     /// An actor with that shape is no more.
@@ -144,20 +159,20 @@ impl Scheduler {
     }
 
     /// Whether an actor takes anything of its node.
-    pub(in crate::cluster) fn takes_any(&self, shape: ShapeId) -> bool {
-        !self.shapes.get(shape).takes.is_empty()
+    pub(in crate::cluster) fn requires_resources(&self, shape: ShapeId) -> bool {
+        !self.shapes.get(shape).allocates.is_empty()
     }
 
     /// What an actor takes of its node.
     pub(in crate::cluster) fn taken(&self, shape: ShapeId) -> Resources {
-        self.features.resources(self.shapes.get(shape).takes.iter().copied())
+        self.features.resources(self.shapes.get(shape).allocates.iter().copied())
     }
 
     /// Writes what an actor wants into a spec.
     pub(in crate::cluster) fn describe(&self, shape: ShapeId, spec: &mut ActorSpec) {
         let shape = self.shapes.get(shape);
-        spec.resources = self.features.resources(shape.takes.iter().copied());
-        spec.labels = self.features.labels(shape.wants.iter().map(|(feature, _)| *feature));
+        spec.resources = self.features.resources(shape.allocates.iter().copied());
+        spec.labels = self.features.labels(shape.requires.iter().map(|(feature, _)| *feature));
         spec.node = shape.node;
         spec.strategy = shape.strategy;
     }
@@ -170,54 +185,54 @@ impl Scheduler {
 
     /// What nobody holds of a node.
     pub(in crate::cluster) fn available(&self, node: NodeId) -> Resources {
-        let Some(room) = self.rooms.get(&node) else { return Resources::none() };
-        let free = room.has.iter().map(|(feature, total)| (*feature, room.free(*feature, *total)));
+        let Some(room) = self.nodes.get(&node) else { return Resources::none() };
+        let free = room.capacity.iter().map(|(feature, total)| (*feature, room.free(*feature, *total)));
         self.features.resources(free)
     }
 
     /// Takes what an actor wants of a node, even where it has less.
-    pub(in crate::cluster) fn hold(&mut self, node: NodeId, shape: ShapeId) {
+    pub(in crate::cluster) fn allocate(&mut self, node: NodeId, shape: ShapeId) {
         let shape = self.shapes.get(shape).clone();
-        let Some(room) = self.rooms.get_mut(&node) else { return };
-        for (feature, amount) in &shape.takes {
-            let held = room.held.entry(*feature).or_default();
+        let Some(room) = self.nodes.get_mut(&node) else { return };
+        for (feature, amount) in &shape.allocates {
+            let held = room.allocated.entry(*feature).or_default();
             *held = held.saturating_add(*amount);
         }
-        shape.takes.iter().for_each(|(feature, _)| self.set_free(node, *feature));
+        shape.allocates.iter().for_each(|(feature, _)| self.set_free(node, *feature));
     }
 
     /// Gives it back.
     pub(in crate::cluster) fn release(&mut self, node: NodeId, shape: ShapeId) {
         let shape = self.shapes.get(shape).clone();
-        let Some(room) = self.rooms.get_mut(&node) else { return };
-        for (feature, amount) in &shape.takes {
-            let held = room.held.entry(*feature).or_default();
+        let Some(room) = self.nodes.get_mut(&node) else { return };
+        for (feature, amount) in &shape.allocates {
+            let held = room.allocated.entry(*feature).or_default();
             *held = held.saturating_sub(*amount);
         }
-        shape.takes.iter().for_each(|(feature, _)| self.set_free(node, *feature));
+        shape.allocates.iter().for_each(|(feature, _)| self.set_free(node, *feature));
     }
 
     /// Whether a node has room for an actor of that queue.
     pub(in crate::cluster) fn fits(&self, node: NodeId, (job, shape): Queue) -> bool {
-        let Some(room) = self.rooms.get(&node) else { return false };
-        let leaf = self.tree.leaf(room.place);
+        let Some(room) = self.nodes.get(&node) else { return false };
+        let leaf = self.tree.leaf(room.leaf);
         let shape = self.shapes.get(shape);
         shape.node.is_none_or(|only| only == node)
             && tree::has(leaf, &[(Feature::of_job(job), 1)], |amount| amount.free)
-            && tree::has(leaf, &shape.wants, |amount| amount.free)
+            && tree::has(leaf, &shape.requires, |amount| amount.free)
     }
 
     /// A node that has room for an actor of that queue. `turn` is where the job's next turn begins.
-    pub(in crate::cluster) fn pick(&mut self, queue: Queue, turn: &mut usize) -> Option<NodeId> {
+    pub(in crate::cluster) fn select_node(&mut self, queue: Queue, turn: &mut usize) -> Option<NodeId> {
         let (job, shape) = queue;
         let shape = self.shapes.get(shape);
         if let Some(only) = shape.node {
             return self.fits(only, queue).then_some(only);
         }
-        self.wants.clear();
-        self.wants.extend_from_slice(&shape.wants);
-        self.wants.push((Feature::of_job(job), 1));
-        let search = |from| self.tree.next(from, &self.wants, |amount| amount.free);
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&shape.requires);
+        self.scratch.push((Feature::of_job(job), 1));
+        let search = |from| self.tree.next(from, &self.scratch, |amount| amount.free);
         let place = match shape.strategy {
             Strategy::Pack => search(0)?,
             Strategy::Spread => {
@@ -226,17 +241,17 @@ impl Scheduler {
                 place
             }
         };
-        Some(self.places[place])
+        Some(self.node_at_leaf[place])
     }
 
     /// Whether some node would have room, if it were empty.
     pub(in crate::cluster) fn is_feasible(&self, shape: ShapeId) -> bool {
         let shape = self.shapes.get(shape);
         match shape.node {
-            Some(only) => self.rooms.get(&only).is_some_and(|room| {
-                tree::has(self.tree.leaf(room.place), &shape.wants, |amount| amount.total)
+            Some(only) => self.nodes.get(&only).is_some_and(|room| {
+                tree::has(self.tree.leaf(room.leaf), &shape.requires, |amount| amount.total)
             }),
-            None => self.tree.next(0, &shape.wants, |amount| amount.total).is_some(),
+            None => self.tree.next(0, &shape.requires, |amount| amount.total).is_some(),
         }
     }
 
@@ -254,19 +269,22 @@ impl Scheduler {
     }
 
     fn set_all_free(&mut self, node: NodeId) {
-        let Some(room) = self.rooms.get(&node) else { return };
-        let features: Vec<Feature> = room.has.iter().map(|(feature, _)| *feature).collect();
+        let Some(room) = self.nodes.get(&node) else { return };
+        let features: Vec<Feature> = room.capacity.iter().map(|(feature, _)| *feature).collect();
         features.into_iter().for_each(|feature| self.set_free(node, feature));
     }
 
     /// Brings the tree up to date with what is held of a node, and reserved. What takes no actors is as good
     /// as empty.
     fn set_free(&mut self, node: NodeId, feature: Feature) {
-        let Some(room) = self.rooms.get(&node) else { return };
-        let at = room.has.binary_search_by_key(&feature, |(feature, _)| *feature);
-        let total = at.ok().filter(|_| room.work != Schedulability::Closed).map_or(0, |at| room.has[at].1);
+        let Some(room) = self.nodes.get(&node) else { return };
+        let at = room.capacity.binary_search_by_key(&feature, |(feature, _)| *feature);
+        let total = at
+            .ok()
+            .filter(|_| room.work != Schedulability::Unschedulable)
+            .map_or(0, |at| room.capacity[at].1);
         let free = if room.reserved.contains(&feature) { 0 } else { room.free(feature, total) };
-        self.tree.set(room.place, Amount { feature, free, total });
+        self.tree.set(room.leaf, Amount { feature, free, total });
     }
 }
 

@@ -41,7 +41,7 @@ impl Scheduler {
     }
 
     /// Why no node could ever take such an actor. It is to be known that none could.
-    pub(in crate::cluster) fn why_never(&self, spec: &ActorSpec) -> String {
+    pub(in crate::cluster) fn explain_infeasible(&self, spec: &ActorSpec) -> String {
         let subject = self.subject(spec.node);
         let who = spec.node.map_or("no node".to_owned(), |node| format!("node {node}"));
         if tree::find(subject.most, Feature::SCHEDULABLE).is_none() {
@@ -57,7 +57,7 @@ impl Scheduler {
             None => ["could ever take it", "single nodes have up to"],
         };
         let all = self.features.resources(subject.most.iter().map(|amount| (amount.feature, amount.total)));
-        let wish = wish(&spec.resources, &spec.labels);
+        let wish = constraint(&spec.resources, &spec.labels);
         format!("{who} {could}: it wants {wish}, and {}; {has} {all}", reasons.join(", "))
     }
 
@@ -74,18 +74,18 @@ impl Scheduler {
             let does = if shape.node.is_some() { "does not run" } else { "runs" };
             return format!("{who} {does} workers of the job yet");
         }
-        let resources = self.features.resources(shape.takes.iter().copied());
-        let labels = self.features.labels(shape.wants.iter().map(|(feature, _)| *feature));
+        let resources = self.features.resources(shape.allocates.iter().copied());
+        let labels = self.features.labels(shape.requires.iter().map(|(feature, _)| *feature));
         let mut reasons = self.missing(&subject, &resources, &labels, |amount| amount.free, " free");
         if reasons.is_empty() {
             reasons.push("no node that runs workers of the job has all of that free".to_owned());
         }
-        format!("it wants {}, and {}", wish(&resources, &labels), reasons.join(", "))
+        format!("it wants {}, and {}", constraint(&resources, &labels), reasons.join(", "))
     }
 
     fn subject(&self, only: Option<NodeId>) -> Subject<'_> {
         let most = match only {
-            Some(node) => self.rooms.get(&node).map_or(&[][..], |room| self.tree.leaf(room.place)),
+            Some(node) => self.nodes.get(&node).map_or(&[][..], |room| self.tree.leaf(room.leaf)),
             None => self.tree.largest(),
         };
         Subject { only, most }
@@ -119,7 +119,7 @@ impl Scheduler {
 }
 
 /// What is wanted, in words.
-fn wish(resources: &Resources, labels: &Labels) -> String {
+fn constraint(resources: &Resources, labels: &Labels) -> String {
     if labels.is_empty() {
         return resources.to_string();
     }

@@ -11,9 +11,9 @@ use crate::cluster::model::{NodeId, Strategy};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     /// What the node must have, in order: that it takes work, labels, and resources.
-    pub(super) wants: Vec<Requirement>,
+    pub(super) requires: Vec<Requirement>,
     /// Which of those are resources, and taken.
-    pub(super) takes: Vec<Requirement>,
+    pub(super) allocates: Vec<Requirement>,
     pub(super) node: Option<NodeId>,
     pub(super) strategy: Strategy,
 }
@@ -32,7 +32,7 @@ pub(super) struct Shapes {
 
 impl Shapes {
     /// One more actor has the shape.
-    pub(super) fn keep(&mut self, shape: Shape) -> ShapeId {
+    pub(super) fn intern(&mut self, shape: Shape) -> ShapeId {
         if let Some(id) = self.ids.get(&shape).copied() {
             self.add_ref(id);
             return id;

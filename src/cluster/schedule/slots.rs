@@ -15,7 +15,7 @@ pub(super) type Kind = Vec<Feature>;
 
 #[derive(Debug, Default)]
 pub(super) struct LeafAllocator {
-    kinds: FxHashMap<Kind, Places>,
+    kinds: FxHashMap<Kind, LeafRange>,
     /// Places that are of no kind.
     free: BTreeSet<usize>,
     /// How many places there are.
@@ -23,7 +23,7 @@ pub(super) struct LeafAllocator {
 }
 
 #[derive(Debug, Default)]
-struct Places {
+struct LeafRange {
     free: BTreeSet<usize>,
     taken: usize,
 }
@@ -48,7 +48,7 @@ impl LeafAllocator {
     }
 
     /// A node of that kind has left its place.
-    pub(super) fn give_back(&mut self, kind: &Kind, place: usize) {
+    pub(super) fn free(&mut self, kind: &Kind, place: usize) {
         let Some(places) = self.kinds.get_mut(kind) else { return };
         places.free.insert(place);
         places.taken -= 1;
@@ -79,7 +79,7 @@ mod tests {
             let kind = vec![Feature(label)];
             let place = slots.take(&kind);
             assert_eq!(place, 0);
-            slots.give_back(&kind, place);
+            slots.free(&kind, place);
         }
     }
 }

@@ -18,7 +18,7 @@ fn nodes(nodes: &[(f64, &[(&str, &str)])]) -> Scheduler {
     let mut schedule = Scheduler::default();
     for (node, (cpus, labels)) in (1..).map(NodeId).zip(nodes) {
         schedule.add(node, &Resources::none().with(Resources::CPU, *cpus), &labelled(labels));
-        schedule.set_schedulability(node, Schedulability::Open);
+        schedule.set_schedulability(node, Schedulability::Schedulable);
         schedule.set_provisioned(node, JOB, true);
     }
     schedule
@@ -29,8 +29,8 @@ fn places(schedule: &mut Scheduler, spec: &ActorSpec, actors: usize) -> Vec<Opti
     let mut turn = 0;
     let shape = schedule.shape_of(spec);
     let place = |_| {
-        let node = schedule.pick((JOB, shape), &mut turn)?;
-        schedule.hold(node, shape);
+        let node = schedule.select_node((JOB, shape), &mut turn)?;
+        schedule.allocate(node, shape);
         Some(node.0)
     };
     (0..actors).map(place).collect()
@@ -65,7 +65,7 @@ fn only_nodes_with_the_labels_and_the_job_s_workers_are_picked() {
     schedule.set_provisioned(NodeId(2), JOB, false);
     let spec = ActorSpec { labels: labelled(&[("zone", "b")]), ..ActorSpec::default() };
     assert_eq!(places(&mut schedule, &spec, 2), [Some(3), Some(3)]);
-    schedule.set_schedulability(NodeId(3), Schedulability::Closed);
+    schedule.set_schedulability(NodeId(3), Schedulability::Unschedulable);
     assert_eq!(places(&mut schedule, &spec, 1), [None]);
     schedule.set_provisioned(NodeId(2), JOB, true);
     assert_eq!(places(&mut schedule, &spec, 1), [Some(2)]);
@@ -84,7 +84,7 @@ fn a_node_that_has_left_is_neither_picked_nor_counted() {
 #[test]
 fn a_node_that_is_to_come_back_is_counted_and_not_picked() {
     let mut schedule = nodes(&[(4.0, &[])]);
-    schedule.set_schedulability(NodeId(1), Schedulability::Later);
+    schedule.set_schedulability(NodeId(1), Schedulability::Rejoining);
     let shape = schedule.shape_of(&cpus(2.0));
     assert!(schedule.is_feasible(shape));
     assert_eq!(places(&mut schedule, &cpus(2.0), 1), [None]);
@@ -95,7 +95,7 @@ fn a_node_that_is_to_come_back_is_counted_and_not_picked() {
 fn a_node_that_has_less_than_is_held_has_nothing_free() {
     let mut schedule = nodes(&[(4.0, &[])]);
     let shape = schedule.shape_of(&cpus(3.0));
-    schedule.hold(NodeId(1), shape);
+    schedule.allocate(NodeId(1), shape);
     schedule.change(NodeId(1), &Resources::none().with(Resources::CPU, 2.0), &labelled(&[("new", "yes")]));
     assert_eq!(schedule.available(NodeId(1)), Resources::none().with(Resources::CPU, 0.0));
     let spec = ActorSpec { labels: labelled(&[("new", "yes")]), ..ActorSpec::default() };
@@ -127,7 +127,7 @@ fn shapes_live_as_long_as_their_actors_and_can_be_told_again() {
 
 #[track_caller]
 fn never(schedule: &Scheduler, spec: &ActorSpec, why: &str) {
-    assert_eq!(schedule.why_never(spec), why);
+    assert_eq!(schedule.explain_infeasible(spec), why);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn who_waits_learns_what_is_not_free() {
     let shape = schedule.shape_of(&cpus(2.0));
     let one = schedule.shape_of(&cpus(1.0));
     assert_eq!(schedule.explain_pending((JobId(2), shape)), "no node runs workers of the job yet");
-    schedule.hold(NodeId(1), one);
+    schedule.allocate(NodeId(1), one);
     assert_eq!(
         schedule.explain_pending((JOB, shape)),
         "it wants cpu 2, and the most that one node has free is cpu 1"

@@ -22,10 +22,10 @@ pub(in crate::cluster) type Queue = (JobId, ShapeId);
 
 /// Actors that wait.
 #[derive(Debug, Default)]
-pub(in crate::cluster) struct Waiting {
+pub(in crate::cluster) struct PendingQueues {
     queues: FxHashMap<Queue, Line>,
     /// The queues by their first.
-    firsts: BTreeMap<ActorKey, Queue>,
+    heads: BTreeMap<ActorKey, Queue>,
     /// Placements so far of actors that take something of their node.
     placed: u64,
     /// The queues that may become overdue, by the placement and by the time at which they do.
@@ -63,7 +63,7 @@ struct Reservation {
     until: Millis,
 }
 
-impl Waiting {
+impl PendingQueues {
     pub(in crate::cluster) fn has(&self, queue: Queue) -> bool {
         self.queues.contains_key(&queue)
     }
@@ -79,8 +79,8 @@ impl Waiting {
         let first = line.actors.first().copied();
         line.actors.insert(actor);
         if first.is_none_or(|first| actor < first) {
-            first.and_then(|first| self.firsts.remove(&first));
-            self.firsts.insert(actor, queue);
+            first.and_then(|first| self.heads.remove(&first));
+            self.heads.insert(actor, queue);
         }
         if first.is_none() && takes_any {
             self.set_due(queue, Some(self.fresh(now)));
@@ -96,7 +96,7 @@ impl Waiting {
     ) -> Option<NodeId> {
         let line = self.queues.get_mut(&queue)?;
         line.actors.remove(&actor);
-        self.firsts.remove(&actor)?;
+        self.heads.remove(&actor)?;
         let next = line.actors.first().copied();
         let was_due = line.due.is_some() || line.reservation.is_some();
         line.tried = None;
@@ -104,7 +104,7 @@ impl Waiting {
         self.set_due(queue, None);
         match next {
             Some(first) => {
-                self.firsts.insert(first, queue);
+                self.heads.insert(first, queue);
                 if was_due {
                     self.set_due(queue, Some(self.fresh(now)));
                 }
@@ -120,7 +120,7 @@ impl Waiting {
         fits: impl Fn(Queue) -> bool,
     ) -> BTreeMap<JobId, BTreeMap<ActorKey, Queue>> {
         let mut jobs: BTreeMap<JobId, BTreeMap<ActorKey, Queue>> = BTreeMap::new();
-        for (&actor, &queue) in self.firsts.iter().filter(|(_, queue)| fits(**queue)) {
+        for (&actor, &queue) in self.heads.iter().filter(|(_, queue)| fits(**queue)) {
             jobs.entry(queue.0).or_default().insert(actor, queue);
         }
         jobs
@@ -133,7 +133,7 @@ impl Waiting {
 
     /// All queues, the one whose first has waited longest first.
     pub(in crate::cluster) fn queues(&self) -> impl Iterator<Item = (Queue, &BTreeSet<ActorKey>)> {
-        self.firsts.values().filter_map(|queue| Some((*queue, &self.queues.get(queue)?.actors)))
+        self.heads.values().filter_map(|queue| Some((*queue, &self.queues.get(queue)?.actors)))
     }
 
     /// An actor was placed that takes something of its node.
@@ -254,11 +254,11 @@ mod tests {
     #[test]
     fn the_queues_of_each_job_stand_in_the_order_of_their_firsts() {
         let [one, other] = queues();
-        let mut waiting = Waiting::default();
+        let mut waiting = PendingQueues::default();
         for (queue, actor) in [(one, 3), (other, 4), (one, 5), (one, 1)] {
             waiting.add(NOW, queue, ActorKey(actor), true);
         }
-        let firsts = |waiting: &Waiting| -> Vec<u64> {
+        let firsts = |waiting: &PendingQueues| -> Vec<u64> {
             waiting.by_job(|_| true).values().flat_map(|queues| queues.keys().map(|key| key.0)).collect()
         };
         assert_eq!(firsts(&waiting), [1, 4]);
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn a_queue_is_overdue_after_so_many_placements_or_so_long() {
         let [one, other] = queues();
-        let mut waiting = Waiting::default();
+        let mut waiting = PendingQueues::default();
         waiting.add(NOW, one, ActorKey(1), true);
         for _ in 1..RESERVE_AFTER_PASSED {
             waiting.count_placement();
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_reservation_ends_with_its_actor_or_its_time_and_another_follows_a_rest() {
         let [one, other] = queues();
-        let mut waiting = Waiting::default();
+        let mut waiting = PendingQueues::default();
         waiting.add(NOW, one, ActorKey(1), true);
         waiting.add(NOW, other, ActorKey(2), true);
         waiting.reserve(NOW, one, NodeId(7));
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn what_takes_nothing_is_never_overdue() {
         let [one, _] = queues();
-        let mut waiting = Waiting::default();
+        let mut waiting = PendingQueues::default();
         waiting.add(NOW, one, ActorKey(1), false);
         assert_eq!(waiting.take_overdue(NOW.after(u64::MAX)), None);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::names::Class;
 use super::past::ActorRecord;
 use super::place::NameWaiter;
-use super::{Action, Answer, Denied, Record, RecordKey, State, Ticket};
+use super::{Action, Answer, Record, RecordKey, RequestError, State, Ticket};
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
 };
@@ -21,9 +21,9 @@ pub(super) struct Actor {
     pub(super) shape: ShapeId,
     pub(super) detached: bool,
     /// Where it stands in its worker's list.
-    pub(super) at: u32,
+    pub(super) index_in_worker: u32,
     pub(super) phase: Phase,
-    pub(super) named: Option<Box<Named>>,
+    pub(super) named: Option<Box<NameEntry>>,
 }
 
 /// How far an actor has come. From [`Parked`](Self::Parked) to [`Alive`](Self::Alive) it holds what it
@@ -33,19 +33,19 @@ pub(super) enum Phase {
     /// No node has room for it; it is in a queue.
     Waiting,
     /// This node has, where no worker of its job is ready.
-    Parked(NodeId),
+    AwaitingWorker(NodeId),
     /// A worker of its own is being started.
     Starting(WorkerId),
     /// Whoever asked is making it there.
-    Placed(WorkerId),
+    Assigned(WorkerId),
     /// It lives there.
     Alive(WorkerId, Target),
     /// It lived when the head went away.
-    Missing,
+    Unaccounted,
 }
 
 #[derive(Debug)]
-pub(super) struct Named {
+pub(super) struct NameEntry {
     pub(super) namespace: String,
     pub(super) name: String,
     /// Questions about what becomes of it, in the order of asking.
@@ -63,8 +63,8 @@ pub(super) struct PendingActor {
 impl Phase {
     pub(super) fn worker(self) -> Option<WorkerId> {
         match self {
-            Self::Starting(worker) | Self::Placed(worker) | Self::Alive(worker, _) => Some(worker),
-            Self::Waiting | Self::Parked(_) | Self::Missing => None,
+            Self::Starting(worker) | Self::Assigned(worker) | Self::Alive(worker, _) => Some(worker),
+            Self::Waiting | Self::AwaitingWorker(_) | Self::Unaccounted => None,
         }
     }
 
@@ -77,14 +77,14 @@ impl Phase {
 
     /// Whether nobody was told of it.
     pub(super) fn is_unplaced(self) -> bool {
-        matches!(self, Self::Waiting | Self::Parked(_) | Self::Starting(_))
+        matches!(self, Self::Waiting | Self::AwaitingWorker(_) | Self::Starting(_))
     }
 }
 
 impl State {
     /// Whether a later life of the head has to know the actor from this one.
     fn is_durable(&self, actor: &Actor) -> bool {
-        actor.named.is_some() || actor.detached || self.schedule.takes_any(actor.shape)
+        actor.named.is_some() || actor.detached || self.schedule.requires_resources(actor.shape)
     }
 
     /// What the actor was asked to be.
@@ -105,7 +105,7 @@ impl State {
     /// The node that the actor holds something of.
     pub(super) fn node_of(&self, phase: Phase) -> Option<NodeId> {
         match phase {
-            Phase::Parked(node) => Some(node),
+            Phase::AwaitingWorker(node) => Some(node),
             other => Some(self.workers.get(&other.worker()?)?.node),
         }
     }
@@ -123,21 +123,22 @@ impl State {
     }
 
     /// Puts an actor into a worker's list.
-    pub(super) fn enter(&mut self, key: ActorKey, worker_id: WorkerId, phase: Phase) {
+    pub(super) fn attach_to_worker(&mut self, key: ActorKey, worker_id: WorkerId, phase: Phase) {
         let (Some(actor), Some(worker)) = (self.actors.get_mut(&key), self.workers.get_mut(&worker_id))
         else {
             return;
         };
-        actor.at = u32::try_from(worker.actors.len()).expect("a worker has fewer actors than numbers");
+        actor.index_in_worker =
+            u32::try_from(worker.actors.len()).expect("a worker has fewer actors than numbers");
         worker.actors.push(key);
-        worker.living += usize::from(matches!(phase, Phase::Alive(..)));
+        worker.alive_actors += usize::from(matches!(phase, Phase::Alive(..)));
         actor.phase = phase;
     }
 
     /// Takes an actor out of its worker's list.
-    fn leave(&mut self, key: ActorKey, at: u32, phase: Phase) {
+    fn detach_from_worker(&mut self, key: ActorKey, at: u32, phase: Phase) {
         let Some(worker) = phase.worker().and_then(|worker| self.workers.get_mut(&worker)) else { return };
-        worker.living -= usize::from(matches!(phase, Phase::Alive(..)));
+        worker.alive_actors -= usize::from(matches!(phase, Phase::Alive(..)));
         let at_index = at as usize;
         if worker.actors.get(at_index) != Some(&key) {
             return;
@@ -145,24 +146,24 @@ impl State {
         worker.actors.swap_remove(at_index);
         let moved = worker.actors.get(at_index).copied();
         if let Some(moved) = moved.and_then(|moved| self.actors.get_mut(&moved)) {
-            moved.at = at;
+            moved.index_in_worker = at;
         }
     }
 
     /// Tells whoever asked for an actor where to make it.
-    pub(super) fn hand_over(&mut self, key: ActorKey, worker: WorkerId) {
+    pub(super) fn assign(&mut self, key: ActorKey, worker: WorkerId) {
         let Some(member) = self.workers.get(&worker).and_then(|worker| worker.member) else { return };
         match self.actors.get_mut(&key) {
-            Some(actor) if actor.phase == Phase::Starting(worker) => actor.phase = Phase::Placed(worker),
-            Some(_) => self.enter(key, worker, Phase::Placed(worker)),
+            Some(actor) if actor.phase == Phase::Starting(worker) => actor.phase = Phase::Assigned(worker),
+            Some(_) => self.attach_to_worker(key, worker, Phase::Assigned(worker)),
             None => return,
         }
-        let Some(unplaced) = self.unplaced.remove(&key) else { return };
-        self.asked.remove(&unplaced.ticket);
+        let Some(unplaced) = self.pending.remove(&key) else { return };
+        self.open_requests.remove(&unplaced.ticket);
         let actor = &self.actors[&key];
         if self.is_durable(actor) {
             let record = Record::Actor { actor: key, job: actor.job, spec: self.spec(actor) };
-            self.actions.push(Action::Keep(record));
+            self.actions.push(Action::Persist(record));
         }
         let (job, detached) = (actor.job, actor.detached);
         if !detached {
@@ -174,29 +175,35 @@ impl State {
     /// An actor has begun, as far as whoever runs it says.
     pub(super) fn actor_began(&mut self, key: ActorKey, worker: WorkerId, at: ActorLocation) {
         if self.workers.get(&worker).is_some_and(|worker| worker.member.is_some()) {
-            self.attach(key, None, worker, at);
+            self.reconcile_actor(key, None, worker, at);
         }
     }
 
     /// Takes note of an actor in a worker, or has it ended if it is not to be there.
-    pub(super) fn attach(&mut self, key: ActorKey, class: Option<&str>, worker: WorkerId, at: ActorLocation) {
+    pub(super) fn reconcile_actor(
+        &mut self,
+        key: ActorKey,
+        class: Option<&str>,
+        worker: WorkerId,
+        at: ActorLocation,
+    ) {
         let phase = self.actors.get(&key).map(|actor| (actor.phase, actor.detached));
         let own = self.workers.get(&worker).and_then(|worker| worker.detached);
         match phase {
-            Some((Phase::Placed(placed), _)) if placed == worker => {
+            Some((Phase::Assigned(placed), _)) if placed == worker => {
                 self.mark_alive(key, worker, at.target);
             }
             Some((Phase::Alive(lives, _), _)) if lives == worker => {
                 self.set_phase(key, Phase::Alive(worker, at.target));
-                if self.dying.contains(&key) {
+                if self.stopping.contains(&key) {
                     self.stop_actor(key, worker, at);
                 }
             }
-            Some((Phase::Missing, detached)) if own == detached.then_some(key) => {
-                self.missing.remove(&key);
+            Some((Phase::Unaccounted, detached)) if own == detached.then_some(key) => {
+                self.unaccounted.remove(&key);
                 let (node, actor) = (self.workers[&worker].node, &self.actors[&key]);
-                self.schedule.hold(node, actor.shape);
-                self.enter(key, worker, Phase::Placed(worker));
+                self.schedule.allocate(node, actor.shape);
+                self.attach_to_worker(key, worker, Phase::Assigned(worker));
                 self.mark_alive(key, worker, at.target);
             }
             None if own.is_none() && self.may_predate_head(key, worker) => {
@@ -216,18 +223,26 @@ impl State {
     /// Whether an actor that is not known was given by an earlier life of the head, which kept nothing of it.
     fn may_predate_head(&self, key: ActorKey, worker: WorkerId) -> bool {
         let job = self.workers.get(&worker).map(|worker| worker.job);
-        self.numbers.predates_restart(key)
+        self.ids.predates_restart(key)
             && job.is_some_and(|job| self.is_served(job))
-            && self.past.actor(key).is_none()
+            && self.history.actor(key).is_none()
     }
 
     fn adopt_actor(&mut self, key: ActorKey, class: &str, worker: WorkerId) {
         let job = self.workers[&worker].job;
         let class = self.classes.number(class);
         let shape = self.schedule.shape_of(&ActorSpec::default());
-        let actor = Actor { job, class, shape, detached: false, at: 0, phase: Phase::Waiting, named: None };
+        let actor = Actor {
+            job,
+            class,
+            shape,
+            detached: false,
+            index_in_worker: 0,
+            phase: Phase::Waiting,
+            named: None,
+        };
         self.actors.insert(key, actor);
-        self.enter(key, worker, Phase::Placed(worker));
+        self.attach_to_worker(key, worker, Phase::Assigned(worker));
     }
 
     /// An actor that was placed has begun.
@@ -236,7 +251,7 @@ impl State {
         actor.phase = Phase::Alive(worker_id, target);
         let (job, named) = (actor.job, actor.named.is_some());
         if let Some(worker) = self.workers.get_mut(&worker_id) {
-            worker.living += 1;
+            worker.alive_actors += 1;
         }
         self.mark_assigned(job, key);
         self.start_leases.end(key);
@@ -249,21 +264,21 @@ impl State {
     /// know so, and end, before the node has said it.
     pub(super) fn may_still_start(&self, key: ActorKey) -> bool {
         let actor = self.actors.get(&key);
-        actor.is_some_and(|actor| actor.detached && matches!(actor.phase, Phase::Placed(_)))
+        actor.is_some_and(|actor| actor.detached && matches!(actor.phase, Phase::Assigned(_)))
     }
 
     /// Whoever had a place for a detached actor has ended without making it.
     pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.begin_lease.as_secs_f64();
         let cause = format!("it did not begin within {within} s of the end of its job");
-        self.end_actor(key, &cause.as_str().into(), Denied::JobOver);
+        self.end_actor(key, &cause.as_str().into(), RequestError::JobOver);
     }
 
     /// An actor has ended, as far as whoever runs it, or did not get it to run, says.
     pub(super) fn actor_ended(&mut self, key: ActorKey, cause: &str) {
         let known = self.actors.get(&key).is_some_and(|actor| !actor.phase.is_unplaced());
         if known {
-            self.end_actor(key, &cause.into(), Denied::Unknown);
+            self.end_actor(key, &cause.into(), RequestError::Unknown);
         }
     }
 
@@ -278,13 +293,13 @@ impl State {
 
     fn end_alive(&mut self, key: ActorKey, worker: WorkerId, target: Target) {
         if let Some(at) = self.address(worker, target) {
-            self.dying.insert(key);
+            self.stopping.insert(key);
             self.stop_actor(key, worker, at);
         }
     }
 
     /// Ends an actor: frees what it had, and lists it as dead. Whoever waits for it is denied.
-    pub(super) fn end_actor(&mut self, key: ActorKey, cause: &Arc<str>, denied: fn(String) -> Denied) {
+    pub(super) fn end_actor(&mut self, key: ActorKey, cause: &Arc<str>, denied: fn(String) -> RequestError) {
         let Some(mut actor) = self.actors.remove(&key) else { return };
         let phase = actor.phase;
         let at = phase.worker().and_then(|worker| {
@@ -293,31 +308,33 @@ impl State {
         });
         match phase {
             Phase::Waiting => self.stop_waiting((actor.job, actor.shape), key),
-            Phase::Parked(node) => self.unpark(actor.job, node, key),
-            Phase::Missing => drop(self.missing.remove(&key)),
-            Phase::Starting(_) | Phase::Placed(_) | Phase::Alive(..) => self.leave(key, actor.at, phase),
+            Phase::AwaitingWorker(node) => self.remove_waiting(actor.job, node, key),
+            Phase::Unaccounted => drop(self.unaccounted.remove(&key)),
+            Phase::Starting(_) | Phase::Assigned(_) | Phase::Alive(..) => {
+                self.detach_from_worker(key, actor.index_in_worker, phase)
+            }
         }
-        self.dying.remove(&key);
+        self.stopping.remove(&key);
         self.start_leases.end(key);
         if let Some(node) = self.node_of(phase) {
             self.schedule.release(node, actor.shape);
-            self.aftermath.freed.insert(node);
+            self.deferred.freed.insert(node);
         }
         self.mark_assigned(actor.job, key);
         if !phase.is_unplaced() && self.is_durable(&actor) {
-            self.actions.push(Action::Forget(RecordKey::Actor(key)));
+            self.actions.push(Action::Delete(RecordKey::Actor(key)));
         }
-        if let Some(unplaced) = self.unplaced.remove(&key)
-            && self.asked.remove(&unplaced.ticket).is_some()
+        if let Some(unplaced) = self.pending.remove(&key)
+            && self.open_requests.remove(&unplaced.ticket).is_some()
         {
             self.answer(unplaced.ticket, Err(denied(cause.to_string())));
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);
-            self.aftermath.again.extend(std::mem::take(&mut named.followers).into_values());
+            self.deferred.retries.extend(std::mem::take(&mut named.followers).into_values());
         }
         // A missing actor has one, too, if its worker is back since the head was started anew, without it.
-        let has_own = phase.worker().is_some() || phase == Phase::Missing;
+        let has_own = phase.worker().is_some() || phase == Phase::Unaccounted;
         let own = self.own_workers.get(&key).copied().filter(|_| has_own);
         if let Some(worker) = own {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
@@ -328,32 +345,32 @@ impl State {
     /// Takes a place away from an actor that nobody was told of yet; it gets another.
     pub(super) fn evict(&mut self, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else { return };
-        let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.at);
+        let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.index_in_worker);
         match phase {
-            Phase::Parked(node) => self.unpark(job, node, key),
-            Phase::Starting(_) => self.leave(key, at, phase),
+            Phase::AwaitingWorker(node) => self.remove_waiting(job, node, key),
+            Phase::Starting(_) => self.detach_from_worker(key, at, phase),
             _ => return,
         }
         if let Some(node) = self.node_of(phase) {
             self.schedule.release(node, shape);
-            self.aftermath.freed.insert(node);
+            self.deferred.freed.insert(node);
         }
         self.set_phase(key, Phase::Waiting);
-        self.aftermath.homeless.insert(key);
+        self.deferred.evicted.insert(key);
     }
 
     /// Somebody wants an actor to end.
     pub(super) fn kill(&mut self, ticket: Ticket, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else {
-            let answer = match self.past.actor(key) {
+            let answer = match self.history.actor(key) {
                 Some(_) => Ok(Answer::Done),
-                None => Err(Denied::Unknown(format!("there is no actor {key}, or it ended long ago"))),
+                None => Err(RequestError::Unknown(format!("there is no actor {key}, or it ended long ago"))),
             };
             return self.answer(ticket, answer);
         };
         match actor.phase {
             Phase::Alive(worker, target) => self.end_alive(key, worker, target),
-            _ => self.end_actor(key, &"it was killed before it began".into(), Denied::Unknown),
+            _ => self.end_actor(key, &"it was killed before it began".into(), RequestError::Unknown),
         }
         self.answer(ticket, Ok(Answer::Done));
     }
@@ -362,7 +379,7 @@ impl State {
     /// in its place, unless it was a detached actor's own.
     pub(super) fn kill_worker_of(&mut self, ticket: Ticket, key: ActorKey) {
         let worker = match self.actors.get(&key).map(|actor| actor.phase) {
-            Some(Phase::Placed(worker) | Phase::Alive(worker, _)) => worker,
+            Some(Phase::Assigned(worker) | Phase::Alive(worker, _)) => worker,
             // Nothing of it runs.
             _ => return self.kill(ticket, key),
         };

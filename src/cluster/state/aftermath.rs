@@ -5,42 +5,42 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::place::NameWaiter;
-use super::{Denied, State};
+use super::{RequestError, State};
 use crate::cluster::model::{ActorKey, JobId, NodeId};
 use crate::cluster::schedule::ShapeId;
 
 #[derive(Debug, Default)]
-pub(super) struct Aftermath {
+pub(super) struct DeferredWork {
     /// Whether less may be possible than before.
-    pub(super) shrunk: bool,
+    pub(super) capacity_shrunk: bool,
     /// Actors that have lost their place before anybody was told of it.
-    pub(super) homeless: BTreeSet<ActorKey>,
+    pub(super) evicted: BTreeSet<ActorKey>,
     /// Nodes that may have more room, or room for others.
     pub(super) freed: BTreeSet<NodeId>,
     /// Those who waited for actors that are dead.
-    pub(super) again: VecDeque<NameWaiter>,
+    pub(super) retries: VecDeque<NameWaiter>,
     /// Nodes that may have nothing left to do.
-    pub(super) quieter: BTreeSet<NodeId>,
+    pub(super) maybe_drained: BTreeSet<NodeId>,
 }
 
 impl State {
     /// Does what is left to be done.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn run_deferred(&mut self) {
         loop {
-            if std::mem::take(&mut self.aftermath.shrunk) {
+            if std::mem::take(&mut self.deferred.capacity_shrunk) {
                 self.drop_reservations();
                 self.fail_infeasible();
-            } else if let Some(actor) = self.aftermath.homeless.pop_first() {
-                self.rehouse(actor);
-            } else if let Some(node) = self.aftermath.freed.pop_first() {
-                self.fill(node);
-            } else if let Some(follower) = self.aftermath.again.pop_front() {
+            } else if let Some(actor) = self.deferred.evicted.pop_first() {
+                self.reschedule(actor);
+            } else if let Some(node) = self.deferred.freed.pop_first() {
+                self.schedule_pending_on(node);
+            } else if let Some(follower) = self.deferred.retries.pop_front() {
                 self.retry(follower);
             } else if !self.reserve_overdue() {
                 break;
             }
         }
-        while let Some(node) = self.aftermath.quieter.pop_first() {
+        while let Some(node) = self.deferred.maybe_drained.pop_first() {
             self.end_if_drained(node);
         }
     }
@@ -56,7 +56,7 @@ impl State {
         for (shape, actors) in hopeless {
             let why = self.why_never(shape, actors.first()).into();
             for actor in actors {
-                self.end_actor(actor, &why, Denied::Infeasible);
+                self.end_actor(actor, &why, RequestError::Infeasible);
             }
         }
     }
@@ -64,21 +64,21 @@ impl State {
     fn why_never(&self, shape: ShapeId, actor: Option<&ActorKey>) -> String {
         let there = self.schedule.only_node(shape).and_then(|node| self.why_unavailable(node));
         let spec = actor.and_then(|actor| self.actors.get(actor)).map(|actor| self.spec(actor));
-        there.unwrap_or_else(|| self.schedule.why_never(&spec.unwrap_or_default()))
+        there.unwrap_or_else(|| self.schedule.explain_infeasible(&spec.unwrap_or_default()))
     }
 
-    fn rehouse(&mut self, key: ActorKey) {
+    fn reschedule(&mut self, key: ActorKey) {
         let Some(shape) = self.actors.get(&key).map(|actor| actor.shape) else { return };
         if self.schedule.is_feasible(shape) {
-            self.seek(key);
+            self.schedule(key);
         } else {
             let why = self.why_never(shape, Some(&key));
-            self.end_actor(key, &why.into(), Denied::Infeasible);
+            self.end_actor(key, &why.into(), RequestError::Infeasible);
         }
     }
 
     /// Gives the room that a node has to actors that wait. Jobs take turns.
-    fn fill(&mut self, node: NodeId) {
+    fn schedule_pending_on(&mut self, node: NodeId) {
         self.fill_reservation(node);
         let mut turns = BTreeMap::new();
         for (job, queues) in self.waiting.by_job(|queue| self.schedule.fits(node, queue)) {
@@ -92,7 +92,7 @@ impl State {
                     continue;
                 }
                 self.stop_waiting(queue, key);
-                self.put(key, node);
+                self.bind_to_node(key, node);
                 if let Some(next) = self.waiting.first(queue) {
                     queues.insert(next, queue);
                 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::listing::Page;
 use crate::cluster::model::{
-    ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, JobState, Member, NodeDescriptor,
-    NodeId, NodeInfo, TaskCount, WorkerId,
+    ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId,
+    NodeInfo, TaskCount, WorkerAddress, WorkerId,
 };
 use crate::id::HostUid;
 
@@ -32,7 +32,7 @@ pub(in crate::cluster) enum Event {
     /// It is to get no new work, and to end when its jobs have.
     NodeDrain { node: NodeId },
     /// A worker runs.
-    WorkerReady { worker: WorkerId, member: Member, pid: u32 },
+    WorkerReady { worker: WorkerId, member: WorkerAddress, pid: u32 },
     /// A worker has ended, or could not be started.
     WorkerEnded { worker: WorkerId, cause: String },
     /// A signal has stopped a worker's process, or it goes on.
@@ -55,9 +55,9 @@ pub(in crate::cluster) enum Event {
     /// A node has the job's executable: workers may be started there.
     NodeProvisioned { job: JobId, node: NodeId },
     /// A node keeps a job's executable, until it is told that the job is over.
-    JobHeld { job: JobId, node: NodeId },
+    ExecutablePinned { job: JobId, node: NodeId },
     /// A node's agent runs the driver of a submitted job, and will say how it ended.
-    DriverBegan { job: JobId, node: NodeId },
+    DriverStarted { job: JobId, node: NodeId },
     /// The driver of a submitted job has left the cluster. Its process may run on; its exit is the job's end.
     DriverLeft { job: JobId, why: String },
     /// The driver has ended, or is known to. One that had ended is left as it is, but for a missing exit code.
@@ -75,7 +75,7 @@ pub(in crate::cluster) enum Event {
     /// A record of given numbers is on disk.
     NumbersKept { jobs: u32, workers: u64, actors: u64 },
     /// What is to be kept cannot be, and why; or it can again.
-    Keeping { trouble: Option<String> },
+    PersistenceStatus { trouble: Option<String> },
     /// Time has passed: leases may have ended.
     Tick,
 }
@@ -105,7 +105,7 @@ pub(in crate::cluster) struct WorkerReport {
     pub(in crate::cluster) job: JobId,
     pub(in crate::cluster) detached: Option<ActorKey>,
     /// None before it is ready.
-    pub(in crate::cluster) member: Option<Member>,
+    pub(in crate::cluster) member: Option<WorkerAddress>,
     pub(in crate::cluster) pid: u32,
     /// Whether a signal has stopped it.
     pub(in crate::cluster) suspended: bool,
@@ -133,13 +133,13 @@ pub(in crate::cluster) enum Action {
     /// That life of an agent is over: it is told nothing more.
     ForgetAgent { agent: HostUid },
     /// Somebody gets an answer.
-    Answer { ticket: Ticket, answer: Result<Answer, Denied> },
+    Answer { ticket: Ticket, answer: Result<Answer, RequestError> },
     /// A job's driver, if it is there, is told something.
-    Tell { job: JobId, news: News },
+    NotifyDriver { job: JobId, news: JobEvent },
     /// To be kept for a later life of the head, in place of an earlier record of the same thing.
-    Keep(Record),
+    Persist(Record),
     /// Not to be kept any longer.
-    Forget(RecordKey),
+    Delete(RecordKey),
 }
 
 /// An answer.
@@ -151,13 +151,13 @@ pub(in crate::cluster) enum Answer {
         job: JobId,
         nodes: Vec<NodeDescriptor>,
         workers: Vec<WorkerEntry>,
-        awaited: bool,
+        rejoining: bool,
         all_rejoined: bool,
     },
     /// Where an actor is to be made; or the one of that name, which lives.
-    Placed { actor: ActorKey, member: Member, alive: Option<ActorLocation> },
+    Placed { actor: ActorKey, member: WorkerAddress, alive: Option<ActorLocation> },
     /// A living actor: the name of its type, and where its host is reached.
-    Found { actor: ActorKey, class: String, at: ActorLocation, member: Member },
+    Found { actor: ActorKey, class: String, at: ActorLocation, member: WorkerAddress },
     /// It is done.
     Done,
     /// A part of the list of nodes. The control plane in action adds these three, for which nothing has to
@@ -174,13 +174,13 @@ pub(in crate::cluster) enum Answer {
 pub(in crate::cluster) struct WorkerEntry {
     pub(in crate::cluster) node: NodeId,
     pub(in crate::cluster) worker: WorkerId,
-    pub(in crate::cluster) member: Member,
+    pub(in crate::cluster) member: WorkerAddress,
     pub(in crate::cluster) pid: u32,
 }
 
 /// Why somebody does not get what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub(in crate::cluster) enum Denied {
+pub(in crate::cluster) enum RequestError {
     /// No node of the cluster could ever take it.
     #[error("{0}")]
     Infeasible(String),
@@ -197,20 +197,20 @@ pub(in crate::cluster) enum Denied {
     #[error(
         "the head cannot keep its state, and takes nothing new that has to be kept: {0}; free some disk on its machine"
     )]
-    NotKept(String),
+    NotPersisted(String),
 }
 
 /// What a job's driver is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(in crate::cluster) enum News {
+pub(in crate::cluster) enum JobEvent {
     /// A node can be used; it may not have the executable yet.
     NodeUp(NodeDescriptor),
     /// A node that could be used is lost, with all that ran on it. News of its workers came before.
     NodeGone { agent: HostUid },
     /// A worker of the job works.
-    WorkerUp { node: NodeId, worker: WorkerId, member: Member, pid: u32 },
+    WorkerUp { node: NodeId, worker: WorkerId, member: WorkerAddress, pid: u32 },
     /// A worker of the job has ended.
-    WorkerDown { node: NodeId, worker: WorkerId, member: Option<Member>, cause: String },
+    WorkerDown { node: NodeId, worker: WorkerId, member: Option<WorkerAddress>, cause: String },
     /// The job was stopped.
     Stopped { why: String },
 }
@@ -233,7 +233,7 @@ pub(in crate::cluster) enum Record {
     /// An actor that has a name, holds resources, or outlives its job.
     Actor { actor: ActorKey, job: JobId, spec: ActorSpec },
     /// Bounds of the numbers that were given. The first free numbers are a block behind them.
-    Given { jobs: u32, workers: u64, actors: u64 },
+    IdWatermarks { jobs: u32, workers: u64, actors: u64 },
     /// A node that was alive, since when, and whether it drains.
     Node { facts: NodeDescriptor, joined_ms: u64, draining: bool },
     /// The incarnation of the head's host that ran last. The state itself has no use for it.
@@ -245,7 +245,7 @@ pub(in crate::cluster) enum Record {
 pub(in crate::cluster) enum RecordKey {
     Job(JobId),
     Actor(ActorKey),
-    Given,
+    IdWatermarks,
     Node(NodeId),
     Incarnation,
 }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::Node;
 use super::restarts::CrashLoop;
-use super::{Action, Answer, Denied, Millis, News, Record, RecordKey, State, Ticket, WorkerEntry, silence};
+use super::{
+    Action, Answer, JobEvent, Millis, Record, RecordKey, RequestError, State, Ticket, WorkerEntry,
+    lease_expired_text,
+};
 use crate::cluster::model::{
     ActorKey, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeState, WorkerId, cut,
 };
@@ -34,11 +37,11 @@ pub(super) struct Job {
     /// Where it has, or had, workers.
     pub(super) pools: BTreeMap<NodeId, Pool>,
     /// Its actors that end with it and are in none of its pools' workers.
-    pub(super) loose: BTreeSet<ActorKey>,
+    pub(super) unassigned_actors: BTreeSet<ActorKey>,
     /// Those of its questions that wait for an actor of somebody else.
-    pub(super) following: BTreeSet<Ticket>,
+    pub(super) waiting_tickets: BTreeSet<Ticket>,
     /// Where its next turn begins when nodes take turns.
-    pub(super) turn: usize,
+    pub(super) round_robin: usize,
     /// When it last got room that others waited for, counted in such turns.
     pub(super) served: u64,
 }
@@ -48,13 +51,13 @@ pub(super) struct Job {
 pub(super) struct Pool {
     pub(super) workers: BTreeSet<WorkerId>,
     /// Actors that wait until one of them is ready.
-    pub(super) parked: BTreeSet<ActorKey>,
+    pub(super) awaiting_worker: BTreeSet<ActorKey>,
     /// How many in a row never were.
-    pub(super) failed: u32,
+    pub(super) start_failures: u32,
     /// Why no more are started.
-    pub(super) given_up: Option<String>,
+    pub(super) blocked: Option<String>,
     /// Those that crashed at their start.
-    pub(super) crashes: CrashLoop,
+    pub(super) crash_loop: CrashLoop,
 }
 
 impl Job {
@@ -70,9 +73,9 @@ impl Job {
             left: false,
             driver_runs: false,
             pools: BTreeMap::new(),
-            loose: BTreeSet::new(),
-            following: BTreeSet::new(),
-            turn: 0,
+            unassigned_actors: BTreeSet::new(),
+            waiting_tickets: BTreeSet::new(),
+            round_robin: 0,
             served: 0,
         }
     }
@@ -98,7 +101,7 @@ impl State {
 
     fn persist_job(&mut self, id: JobId) {
         if let Some(job) = self.jobs.get(&id) {
-            self.actions.push(Action::Keep(job.record(id)));
+            self.actions.push(Action::Persist(job.record(id)));
         }
     }
 
@@ -118,9 +121,9 @@ impl State {
 
     pub(super) fn job_submitted(&mut self, ticket: Ticket, facts: JobDescriptor) {
         let runs_on = facts.runs_on.and_then(|node| self.nodes.get(&node));
-        if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.is_back) {
+        if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.has_rejoined) {
             let text = "the node that is to run the job's driver is not there, or is draining";
-            return self.answer(ticket, Err(Denied::Unknown(text.to_owned())));
+            return self.answer(ticket, Err(RequestError::Unknown(text.to_owned())));
         }
         let id = match self.new_job() {
             Ok(id) => id,
@@ -141,7 +144,7 @@ impl State {
         }
     }
 
-    fn driver_starts(&mut self, job: Option<JobId>, facts: JobDescriptor) -> Result<JobId, Denied> {
+    fn driver_starts(&mut self, job: Option<JobId>, facts: JobDescriptor) -> Result<JobId, RequestError> {
         if let Some(id) = job {
             self.driver_connected(id, facts)?;
             return Ok(id);
@@ -152,11 +155,11 @@ impl State {
     }
 
     /// The driver of a job that is known has come, or is back.
-    fn driver_connected(&mut self, id: JobId, facts: JobDescriptor) -> Result<(), Denied> {
+    fn driver_connected(&mut self, id: JobId, facts: JobDescriptor) -> Result<(), RequestError> {
         let job = self.served(id)?;
         let known = job.facts.driver.map(|driver| driver.host);
         if known.is_some() && known != facts.driver.map(|driver| driver.host) {
-            return Err(Denied::Unknown(format!("job {id} has another driver")));
+            return Err(RequestError::Unknown(format!("job {id} has another driver")));
         }
         job.facts = JobDescriptor { runs_on: job.facts.runs_on, ..facts };
         job.facts.bound();
@@ -168,22 +171,22 @@ impl State {
     }
 
     /// A job that is not over.
-    pub(super) fn open(&mut self, id: JobId) -> Result<&mut Job, Denied> {
+    pub(super) fn open(&mut self, id: JobId) -> Result<&mut Job, RequestError> {
         match self.jobs.get_mut(&id) {
-            None => Err(Denied::Unknown(format!("there is no job {id}"))),
+            None => Err(RequestError::Unknown(format!("there is no job {id}"))),
             Some(job) if !job.state.is_open() => {
                 let how = job.message.as_deref().unwrap_or("it has ended");
-                Err(Denied::JobOver(format!("job {id} is over: {how}")))
+                Err(RequestError::JobOver(format!("job {id} is over: {how}")))
             }
             Some(job) => Ok(job),
         }
     }
 
     /// A job that is not over, and whose driver has not left the cluster.
-    pub(super) fn served(&mut self, id: JobId) -> Result<&mut Job, Denied> {
+    pub(super) fn served(&mut self, id: JobId) -> Result<&mut Job, RequestError> {
         let job = self.open(id)?;
         match job.left {
-            true => Err(Denied::JobOver(format!("job {id} has left the cluster"))),
+            true => Err(RequestError::JobOver(format!("job {id} has left the cluster"))),
             false => Ok(job),
         }
     }
@@ -203,9 +206,9 @@ impl State {
             Some(WorkerEntry { node: worker.node, worker: *id, member: worker.member?, pid: worker.pid })
         });
         let workers = working.collect();
-        let awaited = self.nodes.values().any(|node| node.work() == Schedulability::Later);
+        let awaited = self.nodes.values().any(|node| node.schedulability() == Schedulability::Rejoining);
         let all_rejoined = self.all_rejoined();
-        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, awaited, all_rejoined }));
+        self.answer(ticket, Ok(Answer::Job { job, nodes, workers, rejoining: awaited, all_rejoined }));
     }
 
     pub(super) fn node_equipped(&mut self, job: JobId, node_id: NodeId) {
@@ -214,7 +217,7 @@ impl State {
         // A driver that comes back says so of all its nodes. Where workers could not be started it changes
         // nothing: only another life of the node gets another try.
         let pool = job_of.pools.entry(node_id).or_default();
-        if pool.given_up.is_none() && !pool.crashes.is_backing_off() {
+        if pool.blocked.is_none() && !pool.crash_loop.is_backing_off() {
             self.fill_pool(job, node_id);
         }
     }
@@ -234,7 +237,7 @@ impl State {
     pub(super) fn executable_pinned(&mut self, job: JobId, node_id: NodeId) {
         let Some(node) = self.nodes.get_mut(&node_id) else { return };
         if self.jobs.get(&job).is_some_and(|job| job.state.is_open() && !job.left) {
-            node.holds.insert(job);
+            node.pinned_jobs.insert(job);
         } else {
             self.actions.push(Action::JobOver { job, nodes: [node_id].into() });
         }
@@ -264,7 +267,7 @@ impl State {
         job.pools.entry(node_id).or_default();
         node.pools.insert(job_id);
         self.schedule.set_provisioned(node_id, job_id, true);
-        self.aftermath.freed.insert(node_id);
+        self.deferred.freed.insert(node_id);
     }
 
     /// That worker of a job on a node which has the fewest actors, of those that are ready.
@@ -286,11 +289,11 @@ impl State {
         let is_ready = |id: &&WorkerId| self.workers.get(*id).is_some_and(|worker| worker.member.is_some());
         let ready = pool.workers.iter().filter(is_ready).count();
         let starting = pool.workers.len() - ready;
-        let parked = pool.parked.len();
+        let parked = pool.awaiting_worker.len();
         if ready + starting == 0 {
             self.schedule.set_provisioned(node, job, false);
-            self.aftermath.shrunk = true;
-            for actor in pool.parked.clone() {
+            self.deferred.capacity_shrunk = true;
+            for actor in pool.awaiting_worker.clone() {
                 self.evict(actor);
             }
             return;
@@ -298,21 +301,23 @@ impl State {
         let share = if ready == 0 { 0 } else { parked.div_ceil(starting + 1) };
         for _ in 0..share {
             let Some(worker) = self.least_busy(job, node) else { return };
-            let Some(actor) = self.pool(job, node).and_then(|pool| pool.parked.pop_first()) else { return };
-            self.hand_over(actor, worker);
+            let Some(actor) = self.pool(job, node).and_then(|pool| pool.awaiting_worker.pop_first()) else {
+                return;
+            };
+            self.assign(actor, worker);
         }
     }
 
-    pub(super) fn unpark(&mut self, job: JobId, node: NodeId, actor: ActorKey) {
+    pub(super) fn remove_waiting(&mut self, job: JobId, node: NodeId, actor: ActorKey) {
         if let Some(pool) = self.pool(job, node) {
-            pool.parked.remove(&actor);
+            pool.awaiting_worker.remove(&actor);
         }
     }
 
     /// An actor lives in a pool's worker now, or on its own.
     pub(super) fn mark_assigned(&mut self, job: JobId, actor: ActorKey) {
         if let Some(job) = self.jobs.get_mut(&job) {
-            job.loose.remove(&actor);
+            job.unassigned_actors.remove(&actor);
         }
     }
 
@@ -321,9 +326,9 @@ impl State {
     /// The driver of a submitted job loses what it holds of the cluster, and is not killed: it may have left
     /// while the head was away, and its agent reports how it ends.
     pub(super) fn job_lease_expired(&mut self, id: JobId) {
-        let why = format!("the driver was lost: {}", silence(self.settings.job_lease));
+        let why = format!("the driver was lost: {}", lease_expired_text(self.settings.job_lease));
         if self.jobs.get(&id).is_some_and(|job| job.driver_runs) {
-            self.tell(id, News::Stopped { why: why.clone() });
+            self.notify_driver(id, JobEvent::Stopped { why: why.clone() });
             return self.driver_left(id, &format!("{why}; its process still runs"));
         }
         self.stop_driver(id, &why);
@@ -367,7 +372,7 @@ impl State {
         job.left = true;
         job.message = Some(bounded(why));
         job.facts.driver = None;
-        job.facts.caller = None;
+        job.facts.user_host = None;
         let driver_runs = job.driver_runs;
         self.job_leases.end(id);
         if !driver_runs {
@@ -379,7 +384,7 @@ impl State {
 
     /// Has the driver of an open job ended, wherever it runs.
     fn stop_driver(&mut self, id: JobId, why: &str) {
-        self.tell(id, News::Stopped { why: why.to_owned() });
+        self.notify_driver(id, JobEvent::Stopped { why: why.to_owned() });
         let node = self.jobs.get(&id).and_then(|job| job.facts.runs_on);
         if let Some(node) = node.filter(|node| self.nodes.contains_key(node)) {
             self.actions.push(Action::StopDriver { node, job: id });
@@ -407,7 +412,7 @@ impl State {
         self.persist_job(id);
         if let Some(node) = runs_on.and_then(|node| self.nodes.get_mut(&node)) {
             node.drivers.remove(&id);
-            self.aftermath.quieter.insert(node.facts.id());
+            self.deferred.maybe_drained.insert(node.facts.id());
         }
         self.release_all(id, &how);
         self.add_past_job(id);
@@ -416,26 +421,26 @@ impl State {
     /// Frees all that a job holds, and answers what it has asked.
     fn release_all(&mut self, id: JobId, how: &str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let following = std::mem::take(&mut job.following);
-        let loose = std::mem::take(&mut job.loose);
+        let following = std::mem::take(&mut job.waiting_tickets);
+        let loose = std::mem::take(&mut job.unassigned_actors);
         let nodes: Vec<NodeId> = job.pools.keys().copied().collect();
         for ticket in following {
             self.cancel_waiter(ticket);
-            self.answer(ticket, Err(Denied::JobOver(how.to_owned())));
+            self.answer(ticket, Err(RequestError::JobOver(how.to_owned())));
         }
         let cause = how.into();
         for actor in loose {
             if self.may_still_start(actor) {
                 self.start_leases.grant(self.now, actor);
             } else {
-                self.end_actor(actor, &cause, Denied::JobOver);
+                self.end_actor(actor, &cause, RequestError::JobOver);
             }
         }
         for node in nodes {
             self.close_pool(id, node, how);
         }
         let holders =
-            self.nodes.values_mut().filter_map(|node| node.holds.remove(&id).then(|| node.facts.id()));
+            self.nodes.values_mut().filter_map(|node| node.pinned_jobs.remove(&id).then(|| node.facts.id()));
         let nodes = holders.collect();
         self.actions.push(Action::JobOver { job: id, nodes });
     }
@@ -447,7 +452,7 @@ impl State {
             self.stop_worker(worker, cause);
         }
         self.schedule.set_provisioned(node, job, false);
-        self.aftermath.shrunk = true;
+        self.deferred.capacity_shrunk = true;
         self.remove_pool(job, node);
         if let Some(node) = self.nodes.get_mut(&node) {
             node.pools.remove(&job);
@@ -457,16 +462,16 @@ impl State {
     /// A job has no workers on a node any more.
     pub(super) fn remove_pool(&mut self, job: JobId, node: NodeId) {
         let pool = self.jobs.get_mut(&job).and_then(|job| job.pools.remove(&node));
-        if let Some(at) = pool.and_then(|pool| pool.crashes.next_start()) {
+        if let Some(at) = pool.and_then(|pool| pool.crash_loop.next_start()) {
             self.restarts.remove(&(at, job, node));
         }
     }
 
     /// Lists a job that has ended, and forgets the one that gives way to it.
     pub(super) fn add_past_job(&mut self, id: JobId) {
-        if let Some(oldest) = self.past.add_job(id) {
+        if let Some(oldest) = self.history.add_job(id) {
             self.jobs.remove(&oldest);
-            self.actions.push(Action::Forget(RecordKey::Job(oldest)));
+            self.actions.push(Action::Delete(RecordKey::Job(oldest)));
         }
     }
 }

@@ -48,7 +48,8 @@ mod worker;
 
 pub(in crate::cluster) use super::membership::Millis;
 pub(in crate::cluster) use event::{
-    Action, Answer, Denied, Event, News, NodeReport, Record, RecordKey, Ticket, WorkerEntry, WorkerReport,
+    Action, Answer, Event, JobEvent, NodeReport, Record, RecordKey, RequestError, Ticket, WorkerEntry,
+    WorkerReport,
 };
 pub(in crate::cluster) use list::{ClassSearch, FunctionSearch, Listed, Search};
 
@@ -59,17 +60,17 @@ use rustc_hash::FxHashMap;
 
 use super::membership::Leases;
 use super::model::{ActorKey, JobId, NodeId, WorkerId};
-use super::schedule::{Scheduler, Waiting};
+use super::schedule::{PendingQueues, Scheduler};
 use crate::config;
 use crate::id::{HostId, HostUid};
 use actor::{Actor, PendingActor};
-use aftermath::Aftermath;
+use aftermath::DeferredWork;
 use job::Job;
 use names::{Classes, Names};
 use node::Node;
 use numbers::IdAllocator;
 use past::History;
-use place::Asked;
+use place::OpenRequest;
 use table::Table;
 use worker::Worker;
 
@@ -114,7 +115,7 @@ struct Return {
 pub(in crate::cluster) struct State {
     settings: Settings,
     now: Millis,
-    numbers: IdAllocator,
+    ids: IdAllocator,
     /// The agent of the head's own node.
     own_agent: Option<HostUid>,
     nodes: FxHashMap<NodeId, Node>,
@@ -130,18 +131,18 @@ pub(in crate::cluster) struct State {
     hosts: FxHashMap<HostId, (HostUid, WorkerId)>,
     actors: Table<ActorKey, Actor>,
     /// Actors that somebody waits for.
-    unplaced: BTreeMap<ActorKey, PendingActor>,
+    pending: BTreeMap<ActorKey, PendingActor>,
     /// Actors that lived when the head went away, and that no node has reported since.
-    missing: BTreeSet<ActorKey>,
+    unaccounted: BTreeSet<ActorKey>,
     rejoin_deadline: Option<Millis>,
     /// Living actors that somebody wants to end.
-    dying: BTreeSet<ActorKey>,
+    stopping: BTreeSet<ActorKey>,
     /// Whoever has no answer yet.
-    asked: FxHashMap<Ticket, Asked>,
+    open_requests: FxHashMap<Ticket, OpenRequest>,
     names: Names,
     classes: Classes,
     schedule: Scheduler,
-    waiting: Waiting,
+    waiting: PendingQueues,
     /// Turns of jobs so far that had actors waiting.
     turns: u64,
     returning: Option<Return>,
@@ -153,10 +154,10 @@ pub(in crate::cluster) struct State {
     start_leases: Leases<ActorKey>,
     /// When pools whose workers crash get their next ones.
     restarts: BTreeSet<(Millis, JobId, NodeId)>,
-    past: History,
+    history: History,
     /// Why what is to be kept cannot be.
     persistence_error: Option<String>,
-    aftermath: Aftermath,
+    deferred: DeferredWork,
     actions: Vec<Action>,
 }
 
@@ -165,7 +166,7 @@ impl State {
     pub(in crate::cluster) fn new(settings: Settings) -> Self {
         Self {
             now: Millis::default(),
-            numbers: IdAllocator::default(),
+            ids: IdAllocator::default(),
             own_agent: None,
             nodes: FxHashMap::default(),
             jobs: BTreeMap::new(),
@@ -175,15 +176,15 @@ impl State {
             suspended: BTreeSet::new(),
             hosts: FxHashMap::default(),
             actors: Table::default(),
-            unplaced: BTreeMap::new(),
-            missing: BTreeSet::new(),
+            pending: BTreeMap::new(),
+            unaccounted: BTreeSet::new(),
             rejoin_deadline: None,
-            dying: BTreeSet::new(),
-            asked: FxHashMap::default(),
+            stopping: BTreeSet::new(),
+            open_requests: FxHashMap::default(),
             names: Names::default(),
             classes: Classes::default(),
             schedule: Scheduler::default(),
-            waiting: Waiting::default(),
+            waiting: PendingQueues::default(),
             turns: 0,
             returning: None,
             node_leases: Leases::new(millis(settings.node_lease)),
@@ -191,9 +192,9 @@ impl State {
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
             start_leases: Leases::new(millis(settings.begin_lease)),
             restarts: BTreeSet::new(),
-            past: History::new(settings.ended_kept_max),
+            history: History::new(settings.ended_kept_max),
             persistence_error: None,
-            aftermath: Aftermath::default(),
+            deferred: DeferredWork::default(),
             actions: Vec::new(),
             settings,
         }
@@ -202,7 +203,7 @@ impl State {
     /// Takes what has happened, and adds to `actions` what is to be done.
     pub(in crate::cluster) fn handle(&mut self, now: Millis, event: Event, actions: &mut Vec<Action>) {
         std::mem::swap(actions, &mut self.actions);
-        self.pass(now);
+        self.advance_clock(now);
         match event {
             Event::Restored(records) => self.restore(records),
             Event::OwnAgent { agent } => self.own_agent_is(agent),
@@ -221,22 +222,22 @@ impl State {
             Event::JobStarted { ticket, job, facts } => self.job_started(ticket, job, facts),
             Event::JobHeartbeat { job } => self.job_leases.renew(self.now, job),
             Event::NodeProvisioned { job, node } => self.node_equipped(job, node),
-            Event::JobHeld { job, node } => self.executable_pinned(job, node),
-            Event::DriverBegan { job, node } => self.driver_started(job, node),
+            Event::ExecutablePinned { job, node } => self.executable_pinned(job, node),
+            Event::DriverStarted { job, node } => self.driver_started(job, node),
             Event::DriverLeft { job, why } => self.driver_left(job, &why),
             Event::JobEnded { job, state, exit_code, message } => {
                 self.job_ended(job, state, exit_code, &message);
             }
             Event::Place { ticket, job, spec } => self.place(ticket, job, spec),
-            Event::Cancelled { ticket } => self.withdraw(ticket),
+            Event::Cancelled { ticket } => self.cancel(ticket),
             Event::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
             Event::Kill { ticket, actor } => self.kill(ticket, actor),
             Event::KillWorkerOf { ticket, actor } => self.kill_worker_of(ticket, actor),
-            Event::NumbersKept { jobs, workers, actors } => self.numbers.kept(jobs, workers, actors),
-            Event::Keeping { trouble } => self.persistence_error = trouble,
+            Event::NumbersKept { jobs, workers, actors } => self.ids.kept(jobs, workers, actors),
+            Event::PersistenceStatus { trouble } => self.persistence_error = trouble,
             Event::Tick => self.tick(),
         }
-        self.settle();
+        self.run_deferred();
         std::mem::swap(actions, &mut self.actions);
     }
 
@@ -254,7 +255,7 @@ impl State {
     }
 
     /// Moves the clock on.
-    fn pass(&mut self, now: Millis) {
+    fn advance_clock(&mut self, now: Millis) {
         let gap_ms = now.0.saturating_sub(self.now.0);
         if gap_ms > millis(config::CLOCK_GAP_MAX) {
             self.node_leases.extend(gap_ms);
@@ -269,7 +270,7 @@ impl State {
     fn tick(&mut self) {
         self.await_return();
         while let Some(node) = self.node_leases.pop_expired(self.now) {
-            self.node_lost(node, &silence(self.settings.node_lease));
+            self.node_lost(node, &lease_expired_text(self.settings.node_lease));
         }
         while let Some(job) = self.job_leases.pop_expired(self.now) {
             self.job_lease_expired(job);
@@ -310,20 +311,20 @@ impl State {
     }
 
     /// What has to be kept cannot be taken on while nothing can: it would be forgotten with this life.
-    fn check_persistence(&self) -> Result<(), Denied> {
+    fn check_persistence(&self) -> Result<(), RequestError> {
         match &self.persistence_error {
             None => Ok(()),
-            Some(why) => Err(Denied::NotKept(why.clone())),
+            Some(why) => Err(RequestError::NotPersisted(why.clone())),
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Result<Answer, Denied>) {
+    fn answer(&mut self, ticket: Ticket, answer: Result<Answer, RequestError>) {
         self.actions.push(Action::Answer { ticket, answer });
     }
 }
 
 /// Why somebody is given up.
-fn silence(lease: Duration) -> String {
+fn lease_expired_text(lease: Duration) -> String {
     format!("nothing heard for {} s", lease.as_secs_f64())
 }
 

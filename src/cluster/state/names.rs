@@ -21,7 +21,7 @@ impl Names {
         self.0.values().filter_map(move |names| names.get(name).copied())
     }
 
-    pub(super) fn give(&mut self, namespace: &str, name: &str, owner: ActorKey) {
+    pub(super) fn claim(&mut self, namespace: &str, name: &str, owner: ActorKey) {
         self.0.entry(namespace.to_owned()).or_default().insert(name.to_owned(), owner);
     }
 

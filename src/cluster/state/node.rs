@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::past::NodeRecord;
-use super::{Action, Millis, News, NodeReport, Record, RecordKey, State};
+use super::{Action, JobEvent, Millis, NodeReport, Record, RecordKey, State};
 use crate::cluster::model::{
     JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, WorkerId,
 };
@@ -15,7 +15,7 @@ pub(super) struct Node {
     pub(super) facts: NodeDescriptor,
     pub(super) state: NodeState,
     /// Whether its agent has joined this life of the head.
-    pub(super) is_back: bool,
+    pub(super) has_rejoined: bool,
     pub(super) joined: Millis,
     pub(super) workers: BTreeSet<WorkerId>,
     /// The open jobs that have, or had, workers here.
@@ -23,7 +23,7 @@ pub(super) struct Node {
     /// The open jobs whose drivers its agent runs.
     pub(super) drivers: BTreeSet<JobId>,
     /// The open jobs whose executables it keeps.
-    pub(super) holds: BTreeSet<JobId>,
+    pub(super) pinned_jobs: BTreeSet<JobId>,
     /// Whether its agent was told to end.
     pub(super) is_stopping: bool,
 }
@@ -33,34 +33,34 @@ impl Node {
         Self {
             facts,
             state: NodeState::Alive,
-            is_back: true,
+            has_rejoined: true,
             joined,
             workers: BTreeSet::new(),
             pools: BTreeSet::new(),
             drivers: BTreeSet::new(),
-            holds: BTreeSet::new(),
+            pinned_jobs: BTreeSet::new(),
             is_stopping: false,
         }
     }
 
     /// Whether jobs may use it.
     pub(super) fn is_usable(&self) -> bool {
-        self.is_back && self.state == NodeState::Alive && self.facts.workers > 0
+        self.has_rejoined && self.state == NodeState::Alive && self.facts.workers > 0
     }
 
     /// Whether it takes actors.
-    pub(super) fn work(&self) -> Schedulability {
+    pub(super) fn schedulability(&self) -> Schedulability {
         match self.state {
-            NodeState::Alive if self.facts.workers == 0 => Schedulability::Closed,
-            NodeState::Alive if !self.is_back => Schedulability::Later,
-            NodeState::Alive => Schedulability::Open,
-            NodeState::Draining | NodeState::Awaited | NodeState::Dead => Schedulability::Closed,
+            NodeState::Alive if self.facts.workers == 0 => Schedulability::Unschedulable,
+            NodeState::Alive if !self.has_rejoined => Schedulability::Rejoining,
+            NodeState::Alive => Schedulability::Schedulable,
+            NodeState::Draining | NodeState::Rejoining | NodeState::Dead => Schedulability::Unschedulable,
         }
     }
 
     /// Its state as people see it.
     pub(super) fn shown_state(&self) -> NodeState {
-        if self.is_back { self.state } else { NodeState::Awaited }
+        if self.has_rejoined { self.state } else { NodeState::Rejoining }
     }
 
     fn record(&self) -> Record {
@@ -87,7 +87,7 @@ impl State {
     /// The head's own node, if its agent has joined and it takes new work.
     pub(in crate::cluster) fn own_node(&self) -> Option<NodeDescriptor> {
         let node = self.nodes.get(&NodeId(self.own_agent?.host.0))?;
-        (node.is_back && node.state == NodeState::Alive).then(|| node.facts.clone())
+        (node.has_rejoined && node.state == NodeState::Alive).then(|| node.facts.clone())
     }
 
     /// Whether a node is the head's own.
@@ -102,7 +102,7 @@ impl State {
         }
         let (id, agent) = (report.facts.id(), report.facts.agent);
         let known = self.nodes.get(&id).map(|node| node.facts.agent);
-        let latest = known.or_else(|| self.past.node(id).map(|past| past.agent));
+        let latest = known.or_else(|| self.history.node(id).map(|past| past.agent));
         if latest.is_some_and(|latest| latest.incarnation > agent.incarnation) {
             // It is late: a later life of it has been here.
             return;
@@ -120,30 +120,31 @@ impl State {
             self.actions.push(Action::StopWorker { node: id, worker: worker.worker });
         }
         self.reconcile_jobs(id, report.jobs, report.drivers);
-        self.announce(id);
+        self.notify_jobs(id);
     }
 
     /// Takes up a node that is not there.
     pub(super) fn add_node(&mut self, id: NodeId, node: Node) {
-        self.past.forget_node(id);
+        self.history.forget_node(id);
         self.schedule.add(id, &node.facts.resources, &node.facts.labels);
-        self.schedule.set_schedulability(id, node.work());
+        self.schedule.set_schedulability(id, node.schedulability());
         self.node_leases.grant(self.now, id);
         self.nodes.insert(id, node);
     }
 
     pub(super) fn persist_node(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.get(&id) {
-            self.actions.push(Action::Keep(node.record()));
+            self.actions.push(Action::Persist(node.record()));
         }
     }
 
     /// Tells all drivers of a node that they may use.
-    pub(super) fn announce(&mut self, id: NodeId) {
+    pub(super) fn notify_jobs(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get(&id).filter(|node| node.is_usable()) else { return };
         for job in &self.open_jobs {
             if self.jobs.get(job).is_some_and(|job| job.state == JobState::Running && !job.left) {
-                self.actions.push(Action::Tell { job: *job, news: News::NodeUp(node.facts.clone()) });
+                self.actions
+                    .push(Action::NotifyDriver { job: *job, news: JobEvent::NodeUp(node.facts.clone()) });
             }
         }
     }
@@ -167,24 +168,24 @@ impl State {
         node.state = NodeState::Draining;
         let pools = node.pools.clone();
         let workers = node.workers.clone();
-        self.schedule.set_schedulability(id, Schedulability::Closed);
+        self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         self.persist_node(id);
         for job in pools {
             self.evict_waiting(job, id);
         }
         for worker in workers {
             let own = self.workers.get(&worker).and_then(|worker| worker.detached);
-            if let Some(actor) = own.filter(|actor| self.unplaced.contains_key(actor)) {
+            if let Some(actor) = own.filter(|actor| self.pending.contains_key(actor)) {
                 self.evict(actor);
                 self.stop_worker(worker, "its node is draining");
             }
         }
-        self.aftermath.shrunk = true;
-        self.aftermath.quieter.insert(id);
+        self.deferred.capacity_shrunk = true;
+        self.deferred.maybe_drained.insert(id);
     }
 
     fn evict_waiting(&mut self, job: JobId, node: NodeId) {
-        let parked = self.pool(job, node).map(|pool| pool.parked.clone());
+        let parked = self.pool(job, node).map(|pool| pool.awaiting_worker.clone());
         for actor in parked.into_iter().flatten() {
             self.evict(actor);
         }
@@ -196,10 +197,10 @@ impl State {
         let (workers, pools, drivers) = (node.workers.clone(), node.pools.clone(), node.drivers.clone());
         let cause = format!("node lost: {why}");
         self.node_leases.end(id);
-        self.schedule.set_schedulability(id, Schedulability::Closed);
+        self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         for worker in workers {
             let own = self.workers.get(&worker).and_then(|worker| worker.detached);
-            if let Some(actor) = own.filter(|actor| self.unplaced.contains_key(actor)) {
+            if let Some(actor) = own.filter(|actor| self.pending.contains_key(actor)) {
                 self.evict(actor);
             }
             self.remove_worker(worker, &cause);
@@ -212,8 +213,8 @@ impl State {
             self.end_job(job, JobState::Failed, None, &cause);
         }
         self.schedule.remove(id);
-        self.aftermath.shrunk = true;
-        self.actions.push(Action::Forget(RecordKey::Node(id)));
+        self.deferred.capacity_shrunk = true;
+        self.actions.push(Action::Delete(RecordKey::Node(id)));
         if let Some(node) = self.nodes.remove(&id) {
             let info = NodeInfo {
                 state: NodeState::Dead,
@@ -222,10 +223,10 @@ impl State {
                 ..self.node_info(&node)
             };
             for job in pools {
-                self.tell(job, News::NodeGone { agent: node.facts.agent });
+                self.notify_driver(job, JobEvent::NodeGone { agent: node.facts.agent });
             }
             self.actions.push(Action::ForgetAgent { agent: node.facts.agent });
-            self.past.add_node(NodeRecord { agent: node.facts.agent, info });
+            self.history.add_node(NodeRecord { agent: node.facts.agent, info });
         }
     }
 
@@ -234,7 +235,7 @@ impl State {
         match self.nodes.get(&id) {
             Some(node) if node.state == NodeState::Alive => None,
             Some(_) => Some(format!("node {id} is draining, and takes nothing new")),
-            None => Some(match self.past.node(id).and_then(|past| past.info.cause.as_ref()) {
+            None => Some(match self.history.node(id).and_then(|past| past.info.cause.as_ref()) {
                 Some(cause) => format!("node {id} is dead: {cause}"),
                 None => format!("there is no node {id} in the cluster"),
             }),
@@ -245,7 +246,7 @@ impl State {
     pub(super) fn end_if_drained(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let is_done = node.workers.is_empty() && node.drivers.is_empty();
-        if node.state == NodeState::Draining && node.is_back && is_done && !node.is_stopping {
+        if node.state == NodeState::Draining && node.has_rejoined && is_done && !node.is_stopping {
             node.is_stopping = true;
             self.actions.push(Action::StopNode { node: id });
         }

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div};
 
-use super::{Action, Denied, Record, State};
+use super::{Action, Record, RequestError, State};
 use crate::cluster::model::{ActorKey, JobId, WorkerId};
 use crate::config::{ACTOR_ID_BLOCK, JOB_ID_BLOCK, WORKER_ID_BLOCK};
 
@@ -13,15 +13,15 @@ use crate::config::{ACTOR_ID_BLOCK, JOB_ID_BLOCK, WORKER_ID_BLOCK};
 /// block. A bound is raised half a block before it is reached.
 #[derive(Debug)]
 pub(super) struct IdAllocator {
-    job: Next<u32>,
-    worker: Next<u64>,
-    actor: Next<u64>,
+    job: Counter<u32>,
+    worker: Counter<u64>,
+    actor: Counter<u64>,
     /// First actor of this life of the head.
     first_actor: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Next<N> {
+struct Counter<N> {
     next: N,
     /// Bound that is, or is about to be, on disk.
     wanted: N,
@@ -30,7 +30,7 @@ struct Next<N> {
     end: N,
 }
 
-impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Next<N> {
+impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Counter<N> {
     fn first(end: N) -> Self {
         Self { next: N::from(1), wanted: N::from(1), end }
     }
@@ -60,9 +60,9 @@ impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Next<N> {
 impl Default for IdAllocator {
     fn default() -> Self {
         Self {
-            job: Next::first(u32::MAX),
-            worker: Next::first(u64::MAX),
-            actor: Next::first(u64::MAX),
+            job: Counter::first(u32::MAX),
+            worker: Counter::first(u64::MAX),
+            actor: Counter::first(u64::MAX),
             first_actor: 1,
         }
     }
@@ -71,17 +71,17 @@ impl Default for IdAllocator {
 impl IdAllocator {
     /// Begins a life of the head with these bounds on disk.
     pub(super) fn start_at(&mut self, jobs: u32, workers: u64, actors: u64) {
-        self.job = Next::begin(jobs, JOB_ID_BLOCK);
-        self.worker = Next::begin(workers, WORKER_ID_BLOCK);
-        self.actor = Next::begin(actors, ACTOR_ID_BLOCK);
+        self.job = Counter::begin(jobs, JOB_ID_BLOCK);
+        self.worker = Counter::begin(workers, WORKER_ID_BLOCK);
+        self.actor = Counter::begin(actors, ACTOR_ID_BLOCK);
         self.first_actor = self.actor.next;
     }
 
     /// Begins the first life of the head, whose disk has nothing yet.
     pub(super) fn start_first(&mut self) {
-        self.job = Next { next: 1, ..Next::begin(1, JOB_ID_BLOCK) };
-        self.worker = Next { next: 1, ..Next::begin(1, WORKER_ID_BLOCK) };
-        self.actor = Next { next: 1, ..Next::begin(1, ACTOR_ID_BLOCK) };
+        self.job = Counter { next: 1, ..Counter::begin(1, JOB_ID_BLOCK) };
+        self.worker = Counter { next: 1, ..Counter::begin(1, WORKER_ID_BLOCK) };
+        self.actor = Counter { next: 1, ..Counter::begin(1, ACTOR_ID_BLOCK) };
     }
 
     /// These bounds are on disk.
@@ -96,49 +96,49 @@ impl IdAllocator {
         actor.0 < self.first_actor
     }
 
-    pub(super) fn given(&self) -> Record {
-        Record::Given { jobs: self.job.wanted, workers: self.worker.wanted, actors: self.actor.wanted }
+    pub(super) fn id_watermarks(&self) -> Record {
+        Record::IdWatermarks { jobs: self.job.wanted, workers: self.worker.wanted, actors: self.actor.wanted }
     }
 }
 
 impl State {
-    pub(super) fn new_job(&mut self) -> Result<JobId, Denied> {
+    pub(super) fn new_job(&mut self) -> Result<JobId, RequestError> {
         self.check_persistence()?;
-        self.is_on_disk(self.numbers.job.next < self.numbers.job.end)?;
-        let (number, raised) = self.numbers.job.take(JOB_ID_BLOCK);
+        self.is_on_disk(self.ids.job.next < self.ids.job.end)?;
+        let (number, raised) = self.ids.job.take(JOB_ID_BLOCK);
         self.keep_bounds(raised);
         Ok(JobId(number))
     }
 
     /// A worker's number does not wait for the disk: a block is more than start while a disk takes nothing.
     pub(super) fn new_worker(&mut self) -> WorkerId {
-        let (number, raised) = self.numbers.worker.take(WORKER_ID_BLOCK);
+        let (number, raised) = self.ids.worker.take(WORKER_ID_BLOCK);
         self.keep_bounds(raised);
         WorkerId(number)
     }
 
     /// One that does not have to be kept itself gets a number while the disk takes nothing, up to the block.
-    pub(super) fn new_actor(&mut self, is_durable: bool) -> Result<ActorKey, Denied> {
+    pub(super) fn new_actor(&mut self, is_durable: bool) -> Result<ActorKey, RequestError> {
         if is_durable {
             self.check_persistence()?;
         }
-        self.is_on_disk(self.numbers.actor.next < self.numbers.actor.end)?;
-        let (number, raised) = self.numbers.actor.take(ACTOR_ID_BLOCK);
+        self.is_on_disk(self.ids.actor.next < self.ids.actor.end)?;
+        let (number, raised) = self.ids.actor.take(ACTOR_ID_BLOCK);
         self.keep_bounds(raised);
         Ok(ActorKey(number))
     }
 
-    fn is_on_disk(&self, has_numbers: bool) -> Result<(), Denied> {
+    fn is_on_disk(&self, has_numbers: bool) -> Result<(), RequestError> {
         if has_numbers {
             return Ok(());
         }
         self.check_persistence()?;
-        Err(Denied::NotKept("its disk has not taken anything for long".to_owned()))
+        Err(RequestError::NotPersisted("its disk has not taken anything for long".to_owned()))
     }
 
     fn keep_bounds(&mut self, raised: bool) {
         if raised {
-            self.actions.push(Action::Keep(self.numbers.given()));
+            self.actions.push(Action::Persist(self.ids.id_watermarks()));
         }
     }
 }

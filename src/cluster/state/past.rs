@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::State;
 use super::actor::Actor;
-use crate::cluster::model::{ActorKey, JobId, Member, NodeId, NodeInfo, TaskCount, WorkerId, WorkerSummary};
+use crate::cluster::model::{
+    ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerAddress, WorkerId, WorkerInfo,
+};
 use crate::id::HostUid;
 
 #[derive(Debug)]
@@ -65,9 +67,9 @@ pub(super) struct NodeRecord {
 
 #[derive(Debug)]
 pub(super) struct WorkerRecord {
-    pub(super) summary: WorkerSummary,
+    pub(super) summary: WorkerInfo,
     /// None if it never was ready.
-    pub(super) member: Option<Member>,
+    pub(super) member: Option<WorkerAddress>,
     pub(super) tasks: Vec<TaskCount>,
 }
 
@@ -121,7 +123,7 @@ impl History {
 
     /// The worker that had a host.
     pub(super) fn worker_of(&self, host: HostUid) -> Option<&WorkerRecord> {
-        let had = |member: Member| member.actors == host || member.tasks == host;
+        let had = |member: WorkerAddress| member.actors == host || member.tasks == host;
         self.workers.iter().rev().find(|past| past.member.is_some_and(had))
     }
 
@@ -133,7 +135,7 @@ impl History {
 impl State {
     /// Lists an actor that has ended; the one that gives way to it no longer has its shape.
     pub(super) fn add_past_actor(&mut self, actor: ActorRecord) {
-        if let Some(oldest) = self.past.actors.add(actor) {
+        if let Some(oldest) = self.history.actors.add(actor) {
             self.schedule.drop_shape(oldest.actor.shape);
         }
     }

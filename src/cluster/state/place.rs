@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::actor::{Actor, Named, PendingActor, Phase};
-use super::{Answer, Denied, State, Ticket};
+use super::actor::{Actor, NameEntry, PendingActor, Phase};
+use super::{Answer, RequestError, State, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asked {
+pub(super) enum OpenRequest {
     /// A place for an actor of his own.
     Place(ActorKey),
     /// What becomes of an actor that another has asked for.
@@ -47,7 +47,7 @@ impl State {
         }
     }
 
-    fn try_place(&mut self, ticket: Ticket, job_id: JobId, mut spec: ActorSpec) -> Result<(), Denied> {
+    fn try_place(&mut self, ticket: Ticket, job_id: JobId, mut spec: ActorSpec) -> Result<(), RequestError> {
         let job = self.served(job_id)?;
         check_sizes(&spec)?;
         if spec.name.is_some() && spec.namespace.is_empty() {
@@ -55,18 +55,18 @@ impl State {
         }
         let owner = spec.name.as_ref().and_then(|name| self.names.owner(&spec.namespace, name));
         if let Some(owner) = owner {
-            return self.share(ticket, job_id, spec, owner);
+            return self.place_existing(ticket, job_id, spec, owner);
         }
         if let Some(why) = spec.node.and_then(|node| self.why_unavailable(node)) {
-            return Err(Denied::Infeasible(why));
+            return Err(RequestError::Infeasible(why));
         }
         if !self.schedule.knows(&spec) {
-            return Err(Denied::Infeasible(self.schedule.why_never(&spec)));
+            return Err(RequestError::Infeasible(self.schedule.explain_infeasible(&spec)));
         }
         let shape = self.schedule.shape_of(&spec);
         if !self.schedule.is_feasible(shape) {
             self.schedule.drop_shape(shape);
-            return Err(Denied::Infeasible(self.schedule.why_never(&spec)));
+            return Err(RequestError::Infeasible(self.schedule.explain_infeasible(&spec)));
         }
         let detached = spec.lifetime == Lifetime::Detached;
         let key = match self.new_actor(spec.is_durable()) {
@@ -78,35 +78,36 @@ impl State {
         };
         let class = self.classes.number(&spec.class);
         let named = spec.name.map(|name| {
-            self.names.give(&spec.namespace, &name, key);
-            Box::new(Named { namespace: spec.namespace, name, followers: BTreeMap::new() })
+            self.names.claim(&spec.namespace, &name, key);
+            Box::new(NameEntry { namespace: spec.namespace, name, followers: BTreeMap::new() })
         });
-        let actor = Actor { job: job_id, class, shape, detached, at: 0, phase: Phase::Waiting, named };
+        let actor =
+            Actor { job: job_id, class, shape, detached, index_in_worker: 0, phase: Phase::Waiting, named };
         self.actors.insert(key, actor);
-        self.unplaced.insert(key, PendingActor { ticket, failed: 0 });
-        self.asked.insert(ticket, Asked::Place(key));
+        self.pending.insert(key, PendingActor { ticket, failed: 0 });
+        self.open_requests.insert(ticket, OpenRequest::Place(key));
         if let Some(job) = self.jobs.get_mut(&job_id) {
-            job.loose.insert(key);
+            job.unassigned_actors.insert(key);
         }
-        self.seek(key);
+        self.schedule(key);
         Ok(())
     }
 
     /// Somebody asks for an actor by a name that has an owner.
-    fn share(
+    fn place_existing(
         &mut self,
         ticket: Ticket,
         job_id: JobId,
         spec: ActorSpec,
         owner: ActorKey,
-    ) -> Result<(), Denied> {
-        let gone = || Denied::Unknown(format!("actor {owner} is gone"));
+    ) -> Result<(), RequestError> {
+        let gone = || RequestError::Unknown(format!("actor {owner} is gone"));
         let actor = self.actors.get(&owner).ok_or_else(gone)?;
         let class = self.classes.name(actor.class);
         if !spec.get_if_exists || class != spec.class {
             let name = spec.name.unwrap_or_default();
             let alive = if matches!(actor.phase, Phase::Alive(..)) { "" } else { ", which is being made" };
-            return Err(Denied::NameTaken(format!(
+            return Err(RequestError::NameTaken(format!(
                 "the name {name} of the namespace {} is taken by actor {owner} of type {class} of job {}{alive}: \
                  take another name, or kill that actor",
                 spec.namespace, actor.job
@@ -114,7 +115,7 @@ impl State {
         }
         let alive = matches!(actor.phase, Phase::Alive(..));
         let follower = NameWaiter::Place { ticket, job: job_id, spec };
-        self.follow(follower, owner);
+        self.add_waiter(follower, owner);
         if alive {
             self.answer_waiters(owner);
         }
@@ -122,14 +123,14 @@ impl State {
     }
 
     /// Somebody waits for what becomes of an actor with a name.
-    fn follow(&mut self, follower: NameWaiter, owner: ActorKey) {
+    fn add_waiter(&mut self, follower: NameWaiter, owner: ActorKey) {
         let (ticket, job) = (follower.ticket(), follower.job());
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let Some(named) = named else { return };
         named.followers.insert(ticket, follower);
-        self.asked.insert(ticket, Asked::Follow { owner, job });
+        self.open_requests.insert(ticket, OpenRequest::Follow { owner, job });
         if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
-            job.following.insert(ticket);
+            job.waiting_tickets.insert(ticket);
         }
     }
 
@@ -139,7 +140,7 @@ impl State {
         let followers = named.map(|named| std::mem::take(&mut named.followers)).unwrap_or_default();
         for (ticket, follower) in followers {
             self.remove_waiter_entry(ticket);
-            let found = self.found(owner).ok_or_else(|| Denied::Unknown("it is gone".to_owned()));
+            let found = self.found(owner).ok_or_else(|| RequestError::Unknown("it is gone".to_owned()));
             let answer = found.map(|found| match (follower, found) {
                 (NameWaiter::Place { .. }, Answer::Found { actor, at, member, .. }) => {
                     Answer::Placed { actor, member, alive: Some(at) }
@@ -163,16 +164,18 @@ impl State {
     }
 
     fn remove_waiter_entry(&mut self, ticket: Ticket) {
-        if let Some(Asked::Follow { job: Some(job), .. }) = self.asked.remove(&ticket)
+        if let Some(OpenRequest::Follow { job: Some(job), .. }) = self.open_requests.remove(&ticket)
             && let Some(job) = self.jobs.get_mut(&job)
         {
-            job.following.remove(&ticket);
+            job.waiting_tickets.remove(&ticket);
         }
     }
 
     /// Somebody who waited for an actor does so no longer.
     pub(super) fn cancel_waiter(&mut self, ticket: Ticket) {
-        let Some(Asked::Follow { owner, .. }) = self.asked.get(&ticket).copied() else { return };
+        let Some(OpenRequest::Follow { owner, .. }) = self.open_requests.get(&ticket).copied() else {
+            return;
+        };
         self.remove_waiter_entry(ticket);
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         if let Some(named) = named {
@@ -182,7 +185,7 @@ impl State {
 
     /// Somebody has waited for an actor that is dead: what he wants is to be looked at anew.
     pub(super) fn retry(&mut self, follower: NameWaiter) {
-        if !self.asked.contains_key(&follower.ticket()) {
+        if !self.open_requests.contains_key(&follower.ticket()) {
             return;
         }
         self.remove_waiter_entry(follower.ticket());
@@ -190,7 +193,7 @@ impl State {
             NameWaiter::Place { ticket, job, spec } => self.place(ticket, job, spec),
             NameWaiter::Find { ticket } => {
                 let text = "it was not made, or has ended since";
-                self.answer(ticket, Err(Denied::Unknown(text.to_owned())));
+                self.answer(ticket, Err(RequestError::Unknown(text.to_owned())));
             }
         }
     }
@@ -200,87 +203,87 @@ impl State {
         let phase = owner.and_then(|owner| Some((owner, self.actors.get(&owner)?.phase)));
         match phase {
             // Whether it lives is not known yet. Who made it may be done, while its worker has yet to say so.
-            Some((owner, Phase::Missing | Phase::Placed(_) | Phase::Starting(_))) => {
-                self.follow(NameWaiter::Find { ticket }, owner);
+            Some((owner, Phase::Unaccounted | Phase::Assigned(_) | Phase::Starting(_))) => {
+                self.add_waiter(NameWaiter::Find { ticket }, owner);
             }
             Some((owner, Phase::Alive(..))) => {
                 let found = self.found(owner);
-                let gone = || Denied::Unknown(format!("the actor {name} is gone"));
+                let gone = || RequestError::Unknown(format!("the actor {name} is gone"));
                 self.answer(ticket, found.ok_or_else(gone));
             }
             Some(_) => {
                 let text = format!("the actor {name} of the namespace {namespace} waits for a place");
-                self.answer(ticket, Err(Denied::Unknown(text)));
+                self.answer(ticket, Err(RequestError::Unknown(text)));
             }
             None => {
                 let text = format!("no actor has the name {name} in the namespace {namespace}");
-                self.answer(ticket, Err(Denied::Unknown(text)));
+                self.answer(ticket, Err(RequestError::Unknown(text)));
             }
         }
     }
 
-    pub(super) fn withdraw(&mut self, ticket: Ticket) {
-        match self.asked.get(&ticket).copied() {
-            Some(Asked::Place(actor)) => {
-                self.asked.remove(&ticket);
-                self.end_actor(actor, &"nobody waits for it any more".into(), Denied::Unknown);
+    pub(super) fn cancel(&mut self, ticket: Ticket) {
+        match self.open_requests.get(&ticket).copied() {
+            Some(OpenRequest::Place(actor)) => {
+                self.open_requests.remove(&ticket);
+                self.end_actor(actor, &"nobody waits for it any more".into(), RequestError::Unknown);
             }
-            Some(Asked::Follow { .. }) => self.cancel_waiter(ticket),
+            Some(OpenRequest::Follow { .. }) => self.cancel_waiter(ticket),
             None => {}
         }
     }
 
     /// Looks for a node for an actor, which waits if there is none.
-    pub(super) fn seek(&mut self, key: ActorKey) {
+    pub(super) fn schedule(&mut self, key: ActorKey) {
         let Some(actor) = self.actors.get(&key) else { return };
         let queue = (actor.job, actor.shape);
         // Behind those who want the same and have no place either.
         let node = match self.jobs.get_mut(&actor.job) {
-            Some(job) if !self.waiting.has(queue) => self.schedule.pick(queue, &mut job.turn),
+            Some(job) if !self.waiting.has(queue) => self.schedule.select_node(queue, &mut job.round_robin),
             _ => None,
         };
         match node {
-            Some(node) => self.put(key, node),
+            Some(node) => self.bind_to_node(key, node),
             None => {
-                let takes_any = self.schedule.takes_any(queue.1);
+                let takes_any = self.schedule.requires_resources(queue.1);
                 self.waiting.add(self.now, queue, key, takes_any);
             }
         }
     }
 
     /// Gives an actor a place on a node, which has room.
-    pub(super) fn put(&mut self, key: ActorKey, node: NodeId) {
+    pub(super) fn bind_to_node(&mut self, key: ActorKey, node: NodeId) {
         let Some(actor) = self.actors.get_mut(&key) else { return };
         let (job, detached, shape) = (actor.job, actor.detached, actor.shape);
-        if self.schedule.takes_any(shape) {
+        if self.schedule.requires_resources(shape) {
             self.waiting.count_placement();
         }
-        self.schedule.hold(node, shape);
+        self.schedule.allocate(node, shape);
         if detached {
             let worker = self.start_worker(node, job, Some(key));
-            return self.enter(key, worker, Phase::Starting(worker));
+            return self.attach_to_worker(key, worker, Phase::Starting(worker));
         }
         if let Some(worker) = self.least_busy(job, node) {
-            return self.hand_over(key, worker);
+            return self.assign(key, worker);
         }
-        self.set_phase(key, Phase::Parked(node));
+        self.set_phase(key, Phase::AwaitingWorker(node));
         if let Some(pool) = self.pool(job, node) {
-            pool.parked.insert(key);
+            pool.awaiting_worker.insert(key);
         }
     }
 }
 
-fn check_sizes(spec: &ActorSpec) -> Result<(), Denied> {
+fn check_sizes(spec: &ActorSpec) -> Result<(), RequestError> {
     let name = spec.name.as_ref().map_or(0, String::len);
     let longest = spec.class.len().max(spec.namespace.len()).max(name);
     if longest > ACTOR_NAME_BYTES_MAX {
-        return Err(Denied::Infeasible(format!(
+        return Err(RequestError::Infeasible(format!(
             "a name of {longest} bytes is too long: at most {ACTOR_NAME_BYTES_MAX} are allowed"
         )));
     }
     let wants = spec.resources.0.len().max(spec.labels.len());
     if wants > ACTOR_CONSTRAINTS_MAX {
-        return Err(Denied::Infeasible(format!(
+        return Err(RequestError::Infeasible(format!(
             "{wants} resources or labels are too many: at most {ACTOR_CONSTRAINTS_MAX} are allowed"
         )));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::worker::Worker;
-use super::{Action, Denied, NodeReport, State, WorkerReport};
+use super::{Action, NodeReport, RequestError, State, WorkerReport};
 use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
 use crate::cluster::state::actor::Phase;
 
@@ -12,7 +12,7 @@ impl State {
     pub(super) fn node_rejoined(&mut self, report: NodeReport) {
         let id = report.facts.id();
         let Some(node) = self.nodes.get_mut(&id) else { return };
-        let first = !std::mem::replace(&mut node.is_back, true);
+        let first = !std::mem::replace(&mut node.has_rejoined, true);
         if first {
             self.member_is_back();
         }
@@ -24,10 +24,10 @@ impl State {
         if changed {
             self.schedule.change(id, &node.facts.resources, &node.facts.labels);
         }
-        self.schedule.set_schedulability(id, node.work());
+        self.schedule.set_schedulability(id, node.schedulability());
         self.node_leases.grant(self.now, id);
         if changed {
-            self.aftermath.shrunk = true;
+            self.deferred.capacity_shrunk = true;
             self.persist_node(id);
         }
         let reported: BTreeSet<WorkerId> = report.workers.iter().map(|worker| worker.worker).collect();
@@ -41,10 +41,10 @@ impl State {
         }
         self.reconcile_jobs(id, report.jobs, report.drivers);
         if first || changed {
-            self.announce(id);
+            self.notify_jobs(id);
         }
-        self.aftermath.freed.insert(id);
-        self.aftermath.quieter.insert(id);
+        self.deferred.freed.insert(id);
+        self.deferred.maybe_drained.insert(id);
     }
 
     /// Takes up what a node has of jobs; of those that are over it may not have heard.
@@ -63,7 +63,7 @@ impl State {
         let known = self.workers.get(&id).is_some_and(|worker| {
             (worker.node, worker.job, worker.detached) == (node, report.job, report.detached)
         });
-        let adopted = !known && adopt && !self.workers.contains_key(&id) && self.may_stay(&report);
+        let adopted = !known && adopt && !self.workers.contains_key(&id) && self.is_expected(&report);
         if adopted {
             if report.detached.is_none() {
                 self.add_pool(report.job, node);
@@ -80,18 +80,18 @@ impl State {
         self.task_counts(id, report.tasks);
         let reported: BTreeSet<ActorKey> = report.actors.iter().map(|(actor, ..)| *actor).collect();
         for (actor, class, at) in report.actors {
-            self.attach(actor, Some(&class), id, at);
+            self.reconcile_actor(actor, Some(&class), id, at);
         }
         self.end_unreported(id, &reported);
     }
 
     /// Whether a worker that an earlier life of the head has started has a reason to run.
-    fn may_stay(&self, report: &WorkerReport) -> bool {
+    fn is_expected(&self, report: &WorkerReport) -> bool {
         match report.detached {
             None => self.is_served(report.job),
             Some(actor) => {
                 let known = self.actors.get(&actor);
-                known.is_some_and(|actor| actor.detached && actor.phase == Phase::Missing)
+                known.is_some_and(|actor| actor.detached && actor.phase == Phase::Unaccounted)
             }
         }
     }
@@ -102,7 +102,7 @@ impl State {
         for key in actors.into_iter().flatten() {
             let alive = self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, Phase::Alive(..)));
             if alive && !reported.contains(&key) {
-                self.end_actor(key, &"it was gone when its node came back".into(), Denied::Unknown);
+                self.end_actor(key, &"it was gone when its node came back".into(), RequestError::Unknown);
             }
         }
     }

@@ -19,7 +19,7 @@ impl State {
         let first = self.waiting.first(queue).filter(|_| self.schedule.fits_reserved(node, queue));
         if let Some(key) = first {
             self.stop_waiting(queue, key);
-            self.put(key, node);
+            self.bind_to_node(key, node);
         }
     }
 
@@ -34,7 +34,7 @@ impl State {
             if let Some(node) = self.schedule.reservable(queue, tried) {
                 self.waiting.reserve(self.now, queue, node);
                 self.schedule.reserve(node, queue.1);
-                self.aftermath.freed.insert(node);
+                self.deferred.freed.insert(node);
                 return true;
             }
         }
@@ -63,6 +63,6 @@ impl State {
 
     fn unreserve(&mut self, node: NodeId) {
         self.schedule.unreserve(node);
-        self.aftermath.freed.insert(node);
+        self.deferred.freed.insert(node);
     }
 }

@@ -45,9 +45,9 @@ impl CrashLoop {
 impl State {
     /// What an operator is to know of a pool whose workers crash, if it is more than a mishap.
     pub(super) fn crash_alert(&self, node: NodeId, pool: &Pool) -> Option<String> {
-        let CrashLoop { consecutive, last, next_start } = &pool.crashes;
+        let CrashLoop { consecutive, last, next_start } = &pool.crash_loop;
         let now = self.now;
-        let is_settled = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.is_settled(now));
+        let is_settled = |id: &WorkerId| self.workers.get(id).is_some_and(|worker| worker.is_stable(now));
         if *consecutive < 2 || (next_start.is_none() && pool.workers.iter().any(is_settled)) {
             return None;
         }
@@ -63,7 +63,7 @@ impl State {
     pub(super) fn record_exit(&mut self, job: JobId, node: NodeId, was_settled: bool, cause: &str) {
         let now = self.now;
         let Some(pool) = self.pool(job, node) else { return };
-        let crashes = &mut pool.crashes;
+        let crashes = &mut pool.crash_loop;
         if was_settled {
             if !crashes.is_backing_off() {
                 *crashes = CrashLoop::default();
@@ -89,8 +89,8 @@ impl State {
         while let Some(&(at, job, node)) = self.restarts.first().filter(|(at, ..)| *at <= self.now) {
             self.restarts.remove(&(at, job, node));
             let Some(pool) = self.pool(job, node) else { continue };
-            pool.crashes.next_start = None;
-            if pool.given_up.is_none() {
+            pool.crash_loop.next_start = None;
+            if pool.blocked.is_none() {
                 self.fill_pool(job, node);
             }
         }

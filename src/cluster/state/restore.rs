@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::actor::{Actor, Named, Phase};
+use super::actor::{Actor, NameEntry, Phase};
 use super::job::Job;
 use super::node::Node;
-use super::{Action, Denied, Millis, Record, RecordKey, Return, State, millis};
+use super::{Action, Millis, Record, RecordKey, RequestError, Return, State, millis};
 use crate::cluster::model::{
     ActorKey, ActorSpec, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
 };
@@ -17,7 +17,7 @@ impl Record {
         match self {
             Self::Job { job, .. } => RecordKey::Job(*job),
             Self::Actor { actor, .. } => RecordKey::Actor(*actor),
-            Self::Given { .. } => RecordKey::Given,
+            Self::IdWatermarks { .. } => RecordKey::IdWatermarks,
             Self::Node { facts, .. } => RecordKey::Node(facts.id()),
             Self::Incarnation { .. } => RecordKey::Incarnation,
         }
@@ -28,15 +28,15 @@ impl State {
     /// Goes on where an earlier life has stopped. Nodes come before jobs, and jobs before actors.
     pub(super) fn restore(&mut self, mut records: Vec<Record>) {
         records.sort_by_key(|record| match record {
-            Record::Given { .. } | Record::Incarnation { .. } => (0, 0),
+            Record::IdWatermarks { .. } | Record::Incarnation { .. } => (0, 0),
             Record::Node { joined_ms, .. } => (1, *joined_ms),
             Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
             Record::Actor { actor, .. } => (3, actor.0),
         });
-        self.numbers.start_first();
+        self.ids.start_first();
         for record in records {
             match record {
-                Record::Given { jobs, workers, actors } => self.numbers.start_at(jobs, workers, actors),
+                Record::IdWatermarks { jobs, workers, actors } => self.ids.start_at(jobs, workers, actors),
                 Record::Node { facts, joined_ms, draining } => self.restore_node(facts, joined_ms, draining),
                 Record::Job { job, facts, state, started_ms, ended_ms, exit_code, message, left } => {
                     let ended = ended_ms.map(Millis);
@@ -50,8 +50,8 @@ impl State {
         }
         self.returning = Some(Return { until: self.now.after(millis(RETURN_MAX)), last: self.now });
         // At once it is known whether this life can keep anything.
-        self.actions.push(Action::Keep(self.numbers.given()));
-        if !self.missing.is_empty() {
+        self.actions.push(Action::Persist(self.ids.id_watermarks()));
+        if !self.unaccounted.is_empty() {
             self.rejoin_deadline = Some(self.now.after(millis(self.settings.node_lease)));
         }
     }
@@ -59,7 +59,7 @@ impl State {
     fn restore_node(&mut self, facts: NodeDescriptor, joined_ms: u64, draining: bool) {
         let state = if draining { NodeState::Draining } else { NodeState::Alive };
         let id = facts.id();
-        let node = Node { state, is_back: false, ..Node::new(facts, Millis(joined_ms)) };
+        let node = Node { state, has_rejoined: false, ..Node::new(facts, Millis(joined_ms)) };
         self.add_node(id, node);
     }
 
@@ -80,20 +80,28 @@ impl State {
     fn restore_actor(&mut self, key: ActorKey, job_id: JobId, spec: ActorSpec) {
         let detached = spec.lifetime == Lifetime::Detached;
         if !detached && !self.open_jobs.contains(&job_id) {
-            self.actions.push(Action::Forget(RecordKey::Actor(key)));
+            self.actions.push(Action::Delete(RecordKey::Actor(key)));
             return;
         }
         let class = self.classes.number(&spec.class);
         let shape = self.schedule.shape_of(&spec);
         let named = spec.name.map(|name| {
-            self.names.give(&spec.namespace, &name, key);
-            Box::new(Named { namespace: spec.namespace, name, followers: BTreeMap::new() })
+            self.names.claim(&spec.namespace, &name, key);
+            Box::new(NameEntry { namespace: spec.namespace, name, followers: BTreeMap::new() })
         });
-        let actor = Actor { job: job_id, class, shape, detached, at: 0, phase: Phase::Missing, named };
+        let actor = Actor {
+            job: job_id,
+            class,
+            shape,
+            detached,
+            index_in_worker: 0,
+            phase: Phase::Unaccounted,
+            named,
+        };
         self.actors.insert(key, actor);
-        self.missing.insert(key);
+        self.unaccounted.insert(key);
         if let Some(job) = self.jobs.get_mut(&job_id).filter(|_| !detached) {
-            job.loose.insert(key);
+            job.unassigned_actors.insert(key);
         }
     }
 
@@ -101,8 +109,8 @@ impl State {
     pub(super) fn fail_unaccounted(&mut self) {
         self.rejoin_deadline = None;
         let cause = "it was lost while the head was away".into();
-        for actor in std::mem::take(&mut self.missing) {
-            self.end_actor(actor, &cause, Denied::Unknown);
+        for actor in std::mem::take(&mut self.unaccounted) {
+            self.end_actor(actor, &cause, RequestError::Unknown);
         }
     }
 }

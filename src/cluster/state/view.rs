@@ -8,8 +8,8 @@ use super::State;
 use super::node::Node;
 use super::worker::Worker;
 use crate::cluster::model::{
-    ActorKey, AlertKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState,
-    Trouble, Waiting, WorkerId, WorkerSummary,
+    ActorKey, Alert, AlertKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState,
+    PendingActor, WorkerId, WorkerInfo,
 };
 use crate::cluster::schedule::Queue;
 use crate::id::{HostId, HostUid};
@@ -43,21 +43,21 @@ impl State {
     /// How many actors live on a node.
     pub(super) fn actors_on(&self, node: &Node) -> usize {
         let workers = node.workers.iter().filter_map(|worker| self.workers.get(worker));
-        workers.map(|worker| worker.living).sum()
+        workers.map(|worker| worker.alive_actors).sum()
     }
 
     /// How many actors wait for a place.
     pub(in crate::cluster) fn waiting_count(&self) -> usize {
-        self.unplaced.len()
+        self.pending.len()
     }
 
     /// As many of those that have waited longest for a place, and why.
-    pub(in crate::cluster) fn waiting(&self, limit: usize) -> Vec<Waiting> {
+    pub(in crate::cluster) fn waiting(&self, limit: usize) -> Vec<PendingActor> {
         let mut reasons = Reasons::default();
         let mut waiting = Vec::new();
-        for actor_id in self.unplaced.keys().take(limit) {
+        for actor_id in self.pending.keys().take(limit) {
             let Some(actor) = self.actors.get(actor_id) else { continue };
-            waiting.push(Waiting {
+            waiting.push(PendingActor {
                 actor_id: *actor_id,
                 class: self.classes.name(actor.class).to_owned(),
                 job_id: actor.job,
@@ -87,17 +87,17 @@ impl State {
     /// Where no more workers of a job are started, or they crash, and why.
     fn alerts_of(&self, job: JobId) -> impl Iterator<Item = String> {
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
-        pools.filter_map(|(node, pool)| match &pool.given_up {
+        pools.filter_map(|(node, pool)| match &pool.blocked {
             Some(cause) => Some(format!("workers could not be started on node {node}: {cause}")),
             None => self.crash_alert(*node, pool),
         })
     }
 
     /// What an operator should see to.
-    pub(in crate::cluster) fn troubles(&self) -> Vec<Trouble> {
+    pub(in crate::cluster) fn alerts(&self) -> Vec<Alert> {
         let starts = self.open_jobs.iter().flat_map(|job| {
             let with = AlertKind::WorkerStarts;
-            self.alerts_of(*job).map(move |text| Trouble { with, text: format!("job {job}: its {text}") })
+            self.alerts_of(*job).map(move |text| Alert { kind: with, text: format!("job {job}: its {text}") })
         });
         let suspended = self.suspended.iter().filter_map(|id| Some((id, self.workers.get(id)?)));
         let suspended = suspended.map(|(id, Worker { node, job, pid, .. })| {
@@ -106,12 +106,12 @@ impl State {
             if *pid > 0 {
                 text += &format!("; `kill -CONT {pid}` there lets it go on");
             }
-            Trouble { with: AlertKind::SuspendedWorker, text }
+            Alert { kind: AlertKind::SuspendedWorker, text }
         });
         let own = self
             .check_persistence()
             .err()
-            .map(|denied| Trouble { with: AlertKind::HeadState, text: denied.to_string() });
+            .map(|denied| Alert { kind: AlertKind::HeadState, text: denied.to_string() });
         own.into_iter().chain(starts).chain(suspended).take(TROUBLES_MAX).collect()
     }
 }
@@ -137,7 +137,7 @@ impl State {
     /// Whether that life of an agent has joined and was not given up. If not, it has to join again.
     pub(in crate::cluster) fn is_member(&self, agent: HostUid) -> bool {
         let node = self.nodes.get(&NodeId(agent.host.0));
-        node.is_some_and(|node| node.is_back && node.facts.agent == agent)
+        node.is_some_and(|node| node.has_rejoined && node.facts.agent == agent)
     }
 
     /// What a node that is not dead has said of itself.
@@ -148,7 +148,7 @@ impl State {
 
     /// What has become of a node, as far as that is remembered.
     pub(in crate::cluster) fn node_state(&self, node: NodeId) -> Option<NodeState> {
-        let past = || self.past.node(node).map(|_| NodeState::Dead);
+        let past = || self.history.node(node).map(|_| NodeState::Dead);
         self.nodes.get(&node).map(|node| node.state).or_else(past)
     }
 
@@ -174,15 +174,15 @@ impl State {
 
     /// Where a worker runs, or ran, as far as that is remembered.
     pub(in crate::cluster) fn node_of_worker(&self, worker: WorkerId) -> Option<NodeId> {
-        let past = || self.past.worker(worker).map(|past| past.summary.node_id);
+        let past = || self.history.worker(worker).map(|past| past.summary.node_id);
         self.workers.get(&worker).map(|worker| worker.node).or_else(past)
     }
 
     /// The living agent, driver or ready worker that has a host of that id, in its present life.
-    pub(in crate::cluster) fn holder(&self, host: HostId) -> Option<HostUid> {
+    pub(in crate::cluster) fn owner_of_host(&self, host: HostId) -> Option<HostUid> {
         let agent = self.nodes.get(&NodeId(host.0)).map(|node| node.facts.agent);
         let jobs = self.open_jobs.iter().filter_map(|job| self.jobs.get(job));
-        let mut drivers = jobs.flat_map(|job| [job.facts.driver, job.facts.caller]).flatten();
+        let mut drivers = jobs.flat_map(|job| [job.facts.driver, job.facts.user_host]).flatten();
         agent
             .or_else(|| drivers.find(|driver| driver.host == host))
             .or_else(|| self.hosts.get(&host).map(|(worker, _)| *worker))
@@ -193,12 +193,12 @@ impl State {
     /// Nobody has the address of a worker before it was ready, and that the control plane knows before all
     /// others. So a host of which it knows nothing is of a worker that has ended, once every node has said
     /// what runs there. It is to be asked about hosts of workers alone.
-    pub(in crate::cluster) fn end_of(&self, host: HostUid) -> Option<String> {
+    pub(in crate::cluster) fn host_exit_cause(&self, host: HostUid) -> Option<String> {
         if self.worker_of(host).is_some() {
             return None;
         }
-        if let Some(past) = self.past.worker_of(host) {
-            let WorkerSummary { pid, node_id, cause, .. } = &past.summary;
+        if let Some(past) = self.history.worker_of(host) {
+            let WorkerInfo { pid, node_id, cause, .. } = &past.summary;
             let cause = cause.as_deref().unwrap_or("it has ended");
             return Some(format!("worker {pid} on node {node_id}: {cause}"));
         }
@@ -207,7 +207,7 @@ impl State {
 
     /// Whether all nodes have come back since the head was started.
     pub(super) fn all_rejoined(&self) -> bool {
-        self.nodes.values().all(|node| node.is_back)
+        self.nodes.values().all(|node| node.has_rejoined)
     }
 
     /// The ready worker that has a host.
@@ -223,12 +223,14 @@ impl State {
     /// Whether a host is of a worker of the job, or of its driver. Until all nodes are back after a start of
     /// the head, a host that is not known may be a worker's.
     pub(in crate::cluster) fn may_speak_for(&self, host: HostUid, job: JobId) -> bool {
-        let is_driver =
-            self.jobs.get(&job).is_some_and(|job| [job.facts.driver, job.facts.caller].contains(&Some(host)));
+        let is_driver = self
+            .jobs
+            .get(&job)
+            .is_some_and(|job| [job.facts.driver, job.facts.user_host].contains(&Some(host)));
         is_driver
             || match self.worker_of(host).and_then(|worker| self.workers.get(&worker)) {
                 Some(worker) => worker.job == job,
-                None => !self.all_rejoined() && self.holder(host.host).is_none(),
+                None => !self.all_rejoined() && self.owner_of_host(host.host).is_none(),
             }
     }
 

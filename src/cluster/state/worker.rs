@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::past::WorkerRecord;
-use super::{Action, Denied, Millis, News, State, millis};
+use super::{Action, JobEvent, Millis, RequestError, State, millis};
 use crate::cluster::model::{
-    ActorKey, JobId, Member, NodeId, NodeState, TaskCount, WorkerId, WorkerState, WorkerSummary, cut,
+    ActorKey, JobId, NodeId, NodeState, TaskCount, WorkerAddress, WorkerId, WorkerInfo, WorkerState, cut,
 };
 use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_STABLE_AFTER, WORKER_STARTS_FAILED_MAX};
 
@@ -15,7 +15,7 @@ pub(super) struct Worker {
     pub(super) job: JobId,
     pub(super) detached: Option<ActorKey>,
     /// None before it is ready.
-    pub(super) member: Option<Member>,
+    pub(super) member: Option<WorkerAddress>,
     pub(super) pid: u32,
     /// Whether a signal has stopped its process.
     pub(super) suspended: bool,
@@ -23,7 +23,7 @@ pub(super) struct Worker {
     /// Those that were placed in it.
     pub(super) actors: Vec<ActorKey>,
     /// How many of them have begun.
-    pub(super) living: usize,
+    pub(super) alive_actors: usize,
     /// By the names of their functions.
     pub(super) tasks: Vec<TaskCount>,
 }
@@ -40,13 +40,13 @@ impl Worker {
             suspended: false,
             ready_since: Millis::default(),
             actors: Vec::new(),
-            living: 0,
+            alive_actors: 0,
             tasks: Vec::new(),
         }
     }
 
     /// Whether it has worked for so long that it did not crash at its start.
-    pub(super) fn is_settled(&self, now: Millis) -> bool {
+    pub(super) fn is_stable(&self, now: Millis) -> bool {
         self.member.is_some() && now.since(self.ready_since) >= millis(WORKER_STABLE_AFTER)
     }
 
@@ -55,14 +55,14 @@ impl Worker {
         worker_id: WorkerId,
         state: WorkerState,
         cause: Option<String>,
-    ) -> WorkerSummary {
-        WorkerSummary {
+    ) -> WorkerInfo {
+        WorkerInfo {
             worker_id,
             state,
             job_id: self.job,
             node_id: self.node,
             pid: self.pid,
-            actors: self.living,
+            actors: self.alive_actors,
             detached: self.detached,
             cause,
         }
@@ -95,7 +95,7 @@ impl State {
     }
 
     /// A worker can be reached.
-    pub(super) fn set_ready(&mut self, id: WorkerId, member: Member, pid: u32) {
+    pub(super) fn set_ready(&mut self, id: WorkerId, member: WorkerAddress, pid: u32) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let before = worker.member.replace(member);
         worker.pid = pid;
@@ -112,14 +112,14 @@ impl State {
         let (node, job, detached) = (worker.node, worker.job, worker.detached);
         // The worker of a detached actor is for nothing else.
         if detached.is_none() {
-            self.tell(job, News::WorkerUp { node, worker: id, member, pid });
+            self.notify_driver(job, JobEvent::WorkerUp { node, worker: id, member, pid });
         }
     }
 
-    pub(super) fn worker_ready(&mut self, id: WorkerId, member: Member, pid: u32) {
+    pub(super) fn worker_ready(&mut self, id: WorkerId, member: WorkerAddress, pid: u32) {
         let Some(worker) = self.workers.get(&id) else {
             // It was given up while it started.
-            if let Some(past) = self.past.worker(id) {
+            if let Some(past) = self.history.worker(id) {
                 self.actions.push(Action::StopWorker { node: past.summary.node_id, worker: id });
             }
             return;
@@ -127,11 +127,11 @@ impl State {
         let (node, job, detached) = (worker.node, worker.job, worker.detached);
         self.set_ready(id, member, pid);
         match detached {
-            Some(actor) if self.unplaced.contains_key(&actor) => self.hand_over(actor, id),
+            Some(actor) if self.pending.contains_key(&actor) => self.assign(actor, id),
             Some(_) => {}
             None => {
                 if let Some(pool) = self.pool(job, node) {
-                    pool.failed = 0;
+                    pool.start_failures = 0;
                 }
                 self.assign_waiting(job, node);
             }
@@ -148,7 +148,7 @@ impl State {
         let Some(worker) = self.workers.get(&id) else { return };
         let (node, job, detached, ready) =
             (worker.node, worker.job, worker.detached, worker.member.is_some());
-        let was_settled = worker.is_settled(self.now);
+        let was_settled = worker.is_stable(self.now);
         if let Some(actor) = detached.filter(|_| !ready) {
             self.dedicated_worker_failed(actor, cause, failed);
         }
@@ -158,15 +158,15 @@ impl State {
         }
         let goes_on = self.nodes.get(&node).is_some_and(|node| node.state == NodeState::Alive);
         let Some(pool) = self.pool(job, node) else { return };
-        pool.failed = if ready { 0 } else { pool.failed + u32::from(failed) };
-        if pool.failed >= WORKER_STARTS_FAILED_MAX {
-            pool.given_up = Some(cause.to_owned());
+        pool.start_failures = if ready { 0 } else { pool.start_failures + u32::from(failed) };
+        if pool.start_failures >= WORKER_STARTS_FAILED_MAX {
+            pool.blocked = Some(cause.to_owned());
         }
-        let given_up = pool.given_up.is_some();
+        let given_up = pool.blocked.is_some();
         if ready && failed {
             self.record_exit(job, node, was_settled, cause);
         }
-        let rests = self.pool(job, node).is_some_and(|pool| pool.crashes.is_backing_off());
+        let rests = self.pool(job, node).is_some_and(|pool| pool.crash_loop.is_backing_off());
         if goes_on && !given_up && !rests {
             self.start_worker(node, job, None);
         }
@@ -175,14 +175,14 @@ impl State {
 
     /// A worker for a detached actor could not be started: there is another try, somewhere.
     fn dedicated_worker_failed(&mut self, key: ActorKey, cause: &str, failed: bool) {
-        let Some(unplaced) = self.unplaced.get_mut(&key) else { return };
+        let Some(unplaced) = self.pending.get_mut(&key) else { return };
         unplaced.failed += u32::from(failed);
         let too_often = unplaced.failed >= WORKER_STARTS_FAILED_MAX;
         self.evict(key);
         if too_often {
             let cause =
                 format!("no worker of its own could be started, {WORKER_STARTS_FAILED_MAX} times: {cause}");
-            self.end_actor(key, &cause.into(), Denied::Infeasible);
+            self.end_actor(key, &cause.into(), RequestError::Infeasible);
         }
     }
 
@@ -203,10 +203,10 @@ impl State {
         }
         self.suspended.remove(&id);
         let summary =
-            WorkerSummary { detached, ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned())) };
+            WorkerInfo { detached, ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned())) };
         let shared: Arc<str> = cause.into();
         for actor in worker.actors.clone() {
-            self.end_actor(actor, &shared, Denied::Unknown);
+            self.end_actor(actor, &shared, RequestError::Unknown);
         }
         let Some(worker) = self.workers.remove(&id) else { return };
         if let Some(member) = worker.member {
@@ -216,15 +216,18 @@ impl State {
         if let Some(node) = self.nodes.get_mut(&worker.node) {
             node.workers.remove(&id);
         }
-        self.aftermath.quieter.insert(worker.node);
+        self.deferred.maybe_drained.insert(worker.node);
         if detached.is_none()
             && let Some(pool) = self.pool(worker.job, worker.node)
         {
             pool.workers.remove(&id);
         }
         let (node, member) = (worker.node, worker.member);
-        self.tell(worker.job, News::WorkerDown { node, worker: id, member, cause: cause.to_owned() });
-        self.past.add_worker(WorkerRecord { summary, member, tasks: worker.tasks });
+        self.notify_driver(
+            worker.job,
+            JobEvent::WorkerDown { node, worker: id, member, cause: cause.to_owned() },
+        );
+        self.history.add_worker(WorkerRecord { summary, member, tasks: worker.tasks });
     }
 
     pub(super) fn worker_suspended(&mut self, id: WorkerId, suspended: bool) {
@@ -242,7 +245,7 @@ impl State {
         let known = match self.workers.get_mut(&worker) {
             Some(worker) => &mut worker.tasks,
             // Its last word may come when it is over already.
-            None => match self.past.worker_mut(worker) {
+            None => match self.history.worker_mut(worker) {
                 Some(past) => &mut past.tasks,
                 None => return,
             },
@@ -259,9 +262,9 @@ impl State {
     }
 
     /// Tells a job's driver something, unless the job is over or its driver has left.
-    pub(super) fn tell(&mut self, job: JobId, news: News) {
+    pub(super) fn notify_driver(&mut self, job: JobId, news: JobEvent) {
         if self.is_served(job) {
-            self.actions.push(Action::Tell { job, news });
+            self.actions.push(Action::NotifyDriver { job, news });
         }
     }
 }

@@ -32,7 +32,7 @@ const OTHERS: u32 = 0o077;
 const OTHERS_WRITE: u32 = 0o022;
 
 /// Who signs the certificates of a cluster. Its head has it, and nobody else.
-pub(crate) struct Authority {
+pub(crate) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Vec<u8>,
     token: Token,
@@ -104,7 +104,7 @@ impl From<rcgen::Error> for AuthorityError {
     }
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// The authority whose state is in that directory; a new one if there is none.
     ///
     /// # Errors
@@ -177,7 +177,7 @@ impl Authority {
 
     /// Somebody who has the authority's certificate, which is no secret, and another key.
     #[cfg(test)]
-    pub(super) fn imitated(&self) -> Self {
+    pub(super) fn foreign_chain(&self) -> Self {
         let key = KeyPair::generate().expect("the operating system gives random numbers");
         let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(&self.certificate[..]), key)
             .expect("the certificate was made here");
@@ -326,7 +326,7 @@ impl StateDir {
     }
 }
 
-impl fmt::Debug for Authority {
+impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Authority(..)")
     }

@@ -13,7 +13,7 @@ pub(crate) mod tests;
 mod token;
 
 #[cfg(feature = "cli")]
-pub(super) use authority::Authority;
+pub(super) use authority::CertificateAuthority;
 pub(super) use claims::{Claims, ONE_JOB, job_name};
 pub(super) use request::{CertificateRequest, RequestError};
 pub(super) use token::Token;

@@ -14,7 +14,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::authority::AuthorityError;
 use super::claims::{ClaimsError, job_name, node_name};
-use super::{Authority, CertificateRequest, Claims, Token, digest_of_authority, sequence};
+use super::{CertificateAuthority, CertificateRequest, Claims, Token, digest_of_authority, sequence};
 use crate::cluster::model::{JobId, NodeId};
 use crate::config::CERTIFICATE_VALID;
 use crate::host::fresh_identity;
@@ -45,13 +45,13 @@ impl Drop for Scratch {
 /// An authority, and credentials of all kinds from it.
 pub(crate) struct Realm {
     _scratch: Scratch,
-    pub(crate) authority: Authority,
+    pub(crate) authority: CertificateAuthority,
 }
 
 impl Realm {
     pub(crate) fn new() -> Self {
         let scratch = Scratch::new();
-        let authority = Authority::open(&scratch.0).unwrap();
+        let authority = CertificateAuthority::open(&scratch.0).unwrap();
         Self { _scratch: scratch, authority }
     }
 
@@ -72,7 +72,7 @@ impl Realm {
 
     /// Such as somebody makes who is not the authority and uses its name.
     pub(crate) fn imitated(&self, role: Role, host: HostUid) -> Credentials {
-        credentials(&self.authority.imitated(), SystemTime::now(), role, host)
+        credentials(&self.authority.foreign_chain(), SystemTime::now(), role, host)
     }
 
     /// A new certificate and key in the place of the old ones.
@@ -87,7 +87,12 @@ pub(crate) fn claims(role: Role, host: HostUid) -> Claims {
     Claims { role, hosts: vec![host], job: None, node: None }
 }
 
-fn credentials(authority: &Authority, issued: SystemTime, role: Role, host: HostUid) -> Credentials {
+fn credentials(
+    authority: &CertificateAuthority,
+    issued: SystemTime,
+    role: Role,
+    host: HostUid,
+) -> Credentials {
     let request = CertificateRequest::new().unwrap();
     let chain = authority.issue_at(issued, request.csr(), &claims(role, host)).unwrap();
     request.credentials(chain).unwrap()
@@ -104,8 +109,8 @@ fn set_mode(path: &Path, mode: u32) {
 #[test]
 fn authority_is_the_same_when_its_head_starts_again() {
     let scratch = Scratch::new();
-    let first = Authority::open(&scratch.0).unwrap();
-    let second = Authority::open(&scratch.0).unwrap();
+    let first = CertificateAuthority::open(&scratch.0).unwrap();
+    let second = CertificateAuthority::open(&scratch.0).unwrap();
     assert!(first.token() == second.token());
     assert_eq!(first.certificate(), second.certificate());
     let der = CertificateDer::from(first.certificate());
@@ -123,7 +128,7 @@ fn two_authorities_have_nothing_in_common() {
 #[test]
 fn nobody_else_can_read_what_an_authority_keeps() {
     let scratch = Scratch::new();
-    Authority::open(&scratch.0).unwrap();
+    CertificateAuthority::open(&scratch.0).unwrap();
     assert_eq!(mode(&scratch.0), 0o700);
     let files: Vec<_> = fs::read_dir(&scratch.0).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 3, "{files:?}");
@@ -136,22 +141,22 @@ fn nobody_else_can_read_what_an_authority_keeps() {
 fn key_that_others_can_read_is_refused_and_the_text_says_what_to_do() {
     for file in ["authority.key", "token"] {
         let scratch = Scratch::new();
-        Authority::open(&scratch.0).unwrap();
+        CertificateAuthority::open(&scratch.0).unwrap();
         set_mode(&scratch.file(file), 0o640);
-        let error = Authority::open(&scratch.0).unwrap_err();
+        let error = CertificateAuthority::open(&scratch.0).unwrap_err();
         assert!(matches!(error, AuthorityError::ReadableByOthers { mode: 0o640, .. }), "{error}");
         assert!(error.to_string().contains("run `chmod 600 "), "{error}");
         set_mode(&scratch.file(file), 0o600);
-        Authority::open(&scratch.0).unwrap();
+        CertificateAuthority::open(&scratch.0).unwrap();
     }
 }
 
 #[test]
 fn directory_that_others_can_write_to_is_refused() {
     let scratch = Scratch::new();
-    Authority::open(&scratch.0).unwrap();
+    CertificateAuthority::open(&scratch.0).unwrap();
     set_mode(&scratch.0, 0o770);
-    let error = Authority::open(&scratch.0).unwrap_err();
+    let error = CertificateAuthority::open(&scratch.0).unwrap_err();
     assert!(matches!(error, AuthorityError::Writable { mode: 0o770, .. }), "{error}");
     assert!(error.to_string().contains("run `chmod 700 "), "{error}");
 }
@@ -162,30 +167,30 @@ fn what_a_stopped_machine_left_behind_is_no_hindrance() {
     fs::create_dir(&scratch.0).unwrap();
     set_mode(&scratch.0, 0o700);
     fs::write(scratch.file("authority.new"), b"half a k").unwrap();
-    let token = Authority::open(&scratch.0).unwrap().token().clone();
+    let token = CertificateAuthority::open(&scratch.0).unwrap().token().clone();
     // The key was there before the rest.
     fs::remove_file(scratch.file("authority.crt")).unwrap();
-    assert!(*Authority::open(&scratch.0).unwrap().token() == token);
+    assert!(*CertificateAuthority::open(&scratch.0).unwrap().token() == token);
     assert_eq!(mode(&scratch.file("authority.key")), 0o600);
 }
 
 #[test]
 fn files_that_do_not_belong_together_are_damage() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
-    Authority::open(&scratch.0).unwrap();
-    Authority::open(&other.0).unwrap();
+    CertificateAuthority::open(&scratch.0).unwrap();
+    CertificateAuthority::open(&other.0).unwrap();
     for file in ["token", "authority.crt"] {
         let own = fs::read(scratch.file(file)).unwrap();
         for wrong in [fs::read(other.file(file)).unwrap(), b"nonsense".to_vec()] {
             fs::write(scratch.file(file), wrong).unwrap();
-            let error = Authority::open(&scratch.0).unwrap_err();
+            let error = CertificateAuthority::open(&scratch.0).unwrap_err();
             assert!(matches!(error, AuthorityError::Damaged { .. }), "{error}");
         }
         fs::write(scratch.file(file), own).unwrap();
-        Authority::open(&scratch.0).unwrap();
+        CertificateAuthority::open(&scratch.0).unwrap();
     }
     fs::write(scratch.file("authority.key"), b"nonsense").unwrap();
-    let error = Authority::open(&scratch.0).unwrap_err();
+    let error = CertificateAuthority::open(&scratch.0).unwrap_err();
     assert!(matches!(error, AuthorityError::Damaged { .. }), "{error}");
 }
 

@@ -10,14 +10,14 @@ use roadshow::model::{JobInfo, JobState};
 use serde_json::json;
 
 use crate::clock::now_ms;
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::find::find_at;
 use crate::list;
-use crate::logs::{self, LogSelector, Manner};
+use crate::logs::{self, LogSelector, TailOptions};
 use crate::output::Output;
 use crate::reach::{AdminConnector, ClusterArgs};
 use crate::rows::word;
-use crate::table::{or_nothing, sheet, span};
+use crate::table::{duration, or_nothing, sheet};
 
 /// Submits programs to a cluster, and watches and stops them.
 #[derive(Debug, clap::Args)]
@@ -101,7 +101,7 @@ pub(crate) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     match &arguments.command {
         Command::Submit(arguments) => submit::run(arguments, desks, output).await,
         Command::Status(arguments) => status(arguments, desks, output).await,
@@ -113,7 +113,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn status(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Output<'_>) -> Outcome<()> {
+async fn status(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
     let job: JobInfo = find_at(&mut desks.head().await?, &arguments.id).await?;
     if arguments.json {
         return output.json(&job);
@@ -122,21 +122,25 @@ async fn status(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Ou
     output.print(&sheet(&[
         ("job", job.job_id.to_string()),
         ("state", word(&job.state)),
-        ("time", span(time)),
+        ("time", duration(time)),
         ("program", job.entrypoint.clone()),
         ("exit code", or_nothing(job.exit_code)),
         ("message", or_nothing(job.message.as_ref())),
     ]))
 }
 
-async fn driver_logs(arguments: &Logs, desks: &impl AdminConnector, output: &mut Output<'_>) -> Outcome<()> {
+async fn driver_logs(
+    arguments: &Logs,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
     let job = find_at::<JobInfo, _>(&mut desks.head().await?, &arguments.id).await?.job_id;
     let places = logs::all_locations(desks, output).await?;
-    let manner = Manner { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
+    let manner = TailOptions { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
     logs::show(LogSelector::Driver(job), places, manner, desks, output).await
 }
 
-async fn stop(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Output<'_>) -> Outcome<()> {
+async fn stop(arguments: &OneJob, desks: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
     let mut head = desks.head().await?;
     let JobInfo { job_id, state, .. } = find_at(&mut head, &arguments.id).await?;
     if state.is_open() {

@@ -4,12 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use roadshow::admin::{Filter, Program, Submission, Submitted};
+use roadshow::admin::{Filter, Program, Submission, SubmittedJob};
 use roadshow::model::{NodeInfo, NodeState};
 use serde_json::json;
 
 use super::wait;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::output::Output;
 use crate::reach::{AdminConnector, ClusterArgs};
 use crate::values::{significant, variables};
@@ -51,7 +51,7 @@ pub(super) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let (name, args) = arguments.program.split_first().expect("clap asks for a program");
     let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
     let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
@@ -82,11 +82,12 @@ pub(super) async fn run(
 }
 
 /// Sends the executable to the agent that is to run it. If that is not there, the head will say so.
-async fn send(submission: &Submission, program: &Program, desks: &impl AdminConnector) -> Outcome<()> {
+async fn send(submission: &Submission, program: &Program, desks: &impl AdminConnector) -> CliResult<()> {
     let own = Filter { key: "is_head".to_owned(), value: "true".to_owned(), is_equal: true };
     let nodes: Vec<NodeInfo> = desks.head().await?.all(vec![own]).await?;
-    let Some(node) =
-        nodes.iter().find(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Awaited))
+    let Some(node) = nodes
+        .iter()
+        .find(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Rejoining))
     else {
         return Ok(());
     };
@@ -94,12 +95,16 @@ async fn send(submission: &Submission, program: &Program, desks: &impl AdminConn
 }
 
 /// Has the agent start the driver.
-async fn begin(submitted: Submitted, submission: Submission, desks: &impl AdminConnector) -> Outcome<()> {
+async fn begin(
+    submitted: SubmittedJob,
+    submission: Submission,
+    desks: &impl AdminConnector,
+) -> CliResult<()> {
     Ok(desks.agent(submitted.address).await?.begin(submitted.job, submission).await?)
 }
 
 /// Where a program is: a path as it stands, or a name in one of `PATH`'s directories.
-fn locate(name: &OsStr, path: Option<&OsStr>) -> Outcome<PathBuf> {
+fn locate(name: &OsStr, path: Option<&OsStr>) -> CliResult<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return Ok(PathBuf::from(name));
     }
@@ -110,7 +115,7 @@ fn locate(name: &OsStr, path: Option<&OsStr>) -> Outcome<PathBuf> {
         } else {
             "give its path".to_owned()
         };
-        Failure::unknown(format!("there is no program {name:?} in PATH"), here)
+        CliError::unknown(format!("there is no program {name:?} in PATH"), here)
     })
 }
 
@@ -118,7 +123,7 @@ fn locate(name: &OsStr, path: Option<&OsStr>) -> Outcome<PathBuf> {
 mod tests {
     use std::collections::VecDeque;
 
-    use roadshow::admin::{AdminReply, AdminRequest, Desk};
+    use roadshow::admin::{AdminEndpoint, AdminReply, AdminRequest};
     use roadshow::model::{JobId, JobInfo, JobState};
     use serde_json::Value;
 
@@ -143,7 +148,7 @@ mod tests {
         vec![job]
     }
 
-    async fn submit(cluster: &Cluster, arguments: Arguments) -> (Outcome<()>, String, String) {
+    async fn submit(cluster: &Cluster, arguments: Arguments) -> (CliResult<()>, String, String) {
         cluster.run(async |desks, output| run(&arguments, desks, output).await).await
     }
 
@@ -157,8 +162,11 @@ mod tests {
         let size = std::fs::metadata("/proc/self/exe").unwrap().len();
         assert_eq!(state.stored, size);
         let desks: Vec<_> = state.asked.iter().map(|(desk, at, _)| (*desk, *at)).collect();
-        assert_eq!((desks[0], desks[1]), ((Desk::Head, head_address()), (Desk::Agent, head_address())));
-        let Some((_, _, AdminRequest::Begin { job, submission })) = state.asked.last() else {
+        assert_eq!(
+            (desks[0], desks[1]),
+            ((AdminEndpoint::Head, head_address()), (AdminEndpoint::Agent, head_address()))
+        );
+        let Some((_, _, AdminRequest::StartDriver { job, submission })) = state.asked.last() else {
             panic!("the job was not begun")
         };
         assert_eq!(

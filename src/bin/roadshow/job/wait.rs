@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use roadshow::admin::{Admin, LogFrom, Submitted};
+use roadshow::admin::{Admin, LogFrom, SubmittedJob};
 use roadshow::model::{JobId, JobInfo, JobState};
 use tokio::time::Instant;
 
 use crate::exit;
-use crate::failure::{Failure, Outcome};
-use crate::logs::{LogSelector, POLL_INTERVAL, Place, Tail};
+use crate::failure::{CliError, CliResult};
+use crate::logs::{LogSelector, LogSource, POLL_INTERVAL, Tail};
 use crate::output::Output;
 use crate::reach::AdminConnector;
 use crate::values::significant;
@@ -18,15 +18,15 @@ const HEAD_UNREACHABLE_MAX: Duration = Duration::from_secs(30);
 
 /// Writes what the driver writes, until the job is over; its exit code is the outcome's.
 pub(super) async fn wait_for_job<D: AdminConnector>(
-    submitted: Submitted,
+    submitted: SubmittedJob,
     json: bool,
     desks: &D,
     output: &mut Output<'_>,
-) -> Outcome<()> {
-    let Submitted { job, node, address } = submitted;
-    let places = vec![Place { node, address }];
+) -> CliResult<()> {
+    let SubmittedJob { job, node, address } = submitted;
+    let places = vec![LogSource { node, address }];
     let mut tail = Tail::open(LogSelector::Driver(job), places, LogFrom::Offset(0), desks).await?;
-    let mut head = Head { desks, desk: None, heard: Instant::now() };
+    let mut head = Head { desks, desk: None, last_contact: Instant::now() };
     loop {
         // Asked before the logs are read: what is read then has all that the driver wrote.
         let over = head.job(job).await?.filter(|job| !job.state.is_open());
@@ -41,14 +41,14 @@ pub(super) async fn wait_for_job<D: AdminConnector>(
 }
 
 /// With JSON to come, all that the driver writes is beside the point.
-fn write(file: &str, text: &str, json: bool, output: &mut Output<'_>) -> Outcome<()> {
+fn write(file: &str, text: &str, json: bool, output: &mut Output<'_>) -> CliResult<()> {
     match json {
         true => output.print_log_aside(text),
-        false => output.pass_on(file, text),
+        false => output.forward(file, text),
     }
 }
 
-fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> Outcome<()> {
+fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> CliResult<()> {
     if json {
         output.json(job)?;
     }
@@ -61,8 +61,8 @@ fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> Outcome<()> {
             output.note(&format!("Job {id} succeeded."));
             Ok(())
         }
-        JobState::Stopped => Err(Failure::failed(format!("job {id} was stopped{why}"), next)),
-        _ => Err(Failure::new(code(job.exit_code), format!("job {id} failed{why}"), next)),
+        JobState::Stopped => Err(CliError::failed(format!("job {id} was stopped{why}"), next)),
+        _ => Err(CliError::new(code(job.exit_code), format!("job {id} failed{why}"), next)),
     }
 }
 
@@ -78,34 +78,35 @@ fn code(exit_code: Option<i32>) -> u8 {
 struct Head<'a, D: AdminConnector> {
     desks: &'a D,
     desk: Option<Admin<D::Exchange>>,
-    heard: Instant,
+    last_contact: Instant,
 }
 
 impl<D: AdminConnector> Head<'_, D> {
     /// What it says of the job; none while it is away.
-    async fn job(&mut self, job: JobId) -> Outcome<Option<JobInfo>> {
+    async fn job(&mut self, job: JobId) -> CliResult<Option<JobInfo>> {
         match self.ask(job).await {
             Err(failure)
-                if failure.code == exit::UNREACHABLE && self.heard.elapsed() < HEAD_UNREACHABLE_MAX =>
+                if failure.code == exit::UNREACHABLE
+                    && self.last_contact.elapsed() < HEAD_UNREACHABLE_MAX =>
             {
                 self.desk = None;
                 Ok(None)
             }
             Err(failure) => Err(failure),
             Ok(found) => {
-                self.heard = Instant::now();
+                self.last_contact = Instant::now();
                 Ok(Some(found))
             }
         }
     }
 
-    async fn ask(&mut self, job: JobId) -> Outcome<JobInfo> {
+    async fn ask(&mut self, job: JobId) -> CliResult<JobInfo> {
         let desk = match &mut self.desk {
             Some(desk) => desk,
             none => none.insert(self.desks.head().await?),
         };
         desk.row::<JobInfo>(job, job.0).await?.ok_or_else(|| {
-            Failure::unknown(
+            CliError::unknown(
                 format!("the head does not know job {job} any more"),
                 "`roadshow job list` shows its jobs",
             )

@@ -5,12 +5,12 @@ mod tail;
 use std::time::Duration;
 
 use roadshow::admin::LogFrom;
-use roadshow::model::{ActorInfo, JobId, JobInfo, NodeId, NodeInfo, NodeState, WorkerId, WorkerSummary};
+use roadshow::model::{ActorInfo, JobId, JobInfo, NodeId, NodeInfo, NodeState, WorkerId, WorkerInfo};
 use serde::Serialize;
 
-pub(crate) use tail::{LogSelector, Place, Tail};
+pub(crate) use tail::{LogSelector, LogSource, Tail};
 
-use crate::failure::{Failure, Outcome, one_line};
+use crate::failure::{CliError, CliResult, one_line};
 use crate::find::find_at;
 use crate::output::Output;
 use crate::reach::{AdminConnector, ClusterArgs};
@@ -60,13 +60,13 @@ struct Selection {
 
 /// How a log is shown.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct TailOptions {
     pub(crate) follow: bool,
     pub(crate) tail: Option<u64>,
     pub(crate) json: bool,
 }
 
-impl Manner {
+impl TailOptions {
     pub(crate) fn from(self) -> LogFrom {
         self.tail.map_or(LogFrom::Offset(0), LogFrom::Tail)
     }
@@ -76,22 +76,22 @@ pub(crate) async fn run(
     arguments: &Arguments,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let Some((wanted, places)) = select(&arguments.which, desks, output).await? else {
         return list(arguments.json, desks, output).await;
     };
-    let manner = Manner { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
+    let manner = TailOptions { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
     show(wanted, places, manner, desks, output).await
 }
 
 /// Shows the logs that are wanted, of these nodes.
 pub(crate) async fn show<D: AdminConnector>(
     wanted: LogSelector,
-    places: Vec<Place>,
-    manner: Manner,
+    places: Vec<LogSource>,
+    manner: TailOptions,
     desks: &D,
     output: &mut Output<'_>,
-) -> Outcome<()> {
+) -> CliResult<()> {
     let mut tail = Tail::open(wanted, places, manner.from(), desks).await?;
     let mut printer =
         Printer { json: manner.json, of_driver: matches!(wanted, LogSelector::Driver(_)), shown: None };
@@ -102,7 +102,7 @@ pub(crate) async fn show<D: AdminConnector>(
     }
     loop {
         // Asked before the logs are read: what is read then has all that the job wrote.
-        let goes_on = manner.follow && may_go_on(wanted, desks).await?;
+        let goes_on = manner.follow && keep_following(wanted, desks).await?;
         tail.read(|place, file, text, many| printer.print(place, file, text, many, output)).await?;
         if !goes_on {
             return tail.rest(|place, file, text| printer.print(place, file, text, false, output));
@@ -113,7 +113,7 @@ pub(crate) async fn show<D: AdminConnector>(
 }
 
 /// Whether more may be written.
-async fn may_go_on(wanted: LogSelector, desks: &impl AdminConnector) -> Outcome<bool> {
+async fn keep_following(wanted: LogSelector, desks: &impl AdminConnector) -> CliResult<bool> {
     let (LogSelector::Job(job) | LogSelector::Driver(job)) = wanted else { return Ok(true) };
     let job = desks.head().await?.row::<JobInfo>(job, job.0).await?;
     Ok(job.is_some_and(|job| job.state.is_open()))
@@ -139,18 +139,18 @@ struct Line<'a> {
 impl Printer {
     fn print(
         &mut self,
-        place: Place,
+        place: LogSource,
         file: &str,
         text: &str,
         many: bool,
         output: &mut Output<'_>,
-    ) -> Outcome<()> {
+    ) -> CliResult<()> {
         if self.json {
             let mut lines = text.lines();
             return lines.try_for_each(|line| output.json_line(&Line { node_id: place.node, file, line }));
         }
         if self.of_driver {
-            return output.pass_on(file, text);
+            return output.forward(file, text);
         }
         if many
             && self.shown.as_ref().is_none_or(|(node, shown)| (*node, shown.as_str()) != (place.node, file))
@@ -167,15 +167,15 @@ async fn select(
     which: &Selection,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<Option<(LogSelector, Vec<Place>)>> {
+) -> CliResult<Option<(LogSelector, Vec<LogSource>)>> {
     let mut head = desks.head().await?;
     let wanted = match which {
         Selection { actor: Some(actor), .. } => {
-            let (worker, node) = lives_in(&find_at(&mut head, actor).await?)?;
+            let (worker, node) = worker_of_actor(&find_at(&mut head, actor).await?)?;
             (LogSelector::Worker(worker), Some(node))
         }
         Selection { worker: Some(worker), .. } => {
-            let worker: WorkerSummary = find_at(&mut head, worker).await?;
+            let worker: WorkerInfo = find_at(&mut head, worker).await?;
             (LogSelector::Worker(worker.worker_id), Some(worker.node_id))
         }
         Selection { job: Some(job), .. } => {
@@ -187,23 +187,23 @@ async fn select(
         Selection { .. } => return Ok(None),
     };
     drop(head);
-    let places = places(wanted.1, desks, output).await?;
+    let places = locations(wanted.1, desks, output).await?;
     Ok(Some((wanted.0, places)))
 }
 
-fn lives_in(actor: &ActorInfo) -> Outcome<(WorkerId, NodeId)> {
+fn worker_of_actor(actor: &ActorInfo) -> CliResult<(WorkerId, NodeId)> {
     actor.worker_id.zip(actor.node_id).ok_or_else(|| {
         let text = format!("the actor {} is in no worker", actor.actor_id);
-        Failure::unknown(text, format!("`roadshow logs --job {}` shows its job's logs", actor.job_id))
+        CliError::unknown(text, format!("`roadshow logs --job {}` shows its job's logs", actor.job_id))
     })
 }
 
 /// The nodes whose agents can be asked: all, or the one. What dead ones have is said to be out of reach.
-async fn places(
+async fn locations(
     only: Option<NodeId>,
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<Vec<Place>> {
+) -> CliResult<Vec<LogSource>> {
     let mut places = Vec::new();
     for node in desks.head().await?.all::<NodeInfo>(Vec::new()).await? {
         let is_meant = only.is_none_or(|only| only == node.node_id);
@@ -211,13 +211,13 @@ async fn places(
             NodeState::Dead if is_meant && only.is_some() => {
                 let dir = one_line(&node.session_dir);
                 let text = format!("the node {} is dead", node.node_id);
-                return Err(Failure::failed(
+                return Err(CliError::failed(
                     text,
                     format!("its logs may be on {} in {dir}", one_line(&node.hostname)),
                 ));
             }
             NodeState::Dead => {}
-            _ if is_meant => places.push(Place { node: node.node_id, address: node.address }),
+            _ if is_meant => places.push(LogSource { node: node.node_id, address: node.address }),
             _ => {}
         }
     }
@@ -231,8 +231,8 @@ async fn places(
 pub(crate) async fn all_locations(
     desks: &impl AdminConnector,
     output: &mut Output<'_>,
-) -> Outcome<Vec<Place>> {
-    places(None, desks, output).await
+) -> CliResult<Vec<LogSource>> {
+    locations(None, desks, output).await
 }
 
 /// A log that there is, as JSON.
@@ -245,9 +245,9 @@ struct Found {
     size: u64,
 }
 
-async fn list(json: bool, desks: &impl AdminConnector, output: &mut Output<'_>) -> Outcome<()> {
+async fn list(json: bool, desks: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
     let mut found = Vec::new();
-    for Place { node, address } in places(None, desks, output).await? {
+    for LogSource { node, address } in locations(None, desks, output).await? {
         let files = desks.agent(address).await?.log_files().await?.into_iter();
         found.extend(files.map(|file| Found {
             node_id: node,
@@ -289,15 +289,15 @@ mod tests {
         cluster
     }
 
-    async fn logs(cluster: &Cluster, which: Selection, manner: Manner) -> (Outcome<()>, String) {
-        let Manner { follow, tail, json } = manner;
+    async fn logs(cluster: &Cluster, which: Selection, manner: TailOptions) -> (CliResult<()>, String) {
+        let TailOptions { follow, tail, json } = manner;
         let reach = ClusterArgs { address: None, token_file: None };
         let arguments = Arguments { which, follow, tail, json, reach };
         let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
         (outcome, out)
     }
 
-    const ALL: Manner = Manner { follow: false, tail: None, json: false };
+    const ALL: TailOptions = TailOptions { follow: false, tail: None, json: false };
 
     fn some(id: &str) -> Option<String> {
         Some(id.to_owned())
@@ -338,7 +338,7 @@ head one
 
     #[tokio::test]
     async fn the_tail_is_the_last_lines_of_each() {
-        let manner = Manner { tail: Some(1), ..ALL };
+        let manner = TailOptions { tail: Some(1), ..ALL };
         let (outcome, out) =
             logs(&cluster(), Selection { worker: some("1"), ..Selection::default() }, manner).await;
         outcome.unwrap();
@@ -347,7 +347,7 @@ head one
 
     #[tokio::test]
     async fn json_has_an_object_for_each_line_even_the_last() {
-        let manner = Manner { json: true, ..ALL };
+        let manner = TailOptions { json: true, ..ALL };
         let (outcome, out) =
             logs(&cluster(), Selection { job: some("1"), ..Selection::default() }, manner).await;
         outcome.unwrap();
@@ -366,7 +366,7 @@ head one
         let mut running = given::jobs();
         running[0].state = roadshow::model::JobState::Running;
         cluster.state().jobs = VecDeque::from([running.clone(), running.clone(), running, given::jobs()]);
-        let manner = Manner { follow: true, ..ALL };
+        let manner = TailOptions { follow: true, ..ALL };
         let (outcome, out) =
             logs(&cluster, Selection { job: some("1"), ..Selection::default() }, manner).await;
         outcome.unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use roadshow::admin::{Admin, AdminError, LogFile, LogFrom};
 use roadshow::model::{JobId, NodeId, WorkerId};
 
-use crate::failure::Outcome;
+use crate::failure::CliResult;
 use crate::reach::AdminConnector;
 
 /// Which of a node's logs are meant.
@@ -21,7 +21,7 @@ pub(crate) enum LogSelector {
 }
 
 impl LogSelector {
-    fn takes(self, log: &LogFile) -> bool {
+    fn matches(self, log: &LogFile) -> bool {
         match self {
             Self::Worker(worker) => log.worker == Some(worker),
             Self::Job(job) => log.job == Some(job),
@@ -33,7 +33,7 @@ impl LogSelector {
 
 /// A node that has logs, and where its agent is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct LogSource {
     pub(crate) node: NodeId,
     pub(crate) address: SocketAddr,
 }
@@ -44,7 +44,7 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 /// The logs that are wanted, each as far as it was read.
 pub(crate) struct Tail<D: AdminConnector> {
     wanted: LogSelector,
-    agents: Vec<(Place, Admin<D::Exchange>)>,
+    agents: Vec<(LogSource, Admin<D::Exchange>)>,
     logs: Vec<Log>,
 }
 
@@ -73,16 +73,16 @@ impl<D: AdminConnector> Tail<D> {
     /// The logs that there are, read from `from` on.
     pub(crate) async fn open(
         wanted: LogSelector,
-        places: Vec<Place>,
+        places: Vec<LogSource>,
         from: LogFrom,
         desks: &D,
-    ) -> Outcome<Self> {
+    ) -> CliResult<Self> {
         let mut agents = Vec::new();
         for place in places {
             agents.push((place, desks.agent(place.address).await?));
         }
         let mut tail = Self { wanted, agents, logs: Vec::new() };
-        tail.look(from).await?;
+        tail.poll(from).await?;
         Ok(tail)
     }
 
@@ -91,13 +91,13 @@ impl<D: AdminConnector> Tail<D> {
     }
 
     /// Finds logs that were not there before; they are read from their beginning.
-    pub(crate) async fn discover(&mut self) -> Outcome<()> {
-        self.look(LogFrom::Offset(0)).await
+    pub(crate) async fn discover(&mut self) -> CliResult<()> {
+        self.poll(LogFrom::Offset(0)).await
     }
 
-    async fn look(&mut self, from: LogFrom) -> Outcome<()> {
+    async fn poll(&mut self, from: LogFrom) -> CliResult<()> {
         for (agent, (_, desk)) in self.agents.iter_mut().enumerate() {
-            for log in desk.log_files().await?.into_iter().filter(|log| self.wanted.takes(log)) {
+            for log in desk.log_files().await?.into_iter().filter(|log| self.wanted.matches(log)) {
                 if !self.logs.iter().any(|known| known.agent == agent && known.file == log.file) {
                     self.logs.push(Log { agent, file: log.file, from, begun: String::new() });
                 }
@@ -109,8 +109,8 @@ impl<D: AdminConnector> Tail<D> {
     /// Gives all whole lines that are new to `sink`, with whether there are several logs.
     pub(crate) async fn read(
         &mut self,
-        mut sink: impl FnMut(Place, &str, &str, bool) -> Outcome<()>,
-    ) -> Outcome<()> {
+        mut sink: impl FnMut(LogSource, &str, &str, bool) -> CliResult<()>,
+    ) -> CliResult<()> {
         let many = self.logs.len() > 1;
         for log in &mut self.logs {
             let (place, desk) = &mut self.agents[log.agent];
@@ -135,7 +135,10 @@ impl<D: AdminConnector> Tail<D> {
     }
 
     /// Gives what was begun and will have no end to `sink`.
-    pub(crate) fn rest(&mut self, mut sink: impl FnMut(Place, &str, &str) -> Outcome<()>) -> Outcome<()> {
+    pub(crate) fn rest(
+        &mut self,
+        mut sink: impl FnMut(LogSource, &str, &str) -> CliResult<()>,
+    ) -> CliResult<()> {
         for log in &mut self.logs {
             let begun = std::mem::take(&mut log.begun);
             if !begun.is_empty() {

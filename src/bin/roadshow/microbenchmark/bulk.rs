@@ -6,7 +6,7 @@ use roadshow::Payload;
 use roadshow::words::{TextTooLong, WordList};
 
 use super::calls::pipelined;
-use super::lab::{Lab, Outcome};
+use super::lab::{Fixture, Outcome};
 use super::measure::Count;
 use super::subject::{EchoBack, Read};
 
@@ -28,7 +28,7 @@ pub(super) fn words() -> Result<(WordList, usize), TextTooLong> {
 }
 
 /// Payloads that come back, with so many under way.
-pub(super) async fn echoes(lab: &Lab, in_flight: usize, bytes: usize, time: Duration) -> Outcome<Count> {
+pub(super) async fn echoes(lab: &Fixture, in_flight: usize, bytes: usize, time: Duration) -> Outcome<Count> {
     let payload = Payload::from(vec![7; bytes]);
     let mut wrong = 0_u64;
     let send = || Some(lab.subject.send(EchoBack(payload.clone())));
@@ -41,6 +41,11 @@ pub(super) async fn echoes(lab: &Lab, in_flight: usize, bytes: usize, time: Dura
 }
 
 /// Lists of words that somebody begins to read, with so many under way.
-pub(super) async fn lists(lab: &Lab, in_flight: usize, words: &WordList, time: Duration) -> Outcome<Count> {
+pub(super) async fn lists(
+    lab: &Fixture,
+    in_flight: usize,
+    words: &WordList,
+    time: Duration,
+) -> Outcome<Count> {
     pipelined(in_flight, time, || Some(lab.subject.send(Read(words.clone()))), drop).await
 }

@@ -8,15 +8,15 @@ use futures_util::future::try_join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use roadshow::RemoteAddr;
 
-use super::lab::{Lab, Outcome};
+use super::lab::{Fixture, Outcome};
 use super::measure::{Count, Timing, percentiles};
-use super::subject::{Add, Local, Note, Noted, Subject, increment};
+use super::subject::{Add, Local, Note, NoteCount, Subject, increment};
 
 /// How many calls are made between two looks at the clock.
 const BETWEEN_LOOKS: u64 = 64;
 
 /// One call at a time: how long each takes.
-pub(super) async fn round_trip(lab: &Lab, time: Duration) -> Outcome<Timing> {
+pub(super) async fn round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
     while taken.is_empty() || start.elapsed() < time {
         let sent = Instant::now();
@@ -27,7 +27,7 @@ pub(super) async fn round_trip(lab: &Lab, time: Duration) -> Outcome<Timing> {
 }
 
 /// The same to an actor of this process, on another thread.
-pub(super) async fn local_round_trip(lab: &Lab, time: Duration) -> Outcome<Timing> {
+pub(super) async fn local_round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
     while taken.is_empty() || start.elapsed() < time {
         let sent = Instant::now();
@@ -38,7 +38,7 @@ pub(super) async fn local_round_trip(lab: &Lab, time: Duration) -> Outcome<Timin
 }
 
 /// The same with a task in place of a call.
-pub(super) async fn task_round_trip(lab: &Lab, time: Duration) -> Outcome<Timing> {
+pub(super) async fn task_round_trip(lab: &Fixture, time: Duration) -> Outcome<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
     while taken.is_empty() || start.elapsed() < time {
         let sent = Instant::now();
@@ -105,7 +105,7 @@ pub(super) async fn calls_of_each(
 
 /// One-way messages, from the first that is sent until the last is handled.
 pub(super) async fn one_way(subject: &RemoteAddr<Subject>, time: Duration) -> Outcome<Count> {
-    let before = subject.send(Noted).await?;
+    let before = subject.send(NoteCount).await?;
     let (start, mut count) = (Instant::now(), 0);
     while count == 0 || start.elapsed() < time {
         for _ in 0..BETWEEN_LOOKS {
@@ -113,7 +113,7 @@ pub(super) async fn one_way(subject: &RemoteAddr<Subject>, time: Duration) -> Ou
         }
         count += BETWEEN_LOOKS;
     }
-    let handled = subject.send(Noted).await? - before;
+    let handled = subject.send(NoteCount).await? - before;
     if handled != count {
         return Err(format!("{count} one-way messages were sent and {handled} handled").into());
     }

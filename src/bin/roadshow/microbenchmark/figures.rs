@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::lab::{Lab, Outcome};
+use super::lab::{Fixture, Outcome};
 use super::report::Better::{Higher, Lower};
-use super::report::{Figure, Side};
+use super::report::{Contender, Figure};
 use super::{bulk, calls, echo, lives, processes};
 
 /// How long a figure is measured.
@@ -92,7 +92,7 @@ impl Group {
         Self::ALL.iter().flat_map(|group| group.names()).copied().collect::<Vec<_>>().join(", ")
     }
 
-    pub(super) async fn measure(self, lab: &Lab, plan: &Plan) -> Outcome<Vec<Figure>> {
+    pub(super) async fn measure(self, lab: &Fixture, plan: &Plan) -> Outcome<Vec<Figure>> {
         let figure = match self {
             Self::RoundTrip => return round_trip(lab, plan).await,
             Self::InFlight(name, width) => in_flight(lab, plan, name, width).await,
@@ -111,9 +111,9 @@ impl Group {
     }
 }
 
-async fn round_trip(lab: &Lab, plan: &Plan) -> Outcome<Vec<Figure>> {
+async fn round_trip(lab: &Fixture, plan: &Plan) -> Outcome<Vec<Figure>> {
     const SIDES: [&str; 4] = [ROADSHOW, RAW_ECHO, "blocking_sockets", ACTIX];
-    let (mut medians, mut tails) = (SIDES.map(Side::new), SIDES.map(Side::new));
+    let (mut medians, mut tails) = (SIDES.map(Contender::new), SIDES.map(Contender::new));
     for _ in 0..plan.rounds {
         let timings = [
             calls::round_trip(lab, plan.turn).await?,
@@ -126,14 +126,14 @@ async fn round_trip(lab: &Lab, plan: &Plan) -> Outcome<Vec<Figure>> {
             tails[side].push(timing.p99);
         }
     }
-    let figure = |name, [ours, raw, blocking, actix]: &[Side; 4]| {
+    let figure = |name, [ours, raw, blocking, actix]: &[Contender; 4]| {
         Figure::new((name, "us", Lower), ours, raw)?.beside(blocking)?.beside(actix)
     };
     Ok(vec![figure("call_round_trip", &medians)?, figure("call_round_trip_p99", &tails)?])
 }
 
-async fn in_flight(lab: &Lab, plan: &Plan, name: &'static str, width: usize) -> Outcome<Figure> {
-    let [mut ours, mut raw, mut actix] = [ROADSHOW, RAW_ECHO, ACTIX].map(Side::new);
+async fn in_flight(lab: &Fixture, plan: &Plan, name: &'static str, width: usize) -> Outcome<Figure> {
+    let [mut ours, mut raw, mut actix] = [ROADSHOW, RAW_ECHO, ACTIX].map(Contender::new);
     let mut cpus = Vec::new();
     for _ in 0..plan.rounds {
         let (rate, cpu) = lab.with_cpu(calls::calls(&lab.subject, width, plan.turn)).await?;
@@ -145,8 +145,8 @@ async fn in_flight(lab: &Lab, plan: &Plan, name: &'static str, width: usize) -> 
     Ok(Figure::new((name, "per s", Higher), &ours, &raw)?.beside(&actix)?.with_cpu(&cpus))
 }
 
-async fn one_way(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
-    let [mut ours, mut raw, mut answered] = [ROADSHOW, RAW_ECHO, "calls_in_flight_1024"].map(Side::new);
+async fn one_way(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+    let [mut ours, mut raw, mut answered] = [ROADSHOW, RAW_ECHO, "calls_in_flight_1024"].map(Contender::new);
     let mut cpus = Vec::new();
     for _ in 0..plan.rounds {
         let (rate, cpu) = lab.with_cpu(calls::one_way(&lab.subject, plan.turn)).await?;
@@ -159,8 +159,8 @@ async fn one_way(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
 }
 
 /// The limit is one link with as many frames under way, which can be written together.
-async fn n_to_n(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
-    let [mut ours, mut raw] = [ROADSHOW, RAW_ECHO].map(Side::new);
+async fn n_to_n(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+    let [mut ours, mut raw] = [ROADSHOW, RAW_ECHO].map(Contender::new);
     let (mut subjects, mut cpus) = (Vec::with_capacity(CLIENTS), Vec::new());
     for _ in 0..CLIENTS {
         subjects.push(lab.cluster.spawn(()).await?);
@@ -178,8 +178,8 @@ async fn n_to_n(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
     Ok(Figure::new(("calls_n_to_n", "per s", Higher), &ours, &raw)?.with_cpu(&cpus))
 }
 
-async fn payload(lab: &Lab, plan: &Plan, name: &'static str, bytes: usize) -> Outcome<Figure> {
-    let [mut ours, mut raw] = [ROADSHOW, RAW_TCP].map(Side::new);
+async fn payload(lab: &Fixture, plan: &Plan, name: &'static str, bytes: usize) -> Outcome<Figure> {
+    let [mut ours, mut raw] = [ROADSHOW, RAW_TCP].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(bulk::echoes(lab, PAYLOADS, bytes, plan.turn).await?.megabytes(bytes));
         raw.push(echo::echoes(lab.ports, PAYLOADS, bytes, plan.turn).await?.megabytes(bytes));
@@ -187,8 +187,8 @@ async fn payload(lab: &Lab, plan: &Plan, name: &'static str, bytes: usize) -> Ou
     Figure::new((name, "MB/s", Higher), &ours, &raw)
 }
 
-async fn word_list(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
-    let [mut ours, mut raw] = [ROADSHOW, RAW_TCP].map(Side::new);
+async fn word_list(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+    let [mut ours, mut raw] = [ROADSHOW, RAW_TCP].map(Contender::new);
     let (words, bytes) = bulk::words()?;
     for _ in 0..plan.rounds {
         ours.push(bulk::lists(lab, LISTS, &words, plan.turn).await?.megabytes(bytes));
@@ -197,8 +197,8 @@ async fn word_list(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
     Figure::new(("word_list", "MB/s", Higher), &ours, &raw)
 }
 
-async fn spawns(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
-    let [mut ours, mut actix] = [ROADSHOW, ACTIX].map(Side::new);
+async fn spawns(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+    let [mut ours, mut actix] = [ROADSHOW, ACTIX].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(lives::spawns(lab, MANY, plan.turn).await?.per_second());
         actix.push(lives::local_spawns(lab, plan.turn).await?.per_second());
@@ -207,7 +207,7 @@ async fn spawns(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
 }
 
 async fn actor_memory(plan: &Plan) -> Outcome<Figure> {
-    let [mut ours, mut actix] = [ROADSHOW, "actix_actor"].map(Side::new);
+    let [mut ours, mut actix] = [ROADSHOW, "actix_actor"].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(lives::bytes_of_an_actor(MANY).await?);
         actix.push(lives::bytes_of_a_local_actor().await?);
@@ -215,8 +215,9 @@ async fn actor_memory(plan: &Plan) -> Outcome<Figure> {
     Figure::new(("actor_memory", "bytes", Lower), &ours, &actix)
 }
 
-async fn tasks(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
-    let [mut ours, mut called, mut together] = [ROADSHOW, "calls_in_flight_1024", "run_all"].map(Side::new);
+async fn tasks(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+    let [mut ours, mut called, mut together] =
+        [ROADSHOW, "calls_in_flight_1024", "run_all"].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(lives::tasks(lab, MANY, plan.turn).await?.per_second());
         called.push(calls::calls(&lab.subject, MANY, plan.turn).await?.per_second());
@@ -225,8 +226,8 @@ async fn tasks(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
     Figure::new(("tasks", "per s", Higher), &ours, &called)?.beside(&together)
 }
 
-async fn task_latency(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
-    let [mut ours, mut called] = [ROADSHOW, "call_round_trip"].map(Side::new);
+async fn task_latency(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
+    let [mut ours, mut called] = [ROADSHOW, "call_round_trip"].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(calls::task_round_trip(lab, plan.turn).await?.p50);
         called.push(calls::round_trip(lab, plan.turn).await?.p50);
@@ -234,9 +235,9 @@ async fn task_latency(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
     Figure::new(("task_latency", "us", Lower), &ours, &called)
 }
 
-async fn cluster_start(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
+async fn cluster_start(lab: &Fixture, plan: &Plan) -> Outcome<Figure> {
     lab.spread()?;
-    let [mut ours, mut bare] = [ROADSHOW, "bare_processes"].map(Side::new);
+    let [mut ours, mut bare] = [ROADSHOW, "bare_processes"].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(processes::cluster_start(plan.turn).await?);
         bare.push(processes::bare_start(plan.turn)?);
@@ -245,7 +246,7 @@ async fn cluster_start(lab: &Lab, plan: &Plan) -> Outcome<Figure> {
 }
 
 async fn worker_memory(plan: &Plan) -> Outcome<Figure> {
-    let [mut ours, mut bare] = [ROADSHOW, "bare_actix_system"].map(Side::new);
+    let [mut ours, mut bare] = [ROADSHOW, "bare_actix_system"].map(Contender::new);
     for _ in 0..plan.rounds {
         ours.push(processes::worker_memory().await?);
         bare.push(processes::bare_memory()?);

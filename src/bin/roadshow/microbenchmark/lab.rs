@@ -33,7 +33,7 @@ impl Pin {
 }
 
 /// A worker with the actor to be called, and what the limits need.
-pub(super) struct Lab {
+pub(super) struct Fixture {
     pub(super) cluster: Cluster,
     pub(super) subject: RemoteAddr<Subject>,
     /// Where the worker's process answers without Roadshow.
@@ -44,7 +44,7 @@ pub(super) struct Lab {
     cores: Vec<usize>,
 }
 
-impl Lab {
+impl Fixture {
     pub(super) async fn open(pin: Pin) -> Outcome<Self> {
         let all = measure::cores()?;
         let cores = match (pin, &all[..]) {

@@ -8,9 +8,9 @@ use actix::{Actor, Addr};
 use roadshow::{Cluster, RemoteAddr};
 
 use super::calls::pipelined;
-use super::lab::{Lab, Outcome};
+use super::lab::{Fixture, Outcome};
 use super::measure::{Count, anonymous_bytes};
-use super::subject::{Add, Empty, Hold, Idle, Noted, Subject, increment};
+use super::subject::{Add, Empty, Hold, Idle, NoteCount, Subject, increment};
 
 /// How many actors are started before they are stopped again.
 const ACTORS_MAX: usize = 20_000;
@@ -22,7 +22,7 @@ const WEIGHED: usize = 5_000;
 const BATCH: usize = 512;
 
 /// Spawns with so many under way. The actors are stopped meanwhile, which is not counted.
-pub(super) async fn spawns(lab: &Lab, in_flight: usize, time: Duration) -> Outcome<Count> {
+pub(super) async fn spawns(lab: &Fixture, in_flight: usize, time: Duration) -> Outcome<Count> {
     let mut all = Count::default();
     while all.count == 0 || all.elapsed < time {
         let (mut actors, left) = (Vec::new(), time.saturating_sub(all.elapsed));
@@ -56,7 +56,7 @@ async fn stop(in_flight: usize, actors: Vec<RemoteAddr<Idle>>) -> Outcome<()> {
 /// Actors of actix that are started in this process, on another thread.
 ///
 /// They stop when nobody has their addresses any more, which is not counted.
-pub(super) async fn local_spawns(lab: &Lab, time: Duration) -> Outcome<Count> {
+pub(super) async fn local_spawns(lab: &Fixture, time: Duration) -> Outcome<Count> {
     let mut all = Count::default();
     while all.count == 0 || all.elapsed < time {
         let (mut actors, left) = (Vec::new(), time.saturating_sub(all.elapsed));
@@ -69,12 +69,12 @@ pub(super) async fn local_spawns(lab: &Lab, time: Duration) -> Outcome<Count> {
 }
 
 /// With two batches under way.
-async fn local_spawn(lab: &Lab, time: Duration, actors: &mut Vec<Addr<Empty>>) -> Outcome<Count> {
+async fn local_spawn(lab: &Fixture, time: Duration, actors: &mut Vec<Addr<Empty>>) -> Outcome<Count> {
     let there = lab.arbiter.handle();
     let (mut open, start) = (VecDeque::new(), Instant::now());
     while actors.is_empty() || (start.elapsed() < time && actors.len() < ACTORS_MAX) {
         actors.extend((0..BATCH).map(|_| Empty::start_in_arbiter(&there, |_| Empty)));
-        open.extend(actors.last().map(|last| last.send(Noted)));
+        open.extend(actors.last().map(|last| last.send(NoteCount)));
         if open.len() > 1
             && let Some(oldest) = open.pop_front()
         {
@@ -108,7 +108,7 @@ pub(super) async fn bytes_of_a_local_actor() -> Outcome<f64> {
     let before = anonymous_bytes(pid)?;
     subject.send(Hold(WEIGHED)).await?;
     // They have begun when a message that was sent behind their start is handled.
-    subject.send(Noted).await?;
+    subject.send(NoteCount).await?;
     let after = anonymous_bytes(pid)?;
     cluster.shutdown().await?;
     Ok((after - before) / WEIGHED as f64)
@@ -122,12 +122,12 @@ pub(super) async fn fresh() -> Outcome<(Cluster, u32)> {
 }
 
 /// Tasks, each run by itself, with so many under way.
-pub(super) async fn tasks(lab: &Lab, in_flight: usize, time: Duration) -> Outcome<Count> {
+pub(super) async fn tasks(lab: &Fixture, in_flight: usize, time: Duration) -> Outcome<Count> {
     pipelined(in_flight, time, || Some(lab.cluster.run(increment::task(1)).into_future()), drop).await
 }
 
 /// Tasks that are run together, with as many under way as the cluster thinks fit.
-pub(super) async fn tasks_together(lab: &Lab, time: Duration) -> Outcome<Count> {
+pub(super) async fn tasks_together(lab: &Fixture, time: Duration) -> Outcome<Count> {
     let (start, mut first) = (Instant::now(), true);
     let more = std::iter::from_fn(move || {
         (std::mem::take(&mut first) || start.elapsed() < time).then(|| increment::task(1))

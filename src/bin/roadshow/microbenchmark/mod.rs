@@ -15,10 +15,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use figures::{Group, Plan};
-use lab::{Lab, Outcome, Pin};
+use lab::{Fixture, Outcome, Pin};
 use report::{Conditions, Report};
 
-pub(crate) use processes::bare;
+pub(crate) use processes::baseline;
 
 /// How many turns each side of a figure has.
 const ROUNDS: u32 = 5;
@@ -93,7 +93,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> Outcome<()> {
-    let lab = Lab::open(arguments.pin).await.map_err(|error| format!("cannot prepare: {error}"))?;
+    let lab = Fixture::open(arguments.pin).await.map_err(|error| format!("cannot prepare: {error}"))?;
     let plan = Plan { rounds: ROUNDS, turn: arguments.seconds / ROUNDS };
     let mut report = Report::new(Conditions {
         pin: arguments.pin.name(),

@@ -89,7 +89,7 @@ const READY: &str = "ready";
 /// An actix system with two arbiters and nothing to do, until the input ends.
 ///
 /// It blocks the system's thread, which has nothing else to run.
-pub(crate) fn bare() -> Outcome<()> {
+pub(crate) fn baseline() -> Outcome<()> {
     let arbiters = [Arbiter::new(), Arbiter::new()];
     let mut output = std::io::stdout();
     writeln!(output, "{READY}")?;

@@ -67,12 +67,12 @@ pub(super) struct Cpu {
 
 /// One side of a figure, with what each of its turns gave.
 #[derive(Debug)]
-pub(super) struct Side {
+pub(super) struct Contender {
     name: &'static str,
     turns: Vec<f64>,
 }
 
-impl Side {
+impl Contender {
     pub(super) fn new(name: &'static str) -> Self {
         Self { name, turns: Vec::new() }
     }
@@ -93,8 +93,8 @@ impl Side {
 impl Figure {
     pub(super) fn new(
         (name, unit, better): (&'static str, &'static str, Better),
-        roadshow: &Side,
-        limit: &Side,
+        roadshow: &Contender,
+        limit: &Contender,
     ) -> Outcome<Self> {
         let (ours, limits) = (roadshow.median()?, limit.median()?);
         Ok(Self {
@@ -110,7 +110,7 @@ impl Figure {
         })
     }
 
-    pub(super) fn beside(mut self, other: &Side) -> Outcome<Self> {
+    pub(super) fn beside(mut self, other: &Contender) -> Outcome<Self> {
         let value = other.median()?;
         self.others.push(Other { name: other.name, value, ratio: self.roadshow / value });
         Ok(self)
@@ -202,8 +202,8 @@ fn grouped(value: f64) -> String {
 mod tests {
     use super::*;
 
-    fn side(name: &'static str, turns: &[f64]) -> Side {
-        Side { name, turns: turns.to_vec() }
+    fn side(name: &'static str, turns: &[f64]) -> Contender {
+        Contender { name, turns: turns.to_vec() }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use roadshow::words::WordList;
 use super::{echo, measure};
 
 /// The actor that is called. It also does what has to be done in its process.
-#[derive(Debug, Default, RemoteActor)]
+#[NoteCount]
 #[remote(handles(Add, Note, Noted, EchoBack, Read, OpenLimits, PinTo, CpuSeconds, Hold))]
 pub(super) struct Subject {
     sum: u64,
@@ -61,12 +61,12 @@ impl Handler<Note> for Subject {
 /// How many notes were handled.
 #[derive(Debug, Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "u64")]
-pub(super) struct Noted;
+pub(super) struct NoteCount;
 
-impl Handler<Noted> for Subject {
+impl Handler<NoteCount> for Subject {
     type Result = u64;
 
-    fn handle(&mut self, Noted: Noted, _ctx: &mut Context<Self>) -> u64 {
+    fn handle(&mut self, NoteCount: NoteCount, _ctx: &mut Context<Self>) -> u64 {
         self.noted
     }
 }
@@ -192,16 +192,16 @@ impl Actor for Empty {
     type Context = Context<Self>;
 }
 
-impl Handler<Noted> for Empty {
+impl Handler<NoteCount> for Empty {
     type Result = u64;
 
-    fn handle(&mut self, Noted: Noted, _ctx: &mut Context<Self>) -> u64 {
+    fn handle(&mut self, NoteCount: NoteCount, _ctx: &mut Context<Self>) -> u64 {
         0
     }
 }
 
 /// An actor that does nothing, to be started in a worker.
-#[derive(Debug, RemoteActor)]
+#[NoteCount]
 #[remote(handles(Noted))]
 pub(super) struct Idle;
 
@@ -218,10 +218,10 @@ impl Spawn for Idle {
     }
 }
 
-impl Handler<Noted> for Idle {
+impl Handler<NoteCount> for Idle {
     type Result = u64;
 
-    fn handle(&mut self, Noted: Noted, _ctx: &mut Context<Self>) -> u64 {
+    fn handle(&mut self, NoteCount: NoteCount, _ctx: &mut Context<Self>) -> u64 {
         0
     }
 }

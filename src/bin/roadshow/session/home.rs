@@ -13,7 +13,7 @@ use super::{
     JOBS, LOGS, NODE_FILE, STATE, Session, check_home, let_others_pass, lock_shared, own_directory,
     own_passable_directory,
 };
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 
 const PREFIX: &str = "session_";
 const LATEST: &str = "session_latest";
@@ -49,11 +49,11 @@ impl SessionRoot {
     /// # Errors
     ///
     /// [`Failure`] if it is there, and not this user's alone.
-    pub(crate) fn check(&self) -> Outcome<()> {
+    pub(crate) fn check(&self) -> CliResult<()> {
         match check_home(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let text = format!("{} is not used to look for sessions: {error}", self.0.display());
-                Err(Failure::failed(text, "see who has made it; it must be yours alone, or set TMPDIR"))
+                Err(CliError::failed(text, "see who has made it; it must be yours alone, or set TMPDIR"))
             }
             _ => Ok(()),
         }
@@ -90,10 +90,10 @@ impl SessionRoot {
 
     /// Makes the directory of a new session: one of its own, or the one that is asked for, where a session
     /// of which nothing runs gives way.
-    pub(crate) fn create(&self, asked_for: Option<&Path>) -> Outcome<Room> {
+    pub(crate) fn create(&self, asked_for: Option<&Path>) -> CliResult<SessionDir> {
         let fails = |path: &Path, error: &dyn std::fmt::Display| {
             let text = format!("cannot use {} for the session's files: {error}", path.display());
-            Failure::failed(text, "give another directory with --session-dir, or set TMPDIR")
+            CliError::failed(text, "give another directory with --session-dir, or set TMPDIR")
         };
         let name = name(SystemTime::now(), std::process::id());
         let dir = match asked_for {
@@ -124,7 +124,7 @@ impl SessionRoot {
             earlier.clear_for_reuse().map_err(|error| fails(&dir, &error))?;
             self.drop_stale_links();
         }
-        if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_stay(&entry)) {
+        if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_keep(&entry)) {
             return Err(fails(&dir, &"there is something in it already"));
         }
         own_directory(&dir).map_err(|error| fails(&dir, &error))?;
@@ -136,11 +136,11 @@ impl SessionRoot {
         self.point_latest(&dir).map_err(|error| fails(&self.0, &error))?;
         // It keeps other starts out as well, and lets the daemons take theirs.
         flock(&lock, FlockOperation::NonBlockingLockShared).map_err(|error| fails(&dir, &error))?;
-        Ok(Room { dir, _lock: lock })
+        Ok(SessionDir { dir, _lock: lock })
     }
 
     /// Lets other users pass through the directory of a session, and through this one where that is in it.
-    pub(crate) fn let_pass(&self, room: &Room) -> io::Result<()> {
+    pub(crate) fn let_pass(&self, room: &SessionDir) -> io::Result<()> {
         let_others_pass(&room.dir)?;
         match fs::canonicalize(&self.0)? {
             home if room.dir.starts_with(&home) => let_others_pass(&home),
@@ -182,7 +182,7 @@ impl SessionRoot {
 
 /// The directory of a new session, which nobody else takes as long as this is held.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct SessionDir {
     pub(crate) dir: PathBuf,
     _lock: File,
 }
@@ -207,7 +207,7 @@ fn hold(dir: &Path, patience: Duration) -> io::Result<File> {
 }
 
 /// What an earlier session in the same directory may have left.
-fn may_stay(entry: &io::Result<fs::DirEntry>) -> bool {
+fn may_keep(entry: &io::Result<fs::DirEntry>) -> bool {
     entry.as_ref().is_ok_and(|entry| {
         [LOGS, STATE, JOBS, PARTIAL_NODE_FILE].iter().any(|name| entry.file_name() == *name)
     })

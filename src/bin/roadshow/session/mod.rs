@@ -11,7 +11,7 @@ mod process;
 use files::{check_closed, check_home};
 use files::{let_others_pass, own_passable_directory};
 pub(crate) use files::{lock_shared, own_directory, read_own, write_private};
-pub(crate) use home::{Room, SessionRoot};
+pub(crate) use home::{SessionDir, SessionRoot};
 pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
 
 use std::fs;
@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// Those of its daemons that still run.
-    pub(crate) fn living(&self) -> Vec<ProcessRecord> {
+    pub(crate) fn live_processes(&self) -> Vec<ProcessRecord> {
         match boot_id().is_ok_and(|boot_id| boot_id == self.node.boot_id) {
             true => self.node.processes.iter().copied().filter(|record| record.is_alive()).collect(),
             false => Vec::new(),
@@ -96,15 +96,15 @@ impl Session {
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        !self.living().is_empty()
+        !self.live_processes().is_empty()
     }
 
     pub(crate) fn live_process(&self, role: Role) -> Option<ProcessRecord> {
-        self.living().into_iter().find(|record| record.role == role)
+        self.live_processes().into_iter().find(|record| record.role == role)
     }
 
     /// Remembers a daemon, in place of an earlier one.
-    pub(crate) fn remember(&mut self, record: ProcessRecord) -> io::Result<()> {
+    pub(crate) fn add_process(&mut self, record: ProcessRecord) -> io::Result<()> {
         self.node.processes.retain(|other| other.role != record.role);
         self.node.processes.push(record);
         self.save()
@@ -256,9 +256,9 @@ pub(crate) mod tests {
         let scratch = Scratch::new();
         let mut session = Session { dir: scratch.0.clone(), node: node(7, &[]) };
         let record = ProcessRecord { role: Role::Head, pid: 1, start_ticks: 1 };
-        session.remember(record).unwrap();
-        session.remember(ProcessRecord { pid: 2, ..record }).unwrap();
-        session.remember(ProcessRecord { role: Role::Agent, ..record }).unwrap();
+        session.add_process(record).unwrap();
+        session.add_process(ProcessRecord { pid: 2, ..record }).unwrap();
+        session.add_process(ProcessRecord { role: Role::Agent, ..record }).unwrap();
         assert_eq!(Session::read(&scratch.0).unwrap().pids(), [2, 1]);
     }
 

@@ -7,23 +7,27 @@ use futures_util::future::select_all;
 use tokio::sync::oneshot;
 
 use super::{Signals, Started};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::output::Output;
 use crate::session::{Role, Session};
-use crate::stop::{Manner, stop};
+use crate::stop::{StopOptions, stop};
 
 /// How long daemons have when the command is asked to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Waits for a signal or the end of a daemon.
-pub(super) async fn stay(started: Started, signals: &mut Signals, output: &mut Output<'_>) -> Outcome<()> {
+pub(super) async fn run_foreground(
+    started: Started,
+    signals: &mut Signals,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
     let Started { session, mut children, .. } = started;
     let mut daemons = watched(&session)?;
     while !daemons.is_empty() {
         let ended = select_all(daemons.iter_mut().map(|(_, ended)| ended));
         let at = tokio::select! {
             () = signals.any() => {
-                let stopped = stop(&session, Manner { grace: Some(SHUTDOWN_GRACE), keep_logs: false });
+                let stopped = stop(&session, StopOptions { grace: Some(SHUTDOWN_GRACE), keep_logs: false });
                 reap(&mut children);
                 return stopped.map(|_| output.note("The node has ended."));
             }
@@ -37,7 +41,7 @@ pub(super) async fn stay(started: Started, signals: &mut Signals, output: &mut O
             (Role::Head, Some(status)) if status.success() => {}
             (Role::Head, status) => return Err(head_ended(status)),
             (Role::Agent, status) => {
-                stop(&session, Manner { grace: Some(SHUTDOWN_GRACE), keep_logs: true })?;
+                stop(&session, StopOptions { grace: Some(SHUTDOWN_GRACE), keep_logs: true })?;
                 reap(&mut children);
                 return agent_ended(&session, status);
             }
@@ -46,10 +50,10 @@ pub(super) async fn stay(started: Started, signals: &mut Signals, output: &mut O
     Ok(())
 }
 
-fn watched(session: &Session) -> Outcome<Vec<(Role, oneshot::Receiver<()>)>> {
+fn watched(session: &Session) -> CliResult<Vec<(Role, oneshot::Receiver<()>)>> {
     let fails =
-        |error| Failure::failed(format!("cannot watch the daemons: {error}"), "`roadshow stop` ends them");
-    let living = session.living().into_iter();
+        |error| CliError::failed(format!("cannot watch the daemons: {error}"), "`roadshow stop` ends them");
+    let living = session.live_processes().into_iter();
     let held = living.filter_map(|record| Some((record.role, record.open()?)));
     held.map(|(role, process)| Ok((role, process.watch().map_err(fails)?))).collect()
 }
@@ -61,17 +65,17 @@ fn reap(children: &mut [(Role, Child)]) {
     }
 }
 
-fn head_ended(status: Option<ExitStatus>) -> Failure {
+fn head_ended(status: Option<ExitStatus>) -> CliError {
     let text = format!("the head has ended{}; its node's agent and workers go on", shown(status));
-    Failure::failed(text, "the same `roadshow start --head` starts the head again, `roadshow stop` ends all")
+    CliError::failed(text, "the same `roadshow start --head` starts the head again, `roadshow stop` ends all")
 }
 
-fn agent_ended(session: &Session, status: Option<ExitStatus>) -> Outcome<()> {
+fn agent_ended(session: &Session, status: Option<ExitStatus>) -> CliResult<()> {
     match status {
         Some(status) if status.success() => Ok(()),
         status => {
             let log = session.log(Role::Agent);
-            Err(Failure::failed(
+            Err(CliError::failed(
                 format!("the agent has ended{}", shown(status)),
                 format!("look at {}", log.display()),
             ))
@@ -90,7 +94,7 @@ mod tests {
     use super::*;
     use crate::session::tests::{Scratch, node};
 
-    async fn stayed(scripts: &[(Role, &str)]) -> (Outcome<()>, bool) {
+    async fn stayed(scripts: &[(Role, &str)]) -> (CliResult<()>, bool) {
         let scratch = Scratch::new();
         let spawn =
             |(role, script): &(Role, &str)| (*role, Command::new("sh").args(["-c", script]).spawn().unwrap());
@@ -102,20 +106,20 @@ mod tests {
         let started = Started {
             session: session.clone(),
             token: "t".parse().unwrap(),
-            again: false,
+            restarted: false,
             nodes: None,
             children,
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut signals = Signals::listen().unwrap();
-        let outcome = stay(
+        let outcome = run_foreground(
             started,
             &mut signals,
             &mut Output { out: &mut out, err: &mut err, are_terminals: [false; 2] },
         )
         .await;
         let lives = session.is_alive();
-        stop(&session, Manner { grace: None, keep_logs: false }).unwrap();
+        stop(&session, StopOptions { grace: None, keep_logs: false }).unwrap();
         (outcome, lives)
     }
 

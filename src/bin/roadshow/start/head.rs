@@ -10,8 +10,10 @@ use roadshow::model::{NodeInfo, NodeState};
 
 use super::launch::Daemon;
 use super::state_dir::StateDir;
-use super::{Arguments, Begun, HEAD_PORT, StartContext, Started, fresh, machine, noted, users};
-use crate::failure::{Failure, Outcome};
+use super::{
+    Arguments, HEAD_PORT, StartContext, StartGuard, Started, create_session, io_failure, machine, users,
+};
+use crate::failure::{CliError, CliResult};
 use crate::reach::{AdminConnector, Target};
 use crate::session::{Role, STATE, Session};
 use crate::token::TokenText;
@@ -19,7 +21,7 @@ use crate::token::TokenText;
 /// How long a process that was killed may take to be gone, on a machine that is busy.
 const EXIT_WAIT: Duration = Duration::from_secs(1);
 
-pub(super) async fn start(arguments: &Arguments, ground: &StartContext) -> Outcome<Started> {
+pub(super) async fn start(arguments: &Arguments, ground: &StartContext) -> CliResult<Started> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     let state_path = match &arguments.state_dir {
         Some(path) => Some(path.clone()),
@@ -27,33 +29,34 @@ pub(super) async fn start(arguments: &Arguments, ground: &StartContext) -> Outco
         None if port == 0 => None,
         None => Some(StateDir::default_path(port)?),
     };
-    let held = state_path.as_deref().map(StateDir::hold).transpose()?;
+    let held = state_path.as_deref().map(StateDir::lock).transpose()?;
     if let Some((state, session)) = held.as_ref().and_then(|state| Some((state, state.session()?))) {
         wait_for_exit(&session).await;
         match (session.live_process(Role::Head), session.live_process(Role::Agent)) {
             (Some(head), _) => return Err(already_running(&session, head.pid)),
-            (None, Some(_)) => return again(arguments, state, session, ground).await,
+            (None, Some(_)) => return restart_head(arguments, state, session, ground).await,
             (None, None) => {}
         }
     }
     let host = arguments.host.unwrap_or_else(machine::own_address);
     let job_users = users::of_jobs(arguments, host)?;
     let room = ground.home.create(arguments.session_dir.as_deref())?;
-    let state = held.map_or_else(|| StateDir::hold(&room.dir.join(STATE)), Ok)?;
-    let mut begun = Begun::new(fresh(&room, None, Some(state.path.clone()), job_users)?, ground);
+    let state = held.map_or_else(|| StateDir::lock(&room.dir.join(STATE)), Ok)?;
+    let mut begun =
+        StartGuard::new(create_session(&room, None, Some(state.path.clone()), job_users)?, ground);
     users::let_pass(&begun.session.node.job_users, &ground.home, &room)?;
-    let (token, children) = anew(arguments, &state, &mut begun.session, host, ground).await?;
-    Ok(Started { session: begun.done(), token, again: false, nodes: None, children })
+    let (token, children) = start_fresh(arguments, &state, &mut begun.session, host, ground).await?;
+    Ok(Started { session: begun.done(), token, restarted: false, nodes: None, children })
 }
 
 /// Starts both into a fresh session.
-async fn anew(
+async fn start_fresh(
     arguments: &Arguments,
     state: &StateDir,
     session: &mut Session,
     host: IpAddr,
     ground: &StartContext,
-) -> Outcome<(TokenText, Vec<(Role, Child)>)> {
+) -> CliResult<(TokenText, Vec<(Role, Child)>)> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
     state.remember(session)?;
     let (mut head, token) = start_head(session, state, ground).await?;
@@ -64,31 +67,31 @@ async fn anew(
     };
     (session.node.address, session.node.head_address) = (Some(address), Some(address));
     session.node.node_id = Some(node_id);
-    noted(session, session.save())?;
-    let children = [(Role::Head, head.let_go()), (Role::Agent, agent.let_go())];
+    io_failure(session, session.save())?;
+    let children = [(Role::Head, head.detach()), (Role::Agent, agent.detach())];
     Ok((token, children.into_iter().filter_map(|(role, child)| Some((role, child?))).collect()))
 }
 
 /// Starts only the head, into the session whose agent still runs.
-async fn again(
+async fn restart_head(
     arguments: &Arguments,
     state: &StateDir,
     mut session: Session,
     ground: &StartContext,
-) -> Outcome<Started> {
-    let address = may_go_on(arguments, &session)?;
+) -> CliResult<Started> {
+    let address = check_restartable(arguments, &session)?;
     let (mut head, token) = start_head(&mut session, state, ground).await?;
     session.node.head_address = Some(address);
-    noted(&session, session.save())?;
+    io_failure(&session, session.save())?;
     let target = Target::new(vec![address], token.clone());
     let is_back = tokio::select! {
         is_back = wait_for_own_node(&target, ground.patience) => is_back,
         ended = head.ended() => return Err(ended),
     };
-    let children = head.let_go().map(|child| (Role::Head, child)).into_iter().collect();
+    let children = head.detach().map(|child| (Role::Head, child)).into_iter().collect();
     match is_back {
-        true => Ok(Started { session, token, again: true, nodes: None, children }),
-        false => Err(Failure::failed(
+        true => Ok(Started { session, token, restarted: true, nodes: None, children }),
+        false => Err(CliError::failed(
             format!(
                 "the head runs, and its node's agent has not come back to it within {} s",
                 ground.patience.as_secs()
@@ -99,17 +102,17 @@ async fn again(
 }
 
 /// Whether the session can be what is asked for now; gives its address.
-fn may_go_on(arguments: &Arguments, session: &Session) -> Outcome<SocketAddr> {
+fn check_restartable(arguments: &Arguments, session: &Session) -> CliResult<SocketAddr> {
     let next = "`roadshow stop` ends that agent and its workers, so that all can be started anew";
     let address = session
         .node
         .address
-        .ok_or_else(|| Failure::failed("the agent of the head that has died was never ready", next))?;
+        .ok_or_else(|| CliError::failed("the agent of the head that has died was never ready", next))?;
     let differs = |option: &str| {
         let text = format!(
             "the agent of the head that has died still runs at {address}, and {option} asks for another"
         );
-        Failure::failed(text, next)
+        CliError::failed(text, next)
     };
     if arguments.port.is_some_and(|port| port != 0 && port != address.port()) {
         return Err(differs("--port"));
@@ -154,7 +157,7 @@ async fn start_head(
     session: &mut Session,
     state: &StateDir,
     ground: &StartContext,
-) -> Outcome<(Daemon, TokenText)> {
+) -> CliResult<(Daemon, TokenText)> {
     let options = HeadOptions {
         state_dir: state.path.clone(),
         session_dir: session.dir.clone(),
@@ -162,11 +165,11 @@ async fn start_head(
     };
     let command = (ground.program)(Role::Head, &session.dir);
     let mut head = Daemon::start(command, Role::Head, &options, &session.log(Role::Head))?;
-    remember(session, &head)?;
+    record_process(session, &head)?;
     let HeadReady { token } = head.ready().await?;
     let token =
-        token.parse().map_err(|error| Failure::failed(format!("the head's token is none: {error}"), ""))?;
-    noted(session, session.save_token(&token))?;
+        token.parse().map_err(|error| CliError::failed(format!("the head's token is none: {error}"), ""))?;
+    io_failure(session, session.save_token(&token))?;
     Ok((head, token))
 }
 
@@ -175,10 +178,10 @@ pub(super) async fn start_agent(
     session: &mut Session,
     options: &AgentOptions,
     ground: &StartContext,
-) -> Outcome<(Daemon, AgentReady)> {
+) -> CliResult<(Daemon, AgentReady)> {
     let command = (ground.program)(Role::Agent, &session.dir);
     let mut agent = Daemon::start(command, Role::Agent, options, &session.log(Role::Agent))?;
-    remember(session, &agent)?;
+    record_process(session, &agent)?;
     let ready = agent.ready().await?;
     Ok((agent, ready))
 }
@@ -191,16 +194,16 @@ async fn wait_for_exit(session: &Session) {
 }
 
 /// Notes the process at once, so that `stop` finds it whatever becomes of this one.
-fn remember(session: &mut Session, daemon: &Daemon) -> Outcome<()> {
+fn record_process(session: &mut Session, daemon: &Daemon) -> CliResult<()> {
     // A daemon that has ended already says why when it is waited for.
     let Some(record) = daemon.record() else { return Ok(()) };
-    let written = session.remember(record);
-    noted(session, written)
+    let written = session.add_process(record);
+    io_failure(session, written)
 }
 
-fn already_running(session: &Session, pid: u32) -> Failure {
+fn already_running(session: &Session, pid: u32) -> CliError {
     let at = session.node.address.map_or_else(String::new, |address| format!(" at {address}"));
-    Failure::failed(
+    CliError::failed(
         format!("a head with this state directory runs already{at} (process {pid})"),
         "`roadshow stop` ends it; another one needs a --port or --state-dir of its own",
     )
@@ -218,7 +221,7 @@ mod tests {
     use crate::reach::Environment;
     use crate::session::tests::{Scratch, node};
     use crate::session::{Process, SessionRoot};
-    use crate::stop::{Manner, stop};
+    use crate::stop::{StopOptions, stop};
 
     fn arguments(given: &[&str]) -> Arguments {
         let command = Arguments::augment_args(clap::Command::new("start"));
@@ -271,19 +274,19 @@ mod tests {
 
         kill(&mut first.children, Role::Head);
         let mut second = start(&arguments, &ground).await.unwrap();
-        assert!(second.again && second.session.dir == first.session.dir);
+        assert!(second.restarted && second.session.dir == first.session.dir);
         assert_eq!(second.session.live_process(Role::Agent).unwrap().pid, agent.pid);
         assert_ne!(second.session.live_process(Role::Head), first.session.live_process(Role::Head));
 
-        stop(&second.session, Manner { grace: None, keep_logs: false }).unwrap();
+        stop(&second.session, StopOptions { grace: None, keep_logs: false }).unwrap();
         assert!(!second.session.dir.exists() && state.exists());
         for (_, child) in first.children.iter_mut().chain(&mut second.children) {
             child.wait().unwrap();
         }
 
         let mut third = start(&arguments, &ground).await.unwrap();
-        assert!(!third.again);
-        stop(&third.session, Manner { grace: None, keep_logs: false }).unwrap();
+        assert!(!third.restarted);
+        stop(&third.session, StopOptions { grace: None, keep_logs: false }).unwrap();
         kill(&mut third.children, Role::Head);
         kill(&mut third.children, Role::Agent);
     }
@@ -372,20 +375,20 @@ mod tests {
         let mut session = Session { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
         let dir = scratch.0.to_str().unwrap();
         for given in [&[][..], &["--port=7"], &["--port=0"], &["--host=127.0.0.1"], &["--session-dir", dir]] {
-            assert!(may_go_on(&arguments(given), &session).is_ok(), "{given:?}");
+            assert!(check_restartable(&arguments(given), &session).is_ok(), "{given:?}");
         }
         let others =
             ["--port=8", "--host=127.0.0.2", "--session-dir=elsewhere", "--worker-uids=5-6"].map(|it| [it]);
         for given in others {
-            let refused = may_go_on(&arguments(&given), &session).unwrap_err().to_string();
+            let refused = check_restartable(&arguments(&given), &session).unwrap_err().to_string();
             assert!(refused.contains("127.0.0.1:7") && refused.contains("roadshow stop"), "{refused}");
         }
         // The agent keeps the users that it has, also where none are asked for.
         session.node.job_users = JobUsers::EachJob("5-6".parse().unwrap());
         for given in [&[][..], &["--worker-uids=5-6"]] {
-            assert!(may_go_on(&arguments(given), &session).is_ok(), "{given:?}");
+            assert!(check_restartable(&arguments(given), &session).is_ok(), "{given:?}");
         }
-        assert!(may_go_on(&arguments(&["--worker-uids=5-7"]), &session).is_err());
+        assert!(check_restartable(&arguments(&["--worker-uids=5-7"]), &session).is_err());
     }
 
     #[test]

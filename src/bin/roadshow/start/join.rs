@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use roadshow::admin::{Admin, Desk, check_token};
+use roadshow::admin::{Admin, AdminEndpoint, check_token};
 use roadshow::daemon::{AgentOptions, AgentReady};
 use roadshow::model::{NodeInfo, NodeState};
 
 use super::head::start_agent;
 use super::launch::Daemon;
-use super::{Arguments, Begun, StartContext, Started, fresh, machine, noted, users};
-use crate::failure::Outcome;
+use super::{Arguments, StartContext, StartGuard, Started, create_session, io_failure, machine, users};
+use crate::failure::CliResult;
 use crate::reach::{AdminConnector, Target, find_token};
 use crate::session::{Role, Session};
 use crate::token::TokenText;
@@ -19,7 +19,7 @@ pub(super) async fn start(
     arguments: &Arguments,
     address: &Address,
     ground: &StartContext,
-) -> Outcome<Started> {
+) -> CliResult<Started> {
     let home = &ground.home;
     let mut heads = address.resolve()?;
     let token = match &arguments.token {
@@ -31,15 +31,15 @@ pub(super) async fn start(
     let host = arguments.host.or_else(|| machine::address_towards(head)).unwrap_or_else(machine::own_address);
     let job_users = users::of_jobs(arguments, host)?;
     let room = home.create(arguments.session_dir.as_deref())?;
-    let mut begun = Begun::new(fresh(&room, Some(head), None, job_users)?, ground);
+    let mut begun = StartGuard::new(create_session(&room, Some(head), None, job_users)?, ground);
     users::let_pass(&begun.session.node.job_users, home, &room)?;
     let address = (host, arguments.port.unwrap_or(0));
     let options = arguments.agent(&begun.session, address, heads, &token);
     let agent = join(&mut begun.session, &token, &options, ground).await?;
     let session = begun.done();
     let nodes = living_nodes(&Target::new(vec![head], token.clone())).await;
-    let children = agent.let_go().map(|child| (Role::Agent, child)).into_iter().collect();
-    Ok(Started { session, token, again: false, nodes, children })
+    let children = agent.detach().map(|child| (Role::Agent, child)).into_iter().collect();
+    Ok(Started { session, token, restarted: false, nodes, children })
 }
 
 /// The head's address, put first of those that its name stands for: this node's own is that of the way to it.
@@ -47,7 +47,7 @@ pub(super) async fn start(
 /// A head that does not answer yet is waited for by the agent, at all of them.
 async fn answering(heads: &mut [SocketAddr], token: &TokenText) -> SocketAddr {
     if heads.len() > 1
-        && let Ok((head, _)) = Admin::connect_any(Desk::Head, heads, token.reveal()).await
+        && let Ok((head, _)) = Admin::connect_any(AdminEndpoint::Head, heads, token.reveal()).await
     {
         heads.sort_by_key(|address| *address != head);
     }
@@ -60,11 +60,11 @@ async fn join(
     token: &TokenText,
     options: &AgentOptions,
     ground: &StartContext,
-) -> Outcome<Daemon> {
-    noted(session, session.save_token(token))?;
+) -> CliResult<Daemon> {
+    io_failure(session, session.save_token(token))?;
     let (agent, AgentReady { address, node_id }) = start_agent(session, options, ground).await?;
     (session.node.address, session.node.node_id) = (Some(address), Some(node_id));
-    noted(session, session.save())?;
+    io_failure(session, session.save())?;
     Ok(agent)
 }
 
@@ -86,7 +86,7 @@ mod tests {
     use crate::reach::Environment;
     use crate::session::SessionRoot;
     use crate::session::tests::Scratch;
-    use crate::stop::{Manner, stop};
+    use crate::stop::{StopOptions, stop};
     use clap::{Args, FromArgMatches};
 
     /// The token of no cluster: bytes of seven, with their checksum.
@@ -101,7 +101,7 @@ mod tests {
         command
     }
 
-    async fn joined(given: &[&str], ground: &StartContext) -> Outcome<Started> {
+    async fn joined(given: &[&str], ground: &StartContext) -> CliResult<Started> {
         let command = Arguments::augment_args(clap::Command::new("start"));
         let matches = command.get_matches_from([&["start", "--address=127.0.0.1:1"], given].concat());
         let arguments = Arguments::from_arg_matches(&matches).unwrap();
@@ -137,7 +137,7 @@ mod tests {
         // Another node of the same machine needs no token of its own.
         let mut another = joined(&[], &ground).await.unwrap();
         for started in [&mut started, &mut another] {
-            stop(&started.session, Manner { grace: None, keep_logs: false }).unwrap();
+            stop(&started.session, StopOptions { grace: None, keep_logs: false }).unwrap();
             started.children[0].1.wait().unwrap();
         }
     }

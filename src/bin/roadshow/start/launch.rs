@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 
-use crate::daemons::Answer;
-use crate::failure::{Failure, Outcome, one_line};
+use crate::daemons::DaemonStatus;
+use crate::failure::{CliError, CliResult, one_line};
 use crate::session::{Process, ProcessRecord, Role};
 
 /// How long a daemon may take to be ready. An agent dials its head for some of it.
@@ -25,7 +25,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// How long a daemon that has closed its answer may take to end.
-const ENDING: Duration = Duration::from_millis(500);
+const EXIT_WAIT: Duration = Duration::from_millis(500);
 
 /// How much of the end of a log is looked at.
 const LOG_END_BYTES: usize = 4 << 10;
@@ -55,9 +55,9 @@ impl Daemon {
         role: Role,
         options: &impl Serialize,
         log: &Path,
-    ) -> Outcome<Self> {
+    ) -> CliResult<Self> {
         let fails = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::failed(
+            CliError::failed(
                 format!("cannot start the {}: {what}: {error}", role.name()),
                 "make room for it, and try again",
             )
@@ -84,11 +84,11 @@ impl Daemon {
     }
 
     /// Waits until it is ready.
-    pub(super) async fn ready<R: DeserializeOwned>(&mut self) -> Outcome<R> {
+    pub(super) async fn ready<R: DeserializeOwned>(&mut self) -> CliResult<R> {
         self.ready_within(READY_TIMEOUT).await
     }
 
-    async fn ready_within<R: DeserializeOwned>(&mut self, limit: Duration) -> Outcome<R> {
+    async fn ready_within<R: DeserializeOwned>(&mut self, limit: Duration) -> CliResult<R> {
         let role = self.role.name();
         let mut line = String::new();
         match tokio::time::timeout(limit, self.answer.read_line(&mut line)).await {
@@ -103,16 +103,16 @@ impl Daemon {
             Ok(Ok(_)) => {}
         }
         match serde_json::from_str(&line) {
-            Ok(Answer::Ready(ready)) => Ok(ready),
-            Ok(Answer::Failed { code, why }) => {
-                Err(Failure::new(code, format!("the {role} cannot start: {why}"), ""))
+            Ok(DaemonStatus::Ready(ready)) => Ok(ready),
+            Ok(DaemonStatus::Failed { code, why }) => {
+                Err(CliError::new(code, format!("the {role} cannot start: {why}"), ""))
             }
             Err(_) => Err(self.exited_early("before it was ready").await),
         }
     }
 
     /// Waits until it has ended, which it was not to do.
-    pub(super) async fn ended(&mut self) -> Failure {
+    pub(super) async fn ended(&mut self) -> CliError {
         let process = self.record().and_then(|record| record.open());
         match process.map(Process::watch) {
             None => {}
@@ -124,7 +124,7 @@ impl Daemon {
         self.exited_early("before its node was ready").await
     }
 
-    async fn exited_early(&mut self, when: &str) -> Failure {
+    async fn exited_early(&mut self, when: &str) -> CliError {
         let mut text = format!("the {} ended {when}", self.role.name());
         if let Some(status) = self.status().await {
             text += &format!(": {status}");
@@ -135,17 +135,17 @@ impl Daemon {
     /// How it ended, if it has: it may be about to.
     async fn status(&mut self) -> Option<ExitStatus> {
         if let Some(process) = self.record().and_then(|record| record.open()) {
-            process.has_ended(ENDING).await;
+            process.has_ended(EXIT_WAIT).await;
         }
         self.child.as_mut()?.try_wait().ok()?
     }
 
     /// What went wrong, with its last words and where the others are; `next` if it has left none.
-    fn failure(&self, text: &str, next: &str) -> Failure {
+    fn failure(&self, text: &str, next: &str) -> CliError {
         match self.log_tail() {
-            None => Failure::failed(text, next),
+            None => CliError::failed(text, next),
             Some(words) => {
-                Failure::failed(format!("{text} ({words})"), format!("look at {}", self.log.display()))
+                CliError::failed(format!("{text} ({words})"), format!("look at {}", self.log.display()))
             }
         }
     }
@@ -158,7 +158,7 @@ impl Daemon {
     }
 
     /// Lets it go on by itself; the child is for whoever stays.
-    pub(super) fn let_go(mut self) -> Option<Child> {
+    pub(super) fn detach(mut self) -> Option<Child> {
         self.child.take()
     }
 }
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&daemon.log).unwrap(), "[\"an option\"]\n");
         let record = daemon.record().unwrap();
         assert!(record.is_alive());
-        let mut child = daemon.let_go().unwrap();
+        let mut child = daemon.detach().unwrap();
         assert!(record.is_alive());
         child.kill().unwrap();
         child.wait().unwrap();

@@ -20,10 +20,10 @@ use roadshow::daemon::{AgentOptions, JobUsers, UidRange};
 use roadshow::model::Resources;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::output::Output;
 use crate::reach::Environment;
-use crate::session::{NodeFile, Role, Room, Session, SessionRoot, boot_id};
+use crate::session::{NodeFile, Role, Session, SessionDir, SessionRoot, boot_id};
 use crate::token::{TokenFile, TokenText};
 use crate::values::{Address, Custom, LabelList, bytes, cores, custom, host, labels, name, port, switch};
 
@@ -128,13 +128,13 @@ struct Started {
     session: Session,
     token: TokenText,
     /// Whether only the head was started, into a session that there was.
-    again: bool,
+    restarted: bool,
     /// How many nodes live, if the head has said.
     nodes: Option<usize>,
     children: Vec<(Role, Child)>,
 }
 
-pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outcome<()> {
+pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> CliResult<()> {
     if arguments.token.is_some() {
         output.note("warning: every user of this machine can read --token in the list of processes; use ROADSHOW_TOKEN or --token-file");
     }
@@ -142,7 +142,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outco
     let started = tokio::select! {
         started = start(arguments) => started?,
         // What was started is killed as its hold is dropped.
-        () = signals.any() => return Err(Failure::failed("the start was interrupted", "nothing of it runs")),
+        () = signals.any() => return Err(CliError::failed("the start was interrupted", "nothing of it runs")),
     };
     match arguments.json {
         true => output.json(&text::json(&started))?,
@@ -156,7 +156,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outco
     }
     match arguments.block {
         true => {
-            let outcome = block::stay(started, &mut signals, output).await;
+            let outcome = block::run_foreground(started, &mut signals, output).await;
             SessionRoot::of_this_user().tidy();
             outcome
         }
@@ -164,7 +164,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Outco
     }
 }
 
-async fn start(arguments: &Arguments) -> Outcome<Started> {
+async fn start(arguments: &Arguments) -> CliResult<Started> {
     let ground = StartContext {
         home: SessionRoot::of_this_user(),
         environment: Environment::read(),
@@ -233,14 +233,14 @@ impl Arguments {
 }
 
 /// A session of which nothing runs yet.
-fn fresh(
-    room: &Room,
+fn create_session(
+    room: &SessionDir,
     head_address: Option<SocketAddr>,
     state_dir: Option<PathBuf>,
     job_users: JobUsers,
-) -> Outcome<Session> {
+) -> CliResult<Session> {
     let boot_id =
-        boot_id().map_err(|error| Failure::failed(format!("/proc cannot be read: {error}"), "mount it"))?;
+        boot_id().map_err(|error| CliError::failed(format!("/proc cannot be read: {error}"), "mount it"))?;
     let node = NodeFile {
         boot_id,
         is_head: head_address.is_none(),
@@ -253,18 +253,18 @@ fn fresh(
     };
     let session = Session { dir: room.dir.clone(), node };
     // Where it cannot be written nothing is left that would be in the way of the next.
-    noted(&session, session.save()).inspect_err(|_| drop(clear(&session)))?;
+    io_failure(&session, session.save()).inspect_err(|_| drop(clear(&session)))?;
     Ok(session)
 }
 
 /// A start that is under way. One that fails, or is interrupted, abandons its session.
-struct Begun<'a> {
+struct StartGuard<'a> {
     session: Session,
     ground: &'a StartContext,
     is_done: bool,
 }
 
-impl<'a> Begun<'a> {
+impl<'a> StartGuard<'a> {
     const fn new(session: Session, ground: &'a StartContext) -> Self {
         Self { session, ground, is_done: false }
     }
@@ -275,7 +275,7 @@ impl<'a> Begun<'a> {
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for StartGuard<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             abandon(&self.session, self.ground);
@@ -295,10 +295,10 @@ fn abandon(session: &Session, ground: &StartContext) {
 }
 
 /// What was to be written into a session.
-fn noted<T>(session: &Session, written: std::io::Result<T>) -> Outcome<T> {
+fn io_failure<T>(session: &Session, written: std::io::Result<T>) -> CliResult<T> {
     written.map_err(|error| {
         let text = format!("cannot write to {}: {error}", session.dir.display());
-        Failure::failed(text, "make room there, or give another directory with --session-dir")
+        CliError::failed(text, "make room there, or give another directory with --session-dir")
     })
 }
 
@@ -317,9 +317,9 @@ struct Signals {
 }
 
 impl Signals {
-    fn listen() -> Outcome<Self> {
+    fn listen() -> CliResult<Self> {
         let listen = |kind| {
-            signal(kind).map_err(|error| Failure::failed(format!("cannot wait for signals: {error}"), ""))
+            signal(kind).map_err(|error| CliError::failed(format!("cannot wait for signals: {error}"), ""))
         };
         Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 use crate::session::{Session, own_directory, read_own, write_private};
 
 const HEAD_FILE: &str = "head.json";
@@ -31,20 +31,20 @@ struct HeadFile {
 
 impl StateDir {
     /// Where the head of a port keeps its state unless it is told: where the user's programs do.
-    pub(super) fn default_path(port: u16) -> Outcome<PathBuf> {
+    pub(super) fn default_path(port: u16) -> CliResult<PathBuf> {
         let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
         let base = base.ok_or_else(|| {
-            Failure::usage("neither XDG_STATE_HOME nor HOME names a directory", "give --state-dir")
+            CliError::usage("neither XDG_STATE_HOME nor HOME names a directory", "give --state-dir")
         })?;
         Ok(base.join("roadshow").join(format!("head-{port}")))
     }
 
     /// Makes the directory if it is not there, and holds it.
-    pub(super) fn hold(path: &Path) -> Outcome<Self> {
+    pub(super) fn lock(path: &Path) -> CliResult<Self> {
         let fails = |error: &dyn std::fmt::Display| {
             let text = format!("cannot use {} for the head's state: {error}", path.display());
-            Failure::failed(text, "give another directory with --state-dir")
+            CliError::failed(text, "give another directory with --state-dir")
         };
         // It is named in files of JSON, which are text.
         let is_text = std::path::absolute(path).is_ok_and(|path| path.to_str().is_some());
@@ -60,7 +60,7 @@ impl StateDir {
         let held = held.map_err(|error| fails(&error))?;
         match flock(&held._lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(held),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::failed(
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(CliError::failed(
                 format!("somebody else starts a head with the state in {}", path.display()),
                 "wait for it, or give another directory with --state-dir",
             )),
@@ -75,12 +75,12 @@ impl StateDir {
     }
 
     /// Remembers the session.
-    pub(super) fn remember(&self, session: &Session) -> Outcome<()> {
+    pub(super) fn remember(&self, session: &Session) -> CliResult<()> {
         let head = HeadFile { session_dir: session.dir.clone() };
         let json = serde_json::to_vec_pretty(&head).map_err(io::Error::other);
         json.and_then(|json| write_private(&self.path.join(HEAD_FILE), &json)).map_err(|error| {
             let text = format!("cannot write to {}: {error}", self.path.display());
-            Failure::failed(text, "give another directory with --state-dir")
+            CliError::failed(text, "give another directory with --state-dir")
         })
     }
 }
@@ -95,16 +95,16 @@ mod tests {
     fn one_at_a_time_holds_it() {
         let scratch = Scratch::new();
         let path = scratch.0.join("a/state");
-        let held = StateDir::hold(&path).unwrap();
-        assert!(StateDir::hold(&path).is_err());
+        let held = StateDir::lock(&path).unwrap();
+        assert!(StateDir::lock(&path).is_err());
         drop(held);
-        StateDir::hold(&path).unwrap();
+        StateDir::lock(&path).unwrap();
     }
 
     #[test]
     fn it_remembers_the_session_as_long_as_that_is_there() {
         let scratch = Scratch::new();
-        let held = StateDir::hold(&scratch.0.join("state")).unwrap();
+        let held = StateDir::lock(&scratch.0.join("state")).unwrap();
         assert_eq!(held.session(), None);
         let dir = scratch.0.join("session");
         own_directory(&dir).unwrap();

@@ -57,7 +57,7 @@ fn head(page: &mut String, started: &Started) -> std::fmt::Result {
     writeln!(page, "Local node address: {address}\n")?;
     title(
         page,
-        if started.again {
+        if started.restarted {
             "Roadshow head started again; its node and workers went on."
         } else {
             "Roadshow head started."
@@ -135,7 +135,7 @@ mod tests {
         Started {
             session,
             token: "rs1_abc".parse().unwrap(),
-            again: false,
+            restarted: false,
             nodes: Some(2),
             children: Vec::new(),
         }

@@ -5,17 +5,17 @@ use std::net::IpAddr;
 use roadshow::daemon::{JobUser, JobUsers, JobUsersError};
 
 use super::Arguments;
-use crate::failure::{Failure, Outcome};
-use crate::session::{Room, SessionRoot};
+use crate::failure::{CliError, CliResult};
+use crate::session::{SessionDir, SessionRoot};
 
 /// The users that are asked for, if this process may start jobs as them on a node at that address.
-pub(super) fn of_jobs(arguments: &Arguments, host: IpAddr) -> Outcome<JobUsers> {
+pub(super) fn of_jobs(arguments: &Arguments, host: IpAddr) -> CliResult<JobUsers> {
     let users = asked_for(arguments)?;
     users.check(host).map_err(refused)?;
     Ok(users)
 }
 
-fn asked_for(arguments: &Arguments) -> Outcome<JobUsers> {
+fn asked_for(arguments: &Arguments) -> CliResult<JobUsers> {
     Ok(match (&arguments.worker_user, arguments.worker_uids) {
         (Some(name), _) => JobUsers::One(JobUser::named(name).map_err(refused)?),
         (None, Some(uids)) => JobUsers::EachJob(uids),
@@ -24,7 +24,7 @@ fn asked_for(arguments: &Arguments) -> Outcome<JobUsers> {
 }
 
 /// The option that asks for other users than those of an agent that runs; nothing where none asks.
-pub(super) fn differ(arguments: &Arguments, running: &JobUsers) -> Outcome<Option<&'static str>> {
+pub(super) fn differ(arguments: &Arguments, running: &JobUsers) -> CliResult<Option<&'static str>> {
     let option = match arguments.worker_user {
         Some(_) => "--worker-user",
         None => "--worker-uids",
@@ -34,18 +34,18 @@ pub(super) fn differ(arguments: &Arguments, running: &JobUsers) -> Outcome<Optio
 }
 
 /// Lets the users of jobs pass through the directories above their own. They cannot list them.
-pub(super) fn let_pass(users: &JobUsers, home: &SessionRoot, room: &Room) -> Outcome<()> {
+pub(super) fn let_pass(users: &JobUsers, home: &SessionRoot, room: &SessionDir) -> CliResult<()> {
     if *users == JobUsers::Agent {
         return Ok(());
     }
     home.let_pass(room).map_err(|error| {
         let text = format!("the users of jobs cannot be let into {}: {error}", room.dir.display());
-        Failure::failed(text, "give another directory with --session-dir, or set TMPDIR")
+        CliError::failed(text, "give another directory with --session-dir, or set TMPDIR")
     })?;
     users.check_above(&room.dir).map_err(refused)
 }
 
 /// The text says what to do.
-fn refused(error: JobUsersError) -> Failure {
-    Failure::failed(error, "")
+fn refused(error: JobUsersError) -> CliError {
+    CliError::failed(error, "")
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{CliError, CliResult};
 
 /// A host, by name or number, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,10 +15,10 @@ pub(crate) struct Address {
 
 impl Address {
     /// The sockets' addresses, at least one; names are looked up.
-    pub(crate) fn resolve(&self) -> Outcome<Vec<SocketAddr>> {
+    pub(crate) fn resolve(&self) -> CliResult<Vec<SocketAddr>> {
         let fails = |why: &dyn fmt::Display| {
             let text = format!("cannot find the host {:?}: {why}", self.host);
-            Failure::unreachable(text, "give the head's IP address")
+            CliError::unreachable(text, "give the head's IP address")
         };
         let mut addresses = Vec::new();
         for address in (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| fails(&error))? {

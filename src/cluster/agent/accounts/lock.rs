@@ -59,11 +59,11 @@ impl Drop for UidLock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::scratch::Scratch;
+    use crate::cluster::scratch::TestDir;
 
     #[test]
     fn a_uid_has_one_lock_until_that_is_dropped() {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let locks = scratch.join("locks");
         let lock = UidLock::take(&locks, 7).unwrap().unwrap();
         assert!(UidLock::take(&locks, 7).unwrap().is_none());

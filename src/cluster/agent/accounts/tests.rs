@@ -4,17 +4,17 @@ use std::os::unix::fs::MetadataExt;
 
 use super::*;
 use crate::cluster::daemon::UidRange;
-use crate::cluster::scratch::Scratch;
+use crate::cluster::scratch::TestDir;
 
 const JOB: JobId = JobId(1);
 
 /// The accounts of a session with these uids; none where this process may not give files to other users.
-fn accounts(first: u32, last: u32) -> Option<(Scratch, Accounts)> {
+fn accounts(first: u32, last: u32) -> Option<(TestDir, Accounts)> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root may give files to other users");
         return None;
     }
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let users = JobUsers::EachJob(UidRange::new(first, last).unwrap());
     let accounts = Accounts::new(&users, scratch.path()).unwrap();
     Some((scratch, accounts))
@@ -33,7 +33,7 @@ async fn of(accounts: &Accounts, job: JobId) -> Result<Option<Arc<Account>>, Acc
 
 #[tokio::test]
 async fn jobs_that_run_as_the_agent_s_user_have_no_accounts() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let accounts = Accounts::new(&JobUsers::Agent, scratch.path()).unwrap();
     assert!(of(&accounts, JOB).await.unwrap().is_none());
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);

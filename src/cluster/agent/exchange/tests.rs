@@ -5,14 +5,14 @@ use std::future::ready;
 use std::time::Duration;
 
 use super::*;
-use crate::cluster::scratch::Scratch;
+use crate::cluster::scratch::TestDir;
 use crate::host::fresh_identity;
 
 const SIZE: usize = 2 * EXECUTABLE_CHUNK_BYTES + 700_000;
 
 /// A store, and an executable that is to get into it.
 struct Lab {
-    scratch: Scratch,
+    scratch: TestDir,
     store: Store,
     bytes: Vec<u8>,
     digest: Digest,
@@ -21,7 +21,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let scratch = Scratch::new();
+        let scratch = TestDir::new();
         let store = Store::open(&scratch.join("executables")).unwrap();
         let bytes: Vec<_> = (0..SIZE).map(|at| (at / 1000 % 251) as u8).collect();
         let digest = Digest(blake3::hash(&bytes).into());
@@ -46,7 +46,7 @@ impl Lab {
     }
 
     fn stored(&self) -> Vec<u8> {
-        std::fs::read(self.store.hold(self.digest).unwrap().path()).unwrap()
+        std::fs::read(self.store.pin(self.digest).unwrap().path()).unwrap()
     }
 }
 
@@ -60,7 +60,7 @@ async fn pieces_become_the_executable_and_it_is_served_once_it_is_complete() {
     });
     assert!(matches!(ended.await, Err(NotFetched::BySource(_))));
     assert!(matches!(lab.store.read(lab.digest, 0, 1), Err(StoreError::Missing { .. })));
-    assert_eq!(lab.store.have(lab.digest, SIZE as u64).unwrap(), EXECUTABLE_CHUNK_BYTES as u64);
+    assert_eq!(lab.store.stored_bytes(lab.digest, SIZE as u64).unwrap(), EXECUTABLE_CHUNK_BYTES as u64);
     // Another goes on from there.
     lab.asked.borrow_mut().clear();
     assert_eq!(lab.fill_well().await, SIZE as u64);
@@ -92,8 +92,8 @@ async fn a_source_that_lies_costs_a_transfer_and_leaves_nothing_behind() {
     let lied = lab.fill(lie).await.unwrap_err();
     assert!(matches!(lied, NotFetched::Wrong(_)), "{lied:?}");
     assert!(matches!(ExecutableReply::from(lied), ExecutableReply::Wrong { .. }));
-    assert!(matches!(lab.store.hold(lab.digest), Err(StoreError::Missing { .. })));
-    assert_eq!(lab.store.have(lab.digest, SIZE as u64).unwrap(), 0);
+    assert!(matches!(lab.store.pin(lab.digest), Err(StoreError::Missing { .. })));
+    assert_eq!(lab.store.stored_bytes(lab.digest, SIZE as u64).unwrap(), 0);
     assert_eq!(lab.fill_well().await, SIZE as u64);
     assert_eq!(lab.stored(), lab.bytes);
 }
@@ -105,7 +105,7 @@ async fn pieces_of_another_length_are_not_taken() {
         let odd = lab.fill(|_| ready(Ok(vec![1; length].into()))).await.unwrap_err();
         assert!(matches!(&odd, NotFetched::BySource(text) if text.contains("are next")), "{odd:?}");
     }
-    assert_eq!(lab.store.have(lab.digest, SIZE as u64).unwrap(), 0);
+    assert_eq!(lab.store.stored_bytes(lab.digest, SIZE as u64).unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]

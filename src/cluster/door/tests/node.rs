@@ -5,10 +5,10 @@ use roadshow::prelude::*;
 
 use super::*;
 use crate::cluster::callers::check_job;
-use crate::cluster::desk::{Desk, Endpoint, Enrolled, TokenRpcClient, TokenService};
+use crate::cluster::desk::{Endpoint, Enrolled, TokenRpcClient, TokenRpcServer, TokenService};
 use crate::cluster::model::JobId;
 use crate::cluster::trust::tests::{Realm, claims};
-use crate::cluster::trust::{Authority, CertificateRequest, Claims};
+use crate::cluster::trust::{CertificateAuthority, CertificateRequest, Claims};
 use crate::config::Limits;
 use crate::host::{Executor, Host, HostConfig, fresh_identity};
 use crate::id::{HostId, HostUid};
@@ -41,13 +41,13 @@ struct Ways {
 }
 
 impl ConnectionRouter for Ways {
-    fn admit(&self, route: Route, stream: net::TcpStream) -> Result<(), NoRoom> {
+    fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), RouteError> {
         let to = match route {
             Route::HeadTokenRpc => &self.desk,
             Route::Host(host) if host == self.head.host => &self.host,
-            _ => return Err(NoRoom::Unknown),
+            _ => return Err(RouteError::Unknown),
         };
-        to.try_send(stream).map_err(|_| NoRoom::Full)
+        to.try_send(stream).map_err(|_| RouteError::Full)
     }
 }
 
@@ -92,7 +92,7 @@ async fn start(
     (host.clone(), ClusterRef::new(host))
 }
 
-fn certify(authority: &Authority, role: Role, host: HostUid) -> crate::transport::Credentials {
+fn certify(authority: &CertificateAuthority, role: Role, host: HostUid) -> crate::transport::Credentials {
     let request = CertificateRequest::new().unwrap();
     let chain = authority.issue(request.csr(), &claims(role, host)).unwrap();
     request.credentials(chain).unwrap()
@@ -103,15 +103,15 @@ async fn a_driver_comes(between_machines: bool, job: Option<JobId>) {
     let seen = |routed: Routed| if between_machines { routed.between_machines() } else { routed };
     let (realm, head) = (Realm::new(), HostUid { host: HostId::HEAD, ..fresh_identity() });
     let text = realm.authority.token().to_string();
-    let door = Door::bind(LOOPBACK).await.unwrap();
+    let door = Acceptor::bind(LOOPBACK).await.unwrap();
     let address = door.address();
     let credentials = certify(&realm.authority, Role::Head, head);
     let token = realm.authority.token().clone();
     let ((to_host, host_incoming), (to_desk, desk_incoming)) = (mpsc::channel(4), mpsc::channel(4));
-    let desk = Desk::new(&credentials, token.clone(), Head { realm, identity: head });
+    let desk = TokenRpcServer::new(&credentials, token.clone(), Head { realm, identity: head });
     tokio::spawn(desk.run(desk_incoming));
     let ways = Arc::new(Ways { head, host: to_host, desk: to_desk });
-    tokio::spawn(async move { door.open(ways).await });
+    tokio::spawn(async move { door.accept_loop(ways).await });
     let routed = seen(Routed::new(credentials, address, host_incoming));
     let (there, cluster) = start(head, token.session_secret(), routed, Some(address)).await;
     let pinged = cluster.register(Pinged.start());

@@ -36,7 +36,7 @@ impl Node {
 
 /// Spreads the executable to that number of nodes, by rounds in which each transfer that is under way ends as `outcome`
 /// says; gives the number of rounds.
-fn spread(sources: &Sources, nodes: u64, outcome: impl Fn(u64, Turn) -> Outcome) -> u64 {
+fn broadcast(sources: &Sources, nodes: u64, outcome: impl Fn(u64, Turn) -> Outcome) -> u64 {
     let mut lacking: Vec<_> = (1..=nodes).map(Node::new).collect();
     let mut rounds = 0;
     while !lacking.is_empty() {
@@ -65,7 +65,7 @@ fn spread(sources: &Sources, nodes: u64, outcome: impl Fn(u64, Turn) -> Outcome)
 fn the_driver_sends_two_copies_whatever_the_number_of_nodes() {
     for (nodes, rounds_max) in [(1, 1), (2, 1), (3, 2), (16, 3), (1000, 7), (5000, 9)] {
         let sources = Sources::default();
-        let rounds = spread(&sources, nodes, |_, _| Outcome::Done);
+        let rounds = broadcast(&sources, nodes, |_, _| Outcome::Done);
         let Tally { sent, fetched, had, .. } = sources.tally();
         let copies = nodes.min(EXECUTABLES_SENT_AT_ONCE as u64);
         assert_eq!((sent, fetched, had), (copies, nodes - copies, 0), "{nodes}");
@@ -76,15 +76,15 @@ fn the_driver_sends_two_copies_whatever_the_number_of_nodes() {
 #[test]
 fn a_node_that_has_it_already_spares_the_driver_all_copies() {
     let sources = Sources::default();
-    sources.had(source(77));
-    spread(&sources, 20, |_, _| Outcome::Done);
+    sources.stored_bytes(source(77));
+    broadcast(&sources, 20, |_, _| Outcome::Done);
     assert_eq!(sources.tally(), Tally { had: 1, fetched: 20, ..Tally::default() });
 }
 
 #[test]
 fn no_source_serves_more_than_its_share_at_the_same_time() {
     let sources = Sources::default();
-    sources.had(source(77));
+    sources.stored_bytes(source(77));
     let mut nodes: Vec<_> = (1..=10).map(Node::new).collect();
     nodes.iter_mut().for_each(|node| node.poll(&sources));
     let served = |nodes: &[Node]| nodes.iter().filter(|node| node.transfer.is_some()).count();
@@ -100,7 +100,7 @@ fn no_source_serves_more_than_its_share_at_the_same_time() {
 #[test]
 fn a_node_that_waits_no_more_leaves_its_source_to_others() {
     let sources = Sources::default();
-    sources.had(source(77));
+    sources.stored_bytes(source(77));
     let mut nodes: Vec<_> = (1..=4).map(Node::new).collect();
     nodes.iter_mut().for_each(|node| node.poll(&sources));
     // Before and after it was told of its source.
@@ -118,15 +118,15 @@ fn sources_that_fail_are_not_named_for_long_and_the_driver_helps_in_the_end() {
     // Every fetch fails: each node gets its copy from the driver.
     for outcome in [Outcome::Failed, Outcome::Wrong, Outcome::Busy] {
         let sources = Sources::default();
-        spread(&sources, 50, |_, turn| if turn == Turn::Send { Outcome::Done } else { outcome });
+        broadcast(&sources, 50, |_, turn| if turn == Turn::Send { Outcome::Done } else { outcome });
         assert_eq!((sources.tally().sent, sources.tally().fetched), (50, 0), "{outcome:?}");
     }
     // One node is a bad source: it costs the others a failure or two, and the driver no copy.
     for bad in [Outcome::Failed, Outcome::Wrong] {
         let sources = Sources::default();
-        sources.had(source(77));
-        sources.had(source(78));
-        spread(&sources, 100, |_, turn| if turn == Turn::Fetch(source(77)) { bad } else { Outcome::Done });
+        sources.stored_bytes(source(77));
+        sources.stored_bytes(source(78));
+        broadcast(&sources, 100, |_, turn| if turn == Turn::Fetch(source(77)) { bad } else { Outcome::Done });
         assert_eq!((sources.tally().sent, sources.tally().fetched), (0, 100), "{bad:?}");
     }
 }
@@ -134,19 +134,19 @@ fn sources_that_fail_are_not_named_for_long_and_the_driver_helps_in_the_end() {
 #[test]
 fn a_node_that_reaches_no_other_does_not_cost_the_others_their_sources() {
     let sources = Sources::default();
-    (70..75).for_each(|node| sources.had(source(node)));
+    (70..75).for_each(|node| sources.stored_bytes(source(node)));
     let outcome = |node, turn| match turn {
         Turn::Fetch(_) if node == 3 => Outcome::Failed,
         _ => Outcome::Done,
     };
-    spread(&sources, 100, outcome);
+    broadcast(&sources, 100, outcome);
     assert_eq!((sources.tally().sent, sources.tally().fetched), (1, 99));
 }
 
 #[test]
 fn a_node_that_is_lost_is_named_no_more_and_what_it_served_ends() {
     let sources = Sources::default();
-    sources.had(source(77));
+    sources.stored_bytes(source(77));
     let mut nodes = [Node::new(1), Node::new(2)];
     nodes.iter_mut().for_each(|node| node.poll(&sources));
     sources.forget(source(77).agent);

@@ -95,7 +95,7 @@ pub(crate) enum StoreError {
     },
     /// Another process keeps its executables there.
     #[error("another process keeps executables in {dir:?}; stop it, or use another directory")]
-    Taken {
+    Locked {
         /// The directory.
         dir: PathBuf,
     },

@@ -44,7 +44,7 @@ pub(super) fn lock_directory(dir: &Path) -> Result<File, StoreError> {
     std::fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
     let lock = File::open(dir).map_err(failed)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match io::Error::from(errno) {
-        error if error.kind() == io::ErrorKind::WouldBlock => StoreError::Taken { dir: dir.to_owned() },
+        error if error.kind() == io::ErrorKind::WouldBlock => StoreError::Locked { dir: dir.to_owned() },
         error => failed(error),
     })?;
     let mount = fstatvfs(&lock).map_err(|errno| failed(errno.into()))?;
@@ -56,7 +56,7 @@ pub(super) fn lock_directory(dir: &Path) -> Result<File, StoreError> {
 
 /// The executables that a former life has completed with their sizes, the one used first at first. What it
 /// has not completed is removed; files of other names are not touched.
-pub(super) fn leftovers(dir: &Path) -> Result<Vec<(Digest, u64)>, StoreError> {
+pub(super) fn recover(dir: &Path) -> Result<Vec<(Digest, u64)>, StoreError> {
     let failed = |source| StoreError::of_io(dir, source);
     let mut complete = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {

@@ -9,20 +9,20 @@ use super::super::orders::Outbox;
 use super::super::store::Store;
 use super::super::{Head, certify};
 use super::*;
-use crate::cluster::control::Control;
+use crate::cluster::control::ControlPlane;
 use crate::cluster::daemon::start_host;
 use crate::cluster::model::{Labels, NodeDescriptor, NodeState, Resources};
-use crate::cluster::scratch::Scratch;
+use crate::cluster::scratch::TestDir;
 use crate::cluster::state::{Action, Event, Millis, NodeReport, Record, Settings};
-use crate::cluster::trust::{Authority, CertificateRequest};
+use crate::cluster::trust::{CertificateAuthority, CertificateRequest};
 use crate::config::CERTIFIED_HOSTS_MAX;
 use crate::host::fresh_identity;
 use crate::id::Incarnation;
 use crate::transport::Routed;
 
 /// A head without a desk, which goes on from these records.
-async fn head(scratch: &Scratch, records: Vec<Record>) -> Head {
-    let authority = Authority::open(&scratch.join("state")).unwrap();
+async fn head(scratch: &TestDir, records: Vec<Record>) -> Head {
+    let authority = CertificateAuthority::open(&scratch.join("state")).unwrap();
     let identity = HostUid { host: HostId::HEAD, ..fresh_identity() };
     let claims = Claims { role: Role::Head, hosts: vec![identity], job: None, node: None };
     let credentials = certify(&authority, &claims).unwrap();
@@ -32,8 +32,8 @@ async fn head(scratch: &Scratch, records: Vec<Record>) -> Head {
     let calls = Box::new(|_: &_, _, _| panic!("nothing calls it"));
     let host = start_host(identity, authority.token(), transport, at, calls).await.unwrap();
     let (store, _) = Store::open(&scratch.join("head.redb")).await.unwrap();
-    let control = Arc::new(Control::new(Settings::default(), Box::new(|_| {}), None));
-    control.tell(Event::Restored(records));
+    let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), None));
+    control.apply(Event::Restored(records));
     Head { authority, host, control, orders: Mutex::new(Outbox::default()), store }
 }
 
@@ -58,7 +58,7 @@ fn records(agents: &[HostUid]) -> Vec<Record> {
     for &agent in agents {
         state.handle(Millis(1), Event::NodeJoined(NodeReport::idle(facts(agent))), &mut actions);
         records.extend(actions.drain(..).filter_map(|action| match action {
-            Action::Keep(record) => Some(record),
+            Action::Persist(record) => Some(record),
             _ => None,
         }));
     }
@@ -70,7 +70,7 @@ fn claims(agent: HostUid) -> Claims {
 }
 
 /// A certificate for these hosts of agents.
-fn certificate(authority: &Authority, hosts: &[HostUid]) -> Certificate {
+fn certificate(authority: &CertificateAuthority, hosts: &[HostUid]) -> Certificate {
     let request = CertificateRequest::new().unwrap();
     let claims = Claims { role: Role::Agent, hosts: hosts.to_vec(), job: None, node: None };
     Certificate::verified(authority.issue(request.csr(), &claims).unwrap()[0].clone().into())
@@ -78,12 +78,12 @@ fn certificate(authority: &Authority, hosts: &[HostUid]) -> Certificate {
 
 #[tokio::test]
 async fn ten_thousand_members_are_taken_back_without_a_signature() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let agents: Vec<_> = (0..10_000).map(|_| fresh_identity()).collect();
     let head = head(&scratch, records(&agents)).await;
     let states =
         || head.control.read(|state| state.nodes().iter().map(|node| node.state).collect::<Vec<_>>());
-    assert!(states().iter().all(|state| *state == NodeState::Awaited) && states().len() == agents.len());
+    assert!(states().iter().all(|state| *state == NodeState::Rejoining) && states().len() == agents.len());
     // One for several is as good here, and made sooner.
     let shown: Vec<_> = agents
         .chunks(CERTIFIED_HOSTS_MAX)
@@ -94,7 +94,7 @@ async fn ten_thousand_members_are_taken_back_without_a_signature() {
         for &agent in agents {
             let back = head.take_back(&claims(agent), &shown).unwrap();
             assert_eq!(back.head, head.host.identity());
-            head.control.tell(Event::NodeJoined(NodeReport::idle(facts(agent))));
+            head.control.apply(Event::NodeJoined(NodeReport::idle(facts(agent))));
         }
     }
     assert_eq!(head.authority.issued(), before);
@@ -107,7 +107,7 @@ async fn ten_thousand_members_are_taken_back_without_a_signature() {
 
 #[tokio::test]
 async fn a_member_whose_host_is_another_s_by_now_is_not_taken_back_whatever_it_shows() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let before = fresh_identity();
     let now = HostUid { incarnation: Incarnation(before.incarnation.0 + 1), ..before };
     let head = head(&scratch, records(&[now])).await;
@@ -119,6 +119,6 @@ async fn a_member_whose_host_is_another_s_by_now_is_not_taken_back_whatever_it_s
     }
     head.take_back(&claims(now), &certificate(&head.authority, &[now])).unwrap();
     // A node that was given up comes back as it may enrol: it joins anew, with its own certificate.
-    head.control.tell(Event::NodeLeft { node: now, cause: "it was lost".to_owned() });
+    head.control.apply(Event::NodeLeft { node: now, cause: "it was lost".to_owned() });
     head.take_back(&claims(now), &certificate(&head.authority, &[now])).unwrap();
 }

@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 use crate::cluster::model::{JobId, WorkerId};
-use crate::cluster::scratch::Scratch;
+use crate::cluster::scratch::TestDir;
 use crate::config::{LOG_LINE_BYTES_MAX, LOG_LINES_QUEUED_MAX};
 
 const NAME: LogName = LogName::Worker { worker: WorkerId(1), job: JobId(2), pid: 3 };
@@ -26,7 +26,7 @@ struct Child {
     lines: mpsc::Receiver<Captured>,
 }
 
-fn child(scratch: &Scratch) -> Child {
+fn child(scratch: &TestDir) -> Child {
     let (out_end, out) = io::pipe().unwrap();
     let (err_end, err) = io::pipe().unwrap();
     let (to, lines) = mpsc::channel(LOG_LINES_QUEUED_MAX);
@@ -38,11 +38,11 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.expect("it ends in time")
 }
 
-fn log(scratch: &Scratch, stream: Stream) -> PathBuf {
+fn log(scratch: &TestDir, stream: Stream) -> PathBuf {
     scratch.join(&NAME.file(stream))
 }
 
-fn text(scratch: &Scratch, stream: Stream) -> String {
+fn text(scratch: &TestDir, stream: Stream) -> String {
     fs::read_to_string(log(scratch, stream)).unwrap()
 }
 
@@ -68,7 +68,7 @@ fn text_of(captured: Captured) -> (Stream, Vec<String>, Option<String>) {
 
 #[tokio::test]
 async fn what_a_process_prints_is_in_its_logs_and_sent_on() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let (out_end, out) = io::pipe().unwrap();
     let (err_end, err) = io::pipe().unwrap();
     let mut process = Command::new("sh")
@@ -99,7 +99,7 @@ async fn what_a_process_prints_is_in_its_logs_and_sent_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_grandchild_that_holds_the_pipe_does_not_keep_the_capture_alive() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let mut child = child(&scratch);
     child.out.write_all(b"one\ntwo").unwrap();
     within(child.capture.finish()).await;
@@ -111,7 +111,7 @@ async fn a_grandchild_that_holds_the_pipe_does_not_keep_the_capture_alive() {
 
 #[tokio::test]
 async fn a_grandchild_that_prints_all_the_time_does_not_keep_the_capture_alive() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let Child { mut out, err, capture, lines } = child(&scratch);
     drop(lines);
     let grandchild = thread::spawn(move || while out.write_all(&[b'x'; 4096]).is_ok() {});
@@ -122,7 +122,7 @@ async fn a_grandchild_that_prints_all_the_time_does_not_keep_the_capture_alive()
 
 #[tokio::test(start_paused = true)]
 async fn a_long_line_is_cut_for_the_terminal_and_whole_in_the_log() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let mut child = child(&scratch);
     let long = "x".repeat(LOG_LINE_BYTES_MAX + 1000);
     writeln!(child.out, "{long}").unwrap();
@@ -138,7 +138,7 @@ async fn a_long_line_is_cut_for_the_terminal_and_whole_in_the_log() {
 
 #[tokio::test]
 async fn lines_that_nobody_takes_are_counted_told_and_in_the_log() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let Child { mut out, err, capture, mut lines } = child(&scratch);
     // One read takes at most as much as a pipe holds: these are more reads than may wait.
     let count = 3 * LOG_LINES_QUEUED_MAX * LOG_READ_BYTES / 1000;
@@ -170,7 +170,7 @@ async fn lines_that_nobody_takes_are_counted_told_and_in_the_log() {
 
 #[tokio::test]
 async fn a_subscriber_that_has_gone_does_not_end_the_log() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let Child { mut out, err, capture, lines } = child(&scratch);
     drop(lines);
     out.write_all(b"one\n").unwrap();
@@ -181,7 +181,7 @@ async fn a_subscriber_that_has_gone_does_not_end_the_log() {
 
 #[tokio::test]
 async fn a_full_disk_keeps_no_line_from_the_terminal() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     symlink("/dev/full", log(&scratch, Stream::Out)).unwrap();
     let Child { mut out, err, capture, mut lines } = child(&scratch);
     for number in 0..3 {
@@ -195,7 +195,7 @@ async fn a_full_disk_keeps_no_line_from_the_terminal() {
 
 #[tokio::test]
 async fn a_log_goes_on_when_a_full_disk_has_room_again() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let disk = log(&scratch, Stream::Out);
     symlink("/dev/full", &disk).unwrap();
     let warned = Arc::new(AtomicBool::new(false));
@@ -221,7 +221,7 @@ async fn a_log_goes_on_when_a_full_disk_has_room_again() {
 
 #[tokio::test]
 async fn a_process_that_prints_nothing_leaves_no_file() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let Child { mut out, err, capture, .. } = child(&scratch);
     out.write_all(b"one\n").unwrap();
     drop((out, err));
@@ -232,7 +232,7 @@ async fn a_process_that_prints_nothing_leaves_no_file() {
 
 #[tokio::test]
 async fn a_directory_that_is_gone_keeps_no_line_from_the_terminal() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     fs::remove_dir(scratch.path()).unwrap();
     let Child { mut out, err, capture, mut lines } = child(&scratch);
     out.write_all(b"one\n").unwrap();
@@ -243,7 +243,7 @@ async fn a_directory_that_is_gone_keeps_no_line_from_the_terminal() {
 
 #[tokio::test]
 async fn a_disk_that_stands_still_holds_up_neither_the_process_nor_its_lines() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     // To open a pipe that nobody reads takes until somebody does.
     let disk = log(&scratch, Stream::Out);
     mknodat(CWD, &disk, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
@@ -278,7 +278,7 @@ async fn a_disk_that_stands_still_holds_up_neither_the_process_nor_its_lines() {
 
 #[tokio::test]
 async fn the_state_of_a_progress_bar_is_shown_and_changes() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let Child { mut out, err, capture, mut lines } = child(&scratch);
     for percent in ["1 %", "50 %"] {
         write!(out, "\r{percent}").unwrap();
@@ -293,7 +293,7 @@ async fn the_state_of_a_progress_bar_is_shown_and_changes() {
 
 #[tokio::test]
 async fn a_bar_that_never_rests_is_shown_meanwhile() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let Child { mut out, err, capture, mut lines } = child(&scratch);
     let printing = thread::spawn(move || while out.write_all(b"\r1 %").is_ok() {});
     // A read may end within what is printed.
@@ -306,7 +306,7 @@ async fn a_bar_that_never_rests_is_shown_meanwhile() {
 
 #[tokio::test]
 async fn who_flushes_gets_all_that_was_printed_before() {
-    let scratch = Scratch::new();
+    let scratch = TestDir::new();
     let Child { mut out, err, capture, mut lines } = child(&scratch);
     let flusher = capture.flusher();
     for round in 0..100 {

@@ -46,12 +46,12 @@ impl LogPiece {
 
 /// A place in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Cursor {
     number: u64,
     byte: u64,
 }
 
-impl Place {
+impl Cursor {
     pub(super) fn unpack(offset: u64) -> Self {
         Self { number: offset >> BYTE_BITS, byte: offset & ((1 << BYTE_BITS) - 1) }
     }
@@ -62,14 +62,14 @@ impl Place {
 }
 
 /// Where the last lines begin. It reads from the end, and no more than it has to.
-pub(super) fn last_lines(files: &[LogPiece], lines: u64) -> io::Result<Place> {
+pub(super) fn last_lines(files: &[LogPiece], lines: u64) -> io::Result<Cursor> {
     let mut left = lines;
     let mut is_end = true;
     let mut buffer = vec![0; SEARCH_BYTES as usize];
     for piece in files.iter().rev() {
         let mut end = piece.size;
         if lines == 0 {
-            return Ok(Place { number: piece.number, byte: end });
+            return Ok(Cursor { number: piece.number, byte: end });
         }
         while end > 0 {
             let start = end.saturating_sub(SEARCH_BYTES);
@@ -82,21 +82,21 @@ pub(super) fn last_lines(files: &[LogPiece], lines: u64) -> io::Result<Place> {
                 }
                 left -= 1;
                 if left == 0 {
-                    return Ok(Place { number: piece.number, byte: start + at as u64 + 1 });
+                    return Ok(Cursor { number: piece.number, byte: start + at as u64 + 1 });
                 }
             }
             is_end = false;
             end = start;
         }
     }
-    Ok(Place { number: files.first().map_or(0, |piece| piece.number), byte: 0 })
+    Ok(Cursor { number: files.first().map_or(0, |piece| piece.number), byte: 0 })
 }
 
 /// The part that begins at a place.
-pub(super) fn part(files: &[LogPiece], from: Place) -> io::Result<LogPart> {
+pub(super) fn part(files: &[LogPiece], from: Cursor) -> io::Result<LogPart> {
     let is_gone = files.first().is_some_and(|piece| from.number < piece.number);
     let from = match files.first() {
-        Some(piece) if is_gone => Place { number: piece.number, byte: 0 },
+        Some(piece) if is_gone => Cursor { number: piece.number, byte: 0 },
         _ => from,
     };
     let prefix = if is_gone { TRUNCATED_NOTICE } else { "" };
@@ -104,7 +104,7 @@ pub(super) fn part(files: &[LogPiece], from: Place) -> io::Result<LogPart> {
     for (at, piece) in files.iter().enumerate().filter(|(_, piece)| piece.number >= from.number) {
         let is_last = at + 1 == files.len();
         let byte = if piece.number == from.number { from.byte.min(piece.size) } else { 0 };
-        end = Place { number: piece.number, byte };
+        end = Cursor { number: piece.number, byte };
         let mut bytes = vec![0; (piece.size - byte).min(LOG_PART_BYTES_MAX as u64) as usize];
         piece.file.read_exact_at(&mut bytes, byte)?;
         let is_whole = byte + bytes.len() as u64 == piece.size;
@@ -114,14 +114,14 @@ pub(super) fn part(files: &[LogPiece], from: Place) -> io::Result<LogPart> {
         }
         end.byte += bytes.len() as u64;
         if end.byte == piece.size && !is_last {
-            end = Place { number: piece.number + 1, byte: 0 };
+            end = Cursor { number: piece.number + 1, byte: 0 };
         }
         let text = format!("{prefix}{}", String::from_utf8_lossy(&bytes));
         return Ok(LogPart { text, offset: end.pack() });
     }
     // Whoever asks was told of a file that is not there: it goes on at the end.
     if let Some(last) = files.last().filter(|last| last.number < from.number) {
-        end = Place { number: last.number, byte: last.size };
+        end = Cursor { number: last.number, byte: last.size };
     }
     Ok(LogPart { text: prefix.to_owned(), offset: end.pack() })
 }

@@ -20,7 +20,7 @@ struct At<'a> {
 impl<'a> At<'a> {
     fn of(state: &'a State, position: Position) -> Option<Self> {
         if position.has_ended {
-            let past = state.past.actors.get(position.at)?;
+            let past = state.history.actors.get(position.at)?;
             return Some(Self { key: past.key, actor: &past.actor, past: Some(past) });
         }
         let key = ActorKey(position.at);
@@ -66,7 +66,7 @@ impl Listed for ActorInfo {
     fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, .. } = position;
         if has_ended {
-            let ended = state.past.actors.numbered().rev().map(|(number, _)| number);
+            let ended = state.history.actors.numbered().rev().map(|(number, _)| number);
             return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
         }
         Box::new(state.actors.keys_before(ActorKey(at)).map(|key| Position::living(key.0)))
@@ -119,7 +119,8 @@ impl Listed for ActorInfo {
         keys.sort_unstable();
         keys.dedup();
         let living = keys.into_iter().map(|key| Position::living(key.0));
-        let ended = state.past.actors.numbered().rev().map(|(number, past)| (Position::ended(number), past));
+        let ended =
+            state.history.actors.numbered().rev().map(|(number, past)| (Position::ended(number), past));
         let is_name = |past: &ActorRecord| past.actor.named.as_ref().is_some_and(|named| named.name == text);
         living.chain(meant.among(ended, |past| past.key.0, is_name)).collect()
     }
@@ -134,10 +135,10 @@ impl State {
     ) -> Option<String> {
         match actor.phase {
             Phase::Alive(..) => None,
-            Phase::Placed(_) => Some("it has a place, and has not begun yet".to_owned()),
-            Phase::Missing => Some("its node is not back since the head was started anew".to_owned()),
+            Phase::Assigned(_) => Some("it has a place, and has not begun yet".to_owned()),
+            Phase::Unaccounted => Some("its node is not back since the head was started anew".to_owned()),
             Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
-            Phase::Parked(node) => {
+            Phase::AwaitingWorker(node) => {
                 let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));
                 let trouble = pool.and_then(|pool| self.crash_alert(node, pool));
                 let trouble = trouble.map_or_else(String::new, |trouble| format!("; its {trouble}"));

@@ -28,7 +28,7 @@ impl ClassSearch {
     /// Counts the next actors. Whether those were the last.
     pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
         if self.at.is_none() {
-            for past in state.past.actors.iter() {
+            for past in state.history.actors.iter() {
                 self.count(past.actor.class, ActorState::Dead);
             }
         }
@@ -87,7 +87,7 @@ impl FunctionSearch {
     /// Counts the tasks of the next workers. Whether those were the last.
     pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
         if self.at.is_none() {
-            for past in state.past.workers.iter() {
+            for past in state.history.workers.iter() {
                 past.tasks.iter().for_each(|count| self.count(&over(count)));
             }
         }

@@ -8,7 +8,7 @@ use crate::cluster::model::{JobId, JobInfo};
 
 fn job_at(state: &State, position: Position) -> Option<JobId> {
     match position.has_ended {
-        true => state.past.jobs.get(position.at).copied(),
+        true => state.history.jobs.get(position.at).copied(),
         false => u32::try_from(position.at).ok().map(JobId),
     }
 }
@@ -17,7 +17,7 @@ impl Listed for JobInfo {
     fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, .. } = position;
         if has_ended {
-            let ended = state.past.jobs.numbered().rev().map(|(number, _)| number);
+            let ended = state.history.jobs.numbered().rev().map(|(number, _)| number);
             return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
         }
         let before = JobId(u32::try_from(at).unwrap_or(u32::MAX));
@@ -62,7 +62,7 @@ impl Listed for JobInfo {
     fn meant(state: &State, text: &str) -> Vec<Position> {
         let meant = Meant::new(text, 8);
         let open = state.open_jobs.iter().map(|job| (Position::living(job.0.into()), *job));
-        let ended = state.past.jobs.numbered().rev().map(|(number, job)| (Position::ended(number), *job));
+        let ended = state.history.jobs.numbered().rev().map(|(number, job)| (Position::ended(number), *job));
         let mut all = meant.among(open, |job| job.0.into(), |_| false);
         all.extend(meant.among(ended, |job| job.0.into(), |_| false));
         all

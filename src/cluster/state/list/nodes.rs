@@ -10,7 +10,7 @@ impl Listed for NodeInfo {
     fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, row } = position;
         if has_ended {
-            let ended = state.past.nodes.numbered().rev().map(|(number, _)| number);
+            let ended = state.history.nodes.numbered().rev().map(|(number, _)| number);
             return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
         }
         let started = state.nodes.iter().map(|(id, node)| (node.joined.0, id.0));
@@ -21,7 +21,7 @@ impl Listed for NodeInfo {
 
     fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
         if position.has_ended {
-            let past = state.past.nodes.get(position.at);
+            let past = state.history.nodes.get(position.at);
             return past.map_or(Value::Nothing, |past| of_info(&past.info, key));
         }
         let Some(node) = state.nodes.get(&NodeId(position.row)) else { return Value::Nothing };
@@ -42,7 +42,7 @@ impl Listed for NodeInfo {
 
     fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
         match position.has_ended {
-            true => state.past.nodes.get(position.at).map(|past| past.info.clone()),
+            true => state.history.nodes.get(position.at).map(|past| past.info.clone()),
             false => state.nodes.get(&NodeId(position.row)).map(|node| state.node_info(node)),
         }
     }
@@ -52,7 +52,7 @@ impl Listed for NodeInfo {
         let living = state.nodes.iter().map(|(id, node)| {
             (Position { row: id.0, ..Position::living(node.joined.0) }, (*id, node.facts.hostname.as_str()))
         });
-        let past = state.past.nodes.numbered().rev().map(|(number, past)| {
+        let past = state.history.nodes.numbered().rev().map(|(number, past)| {
             (Position::ended(number), (past.info.node_id, past.info.hostname.as_str()))
         });
         let mut all = meant.among(living, |(id, _)| id.0, |(_, hostname)| hostname == text);

@@ -4,13 +4,13 @@ use super::meant::Meant;
 use super::position::Position;
 use super::{Listed, Reasons, State};
 use crate::cluster::listing::Value;
-use crate::cluster::model::{TaskCount, TaskInfo, WorkerId, WorkerState, WorkerSummary};
+use crate::cluster::model::{TaskCount, TaskInfo, WorkerId, WorkerInfo, WorkerState};
 use crate::cluster::state::worker::Worker;
 use crate::config::LIST_MEANT_MAX;
 
-fn summary_at(state: &State, position: Position) -> Option<WorkerSummary> {
+fn summary_at(state: &State, position: Position) -> Option<WorkerInfo> {
     if position.has_ended {
-        return state.past.workers.get(position.at).map(|past| past.summary.clone());
+        return state.history.workers.get(position.at).map(|past| past.summary.clone());
     }
     let id = WorkerId(position.at);
     let worker = state.workers.get(&id)?;
@@ -28,16 +28,16 @@ fn state_of(worker: &Worker) -> WorkerState {
 /// The tasks of a worker, and whether it has ended.
 fn tasks_at(state: &State, position: Position) -> &[TaskCount] {
     match position.has_ended {
-        true => state.past.workers.get(position.at).map_or(&[], |past| &past.tasks),
+        true => state.history.workers.get(position.at).map_or(&[], |past| &past.tasks),
         false => state.workers.get(&WorkerId(position.at)).map_or(&[], |worker| &worker.tasks),
     }
 }
 
-impl Listed for WorkerSummary {
+impl Listed for WorkerInfo {
     fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, .. } = position;
         if has_ended {
-            let ended = state.past.workers.numbered().rev().map(|(number, _)| number);
+            let ended = state.history.workers.numbered().rev().map(|(number, _)| number);
             return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
         }
         Box::new(state.workers.keys_before(WorkerId(at)).map(|id| Position::living(id.0)))
@@ -71,7 +71,8 @@ impl Listed for WorkerSummary {
         ids.sort_unstable();
         ids.dedup();
         let living = ids.into_iter().map(|id| Position::living(id.0));
-        let past = state.past.workers.numbered().rev().map(|(number, past)| (Position::ended(number), past));
+        let past =
+            state.history.workers.numbered().rev().map(|(number, past)| (Position::ended(number), past));
         living.chain(meant.among(past, |past| past.summary.worker_id.0, |_| false)).collect()
     }
 }
@@ -84,7 +85,7 @@ impl Listed for TaskInfo {
         let rest = (row > 0 && at < u64::MAX).then_some(at);
         let workers: Box<dyn Iterator<Item = u64>> = match has_ended {
             true => {
-                let ended = state.past.workers.numbered().rev().map(|(number, _)| number);
+                let ended = state.history.workers.numbered().rev().map(|(number, _)| number);
                 Box::new(ended.skip_while(move |number| *number >= at))
             }
             false => Box::new(state.workers.keys_before(WorkerId(at)).map(|id| id.0)),
@@ -117,7 +118,7 @@ impl Listed for TaskInfo {
 
     fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
         let (worker, count) = function_at(state, position)?;
-        let WorkerSummary { worker_id, job_id, node_id, .. } = worker;
+        let WorkerInfo { worker_id, job_id, node_id, .. } = worker;
         let count = if position.has_ended { over(count) } else { count.clone() };
         Some(Self { job_id, worker_id, node_id, count })
     }
@@ -128,7 +129,7 @@ impl Listed for TaskInfo {
     }
 }
 
-fn function_at(state: &State, position: Position) -> Option<(WorkerSummary, &TaskCount)> {
+fn function_at(state: &State, position: Position) -> Option<(WorkerInfo, &TaskCount)> {
     let at = usize::try_from(position.row.checked_sub(1)?).ok()?;
     let count = tasks_at(state, position).get(at)?;
     Some((summary_at(state, position)?, count))

@@ -26,13 +26,13 @@ fn a_job_s_end_ends_its_actors_and_workers_and_denies_what_waits() {
     let waits = lab.place(job, cpus(1.0)).waits();
     let mut actions = lab.end_job(job);
     let over = "its job has ended: done";
-    assert_eq!(take_answer(&mut actions, waits), Some(Err(Denied::JobOver(over.to_owned()))));
+    assert_eq!(take_answer(&mut actions, waits), Some(Err(RequestError::JobOver(over.to_owned()))));
     lab.is_dead(actor, over);
     assert_eq!(stopped(&actions), [worker]);
-    assert!(actions.contains(&Action::Forget(RecordKey::Actor(actor))));
-    assert_eq!(news(&actions), [] as [&News; 0]);
+    assert!(actions.contains(&Action::Delete(RecordKey::Actor(actor))));
+    assert_eq!(news(&actions), [] as [&JobEvent; 0]);
     assert_eq!(lab.free_cpus(1), 4.0);
-    lab.place(job, plain()).is_denied(Denied::JobOver, "job 00000001 is over: done");
+    lab.place(job, plain()).is_denied(RequestError::JobOver, "job 00000001 is over: done");
     let info = &lab.state.jobs()[0];
     assert_eq!((info.state, info.exit_code), (JobState::Succeeded, Some(0)));
     let other = lab.start_job();
@@ -49,11 +49,11 @@ fn a_driver_that_is_not_heard_of_fails_its_job() {
     assert_eq!(lab.state.job_state(job), Some(JobState::Running));
     let actions = lab.pass(1, &beats, &[]);
     let why = "the driver was lost: nothing heard for 13 s".to_owned();
-    assert_eq!(news(&actions), [&News::Stopped { why: why.clone() }]);
+    assert_eq!(news(&actions), [&JobEvent::Stopped { why: why.clone() }]);
     let info = &lab.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));
     let back = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
-    back.is_denied(Denied::JobOver, &format!("job 00000001 is over: {why}"));
+    back.is_denied(RequestError::JobOver, &format!("job 00000001 is over: {why}"));
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn a_submitted_job_whose_driver_runs_waits_for_it_without_a_lease() {
     let (mut lab, _) = Lab::with_nodes(1);
     let asking = submitted(&mut lab, 1);
     let job = job_of(&asking);
-    assert!(asking.actions.iter().any(|action| matches!(action, Action::Keep(Record::Job { .. }))));
+    assert!(asking.actions.iter().any(|action| matches!(action, Action::Persist(Record::Job { .. }))));
     assert_eq!(lab.state.job_state(job), Some(JobState::Pending));
-    lab.handle(Event::DriverBegan { job, node: NodeId(1) });
+    lab.handle(Event::DriverStarted { job, node: NodeId(1) });
     lab.pass(60, &[agent(1, 1)], &[]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Running));
     assert_eq!(lab.state.driver(job), None);
@@ -73,13 +73,13 @@ fn a_submitted_job_whose_driver_runs_waits_for_it_without_a_lease() {
     assert_eq!(lab.state.driver(job), job_facts(5).driver);
     assert_eq!(lab.state.job_facts(job).and_then(|facts| facts.runs_on), Some(NodeId(1)));
     let other = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(6) });
-    other.is_denied(Denied::Unknown, &format!("job {job} has another driver"));
+    other.is_denied(RequestError::Unknown, &format!("job {job} has another driver"));
 }
 
 /// A submitted job whose driver runs and has joined, with a worker on its node.
 fn driven(lab: &mut Lab) -> JobId {
     let job = job_of(&submitted(lab, 1));
-    lab.handle(Event::DriverBegan { job, node: NodeId(1) });
+    lab.handle(Event::DriverStarted { job, node: NodeId(1) });
     lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) });
     lab.equip_and_start(job, 1);
     job
@@ -99,8 +99,8 @@ fn a_submitted_job_whose_driver_has_left_holds_nothing_and_ends_with_its_process
     // It is the driver no more.
     let over = format!("job {job} has left the cluster");
     let back = |ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) };
-    lab.ask(back).is_denied(Denied::JobOver, &over);
-    lab.place(job, plain()).is_denied(Denied::JobOver, &over);
+    lab.ask(back).is_denied(RequestError::JobOver, &over);
+    lab.place(job, plain()).is_denied(RequestError::JobOver, &over);
     assert_eq!(lab.handle(Event::NodeProvisioned { job, node: NodeId(1) }), []);
     end(&mut lab, job, JobState::Succeeded, Some(0));
     let info = lab.state.jobs().pop().unwrap();
@@ -117,7 +117,7 @@ fn a_submitted_driver_that_is_not_heard_of_loses_its_workers_and_is_not_killed()
         told.extend(news(&actions).into_iter().cloned());
         stopping.extend(actions.into_iter().filter(|it| matches!(it, Action::StopDriver { .. })));
     }
-    assert!(matches!(&told[..], [News::Stopped { why }] if why.contains("nothing heard")), "{told:?}");
+    assert!(matches!(&told[..], [JobEvent::Stopped { why }] if why.contains("nothing heard")), "{told:?}");
     assert_eq!((stopping, lab.state.job_state(job)), (Vec::new(), Some(JobState::Running)));
     end(&mut lab, job, JobState::Failed, Some(3));
     let info = lab.state.jobs().pop().unwrap();
@@ -150,7 +150,7 @@ fn a_node_that_is_not_to_run_a_driver_does_not_speak_for_it() {
     let (mut lab, _) = Lab::with_nodes(2);
     let job = job_of(&submitted(&mut lab, 1));
     let stop = Action::StopDriver { node: NodeId(2), job };
-    assert_eq!(lab.handle(Event::DriverBegan { job, node: NodeId(2) }), [stop]);
+    assert_eq!(lab.handle(Event::DriverStarted { job, node: NodeId(2) }), [stop]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Pending));
     lab.pass(60, &[agent(1, 1), agent(2, 1)], &[]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Failed));
@@ -169,25 +169,25 @@ fn a_submitted_job_whose_driver_nobody_starts_fails() {
     // Nor is it to be started any more.
     let stop = Action::StopDriver { node: NodeId(1), job };
     assert!(actions.contains(&stop));
-    assert_eq!(lab.handle(Event::DriverBegan { job, node: NodeId(1) }), [stop]);
+    assert_eq!(lab.handle(Event::DriverStarted { job, node: NodeId(1) }), [stop]);
 }
 
 #[test]
 fn whoever_keeps_a_job_s_executable_is_told_that_the_job_is_over() {
     let (mut lab, job) = Lab::with_nodes(3);
     let [one, other] = [1, 2].map(NodeId);
-    lab.handle(Event::JobHeld { job, node: one });
-    lab.handle(Event::JobHeld { job, node: other });
+    lab.handle(Event::ExecutablePinned { job, node: one });
+    lab.handle(Event::ExecutablePinned { job, node: other });
     // With it goes what the node has kept.
     lab.handle(Event::NodeLeft { node: agent(2, 1), cause: "it left".to_owned() });
     let over = Action::JobOver { job, nodes: [one].into() };
     assert!(lab.end_job(job).contains(&over));
     // Its driver had not heard of it, and has equipped another node meanwhile.
     let late = Action::JobOver { job, nodes: [NodeId(3)].into() };
-    assert_eq!(lab.handle(Event::JobHeld { job, node: NodeId(3) }), [late]);
+    assert_eq!(lab.handle(Event::ExecutablePinned { job, node: NodeId(3) }), [late]);
     let never = JobId(77);
     let unknown = Action::JobOver { job: never, nodes: [one].into() };
-    assert_eq!(lab.handle(Event::JobHeld { job: never, node: one }), [unknown]);
+    assert_eq!(lab.handle(Event::ExecutablePinned { job: never, node: one }), [unknown]);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_submitted_job_ends_with_the_node_that_runs_its_driver() {
     assert_eq!((info.job_id, info.state), (job, JobState::Failed));
     assert_eq!(info.message.as_deref(), Some("node lost: it was stopped"));
     let why = "the node that is to run the job's driver is not there, or is draining";
-    submitted(&mut lab, 1).is_denied(Denied::Unknown, why);
+    submitted(&mut lab, 1).is_denied(RequestError::Unknown, why);
 }
 
 #[test]
@@ -208,10 +208,10 @@ fn a_job_that_is_stopped_has_its_driver_told_and_gets_its_exit_code_later() {
     let job = job_of(&submitted(&mut lab, 1));
     let actions = end(&mut lab, job, JobState::Stopped, None);
     let why = "it was asked to".to_owned();
-    assert_eq!(news(&actions), [&News::Stopped { why: why.clone() }]);
+    assert_eq!(news(&actions), [&JobEvent::Stopped { why: why.clone() }]);
     assert!(actions.contains(&Action::StopDriver { node: NodeId(1), job }));
     let actions = end(&mut lab, job, JobState::Failed, Some(143));
-    assert!(matches!(actions[..], [Action::Keep(Record::Job { state: JobState::Stopped, .. })]));
+    assert!(matches!(actions[..], [Action::Persist(Record::Job { state: JobState::Stopped, .. })]));
     assert_eq!(end(&mut lab, job, JobState::Failed, Some(1)), []);
     let info = lab.state.jobs().pop().unwrap();
     assert_eq!((info.state, info.exit_code, info.message), (JobState::Stopped, Some(143), Some(why)));
@@ -233,7 +233,7 @@ fn jobs_do_not_share_workers() {
 #[test]
 fn unknown_jobs_are_denied() {
     let mut lab = Lab::new();
-    lab.place(JobId(7), plain()).is_denied(Denied::Unknown, "there is no job 00000007");
+    lab.place(JobId(7), plain()).is_denied(RequestError::Unknown, "there is no job 00000007");
     let asking = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(JobId(7)), facts: job_facts(1) });
-    asking.is_denied(Denied::Unknown, "there is no job 00000007");
+    asking.is_denied(RequestError::Unknown, "there is no job 00000007");
 }

@@ -12,7 +12,7 @@ mod workers;
 
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorLocation, ActorSpec, ActorState, JobDescriptor, JobId, JobState, Lifetime,
-    Member, NodeDescriptor, NodeId, NodeState, Resources, WorkerId,
+    NodeDescriptor, NodeId, NodeState, Resources, WorkerAddress, WorkerId,
 };
 use crate::cluster::state::*;
 use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target};
@@ -25,10 +25,10 @@ struct Lab {
 }
 
 /// Where a worker's hosts are.
-fn member(worker: WorkerId) -> Member {
+fn member(worker: WorkerId) -> WorkerAddress {
     let host = |kind: u64| HostUid { host: HostId(kind << 32 | worker.0), incarnation: Incarnation(1) };
     let at = "127.0.0.1:1".parse().unwrap();
-    Member { actors: host(1), actors_at: at, tasks: host(2), tasks_at: at }
+    WorkerAddress { actors: host(1), actors_at: at, tasks: host(2), tasks_at: at }
 }
 
 /// What a driver is told of a worker of its job.
@@ -67,7 +67,7 @@ fn job_facts(driver: u64) -> JobDescriptor {
         hostname: "here".to_owned(),
         pid: 1,
         driver: Some(HostUid { host: HostId(3 << 32 | driver), incarnation: Incarnation(1) }),
-        caller: None,
+        user_host: None,
         namespace: "own".to_owned(),
         runs_on: None,
     }
@@ -125,7 +125,7 @@ impl Lab {
     /// The disk takes the numbers that are to be kept.
     fn numbers_are_kept(&mut self, actions: &[Action]) {
         for record in kept(actions) {
-            if let Record::Given { jobs, workers, actors } = record {
+            if let Record::IdWatermarks { jobs, workers, actors } = record {
                 self.handle(Event::NumbersKept { jobs, workers, actors });
             }
         }
@@ -246,7 +246,7 @@ impl Lab {
 #[derive(Debug)]
 struct Asking {
     ticket: Ticket,
-    answer: Option<Result<Answer, Denied>>,
+    answer: Option<Result<Answer, RequestError>>,
     actions: Vec<Action>,
 }
 
@@ -266,12 +266,12 @@ impl Asking {
     }
 
     #[track_caller]
-    fn is_denied(&self, denied: fn(String) -> Denied, text: &str) {
+    fn is_denied(&self, denied: fn(String) -> RequestError, text: &str) {
         assert_eq!(self.answer, Some(Err(denied(text.to_owned()))));
     }
 }
 
-fn take_answer(actions: &mut Vec<Action>, ticket: Ticket) -> Option<Result<Answer, Denied>> {
+fn take_answer(actions: &mut Vec<Action>, ticket: Ticket) -> Option<Result<Answer, RequestError>> {
     let is_it = |action: &Action| matches!(action, Action::Answer { ticket: of, .. } if *of == ticket);
     let at = actions.iter().position(is_it)?;
     match actions.remove(at) {
@@ -305,9 +305,9 @@ fn stopped(actions: &[Action]) -> Vec<WorkerId> {
     stopped.collect()
 }
 
-fn news(actions: &[Action]) -> Vec<&News> {
+fn news(actions: &[Action]) -> Vec<&JobEvent> {
     let news = actions.iter().filter_map(|action| match action {
-        Action::Tell { news, .. } => Some(news),
+        Action::NotifyDriver { news, .. } => Some(news),
         _ => None,
     });
     news.collect()
@@ -318,8 +318,8 @@ fn kept(actions: &[Action]) -> Vec<Record> {
     let mut kept = BTreeMap::new();
     for action in actions {
         match action {
-            Action::Keep(record) => drop(kept.insert(record.key(), record.clone())),
-            Action::Forget(key) => drop(kept.remove(key)),
+            Action::Persist(record) => drop(kept.insert(record.key(), record.clone())),
+            Action::Delete(key) => drop(kept.remove(key)),
             _ => {}
         }
     }

@@ -52,8 +52,8 @@ fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
     lab.is_dead(other, "node lost: nothing heard for 13 s");
     assert_eq!(lab.actor(one).state, ActorState::Alive);
     let cause = "node lost: nothing heard for 13 s".to_owned();
-    let gone = News::WorkerDown { node: NodeId(2), worker, member: Some(member(worker)), cause };
-    assert_eq!(news(&actions), [&gone, &News::NodeGone { agent: agent(2, 1) }]);
+    let gone = JobEvent::WorkerDown { node: NodeId(2), worker, member: Some(member(worker)), cause };
+    assert_eq!(news(&actions), [&gone, &JobEvent::NodeGone { agent: agent(2, 1) }]);
     assert_eq!(lab.state.node_state(NodeId(2)), Some(NodeState::Dead));
     assert_eq!(lab.state.nodes()[1].cause.as_deref(), Some("nothing heard for 13 s"));
     assert!(!lab.state.is_member(agent(2, 1)));
@@ -64,8 +64,8 @@ fn drivers_are_told_of_new_nodes_that_take_work() {
     let (mut lab, job) = Lab::with_nodes(1);
     let facts = node_facts(2, 4.0, 1);
     let actions = lab.join(facts.clone());
-    assert_eq!(news(&actions), [&News::NodeUp(facts)]);
-    assert_eq!(news(&lab.join(node_facts(3, 4.0, 0))), [] as [&News; 0]);
+    assert_eq!(news(&actions), [&JobEvent::NodeUp(facts)]);
+    assert_eq!(news(&lab.join(node_facts(3, 4.0, 0))), [] as [&JobEvent; 0]);
     let asking = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
     let Some(Ok(Answer::Job { nodes, workers, .. })) = asking.answer else { panic!("{asking:?}") };
     assert_eq!(nodes.iter().map(|node| node.id().0).collect::<Vec<_>>(), [1, 2]);
@@ -163,7 +163,7 @@ fn a_draining_node_gets_nothing_new_and_ends_when_its_jobs_have() {
         assert_eq!(lab.node_of(worker), 2);
     }
     let why = "node 0000000000000001 is draining, and takes nothing new";
-    lab.place(job, on(1, plain())).is_denied(Denied::Infeasible, why);
+    lab.place(job, on(1, plain())).is_denied(RequestError::Infeasible, why);
     assert_eq!(started(&lab.ended(worker)), []);
     lab.is_dead(actor, "exit code 1");
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Draining));
@@ -192,7 +192,7 @@ fn what_was_about_to_be_on_a_node_that_goes_finds_another() {
     lab.equip_and_start(job, 3);
     let mut actions = lab.handle(Event::NodeDrain { node: NodeId(2) });
     take_placed(&mut actions, any);
-    assert!(matches!(take_answer(&mut actions, parked), Some(Err(Denied::Infeasible(_)))));
+    assert!(matches!(take_answer(&mut actions, parked), Some(Err(RequestError::Infeasible(_)))));
     assert_eq!(lab.ready(workers[0]).len(), 1);
     let actions = lab.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
     // Node 3 holds one processor for the actor that was to be on node 2.
@@ -227,7 +227,7 @@ fn only_so_many_of_what_has_ended_are_remembered() {
         lab.equip_and_start(job, round);
         lab.spawn(job, cpus(1.0));
         let actions = lab.end_job(job);
-        let forgotten = actions.iter().filter(|action| matches!(action, Action::Forget(RecordKey::Job(_))));
+        let forgotten = actions.iter().filter(|action| matches!(action, Action::Delete(RecordKey::Job(_))));
         assert_eq!(forgotten.count(), usize::from(round > 3));
         lab.handle(Event::NodeLeft { node: agent(round, 1), cause: String::new() });
     }

@@ -97,7 +97,7 @@ fn what_a_node_reports_goes_on_and_names_are_kept() {
     assert_eq!(lab.state.job_state(before.job), Some(JobState::Running));
     assert!(!lab.state.is_member(agent(1, 1)));
     let looks = find(&mut lab, "a").waits();
-    assert!(matches!(lab.place(before.job, named("a")).answer, Some(Err(Denied::NameTaken(_)))));
+    assert!(matches!(lab.place(before.job, named("a")).answer, Some(Err(RequestError::NameTaken(_)))));
 
     let mut actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
     assert!(matches!(take_answer(&mut actions, looks), Some(Ok(Answer::Found { .. }))));
@@ -125,7 +125,7 @@ fn a_place_waits_until_a_node_that_could_take_it_is_back() {
     let waits = lab.place(before.job, cpus(1.0)).waits();
     assert_eq!(lab.reasons(), ["no node is back yet since the head was started anew"]);
     let too_much = lab.place(before.job, cpus(5.0));
-    assert!(matches!(too_much.answer, Some(Err(Denied::Infeasible(_)))));
+    assert!(matches!(too_much.answer, Some(Err(RequestError::Infeasible(_)))));
     let mut actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
     take_placed(&mut actions, waits);
 }
@@ -142,8 +142,8 @@ fn what_nobody_reports_within_a_lease_is_lost() {
     assert_eq!(lab.actor(before.detached).state, ActorState::PendingCreation);
     let mut actions = lab.pass(1, &[agent(1, 1)], &[before.job]);
     lab.is_dead(before.detached, "it was lost while the head was away");
-    assert!(matches!(take_answer(&mut actions, looks), Some(Err(Denied::Unknown(_)))));
-    assert!(actions.contains(&Action::Forget(RecordKey::Actor(before.detached))));
+    assert!(matches!(take_answer(&mut actions, looks), Some(Err(RequestError::Unknown(_)))));
+    assert!(actions.contains(&Action::Delete(RecordKey::Actor(before.detached))));
     assert_eq!(lab.actor(before.named).state, ActorState::Alive);
     // It comes too late.
     let late = report(&before).pop().into_iter().collect();
@@ -220,17 +220,17 @@ fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
     let given: Vec<_> = noted
         .actions
         .iter()
-        .filter(|action| matches!(action, Action::Keep(Record::Given { .. })))
+        .filter(|action| matches!(action, Action::Persist(Record::IdWatermarks { .. })))
         .cloned()
         .collect();
     // A block is enough: nothing is kept for each actor.
     let (_, actions) = noted.place(before.job, plain());
-    assert!(!actions.iter().any(|action| matches!(action, Action::Keep(_))));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Persist(_))));
     let mut lab = Lab { state: State::new(Settings::default()), ..noted.lab };
     let actions = lab.handle(Event::Restored(kept(&given)));
     // Not before its own numbers are on disk.
     let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(7) };
-    lab.ask(start).is_denied(Denied::NotKept, "its disk has not taken anything for long");
+    lab.ask(start).is_denied(RequestError::NotPersisted, "its disk has not taken anything for long");
     lab.numbers_are_kept(&actions);
     lab.join(node_facts(1, 4.0, 1));
     let job = lab.start_job();
@@ -247,7 +247,7 @@ fn a_node_that_drained_goes_on_draining() {
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Draining));
     let actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
     assert!(!actions.contains(&Action::StopNode { node: NodeId(1) }));
-    assert!(matches!(lab.place(before.job, plain()).answer, Some(Err(Denied::Infeasible(_)))));
+    assert!(matches!(lab.place(before.job, plain()).answer, Some(Err(RequestError::Infeasible(_)))));
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_i
         let facts = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
         noted.note(Event::JobSubmitted { ticket, facts });
         let job = JobId(1);
-        noted.note(Event::DriverBegan { job, node: NodeId(1) });
+        noted.note(Event::DriverStarted { job, node: NodeId(1) });
         let (mut lab, _) = noted.restart();
         let drivers = if runs { vec![job] } else { Vec::new() };
         let report = NodeReport { drivers, ..NodeReport::idle(node_facts(1, 4.0, 1)) };
@@ -276,7 +276,7 @@ fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back(
     noted.note(Event::NodeJoined(NodeReport::idle(node_facts(2, 4.0, 1))));
     let (mut lab, _) = noted.restart();
     let (lives, gone) = (member(before.own).actors, member(before.worker).actors);
-    assert_eq!([lab.state.end_of(lives), lab.state.end_of(gone)], [None, None]);
+    assert_eq!([lab.state.host_exit_cause(lives), lab.state.host_exit_cause(gone)], [None, None]);
     let report = WorkerReport {
         worker: before.own,
         job: before.job,
@@ -289,10 +289,10 @@ fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back(
     };
     lab.rejoin(node_facts(1, 4.0, 1), vec![report]);
     // It may be on the node that is still away.
-    assert_eq!(lab.state.end_of(gone), None);
+    assert_eq!(lab.state.host_exit_cause(gone), None);
     lab.rejoin(node_facts(2, 4.0, 1), Vec::new());
-    assert_eq!(lab.state.end_of(lives), None);
-    let end = lab.state.end_of(gone).unwrap();
+    assert_eq!(lab.state.host_exit_cause(lives), None);
+    let end = lab.state.host_exit_cause(gone).unwrap();
     assert!(end.contains("while the head was away"), "{end}");
 }
 
@@ -302,10 +302,10 @@ fn nodes_are_awaited_until_they_are_back_and_a_job_that_comes_meanwhile_is_told_
     let (mut lab, _) = noted.restart();
     let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(77) };
     let found = |asking: &Asking| match &asking.answer {
-        Some(Ok(Answer::Job { nodes, awaited, .. })) => (nodes.len(), *awaited),
+        Some(Ok(Answer::Job { nodes, rejoining: awaited, .. })) => (nodes.len(), *awaited),
         other => panic!("{other:?}"),
     };
-    assert_eq!(lab.state.nodes()[0].state, NodeState::Awaited);
+    assert_eq!(lab.state.nodes()[0].state, NodeState::Rejoining);
     assert_eq!(found(&lab.ask(start)), (0, true));
     lab.rejoin(node_facts(1, 4.0, 1), report(&before));
     assert_eq!(lab.state.nodes()[0].state, NodeState::Alive);
@@ -316,27 +316,28 @@ fn nodes_are_awaited_until_they_are_back_and_a_job_that_comes_meanwhile_is_told_
 fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
     let (mut lab, job) = Lab::with_nodes(1);
     let why = "the disk is full".to_owned();
-    lab.handle(Event::Keeping { trouble: Some(why.clone()) });
+    lab.handle(Event::PersistenceStatus { trouble: Some(why.clone()) });
     for spec in [named("a"), cpus(1.0), detached(plain())] {
-        lab.place(job, spec).is_denied(Denied::NotKept, &why);
+        lab.place(job, spec).is_denied(RequestError::NotPersisted, &why);
     }
     let submitted = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(9) };
-    lab.ask(|ticket| Event::JobSubmitted { ticket, facts: submitted }).is_denied(Denied::NotKept, &why);
+    lab.ask(|ticket| Event::JobSubmitted { ticket, facts: submitted })
+        .is_denied(RequestError::NotPersisted, &why);
     let start = |job| move |ticket| Event::JobStarted { ticket, job, facts: job_facts(1) };
-    lab.ask(start(None)).is_denied(Denied::NotKept, &why);
+    lab.ask(start(None)).is_denied(RequestError::NotPersisted, &why);
     assert_eq!(lab.state.jobs().len(), 1);
     assert_eq!(lab.free_cpus(1), 4.0);
-    let troubles = lab.state.troubles();
-    assert!(troubles[0].with == AlertKind::HeadState && troubles[0].text.contains(&why), "{troubles:?}");
+    let troubles = lab.state.alerts();
+    assert!(troubles[0].kind == AlertKind::HeadState && troubles[0].text.contains(&why), "{troubles:?}");
     // What there is goes on: the job's driver may be back, and spawn plain actors while there are numbers.
     assert!(matches!(lab.ask(start(Some(job))).answer, Some(Ok(Answer::Job { .. }))));
     lab.place(job, plain()).placed();
-    lab.state.numbers.start_at(1, 1, 1);
-    lab.place(job, plain()).is_denied(Denied::NotKept, &why);
+    lab.state.ids.start_at(1, 1, 1);
+    lab.place(job, plain()).is_denied(RequestError::NotPersisted, &why);
     let (jobs, workers, actors) = (1, 1, 1 + ACTOR_ID_BLOCK);
     lab.handle(Event::NumbersKept { jobs, workers, actors });
     lab.place(job, plain()).placed();
-    lab.handle(Event::Keeping { trouble: None });
+    lab.handle(Event::PersistenceStatus { trouble: None });
     lab.place(job, named("a")).placed();
-    assert_eq!(lab.state.troubles(), []);
+    assert_eq!(lab.state.alerts(), []);
 }

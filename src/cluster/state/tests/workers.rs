@@ -25,8 +25,8 @@ fn a_node_that_has_the_executable_starts_its_workers_once() {
     assert_eq!(lab.equip(job, 1), [1, 2, 3].map(WorkerId));
     assert_eq!(lab.equip(job, 1), []);
     let actions = lab.ready(WorkerId(2));
-    let up = News::WorkerUp { node: NodeId(1), worker: WorkerId(2), member: member(WorkerId(2)), pid: 7 };
-    assert_eq!(actions, [Action::Tell { job, news: up }]);
+    let up = JobEvent::WorkerUp { node: NodeId(1), worker: WorkerId(2), member: member(WorkerId(2)), pid: 7 };
+    assert_eq!(actions, [Action::NotifyDriver { job, news: up }]);
     assert_eq!(lab.state.worker_of(member(WorkerId(2)).tasks), Some(WorkerId(2)));
 }
 
@@ -39,7 +39,7 @@ fn a_worker_that_ends_takes_its_actors_along_and_is_started_anew() {
     let actions = lab.ended(worker);
     lab.is_dead(actor, "exit code 1");
     let cause = "exit code 1".to_owned();
-    let gone = News::WorkerDown { node: NodeId(1), worker, member: Some(member(worker)), cause };
+    let gone = JobEvent::WorkerDown { node: NodeId(1), worker, member: Some(member(worker)), cause };
     assert_eq!(news(&actions), [&gone]);
     assert_eq!(started(&actions).len(), 1);
     assert_eq!(lab.free_cpus(1), 4.0);
@@ -79,12 +79,12 @@ fn a_worker_that_a_signal_has_stopped_is_told_of_until_it_goes_on() {
     };
     lab.handle(Event::WorkerSuspended { worker, suspended: true });
     assert_eq!(state(&lab), WorkerState::Suspended);
-    let troubles = lab.state.troubles();
+    let troubles = lab.state.alerts();
     assert!(troubles.len() == 1 && troubles[0].text.contains("`kill -CONT 7`"), "{troubles:?}");
     lab.handle(Event::WorkerSuspended { worker, suspended: false });
     let booting = started(&lab.ended(worker))[0];
     lab.handle(Event::WorkerSuspended { worker: booting, suspended: true });
-    let troubles = lab.state.troubles();
+    let troubles = lab.state.alerts();
     assert!(troubles[0].text.ends_with("stopped by a signal"), "{troubles:?}");
     lab.handle(Event::WorkerSuspended { worker: booting, suspended: false });
     lab.ready(booting);
@@ -93,7 +93,7 @@ fn a_worker_that_a_signal_has_stopped_is_told_of_until_it_goes_on() {
         let all = lab.state.workers();
         all.iter().find(|summary| summary.worker_id == worker).unwrap().state
     };
-    assert_eq!((state(&lab), lab.state.troubles()), (WorkerState::Alive, Vec::new()));
+    assert_eq!((state(&lab), lab.state.alerts()), (WorkerState::Alive, Vec::new()));
 }
 
 #[test]
@@ -237,15 +237,15 @@ fn the_share_of_a_worker_that_does_not_start_goes_to_the_others() {
 fn the_end_of_a_worker_is_known_by_its_hosts() {
     let (mut lab, job) = Lab::with_nodes(2);
     let (_, worker) = lab.spawn(job, on(1, plain()));
-    let Member { actors, tasks, .. } = member(worker);
-    assert_eq!([lab.state.end_of(actors), lab.state.end_of(tasks)], [None, None]);
+    let WorkerAddress { actors, tasks, .. } = member(worker);
+    assert_eq!([lab.state.host_exit_cause(actors), lab.state.host_exit_cause(tasks)], [None, None]);
     lab.ended(worker);
     let end = Some("worker 7 on node 0000000000000001: exit code 1".to_owned());
-    assert_eq!([lab.state.end_of(actors), lab.state.end_of(tasks)], [end.clone(), end]);
+    assert_eq!([lab.state.host_exit_cause(actors), lab.state.host_exit_cause(tasks)], [end.clone(), end]);
     // Nodes that are silent take their workers along.
     let (_, other) = lab.spawn(job, on(2, plain()));
-    assert_eq!(lab.state.end_of(member(other).actors), None);
+    assert_eq!(lab.state.host_exit_cause(member(other).actors), None);
     lab.pass(lease() + 1, &[agent(1, 1)], &[job]);
-    let end = lab.state.end_of(member(other).actors).unwrap();
+    let end = lab.state.host_exit_cause(member(other).actors).unwrap();
     assert!(end.contains("node lost: nothing heard for 13 s"), "{end}");
 }

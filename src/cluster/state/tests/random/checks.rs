@@ -39,13 +39,13 @@ impl World {
     /// Whoever has no answer still waits.
     fn check_questions(&self) {
         let state = &self.lab.state;
-        let mut asked: Vec<Ticket> = state.asked.keys().copied().collect();
+        let mut asked: Vec<Ticket> = state.open_requests.keys().copied().collect();
         asked.sort_unstable();
         assert_eq!(asked, self.open.iter().copied().collect::<Vec<_>>());
         let unplaced = state.actors.values().filter(|actor| actor.phase.is_unplaced()).count();
-        assert_eq!((state.unplaced.len(), state.waiting(usize::MAX).len()), (unplaced, unplaced));
+        assert_eq!((state.pending.len(), state.waiting(usize::MAX).len()), (unplaced, unplaced));
         assert!(state.waiting(usize::MAX).iter().all(|waiting| !waiting.reason.is_empty()));
-        let following: usize = state.jobs.values().map(|job| job.following.len()).sum();
+        let following: usize = state.jobs.values().map(|job| job.waiting_tickets.len()).sum();
         let followers = state.actors.values().filter_map(|actor| actor.named.as_ref());
         let followers = followers.flat_map(|named| named.followers.values());
         let finds = followers.clone().filter(|it| matches!(it, NameWaiter::Find { .. }));
@@ -80,16 +80,16 @@ impl World {
             assert!(legal, "{} was {before:?} and is {:?}", actor.actor_id, actor.state);
             assert!(actor.state == ActorState::Alive || actor.cause.is_some());
         }
-        assert!(state.dying.iter().all(|key| state.actors.contains_key(key)));
+        assert!(state.stopping.iter().all(|key| state.actors.contains_key(key)));
         for (key, actor) in &state.actors {
             let open = state.is_served(actor.job);
-            let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Missing);
+            let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Unaccounted);
             assert!(open || may_live || state.may_still_start(*key), "{key} outlives its job");
-            let loose = state.jobs.get(&actor.job).is_some_and(|job| job.loose.contains(key));
+            let loose = state.jobs.get(&actor.job).is_some_and(|job| job.unassigned_actors.contains(key));
             let in_pool = !actor.detached && actor.phase.worker().is_some();
             assert_eq!(loose, open && !in_pool && !may_live, "{key}");
-            assert_eq!(state.missing.contains(key), actor.phase == Phase::Missing);
-            assert!(!state.dying.contains(key) || matches!(actor.phase, Phase::Alive(..)));
+            assert_eq!(state.unaccounted.contains(key), actor.phase == Phase::Unaccounted);
+            assert!(!state.stopping.contains(key) || matches!(actor.phase, Phase::Alive(..)));
         }
     }
 
@@ -107,10 +107,10 @@ impl World {
             assert_eq!(in_pool, worker.detached.is_none());
             let living =
                 worker.actors.iter().filter(|key| matches!(state.actors[*key].phase, Phase::Alive(..)));
-            assert_eq!(living.count(), worker.living);
+            assert_eq!(living.count(), worker.alive_actors);
             for (at, key) in worker.actors.iter().enumerate() {
                 let actor = &state.actors[key];
-                assert_eq!((actor.at as usize, actor.phase.worker()), (at, Some(*id)));
+                assert_eq!((actor.index_in_worker as usize, actor.phase.worker()), (at, Some(*id)));
                 assert_eq!(actor.job, worker.job);
             }
             placed += worker.actors.len();
@@ -132,8 +132,12 @@ impl World {
         for (id, job) in &state.jobs {
             for (node, pool) in &job.pools {
                 assert!(state.nodes[node].pools.contains(id));
-                assert!(pool.parked.is_empty() || !pool.workers.is_empty());
-                assert!(pool.parked.iter().all(|key| state.actors[key].phase == Phase::Parked(*node)));
+                assert!(pool.awaiting_worker.is_empty() || !pool.workers.is_empty());
+                assert!(
+                    pool.awaiting_worker
+                        .iter()
+                        .all(|key| state.actors[key].phase == Phase::AwaitingWorker(*node))
+                );
             }
         }
     }
@@ -143,10 +147,10 @@ impl World {
     fn check_jobs(&self) {
         let state = &self.lab.state;
         for (id, node) in &state.nodes {
-            assert!(node.holds.iter().all(|job| state.open_jobs.contains(job)));
+            assert!(node.pinned_jobs.iter().all(|job| state.open_jobs.contains(job)));
             let real = self.nodes.get(&id.0).filter(|real| real.linked && state.is_member(real.facts.agent));
             let Some(real) = real else { continue };
-            assert_eq!(node.holds, real.held, "node {id} holds more or less than is believed");
+            assert_eq!(node.pinned_jobs, real.held, "node {id} holds more or less than is believed");
             assert!(real.drivers.iter().all(|job| state.open_jobs.contains(job)));
         }
         for (key, actor) in &state.actors {
@@ -162,10 +166,10 @@ impl World {
                 (false, _) => assert_eq!(has, (false, false)),
             }
             for (node, pool) in &job.pools {
-                let next = pool.crashes.next_start();
+                let next = pool.crash_loop.next_start();
                 assert!(next.is_none_or(|at| state.restarts.contains(&(at, *id, *node))));
                 rests += usize::from(next.is_some());
-                let goes_on = state.nodes[node].state == NodeState::Alive && pool.given_up.is_none();
+                let goes_on = state.nodes[node].state == NodeState::Alive && pool.blocked.is_none();
                 assert!(!goes_on || next.is_some() || !pool.workers.is_empty(), "nothing is started");
             }
         }
@@ -233,9 +237,10 @@ impl World {
         assert!(state.actors().iter().all(|actor| actor.state == ActorState::Dead));
         assert!(state.workers().iter().all(|worker| worker.state == WorkerState::Dead));
         assert!(self.open.is_empty(), "{:?} were never answered", self.open);
-        let mut left = self.kept.keys().filter(|key| !matches!(key, RecordKey::Job(_) | RecordKey::Given));
+        let mut left =
+            self.kept.keys().filter(|key| !matches!(key, RecordKey::Job(_) | RecordKey::IdWatermarks));
         assert_eq!(left.next(), None);
-        let shapes = state.past.actors.iter().map(|past| past.actor.shape);
+        let shapes = state.history.actors.iter().map(|past| past.actor.shape);
         assert_eq!(state.schedule.shapes(), shapes.collect::<BTreeSet<_>>().len());
     }
 }

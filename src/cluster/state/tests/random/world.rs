@@ -159,12 +159,12 @@ impl World {
             Step::DiskFills(noticed) => {
                 self.disk_is_full = true;
                 if *noticed {
-                    self.event(Event::Keeping { trouble: Some("the disk is full".to_owned()) });
+                    self.event(Event::PersistenceStatus { trouble: Some("the disk is full".to_owned()) });
                 }
             }
             Step::DiskFrees => {
                 self.disk_is_full = false;
-                self.event(Event::Keeping { trouble: None });
+                self.event(Event::PersistenceStatus { trouble: None });
             }
             Step::Restart => self.restart(),
         }
@@ -214,7 +214,7 @@ impl World {
                 };
                 let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) else { return };
                 real.drivers.insert(job);
-                self.event(Event::DriverBegan { job, node });
+                self.event(Event::DriverStarted { job, node });
             }
             // Also of a job that is over: its driver may not have heard of it.
             Step::Launch(job, node) => {
@@ -235,7 +235,7 @@ impl World {
 
     fn hold(&mut self, job: JobId, node: u64) {
         self.nodes.get_mut(&node).unwrap().held.insert(job);
-        self.event(Event::JobHeld { job, node: NodeId(node) });
+        self.event(Event::ExecutablePinned { job, node: NodeId(node) });
     }
 
     /// The jobs that are not over.
@@ -318,7 +318,7 @@ impl World {
     /// Whoever asked for an actor makes it.
     fn begin(&mut self, number: u8) {
         let placed = self.lab.state.actors.iter().filter_map(|(key, actor)| match actor.phase {
-            Phase::Placed(worker) => Some((*key, worker)),
+            Phase::Assigned(worker) => Some((*key, worker)),
             _ => None,
         });
         let mut placed: Vec<_> = placed.collect();
@@ -331,7 +331,7 @@ impl World {
         let Some((linked, real)) = holder else { return };
         real.actors.insert(actor);
         let known = &self.lab.state.actors[&actor];
-        let takes_any = self.lab.state.schedule.takes_any(known.shape);
+        let takes_any = self.lab.state.schedule.requires_resources(known.shape);
         if !known.detached && known.named.is_none() && !takes_any {
             self.wanted.insert(actor);
         }
@@ -431,7 +431,7 @@ impl World {
                 Some(record) => drop(self.kept.insert(key, record)),
                 None => drop(self.kept.remove(&key)),
             }
-            if let Some(&Record::Given { jobs, workers, actors }) = self.kept.get(&key) {
+            if let Some(&Record::IdWatermarks { jobs, workers, actors }) = self.kept.get(&key) {
                 let actions = self.lab.handle(Event::NumbersKept { jobs, workers, actors });
                 assert_eq!(actions, []);
             }
@@ -469,8 +469,8 @@ impl World {
                     assert!(alive.is_some() || self.given.insert(*actor), "{actor} was given twice");
                 }
             }
-            Action::Keep(record) => drop(self.unwritten.insert(record.key(), Some(record.clone()))),
-            Action::Forget(key) => drop(self.unwritten.insert(*key, None)),
+            Action::Persist(record) => drop(self.unwritten.insert(record.key(), Some(record.clone()))),
+            Action::Delete(key) => drop(self.unwritten.insert(*key, None)),
             Action::StopDriver { node, job } => {
                 if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
                     real.drivers.remove(job);
@@ -487,7 +487,7 @@ impl World {
             Action::StopActor { actor, .. } => {
                 assert!(!self.wanted.contains(actor), "{actor} lives, and nobody has ended it");
             }
-            Action::Tell { .. } => {}
+            Action::NotifyDriver { .. } => {}
         }
     }
 
