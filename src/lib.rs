@@ -161,7 +161,7 @@ macro_rules! worker_test {
     () => {
         #[test]
         fn roadshow_worker() {
-            $crate::divert();
+            $crate::run_if_worker();
         }
 
         $crate::__private::inventory::submit! {

@@ -61,7 +61,7 @@ fn generate(krate: &TokenStream, function: &ItemFn) -> TokenStream {
         #(#attrs)*
         #vis fn #ident() #output {
             #inner #block
-            #krate::divert();
+            #krate::run_if_worker();
             #krate::__private::block_on(#ident())
         }
     }

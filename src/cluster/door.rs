@@ -24,12 +24,12 @@ pub(super) trait ConnectionRouter: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`NoRoom`] if nobody takes it; it is closed then.
-    fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), RouteError>;
+    fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), HandoffError>;
 }
 
 /// Nobody takes a connection.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub(super) enum RouteError {
+pub(super) enum HandoffError {
     /// There is no such host or desk on the node.
     #[error("it is not on this node, or has ended")]
     Unknown,
@@ -63,7 +63,7 @@ enum RejectReason {
     #[error(transparent)]
     Preamble(#[from] RouteError),
     #[error("nobody takes a connection for {route:?}: {why}")]
-    NoRoom { route: Route, why: RouteError },
+    NoRoom { route: Route, why: HandoffError },
 }
 
 impl From<io::Error> for RejectReason {

@@ -144,7 +144,7 @@ pub enum ClusterError {
     Executable(#[from] ExecutableError),
     /// The program would run its own `main` again in every worker.
     #[error(
-        "this program does not divert its workers; put #[roadshow::main] on main, call roadshow::divert() first in it, \
+        "this program has no entry point for workers; put #[roadshow::main] on main, call roadshow::run_if_worker() first in it, \
          or put roadshow::worker_test!() beside tests"
     )]
     NoWorkerEntry,

@@ -40,7 +40,7 @@ pub(super) enum MembershipUpdate {
 /// The workers that are left, as one process knows them.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
-    workers: RwLock<Vec<WorkerEntry>>,
+    workers: RwLock<Vec<MemberEntry>>,
     head: HeadRoute,
     next_actor_worker: AtomicUsize,
     next_task_worker: AtomicUsize,
@@ -63,7 +63,7 @@ struct HeadConnection {
 }
 
 #[derive(Debug)]
-struct WorkerEntry {
+struct MemberEntry {
     member: WorkerAddress,
     /// Tasks that this process has under way there.
     tasks: Arc<AtomicUsize>,
@@ -88,7 +88,7 @@ impl Membership {
                 add_peers(member, host);
                 let mut seats = self.seats_mut();
                 if seats.iter().all(|seated| seated.member != *member) {
-                    seats.push(WorkerEntry { member: *member, tasks: Arc::default() });
+                    seats.push(MemberEntry { member: *member, tasks: Arc::default() });
                 }
             }
             MembershipUpdate::Left { member, cause } => {
@@ -122,7 +122,7 @@ impl Membership {
         for member in members {
             add_peers(member, host);
         }
-        let seats = members.iter().map(|&member| WorkerEntry { member, tasks: Arc::default() }).collect();
+        let seats = members.iter().map(|&member| MemberEntry { member, tasks: Arc::default() }).collect();
         *self.seats_mut() = seats;
     }
 
@@ -144,11 +144,11 @@ impl Membership {
         self.seats().iter().map(|seated| seated.member).collect()
     }
 
-    fn seats(&self) -> Guard<RwLockReadGuard<'_, Vec<WorkerEntry>>> {
+    fn seats(&self) -> Guard<RwLockReadGuard<'_, Vec<MemberEntry>>> {
         self.workers.read()
     }
 
-    fn seats_mut(&self) -> Guard<RwLockWriteGuard<'_, Vec<WorkerEntry>>> {
+    fn seats_mut(&self) -> Guard<RwLockWriteGuard<'_, Vec<MemberEntry>>> {
         self.workers.write()
     }
 
@@ -324,7 +324,7 @@ mod tests {
     fn members(count: u64) -> Membership {
         let identity = |host| HostUid { host: HostId(host), incarnation: Incarnation(1) };
         let at = SocketAddr::from(([127, 0, 0, 1], 1));
-        let seats = (0..count).map(|n| WorkerEntry {
+        let seats = (0..count).map(|n| MemberEntry {
             member: WorkerAddress {
                 actors: identity(n),
                 actors_at: at,

@@ -48,7 +48,7 @@ pub(super) type Variables = Vec<(OsString, OsString)>;
 pub(super) struct WorkerCommand {
     /// The executable.
     pub(super) program: PathBuf,
-    /// What makes it divert.
+    /// Arguments by which the program runs as a worker.
     pub(super) arguments: Vec<String>,
     /// Whether it has the environment of this process.
     pub(super) inherits: bool,
@@ -315,7 +315,7 @@ impl WorkerProcess {
                 format!("{} before it was ready: a worker_setup! may have ended it", describe(status))
             }
             Ok(Some(status)) if status.code().is_some() => format!(
-                "{} before it reached roadshow::divert(), which takes a worker over: call it first in main, or \
+                "{} before it reached roadshow::run_if_worker(), which runs a worker: call it first in main, or \
                  put #[roadshow::main] on main",
                 describe(status)
             ),

@@ -201,7 +201,7 @@ pub(super) enum FetchReply {
 pub(super) struct JobSpec {
     pub(super) job: JobId,
     pub(super) digest: Digest,
-    /// What makes the executable divert.
+    /// Arguments by which the executable runs as a worker.
     pub(super) arguments: Vec<String>,
     /// What its environment has beside what an agent gives to each.
     pub(super) environment: Variables,

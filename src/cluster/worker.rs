@@ -1,8 +1,8 @@
 //! The other side of a driver, or of an agent: this executable, started as a worker.
 //!
-//! [`divert`] takes such a process over before any of the user's code runs. The worker's threads:
+//! [`run_if_worker`] takes such a process over before any of the user's code runs. The worker's threads:
 //! one runs actors and serves their host's links, one runs tasks, one does the I/O that must
-//! not wait for either. The thread that called [`divert`] does nothing but watch the lifeline to the
+//! not wait for either. The thread that called [`run_if_worker`] does nothing but watch the lifeline to the
 //! parent: it may be within a runtime of the program's, so it runs no code of a worker's.
 
 use std::io::{self, Read};
@@ -73,7 +73,7 @@ pub fn run_if_worker() {
     }
 }
 
-/// The arguments that make this executable divert when it is started as a worker.
+/// The arguments by which this executable runs as a worker.
 pub(super) fn arguments() -> Result<Vec<String>, ClusterError> {
     if let ProcessRole::Worker | ProcessRole::Orphan = started_as() {
         // Here we are a worker that nobody diverted: starting workers would never end.

@@ -3,8 +3,16 @@
 use super::{complain, read, root_names, rust_files};
 
 /// Traits, and what only the command has: no values of these are shared.
-const NO_TYPES: &[&str] =
-    &["HandledBy", "Handles", "RemoteActor", "RemoteData", "RemoteMessage", "TaskFn", "Spawn", "ControlPlaneBench"];
+const NO_TYPES: &[&str] = &[
+    "HandledBy",
+    "Handles",
+    "RemoteActor",
+    "RemoteData",
+    "RemoteMessage",
+    "TaskFn",
+    "Spawn",
+    "ControlPlaneBench",
+];
 
 #[test]
 fn no_error_repeats_its_source() {

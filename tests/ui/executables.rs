@@ -150,7 +150,7 @@ fn workers_are_diverted_within_a_runtime() {
 #[test]
 fn a_program_that_does_not_divert_its_workers_first_is_told_to() {
     let undiverted = said_from("undiverted");
-    assert!(undiverted.starts_with("this program does not divert its workers"), "{undiverted}");
+    assert!(undiverted.starts_with("this program has no entry point for workers"), "{undiverted}");
     let late = said_from("late");
-    assert!(late.contains("exited with code 101 before it reached roadshow::divert()"), "{late}");
+    assert!(late.contains("exited with code 101 before it reached roadshow::run_if_worker()"), "{late}");
 }

@@ -38,7 +38,7 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
     // Workers are processes of this program, and go no further. Nothing comes before, a runtime least of all.
-    roadshow::divert();
+    roadshow::run_if_worker();
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(address))

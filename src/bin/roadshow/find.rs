@@ -16,7 +16,7 @@ const CANDIDATES_SHOWN_MAX: usize = 3;
 ///
 /// # Errors
 ///
-/// [`Failure`] if none fits, or several do. The name of one that goes on and the shortened id of another are
+/// [`CliError`] if none fits, or several do. The name of one that goes on and the shortened id of another are
 /// both meant as often, so neither is guessed; the complete id is always clear.
 pub(crate) fn resolve<'a, T: Row>(rows: &'a [T], text: &str) -> CliResult<&'a T> {
     if let Some(row) = rows.iter().find(|row| row.id().eq_ignore_ascii_case(text)) {

@@ -109,7 +109,7 @@ pub struct LogText {
 macro_rules! questions {
     ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*), $asked:literal,
         $request:expr => $reply:pat => $result:expr, $answer:ty;)*) => {
-        impl<E: Exchange> Admin<E> {
+        impl<E: AdminTransport> Admin<E> {
             $(
                 $(#[$doc])*
                 ///

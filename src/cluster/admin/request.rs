@@ -36,7 +36,7 @@ pub enum AdminRequest {
         /// Part of the function's name; all functions without it.
         part: Option<String>,
     },
-    /// What has waited longest for a place, and why. [`AdminReply::Waiting`].
+    /// What has waited longest for a place, and why. [`AdminReply::PendingActors`].
     PendingActors,
     /// What an operator should see to. [`AdminReply::Alerts`].
     Alerts,

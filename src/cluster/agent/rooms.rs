@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
-use crate::cluster::door::{ConnectionRouter, RouteError};
+use crate::cluster::door::{ConnectionRouter, HandoffError};
 use crate::cluster::process::ControlSocket;
 use crate::config::{ACCEPT_BACKOFF, HANDOFF_TIMEOUT};
 use crate::id::{HostId, HostUid};
@@ -73,7 +73,7 @@ impl NodeRouter {
 }
 
 impl ConnectionRouter for NodeRouter {
-    fn route(&self, route: Route, connection: TcpStream) -> Result<(), RouteError> {
+    fn route(&self, route: Route, connection: TcpStream) -> Result<(), HandoffError> {
         let admitted = match route {
             Route::Host(host) if host == self.own => self.agent_queue.try_send(connection),
             Route::AgentTokenRpc => self.token_rpc_queue.try_send(connection),
@@ -82,23 +82,23 @@ impl ConnectionRouter for NodeRouter {
             Route::Host(host) => {
                 let agent = self.agent.get().and_then(Weak::upgrade);
                 let lifeline =
-                    agent.and_then(|agent| agent.workers.route_to(host)).ok_or(RouteError::Unknown)?;
+                    agent.and_then(|agent| agent.workers.route_to(host)).ok_or(HandoffError::Unknown)?;
                 return pass(lifeline, host, connection);
             }
         };
-        admitted.map_err(|_| RouteError::Full)
+        admitted.map_err(|_| HandoffError::Full)
     }
 }
 
 impl NodeRouter {
-    fn to_head(&self, host: HostId, connection: TcpStream) -> Result<(), RouteError> {
-        self.head.as_ref().ok_or(RouteError::Unknown)?.pass(host, connection)
+    fn to_head(&self, host: HostId, connection: TcpStream) -> Result<(), HandoffError> {
+        self.head.as_ref().ok_or(HandoffError::Unknown)?.pass(host, connection)
     }
 }
 
 /// Passes a connection on. Where that fails, whoever dialled sees it end, and tries again.
-fn pass(lifeline: Arc<ControlSocket>, host: HostId, connection: TcpStream) -> Result<(), RouteError> {
-    let place = lifeline.reserve_handoff().ok_or(RouteError::Full)?;
+fn pass(lifeline: Arc<ControlSocket>, host: HostId, connection: TcpStream) -> Result<(), HandoffError> {
+    let place = lifeline.reserve_handoff().ok_or(HandoffError::Full)?;
     tokio::spawn(async move {
         match timeout(HANDOFF_TIMEOUT, lifeline.send_connection(host, &connection)).await {
             Ok(Ok(())) => {}
@@ -147,9 +147,9 @@ impl HeadSocket {
         HeadConnections(Some(heads))
     }
 
-    fn pass(&self, host: HostId, connection: TcpStream) -> Result<(), RouteError> {
+    fn pass(&self, host: HostId, connection: TcpStream) -> Result<(), HandoffError> {
         let head = self.0.borrow().clone();
-        pass(head.ok_or(RouteError::Unknown)?, host, connection)
+        pass(head.ok_or(HandoffError::Unknown)?, host, connection)
     }
 }
 
@@ -254,7 +254,10 @@ mod tests {
         let (stopped, there) = process();
         let on_their_way = fill(&stopped, &connection).await - HANDOFF_QUEUE_MAX;
         assert!((1..2 * HANDOFF_QUEUE_MAX).contains(&on_their_way), "{on_their_way} are on their way");
-        assert_eq!(pass(Arc::clone(&stopped), HOST, connection.try_clone().unwrap()), Err(RouteError::Full));
+        assert_eq!(
+            pass(Arc::clone(&stopped), HOST, connection.try_clone().unwrap()),
+            Err(HandoffError::Full)
+        );
 
         let (other, runs) = process();
         pass(Arc::clone(&other), HOST, connection.try_clone().unwrap()).unwrap();

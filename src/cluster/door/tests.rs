@@ -28,11 +28,11 @@ struct House {
 }
 
 impl ConnectionRouter for House {
-    fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), RouteError> {
+    fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), HandoffError> {
         self.asked.lock().unwrap().push(route);
         match route {
-            HERE => self.host.try_send(stream).map_err(|_| RouteError::Full),
-            _ => Err(RouteError::Unknown),
+            HERE => self.host.try_send(stream).map_err(|_| HandoffError::Full),
+            _ => Err(HandoffError::Unknown),
         }
     }
 }

@@ -121,7 +121,7 @@ struct ClusterView {
     head: HostUid,
     /// The address at which the head answered last.
     head_at: SocketAddr,
-    workers: Vec<WorkerEntry>,
+    workers: Vec<KnownWorker>,
     /// Of the nodes that were sent the executable, without those that are lost.
     agents: BTreeMap<NodeId, HostUid>,
 }
@@ -145,7 +145,7 @@ impl ClusterView {
 
 /// A worker of this job.
 #[derive(Clone, Debug)]
-struct WorkerEntry {
+struct KnownWorker {
     node: NodeId,
     worker: WorkerId,
     member: WorkerAddress,
@@ -334,7 +334,7 @@ fn entrypoint() -> String {
 
 impl RemoteCluster {
     pub(super) fn workers(&self) -> Vec<WorkerInfo> {
-        let info = |known: &WorkerEntry| WorkerInfo {
+        let info = |known: &KnownWorker| WorkerInfo {
             host: known.member.actors,
             tasks: known.member.tasks,
             pid: known.pid,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Shared, WorkerEntry, equip, spread};
+use super::{KnownWorker, Shared, equip, spread};
 use crate::cluster::members::MembershipUpdate;
 use crate::cluster::model::{NodeDescriptor, NodeId, WorkerAddress, WorkerId};
 use crate::cluster::state::{JobEvent, WorkerEntry};
@@ -43,7 +43,7 @@ pub(super) fn on_job_event(shared: &Arc<Shared>, news: JobEvent) {
         JobEvent::NodeUp(facts) => equip_later(shared, facts),
         JobEvent::NodeGone { agent } => shared.forget_agent(agent),
         JobEvent::WorkerUp { node, worker, member, pid } => {
-            worker_up(shared, WorkerEntry { node, worker, member, pid, ended: None });
+            worker_up(shared, KnownWorker { node, worker, member, pid, ended: None });
         }
         JobEvent::WorkerDown { worker, member, cause, node } => {
             worker_down(shared, node, worker, member, cause);
@@ -73,7 +73,7 @@ fn equip_later(shared: &Arc<Shared>, facts: NodeDescriptor) {
     });
 }
 
-fn worker_up(shared: &Arc<Shared>, up: WorkerEntry) {
+fn worker_up(shared: &Arc<Shared>, up: KnownWorker) {
     let member = up.member;
     {
         let mut standing = shared.standing();
@@ -133,21 +133,21 @@ fn worker_down(
 /// Takes up what a head says after it was away.
 pub(super) fn reconcile(shared: &Arc<Shared>, nodes: Vec<NodeDescriptor>, workers: Vec<WorkerEntry>) {
     for WorkerEntry { node, worker, member, pid } in workers {
-        worker_up(shared, WorkerEntry { node, worker, member, pid, ended: None });
+        worker_up(shared, KnownWorker { node, worker, member, pid, ended: None });
     }
     nodes.into_iter().for_each(|facts| equip_later(shared, facts));
 }
 
 /// The workers that have not ended, as far as is known.
-pub(super) fn live_workers(shared: &Shared) -> Vec<WorkerEntry> {
+pub(super) fn live_workers(shared: &Shared) -> Vec<KnownWorker> {
     shared.standing().workers.iter().filter(|known| known.ended.is_none()).cloned().collect()
 }
 
 /// Those that lived before the head was asked, and that it does not have, have ended unseen. All of its nodes
 /// have to have had the time to come back to it.
-pub(super) fn remove_unlisted(shared: &Arc<Shared>, before: Vec<WorkerEntry>, workers: &[WorkerEntry]) {
-    let is_listed = |known: &WorkerEntry| workers.iter().any(|working| working.worker == known.worker);
-    for WorkerEntry { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
+pub(super) fn remove_unlisted(shared: &Arc<Shared>, before: Vec<KnownWorker>, workers: &[WorkerEntry]) {
+    let is_listed = |known: &KnownWorker| workers.iter().any(|working| working.worker == known.worker);
+    for KnownWorker { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
         let cause = "it ended while the head was away".to_owned();
         worker_down(shared, node, worker, Some(member), cause);
     }

@@ -172,7 +172,7 @@ impl Store {
                 }
                 Slot::Uploading { have, hasher } => {
                     let fresh = bytes.get((*have - offset) as usize..).unwrap_or_default();
-                    if let Err(error) = self.write(now, digest, *have, fresh) {
+                    if let Err(error) = self.append(now, digest, *have, fresh) {
                         if matches!(error, StoreError::DiskFull { .. }) {
                             // What is there of it would keep the room from everybody, and be of use to nobody.
                             held.remove(&mut slot, false);
@@ -193,7 +193,7 @@ impl Store {
     }
 
     /// Writes into a part; what nobody uses makes room if the disk is full.
-    fn write(&self, now: Instant, digest: Digest, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    fn append(&self, now: Instant, digest: Digest, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         loop {
             match file::write(&self.0.dir, digest, offset, bytes) {
                 Err(StoreError::DiskFull { .. }) if lock(&self.0.table).evict_one(now, &self.0) => {}
@@ -321,7 +321,7 @@ impl EntryRef {
         }
     }
 
-    /// Makes `Ready` or `Gone` of an executable of another life, and `Gone` of one whose file somebody has
+    /// Makes `Ready` or `Removed` of an executable of another life, and `Removed` of one whose file somebody has
     /// removed or cut: some systems clear away old files in directories such as this.
     fn verify(&self, slot: &mut Slot) -> Result<(), StoreError> {
         let (dir, digest) = (&self.store.0.dir, self.digest);
@@ -342,7 +342,7 @@ impl EntryRef {
         Ok(())
     }
 
-    /// Makes `Ready` or `Gone` of a part that is complete.
+    /// Makes `Ready` or `Removed` of a part that is complete.
     fn complete(&self, slot: &mut Slot) -> Result<u64, StoreError> {
         let Slot::Uploading { hasher, .. } = slot else { return Ok(self.size) };
         if Digest(hasher.finalize().into()) != self.digest {

@@ -26,7 +26,7 @@ pub(super) struct Actor {
     pub(super) named: Option<Box<NameEntry>>,
 }
 
-/// How far an actor has come. From [`Parked`](Self::Parked) to [`Alive`](Self::Alive) it holds what it
+/// How far an actor has come. From [`AwaitingWorker`](Self::AwaitingWorker) to [`Alive`](Self::Alive) it holds what it
 /// wants of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {

@@ -8,7 +8,7 @@ use crate::config::{ACTOR_ID_BLOCK, JOB_ID_BLOCK, WORKER_ID_BLOCK};
 
 /// The numbers of this life of the head.
 ///
-/// Record [`Given`](Record::Given) on disk holds a bound for each kind. Numbers below the bound plus one
+/// Record [`IdWatermarks`](Record::IdWatermarks) on disk holds a bound for each kind. Numbers below the bound plus one
 /// block may be given, so a number costs no wait for the disk; a later life of the head begins behind that
 /// block. A bound is raised half a block before it is reached.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Who belongs to a cluster, and how that is shown.
 //!
-//! A cluster has one [`Authority`], which its head keeps. Whoever has the cluster's [`Token`] can tell the
+//! A cluster has one [`CertificateAuthority`], which its head keeps. Whoever has the cluster's [`Token`] can tell the
 //! authority's key from any other, and can prove that it was let in; it gets a certificate for its hosts
 //! ([`Claims`]) on a [`CertificateRequest`], whose key never leaves the process. Knows no connection.
 

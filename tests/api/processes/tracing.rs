@@ -115,5 +115,5 @@ fn a_setup_that_panics_is_the_error_of_the_start_and_its_words_are_shown() {
 fn a_setup_that_ends_its_process_is_named_as_the_cause() {
     let (said, _) = drive_with("never", &[(SETUP, "exit")]);
     assert!(said.contains("exited with code 2 before it was ready: a worker_setup! may"), "{said}");
-    assert!(!said.contains("divert()"), "{said}");
+    assert!(!said.contains("run_if_worker()"), "{said}");
 }

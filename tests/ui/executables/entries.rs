@@ -25,7 +25,7 @@ fn main() {
         Ok("late") => {
             // Its workers have no arguments.
             let _ = env::args().nth(1).expect("there is an argument");
-            roadshow::divert();
+            roadshow::run_if_worker();
             actix::System::new().block_on(run());
         }
         _ => println!("no such entry"),
@@ -34,13 +34,13 @@ fn main() {
 
 #[actix::main]
 async fn actix_entry() {
-    roadshow::divert();
+    roadshow::run_if_worker();
     run().await;
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn tokio_entry() {
-    roadshow::divert();
+    roadshow::run_if_worker();
     run().await;
 }
 

@@ -9,8 +9,8 @@ use roadshow::words::WordList;
 use super::{echo, measure};
 
 /// The actor that is called. It also does what has to be done in its process.
-#[NoteCount]
-#[remote(handles(Add, Note, Noted, EchoBack, Read, OpenLimits, PinTo, CpuSeconds, Hold))]
+#[derive(Debug, Default, RemoteActor)]
+#[remote(handles(Add, Note, NoteCount, EchoBack, Read, OpenLimits, PinTo, CpuSeconds, Hold))]
 pub(super) struct Subject {
     sum: u64,
     noted: u64,
@@ -201,8 +201,8 @@ impl Handler<NoteCount> for Empty {
 }
 
 /// An actor that does nothing, to be started in a worker.
-#[NoteCount]
-#[remote(handles(Noted))]
+#[derive(Debug, RemoteActor)]
+#[remote(handles(NoteCount))]
 pub(super) struct Idle;
 
 impl Actor for Idle {

@@ -48,7 +48,7 @@ impl SessionRoot {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it is there, and not this user's alone.
+    /// [`CliError`] if it is there, and not this user's alone.
     pub(crate) fn check(&self) -> CliResult<()> {
         match check_home(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

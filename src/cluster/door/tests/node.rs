@@ -41,13 +41,13 @@ struct Ways {
 }
 
 impl ConnectionRouter for Ways {
-    fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), RouteError> {
+    fn route(&self, route: Route, stream: net::TcpStream) -> Result<(), HandoffError> {
         let to = match route {
             Route::HeadTokenRpc => &self.desk,
             Route::Host(host) if host == self.head.host => &self.host,
-            _ => return Err(RouteError::Unknown),
+            _ => return Err(HandoffError::Unknown),
         };
-        to.try_send(stream).map_err(|_| RouteError::Full)
+        to.try_send(stream).map_err(|_| HandoffError::Full)
     }
 }
 
