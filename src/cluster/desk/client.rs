@@ -22,7 +22,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::message::{
-    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Reply, Request, Returned, SERVER, VERSION, binding,
+    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, TokenReply, TokenRequest, VERSION,
+    binding,
 };
 use super::{Endpoint, TokenRpcError, frames};
 use crate::cluster::dial::first_to_answer;
@@ -149,13 +150,14 @@ impl TokenRpcClient {
     /// The client is of no use after the future was dropped.
     pub(crate) async fn enrol(&mut self, claims: &Claims) -> Result<Enrolment, TokenRpcError> {
         let request = CertificateRequest::new()?;
-        let ask: Request<()> = Request::Enrol { csr: request.csr().to_vec(), claims: claims.clone() };
+        let ask: TokenRequest<()> =
+            TokenRequest::Enrol { csr: request.csr().to_vec(), claims: claims.clone() };
         match self.exchange::<(), ()>(&ask).await? {
-            Reply::Enrolled(Enrolled { chain, head, cluster }) => {
+            TokenReply::Enrolled(Enrolled { chain, head, cluster }) => {
                 Ok(Enrolment { credentials: request.credentials(chain)?, head, cluster })
             }
-            Reply::Returned(_) | Reply::Stale | Reply::Reply(()) => Err(unexpected_reply()),
-            Reply::Refused { text } => Err(TokenRpcError::Refused { text }),
+            TokenReply::Returned(_) | TokenReply::Stale | TokenReply::Service(()) => Err(unexpected_reply()),
+            TokenReply::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
@@ -170,12 +172,12 @@ impl TokenRpcClient {
     ///
     /// The client is of no use after the future was dropped.
     pub(crate) async fn rejoin(&mut self, claims: &Claims) -> Result<Option<Returned>, TokenRpcError> {
-        let ask: Request<()> = Request::Return { claims: claims.clone() };
+        let ask: TokenRequest<()> = TokenRequest::Return { claims: claims.clone() };
         match self.exchange::<(), ()>(&ask).await? {
-            Reply::Returned(returned) => Ok(Some(returned)),
-            Reply::Stale => Ok(None),
-            Reply::Enrolled(_) | Reply::Reply(()) => Err(unexpected_reply()),
-            Reply::Refused { text } => Err(TokenRpcError::Refused { text }),
+            TokenReply::Returned(returned) => Ok(Some(returned)),
+            TokenReply::Stale => Ok(None),
+            TokenReply::Enrolled(_) | TokenReply::Service(()) => Err(unexpected_reply()),
+            TokenReply::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
@@ -192,17 +194,17 @@ impl TokenRpcClient {
         &mut self,
         request: &Q,
     ) -> Result<A, TokenRpcError> {
-        match self.exchange(&Request::Request(request)).await? {
-            Reply::Reply(reply) => Ok(reply),
-            Reply::Enrolled(_) | Reply::Returned(_) | Reply::Stale => Err(unexpected_reply()),
-            Reply::Refused { text } => Err(TokenRpcError::Refused { text }),
+        match self.exchange(&TokenRequest::Service(request)).await? {
+            TokenReply::Service(reply) => Ok(reply),
+            TokenReply::Enrolled(_) | TokenReply::Returned(_) | TokenReply::Stale => Err(unexpected_reply()),
+            TokenReply::Refused { text } => Err(TokenRpcError::Refused { text }),
         }
     }
 
     async fn exchange<Q: Serialize, A: DeserializeOwned>(
         &mut self,
-        ask: &Request<Q>,
-    ) -> Result<Reply<A>, TokenRpcError> {
+        ask: &TokenRequest<Q>,
+    ) -> Result<TokenReply<A>, TokenRpcError> {
         frames::write(&mut self.stream, ask, TOKEN_RPC_REQUEST_BYTES_MAX).await?;
         let answer = frames::read(&mut self.stream, TOKEN_RPC_REPLY_BYTES_MAX).await?;
         answer.ok_or_else(|| TokenRpcError::Broken("it was closed before the reply".to_owned()))

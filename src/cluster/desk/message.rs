@@ -46,7 +46,7 @@ pub(super) enum Refusal {
 
 /// What a client that has proved itself wants.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Request<Q> {
+pub(super) enum TokenRequest<Q> {
     Enrol {
         csr: Vec<u8>,
         claims: Claims,
@@ -55,17 +55,17 @@ pub(super) enum Request<Q> {
     Return {
         claims: Claims,
     },
-    Request(Q),
+    Service(Q),
 }
 
 /// What it gets.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Reply<A> {
+pub(super) enum TokenReply<A> {
     Enrolled(Enrolled),
     Returned(Returned),
     /// The certificate that was shown does not do, if there was one: another is needed.
     Stale,
-    Reply(A),
+    Service(A),
     Refused {
         text: String,
     },

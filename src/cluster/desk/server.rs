@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::frames::{self, TokenRpcFrameError};
 use super::message::{
-    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Reply, Request, Returned, SERVER, VERSION, binding,
+    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, TokenReply, TokenRequest, VERSION,
+    binding,
 };
 use crate::cluster::trust::{Claims, Token};
 use crate::config::{
@@ -209,7 +210,7 @@ impl<S: TokenService> TokenRpcServer<S> {
             let asked = frames::read(&mut stream, TOKEN_RPC_REQUEST_BYTES_MAX);
             let answer = match timeout(TOKEN_RPC_IDLE_TIMEOUT, asked).await {
                 Ok(Ok(Some(ask))) => self.handle_request(ask, shown.as_ref()).await,
-                Ok(Err(TokenRpcFrameError::Undecodable(why))) => Reply::Refused {
+                Ok(Err(TokenRpcFrameError::Undecodable(why))) => TokenReply::Refused {
                     text: format!(
                         "the desk does not know that request ({why}); run the same release on both sides"
                     ),
@@ -223,26 +224,30 @@ impl<S: TokenService> TokenRpcServer<S> {
         }
     }
 
-    async fn handle_request(&self, ask: Request<S::Request>, shown: Option<&Certificate>) -> Reply<S::Reply> {
+    async fn handle_request(
+        &self,
+        ask: TokenRequest<S::Request>,
+        shown: Option<&Certificate>,
+    ) -> TokenReply<S::Reply> {
         match ask {
-            Request::Request(request) => Reply::Reply(self.service.answer(request).await),
-            Request::Enrol { csr, claims } => {
+            TokenRequest::Service(request) => TokenReply::Service(self.service.answer(request).await),
+            TokenRequest::Enrol { csr, claims } => {
                 if let Err(error) = claims.check_claimable() {
-                    return Reply::Refused { text: error.to_string() };
+                    return TokenReply::Refused { text: error.to_string() };
                 }
                 let enrolled = self.service.enrol(csr, claims, shown).await;
-                enrolled.map_or_else(|text| Reply::Refused { text }, Reply::Enrolled)
+                enrolled.map_or_else(|text| TokenReply::Refused { text }, TokenReply::Enrolled)
             }
-            Request::Return { claims } => {
+            TokenRequest::Return { claims } => {
                 if let Err(error) = claims.check_claimable() {
-                    return Reply::Refused { text: error.to_string() };
+                    return TokenReply::Refused { text: error.to_string() };
                 }
                 // The handshake takes one that has expired, too: with that, another is to be had.
                 let Some(shown) = shown.filter(|shown| is_valid_for(shown, &claims)) else {
-                    return Reply::Stale;
+                    return TokenReply::Stale;
                 };
                 let returned = self.service.take_back(claims, shown).await;
-                returned.map_or_else(|text| Reply::Refused { text }, Reply::Returned)
+                returned.map_or_else(|text| TokenReply::Refused { text }, TokenReply::Returned)
             }
         }
     }
@@ -256,13 +261,13 @@ fn is_valid_for(shown: &Certificate, claims: &Claims) -> bool {
 
 async fn write_reply<A: Serialize>(
     stream: &mut TlsStream<TcpStream>,
-    answer: &Reply<A>,
+    answer: &TokenReply<A>,
 ) -> Result<(), TokenRpcFrameError> {
     match frames::write(stream, answer, TOKEN_RPC_REPLY_BYTES_MAX).await {
         // Nothing of it was written.
         Err(error @ (TokenRpcFrameError::TooLong { .. } | TokenRpcFrameError::Unencodable(_))) => {
             let text = format!("the desk cannot say the reply: {error}; ask for less");
-            frames::write(stream, &Reply::<()>::Refused { text }, TOKEN_RPC_REPLY_BYTES_MAX).await
+            frames::write(stream, &TokenReply::<()>::Refused { text }, TOKEN_RPC_REPLY_BYTES_MAX).await
         }
         said => said,
     }

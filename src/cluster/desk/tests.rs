@@ -15,7 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::message::{AuthReply, AuthRequest, CLIENT, Refusal, Reply, Request, SERVER, VERSION, binding};
+use super::message::{
+    AuthReply, AuthRequest, CLIENT, Refusal, SERVER, TokenReply, TokenRequest, VERSION, binding,
+};
 use super::*;
 use crate::cluster::enrolment::{self, Back, Renewal};
 use crate::cluster::trust::tests::{Realm, claims};
@@ -405,8 +407,8 @@ async fn proof_fits_no_other_connection() {
 async fn whoever_proves_nothing_is_not_heard() {
     let office = Office::open().await;
     let mut stream = under_tls(&office).await;
-    frames::write(&mut stream, &Request::Request("hello"), 1 << 12).await.unwrap();
-    let heard: Option<Reply<String>> = in_time(frames::read(&mut stream, 1 << 12)).await.ok().flatten();
+    frames::write(&mut stream, &TokenRequest::Service("hello"), 1 << 12).await.unwrap();
+    let heard: Option<TokenReply<String>> = in_time(frames::read(&mut stream, 1 << 12)).await.ok().flatten();
     assert!(heard.is_none());
     let mut stream = under_tls(&office).await;
     assert!(matches!(say(&mut stream, b"").await, Some(AuthReply::Refused(Refusal::Secret))));
