@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::control::{CONTROL, ControlRequest, Reply};
 use super::model::ActorKey;
-use super::state::{Answer, RequestError};
+use super::state::{Answer, ControlError};
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{Host, SendError};
 use crate::id::HostUid;
@@ -142,7 +142,7 @@ impl CancellableRequest {
         tokio::select! {
             biased;
             answer = answer => answer,
-            Ok(()) = &mut self.withdrawn => Err(RequestError::Unknown("the question was withdrawn".to_owned())),
+            Ok(()) = &mut self.withdrawn => Err(ControlError::Unknown("the question was withdrawn".to_owned())),
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::asking::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
 use super::listing::{Page, Query, QueryError};
 use super::model::{ActorKey, ActorSpec, JobId};
-use super::state::{Action, Answer, Event, Listed, Millis, RequestError, Search, Settings, State, Ticket};
+use super::state::{Action, Answer, ControlError, Event, Listed, Millis, Search, Settings, State, Ticket};
 use crate::host::{Host, SendError};
 use crate::id::{HostUid, TypeHash};
 use crate::lock::{Locked, Mutex};
@@ -69,7 +69,7 @@ pub(super) struct ControlPlane {
 struct Inner {
     state: State,
     actions: Vec<Action>,
-    waiting: FxHashMap<Ticket, oneshot::Sender<Result<Answer, RequestError>>>,
+    waiting: FxHashMap<Ticket, oneshot::Sender<Result<Answer, ControlError>>>,
     last_ticket: u64,
 }
 
@@ -103,7 +103,7 @@ impl ControlPlane {
     pub(super) async fn ask(
         self: Arc<Self>,
         question: impl FnOnce(Ticket) -> Event,
-    ) -> Result<Answer, RequestError> {
+    ) -> Result<Answer, ControlError> {
         let (answer, answered) = oneshot::channel();
         let ticket = {
             let mut plane = self.lock();
@@ -116,7 +116,7 @@ impl ControlPlane {
         let mut asked = AnswerGuard { control: self, ticket, answer: answered, received: false };
         let answer = (&mut asked.answer).await;
         asked.received = true;
-        answer.unwrap_or_else(|_| Err(RequestError::Unknown("the control plane has ended".to_owned())))
+        answer.unwrap_or_else(|_| Err(ControlError::Unknown("the control plane has ended".to_owned())))
     }
 
     /// What the state says, as it is now.
@@ -204,7 +204,7 @@ impl ControlPlane {
                 if spec.name.is_none() && (spec.get_if_exists || !spec.namespace.is_empty()) {
                     let what = if spec.get_if_exists { "get_if_exists()" } else { "namespace(..)" };
                     let text = format!("{what} is about a name: give the actor one with name(..)");
-                    return Err(RequestError::Infeasible(text));
+                    return Err(ControlError::Infeasible(text));
                 }
                 if spec.namespace.is_empty() {
                     spec.namespace = self.namespace_of(job);
@@ -252,7 +252,7 @@ impl ControlPlane {
                 Ok(answer)
             }
             Err(why) => {
-                let denied = RequestError::NotPersisted(why);
+                let denied = ControlError::NotPersisted(why);
                 place.cause = denied.to_string();
                 Err(denied)
             }
@@ -279,12 +279,12 @@ impl ControlPlane {
     }
 }
 
-fn refused(error: QueryError) -> RequestError {
-    RequestError::Unknown(error.to_string())
+fn refused(error: QueryError) -> ControlError {
+    ControlError::Unknown(error.to_string())
 }
 
 /// What a member is answered.
-pub(super) type Reply = Result<Answer, RequestError>;
+pub(super) type Reply = Result<Answer, ControlError>;
 
 impl fmt::Debug for ControlPlane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -294,7 +294,7 @@ impl fmt::Debug for ControlPlane {
 
 /// Whether a member may ask for this. It speaks for its own job alone; any member may end an actor, as any
 /// may send it a message.
-fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Result<(), RequestError> {
+fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Result<(), ControlError> {
     let job = match request {
         ControlRequest::Place { job, .. } | ControlRequest::Find { job, .. } => *job,
         // One that is not known has no place to give back.
@@ -311,7 +311,7 @@ fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Resul
     match state.may_speak_for(from, job) {
         true => Ok(()),
         false => {
-            Err(RequestError::Unknown(format!("host {} is of no worker or driver of job {job}", from.host)))
+            Err(ControlError::Unknown(format!("host {} is of no worker or driver of job {job}", from.host)))
         }
     }
 }
@@ -320,7 +320,7 @@ fn check_sender(state: &State, from: HostUid, request: &ControlRequest) -> Resul
 struct AnswerGuard {
     control: Arc<ControlPlane>,
     ticket: Ticket,
-    answer: oneshot::Receiver<Result<Answer, RequestError>>,
+    answer: oneshot::Receiver<Result<Answer, ControlError>>,
     received: bool,
 }
 
@@ -360,7 +360,7 @@ impl Drop for PlacementGuard<'_> {
 }
 
 /// What becomes of an answer that nobody takes: a place is free again.
-fn reclaim(answer: Option<Result<Answer, RequestError>>) -> Option<Event> {
+fn reclaim(answer: Option<Result<Answer, ControlError>>) -> Option<Event> {
     let actor = assigned_actor(&answer?.ok()?)?;
     Some(Event::ActorEnded { actor, cause: REQUESTER_GONE.to_owned() })
 }

@@ -33,7 +33,7 @@ pub enum Kind {
 
 /// What a field of a row is, by which rows can be filtered.
 #[derive(Clone, Copy, Debug)]
-enum ResponseKind {
+enum KeyKind {
     Id,
     Number,
     Flag,
@@ -42,69 +42,69 @@ enum ResponseKind {
     Word(&'static [&'static str]),
 }
 
-type Keys = &'static [(&'static str, ResponseKind)];
+type Keys = &'static [(&'static str, KeyKind)];
 
 const NODE_KEYS: Keys = &[
-    ("node_id", ResponseKind::Id),
-    ("state", ResponseKind::Word(NodeState::WORDS)),
-    ("address", ResponseKind::Text),
-    ("hostname", ResponseKind::Text),
-    ("pid", ResponseKind::Number),
-    ("is_head", ResponseKind::Flag),
-    ("workers", ResponseKind::Number),
-    ("actors", ResponseKind::Number),
-    ("session_dir", ResponseKind::Text),
-    ("started_ms", ResponseKind::Number),
-    ("cause", ResponseKind::Text),
+    ("node_id", KeyKind::Id),
+    ("state", KeyKind::Word(NodeState::WORDS)),
+    ("address", KeyKind::Text),
+    ("hostname", KeyKind::Text),
+    ("pid", KeyKind::Number),
+    ("is_head", KeyKind::Flag),
+    ("workers", KeyKind::Number),
+    ("actors", KeyKind::Number),
+    ("session_dir", KeyKind::Text),
+    ("started_ms", KeyKind::Number),
+    ("cause", KeyKind::Text),
 ];
 
 const JOB_KEYS: Keys = &[
-    ("job_id", ResponseKind::Id),
-    ("state", ResponseKind::Word(JobState::WORDS)),
-    ("entrypoint", ResponseKind::Text),
-    ("hostname", ResponseKind::Text),
-    ("pid", ResponseKind::Number),
-    ("runs_on", ResponseKind::Id),
-    ("started_ms", ResponseKind::Number),
-    ("ended_ms", ResponseKind::Number),
-    ("exit_code", ResponseKind::Number),
-    ("message", ResponseKind::Text),
+    ("job_id", KeyKind::Id),
+    ("state", KeyKind::Word(JobState::WORDS)),
+    ("entrypoint", KeyKind::Text),
+    ("hostname", KeyKind::Text),
+    ("pid", KeyKind::Number),
+    ("runs_on", KeyKind::Id),
+    ("started_ms", KeyKind::Number),
+    ("ended_ms", KeyKind::Number),
+    ("exit_code", KeyKind::Number),
+    ("message", KeyKind::Text),
 ];
 
 const ACTOR_KEYS: Keys = &[
-    ("actor_id", ResponseKind::Id),
-    ("class", ResponseKind::Text),
-    ("state", ResponseKind::Word(ActorState::WORDS)),
-    ("job_id", ResponseKind::Id),
-    ("name", ResponseKind::Text),
-    ("namespace", ResponseKind::Text),
-    ("lifetime", ResponseKind::Word(Lifetime::WORDS)),
-    ("node_id", ResponseKind::Id),
-    ("worker_id", ResponseKind::Id),
-    ("pid", ResponseKind::Number),
-    ("cause", ResponseKind::Text),
+    ("actor_id", KeyKind::Id),
+    ("class", KeyKind::Text),
+    ("state", KeyKind::Word(ActorState::WORDS)),
+    ("job_id", KeyKind::Id),
+    ("name", KeyKind::Text),
+    ("namespace", KeyKind::Text),
+    ("lifetime", KeyKind::Word(Lifetime::WORDS)),
+    ("node_id", KeyKind::Id),
+    ("worker_id", KeyKind::Id),
+    ("pid", KeyKind::Number),
+    ("cause", KeyKind::Text),
 ];
 
 const WORKER_KEYS: Keys = &[
-    ("worker_id", ResponseKind::Id),
-    ("state", ResponseKind::Word(WorkerState::WORDS)),
-    ("job_id", ResponseKind::Id),
-    ("node_id", ResponseKind::Id),
-    ("pid", ResponseKind::Number),
-    ("actors", ResponseKind::Number),
-    ("detached", ResponseKind::Id),
-    ("cause", ResponseKind::Text),
+    ("worker_id", KeyKind::Id),
+    ("state", KeyKind::Word(WorkerState::WORDS)),
+    ("job_id", KeyKind::Id),
+    ("node_id", KeyKind::Id),
+    ("pid", KeyKind::Number),
+    ("actors", KeyKind::Number),
+    ("detached", KeyKind::Id),
+    ("cause", KeyKind::Text),
 ];
 
 const TASK_KEYS: Keys = &[
-    ("job_id", ResponseKind::Id),
-    ("worker_id", ResponseKind::Id),
-    ("node_id", ResponseKind::Id),
-    ("name", ResponseKind::Text),
-    ("queued", ResponseKind::Number),
-    ("running", ResponseKind::Number),
-    ("finished", ResponseKind::Number),
-    ("failed", ResponseKind::Number),
+    ("job_id", KeyKind::Id),
+    ("worker_id", KeyKind::Id),
+    ("node_id", KeyKind::Id),
+    ("name", KeyKind::Text),
+    ("queued", KeyKind::Number),
+    ("running", KeyKind::Number),
+    ("finished", KeyKind::Number),
+    ("failed", KeyKind::Number),
 ];
 
 impl Kind {
@@ -296,10 +296,10 @@ impl Condition {
             is_equal: *is_equal,
         };
         let form = match form {
-            ResponseKind::Id if condition.id.is_none() => "an id, in hexadecimal digits".to_owned(),
-            ResponseKind::Number if condition.number.is_none() => "a number".to_owned(),
-            ResponseKind::Flag if !["true", "false"].contains(&value.as_str()) => "true or false".to_owned(),
-            ResponseKind::Word(words) if !words.iter().any(|word| word.eq_ignore_ascii_case(value)) => {
+            KeyKind::Id if condition.id.is_none() => "an id, in hexadecimal digits".to_owned(),
+            KeyKind::Number if condition.number.is_none() => "a number".to_owned(),
+            KeyKind::Flag if !["true", "false"].contains(&value.as_str()) => "true or false".to_owned(),
+            KeyKind::Word(words) if !words.iter().any(|word| word.eq_ignore_ascii_case(value)) => {
                 format!("one of {}", words.join(", "))
             }
             _ => return Ok(condition),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::bootstrap::HeadInfo;
 use super::control::{ControlRequest, HeadHandle};
 use super::model::{ActorKey, ActorSpec, JobId, WorkerAddress};
-use super::state::{Answer, RequestError};
+use super::state::{Answer, ControlError};
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{
     Assignment, Host, HostStatusFuture, LookupFuture, Placement, PlacementError, PlacementResult, SendError,
@@ -247,15 +247,15 @@ async fn host_exit_cause(way: HeadRoute, host: Host, of: HostUid) -> Option<Stri
     }
 }
 
-fn answer(asked: Result<Result<Answer, RequestError>, SendError>) -> Result<Answer, PlacementError> {
+fn answer(asked: Result<Result<Answer, ControlError>, SendError>) -> Result<Answer, PlacementError> {
     match asked {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(denied)) => Err(match denied {
-            RequestError::Infeasible(text) => PlacementError::Infeasible { text },
-            RequestError::NameTaken(text) => PlacementError::NameTaken { text },
-            RequestError::Unknown(text) => PlacementError::Unknown { text },
-            RequestError::JobOver(text) => PlacementError::JobEnded { text },
-            denied @ RequestError::NotPersisted(_) => {
+            ControlError::Infeasible(text) => PlacementError::Infeasible { text },
+            ControlError::NameTaken(text) => PlacementError::NameTaken { text },
+            ControlError::Unknown(text) => PlacementError::Unknown { text },
+            ControlError::JobEnded(text) => PlacementError::JobEnded { text },
+            denied @ ControlError::NotPersisted(_) => {
                 PlacementError::NotPersisted { text: denied.to_string() }
             }
         }),

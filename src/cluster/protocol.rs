@@ -69,7 +69,7 @@ pub(super) enum NodeReply {
     },
     /// The head has taken in the events, and cannot write the ends of drivers among them to its disk yet:
     /// the agent reports those again.
-    NotKept,
+    NotPersisted,
 }
 
 /// What happens on a node.
@@ -161,14 +161,14 @@ pub(super) enum ExecutableRequest {
     /// These bytes of it come next.
     Write { digest: Digest, size: u64, offset: u64, bytes: Payload },
     /// The next pieces of it are to be fetched from another agent, for a while. `Stat` says how far that has got.
-    Fetch(LogSelector),
+    Fetch(FetchCommand),
     /// It is all there, and this is how workers are started from it.
     Launch(JobSpec),
 }
 
 /// An executable that an agent is to fetch, and the agent that has it.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct LogSelector {
+pub(super) struct FetchCommand {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) from: HostUid,

@@ -174,7 +174,7 @@ impl Handler<Friend> for Persistence {
 
 /// What a process of a job may try to do to its cluster, or to other jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum DialAttempt {
+pub(super) enum Attempt {
     Read(PathBuf),
     Write(PathBuf),
     List(PathBuf),
@@ -182,7 +182,7 @@ pub(super) enum DialAttempt {
     Signal(u32),
 }
 
-impl DialAttempt {
+impl Attempt {
     /// Tries it; gives the number of the error.
     pub(super) fn make(&self) -> Result<(), i32> {
         let done = match self {
@@ -202,8 +202,8 @@ impl DialAttempt {
 
 /// Tries what it should not.
 #[roadshow::task]
-pub(super) fn attempt(attempts: Vec<DialAttempt>) -> Vec<Result<(), i32>> {
-    attempts.iter().map(DialAttempt::make).collect()
+pub(super) fn attempt(attempts: Vec<Attempt>) -> Vec<Result<(), i32>> {
+    attempts.iter().map(Attempt::make).collect()
 }
 
 /// What a process says of itself.

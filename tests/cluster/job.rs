@@ -17,9 +17,9 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::cast::{
-    Add, Compute, DialAttempt, Finish, Friend, Itself, Never, Persistence, Pid, Print, Take, Variable,
-    attempt, leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps,
-    stop_system, use_stack,
+    Add, Attempt, Compute, Finish, Friend, Itself, Never, Persistence, Pid, Print, Take, Variable, attempt,
+    leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps, stop_system,
+    use_stack,
 };
 use super::proc::{self, PATIENCE};
 use super::site::{HostEndpoint, Node, isolate, text};
@@ -69,7 +69,7 @@ pub(super) enum Order {
     /// A task on each worker, several times; the processes that ran one.
     Tasks(u64),
     /// A task that tries these, and gives the numbers of the errors.
-    DialAttempt(Vec<DialAttempt>),
+    Attempt(Vec<Attempt>),
     /// What a worker's process says of itself: its status and its environment.
     LookAtItself,
     /// A task that leaves files.
@@ -195,8 +195,8 @@ pub(super) const ATTEMPTS: &str = "ROADSHOW_TEST_ATTEMPTS";
 
 /// Joins, tries what it should not, and counts; says what became of it, and what its process is.
 async fn try_things(code: &str) {
-    let attempts: Vec<DialAttempt> = serde_json::from_str(&std::env::var(ATTEMPTS).unwrap()).unwrap();
-    let tried: Vec<_> = attempts.iter().map(DialAttempt::make).collect();
+    let attempts: Vec<Attempt> = serde_json::from_str(&std::env::var(ATTEMPTS).unwrap()).unwrap();
+    let tried: Vec<_> = attempts.iter().map(Attempt::make).collect();
     say(&serde_json::to_string(&(tried, Itself::look())).unwrap());
     count(code).await;
 }
@@ -327,7 +327,7 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         Order::StartSleeps => Reply::IdAllocator(cluster.run(start_sleeps::task()).await.map_err(text)?),
         Order::LeaveDaemons => Reply::IdAllocator(cluster.run(leave_daemons::task()).await.map_err(text)?),
         Order::StopSystem => cluster.run(stop_system::task()).await.map(|()| Reply::Done).map_err(text)?,
-        Order::DialAttempt(attempts) => {
+        Order::Attempt(attempts) => {
             Reply::Attempts(cluster.run(attempt::task(attempts)).await.map_err(text)?)
         }
         Order::LookAtItself => Reply::Itself(cluster.run(look_at_itself::task()).await.map_err(text)?),

@@ -11,7 +11,7 @@ use roadshow::config::JOB_LEASE;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::cast::{DialAttempt, Itself};
+use super::cast::{Attempt, Itself};
 use super::job::{ARGUMENTS, ATTEMPTS, Job, Order, ROLE, Reply, Wish, counted, program, said};
 use super::proc::{self, wait_for};
 use super::site::{HostEndpoint, output, refused, roadshow, skipped, text};
@@ -46,7 +46,7 @@ fn uids(first: u32, count: u32) -> String {
 }
 
 /// What no job may do to its cluster.
-fn on_the_cluster(site: &HostEndpoint) -> Vec<DialAttempt> {
+fn on_the_cluster(site: &HostEndpoint) -> Vec<Attempt> {
     let (node, state) = (&site.nodes[0], site.state());
     let session = &node.session;
     let secrets = [
@@ -57,35 +57,35 @@ fn on_the_cluster(site: &HostEndpoint) -> Vec<DialAttempt> {
         session.join("node.json"),
         session.join("logs/agent.log"),
     ];
-    let mut attempts: Vec<_> = secrets.into_iter().map(DialAttempt::Read).collect();
-    attempts.extend([state, session.clone()].map(DialAttempt::List));
-    attempts.extend(["logs", "executables", "jobs", "run"].map(|name| DialAttempt::List(session.join(name))));
-    attempts.push(DialAttempt::Connect(session.join("head.sock")));
+    let mut attempts: Vec<_> = secrets.into_iter().map(Attempt::Read).collect();
+    attempts.extend([state, session.clone()].map(Attempt::List));
+    attempts.extend(["logs", "executables", "jobs", "run"].map(|name| Attempt::List(session.join(name))));
+    attempts.push(Attempt::Connect(session.join("head.sock")));
     attempts.extend([node.head(), node.agent()].into_iter().flat_map(on_a_process));
     attempts
 }
 
-fn on_a_process(pid: u32) -> [DialAttempt; 3] {
-    let file = |name| DialAttempt::Read(PathBuf::from(format!("/proc/{pid}/{name}")));
+fn on_a_process(pid: u32) -> [Attempt; 3] {
+    let file = |name| Attempt::Read(PathBuf::from(format!("/proc/{pid}/{name}")));
     // To open the memory of a process takes what it takes to trace it.
-    [DialAttempt::Signal(pid), file("environ"), DialAttempt::Write(format!("/proc/{pid}/mem").into())]
+    [Attempt::Signal(pid), file("environ"), Attempt::Write(format!("/proc/{pid}/mem").into())]
 }
 
 /// What no job may do to another, of which a worker is known.
-fn on_a_job(site: &HostEndpoint, job: &str, worker: u64) -> Vec<DialAttempt> {
+fn on_a_job(site: &HostEndpoint, job: &str, worker: u64) -> Vec<Attempt> {
     let session = &site.nodes[0].session;
     let (directory, run) = (session.join("jobs").join(job), session.join("run").join(job));
     let program = entry(&run, |name| name.len() == 64);
     let log = entry(&session.join("logs"), |name| name.contains(job) && name.ends_with(".out"));
     let mut attempts = vec![
-        DialAttempt::List(directory.clone()),
-        DialAttempt::Read(directory.join("result")),
-        DialAttempt::Write(directory.join("result")),
-        DialAttempt::List(run.clone()),
-        DialAttempt::Read(program),
-        DialAttempt::List(run.join("tmp")),
-        DialAttempt::Read(run.join("tmp/temporary")),
-        DialAttempt::Read(log),
+        Attempt::List(directory.clone()),
+        Attempt::Read(directory.join("result")),
+        Attempt::Write(directory.join("result")),
+        Attempt::List(run.clone()),
+        Attempt::Read(program),
+        Attempt::List(run.join("tmp")),
+        Attempt::Read(run.join("tmp/temporary")),
+        Attempt::Read(log),
     ];
     attempts.extend(on_a_process(worker.try_into().unwrap()));
     attempts
@@ -99,7 +99,7 @@ fn entry(directory: &Path, is_it: impl Fn(&str) -> bool) -> PathBuf {
 
 /// Checks that each was denied to a job. The operator, who can do all of it, shows that it could have succeeded.
 #[track_caller]
-fn denied(attempts: &[DialAttempt], became: &[Result<(), i32>]) {
+fn denied(attempts: &[Attempt], became: &[Result<(), i32>]) {
     assert_eq!(attempts.len(), became.len());
     for (attempt, became) in attempts.iter().zip(became) {
         assert_eq!(attempt.make(), Ok(()), "{attempt:?} of the operator");
@@ -109,8 +109,8 @@ fn denied(attempts: &[DialAttempt], became: &[Result<(), i32>]) {
 }
 
 #[track_caller]
-fn tried(job: &mut Job, attempts: &[DialAttempt]) -> Vec<Result<(), i32>> {
-    match job.reply(Order::DialAttempt(attempts.to_vec())) {
+fn tried(job: &mut Job, attempts: &[Attempt]) -> Vec<Result<(), i32>> {
+    match job.reply(Order::Attempt(attempts.to_vec())) {
         Reply::Attempts(became) => became,
         other => panic!("{other:?}; {}", job.errors()),
     }
@@ -136,14 +136,14 @@ fn checked(Itself { status, environment, inherited }: &Itself, directory: &Path)
     ids("Uid:")[0]
 }
 
-struct None {
+struct NobodyUser {
     uid: u32,
     home: String,
 }
 
-fn nobody() -> None {
+fn nobody() -> NobodyUser {
     let user = roadshow::daemon::JobUser::named("nobody").unwrap();
-    None { uid: user.uid, home: user.home.to_str().unwrap().to_owned() }
+    NobodyUser { uid: user.uid, home: user.home.to_str().unwrap().to_owned() }
 }
 
 #[track_caller]
@@ -180,7 +180,7 @@ fn a_job_with_a_uid_of_its_own_reaches_neither_the_cluster_s_secrets_nor_another
     denied(&attempts, &tried(&mut other, &attempts));
     // It may read its own program, and not change it.
     let program = entry(&site.nodes[0].session.join("run").join(&one_id), |name| name.len() == 64);
-    let own = tried(&mut one, &[DialAttempt::Read(program.clone()), DialAttempt::Write(program)]);
+    let own = tried(&mut one, &[Attempt::Read(program.clone()), Attempt::Write(program)]);
     assert_eq!((own[0], own[1].is_err()), (Ok(()), true), "{own:?}");
 
     // What it writes is in its log, for the operator.
@@ -222,14 +222,14 @@ fn a_uid_is_another_job_s_once_nothing_of_the_last_one_is_left_that_it_could_rea
     assert_eq!(itself(&site, &mut next, &id), uid);
     // The operator finds what the first job has left, and the second does not.
     assert_eq!(fs::metadata(directory.join("result")).unwrap().uid(), uid);
-    let attempts = [DialAttempt::List(directory.clone()), DialAttempt::Read(directory.join("result"))];
+    let attempts = [Attempt::List(directory.clone()), Attempt::Read(directory.join("result"))];
     denied(&attempts, &tried(&mut next, &attempts));
     assert!(!site.nodes[0].session.join("run").join(&one_id).exists());
     next.finish();
 }
 
 /// Submits this executable, which tries things.
-fn submitted(site: &HostEndpoint, role: &str, attempts: &[DialAttempt]) -> Command {
+fn submitted(site: &HostEndpoint, role: &str, attempts: &[Attempt]) -> Command {
     let executable = std::env::current_exe().unwrap();
     let role = format!("{ROLE}={role}");
     let attempts = format!("{ATTEMPTS}={}", serde_json::to_string(attempts).unwrap());
@@ -241,7 +241,7 @@ type Said = (Vec<Result<(), i32>>, Itself);
 
 /// Runs a submitted program that tries these; gives its user.
 #[track_caller]
-fn submitted_is_denied(site: &HostEndpoint, attempts: &[DialAttempt]) -> u32 {
+fn submitted_is_denied(site: &HostEndpoint, attempts: &[Attempt]) -> u32 {
     let ended = output(submitted(site, "try 3", attempts));
     let (out, err) = (text(&ended.stdout), text(&ended.stderr));
     assert_eq!(ended.status.code(), Some(3), "{out}\n{err}");
@@ -275,8 +275,7 @@ fn with_one_user_for_all_jobs_the_cluster_s_secrets_are_out_of_their_reach() {
     // Jobs are not protected from each other.
     let (mut other, ..) = job_with_files(&site);
     let result = site.nodes[0].session.join("jobs").join(&id).join("result");
-    let became =
-        tried(&mut other, &[DialAttempt::Signal(worker.try_into().unwrap()), DialAttempt::Read(result)]);
+    let became = tried(&mut other, &[Attempt::Signal(worker.try_into().unwrap()), Attempt::Read(result)]);
     assert_eq!(became, [Ok(()), Ok(())]);
     other.finish();
     job.finish();

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::Agent;
 use crate::cluster::executable::{Digest, Store, StoreError};
-use crate::cluster::protocol::{ExecutableReply, FETCH, FetchReply, FetchRequest, LogSelector};
+use crate::cluster::protocol::{ExecutableReply, FETCH, FetchCommand, FetchReply, FetchRequest};
 use crate::config::{
     EXECUTABLE_CHUNK_BYTES, EXECUTABLE_FETCH_TIMEOUT, EXECUTABLE_FETCH_TURN, EXECUTABLE_FETCHES_MAX,
     EXECUTABLE_PEER_IDLE, EXECUTABLE_PEERS_SERVED_MAX,
@@ -74,8 +74,8 @@ impl From<NotFetched> for ExecutableReply {
 }
 
 /// Fetches pieces of an executable for a while; says how much of it is there then.
-pub(super) async fn fetch(agent: &Agent, wanted: LogSelector) -> ExecutableReply {
-    let LogSelector { digest, size, from, at } = wanted;
+pub(super) async fn fetch(agent: &Agent, wanted: FetchCommand) -> ExecutableReply {
+    let FetchCommand { digest, size, from, at } = wanted;
     let Ok(_place) = agent.exchange.fetching.try_acquire() else { return ExecutableReply::Busy };
     let Some(_link) = Link::open(agent, from, at) else {
         let text = format!("host {} is no agent of another node", from.host);

@@ -72,7 +72,7 @@ impl Jobs {
     pub(super) fn directory(&self, job: JobId, account: Option<&Account>) -> io::Result<PathBuf> {
         let directory = self.directory.join(job.to_string());
         private_directory(&directory)?;
-        account.map_or(Ok(()), |account| account.lock_directory(&directory))?;
+        account.map_or(Ok(()), |account| account.claim_directory(&directory))?;
         Ok(directory)
     }
 

@@ -157,7 +157,7 @@ async fn run_session(
             let batch = agent.events.next().await;
             let reply = ask(agent, NodeRequest::Events { node, events: batch.events() }).await?;
             match reply {
-                NodeReply::NotKept => {
+                NodeReply::NotPersisted => {
                     batch.told_but_ends_of_drivers();
                     tokio::time::sleep(NOT_KEPT_PAUSE).await;
                 }

@@ -191,7 +191,7 @@ async fn a_place_is_given_once_the_actor_is_kept_and_is_free_again_if_it_cannot_
     };
     let full = control_with(Some(Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) }))), None);
     let denied = Arc::clone(&full).request(place(Some("a"))).await.unwrap_err();
-    assert_eq!((denied, free(&full)), (RequestError::NotPersisted("the disk is full".to_owned()), 4.0));
+    assert_eq!((denied, free(&full)), (ControlError::NotPersisted("the disk is full".to_owned()), 4.0));
     // Of this one nothing has to be kept.
     assert!(Arc::clone(&full).request(place(None)).await.is_ok());
 

@@ -11,7 +11,7 @@ use super::{InitialNodes, Shared, StartupProgress};
 use crate::cluster::ClusterError;
 use crate::cluster::model::NodeDescriptor;
 use crate::cluster::protocol::{
-    EXECUTABLE, ExecutableReply, ExecutableRequest, JobRequest, JobSpec, LogSelector,
+    EXECUTABLE, ExecutableReply, ExecutableRequest, FetchCommand, JobRequest, JobSpec,
 };
 use crate::config::{
     EXECUTABLE_CHUNK_BYTES, EXECUTABLE_LOOK_TIMEOUT, EXECUTABLE_TIMEOUT, NODE_LEASE, WORKER_START_TIMEOUT,
@@ -165,7 +165,7 @@ async fn fetch(shared: &Shared, facts: &NodeDescriptor, source: Source) -> Resul
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
     let mut have = None;
     let (outcome, why) = loop {
-        let wanted = LogSelector { digest, size, from: source.agent, at: source.address };
+        let wanted = FetchCommand { digest, size, from: source.agent, at: source.address };
         match ask(shared, facts, ExecutableRequest::Fetch(wanted)).await? {
             ExecutableReply::Stat(bytes) if bytes == size => return Ok(Outcome::Done),
             ExecutableReply::Stat(bytes) if have.is_none_or(|before| before < bytes) => have = Some(bytes),

@@ -10,7 +10,7 @@ use crate::cluster::enrolment::{Back, Renewal};
 use crate::cluster::members::MembershipUpdate;
 use crate::cluster::model::JobState;
 use crate::cluster::protocol::JobRequest;
-use crate::cluster::state::{Answer, JobEvent, RequestError};
+use crate::cluster::state::{Answer, ControlError, JobEvent};
 use crate::cluster::trust::Claims;
 use crate::config::{JOB_LEASE, LEASE_RENEW_INTERVAL, NODE_LEASE};
 use crate::observe::log;
@@ -37,7 +37,7 @@ pub(super) async fn heartbeat_loop(shared: Arc<Shared>) {
                 renewal = due();
                 continue;
             }
-            Ok(Err(RequestError::JobOver(why))) => return on_job_ended(&shared, why),
+            Ok(Err(ControlError::JobEnded(why))) => return on_job_ended(&shared, why),
             Ok(Err(denied)) => log::warn!(%denied, "the head does not take the driver's word"),
             Err(error) => log::warn!(%error, "the head is away; it is looked for"),
         }
@@ -151,7 +151,7 @@ async fn try_rejoin(shared: &Arc<Shared>, link: Link) -> Result<Renewed, RejoinE
             news::reconcile(shared, nodes, workers);
             Ok(renewed)
         }
-        Ok(Err(RequestError::JobOver(why) | RequestError::Unknown(why))) => Err(RejoinError::JobEnded(why)),
+        Ok(Err(ControlError::JobEnded(why) | ControlError::Unknown(why))) => Err(RejoinError::JobEnded(why)),
         Ok(other) => Err(RejoinError::Retry(format!("it answered {other:?}"))),
         Err(error) => Err(still(&error)),
     }

@@ -9,7 +9,7 @@ use super::Head;
 use crate::cluster::admin::{AdminReply, AdminRequest, Submission};
 use crate::cluster::desk::{Enrolled, Returned, TokenService};
 use crate::cluster::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeState};
-use crate::cluster::state::{Answer, Event, RequestError, State};
+use crate::cluster::state::{Answer, ControlError, Event, State};
 use crate::cluster::trust::Claims;
 use crate::config::{HEAD_RPC_TIMEOUT, WAITING_TOLD_MAX};
 use crate::transport::Certificate;
@@ -107,7 +107,7 @@ impl Head {
                     Ok(()) => AdminReply::Done,
                     Err(why) => failed(&format!(
                         "job {job} is stopped, but a head that is started anew would not know: {}",
-                        RequestError::NotPersisted(why)
+                        ControlError::NotPersisted(why)
                     )),
                 }
             }
@@ -158,8 +158,8 @@ impl Head {
     }
 }
 
-fn denied(denied: RequestError) -> AdminReply {
-    AdminReply::Failed { unknown: matches!(denied, RequestError::Unknown(_)), text: denied.to_string() }
+fn denied(denied: ControlError) -> AdminReply {
+    AdminReply::Failed { unknown: matches!(denied, ControlError::Unknown(_)), text: denied.to_string() }
 }
 
 fn unknown(text: String) -> AdminReply {

@@ -214,7 +214,7 @@ impl Head {
             }
             Action::StopDriver { node, job } => self.send_command(node, AgentCommand::StopDriver { job }),
             Action::StopNode { node } => self.send_command(node, AgentCommand::StopNode),
-            Action::JobOver { job, nodes } => {
+            Action::ReleaseJob { job, nodes } => {
                 nodes.into_iter().for_each(|node| self.send_command(node, AgentCommand::ReleaseJob { job }));
                 self.orders().forget_job(job);
             }

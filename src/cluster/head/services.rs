@@ -8,7 +8,7 @@ use crate::cluster::callers;
 use crate::cluster::control::{CONTROL, Reply};
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};
-use crate::cluster::state::{Answer, Event, RequestError, WorkerReport};
+use crate::cluster::state::{Answer, ControlError, Event, WorkerReport};
 use crate::cluster::trust::ONE_JOB;
 use crate::host::HostServices;
 use crate::id::{HostId, HostUid};
@@ -55,7 +55,7 @@ fn node(head: &Arc<Head>, inbound: Inbound) {
     let head = Arc::clone(head);
     tokio::spawn(async move {
         let kept = head.store.flushed().await;
-        responder.answer(kept.map_or(NodeReply::NotKept, |()| NodeReply::Done));
+        responder.answer(kept.map_or(NodeReply::NotPersisted, |()| NodeReply::Done));
     });
 }
 
@@ -155,13 +155,13 @@ impl Head {
     async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> Reply {
         match request {
             JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
-                Err(RequestError::Unknown("a driver starts a job for itself alone".to_owned()))
+                Err(ControlError::Unknown("a driver starts a job for itself alone".to_owned()))
             }
             JobRequest::Start { job, .. } if !self.may_start(from, job) => {
-                Err(RequestError::Unknown("this driver was enrolled for another job".to_owned()))
+                Err(ControlError::Unknown("this driver was enrolled for another job".to_owned()))
             }
             JobRequest::Start { facts, .. } if self.is_claimed(facts.user_host) => Err(
-                RequestError::Unknown("a driver's host belongs to another process of the cluster".to_owned()),
+                ControlError::Unknown("a driver's host belongs to another process of the cluster".to_owned()),
             ),
             JobRequest::Start { job, facts } => {
                 let control = Arc::clone(&self.control);
@@ -185,13 +185,13 @@ impl Head {
             | JobRequest::End { job, .. }
                 if self.has_another_driver(job, from) =>
             {
-                Err(RequestError::Unknown(format!("job {job} has another driver")))
+                Err(ControlError::Unknown(format!("job {job} has another driver")))
             }
             JobRequest::Heartbeat { job } => {
                 self.control.apply(Event::JobHeartbeat { job });
                 self.check_open(job)?;
                 match self.orders().take_lagging(from) {
-                    true => Err(RequestError::Unknown(
+                    true => Err(ControlError::Unknown(
                         "it has missed what it was told, and is to come again".to_owned(),
                     )),
                     false => Ok(Answer::Done),
@@ -216,9 +216,9 @@ impl Head {
     }
 
     /// Waits until a new job is kept: whoever has its number may count on it. One that cannot be is over.
-    pub(super) async fn persist_job(&self, job: JobId) -> Result<(), RequestError> {
+    pub(super) async fn persist_job(&self, job: JobId) -> Result<(), ControlError> {
         let Err(why) = self.store.flushed().await else { return Ok(()) };
-        let denied = RequestError::NotPersisted(why);
+        let denied = ControlError::NotPersisted(why);
         let (exit_code, message) = (None, denied.to_string());
         self.control.apply(Event::JobEnded { job, state: JobState::Failed, exit_code, message });
         Err(denied)
@@ -253,7 +253,7 @@ impl Head {
     fn check_open(&self, job: JobId) -> Reply {
         match self.is_open(job) {
             true => Ok(Answer::Done),
-            false => Err(RequestError::JobOver(format!("job {job} is over, as the head has it"))),
+            false => Err(ControlError::JobEnded(format!("job {job} is over, as the head has it"))),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::names::Class;
 use super::past::ActorRecord;
 use super::place::NameWaiter;
-use super::{Action, Answer, Record, RecordKey, RequestError, State, Ticket};
+use super::{Action, Answer, ControlError, Record, RecordKey, State, Ticket};
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
 };
@@ -271,14 +271,14 @@ impl State {
     pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.begin_lease.as_secs_f64();
         let cause = format!("it did not begin within {within} s of the end of its job");
-        self.end_actor(key, &cause.as_str().into(), RequestError::JobOver);
+        self.end_actor(key, &cause.as_str().into(), ControlError::JobEnded);
     }
 
     /// An actor has ended, as far as whoever runs it, or did not get it to run, says.
     pub(super) fn actor_ended(&mut self, key: ActorKey, cause: &str) {
         let known = self.actors.get(&key).is_some_and(|actor| !actor.phase.is_unplaced());
         if known {
-            self.end_actor(key, &cause.into(), RequestError::Unknown);
+            self.end_actor(key, &cause.into(), ControlError::Unknown);
         }
     }
 
@@ -299,7 +299,7 @@ impl State {
     }
 
     /// Ends an actor: frees what it had, and lists it as dead. Whoever waits for it is denied.
-    pub(super) fn end_actor(&mut self, key: ActorKey, cause: &Arc<str>, denied: fn(String) -> RequestError) {
+    pub(super) fn end_actor(&mut self, key: ActorKey, cause: &Arc<str>, denied: fn(String) -> ControlError) {
         let Some(mut actor) = self.actors.remove(&key) else { return };
         let phase = actor.phase;
         let at = phase.worker().and_then(|worker| {
@@ -364,13 +364,13 @@ impl State {
         let Some(actor) = self.actors.get(&key) else {
             let answer = match self.history.actor(key) {
                 Some(_) => Ok(Answer::Done),
-                None => Err(RequestError::Unknown(format!("there is no actor {key}, or it ended long ago"))),
+                None => Err(ControlError::Unknown(format!("there is no actor {key}, or it ended long ago"))),
             };
             return self.answer(ticket, answer);
         };
         match actor.phase {
             Phase::Alive(worker, target) => self.end_alive(key, worker, target),
-            _ => self.end_actor(key, &"it was killed before it began".into(), RequestError::Unknown),
+            _ => self.end_actor(key, &"it was killed before it began".into(), ControlError::Unknown),
         }
         self.answer(ticket, Ok(Answer::Done));
     }

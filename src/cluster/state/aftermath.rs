@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::place::NameWaiter;
-use super::{RequestError, State};
+use super::{ControlError, State};
 use crate::cluster::model::{ActorKey, JobId, NodeId};
 use crate::cluster::schedule::ShapeId;
 
@@ -56,7 +56,7 @@ impl State {
         for (shape, actors) in hopeless {
             let why = self.why_never(shape, actors.first()).into();
             for actor in actors {
-                self.end_actor(actor, &why, RequestError::Infeasible);
+                self.end_actor(actor, &why, ControlError::Infeasible);
             }
         }
     }
@@ -73,7 +73,7 @@ impl State {
             self.schedule(key);
         } else {
             let why = self.why_never(shape, Some(&key));
-            self.end_actor(key, &why.into(), RequestError::Infeasible);
+            self.end_actor(key, &why.into(), ControlError::Infeasible);
         }
     }
 

@@ -129,11 +129,11 @@ pub(in crate::cluster) enum Action {
     /// An agent is to end the driver that it runs for a submitted job.
     StopDriver { node: NodeId, job: JobId },
     /// A job is over: those nodes need not keep its executable, and its driver is told nothing more.
-    JobOver { job: JobId, nodes: BTreeSet<NodeId> },
+    ReleaseJob { job: JobId, nodes: BTreeSet<NodeId> },
     /// That life of an agent is over: it is told nothing more.
     ForgetAgent { agent: HostUid },
     /// Somebody gets an answer.
-    Answer { ticket: Ticket, answer: Result<Answer, RequestError> },
+    Answer { ticket: Ticket, answer: Result<Answer, ControlError> },
     /// A job's driver, if it is there, is told something.
     NotifyDriver { job: JobId, news: JobEvent },
     /// To be kept for a later life of the head, in place of an earlier record of the same thing.
@@ -180,7 +180,7 @@ pub(in crate::cluster) struct WorkerEntry {
 
 /// Why somebody does not get what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-pub(in crate::cluster) enum RequestError {
+pub(in crate::cluster) enum ControlError {
     /// No node of the cluster could ever take it.
     #[error("{0}")]
     Infeasible(String),
@@ -192,7 +192,7 @@ pub(in crate::cluster) enum RequestError {
     Unknown(String),
     /// The job is over.
     #[error("{0}")]
-    JobOver(String),
+    JobEnded(String),
     /// It would have to be kept, and the head cannot keep anything.
     #[error(
         "the head cannot keep its state, and takes nothing new that has to be kept: {0}; free some disk on its machine"

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::node::Node;
 use super::restarts::CrashLoop;
 use super::{
-    Action, Answer, JobEvent, Millis, Record, RecordKey, RequestError, State, Ticket, WorkerEntry,
+    Action, Answer, ControlError, JobEvent, Millis, Record, RecordKey, State, Ticket, WorkerEntry,
     lease_expired_text,
 };
 use crate::cluster::model::{
@@ -123,7 +123,7 @@ impl State {
         let runs_on = facts.runs_on.and_then(|node| self.nodes.get(&node));
         if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.has_rejoined) {
             let text = "the node that is to run the job's driver is not there, or is draining";
-            return self.answer(ticket, Err(RequestError::Unknown(text.to_owned())));
+            return self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
         }
         let id = match self.new_job() {
             Ok(id) => id,
@@ -144,7 +144,7 @@ impl State {
         }
     }
 
-    fn driver_starts(&mut self, job: Option<JobId>, facts: JobDescriptor) -> Result<JobId, RequestError> {
+    fn driver_starts(&mut self, job: Option<JobId>, facts: JobDescriptor) -> Result<JobId, ControlError> {
         if let Some(id) = job {
             self.driver_connected(id, facts)?;
             return Ok(id);
@@ -155,11 +155,11 @@ impl State {
     }
 
     /// The driver of a job that is known has come, or is back.
-    fn driver_connected(&mut self, id: JobId, facts: JobDescriptor) -> Result<(), RequestError> {
+    fn driver_connected(&mut self, id: JobId, facts: JobDescriptor) -> Result<(), ControlError> {
         let job = self.served(id)?;
         let known = job.facts.driver.map(|driver| driver.host);
         if known.is_some() && known != facts.driver.map(|driver| driver.host) {
-            return Err(RequestError::Unknown(format!("job {id} has another driver")));
+            return Err(ControlError::Unknown(format!("job {id} has another driver")));
         }
         job.facts = JobDescriptor { runs_on: job.facts.runs_on, ..facts };
         job.facts.bound();
@@ -171,22 +171,22 @@ impl State {
     }
 
     /// A job that is not over.
-    pub(super) fn open(&mut self, id: JobId) -> Result<&mut Job, RequestError> {
+    pub(super) fn open(&mut self, id: JobId) -> Result<&mut Job, ControlError> {
         match self.jobs.get_mut(&id) {
-            None => Err(RequestError::Unknown(format!("there is no job {id}"))),
+            None => Err(ControlError::Unknown(format!("there is no job {id}"))),
             Some(job) if !job.state.is_open() => {
                 let how = job.message.as_deref().unwrap_or("it has ended");
-                Err(RequestError::JobOver(format!("job {id} is over: {how}")))
+                Err(ControlError::JobEnded(format!("job {id} is over: {how}")))
             }
             Some(job) => Ok(job),
         }
     }
 
     /// A job that is not over, and whose driver has not left the cluster.
-    pub(super) fn served(&mut self, id: JobId) -> Result<&mut Job, RequestError> {
+    pub(super) fn served(&mut self, id: JobId) -> Result<&mut Job, ControlError> {
         let job = self.open(id)?;
         match job.left {
-            true => Err(RequestError::JobOver(format!("job {id} has left the cluster"))),
+            true => Err(ControlError::JobEnded(format!("job {id} has left the cluster"))),
             false => Ok(job),
         }
     }
@@ -239,7 +239,7 @@ impl State {
         if self.jobs.get(&job).is_some_and(|job| job.state.is_open() && !job.left) {
             node.pinned_jobs.insert(job);
         } else {
-            self.actions.push(Action::JobOver { job, nodes: [node_id].into() });
+            self.actions.push(Action::ReleaseJob { job, nodes: [node_id].into() });
         }
     }
 
@@ -426,14 +426,14 @@ impl State {
         let nodes: Vec<NodeId> = job.pools.keys().copied().collect();
         for ticket in following {
             self.cancel_waiter(ticket);
-            self.answer(ticket, Err(RequestError::JobOver(how.to_owned())));
+            self.answer(ticket, Err(ControlError::JobEnded(how.to_owned())));
         }
         let cause = how.into();
         for actor in loose {
             if self.may_still_start(actor) {
                 self.start_leases.grant(self.now, actor);
             } else {
-                self.end_actor(actor, &cause, RequestError::JobOver);
+                self.end_actor(actor, &cause, ControlError::JobEnded);
             }
         }
         for node in nodes {
@@ -442,7 +442,7 @@ impl State {
         let holders =
             self.nodes.values_mut().filter_map(|node| node.pinned_jobs.remove(&id).then(|| node.facts.id()));
         let nodes = holders.collect();
-        self.actions.push(Action::JobOver { job: id, nodes });
+        self.actions.push(Action::ReleaseJob { job: id, nodes });
     }
 
     /// Stops a job's workers on a node.

@@ -48,7 +48,7 @@ mod worker;
 
 pub(in crate::cluster) use super::membership::Millis;
 pub(in crate::cluster) use event::{
-    Action, Answer, Event, JobEvent, NodeReport, Record, RecordKey, RequestError, Ticket, WorkerEntry,
+    Action, Answer, ControlError, Event, JobEvent, NodeReport, Record, RecordKey, Ticket, WorkerEntry,
     WorkerReport,
 };
 pub(in crate::cluster) use list::{ClassSearch, FunctionSearch, Listed, Search};
@@ -311,14 +311,14 @@ impl State {
     }
 
     /// What has to be kept cannot be taken on while nothing can: it would be forgotten with this life.
-    fn check_persistence(&self) -> Result<(), RequestError> {
+    fn check_persistence(&self) -> Result<(), ControlError> {
         match &self.persistence_error {
             None => Ok(()),
-            Some(why) => Err(RequestError::NotPersisted(why.clone())),
+            Some(why) => Err(ControlError::NotPersisted(why.clone())),
         }
     }
 
-    fn answer(&mut self, ticket: Ticket, answer: Result<Answer, RequestError>) {
+    fn answer(&mut self, ticket: Ticket, answer: Result<Answer, ControlError>) {
         self.actions.push(Action::Answer { ticket, answer });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div};
 
-use super::{Action, Record, RequestError, State};
+use super::{Action, ControlError, Record, State};
 use crate::cluster::model::{ActorKey, JobId, WorkerId};
 use crate::config::{ACTOR_ID_BLOCK, JOB_ID_BLOCK, WORKER_ID_BLOCK};
 
@@ -102,7 +102,7 @@ impl IdAllocator {
 }
 
 impl State {
-    pub(super) fn new_job(&mut self) -> Result<JobId, RequestError> {
+    pub(super) fn new_job(&mut self) -> Result<JobId, ControlError> {
         self.check_persistence()?;
         self.is_on_disk(self.ids.job.next < self.ids.job.end)?;
         let (number, raised) = self.ids.job.take(JOB_ID_BLOCK);
@@ -118,7 +118,7 @@ impl State {
     }
 
     /// One that does not have to be kept itself gets a number while the disk takes nothing, up to the block.
-    pub(super) fn new_actor(&mut self, is_durable: bool) -> Result<ActorKey, RequestError> {
+    pub(super) fn new_actor(&mut self, is_durable: bool) -> Result<ActorKey, ControlError> {
         if is_durable {
             self.check_persistence()?;
         }
@@ -128,12 +128,12 @@ impl State {
         Ok(ActorKey(number))
     }
 
-    fn is_on_disk(&self, has_numbers: bool) -> Result<(), RequestError> {
+    fn is_on_disk(&self, has_numbers: bool) -> Result<(), ControlError> {
         if has_numbers {
             return Ok(());
         }
         self.check_persistence()?;
-        Err(RequestError::NotPersisted("its disk has not taken anything for long".to_owned()))
+        Err(ControlError::NotPersisted("its disk has not taken anything for long".to_owned()))
     }
 
     fn keep_bounds(&mut self, raised: bool) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::actor::{Actor, NameEntry, PendingActor, Phase};
-use super::{Answer, RequestError, State, Ticket};
+use super::{Answer, ControlError, State, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
 
@@ -47,7 +47,7 @@ impl State {
         }
     }
 
-    fn try_place(&mut self, ticket: Ticket, job_id: JobId, mut spec: ActorSpec) -> Result<(), RequestError> {
+    fn try_place(&mut self, ticket: Ticket, job_id: JobId, mut spec: ActorSpec) -> Result<(), ControlError> {
         let job = self.served(job_id)?;
         check_sizes(&spec)?;
         if spec.name.is_some() && spec.namespace.is_empty() {
@@ -58,15 +58,15 @@ impl State {
             return self.place_existing(ticket, job_id, spec, owner);
         }
         if let Some(why) = spec.node.and_then(|node| self.why_unavailable(node)) {
-            return Err(RequestError::Infeasible(why));
+            return Err(ControlError::Infeasible(why));
         }
         if !self.schedule.knows(&spec) {
-            return Err(RequestError::Infeasible(self.schedule.explain_infeasible(&spec)));
+            return Err(ControlError::Infeasible(self.schedule.explain_infeasible(&spec)));
         }
         let shape = self.schedule.shape_of(&spec);
         if !self.schedule.is_feasible(shape) {
             self.schedule.drop_shape(shape);
-            return Err(RequestError::Infeasible(self.schedule.explain_infeasible(&spec)));
+            return Err(ControlError::Infeasible(self.schedule.explain_infeasible(&spec)));
         }
         let detached = spec.lifetime == Lifetime::Detached;
         let key = match self.new_actor(spec.is_durable()) {
@@ -100,14 +100,14 @@ impl State {
         job_id: JobId,
         spec: ActorSpec,
         owner: ActorKey,
-    ) -> Result<(), RequestError> {
-        let gone = || RequestError::Unknown(format!("actor {owner} is gone"));
+    ) -> Result<(), ControlError> {
+        let gone = || ControlError::Unknown(format!("actor {owner} is gone"));
         let actor = self.actors.get(&owner).ok_or_else(gone)?;
         let class = self.classes.name(actor.class);
         if !spec.get_if_exists || class != spec.class {
             let name = spec.name.unwrap_or_default();
             let alive = if matches!(actor.phase, Phase::Alive(..)) { "" } else { ", which is being made" };
-            return Err(RequestError::NameTaken(format!(
+            return Err(ControlError::NameTaken(format!(
                 "the name {name} of the namespace {} is taken by actor {owner} of type {class} of job {}{alive}: \
                  take another name, or kill that actor",
                 spec.namespace, actor.job
@@ -140,7 +140,7 @@ impl State {
         let followers = named.map(|named| std::mem::take(&mut named.followers)).unwrap_or_default();
         for (ticket, follower) in followers {
             self.remove_waiter_entry(ticket);
-            let found = self.found(owner).ok_or_else(|| RequestError::Unknown("it is gone".to_owned()));
+            let found = self.found(owner).ok_or_else(|| ControlError::Unknown("it is gone".to_owned()));
             let answer = found.map(|found| match (follower, found) {
                 (NameWaiter::Place { .. }, Answer::Found { actor, at, member, .. }) => {
                     Answer::Placed { actor, member, alive: Some(at) }
@@ -193,7 +193,7 @@ impl State {
             NameWaiter::Place { ticket, job, spec } => self.place(ticket, job, spec),
             NameWaiter::Find { ticket } => {
                 let text = "it was not made, or has ended since";
-                self.answer(ticket, Err(RequestError::Unknown(text.to_owned())));
+                self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
             }
         }
     }
@@ -208,16 +208,16 @@ impl State {
             }
             Some((owner, Phase::Alive(..))) => {
                 let found = self.found(owner);
-                let gone = || RequestError::Unknown(format!("the actor {name} is gone"));
+                let gone = || ControlError::Unknown(format!("the actor {name} is gone"));
                 self.answer(ticket, found.ok_or_else(gone));
             }
             Some(_) => {
                 let text = format!("the actor {name} of the namespace {namespace} waits for a place");
-                self.answer(ticket, Err(RequestError::Unknown(text)));
+                self.answer(ticket, Err(ControlError::Unknown(text)));
             }
             None => {
                 let text = format!("no actor has the name {name} in the namespace {namespace}");
-                self.answer(ticket, Err(RequestError::Unknown(text)));
+                self.answer(ticket, Err(ControlError::Unknown(text)));
             }
         }
     }
@@ -226,7 +226,7 @@ impl State {
         match self.open_requests.get(&ticket).copied() {
             Some(OpenRequest::Place(actor)) => {
                 self.open_requests.remove(&ticket);
-                self.end_actor(actor, &"nobody waits for it any more".into(), RequestError::Unknown);
+                self.end_actor(actor, &"nobody waits for it any more".into(), ControlError::Unknown);
             }
             Some(OpenRequest::Follow { .. }) => self.cancel_waiter(ticket),
             None => {}
@@ -273,17 +273,17 @@ impl State {
     }
 }
 
-fn check_sizes(spec: &ActorSpec) -> Result<(), RequestError> {
+fn check_sizes(spec: &ActorSpec) -> Result<(), ControlError> {
     let name = spec.name.as_ref().map_or(0, String::len);
     let longest = spec.class.len().max(spec.namespace.len()).max(name);
     if longest > ACTOR_NAME_BYTES_MAX {
-        return Err(RequestError::Infeasible(format!(
+        return Err(ControlError::Infeasible(format!(
             "a name of {longest} bytes is too long: at most {ACTOR_NAME_BYTES_MAX} are allowed"
         )));
     }
     let wants = spec.resources.0.len().max(spec.labels.len());
     if wants > ACTOR_CONSTRAINTS_MAX {
-        return Err(RequestError::Infeasible(format!(
+        return Err(ControlError::Infeasible(format!(
             "{wants} resources or labels are too many: at most {ACTOR_CONSTRAINTS_MAX} are allowed"
         )));
     }

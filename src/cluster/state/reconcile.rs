@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::worker::Worker;
-use super::{Action, NodeReport, RequestError, State, WorkerReport};
+use super::{Action, ControlError, NodeReport, State, WorkerReport};
 use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
 use crate::cluster::state::actor::Phase;
 
@@ -102,7 +102,7 @@ impl State {
         for key in actors.into_iter().flatten() {
             let alive = self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, Phase::Alive(..)));
             if alive && !reported.contains(&key) {
-                self.end_actor(key, &"it was gone when its node came back".into(), RequestError::Unknown);
+                self.end_actor(key, &"it was gone when its node came back".into(), ControlError::Unknown);
             }
         }
     }

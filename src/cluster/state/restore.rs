@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::actor::{Actor, NameEntry, Phase};
 use super::job::Job;
 use super::node::Node;
-use super::{Action, Millis, Record, RecordKey, RequestError, Return, State, millis};
+use super::{Action, ControlError, Millis, Record, RecordKey, Return, State, millis};
 use crate::cluster::model::{
     ActorKey, ActorSpec, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
 };
@@ -110,7 +110,7 @@ impl State {
         self.rejoin_deadline = None;
         let cause = "it was lost while the head was away".into();
         for actor in std::mem::take(&mut self.unaccounted) {
-            self.end_actor(actor, &cause, RequestError::Unknown);
+            self.end_actor(actor, &cause, ControlError::Unknown);
         }
     }
 }

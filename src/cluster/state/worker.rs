@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::past::WorkerRecord;
-use super::{Action, JobEvent, Millis, RequestError, State, millis};
+use super::{Action, ControlError, JobEvent, Millis, State, millis};
 use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeState, TaskCount, WorkerAddress, WorkerId, WorkerInfo, WorkerState, cut,
 };
@@ -182,7 +182,7 @@ impl State {
         if too_often {
             let cause =
                 format!("no worker of its own could be started, {WORKER_STARTS_FAILED_MAX} times: {cause}");
-            self.end_actor(key, &cause.into(), RequestError::Infeasible);
+            self.end_actor(key, &cause.into(), ControlError::Infeasible);
         }
     }
 
@@ -206,7 +206,7 @@ impl State {
             WorkerInfo { detached, ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned())) };
         let shared: Arc<str> = cause.into();
         for actor in worker.actors.clone() {
-            self.end_actor(actor, &shared, RequestError::Unknown);
+            self.end_actor(actor, &shared, ControlError::Unknown);
         }
         let Some(worker) = self.workers.remove(&id) else { return };
         if let Some(member) = worker.member {

@@ -93,7 +93,7 @@ pub(super) enum AccountError {
     NoUid { range: UidRange, jobs: usize, known: u32, left: u32, locked: u32 },
     /// What it had before is still being ended.
     #[error("earlier processes of job {job} do not end; see which hang with `ps`, and try again")]
-    HostStatusFuture { job: JobId },
+    Ending { job: JobId },
     /// Its files cannot be made.
     #[error("cannot make {}: {error}", path.display())]
     Files { path: PathBuf, error: io::Error },
@@ -134,7 +134,7 @@ impl Accounts {
                 },
                 Some(entry) => match entry.account.upgrade() {
                     Some(account) => return Ok(Some(account)),
-                    None => AccountError::HostStatusFuture { job },
+                    None => AccountError::Ending { job },
                 },
             };
             let left = until.saturating_duration_since(Instant::now());
@@ -291,7 +291,7 @@ impl Account {
 
     /// Makes a directory the job's. One that is another's by now, such as what an earlier cluster has left, is put
     /// aside.
-    pub(super) fn lock_directory(&self, directory: &Path) -> io::Result<()> {
+    pub(super) fn claim_directory(&self, directory: &Path) -> io::Result<()> {
         use std::os::unix::fs::MetadataExt;
 
         let found = fs::symlink_metadata(directory)?;
@@ -299,7 +299,7 @@ impl Account {
             return Ok(());
         }
         if fs::read_dir(directory)?.next().is_some() {
-            rotate(directory)?;
+            move_aside(directory)?;
             fs::DirBuilder::new().mode(0o700).create(directory)?;
         }
         chown(directory, Some(self.user.uid), Some(self.user.gid))
@@ -336,7 +336,7 @@ impl Drop for Account {
 }
 
 /// Names of directories that were put aside, such as `00000001.1`.
-fn rotate(directory: &Path) -> io::Result<()> {
+fn move_aside(directory: &Path) -> io::Result<()> {
     for number in 1_u32.. {
         let aside = directory.with_extension(number.to_string());
         if fs::symlink_metadata(&aside).is_err() {

@@ -77,7 +77,7 @@ async fn what_a_job_has_left_is_the_agent_s_once_it_is_over() {
     // Of an earlier cluster with the same session directory.
     fs::write(directory.join("old"), "").unwrap();
     let account = of(&accounts, JOB).await.unwrap().unwrap();
-    account.lock_directory(&directory).unwrap();
+    account.claim_directory(&directory).unwrap();
     assert_eq!(owner_and_mode(&directory), (61_120, 61_120, 0o700));
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     assert!(scratch.join("jobs/00000001.1/old").exists());
@@ -85,7 +85,7 @@ async fn what_a_job_has_left_is_the_agent_s_once_it_is_over() {
     assert_eq!(owner_and_mode(&scratch.join("run/00000001/tmp")), (61_120, 61_120, 0o700));
     // Again, for the next of its processes.
     fs::write(directory.join("result"), "").unwrap();
-    account.lock_directory(&directory).unwrap();
+    account.claim_directory(&directory).unwrap();
     assert!(directory.join("result").exists());
     drop(account);
     let next = of(&accounts, JobId(2)).await.unwrap().unwrap();

@@ -26,13 +26,13 @@ fn a_job_s_end_ends_its_actors_and_workers_and_denies_what_waits() {
     let waits = lab.place(job, cpus(1.0)).waits();
     let mut actions = lab.end_job(job);
     let over = "its job has ended: done";
-    assert_eq!(take_answer(&mut actions, waits), Some(Err(RequestError::JobOver(over.to_owned()))));
+    assert_eq!(take_answer(&mut actions, waits), Some(Err(ControlError::JobEnded(over.to_owned()))));
     lab.is_dead(actor, over);
     assert_eq!(stopped(&actions), [worker]);
     assert!(actions.contains(&Action::Delete(RecordKey::Actor(actor))));
     assert_eq!(news(&actions), [] as [&JobEvent; 0]);
     assert_eq!(lab.free_cpus(1), 4.0);
-    lab.place(job, plain()).is_denied(RequestError::JobOver, "job 00000001 is over: done");
+    lab.place(job, plain()).is_denied(ControlError::JobEnded, "job 00000001 is over: done");
     let info = &lab.state.jobs()[0];
     assert_eq!((info.state, info.exit_code), (JobState::Succeeded, Some(0)));
     let other = lab.start_job();
@@ -53,7 +53,7 @@ fn a_driver_that_is_not_heard_of_fails_its_job() {
     let info = &lab.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));
     let back = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
-    back.is_denied(RequestError::JobOver, &format!("job 00000001 is over: {why}"));
+    back.is_denied(ControlError::JobEnded, &format!("job 00000001 is over: {why}"));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_submitted_job_whose_driver_runs_waits_for_it_without_a_lease() {
     assert_eq!(lab.state.driver(job), job_facts(5).driver);
     assert_eq!(lab.state.job_facts(job).and_then(|facts| facts.runs_on), Some(NodeId(1)));
     let other = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(6) });
-    other.is_denied(RequestError::Unknown, &format!("job {job} has another driver"));
+    other.is_denied(ControlError::Unknown, &format!("job {job} has another driver"));
 }
 
 /// A submitted job whose driver runs and has joined, with a worker on its node.
@@ -99,8 +99,8 @@ fn a_submitted_job_whose_driver_has_left_holds_nothing_and_ends_with_its_process
     // It is the driver no more.
     let over = format!("job {job} has left the cluster");
     let back = |ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(5) };
-    lab.ask(back).is_denied(RequestError::JobOver, &over);
-    lab.place(job, plain()).is_denied(RequestError::JobOver, &over);
+    lab.ask(back).is_denied(ControlError::JobEnded, &over);
+    lab.place(job, plain()).is_denied(ControlError::JobEnded, &over);
     assert_eq!(lab.handle(Event::NodeProvisioned { job, node: NodeId(1) }), []);
     end(&mut lab, job, JobState::Succeeded, Some(0));
     let info = lab.state.jobs().pop().unwrap();
@@ -180,13 +180,13 @@ fn whoever_keeps_a_job_s_executable_is_told_that_the_job_is_over() {
     lab.handle(Event::ExecutablePinned { job, node: other });
     // With it goes what the node has kept.
     lab.handle(Event::NodeLeft { node: agent(2, 1), cause: "it left".to_owned() });
-    let over = Action::JobOver { job, nodes: [one].into() };
+    let over = Action::ReleaseJob { job, nodes: [one].into() };
     assert!(lab.end_job(job).contains(&over));
     // Its driver had not heard of it, and has equipped another node meanwhile.
-    let late = Action::JobOver { job, nodes: [NodeId(3)].into() };
+    let late = Action::ReleaseJob { job, nodes: [NodeId(3)].into() };
     assert_eq!(lab.handle(Event::ExecutablePinned { job, node: NodeId(3) }), [late]);
     let never = JobId(77);
-    let unknown = Action::JobOver { job: never, nodes: [one].into() };
+    let unknown = Action::ReleaseJob { job: never, nodes: [one].into() };
     assert_eq!(lab.handle(Event::ExecutablePinned { job: never, node: one }), [unknown]);
 }
 
@@ -199,7 +199,7 @@ fn a_submitted_job_ends_with_the_node_that_runs_its_driver() {
     assert_eq!((info.job_id, info.state), (job, JobState::Failed));
     assert_eq!(info.message.as_deref(), Some("node lost: it was stopped"));
     let why = "the node that is to run the job's driver is not there, or is draining";
-    submitted(&mut lab, 1).is_denied(RequestError::Unknown, why);
+    submitted(&mut lab, 1).is_denied(ControlError::Unknown, why);
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn jobs_do_not_share_workers() {
 #[test]
 fn unknown_jobs_are_denied() {
     let mut lab = Lab::new();
-    lab.place(JobId(7), plain()).is_denied(RequestError::Unknown, "there is no job 00000007");
+    lab.place(JobId(7), plain()).is_denied(ControlError::Unknown, "there is no job 00000007");
     let asking = lab.ask(|ticket| Event::JobStarted { ticket, job: Some(JobId(7)), facts: job_facts(1) });
-    asking.is_denied(RequestError::Unknown, "there is no job 00000007");
+    asking.is_denied(ControlError::Unknown, "there is no job 00000007");
 }

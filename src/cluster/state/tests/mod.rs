@@ -246,7 +246,7 @@ impl Lab {
 #[derive(Debug)]
 struct Asking {
     ticket: Ticket,
-    answer: Option<Result<Answer, RequestError>>,
+    answer: Option<Result<Answer, ControlError>>,
     actions: Vec<Action>,
 }
 
@@ -266,12 +266,12 @@ impl Asking {
     }
 
     #[track_caller]
-    fn is_denied(&self, denied: fn(String) -> RequestError, text: &str) {
+    fn is_denied(&self, denied: fn(String) -> ControlError, text: &str) {
         assert_eq!(self.answer, Some(Err(denied(text.to_owned()))));
     }
 }
 
-fn take_answer(actions: &mut Vec<Action>, ticket: Ticket) -> Option<Result<Answer, RequestError>> {
+fn take_answer(actions: &mut Vec<Action>, ticket: Ticket) -> Option<Result<Answer, ControlError>> {
     let is_it = |action: &Action| matches!(action, Action::Answer { ticket: of, .. } if *of == ticket);
     let at = actions.iter().position(is_it)?;
     match actions.remove(at) {

@@ -18,9 +18,9 @@ fn a_name_is_taken_from_when_it_was_asked_for_until_its_actor_is_dead() {
         "the name a of the namespace own is taken by actor 0000000000000001 of type Plain of job 00000001";
     let advice = ": take another name, or kill that actor";
     lab.place(job, named("a"))
-        .is_denied(RequestError::NameTaken, &format!("{taken}, which is being made{advice}"));
+        .is_denied(ControlError::NameTaken, &format!("{taken}, which is being made{advice}"));
     lab.begin(actor);
-    lab.place(job, named("a")).is_denied(RequestError::NameTaken, &format!("{taken}{advice}"));
+    lab.place(job, named("a")).is_denied(ControlError::NameTaken, &format!("{taken}{advice}"));
     lab.handle(Event::ActorEnded { actor, cause: String::new() });
     lab.place(job, named("a")).placed();
 }
@@ -40,7 +40,7 @@ fn whoever_takes_what_is_there_gets_the_living_one() {
     let alive = Some(place(worker, actor));
     assert_eq!(asking.answer, Some(Ok(Answer::Placed { actor, member: member(worker), alive })));
     let other = ActorSpec { class: "Other".to_owned(), ..wanted("a") };
-    assert!(matches!(lab.place(job, other).answer, Some(Err(RequestError::NameTaken(_)))));
+    assert!(matches!(lab.place(job, other).answer, Some(Err(ControlError::NameTaken(_)))));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn whoever_waits_for_an_actor_of_another_job_does_so_no_longer_when_his_own_is_o
     let waits = lab.place(other, wanted("a")).waits();
     let mut actions = lab.end_job(other);
     let over = "its job has ended: done".to_owned();
-    assert_eq!(take_answer(&mut actions, waits), Some(Err(RequestError::JobOver(over))));
+    assert_eq!(take_answer(&mut actions, waits), Some(Err(ControlError::JobEnded(over))));
     let worker = lab.begin(actor);
     assert_eq!(lab.state.worker_of_actor(actor), Some(worker));
 }
@@ -95,12 +95,12 @@ fn whoever_waits_for_an_actor_of_another_job_does_so_no_longer_when_his_own_is_o
 #[test]
 fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
     let (mut lab, job) = Lab::with_nodes(1);
-    find(&mut lab, "a").is_denied(RequestError::Unknown, "no actor has the name a in the namespace own");
+    find(&mut lab, "a").is_denied(ControlError::Unknown, "no actor has the name a in the namespace own");
     let actor = lab.place(job, named("a")).placed();
     let waits = find(&mut lab, "a").waits();
     let mut actions = lab.handle(Event::ActorEnded { actor, cause: "it was not spawned".to_owned() });
     let none = "it was not made, or has ended since".to_owned();
-    assert_eq!(take_answer(&mut actions, waits), Some(Err(RequestError::Unknown(none))));
+    assert_eq!(take_answer(&mut actions, waits), Some(Err(ControlError::Unknown(none))));
 
     let actor = lab.place(job, named("a")).placed();
     let waits = find(&mut lab, "a").waits();

@@ -133,7 +133,7 @@ fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
     let at = place(worker, actor);
     let stops = [
         Action::StopActor { node, worker, actor, at },
-        Action::JobOver { job: other, nodes: [node].into() },
+        Action::ReleaseJob { job: other, nodes: [node].into() },
         Action::StopDriver { node, job: other },
     ];
     assert_eq!(actions, stops);
@@ -163,7 +163,7 @@ fn a_draining_node_gets_nothing_new_and_ends_when_its_jobs_have() {
         assert_eq!(lab.node_of(worker), 2);
     }
     let why = "node 0000000000000001 is draining, and takes nothing new";
-    lab.place(job, on(1, plain())).is_denied(RequestError::Infeasible, why);
+    lab.place(job, on(1, plain())).is_denied(ControlError::Infeasible, why);
     assert_eq!(started(&lab.ended(worker)), []);
     lab.is_dead(actor, "exit code 1");
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Draining));
@@ -192,7 +192,7 @@ fn what_was_about_to_be_on_a_node_that_goes_finds_another() {
     lab.equip_and_start(job, 3);
     let mut actions = lab.handle(Event::NodeDrain { node: NodeId(2) });
     take_placed(&mut actions, any);
-    assert!(matches!(take_answer(&mut actions, parked), Some(Err(RequestError::Infeasible(_)))));
+    assert!(matches!(take_answer(&mut actions, parked), Some(Err(ControlError::Infeasible(_)))));
     assert_eq!(lab.ready(workers[0]).len(), 1);
     let actions = lab.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
     // Node 3 holds one processor for the actor that was to be on node 2.

@@ -10,7 +10,7 @@ fn an_actor_that_lives_though_its_spawning_was_given_up_is_stopped_and_holds_on_
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at: place(worker, actor) };
     assert_eq!(lab.handle(given_up()), [stop]);
     assert_eq!(lab.free_cpus(1), 0.0);
-    assert!(matches!(lab.place(job, named("a")).answer, Some(Err(RequestError::NameTaken(_)))));
+    assert!(matches!(lab.place(job, named("a")).answer, Some(Err(ControlError::NameTaken(_)))));
     lab.handle(Event::ActorEnded { actor, cause: "it was stopped".to_owned() });
     assert_eq!(lab.free_cpus(1), 4.0);
     lab.spawn(job, named("a"));
@@ -65,15 +65,15 @@ fn an_actor_goes_to_the_worker_with_the_fewest_actors() {
 fn what_no_node_could_ever_take_is_denied_at_once() {
     let (mut lab, job) = Lab::with_nodes(2);
     lab.place(job, cpus(5.0)).is_denied(
-        RequestError::Infeasible,
+        ControlError::Infeasible,
         "no node could ever take it: it wants cpu 5, and the most that one node has is cpu 4; \
          single nodes have up to cpu 4",
     );
     lab.place(job, on(9, plain()))
-        .is_denied(RequestError::Infeasible, "there is no node 0000000000000009 in the cluster");
+        .is_denied(ControlError::Infeasible, "there is no node 0000000000000009 in the cluster");
     let long = "x".repeat(513);
     lab.place(job, named(&long))
-        .is_denied(RequestError::Infeasible, "a name of 513 bytes is too long: at most 512 are allowed");
+        .is_denied(ControlError::Infeasible, "a name of 513 bytes is too long: at most 512 are allowed");
     assert_eq!(lab.state.waiting(usize::MAX), []);
 }
 
@@ -146,9 +146,9 @@ fn a_node_without_workers_takes_no_actors() {
     let job = lab.start_job();
     assert_eq!(lab.equip(job, 1), []);
     let why = "no node of the cluster takes work: start a node with at least one worker";
-    lab.place(job, plain()).is_denied(RequestError::Infeasible, why);
+    lab.place(job, plain()).is_denied(ControlError::Infeasible, why);
     let why = "node 0000000000000001 takes no work: start a node with at least one worker";
-    lab.place(job, on(1, plain())).is_denied(RequestError::Infeasible, why);
+    lab.place(job, on(1, plain())).is_denied(ControlError::Infeasible, why);
 }
 
 #[test]
@@ -162,12 +162,12 @@ fn whoever_waits_is_denied_when_the_last_node_that_could_take_him_goes() {
     let denied = take_answer(&mut actions, only);
     assert_eq!(
         denied,
-        Some(Err(RequestError::Infeasible("node 0000000000000001 is dead: it was stopped".to_owned())))
+        Some(Err(ControlError::Infeasible("node 0000000000000001 is dead: it was stopped".to_owned())))
     );
     assert_eq!(take_answer(&mut actions, any), None);
     let mut actions = lab.handle(Event::NodeDrain { node: NodeId(2) });
     let why = "no node of the cluster takes work: start a node with at least one worker";
-    assert_eq!(take_answer(&mut actions, any), Some(Err(RequestError::Infeasible(why.to_owned()))));
+    assert_eq!(take_answer(&mut actions, any), Some(Err(ControlError::Infeasible(why.to_owned()))));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_detached_actor_whose_worker_does_not_start_is_denied_in_the_end() {
     }
     let mut actions = lab.ended(own);
     let why = "no worker of its own could be started, 3 times: exit code 1";
-    assert_eq!(take_answer(&mut actions, asking.ticket), Some(Err(RequestError::Infeasible(why.to_owned()))));
+    assert_eq!(take_answer(&mut actions, asking.ticket), Some(Err(ControlError::Infeasible(why.to_owned()))));
     assert_eq!(started(&actions), []);
 }
 
@@ -229,7 +229,7 @@ fn killing_withdraws_what_waits_and_stops_what_lives() {
     let key = ActorKey(alive.0 + 1);
     let mut killed = lab.ask(|ticket| Event::Kill { ticket, actor: key });
     let why = "it was killed before it began".to_owned();
-    assert_eq!(take_answer(&mut killed.actions, waits), Some(Err(RequestError::Unknown(why))));
+    assert_eq!(take_answer(&mut killed.actions, waits), Some(Err(ControlError::Unknown(why))));
     assert_eq!(killed.answer, Some(Ok(Answer::Done)));
 
     let killed = lab.ask(|ticket| Event::Kill { ticket, actor: alive });
@@ -243,7 +243,7 @@ fn killing_withdraws_what_waits_and_stops_what_lives() {
     let again = lab.ask(|ticket| Event::Kill { ticket, actor: alive });
     assert_eq!(again.answer, Some(Ok(Answer::Done)));
     let unknown = lab.ask(|ticket| Event::Kill { ticket, actor: ActorKey(99) });
-    unknown.is_denied(RequestError::Unknown, "there is no actor 0000000000000063, or it ended long ago");
+    unknown.is_denied(ControlError::Unknown, "there is no actor 0000000000000063, or it ended long ago");
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn an_actor_that_handles_nothing_ends_with_its_worker_and_another_takes_the_plac
     let again = lab.ask(|ticket| Event::KillWorkerOf { ticket, actor: blocked });
     assert_eq!((again.answer, stopped(&again.actions)), (Some(Ok(Answer::Done)), Vec::new()));
     let unknown = lab.ask(|ticket| Event::KillWorkerOf { ticket, actor: ActorKey(99) });
-    unknown.is_denied(RequestError::Unknown, "there is no actor 0000000000000063, or it ended long ago");
+    unknown.is_denied(ControlError::Unknown, "there is no actor 0000000000000063, or it ended long ago");
 }
 
 #[test]

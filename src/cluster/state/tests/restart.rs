@@ -97,7 +97,7 @@ fn what_a_node_reports_goes_on_and_names_are_kept() {
     assert_eq!(lab.state.job_state(before.job), Some(JobState::Running));
     assert!(!lab.state.is_member(agent(1, 1)));
     let looks = find(&mut lab, "a").waits();
-    assert!(matches!(lab.place(before.job, named("a")).answer, Some(Err(RequestError::NameTaken(_)))));
+    assert!(matches!(lab.place(before.job, named("a")).answer, Some(Err(ControlError::NameTaken(_)))));
 
     let mut actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
     assert!(matches!(take_answer(&mut actions, looks), Some(Ok(Answer::Found { .. }))));
@@ -125,7 +125,7 @@ fn a_place_waits_until_a_node_that_could_take_it_is_back() {
     let waits = lab.place(before.job, cpus(1.0)).waits();
     assert_eq!(lab.reasons(), ["no node is back yet since the head was started anew"]);
     let too_much = lab.place(before.job, cpus(5.0));
-    assert!(matches!(too_much.answer, Some(Err(RequestError::Infeasible(_)))));
+    assert!(matches!(too_much.answer, Some(Err(ControlError::Infeasible(_)))));
     let mut actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
     take_placed(&mut actions, waits);
 }
@@ -142,7 +142,7 @@ fn what_nobody_reports_within_a_lease_is_lost() {
     assert_eq!(lab.actor(before.detached).state, ActorState::PendingCreation);
     let mut actions = lab.pass(1, &[agent(1, 1)], &[before.job]);
     lab.is_dead(before.detached, "it was lost while the head was away");
-    assert!(matches!(take_answer(&mut actions, looks), Some(Err(RequestError::Unknown(_)))));
+    assert!(matches!(take_answer(&mut actions, looks), Some(Err(ControlError::Unknown(_)))));
     assert!(actions.contains(&Action::Delete(RecordKey::Actor(before.detached))));
     assert_eq!(lab.actor(before.named).state, ActorState::Alive);
     // It comes too late.
@@ -230,7 +230,7 @@ fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
     let actions = lab.handle(Event::Restored(kept(&given)));
     // Not before its own numbers are on disk.
     let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(7) };
-    lab.ask(start).is_denied(RequestError::NotPersisted, "its disk has not taken anything for long");
+    lab.ask(start).is_denied(ControlError::NotPersisted, "its disk has not taken anything for long");
     lab.numbers_are_kept(&actions);
     lab.join(node_facts(1, 4.0, 1));
     let job = lab.start_job();
@@ -247,7 +247,7 @@ fn a_node_that_drained_goes_on_draining() {
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Draining));
     let actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
     assert!(!actions.contains(&Action::StopNode { node: NodeId(1) }));
-    assert!(matches!(lab.place(before.job, plain()).answer, Some(Err(RequestError::Infeasible(_)))));
+    assert!(matches!(lab.place(before.job, plain()).answer, Some(Err(ControlError::Infeasible(_)))));
 }
 
 #[test]
@@ -318,13 +318,13 @@ fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
     let why = "the disk is full".to_owned();
     lab.handle(Event::PersistenceStatus { trouble: Some(why.clone()) });
     for spec in [named("a"), cpus(1.0), detached(plain())] {
-        lab.place(job, spec).is_denied(RequestError::NotPersisted, &why);
+        lab.place(job, spec).is_denied(ControlError::NotPersisted, &why);
     }
     let submitted = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(9) };
     lab.ask(|ticket| Event::JobSubmitted { ticket, facts: submitted })
-        .is_denied(RequestError::NotPersisted, &why);
+        .is_denied(ControlError::NotPersisted, &why);
     let start = |job| move |ticket| Event::JobStarted { ticket, job, facts: job_facts(1) };
-    lab.ask(start(None)).is_denied(RequestError::NotPersisted, &why);
+    lab.ask(start(None)).is_denied(ControlError::NotPersisted, &why);
     assert_eq!(lab.state.jobs().len(), 1);
     assert_eq!(lab.free_cpus(1), 4.0);
     let troubles = lab.state.alerts();
@@ -333,7 +333,7 @@ fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
     assert!(matches!(lab.ask(start(Some(job))).answer, Some(Ok(Answer::Job { .. }))));
     lab.place(job, plain()).placed();
     lab.state.ids.start_at(1, 1, 1);
-    lab.place(job, plain()).is_denied(RequestError::NotPersisted, &why);
+    lab.place(job, plain()).is_denied(ControlError::NotPersisted, &why);
     let (jobs, workers, actors) = (1, 1, 1 + ACTOR_ID_BLOCK);
     lab.handle(Event::NumbersKept { jobs, workers, actors });
     lab.place(job, plain()).placed();

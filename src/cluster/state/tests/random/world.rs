@@ -476,7 +476,7 @@ impl World {
                     real.drivers.remove(job);
                 }
             }
-            Action::JobOver { job, nodes } => {
+            Action::ReleaseJob { job, nodes } => {
                 for node in nodes {
                     if let Some(real) = self.nodes.get_mut(&node.0).filter(|real| real.linked) {
                         real.held.remove(job);
