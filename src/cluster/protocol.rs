@@ -25,9 +25,9 @@ pub(super) const NODE: TypeHash = TypeHash::of("roadshow::Node");
 /// What drivers ask of the head.
 pub(super) const JOB: TypeHash = TypeHash::of("roadshow::Job");
 /// What the head tells agents to do.
-pub(super) const AGENT_COMMAND: TypeHash = TypeHash::of("roadshow::Order");
+pub(super) const AGENT_COMMAND: TypeHash = TypeHash::of("roadshow::AgentCommand");
 /// What the head tells drivers.
-pub(super) const JOB_EVENT: TypeHash = TypeHash::of("roadshow::News");
+pub(super) const JOB_EVENT: TypeHash = TypeHash::of("roadshow::JobEvent");
 /// What drivers send to agents: their executables.
 pub(super) const EXECUTABLE: TypeHash = TypeHash::of("roadshow::Executable");
 /// Requests of agents to agents: pieces of executables.

@@ -30,7 +30,7 @@ macro_rules! words {
 }
 
 words! {
-    NodeState { Alive = "ALIVE", Draining = "DRAINING", Rejoining = "AWAITED", Dead = "DEAD" }
+    NodeState { Alive = "ALIVE", Draining = "DRAINING", Rejoining = "REJOINING", Dead = "DEAD" }
     JobState {
         Pending = "PENDING", Running = "RUNNING", Stopped = "STOPPED", Succeeded = "SUCCEEDED",
         Failed = "FAILED"
