@@ -128,7 +128,7 @@ pub(crate) fn waiting() -> Vec<PendingActor> {
 }
 
 pub(crate) fn trouble(with: &str, text: &str) -> Alert {
-    serde_json::from_value(json!({"with": with, "text": text})).unwrap()
+    serde_json::from_value(json!({"kind": with, "text": text})).unwrap()
 }
 
 /// A cluster of those, whose desks note what they are asked.

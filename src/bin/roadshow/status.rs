@@ -246,6 +246,6 @@ Waiting for a place
         assert_eq!(status["jobs"]["FAILED"], 1);
         assert_eq!(status["waiting"][0]["class"], "app::Big");
         assert_eq!(status["waiting_count"], 8);
-        assert_eq!(status["troubles"][0]["with"], "WORKER_STARTS");
+        assert_eq!(status["troubles"][0]["kind"], "WORKER_STARTS");
     }
 }

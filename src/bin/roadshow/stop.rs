@@ -213,7 +213,10 @@ mod tests {
     fn daemons_end_in_order_and_nothing_is_left() {
         let scratch = Scratch::new();
         let mut head = shell("trap 'exit 0' TERM; echo; while :; do sleep 0.01; done");
-        let mut agent = shell("trap 'kill $!; wait; exit 0' TERM; sleep 1000 & echo; wait");
+        // A shell that is about to become `sleep` loses a signal.
+        let is_sleep = "until [ \"$(cat /proc/$!/comm)\" = sleep ]; do :; done";
+        let script = format!("trap 'kill $!; wait; exit 0' TERM; sleep 1000 & {is_sleep}; echo; wait");
+        let mut agent = shell(&script);
         let session = session(&scratch, &[(Role::Head, &head), (Role::Agent, &agent)]);
         let stopped = stop(&session, SHUTDOWN_GRACE).unwrap();
         assert_eq!((&stopped.daemons[..], &stopped.killed[..]), (&[head.id(), agent.id()][..], &[][..]));

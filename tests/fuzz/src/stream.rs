@@ -67,8 +67,8 @@ impl FrameVisitor for Drained {
     type Error = WireError;
 
     fn call(&mut self, call: CallHeader, _: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
-        let CallHeader { call, target, message, timeout_ms, floor } = call;
-        self.other(Frame::Call(Call { call, target, message, timeout_ms, floor, body: body.into() }))
+        let CallHeader { call, target, message, timeout_ms, low_watermark } = call;
+        self.other(Frame::Call(Call { call, target, message, timeout_ms, low_watermark, body: body.into() }))
     }
 
     fn tell(&mut self, tell: TellHeader, _: usize, body: ShortSlice<'_>) -> Result<(), WireError> {

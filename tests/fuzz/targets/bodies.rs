@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use bytes::{BufMut, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use roadshow::config::FAILURE_TEXT_CHARS_MAX;
-use roadshow::registry::{Registry, Table};
+use roadshow::registry::{Registry, SchemaTable};
 use roadshow::wire::{
     Body, CallFailure, EncodeError, Frame, FrameCodec, FrameKind, Payload, TELL_HEADER_BYTES,
 };
@@ -143,7 +143,7 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::collect().expec
 
 /// What a peer may say that its executable declares.
 fn check_table(body: &Body) {
-    let Some(theirs) = check::<Table>(body, 4) else { return };
+    let Some(theirs) = check::<SchemaTable>(body, 4) else { return };
     let (differing, peak) = peak_of(|| REGISTRY.compare(&theirs));
     assert!(peak <= (256 << 10) + 16 * body.len(), "{peak} bytes are held for a table of {}", body.len());
     for (name, text) in differing {
@@ -152,7 +152,7 @@ fn check_table(body: &Body) {
         assert!(!text.contains(char::is_control), "{text:?}");
     }
     assert!(REGISTRY.compare(REGISTRY.table()).is_empty());
-    let again: Table = wire::decode(&encoded(&theirs)).expect("it was encoded here");
+    let again: SchemaTable = wire::decode(&encoded(&theirs)).expect("it was encoded here");
     assert_eq!(again, theirs);
 }
 

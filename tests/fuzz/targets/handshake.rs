@@ -15,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 use roadshow::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
 use roadshow::id::{HostId, HostUid, Incarnation, LinkId};
 use roadshow::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
-use roadshow::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, Terms};
+use roadshow::wire::{Frame, FrameCodec, Purpose, Refusal, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -25,11 +25,11 @@ const B: HostUid = HostUid { host: HostId(2), incarnation: Incarnation(1) };
 /// The sides that dial, and what each wants.
 const DIALLERS: [(HostUid, DialAttempt); 3] = [
     (A, DialAttempt { to: B, purpose: Purpose::Link, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
-    (A, DialAttempt { to: B, purpose: Purpose::Pulse, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
+    (A, DialAttempt { to: B, purpose: Purpose::Heartbeat, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
     (B, DialAttempt { to: A, purpose: Purpose::Link, link: LinkId(2), replaces: LinkId(100), resume: LATER }),
 ];
-const FRESH: Resume = Resume { generation: 0, resets: 0, peer_generation: 0, received: 0 };
-const LATER: Resume = Resume { generation: 2, resets: 1, peer_generation: 3, received: 7 };
+const FRESH: Resume = Resume { generation: 0, epoch: 0, peer_generation: 0, received: 0 };
+const LATER: Resume = Resume { generation: 2, epoch: 1, peer_generation: 3, received: 7 };
 const LISTENERS: [HostUid; 4] = [B, B, A, A];
 
 /// How many frames the one in between remembers.
@@ -48,7 +48,7 @@ struct End {
     me: HostUid,
     /// What it wants: of a dialler alone.
     dials: Option<DialAttempt>,
-    terms: Terms,
+    terms: SessionParameters,
     handshake: Handshake,
     /// Whether the peer has said something that is in order.
     is_answered: bool,
@@ -70,7 +70,7 @@ impl World {
         let now = Instant::now();
         let mut ends = Vec::new();
         let mut config = |me| {
-            let terms = Terms {
+            let terms = SessionParameters {
                 // Some are too low.
                 frame_bytes_max: HANDSHAKE_FRAME_BYTES_MAX as u64 - 16 + u64::from(script.short()),
                 outgoing_bytes_max: script.byte().into(),
@@ -78,7 +78,7 @@ impl World {
                 schema: script.byte().into(),
             };
             let timeout = Duration::from_millis(1 + u64::from(script.byte()));
-            HandshakeConfig { me, secret: Secret::from_bytes([7; 32]), terms, timeout }
+            HandshakeConfig { local: me, secret: Secret::from_bytes([7; 32]), terms, timeout }
         };
         for (at, (me, attempt)) in DIALLERS.into_iter().enumerate() {
             let config = config(me);
@@ -177,7 +177,7 @@ impl World {
         end.over = true;
         if decision.is_multiple_of(2) {
             end.admitted = true;
-            let resume = Resume { resets: decision.into(), received: at as u64, ..Resume::default() };
+            let resume = Resume { epoch: decision.into(), received: at as u64, ..Resume::default() };
             assert_eq!(end.handshake.admit(resume), peer);
         } else {
             let text = "é".repeat(decision.into());
@@ -236,7 +236,7 @@ fn attempt_of(to: HostUid, peer: &ProvenPeer) -> DialAttempt {
 }
 
 impl End {
-    fn new(me: HostUid, dials: Option<DialAttempt>, terms: Terms, handshake: Handshake) -> Self {
+    fn new(me: HostUid, dials: Option<DialAttempt>, terms: SessionParameters, handshake: Handshake) -> Self {
         Self { me, dials, terms, handshake, is_answered: false, peer: None, admitted: false, over: false }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use actix::{Arbiter, System};
-use roadshow::host::{Executor, Host, HostConfig, Placed, Placement, PlacementResult, TaskSlot};
+use roadshow::host::{Executor, Host, HostConfig, Assignment, Placement, PlacementResult, TaskSlot};
 use roadshow::id::{HostId, HostUid, Incarnation};
 use roadshow::prelude::*;
 use roadshow::remote::actor_services;
@@ -153,7 +153,7 @@ async fn start(identity: HostUid) -> Result<Host, Box<dyn Error>> {
         listen: Some(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)),
         io: handle,
         executor: Executor::Arbiter(Arbiter::new().handle()),
-        calls: Box::new(move |host, name, inbound| {
+        services: Box::new(move |host, name, inbound| {
             if [double::HASH, halve::HASH].contains(&name) {
                 tasks.run(host, name, inbound);
             } else {
@@ -165,7 +165,7 @@ async fn start(identity: HostUid) -> Result<Host, Box<dyn Error>> {
 }
 
 async fn call(host: Host, address: SocketAddr) -> Result<(), Box<dyn Error>> {
-    host.introduce(SERVES, address);
+    host.add_peer(SERVES, address);
     host.set_placement(Arc::new(There));
     let cluster = ClusterRef::new(host.clone());
     let counter = cluster.spawn::<Counter>(40).await?;
@@ -186,7 +186,7 @@ struct There;
 
 impl Placement for There {
     fn place_actor(&self, _: &Host, _: &'static str, _: Option<&ActorSpec>) -> PlacementResult {
-        PlacementResult::Now(Ok(Placed { host: SERVES, actor: None, alive: None }))
+        PlacementResult::Now(Ok(Assignment { host: SERVES, actor: None, alive: None }))
     }
 
     fn place_task(&self) -> Option<TaskSlot> {

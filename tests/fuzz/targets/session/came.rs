@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use roadshow::host::{InboundSink, Ticket};
+use roadshow::host::{InboundSink, SlotId};
 use roadshow::id::{CallId, Target, TypeHash};
-use roadshow::registry::{Inbound, Run};
-use roadshow::session::{Claim, Event};
+use roadshow::registry::{Inbound, MessageBatch};
+use roadshow::session::{CreditCharge, Event};
 use roadshow::wire::{Body, CallFailure, Chunk, Frame, Reply};
 
 use super::message::{Number, is_intact, retry_call_id};
@@ -17,7 +17,7 @@ pub(crate) struct Handling {
     pub(crate) call: CallId,
     pub(crate) number: Number,
     /// Until it is given back.
-    claim: Option<Claim>,
+    claim: Option<CreditCharge>,
 }
 
 /// How a call was answered whose handler ran.
@@ -53,7 +53,7 @@ pub(crate) struct Came {
     taken: BTreeSet<Number>,
     handling: Vec<Handling>,
     /// Of tells that are not handled.
-    unhandled: Vec<Claim>,
+    unhandled: Vec<CreditCharge>,
     /// The peer's calls that it waits for.
     owed: BTreeSet<CallId>,
     /// Those that it has cancelled, and that are not answered.
@@ -138,7 +138,7 @@ impl Came {
     fn message(&mut self, target: Target, message: &Inbound) {
         assert!(!self.peer_closing, "nothing comes after a goodbye");
         let claim = message.claim().expect("a message takes some of its window");
-        let claim = Claim { target: claim.target(), bytes: claim.bytes().get(), life: claim.life() };
+        let claim = CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
         self.accept(target, claim);
         let number = self.see(target, &message.body);
         let Some(call) = message.call() else { return self.unhandled.push(claim) };
@@ -149,8 +149,8 @@ impl Came {
         self.handling.push(Handling { call, number, claim: Some(claim) });
     }
 
-    fn accept(&mut self, target: Target, claim: Claim) {
-        assert_eq!((claim.target, claim.life), (target, self.life));
+    fn accept(&mut self, target: Target, claim: CreditCharge) {
+        assert_eq!((claim.target, claim.epoch), (target, self.life));
         self.accepted += claim.bytes;
     }
 
@@ -167,7 +167,7 @@ impl Came {
     }
 
     /// Takes a call from its handler, with what it has still to give back.
-    pub(crate) fn finish(&mut self, which: usize) -> (Handling, Option<Claim>) {
+    pub(crate) fn finish(&mut self, which: usize) -> (Handling, Option<CreditCharge>) {
         let mut handling = self.handling.swap_remove(which);
         let claim = handling.claim.take();
         (handling, claim)
@@ -187,7 +187,7 @@ impl Came {
     }
 
     /// A claim that is not given back yet: of a handler, or of a tell.
-    pub(crate) fn begin(&mut self, which: usize) -> Option<Claim> {
+    pub(crate) fn begin(&mut self, which: usize) -> Option<CreditCharge> {
         let claims = self.handling.iter().filter(|handling| handling.claim.is_some()).count();
         let which = which % (claims + self.unhandled.len()).max(1);
         if which < claims {
@@ -198,8 +198,8 @@ impl Came {
     }
 
     /// A claim is given back.
-    pub(crate) fn gave_back(&mut self, claim: Claim) {
-        if claim.life == self.life {
+    pub(crate) fn gave_back(&mut self, claim: CreditCharge) {
+        if claim.epoch == self.life {
             self.accepted -= claim.bytes;
         }
     }
@@ -237,11 +237,11 @@ impl Came {
 }
 
 impl InboundSink for Came {
-    fn run(&mut self, (target, _): (Target, TypeHash), run: Run) {
+    fn run(&mut self, (target, _): (Target, TypeHash), run: MessageBatch) {
         run.for_each(|message| self.message(target, &message));
     }
 
-    fn event(&mut self, event: Event<Ticket>) {
+    fn event(&mut self, event: Event<SlotId>) {
         assert!(Self::event(self, event).is_none(), "a read brings nothing else");
     }
 }

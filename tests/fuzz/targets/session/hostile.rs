@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use roadshow::config::MESSAGE_OVERHEAD_BYTES;
 use roadshow::id::{ActorId, ActorIncarnation, CallId, Target};
-use roadshow::session::{LinkLoss, Written};
+use roadshow::session::{DisconnectReason, WriteCertainty};
 use roadshow::wire::{
     Ack, Body, Call, CallFailure, Cancel, Chunk, Credit, Failure, Watermark, Frame, FrameCodec, Goodbye,
-    Heartbeat, Reply, Resume, Schemas, Tell, Terms,
+    Heartbeat, Reply, Resume, Schemas, Tell, SessionParameters,
 };
 use roadshow_fuzz::Script;
 use tokio_util::codec::Decoder;
@@ -41,8 +41,8 @@ pub(crate) fn run(script: &mut Script<'_>) -> usize {
         world.step(script);
         world.side.check();
     }
-    world.lose(Written::Told);
-    world.side.reset(&LinkLoss::Closed);
+    world.lose(WriteCertainty::Exact);
+    world.side.reset(&DisconnectReason::Closed);
     world.side.check();
     BASE_BYTES
         + STEP_BYTES * world.steps
@@ -65,8 +65,8 @@ struct World {
 /// What the peer would know if it kept the protocol, so that it can break it by little.
 #[derive(Default)]
 struct Peer {
-    terms: Option<Terms>,
-    resets: u32,
+    terms: Option<SessionParameters>,
+    epoch: u32,
     /// How many numbered frames it has read.
     read: u64,
     /// What the messages that it has read take of its windows.
@@ -95,11 +95,11 @@ impl World {
                 self.side.pass(self.now);
             }
             14 => match script.byte() {
-                0..48 => self.lose(Written::Told),
-                48..96 => self.lose(Written::AtMost),
+                0..48 => self.lose(WriteCertainty::Exact),
+                48..96 => self.lose(WriteCertainty::AtMost),
                 96..112 => {
-                    self.lose(Written::AtMost);
-                    self.side.reset(&LinkLoss::Closed);
+                    self.lose(WriteCertainty::AtMost);
+                    self.side.reset(&DisconnectReason::Closed);
                 }
                 112..128 => self.side.fail_queued(),
                 _ => {}
@@ -118,8 +118,8 @@ impl World {
             self.came_bytes += frame.put(&mut BytesMut::new());
         }
         if let Err(err) = self.side.receive(self.now, frames) {
-            self.lose(Written::Told);
-            self.side.reset(&LinkLoss::Protocol(err.to_string()));
+            self.lose(WriteCertainty::Exact);
+            self.side.reset(&DisconnectReason::Protocol(err.to_string()));
         }
     }
 
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    fn lose(&mut self, known: Written) {
+    fn lose(&mut self, known: WriteCertainty) {
         if self.side.attached {
             self.side.detach(known);
         }
@@ -148,7 +148,7 @@ impl World {
 
 impl Peer {
     /// Terms that are always the same, or others.
-    fn terms(&self, script: &mut Script<'_>) -> Terms {
+    fn terms(&self, script: &mut Script<'_>) -> SessionParameters {
         if let (Some(terms), 0..192) = (self.terms, script.byte()) {
             return terms;
         }
@@ -156,7 +156,7 @@ impl Peer {
             255 => u64::MAX,
             short => u64::from(short) << (script.byte() % 20),
         };
-        Terms {
+        SessionParameters {
             frame_bytes_max: limit(script),
             outgoing_bytes_max: limit(script),
             window_bytes: limit(script),
@@ -167,29 +167,29 @@ impl Peer {
     /// Where it is, about there, or anywhere.
     fn resume(&self, script: &mut Script<'_>) -> Resume {
         let (how, by) = (script.byte(), u64::from(script.byte()));
-        let Self { resets, read, .. } = *self;
+        let Self { epoch, read, .. } = *self;
         match how {
-            0..96 => Resume { resets, received: read, ..Resume::default() },
-            96..128 => Resume { resets, received: read.saturating_sub(by % 8), ..Resume::default() },
-            128..160 => Resume { resets, received: read.saturating_add(by % 8), ..Resume::default() },
-            160..224 => Resume { resets: resets.wrapping_add(1), received: by, ..Resume::default() },
+            0..96 => Resume { epoch, received: read, ..Resume::default() },
+            96..128 => Resume { epoch, received: read.saturating_sub(by % 8), ..Resume::default() },
+            128..160 => Resume { epoch, received: read.saturating_add(by % 8), ..Resume::default() },
+            160..224 => Resume { epoch: epoch.wrapping_add(1), received: by, ..Resume::default() },
             224..240 => {
-                Resume { resets: resets.wrapping_sub(by as u32), received: read, ..Resume::default() }
+                Resume { epoch: epoch.wrapping_sub(by as u32), received: read, ..Resume::default() }
             }
             _ => Resume {
-                resets: u32::MAX - (by as u32 % 2),
+                epoch: u32::MAX - (by as u32 % 2),
                 received: u64::MAX - by / 2,
                 ..Resume::default()
             },
         }
     }
 
-    fn attached(&mut self, terms: Terms, resume: Resume) {
-        if resume.resets != self.resets {
+    fn attached(&mut self, terms: SessionParameters, resume: Resume) {
+        if resume.epoch != self.epoch {
             self.charged.clear();
         }
         self.terms = Some(terms);
-        self.resets = resume.resets;
+        self.epoch = resume.epoch;
         self.read = resume.received;
         self.unsent = Bytes::new();
     }
@@ -222,7 +222,7 @@ impl Peer {
         match kind % 16 {
             0 | 1 => {
                 let floor = (how > 64).then_some(CallId(u64::from(how % 16)));
-                Frame::Call(Call { call, target, message: MESSAGE, timeout_ms: 0, floor, body: body() })
+                Frame::Call(Call { call, target, message: MESSAGE, timeout_ms: 0, low_watermark: floor, body: body() })
             }
             2 => Frame::Tell(Tell { target, message: MESSAGE, body: body() }),
             3 => Frame::Cancel(Cancel { call }),
@@ -268,7 +268,7 @@ impl Peer {
                     target,
                     message: MESSAGE,
                     timeout_ms: 0,
-                    floor: Some(call),
+                    low_watermark: Some(call),
                     body,
                 }),
             };

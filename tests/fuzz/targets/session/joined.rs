@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use roadshow::config::ACK_DELAY;
-use roadshow::session::{LinkLoss, Written};
+use roadshow::session::{DisconnectReason, WriteCertainty};
 use roadshow::wire::{FrameCodec, PREFIX_BYTES, Resume};
 use roadshow_fuzz::Script;
 use tokio_util::codec::Decoder;
@@ -37,7 +37,7 @@ struct World {
     /// What each side said last when it dialled, and how many resets there had been.
     hellos: [Option<(Resume, u32)>; 2],
     last: Number,
-    resets: u32,
+    epoch: u32,
 }
 
 struct Welcome {
@@ -57,7 +57,7 @@ impl World {
             welcome: None,
             hellos: [None; 2],
             last: 0,
-            resets: 0,
+            epoch: 0,
         }
     }
 
@@ -84,7 +84,7 @@ impl World {
             // Not at every such step, or nothing would live for long.
             14 => match script.byte() {
                 0..64 => self.cut(script),
-                64..96 => self.lose(side, Written::Told),
+                64..96 => self.lose(side, WriteCertainty::Exact),
                 _ => {}
             },
             _ => match script.byte() {
@@ -127,17 +127,17 @@ impl World {
         if self.is_joined() {
             return;
         }
-        self.lose(dialler, Written::Told);
+        self.lose(dialler, WriteCertainty::Exact);
         let hello = self.sides[dialler].session.resume();
-        self.hellos[dialler] = Some((hello, self.resets));
+        self.hellos[dialler] = Some((hello, self.epoch));
         assert!(!self.sides[1 - dialler].session.is_stale(hello), "{hello:?} is true");
         self.take(dialler, hello);
     }
 
     /// Something that a side has said long ago, when it dialled, arrives only now.
     fn late_hello(&mut self, dialler: usize) {
-        let Some((hello, resets)) = self.hellos[dialler] else { return };
-        if resets == self.resets && !self.sides[1 - dialler].session.is_stale(hello) {
+        let Some((hello, epoch)) = self.hellos[dialler] else { return };
+        if epoch == self.epoch && !self.sides[1 - dialler].session.is_stale(hello) {
             self.take(dialler, hello);
             // The dialler does not know this attempt any more.
             self.welcome = None;
@@ -147,7 +147,7 @@ impl World {
     /// The listener takes a link.
     fn take(&mut self, dialler: usize, hello: Resume) {
         let listener = 1 - dialler;
-        self.lose(listener, Written::AtMost);
+        self.lose(listener, WriteCertainty::AtMost);
         self.last_link += 1;
         self.attach(listener, self.last_link, hello);
         let resume = self.sides[listener].session.resume();
@@ -167,7 +167,7 @@ impl World {
     }
 
     /// A side sees that its link is gone, if it has one.
-    fn lose(&mut self, side: usize, known: Written) {
+    fn lose(&mut self, side: usize, known: WriteCertainty) {
         if std::mem::take(&mut self.links[side]) > 0 {
             self.sides[side].detach(known);
         }
@@ -183,23 +183,23 @@ impl World {
             }
         }
         for (side, bytes) in unsure.into_iter().enumerate() {
-            self.lose(side, if bytes == 0 { Written::Told } else { Written::AtMost });
+            self.lose(side, if bytes == 0 { WriteCertainty::Exact } else { WriteCertainty::AtMost });
         }
     }
 
     /// A side has evidence that the other is gone.
     fn reset(&mut self, side: usize) {
-        self.lose(side, Written::AtMost);
+        self.lose(side, WriteCertainty::AtMost);
         self.welcome.take_if(|welcome| welcome.dialler == side);
-        self.resets += 1;
-        self.sides[side].reset(&LinkLoss::Closed);
+        self.epoch += 1;
+        self.sides[side].reset(&DisconnectReason::Closed);
     }
 
     fn check(&self) {
         self.sides.iter().for_each(Side::check);
         for (side, peer) in self.pairs() {
-            let in_step = side.peer_epoch == Some(peer.session.resume().resets)
-                && peer.peer_epoch == Some(side.session.resume().resets);
+            let in_step = side.peer_epoch == Some(peer.session.resume().epoch)
+                && peer.peer_epoch == Some(side.session.resume().epoch);
             let taken = peer.session.accepted_bytes() + peer.session.owed_bytes();
             assert!(!in_step || side.session.charged_bytes() >= taken, "what is taken on is charged");
         }
@@ -237,7 +237,7 @@ impl World {
             }
         }
         for (side, peer) in self.pairs() {
-            side.made.check(&peer.came, self.resets == 0);
+            side.made.check(&peer.came, self.epoch == 0);
         }
     }
 

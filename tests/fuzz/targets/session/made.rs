@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use roadshow::id::{CallId, Target};
-use roadshow::session::{Failed, LinkLoss, Retryable};
+use roadshow::session::{CallError, DisconnectReason, Retryable};
 use roadshow::wire::Body;
 
 use super::came::{Answer, Came};
@@ -21,14 +21,14 @@ pub(crate) struct DialAttempt {
 #[derive(Debug)]
 pub(crate) enum End {
     Replied(Body),
-    Failed(Failed),
+    Failed(CallError),
     Forgotten,
 }
 
 impl End {
     /// Whether it ended because the session did.
     pub(crate) fn is_loss(&self) -> bool {
-        matches!(self, Self::Failed(Failed::NotDelivered(_) | Failed::OutcomeUnknown(_)))
+        matches!(self, Self::Failed(CallError::NotDelivered(_) | CallError::OutcomeUnknown(_)))
     }
 }
 
@@ -148,19 +148,19 @@ impl Ledger {
         }
     }
 
-    fn check_failed(&self, attempt: DialAttempt, failed: &Failed, peer: &Came, lossless: bool) {
+    fn check_failed(&self, attempt: DialAttempt, failed: &CallError, peer: &Came, lossless: bool) {
         let again = DialAttempt { nth: attempt.nth + 1, ..attempt };
         let is_only = attempt.nth == 0 && !self.calls.contains_key(&again);
         let answer = peer.answers.get(&attempt.number);
         let seen = peer.seen.iter().any(|(_, number)| *number == attempt.number);
         match failed {
-            Failed::Remote(failure) if failure.ran() => {
+            CallError::Remote(failure) if failure.handler_ran() => {
                 assert!(
                     answer.is_some_and(|answer| answer.may_be_told_as(failure)),
                     "{attempt:?}: {failure}"
                 );
             }
-            Failed::Remote(failure) => {
+            CallError::Remote(failure) => {
                 assert!(answer.is_none() || !is_only, "{attempt:?}: {failure}, and {answer:?}");
             }
             failed if failed.is_safe_to_retry() => {
@@ -168,8 +168,8 @@ impl Ledger {
             }
             _ => {}
         }
-        let unreachable = matches!(failed, Failed::NotDelivered(LinkLoss::Unreachable(_)));
-        let lost = matches!(failed, Failed::NotDelivered(_) | Failed::OutcomeUnknown(_)) && !unreachable;
+        let unreachable = matches!(failed, CallError::NotDelivered(DisconnectReason::Unreachable(_)));
+        let lost = matches!(failed, CallError::NotDelivered(_) | CallError::OutcomeUnknown(_)) && !unreachable;
         assert!(!lossless || !lost, "{attempt:?}: {failed}, and links only broke");
     }
 

@@ -7,9 +7,9 @@ use bytes::{Buf, BytesMut};
 use roadshow::config::{
     HANDSHAKE_FRAME_BYTES_MAX, QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, WINDOW_BYTES_MIN,
 };
-use roadshow::host::{ReceivePath, Ticket};
-use roadshow::session::{Batch, Event, LinkLoss, Session, SessionError, SessionLimits, Written};
-use roadshow::wire::{Encoded, Frame, FrameCodec, Resume, Terms};
+use roadshow::host::{ReceivePath, SlotId};
+use roadshow::session::{WriteBatch, Event, DisconnectReason, Session, SessionError, SessionLimits, WriteCertainty};
+use roadshow::wire::{Encoded, Frame, FrameCodec, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 
 use super::came::{Came, Counts};
@@ -26,11 +26,11 @@ const ACK_BYTES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Side {
     pub(crate) limits: SessionLimits,
-    pub(crate) session: Session<Ticket>,
+    pub(crate) session: Session<SlotId>,
     pub(super) path: ReceivePath,
     /// The attempts that have no outcome, by their slots.
-    pub(super) open: BTreeMap<Ticket, DialAttempt>,
-    batch: Batch,
+    pub(super) open: BTreeMap<SlotId, DialAttempt>,
+    batch: WriteBatch,
     /// What the kernel has, and the peer has not read.
     pub(crate) pipe: BytesMut,
     pub(crate) made: Ledger,
@@ -79,7 +79,7 @@ impl Side {
             session: Session::new(limits),
             path: ReceivePath::default(),
             open: BTreeMap::new(),
-            batch: Batch::default(),
+            batch: WriteBatch::default(),
             pipe: BytesMut::new(),
             made: Ledger::default(),
             came: Came::new(strict),
@@ -95,8 +95,8 @@ impl Side {
     }
 
     /// What it tells a peer of itself.
-    pub(crate) fn terms(&self) -> Terms {
-        Terms {
+    pub(crate) fn terms(&self) -> SessionParameters {
+        SessionParameters {
             frame_bytes_max: self.limits.frame_bytes_max as u64,
             outgoing_bytes_max: self.limits.outgoing_bytes_max as u64,
             window_bytes: self.limits.window_bytes as u64,
@@ -109,26 +109,26 @@ impl Side {
     /// # Errors
     ///
     /// When the session does not take it, and has been reset.
-    pub(crate) fn attach(&mut self, terms: &Terms, resume: Resume) -> Result<(), SessionError> {
-        let resets = self.session.resume().resets;
+    pub(crate) fn attach(&mut self, terms: &SessionParameters, resume: Resume) -> Result<(), SessionError> {
+        let epoch = self.session.resume().epoch;
         let table = self.table.as_ref().map(|table| Encoded { message: table, attachments: &[] });
         let mut events = Vec::new();
         let attached = self.session.attach(terms, resume, table, &mut events);
         // Of a peer that was not heard of before nothing can end.
-        let known = self.peer_epoch.replace(resume.resets);
-        let ends = [known.is_some_and(|known| known != resume.resets), attached.is_err()];
+        let known = self.peer_epoch.replace(resume.epoch);
+        let ends = [known.is_some_and(|known| known != resume.epoch), attached.is_err()];
         ends.into_iter().filter(|ends| *ends).for_each(|_| self.came.reset());
         self.note(events);
         // What was parked was not under way, and goes on.
         assert_eq!(self.made.open(), self.session.open_calls(), "calls that were under way end");
-        assert_eq!(self.session.resume().resets, resets + u32::from(attached.is_err()));
+        assert_eq!(self.session.resume().epoch, epoch + u32::from(attached.is_err()));
         self.attached = attached.is_ok();
         self.pipe.clear();
         attached
     }
 
     /// The link is gone.
-    pub(crate) fn detach(&mut self, known: Written) {
+    pub(crate) fn detach(&mut self, known: WriteCertainty) {
         let before = (self.session.outgoing_bytes(), self.session.parked_bytes(), self.session.resume());
         self.session.detach(known);
         let after = (self.session.outgoing_bytes(), self.session.parked_bytes(), self.session.resume());
@@ -141,15 +141,15 @@ impl Side {
     pub(crate) fn fail_queued(&mut self) {
         if !self.attached {
             let mut events = Vec::new();
-            self.session.fail_queued(&LinkLoss::Unreachable("no way".to_owned()), &mut events);
+            self.session.fail_queued(&DisconnectReason::Unreachable("no way".to_owned()), &mut events);
             self.note(events);
             assert_eq!(self.session.parked_bytes(), 0);
         }
     }
 
     /// The session ends, without a link.
-    pub(crate) fn reset(&mut self, loss: &LinkLoss) {
-        let resets = self.session.resume().resets;
+    pub(crate) fn reset(&mut self, loss: &DisconnectReason) {
+        let epoch = self.session.resume().epoch;
         let mut events = Vec::new();
         self.session.reset(loss, &mut events);
         self.came.reset();
@@ -157,7 +157,7 @@ impl Side {
         assert_eq!(self.made.open(), 0, "calls end with their session");
         assert_eq!((self.session.outgoing_bytes(), self.session.parked_bytes()), (0, 0));
         assert_eq!((self.session.charged_bytes(), self.session.owed_bytes()), (0, 0));
-        assert_eq!(self.session.resume().resets, resets + 1);
+        assert_eq!(self.session.resume().epoch, epoch + 1);
     }
 
     /// The writer takes what is queued if it has nothing, and writes so many bytes of what it has.
@@ -168,7 +168,7 @@ impl Side {
             assert_eq!(self.batch.has_remaining(), has_outgoing);
         }
         let bytes = self.write_untold(bytes);
-        self.session.wrote(bytes);
+        self.session.on_written(bytes);
         bytes
     }
 
@@ -188,7 +188,7 @@ impl Side {
         &mut self,
         now: Instant,
         frames: impl IntoIterator<Item = Frame>,
-    ) -> Result<(), LinkLoss> {
+    ) -> Result<(), DisconnectReason> {
         let codec = FrameCodec::established(self.limits.frame_bytes_max);
         let mut bytes = BytesMut::new();
         let received = frames.into_iter().try_for_each(|frame| {
@@ -219,7 +219,7 @@ impl Side {
     }
 
     /// Takes what the session says beside messages, and the outcomes that there are by now.
-    fn note(&mut self, events: Vec<Event<Ticket>>) {
+    fn note(&mut self, events: Vec<Event<SlotId>>) {
         for event in self.path.settle(events) {
             match self.came.event(event) {
                 None => {}

@@ -6,7 +6,7 @@ use roadshow::config::{
     FAILURE_TEXT_CHARS_MAX, QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES,
 };
 use roadshow::id::{CallId, Target};
-use roadshow::session::{Claim, Rejected, Retryable};
+use roadshow::session::{CreditCharge, Rejected, Retryable};
 use roadshow::wire::{CallFailure, CallHeader, TellHeader};
 use roadshow_fuzz::Script;
 
@@ -87,7 +87,7 @@ impl Side {
         };
         let message = self.message(attempt.number, script);
         let floor = (repeat != Retryable::Never).then_some(CallId(0));
-        let header = CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, floor };
+        let header = CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, low_watermark: floor };
         let frame_bytes = header.frame_bytes(message.as_encoded());
         let before = self.waiting(target, frame_bytes, true);
         let Self { path, session, .. } = self;
@@ -216,9 +216,9 @@ impl Side {
         self.give_back(claim);
     }
 
-    fn give_back(&mut self, claim: Option<Claim>) {
+    fn give_back(&mut self, claim: Option<CreditCharge>) {
         let Some(claim) = claim else { return };
-        let told = self.session.handled(claim);
+        let told = self.session.release_credit(claim);
         self.came.gave_back(claim);
         assert!(!told || !self.attached || self.session.has_outgoing());
     }
@@ -238,7 +238,7 @@ impl Side {
     fn end_repeats(&mut self, script: &mut Script<'_>) {
         let Some((call, last)) = self.made.repeatable(script.byte()) else { return };
         if !self.strict || self.made.ends.contains_key(&last) {
-            self.session.end_repeats(call);
+            self.session.end_retries(call);
             self.made.end_repeats(call);
         }
     }
