@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::trust::Claims;
 use crate::id::HostUid;
 
-/// The version of what is said here.
-pub(super) const VERSION: u16 = 1;
+/// Version of the token RPC.
+pub(super) const VERSION: u16 = 2;
 
 /// Each side's proof has a label of its own, so that none can be sent back.
 pub(super) const CLIENT: &[u8] = b"roadshow desk client";
