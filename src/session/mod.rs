@@ -20,30 +20,35 @@
 //! use std::time::{Duration, Instant};
 //!
 //! use roadshow::id::{Target, TypeHash};
-//! use roadshow::session::{Batch, Event, Failed, LinkLoss, Repeat, Session, SessionLimits, Written};
-//! use roadshow::wire::{self, Resume, Terms};
+//! use roadshow::session::{
+//!     CallError, DisconnectReason, Event, Retryable, Session, SessionLimits, WriteBatch, WriteCertainty,
+//! };
+//! use roadshow::wire::{self, Resume, SessionParameters};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let now = Instant::now();
 //! let mut session = Session::new(SessionLimits::default());
 //! let message = TypeHash::of("greeting");
 //! let called = wire::encode("hello", 1024, |body| {
-//!     session.call(now, Target::HOST, message, None, Repeat::Never, body, "ticket")
+//!     session.call(now, Target::HOST, message, None, Retryable::Never, body, "slot")
 //! })?;
 //! assert!(called.is_ok());
 //!
 //! // A link comes up, and breaks before a batch is written.
-//! let terms = Terms { frame_bytes_max: 1 << 20, outgoing_bytes_max: 1 << 20, window_bytes: 1 << 20, schema: 0 };
+//! let size = 1 << 20;
+//! let terms =
+//!     SessionParameters { frame_bytes_max: size, outgoing_bytes_max: size, window_bytes: size, schema: 0 };
 //! let mut events = Vec::new();
 //! session.attach(&terms, Resume::default(), None, &mut events)?;
-//! let mut batch = Batch::default();
+//! let mut batch = WriteBatch::default();
 //! session.take_outgoing(&mut batch);
-//! session.detach(Written::Told);
+//! session.detach(WriteCertainty::Exact);
 //! assert_eq!(events, []);
 //!
 //! // There is evidence that the peer is gone for good.
-//! session.reset(&LinkLoss::Closed, &mut events);
-//! assert_eq!(events, [Event::Failed { ticket: "ticket", failure: Failed::NotDelivered(LinkLoss::Closed) }]);
+//! session.reset(&DisconnectReason::Closed, &mut events);
+//! let failure = CallError::NotDelivered(DisconnectReason::Closed);
+//! assert_eq!(events, [Event::Failed { call_slot: "slot", failure }]);
 //! # Ok(())
 //! # }
 //! ```
