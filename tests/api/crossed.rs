@@ -11,11 +11,11 @@ use roadshow::{NotDelivered, OutcomeUnknown, Request, SendError};
 use tokio::net::TcpListener;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
-use crate::hosts::{HostEndpoint, LOOPBACK, Pair, Plan, poll_once, run, until};
+use crate::hosts::{LOOPBACK, Pair, Plan, TestCluster, poll_once, run, until};
 use crate::proxy::{Cut, Proxy};
 use crate::raw::Raw;
 
-async fn host(id: u64) -> HostEndpoint {
+async fn host(id: u64) -> TestCluster {
     Plan { identity: HostUid { host: HostId(id), ..fresh_identity() }, ..Plan::default() }.start().await
 }
 
@@ -136,7 +136,7 @@ fn a_side_that_did_not_dial_brings_an_answer_where_it_knows_the_way() {
 #[test]
 fn a_text_that_a_stranger_makes_up_is_shown_without_control_characters() {
     run(async {
-        let site = HostEndpoint::start().await;
+        let site = TestCluster::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         let call = site.cluster.bind(&Raw::addr_of::<Clerk>(identity, 1)).try_send(Add(1)).unwrap();
         Raw::refuse_unproven(&listener, Refusal::Busy, "\x1b]0;title\x07\x1b[2J").await;

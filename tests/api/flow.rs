@@ -13,7 +13,7 @@ use roadshow::{Limits, Request};
 use tokio::sync::oneshot;
 
 use crate::cast::{Add, Block, Clerk, Echo, Hold, Release};
-use crate::hosts::{Gate, HostEndpoint, Pair, Plan, limits, poll_once, run, until};
+use crate::hosts::{Gate, Pair, Plan, TestCluster, limits, poll_once, run, until};
 use crate::ledger::{AdaptiveBatching, Book, Entry, Ledger, entries_of};
 use crate::raw::Raw;
 
@@ -31,7 +31,7 @@ fn narrow() -> Limits {
 }
 
 /// What a host sees of the other.
-fn peer(of: &HostEndpoint, other: &HostEndpoint) -> PeerSnapshot {
+fn peer(of: &TestCluster, other: &TestCluster) -> PeerSnapshot {
     let peers = of.host.snapshot().peers;
     peers.into_iter().find(|peer| peer.identity == other.identity()).unwrap()
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use roadshow::Limits;
 use roadshow::prelude::*;
 
-use crate::hosts::{Gate, HostEndpoint, Pair, limits, poll_once, run};
+use crate::hosts::{Gate, Pair, TestCluster, limits, poll_once, run};
 
 /// Counts what it handles, which can be asked for when it has stopped, and may be held up.
 #[derive(RemoteActor)]
@@ -131,7 +131,7 @@ fn a_stop_comes_behind_messages_of_its_own_host_while_a_turn_is_under_way() {
 #[test]
 fn a_stop_is_no_error_where_the_actor_has_stopped_and_is_one_where_there_was_none() {
     run(async {
-        let (site, observed) = (HostEndpoint::start().await, Observed::default());
+        let (site, observed) = (TestCluster::start().await, Observed::default());
         let counter = site.serve(observed.counter());
         for _ in 0..2 {
             assert_eq!(counter.stop().await, Ok(()));

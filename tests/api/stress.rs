@@ -16,7 +16,7 @@ use roadshow::prelude::*;
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
-use crate::hosts::{HostEndpoint, Pair, limits, poll_once, run, until};
+use crate::hosts::{Pair, TestCluster, limits, poll_once, run, until};
 use crate::ledger::{Book, Entry, Ledger, entries_of};
 use crate::proxy::{Cut, Proxy};
 
@@ -47,7 +47,7 @@ where
 
 /// What each host sees of the other.
 fn views(pair: &Pair) -> [PeerSnapshot; 2] {
-    let view = |site: &HostEndpoint| site.host.snapshot().peers.remove(0);
+    let view = |site: &TestCluster| site.host.snapshot().peers.remove(0);
     [view(&pair.here), view(&pair.there)]
 }
 

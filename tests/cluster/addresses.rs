@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use super::job::{Job, Order, program_under};
-use super::site::{HostEndpoint, output, refused, roadshow, skipped, text};
+use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 
 const NAME: &str = "two-addresses.test";
 
@@ -15,7 +15,7 @@ const NAME: &str = "two-addresses.test";
 const CAFE: &[u8] = b"caf\xe9";
 
 /// What a command is begun with that finds the name's addresses in a file; none where that needs rights.
-fn under(site: &HostEndpoint, addresses: &[&str]) -> Option<Vec<String>> {
+fn under(site: &TestCluster, addresses: &[&str]) -> Option<Vec<String>> {
     let hosts = site.home().join("hosts");
     let lines: String = addresses.iter().map(|address| format!("{address} {NAME}\n")).collect();
     fs::write(&hosts, lines).unwrap();
@@ -31,7 +31,7 @@ fn under(site: &HostEndpoint, addresses: &[&str]) -> Option<Vec<String>> {
 
 #[test]
 fn all_addresses_of_a_name_are_tried_by_drivers_nodes_and_commands() {
-    let mut site = HostEndpoint::head(&["--num-cpus=1"]);
+    let mut site = TestCluster::head(&["--num-cpus=1"]);
     let port = site.address.rsplit_once(':').unwrap().1.to_owned();
     // It takes connections, and says nothing.
     let silent = TcpListener::bind(format!("127.0.0.9:{port}")).unwrap();
@@ -75,7 +75,7 @@ fn all_addresses_of_a_name_are_tried_by_drivers_nodes_and_commands() {
 
 #[test]
 fn a_submitted_program_has_its_arguments_and_variables_byte_for_byte() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut command = site.roadshow(&["job", "submit", "--env"]);
     let mut variable = b"ROADSHOW_TEST_CAFE=".to_vec();
     variable.extend(CAFE);
@@ -91,7 +91,7 @@ fn a_submitted_program_has_its_arguments_and_variables_byte_for_byte() {
 
 #[test]
 fn a_driver_whose_arguments_are_no_text_joins() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let path = site.home().join(OsStr::from_bytes(CAFE));
     fs::write(&path, "one two two\n").unwrap();
     let test = std::env::current_exe().unwrap();

@@ -13,17 +13,17 @@ use rustix::fs::OFlags;
 /// Keeps a sum, and has an actor of others that it may have found.
 #[derive(RemoteActor)]
 #[remote(handles(Add, Pid, Take, Never, Compute, Print, Variable, Finish, Friend))]
-pub(super) struct Persistence {
+pub(super) struct Keeper {
     sum: u64,
     cluster: ClusterRef,
     friend: Option<RemoteAddr<Self>>,
 }
 
-impl Actor for Persistence {
+impl Actor for Keeper {
     type Context = Context<Self>;
 }
 
-impl Spawn for Persistence {
+impl Spawn for Keeper {
     type Args = u64;
     type Error = Infallible;
     fn spawn(start: u64, at: &SpawnContext<Self>) -> Result<Self, Infallible> {
@@ -36,7 +36,7 @@ impl Spawn for Persistence {
 #[rtype(result = "u64")]
 pub(super) struct Add(pub(super) u64);
 
-impl Handler<Add> for Persistence {
+impl Handler<Add> for Keeper {
     type Result = u64;
     fn handle(&mut self, Add(n): Add, _: &mut Context<Self>) -> u64 {
         self.sum += n;
@@ -49,7 +49,7 @@ impl Handler<Add> for Persistence {
 #[rtype(result = "u64")]
 pub(super) struct Pid;
 
-impl Handler<Pid> for Persistence {
+impl Handler<Pid> for Keeper {
     type Result = u64;
     fn handle(&mut self, _: Pid, _: &mut Context<Self>) -> u64 {
         std::process::id().into()
@@ -61,7 +61,7 @@ impl Handler<Pid> for Persistence {
 #[rtype(result = "u64")]
 pub(super) struct Take(pub(super) String);
 
-impl Handler<Take> for Persistence {
+impl Handler<Take> for Keeper {
     type Result = u64;
     fn handle(&mut self, Take(text): Take, _: &mut Context<Self>) -> u64 {
         text.len() as u64
@@ -73,7 +73,7 @@ impl Handler<Take> for Persistence {
 #[rtype(result = "()")]
 pub(super) struct Never;
 
-impl Handler<Never> for Persistence {
+impl Handler<Never> for Keeper {
     type Result = ResponseActFuture<Self, ()>;
     fn handle(&mut self, _: Never, _: &mut Context<Self>) -> ResponseActFuture<Self, ()> {
         println!("it has begun");
@@ -86,7 +86,7 @@ impl Handler<Never> for Persistence {
 #[rtype(result = "()")]
 pub(super) struct Compute;
 
-impl Handler<Compute> for Persistence {
+impl Handler<Compute> for Keeper {
     type Result = ();
     fn handle(&mut self, _: Compute, _: &mut Context<Self>) {
         println!("it computes");
@@ -101,7 +101,7 @@ impl Handler<Compute> for Persistence {
 #[rtype(result = "()")]
 pub(super) struct Print(pub(super) String, pub(super) u64);
 
-impl Handler<Print> for Persistence {
+impl Handler<Print> for Keeper {
     type Result = ();
     fn handle(&mut self, Print(line, times): Print, _: &mut Context<Self>) {
         for _ in 0..times {
@@ -116,7 +116,7 @@ impl Handler<Print> for Persistence {
 #[rtype(result = "Option<String>")]
 pub(super) struct Variable(pub(super) String);
 
-impl Handler<Variable> for Persistence {
+impl Handler<Variable> for Keeper {
     type Result = Option<String>;
     fn handle(&mut self, Variable(name): Variable, _: &mut Context<Self>) -> Option<String> {
         std::env::var(name).ok()
@@ -128,7 +128,7 @@ impl Handler<Variable> for Persistence {
 #[rtype(result = "()")]
 pub(super) struct Finish;
 
-impl Handler<Finish> for Persistence {
+impl Handler<Finish> for Keeper {
     type Result = ();
     fn handle(&mut self, _: Finish, context: &mut Context<Self>) {
         context.stop();
@@ -145,7 +145,7 @@ pub(super) enum Friend {
     Never,
 }
 
-impl Handler<Friend> for Persistence {
+impl Handler<Friend> for Keeper {
     type Result = ResponseActFuture<Self, Result<u64, String>>;
     fn handle(&mut self, what: Friend, _: &mut Context<Self>) -> Self::Result {
         let (cluster, friend) = (self.cluster.clone(), self.friend.clone());

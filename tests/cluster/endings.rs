@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
-use super::site::{HostEndpoint, output, refused, roadshow, text};
+use super::site::{TestCluster, output, refused, roadshow, text};
 
 /// What a command ends with if what was asked to end still runs.
 const STILL_RUNS: i32 = 6;
@@ -24,13 +24,13 @@ fn computes(job: &mut Job, name: &str, wish: Wish) -> u32 {
     pid.try_into().unwrap()
 }
 
-fn state(site: &HostEndpoint, name: &str) -> Value {
+fn state(site: &TestCluster, name: &str) -> Value {
     site.row("actors", "name", name)["state"].clone()
 }
 
 #[test]
 fn an_actor_that_computes_is_said_to_run_on_and_ends_by_force_with_its_worker() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     job.spawn("neighbour", Wish { name: Some("neighbour".to_owned()), ..Wish::default() });
     job.spawn("idle", Wish { name: Some("idle".to_owned()), ..Wish::default() });
@@ -57,7 +57,7 @@ fn an_actor_that_computes_is_said_to_run_on_and_ends_by_force_with_its_worker() 
 
 #[test]
 fn a_detached_actor_that_computes_ends_with_its_own_worker_alone() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     job.spawn("neighbour", Wish { name: Some("neighbour".to_owned()), ..Wish::default() });
     let pid = computes(&mut job, "busy", Wish { detached: true, ..Wish::default() });
@@ -72,7 +72,7 @@ fn a_detached_actor_that_computes_ends_with_its_own_worker_alone() {
 
 #[test]
 fn a_variable_without_a_value_is_the_command_s_and_stands_on_no_command_line() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let given = ["job", "submit", "--env", "ROADSHOW_TEST_SECRET", "--", "sh", "-c"];
     let mut command = site.roadshow(&[&given[..], &["echo $ROADSHOW_TEST_SECRET"]].concat());
     command.env("ROADSHOW_TEST_SECRET", "sesame");
@@ -87,7 +87,7 @@ fn a_variable_without_a_value_is_the_command_s_and_stands_on_no_command_line() {
 #[test]
 fn the_example_of_health_check_works_where_a_container_would_run_it() {
     // As in a container: the node's address is not 127.0.0.1.
-    let site = HostEndpoint::head_under(Vec::new(), "127.0.0.2", &["--num-cpus=1"]);
+    let site = TestCluster::head_under(Vec::new(), "127.0.0.2", &["--num-cpus=1"]);
     let help = output(site.roadshow(&["health-check", "--help"]));
     let help = text(&help.stdout);
     let example = help.lines().find_map(|line| line.strip_prefix("  roadshow health-check")).unwrap();
@@ -97,13 +97,13 @@ fn the_example_of_health_check_works_where_a_container_would_run_it() {
 }
 
 /// Where the sessions of this user are.
-fn sessions(site: &HostEndpoint) -> PathBuf {
+fn sessions(site: &TestCluster) -> PathBuf {
     site.home().join(format!("roadshow-{}", rustix::process::geteuid().as_raw()))
 }
 
 #[test]
 fn daemons_keep_their_session_from_what_removes_old_temporary_files() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let home = &sessions(&site);
     let session = &site.nodes[0].session;
     let is_free =
@@ -118,7 +118,7 @@ fn daemons_keep_their_session_from_what_removes_old_temporary_files() {
 
 #[test]
 fn a_directory_of_sessions_that_others_may_write_into_ends_nothing() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let home = sessions(&site);
     assert!(Command::new("chmod").arg("0777").arg(&home).status().unwrap().success());
     let (code, said) = refused(site.roadshow(&["stop"]));

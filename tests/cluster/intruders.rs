@@ -14,17 +14,17 @@ use rustls::ServerConnection;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::job::{Job, Wish, program};
-use super::site::{HostEndpoint, refused};
+use super::site::{TestCluster, refused};
 use super::tokens::is_as_before;
 
 /// How long a node may take to close a connection.
 const CLOSED_WITHIN: Duration = HANDSHAKE_TIMEOUT.saturating_mul(4);
 
-fn address(site: &HostEndpoint) -> SocketAddr {
+fn address(site: &TestCluster) -> SocketAddr {
     site.address.parse().unwrap()
 }
 
-fn dial(site: &HostEndpoint) -> TcpStream {
+fn dial(site: &TestCluster) -> TcpStream {
     let stream = TcpStream::connect(address(site)).unwrap();
     stream.set_read_timeout(Some(CLOSED_WITHIN)).unwrap();
     stream
@@ -42,13 +42,13 @@ fn closed(mut stream: TcpStream) -> Vec<u8> {
 }
 
 /// The host of the head's node.
-fn agent(site: &HostEndpoint) -> Route {
+fn agent(site: &TestCluster) -> Route {
     Route::Host(HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap()))
 }
 
 #[test]
 fn sockets_that_say_nothing_are_closed_and_keep_nobody_out() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let silent: Vec<_> = (0..HANDSHAKES_OPEN_MAX + 50).map(|_| dial(&site)).collect();
     let routes = [Route::HeadTokenRpc, Route::AgentTokenRpc, Route::Host(HostId::HEAD), agent(&site)];
     let half: Vec<_> = routes
@@ -68,7 +68,7 @@ fn sockets_that_say_nothing_are_closed_and_keep_nobody_out() {
 
 #[test]
 fn sockets_that_say_something_else_are_closed() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut random = vec![0; 64 << 10];
     fastrand::Rng::with_seed(1).fill(&mut random);
     let beginnings = [
@@ -136,7 +136,7 @@ fn self_made() -> (Vec<u8>, KeyPair) {
 
 #[test]
 fn a_self_made_certificate_with_the_head_s_name_convinces_nobody() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let (certificate, key) = self_made();
     let authority = std::fs::read(site.state().join("authority.crt")).unwrap();
     // Alone, and with the cluster's own authority beside it, which anybody is shown.
@@ -207,7 +207,7 @@ fn pass_on(mut client: TcpStream, mut server: TcpStream, mut record: impl FnMut(
 
 #[test]
 fn a_recorded_handshake_opens_nothing_when_it_is_sent_again() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let (proxy, recorded) = recording_proxy(address(&site));
     let mut command = program(&site, "obey");
     command.env("ROADSHOW_ADDRESS", proxy.to_string()).env("ROADSHOW_TOKEN", &site.token);

@@ -17,12 +17,12 @@ use roadshow::prelude::*;
 use roadshow::{Lifetime, Resources, SpawnRequest, Strategy};
 
 use super::cast::{
-    Add, Attempt, Compute, Finish, Friend, Itself, Never, Persistence, Pid, Print, Take, Variable, attempt,
+    Add, Attempt, Compute, Finish, Friend, Itself, Keeper, Never, Pid, Print, Take, Variable, attempt,
     leave_daemons, leave_files, look_at_itself, pid, print_ticks, show_progress, start_sleeps, stop_system,
     use_stack,
 };
 use super::proc::{self, PATIENCE};
-use super::site::{HostEndpoint, Node, isolate, text};
+use super::site::{Node, TestCluster, isolate, text};
 
 /// What a program is to do.
 pub(super) const ROLE: &str = "ROADSHOW_TEST_ROLE";
@@ -151,7 +151,7 @@ fn say(text: &str) {
 async fn count(code: &str) {
     let cluster = Cluster::init().await.unwrap();
     let workers = cluster.workers().len();
-    let actors = join_all((0..workers).map(|_| cluster.spawn::<Persistence>(0).into_future())).await;
+    let actors = join_all((0..workers).map(|_| cluster.spawn::<Keeper>(0).into_future())).await;
     let actors: Vec<_> = actors.into_iter().map(Result::unwrap).collect();
     for n in 0..1000 {
         actors[n % workers].tell(Add(n as u64)).await.unwrap();
@@ -176,11 +176,11 @@ async fn linger(how: &str) {
     let mut other = Command::new(std::env::current_exe().unwrap());
     let other = other.args(ARGUMENTS).env(ROLE, "count 0").output().unwrap();
     assert!(other.status.success(), "{}", text(&other.stderr));
-    let actor = cluster.spawn::<Persistence>(1).await.unwrap();
+    let actor = cluster.spawn::<Keeper>(1).await.unwrap();
     assert_eq!(actor.send(Add(1)).await, Ok(2));
     cluster.shutdown().await.unwrap();
     let second = Cluster::init().await.unwrap();
-    let actor = second.spawn::<Persistence>(2).await.unwrap();
+    let actor = second.spawn::<Keeper>(2).await.unwrap();
     assert_eq!(actor.send(Add(2)).await, Ok(4));
     second.shutdown().await.unwrap();
     say("it works on");
@@ -204,7 +204,7 @@ async fn try_things(code: &str) {
 /// Joins, and stays until it is ended.
 async fn stay() {
     let cluster = Cluster::init().await.unwrap();
-    let actor = cluster.spawn::<Persistence>(0).await.unwrap();
+    let actor = cluster.spawn::<Keeper>(0).await.unwrap();
     say(&format!("it stays, with {}", actor.send(Pid).await.unwrap()));
     std::future::pending().await
 }
@@ -213,7 +213,7 @@ async fn stay() {
 async fn print() {
     let cluster = Cluster::init().await.unwrap();
     let workers = cluster.workers().len() as u64;
-    let actors = join_all((0..workers).map(|n| cluster.spawn::<Persistence>(n).into_future())).await;
+    let actors = join_all((0..workers).map(|n| cluster.spawn::<Keeper>(n).into_future())).await;
     for actor in &actors {
         // The harness of this executable has begun a line in each worker.
         actor.as_ref().unwrap().send(Print("\neach".to_owned(), 3)).await.unwrap();
@@ -232,7 +232,7 @@ async fn progress() {
 }
 
 /// The actors that a program has.
-type Cast = Rc<RefCell<HashMap<String, RemoteAddr<Persistence>>>>;
+type Cast = Rc<RefCell<HashMap<String, RemoteAddr<Keeper>>>>;
 
 /// Does what it is told until its input ends.
 async fn obey() {
@@ -271,7 +271,7 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         error.to_string()
     }
     let actor = |name: &str| cast.borrow().get(name).cloned().ok_or_else(|| format!("there is no {name}"));
-    let mine = |name: String, actor: RemoteAddr<Persistence>| {
+    let mine = |name: String, actor: RemoteAddr<Keeper>| {
         cast.borrow_mut().insert(name, actor);
         Reply::Done
     };
@@ -317,7 +317,7 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         }
         Order::Many(count) => {
             let begun = Instant::now();
-            let spawned = join_all((0..count).map(|n| cluster.spawn::<Persistence>(n).into_future())).await;
+            let spawned = join_all((0..count).map(|n| cluster.spawn::<Keeper>(n).into_future())).await;
             let took = begun.elapsed();
             let actors = spawned.into_iter().collect::<Result<Vec<_>, _>>().map_err(text)?;
             let pids = join_all(actors.iter().map(|actor| actor.send(Pid))).await;
@@ -353,8 +353,8 @@ impl Wish {
         Self { on: Some(node.id.clone()), ..Self::default() }
     }
 
-    fn spawn(self, cluster: &Cluster) -> impl Future<Output = Result<RemoteAddr<Persistence>, SpawnError>> {
-        let mut request: SpawnRequest<Persistence> = cluster.spawn::<Persistence>(self.start);
+    fn spawn(self, cluster: &Cluster) -> impl Future<Output = Result<RemoteAddr<Keeper>, SpawnError>> {
+        let mut request: SpawnRequest<Keeper> = cluster.spawn::<Keeper>(self.start);
         if let Some(name) = self.name {
             request = request.name(name);
         }
@@ -399,11 +399,11 @@ pub(super) struct Job {
 pub(super) struct Pending(u64);
 
 /// A program for a cluster, which finds the token by itself.
-pub(super) fn program(site: &HostEndpoint, role: &str) -> Command {
+pub(super) fn program(site: &TestCluster, role: &str) -> Command {
     program_under(site, &site.nodes[0].under, role)
 }
 
-pub(super) fn program_under(site: &HostEndpoint, under: &[String], role: &str) -> Command {
+pub(super) fn program_under(site: &TestCluster, under: &[String], role: &str) -> Command {
     let executable = std::env::current_exe().unwrap();
     let mut command = match under.split_first() {
         None => Command::new(executable),
@@ -422,7 +422,7 @@ pub(super) fn program_under(site: &HostEndpoint, under: &[String], role: &str) -
 impl Job {
     /// A program that has joined.
     #[track_caller]
-    pub(super) fn join(site: &HostEndpoint) -> Self {
+    pub(super) fn join(site: &TestCluster) -> Self {
         Self::join_with(program(site, "obey"))
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::job::{Job, Order, Reply, Wish};
 use super::proc::wait_for;
-use super::site::{HostEndpoint, output, refused, text};
+use super::site::{TestCluster, output, refused, text};
 
 const MANY: u64 = 5000;
 
@@ -26,7 +26,7 @@ fn left_out(listed: &Output) -> (String, String) {
 
 #[test]
 fn thousands_of_actors_are_listed_in_pages_filtered_counted_and_found() {
-    let site = HostEndpoint::head(&["--num-cpus=2"]);
+    let site = TestCluster::head(&["--num-cpus=2"]);
     let mut job = Job::join(&site);
     job.spawn("index", Wish::named("index"));
     assert!(matches!(job.reply(Order::Many(MANY)), Reply::IdAllocator(_)));
@@ -64,7 +64,7 @@ fn thousands_of_actors_are_listed_in_pages_filtered_counted_and_found() {
 
 #[test]
 fn an_actor_that_wants_a_whole_node_is_placed_though_small_ones_keep_coming() {
-    let site = HostEndpoint::head(&["--num-cpus=2"]);
+    let site = TestCluster::head(&["--num-cpus=2"]);
     let mut job = Job::join(&site);
     let small = |name: &str| Order::Spawn(name.to_owned(), Box::new(Wish::with("cpu", 1.0)));
     job.spawn("0", Wish::with("cpu", 1.0));

@@ -7,11 +7,11 @@ use rustix::process::Signal;
 
 use super::job::{Job, Order, Wish, program};
 use super::proc::{self, wait_for};
-use super::site::{HostEndpoint, json, output, text};
+use super::site::{TestCluster, json, output, text};
 
 #[test]
 fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let node = site.nodes[1].clone();
     job.spawn("prints", Wish { on: Some(node.id.clone()), ..Wish::named("prints") });
@@ -54,7 +54,7 @@ fn what_workers_print_is_in_files_and_at_the_driver_s_terminal() {
 
 /// What is at the standard error of a program that has ended.
 #[track_caller]
-fn shown_by(site: &HostEndpoint, role: &str) -> Vec<String> {
+fn shown_by(site: &TestCluster, role: &str) -> Vec<String> {
     let mut command = program(site, role);
     command.stdin(Stdio::null());
     let output = output(command);
@@ -71,7 +71,7 @@ fn texts<'a>(shown: &'a [String], beginning: &str) -> Vec<&'a str> {
 
 #[test]
 fn what_was_printed_before_a_result_is_shown_when_the_driver_has_shut_down() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     for _ in 0..5 {
         let shown = shown_by(&site, "print");
         assert_eq!(texts(&shown, "tick"), ["tick"; 3], "{shown:?}");
@@ -84,7 +84,7 @@ fn what_was_printed_before_a_result_is_shown_when_the_driver_has_shut_down() {
 
 #[test]
 fn a_node_that_is_silent_costs_a_shutdown_no_line_that_the_driver_has() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     for (name, node) in ["a", "b"].into_iter().zip(&site.nodes) {
         job.spawn(name, Wish::on(node));
@@ -109,7 +109,7 @@ fn a_node_that_is_silent_costs_a_shutdown_no_line_that_the_driver_has() {
 
 #[test]
 fn the_last_state_of_a_progress_bar_is_shown_while_it_changes() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let shown = shown_by(&site, "progress");
     let states = texts(&shown, "step");
     assert!(states.len() > 2 && states.len() < 100, "{shown:?}");
@@ -119,7 +119,7 @@ fn the_last_state_of_a_progress_bar_is_shown_while_it_changes() {
 
 #[test]
 fn the_log_of_a_head_is_put_aside_when_it_gets_long() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let node = &site.nodes[0];
     let logs = node.session.join("logs");
     proc::kill(node.head());
@@ -142,7 +142,7 @@ fn the_log_of_a_head_is_put_aside_when_it_gets_long() {
 
 #[test]
 fn workers_have_of_the_environment_only_what_they_are_given() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut command = program(&site, "obey");
     command.env("ROADSHOW_TEST_ENV", "GIVEN=yes").env("NOT_GIVEN", "no");
     let mut job = Job::join_with(command);

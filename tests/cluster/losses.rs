@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::job::{Job, Order, Pending, Wish};
 use super::proc::{self, wait_for, wait_within};
-use super::site::{HostEndpoint, json};
+use super::site::{TestCluster, json};
 
 /// What a lease may take longer on a machine that has much else to do.
 const AND_A_BIT: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ fn begin_never(job: &mut Job, actor: &str) -> Pending {
 
 #[test]
 fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let (one, other) = (site.nodes[0].clone(), site.nodes[1].clone());
     job.spawn("one", Wish { on: Some(one.id.clone()), ..Wish::named("one") });
@@ -76,7 +76,7 @@ fn a_head_that_is_killed_and_started_again_goes_on_with_the_job() {
 
 #[test]
 fn members_come_back_to_a_head_with_the_certificates_that_they_have() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     job.spawn("one", Wish::default());
     proc::kill(site.nodes[0].head());
@@ -102,7 +102,7 @@ fn members_come_back_to_a_head_with_the_certificates_that_they_have() {
 
 #[test]
 fn an_agent_that_is_killed_takes_its_workers_along_and_its_callers_hear_why() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut job = Job::join(&site);
     job.spawn("doomed", Wish { on: Some(node.id.clone()), ..Wish::named("doomed") });
@@ -137,7 +137,7 @@ fn an_agent_that_is_killed_takes_its_workers_along_and_its_callers_hear_why() {
 
 #[test]
 fn the_cause_of_a_killed_worker_s_end_names_the_signal() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     job.spawn("doomed", Wish { on: Some(site.nodes[1].id.clone()), ..Wish::named("doomed") });
     job.spawn("spared", Wish::on(&site.nodes[0]));
@@ -166,7 +166,7 @@ fn the_cause_of_a_killed_worker_s_end_names_the_signal() {
 
 #[test]
 fn a_killed_driver_s_job_fails_and_its_workers_end() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let workers = job.numbers(Order::Workers);
     assert_eq!(workers.len(), 2);
@@ -189,7 +189,7 @@ fn a_killed_driver_s_job_fails_and_its_workers_end() {
 
 #[test]
 fn who_waits_for_workers_that_crash_again_and_again_is_told_so_and_gets_one_in_the_end() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     // Another is started at once, then after a second, and then after two.
     let mut killed = 0;
@@ -215,7 +215,7 @@ fn who_waits_for_workers_that_crash_again_and_again_is_told_so_and_gets_one_in_t
 
 #[test]
 fn a_worker_that_a_signal_has_stopped_is_shown_until_it_goes_on_and_its_tasks_are_counted() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     let pid: u32 = job.numbers(Order::Workers)[0].try_into().unwrap();
     job.numbers(Order::Tasks(8));
@@ -246,7 +246,7 @@ fn a_worker_that_a_signal_has_stopped_is_shown_until_it_goes_on_and_its_tasks_ar
 
 #[test]
 fn what_an_agent_misses_while_it_is_stopped_for_a_moment_it_is_told_again() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let (node, mut job) = (site.nodes[1].clone(), Job::join(&site));
     job.spawn("kept", Wish { detached: true, name: Some("kept".into()), ..Wish::on(&node) });
     let pid = job.pid_of("kept").try_into().unwrap();

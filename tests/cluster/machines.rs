@@ -19,7 +19,7 @@ use super::cast::Friend;
 use super::job::{Job, Order, Wish, counted, program, run};
 use super::netns::{Capture, Network, listening_ports};
 use super::proc::wait_for;
-use super::site::{HostEndpoint, skipped};
+use super::site::{TestCluster, skipped};
 use super::tokens::is_as_before;
 
 /// The network, or the reason for which a test cannot do its work here.
@@ -35,8 +35,8 @@ macro_rules! network_or_skip {
     };
 }
 
-fn site(network: &Network, machines: usize) -> HostEndpoint {
-    let mut site = HostEndpoint::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
+fn site(network: &Network, machines: usize) -> TestCluster {
+    let mut site = TestCluster::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
     for at in 1..machines {
         site.join_under(&network.under(at), &network.address(at), &["--num-cpus=1"]);
     }
@@ -101,7 +101,7 @@ fn a_job_goes_on_while_all_of_its_certificates_are_renewed() {
     let network = network_or_skip!(2);
     let life = format!("ROADSHOW_TEST_CERTIFICATE_SECONDS={SHORT_LIFE_SECONDS}");
     let under = [network.under(0), vec!["env".to_owned(), life]].concat();
-    let mut site = HostEndpoint::head_under(under, &network.address(0), &["--num-cpus=1"]);
+    let mut site = TestCluster::head_under(under, &network.address(0), &["--num-cpus=1"]);
     site.join_under(&network.under(1), &network.address(1), &["--num-cpus=1"]);
     let mut job = Job::join_with(program(&site, "obey"));
     let far = Wish { namespace: Some("far".to_owned()), ..Wish::named("far") };
@@ -204,7 +204,7 @@ impl ServerCertVerifier for Anybody {
 }
 
 /// How a host of the node takes a client that shows that, in words: what its TLS says, or that it waits.
-fn taken(site: &HostEndpoint, route: HostId, shown: Option<OutputLine>) -> String {
+fn taken(site: &TestCluster, route: HostId, shown: Option<OutputLine>) -> String {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -234,7 +234,7 @@ fn taken(site: &HostEndpoint, route: HostId, shown: Option<OutputLine>) -> Strin
 const A_DAY_AND_AN_HOUR: Duration = Duration::from_secs(25 * 3600);
 
 /// A node that is off loopback, and how its agent takes a client.
-fn off_loopback(shown: impl FnOnce(&HostEndpoint, HostUid) -> Option<OutputLine> + Send, expected: &[&str]) {
+fn off_loopback(shown: impl FnOnce(&TestCluster, HostUid) -> Option<OutputLine> + Send, expected: &[&str]) {
     let network = network_or_skip!(1);
     let site = site(&network, 1);
     let agent = HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap());
@@ -276,7 +276,7 @@ fn off_loopback_a_self_made_certificate_with_the_right_name_is_refused() {
 #[test]
 fn off_loopback_another_cluster_s_certificate_is_refused() {
     let refusals = ["UnknownCA", "DecryptError", "BadCertificate"];
-    let other = HostEndpoint::head(&["--num-cpus=0"]);
+    let other = TestCluster::head(&["--num-cpus=0"]);
     off_loopback(|_, host| Some(OutputLine::signed(&other.state(), host, A_DAY_AND_AN_HOUR)), &refusals);
 }
 

@@ -2,7 +2,7 @@
 
 use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
-use super::site::{HostEndpoint, output, refused};
+use super::site::{TestCluster, output, refused};
 
 fn find(name: &str, actor: &str, namespace: Option<&str>) -> Order {
     Order::Find(name.to_owned(), actor.to_owned(), namespace.map(str::to_owned))
@@ -14,7 +14,7 @@ fn spawn(wish: Wish) -> Order {
 
 #[test]
 fn a_name_has_one_owner_in_its_namespace() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut jobs = [Job::join(&site), Job::join(&site)];
     let [one, other] = &mut jobs;
     one.spawn("first", Wish::named("index"));
@@ -46,7 +46,7 @@ fn a_name_has_one_owner_in_its_namespace() {
 
 #[test]
 fn a_detached_actor_outlives_its_job_and_the_next_job_finds_it() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let detached =
         Wish { detached: true, namespace: Some("kept".to_owned()), start: 1, ..Wish::named("index") };
@@ -77,7 +77,7 @@ fn a_detached_actor_outlives_its_job_and_the_next_job_finds_it() {
 
 #[test]
 fn an_actor_that_is_killed_is_gone_and_the_others_of_its_worker_stay() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     job.spawn("doomed", Wish::named("doomed"));
     job.spawn("spared", Wish::default());

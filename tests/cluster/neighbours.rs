@@ -7,14 +7,14 @@ use roadshow::config::NODE_LEASE;
 use super::cast::Friend;
 use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
-use super::site::{HostEndpoint, Node};
+use super::site::{Node, TestCluster};
 
 /// How soon a caller hears of the end, as long as the head is there, on a machine that has much else to do.
 const SOON: Duration = Duration::from_secs(5);
 
 /// A program with a detached actor, and another that has found it: itself, and an actor of its own.
 struct Neighbours {
-    site: HostEndpoint,
+    site: TestCluster,
     owner: Job,
     other: Job,
     pid: u32,
@@ -23,7 +23,7 @@ struct Neighbours {
 const KEPT: &str = "kept";
 
 impl Neighbours {
-    fn on(site: HostEndpoint, node: &Node) -> Self {
+    fn on(site: TestCluster, node: &Node) -> Self {
         let mut owner = Job::join(&site);
         let wish = Wish { detached: true, namespace: Some(KEPT.to_owned()), ..Wish::on(node) };
         owner.spawn(KEPT, Wish { name: Some(KEPT.to_owned()), ..wish });
@@ -37,7 +37,7 @@ impl Neighbours {
     }
 
     /// Calls that are under way when `kill` ends the actor's worker end within `limit`, and so do later ones.
-    fn hear_of(&mut self, kill: impl FnOnce(&HostEndpoint), limit: Duration, cause: &str) {
+    fn hear_of(&mut self, kill: impl FnOnce(&TestCluster), limit: Duration, cause: &str) {
         let pending =
             [self.other.begin(Order::Never(KEPT.to_owned())), self.other.begin(friend(Friend::Never))];
         // What the actor answers now, it answers behind them.
@@ -78,7 +78,7 @@ fn friend(what: Friend) -> Order {
 
 #[test]
 fn calls_to_another_job_s_actor_end_when_its_worker_is_killed() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
     let pid = all.pid;
@@ -88,7 +88,7 @@ fn calls_to_another_job_s_actor_end_when_its_worker_is_killed() {
 
 #[test]
 fn calls_to_another_job_s_actor_end_when_its_node_is_given_up() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
     all.hear_of(|_| proc::kill(node.agent()), NODE_LEASE + 2 * SOON, "node lost");
@@ -97,11 +97,11 @@ fn calls_to_another_job_s_actor_end_when_its_node_is_given_up() {
 
 #[test]
 fn an_end_that_a_head_has_slept_through_is_told_when_it_is_back() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
     let pid = all.pid;
-    let kill = |site: &HostEndpoint| {
+    let kill = |site: &TestCluster| {
         proc::kill(site.nodes[0].head());
         proc::kill(pid);
         site.head_again();
@@ -112,7 +112,7 @@ fn an_end_that_a_head_has_slept_through_is_told_when_it_is_back() {
 
 #[test]
 fn an_address_that_was_not_used_since_the_end_is_refused_at_once() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let node = site.nodes[0].clone();
     let mut all = Neighbours::on(site, &node);
     proc::kill(all.pid);

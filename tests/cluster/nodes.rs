@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::job::{Job, Order, Wish, counted, program, run};
 use super::proc;
-use super::site::{HostEndpoint, text};
+use super::site::{TestCluster, text};
 
 #[test]
 fn a_program_s_actors_live_on_both_nodes_and_its_answer_is_right() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let (said, errors, status) = run(program(&site, "count 0"));
     assert!(status.success(), "{errors}");
     let pids: BTreeSet<_> = counted(&said).into_iter().collect();
@@ -21,7 +21,7 @@ fn a_program_s_actors_live_on_both_nodes_and_its_answer_is_right() {
 
 #[test]
 fn the_list_of_nodes_has_what_scripts_rely_on() {
-    let mut site = HostEndpoint::head(&["--num-cpus=1.5", "--memory=1GiB", "--node-name=first"]);
+    let mut site = TestCluster::head(&["--num-cpus=1.5", "--memory=1GiB", "--node-name=first"]);
     site.join(&["--num-cpus=1", "--resources={\"gpu\": 2}", "--labels=zone=a"]);
     let nodes = site.list("nodes");
     assert_eq!(nodes.len(), 2);
@@ -39,7 +39,7 @@ fn the_list_of_nodes_has_what_scripts_rely_on() {
 
 #[test]
 fn jobs_at_the_same_time_share_no_process() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut jobs = [Job::join(&site), Job::join(&site)];
     let pids = jobs.each_mut().map(|job| {
         for name in ["a", "b", "c", "d"] {
@@ -61,7 +61,7 @@ fn jobs_at_the_same_time_share_no_process() {
 
 #[test]
 fn a_node_that_joins_later_takes_part_in_jobs_that_run() {
-    let mut site = HostEndpoint::head(&["--num-cpus=1"]);
+    let mut site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     let node = site.join(&["--num-cpus=1"]);
     // It waits for the node's first worker.
@@ -75,7 +75,7 @@ fn a_node_that_joins_later_takes_part_in_jobs_that_run() {
 fn a_cluster_starts_grows_and_stops_in_moments_and_leaves_nothing() {
     // Measured in builds for debugging, and on machines that do other things meanwhile.
     let most = |target_ms: u64| Duration::from_millis(target_ms * 5);
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let [head, join] = [0, 1].map(|at: usize| site.nodes[at].took);
     let resident: u64 = [site.nodes[0].head(), site.nodes[0].agent()].map(resident_kib).iter().sum();
     let stop = stopped(&site);
@@ -90,7 +90,7 @@ fn a_cluster_starts_grows_and_stops_in_moments_and_leaves_nothing() {
 #[test]
 fn a_cluster_stops_soon_whatever_its_programs_do() {
     let most = Duration::from_secs(2 * 5);
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     for node in &site.nodes {
         job.spawn(&node.id, Wish::on(node));
@@ -104,7 +104,7 @@ fn a_cluster_stops_soon_whatever_its_programs_do() {
     assert!(lost.failure().starts_with("outcome unknown"), "{lost:?}");
     drop(job);
 
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     for node in &site.nodes {
         job.spawn(&node.id, Wish::on(node));
@@ -116,7 +116,7 @@ fn a_cluster_stops_soon_whatever_its_programs_do() {
 }
 
 /// Stops a cluster, and sees that nothing is left but its state.
-fn stopped(site: &HostEndpoint) -> Duration {
+fn stopped(site: &TestCluster) -> Duration {
     let begun = Instant::now();
     site.stop();
     let stop = begun.elapsed();
@@ -137,7 +137,7 @@ fn resident_kib(pid: u32) -> u64 {
 
 #[test]
 fn a_thousand_actors_are_spawned_on_two_nodes_in_seconds() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     let numbers = job.numbers(Order::Many(1000));
     let (took, pids) = numbers.split_first().unwrap();

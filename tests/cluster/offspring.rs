@@ -4,18 +4,18 @@ use rustix::process::Signal;
 
 use super::job::{Job, Order};
 use super::proc::{self, runs, wait_for};
-use super::site::{HostEndpoint, output, text};
+use super::site::{TestCluster, output, text};
 
 /// A program on a node of one worker, and what a task of it has started in six ways.
 struct Started {
-    site: HostEndpoint,
+    site: TestCluster,
     job: Job,
     sleeps: Vec<u32>,
 }
 
 impl Started {
     fn new() -> Self {
-        let site = HostEndpoint::head(&["--num-cpus=1"]);
+        let site = TestCluster::head(&["--num-cpus=1"]);
         let mut job = Job::join(&site);
         let sleeps = job.numbers(Order::StartSleeps).into_iter().map(|pid| pid.try_into().unwrap()).collect();
         let started = Self { site, job, sleeps };
@@ -103,7 +103,7 @@ fn what_a_worker_can_find_ends_when_its_agent_is_killed() {
 
 #[test]
 fn worker_whose_system_is_stopped_ends_and_another_takes_its_place() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     let before = job.numbers(Order::Workers)[0];
     // Whether it is answered is a race with the end.
@@ -120,7 +120,7 @@ fn worker_whose_system_is_stopped_ends_and_another_takes_its_place() {
 
 #[test]
 fn tasks_on_nodes_have_the_stack_of_the_driver_s_main() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
     assert!(job.number(Order::UseStack(7 << 20)) >= 7 << 20);
     job.finish();

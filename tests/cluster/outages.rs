@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::job::{Job, Order, Wish, program_under};
 use super::netns::Network;
 use super::proc::wait_for;
-use super::site::HostEndpoint;
+use super::site::TestCluster;
 
 /// Rounds of each outage: a soak asks for more.
 fn rounds() -> usize {
@@ -28,7 +28,7 @@ fn an_outage_shorter_than_a_lease_costs_a_node_and_a_driver_nothing() {
         Ok(network) => network,
         Err(why) => return println!("skipped: {why}"),
     };
-    let mut site = HostEndpoint::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
+    let mut site = TestCluster::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
     let far = site.join_under(&network.under(1), &network.address(1), &["--num-cpus=1"]);
     let mut job = Job::join_with(program_under(&site, &network.under(2), "obey"));
     job.spawn("far", Wish::on(&far));

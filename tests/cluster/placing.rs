@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
-use super::site::{HostEndpoint, output, refused};
+use super::site::{TestCluster, output, refused};
 
 fn spawn(name: &str, wish: Wish) -> Order {
     Order::Spawn(name.to_owned(), Box::new(wish))
@@ -12,7 +12,7 @@ fn spawn(name: &str, wish: Wish) -> Order {
 
 #[test]
 fn work_that_finds_no_room_waits_with_its_reason_and_goes_on_when_there_is_some() {
-    let mut site = HostEndpoint::head(&["--num-cpus=1"]);
+    let mut site = TestCluster::head(&["--num-cpus=1"]);
     site.join(&["--num-cpus=1", "--resources={\"gpu\": 1}"]);
     let mut job = Job::join(&site);
     job.spawn("holder", Wish::with("gpu", 1.0));
@@ -44,7 +44,7 @@ fn work_that_finds_no_room_waits_with_its_reason_and_goes_on_when_there_is_some(
 
 #[test]
 fn what_can_never_be_placed_fails_at_once_and_says_what_there_is() {
-    let mut site = HostEndpoint::head(&["--num-cpus=1"]);
+    let mut site = TestCluster::head(&["--num-cpus=1"]);
     site.join(&["--num-cpus=2", "--resources={\"gpu\": 1}", "--labels=zone=a"]);
     let mut job = Job::join(&site);
     let error = job.fails(spawn("a", Wish::with("gpu", 2.0)));
@@ -60,7 +60,7 @@ fn what_can_never_be_placed_fails_at_once_and_says_what_there_is() {
 
 #[test]
 fn an_actor_goes_to_the_node_or_the_label_that_it_asks_for() {
-    let mut site = HostEndpoint::head(&["--num-cpus=1", "--labels=zone=a"]);
+    let mut site = TestCluster::head(&["--num-cpus=1", "--labels=zone=a"]);
     site.join(&["--num-cpus=1", "--labels=zone=b"]);
     let mut job = Job::join(&site);
     for (node, zone) in [(0, "a"), (1, "b"), (1, "b"), (0, "a")] {
@@ -76,7 +76,7 @@ fn an_actor_goes_to_the_node_or_the_label_that_it_asks_for() {
 
 #[test]
 fn actors_are_spread_over_the_nodes_unless_they_are_to_be_packed() {
-    let mut site = HostEndpoint::head(&["--num-cpus=4"]);
+    let mut site = TestCluster::head(&["--num-cpus=4"]);
     site.join(&["--num-cpus=4"]);
     let mut job = Job::join(&site);
     let nodes = |job: &mut Job, pack: bool| {
@@ -104,7 +104,7 @@ fn actors_are_spread_over_the_nodes_unless_they_are_to_be_packed() {
 
 #[test]
 fn a_node_that_is_drained_takes_nothing_new_and_ends_with_its_work() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut job = Job::join(&site);
     job.spawn("stays", Wish::on(&node));
@@ -132,7 +132,7 @@ fn a_node_that_is_drained_takes_nothing_new_and_ends_with_its_work() {
 
 #[test]
 fn places_that_were_given_up_on_their_way_are_free_again() {
-    let site = HostEndpoint::head(&["--num-cpus=1", "--resources", r#"{"thing": 400}"#]);
+    let site = TestCluster::head(&["--num-cpus=1", "--resources", r#"{"thing": 400}"#]);
     let mut job = Job::join(&site);
     job.does(Order::GiveUp(200, Box::new(Wish::with("thing", 1.0))));
     let nothing_is_held = || {

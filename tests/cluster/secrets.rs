@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::job::{Job, Order, Wish};
 use super::proc;
-use super::site::{HostEndpoint, output, text};
+use super::site::{TestCluster, output, text};
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
@@ -24,7 +24,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 
 #[test]
 fn no_secret_is_in_arguments_environments_logs_or_files_of_others() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let mut job = Job::join(&site);
     job.spawn("a", Wish::default());
     job.spawn("kept", Wish { detached: true, ..Wish::default() });

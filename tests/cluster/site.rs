@@ -60,7 +60,7 @@ impl Drop for Scratch {
 
 /// A cluster. Dropping it ends its processes and removes its files, also when the test fails.
 #[derive(Debug)]
-pub(super) struct HostEndpoint {
+pub(super) struct TestCluster {
     scratch: Scratch,
     pub(super) nodes: Vec<Node>,
     pub(super) token: String,
@@ -148,7 +148,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-impl HostEndpoint {
+impl TestCluster {
     /// A head alone, on loopback.
     #[track_caller]
     pub(super) fn head(arguments: &[&str]) -> Self {
@@ -303,7 +303,7 @@ impl HostEndpoint {
     }
 }
 
-impl Drop for HostEndpoint {
+impl Drop for TestCluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_logs();
@@ -316,7 +316,7 @@ impl Drop for HostEndpoint {
     }
 }
 
-impl HostEndpoint {
+impl TestCluster {
     /// What the daemons have written, for whoever looks for the cause of a failure.
     fn show_logs(&self) {
         for node in &self.nodes {

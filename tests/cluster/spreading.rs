@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::job::{Job, Order, Wish, program};
 use super::netns::Network;
 use super::proc::{self, wait_for};
-use super::site::{HostEndpoint, Node, output, skipped, text};
+use super::site::{Node, TestCluster, output, skipped, text};
 use super::submit::submit;
 
 /// How the nodes got the program, as its driver has logged last.
@@ -21,7 +21,7 @@ struct Tally {
 }
 
 /// A program that logs how the nodes get it.
-fn job(site: &HostEndpoint) -> Job {
+fn job(site: &TestCluster) -> Job {
     let mut command = program(site, "obey");
     command.env("ROADSHOW_LOG", "roadshow=info");
     Job::join_with(command)
@@ -66,15 +66,15 @@ fn is_complete(node: &Node) {
 }
 
 /// A head's node that takes no work, and another node.
-fn with_one_worker_node() -> HostEndpoint {
-    let mut site = HostEndpoint::head(&["--num-cpus=0"]);
+fn with_one_worker_node() -> TestCluster {
+    let mut site = TestCluster::head(&["--num-cpus=0"]);
     site.join(&["--num-cpus=1"]);
     site
 }
 
 #[test]
 fn nodes_fetch_a_program_from_nodes_and_its_driver_sends_two_copies() {
-    let mut site = HostEndpoint::head(&["--num-cpus=1"]);
+    let mut site = TestCluster::head(&["--num-cpus=1"]);
     for _ in 0..3 {
         site.join(&["--num-cpus=1"]);
     }
@@ -97,7 +97,7 @@ fn nodes_fetch_a_program_from_nodes_and_its_driver_sends_two_copies() {
 
 #[test]
 fn the_driver_of_a_submitted_program_sends_no_copy() {
-    let mut site = HostEndpoint::head(&["--num-cpus=1"]);
+    let mut site = TestCluster::head(&["--num-cpus=1"]);
     for _ in 0..3 {
         site.join(&["--num-cpus=1"]);
     }
@@ -114,7 +114,7 @@ fn nodes_fetch_a_program_from_other_machines_under_tls() {
         Ok(network) => network,
         Err(why) => return skipped(why),
     };
-    let mut site = HostEndpoint::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
+    let mut site = TestCluster::head_under(network.under(0), &network.address(0), &["--num-cpus=1"]);
     for at in 1..3 {
         site.join_under(&network.under(at), &network.address(at), &["--num-cpus=1"]);
     }

@@ -7,10 +7,10 @@ use roadshow::config;
 
 use super::job::{ARGUMENTS, ROLE, counted, said};
 use super::proc::{self, wait_for};
-use super::site::{HostEndpoint, output, refused, skipped, text};
+use super::site::{TestCluster, output, refused, skipped, text};
 
 /// Submits this executable.
-pub(super) fn submit(site: &HostEndpoint, role: &str, options: &[&str]) -> Command {
+pub(super) fn submit(site: &TestCluster, role: &str, options: &[&str]) -> Command {
     let program = std::env::current_exe().unwrap();
     let env = format!("{ROLE}={role}");
     let given = ["job", "submit", "--env", &env];
@@ -20,7 +20,7 @@ pub(super) fn submit(site: &HostEndpoint, role: &str, options: &[&str]) -> Comma
 
 #[test]
 fn a_program_that_the_cluster_has_never_seen_runs_on_all_nodes_and_its_output_comes_back() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let output = output(submit(&site, "count 0", &[]));
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
@@ -39,7 +39,7 @@ fn a_program_that_the_cluster_has_never_seen_runs_on_all_nodes_and_its_output_co
 
 #[test]
 fn a_submitted_program_s_exit_code_is_the_command_s() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let ended = output(submit(&site, "count 3", &[]));
     assert_eq!(ended.status.code(), Some(3), "{}", text(&ended.stderr));
     counted(&said(&text(&ended.stdout)));
@@ -51,7 +51,7 @@ fn a_submitted_program_s_exit_code_is_the_command_s() {
 
 #[test]
 fn a_submitted_program_works_on_after_its_cluster_s_end_and_its_exit_is_the_job_s() {
-    let site = HostEndpoint::head(&["--num-cpus=2"]);
+    let site = TestCluster::head(&["--num-cpus=2"]);
     let seconds = config::JOB_LEASE.as_secs() + 2;
     std::thread::scope(|scope| {
         let submitted = scope.spawn(|| output(submit(&site, &format!("linger {seconds} 7"), &[])));
@@ -85,7 +85,7 @@ fn rounds() -> usize {
 
 #[test]
 fn a_program_that_is_submitted_right_after_a_restart_runs_and_its_result_is_right() {
-    let mut site = HostEndpoint::head(&["--num-cpus=1"]);
+    let mut site = TestCluster::head(&["--num-cpus=1"]);
     for round in 0..rounds() {
         site.stop_and_start(&["--num-cpus=1"]);
         let there: Vec<_> = site.list("nodes").into_iter().filter(|node| node["state"] != "DEAD").collect();
@@ -99,7 +99,7 @@ fn a_program_that_is_submitted_right_after_a_restart_runs_and_its_result_is_righ
 
 #[test]
 fn a_submitted_job_goes_on_by_itself_until_it_is_stopped() {
-    let site = HostEndpoint::pair();
+    let site = TestCluster::pair();
     let submitted = output(submit(&site, "stay", &["--no-wait"]));
     assert!(submitted.status.success(), "{submitted:?}");
     let id = text(&submitted.stdout).trim().to_owned();
@@ -126,7 +126,7 @@ fn a_submitted_job_goes_on_by_itself_until_it_is_stopped() {
 
 #[test]
 fn a_submitted_program_that_a_signal_ends_has_the_exit_code_of_a_shell() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     std::thread::scope(|scope| {
         let submitted = scope.spawn(|| output(submit(&site, "stay", &[])));
         let driver = wait_for("its driver has joined", || {
@@ -143,7 +143,7 @@ fn a_submitted_program_that_a_signal_ends_has_the_exit_code_of_a_shell() {
 
 #[test]
 fn what_is_no_program_is_not_submitted() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let (_, said) = refused(site.roadshow(&["job", "submit", "--", "/etc/hostname"]));
     assert!(said.contains("/etc/hostname"), "{said}");
     assert_eq!(site.list("jobs"), Vec::<serde_json::Value>::new());
@@ -151,7 +151,7 @@ fn what_is_no_program_is_not_submitted() {
 
 #[test]
 fn a_program_for_a_later_glibc_is_refused_before_it_is_started() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut bytes = std::fs::read(env!("CARGO_BIN_EXE_roadshow")).unwrap();
     let (needs, later) = (b"GLIBC_2.", b"GLIBC_9.");
     let at: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(needs)).collect();

@@ -5,12 +5,12 @@ use std::process::Command;
 use sha2::{Digest, Sha256};
 
 use super::job::{Job, program};
-use super::site::{HostEndpoint, Scratch, refused, roadshow};
+use super::site::{Scratch, TestCluster, refused, roadshow};
 
 const BASE32_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// What each of those who want in is told: a node that joins, a command, and a program.
-fn turned_away(site: &HostEndpoint, token: Option<&str>) -> [String; 3] {
+fn turned_away(site: &TestCluster, token: Option<&str>) -> [String; 3] {
     // Where nothing is known of the cluster.
     let elsewhere = Scratch::new();
     let with_token = |mut command: Command| {
@@ -39,7 +39,7 @@ fn all_say(said: &[String], what: &str) {
 
 /// That nobody has come in, and all works as before.
 #[track_caller]
-pub(super) fn is_as_before(site: &HostEndpoint) {
+pub(super) fn is_as_before(site: &TestCluster) {
     let mut job = Job::join(site);
     job.spawn("a", Default::default());
     assert_eq!(job.add("a", 1), 1);
@@ -51,7 +51,7 @@ pub(super) fn is_as_before(site: &HostEndpoint) {
 
 #[test]
 fn without_a_token_nobody_gets_in() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let said = turned_away(&site, None);
     all_say(&said, "no token");
     all_say(&said, "ROADSHOW_TOKEN");
@@ -60,7 +60,7 @@ fn without_a_token_nobody_gets_in() {
 
 #[test]
 fn a_mistyped_token_is_told_apart_from_a_wrong_one() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut letters = site.token.clone().into_bytes();
     letters[20] = if letters[20] == b'a' { b'b' } else { b'a' };
     let said = turned_away(&site, Some(std::str::from_utf8(&letters).unwrap()));
@@ -71,7 +71,7 @@ fn a_mistyped_token_is_told_apart_from_a_wrong_one() {
 
 #[test]
 fn another_cluster_s_token_is_refused() {
-    let sites = [HostEndpoint::head(&["--num-cpus=1"]), HostEndpoint::head(&["--num-cpus=1"])];
+    let sites = [TestCluster::head(&["--num-cpus=1"]), TestCluster::head(&["--num-cpus=1"])];
     assert_ne!(sites[0].token, sites[1].token);
     all_say(&turned_away(&sites[0], Some(&sites[1].token)), "another cluster");
     sites.iter().for_each(is_as_before);
@@ -79,7 +79,7 @@ fn another_cluster_s_token_is_refused() {
 
 #[test]
 fn a_token_with_another_secret_is_refused() {
-    let site = HostEndpoint::head(&["--num-cpus=1"]);
+    let site = TestCluster::head(&["--num-cpus=1"]);
     let mut bytes = decode(site.token.strip_prefix("rs1_").unwrap());
     // The digest of the authority's key has 32 bytes, the secret behind it 16, the checksum 4.
     bytes[40] ^= 1;

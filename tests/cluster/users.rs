@@ -14,10 +14,10 @@ use rustix::process::geteuid;
 use super::cast::{Attempt, Itself};
 use super::job::{ARGUMENTS, ATTEMPTS, Job, Order, ROLE, Reply, Wish, counted, program, said};
 use super::proc::{self, wait_for};
-use super::site::{HostEndpoint, output, refused, roadshow, skipped, text};
+use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 
 /// A node whose jobs run as other users, at an address at which its processes have certificates.
-fn site(arguments: &[&str]) -> Option<HostEndpoint> {
+fn site(arguments: &[&str]) -> Option<TestCluster> {
     if !geteuid().is_root() {
         skipped("only root may start jobs as other users");
         return None;
@@ -29,7 +29,7 @@ fn site(arguments: &[&str]) -> Option<HostEndpoint> {
     // As the shell of an operator may: no job is to have it.
     let left_open = fs::File::open("/dev/null").unwrap();
     rustix::io::fcntl_setfd(&left_open, rustix::io::FdFlags::empty()).unwrap();
-    Some(HostEndpoint::head_under(Vec::new(), &host, arguments))
+    Some(TestCluster::head_under(Vec::new(), &host, arguments))
 }
 
 /// The address from which this machine would send to others. Nothing is sent.
@@ -46,7 +46,7 @@ fn uids(first: u32, count: u32) -> String {
 }
 
 /// What no job may do to its cluster.
-fn on_the_cluster(site: &HostEndpoint) -> Vec<Attempt> {
+fn on_the_cluster(site: &TestCluster) -> Vec<Attempt> {
     let (node, state) = (&site.nodes[0], site.state());
     let session = &node.session;
     let secrets = [
@@ -72,7 +72,7 @@ fn on_a_process(pid: u32) -> [Attempt; 3] {
 }
 
 /// What no job may do to another, of which a worker is known.
-fn on_a_job(site: &HostEndpoint, job: &str, worker: u64) -> Vec<Attempt> {
+fn on_a_job(site: &TestCluster, job: &str, worker: u64) -> Vec<Attempt> {
     let session = &site.nodes[0].session;
     let (directory, run) = (session.join("jobs").join(job), session.join("run").join(job));
     let program = entry(&run, |name| name.len() == 64);
@@ -147,7 +147,7 @@ fn nobody() -> NobodyUser {
 }
 
 #[track_caller]
-fn itself(site: &HostEndpoint, job: &mut Job, id: &str) -> u32 {
+fn itself(site: &TestCluster, job: &mut Job, id: &str) -> u32 {
     match job.reply(Order::LookAtItself) {
         Reply::Itself(itself) => checked(&itself, &site.nodes[0].session.join("jobs").join(id)),
         other => panic!("{other:?}; {}", job.errors()),
@@ -155,7 +155,7 @@ fn itself(site: &HostEndpoint, job: &mut Job, id: &str) -> u32 {
 }
 
 /// A job that has left files and printed, with its id and one of its workers.
-fn job_with_files(site: &HostEndpoint) -> (Job, String, u64) {
+fn job_with_files(site: &TestCluster) -> (Job, String, u64) {
     let mut job = Job::join(site);
     job.spawn("a", Wish::default());
     job.does(Order::LeaveFiles);
@@ -229,7 +229,7 @@ fn a_uid_is_another_job_s_once_nothing_of_the_last_one_is_left_that_it_could_rea
 }
 
 /// Submits this executable, which tries things.
-fn submitted(site: &HostEndpoint, role: &str, attempts: &[Attempt]) -> Command {
+fn submitted(site: &TestCluster, role: &str, attempts: &[Attempt]) -> Command {
     let executable = std::env::current_exe().unwrap();
     let role = format!("{ROLE}={role}");
     let attempts = format!("{ATTEMPTS}={}", serde_json::to_string(attempts).unwrap());
@@ -241,7 +241,7 @@ type Said = (Vec<Result<(), i32>>, Itself);
 
 /// Runs a submitted program that tries these; gives its user.
 #[track_caller]
-fn submitted_is_denied(site: &HostEndpoint, attempts: &[Attempt]) -> u32 {
+fn submitted_is_denied(site: &TestCluster, attempts: &[Attempt]) -> u32 {
     let ended = output(submitted(site, "try 3", attempts));
     let (out, err) = (text(&ended.stdout), text(&ended.stderr));
     assert_eq!(ended.status.code(), Some(3), "{out}\n{err}");
