@@ -36,6 +36,7 @@ const CALLERS: [(TypeHash, &[Role]); 10] = [
 pub(super) fn check(host: &Host, service: TypeHash, inbound: &Inbound) -> Result<(), CallFailure> {
     // Spawns and tasks come this way, too: they look for no peer.
     let Some(allowed) = callers(service) else { return Ok(()) };
+    check_known(host, inbound.from()).map_err(|text| CallFailure::Refused { text })?;
     match host.role_of(inbound.from()) {
         Some(role) => check_role(allowed, role),
         None => Ok(()),
@@ -45,10 +46,20 @@ pub(super) fn check(host: &Host, service: TypeHash, inbound: &Inbound) -> Result
 /// Whether a driver may speak of a job. One that its node's agent has enrolled may speak of one job alone, that of its
 /// certificate; one with the token of any.
 pub(super) fn check_job(host: &Host, driver: HostUid, job: JobId) -> Result<(), String> {
+    check_known(host, driver)?;
     let has = |name: &str| host.is_certified(driver, name) == Some(true);
     match has(ONE_JOB) && !has(&job_name(job, Role::Driver)) {
         true => Err(format!("this driver was enrolled for another job than {job}")),
         false => Ok(()),
+    }
+}
+
+/// Refuses a caller that this host no longer knows. Its certificate went with its link, and without one it would
+/// pass for a process of this machine.
+pub(super) fn check_known(host: &Host, from: HostUid) -> Result<(), String> {
+    match from == host.identity() || host.peer(from).is_ok() {
+        true => Ok(()),
+        false => Err(format!("{from} is not known here any more; connect again and repeat the request")),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::host::{NotDelivered, deadline_in};
 use crate::id::{HostId, HostUid};
 use crate::registry::{Inbound, decode};
 use crate::remote::call_host;
+use crate::transport::Role;
 use crate::wire::Payload;
 
 /// What this node fetches from others, and which others it serves.
@@ -28,7 +29,7 @@ use crate::wire::Payload;
 pub(super) struct Exchange {
     places: Mutex<Places>,
     /// Nodes that executables are fetched from, and how many from each.
-    sources: Mutex<FxHashMap<HostUid, usize>>,
+    sources: Mutex<FxHashMap<HostUid, Source>>,
     /// Each fetch has a piece in memory.
     fetching: Semaphore,
 }
@@ -86,6 +87,14 @@ pub(super) async fn fetch(agent: &Agent, wanted: FetchCommand) -> ExecutableRepl
     filled.map_or_else(ExecutableReply::from, ExecutableReply::Stat)
 }
 
+/// Another agent from which something is fetched.
+#[derive(Debug, Default)]
+struct Source {
+    fetches: usize,
+    /// The host was not known before: it is forgotten again.
+    is_new: bool,
+}
+
 /// The way to another agent, while something is fetched from it.
 struct Link<'a> {
     agent: &'a Agent,
@@ -93,14 +102,20 @@ struct Link<'a> {
 }
 
 impl<'a> Link<'a> {
-    /// Makes the other agent known. A driver names it: no host is taken for one that is known as something else.
+    /// Makes the other agent known. A driver names it and may lie: a host that has shown another role is refused.
     fn open(agent: &'a Agent, from: HostUid, at: SocketAddr) -> Option<Self> {
         let is_own = from.host == agent.host.identity().host || agent.workers.route_to(from.host).is_some();
-        let is_other = matches!(agent.host.peer(from), Err(NotDelivered::StaleHost { .. }));
+        let known = agent.host.peer(from);
+        let is_other = matches!(known, Err(NotDelivered::StaleHost { .. }))
+            || agent.host.role_of(from).is_some_and(|role| role != Role::Agent);
         if from.host == HostId::HEAD || is_own || is_other {
             return None;
         }
-        *agent.exchange.sources().entry(from).or_default() += 1;
+        let mut sources = agent.exchange.sources();
+        let source = sources.entry(from).or_default();
+        source.fetches += 1;
+        source.is_new |= known.is_err();
+        drop(sources);
         agent.host.add_peer(from, at);
         Some(Self { agent, from })
     }
@@ -110,12 +125,13 @@ impl Drop for Link<'_> {
     fn drop(&mut self) {
         let (exchange, from) = (&self.agent.exchange, self.from);
         let mut sources = exchange.sources();
-        let Some(count) = sources.get_mut(&from) else { return };
-        *count -= 1;
-        if *count == 0 {
+        let Some(source) = sources.get_mut(&from) else { return };
+        source.fetches -= 1;
+        if source.fetches == 0 {
+            let is_new = source.is_new;
             sources.remove(&from);
             // What the other fetches from here would be broken off.
-            if !exchange.places().serves(from) {
+            if is_new && !exchange.places().serves(from) {
                 self.agent.host.forget(from);
             }
         }
@@ -201,7 +217,7 @@ impl Exchange {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sources(&self) -> MutexGuard<'_, FxHashMap<HostUid, usize>> {
+    fn sources(&self) -> MutexGuard<'_, FxHashMap<HostUid, Source>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

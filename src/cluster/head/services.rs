@@ -233,7 +233,10 @@ impl Head {
     fn may_start(&self, driver: HostUid, job: Option<JobId>) -> bool {
         match job {
             Some(job) => callers::check_job(&self.host, driver, job).is_ok(),
-            None => self.host.is_certified(driver, ONE_JOB) != Some(true),
+            None => {
+                callers::check_known(&self.host, driver).is_ok()
+                    && self.host.is_certified(driver, ONE_JOB) != Some(true)
+            }
         }
     }
 

@@ -110,6 +110,10 @@ impl Accounts {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
             fs::set_permissions(directory, Permissions::from_mode(PASSABLE))?;
         }
+        // An agent that was killed left them to the uids of its jobs, which this one gives to other jobs.
+        for directory in fs::read_dir(&jobs)? {
+            close_directory(&directory?.path())?;
+        }
         let runtime = Handle::current();
         let (table, ended) = (Mutex::default(), Condvar::new());
         Ok(Self(Some(Arc::new(Shared { users: users.clone(), jobs, run, runtime, table, ended }))))
@@ -157,10 +161,13 @@ impl Accounts {
     /// Ends all processes of uids that are jobs' alone, at the end of the agent.
     pub(super) fn close(&self) {
         let Some(shared) = &self.0 else { return };
-        if let JobUsers::EachJob(_) = shared.users {
-            let users: Vec<_> = shared.lock().jobs.values().map(|entry| entry.user.uid).collect();
-            for uid in users.into_iter().filter(|uid| !offspring::end_user(*uid)) {
+        let users: Vec<_> = shared.lock().jobs.iter().map(|(job, entry)| (*job, entry.user.uid)).collect();
+        for (job, uid) in users {
+            if matches!(shared.users, JobUsers::EachJob(_)) && !offspring::end_user(uid) {
                 tracing::warn!(uid, "processes of a job do not end, and outlive this agent");
+            }
+            if let Err(error) = shared.close_files(job) {
+                tracing::warn!(%job, %error, "files of a job cannot be closed; the next agent tries again");
             }
         }
     }
@@ -211,10 +218,16 @@ impl Shared {
     /// Removes what a job needed to run. What it has left in its directory is the agent's from now on: whoever has
     /// the job's uid later cannot enter it.
     fn close_files(&self, job: JobId) -> io::Result<()> {
-        let (own, directory) = (rustix::process::geteuid().as_raw(), self.jobs.join(job.to_string()));
-        gone_is_fine(lchown(directory, Some(own), Some(rustix::process::getegid().as_raw())))?;
+        gone_is_fine(close_directory(&self.jobs.join(job.to_string())))?;
         gone_is_fine(fs::remove_dir_all(self.run.join(job.to_string())))
     }
+}
+
+/// Makes a job's directory the agent's, and no one else's. The directory above is the agent's: the job cannot have
+/// replaced this one.
+fn close_directory(directory: &Path) -> io::Result<()> {
+    lchown(directory, Some(rustix::process::geteuid().as_raw()), Some(rustix::process::getegid().as_raw()))?;
+    fs::set_permissions(directory, Permissions::from_mode(0o700))
 }
 
 fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {

@@ -94,6 +94,22 @@ async fn what_a_job_has_left_is_the_agent_s_once_it_is_over() {
 }
 
 #[tokio::test]
+async fn what_a_killed_agent_has_left_to_a_uid_is_closed_before_a_job_has_that_uid() {
+    let Some((scratch, accounts)) = accounts(61_140, 61_140) else { return };
+    let directory = scratch.join("jobs/00000001");
+    fs::create_dir(&directory).unwrap();
+    let account = of(&accounts, JOB).await.unwrap().unwrap();
+    account.claim_directory(&directory).unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(owner_and_mode(&directory), (61_140, 61_140, 0o777));
+    // The first agent is gone without a word.
+    std::mem::forget(account);
+    let users = JobUsers::EachJob(UidRange::new(61_140, 61_140).unwrap());
+    Accounts::new(&users, scratch.path()).unwrap();
+    assert_eq!(owner_and_mode(&directory), (0, 0, 0o700));
+}
+
+#[tokio::test]
 async fn an_executable_is_linked_so_that_the_job_reads_it_and_cannot_change_it() {
     let Some((scratch, accounts)) = accounts(61_130, 61_130) else { return };
     let executable = scratch.join("executable");
