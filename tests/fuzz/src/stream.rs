@@ -4,7 +4,9 @@ use std::fmt;
 
 use bytes::BytesMut;
 use roadshow::id::CallId;
-use roadshow::wire::{Call, CallHeader, ShortSlice, Frame, FrameCodec, FrameVisitor, Reply, Tell, TellHeader, WireError};
+use roadshow::wire::{
+    Call, CallHeader, Frame, FrameCodec, FrameVisitor, Reply, ShortSlice, Tell, TellHeader, WireError,
+};
 use tokio_util::codec::Decoder;
 
 /// What became of a stream.

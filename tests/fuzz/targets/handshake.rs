@@ -24,8 +24,20 @@ const B: HostUid = HostUid { host: HostId(2), incarnation: Incarnation(1) };
 
 /// The sides that dial, and what each wants.
 const DIALLERS: [(HostUid, DialAttempt); 3] = [
-    (A, DialAttempt { to: B, purpose: Purpose::Link, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
-    (A, DialAttempt { to: B, purpose: Purpose::Heartbeat, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH }),
+    (
+        A,
+        DialAttempt { to: B, purpose: Purpose::Link, link: LinkId(1), replaces: LinkId::NONE, resume: FRESH },
+    ),
+    (
+        A,
+        DialAttempt {
+            to: B,
+            purpose: Purpose::Heartbeat,
+            link: LinkId(1),
+            replaces: LinkId::NONE,
+            resume: FRESH,
+        },
+    ),
     (B, DialAttempt { to: A, purpose: Purpose::Link, link: LinkId(2), replaces: LinkId(100), resume: LATER }),
 ];
 const FRESH: Resume = Resume { generation: 0, epoch: 0, peer_generation: 0, received: 0 };

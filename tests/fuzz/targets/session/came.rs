@@ -138,7 +138,8 @@ impl Came {
     fn message(&mut self, target: Target, message: &Inbound) {
         assert!(!self.peer_closing, "nothing comes after a goodbye");
         let claim = message.claim().expect("a message takes some of its window");
-        let claim = CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
+        let claim =
+            CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
         self.accept(target, claim);
         let number = self.see(target, &message.body);
         let Some(call) = message.call() else { return self.unhandled.push(claim) };

@@ -9,8 +9,8 @@ use roadshow::config::MESSAGE_OVERHEAD_BYTES;
 use roadshow::id::{ActorId, ActorIncarnation, CallId, Target};
 use roadshow::session::{DisconnectReason, WriteCertainty};
 use roadshow::wire::{
-    Ack, Body, Call, CallFailure, Cancel, Chunk, Credit, Failure, Watermark, Frame, FrameCodec, Goodbye,
-    Heartbeat, Reply, Resume, Schemas, Tell, SessionParameters,
+    Ack, Body, Call, CallFailure, Cancel, Chunk, Credit, Failure, Frame, FrameCodec, Goodbye, Heartbeat,
+    Reply, Resume, Schemas, SessionParameters, Tell, Watermark,
 };
 use roadshow_fuzz::Script;
 use tokio_util::codec::Decoder;
@@ -173,14 +173,10 @@ impl Peer {
             96..128 => Resume { epoch, received: read.saturating_sub(by % 8), ..Resume::default() },
             128..160 => Resume { epoch, received: read.saturating_add(by % 8), ..Resume::default() },
             160..224 => Resume { epoch: epoch.wrapping_add(1), received: by, ..Resume::default() },
-            224..240 => {
-                Resume { epoch: epoch.wrapping_sub(by as u32), received: read, ..Resume::default() }
+            224..240 => Resume { epoch: epoch.wrapping_sub(by as u32), received: read, ..Resume::default() },
+            _ => {
+                Resume { epoch: u32::MAX - (by as u32 % 2), received: u64::MAX - by / 2, ..Resume::default() }
             }
-            _ => Resume {
-                epoch: u32::MAX - (by as u32 % 2),
-                received: u64::MAX - by / 2,
-                ..Resume::default()
-            },
         }
     }
 
@@ -222,7 +218,14 @@ impl Peer {
         match kind % 16 {
             0 | 1 => {
                 let floor = (how > 64).then_some(CallId(u64::from(how % 16)));
-                Frame::Call(Call { call, target, message: MESSAGE, timeout_ms: 0, low_watermark: floor, body: body() })
+                Frame::Call(Call {
+                    call,
+                    target,
+                    message: MESSAGE,
+                    timeout_ms: 0,
+                    low_watermark: floor,
+                    body: body(),
+                })
             }
             2 => Frame::Tell(Tell { target, message: MESSAGE, body: body() }),
             3 => Frame::Cancel(Cancel { call }),

@@ -219,7 +219,10 @@ impl World {
         let somebody_leaves = self.sides.iter().any(|side| side.leaving);
         for (side, peer) in self.pairs() {
             if somebody_leaves {
-                assert!(!side.leaving || side.came.peer_closing || peer.came.peer_closing, "a goodbye is said");
+                assert!(
+                    !side.leaving || side.came.peer_closing || peer.came.peer_closing,
+                    "a goodbye is said"
+                );
             } else {
                 side.check_at_rest();
                 assert_eq!(side.session.charged_bytes(), peer.session.owed_bytes(), "credit is conserved");

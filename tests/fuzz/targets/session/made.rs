@@ -124,7 +124,8 @@ impl Ledger {
 
     /// The last attempt at a call.
     fn last_attempt(&self, number: Number) -> Option<(DialAttempt, Made)> {
-        let mut made = self.calls.range(DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX });
+        let mut made =
+            self.calls.range(DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX });
         made.next_back().map(|(attempt, made)| (*attempt, *made))
     }
 
@@ -169,7 +170,8 @@ impl Ledger {
             _ => {}
         }
         let unreachable = matches!(failed, CallError::NotDelivered(DisconnectReason::Unreachable(_)));
-        let lost = matches!(failed, CallError::NotDelivered(_) | CallError::OutcomeUnknown(_)) && !unreachable;
+        let lost =
+            matches!(failed, CallError::NotDelivered(_) | CallError::OutcomeUnknown(_)) && !unreachable;
         assert!(!lossless || !lost, "{attempt:?}: {failed}, and links only broke");
     }
 

@@ -8,7 +8,9 @@ use roadshow::config::{
     HANDSHAKE_FRAME_BYTES_MAX, QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, WINDOW_BYTES_MIN,
 };
 use roadshow::host::{ReceivePath, SlotId};
-use roadshow::session::{WriteBatch, Event, DisconnectReason, Session, SessionError, SessionLimits, WriteCertainty};
+use roadshow::session::{
+    DisconnectReason, Event, Session, SessionError, SessionLimits, WriteBatch, WriteCertainty,
+};
 use roadshow::wire::{Encoded, Frame, FrameCodec, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 

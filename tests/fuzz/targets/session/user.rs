@@ -87,7 +87,8 @@ impl Side {
         };
         let message = self.message(attempt.number, script);
         let floor = (repeat != Retryable::Never).then_some(CallId(0));
-        let header = CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, low_watermark: floor };
+        let header =
+            CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, low_watermark: floor };
         let frame_bytes = header.frame_bytes(message.as_encoded());
         let before = self.waiting(target, frame_bytes, true);
         let Self { path, session, .. } = self;
