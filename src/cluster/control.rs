@@ -245,7 +245,7 @@ impl ControlPlane {
             return Ok(answer);
         };
         let mut place =
-            PlacementGuard { control: &self, actor, cause: REQUESTER_GONE.to_owned(), committed: false };
+            AssignmentGuard { control: &self, actor, cause: REQUESTER_GONE.to_owned(), committed: false };
         match keeper().await {
             Ok(()) => {
                 place.committed = true;
@@ -343,14 +343,14 @@ impl Drop for AnswerGuard {
 }
 
 /// A place that is about to be given; dropped before that it is free again.
-struct PlacementGuard<'a> {
+struct AssignmentGuard<'a> {
     control: &'a ControlPlane,
     actor: ActorKey,
     cause: String,
     committed: bool,
 }
 
-impl Drop for PlacementGuard<'_> {
+impl Drop for AssignmentGuard<'_> {
     fn drop(&mut self) {
         if !self.committed {
             let cause = std::mem::take(&mut self.cause);

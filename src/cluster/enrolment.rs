@@ -99,7 +99,7 @@ pub(super) async fn rejoin(
 
 /// What lets a driver into its cluster.
 #[derive(Debug)]
-pub(super) enum Admission {
+pub(super) enum DriverEnrolment {
     /// The cluster's token.
     Token(Token),
     /// The agent that has started it, at this socket.
@@ -114,7 +114,7 @@ pub(super) struct Admitted {
     pub(super) secret: Secret,
 }
 
-impl Admission {
+impl DriverEnrolment {
     /// Enrols for the first time.
     pub(super) async fn enrol(
         &self,

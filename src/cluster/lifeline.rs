@@ -38,7 +38,7 @@ pub(super) type InboundQueues = FxHashMap<HostId, mpsc::Sender<TcpStream>>;
 
 /// Watches the parent, on a thread that does nothing else.
 #[derive(Debug)]
-pub(super) struct RejectionStats {
+pub(super) struct ControlSocketWatch {
     pub(super) lifeline: UnixStream,
     pub(super) ask_to_stop: oneshot::Sender<()>,
     pub(super) doors: InboundQueues,
@@ -51,7 +51,7 @@ pub(super) struct RejectionStats {
     pub(super) _io: IoThread,
 }
 
-impl RejectionStats {
+impl ControlSocketWatch {
     /// Watches until the process ends. The parent's end is that of this process.
     pub(super) fn run(self) -> ! {
         let Self { lifeline, ask_to_stop, doors, credentials, mark, _hangups, _io } = self;

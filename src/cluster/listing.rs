@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::model::{
-    ActorInfo, ActorState, JobInfo, JobState, Lifetime, NodeInfo, NodeState, TaskInfo, WorkerInfo,
-    WorkerState,
+    ActorInfo, ActorState, JobInfo, JobState, Lifetime, NodeInfo, NodeState, TaskInfo, WorkerState,
+    WorkerSummary,
 };
 use crate::config::{LIST_FILTERS_MAX, LIST_ROWS_MAX};
 
@@ -407,7 +407,7 @@ impl Row for ActorInfo {
     }
 }
 
-impl Row for WorkerInfo {
+impl Row for WorkerSummary {
     const KIND: Kind = Kind::Workers;
     type Key = u64;
 

@@ -301,7 +301,7 @@ pub struct ActorInfo {
 /// A worker, as people see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct WorkerInfo {
+pub struct WorkerSummary {
     /// The worker.
     pub worker_id: WorkerId,
     /// What has become of it.

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::bootstrap::{self, Report, WorkerInit};
 use super::hosts::{self, Ended, Executors, HostEndpoint, WorkerEndpoints};
 use super::io_thread::IoThread;
-use super::lifeline::{InboundQueues, RejectionStats, Reporter};
+use super::lifeline::{ControlSocketWatch, InboundQueues, Reporter};
 use super::local::LOOPBACK;
 use super::offspring::{self, Mark};
 use super::process::dup_above_stdio;
@@ -181,7 +181,7 @@ fn be_told(lifeline: &UnixStream) -> Result<WorkerInit, ClusterError> {
 }
 
 /// Starts the worker's threads. What is left is to watch the lifeline.
-fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<RejectionStats, ClusterError> {
+fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<ControlSocketWatch, ClusterError> {
     bootstrap::write(lifeline, &Report::Diverted)?;
     let bootstrap = be_told(lifeline)?;
     setup::run_all(bootstrap.stack_bytes)?;
@@ -216,7 +216,7 @@ fn serve(lifeline: &UnixStream, mark: Option<Mark>) -> Result<RejectionStats, Cl
         drop(tasks);
         std::process::exit(end(Some(&ending), own.as_ref(), served));
     });
-    Ok(RejectionStats {
+    Ok(ControlSocketWatch {
         lifeline: watched,
         ask_to_stop,
         doors,

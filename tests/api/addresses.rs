@@ -10,7 +10,7 @@ use roadshow::prelude::*;
 use serde::{Deserializer, Serializer};
 
 use crate::cast::{Add, Block, Clerk, Note, Notes, Twin};
-use crate::hosts::{Gate, Pair, Plan, TestCluster, poll_once, run, until};
+use crate::hosts::{Gate, Pair, Plan, TestHost, poll_once, run, until};
 use crate::raw::Raw;
 
 /// Spawns others from where it lives.
@@ -217,7 +217,7 @@ fn a_stopped_actor_handles_what_came_before_and_nothing_after() {
 #[test]
 fn an_actor_that_has_stopped_on_the_same_host_is_known_to_have() {
     run(async {
-        let site = TestCluster::start().await;
+        let site = TestHost::start().await;
         site.places_on(&site);
         for clerk in [site.cluster.spawn::<Clerk>(()).await.unwrap(), site.serve(Clerk::default)] {
             assert!(clerk.connected());
@@ -275,8 +275,8 @@ fn messages_queued_behind_a_stop_are_not_delivered() {
 #[test]
 fn an_address_of_an_earlier_life_of_a_host_is_stale() {
     run(async {
-        let here = TestCluster::start().await;
-        let first = TestCluster::start().await;
+        let here = TestHost::start().await;
+        let first = TestHost::start().await;
         here.knows(&first);
         let old = here.cluster.bind(&first.serve(Clerk::default));
         assert_eq!(old.send(Add(1)).await, Ok(1));
@@ -297,8 +297,8 @@ fn an_address_of_an_earlier_life_of_a_host_is_stale() {
 #[test]
 fn a_host_that_restarted_unannounced_does_not_take_its_former_self_s_calls() {
     run(async {
-        let here = TestCluster::start().await;
-        let now = TestCluster::start().await;
+        let here = TestHost::start().await;
+        let now = TestHost::start().await;
         let clerk = now.serve(Clerk::default);
         let HostUid { host, incarnation } = now.identity();
         let before = HostUid { host, incarnation: Incarnation(incarnation.0 - 1) };

@@ -6,7 +6,7 @@ use futures_util::future::{join_all, try_join_all};
 use roadshow::host::NotDelivered;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release, Twin};
-use crate::hosts::{Pair, TestCluster, poll_once, run, until};
+use crate::hosts::{Pair, TestHost, poll_once, run, until};
 
 #[test]
 fn a_send_gives_the_typed_reply() {
@@ -121,7 +121,7 @@ fn a_request_that_is_dropped_under_way_is_not_open_any_more() {
 fn try_send_gives_the_message_back_when_nobody_can_take_it() {
     run(async {
         let pair = Pair::start().await;
-        let stranger = TestCluster::start().await;
+        let stranger = TestHost::start().await;
         let clerk = pair.here.cluster.bind(&stranger.serve(Clerk::default));
         let error = clerk.try_send(Note(7)).unwrap_err();
         assert_eq!(error.reason, NotDelivered::UnknownHost { host: stranger.identity() });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use roadshow::prelude::*;
 
 use crate::cast::{Add, Block, Clerk, Hold, Note, Notes, Release};
-use crate::hosts::{Gate, Pair, Plan, TestCluster, poll_once, run, until};
+use crate::hosts::{Gate, Pair, Plan, TestHost, poll_once, run, until};
 
 const SOON: Duration = Duration::from_millis(5);
 
@@ -35,7 +35,7 @@ fn a_call_that_was_dropped_or_timed_out_before_its_handler_began_never_begins() 
 #[test]
 fn a_call_that_is_dropped_while_it_lies_in_the_mailbox_never_begins() {
     run(async {
-        let (pair, aside, gate) = (Pair::start().await, TestCluster::start().await, Gate::default());
+        let (pair, aside, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
         // Its host's links are read while the actor is held up on a thread of its own.
         let clerk = Clerk::at(&gate);
         let addr = Clerk::start_in_arbiter(&aside.arbiter, move |_| clerk());
@@ -74,7 +74,7 @@ fn a_handler_s_future_is_dropped_when_its_call_is() {
 #[test]
 fn on_the_same_host_dropping_cancels_too() {
     run(async {
-        let (site, gate) = (TestCluster::start().await, Gate::default());
+        let (site, gate) = (TestHost::start().await, Gate::default());
         let alive = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&alive);
         let lingerer = site.serve(move || Lingerer(counted));
@@ -178,7 +178,7 @@ fn begin() {
 #[test]
 fn a_task_whose_caller_gives_up_before_its_turn_never_begins() {
     run(async {
-        let (here, there) = (TestCluster::start().await, Plan::of_tasks().start().await);
+        let (here, there) = (TestHost::start().await, Plan::of_tasks().start().await);
         here.knows(&there);
         here.places_on(&there);
         let cluster = here.cluster.clone();

@@ -11,11 +11,11 @@ use roadshow::{NotDelivered, OutcomeUnknown, Request, SendError};
 use tokio::net::TcpListener;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
-use crate::hosts::{LOOPBACK, Pair, Plan, TestCluster, poll_once, run, until};
+use crate::hosts::{LOOPBACK, Pair, Plan, TestHost, poll_once, run, until};
 use crate::proxy::{Cut, Proxy};
 use crate::raw::Raw;
 
-async fn host(id: u64) -> TestCluster {
+async fn host(id: u64) -> TestHost {
     Plan { identity: HostUid { host: HostId(id), ..fresh_identity() }, ..Plan::default() }.start().await
 }
 
@@ -71,7 +71,7 @@ fn a_dial_that_hangs_behind_the_peer_s_proof_holds_the_peer_s_own_dial_up_for_a_
 /// Adds one until that is answered, and checks the sum.
 ///
 /// A host whose peer has just forgotten it dials at once. If it forgets the peer only then, the calls that the
-/// peer has sent over that link end as [`LinkLoss::Forgotten`].
+/// peer has sent over that link end as [`DisconnectReason::Forgotten`].
 async fn add_one(clerk: &RemoteAddr<Clerk>, mut request: Request<Add>, sum: &mut u64) {
     let mut unknown = 0;
     let answer = loop {
@@ -136,7 +136,7 @@ fn a_side_that_did_not_dial_brings_an_answer_where_it_knows_the_way() {
 #[test]
 fn a_text_that_a_stranger_makes_up_is_shown_without_control_characters() {
     run(async {
-        let site = TestCluster::start().await;
+        let site = TestHost::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         let call = site.cluster.bind(&Raw::addr_of::<Clerk>(identity, 1)).try_send(Add(1)).unwrap();
         Raw::refuse_unproven(&listener, Refusal::Busy, "\x1b]0;title\x07\x1b[2J").await;

@@ -9,7 +9,7 @@ use roadshow::prelude::*;
 use roadshow::wire::{Call, CallFailure, Frame};
 
 use crate::cast::{Add, Block, Clerk, Hold, Note, Notes};
-use crate::hosts::{Gate, Pair, TestCluster, let_pass, run, until};
+use crate::hosts::{Gate, Pair, TestHost, let_pass, run, until};
 use crate::raw::{Raw, body_of};
 
 #[test]
@@ -30,7 +30,7 @@ fn a_call_that_is_not_answered_in_time_has_an_unknown_outcome() {
 }
 
 /// An actor that is held up at a gate on a thread of its own, while its host's links are read.
-async fn held_up_aside(pair: &Pair, aside: &TestCluster, gate: &Gate) -> (RemoteAddr<Clerk>, Request<Block>) {
+async fn held_up_aside(pair: &Pair, aside: &TestHost, gate: &Gate) -> (RemoteAddr<Clerk>, Request<Block>) {
     let clerk = Clerk::at(gate);
     let addr = Clerk::start_in_arbiter(&aside.arbiter, move |_| clerk());
     let clerk = pair.here.cluster.bind(&pair.there.cluster.register(addr));
@@ -42,7 +42,7 @@ async fn held_up_aside(pair: &Pair, aside: &TestCluster, gate: &Gate) -> (Remote
 #[test]
 fn a_handler_that_could_only_begin_after_the_deadline_never_does() {
     run(async {
-        let (pair, aside, gate) = (Pair::start().await, TestCluster::start().await, Gate::default());
+        let (pair, aside, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
         let (clerk, blocked) = held_up_aside(&pair, &aside, &gate).await;
         let late = clerk.send(Note(1)).timeout(Duration::from_millis(5)).await.unwrap_err();
         assert!(late.is_timeout(), "{late}");
@@ -56,7 +56,7 @@ fn a_handler_that_could_only_begin_after_the_deadline_never_does() {
 #[test]
 fn a_host_says_that_the_time_was_up_before_the_handler_began() {
     run(async {
-        let (pair, aside, gate) = (Pair::start().await, TestCluster::start().await, Gate::default());
+        let (pair, aside, gate) = (Pair::start().await, TestHost::start().await, Gate::default());
         let (clerk, blocked) = held_up_aside(&pair, &aside, &gate).await;
         let mut raw = Raw::connect(&pair.there).await;
         let (target, call) = (Raw::target_of(&clerk), CallId(9));
@@ -84,7 +84,7 @@ fn a_host_says_that_the_time_was_up_before_the_handler_began() {
 #[test]
 fn a_call_that_was_never_written_is_known_to_be_undone_when_its_time_is_up() {
     run(async {
-        let site = TestCluster::start().await;
+        let site = TestHost::start().await;
         // It accepts no connection, and the kernel lets nobody wait for ever.
         let (listener, identity) = Raw::listen_for(&site).await;
         let clerk: RemoteAddr<Clerk> = site.cluster.bind(&Raw::addr_of(identity, 1));
@@ -97,7 +97,7 @@ fn a_call_that_was_never_written_is_known_to_be_undone_when_its_time_is_up() {
 #[test]
 fn an_actor_on_the_same_host_keeps_deadlines_too() {
     run(async {
-        let site = TestCluster::start().await;
+        let site = TestHost::start().await;
         let gate = Gate::default();
         let clerk = site.serve(Clerk::at(&gate));
         let blocked = clerk.try_send(Block).unwrap();

@@ -13,8 +13,8 @@ use roadshow::{Limits, Request};
 use tokio::sync::oneshot;
 
 use crate::cast::{Add, Block, Clerk, Echo, Hold, Release};
-use crate::hosts::{Gate, Pair, Plan, TestCluster, limits, poll_once, run, until};
-use crate::ledger::{AdaptiveBatching, Book, Entry, Ledger, entries_of};
+use crate::hosts::{Gate, Pair, Plan, TestHost, limits, poll_once, run, until};
+use crate::ledger::{Book, Entry, Ledger, Pace, entries_of};
 use crate::raw::Raw;
 
 const WINDOW: usize = 4 << 10;
@@ -31,7 +31,7 @@ fn narrow() -> Limits {
 }
 
 /// What a host sees of the other.
-fn peer(of: &TestCluster, other: &TestCluster) -> PeerSnapshot {
+fn peer(of: &TestHost, other: &TestHost) -> PeerSnapshot {
     let peers = of.host.snapshot().peers;
     peers.into_iter().find(|peer| peer.identity == other.identity()).unwrap()
 }
@@ -153,7 +153,7 @@ async fn fill(ledger: &RemoteAddr<Ledger>) -> Vec<Request<Entry>> {
 }
 
 /// Lets a ledger go on, and sees that all is in it.
-async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &AdaptiveBatching, calls: Vec<Request<Entry>>) {
+async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &Pace, calls: Vec<Request<Entry>>) {
     pace.end();
     let last = calls.len() as u32;
     assert!(try_join_all(calls).await.unwrap().into_iter().eq(1..=last));
@@ -163,7 +163,7 @@ async fn catches_up(ledger: &RemoteAddr<Ledger>, pace: &AdaptiveBatching, calls:
 #[test]
 fn an_actor_that_handles_nothing_slows_no_neighbour() {
     run(async {
-        let (pair, pace) = (Pair::with(narrow()).await, AdaptiveBatching::default());
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
         let calls = fill(&ledger).await;
         // It is larger than what is left behind the last call.
@@ -189,7 +189,7 @@ fn a_flood_to_a_slow_actor_stays_within_the_limits_and_arrives_in_order() {
     run(async {
         let plan = || Plan { limits: narrow(), ..Plan::default() };
         let (one, other, there) = (plan().start().await, plan().start().await, plan().start().await);
-        let pace = AdaptiveBatching::default();
+        let pace = Pace::default();
         let near = there.serve(Ledger::at(&pace));
         let hosts = [&one, &other];
         let ledgers = hosts.map(|host| {
@@ -268,7 +268,7 @@ fn one_way_messages_get_in_beside_callers_who_keep_all_room_taken() {
 fn what_is_sent_one_way_over_the_budget_is_counted() {
     const BURST: u32 = 500;
     run(async {
-        let (pair, pace) = (Pair::with(narrow()).await, AdaptiveBatching::default());
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
         // Before there is a link, while the actor stands still, and when it has taken some.
         for burst in 0..3 {
@@ -315,7 +315,7 @@ fn answers_cancels_and_credits_come_through_whatever_waits() {
     run(async {
         let pair = Pair::with(narrow()).await;
         let Pair { here, there } = &pair;
-        let paces = [AdaptiveBatching::default(), AdaptiveBatching::default()];
+        let paces = [Pace::default(), Pace::default()];
         let ledgers =
             [pair.serve(Ledger::at(&paces[0])), there.cluster.bind(&here.serve(Ledger::at(&paces[1])))];
         let nears = [there.serve(Clerk::default), here.serve(Clerk::default)];

@@ -11,7 +11,7 @@ use roadshow::wire::{Challenge, Resume, SessionParameters, VERSION, Welcome};
 use tokio::runtime::{Builder, Handle};
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
-use crate::hosts::{Pair, Plan, TestCluster, run, until};
+use crate::hosts::{Pair, Plan, TestHost, run, until};
 use crate::proxy::{Cut, Direction, Proxy};
 
 /// A driver and a worker: only the driver can dial, by way of the proxy.
@@ -200,7 +200,7 @@ impl Drop for Io {
 }
 
 /// Calls there in several ways, so that both sides have deadlines, kept replies and open calls.
-async fn call_from(here: &TestCluster, there: &RemoteAddr<Clerk>) {
+async fn call_from(here: &TestHost, there: &RemoteAddr<Clerk>) {
     let clerk = here.cluster.bind(there);
     clerk.send(Add(1)).timeout(Duration::from_secs(50)).retry(Retry::default()).await.unwrap();
     drop(clerk.try_send(Hold(1)).unwrap());
@@ -213,11 +213,11 @@ fn hosts_that_were_forgotten_leave_no_task_behind() {
         let io = Io::new();
         let there = Plan { io: io.handle.clone(), ..Plan::default() }.start().await;
         let clerk = there.serve(Clerk::default);
-        let of_driver = TestCluster::start().await;
+        let of_driver = TestHost::start().await;
         let before = io.tasks();
         let mut addresses = Vec::new();
         for _ in 0..20 {
-            let here = TestCluster::start().await;
+            let here = TestHost::start().await;
             here.knows(&there);
             call_from(&here, &clerk).await;
             // An address of it is kept, and keeps no task.

@@ -109,7 +109,7 @@ impl Plan {
         }
     }
 
-    pub(crate) async fn start(self) -> TestCluster {
+    pub(crate) async fn start(self) -> TestHost {
         let own = self.arbiter.is_none().then(Arbiter::new);
         let arbiter = self.arbiter.or_else(|| own.as_ref().map(Arbiter::handle)).unwrap();
         let host = Host::start(HostConfig {
@@ -124,19 +124,19 @@ impl Plan {
         })
         .await
         .unwrap();
-        TestCluster { cluster: ClusterRef::new(host.clone()), host, arbiter, own }
+        TestHost { cluster: ClusterRef::new(host.clone()), host, arbiter, own }
     }
 }
 
 /// A host with the thread of its actors, both gone when it is dropped.
-pub(crate) struct TestCluster {
+pub(crate) struct TestHost {
     pub(crate) host: Host,
     pub(crate) cluster: ClusterRef,
     pub(crate) arbiter: ArbiterHandle,
     own: Option<Arbiter>,
 }
 
-impl TestCluster {
+impl TestHost {
     pub(crate) async fn start() -> Self {
         Plan::default().start().await
     }
@@ -178,7 +178,7 @@ impl TestCluster {
     }
 }
 
-impl Drop for TestCluster {
+impl Drop for TestHost {
     fn drop(&mut self) {
         self.host.abort();
         if let Some(arbiter) = &self.own {
@@ -189,8 +189,8 @@ impl Drop for TestCluster {
 
 /// Two hosts that know each other. What is spawned on either lives on the other.
 pub(crate) struct Pair {
-    pub(crate) here: TestCluster,
-    pub(crate) there: TestCluster,
+    pub(crate) here: TestHost,
+    pub(crate) there: TestHost,
 }
 
 impl Pair {

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::cast::{Add, Clerk, Note, Notes};
-use crate::hosts::{Plan, TestCluster, limits, run};
+use crate::hosts::{Plan, TestHost, limits, run};
 use crate::raw::{Raw, body_of};
 
 /// What a stranger may take; a member takes some milliseconds.
@@ -34,15 +34,15 @@ fn guarded() -> Limits {
 
 /// A host with an actor, and a member that talks to it.
 struct House {
-    site: TestCluster,
+    site: TestHost,
     near: RemoteAddr<Clerk>,
-    member: TestCluster,
+    member: TestHost,
     clerk: RemoteAddr<Clerk>,
 }
 
 impl House {
     async fn start(limits: Limits) -> Self {
-        let (site, member) = (Plan { limits, ..Plan::default() }.start().await, TestCluster::start().await);
+        let (site, member) = (Plan { limits, ..Plan::default() }.start().await, TestHost::start().await);
         let near = site.serve(Clerk::default);
         member.knows(&site);
         let clerk = member.cluster.bind(&near);
@@ -57,7 +57,7 @@ impl House {
     /// A member goes on over its link, another one gets in, and no stranger's message was handled.
     async fn is_at_peace(&self) {
         self.clerk.send(Add(1)).await.unwrap();
-        let newcomer = TestCluster::start().await;
+        let newcomer = TestHost::start().await;
         newcomer.knows(&self.site);
         newcomer.cluster.bind(&self.near).send(Add(1)).await.unwrap();
         assert_eq!(self.near.send(Notes).await, Ok(vec![]));

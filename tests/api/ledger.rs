@@ -12,18 +12,18 @@ use tokio::sync::Semaphore;
 pub(crate) struct Ledger {
     book: Vec<(u32, u32)>,
     entered: HashMap<u32, u32>,
-    pace: AdaptiveBatching,
+    pace: Pace,
 }
 
 impl Ledger {
     /// One that takes its time behind each entry.
-    pub(crate) fn at(pace: &AdaptiveBatching) -> impl FnOnce() -> Self + Send + use<> {
+    pub(crate) fn at(pace: &Pace) -> impl FnOnce() -> Self + Send + use<> {
         let pace = pace.clone();
         move || Self { pace, ..Self::quick() }
     }
 
     pub(crate) fn quick() -> Self {
-        let pace = AdaptiveBatching::default();
+        let pace = Pace::default();
         pace.end();
         Self { book: Vec::new(), entered: HashMap::new(), pace }
     }
@@ -35,16 +35,16 @@ impl Actor for Ledger {
 
 /// How far a ledger may go: it stands still behind an entry, and so does its mailbox, until it is let on.
 #[derive(Clone)]
-pub(crate) struct AdaptiveBatching(Arc<Semaphore>);
+pub(crate) struct Pace(Arc<Semaphore>);
 
-impl Default for AdaptiveBatching {
+impl Default for Pace {
     /// Not behind the first entry.
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 }
 
-impl AdaptiveBatching {
+impl Pace {
     /// Lets so many entries more be made.
     pub(crate) fn let_on(&self, entries: usize) {
         self.0.add_permits(entries);

@@ -10,11 +10,11 @@ use roadshow::wire::{Call, Frame, Reply, Resume};
 use tokio::net::TcpListener;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
-use crate::hosts::{LOOPBACK, Pair, Plan, TestCluster, limits, poll_once, run, until};
+use crate::hosts::{LOOPBACK, Pair, Plan, TestHost, limits, poll_once, run, until};
 use crate::raw::{Raw, body_of};
 
 /// Connections that are established to the ports of these hosts.
-fn connections_to(sites: [&TestCluster; 2]) -> usize {
+fn connections_to(sites: [&TestHost; 2]) -> usize {
     let ports = sites.map(|site| format!(":{:04X}", site.address().port()));
     let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
     let established = table.lines().filter_map(|line| {
@@ -69,7 +69,7 @@ fn a_host_that_nobody_listens_for_answers_over_the_link_that_it_has() {
     run(async {
         let patience = Duration::from_millis(20);
         let plan = Plan { limits: limits(|limits| limits.connect_timeout = patience), ..Plan::default() };
-        let (here, there) = (TestCluster::start().await, plan.start().await);
+        let (here, there) = (TestHost::start().await, plan.start().await);
         let clerk = there.cluster.bind(&here.serve(Clerk::default));
         let unknown = NotDelivered::UnknownHost { host: here.identity() };
         assert_eq!(clerk.send(Add(1)).await, Err(unknown.into()));
@@ -141,8 +141,8 @@ fn a_host_that_shuts_down_gets_out_what_it_has_told_and_hears_the_answers_that_i
 #[test]
 fn a_host_that_cannot_be_reached_fails_the_call_at_once_and_safely() {
     run(async {
-        let site = TestCluster::start().await;
-        let nobody = TestCluster::start().await;
+        let site = TestHost::start().await;
+        let nobody = TestHost::start().await;
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let free = listener.local_addr().unwrap();
         drop(listener);
@@ -184,7 +184,7 @@ fn call_of(frame: Option<Frame>) -> Call {
 #[test]
 fn calls_that_a_lost_link_did_not_bring_are_written_again_to_the_next() {
     run(async {
-        let site = TestCluster::start().await;
+        let site = TestHost::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         let clerk: RemoteAddr<Clerk> = site.cluster.bind(&Raw::addr_of(identity, 1));
         let (first, second) = (clerk.try_send(Add(1)).unwrap(), clerk.try_send(Add(2)).unwrap());
@@ -204,7 +204,7 @@ fn calls_that_a_lost_link_did_not_bring_are_written_again_to_the_next() {
 #[test]
 fn calls_are_in_doubt_when_the_peer_has_dropped_its_half_of_the_session() {
     run(async {
-        let site = TestCluster::start().await;
+        let site = TestHost::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         let clerk: RemoteAddr<Clerk> = site.cluster.bind(&Raw::addr_of(identity, 1));
         let call = clerk.try_send(Add(1)).unwrap();

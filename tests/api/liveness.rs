@@ -10,7 +10,7 @@ use roadshow::{Limits, Request};
 use tokio::net::TcpListener;
 
 use crate::cast::{Add, Block, Clerk, Hold, Notes, Release};
-use crate::hosts::{Gate, PATIENCE, Pair, Plan, TestCluster, let_pass, limits, run};
+use crate::hosts::{Gate, PATIENCE, Pair, Plan, TestHost, let_pass, limits, run};
 use crate::proxy::links;
 use crate::raw::{Raw, body_of};
 
@@ -79,7 +79,7 @@ fn a_link_is_kept_while_handlers_compute_for_ten_times_as_long_as_it_may_be_sile
 
 /// A peer by hand that a host has called over its first link.
 struct Called {
-    site: TestCluster,
+    site: TestHost,
     listener: TcpListener,
     identity: HostUid,
     link: Raw,

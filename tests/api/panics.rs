@@ -11,7 +11,7 @@ use serde::{Deserializer, Serializer};
 use tokio::task::yield_now;
 
 use crate::cast::{Add, Block, Clerk, Hold, Release};
-use crate::hosts::{Gate, Pair, Plan, TestCluster, run, until};
+use crate::hosts::{Gate, Pair, Plan, TestHost, run, until};
 
 /// Panics where it is told to.
 #[derive(RemoteActor)]
@@ -463,7 +463,7 @@ fn a_panic_in_the_deserialization_of_a_message_fails_that_call_only() {
 #[test]
 fn a_panic_in_a_task_is_its_error_and_the_next_task_runs() {
     run(async {
-        let (here, there) = (TestCluster::start().await, Plan::of_tasks().start().await);
+        let (here, there) = (TestHost::start().await, Plan::of_tasks().start().await);
         here.knows(&there);
         here.places_on(&there);
         match here.cluster.run(fail::task("x".to_owned())).await {

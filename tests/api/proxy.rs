@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::hosts::{LOOPBACK, Pair, Plan, TestCluster};
+use crate::hosts::{LOOPBACK, Pair, Plan, TestHost};
 
 /// How much of each direction of a connection it takes at once.
 const BUFFER_BYTES: u32 = 16 << 10;
@@ -67,7 +67,7 @@ struct Weather {
 
 impl Proxy {
     /// In front of a host.
-    pub(crate) fn before(site: &TestCluster) -> Self {
+    pub(crate) fn before(site: &TestHost) -> Self {
         let port = bound(LOOPBACK);
         let address = port.local_addr().unwrap();
         let weather = Weather { cuts: 0, cut: Cut::Finish, down: false, bounds: [u64::MAX; 2] };
@@ -92,7 +92,7 @@ impl Proxy {
     }
 
     /// Lets a host dial the one behind, by way of the proxy.
-    pub(crate) fn introduce(&self, behind: &TestCluster, to: &TestCluster) {
+    pub(crate) fn introduce(&self, behind: &TestHost, to: &TestHost) {
         to.host.add_peer(behind.identity(), self.address);
     }
 
@@ -248,7 +248,7 @@ impl Way {
 }
 
 /// How many links the first host has had to the second.
-pub(crate) fn links(from: &TestCluster, to: &TestCluster) -> u64 {
+pub(crate) fn links(from: &TestHost, to: &TestHost) -> u64 {
     let peers = from.host.snapshot().peers;
     peers.iter().find(|peer| peer.identity == to.identity()).map_or(0, |peer| peer.links)
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::hosts::{LOOPBACK, PATIENCE, SECRET, TestCluster};
+use crate::hosts::{LOOPBACK, PATIENCE, SECRET, TestHost};
 
 const FRAME_BYTES_MAX: usize = 64 << 20;
 
@@ -28,23 +28,23 @@ pub(crate) struct Raw {
 
 impl Raw {
     /// Dials a host as a stranger to it that knows the secret.
-    pub(crate) async fn connect(site: &TestCluster) -> Self {
+    pub(crate) async fn connect(site: &TestHost) -> Self {
         Self::connect_with(site, SECRET).await.unwrap()
     }
 
-    pub(crate) async fn connect_with(site: &TestCluster, secret: [u8; 32]) -> Result<Self, HandshakeError> {
+    pub(crate) async fn connect_with(site: &TestHost, secret: [u8; 32]) -> Result<Self, HandshakeError> {
         Self::dial(site, config(fresh_identity(), secret), attempt(site)).await
     }
 
     /// Dials a host as `identity`, for the link of that number and as one that is there in the session.
-    pub(crate) async fn connect_at(site: &TestCluster, identity: HostUid, link: u64, resume: Resume) -> Self {
+    pub(crate) async fn connect_at(site: &TestHost, identity: HostUid, link: u64, resume: Resume) -> Self {
         let replaces = LinkId(link - 1);
         let attempt = DialAttempt { link: LinkId(link), replaces, resume, ..attempt(site) };
         Self::dial(site, config(identity, SECRET), attempt).await.unwrap()
     }
 
     async fn dial(
-        site: &TestCluster,
+        site: &TestHost,
         me: HandshakeConfig,
         attempt: DialAttempt,
     ) -> Result<Self, HandshakeError> {
@@ -54,7 +54,7 @@ impl Raw {
     }
 
     /// Shakes hands with a host, and gives all that a listener on the way heard of this side.
-    pub(crate) async fn overheard(site: &TestCluster) -> Vec<u8> {
+    pub(crate) async fn overheard(site: &TestHost) -> Vec<u8> {
         let me = config(fresh_identity(), SECRET);
         let mut handshake = Handshake::connect(Instant::now(), me, attempt(site), [1; 32]);
         let mut frames = FrameReader::handshake(TcpStream::connect(site.address()).await.unwrap());
@@ -75,7 +75,7 @@ impl Raw {
     }
 
     /// Listens as a host that `site` may dial.
-    pub(crate) async fn listen_for(site: &TestCluster) -> (TcpListener, HostUid) {
+    pub(crate) async fn listen_for(site: &TestHost) -> (TcpListener, HostUid) {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         let identity = fresh_identity();
         site.host.add_peer(identity, listener.local_addr().unwrap());
@@ -136,7 +136,7 @@ impl Raw {
     }
 
     /// Dials a host as `identity`, for a first link.
-    pub(crate) async fn try_connect(site: &TestCluster, identity: HostUid) -> Result<Self, HandshakeError> {
+    pub(crate) async fn try_connect(site: &TestHost, identity: HostUid) -> Result<Self, HandshakeError> {
         Self::dial(site, config(identity, SECRET), attempt(site)).await
     }
 
@@ -225,7 +225,7 @@ fn config(me: HostUid, secret: [u8; 32]) -> HandshakeConfig {
 }
 
 /// A first link to a host.
-fn attempt(site: &TestCluster) -> DialAttempt {
+fn attempt(site: &TestHost) -> DialAttempt {
     DialAttempt {
         to: site.identity(),
         purpose: Purpose::Link,

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
-use crate::hosts::{LOOPBACK, PATIENCE, TestCluster, run, until};
+use crate::hosts::{LOOPBACK, PATIENCE, TestHost, run, until};
 use crate::ledger::{Book, Entry, Ledger, entries_of};
 use crate::proxy::{Proxy, links};
 use crate::raw::{Raw, body_of};
@@ -26,7 +26,7 @@ const NEVER: Duration = PATIENCE.saturating_mul(10);
 
 /// A peer by hand that forgets its session with every link.
 struct Forgetful {
-    site: TestCluster,
+    site: TestHost,
     listener: TcpListener,
     identity: HostUid,
     links: u32,
@@ -34,7 +34,7 @@ struct Forgetful {
 
 impl Forgetful {
     async fn start() -> Self {
-        let site = TestCluster::start().await;
+        let site = TestHost::start().await;
         let (listener, identity) = Raw::listen_for(&site).await;
         Self { site, listener, identity, links: 0 }
     }
@@ -136,7 +136,7 @@ fn a_call_that_was_lost_each_time_is_in_doubt() {
 #[test]
 fn a_call_to_a_host_that_cannot_be_reached_is_made_when_it_can() {
     run(async {
-        let (site, late) = (TestCluster::start().await, TestCluster::start().await);
+        let (site, late) = (TestHost::start().await, TestHost::start().await);
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();
         site.host.add_peer(late.identity(), listener.local_addr().unwrap());
         drop(listener);
@@ -246,7 +246,7 @@ fn calls_with_a_policy_are_each_handled_once_while_their_sessions_are_lost() {
 
 /// A caller by hand that forgets its session with every link.
 struct Caller {
-    site: TestCluster,
+    site: TestHost,
     near: RemoteAddr<Clerk>,
     identity: HostUid,
     links: u64,
@@ -254,7 +254,7 @@ struct Caller {
 
 impl Caller {
     async fn start() -> Self {
-        let site = TestCluster::start().await;
+        let site = TestHost::start().await;
         let near = site.serve(Clerk::default);
         Self { site, near, identity: fresh_identity(), links: 0 }
     }

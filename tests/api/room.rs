@@ -17,7 +17,7 @@ use roadshow::prelude::*;
 
 use crate::cast::{Add, Clerk, Echo};
 use crate::hosts::{PATIENCE, Pair, limits, poll_once, run, until};
-use crate::ledger::{AdaptiveBatching, Book, Entry, Ledger, entries_of};
+use crate::ledger::{Book, Entry, Ledger, Pace, entries_of};
 use crate::raw::Raw;
 
 const OUTGOING: usize = 64 << 10;
@@ -32,9 +32,9 @@ fn narrow() -> Limits {
 
 /// Counts how often it is woken.
 #[derive(Default)]
-struct WakeAt(AtomicUsize);
+struct Alarm(AtomicUsize);
 
-impl Wake for WakeAt {
+impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -53,11 +53,11 @@ fn forget<T>(call: T) {
 #[test]
 fn ten_thousand_callers_of_a_stuck_actor_sleep_while_another_is_called() {
     run(async {
-        let (pair, pace) = (Pair::with(narrow()).await, AdaptiveBatching::default());
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let (ledger, clerk) = (pair.serve(Ledger::at(&pace)), pair.serve(Clerk::default));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
-        let alarm = Arc::<WakeAt>::default();
+        let alarm = Arc::<Alarm>::default();
         let waker = Waker::from(Arc::clone(&alarm));
         let mut task = TaskContext::from_waker(&waker);
         let mut calls: Vec<_> = (0..10_000).map(|number| ledger.send(Entry::new(1, number))).collect();
@@ -77,7 +77,7 @@ fn ten_thousand_callers_of_a_stuck_actor_sleep_while_another_is_called() {
 fn callers_that_wait_for_room_are_served_in_their_order() {
     const CALLS: u32 = 1000;
     run(async {
-        let (pair, pace) = (Pair::with(narrow()).await, AdaptiveBatching::default());
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
@@ -97,7 +97,7 @@ fn callers_that_wait_for_room_are_served_in_their_order() {
 #[test]
 fn a_stop_comes_behind_a_call_that_waits_for_room() {
     run(async {
-        let (pair, pace) = (Pair::with(narrow()).await, AdaptiveBatching::default());
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
@@ -130,10 +130,10 @@ async fn crowd(pair: &Pair, ledger: &RemoteAddr<Ledger>) -> u32 {
 fn tells_that_wait_for_a_slow_actor_keep_their_order_and_others_need_room_alone() {
     const TELLS: u32 = 100;
     run(async {
-        let (pair, pace) = (Pair::start().await, AdaptiveBatching::default());
+        let (pair, pace) = (Pair::start().await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
         let mut sent = crowd(&pair, &ledger).await;
-        let alarm = Arc::<WakeAt>::default();
+        let alarm = Arc::<Alarm>::default();
         let waker = Waker::from(Arc::clone(&alarm));
         let mut task = TaskContext::from_waker(&waker);
         let mut tells: Vec<_> =
@@ -163,7 +163,7 @@ fn tells_that_wait_for_a_slow_actor_keep_their_order_and_others_need_room_alone(
 #[test]
 fn a_stop_comes_behind_a_tell_that_waits_for_a_slow_actor() {
     run(async {
-        let (pair, pace) = (Pair::start().await, AdaptiveBatching::default());
+        let (pair, pace) = (Pair::start().await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
         crowd(&pair, &ledger).await;
         let mut tell = pin!(ledger.tell(Entry::new(1, 0)));
@@ -179,7 +179,7 @@ fn a_stop_comes_behind_a_tell_that_waits_for_a_slow_actor() {
 #[test]
 fn a_call_that_is_held_and_never_polled_keeps_no_other_waiting() {
     run(async {
-        let (pair, pace) = (Pair::with(narrow()).await, AdaptiveBatching::default());
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);
@@ -324,7 +324,7 @@ fn in_a_process_of_its_own() {
 #[test]
 fn a_message_that_finds_no_room_costs_a_waiter_nothing_once_its_host_is_gone() {
     run(async {
-        let (pair, pace) = (Pair::with(narrow()).await, AdaptiveBatching::default());
+        let (pair, pace) = (Pair::with(narrow()).await, Pace::default());
         let ledger = pair.serve(Ledger::at(&pace));
         ledger.send(Entry::new(0, 0)).await.unwrap();
         fill(&ledger);

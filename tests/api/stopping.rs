@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use roadshow::Limits;
 use roadshow::prelude::*;
 
-use crate::hosts::{Gate, Pair, TestCluster, limits, poll_once, run};
+use crate::hosts::{Gate, Pair, TestHost, limits, poll_once, run};
 
 /// Counts what it handles, which can be asked for when it has stopped, and may be held up.
 #[derive(RemoteActor)]
@@ -71,7 +71,7 @@ fn narrow() -> Limits {
     })
 }
 
-fn with_bytes(bytes: usize) -> Count {
+fn of_bytes(bytes: usize) -> Count {
     Count(vec![0; bytes].into())
 }
 
@@ -80,8 +80,8 @@ fn a_stop_comes_behind_a_message_that_goes_out_in_chunks() {
     run(async {
         let (pair, observed) = (Pair::with(narrow()).await, Observed::default());
         let counter = pair.serve(observed.counter());
-        counter.send(with_bytes(1)).await.unwrap();
-        counter.tell(with_bytes(4 << 20)).await.unwrap();
+        counter.send(of_bytes(1)).await.unwrap();
+        counter.tell(of_bytes(4 << 20)).await.unwrap();
         counter.stop().await.unwrap();
         assert_eq!(observed.handled(), 2);
     });
@@ -96,11 +96,11 @@ fn a_stop_comes_behind_messages_that_wait_for_credit() {
         let held_up = counter.try_send(Wait).unwrap();
         observed.gate.reached_by(1).await;
         let recipient = counter.recipient::<Count>();
-        (0..BURST / 2).for_each(|_| counter.do_send(with_bytes(100)));
-        (0..BURST / 2).for_each(|_| recipient.do_send(with_bytes(100)));
+        (0..BURST / 2).for_each(|_| counter.do_send(of_bytes(100)));
+        (0..BURST / 2).for_each(|_| recipient.do_send(of_bytes(100)));
         let mut stop = Box::pin(counter.stop());
         assert!(poll_once(&mut stop).await.is_pending());
-        counter.do_send(with_bytes(100));
+        counter.do_send(of_bytes(100));
         observed.gate.open();
         stop.await.unwrap();
         held_up.await.unwrap();
@@ -117,7 +117,7 @@ fn a_stop_comes_behind_messages_of_its_own_host_while_a_turn_is_under_way() {
         // Its turn at messages from afar: what comes to the same queue now is handled in it.
         let held_up = far.try_send(Wait).unwrap();
         observed.gate.reached_by(1).await;
-        let first = near.try_send(with_bytes(1)).unwrap();
+        let first = near.try_send(of_bytes(1)).unwrap();
         let mut stop = Box::pin(near.stop());
         assert!(poll_once(&mut stop).await.is_pending());
         observed.gate.open();
@@ -131,7 +131,7 @@ fn a_stop_comes_behind_messages_of_its_own_host_while_a_turn_is_under_way() {
 #[test]
 fn a_stop_is_no_error_where_the_actor_has_stopped_and_is_one_where_there_was_none() {
     run(async {
-        let (site, observed) = (TestCluster::start().await, Observed::default());
+        let (site, observed) = (TestHost::start().await, Observed::default());
         let counter = site.serve(observed.counter());
         for _ in 0..2 {
             assert_eq!(counter.stop().await, Ok(()));

@@ -16,7 +16,7 @@ use roadshow::prelude::*;
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
-use crate::hosts::{Pair, TestCluster, limits, poll_once, run, until};
+use crate::hosts::{Pair, TestHost, limits, poll_once, run, until};
 use crate::ledger::{Book, Entry, Ledger, entries_of};
 use crate::proxy::{Cut, Proxy};
 
@@ -47,7 +47,7 @@ where
 
 /// What each host sees of the other.
 fn views(pair: &Pair) -> [PeerSnapshot; 2] {
-    let view = |site: &TestCluster| site.host.snapshot().peers.remove(0);
+    let view = |site: &TestHost| site.host.snapshot().peers.remove(0);
     [view(&pair.here), view(&pair.there)]
 }
 
@@ -237,7 +237,7 @@ fn no_call_hangs_and_no_credit_is_lost_when_actors_stop_or_panic_or_lose_their_t
 
 /// Counts the handlers that are at work.
 #[derive(RemoteActor)]
-#[remote(local, handles(Schedulability))]
+#[remote(local, handles(Work))]
 struct Worker {
     at_work: Arc<AtomicUsize>,
 }
@@ -249,7 +249,7 @@ impl Actor for Worker {
 /// Never answered.
 #[derive(Message, RemoteMessage, Serialize, Deserialize)]
 #[rtype(result = "()")]
-struct Schedulability;
+struct Work;
 
 /// Counted while it lives.
 struct Counted(Arc<AtomicUsize>);
@@ -267,10 +267,10 @@ impl Drop for Counted {
     }
 }
 
-impl Handler<Schedulability> for Worker {
+impl Handler<Work> for Worker {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Schedulability, _: &mut Context<Self>) -> ResponseFuture<()> {
+    fn handle(&mut self, _: Work, _: &mut Context<Self>) -> ResponseFuture<()> {
         let counted = Counted::new(&self.at_work);
         Box::pin(async move {
             let _counted = counted;
@@ -283,7 +283,7 @@ impl Handler<Schedulability> for Worker {
 async fn call_and_drop(worker: RemoteAddr<Worker>, calls: u32) {
     let mut under_way = BTreeMap::new();
     for number in 0..calls {
-        let mut call = Box::pin(worker.send(Schedulability));
+        let mut call = Box::pin(worker.send(Work));
         assert!(poll_once(&mut call).await.is_pending());
         under_way.insert(fastrand::u32(..), call);
         if under_way.len() > 16 {
@@ -321,7 +321,7 @@ async fn call_with_limits(worker: RemoteAddr<Worker>, batches: u32) {
     for _ in 0..batches {
         let calls = (0..50).map(|_| {
             let limit = Duration::from_micros(fastrand::u64(500..40_000));
-            timeout(CALL_ENDS_WITHIN, worker.send(Schedulability).timeout(limit))
+            timeout(CALL_ENDS_WITHIN, worker.send(Work).timeout(limit))
         });
         for ended in join_all(calls).await {
             assert!(ended.expect("a time limit ends its call").unwrap_err().is_timeout());

@@ -14,7 +14,7 @@ use roadshow::id::{CallId, Target};
 use roadshow::prelude::*;
 use roadshow::wire::{Call, CallFailure, Frame};
 
-use crate::hosts::{Gate, PATIENCE, Plan, TestCluster, poll_once, run, until};
+use crate::hosts::{Gate, PATIENCE, Plan, TestHost, poll_once, run, until};
 use crate::raw::{Raw, body_of};
 
 #[roadshow::task]
@@ -101,8 +101,8 @@ fn begin() {
 }
 
 /// A host that runs tasks, and one that sends it some.
-async fn task_host() -> (TestCluster, TestCluster) {
-    let (here, there) = (TestCluster::start().await, Plan::of_tasks().start().await);
+async fn task_host() -> (TestHost, TestHost) {
+    let (here, there) = (TestHost::start().await, Plan::of_tasks().start().await);
     here.knows(&there);
     here.places_on(&there);
     (here, there)
@@ -214,7 +214,7 @@ fn the_first_error_ends_many_tasks() {
 fn tasks_of_one_worker_run_one_at_a_time() {
     run(async {
         let (here, there) = task_host().await;
-        let other = TestCluster::start().await;
+        let other = TestHost::start().await;
         other.knows(&there);
         other.places_on(&there);
         let tasks = (0..40).map(|n| if n % 2 == 0 { &here } else { &other });
@@ -279,13 +279,13 @@ fn a_task_whose_time_is_up_before_its_turn_never_begins() {
 #[test]
 fn a_host_of_actors_runs_no_tasks_and_says_so() {
     run(async {
-        let (here, there) = (TestCluster::start().await, TestCluster::start().await);
+        let (here, there) = (TestHost::start().await, TestHost::start().await);
         here.knows(&there);
         here.places_on(&there);
         let error = here.cluster.run(square::task(1)).await.unwrap_err();
         let reason = matches!(error, TaskError::NotDelivered { reason: NotDelivered::NotHandled { .. }, .. });
         assert!(reason, "{error}");
-        let nowhere = TestCluster::start().await.cluster.run(square::task(1)).await.unwrap_err();
+        let nowhere = TestHost::start().await.cluster.run(square::task(1)).await.unwrap_err();
         assert_eq!(nowhere, TaskError::NoWorker { task: square::NAME });
     });
 }

@@ -19,7 +19,7 @@ use roadshow::{Limits, SpawnError, TaskError};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::hosts::{PATIENCE, Plan, TestCluster, limits, poll_once, run};
+use crate::hosts::{PATIENCE, Plan, TestHost, limits, poll_once, run};
 use crate::raw::Raw;
 
 const SOON: Duration = Duration::from_millis(10);
@@ -92,7 +92,7 @@ impl Placement for Everything {
 /// A host whose work goes to another that is known, and that takes no link: first for its connection, then
 /// for room for one large message at each target, everything waits.
 struct Waiting {
-    site: TestCluster,
+    site: TestHost,
     addr: RemoteAddr<Glutton>,
     _listener: TcpListener,
 }
@@ -182,7 +182,7 @@ fn whatever_has_a_timeout_keeps_it_while_it_waits_for_room() {
 #[test]
 fn whatever_has_a_timeout_keeps_it_while_it_waits_for_a_place_or_for_the_head() {
     run(async {
-        let site = TestCluster::start().await;
+        let site = TestHost::start().await;
         site.host.set_placement(Arc::new(Everything { to: None, tasks: Arc::default() }));
         let error = gives_up("spawn", site.cluster.spawn::<Glutton>(much()).timeout(SOON)).await;
         assert!(matches!(error, SpawnError::PlacementTimedOut { .. }), "{error}");

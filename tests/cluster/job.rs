@@ -92,7 +92,7 @@ pub(super) enum Order {
 pub(super) enum Reply {
     Done,
     Number(u64),
-    IdAllocator(Vec<u64>),
+    Numbers(Vec<u64>),
     Text(Option<String>),
     Attempts(Vec<Result<(), i32>>),
     Itself(Itself),
@@ -313,7 +313,7 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
             Reply::Done
         }
         Order::Tasks(times) => {
-            Reply::IdAllocator(cluster.run_all((0..times).map(|_| pid::task())).await.map_err(text)?)
+            Reply::Numbers(cluster.run_all((0..times).map(|_| pid::task())).await.map_err(text)?)
         }
         Order::Many(count) => {
             let begun = Instant::now();
@@ -322,10 +322,10 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
             let actors = spawned.into_iter().collect::<Result<Vec<_>, _>>().map_err(text)?;
             let pids = join_all(actors.iter().map(|actor| actor.send(Pid))).await;
             let pids = pids.into_iter().collect::<Result<Vec<_>, _>>().map_err(text)?;
-            Reply::IdAllocator([vec![took.as_millis() as u64], pids].concat())
+            Reply::Numbers([vec![took.as_millis() as u64], pids].concat())
         }
-        Order::StartSleeps => Reply::IdAllocator(cluster.run(start_sleeps::task()).await.map_err(text)?),
-        Order::LeaveDaemons => Reply::IdAllocator(cluster.run(leave_daemons::task()).await.map_err(text)?),
+        Order::StartSleeps => Reply::Numbers(cluster.run(start_sleeps::task()).await.map_err(text)?),
+        Order::LeaveDaemons => Reply::Numbers(cluster.run(leave_daemons::task()).await.map_err(text)?),
         Order::StopSystem => cluster.run(stop_system::task()).await.map(|()| Reply::Done).map_err(text)?,
         Order::Attempt(attempts) => {
             Reply::Attempts(cluster.run(attempt::task(attempts)).await.map_err(text)?)
@@ -335,7 +335,7 @@ async fn follow(cluster: &Cluster, cast: &Cast, order: Order) -> Result<Reply, S
         Order::UseStack(bytes) => Reply::Number(cluster.run(use_stack::task(bytes)).await.map_err(text)?),
         Order::Workers => {
             let workers = cluster.workers().into_iter().filter(|worker| worker.ended.is_none());
-            Reply::IdAllocator(workers.map(|worker| worker.pid.into()).collect())
+            Reply::Numbers(workers.map(|worker| worker.pid.into()).collect())
         }
     })
 }
@@ -519,7 +519,7 @@ impl Job {
     pub(super) fn numbers(&mut self, order: Order) -> Vec<u64> {
         let shown = format!("{order:?}");
         match self.reply(order) {
-            Reply::IdAllocator(numbers) => numbers,
+            Reply::Numbers(numbers) => numbers,
             other => panic!("{shown}: {other:?}; {}", self.errors()),
         }
     }

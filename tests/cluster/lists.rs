@@ -29,7 +29,7 @@ fn thousands_of_actors_are_listed_in_pages_filtered_counted_and_found() {
     let site = TestCluster::head(&["--num-cpus=2"]);
     let mut job = Job::join(&site);
     job.spawn("index", Wish::named("index"));
-    assert!(matches!(job.reply(Order::Many(MANY)), Reply::IdAllocator(_)));
+    assert!(matches!(job.reply(Order::Many(MANY)), Reply::Numbers(_)));
     wait_for("all have begun", || {
         let classes = site.json(&["summary", "actors"]);
         (classes[0]["alive"] == MANY + 1).then_some(())

@@ -127,12 +127,12 @@ fn a_job_goes_on_while_all_of_its_certificates_are_renewed() {
 }
 
 /// What a peer shows for itself.
-struct OutputLine {
+struct Shown {
     chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
 }
 
-impl OutputLine {
+impl Shown {
     /// A certificate for a host, signed with what is in a state directory.
     fn signed(state: &Path, host: HostUid, valid_until: Duration) -> Self {
         let key = std::fs::read(state.join("authority.key")).unwrap();
@@ -204,7 +204,7 @@ impl ServerCertVerifier for Anybody {
 }
 
 /// How a host of the node takes a client that shows that, in words: what its TLS says, or that it waits.
-fn taken(site: &TestCluster, route: HostId, shown: Option<OutputLine>) -> String {
+fn taken(site: &TestCluster, route: HostId, shown: Option<Shown>) -> String {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -213,7 +213,7 @@ fn taken(site: &TestCluster, route: HostId, shown: Option<OutputLine>) -> String
         .with_custom_certificate_verifier(Arc::new(Anybody));
     let mut config = match shown {
         None => config.with_no_client_auth(),
-        Some(OutputLine { chain, key }) => {
+        Some(Shown { chain, key }) => {
             let key = PrivatePkcs8KeyDer::from(key.serialize_der());
             config.with_client_auth_cert(chain, key.into()).unwrap()
         }
@@ -234,7 +234,7 @@ fn taken(site: &TestCluster, route: HostId, shown: Option<OutputLine>) -> String
 const A_DAY_AND_AN_HOUR: Duration = Duration::from_secs(25 * 3600);
 
 /// A node that is off loopback, and how its agent takes a client.
-fn off_loopback(shown: impl FnOnce(&TestCluster, HostUid) -> Option<OutputLine> + Send, expected: &[&str]) {
+fn off_loopback(shown: impl FnOnce(&TestCluster, HostUid) -> Option<Shown> + Send, expected: &[&str]) {
     let network = network_or_skip!(1);
     let site = site(&network, 1);
     let agent = HostId(u64::from_str_radix(&site.nodes[0].id, 16).unwrap());
@@ -248,7 +248,7 @@ fn off_loopback(shown: impl FnOnce(&TestCluster, HostUid) -> Option<OutputLine> 
 #[test]
 fn off_loopback_a_certificate_of_the_cluster_is_taken_as_far_as_the_secret_is_asked_for() {
     off_loopback(
-        |site, host| Some(OutputLine::signed(&site.state(), host, A_DAY_AND_AN_HOUR)),
+        |site, host| Some(Shown::signed(&site.state(), host, A_DAY_AND_AN_HOUR)),
         &["it waits", "bytes"],
     );
 }
@@ -261,23 +261,20 @@ fn off_loopback_nobody_is_taken_without_a_certificate() {
 #[test]
 fn off_loopback_an_expired_certificate_is_refused() {
     let an_hour = Duration::from_secs(3600);
-    off_loopback(
-        |site, host| Some(OutputLine::signed(&site.state(), host, an_hour)),
-        &["CertificateExpired"],
-    );
+    off_loopback(|site, host| Some(Shown::signed(&site.state(), host, an_hour)), &["CertificateExpired"]);
 }
 
 #[test]
 fn off_loopback_a_self_made_certificate_with_the_right_name_is_refused() {
     let refusals = ["UnknownCA", "DecryptError", "BadCertificate"];
-    off_loopback(|_, host| Some(OutputLine::self_made(host)), &refusals);
+    off_loopback(|_, host| Some(Shown::self_made(host)), &refusals);
 }
 
 #[test]
 fn off_loopback_another_cluster_s_certificate_is_refused() {
     let refusals = ["UnknownCA", "DecryptError", "BadCertificate"];
     let other = TestCluster::head(&["--num-cpus=0"]);
-    off_loopback(|_, host| Some(OutputLine::signed(&other.state(), host, A_DAY_AND_AN_HOUR)), &refusals);
+    off_loopback(|_, host| Some(Shown::signed(&other.state(), host, A_DAY_AND_AN_HOUR)), &refusals);
 }
 
 #[test]

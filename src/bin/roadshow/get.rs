@@ -1,7 +1,7 @@
 //! `roadshow get`: all that is known of one thing.
 
 use roadshow::admin::{Admin, AdminTransport};
-use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskCount, WorkerInfo};
+use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskCount, WorkerSummary};
 use serde_json::Value;
 
 use crate::failure::{CliError, CliResult};
@@ -46,7 +46,7 @@ pub(crate) async fn run(
             show_function(&head.functions(part).await?.rows, arguments, output)
         }
         Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
-        Kind::Workers => show::<WorkerInfo, _>(&mut head, arguments, output).await,
+        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
     }
 }
 

@@ -10,7 +10,7 @@ use roadshow::admin::{
 };
 use roadshow::model::{
     ActorInfo, ActorKey, ActorState, ClassCount, JobId, JobInfo, NodeId, NodeInfo, TaskCount, TaskInfo,
-    WorkerId, WorkerInfo,
+    WorkerId, WorkerSummary,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ pub(crate) fn actors() -> Vec<ActorInfo> {
     ]))
 }
 
-pub(crate) fn workers() -> Vec<WorkerInfo> {
+pub(crate) fn workers() -> Vec<WorkerSummary> {
     list(json!([
         {"worker_id": WorkerId(1), "state": "ALIVE", "job_id": JobId(1), "node_id": OTHER, "pid": 31,
          "actors": 1, "detached": ActorKey(1), "cause": null},

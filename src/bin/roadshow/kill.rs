@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roadshow::admin::{Admin, AdminTransport};
 use roadshow::config::WORKER_STOP_TIMEOUT;
-use roadshow::model::{ActorInfo, ActorState, WorkerInfo, WorkerState};
+use roadshow::model::{ActorInfo, ActorState, WorkerState, WorkerSummary};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -92,14 +92,14 @@ pub(crate) async fn run(
 async fn worker_of<E: AdminTransport>(
     actor: &ActorInfo,
     head: &mut Admin<E>,
-) -> CliResult<Option<WorkerInfo>> {
+) -> CliResult<Option<WorkerSummary>> {
     let Some(id) = actor.worker_id.filter(|_| actor.state != ActorState::Dead) else { return Ok(None) };
-    let worker = head.row::<WorkerInfo>(id, id.0).await?;
+    let worker = head.row::<WorkerSummary>(id, id.0).await?;
     Ok(worker.filter(|worker| worker.state != WorkerState::Dead))
 }
 
 /// The other actors of a worker, in words.
-fn others(home: &WorkerInfo) -> String {
+fn others(home: &WorkerSummary) -> String {
     match home.actors.saturating_sub(1) {
         0 => "no other actor".to_owned(),
         others => count(others, "other actor"),

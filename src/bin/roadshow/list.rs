@@ -4,7 +4,7 @@ use std::num::NonZero;
 
 use roadshow::admin::{self, Admin, AdminTransport, Query, joined};
 use roadshow::config::LIST_ROWS_MAX;
-use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerInfo};
+use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 
 use crate::failure::{CliError, CliResult};
 use crate::output::Output;
@@ -103,7 +103,7 @@ pub(crate) async fn run(
         Kind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
         Kind::Tasks => show::<TaskInfo, _>(&mut head, arguments, output).await,
         Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
-        Kind::Workers => show::<WorkerInfo, _>(&mut head, arguments, output).await,
+        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
     }
 }
 

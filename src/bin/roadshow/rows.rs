@@ -2,8 +2,8 @@
 
 use roadshow::admin::AdminRow;
 use roadshow::model::{
-    ActorInfo, ActorState, JobInfo, NodeInfo, NodeState, Quantity, Resources, TaskInfo, WorkerInfo,
-    WorkerState,
+    ActorInfo, ActorState, JobInfo, NodeInfo, NodeState, Quantity, Resources, TaskInfo, WorkerState,
+    WorkerSummary,
 };
 use serde::Serialize;
 
@@ -165,7 +165,7 @@ impl Row for ActorInfo {
     }
 }
 
-impl Row for WorkerInfo {
+impl Row for WorkerSummary {
     const NOUN: &'static str = "worker";
     const HEADERS: &'static [&'static str] = &["WORKER", "STATE", "JOB", "NODE", "PID", "ACTORS", "CAUSE"];
     const FIELDS: &'static [&'static str] =

@@ -3,7 +3,7 @@
 use super::client::{Admin, AdminError, AdminTransport};
 use super::request::{AdminReply, AdminRequest};
 use crate::cluster::listing::{Filter, Page, Query, Row, joined};
-use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerInfo};
+use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 
 /// A row that a head lists.
 pub trait AdminRow: Row + Send {
@@ -27,7 +27,7 @@ macro_rules! rows {
 }
 
 rows! {
-    NodeInfo => Nodes, JobInfo => Jobs, ActorInfo => Actors, WorkerInfo => Workers, TaskInfo => Tasks
+    NodeInfo => Nodes, JobInfo => Jobs, ActorInfo => Actors, WorkerSummary => Workers, TaskInfo => Tasks
 }
 
 impl<E: AdminTransport> Admin<E> {

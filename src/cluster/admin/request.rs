@@ -12,7 +12,7 @@ use crate::cluster::enrolment::ENROLMENT_VARIABLE;
 use crate::cluster::listing::{Counts, Kind, Page, Query};
 use crate::cluster::model::{
     ActorInfo, ActorKey, Alert, ClassCount, JobId, JobInfo, NodeId, NodeInfo, PendingActor, TaskCount,
-    TaskInfo, WorkerId, WorkerInfo,
+    TaskInfo, WorkerId, WorkerSummary,
 };
 use crate::cluster::offspring::MARK_VARIABLE;
 use crate::cluster::protocol::is_secret;
@@ -150,7 +150,7 @@ pub enum AdminReply {
     /// Actors; dead ones only as far as they are remembered.
     Actors(Page<ActorInfo>),
     /// Workers.
-    Workers(Page<WorkerInfo>),
+    Workers(Page<WorkerSummary>),
     /// Tasks, by function and worker.
     Tasks(Page<TaskInfo>),
     /// Actors by class.

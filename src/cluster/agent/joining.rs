@@ -72,14 +72,14 @@ pub(super) async fn membership_loop(
         let (began, mut was_in) = (Instant::now(), false);
         let why = tokio::select! {
             stayed = run_session(&agent, &mut joined, &mut was_in) => match stayed { Err(why) => why },
-            () = heads.next() => DisconnectReason::Replaced,
+            () = heads.next() => RejoinReason::Replaced,
         };
         if let Some(tell) = joined.take_if(|_| why.is_final()) {
             // Nobody waits if the agent is being ended.
             let _ = tell.send(Err(DaemonError::Refused(why.to_string())));
             return;
         }
-        if (was_in && began.elapsed() > LEASE_RENEW_INTERVAL) || matches!(why, DisconnectReason::Replaced) {
+        if (was_in && began.elapsed() > LEASE_RENEW_INTERVAL) || matches!(why, RejoinReason::Replaced) {
             backoff = Backoff::new();
             told = Default::default();
         }
@@ -90,7 +90,7 @@ pub(super) async fn membership_loop(
         backoff.pause().await;
         match find_head(&agent, Renewal::IfStale).await {
             // The head answers at its desk. A link that has been silent would have to wait for TCP.
-            Ok(()) if matches!(why, DisconnectReason::Lost(_)) => {
+            Ok(()) if matches!(why, RejoinReason::Lost(_)) => {
                 agent.head().into_iter().for_each(|head| agent.host.redial(head));
             }
             Ok(()) => {}
@@ -112,7 +112,7 @@ fn differs_from_last(told: &mut String, why: &impl Display) -> bool {
 
 /// Why the agent is not joined any longer.
 #[derive(Debug, thiserror::Error)]
-enum DisconnectReason {
+enum RejoinReason {
     #[error(transparent)]
     Lost(#[from] SendError),
     #[error("it has lost track of this node, and is told anew what is here")]
@@ -123,7 +123,7 @@ enum DisconnectReason {
     Failed(String),
 }
 
-impl DisconnectReason {
+impl RejoinReason {
     fn is_final(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
@@ -134,7 +134,7 @@ async fn run_session(
     agent: &Arc<Agent>,
     joined: &mut Option<oneshot::Sender<Result<(), DaemonError>>>,
     was_in: &mut bool,
-) -> Result<Infallible, DisconnectReason> {
+) -> Result<Infallible, RejoinReason> {
     ask(agent, NodeRequest::Join(agent.report())).await?;
     *was_in = true;
     if let Some(joined) = joined.take() {
@@ -172,12 +172,12 @@ async fn run_session(
 }
 
 /// Asks the head, as long as it is worth while.
-async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, DisconnectReason> {
-    let head = agent.head().ok_or(DisconnectReason::Unknown)?;
+async fn ask(agent: &Agent, request: NodeRequest) -> Result<NodeReply, RejoinReason> {
+    let head = agent.head().ok_or(RejoinReason::Unknown)?;
     let deadline = deadline_in(HEAD_RPC_TIMEOUT);
     match call_host(&agent.host, head, NODE, request, deadline).await? {
-        NodeReply::Unknown => Err(DisconnectReason::Unknown),
-        NodeReply::Failed { text } => Err(DisconnectReason::Failed(text)),
+        NodeReply::Unknown => Err(RejoinReason::Unknown),
+        NodeReply::Failed { text } => Err(RejoinReason::Failed(text)),
         reply => Ok(reply),
     }
 }

@@ -81,7 +81,7 @@ pub(crate) struct TokenRpcServer<S> {
 
 /// Why somebody is not served.
 #[derive(Debug, Error)]
-enum RejectReason {
+enum RefusalReason {
     #[error("{0}")]
     Tls(io::Error),
     #[error(transparent)]
@@ -133,7 +133,7 @@ impl<S: TokenService> TokenRpcServer<S> {
 
     async fn handle_connection(self: Arc<Self>, stream: net::TcpStream, closing: CancellationToken) {
         let proven = timeout(HANDSHAKE_TIMEOUT, self.authenticate(stream)).await;
-        match proven.unwrap_or(Err(RejectReason::TimedOut)) {
+        match proven.unwrap_or(Err(RefusalReason::TimedOut)) {
             Err(error) => self.refusals.record(&error),
             Ok((stream, place)) => {
                 // Not here: this task counts as a stranger's.
@@ -152,20 +152,20 @@ impl<S: TokenService> TokenRpcServer<S> {
     async fn authenticate(
         &self,
         stream: net::TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, OwnedSemaphorePermit), RejectReason> {
-        stream.set_nonblocking(true).map_err(RejectReason::Tls)?;
-        stream.set_nodelay(true).map_err(RejectReason::Tls)?;
-        let stream = TcpStream::from_std(stream).map_err(RejectReason::Tls)?;
+    ) -> Result<(TlsStream<TcpStream>, OwnedSemaphorePermit), RefusalReason> {
+        stream.set_nonblocking(true).map_err(RefusalReason::Tls)?;
+        stream.set_nodelay(true).map_err(RefusalReason::Tls)?;
+        let stream = TcpStream::from_std(stream).map_err(RefusalReason::Tls)?;
         let mut stream = match self.tls.accept(stream).into_fallible().await {
             Ok(stream) => stream,
             Err((error, stream)) => {
                 linger(stream).await;
-                return Err(RejectReason::Tls(explain(error)));
+                return Err(RefusalReason::Tls(explain(error)));
             }
         };
         let binding = binding(stream.get_ref().1)?;
         let opening = frames::read(&mut stream, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX).await?;
-        match self.check_auth(opening.ok_or(RejectReason::Left)?, &binding) {
+        match self.check_auth(opening.ok_or(RefusalReason::Left)?, &binding) {
             Ok(place) => {
                 let proof = self.token.prove(SERVER, &binding).to_vec();
                 frames::write(
@@ -189,17 +189,17 @@ impl<S: TokenService> TokenRpcServer<S> {
         &self,
         opening: AuthRequest,
         binding: &[u8],
-    ) -> Result<OwnedSemaphorePermit, (Refusal, RejectReason)> {
+    ) -> Result<OwnedSemaphorePermit, (Refusal, RefusalReason)> {
         let AuthRequest { version: theirs, proof } = opening;
         if theirs != VERSION {
-            return Err((Refusal::Version { ours: VERSION }, RejectReason::Version { theirs }));
+            return Err((Refusal::Version { ours: VERSION }, RefusalReason::Version { theirs }));
         }
         if !self.token.verify(CLIENT, binding, &proof) {
-            return Err((Refusal::Secret, RejectReason::Secret));
+            return Err((Refusal::Secret, RefusalReason::Secret));
         }
         Arc::clone(&self.connection_slots)
             .try_acquire_owned()
-            .map_err(|_| (Refusal::Busy, RejectReason::Busy))
+            .map_err(|_| (Refusal::Busy, RefusalReason::Busy))
     }
 
     /// Answers until nothing more is asked.

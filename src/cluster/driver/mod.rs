@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::bootstrap::HeadInfo;
-use super::enrolment::{Admission, Admitted};
+use super::enrolment::{Admitted, DriverEnrolment};
 use super::executable::Executable;
 use super::io_thread::IoThread;
 use super::logs::{Display, Kept};
@@ -87,7 +87,7 @@ struct Shared {
     /// The user's host.
     host: Host,
     credentials: Credentials,
-    admission: Admission,
+    admission: DriverEnrolment,
     /// All addresses of the head.
     heads: Vec<SocketAddr>,
     job: JobId,

@@ -54,7 +54,7 @@ pub(super) struct NameEntry {
 
 /// What is known of an actor that somebody waits for.
 #[derive(Debug)]
-pub(super) struct PendingActor {
+pub(super) struct UnplacedActor {
     pub(super) ticket: Ticket,
     /// How many workers of its own could not be started.
     pub(super) failed: u32,

@@ -63,7 +63,7 @@ use super::model::{ActorKey, JobId, NodeId, WorkerId};
 use super::schedule::{PendingQueues, Scheduler};
 use crate::config;
 use crate::id::{HostId, HostUid};
-use actor::{Actor, PendingActor};
+use actor::{Actor, UnplacedActor};
 use aftermath::DeferredWork;
 use job::Job;
 use names::{Classes, Names};
@@ -131,7 +131,7 @@ pub(in crate::cluster) struct State {
     hosts: FxHashMap<HostId, (HostUid, WorkerId)>,
     actors: Table<ActorKey, Actor>,
     /// Actors that somebody waits for.
-    pending: BTreeMap<ActorKey, PendingActor>,
+    pending: BTreeMap<ActorKey, UnplacedActor>,
     /// Actors that lived when the head went away, and that no node has reported since.
     unaccounted: BTreeSet<ActorKey>,
     rejoin_deadline: Option<Millis>,

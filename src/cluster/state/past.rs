@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::State;
 use super::actor::Actor;
 use crate::cluster::model::{
-    ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerAddress, WorkerId, WorkerInfo,
+    ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerAddress, WorkerId, WorkerSummary,
 };
 use crate::id::HostUid;
 
@@ -67,7 +67,7 @@ pub(super) struct NodeRecord {
 
 #[derive(Debug)]
 pub(super) struct WorkerRecord {
-    pub(super) summary: WorkerInfo,
+    pub(super) summary: WorkerSummary,
     /// None if it never was ready.
     pub(super) member: Option<WorkerAddress>,
     pub(super) tasks: Vec<TaskCount>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::actor::{Actor, NameEntry, PendingActor, Phase};
+use super::actor::{Actor, NameEntry, Phase, UnplacedActor};
 use super::{Answer, ControlError, State, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
@@ -84,7 +84,7 @@ impl State {
         let actor =
             Actor { job: job_id, class, shape, detached, index_in_worker: 0, phase: Phase::Waiting, named };
         self.actors.insert(key, actor);
-        self.pending.insert(key, PendingActor { ticket, failed: 0 });
+        self.pending.insert(key, UnplacedActor { ticket, failed: 0 });
         self.open_requests.insert(ticket, OpenRequest::Place(key));
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.unassigned_actors.insert(key);

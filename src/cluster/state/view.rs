@@ -9,7 +9,7 @@ use super::node::Node;
 use super::worker::Worker;
 use crate::cluster::model::{
     ActorKey, Alert, AlertKind, JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState,
-    PendingActor, WorkerId, WorkerInfo,
+    PendingActor, WorkerId, WorkerSummary,
 };
 use crate::cluster::schedule::Queue;
 use crate::id::{HostId, HostUid};
@@ -198,7 +198,7 @@ impl State {
             return None;
         }
         if let Some(past) = self.history.worker_of(host) {
-            let WorkerInfo { pid, node_id, cause, .. } = &past.summary;
+            let WorkerSummary { pid, node_id, cause, .. } = &past.summary;
             let cause = cause.as_deref().unwrap_or("it has ended");
             return Some(format!("worker {pid} on node {node_id}: {cause}"));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::past::WorkerRecord;
 use super::{Action, ControlError, JobEvent, Millis, State, millis};
 use crate::cluster::model::{
-    ActorKey, JobId, NodeId, NodeState, TaskCount, WorkerAddress, WorkerId, WorkerInfo, WorkerState, cut,
+    ActorKey, JobId, NodeId, NodeState, TaskCount, WorkerAddress, WorkerId, WorkerState, WorkerSummary, cut,
 };
 use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_STABLE_AFTER, WORKER_STARTS_FAILED_MAX};
 
@@ -55,8 +55,8 @@ impl Worker {
         worker_id: WorkerId,
         state: WorkerState,
         cause: Option<String>,
-    ) -> WorkerInfo {
-        WorkerInfo {
+    ) -> WorkerSummary {
+        WorkerSummary {
             worker_id,
             state,
             job_id: self.job,
@@ -203,7 +203,7 @@ impl State {
         }
         self.suspended.remove(&id);
         let summary =
-            WorkerInfo { detached, ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned())) };
+            WorkerSummary { detached, ..worker.summary(id, WorkerState::Dead, Some(cause.to_owned())) };
         let shared: Arc<str> = cause.into();
         for actor in worker.actors.clone() {
             self.end_actor(actor, &shared, ControlError::Unknown);

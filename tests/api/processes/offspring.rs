@@ -47,15 +47,15 @@ impl Drop for Sleeps {
 }
 
 /// A process of the test's own.
-struct SwappableKey(Child);
+struct Own(Child);
 
-impl SwappableKey {
+impl Own {
     fn start() -> Self {
         Self(Command::new("sleep").arg("98765").spawn().unwrap())
     }
 }
 
-impl Drop for SwappableKey {
+impl Drop for Own {
     fn drop(&mut self) {
         // Both fail only for a process that has ended and was waited for.
         let _ = self.0.kill();
@@ -79,7 +79,7 @@ pub(super) async fn stay(how: &str) {
 #[test]
 fn nothing_that_a_worker_has_started_is_left_after_a_shutdown_and_what_the_driver_has_started_is() {
     System::new().block_on(async {
-        let own = SwappableKey::start();
+        let own = Own::start();
         let cluster = Cluster::local(2).await.unwrap();
         let sleeps = Sleeps::start(&cluster, &ALL[..5]).await;
         cluster.shutdown().await.unwrap();

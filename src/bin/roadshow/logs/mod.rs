@@ -5,7 +5,7 @@ mod tail;
 use std::time::Duration;
 
 use roadshow::admin::LogFrom;
-use roadshow::model::{ActorInfo, JobId, JobInfo, NodeId, NodeInfo, NodeState, WorkerId, WorkerInfo};
+use roadshow::model::{ActorInfo, JobId, JobInfo, NodeId, NodeInfo, NodeState, WorkerId, WorkerSummary};
 use serde::Serialize;
 
 pub(crate) use tail::{LogSelector, LogSource, Tail};
@@ -175,7 +175,7 @@ async fn select(
             (LogSelector::Worker(worker), Some(node))
         }
         Selection { worker: Some(worker), .. } => {
-            let worker: WorkerInfo = find_at(&mut head, worker).await?;
+            let worker: WorkerSummary = find_at(&mut head, worker).await?;
             (LogSelector::Worker(worker.worker_id), Some(worker.node_id))
         }
         Selection { job: Some(job), .. } => {

@@ -19,7 +19,7 @@ use super::State;
 use super::view::Reasons;
 use crate::cluster::listing::{Condition, Page, Query, QueryError, Row, Value};
 #[cfg(test)]
-use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerInfo};
+use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS};
 use crate::wire;
 use position::Position;
@@ -172,7 +172,7 @@ impl State {
         self.all()
     }
 
-    pub(in crate::cluster) fn workers(&self) -> Vec<WorkerInfo> {
+    pub(in crate::cluster) fn workers(&self) -> Vec<WorkerSummary> {
         self.all()
     }
 

@@ -4,11 +4,11 @@ use super::meant::Meant;
 use super::position::Position;
 use super::{Listed, Reasons, State};
 use crate::cluster::listing::Value;
-use crate::cluster::model::{TaskCount, TaskInfo, WorkerId, WorkerInfo, WorkerState};
+use crate::cluster::model::{TaskCount, TaskInfo, WorkerId, WorkerState, WorkerSummary};
 use crate::cluster::state::worker::Worker;
 use crate::config::LIST_MEANT_MAX;
 
-fn summary_at(state: &State, position: Position) -> Option<WorkerInfo> {
+fn summary_at(state: &State, position: Position) -> Option<WorkerSummary> {
     if position.has_ended {
         return state.history.workers.get(position.at).map(|past| past.summary.clone());
     }
@@ -33,7 +33,7 @@ fn tasks_at(state: &State, position: Position) -> &[TaskCount] {
     }
 }
 
-impl Listed for WorkerInfo {
+impl Listed for WorkerSummary {
     fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, .. } = position;
         if has_ended {
@@ -118,7 +118,7 @@ impl Listed for TaskInfo {
 
     fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
         let (worker, count) = function_at(state, position)?;
-        let WorkerInfo { worker_id, job_id, node_id, .. } = worker;
+        let WorkerSummary { worker_id, job_id, node_id, .. } = worker;
         let count = if position.has_ended { over(count) } else { count.clone() };
         Some(Self { job_id, worker_id, node_id, count })
     }
@@ -129,7 +129,7 @@ impl Listed for TaskInfo {
     }
 }
 
-fn function_at(state: &State, position: Position) -> Option<(WorkerInfo, &TaskCount)> {
+fn function_at(state: &State, position: Position) -> Option<(WorkerSummary, &TaskCount)> {
     let at = usize::try_from(position.row.checked_sub(1)?).ok()?;
     let count = tasks_at(state, position).get(at)?;
     Some((summary_at(state, position)?, count))

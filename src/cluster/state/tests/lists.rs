@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::listing::{Filter, Page, Query, QueryError};
-use crate::cluster::model::{JobInfo, NodeInfo, TaskCount, TaskInfo, WorkerInfo};
+use crate::cluster::model::{JobInfo, NodeInfo, TaskCount, TaskInfo, WorkerSummary};
 use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS};
 
 impl Lab {
@@ -184,7 +184,7 @@ fn a_text_means_an_id_its_beginning_or_a_name() {
     assert_eq!(one(&format!("{:x}", ended.0)), [ended]);
     assert_eq!(one("00000000"), [counter, ended]);
     assert_eq!(one("nothing"), []);
-    assert_eq!(lab.meant::<WorkerInfo>(&worker.to_string())[0].worker_id, worker);
+    assert_eq!(lab.meant::<WorkerSummary>(&worker.to_string())[0].worker_id, worker);
     assert_eq!(lab.meant::<JobInfo>("1")[0].job_id, job);
     assert_eq!(lab.meant::<NodeInfo>("n2")[0].node_id, NodeId(2));
     assert_eq!(lab.meant::<NodeInfo>("0000000000000002")[0].node_id, NodeId(2));

@@ -9,7 +9,7 @@ use roadshow::registry::{Inbound, MessageBatch};
 use roadshow::session::{CreditCharge, Event};
 use roadshow::wire::{Body, CallFailure, Chunk, Frame, Reply};
 
-use super::message::{Number, is_intact, retry_call_id};
+use super::message::{Number, is_intact, number_of};
 
 /// A call that a handler has.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl Came {
 
     fn see(&mut self, target: Target, body: &Body) -> Option<Number> {
         assert!(!self.strict || is_intact(body), "bytes got lost on the way");
-        let number = retry_call_id(body);
+        let number = number_of(body);
         self.seen.extend(number.map(|number| (target, number)));
         number
     }

@@ -11,7 +11,7 @@ use super::message::{Number, TARGETS};
 
 /// One attempt at a call, which is also its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct DialAttempt {
+pub(crate) struct Attempt {
     pub(crate) number: Number,
     /// How often the call was made before.
     pub(crate) nth: u32,
@@ -42,10 +42,10 @@ pub(crate) struct Made {
 /// All of it.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    pub(crate) calls: BTreeMap<DialAttempt, Made>,
-    pub(crate) ends: BTreeMap<DialAttempt, End>,
+    pub(crate) calls: BTreeMap<Attempt, Made>,
+    pub(crate) ends: BTreeMap<Attempt, End>,
     /// The calls that may be made again, with the last attempt under each number that the session gave.
-    repeatable: BTreeMap<CallId, DialAttempt>,
+    repeatable: BTreeMap<CallId, Attempt>,
     pub(crate) tells: BTreeMap<Number, Target>,
     pub(crate) dead_letters: u64,
     /// The highest number that the session has given a call.
@@ -54,7 +54,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// The session has taken a call.
-    pub(crate) fn made(&mut self, attempt: DialAttempt, repeat: Retryable, made: Made) {
+    pub(crate) fn made(&mut self, attempt: Attempt, repeat: Retryable, made: Made) {
         let again = match repeat {
             Retryable::Again(call) if self.may_be_made(call) => Some(call),
             _ => None,
@@ -77,7 +77,7 @@ impl Ledger {
     }
 
     /// One of the calls that may be made again, and the last attempt at it.
-    pub(crate) fn repeatable(&self, which: u8) -> Option<(CallId, DialAttempt)> {
+    pub(crate) fn repeatable(&self, which: u8) -> Option<(CallId, Attempt)> {
         let which = usize::from(which) % self.repeatable.len().max(1);
         self.repeatable.iter().nth(which).map(|(call, last)| (*call, *last))
     }
@@ -94,7 +94,7 @@ impl Ledger {
     }
 
     /// One of the attempts whose number is no other attempt's by now.
-    pub(crate) fn attempt(&self, which: u8) -> Option<(DialAttempt, CallId)> {
+    pub(crate) fn attempt(&self, which: u8) -> Option<(Attempt, CallId)> {
         let which = usize::from(which) % self.calls.len().max(1);
         let (attempt, made) = self.calls.iter().nth(which)?;
         let mut later =
@@ -104,7 +104,7 @@ impl Ledger {
     }
 
     /// An attempt has ended.
-    pub(crate) fn end(&mut self, attempt: DialAttempt, end: End) {
+    pub(crate) fn end(&mut self, attempt: Attempt, end: End) {
         assert!(self.calls.contains_key(&attempt), "{attempt:?} was never accepted");
         let text = format!("{end:?}");
         let before = self.ends.insert(attempt, end);
@@ -117,15 +117,14 @@ impl Ledger {
     }
 
     /// A further attempt at a call.
-    pub(crate) fn next_attempt(&self, number: Number) -> DialAttempt {
+    pub(crate) fn next_attempt(&self, number: Number) -> Attempt {
         let last = self.last_attempt(number);
-        DialAttempt { number, nth: last.map_or(0, |(last, _)| last.nth + 1) }
+        Attempt { number, nth: last.map_or(0, |(last, _)| last.nth + 1) }
     }
 
     /// The last attempt at a call.
-    fn last_attempt(&self, number: Number) -> Option<(DialAttempt, Made)> {
-        let mut made =
-            self.calls.range(DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX });
+    fn last_attempt(&self, number: Number) -> Option<(Attempt, Made)> {
+        let mut made = self.calls.range(Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX });
         made.next_back().map(|(attempt, made)| (*attempt, *made))
     }
 
@@ -149,8 +148,8 @@ impl Ledger {
         }
     }
 
-    fn check_failed(&self, attempt: DialAttempt, failed: &CallError, peer: &Came, lossless: bool) {
-        let again = DialAttempt { nth: attempt.nth + 1, ..attempt };
+    fn check_failed(&self, attempt: Attempt, failed: &CallError, peer: &Came, lossless: bool) {
+        let again = Attempt { nth: attempt.nth + 1, ..attempt };
         let is_only = attempt.nth == 0 && !self.calls.contains_key(&again);
         let answer = peer.answers.get(&attempt.number);
         let seen = peer.seen.iter().any(|(_, number)| *number == attempt.number);
@@ -179,7 +178,7 @@ impl Ledger {
     fn check_order(&self, peer: &Came) {
         for target in TARGETS {
             let once = |number: &Number| match self.last_attempt(*number) {
-                Some((DialAttempt { nth: 0, .. }, made)) => {
+                Some((Attempt { nth: 0, .. }, made)) => {
                     assert_eq!(made.target, target, "call {number}");
                     true
                 }

@@ -83,13 +83,13 @@ impl Message {
 }
 
 /// The number with which a message begins.
-pub(crate) fn retry_call_id(body: &Body) -> Option<Number> {
+pub(crate) fn number_of(body: &Body) -> Option<Number> {
     body.message.first_chunk().map(|number| Number::from_be_bytes(*number))
 }
 
 /// Whether a message is as its number says.
 pub(crate) fn is_intact(body: &Body) -> bool {
-    retry_call_id(body).is_some_and(|number| {
+    number_of(body).is_some_and(|number| {
         let pattern = pattern_of(number);
         pattern.starts_with(&body.message[4..])
             && body.attachments.iter().all(|part| pattern.starts_with(part))

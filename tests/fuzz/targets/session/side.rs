@@ -15,7 +15,7 @@ use roadshow::wire::{Encoded, Frame, FrameCodec, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 
 use super::came::{Came, Counts};
-use super::made::{DialAttempt, End, Ledger};
+use super::made::{Attempt, End, Ledger};
 use super::message::{CHUNK_BYTES, TARGETS};
 
 /// How many messages of a side may be so long that they are cut into chunks.
@@ -31,7 +31,7 @@ pub(crate) struct Side {
     pub(crate) session: Session<SlotId>,
     pub(super) path: ReceivePath,
     /// The attempts that have no outcome, by their slots.
-    pub(super) open: BTreeMap<SlotId, DialAttempt>,
+    pub(super) open: BTreeMap<SlotId, Attempt>,
     batch: WriteBatch,
     /// What the kernel has, and the peer has not read.
     pub(crate) pipe: BytesMut,

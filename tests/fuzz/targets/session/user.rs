@@ -11,7 +11,7 @@ use roadshow::wire::{CallFailure, CallHeader, TellHeader};
 use roadshow_fuzz::Script;
 
 use super::came::Answer;
-use super::made::{DialAttempt, End, Made};
+use super::made::{Attempt, End, Made};
 use super::message::{MESSAGE, Message, Number, TARGETS};
 use super::side::Side;
 
@@ -52,7 +52,7 @@ impl Side {
             how @ 192.. if !self.strict => Retryable::Again(self.made.not_repeatable(how.into())),
             _ => Retryable::Never,
         };
-        self.attempt(now, DialAttempt { number, nth: 0 }, target, repeat, script);
+        self.attempt(now, Attempt { number, nth: 0 }, target, repeat, script);
     }
 
     fn call_again(&mut self, now: Instant, script: &mut Script<'_>) {
@@ -74,7 +74,7 @@ impl Side {
     fn attempt(
         &mut self,
         now: Instant,
-        attempt: DialAttempt,
+        attempt: Attempt,
         target: Target,
         repeat: Retryable,
         script: &mut Script<'_>,
