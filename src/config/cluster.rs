@@ -189,7 +189,8 @@ pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Nodes that a driver sends its executable to at the same time.
 ///
-/// The others fetch it from nodes that have it. Two, so that one slow node delays no other.
+/// The others fetch it from nodes that have it. With two, one slow node delays no other; two slow nodes delay all
+/// until one of them has the executable.
 pub const EXECUTABLES_SENT_AT_ONCE: usize = 2;
 
 /// Time for which a driver that starts looks for a node that has its executable, before it sends any copy.

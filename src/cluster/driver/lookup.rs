@@ -8,19 +8,22 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cluster::ClusterError;
-use crate::cluster::enrolment::{Admission, ENROLMENT_VARIABLE};
+use crate::cluster::enrolment::{DriverEnrolment, ENROLMENT_VARIABLE};
 use crate::cluster::model::JobId;
 use crate::cluster::trust::Token;
 
 /// What lets this driver into the cluster at one of these addresses: the agent that has started it for a job, where that
 /// gives its drivers no token, or else the token.
-pub(super) fn admission(heads: &[SocketAddr], submitted: &Submitted) -> Result<Admission, ClusterError> {
+pub(super) fn admission(
+    heads: &[SocketAddr],
+    submitted: &Submitted,
+) -> Result<DriverEnrolment, ClusterError> {
     let socket = std::env::var_os(ENROLMENT_VARIABLE).filter(|socket| !socket.is_empty());
     match (socket, submitted.job()) {
-        (Some(socket), Some(_)) => Ok(Admission::Agent(socket.into())),
+        (Some(socket), Some(_)) => Ok(DriverEnrolment::Agent(socket.into())),
         (socket, _) => match token(heads) {
             Err(ClusterError::NoToken { .. }) if socket.is_some() => Err(ClusterError::OneCluster),
-            found => found.map(Admission::Token),
+            found => found.map(DriverEnrolment::Token),
         },
     }
 }

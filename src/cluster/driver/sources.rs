@@ -201,6 +201,8 @@ impl Plan {
 
     /// Assigns sources to the nodes that wait, in their order. Returns the transfers that no future waits for.
     fn give_out(&mut self, sources: &Sources) -> Vec<Transfer> {
+        // A transfer that is dropped comes here again: once for each of them, it would recurse.
+        self.waiting.retain(|waiting| !waiting.tell.is_closed());
         let (mut unwanted, mut at) = (Vec::new(), 0);
         while let Some(waiting) = self.waiting.get(at) {
             let Some(turn) = Self::turn(&self.holders, self.free, self.sending, &waiting.tried) else {

@@ -1,5 +1,7 @@
 //! Certificates that the head issues: to agents and drivers who enrol, and to the workers of its nodes.
 
+use std::collections::BTreeSet;
+
 use super::Head;
 use crate::cluster::bootstrap::ActorEvent;
 use crate::cluster::desk::{Enrolled, Returned};
@@ -101,6 +103,11 @@ fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
     let Some(facts) = facts.filter(|facts| node.is_some() && facts.runs_on == *node) else {
         return Err(format!("no driver of job {job} runs there"));
     };
+    // By a second incarnation a driver could make its first a stranger, which has no certificate to check.
+    let ids: BTreeSet<_> = hosts.iter().map(|host| host.host).collect();
+    if ids.len() < hosts.len() {
+        return Err("a driver is certified for one incarnation of each host".to_owned());
+    }
     let own = [facts.driver, facts.user_host];
     match hosts.iter().find(|host| {
         state.owner_of_host(host.host).is_some_and(|holder| holder != **host || !own.contains(&Some(holder)))
@@ -314,6 +321,9 @@ mod tests {
         {
             check_submitted(&known.state, &other).unwrap_err();
         }
+        let later = HostUid { incarnation: fresh_identity().incarnation, ..fresh[0] };
+        let again = HostUid { incarnation: crate::id::Incarnation(later.incarnation.0 + 1), ..later };
+        check_submitted(&known.state, &asked(job, node, &[later, again])).unwrap_err();
         for living in [known.agent, known.driver, known.caller, known.worker[0]] {
             check_submitted(&known.state, &asked(job, node, &[fresh[0], living])).unwrap_err();
         }

@@ -9,6 +9,7 @@ use super::super::orders::Outbox;
 use super::super::store::Store;
 use super::super::{Head, certify};
 use super::*;
+use crate::cluster::callers;
 use crate::cluster::control::ControlPlane;
 use crate::cluster::daemon::start_host;
 use crate::cluster::model::{Labels, NodeDescriptor, NodeState, Resources};
@@ -121,4 +122,21 @@ async fn a_member_whose_host_is_another_s_by_now_is_not_taken_back_whatever_it_s
     // A node that was given up comes back as it may enrol: it joins anew, with its own certificate.
     head.control.apply(Event::NodeLeft { node: now, cause: "it was lost".to_owned() });
     head.take_back(&claims(now), &certificate(&head.authority, &[now])).unwrap();
+}
+
+#[tokio::test]
+async fn a_caller_that_is_forgotten_passes_for_no_process_of_the_machine() {
+    let scratch = TestDir::new();
+    let (head, driver) = (head(&scratch, Vec::new()).await, fresh_identity());
+    let at = SocketAddr::from(([127, 0, 0, 1], 2));
+    callers::check_job(&head.host, driver, JobId(1)).unwrap_err();
+    head.host.add_peer(driver, at);
+    callers::check_job(&head.host, driver, JobId(1)).unwrap();
+    // Another life of it makes the first a stranger.
+    let later = HostUid { incarnation: Incarnation(driver.incarnation.0 + 1), ..driver };
+    head.host.supersede(later, at);
+    callers::check_job(&head.host, driver, JobId(1)).unwrap_err();
+    head.host.forget(later);
+    callers::check_job(&head.host, later, JobId(1)).unwrap_err();
+    callers::check_job(&head.host, head.host.identity(), JobId(1)).unwrap();
 }
