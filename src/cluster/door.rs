@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::config::{ACCEPT_BACKOFF, HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX};
-use crate::host::strangers::{RejectionLog, UnauthenticatedConnections};
+use crate::host::unauthenticated::{RejectionLog, UnauthenticatedConnections};
 use crate::transport::{PREAMBLE_BYTES, Route, RouteError, explained};
 
 /// Where connections go from the door.

@@ -27,7 +27,7 @@ use crate::config::{
     HANDSHAKE_TIMEOUT, HANDSHAKES_OPEN_MAX, TOKEN_RPC_CONNECTIONS_MAX, TOKEN_RPC_IDLE_TIMEOUT,
     TOKEN_RPC_REPLY_BYTES_MAX, TOKEN_RPC_REQUEST_BYTES_MAX, TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX,
 };
-use crate::host::strangers::{RejectionLog, UnauthenticatedConnections};
+use crate::host::unauthenticated::{RejectionLog, UnauthenticatedConnections};
 use crate::transport::{Certificate, Credentials, explain, linger};
 
 /// What is done at a desk for those who have proved that they know the token.

@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::calls::Content;
-use super::parcel::QueuedFrame;
+use super::flow_table::FlowTable;
+use super::queued_frame::QueuedFrame;
 use super::send_queue::{FrameOut, Queued, SendQueue, queued_cost};
-use super::table::FlowTable;
 use crate::config::{MESSAGE_OVERHEAD_BYTES, QUEUE_OVERHEAD_BYTES};
 use crate::id::Target;
 use crate::wire::FrameSink;

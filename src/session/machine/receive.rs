@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{CallStage, Session};
 use crate::config::{ACK_DELAY, InjectedBug, MESSAGE_OVERHEAD_BYTES};
 use crate::id::{CallId, Target};
-use crate::session::repeats::DuplicateState;
+use crate::session::dedup::DuplicateState;
 use crate::session::{CallError, CreditCharge, Event, Events, SessionError};
 use crate::wire::{
     Ack, CallFailure, CallHeader, Cancel, Credit, Failure, Frame, FrameKind, Goodbye, IncomingBody, Reply,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{ActiveLink, Certified, Link, LinkGuard, Peer, SlotId, State};
 use crate::config::{CROSSED_TIMEOUT, RECONNECT_DELAY_MAX, RECONNECT_DELAY_MIN, REFUSED_CONNECTS_MAX};
-use crate::host::pulse::LinkMonitor;
+use crate::host::heartbeat::LinkMonitor;
 use crate::host::{Host, connect, random_u64};
 use crate::id::LinkId;
 use crate::lock::Locked;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use super::answers::{Outcome, Slot};
+use super::reply_slots::{Outcome, Slot};
 use super::{Peer, SlotId};
 use crate::host::error::SendError;
 use crate::session::{CallError, DisconnectReason};

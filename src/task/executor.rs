@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{SHORT_TASK_STREAK_MIN, TASK_BATCH_TIME};
-use crate::host::{Host, scope};
+use crate::host::{Host, decode_context};
 use crate::id::TypeHash;
 use crate::lock::Mutex;
 use crate::registry::{Inbound, panics};
@@ -220,7 +220,7 @@ fn next(queue: &Mutex<Queue>, ended: Option<(TypeHash, bool)>) -> Option<Waiting
 
 /// Runs a task. What of its types panics beside the function itself costs this task alone.
 fn run_one(host: &Host, run: RunTask, inbound: Inbound) -> bool {
-    let ran = panics::catch(|| scope::within(host, || run(inbound)));
+    let ran = panics::catch(|| decode_context::within(host, || run(inbound)));
     ran.unwrap_or_else(|text| {
         tracing::warn!(text, "a task's value panicked while it was dropped");
         false

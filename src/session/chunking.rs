@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 
 use super::calls::Content;
-use super::log::{Position, SendBuffer};
-use super::parcel::QueuedFrame;
+use super::queued_frame::QueuedFrame;
+use super::send_buffer::{Position, SendBuffer};
 use crate::config::CHUNKED_SENDS_MAX;
 use crate::id::{CallId, Target};
 use crate::wire::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, FrameSink};

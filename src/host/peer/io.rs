@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{ActiveLink, Peer, SlotId, State, now};
-use crate::host::inbox::{ReceivedBatch, SessionSink};
+use crate::host::receive::{ReceivedBatch, SessionSink};
 use crate::id::CallId;
 use crate::registry::ReplyPath;
 use crate::session::{DisconnectReason, Session, SessionError, WriteBatch};

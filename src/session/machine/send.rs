@@ -4,7 +4,7 @@ use super::{CallStage, Session};
 use crate::config::{ACK_PIGGYBACK_INTERVAL, CHUNK_BURST_BYTES};
 use crate::session::WriteBatch;
 use crate::session::calls::Content;
-use crate::session::lanes::ChunkedSendDone;
+use crate::session::chunking::ChunkedSendDone;
 use crate::wire::Ack;
 
 impl<T> Session<T> {

@@ -9,9 +9,9 @@ use std::task::Waker;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::inbox::{InboundSink, ReceivedBatch};
 use super::peer::{ActiveLink, LinkGuard, Peer, SlotId, disconnect_reason};
-use super::{Destination, Host, scope};
+use super::receive::{InboundSink, ReceivedBatch};
+use super::{Destination, Host, decode_context};
 use crate::config::GOODBYE_TIMEOUT;
 use crate::id::{Target, TypeHash};
 use crate::observe::log;
@@ -102,7 +102,7 @@ fn dispatch(peer: &Arc<Peer>, inbox: &mut ReceivedBatch) -> Option<DisconnectRea
     }
     let Some(host) = peer.host() else { return Some(DisconnectReason::Shutdown) };
     let mut route = Dispatcher { host: &host, peer, last: None, peer_closed: None };
-    scope::within(&host, || inbox.dispatch_all(&mut route));
+    decode_context::within(&host, || inbox.dispatch_all(&mut route));
     route.peer_closed
 }
 
