@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::cluster::control_plane::state::{
-    Action, Answer, Event, Millis, NodeReport, Search, Settings, State, Ticket,
-};
+use crate::cluster::control_plane::state::{Action, Answer, Event, Millis, Search, Settings, State, Ticket};
 use crate::cluster::listing::Query;
-use crate::cluster::membership::MembershipUpdate;
+use crate::cluster::model::NodeReport;
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorLocation, ActorSpec, JobDescriptor, JobId, Labels, NodeDescriptor, NodeId,
     Resources, WorkerAddress, WorkerId,
 };
+use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::id::{ActorId, ActorIncarnation, HostId, HostUid, Incarnation, Target};
 use crate::wire;
