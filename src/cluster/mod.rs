@@ -66,6 +66,8 @@ mod process;
 mod protocol;
 #[cfg(feature = "cli")]
 mod rehearsal;
+#[cfg(feature = "cli")]
+mod removal;
 mod schedule;
 #[cfg(test)]
 mod scratch;

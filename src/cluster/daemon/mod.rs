@@ -22,6 +22,8 @@ pub(super) use job_users::is_known;
 pub use job_users::{JobUser, JobUsers, JobUsersError, UidRange};
 pub use options::{AgentOptions, AgentReady, HeadOptions, HeadReady};
 
+pub use super::removal::{RemoveTreeError, remove_tree};
+
 /// Why a daemon cannot start, or cannot go on.
 #[derive(Debug, Error)]
 #[non_exhaustive]

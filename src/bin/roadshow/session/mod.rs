@@ -19,7 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use roadshow::daemon::JobUsers;
+use roadshow::daemon::{JobUsers, remove_tree};
 use roadshow::model::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -134,10 +134,10 @@ impl Session {
 
     /// Removes what it has left; with `keep_logs` all but its logs.
     pub(crate) fn remove(&self, keep_logs: bool) -> io::Result<()> {
-        match (self.dir.exists(), keep_logs) {
-            (false, _) => Ok(()),
-            (true, false) => fs::remove_dir_all(&self.dir),
-            (true, true) => self.remove_all_but(&[LOGS]),
+        match keep_logs {
+            false => Ok(remove_tree(&self.dir)?),
+            true if self.dir.exists() => self.remove_all_but(&[LOGS]),
+            true => Ok(()),
         }
     }
 
@@ -160,10 +160,8 @@ impl Session {
     fn remove_all_but(&self, kept: &[&str]) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
-            match entry.file_type()?.is_dir() {
-                _ if kept.iter().any(|name| entry.file_name() == *name) => {}
-                true => fs::remove_dir_all(entry.path())?,
-                false => fs::remove_file(entry.path())?,
+            if !kept.iter().any(|name| entry.file_name() == *name) {
+                remove_tree(&entry.path())?;
             }
         }
         Ok(())

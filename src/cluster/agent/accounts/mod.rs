@@ -37,6 +37,7 @@ use crate::cluster::daemon::{JobUsers, UidRange, is_known};
 use crate::cluster::model::JobId;
 use crate::cluster::offspring;
 use crate::cluster::process::Variables;
+use crate::cluster::removal::remove_tree;
 use crate::cluster::user_ids::UserIds;
 use crate::config::WORKER_UID_TIMEOUT;
 
@@ -219,7 +220,7 @@ impl Shared {
     /// the job's uid later cannot enter it.
     fn close_files(&self, job: JobId) -> io::Result<()> {
         gone_is_fine(close_directory(&self.jobs.join(job.to_string())))?;
-        gone_is_fine(fs::remove_dir_all(self.run.join(job.to_string())))
+        Ok(remove_tree(&self.run.join(job.to_string()))?)
     }
 }
 
@@ -263,7 +264,7 @@ fn free_uid(range: UidRange, table: &Table) -> Result<(u32, UidLock), AccountErr
 }
 
 fn make_run_directory(run: &Path, user: UserIds) -> io::Result<()> {
-    gone_is_fine(fs::remove_dir_all(run))?;
+    remove_tree(run)?;
     let tmp = run.join("tmp");
     for directory in [run, &tmp] {
         fs::DirBuilder::new().mode(0o700).create(directory)?;
