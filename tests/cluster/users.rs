@@ -330,9 +330,11 @@ fn users_that_jobs_cannot_run_as_are_refused_and_nothing_is_begun() {
         assert_eq!(code, 1, "{said}");
         assert!(said.contains(part), "{said}");
     }
-    let joining = ["start", "--address=127.0.0.1:6379", "--token", &site.token, "--worker-uids=61040-61041"];
+    let joining = ["start", "--address=127.0.0.1:6379", "--worker-uids=61040-61041"];
     for options in [&["--host", &host][..], &[]] {
-        let (code, said) = refused(roadshow(site.home(), &[], &[&joining[..], options].concat()));
+        let mut join = roadshow(site.home(), &[], &[&joining[..], options].concat());
+        join.env("ROADSHOW_TOKEN", &site.token);
+        let (code, said) = refused(join);
         println!("{said}");
         assert!(
             code == 1 && said.contains("have no certificates") && said.contains("give --address"),
