@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
-use super::site::{TestCluster, output, refused, roadshow, text};
+use super::site::{TestCluster, output, refused, roadshow, skipped, text};
 
 /// What a command ends with if what was asked to end still runs.
 const STILL_RUNS: i32 = 6;
@@ -126,4 +126,42 @@ fn a_directory_of_sessions_that_others_may_write_into_ends_nothing() {
     assert!(said.contains("it is not closed to other users"), "{said}");
     assert!(proc::runs(site.nodes[0].agent()));
     assert!(Command::new("chmod").arg("0700").arg(&home).status().unwrap().success());
+}
+
+/// What runs the command after a line of the shell.
+fn after(line: &str) -> Vec<String> {
+    ["sh", "-c", &format!("{line} && exec \"$@\""), "sh"].map(str::to_owned).into()
+}
+
+#[test]
+fn stop_removes_what_jobs_have_left_however_deep_it_is() {
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let session = &site.nodes[0].session;
+    // More levels than the command may have open files.
+    fs::create_dir_all(session.join("jobs").join("d/".repeat(200))).unwrap();
+    let stopped = output(roadshow(site.home(), &after("ulimit -n 64"), &["stop"]));
+    assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+    assert!(!session.exists());
+}
+
+#[test]
+fn stop_leaves_alone_what_is_mounted_in_a_session_and_says_so() {
+    let is_allowed =
+        Command::new("unshare").args(["-m", "true"]).status().is_ok_and(|status| status.success());
+    if !is_allowed {
+        return skipped("only root may mount, in a namespace of its own");
+    }
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let (data, mounted) = (site.home().join("data"), site.nodes[0].session.join("jobs/mounted"));
+    for dir in [&data, &mounted] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    fs::write(data.join("file"), "kept").unwrap();
+    let line = format!("mount --bind {} {}", data.display(), mounted.display());
+    let under = [vec!["unshare".to_owned(), "-m".to_owned()], after(&line)].concat();
+    let (code, said) = refused(roadshow(site.home(), &under, &["stop"]));
+    println!("{said}");
+    let expected = format!("something is mounted at {}, and is left alone", mounted.display());
+    assert!(code == 1 && said.contains(&expected), "{said}");
+    assert_eq!(fs::read(data.join("file")).unwrap(), b"kept");
 }
