@@ -147,6 +147,8 @@ pub(crate) struct State {
     pub(crate) done: AdminReply,
     /// Whether its actors do not end when they are asked to.
     pub(crate) computes: bool,
+    /// Whether the constructor of its living actor still runs.
+    pub(crate) constructs: bool,
     killed: Vec<ActorKey>,
 }
 
@@ -155,6 +157,9 @@ impl State {
         let mut actors = actors();
         for actor in actors.iter_mut().filter(|actor| self.killed.contains(&actor.actor_id)) {
             actor.state = ActorState::Dead;
+        }
+        for actor in actors.iter_mut().filter(|actor| self.constructs && actor.state == ActorState::Alive) {
+            actor.state = ActorState::PendingCreation;
         }
         actors
     }
@@ -170,6 +175,7 @@ impl Cluster {
             alerts: vec![alert("WORKER_STARTS", "job 00000002: its workers crash")],
             done: AdminReply::Done,
             computes: false,
+            constructs: false,
             killed: Vec::new(),
         })))
     }

@@ -33,8 +33,7 @@ pub(crate) async fn run(
     let (nodes, alerts) = (head.all::<NodeInfo>(Vec::new()).await?, head.alerts().await?);
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let living = nodes.iter().filter(works).count();
-    let failure = if let Some(alert) = alerts.iter().find(|alert| alert.kind == AlertKind::HeadState)
-    {
+    let failure = if let Some(alert) = alerts.iter().find(|alert| alert.kind == AlertKind::HeadState) {
         let next = "until then do not end the head: what it has not kept would be forgotten";
         Some(CliError::failed(&alert.text, next))
     } else if !nodes.iter().filter(works).any(|node| node.is_head) {
@@ -48,9 +47,7 @@ pub(crate) async fn run(
     let (address, healthy) = (desks.head_address(), failure.is_none());
     if arguments.json {
         let alerts: Vec<_> = alerts.iter().map(|alert| &alert.text).collect();
-        output.json(
-            &json!({ "healthy": healthy, "address": address, "nodes": living, "alerts": alerts }),
-        )?;
+        output.json(&json!({ "healthy": healthy, "address": address, "nodes": living, "alerts": alerts }))?;
     } else if healthy {
         output.print(&format!("The cluster at {address} works; its living nodes: {living}.\n"))?;
     }
