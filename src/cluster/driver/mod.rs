@@ -5,6 +5,7 @@
 //! user's code computes.
 
 mod address;
+mod delivery;
 mod equip;
 mod lookup;
 mod news;
