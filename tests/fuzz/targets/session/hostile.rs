@@ -39,7 +39,6 @@ pub(crate) fn run(script: &mut Script<'_>) -> usize {
     world.attach(script);
     while !script.is_over() {
         world.step(script);
-        world.side.serve(world.now);
         world.side.check();
     }
     world.lose(WriteCertainty::Exact);

@@ -195,11 +195,8 @@ impl World {
         self.sides[side].reset(&DisconnectReason::Closed);
     }
 
-    fn check(&mut self) {
-        for side in &mut self.sides {
-            side.serve(self.now);
-            side.check();
-        }
+    fn check(&self) {
+        self.sides.iter().for_each(Side::check);
         for (side, peer) in self.pairs() {
             let in_step = side.peer_epoch == Some(peer.session.resume().epoch)
                 && peer.peer_epoch == Some(side.session.resume().epoch);
@@ -255,29 +252,15 @@ impl World {
                 any |= self.sides[side].write(usize::MAX) > 0;
                 any |= self.read(side, usize::MAX);
                 any |= self.sides[1 - side].answer_all();
-                any |= self.poll_turns(side);
             }
             if any {
                 continue;
             }
             // Acknowledgements that were due go out.
             self.pass(ACK_DELAY);
-            self.check();
-            if !self.sides.iter().any(|side| side.session.has_outgoing() || side.has_turn()) {
+            if !self.sides.iter().any(|side| side.session.has_outgoing()) {
                 return;
             }
         }
-    }
-
-    /// Lets those that wait for room send. Says whether one has, or does not wait any more.
-    fn poll_turns(&mut self, side: usize) -> bool {
-        let waiting = self.sides[side].waiting.len();
-        let mut any = false;
-        for nth in (0..waiting).rev() {
-            self.last += 1;
-            any |= self.sides[side].poll_turn(self.now, self.last, nth);
-            self.check();
-        }
-        any
     }
 }

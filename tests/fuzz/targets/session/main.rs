@@ -12,7 +12,6 @@ mod made;
 mod message;
 mod side;
 mod user;
-mod waiting;
 
 use libfuzzer_sys::fuzz_target;
 use roadshow_fuzz::{Script, peak_of};

@@ -76,16 +76,6 @@ impl Message {
         Encoded { message: &self.bytes, attachments: &self.attachments }
     }
 
-    /// A message of the same length, with another number.
-    pub(crate) fn with_number(&self, number: Number) -> Self {
-        let pattern = pattern_of(number);
-        let mut bytes = number.to_be_bytes().to_vec();
-        bytes.extend_from_slice(&pattern[..self.bytes.len() - bytes.len()]);
-        let parts = self.attachments.iter();
-        let attachments = parts.map(|part| Bytes::from_static(&pattern[..part.len()])).collect();
-        Self { bytes, attachments }
-    }
-
     /// As it is to come to the peer.
     pub(crate) fn into_body(self) -> Body {
         Body { message: self.bytes.into(), attachments: self.attachments.into() }

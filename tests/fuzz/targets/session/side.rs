@@ -17,7 +17,6 @@ use roadshow_fuzz::Script;
 use super::came::{Came, Counts};
 use super::made::{Attempt, End, Ledger};
 use super::message::{CHUNK_BYTES, TARGETS};
-use super::waiting::Waiting;
 
 /// How many messages of a side may be so long that they are cut into chunks.
 const LARGE_MAX: u32 = 16;
@@ -33,8 +32,6 @@ pub(crate) struct Side {
     pub(super) path: ReceivePath,
     /// The attempts that have no outcome, by their slots.
     pub(super) open: BTreeMap<SlotId, Attempt>,
-    /// Messages whose senders wait for room.
-    pub(super) waiting: Vec<Waiting>,
     batch: WriteBatch,
     /// What the kernel has, and the peer has not read.
     pub(crate) pipe: BytesMut,
@@ -84,7 +81,6 @@ impl Side {
             session: Session::new(limits),
             path: ReceivePath::default(),
             open: BTreeMap::new(),
-            waiting: Vec::new(),
             batch: WriteBatch::default(),
             pipe: BytesMut::new(),
             made: Ledger::default(),
@@ -267,7 +263,6 @@ impl Side {
         assert!(session.is_drained(), "{session:?}");
         assert_eq!(session.outgoing_bytes(), 0, "all is acknowledged");
         assert!(self.came.is_done());
-        assert!(self.waiting.is_empty() && !session.has_waiters(), "all is idle, and senders wait for room");
         assert_eq!((session.accepted_bytes(), session.cancelled_calls()), (0, 0));
     }
 }

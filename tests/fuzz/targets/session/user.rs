@@ -17,11 +17,7 @@ use super::side::Side;
 
 /// What a session has before a message is given to it.
 #[derive(Debug)]
-struct Before {
-    /// Whether it is the turn of a sender that has waited for room.
-    in_turn: bool,
-    /// Whether senders wait for room, which others do not pass.
-    has_waiters: bool,
+struct Waiting {
     calls: usize,
     outgoing: usize,
     parked: usize,
@@ -33,7 +29,7 @@ struct Before {
 impl Side {
     /// Does one of the things that a session's user, or its writer, may do at any time.
     pub(crate) fn act(&mut self, now: Instant, number: Number, script: &mut Script<'_>) {
-        match script.one_of(26) {
+        match script.one_of(20) {
             0..=3 => self.call(now, number, script),
             4 => self.call_again(now, script),
             5..=7 => self.tell(number, script),
@@ -42,9 +38,6 @@ impl Side {
             14 => self.forget(script),
             15 => self.end_repeats(script),
             16 => self.leave(script),
-            17..=19 => self.send_or_line_up(now, number, script),
-            20..=21 => drop(self.poll_turn(now, number, script.byte().into())),
-            22 => self.drop_waiter(script.byte().into()),
             _ => {
                 self.write(script.short().into());
             }
@@ -93,89 +86,45 @@ impl Side {
             _ => None,
         };
         let message = self.message(attempt.number, script);
-        // What is rejected is checked there, and its sender does not wait.
-        let _ = self.try_call(now, attempt, target, repeat, deadline, &message, false);
-    }
-
-    /// Makes a call. One that is made in its turn passes others that wait for room.
-    ///
-    /// # Errors
-    ///
-    /// As the session rejects it.
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
-    pub(super) fn try_call(
-        &mut self,
-        now: Instant,
-        attempt: Attempt,
-        target: Target,
-        repeat: Retryable,
-        deadline: Option<Instant>,
-        message: &Message,
-        in_turn: bool,
-    ) -> Result<(), Rejected> {
         let floor = (repeat != Retryable::Never).then_some(CallId(0));
         let header =
             CallHeader { call: CallId(0), target, message: MESSAGE, timeout_ms: 0, low_watermark: floor };
         let frame_bytes = header.frame_bytes(message.as_encoded());
-        let before = Before { in_turn, ..self.before(target, frame_bytes, true) };
+        let before = self.waiting(target, frame_bytes, true);
         let Self { path, session, .. } = self;
-        let called = path.call(session, now, target, MESSAGE, deadline, repeat, message.as_encoded());
-        match called {
+        match path.call(session, now, target, MESSAGE, deadline, repeat, message.as_encoded()) {
             Ok((call, ticket)) => {
                 assert!(self.open.insert(ticket, attempt).is_none(), "a slot has one call");
                 self.made.made(attempt, repeat, Made { call, target });
                 self.check_accepted(frame_bytes, &before);
                 assert!(before.calls < self.limits.calls_open_max);
-                Ok(())
             }
-            Err(rejected) => {
-                self.check_rejected(&rejected, frame_bytes, &before);
-                Err(rejected)
-            }
+            Err(rejected) => self.check_rejected(&rejected, frame_bytes, &before),
         }
     }
 
     fn tell(&mut self, number: Number, script: &mut Script<'_>) {
         let target = TARGETS[script.one_of(TARGETS.len())];
         let message = self.message(number, script);
-        let _ = self.try_tell(number, target, &message, false);
-    }
-
-    /// Sends a one-way message. One that is sent in its turn passes others that wait for room.
-    ///
-    /// # Errors
-    ///
-    /// As the session rejects it.
-    pub(super) fn try_tell(
-        &mut self,
-        number: Number,
-        target: Target,
-        message: &Message,
-        in_turn: bool,
-    ) -> Result<(), Rejected> {
         let frame_bytes = TellHeader::frame_bytes(message.as_encoded());
-        let before = Before { in_turn, ..self.before(target, frame_bytes, false) };
-        let told = self.session.tell(target, MESSAGE, message.as_encoded());
-        match &told {
+        let before = self.waiting(target, frame_bytes, false);
+        match self.session.tell(target, MESSAGE, message.as_encoded()) {
             Ok(()) => {
                 self.made.tells.insert(number, target);
                 self.check_accepted(frame_bytes, &before);
             }
-            Err(rejected) => self.check_rejected(rejected, frame_bytes, &before),
+            Err(rejected) => self.check_rejected(&rejected, frame_bytes, &before),
         }
-        told
     }
 
-    pub(super) fn message(&mut self, number: Number, script: &mut Script<'_>) -> Message {
+    fn message(&mut self, number: Number, script: &mut Script<'_>) -> Message {
         let message = Message::new(number, &mut self.large_left, script);
         self.said_bytes += message.as_encoded().len();
         message
     }
 
-    fn before(&self, target: Target, frame_bytes: usize, is_call: bool) -> Before {
-        Before {
-            in_turn: false,
-            has_waiters: self.session.has_waiters(),
+    fn waiting(&self, target: Target, frame_bytes: usize, is_call: bool) -> Waiting {
+        Waiting {
             calls: self.session.open_calls(),
             outgoing: self.session.outgoing_bytes(),
             parked: self.session.parked_bytes(),
@@ -184,7 +133,7 @@ impl Side {
         }
     }
 
-    fn check_accepted(&self, frame_bytes: usize, before: &Before) {
+    fn check_accepted(&self, frame_bytes: usize, before: &Waiting) {
         let now = (self.session.outgoing_bytes(), self.session.parked_bytes());
         let can_send_now = now == (before.outgoing + frame_bytes, before.parked);
         let queued = now.1.saturating_sub(before.parked);
@@ -196,22 +145,17 @@ impl Side {
             true => (before.outgoing, frame_bytes),
             false => (before.parked, queued),
         };
-        // A sender in its turn has room besides what was sent while it waited.
-        let fits = waiting == 0 || waiting + taken <= self.limits.outgoing_bytes_max;
-        assert!(before.in_turn || (fits && before.has_room), "{before:?}");
-        assert!(frame_bytes <= self.limits.frame_bytes_max);
+        assert!(waiting == 0 || waiting + taken <= self.limits.outgoing_bytes_max, "{before:?}");
+        assert!(before.has_room && frame_bytes <= self.limits.frame_bytes_max);
         assert!(!self.leaving && !self.came.peer_closing);
     }
 
-    fn check_rejected(&self, rejected: &Rejected, frame_bytes: usize, before: &Before) {
+    fn check_rejected(&self, rejected: &Rejected, frame_bytes: usize, before: &Waiting) {
         let now = (self.session.outgoing_bytes(), self.session.parked_bytes());
         assert_eq!(now, (before.outgoing, before.parked), "what is rejected takes no room");
         match *rejected {
             Rejected::Full { size, waiting, limit } => {
-                assert!((before.in_turn || !before.has_room) && size == frame_bytes);
-                if before.has_waiters || before.in_turn {
-                    return;
-                }
+                assert!(!before.has_room && size == frame_bytes);
                 let is_of_calls = (waiting, limit) == (before.calls, self.limits.calls_open_max);
                 assert!((is_of_calls && waiting >= limit) || (waiting > 0 && waiting + size > limit));
             }
