@@ -5,6 +5,8 @@
 
 #[path = "tidy/errors.rs"]
 mod errors;
+#[path = "tidy/parts.rs"]
+mod parts;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/waits.rs"]
