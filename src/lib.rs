@@ -213,7 +213,7 @@ pub mod __private {
     pub use crate::id::TypeHash;
     pub use crate::lock::held as locks_held;
     pub use crate::registry::{ControlMessage, Delivery, Registration};
-    pub use crate::registry::{form, schema};
+    pub use crate::registry::{response, schema};
     pub use crate::remote::SpawnRegistration;
 
     /// Runs a `main`: as a task, since whatever wakes the future that `block_on` itself polls costs a

@@ -93,9 +93,9 @@ fn delivery(krate: &TokenStream, actor: &Ident, message: &Path) -> TokenStream {
                 ctx: &mut <Self as #krate::__private::actix::Actor>::Context,
             ) {
                 // Method lookup takes the first of these that fits the handler's concrete result type.
-                use #krate::__private::form::{ActFutureForm as _, FutureForm as _, OtherForm as _, ValueForm as _};
+                use #krate::__private::response::{ActFutureForm as _, FutureForm as _, OtherForm as _, ValueForm as _};
                 delivery.run(self, ctx, |response, responder, ctx| {
-                    let form = #krate::__private::form::ResponseKind::<
+                    let form = #krate::__private::response::ResponseKind::<
                         Self,
                         #message,
                         <Self as #krate::__private::actix::Handler<#message>>::Result,

@@ -4,13 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::driver::{self, JoinOptions};
+use super::launch::descendants::MARK_VARIABLE;
+use super::launch::process::Variables;
 use super::local::{self, LocalOptions};
-use super::logs::DEDUP_VARIABLE;
-use super::offspring::MARK_VARIABLE;
-use super::process::Variables;
+use super::output::DEDUP_VARIABLE;
 use super::protocol::is_secret;
-use super::worker::WORKER_VARIABLE;
-use super::{Cluster, ClusterError, InProcess, Workers, open_files, stack};
+use super::worker::entry::WORKER_VARIABLE;
+use super::worker::stack;
+use super::{Cluster, ClusterError, InProcess, Workers, open_files};
 use crate::config::{Limits, WORKERS_MAX};
 use crate::observe::log;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::desk::TokenRpcError;
 use super::executable::ExecutableError;
+use super::security::token_rpc::TokenRpcError;
 use crate::config::{STACK_BYTES_LEAST, STACK_BYTES_MAX, WORKERS_MAX};
 use crate::host::{HostError, SendError};
 use crate::id::HostUid;

@@ -1,144 +1,364 @@
-//! Who is still alive: a lease for each node and each driver, which ends unless they are heard of.
-//!
-//! Owns when a lease ends. What follows from that is the state's. A beat costs one look-up; the order in
-//! which leases end is brought up to date when the first of them seems to have ended.
+//! Who is in the cluster, and whose turn it is.
 
-use std::collections::BTreeSet;
-use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
-use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
-/// Milliseconds since 1970, by a clock that never goes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(in crate::cluster) struct Millis(pub(in crate::cluster) u64);
+use super::control_plane::state::{Answer, ControlError};
+use super::control_service::{ControlRequest, HeadHandle};
+use super::model::{ActorKey, ActorSpec, JobId, WorkerAddress};
+use super::protocol::worker::HeadInfo;
+use crate::config::HEAD_RPC_TIMEOUT;
+use crate::host::{
+    Assignment, Host, HostStatusFuture, LookupFuture, Placement, PlacementError, PlacementResult, SendError,
+    TaskSlot,
+};
+use crate::id::{HostId, HostUid, Target, TypeHash};
+use crate::lock::{Guard, RwLock};
+use crate::registry::{Inbound, decode};
+use crate::spec::{ActorLocation, Lifetime};
 
-impl Millis {
-    /// So much later.
-    pub(in crate::cluster) fn after(self, ms: u64) -> Self {
-        Self(self.0.saturating_add(ms))
-    }
+/// The service by which a driver tells its workers about each other.
+pub(super) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
 
-    /// How many milliseconds there are since an earlier moment.
-    pub(in crate::cluster) fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
+/// What has changed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum MembershipUpdate {
+    /// These are the workers, and this is where the cluster's head is.
+    Snapshot { members: Vec<WorkerAddress>, head: HeadInfo },
+    /// This one has come.
+    Joined(WorkerAddress),
+    /// This one has ended.
+    Left { member: WorkerAddress, cause: String },
+    /// The head is another one.
+    Head(HeadInfo),
+    /// These, one after the other.
+    Several(Vec<Self>),
 }
 
-/// Leases of one kind, all equally long.
+/// The workers that are left, as one process knows them.
+#[derive(Debug, Default)]
+pub(super) struct Membership {
+    workers: RwLock<Vec<MemberEntry>>,
+    head: HeadRoute,
+    next_actor_worker: AtomicUsize,
+    next_task_worker: AtomicUsize,
+}
+
+/// The way to the head, as it is by now; none before the first is known.
+#[derive(Clone, Debug, Default)]
+struct HeadRoute {
+    access: Arc<RwLock<Option<HeadConnection>>>,
+    /// How many places this host has asked for.
+    next_request_id: Arc<AtomicU64>,
+}
+
+/// The way to one life of the head.
+#[derive(Clone, Debug)]
+struct HeadConnection {
+    head: HeadHandle,
+    job: JobId,
+    places_all: bool,
+}
+
 #[derive(Debug)]
-pub(in crate::cluster) struct Leases<K> {
-    length_ms: u64,
-    until: FxHashMap<K, Millis>,
-    /// Each lease once, where it ended when it was last looked at. It may have been renewed or be gone.
-    expiries: BTreeSet<(Millis, K)>,
+struct MemberEntry {
+    member: WorkerAddress,
+    /// Tasks that this process has under way there.
+    tasks: Arc<AtomicUsize>,
 }
 
-impl<K: Copy + Ord + Hash> Leases<K> {
-    pub(in crate::cluster) fn new(length_ms: u64) -> Self {
-        Self { length_ms, until: FxHashMap::default(), expiries: BTreeSet::new() }
+impl Membership {
+    /// Those of a process that has the control plane itself.
+    pub(super) fn with_head(head: HeadHandle, job: JobId) -> Self {
+        let access = HeadConnection { head, job, places_all: false };
+        let head = HeadRoute { access: Arc::new(RwLock::new(Some(access))), ..HeadRoute::default() };
+        Self { head, ..Self::default() }
     }
 
-    /// Grants a lease from now on.
-    pub(in crate::cluster) fn grant(&mut self, now: Millis, key: K) {
-        let until = now.after(self.length_ms);
-        if self.until.insert(key, until).is_none() {
-            self.expiries.insert((until, key));
-        }
-    }
-
-    /// Renews a lease, if there is one.
-    pub(in crate::cluster) fn renew(&mut self, now: Millis, key: K) {
-        if let Some(until) = self.until.get_mut(&key) {
-            *until = now.after(self.length_ms);
-        }
-    }
-
-    /// Gives a lease up.
-    pub(in crate::cluster) fn end(&mut self, key: K) {
-        self.until.remove(&key);
-    }
-
-    /// Whether there is such a lease.
-    #[cfg(test)]
-    pub(in crate::cluster) fn has(&self, key: K) -> bool {
-        self.until.contains_key(&key)
-    }
-
-    /// When to look for ended leases again, if there are any leases. It may be too early.
-    pub(in crate::cluster) fn next(&self) -> Option<Millis> {
-        self.expiries.first().map(|(until, _)| *until)
-    }
-
-    /// Takes a lease that has ended, the first to end first.
-    pub(in crate::cluster) fn pop_expired(&mut self, now: Millis) -> Option<K> {
-        while self.next().is_some_and(|until| until <= now) {
-            let (seemed, key) = self.expiries.pop_first()?;
-            match self.until.get(&key) {
-                Some(until) if *until > seemed => drop(self.expiries.insert((*until, key))),
-                Some(_) => {
-                    self.until.remove(&key);
-                    return Some(key);
+    /// Takes up a change, for the members and for the hosts of this process.
+    pub(super) fn apply(&self, change: &MembershipUpdate, host: &Host) {
+        match change {
+            MembershipUpdate::Snapshot { members, head } => {
+                self.set_head(head, host);
+                self.set(members, host);
+            }
+            MembershipUpdate::Joined(member) => {
+                add_peers(member, host);
+                let mut seats = self.seats_mut();
+                if seats.iter().all(|seated| seated.member != *member) {
+                    seats.push(MemberEntry { member: *member, tasks: Arc::default() });
                 }
-                None => {}
+            }
+            MembershipUpdate::Left { member, cause } => {
+                self.seats_mut().retain(|seated| seated.member != *member);
+                host.mark_peer_down(member.actors, cause);
+                host.mark_peer_down(member.tasks, cause);
+            }
+            MembershipUpdate::Head(head) => self.set_head(head, host),
+            MembershipUpdate::Several(changes) => changes.iter().for_each(|change| self.apply(change, host)),
+        }
+    }
+
+    fn set_head(&self, is: &HeadInfo, host: &Host) {
+        let is_here = |access: &HeadConnection| matches!(access.head, HeadHandle::Local(_));
+        if self.head.access.read().as_ref().is_some_and(is_here) {
+            return;
+        }
+        let access = HeadConnection {
+            head: HeadHandle::Remote(is.head),
+            job: is.job,
+            places_all: is.tracks_all_actors,
+        };
+        *self.head.access.write() = Some(access);
+        // After that: questions to the earlier life fail now, and are asked again of the present one.
+        if let Some(at) = is.at {
+            host.supersede(is.head, at);
+        }
+    }
+
+    fn set(&self, members: &[WorkerAddress], host: &Host) {
+        for member in members {
+            add_peers(member, host);
+        }
+        let seats = members.iter().map(|&member| MemberEntry { member, tasks: Arc::default() }).collect();
+        *self.seats_mut() = seats;
+    }
+
+    /// The membership service of a worker's host.
+    pub(super) fn serve(&self, host: &Host, inbound: Inbound) {
+        let (body, _, mut responder) = inbound.into_parts::<()>();
+        match decode::<MembershipUpdate>(&body) {
+            Ok(change) => {
+                responder.start();
+                self.apply(&change, host);
+                responder.answer(());
+            }
+            Err(failure) => responder.fail(failure),
+        }
+    }
+
+    /// The workers that are left.
+    pub(super) fn list(&self) -> Vec<WorkerAddress> {
+        self.seats().iter().map(|seated| seated.member).collect()
+    }
+
+    fn seats(&self) -> Guard<RwLockReadGuard<'_, Vec<MemberEntry>>> {
+        self.workers.read()
+    }
+
+    fn seats_mut(&self) -> Guard<RwLockWriteGuard<'_, Vec<MemberEntry>>> {
+        self.workers.write()
+    }
+
+    /// The next worker's turn.
+    fn next_for_actor(&self) -> Result<Assignment, PlacementError> {
+        let seats = self.seats();
+        let turn = self.next_actor_worker.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len());
+        let turn = turn.ok_or(PlacementError::NoWorker)?;
+        Ok(Assignment { host: seats[turn].member.actors, actor: None, alive: None })
+    }
+
+    /// Asks the head something.
+    pub(super) async fn ask(&self, host: &Host, request: ControlRequest) -> Result<Answer, PlacementError> {
+        answer(self.head.access()?.head.ask(host.clone(), request).await)
+    }
+
+    fn places_all(&self) -> bool {
+        self.head.access().is_ok_and(|access| access.places_all)
+    }
+}
+
+impl HeadRoute {
+    fn access(&self) -> Result<HeadConnection, PlacementError> {
+        let access = self.access.read();
+        access.clone().ok_or(PlacementError::NoWorker)
+    }
+
+    /// Asks the head, and the one that has taken its place meanwhile if it had not heard the question. One
+    /// that may be heard twice is repeated in any case.
+    async fn ask(
+        self,
+        host: Host,
+        question: impl Fn(JobId) -> ControlRequest,
+        may_repeat: bool,
+    ) -> Result<Answer, PlacementError> {
+        loop {
+            let access = self.access()?;
+            let asked = access.head.clone().ask(host.clone(), question(access.job)).await;
+            let lost = asked.as_ref().is_err_and(|error| may_repeat || error.is_not_delivered());
+            // Who asked an earlier life is told when the present one becomes known.
+            if !(lost && self.access()?.head.differs_from(&access.head)) {
+                return answer(asked);
             }
         }
-        None
+    }
+}
+
+/// Makes the hosts of a worker known.
+fn add_peers(member: &WorkerAddress, host: &Host) {
+    for (identity, address) in [(member.actors, member.actors_at), (member.tasks, member.tasks_at)] {
+        if identity != host.identity() {
+            host.add_peer(identity, address);
+        }
+    }
+}
+
+/// Asks the head for a place, and makes the worker known where it is.
+async fn place(way: HeadRoute, host: Host, spec: ActorSpec) -> Result<Assignment, PlacementError> {
+    // A head that has heard of a name has given it, though nobody knows.
+    let may_repeat = spec.name.is_none() || spec.get_if_exists;
+    let asked = Arc::clone(&way.next_request_id);
+    let number = || asked.fetch_add(1, Ordering::Relaxed);
+    let place = |job| ControlRequest::Place { job, spec: spec.clone(), number: number() };
+    match way.ask(host.clone(), place, may_repeat).await? {
+        Answer::Placed { actor, member, alive } => {
+            add_peers(&member, &host);
+            let at = alive.unwrap_or(ActorLocation { host: member.actors, target: Target::HOST });
+            Ok(Assignment { host: at.host, actor: Some(actor), alive: alive.map(|at| at.target) })
+        }
+        _ => Err(PlacementError::Head { text: "it gave another answer".to_owned() }),
+    }
+}
+
+async fn find(
+    way: HeadRoute,
+    host: Host,
+    namespace: Option<String>,
+    name: String,
+) -> Result<(String, ActorLocation), PlacementError> {
+    let find = |job| ControlRequest::Find { job, namespace: namespace.clone(), name: name.clone() };
+    match way.ask(host.clone(), find, true).await? {
+        Answer::Found { class, at, member, .. } => {
+            add_peers(&member, &host);
+            Ok((class, at))
+        }
+        _ => Err(PlacementError::Head { text: "it gave another answer".to_owned() }),
+    }
+}
+
+/// Asks the head how a worker has ended, if it has. One that is away does not say; it is asked again later.
+async fn host_exit_cause(way: HeadRoute, host: Host, of: HostUid) -> Option<String> {
+    let asking = way.ask(host, |_| ControlRequest::HostStatus { host: of }, true);
+    match tokio::time::timeout(HEAD_RPC_TIMEOUT, asking).await {
+        Ok(Ok(Answer::End(end))) => end,
+        _ => None,
+    }
+}
+
+fn answer(asked: Result<Result<Answer, ControlError>, SendError>) -> Result<Answer, PlacementError> {
+    match asked {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(denied)) => Err(match denied {
+            ControlError::Infeasible(text) => PlacementError::Infeasible { text },
+            ControlError::NameTaken(text) => PlacementError::NameTaken { text },
+            ControlError::Unknown(text) => PlacementError::Unknown { text },
+            ControlError::JobEnded(text) => PlacementError::JobEnded { text },
+            denied @ ControlError::NotPersisted(_) => {
+                PlacementError::NotPersisted { text: denied.to_string() }
+            }
+        }),
+        Err(error) => Err(PlacementError::Head { text: error.to_string() }),
+    }
+}
+
+impl Placement for Membership {
+    fn place_actor(&self, host: &Host, class: &'static str, wishes: Option<&ActorSpec>) -> PlacementResult {
+        if wishes.is_none() && !self.places_all() {
+            return PlacementResult::Now(self.next_for_actor());
+        }
+        let wishes = wishes.cloned().unwrap_or_default();
+        let mut spec = ActorSpec { class: class.to_owned(), ..wishes };
+        if !self.places_all() {
+            // A local cluster ends with its driver, and all that is in it.
+            spec.lifetime = Lifetime::Job;
+        }
+        PlacementResult::Later(Box::pin(place(self.head.clone(), host.clone(), spec)))
     }
 
-    /// Makes all leases end no earlier than this.
-    pub(in crate::cluster) fn extend_to(&mut self, until: Millis) {
-        self.until.values_mut().for_each(|end| *end = until.max(*end));
+    fn find_actor(&self, host: &Host, namespace: Option<&str>, name: &str) -> LookupFuture {
+        let (namespace, name) = (namespace.map(str::to_owned), name.to_owned());
+        Box::pin(find(self.head.clone(), host.clone(), namespace, name))
     }
 
-    /// Makes all leases longer by a time in which nobody listened.
-    pub(in crate::cluster) fn extend(&mut self, by_ms: u64) {
-        self.until.values_mut().for_each(|until| *until = until.after(by_ms));
+    fn spawn_failed(&self, host: &Host, actor: ActorKey, why: &str) {
+        let Ok(access) = self.head.access() else { return };
+        let (host, why) = (host.clone(), why.to_owned());
+        let io = host.io().clone();
+        io.spawn(async move {
+            // A head that cannot be told learns of it when the job ends.
+            let _ = access.head.ask(host, ControlRequest::SpawnFailed { actor, why }).await;
+        });
+    }
+
+    /// In a local cluster the driver tells everybody. A head that has gone is another matter than a worker.
+    fn host_exit_cause(&self, host: &Host, of: HostUid) -> HostStatusFuture {
+        if of.host == HostId::HEAD || !self.places_all() {
+            return Box::pin(std::future::ready(None));
+        }
+        Box::pin(host_exit_cause(self.head.clone(), host.clone(), of))
+    }
+
+    /// The worker with the fewest tasks of this process under way; those that have as few take turns.
+    fn place_task(&self) -> Option<TaskSlot> {
+        let seats = self.seats();
+        let turn = self.next_task_worker.fetch_add(1, Ordering::Relaxed).checked_rem(seats.len())?;
+        let (before, after) = seats.split_at(turn);
+        let seated = after.iter().chain(before).min_by_key(|seated| seated.tasks.load(Ordering::Relaxed))?;
+        Some(TaskSlot::take(seated.member.tasks, Arc::clone(&seated.tasks)))
+    }
+
+    fn task_hosts(&self) -> usize {
+        self.seats().len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
-    #[track_caller]
-    fn ended(leases: &mut Leases<u8>, now: u64, expected: &[u8]) {
-        let ended: Vec<u8> = std::iter::from_fn(|| leases.pop_expired(Millis(now))).collect();
-        assert_eq!(ended, expected);
+    use crate::id::{HostId, HostUid, Incarnation};
+
+    fn members(count: u64) -> Membership {
+        let identity = |host| HostUid { host: HostId(host), incarnation: Incarnation(1) };
+        let at = SocketAddr::from(([127, 0, 0, 1], 1));
+        let seats = (0..count).map(|n| MemberEntry {
+            member: WorkerAddress {
+                actors: identity(n),
+                actors_at: at,
+                tasks: identity(100 + n),
+                tasks_at: at,
+            },
+            tasks: Arc::default(),
+        });
+        Membership { workers: RwLock::new(seats.collect()), ..Membership::default() }
     }
 
     #[test]
-    fn a_lease_ends_when_it_was_not_renewed_in_time() {
-        let mut leases = Leases::new(10);
-        leases.grant(Millis(0), 1);
-        leases.grant(Millis(5), 2);
-        assert_eq!(leases.next(), Some(Millis(10)));
-        ended(&mut leases, 9, &[]);
-        leases.renew(Millis(9), 1);
-        ended(&mut leases, 10, &[]);
-        ended(&mut leases, 15, &[2]);
-        ended(&mut leases, 18, &[]);
-        ended(&mut leases, 19, &[1]);
-        assert_eq!(leases.next(), None);
+    fn actors_go_to_the_workers_in_turn() {
+        let members = members(3);
+        let hosts: Vec<_> = (0..6).map(|_| members.next_for_actor().unwrap().host.host.0).collect();
+        assert_eq!(hosts, [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]
-    fn what_was_given_up_does_not_end_and_can_be_granted_again() {
-        let mut leases = Leases::new(10);
-        leases.grant(Millis(0), 1);
-        leases.end(1);
-        leases.renew(Millis(5), 1);
-        leases.grant(Millis(6), 1);
-        ended(&mut leases, 15, &[]);
-        ended(&mut leases, 16, &[1]);
-        ended(&mut leases, 100, &[]);
+    fn a_task_goes_to_the_worker_with_the_fewest() {
+        let members = members(2);
+        let first = members.place_task().unwrap();
+        let second = members.place_task().unwrap();
+        assert_ne!(first.host, second.host);
+        let (kept, freed) = (second.host, first.host);
+        drop(first);
+        let third = members.place_task().unwrap();
+        assert_eq!(third.host, freed);
+        assert_ne!(third.host, kept);
     }
 
     #[test]
-    fn a_time_in_which_nobody_listened_does_not_count() {
-        let mut leases = Leases::new(10);
-        leases.grant(Millis(0), 1);
-        leases.extend(50);
-        ended(&mut leases, 59, &[]);
-        ended(&mut leases, 60, &[1]);
+    fn a_cluster_without_workers_places_nothing() {
+        assert_eq!(members(0).next_for_actor(), Err(PlacementError::NoWorker));
+        assert!(members(0).place_task().is_none());
     }
 }

@@ -24,58 +24,30 @@
 
 #[cfg(feature = "cli")]
 pub mod admin;
-#[cfg(feature = "cli")]
-mod agent;
-mod asking;
+mod authorization;
 mod backoff;
-mod bootstrap;
 mod builder;
-mod callers;
-mod children;
-mod control;
+mod control_plane;
+mod control_service;
 #[cfg(feature = "cli")]
 pub mod daemon;
-mod desk;
 mod dial;
-#[cfg(feature = "cli")]
-mod door;
 mod driver;
-mod enrolment;
 mod error;
 mod executable;
-#[cfg(feature = "cli")]
-mod head;
-mod hosts;
+mod host_info;
 mod io_thread;
-mod lifeline;
+mod launch;
 mod listing;
 mod local;
-mod local_head;
-mod local_output;
-mod logs;
-mod machine;
-mod members;
 mod membership;
-#[cfg(feature = "cli")]
-mod memory;
 pub mod model;
-mod offspring;
 mod open_files;
-mod passing;
-mod process;
+mod output;
 mod protocol;
-#[cfg(feature = "cli")]
-mod rehearsal;
-mod schedule;
+pub(crate) mod security;
 #[cfg(test)]
-mod scratch;
-mod setup;
-mod stack;
-mod state;
-mod thread;
-pub(crate) mod trust;
-mod user_ids;
-mod user_thread;
+mod test_dir;
 mod worker;
 
 use std::fmt;
@@ -88,21 +60,21 @@ use crate::remote::ClusterRef;
 use crate::transport::Memory;
 
 pub use builder::ClusterBuilder;
-pub use desk::TokenRpcError;
+#[cfg(feature = "cli")]
+pub use control_plane::bench::ControlPlaneBench;
 pub use error::ClusterError;
 pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
-#[cfg(feature = "cli")]
-pub use rehearsal::ControlPlaneBench;
-pub use setup::WorkerSetup;
-pub use thread::InProcess;
-pub use worker::{WorkerTest, run_if_worker};
+pub use local::thread_worker::InProcess;
+pub use security::token_rpc::TokenRpcError;
+pub use worker::entry::{WorkerTest, run_if_worker};
+pub use worker::setup::WorkerSetup;
 
-use control::ControlRequest;
+use control_plane::state::Answer;
+use control_service::ControlRequest;
 use driver::RemoteCluster;
 use listing::{Page, Query, Row, joined};
 use local::LocalCluster;
 use model::{ActorInfo, ActorKey, NodeInfo};
-use state::Answer;
 
 /// The cluster that this program drives; dropping it ends the workers.
 ///

@@ -3,7 +3,7 @@
 //! Owns the words (node, job, worker, actor) and their states. Knows no process, no socket and no rule:
 //! those are in `state`, `schedule` and the processes' own modules.
 
-mod words;
+mod state_names;
 
 use std::net::SocketAddr;
 

@@ -14,10 +14,10 @@ use tokio::io::AsyncWriteExt;
 use tokio_util::codec::Encoder;
 use tokio_util::sync::CancellationToken;
 
-use super::link::LinkDriver;
+use super::heartbeat::{HEARTBEAT_FRAME_BYTES_MAX, LinkMonitor};
+use super::link_driver::LinkDriver;
 use super::peer::{FailureVerdict, LinkGuard, Peer};
-use super::pulse::{HEARTBEAT_FRAME_BYTES_MAX, LinkMonitor};
-use super::strangers::UnauthenticatedConnections;
+use super::unauthenticated::UnauthenticatedConnections;
 use super::{Shared, random_nonce};
 use crate::config::ACCEPT_BACKOFF;
 use crate::id::{HostUid, LinkId};

@@ -13,17 +13,17 @@ mod actors;
 pub(crate) mod blocked;
 mod config;
 mod connect;
+pub(crate) mod decode_context;
 pub(crate) mod error;
 mod executor;
-mod inbox;
-mod link;
+mod heartbeat;
+mod link_driver;
 mod loopback;
 pub(crate) mod peer;
 mod peers;
 pub(crate) mod placement;
-mod pulse;
-pub(crate) mod scope;
-pub(crate) mod strangers;
+mod receive;
+pub(crate) mod unauthenticated;
 
 use std::fmt;
 use std::io;
@@ -57,8 +57,6 @@ use crate::wire::{CallFailure, Encoded};
 pub use config::{HostConfig, HostError, HostServices};
 pub use error::{NotDelivered, OutcomeUnknown, SendError};
 pub use executor::{Executor, LocalExecutor, Spawning};
-#[doc(hidden)]
-pub use inbox::InboundSink;
 pub use peer::Peer;
 #[doc(hidden)]
 pub use peer::{ReceivePath, SlotId};
@@ -66,11 +64,13 @@ pub use placement::{
     Assignment, HostStatusFuture, LifecycleObserver, LookupFuture, Placement, PlacementError,
     PlacementResult, TaskSlot,
 };
+#[doc(hidden)]
+pub use receive::InboundSink;
 
 use actors::Actors;
 use loopback::Loopback;
 use peers::Peers;
-use strangers::RejectionLog;
+use unauthenticated::RejectionLog;
 
 /// A running host. Clones are the same host.
 ///
@@ -159,7 +159,7 @@ impl Host {
             refusals: RejectionLog::default(),
             draining: AtomicBool::new(false),
             closed: CancellationToken::new(),
-            actor_context: Arc::new(scope::WeakHostContext(Weak::clone(shared))),
+            actor_context: Arc::new(decode_context::WeakHostContext(Weak::clone(shared))),
         });
         if let Some(listener) = listener {
             let (host, closing) = (Arc::downgrade(&shared), shared.closed.clone());
@@ -377,7 +377,7 @@ impl Host {
         let host = self.clone();
         // Where the executor has ended the call is dropped, and that answers it.
         self.execute(async move {
-            scope::within(&host, || host.deliver(Target::HOST, service, inbound));
+            decode_context::within(&host, || host.deliver(Target::HOST, service, inbound));
         });
         answer
     }

@@ -8,15 +8,15 @@
 //! executables declare the same message differently.
 //! Knows neither links nor hosts: an answer leaves through [`ReplyPath`].
 
+mod batch;
 mod delivery;
-pub mod form;
 mod mailbox;
-mod origin;
 pub mod panics;
-mod run;
+mod responder;
+pub mod response;
 pub mod schema;
+mod schema_table;
 pub(crate) mod synchronous;
-mod table;
 
 use std::any::Any;
 use std::fmt;
@@ -29,15 +29,15 @@ use thiserror::Error;
 
 use crate::id::TypeHash;
 
+pub use batch::MessageBatch;
 pub use delivery::{ControlMessage, Delivery};
 pub(crate) use delivery::{STOP, decode, stop};
 pub use mailbox::{DecodeScope, DrainRequest, ErasedMailbox, HostContext, Mailbox};
-pub use origin::{CreditCharge, Inbound, LocalReply, ReplyPath, Responder};
-pub use run::MessageBatch;
-pub use table::SchemaTable;
+pub use responder::{CreditCharge, Inbound, LocalReply, ReplyPath, Responder};
+pub use schema_table::SchemaTable;
 
 use schema::SchemaCollector;
-use table::Declaration;
+use schema_table::Declaration;
 
 /// A message that can travel to an actor of another process.
 ///

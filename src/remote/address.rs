@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::request::{Answer, Request, TrySendError};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{Peer, Place, Retryable, Waiter};
-use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
+use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
 use crate::id::HostUid;
 use crate::observe::log;
 use crate::registry::{Delivery, MailboxError, RemoteMessage, Responder, synchronous};
@@ -286,7 +286,7 @@ impl BoundAddress {
         if body.message.len() < HostUid::ENCODED_BYTES_MIN {
             return decode_answer(body);
         }
-        scope::within(&self.local_host, || decode_answer(body))
+        decode_context::within(&self.local_host, || decode_answer(body))
     }
 
     /// Takes an error as evidence about the actor.
@@ -351,7 +351,7 @@ impl Serialize for Address {
 impl<'de> Deserialize<'de> for Address {
     /// Binds to the host that is decoding; unbound where none is.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::new(ActorLocation::deserialize(deserializer)?, scope::current()))
+        Ok(Self::new(ActorLocation::deserialize(deserializer)?, decode_context::current()))
     }
 }
 

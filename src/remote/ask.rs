@@ -12,7 +12,7 @@ use super::address::decode_answer;
 use super::args::{Args, Shared, Value};
 use crate::host::blocked::unless_deadlock;
 use crate::host::peer::{OpenCall, Peer, Pending, Place, Retryable, Waiter};
-use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, scope};
+use crate::host::{Host, NotDelivered, OutcomeUnknown, SendError, decode_context};
 use crate::id::{HostUid, Target, TypeHash};
 use crate::wire::Body;
 
@@ -117,7 +117,7 @@ pub(crate) async fn ask_last(
 
 /// Decodes an answer; addresses in it bind to `here`.
 fn decode_for<R: DeserializeOwned>(here: &Host, body: &Body) -> Result<R, SendError> {
-    scope::within(here, || decode_answer(body)).map_err(|error| *error)
+    decode_context::within(here, || decode_answer(body)).map_err(|error| *error)
 }
 
 async fn ask_peer(

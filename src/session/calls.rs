@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use super::log::Position;
-use super::recent::CallTable;
+use super::call_table::CallTable;
+use super::send_buffer::Position;
 use crate::id::CallId;
 
 /// What a frame is, as far as its loss means something.

@@ -54,30 +54,30 @@
 //! ```
 
 mod batch;
+mod call_table;
 mod calls;
+mod chunking;
+mod dedup;
+mod disconnect;
 mod error;
 mod event;
-mod flows;
+mod flow_control;
+mod flow_table;
 mod handshake;
-mod lanes;
-mod log;
-mod loss;
 mod machine;
-mod parcel;
-mod recent;
-mod repeats;
+mod queued_frame;
 mod secret;
+mod send_buffer;
 mod send_queue;
-mod table;
 #[cfg(test)]
 mod tests;
 mod waiters;
 
 pub use batch::WriteBatch;
+pub use disconnect::DisconnectReason;
 pub use error::{HandshakeError, Rejected, SessionError};
 pub use event::{CallError, CreditCharge, Event, Events};
 pub use handshake::{DialAttempt, Handshake, HandshakeConfig, ProvenPeer, Step};
-pub use loss::DisconnectReason;
 pub use machine::{Retryable, Session, SessionLimits, WriteCertainty};
 pub use secret::Secret;
 pub use waiters::{Waiter, WaiterId};

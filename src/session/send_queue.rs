@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::calls::Content;
-use super::parcel::QueuedFrame;
+use super::queued_frame::QueuedFrame;
 use crate::config::{QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES};
 use crate::id::CallId;
 use crate::wire::FrameSink;

@@ -5,8 +5,8 @@
 //! there one at a time, in the order in which they arrive, and hold up neither actors nor the
 //! process's I/O. Functions marked `parallel = n` run in a pool of threads instead.
 
+mod executor;
 mod run;
-mod service;
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ use thiserror::Error;
 use crate::host::{NotDelivered, OutcomeUnknown, SendError};
 use crate::registry::TaskFn;
 
+pub use executor::{TaskCounts, TaskService};
 pub use run::{RunAll, RunTask};
-pub use service::{TaskCounts, TaskService};
 
 /// A function call that can run anywhere: the function and its arguments.
 ///

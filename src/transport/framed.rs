@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::codec::Decoder;
 
-use super::large::{LARGE_BYTES, LargeFramePool, PEEK_BYTES};
+use super::large_frame_pool::{LARGE_BYTES, LargeFramePool, PEEK_BYTES};
 use crate::config;
 use crate::wire::{Frame, FrameCodec, FrameVisitor, WireError};
 

@@ -12,7 +12,7 @@ mod certificate;
 mod credentials;
 pub(crate) mod expiry;
 mod framed;
-mod large;
+mod large_frame_pool;
 mod memory;
 mod open_files;
 mod route;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::program::Program;
 use super::request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
+use super::submission::Program;
 use crate::cluster::executable::ExecutableError;
 use crate::cluster::listing::Counts;
 use crate::cluster::model::{ActorKey, Alert, ClassCount, JobId, NodeId, PendingActor, TaskCount};

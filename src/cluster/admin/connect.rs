@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use super::client::{Admin, AdminEndpoint, AdminError, AdminTransport};
 use super::request::{AdminReply, AdminRequest};
-use crate::cluster::desk::{Endpoint, TokenRpcClient, TokenRpcError};
-use crate::cluster::trust::Token;
+use crate::cluster::security::Token;
+use crate::cluster::security::token_rpc::{Endpoint, TokenRpcClient, TokenRpcError};
 
 impl AdminTransport for TokenRpcClient {
     async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {

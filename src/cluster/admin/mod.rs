@@ -3,18 +3,18 @@
 mod client;
 mod connect;
 mod lists;
-mod program;
 mod request;
+mod submission;
 
-pub use super::desk::TokenRpcClient;
 pub use super::executable::ExecutableError;
 pub use super::listing::{Counts, Filter, Kind, Page, Query, QueryError, Row, joined};
 pub use super::model::{Alert, AlertKind, PendingActor};
+pub use super::security::token_rpc::TokenRpcClient;
 pub use client::{Admin, AdminEndpoint, AdminError, AdminTransport, LogText, SubmittedJob};
 pub use connect::check_token;
 pub use lists::AdminRow;
-pub use program::Program;
 pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
+pub use submission::Program;
 
 /// Text of a log for a terminal, which obeys nothing in it but colours.
 ///
@@ -27,5 +27,5 @@ pub use request::{AdminReply, AdminRequest, LogFile, LogFrom, Submission};
 /// assert_eq!(roadshow::admin::harmless("10 %\r20 %\x1b[2J\n"), "20 %^[[2J\n");
 /// ```
 pub fn harmless(text: &str) -> String {
-    super::logs::harmless(text)
+    super::output::harmless(text)
 }

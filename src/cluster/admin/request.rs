@@ -8,15 +8,15 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::enrolment::ENROLMENT_VARIABLE;
+use crate::cluster::launch::descendants::MARK_VARIABLE;
 use crate::cluster::listing::{Counts, Kind, Page, Query};
 use crate::cluster::model::{
     ActorInfo, ActorKey, Alert, ClassCount, JobId, JobInfo, NodeId, NodeInfo, PendingActor, TaskCount,
     TaskInfo, WorkerId, WorkerSummary,
 };
-use crate::cluster::offspring::MARK_VARIABLE;
 use crate::cluster::protocol::is_secret;
-use crate::cluster::worker::WORKER_VARIABLE;
+use crate::cluster::security::enrol::ENROLMENT_VARIABLE;
+use crate::cluster::worker::entry::WORKER_VARIABLE;
 
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -295,7 +295,7 @@ mod tests {
     fn a_directory_above_the_session_that_others_cannot_enter_is_named() {
         use std::os::unix::fs::PermissionsExt;
 
-        let scratch = crate::cluster::scratch::TestDir::new();
+        let scratch = crate::cluster::test_dir::TestDir::new();
         let (closed, session) = (scratch.join("closed"), scratch.join("closed/open/session"));
         std::fs::create_dir_all(&session).unwrap();
         let each = JobUsers::EachJob(UidRange::new(60_000, 60_009).unwrap());

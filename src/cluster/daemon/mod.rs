@@ -1,7 +1,14 @@
 //! The daemons of a real cluster, as the command starts them: the head, and the agent of each node.
 
+pub(super) mod agent;
+mod handoff;
+pub(super) mod head;
 mod job_users;
+mod logs;
 mod options;
+#[cfg(test)]
+pub(crate) mod test_ca;
+mod token_rpc_server;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,8 +17,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use super::trust::Token;
-use super::{agent, head, machine};
+use super::host_info;
+use super::security::Token;
 use crate::config::{INBOUND_PEER_EXPIRY, Limits};
 use crate::host::{Executor, Host, HostConfig, HostServices};
 use crate::id::HostUid;
@@ -65,7 +72,7 @@ pub async fn run_agent(options: AgentOptions, ready: impl FnOnce(AgentReady)) ->
 
 /// Memory of this machine in bytes, or what the control groups of this process leave of it.
 pub fn memory_bytes() -> u64 {
-    machine::memory_bytes()
+    host_info::memory_bytes()
 }
 
 /// What went wrong, and with what.

@@ -6,7 +6,7 @@ use crate::cluster::ClusterError;
 
 /// The cluster that the environment names.
 pub(in crate::cluster) fn address() -> Result<Option<String>, ClusterError> {
-    super::lookup::variable("ROADSHOW_ADDRESS")
+    super::token::variable("ROADSHOW_ADDRESS")
 }
 
 /// The addresses that a name stands for, at least one.

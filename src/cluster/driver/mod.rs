@@ -5,13 +5,13 @@
 //! user's code computes.
 
 mod address;
-mod equip;
-mod lookup;
-mod news;
+mod events;
+mod heartbeat;
+mod membership_broadcast;
 mod output;
+mod provision;
 mod sources;
-mod spread;
-mod stay;
+mod token;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,18 +21,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::bootstrap::HeadInfo;
-use super::enrolment::{Admitted, DriverEnrolment};
+use super::control_plane::state::{Answer, JobEvent};
 use super::executable::Executable;
 use super::io_thread::IoThread;
-use super::logs::{Display, Kept};
-use super::members::{Membership, MembershipUpdate};
+use super::launch::process::Variables;
+use super::membership::{Membership, MembershipUpdate};
 use super::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, WorkerAddress, WorkerId};
-use super::process::Variables;
+use super::output::{Display, Kept};
+use super::protocol::worker::HeadInfo;
 use super::protocol::{JOB, JOB_EVENT, JobRequest, OUTPUT};
-use super::state::{Answer, JobEvent};
-use super::trust::Claims;
-use super::{ClusterError, WorkerInfo, callers, control, machine, worker};
+use super::security::Claims;
+use super::security::enrol::{Admitted, DriverEnrolment};
+use super::worker::entry;
+use super::{ClusterError, WorkerInfo, authorization, control_service, host_info};
 use crate::config::{HEAD_RPC_TIMEOUT, HISTORY_MAX, JOB_EVENT_QUEUE_MAX, Limits, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::HostUid;
@@ -41,11 +42,11 @@ use crate::observe::{Chain, log};
 use crate::remote::{ClusterRef, actor_services, call_host};
 use crate::transport::{Credentials, Role, Routed};
 
+use membership_broadcast::Spread;
 use sources::Sources;
-use spread::Spread;
 
 pub(super) use address::address;
-pub(super) use lookup::variable;
+pub(super) use token::variable;
 
 /// What a driver joins with.
 #[derive(Debug)]
@@ -185,7 +186,7 @@ impl Shared {
     }
 
     /// Asks the head something about the job.
-    async fn ask(&self, request: JobRequest) -> Result<control::Reply, SendError> {
+    async fn ask(&self, request: JobRequest) -> Result<control_service::Reply, SendError> {
         call_host(&self.control, self.head(), JOB, request, deadline_in(HEAD_RPC_TIMEOUT)).await
     }
 }
@@ -199,7 +200,7 @@ struct InitialNodes {
 
 /// Joins the cluster, with workers on all of its nodes.
 pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteCluster), ClusterError> {
-    let arguments = worker::arguments()?;
+    let arguments = entry::arguments()?;
     log::fall_back();
     let io = IoThread::start(options.stack_bytes)?;
     let runtime = io.handle().clone();
@@ -208,9 +209,9 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     let joined =
         io.handle().spawn(async move { enrol_and_start(options, arguments, runtime, executor).await });
     let (shared, news, found) = joined.await.map_err(std::io::Error::other)??;
-    let hearing = io.handle().spawn(news::event_loop(Arc::clone(&shared), news));
-    let keeping = io.handle().spawn(stay::heartbeat_loop(Arc::clone(&shared)));
-    let spreading = io.handle().spawn(spread::run(Arc::clone(&shared)));
+    let hearing = io.handle().spawn(events::event_loop(Arc::clone(&shared), news));
+    let keeping = io.handle().spawn(heartbeat::heartbeat_loop(Arc::clone(&shared)));
+    let spreading = io.handle().spawn(membership_broadcast::run(Arc::clone(&shared)));
     let mut cluster = RemoteCluster {
         shared: Arc::clone(&shared),
         event_task: hearing,
@@ -223,7 +224,7 @@ pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteClus
     };
     let handle = ClusterRef::new(shared.host.clone());
     let waiting =
-        cluster.io.handle().spawn(async move { equip::provision_initial_nodes(&shared, found).await });
+        cluster.io.handle().spawn(async move { provision::provision_initial_nodes(&shared, found).await });
     let waited = waiting.await.map_err(std::io::Error::other)?;
     waited.inspect_err(|error| cluster.start_error = Chain(error).to_string())?;
     cluster.started = true;
@@ -238,8 +239,8 @@ async fn enrol_and_start(
     executor: Executor,
 ) -> Result<(Arc<Shared>, mpsc::Receiver<JobEvent>, InitialNodes), ClusterError> {
     let heads = address::resolve(&options.address).await?;
-    let submitted = lookup::Submitted::find()?;
-    let admission = lookup::admission(&heads, &submitted)?;
+    let submitted = token::Submitted::find()?;
+    let admission = token::admission(&heads, &submitted)?;
     let executable = tokio::task::spawn_blocking(Executable::of_this_process).await;
     let executable = executable.map_err(std::io::Error::other)??;
     let (control_id, host_id) = (fresh_identity(), fresh_identity());
@@ -261,11 +262,11 @@ async fn enrol_and_start(
         })
     };
     let services = Box::new(move |host: &Host, service, inbound| {
-        if let Err(refused) = callers::check(host, service, &inbound) {
+        if let Err(refused) = authorization::check(host, service, &inbound) {
             return inbound.fail(&refused);
         }
         match service {
-            JOB_EVENT => news::receive(&tell, inbound),
+            JOB_EVENT => events::receive(&tell, inbound),
             OUTPUT => output::receive(&shown, inbound),
             _ => actor_services(host, service, inbound),
         }
@@ -275,7 +276,7 @@ async fn enrol_and_start(
     control.supersede(enrolled.head, head_at);
     let facts = JobDescriptor {
         entrypoint: entrypoint(),
-        hostname: machine::hostname(),
+        hostname: host_info::hostname(),
         pid: std::process::id(),
         driver: Some(control_id),
         user_host: Some(host_id),
@@ -284,7 +285,7 @@ async fn enrol_and_start(
     };
     let request = JobRequest::Start { job: submitted.job(), facts: facts.clone() };
     let deadline = deadline_in(HEAD_RPC_TIMEOUT);
-    let started: control::Reply = call_host(&control, enrolled.head, JOB, request, deadline)
+    let started: control_service::Reply = call_host(&control, enrolled.head, JOB, request, deadline)
         .await
         .map_err(|error| ClusterError::Head { address: options.address.clone(), why: error.to_string() })?;
     let (job, found) = match started {
@@ -369,7 +370,7 @@ impl RemoteCluster {
         let (shared, message) = (Arc::clone(&self.shared), message.to_owned());
         self.io.handle().spawn(async move {
             output::flush(&shared, flush_within).await;
-            if let Err(why) = stay::report_end(&shared, state, &message).await {
+            if let Err(why) = heartbeat::report_end(&shared, state, &message).await {
                 log::warn!(job = %shared.job, why, "the head was not told that the driver has left");
             }
             shared.control.shutdown("the driver has ended").await;

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
-use crate::cluster::logs::Display;
+use crate::cluster::output::Display;
 use crate::cluster::protocol::{FLUSH, Flush};
 use crate::config::OUTPUT_AGENTS_TIMEOUT;
 use crate::host::deadline_in;

@@ -5,9 +5,6 @@
 
 mod elf;
 mod platform;
-#[cfg(feature = "cli")]
-mod store;
-mod versions;
 
 use std::fmt;
 use std::fs::File;
@@ -23,8 +20,6 @@ use crate::config::{EXECUTABLE_BYTES_MAX, EXECUTABLE_CHUNK_BYTES};
 pub use elf::ElfError;
 pub(super) use platform::this_machine;
 pub use platform::{Platform, PlatformMismatch};
-#[cfg(feature = "cli")]
-pub(crate) use store::{PinnedExecutable, Store, StoreError};
 
 use elf::Image;
 
@@ -217,7 +212,7 @@ fn read_header(path: &Path) -> Result<(File, u64, Image), ExecutableError> {
 }
 
 /// The digest of a whole file, and how many bytes it has.
-fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
+pub(in crate::cluster) fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(&mut file)?;
     Ok((Digest(hasher.finalize().into()), hasher.count()))
@@ -229,7 +224,7 @@ mod tests {
 
     use super::elf::tests::program;
     use super::*;
-    use crate::cluster::scratch::TestDir;
+    use crate::cluster::test_dir::TestDir;
 
     #[test]
     fn this_process_is_an_executable_that_this_machine_runs() {

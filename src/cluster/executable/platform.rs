@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::elf::glibc::Glibc;
 use super::elf::{self, ElfError, Image};
-use super::versions::Glibc;
 
 /// The longest name of a processor that is taken from a peer.
 const PROCESSOR_BYTES_MAX: usize = 32;

@@ -16,18 +16,18 @@
 //! What waits for a first link fails when none could be made for a while: nothing was ever on its
 //! way then, and the session stays. The lock is never held while user code runs.
 
-mod answers;
-mod farewell;
-mod inquiry;
-mod life;
-mod origin;
-mod pace;
-mod pending;
+mod batching;
+mod io;
+mod open_call;
 mod receive_path;
+mod reconnect;
+mod reply_path;
+mod reply_slots;
 mod room;
 mod sending;
+mod shutdown;
+mod status_query;
 mod timer;
-mod traffic;
 mod up;
 
 use std::fmt;
@@ -42,17 +42,17 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::answers::ReplySlots;
-pub use self::answers::SlotId;
-pub(super) use self::life::{Aftermath, FailureVerdict};
-use self::pace::AdaptiveBatching;
-pub(crate) use self::pending::{OpenCall, Pending};
+use self::batching::AdaptiveBatching;
+pub(super) use self::io::disconnect_reason;
+pub(crate) use self::open_call::{OpenCall, Pending};
 #[cfg(test)]
 pub(super) use self::receive_path::DetachedOrigin;
 pub use self::receive_path::ReceivePath;
+pub(super) use self::reconnect::{Aftermath, FailureVerdict};
+pub(super) use self::reply_slots::ReplySlots;
+pub use self::reply_slots::SlotId;
 pub(crate) use self::room::Place;
 use self::timer::Timer;
-pub(super) use self::traffic::disconnect_reason;
 pub(crate) use self::up::{ActiveLink, LinkGuard};
 use super::error::NotDelivered;
 use super::{Host, Shared};

@@ -11,9 +11,9 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::SlotId;
-use super::answers::{Outcome, ReplySlots};
-use super::traffic::FrameReceiver;
-use crate::host::inbox::{InboundSink, ReceivedBatch, SessionSink};
+use super::io::FrameReceiver;
+use super::reply_slots::{Outcome, ReplySlots};
+use crate::host::receive::{InboundSink, ReceivedBatch, SessionSink};
 use crate::id::{CallId, HostUid, Target, TypeHash};
 use crate::registry::{CreditCharge, ReplyPath};
 use crate::session::{CallError, DisconnectReason, Event, Rejected, Retryable, Session};

@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use super::{CallStage, Content, PeerHalf, Session};
 use crate::config::{ACK_BYTES, InjectedBug};
 use crate::session::calls::{Calls, OpenCall};
-use crate::session::log::SendBuffer;
-use crate::session::repeats::DedupCache;
+use crate::session::dedup::DedupCache;
+use crate::session::send_buffer::SendBuffer;
 use crate::session::{CallError, DisconnectReason, Event, SessionError};
 use crate::wire::{Encoded, Resume, Schemas, SessionParameters};
 

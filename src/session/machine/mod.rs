@@ -1,28 +1,28 @@
 //! The session of two hosts that have proved themselves: calls, tells and their ends.
 
-mod answering;
-mod incoming;
-mod leaving;
+mod close;
 mod link;
-mod outgoing;
+mod receive;
+mod replies;
 mod room;
-mod time;
+mod send;
+mod timers;
 
 use std::time::Instant;
 
 use bytes::BytesMut;
 use rustc_hash::FxHashSet;
 
-use self::leaving::Closing;
+use self::close::Closing;
 pub use self::link::WriteCertainty;
 use self::room::{Asks, Mark};
+use super::call_table::CallTable;
 use super::calls::{CallStage, Calls, Content};
-use super::flows::{ReceiveFlows, SendFlows};
-use super::lanes::{ChunkedSends, Reassembler};
-use super::log::SendBuffer;
-use super::parcel::QueuedFrame;
-use super::recent::CallTable;
-use super::repeats::DedupCache;
+use super::chunking::{ChunkedSends, Reassembler};
+use super::dedup::DedupCache;
+use super::flow_control::{ReceiveFlows, SendFlows};
+use super::queued_frame::QueuedFrame;
+use super::send_buffer::SendBuffer;
 use super::send_queue::FrameOut;
 use super::waiters::{WaiterId, Waiters};
 use super::{CallError, DisconnectReason, Rejected};

@@ -221,7 +221,7 @@ fn goodbye_frame(reason: &str) -> Frame {
 
 /// What a frame of that many bytes takes of a window.
 fn claim(frame_bytes: usize) -> CreditCharge {
-    CreditCharge { target: TARGET, bytes: flows::cost(frame_bytes, WINDOW_BYTES as u64), epoch: 0 }
+    CreditCharge { target: TARGET, bytes: flow_control::cost(frame_bytes, WINDOW_BYTES as u64), epoch: 0 }
 }
 
 fn failed(ticket: &'static str, failure: CallError) -> Event<&'static str> {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::cable::{Pipe, Progress, Side};
+use super::pipe::{Pipe, Progress, Side};
 use crate::transport::{DetachedLink, Link, LinkRead, LinkReader, LinkWriter};
 
 /// One end of a cable; closed when the last that holds it is dropped.

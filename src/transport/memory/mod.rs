@@ -1,10 +1,10 @@
 //! A network in memory: what [`Tcp`](super::Tcp) does, with faults that a seed decides.
 //!
-//! Owns addresses, the links between them and the faults; `cable` is what lies between two ends,
+//! Owns addresses, the links between them and the faults; `pipe` is what lies between two ends,
 //! `link` is one of them. No task runs here and no thread: time passes where somebody reads.
 
-mod cable;
 mod link;
+mod pipe;
 mod random;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +21,8 @@ use tokio::sync::{Notify, mpsc};
 use super::{BoxFuture, Incoming, Link, Listener, Transport};
 use crate::config::MEMORY_BACKLOG_MAX;
 use crate::id::HostUid;
-use cable::Pipe;
 use link::{Stream, pair};
+use pipe::Pipe;
 use random::SplitMix64;
 
 /// The ports that the network gives, as an operating system does.

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::cluster::trust::tests::Realm;
+use crate::cluster::daemon::test_ca::TestCa;
 use crate::host::fresh_identity;
 use crate::transport::credentials::HOST_ALPN;
 use crate::transport::{PREAMBLE_BYTES, Role, TOKEN_RPC_ALPN, Tcp};
@@ -136,7 +136,7 @@ fn link_is_plain_between_two_addresses_of_loopback_and_nowhere_else() {
 
 #[tokio::test]
 async fn link_on_loopback_is_plain_and_shows_no_certificate() {
-    let (realm, me) = (Realm::new(), fresh_identity());
+    let (realm, me) = (TestCa::new(), fresh_identity());
     let node = Node::of(me, realm.credentials(Role::Worker, me)).await;
     let node = Node { routed: Routed { is_plain, ..node.routed }, ..node };
     let dialer = Routed::dial_only(realm.credentials(Role::Driver, fresh_identity()));
@@ -147,7 +147,7 @@ async fn link_on_loopback_is_plain_and_shows_no_certificate() {
 
 #[tokio::test]
 async fn link_under_tls_carries_bytes_and_shows_both_certificates() {
-    let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let dialer = dialer(realm.credentials(Role::Driver, me));
     let (mut near, mut far) = link(&dialer, &node, &mut *node.listen().await).await;
@@ -164,7 +164,7 @@ async fn link_under_tls_carries_bytes_and_shows_both_certificates() {
 
 #[tokio::test]
 async fn both_directions_of_a_parted_link_work_at_once() {
-    let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (near, far) =
         link(&dialer(realm.credentials(Role::Driver, me)), &node, &mut *node.listen().await).await;
@@ -189,7 +189,7 @@ async fn both_directions_of_a_parted_link_work_at_once() {
 
 #[tokio::test]
 async fn link_goes_on_under_another_reactor() {
-    let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (mut near, mut far) =
         link(&dialer(realm.credentials(Role::Driver, me)), &node, &mut *node.listen().await).await;
@@ -249,7 +249,7 @@ async fn overhear(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
 
 #[tokio::test]
 async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
-    let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let mut listener = node.listen().await;
     let door = node.address;
@@ -279,7 +279,7 @@ async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
 
 #[tokio::test]
 async fn whoever_answers_as_another_host_is_refused() {
-    let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let other = HostUid { incarnation: crate::id::Incarnation(you.incarnation.0 + 1), ..you };
     let node = Node::of(you, realm.credentials(Role::Worker, other)).await;
     let (near, far) = refused(&dialer(realm.credentials(Role::Driver, me)), &node).await;
@@ -289,7 +289,7 @@ async fn whoever_answers_as_another_host_is_refused() {
 
 #[tokio::test]
 async fn certificate_that_has_expired_is_refused_on_either_side() {
-    let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let good = dialer(realm.credentials(Role::Driver, me));
     let (near, far) = refused(&good, &Node::of(you, realm.expired(Role::Worker, you)).await).await;
     check(&near, "the peer's certificate has expired");
@@ -302,7 +302,7 @@ async fn certificate_that_has_expired_is_refused_on_either_side() {
 
 #[tokio::test]
 async fn certificate_of_another_cluster_is_refused_on_either_side() {
-    let (realm, other, me, you) = (Realm::new(), Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, other, me, you) = (TestCa::new(), TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, other.credentials(Role::Worker, you)).await;
     let (near, far) = refused(&dialer(realm.credentials(Role::Driver, me)), &node).await;
     check(&near, "not from this cluster's authority");
@@ -316,7 +316,7 @@ async fn certificate_of_another_cluster_is_refused_on_either_side() {
 
 #[tokio::test]
 async fn self_made_certificate_with_the_right_names_is_refused_on_either_side() {
-    let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.imitated(Role::Worker, you)).await;
     let (near, far) = refused(&dialer(realm.credentials(Role::Driver, me)), &node).await;
     check(&near, "not from this cluster's authority");
@@ -329,7 +329,7 @@ async fn self_made_certificate_with_the_right_names_is_refused_on_either_side() 
 
 #[tokio::test]
 async fn whoever_shows_no_certificate_is_refused() {
-    let (realm, you) = (Realm::new(), fresh_identity());
+    let (realm, you) = (TestCa::new(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (near, far) = shown(None, &node, HOST_ALPN).await;
     check(&near, "the peer wants a certificate");
@@ -338,7 +338,7 @@ async fn whoever_shows_no_certificate_is_refused() {
 
 #[tokio::test]
 async fn whoever_comes_for_something_else_is_refused() {
-    let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (near, _) = shown(realm.credentials(Role::Driver, me), &node, TOKEN_RPC_ALPN).await;
     check(&near, "the peer is there for something else");
@@ -346,7 +346,7 @@ async fn whoever_comes_for_something_else_is_refused() {
 
 #[tokio::test]
 async fn whoever_speaks_no_tls_is_refused() {
-    let (realm, you) = (Realm::new(), fresh_identity());
+    let (realm, you) = (TestCa::new(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let mut listener = node.listen().await;
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 4096], b"RDSH"] {
@@ -366,7 +366,7 @@ async fn whoever_speaks_no_tls_is_refused() {
 
 #[tokio::test]
 async fn new_links_show_renewed_certificates_and_old_ones_go_on() {
-    let (realm, me, you) = (Realm::new(), fresh_identity(), fresh_identity());
+    let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let (mine, yours) = (realm.expired(Role::Driver, me), realm.credentials(Role::Worker, you));
     let node = Node::of(you, yours.clone()).await;
     let mut listener = node.listen().await;
@@ -387,7 +387,7 @@ async fn new_links_show_renewed_certificates_and_old_ones_go_on() {
 
 #[tokio::test]
 async fn host_listens_behind_its_own_door_and_once() {
-    let (realm, me) = (Realm::new(), fresh_identity());
+    let (realm, me) = (TestCa::new(), fresh_identity());
     let node = Node::of(me, realm.credentials(Role::Worker, me)).await;
     let elsewhere = node.routed.listen(LOOPBACK).await.unwrap_err();
     assert_eq!(elsewhere.kind(), ErrorKind::AddrNotAvailable);

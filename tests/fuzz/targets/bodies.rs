@@ -23,9 +23,13 @@ use serde::{Deserialize, Serialize};
 use tokio_util::codec::Decoder;
 
 // The names by which the bootstrap's own file finds what it needs.
-use roadshow::{config, id, model, transport, wire};
+use roadshow::{config, id, transport, wire};
 
-#[path = "../../../src/cluster/bootstrap.rs"]
+mod cluster {
+    pub(crate) use roadshow::model;
+}
+
+#[path = "../../../src/cluster/protocol/worker.rs"]
 #[expect(dead_code, reason = "the target reads, and writes nothing")]
 mod bootstrap;
 

@@ -71,7 +71,7 @@ async fn start(
 
 /// A host behind a door, with an actor.
 struct House {
-    realm: Realm,
+    realm: TestCa,
     identity: HostUid,
     address: SocketAddr,
     host: Host,
@@ -80,7 +80,7 @@ struct House {
 
 impl House {
     async fn start(limits: Limits) -> Self {
-        let (realm, identity) = (Realm::new(), fresh_identity());
+        let (realm, identity) = (TestCa::new(), fresh_identity());
         let Node { address, routed, .. } =
             Node::of(identity, realm.credentials(Role::Worker, identity)).await;
         let (host, cluster) = start(identity, routed, Some(address), limits).await;
@@ -231,7 +231,7 @@ fn certificates_that_are_not_taken_end_the_hope_for_a_first_link() {
         let visitor = house.seen_by(me, expired, Limits::default()).await;
         let error = visitor.adder.send(Add(1)).await.unwrap_err();
         assert!(error.is_not_delivered() && error.to_string().contains("has expired"), "{error}");
-        let other = Realm::new().credentials(Role::Driver, me);
+        let other = TestCa::new().credentials(Role::Driver, me);
         let visitor = house.seen_by(me, other, Limits::default()).await;
         let error = visitor.adder.send(Add(1)).await.unwrap_err();
         assert!(error.is_not_delivered() && error.to_string().contains("authority"), "{error}");

@@ -1,0 +1,144 @@
+//! Who is still alive: a lease for each node and each driver, which ends unless they are heard of.
+//!
+//! Owns when a lease ends. What follows from that is the state's. A beat costs one look-up; the order in
+//! which leases end is brought up to date when the first of them seems to have ended.
+
+use std::collections::BTreeSet;
+use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
+
+/// Milliseconds since 1970, by a clock that never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::cluster) struct Millis(pub(in crate::cluster) u64);
+
+impl Millis {
+    /// So much later.
+    pub(in crate::cluster) fn after(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// How many milliseconds there are since an earlier moment.
+    pub(in crate::cluster) fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Leases of one kind, all equally long.
+#[derive(Debug)]
+pub(in crate::cluster) struct Leases<K> {
+    length_ms: u64,
+    until: FxHashMap<K, Millis>,
+    /// Each lease once, where it ended when it was last looked at. It may have been renewed or be gone.
+    expiries: BTreeSet<(Millis, K)>,
+}
+
+impl<K: Copy + Ord + Hash> Leases<K> {
+    pub(in crate::cluster) fn new(length_ms: u64) -> Self {
+        Self { length_ms, until: FxHashMap::default(), expiries: BTreeSet::new() }
+    }
+
+    /// Grants a lease from now on.
+    pub(in crate::cluster) fn grant(&mut self, now: Millis, key: K) {
+        let until = now.after(self.length_ms);
+        if self.until.insert(key, until).is_none() {
+            self.expiries.insert((until, key));
+        }
+    }
+
+    /// Renews a lease, if there is one.
+    pub(in crate::cluster) fn renew(&mut self, now: Millis, key: K) {
+        if let Some(until) = self.until.get_mut(&key) {
+            *until = now.after(self.length_ms);
+        }
+    }
+
+    /// Gives a lease up.
+    pub(in crate::cluster) fn end(&mut self, key: K) {
+        self.until.remove(&key);
+    }
+
+    /// Whether there is such a lease.
+    #[cfg(test)]
+    pub(in crate::cluster) fn has(&self, key: K) -> bool {
+        self.until.contains_key(&key)
+    }
+
+    /// When to look for ended leases again, if there are any leases. It may be too early.
+    pub(in crate::cluster) fn next(&self) -> Option<Millis> {
+        self.expiries.first().map(|(until, _)| *until)
+    }
+
+    /// Takes a lease that has ended, the first to end first.
+    pub(in crate::cluster) fn pop_expired(&mut self, now: Millis) -> Option<K> {
+        while self.next().is_some_and(|until| until <= now) {
+            let (seemed, key) = self.expiries.pop_first()?;
+            match self.until.get(&key) {
+                Some(until) if *until > seemed => drop(self.expiries.insert((*until, key))),
+                Some(_) => {
+                    self.until.remove(&key);
+                    return Some(key);
+                }
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// Makes all leases end no earlier than this.
+    pub(in crate::cluster) fn extend_to(&mut self, until: Millis) {
+        self.until.values_mut().for_each(|end| *end = until.max(*end));
+    }
+
+    /// Makes all leases longer by a time in which nobody listened.
+    pub(in crate::cluster) fn extend(&mut self, by_ms: u64) {
+        self.until.values_mut().for_each(|until| *until = until.after(by_ms));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn ended(leases: &mut Leases<u8>, now: u64, expected: &[u8]) {
+        let ended: Vec<u8> = std::iter::from_fn(|| leases.pop_expired(Millis(now))).collect();
+        assert_eq!(ended, expected);
+    }
+
+    #[test]
+    fn a_lease_ends_when_it_was_not_renewed_in_time() {
+        let mut leases = Leases::new(10);
+        leases.grant(Millis(0), 1);
+        leases.grant(Millis(5), 2);
+        assert_eq!(leases.next(), Some(Millis(10)));
+        ended(&mut leases, 9, &[]);
+        leases.renew(Millis(9), 1);
+        ended(&mut leases, 10, &[]);
+        ended(&mut leases, 15, &[2]);
+        ended(&mut leases, 18, &[]);
+        ended(&mut leases, 19, &[1]);
+        assert_eq!(leases.next(), None);
+    }
+
+    #[test]
+    fn what_was_given_up_does_not_end_and_can_be_granted_again() {
+        let mut leases = Leases::new(10);
+        leases.grant(Millis(0), 1);
+        leases.end(1);
+        leases.renew(Millis(5), 1);
+        leases.grant(Millis(6), 1);
+        ended(&mut leases, 15, &[]);
+        ended(&mut leases, 16, &[1]);
+        ended(&mut leases, 100, &[]);
+    }
+
+    #[test]
+    fn a_time_in_which_nobody_listened_does_not_count() {
+        let mut leases = Leases::new(10);
+        leases.grant(Millis(0), 1);
+        leases.extend(50);
+        ended(&mut leases, 59, &[]);
+        ended(&mut leases, 60, &[1]);
+    }
+}

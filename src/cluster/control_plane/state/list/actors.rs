@@ -1,0 +1,150 @@
+//! Actors in lists.
+
+use super::cursor::Position;
+use super::reference::Meant;
+use super::{Listed, Reasons, State};
+use crate::cluster::control_plane::state::actor::{Actor, Phase};
+use crate::cluster::control_plane::state::history::ActorRecord;
+use crate::cluster::listing::Value;
+use crate::cluster::model::{ActorInfo, ActorKey, ActorState, Lifetime, NodeId, WorkerId};
+use crate::config::LIST_MEANT_MAX;
+
+/// An actor at a position.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    key: ActorKey,
+    actor: &'a Actor,
+    past: Option<&'a ActorRecord>,
+}
+
+impl<'a> At<'a> {
+    fn of(state: &'a State, position: Position) -> Option<Self> {
+        if position.has_ended {
+            let past = state.history.actors.get(position.at)?;
+            return Some(Self { key: past.key, actor: &past.actor, past: Some(past) });
+        }
+        let key = ActorKey(position.at);
+        Some(Self { key, actor: state.actors.get(&key)?, past: None })
+    }
+
+    fn state(self) -> ActorState {
+        if self.past.is_some() { ActorState::Dead } else { self.actor.phase.state() }
+    }
+
+    /// The node, the worker and its process.
+    fn place(self, state: &State) -> (Option<NodeId>, Option<WorkerId>, Option<u32>) {
+        if let Some(past) = self.past {
+            let (node, worker, pid) = past
+                .at
+                .map_or((None, None, None), |(node, worker, pid)| (Some(node), Some(worker), Some(pid)));
+            return (node, worker, pid);
+        }
+        let worker = self.actor.phase.worker();
+        let pid = worker.and_then(|worker| state.workers.get(&worker)).map(|worker| worker.pid);
+        (state.node_of(self.actor.phase), worker, pid)
+    }
+
+    fn cause(self, state: &State, reasons: &mut Reasons) -> Option<String> {
+        match self.past {
+            Some(past) => Some(past.cause.to_string()),
+            None => state.pending_reason(self.actor, reasons),
+        }
+    }
+
+    fn namespace(self, state: &'a State) -> &'a str {
+        let jobs_own = || state.jobs.get(&self.actor.job).map(|job| job.facts.namespace.as_str());
+        let named = self.actor.named.as_ref().map(|named| named.namespace.as_str());
+        named.or_else(jobs_own).unwrap_or_default()
+    }
+
+    fn lifetime(self) -> Lifetime {
+        if self.actor.detached { Lifetime::Detached } else { Lifetime::Job }
+    }
+}
+
+impl Listed for ActorInfo {
+    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+        let Position { has_ended, at, .. } = position;
+        if has_ended {
+            let ended = state.history.actors.numbered().rev().map(|(number, _)| number);
+            return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
+        }
+        Box::new(state.actors.keys_before(ActorKey(at)).map(|key| Position::living(key.0)))
+    }
+
+    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
+        let Some(at) = At::of(state, position) else { return Value::Nothing };
+        match key {
+            "actor_id" => Value::Id(at.key.0),
+            "class" => Value::Text(state.classes.name(at.actor.class)),
+            "state" => Value::Text(at.state().word()),
+            "job_id" => Value::Id(at.actor.job.0.into()),
+            "name" => Value::text(at.actor.named.as_ref().map(|named| named.name.as_str())),
+            "namespace" => Value::Text(at.namespace(state)),
+            "lifetime" => Value::Text(at.lifetime().word()),
+            "node_id" => Value::id(at.place(state).0.map(|node| node.0)),
+            "worker_id" => Value::id(at.place(state).1.map(|worker| worker.0)),
+            "pid" => at.place(state).2.map_or(Value::Nothing, Value::number),
+            _ => Value::made(at.cause(state, &mut Reasons::default())),
+        }
+    }
+
+    fn row(state: &State, position: Position, reasons: &mut Reasons) -> Option<Self> {
+        let at = At::of(state, position)?;
+        let (node_id, worker_id, pid) = at.place(state);
+        Some(Self {
+            actor_id: at.key,
+            class: state.classes.name(at.actor.class).to_owned(),
+            state: at.state(),
+            job_id: at.actor.job,
+            name: at.actor.named.as_ref().map(|named| named.name.clone()),
+            namespace: at.namespace(state).to_owned(),
+            lifetime: at.lifetime(),
+            resources: state.schedule.taken(at.actor.shape),
+            node_id,
+            worker_id,
+            pid,
+            cause: at.cause(state, reasons),
+        })
+    }
+
+    fn meant(state: &State, text: &str) -> Vec<Position> {
+        let meant = Meant::new(text, 16);
+        let complete = meant.id.map(ActorKey).filter(|key| state.actors.contains_key(key));
+        let named = state.names.owners(text);
+        let begin = meant.ids.clone().into_iter().flat_map(|ids| {
+            state.actors.within(ActorKey(*ids.start())..=ActorKey(*ids.end())).take(LIST_MEANT_MAX)
+        });
+        let mut keys: Vec<ActorKey> = complete.into_iter().chain(named).chain(begin).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let living = keys.into_iter().map(|key| Position::living(key.0));
+        let ended =
+            state.history.actors.numbered().rev().map(|(number, past)| (Position::ended(number), past));
+        let is_name = |past: &ActorRecord| past.actor.named.as_ref().is_some_and(|named| named.name == text);
+        living.chain(meant.among(ended, |past| past.key.0, is_name)).collect()
+    }
+}
+
+impl State {
+    /// What an actor waits for that has not begun.
+    pub(in crate::cluster::control_plane::state) fn pending_reason(
+        &self,
+        actor: &Actor,
+        reasons: &mut Reasons,
+    ) -> Option<String> {
+        match actor.phase {
+            Phase::Alive(..) => None,
+            Phase::Assigned(_) => Some("it has a place, and has not begun yet".to_owned()),
+            Phase::Unaccounted => Some("its node is not back since the head was started anew".to_owned()),
+            Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
+            Phase::AwaitingWorker(node) => {
+                let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));
+                let trouble = pool.and_then(|pool| self.crash_alert(node, pool));
+                let trouble = trouble.map_or_else(String::new, |trouble| format!("; its {trouble}"));
+                Some(format!("workers of its job are being started on node {node}{trouble}"))
+            }
+            Phase::Waiting => Some(reasons.of((actor.job, actor.shape), self)),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! How many actors of each class, and tasks of each function, are in which state.
+//!
+//! They are counted where they are, a slice of the table for each look. What has ended is counted first, so
+//! what ends meanwhile is not counted twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::State;
+use super::workers::over;
+use crate::cluster::control_plane::state::names::Class;
+use crate::cluster::listing::Counts;
+use crate::cluster::model::{ActorKey, ActorState, ClassCount, TaskCount, WorkerId};
+use crate::config::{LIST_SLICE_ROWS, SUMMARY_ROWS_MAX};
+
+/// Actors that are being counted by their classes.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct ClassSearch {
+    counts: FxHashMap<Class, [u64; 4]>,
+    /// Where it goes on; none before the first.
+    at: Option<ActorKey>,
+    names: Vec<(Arc<str>, Class)>,
+}
+
+impl ClassSearch {
+    /// Counts the next actors. Whether those were the last.
+    pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
+        if self.at.is_none() {
+            for past in state.history.actors.iter() {
+                self.count(past.actor.class, ActorState::Dead);
+            }
+        }
+        let before = self.at.unwrap_or(ActorKey(u64::MAX));
+        let mut last = None;
+        for (key, actor) in state.actors.before(before).take(LIST_SLICE_ROWS) {
+            self.count(actor.class, actor.phase.state());
+            last = Some(key);
+        }
+        self.at = last.or(self.at);
+        if last.is_none() {
+            self.names =
+                self.counts.keys().map(|class| (state.classes.shared_name(*class), *class)).collect();
+        }
+        last.is_none()
+    }
+
+    fn count(&mut self, class: Class, state: ActorState) {
+        self.counts.entry(class).or_default()[state as usize] += 1;
+    }
+
+    /// What was counted, in the order of names.
+    pub(in crate::cluster) fn counts(mut self) -> Counts<ClassCount> {
+        self.names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        let more = self.names.len().saturating_sub(SUMMARY_ROWS_MAX) as u64;
+        let rows = self.names.iter().take(SUMMARY_ROWS_MAX).map(|(name, class)| {
+            let count = |state: ActorState| self.counts.get(class).map_or(0, |counts| counts[state as usize]);
+            ClassCount {
+                class: String::from(&**name),
+                pending_creation: count(ActorState::PendingCreation),
+                alive: count(ActorState::Alive),
+                restarting: count(ActorState::Restarting),
+                dead: count(ActorState::Dead),
+            }
+        });
+        Counts { rows: rows.collect(), more }
+    }
+}
+
+/// Tasks that are being counted by their functions.
+#[derive(Debug)]
+pub(in crate::cluster) struct FunctionSearch {
+    /// Part of a function's name, if not all are asked for.
+    part: Option<String>,
+    counts: BTreeMap<String, TaskCount>,
+    /// Where it goes on; none before the first.
+    at: Option<WorkerId>,
+    more: u64,
+}
+
+impl FunctionSearch {
+    pub(in crate::cluster) fn new(part: Option<String>) -> Self {
+        Self { part, counts: BTreeMap::new(), at: None, more: 0 }
+    }
+
+    /// Counts the tasks of the next workers. Whether those were the last.
+    pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
+        if self.at.is_none() {
+            for past in state.history.workers.iter() {
+                past.tasks.iter().for_each(|count| self.count(&over(count)));
+            }
+        }
+        let before = self.at.unwrap_or(WorkerId(u64::MAX));
+        let mut last = None;
+        let mut looked = 0;
+        for (id, worker) in state.workers.before(before) {
+            worker.tasks.iter().for_each(|count| self.count(count));
+            last = Some(id);
+            looked += 1 + worker.tasks.len();
+            if looked >= LIST_SLICE_ROWS {
+                break;
+            }
+        }
+        self.at = last.or(self.at);
+        last.is_none()
+    }
+
+    fn count(&mut self, count: &TaskCount) {
+        if self.part.as_ref().is_some_and(|part| !count.name.contains(part)) {
+            return;
+        }
+        let is_full = self.counts.len() >= SUMMARY_ROWS_MAX;
+        let sum = match self.counts.get_mut(&count.name) {
+            Some(sum) => sum,
+            None if is_full => {
+                self.more += 1;
+                return;
+            }
+            None => {
+                let new = TaskCount { name: count.name.clone(), ..TaskCount::default() };
+                self.counts.entry(count.name.clone()).or_insert(new)
+            }
+        };
+        sum.queued += count.queued;
+        sum.running += count.running;
+        sum.finished += count.finished;
+        sum.failed += count.failed;
+    }
+
+    /// What was counted, in the order of names.
+    pub(in crate::cluster) fn counts(self) -> Counts<TaskCount> {
+        Counts { rows: self.counts.into_values().collect(), more: self.more }
+    }
+}

@@ -1,0 +1,182 @@
+//! Lists, told in parts: a slice of a table for each look at the state.
+//!
+//! A table may have a million rows, and the state is locked while it is looked at. So a search goes on from
+//! position to position and gives way after [`LIST_SLICE_ROWS`] rows; what changes meanwhile it sees or not.
+
+mod actors;
+mod counts;
+mod cursor;
+mod jobs;
+mod nodes;
+mod reference;
+mod workers;
+
+pub(in crate::cluster) use counts::{ClassSearch, FunctionSearch};
+
+use serde::Serialize;
+
+use super::State;
+use super::queries::Reasons;
+use crate::cluster::listing::{Condition, Page, Query, QueryError, Row, Value};
+#[cfg(test)]
+use crate::cluster::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
+use crate::config::{LIST_BYTES_MAX, LIST_ROWS_MAX, LIST_SLICE_ROWS};
+use crate::wire;
+use cursor::Position;
+
+/// A row that the state makes.
+pub(in crate::cluster) trait Listed: Row + Serialize {
+    /// The positions behind one, in their order, of those that go on or of those that have ended, as the
+    /// position says. Some may have no row.
+    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_>;
+
+    /// Whether a position stands for a row.
+    fn is_there(state: &State, position: Position) -> bool {
+        let _ = (state, position);
+        true
+    }
+
+    /// A field of the row at a position.
+    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a>;
+
+    /// The row at a position.
+    fn row(state: &State, position: Position, reasons: &mut Reasons) -> Option<Self>;
+
+    /// Positions of all that may be meant by a text, and of some others that are not.
+    fn meant(state: &State, text: &str) -> Vec<Position>;
+}
+
+/// A query that is being answered.
+#[derive(Debug)]
+pub(in crate::cluster) struct Search<T> {
+    conditions: Vec<Condition>,
+    called: Option<String>,
+    limit: usize,
+    count: bool,
+    /// Where it goes on; none at the end.
+    at: Option<Position>,
+    rows: Vec<(Position, T)>,
+    /// How many of the rows were weighed, and how much they are.
+    weighed: usize,
+    bytes: usize,
+    /// Rows that pass and are not in the page.
+    more: u64,
+}
+
+impl<T: Listed> Search<T> {
+    pub(in crate::cluster) fn new(query: &Query) -> Result<Self, QueryError> {
+        let at = match &query.after {
+            None => Position::FIRST,
+            Some(cursor) => cursor.parse().map_err(|()| QueryError::Cursor { cursor: cursor.clone() })?,
+        };
+        Ok(Self {
+            conditions: query.conditions(T::KIND)?,
+            called: query.called.clone(),
+            limit: query.limit.min(LIST_ROWS_MAX),
+            count: query.count,
+            at: Some(at),
+            rows: Vec::new(),
+            weighed: 0,
+            bytes: 0,
+            more: 0,
+        })
+    }
+
+    /// Looks at the next rows of the table. Whether that was all.
+    pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
+        if let Some(called) = self.called.take() {
+            let mut reasons = Reasons::default();
+            let meant = T::meant(state, &called).into_iter();
+            self.rows.extend(meant.filter_map(|at| Some((at, T::row(state, at, &mut reasons)?))));
+            self.at = None;
+        }
+        let Some(from) = self.at else { return true };
+        let mut reasons = Reasons::default();
+        let (mut looked_at, mut last) = (0, from);
+        for position in T::behind(state, from).take(LIST_SLICE_ROWS) {
+            (looked_at, last) = (looked_at + 1, position);
+            let passes = |condition: &Condition| condition.holds(&T::field(state, position, condition.key));
+            if !T::is_there(state, position) || !self.conditions.iter().all(passes) {
+                continue;
+            }
+            if self.rows.len() == self.limit {
+                self.more += 1;
+                if !self.count {
+                    self.at = None;
+                    return true;
+                }
+            } else if let Some(row) = T::row(state, position, &mut reasons) {
+                self.rows.push((position, row));
+            }
+        }
+        self.at = if looked_at < LIST_SLICE_ROWS { from.next_part() } else { Some(last) };
+        self.at.is_none()
+    }
+
+    /// Sees to it that the rows fit a reply. Needs no state, which others may have meanwhile.
+    pub(in crate::cluster) fn weigh(&mut self) {
+        while let Some((_, row)) = self.rows.get(self.weighed) {
+            let bytes = wire::encode(row, usize::MAX, |body| body.message.len());
+            self.bytes = self.bytes.saturating_add(bytes.unwrap_or(LIST_BYTES_MAX));
+            if self.bytes > LIST_BYTES_MAX && self.weighed > 0 {
+                self.more += (self.rows.len() - self.weighed) as u64;
+                self.rows.truncate(self.weighed);
+                self.limit = self.weighed;
+                if !self.count {
+                    self.at = None;
+                }
+            } else {
+                self.weighed += 1;
+            }
+        }
+    }
+
+    pub(in crate::cluster) fn page(self) -> Page<T> {
+        let last = self.rows.last().map(|(position, _)| *position);
+        Page {
+            next: last.filter(|_| self.more > 0).map(|last| last.to_string()),
+            more: self.count.then_some(self.more),
+            rows: self.rows.into_iter().map(|(_, row)| row).collect(),
+        }
+    }
+}
+
+/// Whole tables, for tests.
+#[cfg(test)]
+impl State {
+    fn all<T: Listed>(&self) -> Vec<T> {
+        let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
+        loop {
+            let mut search = Search::<T>::new(&query).expect("there are no filters");
+            while !search.step(self) {
+                search.weigh();
+            }
+            let page = search.page();
+            rows.extend(page.rows);
+            query.after = page.next;
+            if query.after.is_none() {
+                return crate::cluster::listing::joined(rows);
+            }
+        }
+    }
+
+    pub(in crate::cluster) fn nodes(&self) -> Vec<NodeInfo> {
+        self.all()
+    }
+
+    pub(in crate::cluster) fn jobs(&self) -> Vec<JobInfo> {
+        self.all()
+    }
+
+    pub(in crate::cluster) fn actors(&self) -> Vec<ActorInfo> {
+        self.all()
+    }
+
+    pub(in crate::cluster) fn workers(&self) -> Vec<WorkerSummary> {
+        self.all()
+    }
+
+    pub(in crate::cluster) fn tasks(&self) -> Vec<TaskInfo> {
+        self.all()
+    }
+}

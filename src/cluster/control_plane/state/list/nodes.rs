@@ -1,0 +1,78 @@
+//! Nodes in lists. They have no order of their own: a search sorts those that it has not seen.
+
+use super::cursor::Position;
+use super::reference::Meant;
+use super::{Listed, Reasons, State};
+use crate::cluster::listing::Value;
+use crate::cluster::model::{NodeId, NodeInfo, NodeState};
+
+impl Listed for NodeInfo {
+    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+        let Position { has_ended, at, row } = position;
+        if has_ended {
+            let ended = state.history.nodes.numbered().rev().map(|(number, _)| number);
+            return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
+        }
+        let started = state.nodes.iter().map(|(id, node)| (node.joined.0, id.0));
+        let mut nodes: Vec<(u64, u64)> = started.filter(|started| *started < (at, row)).collect();
+        nodes.sort_unstable_by(|one, other| other.cmp(one));
+        Box::new(nodes.into_iter().map(|(at, row)| Position { has_ended: false, at, row }))
+    }
+
+    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
+        if position.has_ended {
+            let past = state.history.nodes.get(position.at);
+            return past.map_or(Value::Nothing, |past| of_info(&past.info, key));
+        }
+        let Some(node) = state.nodes.get(&NodeId(position.row)) else { return Value::Nothing };
+        match key {
+            "node_id" => Value::Id(position.row),
+            "state" => Value::Text(node.shown_state().word()),
+            "address" => Value::Made(node.facts.address.to_string()),
+            "hostname" => Value::Text(&node.facts.hostname),
+            "pid" => Value::number(node.facts.pid),
+            "is_head" => Value::Flag(node.facts.is_head),
+            "workers" => Value::number(node.workers.len()),
+            "actors" => Value::number(state.actors_on(node)),
+            "session_dir" => Value::Text(&node.facts.session_dir),
+            "started_ms" => Value::number(node.joined.0),
+            _ => Value::Nothing,
+        }
+    }
+
+    fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
+        match position.has_ended {
+            true => state.history.nodes.get(position.at).map(|past| past.info.clone()),
+            false => state.nodes.get(&NodeId(position.row)).map(|node| state.node_info(node)),
+        }
+    }
+
+    fn meant(state: &State, text: &str) -> Vec<Position> {
+        let meant = Meant::new(text, 16);
+        let living = state.nodes.iter().map(|(id, node)| {
+            (Position { row: id.0, ..Position::living(node.joined.0) }, (*id, node.facts.hostname.as_str()))
+        });
+        let past = state.history.nodes.numbered().rev().map(|(number, past)| {
+            (Position::ended(number), (past.info.node_id, past.info.hostname.as_str()))
+        });
+        let mut all = meant.among(living, |(id, _)| id.0, |(_, hostname)| hostname == text);
+        all.extend(meant.among(past, |(id, _)| id.0, |(_, hostname)| hostname == text));
+        all
+    }
+}
+
+fn of_info<'a>(info: &'a NodeInfo, key: &str) -> Value<'a> {
+    match key {
+        "node_id" => Value::Id(info.node_id.0),
+        "state" => Value::Text(NodeState::Dead.word()),
+        "address" => Value::Made(info.address.to_string()),
+        "hostname" => Value::Text(&info.hostname),
+        "pid" => Value::number(info.pid),
+        "is_head" => Value::Flag(info.is_head),
+        "workers" => Value::number(info.workers),
+        "actors" => Value::number(info.actors),
+        "session_dir" => Value::Text(&info.session_dir),
+        "started_ms" => Value::number(info.started_ms),
+        _ => Value::text(info.cause.as_deref()),
+    }
+}

@@ -1,0 +1,90 @@
+//! What a text may mean: an id, the beginning of ids, or a name.
+
+use std::ops::RangeInclusive;
+
+use super::cursor::Position;
+use crate::cluster::listing::hexadecimal;
+use crate::config::LIST_MEANT_MAX;
+
+/// Characters of an id that are taken for its beginning: fewer are rather a name, or a mistake.
+const PREFIX_CHARS_MIN: usize = 4;
+
+/// The ids that a text may mean.
+#[derive(Clone, Debug)]
+pub(super) struct Meant {
+    /// The id that it is, whether or not with the zeros before it.
+    pub(super) id: Option<u64>,
+    /// The ids that begin so.
+    pub(super) ids: Option<RangeInclusive<u64>>,
+}
+
+impl Meant {
+    /// A text beside ids of so many hexadecimal digits.
+    pub(super) fn new(text: &str, digits: usize) -> Self {
+        let id = hexadecimal(text);
+        let begins = id.filter(|_| (PREFIX_CHARS_MIN..=digits).contains(&text.len()));
+        let ids = begins.map(|begins| {
+            let free = 4 * (digits - text.len());
+            let first = begins << free;
+            first..=first | ((1 << free) - 1)
+        });
+        Self { id, ids }
+    }
+
+    /// Whether it is that id.
+    pub(super) fn is(&self, id: u64) -> bool {
+        self.id == Some(id)
+    }
+
+    /// Whether that id begins so.
+    pub(super) fn begins(&self, id: u64) -> bool {
+        self.ids.as_ref().is_some_and(|ids| ids.contains(&id))
+    }
+
+    /// Some of the positions that are meant, of each meaning as many as are told. `id` and `name` are those of
+    /// a row.
+    pub(super) fn among<R: Copy>(
+        &self,
+        rows: impl Iterator<Item = (Position, R)> + Clone,
+        id: impl Fn(R) -> u64,
+        name: impl Fn(R) -> bool,
+    ) -> Vec<Position> {
+        let are = |meaning: &dyn Fn(R) -> bool| {
+            let rows = rows.clone().filter(|(_, row)| meaning(*row)).take(LIST_MEANT_MAX);
+            rows.map(|(position, _)| position).collect::<Vec<_>>()
+        };
+        let mut all = are(&|row| self.is(id(row)));
+        for other in [are(&name), are(&|row| self.begins(id(row)))].concat() {
+            if !all.contains(&other) {
+                all.push(other);
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_means_an_id_or_the_beginning_of_ids() {
+        let is = |text, id| Meant::new(text, 16).is(id);
+        let begins = |text, id| Meant::new(text, 16).begins(id);
+        assert!(is("a", 10) && is("000A", 10) && !is("a", 0xa000_0000_0000_0000));
+        assert!(begins("beef", 0xbeef_0000_0000_0007) && is("BEEF", 0xbeef));
+        assert!(!begins("bee", 0xbeef_0000_0000_0007) && !begins("beef", 0xbef0_0000_0000_0000));
+        assert!(begins("ffffffffffffffff", u64::MAX) && begins("0000", 7));
+        assert!(!is("name", 0) && !is("", 0) && !is("11111111111111111", 1) && !begins("name", 0));
+        assert!(Meant::new("00000a", 8).begins(0xa01) && !Meant::new("00000a", 8).begins(0xb01));
+    }
+
+    #[test]
+    fn of_many_that_are_meant_some_are_told_and_the_complete_id_is_among_them() {
+        let rows = (0..1000).map(|id| (Position::living(id), id));
+        let told = Meant::new("0000", 16).among(rows.clone(), |id| id, |_| false);
+        assert_eq!(told.len(), LIST_MEANT_MAX);
+        let told = Meant::new("00000000000003e7", 16).among(rows, |id| id, |_| true);
+        assert_eq!((told[0], told.len()), (Position::living(999), 1 + LIST_MEANT_MAX));
+    }
+}

@@ -1,0 +1,142 @@
+//! Workers in lists, and the tasks of their functions.
+
+use super::cursor::Position;
+use super::reference::Meant;
+use super::{Listed, Reasons, State};
+use crate::cluster::control_plane::state::worker::Worker;
+use crate::cluster::listing::Value;
+use crate::cluster::model::{TaskCount, TaskInfo, WorkerId, WorkerState, WorkerSummary};
+use crate::config::LIST_MEANT_MAX;
+
+fn summary_at(state: &State, position: Position) -> Option<WorkerSummary> {
+    if position.has_ended {
+        return state.history.workers.get(position.at).map(|past| past.summary.clone());
+    }
+    let id = WorkerId(position.at);
+    let worker = state.workers.get(&id)?;
+    Some(worker.summary(id, state_of(worker), None))
+}
+
+fn state_of(worker: &Worker) -> WorkerState {
+    match worker.member {
+        _ if worker.suspended => WorkerState::Suspended,
+        Some(_) => WorkerState::Alive,
+        None => WorkerState::Starting,
+    }
+}
+
+/// The tasks of a worker, and whether it has ended.
+fn tasks_at(state: &State, position: Position) -> &[TaskCount] {
+    match position.has_ended {
+        true => state.history.workers.get(position.at).map_or(&[], |past| &past.tasks),
+        false => state.workers.get(&WorkerId(position.at)).map_or(&[], |worker| &worker.tasks),
+    }
+}
+
+impl Listed for WorkerSummary {
+    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+        let Position { has_ended, at, .. } = position;
+        if has_ended {
+            let ended = state.history.workers.numbered().rev().map(|(number, _)| number);
+            return Box::new(ended.skip_while(move |number| *number >= at).map(Position::ended));
+        }
+        Box::new(state.workers.keys_before(WorkerId(at)).map(|id| Position::living(id.0)))
+    }
+
+    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
+        let Some(summary) = summary_at(state, position) else { return Value::Nothing };
+        match key {
+            "worker_id" => Value::Id(summary.worker_id.0),
+            "state" => Value::Text(summary.state.word()),
+            "job_id" => Value::Id(summary.job_id.0.into()),
+            "node_id" => Value::Id(summary.node_id.0),
+            "pid" => Value::number(summary.pid),
+            "actors" => Value::number(summary.actors),
+            "detached" => Value::id(summary.detached.map(|actor| actor.0)),
+            _ => Value::made(summary.cause),
+        }
+    }
+
+    fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
+        summary_at(state, position)
+    }
+
+    fn meant(state: &State, text: &str) -> Vec<Position> {
+        let meant = Meant::new(text, 16);
+        let complete = meant.id.map(WorkerId).filter(|id| state.workers.contains_key(id));
+        let begin = meant.ids.clone().into_iter().flat_map(|ids| {
+            state.workers.within(WorkerId(*ids.start())..=WorkerId(*ids.end())).take(LIST_MEANT_MAX)
+        });
+        let mut ids: Vec<WorkerId> = complete.into_iter().chain(begin).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let living = ids.into_iter().map(|id| Position::living(id.0));
+        let past =
+            state.history.workers.numbered().rev().map(|(number, past)| (Position::ended(number), past));
+        living.chain(meant.among(past, |past| past.summary.worker_id.0, |_| false)).collect()
+    }
+}
+
+/// A position is a worker and one of its functions, counted from 1; 0 is the worker without any, so that a
+/// slice also ends among workers that have run no task.
+impl Listed for TaskInfo {
+    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+        let Position { has_ended, at, row } = position;
+        let rest = (row > 0 && at < u64::MAX).then_some(at);
+        let workers: Box<dyn Iterator<Item = u64>> = match has_ended {
+            true => {
+                let ended = state.history.workers.numbered().rev().map(|(number, _)| number);
+                Box::new(ended.skip_while(move |number| *number >= at))
+            }
+            false => Box::new(state.workers.keys_before(WorkerId(at)).map(|id| id.0)),
+        };
+        Box::new(rest.into_iter().chain(workers).flat_map(move |worker| {
+            let first = Position { has_ended, at: worker, row: 0 };
+            let functions = tasks_at(state, first).len() as u64;
+            let end = if worker == at { row } else { functions + 1 };
+            (0..end.min(functions + 1)).rev().map(move |row| Position { row, ..first })
+        }))
+    }
+
+    fn is_there(_: &State, position: Position) -> bool {
+        position.row > 0
+    }
+
+    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
+        let Some((worker, count)) = function_at(state, position) else { return Value::Nothing };
+        match key {
+            "job_id" => Value::Id(worker.job_id.0.into()),
+            "worker_id" => Value::Id(worker.worker_id.0),
+            "node_id" => Value::Id(worker.node_id.0),
+            "name" => Value::Text(&count.name),
+            "queued" => Value::number(if position.has_ended { 0 } else { count.queued }),
+            "running" => Value::number(if position.has_ended { 0 } else { count.running }),
+            "finished" => Value::number(count.finished),
+            _ => Value::number(if position.has_ended { over(count).failed } else { count.failed }),
+        }
+    }
+
+    fn row(state: &State, position: Position, _: &mut Reasons) -> Option<Self> {
+        let (worker, count) = function_at(state, position)?;
+        let WorkerSummary { worker_id, job_id, node_id, .. } = worker;
+        let count = if position.has_ended { over(count) } else { count.clone() };
+        Some(Self { job_id, worker_id, node_id, count })
+    }
+
+    /// Functions are asked for by their names, with their counts on all workers.
+    fn meant(_: &State, _: &str) -> Vec<Position> {
+        Vec::new()
+    }
+}
+
+fn function_at(state: &State, position: Position) -> Option<(WorkerSummary, &TaskCount)> {
+    let at = usize::try_from(position.row.checked_sub(1)?).ok()?;
+    let count = tasks_at(state, position).get(at)?;
+    Some((summary_at(state, position)?, count))
+}
+
+/// The tasks of a worker that has ended: what had not ended by then has failed with it.
+pub(super) fn over(count: &TaskCount) -> TaskCount {
+    let lost = count.queued + count.running;
+    TaskCount { queued: 0, running: 0, failed: count.failed + lost, ..count.clone() }
+}

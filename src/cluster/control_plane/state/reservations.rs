@@ -1,0 +1,68 @@
+//! Nodes that are reserved for actors which others have passed for too long.
+
+use super::State;
+use crate::cluster::control_plane::scheduler::Queue;
+use crate::cluster::model::{ActorKey, NodeId};
+use crate::config::RESERVATIONS_MAX;
+
+impl State {
+    /// Takes an actor out of its queue. What was reserved for it others may have.
+    pub(super) fn stop_waiting(&mut self, queue: Queue, key: ActorKey) {
+        if let Some(node) = self.waiting.remove(self.now, queue, key) {
+            self.unreserve(node);
+        }
+    }
+
+    /// Gives a reserved node to the actor that it is reserved for, if that fits by now.
+    pub(super) fn fill_reservation(&mut self, node: NodeId) {
+        let Some(queue) = self.waiting.holder(node) else { return };
+        let first = self.waiting.first(queue).filter(|_| self.schedule.fits_reserved(node, queue));
+        if let Some(key) = first {
+            self.stop_waiting(queue, key);
+            self.bind_to_node(key, node);
+        }
+    }
+
+    /// Reserves a node for one of those that are overdue. Whether there may be more to do.
+    pub(super) fn reserve_overdue(&mut self) -> bool {
+        for _ in 0..RESERVATIONS_MAX {
+            let Some(queue) = self.waiting.take_overdue(self.now) else { return false };
+            if !self.waiting.may_reserve(queue.0) || self.waiting.reservations().len() >= RESERVATIONS_MAX {
+                continue;
+            }
+            let tried = self.waiting.tried(queue);
+            if let Some(node) = self.schedule.reservable(queue, tried) {
+                self.waiting.reserve(self.now, queue, node);
+                self.schedule.reserve(node, queue.1);
+                self.deferred.freed.insert(node);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends reservations that have lasted their time, and those of nodes that could not take the actor any
+    /// more.
+    pub(super) fn end_reservations(&mut self) {
+        while let Some(node) = self.waiting.expired(self.now) {
+            self.waiting.give_up(self.now, node);
+            self.unreserve(node);
+        }
+        self.drop_reservations();
+    }
+
+    /// Ends the reservations of nodes that could not take the actor any more.
+    pub(super) fn drop_reservations(&mut self) {
+        let lost = self.waiting.reservations();
+        let lost = lost.filter(|(node, queue)| !self.schedule.is_possible_on(*node, *queue));
+        for node in lost.map(|(node, _)| node).collect::<Vec<_>>() {
+            self.waiting.lose(self.now, node);
+            self.unreserve(node);
+        }
+    }
+
+    fn unreserve(&mut self, node: NodeId) {
+        self.schedule.unreserve(node);
+        self.deferred.freed.insert(node);
+    }
+}

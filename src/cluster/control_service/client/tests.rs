@@ -1,0 +1,208 @@
+//! Two hosts on a slow network: one asks for places, the other has the control plane.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::*;
+use crate::cluster::control_plane::state::{Event, NodeReport, Settings, State, Ticket};
+use crate::cluster::control_service::{ControlPlane, Persistence};
+use crate::cluster::listing::Query;
+use crate::cluster::membership::{Membership, MembershipUpdate};
+use crate::cluster::model::{
+    ActorSpec, ActorState, JobDescriptor, JobId, NodeDescriptor, NodeId, Resources, WorkerAddress, WorkerId,
+};
+use crate::cluster::protocol::worker::HeadInfo;
+use crate::config::Limits;
+use crate::host::{Executor, HostConfig, HostServices, Placement, PlacementResult, fresh_identity};
+use crate::id::HostId;
+use crate::remote::actor_services;
+use crate::session::Secret;
+use crate::transport::Memory;
+
+/// How long bytes are on their way.
+const AWAY: Duration = Duration::from_millis(100);
+
+const JOB: JobId = JobId(1);
+const NODE: HostId = HostId(7);
+
+struct Lab {
+    control: Arc<ControlPlane>,
+    members: Membership,
+    asker: Host,
+}
+
+async fn host(
+    network: &Memory,
+    at: [u8; 4],
+    identity: HostUid,
+    listen: Option<SocketAddr>,
+    calls: HostServices,
+) -> Host {
+    let io = tokio::runtime::Handle::current();
+    let config = HostConfig {
+        identity,
+        secret: Secret::from_bytes([1; 32]),
+        limits: Limits::default(),
+        transport: Arc::new(network.at(Ipv4Addr::from(at))),
+        listen,
+        io: io.clone(),
+        executor: Executor::Runtime(io),
+        services: calls,
+    };
+    Host::start(config).await.unwrap()
+}
+
+fn address(at: [u8; 4]) -> SocketAddr {
+    SocketAddr::from((at, 1))
+}
+
+/// A control plane with a node of four processors that a job has one worker on.
+fn control_with(keeper: Option<Persistence>, caller: Option<HostUid>) -> Arc<ControlPlane> {
+    let control = Arc::new(ControlPlane::new(Settings::default(), Box::new(|_| {}), keeper));
+    let agent = HostUid { host: NODE, ..fresh_identity() };
+    let facts = NodeDescriptor {
+        agent,
+        address: address([10, 0, 0, 3]),
+        hostname: String::new(),
+        pid: 1,
+        is_head: false,
+        resources: Resources::none().with(Resources::CPU, 4.0),
+        labels: Default::default(),
+        workers: 1,
+        platform: String::new(),
+        session_dir: String::new(),
+    };
+    control.apply(Event::NodeJoined(NodeReport::idle(facts)));
+    let facts = JobDescriptor {
+        entrypoint: String::new(),
+        hostname: String::new(),
+        pid: 1,
+        driver: None,
+        user_host: caller,
+        namespace: "own".to_owned(),
+        runs_on: None,
+    };
+    control.apply(Event::JobStarted { ticket: Ticket(0), job: None, facts });
+    control.apply(Event::NodeProvisioned { job: JOB, node: NodeId(NODE.0) });
+    let at = address([10, 0, 0, 3]);
+    let member =
+        WorkerAddress { actors: fresh_identity(), actors_at: at, tasks: fresh_identity(), tasks_at: at };
+    control.apply(Event::WorkerReady { worker: WorkerId(1), member, pid: 1 });
+    control
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let (network, caller) = (Memory::new(1), fresh_identity());
+        let control = control_with(None, Some(caller));
+        let (head_id, head_at) = (fresh_identity(), [10, 0, 0, 1]);
+        let served = Arc::clone(&control);
+        let calls: HostServices = Box::new(move |host, _, inbound| served.serve(host, inbound));
+        let head = host(&network, head_at, head_id, Some(address(head_at)), calls).await;
+        // It lives as long as its links.
+        std::mem::forget(head);
+        let asker = host(&network, [10, 0, 0, 2], caller, None, Box::new(actor_services)).await;
+        let members = Membership::default();
+        let is = HeadInfo { head: head_id, at: Some(address(head_at)), job: JOB, tracks_all_actors: true };
+        members.apply(&MembershipUpdate::Head(is), &asker);
+        let lab = Self { control, members, asker };
+        // The link is up.
+        assert!(lab.ask(ControlRequest::Nodes(Query::default())).await.is_ok());
+        network.latency(AWAY..=AWAY);
+        lab
+    }
+
+    async fn ask(&self, request: ControlRequest) -> Result<Answer, crate::host::PlacementError> {
+        self.members.ask(&self.asker, request).await
+    }
+
+    fn spec(cpus: f64) -> ActorSpec {
+        ActorSpec { resources: Resources::none().with(Resources::CPU, cpus), ..ActorSpec::default() }
+    }
+
+    /// Asks for a place, and waits for it so long.
+    async fn place_within(&self, cpus: f64, patience: Duration) -> bool {
+        match self.members.place_actor(&self.asker, "Actor", Some(&Self::spec(cpus))) {
+            PlacementResult::Now(_) => panic!("a head places"),
+            PlacementResult::Later(placing) => {
+                tokio::time::timeout(patience, placing).await.map(|placed| placed.unwrap()).is_ok()
+            }
+        }
+    }
+
+    fn free_cpus(&self) -> f64 {
+        f64::from(self.control.read(State::nodes)[0].available.0[Resources::CPU])
+    }
+
+    fn waiting(&self) -> usize {
+        self.control.read(|state| state.waiting(usize::MAX).len())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_on_its_way_when_nobody_waits_any_more_is_free_again() {
+    let lab = Lab::new().await;
+    // Given up before the question is there, as it is being answered, and with the answer on its way.
+    for after in [10, 50, 99, 100, 101, 150, 190, 199] {
+        let begun = tokio::time::Instant::now();
+        assert!(!lab.place_within(1.0, Duration::from_millis(after)).await, "after {after} ms");
+        tokio::time::sleep(5 * AWAY).await;
+        assert_eq!(lab.free_cpus(), 4.0, "after {after} ms");
+        assert!(begun.elapsed() < 2 * HEAD_RPC_TIMEOUT);
+    }
+    assert_eq!(lab.asker.snapshot().peers[0].calls_open, 0);
+    assert!(lab.place_within(4.0, 3 * AWAY).await);
+    assert_eq!(lab.free_cpus(), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_room_and_gives_up_stands_in_nobodys_way() {
+    let lab = Lab::new().await;
+    assert!(lab.place_within(3.0, 3 * AWAY).await);
+    assert!(!lab.place_within(2.0, 3 * AWAY).await);
+    tokio::time::sleep(2 * AWAY).await;
+    assert_eq!((lab.waiting(), lab.free_cpus()), (0, 1.0));
+    assert!(lab.place_within(1.0, 3 * AWAY).await);
+    assert_eq!(lab.asker.snapshot().peers[0].calls_open, 0);
+    let dead = lab.control.read(State::actors).iter().filter(|it| it.state == ActorState::Dead).count();
+    assert_eq!(dead, 1);
+}
+
+#[test]
+fn a_question_is_known_until_it_is_answered() {
+    let (open, from) = (PendingRequests::default(), fresh_identity());
+    let question = open.begin(from, 1);
+    open.cancel(fresh_identity(), 1);
+    open.cancel(from, 2);
+    assert_eq!(open.lock().len(), 1);
+    drop(question);
+    assert_eq!(open.lock().len(), 0);
+}
+
+#[tokio::test]
+async fn a_place_is_given_once_the_actor_is_kept_and_is_free_again_if_it_cannot_be() {
+    let place = |name: Option<&str>| {
+        let resources = Resources::none().with(Resources::CPU, if name.is_some() { 1.0 } else { 0.0 });
+        let spec = ActorSpec { name: name.map(str::to_owned), resources, ..ActorSpec::default() };
+        ControlRequest::Place { job: JOB, spec, number: 1 }
+    };
+    let free = |control: &ControlPlane| {
+        f64::from(control.read(|state| state.nodes())[0].available.0[Resources::CPU])
+    };
+    let full = control_with(Some(Box::new(|| Box::pin(async { Err("the disk is full".to_owned()) }))), None);
+    let denied = Arc::clone(&full).request(place(Some("a"))).await.unwrap_err();
+    assert_eq!((denied, free(&full)), (ControlError::NotPersisted("the disk is full".to_owned()), 4.0));
+    // Of this one nothing has to be kept.
+    assert!(Arc::clone(&full).request(place(None)).await.is_ok());
+
+    let slow = control_with(Some(Box::new(|| Box::pin(std::future::pending()))), None);
+    let mut asking = Box::pin(Arc::clone(&slow).request(place(Some("a"))));
+    tokio::select! {
+        biased;
+        answer = &mut asking => panic!("{answer:?}"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(free(&slow), 3.0);
+    drop(asking);
+    assert_eq!(free(&slow), 4.0);
+}

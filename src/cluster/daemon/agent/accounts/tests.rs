@@ -1,0 +1,122 @@
+//! Accounts of jobs, with files of other users: those tests are for root.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::*;
+use crate::cluster::daemon::UidRange;
+use crate::cluster::test_dir::TestDir;
+
+const JOB: JobId = JobId(1);
+
+/// The accounts of a session with these uids; none where this process may not give files to other users.
+fn accounts(first: u32, last: u32) -> Option<(TestDir, Accounts)> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root may give files to other users");
+        return None;
+    }
+    let scratch = TestDir::new();
+    let users = JobUsers::EachJob(UidRange::new(first, last).unwrap());
+    let accounts = Accounts::new(&users, scratch.path()).unwrap();
+    Some((scratch, accounts))
+}
+
+fn owner_and_mode(path: &Path) -> (u32, u32, u32) {
+    let found = fs::metadata(path).unwrap();
+    (found.uid(), found.gid(), found.mode() & 0o777)
+}
+
+/// What `of` gives in the end: it may wait, and what it waits for needs the runtime.
+async fn of(accounts: &Accounts, job: JobId) -> Result<Option<Arc<Account>>, AccountError> {
+    let accounts = accounts.clone();
+    tokio::task::spawn_blocking(move || accounts.of(job)).await.unwrap()
+}
+
+#[tokio::test]
+async fn jobs_that_run_as_the_agent_s_user_have_no_accounts() {
+    let scratch = TestDir::new();
+    let accounts = Accounts::new(&JobUsers::Agent, scratch.path()).unwrap();
+    assert!(of(&accounts, JOB).await.unwrap().is_none());
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_job_has_one_uid_as_long_as_it_is_held_and_each_job_another() {
+    let Some((scratch, accounts)) = accounts(61_100, 61_101) else { return };
+    let one = of(&accounts, JOB).await.unwrap().unwrap();
+    let again = of(&accounts, JOB).await.unwrap().unwrap();
+    let other = of(&accounts, JobId(2)).await.unwrap().unwrap();
+    assert_eq!((one.user(), again.user()), (UserIds { uid: 61_100, gid: 61_100 }, one.user()));
+    assert_eq!(other.user().uid, 61_101);
+    let error = of(&accounts, JobId(3)).await.unwrap_err();
+    assert!(matches!(error, AccountError::NoUid { jobs: 2, known: 0, left: 0, locked: 0, .. }), "{error}");
+    drop((one, again));
+    // It is ended meanwhile, and its uid is waited for.
+    let third = of(&accounts, JobId(3)).await.unwrap().unwrap();
+    assert_eq!(third.user().uid, 61_100);
+    assert!(!scratch.join("run/00000001").exists());
+}
+
+#[tokio::test]
+async fn two_agents_of_a_machine_give_no_uid_to_two_jobs() {
+    let (Some((_one, first)), Some((_other, second))) = (accounts(61_110, 61_111), accounts(61_110, 61_111))
+    else {
+        return;
+    };
+    let one = of(&first, JOB).await.unwrap().unwrap();
+    let other = of(&second, JOB).await.unwrap().unwrap();
+    assert_eq!((one.user().uid, other.user().uid), (61_110, 61_111));
+    let error = of(&first, JobId(2)).await.unwrap_err();
+    assert!(matches!(error, AccountError::NoUid { jobs: 1, locked: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_job_has_left_is_the_agent_s_once_it_is_over() {
+    let Some((scratch, accounts)) = accounts(61_120, 61_120) else { return };
+    let directory = scratch.join("jobs/00000001");
+    fs::create_dir(&directory).unwrap();
+    // Of an earlier cluster with the same session directory.
+    fs::write(directory.join("old"), "").unwrap();
+    let account = of(&accounts, JOB).await.unwrap().unwrap();
+    account.claim_directory(&directory).unwrap();
+    assert_eq!(owner_and_mode(&directory), (61_120, 61_120, 0o700));
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+    assert!(scratch.join("jobs/00000001.1/old").exists());
+    assert_eq!(owner_and_mode(&scratch.join("run/00000001")), (0, 61_120, 0o710));
+    assert_eq!(owner_and_mode(&scratch.join("run/00000001/tmp")), (61_120, 61_120, 0o700));
+    // Again, for the next of its processes.
+    fs::write(directory.join("result"), "").unwrap();
+    account.claim_directory(&directory).unwrap();
+    assert!(directory.join("result").exists());
+    drop(account);
+    let next = of(&accounts, JobId(2)).await.unwrap().unwrap();
+    assert_eq!(next.user().uid, 61_120);
+    assert_eq!(owner_and_mode(&directory), (0, 0, 0o700));
+}
+
+#[tokio::test]
+async fn what_a_killed_agent_has_left_to_a_uid_is_closed_before_a_job_has_that_uid() {
+    let Some((scratch, accounts)) = accounts(61_140, 61_140) else { return };
+    let directory = scratch.join("jobs/00000001");
+    fs::create_dir(&directory).unwrap();
+    let account = of(&accounts, JOB).await.unwrap().unwrap();
+    account.claim_directory(&directory).unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(owner_and_mode(&directory), (61_140, 61_140, 0o777));
+    // The first agent is gone without a word.
+    std::mem::forget(account);
+    let users = JobUsers::EachJob(UidRange::new(61_140, 61_140).unwrap());
+    Accounts::new(&users, scratch.path()).unwrap();
+    assert_eq!(owner_and_mode(&directory), (0, 0, 0o700));
+}
+
+#[tokio::test]
+async fn an_executable_is_linked_so_that_the_job_reads_it_and_cannot_change_it() {
+    let Some((scratch, accounts)) = accounts(61_130, 61_130) else { return };
+    let executable = scratch.join("executable");
+    fs::write(&executable, "program").unwrap();
+    let account = of(&accounts, JOB).await.unwrap().unwrap();
+    let link = account.link(&executable).unwrap();
+    assert_eq!(account.link(&executable).unwrap(), link);
+    assert_eq!(owner_and_mode(&link), (0, 0, 0o755));
+    assert_eq!(fs::metadata(&link).unwrap().ino(), fs::metadata(&executable).unwrap().ino());
+}

@@ -1,0 +1,58 @@
+//! Certificates of the node's processes, from the head, and again before they end.
+
+use std::sync::Arc;
+
+use super::{Agent, join};
+use crate::cluster::model::JobId;
+use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};
+use crate::cluster::security::CertificateRequest;
+use crate::cluster::security::enrol::Renewal;
+use crate::config::HEAD_RPC_TIMEOUT;
+use crate::host::deadline_in;
+use crate::id::HostUid;
+use crate::remote::call_host;
+use crate::transport::Credentials;
+
+impl Agent {
+    /// Has the head certify a worker.
+    pub(super) async fn sign(&self, job: JobId, hosts: [HostUid; 2]) -> Result<Credentials, String> {
+        let request = CertificateRequest::new().map_err(|error| error.to_string())?;
+        let head = self.head().ok_or("the head is not known")?;
+        let asked = NodeRequest::SignCertificate {
+            node: self.host.identity(),
+            job,
+            hosts,
+            request: request.csr().to_vec(),
+        };
+        let reply = call_host(&self.host, head, NODE, asked, deadline_in(HEAD_RPC_TIMEOUT)).await;
+        match reply.map_err(|error| format!("the head did not certify the worker: {error}"))? {
+            NodeReply::Signed { chain } => request.credentials(chain).map_err(|error| error.to_string()),
+            NodeReply::Failed { text } => Err(format!("the head did not certify the worker: {text}")),
+            other => Err(format!("the head did not certify the worker: it said {other:?}")),
+        }
+    }
+}
+
+/// Renews the certificates of the agent and of its workers, long before they end.
+pub(super) async fn renew_loop(agent: Arc<Agent>) {
+    loop {
+        // Those of its workers were asked for after this one.
+        agent.credentials.wait_for_renewal().await;
+        if let Err(error) = join::find_head(&agent, Renewal::Due).await {
+            // It is tried again long before the certificate ends.
+            tracing::warn!(%error, "this node's certificate was not renewed");
+        }
+        for (job, hosts, lifeline) in agent.workers.certificate_holders() {
+            match agent.sign(job, hosts).await {
+                Ok(credentials) => {
+                    // One that is stopped takes nothing; the others do not wait for it.
+                    let renewed = tokio::time::timeout(HEAD_RPC_TIMEOUT, lifeline.renew(&credentials));
+                    if !matches!(renewed.await, Ok(Ok(()))) {
+                        tracing::debug!(%job, "a worker did not take its new certificate");
+                    }
+                }
+                Err(error) => tracing::warn!(error, "a worker's certificate was not renewed"),
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Certificates that the head issues: to agents and drivers who enrol, and to the workers of its nodes.
+
+use std::collections::BTreeSet;
+
+use super::Head;
+use crate::cluster::control_plane::state::State;
+use crate::cluster::model::{JobId, JobState, NodeId};
+use crate::cluster::protocol::worker::ActorEvent;
+use crate::cluster::protocol::{NodeEvent, NodeReply};
+use crate::cluster::security::Claims;
+use crate::cluster::security::token_rpc::{Enrolled, Returned};
+use crate::id::{HostId, HostUid};
+use crate::transport::{Certificate, Role};
+
+impl Head {
+    /// Certifies an agent or a driver that has shown the token.
+    ///
+    /// Who has the token may claim any host that is not the head's and not somebody's who lives: a host's
+    /// life is drawn by its process, and nobody else can name the one that comes.
+    pub(super) fn enrol(
+        &self,
+        csr: &[u8],
+        claims: &Claims,
+        shown: Option<&Certificate>,
+    ) -> Result<Enrolled, String> {
+        claims.check_claimable().map_err(|error| error.to_string())?;
+        self.control.read(|state| check_unclaimed(state, claims, shown)).inspect_err(|error| {
+            tracing::warn!(error, "somebody with the token was not enrolled");
+        })?;
+        let chain = self.authority.issue(csr, claims).map_err(|error| error.to_string())?;
+        tracing::info!(role = %claims.role, hosts = ?claims.hosts, "a certificate was issued");
+        Ok(Enrolled { chain, head: self.host.identity(), cluster: self.authority.name() })
+    }
+
+    /// Takes back an agent or a driver with the valid certificate that it has shown for what it claims to be.
+    ///
+    /// As when one is certified, no other living process has its hosts. The state decides what it may do from there
+    /// on: it joins, or starts its job, over its link.
+    pub(super) fn take_back(&self, claims: &Claims, shown: &Certificate) -> Result<Returned, String> {
+        self.control.read(|state| check_unclaimed(state, claims, Some(shown))).inspect_err(|error| {
+            tracing::warn!(error, "a process with a certificate was not taken back");
+        })?;
+        tracing::info!(role = %claims.role, hosts = ?claims.hosts, "a member is back with its certificate");
+        Ok(Returned { head: self.host.identity(), cluster: self.authority.name() })
+    }
+
+    /// Certifies a worker for the agent that starts it.
+    pub(super) fn sign_worker(
+        &self,
+        agent: HostUid,
+        job: JobId,
+        hosts: [HostUid; 2],
+        request: &[u8],
+    ) -> NodeReply {
+        if !self.control.read(|state| state.is_member(agent)) {
+            return NodeReply::Unknown;
+        }
+        let node = NodeId(agent.host.0);
+        if let Err(text) = self.control.read(|state| check_owned_by(state, node, &hosts)) {
+            tracing::warn!(%node, text, "a worker was not certified");
+            return NodeReply::Failed { text };
+        }
+        let hosts = hosts.to_vec();
+        self.sign(&Claims { role: Role::Worker, hosts, job: Some(job), node: Some(node) }, request)
+    }
+
+    /// Certifies the driver of a submitted job for the agent that runs it: the driver has no token.
+    pub(super) fn sign_driver(
+        &self,
+        agent: HostUid,
+        job: JobId,
+        hosts: Vec<HostUid>,
+        request: &[u8],
+    ) -> NodeReply {
+        if !self.control.read(|state| state.is_member(agent)) {
+            return NodeReply::Unknown;
+        }
+        let node = NodeId(agent.host.0);
+        let claims = Claims { role: Role::Driver, hosts, job: Some(job), node: Some(node) };
+        let checked = claims.check_claimable().map_err(|error| error.to_string());
+        let checked = checked.and_then(|()| self.control.read(|state| check_submitted(state, &claims)));
+        if let Err(text) = checked {
+            tracing::warn!(%node, text, "a driver was not certified");
+            return NodeReply::Failed { text };
+        }
+        self.sign(&claims, request)
+    }
+
+    fn sign(&self, claims: &Claims, request: &[u8]) -> NodeReply {
+        match self.authority.issue(request, claims) {
+            Ok(chain) => NodeReply::Signed { chain },
+            Err(error) => NodeReply::Failed { text: error.to_string() },
+        }
+    }
+}
+
+/// Whether the job of these claims is open and its driver runs on their node, and the hosts are free or that driver's.
+fn check_submitted(state: &State, claims: &Claims) -> Result<(), String> {
+    let Claims { job: Some(job), node, hosts, .. } = claims else {
+        return Err("a submitted driver is certified for its job".to_owned());
+    };
+    let facts = state.job_facts(*job).filter(|_| state.job_state(*job).is_some_and(JobState::is_open));
+    let Some(facts) = facts.filter(|facts| node.is_some() && facts.runs_on == *node) else {
+        return Err(format!("no driver of job {job} runs there"));
+    };
+    // By a second incarnation a driver could make its first a stranger, which has no certificate to check.
+    let ids: BTreeSet<_> = hosts.iter().map(|host| host.host).collect();
+    if ids.len() < hosts.len() {
+        return Err("a driver is certified for one incarnation of each host".to_owned());
+    }
+    let own = [facts.driver, facts.user_host];
+    match hosts.iter().find(|host| {
+        state.owner_of_host(host.host).is_some_and(|holder| holder != **host || !own.contains(&Some(holder)))
+    }) {
+        Some(host) => Err(format!("host {} belongs to another process of the cluster", host.host)),
+        None => Ok(()),
+    }
+}
+
+/// Whether the hosts are nobody's who lives, or his who has shown that he has been certified for them.
+fn check_unclaimed(state: &State, claims: &Claims, shown: Option<&Certificate>) -> Result<(), String> {
+    for host in &claims.hosts {
+        let Some(holder) = state.owner_of_host(host.host) else { continue };
+        let is_own = shown.is_some_and(|shown| shown.role_of(*host) == Some(claims.role));
+        if holder != *host || !is_own {
+            return Err(format!(
+                "host {} belongs to another process of the cluster, which lives; start anew, so that another is drawn",
+                host.host
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether what a node says has happened can have happened there. Of what is not known it may speak.
+pub(super) fn check_event(state: &State, node: NodeId, event: &NodeEvent) -> Result<(), String> {
+    let of_worker = match event {
+        NodeEvent::WorkerReady { worker, member, .. } => {
+            check_owned_by(state, node, &[member.actors, member.tasks])?;
+            Some(*worker)
+        }
+        NodeEvent::WorkerEnded { worker, .. }
+        | NodeEvent::WorkerSuspended { worker, .. }
+        | NodeEvent::Actor { worker, .. }
+        | NodeEvent::Tasks { worker, .. } => Some(*worker),
+        NodeEvent::DriverStarted { job } | NodeEvent::DriverExited { job, .. } => {
+            return match state.job_facts(*job) {
+                Some(facts) if facts.runs_on != Some(node) => {
+                    Err(format!("the driver of job {job} does not run there"))
+                }
+                _ => Ok(()),
+            };
+        }
+        NodeEvent::ExecutablePinned { .. } => None,
+    };
+    if let Some(worker) = of_worker
+        && state.node_of_worker(worker).is_some_and(|runs_on| runs_on != node)
+    {
+        return Err(format!("worker {worker} does not run there"));
+    }
+    if let NodeEvent::Actor { worker, life: ActorEvent::Stopped { actor, .. } } = event
+        && state.worker_of_actor(*actor).is_some_and(|lives_in| lives_in != *worker)
+    {
+        return Err(format!("actor {actor} does not live there"));
+    }
+    Ok(())
+}
+
+/// Whether the hosts may be those of a worker on a node: nobody's who lives elsewhere.
+fn check_owned_by(state: &State, node: NodeId, hosts: &[HostUid]) -> Result<(), String> {
+    for host in hosts {
+        let holder = state.owner_of_host(host.host);
+        let runs_here = |worker| state.worker(worker).is_some_and(|(runs_on, _)| runs_on == node);
+        let is_own = holder == Some(*host) && state.worker_of(*host).is_some_and(runs_here);
+        if host.host == HostId::HEAD || (holder.is_some() && !is_own) {
+            return Err(format!("host {} belongs to another process of the cluster", host.host));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::control_plane::state::{Event, Millis, NodeReport, Settings, Ticket};
+    use crate::cluster::daemon::test_ca::{TestCa, claims};
+    use crate::cluster::model::{JobDescriptor, Labels, NodeDescriptor, Resources, WorkerAddress, WorkerId};
+    use crate::cluster::security::{CertificateRequest, ONE_JOB, job_name};
+    use crate::host::fresh_identity;
+
+    /// One node with a worker, and the driver of its job.
+    struct Known {
+        state: State,
+        agent: HostUid,
+        driver: HostUid,
+        caller: HostUid,
+        worker: [HostUid; 2],
+    }
+
+    fn known() -> Known {
+        let [agent, driver, caller, one, other] = [(); 5].map(|()| fresh_identity());
+        let at = "127.0.0.1:1".parse().unwrap();
+        let facts = NodeDescriptor {
+            agent,
+            address: at,
+            hostname: String::new(),
+            pid: 1,
+            is_head: false,
+            resources: Resources::none(),
+            labels: Labels::new(),
+            workers: 1,
+            platform: String::new(),
+            session_dir: String::new(),
+        };
+        let (job, node, worker) = (JobId(1), facts.id(), WorkerId(1));
+        let member = WorkerAddress { actors: one, actors_at: at, tasks: other, tasks_at: at };
+        let job_facts = JobDescriptor {
+            entrypoint: String::new(),
+            hostname: String::new(),
+            pid: 1,
+            driver: Some(driver),
+            user_host: Some(caller),
+            namespace: String::new(),
+            runs_on: None,
+        };
+        let mut state = State::new(Settings::default());
+        for event in [
+            Event::NodeJoined(NodeReport::idle(facts)),
+            Event::JobStarted { ticket: Ticket(1), job: None, facts: job_facts },
+            Event::NodeProvisioned { job, node },
+            Event::WorkerReady { worker, member, pid: 1 },
+        ] {
+            state.handle(Millis(1), event, &mut Vec::new());
+        }
+        Known { state, agent, driver, caller, worker: [one, other] }
+    }
+
+    fn certificate(realm: &TestCa, claims: &Claims) -> Certificate {
+        let request = CertificateRequest::new().unwrap();
+        let chain = realm.authority.issue(request.csr(), claims).unwrap();
+        Certificate::verified(chain[0].clone().into())
+    }
+
+    #[test]
+    fn nobody_is_certified_as_somebody_else_who_lives_and_everybody_as_himself_again() {
+        let (realm, known) = (TestCa::new(), known());
+        let stranger = claims(Role::Agent, fresh_identity());
+        let own = certificate(&realm, &stranger);
+        check_unclaimed(&known.state, &stranger, None).unwrap();
+        let drivers = [(Role::Driver, known.driver), (Role::Driver, known.caller)];
+        for (role, host) in [(Role::Agent, known.agent)].into_iter().chain(drivers) {
+            let living = claims(role, host);
+            let renewed = certificate(&realm, &living);
+            check_unclaimed(&known.state, &living, Some(&renewed)).unwrap();
+            // With the token alone, with a certificate of his own, and as a later life of the living.
+            let later = HostUid { incarnation: fresh_identity().incarnation, ..host };
+            for (claims, shown) in
+                [(&living, None), (&living, Some(&own)), (&claims(role, later), Some(&renewed))]
+            {
+                let refused = check_unclaimed(&known.state, claims, shown).unwrap_err();
+                assert!(refused.contains("another process of the cluster"), "{refused}");
+            }
+        }
+        let as_driver = claims(Role::Driver, known.worker[0]);
+        check_unclaimed(&known.state, &as_driver, None).unwrap_err();
+        let two = Claims { hosts: vec![fresh_identity(), known.driver], ..stranger };
+        check_unclaimed(&known.state, &two, None).unwrap_err();
+    }
+
+    #[test]
+    fn whoever_is_gone_keeps_nobody_from_its_host() {
+        let mut known = known();
+        let left = Event::NodeLeft { node: known.agent, cause: String::new() };
+        known.state.handle(Millis(2), left, &mut Vec::new());
+        check_unclaimed(&known.state, &claims(Role::Agent, known.agent), None).unwrap();
+    }
+
+    #[test]
+    fn a_worker_is_certified_for_hosts_of_its_own_alone() {
+        let known = known();
+        let node = NodeId(known.agent.host.0);
+        check_owned_by(&known.state, node, &[fresh_identity(), fresh_identity()]).unwrap();
+        check_owned_by(&known.state, node, &known.worker).unwrap();
+        check_owned_by(&known.state, NodeId(7), &known.worker).unwrap_err();
+        let head = HostUid { host: HostId::HEAD, ..fresh_identity() };
+        for other in [known.agent, known.driver, known.caller, head] {
+            check_owned_by(&known.state, node, &[fresh_identity(), other]).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_submitted_driver_is_certified_for_its_job_alone_by_the_node_that_runs_it() {
+        let mut known = known();
+        let (job, node) = (JobId(2), NodeId(known.agent.host.0));
+        let facts = JobDescriptor {
+            entrypoint: String::new(),
+            hostname: String::new(),
+            pid: 0,
+            driver: None,
+            user_host: None,
+            namespace: String::new(),
+            runs_on: Some(node),
+        };
+        let submitted = Event::JobSubmitted { ticket: Ticket(2), facts: facts.clone() };
+        known.state.handle(Millis(2), submitted, &mut Vec::new());
+        let asked = |job, node, hosts: &[HostUid]| Claims {
+            role: Role::Driver,
+            hosts: hosts.to_vec(),
+            job: Some(job),
+            node: Some(node),
+        };
+        let fresh = [fresh_identity(), fresh_identity()];
+        let own = asked(job, node, &fresh);
+        check_submitted(&known.state, &own).unwrap();
+        assert!(
+            own.names().contains(&ONE_JOB.to_owned()) && own.names().contains(&job_name(job, Role::Driver))
+        );
+        // The other job was not submitted, and a third one does not exist.
+        for other in
+            [asked(JobId(1), node, &fresh), asked(JobId(3), node, &fresh), asked(job, NodeId(7), &fresh)]
+        {
+            check_submitted(&known.state, &other).unwrap_err();
+        }
+        let later = HostUid { incarnation: fresh_identity().incarnation, ..fresh[0] };
+        let again = HostUid { incarnation: crate::id::Incarnation(later.incarnation.0 + 1), ..later };
+        check_submitted(&known.state, &asked(job, node, &[later, again])).unwrap_err();
+        for living in [known.agent, known.driver, known.caller, known.worker[0]] {
+            check_submitted(&known.state, &asked(job, node, &[fresh[0], living])).unwrap_err();
+        }
+        // Once it has come it is certified again, and nobody else in its place.
+        let facts = JobDescriptor { driver: Some(fresh[0]), user_host: Some(fresh[1]), ..facts };
+        let started = Event::JobStarted { ticket: Ticket(3), job: Some(job), facts };
+        known.state.handle(Millis(3), started, &mut Vec::new());
+        check_submitted(&known.state, &own).unwrap();
+        let later = HostUid { incarnation: fresh_identity().incarnation, ..fresh[0] };
+        check_submitted(&known.state, &asked(job, node, &[later])).unwrap_err();
+        let (state, message) = (JobState::Failed, String::new());
+        known.state.handle(
+            Millis(4),
+            Event::JobEnded { job, state, exit_code: None, message },
+            &mut Vec::new(),
+        );
+        check_submitted(&known.state, &own).unwrap_err();
+    }
+
+    #[test]
+    fn a_node_speaks_of_what_runs_on_it_alone() {
+        let known = known();
+        let (here, elsewhere, worker) = (NodeId(known.agent.host.0), NodeId(7), WorkerId(1));
+        let at = "127.0.0.1:1".parse().unwrap();
+        let ready = |actors, tasks| NodeEvent::WorkerReady {
+            worker,
+            member: WorkerAddress { actors, actors_at: at, tasks, tasks_at: at },
+            pid: 1,
+        };
+        let ended = || NodeEvent::WorkerEnded { worker, cause: String::new() };
+        let [one, other] = known.worker;
+        check_event(&known.state, here, &ready(one, other)).unwrap();
+        check_event(&known.state, here, &ended()).unwrap();
+        check_event(&known.state, elsewhere, &ended()).unwrap_err();
+        check_event(&known.state, elsewhere, &ready(fresh_identity(), fresh_identity())).unwrap_err();
+        for victim in [known.agent, known.driver, known.caller] {
+            check_event(&known.state, here, &ready(victim, fresh_identity())).unwrap_err();
+        }
+        let job = JobId(1);
+        check_event(&known.state, here, &NodeEvent::DriverStarted { job }).unwrap_err();
+    }
+}
+
+#[cfg(test)]
+mod returns;

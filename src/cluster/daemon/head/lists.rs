@@ -1,0 +1,47 @@
+//! Lists and counts, as the head answers them: a slice of a table under the lock, then others have their turn.
+
+use super::Head;
+use super::admin_service::failed;
+use crate::cluster::admin::AdminReply;
+use crate::cluster::control_plane::state::{ClassSearch, FunctionSearch};
+use crate::cluster::listing::{Counts, Kind, Page, Query, QueryError};
+use crate::cluster::model::{ClassCount, NodeInfo, NodeState, TaskCount};
+
+impl Head {
+    pub(super) async fn list(&self, of: Kind, query: &Query) -> AdminReply {
+        let control = &self.control;
+        let listed = match of {
+            Kind::Nodes => self.nodes(query).await.map(AdminReply::Nodes),
+            Kind::Jobs => control.list(query).await.map(AdminReply::Jobs),
+            Kind::Actors => control.list(query).await.map(AdminReply::Actors),
+            Kind::Workers => control.list(query).await.map(AdminReply::Workers),
+            Kind::Tasks => control.list(query).await.map(AdminReply::Tasks),
+        };
+        listed.unwrap_or_else(|error| failed(&error.to_string()))
+    }
+
+    async fn nodes(&self, query: &Query) -> Result<Page<NodeInfo>, QueryError> {
+        let mut page = self.control.list::<NodeInfo>(query).await?;
+        let orders = self.orders();
+        for node in page.rows.iter_mut().filter(|node| node.state != NodeState::Dead) {
+            node.usage = orders.usage(node.node_id);
+        }
+        Ok(page)
+    }
+
+    pub(super) async fn classes(&self) -> Counts<ClassCount> {
+        let mut search = ClassSearch::default();
+        while !self.control.read(|state| search.step(state)) {
+            tokio::task::yield_now().await;
+        }
+        search.counts()
+    }
+
+    pub(super) async fn functions(&self, part: Option<String>) -> Counts<TaskCount> {
+        let mut search = FunctionSearch::new(part);
+        while !self.control.read(|state| search.step(state)) {
+            tokio::task::yield_now().await;
+        }
+        search.counts()
+    }
+}

@@ -1,0 +1,262 @@
+//! What is asked of a head: by agents, by drivers, and by whoever wants an actor placed or found.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::{Head, certificates};
+use crate::cluster::authorization;
+use crate::cluster::control_plane::state::{Answer, ControlError, Event, WorkerReport};
+use crate::cluster::control_service::{CONTROL, Reply};
+use crate::cluster::model::{JobId, JobState, NodeId};
+use crate::cluster::protocol::worker::ActorEvent;
+use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};
+use crate::cluster::security::ONE_JOB;
+use crate::host::HostServices;
+use crate::id::{HostId, HostUid};
+use crate::registry::{Inbound, Responder, decode};
+use crate::wire::CallFailure;
+
+/// What calls to the head's host do.
+pub(super) fn calls(itself: Arc<OnceLock<Weak<Head>>>) -> HostServices {
+    Box::new(move |host, service, inbound| {
+        let Some(head) = itself.get().and_then(Weak::upgrade) else {
+            return inbound.fail(&CallFailure::ActorStopped);
+        };
+        if let Err(refused) = authorization::check(host, service, &inbound) {
+            return inbound.fail(&refused);
+        }
+        match service {
+            CONTROL => head.control.serve(host, inbound),
+            NODE => node(&head, inbound),
+            JOB => job(&head, inbound),
+            _ => {
+                let message = host.registry().name_of(service);
+                inbound.fail(&CallFailure::NotHandled { actor: "the head".to_owned(), message });
+            }
+        }
+    })
+}
+
+/// Answers an agent.
+fn node(head: &Arc<Head>, inbound: Inbound) {
+    let from = inbound.from();
+    let (body, _, mut responder) = inbound.into_parts::<NodeReply>();
+    let request = match decode::<NodeRequest>(&body) {
+        Ok(request) => request,
+        Err(failure) => return responder.fail(failure),
+    };
+    responder.start();
+    let ends_a_driver = matches!(&request, NodeRequest::Events { events, .. }
+        if events.iter().any(|event| matches!(event, NodeEvent::DriverExited { .. })));
+    let reply = head.handle_node_request(from, request);
+    if !ends_a_driver || !matches!(reply, NodeReply::Done) {
+        return responder.answer(reply);
+    }
+    // The agent forgets the end of a driver once it is acknowledged.
+    let head = Arc::clone(head);
+    tokio::spawn(async move {
+        let kept = head.store.flushed().await;
+        responder.answer(kept.map_or(NodeReply::NotPersisted, |()| NodeReply::Done));
+    });
+}
+
+/// Answers a driver.
+fn job(head: &Arc<Head>, inbound: Inbound) {
+    let from = inbound.from();
+    let (body, _, mut responder) = inbound.into_parts::<Reply>();
+    let request = match decode::<JobRequest>(&body) {
+        Ok(request) => request,
+        Err(failure) => return responder.fail(failure),
+    };
+    // The credit is given back with the answer: it bounds how much of a driver waits for the disk.
+    responder.start();
+    let head = Arc::clone(head);
+    tokio::spawn(async move { answer_job(&head, from, request, responder).await });
+}
+
+async fn answer_job(head: &Head, from: HostUid, request: JobRequest, responder: Responder<Reply>) {
+    responder.answer(head.handle_job_request(from, request).await);
+}
+
+impl Head {
+    /// An agent speaks for its own node, and for none else.
+    fn handle_node_request(&self, from: HostUid, request: NodeRequest) -> NodeReply {
+        match request {
+            NodeRequest::Join(mut report) => {
+                if report.facts.agent != from {
+                    return NodeReply::Failed { text: "an agent joins for itself alone".to_owned() };
+                }
+                let node = report.facts.id();
+                report.workers.retain(|worker| self.accepts_worker_report(node, worker));
+                if let Some(earlier) = self.orders().set_agent(report.facts.id(), from) {
+                    self.host.forget(earlier);
+                }
+                tracing::info!(node = %report.facts.id(), address = %report.facts.address, "a node has joined");
+                self.control.apply(Event::NodeJoined(report));
+                NodeReply::Done
+            }
+            NodeRequest::SignCertificate { job, hosts, request, .. } => {
+                self.sign_worker(from, job, hosts, &request)
+            }
+            NodeRequest::SignDriver { job, hosts, request, .. } => {
+                self.sign_driver(from, job, hosts, &request)
+            }
+            _ if !self.control.read(|state| state.is_member(from)) => NodeReply::Unknown,
+            NodeRequest::Heartbeat { .. } if self.orders().take_lagging(from) => NodeReply::Unknown,
+            NodeRequest::Heartbeat { usage, .. } => {
+                self.orders().set_usage(NodeId(from.host.0), usage);
+                self.control.apply(Event::NodeHeartbeat { node: from });
+                NodeReply::Done
+            }
+            NodeRequest::Events { events, .. } => {
+                let node = NodeId(from.host.0);
+                for event in events {
+                    match self.control.read(|state| certificates::check_event(state, node, &event)) {
+                        Ok(()) => self.apply_node_event(node, event),
+                        Err(text) => tracing::warn!(%node, text, "what a node says is not believed"),
+                    }
+                }
+                NodeReply::Done
+            }
+            NodeRequest::Leave { cause, .. } => {
+                self.control.apply(Event::NodeLeft { node: from, cause });
+                NodeReply::Done
+            }
+        }
+    }
+
+    /// Whether a worker that a node reports may be there.
+    fn accepts_worker_report(&self, node: NodeId, report: &WorkerReport) -> bool {
+        let Some(member) = report.member else { return true };
+        let ready = NodeEvent::WorkerReady { worker: report.worker, member, pid: report.pid };
+        let checked = self.control.read(|state| certificates::check_event(state, node, &ready));
+        checked.inspect_err(|text| tracing::warn!(%node, text, "what a node reports is not believed")).is_ok()
+    }
+
+    fn apply_node_event(&self, node: NodeId, event: NodeEvent) {
+        self.control.apply(match event {
+            NodeEvent::WorkerReady { worker, member, pid } => Event::WorkerReady { worker, member, pid },
+            NodeEvent::WorkerEnded { worker, cause } => Event::WorkerEnded { worker, cause },
+            NodeEvent::WorkerSuspended { worker, suspended } => Event::WorkerSuspended { worker, suspended },
+            NodeEvent::Actor { worker, life: ActorEvent::Started { actor, at, .. } } => {
+                Event::ActorStarted { actor, worker, at }
+            }
+            NodeEvent::Actor { life: ActorEvent::Stopped { actor, cause }, .. } => {
+                Event::ActorEnded { actor, cause }
+            }
+            NodeEvent::Tasks { worker, counts } => Event::TaskCounts { worker, counts },
+            NodeEvent::ExecutablePinned { job } => Event::ExecutablePinned { job, node },
+            NodeEvent::DriverStarted { job } => Event::DriverStarted { job, node },
+            NodeEvent::DriverExited { job, state, exit_code, message } => {
+                Event::JobEnded { job, state, exit_code, message }
+            }
+        });
+    }
+
+    async fn handle_job_request(&self, from: HostUid, request: JobRequest) -> Reply {
+        match request {
+            JobRequest::Start { facts, .. } if facts.driver != Some(from) => {
+                Err(ControlError::Unknown("a driver starts a job for itself alone".to_owned()))
+            }
+            JobRequest::Start { job, .. } if !self.may_start(from, job) => {
+                Err(ControlError::Unknown("this driver was enrolled for another job".to_owned()))
+            }
+            JobRequest::Start { facts, .. } if self.is_claimed(facts.user_host) => Err(
+                ControlError::Unknown("a driver's host belongs to another process of the cluster".to_owned()),
+            ),
+            JobRequest::Start { job, facts } => {
+                let control = Arc::clone(&self.control);
+                if let Some(job) = job {
+                    self.orders().reset_driver(job, from);
+                }
+                let answer = control.ask(|ticket| Event::JobStarted { ticket, job, facts }).await?;
+                // It may be over by now, and then nobody is to be told of it.
+                if let Answer::Job { job, .. } = &answer
+                    && self.is_open(*job)
+                {
+                    self.orders().set_driver(*job, from);
+                }
+                if let (Answer::Job { job, .. }, None) = (&answer, job) {
+                    self.persist_job(*job).await?;
+                }
+                Ok(answer)
+            }
+            JobRequest::Heartbeat { job }
+            | JobRequest::NodeProvisioned { job, .. }
+            | JobRequest::End { job, .. }
+                if self.has_another_driver(job, from) =>
+            {
+                Err(ControlError::Unknown(format!("job {job} has another driver")))
+            }
+            JobRequest::Heartbeat { job } => {
+                self.control.apply(Event::JobHeartbeat { job });
+                self.check_open(job)?;
+                match self.orders().take_lagging(from) {
+                    true => Err(ControlError::Unknown(
+                        "it has missed what it was told, and is to come again".to_owned(),
+                    )),
+                    false => Ok(Answer::Done),
+                }
+            }
+            JobRequest::NodeProvisioned { job, node } => {
+                self.control.apply(Event::NodeProvisioned { job, node });
+                Ok(Answer::Done)
+            }
+            JobRequest::End { job, state, message } => {
+                let submitted =
+                    self.control.read(|it| it.job_facts(job).is_some_and(|it| it.runs_on.is_some()));
+                self.control.apply(match submitted {
+                    true => Event::DriverLeft { job, why: message },
+                    false => Event::JobEnded { job, state, exit_code: None, message },
+                });
+                // Where the disk takes nothing the job is over nevertheless.
+                let _ = self.store.flushed().await;
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    /// Waits until a new job is kept: whoever has its number may count on it. One that cannot be is over.
+    pub(super) async fn persist_job(&self, job: JobId) -> Result<(), ControlError> {
+        let Err(why) = self.store.flushed().await else { return Ok(()) };
+        let denied = ControlError::NotPersisted(why);
+        let (exit_code, message) = (None, denied.to_string());
+        self.control.apply(Event::JobEnded { job, state: JobState::Failed, exit_code, message });
+        Err(denied)
+    }
+
+    /// Whether an open job is another driver's. A driver speaks for its own job, and for none else.
+    fn has_another_driver(&self, job: JobId, from: HostUid) -> bool {
+        self.is_open(job) && self.control.read(|state| state.driver(job)) != Some(from)
+    }
+
+    /// Whether a driver may start a job: one that its node's agent has enrolled takes up its own alone.
+    fn may_start(&self, driver: HostUid, job: Option<JobId>) -> bool {
+        match job {
+            Some(job) => authorization::check_job(&self.host, driver, job).is_ok(),
+            None => {
+                authorization::check_known(&self.host, driver).is_ok()
+                    && self.host.is_certified(driver, ONE_JOB) != Some(true)
+            }
+        }
+    }
+
+    /// Whether a host is somebody's in another life than this one.
+    fn is_claimed(&self, host: Option<HostUid>) -> bool {
+        host.is_some_and(|host| {
+            let holder = self.control.read(|state| state.owner_of_host(host.host));
+            host.host == HostId::HEAD || holder.is_some_and(|holder| holder != host)
+        })
+    }
+
+    fn is_open(&self, job: JobId) -> bool {
+        self.control.read(|state| state.job_state(job).is_some_and(JobState::is_open))
+    }
+
+    /// A driver whose job is over, or that this head does not know, is told so.
+    fn check_open(&self, job: JobId) -> Reply {
+        match self.is_open(job) {
+            true => Ok(Answer::Done),
+            false => Err(ControlError::JobEnded(format!("job {job} is over, as the head has it"))),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What this machine is, as far as a cluster cares.
+
+use std::path::Path;
+
+use super::model::Resources;
+#[cfg(feature = "cli")]
+use super::model::Usage;
+
+/// Its name.
+pub(super) fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// How many processors this process may use.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+/// What it has for work: processors and memory, unless others are given.
+pub(super) fn resources(cpus: Option<f64>, memory: Option<u64>) -> Resources {
+    let cpus = cpus.unwrap_or_else(|| cores() as f64);
+    let memory = memory.unwrap_or_else(memory_bytes);
+    Resources::none().with(Resources::CPU, cpus).with(Resources::MEMORY, memory as f64)
+}
+
+/// All of its memory, or what the control groups of this process leave of it.
+pub(super) fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    let all = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit.max(1)));
+    group_limit(Path::new(GROUPS)).map_or(all, |limit| limit.min(all))
+}
+
+/// Where the control groups are mounted.
+const GROUPS: &str = "/sys/fs/cgroup";
+
+/// The smallest limit of the groups of this process and of those that they are in: each limits all below it.
+///
+/// Of version 1 the memory has groups of its own; where both versions are mounted, either may have the limit.
+fn group_limit(mounted: &Path) -> Option<u64> {
+    let list = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limits = [
+        group(&list).and_then(|group| limit_of(mounted, &group, "memory.max")),
+        group_v1(&list).and_then(|group| limit_of(&mounted.join("memory"), &group, "memory.limit_in_bytes")),
+    ];
+    limits.into_iter().flatten().min()
+}
+
+fn limit_of(mounted: &Path, group: &str, file: &str) -> Option<u64> {
+    let groups = Path::new(group).ancestors();
+    let limits = groups.filter_map(|group| {
+        let file = mounted.join(group.strip_prefix("/").ok()?).join(file);
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    });
+    limits.min()
+}
+
+/// The memory's control group of version 1 in a list such as `/proc/self/cgroup`: `4:memory:/docker/1f`.
+fn group_v1(list: &str) -> Option<String> {
+    list.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let of_memory = fields.next()?.split(',').any(|controller| controller == "memory");
+        of_memory.then(|| fields.next().map(str::to_owned))?
+    })
+}
+
+/// The control group in a list such as `/proc/self/cgroup`.
+fn group(list: &str) -> Option<String> {
+    list.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// A file of the control group of this process.
+pub(super) fn group_file(name: &str) -> Option<String> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    std::fs::read_to_string(format!("{GROUPS}{}/{name}", group(&groups)?)).ok()
+}
+
+/// What this machine is at, and these processes on it.
+#[cfg(feature = "cli")]
+pub(super) fn usage(pids: impl Iterator<Item = u32>) -> Usage {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let page = rustix::param::page_size() as u64;
+    let resident = |pid: u32| -> Option<u64> {
+        let pages = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        Some(page * pages.split_whitespace().nth(1)?.parse::<u64>().ok()?)
+    };
+    Usage {
+        load: load.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or_default(),
+        memory_bytes: kibibytes(&info, "MemTotal:").saturating_sub(kibibytes(&info, "MemAvailable:")) << 10,
+        workers_memory_bytes: pids.filter_map(resident).sum(),
+    }
+}
+
+#[cfg(feature = "cli")]
+fn kibibytes(info: &str, name: &str) -> u64 {
+    let line = info.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+    use crate::cluster::test_dir::TestDir;
+
+    #[test]
+    fn memory_is_limited_by_the_own_group_and_by_those_that_it_is_in() {
+        let scratch = TestDir::new();
+        let unit = scratch.join("slice/unit");
+        std::fs::create_dir_all(&unit).unwrap();
+        let limit = |own: &str, slice: &str| {
+            std::fs::write(unit.join("memory.max"), own).unwrap();
+            std::fs::write(scratch.join("slice/memory.max"), slice).unwrap();
+            limit_of(scratch.path(), "/slice/unit", "memory.max")
+        };
+        assert_eq!(limit("4096\n", "max\n"), Some(4096));
+        assert_eq!(limit("max\n", "8192\n"), Some(8192));
+        assert_eq!(limit("4096\n", "1024\n"), Some(1024));
+        assert_eq!(limit("max\n", "max\n"), None);
+        // A container is the root of what it sees, and so is a group outside of that.
+        std::fs::write(scratch.join("memory.max"), "77\n").unwrap();
+        assert_eq!(
+            ["/", "/../other"].map(|group| limit_of(scratch.path(), group, "memory.max")),
+            [Some(77), Some(77)]
+        );
+        assert_eq!(group("1:cpu:/x\n0::/slice/unit\n"), Some("/slice/unit".to_owned()));
+        assert!(memory_bytes() > 0);
+    }
+
+    #[test]
+    fn memory_is_limited_by_groups_of_version_1_too() {
+        let scratch = TestDir::new();
+        let container = scratch.join("docker/1f");
+        std::fs::create_dir_all(&container).unwrap();
+        let list = "5:cpu,cpuacct:/docker/1f\n4:hugetlb,memory:/docker/1f\n1:name=systemd:/x:y\n0::/\n";
+        assert_eq!(group_v1(list), Some("/docker/1f".to_owned()));
+        assert_eq!(group_v1("1:name=memory:/x\n0::/slice/unit\n"), None);
+        let limit = || limit_of(scratch.path(), "/docker/1f", "memory.limit_in_bytes");
+        assert_eq!(limit(), None);
+        // Without a limit there is a number that no machine has.
+        std::fs::write(scratch.join("memory.limit_in_bytes"), "9223372036854771712\n").unwrap();
+        assert_eq!(limit(), Some(9_223_372_036_854_771_712));
+        std::fs::write(container.join("memory.limit_in_bytes"), "4096\n").unwrap();
+        assert_eq!(limit(), Some(4096));
+    }
+
+    #[test]
+    fn machine_knows_what_it_is_at() {
+        let own = usage(std::iter::once(std::process::id()));
+        assert!(own.workers_memory_bytes > 0 && own.memory_bytes >= own.workers_memory_bytes, "{own:?}");
+        assert_eq!(usage(std::iter::empty()).workers_memory_bytes, 0);
+        assert_eq!(kibibytes("MemFree: 5 kB\nMemTotal:  12 kB\n", "MemTotal:"), 12);
+    }
+}

@@ -1,0 +1,11 @@
+//! Worker processes, seen from the process that starts them.
+//!
+//! [`process`] forks and executes a worker, holds its control socket and reports its end. [`fd_passing`] hands
+//! accepted connections to it, [`descendants`] finds and ends what it has started, [`user_ids`] runs it as
+//! another user. What a worker does with its end of the control socket is in `worker`.
+
+pub(super) mod children;
+pub(super) mod descendants;
+pub(super) mod fd_passing;
+pub(super) mod process;
+pub(super) mod user_ids;

@@ -1,0 +1,11 @@
+//! A worker, seen from inside: how it starts, its two hosts, and the control socket that it lives by.
+//!
+//! [`entry`] is what the process runs, [`hosts`] serves actors and tasks, [`control_socket`] carries reports to
+//! the process that started the worker. When that socket closes, the worker ends.
+
+pub(super) mod control_socket;
+pub(super) mod entry;
+pub(super) mod hosts;
+pub(super) mod setup;
+pub(super) mod stack;
+pub(super) mod user_thread;

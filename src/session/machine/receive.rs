@@ -1,0 +1,325 @@
+//! The peer's frames.
+
+use std::time::{Duration, Instant};
+
+use super::{CallStage, Session};
+use crate::config::{ACK_DELAY, InjectedBug, MESSAGE_OVERHEAD_BYTES};
+use crate::id::{CallId, Target};
+use crate::session::dedup::DuplicateState;
+use crate::session::{CallError, CreditCharge, Event, Events, SessionError};
+use crate::wire::{
+    Ack, CallFailure, CallHeader, Cancel, Credit, Failure, Frame, FrameKind, Goodbye, IncomingBody, Reply,
+    Schemas, ShortSlice, TellHeader, Watermark,
+};
+
+impl<T> Session<T> {
+    /// Takes the peer's next frame.
+    ///
+    /// An end of a call that is not open is dropped: the caller may have given up meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When the peer breaks the protocol. Close the link then, and `reset`.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        frame: Frame,
+        events: &mut impl Events<T>,
+    ) -> Result<(), SessionError> {
+        self.check_expected(frame.kind())?;
+        if frame.is_sequenced() {
+            self.count_received(retained_bytes(&frame));
+            self.schedule_ack(now);
+        }
+        self.on_frame(now, frame, events)
+    }
+
+    /// Takes the peer's next frame, a call, of so many bytes; the same as [`receive`](Self::receive), but that
+    /// [`schedule_ack`](Self::schedule_ack) is to follow, once for all such frames that came at that time.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline(always)]
+    pub fn receive_call(
+        &mut self,
+        now: Instant,
+        call: CallHeader,
+        frame_bytes: usize,
+        body: ShortSlice<'_>,
+        events: &mut impl Events<T>,
+    ) -> Result<(), SessionError> {
+        self.check_expected(FrameKind::Call)?;
+        self.count_received(frame_bytes);
+        self.on_call(now, call, frame_bytes, body, events)
+    }
+
+    /// Takes the peer's next frame, a tell, of so many bytes; as [`receive_call`](Self::receive_call).
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline(always)]
+    pub fn receive_tell(
+        &mut self,
+        tell: TellHeader,
+        frame_bytes: usize,
+        body: ShortSlice<'_>,
+        events: &mut impl Events<T>,
+    ) -> Result<(), SessionError> {
+        self.check_expected(FrameKind::Tell)?;
+        self.count_received(frame_bytes);
+        self.on_tell(tell, frame_bytes, body, events)
+    }
+
+    /// Takes the peer's next frame, a reply of so many bytes; as [`receive_call`](Self::receive_call), but
+    /// that the ticket of the call is given at once if it was open.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline(always)]
+    pub fn receive_reply(&mut self, call: CallId, frame_bytes: usize) -> Result<Option<T>, SessionError> {
+        self.check_expected(FrameKind::Reply)?;
+        self.count_received(frame_bytes);
+        Ok(self.complete_call(call))
+    }
+
+    #[inline(always)]
+    fn check_expected(&self, kind: FrameKind) -> Result<(), SessionError> {
+        if !self.attached {
+            return Err(SessionError::Detached { kind });
+        }
+        if self.peer_closing && !allowed_after_goodbye(kind) {
+            return Err(SessionError::AfterGoodbye { kind });
+        }
+        Ok(())
+    }
+
+    /// Counts a numbered frame that has come, which the peer keeps until it is told.
+    #[inline(always)]
+    fn count_received(&mut self, bytes: usize) {
+        self.inbound.received += 1;
+        self.inbound.unacked_bytes += bytes;
+    }
+
+    /// Sees to it that the peer is told, in time, of the frames that have come.
+    pub fn schedule_ack(&mut self, now: Instant) {
+        let inbound = &mut self.inbound;
+        if inbound.received == inbound.acked {
+            return;
+        }
+        inbound.ack_now |= inbound.unacked_bytes >= inbound.ack_bytes;
+        inbound.ack_piggyback |= inbound.unacked_bytes >= inbound.ack_bytes / 4
+            || inbound.piggyback_after.is_none_or(|until| until <= now);
+        inbound.last_received_at = Some(now);
+        if inbound.ack_due.is_none() {
+            inbound.ack_due = Some(now + ACK_DELAY);
+        }
+    }
+
+    fn on_frame(
+        &mut self,
+        now: Instant,
+        frame: Frame,
+        events: &mut impl Events<T>,
+    ) -> Result<(), SessionError> {
+        match frame {
+            Frame::Call(call) => {
+                let (header, frame_bytes) = (call.header(), call.frame_bytes());
+                return self.on_call(now, header, frame_bytes, call.body, events);
+            }
+            Frame::Tell(tell) => {
+                let (header, frame_bytes) = (tell.header(), tell.frame_bytes());
+                return self.on_tell(header, frame_bytes, tell.body, events);
+            }
+            Frame::Reply(Reply { call, body }) => {
+                if let Some(ticket) = self.complete_call(call) {
+                    events.push(Event::Replied { call_slot: ticket, body });
+                }
+            }
+            Frame::Failure(Failure { call, failure }) => {
+                let failure = CallError::Remote(failure);
+                if let Some(ticket) = self.complete_call(call) {
+                    events.push(Event::Failed { call_slot: ticket, failure });
+                }
+            }
+            Frame::Cancel(Cancel { call }) => self.on_cancel(call, events),
+            Frame::Ack(Ack { received }) => {
+                if !self.acknowledge(received) {
+                    return Err(SessionError::Ack { received });
+                }
+                self.release_deferred_credit();
+                self.send_queued();
+            }
+            Frame::Credit(Credit { target, bytes }) => {
+                if !self.flows.add_credit(target, bytes) {
+                    return Err(SessionError::Credit { target, bytes });
+                }
+                self.waiters.touch(target);
+                self.send_queued();
+                self.say_goodbye_if_idle();
+            }
+            Frame::Chunk(chunk) => {
+                let limit = self.limits.frame_bytes_max;
+                let taken = self.inbound.assembly.take(&chunk, limit);
+                let whole = taken.map_err(|what| SessionError::Chunk { what })?;
+                let Some(bytes) = whole else { return Ok(()) };
+                let frame = Frame::parse(bytes, limit)?;
+                return match frame.kind() {
+                    FrameKind::Call | FrameKind::Tell | FrameKind::Reply => self.on_frame(now, frame, events),
+                    kind => Err(SessionError::UnexpectedFrame { kind }),
+                };
+            }
+            Frame::Watermark(Watermark { call }) => self.inbound.dedup.advance_watermark(call),
+            Frame::Schemas(Schemas { body }) if !self.inbound.schemas_received => {
+                self.inbound.schemas_received = true;
+                events.push(Event::Schemas { body });
+            }
+            Frame::Goodbye(Goodbye { reason }) => {
+                self.peer_closing = true;
+                self.dismiss_waiters();
+                // The peer goes when it knows that all it said has come.
+                self.inbound.ack_now = true;
+                events.push(Event::PeerClosing { reason });
+            }
+            frame => return Err(SessionError::UnexpectedFrame { kind: frame.kind() }),
+        }
+        Ok(())
+    }
+
+    /// The peer has received so many frames. `false` if it cannot have.
+    fn acknowledge(&mut self, received: u64) -> bool {
+        let early = self.limits.injected_bug == Some(InjectedBug::EarlyAck);
+        (early && self.send_buffer.acknowledge(received + 1)) || self.send_buffer.acknowledge(received)
+    }
+
+    /// Ends a call, and says goodbye behind the last if this side leaves.
+    #[inline(always)]
+    fn complete_call(&mut self, call: CallId) -> Option<T> {
+        let open = self.calls.remove(call);
+        if let Some(open) = &open
+            && !matches!(open.place, CallStage::Sent(_))
+        {
+            // It is the end of an attempt before this one, of which the peer has seen nothing yet.
+            self.cancel_at_peer(call, open.place);
+        }
+        self.say_goodbye_if_idle();
+        open.map(|open| open.ticket)
+    }
+
+    #[inline(always)]
+    fn on_call(
+        &mut self,
+        now: Instant,
+        header: CallHeader,
+        frame_bytes: usize,
+        body: impl IncomingBody,
+        events: &mut impl Events<T>,
+    ) -> Result<(), SessionError> {
+        let CallHeader { call, target, message, timeout_ms, low_watermark: floor } = header;
+        let claim = self.charge(target, frame_bytes)?;
+        // Until the handler of a cancelled call is done with, its answer would end the new call.
+        let cancelled = &self.inbound.cancelled;
+        let twice = floor.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
+        if twice || !self.inbound.calls.insert(call, || ()) {
+            return Err(SessionError::CallTwice { call });
+        }
+        if self.closing.is_some() {
+            self.inbound.calls.remove(call);
+            self.release_credit(claim);
+            self.put_failure(call, &CallFailure::Closing);
+            return Ok(());
+        }
+        if let Some(floor) = floor {
+            self.inbound.dedup.advance_watermark(floor);
+            if let Some(known) = self.inbound.dedup.observe(call) {
+                self.inbound.calls.remove(call);
+                self.release_credit(claim);
+                self.replay_reply(call, known);
+                return Ok(());
+            }
+        }
+        let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
+        events.call(call, (target, message), deadline, body, claim);
+        Ok(())
+    }
+
+    /// A call has come that had come before: it has its first end, now or later.
+    fn replay_reply(&mut self, call: CallId, known: DuplicateState) {
+        match known {
+            DuplicateState::Running => {
+                self.inbound.cancelled.remove(&call);
+                let _ = self.inbound.calls.insert(call, || ());
+            }
+            DuplicateState::Ended(frame) => self.resend_cached_reply(&frame),
+            DuplicateState::Lost => self.put_failure(call, &CallFailure::NoReply),
+        }
+    }
+
+    #[inline(always)]
+    fn on_tell(
+        &mut self,
+        header: TellHeader,
+        frame_bytes: usize,
+        body: impl IncomingBody,
+        events: &mut impl Events<T>,
+    ) -> Result<(), SessionError> {
+        let TellHeader { target, message } = header;
+        let claim = self.charge(target, frame_bytes)?;
+        events.tell((target, message), body, claim);
+        Ok(())
+    }
+
+    /// What a message takes of its actor's window, if the peer had credit for it.
+    #[inline(always)]
+    fn charge(&mut self, target: Target, frame_bytes: usize) -> Result<CreditCharge, SessionError> {
+        if self.inbound.flows.needs_sweep() {
+            for (target, owed) in self.inbound.flows.sweep() {
+                self.put_credit(target, owed);
+            }
+        }
+        let bytes = self.inbound.flows.cost(frame_bytes);
+        if !self.inbound.flows.accept(target, bytes) {
+            return Err(SessionError::NoCredit { target });
+        }
+        Ok(CreditCharge { target, bytes, epoch: self.inbound.epoch })
+    }
+
+    /// A call that has not been handed over yet never will be.
+    fn on_cancel(&mut self, cancelled: CallId, events: &mut impl Events<T>) {
+        if self.inbound.calls.remove(cancelled).is_none() {
+            // It was answered before the peer's word came.
+            return;
+        }
+        if let Some(claim) = events.cancel_undelivered(cancelled) {
+            if self.limits.injected_bug != Some(InjectedBug::LostCredit) {
+                self.release_credit(claim);
+            }
+            self.inbound.dedup.forget(cancelled);
+        } else {
+            self.inbound.cancelled.insert(cancelled);
+            events.push(Event::Cancelled { call: cancelled });
+        }
+        self.say_goodbye_if_idle();
+    }
+}
+
+/// About how many bytes a frame takes at its sender.
+fn retained_bytes(frame: &Frame) -> usize {
+    match frame {
+        Frame::Call(call) => call.frame_bytes(),
+        Frame::Tell(tell) => tell.frame_bytes(),
+        Frame::Reply(reply) => Reply::frame_bytes(reply.body.as_encoded()),
+        Frame::Chunk(chunk) => chunk.bytes.len(),
+        _ => MESSAGE_OVERHEAD_BYTES,
+    }
+}
+
+/// What may still come from a peer that makes no more calls.
+fn allowed_after_goodbye(kind: FrameKind) -> bool {
+    matches!(
+        kind,
+        FrameKind::Reply | FrameKind::Failure | FrameKind::Cancel | FrameKind::Ack | FrameKind::Credit
+    )
+}
