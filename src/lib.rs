@@ -237,3 +237,16 @@ pub mod __private {
         }
     }
 }
+
+/// The Rust code of the pages, which `cargo test` compiles and runs as it stands there.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/handbook.md")]
+    mod handbook {}
+    #[doc = include_str!("../docs/migration.md")]
+    mod migration {}
+    #[doc = include_str!("../docs/programs.md")]
+    mod programs {}
+}
