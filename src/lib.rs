@@ -56,7 +56,7 @@
 //!
 //! Each operation has an enum of its own: [`ClusterError`] to start or join, [`SpawnError`] and
 //! [`PlacementError`] to spawn, [`FindError`] to find, [`SendError`] to send, [`TaskError`] to run.
-//! [`Error`] takes those of starting, spawning, sending and tasks with `?`.
+//! [`Error`] takes all of these with `?`.
 //!
 //! # The layers, from the bytes up
 //!
