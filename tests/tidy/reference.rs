@@ -83,6 +83,12 @@ fn the_pages_give_the_versions_of_the_source() {
     ));
 }
 
+#[test]
+fn the_texts_of_troubleshooting_are_printed() {
+    let sources: Vec<_> = rust_files("src").iter().map(|file| one_line_texts(&read(file))).collect();
+    complain(text_complaints(&read("docs/operations.md"), &sources));
+}
+
 fn variable_complaints(page: &str, read_there: &BTreeSet<String>) -> Vec<String> {
     let listed = first_cells(page, "Environment").into_iter().filter(|name| name.starts_with("ROADSHOW_"));
     differences("variables", &listed.collect(), read_there)
@@ -94,6 +100,22 @@ fn variables(source: &str) -> BTreeSet<String> {
     let names =
         named.map(|(name, _)| name).filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
     names.map(|name| format!("ROADSHOW_{name}")).collect()
+}
+
+/// Texts of the table of troubleshooting that no source has.
+fn text_complaints(page: &str, sources: &[String]) -> Vec<String> {
+    let texts = first_cells(page, "Troubleshooting").into_iter();
+    // `...` stands for a part that differs.
+    let is_printed =
+        |text: &str| text.split("...").all(|part| sources.iter().any(|source| source.contains(part.trim())));
+    texts.filter(|text| !is_printed(text)).map(|text| format!("no source has the text `{text}`")).collect()
+}
+
+/// A source in which no text goes over more than one line.
+fn one_line_texts(source: &str) -> String {
+    let mut lines = source.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |text, line| text + line.trim_start())
 }
 
 /// The public commands: variants of `enum Command` that are not hidden.
@@ -289,6 +311,14 @@ fn an_option_that_is_not_listed_is_complained_of() {
     let page = |rows: &str| format!("## `roadshow start`\n\n| option | a |\n|---|---|\n{rows}");
     check(&option_complaints(&page("| `-a`, `--all` | x |\n| `--num-cpus N\\|M` | `--x` |\n"), &options), 0);
     check(&option_complaints(&page("| `--all` | x |\n| `--no` | x |\n\n## `roadshow stop`\n"), &options), 3);
+}
+
+#[test]
+fn a_text_that_nothing_prints_is_complained_of() {
+    let source = one_line_texts("error(\"no way to \\\n     {host}: it is \\\n     gone\")");
+    let page = |text: &str| format!("## Troubleshooting\n\n| text | a |\n|---|---|\n| {text} | x |\n");
+    check(&text_complaints(&page("`no way to ...: it is gone`, `error`"), &[source.clone()]), 0);
+    check(&text_complaints(&page("`no way to`, `it is lost`"), &[source]), 1);
 }
 
 #[test]
