@@ -5,10 +5,10 @@
 //! nodes, `control::check_sender` for requests to the control plane, the head's services for drivers.
 
 use super::control_service::CONTROL;
-use super::membership::MEMBERSHIP;
 use super::model::JobId;
 use super::protocol::{AGENT_COMMAND, EXECUTABLE, FETCH, FLUSH, JOB, JOB_EVENT, NODE, OUTPUT};
 use super::security::{ONE_JOB, job_name};
+use crate::cluster::protocol::MEMBERSHIP;
 use crate::host::Host;
 use crate::id::{HostUid, TypeHash};
 use crate::registry::Inbound;

@@ -4,14 +4,15 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::driver::{self, JoinOptions};
+use super::error::ClusterError;
 use super::launch::descendants::MARK_VARIABLE;
-use super::launch::process::Variables;
 use super::local::{self, LocalOptions};
 use super::output::DEDUP_VARIABLE;
 use super::protocol::is_secret;
-use super::worker::entry::WORKER_VARIABLE;
 use super::worker::stack;
-use super::{Cluster, ClusterError, InProcess, Workers, open_files};
+use super::{Cluster, InProcess, Workers, open_files};
+use crate::cluster::launch::contract::WORKER_VARIABLE;
+use crate::cluster::protocol::Variables;
 use crate::config::{Limits, WORKERS_MAX};
 use crate::observe::log;
 

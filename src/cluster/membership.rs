@@ -1,41 +1,22 @@
 //! Who is in the cluster, and whose turn it is.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
-use serde::{Deserialize, Serialize};
-
-use super::control_plane::state::{Answer, ControlError};
+use super::control_plane::state::Answer;
 use super::control_service::{ControlRequest, HeadHandle};
 use super::model::{ActorKey, ActorSpec, JobId, WorkerAddress};
 use super::protocol::worker::HeadInfo;
+use crate::cluster::control_service::head_route::{HeadConnection, HeadRoute, answer};
+use crate::cluster::protocol::MembershipUpdate;
 use crate::config::HEAD_RPC_TIMEOUT;
 use crate::host::{
-    Assignment, Host, HostStatusFuture, LookupFuture, Placement, PlacementError, PlacementResult, SendError,
-    TaskSlot,
+    Assignment, Host, HostStatusFuture, LookupFuture, Placement, PlacementError, PlacementResult, TaskSlot,
 };
-use crate::id::{HostId, HostUid, Target, TypeHash};
+use crate::id::{HostId, HostUid, Target};
 use crate::lock::{Guard, RwLock};
 use crate::registry::{Inbound, decode};
 use crate::spec::{ActorLocation, Lifetime};
-
-/// The service by which a driver tells its workers about each other.
-pub(super) const MEMBERSHIP: TypeHash = TypeHash::of("roadshow::Membership");
-
-/// What has changed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum MembershipUpdate {
-    /// These are the workers, and this is where the cluster's head is.
-    Snapshot { members: Vec<WorkerAddress>, head: HeadInfo },
-    /// This one has come.
-    Joined(WorkerAddress),
-    /// This one has ended.
-    Left { member: WorkerAddress, cause: String },
-    /// The head is another one.
-    Head(HeadInfo),
-    /// These, one after the other.
-    Several(Vec<Self>),
-}
 
 /// The workers that are left, as one process knows them.
 #[derive(Debug, Default)]
@@ -44,22 +25,6 @@ pub(super) struct Membership {
     head: HeadRoute,
     next_actor_worker: AtomicUsize,
     next_task_worker: AtomicUsize,
-}
-
-/// The way to the head, as it is by now; none before the first is known.
-#[derive(Clone, Debug, Default)]
-struct HeadRoute {
-    access: Arc<RwLock<Option<HeadConnection>>>,
-    /// How many places this host has asked for.
-    next_request_id: Arc<AtomicU64>,
-}
-
-/// The way to one life of the head.
-#[derive(Clone, Debug)]
-struct HeadConnection {
-    head: HeadHandle,
-    job: JobId,
-    places_all: bool,
 }
 
 #[derive(Debug)]
@@ -170,32 +135,6 @@ impl Membership {
     }
 }
 
-impl HeadRoute {
-    fn access(&self) -> Result<HeadConnection, PlacementError> {
-        let access = self.access.read();
-        access.clone().ok_or(PlacementError::NoWorker)
-    }
-
-    /// Asks the head, and the one that has taken its place meanwhile if it had not heard the question. One
-    /// that may be heard twice is repeated in any case.
-    async fn ask(
-        self,
-        host: Host,
-        question: impl Fn(JobId) -> ControlRequest,
-        may_repeat: bool,
-    ) -> Result<Answer, PlacementError> {
-        loop {
-            let access = self.access()?;
-            let asked = access.head.clone().ask(host.clone(), question(access.job)).await;
-            let lost = asked.as_ref().is_err_and(|error| may_repeat || error.is_not_delivered());
-            // Who asked an earlier life is told when the present one becomes known.
-            if !(lost && self.access()?.head.differs_from(&access.head)) {
-                return answer(asked);
-            }
-        }
-    }
-}
-
 /// Makes the hosts of a worker known.
 fn add_peers(member: &WorkerAddress, host: &Host) {
     for (identity, address) in [(member.actors, member.actors_at), (member.tasks, member.tasks_at)] {
@@ -244,22 +183,6 @@ async fn host_exit_cause(way: HeadRoute, host: Host, of: HostUid) -> Option<Stri
     match tokio::time::timeout(HEAD_RPC_TIMEOUT, asking).await {
         Ok(Ok(Answer::End(end))) => end,
         _ => None,
-    }
-}
-
-fn answer(asked: Result<Result<Answer, ControlError>, SendError>) -> Result<Answer, PlacementError> {
-    match asked {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(denied)) => Err(match denied {
-            ControlError::Infeasible(text) => PlacementError::Infeasible { text },
-            ControlError::NameTaken(text) => PlacementError::NameTaken { text },
-            ControlError::Unknown(text) => PlacementError::Unknown { text },
-            ControlError::JobEnded(text) => PlacementError::JobEnded { text },
-            denied @ ControlError::NotPersisted(_) => {
-                PlacementError::NotPersisted { text: denied.to_string() }
-            }
-        }),
-        Err(error) => Err(PlacementError::Head { text: error.to_string() }),
     }
 }
 

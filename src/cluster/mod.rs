@@ -49,25 +49,26 @@ pub(crate) mod security;
 #[cfg(test)]
 mod test_dir;
 mod worker;
+mod worker_info;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::ops::Deref;
 
 use crate::host::PlacementError;
-use crate::id::HostUid;
 use crate::remote::ClusterRef;
 use crate::transport::Memory;
 
 pub use builder::ClusterBuilder;
 #[cfg(feature = "cli")]
-pub use control_plane::bench::ControlPlaneBench;
+pub use control_service::bench::ControlPlaneBench;
 pub use error::ClusterError;
 pub use executable::{ElfError, ExecutableError, Platform, PlatformMismatch};
+pub use launch::contract::WorkerTest;
 pub use local::thread_worker::InProcess;
 pub use security::token_rpc::TokenRpcError;
-pub use worker::entry::{WorkerTest, run_if_worker};
+pub use worker::entry::run_if_worker;
 pub use worker::setup::WorkerSetup;
+pub use worker_info::WorkerInfo;
 
 use control_plane::state::Answer;
 use control_service::ControlRequest;
@@ -297,23 +298,4 @@ impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster").field("workers", &self.workers()).finish_non_exhaustive()
     }
-}
-
-/// A worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkerInfo {
-    /// The host of its actors.
-    pub host: HostUid,
-    /// The host of its tasks.
-    pub tasks: HostUid,
-    /// Its process: this one for a worker within it.
-    pub pid: u32,
-    /// Where the host of its actors listens.
-    pub address: SocketAddr,
-    /// How it ended, if it has.
-    pub ended: Option<String>,
-    /// Its process is stopped, by SIGSTOP or a debugger: it lives, and answers when it is continued. Always false
-    /// on a cluster of nodes, where `roadshow status` shows it.
-    pub stopped: bool,
 }

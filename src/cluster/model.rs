@@ -3,8 +3,10 @@
 //! Owns the words (node, job, worker, actor) and their states. Knows no process, no socket and no rule:
 //! those are in `state`, `schedule` and the processes' own modules.
 
+mod node_report;
 mod state_names;
 
+pub(in crate::cluster) use node_report::{NodeReport, WorkerReport};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};

@@ -1,39 +1,21 @@
 //! The command `roadshow`: one module a subcommand.
 
-mod clock;
-mod daemons;
-mod drain;
+mod cli;
+mod commands;
+mod daemon;
+mod error;
 mod exit;
-mod failure;
-mod find;
-mod get;
-#[cfg(test)]
-mod given;
-mod health_check;
-mod job;
-mod kill;
-mod list;
-mod logs;
-mod microbenchmark;
 mod output;
-mod reach;
-mod rows;
 mod session;
-mod start;
-mod status;
-mod stop;
-mod summary;
-mod table;
-mod token;
-mod usage;
-mod values;
+#[cfg(test)]
+mod test_cluster;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use failure::CliResult;
+use error::CliResult;
 use output::Output;
 
 /// Runs and operates clusters for Roadshow programs: actix actors and plain functions in other processes.
@@ -49,18 +31,18 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Start(Box<start::Arguments>),
-    Stop(stop::Arguments),
-    Status(status::Arguments),
-    List(list::Arguments),
-    Get(get::Arguments),
-    Summary(summary::Arguments),
-    Logs(logs::Arguments),
-    Job(job::Arguments),
-    Kill(kill::Arguments),
-    Drain(drain::Arguments),
-    HealthCheck(health_check::Arguments),
-    Microbenchmark(microbenchmark::Arguments),
+    Start(Box<commands::start::Arguments>),
+    Stop(commands::stop::Arguments),
+    Status(commands::status::Arguments),
+    List(commands::list::Arguments),
+    Get(commands::get::Arguments),
+    Summary(commands::summary::Arguments),
+    Logs(commands::logs::Arguments),
+    Job(commands::job::Arguments),
+    Kill(commands::kill::Arguments),
+    Drain(commands::drain::Arguments),
+    HealthCheck(commands::health_check::Arguments),
+    Microbenchmark(commands::microbenchmark::Arguments),
     /// A process to compare a worker with: an actix system and two arbiters, until its input ends.
     #[command(hide = true)]
     Bare,
@@ -76,11 +58,11 @@ enum Command {
 async fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return usage::end(&error, &Arguments::command()),
+        Err(error) => return cli::clap_error::end(&error, &Arguments::command()),
     };
     match arguments.command {
-        Command::InternalHead => daemons::head().await,
-        Command::InternalAgent => daemons::agent().await,
+        Command::InternalHead => daemon::head().await,
+        Command::InternalAgent => daemon::agent().await,
         command => end(run(command).await),
     }
 }
@@ -89,24 +71,30 @@ async fn run(command: Command) -> CliResult<()> {
     let are_terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
     let output = &mut Output { out: &mut io::stdout(), err: &mut io::stderr(), are_terminals };
     match command {
-        Command::Start(arguments) => start::run(&arguments, output).await,
-        Command::Stop(arguments) => stop::run(&arguments, output),
-        Command::Status(arguments) => status::run(&arguments, &arguments.reach.target()?, output).await,
+        Command::Start(arguments) => commands::start::run(&arguments, output).await,
+        Command::Stop(arguments) => commands::stop::run(&arguments, output),
+        Command::Status(arguments) => {
+            commands::status::run(&arguments, &arguments.reach.target()?, output).await
+        }
         Command::List(arguments) => {
             arguments.check()?;
-            list::run(&arguments, &arguments.reach.target()?, output).await
+            commands::list::run(&arguments, &arguments.reach.target()?, output).await
         }
-        Command::Get(arguments) => get::run(&arguments, &arguments.reach.target()?, output).await,
-        Command::Summary(arguments) => summary::run(&arguments, &arguments.reach.target()?, output).await,
-        Command::Logs(arguments) => logs::run(&arguments, &arguments.reach.target()?, output).await,
-        Command::Job(arguments) => job::run(&arguments, &arguments.reach().target()?, output).await,
-        Command::Kill(arguments) => kill::run(&arguments, &arguments.reach.target()?, output).await,
-        Command::Drain(arguments) => drain::run(&arguments, &arguments.reach.target()?, output).await,
+        Command::Get(arguments) => commands::get::run(&arguments, &arguments.reach.target()?, output).await,
+        Command::Summary(arguments) => {
+            commands::summary::run(&arguments, &arguments.reach.target()?, output).await
+        }
+        Command::Logs(arguments) => commands::logs::run(&arguments, &arguments.reach.target()?, output).await,
+        Command::Job(arguments) => commands::job::run(&arguments, &arguments.reach().target()?, output).await,
+        Command::Kill(arguments) => commands::kill::run(&arguments, &arguments.reach.target()?, output).await,
+        Command::Drain(arguments) => {
+            commands::drain::run(&arguments, &arguments.reach.target()?, output).await
+        }
         Command::HealthCheck(arguments) => {
-            health_check::run(&arguments, &arguments.reach.target()?, output).await
+            commands::health_check::run(&arguments, &arguments.reach.target()?, output).await
         }
-        Command::Microbenchmark(arguments) => Ok(microbenchmark::run(&arguments).await?),
-        Command::Bare => Ok(microbenchmark::baseline()?),
+        Command::Microbenchmark(arguments) => Ok(commands::microbenchmark::run(&arguments).await?),
+        Command::Bare => Ok(commands::microbenchmark::baseline()?),
         // These have been answered for themselves.
         Command::InternalHead | Command::InternalAgent => Ok(()),
     }

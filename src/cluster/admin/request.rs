@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::launch::contract::WORKER_VARIABLE;
 use crate::cluster::launch::descendants::MARK_VARIABLE;
 use crate::cluster::listing::{Counts, Kind, Page, Query};
 use crate::cluster::model::{
@@ -16,7 +17,6 @@ use crate::cluster::model::{
 };
 use crate::cluster::protocol::is_secret;
 use crate::cluster::security::enrol::ENROLMENT_VARIABLE;
-use crate::cluster::worker::entry::WORKER_VARIABLE;
 
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

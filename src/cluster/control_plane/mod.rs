@@ -4,8 +4,6 @@
 //! counts as dead. Nothing here does input or output, reads a clock or waits: `control_service` is the shell
 //! that does, for the head of a cluster of nodes and for a local cluster alike.
 
-#[cfg(feature = "cli")]
-pub(super) mod bench;
 mod event;
 pub(super) mod lease;
 pub(super) mod scheduler;

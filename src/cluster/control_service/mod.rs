@@ -4,7 +4,11 @@
 //! A head has one for its cluster, and the driver of a local cluster has one for its workers. Everybody
 //! else reaches it through the host that it lives on ([`CONTROL`]).
 
+#[cfg(feature = "cli")]
+pub(crate) mod bench;
 pub(super) mod client;
+pub(super) mod head_route;
+mod request;
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,44 +16,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::FxHashMap;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::control_plane::state::{
     Action, Answer, ControlError, Event, Listed, Millis, Search, Settings, State, Ticket,
 };
 use super::listing::{Page, Query, QueryError};
-use super::model::{ActorKey, ActorSpec, JobId};
+use super::model::{ActorKey, JobId};
 use crate::host::{Host, SendError};
-use crate::id::{HostUid, TypeHash};
+use crate::id::HostUid;
 use crate::lock::{Locked, Mutex};
 use crate::registry::{Inbound, Responder, decode};
 use crate::remote::call_host;
 use client::{CancellableRequest, PendingRequests, PlacementCall, REQUESTER_GONE, assigned_actor};
-
-/// The service by which members of a cluster ask its control plane.
-pub(super) const CONTROL: TypeHash = TypeHash::of("roadshow::Control");
-
-/// What they may ask.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum ControlRequest {
-    /// A place for an actor. The number is the asking host's own.
-    Place { job: JobId, spec: ActorSpec, number: u64 },
-    /// Nobody waits for the place that was asked for under this number.
-    Cancel { number: u64 },
-    /// A living actor by its name.
-    Find { job: JobId, namespace: Option<String>, name: String },
-    /// An actor is to end.
-    Kill { actor: ActorKey },
-    /// A part of the list of nodes.
-    Nodes(Query),
-    /// A part of the list of actors.
-    Actors(Query),
-    /// An actor that had a place has not come to life.
-    SpawnFailed { actor: ActorKey, why: String },
-    /// How the worker has ended that had a host, if it has.
-    HostStatus { host: HostUid },
-}
+pub(super) use request::{CONTROL, ControlRequest, Reply};
 
 /// Carries out what the state wants done. It must not call back, and not wait.
 pub(super) type ActionExecutor = Box<dyn Fn(&Action) + Send + Sync>;
@@ -286,9 +266,6 @@ impl ControlPlane {
 fn refused(error: QueryError) -> ControlError {
     ControlError::Unknown(error.to_string())
 }
-
-/// What a member is answered.
-pub(super) type Reply = Result<Answer, ControlError>;
 
 impl fmt::Debug for ControlPlane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::cluster::launch::process::ControlSocket;
+use crate::cluster::launch::control_socket::ControlSocket;
 use crate::config::{ACCEPT_BACKOFF, HANDOFF_TIMEOUT};
 use crate::id::{HostId, HostUid, Incarnation};
 /// Stands for the head's token RPC server where a connection is handed over.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::cluster::ClusterError;
+use crate::cluster::error::ClusterError;
 
 /// The cluster that the environment names.
 pub(in crate::cluster) fn address() -> Result<Option<String>, ClusterError> {

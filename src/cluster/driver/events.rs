@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 
 use super::{KnownWorker, Shared, membership_broadcast, provision};
 use crate::cluster::control_plane::state::{JobEvent, WorkerEntry};
-use crate::cluster::membership::MembershipUpdate;
 use crate::cluster::model::{NodeDescriptor, NodeId, WorkerAddress, WorkerId};
+use crate::cluster::protocol::MembershipUpdate;
 use crate::observe::log;
 use crate::registry::{Inbound, decode};
 use crate::wire::CallFailure;

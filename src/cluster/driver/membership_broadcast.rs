@@ -10,8 +10,9 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use super::Shared;
-use crate::cluster::membership::{MEMBERSHIP, MembershipUpdate};
 use crate::cluster::model::WorkerAddress;
+use crate::cluster::protocol::MEMBERSHIP;
+use crate::cluster::protocol::MembershipUpdate;
 use crate::lock::Mutex;
 use crate::observe::log;
 use crate::remote::{Shared as Encoded, ask_host_shared};

@@ -24,16 +24,19 @@ use tokio::task::JoinHandle;
 use super::control_plane::state::{Answer, JobEvent};
 use super::executable::Executable;
 use super::io_thread::IoThread;
-use super::launch::process::Variables;
-use super::membership::{Membership, MembershipUpdate};
+use super::membership::Membership;
 use super::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, WorkerAddress, WorkerId};
 use super::output::{Display, Kept};
 use super::protocol::worker::HeadInfo;
 use super::protocol::{JOB, JOB_EVENT, JobRequest, OUTPUT};
 use super::security::Claims;
 use super::security::enrol::{Admitted, DriverEnrolment};
-use super::worker::entry;
-use super::{ClusterError, WorkerInfo, authorization, control_service, host_info};
+use super::{authorization, control_service, host_info};
+use crate::cluster::error::ClusterError;
+use crate::cluster::launch::contract;
+use crate::cluster::protocol::MembershipUpdate;
+use crate::cluster::protocol::Variables;
+use crate::cluster::worker_info::WorkerInfo;
 use crate::config::{HEAD_RPC_TIMEOUT, HISTORY_MAX, JOB_EVENT_QUEUE_MAX, Limits, OUTPUT_FLUSH_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, SendError, deadline_in, fresh_identity};
 use crate::id::HostUid;
@@ -200,7 +203,7 @@ struct InitialNodes {
 
 /// Joins the cluster, with workers on all of its nodes.
 pub(super) async fn join(options: JoinOptions) -> Result<(ClusterRef, RemoteCluster), ClusterError> {
-    let arguments = entry::arguments()?;
+    let arguments = contract::arguments()?;
     log::fall_back();
     let io = IoThread::start(options.stack_bytes)?;
     let runtime = io.handle().clone();

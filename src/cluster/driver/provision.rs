@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::sources::{Outcome, Source, Tally, Turn};
 use super::{InitialNodes, Shared, StartupProgress};
-use crate::cluster::ClusterError;
+use crate::cluster::error::ClusterError;
 use crate::cluster::model::NodeDescriptor;
 use crate::cluster::protocol::{
     EXECUTABLE, ExecutableReply, ExecutableRequest, FetchCommand, JobRequest, JobSpec,

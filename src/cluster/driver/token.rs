@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cluster::ClusterError;
+use crate::cluster::error::ClusterError;
 use crate::cluster::model::JobId;
 use crate::cluster::security::Token;
 use crate::cluster::security::enrol::{DriverEnrolment, ENROLMENT_VARIABLE};

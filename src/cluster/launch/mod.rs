@@ -5,6 +5,8 @@
 //! another user. What a worker does with its end of the control socket is in `worker`.
 
 pub(super) mod children;
+pub(super) mod contract;
+pub(super) mod control_socket;
 pub(super) mod descendants;
 pub(super) mod fd_passing;
 pub(super) mod process;

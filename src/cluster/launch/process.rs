@@ -1,6 +1,5 @@
 //! A worker process as its parent sees it: started, watched, ended.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -13,39 +12,26 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
-use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
-#[cfg(feature = "cli")]
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
-use super::descendants;
-use super::descendants::{MARK_VARIABLE, Mark};
-use super::user_ids::UserIds;
-use super::{children, fd_passing};
-use crate::cluster::ClusterError;
-use crate::cluster::protocol::worker;
-use crate::cluster::protocol::worker::{HANDOFF, RENEW, Report, WorkerInit};
-use crate::cluster::worker::entry;
-use crate::cluster::worker::entry::WORKER_VARIABLE;
+use super::children;
+use crate::cluster::error::ClusterError;
+use crate::cluster::launch::contract::WORKER_VARIABLE;
+use crate::cluster::launch::control_socket::{ControlSocket, Reports};
+use crate::cluster::launch::descendants::{MARK_VARIABLE, Mark};
+use crate::cluster::launch::user_ids::UserIds;
+use crate::cluster::launch::{contract, descendants};
+use crate::cluster::protocol::worker::{Report, WorkerInit};
+use crate::cluster::protocol::{Variables, worker};
 use crate::config;
-use crate::id::HostId;
 use crate::observe::log;
-use crate::transport::Credentials;
 
 /// The stack of a thread that waits for a process, and ends what that has started.
 const WATCH_STACK_BYTES: usize = 128 << 10;
-
-/// How long the last reports of a worker that has ended may take to be read.
-const FINAL_REPORTS_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Variables of an environment: names and values.
-pub(crate) type Variables = Vec<(OsString, OsString)>;
 
 /// What a worker process is started from.
 #[derive(Debug)]
@@ -74,7 +60,7 @@ impl WorkerCommand {
     pub(crate) fn this_executable(environment: Variables, stderr: Stdio) -> Result<Self, ClusterError> {
         Ok(Self {
             program: PathBuf::from("/proc/self/exe"),
-            arguments: entry::arguments()?,
+            arguments: contract::arguments()?,
             inherits: true,
             environment,
             directory: None,
@@ -96,125 +82,6 @@ pub(crate) struct WorkerProcess {
     mark: Mark,
 }
 
-/// Reports of a worker, as they are read; the last one may be the reason for its end.
-#[derive(Debug)]
-pub(crate) struct Reports {
-    reading: JoinHandle<Option<String>>,
-}
-
-impl Reports {
-    /// Waits for the last report of a worker that has ended; gives the reason that it has told.
-    pub(crate) async fn last(self) -> Option<String> {
-        // A process that the worker has started may still have the socket.
-        tokio::time::timeout(FINAL_REPORTS_TIMEOUT, self.reading).await.ok()?.ok()?
-    }
-}
-
-/// The parent's end of the socket pair. The worker ends when it closes.
-#[derive(Debug)]
-pub(crate) struct ControlSocket {
-    socket: UnixStream,
-    /// What is written is not mixed with what another writes. Whether a message was left half written.
-    write_lock: AsyncMutex<bool>,
-    /// For connections that are to be passed on.
-    #[cfg(feature = "cli")]
-    handoff_slots: Arc<Semaphore>,
-}
-
-impl ControlSocket {
-    pub(crate) fn new(socket: UnixStream) -> Self {
-        if let Err(error) = set_socket_send_buffer_size(&socket, config::CONTROL_SOCKET_BUFFER_BYTES) {
-            log::debug!(%error, "a lifeline has the buffer that the system gives it");
-        }
-        Self {
-            socket,
-            write_lock: AsyncMutex::new(false),
-            #[cfg(feature = "cli")]
-            handoff_slots: Arc::new(Semaphore::new(config::HANDOFF_QUEUE_MAX)),
-        }
-    }
-
-    /// Writes all of a message. When the future is dropped in the middle of it, nothing more can be written.
-    async fn write(&self, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let mut torn = self.write_lock.lock().await;
-        if *torn {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "a message was left half written"));
-        }
-        let mut fd = fd;
-        let mut left = bytes;
-        while !left.is_empty() {
-            let sent =
-                self.socket.async_io(Interest::WRITABLE, || fd_passing::send(&self.socket, left, fd)).await?;
-            fd = None;
-            left = &left[sent..];
-            *torn = !left.is_empty();
-        }
-        Ok(())
-    }
-
-    async fn read_exact(&self, buffer: &mut [u8]) -> io::Result<()> {
-        let mut read = 0;
-        while read < buffer.len() {
-            self.socket.readable().await?;
-            match self.socket.try_read(&mut buffer[read..]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => read += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// The next connection that the other side passes on, and for whom; without it if this process has too
-    /// many files open.
-    #[cfg(feature = "cli")]
-    pub(crate) async fn receive_connection(&self) -> io::Result<(HostId, Option<std::net::TcpStream>)> {
-        let mut byte = [0];
-        let receive = || fd_passing::receive(&self.socket, &mut byte);
-        let (count, fd) = self.socket.async_io(Interest::READABLE, receive).await?;
-        if count == 0 || byte[0] != HANDOFF {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut host = [0; 8];
-        self.read_exact(&mut host).await?;
-        Ok((HostId(u64::from_be_bytes(host)), fd.map(std::net::TcpStream::from)))
-    }
-
-    async fn report(&self) -> io::Result<Report> {
-        let mut length = [0; 4];
-        self.read_exact(&mut length).await?;
-        let mut body = vec![0; worker::validate_length(length)?];
-        self.read_exact(&mut body).await?;
-        worker::decode(&body)
-    }
-
-    /// Gives the worker a certificate to use from now on.
-    pub(crate) async fn renew(&self, credentials: &Credentials) -> io::Result<()> {
-        let mut message = vec![RENEW];
-        message.extend(worker::encode(credentials)?);
-        self.write(&message, None).await
-    }
-
-    /// A place for a connection that is to be passed on, unless too many wait already.
-    #[cfg(feature = "cli")]
-    pub(crate) fn reserve_handoff(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.handoff_slots).try_acquire_owned().ok()
-    }
-
-    /// Passes a connection to one of the process's hosts. It waits for as long as the process takes nothing.
-    #[cfg(feature = "cli")]
-    pub(crate) async fn send_connection(
-        &self,
-        host: HostId,
-        connection: &std::net::TcpStream,
-    ) -> io::Result<()> {
-        let mut message = [HANDOFF; 9];
-        message[1..].copy_from_slice(&host.0.to_be_bytes());
-        self.write(&message, Some(connection.as_fd())).await
-    }
-}
-
 impl WorkerProcess {
     /// Starts a worker. To be called within a runtime.
     pub(crate) fn start(launch: WorkerCommand) -> Result<Self, ClusterError> {
@@ -231,7 +98,7 @@ impl WorkerProcess {
         if let Some(directory) = launch.directory {
             command.current_dir(directory);
         }
-        command.env(WORKER_VARIABLE, entry::spawn_token(&theirs)?);
+        command.env(WORKER_VARIABLE, contract::spawn_token(&theirs)?);
         command.stdin(OwnedFd::from(theirs)).stdout(launch.stdout).stderr(launch.stderr);
         // Ctrl-C at a terminal is for the driver; the workers follow it over their lifelines.
         command.process_group(0);
@@ -290,7 +157,7 @@ impl WorkerProcess {
     /// Hands on what the worker reports, until it ends.
     pub(crate) fn on_report(&self, mut take: impl FnMut(Report) + Send + 'static) -> Reports {
         let lifeline = Arc::clone(&self.lifeline);
-        let reading = tokio::spawn(async move {
+        Reports::new(tokio::spawn(async move {
             let mut why_it_ends = None;
             while let Ok(report) = lifeline.report().await {
                 match report {
@@ -299,8 +166,7 @@ impl WorkerProcess {
                 }
             }
             why_it_ends
-        });
-        Reports { reading }
+        }))
     }
 
     /// Why there is no report. A worker that was diverted reports why it cannot start.

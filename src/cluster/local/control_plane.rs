@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::cluster::control_plane::state::{Action, Event, NodeReport, Settings, Ticket};
+use crate::cluster::control_plane::state::{Action, Event, Settings, Ticket};
 use crate::cluster::control_service::ControlPlane;
 use crate::cluster::host_info;
+use crate::cluster::model::NodeReport;
 use crate::cluster::model::{ActorLocation, JobDescriptor, JobId, NodeDescriptor, WorkerAddress, WorkerId};
 use crate::cluster::protocol::worker::{ActorEvent, Report};
 use crate::config::TICK_EVERY;

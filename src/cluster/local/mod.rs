@@ -5,7 +5,6 @@ pub(super) mod output;
 pub(super) mod thread_worker;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,14 +18,19 @@ use tokio::time::Instant;
 use super::control_plane::state::Event;
 use super::control_service::{CONTROL, HeadHandle};
 use super::io_thread::IoThread;
-use super::launch::process::{Reports, Variables, WorkerCommand, WorkerProcess};
-use super::membership::{MEMBERSHIP, Membership, MembershipUpdate};
+use super::launch::process::{WorkerCommand, WorkerProcess};
+use super::membership::Membership;
 use super::model::{NodeId, WorkerAddress, WorkerId};
 use super::output::Display;
 use super::protocol::worker::{HeadInfo, Report, WorkerInit};
-use super::worker::entry;
 use super::worker::hosts::HostEndpoint;
-use super::{ClusterError, WorkerInfo};
+use crate::cluster::error::ClusterError;
+use crate::cluster::launch::contract;
+use crate::cluster::launch::control_socket::Reports;
+use crate::cluster::protocol::MEMBERSHIP;
+use crate::cluster::protocol::MembershipUpdate;
+use crate::cluster::protocol::Variables;
+use crate::cluster::worker_info::WorkerInfo;
 use crate::config::{Limits, OUTPUT_FLUSH_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
 use crate::id::HostUid;
@@ -37,9 +41,6 @@ use crate::transport::{Tcp, Transport};
 use control_plane::LocalControlPlane;
 use output::{LocalOutput, Pipes, WorkerOutput};
 use thread_worker::{InProcess, WorkerThread};
-
-/// Where workers of a local cluster listen: on loopback, any free port.
-pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The workers, and the thread that watches them. Dropping it ends them.
 pub(super) struct LocalCluster {
@@ -135,7 +136,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     let LocalOptions { workers: count, limits, environment, namespace, in_process, stack_bytes, dedup_logs } =
         options;
     if in_process.is_none() {
-        entry::arguments()?;
+        contract::arguments()?;
     }
     log::fall_back();
     let io = IoThread::start(stack_bytes)?;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::LOOPBACK;
-use crate::cluster::ClusterError;
+use crate::cluster::error::ClusterError;
 use crate::cluster::protocol::worker::{ActorEvent, Report, WorkerInit};
+use crate::cluster::worker::LOOPBACK;
 use crate::cluster::worker::hosts;
 use crate::cluster::worker::hosts::{Ended, Executors, HostEndpoint, WorkerEndpoints};
 use crate::cluster::worker::user_thread::{UserThread, first_end};

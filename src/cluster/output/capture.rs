@@ -18,10 +18,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::LogName;
 use super::bounded_sender::{BoundedSender, Refused};
 use super::file::LogWriter;
 use super::lines::{LineSplitter, LongLines};
-use super::{LogName, Stream};
+use crate::cluster::protocol::Stream;
 use crate::config::{
     LOG_FILE_BYTES_MAX, LOG_FLUSH_BYTES_MAX, LOG_GRACE, LOG_READ_BYTES, LOG_READS_QUEUED_MAX, LOG_STALL_MAX,
 };

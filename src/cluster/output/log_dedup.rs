@@ -10,8 +10,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Stream;
 use crate::cluster::model::NodeId;
+use crate::cluster::protocol::Stream;
 use crate::config::{FOLDED_COUNTS_MAX, FOLDED_LINE_BYTES_MAX, LOG_DEDUP_ENTRIES_MAX, LOG_DEDUP_WINDOW};
 
 /// A process that prints.

@@ -20,8 +20,6 @@ mod log_dedup;
 pub(super) mod name;
 mod terminal;
 
-use serde::{Deserialize, Serialize};
-
 pub(crate) use capture::{Capture, Captured, Flusher};
 pub(crate) use display::{Display, Kept, VARIABLE as DEDUP_VARIABLE};
 pub(crate) use label::Label;
@@ -29,12 +27,3 @@ use log_dedup::OutputLine;
 #[cfg(feature = "cli")]
 pub(crate) use log_dedup::harmless;
 pub(crate) use name::LogName;
-
-/// Which of a process's two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Stream {
-    /// Its standard output.
-    Out,
-    /// Its standard error.
-    Err,
-}

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Stream;
 use crate::cluster::model::{JobId, WorkerId};
+use crate::cluster::protocol::Stream;
 
 /// The process that a log is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

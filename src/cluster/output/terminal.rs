@@ -128,8 +128,8 @@ fn write_whole(mut to: impl Write, mut bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use std::sync::mpsc::sync_channel;
 
-    use super::super::Stream;
     use super::*;
+    use crate::cluster::protocol::Stream;
 
     /// A terminal that takes a piece each time that it is told to.
     fn terminal(patience: Duration) -> (Terminal, mpsc::Receiver<Piece>) {

@@ -8,10 +8,8 @@
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
-
-use rustix::process::getppid;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -20,48 +18,20 @@ use super::control_socket::{ControlSocketWatch, InboundQueues, Reporter};
 use super::hosts::{self, Ended, Executors, HostEndpoint, WorkerEndpoints};
 use super::setup;
 use super::user_thread::{UserThread, first_end};
-use crate::cluster::ClusterError;
+use crate::cluster::error::ClusterError;
 use crate::cluster::io_thread::IoThread;
+use crate::cluster::launch::contract::{ProcessRole, WORKER_ENTRY_REACHED, started_as};
 use crate::cluster::launch::descendants;
 use crate::cluster::launch::descendants::Mark;
 use crate::cluster::launch::fd_passing;
 use crate::cluster::launch::process::dup_above_stdio;
-use crate::cluster::local::LOOPBACK;
 use crate::cluster::protocol::worker;
 use crate::cluster::protocol::worker::{Report, WorkerInit};
+use crate::cluster::worker::LOOPBACK;
 use crate::config::HANDOFF_QUEUE_MAX;
 use crate::id::HostUid;
 use crate::observe::{Chain, log};
 use crate::transport::{Routed, Tcp};
-
-/// Says to a process that it was started as a worker, and by which process.
-pub(crate) const WORKER_VARIABLE: &str = "ROADSHOW_WORKER";
-
-/// Set once this process would have been diverted, had it been a worker.
-static WORKER_ENTRY_REACHED: AtomicBool = AtomicBool::new(false);
-
-/// The test that takes over when a test executable is started as a worker.
-///
-/// Registered by `worker_test!`.
-#[derive(Debug)]
-pub struct WorkerTest {
-    path: &'static str,
-}
-
-inventory::collect!(WorkerTest);
-
-impl WorkerTest {
-    /// The test at `path`, as `module_path!` gives it.
-    #[must_use]
-    pub const fn new(path: &'static str) -> Self {
-        Self { path }
-    }
-
-    /// The path as test harnesses know it: without the crate's name.
-    fn name(&self) -> &'static str {
-        self.path.split_once("::").map_or(self.path, |(_, name)| name)
-    }
-}
 
 /// Takes the process over if it was started as a worker, and does not return then.
 ///
@@ -75,47 +45,6 @@ pub fn run_if_worker() {
         // The driver was gone before this process began to run.
         ProcessRole::Orphan => std::process::exit(1),
     }
-}
-
-/// The arguments by which this executable runs as a worker.
-pub(crate) fn arguments() -> Result<Vec<String>, ClusterError> {
-    if let ProcessRole::Worker | ProcessRole::Orphan = started_as() {
-        // Here we are a worker that nobody diverted: starting workers would never end.
-        return Err(ClusterError::NoWorkerEntry);
-    }
-    if let Some(test) = inventory::iter::<WorkerTest>.into_iter().next() {
-        return Ok([test.name(), "--exact", "--nocapture", "--test-threads=1"].map(String::from).into());
-    }
-    if WORKER_ENTRY_REACHED.load(Ordering::Relaxed) {
-        Ok(Vec::new())
-    } else {
-        Err(ClusterError::NoWorkerEntry)
-    }
-}
-
-enum ProcessRole {
-    Driver,
-    Worker,
-    Orphan,
-}
-
-/// Says to a process to be started that it is a worker: by whom, and by which socket it will know.
-pub(crate) fn spawn_token(lifeline: &UnixStream) -> io::Result<String> {
-    Ok(format!("{}:{}", std::process::id(), rustix::fs::fstat(lifeline)?.st_ino))
-}
-
-/// A worker has its driver's number in its environment, and as its standard input the very socket
-/// that is named there. The variable alone means nothing: programs that a worker starts inherit it.
-fn started_as() -> ProcessRole {
-    let introduction = std::env::var(WORKER_VARIABLE).ok();
-    let Some((driver, socket)) = introduction.as_deref().and_then(|text| text.split_once(':')) else {
-        return ProcessRole::Driver;
-    };
-    if rustix::fs::fstat(io::stdin()).map(|stat| stat.st_ino.to_string()).as_deref() != Ok(socket) {
-        return ProcessRole::Driver;
-    }
-    let parent = getppid().map(|pid| pid.as_raw_nonzero().to_string());
-    if parent.as_deref() == Some(driver) { ProcessRole::Worker } else { ProcessRole::Orphan }
 }
 
 /// Runs the worker; gives its exit code if it cannot start. Else the process ends elsewhere.

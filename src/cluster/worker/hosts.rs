@@ -9,9 +9,11 @@ use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::cluster::ClusterError;
 use crate::cluster::authorization;
-use crate::cluster::membership::{MEMBERSHIP, Membership, MembershipUpdate};
+use crate::cluster::error::ClusterError;
+use crate::cluster::membership::Membership;
+use crate::cluster::protocol::MEMBERSHIP;
+use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::{Report, WorkerInit};
 use crate::config::{INBOUND_PEER_EXPIRY, Limits, TASK_STATS_INTERVAL, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, HostServices, LifecycleObserver};

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::cluster::ClusterError;
+use crate::cluster::error::ClusterError;
 use crate::registry::panics;
 
 /// A function that each worker process runs first.

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::cluster::ClusterError;
+use crate::cluster::error::ClusterError;
 use crate::config::{STACK_BYTES_LEAST, STACK_BYTES_MAX, STACK_BYTES_MIN, STACK_BYTES_UNLIMITED};
 
 /// The variable that says how large the stack is.

@@ -4,15 +4,15 @@
 //! closed to others. In it, `node.json` says which processes and addresses the session has, `token` is
 //! the cluster's token, `logs` and `sockets` are the daemons'. `session_latest` is a link to the newest.
 
-mod files;
-mod home;
+mod private_files;
 mod process;
+mod root;
 
-use files::{check_closed, check_home};
-use files::{let_others_pass, own_passable_directory};
-pub(crate) use files::{lock_shared, own_directory, read_own, write_private};
-pub(crate) use home::{SessionDir, SessionRoot};
+use private_files::{check_closed, check_home};
+use private_files::{let_others_pass, own_passable_directory};
+pub(crate) use private_files::{lock_shared, own_directory, read_own, write_private};
 pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
+pub(crate) use root::{SessionDir, SessionRoot};
 
 use std::fs;
 use std::io;
@@ -23,7 +23,7 @@ use roadshow::daemon::JobUsers;
 use roadshow::model::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::token::TokenText;
+use crate::cli::token::TokenText;
 
 const NODE_FILE: &str = "node.json";
 const TOKEN_FILE: &str = "token";

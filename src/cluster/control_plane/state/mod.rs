@@ -46,8 +46,7 @@ mod restore;
 mod worker;
 
 pub(in crate::cluster) use super::event::{
-    Action, Answer, ControlError, Event, JobEvent, NodeReport, Record, RecordKey, Ticket, WorkerEntry,
-    WorkerReport,
+    Action, Answer, ControlError, Event, JobEvent, Record, RecordKey, Ticket, WorkerEntry,
 };
 pub(in crate::cluster) use super::lease::Millis;
 pub(in crate::cluster) use list::{ClassSearch, FunctionSearch, Listed, Search};

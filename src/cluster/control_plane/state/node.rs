@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::history::NodeRecord;
-use super::{Action, JobEvent, Millis, NodeReport, Record, RecordKey, State};
+use super::{Action, JobEvent, Millis, Record, RecordKey, State};
 use crate::cluster::control_plane::scheduler::Schedulability;
+use crate::cluster::model::NodeReport;
 use crate::cluster::model::{
     JobId, JobState, NodeDescriptor, NodeId, NodeInfo, NodeState, Resources, WorkerId,
 };

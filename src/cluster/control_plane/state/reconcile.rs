@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::worker::Worker;
-use super::{Action, ControlError, NodeReport, State, WorkerReport};
+use super::{Action, ControlError, State};
 use crate::cluster::control_plane::state::actor::Phase;
+use crate::cluster::model::NodeReport;
+use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
 
 impl State {

@@ -4,13 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::*;
-use crate::cluster::control_plane::state::{Event, NodeReport, Settings, State, Ticket};
+use crate::cluster::control_plane::state::{Event, Settings, State, Ticket};
 use crate::cluster::control_service::{ControlPlane, Persistence};
 use crate::cluster::listing::Query;
-use crate::cluster::membership::{Membership, MembershipUpdate};
+use crate::cluster::membership::Membership;
+use crate::cluster::model::NodeReport;
 use crate::cluster::model::{
     ActorSpec, ActorState, JobDescriptor, JobId, NodeDescriptor, NodeId, Resources, WorkerAddress, WorkerId,
 };
+use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::worker::HeadInfo;
 use crate::config::Limits;
 use crate::host::{Executor, HostConfig, HostServices, Placement, PlacementResult, fresh_identity};

@@ -33,13 +33,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{AgentOptions, AgentReady, DaemonError, failed, start_host};
-use crate::cluster::control_plane::state::NodeReport;
 use crate::cluster::daemon::agent::store::Store;
 use crate::cluster::daemon::handoff::HeadSocket;
 use crate::cluster::daemon::logs::daemon_log;
 use crate::cluster::daemon::token_rpc_server::TokenRpcServer;
 use crate::cluster::executable::this_machine;
 use crate::cluster::launch::descendants;
+use crate::cluster::model::NodeReport;
 use crate::cluster::model::{JobId, NodeDescriptor};
 use crate::cluster::open_files;
 use crate::cluster::output::LogName;

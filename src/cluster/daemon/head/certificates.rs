@@ -182,8 +182,9 @@ fn check_owned_by(state: &State, node: NodeId, hosts: &[HostUid]) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::control_plane::state::{Event, Millis, NodeReport, Settings, Ticket};
+    use crate::cluster::control_plane::state::{Event, Millis, Settings, Ticket};
     use crate::cluster::daemon::test_ca::{TestCa, claims};
+    use crate::cluster::model::NodeReport;
     use crate::cluster::model::{JobDescriptor, Labels, NodeDescriptor, Resources, WorkerAddress, WorkerId};
     use crate::cluster::security::{CertificateRequest, ONE_JOB, job_name};
     use crate::host::fresh_identity;

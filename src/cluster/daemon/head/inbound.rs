@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::Head;
 use crate::cluster::control_plane::state::Event;
 use crate::cluster::daemon::handoff::{self, TOKEN_RPC};
-use crate::cluster::launch::process::ControlSocket;
+use crate::cluster::launch::control_socket::ControlSocket;
 use crate::id::HostId;
 
 /// Longest pause between two attempts to connect to the agent.

@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::{Head, certificates};
 use crate::cluster::authorization;
-use crate::cluster::control_plane::state::{Answer, ControlError, Event, WorkerReport};
+use crate::cluster::control_plane::state::{Answer, ControlError, Event};
 use crate::cluster::control_service::{CONTROL, Reply};
+use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{JobId, JobState, NodeId};
 use crate::cluster::protocol::worker::ActorEvent;
 use crate::cluster::protocol::{JOB, JobRequest, NODE, NodeEvent, NodeReply, NodeRequest};

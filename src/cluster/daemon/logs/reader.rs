@@ -216,8 +216,8 @@ mod tests {
     use super::part::{BYTE_BITS, TRUNCATED_NOTICE};
     use super::*;
     use crate::cluster::model::{JobId, WorkerId};
-    use crate::cluster::output::Stream;
     use crate::cluster::output::file::LogWriter;
+    use crate::cluster::protocol::Stream;
     use crate::cluster::test_dir::TestDir;
     use crate::config::LOG_PART_BYTES_MAX;
 

@@ -13,7 +13,7 @@ mod workers;
 use crate::cluster::control_plane::state::*;
 use crate::cluster::model::{
     ActorInfo, ActorKey, ActorLocation, ActorSpec, ActorState, JobDescriptor, JobId, JobState, Lifetime,
-    NodeDescriptor, NodeId, NodeState, Resources, WorkerAddress, WorkerId,
+    NodeDescriptor, NodeId, NodeReport, NodeState, Resources, WorkerAddress, WorkerId, WorkerReport,
 };
 use crate::id::{ActorId, ActorIncarnation, HostId, Incarnation, Target};
 

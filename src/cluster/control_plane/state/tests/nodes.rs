@@ -1,6 +1,7 @@
 //! Nodes: how they come, drain, go, and come back.
 
 use super::*;
+use crate::cluster::model::{NodeReport, WorkerReport};
 
 #[test]
 fn the_head_s_own_node_is_its_agent_s_and_an_earlier_one_is_gone() {

@@ -1,7 +1,7 @@
 //! A later life of the head goes on where the earlier one was.
 
 use super::*;
-use crate::cluster::model::AlertKind;
+use crate::cluster::model::{AlertKind, NodeReport, WorkerReport};
 use crate::config::ACTOR_ID_BLOCK;
 
 /// What is kept of a lab, whose actions were all noted.

@@ -35,9 +35,9 @@ use tokio::runtime::Handle;
 
 use crate::cluster::daemon::{JobUsers, UidRange, is_known};
 use crate::cluster::launch::descendants;
-use crate::cluster::launch::process::Variables;
 use crate::cluster::launch::user_ids::UserIds;
 use crate::cluster::model::JobId;
+use crate::cluster::protocol::Variables;
 use crate::config::WORKER_UID_TIMEOUT;
 
 use leftovers::Leftovers;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::super::actor::Phase;
 use super::*;
+use crate::cluster::model::{NodeReport, WorkerReport};
 
 /// What really runs, beside what the control plane believes.
 pub(super) struct World {

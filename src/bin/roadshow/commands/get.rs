@@ -1,0 +1,159 @@
+//! `roadshow get`: all that is known of one thing.
+
+use roadshow::admin::{Admin, AdminTransport};
+use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskCount, WorkerSummary};
+use serde_json::Value;
+
+use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
+use crate::cli::resolve_id::find_at;
+use crate::commands::list::Kind;
+use crate::error::{CliError, CliResult};
+use crate::output::Output;
+use crate::output::rows::{Row, last_part};
+use crate::output::table::{PLACEHOLDER, sheet};
+
+/// Shows all that is known of one node, actor, job or worker, or of the tasks of one function.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Example:\n  roadshow get actor counter\n\nAn id may be given by its first four \
+    characters, or without the zeros before it."
+)]
+pub(crate) struct Arguments {
+    /// What it is.
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Its id, or its name if it has one.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Print a JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(crate) reach: ClusterArgs,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let mut head = desks.head().await?;
+    match arguments.kind {
+        Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
+        Kind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
+        Kind::Tasks => {
+            let part = Some(last_part(&arguments.id).to_owned());
+            show_function(&head.functions(part).await?.rows, arguments, output)
+        }
+        Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
+        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
+    }
+}
+
+async fn show<T: Row, E: AdminTransport>(
+    head: &mut Admin<E>,
+    arguments: &Arguments,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let row: T = find_at(head, &arguments.id).await?;
+    if arguments.json {
+        return output.json(&row);
+    }
+    let json = serde_json::to_value(&row).map_err(|error| CliError::failed(error, ""))?;
+    let entries: Vec<_> = T::FIELDS.iter().map(|field| (*field, plain(&json[field]))).collect();
+    output.print(&sheet(&entries))
+}
+
+/// The tasks of one function on all workers, by the function's name or the last part of that.
+fn show_function(functions: &[TaskCount], arguments: &Arguments, output: &mut Output<'_>) -> CliResult<()> {
+    let text = &arguments.id;
+    let is_it = |function: &&TaskCount| function.name == *text;
+    let is_called_so = |function: &&TaskCount| last_part(&function.name) == text;
+    let named: [Vec<&TaskCount>; 2] =
+        [functions.iter().filter(is_it).collect(), functions.iter().filter(is_called_so).collect()];
+    for found in named {
+        match found[..] {
+            [] => {}
+            [function] if arguments.json => return output.json(function),
+            [TaskCount { name, queued, running, finished, failed }] => {
+                let counts =
+                    [("queued", queued), ("running", running), ("finished", finished), ("failed", failed)];
+                let counts = counts.map(|(title, count)| (title, count.to_string()));
+                let entries: Vec<_> = [("name", name.clone())].into_iter().chain(counts).collect();
+                return output.print(&sheet(&entries));
+            }
+            [one, other, ..] => {
+                let text = format!("{text:?} may be {} or {}", one.name, other.name);
+                return Err(CliError::unknown(text, "give all of the name"));
+            }
+        }
+    }
+    let next = "`roadshow summary tasks` shows those that there are";
+    Err(CliError::unknown(format!("there is no task function {text:?}"), next))
+}
+
+/// A value as people write it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => PLACEHOLDER.to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Object(object) if object.is_empty() => PLACEHOLDER.to_owned(),
+        Value::Object(object) => {
+            let entries = object.iter().map(|(key, value)| format!("{key}={}", plain(value)));
+            entries.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit;
+    use crate::test_cluster::Cluster;
+
+    async fn got(kind: Kind, id: &str, json: bool) -> (CliResult<()>, String) {
+        let reach = ClusterArgs { address: None, token_file: None };
+        let arguments = Arguments { kind, id: id.to_owned(), json, reach };
+        let cluster = Cluster::new();
+        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        (outcome, out)
+    }
+
+    #[tokio::test]
+    async fn one_thing_is_shown_whole() {
+        let (outcome, out) = got(Kind::Actors, "counter", false).await;
+        outcome.unwrap();
+        assert!(out.starts_with("actor_id   0000000000000001\nclass      app::Counter\n"), "{out}");
+        assert!(out.contains("resources  cpu=0.5\n") && out.contains("cause      -\n"), "{out}");
+
+        let (outcome, out) = got(Kind::Jobs, "2", true).await;
+        outcome.unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["exit_code"], 7);
+    }
+
+    #[tokio::test]
+    async fn the_tasks_of_a_function_are_counted_on_all_workers() {
+        for name in ["app::square", "square"] {
+            let (outcome, out) = got(Kind::Tasks, name, true).await;
+            outcome.unwrap();
+            let counts: Value = serde_json::from_str(&out).unwrap();
+            assert_eq!((&counts["name"], &counts["finished"]), (&"app::square".into(), &42.into()));
+        }
+        let (outcome, out) = got(Kind::Tasks, "square", false).await;
+        outcome.unwrap();
+        assert!(out.contains("queued") && out.contains("42"), "{out}");
+        assert_eq!(got(Kind::Tasks, "app", false).await.0.unwrap_err().code, exit::NO_SUCH_THING);
+    }
+
+    #[tokio::test]
+    async fn what_there_is_not_has_an_exit_code_of_its_own() {
+        let (outcome, out) = got(Kind::Workers, "77", false).await;
+        let failure = outcome.unwrap_err();
+        assert_eq!((failure.code, out.as_str()), (exit::NO_SUCH_THING, ""));
+        assert_eq!(
+            failure.to_string(),
+            "there is no worker \"77\"; `roadshow list workers` shows those that there are"
+        );
+    }
+}

@@ -1,0 +1,226 @@
+//! `roadshow job submit`: sends a program to the cluster, which runs it there.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use roadshow::admin::{Filter, Program, Submission, SubmittedJob};
+use roadshow::model::{NodeInfo, NodeState};
+use serde_json::json;
+
+use super::wait;
+use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
+use crate::cli::values::{significant, variables};
+use crate::error::{CliError, CliResult};
+use crate::output::Output;
+
+/// Sends a program to the cluster and runs it on the head's node, as a driver with all nodes to use.
+///
+/// The program's own file is sent; nothing has to be on the cluster before. What the driver writes comes
+/// back as it is written, and the command ends with the driver's exit code. Ctrl-C ends the command and
+/// not the job.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Example:\n  roadshow job submit --env BOOK=alice.txt -- ./target/release/count --top 10"
+)]
+pub(crate) struct Arguments {
+    /// Print the job's id and end, rather than waiting for the job.
+    #[arg(long)]
+    no_wait: bool,
+    /// A variable of the driver's environment; may be given again. `NAME` alone takes the value that this
+    /// command has, which no list of processes shows.
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = variables())]
+    env: Vec<(OsString, OsString)>,
+    /// Print one JSON object; what the driver writes goes to the standard error.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    reach: ClusterArgs,
+    /// The program and its arguments, behind `--`.
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    program: Vec<OsString>,
+}
+
+impl Arguments {
+    pub(super) const fn reach(&self) -> &ClusterArgs {
+        &self.reach
+    }
+}
+
+pub(super) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let (name, args) = arguments.program.split_first().expect("clap asks for a program");
+    let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
+    let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
+    // Before there is a job: one whose driver is not started soon fails.
+    send(&submission, &program, desks).await?;
+    let submitted = desks.head().await?.submit(submission.clone()).await?;
+    if let Err(failure) = begin(submitted, submission, desks).await {
+        // Otherwise it would wait for its driver. The failure to be told is the first.
+        if let Ok(mut head) = desks.head().await {
+            let _ = head.stop_job(submitted.job).await;
+        }
+        return Err(failure);
+    }
+    let job = submitted.job;
+    if arguments.no_wait {
+        return match arguments.json {
+            true => output.json(&json!({ "job_id": job, "node_id": submitted.node })),
+            false => output.print(&format!("{job}\n")),
+        };
+    }
+    let id = job.to_string();
+    let id = significant(&id);
+    output.note(&format!(
+        "Job {id} runs on node {}; `roadshow job status|logs|stop {id}` from elsewhere.",
+        submitted.node
+    ));
+    wait::wait_for_job(submitted, arguments.json, desks, output).await
+}
+
+/// Sends the executable to the agent that is to run it. If that is not there, the head will say so.
+async fn send(submission: &Submission, program: &Program, desks: &impl AdminConnector) -> CliResult<()> {
+    let own = Filter { key: "is_head".to_owned(), value: "true".to_owned(), is_equal: true };
+    let nodes: Vec<NodeInfo> = desks.head().await?.all(vec![own]).await?;
+    let Some(node) = nodes
+        .iter()
+        .find(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Rejoining))
+    else {
+        return Ok(());
+    };
+    Ok(desks.agent(node.address).await?.store(submission, program, |_| ()).await?)
+}
+
+/// Has the agent start the driver.
+async fn begin(
+    submitted: SubmittedJob,
+    submission: Submission,
+    desks: &impl AdminConnector,
+) -> CliResult<()> {
+    Ok(desks.agent(submitted.address).await?.begin(submitted.job, submission).await?)
+}
+
+/// Where a program is: a path as it stands, or a name in one of `PATH`'s directories.
+fn locate(name: &OsStr, path: Option<&OsStr>) -> CliResult<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        return Ok(PathBuf::from(name));
+    }
+    let directories = path.map(std::env::split_paths).into_iter().flatten();
+    directories.map(|directory| directory.join(name)).find(|file| file.is_file()).ok_or_else(|| {
+        let here = if Path::new(name).is_file() {
+            format!("write ./{} for the one here", name.display())
+        } else {
+            "give its path".to_owned()
+        };
+        CliError::unknown(format!("there is no program {name:?} in PATH"), here)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use roadshow::admin::{AdminEndpoint, AdminReply, AdminRequest};
+    use roadshow::model::{JobId, JobInfo, JobState};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::exit;
+    use crate::test_cluster;
+    use crate::test_cluster::{Cluster, head_address};
+
+    fn arguments(no_wait: bool, json: bool) -> Arguments {
+        Arguments {
+            no_wait,
+            env: vec![("A".into(), "b".into())],
+            json,
+            reach: ClusterArgs { address: None, token_file: None },
+            program: ["/proc/self/exe", "--top", "10"].map(OsString::from).to_vec(),
+        }
+    }
+
+    fn job(state: JobState, exit_code: Option<i32>, message: Option<&str>) -> Vec<JobInfo> {
+        let mut job = test_cluster::jobs().remove(0);
+        (job.job_id, job.state, job.exit_code) = (JobId(3), state, exit_code);
+        job.message = message.map(str::to_owned);
+        vec![job]
+    }
+
+    async fn submit(cluster: &Cluster, arguments: Arguments) -> (CliResult<()>, String, String) {
+        cluster.run(async |desks, output| run(&arguments, desks, output).await).await
+    }
+
+    #[tokio::test]
+    async fn the_head_is_asked_and_the_agent_gets_the_program() {
+        let cluster = Cluster::new();
+        let (outcome, out, _) = submit(&cluster, arguments(true, false)).await;
+        outcome.unwrap();
+        assert_eq!(out, "00000003\n");
+        let state = cluster.state();
+        let size = std::fs::metadata("/proc/self/exe").unwrap().len();
+        assert_eq!(state.stored, size);
+        let desks: Vec<_> = state.asked.iter().map(|(desk, at, _)| (*desk, *at)).collect();
+        assert_eq!(
+            (desks[0], desks[1]),
+            ((AdminEndpoint::Head, head_address()), (AdminEndpoint::Agent, head_address()))
+        );
+        let Some((_, _, AdminRequest::StartDriver { job, submission })) = state.asked.last() else {
+            panic!("the job was not begun")
+        };
+        assert_eq!(
+            (*job, submission.size, &submission.args[..]),
+            (JobId(3), size, &["--top", "10"].map(OsString::from)[..])
+        );
+        assert_eq!(submission.env, [("A".into(), "b".into())]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_driver_writes_comes_back_with_its_exit_code() {
+        let cluster = Cluster::new();
+        cluster.log(head_address(), "driver-3.out", (0, 3), "answer\n");
+        cluster.log(head_address(), "driver-3.err", (0, 3), "trouble\n");
+        let failed = job(JobState::Failed, Some(7), Some("the process exited with code 7"));
+        cluster.state().jobs =
+            VecDeque::from([job(JobState::Pending, None, None), job(JobState::Running, None, None), failed]);
+        let (outcome, out, err) = submit(&cluster, arguments(false, false)).await;
+        let failure = outcome.unwrap_err();
+        assert_eq!((failure.code, out.as_str()), (7, "answer\n"));
+        assert!(
+            failure.to_string().starts_with("job 3 failed: the process exited with code 7;"),
+            "{failure}"
+        );
+        assert!(err.starts_with("Job 3 runs on node") && err.contains("trouble\n"), "{err}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn json_is_one_object_and_a_success_is_a_success() {
+        let cluster = Cluster::new();
+        cluster.log(head_address(), "driver-3.out", (0, 3), "answer\n");
+        cluster.state().jobs = VecDeque::from([job(JobState::Succeeded, Some(0), None)]);
+        let (outcome, out, err) = submit(&cluster, arguments(false, true)).await;
+        outcome.unwrap();
+        let json: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&json["job_id"], &json["state"]), (&"00000003".into(), &"SUCCEEDED".into()));
+        assert!(err.contains("answer\n"), "{err}");
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_driver_is_not_started_is_stopped() {
+        let cluster = Cluster::new();
+        cluster.state().done = AdminReply::Failed { text: "no room; clear some".to_owned(), unknown: false };
+        let (outcome, out, _) = submit(&cluster, arguments(false, false)).await;
+        assert_eq!((outcome.unwrap_err().to_string().as_str(), out.as_str()), ("no room; clear some", ""));
+        assert_eq!(cluster.asked().last(), Some(&AdminRequest::StopJob { job: JobId(3) }));
+    }
+
+    #[test]
+    fn a_name_is_looked_up_in_path() {
+        let path = OsStr::new("/nowhere:/proc/self");
+        assert_eq!(locate("status".as_ref(), Some(path)), Ok(PathBuf::from("/proc/self/status")));
+        assert_eq!(locate("./status".as_ref(), None), Ok(PathBuf::from("./status")));
+        assert_eq!(locate("nothing".as_ref(), Some(path)).unwrap_err().code, exit::NO_SUCH_THING);
+    }
+}

@@ -1,0 +1,211 @@
+//! `roadshow kill`: ends an actor, and says what became of it.
+
+use std::time::Duration;
+
+use roadshow::admin::{Admin, AdminTransport};
+use roadshow::config::WORKER_STOP_TIMEOUT;
+use roadshow::model::{ActorInfo, ActorState, WorkerState, WorkerSummary};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
+use crate::cli::resolve_id::find_at;
+use crate::error::{CliError, CliResult};
+use crate::exit;
+use crate::output::Output;
+use crate::output::table::count;
+
+/// Pauses between two looks at the actor: the first, and the longest.
+const LOOK_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
+
+/// Asks an actor to end, waits until it has, and says so: what it held is free then.
+///
+/// An actor ends between two messages. One whose handler computes, or blocks, goes on until that returns:
+/// then the command ends with the code 6 after the timeout. `--force` ends such an actor.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  roadshow kill counter")]
+pub(crate) struct Arguments {
+    /// The actor's id, or its name.
+    #[arg(value_name = "ACTOR")]
+    actor: String,
+    /// How long to wait for its end.
+    #[arg(long, value_name = "S", default_value = "5", value_parser = crate::cli::values::seconds,
+        allow_negative_numbers = true)]
+    timeout: Duration,
+    /// Kill the worker that it lives in, with all other actors there. A detached actor has a worker of its
+    /// own.
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(crate) reach: ClusterArgs,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let mut head = desks.head().await?;
+    let actor = &find_at::<ActorInfo, _>(&mut head, &arguments.actor).await?;
+    let home = worker_of(actor, &mut head).await?;
+    match arguments.force {
+        true => head.kill_worker_of(actor.actor_id).await?,
+        false => head.kill(actor.actor_id).await?,
+    }
+    let has_ended = has_ended(actor, arguments.timeout, &mut head).await?;
+    let killed = home.as_ref().filter(|_| arguments.force);
+    let (id, class) = (actor.actor_id, &actor.class);
+    if arguments.json {
+        let worker = killed.map(|home| home.worker_id);
+        output.json(&json!({ "killed": id, "ended": has_ended, "worker_killed": worker }))?;
+    } else if has_ended {
+        let with = killed.map_or_else(String::new, |home| {
+            let seconds = WORKER_STOP_TIMEOUT.as_secs_f64();
+            format!(
+                " with its worker {} and {} there; the process is gone within {seconds} s",
+                home.worker_id,
+                others(home)
+            )
+        });
+        output.print(&format!("The actor {id} ({class}) has ended{with}.\n"))?;
+    }
+    if has_ended {
+        return Ok(());
+    }
+    let seconds = arguments.timeout.as_secs_f64();
+    let text = format!("the actor {id} ({class}) was asked to end, and still runs after {seconds} s");
+    let next = match &home {
+        Some(home) => format!(
+            "it ends when its handler returns; --force kills its worker {} with {} there",
+            home.worker_id,
+            others(home)
+        ),
+        None => "it ends when its handler returns".to_owned(),
+    };
+    Err(CliError::new(exit::STILL_RUNS, text, next))
+}
+
+/// The worker in which it lives, if it lives in one.
+async fn worker_of<E: AdminTransport>(
+    actor: &ActorInfo,
+    head: &mut Admin<E>,
+) -> CliResult<Option<WorkerSummary>> {
+    let Some(id) = actor.worker_id.filter(|_| actor.state != ActorState::Dead) else { return Ok(None) };
+    let worker = head.row::<WorkerSummary>(id, id.0).await?;
+    Ok(worker.filter(|worker| worker.state != WorkerState::Dead))
+}
+
+/// The other actors of a worker, in words.
+fn others(home: &WorkerSummary) -> String {
+    match home.actors.saturating_sub(1) {
+        0 => "no other actor".to_owned(),
+        others => count(others, "other actor"),
+    }
+}
+
+/// Whether it has ended within that time.
+async fn has_ended<E: AdminTransport>(
+    actor: &ActorInfo,
+    limit: Duration,
+    head: &mut Admin<E>,
+) -> CliResult<bool> {
+    let until = Instant::now() + limit;
+    let [mut pause, longest] = LOOK_AFTER;
+    loop {
+        let now = head.row::<ActorInfo>(actor.actor_id, actor.actor_id.0).await?;
+        // One that ended long ago is listed no more.
+        if now.is_none_or(|now| now.state == ActorState::Dead) {
+            return Ok(true);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (2 * pause).min(longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roadshow::admin::{AdminReply, AdminRequest};
+    use roadshow::model::ActorKey;
+
+    use super::*;
+    use crate::test_cluster::Cluster;
+
+    async fn kill(cluster: &Cluster, actor: &str, force: bool, json: bool) -> (CliResult<()>, String) {
+        let reach = ClusterArgs { address: None, token_file: None };
+        let timeout = Duration::from_secs(5);
+        let arguments = Arguments { actor: actor.to_owned(), timeout, force, json, reach };
+        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        (outcome, out)
+    }
+
+    fn has_asked(cluster: &Cluster, request: &AdminRequest) -> bool {
+        cluster.asked().contains(request)
+    }
+
+    #[tokio::test]
+    async fn a_name_is_enough_to_kill() {
+        for (actor, json, expected) in [
+            ("counter", false, "The actor 0000000000000001 (app::Counter) has ended.\n"),
+            ("1", true, "\"ended\": true,\n  \"killed\": \"0000000000000001\",\n  \"worker_killed\": null\n"),
+        ] {
+            let cluster = Cluster::new();
+            let (outcome, out) = kill(&cluster, actor, false, json).await;
+            outcome.unwrap();
+            assert!(out.contains(expected), "{out}");
+            assert!(has_asked(&cluster, &AdminRequest::Kill { actor: ActorKey(1) }));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_actor_that_computes_is_said_to_run_on_with_a_code_of_its_own() {
+        for json in [false, true] {
+            let cluster = Cluster::new();
+            cluster.state().computes = true;
+            let begun = Instant::now();
+            let (outcome, out) = kill(&cluster, "counter", false, json).await;
+            let failure = outcome.unwrap_err();
+            assert_eq!((failure.code, out.contains("\"ended\": false")), (exit::STILL_RUNS, json));
+            let expected = "the actor 0000000000000001 (app::Counter) was asked to end, and still runs after \
+                            5 s; it ends when its handler returns; --force kills its worker \
+                            0000000000000001 with no other actor there";
+            assert_eq!(failure.to_string(), expected);
+            assert_eq!(begun.elapsed(), Duration::from_secs(5));
+        }
+    }
+
+    #[tokio::test]
+    async fn by_force_it_ends_with_its_worker() {
+        let cluster = Cluster::new();
+        cluster.state().computes = true;
+        let (outcome, out) = kill(&cluster, "counter", true, false).await;
+        outcome.unwrap();
+        let expected = "The actor 0000000000000001 (app::Counter) has ended with its worker 0000000000000001 \
+                        and no other actor there; the process is gone within 2 s.\n";
+        assert_eq!(out, expected);
+        assert!(has_asked(&cluster, &AdminRequest::KillWorkerOf { actor: ActorKey(1) }));
+        assert!(!has_asked(&cluster, &AdminRequest::Kill { actor: ActorKey(1) }));
+    }
+
+    #[test]
+    fn other_actors_of_the_worker_are_counted() {
+        let mut home = crate::test_cluster::workers().remove(0);
+        assert_eq!(others(&home), "no other actor");
+        home.actors = 3;
+        assert_eq!(others(&home), "2 other actors");
+    }
+
+    #[tokio::test]
+    async fn the_head_s_refusal_is_the_command_s() {
+        let cluster = Cluster::new();
+        cluster.state().done = AdminReply::Failed { text: "it is dead already".to_owned(), unknown: false };
+        let (outcome, out) = kill(&cluster, "2", false, false).await;
+        assert_eq!((outcome.unwrap_err().code, out.as_str()), (exit::FAILED, ""));
+    }
+}

@@ -1,0 +1,273 @@
+//! `roadshow list`: the nodes, actors, tasks, jobs or workers of a cluster.
+
+use std::num::NonZero;
+
+use roadshow::admin::{self, Admin, AdminTransport, Query, joined};
+use roadshow::config::LIST_ROWS_MAX;
+use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
+
+use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
+use crate::cli::values::Filter;
+use crate::error::{CliError, CliResult};
+use crate::output::Output;
+use crate::output::rows::Row;
+use crate::output::table::Table;
+
+/// How many rows a table has, unless it is said otherwise.
+const ROWS: NonZero<usize> = NonZero::new(100).unwrap();
+
+/// Lists the nodes, actors, tasks, jobs or workers of a cluster.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLE)]
+pub(crate) struct Arguments {
+    /// What to list.
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Only those of which this holds; may be given again for more conditions.
+    #[arg(long, value_name = "KEY=VALUE|KEY!=VALUE")]
+    filter: Vec<Filter>,
+    /// How many to show at most: rather those that go on than those that have ended, and rather the latest.
+    /// 100 in a table, all in JSON by default. A note on the standard error says what is left out.
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZero<usize>>,
+    /// Go on with what the list before left out: the cursor that its note names.
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
+    /// Print a JSON array.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(crate) reach: ClusterArgs,
+}
+
+const EXAMPLE: &str = "\
+Example:
+  roadshow list actors --filter state=ALIVE --filter class=app::Counter
+
+Keys are the fields of --json but resources, available, labels and usage; _id may be left out, as in job=3.
+Ids may be given without the zeros before them. The head filters, and sends no more rows than are shown.";
+
+/// What a cluster consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    #[value(alias = "node")]
+    Nodes,
+    #[value(alias = "actor")]
+    Actors,
+    #[value(alias = "task")]
+    Tasks,
+    #[value(alias = "job")]
+    Jobs,
+    #[value(alias = "worker")]
+    Workers,
+}
+
+impl Kind {
+    const fn table(self) -> admin::Kind {
+        match self {
+            Self::Nodes => admin::Kind::Nodes,
+            Self::Actors => admin::Kind::Actors,
+            Self::Tasks => admin::Kind::Tasks,
+            Self::Jobs => admin::Kind::Jobs,
+            Self::Workers => admin::Kind::Workers,
+        }
+    }
+}
+
+impl Arguments {
+    /// `roadshow job list`.
+    pub(crate) const fn of_jobs(reach: ClusterArgs, limit: Option<NonZero<usize>>, json: bool) -> Self {
+        Self { kind: Kind::Jobs, filter: Vec::new(), limit, after: None, json, reach }
+    }
+
+    /// What clap cannot check, since it depends on two arguments.
+    pub(crate) fn check(&self) -> CliResult<()> {
+        let checked = self.query(1).check(self.kind.table());
+        checked.map_err(|error| CliError::usage(error, "see `roadshow list --help`"))
+    }
+
+    fn query(&self, limit: usize) -> Query {
+        let filters = self.filter.iter().map(|filter| filter.0.clone()).collect();
+        Query { limit, after: self.after.clone(), ..Query::filtered(filters) }
+    }
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let mut head = desks.head().await?;
+    match arguments.kind {
+        Kind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
+        Kind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
+        Kind::Tasks => show::<TaskInfo, _>(&mut head, arguments, output).await,
+        Kind::Jobs => show::<JobInfo, _>(&mut head, arguments, output).await,
+        Kind::Workers => show::<WorkerSummary, _>(&mut head, arguments, output).await,
+    }
+}
+
+async fn show<T: Row, E: AdminTransport>(
+    head: &mut Admin<E>,
+    arguments: &Arguments,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let limit = arguments.limit.unwrap_or(if arguments.json { NonZero::<usize>::MAX } else { ROWS });
+    let mut query = arguments.query(limit.get());
+    let mut rows: Vec<T> = Vec::new();
+    let more = loop {
+        query.limit = limit.get() - rows.len();
+        // What is behind the last page alone; those before it have others behind them.
+        query.count = query.limit <= LIST_ROWS_MAX;
+        let page = head.page::<T>(query.clone()).await?;
+        rows.extend(page.rows);
+        query.after = page.next;
+        if query.after.is_none() || rows.len() >= limit.get() {
+            break page.more.unwrap_or(0);
+        }
+    };
+    let rows = joined(rows);
+    if arguments.json {
+        output.json(&rows)?;
+    } else if rows.is_empty() {
+        let such = if arguments.filter.is_empty() { "" } else { " such" };
+        output.print(&format!("There is no{such} {}.\n", T::NOUN))?;
+    } else {
+        let mut table = Table::new(T::HEADERS);
+        rows.iter().for_each(|row| table.push(row.cells()));
+        output.print(&table.to_string())?;
+    }
+    if let Some(cursor) = query.after {
+        output.note(&left_out(rows.len(), more, &cursor, arguments));
+    }
+    Ok(())
+}
+
+/// What is said of rows that are not shown.
+fn left_out(shown: usize, more: u64, cursor: &str, arguments: &Arguments) -> String {
+    let next = format!("--after {cursor} shows the next ones");
+    if arguments.after.is_some() {
+        return format!("{shown} are shown, and {more} more are behind them; {next}");
+    }
+    let all = shown as u64 + more;
+    format!("{shown} of {all} are shown; --limit {all} shows all, {next}")
+}
+
+#[cfg(test)]
+mod tests {
+    use roadshow::admin::AdminRequest;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::exit;
+    use crate::test_cluster::Cluster;
+
+    fn arguments(kind: Kind, filter: &[&str], json: bool) -> Arguments {
+        Arguments {
+            kind,
+            filter: filter.iter().map(|filter| filter.parse().unwrap()).collect(),
+            limit: None,
+            after: None,
+            json,
+            reach: ClusterArgs { address: None, token_file: None },
+        }
+    }
+
+    async fn listed(arguments: Arguments) -> (String, String) {
+        let cluster = Cluster::new();
+        let (outcome, out, err) =
+            cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        outcome.unwrap();
+        (out, err)
+    }
+
+    #[tokio::test]
+    async fn nodes_are_a_table_that_fits_a_terminal() {
+        let (out, err) = listed(arguments(Kind::Nodes, &[], false)).await;
+        let expected = "\
+NODE              STATE     ADDRESS         HEAD  CPU    WORKERS  ACTORS  NAME
+a1b2000000000001  ALIVE     10.0.0.5:6379   yes   0.5/4        4       1  head
+c3d4000000000002  DRAINING  10.0.0.6:40001  no    0/2          2       1  other
+e5f6000000000003  DEAD      10.0.0.7:40001  no    -            0       0  other
+";
+        assert_eq!((out.as_str(), err.as_str()), (expected, ""));
+    }
+
+    #[tokio::test]
+    async fn json_is_an_array_of_objects() {
+        let (out, _) = listed(arguments(Kind::Nodes, &["state=alive"], true)).await;
+        let nodes: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(nodes.as_array().unwrap().len(), 1);
+        let node = &nodes[0];
+        assert_eq!(node["node_id"], "a1b2000000000001");
+        assert_eq!(node["state"], "ALIVE");
+        assert_eq!(node["address"], "10.0.0.5:6379");
+        assert_eq!(node["is_head"], true);
+        assert_eq!(node["resources"]["cpu"], 4.0);
+    }
+
+    #[tokio::test]
+    async fn every_kind_has_its_table() {
+        for (kind, header, cell) in [
+            (Kind::Actors, "ACTOR", "Counter"),
+            (Kind::Tasks, "FUNCTION", "square"),
+            (Kind::Jobs, "JOB", "./count book.txt"),
+            (Kind::Workers, "WORKER", "STARTING"),
+        ] {
+            let (out, _) = listed(arguments(kind, &[], false)).await;
+            assert!(out.starts_with(header) && out.contains(cell), "{out}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_left_out_is_said() {
+        let some = Arguments { limit: NonZero::new(1), ..arguments(Kind::Nodes, &[], true) };
+        let (out, err) = listed(some).await;
+        assert_eq!(serde_json::from_str::<Vec<Value>>(&out).unwrap().len(), 1);
+        assert_eq!(err, "1 of 3 are shown; --limit 3 shows all, --after 1 shows the next ones\n");
+
+        let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], false)).await;
+        assert_eq!(out, "There is no such job.\n");
+        let (out, _) = listed(arguments(Kind::Jobs, &["state=RUNNING"], true)).await;
+        assert_eq!(out, "[]\n");
+    }
+
+    #[tokio::test]
+    async fn pages_go_on_where_the_one_before_ended() {
+        let page = |after: Option<&str>| Arguments {
+            limit: NonZero::new(2),
+            after: after.map(str::to_owned),
+            ..arguments(Kind::Nodes, &[], true)
+        };
+        let shown = |out: &str| -> Vec<String> {
+            let rows: Vec<Value> = serde_json::from_str(out).unwrap();
+            rows.iter().map(|row| row["hostname"].as_str().unwrap().to_owned()).collect()
+        };
+        let (out, err) = listed(page(None)).await;
+        assert_eq!(shown(&out), ["head", "other"]);
+        assert_eq!(err, "2 of 3 are shown; --limit 3 shows all, --after 2 shows the next ones\n");
+        let (out, err) = listed(page(Some("2"))).await;
+        assert_eq!((shown(&out), err.as_str()), (vec!["other".to_owned()], ""));
+    }
+
+    #[tokio::test]
+    async fn the_head_filters_and_sends_what_is_shown() {
+        let cluster = Cluster::new();
+        let arguments = arguments(Kind::Actors, &["state=alive", "job!=2"], false);
+        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        outcome.unwrap();
+        assert!(out.contains("counter") && !out.contains("old"), "{out}");
+        let [AdminRequest::List { of: admin::Kind::Actors, query }] = &cluster.asked()[..] else {
+            panic!("{:?}", cluster.asked());
+        };
+        assert_eq!((query.filters.len(), query.limit, query.count), (2, 100, true));
+    }
+
+    #[test]
+    fn a_filter_needs_a_key_that_rows_have() {
+        assert_eq!(arguments(Kind::Nodes, &["state=dead", "node!=a1"], false).check(), Ok(()));
+        let refused = arguments(Kind::Nodes, &["class=x"], false).check().unwrap_err();
+        assert_eq!(refused.code, exit::USAGE);
+        assert!(refused.to_string().contains("node_id, state"), "{refused}");
+    }
+}

@@ -1,0 +1,397 @@
+//! `roadshow logs`: what daemons, workers and jobs have written, from whatever node it is on.
+
+mod tail;
+
+use std::time::Duration;
+
+use roadshow::admin::LogFrom;
+use roadshow::model::{ActorInfo, JobId, JobInfo, NodeId, NodeInfo, NodeState, WorkerId, WorkerSummary};
+use serde::Serialize;
+
+pub(crate) use tail::{LogSelector, LogSource, Tail};
+
+use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
+use crate::cli::resolve_id::find_at;
+use crate::cli::values::significant;
+use crate::error::{CliError, CliResult, one_line};
+use crate::output::Output;
+use crate::output::table::{Table, memory, or_nothing, short};
+
+/// How often a log that is followed is asked for what is new.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Shows what daemons, workers and jobs have written, from whatever node it is on.
+///
+/// Without a selection it lists the logs that there are.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  roadshow logs --actor counter --follow --tail 20")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    which: Selection,
+    /// Go on with what is written from now on, until Ctrl-C or the end of the job.
+    #[arg(long, short)]
+    follow: bool,
+    /// Only the last so many lines of each log.
+    #[arg(long, value_name = "N")]
+    tail: Option<u64>,
+    /// Print a JSON object for each line, or an array of the logs that there are.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(crate) reach: ClusterArgs,
+}
+
+#[derive(Debug, Default, clap::Args)]
+#[group(multiple = false)]
+struct Selection {
+    /// The log of the worker that an actor lives in.
+    #[arg(long, value_name = "ID")]
+    actor: Option<String>,
+    /// The log of a worker.
+    #[arg(long, value_name = "ID")]
+    worker: Option<String>,
+    /// The logs of a job: its driver's and its workers'.
+    #[arg(long, value_name = "ID")]
+    job: Option<String>,
+    /// The logs of a node's daemons.
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
+}
+
+/// How a log is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TailOptions {
+    pub(crate) follow: bool,
+    pub(crate) tail: Option<u64>,
+    pub(crate) json: bool,
+}
+
+impl TailOptions {
+    pub(crate) fn from(self) -> LogFrom {
+        self.tail.map_or(LogFrom::Offset(0), LogFrom::Tail)
+    }
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let Some((wanted, places)) = select(&arguments.which, desks, output).await? else {
+        return list(arguments.json, desks, output).await;
+    };
+    let manner = TailOptions { follow: arguments.follow, tail: arguments.tail, json: arguments.json };
+    show(wanted, places, manner, desks, output).await
+}
+
+/// Shows the logs that are wanted, of these nodes.
+pub(crate) async fn show<D: AdminConnector>(
+    wanted: LogSelector,
+    places: Vec<LogSource>,
+    manner: TailOptions,
+    desks: &D,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let mut tail = Tail::open(wanted, places, manner.from(), desks).await?;
+    let mut printer =
+        Printer { json: manner.json, of_driver: matches!(wanted, LogSelector::Driver(_)), shown: None };
+    if tail.is_empty() && !manner.follow {
+        // A log begins with its first byte.
+        output.note("nothing is logged of it: it has written nothing, or its logs were removed for others");
+        return Ok(());
+    }
+    loop {
+        // Asked before the logs are read: what is read then has all that the job wrote.
+        let goes_on = manner.follow && keep_following(wanted, desks).await?;
+        tail.read(|place, file, text, many| printer.print(place, file, text, many, output)).await?;
+        if !goes_on {
+            return tail.rest(|place, file, text| printer.print(place, file, text, false, output));
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+        tail.discover().await?;
+    }
+}
+
+/// Whether more may be written.
+async fn keep_following(wanted: LogSelector, desks: &impl AdminConnector) -> CliResult<bool> {
+    let (LogSelector::Job(job) | LogSelector::Driver(job)) = wanted else { return Ok(true) };
+    let job = desks.head().await?.row::<JobInfo>(job, job.0).await?;
+    Ok(job.is_some_and(|job| job.state.is_open()))
+}
+
+/// Writes pieces of logs as they come.
+struct Printer {
+    json: bool,
+    /// A driver's two logs are its two streams, and are told apart as such.
+    of_driver: bool,
+    /// Whose lines were shown last.
+    shown: Option<(NodeId, String)>,
+}
+
+/// A line of a log, as JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    node_id: NodeId,
+    file: &'a str,
+    line: &'a str,
+}
+
+impl Printer {
+    fn print(
+        &mut self,
+        place: LogSource,
+        file: &str,
+        text: &str,
+        many: bool,
+        output: &mut Output<'_>,
+    ) -> CliResult<()> {
+        if self.json {
+            let mut lines = text.lines();
+            return lines.try_for_each(|line| output.json_line(&Line { node_id: place.node, file, line }));
+        }
+        if self.of_driver {
+            return output.forward(file, text);
+        }
+        if many
+            && self.shown.as_ref().is_none_or(|(node, shown)| (*node, shown.as_str()) != (place.node, file))
+        {
+            output.print(&format!("==> {} {} <==\n", place.node, one_line(file)))?;
+            self.shown = Some((place.node, file.to_owned()));
+        }
+        output.print_log(text)
+    }
+}
+
+/// From what was asked for to logs and nodes; none if nothing was.
+async fn select(
+    which: &Selection,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<Option<(LogSelector, Vec<LogSource>)>> {
+    let mut head = desks.head().await?;
+    let wanted = match which {
+        Selection { actor: Some(actor), .. } => {
+            let (worker, node) = worker_of_actor(&find_at(&mut head, actor).await?)?;
+            (LogSelector::Worker(worker), Some(node))
+        }
+        Selection { worker: Some(worker), .. } => {
+            let worker: WorkerSummary = find_at(&mut head, worker).await?;
+            (LogSelector::Worker(worker.worker_id), Some(worker.node_id))
+        }
+        Selection { job: Some(job), .. } => {
+            (LogSelector::Job(find_at::<JobInfo, _>(&mut head, job).await?.job_id), None)
+        }
+        Selection { node: Some(node), .. } => {
+            (LogSelector::Daemons, Some(find_at::<NodeInfo, _>(&mut head, node).await?.node_id))
+        }
+        Selection { .. } => return Ok(None),
+    };
+    drop(head);
+    let places = locations(wanted.1, desks, output).await?;
+    Ok(Some((wanted.0, places)))
+}
+
+fn worker_of_actor(actor: &ActorInfo) -> CliResult<(WorkerId, NodeId)> {
+    actor.worker_id.zip(actor.node_id).ok_or_else(|| {
+        let text = format!("the actor {} is in no worker", actor.actor_id);
+        CliError::unknown(text, format!("`roadshow logs --job {}` shows its job's logs", actor.job_id))
+    })
+}
+
+/// The nodes whose agents can be asked: all, or the one. What dead ones have is said to be out of reach.
+async fn locations(
+    only: Option<NodeId>,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<Vec<LogSource>> {
+    let mut places = Vec::new();
+    for node in desks.head().await?.all::<NodeInfo>(Vec::new()).await? {
+        let is_meant = only.is_none_or(|only| only == node.node_id);
+        match node.state {
+            NodeState::Dead if is_meant && only.is_some() => {
+                let dir = one_line(&node.session_dir);
+                let text = format!("the node {} is dead", node.node_id);
+                return Err(CliError::failed(
+                    text,
+                    format!("its logs may be on {} in {dir}", one_line(&node.hostname)),
+                ));
+            }
+            NodeState::Dead => {}
+            _ if is_meant => places.push(LogSource { node: node.node_id, address: node.address }),
+            _ => {}
+        }
+    }
+    if let (None, []) = (only, &places[..]) {
+        output.note("no node lives");
+    }
+    Ok(places)
+}
+
+/// The nodes that may have logs of a job.
+pub(crate) async fn all_locations(
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<Vec<LogSource>> {
+    locations(None, desks, output).await
+}
+
+/// A log that there is, as JSON.
+#[derive(Serialize)]
+struct Found {
+    node_id: NodeId,
+    file: String,
+    worker_id: Option<WorkerId>,
+    job_id: Option<JobId>,
+    size: u64,
+}
+
+async fn list(json: bool, desks: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
+    let mut found = Vec::new();
+    for LogSource { node, address } in locations(None, desks, output).await? {
+        let files = desks.agent(address).await?.log_files().await?.into_iter();
+        found.extend(files.map(|file| Found {
+            node_id: node,
+            file: file.file,
+            worker_id: file.worker,
+            job_id: file.job,
+            size: file.size,
+        }));
+    }
+    if json {
+        return output.json(&found);
+    }
+    let mut table = Table::new(&["NODE", "LOG", "JOB", "WORKER", "SIZE"]);
+    for Found { node_id, file, worker_id, job_id, size } in found {
+        let size = memory(size as f64);
+        let own = |id: Option<String>| or_nothing(id.as_deref().map(significant));
+        let (job, worker) = (job_id.map(|id| id.to_string()), worker_id.map(|id| id.to_string()));
+        table.push(vec![short(node_id), file, own(job), own(worker), size]);
+    }
+    output.print(&table.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::exit;
+    use crate::test_cluster;
+    use crate::test_cluster::{Cluster, head_address, other_address};
+
+    fn cluster() -> Cluster {
+        let cluster = Cluster::new();
+        cluster.log(head_address(), "agent.log", (0, 0), "agent one\nagent two\n");
+        cluster.log(head_address(), "head.log", (0, 0), "head one\n");
+        cluster.log(head_address(), "driver-1.out", (0, 1), "answer\n");
+        cluster.log(other_address(), "worker-1.log", (1, 1), "one\ntwo\nthree");
+        cluster
+    }
+
+    async fn logs(cluster: &Cluster, which: Selection, manner: TailOptions) -> (CliResult<()>, String) {
+        let TailOptions { follow, tail, json } = manner;
+        let reach = ClusterArgs { address: None, token_file: None };
+        let arguments = Arguments { which, follow, tail, json, reach };
+        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        (outcome, out)
+    }
+
+    const ALL: TailOptions = TailOptions { follow: false, tail: None, json: false };
+
+    fn some(id: &str) -> Option<String> {
+        Some(id.to_owned())
+    }
+
+    #[tokio::test]
+    async fn an_actor_s_log_is_that_of_its_worker() {
+        let which = Selection { actor: some("counter"), ..Selection::default() };
+        let (outcome, out) = logs(&cluster(), which, ALL).await;
+        outcome.unwrap();
+        assert_eq!(out, "one\ntwo\nthree");
+        let (outcome, _) =
+            logs(&cluster(), Selection { actor: some("2"), ..Selection::default() }, ALL).await;
+        assert_eq!(outcome.unwrap_err().code, exit::NO_SUCH_THING);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_has_written_nothing_has_no_log() {
+        let (outcome, out) =
+            logs(&cluster(), Selection { worker: some("2"), ..Selection::default() }, ALL).await;
+        assert_eq!((outcome, out.as_str()), (Ok(()), ""));
+    }
+
+    #[tokio::test]
+    async fn several_logs_are_told_apart() {
+        let (outcome, out) =
+            logs(&cluster(), Selection { node: some("head"), ..Selection::default() }, ALL).await;
+        outcome.unwrap();
+        let expected = "\
+==> a1b2000000000001 agent.log <==
+agent one
+agent two
+==> a1b2000000000001 head.log <==
+head one
+";
+        assert_eq!(out, expected);
+    }
+
+    #[tokio::test]
+    async fn the_tail_is_the_last_lines_of_each() {
+        let manner = TailOptions { tail: Some(1), ..ALL };
+        let (outcome, out) =
+            logs(&cluster(), Selection { worker: some("1"), ..Selection::default() }, manner).await;
+        outcome.unwrap();
+        assert_eq!(out, "three");
+    }
+
+    #[tokio::test]
+    async fn json_has_an_object_for_each_line_even_the_last() {
+        let manner = TailOptions { json: true, ..ALL };
+        let (outcome, out) =
+            logs(&cluster(), Selection { job: some("1"), ..Selection::default() }, manner).await;
+        outcome.unwrap();
+        let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let shown: Vec<_> = lines.iter().map(|line| line["line"].as_str().unwrap()).collect();
+        assert_eq!(shown, ["answer", "one", "two", "three"]);
+        assert_eq!(
+            (&lines[1]["node_id"], &lines[1]["file"]),
+            (&"c3d4000000000002".into(), &"worker-1.log".into())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_is_followed_to_its_end() {
+        let cluster = cluster();
+        let mut running = test_cluster::jobs();
+        running[0].state = roadshow::model::JobState::Running;
+        cluster.state().jobs =
+            VecDeque::from([running.clone(), running.clone(), running, test_cluster::jobs()]);
+        let manner = TailOptions { follow: true, ..ALL };
+        let (outcome, out) =
+            logs(&cluster, Selection { job: some("1"), ..Selection::default() }, manner).await;
+        outcome.unwrap();
+        assert!(out.contains("answer\n") && out.ends_with("three"), "{out}");
+        assert_eq!(out.matches("answer").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn without_a_selection_the_logs_are_listed() {
+        let (outcome, out) = logs(&cluster(), Selection::default(), ALL).await;
+        outcome.unwrap();
+        assert_eq!(out.lines().count(), 5);
+        assert!(out.contains("c3d40000  worker-1.log    1       1  13 B\n"), "{out}");
+    }
+
+    #[tokio::test]
+    async fn a_dead_node_s_logs_are_out_of_reach() {
+        let (outcome, _) =
+            logs(&cluster(), Selection { node: some("e5f6"), ..Selection::default() }, ALL).await;
+        let failure = outcome.unwrap_err();
+        assert!(
+            failure.to_string().starts_with("the node e5f6000000000003 is dead; its logs may be"),
+            "{failure}"
+        );
+    }
+}

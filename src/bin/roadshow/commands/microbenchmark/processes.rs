@@ -1,0 +1,102 @@
+//! Processes: how soon a cluster is up, what a worker weighs, and processes that do less.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use actix::Arbiter;
+use roadshow::Cluster;
+
+use super::actors::fresh;
+use super::fixture::Outcome;
+use super::measure::{median, proportional_bytes};
+
+/// How many workers the cluster has whose start is measured.
+const WORKERS: usize = 4;
+
+/// The program itself, whatever its file is called by now.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// Milliseconds until a cluster is up; ending it is not counted.
+pub(super) async fn cluster_start(time: Duration) -> Outcome<f64> {
+    let (mut taken, begin) = (Vec::new(), Instant::now());
+    while taken.is_empty() || begin.elapsed() < time {
+        let start = Instant::now();
+        let cluster = Cluster::local(WORKERS).await?;
+        taken.push(start.elapsed().as_secs_f64() * 1e3);
+        cluster.shutdown().await?;
+    }
+    Ok(median(taken))
+}
+
+/// Milliseconds until as many processes of this program have started and ended by themselves.
+pub(super) fn bare_start(time: Duration) -> Outcome<f64> {
+    let (mut taken, begin) = (Vec::new(), Instant::now());
+    while taken.is_empty() || begin.elapsed() < time {
+        let start = Instant::now();
+        let mut children = Vec::with_capacity(WORKERS);
+        for _ in 0..WORKERS {
+            let mut program = Command::new(THIS_PROGRAM);
+            program.arg("--version").stdin(Stdio::null()).stdout(Stdio::null());
+            children.push(program.spawn()?);
+        }
+        for child in &mut children {
+            let status = child.wait()?;
+            if !status.success() {
+                return Err(format!("`roadshow --version` ended with {status}").into());
+            }
+        }
+        taken.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(median(taken))
+}
+
+/// MiB of an idle worker of a fresh cluster.
+pub(super) async fn worker_memory() -> Outcome<f64> {
+    let (cluster, pid) = fresh().await?;
+    let bytes = proportional_bytes(pid)?;
+    cluster.shutdown().await?;
+    Ok(mib(bytes))
+}
+
+/// MiB of a process of this program that is [`bare`].
+pub(super) fn bare_memory() -> Outcome<f64> {
+    let mut program = Command::new(THIS_PROGRAM);
+    let mut child = program.arg("bare").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let bytes = when_ready(&mut child);
+    // Its input ends, and so does it.
+    drop(child.stdin.take());
+    child.wait()?;
+    Ok(mib(bytes?))
+}
+
+fn when_ready(child: &mut Child) -> Outcome<f64> {
+    let output = child.stdout.take().ok_or("a process has no output")?;
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line)?;
+    match line.trim_end() {
+        READY => Ok(proportional_bytes(child.id())?),
+        other => Err(format!("`roadshow bare` said `{other}` when it should say `{READY}`").into()),
+    }
+}
+
+fn mib(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 20)
+}
+
+const READY: &str = "ready";
+
+/// An actix system with two arbiters and nothing to do, until the input ends.
+///
+/// It blocks the system's thread, which has nothing else to run.
+pub(crate) fn baseline() -> Outcome<()> {
+    let arbiters = [Arbiter::new(), Arbiter::new()];
+    let mut output = std::io::stdout();
+    writeln!(output, "{READY}")?;
+    output.flush()?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    for arbiter in &arbiters {
+        arbiter.stop();
+    }
+    Ok(())
+}

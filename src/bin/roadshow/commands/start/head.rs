@@ -1,0 +1,415 @@
+//! Starting a head and the agent of its node, or the head alone if the agent still runs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use roadshow::daemon::{AgentOptions, AgentReady, HeadOptions, HeadReady};
+use roadshow::model::{NodeInfo, NodeState};
+
+use super::launch::Daemon;
+use super::state_dir::StateDir;
+use super::{
+    Arguments, HEAD_PORT, StartContext, StartGuard, Started, create_session, host_resources, io_failure,
+    users,
+};
+use crate::cli::cluster_args::{AdminConnector, Target};
+use crate::cli::token::TokenText;
+use crate::error::{CliError, CliResult};
+use crate::session::{Role, STATE, Session};
+
+/// How long a process that was killed may take to be gone, on a machine that is busy.
+const EXIT_WAIT: Duration = Duration::from_secs(1);
+
+pub(super) async fn start(arguments: &Arguments, ground: &StartContext) -> CliResult<Started> {
+    let port = arguments.port.unwrap_or(HEAD_PORT);
+    let state_path = match &arguments.state_dir {
+        Some(path) => Some(path.clone()),
+        // Nobody could name the port of a head that takes any.
+        None if port == 0 => None,
+        None => Some(StateDir::default_path(port)?),
+    };
+    let held = state_path.as_deref().map(StateDir::lock).transpose()?;
+    if let Some((state, session)) = held.as_ref().and_then(|state| Some((state, state.session()?))) {
+        wait_for_exit(&session).await;
+        match (session.live_process(Role::Head), session.live_process(Role::Agent)) {
+            (Some(head), _) => return Err(already_running(&session, head.pid)),
+            (None, Some(_)) => return restart_head(arguments, state, session, ground).await,
+            (None, None) => {}
+        }
+    }
+    let host = arguments.host.unwrap_or_else(host_resources::own_address);
+    let job_users = users::of_jobs(arguments, host)?;
+    let room = ground.home.create(arguments.session_dir.as_deref())?;
+    let state = held.map_or_else(|| StateDir::lock(&room.dir.join(STATE)), Ok)?;
+    let mut begun =
+        StartGuard::new(create_session(&room, None, Some(state.path.clone()), job_users)?, ground);
+    users::let_pass(&begun.session.node.job_users, &ground.home, &room)?;
+    let (token, children) = start_fresh(arguments, &state, &mut begun.session, host, ground).await?;
+    Ok(Started { session: begun.done(), token, restarted: false, nodes: None, children })
+}
+
+/// Starts both into a fresh session.
+async fn start_fresh(
+    arguments: &Arguments,
+    state: &StateDir,
+    session: &mut Session,
+    host: IpAddr,
+    ground: &StartContext,
+) -> CliResult<(TokenText, Vec<(Role, Child)>)> {
+    let port = arguments.port.unwrap_or(HEAD_PORT);
+    state.remember(session)?;
+    let (mut head, token) = start_head(session, state, ground).await?;
+    let options = arguments.agent(session, (host, port), Vec::new(), &token);
+    let (agent, AgentReady { address, node_id }) = tokio::select! {
+        started = start_agent(session, &options, ground) => started?,
+        ended = head.ended() => return Err(ended),
+    };
+    (session.node.address, session.node.head_address) = (Some(address), Some(address));
+    session.node.node_id = Some(node_id);
+    io_failure(session, session.save())?;
+    let children = [(Role::Head, head.detach()), (Role::Agent, agent.detach())];
+    Ok((token, children.into_iter().filter_map(|(role, child)| Some((role, child?))).collect()))
+}
+
+/// Starts only the head, into the session whose agent still runs.
+async fn restart_head(
+    arguments: &Arguments,
+    state: &StateDir,
+    mut session: Session,
+    ground: &StartContext,
+) -> CliResult<Started> {
+    let address = check_restartable(arguments, &session)?;
+    let (mut head, token) = start_head(&mut session, state, ground).await?;
+    session.node.head_address = Some(address);
+    io_failure(&session, session.save())?;
+    let target = Target::new(vec![address], token.clone());
+    let is_back = tokio::select! {
+        is_back = wait_for_own_node(&target, ground.patience) => is_back,
+        ended = head.ended() => return Err(ended),
+    };
+    let children = head.detach().map(|child| (Role::Head, child)).into_iter().collect();
+    match is_back {
+        true => Ok(Started { session, token, restarted: true, nodes: None, children }),
+        false => Err(CliError::failed(
+            format!(
+                "the head runs, and its node's agent has not come back to it within {} s",
+                ground.patience.as_secs()
+            ),
+            format!("look at {}, or `roadshow stop` and start both anew", session.log(Role::Agent).display()),
+        )),
+    }
+}
+
+/// Whether the session can be what is asked for now; gives its address.
+fn check_restartable(arguments: &Arguments, session: &Session) -> CliResult<SocketAddr> {
+    let next = "`roadshow stop` ends that agent and its workers, so that all can be started anew";
+    let address = session
+        .node
+        .address
+        .ok_or_else(|| CliError::failed("the agent of the head that has died was never ready", next))?;
+    let differs = |option: &str| {
+        let text = format!(
+            "the agent of the head that has died still runs at {address}, and {option} asks for another"
+        );
+        CliError::failed(text, next)
+    };
+    if arguments.port.is_some_and(|port| port != 0 && port != address.port()) {
+        return Err(differs("--port"));
+    }
+    if arguments.host.is_some_and(|host| host != address.ip()) {
+        return Err(differs("--host"));
+    }
+    if let Some(option) = users::differ(arguments, &session.node.job_users)? {
+        return Err(differs(option));
+    }
+    let asked: Option<PathBuf> =
+        arguments.session_dir.as_ref().map(|dir| dir.canonicalize().unwrap_or_default());
+    match asked.is_some_and(|dir| dir != session.dir) {
+        true => Err(differs("--session-dir")),
+        false => Ok(address),
+    }
+}
+
+/// Waits until the agent of the head's node has found its way back.
+async fn wait_for_own_node(head: &impl AdminConnector, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    if patience.is_zero() {
+        return true;
+    }
+    loop {
+        if let Ok(mut desk) = head.head().await
+            && let Ok(nodes) = desk.all::<NodeInfo>(Vec::new()).await
+            && nodes
+                .iter()
+                .any(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Draining))
+        {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn start_head(
+    session: &mut Session,
+    state: &StateDir,
+    ground: &StartContext,
+) -> CliResult<(Daemon, TokenText)> {
+    let options = HeadOptions {
+        state_dir: state.path.clone(),
+        session_dir: session.dir.clone(),
+        agent_socket: session.head_socket(),
+    };
+    let command = (ground.program)(Role::Head, &session.dir);
+    let mut head = Daemon::start(command, Role::Head, &options, &session.log(Role::Head))?;
+    record_process(session, &head)?;
+    let HeadReady { token } = head.ready().await?;
+    let token =
+        token.parse().map_err(|error| CliError::failed(format!("the head's token is none: {error}"), ""))?;
+    io_failure(session, session.save_token(&token))?;
+    Ok((head, token))
+}
+
+/// Starts an agent, and waits until its node has joined.
+pub(super) async fn start_agent(
+    session: &mut Session,
+    options: &AgentOptions,
+    ground: &StartContext,
+) -> CliResult<(Daemon, AgentReady)> {
+    let command = (ground.program)(Role::Agent, &session.dir);
+    let mut agent = Daemon::start(command, Role::Agent, options, &session.log(Role::Agent))?;
+    record_process(session, &agent)?;
+    let ready = agent.ready().await?;
+    Ok((agent, ready))
+}
+
+/// Waits a little for a head that was killed: until the last of its threads is gone it seems to live.
+async fn wait_for_exit(session: &Session) {
+    if let Some(head) = session.live_process(Role::Head).and_then(|record| record.open()) {
+        head.has_ended(EXIT_WAIT).await;
+    }
+}
+
+/// Notes the process at once, so that `stop` finds it whatever becomes of this one.
+fn record_process(session: &mut Session, daemon: &Daemon) -> CliResult<()> {
+    // A daemon that has ended already says why when it is waited for.
+    let Some(record) = daemon.record() else { return Ok(()) };
+    let written = session.add_process(record);
+    io_failure(session, written)
+}
+
+fn already_running(session: &Session, pid: u32) -> CliError {
+    let at = session.node.address.map_or_else(String::new, |address| format!(" at {address}"));
+    CliError::failed(
+        format!("a head with this state directory runs already{at} (process {pid})"),
+        "`roadshow stop` ends it; another one needs a --port or --state-dir of its own",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+
+    use clap::{Args, FromArgMatches};
+    use roadshow::daemon::JobUsers;
+
+    use super::*;
+    use crate::cli::cluster_args::Environment;
+    use crate::commands::stop::{StopOptions, stop};
+    use crate::session::tests::{Scratch, node};
+    use crate::session::{Process, SessionRoot};
+
+    fn arguments(given: &[&str]) -> Arguments {
+        let command = Arguments::augment_args(clap::Command::new("start"));
+        let matches = command.get_matches_from([&["start", "--head"], given].concat());
+        Arguments::from_arg_matches(&matches).unwrap()
+    }
+
+    /// Daemons that are ready at once, whatever they are told to be.
+    fn shells(role: Role, dir: &Path) -> Command {
+        let ready = match role {
+            Role::Head => r#"{"token":"rs1_abc"}"#,
+            Role::Agent => r#"{"address":"127.0.0.1:7","node_id":"0000000000000009"}"#,
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo '{{\"ready\":{ready}}}'; exec sleep 1000")]).current_dir(dir);
+        command
+    }
+
+    fn ground(scratch: &Scratch) -> StartContext {
+        let home = SessionRoot::at(scratch.0.join("home"));
+        StartContext { home, environment: Environment::default(), program: shells, patience: Duration::ZERO }
+    }
+
+    fn process(session: &Session, role: Role) -> Process {
+        session.live_process(role).unwrap().open().unwrap()
+    }
+
+    fn kill(children: &mut [(Role, Child)], role: Role) {
+        let (_, child) = children.iter_mut().find(|(other, _)| *other == role).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_head_that_died_is_started_again_into_its_session() {
+        let scratch = Scratch::new();
+        let ground = ground(&scratch);
+        let state = scratch.0.join("state");
+        let arguments = arguments(&["--state-dir", state.to_str().unwrap()]);
+        let mut first = start(&arguments, &ground).await.unwrap();
+        let read = Session::read(&first.session.dir).unwrap();
+        assert_eq!(read, first.session);
+        assert_eq!(read.token().unwrap().reveal(), "rs1_abc");
+        assert_eq!(read.node.head_address, Some(SocketAddr::from(([127, 0, 0, 1], 7))));
+        assert_eq!(ground.home.sessions(), [read]);
+        let agent = process(&first.session, Role::Agent);
+
+        let refused = start(&arguments, &ground).await.err().unwrap().to_string();
+        assert!(refused.contains("runs already at 127.0.0.1:7"), "{refused}");
+
+        kill(&mut first.children, Role::Head);
+        let mut second = start(&arguments, &ground).await.unwrap();
+        assert!(second.restarted && second.session.dir == first.session.dir);
+        assert_eq!(second.session.live_process(Role::Agent).unwrap().pid, agent.pid);
+        assert_ne!(second.session.live_process(Role::Head), first.session.live_process(Role::Head));
+
+        stop(&second.session, StopOptions { grace: None, keep_logs: false }).unwrap();
+        assert!(!second.session.dir.exists() && state.exists());
+        for (_, child) in first.children.iter_mut().chain(&mut second.children) {
+            child.wait().unwrap();
+        }
+
+        let mut third = start(&arguments, &ground).await.unwrap();
+        assert!(!third.restarted);
+        stop(&third.session, StopOptions { grace: None, keep_logs: false }).unwrap();
+        kill(&mut third.children, Role::Head);
+        kill(&mut third.children, Role::Agent);
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_no_process() {
+        let scratch = Scratch::new();
+        let program = |role, dir: &Path| match role {
+            Role::Head => shells(role, dir),
+            Role::Agent => {
+                let mut command = Command::new("sh");
+                command
+                    .args(["-c", r#"echo '{"failed":{"code":1,"why":"the port is taken; give another"}}'"#]);
+                command
+            }
+        };
+        let ground = StartContext { program, ..ground(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
+        assert_eq!(failure.to_string(), "the agent cannot start: the port is taken; give another");
+        assert!(!scratch.0.join("home").exists());
+    }
+
+    #[tokio::test]
+    async fn a_head_that_ends_while_the_agent_starts_is_noticed_at_once() {
+        let scratch = Scratch::new();
+        let program = |role, _: &Path| {
+            let mut command = Command::new("sh");
+            command.args([
+                "-c",
+                match role {
+                    Role::Head => r#"echo '{"ready":{"token":"rs1_abc"}}'; sleep 0.1; echo 'out of it' >&2"#,
+                    Role::Agent => "exec sleep 1000",
+                },
+            ]);
+            command
+        };
+        let ground = StartContext { program, ..ground(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap().to_string();
+        assert!(
+            failure.starts_with("the head ended before its node was ready: exit status: 0 (out of it)"),
+            "{failure}"
+        );
+        let left = ground.home.sessions();
+        assert!(left.len() == 1 && !left[0].is_alive() && left[0].token().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_what_an_earlier_head_has_kept() {
+        let scratch = Scratch::new();
+        let dir = scratch.0.join("session");
+        let kept = dir.join(STATE).join("head.redb");
+        for path in [dir.join(STATE), dir.join("node.new")] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        std::fs::write(&kept, "jobs").unwrap();
+        let arguments = arguments(&["--port=0", "--session-dir", dir.to_str().unwrap()]);
+        // Where its file is to be written there is a directory.
+        let failure = start(&arguments, &ground(&scratch)).await.err().unwrap().to_string();
+        assert!(failure.starts_with("cannot write to"), "{failure}");
+        assert!(kept.exists());
+    }
+
+    #[tokio::test]
+    async fn a_start_that_fails_leaves_what_there_is_to_read() {
+        let scratch = Scratch::new();
+        let program = |_, _: &Path| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "echo words >&2"]);
+            command
+        };
+        let ground = StartContext { program, ..ground(&scratch) };
+        let failure = start(&arguments(&["--port=0"]), &ground).await.err().unwrap();
+        assert!(
+            failure.to_string().starts_with("the head ended before it was ready: exit status: 0 (words);"),
+            "{failure}"
+        );
+        let left = ground.home.sessions();
+        assert!(left.len() == 1 && !left[0].is_alive());
+        // Nobody can name that port again: the state is the session's.
+        assert_eq!(left[0].node.state_dir, Some(left[0].dir.join("state")));
+    }
+
+    #[test]
+    fn a_head_goes_on_only_where_it_was() {
+        let scratch = Scratch::new();
+        let mut session = Session { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
+        let dir = scratch.0.to_str().unwrap();
+        for given in [&[][..], &["--port=7"], &["--port=0"], &["--host=127.0.0.1"], &["--session-dir", dir]] {
+            assert!(check_restartable(&arguments(given), &session).is_ok(), "{given:?}");
+        }
+        let others =
+            ["--port=8", "--host=127.0.0.2", "--session-dir=elsewhere", "--worker-uids=5-6"].map(|it| [it]);
+        for given in others {
+            let refused = check_restartable(&arguments(&given), &session).unwrap_err().to_string();
+            assert!(refused.contains("127.0.0.1:7") && refused.contains("roadshow stop"), "{refused}");
+        }
+        // The agent keeps the users that it has, also where none are asked for.
+        session.node.job_users = JobUsers::EachJob("5-6".parse().unwrap());
+        for given in [&[][..], &["--worker-uids=5-6"]] {
+            assert!(check_restartable(&arguments(given), &session).is_ok(), "{given:?}");
+        }
+        assert!(check_restartable(&arguments(&["--worker-uids=5-7"]), &session).is_err());
+    }
+
+    #[test]
+    fn a_node_has_what_it_is_said_to_have() {
+        let given = [
+            "--num-cpus=1.5",
+            "--memory=1KiB",
+            "--resources={\"gpu\": 2}",
+            "--labels=zone=a",
+            "--node-name=n",
+        ];
+        let arguments = arguments(&given);
+        let scratch = Scratch::new();
+        let session = Session { dir: scratch.0.clone(), node: node(7, &[]) };
+        let options =
+            arguments.agent(&session, ([127, 0, 0, 1].into(), 0), Vec::new(), &"t".parse().unwrap());
+        assert_eq!(options.resources.to_string(), "cpu 1.5, gpu 2, memory 1024");
+        assert_eq!((options.workers, options.node_name.as_str()), (2, "n"));
+        assert_eq!(options.labels["zone"], "a");
+        assert_eq!(options.head_socket, Some(session.head_socket()));
+        assert_eq!(Arguments { num_cpus: Some(0.0), ..arguments }.workers(), 0);
+    }
+}

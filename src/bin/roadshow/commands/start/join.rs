@@ -1,0 +1,154 @@
+//! Starting the agent of a node that joins a cluster.
+
+use std::net::SocketAddr;
+
+use roadshow::admin::{Admin, AdminEndpoint, check_token};
+use roadshow::daemon::{AgentOptions, AgentReady};
+use roadshow::model::{NodeInfo, NodeState};
+
+use super::head::start_agent;
+use super::launch::Daemon;
+use super::{
+    Arguments, StartContext, StartGuard, Started, create_session, host_resources, io_failure, users,
+};
+use crate::cli::cluster_args::{AdminConnector, Target, find_token};
+use crate::cli::token::TokenText;
+use crate::cli::values::Address;
+use crate::error::CliResult;
+use crate::session::{Role, Session};
+
+pub(super) async fn start(
+    arguments: &Arguments,
+    address: &Address,
+    ground: &StartContext,
+) -> CliResult<Started> {
+    let home = &ground.home;
+    let mut heads = address.resolve()?;
+    let token = match &arguments.token {
+        Some(token) => token.clone(),
+        None => find_token(arguments.token_file.as_ref(), &ground.environment, &home.sessions(), &heads)?,
+    };
+    check_token(token.reveal())?;
+    let head = answering(&mut heads, &token).await;
+    let host = arguments
+        .host
+        .or_else(|| host_resources::address_towards(head))
+        .unwrap_or_else(host_resources::own_address);
+    let job_users = users::of_jobs(arguments, host)?;
+    let room = home.create(arguments.session_dir.as_deref())?;
+    let mut begun = StartGuard::new(create_session(&room, Some(head), None, job_users)?, ground);
+    users::let_pass(&begun.session.node.job_users, home, &room)?;
+    let address = (host, arguments.port.unwrap_or(0));
+    let options = arguments.agent(&begun.session, address, heads, &token);
+    let agent = join(&mut begun.session, &token, &options, ground).await?;
+    let session = begun.done();
+    let nodes = living_nodes(&Target::new(vec![head], token.clone())).await;
+    let children = agent.detach().map(|child| (Role::Agent, child)).into_iter().collect();
+    Ok(Started { session, token, restarted: false, nodes, children })
+}
+
+/// The head's address, put first of those that its name stands for: this node's own is that of the way to it.
+///
+/// A head that does not answer yet is waited for by the agent, at all of them.
+async fn answering(heads: &mut [SocketAddr], token: &TokenText) -> SocketAddr {
+    if heads.len() > 1
+        && let Ok((head, _)) = Admin::connect_any(AdminEndpoint::Head, heads, token.reveal()).await
+    {
+        heads.sort_by_key(|address| *address != head);
+    }
+    heads[0]
+}
+
+/// Starts the agent into a fresh session.
+async fn join(
+    session: &mut Session,
+    token: &TokenText,
+    options: &AgentOptions,
+    ground: &StartContext,
+) -> CliResult<Daemon> {
+    io_failure(session, session.save_token(token))?;
+    let (agent, AgentReady { address, node_id }) = start_agent(session, options, ground).await?;
+    (session.node.address, session.node.node_id) = (Some(address), Some(node_id));
+    io_failure(session, session.save())?;
+    Ok(agent)
+}
+
+/// How many nodes there are now. A node that has joined has done so whether or not this can be asked.
+async fn living_nodes(head: &impl AdminConnector) -> Option<usize> {
+    let nodes: Vec<NodeInfo> = head.head().await.ok()?.all(Vec::new()).await.ok()?;
+    Some(nodes.iter().filter(|node| node.state != NodeState::Dead).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::cluster_args::Environment;
+    use crate::commands::stop::{StopOptions, stop};
+    use crate::exit;
+    use crate::session::SessionRoot;
+    use crate::session::tests::Scratch;
+    use crate::test_cluster::Cluster;
+    use clap::{Args, FromArgMatches};
+
+    /// The token of no cluster: bytes of seven, with their checksum.
+    const TOKEN: &str =
+        "rs1_a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqoymvj6iq";
+
+    /// An agent that says what it was told to be in its log.
+    fn shell(_: Role, dir: &Path) -> Command {
+        let script = r#"cat >&2; echo '{"ready":{"address":"127.0.0.1:8","node_id":"0000000000000008"}}'; exec sleep 1000"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).current_dir(dir);
+        command
+    }
+
+    async fn joined(given: &[&str], ground: &StartContext) -> CliResult<Started> {
+        let command = Arguments::augment_args(clap::Command::new("start"));
+        let matches = command.get_matches_from([&["start", "--address=127.0.0.1:1"], given].concat());
+        let arguments = Arguments::from_arg_matches(&matches).unwrap();
+        start(&arguments, arguments.address.as_ref().unwrap(), ground).await
+    }
+
+    #[tokio::test]
+    async fn a_node_joins_with_a_token_and_is_found_by_its_cluster_s_address() {
+        let scratch = Scratch::new();
+        let home = SessionRoot::at(scratch.0.join("home"));
+        let ground = StartContext {
+            home,
+            environment: Environment::default(),
+            program: shell,
+            patience: Duration::ZERO,
+        };
+        for given in [&[][..], &["--token=rs1_abc"]] {
+            let refused = joined(given, &ground).await.err().unwrap();
+            assert_eq!(refused.code, exit::REFUSED, "{given:?}");
+        }
+
+        let mut started = joined(&["--token", TOKEN], &ground).await.unwrap();
+        let [session] = &ground.home.sessions()[..] else { panic!("there is not one session") };
+        assert_eq!(*session, started.session);
+        let head = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!((session.node.is_head, session.node.head_address), (false, Some(head)));
+        assert_eq!(session.token().unwrap().reveal(), TOKEN);
+        let told: AgentOptions =
+            serde_json::from_slice(&std::fs::read(session.log(Role::Agent)).unwrap()).unwrap();
+        assert_eq!((told.heads, told.host, told.port), (vec![head], head.ip(), 0));
+        assert_eq!((told.token.as_str(), told.head_socket), (TOKEN, None));
+
+        // Another node of the same machine needs no token of its own.
+        let mut another = joined(&[], &ground).await.unwrap();
+        for started in [&mut started, &mut another] {
+            stop(&started.session, StopOptions { grace: None, keep_logs: false }).unwrap();
+            started.children[0].1.wait().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn nodes_that_live_are_counted() {
+        assert_eq!(living_nodes(&Cluster::new()).await, Some(2));
+    }
+}

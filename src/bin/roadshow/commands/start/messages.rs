@@ -1,0 +1,187 @@
+//! What a start prints, in the order in which Ray does.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use roadshow::model::NodeId;
+use serde::Serialize;
+
+use super::Started;
+use crate::output::table::count;
+
+/// A start for programs.
+#[derive(Debug, Serialize)]
+pub(super) struct Json {
+    address: Option<SocketAddr>,
+    node_id: Option<NodeId>,
+    /// For whoever joins; a node that has joined had it already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    session_dir: PathBuf,
+    pids: Vec<u32>,
+    head_address: Option<SocketAddr>,
+}
+
+pub(super) fn json(started: &Started) -> Json {
+    let node = &started.session.node;
+    Json {
+        address: node.address,
+        node_id: node.node_id,
+        token: node.is_head.then(|| started.token.reveal().to_owned()),
+        session_dir: started.session.dir.clone(),
+        pids: started.session.pids(),
+        head_address: node.head_address,
+    }
+}
+
+/// A start for people.
+pub(super) fn page(started: &Started, stays: bool) -> String {
+    let mut page = String::new();
+    // A string takes what is written to it.
+    let _ = match started.session.node.is_head {
+        true => head(&mut page, started),
+        false => member(&mut page, started),
+    };
+    let _ = match stays {
+        true => writeln!(page, "\nThis command stays until Ctrl-C, which ends the node in order."),
+        false => Ok(()),
+    };
+    page
+}
+
+fn head(page: &mut String, started: &Started) -> std::fmt::Result {
+    let node = &started.session.node;
+    let address = node.address.map_or_else(String::new, |address| address.to_string());
+    let token = started.token.reveal();
+    writeln!(page, "Local node address: {address}\n")?;
+    title(
+        page,
+        if started.restarted {
+            "Roadshow head started again; its node and workers went on."
+        } else {
+            "Roadshow head started."
+        },
+    )?;
+    writeln!(page, "\nNext steps")?;
+    if node.address.is_some_and(|address| address.ip().is_loopback()) {
+        writeln!(page, "  Only this machine can reach {address}; --host takes the address for others.\n")?;
+    }
+    step(
+        page,
+        "To add a node to this cluster, run there",
+        &format!("ROADSHOW_TOKEN='{token}' roadshow start --address='{address}'"),
+    )?;
+    step(
+        page,
+        "To connect a program of yours on this machine",
+        &format!("ROADSHOW_ADDRESS='{address}' ./program"),
+    )?;
+    writeln!(page, "  Elsewhere it needs ROADSHOW_TOKEN, too.\n")?;
+    step(
+        page,
+        "To have the cluster run a program",
+        &format!("roadshow job submit --address='{address}' -- ./program"),
+    )?;
+    step(page, "To see what the cluster does", "roadshow status")?;
+    end(page, started)
+}
+
+fn member(page: &mut String, started: &Started) -> std::fmt::Result {
+    let node = &started.session.node;
+    let or_none =
+        |address: Option<SocketAddr>| address.map_or_else(String::new, |address| address.to_string());
+    writeln!(page, "Local node address: {}\n", or_none(node.address))?;
+    title(page, &format!("Joined the cluster at {}.", or_none(node.head_address)))?;
+    if let Some(id) = node.node_id {
+        writeln!(page, "\nThis is the node {id}.")?;
+    }
+    if let Some(nodes) = started.nodes {
+        writeln!(page, "The cluster has {} now.", count(nodes, "node"))?;
+    }
+    writeln!(page, "\nNext steps")?;
+    step(page, "To see what the cluster does", "roadshow status")?;
+    end(page, started)
+}
+
+fn end(page: &mut String, started: &Started) -> std::fmt::Result {
+    step(page, "To end what runs on this machine", "roadshow stop")?;
+    writeln!(page, "  Logs are in {}", started.session.dir.join("logs").display())
+}
+
+fn title(page: &mut String, title: &str) -> std::fmt::Result {
+    let line = "-".repeat(title.len());
+    writeln!(page, "{line}\n{title}\n{line}")
+}
+
+fn step(page: &mut String, what: &str, command: &str) -> std::fmt::Result {
+    writeln!(page, "  {what}\n    {command}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::session::tests::node;
+    use crate::session::{ProcessRecord, Role, Session};
+
+    fn started(is_head: bool) -> Started {
+        let mut node = node(7, &[]);
+        node.is_head = is_head;
+        node.processes = vec![ProcessRecord { role: Role::Agent, pid: 9, start_ticks: 1 }];
+        node.head_address = Some(SocketAddr::from(([10, 0, 0, 5], 6379)));
+        let session = Session { dir: PathBuf::from("dir"), node };
+        Started {
+            session,
+            token: "rs1_abc".parse().unwrap(),
+            restarted: false,
+            nodes: Some(2),
+            children: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_head_says_what_to_do_next_in_ray_s_order() {
+        let page = page(&started(true), false);
+        let parts = [
+            "Local node address: 127.0.0.1:7\n",
+            "Roadshow head started.",
+            "Next steps",
+            "    ROADSHOW_TOKEN='rs1_abc' roadshow start --address='127.0.0.1:7'\n",
+            "    ROADSHOW_ADDRESS='127.0.0.1:7' ./program\n",
+            "    roadshow job submit --address='127.0.0.1:7' -- ./program\n",
+            "    roadshow status\n",
+            "    roadshow stop\n",
+        ];
+        let mut from = 0;
+        for part in parts {
+            let at = page[from..]
+                .find(part)
+                .unwrap_or_else(|| panic!("{part:?} is missing or too early in\n{page}"));
+            from += at + part.len();
+        }
+    }
+
+    #[test]
+    fn a_member_says_which_cluster_it_has_joined() {
+        let page = page(&started(false), true);
+        for part in ["Joined the cluster at 10.0.0.5:6379.", "has 2 nodes", "roadshow stop", "until Ctrl-C"] {
+            assert!(page.contains(part), "{page}");
+        }
+        assert!(!page.contains("rs1_abc"), "{page}");
+    }
+
+    #[test]
+    fn json_is_one_object_with_the_token_of_a_head_alone() {
+        let json = |is_head| serde_json::to_value(json(&started(is_head))).unwrap();
+        let head: Value = json(true);
+        assert_eq!(head["address"], "127.0.0.1:7");
+        assert_eq!(head["node_id"], "0000000000000007");
+        assert_eq!(head["token"], "rs1_abc");
+        assert_eq!(head["session_dir"], "dir");
+        assert_eq!(head["pids"], serde_json::json!([9]));
+        assert_eq!(json(false).get("token"), None);
+        assert_eq!(json(false)["head_address"], "10.0.0.5:6379");
+    }
+}

@@ -1,0 +1,51 @@
+//! The users that a node's jobs run as, by the options of the start.
+
+use std::net::IpAddr;
+
+use roadshow::daemon::{JobUser, JobUsers, JobUsersError};
+
+use super::Arguments;
+use crate::error::{CliError, CliResult};
+use crate::session::{SessionDir, SessionRoot};
+
+/// The users that are asked for, if this process may start jobs as them on a node at that address.
+pub(super) fn of_jobs(arguments: &Arguments, host: IpAddr) -> CliResult<JobUsers> {
+    let users = asked_for(arguments)?;
+    users.check(host).map_err(refused)?;
+    Ok(users)
+}
+
+fn asked_for(arguments: &Arguments) -> CliResult<JobUsers> {
+    Ok(match (&arguments.worker_user, arguments.worker_uids) {
+        (Some(name), _) => JobUsers::One(JobUser::named(name).map_err(refused)?),
+        (None, Some(uids)) => JobUsers::EachJob(uids),
+        (None, None) => JobUsers::Agent,
+    })
+}
+
+/// The option that asks for other users than those of an agent that runs; nothing where none asks.
+pub(super) fn differ(arguments: &Arguments, running: &JobUsers) -> CliResult<Option<&'static str>> {
+    let option = match arguments.worker_user {
+        Some(_) => "--worker-user",
+        None => "--worker-uids",
+    };
+    let asked = asked_for(arguments)?;
+    Ok((asked != JobUsers::Agent && asked != *running).then_some(option))
+}
+
+/// Lets the users of jobs pass through the directories above their own. They cannot list them.
+pub(super) fn let_pass(users: &JobUsers, home: &SessionRoot, room: &SessionDir) -> CliResult<()> {
+    if *users == JobUsers::Agent {
+        return Ok(());
+    }
+    home.let_pass(room).map_err(|error| {
+        let text = format!("the users of jobs cannot be let into {}: {error}", room.dir.display());
+        CliError::failed(text, "give another directory with --session-dir, or set TMPDIR")
+    })?;
+    users.check_above(&room.dir).map_err(refused)
+}
+
+/// The text says what to do.
+fn refused(error: JobUsersError) -> CliError {
+    CliError::failed(error, "")
+}

@@ -1,0 +1,251 @@
+//! `roadshow status`: the cluster on one page.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use roadshow::admin::{Alert, PendingActor};
+use roadshow::model::{JobInfo, NodeInfo, NodeState, Quantity};
+use serde::Serialize;
+
+use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
+use crate::error::{CliResult, one_line};
+use crate::output::Output;
+use crate::output::rows::{Row, last_part, quantity, shown, word};
+
+/// Shows the cluster on one page: troubles if there are any, nodes, what of their resources is taken, jobs,
+/// and what waits.
+///
+/// It is asked of the head in this moment: a node that has joined is there at once.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  roadshow status -v")]
+pub(crate) struct Arguments {
+    /// Show each node's resources, labels and files, too.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(crate) reach: ClusterArgs,
+}
+
+/// What is known of the cluster.
+#[derive(Debug, Serialize)]
+struct Status {
+    address: SocketAddr,
+    nodes: Vec<NodeInfo>,
+    /// Of the nodes that live.
+    resources: BTreeMap<String, Usage>,
+    /// How many jobs are in which state.
+    jobs: BTreeMap<String, usize>,
+    /// Those that have waited longest.
+    waiting: Vec<PendingActor>,
+    /// How many wait.
+    waiting_count: usize,
+    troubles: Vec<Alert>,
+}
+
+/// How much of a resource is taken.
+#[derive(Debug, Default, Serialize)]
+struct Usage {
+    used: Quantity,
+    total: Quantity,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let mut head = desks.head().await?;
+    let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
+    let ((waiting, waiting_count), troubles) = (head.waiting().await?, head.troubles().await?);
+    let status = Status {
+        address: desks.head_address(),
+        resources: usage(&nodes),
+        jobs: states(&jobs),
+        nodes,
+        waiting,
+        waiting_count,
+        troubles,
+    };
+    match arguments.json {
+        true => output.json(&status),
+        false => output.print(&status.page(arguments.verbose)),
+    }
+}
+
+fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, Usage> {
+    let mut sum: BTreeMap<String, Usage> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| node.state != NodeState::Dead) {
+        for (resource, total) in &node.resources.0 {
+            let usage = sum.entry(resource.clone()).or_default();
+            usage.total.0 += total.0;
+            usage.used.0 += total.0.saturating_sub(quantity(&node.available, resource).0);
+        }
+    }
+    sum
+}
+
+fn states(jobs: &[JobInfo]) -> BTreeMap<String, usize> {
+    let mut states = BTreeMap::new();
+    for job in jobs {
+        *states.entry(word(&job.state)).or_default() += 1;
+    }
+    states
+}
+
+impl Status {
+    fn page(&self, verbose: bool) -> String {
+        let mut page = format!("Cluster at {}\n", self.address);
+        // A string takes what is written to it.
+        let _ = self.write_troubles(&mut page);
+        let _ = self.write_nodes(&mut page, verbose);
+        let _ = self.write_work(&mut page);
+        page
+    }
+
+    fn write_troubles(&self, page: &mut String) -> std::fmt::Result {
+        if !self.troubles.is_empty() {
+            writeln!(page, "\nTroubles")?;
+        }
+        self.troubles.iter().try_for_each(|trouble| writeln!(page, "  {}", one_line(&trouble.text)))
+    }
+
+    fn write_nodes(&self, page: &mut String, verbose: bool) -> std::fmt::Result {
+        writeln!(page, "\nNodes")?;
+        for (title, state) in [
+            ("Alive", NodeState::Alive),
+            ("Draining", NodeState::Draining),
+            ("Awaited since the head was started again", NodeState::Rejoining),
+            ("Dead", NodeState::Dead),
+        ] {
+            let nodes: Vec<_> = self.nodes.iter().filter(|node| node.state == state).collect();
+            if state == NodeState::Rejoining && nodes.is_empty() {
+                continue;
+            }
+            writeln!(page, "  {title}: {}", nodes.len())?;
+            for node in nodes {
+                let head = if node.is_head { ", head" } else { "" };
+                let cause =
+                    node.cause.as_ref().map_or_else(String::new, |cause| format!(": {}", one_line(cause)));
+                writeln!(
+                    page,
+                    "    {}  {}  {}{head}{cause}",
+                    node.id(),
+                    node.address,
+                    one_line(&node.hostname)
+                )?;
+                if verbose && node.state != NodeState::Dead {
+                    write_details(page, node)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_work(&self, page: &mut String) -> std::fmt::Result {
+        writeln!(page, "\nResources (used/total)")?;
+        for (resource, usage) in &self.resources {
+            writeln!(page, "  {}  {resource}", shown(resource, usage.used, usage.total))?;
+        }
+        writeln!(page, "\nJobs")?;
+        match self.jobs.is_empty() {
+            true => writeln!(page, "  none so far")?,
+            false => self.jobs.iter().try_for_each(|(state, count)| writeln!(page, "  {count} {state}"))?,
+        }
+        writeln!(page, "\nWaiting for a place")?;
+        if self.waiting.is_empty() {
+            writeln!(page, "  nothing")?;
+        }
+        for PendingActor { actor_id, class, job_id, reason } in &self.waiting {
+            let class = one_line(last_part(class));
+            writeln!(page, "  {class} {actor_id} of job {job_id}: {}", one_line(reason))?;
+        }
+        let more = self.waiting_count.saturating_sub(self.waiting.len());
+        if more > 0 {
+            let filter = "--filter state=PENDING_CREATION";
+            writeln!(page, "  and {more} more; `roadshow list actors {filter}` shows them")?;
+        }
+        Ok(())
+    }
+}
+
+fn write_details(page: &mut String, node: &NodeInfo) -> std::fmt::Result {
+    for (resource, total) in &node.resources.0 {
+        let used = Quantity(total.0.saturating_sub(quantity(&node.available, resource).0));
+        writeln!(page, "      {}  {resource}", shown(resource, used, *total))?;
+    }
+    let labels: Vec<_> = node.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+    if !labels.is_empty() {
+        writeln!(page, "      labels {}", labels.join(", "))?;
+    }
+    writeln!(page, "      {} workers, {} actors, agent pid {}", node.workers, node.actors, node.pid)?;
+    writeln!(page, "      files in {}", one_line(&node.session_dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::test_cluster::Cluster;
+
+    async fn shown_status(verbose: bool, json: bool) -> String {
+        let arguments = Arguments { verbose, json, reach: ClusterArgs { address: None, token_file: None } };
+        let cluster = Cluster::new();
+        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        outcome.unwrap();
+        out
+    }
+
+    #[tokio::test]
+    async fn the_page_has_nodes_resources_jobs_and_what_waits() {
+        let expected = "\
+Cluster at 10.0.0.5:6379
+
+Troubles
+  job 00000002: its workers crash
+
+Nodes
+  Alive: 1
+    a1b2000000000001  10.0.0.5:6379  head, head
+  Draining: 1
+    c3d4000000000002  10.0.0.6:40001  other
+  Dead: 1
+    e5f6000000000003  10.0.0.7:40001  other: it was not heard of for 10 s
+
+Resources (used/total)
+  0.5/6  cpu
+  1/1  gpu
+  0 B/8.0 GiB  memory
+
+Jobs
+  1 FAILED
+  1 SUCCEEDED
+
+Waiting for a place
+  Big 0000000000000003 of job 00000001: it needs gpu 1, of which no node has any left
+  and 7 more; `roadshow list actors --filter state=PENDING_CREATION` shows them
+";
+        assert_eq!(shown_status(false, false).await, expected);
+        let verbose = shown_status(true, false).await;
+        assert!(
+            verbose.contains("      0.5/4  cpu\n") && verbose.contains("      labels zone=a\n"),
+            "{verbose}"
+        );
+    }
+
+    #[tokio::test]
+    async fn json_is_one_object() {
+        let status: Value = serde_json::from_str(&shown_status(false, true).await).unwrap();
+        assert_eq!(status["address"], "10.0.0.5:6379");
+        assert_eq!(status["nodes"].as_array().unwrap().len(), 3);
+        assert_eq!(status["resources"]["cpu"]["used"], 0.5);
+        assert_eq!(status["jobs"]["FAILED"], 1);
+        assert_eq!(status["waiting"][0]["class"], "app::Big");
+        assert_eq!(status["waiting_count"], 8);
+        assert_eq!(status["troubles"][0]["kind"], "WORKER_STARTS");
+    }
+}

@@ -1,0 +1,127 @@
+//! `roadshow summary`: how many actors of each class, or tasks of each function, are in which state.
+
+use roadshow::admin::Counts;
+use roadshow::config::SUMMARY_ROWS_MAX;
+use roadshow::model::{ClassCount, TaskCount};
+
+use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
+use crate::error::CliResult;
+use crate::output::Output;
+use crate::output::table::Table;
+
+/// Counts actors by class, or tasks by function.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  roadshow summary tasks")]
+pub(crate) struct Arguments {
+    /// What to count.
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Print a JSON array.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    pub(crate) reach: ClusterArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    #[value(alias = "actor")]
+    Actors,
+    #[value(alias = "task")]
+    Tasks,
+}
+
+pub(crate) async fn run(
+    arguments: &Arguments,
+    desks: &impl AdminConnector,
+    output: &mut Output<'_>,
+) -> CliResult<()> {
+    let mut head = desks.head().await?;
+    let more = match arguments.kind {
+        Kind::Actors => {
+            let Counts { rows, more } = head.classes().await?;
+            show_classes(&rows, arguments.json, output)?;
+            more
+        }
+        Kind::Tasks => {
+            let Counts { rows, more } = head.functions(None).await?;
+            show_functions(&rows, arguments.json, output)?;
+            more
+        }
+    };
+    if more > 0 {
+        output.note(&format!("{SUMMARY_ROWS_MAX} are shown; {more} further counts are left out"));
+    }
+    Ok(())
+}
+
+fn show_classes(classes: &[ClassCount], json: bool, output: &mut Output<'_>) -> CliResult<()> {
+    if json {
+        return output.json(&classes);
+    }
+    let mut table = Table::new(&["CLASS", "PENDING", "ALIVE", "RESTARTING", "DEAD"]);
+    for class in classes {
+        let counts = [class.pending_creation, class.alive, class.restarting, class.dead];
+        table.push([class.class.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect());
+    }
+    let total: u64 = classes
+        .iter()
+        .map(|class| class.pending_creation + class.alive + class.restarting + class.dead)
+        .sum();
+    output.print(&format!("{total} actors\n\n{table}"))
+}
+
+fn show_functions(functions: &[TaskCount], json: bool, output: &mut Output<'_>) -> CliResult<()> {
+    if json {
+        return output.json(&functions);
+    }
+    let mut table = Table::new(&["FUNCTION", "QUEUED", "RUNNING", "FINISHED", "FAILED"]);
+    for function in functions {
+        let counts = [function.queued, function.running, function.finished, function.failed];
+        table.push([function.name.clone()].into_iter().chain(counts.map(|n| n.to_string())).collect());
+    }
+    let total: u64 = functions.iter().map(|f| f.queued + f.running + f.finished + f.failed).sum();
+    output.print(&format!("{total} tasks\n\n{table}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::test_cluster::Cluster;
+
+    async fn counted(kind: Kind, json: bool) -> String {
+        let arguments = Arguments { kind, json, reach: ClusterArgs { address: None, token_file: None } };
+        let cluster = Cluster::new();
+        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        outcome.unwrap();
+        out
+    }
+
+    #[tokio::test]
+    async fn actors_are_counted_by_class_and_tasks_by_function() {
+        let expected = "\
+2 actors
+
+CLASS         PENDING  ALIVE  RESTARTING  DEAD
+app::Counter        0      1           0     1
+";
+        assert_eq!(counted(Kind::Actors, false).await, expected);
+        let expected = "\
+46 tasks
+
+FUNCTION     QUEUED  RUNNING  FINISHED  FAILED
+app::square       2        1        42       1
+";
+        assert_eq!(counted(Kind::Tasks, false).await, expected);
+    }
+
+    #[tokio::test]
+    async fn json_has_the_same_counts() {
+        let classes: Value = serde_json::from_str(&counted(Kind::Actors, true).await).unwrap();
+        assert_eq!((&classes[0]["class"], &classes[0]["alive"]), (&"app::Counter".into(), &1.into()));
+        let functions: Value = serde_json::from_str(&counted(Kind::Tasks, true).await).unwrap();
+        assert_eq!((&functions[0]["name"], &functions[0]["finished"]), (&"app::square".into(), &42.into()));
+    }
+}

@@ -1,0 +1,306 @@
+//! What the cluster consists of, as rows of tables.
+
+use roadshow::admin::AdminRow;
+use roadshow::model::{
+    ActorInfo, ActorState, JobInfo, NodeInfo, NodeState, Quantity, Resources, TaskInfo, WorkerState,
+    WorkerSummary,
+};
+use serde::Serialize;
+
+use crate::cli::values::significant;
+use crate::output::table::{PLACEHOLDER, duration, memory, or_nothing, short};
+use crate::output::time::now_ms;
+
+/// Something that is listed.
+pub(crate) trait Row: AdminRow + Serialize {
+    /// What one of them is called.
+    const NOUN: &'static str;
+    const HEADERS: &'static [&'static str];
+    /// What it has in JSON.
+    const FIELDS: &'static [&'static str];
+
+    fn cells(&self) -> Vec<String>;
+
+    /// What it is found by, as text.
+    fn id(&self) -> String;
+
+    /// What else it may be called; one that goes on is found by that.
+    fn names(&self) -> Vec<&str>;
+
+    /// Whether it has ended.
+    fn has_ended(&self) -> bool;
+}
+
+impl Row for NodeInfo {
+    const NOUN: &'static str = "node";
+    const HEADERS: &'static [&'static str] =
+        &["NODE", "STATE", "ADDRESS", "HEAD", "CPU", "WORKERS", "ACTORS", "NAME"];
+    const FIELDS: &'static [&'static str] = &[
+        "node_id",
+        "state",
+        "address",
+        "hostname",
+        "pid",
+        "is_head",
+        "resources",
+        "available",
+        "labels",
+        "workers",
+        "actors",
+        "session_dir",
+        "started_ms",
+        "cause",
+        "usage",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id(),
+            word(&self.state),
+            self.address.to_string(),
+            if self.is_head { "yes" } else { "no" }.to_owned(),
+            used(self, Resources::CPU),
+            self.workers.to_string(),
+            self.actors.to_string(),
+            self.hostname.clone(),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.node_id.to_string()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        vec![&self.hostname]
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state == NodeState::Dead
+    }
+}
+
+impl Row for JobInfo {
+    const NOUN: &'static str = "job";
+    const HEADERS: &'static [&'static str] = &["JOB", "STATE", "TIME", "EXIT", "PROGRAM", "MESSAGE"];
+    const FIELDS: &'static [&'static str] = &[
+        "job_id",
+        "state",
+        "entrypoint",
+        "hostname",
+        "pid",
+        "runs_on",
+        "started_ms",
+        "ended_ms",
+        "exit_code",
+        "message",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let end = self.ended_ms.unwrap_or_else(now_ms);
+        vec![
+            self.id(),
+            word(&self.state),
+            duration(end.saturating_sub(self.started_ms)),
+            or_nothing(self.exit_code),
+            self.entrypoint.clone(),
+            or_nothing(self.message.as_ref()),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.job_id.to_string()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn has_ended(&self) -> bool {
+        !self.state.is_open()
+    }
+}
+
+impl Row for ActorInfo {
+    const NOUN: &'static str = "actor";
+    const HEADERS: &'static [&'static str] =
+        &["ACTOR", "STATE", "CLASS", "NAME", "JOB", "NODE", "PID", "CAUSE"];
+    const FIELDS: &'static [&'static str] = &[
+        "actor_id",
+        "class",
+        "state",
+        "job_id",
+        "name",
+        "namespace",
+        "lifetime",
+        "resources",
+        "node_id",
+        "worker_id",
+        "pid",
+        "cause",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id(),
+            word(&self.state),
+            last_part(&self.class).to_owned(),
+            or_nothing(self.name.as_ref()),
+            significant(&self.job_id.to_string()).to_owned(),
+            or_nothing(self.node_id.map(short)),
+            or_nothing(self.pid),
+            or_nothing(self.cause.as_ref()),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.actor_id.to_string()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.name.as_deref().into_iter().collect()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state == ActorState::Dead
+    }
+}
+
+impl Row for WorkerSummary {
+    const NOUN: &'static str = "worker";
+    const HEADERS: &'static [&'static str] = &["WORKER", "STATE", "JOB", "NODE", "PID", "ACTORS", "CAUSE"];
+    const FIELDS: &'static [&'static str] =
+        &["worker_id", "state", "job_id", "node_id", "pid", "actors", "detached", "cause"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id(),
+            word(&self.state),
+            significant(&self.job_id.to_string()).to_owned(),
+            short(self.node_id),
+            or_nothing(Some(self.pid).filter(|pid| *pid > 0)),
+            self.actors.to_string(),
+            or_nothing(self.cause.as_ref()),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.worker_id.to_string()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state == WorkerState::Dead
+    }
+}
+
+impl Row for TaskInfo {
+    const NOUN: &'static str = "task";
+    const HEADERS: &'static [&'static str] =
+        &["FUNCTION", "JOB", "WORKER", "QUEUED", "RUNNING", "FINISHED", "FAILED"];
+    const FIELDS: &'static [&'static str] =
+        &["job_id", "worker_id", "node_id", "name", "queued", "running", "finished", "failed"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            last_part(&self.count.name).to_owned(),
+            significant(&self.job_id.to_string()).to_owned(),
+            significant(&self.worker_id.to_string()).to_owned(),
+            self.count.queued.to_string(),
+            self.count.running.to_string(),
+            self.count.finished.to_string(),
+            self.count.failed.to_string(),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.count.name.clone()
+    }
+
+    fn names(&self) -> Vec<&str> {
+        vec![last_part(&self.count.name)]
+    }
+
+    fn has_ended(&self) -> bool {
+        self.count.queued + self.count.running == 0
+    }
+}
+
+/// A state as JSON and Ray have it.
+pub(crate) fn word(state: &impl Serialize) -> String {
+    match serde_json::to_value(state) {
+        Ok(serde_json::Value::String(word)) => word,
+        // A state that is more than a word is shown as it is.
+        other => other.map(|value| value.to_string()).unwrap_or_default(),
+    }
+}
+
+/// The name of a type or function without its modules.
+pub(crate) fn last_part(name: &str) -> &str {
+    let before_generics = name.find('<').unwrap_or(name.len());
+    name[..before_generics].rfind("::").map_or(name, |at| &name[at + 2..])
+}
+
+/// What is taken of a resource, and what there is.
+fn used(node: &NodeInfo, resource: &str) -> String {
+    let total = quantity(&node.resources, resource);
+    if node.has_ended() || total == Quantity::default() {
+        return PLACEHOLDER.to_owned();
+    }
+    let available = quantity(&node.available, resource);
+    shown(resource, Quantity(total.0.saturating_sub(available.0)), total)
+}
+
+pub(crate) fn quantity(resources: &Resources, resource: &str) -> Quantity {
+    resources.0.get(resource).copied().unwrap_or_default()
+}
+
+/// What is taken and what there is, as `0.5/4`, or with units if it is memory.
+pub(crate) fn shown(resource: &str, used: Quantity, total: Quantity) -> String {
+    match resource {
+        Resources::MEMORY => format!("{}/{}", memory(used.into()), memory(total.into())),
+        _ => format!("{used}/{total}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::test_cluster;
+
+    fn fields_are_complete<T: Row>(row: &T) {
+        let Value::Object(object) = serde_json::to_value(row).unwrap() else { panic!("a row is no object") };
+        let mut shown: Vec<_> = object.keys().map(String::as_str).collect();
+        let mut listed = T::FIELDS.to_vec();
+        shown.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(shown, listed, "{}", T::NOUN);
+        assert_eq!(row.cells().len(), T::HEADERS.len(), "{}", T::NOUN);
+        // What is an object or an array is no text to compare with.
+        let simple = |field: &&str| !["resources", "available", "labels", "usage"].contains(field);
+        let mut simple: Vec<_> = T::FIELDS.iter().copied().filter(simple).collect();
+        let mut keys: Vec<_> = T::KIND.keys().collect();
+        simple.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(keys, simple, "{}", T::NOUN);
+    }
+
+    #[test]
+    fn filters_know_every_simple_field_of_the_json() {
+        fields_are_complete(&test_cluster::nodes()[0]);
+        fields_are_complete(&test_cluster::jobs()[0]);
+        fields_are_complete(&test_cluster::actors()[0]);
+        fields_are_complete(&test_cluster::workers()[0]);
+        fields_are_complete(&test_cluster::tasks()[0]);
+    }
+
+    #[test]
+    fn names_are_shown_without_their_modules() {
+        let names = ["app::count::Counter", "Counter", "app::Shelf<std::vec::Vec<u8>>"];
+        assert_eq!(names.map(last_part), ["Counter", "Counter", "Shelf<std::vec::Vec<u8>>"]);
+    }
+}

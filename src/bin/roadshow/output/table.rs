@@ -1,0 +1,174 @@
+//! Tables of plain text, and how times, amounts and missing things are shown in them.
+
+use std::fmt;
+
+use roadshow::model::NodeId;
+
+use crate::error::one_line;
+
+/// What stands where there is nothing.
+pub(crate) const PLACEHOLDER: &str = "-";
+
+/// How much of a long text is shown in a table; `get` and `--json` show all of it.
+const CELL_CHARS_MAX: usize = 44;
+
+/// How much of a node's id is shown where another id comes first. It is drawn at random.
+const NODE_CHARS: usize = 8;
+
+/// The longest number in a table; an id may consist of digits alone, and is longer.
+const NUMBER_CHARS_MAX: usize = 7;
+
+/// Rows below headers, in columns as wide as they need to be.
+#[derive(Debug)]
+pub(crate) struct Table {
+    headers: &'static [&'static str],
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) const fn new(headers: &'static [&'static str]) -> Self {
+        Self { headers, rows: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, cells: Vec<String>) {
+        debug_assert_eq!(cells.len(), self.headers.len());
+        self.rows.push(cells.iter().map(|cell| shortened(&one_line(cell))).collect());
+    }
+
+    /// Whether all that a column has are numbers, which belong to the right; ids are filled up with zeros.
+    fn is_numeric(&self, column: usize) -> bool {
+        let is_number = |cell: &str| {
+            cell.parse::<f64>().is_ok()
+                && cell.len() <= NUMBER_CHARS_MAX
+                && (cell == "0" || !cell.starts_with('0'))
+        };
+        let mut cells = self.rows.iter().map(|row| row[column].as_str());
+        cells.all(|cell| cell == PLACEHOLDER || is_number(cell))
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<String> = self.headers.iter().map(|header| (*header).to_owned()).collect();
+        let lines: Vec<&Vec<String>> = std::iter::once(&headers).chain(&self.rows).collect();
+        let columns = 0..self.headers.len();
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let shape: Vec<_> =
+            columns.map(|column| (width(column), !self.rows.is_empty() && self.is_numeric(column))).collect();
+        for cells in &lines {
+            let padded = cells.iter().zip(&shape).map(|(cell, (width, right))| match right {
+                true => format!("{cell:>width$}"),
+                false => format!("{cell:<width$}"),
+            });
+            writeln!(f, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Names and values below each other.
+pub(crate) fn sheet(entries: &[(&str, String)]) -> String {
+    let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = entries.iter().map(|(name, value)| format!("{name:<width$}  {}\n", one_line(value)));
+    lines.collect()
+}
+
+fn shortened(cell: &str) -> String {
+    match cell.chars().count() > CELL_CHARS_MAX {
+        true => cell.chars().take(CELL_CHARS_MAX - 3).chain("...".chars()).collect(),
+        false => cell.to_owned(),
+    }
+}
+
+/// The beginning of a node's id, which is enough to tell it from others and to find it again.
+pub(crate) fn short(node: NodeId) -> String {
+    node.to_string().chars().take(NODE_CHARS).collect()
+}
+
+/// What may be missing.
+pub(crate) fn or_nothing(value: Option<impl fmt::Display>) -> String {
+    value.map_or_else(|| PLACEHOLDER.to_owned(), |value| value.to_string())
+}
+
+/// So many of something.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A time in the two largest units that it has.
+pub(crate) fn duration(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3600 => format!("{}m{:02}s", s / 60, s % 60),
+        3600..86400 => format!("{}h{:02}m", s / 3600, s / 60 % 60),
+        _ => format!("{}d{:02}h", s / 86400, s / 3600 % 24),
+    }
+}
+
+/// An amount of memory in the largest unit that it fills.
+pub(crate) fn memory(bytes: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut amount, mut unit) = (bytes, 0);
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{amount:.0} B"),
+        _ => format!("{amount:.1} {}", UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_numbers_stand_to_the_right() {
+        let mut table = Table::new(&["NAME", "PID", "STATE"]);
+        table.push(vec!["a".to_owned(), "7".to_owned(), "ALIVE".to_owned()]);
+        table.push(vec!["counter".to_owned(), "1234".to_owned(), "DEAD".to_owned()]);
+        table.push(vec!["x".to_owned(), PLACEHOLDER.to_owned(), String::new()]);
+        let expected = "\
+NAME      PID  STATE
+a           7  ALIVE
+counter  1234  DEAD
+x           -
+";
+        assert_eq!(table.to_string(), expected);
+
+        let mut ids = Table::new(&["JOB", "N"]);
+        ids.push(vec!["00000001".to_owned(), "0".to_owned()]);
+        assert_eq!(ids.to_string(), "JOB       N\n00000001  0\n");
+    }
+
+    #[test]
+    fn a_table_without_rows_has_its_headers() {
+        assert_eq!(Table::new(&["A", "B"]).to_string(), "A  B\n");
+    }
+
+    #[test]
+    fn cells_are_short_and_obeyed_by_no_terminal() {
+        let mut table = Table::new(&["CAUSE"]);
+        table.push(vec![format!("\x1b[31mred\n{}", "x".repeat(100))]);
+        let text = table.to_string();
+        let row = text.lines().nth(1).unwrap();
+        assert_eq!(row.chars().count(), CELL_CHARS_MAX);
+        assert!(row.starts_with("?[31mred x") && row.ends_with("x..."), "{row}");
+    }
+
+    #[test]
+    fn sheets_are_aligned() {
+        let sheet = sheet(&[("id", "1".to_owned()), ("state", "ALIVE".to_owned())]);
+        assert_eq!(sheet, "id     1\nstate  ALIVE\n");
+    }
+
+    #[test]
+    fn times_and_amounts_have_their_units() {
+        let shown = [999, 61_000, 3_660_000, 90_000_000].map(duration);
+        assert_eq!(shown, ["0s", "1m01s", "1h01m", "1d01h"]);
+        let shown = [0.0, 1023.0, 1536.0, 8.0 * 1024.0 * 1024.0 * 1024.0].map(memory);
+        assert_eq!(shown, ["0 B", "1023 B", "1.5 KiB", "8.0 GiB"]);
+    }
+}

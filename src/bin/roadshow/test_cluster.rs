@@ -1,0 +1,308 @@
+//! A small cluster for tests: what its head says, and what its agents have.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use roadshow::admin::{
+    Admin, AdminEndpoint, AdminError, AdminReply, AdminRequest, AdminTransport, Alert, Counts, Kind, LogFile,
+    LogFrom, Page, PendingActor, Query,
+};
+use roadshow::model::{
+    ActorInfo, ActorKey, ActorState, ClassCount, JobId, JobInfo, NodeId, NodeInfo, TaskCount, TaskInfo,
+    WorkerId, WorkerSummary,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::cli::cluster_args::AdminConnector;
+use crate::cli::values::significant;
+use crate::error::CliResult;
+use crate::output::Output;
+use crate::output::rows::Row;
+
+fn list<T: DeserializeOwned>(value: Value) -> Vec<T> {
+    serde_json::from_value(value).unwrap()
+}
+
+pub(crate) const HEAD: NodeId = NodeId(0xa1b2_0000_0000_0001);
+pub(crate) const OTHER: NodeId = NodeId(0xc3d4_0000_0000_0002);
+
+pub(crate) fn head_address() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 5], 6379))
+}
+
+pub(crate) fn other_address() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 6], 40001))
+}
+
+pub(crate) fn nodes() -> Vec<NodeInfo> {
+    list(json!([
+        {"node_id": HEAD, "state": "ALIVE", "address": "10.0.0.5:6379", "hostname": "head", "pid": 11,
+         "is_head": true, "resources": {"cpu": 4.0, "memory": 8589934592.0},
+         "available": {"cpu": 3.5, "memory": 8589934592.0}, "labels": {}, "workers": 4, "actors": 1,
+         "session_dir": "s", "started_ms": 0, "cause": null},
+        {"node_id": OTHER, "state": "DRAINING", "address": "10.0.0.6:40001", "hostname": "other", "pid": 12,
+         "is_head": false, "resources": {"cpu": 2.0, "gpu": 1.0}, "available": {"cpu": 2.0, "gpu": 0.0},
+         "labels": {"zone": "a"}, "workers": 2, "actors": 1, "session_dir": "s", "started_ms": 0,
+         "cause": null},
+        {"node_id": "e5f6000000000003", "state": "DEAD", "address": "10.0.0.7:40001", "hostname": "other",
+         "pid": 13, "is_head": false, "resources": {}, "available": {}, "labels": {}, "workers": 0,
+         "actors": 0, "session_dir": "s", "started_ms": 0, "cause": "it was not heard of for 10 s"},
+    ]))
+}
+
+pub(crate) fn jobs() -> Vec<JobInfo> {
+    list(json!([
+        {"job_id": JobId(1), "state": "SUCCEEDED", "entrypoint": "./count book.txt", "hostname": "head",
+         "pid": 21, "runs_on": HEAD, "started_ms": 1000, "ended_ms": 63000, "exit_code": 0, "message": null},
+        {"job_id": JobId(2), "state": "FAILED", "entrypoint": "./fails", "hostname": "head", "pid": 22,
+         "runs_on": null, "started_ms": 1000, "ended_ms": 2000, "exit_code": 7,
+         "message": "the process exited with code 7"},
+    ]))
+}
+
+pub(crate) fn actors() -> Vec<ActorInfo> {
+    list(json!([
+        {"actor_id": ActorKey(1), "class": "app::Counter", "state": "ALIVE", "job_id": JobId(1),
+         "name": "counter", "namespace": "", "lifetime": "DETACHED", "resources": {"cpu": 0.5},
+         "node_id": OTHER, "worker_id": WorkerId(1), "pid": 31, "cause": null},
+        {"actor_id": ActorKey(2), "class": "app::Counter", "state": "DEAD", "job_id": JobId(2), "name": "old",
+         "namespace": "", "lifetime": "JOB", "resources": {}, "node_id": null, "worker_id": null,
+         "pid": null, "cause": "it was killed"},
+    ]))
+}
+
+pub(crate) fn workers() -> Vec<WorkerSummary> {
+    list(json!([
+        {"worker_id": WorkerId(1), "state": "ALIVE", "job_id": JobId(1), "node_id": OTHER, "pid": 31,
+         "actors": 1, "detached": ActorKey(1), "cause": null},
+        {"worker_id": WorkerId(2), "state": "STARTING", "job_id": JobId(2), "node_id": HEAD, "pid": 0,
+         "actors": 0, "detached": null, "cause": null},
+    ]))
+}
+
+pub(crate) fn tasks() -> Vec<TaskInfo> {
+    list(json!([
+        {"job_id": JobId(1), "worker_id": WorkerId(1), "node_id": OTHER, "name": "app::square", "queued": 2,
+         "running": 1, "finished": 40, "failed": 0},
+        {"job_id": JobId(1), "worker_id": WorkerId(2), "node_id": HEAD, "name": "app::square", "queued": 0,
+         "running": 0, "finished": 2, "failed": 1},
+    ]))
+}
+
+pub(crate) fn classes() -> Vec<ClassCount> {
+    list(json!([{"class": "app::Counter", "pending_creation": 0, "alive": 1, "restarting": 0, "dead": 1}]))
+}
+
+pub(crate) fn functions() -> Vec<TaskCount> {
+    list(json!([{"name": "app::square", "queued": 2, "running": 1, "finished": 42, "failed": 1}]))
+}
+
+/// The part of a list that is asked for. A cursor is the number of rows before it.
+fn page<T: Row>(all: Vec<T>, query: &Query) -> Page<T> {
+    let passes = |row: &T| {
+        let row = serde_json::to_value(row).unwrap();
+        query.filters.iter().all(|filter| {
+            let field = row.get(&filter.key).or_else(|| row.get(format!("{}_id", filter.key))).unwrap();
+            let text = field.as_str().map_or_else(|| field.to_string(), str::to_owned);
+            let [field, value] = [&text, &filter.value].map(|text| significant(text).to_ascii_lowercase());
+            (field == value) == filter.is_equal
+        })
+    };
+    // In the order of the list: those that go on first, and the latest first.
+    let mut rows: Vec<T> = all.into_iter().filter(passes).collect();
+    rows.reverse();
+    rows.sort_by_key(Row::has_ended);
+    let before: usize = query.after.as_ref().map_or(0, |after| after.parse().unwrap());
+    let mut rows = rows.split_off(before.min(rows.len()));
+    let more = rows.len().saturating_sub(query.limit);
+    rows.truncate(query.limit);
+    let next = (more > 0).then(|| (before + rows.len()).to_string());
+    Page { rows, next, more: query.count.then_some(more as u64) }
+}
+
+pub(crate) fn waiting() -> Vec<PendingActor> {
+    list(json!([{"actor_id": ActorKey(3), "class": "app::Big", "job_id": JobId(1),
+        "reason": "it needs gpu 1, of which no node has any left"}]))
+}
+
+pub(crate) fn trouble(with: &str, text: &str) -> Alert {
+    serde_json::from_value(json!({"kind": with, "text": text})).unwrap()
+}
+
+/// A cluster of those, whose desks note what they are asked.
+#[derive(Clone)]
+pub(crate) struct Cluster(Arc<Mutex<State>>);
+
+pub(crate) struct State {
+    pub(crate) asked: Vec<(AdminEndpoint, SocketAddr, AdminRequest)>,
+    /// What is answered about the jobs, one after the other; the last answer stays.
+    pub(crate) jobs: VecDeque<Vec<JobInfo>>,
+    pub(crate) logs: Vec<(SocketAddr, LogFile, String)>,
+    /// How much of every executable is there.
+    pub(crate) stored: u64,
+    pub(crate) troubles: Vec<Alert>,
+    /// What is answered to whatever is to be done.
+    pub(crate) done: AdminReply,
+    /// Whether its actors do not end when they are asked to.
+    pub(crate) computes: bool,
+    killed: Vec<ActorKey>,
+}
+
+impl State {
+    fn actors(&self) -> Vec<ActorInfo> {
+        let mut actors = actors();
+        for actor in actors.iter_mut().filter(|actor| self.killed.contains(&actor.actor_id)) {
+            actor.state = ActorState::Dead;
+        }
+        actors
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            asked: Vec::new(),
+            jobs: VecDeque::from([jobs()]),
+            logs: Vec::new(),
+            stored: 0,
+            troubles: vec![trouble("WORKER_STARTS", "job 00000002: its workers crash")],
+            done: AdminReply::Done,
+            computes: false,
+            killed: Vec::new(),
+        })))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// What was asked, without where.
+    pub(crate) fn asked(&self) -> Vec<AdminRequest> {
+        self.state().asked.iter().map(|(_, _, request)| request.clone()).collect()
+    }
+
+    pub(crate) fn log(&self, at: SocketAddr, name: &str, (worker, job): (u64, u32), text: &str) {
+        let some = |number: u64| (number > 0).then_some(number);
+        let file = LogFile {
+            file: name.to_owned(),
+            worker: some(worker).map(WorkerId),
+            job: some(job.into()).map(|_| JobId(job)),
+            size: text.len() as u64,
+        };
+        self.state().logs.push((at, file, text.to_owned()));
+    }
+
+    /// Runs a command, and gives its outcome and what it wrote.
+    pub(crate) async fn run(
+        &self,
+        command: impl AsyncFnOnce(&Self, &mut Output<'_>) -> CliResult<()>,
+    ) -> (CliResult<()>, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let outcome =
+            command(self, &mut Output { out: &mut out, err: &mut err, are_terminals: [false; 2] }).await;
+        (outcome, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+}
+
+impl AdminConnector for Cluster {
+    type Exchange = TestTransport;
+
+    fn head_address(&self) -> SocketAddr {
+        head_address()
+    }
+
+    async fn open(
+        &self,
+        desk: AdminEndpoint,
+        address: SocketAddr,
+    ) -> Result<Admin<TestTransport>, AdminError> {
+        Ok(Admin::new(TestTransport { cluster: self.clone(), desk, address }))
+    }
+}
+
+/// How many logs an agent tells at once.
+const LOGS_LISTED: usize = 2;
+
+/// A connection to one of its desks.
+pub(crate) struct TestTransport {
+    cluster: Cluster,
+    desk: AdminEndpoint,
+    address: SocketAddr,
+}
+
+impl AdminTransport for TestTransport {
+    async fn exchange(&mut self, request: AdminRequest) -> Result<AdminReply, AdminError> {
+        let mut state = self.cluster.state();
+        state.asked.push((self.desk, self.address, request.clone()));
+        let is_here = |(at, _, _): &&(SocketAddr, LogFile, String)| *at == self.address;
+        Ok(match request {
+            AdminRequest::List { of: Kind::Nodes, query } => AdminReply::Nodes(page(nodes(), &query)),
+            AdminRequest::List { of: Kind::Jobs, query } => {
+                let jobs = state.jobs[0].clone();
+                if state.jobs.len() > 1 {
+                    state.jobs.pop_front();
+                }
+                AdminReply::Jobs(page(jobs, &query))
+            }
+            AdminRequest::List { of: Kind::Actors, query } => {
+                AdminReply::Actors(page(state.actors(), &query))
+            }
+            AdminRequest::List { of: Kind::Workers, query } => AdminReply::Workers(page(workers(), &query)),
+            AdminRequest::List { of: Kind::Tasks, query } => AdminReply::Tasks(page(tasks(), &query)),
+            AdminRequest::Classes => AdminReply::Classes(Counts { rows: classes(), more: 0 }),
+            AdminRequest::Functions { .. } => AdminReply::Functions(Counts { rows: functions(), more: 0 }),
+            AdminRequest::PendingActors => AdminReply::PendingActors { first: waiting(), count: 8 },
+            AdminRequest::Alerts => AdminReply::Alerts(state.troubles.clone()),
+            AdminRequest::Submit(_) => {
+                AdminReply::Submitted { job: JobId(3), node: HEAD, address: head_address() }
+            }
+            AdminRequest::ExecutableStatus { .. } => AdminReply::ExecutableStatus { have: state.stored },
+            AdminRequest::UploadExecutable { offset, bytes, .. } => {
+                state.stored = offset + bytes.len() as u64;
+                AdminReply::ExecutableStatus { have: state.stored }
+            }
+            AdminRequest::LogFiles { after } => {
+                let mut here: Vec<_> =
+                    state.logs.iter().filter(is_here).map(|(_, file, _)| file.clone()).collect();
+                here.sort_by(|one, other| one.file.cmp(&other.file));
+                here.retain(|log| after.as_ref().is_none_or(|after| log.file > *after));
+                let more = here.len() > LOGS_LISTED;
+                here.truncate(LOGS_LISTED);
+                AdminReply::LogFiles { files: here, more }
+            }
+            AdminRequest::Log { file, from } => {
+                let mut here = state.logs.iter().filter(is_here);
+                let (_, _, text) = here.find(|(_, log, _)| log.file == file).unwrap();
+                let from = match from {
+                    LogFrom::Offset(offset) => offset as usize,
+                    LogFrom::Tail(lines) => tail(text, lines as usize),
+                };
+                AdminReply::Log { text: text[from..].to_owned(), offset: text.len() as u64 }
+            }
+            AdminRequest::Kill { actor } if !state.computes => {
+                state.killed.push(actor);
+                state.done.clone()
+            }
+            AdminRequest::KillWorkerOf { actor } => {
+                state.killed.push(actor);
+                state.done.clone()
+            }
+            _ => state.done.clone(),
+        })
+    }
+}
+
+/// Where the last lines of a text begin.
+fn tail(text: &str, lines: usize) -> usize {
+    let starts: Vec<usize> = text
+        .split_inclusive('\n')
+        .scan(0, |at, line| {
+            let start = *at;
+            *at += line.len();
+            Some(start)
+        })
+        .collect();
+    starts.len().checked_sub(lines).map_or(0, |first| starts.get(first).copied().unwrap_or(text.len()))
+}
