@@ -317,8 +317,9 @@ fn an_option_that_is_not_listed_is_complained_of() {
 fn a_text_that_nothing_prints_is_complained_of() {
     let source = one_line_texts("error(\"no way to \\\n     {host}: it is \\\n     gone\")");
     let page = |text: &str| format!("## Troubleshooting\n\n| text | a |\n|---|---|\n| {text} | x |\n");
-    check(&text_complaints(&page("`no way to ...: it is gone`, `error`"), &[source.clone()]), 0);
-    check(&text_complaints(&page("`no way to`, `it is lost`"), &[source]), 1);
+    let sources = [source];
+    check(&text_complaints(&page("`no way to ...: it is gone`, `error`"), &sources), 0);
+    check(&text_complaints(&page("`no way to`, `it is lost`"), &sources), 1);
 }
 
 #[test]
