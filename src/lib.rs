@@ -78,7 +78,7 @@
 //!
 //! `wire` and `session` do no input or output and read no clock; `docs/architecture.md` has the
 //! invariants, `docs/protocol.md` every byte, `docs/semantics.md` what is promised and what is not,
-//! `docs/operations.md` how a cluster is run.
+//! `docs/operations.md` how a cluster is run, and `docs/README.md` is an index of all pages.
 
 //!
 //! # Under another name

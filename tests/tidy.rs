@@ -5,16 +5,10 @@
 
 #[path = "tidy/errors.rs"]
 mod errors;
-#[path = "tidy/limits.rs"]
-mod limits;
 #[path = "tidy/pages.rs"]
 mod pages;
-#[path = "tidy/reference.rs"]
-mod reference;
 #[path = "tidy/source.rs"]
 mod source;
-#[path = "tidy/tables.rs"]
-mod tables;
 #[path = "tidy/waits.rs"]
 mod waits;
 

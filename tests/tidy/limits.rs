@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tables::{quoted, tables};
-use super::{check, complain, read, rust_files};
+use crate::{check, complain, read, rust_files};
 
 #[test]
 fn the_pages_give_limits_as_they_are() {

@@ -1,4 +1,13 @@
-//! Links, anchors and images of the pages, and their sample of the example's output.
+//! Checks of the pages: links, anchors, images, code blocks and sample output here, tables in the modules below.
+
+#[path = "commands.rs"]
+mod commands;
+#[path = "limits.rs"]
+mod limits;
+#[path = "reference.rs"]
+mod reference;
+#[path = "tables.rs"]
+mod tables;
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::Code;
 use super::tables::{differences, first_cells, quoted, section_rows};
-use super::{check, complain, read, rust_files};
+use crate::source::Code;
+use crate::{check, complain, read, rust_files};
 
 /// The page of variables and limits.
 const CONFIGURATION: &str = "docs/configuration.md";
@@ -24,21 +24,6 @@ fn the_page_lists_the_fields_of_limits() {
     let sources: Vec<_> = rust_files("src").iter().map(|file| read(file)).collect();
     let fields = fields(&sources, "pub struct Limits ");
     complain(differences("`Limits`", &first_cells(&read(CONFIGURATION), "`Limits`"), &fields));
-}
-
-#[test]
-fn the_page_lists_the_options_of_each_command() {
-    let files = rust_files("src/bin/roadshow");
-    let main = files.iter().map(|file| read(file)).find(|source| source.contains("fn main("));
-    let commands = commands(&main.expect("the command has a main"));
-    let mut options: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    commands.iter().for_each(|command| drop(options.insert(command.clone(), BTreeSet::new())));
-    for file in &files {
-        let owner =
-            file.split(['/', '.']).map(|part| part.replace('_', "-")).find(|part| commands.contains(part));
-        options.entry(owner.unwrap_or_default()).or_default().extend(self::options(&read(file)));
-    }
-    complain(option_complaints(&read(COMMANDS), &options));
 }
 
 #[test]
@@ -116,69 +101,6 @@ fn one_line_texts(source: &str) -> String {
     let mut lines = source.split("\\\n");
     let first = lines.next().unwrap_or_default().to_owned();
     lines.fold(first, |text, line| text + line.trim_start())
-}
-
-/// The public commands: variants of `enum Command` that are not hidden.
-fn commands(main: &str) -> BTreeSet<String> {
-    let body = main
-        .split_once("enum Command {")
-        .and_then(|(_, rest)| rest.split_once("\n}"))
-        .map_or("", |(body, _)| body);
-    let mut is_hidden = false;
-    let mut found = BTreeSet::new();
-    for line in body.lines().map(str::trim) {
-        is_hidden |= line.contains("hide = true");
-        if line.starts_with(char::is_uppercase) {
-            let name = line.split(['(', ',', ' ']).next().unwrap_or_default();
-            if !is_hidden {
-                found.insert(kebab(name));
-            }
-            is_hidden = false;
-        }
-    }
-    found
-}
-
-/// The long options that a file declares for clap: fields below `#[arg(long, ..)]`.
-fn options(source: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for rest in source.split("#[arg(").skip(1) {
-        let Some((attribute, field)) = rest.split_once(")]") else { continue };
-        if !attribute.split([',', ' ', '(']).any(|word| word.trim() == "long")
-            || attribute.contains("hide = true")
-        {
-            continue;
-        }
-        let mut lines =
-            field.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', '/']));
-        let name = lines.next().and_then(|line| line.split_once(':')).map_or("", |(name, _)| name);
-        found.insert(format!(
-            "--{}",
-            name.trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ").replace('_', "-")
-        ));
-    }
-    found
-}
-
-fn option_complaints(page: &str, options: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
-    let mut complaints = Vec::new();
-    for (command, declared) in options {
-        let section = match command.as_str() {
-            "" => "Options of all commands that ask a cluster".to_owned(),
-            name => format!("`roadshow {name}`"),
-        };
-        let cells = section_rows(page, &section).into_iter().filter_map(|row| row.into_iter().next());
-        let words = cells.flat_map(|cell| cell.split(['`', ' ', ',']).map(str::to_owned).collect::<Vec<_>>());
-        let listed = words.filter(|word| word.starts_with("--")).collect();
-        complaints.extend(differences(&section, &listed, declared));
-    }
-    let sections = page.lines().filter_map(|line| line.strip_prefix("## `roadshow ")?.strip_suffix('`'));
-    complaints.extend(
-        sections
-            .filter(|name| !options.contains_key(*name))
-            .map(|name| format!("there is no command `{name}`")),
-    );
-    complaints
 }
 
 fn codes(source: &str) -> BTreeSet<String> {
@@ -275,17 +197,6 @@ fn version_complaints(page: &str, manifest: &str, readme: &str, protocol: &str, 
         .collect()
 }
 
-fn kebab(name: &str) -> String {
-    let mut kebab = String::new();
-    for c in name.chars() {
-        if c.is_uppercase() && !kebab.is_empty() {
-            kebab.push('-');
-        }
-        kebab.push(c.to_ascii_lowercase());
-    }
-    kebab
-}
-
 #[test]
 fn a_variable_that_is_not_listed_is_complained_of() {
     let read_there = variables("var(\"ROADSHOW_A\"); set(\"ROADSHOW_B_C\"); print(\"ROADSHOW_X is {x}\")");
@@ -297,20 +208,6 @@ fn a_variable_that_is_not_listed_is_complained_of() {
         0,
     );
     check(&variable_complaints(&page("| `ROADSHOW_A` | x |\n| `ROADSHOW_D` | x |\n"), &read_there), 2);
-}
-
-#[test]
-fn an_option_that_is_not_listed_is_complained_of() {
-    let main = "enum Command {\n    Start(A),\n    /// No.\n    #[command(hide = true)]\n    Internal,\n    HealthCheck(B),\n}\n";
-    assert_eq!(commands(main), ["health-check", "start"].map(str::to_owned).into());
-    let declared = options(
-        "#[arg(long, value_name = \"N\")]\n    pub(crate) num_cpus: u8,\n#[arg(value_name = \"long\")]\n    kind: u8,\n    #[arg(\n        long)]\n    /// All.\n    all: bool,\n",
-    );
-    assert_eq!(declared, ["--all", "--num-cpus"].map(str::to_owned).into());
-    let options = [("start".to_owned(), declared)].into();
-    let page = |rows: &str| format!("## `roadshow start`\n\n| option | a |\n|---|---|\n{rows}");
-    check(&option_complaints(&page("| `-a`, `--all` | x |\n| `--num-cpus N\\|M` | `--x` |\n"), &options), 0);
-    check(&option_complaints(&page("| `--all` | x |\n| `--no` | x |\n\n## `roadshow stop`\n"), &options), 3);
 }
 
 #[test]
