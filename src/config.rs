@@ -1,4 +1,4 @@
-//! Every limit of the message layer, as a named constant with its reason.
+//! Limits of the message layer and of clusters, as named constants with their reasons.
 //!
 //! [`Limits`] carries those that a program may set; its default is the constants.
 

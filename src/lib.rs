@@ -56,7 +56,7 @@
 //!
 //! Each operation has an enum of its own: [`ClusterError`] to start or join, [`SpawnError`] and
 //! [`PlacementError`] to spawn, [`FindError`] to find, [`SendError`] to send, [`TaskError`] to run.
-//! [`Error`] takes those of starting, spawning, sending and tasks with `?`.
+//! [`Error`] takes all of these with `?`.
 //!
 //! # The layers, from the bytes up
 //!
@@ -78,7 +78,7 @@
 //!
 //! `wire` and `session` do no input or output and read no clock; `docs/architecture.md` has the
 //! invariants, `docs/protocol.md` every byte, `docs/semantics.md` what is promised and what is not,
-//! `docs/operations.md` how a cluster is run.
+//! `docs/operations.md` how a cluster is run, and `docs/README.md` is an index of all pages.
 
 //!
 //! # Under another name
@@ -236,4 +236,17 @@ pub mod __private {
             }
         }
     }
+}
+
+/// The Rust code of the pages, which `cargo test` compiles and runs as it stands there.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/handbook.md")]
+    mod handbook {}
+    #[doc = include_str!("../docs/migration.md")]
+    mod migration {}
+    #[doc = include_str!("../docs/programs.md")]
+    mod programs {}
 }

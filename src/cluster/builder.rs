@@ -88,7 +88,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// The limits of every host of the cluster.
+    /// Limits of the hosts of the driver and of its workers; head and agents keep the defaults.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;

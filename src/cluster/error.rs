@@ -103,7 +103,8 @@ pub enum ClusterError {
     },
     /// A node that runs jobs as other users has let this program in once, as its job's driver.
     #[error(
-        "this program was submitted to a node that runs jobs as other users, which gives its first cluster alone a place;          join no second one, and start no program that joins, or set ROADSHOW_TOKEN_FILE to a file with the token"
+        "this program was submitted to a node that runs jobs as other users, which gives its first cluster alone a \
+         place; join no second one, and start no program that joins, or set ROADSHOW_TOKEN_FILE to a file with the token"
     )]
     OneCluster,
     /// The token cannot be used.

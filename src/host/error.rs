@@ -104,7 +104,7 @@ pub enum NotDelivered {
     /// Too much waits already: to be written to the host, or for the actor to handle what it has.
     #[error(
         "{waiting} bytes wait for the host or the actor, and the limit is {limit}; use `tell` or `send`, \
-         which wait for room, or raise `Limits::outgoing_bytes_max` or `Limits::parked_bytes_max`"
+         which wait for room, or raise `Limits::outgoing_bytes_max` or `Limits::send_queue_bytes_max`"
     )]
     Full {
         /// The message's frame, in bytes.
