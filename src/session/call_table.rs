@@ -1,30 +1,40 @@
-//! A table of calls by their numbers, for numbers that grow.
+//! Table of calls by id, for ids that mostly increase.
 //!
-//! Most calls end soon after they were made. So what is open lies in a row that begins with the oldest
-//! of them, where the place of a number needs no hashing. A call that stays open for long leaves the
-//! row for a hash table, lest the row grow with every call that passes it.
+//! ```text
+//! window    ring over the ids first..end; slot = id modulo its length
+//!
+//!            first                       end
+//!              |                          |
+//!   .  .  .  [ 7 ] [ - ] [ 9 ] [ - ] [ 11 ]  .  .  .
+//!
+//! overflow  hash map: calls that stay open for long, and ids far ahead
+//! ```
+//!
+//! Most calls end soon, in the order of their ids, so a lookup in the window needs no hashing. A
+//! call that stays open for long moves to the overflow map: the window would otherwise grow with
+//! every later call.
 
 use rustc_hash::FxHashMap;
 
 use crate::id::CallId;
 
-/// A row is not looked at for calls that should leave it before it is so long.
+/// Ids that the window may span before it is checked for old calls.
 const WINDOW_MIN: usize = 1024;
 
-/// How many places a row has at least, once it has any.
+/// Smallest number of slots of a window that is not empty.
 const CAPACITY_MIN: usize = 8;
 
-/// How many numbers a row may span for each that is taken.
+/// Highest number of ids in the window for each open call in it.
 const SPARSITY_MAX: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct CallTable<T> {
-    /// A ring: the place of a number is its remainder. Its length is a power of two, or nothing.
+    /// Ring of slots, indexed by id modulo its length, which is a power of two or zero.
     window: Vec<Option<T>>,
-    /// The first number in the row, and the first behind it.
+    /// First id of the window, and the id after the last one.
     first: u64,
     end: u64,
-    /// How many places are taken.
+    /// Number of occupied slots.
     len: usize,
     overflow: FxHashMap<CallId, T>,
 }
@@ -44,26 +54,27 @@ impl<T> CallTable<T> {
         self.len == 0 && self.overflow.is_empty()
     }
 
-    /// How many numbers the row spans.
+    /// Number of ids that the window spans.
     #[inline(always)]
     fn span(&self) -> usize {
         self.end.wrapping_sub(self.first) as usize
     }
 
-    /// How far behind the first number of the row this one is.
+    /// Distance of an id from the start of the window.
     #[inline(always)]
     fn offset(&self, number: u64) -> usize {
         usize::try_from(number.wrapping_sub(self.first)).unwrap_or(usize::MAX)
     }
 
-    /// The place of a number that the row spans.
+    /// Slot of an id that the window spans.
     #[inline(always)]
     fn slot(&mut self, number: u64) -> Option<&mut Option<T>> {
         let mask = self.window.len().wrapping_sub(1);
         self.window.get_mut(number as usize & mask)
     }
 
-    /// Whether a call is in the row. That may have grown over the number of one that is not.
+    /// Returns whether the window holds the call. A window that has grown may span ids in
+    /// `overflow`.
     #[inline]
     fn is_in_row(&self, call: CallId) -> bool {
         let mask = self.window.len().wrapping_sub(1);
@@ -82,9 +93,9 @@ impl<T> CallTable<T> {
         }
     }
 
-    /// Adds a call, which is to be new. `false`, and nothing changes, if it is not.
+    /// Inserts a new call. Returns `false`, without a change, if the id is present.
     ///
-    /// The value is made where it goes: to move it there would cost more than to make it.
+    /// `make` builds the value in its slot: moving it there costs more than building it.
     #[inline(always)]
     #[must_use]
     pub(super) fn insert(&mut self, call: CallId, make: impl FnOnce() -> T) -> bool {
@@ -110,7 +121,7 @@ impl<T> CallTable<T> {
             return false;
         }
         let offset = self.offset(call.0);
-        // A number far ahead is not worth a long row that is empty; nor is one from before.
+        // An id far ahead would make a long, empty window; an earlier id wraps to a huge offset.
         if offset >= self.span() + WINDOW_MIN {
             self.overflow.insert(call, value);
             return true;
@@ -129,7 +140,7 @@ impl<T> CallTable<T> {
         true
     }
 
-    /// Makes room for a row that spans so many numbers.
+    /// Resizes the window to span `span` ids.
     fn grow(&mut self, span: usize) {
         let mut row: Vec<Option<T>> = Vec::new();
         row.resize_with(span.next_power_of_two().max(CAPACITY_MIN), || None);
@@ -144,7 +155,8 @@ impl<T> CallTable<T> {
 
     #[inline(always)]
     pub(super) fn remove(&mut self, call: CallId) -> Option<T> {
-        // What changes is in variables of its own: to read it again from where it was just written takes time.
+        // Local copies: reading a field that was just written waits for the store, on the hottest
+        // path.
         let (mut first, end, mask) = (self.first, self.end, self.window.len().wrapping_sub(1));
         let row = &mut self.window[..];
         if call.0.wrapping_sub(first) >= end.wrapping_sub(first) {
@@ -155,7 +167,7 @@ impl<T> CallTable<T> {
         };
         self.len -= 1;
         if call.0 == first {
-            // Most calls end in the order in which they were made.
+            // Most calls end in the order of their ids.
             first = first.wrapping_add(1);
             while first != end && matches!(row.get(first as usize & mask), Some(None)) {
                 first = first.wrapping_add(1);
@@ -173,7 +185,8 @@ impl<T> CallTable<T> {
         if self.overflow.is_empty() { None } else { self.overflow.remove(&call) }
     }
 
-    /// Sees to it that the row begins with an open call, and does not span many more numbers than it holds.
+    /// Removes empty slots at the front, and moves old calls to `overflow` if the window is too
+    /// sparse.
     #[inline(never)]
     fn evict_front(&mut self) {
         while self.first != self.end {
@@ -190,7 +203,7 @@ impl<T> CallTable<T> {
         }
     }
 
-    /// Takes all of them, in the order of their numbers.
+    /// Removes all calls, in the order of their ids.
     pub(super) fn take_all(&mut self) -> Vec<(CallId, T)> {
         let mut all = std::mem::take(self);
         let mut taken: Vec<_> = all.overflow.drain().collect();
@@ -233,7 +246,7 @@ mod tests {
                         table.entry(CallId(number)).or_insert(number);
                     }
                     _ => {
-                        // A run of calls, of which few stay open.
+                        // A run of calls, few of which stay open.
                         for number in last..last + number {
                             if recent.insert(CallId(number), || number) {
                                 table.insert(CallId(number), number);

@@ -1,4 +1,4 @@
-//! Large frames on their way in chunks, several at a time.
+//! Sending and reassembly of large frames in chunks, several frames at a time.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,8 @@ use crate::config::CHUNKED_SENDS_MAX;
 use crate::id::{CallId, Target};
 use crate::wire::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, FrameSink};
 
-/// The large frames that are not wholly in the log. Those under way take turns, chunk by chunk.
+/// Large frames that are not completely in the send buffer. The active ones alternate chunk by
+/// chunk.
 #[derive(Debug, Default)]
 pub(super) struct ChunkedSends {
     active: VecDeque<ChunkedSend>,
@@ -25,10 +26,10 @@ pub(super) struct ChunkedSends {
 struct ChunkedSend {
     message: u64,
     content: Content,
-    /// The actor that gets nothing else meanwhile; none for a reply.
+    /// Actor that receives nothing else meanwhile, as its messages are ordered; `None` for a reply.
     target: Option<Target>,
     frame_bytes: usize,
-    /// What is not in the log.
+    /// Bytes that are not in the send buffer yet.
     frame: QueuedFrame,
     state: State,
 }
@@ -43,22 +44,22 @@ impl ChunkedSend {
 enum State {
     Fresh,
     Started,
-    /// Begun, and not wanted any more.
+    /// Started, and cancelled since: a chunk with the abandon flag follows.
     Abandoned,
 }
 
-/// A frame that has left its lane.
+/// Chunked frame that has left [`ChunkedSends`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChunkedSendDone {
     pub(super) content: Content,
     pub(super) target: Option<Target>,
     pub(super) frame_bytes: usize,
-    /// Where its last chunk ends; `None` if it was abandoned.
+    /// End of its last chunk in the send buffer; `None` if it was abandoned.
     pub(super) end: Option<Position>,
 }
 
 impl ChunkedSends {
-    /// Takes a frame that is to go out in chunks.
+    /// Adds a frame that must be sent in chunks.
     pub(super) fn push(&mut self, content: Content, target: Option<Target>, parcel: QueuedFrame) {
         self.last_message += 1;
         let frame_bytes = parcel.len();
@@ -66,13 +67,14 @@ impl ChunkedSends {
         let message = self.last_message;
         let lane = ChunkedSend { message, content, target, frame_bytes, frame: parcel, state: State::Fresh };
         if self.active.len() < CHUNKED_SENDS_MAX {
+            // Bounded: the peer needs memory for each frame that is being reassembled.
             self.active.push_back(lane);
         } else {
             self.waiting.push_back(lane);
         }
     }
 
-    /// The bytes that are not in the log.
+    /// Bytes that are not in the send buffer yet.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -81,13 +83,13 @@ impl ChunkedSends {
         self.active.is_empty()
     }
 
-    /// How many one-way messages are here.
+    /// Number of one-way messages.
     pub(super) fn tells(&self) -> u64 {
         let tells = self.active.iter().chain(&self.waiting).filter(|lane| lane.content == Content::Tell);
         tells.count() as u64
     }
 
-    /// Writes the next chunk, of the frame whose turn it is. Tells if that frame has left.
+    /// Writes the next chunk of the next frame. Returns the frame if that chunk was its last.
     pub(super) fn write_chunk(
         &mut self,
         log: &mut SendBuffer,
@@ -116,8 +118,8 @@ impl ChunkedSends {
         None
     }
 
-    /// Nobody wants this call any more. Gives what has left for it: the peer never hears of a frame
-    /// of which no chunk was written.
+    /// Cancels a chunked call. Returns its frame if no chunk was written: the peer never learns of
+    /// it.
     pub(super) fn abandon(&mut self, call: CallId) -> Option<ChunkedSendDone> {
         let wanted =
             |lane: &ChunkedSend| lane.content == Content::Call(call) && lane.state != State::Abandoned;
@@ -135,6 +137,8 @@ impl ChunkedSends {
             return Some(lane.done(None));
         }
         lane.state = State::Abandoned;
+        // The buffered rest is freed now; the abandon flag is sent when the frame has its next
+        // turn.
         self.bytes -= lane.frame.len();
         lane.frame = QueuedFrame::default();
         None
@@ -146,10 +150,10 @@ impl ChunkedSends {
     }
 }
 
-/// How much memory is reserved at once for a frame that comes in chunks; it doubles behind that.
+/// Bytes that are reserved for a chunked frame before its data arrives.
 const ASSEMBLY_BYTES_RESERVED: usize = 4 << 20;
 
-/// Frames of which chunks have come and not the last.
+/// Frames of which some chunks have arrived.
 #[derive(Debug, Default)]
 pub(super) struct Reassembler {
     open: FxHashMap<u64, PartialFrame>,
@@ -162,11 +166,11 @@ struct PartialFrame {
 }
 
 impl Reassembler {
-    /// Takes a chunk; gives the bytes of the whole frame if it was the last.
+    /// Adds a chunk. Returns the bytes of the whole frame if it was the last one.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// Description of the mistake in the chunk.
     pub(super) fn take(
         &mut self,
         chunk: &Chunk,
@@ -180,7 +184,8 @@ impl Reassembler {
             if self.open.len() >= CHUNKED_SENDS_MAX {
                 return Err("too many frames are under way in chunks");
             }
-            // What is not written to yet costs no memory, whatever the peer has announced.
+            // Reserving by the announced length would let a peer allocate memory without sending
+            // data.
             let bytes = BytesMut::with_capacity(frame_bytes.min(ASSEMBLY_BYTES_RESERVED));
             let unfinished = PartialFrame { frame_bytes, bytes };
             if self.open.insert(chunk.message, unfinished).is_some() {
@@ -209,7 +214,7 @@ impl Reassembler {
         }
     }
 
-    /// Drops what is unfinished.
+    /// Drops the incomplete frames.
     pub(super) fn clear(&mut self) {
         self.open.clear();
     }

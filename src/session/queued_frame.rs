@@ -1,4 +1,4 @@
-//! A frame that is written down apart, because it cannot go out at once.
+//! Encoded frames that wait outside of the send buffer.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::config::ZERO_COPY_BYTES_MIN;
 use crate::wire::FrameSink;
 
-/// The bytes of one frame, or what is left of it. Large parts are kept by handle.
+/// Bytes of one frame, or its unsent rest. Large parts are kept by handle.
 #[derive(Debug, Default)]
 pub(super) struct QueuedFrame {
     pieces: VecDeque<Bytes>,
@@ -16,7 +16,7 @@ pub(super) struct QueuedFrame {
 }
 
 impl QueuedFrame {
-    /// The frame that `put` writes.
+    /// Encodes a frame with `put`, which returns its length.
     pub(super) fn of(put: impl FnOnce(&mut Self) -> usize) -> Self {
         let mut parcel = Self::default();
         let frame_bytes = put(&mut parcel);
@@ -25,12 +25,12 @@ impl QueuedFrame {
         parcel
     }
 
-    /// How many bytes are left.
+    /// Number of bytes left.
     pub(super) fn len(&self) -> usize {
         self.remaining
     }
 
-    /// Writes the next bytes, up to `count`, into `out`; and says how many.
+    /// Writes at most `count` of the next bytes into `out`.
     pub(super) fn write_to(&mut self, mut count: usize, out: &mut impl FrameSink) {
         count = count.min(self.remaining);
         self.remaining -= count;

@@ -1,33 +1,33 @@
-//! The cluster's secret, and proofs of knowing it.
+//! Shared secret of a cluster, and proofs of its possession.
 
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The cluster's secret: who knows it belongs to the cluster.
+/// Secret of the cluster, which authenticates its hosts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// The secret that these bytes are; draw them at random.
+    /// Creates a secret from these bytes, which must be random.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, for handing the secret to a process that is to belong to the cluster.
+    /// Bytes of the secret, for a process that is started as part of the cluster.
     #[must_use]
     pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Proves knowledge of the secret over what both sides have said.
+    /// Computes the proof of one side over the transcript.
     pub(super) fn prove(&self, side: Side, transcript: &[u8]) -> [u8; 32] {
         self.mac(side, transcript).finalize().into_bytes().into()
     }
 
-    /// Checks a proof, in a time that does not depend on where it is wrong.
+    /// Verifies a proof in constant time.
     pub(super) fn verify(&self, side: Side, transcript: &[u8], proof: &[u8; 32]) -> bool {
         self.mac(side, transcript).verify_slice(proof).is_ok()
     }
@@ -47,7 +47,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Who proves: each side's proof has a label of its own, so that none can be sent back.
+/// Proving side. Each side has its own label, so that a proof cannot be reflected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Initiator,

@@ -1,13 +1,14 @@
-//! Messages that are queued for the credit of one actor.
+//! Queue of the messages to one actor that wait for credit.
 //!
 //! ```text
 //! entries   | number, call, bytes | number, call, bytes | number, call, apart | ...
 //! blocks    [ frame | frame | frame ... ][ frame | frame ...          ]
 //! apart     ( number, frame of its own )
 //! ```
-//! Small frames lie one behind the other. A tell of 33 bytes takes 80 bytes of memory that way; in a
-//! buffer of its own it took 335. What is counted is the frame and what is kept beside it, and a queue that
-//! is not empty, so that the budget is about what is resident.
+//!
+//! Small frames share blocks: a tell of 33 bytes takes 80 bytes of memory, against 335 in a buffer
+//! of its own. The accounting includes each frame, its entry, and the queue itself while it is not
+//! empty, so that the budget follows the resident memory.
 
 use std::collections::VecDeque;
 
@@ -19,41 +20,40 @@ use crate::config::{QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVE
 use crate::id::CallId;
 use crate::wire::FrameSink;
 
-/// Frames from here on have a buffer of their own: the end of a block that they do not fit into would be
-/// lost to a large part.
+/// Length from which a frame has a buffer of its own. In a block, the unused end would be large.
 const APART_BYTES: usize = 4 << 10;
 
-/// The largest block of small frames. The first blocks of a queue are smaller.
+/// Largest block of small frames in bytes. The first blocks of a queue are smaller.
 const BLOCK_BYTES_MAX: usize = 16 << 10;
 
-/// The smallest block of small frames.
+/// Smallest block of small frames in bytes.
 const BLOCK_BYTES_MIN: usize = 256;
 
-/// Entries for which a queue keeps room when it gets shorter.
+/// Number of entries for which a shrinking queue keeps its memory.
 const ENTRIES_KEPT: usize = 64;
 
-/// Messages in the order in which they were queued.
+/// Queued messages of one actor, in sending order.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
-    /// The first is never a removed one.
+    /// Entries in order. The first one is never a removed one.
     entries: VecDeque<Entry>,
     blocks: VecDeque<Block>,
     apart: VecDeque<(u64, QueuedFrame)>,
-    /// Entries that were removed and whose place is not reused yet.
+    /// Number of removed entries that are still in `entries`.
     removed: usize,
-    /// Bytes in blocks, those of removed frames too.
+    /// Unread bytes in the blocks, including those of removed frames.
     block_bytes: usize,
     removed_bytes: usize,
-    /// What the messages count.
+    /// Bytes that the messages are accounted with.
     queued_bytes: usize,
 }
 
-/// One message. Its frame is the next one in the blocks, or apart.
+/// One message. Its frame is the next one in the blocks, or in `apart`.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     number: u64,
     call: CallId,
-    /// Of a frame in a block.
+    /// Length of a frame in a block; 0 for one apart.
     bytes: u32,
     kind: Kind,
     apart: bool,
@@ -68,7 +68,7 @@ enum Kind {
 
 const _: () = assert!(size_of::<Entry>() == 24, "there is one for each queued message");
 
-/// What the next message is.
+/// Description of a queued message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Queued {
     pub(super) number: u64,
@@ -76,7 +76,7 @@ pub(super) struct Queued {
     pub(super) frame_bytes: usize,
 }
 
-/// What a message counts for the budgets of queued messages, beside its queue.
+/// Bytes that a message is accounted with, without its queue.
 pub(super) fn queued_cost(content: Content, frame_bytes: usize) -> usize {
     let overhead = match content {
         Content::Call(_) => QUEUED_CALL_OVERHEAD_BYTES,
@@ -90,12 +90,12 @@ impl SendQueue {
         self.entries.is_empty()
     }
 
-    /// What the messages and the queue count for the budgets.
+    /// Bytes that the messages and the queue are accounted with.
     pub(super) fn counted_bytes(&self) -> usize {
         if self.is_empty() { 0 } else { QUEUE_OVERHEAD_BYTES + self.queued_bytes }
     }
 
-    /// Queues the frame of `frame_bytes` bytes that `put` writes, as what is `content`.
+    /// Queues the frame of `frame_bytes` bytes that `put` writes.
     pub(super) fn push(
         &mut self,
         number: u64,
@@ -122,8 +122,9 @@ impl SendQueue {
         self.queued_bytes += queued_cost(content, frame_bytes);
     }
 
-    /// The block that takes a frame of so many bytes. Blocks grow with the queue, so that at most about
-    /// half of what a short queue has reserved is unused.
+    /// Returns a block with space for a frame of `frame_bytes`.
+    ///
+    /// Blocks grow with the queue, so that at most about half of a short queue's memory is unused.
     fn block_for(&mut self, frame_bytes: usize) -> &mut Block {
         let fits = |block: &Block| block.bytes.capacity() - block.bytes.len() >= frame_bytes;
         if !self.blocks.back().is_some_and(fits) {
@@ -133,7 +134,7 @@ impl SendQueue {
         self.blocks.back_mut().expect("a block was pushed if there was none")
     }
 
-    /// The next message.
+    /// Head of the queue.
     pub(super) fn front(&self) -> Option<Queued> {
         let entry = self.entries.front()?;
         let frame_bytes = match (entry.apart, self.apart.front()) {
@@ -143,7 +144,7 @@ impl SendQueue {
         Some(Queued { number: entry.number, content: entry.content(), frame_bytes })
     }
 
-    /// Takes the next message: writes its frame to `out`.
+    /// Removes the head, and writes its frame to `out`.
     pub(super) fn pop_into(&mut self, out: &mut impl FrameSink) -> usize {
         let Some(entry) = self.pop_entry() else { return 0 };
         if !entry.apart {
@@ -156,7 +157,7 @@ impl SendQueue {
         self.settle_pop(entry, frame_bytes)
     }
 
-    /// Takes the next message, whose frame is a large one.
+    /// Removes the head, whose frame is apart.
     pub(super) fn pop_apart(&mut self) -> Option<QueuedFrame> {
         let entry = self.pop_entry()?;
         let (_, parcel) = self.apart.pop_front()?;
@@ -174,7 +175,7 @@ impl SendQueue {
         frame_bytes
     }
 
-    /// Hands over the next bytes of the blocks, which lie in one.
+    /// Reads the next `count` bytes of the blocks. A frame never spans two blocks.
     fn read_block(&mut self, count: usize, read: impl FnOnce(&[u8])) {
         let Some(block) = self.blocks.front_mut() else { return };
         let end = block.read + count;
@@ -186,8 +187,8 @@ impl SendQueue {
         }
     }
 
-    /// Drops what was removed from the front, and memory that is not needed any more. A message that was
-    /// removed is copied over once at most.
+    /// Drops removed entries at the front, and frees unused memory. Each removed message causes at
+    /// most one copy of another.
     fn drop_removed_front(&mut self) {
         while let Some(entry) = self.entries.front().filter(|entry| entry.kind == Kind::Removed).copied() {
             self.entries.pop_front();
@@ -201,13 +202,13 @@ impl SendQueue {
         if capacity > ENTRIES_KEPT && len < capacity / 4 {
             self.entries.shrink_to((2 * len).max(ENTRIES_KEPT));
         }
-        // What was removed takes as much memory as what is queued at most.
+        // Removed messages may occupy at most as much memory as queued ones.
         if self.removed > len / 2 || self.removed_bytes > self.block_bytes / 2 {
             self.compact();
         }
     }
 
-    /// Takes out the message of that number, which is not sent.
+    /// Removes the message of that number without sending it.
     pub(super) fn remove(&mut self, number: u64) {
         let Ok(at) = self.entries.binary_search_by_key(&number, |entry| entry.number) else { return };
         let entry = &mut self.entries[at];
@@ -230,7 +231,7 @@ impl SendQueue {
         self.drop_removed_front();
     }
 
-    /// Copies what is queued to memory of its own.
+    /// Copies the queued messages into new blocks.
     fn compact(&mut self) {
         let mut old = std::mem::take(self);
         self.apart = std::mem::take(&mut old.apart);
@@ -252,14 +253,14 @@ impl SendQueue {
         }
     }
 
-    /// Takes out all messages whose frames are longer than that, in order.
+    /// Removes all messages with frames longer than `frame_bytes_max`, in order.
     pub(super) fn remove_longer_than(&mut self, frame_bytes_max: usize) -> Vec<Queued> {
         let longer: Vec<_> = self.iter().filter(|queued| queued.frame_bytes > frame_bytes_max).collect();
         longer.iter().for_each(|queued| self.remove(queued.number));
         longer
     }
 
-    /// The messages that are queued.
+    /// Queued messages, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Queued> {
         let mut apart = self.apart.iter();
         self.entries.iter().filter(|entry| entry.kind != Kind::Removed).map(move |entry| {
@@ -281,14 +282,14 @@ impl Entry {
     }
 }
 
-/// Small frames one behind the other, and how far they were read.
+/// Consecutive small frames, and the number of bytes read.
 #[derive(Debug)]
 pub(super) struct Block {
     bytes: Vec<u8>,
     read: usize,
 }
 
-/// Where the frame of a queued message is written to.
+/// Destination of the frame of a queued message.
 pub(super) enum FrameOut<'a> {
     Block(&'a mut Block),
     Apart(&'a mut QueuedFrame),

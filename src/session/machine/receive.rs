@@ -1,4 +1,4 @@
-//! The peer's frames.
+//! Handling of the frames that the peer sends.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,14 @@ use crate::wire::{
 };
 
 impl<T> Session<T> {
-    /// Takes the peer's next frame.
+    /// Handles the peer's next frame.
     ///
-    /// An end of a call that is not open is dropped: the caller may have given up meanwhile.
+    /// The outcome of a call that is not open is dropped: the call may have timed out or been
+    /// cancelled.
     ///
     /// # Errors
     ///
-    /// When the peer breaks the protocol. Close the link then, and `reset`.
+    /// When the peer violates the protocol. Close the link, then call `reset`.
     pub fn receive(
         &mut self,
         now: Instant,
@@ -34,8 +35,10 @@ impl<T> Session<T> {
         self.on_frame(now, frame, events)
     }
 
-    /// Takes the peer's next frame, a call, of so many bytes; the same as [`receive`](Self::receive), but that
-    /// [`schedule_ack`](Self::schedule_ack) is to follow, once for all such frames that came at that time.
+    /// Handles a Call frame of `frame_bytes` bytes, without its ACK.
+    ///
+    /// Otherwise the same as [`receive`](Self::receive). The caller must call
+    /// [`schedule_ack`](Self::schedule_ack) once for all frames of one read.
     ///
     /// # Errors
     ///
@@ -54,7 +57,7 @@ impl<T> Session<T> {
         self.on_call(now, call, frame_bytes, body, events)
     }
 
-    /// Takes the peer's next frame, a tell, of so many bytes; as [`receive_call`](Self::receive_call).
+    /// Handles a Tell frame of `frame_bytes` bytes; see [`receive_call`](Self::receive_call).
     ///
     /// # Errors
     ///
@@ -72,8 +75,9 @@ impl<T> Session<T> {
         self.on_tell(tell, frame_bytes, body, events)
     }
 
-    /// Takes the peer's next frame, a reply of so many bytes; as [`receive_call`](Self::receive_call), but
-    /// that the ticket of the call is given at once if it was open.
+    /// Handles a Reply frame of `frame_bytes` bytes; see [`receive_call`](Self::receive_call).
+    ///
+    /// Returns the ticket of the call if it was open, instead of an event.
     ///
     /// # Errors
     ///
@@ -96,19 +100,20 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// Counts a numbered frame that has come, which the peer keeps until it is told.
+    /// Counts a sequenced frame, which the peer retains until it is acknowledged.
     #[inline(always)]
     fn count_received(&mut self, bytes: usize) {
         self.inbound.received += 1;
         self.inbound.unacked_bytes += bytes;
     }
 
-    /// Sees to it that the peer is told, in time, of the frames that have come.
+    /// Schedules the ACK of the frames received by `now`.
     pub fn schedule_ack(&mut self, now: Instant) {
         let inbound = &mut self.inbound;
         if inbound.received == inbound.acked {
             return;
         }
+        // `ack_bytes` is at most a quarter of the peer's send buffer: a full one rejects messages.
         inbound.ack_now |= inbound.unacked_bytes >= inbound.ack_bytes;
         inbound.ack_piggyback |= inbound.unacked_bytes >= inbound.ack_bytes / 4
             || inbound.piggyback_after.is_none_or(|until| until <= now);
@@ -179,7 +184,8 @@ impl<T> Session<T> {
             Frame::Goodbye(Goodbye { reason }) => {
                 self.peer_closing = true;
                 self.dismiss_waiters();
-                // The peer goes when it knows that all it said has come.
+                // The peer waits with closing its link until all of its frames are acknowledged: a
+                // delayed ACK would delay that by `ACK_DELAY`.
                 self.inbound.ack_now = true;
                 events.push(Event::PeerClosing { reason });
             }
@@ -188,20 +194,24 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// The peer has received so many frames. `false` if it cannot have.
+    /// Releases the frames that the peer has received. Returns `false` if it cannot have received
+    /// them.
     fn acknowledge(&mut self, received: u64) -> bool {
         let early = self.limits.injected_bug == Some(InjectedBug::EarlyAck);
         (early && self.send_buffer.acknowledge(received + 1)) || self.send_buffer.acknowledge(received)
     }
 
-    /// Ends a call, and says goodbye behind the last if this side leaves.
+    /// Removes a call with its outcome. If it was the last one of a closing side, the goodbye
+    /// follows.
     #[inline(always)]
     fn complete_call(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call);
         if let Some(open) = &open
             && !matches!(open.place, CallStage::Sent(_))
         {
-            // It is the end of an attempt before this one, of which the peer has seen nothing yet.
+            // The outcome belongs to an earlier attempt, and the peer has received nothing of this
+            // one. The queued attempt is withdrawn, or the peer would execute it, or replay its
+            // reply, for no caller.
             self.cancel_at_peer(call, open.place);
         }
         self.say_goodbye_if_idle();
@@ -219,12 +229,14 @@ impl<T> Session<T> {
     ) -> Result<(), SessionError> {
         let CallHeader { call, target, message, timeout_ms, low_watermark: floor } = header;
         let claim = self.charge(target, frame_bytes)?;
-        // Until the handler of a cancelled call is done with, its answer would end the new call.
+        // While the handler of a cancelled call runs, its late reply would be taken as that of the
+        // new call.
         let cancelled = &self.inbound.cancelled;
         let twice = floor.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
         if twice || !self.inbound.calls.insert(call, || ()) {
             return Err(SessionError::CallTwice { call });
         }
+        // The credit must return here, as no handler takes this message.
         if self.closing.is_some() {
             self.inbound.calls.remove(call);
             self.release_credit(claim);
@@ -245,10 +257,12 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// A call has come that had come before: it has its first end, now or later.
+    /// Answers a retry of a call that was received before with its first outcome, now or later.
     fn replay_reply(&mut self, call: CallId, known: DuplicateState) {
         match known {
             DuplicateState::Running => {
+                // The first attempt was cancelled but its handler still runs: its reply now belongs
+                // to the retry.
                 self.inbound.cancelled.remove(&call);
                 let _ = self.inbound.calls.insert(call, || ());
             }
@@ -271,9 +285,10 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    /// What a message takes of its actor's window, if the peer had credit for it.
+    /// Charges a message to its actor's window, for which the peer must have credit.
     #[inline(always)]
     fn charge(&mut self, target: Target, frame_bytes: usize) -> Result<CreditCharge, SessionError> {
+        // Actors come and go: idle flows of stopped actors would stay in the table for ever.
         if self.inbound.flows.needs_sweep() {
             for (target, owed) in self.inbound.flows.sweep() {
                 self.put_credit(target, owed);
@@ -286,12 +301,13 @@ impl<T> Session<T> {
         Ok(CreditCharge { target, bytes, epoch: self.inbound.epoch })
     }
 
-    /// A call that has not been handed over yet never will be.
+    /// Handles a Cancel frame: a call that was not delivered to its actor yet is dropped.
     fn on_cancel(&mut self, cancelled: CallId, events: &mut impl Events<T>) {
         if self.inbound.calls.remove(cancelled).is_none() {
-            // It was answered before the peer's word came.
+            // The reply and the Cancel frame crossed.
             return;
         }
+        // Its handler never ran, so the peer's next attempt must not be answered from the cache.
         if let Some(claim) = events.cancel_undelivered(cancelled) {
             if self.limits.injected_bug != Some(InjectedBug::LostCredit) {
                 self.release_credit(claim);
@@ -305,7 +321,7 @@ impl<T> Session<T> {
     }
 }
 
-/// About how many bytes a frame takes at its sender.
+/// Approximate bytes that a frame occupies in the peer's send buffer.
 fn retained_bytes(frame: &Frame) -> usize {
     match frame {
         Frame::Call(call) => call.frame_bytes(),
@@ -316,7 +332,7 @@ fn retained_bytes(frame: &Frame) -> usize {
     }
 }
 
-/// What may still come from a peer that makes no more calls.
+/// Returns whether a peer that has sent its goodbye may still send such a frame.
 fn allowed_after_goodbye(kind: FrameKind) -> bool {
     matches!(
         kind,

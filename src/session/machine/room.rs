@@ -1,4 +1,4 @@
-//! Room for messages: the budgets, and whoever waits for them.
+//! Capacity for messages: the budgets, and the senders that wait for them.
 
 use std::time::Instant;
 
@@ -9,26 +9,26 @@ use crate::session::Rejected;
 use crate::session::calls::Content;
 use crate::session::waiters::{Budget, Room, Waiter, WaiterId};
 
-/// A place in a line of messages, and all bytes that had been sent when it became the first.
+/// Head of a line of messages, and the total of bytes sent when it became the head.
 ///
-/// Answers are outside of all budgets and take room nevertheless. The first in a line waits for what was
-/// on its way before it, and not for the answers that came since, or they could keep it out for ever.
+/// Replies are outside of all budgets but occupy the link. The head waits only for what was in
+/// flight before it; if it also waited for later replies, a steady stream of them could starve it.
 pub(super) type Mark<N> = Option<(N, u64)>;
 
-/// What asks for room.
+/// Kind of sender that needs capacity.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Asks {
-    /// A message that comes now.
+    /// A new message.
     Newcomer,
-    /// One that passes those that wait for its actor.
+    /// A new message that may pass the waiters of its actor.
     Passing,
     /// The first waiter of an actor.
     Candidate(WaiterId),
-    /// A waiter that sends; with the budget in which room was reserved for it.
+    /// A waiter that sends, with the budget in which its capacity was reserved.
     InTurn(Option<Budget>),
 }
 
-/// What a message takes.
+/// Bytes that a message occupies on the link, and in a queue.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     frame_bytes: usize,
@@ -36,7 +36,8 @@ struct Size {
 }
 
 impl<T> Session<T> {
-    /// Whether a message of so many bytes may be queued, and how. One that goes out is charged.
+    /// Returns how a message of `frame_bytes` is admitted. One that is sent now is charged to its
+    /// flow.
     #[inline(always)]
     pub(super) fn admit(
         &mut self,
@@ -50,6 +51,8 @@ impl<T> Session<T> {
         if frame_bytes > self.frame_bytes_max {
             return Err(Rejected::TooLarge { size: frame_bytes, limit: self.frame_bytes_max });
         }
+        // The cheap conditions of the common case, in an order that charges the flow last: a charge
+        // must not be undone. Everything else is decided out of line.
         if self.outgoing_bytes().saturating_add(frame_bytes) <= self.room_bytes
             && self.attached
             && self.calls.len() < self.limits.calls_open_max
@@ -88,21 +91,24 @@ impl<T> Session<T> {
         Size { frame_bytes, queued: self.flows.queued_cost(target, content, frame_bytes) }
     }
 
-    /// Whether a message would go out now, and wait neither for a link nor for credit, nor for others
-    /// that wait for room.
+    /// Returns whether the link and the flow of this actor would accept a message now: no link,
+    /// credit or blocked message is missing.
     fn can_send_now(&self, target: Target, frame_bytes: usize) -> bool {
         self.attached && !self.flows.has_blocked() && self.flows.may_send(target, frame_bytes)
     }
 
-    /// What a message has to wait for.
+    /// Returns the budget in which the message has capacity, or in which it has none.
     ///
-    /// One message always fits into an empty budget, or one above it could never be sent.
+    /// A message always fits into an empty budget: one larger than the limit could never be sent
+    /// otherwise.
     fn room_for(&self, target: Target, size: Size, asks: Asks) -> Room {
         let is_newcomer = matches!(asks, Asks::Newcomer);
         if is_newcomer && self.waiters.keeps_out(target) {
             return Room::ShortForTarget;
         }
         let out_of_calls = self.calls.len() >= self.limits.calls_open_max;
+        // First come, first served: nothing may pass a waiter in the line of the budget that it
+        // needs.
         let passes = |budget| match asks {
             Asks::Newcomer | Asks::Passing => self.waiters.any_in_line(budget),
             Asks::Candidate(number) => self.waiters.first_in_line(budget).is_some_and(|first| first < number),
@@ -132,7 +138,7 @@ impl<T> Session<T> {
         }
     }
 
-    /// What is on its way ahead of a waiter.
+    /// Bytes in flight ahead of a waiter.
     fn ahead_of(&self, number: WaiterId) -> usize {
         let since = match self.first_waiter {
             Some((first, mark)) if first == number => self.sent_bytes().saturating_sub(mark),
@@ -141,13 +147,13 @@ impl<T> Session<T> {
         self.outgoing_bytes().saturating_sub(usize::try_from(since).unwrap_or(usize::MAX))
     }
 
-    /// All bytes that were ever sent, large messages as a whole.
+    /// Total of bytes ever sent, with chunked messages as a whole.
     fn sent_bytes(&self) -> u64 {
         self.send_buffer.end() + self.chunked.bytes() as u64
     }
 
-    /// The budget in which a message has no room: what it has, with what the message counts beside its
-    /// frame, and its limit.
+    /// Occupied bytes and limit of the budget that has no capacity, including the overhead of the
+    /// message.
     fn exhausted_budget(&self, target: Target, size: Size, short: Room) -> (usize, usize) {
         let (calls, outgoing_max) = (self.calls.len(), self.limits.outgoing_bytes_max);
         let overhead = size.queued - size.frame_bytes;
@@ -168,7 +174,7 @@ impl<T> Session<T> {
         self.limits.parked_bytes_max.min(self.limits.outgoing_bytes_max)
     }
 
-    /// Whether a message with a frame of so many bytes would be taken now, as far as the budgets go.
+    /// Returns whether the budgets have capacity for a message with a frame of `frame_bytes`.
     #[must_use]
     pub fn has_room_for(&self, target: Target, frame_bytes: usize, is_call: bool) -> bool {
         matches!(
@@ -177,8 +183,9 @@ impl<T> Session<T> {
         )
     }
 
-    /// Whether so much waits for the credit of an actor that a sender that can wait should, and how much.
-    /// Without a link there is no credit to wait for.
+    /// Returns the bytes queued for an actor if they are over the back-pressure threshold. Senders
+    /// that can wait should do so. Without a link there is no credit to wait for, so the result is
+    /// `None`.
     #[must_use]
     pub fn over_soft_limit(&self, target: Target) -> Option<usize> {
         if !self.attached || self.flows.parked_bytes() == 0 {
@@ -187,7 +194,7 @@ impl<T> Session<T> {
         Some(self.flows.queued_bytes_for(target)).filter(|waiting| *waiting > config::TELL_BACKPRESSURE_BYTES)
     }
 
-    /// Puts parked messages on their way, as far as there is credit and room.
+    /// Sends queued messages while there is credit and capacity on the link.
     pub(super) fn send_queued(&mut self) {
         if !self.attached || self.is_closing() {
             return;
@@ -237,20 +244,20 @@ impl<T> Session<T> {
     }
 }
 
-/// Waiting for room.
+/// Waiting for capacity.
 impl<T> Session<T> {
-    /// Lines up for room for a message that was rejected as [`Rejected::Full`]; under a number that it had
-    /// before it takes the place of that. [`serve`](Self::serve) is to follow.
+    /// Adds a waiter for a message that was rejected as [`Rejected::Full`]. With an earlier id it
+    /// resumes that position in the line. Call [`serve`](Self::serve) afterwards.
     pub fn line_up(&mut self, target: Target, waiter: Waiter, again: Option<WaiterId>) -> WaiterId {
         self.waiters.line_up(target, waiter, again)
     }
 
-    /// Lets messages to an actor pass those that wait for it, until [`end_turn`](Self::end_turn). It is for
-    /// messages that need room alone.
+    /// Lets messages to an actor pass its waiters, until [`end_turn`](Self::end_turn). Use it for
+    /// messages that need nothing but capacity.
     ///
-    /// The first waiter must have come to [spare the queue](Waiter::spares_queue), and have room: it waits for
-    /// messages to leave, or for the waiter before it to take its turn on another thread. A call that is polled
-    /// once is then on its way, whatever tells wait.
+    /// The first waiter must [spare the queue](Waiter::spares_queue) and have capacity: it only
+    /// waits for queued messages to be sent, or for the turn of an earlier waiter on another
+    /// thread. A call can therefore be sent on its first poll, whatever tells are waiting.
     pub fn begin_passing(&mut self, target: Target) -> bool {
         let may_pass = self.waiters.first(target).is_some_and(|(number, first)| {
             let size = self.size_of(target, first.frame_bytes, first.is_call);
@@ -264,31 +271,32 @@ impl<T> Session<T> {
         may_pass
     }
 
-    /// Whether a waiter waits for room for a message to that actor.
+    /// Returns whether any sender waits for capacity for a message to that actor.
     #[must_use]
     pub fn is_waited_for(&self, target: Target) -> bool {
         self.waiters.any_for(target)
     }
 
-    /// Whether anybody waits, so that [`serve`](Self::serve) is worth a call.
+    /// Returns whether any sender waits, so that [`serve`](Self::serve) has something to do.
     #[must_use]
     #[inline]
     pub fn has_waiters(&self) -> bool {
         !self.waiters.is_empty()
     }
 
-    /// Whether a waiter is to try again.
+    /// Returns whether a waiter may try to send again.
     #[must_use]
     pub fn has_turn(&self, number: WaiterId) -> bool {
         self.waiters.has_turn(number)
     }
 
-    /// A waiter waits no more. [`serve`](Self::serve) is to follow.
+    /// Removes a waiter. Call [`serve`](Self::serve) afterwards.
     pub fn stop_waiting(&mut self, number: WaiterId) {
         self.waiters.leave(number);
     }
 
-    /// A waiter sends: until [`end_turn`](Self::end_turn) messages to its actor pass all others.
+    /// Starts the turn of a waiter: until [`end_turn`](Self::end_turn) messages to its actor pass
+    /// all waiters.
     pub fn begin_turn(&mut self, number: WaiterId, target: Target) {
         let budget = self.waiters.leave(number).and_then(|(_, budget)| budget);
         self.asks = Asks::InTurn(budget);
@@ -296,18 +304,20 @@ impl<T> Session<T> {
         self.waiters.touch(target);
     }
 
-    /// A waiter has sent, or lines up again. [`serve`](Self::serve) is to follow.
+    /// Ends the turn of a waiter that has sent, or waits again. Call [`serve`](Self::serve)
+    /// afterwards.
     pub fn end_turn(&mut self, target: Target) {
         self.asks = Asks::Newcomer;
         self.flows.set_waited_for(target, self.waiters.keeps_out(target));
     }
 
-    /// Gives room to those who wait for it; gives the waiters to wake.
+    /// Grants capacity to waiters, in their order. Returns the waiters to wake.
     pub fn serve(&mut self, now: Instant) -> Vec<WaiterId> {
         while let Some(target) = self.waiters.next_touched() {
             self.serve_target(now, target);
         }
-        // What would have gone out may be queued by now, and the other way round.
+        // Granting from one budget may move a message between them, so the link is checked again at
+        // the end.
         for budget in [Budget::Link, Budget::Queues, Budget::Link] {
             while let Some(first) = self.waiters.first_in_line(budget)
                 && let Some(target) = self.waiters.first_target(budget)
@@ -339,7 +349,7 @@ impl<T> Session<T> {
         self.flows.set_waited_for(target, self.waiters.keeps_out(target));
     }
 
-    /// Says how much room newcomers have on the link: none while anybody waits for it.
+    /// Sets the link capacity of new messages: none while a waiter is in line for the link.
     fn set_room(&mut self) {
         let limit = self.limits.outgoing_bytes_max;
         self.room_bytes = match self.waiters.any_in_line(Budget::Link) {
@@ -348,7 +358,7 @@ impl<T> Session<T> {
         };
     }
 
-    /// Lets all waiters try again: everything was dropped, or nothing is taken any more.
+    /// Lets every waiter try again: the session was cleared, or accepts no more messages.
     pub(super) fn dismiss_waiters(&mut self) {
         self.waiters.clear();
         self.first_waiter = None;
