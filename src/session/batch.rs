@@ -69,7 +69,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn batch_gives_its_bytes_in_order_however_they_are_written(
+        fn batch_yields_its_bytes_in_order_with_any_write_sizes(
             lengths in proptest::collection::vec(1_usize..30, 0..9),
             steps in proptest::collection::vec(1_usize..40, 1..9),
         ) {

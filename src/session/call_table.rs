@@ -233,7 +233,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn it_is_a_table(steps in prop::collection::vec((0_u64..4, 0_u64..3000), 0..60)) {
+        fn table_behaves_like_a_map(steps in prop::collection::vec((0_u64..4, 0_u64..3000), 0..60)) {
             let (mut recent, mut table, mut last) = (CallTable::default(), BTreeMap::new(), 0);
             for (what, number) in steps {
                 match what {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_stays_open_keeps_no_row() {
+    fn a_call_that_stays_open_does_not_keep_the_window_large() {
         let mut recent = CallTable::default();
         assert!(recent.insert(CallId(1), || 1));
         for number in 2..1_000_000 {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn the_row_may_grow_over_a_number_that_came_far_ahead() {
+    fn the_window_may_grow_over_an_id_in_the_overflow() {
         let mut recent = CallTable::default();
         let ahead = 3 * WINDOW_MIN as u64;
         assert!(recent.insert(CallId(1), || 1));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_far_ahead_costs_nothing() {
+    fn an_id_far_ahead_does_not_enlarge_the_window() {
         let mut recent = CallTable::default();
         for number in [5, u64::MAX, 0, 1 << 40] {
             assert!(recent.insert(CallId(number), || number));

@@ -33,7 +33,7 @@ pub enum DisconnectReason {
     /// The peer has reset the session, and dropped what was open in it.
     #[error("the peer has given the session up, and what was open in it")]
     Reset,
-    /// One of the two hosts has forgotten the other after a long absence, and what was open between
+    /// Either host has forgotten the other after a long absence, and what was open between
     /// them.
     #[error(
         "one of the two hosts has forgotten the other while it was away, and what was open between them; \

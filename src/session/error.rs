@@ -99,7 +99,7 @@ pub enum Rejected {
     /// This side or the peer is closing.
     #[error("the link is closing")]
     Closing,
-    /// One of the two sides has forgotten an earlier attempt of the call: a retry could run its
+    /// Either side has forgotten an earlier attempt of the call: a retry could run its
     /// handler twice.
     #[error("one of the two hosts has forgotten the call")]
     Forgotten,

@@ -62,7 +62,7 @@ pub enum Event<T> {
         /// Reason.
         failure: CallError,
     },
-    /// One-way messages were lost with the session before they were written.
+    /// Loss of one-way messages with the session, before they were written.
     DeadLetters {
         /// Number of messages.
         count: u64,

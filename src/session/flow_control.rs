@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_out_before_there_is_a_window() {
+    fn nothing_is_sent_before_there_is_a_window() {
         let mut flows = SendFlows::default();
         let number = park(&mut flows, ONE, Content::Call(CallId(1)));
         flows.make_all_ready();
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_that_was_forgotten_keeps_no_other_from_going_on() {
+    fn a_removed_flow_does_not_block_another() {
         let mut flows = SendFlows::default();
         flows.set_window(1 << 10);
         assert!(flows.charge(ONE, 1 << 10, false));

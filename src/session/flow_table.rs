@@ -135,7 +135,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn it_is_a_table(steps in proptest::collection::vec((0_u8..5, 0_u64..6), 0..60)) {
+        fn table_behaves_like_a_map(steps in proptest::collection::vec((0_u8..5, 0_u64..6), 0..60)) {
             let (mut table, mut model) = (FlowTable::<u64>::default(), BTreeMap::new());
             for (at, (what, actor)) in (0..).zip(steps) {
                 let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };

@@ -61,7 +61,7 @@ pub struct DialAttempt {
     pub resume: Resume,
 }
 
-/// One handshake, seen from one side.
+/// Handshake state machine of one side.
 ///
 /// Feed it the peer's frames. After each call write what [`poll_transmit`](Self::poll_transmit)
 /// returns. Abort at the [`deadline`](Self::deadline). After an error write the remaining frames (a

@@ -328,7 +328,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lengths_are_as_if_each_were_kept(steps in prop::collection::vec((0_u8..3, 1_usize..4, 0_u64..9), 0..200)) {
+        fn run_lengths_equal_a_list_of_lengths(steps in prop::collection::vec((0_u8..3, 1_usize..4, 0_u64..9), 0..200)) {
             let (mut lengths, mut each) = (FrameLengths::default(), VecDeque::<u64>::new());
             for (what, length, count) in steps {
                 if what > 0 {

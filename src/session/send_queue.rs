@@ -48,7 +48,7 @@ pub(super) struct SendQueue {
     queued_bytes: usize,
 }
 
-/// One message. Its frame is the next one in the blocks, or in `apart`.
+/// Queued message. Its frame is the next one in the blocks, or in `apart`.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     number: u64,
@@ -66,7 +66,7 @@ enum Kind {
     Removed,
 }
 
-const _: () = assert!(size_of::<Entry>() == 24, "there is one for each queued message");
+const _: () = assert!(size_of::<Entry>() == 24, "each queued message has an entry");
 
 /// Description of a queued message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -349,7 +349,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_leave_in_their_order_but_for_those_that_were_removed(
+        fn messages_leave_in_order_except_removed_ones(
             steps in prop::collection::vec(step(), 0..200),
         ) {
             let (mut queue, mut model) = (SendQueue::default(), VecDeque::new());
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_longer_than_a_new_limit_is_taken_out() {
+    fn a_frame_longer_than_a_new_limit_is_removed() {
         let mut queue = SendQueue::default();
         let all: Vec<_> = (1..)
             .zip([10, 9000, 20, 5000])
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_of_small_messages_takes_about_what_it_counts() {
+    fn a_queue_of_small_messages_uses_about_the_accounted_memory() {
         for bytes in [29, 61, 1000] {
             let mut queue = SendQueue::default();
             for number in 0..20_000 {

@@ -47,7 +47,7 @@ pub(super) enum Budget {
 pub(super) enum Room {
     /// Bytes available in that budget.
     Free(Budget, usize),
-    /// That budget is exhausted.
+    /// The budget is exhausted.
     Short(Budget),
     /// The queue of the waiter's own actor is full.
     ShortForTarget,
@@ -350,7 +350,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_waiter_that_lines_up_again_has_its_second_grant_for_the_whole_time() {
+    fn a_waiter_that_waits_again_keeps_its_second_grant_for_the_full_time() {
         let (mut waiters, now) = (Waiters::default(), Instant::now());
         let target = Target::HOST;
         let waiter = Waiter { frame_bytes: 10, is_call: true, spares_queue: false };

@@ -1,4 +1,4 @@
-//! Reads the fields of one frame, and cannot overrun it.
+//! Bounds-checked reader of the fields of one frame.
 
 use bytes::Bytes;
 
@@ -6,17 +6,17 @@ use super::inline::InlineBytes;
 use super::{FrameKind, WireError};
 use crate::id::{CallId, HostId, HostUid, Incarnation, LinkId};
 
-/// The fields of one whole frame, from behind its prefix on.
+/// Reader of the fields of one whole frame, after its prefix.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     kind: FrameKind,
-    /// What the frame was read into, to take parts of it by handle.
+    /// Buffer that contains the frame, from which parts are taken by handle.
     whole: &'a Bytes,
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of the `fields`, which lie in `whole`.
+    /// Creates a reader of `fields`, which lie in `whole`.
     #[inline]
     pub(super) fn new(kind: FrameKind, whole: &'a Bytes, fields: &'a [u8]) -> Self {
         Self { kind, whole, rest: fields }
@@ -36,29 +36,29 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// Takes the next `count` bytes, by handle.
+    /// Takes the next `count` bytes by handle.
     pub(super) fn take(&mut self, count: usize) -> Result<Bytes, WireError> {
         self.split(count).map(|taken| self.whole.slice_ref(taken))
     }
 
-    /// Takes the next `count` bytes, by handle if they are many.
+    /// Takes the next `count` bytes: a short part is copied, a long one taken by handle.
     #[inline]
     pub(super) fn take_inline(&mut self, count: usize) -> Result<InlineBytes, WireError> {
         self.split(count).map(|taken| InlineBytes::part_of(self.whole, taken))
     }
 
-    /// Takes the next `count` bytes, to be looked at.
+    /// Takes the next `count` bytes for inspection.
     pub(super) fn peek(&mut self, count: usize) -> Result<&'a [u8], WireError> {
         self.split(count)
     }
 
-    /// Takes everything that is left, in place if it is little.
+    /// Takes all remaining bytes: a short part is copied, a long one taken by handle.
     #[inline]
     pub(super) fn rest_inline(self) -> InlineBytes {
         InlineBytes::part_of(self.whole, self.rest)
     }
 
-    /// Takes everything that is left, by handle.
+    /// Takes all remaining bytes by handle.
     pub(super) fn rest(self) -> Bytes {
         self.whole.slice_ref(self.rest)
     }
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
-    /// Ends a frame that has nothing behind its fields.
+    /// Checks that no bytes follow the fields.
     pub(super) fn finish(self) -> Result<(), WireError> {
         if self.rest.is_empty() {
             Ok(())
@@ -119,8 +119,10 @@ impl<'a> Reader<'a> {
         self.u64().map(CallId)
     }
 
-    /// Takes everything that is left as text of at most [`TEXT_BYTES_MAX`] bytes, without control characters:
-    /// it goes into errors and logs, and may be of a peer that has proved nothing.
+    /// Takes all remaining bytes as text of at most [`TEXT_BYTES_MAX`] bytes without control
+    /// characters.
+    ///
+    /// The text is shown in errors and logs, and may come from an unauthenticated peer.
     pub(super) fn text(self) -> Result<String, WireError> {
         if self.rest.len() > TEXT_BYTES_MAX {
             return Err(self.malformed("its text is over 256 bytes"));
@@ -133,11 +135,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The longest text of a refusal or a goodbye: one sentence for a log.
+/// Longest text of a refusal or a goodbye in bytes, enough for a sentence in a log.
 pub(super) const TEXT_BYTES_MAX: usize = 256;
 
-/// The longest head of `text` that is whole characters and at most [`TEXT_BYTES_MAX`] bytes, with spaces for
-/// control characters.
+/// Returns the longest prefix of `text` with at most [`TEXT_BYTES_MAX`] bytes, cut between
+/// characters and with spaces instead of control characters.
 pub(super) fn short(text: &str) -> String {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
@@ -146,7 +148,7 @@ pub(super) fn short(text: &str) -> String {
     text[..end].replace(is_control, " ")
 }
 
-/// Whether a character moves the cursor of a terminal, or changes the direction of what follows.
+/// Returns whether a character moves the cursor of a terminal, or changes the direction of text.
 fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(

@@ -1,4 +1,4 @@
-//! The buffer that a message is encoded into.
+//! Buffer into which a message is encoded.
 
 use std::cell::Cell;
 use std::io;
@@ -10,15 +10,15 @@ thread_local! {
     pub(super) static ENCODE_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Bytes that are encoded in place: most calls and replies take fewer.
+/// Bytes of a message that are encoded on the stack, which is enough for most calls and replies.
 pub(super) const STACK_BUFFER_BYTES: usize = 64;
 
-/// Bytes in place, or in the thread's buffer once there are more. Stores up to `limit` bytes and counts all
-/// of them.
+/// Growable buffer: on the stack first, in the thread's heap buffer beyond. It stores at most
+/// `limit` bytes, but counts all of them.
 #[derive(Debug)]
 pub(super) struct Scratch {
     stack: [u8; STACK_BUFFER_BYTES],
-    /// Taken from the thread when it is needed.
+    /// Heap buffer, taken from the thread when the stack buffer is full.
     more: Option<Vec<u8>>,
     size: usize,
     limit: usize,
@@ -30,13 +30,13 @@ impl Scratch {
         Self { stack: [0; STACK_BUFFER_BYTES], more: None, size: 0, limit }
     }
 
-    /// Bytes written so far, also beyond the limit.
+    /// Number of bytes written so far, including those beyond the limit.
     #[inline]
     pub(super) fn size(&self) -> usize {
         self.size
     }
 
-    /// The bytes written, if they are within the limit.
+    /// Returns the bytes written, if they are within the limit.
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.more {
@@ -45,7 +45,7 @@ impl Scratch {
         }
     }
 
-    /// Bytes to be overwritten; `None` where they are beyond the limit and not stored.
+    /// Returns written bytes for overwriting; `None` if they are beyond the limit and not stored.
     #[inline]
     pub(super) fn written_mut(&mut self, range: Range<usize>) -> Option<&mut [u8]> {
         match &mut self.more {
@@ -65,7 +65,7 @@ impl Scratch {
         self.size = size;
     }
 
-    /// Writes what does not fit in place.
+    /// Writes bytes that do not fit on the stack.
     fn put_more(&mut self, bytes: &[u8], size: usize) {
         if size > self.limit {
             return;
@@ -77,7 +77,8 @@ impl Scratch {
             kept
         });
         if size > more.capacity() {
-            // By doubling, but never beyond the limit.
+            // `Vec` alone would double beyond the limit, and so allocate up to twice the largest
+            // message.
             let doubled = more.capacity().saturating_mul(2).min(self.limit);
             more.reserve_exact(doubled.max(size) - more.len());
         }
@@ -106,6 +107,7 @@ impl io::Write for Scratch {
 impl Drop for Scratch {
     #[inline]
     fn drop(&mut self) {
+        // A buffer that grew for one large message is freed, or every thread would keep one.
         if let Some(mut bytes) = self.more.take()
             && bytes.capacity() <= ENCODE_BUFFER_RETAINED_BYTES
         {

@@ -1,4 +1,4 @@
-//! Both sides of a handshake, and whoever sits between them.
+//! Both sides of a handshake, and an attacker between them.
 
 use super::*;
 use crate::id::{HostId, Incarnation};
@@ -9,7 +9,7 @@ const REPLACES: LinkId = LinkId(4);
 const DIALLER: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(10) };
 const LISTENER: HostUid = HostUid { host: HostId(2), incarnation: Incarnation(20) };
 
-/// What both sides accept.
+/// Session parameters of both sides.
 const TERMS: SessionParameters = SessionParameters {
     frame_bytes_max: 4096,
     outgoing_bytes_max: 1 << 20,
@@ -17,7 +17,7 @@ const TERMS: SessionParameters = SessionParameters {
     schema: 3,
 };
 
-/// Where the dialler and the listener are in their session.
+/// Positions of the initiator and of the acceptor in their session.
 const DIALLERS: Resume = Resume { generation: 3, epoch: 1, peer_generation: 4, received: 10 };
 const LISTENERS: Resume = Resume { generation: 4, epoch: 2, peer_generation: 3, received: 20 };
 
@@ -26,7 +26,7 @@ fn config(me: HostUid) -> HandshakeConfig {
     HandshakeConfig { local: me, secret, terms: TERMS, timeout: Duration::from_secs(5) }
 }
 
-/// Both sides of one handshake, and whoever sits between them.
+/// Both sides of one handshake, with an optional attacker between them.
 struct Pair {
     now: Instant,
     initiator: Handshake,
@@ -34,7 +34,7 @@ struct Pair {
     said: Vec<Frame>,
 }
 
-/// How a handshake went for each side.
+/// Result of a handshake for each side.
 #[derive(Debug)]
 struct Outcome {
     initiator: Result<Step, HandshakeError>,
@@ -55,7 +55,7 @@ impl Pair {
         Self::new(config(DIALLER), LISTENER, config(LISTENER))
     }
 
-    /// Delivers frames until nobody has any, each changed by `tamper`; admits who is proven.
+    /// Delivers all frames, each modified by `tamper`, and admits an authenticated peer.
     fn run(&mut self, mut tamper: impl FnMut(&mut Frame)) -> Outcome {
         let mut outcome = Outcome { initiator: Ok(Step::Continue), acceptor: Ok(Step::Continue) };
         loop {
@@ -111,7 +111,7 @@ fn hosts_of_one_cluster_agree() {
 }
 
 #[test]
-fn initiator_leaves_a_listener_without_the_secret() {
+fn initiator_rejects_an_acceptor_without_the_secret() {
     let mut pair = Pair::usual();
     pair.acceptor.config.secret = Secret::from_bytes([8; 32]);
     let outcome = pair.run(untouched);
@@ -122,7 +122,7 @@ fn initiator_leaves_a_listener_without_the_secret() {
 }
 
 #[test]
-fn acceptor_refuses_a_dialler_without_the_secret() {
+fn acceptor_refuses_an_initiator_without_the_secret() {
     let outcome = Pair::usual().run(|frame| {
         if let Frame::Proof(proof) = frame {
             proof.proof[31] ^= 1;
@@ -132,7 +132,7 @@ fn acceptor_refuses_a_dialler_without_the_secret() {
 }
 
 #[test]
-fn acceptor_refuses_who_wants_another_host_or_another_life_before_it_proves_anything() {
+fn acceptor_refuses_another_host_or_incarnation_before_it_sends_a_proof() {
     let life = HostUid { incarnation: Incarnation(19), ..LISTENER };
     let host = HostUid { host: HostId(3), ..LISTENER };
     for to in [life, host] {
@@ -162,13 +162,13 @@ fn both_sides_refuse_another_version() {
 }
 
 #[test]
-fn host_refuses_itself() {
+fn host_refuses_its_own_identity() {
     let outcome = Pair::new(config(LISTENER), LISTENER, config(LISTENER)).run(untouched);
     assert!(matches!(check_refused(outcome, Refusal::Malformed), HandshakeError::ReflectedChallenge));
 }
 
 #[test]
-fn initiator_refuses_its_own_frames_sent_back() {
+fn initiator_rejects_its_own_frames_when_reflected() {
     let mut pair = Pair::usual();
     let hello = pair.initiator.poll_transmit().unwrap();
     let err = pair.initiator.receive(pair.now, hello).unwrap_err();
@@ -183,7 +183,7 @@ fn initiator_refuses_its_own_frames_sent_back() {
 }
 
 #[test]
-fn acceptor_does_not_take_its_own_proof_for_the_diallers() {
+fn acceptor_rejects_its_own_proof_when_reflected() {
     let mut acceptors = None;
     let outcome = Pair::usual().run(|frame| match frame {
         Frame::Challenge(challenge) => acceptors = Some(challenge.proof),
@@ -194,7 +194,7 @@ fn acceptor_does_not_take_its_own_proof_for_the_diallers() {
 }
 
 #[test]
-fn initiator_refuses_another_host_than_it_wants() {
+fn initiator_rejects_a_host_other_than_the_one_dialled() {
     let other = HostUid { host: HostId(3), ..LISTENER };
     let outcome = Pair::usual().run(|frame| {
         if let Frame::Challenge(challenge) = frame {
@@ -208,7 +208,7 @@ fn initiator_refuses_another_host_than_it_wants() {
 }
 
 #[test]
-fn proof_breaks_whatever_is_changed_on_the_way() {
+fn any_modified_field_invalidates_the_proof() {
     let changes: [fn(&mut Frame); 13] = [
         |frame| {
             if let Frame::Hello(hello) = frame {
@@ -284,7 +284,7 @@ fn proof_breaks_whatever_is_changed_on_the_way() {
 }
 
 #[test]
-fn proof_of_one_handshake_is_worth_nothing_in_another() {
+fn proof_of_one_handshake_is_invalid_in_another() {
     let mut heard = Pair::usual();
     heard.run(untouched).initiator.unwrap();
     let [hello, _, proof, _] = &heard.said[..] else { panic!("{:?}", heard.said) };
@@ -296,7 +296,7 @@ fn proof_of_one_handshake_is_worth_nothing_in_another() {
 }
 
 #[test]
-fn peer_that_is_late_is_timed_out() {
+fn late_peer_times_out() {
     let mut pair = Pair::usual();
     assert_eq!(pair.acceptor.deadline(), pair.now + Duration::from_secs(5));
     pair.now = pair.acceptor.deadline();
@@ -305,7 +305,7 @@ fn peer_that_is_late_is_timed_out() {
 }
 
 #[test]
-fn timeout_of_all_time_does_not_overflow() {
+fn maximal_timeout_does_not_overflow() {
     let timeout = Duration::MAX;
     let handshake =
         Handshake::accept(Instant::now(), HandshakeConfig { timeout, ..config(LISTENER) }, [2; 32]);
@@ -348,7 +348,7 @@ fn peer_with_too_small_a_window_is_refused() {
 }
 
 #[test]
-fn proven_peer_may_be_refused() {
+fn authenticated_peer_may_be_refused() {
     let mut pair = Pair::usual();
     let hello = pair.initiator.poll_transmit().unwrap();
     pair.acceptor.receive(pair.now, hello).unwrap();

@@ -109,7 +109,7 @@ pub struct Session<T> {
     /// Bytes that may be in flight including a new message: 0 while a waiter is in line for the
     /// link.
     room_bytes: usize,
-    /// How the next message relates to the waiters.
+    /// Relation of the next message to the waiters.
     asks: Asks,
     /// Head of the waiters for the link, and head of the queued messages.
     first_waiter: Mark<WaiterId>,

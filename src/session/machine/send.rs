@@ -15,7 +15,7 @@ impl<T> Session<T> {
         if !self.has_outgoing() {
             return;
         }
-        debug_assert!(self.is_ack_due(), "frames have come, and no acknowledgement is owed for them");
+        debug_assert!(self.is_ack_due(), "received frames have no ACK scheduled");
         // Before the frames: the ACK is tiny, and the peer frees memory with it.
         if self.inbound.ack_now || self.inbound.ack_piggyback {
             self.put_ack(batch);

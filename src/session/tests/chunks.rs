@@ -1,4 +1,4 @@
-//! Large frames in chunks, and what goes between them.
+//! Large frames in chunks, and the frames between them.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn large(chunks: usize) -> Vec<u8> {
     (0..chunks * CHUNK_BYTES - 300).map(|at| at as u8).collect()
 }
 
-/// Takes what would be written next.
+/// Takes the frames that would be written next.
 fn next(scripted: &mut Scripted) -> Vec<Frame> {
     let mut batch = WriteBatch::default();
     scripted.session.take_outgoing(&mut batch);
@@ -33,7 +33,7 @@ fn next(scripted: &mut Scripted) -> Vec<Frame> {
 }
 
 #[test]
-fn a_large_message_is_one_again_at_the_receiver() {
+fn a_large_message_is_reassembled_at_the_receiver() {
     let (mut sender, mut receiver) = (wide(), wide());
     let message = large(3);
     sender.call_with("large", &message).unwrap();
@@ -54,7 +54,7 @@ fn a_large_message_is_one_again_at_the_receiver() {
 }
 
 #[test]
-fn no_chunk_is_over_the_limit_of_a_peer_that_takes_the_message() {
+fn no_chunk_exceeds_the_frame_limit_of_the_peer() {
     let mut scripted = wide();
     scripted.detach();
     scripted.terms.frame_bytes_max = CHUNK_BYTES as u64 + 1;
@@ -66,7 +66,7 @@ fn no_chunk_is_over_the_limit_of_a_peer_that_takes_the_message() {
 }
 
 #[test]
-fn small_messages_to_others_go_between_and_those_to_the_same_actor_wait() {
+fn small_messages_to_other_actors_are_interleaved_and_those_to_the_same_actor_wait() {
     let mut scripted = wide();
     scripted.tell(&large(12)).unwrap();
     let first = next(&mut scripted);
@@ -83,7 +83,7 @@ fn small_messages_to_others_go_between_and_those_to_the_same_actor_wait() {
 }
 
 #[test]
-fn large_messages_take_turns() {
+fn large_messages_alternate_chunk_by_chunk() {
     let mut scripted = wide();
     scripted.tell(&large(3)).unwrap();
     scripted.session.tell(OTHER, MESSAGE, encoded(&large(3))).unwrap();
@@ -99,7 +99,7 @@ fn large_messages_take_turns() {
 }
 
 #[test]
-fn a_large_call_that_nobody_wants_any_more_is_broken_off() {
+fn a_cancelled_large_call_is_abandoned() {
     let (mut sender, mut receiver) = (wide(), wide());
     let fresh = sender.call_with("fresh", &large(10)).unwrap();
     assert_eq!(sender.session.cancel(fresh), Some("fresh"));
@@ -113,11 +113,11 @@ fn a_large_call_that_nobody_wants_any_more_is_broken_off() {
     assert!(frames.len() < 10);
     let events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
     let [Event::Tell { charge: claim, .. }] = events[..] else { panic!("{events:?}") };
-    assert_eq!(sender.session.charged_bytes(), claim.bytes, "what was broken off costs nothing");
+    assert_eq!(sender.session.charged_bytes(), claim.bytes, "an abandoned frame costs nothing");
 }
 
 #[test]
-fn a_large_call_that_is_made_again_is_broken_off_and_not_the_attempt_before_it() {
+fn cancelling_a_large_retry_abandons_it_and_not_the_earlier_attempt() {
     let (mut sender, mut receiver) = (wide(), wide());
     let make = |sender: &mut Scripted, target, repeat| {
         let (now, message) = (sender.now, large(10));
@@ -134,7 +134,7 @@ fn a_large_call_that_is_made_again_is_broken_off_and_not_the_attempt_before_it()
 }
 
 #[test]
-fn chunks_go_on_over_the_next_link() {
+fn chunks_resume_on_the_next_link() {
     let (mut sender, mut receiver) = (wide(), wide());
     sender.call_with("large", &large(10)).unwrap();
     let first = next(&mut sender);
@@ -152,7 +152,7 @@ fn chunks_go_on_over_the_next_link() {
 }
 
 #[test]
-fn chunks_that_fit_no_frame_are_violations() {
+fn chunks_that_do_not_fit_their_frame_are_violations() {
     let chunk = |message, first: Option<usize>, last, bytes: &'static [u8]| {
         let first = first.map(|length| length as u32);
         Frame::Chunk(Chunk { message, first, last, abandoned: false, bytes: Bytes::from_static(bytes) })
@@ -177,7 +177,7 @@ fn chunks_that_fit_no_frame_are_violations() {
 }
 
 #[test]
-fn a_chunked_frame_may_only_be_one_that_can_be_large() {
+fn only_messages_and_replies_may_be_chunked() {
     let mut inner = BytesMut::new();
     Frame::Cancel(Cancel { call: CallId(1) }).put(&mut inner);
     let first = Some(inner.len() as u32);

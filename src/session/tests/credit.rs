@@ -1,11 +1,11 @@
-//! What actors have taken on, and what waits until they have handled it.
+//! Windows of actors, and the messages queued for credit.
 
 use super::*;
 use crate::config::QUEUE_OVERHEAD_BYTES;
 
 const OTHER: Target = Target { actor: ActorId(10), incarnation: ActorIncarnation(1) };
 
-/// Of a window of 2000 bytes a tell of 100 bytes takes 384.
+/// A tell of 100 bytes occupies 384 of a window of 2000 bytes.
 const SMALL_WINDOW: u64 = 2000;
 const BODY: [u8; 100] = [0; 100];
 const COST: u64 = 384;
@@ -26,7 +26,7 @@ fn credit(bytes: u64) -> Frame {
 }
 
 #[test]
-fn messages_without_credit_wait_in_order_and_others_pass_them() {
+fn messages_without_credit_are_queued_in_order_and_others_pass_them() {
     let mut scripted = narrow();
     for _ in 0..5 {
         scripted.tell(&BODY).unwrap();
@@ -47,7 +47,7 @@ fn messages_without_credit_wait_in_order_and_others_pass_them() {
 }
 
 #[test]
-fn what_has_credit_and_waits_for_room_is_passed_by_nothing_smaller() {
+fn no_smaller_message_passes_one_with_credit_that_waits_for_the_link() {
     const THIRD: Target = Target { actor: ActorId(11), incarnation: ActorIncarnation(1) };
     let limits = SessionLimits { outgoing_bytes_max: 1700, parked_bytes_max: 1000, ..LIMITS };
     let mut scripted = Scripted::with(limits);
@@ -78,7 +78,7 @@ fn what_has_credit_and_waits_for_room_is_passed_by_nothing_smaller() {
 }
 
 #[test]
-fn what_is_parked_has_a_limit_for_each_actor() {
+fn queued_messages_have_a_limit_for_each_actor() {
     let mut scripted = narrow();
     for _ in 0..8 {
         scripted.tell(&BODY).unwrap();
@@ -91,7 +91,7 @@ fn what_is_parked_has_a_limit_for_each_actor() {
 }
 
 #[test]
-fn a_rejection_names_the_budget_that_has_no_room() {
+fn a_rejection_names_the_exhausted_budget() {
     const QUEUE: usize = QUEUE_OVERHEAD_BYTES;
     let limits =
         SessionLimits { outgoing_bytes_max: 1100 + 2 * QUEUE, parked_bytes_max: 700 + QUEUE, ..LIMITS };
@@ -107,7 +107,7 @@ fn a_rejection_names_the_budget_that_has_no_room() {
 }
 
 #[test]
-fn the_largest_message_passes_while_the_rest_of_the_window_is_owed() {
+fn the_largest_message_passes_while_the_receiver_defers_the_rest_of_the_window() {
     let mut scripted = narrow();
     scripted.tell(&BODY).unwrap();
     scripted.tell(&[0; 900]).unwrap();
@@ -116,7 +116,7 @@ fn the_largest_message_passes_while_the_rest_of_the_window_is_owed() {
 }
 
 #[test]
-fn credit_that_was_never_taken_is_a_violation() {
+fn credit_that_was_never_charged_is_a_violation() {
     let mut scripted = narrow();
     let wrong = scripted.receive_wrong(credit(1));
     assert_eq!(wrong, SessionError::Credit { target: TARGET, bytes: 1 });
@@ -125,7 +125,7 @@ fn credit_that_was_never_taken_is_a_violation() {
 }
 
 #[test]
-fn handled_messages_are_given_back_by_the_quarter_of_the_window() {
+fn credit_is_returned_by_the_quarter_of_the_window() {
     let mut scripted = Scripted::with(SessionLimits { window_bytes: 2000, ..LIMITS });
     scripted.attach();
     let claims: Vec<_> = (0..4)
@@ -143,14 +143,14 @@ fn handled_messages_are_given_back_by_the_quarter_of_the_window() {
     assert_eq!(scripted.written(), [credit(2 * cost)]);
     assert_eq!(scripted.session.owed_bytes(), 0);
 
-    // Those of an earlier life are nobody's.
+    // Charges of an earlier epoch return no credit.
     scripted.reset();
     assert!(!scripted.session.release_credit(claims[2]));
     assert_eq!(scripted.session.owed_bytes(), 0);
 }
 
 #[test]
-fn credit_is_withheld_from_a_peer_that_does_not_take_its_replies() {
+fn credit_is_deferred_for_a_peer_that_does_not_read_its_replies() {
     let mut scripted =
         Scripted::with(SessionLimits { outgoing_bytes_max: 200, window_bytes: 2000, ..LIMITS });
     scripted.attach();
@@ -184,7 +184,7 @@ fn a_message_without_credit_is_a_violation() {
 }
 
 #[test]
-fn a_call_that_is_taken_back_before_it_had_credit_costs_nothing() {
+fn a_call_cancelled_before_it_had_credit_costs_nothing() {
     let mut scripted = narrow();
     for _ in 0..5 {
         scripted.tell(&BODY).unwrap();
@@ -198,7 +198,7 @@ fn a_call_that_is_taken_back_before_it_had_credit_costs_nothing() {
 }
 
 #[test]
-fn a_cancelled_call_that_nobody_saw_gives_its_credit_back() {
+fn an_undelivered_cancelled_call_returns_its_credit() {
     let mut scripted = Scripted::with(SessionLimits { window_bytes: 1000, ..LIMITS });
     scripted.attach();
     let mut events = Vec::new();
@@ -211,7 +211,7 @@ fn a_cancelled_call_that_nobody_saw_gives_its_credit_back() {
 }
 
 #[test]
-fn resting_flows_are_forgotten_when_there_are_many() {
+fn idle_flows_are_removed_when_there_are_many() {
     let mut scripted = Scripted::attached();
     for actor in 0..3000 {
         let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };

@@ -1,8 +1,8 @@
-//! Sides that forget the other, while that remembers.
+//! A side that forgets the other, which remembers it.
 
 use super::*;
 
-/// A half that the peer begins after it has forgotten this side, by what it says to one that it does not know.
+/// Position of a new half of the peer, which has forgotten this side.
 const ANEW: Resume = Resume { generation: 3, epoch: 0, peer_generation: 0, received: 0 };
 
 fn make(scripted: &mut Scripted, repeat: Retryable) -> Result<CallId, (Rejected, &'static str)> {
@@ -23,7 +23,7 @@ fn forget(scripted: &mut Scripted, generation: u32) -> Vec<Event<&'static str>> 
 }
 
 #[test]
-fn what_was_under_way_to_a_peer_that_has_forgotten_this_side_is_in_doubt_and_what_was_parked_goes() {
+fn calls_in_flight_to_a_peer_that_forgot_this_side_have_an_unknown_outcome_and_queued_ones_are_sent() {
     let mut scripted = Scripted::attached();
     scripted.call("written");
     scripted.tell(b"written").unwrap();
@@ -38,12 +38,12 @@ fn what_was_under_way_to_a_peer_that_has_forgotten_this_side_is_in_doubt_and_wha
 }
 
 #[test]
-fn one_way_messages_that_nobody_acknowledged_are_not_written_to_a_peer_that_has_forgotten_this_side() {
+fn unacknowledged_tells_are_not_sent_again_to_a_peer_that_forgot_this_side() {
     let mut scripted = Scripted::attached();
     scripted.tell(b"once").unwrap();
     assert_eq!(scripted.written().len(), 1);
     scripted.detach();
-    // Both have reset nothing, and the new half of the peer has received nothing.
+    // Neither side has reset, and the peer's new half has received nothing.
     assert_eq!(scripted.attach_to(ANEW), []);
     assert_eq!(scripted.written(), []);
     scripted.tell(b"next").unwrap();
@@ -53,7 +53,7 @@ fn one_way_messages_that_nobody_acknowledged_are_not_written_to_a_peer_that_has_
 }
 
 #[test]
-fn a_call_that_the_peer_may_have_had_is_not_made_again_once_it_has_forgotten_it() {
+fn a_call_that_the_peer_may_have_executed_and_forgotten_is_not_retried() {
     let mut scripted = Scripted::attached();
     let call = make(&mut scripted, Retryable::First).unwrap();
     scripted.written();
@@ -65,7 +65,7 @@ fn a_call_that_the_peer_may_have_had_is_not_made_again_once_it_has_forgotten_it(
     let written = scripted.written();
     assert!(matches!(&written[..], [Frame::Call(it)] if it.call == next && it.low_watermark == Some(next)));
 
-    // The same where it waits already, under its number.
+    // The same for a retry that is already queued.
     scripted.reset();
     assert_eq!(make(&mut scripted, Retryable::Again(next)), Ok(next));
     let events = scripted.attach_to(Resume { generation: 4, ..ANEW });
@@ -74,7 +74,7 @@ fn a_call_that_the_peer_may_have_had_is_not_made_again_once_it_has_forgotten_it(
 }
 
 #[test]
-fn calls_of_a_peer_that_has_forgotten_this_side_are_new_ones() {
+fn calls_of_a_peer_that_forgot_this_side_are_no_retries() {
     let mut scripted = Scripted::attached();
     assert_eq!(scripted.receive(repeatable(1)).len(), 1);
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
@@ -86,7 +86,7 @@ fn calls_of_a_peer_that_has_forgotten_this_side_are_new_ones() {
 }
 
 #[test]
-fn a_side_that_has_forgotten_the_peer_says_so_and_uses_no_number_again() {
+fn a_side_that_forgot_the_peer_announces_it_and_reuses_no_call_id() {
     let mut scripted = Scripted::attached();
     let call = make(&mut scripted, Retryable::First).unwrap();
     scripted.receive(call_frame(1, 0));
@@ -98,7 +98,7 @@ fn a_side_that_has_forgotten_the_peer_says_so_and_uses_no_number_again() {
     assert_eq!(scripted.session.resume(), Resume { generation: 2, ..Resume::default() });
     assert_eq!(make(&mut scripted, Retryable::Again(call)), Err((Rejected::Forgotten, "repeated")));
 
-    // The peer counts frames of the half that there was, which are none of this one.
+    // The peer counts frames of the earlier half, none of which belong to this one.
     let peer = Resume { generation: 0, epoch: 0, peer_generation: 0, received: 7 };
     assert_eq!(scripted.attach_to(peer), []);
     assert!(!scripted.session.reply(CallId(1), encoded(b"reply")), "it is of the half before");
@@ -110,7 +110,7 @@ fn a_side_that_has_forgotten_the_peer_says_so_and_uses_no_number_again() {
 }
 
 #[test]
-fn what_a_peer_said_before_it_forgot_this_side_is_out_of_date() {
+fn a_position_from_before_the_peer_forgot_this_side_is_stale() {
     let mut scripted = Scripted::attached();
     scripted.detach();
     scripted.attach_to(ANEW);
@@ -126,7 +126,7 @@ fn what_a_peer_said_before_it_forgot_this_side_is_out_of_date() {
 }
 
 #[test]
-fn replies_that_were_kept_go_with_the_peer_that_they_were_kept_for() {
+fn cached_replies_are_dropped_with_the_peer() {
     let mut scripted = Scripted::with(SessionLimits { frame_bytes_max: 2 << 20, ..LIMITS });
     scripted.attach();
     let large = vec![0; 1 << 20];

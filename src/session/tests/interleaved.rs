@@ -1,7 +1,7 @@
 //! Two sessions joined back to back, in random interleavings, against a simple model.
 //!
-//! What a side reads takes the way of production: from the bytes of a link to the inbox of a host and the
-//! slots of callers.
+//! Received bytes take the production path: from the bytes of a link to the inbox of a host and the
+//! reply slots of callers.
 
 mod waiting;
 
@@ -15,17 +15,17 @@ use crate::host::{InboundSink, ReceivePath, SlotId};
 use crate::registry::{Inbound, MessageBatch};
 use crate::wire;
 
-/// The number of a message, which is also its content. A call that is made again keeps it.
+/// Number of a message, which is also its content. A retry keeps it.
 type Number = u32;
 
-/// How a call ended, as far as the model has an opinion.
+/// Outcome of a call, as far as the model predicts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
     Replied(Number),
     Failed(CallError),
 }
 
-/// A small window, so that messages are parked; room for a few messages in chunks.
+/// A small window, so that messages are queued; capacity for a few messages in chunks.
 const LIMITS: SessionLimits = SessionLimits {
     chunk_bytes: CHUNK_BYTES,
     outgoing_bytes_max: 300_000,
@@ -36,35 +36,35 @@ const LIMITS: SessionLimits = SessionLimits {
     injected_bug: None,
 };
 
-/// One attempt at a call, which is also its ticket.
+/// Attempt at a call, which is also its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct DialAttempt {
     number: Number,
     nth: u32,
 }
 
-/// A call of the peer that a handler has.
+/// A call of the peer whose handler runs.
 struct Handling {
     call: CallId,
     number: Number,
     claim: CreditCharge,
 }
 
-/// One side, and what its user knows.
+/// A session and the knowledge of its user.
 struct Side {
     session: Session<SlotId>,
     path: ReceivePath,
-    /// The attempts that have no outcome, by their slots.
+    /// Attempts without an outcome, by their slots.
     open: BTreeMap<SlotId, DialAttempt>,
     batch: WriteBatch,
-    /// What the kernel has, and the peer has not read.
+    /// Bytes that the kernel has accepted and the peer has not read.
     pipe: BytesMut,
     sent_calls: BTreeMap<DialAttempt, CallId>,
-    /// The calls that may be made again.
+    /// Calls that may be retried.
     repeatable: BTreeSet<Number>,
     ends: BTreeMap<DialAttempt, End>,
     forgotten: BTreeSet<DialAttempt>,
-    /// Of those that the peer made and cancelled, the ones that are not answered yet.
+    /// Calls of the peer that it has cancelled and whose handlers still run.
     cancelled: BTreeSet<CallId>,
     seen_calls: BTreeSet<Number>,
     unanswered: VecDeque<Handling>,
@@ -73,7 +73,7 @@ struct Side {
     seen_tells: Vec<Number>,
     dead_letters: u64,
     attached: bool,
-    /// Senders of one-way messages that wait for room.
+    /// Senders of one-way messages that wait for capacity.
     waiting: Vec<Waiting>,
 }
 
@@ -120,7 +120,7 @@ impl Side {
             CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
         match message.call() {
             Some(call) => {
-                assert!(self.seen_calls.insert(number), "call {number} came twice");
+                assert!(self.seen_calls.insert(number), "call {number} was delivered twice");
                 self.unanswered.push_back(Handling { call, number, claim });
             }
             None => {
@@ -130,7 +130,7 @@ impl Side {
         }
     }
 
-    /// Takes what the session says beside messages, and the outcomes that there are by now.
+    /// Records the session's other events, and the outcomes available by now.
     fn note(&mut self, events: Vec<Event<SlotId>>) {
         for event in self.path.settle(events) {
             match event {
@@ -139,7 +139,7 @@ impl Side {
                     assert!(self.cancelled.insert(call), "call {call} is cancelled twice");
                 }
                 Event::DeadLetters { count } => self.dead_letters += count,
-                other => panic!("nobody leaves, and both have the same types: {other:?}"),
+                other => panic!("neither side closes, and both have the same types: {other:?}"),
             }
         }
         let outcomes = self.open.keys().filter_map(|ticket| Some((*ticket, self.path.outcome(*ticket)?)));
@@ -153,11 +153,11 @@ impl Side {
     }
 
     fn end(&mut self, attempt: DialAttempt, end: End) {
-        assert!(!self.forgotten.contains(&attempt), "{attempt:?} was forgotten and ends with {end:?}");
+        assert!(!self.forgotten.contains(&attempt), "{attempt:?} was cancelled and ends with {end:?}");
         assert_eq!(self.ends.insert(attempt, end), None, "{attempt:?} ends twice");
     }
 
-    /// Whether an attempt at the call may have been handled.
+    /// Returns whether an attempt at the call may have been executed.
     fn may_have_run(&self, number: Number) -> bool {
         let attempts = DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX };
         let safe = |end: &End| matches!(end, End::Failed(failed) if failed.is_safe_to_retry());
@@ -170,7 +170,7 @@ impl Side {
     }
 }
 
-/// What one read has brought.
+/// Messages and events of one read.
 #[derive(Default)]
 struct Came {
     messages: Vec<Inbound>,
@@ -204,7 +204,7 @@ enum Step {
         side: usize,
         padding: usize,
     },
-    /// A sender that can wait tells, or lines up for room.
+    /// A sender that can wait sends a tell, or waits for capacity.
     LineUp {
         side: usize,
         padding: usize,
@@ -247,7 +247,7 @@ enum Step {
     Reset {
         side: usize,
     },
-    /// A side forgets the other, as if it had never heard of it.
+    /// A side forgets the other, as if they had never been connected.
     ForgetPeer {
         side: usize,
     },
@@ -289,7 +289,7 @@ struct World {
     sides: [Side; 2],
     last: Number,
     resets: u32,
-    /// How often a side has forgotten the other.
+    /// Number of times that a side has forgotten the other.
     generation: u32,
 }
 
@@ -350,7 +350,7 @@ impl World {
             by.sent_calls.range(DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX });
         let Some((last, call)) = made.next_back().map(|(last, call)| (*last, *call)) else { return };
         match by.ends.get(&last) {
-            // What was never delivered may be made anew where the number is of no use any more.
+            // A call that was never delivered may be sent as a new one when its id is forgotten.
             Some(End::Failed(CallError::NotDelivered(DisconnectReason::Forgotten)))
                 if !by.may_have_run(number) =>
             {
@@ -427,7 +427,7 @@ impl World {
             };
             let owed = !side.cancelled.remove(&call);
             if self.resets == 0 {
-                assert_eq!((answered, before), (owed, 0), "call {number} came in this session");
+                assert_eq!((answered, before), (owed, 0), "call {number} arrived in this session");
             }
         }
     }
@@ -449,7 +449,7 @@ impl World {
         side.session.on_written(bytes);
     }
 
-    /// The peer of `side` reads what `side` has written.
+    /// Lets the peer of `side` read the bytes that `side` has written.
     fn read(&mut self, side: usize, frames: usize) {
         let codec = FrameCodec::established(LIMITS.frame_bytes_max);
         let pipe = &mut self.sides[side].pipe;
@@ -485,8 +485,8 @@ impl World {
             window_bytes: LIMITS.window_bytes as u64,
             schema: 0,
         };
-        // As the handshake has it: the dialler says where it is, and the listener answers after it
-        // has taken the link.
+        // As in the handshake: the acceptor states its position after the initiator's, when it has
+        // attached the link.
         let [dialler, listener] = &mut self.sides;
         let hello = dialler.session.resume();
         assert!(!listener.session.is_stale(hello));
@@ -517,7 +517,7 @@ impl World {
         side.note(events);
     }
 
-    /// A side forgets the other, of which nobody tells that.
+    /// Lets a side forget the other, which does not learn of it.
     fn forget_peer(&mut self, side: usize) {
         self.break_link(WriteCertainty::Exact);
         self.resets += 1;
@@ -528,7 +528,7 @@ impl World {
         side.note(events);
     }
 
-    /// Lets everything that can still happen happen.
+    /// Runs both sides until nothing more can happen.
     fn settle(&mut self) {
         self.join();
         let is_busy = |side: &Side| {
@@ -539,7 +539,7 @@ impl World {
             if !self.sides.iter().any(is_busy) {
                 break;
             }
-            assert!(round < 10_000, "it does not come to rest");
+            assert!(round < 10_000, "the sides do not become idle");
             self.poll_all_turns();
             for side in [0, 1] {
                 self.write(side, usize::MAX);
@@ -552,7 +552,7 @@ impl World {
             self.answer(0, false);
             self.answer(1, false);
         }
-        // Acknowledgements and credit that were due go out.
+        // Flushes the delayed ACKs and the credit that is due.
         for _ in 0..3 {
             self.pass(ACK_DELAY);
             for side in [0, 1] {
@@ -567,7 +567,7 @@ impl World {
             for attempt in side.sent_calls.keys() {
                 let seen = peer.seen_calls.contains(&attempt.number);
                 match side.ends.get(attempt) {
-                    None => assert!(side.forgotten.contains(attempt), "{attempt:?} has no end"),
+                    None => assert!(side.forgotten.contains(attempt), "{attempt:?} has no outcome"),
                     Some(End::Replied(reply)) => assert_eq!((*reply, seen), (attempt.number, true)),
                     Some(End::Failed(failed)) => {
                         let again =
@@ -590,12 +590,12 @@ impl World {
                 peer.seen_tells.iter().all(|seen| sent.any(|sent| sent == seen)),
                 "tells keep their order"
             );
-            let told = peer.seen_tells.len() as u64 + side.dead_letters;
-            assert!(told <= side.sent_tells.len() as u64, "no tell is both delivered and a dead letter");
+            let accounted = peer.seen_tells.len() as u64 + side.dead_letters;
+            assert!(accounted <= side.sent_tells.len() as u64, "no tell is both delivered and a dead letter");
             if self.resets == 0 {
                 assert_eq!(peer.seen_tells, side.sent_tells, "a break loses nothing");
             }
-            assert_eq!(side.session.outgoing_bytes(), 0, "all is acknowledged");
+            assert_eq!(side.session.outgoing_bytes(), 0, "everything is acknowledged");
             assert_eq!(side.session.charged_bytes(), peer.session.owed_bytes(), "credit is conserved");
             assert_eq!(peer.session.accepted_bytes(), 0);
         }
@@ -622,7 +622,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
-    fn every_call_ends_exactly_once_and_as_it_is_said(steps in proptest::collection::vec(any_step(), 0..200)) {
+    fn every_call_ends_exactly_once_with_a_true_outcome(steps in proptest::collection::vec(any_step(), 0..200)) {
         let mut world = World::new();
         for step in steps {
             world.step(step);

@@ -1,4 +1,4 @@
-//! Bytes to values.
+//! Deserializer.
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, Error, IntoDeserializer, Visitor};
@@ -8,7 +8,7 @@ use super::nil::NilInSomes;
 use super::{Depth, NIL};
 use crate::wire::DecodeError;
 
-/// Reads one value.
+/// Deserializer of one value.
 #[derive(Debug)]
 pub(super) struct Deserializer<'a, 'de> {
     input: &'a mut Input<'de>,
@@ -36,7 +36,7 @@ impl<'a, 'de> Deserializer<'a, 'de> {
         Ok(Self { depth: self.depth.in_newtype().ok_or_else(too_deep)?, ..self })
     }
 
-    /// Hands over a value of which the head has been read.
+    /// Passes a value whose head has been taken to the visitor.
     #[inline]
     fn visit<V: Visitor<'de>>(self, head: Head<'de>, visitor: V) -> Result<V::Value, DecodeError> {
         match head {
@@ -57,8 +57,8 @@ impl<'a, 'de> Deserializer<'a, 'de> {
         }
     }
 
-    /// Hands over parts that lie at this depth. All of them have to be taken: what is left would be read
-    /// as what follows.
+    /// Passes parts at this depth to `take`, which must consume all of them: the rest would be read
+    /// as whatever follows this value.
     #[inline]
     fn parts<T>(
         self,
@@ -73,8 +73,8 @@ impl<'a, 'de> Deserializer<'a, 'de> {
         Ok(taken)
     }
 
-    /// The content of a variant that has several parts. It is a level of its own, as it is for a type that is
-    /// read from serde's buffer.
+    /// Deserializes the content of a variant with several parts. It is a level of its own, as it is
+    /// for a type that is read from serde's buffer.
     #[inline]
     fn variant_parts<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
@@ -85,7 +85,7 @@ impl<'a, 'de> Deserializer<'a, 'de> {
     }
 }
 
-/// Reads a value of one type: its bytes say which, as with all types of MessagePack.
+/// Methods that decode by the marker alone, as all types of MessagePack are self-describing.
 macro_rules! by_its_head {
     ($($method:ident)*) => {$(
         #[inline]
@@ -95,7 +95,7 @@ macro_rules! by_its_head {
     )*};
 }
 
-/// Reads an integer; most are unsigned and small.
+/// Methods that decode an integer; most are unsigned and small.
 macro_rules! integers {
     ($($method:ident)*) => {$(
         #[inline]
@@ -158,6 +158,8 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
             return visitor.visit_none();
         }
         if self.input.peek() == Some(super::FIXEXT1) {
+            // One byte of look-ahead: nil is `None`, and only this extension may be a nil inside of
+            // `Some`s.
             return self.deserialize_any(visitor);
         }
         visitor.visit_some(self.in_some()?)
@@ -169,7 +171,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
-            // As rmp-serde writes it.
+            // An empty array is the encoding of rmp-serde.
             Head::Array(0) => visitor.visit_unit(),
             head => self.visit(head, visitor),
         }
@@ -232,11 +234,11 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     }
 }
 
-/// Reads the parts of a value, in their order.
+/// Accessor of the parts of a value, in order.
 #[derive(Debug)]
 struct Parts<'a, 'de> {
     input: &'a mut Input<'de>,
-    /// Of the parts.
+    /// Depth of the parts.
     depth: Depth,
     left: usize,
 }
@@ -247,7 +249,7 @@ impl<'de> Parts<'_, 'de> {
         seed.deserialize(Deserializer { input: self.input, depth: self.depth })
     }
 
-    /// As the part before, if there is one more.
+    /// Returns the next part, or `None` after the last.
     #[inline]
     fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, DecodeError> {
         if self.left == 0 {
@@ -294,11 +296,11 @@ impl<'de> de::MapAccess<'de> for &mut Parts<'_, 'de> {
     }
 }
 
-/// Reads a variant with content: its name, then the content.
+/// Deserializer of a variant with content: its name, then the content.
 #[derive(Debug)]
 struct Variant<'a, 'de> {
     input: &'a mut Input<'de>,
-    /// Of the content.
+    /// Depth of the content.
     depth: Depth,
 }
 

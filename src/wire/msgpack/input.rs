@@ -1,4 +1,4 @@
-//! Bytes as they are read: markers, lengths and values without parts.
+//! Reader of MessagePack markers, lengths and scalars.
 
 use rmp::Marker;
 use serde::de::{Error, Unexpected};
@@ -7,15 +7,15 @@ use super::{Depth, SOME_TYPE};
 use crate::config::MESSAGE_DEPTH_MAX;
 use crate::wire::DecodeError;
 
-/// The bytes that are left.
+/// Remaining bytes of the input.
 #[derive(Debug)]
 pub(super) struct Input<'de>(&'de [u8]);
 
-/// One value, or the beginning of one that has parts.
+/// A scalar, or the header of a value with parts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Head<'de> {
     Nil,
-    /// A nil within as many `Some`s, one or more.
+    /// A nil inside this number of `Some`s, one or more.
     NilInSomes(u8),
     Bool(bool),
     Unsigned(u64),
@@ -24,14 +24,14 @@ pub(super) enum Head<'de> {
     F64(f64),
     Str(&'de str),
     Bytes(&'de [u8]),
-    /// As many elements follow.
+    /// Header of an array with this number of elements.
     Array(usize),
-    /// As many pairs follow.
+    /// Header of a map with this number of pairs.
     Map(usize),
 }
 
 impl<'de> Head<'de> {
-    /// The value in serde's words, for errors.
+    /// Returns the value in serde's terms, for errors.
     pub(super) fn unexpected(&self) -> Unexpected<'de> {
         match *self {
             Self::Nil => Unexpected::Unit,
@@ -70,13 +70,13 @@ impl<'de> Input<'de> {
         self.0.is_empty()
     }
 
-    /// The next byte, which stays.
+    /// Returns the next byte without taking it.
     #[inline]
     pub(super) fn peek(&self) -> Option<u8> {
         self.0.first().copied()
     }
 
-    /// Takes the next byte, if it is this one.
+    /// Takes the next byte if it equals `byte`.
     #[inline]
     pub(super) fn take_if(&mut self, byte: u8) -> bool {
         let taken = self.peek() == Some(byte);
@@ -100,7 +100,9 @@ impl<'de> Input<'de> {
         Ok(*taken)
     }
 
-    /// The number of parts that follow, of which each takes as many bytes or more.
+    /// Checks a number of parts of at least `bytes_min` bytes each against the remaining input.
+    ///
+    /// A length that the input cannot hold must not reserve memory.
     #[inline]
     fn parts(&self, length: usize, bytes_min: usize) -> Result<usize, DecodeError> {
         match length.checked_mul(bytes_min) {
@@ -132,9 +134,10 @@ impl<'de> Input<'de> {
         Ok(u32::from_be_bytes(self.take_array()?) as usize)
     }
 
-    /// Takes the next value, if it is an unsigned integer of up to 32 bits.
+    /// Takes the next value if it is an unsigned integer of at most 32 bits.
     ///
-    /// It saves the [`Head`] of each number: a mebibyte in a `Vec<u8>` takes 4.3 ms instead of 7.9 ms to read.
+    /// It avoids a [`Head`] for each number: a `Vec<u8>` of one mebibyte decodes in 4.3 ms instead
+    /// of 7.9 ms.
     #[inline]
     pub(super) fn take_unsigned(&mut self) -> Option<u64> {
         let (value, length) = match *self.0 {
@@ -148,7 +151,7 @@ impl<'de> Input<'de> {
         Some(value)
     }
 
-    /// Takes the next value, or what stands before its parts.
+    /// Takes the next scalar, or the header of a value with parts.
     #[inline]
     pub(super) fn head(&mut self) -> Result<Head<'de>, DecodeError> {
         let [byte] = self.take_array()?;

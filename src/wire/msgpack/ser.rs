@@ -1,4 +1,4 @@
-//! Values to bytes.
+//! Serializer.
 
 use std::fmt::Display;
 
@@ -11,14 +11,15 @@ use crate::config::MESSAGE_DEPTH_MAX;
 use crate::wire::scratch::Scratch;
 use crate::wire::{EncodeError, payload};
 
-/// The name by which rmp-serde's users mark extension types.
+/// Name by which rmp-serde's users mark extension types.
 const EXT_STRUCT: &str = rmp_serde::MSGPACK_EXT_STRUCT_NAME;
 
-/// The bytes of one value, and what has been seen of it.
+/// Encoded bytes of one value, and observations about it.
 #[derive(Debug)]
 pub(in crate::wire) struct Output {
     pub(in crate::wire) bytes: Scratch,
-    /// A 128-bit integer is in it. Serde's buffer for untagged, tagged and flattened types has none.
+    /// Set if the value contains a 128-bit integer, which serde cannot buffer for untagged, tagged
+    /// and flattened types.
     pub(in crate::wire) has_wide_integer: bool,
 }
 
@@ -28,7 +29,7 @@ impl Output {
         Self { bytes: Scratch::new(limit), has_wide_integer: false }
     }
 
-    /// Marks a nil that begins at `start` as one within a `Some` more. Leaves any other value as it is.
+    /// Marks a nil at `start` as one inside a further `Some`. Other values are unchanged.
     #[inline]
     fn mark_nil_in_some(&mut self, start: usize) {
         match self.bytes.size() - start {
@@ -51,13 +52,13 @@ impl Output {
         if let Some([FIXEXT1, kind, somes]) = self.bytes.written_mut(start..start + 3)
             && *kind == SOME_TYPE as u8
         {
-            // In a row there are no more of them than fit: see `Depth`.
+            // Cannot overflow: `Depth` limits consecutive `Some`s.
             *somes += 1;
         }
     }
 }
 
-/// An error as the serializer hands it up: one word, since it is moved through every level of a value.
+/// Error of the serializer: one word, as it is moved through every level of a value.
 #[derive(Debug)]
 pub(super) struct Failed(Box<EncodeError>);
 
@@ -98,14 +99,14 @@ impl From<RmpError> for Failed {
     }
 }
 
-/// Writes one value.
+/// Serializer of one value.
 #[derive(Debug)]
 pub(super) struct Serializer<'a> {
     out: &'a mut Output,
     depth: Depth,
 }
 
-/// Writes an unsigned integer.
+/// Methods that write an unsigned integer.
 macro_rules! unsigned {
     ($($method:ident($ty:ty))*) => {$(
         #[inline]
@@ -116,7 +117,7 @@ macro_rules! unsigned {
     )*};
 }
 
-/// Writes a value without parts as rmp-serde does.
+/// Methods that write a scalar as rmp-serde does.
 macro_rules! leaf {
     ($($method:ident($ty:ty))*) => {$(
         #[inline]
@@ -132,14 +133,15 @@ impl<'a> Serializer<'a> {
         Self { out, depth: Depth::TOP }
     }
 
-    /// The parts of this value.
+    /// Starts the parts of this value.
     #[inline]
     fn parts(self, length: Option<usize>, header: Header) -> Result<Parts<'a>, Failed> {
         let depth = self.depth.in_container().ok_or_else(Failed::too_deep)?;
         Parts::begin(self.out, depth, length, header)
     }
 
-    /// Begins a variant with content: a map from its name to the content. Gives the depth of the content.
+    /// Starts a variant with content: a map from its name to the content. Returns the depth of the
+    /// content.
     #[inline]
     fn variant(&mut self, name: &'static str) -> Result<Depth, Failed> {
         let depth = self.depth.in_container().ok_or_else(Failed::too_deep)?;
@@ -294,7 +296,7 @@ impl<'a> ser::Serializer for Serializer<'a> {
     }
 }
 
-/// The kinds of header that announce parts.
+/// Kind of a header with a number of parts.
 #[derive(Clone, Copy, Debug)]
 enum Header {
     Array,
@@ -302,7 +304,7 @@ enum Header {
 }
 
 impl Header {
-    /// The first bytes of the three forms: up to 15, up to 65,535 and all lengths.
+    /// Markers of the three forms: for up to 15, up to 65,535, and all lengths.
     #[inline]
     const fn markers(self) -> [u8; 3] {
         match self {
@@ -332,7 +334,7 @@ fn put_long_length(bytes: &mut Scratch, marker: u8, length: u32) {
 
 /// Writes an unsigned integer in its shortest form.
 ///
-/// By hand, since small messages are mostly integers: rmp writes its marker and its value one after the other,
+/// Written by hand, as small messages are mostly integers: rmp writes marker and value separately,
 /// by a function that is not inlined.
 #[inline]
 fn put_unsigned(bytes: &mut Scratch, value: u64) {
@@ -354,21 +356,21 @@ fn put_str(bytes: &mut Scratch, text: &str) -> Result<(), Failed> {
     Ok(ser::Serializer::serialize_str(&mut rmp_serde::Serializer::new(bytes), text)?)
 }
 
-/// Writes the parts of a value, each behind the last.
+/// Serializer of the parts of a value.
 #[derive(Debug)]
 pub(super) struct Parts<'a> {
     out: &'a mut Output,
-    /// Of the parts.
+    /// Depth of the parts.
     depth: Depth,
     length: Length,
     written: usize,
 }
 
-/// How many parts a value has.
+/// Number of parts of a value.
 #[derive(Debug)]
 enum Length {
     Announced(usize),
-    /// Its four bytes lie there, and are written last.
+    /// Position of the four length bytes, which are written last.
     At(usize),
 }
 
@@ -405,7 +407,8 @@ impl<'a> Parts<'a> {
         self.part(value)
     }
 
-    /// Without the right length the reader would take what follows for parts of this value.
+    /// Checks or writes the length: with a wrong one the reader would take later bytes for parts of
+    /// this value.
     #[inline]
     fn finish(self) -> Result<(), Failed> {
         match self.length {
@@ -431,7 +434,7 @@ fn checked(length: usize) -> Result<u32, Failed> {
         .map_err(|_| Failed::new(format_args!("MessagePack has no sequence of {length} parts")))
 }
 
-/// The ways by which serde names the parts of a value.
+/// Implements the traits by which serde names the parts of a value.
 macro_rules! parts {
     ($($kind:ident::$method:ident($($name:ident: &'static $str:ty)?) $part:ident;)*) => {$(
         impl ser::$kind for Parts<'_> {
