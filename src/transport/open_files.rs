@@ -1,11 +1,11 @@
-//! What an error says when a process or its machine has too many files open.
+//! Advice for errors of too many open files.
 
 use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// The error, with the limit that was reached and what to do, if it is one of open files.
+/// Adds the reached limit and the remedy to an error of too many open files.
 #[must_use]
 pub(crate) fn explained(error: io::Error) -> io::Error {
     let text = match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_the_limit_of_open_files_that_was_reached() {
+    fn an_error_names_the_reached_limit_of_open_files() {
         let limit = getrlimit(Resource::Nofile).current.unwrap().to_string();
         let of_process = explained(Errno::MFILE.into()).to_string();
         assert!(of_process.contains(&limit) && of_process.contains("ulimit -Hn"), "{of_process}");

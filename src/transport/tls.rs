@@ -1,4 +1,4 @@
-//! Links under TLS 1.3, on which both sides have shown a certificate of the cluster.
+//! Links over TLS 1.3 with certificates of the cluster on both sides.
 
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
@@ -16,14 +16,14 @@ use super::credentials::Credentials;
 use super::{Certificate, DetachedLink, Link, LinkRead, LinkReader, LinkWriter, host_name};
 use crate::id::HostUid;
 
-/// How long whoever was refused may go on sending: closed earlier, the connection would be reset, and the
-/// reason might never be read.
+/// Time for a rejected peer to read the reason. Closing earlier would reset the connection, and the
+/// reason might be lost.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How many bytes are read of one who was refused.
+/// Bytes that are read and discarded from a rejected peer.
 const LINGER_BYTES_MAX: u64 = 64 << 10;
 
-/// Makes a link to that host of a connection that was dialled.
+/// Establishes a link to host `to` over a dialled connection.
 pub(super) async fn connect(
     stream: TcpStream,
     credentials: &Credentials,
@@ -35,7 +35,7 @@ pub(super) async fn connect(
     open(TlsStream::Client(stream))
 }
 
-/// Makes a link of a connection that came in.
+/// Establishes a link over an accepted connection.
 pub(super) async fn accept(stream: TcpStream, credentials: &Credentials) -> io::Result<Box<dyn Link>> {
     let accepting = TlsAcceptor::from(credentials.host_server()).accept(Socket(Some(stream)));
     match accepting.into_fallible().await {
@@ -47,13 +47,13 @@ pub(super) async fn accept(stream: TcpStream, credentials: &Credentials) -> io::
     }
 }
 
-/// Lets the other side read why it was refused.
+/// Closes a connection so that the other side can read why it was rejected.
 pub(crate) async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     let farewell = async {
         socket.shutdown().await?;
         tokio::io::copy(&mut socket.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
     };
-    // The connection ends in either case.
+    // The connection is closed in either case.
     let _ = tokio::time::timeout(LINGER, farewell).await;
 }
 
@@ -92,7 +92,7 @@ impl Link for Encrypted {
 
 impl LinkRead for ReadHalf<Encrypted> {}
 
-/// The state of the encryption, and apart from it the connection that it is for.
+/// TLS state, and apart from it the socket, which is registered with no reactor.
 #[derive(Debug)]
 struct Detached {
     link: Encrypted,
@@ -113,7 +113,8 @@ impl AsyncRead for Encrypted {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.stream).poll_read(task, buf)) {
-            // The protocol above says itself when it is at its end, as over plain TCP.
+            // Sessions have their own end of stream, as over plain TCP, so a missing close_notify
+            // is no attack.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             read => Poll::Ready(read.map_err(explain)),
         }
@@ -152,7 +153,7 @@ impl fmt::Debug for Encrypted {
     }
 }
 
-/// A connection that may be taken from under its encryption, for the way to another thread.
+/// Socket that can be removed from its TLS stream, to move to another reactor.
 struct Socket(Option<TcpStream>);
 
 impl Socket {
@@ -197,7 +198,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Says an error of TLS in words that tell what to do next.
+/// Adds advice for the next step to a TLS error.
 pub(crate) fn explain(error: io::Error) -> io::Error {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else { return error };
     io::Error::new(ErrorKind::InvalidData, format!("{} ({tls})", advice(tls)))

@@ -1,4 +1,4 @@
-//! One end of a link, whole or parted in its directions.
+//! Ends of an in-memory link, whole or split into directions.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::pipe::{Pipe, Progress, Side};
 use crate::transport::{DetachedLink, Link, LinkRead, LinkReader, LinkWriter};
 
-/// One end of a cable; closed when the last that holds it is dropped.
+/// End of a pipe. The pipe is closed when the last reference to the end is dropped.
 struct End {
     cable: Arc<Pipe>,
     side: Side,
@@ -25,15 +25,15 @@ impl Drop for End {
     }
 }
 
-/// One end of a link.
+/// End of an in-memory link.
 pub(super) struct Stream {
     end: Arc<End>,
-    /// For the next arrival, and for news of the other end.
+    /// Timer for the next arrival, and for the other end being closed.
     reading: WakeAt,
     writing: WakeAt,
 }
 
-/// Both ends of a cable: the dialer's, and the listener's.
+/// Returns both ends of a pipe: the dialler's, and the listener's.
 pub(super) fn pair(cable: &Arc<Pipe>) -> [Stream; 2] {
     [Side::Dialer, Side::Listener].map(|side| Stream::new(Arc::new(End { cable: Arc::clone(cable), side })))
 }
@@ -45,7 +45,7 @@ impl Stream {
 }
 
 impl Link for Stream {
-    /// Timers belong to a runtime; all else can be used from anywhere.
+    /// Drops the timers, which belong to a runtime. The rest is independent of it.
     fn detach(self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
         Ok(Box::new(Detached(self.end)))
     }
@@ -124,7 +124,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// The outgoing direction; its drop is the end of what is written.
+/// Sending direction. Dropping it ends the stream.
 struct Writer(Stream);
 
 impl AsyncWrite for Writer {
@@ -159,12 +159,12 @@ impl Drop for Writer {
     }
 }
 
-/// A timer that is made when it is first needed.
+/// Timer that is created when it is first needed.
 #[derive(Default)]
 struct WakeAt(Option<Pin<Box<Sleep>>>);
 
 impl WakeAt {
-    /// Ready when the moment has come; never, where there is none.
+    /// Returns ready when the moment has passed; never without a moment.
     fn poll(&mut self, until: Option<Instant>, task: &mut Context<'_>) -> Poll<()> {
         let Some(until) = until else { return Poll::Pending };
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));

@@ -1,7 +1,13 @@
-//! What lies between the two ends of a link: a lane for each direction.
+//! In-memory connection between the two ends of a link, with one queue for each direction.
 //!
-//! Time passes here only as the clock says: each piece that is written gets the moment at which it
-//! arrives, and no earlier than the one before it. Wakers are called after the lock is released.
+//! ```text
+//!   dialler  --write--> [ piece @t1 | piece @t2 | End @t3 ] --read-->  listener
+//!             <--read-- [ piece @t1 | ...                 ] <--write--
+//! ```
+//!
+//! Each written piece is given its arrival time, which is never before that of the previous piece.
+//! A reader sees a piece once the clock has reached that time. Wakers run after the lock is
+//! released: they may poll the other end immediately.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -18,12 +24,12 @@ use tokio::time::Instant;
 use super::random::SplitMix64;
 use crate::config::MEMORY_LINK_BYTES_MAX;
 
-/// Which end of a cable.
+/// End of a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    /// The one that connected.
+    /// The end that connected.
     Dialer = 0,
-    /// The one that was listened for.
+    /// The end that accepted.
     Listener = 1,
 }
 
@@ -36,24 +42,24 @@ impl Side {
     }
 }
 
-/// What a read or a write has come to.
+/// Result of a read or a write attempt.
 pub(super) enum Progress<T> {
     Done(io::Result<T>),
-    /// The waker is kept; and there is something to see at that moment, whoever wakes.
+    /// The waker is stored. Poll again at this moment even without a wake-up.
     Wait(Option<Instant>),
 }
 
 /// Both directions of one link.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    /// The addresses of the dialer and of the listener.
+    /// Addresses of the dialler and of the listener.
     pub(super) ends: [SocketAddr; 2],
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Lane `n` carries what end `n` writes.
+    /// Element `n` carries the data that end `n` writes.
     lanes: [Direction; 2],
     cut: bool,
 }
@@ -62,15 +68,15 @@ struct State {
 struct Direction {
     latency: RangeInclusive<Duration>,
     rng: SplitMix64,
-    /// Nothing arrives for now.
+    /// Set while nothing may arrive.
     blocked: bool,
-    /// What was written and not read, each with the moment of its arrival.
+    /// Written data that is not read yet, with its arrival times.
     pieces: VecDeque<(Instant, Piece)>,
     bytes: usize,
     last_arrival: Option<Instant>,
-    /// The writer has said that nothing follows.
+    /// Set once the writer has ended its stream.
     write_closed: bool,
-    /// The reader has gone; the moment at which the writer can know.
+    /// Time at which the writer learns that the reader is closed.
     reader_closed: Option<Instant>,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -80,7 +86,7 @@ struct Direction {
 enum Piece {
     Data(Bytes),
     End,
-    /// The end of a writer that had not read all that it got.
+    /// Close of an end that had unread data.
     Reset,
 }
 
@@ -100,7 +106,7 @@ impl Direction {
         }
     }
 
-    /// When something that leaves now arrives: after all that left before it.
+    /// Returns the arrival time of something that is sent now: after everything sent before.
     fn arrival(&mut self, now: Instant) -> Instant {
         let drawn = self.rng.duration(&self.latency);
         let arrival = now.checked_add(drawn).unwrap_or(now).max(self.last_arrival.unwrap_or(now));
@@ -119,13 +125,13 @@ impl Direction {
         }
     }
 
-    /// Whether there are bytes that have arrived and wait to be read.
+    /// Returns whether data has arrived and waits for the reader.
     fn has_arrived(&self, now: Instant) -> bool {
         let first = self.pieces.front();
         !self.blocked && first.is_some_and(|(at, piece)| *at <= now && matches!(piece, Piece::Data(_)))
     }
 
-    /// Reads what has arrived.
+    /// Reads the data that has arrived.
     fn read(&mut self, now: Instant, waker: &Waker, buf: &mut ReadBuf<'_>) -> Progress<()> {
         let before = buf.filled().len();
         let mut next = None;
@@ -146,7 +152,7 @@ impl Direction {
                 Some((_, Piece::Reset)) if buf.filled().len() == before => {
                     return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
                 }
-                // They stay, for every later read.
+                // Kept in the queue, for every later read.
                 Some((_, Piece::End | Piece::Reset)) => return Progress::Done(Ok(())),
                 None => break,
             }
@@ -158,7 +164,7 @@ impl Direction {
         Progress::Wait(next)
     }
 
-    /// Writes as much as there is room for.
+    /// Writes as much data as there is space for.
     fn write(&mut self, now: Instant, waker: &Waker, slices: &[IoSlice<'_>]) -> Progress<usize> {
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         let room = wanted.min(MEMORY_LINK_BYTES_MAX - self.bytes);
@@ -178,7 +184,7 @@ impl Direction {
         Progress::Done(Ok(room))
     }
 
-    /// The reader has gone, and the writer can know it from `known` on.
+    /// Closes the reading end; the writer learns of it at `known`.
     fn close_reader(&mut self, known: Instant) {
         self.reader_closed = Some(known);
         self.pieces.clear();
@@ -197,7 +203,7 @@ impl Pipe {
         Self { ends, state: Mutex::new(State { lanes, cut: false }) }
     }
 
-    /// Reads at `side` what the other one has written.
+    /// Reads at `side` the data that the other end has written.
     pub(super) fn read(&self, side: Side, waker: &Waker, buf: &mut ReadBuf<'_>) -> Progress<()> {
         let mut state = self.lock();
         if state.cut {
@@ -211,7 +217,7 @@ impl Pipe {
         progress
     }
 
-    /// Writes at `side` for the other one to read.
+    /// Writes data at `side` for the other end.
     pub(super) fn write(&self, side: Side, waker: &Waker, slices: &[IoSlice<'_>]) -> Progress<usize> {
         let now = Instant::now();
         let mut state = self.lock();
@@ -224,18 +230,19 @@ impl Pipe {
             return Progress::Done(Err(ErrorKind::BrokenPipe.into()));
         }
         let progress = match lane.write(now, waker, slices) {
-            // The news comes when the other lane is healed, and that wakes.
+            // The close of the other end is in its blocked direction: healing it wakes this writer.
             Progress::Wait(_) if news_held => Progress::Wait(None),
             progress => progress,
         };
-        // Only news wakes: two ends that wait for room would else keep each other awake.
+        // Only a write wakes the reader: two ends that wait for space would keep each other awake
+        // otherwise.
         let reader = if let Progress::Done(_) = &progress { lane.reader.take() } else { None };
         drop(state);
         wake(reader);
         progress
     }
 
-    /// Says that `side` writes nothing more.
+    /// Ends the stream that `side` writes.
     pub(super) fn shut(&self, side: Side) {
         let mut state = self.lock();
         if state.cut {
@@ -248,8 +255,8 @@ impl Pipe {
         wake(reader);
     }
 
-    /// The end at `side` is gone. As with TCP, the other one sees a reset instead of an orderly end
-    /// if there was something left to read here.
+    /// Closes the end at `side`. As with TCP, the other end sees a reset instead of an end of
+    /// stream if unread data was left here.
     pub(super) fn close(&self, side: Side) {
         let now = Instant::now();
         let mut state = self.lock();
@@ -263,7 +270,7 @@ impl Pipe {
         wake(wakers);
     }
 
-    /// Breaks the link for both ends, at once; what was on its way is lost.
+    /// Breaks the link for both ends immediately. Data in flight is lost.
     pub(super) fn cut(&self) {
         self.change(|state| {
             state.cut = true;
@@ -271,7 +278,7 @@ impl Pipe {
         });
     }
 
-    /// Lets nothing arrive, or all that was held: in each direction as `held` says.
+    /// Blocks or unblocks each direction, as `held` says.
     pub(super) fn set_blocked(&self, held: [bool; 2]) {
         self.change(|state| {
             for (lane, held) in state.lanes.iter_mut().zip(held) {
@@ -302,7 +309,7 @@ impl State {
         &mut self.lanes[writer as usize]
     }
 
-    /// Everyone who waits.
+    /// Removes the wakers of all waiting readers and writers.
     fn wakers(&mut self) -> Vec<Waker> {
         self.lanes
             .iter_mut()

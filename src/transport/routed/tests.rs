@@ -1,4 +1,4 @@
-//! Links of a real cluster, over sockets of this machine.
+//! Links of a real cluster, over local sockets.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,7 +34,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it ends in time")
 }
 
-/// A door with one host behind it, as between machines.
+/// An acceptor with one host, as between machines.
 struct Node {
     identity: HostUid,
     address: SocketAddr,
@@ -80,12 +80,12 @@ async fn link(from: &Routed, to: &Node, listener: &mut dyn Listener) -> Ends {
     (near.unwrap(), far.unwrap())
 }
 
-/// What both sides say of a link that does not come about.
+/// Errors of both sides of a link that fails.
 async fn refused(from: &Routed, to: &Node) -> (io::Error, io::Error) {
     let mut listener = to.listen().await;
     let near = async {
         match from.connect(to.address, to.identity).await {
-            // Whoever dials is done before the other side has looked at its certificate.
+            // The dialler has finished before the other side verifies its certificate.
             Ok(mut link) => link.read_u8().await.unwrap_err(),
             Err(error) => error,
         }
@@ -116,7 +116,7 @@ async fn echo(one: &mut dyn Link, other: &mut dyn Link, bytes: &[u8]) {
 }
 
 #[test]
-fn link_is_plain_between_two_addresses_of_loopback_and_nowhere_else() {
+fn link_is_plain_between_loopback_addresses_only() {
     let plain = |here: &str, there: &str| {
         let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 7);
         assert_eq!(is_plain(address(here), address(there)), is_plain(address(there), address(here)));
@@ -135,7 +135,7 @@ fn link_is_plain_between_two_addresses_of_loopback_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn link_on_loopback_is_plain_and_shows_no_certificate() {
+async fn link_on_loopback_is_plain_and_has_no_certificate() {
     let (realm, me) = (TestCa::new(), fresh_identity());
     let node = Node::of(me, realm.credentials(Role::Worker, me)).await;
     let node = Node { routed: Routed { is_plain, ..node.routed }, ..node };
@@ -146,7 +146,7 @@ async fn link_on_loopback_is_plain_and_shows_no_certificate() {
 }
 
 #[tokio::test]
-async fn link_under_tls_carries_bytes_and_shows_both_certificates() {
+async fn tls_link_carries_bytes_and_has_both_certificates() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let dialer = dialer(realm.credentials(Role::Driver, me));
@@ -157,13 +157,13 @@ async fn link_under_tls_carries_bytes_and_shows_both_certificates() {
     let bytes: Vec<u8> = (0..1 << 20).map(|n: u32| (n % 251) as u8).collect();
     echo(&mut *near, &mut *far, &bytes).await;
     echo(&mut *far, &mut *near, &bytes).await;
-    // As over plain TCP, the end of a link is the end of its bytes.
+    // As over plain TCP, closing the link ends the stream.
     drop(near);
     assert_eq!(in_time(far.read(&mut [0])).await.unwrap(), 0);
 }
 
 #[tokio::test]
-async fn both_directions_of_a_parted_link_work_at_once() {
+async fn both_directions_of_a_split_link_work_concurrently() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (near, far) =
@@ -171,7 +171,7 @@ async fn both_directions_of_a_parted_link_work_at_once() {
     let ends = [near, far].map(|link| {
         let (mut reader, mut writer) = link.into_split();
         let write = async move {
-            // More than the kernel holds.
+            // More than the socket buffers hold.
             for _ in 0..64 {
                 writer.write_all(&[7; 1 << 17]).await.unwrap();
             }
@@ -188,13 +188,13 @@ async fn both_directions_of_a_parted_link_work_at_once() {
 }
 
 #[tokio::test]
-async fn link_goes_on_under_another_reactor() {
+async fn link_continues_on_another_reactor() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (mut near, mut far) =
         link(&dialer(realm.credentials(Role::Driver, me)), &node, &mut *node.listen().await).await;
     echo(&mut *near, &mut *far, b"before").await;
-    // Some of it is read from the socket already and not asked for yet.
+    // Some bytes are decrypted but not read yet.
     near.write_all(b"12345").await.unwrap();
     near.flush().await.unwrap();
     assert_eq!(far.read_u8().await.unwrap(), b'1');
@@ -220,7 +220,7 @@ async fn link_goes_on_under_another_reactor() {
     tokio::task::spawn_blocking(move || other.join().unwrap()).await.unwrap();
 }
 
-/// Passes connections on, and keeps what the side that dials says.
+/// Proxies connections, and records the bytes of the dialler.
 async fn overhear(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let (address, heard) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
@@ -248,7 +248,7 @@ async fn overhear(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
 }
 
 #[tokio::test]
-async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
+async fn a_man_in_the_middle_can_neither_read_nor_replay() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let mut listener = node.listen().await;
@@ -270,7 +270,7 @@ async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
     let replayed = in_time(listener.accept()).await.unwrap();
     let ended = tokio::spawn(async move {
         let mut said = Vec::new();
-        // A reset is an end, too.
+        // A reset is accepted as well.
         let _ = replay.read_to_end(&mut said).await;
     });
     assert_eq!(in_time(replayed.into_future()).await.err().unwrap().kind(), ErrorKind::InvalidData);
@@ -278,7 +278,7 @@ async fn nobody_on_the_way_can_read_or_repeat_what_is_said() {
 }
 
 #[tokio::test]
-async fn whoever_answers_as_another_host_is_refused() {
+async fn listener_with_another_identity_is_rejected() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let other = HostUid { incarnation: crate::id::Incarnation(you.incarnation.0 + 1), ..you };
     let node = Node::of(you, realm.credentials(Role::Worker, other)).await;
@@ -288,7 +288,7 @@ async fn whoever_answers_as_another_host_is_refused() {
 }
 
 #[tokio::test]
-async fn certificate_that_has_expired_is_refused_on_either_side() {
+async fn expired_certificate_is_rejected_on_either_side() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let good = dialer(realm.credentials(Role::Driver, me));
     let (near, far) = refused(&good, &Node::of(you, realm.expired(Role::Worker, you)).await).await;
@@ -301,13 +301,13 @@ async fn certificate_that_has_expired_is_refused_on_either_side() {
 }
 
 #[tokio::test]
-async fn certificate_of_another_cluster_is_refused_on_either_side() {
+async fn certificate_of_another_cluster_is_rejected_on_either_side() {
     let (realm, other, me, you) = (TestCa::new(), TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, other.credentials(Role::Worker, you)).await;
     let (near, far) = refused(&dialer(realm.credentials(Role::Driver, me)), &node).await;
     check(&near, "not from this cluster's authority");
     check(&far, "this process's certificate is not from its cluster's authority");
-    // A dialler that does not look at what it is shown.
+    // A dialler that does not verify certificates.
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (near, far) = shown(other.credentials(Role::Driver, me), &node, HOST_ALPN).await;
     check(&near, "this process's certificate is not from its cluster's authority");
@@ -315,7 +315,7 @@ async fn certificate_of_another_cluster_is_refused_on_either_side() {
 }
 
 #[tokio::test]
-async fn self_made_certificate_with_the_right_names_is_refused_on_either_side() {
+async fn self_signed_certificate_with_the_right_names_is_rejected_on_either_side() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.imitated(Role::Worker, you)).await;
     let (near, far) = refused(&dialer(realm.credentials(Role::Driver, me)), &node).await;
@@ -328,7 +328,7 @@ async fn self_made_certificate_with_the_right_names_is_refused_on_either_side() 
 }
 
 #[tokio::test]
-async fn whoever_shows_no_certificate_is_refused() {
+async fn peer_without_a_certificate_is_rejected() {
     let (realm, you) = (TestCa::new(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (near, far) = shown(None, &node, HOST_ALPN).await;
@@ -337,7 +337,7 @@ async fn whoever_shows_no_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_comes_for_something_else_is_refused() {
+async fn peer_with_another_protocol_is_rejected() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (near, _) = shown(realm.credentials(Role::Driver, me), &node, TOKEN_RPC_ALPN).await;
@@ -345,7 +345,7 @@ async fn whoever_comes_for_something_else_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_speaks_no_tls_is_refused() {
+async fn peer_without_tls_is_rejected() {
     let (realm, you) = (TestCa::new(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let mut listener = node.listen().await;
@@ -365,13 +365,13 @@ async fn whoever_speaks_no_tls_is_refused() {
 }
 
 #[tokio::test]
-async fn new_links_show_renewed_certificates_and_old_ones_go_on() {
+async fn new_links_use_renewed_certificates_and_old_links_continue() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let (mine, yours) = (realm.expired(Role::Driver, me), realm.credentials(Role::Worker, you));
     let node = Node::of(you, yours.clone()).await;
     let mut listener = node.listen().await;
     let dialer = dialer(mine.clone());
-    // Renewed before it is used: the transport has the same credentials.
+    // Renewed before its use: the transport shares the credentials.
     realm.renew(&mine, Role::Driver, me);
     let (mut near, mut far) = link(&dialer, &node, &mut *listener).await;
     realm.renew(&mine, Role::Driver, me);
@@ -386,7 +386,7 @@ async fn new_links_show_renewed_certificates_and_old_ones_go_on() {
 }
 
 #[tokio::test]
-async fn host_listens_behind_its_own_door_and_once() {
+async fn host_listens_at_its_own_acceptor_once() {
     let (realm, me) = (TestCa::new(), fresh_identity());
     let node = Node::of(me, realm.credentials(Role::Worker, me)).await;
     let elsewhere = node.routed.listen(LOOPBACK).await.unwrap_err();
@@ -397,7 +397,7 @@ async fn host_listens_behind_its_own_door_and_once() {
     assert_eq!(dialing.listen(LOOPBACK).await.unwrap_err().kind(), ErrorKind::AddrNotAvailable);
 }
 
-/// Dials as one that takes any certificate, and shows what it was given; what both sides say of it.
+/// Dials without verifying, and presents the given credentials. Returns the errors of both sides.
 async fn shown(
     certificate: impl Into<Option<Credentials>>,
     to: &Node,

@@ -1,4 +1,4 @@
-//! Two hosts whose links are under TLS, from message to answer.
+//! Two hosts with TLS links, from message to reply.
 
 use actix::prelude::*;
 use bytes::BytesMut;
@@ -46,7 +46,7 @@ fn limits(set: impl FnOnce(&mut Limits)) -> Limits {
     limits
 }
 
-/// A host that is `identity`, whatever its credentials say.
+/// Starts a host with `identity`, whatever its credentials contain.
 async fn start(
     identity: HostUid,
     routed: Routed,
@@ -69,7 +69,7 @@ async fn start(
     (host, cluster)
 }
 
-/// A host behind a door, with an actor.
+/// A host with an acceptor and an actor.
 struct House {
     realm: TestCa,
     identity: HostUid,
@@ -88,7 +88,7 @@ impl House {
         Self { realm, identity, address, host, adder }
     }
 
-    /// The actor, as seen from a host of that identity that shows those credentials.
+    /// Starts a host with this identity and these credentials, which has the actor's address.
     async fn seen_by(&self, me: HostUid, credentials: Credentials, limits: Limits) -> Visitor {
         let (host, cluster) = start(me, dialer(credentials), None, limits).await;
         host.add_peer(self.identity, self.address);
@@ -121,7 +121,7 @@ impl Drop for Visitor {
 }
 
 #[test]
-fn hosts_talk_under_tls_and_know_what_the_other_is() {
+fn hosts_exchange_messages_over_tls_and_know_their_roles() {
     run(async {
         let house = House::start(Limits::default()).await;
         let me = fresh_identity();
@@ -138,7 +138,7 @@ fn hosts_talk_under_tls_and_know_what_the_other_is() {
 }
 
 #[test]
-fn host_on_loopback_has_no_certificate_and_so_no_role() {
+fn host_on_loopback_has_no_certificate_and_no_role() {
     run(async {
         let house = House::start(Limits::default()).await;
         let (me, you) = (fresh_identity(), fresh_identity());
@@ -158,7 +158,7 @@ fn host_on_loopback_has_no_certificate_and_so_no_role() {
 }
 
 #[test]
-fn pulse_keeps_a_silent_link_under_tls() {
+fn heartbeats_keep_a_silent_tls_link_alive() {
     run(async {
         let quick = || {
             limits(|limits| {
@@ -170,7 +170,7 @@ fn pulse_keeps_a_silent_link_under_tls() {
         let me = fresh_identity();
         let visitor = house.seen_by(me, house.realm.credentials(Role::Driver, me), quick()).await;
         visitor.adder.send(Add(1)).await.unwrap();
-        // Twice as long as a link without a pulse lasts.
+        // Twice the heartbeat timeout.
         tokio::time::sleep(Duration::from_millis(2200)).await;
         assert_eq!(visitor.adder.send(Add(1)).await, Ok(2));
         for peers in [visitor.host.snapshot().peers, house.host.snapshot().peers] {
@@ -180,7 +180,7 @@ fn pulse_keeps_a_silent_link_under_tls() {
 }
 
 #[test]
-fn large_messages_pass_under_tls() {
+fn large_messages_pass_over_tls() {
     run(async {
         let house = House::start(Limits::default()).await;
         let me = fresh_identity();
@@ -192,7 +192,7 @@ fn large_messages_pass_under_tls() {
 }
 
 #[test]
-fn whoever_says_to_be_another_than_its_certificate_is_refused_and_told_why() {
+fn host_with_the_certificate_of_another_is_refused_with_a_reason() {
     run(async {
         let house = House::start(Limits::default()).await;
         let (me, other) = (fresh_identity(), fresh_identity());
@@ -208,7 +208,7 @@ fn whoever_says_to_be_another_than_its_certificate_is_refused_and_told_why() {
 }
 
 #[test]
-fn refusal_for_a_certificate_has_a_number_of_its_own() {
+fn refused_certificate_has_its_own_reason() {
     run(async {
         let house = House::start(Limits::default()).await;
         let (me, other) = (fresh_identity(), fresh_identity());
@@ -217,13 +217,13 @@ fn refusal_for_a_certificate_has_a_number_of_its_own() {
         let error = shake(link, me, house.identity).await.unwrap_err();
         let HandshakeError::Refused { reason, proven, .. } = error else { panic!("{error}") };
         assert_eq!((reason, proven), (Refusal::Certificate, true));
-        // The secret alone is as little: it is asked for behind a good certificate, too.
+        // A valid certificate alone is not enough either: the secret is verified as well.
         house.is_at_peace().await;
     });
 }
 
 #[test]
-fn certificates_that_are_not_taken_end_the_hope_for_a_first_link() {
+fn rejected_certificates_fail_the_first_connection_early() {
     run(async {
         let house = House::start(Limits::default()).await;
         let me = fresh_identity();
@@ -240,11 +240,11 @@ fn certificates_that_are_not_taken_end_the_hope_for_a_first_link() {
 }
 
 #[test]
-fn link_is_made_anew_when_a_certificate_ends_and_calls_go_on() {
+fn link_is_replaced_when_a_certificate_expires_and_calls_continue() {
     run(async {
         let house = House::start(Limits::default()).await;
         let me = fresh_identity();
-        // Certificates end with a second.
+        // Validity ends at a full second.
         let mine = house.realm.ending_in(Duration::from_secs(3), Role::Driver, me);
         let visitor = house.seen_by(me, mine.clone(), Limits::default()).await;
         assert_eq!(visitor.adder.send(Add(1)).await.unwrap(), 1);
@@ -262,11 +262,11 @@ fn link_is_made_anew_when_a_certificate_ends_and_calls_go_on() {
 }
 
 #[test]
-fn crowd_that_says_nothing_behind_the_door_keeps_nobody_out() {
+fn silent_connections_do_not_block_others() {
     run(async {
         let house = House::start(limits(|limits| {
             limits.handshakes_open_max = 4;
-            // They would stand there for the whole test.
+            // They would stay open for the whole test.
             limits.handshake_timeout = Duration::from_secs(3600);
         }))
         .await;
@@ -275,7 +275,7 @@ fn crowd_that_says_nothing_behind_the_door_keeps_nobody_out() {
             let mut stranger = TcpStream::connect(house.address).await.unwrap();
             stranger.write_all(&Route::Host(house.identity.host).preamble()).await.unwrap();
             if at % 2 == 0 {
-                // The beginning of a handshake.
+                // The first bytes of a handshake.
                 stranger.write_all(&[0x16, 3, 1, 2, 0, 1]).await.unwrap();
             }
             crowd.push(stranger);
@@ -286,13 +286,13 @@ fn crowd_that_says_nothing_behind_the_door_keeps_nobody_out() {
 }
 
 #[test]
-fn whoever_says_nothing_behind_the_door_is_shown_out() {
+fn silent_connection_is_closed() {
     run(async {
         let house =
             House::start(limits(|limits| limits.handshake_timeout = Duration::from_millis(100))).await;
         let mut stranger = TcpStream::connect(house.address).await.unwrap();
         stranger.write_all(&Route::Host(house.identity.host).preamble()).await.unwrap();
-        // A reset is an end, too.
+        // A reset is accepted as well.
         assert!(!matches!(stranger.read(&mut [0]).await, Ok(1..)));
         house.is_at_peace().await;
     });
