@@ -182,24 +182,24 @@ impl Reassembler {
                 return Err("its frame is over the limit");
             }
             if self.open.len() >= CHUNKED_SENDS_MAX {
-                return Err("too many frames are under way in chunks");
+                return Err("too many chunked frames are open");
             }
             // Reserving by the announced length would let a peer allocate memory without sending
             // data.
             let bytes = BytesMut::with_capacity(frame_bytes.min(ASSEMBLY_BYTES_RESERVED));
             let unfinished = PartialFrame { frame_bytes, bytes };
             if self.open.insert(chunk.message, unfinished).is_some() {
-                return Err("its frame has begun already");
+                return Err("its frame has already started");
             }
         }
         if chunk.abandoned {
             return match self.open.remove(&chunk.message) {
                 Some(_) => Ok(None),
-                None => Err("its frame has not begun"),
+                None => Err("its frame has not started"),
             };
         }
         let Some(unfinished) = self.open.get_mut(&chunk.message) else {
-            return Err("its frame has not begun");
+            return Err("its frame has not started");
         };
         if chunk.bytes.len() > unfinished.frame_bytes - unfinished.bytes.len() {
             return Err("it is longer than the rest of its frame");
@@ -210,7 +210,7 @@ impl Reassembler {
         }
         match self.open.remove(&chunk.message) {
             Some(whole) if whole.bytes.len() == whole.frame_bytes => Ok(Some(whole.bytes)),
-            _ => Err("it is the last, and its frame is not whole"),
+            _ => Err("it is the last, but its frame is incomplete"),
         }
     }
 

@@ -13,35 +13,35 @@ pub enum DisconnectReason {
     #[error("the connection failed: {0}")]
     Io(String),
     /// The peer closed the session gracefully.
-    #[error("the peer left: {reason}")]
+    #[error("the peer closed the session: {reason}")]
     PeerClosed {
         /// Reason that the peer gives.
         reason: String,
     },
     /// The peer violated the protocol.
-    #[error("the peer broke the protocol: {0}")]
+    #[error("the peer violated the protocol: {0}")]
     Protocol(String),
     /// No connection could be established.
-    #[error("the peer cannot be reached: {0}")]
+    #[error("cannot connect to the peer: {0}")]
     Unreachable(String),
     /// The process of the peer has ended.
-    #[error("the host is gone: {0}; spawn its actors again")]
+    #[error("the host is down: {0}; spawn its actors again")]
     HostDown(String),
     /// This host is shutting down.
     #[error("this host is shutting down")]
     Shutdown,
     /// The peer has reset the session, and dropped what was open in it.
-    #[error("the peer has given the session up, and what was open in it")]
+    #[error("the peer has reset the session and dropped its open calls")]
     Reset,
     /// Either host has forgotten the other after a long absence, and what was open between
     /// them.
     #[error(
-        "one of the two hosts has forgotten the other while it was away, and what was open between them; \
-         send again if doing it twice does no harm"
+        "one of the two hosts forgot the other during a long absence, with all open calls; \
+         send again if running it twice does no harm"
     )]
     Forgotten,
     /// The peer's heartbeats have stopped.
-    #[error("nothing was heard of the peer for {after:?}")]
+    #[error("the peer sent no heartbeat for {after:?}")]
     HeartbeatTimeout {
         /// Time since the last heartbeat.
         after: std::time::Duration,
@@ -50,6 +50,6 @@ pub enum DisconnectReason {
     #[error("the peer's certificate has expired; the next link shows another")]
     CertificateExpired,
     /// Another link to the same peer replaced this one.
-    #[error("another link took its place")]
+    #[error("another link replaced it")]
     Superseded,
 }

@@ -27,7 +27,7 @@ pub enum HandshakeError {
     #[error("the peer does not know the secret of this cluster")]
     WrongSecret,
     /// The listener is another host, or another incarnation, than the one dialled.
-    #[error("host {wanted} was wanted, and here is {here}")]
+    #[error("dialled host {wanted} and reached host {here}")]
     WrongHost {
         /// Host that the initiator dialled.
         wanted: HostUid,
@@ -35,7 +35,7 @@ pub enum HandshakeError {
         here: HostUid,
     },
     /// The peer claims this host's own identity: something reflects the frames.
-    #[error("the peer claims to be this very host")]
+    #[error("the peer claims this host's own identity")]
     ReflectedChallenge,
     /// The peer speaks another version of the protocol.
     #[error(
@@ -48,7 +48,7 @@ pub enum HandshakeError {
         ours: u16,
     },
     /// The peer's frame limit is too small for the frame of a failure.
-    #[error("the peer accepts frames of {theirs} bytes at most, and {least} are the least")]
+    #[error("the peer accepts frames of at most {theirs} bytes, and at least {least} are needed")]
     FrameLimit {
         /// Limit of the peer, in bytes.
         theirs: u64,
@@ -56,7 +56,7 @@ pub enum HandshakeError {
         least: usize,
     },
     /// The peer's window is too small: large messages would never be sent.
-    #[error("the peer's actors take {theirs} bytes at most, and {least} are the least")]
+    #[error("the peer's window has {theirs} bytes, and at least {least} are needed")]
     Window {
         /// Window of the peer, in bytes.
         theirs: u64,
@@ -64,13 +64,13 @@ pub enum HandshakeError {
         least: usize,
     },
     /// The peer sent a frame that this state of the handshake does not allow.
-    #[error("a {kind} frame has no place at this point of the handshake")]
+    #[error("unexpected {kind} frame during the handshake")]
     Unexpected {
         /// Kind of the frame.
         kind: FrameKind,
     },
     /// The peer's bytes are no valid frames, or the stream failed.
-    #[error("the handshake was cut off")]
+    #[error("the handshake was interrupted")]
     Wire(#[from] WireError),
 }
 
@@ -79,7 +79,7 @@ pub enum HandshakeError {
 #[non_exhaustive]
 pub enum Rejected {
     /// A budget has no capacity; wait for it, then try again.
-    #[error("{waiting} bytes wait and the limit is {limit}; wait for room")]
+    #[error("{waiting} bytes are queued and the limit is {limit}; wait for capacity")]
     Full {
         /// Length of the frame in bytes.
         size: usize,
@@ -110,31 +110,31 @@ pub enum Rejected {
 #[non_exhaustive]
 pub enum SessionError {
     /// A call has the id of an open call.
-    #[error("call {call} came twice")]
+    #[error("received call {call} twice")]
     CallTwice {
         /// Id of the call.
         call: CallId,
     },
     /// A frame of a kind that is not allowed on a link, or not in chunks.
-    #[error("a {kind} frame came where none may come")]
+    #[error("unexpected {kind} frame")]
     UnexpectedFrame {
         /// Kind of the frame.
         kind: FrameKind,
     },
     /// An ACK of frames that were never sent, or of fewer than before.
-    #[error("the peer says that it has {received} frames, and that cannot be")]
+    #[error("the peer acknowledged {received} frames, which is impossible")]
     Ack {
         /// Frames that the peer acknowledges.
         received: u64,
     },
     /// A message exceeds the window of its actor.
-    #[error("a message came for actor {} without credit", target.actor)]
+    #[error("received a message for actor {} without credit", target.actor)]
     NoCredit {
         /// The actor.
         target: Target,
     },
     /// A Credit frame returns bytes that were never charged.
-    #[error("the peer gives {bytes} bytes of credit for actor {} back, and never had them", target.actor)]
+    #[error("the peer returned {bytes} bytes of credit for actor {} that were never charged", target.actor)]
     Credit {
         /// The actor.
         target: Target,
@@ -142,22 +142,22 @@ pub enum SessionError {
         bytes: u64,
     },
     /// A chunk does not fit its frame.
-    #[error("a chunk is wrong: {what}")]
+    #[error("invalid chunk: {what}")]
     Chunk {
         /// Mistake in the chunk.
         what: &'static str,
     },
     /// The chunks of a frame do not form a valid frame.
-    #[error("a frame that came in chunks is none: {0}")]
+    #[error("the chunks form no valid frame: {0}")]
     Wire(String),
     /// A message after the goodbye, which excludes further ones.
-    #[error("a {kind} frame came after the goodbye")]
+    #[error("received a {kind} frame after the goodbye")]
     AfterGoodbye {
         /// Kind of the frame.
         kind: FrameKind,
     },
     /// A frame while no link is attached: a mistake of the caller.
-    #[error("a {kind} frame came without a link")]
+    #[error("received a {kind} frame without a link")]
     Detached {
         /// Kind of the frame.
         kind: FrameKind,

@@ -263,7 +263,7 @@ impl Handshake {
     /// When no peer is authenticated, or when it was admitted or refused before.
     pub fn admit(&mut self, resume: Resume) -> ProvenPeer {
         let State::Proven { peer } = mem::replace(&mut self.state, State::Over) else {
-            panic!("only a peer that has proved itself is admitted, and once");
+            panic!("only an authenticated peer is admitted, and only once");
         };
         self.outgoing.push_back(Frame::Welcome(Welcome { resume }));
         peer

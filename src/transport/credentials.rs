@@ -62,19 +62,19 @@ struct Parts {
 #[non_exhaustive]
 pub enum CredentialsError {
     /// The chain is not one certificate and that of its authority.
-    #[error("a chain of {count} certificates is no chain from a process to its cluster's authority")]
+    #[error("a chain of {count} certificates does not lead from a process to its cluster's authority")]
     Chain {
         /// Number of certificates.
         count: usize,
     },
     /// The certificate does not match the key, or one of them is invalid.
-    #[error("the certificate and the key are of no use together: {0}")]
+    #[error("cannot use the certificate and the key: {0}")]
     Unusable(rustls::Error),
     /// The authority's certificate is invalid.
-    #[error("the authority's certificate is of no use: {0}")]
+    #[error("cannot use the authority's certificate: {0}")]
     Authority(String),
     /// The new credentials belong to another cluster than the present ones.
-    #[error("the new certificate is from another authority; a process stays in its cluster for life")]
+    #[error("the new certificate is from another authority; a process cannot change its cluster")]
     OtherAuthority,
 }
 

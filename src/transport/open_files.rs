@@ -18,7 +18,7 @@ pub(crate) fn explained(error: io::Error) -> io::Error {
             )
         }
         Some(Errno::NFILE) => {
-            format!("{error}: the whole machine has as many open as it may; raise fs.file-max (sysctl)")
+            format!("{error}: the machine has reached its limit of open files; raise fs.file-max (sysctl)")
         }
         _ => return error,
     };

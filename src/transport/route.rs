@@ -28,7 +28,7 @@ pub enum Route {
 #[non_exhaustive]
 pub enum RouteError {
     /// The connection uses another protocol.
-    #[error("a connection did not begin as Roadshow's do; check who else uses the port")]
+    #[error("a connection does not start with a roadshow preamble; check which program connects to this port")]
     NotRoadshow,
     /// The preamble has another version.
     #[error(
@@ -39,7 +39,7 @@ pub enum RouteError {
         theirs: u16,
     },
     /// The preamble has no valid destination.
-    #[error("a connection is for nobody: its kind is {kind} and its id {id:016x}")]
+    #[error("a connection has no valid destination: its kind is {kind} and its id {id:016x}")]
     Malformed {
         /// Number of the kind.
         kind: u16,

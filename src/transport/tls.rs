@@ -223,18 +223,18 @@ fn advice(error: &TlsError) -> &'static str {
             }
             _ => "the peer's certificate is not one of this cluster",
         },
-        TlsError::NoCertificatesPresented => "the peer has shown no certificate, and nobody links without",
+        TlsError::NoCertificatesPresented => "the peer has presented no certificate, and every link needs one",
         TlsError::AlertReceived(alert) => match alert {
             Alert::CertificateExpired => {
-                "the peer finds that this process's certificate has expired; check the clocks, and whether \
+                "the peer rejected this process's certificate as expired; check the clocks, and whether \
                  this process reaches the head"
             }
             Alert::UnknownCA | Alert::DecryptError | Alert::BadCertificate => {
-                "the peer finds that this process's certificate is not from its cluster's authority"
+                "the peer rejected this process's certificate, as it is not from its cluster's authority"
             }
-            Alert::CertificateRequired => "the peer wants a certificate, and nobody links without",
-            Alert::NoApplicationProtocol => "the peer is there for something else",
-            _ => "the peer has broken off",
+            Alert::CertificateRequired => "the peer requires a certificate, and this process has presented none",
+            Alert::NoApplicationProtocol => "the peer serves another protocol there",
+            _ => "the peer aborted the connection",
         },
         _ => "the peer does not speak Roadshow's TLS 1.3; check the address",
     }

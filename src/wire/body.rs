@@ -18,7 +18,7 @@ pub(super) const SHORT_BYTES: usize = 8 * SHORT_WORDS;
 /// [`decode`](super::decode) turns it into a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Body {
-    /// One value as MessagePack.
+    /// The value as MessagePack.
     pub message: InlineBytes,
     /// Payloads that the value refers to by index.
     pub attachments: Box<[Bytes]>,
@@ -118,7 +118,7 @@ impl From<ShortWords> for Body {
 /// Encoded body, borrowed from the buffer of [`encode`](super::encode) or from a received frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a> {
-    /// One value as MessagePack.
+    /// The value as MessagePack.
     pub message: &'a [u8],
     /// Payloads that the value refers to by index.
     pub attachments: &'a [Bytes],

@@ -24,7 +24,7 @@ pub const CHUNK_HEADER_BYTES: usize = PREFIX_BYTES + 8 + LENGTH_BYTES;
 /// Length in bytes of the field with the frame's length.
 const LENGTH_BYTES: usize = 4;
 
-/// Piece of a frame that is too long to send at once.
+/// Piece of a frame that is too long to send in one piece.
 ///
 /// The chunks of one frame arrive in order. Chunks of other frames, and other frames, may arrive
 /// between them. Together they form a whole frame, prefix included.
@@ -57,7 +57,7 @@ impl Chunk {
         let first = if flags & FIRST > 0 { Some(reader.u32()?) } else { None };
         let (last, abandoned) = (flags & LAST > 0, flags & ABANDONED > 0);
         if last && abandoned {
-            return Err(reader.malformed("it is the last one, and its frame is given up"));
+            return Err(reader.malformed("it is the last one of an abandoned frame"));
         }
         Ok(Self { message, first, last, abandoned, bytes: reader.rest() })
     }

@@ -52,7 +52,7 @@ impl FrameCodec {
         let Some((&kind, rest)) = rest.split_first() else {
             return Ok(None);
         };
-        let kind = FrameKind::from_number(kind).ok_or(malformed("its kind is not known"))?;
+        let kind = FrameKind::from_number(kind).ok_or(malformed("its kind is unknown"))?;
         if kind.phase() != self.phase {
             return Err(WireError::Unexpected { kind, phase: self.phase });
         }
@@ -60,7 +60,7 @@ impl FrameCodec {
             return Ok(None);
         };
         if flags & !kind.flags() != 0 {
-            return Err(WireError::Malformed { frame: kind.name(), what: "its flags are not known" });
+            return Err(WireError::Malformed { frame: kind.name(), what: "its flags are unknown" });
         }
         let Some((attachments, fields)) = rest.split_first_chunk() else {
             return Ok(None);

@@ -28,7 +28,7 @@ pub enum WireError {
     #[error("the peer does not speak the roadshow protocol; check its address and port")]
     NotRoadshow,
     /// A frame of a kind that this phase of the link does not allow.
-    #[error("a {kind} frame has no place in the {phase} phase of a link")]
+    #[error("a {kind} frame is not allowed in the {phase} phase of a link")]
     Unexpected {
         /// Kind of the frame.
         kind: FrameKind,
@@ -121,7 +121,7 @@ pub enum DecodeError {
     ///
     /// The text has at most 4,096 characters. A reference to a missing payload is reported here,
     /// too.
-    #[error("the message does not fit its type: {0}")]
+    #[error("the message does not match its type: {0}")]
     Deserialize(String),
     /// The MessagePack part nests too deep.
     #[error("the message nests over {limit} levels deep")]
@@ -130,7 +130,7 @@ pub enum DecodeError {
         limit: usize,
     },
     /// Bytes follow after the complete value.
-    #[error("the message does not fit its type: bytes are left over behind the value")]
+    #[error("the message does not match its type: bytes follow after the value")]
     TrailingBytes,
 }
 

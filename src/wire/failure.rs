@@ -46,7 +46,7 @@ pub enum CallFailure {
         text: String,
     },
     /// The deadline passed before the handler's turn; the handler did not run.
-    #[error("the time was up before the handler's turn")]
+    #[error("the deadline passed before the handler's turn")]
     Expired,
     /// The host refused the call; no handler ran.
     #[error("the host refused: {text}")]

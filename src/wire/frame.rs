@@ -128,7 +128,7 @@ impl Frame {
         let length = bytes.len();
         let prefix = FrameCodec::established(frame_bytes_max).peek_prefix(&bytes)?;
         let Some(prefix) = prefix.filter(|prefix| prefix.frame_bytes == length) else {
-            return Err(WireError::Malformed { frame: "nameless", what: "it is not as long as it says" });
+            return Err(WireError::Malformed { frame: "nameless", what: "its length field is wrong" });
         };
         let whole = bytes.freeze();
         Self::read(prefix, &whole, &whole[PREFIX_BYTES..])

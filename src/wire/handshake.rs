@@ -248,7 +248,7 @@ impl Purpose {
             // A Hello of another version is refused with `Version`, which is the better
             // explanation.
             _ if version != VERSION => Ok(Self::Link),
-            _ => Err(reader.malformed("its purpose is not known")),
+            _ => Err(reader.malformed("its purpose is unknown")),
         }
     }
 }

@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(self.malformed("bytes are left over behind its fields"))
+            Err(self.malformed("bytes follow after its fields"))
         }
     }
 

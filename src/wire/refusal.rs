@@ -105,7 +105,7 @@ impl fmt::Display for Refusal {
             Self::Version => "another protocol version",
             Self::WrongHost => "another host",
             Self::Secret => "another secret",
-            Self::SimultaneousOpen => "the links crossed",
+            Self::SimultaneousOpen => "simultaneous dials",
             Self::Busy => "busy",
             Self::Closing => "shutting down",
             Self::Malformed => "unacceptable hello",

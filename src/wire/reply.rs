@@ -59,7 +59,7 @@ impl Failure {
 
     pub(super) fn read(mut reader: Reader<'_>) -> Result<Self, WireError> {
         let call = reader.call()?;
-        let malformed = reader.malformed("its body is no known failure");
+        let malformed = reader.malformed("its body is not a known failure");
         let body = Body::read(reader, 0)?;
         let failure = decode(&body).map_err(|_| malformed)?;
         Ok(Self { call, failure })

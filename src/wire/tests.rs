@@ -236,12 +236,12 @@ fn frame_out_of_phase_is_rejected_by_its_kind() {
     check_refused(
         Phase::Handshake,
         b"\0\0\0\x40\x10",
-        "a call frame has no place in the handshake phase of a link",
+        "a call frame is not allowed in the handshake phase of a link",
     );
     check_refused(
         Phase::Established,
         b"\0\0\0\x62\x01",
-        "a hello frame has no place in the established phase of a link",
+        "a hello frame is not allowed in the established phase of a link",
     );
 }
 
@@ -249,8 +249,8 @@ fn frame_out_of_phase_is_rejected_by_its_kind() {
 fn malformed_prefix_is_rejected() {
     let refused = |bytes: &[u8], want: &str| check_refused(Phase::Established, bytes, want);
     refused(b"\0\0\0\x03", "a nameless frame is malformed: it is shorter than the header of a frame");
-    refused(b"\0\0\0\x40\x7f", "a nameless frame is malformed: its kind is not known");
-    refused(b"\0\0\0\x40\x10\x02", "a call frame is malformed: its flags are not known");
+    refused(b"\0\0\0\x40\x7f", "a nameless frame is malformed: its kind is unknown");
+    refused(b"\0\0\0\x40\x10\x02", "a call frame is malformed: its flags are unknown");
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn malformed_fields_are_rejected() {
     refused(b"\0\0\0\x04\x14\0\0\x01", "a goodbye frame is malformed: its kind has no attachments");
     refused(
         b"\0\0\0\x0d\x13\0\0\0\0\0\0\0\0\0\0\x01\xc0",
-        "a failure frame is malformed: its body is no known failure",
+        "a failure frame is malformed: its body is not a known failure",
     );
     let mut long = b"\0\0\x01\x05\x14\0\0\0".to_vec();
     long.extend([b'x'; 257]);

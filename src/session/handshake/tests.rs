@@ -359,5 +359,5 @@ fn authenticated_peer_may_be_refused() {
     pair.acceptor.refuse(Refusal::SimultaneousOpen, "the other link stays");
     let err = pair.initiator.receive(pair.now, pair.acceptor.poll_transmit().unwrap()).unwrap_err();
     assert!(matches!(err, HandshakeError::Refused { proven: true, .. }));
-    assert_eq!(err.to_string(), "the peer refused the link (the links crossed): the other link stays");
+    assert_eq!(err.to_string(), "the peer refused the link (simultaneous dials): the other link stays");
 }

@@ -99,7 +99,7 @@ impl<T> Session<T> {
         let limit = self.frame_bytes_max;
         if limit < self.limits.frame_bytes_max {
             self.drop_queued(limit, events, |bytes| {
-                let text = format!("it accepts frames of {limit} bytes at most, and the call takes {bytes}");
+                let text = format!("it accepts frames of at most {limit} bytes and the call takes {bytes}");
                 DisconnectReason::Unreachable(text)
             });
         }

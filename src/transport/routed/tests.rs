@@ -332,8 +332,8 @@ async fn peer_without_a_certificate_is_rejected() {
     let (realm, you) = (TestCa::new(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (near, far) = shown(None, &node, HOST_ALPN).await;
-    check(&near, "the peer wants a certificate");
-    check(&far, "the peer has shown no certificate");
+    check(&near, "the peer requires a certificate");
+    check(&far, "the peer has presented no certificate");
 }
 
 #[tokio::test]
@@ -341,7 +341,7 @@ async fn peer_with_another_protocol_is_rejected() {
     let (realm, me, you) = (TestCa::new(), fresh_identity(), fresh_identity());
     let node = Node::of(you, realm.credentials(Role::Worker, you)).await;
     let (near, _) = shown(realm.credentials(Role::Driver, me), &node, TOKEN_RPC_ALPN).await;
-    check(&near, "the peer is there for something else");
+    check(&near, "the peer serves another protocol there");
 }
 
 #[tokio::test]

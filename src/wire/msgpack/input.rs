@@ -51,7 +51,7 @@ impl<'de> Head<'de> {
 
 #[cold]
 fn ends_early() -> DecodeError {
-    DecodeError::custom("its bytes end within the value")
+    DecodeError::custom("its bytes end inside the value")
 }
 
 #[cold]
