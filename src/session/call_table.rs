@@ -76,18 +76,18 @@ impl<T> CallTable<T> {
     /// Returns whether the window holds the call. A window that has grown may span ids in
     /// `overflow`.
     #[inline]
-    fn is_in_row(&self, call: CallId) -> bool {
+    fn is_in_window(&self, call: CallId) -> bool {
         let mask = self.window.len().wrapping_sub(1);
         self.offset(call.0) < self.span() && matches!(self.window.get(call.0 as usize & mask), Some(Some(_)))
     }
 
     #[inline]
     pub(super) fn contains(&self, call: CallId) -> bool {
-        self.is_in_row(call) || self.overflow.contains_key(&call)
+        self.is_in_window(call) || self.overflow.contains_key(&call)
     }
 
     pub(super) fn get_mut(&mut self, call: CallId) -> Option<&mut T> {
-        match self.is_in_row(call) {
+        match self.is_in_window(call) {
             true => self.slot(call.0)?.as_mut(),
             false => self.overflow.get_mut(&call),
         }
@@ -105,9 +105,9 @@ impl<T> CallTable<T> {
         if call.0 == self.end
             && self.overflow.is_empty()
             && self.span() < self.window.len()
-            && let Some(place) = self.slot(call.0)
+            && let Some(slot) = self.slot(call.0)
         {
-            *place = Some(make());
+            *slot = Some(make());
             self.end = self.end.wrapping_add(1);
             self.len += 1;
             return true;
@@ -132,8 +132,8 @@ impl<T> CallTable<T> {
         if offset >= self.span() {
             self.end = call.0.wrapping_add(1);
         }
-        if let Some(place) = self.slot(call.0) {
-            *place = Some(value);
+        if let Some(slot) = self.slot(call.0) {
+            *slot = Some(value);
             self.len += 1;
         }
         self.evict_front();
@@ -142,15 +142,15 @@ impl<T> CallTable<T> {
 
     /// Resizes the window to span `span` ids.
     fn grow(&mut self, span: usize) {
-        let mut row: Vec<Option<T>> = Vec::new();
-        row.resize_with(span.next_power_of_two().max(CAPACITY_MIN), || None);
-        let mask = row.len() - 1;
+        let mut window: Vec<Option<T>> = Vec::new();
+        window.resize_with(span.next_power_of_two().max(CAPACITY_MIN), || None);
+        let mask = window.len() - 1;
         let mut number = self.first;
         while number != self.end {
-            row[number as usize & mask] = self.slot(number).and_then(Option::take);
+            window[number as usize & mask] = self.slot(number).and_then(Option::take);
             number = number.wrapping_add(1);
         }
-        self.window = row;
+        self.window = window;
     }
 
     #[inline(always)]
@@ -158,18 +158,18 @@ impl<T> CallTable<T> {
         // Local copies: reading a field that was just written waits for the store, on the hottest
         // path.
         let (mut first, end, mask) = (self.first, self.end, self.window.len().wrapping_sub(1));
-        let row = &mut self.window[..];
+        let slots = &mut self.window[..];
         if call.0.wrapping_sub(first) >= end.wrapping_sub(first) {
             return self.remove_slow(call);
         }
-        let Some(value) = row.get_mut(call.0 as usize & mask).and_then(Option::take) else {
+        let Some(value) = slots.get_mut(call.0 as usize & mask).and_then(Option::take) else {
             return self.remove_slow(call);
         };
         self.len -= 1;
         if call.0 == first {
             // Most calls end in the order of their ids.
             first = first.wrapping_add(1);
-            while first != end && matches!(row.get(first as usize & mask), Some(None)) {
+            while first != end && matches!(slots.get(first as usize & mask), Some(None)) {
                 first = first.wrapping_add(1);
             }
             self.first = first;
@@ -234,76 +234,76 @@ mod tests {
 
         #[test]
         fn table_behaves_like_a_map(steps in prop::collection::vec((0_u64..4, 0_u64..3000), 0..60)) {
-            let (mut recent, mut table, mut last) = (CallTable::default(), BTreeMap::new(), 0);
+            let (mut calls, mut table, mut last) = (CallTable::default(), BTreeMap::new(), 0);
             for (what, number) in steps {
                 match what {
                     0 => {
-                        prop_assert_eq!(recent.remove(CallId(number)), table.remove(&CallId(number)));
+                        prop_assert_eq!(calls.remove(CallId(number)), table.remove(&CallId(number)));
                     }
                     1 => {
                         let fresh = !table.contains_key(&CallId(number));
-                        prop_assert_eq!(recent.insert(CallId(number), || number), fresh);
+                        prop_assert_eq!(calls.insert(CallId(number), || number), fresh);
                         table.entry(CallId(number)).or_insert(number);
                     }
                     _ => {
                         // A run of calls, few of which stay open.
                         for number in last..last + number {
-                            if recent.insert(CallId(number), || number) {
+                            if calls.insert(CallId(number), || number) {
                                 table.insert(CallId(number), number);
                             }
                             if number % 97 > 0 {
-                                prop_assert_eq!(recent.remove(CallId(number)), table.remove(&CallId(number)));
+                                prop_assert_eq!(calls.remove(CallId(number)), table.remove(&CallId(number)));
                             }
                         }
                         last += number;
                     }
                 }
-                prop_assert_eq!(recent.len(), table.len());
-                prop_assert_eq!(recent.contains(CallId(number)), table.contains_key(&CallId(number)));
-                prop_assert_eq!(recent.get_mut(CallId(number)), table.get_mut(&CallId(number)));
-                prop_assert!(recent.span() <= WINDOW_MIN + 1 + 2 * SPARSITY_MAX * table.len().max(WINDOW_MIN));
+                prop_assert_eq!(calls.len(), table.len());
+                prop_assert_eq!(calls.contains(CallId(number)), table.contains_key(&CallId(number)));
+                prop_assert_eq!(calls.get_mut(CallId(number)), table.get_mut(&CallId(number)));
+                prop_assert!(calls.span() <= WINDOW_MIN + 1 + 2 * SPARSITY_MAX * table.len().max(WINDOW_MIN));
             }
             let all: Vec<_> = table.into_iter().collect();
-            prop_assert_eq!(recent.take_all(), all);
+            prop_assert_eq!(calls.take_all(), all);
         }
     }
 
     #[test]
     fn a_call_that_stays_open_does_not_keep_the_window_large() {
-        let mut recent = CallTable::default();
-        assert!(recent.insert(CallId(1), || 1));
+        let mut calls = CallTable::default();
+        assert!(calls.insert(CallId(1), || 1));
         for number in 2..1_000_000 {
-            assert!(recent.insert(CallId(number), || number));
-            assert_eq!(recent.remove(CallId(number)), Some(number));
+            assert!(calls.insert(CallId(number), || number));
+            assert_eq!(calls.remove(CallId(number)), Some(number));
         }
-        assert!(recent.span() <= WINDOW_MIN, "{} places", recent.span());
-        assert_eq!(recent.remove(CallId(1)), Some(1));
+        assert!(calls.span() <= WINDOW_MIN, "{} places", calls.span());
+        assert_eq!(calls.remove(CallId(1)), Some(1));
     }
 
     #[test]
     fn the_window_may_grow_over_an_id_in_the_overflow() {
-        let mut recent = CallTable::default();
+        let mut calls = CallTable::default();
         let ahead = 3 * WINDOW_MIN as u64;
-        assert!(recent.insert(CallId(1), || 1));
-        assert!(recent.insert(CallId(ahead), || ahead));
+        assert!(calls.insert(CallId(1), || 1));
+        assert!(calls.insert(CallId(ahead), || ahead));
         for number in (2..ahead).chain(ahead + 1..ahead + 9) {
-            assert!(recent.insert(CallId(number), || number));
+            assert!(calls.insert(CallId(number), || number));
         }
-        assert!(!recent.insert(CallId(ahead), || 0), "it is there");
-        assert_eq!(recent.get_mut(CallId(ahead)), Some(&mut ahead.clone()));
-        assert_eq!(recent.remove(CallId(ahead)), Some(ahead));
-        assert!(!recent.contains(CallId(ahead)));
-        assert_eq!(recent.len(), recent.take_all().len());
+        assert!(!calls.insert(CallId(ahead), || 0), "it is there");
+        assert_eq!(calls.get_mut(CallId(ahead)), Some(&mut ahead.clone()));
+        assert_eq!(calls.remove(CallId(ahead)), Some(ahead));
+        assert!(!calls.contains(CallId(ahead)));
+        assert_eq!(calls.len(), calls.take_all().len());
     }
 
     #[test]
     fn an_id_far_ahead_does_not_enlarge_the_window() {
-        let mut recent = CallTable::default();
+        let mut calls = CallTable::default();
         for number in [5, u64::MAX, 0, 1 << 40] {
-            assert!(recent.insert(CallId(number), || number));
-            assert!(!recent.insert(CallId(number), || number));
+            assert!(calls.insert(CallId(number), || number));
+            assert!(!calls.insert(CallId(number), || number));
         }
-        assert!(recent.span() <= WINDOW_MIN);
-        assert_eq!(recent.take_all().len(), 4);
+        assert!(calls.span() <= WINDOW_MIN);
+        assert_eq!(calls.take_all().len(), 4);
     }
 }

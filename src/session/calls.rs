@@ -6,12 +6,12 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::call_table::CallTable;
-use super::send_buffer::Position;
+use super::send_buffer::StreamOffset;
 use crate::id::CallId;
 
 /// Kind of a queued or sent message, as far as its loss matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum MessageKind {
     Call(CallId),
     Tell,
     /// A frame whose loss ends the session: the peer counts it.
@@ -32,16 +32,16 @@ pub(super) enum CallStage {
     /// Being sent in chunks.
     Chunking,
     /// In the send buffer, up to this position.
-    Sent(Position),
+    Sent(StreamOffset),
 }
 
 /// Calls without an outcome. `T` is the caller's slot.
 #[derive(Debug)]
 pub(super) struct Calls<T> {
-    open: CallTable<OpenCall<T>>,
+    open: CallTable<CallEntry<T>>,
     /// Deadlines of the calls that have one, the earliest first.
     deadlines: BTreeSet<(Instant, CallId)>,
-    /// The same by call id, apart from [`OpenCall`]: most calls have none, and entries are moved
+    /// The same by call id, apart from [`CallEntry`]: most calls have none, and entries are moved
     /// often.
     deadline_of: FxHashMap<CallId, Instant>,
     last: CallId,
@@ -61,9 +61,9 @@ pub(super) struct Calls<T> {
 const CALLS_PER_GENERATION_BITS: u32 = 40;
 
 #[derive(Debug)]
-pub(super) struct OpenCall<T> {
-    pub(super) ticket: T,
-    pub(super) place: CallStage,
+pub(super) struct CallEntry<T> {
+    pub(super) call_slot: T,
+    pub(super) stage: CallStage,
     /// Set if the call has an entry in `deadlines`.
     has_deadline: bool,
 }
@@ -99,13 +99,13 @@ impl<T> Calls<T> {
     }
 
     #[inline]
-    pub(super) fn insert(&mut self, call: CallId, place: CallStage, deadline: Option<Instant>, ticket: T) {
+    pub(super) fn insert(&mut self, call: CallId, stage: CallStage, deadline: Option<Instant>, call_slot: T) {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, call));
             self.deadline_of.insert(call, deadline);
         }
         let timed = deadline.is_some();
-        let fresh = self.open.insert(call, || OpenCall { ticket, place, has_deadline: timed });
+        let fresh = self.open.insert(call, || CallEntry { call_slot, stage, has_deadline: timed });
         debug_assert!(fresh, "{call} is open once");
     }
 
@@ -115,14 +115,14 @@ impl<T> Calls<T> {
     }
 
     /// Records the progress of a call's frame.
-    pub(super) fn set_stage(&mut self, call: CallId, place: CallStage) {
+    pub(super) fn set_stage(&mut self, call: CallId, stage: CallStage) {
         if let Some(open) = self.open.get_mut(call) {
-            open.place = place;
+            open.stage = stage;
         }
     }
 
     #[inline(always)]
-    pub(super) fn remove(&mut self, call: CallId) -> Option<OpenCall<T>> {
+    pub(super) fn remove(&mut self, call: CallId) -> Option<CallEntry<T>> {
         let open = self.open.remove(call)?;
         if open.has_deadline
             && let Some(deadline) = self.deadline_of.remove(&call)
@@ -138,7 +138,7 @@ impl<T> Calls<T> {
     }
 
     /// Removes one call whose deadline has passed.
-    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<(CallId, OpenCall<T>)> {
+    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<(CallId, CallEntry<T>)> {
         let (deadline, call) = *self.deadlines.first()?;
         if deadline > now {
             return None;
@@ -147,19 +147,19 @@ impl<T> Calls<T> {
     }
 
     /// Removes all calls, in the order of their ids.
-    pub(super) fn take_all(&mut self) -> Vec<OpenCall<T>> {
+    pub(super) fn take_all(&mut self) -> Vec<CallEntry<T>> {
         self.deadlines.clear();
         self.deadline_of.clear();
         self.open.take_all().into_iter().map(|(_, open)| open).collect()
     }
 
-    /// Removes the calls that are not queued, in the order of their ids. With `repeatable` it
+    /// Removes the calls that are not queued, in the order of their ids. With `retryable` it
     /// removes the queued ones that may be retried as well.
-    pub(super) fn take_sent(&mut self, repeatable: bool) -> Vec<OpenCall<T>> {
+    pub(super) fn take_sent(&mut self, retryable: bool) -> Vec<CallEntry<T>> {
         let mut taken = Vec::new();
         for (call, open) in self.open.take_all() {
-            let goes = repeatable && self.retryable.contains(&call);
-            if matches!(open.place, CallStage::Queued(_)) && !goes {
+            let goes = retryable && self.retryable.contains(&call);
+            if matches!(open.stage, CallStage::Queued(_)) && !goes {
                 let fresh = self.open.insert(call, || open);
                 debug_assert!(fresh, "{call} was open once");
                 continue;
@@ -173,7 +173,7 @@ impl<T> Calls<T> {
     }
 
     /// Excludes all calls made so far from retries.
-    pub(super) fn void_repeats(&mut self) {
+    pub(super) fn void_retries(&mut self) {
         self.retryable.clear();
         self.void_until = self.last;
     }

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 use rustc_hash::FxHashMap;
 
-use super::calls::Content;
+use super::calls::MessageKind;
 use super::queued_frame::QueuedFrame;
-use super::send_buffer::{Position, SendBuffer};
+use super::send_buffer::{SendBuffer, StreamOffset};
 use crate::config::CHUNKED_SENDS_MAX;
 use crate::id::{CallId, Target};
 use crate::wire::{CHUNK_HEADER_BYTES, Chunk, ChunkHeader, FrameSink};
@@ -25,23 +25,23 @@ pub(super) struct ChunkedSends {
 #[derive(Debug)]
 struct ChunkedSend {
     message: u64,
-    content: Content,
+    content: MessageKind,
     /// Actor that receives nothing else meanwhile, as its messages are ordered; `None` for a reply.
     target: Option<Target>,
     frame_bytes: usize,
     /// Bytes that are not in the send buffer yet.
     frame: QueuedFrame,
-    state: State,
+    state: ChunkState,
 }
 
 impl ChunkedSend {
-    fn done(&self, end: Option<Position>) -> ChunkedSendDone {
+    fn done(&self, end: Option<StreamOffset>) -> ChunkedSendDone {
         ChunkedSendDone { content: self.content, target: self.target, frame_bytes: self.frame_bytes, end }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Fresh,
     Started,
     /// Started, and cancelled since: a chunk with the abandon flag follows.
@@ -51,26 +51,26 @@ enum State {
 /// Chunked frame that has left [`ChunkedSends`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ChunkedSendDone {
-    pub(super) content: Content,
+    pub(super) content: MessageKind,
     pub(super) target: Option<Target>,
     pub(super) frame_bytes: usize,
     /// End of its last chunk in the send buffer; `None` if it was abandoned.
-    pub(super) end: Option<Position>,
+    pub(super) end: Option<StreamOffset>,
 }
 
 impl ChunkedSends {
     /// Adds a frame that must be sent in chunks.
-    pub(super) fn push(&mut self, content: Content, target: Option<Target>, parcel: QueuedFrame) {
+    pub(super) fn push(&mut self, content: MessageKind, target: Option<Target>, frame: QueuedFrame) {
         self.last_message += 1;
-        let frame_bytes = parcel.len();
+        let frame_bytes = frame.len();
         self.bytes += frame_bytes;
         let message = self.last_message;
-        let lane = ChunkedSend { message, content, target, frame_bytes, frame: parcel, state: State::Fresh };
+        let send = ChunkedSend { message, content, target, frame_bytes, frame, state: ChunkState::Fresh };
         if self.active.len() < CHUNKED_SENDS_MAX {
             // Bounded: the peer needs memory for each frame that is being reassembled.
-            self.active.push_back(lane);
+            self.active.push_back(send);
         } else {
-            self.waiting.push_back(lane);
+            self.waiting.push_back(send);
         }
     }
 
@@ -85,7 +85,7 @@ impl ChunkedSends {
 
     /// Number of one-way messages.
     pub(super) fn tells(&self) -> u64 {
-        let tells = self.active.iter().chain(&self.waiting).filter(|lane| lane.content == Content::Tell);
+        let tells = self.active.iter().chain(&self.waiting).filter(|send| send.content == MessageKind::Tell);
         tells.count() as u64
     }
 
@@ -95,52 +95,53 @@ impl ChunkedSends {
         log: &mut SendBuffer,
         chunk_bytes: usize,
     ) -> Option<ChunkedSendDone> {
-        let mut lane = self.active.pop_front()?;
-        let count = lane.frame.len().min(chunk_bytes - CHUNK_HEADER_BYTES);
+        let mut send = self.active.pop_front()?;
+        let count = send.frame.len().min(chunk_bytes - CHUNK_HEADER_BYTES);
         let header = ChunkHeader {
-            message: lane.message,
-            first: (lane.state == State::Fresh).then_some(lane.frame.len() as u32),
-            last: lane.state != State::Abandoned && count == lane.frame.len(),
-            abandoned: lane.state == State::Abandoned,
+            message: send.message,
+            first: (send.state == ChunkState::Fresh).then_some(send.frame.len() as u32),
+            last: send.state != ChunkState::Abandoned && count == send.frame.len(),
+            abandoned: send.state == ChunkState::Abandoned,
         };
         let end = log.push(|out| {
             let frame_bytes = header.put(count, out);
-            lane.frame.write_to(count, out);
+            send.frame.write_to(count, out);
             frame_bytes
         });
         self.bytes -= count;
         if header.last || header.abandoned {
             self.active.extend(self.waiting.pop_front());
-            return Some(lane.done(header.last.then_some(end)));
+            return Some(send.done(header.last.then_some(end)));
         }
-        lane.state = State::Started;
-        self.active.push_back(lane);
+        send.state = ChunkState::Started;
+        self.active.push_back(send);
         None
     }
 
     /// Cancels a chunked call. Returns its frame if no chunk was written: the peer never learns of
     /// it.
     pub(super) fn abandon(&mut self, call: CallId) -> Option<ChunkedSendDone> {
-        let wanted =
-            |lane: &ChunkedSend| lane.content == Content::Call(call) && lane.state != State::Abandoned;
+        let wanted = |send: &ChunkedSend| {
+            send.content == MessageKind::Call(call) && send.state != ChunkState::Abandoned
+        };
         if let Some(at) = self.waiting.iter().position(wanted) {
-            let lane = self.waiting.remove(at)?;
-            self.bytes -= lane.frame.len();
-            return Some(lane.done(None));
+            let send = self.waiting.remove(at)?;
+            self.bytes -= send.frame.len();
+            return Some(send.done(None));
         }
         let at = self.active.iter().position(wanted)?;
-        let lane = &mut self.active[at];
-        if lane.state == State::Fresh {
-            let lane = self.active.remove(at)?;
+        let send = &mut self.active[at];
+        if send.state == ChunkState::Fresh {
+            let send = self.active.remove(at)?;
             self.active.extend(self.waiting.pop_front());
-            self.bytes -= lane.frame.len();
-            return Some(lane.done(None));
+            self.bytes -= send.frame.len();
+            return Some(send.done(None));
         }
-        lane.state = State::Abandoned;
+        send.state = ChunkState::Abandoned;
         // The buffered rest is freed now; the abandon flag is sent when the frame has its next
         // turn.
-        self.bytes -= lane.frame.len();
-        lane.frame = QueuedFrame::default();
+        self.bytes -= send.frame.len();
+        send.frame = QueuedFrame::default();
         None
     }
 
@@ -187,8 +188,8 @@ impl Reassembler {
             // Reserving by the announced length would let a peer allocate memory without sending
             // data.
             let bytes = BytesMut::with_capacity(frame_bytes.min(ASSEMBLY_BYTES_RESERVED));
-            let unfinished = PartialFrame { frame_bytes, bytes };
-            if self.open.insert(chunk.message, unfinished).is_some() {
+            let partial = PartialFrame { frame_bytes, bytes };
+            if self.open.insert(chunk.message, partial).is_some() {
                 return Err("its frame has already started");
             }
         }
@@ -198,13 +199,13 @@ impl Reassembler {
                 None => Err("its frame has not started"),
             };
         }
-        let Some(unfinished) = self.open.get_mut(&chunk.message) else {
+        let Some(partial) = self.open.get_mut(&chunk.message) else {
             return Err("its frame has not started");
         };
-        if chunk.bytes.len() > unfinished.frame_bytes - unfinished.bytes.len() {
+        if chunk.bytes.len() > partial.frame_bytes - partial.bytes.len() {
             return Err("it is longer than the rest of its frame");
         }
-        unfinished.bytes.put_slice(&chunk.bytes);
+        partial.bytes.put_slice(&chunk.bytes);
         if !chunk.last {
             return Ok(None);
         }

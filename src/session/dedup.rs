@@ -32,7 +32,7 @@ pub(super) enum DuplicateState {
 }
 
 /// Bytes that a cached outcome is accounted with.
-fn kept_cost(frame: &Bytes) -> usize {
+fn cached_cost(frame: &Bytes) -> usize {
     frame.len() + KEPT_REPLY_OVERHEAD_BYTES
 }
 
@@ -59,14 +59,14 @@ impl DedupCache {
     /// Caches the outcome of a call, and evicts the oldest outcomes beyond the limits.
     pub(super) fn store_reply(&mut self, call: CallId, frame: Bytes) {
         let Some(known) = self.calls.get_mut(&call) else { return };
-        self.bytes += kept_cost(&frame);
+        self.bytes += cached_cost(&frame);
         *known = DuplicateState::Ended(frame);
         self.lru.push_back(call);
         while (self.bytes > DEDUP_CACHE_BYTES_MAX || self.lru.len() > DEDUP_CACHE_ENTRIES_MAX)
             && let Some(oldest) = self.lru.pop_front()
         {
             if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&oldest) {
-                self.bytes -= kept_cost(&frame);
+                self.bytes -= cached_cost(&frame);
                 self.evicted_up_to = self.evicted_up_to.max(Some(oldest));
             }
         }
@@ -75,16 +75,16 @@ impl DedupCache {
     /// Removes a call whose handler never ran: a retry may run it.
     pub(super) fn forget(&mut self, call: CallId) {
         if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&call) {
-            self.bytes -= kept_cost(&frame);
+            self.bytes -= cached_cost(&frame);
         }
     }
 
     /// Removes all calls below the peer's low watermark.
-    pub(super) fn advance_watermark(&mut self, floor: CallId) {
-        let kept = self.calls.split_off(&floor);
+    pub(super) fn advance_watermark(&mut self, watermark: CallId) {
+        let kept = self.calls.split_off(&watermark);
         for known in std::mem::replace(&mut self.calls, kept).into_values() {
             if let DuplicateState::Ended(frame) = known {
-                self.bytes -= kept_cost(&frame);
+                self.bytes -= cached_cost(&frame);
             }
         }
     }

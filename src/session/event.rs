@@ -84,11 +84,11 @@ pub trait Events<T> {
         to: (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl IncomingBody,
-        claim: CreditCharge,
+        charge: CreditCharge,
     );
 
     /// Receives an [`Event::Tell`].
-    fn tell(&mut self, to: (Target, TypeHash), body: impl IncomingBody, claim: CreditCharge);
+    fn tell(&mut self, to: (Target, TypeHash), body: impl IncomingBody, charge: CreditCharge);
 
     /// Receives any other event.
     fn push(&mut self, event: Event<T>);
@@ -104,15 +104,15 @@ impl<T> Events<T> for Vec<Event<T>> {
         (target, message): (Target, TypeHash),
         deadline: Option<Instant>,
         body: impl IncomingBody,
-        claim: CreditCharge,
+        charge: CreditCharge,
     ) {
         let body = body.into();
-        self.push(Event::Call { call, target, message, deadline, body, charge: claim });
+        self.push(Event::Call { call, target, message, deadline, body, charge });
     }
 
-    fn tell(&mut self, (target, message): (Target, TypeHash), body: impl IncomingBody, claim: CreditCharge) {
+    fn tell(&mut self, (target, message): (Target, TypeHash), body: impl IncomingBody, charge: CreditCharge) {
         let body = body.into();
-        self.push(Event::Tell { target, message, body, charge: claim });
+        self.push(Event::Tell { target, message, body, charge });
     }
 
     fn push(&mut self, event: Event<T>) {
@@ -125,7 +125,7 @@ impl<T> Events<T> for Vec<Event<T>> {
         // read.
         let at = self.iter().rposition(is_it)?;
         match self.remove(at) {
-            Event::Call { charge: claim, .. } => Some(claim),
+            Event::Call { charge, .. } => Some(charge),
             _ => None,
         }
     }

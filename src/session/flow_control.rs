@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::calls::Content;
+use super::calls::MessageKind;
 use super::flow_table::FlowTable;
 use super::queued_frame::QueuedFrame;
 use super::send_queue::{FrameOut, Queued, SendQueue, queued_cost};
@@ -116,7 +116,7 @@ impl SendFlows {
     }
 
     /// Bytes that all queued messages and their queues are accounted with.
-    pub(super) fn parked_bytes(&self) -> usize {
+    pub(super) fn queued_bytes(&self) -> usize {
         self.queued_bytes
     }
 
@@ -154,7 +154,7 @@ impl SendFlows {
 
     /// Bytes that one more queued message would be accounted with. The first message of an actor
     /// includes its queue.
-    pub(super) fn queued_cost(&self, target: Target, content: Content, frame_bytes: usize) -> usize {
+    pub(super) fn queued_cost(&self, target: Target, content: MessageKind, frame_bytes: usize) -> usize {
         let has_queue = self.flows.get(target).is_some_and(|flow| flow.queue.is_some());
         let of_queue = if has_queue { 0 } else { QUEUE_OVERHEAD_BYTES };
         queued_cost(content, frame_bytes).saturating_add(of_queue)
@@ -180,7 +180,7 @@ impl SendFlows {
     pub(super) fn enqueue(
         &mut self,
         target: Target,
-        content: Content,
+        content: MessageKind,
         frame_bytes: usize,
         put: impl FnOnce(FrameOut<'_>) -> usize,
     ) -> u64 {
@@ -194,7 +194,7 @@ impl SendFlows {
         let before = flow.counted_bytes();
         flow.queue.get_or_insert_default().push(self.last_queue_id, content, frame_bytes, put);
         self.queued_bytes += flow.counted_bytes() - before;
-        if let Content::Call(_) = content {
+        if let MessageKind::Call(_) = content {
             self.target_of.insert(self.last_queue_id, target);
         }
         if has_credit && self.has_blocked() {
@@ -239,7 +239,7 @@ impl SendFlows {
     pub(super) fn queued_tells(&self) -> u64 {
         let queued =
             self.flows.values().filter_map(|flow| flow.queue.as_ref()).flat_map(|queue| queue.iter());
-        queued.filter(|queued| queued.content == Content::Tell).count() as u64
+        queued.filter(|queued| queued.content == MessageKind::Tell).count() as u64
     }
 
     /// Marks every flow with a sendable head as ready, the oldest head first: a link is attached.
@@ -285,7 +285,7 @@ impl SendFlows {
             }
             flow.in_flight_bytes += cost;
             flow.set(CHUNKING, queued.frame_bytes > chunk_bytes);
-            if let Content::Call(_) = queued.content {
+            if let MessageKind::Call(_) = queued.content {
                 self.target_of.remove(&queued.number);
             }
             return Some((target, queued));
@@ -405,9 +405,9 @@ impl ReceiveFlows {
     }
 
     /// Releases a handled message. Returns the bytes to return to the sender, once they are a
-    /// quarter of the window. With `withhold` they are deferred instead.
+    /// quarter of the window. With `defer` they are deferred instead.
     #[inline(always)]
-    pub(super) fn release(&mut self, target: Target, cost: u64, withhold: bool) -> Option<u64> {
+    pub(super) fn release(&mut self, target: Target, cost: u64, defer: bool) -> Option<u64> {
         let flow = self.flows.get_mut(target)?;
         flow.accepted -= cost.min(flow.accepted);
         // A Credit frame for each message would double the frames of small tells. A quarter leaves
@@ -417,7 +417,7 @@ impl ReceiveFlows {
         if flow.releasable < enough {
             return None;
         }
-        if withhold {
+        if defer {
             if before < enough {
                 self.deferred.push(target);
             }
@@ -485,7 +485,7 @@ mod tests {
     const ONE: Target = Target { actor: ActorId(1), incarnation: ActorIncarnation(0) };
     const OTHER: Target = Target { actor: ActorId(2), incarnation: ActorIncarnation(0) };
 
-    fn park(flows: &mut SendFlows, target: Target, content: Content) -> u64 {
+    fn queue_message(flows: &mut SendFlows, target: Target, content: MessageKind) -> u64 {
         flows.enqueue(target, content, 7, |mut out| {
             out.put_slice(b"message");
             7
@@ -495,15 +495,15 @@ mod tests {
     #[test]
     fn nothing_is_sent_before_there_is_a_window() {
         let mut flows = SendFlows::default();
-        let number = park(&mut flows, ONE, Content::Call(CallId(1)));
+        let number = queue_message(&mut flows, ONE, MessageKind::Call(CallId(1)));
         flows.make_all_ready();
         assert!(flows.pop_sendable(1 << 10, |_| true).is_none());
-        park(&mut flows, ONE, Content::Tell);
+        queue_message(&mut flows, ONE, MessageKind::Tell);
         flows.remove_queued(number);
         assert!(!flows.may_send(ONE, 7) && !flows.charge(ONE, 7, false));
         assert!(!flows.may_send(OTHER, 7) && !flows.charge(OTHER, 7, false));
-        let counted = QUEUE_OVERHEAD_BYTES + queued_cost(Content::Tell, 7);
-        assert_eq!((flows.parked_bytes(), flows.charged()), (counted, 0));
+        let counted = QUEUE_OVERHEAD_BYTES + queued_cost(MessageKind::Tell, 7);
+        assert_eq!((flows.queued_bytes(), flows.charged()), (counted, 0));
     }
 
     #[test]
@@ -512,10 +512,10 @@ mod tests {
         flows.set_window(1 << 10);
         assert!(flows.charge(ONE, 1 << 10, false));
         assert!(flows.charge(ONE, 1 << 10, false));
-        let number = park(&mut flows, ONE, Content::Call(CallId(1)));
+        let number = queue_message(&mut flows, ONE, MessageKind::Call(CallId(1)));
         assert!(flows.add_credit(ONE, 1 << 10), "its next message may go out");
         flows.remove_queued(number);
-        park(&mut flows, OTHER, Content::Tell);
+        queue_message(&mut flows, OTHER, MessageKind::Tell);
         flows.make_all_ready();
         let next = flows.pop_sendable(1 << 10, |_| true).map(|(target, _)| target);
         assert_eq!(next, Some(OTHER));

@@ -45,12 +45,12 @@ impl<F> FlowTable<F> {
         if self.is_last(target) {
             return self.last.as_mut().map(|(_, flow)| flow);
         }
-        self.get_other(target)
+        self.get_slow(target)
     }
 
     #[inline(never)]
     // Not inlined, so that the cache hit stays a comparison and a few loads at its callers.
-    fn get_other(&mut self, target: Target) -> Option<&mut F> {
+    fn get_slow(&mut self, target: Target) -> Option<&mut F> {
         if self.last_miss.replace(target) != Some(target) {
             return self.map.get_mut(&target);
         }
@@ -68,11 +68,11 @@ impl<F> FlowTable<F> {
         if self.is_last(target) {
             return &mut self.last.get_or_insert_with(|| (target, F::default())).1;
         }
-        self.get_or_begin_other(target)
+        self.get_or_insert_slow(target)
     }
 
     #[inline(never)]
-    fn get_or_begin_other(&mut self, target: Target) -> &mut F
+    fn get_or_insert_slow(&mut self, target: Target) -> &mut F
     where
         F: Default,
     {

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::HandshakeError;
-use super::secret::{Secret, Side};
+use super::secret::{ProvingSide, Secret};
 use crate::config::{HANDSHAKE_FRAME_BYTES_MAX, WINDOW_BYTES_MIN};
 use crate::id::{HostUid, LinkId};
 use crate::wire::{
@@ -70,7 +70,7 @@ pub struct DialAttempt {
 pub struct Handshake {
     config: HandshakeConfig,
     deadline: Instant,
-    state: State,
+    state: HandshakeState,
     outgoing: VecDeque<Frame>,
 }
 
@@ -82,7 +82,7 @@ pub struct Handshake {
 /// any state: --refused, error--> Over
 /// ```
 #[derive(Debug)]
-enum State {
+enum HandshakeState {
     AwaitingChallenge { hello: Hello },
     AwaitingWelcome { peer: ProvenPeer },
     AwaitingHello { nonce: [u8; 32] },
@@ -126,7 +126,8 @@ impl Handshake {
         let DialAttempt { to, purpose, link, replaces, resume } = attempt;
         let (from, terms) = (config.local, config.terms);
         let hello = Hello { version: VERSION, from, to, link, replaces, purpose, terms, resume, nonce };
-        let mut handshake = Self::new(now, config, State::AwaitingChallenge { hello: hello.clone() });
+        let mut handshake =
+            Self::new(now, config, HandshakeState::AwaitingChallenge { hello: hello.clone() });
         handshake.outgoing.push_back(Frame::Hello(Box::new(hello)));
         handshake
     }
@@ -134,10 +135,10 @@ impl Handshake {
     /// Starts a handshake as acceptor. The nonce must be random.
     #[must_use]
     pub fn accept(now: Instant, config: HandshakeConfig, nonce: [u8; 32]) -> Self {
-        Self::new(now, config, State::AwaitingHello { nonce })
+        Self::new(now, config, HandshakeState::AwaitingHello { nonce })
     }
 
-    fn new(now: Instant, config: HandshakeConfig, state: State) -> Self {
+    fn new(now: Instant, config: HandshakeConfig, state: HandshakeState) -> Self {
         let deadline = now + config.timeout.min(TIMEOUT_MAX);
         Self { config, deadline, state, outgoing: VecDeque::new() }
     }
@@ -153,35 +154,39 @@ impl Handshake {
         if now >= self.deadline {
             return Err(self.timed_out());
         }
-        match (mem::replace(&mut self.state, State::Over), frame) {
-            (State::AwaitingHello { nonce }, Frame::Hello(hello)) => self.receive_hello(&hello, nonce),
-            (State::AwaitingProof { peer, transcript }, Frame::Proof(proof)) => {
+        match (mem::replace(&mut self.state, HandshakeState::Over), frame) {
+            (HandshakeState::AwaitingHello { nonce }, Frame::Hello(hello)) => {
+                self.receive_hello(&hello, nonce)
+            }
+            (HandshakeState::AwaitingProof { peer, transcript }, Frame::Proof(proof)) => {
                 self.receive_proof(peer, &transcript, &proof)
             }
-            (State::AwaitingChallenge { hello }, Frame::Challenge(challenge)) => {
+            (HandshakeState::AwaitingChallenge { hello }, Frame::Challenge(challenge)) => {
                 self.receive_challenge(&hello, &challenge)
             }
-            (State::AwaitingWelcome { peer }, Frame::Welcome(Welcome { resume })) => {
+            (HandshakeState::AwaitingWelcome { peer }, Frame::Welcome(Welcome { resume })) => {
                 Ok(Step::Established(ProvenPeer { resume, ..peer }))
             }
             (
-                state @ (State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. }),
+                state @ (HandshakeState::AwaitingChallenge { .. } | HandshakeState::AwaitingWelcome { .. }),
                 Frame::Refused(it),
             ) => {
                 // Before its proof the acceptor is a stranger: a spoofed Refused must not count as
                 // evidence.
-                let proven = matches!(state, State::AwaitingWelcome { .. });
+                let proven = matches!(state, HandshakeState::AwaitingWelcome { .. });
                 Err(HandshakeError::Refused { reason: it.reason, text: it.text, proven })
             }
             (state, frame) => {
                 let err = HandshakeError::Unexpected { kind: frame.kind() };
                 match state {
-                    State::AwaitingHello { .. } | State::AwaitingProof { .. } | State::Proven { .. } => {
-                        self.refused(Refusal::Malformed, err)
-                    }
+                    HandshakeState::AwaitingHello { .. }
+                    | HandshakeState::AwaitingProof { .. }
+                    | HandshakeState::Proven { .. } => self.refused(Refusal::Malformed, err),
                     // The initiator does not explain itself: it owes a peer without a proof no
                     // information.
-                    State::AwaitingChallenge { .. } | State::AwaitingWelcome { .. } | State::Over => Err(err),
+                    HandshakeState::AwaitingChallenge { .. }
+                    | HandshakeState::AwaitingWelcome { .. }
+                    | HandshakeState::Over => Err(err),
                 }
             }
         }
@@ -211,9 +216,9 @@ impl Handshake {
         let transcript = transcript(hello, &challenge);
         // The acceptor proves itself first: an initiator that reached a stranger's port then
         // reveals nothing that is computed with the secret.
-        challenge.proof = self.config.secret.prove(Side::Acceptor, &transcript);
+        challenge.proof = self.config.secret.prove(ProvingSide::Acceptor, &transcript);
         self.outgoing.push_back(Frame::Challenge(challenge));
-        self.state = State::AwaitingProof { peer, transcript };
+        self.state = HandshakeState::AwaitingProof { peer, transcript };
         Ok(Step::Continue)
     }
 
@@ -229,12 +234,12 @@ impl Handshake {
         }
         let peer = peer(challenge.from, hello, challenge.terms)?;
         let transcript = transcript(hello, challenge);
-        if !self.config.secret.verify(Side::Acceptor, &transcript, &challenge.proof) {
+        if !self.config.secret.verify(ProvingSide::Acceptor, &transcript, &challenge.proof) {
             return Err(HandshakeError::WrongSecret);
         }
-        let proof = self.config.secret.prove(Side::Initiator, &transcript);
+        let proof = self.config.secret.prove(ProvingSide::Initiator, &transcript);
         self.outgoing.push_back(Frame::Proof(Proof { proof }));
-        self.state = State::AwaitingWelcome { peer };
+        self.state = HandshakeState::AwaitingWelcome { peer };
         Ok(Step::Continue)
     }
 
@@ -244,10 +249,10 @@ impl Handshake {
         transcript: &[u8],
         proof: &Proof,
     ) -> Result<Step, HandshakeError> {
-        if !self.config.secret.verify(Side::Initiator, transcript, &proof.proof) {
+        if !self.config.secret.verify(ProvingSide::Initiator, transcript, &proof.proof) {
             return self.refused(Refusal::Secret, HandshakeError::WrongSecret);
         }
-        self.state = State::Proven { peer };
+        self.state = HandshakeState::Proven { peer };
         Ok(Step::Proven(peer))
     }
 
@@ -262,7 +267,7 @@ impl Handshake {
     ///
     /// When no peer is authenticated, or when it was admitted or refused before.
     pub fn admit(&mut self, resume: Resume) -> ProvenPeer {
-        let State::Proven { peer } = mem::replace(&mut self.state, State::Over) else {
+        let HandshakeState::Proven { peer } = mem::replace(&mut self.state, HandshakeState::Over) else {
             panic!("only an authenticated peer is admitted, and only once");
         };
         self.outgoing.push_back(Frame::Welcome(Welcome { resume }));
@@ -271,7 +276,7 @@ impl Handshake {
 
     /// Acceptor: refuses the peer, and queues the reason.
     pub fn refuse(&mut self, reason: Refusal, text: &str) {
-        self.state = State::Over;
+        self.state = HandshakeState::Over;
         self.outgoing.push_back(Frame::Refused(Refused { reason, text: text.to_owned() }));
     }
 

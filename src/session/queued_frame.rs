@@ -18,11 +18,11 @@ pub(super) struct QueuedFrame {
 impl QueuedFrame {
     /// Encodes a frame with `put`, which returns its length.
     pub(super) fn of(put: impl FnOnce(&mut Self) -> usize) -> Self {
-        let mut parcel = Self::default();
-        let frame_bytes = put(&mut parcel);
-        debug_assert_eq!(parcel.remaining, frame_bytes, "a frame says how long it is");
-        parcel.seal();
-        parcel
+        let mut frame = Self::default();
+        let frame_bytes = put(&mut frame);
+        debug_assert_eq!(frame.remaining, frame_bytes, "a frame says how long it is");
+        frame.seal();
+        frame
     }
 
     /// Number of bytes left.

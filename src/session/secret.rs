@@ -23,16 +23,16 @@ impl Secret {
     }
 
     /// Computes the proof of one side over the transcript.
-    pub(super) fn prove(&self, side: Side, transcript: &[u8]) -> [u8; 32] {
+    pub(super) fn prove(&self, side: ProvingSide, transcript: &[u8]) -> [u8; 32] {
         self.mac(side, transcript).finalize().into_bytes().into()
     }
 
     /// Verifies a proof in constant time.
-    pub(super) fn verify(&self, side: Side, transcript: &[u8], proof: &[u8; 32]) -> bool {
+    pub(super) fn verify(&self, side: ProvingSide, transcript: &[u8], proof: &[u8; 32]) -> bool {
         self.mac(side, transcript).verify_slice(proof).is_ok()
     }
 
-    fn mac(&self, side: Side, transcript: &[u8]) -> Hmac<Sha256> {
+    fn mac(&self, side: ProvingSide, transcript: &[u8]) -> Hmac<Sha256> {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(self.as_bytes()).expect("HMAC takes keys of every length");
         mac.update(side.label());
@@ -49,12 +49,12 @@ impl fmt::Debug for Secret {
 
 /// Proving side. Each side has its own label, so that a proof cannot be reflected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum ProvingSide {
     Initiator,
     Acceptor,
 }
 
-impl Side {
+impl ProvingSide {
     fn label(self) -> &'static [u8] {
         match self {
             Self::Initiator => b"roadshow 2 initiator",
@@ -71,12 +71,12 @@ mod tests {
 
     #[test]
     fn proof_holds_for_its_side_transcript_and_secret_alone() {
-        let proof = SECRET.prove(Side::Initiator, b"said");
+        let proof = SECRET.prove(ProvingSide::Initiator, b"said");
 
-        assert!(SECRET.verify(Side::Initiator, b"said", &proof));
-        assert!(!SECRET.verify(Side::Acceptor, b"said", &proof));
-        assert!(!SECRET.verify(Side::Initiator, b"sane", &proof));
-        assert!(!Secret::from_bytes([8; 32]).verify(Side::Initiator, b"said", &proof));
+        assert!(SECRET.verify(ProvingSide::Initiator, b"said", &proof));
+        assert!(!SECRET.verify(ProvingSide::Acceptor, b"said", &proof));
+        assert!(!SECRET.verify(ProvingSide::Initiator, b"sane", &proof));
+        assert!(!Secret::from_bytes([8; 32]).verify(ProvingSide::Initiator, b"said", &proof));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use crate::config::ZERO_COPY_BYTES_MIN;
 use crate::wire::FrameSink;
 
 /// Bytes that are allocated for small frames at a time.
-const TAIL_BYTES: usize = 16 << 10;
+const OPEN_BUFFER_BYTES: usize = 16 << 10;
 
 /// Offset in the stream of all bytes ever appended to a send buffer.
-pub(super) type Position = u64;
+pub(super) type StreamOffset = u64;
 
 /// Sequenced frames in sending order, from the oldest unacknowledged one on.
 ///
@@ -43,20 +43,20 @@ pub(super) struct SendBuffer {
     /// frame.
     acknowledged: u64,
     /// Start of the oldest retained frame.
-    start: Position,
+    start: StreamOffset,
     /// End of the newest frame.
-    end: Position,
+    end: StreamOffset,
     /// End of the bytes that the writer of this link has taken.
-    handed_out: Position,
+    handed_out: StreamOffset,
     handed_out_pieces: usize,
     /// Highest `handed_out` of any link.
-    handed_out_max: Position,
+    handed_out_max: StreamOffset,
     /// End of the bytes that the kernel has accepted on this link.
-    written: Position,
+    written: StreamOffset,
     /// Highest `written` of any link.
-    written_max: Position,
+    written_max: StreamOffset,
     /// Ends of the one-way messages that no kernel has accepted as a whole.
-    unwritten_tells: VecDeque<Position>,
+    unwritten_tells: VecDeque<StreamOffset>,
     /// Set when frames were dropped: the next link takes the sequence number from the peer.
     cleared: bool,
 }
@@ -64,7 +64,7 @@ pub(super) struct SendBuffer {
 impl SendBuffer {
     /// Appends the frame that `put` writes and whose length it returns. Returns the frame's end.
     #[inline]
-    pub(super) fn push(&mut self, put: impl FnOnce(&mut Self) -> usize) -> Position {
+    pub(super) fn push(&mut self, put: impl FnOnce(&mut Self) -> usize) -> StreamOffset {
         let frame_bytes = put(self);
         self.frames.push(frame_bytes);
         self.end += frame_bytes as u64;
@@ -72,12 +72,12 @@ impl SendBuffer {
     }
 
     /// Marks the frame that ends here as a one-way message, whose loss must be counted.
-    pub(super) fn count_tell(&mut self, end: Position) {
+    pub(super) fn count_tell(&mut self, end: StreamOffset) {
         self.unwritten_tells.push_back(end);
     }
 
     /// End of the newest frame.
-    pub(super) fn end(&self) -> Position {
+    pub(super) fn end(&self) -> StreamOffset {
         self.end
     }
 
@@ -115,7 +115,7 @@ impl SendBuffer {
         self.check_invariants();
     }
 
-    fn advance_written_max(&mut self, position: Position) {
+    fn advance_written_max(&mut self, position: StreamOffset) {
         self.written_max = self.written_max.max(position);
         while self.unwritten_tells.front().is_some_and(|end| *end <= self.written_max) {
             self.unwritten_tells.pop_front();
@@ -123,7 +123,7 @@ impl SendBuffer {
     }
 
     /// Returns whether any kernel has accepted the whole frame that ends here.
-    pub(super) fn was_written(&self, end: Position) -> bool {
+    pub(super) fn was_written(&self, end: StreamOffset) -> bool {
         end <= self.written_max
     }
 
@@ -136,7 +136,7 @@ impl SendBuffer {
     }
 
     /// Releases the first `received` frames, which must end at `until` or before.
-    fn trim(&mut self, received: u64, until: Position) -> bool {
+    fn trim(&mut self, received: u64, until: StreamOffset) -> bool {
         let Some(count) = received.checked_sub(self.acknowledged) else { return false };
         let Some(bytes) = self.frames.bytes(count).filter(|bytes| self.start + bytes <= until) else {
             return false;
@@ -232,7 +232,7 @@ impl SendBuffer {
 #[derive(Debug, Default)]
 struct FrameLengths {
     /// All runs but the newest, which stays at hand for the next frame.
-    rows: VecDeque<LengthRun>,
+    runs: VecDeque<LengthRun>,
     last: LengthRun,
 }
 
@@ -247,7 +247,7 @@ struct LengthRun {
 
 impl FrameLengths {
     fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.last.frames == 0
+        self.runs.is_empty() && self.last.frames == 0
     }
 
     #[inline(always)]
@@ -263,16 +263,16 @@ impl FrameLengths {
     fn start_run(&mut self, frame_bytes: usize) {
         let before = mem::replace(&mut self.last, LengthRun { frames: 1, bytes: frame_bytes as u32 });
         if before.frames > 0 {
-            self.rows.push_back(before);
+            self.runs.push_back(before);
         }
     }
 
     /// Bytes of the first `count` frames; `None` if there are fewer.
     fn bytes(&self, mut count: u64) -> Option<u64> {
         let mut sum = 0;
-        for row in self.rows.iter().chain([&self.last]) {
-            let taken = count.min(row.frames.into());
-            sum += taken * u64::from(row.bytes);
+        for run in self.runs.iter().chain([&self.last]) {
+            let taken = count.min(run.frames.into());
+            sum += taken * u64::from(run.bytes);
             count -= taken;
             if count == 0 {
                 break;
@@ -284,11 +284,11 @@ impl FrameLengths {
     /// Removes the first `count` frames.
     fn remove(&mut self, mut count: u64) {
         while count > 0 {
-            let row = self.rows.front_mut().unwrap_or(&mut self.last);
-            let taken = count.min(row.frames.into());
-            row.frames -= taken as u32;
+            let run = self.runs.front_mut().unwrap_or(&mut self.last);
+            let taken = count.min(run.frames.into());
+            run.frames -= taken as u32;
             count -= taken;
-            if row.frames == 0 && self.rows.pop_front().is_none() {
+            if run.frames == 0 && self.runs.pop_front().is_none() {
                 break;
             }
         }
@@ -299,7 +299,7 @@ impl FrameSink for SendBuffer {
     #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
         if self.open_buffer.capacity() - self.open_buffer.len() < bytes.len() {
-            self.open_buffer.reserve(bytes.len().max(TAIL_BYTES));
+            self.open_buffer.reserve(bytes.len().max(OPEN_BUFFER_BYTES));
         }
         self.open_buffer.extend_from_slice(bytes);
     }

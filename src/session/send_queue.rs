@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::calls::Content;
+use super::calls::MessageKind;
 use super::queued_frame::QueuedFrame;
 use crate::config::{QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES};
 use crate::id::CallId;
@@ -36,7 +36,7 @@ const ENTRIES_KEPT: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
     /// Entries in order. The first one is never a removed one.
-    entries: VecDeque<Entry>,
+    entries: VecDeque<QueueEntry>,
     blocks: VecDeque<Block>,
     apart: VecDeque<(u64, QueuedFrame)>,
     /// Number of removed entries that are still in `entries`.
@@ -50,37 +50,37 @@ pub(super) struct SendQueue {
 
 /// Queued message. Its frame is the next one in the blocks, or in `apart`.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct QueueEntry {
     number: u64,
     call: CallId,
     /// Length of a frame in a block; 0 for one apart.
     bytes: u32,
-    kind: Kind,
+    kind: EntryKind,
     apart: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EntryKind {
     Call,
     Tell,
     Removed,
 }
 
-const _: () = assert!(size_of::<Entry>() == 24, "each queued message has an entry");
+const _: () = assert!(size_of::<QueueEntry>() == 24, "each queued message has an entry");
 
 /// Description of a queued message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Queued {
     pub(super) number: u64,
-    pub(super) content: Content,
+    pub(super) content: MessageKind,
     pub(super) frame_bytes: usize,
 }
 
 /// Bytes that a message is accounted with, without its queue.
-pub(super) fn queued_cost(content: Content, frame_bytes: usize) -> usize {
+pub(super) fn queued_cost(content: MessageKind, frame_bytes: usize) -> usize {
     let overhead = match content {
-        Content::Call(_) => QUEUED_CALL_OVERHEAD_BYTES,
-        Content::Tell | Content::Other => QUEUED_OVERHEAD_BYTES,
+        MessageKind::Call(_) => QUEUED_CALL_OVERHEAD_BYTES,
+        MessageKind::Tell | MessageKind::Other => QUEUED_OVERHEAD_BYTES,
     };
     frame_bytes.saturating_add(overhead)
 }
@@ -99,17 +99,17 @@ impl SendQueue {
     pub(super) fn push(
         &mut self,
         number: u64,
-        content: Content,
+        content: MessageKind,
         frame_bytes: usize,
         put: impl FnOnce(FrameOut<'_>) -> usize,
     ) {
         let (kind, call) = match content {
-            Content::Call(call) => (Kind::Call, call),
-            Content::Tell | Content::Other => (Kind::Tell, CallId(0)),
+            MessageKind::Call(call) => (EntryKind::Call, call),
+            MessageKind::Tell | MessageKind::Other => (EntryKind::Tell, CallId(0)),
         };
         let apart = frame_bytes >= APART_BYTES;
         if apart {
-            self.apart.push_back((number, QueuedFrame::of(|parcel| put(FrameOut::Apart(parcel)))));
+            self.apart.push_back((number, QueuedFrame::of(|frame| put(FrameOut::Apart(frame)))));
         } else {
             let block = self.block_for(frame_bytes);
             let before = block.bytes.len();
@@ -118,7 +118,7 @@ impl SendQueue {
             self.block_bytes += frame_bytes;
         }
         let bytes = if apart { 0 } else { frame_bytes as u32 };
-        self.entries.push_back(Entry { number, call, bytes, kind, apart });
+        self.entries.push_back(QueueEntry { number, call, bytes, kind, apart });
         self.queued_bytes += queued_cost(content, frame_bytes);
     }
 
@@ -138,7 +138,7 @@ impl SendQueue {
     pub(super) fn front(&self) -> Option<Queued> {
         let entry = self.entries.front()?;
         let frame_bytes = match (entry.apart, self.apart.front()) {
-            (true, Some((_, parcel))) => parcel.len(),
+            (true, Some((_, frame))) => frame.len(),
             _ => entry.bytes as usize,
         };
         Some(Queued { number: entry.number, content: entry.content(), frame_bytes })
@@ -151,25 +151,25 @@ impl SendQueue {
             self.read_block(entry.bytes as usize, |bytes| out.put_slice(bytes));
             return self.settle_pop(entry, entry.bytes as usize);
         }
-        let Some((_, mut parcel)) = self.apart.pop_front() else { return 0 };
-        let frame_bytes = parcel.len();
-        parcel.write_to(frame_bytes, out);
+        let Some((_, mut frame)) = self.apart.pop_front() else { return 0 };
+        let frame_bytes = frame.len();
+        frame.write_to(frame_bytes, out);
         self.settle_pop(entry, frame_bytes)
     }
 
     /// Removes the head, whose frame is apart.
     pub(super) fn pop_apart(&mut self) -> Option<QueuedFrame> {
         let entry = self.pop_entry()?;
-        let (_, parcel) = self.apart.pop_front()?;
-        self.settle_pop(entry, parcel.len());
-        Some(parcel)
+        let (_, frame) = self.apart.pop_front()?;
+        self.settle_pop(entry, frame.len());
+        Some(frame)
     }
 
-    fn pop_entry(&mut self) -> Option<Entry> {
+    fn pop_entry(&mut self) -> Option<QueueEntry> {
         self.entries.pop_front()
     }
 
-    fn settle_pop(&mut self, entry: Entry, frame_bytes: usize) -> usize {
+    fn settle_pop(&mut self, entry: QueueEntry, frame_bytes: usize) -> usize {
         self.queued_bytes -= queued_cost(entry.content(), frame_bytes);
         self.drop_removed_front();
         frame_bytes
@@ -190,7 +190,8 @@ impl SendQueue {
     /// Drops removed entries at the front, and frees unused memory. Each removed message causes at
     /// most one copy of another.
     fn drop_removed_front(&mut self) {
-        while let Some(entry) = self.entries.front().filter(|entry| entry.kind == Kind::Removed).copied() {
+        while let Some(entry) = self.entries.front().filter(|entry| entry.kind == EntryKind::Removed).copied()
+        {
             self.entries.pop_front();
             self.removed -= 1;
             if !entry.apart {
@@ -213,15 +214,15 @@ impl SendQueue {
         let Ok(at) = self.entries.binary_search_by_key(&number, |entry| entry.number) else { return };
         let entry = &mut self.entries[at];
         let content = entry.content();
-        if std::mem::replace(&mut entry.kind, Kind::Removed) == Kind::Removed {
+        if std::mem::replace(&mut entry.kind, EntryKind::Removed) == EntryKind::Removed {
             return;
         }
         let mut frame_bytes = entry.bytes as usize;
         if entry.apart {
             if let Ok(at) = self.apart.binary_search_by_key(&number, |(number, _)| *number)
-                && let Some((_, parcel)) = self.apart.remove(at)
+                && let Some((_, frame)) = self.apart.remove(at)
             {
-                frame_bytes = parcel.len();
+                frame_bytes = frame.len();
             }
         } else {
             self.removed_bytes += frame_bytes;
@@ -237,7 +238,7 @@ impl SendQueue {
         self.apart = std::mem::take(&mut old.apart);
         self.queued_bytes = old.queued_bytes;
         for entry in std::mem::take(&mut old.entries) {
-            if entry.kind == Kind::Removed {
+            if entry.kind == EntryKind::Removed {
                 if !entry.apart {
                     old.read_block(entry.bytes as usize, |_| ());
                 }
@@ -263,9 +264,9 @@ impl SendQueue {
     /// Queued messages, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Queued> {
         let mut apart = self.apart.iter();
-        self.entries.iter().filter(|entry| entry.kind != Kind::Removed).map(move |entry| {
+        self.entries.iter().filter(|entry| entry.kind != EntryKind::Removed).map(move |entry| {
             let frame_bytes = match entry.apart {
-                true => apart.next().map_or(0, |(_, parcel)| parcel.len()),
+                true => apart.next().map_or(0, |(_, frame)| frame.len()),
                 false => entry.bytes as usize,
             };
             Queued { number: entry.number, content: entry.content(), frame_bytes }
@@ -273,11 +274,11 @@ impl SendQueue {
     }
 }
 
-impl Entry {
-    fn content(&self) -> Content {
+impl QueueEntry {
+    fn content(&self) -> MessageKind {
         match self.kind {
-            Kind::Call => Content::Call(self.call),
-            Kind::Tell | Kind::Removed => Content::Tell,
+            EntryKind::Call => MessageKind::Call(self.call),
+            EntryKind::Tell | EntryKind::Removed => MessageKind::Tell,
         }
     }
 }
@@ -299,14 +300,14 @@ impl FrameSink for FrameOut<'_> {
     fn put_slice(&mut self, bytes: &[u8]) {
         match self {
             Self::Block(block) => block.bytes.extend_from_slice(bytes),
-            Self::Apart(parcel) => parcel.put_slice(bytes),
+            Self::Apart(frame) => frame.put_slice(bytes),
         }
     }
 
     fn put_bytes(&mut self, bytes: &Bytes) {
         match self {
             Self::Block(block) => block.bytes.extend_from_slice(bytes),
-            Self::Apart(parcel) => parcel.put_bytes(bytes),
+            Self::Apart(frame) => frame.put_bytes(bytes),
         }
     }
 }
@@ -323,7 +324,7 @@ mod tests {
     }
 
     fn push(queue: &mut SendQueue, number: u64, call: bool, bytes: usize) -> Queued {
-        let content = if call { Content::Call(CallId(number)) } else { Content::Tell };
+        let content = if call { MessageKind::Call(CallId(number)) } else { MessageKind::Tell };
         queue.push(number, content, bytes, |mut out| {
             out.put_slice(&frame(number, bytes));
             bytes
@@ -401,7 +402,7 @@ mod tests {
                 push(&mut queue, number, false, bytes);
             }
             let blocks: usize = queue.blocks.iter().map(|block| block.bytes.capacity()).sum();
-            let resident = blocks + queue.entries.capacity() * size_of::<Entry>();
+            let resident = blocks + queue.entries.capacity() * size_of::<QueueEntry>();
             let counted = queue.counted_bytes();
             assert!((counted / 2..=2 * counted).contains(&resident), "{bytes}: {resident} of {counted}");
         }

@@ -56,7 +56,7 @@ pub(super) enum Room {
 /// All waiters of one peer.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
-    queues: FxHashMap<Target, Queue>,
+    queues: FxHashMap<Target, ActorQueue>,
     targets: FxHashMap<WaiterId, Target>,
     for_link: BTreeSet<(WaiterId, Target)>,
     for_queues: BTreeSet<(WaiterId, Target)>,
@@ -79,7 +79,7 @@ struct Reserved {
 
 /// Waiters of one actor.
 #[derive(Debug, Default)]
-struct Queue {
+struct ActorQueue {
     waiting: BTreeMap<WaiterId, Waiter>,
     /// Bytes of the frames that wait.
     waiting_bytes: usize,
@@ -270,7 +270,7 @@ impl Waiters {
     }
 
     /// Grants the candidate of an actor its capacity, or puts it into the line of a budget.
-    pub(super) fn place(&mut self, now: Instant, target: Target, room: Option<Room>) {
+    pub(super) fn grant_or_line_up(&mut self, now: Instant, target: Target, room: Option<Room>) {
         let candidate = self.candidate(target);
         let Some(queue) = self.queues.get_mut(&target) else { return };
         if let Some((number, budget)) = queue.lined_up.take() {
@@ -322,7 +322,7 @@ impl Waiters {
     }
 }
 
-impl Queue {
+impl ActorQueue {
     fn remove(&mut self, number: WaiterId) {
         self.waiting_bytes -= self.waiting.remove(&number).map_or(0, |waiter| waiter.frame_bytes);
     }
@@ -356,13 +356,13 @@ mod tests {
         let waiter = Waiter { frame_bytes: 10, is_call: true, spares_queue: false };
         let room = Some(Room::Free(Budget::Link, 10));
         let number = waiters.line_up(target, waiter, None);
-        waiters.place(now, target, room);
+        waiters.grant_or_line_up(now, target, room);
         // The capacity is gone: the waiter resumes its position, and gets another grant a moment
         // later.
         waiters.leave(number);
         assert_eq!(waiters.line_up(target, waiter, Some(number)), number);
         let again = now + RESERVED_FOR / 2;
-        waiters.place(again, target, room);
+        waiters.grant_or_line_up(again, target, room);
         waiters.end_grants(now + RESERVED_FOR);
         assert_eq!((waiters.reserved(Budget::Link), waiters.next_end()), (10, Some(again + RESERVED_FOR)));
         waiters.end_grants(again + RESERVED_FOR);

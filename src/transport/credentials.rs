@@ -42,7 +42,7 @@ pub(crate) const TOKEN_RPC_ALPN: &[u8] = b"roadshow-desk/1";
 /// Clones share their state: renewing one renews all. The serialized form contains the key: send it
 /// over a private socket only.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(try_from = "Parts", into = "Parts")]
+#[serde(try_from = "CredentialsDer", into = "CredentialsDer")]
 pub struct Credentials {
     own: Arc<SwappableKey>,
     authority: Arc<CertificateDer<'static>>,
@@ -52,7 +52,7 @@ pub struct Credentials {
 
 /// Serialized form of credentials, in DER.
 #[derive(Clone, Serialize, Deserialize)]
-struct Parts {
+struct CredentialsDer {
     chain: Vec<Vec<u8>>,
     key: Vec<u8>,
 }
@@ -93,12 +93,12 @@ impl Credentials {
     /// [`CredentialsError`] if they do not belong together.
     pub fn new(chain: Vec<Vec<u8>>, key: Vec<u8>) -> Result<Self, CredentialsError> {
         let provider = Arc::new(ring::default_provider());
-        let held = CurrentKey::new(Parts { chain, key }, &provider)?;
-        let authority = held.authority();
+        let current = CurrentKey::new(CredentialsDer { chain, key }, &provider)?;
+        let authority = current.authority();
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone())?;
         let roots = Arc::new(roots);
-        let own = Arc::new(SwappableKey(RwLock::new(Arc::new(held))));
+        let own = Arc::new(SwappableKey(RwLock::new(Arc::new(current))));
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .clear_root_hint_subjects()
             .build()
@@ -134,16 +134,16 @@ impl Credentials {
         if renewed.authority != self.authority {
             return Err(CredentialsError::OtherAuthority);
         }
-        let held = renewed.own.now();
-        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = held;
+        let current = renewed.own.now();
+        *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = current;
         Ok(())
     }
 
     /// Time until the next certificate should be requested: a third of the remaining validity.
     #[must_use]
     pub fn renew_after(&self) -> Duration {
-        let held = self.own.now();
-        let expires = held.certified.cert.first().and_then(|certificate| expiry(certificate));
+        let current = self.own.now();
+        let expires = current.certified.cert.first().and_then(|certificate| expiry(certificate));
         let left = expires.map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
         // If the certificate has expired, request soon but rate-limited. If its validity is
         // unreadable, as usual.
@@ -162,8 +162,9 @@ impl Credentials {
     }
 
     fn is_fresh_at(&self, now: SystemTime) -> bool {
-        let held = self.own.now();
-        let Some(validity) = held.certified.cert.first().and_then(|certificate| validity(certificate)) else {
+        let current = self.own.now();
+        let Some(validity) = current.certified.cert.first().and_then(|certificate| validity(certificate))
+        else {
             return false;
         };
         // The validity starts earlier than the issue, for machines whose clock is behind.
@@ -290,12 +291,12 @@ impl ClientCertVerifier for AcceptExpired {
 struct SwappableKey(RwLock<Arc<CurrentKey>>);
 
 struct CurrentKey {
-    parts: Parts,
+    parts: CredentialsDer,
     certified: Arc<CertifiedKey>,
 }
 
 impl CurrentKey {
-    fn new(parts: Parts, provider: &CryptoProvider) -> Result<Self, CredentialsError> {
+    fn new(parts: CredentialsDer, provider: &CryptoProvider) -> Result<Self, CredentialsError> {
         let count = parts.chain.len();
         if count < 2 {
             return Err(CredentialsError::Chain { count });
@@ -333,15 +334,15 @@ impl ResolvesClientCert for SwappableKey {
     }
 }
 
-impl TryFrom<Parts> for Credentials {
+impl TryFrom<CredentialsDer> for Credentials {
     type Error = CredentialsError;
 
-    fn try_from(Parts { chain, key }: Parts) -> Result<Self, CredentialsError> {
+    fn try_from(CredentialsDer { chain, key }: CredentialsDer) -> Result<Self, CredentialsError> {
         Self::new(chain, key)
     }
 }
 
-impl From<Credentials> for Parts {
+impl From<Credentials> for CredentialsDer {
     fn from(credentials: Credentials) -> Self {
         credentials.own.now().parts.clone()
     }

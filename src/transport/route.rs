@@ -28,7 +28,9 @@ pub enum Route {
 #[non_exhaustive]
 pub enum RouteError {
     /// The connection uses another protocol.
-    #[error("a connection does not start with a roadshow preamble; check which program connects to this port")]
+    #[error(
+        "a connection does not start with a roadshow preamble; check which program connects to this port"
+    )]
     NotRoadshow,
     /// The preamble has another version.
     #[error(

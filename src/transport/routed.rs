@@ -44,8 +44,8 @@ impl Routed {
         address: SocketAddr,
         incoming: mpsc::Receiver<net::TcpStream>,
     ) -> Self {
-        let door = InboundQueue { address, incoming: Mutex::new(Some(incoming)) };
-        Self { credentials, inbound: Some(door), is_plain }
+        let inbound = InboundQueue { address, incoming: Mutex::new(Some(incoming)) };
+        Self { credentials, inbound: Some(inbound), is_plain }
     }
 
     /// Creates the transport of a host that only dials.
@@ -71,9 +71,9 @@ fn is_plain(here: SocketAddr, there: SocketAddr) -> bool {
 impl Transport for Routed {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let door = self.inbound.as_ref().filter(|door| door.address == address);
-            let door = door.ok_or(ErrorKind::AddrNotAvailable)?;
-            let incoming = door.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let inbound = self.inbound.as_ref().filter(|inbound| inbound.address == address);
+            let inbound = inbound.ok_or(ErrorKind::AddrNotAvailable)?;
+            let incoming = inbound.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
             let incoming = incoming.ok_or(ErrorKind::AddrInUse)?;
             let (credentials, is_plain) = (self.credentials.clone(), self.is_plain);
             Ok(Box::new(RoutedListener { address, incoming, credentials, is_plain }) as Box<dyn Listener>)
@@ -144,7 +144,7 @@ async fn establish(
 
 impl fmt::Debug for Routed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.inbound.as_ref().map(|door| door.address);
+        let address = self.inbound.as_ref().map(|inbound| inbound.address);
         f.debug_struct("Routed").field("address", &address).finish_non_exhaustive()
     }
 }

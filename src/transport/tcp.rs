@@ -21,7 +21,7 @@ impl Transport for Tcp {
         Box::pin(async move {
             let socket = TcpListener::bind(address).await?;
             let address = socket.local_addr()?;
-            Ok(Box::new(Bound { socket, address }) as Box<dyn Listener>)
+            Ok(Box::new(TcpLinkListener { socket, address }) as Box<dyn Listener>)
         })
     }
 
@@ -41,7 +41,7 @@ pub(super) fn open(stream: TcpStream) -> io::Result<Box<dyn Link>> {
     if is_loopback(&stream) {
         use_reno_on_loopback(&stream);
     }
-    Ok(Box::new(Stream(stream)))
+    Ok(Box::new(TcpLink(stream)))
 }
 
 /// Returns whether the connection uses the loopback interface.
@@ -61,12 +61,12 @@ fn use_reno_on_loopback(stream: &TcpStream) {
 }
 
 #[derive(Debug)]
-struct Bound {
+struct TcpLinkListener {
     socket: TcpListener,
     address: SocketAddr,
 }
 
-impl Listener for Bound {
+impl Listener for TcpLinkListener {
     fn address(&self) -> SocketAddr {
         self.address
     }
@@ -80,11 +80,11 @@ impl Listener for Bound {
 }
 
 #[derive(Debug)]
-struct Stream(TcpStream);
+struct TcpLink(TcpStream);
 
-impl Link for Stream {
+impl Link for TcpLink {
     fn detach(self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
-        Ok(Box::new(Detached(self.0.into_std()?)))
+        Ok(Box::new(DetachedTcpLink(self.0.into_std()?)))
     }
 
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter) {
@@ -106,15 +106,15 @@ impl LinkRead for OwnedReadHalf {
 }
 
 #[derive(Debug)]
-struct Detached(std::net::TcpStream);
+struct DetachedTcpLink(std::net::TcpStream);
 
-impl DetachedLink for Detached {
+impl DetachedLink for DetachedTcpLink {
     fn attach(self: Box<Self>) -> io::Result<Box<dyn Link>> {
-        Ok(Box::new(Stream(TcpStream::from_std(self.0)?)))
+        Ok(Box::new(TcpLink(TcpStream::from_std(self.0)?)))
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for TcpLink {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -124,7 +124,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for TcpLink {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
@@ -182,7 +182,7 @@ mod tests {
         here.set(sched_getcpu());
         sched_setaffinity(None, &here).unwrap();
         let (near, mut far) = pair().await;
-        let (mut reader, _writer) = Box::new(Stream(near)).into_split();
+        let (mut reader, _writer) = Box::new(TcpLink(near)).into_split();
         far.write_all(b"1").await.unwrap();
         reader.read_exact(&mut [0]).await.unwrap();
         assert!(reader.shares_core());

@@ -49,17 +49,17 @@ pub(super) async fn accept(stream: TcpStream, credentials: &Credentials) -> io::
 
 /// Closes a connection so that the other side can read why it was rejected.
 pub(crate) async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
-    let farewell = async {
+    let drain = async {
         socket.shutdown().await?;
         tokio::io::copy(&mut socket.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
     };
     // The connection is closed in either case.
-    let _ = tokio::time::timeout(LINGER, farewell).await;
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 fn open(stream: TlsStream<Socket>) -> io::Result<Box<dyn Link>> {
     let certificate = certificate_of(stream.get_ref().1)?;
-    Ok(Box::new(Encrypted { stream, certificate }))
+    Ok(Box::new(TlsLink { stream, certificate }))
 }
 
 fn certificate_of(connection: &CommonState) -> io::Result<Certificate> {
@@ -68,16 +68,16 @@ fn certificate_of(connection: &CommonState) -> io::Result<Certificate> {
     Ok(Certificate::verified(certificate.clone()))
 }
 
-struct Encrypted {
+struct TlsLink {
     stream: TlsStream<Socket>,
     certificate: Certificate,
 }
 
-impl Link for Encrypted {
+impl Link for TlsLink {
     fn detach(mut self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
         let socket = &mut self.stream.get_mut().0.0;
         let stream = socket.take().ok_or(ErrorKind::NotConnected)?.into_std()?;
-        Ok(Box::new(Detached { stream, link: *self }))
+        Ok(Box::new(DetachedTlsLink { stream, link: *self }))
     }
 
     fn into_split(self: Box<Self>) -> (LinkReader, LinkWriter) {
@@ -90,23 +90,23 @@ impl Link for Encrypted {
     }
 }
 
-impl LinkRead for ReadHalf<Encrypted> {}
+impl LinkRead for ReadHalf<TlsLink> {}
 
 /// TLS state, and apart from it the socket, which is registered with no reactor.
 #[derive(Debug)]
-struct Detached {
-    link: Encrypted,
+struct DetachedTlsLink {
+    link: TlsLink,
     stream: std::net::TcpStream,
 }
 
-impl DetachedLink for Detached {
+impl DetachedLink for DetachedTlsLink {
     fn attach(mut self: Box<Self>) -> io::Result<Box<dyn Link>> {
         self.link.stream.get_mut().0.0 = Some(TcpStream::from_std(self.stream)?);
         Ok(Box::new(self.link))
     }
 }
 
-impl AsyncRead for Encrypted {
+impl AsyncRead for TlsLink {
     fn poll_read(
         mut self: Pin<&mut Self>,
         task: &mut Context<'_>,
@@ -121,7 +121,7 @@ impl AsyncRead for Encrypted {
     }
 }
 
-impl AsyncWrite for Encrypted {
+impl AsyncWrite for TlsLink {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(task, bytes)
     }
@@ -147,9 +147,9 @@ impl AsyncWrite for Encrypted {
     }
 }
 
-impl fmt::Debug for Encrypted {
+impl fmt::Debug for TlsLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Encrypted").field(&self.stream.get_ref().0.0).finish()
+        f.debug_tuple("TlsLink").field(&self.stream.get_ref().0.0).finish()
     }
 }
 
@@ -223,7 +223,9 @@ fn advice(error: &TlsError) -> &'static str {
             }
             _ => "the peer's certificate is not one of this cluster",
         },
-        TlsError::NoCertificatesPresented => "the peer has presented no certificate, and every link needs one",
+        TlsError::NoCertificatesPresented => {
+            "the peer has presented no certificate, and every link needs one"
+        }
         TlsError::AlertReceived(alert) => match alert {
             Alert::CertificateExpired => {
                 "the peer rejected this process's certificate as expired; check the clocks, and whether \
@@ -232,7 +234,9 @@ fn advice(error: &TlsError) -> &'static str {
             Alert::UnknownCA | Alert::DecryptError | Alert::BadCertificate => {
                 "the peer rejected this process's certificate, as it is not from its cluster's authority"
             }
-            Alert::CertificateRequired => "the peer requires a certificate, and this process has presented none",
+            Alert::CertificateRequired => {
+                "the peer requires a certificate, and this process has presented none"
+            }
             Alert::NoApplicationProtocol => "the peer serves another protocol there",
             _ => "the peer aborted the connection",
         },

@@ -156,11 +156,11 @@ impl Encoded<'_> {
     ) {
         const { assert!(M == N + SHORT_BYTES) };
         if self.attachments.is_empty()
-            && let Some(few) = ShortSlice::new(self.message)
+            && let Some(short) = ShortSlice::new(self.message)
         {
             let mut start = [0; M];
             start[..N].copy_from_slice(header);
-            start[N..].copy_from_slice(few.padded().as_flattened());
+            start[N..].copy_from_slice(short.padded().as_flattened());
             return out.put_padded(&start, N + self.message.len());
         }
         out.put_slice(header);

@@ -66,13 +66,13 @@ impl Call {
 
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
         let CallHeader { call, target, message, timeout_ms, .. } = CallHeader::of(&reader.array()?);
-        let floor = if flags & RETRYABLE > 0 { Some(reader.call()?) } else { None };
+        let watermark = if flags & RETRYABLE > 0 { Some(reader.call()?) } else { None };
         Ok(Self {
             call,
             target,
             message,
             timeout_ms,
-            low_watermark: floor,
+            low_watermark: watermark,
             body: Body::read(reader, attachments)?,
         })
     }
@@ -109,8 +109,8 @@ impl CallHeader {
     /// The length in bytes of the whole frame around `body`.
     #[must_use]
     pub fn frame_bytes(&self, body: Encoded<'_>) -> usize {
-        let floor_bytes = if self.low_watermark.is_some() { WATERMARK_BYTES } else { 0 };
-        CALL_HEADER_BYTES + floor_bytes + body.len()
+        let watermark_bytes = if self.low_watermark.is_some() { WATERMARK_BYTES } else { 0 };
+        CALL_HEADER_BYTES + watermark_bytes + body.len()
     }
 
     /// Writes the whole frame and returns its length in bytes.
@@ -127,9 +127,9 @@ impl CallHeader {
         set(&mut header, PREFIX_BYTES + 16 + TARGET_BYTES, self.timeout_ms.to_be_bytes());
         match self.low_watermark {
             None => body.put_after::<_, { CALL_HEADER_BYTES + SHORT_BYTES }>(&header, out),
-            Some(floor) => {
+            Some(watermark) => {
                 out.put_slice(&header);
-                out.put_u64(floor.0);
+                out.put_u64(watermark.0);
                 body.put(out);
             }
         }

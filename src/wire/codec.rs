@@ -137,11 +137,7 @@ impl FrameCodec {
     /// Dispatches the short frames at the beginning of `bytes`, until a long or an incomplete
     /// frame.
     #[inline(never)]
-    fn decode_fast<F: FrameVisitor>(
-        &self,
-        bytes: &[u8],
-        frames: &mut F,
-    ) -> Result<ShortFrames, F::Error> {
+    fn decode_fast<F: FrameVisitor>(&self, bytes: &[u8], frames: &mut F) -> Result<ShortFrames, F::Error> {
         let (mut rest, mut others) = (bytes, 0);
         while self.phase == Phase::Established
             && let Some(prefix) = rest.first_chunk()

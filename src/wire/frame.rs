@@ -106,7 +106,7 @@ impl Frame {
                 out.put_bytes(&chunk.bytes);
                 frame_bytes
             }
-            Self::Watermark(floor) => floor.put(out),
+            Self::Watermark(watermark) => watermark.put(out),
             Self::Schemas(schemas) => Schemas::put(schemas.body.as_encoded(), out),
             Self::Heartbeat(heartbeat) => heartbeat.put(out),
         }
@@ -157,7 +157,7 @@ impl Frame {
     /// pieces, which stalls the processor.
     #[inline(always)]
     pub(super) fn dispatch_short<F: FrameVisitor>(
-        behind: u32,
+        kind_word: u32,
         frame_bytes: usize,
         fields: &[u8],
         frames: &mut F,
@@ -165,7 +165,7 @@ impl Frame {
         const CALL: u32 = FrameKind::Call.bare_prefix();
         const TELL: u32 = FrameKind::Tell.bare_prefix();
         const REPLY: u32 = FrameKind::Reply.bare_prefix();
-        match behind {
+        match kind_word {
             CALL => {
                 let (header, body) = fields.split_first_chunk()?;
                 Some(frames.call(CallHeader::of(header), frame_bytes, ShortSlice::new(body)?))
@@ -356,7 +356,7 @@ impl FrameKind {
             Self::Ack => "ack",
             Self::Credit => "credit",
             Self::Chunk => "chunk",
-            Self::Watermark => "floor",
+            Self::Watermark => "watermark",
             Self::Schemas => "schemas",
             Self::Heartbeat => "heartbeat",
         }

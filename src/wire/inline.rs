@@ -46,26 +46,26 @@ const COPY_MAX: usize = 4 << 10;
 /// Sharing short bytes with their read buffer would cost two reference counts, and keep the whole
 /// buffer alive while the message is queued. Copying them costs less.
 #[derive(Clone)]
-pub struct InlineBytes(Place);
+pub struct InlineBytes(Repr);
 
 #[derive(Clone)]
-enum Place {
-    Here(ShortBytes),
-    There(Bytes),
+enum Repr {
+    Inline(ShortBytes),
+    Shared(Bytes),
 }
 
 impl InlineBytes {
     /// Creates an empty byte string.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Place::Here(ShortBytes([0; 1 + INLINE_MAX])))
+        Self(Repr::Inline(ShortBytes([0; 1 + INLINE_MAX])))
     }
 
     /// Creates a copy of `bytes`.
     #[must_use]
     #[inline]
     pub fn copy_from_slice(bytes: &[u8]) -> Self {
-        Self::try_inline(bytes).unwrap_or_else(|| Self(Place::There(Bytes::copy_from_slice(bytes))))
+        Self::try_inline(bytes).unwrap_or_else(|| Self(Repr::Shared(Bytes::copy_from_slice(bytes))))
     }
 
     /// Takes `part` out of `whole`: as a copy if it is short, otherwise by handle.
@@ -75,7 +75,7 @@ impl InlineBytes {
     }
 
     fn long_part_of(whole: &Bytes, part: &[u8]) -> Self {
-        Self(Place::There(if part.len() <= COPY_MAX {
+        Self(Repr::Shared(if part.len() <= COPY_MAX {
             Bytes::copy_from_slice(part)
         } else {
             whole.slice_ref(part)
@@ -153,22 +153,22 @@ impl Deref for ShortBytes {
 }
 
 impl From<ShortBytes> for InlineBytes {
-    fn from(few: ShortBytes) -> Self {
-        Self(Place::Here(few))
+    fn from(short: ShortBytes) -> Self {
+        Self(Repr::Inline(short))
     }
 }
 
 impl From<ShortWords> for InlineBytes {
     #[inline(always)]
-    fn from(few: ShortWords) -> Self {
-        Self(Place::Here(few.into()))
+    fn from(short: ShortWords) -> Self {
+        Self(Repr::Inline(short.into()))
     }
 }
 
 impl From<ShortSlice<'_>> for InlineBytes {
     #[inline(always)]
-    fn from(few: ShortSlice<'_>) -> Self {
-        ShortWords::from(few).into()
+    fn from(short: ShortSlice<'_>) -> Self {
+        ShortWords::from(short).into()
     }
 }
 
@@ -204,15 +204,15 @@ impl Deref for InlineBytes {
     #[inline]
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Place::Here(few) => few,
-            Place::There(bytes) => bytes,
+            Repr::Inline(short) => short,
+            Repr::Shared(bytes) => bytes,
         }
     }
 }
 
 impl From<Bytes> for InlineBytes {
     fn from(bytes: Bytes) -> Self {
-        Self::try_inline(&bytes).unwrap_or(Self(Place::There(bytes)))
+        Self::try_inline(&bytes).unwrap_or(Self(Repr::Shared(bytes)))
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::body::{self, Encoded};
-use super::msgpack::{self, Output};
+use super::msgpack::{self, SerializerOutput};
 use super::{DecodeError, EncodeError, payload};
 use crate::config::ATTACHMENTS_MAX;
 
@@ -59,7 +59,7 @@ fn encode_and_check<T, R>(
 where
     T: Serialize + ?Sized,
 {
-    let mut out = Output::new(limit);
+    let mut out = SerializerOutput::new(limit);
     let scope = payload::Encoding::begin();
     msgpack::write(value, &mut out)?;
     // Most messages have none: without this branch an empty vector would be moved and dropped for

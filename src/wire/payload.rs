@@ -90,7 +90,7 @@ pub(super) const NEWTYPE: &str = "$roadshow::Payload";
 ///
 /// The serializer's.
 pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_newtype_struct(NEWTYPE, &Content(bytes))
+    serializer.serialize_newtype_struct(NEWTYPE, &PayloadContent(bytes))
 }
 
 /// Deserializes a [`Bytes`] field that was serialized as a payload.
@@ -103,9 +103,9 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, 
 }
 
 /// Bytes of a payload, or a reference to them.
-struct Content<'a>(&'a Bytes);
+struct PayloadContent<'a>(&'a Bytes);
 
-impl Serialize for Content<'_> {
+impl Serialize for PayloadContent<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match attach(self.0) {
             Some(index) => serializer.serialize_bytes(&Reference(index).to_bytes()),

@@ -70,11 +70,7 @@ impl<'a> Reader<'a> {
 
     /// Checks that no bytes follow the fields.
     pub(super) fn finish(self) -> Result<(), WireError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(self.malformed("bytes follow after its fields"))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.malformed("bytes follow after its fields")) }
     }
 
     #[inline]

@@ -19,7 +19,7 @@ pub(super) const STACK_BUFFER_BYTES: usize = 64;
 pub(super) struct Scratch {
     stack: [u8; STACK_BUFFER_BYTES],
     /// Heap buffer, taken from the thread when the stack buffer is full.
-    more: Option<Vec<u8>>,
+    heap: Option<Vec<u8>>,
     size: usize,
     limit: usize,
 }
@@ -27,7 +27,7 @@ pub(super) struct Scratch {
 impl Scratch {
     #[inline]
     pub(super) fn new(limit: usize) -> Self {
-        Self { stack: [0; STACK_BUFFER_BYTES], more: None, size: 0, limit }
+        Self { stack: [0; STACK_BUFFER_BYTES], heap: None, size: 0, limit }
     }
 
     /// Number of bytes written so far, including those beyond the limit.
@@ -39,7 +39,7 @@ impl Scratch {
     /// Returns the bytes written, if they are within the limit.
     #[inline]
     pub(super) fn bytes(&self) -> &[u8] {
-        match &self.more {
+        match &self.heap {
             None => &self.stack[..self.size],
             Some(bytes) => bytes,
         }
@@ -48,7 +48,7 @@ impl Scratch {
     /// Returns written bytes for overwriting; `None` if they are beyond the limit and not stored.
     #[inline]
     pub(super) fn written_mut(&mut self, range: Range<usize>) -> Option<&mut [u8]> {
-        match &mut self.more {
+        match &mut self.heap {
             None if range.end <= self.size => self.stack.get_mut(range),
             None => None,
             Some(bytes) => bytes.get_mut(range),
@@ -60,29 +60,29 @@ impl Scratch {
         let size = self.size.saturating_add(bytes.len());
         match self.stack.get_mut(self.size..size) {
             Some(place) if size <= self.limit => place.copy_from_slice(bytes),
-            _ => self.put_more(bytes, size),
+            _ => self.put_on_heap(bytes, size),
         }
         self.size = size;
     }
 
     /// Writes bytes that do not fit on the stack.
-    fn put_more(&mut self, bytes: &[u8], size: usize) {
+    fn put_on_heap(&mut self, bytes: &[u8], size: usize) {
         if size > self.limit {
             return;
         }
-        let here = &self.stack[..self.size.min(STACK_BUFFER_BYTES)];
-        let more = self.more.get_or_insert_with(|| {
+        let stack = &self.stack[..self.size.min(STACK_BUFFER_BYTES)];
+        let heap = self.heap.get_or_insert_with(|| {
             let mut kept = ENCODE_BUFFER.take();
-            kept.extend_from_slice(here);
+            kept.extend_from_slice(stack);
             kept
         });
-        if size > more.capacity() {
+        if size > heap.capacity() {
             // `Vec` alone would double beyond the limit, and so allocate up to twice the largest
             // message.
-            let doubled = more.capacity().saturating_mul(2).min(self.limit);
-            more.reserve_exact(doubled.max(size) - more.len());
+            let doubled = heap.capacity().saturating_mul(2).min(self.limit);
+            heap.reserve_exact(doubled.max(size) - heap.len());
         }
-        more.extend_from_slice(bytes);
+        heap.extend_from_slice(bytes);
     }
 }
 
@@ -108,7 +108,7 @@ impl Drop for Scratch {
     #[inline]
     fn drop(&mut self) {
         // A buffer that grew for one large message is freed, or every thread would keep one.
-        if let Some(mut bytes) = self.more.take()
+        if let Some(mut bytes) = self.heap.take()
             && bytes.capacity() <= ENCODE_BUFFER_RETAINED_BYTES
         {
             bytes.clear();

@@ -466,9 +466,9 @@ fn any_handshake_frame() -> impl Strategy<Value = Frame> {
 fn any_established_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         (any::<(u64, u64, u32, Option<u64>)>(), any_target(), any_body()).prop_map(
-            |((call, message, timeout_ms, floor), target, body)| {
-                let (call, message, floor) = (CallId(call), TypeHash(message), floor.map(CallId));
-                Frame::Call(Call { call, target, message, timeout_ms, low_watermark: floor, body })
+            |((call, message, timeout_ms, watermark), target, body)| {
+                let (call, message, watermark) = (CallId(call), TypeHash(message), watermark.map(CallId));
+                Frame::Call(Call { call, target, message, timeout_ms, low_watermark: watermark, body })
             }
         ),
         (any::<u64>(), any_target(), any_body()).prop_map(|(message, target, body)| Frame::Tell(Tell {
@@ -587,8 +587,8 @@ impl FrameVisitor for Drained {
     type Error = WireError;
 
     fn call(&mut self, call: CallHeader, frame_bytes: usize, body: ShortSlice<'_>) -> Result<(), WireError> {
-        let CallHeader { call, target, message, timeout_ms, low_watermark: floor } = call;
-        let call = Call { call, target, message, timeout_ms, low_watermark: floor, body: body.into() };
+        let CallHeader { call, target, message, timeout_ms, low_watermark: watermark } = call;
+        let call = Call { call, target, message, timeout_ms, low_watermark: watermark, body: body.into() };
         self.0.push((Frame::Call(call), frame_bytes));
         Ok(())
     }

@@ -18,19 +18,19 @@ impl<T> Session<T> {
     /// queues are empty.
     pub fn drain(&mut self, reason: &str) {
         self.begin_close(reason);
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
     }
 
     /// Closes immediately: queues the goodbye, whatever calls are open and whatever is queued.
     pub fn finish(&mut self, reason: &str) {
         self.begin_close(reason);
-        self.say_goodbye();
+        self.send_goodbye();
     }
 
     /// Returns whether the goodbye is sent and the peer has acknowledged everything.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closing.as_ref().is_some_and(|leaving| leaving.goodbye_sent) && self.send_buffer.bytes() == 0
+        self.closing.as_ref().is_some_and(|closing| closing.goodbye_sent) && self.send_buffer.bytes() == 0
     }
 
     /// Returns whether no call is open in either direction and every byte is written.
@@ -42,31 +42,31 @@ impl<T> Session<T> {
     fn is_idle(&self) -> bool {
         self.calls.len() == 0
             && self.inbound.calls.is_empty()
-            && self.flows.parked_bytes() == 0
+            && self.flows.queued_bytes() == 0
             && self.chunked.bytes() == 0
             && self.chunked.is_empty()
     }
 
     fn begin_close(&mut self, reason: &str) {
         self.closing.get_or_insert_with(|| Closing { reason: reason.to_owned(), goodbye_sent: false });
-        self.dismiss_waiters();
+        self.wake_all_waiters();
     }
 
-    pub(super) fn say_goodbye_if_idle(&mut self) {
+    pub(super) fn send_goodbye_if_idle(&mut self) {
         if self.closing.is_some() && self.is_idle() {
-            self.say_goodbye();
+            self.send_goodbye();
         }
     }
 
-    fn say_goodbye(&mut self) {
-        if let Some(leaving) = &mut self.closing
+    fn send_goodbye(&mut self) {
+        if let Some(closing) = &mut self.closing
             && self.attached
-            && !leaving.goodbye_sent
+            && !closing.goodbye_sent
         {
             // Once per epoch: a goodbye that was lost with a link is still in the send buffer, and
             // the next link resends it.
-            leaving.goodbye_sent = true;
-            let goodbye = Goodbye { reason: leaving.reason.clone() };
+            closing.goodbye_sent = true;
+            let goodbye = Goodbye { reason: closing.reason.clone() };
             self.send_buffer.push(|out| goodbye.put(out));
         }
     }

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::{CallStage, Content, PeerHalf, Session};
+use super::{CallStage, MessageKind, PeerHalf, Session};
 use crate::config::{ACK_BYTES, InjectedBug};
-use crate::session::calls::{Calls, OpenCall};
+use crate::session::calls::{CallEntry, Calls};
 use crate::session::dedup::DedupCache;
 use crate::session::send_buffer::SendBuffer;
 use crate::session::{CallError, DisconnectReason, Event, SessionError};
@@ -76,7 +76,7 @@ impl<T> Session<T> {
         let half = half_of(resume);
         match self.peer.replace(half) {
             Some(known) if known.generation != half.generation => self.peer_has_forgotten(events),
-            Some(known) if known.resets != half.resets => {
+            Some(known) if known.epoch != half.epoch => {
                 self.drop_sent(&DisconnectReason::Reset, false, events);
             }
             // A peer without an earlier link cannot have received anything of this half.
@@ -115,7 +115,7 @@ impl<T> Session<T> {
         self.flows.make_all_ready();
         self.send_queued();
         self.waiters.touch_all();
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
         Ok(())
     }
 
@@ -142,15 +142,15 @@ impl<T> Session<T> {
         loss: impl Fn(usize) -> DisconnectReason,
     ) {
         let mut tells = 0;
-        for parked in self.flows.remove_oversized(longer_than) {
-            match parked.content {
-                Content::Call(call) => {
-                    let failure = CallError::NotDelivered(loss(parked.frame_bytes));
+        for queued in self.flows.remove_oversized(longer_than) {
+            match queued.content {
+                MessageKind::Call(call) => {
+                    let failure = CallError::NotDelivered(loss(queued.frame_bytes));
                     let open = self.calls.remove(call);
-                    events.extend(open.map(|open| Event::Failed { call_slot: open.ticket, failure }));
+                    events.extend(open.map(|open| Event::Failed { call_slot: open.call_slot, failure }));
                 }
-                Content::Tell => tells += 1,
-                Content::Other => {}
+                MessageKind::Tell => tells += 1,
+                MessageKind::Other => {}
             }
         }
         events.extend((tells > 0).then_some(Event::DeadLetters { count: tells }));
@@ -203,14 +203,14 @@ impl<T> Session<T> {
     /// without a link. Another link may follow only after [`forget_peer`](Self::forget_peer).
     pub fn close(&mut self, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
         self.reset(loss, events);
-        self.calls.void_repeats();
+        self.calls.void_retries();
         self.inbound.dedup = DedupCache::default();
     }
 
     /// Handles a peer that has forgotten this side: it no longer knows which calls it has executed.
     fn peer_has_forgotten(&mut self, events: &mut Vec<Event<T>>) {
         self.drop_sent(&DisconnectReason::Forgotten, true, events);
-        self.calls.void_repeats();
+        self.calls.void_retries();
         self.forget_inbound();
     }
 
@@ -232,14 +232,14 @@ impl<T> Session<T> {
     }
 
     /// Drops the frames in flight, in both directions. Queued messages wait for the next link,
-    /// except retryable calls if `repeatable` is set.
-    fn drop_sent(&mut self, loss: &DisconnectReason, repeatable: bool, events: &mut Vec<Event<T>>) {
+    /// except retryable calls if `retryable` is set.
+    fn drop_sent(&mut self, loss: &DisconnectReason, retryable: bool, events: &mut Vec<Event<T>>) {
         // A peer that has forgotten this side has lost its dedup cache: a retryable call that is
         // queued may be a second attempt of one that it has executed, so the retry must not be
         // sent.
-        let open = self.calls.take_sent(repeatable);
+        let open = self.calls.take_sent(retryable);
         for open in &open {
-            if let CallStage::Queued(number) = open.place {
+            if let CallStage::Queued(number) = open.stage {
                 self.flows.remove_queued(number);
             }
         }
@@ -248,10 +248,10 @@ impl<T> Session<T> {
         self.drop_halves(0, events);
     }
 
-    fn end_calls(&self, open: Vec<OpenCall<T>>, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
+    fn end_calls(&self, open: Vec<CallEntry<T>>, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
         events.extend(open.into_iter().map(|open| {
-            let failure = self.error_on_loss(open.place, loss);
-            Event::Failed { call_slot: open.ticket, failure }
+            let failure = self.error_on_loss(open.stage, loss);
+            Event::Failed { call_slot: open.call_slot, failure }
         }));
     }
 
@@ -261,7 +261,7 @@ impl<T> Session<T> {
         let count = tells + self.chunked.tells() + if kept { 0 } else { self.send_buffer.clear() };
         events.extend((count > 0).then_some(Event::DeadLetters { count }));
         self.chunked.clear();
-        self.dismiss_waiters();
+        self.wake_all_waiters();
         self.inbound.calls.clear();
         self.inbound.flows.clear();
         self.inbound.assembly.clear();
@@ -271,12 +271,12 @@ impl<T> Session<T> {
         self.schemas_sent = false;
         // The Watermark frame that carried it may be among the dropped ones.
         self.watermark_due |= self.watermark_sent > self.calls.base();
-        if let Some(leaving) = &mut self.closing {
-            leaving.goodbye_sent = false;
+        if let Some(closing) = &mut self.closing {
+            closing.goodbye_sent = false;
         }
     }
 }
 
 fn half_of(resume: Resume) -> PeerHalf {
-    PeerHalf { generation: resume.generation, resets: resume.epoch }
+    PeerHalf { generation: resume.generation, epoch: resume.epoch }
 }

@@ -15,9 +15,9 @@ use rustc_hash::FxHashSet;
 
 use self::close::Closing;
 pub use self::link::WriteCertainty;
-use self::room::{Asks, Mark};
+use self::room::{LineHead, Requester};
 use super::call_table::CallTable;
-use super::calls::{CallStage, Calls, Content};
+use super::calls::{CallStage, Calls, MessageKind};
 use super::chunking::{ChunkedSends, Reassembler};
 use super::dedup::DedupCache;
 use super::flow_control::{ReceiveFlows, SendFlows};
@@ -90,7 +90,7 @@ pub struct Session<T> {
     /// unwritten.
     unsequenced: BytesMut,
     unsequenced_handed_out: usize,
-    inbound: Inbound,
+    inbound: ReceiveHalf,
     closing: Option<Closing>,
     peer_closing: bool,
     /// Generation of this half. A host that forgot its peer starts a higher one.
@@ -110,22 +110,22 @@ pub struct Session<T> {
     /// link.
     room_bytes: usize,
     /// Relation of the next message to the waiters.
-    asks: Asks,
+    requester: Requester,
     /// Head of the waiters for the link, and head of the queued messages.
-    first_waiter: Mark<WaiterId>,
-    first_parked: Mark<u64>,
+    first_waiter: LineHead<WaiterId>,
+    first_queued: LineHead<u64>,
 }
 
 /// Half of a session as its owner describes it in the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct PeerHalf {
     generation: u32,
-    resets: u32,
+    epoch: u32,
 }
 
 /// Receiving half of a session.
 #[derive(Debug)]
-struct Inbound {
+struct ReceiveHalf {
     /// Calls of the peer without an outcome.
     calls: CallTable<()>,
     /// Calls that the peer has cancelled but whose handler still runs.
@@ -212,7 +212,7 @@ impl<T> Session<T> {
             send_buffer: SendBuffer::default(),
             unsequenced: BytesMut::new(),
             unsequenced_handed_out: 0,
-            inbound: Inbound::new(limits.window_bytes as u64),
+            inbound: ReceiveHalf::new(limits.window_bytes as u64),
             closing: None,
             peer_closing: false,
             generation,
@@ -223,19 +223,19 @@ impl<T> Session<T> {
             watermark_sent,
             waiters: Waiters::default(),
             room_bytes: limits.outgoing_bytes_max,
-            asks: Asks::Newcomer,
+            requester: Requester::Newcomer,
             first_waiter: None,
-            first_parked: None,
+            first_queued: None,
         }
     }
 
     /// Queues a call. The outcome arrives as [`Event::Replied`](super::Event::Replied) or
-    /// [`Event::Failed`](super::Event::Failed) with the ticket.
+    /// [`Event::Failed`](super::Event::Failed) with its slot.
     ///
     /// # Errors
     ///
     /// When the budgets have no capacity, when the frame is too large, when either side is closing,
-    /// or when a retried call is forgotten by either side. The ticket is returned.
+    /// or when a retried call is forgotten by either side. The slot is returned.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of a call")]
     #[inline(always)]
     pub fn call(
@@ -244,17 +244,17 @@ impl<T> Session<T> {
         target: Target,
         message: TypeHash,
         deadline: Option<Instant>,
-        repeat: Retryable,
+        retry: Retryable,
         body: Encoded<'_>,
-        ticket: T,
+        call_slot: T,
     ) -> Result<CallId, (Rejected, T)> {
         let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
         let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, low_watermark: None };
-        let once = matches!(repeat, Retryable::Never);
-        if let Retryable::Again(call) = repeat
+        let once = matches!(retry, Retryable::Never);
+        if let Retryable::Again(call) = retry
             && self.calls.is_void(call)
         {
-            return Err((Rejected::Forgotten, ticket));
+            return Err((Rejected::Forgotten, call_slot));
         }
         // The flag adds eight bytes, so it is set before the frame is measured. The value comes
         // later: the watermark must include this call, whose id is not assigned before it is
@@ -265,23 +265,23 @@ impl<T> Session<T> {
         let frame_bytes = header.frame_bytes(body);
         let way = match self.admit(target, frame_bytes, true) {
             Ok(way) => way,
-            Err(rejected) => return Err((rejected, ticket)),
+            Err(rejected) => return Err((rejected, call_slot)),
         };
         if once {
             header.call = self.calls.next_id();
         } else {
-            header.call = self.retry_call_id(repeat);
+            header.call = self.retry_call_id(retry);
             header.low_watermark = Some(self.calls.low_watermark());
         }
-        let place = self.submit(way, Content::Call(header.call), target, frame_bytes, (header, body));
-        self.calls.insert(header.call, place, deadline, ticket);
+        let stage = self.submit(way, MessageKind::Call(header.call), target, frame_bytes, (header, body));
+        self.calls.insert(header.call, stage, deadline, call_slot);
         Ok(header.call)
     }
 
     /// Returns the id under which a retryable call is sent.
     #[cold]
-    fn retry_call_id(&mut self, repeat: Retryable) -> CallId {
-        let call = match repeat {
+    fn retry_call_id(&mut self, retry: Retryable) -> CallId {
+        let call = match retry {
             Retryable::Again(call) if self.calls.is_retryable(call) => call,
             _ => self.calls.next_id(),
         };
@@ -298,7 +298,7 @@ impl<T> Session<T> {
     pub fn tell(&mut self, target: Target, message: TypeHash, body: Encoded<'_>) -> Result<(), Rejected> {
         let frame_bytes = TellHeader::frame_bytes(body);
         let way = self.admit(target, frame_bytes, false)?;
-        self.submit(way, Content::Tell, target, frame_bytes, (TellHeader { target, message }, body));
+        self.submit(way, MessageKind::Tell, target, frame_bytes, (TellHeader { target, message }, body));
         Ok(())
     }
 
@@ -307,7 +307,7 @@ impl<T> Session<T> {
     fn submit(
         &mut self,
         way: Admission,
-        content: Content,
+        content: MessageKind,
         target: Target,
         frame_bytes: usize,
         message: impl Message,
@@ -316,7 +316,7 @@ impl<T> Session<T> {
             return self.enqueue_frame(way, content, target, frame_bytes, message);
         }
         let end = self.send_buffer.push(|out| message.put(out));
-        if content == Content::Tell {
+        if content == MessageKind::Tell {
             self.send_buffer.count_tell(end);
         }
         CallStage::Sent(end)
@@ -329,7 +329,7 @@ impl<T> Session<T> {
     fn enqueue_frame(
         &mut self,
         way: Admission,
-        content: Content,
+        content: MessageKind,
         target: Target,
         frame_bytes: usize,
         message: impl Message,
@@ -342,21 +342,21 @@ impl<T> Session<T> {
         CallStage::Chunking
     }
 
-    /// Cancels a call and returns its ticket: no outcome is reported for it.
+    /// Cancels a call and returns its slot: no outcome is reported for it.
     ///
     /// If any byte of the call may have been sent, the peer gets a Cancel frame, so that the
     /// handler does not start, or is dropped.
     pub fn cancel(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call)?;
-        self.cancel_at_peer(call, open.place);
-        self.say_goodbye_if_idle();
-        Some(open.ticket)
+        self.cancel_at_peer(call, open.stage);
+        self.send_goodbye_if_idle();
+        Some(open.call_slot)
     }
 
     /// Withdraws a call locally, or cancels it at the peer. Returns whether the peer may have
     /// received it.
-    fn cancel_at_peer(&mut self, call: CallId, place: CallStage) -> bool {
-        match place {
+    fn cancel_at_peer(&mut self, call: CallId, stage: CallStage) -> bool {
+        match stage {
             CallStage::Queued(number) => {
                 if let Some(target) = self.flows.remove_queued(number) {
                     self.waiters.ease(target);
@@ -365,8 +365,8 @@ impl<T> Session<T> {
                 false
             }
             CallStage::Chunking => {
-                if let Some(left) = self.chunked.abandon(call) {
-                    self.chunked_send_done(left);
+                if let Some(done) = self.chunked.abandon(call) {
+                    self.chunked_send_done(done);
                     self.send_queued();
                 }
                 false
@@ -383,8 +383,8 @@ impl<T> Session<T> {
         if !self.calls.end_retries(call) {
             return;
         }
-        let floor = self.calls.low_watermark();
-        if self.calls.has_no_retryable() || floor.0 - self.watermark_sent.0 >= WATERMARK_STEP {
+        let watermark = self.calls.low_watermark();
+        if self.calls.has_no_retryable() || watermark.0 - self.watermark_sent.0 >= WATERMARK_STEP {
             self.watermark_due = true;
             self.send_watermark();
         }
@@ -394,19 +394,19 @@ impl<T> Session<T> {
         if self.watermark_due && self.attached && !self.is_closing() {
             self.watermark_due = false;
             self.watermark_sent = self.calls.low_watermark();
-            let floor = Watermark { call: self.watermark_sent };
-            self.send_buffer.push(|out| floor.put(out));
+            let watermark = Watermark { call: self.watermark_sent };
+            self.send_buffer.push(|out| watermark.put(out));
         }
     }
 
     /// Returns whether a goodbye was sent or received.
     fn is_closing(&self) -> bool {
-        self.peer_closing || self.closing.as_ref().is_some_and(|leaving| leaving.goodbye_sent)
+        self.peer_closing || self.closing.as_ref().is_some_and(|closing| closing.goodbye_sent)
     }
 
     /// Error of an open call when the session is cleared.
-    fn error_on_loss(&self, place: CallStage, loss: &DisconnectReason) -> CallError {
-        match place {
+    fn error_on_loss(&self, stage: CallStage, loss: &DisconnectReason) -> CallError {
+        match stage {
             CallStage::Sent(end) if self.send_buffer.was_written(end) => {
                 CallError::OutcomeUnknown(loss.clone())
             }
@@ -437,7 +437,7 @@ impl Message for (TellHeader, Encoded<'_>) {
     }
 }
 
-impl Inbound {
+impl ReceiveHalf {
     fn new(window: u64) -> Self {
         Self {
             calls: CallTable::default(),

@@ -77,7 +77,7 @@ impl<T> Session<T> {
 
     /// Handles a Reply frame of `frame_bytes` bytes; see [`receive_call`](Self::receive_call).
     ///
-    /// Returns the ticket of the call if it was open, instead of an event.
+    /// Returns the slot of the call if it was open, instead of an event.
     ///
     /// # Errors
     ///
@@ -139,14 +139,14 @@ impl<T> Session<T> {
                 return self.on_tell(header, frame_bytes, tell.body, events);
             }
             Frame::Reply(Reply { call, body }) => {
-                if let Some(ticket) = self.complete_call(call) {
-                    events.push(Event::Replied { call_slot: ticket, body });
+                if let Some(call_slot) = self.complete_call(call) {
+                    events.push(Event::Replied { call_slot, body });
                 }
             }
             Frame::Failure(Failure { call, failure }) => {
                 let failure = CallError::Remote(failure);
-                if let Some(ticket) = self.complete_call(call) {
-                    events.push(Event::Failed { call_slot: ticket, failure });
+                if let Some(call_slot) = self.complete_call(call) {
+                    events.push(Event::Failed { call_slot, failure });
                 }
             }
             Frame::Cancel(Cancel { call }) => self.on_cancel(call, events),
@@ -163,7 +163,7 @@ impl<T> Session<T> {
                 }
                 self.waiters.touch(target);
                 self.send_queued();
-                self.say_goodbye_if_idle();
+                self.send_goodbye_if_idle();
             }
             Frame::Chunk(chunk) => {
                 let limit = self.limits.frame_bytes_max;
@@ -183,7 +183,7 @@ impl<T> Session<T> {
             }
             Frame::Goodbye(Goodbye { reason }) => {
                 self.peer_closing = true;
-                self.dismiss_waiters();
+                self.wake_all_waiters();
                 // The peer waits with closing its link until all of its frames are acknowledged: a
                 // delayed ACK would delay that by `ACK_DELAY`.
                 self.inbound.ack_now = true;
@@ -207,15 +207,15 @@ impl<T> Session<T> {
     fn complete_call(&mut self, call: CallId) -> Option<T> {
         let open = self.calls.remove(call);
         if let Some(open) = &open
-            && !matches!(open.place, CallStage::Sent(_))
+            && !matches!(open.stage, CallStage::Sent(_))
         {
             // The outcome belongs to an earlier attempt, and the peer has received nothing of this
             // one. The queued attempt is withdrawn, or the peer would execute it, or replay its
             // reply, for no caller.
-            self.cancel_at_peer(call, open.place);
+            self.cancel_at_peer(call, open.stage);
         }
-        self.say_goodbye_if_idle();
-        open.map(|open| open.ticket)
+        self.send_goodbye_if_idle();
+        open.map(|open| open.call_slot)
     }
 
     #[inline(always)]
@@ -227,33 +227,33 @@ impl<T> Session<T> {
         body: impl IncomingBody,
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
-        let CallHeader { call, target, message, timeout_ms, low_watermark: floor } = header;
-        let claim = self.charge(target, frame_bytes)?;
+        let CallHeader { call, target, message, timeout_ms, low_watermark: watermark } = header;
+        let charge = self.charge(target, frame_bytes)?;
         // While the handler of a cancelled call runs, its late reply would be taken as that of the
         // new call.
         let cancelled = &self.inbound.cancelled;
-        let twice = floor.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
+        let twice = watermark.is_none() && !cancelled.is_empty() && cancelled.contains(&call);
         if twice || !self.inbound.calls.insert(call, || ()) {
             return Err(SessionError::CallTwice { call });
         }
         // The credit must return here, as no handler takes this message.
         if self.closing.is_some() {
             self.inbound.calls.remove(call);
-            self.release_credit(claim);
+            self.release_credit(charge);
             self.put_failure(call, &CallFailure::Closing);
             return Ok(());
         }
-        if let Some(floor) = floor {
-            self.inbound.dedup.advance_watermark(floor);
+        if let Some(watermark) = watermark {
+            self.inbound.dedup.advance_watermark(watermark);
             if let Some(known) = self.inbound.dedup.observe(call) {
                 self.inbound.calls.remove(call);
-                self.release_credit(claim);
+                self.release_credit(charge);
                 self.replay_reply(call, known);
                 return Ok(());
             }
         }
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
-        events.call(call, (target, message), deadline, body, claim);
+        events.call(call, (target, message), deadline, body, charge);
         Ok(())
     }
 
@@ -280,8 +280,8 @@ impl<T> Session<T> {
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         let TellHeader { target, message } = header;
-        let claim = self.charge(target, frame_bytes)?;
-        events.tell((target, message), body, claim);
+        let charge = self.charge(target, frame_bytes)?;
+        events.tell((target, message), body, charge);
         Ok(())
     }
 
@@ -308,16 +308,16 @@ impl<T> Session<T> {
             return;
         }
         // Its handler never ran, so the peer's next attempt must not be answered from the cache.
-        if let Some(claim) = events.cancel_undelivered(cancelled) {
+        if let Some(charge) = events.cancel_undelivered(cancelled) {
             if self.limits.injected_bug != Some(InjectedBug::LostCredit) {
-                self.release_credit(claim);
+                self.release_credit(charge);
             }
             self.inbound.dedup.forget(cancelled);
         } else {
             self.inbound.cancelled.insert(cancelled);
             events.push(Event::Cancelled { call: cancelled });
         }
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
     }
 }
 

@@ -4,7 +4,7 @@ use super::{QueuedFrame, Session};
 use crate::config::FAILURE_TEXT_CHARS_MAX;
 use crate::id::{CallId, Target};
 use crate::session::CreditCharge;
-use crate::session::calls::Content;
+use crate::session::calls::MessageKind;
 use crate::wire::{CallFailure, Credit, Encoded, Failure, FrameSink, Reply};
 
 impl<T> Session<T> {
@@ -28,13 +28,13 @@ impl<T> Session<T> {
         } else {
             self.send_buffer.push(|out| Reply::put(call, body, out));
         }
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
         true
     }
 
     #[inline(never)]
     fn reply_in_chunks(&mut self, call: CallId, body: Encoded<'_>) {
-        self.chunked.push(Content::Other, None, QueuedFrame::of(|out| Reply::put(call, body, out)));
+        self.chunked.push(MessageKind::Other, None, QueuedFrame::of(|out| Reply::put(call, body, out)));
     }
 
     /// Stores the reply of a retryable call, for the peer's next attempt.
@@ -64,7 +64,7 @@ impl<T> Session<T> {
             return false;
         }
         self.put_failure(call, failure);
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
         true
     }
 
@@ -75,7 +75,7 @@ impl<T> Session<T> {
                 out.put_bytes(frame);
                 frame.len()
             };
-            self.chunked.push(Content::Other, None, QueuedFrame::of(put));
+            self.chunked.push(MessageKind::Other, None, QueuedFrame::of(put));
         } else {
             self.send_buffer.push(|out| {
                 out.put_bytes(frame);
@@ -122,13 +122,13 @@ impl<T> Session<T> {
     /// Releases the window bytes of a message whose handler has started, or that was dropped.
     /// Returns whether a Credit frame was queued.
     #[inline(always)]
-    pub fn release_credit(&mut self, claim: CreditCharge) -> bool {
-        if claim.epoch != self.inbound.epoch {
+    pub fn release_credit(&mut self, charge: CreditCharge) -> bool {
+        if charge.epoch != self.inbound.epoch {
             return false;
         }
-        let withhold = self.send_buffer.bytes() > self.limits.outgoing_bytes_max;
-        let owed = self.inbound.flows.release(claim.target, claim.bytes, withhold);
-        owed.inspect(|bytes| self.put_credit(claim.target, *bytes)).is_some()
+        let defer = self.send_buffer.bytes() > self.limits.outgoing_bytes_max;
+        let owed = self.inbound.flows.release(charge.target, charge.bytes, defer);
+        owed.inspect(|bytes| self.put_credit(charge.target, *bytes)).is_some()
     }
 
     /// Returns the credit that was deferred while the send buffer was over its limit.

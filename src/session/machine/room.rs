@@ -6,18 +6,18 @@ use super::{Admission, Session};
 use crate::config;
 use crate::id::Target;
 use crate::session::Rejected;
-use crate::session::calls::Content;
+use crate::session::calls::MessageKind;
 use crate::session::waiters::{Budget, Room, Waiter, WaiterId};
 
 /// Head of a line of messages, and the total of bytes sent when it became the head.
 ///
 /// Replies are outside of all budgets but occupy the link. The head waits only for what was in
 /// flight before it; if it also waited for later replies, a steady stream of them could starve it.
-pub(super) type Mark<N> = Option<(N, u64)>;
+pub(super) type LineHead<N> = Option<(N, u64)>;
 
 /// Kind of sender that needs capacity.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Asks {
+pub(super) enum Requester {
     /// A new message.
     Newcomer,
     /// A new message that may pass the waiters of its actor.
@@ -61,18 +61,18 @@ impl<T> Session<T> {
         {
             return Ok(Admission::SendNow);
         }
-        self.admit_otherwise(target, frame_bytes, is_call)
+        self.admit_slow(target, frame_bytes, is_call)
     }
 
     #[inline(never)]
-    fn admit_otherwise(
+    fn admit_slow(
         &mut self,
         target: Target,
         frame_bytes: usize,
         is_call: bool,
     ) -> Result<Admission, Rejected> {
         let size = self.size_of(target, frame_bytes, is_call);
-        match self.room_for(target, size, self.asks) {
+        match self.room_for(target, size, self.requester) {
             Room::Free(Budget::Queues, _) => Ok(Admission::Queue),
             Room::Free(Budget::Link, _) => {
                 let charged = self.flows.charge(target, frame_bytes, frame_bytes > self.limits.chunk_bytes);
@@ -87,7 +87,7 @@ impl<T> Session<T> {
     }
 
     fn size_of(&self, target: Target, frame_bytes: usize, is_call: bool) -> Size {
-        let content = if is_call { Content::Call(crate::id::CallId(0)) } else { Content::Tell };
+        let content = if is_call { MessageKind::Call(crate::id::CallId(0)) } else { MessageKind::Tell };
         Size { frame_bytes, queued: self.flows.queued_cost(target, content, frame_bytes) }
     }
 
@@ -101,23 +101,25 @@ impl<T> Session<T> {
     ///
     /// A message always fits into an empty budget: one larger than the limit could never be sent
     /// otherwise.
-    fn room_for(&self, target: Target, size: Size, asks: Asks) -> Room {
-        let is_newcomer = matches!(asks, Asks::Newcomer);
+    fn room_for(&self, target: Target, size: Size, requester: Requester) -> Room {
+        let is_newcomer = matches!(requester, Requester::Newcomer);
         if is_newcomer && self.waiters.keeps_out(target) {
             return Room::ShortForTarget;
         }
         let out_of_calls = self.calls.len() >= self.limits.calls_open_max;
         // First come, first served: nothing may pass a waiter in the line of the budget that it
         // needs.
-        let passes = |budget| match asks {
-            Asks::Newcomer | Asks::Passing => self.waiters.any_in_line(budget),
-            Asks::Candidate(number) => self.waiters.first_in_line(budget).is_some_and(|first| first < number),
-            Asks::InTurn(_) => false,
+        let passes = |budget| match requester {
+            Requester::Newcomer | Requester::Passing => self.waiters.any_in_line(budget),
+            Requester::Candidate(number) => {
+                self.waiters.first_in_line(budget).is_some_and(|first| first < number)
+            }
+            Requester::InTurn(_) => false,
         };
         if self.can_send_now(target, size.frame_bytes) {
-            let ahead = match asks {
-                Asks::InTurn(Some(Budget::Link)) => 0,
-                Asks::Candidate(number) => self.ahead_of(number) + self.waiters.reserved(Budget::Link),
+            let ahead = match requester {
+                Requester::InTurn(Some(Budget::Link)) => 0,
+                Requester::Candidate(number) => self.ahead_of(number) + self.waiters.reserved(Budget::Link),
                 _ => self.outgoing_bytes() + self.waiters.reserved(Budget::Link),
             };
             let fits = ahead == 0 || ahead.saturating_add(size.frame_bytes) <= self.limits.outgoing_bytes_max;
@@ -130,7 +132,7 @@ impl<T> Session<T> {
         if for_target > 0 && for_target.saturating_add(size.queued) > self.send_queue_bytes_max() {
             return Room::ShortForTarget;
         }
-        let for_all = self.flows.parked_bytes() + self.waiters.reserved(Budget::Queues);
+        let for_all = self.flows.queued_bytes() + self.waiters.reserved(Budget::Queues);
         let fits = for_all == 0 || for_all.saturating_add(size.queued) <= self.limits.outgoing_bytes_max;
         match fits && !out_of_calls && !passes(Budget::Queues) {
             true => Room::Free(Budget::Queues, size.queued),
@@ -162,7 +164,7 @@ impl<T> Session<T> {
         }
         match short {
             Room::Short(Budget::Link) => (self.outgoing_bytes(), outgoing_max),
-            Room::Short(Budget::Queues) => (self.flows.parked_bytes() + overhead, outgoing_max),
+            Room::Short(Budget::Queues) => (self.flows.queued_bytes() + overhead, outgoing_max),
             _ => {
                 let waiting = self.flows.queued_bytes_for(target) + self.waiters.waiting_bytes(target);
                 (waiting + overhead, self.send_queue_bytes_max())
@@ -178,7 +180,7 @@ impl<T> Session<T> {
     #[must_use]
     pub fn has_room_for(&self, target: Target, frame_bytes: usize, is_call: bool) -> bool {
         matches!(
-            self.room_for(target, self.size_of(target, frame_bytes, is_call), Asks::Newcomer),
+            self.room_for(target, self.size_of(target, frame_bytes, is_call), Requester::Newcomer),
             Room::Free(..)
         )
     }
@@ -188,7 +190,7 @@ impl<T> Session<T> {
     /// `None`.
     #[must_use]
     pub fn over_soft_limit(&self, target: Target) -> Option<usize> {
-        if !self.attached || self.flows.parked_bytes() == 0 {
+        if !self.attached || self.flows.queued_bytes() == 0 {
             return None;
         }
         Some(self.flows.queued_bytes_for(target)).filter(|waiting| *waiting > config::TELL_BACKPRESSURE_BYTES)
@@ -204,7 +206,7 @@ impl<T> Session<T> {
         let waited = self.flows.has_blocked();
         loop {
             let (waiting, sent) = (self.outgoing_bytes(), self.sent_bytes());
-            let first = &mut self.first_parked;
+            let first = &mut self.first_queued;
             let next = self.flows.pop_sendable(chunk_bytes, |queued| {
                 let fits = |ahead: usize| ahead == 0 || ahead.saturating_add(queued.frame_bytes) <= limit;
                 let mark = match *first {
@@ -220,16 +222,16 @@ impl<T> Session<T> {
                 }
                 return;
             };
-            self.send_parked(target, queued.content, queued.frame_bytes);
+            self.send_from_queue(target, queued.content, queued.frame_bytes);
             self.waiters.ease(target);
         }
     }
 
-    fn send_parked(&mut self, target: Target, content: Content, frame_bytes: usize) {
+    fn send_from_queue(&mut self, target: Target, content: MessageKind, frame_bytes: usize) {
         if frame_bytes > self.limits.chunk_bytes {
-            let Some(parcel) = self.flows.take_next_apart(target) else { return };
-            self.chunked.push(content, Some(target), parcel);
-            if let Content::Call(call) = content {
+            let Some(frame) = self.flows.take_next_apart(target) else { return };
+            self.chunked.push(content, Some(target), frame);
+            if let MessageKind::Call(call) = content {
                 self.calls.set_stage(call, super::CallStage::Chunking);
             }
             return;
@@ -237,9 +239,9 @@ impl<T> Session<T> {
         let flows = &mut self.flows;
         let end = self.send_buffer.push(|out| flows.take_next(target, out));
         match content {
-            Content::Call(call) => self.calls.set_stage(call, super::CallStage::Sent(end)),
-            Content::Tell => self.send_buffer.count_tell(end),
-            Content::Other => {}
+            MessageKind::Call(call) => self.calls.set_stage(call, super::CallStage::Sent(end)),
+            MessageKind::Tell => self.send_buffer.count_tell(end),
+            MessageKind::Other => {}
         }
     }
 }
@@ -262,10 +264,10 @@ impl<T> Session<T> {
         let may_pass = self.waiters.first(target).is_some_and(|(number, first)| {
             let size = self.size_of(target, first.frame_bytes, first.is_call);
             first.spares_queue
-                && matches!(self.room_for(target, size, Asks::Candidate(number)), Room::Free(..))
+                && matches!(self.room_for(target, size, Requester::Candidate(number)), Room::Free(..))
         });
         if may_pass {
-            self.asks = Asks::Passing;
+            self.requester = Requester::Passing;
             self.flows.set_waited_for(target, false);
         }
         may_pass
@@ -299,7 +301,7 @@ impl<T> Session<T> {
     /// all waiters.
     pub fn begin_turn(&mut self, number: WaiterId, target: Target) {
         let budget = self.waiters.leave(number).and_then(|(_, budget)| budget);
-        self.asks = Asks::InTurn(budget);
+        self.requester = Requester::InTurn(budget);
         self.flows.set_waited_for(target, false);
         self.waiters.touch(target);
     }
@@ -307,7 +309,7 @@ impl<T> Session<T> {
     /// Ends the turn of a waiter that has sent, or waits again. Call [`serve`](Self::serve)
     /// afterwards.
     pub fn end_turn(&mut self, target: Target) {
-        self.asks = Asks::Newcomer;
+        self.requester = Requester::Newcomer;
         self.flows.set_waited_for(target, self.waiters.keeps_out(target));
     }
 
@@ -343,9 +345,9 @@ impl<T> Session<T> {
                 return Room::ShortForTarget;
             }
             let size = self.size_of(target, waiter.frame_bytes, waiter.is_call);
-            self.room_for(target, size, Asks::Candidate(number))
+            self.room_for(target, size, Requester::Candidate(number))
         });
-        self.waiters.place(now, target, room);
+        self.waiters.grant_or_line_up(now, target, room);
         self.flows.set_waited_for(target, self.waiters.keeps_out(target));
     }
 
@@ -359,10 +361,10 @@ impl<T> Session<T> {
     }
 
     /// Lets every waiter try again: the session was cleared, or accepts no more messages.
-    pub(super) fn dismiss_waiters(&mut self) {
+    pub(super) fn wake_all_waiters(&mut self) {
         self.waiters.clear();
         self.first_waiter = None;
-        self.first_parked = None;
+        self.first_queued = None;
         self.set_room();
     }
 }

@@ -3,7 +3,7 @@
 use super::{CallStage, Session};
 use crate::config::{ACK_PIGGYBACK_INTERVAL, CHUNK_BURST_BYTES};
 use crate::session::WriteBatch;
-use crate::session::calls::Content;
+use crate::session::calls::MessageKind;
 use crate::session::chunking::ChunkedSendDone;
 use crate::wire::Ack;
 
@@ -44,7 +44,7 @@ impl<T> Session<T> {
         self.inbound.ack_now = false;
         self.inbound.ack_piggyback = false;
         self.inbound.piggyback_after =
-            self.inbound.last_received_at.map(|came| came + ACK_PIGGYBACK_INTERVAL);
+            self.inbound.last_received_at.map(|received_at| received_at + ACK_PIGGYBACK_INTERVAL);
     }
 
     /// Moves at most one burst of chunks into the send buffer.
@@ -56,26 +56,26 @@ impl<T> Session<T> {
         // waiting behind a whole frame.
         let until = self.send_buffer.bytes() + CHUNK_BURST_BYTES;
         while !self.chunked.is_empty() && self.send_buffer.bytes() < until {
-            if let Some(left) = self.chunked.write_chunk(&mut self.send_buffer, self.limits.chunk_bytes) {
-                self.chunked_send_done(left);
+            if let Some(done) = self.chunked.write_chunk(&mut self.send_buffer, self.limits.chunk_bytes) {
+                self.chunked_send_done(done);
             }
         }
         self.send_queued();
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
     }
 
     /// Accounts for a chunked frame that is complete in the send buffer, or was abandoned.
-    pub(super) fn chunked_send_done(&mut self, left: ChunkedSendDone) {
-        match (left.content, left.end) {
-            (Content::Call(call), Some(end)) => self.calls.set_stage(call, CallStage::Sent(end)),
-            (Content::Tell, Some(end)) => self.send_buffer.count_tell(end),
+    pub(super) fn chunked_send_done(&mut self, done: ChunkedSendDone) {
+        match (done.content, done.end) {
+            (MessageKind::Call(call), Some(end)) => self.calls.set_stage(call, CallStage::Sent(end)),
+            (MessageKind::Tell, Some(end)) => self.send_buffer.count_tell(end),
             (_, _) => {}
         }
-        let Some(target) = left.target else { return };
+        let Some(target) = done.target else { return };
         // The receiver charges a chunked frame when its last chunk arrives: one that was abandoned
         // never used its window.
-        if left.end.is_none() {
-            self.flows.refund(target, left.frame_bytes);
+        if done.end.is_none() {
+            self.flows.refund(target, done.frame_bytes);
         }
         self.flows.chunking_done(target);
         self.waiters.touch(target);
@@ -84,9 +84,9 @@ impl<T> Session<T> {
     /// Records that the kernel has accepted `bytes` more of the bytes taken.
     pub fn on_written(&mut self, bytes: usize) {
         // ACKs are written before the frames of their batch, so the first bytes written are theirs.
-        let unnumbered = bytes.min(self.unsequenced_handed_out);
-        self.unsequenced_handed_out -= unnumbered;
-        self.send_buffer.on_written(bytes - unnumbered);
+        let unsequenced = bytes.min(self.unsequenced_handed_out);
+        self.unsequenced_handed_out -= unsequenced;
+        self.send_buffer.on_written(bytes - unsequenced);
     }
 
     /// Returns whether there are bytes to take.
@@ -112,6 +112,6 @@ impl<T> Session<T> {
     /// Bytes that are queued for an actor's credit, or for a link.
     #[must_use]
     pub fn parked_bytes(&self) -> usize {
-        self.flows.parked_bytes()
+        self.flows.queued_bytes()
     }
 }

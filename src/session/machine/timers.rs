@@ -24,10 +24,11 @@ impl<T> Session<T> {
         }
         self.waiters.end_grants(now);
         while let Some((call, open)) = self.calls.pop_expired(now) {
-            let written = self.cancel_at_peer(call, open.place);
-            events.push(Event::Failed { call_slot: open.ticket, failure: CallError::TimedOut { written } });
+            let written = self.cancel_at_peer(call, open.stage);
+            events
+                .push(Event::Failed { call_slot: open.call_slot, failure: CallError::TimedOut { written } });
         }
-        self.say_goodbye_if_idle();
+        self.send_goodbye_if_idle();
     }
 
     /// Number of local calls without an outcome.

@@ -41,9 +41,9 @@ fn a_large_message_is_reassembled_at_the_receiver() {
     assert_eq!(frames.len(), 3);
     assert!(frames.iter().all(|frame| matches!(frame, Frame::Chunk(_))));
     let mut events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
-    let Some(Event::Call { body, charge: claim, .. }) = events.pop() else { panic!("no call") };
+    let Some(Event::Call { body, charge, .. }) = events.pop() else { panic!("no call") };
     assert_eq!((&body.message[..], events.len()), (&message[..], 0));
-    assert_eq!(sender.session.charged_bytes(), claim.bytes);
+    assert_eq!(sender.session.charged_bytes(), charge.bytes);
 
     assert!(receiver.session.reply(CallId(1), encoded(&message)));
     let events: Vec<_> = receiver.written().into_iter().flat_map(|frame| sender.receive(frame)).collect();
@@ -112,16 +112,16 @@ fn a_cancelled_large_call_is_abandoned() {
     frames.extend(sender.written());
     assert!(frames.len() < 10);
     let events: Vec<_> = frames.into_iter().flat_map(|frame| receiver.receive(frame)).collect();
-    let [Event::Tell { charge: claim, .. }] = events[..] else { panic!("{events:?}") };
-    assert_eq!(sender.session.charged_bytes(), claim.bytes, "an abandoned frame costs nothing");
+    let [Event::Tell { charge, .. }] = events[..] else { panic!("{events:?}") };
+    assert_eq!(sender.session.charged_bytes(), charge.bytes, "an abandoned frame costs nothing");
 }
 
 #[test]
 fn cancelling_a_large_retry_abandons_it_and_not_the_earlier_attempt() {
     let (mut sender, mut receiver) = (wide(), wide());
-    let make = |sender: &mut Scripted, target, repeat| {
+    let make = |sender: &mut Scripted, target, retry| {
         let (now, message) = (sender.now, large(10));
-        sender.session.call(now, target, MESSAGE, None, repeat, encoded(&message), "large").unwrap()
+        sender.session.call(now, target, MESSAGE, None, retry, encoded(&message), "large").unwrap()
     };
     let call = make(&mut sender, TARGET, Retryable::First);
     let mut frames = next(&mut sender);

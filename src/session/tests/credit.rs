@@ -128,24 +128,24 @@ fn credit_that_was_never_charged_is_a_violation() {
 fn credit_is_returned_by_the_quarter_of_the_window() {
     let mut scripted = Scripted::with(SessionLimits { window_bytes: 2000, ..LIMITS });
     scripted.attach();
-    let claims: Vec<_> = (0..4)
+    let charges: Vec<_> = (0..4)
         .flat_map(|_| scripted.receive(tell_frame("tell")))
         .map(|event| match event {
-            Event::Tell { charge: claim, .. } => claim,
+            Event::Tell { charge, .. } => charge,
             event => panic!("{event:?}"),
         })
         .collect();
-    let cost = claims[0].bytes;
+    let cost = charges[0].bytes;
     assert_eq!(scripted.session.accepted_bytes(), 4 * cost);
-    assert!(!scripted.session.release_credit(claims[0]));
+    assert!(!scripted.session.release_credit(charges[0]));
     assert_eq!((scripted.session.accepted_bytes(), scripted.session.owed_bytes()), (3 * cost, cost));
-    assert!(scripted.session.release_credit(claims[1]));
+    assert!(scripted.session.release_credit(charges[1]));
     assert_eq!(scripted.written(), [credit(2 * cost)]);
     assert_eq!(scripted.session.owed_bytes(), 0);
 
     // Charges of an earlier epoch return no credit.
     scripted.reset();
-    assert!(!scripted.session.release_credit(claims[2]));
+    assert!(!scripted.session.release_credit(charges[2]));
     assert_eq!(scripted.session.owed_bytes(), 0);
 }
 
@@ -154,20 +154,20 @@ fn credit_is_deferred_for_a_peer_that_does_not_read_its_replies() {
     let mut scripted =
         Scripted::with(SessionLimits { outgoing_bytes_max: 200, window_bytes: 2000, ..LIMITS });
     scripted.attach();
-    let mut claims = Vec::new();
+    let mut charges = Vec::new();
     for number in 1..=4 {
         for event in scripted.receive(call_frame(number, 0)) {
-            let Event::Call { call, charge: claim, .. } = event else { panic!("{event:?}") };
+            let Event::Call { call, charge, .. } = event else { panic!("{event:?}") };
             assert!(scripted.session.reply(call, encoded(&BODY)));
-            claims.push(claim);
+            charges.push(charge);
         }
     }
-    for claim in &claims {
-        assert!(!scripted.session.release_credit(*claim));
+    for charge in &charges {
+        assert!(!scripted.session.release_credit(*charge));
     }
     assert_eq!(scripted.written().len(), 4, "the replies alone");
     let owed = scripted.session.owed_bytes();
-    assert_eq!(owed, 4 * claims[0].bytes);
+    assert_eq!(owed, 4 * charges[0].bytes);
     scripted.acknowledge();
     assert_eq!(scripted.written(), [credit(owed)]);
     assert_eq!(scripted.session.owed_bytes(), 0);
@@ -217,12 +217,12 @@ fn idle_flows_are_removed_when_there_are_many() {
         let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };
         let tell = Tell { target, message: MESSAGE, body: body("tell") };
         for event in scripted.receive(Frame::Tell(tell)) {
-            let Event::Tell { charge: claim, .. } = event else { panic!("{event:?}") };
-            scripted.session.release_credit(claim);
+            let Event::Tell { charge, .. } = event else { panic!("{event:?}") };
+            scripted.session.release_credit(charge);
         }
     }
     let given_back = scripted.written().len();
     assert!(given_back >= 2 * 1024, "{given_back}");
-    let cost = claim(TELL_HEADER_BYTES + 4).bytes;
+    let cost = charge(TELL_HEADER_BYTES + 4).bytes;
     assert_eq!(scripted.session.owed_bytes(), (3000 - given_back as u64) * cost);
 }

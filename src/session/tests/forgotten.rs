@@ -5,11 +5,11 @@ use super::*;
 /// Position of a new half of the peer, which has forgotten this side.
 const ANEW: Resume = Resume { generation: 3, epoch: 0, peer_generation: 0, received: 0 };
 
-fn make(scripted: &mut Scripted, repeat: Retryable) -> Result<CallId, (Rejected, &'static str)> {
-    scripted.session.call(scripted.now, TARGET, MESSAGE, None, repeat, encoded(b"call"), "repeated")
+fn make(scripted: &mut Scripted, retry: Retryable) -> Result<CallId, (Rejected, &'static str)> {
+    scripted.session.call(scripted.now, TARGET, MESSAGE, None, retry, encoded(b"call"), "repeated")
 }
 
-fn repeatable(call: u64) -> Frame {
+fn retryable(call: u64) -> Frame {
     let Frame::Call(made) = call_frame(call, 0) else { unreachable!() };
     Frame::Call(Call { low_watermark: Some(CallId(call)), ..made })
 }
@@ -76,13 +76,13 @@ fn a_call_that_the_peer_may_have_executed_and_forgotten_is_not_retried() {
 #[test]
 fn calls_of_a_peer_that_forgot_this_side_are_no_retries() {
     let mut scripted = Scripted::attached();
-    assert_eq!(scripted.receive(repeatable(1)).len(), 1);
+    assert_eq!(scripted.receive(retryable(1)).len(), 1);
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
     scripted.written();
     scripted.detach();
     scripted.attach_to(ANEW);
     assert_eq!(scripted.session.resume(), Resume { peer_generation: 3, ..Resume::default() });
-    assert_eq!(scripted.receive(repeatable(1)).len(), 1, "it is another");
+    assert_eq!(scripted.receive(retryable(1)).len(), 1, "it is another");
 }
 
 #[test]
@@ -131,12 +131,12 @@ fn cached_replies_are_dropped_with_the_peer() {
     scripted.attach();
     let large = vec![0; 1 << 20];
     for call in 1..=3 {
-        scripted.receive(repeatable(call));
+        scripted.receive(retryable(call));
         assert!(scripted.session.reply(CallId(call), encoded(&large)));
         scripted.written();
         scripted.acknowledge();
     }
     forget(&mut scripted, 1);
     scripted.attach_to(Resume { epoch: 1, ..Resume::default() });
-    assert_eq!(scripted.receive(repeatable(3)).len(), 1, "nothing is known of it");
+    assert_eq!(scripted.receive(retryable(3)).len(), 1, "nothing is known of it");
 }

@@ -36,7 +36,7 @@ const LIMITS: SessionLimits = SessionLimits {
     injected_bug: None,
 };
 
-/// Attempt at a call, which is also its ticket.
+/// Attempt at a call, which is also its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct DialAttempt {
     number: Number,
@@ -47,7 +47,7 @@ struct DialAttempt {
 struct Handling {
     call: CallId,
     number: Number,
-    claim: CreditCharge,
+    charge: CreditCharge,
 }
 
 /// A session and the knowledge of its user.
@@ -61,7 +61,7 @@ struct Side {
     pipe: BytesMut,
     sent_calls: BTreeMap<DialAttempt, CallId>,
     /// Calls that may be retried.
-    repeatable: BTreeSet<Number>,
+    retryable: BTreeSet<Number>,
     ends: BTreeMap<DialAttempt, End>,
     forgotten: BTreeSet<DialAttempt>,
     /// Calls of the peer that it has cancelled and whose handlers still run.
@@ -86,7 +86,7 @@ impl Side {
             batch: WriteBatch::default(),
             pipe: BytesMut::new(),
             sent_calls: BTreeMap::new(),
-            repeatable: BTreeSet::new(),
+            retryable: BTreeSet::new(),
             ends: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             cancelled: BTreeSet::new(),
@@ -115,17 +115,20 @@ impl Side {
 
     fn take(&mut self, message: Inbound) {
         let (number, _): (Number, String) = wire::decode(&message.body).unwrap();
-        let claim = message.claim().unwrap();
-        let claim =
-            CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
+        let charge = message.claim().unwrap();
+        let charge = CreditCharge {
+            target: charge.target(),
+            bytes: charge.bytes().get(),
+            epoch: charge.session_epoch(),
+        };
         match message.call() {
             Some(call) => {
                 assert!(self.seen_calls.insert(number), "call {number} was delivered twice");
-                self.unanswered.push_back(Handling { call, number, claim });
+                self.unanswered.push_back(Handling { call, number, charge });
             }
             None => {
                 self.seen_tells.push(number);
-                self.unhandled.push_back(claim);
+                self.unhandled.push_back(charge);
             }
         }
     }
@@ -142,9 +145,10 @@ impl Side {
                 other => panic!("neither side closes, and both have the same types: {other:?}"),
             }
         }
-        let outcomes = self.open.keys().filter_map(|ticket| Some((*ticket, self.path.outcome(*ticket)?)));
-        for (ticket, outcome) in outcomes.collect::<Vec<_>>() {
-            let attempt = self.open.remove(&ticket).unwrap();
+        let outcomes =
+            self.open.keys().filter_map(|call_slot| Some((*call_slot, self.path.outcome(*call_slot)?)));
+        for (call_slot, outcome) in outcomes.collect::<Vec<_>>() {
+            let attempt = self.open.remove(&call_slot).unwrap();
             match outcome {
                 Ok(body) => self.end(attempt, End::Replied(wire::decode(&body).unwrap())),
                 Err(failed) => self.end(attempt, End::Failed(failed)),
@@ -194,7 +198,7 @@ enum Step {
         side: usize,
         padding: usize,
         timeout_ms: Option<u64>,
-        repeatable: bool,
+        retryable: bool,
     },
     Again {
         side: usize,
@@ -258,7 +262,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     let padding = || prop_oneof![9 => 0..150_usize, 1 => 60_000..200_000_usize];
     prop_oneof![
         6 => (side(), padding(), proptest::option::of(1..50_u64), any::<bool>()).prop_map(
-            |(side, padding, timeout_ms, repeatable)| Step::Call { side, padding, timeout_ms, repeatable }
+            |(side, padding, timeout_ms, retryable)| Step::Call { side, padding, timeout_ms, retryable }
         ),
         2 => (side(), 0..20_usize).prop_map(|(side, nth)| Step::Again { side, nth }),
         6 => (side(), padding()).prop_map(|(side, padding)| Step::Tell { side, padding }),
@@ -301,8 +305,8 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Call { side, padding, timeout_ms, repeatable } => {
-                self.call(side, padding, timeout_ms, repeatable);
+            Step::Call { side, padding, timeout_ms, retryable } => {
+                self.call(side, padding, timeout_ms, retryable);
             }
             Step::Again { side, nth } => self.call_again(side, nth),
             Step::Tell { side, padding } => self.tell(side, padding),
@@ -313,9 +317,9 @@ impl World {
                 let side = &mut self.sides[side];
                 if let Some((attempt, call)) = side.sent_calls.iter().nth(nth)
                     && !side.ends.contains_key(attempt)
-                    && let Some(ticket) = side.path.forget(&mut side.session, *call)
+                    && let Some(call_slot) = side.path.forget(&mut side.session, *call)
                 {
-                    side.forgotten.extend(side.open.remove(&ticket));
+                    side.forgotten.extend(side.open.remove(&call_slot));
                 }
             }
             Step::Answer { side, fail } => self.answer(side, fail),
@@ -336,16 +340,16 @@ impl World {
         }
     }
 
-    fn call(&mut self, side: usize, padding: usize, timeout_ms: Option<u64>, repeatable: bool) {
+    fn call(&mut self, side: usize, padding: usize, timeout_ms: Option<u64>, retryable: bool) {
         self.last += 1;
         let attempt = DialAttempt { number: self.last, nth: 0 };
-        let repeat = if repeatable { Retryable::First } else { Retryable::Never };
-        self.attempt(side, attempt, padding, timeout_ms, repeat);
+        let retry = if retryable { Retryable::First } else { Retryable::Never };
+        self.attempt(side, attempt, padding, timeout_ms, retry);
     }
 
     fn call_again(&mut self, side: usize, nth: usize) {
         let by = &self.sides[side];
-        let Some(number) = by.repeatable.iter().nth(nth).copied() else { return };
+        let Some(number) = by.retryable.iter().nth(nth).copied() else { return };
         let mut made =
             by.sent_calls.range(DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX });
         let Some((last, call)) = made.next_back().map(|(last, call)| (*last, *call)) else { return };
@@ -363,7 +367,7 @@ impl World {
             }
             Some(_) => {
                 let by = &mut self.sides[side];
-                by.repeatable.remove(&number);
+                by.retryable.remove(&number);
                 by.session.end_retries(call);
             }
             None => {}
@@ -376,29 +380,29 @@ impl World {
         attempt: DialAttempt,
         padding: usize,
         timeout_ms: Option<u64>,
-        repeat: Retryable,
+        retry: Retryable,
     ) {
         let (now, side) = (self.now, &mut self.sides[side]);
         let deadline = timeout_ms.map(|ms| now + Duration::from_millis(ms));
         let message = (attempt.number, "x".repeat(padding));
         let called = wire::encode(&message, 1 << 20, |body| {
-            side.path.call(&mut side.session, now, TARGET, MESSAGE, deadline, repeat, body)
+            side.path.call(&mut side.session, now, TARGET, MESSAGE, deadline, retry, body)
         });
         match called.unwrap() {
-            Ok((call, ticket)) => {
+            Ok((call, call_slot)) => {
                 assert!(side.passes_none(), "{attempt:?} passes a waiter");
-                assert_eq!(side.open.insert(ticket, attempt), None, "a slot has one call");
-                if let Retryable::Again(first) = repeat {
+                assert_eq!(side.open.insert(call_slot, attempt), None, "a slot has one call");
+                if let Retryable::Again(first) = retry {
                     assert_eq!(call, first);
                 }
-                if repeat != Retryable::Never {
-                    side.repeatable.insert(attempt.number);
+                if retry != Retryable::Never {
+                    side.retryable.insert(attempt.number);
                 }
                 assert_eq!(side.sent_calls.insert(attempt, call), None);
             }
             Err(Rejected::Forgotten) => {
-                assert!(self.generation > 0 && matches!(repeat, Retryable::Again(_)), "{attempt:?}");
-                side.repeatable.remove(&attempt.number);
+                assert!(self.generation > 0 && matches!(retry, Retryable::Again(_)), "{attempt:?}");
+                side.retryable.remove(&attempt.number);
             }
             Err(rejected) => assert!(matches!(rejected, Rejected::Full { .. }), "{rejected}"),
         }
@@ -417,9 +421,9 @@ impl World {
 
     fn answer(&mut self, side: usize, fail: bool) {
         let side = &mut self.sides[side];
-        if let Some(Handling { call, number, claim }) = side.unanswered.pop_front() {
+        if let Some(Handling { call, number, charge }) = side.unanswered.pop_front() {
             let before = side.session.resume().epoch;
-            side.session.release_credit(claim);
+            side.session.release_credit(charge);
             let answered = if fail {
                 side.session.fail(call, &CallFailure::NoReply)
             } else {
@@ -434,8 +438,8 @@ impl World {
 
     fn handle(&mut self, side: usize) {
         let side = &mut self.sides[side];
-        if let Some(claim) = side.unhandled.pop_front() {
-            side.session.release_credit(claim);
+        if let Some(charge) = side.unhandled.pop_front() {
+            side.session.release_credit(charge);
         }
     }
 

@@ -6,8 +6,8 @@ use crate::config::QUEUED_CALL_OVERHEAD_BYTES;
 #[test]
 fn reset_separates_calls_that_were_written_from_calls_that_were_not() {
     let mut scripted = Scripted::attached();
-    for ticket in ["written", "partly", "taken"] {
-        scripted.call(ticket);
+    for call_slot in ["written", "partly", "taken"] {
+        scripted.call(call_slot);
     }
     scripted.write(CALL_HEADER_BYTES + "written".len() + CALL_HEADER_BYTES);
     scripted.call("queued");

@@ -97,18 +97,22 @@ impl Scripted {
         events
     }
 
-    fn call(&mut self, ticket: &'static str) -> CallId {
-        self.call_until(ticket, None)
+    fn call(&mut self, call_slot: &'static str) -> CallId {
+        self.call_until(call_slot, None)
     }
 
-    fn call_until(&mut self, ticket: &'static str, timeout: Option<Duration>) -> CallId {
+    fn call_until(&mut self, call_slot: &'static str, timeout: Option<Duration>) -> CallId {
         let deadline = timeout.map(|timeout| self.now + timeout);
-        let body = encoded(ticket.as_bytes());
-        self.session.call(self.now, TARGET, MESSAGE, deadline, Retryable::Never, body, ticket).unwrap()
+        let body = encoded(call_slot.as_bytes());
+        self.session.call(self.now, TARGET, MESSAGE, deadline, Retryable::Never, body, call_slot).unwrap()
     }
 
-    fn call_with(&mut self, ticket: &'static str, body: &[u8]) -> Result<CallId, (Rejected, &'static str)> {
-        self.session.call(self.now, TARGET, MESSAGE, None, Retryable::Never, encoded(body), ticket)
+    fn call_with(
+        &mut self,
+        call_slot: &'static str,
+        body: &[u8],
+    ) -> Result<CallId, (Rejected, &'static str)> {
+        self.session.call(self.now, TARGET, MESSAGE, None, Retryable::Never, encoded(body), call_slot)
     }
 
     fn tell(&mut self, bytes: &[u8]) -> Result<(), Rejected> {
@@ -220,10 +224,10 @@ fn goodbye_frame(reason: &str) -> Frame {
 }
 
 /// Window bytes that a frame of `frame_bytes` bytes occupies.
-fn claim(frame_bytes: usize) -> CreditCharge {
+fn charge(frame_bytes: usize) -> CreditCharge {
     CreditCharge { target: TARGET, bytes: flow_control::cost(frame_bytes, WINDOW_BYTES as u64), epoch: 0 }
 }
 
-fn failed(ticket: &'static str, failure: CallError) -> Event<&'static str> {
-    Event::Failed { call_slot: ticket, failure }
+fn failed(call_slot: &'static str, failure: CallError) -> Event<&'static str> {
+    Event::Failed { call_slot, failure }
 }

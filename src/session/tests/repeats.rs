@@ -2,19 +2,19 @@
 
 use super::*;
 
-fn repeatable(call: u64, floor: u64) -> Frame {
+fn retryable(call: u64, watermark: u64) -> Frame {
     Frame::Call(Call {
         call: CallId(call),
         target: TARGET,
         message: MESSAGE,
         timeout_ms: 0,
-        low_watermark: Some(CallId(floor)),
+        low_watermark: Some(CallId(watermark)),
         body: body("call"),
     })
 }
 
-fn make(scripted: &mut Scripted, repeat: Retryable) -> CallId {
-    scripted.session.call(scripted.now, TARGET, MESSAGE, None, repeat, encoded(b"call"), "call").unwrap()
+fn make(scripted: &mut Scripted, retry: Retryable) -> CallId {
+    scripted.session.call(scripted.now, TARGET, MESSAGE, None, retry, encoded(b"call"), "call").unwrap()
 }
 
 #[test]
@@ -85,11 +85,11 @@ fn the_watermark_is_sent_again_after_a_reset_and_not_after_a_goodbye() {
     let next = make(&mut scripted, Retryable::First);
     scripted.session.end_retries(call);
     scripted.session.end_retries(next);
-    let floor = Frame::Watermark(Watermark { call: CallId(3) });
-    assert_eq!(scripted.written().last(), Some(&floor));
+    let watermark = Frame::Watermark(Watermark { call: CallId(3) });
+    assert_eq!(scripted.written().last(), Some(&watermark));
     scripted.reset();
     scripted.attach();
-    assert_eq!(scripted.written(), [floor], "it may not have come");
+    assert_eq!(scripted.written(), [watermark], "it may not have come");
 
     let last = make(&mut scripted, Retryable::First);
     scripted.session.finish("done");
@@ -101,8 +101,8 @@ fn the_watermark_is_sent_again_after_a_reset_and_not_after_a_goodbye() {
 #[test]
 fn a_retry_gets_the_outcome_of_the_first_attempt() {
     let mut scripted = Scripted::attached();
-    assert_eq!(scripted.receive(repeatable(1, 1)).len(), 1);
-    assert_eq!(scripted.receive(repeatable(2, 1)).len(), 1);
+    assert_eq!(scripted.receive(retryable(1, 1)).len(), 1);
+    assert_eq!(scripted.receive(retryable(2, 1)).len(), 1);
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
     scripted.written();
 
@@ -111,11 +111,11 @@ fn a_retry_gets_the_outcome_of_the_first_attempt() {
     // The peer has reset the session, and retries.
     scripted.detach();
     scripted.attach_to(Resume { epoch: 1, received: 1, ..Resume::default() });
-    assert_eq!(scripted.receive(repeatable(1, 1)), []);
+    assert_eq!(scripted.receive(retryable(1, 1)), []);
     assert_eq!(scripted.written(), [reply_frame(CallId(1))]);
 
     // A retry of a running call gets its reply when the handler ends.
-    assert_eq!(scripted.receive(repeatable(2, 1)), []);
+    assert_eq!(scripted.receive(retryable(2, 1)), []);
     assert!(scripted.session.reply(CallId(2), encoded(b"reply")));
     assert_eq!(scripted.written(), [reply_frame(CallId(2))]);
 }
@@ -123,12 +123,12 @@ fn a_retry_gets_the_outcome_of_the_first_attempt() {
 #[test]
 fn a_retry_runs_if_the_handler_of_the_first_attempt_did_not() {
     let mut scripted = Scripted::attached();
-    scripted.receive(repeatable(1, 1));
+    scripted.receive(retryable(1, 1));
     assert!(scripted.session.fail(CallId(1), &CallFailure::ActorStopped));
-    assert_eq!(scripted.receive(repeatable(1, 1)).len(), 1);
+    assert_eq!(scripted.receive(retryable(1, 1)).len(), 1);
     assert!(scripted.session.fail(CallId(1), &CallFailure::NoReply));
     scripted.written();
-    assert_eq!(scripted.receive(repeatable(1, 1)), []);
+    assert_eq!(scripted.receive(retryable(1, 1)), []);
     assert_eq!(scripted.written(), [failure_frame(1, CallFailure::NoReply)]);
 }
 
@@ -136,29 +136,29 @@ fn a_retry_runs_if_the_handler_of_the_first_attempt_did_not() {
 fn outcomes_below_the_watermark_are_forgotten() {
     let mut scripted = Scripted::attached();
     for call in 1..=3 {
-        scripted.receive(repeatable(call, 1));
+        scripted.receive(retryable(call, 1));
         scripted.session.reply(CallId(call), encoded(b"reply"));
     }
     scripted.receive(Frame::Watermark(Watermark { call: CallId(3) }));
-    assert_eq!(scripted.receive(repeatable(3, 3)), []);
-    assert_eq!(scripted.receive(repeatable(2, 3)).len(), 1, "it is a new call");
+    assert_eq!(scripted.receive(retryable(3, 3)), []);
+    assert_eq!(scripted.receive(retryable(2, 3)).len(), 1, "it is a new call");
 }
 
 #[test]
 fn an_open_call_does_not_make_the_dedup_cache_grow_without_limit() {
     let mut scripted = Scripted::attached();
-    scripted.receive(repeatable(1, 1));
+    scripted.receive(retryable(1, 1));
     let last = 2 + crate::config::DEDUP_CACHE_ENTRIES_MAX as u64;
     for call in 2..=last {
-        for event in scripted.receive(repeatable(call, 1)) {
-            let Event::Call { charge: claim, .. } = event else { panic!("{event:?}") };
-            scripted.session.release_credit(claim);
+        for event in scripted.receive(retryable(call, 1)) {
+            let Event::Call { charge, .. } = event else { panic!("{event:?}") };
+            scripted.session.release_credit(charge);
         }
         assert!(scripted.session.fail(CallId(call), &CallFailure::NoReply));
         scripted.written();
         scripted.acknowledge();
     }
-    assert_eq!(scripted.receive(repeatable(2, 1)), [], "it is not executed again, and its outcome is evicted");
+    assert_eq!(scripted.receive(retryable(2, 1)), [], "it is not executed again, and its outcome is evicted");
     assert_eq!(scripted.written(), [failure_frame(2, CallFailure::NoReply)]);
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")), "the first one is still open");
 }
@@ -170,10 +170,10 @@ fn an_evicted_reply_makes_a_retry_fail() {
     scripted.attach();
     let large = vec![0; 9 << 20];
     for call in [1, 2] {
-        scripted.receive(repeatable(call, 1));
+        scripted.receive(retryable(call, 1));
         assert!(scripted.session.reply(CallId(call), encoded(&large)));
     }
     scripted.written();
-    scripted.receive(repeatable(1, 1));
+    scripted.receive(retryable(1, 1));
     assert_eq!(scripted.written(), [failure_frame(1, CallFailure::NoReply)]);
 }

@@ -58,11 +58,11 @@ impl Scripted {
         assert!(self.session.has_turn(number));
         self.session.begin_turn(number, target);
         let sent = self.tell_to(target, body);
-        if told.is_err() {
+        if sent.is_err() {
             self.session.line_up(target, tell_of(body), Some(number));
         }
         self.session.end_turn(target);
-        told
+        sent
     }
 
     /// Fills the window and the queue of an actor.

@@ -54,12 +54,12 @@ fn messages_of_the_peer_become_events() {
     let deadline = Some(scripted.now + Duration::from_millis(50));
 
     let events = scripted.receive(call_frame(7, 50));
-    let claim_of_call = claim(CALL_HEADER_BYTES + 4);
-    let call = Event::Call { call, target, message, deadline, body: body("call"), charge: claim_of_call };
+    let charge_of_call = charge(CALL_HEADER_BYTES + 4);
+    let call = Event::Call { call, target, message, deadline, body: body("call"), charge: charge_of_call };
     assert_eq!(events, [call]);
     let events = scripted.receive(tell_frame("tell"));
-    let claim = claim(TELL_HEADER_BYTES + 4);
-    assert_eq!(events, [Event::Tell { target, message, body: body("tell"), charge: claim }]);
+    let charge = charge(TELL_HEADER_BYTES + 4);
+    assert_eq!(events, [Event::Tell { target, message, body: body("tell"), charge }]);
     let [Event::Call { deadline: None, .. }] = scripted.receive(call_frame(8, 0))[..] else {
         panic!("a timeout of zero is none");
     };
@@ -135,8 +135,8 @@ fn message_without_capacity_is_rejected_until_bytes_are_acknowledged() {
     assert_eq!(waiting, 2 * 528);
     let full = |size| Rejected::Full { size, waiting, limit: OUTGOING_BYTES_MAX };
     assert_eq!(scripted.tell(&[0; 500]), Err(full(528)));
-    let (rejected, ticket) = scripted.call_with("back", &[0; 500]).unwrap_err();
-    assert_eq!((rejected, ticket), (full(540), "back"));
+    let (rejected, call_slot) = scripted.call_with("back", &[0; 500]).unwrap_err();
+    assert_eq!((rejected, call_slot), (full(540), "back"));
     assert_eq!(scripted.session.open_calls(), 0);
 
     // The ACK frees capacity, not the write.

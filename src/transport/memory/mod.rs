@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use super::{BoxFuture, Incoming, Link, Listener, Transport};
 use crate::config::MEMORY_BACKLOG_MAX;
 use crate::id::HostUid;
-use link::{Stream, pair};
+use link::{MemoryLink, pair};
 use pipe::Pipe;
 use random::SplitMix64;
 
@@ -71,15 +71,15 @@ pub struct Memory {
 }
 
 struct Network {
-    state: Mutex<State>,
+    state: Mutex<NetworkState>,
     /// Notified when a partition ends, for the dials that wait for it.
     partition_healed: Notify,
 }
 
-struct State {
-    draws: SplitMix64,
+struct NetworkState {
+    rng: SplitMix64,
     latency: RangeInclusive<Duration>,
-    listeners: BTreeMap<SocketAddr, mpsc::Sender<Stream>>,
+    listeners: BTreeMap<SocketAddr, mpsc::Sender<MemoryLink>>,
     last_port: u16,
     links: Vec<Weak<Pipe>>,
     /// Partitioned directions: source and destination.
@@ -93,8 +93,8 @@ impl Memory {
     /// Later latencies follow from `seed` and from the order in which links are established.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let state = State {
-            draws: SplitMix64::new(seed),
+        let state = NetworkState {
+            rng: SplitMix64::new(seed),
             latency: Duration::ZERO..=Duration::ZERO,
             listeners: BTreeMap::new(),
             last_port: *FREE_PORTS.end(),
@@ -141,17 +141,18 @@ impl Memory {
     /// Data waits, as in a network that retransmits. Links do not end. New dials wait in either
     /// direction, since they need an answer.
     pub fn partition(&self, from: impl Into<IpAddr>, to: impl Into<IpAddr>) {
-        let way = (from.into(), to.into());
-        self.network.set_partitioned(|barred| {
-            barred.insert(way);
+        let direction = (from.into(), to.into());
+        self.network.set_partitioned(|partitioned| {
+            partitioned.insert(direction);
         });
     }
 
     /// Ends the partitions between two addresses: blocked data arrives, in order.
     pub fn heal(&self, one: impl Into<IpAddr>, other: impl Into<IpAddr>) {
         let (one, other) = (one.into(), other.into());
-        self.network
-            .set_partitioned(|barred| barred.retain(|&way| way != (one, other) && way != (other, one)));
+        self.network.set_partitioned(|partitioned| {
+            partitioned.retain(|&direction| direction != (one, other) && direction != (other, one))
+        });
     }
 
     /// Refuses connections to an address, whether it has a listener or not.
@@ -165,15 +166,15 @@ impl Memory {
         self.network.set_partitioned(BTreeSet::clear);
     }
 
-    async fn dial(&self, address: SocketAddr) -> io::Result<Stream> {
+    async fn dial(&self, address: SocketAddr) -> io::Result<MemoryLink> {
         let (here, there) = (self.source, address.ip());
         self.network.deliver_after_latency(here, there).await;
-        let laid = self.connect_to(address).await;
+        let connected = self.connect_to(address).await;
         self.network.deliver_after_latency(there, here).await;
-        laid
+        connected
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> io::Result<Stream> {
+    async fn connect_to(&self, address: SocketAddr) -> io::Result<MemoryLink> {
         let refused = || io::Error::from(ErrorKind::ConnectionRefused);
         let backlog = self.network.lock().backlog(address).ok_or_else(refused)?;
         let place = backlog.reserve().await.map_err(|_| refused())?;
@@ -186,10 +187,10 @@ impl Memory {
 impl Transport for Memory {
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
-            let (backlog, arrivals) = mpsc::channel(MEMORY_BACKLOG_MAX);
+            let (backlog, incoming) = mpsc::channel(MEMORY_BACKLOG_MAX);
             let address = self.network.lock().bind(address, backlog)?;
             let network = Arc::clone(&self.network);
-            Ok(Box::new(Bound { network, address, arrivals }) as Box<dyn Listener>)
+            Ok(Box::new(MemoryListener { network, address, incoming }) as Box<dyn Listener>)
         })
     }
 
@@ -232,13 +233,13 @@ impl Network {
         self.partition_healed.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, NetworkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn bind(&mut self, mut address: SocketAddr, backlog: mpsc::Sender<Stream>) -> io::Result<SocketAddr> {
+impl NetworkState {
+    fn bind(&mut self, mut address: SocketAddr, backlog: mpsc::Sender<MemoryLink>) -> io::Result<SocketAddr> {
         if address.port() == 0 {
             address.set_port(self.free_port(address.ip())?);
         }
@@ -260,22 +261,23 @@ impl State {
         Err(ErrorKind::AddrInUse.into())
     }
 
-    fn backlog(&self, address: SocketAddr) -> Option<mpsc::Sender<Stream>> {
+    fn backlog(&self, address: SocketAddr) -> Option<mpsc::Sender<MemoryLink>> {
         self.listeners.get(&address).filter(|_| !self.refusing.contains(&address)).cloned()
     }
 
     /// Establishes a link. Returns its ends.
-    fn connect(&mut self, source: IpAddr, address: SocketAddr) -> io::Result<[Stream; 2]> {
+    fn connect(&mut self, source: IpAddr, address: SocketAddr) -> io::Result<[MemoryLink; 2]> {
         let ends = [SocketAddr::new(source, self.free_port(source)?), address];
-        let held = self.is_blocked(ends);
-        let cable = Arc::new(Pipe::new(ends, &self.latency, &mut self.draws, held));
+        let blocked = self.is_blocked(ends);
+        let pipe = Arc::new(Pipe::new(ends, &self.latency, &mut self.rng, blocked));
         self.links.retain(|link| link.strong_count() > 0);
-        self.links.push(Arc::downgrade(&cable));
-        Ok(pair(&cable))
+        self.links.push(Arc::downgrade(&pipe));
+        Ok(pair(&pipe))
     }
 
     fn is_blocked(&self, [one, other]: [SocketAddr; 2]) -> [bool; 2] {
-        [(one.ip(), other.ip()), (other.ip(), one.ip())].map(|way| self.partitioned.contains(&way))
+        [(one.ip(), other.ip()), (other.ip(), one.ip())]
+            .map(|direction| self.partitioned.contains(&direction))
     }
 
     fn links(&self) -> Vec<Arc<Pipe>> {
@@ -283,31 +285,31 @@ impl State {
     }
 
     fn next_random(&mut self) -> Duration {
-        self.draws.duration(&self.latency)
+        self.rng.duration(&self.latency)
     }
 }
 
-struct Bound {
+struct MemoryListener {
     network: Arc<Network>,
     address: SocketAddr,
-    arrivals: mpsc::Receiver<Stream>,
+    incoming: mpsc::Receiver<MemoryLink>,
 }
 
-impl Listener for Bound {
+impl Listener for MemoryListener {
     fn address(&self) -> SocketAddr {
         self.address
     }
 
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Incoming>> {
         Box::pin(async move {
-            let arrived = self.arrivals.recv().await.ok_or(ErrorKind::ConnectionAborted)?;
-            let opening = Box::pin(async move { Ok(Box::new(arrived) as Box<dyn Link>) });
+            let link = self.incoming.recv().await.ok_or(ErrorKind::ConnectionAborted)?;
+            let opening = Box::pin(async move { Ok(Box::new(link) as Box<dyn Link>) });
             Ok(Incoming { source: None, opening })
         })
     }
 }
 
-impl Drop for Bound {
+impl Drop for MemoryListener {
     fn drop(&mut self) {
         self.network.lock().listeners.remove(&self.address);
     }
@@ -319,8 +321,8 @@ impl fmt::Debug for Memory {
     }
 }
 
-impl fmt::Debug for Bound {
+impl fmt::Debug for MemoryListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("MemoryListener").field("address", &self.address).finish_non_exhaustive()
     }
 }

@@ -26,14 +26,14 @@ use crate::config::MEMORY_LINK_BYTES_MAX;
 
 /// End of a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum PipeEnd {
     /// The end that connected.
     Dialer = 0,
     /// The end that accepted.
     Listener = 1,
 }
 
-impl Side {
+impl PipeEnd {
     fn other(self) -> Self {
         match self {
             Self::Dialer => Self::Listener,
@@ -43,7 +43,7 @@ impl Side {
 }
 
 /// Result of a read or a write attempt.
-pub(super) enum Progress<T> {
+pub(super) enum IoProgress<T> {
     Done(io::Result<T>),
     /// The waker is stored. Poll again at this moment even without a wake-up.
     Wait(Option<Instant>),
@@ -54,13 +54,13 @@ pub(super) enum Progress<T> {
 pub(super) struct Pipe {
     /// Addresses of the dialler and of the listener.
     pub(super) ends: [SocketAddr; 2],
-    state: Mutex<State>,
+    state: Mutex<PipeState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PipeState {
     /// Element `n` carries the data that end `n` writes.
-    lanes: [Direction; 2],
+    directions: [Direction; 2],
     cut: bool,
 }
 
@@ -71,7 +71,7 @@ struct Direction {
     /// Set while nothing may arrive.
     blocked: bool,
     /// Written data that is not read yet, with its arrival times.
-    pieces: VecDeque<(Instant, Piece)>,
+    pieces: VecDeque<(Instant, PipeSegment)>,
     bytes: usize,
     last_arrival: Option<Instant>,
     /// Set once the writer has ended its stream.
@@ -83,7 +83,7 @@ struct Direction {
 }
 
 #[derive(Debug)]
-enum Piece {
+enum PipeSegment {
     Data(Bytes),
     End,
     /// Close of an end that had unread data.
@@ -91,11 +91,11 @@ enum Piece {
 }
 
 impl Direction {
-    fn new(latency: RangeInclusive<Duration>, draws: SplitMix64, held: bool) -> Self {
+    fn new(latency: RangeInclusive<Duration>, rng: SplitMix64, blocked: bool) -> Self {
         Self {
             latency,
-            rng: draws,
-            blocked: held,
+            rng,
+            blocked,
             pieces: VecDeque::new(),
             bytes: 0,
             last_arrival: None,
@@ -114,12 +114,12 @@ impl Direction {
         arrival
     }
 
-    fn push(&mut self, now: Instant, piece: Piece) {
+    fn push(&mut self, now: Instant, piece: PipeSegment) {
         let arrival = self.arrival(now);
         self.pieces.push_back((arrival, piece));
     }
 
-    fn shut(&mut self, now: Instant, last: Piece) {
+    fn shut(&mut self, now: Instant, last: PipeSegment) {
         if !std::mem::replace(&mut self.write_closed, true) {
             self.push(now, last);
         }
@@ -128,11 +128,11 @@ impl Direction {
     /// Returns whether data has arrived and waits for the reader.
     fn has_arrived(&self, now: Instant) -> bool {
         let first = self.pieces.front();
-        !self.blocked && first.is_some_and(|(at, piece)| *at <= now && matches!(piece, Piece::Data(_)))
+        !self.blocked && first.is_some_and(|(at, piece)| *at <= now && matches!(piece, PipeSegment::Data(_)))
     }
 
     /// Reads the data that has arrived.
-    fn read(&mut self, now: Instant, waker: &Waker, buf: &mut ReadBuf<'_>) -> Progress<()> {
+    fn read(&mut self, now: Instant, waker: &Waker, buf: &mut ReadBuf<'_>) -> IoProgress<()> {
         let before = buf.filled().len();
         let mut next = None;
         while !self.blocked && buf.remaining() > 0 {
@@ -141,7 +141,7 @@ impl Direction {
                     next = Some(*at);
                     break;
                 }
-                Some((_, Piece::Data(bytes))) => {
+                Some((_, PipeSegment::Data(bytes))) => {
                     let taken = bytes.split_to(bytes.len().min(buf.remaining()));
                     if bytes.is_empty() {
                         self.pieces.pop_front();
@@ -149,28 +149,28 @@ impl Direction {
                     self.bytes -= taken.len();
                     buf.put_slice(&taken);
                 }
-                Some((_, Piece::Reset)) if buf.filled().len() == before => {
-                    return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
+                Some((_, PipeSegment::Reset)) if buf.filled().len() == before => {
+                    return IoProgress::Done(Err(ErrorKind::ConnectionReset.into()));
                 }
                 // Kept in the queue, for every later read.
-                Some((_, Piece::End | Piece::Reset)) => return Progress::Done(Ok(())),
+                Some((_, PipeSegment::End | PipeSegment::Reset)) => return IoProgress::Done(Ok(())),
                 None => break,
             }
         }
         if buf.filled().len() > before || buf.remaining() == 0 {
-            return Progress::Done(Ok(()));
+            return IoProgress::Done(Ok(()));
         }
         self.reader = Some(waker.clone());
-        Progress::Wait(next)
+        IoProgress::Wait(next)
     }
 
     /// Writes as much data as there is space for.
-    fn write(&mut self, now: Instant, waker: &Waker, slices: &[IoSlice<'_>]) -> Progress<usize> {
+    fn write(&mut self, now: Instant, waker: &Waker, slices: &[IoSlice<'_>]) -> IoProgress<usize> {
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         let room = wanted.min(MEMORY_LINK_BYTES_MAX - self.bytes);
         if room == 0 && wanted > 0 {
             self.writer = Some(waker.clone());
-            return Progress::Wait(self.reader_closed);
+            return IoProgress::Wait(self.reader_closed);
         }
         let mut data = BytesMut::with_capacity(room);
         for slice in slices {
@@ -179,9 +179,9 @@ impl Direction {
         }
         if room > 0 {
             self.bytes += room;
-            self.push(now, Piece::Data(data.freeze()));
+            self.push(now, PipeSegment::Data(data.freeze()));
         }
-        Progress::Done(Ok(room))
+        IoProgress::Done(Ok(room))
     }
 
     /// Closes the reading end; the writer learns of it at `known`.
@@ -196,75 +196,77 @@ impl Pipe {
     pub(super) fn new(
         ends: [SocketAddr; 2],
         latency: &RangeInclusive<Duration>,
-        draws: &mut SplitMix64,
-        held: [bool; 2],
+        rng: &mut SplitMix64,
+        blocked: [bool; 2],
     ) -> Self {
-        let lanes = held.map(|held| Direction::new(latency.clone(), draws.split(), held));
-        Self { ends, state: Mutex::new(State { lanes, cut: false }) }
+        let directions = blocked.map(|blocked| Direction::new(latency.clone(), rng.split(), blocked));
+        Self { ends, state: Mutex::new(PipeState { directions, cut: false }) }
     }
 
     /// Reads at `side` the data that the other end has written.
-    pub(super) fn read(&self, side: Side, waker: &Waker, buf: &mut ReadBuf<'_>) -> Progress<()> {
+    pub(super) fn read(&self, side: PipeEnd, waker: &Waker, buf: &mut ReadBuf<'_>) -> IoProgress<()> {
         let mut state = self.lock();
         if state.cut {
-            return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
+            return IoProgress::Done(Err(ErrorKind::ConnectionReset.into()));
         }
-        let lane = state.lane(side.other());
-        let progress = lane.read(Instant::now(), waker, buf);
-        let room_made = if let Progress::Done(Ok(())) = &progress { lane.writer.take() } else { None };
+        let direction = state.direction(side.other());
+        let progress = direction.read(Instant::now(), waker, buf);
+        let room_made = if let IoProgress::Done(Ok(())) = &progress { direction.writer.take() } else { None };
         drop(state);
         wake(room_made);
         progress
     }
 
     /// Writes data at `side` for the other end.
-    pub(super) fn write(&self, side: Side, waker: &Waker, slices: &[IoSlice<'_>]) -> Progress<usize> {
+    pub(super) fn write(&self, side: PipeEnd, waker: &Waker, slices: &[IoSlice<'_>]) -> IoProgress<usize> {
         let now = Instant::now();
         let mut state = self.lock();
         if state.cut {
-            return Progress::Done(Err(ErrorKind::ConnectionReset.into()));
+            return IoProgress::Done(Err(ErrorKind::ConnectionReset.into()));
         }
-        let news_held = state.lane(side.other()).blocked;
-        let lane = state.lane(side);
-        if lane.write_closed || (!news_held && lane.reader_closed.is_some_and(|known| known <= now)) {
-            return Progress::Done(Err(ErrorKind::BrokenPipe.into()));
+        let close_is_blocked = state.direction(side.other()).blocked;
+        let direction = state.direction(side);
+        if direction.write_closed
+            || (!close_is_blocked && direction.reader_closed.is_some_and(|known| known <= now))
+        {
+            return IoProgress::Done(Err(ErrorKind::BrokenPipe.into()));
         }
-        let progress = match lane.write(now, waker, slices) {
+        let progress = match direction.write(now, waker, slices) {
             // The close of the other end is in its blocked direction: healing it wakes this writer.
-            Progress::Wait(_) if news_held => Progress::Wait(None),
+            IoProgress::Wait(_) if close_is_blocked => IoProgress::Wait(None),
             progress => progress,
         };
         // Only a write wakes the reader: two ends that wait for space would keep each other awake
         // otherwise.
-        let reader = if let Progress::Done(_) = &progress { lane.reader.take() } else { None };
+        let reader = if let IoProgress::Done(_) = &progress { direction.reader.take() } else { None };
         drop(state);
         wake(reader);
         progress
     }
 
     /// Ends the stream that `side` writes.
-    pub(super) fn shut(&self, side: Side) {
+    pub(super) fn shut(&self, side: PipeEnd) {
         let mut state = self.lock();
         if state.cut {
             return;
         }
-        let lane = state.lane(side);
-        lane.shut(Instant::now(), Piece::End);
-        let reader = lane.reader.take();
+        let direction = state.direction(side);
+        direction.shut(Instant::now(), PipeSegment::End);
+        let reader = direction.reader.take();
         drop(state);
         wake(reader);
     }
 
     /// Closes the end at `side`. As with TCP, the other end sees a reset instead of an end of
     /// stream if unread data was left here.
-    pub(super) fn close(&self, side: Side) {
+    pub(super) fn close(&self, side: PipeEnd) {
         let now = Instant::now();
         let mut state = self.lock();
-        let unread = state.lane(side.other()).has_arrived(now);
-        let lane = state.lane(side);
-        lane.shut(now, if unread { Piece::Reset } else { Piece::End });
-        let known = lane.arrival(now);
-        state.lane(side.other()).close_reader(known);
+        let unread = state.direction(side.other()).has_arrived(now);
+        let direction = state.direction(side);
+        direction.shut(now, if unread { PipeSegment::Reset } else { PipeSegment::End });
+        let known = direction.arrival(now);
+        state.direction(side.other()).close_reader(known);
         let wakers = state.wakers();
         drop(state);
         wake(wakers);
@@ -274,24 +276,26 @@ impl Pipe {
     pub(super) fn cut(&self) {
         self.change(|state| {
             state.cut = true;
-            state.lanes.iter_mut().for_each(|lane| lane.pieces.clear());
+            state.directions.iter_mut().for_each(|direction| direction.pieces.clear());
         });
     }
 
-    /// Blocks or unblocks each direction, as `held` says.
-    pub(super) fn set_blocked(&self, held: [bool; 2]) {
+    /// Blocks or unblocks each direction, as `blocked` says.
+    pub(super) fn set_blocked(&self, blocked: [bool; 2]) {
         self.change(|state| {
-            for (lane, held) in state.lanes.iter_mut().zip(held) {
-                lane.blocked = held;
+            for (direction, blocked) in state.directions.iter_mut().zip(blocked) {
+                direction.blocked = blocked;
             }
         });
     }
 
     pub(super) fn set_latency(&self, latency: &RangeInclusive<Duration>) {
-        self.change(|state| state.lanes.iter_mut().for_each(|lane| lane.latency = latency.clone()));
+        self.change(|state| {
+            state.directions.iter_mut().for_each(|direction| direction.latency = latency.clone())
+        });
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut PipeState)) {
         let mut state = self.lock();
         change(&mut state);
         let wakers = state.wakers();
@@ -299,21 +303,21 @@ impl Pipe {
         wake(wakers);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PipeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn lane(&mut self, writer: Side) -> &mut Direction {
-        &mut self.lanes[writer as usize]
+impl PipeState {
+    fn direction(&mut self, writer: PipeEnd) -> &mut Direction {
+        &mut self.directions[writer as usize]
     }
 
     /// Removes the wakers of all waiting readers and writers.
     fn wakers(&mut self) -> Vec<Waker> {
-        self.lanes
+        self.directions
             .iter_mut()
-            .flat_map(|lane| lane.reader.take().into_iter().chain(lane.writer.take()))
+            .flat_map(|direction| direction.reader.take().into_iter().chain(direction.writer.take()))
             .collect()
     }
 }

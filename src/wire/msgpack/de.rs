@@ -3,7 +3,7 @@
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, Error, IntoDeserializer, Visitor};
 
-use super::input::{Head, Input, too_deep};
+use super::input::{Input, ValueHead, too_deep};
 use super::nil::NilInSomes;
 use super::{Depth, NIL};
 use crate::wire::DecodeError;
@@ -38,22 +38,22 @@ impl<'a, 'de> Deserializer<'a, 'de> {
 
     /// Passes a value whose head has been taken to the visitor.
     #[inline]
-    fn visit<V: Visitor<'de>>(self, head: Head<'de>, visitor: V) -> Result<V::Value, DecodeError> {
+    fn visit<V: Visitor<'de>>(self, head: ValueHead<'de>, visitor: V) -> Result<V::Value, DecodeError> {
         match head {
-            Head::Nil => visitor.visit_unit(),
-            Head::NilInSomes(somes) => {
+            ValueHead::Nil => visitor.visit_unit(),
+            ValueHead::NilInSomes(somes) => {
                 let depth = self.in_some()?.depth;
                 visitor.visit_some(NilInSomes { somes: somes - 1, depth })
             }
-            Head::Bool(value) => visitor.visit_bool(value),
-            Head::Unsigned(value) => visitor.visit_u64(value),
-            Head::Signed(value) => visitor.visit_i64(value),
-            Head::F32(value) => visitor.visit_f32(value),
-            Head::F64(value) => visitor.visit_f64(value),
-            Head::Str(text) => visitor.visit_borrowed_str(text),
-            Head::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
-            Head::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
-            Head::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
+            ValueHead::Bool(value) => visitor.visit_bool(value),
+            ValueHead::Unsigned(value) => visitor.visit_u64(value),
+            ValueHead::Signed(value) => visitor.visit_i64(value),
+            ValueHead::F32(value) => visitor.visit_f32(value),
+            ValueHead::F64(value) => visitor.visit_f64(value),
+            ValueHead::Str(text) => visitor.visit_borrowed_str(text),
+            ValueHead::Bytes(bytes) => visitor.visit_borrowed_bytes(bytes),
+            ValueHead::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
+            ValueHead::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
         }
     }
 
@@ -63,9 +63,9 @@ impl<'a, 'de> Deserializer<'a, 'de> {
     fn parts<T>(
         self,
         length: usize,
-        take: impl FnOnce(&mut Parts<'a, 'de>) -> Result<T, DecodeError>,
+        take: impl FnOnce(&mut PartsAccess<'a, 'de>) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let mut parts = Parts { input: self.input, depth: self.depth, left: length };
+        let mut parts = PartsAccess { input: self.input, depth: self.depth, left: length };
         let taken = take(&mut parts)?;
         if parts.left > 0 {
             return Err(DecodeError::invalid_length(length, &format!("{} fewer", parts.left).as_str()));
@@ -78,8 +78,8 @@ impl<'a, 'de> Deserializer<'a, 'de> {
     #[inline]
     fn variant_parts<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
-            Head::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
-            Head::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
+            ValueHead::Array(length) => self.in_container()?.parts(length, |parts| visitor.visit_seq(parts)),
+            ValueHead::Map(length) => self.in_container()?.parts(length, |parts| visitor.visit_map(parts)),
             other => Err(DecodeError::invalid_type(other.unexpected(), &visitor)),
         }
     }
@@ -133,7 +133,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let head = self.input.head()?;
         match head {
-            Head::Bytes(bytes) => match bytes.try_into() {
+            ValueHead::Bytes(bytes) => match bytes.try_into() {
                 Ok(bytes) => visitor.visit_i128(i128::from_be_bytes(bytes)),
                 Err(_) => Err(DecodeError::invalid_type(head.unexpected(), &visitor)),
             },
@@ -144,7 +144,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     fn deserialize_u128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let head = self.input.head()?;
         match head {
-            Head::Bytes(bytes) => match bytes.try_into() {
+            ValueHead::Bytes(bytes) => match bytes.try_into() {
                 Ok(bytes) => visitor.visit_u128(u128::from_be_bytes(bytes)),
                 Err(_) => Err(DecodeError::invalid_type(head.unexpected(), &visitor)),
             },
@@ -172,7 +172,7 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
     ) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
             // An empty array is the encoding of rmp-serde.
-            Head::Array(0) => visitor.visit_unit(),
+            ValueHead::Array(0) => visitor.visit_unit(),
             head => self.visit(head, visitor),
         }
     }
@@ -219,8 +219,8 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         match self.input.head()? {
-            Head::Str(name) => visitor.visit_enum(name.into_deserializer()),
-            Head::Map(1) => {
+            ValueHead::Str(name) => visitor.visit_enum(name.into_deserializer()),
+            ValueHead::Map(1) => {
                 let content = self.in_container()?;
                 visitor.visit_enum(Variant { input: content.input, depth: content.depth })
             }
@@ -236,14 +236,14 @@ impl<'de> de::Deserializer<'de> for Deserializer<'_, 'de> {
 
 /// Accessor of the parts of a value, in order.
 #[derive(Debug)]
-struct Parts<'a, 'de> {
+struct PartsAccess<'a, 'de> {
     input: &'a mut Input<'de>,
     /// Depth of the parts.
     depth: Depth,
     left: usize,
 }
 
-impl<'de> Parts<'_, 'de> {
+impl<'de> PartsAccess<'_, 'de> {
     #[inline]
     fn part<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, DecodeError> {
         seed.deserialize(Deserializer { input: self.input, depth: self.depth })
@@ -260,7 +260,7 @@ impl<'de> Parts<'_, 'de> {
     }
 }
 
-impl<'de> de::SeqAccess<'de> for &mut Parts<'_, 'de> {
+impl<'de> de::SeqAccess<'de> for &mut PartsAccess<'_, 'de> {
     type Error = DecodeError;
 
     #[inline]
@@ -277,7 +277,7 @@ impl<'de> de::SeqAccess<'de> for &mut Parts<'_, 'de> {
     }
 }
 
-impl<'de> de::MapAccess<'de> for &mut Parts<'_, 'de> {
+impl<'de> de::MapAccess<'de> for &mut PartsAccess<'_, 'de> {
     type Error = DecodeError;
 
     #[inline]
@@ -314,7 +314,7 @@ impl<'a, 'de> de::EnumAccess<'de> for Variant<'a, 'de> {
         seed: S,
     ) -> Result<(S::Value, Deserializer<'a, 'de>), DecodeError> {
         let name = match self.input.head()? {
-            Head::Str(name) => seed.deserialize(BorrowedStrDeserializer::new(name))?,
+            ValueHead::Str(name) => seed.deserialize(BorrowedStrDeserializer::new(name))?,
             other => return Err(DecodeError::invalid_type(other.unexpected(), &"the name of a variant")),
         };
         Ok((name, Deserializer { input: self.input, depth: self.depth }))

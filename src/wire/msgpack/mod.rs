@@ -33,8 +33,8 @@ use super::{DecodeError, EncodeError};
 use crate::config::MESSAGE_DEPTH_MAX;
 use de::Deserializer;
 use input::Input;
-pub(super) use ser::Output;
 use ser::Serializer;
+pub(super) use ser::SerializerOutput;
 
 /// Extension type of a nil inside `Some`s. Its one byte of data is their number, at least 1.
 pub(super) const SOME_TYPE: i8 = 0x53;
@@ -51,8 +51,11 @@ const FIXEXT1: u8 = 0xd4;
 ///
 /// When the value nests too deep, or its own `Serialize` fails.
 #[inline]
-pub(super) fn write<T: serde::Serialize + ?Sized>(value: &T, out: &mut Output) -> Result<(), EncodeError> {
-    value.serialize(Serializer::new(out)).map_err(ser::Failed::into_inner)
+pub(super) fn write<T: serde::Serialize + ?Sized>(
+    value: &T,
+    out: &mut SerializerOutput,
+) -> Result<(), EncodeError> {
+    value.serialize(Serializer::new(out)).map_err(ser::SerializerError::into_inner)
 }
 
 /// Decodes the only value in `bytes`.

@@ -16,14 +16,14 @@ const EXT_STRUCT: &str = rmp_serde::MSGPACK_EXT_STRUCT_NAME;
 
 /// Encoded bytes of one value, and observations about it.
 #[derive(Debug)]
-pub(in crate::wire) struct Output {
+pub(in crate::wire) struct SerializerOutput {
     pub(in crate::wire) bytes: Scratch,
     /// Set if the value contains a 128-bit integer, which serde cannot buffer for untagged, tagged
     /// and flattened types.
     pub(in crate::wire) has_wide_integer: bool,
 }
 
-impl Output {
+impl SerializerOutput {
     #[inline]
     pub(in crate::wire) fn new(limit: usize) -> Self {
         Self { bytes: Scratch::new(limit), has_wide_integer: false }
@@ -60,9 +60,9 @@ impl Output {
 
 /// Error of the serializer: one word, as it is moved through every level of a value.
 #[derive(Debug)]
-pub(super) struct Failed(Box<EncodeError>);
+pub(super) struct SerializerError(Box<EncodeError>);
 
-impl Failed {
+impl SerializerError {
     #[cold]
     fn too_deep() -> Self {
         Self(Box::new(EncodeError::TooDeep { limit: MESSAGE_DEPTH_MAX }))
@@ -78,21 +78,21 @@ impl Failed {
     }
 }
 
-impl Display for Failed {
+impl Display for SerializerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for SerializerError {}
 
-impl ser::Error for Failed {
+impl ser::Error for SerializerError {
     fn custom<T: Display>(text: T) -> Self {
         Self::new(text)
     }
 }
 
-impl From<RmpError> for Failed {
+impl From<RmpError> for SerializerError {
     #[cold]
     fn from(error: RmpError) -> Self {
         Self::new(error)
@@ -102,7 +102,7 @@ impl From<RmpError> for Failed {
 /// Serializer of one value.
 #[derive(Debug)]
 pub(super) struct Serializer<'a> {
-    out: &'a mut Output,
+    out: &'a mut SerializerOutput,
     depth: Depth,
 }
 
@@ -110,7 +110,7 @@ pub(super) struct Serializer<'a> {
 macro_rules! unsigned {
     ($($method:ident($ty:ty))*) => {$(
         #[inline]
-        fn $method(self, value: $ty) -> Result<(), Failed> {
+        fn $method(self, value: $ty) -> Result<(), SerializerError> {
             put_unsigned(&mut self.out.bytes, value.into());
             Ok(())
         }
@@ -121,7 +121,7 @@ macro_rules! unsigned {
 macro_rules! leaf {
     ($($method:ident($ty:ty))*) => {$(
         #[inline]
-        fn $method(self, value: $ty) -> Result<(), Failed> {
+        fn $method(self, value: $ty) -> Result<(), SerializerError> {
             Ok(ser::Serializer::$method(&mut rmp_serde::Serializer::new(&mut self.out.bytes), value)?)
         }
     )*};
@@ -129,22 +129,22 @@ macro_rules! leaf {
 
 impl<'a> Serializer<'a> {
     #[inline]
-    pub(super) fn new(out: &'a mut Output) -> Self {
+    pub(super) fn new(out: &'a mut SerializerOutput) -> Self {
         Self { out, depth: Depth::TOP }
     }
 
     /// Starts the parts of this value.
     #[inline]
-    fn parts(self, length: Option<usize>, header: Header) -> Result<Parts<'a>, Failed> {
-        let depth = self.depth.in_container().ok_or_else(Failed::too_deep)?;
-        Parts::begin(self.out, depth, length, header)
+    fn parts(self, length: Option<usize>, header: Header) -> Result<PartsSerializer<'a>, SerializerError> {
+        let depth = self.depth.in_container().ok_or_else(SerializerError::too_deep)?;
+        PartsSerializer::begin(self.out, depth, length, header)
     }
 
     /// Starts a variant with content: a map from its name to the content. Returns the depth of the
     /// content.
     #[inline]
-    fn variant(&mut self, name: &'static str) -> Result<Depth, Failed> {
-        let depth = self.depth.in_container().ok_or_else(Failed::too_deep)?;
+    fn variant(&mut self, name: &'static str) -> Result<Depth, SerializerError> {
+        let depth = self.depth.in_container().ok_or_else(SerializerError::too_deep)?;
         put_length(&mut self.out.bytes, Header::Map, 1);
         put_str(&mut self.out.bytes, name)?;
         Ok(depth)
@@ -153,14 +153,14 @@ impl<'a> Serializer<'a> {
 
 impl<'a> ser::Serializer for Serializer<'a> {
     type Ok = ();
-    type Error = Failed;
-    type SerializeSeq = Parts<'a>;
-    type SerializeTuple = Parts<'a>;
-    type SerializeTupleStruct = Parts<'a>;
-    type SerializeTupleVariant = Parts<'a>;
-    type SerializeMap = Parts<'a>;
-    type SerializeStruct = Parts<'a>;
-    type SerializeStructVariant = Parts<'a>;
+    type Error = SerializerError;
+    type SerializeSeq = PartsSerializer<'a>;
+    type SerializeTuple = PartsSerializer<'a>;
+    type SerializeTupleStruct = PartsSerializer<'a>;
+    type SerializeTupleVariant = PartsSerializer<'a>;
+    type SerializeMap = PartsSerializer<'a>;
+    type SerializeStruct = PartsSerializer<'a>;
+    type SerializeStructVariant = PartsSerializer<'a>;
 
     unsigned! {
         serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64)
@@ -173,38 +173,38 @@ impl<'a> ser::Serializer for Serializer<'a> {
         serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
     }
 
-    fn serialize_i128(self, value: i128) -> Result<(), Failed> {
+    fn serialize_i128(self, value: i128) -> Result<(), SerializerError> {
         self.out.has_wide_integer = true;
         self.serialize_bytes(&value.to_be_bytes())
     }
 
-    fn serialize_u128(self, value: u128) -> Result<(), Failed> {
+    fn serialize_u128(self, value: u128) -> Result<(), SerializerError> {
         self.out.has_wide_integer = true;
         self.serialize_bytes(&value.to_be_bytes())
     }
 
     #[inline]
-    fn serialize_none(self) -> Result<(), Failed> {
+    fn serialize_none(self) -> Result<(), SerializerError> {
         self.serialize_unit()
     }
 
     #[inline]
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Failed> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), SerializerError> {
         let start = self.out.bytes.size();
-        let depth = self.depth.in_some().ok_or_else(Failed::too_deep)?;
+        let depth = self.depth.in_some().ok_or_else(SerializerError::too_deep)?;
         value.serialize(Serializer { out: &mut *self.out, depth })?;
         self.out.mark_nil_in_some(start);
         Ok(())
     }
 
     #[inline]
-    fn serialize_unit(self) -> Result<(), Failed> {
+    fn serialize_unit(self) -> Result<(), SerializerError> {
         self.out.bytes.put(&[NIL]);
         Ok(())
     }
 
     #[inline]
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Failed> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), SerializerError> {
         self.serialize_unit()
     }
 
@@ -214,7 +214,7 @@ impl<'a> ser::Serializer for Serializer<'a> {
         _name: &'static str,
         _index: u32,
         variant: &'static str,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), SerializerError> {
         self.serialize_str(variant)
     }
 
@@ -223,12 +223,14 @@ impl<'a> ser::Serializer for Serializer<'a> {
         self,
         name: &'static str,
         value: &T,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), SerializerError> {
         match name {
             payload::NEWTYPE => payload::expected(|| value.serialize(self)),
-            EXT_STRUCT => Err(Failed::new("extension types of MessagePack cannot be sent; send bytes")),
+            EXT_STRUCT => {
+                Err(SerializerError::new("extension types of MessagePack cannot be sent; send bytes"))
+            }
             _ => {
-                let depth = self.depth.in_newtype().ok_or_else(Failed::too_deep)?;
+                let depth = self.depth.in_newtype().ok_or_else(SerializerError::too_deep)?;
                 value.serialize(Serializer { out: self.out, depth })
             }
         }
@@ -241,23 +243,27 @@ impl<'a> ser::Serializer for Serializer<'a> {
         _index: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), SerializerError> {
         let depth = self.variant(variant)?;
         value.serialize(Serializer { out: self.out, depth })
     }
 
     #[inline]
-    fn serialize_seq(self, length: Option<usize>) -> Result<Parts<'a>, Failed> {
+    fn serialize_seq(self, length: Option<usize>) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(length, Header::Array)
     }
 
     #[inline]
-    fn serialize_tuple(self, length: usize) -> Result<Parts<'a>, Failed> {
+    fn serialize_tuple(self, length: usize) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(Some(length), Header::Array)
     }
 
     #[inline]
-    fn serialize_tuple_struct(self, _name: &'static str, length: usize) -> Result<Parts<'a>, Failed> {
+    fn serialize_tuple_struct(
+        self,
+        _name: &'static str,
+        length: usize,
+    ) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(Some(length), Header::Array)
     }
 
@@ -268,18 +274,22 @@ impl<'a> ser::Serializer for Serializer<'a> {
         _index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Parts<'a>, Failed> {
+    ) -> Result<PartsSerializer<'a>, SerializerError> {
         let depth = self.variant(variant)?;
         Serializer { out: self.out, depth }.parts(Some(length), Header::Array)
     }
 
     #[inline]
-    fn serialize_map(self, length: Option<usize>) -> Result<Parts<'a>, Failed> {
+    fn serialize_map(self, length: Option<usize>) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(length, Header::Map)
     }
 
     #[inline]
-    fn serialize_struct(self, _name: &'static str, length: usize) -> Result<Parts<'a>, Failed> {
+    fn serialize_struct(
+        self,
+        _name: &'static str,
+        length: usize,
+    ) -> Result<PartsSerializer<'a>, SerializerError> {
         self.parts(Some(length), Header::Map)
     }
 
@@ -290,7 +300,7 @@ impl<'a> ser::Serializer for Serializer<'a> {
         _index: u32,
         variant: &'static str,
         length: usize,
-    ) -> Result<Parts<'a>, Failed> {
+    ) -> Result<PartsSerializer<'a>, SerializerError> {
         let depth = self.variant(variant)?;
         Serializer { out: self.out, depth }.parts(Some(length), Header::Map)
     }
@@ -352,14 +362,14 @@ fn put_unsigned(bytes: &mut Scratch, value: u64) {
 }
 
 #[inline]
-fn put_str(bytes: &mut Scratch, text: &str) -> Result<(), Failed> {
+fn put_str(bytes: &mut Scratch, text: &str) -> Result<(), SerializerError> {
     Ok(ser::Serializer::serialize_str(&mut rmp_serde::Serializer::new(bytes), text)?)
 }
 
 /// Serializer of the parts of a value.
 #[derive(Debug)]
-pub(super) struct Parts<'a> {
-    out: &'a mut Output,
+pub(super) struct PartsSerializer<'a> {
+    out: &'a mut SerializerOutput,
     /// Depth of the parts.
     depth: Depth,
     length: Length,
@@ -374,14 +384,14 @@ enum Length {
     At(usize),
 }
 
-impl<'a> Parts<'a> {
+impl<'a> PartsSerializer<'a> {
     #[inline]
     fn begin(
-        out: &'a mut Output,
+        out: &'a mut SerializerOutput,
         depth: Depth,
         length: Option<usize>,
         header: Header,
-    ) -> Result<Self, Failed> {
+    ) -> Result<Self, SerializerError> {
         let length = match length {
             Some(length) => {
                 put_length(&mut out.bytes, header, checked(length)?);
@@ -396,13 +406,13 @@ impl<'a> Parts<'a> {
     }
 
     #[inline]
-    fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerializerError> {
         self.written += 1;
         value.serialize(Serializer { out: self.out, depth: self.depth })
     }
 
     #[inline]
-    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Failed> {
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), SerializerError> {
         put_str(&mut self.out.bytes, name)?;
         self.part(value)
     }
@@ -410,10 +420,10 @@ impl<'a> Parts<'a> {
     /// Checks or writes the length: with a wrong one the reader would take later bytes for parts of
     /// this value.
     #[inline]
-    fn finish(self) -> Result<(), Failed> {
+    fn finish(self) -> Result<(), SerializerError> {
         match self.length {
             Length::Announced(length) if length == self.written => Ok(()),
-            Length::Announced(length) => Err(Failed::new(format_args!(
+            Length::Announced(length) => Err(SerializerError::new(format_args!(
                 "its Serialize announces {length} parts and writes {}",
                 self.written
             ))),
@@ -429,29 +439,29 @@ impl<'a> Parts<'a> {
 }
 
 #[inline]
-fn checked(length: usize) -> Result<u32, Failed> {
+fn checked(length: usize) -> Result<u32, SerializerError> {
     u32::try_from(length)
-        .map_err(|_| Failed::new(format_args!("MessagePack has no sequence of {length} parts")))
+        .map_err(|_| SerializerError::new(format_args!("MessagePack has no sequence of {length} parts")))
 }
 
 /// Implements the traits by which serde names the parts of a value.
 macro_rules! parts {
     ($($kind:ident::$method:ident($($name:ident: &'static $str:ty)?) $part:ident;)*) => {$(
-        impl ser::$kind for Parts<'_> {
+        impl ser::$kind for PartsSerializer<'_> {
             type Ok = ();
-            type Error = Failed;
+            type Error = SerializerError;
 
             #[inline]
             fn $method<T: Serialize + ?Sized>(
                 &mut self,
                 $($name: &'static $str,)?
                 value: &T,
-            ) -> Result<(), Failed> {
+            ) -> Result<(), SerializerError> {
                 self.$part($($name,)? value)
             }
 
             #[inline]
-            fn end(self) -> Result<(), Failed> {
+            fn end(self) -> Result<(), SerializerError> {
                 self.finish()
             }
         }
@@ -467,22 +477,22 @@ parts! {
     SerializeStructVariant::serialize_field(name: &'static str) field;
 }
 
-impl ser::SerializeMap for Parts<'_> {
+impl ser::SerializeMap for PartsSerializer<'_> {
     type Ok = ();
-    type Error = Failed;
+    type Error = SerializerError;
 
     #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Failed> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), SerializerError> {
         self.part(key)
     }
 
     #[inline]
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Failed> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SerializerError> {
         value.serialize(Serializer { out: self.out, depth: self.depth })
     }
 
     #[inline]
-    fn end(self) -> Result<(), Failed> {
+    fn end(self) -> Result<(), SerializerError> {
         self.finish()
     }
 }

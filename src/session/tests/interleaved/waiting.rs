@@ -5,7 +5,7 @@ use crate::session::{Waiter, WaiterId};
 
 /// A one-way message whose sender waits.
 pub(super) struct Waiting {
-    place: WaiterId,
+    id: WaiterId,
     number: Number,
     padding: usize,
     /// Set once its sender was woken.
@@ -24,24 +24,24 @@ impl World {
                 Err(frame_bytes) => frame_bytes,
             },
         };
-        let place = side.session.line_up(TARGET, Waiter { frame_bytes, is_call: false, spares_queue }, None);
-        side.waiting.push(Waiting { place, number, padding, woken: false });
+        let id = side.session.line_up(TARGET, Waiter { frame_bytes, is_call: false, spares_queue }, None);
+        side.waiting.push(Waiting { id, number, padding, woken: false });
     }
 
     /// Polls a waiting sender, which sends if it has its turn.
     pub(super) fn poll_turn(&mut self, side: usize, nth: usize) {
         let side = &mut self.sides[side];
-        if nth >= side.waiting.len() || !side.session.has_turn(side.waiting[nth].place) {
+        if nth >= side.waiting.len() || !side.session.has_turn(side.waiting[nth].id) {
             return;
         }
         let mut waiting = side.waiting.remove(nth);
-        let passed = side.waiting.iter().filter(|other| other.place < waiting.place);
-        assert!(passed.into_iter().all(|other| side.session.has_turn(other.place)), "it passes no waiter");
-        side.session.begin_turn(waiting.place, TARGET);
+        let passed = side.waiting.iter().filter(|other| other.id < waiting.id);
+        assert!(passed.into_iter().all(|other| side.session.has_turn(other.id)), "it passes no waiter");
+        side.session.begin_turn(waiting.id, TARGET);
         let sent = side.try_tell(waiting.number, waiting.padding);
         if let Err(frame_bytes) = sent {
             let waiter = Waiter { frame_bytes, is_call: false, spares_queue: false };
-            side.session.line_up(TARGET, waiter, Some(waiting.place));
+            side.session.line_up(TARGET, waiter, Some(waiting.id));
             waiting.woken = false;
             side.waiting.push(waiting);
         }
@@ -52,15 +52,15 @@ impl World {
     pub(super) fn drop_waiter(&mut self, side: usize, nth: usize) {
         let side = &mut self.sides[side];
         if nth < side.waiting.len() {
-            side.session.stop_waiting(side.waiting.remove(nth).place);
+            side.session.stop_waiting(side.waiting.remove(nth).id);
         }
     }
 
     /// Wakes the granted waiters, as a host does after each step.
     pub(super) fn serve(&mut self) {
         for side in &mut self.sides {
-            for place in side.session.serve(self.now) {
-                for waiting in side.waiting.iter_mut().filter(|waiting| waiting.place == place) {
+            for id in side.session.serve(self.now) {
+                for waiting in side.waiting.iter_mut().filter(|waiting| waiting.id == id) {
                     waiting.woken = true;
                 }
             }
@@ -96,20 +96,23 @@ impl Side {
 
     /// Returns whether a new message passes no waiter.
     pub(super) fn passes_none(&self) -> bool {
-        self.waiting.iter().all(|waiting| self.session.has_turn(waiting.place))
+        self.waiting.iter().all(|waiting| self.session.has_turn(waiting.id))
     }
 
     fn check_waiting(&self) {
-        for Waiting { place, woken, .. } in &self.waiting {
-            assert!(*woken || !self.session.has_turn(*place), "{place:?} was granted and not woken");
+        for Waiting { id, woken, .. } in &self.waiting {
+            assert!(*woken || !self.session.has_turn(*id), "{id:?} was granted and not woken");
         }
         let session = &self.session;
         let has_credit = session.charged_bytes() <= LIMITS.window_bytes as u64 / 2;
         let is_idle = session.parked_bytes() == 0
             && session.open_calls() < LIMITS.calls_open_max
             && (!self.attached || (session.outgoing_bytes() == 0 && has_credit));
-        let any_turn = self.waiting.iter().any(|waiting| session.has_turn(waiting.place));
-        assert!(!is_idle || self.waiting.is_empty() || any_turn, "both sides are idle, and senders wait for capacity");
+        let any_turn = self.waiting.iter().any(|waiting| session.has_turn(waiting.id));
+        assert!(
+            !is_idle || self.waiting.is_empty() || any_turn,
+            "both sides are idle, and senders wait for capacity"
+        );
     }
 }
 
