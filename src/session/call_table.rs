@@ -69,6 +69,7 @@ impl<T> CallTable<T> {
     /// Slot of an id that the window spans.
     #[inline(always)]
     fn slot(&mut self, number: u64) -> Option<&mut Option<T>> {
+        // An empty window gives a mask of ones, with which `get` finds no slot: no extra branch.
         let mask = self.window.len().wrapping_sub(1);
         self.window.get_mut(number as usize & mask)
     }
@@ -99,9 +100,12 @@ impl<T> CallTable<T> {
     #[inline(always)]
     #[must_use]
     pub(super) fn insert(&mut self, call: CallId, make: impl FnOnce() -> T) -> bool {
+        // An empty window restarts at the new id instead of spanning the gap before it.
         if self.len == 0 {
             (self.first, self.end) = (call.0, call.0);
         }
+        // The next id with a free slot, as for nearly every call: it cannot be present, so nothing
+        // is searched. With an overflow it could be there.
         if call.0 == self.end
             && self.overflow.is_empty()
             && self.span() < self.window.len()

@@ -94,6 +94,7 @@ impl<T> Calls<T> {
 
     /// Returns the id of the next call. Ids are never reused.
     pub(super) fn next_id(&mut self) -> CallId {
+        // A late reply to an ended call must not end another call, so no id is used twice.
         self.last.0 += 1;
         self.last
     }
@@ -190,6 +191,7 @@ impl<T> Calls<T> {
 
     /// Ends the retries of the call. Returns whether the low watermark has risen.
     pub(super) fn end_retries(&mut self, call: CallId) -> bool {
+        // The watermark is the lowest retryable call, so it rises only when that one is removed.
         let lowest = self.retryable.first() == Some(&call);
         self.retryable.remove(&call) && lowest
     }

@@ -121,6 +121,8 @@ impl ChunkedSends {
     /// Cancels a chunked call. Returns its frame if no chunk was written: the peer never learns of
     /// it.
     pub(super) fn abandon(&mut self, call: CallId) -> Option<ChunkedSendDone> {
+        // A retry has the id of its first attempt. If that one is abandoned but not finished, it
+        // must not be found again.
         let wanted = |send: &ChunkedSend| {
             send.content == MessageKind::Call(call) && send.state != ChunkState::Abandoned
         };

@@ -53,6 +53,7 @@ impl DedupCache {
 
     /// Returns whether the call is retryable and its handler has not replied yet.
     pub(super) fn is_running(&self, call: CallId) -> bool {
+        // Asked for every reply, while most peers never retry: the first test saves the lookup.
         !self.calls.is_empty() && matches!(self.calls.get(&call), Some(DuplicateState::Running))
     }
 
@@ -65,6 +66,7 @@ impl DedupCache {
         while (self.bytes > DEDUP_CACHE_BYTES_MAX || self.lru.len() > DEDUP_CACHE_ENTRIES_MAX)
             && let Some(oldest) = self.lru.pop_front()
         {
+            // The watermark may have removed the call already.
             if let Some(DuplicateState::Ended(frame)) = self.calls.remove(&oldest) {
                 self.bytes -= cached_cost(&frame);
                 self.evicted_up_to = self.evicted_up_to.max(Some(oldest));

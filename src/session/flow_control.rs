@@ -101,6 +101,8 @@ impl SendFlow {
     fn with_queue<R>(&mut self, change: impl FnOnce(&mut SendQueue) -> R) -> Option<R> {
         let queue = self.queue.as_mut()?;
         let changed = change(queue);
+        // An empty queue would still occupy two deques and a block, for every actor that was once
+        // slow.
         if queue.is_empty() {
             self.queue = None;
             self.set(QUEUED, false);
@@ -140,6 +142,7 @@ impl SendFlows {
     #[inline(always)]
     pub(super) fn charge(&mut self, target: Target, frame_bytes: usize, in_chunks: bool) -> bool {
         let cost = cost(frame_bytes, self.window);
+        // No link was attached yet. Without this test a cost of zero would pass, and create a flow.
         if self.window == 0 {
             return false;
         }
@@ -194,6 +197,7 @@ impl SendFlows {
         let before = flow.counted_bytes();
         flow.queue.get_or_insert_default().push(self.last_queue_id, content, frame_bytes, put);
         self.queued_bytes += flow.counted_bytes() - before;
+        // Only calls can be cancelled, so tells need no entry.
         if let MessageKind::Call(_) = content {
             self.target_of.insert(self.last_queue_id, target);
         }
@@ -222,10 +226,12 @@ impl SendFlows {
             self.queued_bytes -= before - flow.counted_bytes();
         }
         self.flows.take_if(SendFlow::is_idle);
+        // `pop_sendable` stops at a target without a flow, which would block all flows behind it.
         self.ready.retain(|target| self.flows.contains(*target));
         for queued in &longer {
             self.target_of.remove(&queued.number);
         }
+        // The table is unordered, but failures are reported in the order of submission.
         longer.sort_unstable_by_key(|queued| queued.number);
         longer
     }
@@ -246,6 +252,8 @@ impl SendFlows {
     pub(super) fn make_all_ready(&mut self) {
         let waiting = self.flows.iter().filter_map(|(target, flow)| Some((flow.front()?.number, target)));
         let mut waiting: Vec<_> = waiting.collect();
+        // By queue id, so that the order of submission holds across actors on the next link as
+        // well.
         waiting.sort_unstable();
         for (_, target) in waiting {
             self.make_ready(target);
@@ -275,11 +283,13 @@ impl SendFlows {
         while let Some(&target) = self.ready.front() {
             let flow = self.flows.get_mut(target)?;
             let may_go = flow.front().map(|queued| (queued, cost(queued.frame_bytes, self.window)));
+            // Earlier messages of the flow may have used its credit since it was marked.
             let Some((queued, cost)) = may_go.filter(|(_, cost)| flow.may_send(*cost, self.window)) else {
                 flow.ready = false;
                 self.ready.pop_front();
                 continue;
             };
+            // The link is used in order: passing a large message by smaller ones would starve it.
             if !fits(queued) {
                 return None;
             }
@@ -354,6 +364,7 @@ impl SendFlows {
         self.ready.clear();
         for flow in self.flows.values_mut() {
             (flow.in_flight_bytes, flow.ready) = (0, false);
+            // The chunks are dropped, and all waiters are woken. Only queued messages remain.
             flow.closed &= QUEUED;
         }
         self.flows.take_if(SendFlow::is_idle);
@@ -401,6 +412,7 @@ impl ReceiveFlows {
     pub(super) fn accept(&mut self, target: Target, cost: u64) -> bool {
         let flow = self.flows.get_or_insert(target);
         flow.accepted += cost;
+        // Bytes that are not returned yet count as well, since the sender still has them charged.
         flow.accepted + flow.releasable <= self.window
     }
 
@@ -418,6 +430,7 @@ impl ReceiveFlows {
             return None;
         }
         if defer {
+            // Each flow is listed at most once.
             if before < enough {
                 self.deferred.push(target);
             }

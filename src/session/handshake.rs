@@ -151,9 +151,12 @@ impl Handshake {
     /// link, or sends a frame that this state does not allow. The handshake is over in all of these
     /// cases.
     pub fn receive(&mut self, now: Instant, frame: Frame) -> Result<Step, HandshakeError> {
+        // One deadline for the whole handshake: a peer that sends a frame now and then must not
+        // keep its place.
         if now >= self.deadline {
             return Err(self.timed_out());
         }
+        // Every path that does not set a new state leaves the handshake over, errors included.
         match (mem::replace(&mut self.state, HandshakeState::Over), frame) {
             (HandshakeState::AwaitingHello { nonce }, Frame::Hello(hello)) => {
                 self.receive_hello(&hello, nonce)
@@ -194,10 +197,12 @@ impl Handshake {
 
     fn receive_hello(&mut self, hello: &Hello, nonce: [u8; 32]) -> Result<Step, HandshakeError> {
         let me = self.config.local;
+        // The version comes first: in another one the later fields may have another meaning.
         if hello.version != VERSION {
             let err = HandshakeError::Version { theirs: hello.version, ours: VERSION };
             return self.refused(Refusal::Version, err);
         }
+        // A peer that means another host gets no proof computed for it.
         if hello.to != me {
             return self
                 .refused(Refusal::WrongHost, HandshakeError::WrongHost { wanted: hello.to, here: me });
@@ -223,6 +228,7 @@ impl Handshake {
     }
 
     fn receive_challenge(&mut self, hello: &Hello, challenge: &Challenge) -> Result<Step, HandshakeError> {
+        // The cheap checks precede the HMAC.
         if challenge.version != VERSION {
             return Err(HandshakeError::Version { theirs: challenge.version, ours: VERSION });
         }
@@ -301,6 +307,7 @@ impl Handshake {
 /// Returns the peer with this identity, if frames can be exchanged with it.
 fn peer(identity: HostUid, hello: &Hello, terms: SessionParameters) -> Result<ProvenPeer, HandshakeError> {
     let (theirs, least) = (terms.frame_bytes_max, HANDSHAKE_FRAME_BYTES_MAX);
+    // With a smaller limit not even the failure of a call could be sent to the peer.
     if theirs < least as u64 {
         return Err(HandshakeError::FrameLimit { theirs, least });
     }

@@ -43,6 +43,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Configurations are logged with `Debug`.
         f.write_str("Secret(..)")
     }
 }

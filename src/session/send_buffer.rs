@@ -98,6 +98,8 @@ impl SendBuffer {
 
     /// Appends all bytes to `batch` that the writer has not taken.
     pub(super) fn drain_into(&mut self, batch: &mut WriteBatch) {
+        // Freezing shares the filled part of the allocation with the writer. Later frames are
+        // appended to the rest of it, without a copy.
         self.seal();
         for piece in self.pieces.range(self.handed_out_pieces..) {
             batch.push(piece.clone());
@@ -110,6 +112,8 @@ impl SendBuffer {
 
     /// Records that the kernel has accepted `bytes` more.
     pub(super) fn on_written(&mut self, bytes: usize) {
+        // A report that arrives after its link was replaced must not count bytes that this link
+        // never took.
         self.written = self.handed_out.min(self.written + bytes as u64);
         self.advance_written_max(self.written);
         self.check_invariants();
@@ -208,6 +212,8 @@ impl SendBuffer {
             handed_out_max: self.end,
             written: self.end,
             written_max: self.written_max,
+            // The peer may have received any of the dropped frames. Only its next handshake says
+            // how many.
             cleared: true,
             ..Self::default()
         };
@@ -299,6 +305,7 @@ impl FrameSink for SendBuffer {
     #[inline]
     fn put_slice(&mut self, bytes: &[u8]) {
         if self.open_buffer.capacity() - self.open_buffer.len() < bytes.len() {
+            // One allocation for many frames, as most frames are much smaller.
             self.open_buffer.reserve(bytes.len().max(OPEN_BUFFER_BYTES));
         }
         self.open_buffer.extend_from_slice(bytes);
@@ -306,6 +313,8 @@ impl FrameSink for SendBuffer {
 
     #[inline]
     fn put_padded<const N: usize>(&mut self, bytes: &[u8; N], length: usize) {
+        // The copy has a constant length, which compiles to a few stores. Truncating is cheaper
+        // than calling `memcpy` with the exact length.
         let end = self.open_buffer.len() + length;
         self.put_slice(bytes);
         self.open_buffer.truncate(end);

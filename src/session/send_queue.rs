@@ -200,6 +200,8 @@ impl SendQueue {
             }
         }
         let (len, capacity) = (self.entries.len(), self.entries.capacity());
+        // A burst must not determine the memory of the queue for the rest of its life. The factor
+        // of four prevents shrinking and growing in turn.
         if capacity > ENTRIES_KEPT && len < capacity / 4 {
             self.entries.shrink_to((2 * len).max(ENTRIES_KEPT));
         }
@@ -211,9 +213,12 @@ impl SendQueue {
 
     /// Removes the message of that number without sending it.
     pub(super) fn remove(&mut self, number: u64) {
+        // Queue ids ascend, so both lists can be searched by them.
         let Ok(at) = self.entries.binary_search_by_key(&number, |entry| entry.number) else { return };
         let entry = &mut self.entries[at];
         let content = entry.content();
+        // The entry is only marked: its frame lies between others in a block, and is skipped when
+        // its turn comes.
         if std::mem::replace(&mut entry.kind, EntryKind::Removed) == EntryKind::Removed {
             return;
         }

@@ -189,6 +189,7 @@ impl Waiters {
         let last = self.last;
         let mut woken = std::mem::take(&mut self.woken);
         woken.extend(std::mem::take(self).targets.into_keys());
+        // The map is unordered, but waiters are woken in the order of their arrival.
         woken.sort_unstable();
         *self = Self { last, woken, ..Self::default() };
     }
@@ -273,6 +274,8 @@ impl Waiters {
     pub(super) fn grant_or_line_up(&mut self, now: Instant, target: Target, room: Option<Room>) {
         let candidate = self.candidate(target);
         let Some(queue) = self.queues.get_mut(&target) else { return };
+        // It leaves its line in any case: the candidate may be another one by now, or need another
+        // budget.
         if let Some((number, budget)) = queue.lined_up.take() {
             self.line_mut(budget).remove(&(number, target));
         }
@@ -283,6 +286,7 @@ impl Waiters {
                 let ends = now + RESERVED_FOR;
                 queue.granted = Some(Grant { number, budget, bytes, ends });
                 *self.reserved.of(budget) += bytes;
+                // All grants last equally long, so the queue stays sorted by time.
                 self.ends.push_back((ends, number));
                 self.woken.push(number);
             }
@@ -305,6 +309,8 @@ impl Waiters {
     /// Ends the expired grants. Their waiters wait again when they are polled.
     pub(super) fn end_grants(&mut self, now: Instant) {
         while let Some((end, number)) = self.ends.front().copied()
+            // Grants that were used are removed with the expired ones. Otherwise `next_end` would
+            // request a timeout for each.
             && (end <= now || !self.targets.contains_key(&number))
         {
             self.ends.pop_front();

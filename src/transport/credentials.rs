@@ -100,6 +100,7 @@ impl Credentials {
         let roots = Arc::new(roots);
         let own = Arc::new(SwappableKey(RwLock::new(Arc::new(current))));
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            // There is only one authority, so the hint would help no client.
             .clear_root_hint_subjects()
             .build()
             .map_err(|error| CredentialsError::Authority(error.to_string()))?;
@@ -134,6 +135,8 @@ impl Credentials {
         if renewed.authority != self.authority {
             return Err(CredentialsError::OtherAuthority);
         }
+        // Replaces a whole `Arc`, so a poisoned lock still holds valid credentials, and a handshake
+        // never sees the key of one certificate with another.
         let current = renewed.own.now();
         *self.own.0.write().unwrap_or_else(PoisonError::into_inner) = current;
         Ok(())

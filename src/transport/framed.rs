@@ -59,6 +59,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// earlier reader.
     pub fn established(reader: R, frame_bytes_max: usize, buffer: BytesMut) -> Self {
         let codec = FrameCodec::established(frame_bytes_max);
+        // A peer with a small frame limit needs no larger buffer.
         let read_bytes = config::READ_BYTES.min(frame_bytes_max);
         Self { reader, codec, buffer, read_bytes, large: LargeFramePool::default(), expect_large: false }
     }
@@ -121,6 +122,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             // A large frame is read to its end and no further, so that its buffer contains nothing
             // else.
             Some(frame_bytes) if frame_bytes >= LARGE_BYTES => {
+                // The bytes read so far are few, as only a peek precedes. Growing the shared buffer
+                // would copy more.
                 if self.buffer.capacity() < frame_bytes {
                     let begun = std::mem::replace(&mut self.buffer, self.large.take(frame_bytes));
                     self.buffer.extend_from_slice(&begun);

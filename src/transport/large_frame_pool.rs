@@ -30,6 +30,8 @@ impl LargeFramePool {
     pub(super) fn take(&mut self, frame_bytes: usize) -> BytesMut {
         // The newest first: among the free buffers it is the most likely to be cached.
         for at in (0..self.last.len()).rev() {
+            // A buffer of more than twice the size is left for larger frames. A payload of an
+            // earlier frame may still reference one that fits.
             let fits = (frame_bytes..=2 * frame_bytes).contains(&self.last[at].len());
             if !fits || !self.last[at].is_unique() {
                 continue;

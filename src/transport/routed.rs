@@ -74,6 +74,8 @@ impl Transport for Routed {
             let inbound = self.inbound.as_ref().filter(|inbound| inbound.address == address);
             let inbound = inbound.ok_or(ErrorKind::AddrNotAvailable)?;
             let incoming = inbound.incoming.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // The receiver can be taken once. A second listener would steal connections of the
+            // first.
             let incoming = incoming.ok_or(ErrorKind::AddrInUse)?;
             let (credentials, is_plain) = (self.credentials.clone(), self.is_plain);
             Ok(Box::new(RoutedListener { address, incoming, credentials, is_plain }) as Box<dyn Listener>)
@@ -84,6 +86,8 @@ impl Transport for Routed {
         Box::pin(async move {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
+            // In the clear, before TLS: the acceptor routes the connection without the keys of the
+            // host behind it.
             stream.write_all(&Route::Host(to.host).preamble()).await?;
             if (self.is_plain)(stream.local_addr()?, stream.peer_addr()?) {
                 tcp::open(stream)
@@ -132,6 +136,7 @@ async fn establish(
     credentials: Credentials,
     rule: IsPlaintext,
 ) -> io::Result<Box<dyn Link>> {
+    // The socket was accepted elsewhere, and `from_std` requires a non-blocking one.
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
     let stream = TcpStream::from_std(stream)?;

@@ -29,6 +29,8 @@ pub(super) async fn connect(
     credentials: &Credentials,
     to: HostUid,
 ) -> io::Result<Box<dyn Link>> {
+    // The name contains the incarnation: a certificate of an earlier process with this host id is
+    // rejected.
     let name = ServerName::try_from(host_name(to)).map_err(io::Error::other)?;
     let connecting = TlsConnector::from(credentials.host_client()).connect(name, Socket(Some(stream)));
     let stream = connecting.await.map_err(explain)?;
@@ -50,6 +52,8 @@ pub(super) async fn accept(stream: TcpStream, credentials: &Credentials) -> io::
 /// Closes a connection so that the other side can read why it was rejected.
 pub(crate) async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     let drain = async {
+        // First the half-close, then the drain: closing a socket with unread data makes the kernel
+        // send a reset, by which the peer may lose the reason.
         socket.shutdown().await?;
         tokio::io::copy(&mut socket.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
     };

@@ -63,6 +63,7 @@ impl Body {
         // first.
         let lengths = table.iter().map(|length| u32::from_be_bytes(*length) as usize);
         let total = lengths.clone().fold(0, usize::saturating_add);
+        // The length of the MessagePack part is not encoded: it is what the attachments leave.
         let Some(message) = reader.remaining().checked_sub(total) else {
             return Err(reader.malformed("its attachments are longer than the frame"));
         };

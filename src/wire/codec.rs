@@ -42,6 +42,8 @@ impl FrameCodec {
             return Ok(None);
         };
         let frame_bytes = u64::from(u32::from_be_bytes(*length)) + LENGTH_BYTES as u64;
+        // Compared before a byte is stored. Most bytes of other protocols fail here: `GET ` read as
+        // a length is over a billion.
         if frame_bytes > self.frame_bytes_max as u64 {
             return Err(WireError::TooLong { length: frame_bytes, limit: self.frame_bytes_max });
         }
@@ -53,12 +55,14 @@ impl FrameCodec {
             return Ok(None);
         };
         let kind = FrameKind::from_number(kind).ok_or(malformed("its kind is unknown"))?;
+        // Only authenticated peers reach the decoders of bodies.
         if kind.phase() != self.phase {
             return Err(WireError::Unexpected { kind, phase: self.phase });
         }
         let Some((&flags, rest)) = rest.split_first() else {
             return Ok(None);
         };
+        // A flag may change the layout of the fields, so an unknown one cannot be ignored.
         if flags & !kind.flags() != 0 {
             return Err(WireError::Malformed { frame: kind.name(), what: "its flags are unknown" });
         }
@@ -104,6 +108,7 @@ impl FrameCodec {
         while let Some(start) = rest.first_chunk::<LENGTH_BYTES>() {
             let (frame, behind) = rest.split_at(u32::from_be_bytes(*start) as usize + LENGTH_BYTES);
             frames.other(self.decode_general(&whole, frame)?)?;
+            // After a long frame the fast decoder continues with the next ones.
             rest = &behind[self.decode_fast(behind, frames)?.bytes..];
         }
         // The remaining bytes are an incomplete frame, which may be invalid already.

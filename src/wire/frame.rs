@@ -162,6 +162,8 @@ impl Frame {
         fields: &[u8],
         frames: &mut F,
     ) -> Option<Result<(), F::Error>> {
+        // Flags and attachments are zero in these words. A call with a watermark, or with payloads,
+        // does not match and takes the general path.
         const CALL: u32 = FrameKind::Call.bare_prefix();
         const TELL: u32 = FrameKind::Tell.bare_prefix();
         const REPLY: u32 = FrameKind::Reply.bare_prefix();

@@ -75,6 +75,7 @@ impl InlineBytes {
     }
 
     fn long_part_of(whole: &Bytes, part: &[u8]) -> Self {
+        // A read buffer has 64 KiB or more, and a queued slice of it would keep all of that alive.
         Self(Repr::Shared(if part.len() <= COPY_MAX {
             Bytes::copy_from_slice(part)
         } else {

@@ -264,6 +264,8 @@ impl Drop for Within {
 /// the thread is being destroyed.
 fn add(bytes: &[Bytes]) -> Option<()> {
     let scope = SCOPE.get();
+    // The cell is updated last: if the thread-local vector is gone already, the scope stays as it
+    // is.
     let count = scope.count().checked_add(u32::try_from(bytes.len()).ok()?)?;
     ATTACHMENTS.try_with(|all| all.borrow_mut().extend_from_slice(bytes)).ok()?;
     SCOPE.set(scope.with_count(count));
@@ -277,6 +279,7 @@ fn take_attachments() -> Vec<Bytes> {
     let taken = ATTACHMENTS.try_with(|all| {
         let mut all = all.borrow_mut();
         match all.len() - scope.count() as usize {
+            // The outermost scope, which is the usual one, hands over the vector itself.
             0 => std::mem::take(&mut *all),
             start => all.split_off(start),
         }

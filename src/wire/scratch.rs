@@ -72,6 +72,8 @@ impl Scratch {
         }
         let stack = &self.stack[..self.size.min(STACK_BUFFER_BYTES)];
         let heap = self.heap.get_or_insert_with(|| {
+            // Taken out of the cell, not borrowed: a value that is encoded inside of another one
+            // finds the cell empty, and allocates.
             let mut kept = ENCODE_BUFFER.take();
             kept.extend_from_slice(stack);
             kept

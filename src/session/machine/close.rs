@@ -30,6 +30,7 @@ impl<T> Session<T> {
     /// Returns whether the goodbye is sent and the peer has acknowledged everything.
     #[must_use]
     pub fn is_closed(&self) -> bool {
+        // Closing the socket earlier could lose bytes that are still between the two kernels.
         self.closing.as_ref().is_some_and(|closing| closing.goodbye_sent) && self.send_buffer.bytes() == 0
     }
 
@@ -48,6 +49,7 @@ impl<T> Session<T> {
     }
 
     fn begin_close(&mut self, reason: &str) {
+        // The first reason stands: `finish` after `drain` only hastens the close.
         self.closing.get_or_insert_with(|| Closing { reason: reason.to_owned(), goodbye_sent: false });
         self.wake_all_waiters();
     }

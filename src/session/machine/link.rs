@@ -83,6 +83,8 @@ impl<T> Session<T> {
             Some(_) | None => {}
         }
         let received = self.received_of_this(resume);
+        // The peer claims frames that no link was ever handed. One of the two records is wrong, so
+        // nothing in flight can be trusted.
         if !self.send_buffer.on_attach(received) {
             self.epoch += 1;
             let loss = DisconnectReason::Protocol(SessionError::Ack { received }.to_string());
@@ -93,10 +95,12 @@ impl<T> Session<T> {
         // The handshake carried the received count, which is an ACK.
         self.ack_sent();
         let theirs = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+        // A quarter of what the peer retains: its budget is freed before it has to reject messages.
         self.inbound.ack_bytes = ACK_BYTES.min(theirs(terms.outgoing_bytes_max) / 4);
         self.frame_bytes_max = self.limits.frame_bytes_max.min(theirs(terms.frame_bytes_max));
         self.flows.set_window(terms.window_bytes);
         let limit = self.frame_bytes_max;
+        // Messages queued before the first link were checked against the local limit only.
         if limit < self.limits.frame_bytes_max {
             self.drop_queued(limit, events, |bytes| {
                 let text = format!("it accepts frames of at most {limit} bytes and the call takes {bytes}");
@@ -112,6 +116,7 @@ impl<T> Session<T> {
         }
         self.send_watermark();
         self.release_deferred_credit();
+        // Messages that were queued without a link are in no ready list yet.
         self.flows.make_all_ready();
         self.send_queued();
         self.waiters.touch_all();
@@ -163,6 +168,8 @@ impl<T> Session<T> {
     pub fn detach(&mut self, known: WriteCertainty) {
         self.attached = false;
         self.waiters.touch_all();
+        // ACKs are not resent: the handshake of the next link states the received count, which
+        // covers them.
         self.unsequenced.clear();
         self.unsequenced_handed_out = 0;
         // Whatever the writer took may reach the peer, so it must count as written: a call may fail
@@ -190,6 +197,7 @@ impl<T> Session<T> {
     /// call that the other may have received.
     pub fn forget_peer(&mut self, generation: u32, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
         self.drop_all(loss, events);
+        // A new range of ids: a late reply to a call of the forgotten half must not end a new call.
         self.calls = Calls::of_generation(generation);
         self.send_buffer = SendBuffer::default();
         self.frame_bytes_max = self.limits.frame_bytes_max;
@@ -209,6 +217,7 @@ impl<T> Session<T> {
 
     /// Handles a peer that has forgotten this side: it no longer knows which calls it has executed.
     fn peer_has_forgotten(&mut self, events: &mut Vec<Event<T>>) {
+        // Before `void_retries`, which clears the set by which queued retries are found.
         self.drop_sent(&DisconnectReason::Forgotten, true, events);
         self.calls.void_retries();
         self.forget_inbound();
@@ -225,6 +234,8 @@ impl<T> Session<T> {
 
     fn drop_all(&mut self, loss: &DisconnectReason, events: &mut Vec<Event<T>>) {
         let open = self.calls.take_all();
+        // Before `drop_halves` clears the send buffer, whose offsets decide which calls were
+        // written.
         self.end_calls(open, loss, events);
         let tells = self.flows.queued_tells();
         self.flows.clear();
@@ -266,7 +277,10 @@ impl<T> Session<T> {
         self.inbound.flows.clear();
         self.inbound.assembly.clear();
         self.inbound.schemas_received = false;
+        // Handlers still hold charges of the dropped messages. Their credit must not be returned to
+        // the peer's new half, which never charged them.
         self.inbound.epoch = self.inbound.epoch.wrapping_add(1);
+        // The goodbye belonged to the dropped half. A peer that is still closing sends another one.
         self.peer_closing = false;
         self.schemas_sent = false;
         // The Watermark frame that carried it may be among the dropped ones.

@@ -251,6 +251,8 @@ impl<T> Session<T> {
         let timeout_ms = deadline.map_or(0, |deadline| remaining_ms(now, deadline));
         let mut header = CallHeader { call: CallId(0), target, message, timeout_ms, low_watermark: None };
         let once = matches!(retry, Retryable::Never);
+        // One side has lost its record of the first attempt, so the receiver could not recognize
+        // the duplicate. Sending it could run the handler twice.
         if let Retryable::Again(call) = retry
             && self.calls.is_void(call)
         {
@@ -283,6 +285,8 @@ impl<T> Session<T> {
     fn retry_call_id(&mut self, retry: Retryable) -> CallId {
         let call = match retry {
             Retryable::Again(call) if self.calls.is_retryable(call) => call,
+            // An open attempt is still answered under its id. A second call under the same id would
+            // be a violation.
             _ => self.calls.next_id(),
         };
         self.calls.mark_retryable(call);
@@ -316,6 +320,8 @@ impl<T> Session<T> {
             return self.enqueue_frame(way, content, target, frame_bytes, message);
         }
         let end = self.send_buffer.push(|out| message.put(out));
+        // No caller is notified of a lost tell. Tells that never reached the kernel are counted as
+        // dead letters instead.
         if content == MessageKind::Tell {
             self.send_buffer.count_tell(end);
         }
@@ -338,6 +344,8 @@ impl<T> Session<T> {
             let put = |mut out: FrameOut<'_>| message.put(&mut out);
             return CallStage::Queued(self.flows.enqueue(target, content, frame_bytes, put));
         }
+        // The body is borrowed from the caller, so the whole frame is encoded now, although its
+        // chunks are sent later.
         self.chunked.push(content, Some(target), QueuedFrame::of(|out| message.put(out)));
         CallStage::Chunking
     }
@@ -359,11 +367,17 @@ impl<T> Session<T> {
         match stage {
             CallStage::Queued(number) => {
                 if let Some(target) = self.flows.remove_queued(number) {
+                    // One message has left the queue, so one waiter that spares the queue may
+                    // proceed.
                     self.waiters.ease(target);
                 }
+                // The cancelled call may have been the head that lacked credit, and a smaller one
+                // behind it may have enough.
                 self.send_queued();
                 false
             }
+            // Chunks that are sent cannot be recalled, but without the last one the peer never
+            // decodes the call: for the caller it counts as not sent.
             CallStage::Chunking => {
                 if let Some(done) = self.chunked.abandon(call) {
                     self.chunked_send_done(done);
@@ -372,6 +386,8 @@ impl<T> Session<T> {
                 false
             }
             CallStage::Sent(_) => {
+                // Sequenced behind the call itself, so the peer sees both in order, even if the
+                // link changes in between.
                 self.send_buffer.push(|out| Cancel { call }.put(out));
                 true
             }
@@ -384,6 +400,8 @@ impl<T> Session<T> {
             return;
         }
         let watermark = self.calls.low_watermark();
+        // The peer frees cached replies by the watermark. Every retryable call carries it, so a
+        // frame of its own is needed only when no such call follows, or after a larger rise.
         if self.calls.has_no_retryable() || watermark.0 - self.watermark_sent.0 >= WATERMARK_STEP {
             self.watermark_due = true;
             self.send_watermark();

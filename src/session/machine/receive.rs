@@ -154,6 +154,7 @@ impl<T> Session<T> {
                 if !self.acknowledge(received) {
                     return Err(SessionError::Ack { received });
                 }
+                // Acknowledged bytes free capacity on the link, and end the reason to defer credit.
                 self.release_deferred_credit();
                 self.send_queued();
             }
@@ -172,6 +173,8 @@ impl<T> Session<T> {
                 let Some(bytes) = whole else { return Ok(()) };
                 let frame = Frame::parse(bytes, limit)?;
                 return match frame.kind() {
+                    // No other kind can be large. A chunk inside of chunks would let the peer
+                    // control the recursion depth of this function.
                     FrameKind::Call | FrameKind::Tell | FrameKind::Reply => self.on_frame(now, frame, events),
                     kind => Err(SessionError::UnexpectedFrame { kind }),
                 };
@@ -197,6 +200,7 @@ impl<T> Session<T> {
     /// Releases the frames that the peer has received. Returns `false` if it cannot have received
     /// them.
     fn acknowledge(&mut self, received: u64) -> bool {
+        // The simulation injects this bug to prove that its checks detect it.
         let early = self.limits.injected_bug == Some(InjectedBug::EarlyAck);
         (early && self.send_buffer.acknowledge(received + 1)) || self.send_buffer.acknowledge(received)
     }
@@ -228,6 +232,8 @@ impl<T> Session<T> {
         events: &mut impl Events<T>,
     ) -> Result<(), SessionError> {
         let CallHeader { call, target, message, timeout_ms, low_watermark: watermark } = header;
+        // Before anything else: without credit the message is a violation, whatever would become of
+        // it.
         let charge = self.charge(target, frame_bytes)?;
         // While the handler of a cancelled call runs, its late reply would be taken as that of the
         // new call.
@@ -252,6 +258,8 @@ impl<T> Session<T> {
                 return Ok(());
             }
         }
+        // The wire carries the remaining time instead of an instant, as the clocks of two hosts
+        // differ.
         let deadline = (timeout_ms > 0).then(|| now + Duration::from_millis(timeout_ms.into()));
         events.call(call, (target, message), deadline, body, charge);
         Ok(())
@@ -308,6 +316,8 @@ impl<T> Session<T> {
             return;
         }
         // Its handler never ran, so the peer's next attempt must not be answered from the cache.
+        // The call is still in the batch of this read. No actor has seen it, so its credit returns
+        // now.
         if let Some(charge) = events.cancel_undelivered(cancelled) {
             if self.limits.injected_bug != Some(InjectedBug::LostCredit) {
                 self.release_credit(charge);

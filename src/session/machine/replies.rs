@@ -17,6 +17,8 @@ impl<T> Session<T> {
         if size > limit {
             return self.fail(call, &CallFailure::ReplyTooLarge { size: size as u64, limit: limit as u64 });
         }
+        // Cached even if the call was cancelled meanwhile: a retry must find this reply instead of
+        // running the handler again.
         if self.inbound.dedup.is_running(call) {
             self.cache_reply(call, body);
         }

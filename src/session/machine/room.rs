@@ -106,6 +106,8 @@ impl<T> Session<T> {
         if is_newcomer && self.waiters.keeps_out(target) {
             return Room::ShortForTarget;
         }
+        // An open call occupies memory until its outcome, so their number is limited like bytes
+        // are.
         let out_of_calls = self.calls.len() >= self.limits.calls_open_max;
         // First come, first served: nothing may pass a waiter in the line of the budget that it
         // needs.
@@ -118,6 +120,8 @@ impl<T> Session<T> {
         };
         if self.can_send_now(target, size.frame_bytes) {
             let ahead = match requester {
+                // A waiter in its turn has reserved its bytes. Frames that were sent since must not
+                // take them.
                 Requester::InTurn(Some(Budget::Link)) => 0,
                 Requester::Candidate(number) => self.ahead_of(number) + self.waiters.reserved(Budget::Link),
                 _ => self.outgoing_bytes() + self.waiters.reserved(Budget::Link),
@@ -128,6 +132,8 @@ impl<T> Session<T> {
                 false => Room::Short(Budget::Link),
             };
         }
+        // The limit of the actor comes first: a slow actor fills its own queue, and not the budget
+        // of all.
         let for_target = self.flows.queued_bytes_for(target) + self.waiters.reserved_for(target);
         if for_target > 0 && for_target.saturating_add(size.queued) > self.send_queue_bytes_max() {
             return Room::ShortForTarget;
@@ -202,6 +208,7 @@ impl<T> Session<T> {
             return;
         }
         let chunk_bytes = self.limits.chunk_bytes;
+        // Reserved bytes belong to waiters that are woken already.
         let limit = self.limits.outgoing_bytes_max.saturating_sub(self.waiters.reserved(Budget::Link));
         let waited = self.flows.has_blocked();
         loop {
@@ -213,6 +220,8 @@ impl<T> Session<T> {
                     Some((number, mark)) if number == queued.number => mark,
                     _ => first.insert((queued.number, sent)).1,
                 };
+                // Frames that were sent since this message became the head do not count. Replies
+                // need no credit, and could otherwise keep it waiting for ever.
                 fits(waiting) || fits(waiting.saturating_sub((sent.saturating_sub(mark)) as usize))
             });
             let Some((target, queued)) = next else {
@@ -325,6 +334,7 @@ impl<T> Session<T> {
                 && let Some(target) = self.waiters.first_target(budget)
             {
                 self.serve_target(now, target);
+                // The head has not got its capacity, so no other may have it either.
                 if self.waiters.first_in_line(budget) == Some(first) {
                     break;
                 }

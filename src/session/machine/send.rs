@@ -31,6 +31,8 @@ impl<T> Session<T> {
 
     fn put_ack(&mut self, batch: &mut WriteBatch) {
         let ack = Ack { received: self.inbound.received };
+        // Not part of the send buffer: an ACK that is lost with its link is replaced by the next
+        // handshake.
         self.unsequenced_handed_out += ack.put(&mut self.unsequenced);
         batch.push(self.unsequenced.split().freeze());
         self.ack_sent();
@@ -49,6 +51,7 @@ impl<T> Session<T> {
 
     /// Moves at most one burst of chunks into the send buffer.
     fn write_chunks(&mut self) {
+        // The protocol allows no chunk after a goodbye.
         if self.is_closing() {
             return;
         }
@@ -93,6 +96,7 @@ impl<T> Session<T> {
     #[must_use]
     pub fn has_outgoing(&self) -> bool {
         let chunks = !self.chunked.is_empty() && !self.is_closing();
+        // `ack_piggyback` is missing on purpose: alone it is no reason to write.
         self.attached && (self.send_buffer.has_untaken() || chunks || self.inbound.ack_now)
     }
 

@@ -73,6 +73,8 @@ impl AsyncRead for MemoryLink {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // The cooperative budget of tokio applies as for a TCP stream. Otherwise a test could
+        // starve where production would not.
         let turn = ready!(coop::poll_proceed(task));
         loop {
             match this.end.pipe.read(this.end.side, task.waker(), buf) {

@@ -169,6 +169,7 @@ impl Memory {
     async fn dial(&self, address: SocketAddr) -> io::Result<MemoryLink> {
         let (here, there) = (self.source, address.ip());
         self.network.deliver_after_latency(here, there).await;
+        // A dial takes a round trip, also one that is refused.
         let connected = self.connect_to(address).await;
         self.network.deliver_after_latency(there, here).await;
         connected
@@ -177,6 +178,7 @@ impl Memory {
     async fn connect_to(&self, address: SocketAddr) -> io::Result<MemoryLink> {
         let refused = || io::Error::from(ErrorKind::ConnectionRefused);
         let backlog = self.network.lock().backlog(address).ok_or_else(refused)?;
+        // A full backlog delays the dialler, as that of a socket does.
         let place = backlog.reserve().await.map_err(|_| refused())?;
         let [dialer, listener] = self.network.lock().connect(self.source, address)?;
         place.send(listener);
@@ -229,6 +231,7 @@ impl Network {
         for link in state.links() {
             link.set_blocked(state.is_blocked(link.ends));
         }
+        // Unlocked first, since the woken dials take the lock again.
         drop(state);
         self.partition_healed.notify_waiters();
     }
@@ -270,6 +273,7 @@ impl NetworkState {
         let ends = [SocketAddr::new(source, self.free_port(source)?), address];
         let blocked = self.is_blocked(ends);
         let pipe = Arc::new(Pipe::new(ends, &self.latency, &mut self.rng, blocked));
+        // Without the sweep the list would grow for the whole run of a simulation.
         self.links.retain(|link| link.strong_count() > 0);
         self.links.push(Arc::downgrade(&pipe));
         Ok(pair(&pipe))

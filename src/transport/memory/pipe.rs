@@ -108,6 +108,8 @@ impl Direction {
 
     /// Returns the arrival time of something that is sent now: after everything sent before.
     fn arrival(&mut self, now: Instant) -> Instant {
+        // A stream never reorders: a short latency is extended to the arrival of the previous
+        // piece.
         let drawn = self.rng.duration(&self.latency);
         let arrival = now.checked_add(drawn).unwrap_or(now).max(self.last_arrival.unwrap_or(now));
         self.last_arrival = Some(arrival);
@@ -149,6 +151,7 @@ impl Direction {
                     self.bytes -= taken.len();
                     buf.put_slice(&taken);
                 }
+                // Data before a reset is delivered first. The next read reports the reset.
                 Some((_, PipeSegment::Reset)) if buf.filled().len() == before => {
                     return IoProgress::Done(Err(ErrorKind::ConnectionReset.into()));
                 }
@@ -170,6 +173,7 @@ impl Direction {
         let room = wanted.min(MEMORY_LINK_BYTES_MAX - self.bytes);
         if room == 0 && wanted > 0 {
             self.writer = Some(waker.clone());
+            // A writer that waits for space must still notice that the reader is closed.
             return IoProgress::Wait(self.reader_closed);
         }
         let mut data = BytesMut::with_capacity(room);
@@ -265,6 +269,7 @@ impl Pipe {
         let unread = state.direction(side.other()).has_arrived(now);
         let direction = state.direction(side);
         direction.shut(now, if unread { PipeSegment::Reset } else { PipeSegment::End });
+        // The close takes the latency of the link, as data does.
         let known = direction.arrival(now);
         state.direction(side.other()).close_reader(known);
         let wakers = state.wakers();

@@ -209,6 +209,7 @@ impl<'de> Input<'de> {
 
     fn extension(&mut self) -> Result<ValueHead<'de>, DecodeError> {
         let [kind, somes] = self.take_array()?;
+        // Zero `Some`s are a plain nil, which has an encoding of its own.
         if kind != SOME_TYPE as u8 || somes == 0 {
             return Err(DecodeError::custom("it has an extension type of MessagePack"));
         }
@@ -220,6 +221,7 @@ impl<'de> Input<'de> {
 
     /// Takes the next value with all of its parts.
     pub(super) fn skip(&mut self, depth: Depth) -> Result<(), DecodeError> {
+        // The recursion below is limited by `depth`, as it is for typed values.
         let parts = match self.head()? {
             ValueHead::Array(length) => length,
             ValueHead::Map(length) => 2 * length,

@@ -32,6 +32,8 @@ impl SerializerOutput {
     /// Marks a nil at `start` as one inside a further `Some`. Other values are unchanged.
     #[inline]
     fn mark_nil_in_some(&mut self, start: usize) {
+        // The length identifies a nil: one byte plain, three bytes marked. No other value of that
+        // length starts with these markers.
         match self.bytes.size() - start {
             1 => self.mark_plain_nil(start),
             3 => self.mark_marked_nil(start),
