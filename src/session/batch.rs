@@ -38,6 +38,7 @@ impl Buf for WriteBatch {
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        // As many pieces as there are slices: the rest goes out with the next write.
         let filled = slices.iter_mut().zip(&self.pieces);
         filled.map(|(slice, piece)| *slice = IoSlice::new(piece)).count()
     }

@@ -159,6 +159,8 @@ impl<T> Calls<T> {
     pub(super) fn take_sent(&mut self, retryable: bool) -> Vec<CallEntry<T>> {
         let mut taken = Vec::new();
         for (call, open) in self.open.take_all() {
+            // A queued call was never sent, so it can wait for the next link. A retry cannot if the
+            // peer has forgotten its first attempt.
             let goes = retryable && self.retryable.contains(&call);
             if matches!(open.stage, CallStage::Queued(_)) && !goes {
                 let fresh = self.open.insert(call, || open);

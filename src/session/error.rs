@@ -166,6 +166,7 @@ pub enum SessionError {
 
 impl From<WireError> for SessionError {
     fn from(error: WireError) -> Self {
+        // As text: the session's error is `Clone` and `Eq`, which an `io::Error` inside is not.
         Self::Wire(error.to_string())
     }
 }

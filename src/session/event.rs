@@ -124,6 +124,7 @@ impl<T> Events<T> for Vec<Event<T>> {
         // Searched from the back: a call that is cancelled before its delivery arrived in the same
         // read.
         let at = self.iter().rposition(is_it)?;
+        // The later events move by one, which is rare: most cancelled calls are delivered already.
         match self.remove(at) {
             Event::Call { charge, .. } => Some(charge),
             _ => None,

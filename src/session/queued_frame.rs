@@ -37,6 +37,8 @@ impl QueuedFrame {
         while count > 0 {
             let mut piece = self.pieces.pop_front().expect("the pieces make up the remaining bytes");
             if piece.len() > count {
+                // Splitting a handle shares the bytes, so a large payload is never copied into its
+                // chunks.
                 self.pieces.push_front(piece.split_off(count));
             }
             count -= piece.len();

@@ -43,7 +43,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Configurations are logged with `Debug`.
+        // `HandshakeConfig` derives `Debug`: the secret must not reach a log through it.
         f.write_str("Secret(..)")
     }
 }
@@ -72,12 +72,12 @@ mod tests {
 
     #[test]
     fn proof_holds_for_its_side_transcript_and_secret_alone() {
-        let proof = SECRET.prove(ProvingSide::Initiator, b"said");
+        let proof = SECRET.prove(ProvingSide::Initiator, b"transmitted");
 
-        assert!(SECRET.verify(ProvingSide::Initiator, b"said", &proof));
-        assert!(!SECRET.verify(ProvingSide::Acceptor, b"said", &proof));
+        assert!(SECRET.verify(ProvingSide::Initiator, b"transmitted", &proof));
+        assert!(!SECRET.verify(ProvingSide::Acceptor, b"transmitted", &proof));
         assert!(!SECRET.verify(ProvingSide::Initiator, b"sane", &proof));
-        assert!(!Secret::from_bytes([8; 32]).verify(ProvingSide::Initiator, b"said", &proof));
+        assert!(!Secret::from_bytes([8; 32]).verify(ProvingSide::Initiator, b"transmitted", &proof));
     }
 
     #[test]

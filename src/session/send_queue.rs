@@ -107,6 +107,7 @@ impl SendQueue {
             MessageKind::Call(call) => (EntryKind::Call, call),
             MessageKind::Tell | MessageKind::Other => (EntryKind::Tell, CallId(0)),
         };
+        // A large frame keeps handles of its payloads, which a block would copy.
         let apart = frame_bytes >= APART_BYTES;
         if apart {
             self.apart.push_back((number, QueuedFrame::of(|frame| put(FrameOut::Apart(frame)))));
@@ -128,6 +129,7 @@ impl SendQueue {
     fn block_for(&mut self, frame_bytes: usize) -> &mut Block {
         let fits = |block: &Block| block.bytes.capacity() - block.bytes.len() >= frame_bytes;
         if !self.blocks.back().is_some_and(fits) {
+            // Doubling: a block is as large as all queued frames together, within the limits.
             let capacity = self.block_bytes.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX).max(frame_bytes);
             self.blocks.push_back(Block { bytes: Vec::with_capacity(capacity), read: 0 });
         }

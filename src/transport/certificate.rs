@@ -82,6 +82,7 @@ impl Certificate {
         else {
             return false;
         };
+        // The verification of rustls, so that names are compared as in the TLS handshake itself.
         verify_server_name(&parsed, &name).is_ok()
     }
 

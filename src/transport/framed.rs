@@ -122,9 +122,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             // A large frame is read to its end and no further, so that its buffer contains nothing
             // else.
             Some(frame_bytes) if frame_bytes >= LARGE_BYTES => {
-                // The bytes read so far are few, as only a peek precedes. Growing the shared buffer
-                // would copy more.
                 if self.buffer.capacity() < frame_bytes {
+                    // In a buffer of its own, so that its payloads keep nothing else alive. The
+                    // bytes read so far are copied once.
                     let begun = std::mem::replace(&mut self.buffer, self.large.take(frame_bytes));
                     self.buffer.extend_from_slice(&begun);
                 }

@@ -9,6 +9,8 @@ use rustix::process::{Resource, getrlimit};
 #[must_use]
 pub(crate) fn explained(error: io::Error) -> io::Error {
     let text = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        // The limit of the process. Its message alone does not say which of the two limits was
+        // reached.
         Some(Errno::MFILE) => {
             let limit =
                 getrlimit(Resource::Nofile).current.map_or("none".to_owned(), |limit| limit.to_string());

@@ -76,6 +76,7 @@ impl Route {
     /// [`RouteError`] if the preamble is invalid.
     pub fn read(preamble: [u8; PREAMBLE_BYTES]) -> Result<Self, RouteError> {
         let [m0, m1, m2, m3, v0, v1, k0, k1, id @ ..] = preamble;
+        // The magic comes before the version, so that a stranger is not reported as an old release.
         if [m0, m1, m2, m3] != MAGIC {
             return Err(RouteError::NotRoadshow);
         }
@@ -84,6 +85,7 @@ impl Route {
             return Err(RouteError::Version { theirs });
         }
         match (u16::from_be_bytes([k0, k1]), u64::from_be_bytes(id)) {
+            // The id must be zero: another value may get a meaning in a later version.
             (1, 0) => Ok(Self::HeadTokenRpc),
             (2, 0) => Ok(Self::AgentTokenRpc),
             (3, id) => Ok(Self::Host(HostId(id))),

@@ -125,6 +125,7 @@ impl Listener for RoutedListener {
                 return std::future::pending().await;
             };
             let (credentials, is_plain) = (self.credentials.clone(), self.is_plain);
+            // Read before TLS: connections that never finish it are limited by this address.
             let source = stream.peer_addr().ok().map(|address| address.ip());
             Ok(Incoming { source, opening: Box::pin(establish(stream, credentials, is_plain)) })
         })

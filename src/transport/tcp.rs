@@ -38,6 +38,8 @@ impl Transport for Tcp {
 /// Creates a plain link from a connection.
 pub(super) fn open(stream: TcpStream) -> io::Result<Box<dyn Link>> {
     stream.set_nodelay(true)?;
+    // Between machines the default of the system applies: an operator may have chosen it on
+    // purpose.
     if is_loopback(&stream) {
         use_reno_on_loopback(&stream);
     }
@@ -101,6 +103,8 @@ impl LinkRead for OwnedReadHalf {
     fn shares_core(&self) -> bool {
         let stream = self.as_ref();
         let sender = rustix::net::sockopt::socket_incoming_cpu(stream);
+        // The option exists on Linux only. It names the core that processed the last packet of this
+        // socket.
         sender.is_ok_and(|core| core as usize == rustix::thread::sched_getcpu()) && is_loopback(stream)
     }
 }

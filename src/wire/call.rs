@@ -66,6 +66,7 @@ impl Call {
 
     pub(super) fn read(mut reader: Reader<'_>, flags: u8, attachments: u16) -> Result<Self, WireError> {
         let CallHeader { call, target, message, timeout_ms, .. } = CallHeader::of(&reader.array()?);
+        // Optional, as most calls are never retried: it would add eight bytes to each.
         let watermark = if flags & RETRYABLE > 0 { Some(reader.call()?) } else { None };
         Ok(Self {
             call,

@@ -56,6 +56,7 @@ impl Chunk {
         let message = reader.u64()?;
         let first = if flags & FIRST > 0 { Some(reader.u32()?) } else { None };
         let (last, abandoned) = (flags & LAST > 0, flags & ABANDONED > 0);
+        // The receiver could not decide whether the frame is complete.
         if last && abandoned {
             return Err(reader.malformed("it is the last one of an abandoned frame"));
         }

@@ -97,6 +97,8 @@ impl Schemas {
     /// Writes the whole frame and returns its length in bytes.
     pub fn put(body: Encoded<'_>, out: &mut impl FrameSink) -> usize {
         let frame_bytes = Self::frame_bytes(body);
+        // Never chunked, whatever its length, so that it arrives before the messages that it
+        // describes.
         put_prefix(FrameKind::Schemas, 0, body.attachments.len(), frame_bytes, out);
         body.put(out);
         frame_bytes

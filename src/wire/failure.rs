@@ -131,11 +131,13 @@ fn cut(text: &mut String, chars: usize) {
 }
 
 fn truncated<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    // Cut when it is sent, not when it is made: a failure that stays local keeps its whole text.
     serializer.serialize_str(head(text, FAILURE_TEXT_CHARS_MAX))
 }
 
 /// Returns the first `chars` characters of `text`.
 pub(super) fn head(text: &str, chars: usize) -> &str {
+    // Characters instead of bytes, so that the cut never splits one.
     text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
 }
 

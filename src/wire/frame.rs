@@ -127,6 +127,7 @@ impl Frame {
     pub fn parse(bytes: BytesMut, frame_bytes_max: usize) -> Result<Self, WireError> {
         let length = bytes.len();
         let prefix = FrameCodec::established(frame_bytes_max).peek_prefix(&bytes)?;
+        // The reassembled bytes must be exactly one frame: bytes after it would be lost silently.
         let Some(prefix) = prefix.filter(|prefix| prefix.frame_bytes == length) else {
             return Err(WireError::Malformed { frame: "nameless", what: "its length field is wrong" });
         };
@@ -139,6 +140,7 @@ impl Frame {
     pub(super) fn read(prefix: Prefix, whole: &Bytes, fields: &[u8]) -> Result<Self, WireError> {
         let Prefix { kind, flags, attachments, .. } = prefix;
         let reader = Reader::new(kind, whole, fields);
+        // Such a kind has no table of lengths, so its fields would be read as one.
         if attachments > 0 && !kind.has_attachments() {
             return Err(reader.malformed("its kind has no attachments"));
         }

@@ -136,6 +136,8 @@ impl Hello {
         if version == VERSION {
             hello.resume = Resume::read(&mut reader)?;
             hello.nonce = reader.array()?;
+            // Bytes after the fields of this version are malformed. Those of another version are
+            // ignored, since it is refused anyway.
             reader.finish()?;
         }
         Ok(hello)

@@ -60,6 +60,8 @@ where
     T: Serialize + ?Sized,
 {
     let mut out = SerializerOutput::new(limit);
+    // The scope ends before `then` runs: a message that `then` encodes must not add to these
+    // attachments.
     let scope = payload::Encoding::begin();
     msgpack::write(value, &mut out)?;
     // Most messages have none: without this branch an empty vector would be moved and dropped for
@@ -80,6 +82,8 @@ where
         return Err(EncodeError::TooLarge { size, limit });
     }
     let body = Encoded { message: out.bytes.bytes(), attachments };
+    // Decoding every message as a check would double the cost of sending. Only wide integers can
+    // fail.
     if out.has_wide_integer {
         check(body).map_err(unreadable)?;
     }

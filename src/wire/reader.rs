@@ -29,6 +29,8 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn split(&mut self, count: usize) -> Result<&'a [u8], WireError> {
+        // The only place that takes a part of variable length: no length of a peer can overrun the
+        // frame.
         let Some((taken, rest)) = self.rest.split_at_checked(count) else {
             return Err(self.malformed("it ends inside a field"));
         };
@@ -120,10 +122,12 @@ impl<'a> Reader<'a> {
     ///
     /// The text is shown in errors and logs, and may come from an unauthenticated peer.
     pub(super) fn text(self) -> Result<String, WireError> {
+        // A writer cuts its texts, so a longer one is not from this implementation.
         if self.rest.len() > TEXT_BYTES_MAX {
             return Err(self.malformed("its text is over 256 bytes"));
         }
         match std::str::from_utf8(self.rest) {
+            // Terminal control sequences of a stranger must not reach an operator's terminal.
             Ok(text) if text.contains(is_control) => Err(self.malformed("its text has control characters")),
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(self.malformed("its text is not UTF-8")),
@@ -141,6 +145,7 @@ pub(super) fn short(text: &str) -> String {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
+    // Replaced by a space, which is never longer, so the limit still holds.
     text[..end].replace(is_control, " ")
 }
 

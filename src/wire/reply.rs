@@ -61,6 +61,8 @@ impl Failure {
         let call = reader.call()?;
         let malformed = reader.malformed("its body is not a known failure");
         let body = Body::read(reader, 0)?;
+        // Unlike the body of a message, this type belongs to the protocol: a mistake concerns the
+        // whole link.
         let failure = decode(&body).map_err(|_| malformed)?;
         Ok(Self { call, failure })
     }

@@ -315,9 +315,8 @@ impl<T> Session<T> {
             // The reply and the Cancel frame crossed.
             return;
         }
-        // Its handler never ran, so the peer's next attempt must not be answered from the cache.
-        // The call is still in the batch of this read. No actor has seen it, so its credit returns
-        // now.
+        // The call is still in the batch of this read: no actor has seen it, and its credit returns
+        // now. Its handler never ran, so a retry must not be answered from the cache.
         if let Some(charge) = events.cancel_undelivered(cancelled) {
             if self.limits.injected_bug != Some(InjectedBug::LostCredit) {
                 self.release_credit(charge);

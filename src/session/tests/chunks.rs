@@ -10,13 +10,14 @@ const LIMITS: SessionLimits = SessionLimits {
 };
 const OTHER: Target = Target { actor: ActorId(10), incarnation: ActorIncarnation(1) };
 
-fn wide() -> Scripted {
+fn with_large_budgets() -> Scripted {
     let mut scripted = Scripted::with(LIMITS);
     scripted.terms.window_bytes = 1 << 20;
     scripted.attach();
     scripted
 }
 
+// 300 bytes less than whole chunks, so that the headers fit as well.
 fn large(chunks: usize) -> Vec<u8> {
     (0..chunks * CHUNK_BYTES - 300).map(|at| at as u8).collect()
 }
@@ -34,7 +35,7 @@ fn next(scripted: &mut Scripted) -> Vec<Frame> {
 
 #[test]
 fn a_large_message_is_reassembled_at_the_receiver() {
-    let (mut sender, mut receiver) = (wide(), wide());
+    let (mut sender, mut receiver) = (with_large_budgets(), with_large_budgets());
     let message = large(3);
     sender.call_with("large", &message).unwrap();
     let frames = sender.written();
@@ -55,8 +56,9 @@ fn a_large_message_is_reassembled_at_the_receiver() {
 
 #[test]
 fn no_chunk_exceeds_the_frame_limit_of_the_peer() {
-    let mut scripted = wide();
+    let mut scripted = with_large_budgets();
     scripted.detach();
+    // The message is one byte too long for one chunk, but not for the peer's frame limit.
     scripted.terms.frame_bytes_max = CHUNK_BYTES as u64 + 1;
     scripted.attach();
     scripted.tell(&vec![0; CHUNK_BYTES + 1 - TELL_HEADER_BYTES]).unwrap();
@@ -67,7 +69,8 @@ fn no_chunk_exceeds_the_frame_limit_of_the_peer() {
 
 #[test]
 fn small_messages_to_other_actors_are_interleaved_and_those_to_the_same_actor_wait() {
-    let mut scripted = wide();
+    let mut scripted = with_large_budgets();
+    // More than one burst, so that other frames can be queued between its chunks.
     scripted.tell(&large(12)).unwrap();
     let first = next(&mut scripted);
     assert!(matches!(first[..], [Frame::Chunk(Chunk { last: false, .. }), ..]));
@@ -84,7 +87,7 @@ fn small_messages_to_other_actors_are_interleaved_and_those_to_the_same_actor_wa
 
 #[test]
 fn large_messages_alternate_chunk_by_chunk() {
-    let mut scripted = wide();
+    let mut scripted = with_large_budgets();
     scripted.tell(&large(3)).unwrap();
     scripted.session.tell(OTHER, MESSAGE, encoded(&large(3))).unwrap();
     let turns: Vec<_> = scripted
@@ -100,11 +103,13 @@ fn large_messages_alternate_chunk_by_chunk() {
 
 #[test]
 fn a_cancelled_large_call_is_abandoned() {
-    let (mut sender, mut receiver) = (wide(), wide());
+    let (mut sender, mut receiver) = (with_large_budgets(), with_large_budgets());
+    // Cancelled before any chunk is sent.
     let fresh = sender.call_with("fresh", &large(10)).unwrap();
     assert_eq!(sender.session.cancel(fresh), Some("fresh"));
-    assert_eq!(sender.written(), [], "the peer never hears of it");
+    assert_eq!(sender.written(), [], "the peer never learns of it");
 
+    // Cancelled between its chunks: the peer must free what it has received.
     let call = sender.call_with("large", &large(10)).unwrap();
     sender.tell(b"behind").unwrap();
     let mut frames = next(&mut sender);
@@ -118,7 +123,7 @@ fn a_cancelled_large_call_is_abandoned() {
 
 #[test]
 fn cancelling_a_large_retry_abandons_it_and_not_the_earlier_attempt() {
-    let (mut sender, mut receiver) = (wide(), wide());
+    let (mut sender, mut receiver) = (with_large_budgets(), with_large_budgets());
     let make = |sender: &mut Scripted, target, retry| {
         let (now, message) = (sender.now, large(10));
         sender.session.call(now, target, MESSAGE, None, retry, encoded(&message), "large").unwrap()
@@ -135,10 +140,11 @@ fn cancelling_a_large_retry_abandons_it_and_not_the_earlier_attempt() {
 
 #[test]
 fn chunks_resume_on_the_next_link() {
-    let (mut sender, mut receiver) = (wide(), wide());
+    let (mut sender, mut receiver) = (with_large_budgets(), with_large_budgets());
     sender.call_with("large", &large(10)).unwrap();
     let first = next(&mut sender);
     assert!(first.len() < 10);
+    // The last chunk of the burst is lost with the link.
     let got = first.len() as u64 - 1;
     for frame in first.into_iter().take(got as usize) {
         receiver.receive(frame);
@@ -158,18 +164,25 @@ fn chunks_that_do_not_fit_their_frame_are_violations() {
         Frame::Chunk(Chunk { message, first, last, abandoned: false, bytes: Bytes::from_static(bytes) })
     };
     let begun = || {
-        let mut scripted = wide();
+        let mut scripted = with_large_budgets();
         scripted.receive(chunk(1, Some(5), false, b"123"));
         scripted
     };
-    assert!(matches!(wide().receive_wrong(chunk(1, None, false, b"1")), SessionError::Chunk { .. }));
+    assert!(matches!(
+        with_large_budgets().receive_wrong(chunk(1, None, false, b"1")),
+        SessionError::Chunk { .. }
+    ));
     assert!(matches!(begun().receive_wrong(chunk(1, Some(5), false, b"1")), SessionError::Chunk { .. }));
     assert!(matches!(begun().receive_wrong(chunk(1, None, false, b"123")), SessionError::Chunk { .. }));
     assert!(matches!(begun().receive_wrong(chunk(1, None, true, b"1")), SessionError::Chunk { .. }));
     assert!(matches!(begun().receive_wrong(chunk(1, None, true, b"45")), SessionError::Wire(_)));
+    // Rejected by its announcement, before any of its data is stored.
     let over = LIMITS.frame_bytes_max + 1;
-    assert!(matches!(wide().receive_wrong(chunk(1, Some(over), false, b"")), SessionError::Chunk { .. }));
-    let mut many = wide();
+    assert!(matches!(
+        with_large_budgets().receive_wrong(chunk(1, Some(over), false, b"")),
+        SessionError::Chunk { .. }
+    ));
+    let mut many = with_large_budgets();
     for message in 0..crate::config::CHUNKED_SENDS_MAX as u64 {
         many.receive(chunk(message, Some(5), false, b"1"));
     }
@@ -182,6 +195,6 @@ fn only_messages_and_replies_may_be_chunked() {
     Frame::Cancel(Cancel { call: CallId(1) }).put(&mut inner);
     let first = Some(inner.len() as u32);
     let chunk = Chunk { message: 1, first, last: true, abandoned: false, bytes: inner.freeze() };
-    let error = wide().receive_wrong(Frame::Chunk(chunk));
+    let error = with_large_budgets().receive_wrong(Frame::Chunk(chunk));
     assert!(matches!(error, SessionError::UnexpectedFrame { .. }), "{error}");
 }

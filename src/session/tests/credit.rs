@@ -10,7 +10,7 @@ const SMALL_WINDOW: u64 = 2000;
 const BODY: [u8; 100] = [0; 100];
 const COST: u64 = 384;
 
-fn narrow() -> Scripted {
+fn with_small_window() -> Scripted {
     let mut scripted = Scripted::with(SessionLimits {
         outgoing_bytes_max: 10_000,
         parked_bytes_max: QUEUE_OVERHEAD_BYTES + 600,
@@ -27,12 +27,13 @@ fn credit(bytes: u64) -> Frame {
 
 #[test]
 fn messages_without_credit_are_queued_in_order_and_others_pass_them() {
-    let mut scripted = narrow();
+    let mut scripted = with_small_window();
     for _ in 0..5 {
         scripted.tell(&BODY).unwrap();
     }
+    // Five times 384 bytes are 1920 of 2000: a sixth message lacks credit.
     assert_eq!(scripted.session.charged_bytes(), 5 * COST);
-    scripted.tell(b"parked first").unwrap();
+    scripted.tell(b"queued first").unwrap();
     scripted.tell(b"").unwrap();
     scripted.session.tell(OTHER, MESSAGE, encoded(b"other")).unwrap();
     let written = scripted.written();
@@ -42,7 +43,7 @@ fn messages_without_credit_are_queued_in_order_and_others_pass_them() {
     assert_eq!(scripted.receive(credit(2 * COST)), []);
     let written = scripted.written();
     let [Frame::Tell(first), Frame::Tell(_)] = &written[..] else { panic!("{written:?}") };
-    assert_eq!(first.body, body("parked first"));
+    assert_eq!(first.body, body("queued first"));
     assert_eq!(scripted.session.parked_bytes(), 0);
 }
 
@@ -59,13 +60,15 @@ fn no_smaller_message_passes_one_with_credit_that_waits_for_the_link() {
         scripted.acknowledge();
     }
     scripted.tell(&BODY).unwrap();
+    // 1628 bytes in flight leave capacity for a small message, but not for the queued one of 128
+    // bytes.
     for body in [900, 672] {
         scripted.session.tell(OTHER, MESSAGE, encoded(&vec![0; body])).unwrap();
     }
-    assert_eq!(scripted.written().len(), 2, "one waits for credit");
+    assert_eq!(scripted.written().len(), 2, "one tell waits for credit");
     scripted.receive(credit(COST));
     scripted.session.tell(THIRD, MESSAGE, encoded(b"small")).unwrap();
-    assert_eq!(scripted.written(), [], "there is credit, and no room");
+    assert_eq!(scripted.written(), [], "there is credit but no capacity");
     scripted.acknowledge();
     let written = scripted.written();
     assert!(
@@ -79,12 +82,13 @@ fn no_smaller_message_passes_one_with_credit_that_waits_for_the_link() {
 
 #[test]
 fn queued_messages_have_a_limit_for_each_actor() {
-    let mut scripted = narrow();
+    let mut scripted = with_small_window();
     for _ in 0..8 {
         scripted.tell(&BODY).unwrap();
     }
+    // Three messages with 128 + 64 bytes each, the queue with 640, and the overhead of this one.
     assert!(matches!(scripted.tell(&BODY), Err(Rejected::Full { waiting: 1280, limit: 1240, .. })));
-    assert!(scripted.session.has_room_for(OTHER, 128, false), "another actor does not suffer");
+    assert!(scripted.session.has_room_for(OTHER, 128, false), "another actor is not affected");
     scripted.written();
     scripted.receive(credit(COST));
     scripted.tell(&BODY).unwrap();
@@ -108,8 +112,9 @@ fn a_rejection_names_the_exhausted_budget() {
 
 #[test]
 fn the_largest_message_passes_while_the_receiver_defers_the_rest_of_the_window() {
-    let mut scripted = narrow();
+    let mut scripted = with_small_window();
     scripted.tell(&BODY).unwrap();
+    // Over half of the window, so its cost is capped at the half.
     scripted.tell(&[0; 900]).unwrap();
     assert_eq!(scripted.session.charged_bytes(), COST + SMALL_WINDOW / 2);
     assert_eq!(scripted.written().len(), 2);
@@ -117,7 +122,7 @@ fn the_largest_message_passes_while_the_receiver_defers_the_rest_of_the_window()
 
 #[test]
 fn credit_that_was_never_charged_is_a_violation() {
-    let mut scripted = narrow();
+    let mut scripted = with_small_window();
     let wrong = scripted.receive_wrong(credit(1));
     assert_eq!(wrong, SessionError::Credit { target: TARGET, bytes: 1 });
     scripted.tell(&BODY).unwrap();
@@ -135,6 +140,7 @@ fn credit_is_returned_by_the_quarter_of_the_window() {
             event => panic!("{event:?}"),
         })
         .collect();
+    // Two of four messages are over a quarter of the window.
     let cost = charges[0].bytes;
     assert_eq!(scripted.session.accepted_bytes(), 4 * cost);
     assert!(!scripted.session.release_credit(charges[0]));
@@ -162,6 +168,7 @@ fn credit_is_deferred_for_a_peer_that_does_not_read_its_replies() {
             charges.push(charge);
         }
     }
+    // The unread replies exceed 200 bytes, so nothing is returned although a quarter is free.
     for charge in &charges {
         assert!(!scripted.session.release_credit(*charge));
     }
@@ -185,14 +192,14 @@ fn a_message_without_credit_is_a_violation() {
 
 #[test]
 fn a_call_cancelled_before_it_had_credit_costs_nothing() {
-    let mut scripted = narrow();
+    let mut scripted = with_small_window();
     for _ in 0..5 {
         scripted.tell(&BODY).unwrap();
     }
-    let call = scripted.call("parked");
-    assert_eq!(scripted.session.cancel(call), Some("parked"));
+    let call = scripted.call("queued");
+    assert_eq!(scripted.session.cancel(call), Some("queued"));
     assert_eq!(scripted.session.parked_bytes(), 0);
-    assert_eq!(scripted.written().len(), 5, "and no cancel");
+    assert_eq!(scripted.written().len(), 5, "no Cancel is sent");
     scripted.receive(credit(5 * COST));
     assert_eq!(scripted.session.charged_bytes(), 0);
 }
@@ -213,6 +220,7 @@ fn an_undelivered_cancelled_call_returns_its_credit() {
 #[test]
 fn idle_flows_are_removed_when_there_are_many() {
     let mut scripted = Scripted::attached();
+    // Each actor is owed less than a quarter of its window, and would be remembered for ever.
     for actor in 0..3000 {
         let target = Target { actor: ActorId(actor), incarnation: ActorIncarnation(0) };
         let tell = Tell { target, message: MESSAGE, body: body("tell") };

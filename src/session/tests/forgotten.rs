@@ -3,7 +3,7 @@
 use super::*;
 
 /// Position of a new half of the peer, which has forgotten this side.
-const ANEW: Resume = Resume { generation: 3, epoch: 0, peer_generation: 0, received: 0 };
+const NEW_HALF: Resume = Resume { generation: 3, epoch: 0, peer_generation: 0, received: 0 };
 
 fn make(scripted: &mut Scripted, retry: Retryable) -> Result<CallId, (Rejected, &'static str)> {
     scripted.session.call(scripted.now, TARGET, MESSAGE, None, retry, encoded(b"call"), "repeated")
@@ -29,9 +29,9 @@ fn calls_in_flight_to_a_peer_that_forgot_this_side_have_an_unknown_outcome_and_q
     scripted.tell(b"written").unwrap();
     scripted.written();
     scripted.detach();
-    scripted.call("parked");
-    scripted.tell(b"parked").unwrap();
-    let events = scripted.attach_to(ANEW);
+    scripted.call("queued");
+    scripted.tell(b"queued").unwrap();
+    let events = scripted.attach_to(NEW_HALF);
     assert_eq!(events, [failed("written", CallError::OutcomeUnknown(DisconnectReason::Forgotten))]);
     let written = scripted.written();
     assert!(matches!(written[..], [Frame::Call(_), Frame::Tell(_)]), "{written:?}");
@@ -44,7 +44,7 @@ fn unacknowledged_tells_are_not_sent_again_to_a_peer_that_forgot_this_side() {
     assert_eq!(scripted.written().len(), 1);
     scripted.detach();
     // Neither side has reset, and the peer's new half has received nothing.
-    assert_eq!(scripted.attach_to(ANEW), []);
+    assert_eq!(scripted.attach_to(NEW_HALF), []);
     assert_eq!(scripted.written(), []);
     scripted.tell(b"next").unwrap();
     assert_eq!(scripted.written(), [tell_frame("next")]);
@@ -58,7 +58,7 @@ fn a_call_that_the_peer_may_have_executed_and_forgotten_is_not_retried() {
     let call = make(&mut scripted, Retryable::First).unwrap();
     scripted.written();
     scripted.reset();
-    scripted.attach_to(ANEW);
+    scripted.attach_to(NEW_HALF);
     assert_eq!(make(&mut scripted, Retryable::Again(call)), Err((Rejected::Forgotten, "repeated")));
     scripted.session.end_retries(call);
     let next = make(&mut scripted, Retryable::First).unwrap();
@@ -68,7 +68,7 @@ fn a_call_that_the_peer_may_have_executed_and_forgotten_is_not_retried() {
     // The same for a retry that is already queued.
     scripted.reset();
     assert_eq!(make(&mut scripted, Retryable::Again(next)), Ok(next));
-    let events = scripted.attach_to(Resume { generation: 4, ..ANEW });
+    let events = scripted.attach_to(Resume { generation: 4, ..NEW_HALF });
     assert_eq!(events, [failed("repeated", CallError::NotDelivered(DisconnectReason::Forgotten))]);
     assert_eq!(scripted.written(), []);
 }
@@ -80,7 +80,7 @@ fn calls_of_a_peer_that_forgot_this_side_are_no_retries() {
     assert!(scripted.session.reply(CallId(1), encoded(b"reply")));
     scripted.written();
     scripted.detach();
-    scripted.attach_to(ANEW);
+    scripted.attach_to(NEW_HALF);
     assert_eq!(scripted.session.resume(), Resume { peer_generation: 3, ..Resume::default() });
     assert_eq!(scripted.receive(retryable(1)).len(), 1, "it is another");
 }
@@ -113,16 +113,16 @@ fn a_side_that_forgot_the_peer_announces_it_and_reuses_no_call_id() {
 fn a_position_from_before_the_peer_forgot_this_side_is_stale() {
     let mut scripted = Scripted::attached();
     scripted.detach();
-    scripted.attach_to(ANEW);
+    scripted.attach_to(NEW_HALF);
     scripted.tell(b"1").unwrap();
     scripted.written();
     scripted.receive(Frame::Ack(Ack { received: 1 }));
     let late = |resume| scripted.session.is_stale(resume);
-    assert!(late(Resume { generation: 2, epoch: 9, received: 9, ..ANEW }));
-    assert!(!late(Resume { received: 1, ..ANEW }) && late(ANEW));
-    assert!(!late(Resume { generation: 4, ..ANEW }));
-    assert!(scripted.session.is_forgotten_by(Resume { generation: 4, ..ANEW }));
-    assert!(!scripted.session.is_forgotten_by(ANEW));
+    assert!(late(Resume { generation: 2, epoch: 9, received: 9, ..NEW_HALF }));
+    assert!(!late(Resume { received: 1, ..NEW_HALF }) && late(NEW_HALF));
+    assert!(!late(Resume { generation: 4, ..NEW_HALF }));
+    assert!(scripted.session.is_forgotten_by(Resume { generation: 4, ..NEW_HALF }));
+    assert!(!scripted.session.is_forgotten_by(NEW_HALF));
 }
 
 #[test]

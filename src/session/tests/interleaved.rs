@@ -38,7 +38,7 @@ const LIMITS: SessionLimits = SessionLimits {
 
 /// Attempt at a call, which is also its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct DialAttempt {
+struct Attempt {
     number: Number,
     nth: u32,
 }
@@ -55,15 +55,15 @@ struct Side {
     session: Session<SlotId>,
     path: ReceivePath,
     /// Attempts without an outcome, by their slots.
-    open: BTreeMap<SlotId, DialAttempt>,
+    open: BTreeMap<SlotId, Attempt>,
     batch: WriteBatch,
     /// Bytes that the kernel has accepted and the peer has not read.
     pipe: BytesMut,
-    sent_calls: BTreeMap<DialAttempt, CallId>,
+    sent_calls: BTreeMap<Attempt, CallId>,
     /// Calls that may be retried.
     retryable: BTreeSet<Number>,
-    ends: BTreeMap<DialAttempt, End>,
-    forgotten: BTreeSet<DialAttempt>,
+    ends: BTreeMap<Attempt, End>,
+    forgotten: BTreeSet<Attempt>,
     /// Calls of the peer that it has cancelled and whose handlers still run.
     cancelled: BTreeSet<CallId>,
     seen_calls: BTreeSet<Number>,
@@ -156,14 +156,15 @@ impl Side {
         }
     }
 
-    fn end(&mut self, attempt: DialAttempt, end: End) {
+    fn end(&mut self, attempt: Attempt, end: End) {
         assert!(!self.forgotten.contains(&attempt), "{attempt:?} was cancelled and ends with {end:?}");
         assert_eq!(self.ends.insert(attempt, end), None, "{attempt:?} ends twice");
     }
 
     /// Returns whether an attempt at the call may have been executed.
     fn may_have_run(&self, number: Number) -> bool {
-        let attempts = DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX };
+        // All attempts at one call: any of them may have run the handler.
+        let attempts = Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX };
         let safe = |end: &End| matches!(end, End::Failed(failed) if failed.is_safe_to_retry());
         self.ends.range(attempts).any(|(_, end)| !safe(end))
     }
@@ -342,7 +343,7 @@ impl World {
 
     fn call(&mut self, side: usize, padding: usize, timeout_ms: Option<u64>, retryable: bool) {
         self.last += 1;
-        let attempt = DialAttempt { number: self.last, nth: 0 };
+        let attempt = Attempt { number: self.last, nth: 0 };
         let retry = if retryable { Retryable::First } else { Retryable::Never };
         self.attempt(side, attempt, padding, timeout_ms, retry);
     }
@@ -350,19 +351,18 @@ impl World {
     fn call_again(&mut self, side: usize, nth: usize) {
         let by = &self.sides[side];
         let Some(number) = by.retryable.iter().nth(nth).copied() else { return };
-        let mut made =
-            by.sent_calls.range(DialAttempt { number, nth: 0 }..=DialAttempt { number, nth: u32::MAX });
+        let mut made = by.sent_calls.range(Attempt { number, nth: 0 }..=Attempt { number, nth: u32::MAX });
         let Some((last, call)) = made.next_back().map(|(last, call)| (*last, *call)) else { return };
         match by.ends.get(&last) {
             // A call that was never delivered may be sent as a new one when its id is forgotten.
             Some(End::Failed(CallError::NotDelivered(DisconnectReason::Forgotten)))
                 if !by.may_have_run(number) =>
             {
-                let attempt = DialAttempt { number, nth: last.nth + 1 };
+                let attempt = Attempt { number, nth: last.nth + 1 };
                 self.attempt(side, attempt, 0, None, Retryable::First);
             }
             Some(End::Failed(CallError::NotDelivered(_) | CallError::OutcomeUnknown(_))) => {
-                let attempt = DialAttempt { number, nth: last.nth + 1 };
+                let attempt = Attempt { number, nth: last.nth + 1 };
                 self.attempt(side, attempt, 0, None, Retryable::Again(call));
             }
             Some(_) => {
@@ -377,7 +377,7 @@ impl World {
     fn attempt(
         &mut self,
         side: usize,
-        attempt: DialAttempt,
+        attempt: Attempt,
         padding: usize,
         timeout_ms: Option<u64>,
         retry: Retryable,
@@ -429,6 +429,7 @@ impl World {
             } else {
                 wire::encode(&number, 100, |body| side.session.reply(call, body)).unwrap()
             };
+            // A cancelled call gets no reply, whatever its handler returns.
             let owed = !side.cancelled.remove(&call);
             if self.resets == 0 {
                 assert_eq!((answered, before), (owed, 0), "call {number} arrived in this session");
@@ -539,6 +540,7 @@ impl World {
             let is_drained = side.session.is_drained() && side.pipe.is_empty() && side.waiting.is_empty();
             !is_drained || !side.unhandled.is_empty()
         };
+        // A livelock would otherwise hang the test instead of failing it.
         for round in 0.. {
             if !self.sides.iter().any(is_busy) {
                 break;
@@ -575,11 +577,12 @@ impl World {
                     Some(End::Replied(reply)) => assert_eq!((*reply, seen), (attempt.number, true)),
                     Some(End::Failed(failed)) => {
                         let again =
-                            side.sent_calls.contains_key(&DialAttempt { nth: attempt.nth + 1, ..*attempt });
+                            side.sent_calls.contains_key(&Attempt { nth: attempt.nth + 1, ..*attempt });
                         assert!(
                             !failed.is_safe_to_retry() || !seen || again || attempt.nth > 0,
                             "{attempt:?}: {failed} and was delivered"
                         );
+                        // Only a reset ends calls: a link failure must be invisible to callers.
                         let of_the_link =
                             matches!(failed, CallError::NotDelivered(_) | CallError::OutcomeUnknown(_));
                         assert!(

@@ -9,6 +9,7 @@ fn reset_separates_calls_that_were_written_from_calls_that_were_not() {
     for call_slot in ["written", "partly", "taken"] {
         scripted.call(call_slot);
     }
+    // The first call, and the second one without its body.
     scripted.write(CALL_HEADER_BYTES + "written".len() + CALL_HEADER_BYTES);
     scripted.call("queued");
 
@@ -42,6 +43,7 @@ fn unwritten_tells_become_dead_letters() {
     for _ in 0..3 {
         scripted.tell(b"tell").unwrap();
     }
+    // One whole tell of 32 bytes; the kernel never had the other two.
     scripted.write(32);
     assert_eq!(scripted.reset(), [Event::DeadLetters { count: 2 }]);
     assert_eq!(scripted.reset(), []);
@@ -100,6 +102,7 @@ fn messages_over_the_frame_limit_of_the_peer_fail_when_it_is_known() {
     scripted.call("small");
     scripted.call_with("large", &large).unwrap();
     scripted.tell(&[0; 150]).unwrap();
+    // Known only now: both messages were accepted by the local limit.
     scripted.terms.frame_bytes_max = limit;
 
     let events = scripted.attach();

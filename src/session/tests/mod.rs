@@ -140,6 +140,7 @@ impl Scripted {
         while self.batch.has_remaining() || self.session.has_outgoing() {
             self.write(usize::MAX);
         }
+        // A codec of its own, with a generous limit: limits are the session's to respect.
         let mut codec = FrameCodec::established(1 << 20);
         let frames: Vec<_> = std::iter::from_fn(|| codec.decode(&mut self.stream).unwrap()).collect();
         self.read += frames.iter().filter(|frame| frame.is_sequenced()).count() as u64;
@@ -174,6 +175,7 @@ impl Scripted {
 
     /// Breaks the link.
     fn detach(&mut self) {
+        // `Exact`, since `write` reports each byte immediately.
         self.session.detach(WriteCertainty::Exact);
         self.batch.clear();
         self.stream.clear();

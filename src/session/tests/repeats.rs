@@ -168,6 +168,7 @@ fn an_evicted_reply_makes_a_retry_fail() {
     let limits = SessionLimits { frame_bytes_max: 16 << 20, ..LIMITS };
     let mut scripted = Scripted::with(limits);
     scripted.attach();
+    // Two of them exceed the 16 MiB of the cache.
     let large = vec![0; 9 << 20];
     for call in [1, 2] {
         scripted.receive(retryable(call, 1));

@@ -11,6 +11,7 @@ fn unreceived_frames_are_sent_again_from_the_first_one() {
     let frames = scripted.written();
     scripted.detach();
     scripted.tell(b"4").unwrap();
+    // The peer has received one of three frames.
     scripted.read = 1;
     assert_eq!(scripted.attach(), []);
     let again = scripted.written();
@@ -24,7 +25,7 @@ fn calls_survive_a_link_failure_and_get_their_reply_on_the_next_link() {
     scripted.written();
     scripted.receive(call_frame(1, 0));
     scripted.detach();
-    assert!(scripted.session.reply(CallId(1), encoded(b"reply")), "it is kept for the next link");
+    assert!(scripted.session.reply(CallId(1), encoded(b"reply")), "it is retained for the next link");
     assert_eq!(scripted.attach(), []);
     assert_eq!(scripted.written(), [reply_frame(CallId(1))]);
     assert_eq!(scripted.receive(reply_frame(call)).len(), 1);
@@ -63,7 +64,7 @@ fn not_every_reply_carries_an_ack() {
 
     scripted.receive(tell_frame("2"));
     scripted.tell(b"mine").unwrap();
-    assert_eq!(scripted.all_written().len(), 1, "it was told just now");
+    assert_eq!(scripted.all_written().len(), 1, "the last ACK is recent");
     scripted.pass(ACK_PIGGYBACK_INTERVAL);
     scripted.receive(tell_frame("3"));
     scripted.tell(b"mine").unwrap();
@@ -82,11 +83,12 @@ fn not_every_reply_carries_an_ack() {
 #[test]
 fn many_received_bytes_are_acknowledged_immediately() {
     let mut scripted = Scripted::detached();
+    // A quarter of 200 bytes is far below `ACK_BYTES`.
     scripted.terms.outgoing_bytes_max = 200;
     scripted.attach();
     scripted.receive(tell_frame("1"));
     assert!(!scripted.session.has_outgoing());
-    scripted.receive(tell_frame("a quarter of what the peer may keep is over"));
+    scripted.receive(tell_frame("over a quarter of the peer's send buffer"));
     assert_eq!(scripted.all_written(), [Frame::Ack(Ack { received: 2 })]);
 }
 
@@ -95,6 +97,7 @@ fn impossible_acks_are_violations() {
     let mut scripted = Scripted::attached();
     scripted.tell(b"1").unwrap();
     let wrong = |received| SessionError::Ack { received };
+    // An ACK ahead of the frames would release what no link has carried yet.
     assert_eq!(scripted.receive_wrong(Frame::Ack(Ack { received: 1 })), wrong(1), "it was not written");
     scripted.written();
     scripted.acknowledge();
@@ -115,7 +118,7 @@ fn an_impossible_position_of_the_peer_resets_the_session() {
         matches!(events[..], [Event::Failed { failure: CallError::OutcomeUnknown(_), .. }]),
         "{events:?}"
     );
-    assert_eq!(scripted.session.resume().epoch, 1, "the peer is to learn of it");
+    assert_eq!(scripted.session.resume().epoch, 1, "the peer must learn of it");
 }
 
 #[test]
@@ -124,8 +127,8 @@ fn messages_queued_since_survive_a_protocol_error_reset() {
     scripted.call("written");
     scripted.written();
     scripted.detach();
-    scripted.call("parked");
-    scripted.tell(b"parked").unwrap();
+    scripted.call("queued");
+    scripted.tell(b"queued").unwrap();
     let (mut events, resume) = (Vec::new(), Resume { received: 5, ..Resume::default() });
     assert!(scripted.session.attach(&TERMS, resume, None, &mut events).is_err());
     assert!(matches!(events[..], [Event::Failed { call_slot: "written", .. }]), "{events:?}");
@@ -141,7 +144,7 @@ fn a_reset_by_the_peer_fails_the_open_calls() {
     scripted.receive(call_frame(1, 0));
     scripted.written();
     scripted.detach();
-    scripted.call("parked");
+    scripted.call("queued");
     let events = scripted.attach_to(Resume { epoch: 1, received: 1, ..Resume::default() });
     assert_eq!(events, [failed("written", CallError::OutcomeUnknown(DisconnectReason::Reset))]);
     assert!(!scripted.session.reply(CallId(1), encoded(b"reply")));
@@ -185,7 +188,7 @@ fn frames_taken_but_not_written_are_sent_once() {
 #[test]
 fn a_type_table_precedes_the_queued_messages_and_is_sent_once() {
     let mut scripted = Scripted::detached();
-    scripted.tell(b"parked").unwrap();
+    scripted.tell(b"queued").unwrap();
     let attach = |scripted: &mut Scripted, table: &[u8]| {
         let (mut events, resume) =
             (Vec::new(), Resume { epoch: 0, received: scripted.read, ..Resume::default() });

@@ -26,13 +26,14 @@ const fn tell_of(body: usize) -> Waiter {
 }
 
 /// Capacity for 4 tells of 100 bytes in a window, for 8 in a queue, and for 30 on the link.
-fn crossroads() -> Scripted {
+fn small_budgets() -> Scripted {
     let mut scripted = Scripted::with(SessionLimits {
         outgoing_bytes_max: LINK,
         parked_bytes_max: QUEUE_OVERHEAD_BYTES + 8 * queued(100),
         frame_bytes_max: LINK,
         ..LIMITS
     });
+    // A tell of 100 bytes costs its frame of 128 bytes and 256 of overhead.
     scripted.terms.window_bytes = 4 * 384;
     scripted.attach();
     scripted
@@ -67,6 +68,7 @@ impl Scripted {
 
     /// Fills the window and the queue of an actor.
     fn fill(&mut self, target: Target) {
+        // Four use up the window, and eight more fill the queue.
         (0..12).for_each(|_| self.tell_to(target, 100).unwrap());
         self.written();
         self.acknowledge();
@@ -80,8 +82,9 @@ impl Scripted {
 
 #[test]
 fn no_waiter_for_a_stuck_actor_is_woken_while_another_actor_proceeds() {
-    let mut scripted = crossroads();
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
+    // Many, since the cost of a spurious wake-up grows with the number of waiters.
     let waiters: Vec<_> = (0..10_000).map(|_| scripted.wait_to_tell(STUCK, 100)).collect();
     assert_eq!(scripted.serve(), []);
     for _ in 0..1000 {
@@ -96,10 +99,11 @@ fn no_waiter_for_a_stuck_actor_is_woken_while_another_actor_proceeds() {
 
 #[test]
 fn capacity_is_granted_in_order_and_only_granted_waiters_are_woken() {
-    let mut scripted = crossroads();
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     let waiters: Vec<_> = (0..100).map(|_| scripted.wait_to_tell(STUCK, 100)).collect();
     assert_eq!(scripted.serve(), []);
+    // Credit returns in steps that free space for two messages.
     for pair in waiters.chunks(2) {
         scripted.handle_one(STUCK);
         scripted.handle_one(STUCK);
@@ -120,7 +124,7 @@ fn capacity_is_granted_in_order_and_only_granted_waiters_are_woken() {
 
 #[test]
 fn the_grant_of_a_dropped_waiter_passes_to_the_next() {
-    let mut scripted = crossroads();
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     let [first, second, third] = [(); 3].map(|()| scripted.wait_to_tell(STUCK, 100));
     scripted.session.stop_waiting(first);
@@ -136,12 +140,13 @@ fn the_grant_of_a_dropped_waiter_passes_to_the_next() {
 
 #[test]
 fn an_expired_grant_passes_to_the_next_and_its_waiter_resumes_its_position() {
-    let mut scripted = crossroads();
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     let [first, second, third] = [(); 3].map(|()| scripted.wait_to_tell(STUCK, 100));
     scripted.handle_one(STUCK);
     assert_eq!(scripted.serve(), [first]);
     assert_eq!(scripted.session.poll_timeout(), Some(scripted.now + RESERVED_FOR));
+    // The first waiter is not polled in time, as if its thread were blocked.
     scripted.pass(RESERVED_FOR);
     assert_eq!(scripted.serve(), [second]);
     scripted.tell_in_turn(second, STUCK, 100).unwrap();
@@ -154,7 +159,8 @@ fn an_expired_grant_passes_to_the_next_and_its_waiter_resumes_its_position() {
 
 #[test]
 fn a_message_as_large_as_the_budget_is_sent_in_turn_despite_a_stream_of_small_ones() {
-    let mut scripted = crossroads();
+    let mut scripted = small_budgets();
+    // Fits only into an empty budget, so that every smaller message ahead delays it.
     let large = LINK - frame(0);
     scripted.tell_to(OTHER, 10).unwrap();
     scripted.written();
@@ -169,8 +175,9 @@ fn a_message_as_large_as_the_budget_is_sent_in_turn_despite_a_stream_of_small_on
 
 #[test]
 fn replies_do_not_starve_a_large_message() {
+    // Both lines have a head with a mark: that of the waiters, and that of the queued messages.
     for is_queued in [false, true] {
-        let mut scripted = crossroads();
+        let mut scripted = small_budgets();
         let large = LINK - frame(0);
         scripted.tell_to(OTHER, 10).unwrap();
         scripted.receive(call_frame(1, 0));
@@ -185,7 +192,7 @@ fn replies_do_not_starve_a_large_message() {
             assert_eq!(scripted.serve(), []);
         }
         let before = scripted.written();
-        scripted.session.reply(CallId(1), encoded(b"comes behind it"));
+        scripted.session.reply(CallId(1), encoded(b"sent after it"));
         scripted.session.take_outgoing(&mut scripted.batch);
         // The peer acknowledges the frames before the reply, but not the reply.
         assert!(!before.is_empty());
@@ -198,7 +205,7 @@ fn replies_do_not_starve_a_large_message() {
 
 #[test]
 fn a_full_queue_of_one_actor_blocks_no_other_actor() {
-    let mut scripted = crossroads();
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     scripted.wait_to_tell(STUCK, 100);
     scripted.handle_one(STUCK);
@@ -211,7 +218,7 @@ fn a_full_queue_of_one_actor_blocks_no_other_actor() {
 
 #[test]
 fn a_new_message_waits_behind_granted_waiters() {
-    let mut scripted = crossroads();
+    let mut scripted = small_budgets();
     scripted.fill(STUCK);
     let first = scripted.wait_to_tell(STUCK, 100);
     let last = scripted.session.line_up(STUCK, tell_of(0), None);
@@ -225,7 +232,7 @@ fn a_new_message_waits_behind_granted_waiters() {
 #[test]
 fn all_waiters_are_woken_when_the_session_is_reset_or_closes() {
     for ends in [false, true] {
-        let mut scripted = crossroads();
+        let mut scripted = small_budgets();
         scripted.fill(STUCK);
         let waiters = [(); 3].map(|()| scripted.wait_to_tell(STUCK, 100));
         if ends {
@@ -241,11 +248,12 @@ fn all_waiters_are_woken_when_the_session_is_reset_or_closes() {
 }
 
 /// Queues more than the back-pressure threshold for an actor, but far less than the queue's capacity.
-fn crowded() -> Scripted {
+fn with_long_queue() -> Scripted {
     let mut scripted =
         Scripted::with(SessionLimits { outgoing_bytes_max: 1 << 20, parked_bytes_max: 1 << 20, ..LIMITS });
     scripted.terms.window_bytes = 4 * 384;
     scripted.attach();
+    // Four in the window and a hundred in the queue, which is over 16 KiB with their overhead.
     (0..104).for_each(|_| scripted.tell_to(STUCK, 100).unwrap());
     scripted.written();
     assert!(
@@ -263,7 +271,8 @@ impl Scripted {
 
 #[test]
 fn one_queue_sparing_sender_proceeds_for_each_message_sent_from_the_queue() {
-    let mut scripted = crowded();
+    let mut scripted = with_long_queue();
+    // As many as are queued: each message that leaves the queue lets one of them proceed.
     let waiters: Vec<_> = (0..100).map(|_| scripted.wait_to_spare(STUCK)).collect();
     scripted.acknowledge();
     assert_eq!(scripted.serve(), []);
@@ -280,11 +289,11 @@ fn one_queue_sparing_sender_proceeds_for_each_message_sent_from_the_queue() {
 
 #[test]
 fn later_waiters_stay_behind_a_queue_sparing_one_but_new_messages_need_only_capacity() {
-    let mut scripted = crowded();
+    let mut scripted = with_long_queue();
     let first = scripted.wait_to_spare(STUCK);
     let second = scripted.wait_to_tell(STUCK, 100);
     assert_eq!(scripted.serve(), []);
-    assert!(!scripted.session.begin_passing(OTHER), "nothing waits there");
+    assert!(!scripted.session.begin_passing(OTHER), "no sender waits for it");
     assert!(scripted.session.begin_passing(STUCK));
     scripted.tell_to(STUCK, 100).unwrap();
     scripted.session.end_turn(STUCK);
@@ -294,7 +303,8 @@ fn later_waiters_stay_behind_a_queue_sparing_one_but_new_messages_need_only_capa
     scripted.acknowledge();
     scripted.handle_one(STUCK);
     assert_eq!(scripted.serve(), [first]);
-    assert!(!scripted.session.begin_passing(STUCK), "the next needs room alone");
+    // A waiter that does not spare the queue has no capacity, so nothing may pass it.
+    assert!(!scripted.session.begin_passing(STUCK), "the next one needs only capacity");
     scripted.tell_in_turn(first, STUCK, 100).unwrap();
     assert_eq!(scripted.serve(), [second]);
 }
@@ -302,7 +312,7 @@ fn later_waiters_stay_behind_a_queue_sparing_one_but_new_messages_need_only_capa
 /// The waiter's thread may not run for a while. A call must be sent on its first poll nevertheless.
 #[test]
 fn a_message_that_needs_only_capacity_passes_waiters_for_the_turn_of_another() {
-    let mut scripted = crowded();
+    let mut scripted = with_long_queue();
     let [first, second] = [(); 2].map(|()| scripted.wait_to_spare(STUCK));
     scripted.acknowledge();
     scripted.handle_one(STUCK);
@@ -318,6 +328,7 @@ fn a_message_that_needs_only_capacity_passes_waiters_for_the_turn_of_another() {
     };
     pass(&mut scripted);
     // Also with credit and an empty queue.
+    // Sends all messages of the queue, and returns their credit.
     for _ in 0..101 {
         scripted.written();
         scripted.acknowledge();
@@ -331,9 +342,10 @@ fn a_message_that_needs_only_capacity_passes_waiters_for_the_turn_of_another() {
 
 #[test]
 fn without_a_link_no_sender_waits_to_spare_a_queue() {
-    let mut scripted = crowded();
+    let mut scripted = with_long_queue();
     let waiter = scripted.wait_to_spare(STUCK);
     assert_eq!(scripted.serve(), []);
+    // There is no credit to wait for any more, so sparing the queue would wait for ever.
     scripted.session.detach(WriteCertainty::Exact);
     assert_eq!(scripted.serve(), [waiter]);
 }
@@ -342,7 +354,7 @@ fn without_a_link_no_sender_waits_to_spare_a_queue() {
 /// Once it is sent they need no capacity in the queues.
 #[test]
 fn a_waiter_for_an_idle_actor_proceeds_when_the_link_is_free_again() {
-    let mut scripted = crossroads();
+    let mut scripted = small_budgets();
     let actor = |number| Target { actor: ActorId(number), incarnation: ActorIncarnation(1) };
     let (without_credit, idle) = (actor(30), actor(31));
     (0..4).for_each(|_| scripted.tell_to(without_credit, 100).unwrap());

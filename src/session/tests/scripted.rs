@@ -120,6 +120,7 @@ fn failure_fits_into_every_frame_limit() {
     scripted.terms.frame_bytes_max = limit as u64;
     scripted.attach();
     scripted.receive(call_frame(1, 0));
+    // The worst case: two texts, and four bytes for each character.
     let text = "🎺".repeat(1000);
     scripted.session.fail(CallId(1), &CallFailure::NotHandled { actor: text.clone(), message: text });
     assert!((1..=limit).contains(&scripted.session.outgoing_bytes()));
@@ -160,6 +161,7 @@ fn one_message_over_the_budget_is_accepted_by_an_empty_budget() {
 #[test]
 fn message_over_the_frame_limit_is_rejected() {
     let mut scripted = Scripted::attached();
+    // One byte over the limit, so that the boundary itself is tested below.
     let too_large = vec![0; FRAME_BYTES_MAX - CALL_HEADER_BYTES + 1];
     let (rejected, _) = scripted.call_with("back", &too_large).unwrap_err();
     assert_eq!(rejected, Rejected::TooLarge { size: FRAME_BYTES_MAX + 1, limit: FRAME_BYTES_MAX });
@@ -170,6 +172,7 @@ fn message_over_the_frame_limit_is_rejected() {
 #[test]
 fn timeouts_are_sent_rounded_up_and_never_as_zero() {
     let mut scripted = Scripted::attached();
+    // Zero on the wire means no deadline, so an expired one must not be sent as zero.
     for (nanos, want) in [(0, 1), (1, 1), (1_000_000, 1), (1_000_001, 2), (u64::MAX, u32::MAX)] {
         scripted.call_until("call", Some(Duration::from_nanos(nanos)));
         let [Frame::Call(Call { timeout_ms, .. })] = scripted.written()[..] else {
@@ -240,6 +243,7 @@ fn call_that_times_out_is_cancelled_at_the_peer() {
 fn cancelled_call_is_reported_once_and_gets_no_reply() {
     let mut scripted = Scripted::attached();
     scripted.receive(call_frame(1, 0));
+    // A Cancel for a call that is not open is no violation, as it may cross the reply.
     let cancel = || Frame::Cancel(Cancel { call: CallId(1) });
     assert_eq!(scripted.receive(cancel()), [Event::Cancelled { call: CallId(1) }]);
     assert_eq!(scripted.receive(cancel()), []);

@@ -171,6 +171,7 @@ impl WakeAt {
     fn poll(&mut self, until: Option<Instant>, task: &mut Context<'_>) -> Poll<()> {
         let Some(until) = until else { return Poll::Pending };
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        // Resetting a timer costs a lock of the timer wheel, and the deadline is mostly the same.
         if sleep.deadline() != until {
             sleep.as_mut().reset(until);
         }

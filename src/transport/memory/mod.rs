@@ -256,6 +256,8 @@ impl NetworkState {
     /// Returns the next ephemeral port without a listener.
     fn free_port(&mut self, ip: IpAddr) -> io::Result<u16> {
         for _ in FREE_PORTS {
+            // Ports are reused as late as possible, so a late dial does not reach a new listener by
+            // accident.
             self.last_port = self.last_port.checked_add(1).unwrap_or(*FREE_PORTS.start());
             if !self.listeners.contains_key(&SocketAddr::new(ip, self.last_port)) {
                 return Ok(self.last_port);

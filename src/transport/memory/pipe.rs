@@ -266,6 +266,8 @@ impl Pipe {
     pub(super) fn close(&self, side: PipeEnd) {
         let now = Instant::now();
         let mut state = self.lock();
+        // Linux sends a reset if a socket is closed with unread data, and tests must meet that
+        // case.
         let unread = state.direction(side.other()).has_arrived(now);
         let direction = state.direction(side);
         direction.shut(now, if unread { PipeSegment::Reset } else { PipeSegment::End });

@@ -67,6 +67,8 @@ impl<'a, 'de> Deserializer<'a, 'de> {
     ) -> Result<T, DecodeError> {
         let mut parts = PartsAccess { input: self.input, depth: self.depth, left: length };
         let taken = take(&mut parts)?;
+        // A type that ignores parts would leave them in the input, where they shift all later
+        // values.
         if parts.left > 0 {
             return Err(DecodeError::invalid_length(length, &format!("{} fewer", parts.left).as_str()));
         }
@@ -101,6 +103,7 @@ macro_rules! integers {
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
             match self.input.take_unsigned() {
+                // Skips the construction of a `ValueHead` for the most frequent case.
                 Some(value) => visitor.visit_u64(value),
                 None => self.deserialize_any(visitor),
             }
