@@ -205,7 +205,12 @@ async fn host_exit_cause(route: HeadRoute, host: Host, of: HostUid) -> Option<St
 }
 
 impl Placement for Membership {
-    fn place_actor(&self, host: &Host, class: &'static str, constraints: Option<&ActorSpec>) -> PlacementResult {
+    fn place_actor(
+        &self,
+        host: &Host,
+        class: &'static str,
+        constraints: Option<&ActorSpec>,
+    ) -> PlacementResult {
         if constraints.is_none() && !self.places_all() {
             return PlacementResult::Now(self.next_for_actor());
         }

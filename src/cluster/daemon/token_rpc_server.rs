@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::security::token_rpc::frames;
 use crate::cluster::security::token_rpc::frames::TokenRpcFrameError;
 use crate::cluster::security::token_rpc::message::{
-    AuthReply, AuthRequest, CLIENT, Enrolled, AuthRefusal, Returned, SERVER, TokenReply, TokenRequest, VERSION,
-    binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, Enrolled, Returned, SERVER, TokenReply, TokenRequest,
+    VERSION, binding,
 };
 use crate::cluster::security::{Claims, Token};
 use crate::config::{

@@ -91,7 +91,7 @@ fn worker_up(shared: &Arc<Shared>, up: KnownWorker) {
     tokio::spawn(async move {
         let members = shared.members.list();
         let snapshot = MembershipUpdate::Snapshot { members, head: shared.head_info() };
-        membership_broadcast::tell_all(&shared, vec![member], &snapshot).await;
+        membership_broadcast::send_to_all(&shared, vec![member], &snapshot).await;
         shared.startup.send_modify(|startup| startup.ready += 1);
     });
 }

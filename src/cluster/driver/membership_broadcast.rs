@@ -50,17 +50,21 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let changes = shared.broadcast.take();
         let (shared, workers) = (Arc::clone(&shared), shared.members.list());
         // In a task of its own: a stopped worker answers late and must not delay the next broadcast.
-        tokio::spawn(async move { tell_all(&shared, workers, &MembershipUpdate::Several(changes)).await });
+        tokio::spawn(async move { send_to_all(&shared, workers, &MembershipUpdate::Several(changes)).await });
     }
 }
 
 /// Sends a change to workers; it is encoded once for all of them.
-pub(super) async fn tell_all(shared: &Arc<Shared>, workers: Vec<WorkerAddress>, change: &MembershipUpdate) {
+pub(super) async fn send_to_all(
+    shared: &Arc<Shared>,
+    workers: Vec<WorkerAddress>,
+    change: &MembershipUpdate,
+) {
     let encoded = match Encoded::new(change, shared.host.limits().frame_bytes_max) {
         Ok(encoded) => encoded,
         Err(error) => return log::warn!(%error, "a membership change cannot be encoded; workers miss it"),
     };
-    join_all(workers.into_iter().map(|member| tell(shared, member, encoded.clone()))).await;
+    join_all(workers.into_iter().map(|member| send_to(shared, member, encoded.clone()))).await;
 }
 
 fn collect_time(workers: usize) -> Duration {
@@ -68,7 +72,7 @@ fn collect_time(workers: usize) -> Duration {
 }
 
 /// Sends a change to both hosts of a worker, from the user's host, whose links to the workers exist anyway.
-async fn tell(shared: &Arc<Shared>, member: WorkerAddress, change: Encoded) {
+async fn send_to(shared: &Arc<Shared>, member: WorkerAddress, change: Encoded) {
     let sent = [member.actors, member.tasks].map(|to| {
         let change = change.clone();
         async move {

@@ -32,7 +32,7 @@ use super::executable::Executable;
 use super::io_thread::IoThread;
 use super::membership::Membership;
 use super::model::{JobDescriptor, JobId, JobState, NodeDescriptor, NodeId, WorkerAddress, WorkerId};
-use super::output::{Display, Kept};
+use super::output::{Display, Retention};
 use super::protocol::worker::HeadInfo;
 use super::protocol::{JOB, JOB_EVENT, JobRequest, OUTPUT};
 use super::security::Claims;
@@ -110,7 +110,7 @@ struct Shared {
     /// Prints the workers' output.
     display: Display,
     standing: Mutex<ClusterView>,
-    /// Membership changes that are to be sent to the workers.
+    /// Membership changes not yet sent to the workers.
     broadcast: MembershipBroadcast,
     /// Sources of the executable for nodes that lack it.
     sources: Sources,
@@ -265,7 +265,7 @@ async fn enrol_and_start(
     // 3. Hosts. Both dial only: a driver may sit behind NAT, so the head and the agents answer over the links
     //    that it opens.
     let (event_sender, events) = mpsc::channel(JOB_EVENT_QUEUE_MAX);
-    let display = Display::start(&io, Kept::InLogs, options.dedup_logs)?;
+    let display = Display::start(&io, Retention::InLogs, options.dedup_logs)?;
     let output_display = display.clone();
     let start = |identity, executor, calls| {
         Host::start(HostConfig {
@@ -391,7 +391,7 @@ impl RemoteCluster {
         self.io.handle().spawn(async move {
             output::flush(&shared, flush_within).await;
             if let Err(why) = heartbeat::report_end(&shared, state, &message).await {
-                log::warn!(job = %shared.job, why, "could not report the end of the job to the head; it ends with the driver's lease");
+                log::warn!(job = %shared.job, why, "could not report the end of the job; it ends with the lease");
             }
             shared.control.shutdown("the driver has ended").await;
         })

@@ -19,7 +19,7 @@ use super::*;
 use crate::cluster::daemon::test_ca::{TestCa, claims};
 use crate::cluster::security::enrol::{Rejoined, Renewal};
 use crate::cluster::security::token_rpc::message::{
-    AuthReply, AuthRequest, CLIENT, AuthRefusal, SERVER, TokenReply, TokenRequest, VERSION, binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, SERVER, TokenReply, TokenRequest, VERSION, binding,
 };
 use crate::cluster::security::token_rpc::{Endpoint, TokenRpcClient, TokenRpcError};
 use crate::cluster::security::{Claims, Token};

@@ -22,8 +22,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::message::{
-    AuthReply, AuthRequest, CLIENT, Enrolled, AuthRefusal, Returned, SERVER, TokenReply, TokenRequest, VERSION,
-    binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, Enrolled, Returned, SERVER, TokenReply, TokenRequest,
+    VERSION, binding,
 };
 use super::{Endpoint, TokenRpcError, frames};
 use crate::cluster::dial::first_to_answer;
@@ -68,7 +68,9 @@ impl TokenRpcClient {
         endpoint: Endpoint,
         token: &Token,
     ) -> Result<(SocketAddr, Self), TokenRpcError> {
-        let found = first_to_answer(addresses, |address| Self::connect_as(credentials, address, endpoint, token)).await;
+        let found =
+            first_to_answer(addresses, |address| Self::connect_as(credentials, address, endpoint, token))
+                .await;
         found.map_err(|mut attempts| match attempts.len() {
             1 => attempts.remove(0),
             _ => TokenRpcError::NoneOf { attempts },
@@ -99,7 +101,8 @@ impl TokenRpcClient {
         let connect_timeout = if credentials.is_some() { REJOIN_BACKOFF_MAX } else { CONNECT_TIMEOUT };
         let connecting = timeout(connect_timeout, TcpStream::connect(address)).await;
         let stream = connecting.map_err(|_| timed_out(connect_timeout))?.map_err(failed)?;
-        let opening = timeout(HANDSHAKE_TIMEOUT, Self::open(credentials, stream, address, endpoint, token)).await;
+        let opening =
+            timeout(HANDSHAKE_TIMEOUT, Self::open(credentials, stream, address, endpoint, token)).await;
         opening.map_err(|_| timed_out(HANDSHAKE_TIMEOUT))?
     }
 
@@ -115,7 +118,8 @@ impl TokenRpcClient {
         stream.set_nodelay(true).map_err(failed)?;
         stream.write_all(&endpoint.route().preamble()).await.map_err(failed)?;
         let cert_resolver = credentials.map(Credentials::client_cert_resolver);
-        let config = config(*token.authority(), cert_resolver).map_err(|error| failed(io::Error::other(error)))?;
+        let config =
+            config(*token.authority(), cert_resolver).map_err(|error| failed(io::Error::other(error)))?;
         // The certificate is issued for the role, not for an address: any address that the user gives for the
         // head is as good as another.
         let name = ServerName::try_from(role.name()).map_err(|error| failed(io::Error::other(error)))?;
