@@ -1,4 +1,4 @@
-//! Back-off between attempts to find the head.
+//! Back-off between attempts, such as those to find the head.
 
 use std::time::Duration;
 
@@ -7,18 +7,24 @@ use tokio::time::Instant;
 use crate::config::{REJOIN_BACKOFF_MAX, REJOIN_DELAY_MIN};
 use crate::host::random_u64;
 
-/// Pacing of attempts: the interval between two starts doubles up to [`REJOIN_BACKOFF_MAX`]. Each interval is
-/// shortened by a random part of up to half, so that the members of a cluster do not rejoin together.
+/// Pacing of attempts: the interval between two starts doubles up to a limit. Each interval is shortened by a random
+/// part of up to half, so that the members of a cluster do not rejoin together.
 #[derive(Debug)]
 pub(super) struct Backoff {
     delay: Duration,
+    delay_max: Duration,
     begun: Instant,
 }
 
 impl Backoff {
-    /// Back-off whose first attempt starts now.
+    /// Back-off between attempts to find the head; the first attempt starts now.
     pub(super) fn new() -> Self {
-        Self { delay: REJOIN_DELAY_MIN, begun: Instant::now() }
+        Self::between(REJOIN_DELAY_MIN, REJOIN_BACKOFF_MAX)
+    }
+
+    /// Back-off with other limits; the first attempt starts now.
+    pub(super) fn between(delay: Duration, delay_max: Duration) -> Self {
+        Self { delay, delay_max, begun: Instant::now() }
     }
 
     /// Waits until the next attempt is due; returns immediately if the last one took longer than the interval.
@@ -33,7 +39,7 @@ impl Backoff {
         // Measured from the start of the last attempt, so a slow attempt counts as part of the pause.
         tokio::time::sleep_until(self.begun + half + jitter).await;
         self.begun = Instant::now();
-        self.delay = (2 * self.delay).min(REJOIN_BACKOFF_MAX);
+        self.delay = (2 * self.delay).min(self.delay_max);
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn memory_bytes() -> u64 {
 }
 
 /// Mount point of the control groups.
-const GROUPS: &str = "/sys/fs/cgroup";
+pub(super) const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Smallest memory limit of this process's control groups and their ancestors; each limits everything below it.
 ///
@@ -47,14 +47,18 @@ fn group_limit(mounted: &Path) -> Option<u64> {
 }
 
 fn limit_of(mounted: &Path, group: &str, file: &str) -> Option<u64> {
-    // A file that is missing or holds `max` counts as no limit. In a container the listed path may be that of the
-    // host and not exist here; its ancestor `/`, the container's own group, does.
-    let groups = Path::new(group).ancestors();
-    let limits = groups.filter_map(|group| {
-        let file = mounted.join(group.strip_prefix("/").ok()?).join(file);
-        std::fs::read_to_string(file).ok()?.trim().parse().ok()
-    });
-    limits.min()
+    // A file that holds `max` does not parse, and counts as no limit.
+    texts_of(mounted, group, file).filter_map(|text| text.trim().parse().ok()).min()
+}
+
+/// Contents of a file in a group and its ancestors, the group first.
+///
+/// In a container the listed path may be that of the host and not exist here. Its ancestor `/`, the container's own
+/// group, does.
+fn texts_of(mounted: &Path, group: &str, file: &str) -> impl Iterator<Item = String> {
+    Path::new(group).ancestors().filter_map(move |group| {
+        std::fs::read_to_string(mounted.join(group.strip_prefix("/").ok()?).join(file)).ok()
+    })
 }
 
 /// Path of the version 1 memory group in a list such as `/proc/self/cgroup`: `4:memory:/docker/1f`.
@@ -71,10 +75,15 @@ fn group(list: &str) -> Option<String> {
     list.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// Content of a file of this process's control group.
-pub(super) fn group_file(name: &str) -> Option<String> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    std::fs::read_to_string(format!("{GROUPS}{}/{name}", group(&groups)?)).ok()
+/// Contents of a file of version 2 and of one of version 1 in the memory group of a list such as `/proc/self/cgroup`,
+/// each from the nearest ancestor that has it.
+#[cfg(feature = "cli")]
+pub(super) fn group_texts(mounted: &Path, list: &str, v2: &str, v1: &str) -> impl Iterator<Item = String> {
+    let texts = [
+        group(list).and_then(|group| texts_of(mounted, &group, v2).next()),
+        group_v1(list).and_then(|group| texts_of(&mounted.join("memory"), &group, v1).next()),
+    ];
+    texts.into_iter().flatten()
 }
 
 /// Load of this machine, and the memory of these processes on it.

@@ -11,6 +11,7 @@
 //! must not wait for it.
 
 mod address;
+mod delivery;
 mod events;
 mod heartbeat;
 mod membership_broadcast;

@@ -31,12 +31,9 @@ pub(in crate::cluster) struct PendingQueues {
     /// The queues that may become overdue, by the placement and by the time at which they do.
     due_placed: BTreeSet<(u64, Queue)>,
     due_time: BTreeSet<(Millis, Queue)>,
-    /// The reservations, by node.
-    reserved: BTreeMap<NodeId, Queue>,
-    /// The jobs that have a reservation: each has one at most.
-    reserving: BTreeSet<JobId>,
-    /// When reservations end.
-    ends: BTreeSet<(Millis, NodeId)>,
+    /// The reservations: at most [`RESERVATIONS_MAX`](crate::config::RESERVATIONS_MAX), one for each job. They are
+    /// in no other table, since a search through so few is cheaper than tables that may disagree.
+    reserved: BTreeMap<NodeId, Reservation>,
 }
 
 /// One queue.
@@ -45,7 +42,6 @@ struct Line {
     /// An actor's key grows with the time at which it was asked for, so the first one has waited longest.
     actors: BTreeSet<ActorKey>,
     due: Option<Due>,
-    reservation: Option<Reservation>,
     /// The node that was reserved last for the present first, in vain.
     tried: Option<NodeId>,
 }
@@ -59,7 +55,7 @@ struct Due {
 
 #[derive(Clone, Copy, Debug)]
 struct Reservation {
-    node: NodeId,
+    queue: Queue,
     until: Millis,
 }
 
@@ -73,7 +69,6 @@ impl PendingQueues {
         let line = self.queues.entry(queue).or_insert_with(|| Line {
             actors: BTreeSet::new(),
             due: None,
-            reservation: None,
             tried: None,
         });
         let first = line.actors.first().copied();
@@ -98,9 +93,11 @@ impl PendingQueues {
         line.actors.remove(&actor);
         self.heads.remove(&actor)?;
         let next = line.actors.first().copied();
-        let was_due = line.due.is_some() || line.reservation.is_some();
+        let has_due = line.due.is_some();
         line.tried = None;
-        let released = self.release(queue);
+        let released = self.reservation(queue);
+        released.and_then(|node| self.reserved.remove(&node));
+        let was_due = has_due || released.is_some();
         self.set_due(queue, None);
         match next {
             Some(first) => {
@@ -153,7 +150,7 @@ impl PendingQueues {
 
     /// Whether a job's queues have no reservation yet.
     pub(in crate::cluster) fn may_reserve(&self, job: JobId) -> bool {
-        !self.reserving.contains(&job)
+        self.reserved.values().all(|reservation| reservation.queue.0 != job)
     }
 
     /// The node that was reserved for the first of a queue before, in vain.
@@ -163,58 +160,48 @@ impl PendingQueues {
 
     /// A node is reserved for the first of a queue.
     pub(in crate::cluster) fn reserve(&mut self, now: Millis, queue: Queue, node: NodeId) {
-        let until = now.after(ms(RESERVATION_MAX));
-        self.set_due(queue, None);
-        let Some(line) = self.queues.get_mut(&queue) else { return };
-        line.reservation = Some(Reservation { node, until });
-        self.reserved.insert(node, queue);
-        self.reserving.insert(queue.0);
-        self.ends.insert((until, node));
+        if self.has(queue) {
+            self.set_due(queue, None);
+            self.reserved.insert(node, Reservation { queue, until: now.after(ms(RESERVATION_MAX)) });
+        }
     }
 
     /// The queue that a node is reserved for.
     pub(in crate::cluster) fn holder(&self, node: NodeId) -> Option<Queue> {
-        self.reserved.get(&node).copied()
+        Some(self.reserved.get(&node)?.queue)
     }
 
     /// The node that is reserved for a queue.
     pub(in crate::cluster) fn reservation(&self, queue: Queue) -> Option<NodeId> {
-        Some(self.queues.get(&queue)?.reservation?.node)
+        let mut reserved = self.reserved.iter();
+        reserved.find(|(_, reservation)| reservation.queue == queue).map(|(node, _)| *node)
     }
 
     /// The nodes that are reserved.
     pub(in crate::cluster) fn reservations(&self) -> impl ExactSizeIterator<Item = (NodeId, Queue)> {
-        self.reserved.iter().map(|(node, queue)| (*node, *queue))
+        self.reserved.iter().map(|(node, reservation)| (*node, reservation.queue))
     }
 
-    /// A node whose reservation has lasted its time.
-    pub(in crate::cluster) fn expired(&self, now: Millis) -> Option<NodeId> {
-        self.ends.first().filter(|(until, _)| *until <= now).map(|(_, node)| *node)
+    /// Ends the reservations that have lasted their time, in vain; returns their nodes. Their queues rest before
+    /// the next one, so that what the nodes have is used.
+    pub(in crate::cluster) fn end_expired(&mut self, now: Millis) -> Vec<NodeId> {
+        let expired = self.reserved.iter().filter(|(_, reservation)| reservation.until <= now);
+        let expired: Vec<NodeId> = expired.map(|(node, _)| *node).collect();
+        for node in &expired {
+            let Some(Reservation { queue, .. }) = self.reserved.remove(node) else { continue };
+            if let Some(line) = self.queues.get_mut(&queue) {
+                line.tried = Some(*node);
+            }
+            self.set_due(queue, Some(Due { placed: u64::MAX, at: now.after(ms(RESERVE_AGAIN_AFTER)) }));
+        }
+        expired
     }
 
     /// A reserved node cannot take the actor any more. Another may be reserved.
     pub(in crate::cluster) fn lose(&mut self, now: Millis, node: NodeId) {
-        let Some(queue) = self.holder(node) else { return };
-        self.release(queue);
-        self.set_due(queue, Some(Due { placed: self.placed, at: now }));
-    }
-
-    /// A reservation was in vain. The queue rests before the next one, so that what the node has is used.
-    pub(in crate::cluster) fn give_up(&mut self, now: Millis, node: NodeId) {
-        let Some(queue) = self.holder(node) else { return };
-        self.release(queue);
-        if let Some(line) = self.queues.get_mut(&queue) {
-            line.tried = Some(node);
+        if let Some(Reservation { queue, .. }) = self.reserved.remove(&node) {
+            self.set_due(queue, Some(Due { placed: self.placed, at: now }));
         }
-        self.set_due(queue, Some(Due { placed: u64::MAX, at: now.after(ms(RESERVE_AGAIN_AFTER)) }));
-    }
-
-    fn release(&mut self, queue: Queue) -> Option<NodeId> {
-        let Reservation { node, until } = self.queues.get_mut(&queue)?.reservation.take()?;
-        self.reserved.remove(&node);
-        self.reserving.remove(&queue.0);
-        self.ends.remove(&(until, node));
-        Some(node)
     }
 
     fn fresh(&self, now: Millis) -> Due {
@@ -231,6 +218,26 @@ impl PendingQueues {
             self.due_placed.insert((placed, queue));
             self.due_time.insert((at, queue));
         }
+    }
+}
+
+#[cfg(test)]
+impl PendingQueues {
+    /// Asserts that the tables agree.
+    pub(in crate::cluster) fn check(&self, now: Millis) {
+        let firsts =
+            self.queues.iter().map(|(queue, line)| (*line.actors.first().expect("none is empty"), *queue));
+        assert_eq!(self.heads, firsts.collect());
+        let due = || self.queues.iter().filter_map(|(queue, line)| Some((line.due?, *queue)));
+        assert_eq!(self.due_placed, due().map(|(due, queue)| (due.placed, queue)).collect());
+        assert_eq!(self.due_time, due().map(|(due, queue)| (due.at, queue)).collect());
+        for (node, Reservation { queue, until }) in &self.reserved {
+            let line = self.queues.get(queue).unwrap_or_else(|| panic!("{node} is reserved for none"));
+            assert!(line.due.is_none(), "{queue:?} has {node}, and is to be given another");
+            assert!(*until <= now.after(ms(RESERVATION_MAX)), "{node} is reserved for too long");
+        }
+        let jobs: BTreeSet<JobId> = self.reservations().map(|(_, (job, _))| job).collect();
+        assert_eq!(jobs.len(), self.reserved.len(), "a job has two reservations");
     }
 }
 
@@ -300,8 +307,10 @@ mod tests {
         assert_eq!((waiting.holder(NodeId(7)), waiting.reservation(one)), (Some(one), Some(NodeId(7))));
         assert!(!waiting.may_reserve(one.0) && waiting.may_reserve(other.0));
         let end = NOW.after(ms(RESERVATION_MAX));
-        assert_eq!((waiting.expired(NOW), waiting.expired(end)), (None, Some(NodeId(7))));
-        waiting.give_up(end, NodeId(7));
+        assert_eq!(waiting.end_expired(NOW), []);
+        assert_eq!(waiting.end_expired(end), [NodeId(7)]);
+        assert_eq!(waiting.end_expired(end), []);
+        waiting.check(end);
         assert_eq!((waiting.holder(NodeId(7)), waiting.tried(one)), (None, Some(NodeId(7))));
         assert!(waiting.may_reserve(one.0));
         assert_eq!(waiting.take_overdue(end), Some(other));
@@ -311,7 +320,8 @@ mod tests {
 
         waiting.reserve(end, other, NodeId(7));
         assert_eq!(waiting.remove(end, other, ActorKey(2)), Some(NodeId(7)));
-        assert_eq!((waiting.holder(NodeId(7)), waiting.ends.len()), (None, 0));
+        assert_eq!((waiting.holder(NodeId(7)), waiting.reservations().len()), (None, 0));
+        waiting.check(end);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! A reservation makes the tree see nothing free of the resources that the actor takes, so that nothing else
 //! that wants them is placed there. What wants other resources, or none, is placed as before.
 
+#[cfg(test)]
+use std::collections::BTreeMap;
+
 use super::resource_index::Feature;
 use super::shape::ShapeId;
 use super::tree::{self, Requirement};
@@ -12,8 +15,7 @@ use crate::cluster::model::NodeId;
 impl Scheduler {
     /// Keeps what is free of a node, of the resources that an actor takes, from all others.
     pub(in crate::cluster) fn reserve(&mut self, node: NodeId, shape: ShapeId) {
-        let takes: Vec<Feature> =
-            self.shapes.get(shape).allocates.iter().map(|(feature, _)| *feature).collect();
+        let takes = self.kept_for(shape);
         let Some(room) = self.nodes.get_mut(&node) else { return };
         room.reserved.clone_from(&takes);
         takes.into_iter().for_each(|feature| self.set_free(node, feature));
@@ -24,6 +26,19 @@ impl Scheduler {
         let Some(room) = self.nodes.get_mut(&node) else { return };
         let features = std::mem::take(&mut room.reserved);
         features.into_iter().for_each(|feature| self.set_free(node, feature));
+    }
+
+    fn kept_for(&self, shape: ShapeId) -> Vec<Feature> {
+        self.shapes.get(shape).allocates.iter().map(|(feature, _)| *feature).collect()
+    }
+
+    /// Asserts that what is kept of nodes is kept for these actors.
+    #[cfg(test)]
+    pub(in crate::cluster) fn check_reserved(&self, reservations: impl Iterator<Item = (NodeId, ShapeId)>) {
+        let kept = self.nodes.iter().filter(|(_, room)| !room.reserved.is_empty());
+        let kept: BTreeMap<NodeId, Vec<Feature>> =
+            kept.map(|(id, room)| (*id, room.reserved.clone())).collect();
+        assert_eq!(kept, reservations.map(|(node, shape)| (node, self.kept_for(shape))).collect());
     }
 
     /// Whether a node has room for the queue that it is reserved for.

@@ -133,7 +133,7 @@ pub(in crate::cluster) struct State {
     /// Actors that lived when the head went away, and that no node has reported since.
     unaccounted: BTreeSet<ActorKey>,
     rejoin_deadline: Option<Millis>,
-    /// Living actors that somebody wants to end.
+    /// Actors that were killed, and run or may run: each is alive, or assigned to a worker.
     stopping: BTreeSet<ActorKey>,
     /// Whoever has no answer yet.
     open_requests: FxHashMap<Ticket, OpenRequest>,
