@@ -126,6 +126,7 @@ impl ClusterBuilder {
         self.check()?;
         // Their readers treat a value that is not UTF-8 as unset. Here it is an error that the user sees.
         [log::VARIABLE, DEDUP_VARIABLE].into_iter().try_for_each(|name| driver::variable(name).map(drop))?;
+        // Before anything is started: worker processes inherit the limit.
         open_files::raise_limit();
         let stack_bytes = stack::bytes(self.stack_bytes)?;
         if let Some(address) = self.address_to_join()? {
@@ -194,6 +195,8 @@ fn check_variable(name: &OsStr, value: &OsStr) -> Result<(), ClusterError> {
     if value.as_bytes().contains(&0) {
         return refused("a value has no zero byte in it");
     }
+    // Workers need no token, and must not pass one on. A wrong role or mark would make a worker run `main`, or hide its
+    // descendants from the process that ends them.
     let owned = |text: &str| is_secret(text) || [WORKER_VARIABLE, MARK_VARIABLE].contains(&text);
     match name.to_str().is_some_and(owned) {
         true => refused("it is Roadshow's own, which gives it to the processes that need it"),
@@ -204,6 +207,7 @@ fn check_variable(name: &OsStr, value: &OsStr) -> Result<(), ClusterError> {
 /// Number of workers that the environment requests; one a core by default.
 fn default_workers() -> Result<usize, ClusterError> {
     let value = std::env::var_os("ROADSHOW_WORKERS").unwrap_or_default();
+    // Empty counts as unset: scripts pass variables on that they were not given.
     if value.is_empty() {
         return Ok(std::thread::available_parallelism().map_or(1, Into::into));
     }

@@ -32,6 +32,7 @@ where
     let mut errors = Vec::new();
     let mut next_at = Instant::now();
     trying.extend(waiting.next().map(&attempt));
+    // Earlier attempts go on beside the next ones: a slow address that works is better than none.
     loop {
         next_at += NEXT_ADDRESS_AFTER;
         tokio::select! {

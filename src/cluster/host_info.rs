@@ -75,8 +75,9 @@ fn group(list: &str) -> Option<String> {
     list.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// Contents of a file of version 2 and of one of version 1 in the memory group of a list such as `/proc/self/cgroup`,
-/// each from the nearest ancestor that has it.
+/// Contents of a file of version 2 and of one of version 1, each from the nearest group that has it.
+///
+/// The search starts at the memory group of a list such as `/proc/self/cgroup`, and goes on with its ancestors.
 #[cfg(feature = "cli")]
 pub(super) fn group_texts(mounted: &Path, list: &str, v2: &str, v1: &str) -> impl Iterator<Item = String> {
     let texts = [

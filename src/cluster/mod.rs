@@ -219,6 +219,7 @@ impl Cluster {
         page: fn(Answer) -> Option<Page<T>>,
     ) -> Result<Vec<T>, PlacementError> {
         let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
+        // A reply is limited in size: each page names the cursor of the next.
         loop {
             let other = || PlacementError::Head { text: "it sent an unexpected answer".to_owned() };
             let page = page(self.ask(request(query.clone())).await?).ok_or_else(other)?;
@@ -283,6 +284,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // Before the workers are dropped: open calls fail now, and not when their links break.
         self.handle.host.abort();
     }
 }

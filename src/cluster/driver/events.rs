@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{KnownWorker, Shared, membership_broadcast, provision};
+use super::{DriverShared, KnownWorker, membership_broadcast, provision};
 use crate::cluster::control_plane::state::{JobEvent, WorkerEntry};
 use crate::cluster::model::{NodeDescriptor, NodeId, WorkerAddress, WorkerId};
 use crate::cluster::protocol::MembershipUpdate;
@@ -31,14 +31,14 @@ pub(super) fn receive(events: &mpsc::Sender<JobEvent>, inbound: Inbound) {
 }
 
 /// Handles the events in the order in which the head sent them.
-pub(super) async fn event_loop(shared: Arc<Shared>, mut events: mpsc::Receiver<JobEvent>) {
+pub(super) async fn event_loop(shared: Arc<DriverShared>, mut events: mpsc::Receiver<JobEvent>) {
     while let Some(event) = events.recv().await {
         on_job_event(&shared, event);
     }
 }
 
 /// Handles one event.
-pub(super) fn on_job_event(shared: &Arc<Shared>, event: JobEvent) {
+pub(super) fn on_job_event(shared: &Arc<DriverShared>, event: JobEvent) {
     match event {
         JobEvent::NodeUp(facts) => provision_later(shared, facts),
         JobEvent::NodeGone { agent } => shared.forget_agent(agent),
@@ -50,7 +50,7 @@ pub(super) fn on_job_event(shared: &Arc<Shared>, event: JobEvent) {
         }
         JobEvent::Stopped { why } => {
             log::error!(job = %shared.job, why, "the job is over");
-            let all: Vec<_> = shared.standing().workers.iter().map(|known| known.member).collect();
+            let all: Vec<_> = shared.view().workers.iter().map(|known| known.member).collect();
             for member in all {
                 let cause = format!("the job is over: {why}");
                 shared.members.apply(&MembershipUpdate::Left { member, cause }, &shared.host);
@@ -60,7 +60,7 @@ pub(super) fn on_job_event(shared: &Arc<Shared>, event: JobEvent) {
 }
 
 /// Provisions a node in a task of its own: shipping an executable takes seconds, and other events must not wait.
-fn provision_later(shared: &Arc<Shared>, facts: NodeDescriptor) {
+fn provision_later(shared: &Arc<DriverShared>, facts: NodeDescriptor) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let provisioned = provision::provision(&shared, &facts).await;
@@ -73,15 +73,15 @@ fn provision_later(shared: &Arc<Shared>, facts: NodeDescriptor) {
     });
 }
 
-fn worker_up(shared: &Arc<Shared>, up: KnownWorker) {
+fn worker_up(shared: &Arc<DriverShared>, up: KnownWorker) {
     let member = up.member;
     {
-        let mut standing = shared.standing();
+        let mut view = shared.view();
         // The head repeats workers after a rejoin: each is added once.
-        if standing.workers.iter().any(|known| known.worker == up.worker) {
+        if view.workers.iter().any(|known| known.worker == up.worker) {
             return;
         }
-        standing.workers.push(up);
+        view.workers.push(up);
     }
     shared.members.apply(&MembershipUpdate::Joined(member), &shared.host);
     shared.broadcast.add(MembershipUpdate::Joined(member));
@@ -97,20 +97,20 @@ fn worker_up(shared: &Arc<Shared>, up: KnownWorker) {
 }
 
 fn worker_down(
-    shared: &Arc<Shared>,
+    shared: &Arc<DriverShared>,
     node: NodeId,
     worker: WorkerId,
     member: Option<WorkerAddress>,
     cause: String,
 ) {
     let known = {
-        let mut standing = shared.standing();
-        let known = standing.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
+        let mut view = shared.view();
+        let known = view.workers.iter_mut().find(|known| known.worker == worker && known.ended.is_none());
         let ended = known.map(|known| {
             known.ended = Some(cause.clone());
             (known.member, known.pid)
         });
-        standing.forget_ended();
+        view.forget_ended();
         ended
     };
     match (known, member) {
@@ -134,7 +134,7 @@ fn worker_down(
 }
 
 /// Applies the head's lists of nodes and workers after a rejoin.
-pub(super) fn reconcile(shared: &Arc<Shared>, nodes: Vec<NodeDescriptor>, workers: Vec<WorkerEntry>) {
+pub(super) fn reconcile(shared: &Arc<DriverShared>, nodes: Vec<NodeDescriptor>, workers: Vec<WorkerEntry>) {
     for WorkerEntry { node, worker, member, pid } in workers {
         worker_up(shared, KnownWorker { node, worker, member, pid, ended: None });
     }
@@ -142,13 +142,13 @@ pub(super) fn reconcile(shared: &Arc<Shared>, nodes: Vec<NodeDescriptor>, worker
 }
 
 /// Workers that have not ended, as far as the driver knows.
-pub(super) fn live_workers(shared: &Shared) -> Vec<KnownWorker> {
-    shared.standing().workers.iter().filter(|known| known.ended.is_none()).cloned().collect()
+pub(super) fn live_workers(shared: &DriverShared) -> Vec<KnownWorker> {
+    shared.view().workers.iter().filter(|known| known.ended.is_none()).cloned().collect()
 }
 
 /// Declares dead the workers of `before` that the head does not list. `before` was taken before the head was asked,
 /// so a worker that came meanwhile is not affected. All nodes must have had time to rejoin the head.
-pub(super) fn remove_unlisted(shared: &Arc<Shared>, before: Vec<KnownWorker>, workers: &[WorkerEntry]) {
+pub(super) fn remove_unlisted(shared: &Arc<DriverShared>, before: Vec<KnownWorker>, workers: &[WorkerEntry]) {
     let is_listed = |known: &KnownWorker| workers.iter().any(|working| working.worker == known.worker);
     for KnownWorker { node, worker, member, .. } in before.into_iter().filter(|known| !is_listed(known)) {
         let cause = "it ended while the head was unreachable".to_owned();

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Shared, events};
+use super::{DriverShared, events};
 use crate::cluster::backoff::Backoff;
 use crate::cluster::control_plane::state::{Answer, ControlError, JobEvent};
 use crate::cluster::model::JobState;
@@ -30,7 +30,7 @@ use crate::observe::log;
 use crate::transport::Role;
 
 /// Renews the job's lease until the job has ended; rejoins the head when it was unreachable.
-pub(super) async fn heartbeat_loop(shared: Arc<Shared>) {
+pub(super) async fn heartbeat_loop(shared: Arc<DriverShared>) {
     // Wall clock time, since certificates expire while the machine is suspended and monotonic clocks stand still.
     let due = || SystemTime::now() + shared.credentials.renew_after();
     let mut renewal = due();
@@ -62,7 +62,7 @@ pub(super) async fn heartbeat_loop(shared: Arc<Shared>) {
     }
 }
 
-fn on_job_ended(shared: &Arc<Shared>, why: String) {
+fn on_job_ended(shared: &Arc<DriverShared>, why: String) {
     events::on_job_event(shared, JobEvent::Stopped { why });
 }
 
@@ -73,7 +73,7 @@ enum Renewed {
 }
 
 /// Finds the head and resumes the job, however long that takes. Fails with the cause if the job has ended.
-async fn rejoin(shared: &Arc<Shared>) -> Result<Renewed, String> {
+async fn rejoin(shared: &Arc<DriverShared>) -> Result<Renewed, String> {
     let mut backoff = Backoff::new();
     let mut logged = String::new();
     loop {
@@ -93,7 +93,11 @@ async fn rejoin(shared: &Arc<Shared>) -> Result<Renewed, String> {
 
 /// Reports the end of the job to the head. A head that restarts meanwhile is searched for during the job's lease,
 /// which is how long it would wait for this driver.
-pub(super) async fn report_end(shared: &Arc<Shared>, state: JobState, message: &str) -> Result<(), String> {
+pub(super) async fn report_end(
+    shared: &Arc<DriverShared>,
+    state: JobState,
+    message: &str,
+) -> Result<(), String> {
     let mut why = "it did not answer".to_owned();
     let mut backoff = Backoff::new();
     let reporting = async {
@@ -122,16 +126,16 @@ enum RejoinError {
 }
 
 /// Finds the present incarnation of the head; returns true if it is another one than before.
-async fn find_head(shared: &Shared, renewal: Renewal) -> Result<(bool, Renewed), TokenRpcError> {
+async fn find_head(shared: &DriverShared, renewal: Renewal) -> Result<(bool, Renewed), TokenRpcError> {
     let hosts = vec![shared.control.identity(), shared.host.identity()];
     let claims = Claims { role: Role::Driver, hosts, job: None, node: None };
-    let (heads, last) = (&shared.heads, shared.standing().head_at);
+    let (heads, last) = (&shared.heads, shared.view().head_at);
     let back = shared.admission.rejoin(heads, last, &claims, &shared.credentials, renewal);
     let Rejoined { head_at, head, renewed } = back.await?;
     shared.control.supersede(head, head_at);
-    let mut standing = shared.standing();
-    standing.head_at = head_at;
-    let before = std::mem::replace(&mut standing.head, head);
+    let mut view = shared.view();
+    view.head_at = head_at;
+    let before = std::mem::replace(&mut view.head, head);
     Ok((before != head, if renewed { Renewed::Yes } else { Renewed::No }))
 }
 
@@ -145,7 +149,7 @@ enum HeadLink {
 }
 
 /// Makes one attempt to rejoin the head.
-async fn try_rejoin(shared: &Arc<Shared>, link: HeadLink) -> Result<Renewed, RejoinError> {
+async fn try_rejoin(shared: &Arc<DriverShared>, link: HeadLink) -> Result<Renewed, RejoinError> {
     let retry = |error: &dyn std::fmt::Display| RejoinError::Retry(error.to_string());
     let renewal = match link {
         HeadLink::Up => Renewal::Due,
@@ -179,12 +183,12 @@ async fn try_rejoin(shared: &Arc<Shared>, link: HeadLink) -> Result<Renewed, Rej
 }
 
 /// Request that resumes the job; the head answers with the job's present nodes and workers.
-fn start_again(shared: &Shared) -> JobRequest {
+fn start_again(shared: &DriverShared) -> JobRequest {
     JobRequest::Start { job: Some(shared.job), facts: shared.facts.clone() }
 }
 
 /// Compares the workers with the head's list once every live node has had time to rejoin it.
-fn schedule_reconcile(shared: &Arc<Shared>) {
+fn schedule_reconcile(shared: &Arc<DriverShared>) {
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         tokio::time::sleep(NODE_LEASE + LEASE_RENEW_INTERVAL).await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
-use super::Shared;
+use super::DriverShared;
 use crate::cluster::model::WorkerAddress;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
@@ -42,7 +42,7 @@ impl MembershipBroadcast {
 }
 
 /// Sends queued changes to the workers until it is aborted.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<DriverShared>) {
     loop {
         shared.broadcast.more.notified().await;
         // Changes that arrive during this pause join the same message.
@@ -56,7 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// Sends a change to workers; it is encoded once for all of them.
 pub(super) async fn send_to_all(
-    shared: &Arc<Shared>,
+    shared: &Arc<DriverShared>,
     workers: Vec<WorkerAddress>,
     change: &MembershipUpdate,
 ) {
@@ -72,7 +72,7 @@ fn collect_time(workers: usize) -> Duration {
 }
 
 /// Sends a change to both hosts of a worker, from the user's host, whose links to the workers exist anyway.
-async fn send_to(shared: &Arc<Shared>, member: WorkerAddress, change: Encoded) {
+async fn send_to(shared: &Arc<DriverShared>, member: WorkerAddress, change: Encoded) {
     let sent = [member.actors, member.tasks].map(|to| {
         let change = change.clone();
         async move {

@@ -75,7 +75,7 @@ pub(super) struct JoinOptions {
 
 /// Job that this process drives. Dropping it ends the job.
 pub(super) struct RemoteCluster {
-    shared: Arc<Shared>,
+    shared: Arc<DriverShared>,
     /// Handles the events that the head sends.
     event_task: JoinHandle<()>,
     /// Renews the job's lease and rejoins the head.
@@ -92,7 +92,7 @@ pub(super) struct RemoteCluster {
 
 /// State shared by the tasks of a driver.
 #[derive(Debug)]
-struct Shared {
+struct DriverShared {
     /// Control host: links to the head and the agents.
     control: Host,
     /// Host of the user's actors and calls.
@@ -110,7 +110,7 @@ struct Shared {
     launch: WorkerSettings,
     /// Prints the workers' output.
     display: Display,
-    standing: Mutex<ClusterView>,
+    view: Mutex<ClusterView>,
     /// Membership changes not yet sent to the workers.
     broadcast: MembershipBroadcast,
     /// Sources of the executable for nodes that lack it.
@@ -176,25 +176,25 @@ struct StartupProgress {
     refused: Option<String>,
 }
 
-impl Shared {
-    fn standing(&self) -> Locked<'_, ClusterView> {
-        self.standing.lock()
+impl DriverShared {
+    fn view(&self) -> Locked<'_, ClusterView> {
+        self.view.lock()
     }
 
     fn head(&self) -> HostUid {
-        self.standing().head
+        self.view().head
     }
 
     /// Removes an agent that is lost or cannot be used.
     fn forget_agent(&self, agent: HostUid) {
-        self.standing().forget_agent(agent);
+        self.view().forget_agent(agent);
         self.sources.forget(agent);
     }
 
     /// Identity and address of the head, as sent to the workers.
     fn head_info(&self) -> HeadInfo {
-        let standing = self.standing();
-        HeadInfo { head: standing.head, at: Some(standing.head_at), job: self.job, tracks_all_actors: true }
+        let view = self.view();
+        HeadInfo { head: view.head, at: Some(view.head_at), job: self.job, tracks_all_actors: true }
     }
 
     /// Sends the head a request about the job.
@@ -251,7 +251,7 @@ async fn enrol_and_start(
     arguments: Vec<String>,
     io: tokio::runtime::Handle,
     executor: Executor,
-) -> Result<(Arc<Shared>, mpsc::Receiver<JobEvent>, InitialNodes), ClusterError> {
+) -> Result<(Arc<DriverShared>, mpsc::Receiver<JobEvent>, InitialNodes), ClusterError> {
     // 1. Local checks. They fail without the head, so a user with a wrong token or an unreadable executable
     //    leaves no trace in the cluster. Hashing reads the whole file, hence the blocking pool.
     let heads = address::resolve(&options.address).await?;
@@ -321,7 +321,7 @@ async fn enrol_and_start(
     host.set_placement(Arc::clone(&members) as _);
     let JoinOptions { environment, limits, stack_bytes, .. } = options;
     let launch = WorkerSettings { arguments, environment, limits, stack_bytes };
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(DriverShared {
         control,
         host,
         credentials: enrolled.credentials,
@@ -335,7 +335,7 @@ async fn enrol_and_start(
         display,
         broadcast: MembershipBroadcast::default(),
         sources: Sources::default(),
-        standing: Mutex::new(ClusterView {
+        view: Mutex::new(ClusterView {
             head: enrolled.head,
             head_at,
             workers: Vec::new(),
@@ -364,7 +364,7 @@ impl RemoteCluster {
             ended: known.ended.clone(),
             stopped: false,
         };
-        self.shared.standing().workers.iter().map(info).collect()
+        self.shared.view().workers.iter().map(info).collect()
     }
 
     pub(super) fn members(&self) -> &Membership {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
-use super::Shared;
+use super::DriverShared;
 use crate::cluster::output::Display;
 use crate::cluster::protocol::{FLUSH, Flush};
 use crate::config::OUTPUT_AGENTS_TIMEOUT;
@@ -39,10 +39,10 @@ pub(super) fn receive(display: &Display, inbound: Inbound) {
 /// Waits, for `within` at most, until the terminal shows what the workers have printed by now.
 ///
 /// Agents get a part of that time only; lines that have arrived by then are shown even if an agent is silent.
-pub(super) async fn flush(shared: &Arc<Shared>, within: Duration) {
+pub(super) async fn flush(shared: &Arc<DriverShared>, within: Duration) {
     let until = Instant::now() + within;
     let agents_within = OUTPUT_AGENTS_TIMEOUT.min(within * 3 / 4);
-    let agents: Vec<HostUid> = shared.standing().agents.values().copied().collect();
+    let agents: Vec<HostUid> = shared.view().agents.values().copied().collect();
     let asked = agents.into_iter().map(|agent| async move {
         let request = Flush { job: shared.job };
         let deadline = deadline_in(agents_within);

@@ -12,8 +12,9 @@ use crate::cluster::model::JobId;
 use crate::cluster::security::Token;
 use crate::cluster::security::enrol::{DriverEnrolment, ENROLMENT_VARIABLE};
 
-/// Means by which this driver enrols with the cluster at these addresses: its agent, for a submitted job on a node
-/// that gives its drivers no token; otherwise the token.
+/// Means by which this driver enrols with the cluster at these addresses.
+///
+/// A submitted job on a node that gives its drivers no token enrols through its agent, any other by the token.
 pub(super) fn admission(
     heads: &[SocketAddr],
     submitted: &Submitted,
@@ -28,8 +29,10 @@ pub(super) fn admission(
     }
 }
 
-/// Token of the cluster at one of these addresses: from `ROADSHOW_TOKEN`, from the file that `ROADSHOW_TOKEN_FILE`
-/// names, or from a session of this user on this machine that belongs to the cluster.
+/// Token of the cluster at one of these addresses.
+///
+/// It comes from `ROADSHOW_TOKEN`, from the file that `ROADSHOW_TOKEN_FILE` names, or from a session of this user on
+/// this machine that belongs to the cluster.
 fn token(heads: &[SocketAddr]) -> Result<Token, ClusterError> {
     let (text, from) = if let Some(token) = secret("ROADSHOW_TOKEN")? {
         (token, "ROADSHOW_TOKEN".to_owned())

@@ -57,8 +57,8 @@ pub(crate) struct ControlSocket {
 
 impl ControlSocket {
     pub(crate) fn new(socket: UnixStream) -> Self {
-        // Bounds the descriptors in flight to a stopped worker: the kernel limits them for all processes of the
-        // user together, so one worker must not use them up.
+        // Bounds the descriptors in flight to a stopped worker. The kernel limits their number for all processes of
+        // the user together, and one worker must not use it up.
         if let Err(error) = set_socket_send_buffer_size(&socket, config::CONTROL_SOCKET_BUFFER_BYTES) {
             log::debug!(%error, "cannot set the send buffer of a control socket; it keeps the default size");
         }

@@ -303,7 +303,7 @@ impl Drop for WorkerProcess {
 }
 
 /// Time in which a killed process normally ends. A process that is blocked in the kernel, for example on a file
-/// server that does not answer, takes longer; an agent must not stop for it, since it has other workers.
+/// server that does not answer, takes longer. An agent must not wait for it, since it has other workers.
 const KILLED_ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Waits for the end of a process; returns false after `limit`.

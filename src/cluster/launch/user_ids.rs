@@ -20,7 +20,7 @@ pub(crate) struct UserIds {
 impl UserIds {
     /// Makes a command run as this user.
     ///
-    /// The standard library sets the group, drops the supplementary groups, and sets the user, in this order; it
+    /// The standard library sets the group, drops the supplementary groups, and sets the user, in this order. It
     /// drops the groups only if the real user is root. All this happens before it enters the working directory.
     pub(crate) fn set(self, command: &mut Command) -> &mut Command {
         command.uid(self.uid).gid(self.gid)
@@ -36,6 +36,7 @@ impl UserIds {
         thread::scope(|scope| {
             let starting = thread::Builder::new().name("roadshow-start".to_owned()).stack_size(STACK_BYTES);
             let started = starting.spawn_scoped(scope, start)?.join();
+            // The scope has joined the thread: its flag cannot leak to anything this process does later.
             started.unwrap_or_else(|_| Err(io::Error::other("the thread that starts a process panicked")))
         })
     }

@@ -142,6 +142,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     }
     log::fall_back();
     let io = IoThread::start(stack_bytes)?;
+    // A secret of this cluster's own, so that no other process of this machine can connect to its hosts.
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
     let transport =
@@ -182,6 +183,8 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
             start_processes(inits, environment, output.display()).boxed()
         }
     };
+    // On the I/O runtime: control sockets and pipes belong to the runtime they were created in, and that of the caller
+    // may end before the cluster.
     let ready_workers = io.handle().spawn(starting).await;
     let ready_workers = ready_workers.map_err(io::Error::other)??;
     let members = Arc::new(Membership::with_head(
@@ -232,6 +235,7 @@ async fn start_processes(
             outputs.push(WorkerOutput::start(display.clone(), process.pid(), read)?);
             started.push(initialise(process, init, stdout.into()));
         }
+        // Awaited after all are started, so that they initialise at the same time.
         try_join_all(started).await
     };
     match ready_workers.await {
@@ -378,6 +382,7 @@ impl LocalCluster {
 
     /// Asks all workers to end, and waits up to the stop timeout. Workers that remain are killed.
     pub(super) async fn stop(&mut self) -> Result<(), ClusterError> {
+        // Before the request: from now on an end is expected, and no reason for a warning.
         self.stopping.store(true, Ordering::Relaxed);
         join_all(self.workers.iter_mut().map(|worker| worker.handle.ask_to_stop())).await;
         let all_ended = join_all(self.workers.iter_mut().map(|worker| async {
@@ -388,6 +393,7 @@ impl LocalCluster {
             self.finish_output().await;
             return Ok(());
         }
+        // The error names the workers that are left, so it is made before they are killed.
         let error = self.busy();
         self.kill();
         self.finish_output().await;

@@ -27,7 +27,7 @@ use crate::transport::{Memory, Tcp, Transport};
 #[non_exhaustive]
 pub enum InProcess {
     /// Network in memory. The driver has the address 127.0.0.1, the workers have 127.0.0.2 and so on, in the order
-    /// of `Cluster::workers`, so that a fault can be injected between any two of them.
+    /// of `Cluster::workers`. A fault can be injected between any two of them.
     Memory(Memory),
     /// TCP over loopback.
     Tcp,

@@ -116,6 +116,7 @@ impl LogWriter {
         while !bytes.is_empty() {
             self.opened()?;
             let room = self.size_max.saturating_sub(self.size).min(bytes.len() as u64) as usize;
+            // What fits is cut after its last newline. Only a line that is longer than a whole file is broken.
             let fits = match bytes[..room].iter().rposition(|&byte| byte == b'\n') {
                 _ if room == bytes.len() => room,
                 Some(newline) => newline + 1,
@@ -149,6 +150,7 @@ impl LogWriter {
     fn reopen(&mut self) -> io::Result<()> {
         let dir = self.path.parent().unwrap_or(Path::new("."));
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        // Numbers continue after those on the disk: a restarted process must not overwrite a rotated file.
         self.rotated = last_rotated(dir, &name)?;
         let file = append_to(&self.path)?;
         self.size = file.metadata()?.len();
@@ -190,6 +192,7 @@ pub(in crate::cluster) fn rotated_path(path: &Path, number: u64) -> PathBuf {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
+    // Output may contain secrets: only its user may read it.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 

@@ -77,6 +77,7 @@ impl LineSplitter {
                 _ => self.extend(piece, &mut lines),
             }
         }
+        // A deadline that is set stays: a line that grows all the time is shown nevertheless.
         if !self.begun.is_empty() {
             self.due.get_or_insert(now + LOG_UNFINISHED_AFTER);
         }

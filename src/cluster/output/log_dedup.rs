@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The first line with a text opens a window and is shown. Later ones are counted, and the count is shown when the
-//! window ends. Lines of one process are never folded against each other: a process that prints a text more often
-//! than it was shown by then has the surplus shown. This module reads no clock and writes nowhere.
+//! window ends. Lines of one process are never folded against each other. If it prints a text more often than it was
+//! shown by then, the surplus is shown. This module reads no clock and writes nowhere.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;

@@ -33,7 +33,7 @@ impl CertificateRequest {
     pub(crate) fn new() -> Result<Self, RequestError> {
         let key = KeyPair::generate()?;
         // The request carries the key alone. The claims travel beside it, because the authority must check them
-        // against the token's rights before it signs, and would ignore names chosen by the requester.
+        // against the token's rights before it signs.
         let csr = CertificateParams::default().serialize_request(&key)?.der().to_vec();
         Ok(Self { key, csr })
     }

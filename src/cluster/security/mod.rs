@@ -1,8 +1,8 @@
 //! Identity and authentication of a cluster's processes: the token, certificates and enrolment.
 //!
-//! A cluster has one `CertificateAuthority`, which its head stores. The cluster's [`Token`] carries the digest of
-//! the authority's key, so its holder can authenticate the head, and a secret, so its holder can authenticate
-//! itself. A process sends a [`CertificateRequest`] and its [`Claims`], and receives a certificate for its hosts.
+//! A cluster has one `CertificateAuthority`, which its head stores. The cluster's [`Token`] has two parts: the digest
+//! of the authority's key authenticates the head to its holder, and a secret authenticates the holder to the head.
+//! A process sends a [`CertificateRequest`] and its [`Claims`], and receives a certificate for its hosts.
 //! Its private key never leaves the process. This module opens no connections except in [`enrol`] and [`token_rpc`].
 
 pub(super) mod claims;
@@ -31,8 +31,8 @@ pub(in crate::cluster) fn digest_of_authority(certificate: &CertificateDer<'_>) 
     // rustls' own certificate parser, so that what is pinned and what is verified later cannot differ.
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone().into_owned()).ok()?;
-    // The trust anchor keeps only the content of the SEQUENCE, but the token's digest covers the whole
-    // `SubjectPublicKeyInfo`, tag and length included: they are put back before hashing.
+    // The trust anchor keeps only the content of the SEQUENCE. The token's digest covers the whole
+    // `SubjectPublicKeyInfo`, so tag and length are put back before hashing.
     let inner = &roots.roots.first()?.subject_public_key_info;
     Some(digest_of_key(&sequence(inner)))
 }

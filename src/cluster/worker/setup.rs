@@ -27,8 +27,8 @@ impl WorkerSetup {
 
 /// Runs the functions that this executable has registered, in the order of their modules and lines.
 ///
-/// They run on a thread of their own: the calling thread may be inside a runtime of the program, where a function
-/// that starts a runtime, or blocks on one, panics.
+/// They run on a thread of their own. The calling thread may be inside a runtime of the program, where tokio panics
+/// if a function starts a runtime or blocks on one.
 pub(crate) fn run_all(stack_bytes: usize) -> Result<(), ClusterError> {
     if inventory::iter::<WorkerSetup>.into_iter().next().is_none() {
         return Ok(());

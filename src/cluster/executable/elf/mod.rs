@@ -194,6 +194,7 @@ fn loader_name(
     size: u64,
     read: &impl Fn(u64, &mut [u8]) -> io::Result<()>,
 ) -> Result<String, ElfError> {
+    // The length comes from the file, and the limit bounds the allocation below.
     if length > LOADER_BYTES_MAX || !within(offset, length, size) {
         return Err(ElfError::Damaged("loader's name lies outside of it"));
     }
