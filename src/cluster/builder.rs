@@ -10,7 +10,7 @@ use super::local::{self, LocalOptions};
 use super::output::DEDUP_VARIABLE;
 use super::protocol::is_secret;
 use super::worker::stack;
-use super::{Cluster, InProcess, Workers, open_files};
+use super::{Backend, Cluster, InProcess, open_files};
 use crate::cluster::launch::contract::WORKER_VARIABLE;
 use crate::cluster::protocol::Variables;
 use crate::config::{Limits, WORKERS_MAX};
@@ -133,7 +133,7 @@ impl ClusterBuilder {
             let Self { limits, environment, namespace, dedup_logs, .. } = self;
             let options = JoinOptions { address, limits, environment, namespace, dedup_logs, stack_bytes };
             let (handle, remote) = driver::join(options).await?;
-            return Ok(Cluster { handle, workers: Workers::Remote(remote) });
+            return Ok(Cluster { handle, backend: Backend::Remote(remote) });
         }
         let workers = match self.workers {
             Some(0) => return Err(ClusterError::NoWorkers),
@@ -147,7 +147,7 @@ impl ClusterBuilder {
         let options =
             LocalOptions { workers, limits, environment, namespace, in_process, stack_bytes, dedup_logs };
         let (handle, local) = local::start(options).await?;
-        Ok(Cluster { handle, workers: Workers::Local(local) })
+        Ok(Cluster { handle, backend: Backend::Local(local) })
     }
 
     /// Rejects settings that contradict each other.

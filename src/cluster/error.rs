@@ -145,8 +145,8 @@ pub enum ClusterError {
     Executable(#[from] ExecutableError),
     /// The program would run its own `main` again in every worker.
     #[error(
-        "this program has no entry point for workers; put #[roadshow::main] on main, call roadshow::run_if_worker() first in it, \
-         or put roadshow::worker_test!() beside tests"
+        "this program has no entry point for workers; put #[roadshow::main] on main, call roadshow::run_if_worker() \
+         first in it, or put roadshow::worker_test!() beside tests"
     )]
     NoWorkerEntry,
     /// A set-up function of the program panicked in a worker.

@@ -2,7 +2,7 @@
 //!
 //! | question | answered by |
 //! |---|---|
-//! | worker of an actor without constraints, local cluster | round robin over the view ([`Membership::next_for_actor`]) |
+//! | worker of an actor without constraints, local cluster | round robin ([`Membership::next_for_actor`]) |
 //! | worker of any other actor | the control plane ([`place`]) |
 //! | worker of a task | least tasks in flight from this process ([`Placement::place_task`]) |
 //! | location of a named actor, cause of a worker's end | the control plane ([`find`], [`host_exit_cause`]) |

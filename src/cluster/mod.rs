@@ -82,11 +82,11 @@ use model::{ActorInfo, ActorKey, NodeInfo};
 /// It derefs to [`ClusterRef`], which has `spawn`, `run` and the rest.
 pub struct Cluster {
     handle: ClusterRef,
-    workers: Workers,
+    backend: Backend,
 }
 
 /// Workers of a cluster, by the process that starts them.
-enum Workers {
+enum Backend {
     Local(LocalCluster),
     Remote(RemoteCluster),
 }
@@ -171,9 +171,9 @@ impl Cluster {
     /// head chooses.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerInfo> {
-        match &self.workers {
-            Workers::Local(local) => local.workers(),
-            Workers::Remote(remote) => remote.workers(),
+        match &self.backend {
+            Backend::Local(local) => local.workers(),
+            Backend::Remote(remote) => remote.workers(),
         }
     }
 
@@ -249,9 +249,9 @@ impl Cluster {
     }
 
     async fn ask(&self, request: ControlRequest) -> Result<Answer, PlacementError> {
-        let members = match &self.workers {
-            Workers::Local(local) => local.members(),
-            Workers::Remote(remote) => remote.members(),
+        let members = match &self.backend {
+            Backend::Local(local) => local.members(),
+            Backend::Remote(remote) => remote.members(),
         };
         members.ask(&self.handle.host, request).await
     }
@@ -275,9 +275,9 @@ impl Cluster {
     pub async fn shutdown(mut self) -> Result<(), ClusterError> {
         // Before the workers: calls in flight still need them, and answers still need this host.
         self.handle.host.shutdown("the driver has ended").await;
-        match &mut self.workers {
-            Workers::Local(local) => local.stop().await,
-            Workers::Remote(remote) => remote.stop().await,
+        match &mut self.backend {
+            Backend::Local(local) => local.stop().await,
+            Backend::Remote(remote) => remote.stop().await,
         }
     }
 }

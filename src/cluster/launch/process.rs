@@ -243,7 +243,7 @@ impl WorkerProcess {
     /// Kills the process and its descendants. Blocks until the descendants have ended.
     pub(crate) fn kill(&self) {
         // If it has ended, the wait thread ends its descendants.
-        if let Phase::Runs = self.phase() {
+        if let ProcessPhase::Runs = self.phase() {
             // Before the process itself: while it lives, descendants without the mark are found by their parent.
             descendants::end_all(self.pid, Some(&self.mark));
             // It fails only if the process has ended.
@@ -251,18 +251,18 @@ impl WorkerProcess {
         }
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> ProcessPhase {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match waitid(WaitId::PidFd(self.handle.as_fd()), options) {
-            Ok(None) => Phase::Runs,
-            Ok(Some(_)) => Phase::Ended,
-            Err(_) => Phase::Reaped,
+            Ok(None) => ProcessPhase::Runs,
+            Ok(Some(_)) => ProcessPhase::Ended,
+            Err(_) => ProcessPhase::Reaped,
         }
     }
 }
 
 /// Progress of a process towards its end, as the kernel reports it.
-enum Phase {
+enum ProcessPhase {
     Runs,
     Ended,
     Reaped,
@@ -288,7 +288,7 @@ impl WorkerProcess {
 
 impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        if !matches!(self.phase(), Phase::Reaped) {
+        if !matches!(self.phase(), ProcessPhase::Reaped) {
             self.kill();
             let has_ended = ends_within(self.handle.as_fd(), KILLED_ENDS_WITHIN);
             descendants::end_all(self.pid, Some(&self.mark));
@@ -419,12 +419,12 @@ mod tests {
         // Stands for a process that is blocked in the kernel.
         assert!(!ends_within(process.handle.as_fd(), Duration::from_millis(1)));
         process.reap_later();
-        assert!(matches!(process.phase(), Phase::Runs));
+        assert!(matches!(process.phase(), ProcessPhase::Runs));
         // It gets unblocked, and the pending signal ends it.
         pidfd_send_signal(&*process.handle, Signal::KILL).unwrap();
         assert!(ends_within(process.handle.as_fd(), KILLED_ENDS_WITHIN));
         let until = Instant::now() + KILLED_ENDS_WITHIN;
-        while !matches!(process.phase(), Phase::Reaped) {
+        while !matches!(process.phase(), ProcessPhase::Reaped) {
             assert!(Instant::now() < until, "no thread has reaped it");
             thread::yield_now();
         }

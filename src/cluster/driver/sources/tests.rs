@@ -34,8 +34,8 @@ impl Node {
     }
 }
 
-/// Distributes the executable to a number of nodes, in rounds. In each, the transfers in progress end as `outcome` says.
-/// Returns the number of rounds.
+/// Distributes the executable to a number of nodes, in rounds. In each, the transfers in progress end as `outcome`
+/// says. Returns the number of rounds.
 fn broadcast(sources: &Sources, nodes: u64, outcome: impl Fn(u64, TransferSource) -> TransferOutcome) -> u64 {
     let mut lacking: Vec<_> = (1..=nodes).map(Node::new).collect();
     let mut rounds = 0;
