@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Agent;
 use crate::cluster::backoff::Backoff;
-use crate::cluster::daemon::DaemonError;
+use crate::cluster::daemon::error::DaemonError;
 use crate::cluster::daemon::handoff::HeadConnections;
 use crate::cluster::host_info;
 use crate::cluster::protocol::{NODE, NodeReply, NodeRequest};

@@ -23,7 +23,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use super::{DaemonError, HeadOptions, HeadReady, failed, start_host};
+use super::error::{DaemonError, failed};
+use super::host::start_host;
+use super::options::{HeadOptions, HeadReady};
 use crate::cluster::control_plane::state::{Action, Event, Settings};
 use crate::cluster::control_service::{ControlPlane, Persistence};
 use crate::cluster::daemon::head::ca::CertificateAuthority;

@@ -1,0 +1,38 @@
+//! Host of a daemon.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use roadshow::daemon::DaemonError;
+use tokio::runtime::Handle;
+
+use super::error::failed;
+use crate::cluster::security::Token;
+use crate::config::{INBOUND_PEER_EXPIRY, Limits};
+use crate::host::{Executor, Host, HostConfig, HostServices};
+use crate::id::HostUid;
+use crate::observe::Chain;
+use crate::transport::Routed;
+
+/// The host of a daemon, on its one thread. Who came to it by itself and is away is forgotten.
+pub(super) async fn start_host(
+    identity: HostUid,
+    token: &Token,
+    transport: Routed,
+    address: SocketAddr,
+    calls: HostServices,
+) -> Result<Host, DaemonError> {
+    let host = Host::start(HostConfig {
+        identity,
+        secret: token.session_secret(),
+        limits: Limits::default(),
+        transport: Arc::new(transport),
+        listen: Some(address),
+        io: Handle::current(),
+        executor: Executor::Runtime(Handle::current()),
+        services: calls,
+    });
+    let host = host.await.map_err(|error| failed("the daemon's host cannot start")(Chain(&error)))?;
+    host.expire_inbound_peers(INBOUND_PEER_EXPIRY);
+    Ok(host)
+}
