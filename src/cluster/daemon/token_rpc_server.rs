@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::security::token_rpc::frames;
 use crate::cluster::security::token_rpc::frames::TokenRpcFrameError;
 use crate::cluster::security::token_rpc::message::{
-    AuthReply, AuthRequest, CLIENT, Enrolled, Refusal, Returned, SERVER, TokenReply, TokenRequest, VERSION,
-    binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, Enrolled, Returned, SERVER, TokenReply, TokenRequest,
+    VERSION, binding,
 };
 use crate::cluster::security::{Claims, Token};
 use crate::config::{
@@ -193,17 +193,17 @@ impl<S: TokenService> TokenRpcServer<S> {
         &self,
         opening: AuthRequest,
         binding: &[u8],
-    ) -> Result<OwnedSemaphorePermit, (Refusal, RefusalReason)> {
+    ) -> Result<OwnedSemaphorePermit, (AuthRefusal, RefusalReason)> {
         let AuthRequest { version: theirs, proof } = opening;
         if theirs != VERSION {
-            return Err((Refusal::Version { ours: VERSION }, RefusalReason::Version { theirs }));
+            return Err((AuthRefusal::Version { ours: VERSION }, RefusalReason::Version { theirs }));
         }
         if !self.token.verify(CLIENT, binding, &proof) {
-            return Err((Refusal::Secret, RefusalReason::Secret));
+            return Err((AuthRefusal::Secret, RefusalReason::Secret));
         }
         Arc::clone(&self.connection_slots)
             .try_acquire_owned()
-            .map_err(|_| (Refusal::Busy, RefusalReason::Busy))
+            .map_err(|_| (AuthRefusal::Busy, RefusalReason::Busy))
     }
 
     /// Answers until nothing more is asked.

@@ -17,9 +17,9 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::cluster::daemon::test_ca::{TestCa, claims};
-use crate::cluster::security::enrol::{Back, Renewal};
+use crate::cluster::security::enrol::{Rejoined, Renewal};
 use crate::cluster::security::token_rpc::message::{
-    AuthReply, AuthRequest, CLIENT, Refusal, SERVER, TokenReply, TokenRequest, VERSION, binding,
+    AuthRefusal, AuthReply, AuthRequest, CLIENT, SERVER, TokenReply, TokenRequest, VERSION, binding,
 };
 use crate::cluster::security::token_rpc::{Endpoint, TokenRpcClient, TokenRpcError};
 use crate::cluster::security::{Claims, Token};
@@ -153,7 +153,7 @@ async fn visitor_with_the_token_asks_as_often_as_it_likes() {
         let reply: String = in_time(client.ask(&request)).await.unwrap();
         assert!(reply == request);
     }
-    assert!(format!("{client:?}").starts_with("DeskClient { at: Ok(127.0.0.1:"));
+    assert!(format!("{client:?}").starts_with("TokenRpcClient { at: Ok(127.0.0.1:"));
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn member_with_a_fresh_certificate_comes_back_without_a_signature() {
     for (at_hand, renewal, signatures) in cases {
         let (before, claims) = (realm.authority.issued(), claims(Role::Agent, me));
         let back = enrol::rejoin(&heads, at, token, &claims, &at_hand, renewal);
-        let Back { head, renewed, .. } = in_time(back).await.unwrap();
+        let Rejoined { head, renewed, .. } = in_time(back).await.unwrap();
         let signed = realm.authority.issued() - before;
         assert_eq!((head, renewed, signed), (HEAD, signatures > 0, signatures), "{renewal:?}");
         assert!(at_hand.is_fresh());
@@ -396,12 +396,12 @@ async fn proof_fits_no_other_connection() {
     let office = Office::open().await;
     let (mut one, mut other) = (under_tls(&office).await, under_tls(&office).await);
     let proof = office.token().prove(CLIENT, &binding(one.get_ref().1).unwrap());
-    assert!(matches!(say(&mut other, &proof).await, Some(AuthReply::Refused(Refusal::Secret))));
+    assert!(matches!(say(&mut other, &proof).await, Some(AuthReply::Refused(AuthRefusal::Secret))));
     assert!(matches!(say(&mut one, &proof).await, Some(AuthReply::Welcome { .. })));
     // And none that the server made serves a client.
     let mut third = under_tls(&office).await;
     let proof = office.token().prove(SERVER, &binding(third.get_ref().1).unwrap());
-    assert!(matches!(say(&mut third, &proof).await, Some(AuthReply::Refused(Refusal::Secret))));
+    assert!(matches!(say(&mut third, &proof).await, Some(AuthReply::Refused(AuthRefusal::Secret))));
     office.is_at_peace().await;
 }
 
@@ -413,7 +413,7 @@ async fn whoever_proves_nothing_is_not_heard() {
     let heard: Option<TokenReply<String>> = in_time(frames::read(&mut stream, 1 << 12)).await.ok().flatten();
     assert!(heard.is_none());
     let mut stream = under_tls(&office).await;
-    assert!(matches!(say(&mut stream, b"").await, Some(AuthReply::Refused(Refusal::Secret))));
+    assert!(matches!(say(&mut stream, b"").await, Some(AuthReply::Refused(AuthRefusal::Secret))));
     // Nor what is longer than a proof.
     let mut stream = under_tls(&office).await;
     let long = vec![0; TOKEN_RPC_UNAUTHENTICATED_BYTES_MAX];
@@ -440,7 +440,7 @@ async fn another_version_is_told_so() {
     let opening = AuthRequest { version: VERSION + 1, proof: vec![0; 32] };
     frames::write(&mut stream, &opening, 1 << 12).await.unwrap();
     let opened = in_time(frames::read(&mut stream, 1 << 12)).await.unwrap();
-    assert!(matches!(opened, Some(AuthReply::Refused(Refusal::Version { ours: VERSION }))));
+    assert!(matches!(opened, Some(AuthReply::Refused(AuthRefusal::Version { ours: VERSION }))));
 }
 
 #[tokio::test]
