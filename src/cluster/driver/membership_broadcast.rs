@@ -15,7 +15,7 @@ use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
 use crate::lock::Mutex;
 use crate::observe::log;
-use crate::remote::{Shared as Encoded, ask_host_shared};
+use crate::remote::{SharedArgs as Encoded, ask_host_shared};
 
 /// Time for which changes are gathered: the least, and what each worker adds.
 const GATHER: Duration = Duration::from_millis(5);

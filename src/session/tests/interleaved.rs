@@ -115,7 +115,7 @@ impl Side {
 
     fn take(&mut self, message: Inbound) {
         let (number, _): (Number, String) = wire::decode(&message.body).unwrap();
-        let claim = message.claim().unwrap();
+        let claim = message.charge().unwrap();
         let claim =
             CreditCharge { target: claim.target(), bytes: claim.bytes().get(), epoch: claim.session_epoch() };
         match message.call() {
@@ -178,7 +178,7 @@ struct Came {
 }
 
 impl InboundSink for Came {
-    fn run(&mut self, to: (Target, TypeHash), run: MessageBatch) {
+    fn messages(&mut self, to: (Target, TypeHash), run: MessageBatch) {
         assert_eq!(to, (TARGET, MESSAGE));
         self.messages.extend(run);
     }
