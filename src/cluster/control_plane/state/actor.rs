@@ -269,7 +269,7 @@ impl State {
 
     /// Whoever had a place for a detached actor has ended without making it.
     pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
-        let within = self.settings.begin_lease.as_secs_f64();
+        let within = self.settings.start_lease.as_secs_f64();
         let cause = format!("it did not begin within {within} s of the end of its job");
         self.end_actor(key, &cause.as_str().into(), ControlError::JobEnded);
     }
@@ -335,7 +335,7 @@ impl State {
         }
         // A missing actor has one, too, if its worker is back since the head was started anew, without it.
         let has_own = phase.worker().is_some() || phase == Phase::Unaccounted;
-        let own = self.own_workers.get(&key).copied().filter(|_| has_own);
+        let own = self.dedicated_workers.get(&key).copied().filter(|_| has_own);
         if let Some(worker) = own {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
         }

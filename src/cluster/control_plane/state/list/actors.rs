@@ -1,4 +1,4 @@
-//! Actors in lists.
+//! List of actors.
 
 use super::cursor::Position;
 use super::reference::Meant;
@@ -9,7 +9,7 @@ use crate::cluster::listing::Value;
 use crate::cluster::model::{ActorInfo, ActorKey, ActorState, Lifetime, NodeId, WorkerId};
 use crate::config::LIST_MEANT_MAX;
 
-/// An actor at a position.
+/// Actor at a position, alive or ended.
 #[derive(Clone, Copy)]
 struct At<'a> {
     key: ActorKey,
@@ -31,7 +31,7 @@ impl<'a> At<'a> {
         if self.past.is_some() { ActorState::Dead } else { self.actor.phase.state() }
     }
 
-    /// The node, the worker and its process.
+    /// Node, worker and process id of the actor.
     fn place(self, state: &State) -> (Option<NodeId>, Option<WorkerId>, Option<u32>) {
         if let Some(past) = self.past {
             let (node, worker, pid) = past
@@ -127,7 +127,7 @@ impl Listed for ActorInfo {
 }
 
 impl State {
-    /// What an actor waits for that has not begun.
+    /// Explains why an actor is not alive; `None` if it is.
     pub(in crate::cluster::control_plane::state) fn pending_reason(
         &self,
         actor: &Actor,

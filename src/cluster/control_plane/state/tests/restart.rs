@@ -162,7 +162,7 @@ fn a_worker_that_is_back_without_its_detached_actor_ends_with_that() {
     let actions = lab.pass(lease(), &[agent(1, 1)], &[before.job]);
     lab.is_dead(before.detached, "it was lost while the head was away");
     assert_eq!(stopped(&actions), [before.own]);
-    assert!(lab.state.own_workers.is_empty());
+    assert!(lab.state.dedicated_workers.is_empty());
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl World {
         let own = state.workers.iter().filter_map(|(id, worker)| Some((worker.detached?, *id)));
         assert_eq!(
             own.collect::<BTreeMap<_, _>>(),
-            state.own_workers.iter().map(|(a, w)| (*a, *w)).collect()
+            state.dedicated_workers.iter().map(|(a, w)| (*a, *w)).collect()
         );
         let suspended = state.workers.iter().filter(|(_, worker)| worker.suspended).map(|(id, _)| *id);
         assert_eq!(suspended.collect::<BTreeSet<_>>(), state.suspended);
