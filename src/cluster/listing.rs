@@ -230,13 +230,13 @@ pub enum QueryError {
         form: String,
     },
     /// The query has too many filters.
-    #[error("there are {filters} filters, and at most {LIST_FILTERS_MAX} can be had")]
+    #[error("{filters} filters are too many: at most {LIST_FILTERS_MAX} are allowed")]
     TooMany {
         /// Number of filters in the query.
         filters: usize,
     },
     /// The cursor was not produced by a list of this head.
-    #[error("{cursor:?} is no place in this list; take it from the note below the page before")]
+    #[error("{cursor:?} is not a cursor of this list; use the one printed below the previous page")]
     Cursor {
         /// Cursor of the query.
         cursor: String,

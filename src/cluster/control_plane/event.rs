@@ -104,7 +104,7 @@ pub(in crate::cluster) enum Action {
     /// Answers a request.
     Answer { ticket: Ticket, answer: Result<Answer, ControlError> },
     /// Sends an event to the driver of a job, if it is connected.
-    NotifyDriver { job: JobId, news: JobEvent },
+    NotifyDriver { job: JobId, event: JobEvent },
     /// Writes a record for later incarnations of the head, replacing the one with the same key.
     Persist(Record),
     /// Deletes a record.
@@ -166,7 +166,7 @@ pub(in crate::cluster) enum ControlError {
     JobEnded(String),
     /// The request needs a durable record, and the head cannot write.
     #[error(
-        "the head cannot keep its state, and takes nothing new that has to be kept: {0}; free some disk on its machine"
+        "the head cannot keep its state and accepts no work that must be durable: {0}; free some disk space on its machine"
     )]
     NotPersisted(String),
 }

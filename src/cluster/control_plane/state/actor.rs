@@ -270,7 +270,7 @@ impl State {
     /// Whoever had a place for a detached actor has ended without making it.
     pub(super) fn start_lease_expired(&mut self, key: ActorKey) {
         let within = self.settings.start_lease.as_secs_f64();
-        let cause = format!("it did not begin within {within} s of the end of its job");
+        let cause = format!("it was not created within {within} s of the end of its job");
         self.end_actor(key, &cause.as_str().into(), ControlError::JobEnded);
     }
 
@@ -370,7 +370,7 @@ impl State {
         };
         match actor.phase {
             Phase::Alive(worker, target) => self.end_alive(key, worker, target),
-            _ => self.end_actor(key, &"it was killed before it began".into(), ControlError::Unknown),
+            _ => self.end_actor(key, &"it was killed before it was created".into(), ControlError::Unknown),
         }
         self.answer(ticket, Ok(Answer::Done));
     }

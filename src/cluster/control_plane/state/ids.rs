@@ -143,7 +143,7 @@ impl State {
             return Ok(());
         }
         self.check_persistence()?;
-        Err(ControlError::NotPersisted("its disk has not taken anything for long".to_owned()))
+        Err(ControlError::NotPersisted("its disk has accepted no writes for long".to_owned()))
     }
 
     fn keep_bounds(&mut self, raised: bool) {

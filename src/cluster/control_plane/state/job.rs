@@ -123,7 +123,7 @@ impl State {
     pub(super) fn job_submitted(&mut self, ticket: Ticket, facts: JobDescriptor) {
         let runs_on = facts.runs_on.and_then(|node| self.nodes.get(&node));
         if runs_on.is_none_or(|node| node.state != NodeState::Alive || !node.has_rejoined) {
-            let text = "the node that is to run the job's driver is not there, or is draining";
+            let text = "the node for the job's driver has left the cluster or is draining";
             return self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
         }
         let id = match self.new_job() {
@@ -343,9 +343,8 @@ impl State {
     /// Fails a submitted job whose driver was not started in time.
     pub(super) fn submitted_lease_expired(&mut self, id: JobId) {
         let within = self.settings.submitted_lease.as_secs_f64();
-        let why = format!(
-            "its driver was not started within {within} s of its submission: whoever submitted it has gone"
-        );
+        let why =
+            format!("its driver was not started within {within} s of its submission; submit the job again");
         self.stop_driver(id, &why);
         self.end_job(id, JobState::Failed, None, &why);
     }

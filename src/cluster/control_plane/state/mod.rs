@@ -332,7 +332,7 @@ impl State {
 
 /// Cause of death of a member whose lease expired.
 fn lease_expired_text(lease: Duration) -> String {
-    format!("nothing heard for {} s", lease.as_secs_f64())
+    format!("no heartbeat for {} s", lease.as_secs_f64())
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -83,7 +83,7 @@ impl State {
         let previous: Vec<NodeId> =
             self.nodes.values().filter(is_previous).map(|node| node.facts.id()).collect();
         for id in previous {
-            self.node_lost(id, "its agent was started anew");
+            self.node_lost(id, "its agent restarted");
         }
     }
 
@@ -114,7 +114,7 @@ impl State {
             return self.node_rejoined(report);
         }
         if known.is_some() {
-            self.node_lost(id, "it was started anew");
+            self.node_lost(id, "its agent restarted");
         }
         self.add_node(id, Node::new(report.facts, self.now));
         self.persist_node(id);
@@ -147,7 +147,7 @@ impl State {
         for job in &self.open_jobs {
             if self.jobs.get(job).is_some_and(|job| job.state == JobState::Running && !job.left) {
                 self.actions
-                    .push(Action::NotifyDriver { job: *job, news: JobEvent::NodeUp(node.facts.clone()) });
+                    .push(Action::NotifyDriver { job: *job, event: JobEvent::NodeUp(node.facts.clone()) });
             }
         }
     }
@@ -243,7 +243,7 @@ impl State {
     pub(super) fn why_unavailable(&self, id: NodeId) -> Option<String> {
         match self.nodes.get(&id) {
             Some(node) if node.state == NodeState::Alive => None,
-            Some(_) => Some(format!("node {id} is draining, and takes nothing new")),
+            Some(_) => Some(format!("node {id} is draining and accepts no new work")),
             None => Some(match self.history.node(id).and_then(|past| past.info.cause.as_ref()) {
                 Some(cause) => format!("node {id} is dead: {cause}"),
                 None => format!("there is no node {id} in the cluster"),

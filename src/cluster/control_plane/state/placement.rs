@@ -107,7 +107,7 @@ impl State {
         let class = self.classes.name(actor.class);
         if !spec.get_if_exists || class != spec.class {
             let name = spec.name.unwrap_or_default();
-            let alive = if matches!(actor.phase, Phase::Alive(..)) { "" } else { ", which is being made" };
+            let alive = if matches!(actor.phase, Phase::Alive(..)) { "" } else { ", which is being created" };
             return Err(ControlError::NameTaken(format!(
                 "the name {name} of the namespace {} is taken by actor {owner} of type {class} of job {}{alive}: \
                  take another name, or kill that actor",
@@ -194,7 +194,7 @@ impl State {
         match waiter {
             NameWaiter::Place { ticket, job, spec } => self.place(ticket, job, spec),
             NameWaiter::Find { ticket } => {
-                let text = "it was not made, or has ended since";
+                let text = "it was not created, or has ended since";
                 self.answer(ticket, Err(ControlError::Unknown(text.to_owned())));
             }
         }
@@ -215,7 +215,7 @@ impl State {
                 self.answer(ticket, found.ok_or_else(gone));
             }
             Some(_) => {
-                let text = format!("the actor {name} of the namespace {namespace} waits for a place");
+                let text = format!("the actor {name} of the namespace {namespace} waits for a node");
                 self.answer(ticket, Err(ControlError::Unknown(text)));
             }
             None => {
@@ -230,7 +230,7 @@ impl State {
             Some(OpenRequest::Place(actor)) => {
                 // Removed first, so that `end_actor` does not answer a request that was cancelled.
                 self.open_requests.remove(&ticket);
-                self.end_actor(actor, &"nobody waits for it any more".into(), ControlError::Unknown);
+                self.end_actor(actor, &"its request was cancelled".into(), ControlError::Unknown);
             }
             Some(OpenRequest::WaitForActor { .. }) => self.cancel_waiter(ticket),
             None => {}

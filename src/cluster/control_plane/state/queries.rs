@@ -72,10 +72,13 @@ impl State {
         let mut why = self.schedule.explain_pending(queue);
         // Writing to a string cannot fail.
         let _ = match self.waiting.reservation(queue) {
-            Some(node) => write!(why, "; node {node} is reserved for the first that wants this"),
+            Some(node) => write!(why, "; node {node} is reserved for the oldest of these requests"),
             None if self.waiting.reservations().len() > 0 => {
                 let nodes = self.waiting.reservations().len();
-                write!(why, "; what is free of {nodes} nodes is reserved for actors that were passed by many")
+                write!(
+                    why,
+                    "; the free resources of {nodes} nodes are reserved for actors that were passed too often"
+                )
             }
             None => Ok(()),
         };
@@ -104,7 +107,7 @@ impl State {
             let mut text = format!("job {job}: its worker {id} on node {node} is stopped by a signal");
             // The process id is known only once the worker is ready.
             if *pid > 0 {
-                text += &format!("; `kill -CONT {pid}` there lets it go on");
+                text += &format!("; run `kill -CONT {pid}` there to continue it");
             }
             Alert { kind: AlertKind::SuspendedWorker, text }
         });
@@ -201,7 +204,7 @@ impl State {
         }
         // The control plane learns the address of a worker before any other process does. Once every node has
         // reported its workers, an unknown host therefore belongs to a worker that has ended.
-        self.all_rejoined().then(|| "its worker ended long ago, or while the head was away".to_owned())
+        self.all_rejoined().then(|| "its worker ended long ago, or while the head was down".to_owned())
     }
 
     /// Checks whether all nodes have rejoined since the head restarted.

@@ -42,7 +42,7 @@ impl State {
         for worker in known_workers.difference(&reported) {
             // The agent may have received the command to start it after the report was made.
             self.actions.push(Action::StopWorker { node: id, worker: *worker });
-            self.finish_worker(*worker, "it was gone when its node came back", false);
+            self.finish_worker(*worker, "it was gone when its node rejoined", false);
         }
         for worker in report.workers {
             self.worker_reported(id, worker, first_join);
@@ -112,7 +112,7 @@ impl State {
             // Only alive ones: an assigned actor may be created at any moment, so its absence proves nothing.
             let alive = self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, Phase::Alive(..)));
             if alive && !reported.contains(&key) {
-                self.end_actor(key, &"it was gone when its node came back".into(), ControlError::Unknown);
+                self.end_actor(key, &"it was gone when its node rejoined".into(), ControlError::Unknown);
             }
         }
     }

@@ -111,7 +111,7 @@ impl State {
     /// Fails the actors that no node has reported until the rejoin deadline.
     pub(super) fn fail_unaccounted(&mut self) {
         self.rejoin_deadline = None;
-        let cause = "it was lost while the head was away".into();
+        let cause = "it was lost while the head was down".into();
         for actor in std::mem::take(&mut self.unaccounted) {
             self.end_actor(actor, &cause, ControlError::Unknown);
         }

@@ -185,7 +185,7 @@ impl State {
         self.evict(key);
         if attempts_exhausted {
             let cause =
-                format!("no worker of its own could be started, {WORKER_STARTS_FAILED_MAX} times: {cause}");
+                format!("its dedicated worker failed to start {WORKER_STARTS_FAILED_MAX} times: {cause}");
             self.end_actor(key, &cause.into(), ControlError::Infeasible);
         }
     }
@@ -270,9 +270,9 @@ impl State {
     }
 
     /// Sends an event to a job's driver, unless the job has ended or the driver has left.
-    pub(super) fn notify_driver(&mut self, job: JobId, news: JobEvent) {
+    pub(super) fn notify_driver(&mut self, job: JobId, event: JobEvent) {
         if self.is_served(job) {
-            self.actions.push(Action::NotifyDriver { job, news });
+            self.actions.push(Action::NotifyDriver { job, event });
         }
     }
 }

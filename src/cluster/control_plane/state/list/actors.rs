@@ -135,8 +135,8 @@ impl State {
     ) -> Option<String> {
         match actor.phase {
             Phase::Alive(..) => None,
-            Phase::Assigned(_) => Some("it has a place, and has not begun yet".to_owned()),
-            Phase::Unaccounted => Some("its node is not back since the head was started anew".to_owned()),
+            Phase::Assigned(_) => Some("it is assigned to a worker and not created yet".to_owned()),
+            Phase::Unaccounted => Some("its node has not rejoined since the head restarted".to_owned()),
             Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
             Phase::AwaitingWorker(node) => {
                 let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));

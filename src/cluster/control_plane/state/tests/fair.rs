@@ -87,11 +87,11 @@ fn a_node_is_reserved_for_what_the_actor_wants_alone_and_status_says_so() {
     assert_eq!(lab.reserved(), [1]);
     let reasons = lab.reasons();
     assert!(
-        reasons[0].ends_with("node 0000000000000001 is reserved for the first that wants this"),
+        reasons[0].ends_with("node 0000000000000001 is reserved for the oldest of these requests"),
         "{reasons:?}"
     );
     lab.place(job, cpus(1.0)).waits();
-    assert!(lab.reasons()[1].contains("what is free of 1 nodes is reserved"), "{:?}", lab.reasons());
+    assert!(lab.reasons()[1].contains("the free resources of 1 nodes are reserved"), "{:?}", lab.reasons());
     // It takes no processor.
     lab.place(job, ActorSpec { resources: Resources::none().with("gpu", 1.0), ..plain() }).placed();
     lab.place(job, plain()).placed();

@@ -48,7 +48,7 @@ fn a_driver_that_is_not_heard_of_fails_its_job() {
     lab.pass(lease() - 1, &beats, &[]);
     assert_eq!(lab.state.job_state(job), Some(JobState::Running));
     let actions = lab.pass(1, &beats, &[]);
-    let why = "the driver was lost: nothing heard for 13 s".to_owned();
+    let why = "the driver was lost: no heartbeat for 13 s".to_owned();
     assert_eq!(news(&actions), [&JobEvent::Stopped { why: why.clone() }]);
     let info = &lab.state.jobs()[0];
     assert_eq!((info.state, info.message.as_ref()), (JobState::Failed, Some(&why)));
@@ -117,7 +117,7 @@ fn a_submitted_driver_that_is_not_heard_of_loses_its_workers_and_is_not_killed()
         told.extend(news(&actions).into_iter().cloned());
         stopping.extend(actions.into_iter().filter(|it| matches!(it, Action::StopDriver { .. })));
     }
-    assert!(matches!(&told[..], [JobEvent::Stopped { why }] if why.contains("nothing heard")), "{told:?}");
+    assert!(matches!(&told[..], [JobEvent::Stopped { why }] if why.contains("no heartbeat")), "{told:?}");
     assert_eq!((stopping, lab.state.job_state(job)), (Vec::new(), Some(JobState::Running)));
     end(&mut lab, job, JobState::Failed, Some(3));
     let info = lab.state.jobs().pop().unwrap();
@@ -164,7 +164,7 @@ fn a_submitted_job_whose_driver_nobody_starts_fails() {
     assert_eq!(lab.state.job_state(job), Some(JobState::Pending));
     let actions = lab.pass(1, &[agent(1, 1)], &[]);
     let info = lab.state.jobs().pop().unwrap();
-    let why = "its driver was not started within 30 s of its submission: whoever submitted it has gone";
+    let why = "its driver was not started within 30 s of its submission; submit the job again";
     assert_eq!((info.state, info.message.as_deref()), (JobState::Failed, Some(why)));
     // Nor is it to be started any more.
     let stop = Action::StopDriver { node: NodeId(1), job };
@@ -198,7 +198,7 @@ fn a_submitted_job_ends_with_the_node_that_runs_its_driver() {
     let info = lab.state.jobs().pop().unwrap();
     assert_eq!((info.job_id, info.state), (job, JobState::Failed));
     assert_eq!(info.message.as_deref(), Some("node lost: it was stopped"));
-    let why = "the node that is to run the job's driver is not there, or is draining";
+    let why = "the node for the job's driver has left the cluster or is draining";
     submitted(&mut lab, 1).is_denied(ControlError::Unknown, why);
 }
 

@@ -18,7 +18,7 @@ fn a_name_is_taken_from_when_it_was_asked_for_until_its_actor_is_dead() {
         "the name a of the namespace own is taken by actor 0000000000000001 of type Plain of job 00000001";
     let advice = ": take another name, or kill that actor";
     lab.place(job, named("a"))
-        .is_denied(ControlError::NameTaken, &format!("{taken}, which is being made{advice}"));
+        .is_denied(ControlError::NameTaken, &format!("{taken}, which is being created{advice}"));
     lab.begin(actor);
     lab.place(job, named("a")).is_denied(ControlError::NameTaken, &format!("{taken}{advice}"));
     lab.handle(Event::ActorEnded { actor, cause: String::new() });
@@ -99,7 +99,7 @@ fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
     let actor = lab.place(job, named("a")).placed();
     let waits = find(&mut lab, "a").waits();
     let mut actions = lab.handle(Event::ActorEnded { actor, cause: "it was not spawned".to_owned() });
-    let none = "it was not made, or has ended since".to_owned();
+    let none = "it was not created, or has ended since".to_owned();
     assert_eq!(take_answer(&mut actions, waits), Some(Err(ControlError::Unknown(none))));
 
     let actor = lab.place(job, named("a")).placed();

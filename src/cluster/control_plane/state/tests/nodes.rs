@@ -50,13 +50,13 @@ fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
     let beats = [agent(1, 1)];
     assert_eq!(lab.pass(lease() - 1, &beats, &[job]), []);
     let actions = lab.pass(1, &beats, &[job]);
-    lab.is_dead(other, "node lost: nothing heard for 13 s");
+    lab.is_dead(other, "node lost: no heartbeat for 13 s");
     assert_eq!(lab.actor(one).state, ActorState::Alive);
-    let cause = "node lost: nothing heard for 13 s".to_owned();
+    let cause = "node lost: no heartbeat for 13 s".to_owned();
     let gone = JobEvent::WorkerDown { node: NodeId(2), worker, member: Some(member(worker)), cause };
     assert_eq!(news(&actions), [&gone, &JobEvent::NodeGone { agent: agent(2, 1) }]);
     assert_eq!(lab.state.node_state(NodeId(2)), Some(NodeState::Dead));
-    assert_eq!(lab.state.nodes()[1].cause.as_deref(), Some("nothing heard for 13 s"));
+    assert_eq!(lab.state.nodes()[1].cause.as_deref(), Some("no heartbeat for 13 s"));
     assert!(!lab.state.is_member(agent(2, 1)));
 }
 
@@ -79,7 +79,7 @@ fn a_later_life_of_a_node_replaces_the_earlier_one() {
     let (actor, _) = lab.spawn(job, cpus(1.0));
     let facts = NodeDescriptor { agent: agent(1, 2), ..node_facts(1, 8.0, 1) };
     lab.join(facts);
-    lab.is_dead(actor, "node lost: it was started anew");
+    lab.is_dead(actor, "node lost: its agent restarted");
     assert_eq!(lab.free_cpus(1), 8.0);
     // The earlier one is late.
     lab.join(node_facts(1, 4.0, 1));
@@ -102,7 +102,7 @@ fn a_node_that_is_back_keeps_what_it_reports_and_loses_what_it_does_not() {
     let known = report(workers[0], job, &[lives, began_unheard, ActorKey(77)]);
     let actions = lab.rejoin(node_facts(1, 4.0, 2), vec![known, stranger]);
     for (actor, _) in spawned.into_iter().filter(|(actor, _)| *actor != lives) {
-        lab.is_dead(actor, "it was gone when its node came back");
+        lab.is_dead(actor, "it was gone when its node rejoined");
     }
     assert_eq!(lab.actor(lives).state, ActorState::Alive);
     assert_eq!(lab.actor(began_unheard).state, ActorState::Alive);
@@ -145,7 +145,7 @@ fn what_is_left_on_a_node_that_was_given_up_is_stopped_when_it_comes_back() {
     let (mut lab, job) = Lab::with_nodes(1);
     let (actor, worker) = lab.spawn(job, plain());
     lab.pass(lease(), &[], &[job]);
-    lab.is_dead(actor, "node lost: nothing heard for 13 s");
+    lab.is_dead(actor, "node lost: no heartbeat for 13 s");
     let actions = lab.rejoin(node_facts(1, 4.0, 1), vec![report(worker, job, &[actor])]);
     assert_eq!(stopped(&actions), [worker]);
     assert_eq!(lab.state.nodes().len(), 1);
@@ -163,7 +163,7 @@ fn a_draining_node_gets_nothing_new_and_ends_when_its_jobs_have() {
         let (_, worker) = lab.spawn(job, plain());
         assert_eq!(lab.node_of(worker), 2);
     }
-    let why = "node 0000000000000001 is draining, and takes nothing new";
+    let why = "node 0000000000000001 is draining and accepts no new work";
     lab.place(job, on(1, plain())).is_denied(ControlError::Infeasible, why);
     assert_eq!(started(&lab.ended(worker)), []);
     lab.is_dead(actor, "exit code 1");

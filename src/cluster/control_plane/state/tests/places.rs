@@ -203,7 +203,7 @@ fn a_detached_actor_may_begin_after_its_job_has_ended_but_not_for_ever() {
     let actions = lab.pass(11, &[agent(1, 1)], &[]);
     assert_eq!(lab.actor(begins).state, ActorState::Alive);
     assert_eq!(stopped(&actions), [late]);
-    lab.is_dead(never, "it did not begin within 10 s of the end of its job");
+    lab.is_dead(never, "it was not created within 10 s of the end of its job");
     assert_eq!(lab.free_cpus(1), 3.0);
 }
 
@@ -216,7 +216,7 @@ fn a_detached_actor_whose_worker_does_not_start_is_denied_in_the_end() {
         own = started(&lab.ended(own))[0];
     }
     let mut actions = lab.ended(own);
-    let why = "no worker of its own could be started, 3 times: exit code 1";
+    let why = "its dedicated worker failed to start 3 times: exit code 1";
     assert_eq!(take_answer(&mut actions, asking.ticket), Some(Err(ControlError::Infeasible(why.to_owned()))));
     assert_eq!(started(&actions), []);
 }
@@ -228,7 +228,7 @@ fn killing_withdraws_what_waits_and_stops_what_lives() {
     let waits = lab.place(job, cpus(1.0)).waits();
     let key = ActorKey(alive.0 + 1);
     let mut killed = lab.ask(|ticket| Event::Kill { ticket, actor: key });
-    let why = "it was killed before it began".to_owned();
+    let why = "it was killed before it was created".to_owned();
     assert_eq!(take_answer(&mut killed.actions, waits), Some(Err(ControlError::Unknown(why))));
     assert_eq!(killed.answer, Some(Ok(Answer::Done)));
 
@@ -276,7 +276,7 @@ fn a_detached_actor_ends_with_the_worker_of_its_own_and_none_takes_the_place() {
     // It is being started.
     let starting = lab.ask(|ticket| Event::KillWorkerOf { ticket, actor });
     assert_eq!((stopped(&starting.actions), started(&starting.actions)), (vec![own], Vec::new()));
-    lab.is_dead(actor, "it was killed before it began");
+    lab.is_dead(actor, "it was killed before it was created");
 
     let asking = lab.place(job, detached(plain()));
     let own = started(&asking.actions)[0];

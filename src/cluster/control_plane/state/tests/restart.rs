@@ -123,7 +123,7 @@ fn a_place_waits_until_a_node_that_could_take_it_is_back() {
     let (noted, before) = before();
     let (mut lab, _) = noted.restart();
     let waits = lab.place(before.job, cpus(1.0)).waits();
-    assert_eq!(lab.reasons(), ["no node is back yet since the head was started anew"]);
+    assert_eq!(lab.reasons(), ["no node has rejoined since the head restarted"]);
     let too_much = lab.place(before.job, cpus(5.0));
     assert!(matches!(too_much.answer, Some(Err(ControlError::Infeasible(_)))));
     let mut actions = lab.rejoin(node_facts(1, 4.0, 1), report(&before));
@@ -141,7 +141,7 @@ fn what_nobody_reports_within_a_lease_is_lost() {
     lab.pass(lease() - 1, &[agent(1, 1)], &[before.job]);
     assert_eq!(lab.actor(before.detached).state, ActorState::PendingCreation);
     let mut actions = lab.pass(1, &[agent(1, 1)], &[before.job]);
-    lab.is_dead(before.detached, "it was lost while the head was away");
+    lab.is_dead(before.detached, "it was lost while the head was down");
     assert!(matches!(take_answer(&mut actions, looks), Some(Err(ControlError::Unknown(_)))));
     assert!(actions.contains(&Action::Delete(RecordKey::Actor(before.detached))));
     assert_eq!(lab.actor(before.named).state, ActorState::Alive);
@@ -160,7 +160,7 @@ fn a_worker_that_is_back_without_its_detached_actor_ends_with_that() {
     let actions = lab.rejoin(node_facts(1, 4.0, 1), reported);
     assert_eq!(stopped(&actions), []);
     let actions = lab.pass(lease(), &[agent(1, 1)], &[before.job]);
-    lab.is_dead(before.detached, "it was lost while the head was away");
+    lab.is_dead(before.detached, "it was lost while the head was down");
     assert_eq!(stopped(&actions), [before.own]);
     assert!(lab.state.dedicated_workers.is_empty());
 }
@@ -175,7 +175,7 @@ fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
     lab.pass(1, &[], &[]);
     assert_eq!(lab.state.job_state(before.job), Some(JobState::Failed));
     assert_eq!(lab.state.node_state(NodeId(1)), Some(NodeState::Dead));
-    lab.is_dead(before.detached, "it was lost while the head was away");
+    lab.is_dead(before.detached, "it was lost while the head was down");
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
     let actions = lab.handle(Event::Restored(kept(&given)));
     // Not before its own numbers are on disk.
     let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(7) };
-    lab.ask(start).is_denied(ControlError::NotPersisted, "its disk has not taken anything for long");
+    lab.ask(start).is_denied(ControlError::NotPersisted, "its disk has accepted no writes for long");
     lab.numbers_are_kept(&actions);
     lab.join(node_facts(1, 4.0, 1));
     let job = lab.start_job();
@@ -293,7 +293,7 @@ fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back(
     lab.rejoin(node_facts(2, 4.0, 1), Vec::new());
     assert_eq!(lab.state.host_exit_cause(lives), None);
     let end = lab.state.host_exit_cause(gone).unwrap();
-    assert!(end.contains("while the head was away"), "{end}");
+    assert!(end.contains("while the head was down"), "{end}");
 }
 
 #[test]

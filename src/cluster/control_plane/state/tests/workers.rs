@@ -247,5 +247,5 @@ fn the_end_of_a_worker_is_known_by_its_hosts() {
     assert_eq!(lab.state.host_exit_cause(member(other).actors), None);
     lab.pass(lease() + 1, &[agent(1, 1)], &[job]);
     let end = lab.state.host_exit_cause(member(other).actors).unwrap();
-    assert!(end.contains("node lost: nothing heard for 13 s"), "{end}");
+    assert!(end.contains("node lost: no heartbeat for 13 s"), "{end}");
 }
