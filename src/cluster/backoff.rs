@@ -1,4 +1,4 @@
-//! Pauses between attempts to find the head.
+//! Pauses between attempts, such as those to find the head.
 
 use std::time::Duration;
 
@@ -7,18 +7,24 @@ use tokio::time::Instant;
 use crate::config::{REJOIN_BACKOFF_MAX, REJOIN_DELAY_MIN};
 use crate::host::random_u64;
 
-/// Paces attempts: the distance between the starts of two doubles up to [`REJOIN_BACKOFF_MAX`]. A random half of
-/// it is left out, so that the members of a cluster do not come back together.
+/// Paces attempts: the distance between the starts of two doubles up to a limit. A random half of it is left out, so
+/// that the members of a cluster do not come back together.
 #[derive(Debug)]
 pub(super) struct Backoff {
     delay: Duration,
+    delay_max: Duration,
     begun: Instant,
 }
 
 impl Backoff {
-    /// The first attempt begins now.
+    /// Paces attempts to find the head. The first begins now.
     pub(super) fn new() -> Self {
-        Self { delay: REJOIN_DELAY_MIN, begun: Instant::now() }
+        Self::between(REJOIN_DELAY_MIN, REJOIN_BACKOFF_MAX)
+    }
+
+    /// Paces attempts with other delays. The first begins now.
+    pub(super) fn between(delay: Duration, delay_max: Duration) -> Self {
+        Self { delay, delay_max, begun: Instant::now() }
     }
 
     /// Waits until the next attempt is due. One that has taken long already costs no further wait.
@@ -32,7 +38,7 @@ impl Backoff {
             half.mul_f64(f64::from(u32::try_from(random_u64() >> 32).unwrap_or(0)) / f64::from(u32::MAX));
         tokio::time::sleep_until(self.begun + half + jitter).await;
         self.begun = Instant::now();
-        self.delay = (2 * self.delay).min(REJOIN_BACKOFF_MAX);
+        self.delay = (2 * self.delay).min(self.delay_max);
     }
 }
 

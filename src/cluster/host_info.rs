@@ -31,7 +31,7 @@ pub(super) fn memory_bytes() -> u64 {
 }
 
 /// Where the control groups are mounted.
-const GROUPS: &str = "/sys/fs/cgroup";
+pub(super) const GROUPS: &str = "/sys/fs/cgroup";
 
 /// The smallest limit of the groups of this process and of those that they are in: each limits all below it.
 ///
@@ -46,12 +46,16 @@ fn group_limit(mounted: &Path) -> Option<u64> {
 }
 
 fn limit_of(mounted: &Path, group: &str, file: &str) -> Option<u64> {
-    let groups = Path::new(group).ancestors();
-    let limits = groups.filter_map(|group| {
-        let file = mounted.join(group.strip_prefix("/").ok()?).join(file);
-        std::fs::read_to_string(file).ok()?.trim().parse().ok()
-    });
-    limits.min()
+    texts_of(mounted, group, file).filter_map(|text| text.trim().parse().ok()).min()
+}
+
+/// What a file says of a group and of those that it is in, the own first.
+///
+/// A container may see its group as the root of what is mounted, and by another name in its list.
+fn texts_of(mounted: &Path, group: &str, file: &str) -> impl Iterator<Item = String> {
+    Path::new(group).ancestors().filter_map(move |group| {
+        std::fs::read_to_string(mounted.join(group.strip_prefix("/").ok()?).join(file)).ok()
+    })
 }
 
 /// The memory's control group of version 1 in a list such as `/proc/self/cgroup`: `4:memory:/docker/1f`.
@@ -68,10 +72,15 @@ fn group(list: &str) -> Option<String> {
     list.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// A file of the control group of this process.
-pub(super) fn group_file(name: &str) -> Option<String> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    std::fs::read_to_string(format!("{GROUPS}{}/{name}", group(&groups)?)).ok()
+/// What a file of version 2 and one of version 1 say of the memory's control group in a list such as
+/// `/proc/self/cgroup`, or of the nearest group around it that has the file.
+#[cfg(feature = "cli")]
+pub(super) fn group_texts(mounted: &Path, list: &str, v2: &str, v1: &str) -> impl Iterator<Item = String> {
+    let texts = [
+        group(list).and_then(|group| texts_of(mounted, &group, v2).next()),
+        group_v1(list).and_then(|group| texts_of(&mounted.join("memory"), &group, v1).next()),
+    ];
+    texts.into_iter().flatten()
 }
 
 /// What this machine is at, and these processes on it.

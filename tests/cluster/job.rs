@@ -436,7 +436,17 @@ impl Job {
 
     /// A program that has joined, or what it says about that.
     #[track_caller]
-    pub(super) fn start(mut command: Command) -> Result<Self, String> {
+    pub(super) fn start(command: Command) -> Result<Self, String> {
+        let mut job = Self::launch(command);
+        match job.wait_for_reply(&Pending(0)) {
+            Reply::Failed(error) => Err(error),
+            _ => Ok(job),
+        }
+    }
+
+    /// A program that may not have joined yet.
+    #[track_caller]
+    pub(super) fn launch(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let replies = Arc::<(Mutex<HashMap<u64, Reply>>, Condvar)>::default();
@@ -444,11 +454,7 @@ impl Job {
         listen(child.stdout.take().unwrap(), Arc::clone(&replies));
         gather(child.stderr.take().unwrap(), Arc::clone(&errors));
         let orders = child.stdin.take();
-        let mut job = Self { child, orders, replies, errors, last: 0 };
-        match job.wait_for_reply(&Pending(0)) {
-            Reply::Failed(error) => Err(error),
-            _ => Ok(job),
-        }
+        Self { child, orders, replies, errors, last: 0 }
     }
 
     /// Has the program begin with something.

@@ -142,9 +142,9 @@ questions! {
     /// What has waited longest for a place, and why; and how many wait, with these.
     waiting(), "what waits", AdminRequest::PendingActors =>
         AdminReply::PendingActors { first, count } => (first, count), (Vec<PendingActor>, usize);
-    /// What an operator should see to, the head's own troubles first; the first hundred.
-    troubles(), "what is in trouble",
-        AdminRequest::Alerts => AdminReply::Alerts(troubles) => troubles, Vec<Alert>;
+    /// Alerts: what an operator should see to. Those about the head come first; at most a hundred.
+    alerts(), "the alerts",
+        AdminRequest::Alerts => AdminReply::Alerts(alerts) => alerts, Vec<Alert>;
     /// Asks an actor to end, which it does once it handles no message.
     kill(actor: ActorKey), "the end of an actor",
         AdminRequest::Kill { actor } => AdminReply::Done => (), ();

@@ -38,7 +38,7 @@ pub enum AdminRequest {
     },
     /// What has waited longest for a place, and why. [`AdminReply::PendingActors`].
     PendingActors,
-    /// What an operator should see to. [`AdminReply::Alerts`].
+    /// The alerts. [`AdminReply::Alerts`].
     Alerts,
     /// An actor is to end. [`AdminReply::Done`].
     Kill {

@@ -6,6 +6,7 @@ pub(super) mod head;
 mod job_users;
 mod logs;
 mod options;
+mod removal;
 #[cfg(test)]
 pub(crate) mod test_ca;
 mod token_rpc_server;
@@ -28,6 +29,8 @@ use crate::transport::Routed;
 pub(super) use job_users::is_known;
 pub use job_users::{JobUser, JobUsers, JobUsersError, UidRange};
 pub use options::{AgentOptions, AgentReady, HeadOptions, HeadReady};
+
+pub use removal::{RemoveTreeError, remove_tree};
 
 /// Why a daemon cannot start, or cannot go on.
 #[derive(Debug, Error)]

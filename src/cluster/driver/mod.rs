@@ -5,6 +5,7 @@
 //! user's code computes.
 
 mod address;
+mod delivery;
 mod events;
 mod heartbeat;
 mod membership_broadcast;

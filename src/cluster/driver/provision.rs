@@ -1,12 +1,14 @@
 //! The driver's executable on its way to the nodes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
-use super::sources::{Outcome, Source, Tally, Turn};
+use super::delivery::{Carrier, deliver};
+use super::sources::{Outcome, Source, Tally};
 use super::{InitialNodes, Shared, StartupProgress};
 use crate::cluster::error::ClusterError;
 use crate::cluster::model::NodeDescriptor;
@@ -141,22 +143,22 @@ async fn provide(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), Str
         shared.sources.stored_bytes(node);
         return Ok(());
     }
-    let mut tried = Vec::new();
-    loop {
-        let transfer = shared.sources.take(&tried).await;
-        let Turn::Fetch(source) = transfer.turn() else {
-            send(shared, facts).await?;
-            transfer.done(node);
-            return Ok(());
-        };
-        match fetch(shared, facts, source).await? {
-            Outcome::Done => {
-                transfer.done(node);
-                return Ok(());
-            }
-            outcome => transfer.failed(outcome),
-        }
-        tried.push(source.agent);
+    deliver(&shared.sources, node, &Route { shared, facts }).await
+}
+
+/// The way of the executable to one node.
+struct Route<'a> {
+    shared: &'a Arc<Shared>,
+    facts: &'a NodeDescriptor,
+}
+
+impl Carrier for Route<'_> {
+    async fn fetch(&self, source: Source) -> Result<Outcome, String> {
+        fetch(self.shared, self.facts, source).await
+    }
+
+    async fn send(&self, pieces: &AtomicU64) -> Result<(), String> {
+        send(self.shared, self.facts, pieces).await
     }
 }
 
@@ -178,6 +180,7 @@ async fn fetch(shared: &Shared, facts: &NodeDescriptor, source: Source) -> Resul
     };
     let (node, from) = (facts.id(), source.agent.host);
     match outcome {
+        Outcome::Busy => log::debug!(%node, %from, why, "the executable is asked for again"),
         Outcome::Wrong => {
             log::warn!(%node, %from, why, "a node has a damaged copy of the executable; it will come from elsewhere");
         }
@@ -188,8 +191,8 @@ async fn fetch(shared: &Shared, facts: &NodeDescriptor, source: Source) -> Resul
     Ok(outcome)
 }
 
-/// Sends what the node has not got of the executable.
-async fn send(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String> {
+/// Sends what the node has not got of the executable; counts the pieces that the node has taken.
+async fn send(shared: &Arc<Shared>, facts: &NodeDescriptor, pieces: &AtomicU64) -> Result<(), String> {
     let (digest, size) = (shared.executable.digest(), shared.executable.size());
     let mut have = have(shared, facts).await?;
     // What is there may be of a node that had a damaged one.
@@ -214,6 +217,7 @@ async fn send(shared: &Arc<Shared>, facts: &NodeDescriptor) -> Result<(), String
             ExecutableReply::Wrong { text } => return Err(text),
             other => return Err(format!("the node answered {other:?}")),
         };
+        pieces.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 //! Each node that has the executable is a source for others, so it spreads as a tree, and the driver sends a few
 //! copies whatever the number of nodes. A node is told one source at a time. One that fails is not named again to
 //! the same node, and after failures at several nodes to none; a node with which several have failed is sent the
-//! executable by the driver. Nodes that wait for a source are served in the order in which they came.
+//! executable by the driver. Nodes that wait for a source are served in the order in which they came. A node that is
+//! slow to take the driver's copy leaves its turn to another.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{
     EXECUTABLE_FETCHES_PER_NODE, EXECUTABLE_SOURCE_FAILURES_MAX, EXECUTABLE_SOURCES_TRIED_MAX,
-    EXECUTABLES_SENT_AT_ONCE,
+    EXECUTABLES_SENT_AT_ONCE, EXECUTABLES_SENT_SLOWLY_MAX,
 };
 use crate::id::HostUid;
 use crate::lock::Mutex;
@@ -39,7 +40,7 @@ pub(super) enum Turn {
 pub(super) enum Outcome {
     /// The node has the executable.
     Done,
-    /// The source served others.
+    /// The source serves others: it has not failed, and may be asked again.
     Busy,
     /// The source did not answer, was too slow, or does not have it.
     Failed,
@@ -105,6 +106,12 @@ impl Sources {
         told.await.expect("the plan keeps a node that waits until it has a source")
     }
 
+    /// Whether a node that has tried some sources may fetch from another.
+    pub(super) fn has_untried(&self, tried: &[HostUid]) -> bool {
+        tried.len() < EXECUTABLE_SOURCES_TRIED_MAX
+            && self.0.lock().holders.iter().any(|holder| !tried.contains(&holder.source.agent))
+    }
+
     /// Changes the plan, and gives out what is free then.
     fn change(&self, change: impl FnOnce(&mut Plan)) {
         let mut plan = self.0.lock();
@@ -124,11 +131,23 @@ pub(super) struct Transfer {
     outcome: Outcome,
     /// The node, once it has the executable.
     to: Option<Source>,
+    /// Whether the driver sends to a slow node, and to another in its turn.
+    is_slow: bool,
 }
 
 impl Transfer {
     pub(super) fn turn(&self) -> Turn {
         self.turn
+    }
+
+    /// Lets the driver send to another node, too, since this one is slow. At most
+    /// [`EXECUTABLES_SENT_SLOWLY_MAX`] nodes are: says whether it is one of them.
+    pub(super) fn leave_turn(&mut self) -> bool {
+        if self.turn == Turn::Send && !self.is_slow {
+            let is_slow = &mut self.is_slow;
+            self.sources.change(|plan| *is_slow = plan.leave_turn());
+        }
+        self.is_slow
     }
 
     /// The node has the executable.
@@ -147,7 +166,7 @@ impl Drop for Transfer {
         self.sources.change(|plan| {
             // In one step: otherwise a node that waits for this one would be sent a copy.
             self.to.into_iter().for_each(|node| plan.add(node));
-            plan.ended(self.turn, self.outcome);
+            plan.ended(self.turn, self.outcome, self.is_slow);
         });
     }
 }
@@ -157,8 +176,10 @@ struct Plan {
     holders: Vec<Holder>,
     /// Fetches that the holders have room for.
     free: usize,
-    /// Transfers by the driver that are under way.
+    /// Transfers by the driver that are under way, but for those to slow nodes.
     sending: usize,
+    /// Transfers by the driver to slow nodes.
+    sending_slowly: usize,
     waiting: VecDeque<Waiting>,
     tally: Tally,
 }
@@ -212,7 +233,7 @@ impl Plan {
             self.begin(turn);
             if let Some(waiting) = self.waiting.remove(at) {
                 let (sources, outcome) = (sources.clone(), Outcome::GivenUp);
-                let transfer = Transfer { sources, turn, outcome, to: None };
+                let transfer = Transfer { sources, turn, outcome, to: None, is_slow: false };
                 unwanted.extend(waiting.tell.send(transfer).err());
             }
         }
@@ -245,10 +266,21 @@ impl Plan {
         }
     }
 
-    fn ended(&mut self, turn: Turn, outcome: Outcome) {
+    /// A transfer by the driver leaves its turn to another, if not too many have.
+    fn leave_turn(&mut self) -> bool {
+        let may_leave = self.sending_slowly < EXECUTABLES_SENT_SLOWLY_MAX;
+        if may_leave {
+            self.sending -= 1;
+            self.sending_slowly += 1;
+        }
+        may_leave
+    }
+
+    fn ended(&mut self, turn: Turn, outcome: Outcome, is_slow: bool) {
         let is_done = u64::from(outcome == Outcome::Done);
         let Turn::Fetch(source) = turn else {
-            self.sending -= 1;
+            let sending = if is_slow { &mut self.sending_slowly } else { &mut self.sending };
+            *sending -= 1;
             self.tally.sent += is_done;
             return;
         };

@@ -40,12 +40,10 @@ pub(in crate::cluster) struct PendingQueues {
     /// Queues that may become overdue, by number of placements and by time.
     overdue_by_placements: BTreeSet<(u64, Queue)>,
     overdue_by_time: BTreeSet<(Millis, Queue)>,
-    /// Queue of each reserved node.
-    reserved_nodes: BTreeMap<NodeId, Queue>,
-    /// Jobs with a reservation; each has at most one, so that no job can reserve the whole cluster.
-    jobs_with_reservation: BTreeSet<JobId>,
-    /// Expiry of each reservation.
-    expiries: BTreeSet<(Millis, NodeId)>,
+    /// Reservations: at most [`RESERVATIONS_MAX`](crate::config::RESERVATIONS_MAX), one for each job.
+    ///
+    /// There is no index by queue, job or expiry: scanning a few entries is cheap, and indexes could disagree.
+    reserved_nodes: BTreeMap<NodeId, Reservation>,
 }
 
 /// Actors of one queue.
@@ -54,9 +52,8 @@ struct PendingQueue {
     /// Keys grow with the time of the request, so the first actor has waited longest.
     actors: BTreeSet<ActorKey>,
     deadline: Option<OverdueAt>,
-    reservation: Option<Reservation>,
     /// Node whose reservation for the present first actor expired in vain.
-    last_tried: Option<NodeId>,
+    tried: Option<NodeId>,
 }
 
 /// Deadline of a queue: overdue at the earlier of the two.
@@ -66,9 +63,10 @@ struct OverdueAt {
     at: Millis,
 }
 
+/// Reservation of a node for the first actor of a queue.
 #[derive(Clone, Copy, Debug)]
 struct Reservation {
-    node: NodeId,
+    queue: Queue,
     until: Millis,
 }
 
@@ -77,7 +75,7 @@ impl PendingQueues {
         self.queues.contains_key(&queue)
     }
 
-    /// Adds an actor. `takes_any` is false for an actor without resources, whose queue never becomes overdue.
+    /// Adds an actor. `needs_resources` is false for an actor without resources, whose queue never becomes overdue.
     pub(in crate::cluster) fn add(
         &mut self,
         now: Millis,
@@ -88,8 +86,7 @@ impl PendingQueues {
         let entry = self.queues.entry(queue).or_insert_with(|| PendingQueue {
             actors: BTreeSet::new(),
             deadline: None,
-            reservation: None,
-            last_tried: None,
+            tried: None,
         });
         let first = entry.actors.first().copied();
         entry.actors.insert(actor);
@@ -115,14 +112,16 @@ impl PendingQueues {
         entry.actors.remove(&actor);
         self.heads.remove(&actor)?;
         let next_first = entry.actors.first().copied();
-        let had_deadline = entry.deadline.is_some() || entry.reservation.is_some();
-        entry.last_tried = None;
-        let released = self.release(queue);
+        let had_deadline = entry.deadline.is_some();
+        entry.tried = None;
+        let released = self.reservation(queue);
+        released.and_then(|node| self.reserved_nodes.remove(&node));
+        let needs_deadline = had_deadline || released.is_some();
         self.set_deadline(queue, None);
         match next_first {
             Some(first) => {
                 self.heads.insert(first, queue);
-                if had_deadline {
+                if needs_deadline {
                     self.set_deadline(queue, Some(self.next_deadline(now)));
                 }
             }
@@ -171,73 +170,63 @@ impl PendingQueues {
 
     /// Checks that the job has no reservation.
     pub(in crate::cluster) fn may_reserve(&self, job: JobId) -> bool {
-        !self.jobs_with_reservation.contains(&job)
+        self.reserved_nodes.values().all(|reservation| reservation.queue.0 != job)
     }
 
     /// Node whose reservation for the first actor of the queue expired in vain.
     pub(in crate::cluster) fn tried(&self, queue: Queue) -> Option<NodeId> {
-        self.queues.get(&queue)?.last_tried
+        self.queues.get(&queue)?.tried
     }
 
     /// Reserves a node for the first actor of a queue.
     pub(in crate::cluster) fn reserve(&mut self, now: Millis, queue: Queue, node: NodeId) {
-        let until = now.after(millis(RESERVATION_MAX));
-        self.set_deadline(queue, None);
-        let Some(entry) = self.queues.get_mut(&queue) else { return };
-        entry.reservation = Some(Reservation { node, until });
-        self.reserved_nodes.insert(node, queue);
-        self.jobs_with_reservation.insert(queue.0);
-        self.expiries.insert((until, node));
+        if self.has(queue) {
+            self.set_deadline(queue, None);
+            self.reserved_nodes
+                .insert(node, Reservation { queue, until: now.after(millis(RESERVATION_MAX)) });
+        }
     }
 
     /// Queue that a node is reserved for.
     pub(in crate::cluster) fn holder(&self, node: NodeId) -> Option<Queue> {
-        self.reserved_nodes.get(&node).copied()
+        Some(self.reserved_nodes.get(&node)?.queue)
     }
 
     /// Node that is reserved for a queue.
     pub(in crate::cluster) fn reservation(&self, queue: Queue) -> Option<NodeId> {
-        Some(self.queues.get(&queue)?.reservation?.node)
+        let mut entries = self.reserved_nodes.iter();
+        entries.find(|(_, reservation)| reservation.queue == queue).map(|(node, _)| *node)
     }
 
     /// All reserved nodes with their queues.
     pub(in crate::cluster) fn reservations(&self) -> impl ExactSizeIterator<Item = (NodeId, Queue)> {
-        self.reserved_nodes.iter().map(|(node, queue)| (*node, *queue))
+        self.reserved_nodes.iter().map(|(node, reservation)| (*node, reservation.queue))
     }
 
-    /// Node whose reservation has expired.
-    pub(in crate::cluster) fn expired(&self, now: Millis) -> Option<NodeId> {
-        self.expiries.first().filter(|(until, _)| *until <= now).map(|(_, node)| *node)
+    /// Ends the reservations that have expired in vain, and returns their nodes.
+    pub(in crate::cluster) fn end_expired(&mut self, now: Millis) -> Vec<NodeId> {
+        let expired = self.reserved_nodes.iter().filter(|(_, reservation)| reservation.until <= now);
+        let expired: Vec<NodeId> = expired.map(|(node, _)| *node).collect();
+        for node in &expired {
+            let Some(Reservation { queue, .. }) = self.reserved_nodes.remove(node) else { continue };
+            if let Some(entry) = self.queues.get_mut(&queue) {
+                entry.tried = Some(*node);
+            }
+            // The node is put to use for a while before the queue may reserve another one; placements that pass
+            // the actor in that time do not count.
+            self.set_deadline(
+                queue,
+                Some(OverdueAt { placed: u64::MAX, at: now.after(millis(RESERVE_AGAIN_AFTER)) }),
+            );
+        }
+        expired
     }
 
     /// Drops the reservation of a node that can no longer host the actor. The queue is overdue immediately.
     pub(in crate::cluster) fn lose(&mut self, now: Millis, node: NodeId) {
-        let Some(queue) = self.holder(node) else { return };
-        self.release(queue);
-        self.set_deadline(queue, Some(OverdueAt { placed: self.placed, at: now }));
-    }
-
-    /// Ends a reservation that expired in vain.
-    pub(in crate::cluster) fn give_up(&mut self, now: Millis, node: NodeId) {
-        let Some(queue) = self.holder(node) else { return };
-        // The node is put to use for a while before the queue may reserve another one; placements that pass
-        // the actor in that time do not count.
-        self.release(queue);
-        if let Some(entry) = self.queues.get_mut(&queue) {
-            entry.last_tried = Some(node);
+        if let Some(Reservation { queue, .. }) = self.reserved_nodes.remove(&node) {
+            self.set_deadline(queue, Some(OverdueAt { placed: self.placed, at: now }));
         }
-        self.set_deadline(
-            queue,
-            Some(OverdueAt { placed: u64::MAX, at: now.after(millis(RESERVE_AGAIN_AFTER)) }),
-        );
-    }
-
-    fn release(&mut self, queue: Queue) -> Option<NodeId> {
-        let Reservation { node, until } = self.queues.get_mut(&queue)?.reservation.take()?;
-        self.reserved_nodes.remove(&node);
-        self.jobs_with_reservation.remove(&queue.0);
-        self.expiries.remove(&(until, node));
-        Some(node)
     }
 
     fn next_deadline(&self, now: Millis) -> OverdueAt {
@@ -254,6 +243,30 @@ impl PendingQueues {
             self.overdue_by_placements.insert((placed, queue));
             self.overdue_by_time.insert((at, queue));
         }
+    }
+}
+
+#[cfg(test)]
+impl PendingQueues {
+    /// Asserts that the indexes agree.
+    pub(in crate::cluster) fn check(&self, now: Millis) {
+        let heads =
+            self.queues.iter().map(|(queue, entry)| (*entry.actors.first().expect("none is empty"), *queue));
+        assert_eq!(self.heads, heads.collect());
+        let deadline = || self.queues.iter().filter_map(|(queue, entry)| Some((entry.deadline?, *queue)));
+        assert_eq!(
+            self.overdue_by_placements,
+            deadline().map(|(deadline, queue)| (deadline.placed, queue)).collect()
+        );
+        assert_eq!(self.overdue_by_time, deadline().map(|(deadline, queue)| (deadline.at, queue)).collect());
+        for (node, Reservation { queue, until }) in &self.reserved_nodes {
+            let entry =
+                self.queues.get(queue).unwrap_or_else(|| panic!("{node} is reserved for an empty queue"));
+            assert!(entry.deadline.is_none(), "{queue:?} has {node} reserved and a deadline for another");
+            assert!(*until <= now.after(millis(RESERVATION_MAX)), "{node} is reserved for too long");
+        }
+        let jobs: BTreeSet<JobId> = self.reservations().map(|(_, (job, _))| job).collect();
+        assert_eq!(jobs.len(), self.reserved_nodes.len(), "a job has two reservations");
     }
 }
 
@@ -326,8 +339,10 @@ mod tests {
         assert_eq!((pending.holder(NodeId(7)), pending.reservation(one)), (Some(one), Some(NodeId(7))));
         assert!(!pending.may_reserve(one.0) && pending.may_reserve(other.0));
         let end = NOW.after(millis(RESERVATION_MAX));
-        assert_eq!((pending.expired(NOW), pending.expired(end)), (None, Some(NodeId(7))));
-        pending.give_up(end, NodeId(7));
+        assert_eq!(pending.end_expired(NOW), []);
+        assert_eq!(pending.end_expired(end), [NodeId(7)]);
+        assert_eq!(pending.end_expired(end), []);
+        pending.check(end);
         assert_eq!((pending.holder(NodeId(7)), pending.tried(one)), (None, Some(NodeId(7))));
         assert!(pending.may_reserve(one.0));
         assert_eq!(pending.take_overdue(end), Some(other));
@@ -337,7 +352,8 @@ mod tests {
 
         pending.reserve(end, other, NodeId(7));
         assert_eq!(pending.remove(end, other, ActorKey(2)), Some(NodeId(7)));
-        assert_eq!((pending.holder(NodeId(7)), pending.expiries.len()), (None, 0));
+        assert_eq!((pending.holder(NodeId(7)), pending.reservations().len()), (None, 0));
+        pending.check(end);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! other actor that needs them is placed there. Actors that need other resources, or none, are placed as
 //! before.
 
+#[cfg(test)]
+use std::collections::BTreeMap;
+
 use super::resource_index::Feature;
 use super::shape::ShapeId;
 use super::tree::{self, Requirement};
@@ -13,8 +16,7 @@ use crate::cluster::model::NodeId;
 impl Scheduler {
     /// Withholds a node's free resources of the given shape.
     pub(in crate::cluster) fn reserve(&mut self, node: NodeId, shape: ShapeId) {
-        let features: Vec<Feature> =
-            self.shapes.get(shape).allocates.iter().map(|(feature, _)| *feature).collect();
+        let features = self.withheld_for(shape);
         let Some(entry) = self.nodes.get_mut(&node) else { return };
         entry.reserved.clone_from(&features);
         features.into_iter().for_each(|feature| self.set_free(node, feature));
@@ -25,6 +27,20 @@ impl Scheduler {
         let Some(entry) = self.nodes.get_mut(&node) else { return };
         let features = std::mem::take(&mut entry.reserved);
         features.into_iter().for_each(|feature| self.set_free(node, feature));
+    }
+
+    /// Features that a reservation for the shape withholds.
+    fn withheld_for(&self, shape: ShapeId) -> Vec<Feature> {
+        self.shapes.get(shape).allocates.iter().map(|(feature, _)| *feature).collect()
+    }
+
+    /// Asserts that exactly these reservations withhold resources.
+    #[cfg(test)]
+    pub(in crate::cluster) fn check_reserved(&self, reservations: impl Iterator<Item = (NodeId, ShapeId)>) {
+        let withheld = self.nodes.iter().filter(|(_, entry)| !entry.reserved.is_empty());
+        let withheld: BTreeMap<NodeId, Vec<Feature>> =
+            withheld.map(|(id, entry)| (*id, entry.reserved.clone())).collect();
+        assert_eq!(withheld, reservations.map(|(node, shape)| (node, self.withheld_for(shape))).collect());
     }
 
     /// Checks whether a node has room for the queue that it is reserved for.

@@ -192,6 +192,9 @@ impl State {
         match phase {
             Some((Phase::Assigned(placed), _)) if placed == worker => {
                 self.mark_alive(key, worker, at.target);
+                if self.stopping.contains(&key) {
+                    self.stop_actor(key, worker, at);
+                }
             }
             Some((Phase::Alive(lives, _), _)) if lives == worker => {
                 self.set_phase(key, Phase::Alive(worker, at.target));
@@ -255,7 +258,8 @@ impl State {
         }
         self.mark_assigned(job, key);
         self.start_leases.end(key);
-        if named {
+        // Those that wait for one that was killed meanwhile wait for its end, and for the next of that name.
+        if named && !self.stopping.contains(&key) {
             self.answer_waiters(key);
         }
     }
@@ -370,6 +374,8 @@ impl State {
         };
         match actor.phase {
             Phase::Alive(worker, target) => self.end_alive(key, worker, target),
+            // Its constructor may run, which no message interrupts. Once that returns the actor is stopped.
+            Phase::Assigned(_) => drop(self.stopping.insert(key)),
             _ => self.end_actor(key, &"it was killed before it was created".into(), ControlError::Unknown),
         }
         self.answer(ticket, Ok(Answer::Done));

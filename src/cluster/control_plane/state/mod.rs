@@ -132,7 +132,7 @@ pub(in crate::cluster) struct State {
     /// Actors alive before the head restarted that no node has reported since.
     unaccounted: BTreeSet<ActorKey>,
     rejoin_deadline: Option<Millis>,
-    /// Alive actors that have been commanded to stop.
+    /// Killed actors that may still run: each is alive, or assigned to a worker that may be creating it.
     stopping: BTreeSet<ActorKey>,
     /// Requests without an answer.
     open_requests: FxHashMap<Ticket, OpenRequest>,

@@ -220,6 +220,8 @@ impl State {
             self.end_job(job, JobState::Failed, None, &cause);
         }
         self.schedule.remove(id);
+        // Before the next incarnation of the node is added, which is reserved for none.
+        self.end_reservations();
         self.deferred.capacity_shrunk = true;
         self.actions.push(Action::Delete(RecordKey::Node(id)));
         if let Some(node) = self.nodes.remove(&id) {

@@ -61,7 +61,7 @@ impl State {
                 actor_id: *actor_id,
                 class: self.classes.name(actor.class).to_owned(),
                 job_id: actor.job,
-                reason: self.pending_reason(actor, &mut reasons).unwrap_or_default(),
+                reason: self.pending_reason(*actor_id, actor, &mut reasons).unwrap_or_default(),
             });
         }
         waiting

@@ -44,8 +44,7 @@ impl State {
     /// Ends reservations that have lasted their time, and those of nodes that could not take the actor any
     /// more.
     pub(super) fn end_reservations(&mut self) {
-        while let Some(node) = self.waiting.expired(self.now) {
-            self.waiting.give_up(self.now, node);
+        for node in self.waiting.end_expired(self.now) {
             self.unreserve(node);
         }
         self.drop_reservations();

@@ -132,6 +132,31 @@ fn sources_that_fail_are_not_named_for_long_and_the_driver_helps_in_the_end() {
 }
 
 #[test]
+fn a_node_that_leaves_its_turn_lets_another_be_sent_a_copy_once() {
+    let sources = Sources::default();
+    let mut nodes: Vec<_> = (1..=8).map(Node::new).collect();
+    let sent = |nodes: &mut [Node]| {
+        let idle = nodes.iter_mut().filter(|node| node.transfer.is_none());
+        idle.for_each(|node| node.poll(&sources));
+        nodes.iter().filter(|node| node.transfer.is_some()).count()
+    };
+    let most = EXECUTABLES_SENT_AT_ONCE + EXECUTABLES_SENT_SLOWLY_MAX;
+    assert_eq!(sent(&mut nodes), EXECUTABLES_SENT_AT_ONCE);
+    for _ in 0..2 {
+        assert!(nodes[0].transfer.as_mut().unwrap().leave_turn());
+        assert_eq!(sent(&mut nodes), EXECUTABLES_SENT_AT_ONCE + 1);
+    }
+    assert!(nodes[1].transfer.as_mut().unwrap().leave_turn());
+    assert!(!nodes[2].transfer.as_mut().unwrap().leave_turn());
+    assert_eq!(sent(&mut nodes), most);
+    // One that ends leaves its place, slow or not.
+    nodes[0].transfer.take().unwrap().failed(Outcome::GivenUp);
+    assert!(nodes[2].transfer.as_mut().unwrap().leave_turn());
+    nodes[3].transfer.take().unwrap().failed(Outcome::GivenUp);
+    assert_eq!(sent(&mut nodes), most);
+}
+
+#[test]
 fn a_node_that_reaches_no_other_does_not_cost_the_others_their_sources() {
     let sources = Sources::default();
     (70..75).for_each(|node| sources.stored_bytes(source(node)));

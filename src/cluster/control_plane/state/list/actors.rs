@@ -47,7 +47,7 @@ impl<'a> At<'a> {
     fn cause(self, state: &State, reasons: &mut Reasons) -> Option<String> {
         match self.past {
             Some(past) => Some(past.cause.to_string()),
-            None => state.pending_reason(self.actor, reasons),
+            None => state.pending_reason(self.key, self.actor, reasons),
         }
     }
 
@@ -126,15 +126,21 @@ impl Listed for ActorInfo {
     }
 }
 
+/// Reason why a killed actor is not dead yet.
+const KILLED_WHILE_CONSTRUCTING: &str =
+    "it was killed and ends when its constructor returns, which may still run";
+
 impl State {
     /// Explains why an actor is not alive; `None` if it is.
     pub(in crate::cluster::control_plane::state) fn pending_reason(
         &self,
+        key: ActorKey,
         actor: &Actor,
         reasons: &mut Reasons,
     ) -> Option<String> {
         match actor.phase {
             Phase::Alive(..) => None,
+            Phase::Assigned(_) if self.stopping.contains(&key) => Some(KILLED_WHILE_CONSTRUCTING.to_owned()),
             Phase::Assigned(_) => Some("it is assigned to a worker and not created yet".to_owned()),
             Phase::Unaccounted => Some("its node has not rejoined since the head restarted".to_owned()),
             Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),

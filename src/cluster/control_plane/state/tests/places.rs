@@ -292,8 +292,53 @@ fn an_actor_that_begins_after_it_was_given_up_is_stopped() {
     let (mut lab, job) = Lab::with_nodes(1);
     let actor = lab.place(job, plain()).placed();
     let worker = lab.state.worker_of_actor(actor).unwrap();
-    lab.ask(|ticket| Event::Kill { ticket, actor });
+    lab.handle(Event::NotSpawned { actor, cause: "it was not spawned: the timeout has passed".to_owned() });
     let at = place(worker, actor);
     let actions = lab.handle(Event::ActorStarted { actor, worker, at });
     assert_eq!(actions, [Action::StopActor { node: NodeId(1), worker, actor, at }]);
+}
+
+#[test]
+fn an_actor_that_is_killed_while_its_constructor_runs_is_dead_once_that_has_ended() {
+    let (mut lab, job) = Lab::with_nodes(1);
+    let spec = || ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) };
+    let asking = lab.place(job, spec());
+    let actor = asking.placed();
+    let worker = lab.state.worker_of_actor(actor).unwrap();
+    let killed = lab.ask(|ticket| Event::Kill { ticket, actor });
+    assert_eq!((killed.answer, killed.actions), (Some(Ok(Answer::Done)), Vec::new()));
+    let row = lab.actor(actor);
+    assert_eq!(row.state, ActorState::PendingCreation);
+    let cause = row.cause.unwrap();
+    assert!(cause.starts_with("it was killed and ends when its constructor returns"), "{cause}");
+    assert_eq!(lab.free_cpus(1), 0.0);
+
+    // What waits for the name is not given an actor that is about to end.
+    let ticket = lab.ticket();
+    let found = Event::Find { ticket, namespace: "own".to_owned(), name: "a".to_owned() };
+    assert_eq!(lab.handle(found), []);
+    let at = place(worker, actor);
+    let stop = Action::StopActor { node: NodeId(1), worker, actor, at };
+    assert_eq!(lab.handle(Event::ActorStarted { actor, worker, at }), [stop]);
+    let mut ended = lab.handle(Event::ActorEnded { actor, cause: "it was stopped".to_owned() });
+    lab.is_dead(actor, "it was stopped");
+    assert!(take_answer(&mut ended, ticket).unwrap().is_err());
+    assert_eq!(lab.free_cpus(1), 4.0);
+}
+
+#[test]
+fn an_actor_that_is_killed_while_its_constructor_runs_ends_with_what_ends_the_constructor() {
+    let ends: [fn(&mut Lab, ActorKey); 3] = [
+        |lab, actor| drop(lab.handle(Event::NotSpawned { actor, cause: "it panicked".to_owned() })),
+        |lab, actor| drop(lab.ended(lab.state.worker_of_actor(actor).unwrap())),
+        |lab, actor| drop(lab.ask(|ticket| Event::KillWorkerOf { ticket, actor })),
+    ];
+    for end in ends {
+        let (mut lab, job) = Lab::with_nodes(1);
+        let actor = lab.place(job, cpus(4.0)).placed();
+        lab.ask(|ticket| Event::Kill { ticket, actor });
+        assert_eq!(lab.actor(actor).state, ActorState::PendingCreation);
+        end(&mut lab, actor);
+        assert_eq!((lab.actor(actor).state, lab.free_cpus(1)), (ActorState::Dead, 4.0));
+    }
 }

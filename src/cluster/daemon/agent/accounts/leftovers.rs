@@ -17,7 +17,7 @@ const SHARED: [&str; 5] = ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/
 const IPC: [&str; 3] = ["/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg"];
 
 /// The owners of what there is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Leftovers(BTreeSet<u32>);
 
 impl Leftovers {

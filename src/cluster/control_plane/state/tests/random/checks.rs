@@ -89,7 +89,8 @@ impl World {
             let in_pool = !actor.detached && actor.phase.worker().is_some();
             assert_eq!(loose, open && !in_pool && !may_live, "{key}");
             assert_eq!(state.unaccounted.contains(key), actor.phase == Phase::Unaccounted);
-            assert!(!state.stopping.contains(key) || matches!(actor.phase, Phase::Alive(..)));
+            let may_run = matches!(actor.phase, Phase::Assigned(_) | Phase::Alive(..));
+            assert!(!state.stopping.contains(key) || may_run);
         }
     }
 
@@ -191,16 +192,16 @@ impl World {
             waiting += actors.len();
         }
         assert_eq!(waiting, state.actors.values().filter(|actor| actor.phase == Phase::Waiting).count());
-        let mut jobs = BTreeSet::new();
+        state.waiting.check(state.now);
+        let reserved = state.waiting.reservations().map(|(node, (_, shape))| (node, shape));
+        state.schedule.check_reserved(reserved);
         for (node, queue) in state.waiting.reservations() {
-            assert!(state.waiting.first(queue).is_some(), "{node} is reserved for none");
             assert_eq!(state.waiting.reservation(queue), Some(node));
             assert!(state.schedule.is_possible_on(node, queue), "{node} is reserved in vain");
             assert!(
                 !state.schedule.fits_reserved(node, queue),
                 "{node} has room for what it is reserved for"
             );
-            assert!(jobs.insert(queue.0), "{} has two reservations", queue.0);
         }
     }
 

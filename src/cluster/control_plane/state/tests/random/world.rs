@@ -20,6 +20,8 @@ pub(super) struct World {
     jobs_given: BTreeSet<JobId>,
     /// Plain actors that live, and that nobody has ended.
     wanted: BTreeSet<ActorKey>,
+    /// Actors that were killed, perhaps before they began.
+    killed: BTreeSet<ActorKey>,
     pub(super) nodes: BTreeMap<u64, Real>,
     /// The latest life of each node.
     lives: BTreeMap<u64, u64>,
@@ -68,6 +70,7 @@ impl World {
             workers_given: BTreeSet::new(),
             jobs_given: BTreeSet::new(),
             wanted: BTreeSet::new(),
+            killed: BTreeSet::new(),
             nodes: BTreeMap::new(),
             lives: BTreeMap::new(),
             open: BTreeSet::new(),
@@ -130,6 +133,7 @@ impl World {
             Step::Kill(actor, with_worker) => {
                 let known: Vec<ActorKey> = self.states.keys().copied().collect();
                 if let Some(actor) = pick(&known, *actor) {
+                    self.killed.insert(actor);
                     let worker_of = |actor| self.lab.state.worker_of_actor(actor);
                     let worker = worker_of(actor).filter(|_| *with_worker);
                     self.wanted.retain(|it| *it != actor && (worker.is_none() || worker_of(*it) != worker));
@@ -333,7 +337,8 @@ impl World {
         real.actors.insert(actor);
         let known = &self.lab.state.actors[&actor];
         let takes_any = self.lab.state.schedule.requires_resources(known.shape);
-        if !known.detached && known.named.is_none() && !takes_any {
+        let is_killed = self.killed.contains(&actor);
+        if !known.detached && known.named.is_none() && !takes_any && !is_killed {
             self.wanted.insert(actor);
         }
         if linked {
