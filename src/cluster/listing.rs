@@ -38,7 +38,7 @@ enum KeyKind {
     Number,
     Flag,
     Text,
-    /// One of a fixed set of names.
+    /// Fixed set of names.
     Word(&'static [&'static str]),
 }
 
