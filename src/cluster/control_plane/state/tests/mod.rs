@@ -37,7 +37,7 @@ fn worker_entry(node: u64, worker: WorkerId) -> WorkerEntry {
 }
 
 /// Location of an actor.
-fn place(worker: WorkerId, actor: ActorKey) -> ActorLocation {
+fn location(worker: WorkerId, actor: ActorKey) -> ActorLocation {
     let target = Target { actor: ActorId(actor.0), incarnation: ActorIncarnation(0) };
     ActorLocation { host: member(worker).actors, target }
 }
@@ -197,7 +197,7 @@ impl Harness {
 
     fn create(&mut self, actor: ActorKey) -> WorkerId {
         let worker = self.state.worker_of_actor(actor).unwrap();
-        self.handle(Event::ActorStarted { actor, worker, at: place(worker, actor) });
+        self.handle(Event::ActorStarted { actor, worker, at: location(worker, actor) });
         worker
     }
 

@@ -38,7 +38,7 @@ fn whoever_takes_what_is_there_gets_the_living_one() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, wanted("a"));
     let request = harness.place(job, wanted("a"));
-    let alive = Some(place(worker, actor));
+    let alive = Some(location(worker, actor));
     assert_eq!(request.answer, Some(Ok(Answer::Placed { actor, member: member(worker), alive })));
     let other = ActorSpec { class: "Other".to_owned(), ..wanted("a") };
     assert!(matches!(harness.place(job, other).answer, Some(Err(ControlError::NameTaken(_)))));
@@ -53,7 +53,7 @@ fn of_many_that_wait_for_a_name_some_give_up_and_the_others_are_answered_in_thei
         assert_eq!(harness.handle(Event::Cancelled { ticket: *ticket }), []);
     }
     let worker = harness.state.worker_of_actor(actor).unwrap();
-    let at = place(worker, actor);
+    let at = location(worker, actor);
     let answered = harness.handle(Event::ActorStarted { actor, worker, at }).into_iter().filter_map(
         |action| match action {
             Action::Answer { ticket, answer: Ok(Answer::Found { .. }) } => Some(ticket),
@@ -72,7 +72,7 @@ fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
     let next = take_placed(&mut actions, first);
     assert_eq!(take_answer(&mut actions, second), None);
     let worker = harness.state.worker_of_actor(next).unwrap();
-    let at = place(worker, next);
+    let at = location(worker, next);
     let mut actions = harness.handle(Event::ActorStarted { actor: next, worker, at });
     let alive = Some(at);
     assert_eq!(
@@ -108,7 +108,7 @@ fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
     let actor = harness.place(job, named("a")).expect_placed();
     let pending = find(&mut harness, "a").expect_pending();
     let worker = harness.state.worker_of_actor(actor).unwrap();
-    let at = place(worker, actor);
+    let at = location(worker, actor);
     let mut actions = harness.handle(Event::ActorStarted { actor, worker, at });
     let found = Answer::Found { actor, class: "Plain".to_owned(), at, member: member(worker) };
     assert_eq!(take_answer(&mut actions, pending), Some(Ok(found.clone())));

@@ -30,7 +30,7 @@ fn the_head_s_own_node_is_its_agent_s_and_an_earlier_one_is_gone() {
 }
 
 fn report(worker: WorkerId, job: JobId, actors: &[ActorKey]) -> WorkerReport {
-    let actor = |actor: &ActorKey| (*actor, "Plain".to_owned(), place(worker, *actor));
+    let actor = |actor: &ActorKey| (*actor, "Plain".to_owned(), location(worker, *actor));
     let actors = actors.iter().map(actor).collect();
     let (suspended, tasks) = (false, Vec::new());
     WorkerReport {
@@ -112,7 +112,7 @@ fn a_node_that_is_back_keeps_what_it_reports_and_loses_what_it_does_not() {
     assert_eq!(harness.free_cpus(1), 3.0);
     assert_eq!(stopped(&actions), [workers[1], WorkerId(99)]);
     assert_eq!(started(&actions).len(), 1);
-    let at = place(workers[0], ActorKey(77));
+    let at = location(workers[0], ActorKey(77));
     let unknown = Action::StopActor { node: NodeId(1), worker: workers[0], actor: ActorKey(77), at };
     assert!(actions.contains(&unknown));
 }
@@ -134,7 +134,7 @@ fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
     let (jobs, drivers) = (vec![job, other], vec![other]);
     let actions = harness.handle(Event::NodeJoined(NodeReport { facts, workers, jobs, drivers }));
     let node = NodeId(1);
-    let at = place(worker, actor);
+    let at = location(worker, actor);
     let stops = [
         Action::StopActor { node, worker, actor, at },
         Action::ReleaseJob { job: other, nodes: [node].into() },

@@ -7,7 +7,7 @@ fn an_actor_that_lives_though_its_spawning_was_given_up_is_stopped_and_holds_on_
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) });
     let cancelled = || Event::NotSpawned { actor, cause: "its caller waited no longer".to_owned() };
-    let stop = Action::StopActor { node: NodeId(1), worker, actor, at: place(worker, actor) };
+    let stop = Action::StopActor { node: NodeId(1), worker, actor, at: location(worker, actor) };
     assert_eq!(harness.handle(cancelled()), [stop]);
     assert_eq!(harness.free_cpus(1), 0.0);
     assert!(matches!(harness.place(job, named("a")).answer, Some(Err(ControlError::NameTaken(_)))));
@@ -241,7 +241,7 @@ fn killing_withdraws_what_waits_and_stops_what_lives() {
 
     let killed = harness.ask(|ticket| Event::Kill { ticket, actor: alive });
     assert_eq!(killed.answer, Some(Ok(Answer::Done)));
-    let at = place(worker, alive);
+    let at = location(worker, alive);
     assert_eq!(killed.actions, [Action::StopActor { node: NodeId(1), worker, actor: alive, at }]);
     assert_eq!(harness.actor(alive).state, ActorState::Alive);
     harness.handle(Event::ActorEnded { actor: alive, cause: "it was killed".to_owned() });
@@ -301,7 +301,7 @@ fn an_actor_that_begins_after_it_was_given_up_is_stopped() {
     let worker = harness.state.worker_of_actor(actor).unwrap();
     harness
         .handle(Event::NotSpawned { actor, cause: "it was not spawned: the timeout has passed".to_owned() });
-    let at = place(worker, actor);
+    let at = location(worker, actor);
     let actions = harness.handle(Event::ActorStarted { actor, worker, at });
     assert_eq!(actions, [Action::StopActor { node: NodeId(1), worker, actor, at }]);
 }
@@ -325,7 +325,7 @@ fn an_actor_that_is_killed_while_its_constructor_runs_is_dead_once_that_has_ende
     let ticket = harness.ticket();
     let found = Event::Find { ticket, namespace: "own".to_owned(), name: "a".to_owned() };
     assert_eq!(harness.handle(found), []);
-    let at = place(worker, actor);
+    let at = location(worker, actor);
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at };
     assert_eq!(harness.handle(Event::ActorStarted { actor, worker, at }), [stop]);
     let mut ended = harness.handle(Event::ActorEnded { actor, cause: "it was stopped".to_owned() });

@@ -24,7 +24,7 @@ impl Recorder {
 
     fn create(&mut self, actor: ActorKey) -> WorkerId {
         let worker = self.harness.state.worker_of_actor(actor).unwrap();
-        self.record_event(Event::ActorStarted { actor, worker, at: place(worker, actor) });
+        self.record_event(Event::ActorStarted { actor, worker, at: location(worker, actor) });
         worker
     }
 
@@ -85,7 +85,7 @@ fn report(setup: &Setup) -> Vec<WorkerReport> {
         member: Some(member(worker)),
         pid: 7,
         suspended: false,
-        actors: actors.iter().map(|actor| (*actor, "Plain".to_owned(), place(worker, *actor))).collect(),
+        actors: actors.iter().map(|actor| (*actor, "Plain".to_owned(), location(worker, *actor))).collect(),
         tasks: Vec::new(),
     };
     vec![
@@ -302,7 +302,7 @@ fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back(
         member: Some(member(setup.dedicated)),
         pid: 7,
         suspended: false,
-        actors: vec![(setup.detached, "Plain".to_owned(), place(setup.dedicated, setup.detached))],
+        actors: vec![(setup.detached, "Plain".to_owned(), location(setup.dedicated, setup.detached))],
         tasks: Vec::new(),
     };
     harness.rejoin(node_facts(1, 4.0, 1), vec![report]);
@@ -320,7 +320,7 @@ fn nodes_are_awaited_until_they_are_back_and_a_job_that_comes_meanwhile_is_told_
     let (mut harness, _) = recorder.restart();
     let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(77) };
     let found = |request: &IssuedRequest| match &request.answer {
-        Some(Ok(Answer::Job { nodes, rejoining: rejoining, .. })) => (nodes.len(), *rejoining),
+        Some(Ok(Answer::Job { nodes, rejoining, .. })) => (nodes.len(), *rejoining),
         other => panic!("{other:?}"),
     };
     assert_eq!(harness.state.nodes()[0].state, NodeState::Rejoining);

@@ -345,7 +345,7 @@ impl World {
             self.must_live.insert(actor);
         }
         if linked {
-            self.event(Event::ActorStarted { actor, worker, at: place(worker, actor) });
+            self.event(Event::ActorStarted { actor, worker, at: location(worker, actor) });
         }
     }
 
@@ -384,9 +384,11 @@ impl World {
                 pid: 1,
             }),
             1 => self.event(Event::WorkerEnded { worker: WorkerId(1 << 40 | n), cause }),
-            2 => {
-                self.event(Event::ActorStarted { actor, worker: WorkerId(1 << 40), at: place(worker, actor) })
-            }
+            2 => self.event(Event::ActorStarted {
+                actor,
+                worker: WorkerId(1 << 40),
+                at: location(worker, actor),
+            }),
             3 => self.event(Event::NodeLeft { node: agent(n % 6, 0), cause }),
             4 => self.event(Event::NodeHeartbeat { node: agent(n, 1) }),
             5 => self.event(Event::JobHeartbeat { job: JobId(u32::from(number) | 1 << 20) }),
