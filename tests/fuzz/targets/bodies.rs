@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use bytes::{BufMut, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use roadshow::config::FAILURE_TEXT_CHARS_MAX;
-use roadshow::count::{Counting, Counts, WordList};
+use roadshow::words::{Counting, Counts, WordList};
 use roadshow::registry::{Registry, SchemaTable};
 use roadshow::wire::{
     Body, CallFailure, EncodeError, Frame, FrameCodec, FrameKind, Payload, TELL_HEADER_BYTES,
@@ -72,7 +72,7 @@ fuzz_target!(|input: &[u8]| {
         16 => drop(check::<Linked>(&body, DEEP)),
         17 => drop(check::<Adjacent>(&body, DEEP)),
         18 => drop(check::<FlatTree>(&body, DEEP)),
-        19 => drop(check::<BTreeMap<u8, AcceptedCall>>(&body, DEEP)),
+        19 => drop(check::<BTreeMap<u8, Made>>(&body, DEEP)),
         20 => drop(check::<Option<Endless>>(&body, DEEP)),
         _ => drop(check::<(Vec<Payload>, HashMap<u8, Payload>, Option<WordList>, String)>(&body, 8)),
     }
@@ -120,21 +120,21 @@ fn encoded<T: Serialize>(value: &T) -> Body {
 }
 
 fn check_words(body: &Body) {
-    let Some(count) = check::<WordList>(body, 1) else { return };
-    let all: Vec<&str> = count.iter().collect();
-    assert_eq!(all.len(), count.len());
-    for (index, plausible_frame) in all.iter().enumerate() {
-        assert_eq!(count.get(index), Some(*plausible_frame));
+    let Some(words) = check::<WordList>(body, 1) else { return };
+    let all: Vec<&str> = words.iter().collect();
+    assert_eq!(all.len(), words.len());
+    for (index, word) in all.iter().enumerate() {
+        assert_eq!(words.get(index), Some(*word));
     }
-    assert_eq!(count.get(all.len()), None);
-    assert_eq!(count.slice(0..all.len()), count);
-    let parts = count.partition(NonZeroUsize::MIN.saturating_add(2));
-    assert!(parts.iter().flatten().eq(&count));
-    assert!(count.position().checked_add(count.len() as u64).is_some());
-    assert_eq!(encoded(&count), encoded(&wire::decode::<WordList>(&encoded(&count)).expect("as above")));
-    let counts = [Counting::Hash, Counting::List].map(|counting| counting.count_all(&count));
+    assert_eq!(words.get(all.len()), None);
+    assert_eq!(words.slice(0..all.len()), words);
+    let parts = words.partition(NonZeroUsize::MIN.saturating_add(2));
+    assert!(parts.iter().flatten().eq(&words));
+    assert!(words.position().checked_add(words.len() as u64).is_some());
+    assert_eq!(encoded(&words), encoded(&wire::decode::<WordList>(&encoded(&words)).expect("as above")));
+    let counts = [Counting::Hash, Counting::List].map(|counting| counting.count_all(&words));
     assert_eq!(counts[0], counts[1]);
-    assert_eq!(Counting::Hash.count(&count, &count), counts[0]);
+    assert_eq!(Counting::Hash.count(&words, &words), counts[0]);
 }
 
 fn check_counts(body: &Body) {
@@ -144,7 +144,7 @@ fn check_counts(body: &Body) {
     assert_eq!(wire::decode::<Counts>(&encoded(&counts)).expect("as above"), counts);
 }
 
-/// Registry of this executable: the messages of the plausible_frame count.
+/// Registry of this executable: the messages of the word count.
 static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::collect().expect("no names collide"));
 
 /// Compares the schema table of a peer with the table of this executable.
@@ -277,7 +277,7 @@ struct FlatTree {
 
 /// Value made from the input; it must be equal after encoding and decoding.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-enum AcceptedCall {
+enum Made {
     Unit,
     Options(Option<Option<Option<()>>>),
     Newtype(Box<Self>),
@@ -303,10 +303,10 @@ enum MadeTagged {
 enum MadeUntagged {
     Address { address: IpAddr },
     Options { options: Vec<Option<Option<()>>> },
-    Nested { nested: Box<AcceptedCall> },
+    Nested { nested: Box<Made> },
 }
 
-impl AcceptedCall {
+impl Made {
     fn read(script: &mut Script<'_>, depth: usize) -> Self {
         let kind = script.one_of(if depth == 0 { 6 } else { 12 });
         let inner = |script: &mut Script<'_>| Self::read(script, depth - 1);
@@ -376,12 +376,12 @@ fn finite_wide(bits: u64) -> f64 {
 
 /// Checks that a value arrives unchanged, or that its sender rejects it as unreadable for serde.
 fn check_made(bytes: &[u8]) {
-    let made = AcceptedCall::read(&mut Script::new(bytes), 40);
+    let made = Made::read(&mut Script::new(bytes), 40);
     match wire::encode_message(&made, BODY_BYTES_MAX, |body| Body {
         message: body.message.into(),
         attachments: body.attachments.into(),
     }) {
-        Ok(body) => assert_eq!(wire::decode::<AcceptedCall>(&body).expect("it was encoded here"), made),
+        Ok(body) => assert_eq!(wire::decode::<Made>(&body).expect("it was encoded here"), made),
         Err(EncodeError::Serialize(text)) => assert!(text.contains("128-bit"), "{text}"),
         Err(EncodeError::TooDeep { .. }) => {}
         Err(other) => panic!("{other}"),
