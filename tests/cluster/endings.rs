@@ -7,6 +7,7 @@ use std::process::Command;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
+use super::cast::CONSTRUCTS_FOR_EVER;
 use super::job::{Job, Order, Wish};
 use super::proc::{self, wait_for};
 use super::site::{TestCluster, output, refused, roadshow, skipped, text};
@@ -52,6 +53,35 @@ fn kill_reports_a_busy_actor_and_kills_it_with_its_worker_by_force() {
     // The agent has started another worker.
     job.spawn("next", Wish::default());
     assert_ne!(job.pid_of("next"), u64::from(pid));
+    job.kill();
+}
+
+#[test]
+fn actor_with_a_busy_constructor_is_not_dead_before_its_worker_ends() {
+    let site = TestCluster::head(&["--num-cpus=1"]);
+    let mut job = Job::join(&site);
+    job.spawn("neighbour", Wish::default());
+    let pid = job.pid_of("neighbour");
+    let wish = Wish { start: CONSTRUCTS_FOR_EVER, ..Wish::named("busy") };
+    let spawning = job.begin(Order::Spawn("busy".to_owned(), Box::new(wish)));
+    wait_for("it computes", || job.errors().contains("its constructor computes").then_some(()));
+    let (code, said) = refused(site.roadshow(&["kill", "busy", "--timeout=0.5"]));
+    assert_eq!(code, STILL_RUNS, "{said}");
+    assert!(said.contains("was killed, and its constructor may still run after 0.5 s"), "{said}");
+    assert!(said.contains("--force kills its worker") && said.contains("with 1 other actor there"), "{said}");
+    let row = site.row("actors", "name", "busy");
+    let cause = row["cause"].as_str().unwrap();
+    assert!(row["state"] == "PENDING_CREATION" && cause.starts_with("it was killed"), "{row}");
+
+    let killed = output(site.roadshow(&["kill", "busy", "--force"]));
+    assert!(
+        killed.status.success() && text(&killed.stdout).contains("has ended with its worker"),
+        "{killed:?}"
+    );
+    proc::ended(pid.try_into().unwrap());
+    assert_eq!(state(&site, "busy"), "DEAD");
+    let lost = job.end_of(spawning);
+    assert!(lost.failure().starts_with("cannot tell whether"), "{lost:?}");
     job.kill();
 }
 

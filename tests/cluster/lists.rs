@@ -80,7 +80,7 @@ fn actor_that_needs_a_whole_node_is_placed_although_small_ones_keep_arriving() {
             }
             let status = site.json(&["status"]);
             let is_reserved =
-                status["waiting"].to_string().contains("is reserved for the first that wants this");
+                status["waiting"].to_string().contains("is reserved for the oldest of these requests");
             // Both wait: the node was reserved for the large one before a CPU became free.
             (is_reserved && status["waiting_count"] == 2).then_some(true)
         });

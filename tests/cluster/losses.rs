@@ -223,7 +223,7 @@ fn suspended_worker_is_shown_until_it_continues_and_its_tasks_are_counted() {
     let counted = wait_for("its tasks are counted", || Some(finished()).filter(|finished| *finished > 0));
     let is_shown = |state: &str, alerts: usize| {
         wait_for(&format!("it is shown as {state}"), || {
-            let shown = site.json(&["status"])["troubles"].as_array()?.len();
+            let shown = site.json(&["status"])["alerts"].as_array()?.len();
             let is_it = |row: &serde_json::Value| row["pid"] == pid && row["state"] == state;
             (site.list("workers").iter().any(is_it) && shown == alerts).then_some(())
         });

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::process::Signal;
 
@@ -25,11 +26,15 @@ struct Tally {
     sent_bytes: u64,
 }
 
-/// Starts a program that logs the distribution.
-fn job(site: &TestCluster) -> Job {
+/// Command of a program that logs the distribution.
+fn logging(site: &TestCluster) -> Command {
     let mut command = program(site, "obey");
     command.env("ROADSHOW_LOG", "roadshow=info");
-    Job::join_with(command)
+    command
+}
+
+fn job(site: &TestCluster) -> Job {
+    Job::join_with(logging(site))
 }
 
 /// Counts in the last such line of a log.
@@ -181,4 +186,33 @@ fn silent_node_delays_the_next_one_by_a_few_seconds() {
 #[test]
 fn killed_node_delays_the_next_one_by_a_few_seconds() {
     gets_the_program_although(proc::kill, |_| {});
+}
+
+/// Reports if a node has a partial copy of a program.
+fn has_part(node: &Node) -> bool {
+    let files = fs::read_dir(node.session.join("executables")).unwrap().map(|file| file.unwrap().path());
+    files.into_iter().any(|path| path.extension().is_some_and(|extension| extension == "part"))
+}
+
+#[test]
+fn two_slow_nodes_do_not_delay_the_program_on_the_next() {
+    let network = match Network::new(4) {
+        Ok(network) => network,
+        Err(why) => return skipped(why),
+    };
+    let mut site = TestCluster::head_under(network.under(0), &network.address(0), &["--num-cpus=0"]);
+    let slow = [1, 2].map(|at| site.join_under(&network.under(at), &network.address(at), &["--num-cpus=1"]));
+    for at in [1, 2] {
+        if let Err(why) = network.slow_down(at) {
+            return skipped(why);
+        }
+    }
+    // The slow nodes need minutes. `launch` does not wait: the program joins once one node has it.
+    let job = Job::launch(logging(&site));
+    wait_for("both slow nodes receive the program", || slow.iter().all(has_part).then_some(()));
+    let fast = site.join_under(&network.under(3), &network.address(3), &["--num-cpus=1"]);
+    let tally = wait_for("the next one has it", || logged(&job.errors()));
+    assert_eq!((tally.had, tally.sent, tally.fetched), (0, 1, 0), "{}", job.errors());
+    is_complete(&fast);
+    assert!(slow.iter().all(has_part));
 }

@@ -28,7 +28,7 @@ pub(crate) async fn run(
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     let mut head = desks.head().await?;
-    let (nodes, alerts) = (head.all::<NodeInfo>(Vec::new()).await?, head.troubles().await?);
+    let (nodes, alerts) = (head.all::<NodeInfo>(Vec::new()).await?, head.alerts().await?);
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let live = nodes.iter().filter(works).count();
     let failure = if let Some(alert) = alerts.iter().find(|alert| alert.kind == AlertKind::HeadState) {
@@ -45,7 +45,7 @@ pub(crate) async fn run(
     let (address, healthy) = (desks.head_address(), failure.is_none());
     if arguments.json {
         let alerts: Vec<_> = alerts.iter().map(|alert| &alert.text).collect();
-        output.json(&json!({ "healthy": healthy, "address": address, "nodes": live, "troubles": alerts }))?;
+        output.json(&json!({ "healthy": healthy, "address": address, "nodes": live, "alerts": alerts }))?;
     } else if healthy {
         output.print(&format!("The cluster at {address} works; live nodes: {live}.\n"))?;
     }
@@ -56,7 +56,7 @@ pub(crate) async fn run(
 mod tests {
     use super::*;
     use crate::exit;
-    use crate::test_cluster::{Cluster, trouble};
+    use crate::test_cluster::{Cluster, alert};
 
     async fn asked(cluster: &Cluster) -> (CliResult<()>, String) {
         let arguments = Arguments { json: true, reach: ClusterArgs { address: None, token_file: None } };
@@ -67,13 +67,13 @@ mod tests {
     #[tokio::test]
     async fn head_that_cannot_persist_its_state_is_not_healthy() {
         let cluster = Cluster::new();
-        cluster.state().troubles.push(trouble("HEAD_STATE", "the disk is full"));
+        cluster.state().alerts.push(alert("HEAD_STATE", "the disk is full"));
         let (outcome, out) = asked(&cluster).await;
         let failure = outcome.unwrap_err();
         assert_eq!(failure.code, exit::FAILED);
         assert!(failure.to_string().starts_with("the disk is full"), "{failure}");
         let health: serde_json::Value = serde_json::from_str(&out).unwrap();
-        assert_eq!((&health["healthy"], &health["troubles"][1]), (&false.into(), &"the disk is full".into()));
+        assert_eq!((&health["healthy"], &health["alerts"][1]), (&false.into(), &"the disk is full".into()));
     }
 
     #[tokio::test]
@@ -81,8 +81,8 @@ mod tests {
         let (outcome, out) = asked(&Cluster::new()).await;
         outcome.unwrap();
         let health: serde_json::Value = serde_json::from_str(&out).unwrap();
-        let troubles = ["job 00000002: its workers crash"];
-        let expected = json!({"healthy": true, "address": "10.0.0.5:6379", "nodes": 2, "troubles": troubles});
+        let alerts = ["job 00000002: its workers crash"];
+        let expected = json!({"healthy": true, "address": "10.0.0.5:6379", "nodes": 2, "alerts": alerts});
         assert_eq!(health, expected);
     }
 }
