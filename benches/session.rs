@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use bytes::{Buf, BufMut, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use roadshow::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
-use roadshow::session::{Event, Retryable, Session, SessionError, SessionLimits, WriteBatch};
-use roadshow::wire::{
+use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
+use roadshow::internals::session::{Event, Retryable, Session, SessionError, SessionLimits, WriteBatch};
+use roadshow::internals::wire::{
     CallHeader, Encoded, Frame, FrameCodec, FrameVisitor, REPLY_HEADER_BYTES, Resume, SessionParameters,
     ShortSlice, TellHeader,
 };

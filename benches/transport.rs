@@ -14,13 +14,13 @@ use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use roadshow::Payload;
-use roadshow::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
-use roadshow::host::fresh_identity;
-use roadshow::id::{ActorId, ActorIncarnation, CallId, HostUid, Target, TypeHash};
-use roadshow::transport::{
+use roadshow::internals::config::{FRAME_BYTES_MAX, MEMORY_LINK_BYTES_MAX, READ_BYTES};
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, HostUid, Target, TypeHash};
+use roadshow::internals::transport::{
     Credentials, FrameReader, LinkWriter, PREAMBLE_BYTES, ReadError, Routed, Tcp, Transport, host_name,
 };
-use roadshow::wire::{self, CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader};
+use roadshow::internals::wire::{self, CallHeader, Frame, FrameVisitor, ShortSlice, TellHeader};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};

@@ -5,8 +5,8 @@ use std::hint::black_box;
 use bytes::{Bytes, BytesMut};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use roadshow::Payload;
-use roadshow::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
-use roadshow::wire::{self, Body, CallHeader, Frame, FrameCodec};
+use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, Target, TypeHash};
+use roadshow::internals::wire::{self, Body, CallHeader, Frame, FrameCodec};
 use serde::{Deserialize, Serialize};
 use tokio_util::codec::Decoder;
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use clap::Parser;
-use roadshow::ControlPlaneBench;
+use roadshow::internals::ControlPlaneBench;
 
 /// Measures the control plane.
 #[derive(Debug, Parser)]

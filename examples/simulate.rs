@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use roadshow::config::InjectedBug;
+use roadshow::internals::config::InjectedBug;
 use world::Script;
 
 /// Lines of a log that are shown of a run that breaks a promise.

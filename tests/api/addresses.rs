@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use roadshow::host::NotDelivered;
-use roadshow::id::{HostUid, Incarnation};
+use roadshow::NotDelivered;
+use roadshow::internals::id::{HostUid, Incarnation};
 use roadshow::prelude::*;
 use serde::{Deserializer, Serializer};
 

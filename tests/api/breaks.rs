@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{join, try_join_all};
 use roadshow::Limits;
-use roadshow::host::OutcomeUnknown;
+use roadshow::OutcomeUnknown;
 use roadshow::prelude::*;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};

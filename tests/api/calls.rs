@@ -3,7 +3,7 @@
 use std::task::Poll;
 
 use futures_util::future::{join_all, try_join_all};
-use roadshow::host::NotDelivered;
+use roadshow::NotDelivered;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release, Twin};
 use crate::hosts::{Pair, TestHost, poll_once, run, until};

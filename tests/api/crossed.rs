@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use roadshow::host::fresh_identity;
-use roadshow::id::{HostId, HostUid};
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{HostId, HostUid};
+use roadshow::internals::session::{DisconnectReason, HandshakeError};
+use roadshow::internals::wire::Refusal;
 use roadshow::prelude::*;
-use roadshow::session::{DisconnectReason, HandshakeError};
-use roadshow::wire::Refusal;
 use roadshow::{NotDelivered, OutcomeUnknown, Request, SendError};
 use tokio::net::TcpListener;
 

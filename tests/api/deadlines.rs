@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use roadshow::Request;
-use roadshow::host::{NotDelivered, OutcomeUnknown};
-use roadshow::id::CallId;
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::id::CallId;
+use roadshow::internals::wire::{Call, CallFailure, Frame};
 use roadshow::prelude::*;
-use roadshow::wire::{Call, CallFailure, Frame};
 
 use crate::cast::{Add, Block, Clerk, Hold, Note, Notes};
 use crate::hosts::{Gate, Pair, TestHost, run, until, wait_at_least};

@@ -4,17 +4,17 @@ use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use roadshow::host::HostError;
-use roadshow::id::{HostId, HostUid, Incarnation};
+use roadshow::errors::{ElfError, ExecutableError, TokenRpcError};
+use roadshow::internals::host::HostError;
+use roadshow::internals::id::{HostId, HostUid, Incarnation};
+use roadshow::internals::registry::RegistryError;
+use roadshow::internals::session::{DisconnectReason, HandshakeError};
+use roadshow::internals::transport::{CredentialsError, ReadError};
+use roadshow::internals::wire::WireError;
 use roadshow::observe::Chain;
-use roadshow::registry::RegistryError;
-use roadshow::session::{DisconnectReason, HandshakeError};
-use roadshow::transport::{CredentialsError, ReadError};
-use roadshow::wire::WireError;
 use roadshow::words::{SolveError, TextError};
 use roadshow::{
-    ClusterError, ElfError, ExecutableError, FindError, NotDelivered, OutcomeUnknown, PlacementError,
-    SendError, SpawnError, TaskError, TokenRpcError,
+    ClusterError, FindError, NotDelivered, OutcomeUnknown, PlacementError, SendError, SpawnError, TaskError,
 };
 
 const HOST: HostUid = HostUid { host: HostId(1), incarnation: Incarnation(1) };
@@ -83,7 +83,7 @@ fn errors() -> Vec<Box<dyn Error>> {
 }
 
 fn token_rpc_error() -> TokenRpcError {
-    TokenRpcError::Connect { role: roadshow::transport::Role::Head, address: AT, error: broken() }
+    TokenRpcError::Connect { role: roadshow::internals::transport::Role::Head, address: AT, error: broken() }
 }
 
 #[test]

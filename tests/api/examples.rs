@@ -73,6 +73,6 @@ fn flooding_a_slow_actor_grows_no_process() {
     let growth = resident("resident_kib_early").into_iter().zip(resident("resident_kib_most"));
     // The bound is the send queues of all senders together; it does not depend on the number of messages
     // sent.
-    let most_kib = 2 * (roadshow::config::SEND_QUEUE_BYTES_MAX as u64 >> 10);
+    let most_kib = 2 * (roadshow::internals::config::SEND_QUEUE_BYTES_MAX as u64 >> 10);
     assert!(growth.into_iter().all(|(early, most)| most < early + most_kib), "{report}");
 }

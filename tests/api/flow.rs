@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all, try_join_all};
-use roadshow::host::NotDelivered;
+use roadshow::NotDelivered;
 use roadshow::observe::PeerSnapshot;
 use roadshow::prelude::*;
 use roadshow::{Limits, Request};

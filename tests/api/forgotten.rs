@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use roadshow::Limits;
-use roadshow::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::session::DisconnectReason;
+use roadshow::internals::wire::{Challenge, Resume, SessionParameters, VERSION, Welcome};
 use roadshow::prelude::*;
-use roadshow::session::DisconnectReason;
-use roadshow::wire::{Challenge, Resume, SessionParameters, VERSION, Welcome};
 use tokio::runtime::{Builder, Handle};
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};
@@ -74,7 +74,7 @@ fn unacked_one_way_messages_are_handled_once_although_the_receiver_forgot_them()
 }
 
 /// Returns the length of an acceptor's handshake frames, in bytes.
-fn handshake_bytes(from: roadshow::id::HostUid) -> u64 {
+fn handshake_bytes(from: roadshow::internals::id::HostUid) -> u64 {
     let terms = SessionParameters { frame_bytes_max: 0, outgoing_bytes_max: 0, window_bytes: 0, schema: 0 };
     let challenge = Challenge { version: VERSION, from, terms, nonce: [0; 32], proof: [0; 32] };
     let mut bytes = BytesMut::new();
@@ -245,7 +245,7 @@ fn replaced_incarnations_leave_no_task_behind() {
         let there = Plan { io: io.handle.clone(), ..Plan::default() }.start().await;
         let clerk = there.serve(Clerk::default);
         let before = io.tasks();
-        let mut identity = roadshow::host::fresh_identity();
+        let mut identity = roadshow::internals::host::fresh_identity();
         for _ in 0..20 {
             identity.incarnation.0 += 1;
             let here = Plan { identity, ..Plan::default() }.start().await;

@@ -9,16 +9,16 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use roadshow::host::{
+use roadshow::internals::host::{
     Assignment, Executor, Host, HostConfig, HostServices, Placement, PlacementResult, TaskSlot,
     fresh_identity,
 };
-use roadshow::id::HostUid;
-use roadshow::remote::actor_services;
-use roadshow::session::Secret;
-use roadshow::spec::ActorSpec;
-use roadshow::task::TaskService;
-use roadshow::transport::Tcp;
+use roadshow::internals::id::HostUid;
+use roadshow::internals::remote::actor_services;
+use roadshow::internals::session::Secret;
+use roadshow::internals::spec::ActorSpec;
+use roadshow::internals::task::TaskService;
+use roadshow::internals::transport::Tcp;
 use roadshow::{ClusterRef, Limits, RemoteActor, RemoteAddr};
 use tokio::runtime::{Builder, Handle};
 

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use roadshow::Memory;
 use roadshow::prelude::*;
-use roadshow::transport::Memory;
 use roadshow::{ClusterError, InProcess, Limits};
 use tokio::runtime::Builder;
 

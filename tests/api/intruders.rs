@@ -8,13 +8,13 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use roadshow::Limits;
-use roadshow::host::fresh_identity;
-use roadshow::id::{ActorIncarnation, CallId, HostId, HostUid, LinkId, Target};
-use roadshow::prelude::*;
-use roadshow::session::HandshakeError;
-use roadshow::wire::{
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{ActorIncarnation, CallId, HostId, HostUid, LinkId, Target};
+use roadshow::internals::session::HandshakeError;
+use roadshow::internals::wire::{
     Call, Frame, Hello, Proof, Purpose, Refusal, Refused, Resume, SessionParameters, VERSION,
 };
+use roadshow::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -177,7 +177,7 @@ fn a_call_in_place_of_the_proof_is_rejected() {
 }
 
 fn call_an_actor() -> Vec<u8> {
-    let target = Target { actor: roadshow::id::ActorId(1), incarnation: ActorIncarnation(0) };
+    let target = Target { actor: roadshow::internals::id::ActorId(1), incarnation: ActorIncarnation(0) };
     let body = body_of(&Note(666));
     bytes_of(&Frame::Call(Call {
         call: CallId(1),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, System};
-use roadshow::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
-use roadshow::remote::actor_services;
-use roadshow::session::Secret;
-use roadshow::transport::{Memory, Transport};
+use roadshow::internals::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
+use roadshow::internals::remote::actor_services;
+use roadshow::internals::session::Secret;
+use roadshow::internals::transport::{Memory, Transport};
 use roadshow::{ClusterRef, Limits, RemoteAddr};
 use tokio::runtime::{Builder, Handle};
 use tokio::time::{Instant, sleep};

@@ -2,9 +2,9 @@
 
 use futures_util::future::{Either, select};
 use roadshow::Limits;
-use roadshow::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::wire::{Frame, decode};
 use roadshow::prelude::*;
-use roadshow::wire::{Frame, decode};
 
 use crate::cast::{Clerk, Echo, Hold, Release};
 use crate::hosts::{Gate, Pair, Plan, limits, poll_once, run, until};

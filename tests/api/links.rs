@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use roadshow::host::NotDelivered;
-use roadshow::id::CallId;
+use roadshow::NotDelivered;
+use roadshow::internals::id::CallId;
+use roadshow::internals::wire::{Call, Frame, Reply, Resume};
 use roadshow::prelude::*;
-use roadshow::wire::{Call, Frame, Reply, Resume};
 use tokio::net::TcpListener;
 
 use crate::cast::{Add, Clerk, Hold, Note, Notes, Release};

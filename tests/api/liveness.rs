@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use roadshow::host::fresh_identity;
-use roadshow::id::{CallId, HostUid};
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{CallId, HostUid};
+use roadshow::internals::wire::{Frame, Heartbeat, Purpose, Refusal, Reply, Resume};
 use roadshow::prelude::*;
-use roadshow::wire::{Frame, Heartbeat, Purpose, Refusal, Reply, Resume};
 use roadshow::{Limits, Request};
 use tokio::net::TcpListener;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use roadshow::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown};
+use roadshow::internals::wire::Payload;
 use roadshow::prelude::*;
-use roadshow::wire::Payload;
 use serde::de::Error as _;
 use serde::{Deserializer, Serializer};
 use tokio::task::yield_now;

@@ -4,12 +4,14 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use roadshow::RemoteAddr;
-use roadshow::host::fresh_identity;
-use roadshow::id::{ActorId, ActorIncarnation, HostUid, LinkId, Target};
-use roadshow::registry::Registry;
-use roadshow::session::{DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step};
-use roadshow::transport::FrameReader;
-use roadshow::wire::{self, Ack, Body, Frame, Purpose, Refusal, Resume, SessionParameters};
+use roadshow::internals::host::fresh_identity;
+use roadshow::internals::id::{ActorId, ActorIncarnation, HostUid, LinkId, Target};
+use roadshow::internals::registry::Registry;
+use roadshow::internals::session::{
+    DialAttempt, Handshake, HandshakeConfig, HandshakeError, ProvenPeer, Secret, Step,
+};
+use roadshow::internals::transport::FrameReader;
+use roadshow::internals::wire::{self, Ack, Body, Frame, Purpose, Refusal, Resume, SessionParameters};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};

@@ -6,10 +6,10 @@ use std::time::Duration;
 use futures_util::future::join;
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use roadshow::Limits;
-use roadshow::host::{NotDelivered, OutcomeUnknown, fresh_identity};
-use roadshow::id::{CallId, HostUid};
+use roadshow::internals::host::{NotDelivered, OutcomeUnknown, fresh_identity};
+use roadshow::internals::id::{CallId, HostUid};
+use roadshow::internals::wire::{Call, Frame, Reply, Resume, Watermark};
 use roadshow::prelude::*;
-use roadshow::wire::{Call, Frame, Reply, Resume, Watermark};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 

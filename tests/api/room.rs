@@ -11,8 +11,8 @@ use std::task::{Context as TaskContext, Wake, Waker};
 
 use futures_util::future::{join, join_all};
 use roadshow::Limits;
-use roadshow::config::TELL_BACKPRESSURE_BYTES;
-use roadshow::host::NotDelivered;
+use roadshow::NotDelivered;
+use roadshow::internals::config::TELL_BACKPRESSURE_BYTES;
 use roadshow::prelude::*;
 
 use crate::cast::{Add, Clerk, Echo};

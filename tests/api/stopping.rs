@@ -139,6 +139,6 @@ fn a_second_stop_is_no_error_and_a_stop_of_an_unknown_actor_is_one() {
         }
         let unknown = crate::raw::Raw::addr_of::<Counter>(site.identity(), 99);
         let error = site.cluster.bind(&unknown).stop().await;
-        assert_eq!(error, Err(roadshow::host::NotDelivered::NoSuchActor.into()));
+        assert_eq!(error, Err(roadshow::NotDelivered::NoSuchActor.into()));
     });
 }

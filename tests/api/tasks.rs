@@ -8,11 +8,11 @@ use std::sync::{Barrier, LazyLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use roadshow::NotDelivered;
 use roadshow::TaskFn;
-use roadshow::host::NotDelivered;
-use roadshow::id::{CallId, Target};
+use roadshow::internals::id::{CallId, Target};
+use roadshow::internals::wire::{Call, CallFailure, Frame};
 use roadshow::prelude::*;
-use roadshow::wire::{Call, CallFailure, Frame};
 
 use crate::hosts::{Gate, PATIENCE, Plan, TestHost, poll_once, run, until};
 use crate::raw::{Raw, body_of};

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use crate::hosts::run;
+use roadshow::NotDelivered;
 use roadshow::TaskError;
-use roadshow::host::NotDelivered;
 use roadshow::prelude::*;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use roadshow::host::{Assignment, Host, LookupFuture, NotDelivered, Placement, PlacementResult, TaskSlot};
-use roadshow::id::HostUid;
+use roadshow::internals::host::{
+    Assignment, Host, LookupFuture, NotDelivered, Placement, PlacementResult, TaskSlot,
+};
+use roadshow::internals::id::HostUid;
+use roadshow::internals::spec::ActorSpec;
 use roadshow::prelude::*;
-use roadshow::spec::ActorSpec;
 use roadshow::{Limits, SpawnError, TaskError};
 use tokio::net::TcpListener;
 use tokio::time::timeout;

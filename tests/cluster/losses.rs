@@ -4,7 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use roadshow::config::{HEAD_RPC_TIMEOUT, JOB_LEASE, NODE_LEASE};
+use roadshow::internals::config::{HEAD_RPC_TIMEOUT, JOB_LEASE, NODE_LEASE};
 use rustix::process::Signal;
 
 use super::job::{Job, Order, Pending, SpawnOptions};

@@ -7,7 +7,7 @@ mod world;
 
 use std::sync::{PoisonError, RwLock};
 
-use roadshow::config::InjectedBug;
+use roadshow::internals::config::InjectedBug;
 use world::{Outcome, Script};
 
 /// Seeds that are tried every time.

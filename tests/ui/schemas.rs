@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 
 use roadshow::TaskFn;
+use roadshow::internals::registry::Registry;
 use roadshow::prelude::*;
-use roadshow::registry::Registry;
 use serde_json::{Value, json};
 
 /// Contains itself, with and without its name.

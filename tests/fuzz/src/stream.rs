@@ -3,8 +3,8 @@
 use std::fmt;
 
 use bytes::BytesMut;
-use roadshow::id::CallId;
-use roadshow::wire::{
+use roadshow::internals::id::CallId;
+use roadshow::internals::wire::{
     Call, CallHeader, Frame, FrameCodec, FrameVisitor, Reply, ShortSlice, Tell, TellHeader, WireError,
 };
 use tokio_util::codec::Decoder;

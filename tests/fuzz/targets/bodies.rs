@@ -11,9 +11,9 @@ use std::sync::LazyLock;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use roadshow::config::FAILURE_TEXT_CHARS_MAX;
-use roadshow::registry::{Registry, SchemaTable};
-use roadshow::wire::{
+use roadshow::internals::config::FAILURE_TEXT_CHARS_MAX;
+use roadshow::internals::registry::{Registry, SchemaTable};
+use roadshow::internals::wire::{
     Body, CallFailure, EncodeError, Frame, FrameCodec, FrameKind, Payload, TELL_HEADER_BYTES,
 };
 use roadshow::words::{Counting, Counts, WordList};
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::codec::Decoder;
 
 // `worker.rs` is compiled as a module of this target and finds its imports by these names.
-use roadshow::{config, id, transport, wire};
+use roadshow::internals::{config, id, transport, wire};
 
 mod cluster {
     pub(crate) use roadshow::model;

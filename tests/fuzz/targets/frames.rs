@@ -6,8 +6,8 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use roadshow::config::FAILURE_TEXT_CHARS_MAX;
-use roadshow::wire::{Failure, Frame, FrameCodec, PREFIX_BYTES};
+use roadshow::internals::config::FAILURE_TEXT_CHARS_MAX;
+use roadshow::internals::wire::{Failure, Frame, FrameCodec, PREFIX_BYTES};
 use roadshow_fuzz::{Script, decode_in_pieces, drain_in_pieces, peak_of};
 use tokio_util::codec::{Decoder, Encoder};
 

@@ -3,9 +3,9 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use roadshow::host::{Assignment, Host, Placement, PlacementResult, TaskSlot};
-use roadshow::id::HostUid;
-use roadshow::spec::ActorSpec;
+use roadshow::internals::host::{Assignment, Host, Placement, PlacementResult, TaskSlot};
+use roadshow::internals::id::HostUid;
+use roadshow::internals::spec::ActorSpec;
 
 /// The host that the next actor or task goes to.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use roadshow::transport::Memory;
+use roadshow::Memory;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 

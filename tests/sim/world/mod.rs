@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_rt::System;
-use roadshow::transport::Memory;
+use roadshow::Memory;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::timeout;

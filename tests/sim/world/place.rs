@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Actor;
-use roadshow::host::{Executor, Host, HostConfig};
-use roadshow::id::{HostId, HostUid, Incarnation};
+use roadshow::internals::host::{Executor, Host, HostConfig};
+use roadshow::internals::id::{HostId, HostUid, Incarnation};
+use roadshow::internals::remote::actor_services;
+use roadshow::internals::session::Secret;
+use roadshow::internals::task::TaskService;
+use roadshow::internals::transport::{Listener, Memory, Transport};
 use roadshow::observe::PeerSnapshot;
-use roadshow::remote::actor_services;
-use roadshow::session::Secret;
-use roadshow::task::TaskService;
-use roadshow::transport::{Listener, Memory, Transport};
 use roadshow::{ClusterRef, RemoteAddr, TaskFn};
 use tokio::runtime::Handle;
 

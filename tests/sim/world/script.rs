@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use roadshow::Limits;
-use roadshow::config::InjectedBug;
+use roadshow::internals::config::InjectedBug;
 
 /// How rough a run gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use actix::{Arbiter, System};
-use roadshow::host::{Executor, Host, HostConfig, Assignment, Placement, PlacementResult, TaskSlot};
-use roadshow::id::{HostId, HostUid, Incarnation};
+use roadshow::internals::host::{Executor, Host, HostConfig, Assignment, Placement, PlacementResult, TaskSlot};
+use roadshow::internals::id::{HostId, HostUid, Incarnation};
 use roadshow::prelude::*;
-use roadshow::remote::actor_services;
-use roadshow::session::Secret;
-use roadshow::task::TaskService;
-use roadshow::transport::Tcp;
-use roadshow::spec::ActorSpec;
+use roadshow::internals::remote::actor_services;
+use roadshow::internals::session::Secret;
+use roadshow::internals::task::TaskService;
+use roadshow::internals::transport::Tcp;
+use roadshow::internals::spec::ActorSpec;
 use roadshow::{Limits, TaskFn};
 
 /// Declared alike.

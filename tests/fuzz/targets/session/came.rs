@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
-use roadshow::host::{InboundSink, SlotId};
-use roadshow::id::{CallId, Target, TypeHash};
-use roadshow::registry::{Inbound, MessageBatch};
-use roadshow::session::{CreditCharge, Event};
-use roadshow::wire::{Body, CallFailure, Chunk, Frame, Reply};
+use roadshow::internals::host::{InboundSink, SlotId};
+use roadshow::internals::id::{CallId, Target, TypeHash};
+use roadshow::internals::registry::{Inbound, MessageBatch};
+use roadshow::internals::session::{CreditCharge, Event};
+use roadshow::internals::wire::{Body, CallFailure, Chunk, Frame, Reply};
 
 use super::message::{Number, is_intact, number_of};
 

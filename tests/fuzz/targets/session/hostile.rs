@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use roadshow::config::MESSAGE_OVERHEAD_BYTES;
-use roadshow::id::{ActorId, ActorIncarnation, CallId, Target};
-use roadshow::session::{DisconnectReason, WriteCertainty};
-use roadshow::wire::{
+use roadshow::internals::config::MESSAGE_OVERHEAD_BYTES;
+use roadshow::internals::id::{ActorId, ActorIncarnation, CallId, Target};
+use roadshow::internals::session::{DisconnectReason, WriteCertainty};
+use roadshow::internals::wire::{
     Ack, Body, Call, CallFailure, Cancel, Chunk, Credit, Failure, Frame, FrameCodec, Goodbye, Heartbeat,
     Reply, Resume, Schemas, SessionParameters, Tell, Watermark,
 };

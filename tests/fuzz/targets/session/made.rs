@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use roadshow::id::{CallId, Target};
-use roadshow::session::{CallError, DisconnectReason, Retryable};
-use roadshow::wire::Body;
+use roadshow::internals::id::{CallId, Target};
+use roadshow::internals::session::{CallError, DisconnectReason, Retryable};
+use roadshow::internals::wire::Body;
 
 use super::came::{Answer, Received};
 use super::message::{Number, TARGETS};

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
-use roadshow::config::{
+use roadshow::internals::config::{
     HANDSHAKE_FRAME_BYTES_MAX, QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, WINDOW_BYTES_MIN,
 };
-use roadshow::host::{ReceivePath, SlotId};
-use roadshow::session::{
+use roadshow::internals::host::{ReceivePath, SlotId};
+use roadshow::internals::session::{
     DisconnectReason, Event, Session, SessionError, SessionLimits, WriteBatch, WriteCertainty,
 };
-use roadshow::wire::{Encoded, Frame, FrameCodec, Resume, SessionParameters};
+use roadshow::internals::wire::{Encoded, Frame, FrameCodec, Resume, SessionParameters};
 use roadshow_fuzz::Script;
 
 use super::came::{Counts, Received};

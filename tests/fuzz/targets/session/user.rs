@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use roadshow::config::{
+use roadshow::internals::config::{
     FAILURE_TEXT_CHARS_MAX, QUEUE_OVERHEAD_BYTES, QUEUED_CALL_OVERHEAD_BYTES, QUEUED_OVERHEAD_BYTES,
 };
-use roadshow::id::{CallId, Target};
-use roadshow::session::{CreditCharge, Rejected, Retryable};
-use roadshow::wire::{CallFailure, CallHeader, TellHeader};
+use roadshow::internals::id::{CallId, Target};
+use roadshow::internals::session::{CreditCharge, Rejected, Retryable};
+use roadshow::internals::wire::{CallFailure, CallHeader, TellHeader};
 use roadshow_fuzz::Script;
 
 use super::came::Answer;
