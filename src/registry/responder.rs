@@ -44,8 +44,8 @@ pub struct CreditCharge {
     actor: ActorId,
     /// The actor's incarnation in the upper half, and the session's epoch in the lower.
     ///
-    /// Packed by hand: the charge is copied in whole words, and reading part of a word that was just
-    /// written as a whole, or the reverse, stalls the CPU's store forwarding.
+    /// Packed by hand, since a charge is copied in whole words. Reading part of a word that was just
+    /// written as a whole, or the reverse, defeats the CPU's store forwarding.
     epochs: u64,
     bytes: NonZeroU64,
 }

@@ -108,7 +108,7 @@ pub(super) type Certified = (Role, Certificate);
 
 struct PeerState {
     session: Session<SlotId>,
-    answers: ReplySlots,
+    reply_slots: ReplySlots,
     link: LinkState,
     /// The writer was notified, and has not taken the outgoing frames yet.
     writer_notified: bool,
@@ -204,7 +204,7 @@ impl Peer {
             closing: host.closed.clone(),
             state: Mutex::new(PeerState {
                 session: Session::of_generation(limits, generation),
-                answers: ReplySlots::default(),
+                reply_slots: ReplySlots::default(),
                 link: LinkState::Down,
                 writer_notified: false,
                 created_at: now(),
