@@ -156,8 +156,7 @@ impl fmt::Debug for Inbound {
 
 /// Charge in bytes up to which credit is released together with the reply.
 ///
-/// So small a charge does not block other senders while the message is handled, and its credit needs no
-/// frame of its own.
+/// So small a charge does not block other senders while the message is handled.
 const SMALL_CHARGE_BYTES: u64 = 4 << 10;
 
 /// Sender of a reply to a caller on the same host, which gets the value itself.

@@ -112,8 +112,7 @@ struct PeerState {
     link: LinkState,
     /// The writer was notified, and has not taken the outgoing frames yet.
     writer_notified: bool,
-    /// Stands in for the current time in calls without a deadline, since reading the clock costs more
-    /// than the call.
+    /// Stands in for the current time in calls without a deadline, which spares them a read of the clock.
     created_at: Instant,
     address: Option<SocketAddr>,
     /// Role and certificate of the last link.

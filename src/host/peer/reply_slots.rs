@@ -3,10 +3,9 @@
 //! A call has one slot, and slots are reused through a free list in the vector itself:
 //!
 //! ```text
-//!   free ──┐
-//!          ▼
-//!   slots: Waiting | Free(3) | Answered | Free(5) | Waiting      (len 5)
-//!             0        1  └──────2────────▲ 3  └───────4───────▲ 5 = append
+//!   index   0         1         2          3         4
+//!   slots   Waiting   Free(3)   Answered   Free(5)   Waiting
+//!   free    1 ──▶ 3 ──▶ 5, which is the length: there the next slot is appended
 //! ```
 //! They are locked together with the session. The link's task holds that lock when a reply arrives, and a
 //! caller takes it to send its call.

@@ -61,7 +61,7 @@ impl Peer {
         body: Encoded<'_>,
     ) -> Result<CallHandle, Box<NotDelivered>> {
         let slot_id = state.reply_slots.next();
-        // Only a deadline depends on the time, and reading the clock would dominate the cost of a call.
+        // Only a deadline depends on the time, so a call without one is spared a read of the clock.
         let now = deadline.map_or(state.created_at, |_| now());
         let made = state.session.call(now, target, message, deadline, *repeat, body, slot_id);
         let call = made.map_err(|(rejected, _)| NotDelivered::from_rejection(self.identity, rejected))?;
