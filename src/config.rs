@@ -1,4 +1,4 @@
-//! Limits of the message layer, each a named constant with its reason.
+//! Limits of the message layer and of clusters, each a named constant with its reason.
 //!
 //! [`Limits`] holds those that a program may set. Its default is the constants.
 

@@ -78,7 +78,7 @@
 //!
 //! `wire` and `session` do no input or output and read no clock. `docs/architecture.md` has the invariants,
 //! `docs/protocol.md` the frame layouts, `docs/semantics.md` the guarantees, and `docs/operations.md` the
-//! operation of a cluster.
+//! operation of a cluster; `docs/README.md` is an index of all pages.
 //!
 //! # Use under another name
 //!
@@ -236,4 +236,17 @@ pub mod __private {
             }
         }
     }
+}
+
+/// The Rust code of the pages, which `cargo test` compiles and runs as it stands there.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/handbook.md")]
+    mod handbook {}
+    #[doc = include_str!("../docs/migration.md")]
+    mod migration {}
+    #[doc = include_str!("../docs/programs.md")]
+    mod programs {}
 }

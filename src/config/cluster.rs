@@ -194,9 +194,33 @@ pub const EXECUTABLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Maximum number of nodes to which a driver uploads its executable concurrently.
 ///
-/// The others fetch it from nodes that have it. With two uploads, one slow node delays no other; two slow
-/// nodes delay all until one of them has the executable.
+/// The others fetch it from nodes that have it. With two, one slow node delays no other.
 pub const EXECUTABLES_SENT_AT_ONCE: usize = 2;
+
+/// Time without another piece after which a node that is sent an executable is slow: another node is sent it, too.
+///
+/// A piece in that time is 1.7 Mbit/s. Once a node has the executable, slow ones fetch the rest there, so the driver
+/// still sends two copies and parts of others.
+pub const EXECUTABLE_SEND_STALL: Duration = Duration::from_secs(5);
+
+/// Slow nodes that a driver sends its executable to, beside [`EXECUTABLES_SENT_AT_ONCE`] others.
+///
+/// If the driver's own link is slow, all are: four pieces within [`EXECUTABLE_TIMEOUT`] are 1.1 Mbit/s.
+pub const EXECUTABLES_SENT_SLOWLY_MAX: usize = 2;
+
+/// Interval at which a driver looks at the progress of a copy that it sends.
+pub const EXECUTABLE_SEND_LOOK: Duration = Duration::from_millis(500);
+
+/// Pause before a node asks for an executable again when the source serves others: the first, which doubles up to
+/// the second. A random half of it is left out.
+pub const EXECUTABLE_BUSY_DELAY_MIN: Duration = Duration::from_millis(100);
+/// The longest such pause.
+pub const EXECUTABLE_BUSY_DELAY_MAX: Duration = Duration::from_secs(2);
+
+/// Sum of a node's pauses after which a source that serves others counts as one that fails.
+///
+/// Programs of other drivers have the source's places until then: at 10 Mbit/s two such take 30 MiB in that time.
+pub const EXECUTABLE_BUSY_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// Time for which a starting driver looks for a node that has its executable, before it uploads any copy.
 ///

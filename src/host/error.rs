@@ -104,7 +104,7 @@ pub enum NotDelivered {
     /// The send queue of the host or of the actor is full.
     #[error(
         "{waiting} bytes are queued for the host or the actor, and the limit is {limit}; use `tell` or `send`, \
- which wait for capacity, or raise `Limits::outgoing_bytes_max` or `Limits::send_queue_bytes_max`"
+         which wait for capacity, or raise `Limits::outgoing_bytes_max` or `Limits::send_queue_bytes_max`"
     )]
     Full {
         /// Size of the message's frame, in bytes.

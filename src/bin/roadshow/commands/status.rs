@@ -11,15 +11,15 @@ use serde::Serialize;
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliResult, one_line};
 use crate::output::Output;
-use crate::output::rows::{Row, last_part, quantity, shown, word};
+use crate::output::rows::{TableRow, last_part, quantity, shown, word};
 
-/// Shows the cluster on one page: troubles if there are any, nodes, what of their resources is taken, jobs,
+/// Shows the cluster on one page: alerts if there are any, nodes, what of their resources is taken, jobs,
 /// and what waits.
 ///
 /// It is asked of the head in this moment: a node that has joined is there at once.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow status -v")]
-pub(crate) struct Arguments {
+pub(crate) struct StatusArgs {
     /// Show each node's resources, labels and files, too.
     #[arg(long, short)]
     verbose: bool,
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 /// What is known of the cluster.
@@ -36,39 +36,39 @@ struct Status {
     address: SocketAddr,
     nodes: Vec<NodeInfo>,
     /// Of the nodes that live.
-    resources: BTreeMap<String, Usage>,
+    resources: BTreeMap<String, ResourceUsage>,
     /// How many jobs are in which state.
     jobs: BTreeMap<String, usize>,
     /// Those that have waited longest.
     waiting: Vec<PendingActor>,
     /// How many wait.
     waiting_count: usize,
-    troubles: Vec<Alert>,
+    alerts: Vec<Alert>,
 }
 
 /// How much of a resource is taken.
 #[derive(Debug, Default, Serialize)]
-struct Usage {
+struct ResourceUsage {
     used: Quantity,
     total: Quantity,
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &StatusArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
+    let mut head = connector.head().await?;
     let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
-    let ((waiting, waiting_count), troubles) = (head.waiting().await?, head.troubles().await?);
+    let ((waiting, waiting_count), alerts) = (head.waiting().await?, head.alerts().await?);
     let status = Status {
-        address: desks.head_address(),
+        address: connector.head_address(),
         resources: usage(&nodes),
         jobs: states(&jobs),
         nodes,
         waiting,
         waiting_count,
-        troubles,
+        alerts,
     };
     match arguments.json {
         true => output.json(&status),
@@ -76,8 +76,8 @@ pub(crate) async fn run(
     }
 }
 
-fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, Usage> {
-    let mut sum: BTreeMap<String, Usage> = BTreeMap::new();
+fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, ResourceUsage> {
+    let mut sum: BTreeMap<String, ResourceUsage> = BTreeMap::new();
     for node in nodes.iter().filter(|node| node.state != NodeState::Dead) {
         for (resource, total) in &node.resources.0 {
             let usage = sum.entry(resource.clone()).or_default();
@@ -100,17 +100,17 @@ impl Status {
     fn page(&self, verbose: bool) -> String {
         let mut page = format!("Cluster at {}\n", self.address);
         // A string takes what is written to it.
-        let _ = self.write_troubles(&mut page);
+        let _ = self.write_alerts(&mut page);
         let _ = self.write_nodes(&mut page, verbose);
         let _ = self.write_work(&mut page);
         page
     }
 
-    fn write_troubles(&self, page: &mut String) -> std::fmt::Result {
-        if !self.troubles.is_empty() {
-            writeln!(page, "\nTroubles")?;
+    fn write_alerts(&self, page: &mut String) -> std::fmt::Result {
+        if !self.alerts.is_empty() {
+            writeln!(page, "\nAlerts")?;
         }
-        self.troubles.iter().try_for_each(|trouble| writeln!(page, "  {}", one_line(&trouble.text)))
+        self.alerts.iter().try_for_each(|alert| writeln!(page, "  {}", one_line(&alert.text)))
     }
 
     fn write_nodes(&self, page: &mut String, verbose: bool) -> std::fmt::Result {
@@ -190,12 +190,14 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
 
     async fn shown_status(verbose: bool, json: bool) -> String {
-        let arguments = Arguments { verbose, json, reach: ClusterArgs { address: None, token_file: None } };
-        let cluster = Cluster::new();
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        let arguments =
+            StatusArgs { verbose, json, cluster_args: ClusterArgs { address: None, token_file: None } };
+        let cluster = FakeCluster::new();
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         out
     }
@@ -205,7 +207,7 @@ mod tests {
         let expected = "\
 Cluster at 10.0.0.5:6379
 
-Troubles
+Alerts
   job 00000002: its workers crash
 
 Nodes
@@ -246,6 +248,6 @@ Waiting for a place
         assert_eq!(status["jobs"]["FAILED"], 1);
         assert_eq!(status["waiting"][0]["class"], "app::Big");
         assert_eq!(status["waiting_count"], 8);
-        assert_eq!(status["troubles"][0]["kind"], "WORKER_STARTS");
+        assert_eq!(status["alerts"][0]["kind"], "WORKER_STARTS");
     }
 }
