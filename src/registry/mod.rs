@@ -380,6 +380,7 @@ impl Registry {
     pub fn compare(&self, theirs: &SchemaTable) -> FxHashMap<TypeHash, String> {
         let differences = self.table.differences(theirs).map(|(name, difference)| {
             let hash = TypeHash::of(name);
+            // Messages and tasks share the table of names.
             let kind = if self.tasks.contains_key(&hash) { "task" } else { "message" };
             (hash, format!("{kind} `{name}` is declared differently: {difference}"))
         });
