@@ -169,6 +169,8 @@ impl Waiters {
     pub(super) fn touch(&mut self, target: Target) {
         // The same actor is often touched several times in a row, by each frame of a batch.
         if self.queues.contains_key(&target) && self.touched.last() != Some(&target) {
+            // Only noted here. Several changes of one frame are then served by one check of the
+            // candidate.
             self.touched.push(target);
         }
     }

@@ -79,6 +79,8 @@ struct TlsLink {
 
 impl Link for TlsLink {
     fn detach(mut self: Box<Self>) -> io::Result<Box<dyn DetachedLink>> {
+        // Only the socket is bound to a reactor. The TLS state, with its keys and buffered records,
+        // is not.
         let socket = &mut self.stream.get_mut().0.0;
         let stream = socket.take().ok_or(ErrorKind::NotConnected)?.into_std()?;
         Ok(Box::new(DetachedTlsLink { stream, link: *self }))

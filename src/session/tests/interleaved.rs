@@ -105,12 +105,12 @@ impl Side {
     fn receive(&mut self, now: Instant, codec: &FrameCodec, mut bytes: BytesMut) {
         self.path.receive(&mut self.session, now, codec, &mut bytes).unwrap();
         assert!(bytes.is_empty());
-        let mut came = Came::default();
-        self.path.end_read(&mut self.session, now, &mut came);
-        for message in came.messages {
+        let mut output = ReadOutput::default();
+        self.path.end_read(&mut self.session, now, &mut output);
+        for message in output.messages {
             self.take(message);
         }
-        self.note(came.events);
+        self.note(output.events);
     }
 
     fn take(&mut self, message: Inbound) {
@@ -177,12 +177,12 @@ impl Side {
 
 /// Messages and events of one read.
 #[derive(Default)]
-struct Came {
+struct ReadOutput {
     messages: Vec<Inbound>,
     events: Vec<Event<SlotId>>,
 }
 
-impl InboundSink for Came {
+impl InboundSink for ReadOutput {
     fn run(&mut self, to: (Target, TypeHash), run: MessageBatch) {
         assert_eq!(to, (TARGET, MESSAGE));
         self.messages.extend(run);
@@ -293,7 +293,7 @@ struct World {
     joined: bool,
     sides: [Side; 2],
     last: Number,
-    resets: u32,
+    epoch: u32,
     /// Number of times that a side has forgotten the other.
     generation: u32,
 }
@@ -301,7 +301,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let sides = [Side::new(), Side::new()];
-        Self { now: Instant::now(), joined: false, sides, last: 0, resets: 0, generation: 0 }
+        Self { now: Instant::now(), joined: false, sides, last: 0, epoch: 0, generation: 0 }
     }
 
     fn step(&mut self, step: Step) {
@@ -431,7 +431,7 @@ impl World {
             };
             // A cancelled call gets no reply, whatever its handler returns.
             let owed = !side.cancelled.remove(&call);
-            if self.resets == 0 {
+            if self.epoch == 0 {
                 assert_eq!((answered, before), (owed, 0), "call {number} arrived in this session");
             }
         }
@@ -465,6 +465,7 @@ impl World {
                 _ => break,
             }
         }
+        // Whole frames only: the receiving path is given what one read of the socket completes.
         let bytes = pipe.split_to(end);
         self.sides[1 - side].receive(self.now, &codec, bytes);
     }
@@ -508,13 +509,14 @@ impl World {
             side.session.detach(known);
             side.attached = false;
             side.batch.clear();
+            // The bytes between the two kernels are lost with the connection.
             side.pipe.clear();
         }
     }
 
     fn reset(&mut self, side: usize) {
         self.break_link(WriteCertainty::Exact);
-        self.resets += 1;
+        self.epoch += 1;
         let side = &mut self.sides[side];
         let mut events = Vec::new();
         side.session.reset(&DisconnectReason::Closed, &mut events);
@@ -525,7 +527,7 @@ impl World {
     /// Lets a side forget the other, which does not learn of it.
     fn forget_peer(&mut self, side: usize) {
         self.break_link(WriteCertainty::Exact);
-        self.resets += 1;
+        self.epoch += 1;
         self.generation += 1;
         let side = &mut self.sides[side];
         let mut events = Vec::new();
@@ -586,7 +588,7 @@ impl World {
                         let of_the_link =
                             matches!(failed, CallError::NotDelivered(_) | CallError::OutcomeUnknown(_));
                         assert!(
-                            self.resets > 0 || !of_the_link,
+                            self.epoch > 0 || !of_the_link,
                             "{attempt:?}: {failed}, and links only broke"
                         );
                     }
@@ -599,7 +601,7 @@ impl World {
             );
             let accounted = peer.seen_tells.len() as u64 + side.dead_letters;
             assert!(accounted <= side.sent_tells.len() as u64, "no tell is both delivered and a dead letter");
-            if self.resets == 0 {
+            if self.epoch == 0 {
                 assert_eq!(peer.seen_tells, side.sent_tells, "a break loses nothing");
             }
             assert_eq!(side.session.outgoing_bytes(), 0, "everything is acknowledged");
@@ -612,10 +614,10 @@ impl World {
 impl Side {
     fn attach(&mut self, terms: &SessionParameters, resume: Resume) {
         self.attached = true;
-        let resets = self.session.resume().epoch;
+        let epoch = self.session.resume().epoch;
         let mut events = Vec::new();
         self.session.attach(terms, resume, None, &mut events).unwrap();
-        assert_eq!(self.session.resume().epoch, resets);
+        assert_eq!(self.session.resume().epoch, epoch);
         if events.iter().any(|event| matches!(event, Event::Failed { .. } | Event::DeadLetters { .. }))
             || self.session.inbound_calls() == 0
         {
