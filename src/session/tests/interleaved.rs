@@ -293,7 +293,7 @@ struct World {
     joined: bool,
     sides: [Side; 2],
     last: Number,
-    epoch: u32,
+    resets: u32,
     /// Number of times that a side has forgotten the other.
     generation: u32,
 }
@@ -301,7 +301,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let sides = [Side::new(), Side::new()];
-        Self { now: Instant::now(), joined: false, sides, last: 0, epoch: 0, generation: 0 }
+        Self { now: Instant::now(), joined: false, sides, last: 0, resets: 0, generation: 0 }
     }
 
     fn step(&mut self, step: Step) {
@@ -431,7 +431,7 @@ impl World {
             };
             // A cancelled call gets no reply, whatever its handler returns.
             let owed = !side.cancelled.remove(&call);
-            if self.epoch == 0 {
+            if self.resets == 0 {
                 assert_eq!((answered, before), (owed, 0), "call {number} arrived in this session");
             }
         }
@@ -516,7 +516,7 @@ impl World {
 
     fn reset(&mut self, side: usize) {
         self.break_link(WriteCertainty::Exact);
-        self.epoch += 1;
+        self.resets += 1;
         let side = &mut self.sides[side];
         let mut events = Vec::new();
         side.session.reset(&DisconnectReason::Closed, &mut events);
@@ -527,7 +527,7 @@ impl World {
     /// Lets a side forget the other, which does not learn of it.
     fn forget_peer(&mut self, side: usize) {
         self.break_link(WriteCertainty::Exact);
-        self.epoch += 1;
+        self.resets += 1;
         self.generation += 1;
         let side = &mut self.sides[side];
         let mut events = Vec::new();
@@ -588,7 +588,7 @@ impl World {
                         let of_the_link =
                             matches!(failed, CallError::NotDelivered(_) | CallError::OutcomeUnknown(_));
                         assert!(
-                            self.epoch > 0 || !of_the_link,
+                            self.resets > 0 || !of_the_link,
                             "{attempt:?}: {failed}, and links only broke"
                         );
                     }
@@ -601,7 +601,7 @@ impl World {
             );
             let accounted = peer.seen_tells.len() as u64 + side.dead_letters;
             assert!(accounted <= side.sent_tells.len() as u64, "no tell is both delivered and a dead letter");
-            if self.epoch == 0 {
+            if self.resets == 0 {
                 assert_eq!(peer.seen_tells, side.sent_tells, "a break loses nothing");
             }
             assert_eq!(side.session.outgoing_bytes(), 0, "everything is acknowledged");
@@ -614,10 +614,10 @@ impl World {
 impl Side {
     fn attach(&mut self, terms: &SessionParameters, resume: Resume) {
         self.attached = true;
-        let epoch = self.session.resume().epoch;
+        let before = self.session.resume().epoch;
         let mut events = Vec::new();
         self.session.attach(terms, resume, None, &mut events).unwrap();
-        assert_eq!(self.session.resume().epoch, epoch);
+        assert_eq!(self.session.resume().epoch, before);
         if events.iter().any(|event| matches!(event, Event::Failed { .. } | Event::DeadLetters { .. }))
             || self.session.inbound_calls() == 0
         {

@@ -313,10 +313,10 @@ proptest! {
     #[test]
     fn float_round_trips_bit_by_bit(single in any::<u32>(), double in any::<u64>()) {
         let (single, double) = (f32::from_bits(single), f64::from_bits(double));
-        let round_trip = round_trip(&(single, double, Some(single)));
-        prop_assert_eq!(round_trip.0.to_bits(), single.to_bits());
-        prop_assert_eq!(round_trip.1.to_bits(), double.to_bits());
-        prop_assert_eq!(round_trip.2.map(f32::to_bits), Some(single.to_bits()));
+        let decoded = round_trip(&(single, double, Some(single)));
+        prop_assert_eq!(decoded.0.to_bits(), single.to_bits());
+        prop_assert_eq!(decoded.1.to_bits(), double.to_bits());
+        prop_assert_eq!(decoded.2.map(f32::to_bits), Some(single.to_bits()));
     }
 
     /// Values without a special encoding are readable by any MessagePack reader.
