@@ -1,7 +1,7 @@
 //! The users that a node's jobs run as: how they are named, and what this machine must allow for it.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -99,11 +99,13 @@ pub enum JobUsersError {
     /// Links of the node would have no certificates.
     #[error(
         "at {host} processes of the cluster have no certificates, so a job could pass itself off as the head whatever user \
-         it runs as; give --host an address of this machine that is not of the loopback interface"
+         it runs as; give {option} an address that is not of the loopback interface"
     )]
     Loopback {
-        /// Where the node would be reached.
+        /// Where the node would be reached, or its head.
         host: IpAddr,
+        /// The option that gives this address.
+        option: &'static str,
     },
     /// Jobs could not get at their own files.
     #[error(
@@ -183,12 +185,13 @@ impl FromStr for UidRange {
 }
 
 impl JobUsers {
-    /// Checks that this process may start jobs as these users, and that the node at `host` is protected from them.
+    /// Checks that this process may start jobs as these users, and that a node at `host` is protected from them, whose
+    /// head is at one of `heads`. The head's own node has none.
     ///
     /// # Errors
     ///
     /// [`JobUsersError`] says what is missing.
-    pub fn check(&self, host: IpAddr) -> Result<(), JobUsersError> {
+    pub fn check(&self, host: IpAddr, heads: &[SocketAddr]) -> Result<(), JobUsersError> {
         match self {
             Self::Agent => return Ok(()),
             Self::One(user) if user.uid == 0 || user.gid == 0 => {
@@ -199,9 +202,7 @@ impl JobUsers {
                 UidRange::new(*first, *last)?;
             }
         }
-        if host.to_canonical().is_loopback() {
-            return Err(JobUsersError::Loopback { host });
-        }
+        check_certified(host, heads)?;
         // With capabilities alone the supplementary groups of this process would stay.
         if !(getuid().is_root() && geteuid().is_root()) {
             return Err(JobUsersError::NotRoot { uid: geteuid().as_raw() });
@@ -226,6 +227,21 @@ impl JobUsers {
             Some(dir) => Err(JobUsersError::Closed { dir: dir.to_owned() }),
             None => Ok(()),
         }
+    }
+}
+
+/// Checks that links between a node and its head have certificates.
+fn check_certified(host: IpAddr, heads: &[SocketAddr]) -> Result<(), JobUsersError> {
+    let heads = heads.iter().map(|head| (head.ip(), "--address"));
+    // The heads first: a node at a loopback address may have it from the way to them.
+    let plain = heads.chain([(host, "--host")]).find(|(address, _)| {
+        // To connect to the unspecified address is to connect to this machine, over the loopback interface.
+        let address = address.to_canonical();
+        address.is_loopback() || address.is_unspecified()
+    });
+    match plain {
+        Some((host, option)) => Err(JobUsersError::Loopback { host, option }),
+        None => Ok(()),
     }
 }
 
@@ -285,10 +301,30 @@ mod tests {
             assert!(matches!(JobUser::named(root), Err(JobUsersError::Root { .. })), "{root}");
         }
         let each = JobUsers::EachJob(UidRange::new(60_000, 60_009).unwrap());
-        let loopback = each.check("127.0.0.1".parse().unwrap()).unwrap_err().to_string();
+        let loopback = each.check("127.0.0.1".parse().unwrap(), &[]).unwrap_err().to_string();
         assert!(loopback.contains("--host"), "{loopback}");
-        assert!(JobUsers::Agent.check("127.0.0.1".parse().unwrap()).is_ok());
+        assert!(JobUsers::Agent.check("127.0.0.1".parse().unwrap(), &[]).is_ok());
         assert!(is_known(0));
+    }
+
+    #[test]
+    fn a_node_whose_head_is_reached_over_loopback_is_refused_with_the_option_to_change() {
+        let host = "192.0.2.1".parse().unwrap();
+        let refused = |heads: &[&str]| {
+            let heads: Vec<SocketAddr> = heads.iter().map(|head| head.parse().unwrap()).collect();
+            check_certified(host, &heads)
+        };
+        refused(&["192.0.2.1:6379", "[2001:db8::1]:6379"]).unwrap();
+        for head in
+            ["127.0.0.1:6379", "127.0.1.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "0.0.0.0:1", "[::]:1"]
+        {
+            // Each address that a name stands for is tried by the agent.
+            for heads in [&[head][..], &["192.0.2.2:6379", head]] {
+                let error = refused(heads).unwrap_err();
+                assert!(matches!(error, JobUsersError::Loopback { option: "--address", .. }), "{error}");
+                assert!(error.to_string().contains("give --address an address"), "{error}");
+            }
+        }
     }
 
     #[test]

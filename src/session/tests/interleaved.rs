@@ -115,7 +115,7 @@ impl Side {
 
     fn take(&mut self, message: Inbound) {
         let (number, _): (Number, String) = wire::decode(&message.body).unwrap();
-        let charge = message.claim().unwrap();
+        let charge = message.charge().unwrap();
         let charge = CreditCharge {
             target: charge.target(),
             bytes: charge.bytes().get(),
@@ -183,9 +183,9 @@ struct ReadOutput {
 }
 
 impl InboundSink for ReadOutput {
-    fn run(&mut self, to: (Target, TypeHash), run: MessageBatch) {
+    fn messages(&mut self, to: (Target, TypeHash), batch: MessageBatch) {
         assert_eq!(to, (TARGET, MESSAGE));
-        self.messages.extend(run);
+        self.messages.extend(batch);
     }
 
     fn event(&mut self, event: Event<SlotId>) {

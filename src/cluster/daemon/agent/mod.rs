@@ -32,7 +32,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{AgentOptions, AgentReady, DaemonError, failed, start_host};
+use super::error::{DaemonError, failed};
+use super::host::start_host;
+use super::options::{AgentOptions, AgentReady};
 use crate::cluster::daemon::agent::store::Store;
 use crate::cluster::daemon::handoff::HeadSocket;
 use crate::cluster::daemon::logs::daemon_log;
@@ -201,7 +203,8 @@ pub(crate) async fn run(options: AgentOptions, ready: impl FnOnce(AgentReady)) -
 /// Makes an agent up to where it can join.
 async fn start(options: AgentOptions) -> Result<(Arc<Agent>, Arc<NodeRouter>), DaemonError> {
     let token: Token = options.token.parse().map_err(|error| DaemonError::Refused(format!("{error}")))?;
-    options.job_users.check(options.host).map_err(|error| DaemonError::Refused(error.to_string()))?;
+    let checked = options.job_users.check(options.host, &options.heads);
+    checked.map_err(|error| DaemonError::Refused(error.to_string()))?;
     let store = Store::open(&options.session_dir.join("executables"));
     let executables = store.map_err(failed("the executables cannot be kept"))?;
     let jobs = Jobs::new(&options.session_dir).map_err(failed("the session's directory cannot be used"))?;

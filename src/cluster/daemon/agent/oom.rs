@@ -1,12 +1,14 @@
 //! Whether the kernel has killed processes for want of memory, by its own account.
 
 use std::fs;
+use std::path::Path;
 
 use crate::cluster::host_info;
 
 /// How many it has killed by now, in this control group and on the whole machine.
 pub(crate) fn oom_kill_count() -> u64 {
-    group_kills().unwrap_or(0) + machine_kills().unwrap_or(0)
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    group_kills(Path::new(host_info::GROUPS), &groups) + machine_kills().unwrap_or(0)
 }
 
 /// How a process ended, in the light of what the kernel has killed since.
@@ -23,8 +25,10 @@ fn machine_kills() -> Option<u64> {
     counter(&fs::read_to_string("/proc/vmstat").ok()?, "oom_kill")
 }
 
-fn group_kills() -> Option<u64> {
-    counter(&host_info::group_file("memory.events")?, "oom_kill")
+/// Kills in the groups of a list such as `/proc/self/cgroup`, of which version 1 has the count in another file.
+fn group_kills(mounted: &Path, list: &str) -> u64 {
+    let texts = host_info::group_texts(mounted, list, "memory.events", "memory.oom_control");
+    texts.filter_map(|text| counter(&text, "oom_kill")).sum()
 }
 
 fn counter(text: &str, name: &str) -> Option<u64> {
@@ -35,6 +39,31 @@ fn counter(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::test_dir::TestDir;
+
+    #[test]
+    fn kills_of_control_groups_are_counted_in_either_version() {
+        let scratch = TestDir::new();
+        let write = |path: &str, text: &str| {
+            let path = scratch.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let kills = |list: &str| group_kills(scratch.path(), list);
+        let (v2, v1) = ("0::/slice/unit\n", "5:cpu:/x\n4:hugetlb,memory:/docker/1f\n1:name=systemd:/y\n");
+        assert_eq!((kills(v2), kills(v1), kills("")), (0, 0, 0));
+        write("slice/unit/memory.events", "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\n");
+        assert_eq!(kills(v2), 2);
+        // In a container whose list has the group's name outside of it.
+        write("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
+        assert_eq!(kills(v1), 5);
+        write("memory/docker/1f/memory.oom_control", "oom_kill_disable 0\nunder_oom 1\noom_kill 9\n");
+        assert_eq!(kills(v1), 9);
+        assert_eq!(kills(&format!("{v1}{v2}")), 11);
+        // Before Linux 4.13 there is no count.
+        write("memory/docker/1f/memory.oom_control", "oom_kill_disable 0\nunder_oom 1\n");
+        assert_eq!(kills(v1), 0);
+    }
 
     #[test]
     fn a_counter_is_found_by_its_whole_name() {

@@ -16,6 +16,7 @@
 //!         `-- tmp     0700 the job    TMPDIR
 //! ```
 
+mod assignment;
 mod leftovers;
 mod lock;
 
@@ -33,13 +34,16 @@ use rustix::fs::{Gid, Uid};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use crate::cluster::daemon::{JobUsers, UidRange, is_known};
+use crate::cluster::daemon::job_users::JobUsers;
+use crate::cluster::daemon::job_users::UidRange;
+use crate::cluster::daemon::removal::remove_tree;
 use crate::cluster::launch::descendants;
 use crate::cluster::launch::user_ids::UserIds;
 use crate::cluster::model::JobId;
 use crate::cluster::protocol::Variables;
 use crate::config::WORKER_UID_TIMEOUT;
 
+use assignment::Assignment;
 use leftovers::Leftovers;
 use lock::UidLock;
 
@@ -60,14 +64,21 @@ struct Shared {
     run: PathBuf,
     runtime: Handle,
     table: Mutex<Table>,
-    /// Told when an account has ended.
-    ended: Condvar,
+    /// Told when an account has ended, or is no longer pending.
+    changed: Condvar,
+    /// Looks for what is left of earlier jobs.
+    look: fn() -> Leftovers,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     jobs: FxHashMap<JobId, Entry>,
+    /// Jobs that are getting an account, each with the uid that is being looked at for it.
+    pending: FxHashMap<JobId, Option<u32>>,
+    /// The uid that was looked at last.
     last_uid: Option<u32>,
+    /// Accounts that have ended by now.
+    ended_count: u64,
 }
 
 #[derive(Debug)]
@@ -102,6 +113,10 @@ pub(super) enum AccountError {
 impl Accounts {
     /// The accounts of a session. To be called within the agent's runtime.
     pub(super) fn new(users: &JobUsers, session_dir: &Path) -> io::Result<Self> {
+        Self::with_look(users, session_dir, Leftovers::look)
+    }
+
+    fn with_look(users: &JobUsers, session_dir: &Path, look: fn() -> Leftovers) -> io::Result<Self> {
         if *users == JobUsers::Agent {
             return Ok(Self(None));
         }
@@ -115,8 +130,8 @@ impl Accounts {
             close_directory(&directory?.path())?;
         }
         let runtime = Handle::current();
-        let (table, ended) = (Mutex::default(), Condvar::new());
-        Ok(Self(Some(Arc::new(Shared { users: users.clone(), jobs, run, runtime, table, ended }))))
+        let (table, changed) = (Mutex::default(), Condvar::new());
+        Ok(Self(Some(Arc::new(Shared { users: users.clone(), jobs, run, runtime, table, changed, look }))))
     }
 
     /// The account of a job, which it has as long as something holds it; none where jobs run as the agent's user.
@@ -131,21 +146,31 @@ impl Accounts {
         let until = Instant::now() + WORKER_UID_TIMEOUT;
         let mut table = shared.lock();
         loop {
+            // Another thread looks for it already, and would be waited for by the next look.
+            table = shared.wait_until_settled(table, job);
+            let ended_count = table.ended_count;
             let error = match table.jobs.get(&job) {
-                None => match shared.assign(&mut table, job) {
-                    Err(error) if table.some_are_ending() => error,
-                    assigned => return assigned.map(Some),
-                },
                 Some(entry) => match entry.account.upgrade() {
                     Some(account) => return Ok(Some(account)),
                     None => AccountError::Ending { job },
                 },
+                None => {
+                    let assignment = Assignment::begin(shared, &mut table, job);
+                    drop(table);
+                    let assigned = assignment.finish();
+                    table = shared.lock();
+                    match assigned {
+                        Err(error) if table.some_are_ending() || table.ended_count != ended_count => error,
+                        assigned => return assigned.map(Some),
+                    }
+                }
             };
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(error);
             }
-            let waited = shared.ended.wait_timeout(table, left);
+            let none_has_ended = |table: &mut Table| table.ended_count == ended_count;
+            let waited = shared.changed.wait_timeout_while(table, left, none_has_ended);
             table = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -184,21 +209,10 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn assign(self: &Arc<Self>, table: &mut Table, job: JobId) -> Result<Arc<Account>, AccountError> {
-        let (user, lock) = match &self.users {
-            JobUsers::EachJob(range) => {
-                let (uid, lock) = free_uid(*range, table)?;
-                (UserIds { uid, gid: uid }, Some(lock))
-            }
-            JobUsers::One(user) => (UserIds { uid: user.uid, gid: user.gid }, None),
-            JobUsers::Agent => unreachable!("such a node has no accounts"),
-        };
-        let run = self.run.join(job.to_string());
-        make_run_directory(&run, user).map_err(|error| AccountError::Files { path: run.clone(), error })?;
-        let account = Arc::new(Account { job, user, run, shared: Arc::clone(self) });
-        table.last_uid = Some(user.uid);
-        table.jobs.insert(job, Entry { user, account: Arc::downgrade(&account), _lock: lock });
-        Ok(account)
+    /// Waits until no thread looks for an account of the job.
+    fn wait_until_settled<'a>(&self, table: MutexGuard<'a, Table>, job: JobId) -> MutexGuard<'a, Table> {
+        let is_pending = |table: &mut Table| table.pending.contains_key(&job);
+        self.changed.wait_while(table, is_pending).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends an account that nothing holds any more.
@@ -211,15 +225,17 @@ impl Shared {
             tracing::warn!(%job, %error, "files of a job that is over cannot be closed; its uid is not used again");
             return;
         }
-        self.lock().jobs.remove(&job);
-        self.ended.notify_all();
+        let mut table = self.lock();
+        table.jobs.remove(&job);
+        table.ended_count += 1;
+        self.changed.notify_all();
     }
 
     /// Removes what a job needed to run. What it has left in its directory is the agent's from now on: whoever has
     /// the job's uid later cannot enter it.
     fn close_files(&self, job: JobId) -> io::Result<()> {
         gone_is_fine(close_directory(&self.jobs.join(job.to_string())))?;
-        gone_is_fine(fs::remove_dir_all(self.run.join(job.to_string())))
+        Ok(remove_tree(&self.run.join(job.to_string()))?)
     }
 }
 
@@ -237,33 +253,8 @@ fn gone_is_fine(done: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// A uid that is nobody's, and that nothing is left of.
-fn free_uid(range: UidRange, table: &Table) -> Result<(u32, UidLock), AccountError> {
-    let leftovers = Leftovers::look();
-    let locks = lock::directory();
-    let (mut jobs, mut known, mut left, mut locked) = (0, 0, 0, 0);
-    for uid in range.round_from(table.last_uid) {
-        if table.jobs.values().any(|entry| entry.user.uid == uid) {
-            jobs += 1;
-        } else if leftovers.are_of(uid) {
-            left += 1;
-        } else if is_known(uid) {
-            known += 1;
-        } else {
-            match UidLock::take(&locks, uid) {
-                // Another agent may have given it to a job since, and have ended that.
-                Ok(Some(_)) if Leftovers::look().are_of(uid) => left += 1,
-                Ok(Some(lock)) => return Ok((uid, lock)),
-                Ok(None) => locked += 1,
-                Err(error) => return Err(AccountError::Files { path: locks, error }),
-            }
-        }
-    }
-    Err(AccountError::NoUid { range, jobs, known, left, locked })
-}
-
 fn make_run_directory(run: &Path, user: UserIds) -> io::Result<()> {
-    gone_is_fine(fs::remove_dir_all(run))?;
+    remove_tree(run)?;
     let tmp = run.join("tmp");
     for directory in [run, &tmp] {
         fs::DirBuilder::new().mode(0o700).create(directory)?;

@@ -1,9 +1,10 @@
 //! Accounts of jobs, with files of other users: those tests are for root.
 
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use super::*;
-use crate::cluster::daemon::UidRange;
+use crate::cluster::daemon::job_users::UidRange;
 use crate::cluster::test_dir::TestDir;
 
 const JOB: JobId = JobId(1);
@@ -119,4 +120,79 @@ async fn an_executable_is_linked_so_that_the_job_reads_it_and_cannot_change_it()
     assert_eq!(account.link(&executable).unwrap(), link);
     assert_eq!(owner_and_mode(&link), (0, 0, 0o755));
     assert_eq!(fs::metadata(&link).unwrap().ino(), fs::metadata(&executable).unwrap().ino());
+}
+
+/// Looks that are held up, and how many have begun.
+#[derive(Debug, Default)]
+struct Gate {
+    is_closed: bool,
+    begun_count: u32,
+}
+
+static GATE: (Mutex<Gate>, Condvar) = (Mutex::new(Gate { is_closed: false, begun_count: 0 }), Condvar::new());
+
+fn held_up_look() -> Leftovers {
+    let (gate, changed) = &GATE;
+    let mut gate = gate.lock().unwrap();
+    gate.begun_count += 1;
+    changed.notify_all();
+    drop(changed.wait_while(gate, |gate| gate.is_closed).unwrap());
+    Leftovers::look()
+}
+
+fn set_closed(is_closed: bool) {
+    GATE.0.lock().unwrap().is_closed = is_closed;
+    GATE.1.notify_all();
+}
+
+/// Lets looks go on, also when the test fails: the runtime waits for them.
+struct OpenGate;
+
+impl Drop for OpenGate {
+    fn drop(&mut self) {
+        set_closed(false);
+    }
+}
+
+/// Longer than any look that is not held up, and shorter than a test may hang.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+
+async fn looks_begin(count: u32) {
+    let begun = tokio::task::spawn_blocking(move || {
+        let (gate, changed) = &GATE;
+        let is_before = |gate: &mut Gate| gate.begun_count < count;
+        !changed.wait_timeout_while(gate.lock().unwrap(), LOOK_TIMEOUT, is_before).unwrap().1.timed_out()
+    });
+    assert!(begun.await.unwrap(), "no look has begun");
+}
+
+#[tokio::test]
+async fn a_slow_look_for_one_job_s_uid_holds_up_no_other_job() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root may give files to other users");
+    }
+    let scratch = TestDir::new();
+    let users = JobUsers::EachJob(UidRange::new(61_150, 61_159).unwrap());
+    let accounts = Accounts::with_look(&users, scratch.path(), held_up_look).unwrap();
+    let first = of(&accounts, JOB).await.unwrap().unwrap();
+    let _open = OpenGate;
+    set_closed(true);
+    let later = [JobId(2), JobId(2), JobId(3)].map(|job| {
+        let accounts = accounts.clone();
+        tokio::spawn(async move { of(&accounts, job).await.unwrap().unwrap() })
+    });
+    // One look for each job.
+    looks_begin(3).await;
+    let again = tokio::time::timeout(LOOK_TIMEOUT, of(&accounts, JOB)).await.expect("it waits for a look");
+    assert_eq!(again.unwrap().unwrap().user(), first.user());
+    set_closed(false);
+    let mut held = Vec::new();
+    for account in later {
+        held.push(account.await.unwrap());
+    }
+    let mut uids: Vec<_> = held.iter().map(|account| account.user().uid).collect();
+    assert_eq!(uids[0], uids[1]);
+    uids[1..].sort_unstable();
+    assert_eq!((first.user().uid, &uids[1..]), (61_150, &[61_151, 61_152][..]));
+    assert_eq!(GATE.0.lock().unwrap().begun_count, 3);
 }
