@@ -234,11 +234,12 @@ fn advice(error: &TlsError) -> &'static str {
         }
         TlsError::AlertReceived(alert) => match alert {
             Alert::CertificateExpired => {
-                "the peer rejected the connection: this process's certificate has expired; check the clocks, and whether \
-                 this process reaches the head"
+                "the peer rejected the connection: this process's certificate has expired; check the \
+                 clocks, and whether this process reaches the head"
             }
             Alert::UnknownCA | Alert::DecryptError | Alert::BadCertificate => {
-                "the peer rejected the connection: this process's certificate is not from its cluster's authority"
+                "the peer rejected the connection: this process's certificate is not from its cluster's \
+                 authority"
             }
             Alert::CertificateRequired => {
                 "the peer requires a certificate, and this process has presented none"
