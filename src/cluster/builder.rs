@@ -88,7 +88,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets the limits of every host of the cluster.
+    /// Sets the limits of the hosts of the driver and of its workers; head and agents keep the defaults.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;

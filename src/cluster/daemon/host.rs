@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use roadshow::daemon::DaemonError;
 use tokio::runtime::Handle;
 
-use super::error::failed;
+use super::error::{DaemonError, failed};
 use crate::cluster::security::Token;
 use crate::config::{INBOUND_PEER_EXPIRY, Limits};
 use crate::host::{Executor, Host, HostConfig, HostServices};

@@ -15,7 +15,7 @@ use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
 use crate::lock::Mutex;
 use crate::observe::log;
-use crate::remote::{Shared as Encoded, ask_host_shared};
+use crate::remote::{SharedArgs as Encoded, ask_host_shared};
 
 /// Least time for which changes are collected.
 const COLLECT_MIN: Duration = Duration::from_millis(5);

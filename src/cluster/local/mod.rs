@@ -35,7 +35,7 @@ use crate::config::{Limits, OUTPUT_FLUSH_TIMEOUT, WORKER_STOP_TIMEOUT};
 use crate::host::{Executor, Host, HostConfig, NotDelivered, fresh_identity};
 use crate::id::HostUid;
 use crate::observe::log;
-use crate::remote::{ClusterRef, Shared, actor_services, ask_host_shared};
+use crate::remote::{ClusterRef, SharedArgs, actor_services, ask_host_shared};
 use crate::session::Secret;
 use crate::transport::{Tcp, Transport};
 use control_plane::LocalControlPlane;
@@ -351,7 +351,7 @@ impl LocalCluster {
         };
         let change = MembershipUpdate::Snapshot { members: all, head };
         members.apply(&change, host);
-        let change = Shared::new(&change, host.limits().frame_bytes_max).map_err(|error| {
+        let change = SharedArgs::new(&change, host.limits().frame_bytes_max).map_err(|error| {
             let source = NotDelivered::from(error).into();
             ClusterError::Introduce { pid: std::process::id(), source }
         })?;
@@ -454,7 +454,7 @@ fn hosts_of(member: &WorkerAddress) -> [HostUid; 2] {
 
 /// Sends a change to the live workers.
 async fn broadcast(host: &Host, members: &Membership, change: MembershipUpdate) {
-    let change = match Shared::new(&change, host.limits().frame_bytes_max) {
+    let change = match SharedArgs::new(&change, host.limits().frame_bytes_max) {
         Ok(change) => change,
         Err(error) => return log::warn!(%error, "a membership change cannot be encoded; workers miss it"),
     };

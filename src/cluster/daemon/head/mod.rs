@@ -225,7 +225,7 @@ impl Head {
                 self.orders().forget_job(job);
             }
             Action::ForgetAgent { agent } => self.orders().forget_agent(agent),
-            Action::NotifyDriver { job, news } => self.orders().tell_driver(&self.host, job, news),
+            Action::NotifyDriver { job, event } => self.orders().tell_driver(&self.host, job, event),
             Action::Persist(record) => self.store.change(Write::Put(record)),
             Action::Delete(key) => self.store.change(Write::Delete(key)),
             Action::Answer { .. } => {}
