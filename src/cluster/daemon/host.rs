@@ -13,13 +13,13 @@ use crate::id::HostUid;
 use crate::observe::Chain;
 use crate::transport::Routed;
 
-/// The host of a daemon, on its one thread. Who came to it by itself and is away is forgotten.
+/// Starts the host of a daemon, on the daemon's only thread.
 pub(super) async fn start_host(
     identity: HostUid,
     token: &Token,
     transport: Routed,
     address: SocketAddr,
-    calls: HostServices,
+    services: HostServices,
 ) -> Result<Host, DaemonError> {
     let host = Host::start(HostConfig {
         identity,
@@ -29,9 +29,11 @@ pub(super) async fn start_host(
         listen: Some(address),
         io: Handle::current(),
         executor: Executor::Runtime(Handle::current()),
-        services: calls,
+        services,
     });
     let host = host.await.map_err(|error| failed("the daemon's host cannot start")(Chain(&error)))?;
+    // A daemon never dials most of its peers. Without expiry each driver that ever connected would cost memory
+    // until the daemon ends.
     host.expire_inbound_peers(INBOUND_PEER_EXPIRY);
     Ok(host)
 }

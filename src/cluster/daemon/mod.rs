@@ -1,4 +1,4 @@
-//! The daemons of a real cluster, as the command starts them: the head, and the agent of each node.
+//! Daemons of a cluster, as the command starts them: the head, and one agent for each node.
 
 pub(super) mod agent;
 mod error;
@@ -9,6 +9,7 @@ mod job_users;
 mod logs;
 mod options;
 mod removal;
+mod signals;
 #[cfg(test)]
 pub(crate) mod test_ca;
 mod token_rpc_server;
@@ -21,33 +22,33 @@ pub use options::{AgentOptions, AgentReady, HeadOptions, HeadReady};
 
 pub use removal::{RemoveTreeError, remove_tree};
 
-/// Runs a head until SIGTERM; `ready` hears when its node's agent may start.
+/// Runs a head until SIGTERM, and calls `ready` as soon as the agent of its node may start.
 ///
 /// # Errors
 ///
-/// [`DaemonError`] if it cannot start or go on.
+/// [`DaemonError`] if it cannot start or continue.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future ends the head at once, as a kill would.
+/// Dropping the future ends the head immediately, as a kill does.
 pub async fn run_head(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> Result<(), DaemonError> {
     head::run(options, ready).await
 }
 
-/// Runs an agent until SIGTERM or until its node is drained; `ready` hears when the node has joined.
+/// Runs an agent until SIGTERM or until its node is drained, and calls `ready` once the node has joined.
 ///
 /// # Errors
 ///
-/// [`DaemonError`] if it cannot start or go on.
+/// [`DaemonError`] if it cannot start or continue.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future ends the agent and its workers at once, as a kill would.
+/// Dropping the future ends the agent and its workers immediately, as a kill does.
 pub async fn run_agent(options: AgentOptions, ready: impl FnOnce(AgentReady)) -> Result<(), DaemonError> {
     agent::run(options, ready).await
 }
 
-/// Memory of this machine in bytes, or what the control groups of this process leave of it.
+/// Memory of this machine in bytes, or the limit of this process' control groups if that is lower.
 pub fn memory_bytes() -> u64 {
     host_info::memory_bytes()
 }
