@@ -110,6 +110,7 @@ impl WorkerProcess {
         if let Some(directory) = spec.directory {
             command.current_dir(directory);
         }
+        // Set last: a variable of the caller's must not replace the token by which the worker recognises itself.
         command.env(WORKER_VARIABLE, contract::spawn_token(&theirs)?);
         command.stdin(OwnedFd::from(theirs)).stdout(spec.stdout).stderr(spec.stderr);
         // A process group of its own: Ctrl-C at a terminal is for the driver, and the worker ends with its

@@ -164,16 +164,7 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
         }),
     })
     .await?;
-    let inits = (0..count).map(|_| WorkerInit {
-        secret,
-        limits: limits.clone(),
-        stack_bytes,
-        actors: fresh_identity(),
-        tasks: fresh_identity(),
-        node: None,
-    });
-    let inits = inits.collect();
-    // The output exists before the workers: what one prints while it fails to start is shown, too.
+    let inits = (0..count).map(|_| worker_init(secret, &limits, stack_bytes)).collect();
     let mut output = None;
     let starting = match in_process {
         Some(network) => start_threads(inits, network, io.handle().clone()).boxed(),
@@ -206,6 +197,18 @@ pub(super) async fn start(options: LocalOptions) -> Result<(ClusterRef, LocalClu
     }
     cluster.announce_members(&members, &host).await?;
     Ok((ClusterRef::new(host), cluster))
+}
+
+/// Initialisation of a worker, with fresh host ids.
+fn worker_init(secret: [u8; 32], limits: &Limits, stack_bytes: usize) -> WorkerInit {
+    WorkerInit {
+        secret,
+        limits: limits.clone(),
+        stack_bytes,
+        actors: fresh_identity(),
+        tasks: fresh_identity(),
+        node: None,
+    }
 }
 
 async fn start_threads(

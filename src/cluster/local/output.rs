@@ -78,6 +78,7 @@ impl LocalOutput {
         // A descendant of a worker may hold its pipes open for good, hence the timeout.
         let _ = tokio::time::timeout_at(until, join_all(&mut self.captures)).await;
         self.captures.clear();
+        // Last: the captures above have handed their final lines to the display.
         self.display.flush(until).await;
     }
 
