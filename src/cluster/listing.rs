@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_compare_fields_as_they_are_shown() {
+    fn filters_compare_fields_as_displayed() {
         for (text, field) in [
             ("state=alive", Value::Text("ALIVE")),
             ("pid=17", Value::Number(17)),
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_never_holds_is_refused_with_what_can_be_asked() {
+    fn invalid_filter_is_refused_with_the_valid_choices() {
         let refused = |text: &str, kind| Condition::new(&filter(text), kind).unwrap_err().to_string();
         let text = refused("colour=red", Kind::Workers);
         assert!(text.contains("\"colour\"; the keys are worker_id, state, job_id"), "{text}");

@@ -43,7 +43,7 @@ pub(in crate::cluster) enum Event {
     /// An actor ended, or its creation failed.
     ActorEnded { actor: ActorKey, cause: String },
     /// The requesting host cancelled the spawn of an actor. The actor may be alive nevertheless.
-    NotSpawned { actor: ActorKey, cause: String },
+    SpawnCancelled { actor: ActorKey, cause: String },
     /// Task counts of a worker; only the functions whose counts have changed.
     TaskCounts { worker: WorkerId, counts: Vec<TaskCount> },
     /// Submits a job; its driver is started later. Answered with [`Answer::Job`].
@@ -77,7 +77,7 @@ pub(in crate::cluster) enum Event {
     /// Ends an actor by killing its worker, with everything in it. Answered with [`Answer::Done`].
     KillWorkerOf { ticket: Ticket, actor: ActorKey },
     /// A record of id watermarks is durable.
-    NumbersKept { jobs: u32, workers: u64, actors: u64 },
+    WatermarksDurable { jobs: u32, workers: u64, actors: u64 },
     /// Reports that writes fail, with the reason, or that they succeed again.
     PersistenceStatus { trouble: Option<String> },
     /// Advances the clock and expires leases.

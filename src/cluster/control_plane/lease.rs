@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_ends_when_it_was_not_renewed_in_time() {
+    fn lease_expires_unless_renewed_in_time() {
         let mut leases = Leases::new(10);
         leases.grant(Millis(0), 1);
         leases.grant(Millis(5), 2);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_does_not_end_and_can_be_granted_again() {
+    fn ended_lease_does_not_expire_and_can_be_granted_again() {
         let mut leases = Leases::new(10);
         leases.grant(Millis(0), 1);
         leases.end(1);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_in_which_nobody_listened_does_not_count() {
+    fn extension_covers_a_gap_without_heartbeats() {
         let mut leases = Leases::new(10);
         leases.grant(Millis(0), 1);
         leases.extend(50);

@@ -231,7 +231,7 @@ impl ControlPlane {
             ControlRequest::Kill { actor } => self.ask(|ticket| Event::Kill { ticket, actor }).await,
             ControlRequest::SpawnFailed { actor, why } => {
                 let cause = format!("it was not spawned: {why}");
-                self.apply(Event::NotSpawned { actor, cause });
+                self.apply(Event::SpawnCancelled { actor, cause });
                 Ok(Answer::Done)
             }
         }

@@ -21,7 +21,7 @@ macro_rules! words {
             use super::*;
 
             #[test]
-            fn words_are_those_of_json() {
+            fn names_match_json() {
                 $($(assert_eq!(serde_json::to_value($state::$variant).unwrap(), $word);)*)*
                 $($(assert_eq!($state::$variant.word(), $word);)*)*
             }

@@ -51,7 +51,7 @@ pub(super) struct NameEntry {
     pub(super) namespace: String,
     pub(super) name: String,
     /// Requests that wait for the actor to be created or to end, oldest first.
-    pub(super) followers: BTreeMap<Ticket, NameWaiter>,
+    pub(super) waiters: BTreeMap<Ticket, NameWaiter>,
 }
 
 /// Request for an actor that is not assigned yet.
@@ -178,7 +178,7 @@ impl State {
     }
 
     /// Handles the report that an actor was created.
-    pub(super) fn actor_began(&mut self, key: ActorKey, worker: WorkerId, at: ActorLocation) {
+    pub(super) fn actor_started(&mut self, key: ActorKey, worker: WorkerId, at: ActorLocation) {
         if self.workers.get(&worker).is_some_and(|worker| worker.member.is_some()) {
             self.reconcile_actor(key, None, worker, at);
         }
@@ -234,7 +234,7 @@ impl State {
     fn may_predate_head(&self, key: ActorKey, worker: WorkerId) -> bool {
         let job = self.workers.get(&worker).map(|worker| worker.job);
         self.ids.predates_restart(key)
-            && job.is_some_and(|job| self.is_served(job))
+            && job.is_some_and(|job| self.is_active(job))
             && self.history.actor(key).is_none()
     }
 
@@ -300,14 +300,14 @@ impl State {
     ///
     /// An actor that is alive nevertheless is stopped, since no process has its address. It holds its
     /// resources until it has ended.
-    pub(super) fn not_spawned(&mut self, key: ActorKey, cause: &str) {
+    pub(super) fn spawn_cancelled(&mut self, key: ActorKey, cause: &str) {
         match self.actors.get(&key).map(|actor| actor.phase) {
-            Some(Phase::Alive(worker, target)) => self.end_alive(key, worker, target),
+            Some(Phase::Alive(worker, target)) => self.stop_alive(key, worker, target),
             _ => self.actor_ended(key, cause),
         }
     }
 
-    fn end_alive(&mut self, key: ActorKey, worker: WorkerId, target: Target) {
+    fn stop_alive(&mut self, key: ActorKey, worker: WorkerId, target: Target) {
         if let Some(at) = self.address(worker, target) {
             self.stopping.insert(key);
             self.stop_actor(key, worker, at);
@@ -339,7 +339,7 @@ impl State {
         });
         match phase {
             Phase::Waiting => self.stop_waiting((actor.job, actor.shape), key),
-            Phase::AwaitingWorker(node) => self.remove_waiting(actor.job, node, key),
+            Phase::AwaitingWorker(node) => self.remove_awaiting_worker(actor.job, node, key),
             Phase::Unaccounted => drop(self.unaccounted.remove(&key)),
             Phase::Starting(_) | Phase::Assigned(_) | Phase::Alive(..) => {
                 self.detach_from_worker(key, actor.index_in_worker, phase)
@@ -362,7 +362,7 @@ impl State {
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);
-            self.deferred.retries.extend(std::mem::take(&mut named.followers).into_values());
+            self.deferred.retries.extend(std::mem::take(&mut named.waiters).into_values());
         }
         // An unaccounted actor has one, too, if its dedicated worker has rejoined without it.
         let has_own = phase.worker().is_some() || phase == Phase::Unaccounted;
@@ -370,7 +370,7 @@ impl State {
         if let Some(worker) = own {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
         }
-        self.add_past_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause) });
+        self.record_ended_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause) });
     }
 
     /// Unbinds an unassigned actor from its node; it is scheduled again after the event.
@@ -378,7 +378,7 @@ impl State {
         let Some(actor) = self.actors.get(&key) else { return };
         let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.index_in_worker);
         match phase {
-            Phase::AwaitingWorker(node) => self.remove_waiting(job, node, key),
+            Phase::AwaitingWorker(node) => self.remove_awaiting_worker(job, node, key),
             Phase::Starting(_) => self.detach_from_worker(key, at, phase),
             _ => return,
         }
@@ -400,7 +400,7 @@ impl State {
             return self.answer(ticket, answer);
         };
         match actor.phase {
-            Phase::Alive(worker, target) => self.end_alive(key, worker, target),
+            Phase::Alive(worker, target) => self.stop_alive(key, worker, target),
             // Its constructor may be running, which no message interrupts. Once it returns, the actor is
             // stopped.
             Phase::Assigned(_) => drop(self.stopping.insert(key)),

@@ -88,7 +88,7 @@ impl State {
         self.fill_reservation(node);
         let mut turns = BTreeMap::new();
         for (job, queues) in self.waiting.by_job(|queue| self.schedule.fits(node, queue)) {
-            let turn = self.jobs.get(&job).map_or(0, |job| job.served);
+            let turn = self.jobs.get(&job).map_or(0, |job| job.last_turn);
             turns.insert((turn, job), queues);
         }
         // Room on the node only shrinks in this loop, so a queue that does not fit is dropped for good.
@@ -112,7 +112,7 @@ impl State {
     fn next_turn(&mut self, job: JobId) -> u64 {
         self.turns += 1;
         if let Some(job) = self.jobs.get_mut(&job) {
-            job.served = self.turns;
+            job.last_turn = self.turns;
         }
         self.turns
     }

@@ -136,7 +136,7 @@ impl History {
 
 impl State {
     /// Adds an ended actor, and drops the shape of the one that it displaces.
-    pub(super) fn add_past_actor(&mut self, actor: ActorRecord) {
+    pub(super) fn record_ended_actor(&mut self, actor: ActorRecord) {
         if let Some(oldest) = self.history.actors.add(actor) {
             self.schedule.drop_shape(oldest.actor.shape);
         }

@@ -49,7 +49,7 @@ impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Counter<N> {
         Self { next: end, wanted: end + block, end }
     }
 
-    fn kept(&mut self, bound: N, block: N) {
+    fn mark_durable(&mut self, bound: N, block: N) {
         self.end = self.end.max(bound + block);
     }
 
@@ -93,10 +93,10 @@ impl IdAllocator {
     }
 
     /// Notes that these watermarks are durable.
-    pub(super) fn kept(&mut self, jobs: u32, workers: u64, actors: u64) {
-        self.job.kept(jobs, JOB_ID_BLOCK);
-        self.worker.kept(workers, WORKER_ID_BLOCK);
-        self.actor.kept(actors, ACTOR_ID_BLOCK);
+    pub(super) fn mark_durable(&mut self, jobs: u32, workers: u64, actors: u64) {
+        self.job.mark_durable(jobs, JOB_ID_BLOCK);
+        self.worker.mark_durable(workers, WORKER_ID_BLOCK);
+        self.actor.mark_durable(actors, ACTOR_ID_BLOCK);
     }
 
     /// Checks whether an earlier incarnation may have allocated the id.
@@ -112,9 +112,9 @@ impl IdAllocator {
 impl State {
     pub(super) fn new_job(&mut self) -> Result<JobId, ControlError> {
         self.check_persistence()?;
-        self.is_on_disk(self.ids.job.next < self.ids.job.end)?;
+        self.require_id(self.ids.job.next < self.ids.job.end)?;
         let (number, raised) = self.ids.job.take(JOB_ID_BLOCK);
-        self.keep_bounds(raised);
+        self.persist_watermarks(raised);
         Ok(JobId(number))
     }
 
@@ -122,7 +122,7 @@ impl State {
     pub(super) fn new_worker(&mut self) -> WorkerId {
         // A block is more than the workers that start while a disk takes no writes.
         let (number, raised) = self.ids.worker.take(WORKER_ID_BLOCK);
-        self.keep_bounds(raised);
+        self.persist_watermarks(raised);
         WorkerId(number)
     }
 
@@ -132,13 +132,13 @@ impl State {
         if is_durable {
             self.check_persistence()?;
         }
-        self.is_on_disk(self.ids.actor.next < self.ids.actor.end)?;
+        self.require_id(self.ids.actor.next < self.ids.actor.end)?;
         let (number, raised) = self.ids.actor.take(ACTOR_ID_BLOCK);
-        self.keep_bounds(raised);
+        self.persist_watermarks(raised);
         Ok(ActorKey(number))
     }
 
-    fn is_on_disk(&self, has_numbers: bool) -> Result<(), ControlError> {
+    fn require_id(&self, has_numbers: bool) -> Result<(), ControlError> {
         if has_numbers {
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl State {
         Err(ControlError::NotPersisted("its disk has accepted no writes for long".to_owned()))
     }
 
-    fn keep_bounds(&mut self, raised: bool) {
+    fn persist_watermarks(&mut self, raised: bool) {
         if raised {
             self.actions.push(Action::Persist(self.ids.id_watermarks()));
         }

@@ -44,7 +44,7 @@ pub(super) struct Job {
     /// Leaf at which the next round-robin search starts.
     pub(super) round_robin: usize,
     /// Value of [`State::turns`] when the job was last served from the pending queues.
-    pub(super) served: u64,
+    pub(super) last_turn: u64,
 }
 
 /// Workers of a job on one node.
@@ -77,7 +77,7 @@ impl Job {
             unassigned_actors: BTreeSet::new(),
             waiting_tickets: BTreeSet::new(),
             round_robin: 0,
-            served: 0,
+            last_turn: 0,
         }
     }
 
@@ -157,7 +157,7 @@ impl State {
 
     /// Connects, or reconnects, the driver of a known job.
     fn driver_connected(&mut self, id: JobId, facts: JobDescriptor) -> Result<(), ControlError> {
-        let job = self.served(id)?;
+        let job = self.active_job(id)?;
         // A second driver must not take over the job: it is identified by its host id, which stays the same
         // across reconnects.
         let known = job.facts.driver.map(|driver| driver.host);
@@ -186,7 +186,7 @@ impl State {
     }
 
     /// Looks up a job that has not ended and whose driver has not left.
-    pub(super) fn served(&mut self, id: JobId) -> Result<&mut Job, ControlError> {
+    pub(super) fn active_job(&mut self, id: JobId) -> Result<&mut Job, ControlError> {
         let job = self.open(id)?;
         match job.left {
             true => Err(ControlError::JobEnded(format!("job {id} has left the cluster"))),
@@ -195,7 +195,7 @@ impl State {
     }
 
     /// Checks whether a job may have workers and actors.
-    pub(super) fn is_served(&self, id: JobId) -> bool {
+    pub(super) fn is_active(&self, id: JobId) -> bool {
         self.open_jobs.contains(&id) && self.jobs.get(&id).is_some_and(|job| !job.left)
     }
 
@@ -216,10 +216,10 @@ impl State {
 
     pub(super) fn node_provisioned(&mut self, job: JobId, node_id: NodeId) {
         let is_usable = self.nodes.get(&node_id).is_some_and(Node::is_usable);
-        let Some(served_job) = self.served(job).ok().filter(|_| is_usable) else { return };
+        let Some(active_job) = self.active_job(job).ok().filter(|_| is_usable) else { return };
         // A driver that reconnects reports all of its nodes again. That must not restart a pool which is
         // blocked or backing off: only a new incarnation of the node gets another attempt.
-        let pool = served_job.pools.entry(node_id).or_default();
+        let pool = active_job.pools.entry(node_id).or_default();
         if pool.blocked.is_none() && !pool.crash_loop.is_backing_off() {
             self.fill_pool(job, node_id);
         }
@@ -313,7 +313,7 @@ impl State {
         }
     }
 
-    pub(super) fn remove_waiting(&mut self, job: JobId, node: NodeId, actor: ActorKey) {
+    pub(super) fn remove_awaiting_worker(&mut self, job: JobId, node: NodeId, actor: ActorKey) {
         if let Some(pool) = self.pool(job, node) {
             pool.awaiting_worker.remove(&actor);
         }
@@ -370,7 +370,7 @@ impl State {
     ///
     /// The job ends when the driver's process exits, which its agent reports, or when it is stopped.
     pub(super) fn driver_left(&mut self, id: JobId, why: &str) {
-        let Ok(job) = self.served(id) else { return };
+        let Ok(job) = self.active_job(id) else { return };
         if job.facts.runs_on.is_none() {
             return;
         }
@@ -438,7 +438,7 @@ impl State {
             self.deferred.maybe_drained.insert(node.facts.id());
         }
         self.release_all(id, &cause);
-        self.add_past_job(id);
+        self.record_ended_job(id);
     }
 
     /// Releases everything that a job holds, and refuses its open requests.
@@ -494,7 +494,7 @@ impl State {
     }
 
     /// Adds an ended job to the history, and deletes the oldest one that it displaces.
-    pub(super) fn add_past_job(&mut self, id: JobId) {
+    pub(super) fn record_ended_job(&mut self, id: JobId) {
         if let Some(oldest) = self.history.add_job(id) {
             self.jobs.remove(&oldest);
             self.actions.push(Action::Delete(RecordKey::Job(oldest)));

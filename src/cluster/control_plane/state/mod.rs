@@ -83,7 +83,7 @@ pub(in crate::cluster) struct Settings {
     /// Time limit for the creation of a detached actor after its job ended; see [`config::START_LEASE`].
     pub(in crate::cluster) start_lease: Duration,
     /// Number of ended rows listed per table; see [`config::HISTORY_MAX`].
-    pub(in crate::cluster) ended_kept_max: usize,
+    pub(in crate::cluster) history_max: usize,
 }
 
 impl Default for Settings {
@@ -93,7 +93,7 @@ impl Default for Settings {
             job_lease: config::JOB_LEASE + config::LEASE_GRACE,
             submitted_lease: config::SUBMITTED_LEASE,
             start_lease: config::START_LEASE,
-            ended_kept_max: config::HISTORY_MAX,
+            history_max: config::HISTORY_MAX,
         }
     }
 }
@@ -189,7 +189,7 @@ impl State {
             submitted_leases: Leases::new(millis(settings.submitted_lease)),
             start_leases: Leases::new(millis(settings.start_lease)),
             restarts: BTreeSet::new(),
-            history: History::new(settings.ended_kept_max),
+            history: History::new(settings.history_max),
             persistence_error: None,
             deferred: DeferredWork::default(),
             actions: Vec::new(),
@@ -213,9 +213,9 @@ impl State {
             Event::WorkerReady { worker, member, pid } => self.worker_ready(worker, member, pid),
             Event::WorkerEnded { worker, cause } => self.worker_ended(worker, &cause),
             Event::WorkerSuspended { worker, suspended } => self.worker_suspended(worker, suspended),
-            Event::ActorStarted { actor, worker, at } => self.actor_began(actor, worker, at),
+            Event::ActorStarted { actor, worker, at } => self.actor_started(actor, worker, at),
             Event::ActorEnded { actor, cause } => self.actor_ended(actor, &cause),
-            Event::NotSpawned { actor, cause } => self.not_spawned(actor, &cause),
+            Event::SpawnCancelled { actor, cause } => self.spawn_cancelled(actor, &cause),
             Event::TaskCounts { worker, counts } => self.task_counts(worker, counts),
             Event::JobSubmitted { ticket, facts } => self.job_submitted(ticket, facts),
             Event::JobStarted { ticket, job, facts } => self.job_started(ticket, job, facts),
@@ -232,7 +232,9 @@ impl State {
             Event::Find { ticket, namespace, name } => self.find(ticket, &namespace, &name),
             Event::Kill { ticket, actor } => self.kill(ticket, actor),
             Event::KillWorkerOf { ticket, actor } => self.kill_worker_of(ticket, actor),
-            Event::NumbersKept { jobs, workers, actors } => self.ids.kept(jobs, workers, actors),
+            Event::WatermarksDurable { jobs, workers, actors } => {
+                self.ids.mark_durable(jobs, workers, actors)
+            }
             Event::PersistenceStatus { trouble } => self.persistence_error = trouble,
             Event::Tick => self.tick(),
         }

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_types_are_bounded_and_those_that_are_known_keep_their_numbers() {
+    fn type_names_are_bounded_and_known_ones_keep_their_numbers() {
         let mut classes = Classes::default();
         let first = classes.number("first");
         for n in 1..CLASSES_MAX {

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_found_by_key_and_told_in_order() {
+    fn rows_are_found_by_key_and_iterated_in_order() {
         let mut table = Table::default();
         for key in [5, 1, 9, 3, 9] {
             table.insert(key, 10 * key);

@@ -48,7 +48,7 @@ impl State {
     }
 
     fn try_place(&mut self, ticket: Ticket, job_id: JobId, mut spec: ActorSpec) -> Result<(), ControlError> {
-        let job = self.served(job_id)?;
+        let job = self.active_job(job_id)?;
         check_sizes(&spec)?;
         if spec.name.is_some() && spec.namespace.is_empty() {
             spec.namespace.clone_from(&job.facts.namespace);
@@ -80,7 +80,7 @@ impl State {
         let class = self.classes.number(&spec.class);
         let named = spec.name.map(|name| {
             self.names.claim(&spec.namespace, &name, key);
-            Box::new(NameEntry { namespace: spec.namespace, name, followers: BTreeMap::new() })
+            Box::new(NameEntry { namespace: spec.namespace, name, waiters: BTreeMap::new() })
         });
         let actor =
             Actor { job: job_id, class, shape, detached, index_in_worker: 0, phase: Phase::Waiting, named };
@@ -128,7 +128,7 @@ impl State {
         let (ticket, job) = (waiter.ticket(), waiter.job());
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         let Some(named) = named else { return };
-        named.followers.insert(ticket, waiter);
+        named.waiters.insert(ticket, waiter);
         self.open_requests.insert(ticket, OpenRequest::WaitForActor { owner, job });
         if let Some(job) = job.and_then(|job| self.jobs.get_mut(&job)) {
             job.waiting_tickets.insert(ticket);
@@ -138,7 +138,7 @@ impl State {
     /// Answers the requests that waited for an actor which is alive now.
     pub(super) fn answer_waiters(&mut self, owner: ActorKey) {
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
-        let waiters = named.map(|named| std::mem::take(&mut named.followers)).unwrap_or_default();
+        let waiters = named.map(|named| std::mem::take(&mut named.waiters)).unwrap_or_default();
         for (ticket, waiter) in waiters {
             self.unregister_waiter(ticket);
             let found = self.found(owner).ok_or_else(|| ControlError::Unknown("it is gone".to_owned()));
@@ -180,7 +180,7 @@ impl State {
         self.unregister_waiter(ticket);
         let named = self.actors.get_mut(&owner).and_then(|actor| actor.named.as_mut());
         if let Some(named) = named {
-            named.followers.remove(&ticket);
+            named.waiters.remove(&ticket);
         }
     }
 

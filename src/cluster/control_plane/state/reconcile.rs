@@ -97,7 +97,7 @@ impl State {
     /// Checks whether a worker of an earlier head incarnation still has a purpose.
     fn is_expected(&self, report: &WorkerReport) -> bool {
         match report.detached {
-            None => self.is_served(report.job),
+            None => self.is_active(report.job),
             Some(actor) => {
                 let known = self.actors.get(&actor);
                 known.is_some_and(|actor| actor.detached && actor.phase == Phase::Unaccounted)

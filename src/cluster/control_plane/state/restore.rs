@@ -71,7 +71,7 @@ impl State {
         // The record of an ended job only restores its row in the history.
         if !open {
             self.jobs.insert(id, job);
-            return self.add_past_job(id);
+            return self.record_ended_job(id);
         }
         self.open_job(id, job);
         if !driver_there {
@@ -90,7 +90,7 @@ impl State {
         let shape = self.schedule.shape_of(&spec);
         let named = spec.name.map(|name| {
             self.names.claim(&spec.namespace, &name, key);
-            Box::new(NameEntry { namespace: spec.namespace, name, followers: BTreeMap::new() })
+            Box::new(NameEntry { namespace: spec.namespace, name, waiters: BTreeMap::new() })
         });
         let actor = Actor {
             job: job_id,

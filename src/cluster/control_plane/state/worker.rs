@@ -271,7 +271,7 @@ impl State {
 
     /// Sends an event to a job's driver, unless the job has ended or the driver has left.
     pub(super) fn notify_driver(&mut self, job: JobId, event: JobEvent) {
-        if self.is_served(job) {
+        if self.is_active(job) {
             self.actions.push(Action::NotifyDriver { job, event });
         }
     }

@@ -115,7 +115,7 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     // runs on without new ones.
     let _ = head.store.flushed().await;
     if let Some((jobs, workers, actors)) = head.store.progress().borrow().given {
-        head.control.apply(Event::NumbersKept { jobs, workers, actors });
+        head.control.apply(Event::WatermarksDurable { jobs, workers, actors });
     }
     let (desk_door, visitors) = mpsc::channel(HANDOFF_QUEUE_MAX);
     tokio::spawn(
@@ -191,7 +191,7 @@ async fn report_store_health(head: Arc<Head>) {
         };
         if let Some((jobs, workers, actors)) = given.filter(|given| numbers != Some(*given)) {
             numbers = given;
-            head.control.apply(Event::NumbersKept { jobs, workers, actors });
+            head.control.apply(Event::WatermarksDurable { jobs, workers, actors });
         }
         if trouble != told {
             told.clone_from(&trouble);

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_read_as_it_was_written_and_nothing_else_is() {
+    fn cursor_round_trips_and_other_texts_are_refused() {
         for position in [
             Position::FIRST,
             Position::living(0x4f),

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_means_an_id_or_the_beginning_of_ids() {
+    fn reference_matches_an_id_or_a_prefix() {
         let is = |text, id| Meant::new(text, 16).is(id);
         let begins = |text, id| Meant::new(text, 16).begins(id);
         assert!(is("a", 10) && is("000A", 10) && !is("a", 0xa000_0000_0000_0000));
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_that_are_meant_some_are_told_and_the_complete_id_is_among_them() {
+    fn matches_are_bounded_and_include_the_exact_id() {
         let rows = (0..1000).map(|id| (Position::living(id), id));
         let told = Meant::new("0000", 16).among(rows.clone(), |id| id, |_| false);
         assert_eq!(told.len(), LIST_MEANT_MAX);

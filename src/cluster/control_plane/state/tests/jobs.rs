@@ -20,7 +20,7 @@ fn end(harness: &mut Harness, job: JobId, state: JobState, exit_code: Option<i32
 }
 
 #[test]
-fn a_job_s_end_ends_its_actors_and_workers_and_denies_what_waits() {
+fn end_of_a_job_ends_its_actors_and_workers_and_refuses_pending_requests() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) });
     let pending = harness.place(job, cpus(1.0)).expect_pending();
@@ -41,7 +41,7 @@ fn a_job_s_end_ends_its_actors_and_workers_and_denies_what_waits() {
 }
 
 #[test]
-fn a_driver_that_is_not_heard_of_fails_its_job() {
+fn job_fails_when_the_lease_of_its_driver_expires() {
     let (mut harness, job) = Harness::with_nodes(1);
     let heartbeats = [agent(1, 1)];
     harness.advance(3, &heartbeats, &[job]);
@@ -57,7 +57,7 @@ fn a_driver_that_is_not_heard_of_fails_its_job() {
 }
 
 #[test]
-fn a_submitted_job_whose_driver_runs_waits_for_it_without_a_lease() {
+fn submitted_job_needs_no_lease_while_its_driver_process_runs() {
     let (mut harness, _) = Harness::with_nodes(1);
     let request = submit_job(&mut harness, 1);
     let job = job_of(&request);
@@ -86,7 +86,7 @@ fn connected_submission(harness: &mut Harness) -> JobId {
 }
 
 #[test]
-fn a_submitted_job_whose_driver_has_left_holds_nothing_and_ends_with_its_process() {
+fn submitted_job_whose_driver_left_holds_nothing_and_ends_with_the_process() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = connected_submission(&mut harness);
     let (actor, worker) = harness.spawn(job, cpus(4.0));
@@ -108,7 +108,7 @@ fn a_submitted_job_whose_driver_has_left_holds_nothing_and_ends_with_its_process
 }
 
 #[test]
-fn a_submitted_driver_that_is_not_heard_of_loses_its_workers_and_is_not_killed() {
+fn submitted_driver_with_an_expired_lease_loses_its_workers_but_is_not_killed() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = connected_submission(&mut harness);
     let (mut events, mut stopping) = (Vec::new(), Vec::new());
@@ -125,7 +125,7 @@ fn a_submitted_driver_that_is_not_heard_of_loses_its_workers_and_is_not_killed()
 }
 
 #[test]
-fn what_is_only_shown_of_a_job_is_bounded() {
+fn displayed_texts_of_a_job_are_truncated() {
     let mut harness = Harness::new();
     let long = "\u{fc}".repeat(JOB_TEXT_BYTES_MAX);
     let facts = JobDescriptor { entrypoint: long.clone(), hostname: long.clone(), ..job_facts(1) };
@@ -137,7 +137,7 @@ fn what_is_only_shown_of_a_job_is_bounded() {
 }
 
 #[test]
-fn the_message_of_a_driver_that_leaves_is_bounded() {
+fn message_of_a_leaving_driver_is_truncated() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = connected_submission(&mut harness);
     harness.handle(Event::DriverLeft { job, why: "x".repeat(2 * JOB_TEXT_BYTES_MAX) });
@@ -146,7 +146,7 @@ fn the_message_of_a_driver_that_leaves_is_bounded() {
 }
 
 #[test]
-fn a_node_that_is_not_to_run_a_driver_does_not_speak_for_it() {
+fn node_cannot_report_the_driver_of_another_node() {
     let (mut harness, _) = Harness::with_nodes(2);
     let job = job_of(&submit_job(&mut harness, 1));
     let stop = Action::StopDriver { node: NodeId(2), job };
@@ -157,7 +157,7 @@ fn a_node_that_is_not_to_run_a_driver_does_not_speak_for_it() {
 }
 
 #[test]
-fn a_submitted_job_whose_driver_nobody_starts_fails() {
+fn submitted_job_fails_if_its_driver_is_not_started() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = job_of(&submit_job(&mut harness, 1));
     harness.advance(29, &[agent(1, 1)], &[]);
@@ -173,7 +173,7 @@ fn a_submitted_job_whose_driver_nobody_starts_fails() {
 }
 
 #[test]
-fn whoever_keeps_a_job_s_executable_is_told_that_the_job_is_over() {
+fn nodes_with_the_executable_are_released_when_the_job_ends() {
     let (mut harness, job) = Harness::with_nodes(3);
     let [one, other] = [1, 2].map(NodeId);
     harness.handle(Event::ExecutablePinned { job, node: one });
@@ -191,7 +191,7 @@ fn whoever_keeps_a_job_s_executable_is_told_that_the_job_is_over() {
 }
 
 #[test]
-fn a_submitted_job_ends_with_the_node_that_runs_its_driver() {
+fn submitted_job_ends_with_the_node_of_its_driver() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = job_of(&submit_job(&mut harness, 1));
     harness.handle(Event::NodeLeft { node: agent(1, 1), cause: "it was stopped".to_owned() });
@@ -203,7 +203,7 @@ fn a_submitted_job_ends_with_the_node_that_runs_its_driver() {
 }
 
 #[test]
-fn a_job_that_is_stopped_has_its_driver_told_and_gets_its_exit_code_later() {
+fn stopped_job_notifies_its_driver_and_gets_the_exit_code_later() {
     let (mut harness, _) = Harness::with_nodes(1);
     let job = job_of(&submit_job(&mut harness, 1));
     let actions = end(&mut harness, job, JobState::Stopped, None);
@@ -231,7 +231,7 @@ fn jobs_do_not_share_workers() {
 }
 
 #[test]
-fn unknown_jobs_are_denied() {
+fn requests_for_unknown_jobs_are_refused() {
     let mut harness = Harness::new();
     harness.place(JobId(7), plain()).expect_error(ControlError::Unknown, "there is no job 00000007");
     let request =

@@ -51,7 +51,7 @@ fn ten_actors() -> (Harness, JobId, Vec<ActorKey>) {
 }
 
 #[test]
-fn pages_have_what_goes_on_the_latest_first_and_then_the_latest_end() {
+fn pages_list_open_rows_newest_first_and_then_the_latest_ended() {
     let (harness, _, actors) = ten_actors();
     let mut query = some(3);
     let mut pages = Vec::new();
@@ -70,7 +70,7 @@ fn pages_have_what_goes_on_the_latest_first_and_then_the_latest_end() {
 }
 
 #[test]
-fn a_page_goes_on_where_it_was_though_its_last_row_has_ended() {
+fn page_continues_after_a_row_that_has_ended() {
     let (mut harness, _, actors) = ten_actors();
     let (page, _) = harness.page::<ActorInfo>(&some(3));
     assert_eq!(keys(&page), [9, 8, 7].map(|at: usize| actors[at].0));
@@ -80,7 +80,7 @@ fn a_page_goes_on_where_it_was_though_its_last_row_has_ended() {
 }
 
 #[test]
-fn filters_hold_of_every_row_and_of_no_other() {
+fn filters_select_exactly_the_matching_rows() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (named, worker) =
         harness.spawn(job, ActorSpec { name: Some("counter".to_owned()), ..on(1, plain()) });
@@ -112,7 +112,7 @@ fn filters_hold_of_every_row_and_of_no_other() {
 }
 
 #[test]
-fn a_page_is_bounded_in_rows_and_in_bytes() {
+fn page_is_bounded_in_rows_and_bytes() {
     let (mut harness, job) = Harness::with_nodes(1);
     for _ in 0..LIST_ROWS_MAX + 5 {
         harness.spawn(job, plain());
@@ -159,7 +159,7 @@ fn scaled(resources: &Resources, factor: f64) -> Resources {
 }
 
 #[test]
-fn one_look_at_the_state_takes_a_slice_of_a_table() {
+fn each_step_scans_one_slice_of_a_table() {
     let (mut harness, job) = Harness::with_nodes(1);
     for _ in 0..3 * LIST_SLICE_ROWS {
         harness.spawn(job, plain());
@@ -175,7 +175,7 @@ fn one_look_at_the_state_takes_a_slice_of_a_table() {
 }
 
 #[test]
-fn a_text_means_an_id_its_beginning_or_a_name() {
+fn reference_matches_an_id_a_prefix_or_a_name() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (counter, worker) = harness.spawn(job, named("counter"));
     let (ended, _) = harness.spawn(job, named("old"));
@@ -222,7 +222,7 @@ fn actors_are_counted_by_class_and_tasks_by_function() {
 }
 
 #[test]
-fn tasks_have_pages_within_a_worker() {
+fn pages_of_tasks_continue_within_a_worker() {
     let (mut harness, _) = Harness::with_nodes(3);
     let workers: Vec<WorkerId> = harness.state.workers().iter().map(|worker| worker.worker_id).collect();
     for worker in [workers[0], workers[2]] {
@@ -246,7 +246,7 @@ fn tasks_have_pages_within_a_worker() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_refused() {
+fn invalid_cursor_is_refused() {
     let query = Query { after: Some("there".to_owned()), ..some(1) };
     let error = Search::<ActorInfo>::new(&query).unwrap_err();
     assert_eq!(error, QueryError::Cursor { cursor: "there".to_owned() });

@@ -126,7 +126,7 @@ impl Harness {
     fn persist_watermarks(&mut self, actions: &[Action]) {
         for record in durable_records(actions) {
             if let Record::IdWatermarks { jobs, workers, actors } = record {
-                self.handle(Event::NumbersKept { jobs, workers, actors });
+                self.handle(Event::WatermarksDurable { jobs, workers, actors });
             }
         }
     }

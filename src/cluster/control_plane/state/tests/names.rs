@@ -11,7 +11,7 @@ fn find(harness: &mut Harness, name: &str) -> IssuedRequest {
 }
 
 #[test]
-fn a_name_is_taken_from_when_it_was_asked_for_until_its_actor_is_dead() {
+fn name_is_taken_from_the_request_until_the_actor_is_dead() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let taken =
@@ -27,14 +27,14 @@ fn a_name_is_taken_from_when_it_was_asked_for_until_its_actor_is_dead() {
 }
 
 #[test]
-fn names_of_another_namespace_are_others() {
+fn namespaces_do_not_share_names() {
     let (mut harness, job) = Harness::with_nodes(1);
     harness.spawn(job, named("a"));
     harness.place(job, ActorSpec { namespace: "other".to_owned(), ..named("a") }).expect_placed();
 }
 
 #[test]
-fn whoever_takes_what_is_there_gets_the_living_one() {
+fn get_if_exists_returns_the_alive_actor() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, wanted("a"));
     let request = harness.place(job, wanted("a"));
@@ -45,7 +45,7 @@ fn whoever_takes_what_is_there_gets_the_living_one() {
 }
 
 #[test]
-fn of_many_that_wait_for_a_name_some_give_up_and_the_others_are_answered_in_their_order() {
+fn waiters_for_a_name_are_answered_in_order_except_cancelled_ones() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let pending: Vec<Ticket> = (0..1000).map(|_| find(&mut harness, "a").expect_pending()).collect();
@@ -64,7 +64,7 @@ fn of_many_that_wait_for_a_name_some_give_up_and_the_others_are_answered_in_thei
 }
 
 #[test]
-fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
+fn get_if_exists_waits_for_a_pending_actor_and_replaces_it_if_it_fails() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let [first, second] = [(); 2].map(|()| harness.place(job, wanted("a")).expect_pending());
@@ -82,7 +82,7 @@ fn whoever_takes_what_is_being_made_waits_for_it_and_makes_it_if_it_fails() {
 }
 
 #[test]
-fn whoever_waits_for_an_actor_of_another_job_does_so_no_longer_when_his_own_is_over() {
+fn waiting_for_an_actor_of_another_job_ends_with_the_own_job() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let other = harness.start_job();
@@ -95,7 +95,7 @@ fn whoever_waits_for_an_actor_of_another_job_does_so_no_longer_when_his_own_is_o
 }
 
 #[test]
-fn only_the_living_are_found_and_who_is_being_made_is_waited_for() {
+fn look_up_finds_alive_actors_and_waits_for_assigned_ones() {
     let (mut harness, job) = Harness::with_nodes(1);
     find(&mut harness, "a")
         .expect_error(ControlError::Unknown, "no actor has the name a in the namespace own");

@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::model::{NodeReport, WorkerReport};
 
 #[test]
-fn the_head_s_own_node_is_its_agent_s_and_an_earlier_one_is_gone() {
+fn own_node_is_that_of_the_present_agent_and_the_previous_one_is_lost() {
     let mut harness = Harness::new();
     let claims = |node, incarnation| NodeDescriptor {
         agent: agent(node, incarnation),
@@ -46,7 +46,7 @@ fn report(worker: WorkerId, job: JobId, actors: &[ActorKey]) -> WorkerReport {
 }
 
 #[test]
-fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
+fn node_with_an_expired_lease_is_dead_with_everything_on_it() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (one, _) = harness.spawn(job, cpus(1.0));
     let (other, worker) = harness.spawn(job, cpus(1.0));
@@ -64,7 +64,7 @@ fn a_node_that_is_not_heard_of_is_dead_with_all_that_ran_on_it() {
 }
 
 #[test]
-fn drivers_are_told_of_new_nodes_that_take_work() {
+fn drivers_are_notified_of_new_usable_nodes() {
     let (mut harness, job) = Harness::with_nodes(1);
     let facts = node_facts(2, 4.0, 1);
     let actions = harness.join(facts.clone());
@@ -77,7 +77,7 @@ fn drivers_are_told_of_new_nodes_that_take_work() {
 }
 
 #[test]
-fn a_later_life_of_a_node_replaces_the_earlier_one() {
+fn later_incarnation_of_a_node_replaces_the_earlier_one() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, _) = harness.spawn(job, cpus(1.0));
     let facts = NodeDescriptor { agent: agent(1, 2), ..node_facts(1, 8.0, 1) };
@@ -92,7 +92,7 @@ fn a_later_life_of_a_node_replaces_the_earlier_one() {
 }
 
 #[test]
-fn a_node_that_is_back_keeps_what_it_reports_and_loses_what_it_does_not() {
+fn rejoining_node_keeps_what_it_reports_and_loses_the_rest() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 2));
     let job = harness.start_job();
@@ -118,7 +118,7 @@ fn a_node_that_is_back_keeps_what_it_reports_and_loses_what_it_does_not() {
 }
 
 #[test]
-fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
+fn missed_stop_commands_are_repeated_when_the_node_rejoins() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, plain());
     let submitted = harness.ask(|ticket| {
@@ -144,7 +144,7 @@ fn what_was_to_be_stopped_on_a_node_is_stopped_when_it_is_back() {
 }
 
 #[test]
-fn what_is_left_on_a_node_that_was_given_up_is_stopped_when_it_comes_back() {
+fn workers_of_a_dead_node_are_stopped_when_it_rejoins() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, plain());
     harness.advance(lease(), &[], &[job]);
@@ -157,7 +157,7 @@ fn what_is_left_on_a_node_that_was_given_up_is_stopped_when_it_comes_back() {
 }
 
 #[test]
-fn a_draining_node_gets_nothing_new_and_ends_when_its_jobs_have() {
+fn draining_node_accepts_no_work_and_stops_after_its_jobs() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (actor, worker) = harness.spawn(job, on(1, cpus(1.0)));
     let actions = harness.handle(Event::NodeDrain { node: NodeId(1) });
@@ -181,7 +181,7 @@ fn a_draining_node_gets_nothing_new_and_ends_when_its_jobs_have() {
 }
 
 #[test]
-fn what_was_about_to_be_on_a_node_that_goes_finds_another() {
+fn unassigned_actors_of_a_lost_or_draining_node_are_rescheduled() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 1));
     let job = harness.start_job();
@@ -205,7 +205,7 @@ fn what_was_about_to_be_on_a_node_that_goes_finds_another() {
 }
 
 #[test]
-fn a_silence_that_was_the_head_s_own_counts_against_nobody() {
+fn gap_in_the_head_s_own_clock_expires_no_lease() {
     let (mut harness, job) = Harness::with_nodes(1);
     harness.now += 60_000;
     assert_eq!(harness.handle(Event::Tick), []);
@@ -222,9 +222,9 @@ fn a_silence_that_was_the_head_s_own_counts_against_nobody() {
 }
 
 #[test]
-fn only_so_many_of_what_has_ended_are_remembered() {
+fn history_is_bounded_per_table() {
     let mut harness = Harness::new();
-    harness.state = State::new(Settings { ended_kept_max: 3, ..Settings::default() });
+    harness.state = State::new(Settings { history_max: 3, ..Settings::default() });
     for round in 1..=5 {
         harness.join(node_facts(round, 4.0, 1));
         let job = harness.start_job();
@@ -242,7 +242,7 @@ fn only_so_many_of_what_has_ended_are_remembered() {
 }
 
 #[test]
-fn a_life_of_an_agent_that_is_over_is_told_nothing_more() {
+fn dead_agent_incarnations_are_forgotten() {
     let (mut harness, _) = Harness::with_nodes(2);
     let forget = |node, incarnation| Action::ForgetAgent { agent: agent(node, incarnation) };
     let left = harness.handle(Event::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() });
@@ -254,7 +254,7 @@ fn a_life_of_an_agent_that_is_over_is_told_nothing_more() {
 }
 
 #[test]
-fn a_worker_that_is_still_being_started_is_left_alone_when_its_node_comes_again() {
+fn starting_worker_survives_a_rejoin_of_its_node() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 2));
     let job = harness.start_job();

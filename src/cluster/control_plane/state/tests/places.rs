@@ -3,10 +3,10 @@
 use super::*;
 
 #[test]
-fn an_actor_that_lives_though_its_spawning_was_given_up_is_stopped_and_holds_on_until_it_ends() {
+fn alive_actor_of_a_cancelled_spawn_is_stopped_and_holds_its_resources_until_it_ends() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) });
-    let cancelled = || Event::NotSpawned { actor, cause: "its caller waited no longer".to_owned() };
+    let cancelled = || Event::SpawnCancelled { actor, cause: "its caller waited no longer".to_owned() };
     let stop = Action::StopActor { node: NodeId(1), worker, actor, at: location(worker, actor) };
     assert_eq!(harness.handle(cancelled()), [stop]);
     assert_eq!(harness.free_cpus(1), 0.0);
@@ -18,7 +18,7 @@ fn an_actor_that_lives_though_its_spawning_was_given_up_is_stopped_and_holds_on_
 use crate::cluster::model::Strategy;
 
 #[test]
-fn an_actor_goes_to_a_ready_worker_and_holds_what_it_wants_until_it_ends() {
+fn actor_is_assigned_to_a_ready_worker_and_holds_resources_until_it_ends() {
     let (mut harness, job) = Harness::with_nodes(1);
     let request = harness.place(job, cpus(1.5));
     let actor = request.expect_placed();
@@ -34,7 +34,7 @@ fn an_actor_goes_to_a_ready_worker_and_holds_what_it_wants_until_it_ends() {
 }
 
 #[test]
-fn nodes_take_turns_and_packing_does_not() {
+fn spread_alternates_between_nodes_and_pack_fills_them() {
     let (mut harness, job) = Harness::with_nodes(3);
     let mut nodes = |spec: ActorSpec| {
         [(); 4].map(|()| {
@@ -47,7 +47,7 @@ fn nodes_take_turns_and_packing_does_not() {
 }
 
 #[test]
-fn an_actor_goes_to_the_worker_with_the_fewest_actors() {
+fn actor_is_assigned_to_the_least_busy_worker() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 3));
     let job = harness.start_job();
@@ -62,7 +62,7 @@ fn an_actor_goes_to_the_worker_with_the_fewest_actors() {
 }
 
 #[test]
-fn what_no_node_could_ever_take_is_denied_at_once() {
+fn infeasible_request_is_refused_immediately() {
     let (mut harness, job) = Harness::with_nodes(2);
     harness.place(job, cpus(5.0)).expect_error(
         ControlError::Infeasible,
@@ -80,7 +80,7 @@ fn what_no_node_could_ever_take_is_denied_at_once() {
 }
 
 #[test]
-fn what_has_no_room_waits_for_it_in_the_order_of_asking() {
+fn actors_wait_for_room_in_request_order() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (first, _) = harness.spawn(job, cpus(3.0));
     let waiting =
@@ -96,7 +96,7 @@ fn what_has_no_room_waits_for_it_in_the_order_of_asking() {
 }
 
 #[test]
-fn whoever_wants_the_same_as_one_who_waits_waits_behind_him() {
+fn actor_does_not_pass_others_with_the_same_shape() {
     let (mut harness, job) = Harness::with_nodes(2);
     harness.spawn(job, on(1, cpus(3.0)));
     harness.place(job, on(1, cpus(2.0))).expect_pending();
@@ -107,7 +107,7 @@ fn whoever_wants_the_same_as_one_who_waits_waits_behind_him() {
 }
 
 #[test]
-fn whoever_waits_no_longer_leaves_nothing_behind() {
+fn cancelled_pending_request_leaves_nothing_behind() {
     let (mut harness, job) = Harness::with_nodes(1);
     harness.spawn(job, cpus(4.0));
     let ticket = harness.place(job, named("a")).expect_placed();
@@ -119,7 +119,7 @@ fn whoever_waits_no_longer_leaves_nothing_behind() {
 }
 
 #[test]
-fn actors_wait_until_a_worker_is_ready_and_share_the_workers_then() {
+fn actors_wait_for_workers_and_are_shared_among_them() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 2));
     let job = harness.start_job();
@@ -143,7 +143,7 @@ fn actors_wait_until_a_worker_is_ready_and_share_the_workers_then() {
 }
 
 #[test]
-fn a_node_without_workers_takes_no_actors() {
+fn node_without_workers_accepts_no_actors() {
     let mut harness = Harness::new();
     harness.join(node_facts(1, 4.0, 0));
     let job = harness.start_job();
@@ -155,7 +155,7 @@ fn a_node_without_workers_takes_no_actors() {
 }
 
 #[test]
-fn whoever_waits_is_denied_when_the_last_node_that_could_take_him_goes() {
+fn pending_request_fails_with_the_last_feasible_node() {
     let (mut harness, job) = Harness::with_nodes(2);
     harness.spawn(job, on(1, cpus(4.0)));
     harness.spawn(job, on(2, cpus(4.0)));
@@ -175,7 +175,7 @@ fn whoever_waits_is_denied_when_the_last_node_that_could_take_him_goes() {
 }
 
 #[test]
-fn a_detached_actor_has_a_worker_of_its_own_for_as_long_as_it_lives() {
+fn detached_actor_has_a_dedicated_worker_until_it_ends() {
     let (mut harness, job) = Harness::with_nodes(1);
     let request = harness.place(job, detached(cpus(1.0)));
     let ticket = request.expect_pending();
@@ -193,7 +193,7 @@ fn a_detached_actor_has_a_worker_of_its_own_for_as_long_as_it_lives() {
 }
 
 #[test]
-fn a_detached_actor_may_begin_after_its_job_has_ended_but_not_for_ever() {
+fn detached_actor_may_be_created_for_a_limited_time_after_its_job() {
     let (mut harness, job) = Harness::with_nodes(1);
     let mut place = || {
         let request = harness.place(job, detached(cpus(1.0)));
@@ -212,7 +212,7 @@ fn a_detached_actor_may_begin_after_its_job_has_ended_but_not_for_ever() {
 }
 
 #[test]
-fn a_detached_actor_whose_worker_does_not_start_is_denied_in_the_end() {
+fn detached_actor_fails_after_several_failed_worker_starts() {
     let (mut harness, job) = Harness::with_nodes(1);
     let request = harness.place(job, detached(plain()));
     let mut dedicated = started(&request.actions)[0];
@@ -229,7 +229,7 @@ fn a_detached_actor_whose_worker_does_not_start_is_denied_in_the_end() {
 }
 
 #[test]
-fn killing_withdraws_what_waits_and_stops_what_lives() {
+fn kill_cancels_pending_actors_and_stops_alive_ones() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (alive, worker) = harness.spawn(job, cpus(4.0));
     let pending = harness.place(job, cpus(1.0)).expect_pending();
@@ -254,7 +254,7 @@ fn killing_withdraws_what_waits_and_stops_what_lives() {
 }
 
 #[test]
-fn an_actor_that_handles_nothing_ends_with_its_worker_and_another_takes_the_place() {
+fn killing_the_worker_of_a_stuck_actor_starts_a_replacement() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (blocked, worker) = harness.spawn(job, cpus(1.0));
     harness.ask(|ticket| Event::Kill { ticket, actor: blocked });
@@ -275,7 +275,7 @@ fn an_actor_that_handles_nothing_ends_with_its_worker_and_another_takes_the_plac
 }
 
 #[test]
-fn a_detached_actor_ends_with_the_worker_of_its_own_and_none_takes_the_place() {
+fn killing_a_dedicated_worker_starts_no_replacement() {
     let (mut harness, job) = Harness::with_nodes(1);
     let request = harness.place(job, detached(plain()));
     let dedicated = started(&request.actions)[0];
@@ -295,19 +295,21 @@ fn a_detached_actor_ends_with_the_worker_of_its_own_and_none_takes_the_place() {
 }
 
 #[test]
-fn an_actor_that_begins_after_it_was_given_up_is_stopped() {
+fn actor_created_after_its_spawn_was_cancelled_is_stopped() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, plain()).expect_placed();
     let worker = harness.state.worker_of_actor(actor).unwrap();
-    harness
-        .handle(Event::NotSpawned { actor, cause: "it was not spawned: the timeout has passed".to_owned() });
+    harness.handle(Event::SpawnCancelled {
+        actor,
+        cause: "it was not spawned: the timeout has passed".to_owned(),
+    });
     let at = location(worker, actor);
     let actions = harness.handle(Event::ActorStarted { actor, worker, at });
     assert_eq!(actions, [Action::StopActor { node: NodeId(1), worker, actor, at }]);
 }
 
 #[test]
-fn an_actor_that_is_killed_while_its_constructor_runs_is_dead_once_that_has_ended() {
+fn actor_killed_during_its_constructor_is_dead_once_that_returns() {
     let (mut harness, job) = Harness::with_nodes(1);
     let spec = || ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) };
     let request = harness.place(job, spec());
@@ -335,9 +337,11 @@ fn an_actor_that_is_killed_while_its_constructor_runs_is_dead_once_that_has_ende
 }
 
 #[test]
-fn an_actor_that_is_killed_while_its_constructor_runs_ends_with_what_ends_the_constructor() {
+fn actor_killed_during_its_constructor_ends_with_anything_that_ends_it() {
     let ends: [fn(&mut Harness, ActorKey); 3] = [
-        |harness, actor| drop(harness.handle(Event::NotSpawned { actor, cause: "it panicked".to_owned() })),
+        |harness, actor| {
+            drop(harness.handle(Event::SpawnCancelled { actor, cause: "it panicked".to_owned() }))
+        },
         |harness, actor| drop(harness.ended(harness.state.worker_of_actor(actor).unwrap())),
         |harness, actor| drop(harness.ask(|ticket| Event::KillWorkerOf { ticket, actor })),
     ];

@@ -99,7 +99,7 @@ fn find(harness: &mut Harness, name: &str) -> IssuedRequest {
 }
 
 #[test]
-fn what_a_node_reports_goes_on_and_names_are_kept() {
+fn reported_actors_and_names_survive_a_restart() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     assert_eq!(harness.state.job_state(setup.job), Some(JobState::Running));
@@ -128,7 +128,7 @@ fn what_a_node_reports_goes_on_and_names_are_kept() {
 }
 
 #[test]
-fn a_place_waits_until_a_node_that_could_take_it_is_back() {
+fn request_waits_until_a_feasible_node_rejoins() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     let pending = harness.place(setup.job, cpus(1.0)).expect_pending();
@@ -140,7 +140,7 @@ fn a_place_waits_until_a_node_that_could_take_it_is_back() {
 }
 
 #[test]
-fn what_nobody_reports_within_a_lease_is_lost() {
+fn unreported_actors_are_lost_after_one_lease() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     let lookup = find(&mut harness, "d").expect_pending();
@@ -161,7 +161,7 @@ fn what_nobody_reports_within_a_lease_is_lost() {
 }
 
 #[test]
-fn a_worker_that_is_back_without_its_detached_actor_ends_with_that() {
+fn dedicated_worker_that_rejoins_without_its_actor_is_stopped() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     let mut reported = report(&setup);
@@ -175,7 +175,7 @@ fn a_worker_that_is_back_without_its_detached_actor_ends_with_that() {
 }
 
 #[test]
-fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
+fn members_have_one_lease_to_rejoin_after_a_restart() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     harness.advance(lease() - 1, &[], &[]);
@@ -188,7 +188,7 @@ fn nobody_is_given_up_for_one_lease_after_the_head_is_back_and_then_they_are() {
 }
 
 #[test]
-fn no_member_is_given_up_while_others_come_back_to_a_head_that_was_started_again() {
+fn no_member_expires_while_others_still_rejoin() {
     let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
     let nodes = 10_000;
     for node in 1..=nodes {
@@ -212,7 +212,7 @@ fn no_member_is_given_up_while_others_come_back_to_a_head_that_was_started_again
 }
 
 #[test]
-fn workers_of_jobs_that_ended_are_stopped_when_their_node_is_back() {
+fn workers_of_ended_jobs_are_stopped_when_their_node_rejoins() {
     let (mut recorder, setup) = setup();
     let message = String::new();
     recorder.record_event(Event::JobEnded {
@@ -230,7 +230,7 @@ fn workers_of_jobs_that_ended_are_stopped_when_their_node_is_back() {
 }
 
 #[test]
-fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
+fn no_id_is_allocated_twice_even_if_the_last_writes_are_lost() {
     let (mut recorder, setup) = setup();
     let given: Vec<_> = recorder
         .actions
@@ -255,7 +255,7 @@ fn no_number_is_given_twice_even_if_what_was_kept_last_is_lost() {
 }
 
 #[test]
-fn a_node_that_drained_goes_on_draining() {
+fn draining_survives_a_restart() {
     let (mut recorder, setup) = setup();
     recorder.record_event(Event::NodeDrain { node: NodeId(1) });
     let (mut harness, _) = recorder.restart();
@@ -266,7 +266,7 @@ fn a_node_that_drained_goes_on_draining() {
 }
 
 #[test]
-fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_it_runs() {
+fn submitted_job_waits_for_its_driver_while_the_node_reports_it() {
     for runs in [true, false] {
         let mut recorder = Recorder { harness: Harness::new(), actions: Vec::new() };
         recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(1, 4.0, 1))));
@@ -286,7 +286,7 @@ fn a_job_that_was_submitted_waits_for_its_driver_as_long_as_its_node_says_that_i
 }
 
 #[test]
-fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back() {
+fn unknown_host_has_ended_once_all_nodes_have_rejoined() {
     let (mut recorder, setup) = setup();
     recorder.record_event(Event::NodeJoined(NodeReport::idle(node_facts(2, 4.0, 1))));
     let (mut harness, _) = recorder.restart();
@@ -315,7 +315,7 @@ fn a_host_of_which_a_later_life_knows_nothing_has_ended_once_all_nodes_are_back(
 }
 
 #[test]
-fn nodes_are_awaited_until_they_are_back_and_a_job_that_comes_meanwhile_is_told_so() {
+fn new_job_learns_that_nodes_are_still_rejoining() {
     let (recorder, setup) = setup();
     let (mut harness, _) = recorder.restart();
     let start = |ticket| Event::JobStarted { ticket, job: None, facts: job_facts(77) };
@@ -331,7 +331,7 @@ fn nodes_are_awaited_until_they_are_back_and_a_job_that_comes_meanwhile_is_told_
 }
 
 #[test]
-fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
+fn durable_work_is_refused_while_writes_fail() {
     let (mut harness, job) = Harness::with_nodes(1);
     let why = "the disk is full".to_owned();
     harness.handle(Event::PersistenceStatus { trouble: Some(why.clone()) });
@@ -354,7 +354,7 @@ fn while_nothing_can_be_kept_nothing_new_is_taken_on_that_has_to_be() {
     harness.state.ids.start_at(1, 1, 1);
     harness.place(job, plain()).expect_error(ControlError::NotPersisted, &why);
     let (jobs, workers, actors) = (1, 1, 1 + ACTOR_ID_BLOCK);
-    harness.handle(Event::NumbersKept { jobs, workers, actors });
+    harness.handle(Event::WatermarksDurable { jobs, workers, actors });
     harness.place(job, plain()).expect_placed();
     harness.handle(Event::PersistenceStatus { trouble: None });
     harness.place(job, named("a")).expect_placed();

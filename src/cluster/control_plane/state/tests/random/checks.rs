@@ -46,11 +46,11 @@ impl World {
         assert_eq!((state.pending.len(), state.waiting(usize::MAX).len()), (unplaced, unplaced));
         assert!(state.waiting(usize::MAX).iter().all(|waiting| !waiting.reason.is_empty()));
         let waiting_tickets: usize = state.jobs.values().map(|job| job.waiting_tickets.len()).sum();
-        let followers = state.actors.values().filter_map(|actor| actor.named.as_ref());
-        let followers = followers.flat_map(|named| named.followers.values());
-        let finds = followers.clone().filter(|it| matches!(it, NameWaiter::Find { .. }));
-        assert_eq!(waiting_tickets + finds.count(), followers.clone().count());
-        assert_eq!(requests.len(), unplaced + followers.count());
+        let waiters = state.actors.values().filter_map(|actor| actor.named.as_ref());
+        let waiters = waiters.flat_map(|named| named.waiters.values());
+        let finds = waiters.clone().filter(|it| matches!(it, NameWaiter::Find { .. }));
+        assert_eq!(waiting_tickets + finds.count(), waiters.clone().count());
+        assert_eq!(requests.len(), unplaced + waiters.count());
     }
 
     /// Each name has one owner that is not dead.
@@ -82,7 +82,7 @@ impl World {
         }
         assert!(state.stopping.iter().all(|key| state.actors.contains_key(key)));
         for (key, actor) in &state.actors {
-            let open = state.is_served(actor.job);
+            let open = state.is_active(actor.job);
             let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Unaccounted);
             assert!(open || may_live || state.may_still_start(*key), "{key} outlives its job");
             let unassigned =
@@ -156,7 +156,7 @@ impl World {
             assert!(actual.drivers.iter().all(|job| state.open_jobs.contains(job)));
         }
         for (key, actor) in &state.actors {
-            let orphan = state.may_still_start(*key) && !state.is_served(actor.job);
+            let orphan = state.may_still_start(*key) && !state.is_active(actor.job);
             assert_eq!(state.start_leases.has(*key), orphan, "{key} waits for ever, or is given up");
         }
         let mut back_offs = 0;

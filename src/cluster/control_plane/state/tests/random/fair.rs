@@ -74,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
-    fn whatever_fits_an_empty_node_is_placed_after_a_bounded_number_of_others(
+    fn actor_that_fits_an_empty_node_is_passed_by_a_bounded_number(
         nodes in 1..3_u64,
         requests in proptest::collection::vec((0..2_usize, 0..SIZES.len()), 4000),
     ) {

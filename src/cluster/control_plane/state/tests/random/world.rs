@@ -145,11 +145,11 @@ impl World {
                 }
             }
             Step::CreateActor(actor) => self.create(*actor),
-            Step::NotSpawned(actor) => {
+            Step::SpawnCancelled(actor) => {
                 let assigned: Vec<ActorKey> = self.assigned.iter().copied().collect();
                 if let Some(actor) = pick(&assigned, *actor) {
                     self.must_live.remove(&actor);
-                    self.event(Event::NotSpawned { actor, cause: "it was cancelled".to_owned() });
+                    self.event(Event::SpawnCancelled { actor, cause: "it was cancelled".to_owned() });
                 }
             }
             Step::ActorEnds(actor) => self.actor_ends(*actor),
@@ -447,7 +447,7 @@ impl World {
                 None => drop(self.durable.remove(&key)),
             }
             if let Some(&Record::IdWatermarks { jobs, workers, actors }) = self.durable.get(&key) {
-                let actions = self.harness.handle(Event::NumbersKept { jobs, workers, actors });
+                let actions = self.harness.handle(Event::WatermarksDurable { jobs, workers, actors });
                 assert_eq!(actions, []);
             }
         }
