@@ -17,7 +17,7 @@ pub(in crate::cluster) struct Ticket(pub(in crate::cluster) u64);
 
 /// Input of the control plane.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::cluster) enum Event {
+pub(in crate::cluster) enum ControlEvent {
     /// Records that an earlier incarnation of the head persisted; the first event, if any.
     Restored(Vec<Record>),
     /// Identifies the agent of the head's own node, which relays the head's connections.
@@ -207,7 +207,7 @@ pub(in crate::cluster) enum Record {
     /// Watermarks of the allocated ids; the next incarnation starts one block above them.
     IdWatermarks { jobs: u32, workers: u64, actors: u64 },
     /// Alive node, with the time of its join and its drain flag.
-    Node { facts: NodeDescriptor, joined_ms: u64, draining: bool },
+    LiveNode { facts: NodeDescriptor, joined_ms: u64, draining: bool },
     /// Incarnation of the head's host that ran last. The state ignores this record; the head reads it.
     Incarnation { incarnation: u64 },
 }
@@ -218,6 +218,6 @@ pub(in crate::cluster) enum RecordKey {
     Job(JobId),
     Actor(ActorKey),
     IdWatermarks,
-    Node(NodeId),
+    LiveNode(NodeId),
     Incarnation,
 }

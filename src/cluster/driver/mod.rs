@@ -198,7 +198,7 @@ impl DriverShared {
     }
 
     /// Sends the head a request about the job.
-    async fn ask(&self, request: JobRequest) -> Result<control_service::Reply, SendError> {
+    async fn ask(&self, request: JobRequest) -> Result<control_service::ControlReply, SendError> {
         call_host(&self.control, self.head(), JOB, request, deadline_in(HEAD_RPC_TIMEOUT)).await
     }
 }
@@ -306,7 +306,7 @@ async fn enrol_and_start(
     };
     let request = JobRequest::Start { job: submitted.job(), facts: facts.clone() };
     let deadline = deadline_in(HEAD_RPC_TIMEOUT);
-    let started: control_service::Reply = call_host(&control, enrolled.head, JOB, request, deadline)
+    let started: control_service::ControlReply = call_host(&control, enrolled.head, JOB, request, deadline)
         .await
         .map_err(|error| ClusterError::Head { address: options.address.clone(), why: error.to_string() })?;
     let (job, initial) = match started {

@@ -3,11 +3,11 @@
 //! ```text
 //!   parent                                worker
 //!     | --- WorkerInit ------------------> |     first byte may carry the fd of the worker's output
-//!     | <-- Report::Diverted ------------- |
-//!     | <-- Report::Ready or Failed ------ |
+//!     | <-- WorkerMessage::Diverted ------------- |
+//!     | <-- WorkerMessage::Ready or Failed ------ |
 //!     | --- HANDOFF + host id, with an fd  |     any number, in any order:
 //!     | --- RENEW + Credentials ---------> |
-//!     | <-- Report::ActorEvents, Tasks, .. |
+//!     | <-- WorkerMessage::ActorEvents, Tasks, .. |
 //!     | --- STOP, or end of the stream --> |     the end of the stream is the end of the parent
 //! ```
 //!
@@ -79,7 +79,7 @@ pub(crate) const EVENTS_PER_REPORT_MAX: usize = 64;
 
 /// Message of a worker to its parent.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Report {
+pub(crate) enum WorkerMessage {
     /// The process runs as a worker, and no longer in the program's `main`.
     Diverted,
     /// Both hosts listen.

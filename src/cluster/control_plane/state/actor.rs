@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::history::ActorRecord;
 use super::names::Class;
 use super::placement::NameWaiter;
-use super::{Action, Answer, ControlError, Record, RecordKey, State, Ticket};
+use super::{Action, Answer, ClusterState, ControlError, Record, RecordKey, Ticket};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{
     ActorKey, ActorLocation, ActorSpec, ActorState, JobId, Lifetime, NodeId, WorkerId,
@@ -22,7 +22,7 @@ pub(super) struct Actor {
     pub(super) detached: bool,
     /// Index in the worker's list of actors.
     pub(super) index_in_worker: u32,
-    pub(super) phase: Phase,
+    pub(super) phase: ActorPhase,
     pub(super) named: Option<Box<NameEntry>>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Actor {
 ///
 /// From [`AwaitingWorker`](Self::AwaitingWorker) to [`Alive`](Self::Alive) it holds resources of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ActorPhase {
     /// Queued: no node has room.
     Waiting,
     /// Bound to a node on which no worker of the job is ready.
@@ -62,7 +62,7 @@ pub(super) struct UnplacedActor {
     pub(super) failed: u32,
 }
 
-impl Phase {
+impl ActorPhase {
     pub(super) fn worker(self) -> Option<WorkerId> {
         match self {
             Self::Starting(worker) | Self::Assigned(worker) | Self::Alive(worker, _) => Some(worker),
@@ -83,7 +83,7 @@ impl Phase {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Checks whether later incarnations of the head need a record of the actor.
     fn is_durable(&self, actor: &Actor) -> bool {
         actor.named.is_some() || actor.detached || self.schedule.requires_resources(actor.shape)
@@ -105,9 +105,9 @@ impl State {
     }
 
     /// Node whose resources the actor holds.
-    pub(super) fn node_of(&self, phase: Phase) -> Option<NodeId> {
+    pub(super) fn node_of(&self, phase: ActorPhase) -> Option<NodeId> {
         match phase {
-            Phase::AwaitingWorker(node) => Some(node),
+            ActorPhase::AwaitingWorker(node) => Some(node),
             other => Some(self.workers.get(&other.worker()?)?.node),
         }
     }
@@ -118,14 +118,14 @@ impl State {
         Some(ActorLocation { host: member.actors, target })
     }
 
-    pub(super) fn set_phase(&mut self, key: ActorKey, phase: Phase) {
+    pub(super) fn set_phase(&mut self, key: ActorKey, phase: ActorPhase) {
         if let Some(actor) = self.actors.get_mut(&key) {
             actor.phase = phase;
         }
     }
 
     /// Adds an actor to a worker's list.
-    pub(super) fn attach_to_worker(&mut self, key: ActorKey, worker_id: WorkerId, phase: Phase) {
+    pub(super) fn attach_to_worker(&mut self, key: ActorKey, worker_id: WorkerId, phase: ActorPhase) {
         let (Some(actor), Some(worker)) = (self.actors.get_mut(&key), self.workers.get_mut(&worker_id))
         else {
             return;
@@ -133,14 +133,14 @@ impl State {
         actor.index_in_worker =
             u32::try_from(worker.actors.len()).expect("a worker has fewer actors than numbers");
         worker.actors.push(key);
-        worker.alive_actors += usize::from(matches!(phase, Phase::Alive(..)));
+        worker.alive_actors += usize::from(matches!(phase, ActorPhase::Alive(..)));
         actor.phase = phase;
     }
 
     /// Removes an actor from its worker's list.
-    fn detach_from_worker(&mut self, key: ActorKey, at: u32, phase: Phase) {
+    fn detach_from_worker(&mut self, key: ActorKey, at: u32, phase: ActorPhase) {
         let Some(worker) = phase.worker().and_then(|worker| self.workers.get_mut(&worker)) else { return };
-        worker.alive_actors -= usize::from(matches!(phase, Phase::Alive(..)));
+        worker.alive_actors -= usize::from(matches!(phase, ActorPhase::Alive(..)));
         let at_index = at as usize;
         if worker.actors.get(at_index) != Some(&key) {
             return;
@@ -158,8 +158,10 @@ impl State {
     pub(super) fn assign(&mut self, key: ActorKey, worker: WorkerId) {
         let Some(member) = self.workers.get(&worker).and_then(|worker| worker.member) else { return };
         match self.actors.get_mut(&key) {
-            Some(actor) if actor.phase == Phase::Starting(worker) => actor.phase = Phase::Assigned(worker),
-            Some(_) => self.attach_to_worker(key, worker, Phase::Assigned(worker)),
+            Some(actor) if actor.phase == ActorPhase::Starting(worker) => {
+                actor.phase = ActorPhase::Assigned(worker)
+            }
+            Some(_) => self.attach_to_worker(key, worker, ActorPhase::Assigned(worker)),
             None => return,
         }
         let Some(unplaced) = self.pending.remove(&key) else { return };
@@ -195,24 +197,24 @@ impl State {
         let phase = self.actors.get(&key).map(|actor| (actor.phase, actor.detached));
         let own = self.workers.get(&worker).and_then(|worker| worker.detached);
         match phase {
-            Some((Phase::Assigned(placed), _)) if placed == worker => {
+            Some((ActorPhase::Assigned(placed), _)) if placed == worker => {
                 self.mark_alive(key, worker, at.target);
                 if self.stopping.contains(&key) {
                     // A kill during the constructor takes effect now; no message could interrupt it.
                     self.stop_actor(key, worker, at);
                 }
             }
-            Some((Phase::Alive(lives, _), _)) if lives == worker => {
-                self.set_phase(key, Phase::Alive(worker, at.target));
+            Some((ActorPhase::Alive(lives, _), _)) if lives == worker => {
+                self.set_phase(key, ActorPhase::Alive(worker, at.target));
                 if self.stopping.contains(&key) {
                     self.stop_actor(key, worker, at);
                 }
             }
-            Some((Phase::Unaccounted, detached)) if own == detached.then_some(key) => {
+            Some((ActorPhase::Unaccounted, detached)) if own == detached.then_some(key) => {
                 self.unaccounted.remove(&key);
                 let (node, actor) = (self.workers[&worker].node, &self.actors[&key]);
                 self.schedule.allocate(node, actor.shape);
-                self.attach_to_worker(key, worker, Phase::Assigned(worker));
+                self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
                 self.mark_alive(key, worker, at.target);
             }
             None if own.is_none() && self.may_predate_head(key, worker) => {
@@ -248,17 +250,17 @@ impl State {
             shape,
             detached: false,
             index_in_worker: 0,
-            phase: Phase::Waiting,
+            phase: ActorPhase::Waiting,
             named: None,
         };
         self.actors.insert(key, actor);
-        self.attach_to_worker(key, worker, Phase::Assigned(worker));
+        self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
     }
 
     /// Marks an assigned actor as created.
     fn mark_alive(&mut self, key: ActorKey, worker_id: WorkerId, target: Target) {
         let Some(actor) = self.actors.get_mut(&key) else { return };
-        actor.phase = Phase::Alive(worker_id, target);
+        actor.phase = ActorPhase::Alive(worker_id, target);
         let (job, named) = (actor.job, actor.named.is_some());
         if let Some(worker) = self.workers.get_mut(&worker_id) {
             worker.alive_actors += 1;
@@ -277,7 +279,7 @@ impl State {
     /// Its creator can know of the creation, and end, before the worker's report arrives.
     pub(super) fn may_still_start(&self, key: ActorKey) -> bool {
         let actor = self.actors.get(&key);
-        actor.is_some_and(|actor| actor.detached && matches!(actor.phase, Phase::Assigned(_)))
+        actor.is_some_and(|actor| actor.detached && matches!(actor.phase, ActorPhase::Assigned(_)))
     }
 
     /// Fails a detached actor that was not created in time after its job ended.
@@ -302,7 +304,7 @@ impl State {
     /// resources until it has ended.
     pub(super) fn spawn_cancelled(&mut self, key: ActorKey, cause: &str) {
         match self.actors.get(&key).map(|actor| actor.phase) {
-            Some(Phase::Alive(worker, target)) => self.stop_alive(key, worker, target),
+            Some(ActorPhase::Alive(worker, target)) => self.stop_alive(key, worker, target),
             _ => self.actor_ended(key, cause),
         }
     }
@@ -338,10 +340,10 @@ impl State {
             Some((found.node, worker, found.pid))
         });
         match phase {
-            Phase::Waiting => self.stop_waiting((actor.job, actor.shape), key),
-            Phase::AwaitingWorker(node) => self.remove_awaiting_worker(actor.job, node, key),
-            Phase::Unaccounted => drop(self.unaccounted.remove(&key)),
-            Phase::Starting(_) | Phase::Assigned(_) | Phase::Alive(..) => {
+            ActorPhase::Waiting => self.stop_waiting((actor.job, actor.shape), key),
+            ActorPhase::AwaitingWorker(node) => self.remove_awaiting_worker(actor.job, node, key),
+            ActorPhase::Unaccounted => drop(self.unaccounted.remove(&key)),
+            ActorPhase::Starting(_) | ActorPhase::Assigned(_) | ActorPhase::Alive(..) => {
                 self.detach_from_worker(key, actor.index_in_worker, phase)
             }
         }
@@ -365,7 +367,7 @@ impl State {
             self.deferred.retries.extend(std::mem::take(&mut named.waiters).into_values());
         }
         // An unaccounted actor has one, too, if its dedicated worker has rejoined without it.
-        let has_own = phase.worker().is_some() || phase == Phase::Unaccounted;
+        let has_own = phase.worker().is_some() || phase == ActorPhase::Unaccounted;
         let own = self.dedicated_workers.get(&key).copied().filter(|_| has_own);
         if let Some(worker) = own {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
@@ -378,15 +380,15 @@ impl State {
         let Some(actor) = self.actors.get(&key) else { return };
         let (job, shape, phase, at) = (actor.job, actor.shape, actor.phase, actor.index_in_worker);
         match phase {
-            Phase::AwaitingWorker(node) => self.remove_awaiting_worker(job, node, key),
-            Phase::Starting(_) => self.detach_from_worker(key, at, phase),
+            ActorPhase::AwaitingWorker(node) => self.remove_awaiting_worker(job, node, key),
+            ActorPhase::Starting(_) => self.detach_from_worker(key, at, phase),
             _ => return,
         }
         if let Some(node) = self.node_of(phase) {
             self.schedule.release(node, shape);
             self.deferred.freed.insert(node);
         }
-        self.set_phase(key, Phase::Waiting);
+        self.set_phase(key, ActorPhase::Waiting);
         self.deferred.evicted.insert(key);
     }
 
@@ -400,10 +402,10 @@ impl State {
             return self.answer(ticket, answer);
         };
         match actor.phase {
-            Phase::Alive(worker, target) => self.stop_alive(key, worker, target),
+            ActorPhase::Alive(worker, target) => self.stop_alive(key, worker, target),
             // Its constructor may be running, which no message interrupts. Once it returns, the actor is
             // stopped.
-            Phase::Assigned(_) => drop(self.stopping.insert(key)),
+            ActorPhase::Assigned(_) => drop(self.stopping.insert(key)),
             _ => self.end_actor(key, &"it was killed before it was created".into(), ControlError::Unknown),
         }
         self.answer(ticket, Ok(Answer::Done));
@@ -414,7 +416,7 @@ impl State {
     /// A replacement is started, unless the worker was dedicated to a detached actor.
     pub(super) fn kill_worker_of(&mut self, ticket: Ticket, key: ActorKey) {
         let worker = match self.actors.get(&key).map(|actor| actor.phase) {
-            Some(Phase::Assigned(worker) | Phase::Alive(worker, _)) => worker,
+            Some(ActorPhase::Assigned(worker) | ActorPhase::Alive(worker, _)) => worker,
             // The actor has not been handed to a worker, so nothing can be stuck.
             _ => return self.kill(ticket, key),
         };

@@ -9,7 +9,7 @@
 //! for `WORKER_STABLE_AFTER` resets the count.
 
 use super::job::Pool;
-use super::{Millis, State, millis};
+use super::{ClusterState, Millis, millis};
 use crate::cluster::model::{JobId, NodeId, WorkerId};
 use crate::config::{WORKER_RESTART_BACKOFF, WORKER_RESTART_DELAY_MAX};
 
@@ -46,7 +46,7 @@ impl CrashLoop {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Alert for a pool that has crashed more than once in a row.
     pub(super) fn crash_alert(&self, node: NodeId, pool: &Pool) -> Option<String> {
         let CrashLoop { consecutive, last, next_start } = &pool.crash_loop;

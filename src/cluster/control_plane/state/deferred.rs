@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::placement::NameWaiter;
-use super::{ControlError, State};
+use super::{ClusterState, ControlError};
 use crate::cluster::control_plane::scheduler::ShapeId;
 use crate::cluster::model::{ActorKey, JobId, NodeId};
 
@@ -25,7 +25,7 @@ pub(super) struct DeferredWork {
     pub(super) maybe_drained: BTreeSet<NodeId>,
 }
 
-impl State {
+impl ClusterState {
     /// Runs the deferred work until none is left.
     pub(super) fn run_deferred(&mut self) {
         // The order of the arms matters. Infeasible actors fail before others are placed. Evicted actors are

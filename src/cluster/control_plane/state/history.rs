@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::State;
+use super::ClusterState;
 use super::actor::Actor;
 use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeInfo, TaskCount, WorkerAddress, WorkerId, WorkerSummary,
@@ -134,7 +134,7 @@ impl History {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Adds an ended actor, and drops the shape of the one that it displaces.
     pub(super) fn record_ended_actor(&mut self, actor: ActorRecord) {
         if let Some(oldest) = self.history.actors.add(actor) {

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Div};
 
-use super::{Action, ControlError, Record, State};
+use super::{Action, ClusterState, ControlError, Record};
 use crate::cluster::model::{ActorKey, JobId, WorkerId};
 use crate::config::{ACTOR_ID_BLOCK, JOB_ID_BLOCK, WORKER_ID_BLOCK};
 
@@ -109,7 +109,7 @@ impl IdAllocator {
     }
 }
 
-impl State {
+impl ClusterState {
     pub(super) fn new_job(&mut self) -> Result<JobId, ControlError> {
         self.check_persistence()?;
         self.require_id(self.ids.job.next < self.ids.job.end)?;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::crash_loop::CrashLoop;
-use super::node::Node;
+use super::node::LiveNode;
 use super::{
-    Action, Answer, ControlError, JobEvent, Millis, Record, RecordKey, State, Ticket, WorkerEntry,
+    Action, Answer, ClusterState, ControlError, JobEvent, Millis, Record, RecordKey, Ticket, WorkerEntry,
     lease_expired_text,
 };
 use crate::cluster::control_plane::scheduler::Schedulability;
@@ -43,7 +43,7 @@ pub(super) struct Job {
     pub(super) waiting_tickets: BTreeSet<Ticket>,
     /// Leaf at which the next round-robin search starts.
     pub(super) round_robin: usize,
-    /// Value of [`State::turns`] when the job was last served from the pending queues.
+    /// Value of [`ClusterState::turns`] when the job was last served from the pending queues.
     pub(super) last_turn: u64,
 }
 
@@ -95,7 +95,7 @@ impl Job {
     }
 }
 
-impl State {
+impl ClusterState {
     pub(super) fn pool(&mut self, job: JobId, node: NodeId) -> Option<&mut Pool> {
         self.jobs.get_mut(&job)?.pools.get_mut(&node)
     }
@@ -215,7 +215,7 @@ impl State {
     }
 
     pub(super) fn node_provisioned(&mut self, job: JobId, node_id: NodeId) {
-        let is_usable = self.nodes.get(&node_id).is_some_and(Node::is_usable);
+        let is_usable = self.nodes.get(&node_id).is_some_and(LiveNode::is_usable);
         let Some(active_job) = self.active_job(job).ok().filter(|_| is_usable) else { return };
         // A driver that reconnects reports all of its nodes again. That must not restart a pool which is
         // blocked or backing off: only a new incarnation of the node gets another attempt.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::history::NodeRecord;
-use super::{Action, JobEvent, Millis, Record, RecordKey, State};
+use super::{Action, ClusterState, JobEvent, Millis, Record, RecordKey};
 use crate::cluster::control_plane::scheduler::Schedulability;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::{
@@ -13,7 +13,7 @@ use crate::id::HostUid;
 
 /// Node that is not dead.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct LiveNode {
     pub(super) facts: NodeDescriptor,
     pub(super) state: NodeState,
     /// Set once its agent has joined this incarnation of the head.
@@ -30,7 +30,7 @@ pub(super) struct Node {
     pub(super) is_stopping: bool,
 }
 
-impl Node {
+impl LiveNode {
     pub(super) fn new(facts: NodeDescriptor, joined: Millis) -> Self {
         Self {
             facts,
@@ -66,7 +66,7 @@ impl Node {
     }
 
     fn record(&self) -> Record {
-        Record::Node {
+        Record::LiveNode {
             facts: self.facts.clone(),
             joined_ms: self.joined.0,
             draining: self.state == NodeState::Draining,
@@ -74,12 +74,12 @@ impl Node {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Sets the agent of the head's own node, and drops the node of an earlier one.
     pub(super) fn set_own_agent(&mut self, agent: HostUid) {
         self.own_agent = Some(agent);
         // Two agents cannot share the node's socket, so an earlier agent of it is gone.
-        let is_previous = |node: &&Node| node.facts.is_head && node.facts.agent != agent;
+        let is_previous = |node: &&LiveNode| node.facts.is_head && node.facts.agent != agent;
         let previous: Vec<NodeId> =
             self.nodes.values().filter(is_previous).map(|node| node.facts.id()).collect();
         for id in previous {
@@ -116,7 +116,7 @@ impl State {
         if known.is_some() {
             self.node_lost(id, "its agent restarted");
         }
-        self.add_node(id, Node::new(report.facts, self.now));
+        self.add_node(id, LiveNode::new(report.facts, self.now));
         self.persist_node(id);
         // The workers belong to an incarnation that was declared dead; their actors are dead already.
         for worker in report.workers {
@@ -127,7 +127,7 @@ impl State {
     }
 
     /// Adds a node, which must not exist.
-    pub(super) fn add_node(&mut self, id: NodeId, node: Node) {
+    pub(super) fn add_node(&mut self, id: NodeId, node: LiveNode) {
         self.history.forget_node(id);
         self.schedule.add(id, &node.facts.resources, &node.facts.labels);
         self.schedule.set_schedulability(id, node.schedulability());
@@ -223,7 +223,7 @@ impl State {
         // Before the next incarnation of the node is added, which is reserved for none.
         self.end_reservations();
         self.deferred.capacity_shrunk = true;
-        self.actions.push(Action::Delete(RecordKey::Node(id)));
+        self.actions.push(Action::Delete(RecordKey::LiveNode(id)));
         if let Some(node) = self.nodes.remove(&id) {
             let info = NodeInfo {
                 state: NodeState::Dead,

@@ -12,18 +12,18 @@ use rustc_hash::FxHashMap;
 
 /// Hash map with ordered keys.
 #[derive(Debug)]
-pub(super) struct Table<K, V> {
+pub(super) struct OrderedMap<K, V> {
     rows: FxHashMap<K, V>,
     keys: BTreeSet<K>,
 }
 
-impl<K, V> Default for Table<K, V> {
+impl<K, V> Default for OrderedMap<K, V> {
     fn default() -> Self {
         Self { rows: FxHashMap::default(), keys: BTreeSet::new() }
     }
 }
 
-impl<K: Copy + Ord + Hash, V> Table<K, V> {
+impl<K: Copy + Ord + Hash, V> OrderedMap<K, V> {
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.rows.get(key)
     }
@@ -81,7 +81,7 @@ impl<K: Copy + Ord + Hash, V> Table<K, V> {
     }
 }
 
-impl<K: Copy + Ord + Hash, V> Index<&K> for Table<K, V> {
+impl<K: Copy + Ord + Hash, V> Index<&K> for OrderedMap<K, V> {
     type Output = V;
 
     fn index(&self, key: &K) -> &V {
@@ -89,7 +89,7 @@ impl<K: Copy + Ord + Hash, V> Index<&K> for Table<K, V> {
     }
 }
 
-impl<'a, K, V> IntoIterator for &'a Table<K, V> {
+impl<'a, K, V> IntoIterator for &'a OrderedMap<K, V> {
     type Item = (&'a K, &'a V);
     type IntoIter = hash_map::Iter<'a, K, V>;
 
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn rows_are_found_by_key_and_iterated_in_order() {
-        let mut table = Table::default();
+        let mut table = OrderedMap::default();
         for key in [5, 1, 9, 3, 9] {
             table.insert(key, 10 * key);
         }

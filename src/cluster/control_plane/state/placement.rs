@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::actor::{Actor, NameEntry, Phase, UnplacedActor};
-use super::{Answer, ControlError, State, Ticket};
+use super::actor::{Actor, ActorPhase, NameEntry, UnplacedActor};
+use super::{Answer, ClusterState, ControlError, Ticket};
 use crate::cluster::model::{ActorKey, ActorSpec, JobId, Lifetime, NodeId};
 use crate::config::{ACTOR_CONSTRAINTS_MAX, ACTOR_NAME_BYTES_MAX};
 
@@ -40,7 +40,7 @@ impl NameWaiter {
     }
 }
 
-impl State {
+impl ClusterState {
     pub(super) fn place(&mut self, ticket: Ticket, job: JobId, spec: ActorSpec) {
         if let Err(error) = self.try_place(ticket, job, spec) {
             self.answer(ticket, Err(error));
@@ -82,8 +82,15 @@ impl State {
             self.names.claim(&spec.namespace, &name, key);
             Box::new(NameEntry { namespace: spec.namespace, name, waiters: BTreeMap::new() })
         });
-        let actor =
-            Actor { job: job_id, class, shape, detached, index_in_worker: 0, phase: Phase::Waiting, named };
+        let actor = Actor {
+            job: job_id,
+            class,
+            shape,
+            detached,
+            index_in_worker: 0,
+            phase: ActorPhase::Waiting,
+            named,
+        };
         self.actors.insert(key, actor);
         self.pending.insert(key, UnplacedActor { ticket, failed: 0 });
         self.open_requests.insert(ticket, OpenRequest::Place(key));
@@ -107,14 +114,15 @@ impl State {
         let class = self.classes.name(actor.class);
         if !spec.get_if_exists || class != spec.class {
             let name = spec.name.unwrap_or_default();
-            let alive = if matches!(actor.phase, Phase::Alive(..)) { "" } else { ", which is being created" };
+            let alive =
+                if matches!(actor.phase, ActorPhase::Alive(..)) { "" } else { ", which is being created" };
             return Err(ControlError::NameTaken(format!(
                 "the name {name} of the namespace {} is taken by actor {owner} of type {class} of job {}{alive}: \
                  take another name, or kill that actor",
                 spec.namespace, actor.job
             )));
         }
-        let alive = matches!(actor.phase, Phase::Alive(..));
+        let alive = matches!(actor.phase, ActorPhase::Alive(..));
         let waiter = NameWaiter::Place { ticket, job: job_id, spec };
         self.add_waiter(waiter, owner);
         if alive {
@@ -155,7 +163,7 @@ impl State {
     /// Answer that describes an alive actor.
     fn found(&self, key: ActorKey) -> Option<Answer> {
         let actor = self.actors.get(&key)?;
-        let Phase::Alive(worker, target) = actor.phase else { return None };
+        let ActorPhase::Alive(worker, target) = actor.phase else { return None };
         Some(Answer::Found {
             actor: key,
             class: self.classes.name(actor.class).to_owned(),
@@ -206,10 +214,10 @@ impl State {
         match phase {
             // The actor may be alive already: the process that created it can know so, and look it up, before
             // the worker's report has arrived.
-            Some((owner, Phase::Unaccounted | Phase::Assigned(_) | Phase::Starting(_))) => {
+            Some((owner, ActorPhase::Unaccounted | ActorPhase::Assigned(_) | ActorPhase::Starting(_))) => {
                 self.add_waiter(NameWaiter::Find { ticket }, owner);
             }
-            Some((owner, Phase::Alive(..))) => {
+            Some((owner, ActorPhase::Alive(..))) => {
                 let found = self.found(owner);
                 let gone = || ControlError::Unknown(format!("the actor {name} is gone"));
                 self.answer(ticket, found.ok_or_else(gone));
@@ -267,12 +275,12 @@ impl State {
         self.schedule.allocate(node, shape);
         if detached {
             let worker = self.start_worker(node, job, Some(key));
-            return self.attach_to_worker(key, worker, Phase::Starting(worker));
+            return self.attach_to_worker(key, worker, ActorPhase::Starting(worker));
         }
         if let Some(worker) = self.least_busy(job, node) {
             return self.assign(key, worker);
         }
-        self.set_phase(key, Phase::AwaitingWorker(node));
+        self.set_phase(key, ActorPhase::AwaitingWorker(node));
         if let Some(pool) = self.pool(job, node) {
             pool.awaiting_worker.insert(key);
         }

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeSet;
 
-use super::worker::Worker;
-use super::{Action, ControlError, State};
-use crate::cluster::control_plane::state::actor::Phase;
+use super::worker::LiveWorker;
+use super::{Action, ClusterState, ControlError};
+use crate::cluster::control_plane::state::actor::ActorPhase;
 use crate::cluster::model::NodeReport;
 use crate::cluster::model::WorkerReport;
 use crate::cluster::model::{ActorKey, JobId, NodeId, WorkerId};
 
-impl State {
+impl ClusterState {
     /// Handles the join of an agent incarnation that is known: its link was lost, or the head restarted.
     pub(super) fn node_rejoined(&mut self, report: NodeReport) {
         let id = report.facts.id();
@@ -77,7 +77,7 @@ impl State {
             if report.detached.is_none() {
                 self.add_pool(report.job, node);
             }
-            self.add_worker(id, Worker::new(node, report.job, report.detached));
+            self.add_worker(id, LiveWorker::new(node, report.job, report.detached));
         }
         if !known && !adopted {
             self.actions.push(Action::StopWorker { node, worker: id });
@@ -100,7 +100,7 @@ impl State {
             None => self.is_active(report.job),
             Some(actor) => {
                 let known = self.actors.get(&actor);
-                known.is_some_and(|actor| actor.detached && actor.phase == Phase::Unaccounted)
+                known.is_some_and(|actor| actor.detached && actor.phase == ActorPhase::Unaccounted)
             }
         }
     }
@@ -110,7 +110,8 @@ impl State {
         let actors = self.workers.get(&worker).map(|worker| worker.actors.clone());
         for key in actors.into_iter().flatten() {
             // Only alive ones: an assigned actor may be created at any moment, so its absence proves nothing.
-            let alive = self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, Phase::Alive(..)));
+            let alive =
+                self.actors.get(&key).is_some_and(|actor| matches!(actor.phase, ActorPhase::Alive(..)));
             if alive && !reported.contains(&key) {
                 self.end_actor(key, &"it was gone when its node rejoined".into(), ControlError::Unknown);
             }

@@ -1,11 +1,11 @@
 //! Reservations of nodes for actors that have been passed for too long.
 
-use super::State;
+use super::ClusterState;
 use crate::cluster::control_plane::scheduler::Queue;
 use crate::cluster::model::{ActorKey, NodeId};
 use crate::config::RESERVATIONS_MAX;
 
-impl State {
+impl ClusterState {
     /// Removes an actor from its queue, and releases the node that was reserved for it.
     pub(super) fn stop_waiting(&mut self, queue: Queue, key: ActorKey) {
         if let Some(node) = self.waiting.remove(self.now, queue, key) {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::actor::{Actor, NameEntry, Phase};
+use super::actor::{Actor, ActorPhase, NameEntry};
 use super::job::Job;
-use super::node::Node;
-use super::{Action, ControlError, Millis, Record, RecordKey, RejoinPeriod, State, millis};
+use super::node::LiveNode;
+use super::{Action, ClusterState, ControlError, Millis, Record, RecordKey, RejoinPeriod, millis};
 use crate::cluster::model::{
     ActorKey, ActorSpec, JobDescriptor, JobId, JobState, Lifetime, NodeDescriptor, NodeState,
 };
@@ -18,19 +18,19 @@ impl Record {
             Self::Job { job, .. } => RecordKey::Job(*job),
             Self::Actor { actor, .. } => RecordKey::Actor(*actor),
             Self::IdWatermarks { .. } => RecordKey::IdWatermarks,
-            Self::Node { facts, .. } => RecordKey::Node(facts.id()),
+            Self::LiveNode { facts, .. } => RecordKey::LiveNode(facts.id()),
             Self::Incarnation { .. } => RecordKey::Incarnation,
         }
     }
 }
 
-impl State {
+impl ClusterState {
     /// Restores nodes, then jobs, then actors.
     pub(super) fn restore(&mut self, mut records: Vec<Record>) {
         // Jobs refer to nodes, and actors to jobs. Ended jobs go in order of their ends, as the history is.
         records.sort_by_key(|record| match record {
             Record::IdWatermarks { .. } | Record::Incarnation { .. } => (0, 0),
-            Record::Node { joined_ms, .. } => (1, *joined_ms),
+            Record::LiveNode { joined_ms, .. } => (1, *joined_ms),
             Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
             Record::Actor { actor, .. } => (3, actor.0),
         });
@@ -38,7 +38,9 @@ impl State {
         for record in records {
             match record {
                 Record::IdWatermarks { jobs, workers, actors } => self.ids.start_at(jobs, workers, actors),
-                Record::Node { facts, joined_ms, draining } => self.restore_node(facts, joined_ms, draining),
+                Record::LiveNode { facts, joined_ms, draining } => {
+                    self.restore_node(facts, joined_ms, draining)
+                }
                 Record::Job { job, facts, state, started_ms, ended_ms, exit_code, message, left } => {
                     let ended = ended_ms.map(Millis);
                     let restored =
@@ -60,7 +62,7 @@ impl State {
     fn restore_node(&mut self, facts: NodeDescriptor, joined_ms: u64, draining: bool) {
         let state = if draining { NodeState::Draining } else { NodeState::Alive };
         let id = facts.id();
-        let node = Node { state, has_rejoined: false, ..Node::new(facts, Millis(joined_ms)) };
+        let node = LiveNode { state, has_rejoined: false, ..LiveNode::new(facts, Millis(joined_ms)) };
         self.add_node(id, node);
     }
 
@@ -98,7 +100,7 @@ impl State {
             shape,
             detached,
             index_in_worker: 0,
-            phase: Phase::Unaccounted,
+            phase: ActorPhase::Unaccounted,
             named,
         };
         self.actors.insert(key, actor);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::history::WorkerRecord;
-use super::{Action, ControlError, JobEvent, Millis, State, millis};
+use super::{Action, ClusterState, ControlError, JobEvent, Millis, millis};
 use crate::cluster::model::{
     ActorKey, JobId, NodeId, NodeState, TaskCount, WorkerAddress, WorkerId, WorkerState, WorkerSummary, cut,
 };
@@ -11,7 +11,7 @@ use crate::config::{ACTOR_NAME_BYTES_MAX, TASK_NAMES_MAX, WORKER_STABLE_AFTER, W
 
 /// Worker that is starting or running.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(super) struct LiveWorker {
     pub(super) node: NodeId,
     pub(super) job: JobId,
     pub(super) detached: Option<ActorKey>,
@@ -29,7 +29,7 @@ pub(super) struct Worker {
     pub(super) tasks: Vec<TaskCount>,
 }
 
-impl Worker {
+impl LiveWorker {
     /// Creates a worker that is about to start.
     pub(super) fn new(node: NodeId, job: JobId, detached: Option<ActorKey>) -> Self {
         Self {
@@ -70,17 +70,17 @@ impl Worker {
     }
 }
 
-impl State {
+impl ClusterState {
     /// Commands an agent to start a worker.
     pub(super) fn start_worker(&mut self, node: NodeId, job: JobId, detached: Option<ActorKey>) -> WorkerId {
         let id = self.new_worker();
-        self.add_worker(id, Worker::new(node, job, detached));
+        self.add_worker(id, LiveWorker::new(node, job, detached));
         self.actions.push(Action::StartWorker { node, worker: id, job, detached });
         id
     }
 
     /// Adds a worker to its node and pool.
-    pub(super) fn add_worker(&mut self, id: WorkerId, worker: Worker) {
+    pub(super) fn add_worker(&mut self, id: WorkerId, worker: LiveWorker) {
         if let Some(node) = self.nodes.get_mut(&worker.node) {
             node.workers.insert(id);
         }

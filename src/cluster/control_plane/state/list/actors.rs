@@ -2,8 +2,8 @@
 
 use super::cursor::Position;
 use super::reference::Meant;
-use super::{Listed, Reasons, State};
-use crate::cluster::control_plane::state::actor::{Actor, Phase};
+use super::{ClusterState, Listed, Reasons};
+use crate::cluster::control_plane::state::actor::{Actor, ActorPhase};
 use crate::cluster::control_plane::state::history::ActorRecord;
 use crate::cluster::listing::Value;
 use crate::cluster::model::{ActorInfo, ActorKey, ActorState, Lifetime, NodeId, WorkerId};
@@ -18,7 +18,7 @@ struct At<'a> {
 }
 
 impl<'a> At<'a> {
-    fn of(state: &'a State, position: Position) -> Option<Self> {
+    fn of(state: &'a ClusterState, position: Position) -> Option<Self> {
         if position.has_ended {
             let past = state.history.actors.get(position.at)?;
             return Some(Self { key: past.key, actor: &past.actor, past: Some(past) });
@@ -32,7 +32,7 @@ impl<'a> At<'a> {
     }
 
     /// Node, worker and process id of the actor.
-    fn place(self, state: &State) -> (Option<NodeId>, Option<WorkerId>, Option<u32>) {
+    fn place(self, state: &ClusterState) -> (Option<NodeId>, Option<WorkerId>, Option<u32>) {
         if let Some(past) = self.past {
             let (node, worker, pid) = past
                 .at
@@ -44,14 +44,14 @@ impl<'a> At<'a> {
         (state.node_of(self.actor.phase), worker, pid)
     }
 
-    fn cause(self, state: &State, reasons: &mut Reasons) -> Option<String> {
+    fn cause(self, state: &ClusterState, reasons: &mut Reasons) -> Option<String> {
         match self.past {
             Some(past) => Some(past.cause.to_string()),
             None => state.pending_reason(self.key, self.actor, reasons),
         }
     }
 
-    fn namespace(self, state: &'a State) -> &'a str {
+    fn namespace(self, state: &'a ClusterState) -> &'a str {
         let jobs_own = || state.jobs.get(&self.actor.job).map(|job| job.facts.namespace.as_str());
         let named = self.actor.named.as_ref().map(|named| named.namespace.as_str());
         named.or_else(jobs_own).unwrap_or_default()
@@ -63,7 +63,7 @@ impl<'a> At<'a> {
 }
 
 impl Listed for ActorInfo {
-    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
+    fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, .. } = position;
         if has_ended {
             let ended = state.history.actors.numbered().rev().map(|(number, _)| number);
@@ -72,7 +72,7 @@ impl Listed for ActorInfo {
         Box::new(state.actors.keys_before(ActorKey(at)).map(|key| Position::living(key.0)))
     }
 
-    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a> {
+    fn field<'a>(state: &'a ClusterState, position: Position, key: &str) -> Value<'a> {
         let Some(at) = At::of(state, position) else { return Value::Nothing };
         match key {
             "actor_id" => Value::Id(at.key.0),
@@ -89,7 +89,7 @@ impl Listed for ActorInfo {
         }
     }
 
-    fn row(state: &State, position: Position, reasons: &mut Reasons) -> Option<Self> {
+    fn row(state: &ClusterState, position: Position, reasons: &mut Reasons) -> Option<Self> {
         let at = At::of(state, position)?;
         let (node_id, worker_id, pid) = at.place(state);
         Some(Self {
@@ -108,7 +108,7 @@ impl Listed for ActorInfo {
         })
     }
 
-    fn meant(state: &State, text: &str) -> Vec<Position> {
+    fn meant(state: &ClusterState, text: &str) -> Vec<Position> {
         let meant = Meant::new(text, 16);
         let complete = meant.id.map(ActorKey).filter(|key| state.actors.contains_key(key));
         let named = state.names.owners(text);
@@ -130,7 +130,7 @@ impl Listed for ActorInfo {
 const KILLED_WHILE_CONSTRUCTING: &str =
     "it was killed and ends when its constructor returns, which may still run";
 
-impl State {
+impl ClusterState {
     /// Explains why an actor is not alive; `None` if it is.
     pub(in crate::cluster::control_plane::state) fn pending_reason(
         &self,
@@ -139,18 +139,20 @@ impl State {
         reasons: &mut Reasons,
     ) -> Option<String> {
         match actor.phase {
-            Phase::Alive(..) => None,
-            Phase::Assigned(_) if self.stopping.contains(&key) => Some(KILLED_WHILE_CONSTRUCTING.to_owned()),
-            Phase::Assigned(_) => Some("it is assigned to a worker and not created yet".to_owned()),
-            Phase::Unaccounted => Some("its node has not rejoined since the head restarted".to_owned()),
-            Phase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
-            Phase::AwaitingWorker(node) => {
+            ActorPhase::Alive(..) => None,
+            ActorPhase::Assigned(_) if self.stopping.contains(&key) => {
+                Some(KILLED_WHILE_CONSTRUCTING.to_owned())
+            }
+            ActorPhase::Assigned(_) => Some("it is assigned to a worker and not created yet".to_owned()),
+            ActorPhase::Unaccounted => Some("its node has not rejoined since the head restarted".to_owned()),
+            ActorPhase::Starting(worker) => Some(format!("worker {worker} is being started for it")),
+            ActorPhase::AwaitingWorker(node) => {
                 let pool = self.jobs.get(&actor.job).and_then(|job| job.pools.get(&node));
                 let trouble = pool.and_then(|pool| self.crash_alert(node, pool));
                 let trouble = trouble.map_or_else(String::new, |trouble| format!("; its {trouble}"));
                 Some(format!("workers of its job are being started on node {node}{trouble}"))
             }
-            Phase::Waiting => Some(reasons.of((actor.job, actor.shape), self)),
+            ActorPhase::Waiting => Some(reasons.of((actor.job, actor.shape), self)),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::State;
+use super::ClusterState;
 use super::workers::over;
 use crate::cluster::control_plane::state::names::Class;
 use crate::cluster::listing::Counts;
@@ -26,7 +26,7 @@ pub(in crate::cluster) struct ClassSearch {
 
 impl ClassSearch {
     /// Counts the next slice of actors, and reports whether it was the last.
-    pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
+    pub(in crate::cluster) fn step(&mut self, state: &ClusterState) -> bool {
         if self.at.is_none() {
             for past in state.history.actors.iter() {
                 self.count(past.actor.class, ActorState::Dead);
@@ -85,7 +85,7 @@ impl FunctionSearch {
     }
 
     /// Counts the tasks of the next slice of workers, and reports whether it was the last.
-    pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
+    pub(in crate::cluster) fn step(&mut self, state: &ClusterState) -> bool {
         if self.at.is_none() {
             for past in state.history.workers.iter() {
                 past.tasks.iter().for_each(|count| self.count(&over(count)));

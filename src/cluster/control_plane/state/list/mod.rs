@@ -16,7 +16,7 @@ pub(in crate::cluster) use counts::{ClassSearch, FunctionSearch};
 
 use serde::Serialize;
 
-use super::State;
+use super::ClusterState;
 use super::queries::Reasons;
 use crate::cluster::listing::{Condition, Page, Query, QueryError, Row, Value};
 #[cfg(test)]
@@ -28,22 +28,22 @@ use cursor::Position;
 /// Row type that the state can list.
 pub(in crate::cluster) trait Listed: Row + Serialize {
     /// Positions after the given one, in list order, within the open or the ended rows. Some may have no row.
-    fn behind(state: &State, position: Position) -> Box<dyn Iterator<Item = Position> + '_>;
+    fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_>;
 
     /// Checks whether a position stands for a row.
-    fn is_there(state: &State, position: Position) -> bool {
+    fn is_there(state: &ClusterState, position: Position) -> bool {
         let _ = (state, position);
         true
     }
 
     /// Value of a field of the row at a position.
-    fn field<'a>(state: &'a State, position: Position, key: &str) -> Value<'a>;
+    fn field<'a>(state: &'a ClusterState, position: Position, key: &str) -> Value<'a>;
 
     /// Row at a position.
-    fn row(state: &State, position: Position, reasons: &mut Reasons) -> Option<Self>;
+    fn row(state: &ClusterState, position: Position, reasons: &mut Reasons) -> Option<Self>;
 
     /// Positions that a reference may mean. The caller filters out the others.
-    fn meant(state: &State, text: &str) -> Vec<Position>;
+    fn meant(state: &ClusterState, text: &str) -> Vec<Position>;
 }
 
 /// Query in progress.
@@ -83,7 +83,7 @@ impl<T: Listed> Search<T> {
     }
 
     /// Scans the next slice of the table, and reports whether it was the last.
-    pub(in crate::cluster) fn step(&mut self, state: &State) -> bool {
+    pub(in crate::cluster) fn step(&mut self, state: &ClusterState) -> bool {
         if let Some(called) = self.called.take() {
             let mut reasons = Reasons::default();
             let meant = T::meant(state, &called).into_iter();
@@ -146,7 +146,7 @@ impl<T: Listed> Search<T> {
 
 /// Whole tables, for tests.
 #[cfg(test)]
-impl State {
+impl ClusterState {
     fn all<T: Listed>(&self) -> Vec<T> {
         let (mut rows, mut query) = (Vec::new(), Query::filtered(Vec::new()));
         loop {

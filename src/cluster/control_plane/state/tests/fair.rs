@@ -5,7 +5,7 @@ use crate::config::{RESERVATION_MAX, RESERVE_AFTER, RESERVE_AFTER_PASSED, RESERV
 
 impl Harness {
     fn end(&mut self, actor: ActorKey) -> Vec<Action> {
-        self.handle(Event::ActorEnded { actor, cause: "it stopped".to_owned() })
+        self.handle(ControlEvent::ActorEnded { actor, cause: "it stopped".to_owned() })
     }
 
     /// Replaces small actors one by one, until `max` were placed or the pending request is answered.
@@ -32,7 +32,7 @@ impl Harness {
                     self.create(actor);
                     placed_count += 1;
                 }
-                _ => drop(self.handle(Event::Cancelled { ticket: request.ticket })),
+                _ => drop(self.handle(ControlEvent::Cancelled { ticket: request.ticket })),
             }
         }
         (living, placed_count)
@@ -134,9 +134,9 @@ fn reservation_moves_when_its_node_becomes_infeasible() {
     let pending = harness.place(job, cpus(4.0)).expect_pending();
     harness.seconds(RESERVE_AFTER.as_secs());
     assert_eq!(harness.reserved(), [1]);
-    harness.handle(Event::NodeDrain { node: NodeId(1) });
+    harness.handle(ControlEvent::NodeDrain { node: NodeId(1) });
     assert_eq!(harness.reserved(), [2]);
-    harness.handle(Event::Cancelled { ticket: pending });
+    harness.handle(ControlEvent::Cancelled { ticket: pending });
     assert!(harness.reserved().is_empty(), "{:?}", harness.reserved());
     harness.place(job, on(2, cpus(2.0))).expect_placed();
 }

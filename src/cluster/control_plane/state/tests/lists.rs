@@ -45,7 +45,7 @@ fn ten_actors() -> (Harness, JobId, Vec<ActorKey>) {
     let (mut harness, job) = Harness::with_nodes(2);
     let actors: Vec<ActorKey> = (0..10).map(|_| harness.spawn(job, plain()).0).collect();
     for at in [2, 3] {
-        harness.handle(Event::ActorEnded { actor: actors[at], cause: "it stopped".to_owned() });
+        harness.handle(ControlEvent::ActorEnded { actor: actors[at], cause: "it stopped".to_owned() });
     }
     (harness, job, actors)
 }
@@ -74,7 +74,7 @@ fn page_continues_after_a_row_that_has_ended() {
     let (mut harness, _, actors) = ten_actors();
     let (page, _) = harness.page::<ActorInfo>(&some(3));
     assert_eq!(keys(&page), [9, 8, 7].map(|at: usize| actors[at].0));
-    harness.handle(Event::ActorEnded { actor: actors[7], cause: "it stopped".to_owned() });
+    harness.handle(ControlEvent::ActorEnded { actor: actors[7], cause: "it stopped".to_owned() });
     let (page, _) = harness.page::<ActorInfo>(&Query { after: page.next, ..some(10) });
     assert_eq!(keys(&page), [6, 5, 4, 1, 0, 7, 3, 2].map(|at: usize| actors[at].0));
 }
@@ -89,7 +89,7 @@ fn filters_select_exactly_the_matching_rows() {
     let pending = other.0 + 1;
     harness.spawn(job, ActorSpec { class: "Other".to_owned(), ..on(1, plain()) });
     let ended = harness.spawn(job, plain()).0;
-    harness.handle(Event::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
+    harness.handle(ControlEvent::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
     assert_eq!(harness.actors_that(&["name=counter"]), [named.0]);
     assert_eq!(harness.actors_that(&["class=other"]), [pending + 1]);
     assert_eq!(harness.actors_that(&["node=2"]), [other.0]);
@@ -129,7 +129,7 @@ fn page_is_bounded_in_rows_and_bytes() {
     let spec = long(0);
     let resources = spec.resources.clone().with(Resources::CPU, 4.0);
     let facts = NodeDescriptor { resources: scaled(&resources, 1e6), ..node_facts(1, 4.0, 1) };
-    harness.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
+    harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
     harness.join(NodeDescriptor { agent: agent(1, 2), ..facts });
     harness.provision_and_start(job, 1);
     for _ in 0..500 {
@@ -179,7 +179,7 @@ fn reference_matches_an_id_a_prefix_or_a_name() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (counter, worker) = harness.spawn(job, named("counter"));
     let (ended, _) = harness.spawn(job, named("old"));
-    harness.handle(Event::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
+    harness.handle(ControlEvent::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
     let one =
         |text: &str| harness.meant::<ActorInfo>(text).iter().map(|actor| actor.actor_id).collect::<Vec<_>>();
     assert_eq!(one("counter"), [counter]);
@@ -199,7 +199,7 @@ fn actors_are_counted_by_class_and_tasks_by_function() {
     let (mut harness, job) = Harness::with_nodes(1);
     harness.spawn(job, plain());
     let ended = harness.spawn(job, plain()).0;
-    harness.handle(Event::ActorEnded { actor: ended, cause: String::new() });
+    harness.handle(ControlEvent::ActorEnded { actor: ended, cause: String::new() });
     let (_, worker) = harness.spawn(job, ActorSpec { class: "Other".to_owned(), ..cpus(4.0) });
     harness.place(job, cpus(1.0)).expect_pending();
     let mut search = ClassSearch::default();
@@ -210,7 +210,7 @@ fn actors_are_counted_by_class_and_tasks_by_function() {
     assert_eq!(shown, [("Other", 0, 1, 0), ("Plain", 1, 1, 1)]);
 
     let count = |name: &str, running| TaskCount { name: name.to_owned(), running, ..TaskCount::default() };
-    harness.handle(Event::TaskCounts { worker, counts: vec![count("a::one", 2), count("a::two", 1)] });
+    harness.handle(ControlEvent::TaskCounts { worker, counts: vec![count("a::one", 2), count("a::two", 1)] });
     harness.ended(worker);
     let functions = |part: Option<&str>| {
         let mut search = FunctionSearch::new(part.map(str::to_owned));
@@ -227,7 +227,7 @@ fn pages_of_tasks_continue_within_a_worker() {
     let workers: Vec<WorkerId> = harness.state.workers().iter().map(|worker| worker.worker_id).collect();
     for worker in [workers[0], workers[2]] {
         let counts = ["a", "b", "c"].map(|name| TaskCount { name: name.to_owned(), ..TaskCount::default() });
-        harness.handle(Event::TaskCounts { worker, counts: counts.into() });
+        harness.handle(ControlEvent::TaskCounts { worker, counts: counts.into() });
     }
     harness.ended(workers[2]);
     let mut query = some(2);

@@ -7,7 +7,7 @@ fn wanted(name: &str) -> ActorSpec {
 }
 
 fn find(harness: &mut Harness, name: &str) -> IssuedRequest {
-    harness.ask(|ticket| Event::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
+    harness.ask(|ticket| ControlEvent::Find { ticket, namespace: "own".to_owned(), name: name.to_owned() })
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn name_is_taken_from_the_request_until_the_actor_is_dead() {
         .expect_error(ControlError::NameTaken, &format!("{taken}, which is being created{advice}"));
     harness.create(actor);
     harness.place(job, named("a")).expect_error(ControlError::NameTaken, &format!("{taken}{advice}"));
-    harness.handle(Event::ActorEnded { actor, cause: String::new() });
+    harness.handle(ControlEvent::ActorEnded { actor, cause: String::new() });
     harness.place(job, named("a")).expect_placed();
 }
 
@@ -50,16 +50,17 @@ fn waiters_for_a_name_are_answered_in_order_except_cancelled_ones() {
     let actor = harness.place(job, named("a")).expect_placed();
     let pending: Vec<Ticket> = (0..1000).map(|_| find(&mut harness, "a").expect_pending()).collect();
     for ticket in pending.iter().skip(1).step_by(2) {
-        assert_eq!(harness.handle(Event::Cancelled { ticket: *ticket }), []);
+        assert_eq!(harness.handle(ControlEvent::Cancelled { ticket: *ticket }), []);
     }
     let worker = harness.state.worker_of_actor(actor).unwrap();
     let at = location(worker, actor);
-    let answered = harness.handle(Event::ActorStarted { actor, worker, at }).into_iter().filter_map(
-        |action| match action {
-            Action::Answer { ticket, answer: Ok(Answer::Found { .. }) } => Some(ticket),
-            _ => None,
-        },
-    );
+    let answered =
+        harness.handle(ControlEvent::ActorStarted { actor, worker, at }).into_iter().filter_map(|action| {
+            match action {
+                Action::Answer { ticket, answer: Ok(Answer::Found { .. }) } => Some(ticket),
+                _ => None,
+            }
+        });
     assert_eq!(answered.collect::<Vec<_>>(), pending.into_iter().step_by(2).collect::<Vec<_>>());
 }
 
@@ -68,12 +69,12 @@ fn get_if_exists_waits_for_a_pending_actor_and_replaces_it_if_it_fails() {
     let (mut harness, job) = Harness::with_nodes(1);
     let actor = harness.place(job, named("a")).expect_placed();
     let [first, second] = [(); 2].map(|()| harness.place(job, wanted("a")).expect_pending());
-    let mut actions = harness.handle(Event::ActorEnded { actor, cause: "it refused".to_owned() });
+    let mut actions = harness.handle(ControlEvent::ActorEnded { actor, cause: "it refused".to_owned() });
     let next = take_placed(&mut actions, first);
     assert_eq!(take_answer(&mut actions, second), None);
     let worker = harness.state.worker_of_actor(next).unwrap();
     let at = location(worker, next);
-    let mut actions = harness.handle(Event::ActorStarted { actor: next, worker, at });
+    let mut actions = harness.handle(ControlEvent::ActorStarted { actor: next, worker, at });
     let alive = Some(at);
     assert_eq!(
         take_answer(&mut actions, second),
@@ -101,7 +102,8 @@ fn look_up_finds_alive_actors_and_waits_for_assigned_ones() {
         .expect_error(ControlError::Unknown, "no actor has the name a in the namespace own");
     let actor = harness.place(job, named("a")).expect_placed();
     let pending = find(&mut harness, "a").expect_pending();
-    let mut actions = harness.handle(Event::ActorEnded { actor, cause: "it was not spawned".to_owned() });
+    let mut actions =
+        harness.handle(ControlEvent::ActorEnded { actor, cause: "it was not spawned".to_owned() });
     let none = "it was not created, or has ended since".to_owned();
     assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::Unknown(none))));
 
@@ -109,7 +111,7 @@ fn look_up_finds_alive_actors_and_waits_for_assigned_ones() {
     let pending = find(&mut harness, "a").expect_pending();
     let worker = harness.state.worker_of_actor(actor).unwrap();
     let at = location(worker, actor);
-    let mut actions = harness.handle(Event::ActorStarted { actor, worker, at });
+    let mut actions = harness.handle(ControlEvent::ActorStarted { actor, worker, at });
     let found = Answer::Found { actor, class: "Plain".to_owned(), at, member: member(worker) };
     assert_eq!(take_answer(&mut actions, pending), Some(Ok(found.clone())));
     assert_eq!(find(&mut harness, "a").answer, Some(Ok(found)));

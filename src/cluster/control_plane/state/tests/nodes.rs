@@ -16,14 +16,14 @@ fn own_node_is_that_of_the_present_agent_and_the_previous_one_is_lost() {
         nodes.map(|node| (node.node_id.0, node.is_head)).collect::<Vec<_>>()
     };
     assert_eq!(harness.state.own_node(), None);
-    harness.handle(Event::OwnAgent { agent: agent(1, 1) });
+    harness.handle(ControlEvent::OwnAgent { agent: agent(1, 1) });
     assert_eq!(harness.state.own_node(), None);
     harness.join(claims(2, 1));
     harness.join(node_facts(1, 4.0, 1));
     assert_eq!(is_head(&harness), [(1, true), (2, false)]);
     assert_eq!(harness.state.own_node().map(|facts| facts.id()), Some(NodeId(1)));
     // The agent restarted, with another host.
-    harness.handle(Event::OwnAgent { agent: agent(3, 1) });
+    harness.handle(ControlEvent::OwnAgent { agent: agent(3, 1) });
     assert_eq!((is_head(&harness), harness.state.own_node()), (vec![(2, false)], None));
     harness.join(claims(3, 1));
     assert_eq!(is_head(&harness), [(2, false), (3, true)]);
@@ -70,7 +70,8 @@ fn drivers_are_notified_of_new_usable_nodes() {
     let actions = harness.join(facts.clone());
     assert_eq!(driver_events(&actions), [&JobEvent::NodeUp(facts)]);
     assert_eq!(driver_events(&harness.join(node_facts(3, 4.0, 0))), [] as [&JobEvent; 0]);
-    let request = harness.ask(|ticket| Event::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
+    let request =
+        harness.ask(|ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(1) });
     let Some(Ok(Answer::Job { nodes, workers, .. })) = request.answer else { panic!("{request:?}") };
     assert_eq!(nodes.iter().map(|node| node.id().0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(workers, [worker_entry(1, WorkerId(1))]);
@@ -86,7 +87,7 @@ fn later_incarnation_of_a_node_replaces_the_earlier_one() {
     assert_eq!(harness.free_cpus(1), 8.0);
     // A report of the earlier incarnation arrives late.
     harness.join(node_facts(1, 4.0, 1));
-    harness.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
+    harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
     assert_eq!(harness.free_cpus(1), 8.0);
     assert_eq!(harness.state.nodes().len(), 1);
 }
@@ -123,16 +124,16 @@ fn missed_stop_commands_are_repeated_when_the_node_rejoins() {
     let (actor, worker) = harness.spawn(job, plain());
     let submitted = harness.ask(|ticket| {
         let facts = JobDescriptor { driver: None, runs_on: Some(NodeId(1)), ..job_facts(0) };
-        Event::JobSubmitted { ticket, facts }
+        ControlEvent::JobSubmitted { ticket, facts }
     });
     let Some(Ok(Answer::Job { job: other, .. })) = submitted.answer else { panic!("{submitted:?}") };
     let message = String::new();
-    harness.handle(Event::JobEnded { job: other, state: JobState::Stopped, exit_code: None, message });
-    harness.ask(|ticket| Event::Kill { ticket, actor });
+    harness.handle(ControlEvent::JobEnded { job: other, state: JobState::Stopped, exit_code: None, message });
+    harness.ask(|ticket| ControlEvent::Kill { ticket, actor });
     let facts = node_facts(1, 4.0, 1);
     let workers = vec![report(worker, job, &[actor])];
     let (jobs, drivers) = (vec![job, other], vec![other]);
-    let actions = harness.handle(Event::NodeJoined(NodeReport { facts, workers, jobs, drivers }));
+    let actions = harness.handle(ControlEvent::NodeJoined(NodeReport { facts, workers, jobs, drivers }));
     let node = NodeId(1);
     let at = location(worker, actor);
     let stops = [
@@ -160,7 +161,7 @@ fn workers_of_a_dead_node_are_stopped_when_it_rejoins() {
 fn draining_node_accepts_no_work_and_stops_after_its_jobs() {
     let (mut harness, job) = Harness::with_nodes(2);
     let (actor, worker) = harness.spawn(job, on(1, cpus(1.0)));
-    let actions = harness.handle(Event::NodeDrain { node: NodeId(1) });
+    let actions = harness.handle(ControlEvent::NodeDrain { node: NodeId(1) });
     assert!(!actions.contains(&Action::StopNode { node: NodeId(1) }));
     for _ in 0..3 {
         let (_, worker) = harness.spawn(job, plain());
@@ -175,7 +176,7 @@ fn draining_node_accepts_no_work_and_stops_after_its_jobs() {
     assert_eq!(harness.provision(other, 1), []);
 
     let (mut harness, job) = Harness::with_nodes(1);
-    harness.handle(Event::NodeDrain { node: NodeId(1) });
+    harness.handle(ControlEvent::NodeDrain { node: NodeId(1) });
     let actions = harness.end_job(job);
     assert_eq!(actions.last(), Some(&Action::StopNode { node: NodeId(1) }));
 }
@@ -194,11 +195,11 @@ fn unassigned_actors_of_a_lost_or_draining_node_are_rescheduled() {
     let any = harness.place(job, cpus(1.0)).expect_pending();
     harness.join(node_facts(3, 4.0, 1));
     harness.provision_and_start(job, 3);
-    let mut actions = harness.handle(Event::NodeDrain { node: NodeId(2) });
+    let mut actions = harness.handle(ControlEvent::NodeDrain { node: NodeId(2) });
     take_placed(&mut actions, any);
     assert!(matches!(take_answer(&mut actions, on_draining), Some(Err(ControlError::Infeasible(_)))));
     assert_eq!(harness.ready(workers[0]).len(), 1);
-    let actions = harness.handle(Event::NodeLeft { node: agent(1, 1), cause: String::new() });
+    let actions = harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
     // Node 3 holds one CPU for the actor that was evicted from node 2.
     assert_eq!(started(&actions), []);
     assert_eq!(harness.reasons(), ["it wants cpu 4, and the most that one node has free is cpu 3"]);
@@ -208,11 +209,11 @@ fn unassigned_actors_of_a_lost_or_draining_node_are_rescheduled() {
 fn gap_in_the_head_s_own_clock_expires_no_lease() {
     let (mut harness, job) = Harness::with_nodes(1);
     harness.now += 60_000;
-    assert_eq!(harness.handle(Event::Tick), []);
+    assert_eq!(harness.handle(ControlEvent::Tick), []);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));
     let actions = harness.advance(lease() - 1, &[], &[]);
     assert_eq!(actions, []);
-    harness.handle(Event::NodeHeartbeat { node: agent(1, 1) });
+    harness.handle(ControlEvent::NodeHeartbeat { node: agent(1, 1) });
     harness.advance(1, &[], &[]);
     assert_eq!(harness.state.job_state(job), Some(JobState::Failed));
     assert_eq!(harness.state.node_state(NodeId(1)), Some(NodeState::Alive));
@@ -224,7 +225,7 @@ fn gap_in_the_head_s_own_clock_expires_no_lease() {
 #[test]
 fn history_is_bounded_per_table() {
     let mut harness = Harness::new();
-    harness.state = State::new(Settings { history_max: 3, ..Settings::default() });
+    harness.state = ClusterState::new(Settings { history_max: 3, ..Settings::default() });
     for round in 1..=5 {
         harness.join(node_facts(round, 4.0, 1));
         let job = harness.start_job();
@@ -233,7 +234,7 @@ fn history_is_bounded_per_table() {
         let actions = harness.end_job(job);
         let deleted = actions.iter().filter(|action| matches!(action, Action::Delete(RecordKey::Job(_))));
         assert_eq!(deleted.count(), usize::from(round > 3));
-        harness.handle(Event::NodeLeft { node: agent(round, 1), cause: String::new() });
+        harness.handle(ControlEvent::NodeLeft { node: agent(round, 1), cause: String::new() });
     }
     let state = &harness.state;
     let lists = [state.nodes().len(), state.jobs().len(), state.workers().len(), state.actors().len()];
@@ -245,7 +246,7 @@ fn history_is_bounded_per_table() {
 fn dead_agent_incarnations_are_forgotten() {
     let (mut harness, _) = Harness::with_nodes(2);
     let forget = |node, incarnation| Action::ForgetAgent { agent: agent(node, incarnation) };
-    let left = harness.handle(Event::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() });
+    let left = harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() });
     assert!(left.contains(&forget(1, 1)));
     let later = NodeDescriptor { agent: agent(2, 2), ..node_facts(2, 4.0, 1) };
     let actions = harness.join(later);

@@ -9,9 +9,9 @@ fn task_counts_of_a_worker_are_bounded() {
     let (_, worker) = harness.spawn(job, plain());
     let count = |n, finished| TaskCount { name: format!("task {n:06}"), finished, ..TaskCount::default() };
     let counts = (0..2 * TASK_NAMES_MAX).map(|n| count(n, 1)).collect();
-    harness.handle(Event::TaskCounts { worker, counts });
+    harness.handle(ControlEvent::TaskCounts { worker, counts });
     // Known functions are still updated.
-    harness.handle(Event::TaskCounts { worker, counts: vec![count(0, 7)] });
+    harness.handle(ControlEvent::TaskCounts { worker, counts: vec![count(0, 7)] });
     let counts = &harness.state.workers[&worker].tasks;
     assert_eq!((counts.len(), counts[0].finished), (TASK_NAMES_MAX, 7));
 }
@@ -35,7 +35,7 @@ fn worker_ends_with_its_actors_and_is_replaced() {
     let (mut harness, job) = Harness::with_nodes(1);
     let (actor, worker) = harness.spawn(job, cpus(1.0));
     let counts = vec![TaskCount { name: "f".to_owned(), finished: 3, ..TaskCount::default() }];
-    harness.handle(Event::TaskCounts { worker, counts });
+    harness.handle(ControlEvent::TaskCounts { worker, counts });
     let actions = harness.ended(worker);
     harness.expect_dead(actor, "exit code 1");
     let cause = "exit code 1".to_owned();
@@ -57,7 +57,7 @@ fn unfinished_tasks_of_an_ended_worker_count_as_failed() {
         let name = name.to_owned();
         TaskCount { name, queued, running, finished, failed }
     };
-    let counted = |harness: &mut Harness, counts| harness.handle(Event::TaskCounts { worker, counts });
+    let counted = |harness: &mut Harness, counts| harness.handle(ControlEvent::TaskCounts { worker, counts });
     let listed =
         |harness: &Harness| harness.state.tasks().into_iter().map(|task| task.count).collect::<Vec<_>>();
     counted(&mut harness, vec![count("g", [0, 1, 0, 0])]);
@@ -78,16 +78,16 @@ fn suspended_worker_raises_an_alert_until_it_continues() {
         let all = harness.state.workers();
         all.iter().find(|summary| summary.worker_id == worker).unwrap().state
     };
-    harness.handle(Event::WorkerSuspended { worker, suspended: true });
+    harness.handle(ControlEvent::WorkerSuspended { worker, suspended: true });
     assert_eq!(state(&harness), WorkerState::Suspended);
     let alerts = harness.state.alerts();
     assert!(alerts.len() == 1 && alerts[0].text.contains("`kill -CONT 7`"), "{alerts:?}");
-    harness.handle(Event::WorkerSuspended { worker, suspended: false });
+    harness.handle(ControlEvent::WorkerSuspended { worker, suspended: false });
     let starting = started(&harness.ended(worker))[0];
-    harness.handle(Event::WorkerSuspended { worker: starting, suspended: true });
+    harness.handle(ControlEvent::WorkerSuspended { worker: starting, suspended: true });
     let alerts = harness.state.alerts();
     assert!(alerts[0].text.ends_with("stopped by a signal"), "{alerts:?}");
-    harness.handle(Event::WorkerSuspended { worker: starting, suspended: false });
+    harness.handle(ControlEvent::WorkerSuspended { worker: starting, suspended: false });
     harness.ready(starting);
     let worker = starting;
     let state = |harness: &Harness| {
@@ -205,7 +205,9 @@ fn no_restart_for_an_ended_job_or_a_lost_node() {
         harness.ended(worker);
         match over {
             true => drop(harness.end_job(job)),
-            false => drop(harness.handle(Event::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() })),
+            false => drop(
+                harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() }),
+            ),
         }
         assert_eq!(started(&harness.advance(3, &[agent(1, 1)], &[job])), []);
     }

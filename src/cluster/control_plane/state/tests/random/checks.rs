@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::super::actor::Phase;
+use super::super::super::actor::ActorPhase;
 use super::super::super::placement::NameWaiter;
 use super::*;
 use crate::cluster::control_plane::scheduler::Queue;
@@ -83,14 +83,15 @@ impl World {
         assert!(state.stopping.iter().all(|key| state.actors.contains_key(key)));
         for (key, actor) in &state.actors {
             let open = state.is_active(actor.job);
-            let may_live = actor.detached && matches!(actor.phase, Phase::Alive(..) | Phase::Unaccounted);
+            let may_live =
+                actor.detached && matches!(actor.phase, ActorPhase::Alive(..) | ActorPhase::Unaccounted);
             assert!(open || may_live || state.may_still_start(*key), "{key} outlives its job");
             let unassigned =
                 state.jobs.get(&actor.job).is_some_and(|job| job.unassigned_actors.contains(key));
             let in_pool = !actor.detached && actor.phase.worker().is_some();
             assert_eq!(unassigned, open && !in_pool && !may_live, "{key}");
-            assert_eq!(state.unaccounted.contains(key), actor.phase == Phase::Unaccounted);
-            let may_run = matches!(actor.phase, Phase::Assigned(_) | Phase::Alive(..));
+            assert_eq!(state.unaccounted.contains(key), actor.phase == ActorPhase::Unaccounted);
+            let may_run = matches!(actor.phase, ActorPhase::Assigned(_) | ActorPhase::Alive(..));
             assert!(!state.stopping.contains(key) || may_run);
         }
     }
@@ -108,7 +109,7 @@ impl World {
             let in_pool = pool.is_some_and(|pool| pool.workers.contains(id));
             assert_eq!(in_pool, worker.detached.is_none());
             let alive =
-                worker.actors.iter().filter(|key| matches!(state.actors[*key].phase, Phase::Alive(..)));
+                worker.actors.iter().filter(|key| matches!(state.actors[*key].phase, ActorPhase::Alive(..)));
             assert_eq!(alive.count(), worker.alive_actors);
             for (at, key) in worker.actors.iter().enumerate() {
                 let actor = &state.actors[key];
@@ -138,7 +139,7 @@ impl World {
                 assert!(
                     pool.awaiting_worker
                         .iter()
-                        .all(|key| state.actors[key].phase == Phase::AwaitingWorker(*node))
+                        .all(|key| state.actors[key].phase == ActorPhase::AwaitingWorker(*node))
                 );
             }
         }
@@ -192,7 +193,7 @@ impl World {
             assert_eq!(fits, None, "{actors:?} wait, and there is room");
             waiting += actors.len();
         }
-        assert_eq!(waiting, state.actors.values().filter(|actor| actor.phase == Phase::Waiting).count());
+        assert_eq!(waiting, state.actors.values().filter(|actor| actor.phase == ActorPhase::Waiting).count());
         state.waiting.check(state.now);
         let reserved = state.waiting.reservations().map(|(node, (_, shape))| (node, shape));
         state.schedule.check_reserved(reserved);
@@ -224,13 +225,13 @@ impl World {
         for _ in 0..40 {
             self.harness.now += 1000;
             self.send_node_heartbeats();
-            self.event(Event::Tick);
+            self.event(ControlEvent::Tick);
             self.check();
         }
         assert!(self.harness.state.open_jobs.iter().all(|job| self.runs_driver(*job)));
         for _ in 0..30 {
             self.harness.now += 1000;
-            self.event(Event::Tick);
+            self.event(ControlEvent::Tick);
             self.check();
         }
         let state = &self.harness.state;
