@@ -293,6 +293,7 @@ impl Condition {
             let keys = kind.keys().collect::<Vec<_>>().join(", ");
             return Err(QueryError::Key { key: key.clone(), keys });
         };
+        // Parsed once: the condition may be checked against a million rows.
         let condition = Self {
             key,
             text: value.clone(),
@@ -309,6 +310,7 @@ impl Condition {
             }
             _ => return Ok(condition),
         };
+        // `none` is valid for every field: it selects the rows without a value.
         match condition.is_nothing() {
             true => Ok(condition),
             false => Err(QueryError::Value { key, value: value.clone(), form }),
@@ -335,6 +337,7 @@ impl Condition {
 
 /// Parses hexadecimal digits.
 pub(in crate::cluster) fn hexadecimal(text: &str) -> Option<u64> {
+    // `from_str_radix` alone would accept a sign.
     let are_digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     are_digits.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
@@ -363,6 +366,7 @@ pub trait Row: Sized {
 pub fn joined<T: Row>(pages: Vec<T>) -> Vec<T> {
     let mut had = HashSet::with_capacity(pages.len());
     let mut rows = pages;
+    // The first occurrence stays, which is that of the earlier page.
     rows.retain(|row| had.insert(row.key()));
     T::arrange(&mut rows);
     rows
@@ -397,6 +401,7 @@ impl Row for JobInfo {
     }
 
     fn arrange(rows: &mut [Self]) {
+        // Jobs are shown in the order of their submission, whether they have ended or not.
         rows.sort_by_key(|job| job.job_id);
     }
 }

@@ -41,6 +41,7 @@ impl<K: Copy + Ord + Hash> Leases<K> {
     /// Grants a lease that starts now.
     pub(in crate::cluster) fn grant(&mut self, now: Millis, key: K) {
         let until = now.after(self.length_ms);
+        // A lease that is granted again has an entry that may be early, but never late.
         if self.until.insert(key, until).is_none() {
             self.expiries.insert((until, key));
         }

@@ -65,6 +65,7 @@ impl ControlPlaneBench {
     /// Adds a node with `room` CPUs and its workers. Returns the bytes sent to the driver.
     pub fn join(&mut self, node: u64, room: u32) -> usize {
         let job = self.job;
+        // A join causes several events, and the driver is notified of each.
         let mut sent = 0;
         let mut starts = Vec::new();
         self.nodes = self.nodes.max(node + 1);

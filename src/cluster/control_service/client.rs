@@ -67,6 +67,7 @@ impl Future for PlacementCall {
 impl Drop for PlacementCall {
     fn drop(&mut self) {
         if let Some(pending_reply) = self.pending_reply.take() {
+            // The task that drops the request may end now, so the cancellation runs on its own.
             let (head, host, number) = (self.head, self.host.clone(), self.number);
             self.host.io().spawn(cancel(head, host, number, pending_reply));
         }
@@ -158,6 +159,7 @@ impl CancellableRequest {
     ) -> ControlReply {
         tokio::select! {
             biased;
+            // An answer that is ready wins over the cancellation; the requester returns what it holds.
             answer = answer => answer,
             Ok(()) = &mut self.cancelled => Err(ControlError::Unknown("the request was cancelled".to_owned())),
         }

@@ -45,6 +45,7 @@ impl HeadRoute {
         may_repeat: bool,
     ) -> Result<Answer, PlacementError> {
         loop {
+            // Read again in each round: the driver may have found another incarnation of the head meanwhile.
             let access = self.access()?;
             let reply = access.head.clone().ask(host.clone(), request(access.job)).await;
             let is_lost = reply.as_ref().is_err_and(|error| may_repeat || error.is_not_delivered());

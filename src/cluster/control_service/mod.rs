@@ -105,6 +105,7 @@ impl ControlPlane {
             let mut inner = self.lock();
             inner.last_ticket += 1;
             let ticket = Ticket(inner.last_ticket);
+            // Registered under the lock that handles the event, since the answer may be among its actions.
             inner.reply_channels.insert(ticket, answer);
             self.handle(&mut inner, request(ticket));
             ticket
@@ -247,6 +248,7 @@ impl ControlPlane {
         let Some((persistence, actor)) = self.persistence.as_ref().zip(assigned_actor(&answer)) else {
             return Ok(answer);
         };
+        // The guard releases the assignment if this future is dropped while the disk is busy.
         let mut assignment =
             AssignmentGuard { control: &self, actor, cause: REQUESTER_GONE.to_owned(), committed: false };
         match persistence().await {
@@ -271,6 +273,7 @@ impl ControlPlane {
             if is_done {
                 return Ok(search.page());
             }
+            // Lets other tasks take the lock before the next slice.
             tokio::task::yield_now().await;
         }
     }
@@ -380,6 +383,7 @@ impl Clock {
     }
 
     fn now(&self) -> Millis {
+        // `Instant` never goes back, unlike the system clock, which is read once.
         let since = self.epoch + self.started.elapsed();
         Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
@@ -408,6 +412,7 @@ impl HeadHandle {
         match self {
             Self::Local(control) => Ok(control.request(request).await),
             Self::Remote(head) => match request {
+                // Only a placement holds something that a cancellation would leak.
                 ControlRequest::Place { number, .. } => PlacementCall::new(head, host, number, request).await,
                 request => call_host(&host, head, CONTROL, request, None).await,
             },

@@ -46,6 +46,7 @@ pub(in crate::cluster) struct JobSpec {
 
 /// Checks whether a variable must not be passed on: another process could join the cluster with it.
 pub(in crate::cluster) fn is_secret(variable: &str) -> bool {
+    // The prefix also covers `ROADSHOW_TOKEN_FILE`.
     variable.starts_with("ROADSHOW_TOKEN")
 }
 

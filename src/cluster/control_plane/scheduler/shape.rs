@@ -61,6 +61,7 @@ impl Shapes {
         if *actors == 0 {
             self.ids.remove(shape);
             self.kept[id.0 as usize] = None;
+            // Ids are reused, so the table grows with the shapes in use and not with the requests so far.
             self.free.push(id);
         }
     }

@@ -158,6 +158,7 @@ impl ClusterState {
     pub(super) fn assign(&mut self, key: ActorKey, worker: WorkerId) {
         let Some(member) = self.workers.get(&worker).and_then(|worker| worker.member) else { return };
         match self.actors.get_mut(&key) {
+            // A dedicated worker has had the actor in its list since it was started.
             Some(actor) if actor.phase == ActorPhase::Starting(worker) => {
                 actor.phase = ActorPhase::Assigned(worker)
             }
@@ -173,6 +174,8 @@ impl ClusterState {
             self.actions.push(Action::Persist(record));
         }
         let (job, detached) = (actor.job, actor.detached);
+        // A detached actor stays in the set of its job until it is created: if its creator ends before that,
+        // the job has to end it.
         if !detached {
             self.mark_assigned(job, key);
         }
@@ -213,6 +216,7 @@ impl ClusterState {
             Some((ActorPhase::Unaccounted, detached)) if own == detached.then_some(key) => {
                 self.unaccounted.remove(&key);
                 let (node, actor) = (self.workers[&worker].node, &self.actors[&key]);
+                // Nothing was allocated while the actor was unaccounted, since its node was not known.
                 self.schedule.allocate(node, actor.shape);
                 self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
                 self.mark_alive(key, worker, at.target);
@@ -243,6 +247,7 @@ impl ClusterState {
     fn adopt_actor(&mut self, key: ActorKey, class: &str, worker: WorkerId) {
         let job = self.workers[&worker].job;
         let class = self.classes.number(class);
+        // Without a record, the actor had no name and no resources, and was not detached.
         let shape = self.schedule.shape_of(&ActorSpec::default());
         let actor = Actor {
             job,
@@ -354,6 +359,7 @@ impl ClusterState {
             self.deferred.freed.insert(node);
         }
         self.mark_assigned(actor.job, key);
+        // The record is written with the assignment, so before that there is none to delete.
         if !phase.is_unplaced() && self.is_durable(&actor) {
             self.actions.push(Action::Delete(RecordKey::Actor(key)));
         }
@@ -382,6 +388,7 @@ impl ClusterState {
         match phase {
             ActorPhase::AwaitingWorker(node) => self.remove_awaiting_worker(job, node, key),
             ActorPhase::Starting(_) => self.detach_from_worker(key, at, phase),
+            // An assigned actor cannot move: its creator has the address of the worker.
             _ => return,
         }
         if let Some(node) = self.node_of(phase) {
@@ -423,6 +430,7 @@ impl ClusterState {
         if let Some(node) = self.workers.get(&worker).map(|worker| worker.node) {
             self.actions.push(Action::StopWorker { node, worker });
         }
+        // `failed` is false: a kill is no crash, and must not delay the replacement.
         self.finish_worker(worker, &format!("it was killed to end the actor {key}"), false);
         self.answer(ticket, Ok(Answer::Done));
     }

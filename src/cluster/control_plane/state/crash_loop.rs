@@ -39,6 +39,7 @@ impl CrashLoop {
             None => 0,
             Some(doublings) => {
                 let longest = millis(WORKER_RESTART_DELAY_MAX);
+                // A shift by 64 or more would overflow; the delay is capped anyway.
                 let factor = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
                 millis(WORKER_RESTART_BACKOFF).saturating_mul(factor).min(longest)
             }

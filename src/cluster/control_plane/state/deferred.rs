@@ -53,6 +53,7 @@ impl ClusterState {
 
     /// Fails pending actors that no remaining node could ever host.
     fn fail_infeasible(&mut self) {
+        // Collected first, since ending an actor changes the queues.
         let mut infeasible = Vec::new();
         for ((_, shape), actors) in self.waiting.queues() {
             if !self.schedule.is_feasible(shape) {
@@ -85,6 +86,8 @@ impl ClusterState {
 
     /// Places pending actors on a node that has gained room; jobs take turns.
     fn schedule_pending_on(&mut self, node: NodeId) {
+        // First: the other queues see nothing of the withheld resources, even if the actor does not need all
+        // of them.
         self.fill_reservation(node);
         let mut turns = BTreeMap::new();
         for (job, queues) in self.waiting.by_job(|queue| self.schedule.fits(node, queue)) {
@@ -99,6 +102,7 @@ impl ClusterState {
                 }
                 self.stop_waiting(queue, key);
                 self.bind_to_node(key, node);
+                // One actor a turn. The queue goes on with its next actor when the job has its next turn.
                 if let Some(next) = self.waiting.first(queue) {
                     queues.insert(next, queue);
                 }

@@ -36,6 +36,7 @@ impl<T> Latest<T> {
     fn add(&mut self, latest: T) -> Option<T> {
         self.all.push_back((self.count, latest));
         self.count += 1;
+        // The displaced row is returned: shapes and records that it owns have to be released.
         if self.all.len() > self.max { self.all.pop_front().map(|(_, oldest)| oldest) } else { None }
     }
 
@@ -116,6 +117,8 @@ impl History {
     }
 
     pub(super) fn worker(&self, worker: WorkerId) -> Option<&WorkerRecord> {
+        // A scan of the bounded history, latest first: reports that arrive late are about workers that have
+        // just ended.
         self.workers.iter().rev().find(|past| past.summary.worker_id == worker)
     }
 

@@ -57,6 +57,7 @@ impl<N: Copy + Ord + From<u8> + Add<Output = N> + Div<Output = N>> Counter<N> {
     fn take(&mut self, block: N) -> (N, bool) {
         let number = self.next;
         self.next = number + N::from(1);
+        // Half a block early, so that the write completes before `end` is reached.
         let raise = self.next + block / N::from(2) > self.wanted;
         if raise {
             self.wanted = self.next + block;
@@ -143,6 +144,7 @@ impl ClusterState {
             return Ok(());
         }
         self.check_persistence()?;
+        // Writes have not failed, but a whole block was used while one was in progress.
         Err(ControlError::NotPersisted("its disk has accepted no writes for long".to_owned()))
     }
 

@@ -131,6 +131,8 @@ impl ClusterState {
             Err(denied) => return self.answer(ticket, Err(denied)),
         };
         self.open_job(id, Job::new(facts, JobState::Pending, self.now));
+        // The record is requested before the answer: the head holds the answer back until all records so far
+        // are durable.
         self.persist_job(id);
         self.answer_job(ticket, id);
     }
@@ -164,6 +166,7 @@ impl ClusterState {
         if known.is_some() && known != facts.driver.map(|driver| driver.host) {
             return Err(ControlError::Unknown(format!("job {id} has another driver")));
         }
+        // A driver does not know whether it was submitted: `runs_on` stays as it is.
         job.facts = JobDescriptor { runs_on: job.facts.runs_on, ..facts };
         job.facts.bound();
         job.state = JobState::Running;
@@ -202,6 +205,7 @@ impl ClusterState {
     fn answer_job(&mut self, ticket: Ticket, job: JobId) {
         let usable = self.nodes.values().filter(|node| node.is_usable());
         let mut nodes: Vec<NodeDescriptor> = usable.map(|node| node.facts.clone()).collect();
+        // Sorted, so that the same events lead to the same actions: the hash map has no fixed order.
         nodes.sort_unstable_by_key(NodeDescriptor::id);
         let pools = self.jobs.get(&job).into_iter().flat_map(|job| &job.pools);
         let entries = pools.flat_map(|(_, pool)| &pool.workers).filter_map(|id| {
@@ -242,6 +246,7 @@ impl ClusterState {
         if self.jobs.get(&job).is_some_and(|job| job.state.is_open() && !job.left) {
             node.pinned_jobs.insert(job);
         } else {
+            // A node that missed the end of the job would keep the executable forever.
             self.actions.push(Action::ReleaseJob { job, nodes: [node_id].into() });
         }
     }
@@ -352,6 +357,8 @@ impl ClusterState {
     pub(super) fn job_ended(&mut self, id: JobId, state: JobState, exit_code: Option<i32>, message: &str) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if !job.state.is_open() {
+            // A stopped job ends before the process of its driver; the exit code follows with the report of
+            // the agent.
             if job.exit_code.is_none() && exit_code.is_some() {
                 job.exit_code = exit_code;
                 self.persist_job(id);
@@ -371,6 +378,8 @@ impl ClusterState {
     /// The job ends when the driver's process exits, which its agent reports, or when it is stopped.
     pub(super) fn driver_left(&mut self, id: JobId, why: &str) {
         let Ok(job) = self.active_job(id) else { return };
+        // Only an agent reports the exit of a driver. A job without one would stay open forever; the head
+        // treats the leaving of such a driver as the end of its job.
         if job.facts.runs_on.is_none() {
             return;
         }
@@ -380,6 +389,7 @@ impl ClusterState {
         job.facts.user_host = None;
         let driver_runs = job.driver_runs;
         self.job_leases.end(id);
+        // The agent has not confirmed the driver. If it never does, the job still has to end.
         if !driver_runs {
             self.submitted_leases.grant(self.now, id);
         }

@@ -288,6 +288,7 @@ impl ClusterState {
         while let Some(actor) = self.start_leases.pop_expired(self.now) {
             self.start_lease_expired(actor);
         }
+        // After the leases: the pools of nodes and jobs that ended above are gone, and must not be filled.
         self.restart_workers();
         self.end_reservations();
         if self.rejoin_deadline.is_some_and(|until| until <= self.now) {
@@ -300,6 +301,8 @@ impl ClusterState {
     /// A member may be unable to reach the head only because others keep it busy.
     fn extend_leases_while_rejoining(&mut self) {
         let Some(RejoinPeriod { until, last }) = self.rejoin_period else { return };
+        // The leases run again once no member has rejoined for `LEASE_GRACE`: the missing ones are probably
+        // gone. `until` bounds the period even if members rejoin one by one forever.
         if self.now >= until || self.all_rejoined() {
             self.rejoin_period = None;
         } else if self.now.since(last) < millis(config::LEASE_GRACE) {

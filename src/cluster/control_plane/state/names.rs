@@ -28,6 +28,7 @@ impl Names {
     pub(super) fn free(&mut self, namespace: &str, name: &str) {
         let Some(names) = self.0.get_mut(namespace) else { return };
         names.remove(name);
+        // Each job may have a namespace of its own, which would stay behind.
         if names.is_empty() {
             self.0.remove(namespace);
         }

@@ -117,6 +117,7 @@ impl ClusterState {
             self.node_lost(id, "its agent restarted");
         }
         self.add_node(id, LiveNode::new(report.facts, self.now));
+        // A restarted head waits for the nodes that it finds records of.
         self.persist_node(id);
         // The workers belong to an incarnation that was declared dead; their actors are dead already.
         for worker in report.workers {
@@ -128,6 +129,7 @@ impl ClusterState {
 
     /// Adds a node, which must not exist.
     pub(super) fn add_node(&mut self, id: NodeId, node: LiveNode) {
+        // A node that has joined again must not be listed as dead, too.
         self.history.forget_node(id);
         self.schedule.add(id, &node.facts.resources, &node.facts.labels);
         self.schedule.set_schedulability(id, node.schedulability());
@@ -153,12 +155,14 @@ impl ClusterState {
     }
 
     pub(super) fn node_heartbeat(&mut self, agent: HostUid) {
+        // A late heartbeat of an earlier incarnation must not renew the lease of the present one.
         if self.is_member(agent) {
             self.node_leases.renew(self.now, NodeId(agent.host.0));
         }
     }
 
     pub(super) fn node_left(&mut self, agent: HostUid, cause: &str) {
+        // The goodbye of an earlier incarnation may arrive after the join of the next one.
         if self.nodes.get(&NodeId(agent.host.0)).is_some_and(|node| node.facts.agent == agent) {
             self.node_lost(NodeId(agent.host.0), cause);
         }
@@ -173,6 +177,7 @@ impl ClusterState {
         let workers = node.workers.clone();
         self.schedule.set_schedulability(id, Schedulability::Unschedulable);
         self.persist_node(id);
+        // Actors that are not assigned can still move to other nodes. Assigned ones stay until they end.
         for job in pools {
             self.evict_waiting(job, id);
         }
@@ -256,8 +261,10 @@ impl ClusterState {
     /// Commands a draining node to stop once it is idle.
     pub(super) fn end_if_drained(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        // A node that has not rejoined may run workers that this incarnation of the head does not know yet.
         let is_done = node.workers.is_empty() && node.drivers.is_empty();
         if node.state == NodeState::Draining && node.has_rejoined && is_done && !node.is_stopping {
+            // Sent once; a rejoin clears the flag.
             node.is_stopping = true;
             self.actions.push(Action::StopNode { node: id });
         }

@@ -37,6 +37,7 @@ impl<K: Copy + Ord + Hash, V> OrderedMap<K, V> {
     }
 
     pub(super) fn insert(&mut self, key: K, row: V) {
+        // A replaced row keeps its key, so the set is touched only when the number of rows changes.
         if self.rows.insert(key, row).is_none() {
             self.keys.insert(key);
         }

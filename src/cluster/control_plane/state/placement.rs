@@ -61,6 +61,7 @@ impl ClusterState {
         if let Some(why) = spec.node.and_then(|node| self.why_unavailable(node)) {
             return Err(ControlError::Infeasible(why));
         }
+        // Before the shape is interned, which would number the unknown names for good.
         if !self.schedule.knows(&spec) {
             return Err(ControlError::Infeasible(self.schedule.explain_infeasible(&spec)));
         }
@@ -97,6 +98,7 @@ impl ClusterState {
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.unassigned_actors.insert(key);
         }
+        // Last: scheduling may answer the request, and looks it up in the tables above.
         self.schedule(key);
         Ok(())
     }
@@ -125,6 +127,7 @@ impl ClusterState {
         let alive = matches!(actor.phase, ActorPhase::Alive(..));
         let waiter = NameWaiter::Place { ticket, job: job_id, spec };
         self.add_waiter(waiter, owner);
+        // Answered like a waiter, so that requests before and after the creation get the same answer.
         if alive {
             self.answer_waiters(owner);
         }
@@ -222,6 +225,7 @@ impl ClusterState {
                 let gone = || ControlError::Unknown(format!("the actor {name} is gone"));
                 self.answer(ticket, found.ok_or_else(gone));
             }
+            // An actor without a worker may stay pending forever, and a look-up must not wait with it.
             Some(_) => {
                 let text = format!("the actor {name} of the namespace {namespace} waits for a node");
                 self.answer(ticket, Err(ControlError::Unknown(text)));

@@ -22,6 +22,7 @@ impl ClusterState {
         } = node.facts.clone();
         let node_id = node.facts.id();
         NodeInfo {
+            // The head adds the usage, which decides nothing and is not part of the state.
             usage: None,
             node_id,
             state: node.shown_state(),
@@ -53,6 +54,7 @@ impl ClusterState {
 
     /// Oldest pending actors, each with the reason.
     pub(in crate::cluster) fn waiting(&self, limit: usize) -> Vec<PendingActor> {
+        // Many pending actors share few queues, so reasons are cached.
         let mut reasons = Reasons::default();
         let mut waiting = Vec::new();
         for actor_id in self.pending.keys().take(limit) {
@@ -115,6 +117,7 @@ impl ClusterState {
             .check_persistence()
             .err()
             .map(|denied| Alert { kind: AlertKind::HeadState, text: denied.to_string() });
+        // The condition of the head comes first: the limit must not cut it off.
         persistence.into_iter().chain(starts).chain(suspended).take(ALERTS_MAX).collect()
     }
 }

@@ -26,6 +26,7 @@ impl ClusterState {
         }
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let changed = node.facts != report.facts;
+        // The command to stop may have been lost with the link. It is repeated if the node is still drained.
         node.is_stopping = false;
         node.facts = report.facts;
         let known_workers = node.workers.clone();
@@ -72,6 +73,8 @@ impl ClusterState {
         let known = self.workers.get(&id).is_some_and(|worker| {
             (worker.node, worker.job, worker.detached) == (node, report.job, report.detached)
         });
+        // Only the first report to this incarnation of the head can contain workers that it does not know
+        // but has to keep.
         let adopted = !known && adopt && !self.workers.contains_key(&id) && self.is_expected(&report);
         if adopted {
             if report.detached.is_none() {
@@ -83,6 +86,7 @@ impl ClusterState {
             self.actions.push(Action::StopWorker { node, worker: id });
             return;
         }
+        // A starting worker has no actors. Its readiness follows as an event.
         let Some(member) = report.member else { return };
         self.worker_ready(id, member, report.pid);
         self.worker_suspended(id, report.suspended);

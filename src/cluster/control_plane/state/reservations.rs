@@ -29,6 +29,8 @@ impl ClusterState {
         // event.
         for _ in 0..RESERVATIONS_MAX {
             let Some(queue) = self.waiting.take_overdue(self.now) else { return false };
+            // Each reservation leaves a node partly idle, so their number is bounded, in all and for each
+            // job.
             if !self.waiting.may_reserve(queue.0) || self.waiting.reservations().len() >= RESERVATIONS_MAX {
                 continue;
             }
@@ -63,6 +65,7 @@ impl ClusterState {
 
     fn unreserve(&mut self, node: NodeId) {
         self.schedule.unreserve(node);
+        // The withheld resources are visible to all queues again.
         self.deferred.freed.insert(node);
     }
 }

@@ -34,6 +34,7 @@ impl ClusterState {
             Record::Job { ended_ms, .. } => (2, ended_ms.unwrap_or(u64::MAX)),
             Record::Actor { actor, .. } => (3, actor.0),
         });
+        // For a state directory without a record of watermarks.
         self.ids.start_first();
         for record in records {
             match record {
@@ -55,6 +56,7 @@ impl ClusterState {
         // Written immediately, to learn without delay whether this incarnation can write at all.
         self.actions.push(Action::Persist(self.ids.id_watermarks()));
         if !self.unaccounted.is_empty() {
+            // One lease suffices: a node that is alive rejoins within it.
             self.rejoin_deadline = Some(self.now.after(millis(self.settings.node_lease)));
         }
     }
@@ -76,6 +78,7 @@ impl ClusterState {
             return self.record_ended_job(id);
         }
         self.open_job(id, job);
+        // The node was dead before the head stopped, and the driver with it.
         if !driver_there {
             self.end_job(id, JobState::Failed, None, "node lost: it was gone before the head was");
         }
@@ -105,6 +108,7 @@ impl ClusterState {
         };
         self.actors.insert(key, actor);
         self.unaccounted.insert(key);
+        // No worker has reported the actor, so the job has to end it itself.
         if let Some(job) = self.jobs.get_mut(&job_id).filter(|_| !detached) {
             job.unassigned_actors.insert(key);
         }

@@ -100,6 +100,8 @@ impl ClusterState {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let previous = worker.member.replace(member);
         worker.pid = pid;
+        // A rejoin reports the same addresses again. That must neither restart the stability clock nor
+        // repeat the event.
         if previous == Some(member) {
             return;
         }
@@ -132,6 +134,7 @@ impl ClusterState {
             Some(_) => {}
             None => {
                 if let Some(pool) = self.pool(job, node) {
+                    // A worker that starts proves that the executable works on this node.
                     pool.start_failures = 0;
                 }
                 self.assign_waiting(job, node);
@@ -166,6 +169,8 @@ impl ClusterState {
             pool.blocked = Some(cause.to_owned());
         }
         let is_blocked = pool.blocked.is_some();
+        // The back-off is for workers that were ready; failed starts were counted above, and block the pool
+        // instead.
         if ready && failed {
             self.record_exit(job, node, was_stable, cause);
         }
@@ -173,6 +178,7 @@ impl ClusterState {
         if node_is_alive && !is_blocked && !is_backing_off {
             self.start_worker(node, job, None);
         }
+        // The share of the ended worker goes to the others; if none is left, the actors move to other nodes.
         self.assign_waiting(job, node);
     }
 

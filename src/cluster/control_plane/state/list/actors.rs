@@ -111,12 +111,15 @@ impl Listed for ActorInfo {
     fn meant(state: &ClusterState, text: &str) -> Vec<Position> {
         let meant = Meant::new(text, 16);
         let complete = meant.id.map(ActorKey).filter(|key| state.actors.contains_key(key));
+        // Alive actors may be a million, so they are found through indexes. The history is bounded and is
+        // scanned.
         let named = state.names.owners(text);
         let begin = meant.ids.clone().into_iter().flat_map(|ids| {
             state.actors.within(ActorKey(*ids.start())..=ActorKey(*ids.end())).take(LIST_MEANT_MAX)
         });
         let mut keys: Vec<ActorKey> = complete.into_iter().chain(named).chain(begin).collect();
         keys.sort_unstable();
+        // An actor may match by its id and by its name.
         keys.dedup();
         let living = keys.into_iter().map(|key| Position::living(key.0));
         let ended =
@@ -152,6 +155,7 @@ impl ClusterState {
                 let trouble = trouble.map_or_else(String::new, |trouble| format!("; its {trouble}"));
                 Some(format!("workers of its job are being started on node {node}{trouble}"))
             }
+            // All actors of a queue wait for the same reason, so it is computed once for all of them.
             ActorPhase::Waiting => Some(reasons.of((actor.job, actor.shape), self)),
         }
     }

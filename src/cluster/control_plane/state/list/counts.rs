@@ -39,6 +39,7 @@ impl ClassSearch {
             last = Some(key);
         }
         self.at = last.or(self.at);
+        // Names are resolved under the last lock, and sorted without it.
         if last.is_none() {
             self.names =
                 self.counts.keys().map(|class| (state.classes.shared_name(*class), *class)).collect();
@@ -115,6 +116,8 @@ impl FunctionSearch {
         let sum = match self.counts.get_mut(&count.name) {
             Some(sum) => sum,
             None if is_full => {
+                // Workers choose the names of functions, so their number is bounded. Several of the entries
+                // counted here may be of the same function.
                 self.more += 1;
                 return;
             }

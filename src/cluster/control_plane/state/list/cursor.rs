@@ -38,6 +38,7 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ended = if self.has_ended { ENDED } else { "" };
         write!(f, "{ended}{:x}", self.at)?;
+        // Most tables have one row for each `at`; leaving out row 0 keeps their cursors short.
         if self.row > 0 {
             write!(f, ":{:x}", self.row)?;
         }

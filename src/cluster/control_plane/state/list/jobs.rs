@@ -7,6 +7,7 @@ use crate::cluster::listing::Value;
 use crate::cluster::model::{JobId, JobInfo};
 
 fn job_at(state: &ClusterState, position: Position) -> Option<JobId> {
+    // Ended jobs stay in the table of jobs; the history only records the order of their ends.
     match position.has_ended {
         true => state.history.jobs.get(position.at).copied(),
         false => u32::try_from(position.at).ok().map(JobId),

@@ -102,6 +102,7 @@ impl<T: Listed> Search<T> {
             }
             if self.rows.len() == self.limit {
                 self.more += 1;
+                // Without the count, one more row suffices: it proves that there is a next page.
                 if !self.count {
                     self.at = None;
                     return true;

@@ -24,6 +24,7 @@ impl Meant {
         let id = hexadecimal(text);
         let begins = id.filter(|_| (PREFIX_CHARS_MIN..=digits).contains(&text.len()));
         let ids = begins.map(|begins| {
+            // Four digits at least are given, so the shift is below 64.
             let free = 4 * (digits - text.len());
             let first = begins << free;
             first..=first | ((1 << free) - 1)

@@ -64,6 +64,8 @@ impl Listed for WorkerSummary {
     fn meant(state: &ClusterState, text: &str) -> Vec<Position> {
         let meant = Meant::new(text, 16);
         let complete = meant.id.map(WorkerId).filter(|id| state.workers.contains_key(id));
+        // As for actors: ready workers are found through the ordered keys, ended ones by a scan of the
+        // history.
         let begin = meant.ids.clone().into_iter().flat_map(|ids| {
             state.workers.within(WorkerId(*ids.start())..=WorkerId(*ids.end())).take(LIST_MEANT_MAX)
         });
@@ -84,6 +86,7 @@ impl Listed for WorkerSummary {
 impl Listed for TaskInfo {
     fn behind(state: &ClusterState, position: Position) -> Box<dyn Iterator<Item = Position> + '_> {
         let Position { has_ended, at, row } = position;
+        // A slice may have ended within a worker, whose remaining functions come first.
         let rest = (row > 0 && at < u64::MAX).then_some(at);
         let workers: Box<dyn Iterator<Item = u64>> = match has_ended {
             true => {

@@ -64,6 +64,7 @@ fn submitted_job_needs_no_lease_while_its_driver_process_runs() {
     assert!(request.actions.iter().any(|action| matches!(action, Action::Persist(Record::Job { .. }))));
     assert_eq!(harness.state.job_state(job), Some(JobState::Pending));
     harness.handle(ControlEvent::DriverStarted { job, node: NodeId(1) });
+    // Far longer than the lease of a driver.
     harness.advance(60, &[agent(1, 1)], &[]);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));
     assert_eq!(harness.state.driver(job), None);

@@ -164,11 +164,13 @@ fn each_step_scans_one_slice_of_a_table() {
     for _ in 0..3 * LIST_SLICE_ROWS {
         harness.spawn(job, plain());
     }
+    // Three full slices, an empty one that ends the open rows, and one for the ended rows.
     let (page, slices) = harness.page::<ActorInfo>(&some(10));
     assert_eq!((page.rows.len(), page.more, slices), (10, Some(3 * LIST_SLICE_ROWS as u64 - 10), 5));
     // Without the count, the scan ends with the page.
     let (page, slices) = harness.page::<ActorInfo>(&Query { count: false, ..some(10) });
     assert_eq!((page.rows.len(), page.more, slices), (10, None, 1));
+    // Counting starts with the ended rows, so it needs no slice for them at the end.
     let mut classes = ClassSearch::default();
     let slices = (1..).find(|_| classes.step(&harness.state)).unwrap();
     assert_eq!((classes.counts().rows[0].alive, slices), (3 * LIST_SLICE_ROWS as u64, 4));

@@ -87,6 +87,7 @@ fn later_incarnation_of_a_node_replaces_the_earlier_one() {
     assert_eq!(harness.free_cpus(1), 8.0);
     // A report of the earlier incarnation arrives late.
     harness.join(node_facts(1, 4.0, 1));
+    // A late goodbye must not end the later incarnation either.
     harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: String::new() });
     assert_eq!(harness.free_cpus(1), 8.0);
     assert_eq!(harness.state.nodes().len(), 1);
@@ -208,6 +209,7 @@ fn unassigned_actors_of_a_lost_or_draining_node_are_rescheduled() {
 #[test]
 fn gap_in_the_head_s_own_clock_expires_no_lease() {
     let (mut harness, job) = Harness::with_nodes(1);
+    // Far longer than a lease, in one step: the head was suspended.
     harness.now += 60_000;
     assert_eq!(harness.handle(ControlEvent::Tick), []);
     assert_eq!(harness.state.job_state(job), Some(JobState::Running));

@@ -116,6 +116,7 @@ fn cancelled_pending_request_leaves_nothing_behind() {
     assert_eq!(harness.handle(ControlEvent::Cancelled { ticket: pending }), []);
     assert_eq!(harness.state.waiting(usize::MAX), []);
     assert_eq!(harness.actor(ticket).name.as_deref(), Some("a"));
+    // The id of the cancelled actor is not used again.
     assert_eq!(harness.place(job, named("b")).expect_placed(), ActorKey(ticket.0 + 2));
 }
 
@@ -130,6 +131,7 @@ fn actors_wait_for_workers_and_are_shared_among_them() {
     assert_eq!(workers.len(), 2);
     assert_eq!(harness.free_cpus(1), 0.0);
     assert_eq!(harness.reasons()[0], "workers of its job are being started on node 0000000000000001");
+    // The first ready worker takes its half only, although the second one may never be ready.
     let mut actions = harness.ready(workers[0]);
     for ticket in &waiting[..2] {
         take_placed(&mut actions, *ticket);

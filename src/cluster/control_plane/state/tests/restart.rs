@@ -36,6 +36,7 @@ impl Recorder {
             ..self.harness
         };
         let actions = harness.handle(ControlEvent::Restored(durable_records(&self.actions)));
+        // Without durable watermarks the new incarnation would allocate no ids.
         harness.persist_watermarks(&actions);
         (harness, actions)
     }
@@ -241,6 +242,7 @@ fn no_id_is_allocated_twice_even_if_the_last_writes_are_lost() {
     // A block of ids needs one write, so an actor without a record needs none.
     let (_, actions) = recorder.place(setup.job, plain());
     assert!(!actions.iter().any(|action| matches!(action, Action::Persist(_))));
+    // Everything but the watermarks is lost, as if the disk had failed after their last write.
     let mut harness = Harness { state: ClusterState::new(Settings::default()), ..recorder.harness };
     let actions = harness.handle(ControlEvent::Restored(durable_records(&given)));
     // Ids are allocated only once their watermark is durable.

@@ -152,6 +152,7 @@ fn restart_delay_doubles_with_each_crash_until_a_worker_is_stable() {
     harness.join(node_facts(1, 4.0, 1));
     let job = harness.start_job();
     let mut worker = harness.provision(job, 1)[0];
+    // The first crash is replaced immediately. From the second on, the delay doubles up to its maximum.
     for expected in [0, 1, 2, 4, 8, 16, 32, 60, 60] {
         let (next, waited) = crash(&mut harness, job, worker);
         assert_eq!(waited, expected);

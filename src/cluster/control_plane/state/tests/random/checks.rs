@@ -105,12 +105,14 @@ impl World {
             let dedicated = worker.detached.is_none_or(|actor| state.actors.contains_key(&actor));
             assert!(dedicated, "worker {id} runs for an actor that is no more");
             assert!(node.workers.contains(id));
+            // A dedicated worker is in no pool: the job neither shares it nor replaces it.
             let pool = state.jobs.get(&worker.job).and_then(|job| job.pools.get(&worker.node));
             let in_pool = pool.is_some_and(|pool| pool.workers.contains(id));
             assert_eq!(in_pool, worker.detached.is_none());
             let alive =
                 worker.actors.iter().filter(|key| matches!(state.actors[*key].phase, ActorPhase::Alive(..)));
             assert_eq!(alive.count(), worker.alive_actors);
+            // `swap_remove` moves actors within the list, so their indexes are easily wrong.
             for (at, key) in worker.actors.iter().enumerate() {
                 let actor = &state.actors[key];
                 assert_eq!((actor.index_in_worker as usize, actor.phase.worker()), (at, Some(*id)));

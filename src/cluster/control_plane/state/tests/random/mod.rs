@@ -118,6 +118,7 @@ proptest! {
 
     #[test]
     fn invariants_hold_after_every_event(steps in proptest::collection::vec(any_step(), 0..250)) {
+        // Run twice, to find actions that depend on the order of a hash map.
         let logs = [(); 2].map(|()| run(&steps));
         let differs = logs[0].iter().zip(&logs[1]).position(|(one, other)| one != other);
         assert_eq!((differs, logs[0].len()), (None, logs[1].len()), "the same events lead to the same actions");

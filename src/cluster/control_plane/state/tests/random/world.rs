@@ -379,6 +379,7 @@ impl World {
         let n = u64::from(number);
         let (worker, actor) = (WorkerId(n), ActorKey(n));
         let cause = "who knows".to_owned();
+        // Late or wrong reports must change nothing, and must not panic.
         match number % 8 {
             0 => self.event(ControlEvent::WorkerReady {
                 worker: WorkerId(1 << 40 | n),
@@ -465,6 +466,8 @@ impl World {
                 let new =
                     ActualWorker { job: *job, detached: *detached, ready: false, actors: BTreeSet::new() };
                 assert!(self.workers_started.insert(*worker), "{worker} was given twice");
+                // A command to an unlinked node is lost, as on the network; the rejoin has to make up for
+                // it.
                 if let Some(actual) = self.nodes.get_mut(&node.0).filter(|actual| actual.linked) {
                     actual.workers.insert(*worker, new);
                 }
@@ -517,6 +520,7 @@ impl World {
         self.open.clear();
         self.restarted = true;
         self.nodes.values_mut().for_each(|actual| actual.linked = false);
+        // Only jobs have durable rows: the history of actors is lost.
         self.states.retain(|_, state| *state != ActorState::Dead);
         let records = self.durable.values().cloned().collect();
         let all_was_written = self.unwritten.is_empty();
