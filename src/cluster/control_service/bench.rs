@@ -104,7 +104,7 @@ impl ControlPlaneBench {
             let is_done = search.step(&self.state);
             cost.longest_slice = cost.longest_slice.max(started.elapsed());
             cost.slices += 1;
-            search.weigh();
+            search.fit_reply();
             if is_done {
                 break;
             }

@@ -269,7 +269,7 @@ impl ControlPlane {
         let mut search = Search::new(query)?;
         loop {
             let is_done = self.read(|state| search.step(state));
-            search.weigh();
+            search.fit_reply();
             if is_done {
                 return Ok(search.page());
             }

@@ -20,9 +20,9 @@ macro_rules! words {
         mod tests {
             use super::*;
 
-            #[test]
             // Serde derives its names from the variants; filters and tables use the constants. This keeps
             // the two in step.
+            #[test]
             fn names_match_json() {
                 $($(assert_eq!(serde_json::to_value($state::$variant).unwrap(), $word);)*)*
                 $($(assert_eq!($state::$variant.word(), $word);)*)*

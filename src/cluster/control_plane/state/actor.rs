@@ -198,7 +198,7 @@ impl ClusterState {
         at: ActorLocation,
     ) {
         let phase = self.actors.get(&key).map(|actor| (actor.phase, actor.detached));
-        let own = self.workers.get(&worker).and_then(|worker| worker.detached);
+        let dedicated = self.workers.get(&worker).and_then(|worker| worker.detached);
         match phase {
             Some((ActorPhase::Assigned(placed), _)) if placed == worker => {
                 self.mark_alive(key, worker, at.target);
@@ -213,7 +213,7 @@ impl ClusterState {
                     self.stop_actor(key, worker, at);
                 }
             }
-            Some((ActorPhase::Unaccounted, detached)) if own == detached.then_some(key) => {
+            Some((ActorPhase::Unaccounted, detached)) if dedicated == detached.then_some(key) => {
                 self.unaccounted.remove(&key);
                 let (node, actor) = (self.workers[&worker].node, &self.actors[&key]);
                 // Nothing was allocated while the actor was unaccounted, since its node was not known.
@@ -221,7 +221,7 @@ impl ClusterState {
                 self.attach_to_worker(key, worker, ActorPhase::Assigned(worker));
                 self.mark_alive(key, worker, at.target);
             }
-            None if own.is_none() && self.may_predate_head(key, worker) => {
+            None if dedicated.is_none() && self.may_predate_head(key, worker) => {
                 self.adopt_actor(key, class.unwrap_or("(not known)"), worker);
                 self.mark_alive(key, worker, at.target);
             }
@@ -337,7 +337,12 @@ impl ClusterState {
     ///   dedicated worker                      stopped; the actor is detached from it already
     ///   history                               keeps the shape until the row is displaced
     /// ```
-    pub(super) fn end_actor(&mut self, key: ActorKey, cause: &Arc<str>, denied: fn(String) -> ControlError) {
+    pub(super) fn end_actor(
+        &mut self,
+        key: ActorKey,
+        cause: &Arc<str>,
+        to_error: fn(String) -> ControlError,
+    ) {
         let Some(mut actor) = self.actors.remove(&key) else { return };
         let phase = actor.phase;
         let at = phase.worker().and_then(|worker| {
@@ -366,16 +371,16 @@ impl ClusterState {
         if let Some(unplaced) = self.pending.remove(&key)
             && self.open_requests.remove(&unplaced.ticket).is_some()
         {
-            self.answer(unplaced.ticket, Err(denied(cause.to_string())));
+            self.answer(unplaced.ticket, Err(to_error(cause.to_string())));
         }
         if let Some(named) = &mut actor.named {
             self.names.free(&named.namespace, &named.name);
             self.deferred.retries.extend(std::mem::take(&mut named.waiters).into_values());
         }
-        // An unaccounted actor has one, too, if its dedicated worker has rejoined without it.
-        let has_own = phase.worker().is_some() || phase == ActorPhase::Unaccounted;
-        let own = self.dedicated_workers.get(&key).copied().filter(|_| has_own);
-        if let Some(worker) = own {
+        // An unaccounted actor also has a dedicated worker if that one has rejoined without it.
+        let has_dedicated = phase.worker().is_some() || phase == ActorPhase::Unaccounted;
+        let dedicated = self.dedicated_workers.get(&key).copied().filter(|_| has_dedicated);
+        if let Some(worker) = dedicated {
             self.stop_worker(worker, &format!("its actor has ended: {cause}"));
         }
         self.record_ended_actor(ActorRecord { key, actor, at, cause: Arc::clone(cause) });

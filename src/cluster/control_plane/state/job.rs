@@ -128,7 +128,7 @@ impl ClusterState {
         }
         let id = match self.new_job() {
             Ok(id) => id,
-            Err(denied) => return self.answer(ticket, Err(denied)),
+            Err(error) => return self.answer(ticket, Err(error)),
         };
         self.open_job(id, Job::new(facts, JobState::Pending, self.now));
         // The record is requested before the answer: the head holds the answer back until all records so far
@@ -143,7 +143,7 @@ impl ClusterState {
                 self.persist_job(id);
                 self.answer_job(ticket, id);
             }
-            Err(denied) => self.answer(ticket, Err(denied)),
+            Err(error) => self.answer(ticket, Err(error)),
         }
     }
 

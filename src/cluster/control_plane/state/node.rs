@@ -100,12 +100,12 @@ impl ClusterState {
 
     pub(super) fn node_joined(&mut self, mut report: NodeReport) {
         // An agent only claims to be on the head's node; the head knows its own agent.
-        if let Some(own) = self.own_agent {
-            report.facts.is_head = report.facts.agent == own;
+        if let Some(own_agent) = self.own_agent {
+            report.facts.is_head = report.facts.agent == own_agent;
         }
         let (id, agent) = (report.facts.id(), report.facts.agent);
         let known = self.nodes.get(&id).map(|node| node.facts.agent);
-        let latest = known.or_else(|| self.history.node(id).map(|past| past.agent));
+        let latest = known.or_else(|| self.history.node(id).map(|record| record.agent));
         if latest.is_some_and(|latest| latest.incarnation > agent.incarnation) {
             // A report of an earlier incarnation, overtaken by a later one.
             return;
@@ -251,7 +251,7 @@ impl ClusterState {
         match self.nodes.get(&id) {
             Some(node) if node.state == NodeState::Alive => None,
             Some(_) => Some(format!("node {id} is draining and accepts no new work")),
-            None => Some(match self.history.node(id).and_then(|past| past.info.cause.as_ref()) {
+            None => Some(match self.history.node(id).and_then(|record| record.info.cause.as_ref()) {
                 Some(cause) => format!("node {id} is dead: {cause}"),
                 None => format!("there is no node {id} in the cluster"),
             }),

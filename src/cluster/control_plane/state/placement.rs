@@ -111,8 +111,8 @@ impl ClusterState {
         spec: ActorSpec,
         owner: ActorKey,
     ) -> Result<(), ControlError> {
-        let gone = || ControlError::Unknown(format!("actor {owner} is gone"));
-        let actor = self.actors.get(&owner).ok_or_else(gone)?;
+        let missing = || ControlError::Unknown(format!("actor {owner} is gone"));
+        let actor = self.actors.get(&owner).ok_or_else(missing)?;
         let class = self.classes.name(actor.class);
         if !spec.get_if_exists || class != spec.class {
             let name = spec.name.unwrap_or_default();
@@ -222,8 +222,8 @@ impl ClusterState {
             }
             Some((owner, ActorPhase::Alive(..))) => {
                 let found = self.found(owner);
-                let gone = || ControlError::Unknown(format!("the actor {name} is gone"));
-                self.answer(ticket, found.ok_or_else(gone));
+                let missing = || ControlError::Unknown(format!("the actor {name} is gone"));
+                self.answer(ticket, found.ok_or_else(missing));
             }
             // An actor without a worker may stay pending forever, and a look-up must not wait with it.
             Some(_) => {
@@ -299,10 +299,10 @@ fn check_sizes(spec: &ActorSpec) -> Result<(), ControlError> {
             "a name of {longest} bytes is too long: at most {ACTOR_NAME_BYTES_MAX} are allowed"
         )));
     }
-    let wants = spec.resources.0.len().max(spec.labels.len());
-    if wants > ACTOR_CONSTRAINTS_MAX {
+    let constraints = spec.resources.0.len().max(spec.labels.len());
+    if constraints > ACTOR_CONSTRAINTS_MAX {
         return Err(ControlError::Infeasible(format!(
-            "{wants} resources or labels are too many: at most {ACTOR_CONSTRAINTS_MAX} are allowed"
+            "{constraints} resources or labels are too many: at most {ACTOR_CONSTRAINTS_MAX} are allowed"
         )));
     }
     Ok(())

@@ -122,8 +122,8 @@ impl ClusterState {
     pub(super) fn worker_ready(&mut self, id: WorkerId, member: WorkerAddress, pid: u32) {
         let Some(worker) = self.workers.get(&id) else {
             // It was removed while it started, and its agent may have missed the command to stop it.
-            if let Some(past) = self.history.worker(id) {
-                self.actions.push(Action::StopWorker { node: past.summary.node_id, worker: id });
+            if let Some(record) = self.history.worker(id) {
+                self.actions.push(Action::StopWorker { node: record.summary.node_id, worker: id });
             }
             return;
         };
@@ -259,7 +259,7 @@ impl ClusterState {
             Some(worker) => &mut worker.tasks,
             // The last report of a worker may arrive after its end.
             None => match self.history.worker_mut(worker) {
-                Some(past) => &mut past.tasks,
+                Some(record) => &mut record.tasks,
                 None => return,
             },
         };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::ClusterState;
-use super::workers::over;
+use super::workers::ended_counts;
 use crate::cluster::control_plane::state::names::Class;
 use crate::cluster::listing::Counts;
 use crate::cluster::model::{ActorKey, ActorState, ClassCount, TaskCount, WorkerId};
@@ -28,8 +28,8 @@ impl ClassSearch {
     /// Counts the next slice of actors, and reports whether it was the last.
     pub(in crate::cluster) fn step(&mut self, state: &ClusterState) -> bool {
         if self.at.is_none() {
-            for past in state.history.actors.iter() {
-                self.count(past.actor.class, ActorState::Dead);
+            for record in state.history.actors.iter() {
+                self.count(record.actor.class, ActorState::Dead);
             }
         }
         let before = self.at.unwrap_or(ActorKey(u64::MAX));
@@ -88,19 +88,19 @@ impl FunctionSearch {
     /// Counts the tasks of the next slice of workers, and reports whether it was the last.
     pub(in crate::cluster) fn step(&mut self, state: &ClusterState) -> bool {
         if self.at.is_none() {
-            for past in state.history.workers.iter() {
-                past.tasks.iter().for_each(|count| self.count(&over(count)));
+            for record in state.history.workers.iter() {
+                record.tasks.iter().for_each(|count| self.count(&ended_counts(count)));
             }
         }
         let before = self.at.unwrap_or(WorkerId(u64::MAX));
         let mut last = None;
-        let mut looked = 0;
+        let mut scanned = 0;
         for (id, worker) in state.workers.before(before) {
             worker.tasks.iter().for_each(|count| self.count(count));
             last = Some(id);
             // Functions count as well as workers: the limit bounds the time for which the state is locked.
-            looked += 1 + worker.tasks.len();
-            if looked >= LIST_SLICE_ROWS {
+            scanned += 1 + worker.tasks.len();
+            if scanned >= LIST_SLICE_ROWS {
                 break;
             }
         }

@@ -1,7 +1,7 @@
 //! List of jobs.
 
 use super::cursor::Position;
-use super::reference::Meant;
+use super::reference::Reference;
 use super::{ClusterState, Listed, Reasons};
 use crate::cluster::listing::Value;
 use crate::cluster::model::{JobId, JobInfo};
@@ -60,12 +60,12 @@ impl Listed for JobInfo {
         })
     }
 
-    fn meant(state: &ClusterState, text: &str) -> Vec<Position> {
-        let meant = Meant::new(text, 8);
+    fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
+        let reference = Reference::new(text, 8);
         let open = state.open_jobs.iter().map(|job| (Position::living(job.0.into()), *job));
         let ended = state.history.jobs.numbered().rev().map(|(number, job)| (Position::ended(number), *job));
-        let mut all = meant.among(open, |job| job.0.into(), |_| false);
-        all.extend(meant.among(ended, |job| job.0.into(), |_| false));
+        let mut all = reference.among(open, |job| job.0.into(), |_| false);
+        all.extend(reference.among(ended, |job| job.0.into(), |_| false));
         all
     }
 }

@@ -1,7 +1,7 @@
 //! Lists of workers and of tasks.
 
 use super::cursor::Position;
-use super::reference::Meant;
+use super::reference::Reference;
 use super::{ClusterState, Listed, Reasons};
 use crate::cluster::control_plane::state::worker::LiveWorker;
 use crate::cluster::listing::Value;
@@ -10,7 +10,7 @@ use crate::config::LIST_MEANT_MAX;
 
 fn summary_at(state: &ClusterState, position: Position) -> Option<WorkerSummary> {
     if position.has_ended {
-        return state.history.workers.get(position.at).map(|past| past.summary.clone());
+        return state.history.workers.get(position.at).map(|record| record.summary.clone());
     }
     let id = WorkerId(position.at);
     let worker = state.workers.get(&id)?;
@@ -28,7 +28,7 @@ fn state_of(worker: &LiveWorker) -> WorkerState {
 /// Task counts of the worker at a position.
 fn tasks_at(state: &ClusterState, position: Position) -> &[TaskCount] {
     match position.has_ended {
-        true => state.history.workers.get(position.at).map_or(&[], |past| &past.tasks),
+        true => state.history.workers.get(position.at).map_or(&[], |record| &record.tasks),
         false => state.workers.get(&WorkerId(position.at)).map_or(&[], |worker| &worker.tasks),
     }
 }
@@ -61,21 +61,21 @@ impl Listed for WorkerSummary {
         summary_at(state, position)
     }
 
-    fn meant(state: &ClusterState, text: &str) -> Vec<Position> {
-        let meant = Meant::new(text, 16);
-        let complete = meant.id.map(WorkerId).filter(|id| state.workers.contains_key(id));
+    fn matches(state: &ClusterState, text: &str) -> Vec<Position> {
+        let reference = Reference::new(text, 16);
+        let by_id = reference.id.map(WorkerId).filter(|id| state.workers.contains_key(id));
         // As for actors: ready workers are found through the ordered keys, ended ones by a scan of the
         // history.
-        let begin = meant.ids.clone().into_iter().flat_map(|ids| {
+        let by_prefix = reference.ids.clone().into_iter().flat_map(|ids| {
             state.workers.within(WorkerId(*ids.start())..=WorkerId(*ids.end())).take(LIST_MEANT_MAX)
         });
-        let mut ids: Vec<WorkerId> = complete.into_iter().chain(begin).collect();
+        let mut ids: Vec<WorkerId> = by_id.into_iter().chain(by_prefix).collect();
         ids.sort_unstable();
         ids.dedup();
         let living = ids.into_iter().map(|id| Position::living(id.0));
-        let past =
-            state.history.workers.numbered().rev().map(|(number, past)| (Position::ended(number), past));
-        living.chain(meant.among(past, |past| past.summary.worker_id.0, |_| false)).collect()
+        let ended =
+            state.history.workers.numbered().rev().map(|(number, record)| (Position::ended(number), record));
+        living.chain(reference.among(ended, |record| record.summary.worker_id.0, |_| false)).collect()
     }
 }
 
@@ -117,19 +117,19 @@ impl Listed for TaskInfo {
             "queued" => Value::number(if position.has_ended { 0 } else { count.queued }),
             "running" => Value::number(if position.has_ended { 0 } else { count.running }),
             "finished" => Value::number(count.finished),
-            _ => Value::number(if position.has_ended { over(count).failed } else { count.failed }),
+            _ => Value::number(if position.has_ended { ended_counts(count).failed } else { count.failed }),
         }
     }
 
     fn row(state: &ClusterState, position: Position, _: &mut Reasons) -> Option<Self> {
         let (worker, count) = function_at(state, position)?;
         let WorkerSummary { worker_id, job_id, node_id, .. } = worker;
-        let count = if position.has_ended { over(count) } else { count.clone() };
+        let count = if position.has_ended { ended_counts(count) } else { count.clone() };
         Some(Self { job_id, worker_id, node_id, count })
     }
 
     /// Functions are searched by name through [`FunctionSearch`](super::FunctionSearch).
-    fn meant(_: &ClusterState, _: &str) -> Vec<Position> {
+    fn matches(_: &ClusterState, _: &str) -> Vec<Position> {
         Vec::new()
     }
 }
@@ -141,7 +141,7 @@ fn function_at(state: &ClusterState, position: Position) -> Option<(WorkerSummar
 }
 
 /// Task counts of an ended worker: tasks that had not finished have failed with it.
-pub(super) fn over(count: &TaskCount) -> TaskCount {
+pub(super) fn ended_counts(count: &TaskCount) -> TaskCount {
     let lost = count.queued + count.running;
     TaskCount { queued: 0, running: 0, failed: count.failed + lost, ..count.clone() }
 }

@@ -25,9 +25,9 @@ fn end_of_a_job_ends_its_actors_and_workers_and_refuses_pending_requests() {
     let (actor, worker) = harness.spawn(job, ActorSpec { name: Some("a".to_owned()), ..cpus(4.0) });
     let pending = harness.place(job, cpus(1.0)).expect_pending();
     let mut actions = harness.end_job(job);
-    let over = "its job has ended: done";
-    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(over.to_owned()))));
-    harness.expect_dead(actor, over);
+    let expected = "its job has ended: done";
+    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(expected.to_owned()))));
+    harness.expect_dead(actor, expected);
     assert_eq!(stopped(&actions), [worker]);
     assert!(actions.contains(&Action::Delete(RecordKey::Actor(actor))));
     assert_eq!(driver_events(&actions), [] as [&JobEvent; 0]);
@@ -101,10 +101,10 @@ fn submitted_job_whose_driver_left_holds_nothing_and_ends_with_the_process() {
     let info = harness.state.jobs().pop().unwrap();
     assert_eq!((info.state, info.message.as_deref()), (JobState::Running, Some("it shut its cluster down")));
     // The job has no driver any more.
-    let over = format!("job {job} has left the cluster");
+    let expected = format!("job {job} has left the cluster");
     let back = |ticket| ControlEvent::JobStarted { ticket, job: Some(job), facts: job_facts(5) };
-    harness.ask(back).expect_error(ControlError::JobEnded, &over);
-    harness.place(job, plain()).expect_error(ControlError::JobEnded, &over);
+    harness.ask(back).expect_error(ControlError::JobEnded, &expected);
+    harness.place(job, plain()).expect_error(ControlError::JobEnded, &expected);
     assert_eq!(harness.handle(ControlEvent::NodeProvisioned { job, node: NodeId(1) }), []);
     end(&mut harness, job, JobState::Succeeded, Some(0));
     let info = harness.state.jobs().pop().unwrap();
@@ -184,8 +184,8 @@ fn nodes_with_the_executable_are_released_when_the_job_ends() {
     harness.handle(ControlEvent::ExecutablePinned { job, node: other });
     // The pinned executable is gone with the node.
     harness.handle(ControlEvent::NodeLeft { node: agent(2, 1), cause: "it left".to_owned() });
-    let over = Action::ReleaseJob { job, nodes: [one].into() };
-    assert!(harness.end_job(job).contains(&over));
+    let expected = Action::ReleaseJob { job, nodes: [one].into() };
+    assert!(harness.end_job(job).contains(&expected));
     // The driver did not know yet, and provisioned another node.
     let late = Action::ReleaseJob { job, nodes: [NodeId(3)].into() };
     assert_eq!(harness.handle(ControlEvent::ExecutablePinned { job, node: NodeId(3) }), [late]);

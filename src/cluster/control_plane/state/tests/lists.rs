@@ -11,10 +11,10 @@ impl Harness {
         let mut search = Search::new(query).unwrap();
         let mut slices = 1;
         while !search.step(&self.state) {
-            search.weigh();
+            search.fit_reply();
             slices += 1;
         }
-        search.weigh();
+        search.fit_reply();
         (search.page(), slices)
     }
 
@@ -27,7 +27,7 @@ impl Harness {
         keys(&self.page(&Query::filtered(filters.collect())).0)
     }
 
-    fn meant<T: Listed>(&self, text: &str) -> Vec<T> {
+    fn find_rows<T: Listed>(&self, text: &str) -> Vec<T> {
         self.page(&Query::called(text)).0.rows
     }
 }
@@ -182,18 +182,19 @@ fn reference_matches_an_id_a_prefix_or_a_name() {
     let (counter, worker) = harness.spawn(job, named("counter"));
     let (ended, _) = harness.spawn(job, named("old"));
     harness.handle(ControlEvent::ActorEnded { actor: ended, cause: "it stopped".to_owned() });
-    let one =
-        |text: &str| harness.meant::<ActorInfo>(text).iter().map(|actor| actor.actor_id).collect::<Vec<_>>();
+    let one = |text: &str| {
+        harness.find_rows::<ActorInfo>(text).iter().map(|actor| actor.actor_id).collect::<Vec<_>>()
+    };
     assert_eq!(one("counter"), [counter]);
     assert_eq!(one("old"), [ended]);
     assert_eq!(one(&counter.to_string()), [counter]);
     assert_eq!(one(&format!("{:x}", ended.0)), [ended]);
     assert_eq!(one("00000000"), [counter, ended]);
     assert_eq!(one("nothing"), []);
-    assert_eq!(harness.meant::<WorkerSummary>(&worker.to_string())[0].worker_id, worker);
-    assert_eq!(harness.meant::<JobInfo>("1")[0].job_id, job);
-    assert_eq!(harness.meant::<NodeInfo>("n2")[0].node_id, NodeId(2));
-    assert_eq!(harness.meant::<NodeInfo>("0000000000000002")[0].node_id, NodeId(2));
+    assert_eq!(harness.find_rows::<WorkerSummary>(&worker.to_string())[0].worker_id, worker);
+    assert_eq!(harness.find_rows::<JobInfo>("1")[0].job_id, job);
+    assert_eq!(harness.find_rows::<NodeInfo>("n2")[0].node_id, NodeId(2));
+    assert_eq!(harness.find_rows::<NodeInfo>("0000000000000002")[0].node_id, NodeId(2));
 }
 
 #[test]

@@ -89,8 +89,8 @@ fn waiting_for_an_actor_of_another_job_ends_with_the_own_job() {
     let other = harness.start_job();
     let pending = harness.place(other, wanted("a")).expect_pending();
     let mut actions = harness.end_job(other);
-    let over = "its job has ended: done".to_owned();
-    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(over))));
+    let expected = "its job has ended: done".to_owned();
+    assert_eq!(take_answer(&mut actions, pending), Some(Err(ControlError::JobEnded(expected))));
     let worker = harness.create(actor);
     assert_eq!(harness.state.worker_of_actor(actor), Some(worker));
 }

@@ -247,13 +247,13 @@ fn history_is_bounded_per_table() {
 #[test]
 fn dead_agent_incarnations_are_forgotten() {
     let (mut harness, _) = Harness::with_nodes(2);
-    let forget = |node, incarnation| Action::ForgetAgent { agent: agent(node, incarnation) };
+    let forget_agent = |node, incarnation| Action::ForgetAgent { agent: agent(node, incarnation) };
     let left = harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() });
-    assert!(left.contains(&forget(1, 1)));
+    assert!(left.contains(&forget_agent(1, 1)));
     let later = NodeDescriptor { agent: agent(2, 2), ..node_facts(2, 4.0, 1) };
     let actions = harness.join(later);
-    assert!(actions.contains(&forget(2, 1)) && !actions.contains(&forget(2, 2)));
-    assert!(harness.advance(lease() + 1, &[], &[]).contains(&forget(2, 2)));
+    assert!(actions.contains(&forget_agent(2, 1)) && !actions.contains(&forget_agent(2, 2)));
+    assert!(harness.advance(lease() + 1, &[], &[]).contains(&forget_agent(2, 2)));
 }
 
 #[test]

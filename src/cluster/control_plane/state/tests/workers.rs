@@ -196,7 +196,7 @@ fn pending_actor_learns_of_the_crash_loop_and_gets_the_next_worker() {
 
 #[test]
 fn no_restart_for_an_ended_job_or_a_lost_node() {
-    for over in [true, false] {
+    for expected in [true, false] {
         let mut harness = Harness::new();
         harness.join(node_facts(1, 4.0, 1));
         let job = harness.start_job();
@@ -204,7 +204,7 @@ fn no_restart_for_an_ended_job_or_a_lost_node() {
         let (worker, _) = crash(&mut harness, job, worker);
         harness.ready(worker);
         harness.ended(worker);
-        match over {
+        match expected {
             true => drop(harness.end_job(job)),
             false => drop(
                 harness.handle(ControlEvent::NodeLeft { node: agent(1, 1), cause: "it left".to_owned() }),
