@@ -202,7 +202,7 @@ impl DriverShared {
     }
 
     /// Sends the head a request about the job.
-    async fn ask(&self, request: JobRequest) -> Result<control_service::Reply, SendError> {
+    async fn ask(&self, request: JobRequest) -> Result<control_service::ControlReply, SendError> {
         call_host(&self.control, self.head(), JOB, request, deadline_in(HEAD_RPC_TIMEOUT)).await
     }
 }
@@ -371,7 +371,7 @@ async fn start_job(
 ) -> Result<(JobId, InitialNodes), ClusterError> {
     let request = JobRequest::Start { job: submitted, facts: facts.clone() };
     let deadline = deadline_in(HEAD_RPC_TIMEOUT);
-    let started: control_service::Reply = call_host(control, head, JOB, request, deadline)
+    let started: control_service::ControlReply = call_host(control, head, JOB, request, deadline)
         .await
         .map_err(|error| ClusterError::head(address, &error.to_string()))?;
     match started {

@@ -164,11 +164,11 @@ fn check_table(body: &Body) {
 
 /// Decodes the messages that a worker and its driver exchange before they have a link.
 fn check_bootstrap(bytes: &[u8]) {
-    let (report, peak) = peak_of(|| bootstrap::read::<bootstrap::Report>(bytes));
+    let (report, peak) = peak_of(|| bootstrap::read::<bootstrap::WorkerMessage>(bytes));
     assert!(peak <= (256 << 10) + 16 * bytes.len(), "{peak} bytes are held for {}", bytes.len());
     if let Ok(report) = report {
         let written = bootstrap::encode(&report).expect("a decoded report can be encoded");
-        bootstrap::read::<bootstrap::Report>(&*written).expect("it was written here");
+        bootstrap::read::<bootstrap::WorkerMessage>(&*written).expect("it was written here");
     }
     if let Ok(orders) = bootstrap::read::<bootstrap::WorkerInit>(bytes) {
         let written = bootstrap::encode(&orders).expect("decoded orders can be encoded");

@@ -13,7 +13,7 @@ use super::accounts::Account;
 use crate::cluster::model::{JobId, WorkerId};
 use crate::cluster::output::{Capture, Captured, Flusher, Label, LogName};
 use crate::cluster::protocol::Stream;
-use crate::cluster::protocol::{JobSpec, OUTPUT, Output};
+use crate::cluster::protocol::{JobSpec, OUTPUT, OutputLines};
 use crate::config::{HEAD_RPC_TIMEOUT, LOG_LINES_QUEUED_MAX, OUTPUT_SENT_TIMEOUT};
 use crate::host::deadline_in;
 use crate::id::HostUid;
@@ -113,7 +113,7 @@ async fn forward(
         };
         let count = unsent.add_to(stream, &mut lines);
         let last = unfinished.clone();
-        let output = Output { pid, node, label: label.text(), stream, lines, unfinished };
+        let output = OutputLines { pid, node, label: label.text(), stream, lines, unfinished };
         let told: Result<(), _> =
             call_host(&agent.host, driver, OUTPUT, output, deadline_in(HEAD_RPC_TIMEOUT)).await;
         match told {

@@ -23,7 +23,7 @@ use crate::cluster::protocol;
 use crate::cluster::protocol::MEMBERSHIP;
 use crate::cluster::protocol::MembershipUpdate;
 use crate::cluster::protocol::Variables;
-use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, NodeContext, Report, WorkerInit};
+use crate::cluster::protocol::worker::{ActorEvent, HeadInfo, NodeContext, WorkerInit, WorkerMessage};
 use crate::cluster::protocol::{JobSpec, NodeEvent};
 use crate::config::WORKER_STOP_TIMEOUT;
 use crate::host::fresh_identity;
@@ -333,8 +333,8 @@ async fn launch(
         }),
     };
     match process.initialise(&bootstrap, None).await.map_err(|error| Chain(&error).to_string())? {
-        Report::Ready { .. } => {}
-        Report::Failed { why } => return Err(why),
+        WorkerMessage::Ready { .. } => {}
+        WorkerMessage::Failed { why } => return Err(why),
         other => return Err(format!("it reported {other:?} before it was ready")),
     }
     let member = WorkerAddress { actors: hosts[0], actors_at: at, tasks: hosts[1], tasks_at: at };
@@ -367,17 +367,20 @@ async fn launch(
 fn listen(agent: &Arc<Agent>, worker: WorkerId, process: &WorkerProcess) -> Reports {
     let agent = Arc::clone(agent);
     process.on_report(move |report| match report {
-        Report::ActorEvents(lives) => {
+        WorkerMessage::ActorEvents(lives) => {
             for life in lives {
                 agent.workers.on_actor_event(worker, &life);
                 agent.record(NodeEvent::Actor { worker, life });
             }
         }
-        Report::Tasks(counts) => {
+        WorkerMessage::Tasks(counts) => {
             agent.workers.on_task_counts(worker, &counts);
             agent.record(NodeEvent::Tasks { worker, counts });
         }
-        Report::Class(_) | Report::Diverted | Report::Ready { .. } | Report::Failed { .. } => {}
+        WorkerMessage::Class(_)
+        | WorkerMessage::Diverted
+        | WorkerMessage::Ready { .. }
+        | WorkerMessage::Failed { .. } => {}
     })
 }
 

@@ -35,7 +35,7 @@ use super::error::{DaemonError, failed};
 use super::host::start_host;
 use super::options::{HeadOptions, HeadReady};
 use super::signals::ShutdownSignals;
-use crate::cluster::control_plane::state::{Action, Event, Settings};
+use crate::cluster::control_plane::state::{Action, ControlEvent, Settings};
 use crate::cluster::control_service::{ActionExecutor, ControlPlane, Persistence};
 use crate::cluster::daemon::head::ca::CertificateAuthority;
 use crate::cluster::daemon::logs::daemon_log;
@@ -106,12 +106,12 @@ pub(crate) async fn run(options: HeadOptions, ready: impl FnOnce(HeadReady)) -> 
     // 4. Recovery, before the first request. A member that rejoins must find its record, and an id that was
     //    allocated before its watermark is on disk could be allocated again by the next head.
     let mut tasks = JoinSet::new();
-    head.control.apply(Event::Restored(records));
+    head.control.apply(ControlEvent::Restored(records));
     tasks.spawn(report_store_health(Arc::clone(&head)));
     // A full disk does not stop the head: it runs on, and allocates no ids until the disk has room.
     let _ = head.store.flushed().await;
     if let Some((jobs, workers, actors)) = head.store.progress().borrow().watermarks {
-        head.control.apply(Event::NumbersKept { jobs, workers, actors });
+        head.control.apply(ControlEvent::WatermarksDurable { jobs, workers, actors });
     }
 
     // 5. Services. The token RPC server has its queue before the inbound loop can fill it, and the agent is
@@ -184,7 +184,7 @@ async fn tick(head: Arc<Head>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        head.control.apply(Event::Tick);
+        head.control.apply(ControlEvent::Tick);
     }
 }
 
@@ -198,11 +198,11 @@ async fn report_store_health(head: Arc<Head>) {
         };
         if let Some((jobs, workers, actors)) = watermarks.filter(|it| last_watermarks != Some(*it)) {
             last_watermarks = watermarks;
-            head.control.apply(Event::NumbersKept { jobs, workers, actors });
+            head.control.apply(ControlEvent::WatermarksDurable { jobs, workers, actors });
         }
         if error != last_alert {
             last_alert.clone_from(&error);
-            head.control.apply(Event::PersistenceStatus { trouble: error });
+            head.control.apply(ControlEvent::PersistenceStatus { trouble: error });
         }
         if progress.changed().await.is_err() {
             return;
