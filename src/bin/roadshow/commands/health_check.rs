@@ -32,7 +32,7 @@ pub(crate) async fn run(
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let live = nodes.iter().filter(works).count();
     let failure = if let Some(alert) = alerts.iter().find(|alert| alert.kind == AlertKind::HeadState) {
-        let next = "do not stop the head before: changes that it has not persisted would be lost";
+        let next = "until then do not stop the head: changes that it has not persisted would be lost";
         Some(CliError::failed(&alert.text, next))
     } else if !nodes.iter().filter(works).any(|node| node.is_head) {
         Some(CliError::unreachable(

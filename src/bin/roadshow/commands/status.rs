@@ -1,4 +1,4 @@
-//! `roadshow status`: the cluster on one page.
+//! `roadshow status`: overview of the cluster on one page.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,14 +13,13 @@ use crate::error::{CliResult, one_line};
 use crate::output::Output;
 use crate::output::rows::{Row, last_part, quantity, shown, word};
 
-/// Shows the cluster on one page: alerts if there are any, nodes, what of their resources is taken, jobs,
-/// and what waits.
+/// Shows an overview of the cluster: alerts, nodes, resources in use, jobs, and pending actors.
 ///
-/// It is asked of the head in this moment: a node that has joined is there at once.
+/// The head answers with its current state: a node that has just joined is included.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow status -v")]
 pub(crate) struct Arguments {
-    /// Show each node's resources, labels and files, too.
+    /// Also show each node's resources, labels and session directory.
     #[arg(long, short)]
     verbose: bool,
     /// Print one JSON object.
@@ -30,23 +29,23 @@ pub(crate) struct Arguments {
     pub(crate) reach: ClusterArgs,
 }
 
-/// What is known of the cluster.
+/// State of the cluster in JSON.
 #[derive(Debug, Serialize)]
 struct Status {
     address: SocketAddr,
     nodes: Vec<NodeInfo>,
-    /// Of the nodes that live.
+    /// Resources of the nodes that are not dead.
     resources: BTreeMap<String, Usage>,
-    /// How many jobs are in which state.
+    /// Number of jobs by state.
     jobs: BTreeMap<String, usize>,
-    /// Those that have waited longest.
+    /// Pending actors that have waited longest.
     waiting: Vec<PendingActor>,
-    /// How many wait.
+    /// Number of all pending actors.
     waiting_count: usize,
     alerts: Vec<Alert>,
 }
 
-/// How much of a resource is taken.
+/// Used and total amount of a resource.
 #[derive(Debug, Default, Serialize)]
 struct Usage {
     used: Quantity,
@@ -99,7 +98,7 @@ fn states(jobs: &[JobInfo]) -> BTreeMap<String, usize> {
 impl Status {
     fn page(&self, verbose: bool) -> String {
         let mut page = format!("Cluster at {}\n", self.address);
-        // A string takes what is written to it.
+        // Writing to a string cannot fail.
         let _ = self.write_alerts(&mut page);
         let _ = self.write_nodes(&mut page, verbose);
         let _ = self.write_work(&mut page);
@@ -118,7 +117,7 @@ impl Status {
         for (title, state) in [
             ("Alive", NodeState::Alive),
             ("Draining", NodeState::Draining),
-            ("Awaited since the head was started again", NodeState::Rejoining),
+            ("Rejoining the restarted head", NodeState::Rejoining),
             ("Dead", NodeState::Dead),
         ] {
             let nodes: Vec<_> = self.nodes.iter().filter(|node| node.state == state).collect();
@@ -152,12 +151,12 @@ impl Status {
         }
         writeln!(page, "\nJobs")?;
         match self.jobs.is_empty() {
-            true => writeln!(page, "  none so far")?,
+            true => writeln!(page, "  none")?,
             false => self.jobs.iter().try_for_each(|(state, count)| writeln!(page, "  {count} {state}"))?,
         }
-        writeln!(page, "\nWaiting for a place")?;
+        writeln!(page, "\nPending actors")?;
         if self.waiting.is_empty() {
-            writeln!(page, "  nothing")?;
+            writeln!(page, "  none")?;
         }
         for PendingActor { actor_id, class, job_id, reason } in &self.waiting {
             let class = one_line(last_part(class));
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_has_nodes_resources_jobs_and_what_waits() {
+    async fn page_has_alerts_nodes_resources_jobs_and_pending_actors() {
         let expected = "\
 Cluster at 10.0.0.5:6379
 
@@ -225,7 +224,7 @@ Jobs
   1 FAILED
   1 SUCCEEDED
 
-Waiting for a place
+Pending actors
   Big 0000000000000003 of job 00000001: it needs gpu 1, of which no node has any left
   and 7 more; `roadshow list actors --filter state=PENDING_CREATION` shows them
 ";
