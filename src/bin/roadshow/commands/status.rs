@@ -11,14 +11,14 @@ use serde::Serialize;
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliResult, one_line};
 use crate::output::Output;
-use crate::output::rows::{Row, last_part, quantity, shown, word};
+use crate::output::rows::{TableRow, last_part, quantity, shown, word};
 
 /// Shows an overview of the cluster: alerts, nodes, resources in use, jobs, and pending actors.
 ///
 /// The head answers with its current state: a node that has just joined is included.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow status -v")]
-pub(crate) struct Arguments {
+pub(crate) struct StatusArgs {
     /// Also show each node's resources, labels and session directory.
     #[arg(long, short)]
     verbose: bool,
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    pub(crate) reach: ClusterArgs,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 /// State of the cluster in JSON.
@@ -35,7 +35,7 @@ struct Status {
     address: SocketAddr,
     nodes: Vec<NodeInfo>,
     /// Resources of the nodes that are not dead.
-    resources: BTreeMap<String, Usage>,
+    resources: BTreeMap<String, ResourceUsage>,
     /// Number of jobs by state.
     jobs: BTreeMap<String, usize>,
     /// Pending actors that have waited longest.
@@ -47,21 +47,21 @@ struct Status {
 
 /// Used and total amount of a resource.
 #[derive(Debug, Default, Serialize)]
-struct Usage {
+struct ResourceUsage {
     used: Quantity,
     total: Quantity,
 }
 
 pub(crate) async fn run(
-    arguments: &Arguments,
-    desks: &impl AdminConnector,
+    arguments: &StatusArgs,
+    connector: &impl AdminConnector,
     output: &mut Output<'_>,
 ) -> CliResult<()> {
-    let mut head = desks.head().await?;
+    let mut head = connector.head().await?;
     let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
     let ((waiting, waiting_count), alerts) = (head.waiting().await?, head.alerts().await?);
     let status = Status {
-        address: desks.head_address(),
+        address: connector.head_address(),
         resources: usage(&nodes),
         jobs: states(&jobs),
         nodes,
@@ -75,8 +75,8 @@ pub(crate) async fn run(
     }
 }
 
-fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, Usage> {
-    let mut sum: BTreeMap<String, Usage> = BTreeMap::new();
+fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, ResourceUsage> {
+    let mut sum: BTreeMap<String, ResourceUsage> = BTreeMap::new();
     for node in nodes.iter().filter(|node| node.state != NodeState::Dead) {
         for (resource, total) in &node.resources.0 {
             let usage = sum.entry(resource.clone()).or_default();
@@ -189,12 +189,14 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::test_cluster::Cluster;
+    use crate::test_cluster::FakeCluster;
 
     async fn shown_status(verbose: bool, json: bool) -> String {
-        let arguments = Arguments { verbose, json, reach: ClusterArgs { address: None, token_file: None } };
-        let cluster = Cluster::new();
-        let (outcome, out, _) = cluster.run(async |desks, output| run(&arguments, desks, output).await).await;
+        let arguments =
+            StatusArgs { verbose, json, cluster_args: ClusterArgs { address: None, token_file: None } };
+        let cluster = FakeCluster::new();
+        let (outcome, out, _) =
+            cluster.run(async |connector, output| run(&arguments, connector, output).await).await;
         outcome.unwrap();
         out
     }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::{
-    JOBS, LOGS, NODE_FILE, STATE, Session, check_home, let_others_pass, lock_shared, own_directory,
+    JOBS, LOGS, NODE_FILE, STATE, Session, check_root, let_others_pass, lock_shared, own_directory,
     own_passable_directory,
 };
 use crate::error::{CliError, CliResult};
@@ -51,7 +51,7 @@ impl SessionRoot {
     ///
     /// [`CliError`] if it exists and is not this user's alone.
     pub(crate) fn check(&self) -> CliResult<()> {
-        match check_home(&self.0) {
+        match check_root(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let text = format!("cannot use {} to look for sessions: {error}", self.0.display());
                 Err(CliError::failed(text, "find out who created it, and remove it; or set TMPDIR"))
@@ -82,7 +82,7 @@ impl SessionRoot {
 
     fn entries(&self) -> impl Iterator<Item = PathBuf> {
         // In a directory that only this user can write to, `create` has made all links.
-        let entries = check_home(&self.0).and_then(|()| fs::read_dir(&self.0));
+        let entries = check_root(&self.0).and_then(|()| fs::read_dir(&self.0));
         let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
         entries.filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -126,7 +126,7 @@ impl SessionRoot {
         }
         // Threads of a daemon that was just killed may still hold the lock, but a lock without a session is another start.
         let patience = if earlier.is_some() { EXIT_WAIT } else { Duration::ZERO };
-        let lock = hold(&dir, patience).map_err(|error| fails(&dir, &error))?;
+        let lock = lock_exclusive(&dir, patience).map_err(|error| fails(&dir, &error))?;
         // Checked again under the lock: another start may have created a session in between.
         if let Some(earlier) = Session::read(&dir) {
             if earlier.is_alive() {
@@ -135,7 +135,7 @@ impl SessionRoot {
             earlier.clear_for_reuse().map_err(|error| fails(&dir, &error))?;
             self.drop_stale_links();
         }
-        if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_keep(&entry)) {
+        if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_be_left_over(&entry)) {
             return Err(fails(&dir, &"it is not empty"));
         }
         own_directory(&dir).map_err(|error| fails(&dir, &error))?;
@@ -151,10 +151,10 @@ impl SessionRoot {
     }
 
     /// Makes the session's directory passable for other users, and this one if it contains it.
-    pub(crate) fn let_pass(&self, room: &SessionDir) -> io::Result<()> {
-        let_others_pass(&room.dir)?;
+    pub(crate) fn make_passable(&self, session_dir: &SessionDir) -> io::Result<()> {
+        let_others_pass(&session_dir.dir)?;
         match fs::canonicalize(&self.0)? {
-            home if room.dir.starts_with(&home) => let_others_pass(&home),
+            root if session_dir.dir.starts_with(&root) => let_others_pass(&root),
             _ => Ok(()),
         }
     }
@@ -169,7 +169,7 @@ impl SessionRoot {
     /// Removes links to ended sessions, and the directory itself when it is empty.
     pub(crate) fn tidy(&self) {
         self.drop_stale_links();
-        if check_home(&self.0).is_ok() && self.entries().next().is_none() {
+        if check_root(&self.0).is_ok() && self.entries().next().is_none() {
             // Left by agents that were killed: without sessions no agent runs.
             let _ = remove_tree(&self.0.join(WORKER_UIDS));
         }
@@ -178,7 +178,7 @@ impl SessionRoot {
     }
 
     fn drop_stale_links(&self) {
-        if check_home(&self.0).is_err() {
+        if check_root(&self.0).is_err() {
             return;
         }
         let latest = self.0.join(LATEST);
@@ -205,7 +205,7 @@ const EXIT_WAIT: Duration = Duration::from_secs(1);
 /// Pause between two attempts to take a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-fn hold(dir: &Path, patience: Duration) -> io::Result<File> {
+fn lock_exclusive(dir: &Path, patience: Duration) -> io::Result<File> {
     let lock = File::open(dir)?;
     let until = Instant::now() + patience;
     loop {
@@ -219,7 +219,7 @@ fn hold(dir: &Path, patience: Duration) -> io::Result<File> {
 }
 
 /// Reports if an entry may be left over from an earlier session in the same directory.
-fn may_keep(entry: &io::Result<fs::DirEntry>) -> bool {
+fn may_be_left_over(entry: &io::Result<fs::DirEntry>) -> bool {
     entry.as_ref().is_ok_and(|entry| {
         [LOGS, STATE, JOBS, PARTIAL_NODE_FILE].iter().any(|name| entry.file_name() == *name)
     })
@@ -269,9 +269,9 @@ mod tests {
         assert_eq!(name(at(1_798_761_599, 0), 12), "session_2026-12-31_23-59-59_000000_12");
     }
 
-    fn made(home: &SessionRoot, asked_for: Option<&Path>, port: u16) -> Session {
+    fn made(root: &SessionRoot, asked_for: Option<&Path>, port: u16) -> Session {
         let session = Session {
-            dir: home.create(asked_for).unwrap().dir,
+            dir: root.create(asked_for).unwrap().dir,
             node: node(port, &[(Role::Agent, std::process::id())]),
         };
         session.save().unwrap();
@@ -282,9 +282,9 @@ mod tests {
     fn directory_with_a_path_that_is_not_utf8_is_refused_before_anything_is_created() {
         use std::os::unix::ffi::OsStrExt;
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
+        let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
-        let refused = home.create(Some(&dir)).unwrap_err().to_string();
+        let refused = root.create(Some(&dir)).unwrap_err().to_string();
         assert!(refused.contains("its path is not text (UTF-8); give another directory"), "{refused}");
         assert!(!dir.exists());
     }
@@ -292,38 +292,38 @@ mod tests {
     #[test]
     fn sessions_are_found_in_any_directory_and_the_newest_is_first() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        assert_eq!(home.sessions(), []);
-        let first = made(&home, None, 1);
-        let second = made(&home, Some(&scratch.0.join("elsewhere")), 2);
+        let root = SessionRoot::at(scratch.0.join("home"));
+        assert_eq!(root.sessions(), []);
+        let first = made(&root, None, 1);
+        let second = made(&root, Some(&scratch.0.join("elsewhere")), 2);
         // A directory without a session is ignored.
         fs::create_dir(scratch.0.join("home/session_3")).unwrap();
-        assert_eq!(home.sessions(), [second.clone(), first.clone()]);
+        assert_eq!(root.sessions(), [second.clone(), first.clone()]);
         assert_eq!(Session::read(&scratch.0.join("home/session_latest")), Some(second.clone()));
 
         second.remove(false).unwrap();
-        home.tidy();
-        assert_eq!(home.sessions(), std::slice::from_ref(&first));
+        root.tidy();
+        assert_eq!(root.sessions(), std::slice::from_ref(&first));
         assert!(fs::symlink_metadata(scratch.0.join("home/session_latest")).is_err());
         fs::remove_dir(scratch.0.join("home/session_3")).unwrap();
         first.remove(false).unwrap();
-        home.tidy();
+        root.tidy();
         assert!(!scratch.0.join("home").exists());
     }
 
     #[test]
     fn directory_in_use_is_refused() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
+        let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
         let refused = |why: &str| {
-            let refused = home.create(Some(&dir)).unwrap_err().to_string();
+            let refused = root.create(Some(&dir)).unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
         };
-        let session = made(&home, Some(&dir), 1);
+        let session = made(&root, Some(&dir), 1);
         refused("a node runs in it");
         session.remove(true).unwrap();
-        let held = home.create(Some(&dir)).unwrap();
+        let held = root.create(Some(&dir)).unwrap();
         refused("another command starts a node in it");
         drop(held);
         fs::write(dir.join("letters"), "").unwrap();
@@ -333,57 +333,57 @@ mod tests {
     #[test]
     fn root_that_others_can_write_to_has_no_sessions_and_its_links_are_left_alone() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        assert_eq!(home.check(), Ok(()));
-        let session = made(&home, Some(&scratch.0.join("elsewhere")), 1);
-        assert_eq!((home.check(), home.sessions()), (Ok(()), vec![session.clone()]));
+        let root = SessionRoot::at(scratch.0.join("home"));
+        assert_eq!(root.check(), Ok(()));
+        let session = made(&root, Some(&scratch.0.join("elsewhere")), 1);
+        assert_eq!((root.check(), root.sessions()), (Ok(()), vec![session.clone()]));
         for mode in [0o777, 0o770, 0o702] {
-            fs::set_permissions(&home.0, PermissionsExt::from_mode(mode)).unwrap();
-            let refused = home.check().unwrap_err().to_string();
+            fs::set_permissions(&root.0, PermissionsExt::from_mode(mode)).unwrap();
+            let refused = root.check().unwrap_err().to_string();
             assert!(refused.contains("it is not closed to other users"), "{refused}");
-            assert_eq!(home.sessions(), [], "{mode:o}");
+            assert_eq!(root.sessions(), [], "{mode:o}");
         }
         session.remove(false).unwrap();
-        home.tidy();
-        assert!(fs::symlink_metadata(home.0.join(LATEST)).is_ok());
+        root.tidy();
+        assert!(fs::symlink_metadata(root.0.join(LATEST)).is_ok());
     }
 
     #[test]
     fn root_of_another_user_has_no_sessions() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        made(&home, Some(&scratch.0.join("elsewhere")), 1);
-        if std::os::unix::fs::chown(&home.0, Some(65534), None).is_err() {
+        let root = SessionRoot::at(scratch.0.join("home"));
+        made(&root, Some(&scratch.0.join("elsewhere")), 1);
+        if std::os::unix::fs::chown(&root.0, Some(65534), None).is_err() {
             return println!("skipped: this user cannot change the owner of a directory");
         }
-        assert!(home.check().unwrap_err().to_string().contains("belongs to the user with the id 65534"));
-        assert_eq!(home.sessions(), []);
+        assert!(root.check().unwrap_err().to_string().contains("belongs to the user with the id 65534"));
+        assert_eq!(root.sessions(), []);
     }
 
     #[test]
     fn link_to_a_directory_that_is_open_to_others_is_no_session() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        let session = made(&home, None, 1);
+        let root = SessionRoot::at(scratch.0.join("home"));
+        let session = made(&root, None, 1);
         let checkout = scratch.0.join("checkout");
         fs::create_dir(&checkout).unwrap();
         fs::set_permissions(&checkout, PermissionsExt::from_mode(0o755)).unwrap();
         fs::copy(session.dir.join(NODE_FILE), checkout.join(NODE_FILE)).unwrap();
-        std::os::unix::fs::symlink(&checkout, home.0.join("session_x")).unwrap();
-        assert_eq!(home.sessions(), [session]);
+        std::os::unix::fs::symlink(&checkout, root.0.join("session_x")).unwrap();
+        assert_eq!(root.sessions(), [session]);
     }
 
     #[test]
     fn session_that_others_can_open_is_skipped_with_the_reason() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        let (closed, open) = (made(&home, None, 1), made(&home, Some(&scratch.0.join("elsewhere")), 2));
+        let root = SessionRoot::at(scratch.0.join("home"));
+        let (closed, open) = (made(&root, None, 1), made(&root, Some(&scratch.0.join("elsewhere")), 2));
         // A directory without a session is not reported.
-        fs::create_dir(home.0.join("session_3")).unwrap();
-        assert!(home.refused().is_empty());
+        fs::create_dir(root.0.join("session_3")).unwrap();
+        assert!(root.refused().is_empty());
         fs::set_permissions(&open.dir, PermissionsExt::from_mode(0o750)).unwrap();
-        assert_eq!(home.sessions(), [closed]);
-        let refused = home.refused();
+        assert_eq!(root.sessions(), [closed]);
+        let refused = root.refused();
         assert_eq!(refused.len(), 1, "{refused:?}");
         assert!(refused[0].1.to_string().ends_with("(its mode is 750)"), "{refused:?}");
     }
@@ -391,34 +391,34 @@ mod tests {
     #[test]
     fn start_is_refused_while_a_daemon_holds_the_lock_of_the_directory() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
+        let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
-        let mut session = made(&home, Some(&dir), 1);
+        let mut session = made(&root, Some(&dir), 1);
         let daemon = lock_shared(&dir).unwrap();
-        assert!(home.create(Some(&dir)).unwrap_err().to_string().contains("a node runs in it"));
+        assert!(root.create(Some(&dir)).unwrap_err().to_string().contains("a node runs in it"));
         session.node.processes.clear();
         session.save().unwrap();
-        assert!(home.create(Some(&dir)).unwrap_err().to_string().contains("another command starts"));
+        assert!(root.create(Some(&dir)).unwrap_err().to_string().contains("another command starts"));
         drop(daemon);
         // The start's own lock is shared by now, so daemons can take theirs.
-        let _session_dir = home.create(Some(&dir)).unwrap();
+        let _session_dir = root.create(Some(&dir)).unwrap();
         lock_shared(&dir).unwrap();
     }
 
     #[test]
     fn dead_session_is_replaced_and_state_logs_and_job_files_stay() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
+        let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
-        let mut session = made(&home, Some(&dir), 1);
+        let mut session = made(&root, Some(&dir), 1);
         session.node.processes.clear();
         session.save().unwrap();
         session.save_token(&"rs1_abc".parse().unwrap()).unwrap();
         for name in [STATE, JOBS, "executables"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        let again = made(&home, Some(&dir), 2);
-        assert_eq!(home.sessions(), [again]);
+        let again = made(&root, Some(&dir), 2);
+        assert_eq!(root.sessions(), [again]);
         let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort_unstable();
         assert_eq!(left, [JOBS, LOGS, NODE_FILE, STATE]);
@@ -427,8 +427,8 @@ mod tests {
     #[test]
     fn path_that_is_too_long_for_sockets_is_refused() {
         let scratch = Scratch::new();
-        let home = SessionRoot::at(scratch.0.join("home"));
-        let refused = home.create(Some(&scratch.0.join("n".repeat(100)))).unwrap_err();
+        let root = SessionRoot::at(scratch.0.join("home"));
+        let refused = root.create(Some(&scratch.0.join("n".repeat(100)))).unwrap_err();
         assert!(refused.to_string().contains("too long"), "{refused}");
     }
 
