@@ -49,6 +49,7 @@ pub(crate) async fn agent() -> ExitCode {
     let outcome = match options::<AgentOptions>(Role::Agent) {
         Ok(options) => {
             let _locks = keep_from_cleaners(&options.session_dir);
+            // Only of a joined node: a session with a head is removed by `stop`, or used by the restarted head.
             let session = Session::read(&options.session_dir).filter(|_| !options.is_head());
             let outcome =
                 run_agent(options, |ready| answer(&DaemonStatus::Ready(ready), &mut answered)).await;
@@ -87,6 +88,7 @@ fn options<O: DeserializeOwned>(role: Role) -> Result<O, DaemonError> {
     let mut json = Vec::new();
     let read = io::stdin().take(OPTIONS_BYTES_MAX).read_to_end(&mut json);
     read.map_err(|error| failed("cannot read the options", &error))?;
+    // The descriptor must stay occupied, or the next file opened becomes standard input.
     let null = File::open("/dev/null").map_err(|error| failed("cannot open /dev/null", &error))?;
     rustix::stdio::dup2_stdin(null).map_err(|error| failed("cannot close the standard input", &error))?;
     serde_json::from_slice(&json)

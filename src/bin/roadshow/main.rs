@@ -31,6 +31,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    // Boxed: it has many more options than the others, and every variant is as large as the largest.
     Start(Box<commands::start::StartArgs>),
     Stop(commands::stop::StopArgs),
     Status(commands::status::StatusArgs),
@@ -56,6 +57,7 @@ enum Command {
 
 #[roadshow::main]
 async fn main() -> ExitCode {
+    // `parse` would exit with codes and texts of its own.
     let arguments = match Cli::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return cli::clap_error::end(&error, &Cli::command()),
@@ -68,6 +70,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> CliResult<()> {
+    // Asked once: both streams keep their kind for the life of the command.
     let are_terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
     let output = &mut Output { out: &mut io::stdout(), err: &mut io::stderr(), are_terminals };
     match command {
@@ -77,6 +80,7 @@ async fn run(command: Command) -> CliResult<()> {
             commands::status::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
         Command::List(arguments) => {
+            // Before the cluster is resolved: a wrong filter is an error even without a cluster.
             arguments.check()?;
             commands::list::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
@@ -113,6 +117,7 @@ fn end(outcome: CliResult<()>) -> ExitCode {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {
             let text = failure.to_string();
+            // An exit without a message, as after a closed pipe.
             if !text.is_empty() {
                 eprintln!("error: {text}");
             }

@@ -249,6 +249,7 @@ impl AdminTransport for TestTransport {
             AdminRequest::List { of: Kind::Nodes, query } => AdminReply::Nodes(page(nodes(), &query)),
             AdminRequest::List { of: Kind::Jobs, query } => {
                 let jobs = state.jobs[0].clone();
+                // The last reply stays, so that a polling command always sees the final state.
                 if state.jobs.len() > 1 {
                     state.jobs.pop_front();
                 }
@@ -275,6 +276,7 @@ impl AdminTransport for TestTransport {
                 let mut here: Vec<_> =
                     state.logs.iter().filter(is_here).map(|(_, file, _)| file.clone()).collect();
                 here.sort_by(|one, other| one.file.cmp(&other.file));
+                // Paged by file name, as an agent does it.
                 here.retain(|log| after.as_ref().is_none_or(|after| log.file > *after));
                 let more = here.len() > LOGS_LISTED;
                 here.truncate(LOGS_LISTED);

@@ -18,7 +18,8 @@ pub(crate) struct ClusterArgs {
     /// Address of the head [default: ROADSHOW_ADDRESS, else your newest session on this machine]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) address: Option<HostPort>,
-    /// File with the cluster's token, or - for standard input [default: ROADSHOW_TOKEN, else the token of your session with that address]
+    /// File with the cluster's token, or - for standard input [default: ROADSHOW_TOKEN, else the token of your
+    /// session with that address]
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<TokenFile>,
 }
@@ -78,6 +79,7 @@ impl ClusterArgs {
                 Some(address) => address.resolve()?,
                 None => vec![newest(sessions)?],
             };
+        // After the address: sessions know their token by the address.
         let token = find_token(self.token_file.as_ref(), environment, sessions, &addresses)?;
         Ok(ClusterTarget::new(addresses, token))
     }

@@ -31,6 +31,7 @@ pub(crate) async fn run(
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let node: NodeInfo = resolve_at_head(&mut head, &arguments.node).await?;
+    // The head binds no port: its node accepts the connections for it.
     if node.is_head {
         return Err(CliError::failed(
             format!("the node {} is the head's, and the cluster needs it", node.node_id),

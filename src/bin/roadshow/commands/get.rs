@@ -42,6 +42,7 @@ pub(crate) async fn run(
         ListKind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
         ListKind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
         ListKind::Tasks => {
+            // The head matches last parts, since operators leave out the module path.
             let part = Some(last_part(&arguments.id).to_owned());
             show_function(&head.functions(part).await?.rows, arguments, output)
         }

@@ -29,11 +29,13 @@ pub(crate) async fn run(
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let (nodes, alerts) = (head.all::<NodeInfo>(Vec::new()).await?, head.alerts().await?);
+    // A draining node still runs its jobs.
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let live = nodes.iter().filter(works).count();
     let failure = if let Some(alert) = alerts.iter().find(|alert| alert.kind == AlertKind::HeadState) {
         let next = "until then do not stop the head: changes that it has not persisted would be lost";
         Some(CliError::failed(&alert.text, next))
+    // The head is reached through its own node, so it is of no use without that.
     } else if !nodes.iter().filter(works).any(|node| node.is_head) {
         Some(CliError::unreachable(
             "the head answers, but its own node does not work",

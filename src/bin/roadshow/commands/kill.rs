@@ -27,8 +27,8 @@ const POLL_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_mi
 /// Stops an actor, and waits until it has ended and its resources are free.
 ///
 /// An actor stops between two messages. A handler or constructor that computes or blocks runs on until it returns.
-/// In that case the command ends with code 6 after the timeout, and the actor stays ALIVE, or PENDING_CREATION while its
-/// constructor runs. It is DEAD when its code or its worker has ended. `--force` kills such an actor.
+/// In that case the command ends with code 6 after the timeout, and the actor stays ALIVE, or PENDING_CREATION
+/// while its constructor runs. It is DEAD when its code or its worker has ended. `--force` kills such an actor.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow kill counter")]
 pub(crate) struct KillArgs {
@@ -64,6 +64,7 @@ pub(crate) async fn run(
     }
     let still = state_after(actor, arguments.timeout, &mut head).await?;
     let has_ended = still == ActorState::Dead;
+    // Without --force the worker keeps running, so its other actors are of no interest.
     let killed = worker_summary.as_ref().filter(|_| arguments.force);
     let (id, class) = (actor.actor_id, &actor.class);
     if arguments.json {

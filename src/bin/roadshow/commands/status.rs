@@ -77,6 +77,7 @@ pub(crate) async fn run(
 
 fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, ResourceUsage> {
     let mut sum: BTreeMap<String, ResourceUsage> = BTreeMap::new();
+    // Actors of a rejoining node keep their resources, so the node counts.
     for node in nodes.iter().filter(|node| node.state != NodeState::Dead) {
         for (resource, total) in &node.resources.0 {
             let usage = sum.entry(resource.clone()).or_default();
@@ -121,6 +122,7 @@ impl Status {
             ("Dead", NodeState::Dead),
         ] {
             let nodes: Vec<_> = self.nodes.iter().filter(|node| node.state == state).collect();
+            // Only after a restart of the head can a node be in this state.
             if state == NodeState::Rejoining && nodes.is_empty() {
                 continue;
             }
@@ -162,6 +164,7 @@ impl Status {
             let class = one_line(last_part(class));
             writeln!(page, "  {class} {actor_id} of job {job_id}: {}", one_line(reason))?;
         }
+        // The head sends only the oldest pending actors.
         let more = self.waiting_count.saturating_sub(self.waiting.len());
         if more > 0 {
             let filter = "--filter state=PENDING_CREATION";

@@ -73,12 +73,14 @@ pub(crate) fn run(arguments: &StopArgs, output: &mut Output<'_>) -> CliResult<()
     let root = SessionRoot::of_this_user();
     let sessions = match &arguments.session_dir {
         None => {
+            // Another user may have created the directory, with records of processes to be killed.
             root.check()?;
             root.sessions()
         }
         Some(dir) => vec![Session::read(dir).ok_or_else(|| {
             let text = format!("there is no session of yours alone in {}", dir.display());
             match Session::refused(dir) {
+                // Without the reason the session would seem to be missing.
                 Some(why) => CliError::unknown(format!("{text}: {why}"), open_to_others(dir)),
                 None => CliError::unknown(
                     text,
@@ -134,6 +136,7 @@ pub(crate) fn stop(session: &Session, options: StopOptions) -> CliResult<Stopped
     // A daemon may have started a worker between the first scan and its signal.
     let known: Vec<u32> = others.iter().map(|process| process.pid).collect();
     others.extend(descendants(&daemons).into_iter().filter(|process| !known.contains(&process.pid)));
+    // The agent before its workers, which it would replace.
     kill(&daemons, Duration::ZERO, &mut killed)?;
     kill(&others, ORPHAN_EXIT_WAIT, &mut killed)?;
     session.remove(options.keep_logs).map_err(|error| {
@@ -149,6 +152,7 @@ pub(crate) fn stop(session: &Session, options: StopOptions) -> CliResult<Stopped
 /// Kills the processes that are alive after the limit, and waits until they have exited.
 fn kill(processes: &[Process], limit: Duration, killed: &mut Vec<u32>) -> CliResult<()> {
     for process in all_ended(processes, limit) {
+        // False for a process that has exited in between, which needed no kill.
         if process.signal(Signal::KILL) {
             killed.push(process.pid);
         }
@@ -167,6 +171,7 @@ fn report(stopped: &[Stopped], of_all: bool) -> String {
     let mut report = String::new();
     let mut all = 0;
     for Stopped { session_dir, daemons, others, killed } in stopped {
+        // The name identifies a session: all are in one directory by default.
         let session = session_dir.file_name().unwrap_or_default().to_string_lossy();
         all += daemons.len() + others.len();
         if daemons.is_empty() {

@@ -37,6 +37,7 @@ pub(crate) async fn run(
     output: &mut Output<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
+    // The head limits its reply: a program can have any number of classes and functions.
     let more = match arguments.kind {
         SummaryKind::Actors => {
             let Counts { rows, more } = head.classes().await?;

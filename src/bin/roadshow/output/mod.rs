@@ -49,6 +49,7 @@ impl Output<'_> {
     /// Writes output of a job or daemon: unchanged to files, without control characters to a terminal.
     pub(crate) fn print_log(&mut self, text: &str) -> CliResult<()> {
         match self.are_terminals {
+            // In a file or pipe the output must be what the job has written, byte for byte.
             [true, _] => self.print(&harmless(text)),
             [false, _] => self.print(text),
         }

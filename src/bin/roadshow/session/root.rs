@@ -124,7 +124,8 @@ impl SessionRoot {
         if earlier.as_ref().is_some_and(Session::is_alive) {
             return Err(fails(&dir, &"a node runs in it"));
         }
-        // Threads of a daemon that was just killed may still hold the lock, but a lock without a session is another start.
+        // Threads of a daemon that was just killed may still hold the lock, but a lock without a session is
+        // another start.
         let patience = if earlier.is_some() { EXIT_WAIT } else { Duration::ZERO };
         let lock = lock_exclusive(&dir, patience).map_err(|error| fails(&dir, &error))?;
         // Checked again under the lock: another start may have created a session in between.

@@ -26,6 +26,7 @@ pub(crate) fn cores(text: &str) -> Result<f64, String> {
 
 /// Parses an amount of memory, with or without a unit.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    // Longest suffixes first: `8kb` also ends with `b`.
     const UNITS: &[(&str, u64)] = &[
         ("kib", 1 << 10),
         ("mib", 1 << 20),
@@ -54,6 +55,7 @@ pub(crate) fn custom(text: &str) -> Result<Custom, String> {
     let amounts: BTreeMap<String, f64> =
         serde_json::from_str(text).map_err(|error| fails(format!("it is not understood ({error})")))?;
     for (resource, number) in &amounts {
+        // In any case: `CPU` would become a second resource beside `cpu`.
         if matches!(resource.to_ascii_lowercase().as_str(), Resources::CPU | Resources::MEMORY) {
             return Err(format!("{resource:?} has an option of its own: --num-cpus or --memory"));
         }

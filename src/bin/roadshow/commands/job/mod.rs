@@ -123,6 +123,7 @@ async fn status(
     if arguments.json {
         return output.json(&job);
     }
+    // A running job has its time until now.
     let time = job.ended_ms.unwrap_or_else(now_ms).saturating_sub(job.started_ms);
     output.print(&sheet(&[
         ("job", job.job_id.to_string()),
@@ -153,8 +154,10 @@ async fn stop(
     let mut head = connector.head().await?;
     let JobInfo { job_id, state, .. } = resolve_at_head(&mut head, &arguments.id).await?;
     if state.is_open() {
+        // Stopping an ended job would be refused, and its state must stay as it is.
         head.stop_job(job_id).await?;
     }
+    // The reply confirms the stop, so no second query is needed.
     let state = if state.is_open() { JobState::Stopped } else { state };
     match (arguments.json, state) {
         (true, state) => output.json(&json!({ "job_id": job_id, "state": state })),

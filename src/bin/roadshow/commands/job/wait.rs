@@ -30,6 +30,7 @@ pub(super) async fn wait_for_job<D: AdminConnector>(
     loop {
         // The state is asked before the logs are read. If the job has ended by then, this read gets all of its output.
         let ended = head.job(job).await?.filter(|job| !job.state.is_open());
+        // A log file appears with its first byte, which may be at any time.
         tail.discover().await?;
         tail.read(|_, file, text, _| write(file, text, json, output)).await?;
         if let Some(ended) = ended {
@@ -57,6 +58,7 @@ fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> CliResult<()> {
     let why = job.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
     let next = format!("`roadshow logs --job {id}` shows what it wrote");
     match job.state {
+        // A note, so that standard output stays that of the driver.
         JobState::Succeeded => {
             output.note(&format!("Job {id} succeeded."));
             Ok(())
@@ -69,6 +71,7 @@ fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> CliResult<()> {
 /// Exit code for a failed job: the driver's own, but never 0 and never above 255.
 fn code(exit_code: Option<i32>) -> u8 {
     exit_code
+        // The kernel keeps 8 bits of an exit code, so 256 would read as a success.
         .and_then(|code| u8::try_from(code).ok())
         .filter(|code| *code != exit::OK)
         .unwrap_or(exit::FAILED)

@@ -115,6 +115,7 @@ pub(crate) async fn show<D: AdminConnector>(
 
 /// Reports if the selected logs may still grow.
 async fn keep_following(selector: LogSelector, connector: &impl AdminConnector) -> CliResult<bool> {
+    // Workers and daemons can be followed until Ctrl-C: only jobs have an end to wait for.
     let (LogSelector::Job(job) | LogSelector::Driver(job)) = selector else { return Ok(true) };
     let job = connector.head().await?.row::<JobInfo>(job, job.0).await?;
     Ok(job.is_some_and(|job| job.state.is_open()))
@@ -154,6 +155,7 @@ impl Printer {
         if self.of_driver {
             return output.forward(file, text);
         }
+        // A heading at each change of the log, as `tail -f` prints it.
         if many
             && self.shown.as_ref().is_none_or(|(node, shown)| (*node, shown.as_str()) != (source.node, file))
         {
@@ -173,6 +175,7 @@ async fn select(
     let mut head = connector.head().await?;
     let (selector, node) = match which {
         Selection { actor: Some(actor), .. } => {
+            // An actor has no log of its own: its worker's output goes to one file for each stream.
             let (worker, node) = worker_of_actor(&resolve_at_head(&mut head, actor).await?)?;
             (LogSelector::Worker(worker), Some(node))
         }
@@ -211,6 +214,7 @@ async fn locations(
     for node in connector.head().await?.all::<NodeInfo>(Vec::new()).await? {
         let is_meant = only.is_none_or(|only| only == node.node_id);
         match node.state {
+            // The files may still be on its disk, but no agent answers for them.
             NodeState::Dead if is_meant && only.is_some() => {
                 let dir = one_line(&node.session_dir);
                 let text = format!("the node {} is dead", node.node_id);
@@ -219,6 +223,7 @@ async fn locations(
                     format!("its logs may be on {} in {dir}", one_line(&node.hostname)),
                 ));
             }
+            // The logs of all other nodes can still be read.
             NodeState::Dead => {}
             _ if is_meant => sources.push(LogSource { node: node.node_id, address: node.address }),
             _ => {}

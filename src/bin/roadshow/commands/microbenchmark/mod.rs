@@ -26,9 +26,9 @@ const ROUNDS: u32 = 5;
 /// Measures calls, messages, payloads, spawns and tasks, each beside its limit on this machine.
 ///
 /// A limit is what the same machine does without Roadshow: raw frames over TCP between the same two processes, actix
-/// within one process, or processes that do nothing. Figure and limit take turns, five each. The table shows the medians
-/// of the turns and the ratio of the two medians. On a busy or virtual machine the figures are noisy; the ratios are
-/// less so.
+/// within one process, or processes that do nothing. Figure and limit take turns, five each. The table shows the
+/// medians of the turns and the ratio of the two medians. On a busy or virtual machine the figures are noisy; the
+/// ratios are less so.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = FIGURES_HELP)]
 pub(crate) struct MicrobenchmarkArgs {
@@ -107,6 +107,7 @@ pub(crate) async fn run(arguments: &MicrobenchmarkArgs) -> BenchResult<()> {
     }
     for group in Group::ALL.iter().filter(|group| group.matches(&arguments.filter)) {
         for figure in group.measure(&fixture, &schedule).await.map_err(|error| failed(*group, &*error))? {
+            // A group measures several figures together, of which the filter may select one.
             if !figure.name.contains(&arguments.filter) {
                 continue;
             }

@@ -46,8 +46,10 @@ pub(super) async fn run_foreground(
         match (role, status) {
             // `roadshow stop` is stopping the node: the agent follows, and the loop waits for it.
             (Role::Head, Some(status)) if status.success() => {}
+            // The supervisor restarts the command, which restarts the head; the workers need not be lost.
             (Role::Head, status) => return Err(head_ended(status)),
             (Role::Agent, status) => {
+                // Without its agent a node has no workers. The logs stay, since the error refers to them.
                 stop(&session, StopOptions { grace: Some(SHUTDOWN_GRACE), keep_logs: true })?;
                 reap(&mut children);
                 return agent_ended(&session, status);

@@ -47,6 +47,7 @@ pub(super) async fn start(arguments: &StartArgs, context: &StartContext) -> CliR
         }
     }
     let host = arguments.host.unwrap_or_else(host_resources::own_address);
+    // Before the session is created, so that a refusal leaves nothing behind.
     let job_users = users::of_jobs(arguments, host, &[])?;
     let session_dir = context.root.create(arguments.session_dir.as_deref())?;
     let state = locked.map_or_else(|| LockedStateDir::lock(&session_dir.dir.join(STATE)), Ok)?;
@@ -66,13 +67,16 @@ async fn start_fresh(
     context: &StartContext,
 ) -> CliResult<(TokenText, Vec<(Role, Child)>)> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
+    // Before the daemons start: another start must find the session even if this command is killed.
     state.record(session)?;
     let (mut head, token) = start_head(session, state, context).await?;
     let options = arguments.agent(session, (host, port), Vec::new(), &token);
+    // An agent whose head has ended would wait for it until its own timeout.
     let (agent, AgentReady { address, node_id }) = tokio::select! {
         started = start_agent(session, &options, context) => started?,
         ended = head.ended() => return Err(ended),
     };
+    // The agent chooses the port if it is 0, so the address is known only now.
     (session.node.address, session.node.head_address) = (Some(address), Some(address));
     session.node.node_id = Some(node_id);
     io_failure(session, session.save())?;
@@ -124,6 +128,7 @@ fn check_restartable(arguments: &StartArgs, session: &Session) -> CliResult<Sock
             format!("the head has died, but its agent still runs at {address}; {option} differs from it");
         CliError::failed(text, next)
     };
+    // Port 0 accepts any port, so also that of the running agent.
     if arguments.port.is_some_and(|port| port != 0 && port != address.port()) {
         return Err(differs("--port"));
     }
@@ -148,6 +153,7 @@ async fn wait_for_own_node(head: &impl AdminConnector, patience: Duration) -> bo
         return true;
     }
     loop {
+        // Until the agent has rejoined it cannot pass connections on, so errors are expected.
         if let Ok(mut client) = head.head().await
             && let Ok(nodes) = client.all::<NodeInfo>(Vec::new()).await
             && nodes

@@ -33,8 +33,10 @@ pub(super) async fn start(
     let head = answering(&mut heads, &token).await;
     let host = arguments
         .host
+        // The route to the head, since a cluster may have a network of its own.
         .or_else(|| host_resources::address_towards(head))
         .unwrap_or_else(host_resources::own_address);
+    // Before the session is created, so that a refusal leaves nothing behind.
     let job_users = users::of_jobs(arguments, host, &heads)?;
     let session_dir = root.create(arguments.session_dir.as_deref())?;
     let mut guard = StartGuard::new(create_session(&session_dir, Some(head), None, job_users)?, context);
@@ -53,6 +55,7 @@ pub(super) async fn start(
 /// The route to it decides which address this node advertises. If no address answers yet, the agent
 /// keeps trying all of them.
 async fn answering(heads: &mut [SocketAddr], token: &TokenText) -> SocketAddr {
+    // A single address needs no probe: the agent dials it anyway.
     if heads.len() > 1
         && let Ok((head, _)) = Admin::connect_any(AdminEndpoint::Head, heads, token.reveal()).await
     {

@@ -63,7 +63,9 @@ impl Daemon {
                 "check memory and limits of processes and files, and try again",
             )
         };
+        // By standard input, since arguments and environment can be read in /proc.
         let json = serde_json::to_vec(options).map_err(|error| fails("its options", &error))?;
+        // Appending: a restarted head continues the log, and a rotated one is not overwritten.
         let errors = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
         let errors = errors.map_err(|error| fails(&log.display().to_string(), &error))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
@@ -129,6 +131,7 @@ impl Daemon {
     }
 
     async fn exited_early(&mut self, when: &str) -> CliError {
+        // The status first: a daemon closes its pipe a moment before it can be waited for.
         let mut text = format!("the {} ended {when}", self.role.name());
         if let Some(status) = self.status().await {
             text += &format!(": {status}");

@@ -64,6 +64,7 @@ fn head(page: &mut String, started: &StartedNode) -> std::fmt::Result {
         },
     )?;
     writeln!(page, "\nNext steps")?;
+    // The printed command would fail on another machine.
     if node.address.is_some_and(|address| address.ip().is_loopback()) {
         writeln!(page, "  Only this machine can reach {address}; for other machines start with --host.\n")?;
     }

@@ -73,7 +73,8 @@ pub(crate) struct StartArgs {
     /// directory in the session]
     #[arg(long, value_name = "DIR", conflicts_with = "address")]
     state_dir: Option<PathBuf>,
-    /// Directory for the node's logs, sockets and job files [default: a new one below the directory for temporary files]
+    /// Directory for the node's logs, sockets and job files [default: a new one below the directory for temporary
+    /// files]
     ///
     /// The directory must be empty, or belong to a node that has ended: its logs and the state of its head stay.
     #[arg(long, value_name = "DIR")]
@@ -140,8 +141,10 @@ struct StartedNode {
 
 pub(crate) async fn run(arguments: &StartArgs, output: &mut Output<'_>) -> CliResult<()> {
     if arguments.token.is_some() {
+        // /proc/PID/cmdline is readable for all users, unlike the environment.
         output.note("warning: every user of this machine can read --token in the list of processes; use ROADSHOW_TOKEN or --token-file");
     }
+    // Before the start: an early Ctrl-C would otherwise kill this command and leave daemons without a record.
     let mut signals = Signals::listen()?;
     let started = tokio::select! {
         started = start(arguments) => started?,
@@ -161,6 +164,7 @@ pub(crate) async fn run(arguments: &StartArgs, output: &mut Output<'_>) -> CliRe
     match arguments.block {
         true => {
             let outcome = foreground::run_foreground(started, &mut signals, output).await;
+            // Stopping removes the session directory, but not the links to it.
             SessionRoot::of_this_user().tidy();
             outcome
         }
@@ -173,6 +177,7 @@ async fn start(arguments: &StartArgs) -> CliResult<StartedNode> {
         root: SessionRoot::of_this_user(),
         environment: Environment::read(),
         program: launch::this_program,
+        // After a lease the head declares the node dead, so a longer wait is useless.
         patience: NODE_LEASE,
     };
     match &arguments.address {
@@ -201,6 +206,7 @@ impl StartArgs {
         let cores = self.num_cpus.unwrap_or_else(host_resources::cores);
         let memory = self.memory.unwrap_or_else(host_resources::memory);
         let resources = Resources::none().with(Resources::CPU, cores).with(Resources::MEMORY, memory as f64);
+        // CPU and memory have options of their own and cannot be among these.
         let others = self.resources.iter().flat_map(|Custom(others)| others);
         others.fold(resources, |resources, (name, amount)| resources.with(name, *amount))
     }
@@ -223,6 +229,7 @@ impl StartArgs {
             session_dir: session.dir.clone(),
             host,
             port,
+            // The agent beside the head passes connections to it, and reaches it in this way itself.
             head_socket: heads.is_empty().then(|| session.head_socket()),
             heads,
             token: token.reveal().to_owned(),
@@ -246,6 +253,7 @@ fn create_session(
         boot_id().map_err(|error| CliError::failed(format!("/proc cannot be read: {error}"), "mount it"))?;
     let node = NodeFile {
         boot_id,
+        // Only a joining node knows the address of the head before it starts.
         is_head: head_address.is_none(),
         address: None,
         head_address,
@@ -308,6 +316,7 @@ fn io_failure<T>(session: &Session, written: std::io::Result<T>) -> CliResult<T>
 
 /// Removes a session without processes, but nothing that an earlier session has left in its directory.
 fn clear(session: &Session) -> std::io::Result<()> {
+    // A --session-dir may have the state of an earlier head, which must survive a failed start.
     match session.has_more() {
         true => session.clean_secrets(),
         false => session.remove(false),

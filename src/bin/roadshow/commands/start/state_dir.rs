@@ -32,6 +32,7 @@ struct HeadFile {
 impl LockedStateDir {
     /// Default state directory for the port of a head, below `$XDG_STATE_HOME` or `~/.local/state`.
     pub(super) fn default_path(port: u16) -> CliResult<PathBuf> {
+        // The XDG specification ignores relative paths.
         let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
         let base = base.ok_or_else(|| {
@@ -53,7 +54,9 @@ impl LockedStateDir {
         }
         let locked = (|| {
             own_directory(path)?;
+            // The daemons run in another directory, and a later start may spell the path differently.
             let path = fs::canonicalize(path)?;
+            // The file is never removed: a start could lock the removed file while another creates a new one.
             let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK_FILE))?;
             Ok::<_, io::Error>(Self { path, _lock: lock })
         })();

@@ -29,6 +29,7 @@ pub(super) fn differ(arguments: &StartArgs, running: &JobUsers) -> CliResult<Opt
         Some(_) => "--worker-user",
         None => "--worker-uids",
     };
+    // Without an option the agent keeps its users.
     let asked = asked_for(arguments)?;
     Ok((asked != JobUsers::Agent && asked != *running).then_some(option))
 }
