@@ -209,7 +209,7 @@ fn values_are_checked_before_any_work() {
         (&["start", "--head", "--address=127.0.0.1:1"], "cannot be used with"),
         (&["start", "--head", "--port=65536"], "a port"),
         (&["start", "--head", "--host=0.0.0.0"], "by which they reach"),
-        (&["start", "--head", "--num-cpus=-1"], "a number of processors"),
+        (&["start", "--head", "--num-cpus=-1"], "a number of CPUs"),
         (&["start", "--head", "--memory=much"], "8GiB"),
         (&["start", "--head", "--resources={gpu:1}"], "JSON object"),
         (&["start", "--head", "--resources={\"cpu\":1}"], "--num-cpus"),

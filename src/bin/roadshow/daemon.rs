@@ -57,7 +57,7 @@ pub(crate) async fn agent() -> ExitCode {
             if let (Ok(()), Some(session)) = (&outcome, session)
                 && let Err(error) = session.clean_secrets()
             {
-                eprintln!("error: {} cannot be tidied up: {error}; remove it", session.dir.display());
+                eprintln!("error: cannot remove secrets from {}: {error}; remove it", session.dir.display());
             }
             outcome
         }
@@ -71,7 +71,7 @@ fn keep_from_cleaners(session_dir: &Path) -> Vec<File> {
     let root = SessionRoot::of_this_user().lock_shared().ok();
     let session = lock_shared(session_dir);
     let session = session.inspect_err(|error| {
-        eprintln!("warning: {} cannot be locked, and may be cleaned up: {error}", session_dir.display());
+        eprintln!("warning: cannot lock {}: {error}; a cleaner may remove it", session_dir.display());
     });
     root.into_iter().chain(session).collect()
 }

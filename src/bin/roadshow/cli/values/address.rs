@@ -17,7 +17,7 @@ impl HostPort {
     /// Resolves the name to at least one socket address.
     pub(crate) fn resolve(&self) -> CliResult<Vec<SocketAddr>> {
         let fails = |why: &dyn fmt::Display| {
-            let text = format!("cannot find the host {:?}: {why}", self.host);
+            let text = format!("cannot resolve the host {:?}: {why}", self.host);
             CliError::unreachable(text, "give the head's IP address")
         };
         let mut addresses = Vec::new();
@@ -72,7 +72,7 @@ pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
     match ip {
         // A node advertises the address on which it listens, and a wildcard is no address to dial.
         _ if ip.is_unspecified() => {
-            Err("others are told this address: give the one by which they reach this machine".to_owned())
+            Err("other nodes dial this address: give the one by which they reach this machine".to_owned())
         }
         _ if ip.is_multicast() => Err("it must be an IP address of this machine".to_owned()),
         ip => Ok(ip),
@@ -81,7 +81,7 @@ pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
 
 /// Parses a port to listen on; 0 picks a free one.
 pub(crate) fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "it must be a port, from 1 to 65535, or 0 for any that is free".to_owned())
+    text.parse().map_err(|_| "it must be a port from 1 to 65535, or 0 for any free one".to_owned())
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ pub(super) async fn run_foreground(
 
 fn watched(session: &Session) -> CliResult<Vec<(Role, oneshot::Receiver<()>)>> {
     let fails =
-        |error| CliError::failed(format!("cannot watch the daemons: {error}"), "`roadshow stop` ends them");
+        |error| CliError::failed(format!("cannot watch the daemons: {error}"), "`roadshow stop` stops them");
     let live = session.live_processes().into_iter();
     let locked = live.filter_map(|record| Some((record.role, record.open()?)));
     locked.map(|(role, process)| Ok((role, process.watch().map_err(fails)?))).collect()
@@ -75,8 +75,11 @@ fn reap(children: &mut [(Role, Child)]) {
 }
 
 fn head_ended(status: Option<ExitStatus>) -> CliError {
-    let text = format!("the head has ended{}; its node's agent and workers go on", shown(status));
-    CliError::failed(text, "the same `roadshow start --head` starts the head again, `roadshow stop` ends all")
+    let text = format!("the head has ended{}; the agent and workers of its node keep running", shown(status));
+    CliError::failed(
+        text,
+        "run the same `roadshow start --head` to restart the head, or `roadshow stop` to stop the node",
+    )
 }
 
 fn agent_ended(session: &Session, status: Option<ExitStatus>) -> CliResult<()> {
@@ -86,7 +89,7 @@ fn agent_ended(session: &Session, status: Option<ExitStatus>) -> CliResult<()> {
             let log = session.log(Role::Agent);
             Err(CliError::failed(
                 format!("the agent has ended{}", shown(status)),
-                format!("look at {}", log.display()),
+                format!("see {}", log.display()),
             ))
         }
     }

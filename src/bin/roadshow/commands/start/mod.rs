@@ -126,7 +126,7 @@ Several nodes can run on one machine, each with its own port and session directo
 
 /// Remark after a start with an option of Ray's dashboard.
 const NO_DASHBOARD: &str =
-    "There is no dashboard yet; its options change nothing. `roadshow status` shows the cluster.";
+    "There is no dashboard yet; its options have no effect. `roadshow status` shows the cluster.";
 
 /// Node that was started.
 struct StartedNode {
@@ -149,7 +149,7 @@ pub(crate) async fn run(arguments: &StartArgs, output: &mut Output<'_>) -> CliRe
     let started = tokio::select! {
         started = start(arguments) => started?,
         // Dropping the future drops `Daemon` and `StartGuard`, which kill and clean up.
-        () = signals.any() => return Err(CliError::failed("the start was interrupted", "nothing of it runs")),
+        () = signals.any() => return Err(CliError::failed("the start was interrupted", "nothing is left running")),
     };
     match arguments.json {
         true => output.json(&messages::json(&started))?,
@@ -250,7 +250,7 @@ fn create_session(
     job_users: JobUsers,
 ) -> CliResult<Session> {
     let boot_id =
-        boot_id().map_err(|error| CliError::failed(format!("/proc cannot be read: {error}"), "mount it"))?;
+        boot_id().map_err(|error| CliError::failed(format!("cannot read /proc: {error}"), "mount it"))?;
     let node = NodeFile {
         boot_id,
         // Only a joining node knows the address of the head before it starts.
