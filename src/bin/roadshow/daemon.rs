@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
-use crate::session::{Role, Session, SessionRoot, lock_shared};
+use crate::session::{DaemonRole, NodeSession, SessionRoot, lock_shared};
 
 /// Maximum size of the options in bytes; labels and resources of a command line fit well.
 const OPTIONS_BYTES_MAX: u64 = 4 << 20;
@@ -33,7 +33,7 @@ pub(crate) enum DaemonStatus<R> {
 /// Runs `roadshow internal-head`.
 pub(crate) async fn head() -> ExitCode {
     let mut answered = false;
-    let outcome = match options::<HeadOptions>(Role::Head) {
+    let outcome = match options::<HeadOptions>(DaemonRole::Head) {
         Ok(options) => {
             let _locks = keep_from_cleaners(&options.session_dir);
             run_head(options, |ready| answer(&DaemonStatus::Ready(ready), &mut answered)).await
@@ -46,11 +46,11 @@ pub(crate) async fn head() -> ExitCode {
 /// Runs `roadshow internal-agent`.
 pub(crate) async fn agent() -> ExitCode {
     let mut answered = false;
-    let outcome = match options::<AgentOptions>(Role::Agent) {
+    let outcome = match options::<AgentOptions>(DaemonRole::Agent) {
         Ok(options) => {
             let _locks = keep_from_cleaners(&options.session_dir);
             // Only of a joined node: a session with a head is removed by `stop`, or used by the restarted head.
-            let session = Session::read(&options.session_dir).filter(|_| !options.is_head());
+            let session = NodeSession::read(&options.session_dir).filter(|_| !options.is_head());
             let outcome =
                 run_agent(options, |ready| answer(&DaemonStatus::Ready(ready), &mut answered)).await;
             // A stopped node keeps no token on disk: the next start brings its own.
@@ -77,7 +77,7 @@ fn keep_from_cleaners(session_dir: &Path) -> Vec<File> {
 }
 
 /// Detaches from the terminal and reads the options from standard input.
-fn options<O: DeserializeOwned>(role: Role) -> Result<O, DaemonError> {
+fn options<O: DeserializeOwned>(role: DaemonRole) -> Result<O, DaemonError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| DaemonError::Failed(format!("{what}: {error}"));
     // First of all, so that no file opened below can be mistaken for an inherited one.
     close_inherited();

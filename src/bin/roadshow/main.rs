@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use error::CliResult;
-use output::Output;
+use output::CliOutput;
 
 /// Runs and operates clusters for Roadshow programs: actix actors and functions in other processes.
 ///
@@ -72,7 +72,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> CliResult<()> {
     // Asked once: both streams keep their kind for the life of the command.
     let are_terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
-    let output = &mut Output { out: &mut io::stdout(), err: &mut io::stderr(), are_terminals };
+    let output = &mut CliOutput { out: &mut io::stdout(), err: &mut io::stderr(), are_terminals };
     match command {
         Command::Start(arguments) => commands::start::run(&arguments, output).await,
         Command::Stop(arguments) => commands::stop::run(&arguments, output),

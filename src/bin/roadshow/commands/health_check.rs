@@ -6,10 +6,12 @@ use serde_json::json;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
+use crate::output::CliOutput;
 
-/// Reports the health of the cluster by its exit code: 0 if the cluster works, 3 if the head does not answer or its
-/// own node does not work, 1 if the head cannot persist its state.
+/// Reports the health of the cluster by its exit code.
+///
+/// The code is 0 if the cluster works, 3 if the head does not answer or its own node does not work, and 1 if the
+/// head cannot persist its state.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example, as a probe in the container of a node:\n  roadshow health-check\n\n\
     Without --address the command asks the head of your newest session on this machine. A node listens on \
@@ -25,7 +27,7 @@ pub(crate) struct HealthCheckArgs {
 pub(crate) async fn run(
     arguments: &HealthCheckArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let (nodes, alerts) = (head.all::<NodeInfo>(Vec::new()).await?, head.alerts().await?);

@@ -18,7 +18,7 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
 use crate::error::{CliError, CliResult};
 use crate::exit;
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::table::count;
 
 /// Shortest and longest pause between two queries for the actor's state; the pause doubles.
@@ -52,7 +52,7 @@ pub(crate) struct KillArgs {
 pub(crate) async fn run(
     arguments: &KillArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let actor = &resolve_at_head::<ActorInfo, _>(&mut head, &arguments.actor).await?;

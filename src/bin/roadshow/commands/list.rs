@@ -9,7 +9,7 @@ use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::values::FilterArg;
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::rows::TableRow;
 use crate::output::table::TextTable;
 
@@ -101,7 +101,7 @@ impl ListArgs {
 pub(crate) async fn run(
     arguments: &ListArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     match arguments.kind {
@@ -116,7 +116,7 @@ pub(crate) async fn run(
 async fn show<T: TableRow, E: AdminTransport>(
     head: &mut Admin<E>,
     arguments: &ListArgs,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     // Scripts need all rows, but a table of thousands of rows helps no reader.
     let limit = arguments.limit.unwrap_or(if arguments.json { NonZero::<usize>::MAX } else { ROWS });

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliResult, one_line};
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::rows::{TableRow, last_part, quantity, shown, word};
 
 /// Shows an overview of the cluster: alerts, nodes, resources in use, jobs, and pending actors.
@@ -55,7 +55,7 @@ struct ResourceUsage {
 pub(crate) async fn run(
     arguments: &StatusArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);

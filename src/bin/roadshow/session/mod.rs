@@ -3,7 +3,7 @@
 //! ```text
 //! <temporary files>/roadshow-<uid>/        SessionRoot: owned by the user, closed to others
 //!   session_latest                         link to the newest session
-//!   session_<date>_<time>_<micros>_<pid>/  Session, or a link to a --session-dir elsewhere
+//!   session_<date>_<time>_<micros>_<pid>/  NodeSession, or a link to a --session-dir elsewhere
 //!     node.json                            addresses, and processes for `stop` and restarts
 //!     token                                token of the cluster, mode 0600
 //!     logs/  jobs/  state/                 kept when the session ends without `stop`
@@ -29,7 +29,7 @@ use private_files::{check_closed, check_root};
 use private_files::{let_others_pass, own_passable_directory};
 
 pub(crate) use private_files::{lock_shared, own_directory, read_own, write_private};
-pub(crate) use process::{Process, ProcessRecord, Role, all_ended, boot_id, descendants};
+pub(crate) use process::{DaemonRole, Process, ProcessRecord, all_ended, boot_id, descendants};
 pub(crate) use root::{SessionDir, SessionRoot};
 
 const NODE_FILE: &str = "node.json";
@@ -47,7 +47,7 @@ const DATABASE: &str = "head.redb";
 
 /// Session of a node on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Session {
+pub(crate) struct NodeSession {
     pub(crate) dir: PathBuf,
     pub(crate) node: NodeFile,
 }
@@ -71,7 +71,7 @@ pub(crate) struct NodeFile {
     pub(crate) processes: Vec<ProcessRecord>,
 }
 
-impl Session {
+impl NodeSession {
     /// Reads the session in a directory; none if there is none, or if the directory is not this user's alone.
     pub(crate) fn read(dir: &Path) -> Option<Self> {
         let dir = fs::canonicalize(dir).ok()?;
@@ -108,7 +108,7 @@ impl Session {
         !self.live_processes().is_empty()
     }
 
-    pub(crate) fn live_process(&self, role: Role) -> Option<ProcessRecord> {
+    pub(crate) fn live_process(&self, role: DaemonRole) -> Option<ProcessRecord> {
         self.live_processes().into_iter().find(|record| record.role == role)
     }
 
@@ -132,7 +132,7 @@ impl Session {
         write_private(&self.dir.join(TOKEN_FILE), format!("{}\n", token.reveal()).as_bytes())
     }
 
-    pub(crate) fn log(&self, role: Role) -> PathBuf {
+    pub(crate) fn log(&self, role: DaemonRole) -> PathBuf {
         self.dir.join(LOGS).join(format!("{}.log", role.name()))
     }
 
@@ -206,8 +206,8 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn node(port: u16, pids: &[(Role, u32)]) -> NodeFile {
-        let record = |(role, pid): &(Role, u32)| ProcessRecord::of(*role, *pid).unwrap();
+    pub(crate) fn node(port: u16, pids: &[(DaemonRole, u32)]) -> NodeFile {
+        let record = |(role, pid): &(DaemonRole, u32)| ProcessRecord::of(*role, *pid).unwrap();
         NodeFile {
             boot_id: boot_id().unwrap(),
             is_head: true,
@@ -224,60 +224,60 @@ pub(crate) mod tests {
     fn session_is_read_as_it_was_saved() {
         let scratch = Scratch::new();
         let mut session =
-            Session { dir: scratch.0.clone(), node: node(7, &[(Role::Agent, std::process::id())]) };
+            NodeSession { dir: scratch.0.clone(), node: node(7, &[(DaemonRole::Agent, std::process::id())]) };
         session.save().unwrap();
         session.save_token(&"rs1_abc".parse().unwrap()).unwrap();
-        let read = Session::read(&scratch.0).unwrap();
+        let read = NodeSession::read(&scratch.0).unwrap();
         assert_eq!(read, session);
         assert_eq!(read.token().unwrap().reveal(), "rs1_abc");
-        assert!(read.is_alive() && read.live_process(Role::Head).is_none());
+        assert!(read.is_alive() && read.live_process(DaemonRole::Head).is_none());
 
         session.node.boot_id = "another".to_owned();
         session.save().unwrap();
-        assert!(!Session::read(&scratch.0).unwrap().is_alive());
+        assert!(!NodeSession::read(&scratch.0).unwrap().is_alive());
     }
 
     #[test]
     fn directory_that_others_can_open_is_no_session() {
         let scratch = Scratch::new();
-        let session = Session { dir: scratch.0.clone(), node: node(7, &[]) };
+        let session = NodeSession { dir: scratch.0.clone(), node: node(7, &[]) };
         session.save().unwrap();
         let link = scratch.0.join("link");
         std::os::unix::fs::symlink(&scratch.0, &link).unwrap();
-        assert_eq!(Session::read(&link), Some(session));
+        assert_eq!(NodeSession::read(&link), Some(session));
         for mode in [0o755, 0o750, 0o701] {
             fs::set_permissions(&scratch.0, PermissionsExt::from_mode(mode)).unwrap();
-            assert_eq!((Session::read(&scratch.0), Session::read(&link)), (None, None), "{mode:o}");
+            assert_eq!((NodeSession::read(&scratch.0), NodeSession::read(&link)), (None, None), "{mode:o}");
         }
     }
 
     #[test]
     fn directory_without_a_valid_node_file_is_no_session() {
         let scratch = Scratch::new();
-        assert_eq!(Session::read(&scratch.0), None);
+        assert_eq!(NodeSession::read(&scratch.0), None);
         write_private(&scratch.0.join(NODE_FILE), b"{}").unwrap();
-        assert_eq!(Session::read(&scratch.0), None);
+        assert_eq!(NodeSession::read(&scratch.0), None);
     }
 
     #[test]
     fn daemon_replaces_the_one_before_in_its_role() {
         let scratch = Scratch::new();
-        let mut session = Session { dir: scratch.0.clone(), node: node(7, &[]) };
-        let record = ProcessRecord { role: Role::Head, pid: 1, start_ticks: 1 };
+        let mut session = NodeSession { dir: scratch.0.clone(), node: node(7, &[]) };
+        let record = ProcessRecord { role: DaemonRole::Head, pid: 1, start_ticks: 1 };
         session.add_process(record).unwrap();
         session.add_process(ProcessRecord { pid: 2, ..record }).unwrap();
-        session.add_process(ProcessRecord { role: Role::Agent, ..record }).unwrap();
-        assert_eq!(Session::read(&scratch.0).unwrap().pids(), [2, 1]);
+        session.add_process(ProcessRecord { role: DaemonRole::Agent, ..record }).unwrap();
+        assert_eq!(NodeSession::read(&scratch.0).unwrap().pids(), [2, 1]);
     }
 
     #[test]
     fn logs_can_be_kept() {
         let scratch = Scratch::new();
-        let session = Session { dir: scratch.0.join("session"), node: node(7, &[]) };
+        let session = NodeSession { dir: scratch.0.join("session"), node: node(7, &[]) };
         let fill = || {
             fs::create_dir_all(session.dir.join(LOGS)).unwrap();
             fs::create_dir_all(session.dir.join("jobs/1")).unwrap();
-            fs::write(session.log(Role::Head), "text").unwrap();
+            fs::write(session.log(DaemonRole::Head), "text").unwrap();
             session.save().unwrap();
         };
         fill();
@@ -285,7 +285,7 @@ pub(crate) mod tests {
         let left: Vec<_> =
             fs::read_dir(&session.dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [LOGS]);
-        assert!(session.log(Role::Head).exists());
+        assert!(session.log(DaemonRole::Head).exists());
         fill();
         session.remove(false).unwrap();
         assert!(!session.dir.exists());

@@ -16,12 +16,12 @@ use tokio::sync::oneshot;
 /// Kind of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Role {
+pub(crate) enum DaemonRole {
     Head,
     Agent,
 }
 
-impl Role {
+impl DaemonRole {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Head => "head",
@@ -33,7 +33,7 @@ impl Role {
 /// Record of a daemon's process in `node.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessRecord {
-    pub(crate) role: Role,
+    pub(crate) role: DaemonRole,
     pub(crate) pid: u32,
     /// Start time in clock ticks since boot; with the pid it identifies the process.
     pub(crate) start_ticks: u64,
@@ -41,7 +41,7 @@ pub(crate) struct ProcessRecord {
 
 impl ProcessRecord {
     /// Records the process that has this pid now; none if there is none.
-    pub(crate) fn of(role: Role, pid: u32) -> Option<Self> {
+    pub(crate) fn of(role: DaemonRole, pid: u32) -> Option<Self> {
         Some(Self { role, pid, start_ticks: Stat::of(pid)?.start_ticks })
     }
 
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn reused_pid_is_another_process() {
-        let own = ProcessRecord::of(Role::Agent, std::process::id()).unwrap();
+        let own = ProcessRecord::of(DaemonRole::Agent, std::process::id()).unwrap();
         assert!(own.is_alive() && own.open().is_some());
 
         let earlier = ProcessRecord { start_ticks: own.start_ticks - 1, ..own };
@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn exit_is_reported_and_a_zombie_counts_as_dead() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let record = ProcessRecord::of(Role::Head, child.id()).unwrap();
+        let record = ProcessRecord::of(DaemonRole::Head, child.id()).unwrap();
         let processes = [record.open().unwrap()];
         assert_eq!(all_ended(&processes, Duration::ZERO).len(), 1);
         assert!(processes[0].signal(Signal::KILL));
@@ -241,7 +241,7 @@ mod tests {
         assert!(record.open().is_none());
 
         let mut child = Command::new("sleep").arg("0.02").spawn().unwrap();
-        let process = ProcessRecord::of(Role::Head, child.id()).unwrap().open().unwrap();
+        let process = ProcessRecord::of(DaemonRole::Head, child.id()).unwrap().open().unwrap();
         process.watch().unwrap().await.unwrap();
         child.wait().unwrap();
     }
@@ -253,7 +253,7 @@ mod tests {
         let mut child = command.spawn().unwrap();
         let mut line = [0];
         io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
-        let shell = ProcessRecord::of(Role::Agent, child.id()).unwrap().open().unwrap();
+        let shell = ProcessRecord::of(DaemonRole::Agent, child.id()).unwrap().open().unwrap();
         let below = descendants(&[shell]);
         assert_eq!(below.len(), 2, "{below:?}");
         child.kill().unwrap();

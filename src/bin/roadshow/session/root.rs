@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::{
-    JOBS, LOGS, NODE_FILE, STATE, Session, check_root, let_others_pass, lock_shared, own_directory,
+    JOBS, LOGS, NODE_FILE, NodeSession, STATE, check_root, let_others_pass, lock_shared, own_directory,
     own_passable_directory,
 };
 use crate::error::{CliError, CliResult};
@@ -66,18 +66,18 @@ impl SessionRoot {
     }
 
     /// All sessions, the newest first; none if [`SessionRoot::check`] rejects the directory.
-    pub(crate) fn sessions(&self) -> Vec<Session> {
+    pub(crate) fn sessions(&self) -> Vec<NodeSession> {
         let mut names: Vec<_> = self.entries().collect();
         // The names begin with the date, so their order is that of the starts.
         names.sort_unstable_by(|one, other| other.cmp(one));
-        names.into_iter().filter_map(|path| Session::read(&path)).collect()
+        names.into_iter().filter_map(|path| NodeSession::read(&path)).collect()
     }
 
     /// Sessions that are skipped because other users can open them, with the reason.
     pub(crate) fn refused(&self) -> Vec<(PathBuf, io::Error)> {
         let mut names: Vec<_> = self.entries().collect();
         names.sort_unstable();
-        names.into_iter().filter_map(|path| Session::refused(&path).map(|why| (path, why))).collect()
+        names.into_iter().filter_map(|path| NodeSession::refused(&path).map(|why| (path, why))).collect()
     }
 
     fn entries(&self) -> impl Iterator<Item = PathBuf> {
@@ -120,8 +120,8 @@ impl SessionRoot {
         // The directory may be passable for jobs of another node, and must stay so.
         own_passable_directory(&self.0).map_err(|error| fails(&self.0, &error))?;
         own_passable_directory(&dir).map_err(|error| fails(&dir, &error))?;
-        let earlier = Session::read(&dir);
-        if earlier.as_ref().is_some_and(Session::is_alive) {
+        let earlier = NodeSession::read(&dir);
+        if earlier.as_ref().is_some_and(NodeSession::is_alive) {
             return Err(fails(&dir, &"a node runs in it"));
         }
         // Threads of a daemon that was just killed may still hold the lock, but a lock without a session is
@@ -129,7 +129,7 @@ impl SessionRoot {
         let patience = if earlier.is_some() { EXIT_WAIT } else { Duration::ZERO };
         let lock = lock_exclusive(&dir, patience).map_err(|error| fails(&dir, &error))?;
         // Checked again under the lock: another start may have created a session in between.
-        if let Some(earlier) = Session::read(&dir) {
+        if let Some(earlier) = NodeSession::read(&dir) {
             if earlier.is_alive() {
                 return Err(fails(&dir, &"a node runs in it"));
             }
@@ -256,7 +256,7 @@ const fn date(days: u64) -> (u64, u64, u64) {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::Role;
+    use super::super::DaemonRole;
     use super::super::tests::{Scratch, node};
     use super::*;
 
@@ -270,10 +270,10 @@ mod tests {
         assert_eq!(name(at(1_798_761_599, 0), 12), "session_2026-12-31_23-59-59_000000_12");
     }
 
-    fn made(root: &SessionRoot, asked_for: Option<&Path>, port: u16) -> Session {
-        let session = Session {
+    fn made(root: &SessionRoot, asked_for: Option<&Path>, port: u16) -> NodeSession {
+        let session = NodeSession {
             dir: root.create(asked_for).unwrap().dir,
-            node: node(port, &[(Role::Agent, std::process::id())]),
+            node: node(port, &[(DaemonRole::Agent, std::process::id())]),
         };
         session.save().unwrap();
         session
@@ -300,7 +300,7 @@ mod tests {
         // A directory without a session is ignored.
         fs::create_dir(scratch.0.join("home/session_3")).unwrap();
         assert_eq!(root.sessions(), [second.clone(), first.clone()]);
-        assert_eq!(Session::read(&scratch.0.join("home/session_latest")), Some(second.clone()));
+        assert_eq!(NodeSession::read(&scratch.0.join("home/session_latest")), Some(second.clone()));
 
         second.remove(false).unwrap();
         root.tidy();

@@ -15,7 +15,7 @@ use crate::commands::list;
 use crate::commands::logs;
 use crate::commands::logs::{LogSelector, TailOptions};
 use crate::error::CliResult;
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::rows::word;
 use crate::output::table::{duration, or_nothing, sheet};
 use crate::output::time::now_ms;
@@ -101,7 +101,7 @@ impl JobArgs {
 pub(crate) async fn run(
     arguments: &JobArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     match &arguments.command {
         JobCommand::Submit(arguments) => submit::run(arguments, connector, output).await,
@@ -117,7 +117,7 @@ pub(crate) async fn run(
 async fn status(
     arguments: &OneJobArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let job: JobInfo = resolve_at_head(&mut connector.head().await?, &arguments.id).await?;
     if arguments.json {
@@ -138,7 +138,7 @@ async fn status(
 async fn driver_logs(
     arguments: &JobLogsArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let job = resolve_at_head::<JobInfo, _>(&mut connector.head().await?, &arguments.id).await?.job_id;
     let sources = logs::all_locations(connector, output).await?;
@@ -149,7 +149,7 @@ async fn driver_logs(
 async fn stop(
     arguments: &OneJobArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let JobInfo { job_id, state, .. } = resolve_at_head(&mut head, &arguments.id).await?;

@@ -12,7 +12,7 @@ use super::wait;
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::values::{significant, variables};
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
+use crate::output::CliOutput;
 
 /// Uploads a program to the head's node and runs it there, as a driver that uses all nodes.
 ///
@@ -49,7 +49,7 @@ impl SubmitArgs {
 pub(super) async fn run(
     arguments: &SubmitArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let (name, args) = arguments.program.split_first().expect("clap asks for a program");
     let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;

@@ -11,7 +11,7 @@ use crate::cli::values::significant;
 use crate::commands::logs::{LogSelector, LogSource, POLL_INTERVAL, Tail};
 use crate::error::{CliError, CliResult};
 use crate::exit;
-use crate::output::Output;
+use crate::output::CliOutput;
 
 /// Maximum time without contact to the head. A restarted head still knows the job.
 const HEAD_UNREACHABLE_MAX: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ pub(super) async fn wait_for_job<D: AdminConnector>(
     submitted: SubmittedJob,
     json: bool,
     connector: &D,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let SubmittedJob { job, node, address } = submitted;
     let sources = vec![LogSource { node, address }];
@@ -42,14 +42,14 @@ pub(super) async fn wait_for_job<D: AdminConnector>(
 }
 
 /// Prints driver output; with `--json` to standard error, since standard output is one JSON object.
-fn write(file: &str, text: &str, json: bool, output: &mut Output<'_>) -> CliResult<()> {
+fn write(file: &str, text: &str, json: bool, output: &mut CliOutput<'_>) -> CliResult<()> {
     match json {
         true => output.print_log_aside(text),
         false => output.forward(file, text),
     }
 }
 
-fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> CliResult<()> {
+fn end(job: &JobInfo, json: bool, output: &mut CliOutput<'_>) -> CliResult<()> {
     if json {
         output.json(job)?;
     }

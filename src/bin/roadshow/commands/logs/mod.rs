@@ -14,7 +14,7 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
 use crate::cli::values::significant;
 use crate::error::{CliError, CliResult, one_line};
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::table::{TextTable, memory, or_nothing, short};
 
 /// Polling interval of a followed log.
@@ -75,7 +75,7 @@ impl TailOptions {
 pub(crate) async fn run(
     arguments: &LogsArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let Some((selector, sources)) = select(&arguments.which, connector, output).await? else {
         return list(arguments.json, connector, output).await;
@@ -90,7 +90,7 @@ pub(crate) async fn show<D: AdminConnector>(
     sources: Vec<LogSource>,
     options: TailOptions,
     connector: &D,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut tail = Tail::open(selector, sources, options.from(), connector).await?;
     let mut printer =
@@ -145,7 +145,7 @@ impl Printer {
         file: &str,
         text: &str,
         many: bool,
-        output: &mut Output<'_>,
+        output: &mut CliOutput<'_>,
     ) -> CliResult<()> {
         if self.json {
             let mut lines = text.lines();
@@ -170,7 +170,7 @@ impl Printer {
 async fn select(
     which: &Selection,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<Option<(LogSelector, Vec<LogSource>)>> {
     let mut head = connector.head().await?;
     let (selector, node) = match which {
@@ -208,7 +208,7 @@ fn worker_of_actor(actor: &ActorInfo) -> CliResult<(WorkerId, NodeId)> {
 async fn locations(
     only: Option<NodeId>,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<Vec<LogSource>> {
     let mut sources = Vec::new();
     for node in connector.head().await?.all::<NodeInfo>(Vec::new()).await? {
@@ -238,7 +238,7 @@ async fn locations(
 /// Nodes that may have logs of a job.
 pub(crate) async fn all_locations(
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<Vec<LogSource>> {
     locations(None, connector, output).await
 }
@@ -253,7 +253,7 @@ struct AvailableLog {
     size: u64,
 }
 
-async fn list(json: bool, connector: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
+async fn list(json: bool, connector: &impl AdminConnector, output: &mut CliOutput<'_>) -> CliResult<()> {
     let mut found = Vec::new();
     for LogSource { node, address } in locations(None, connector, output).await? {
         let files = connector.agent(address).await?.log_files().await?.into_iter();

@@ -121,14 +121,14 @@ mod tests {
 
     use super::*;
     use crate::session::tests::node;
-    use crate::session::{ProcessRecord, Role, Session};
+    use crate::session::{DaemonRole, NodeSession, ProcessRecord};
 
     fn started(is_head: bool) -> StartedNode {
         let mut node = node(7, &[]);
         node.is_head = is_head;
-        node.processes = vec![ProcessRecord { role: Role::Agent, pid: 9, start_ticks: 1 }];
+        node.processes = vec![ProcessRecord { role: DaemonRole::Agent, pid: 9, start_ticks: 1 }];
         node.head_address = Some(SocketAddr::from(([10, 0, 0, 5], 6379)));
-        let session = Session { dir: PathBuf::from("dir"), node };
+        let session = NodeSession { dir: PathBuf::from("dir"), node };
         StartedNode {
             session,
             token: "rs1_abc".parse().unwrap(),
