@@ -58,6 +58,7 @@ fn refused(arguments: &[&str]) -> String {
 
 #[test]
 fn every_figure_stands_beside_its_limit() {
+    // Only the form of the report is checked, so the shortest run is enough.
     let output = roadshow(&["microbenchmark", "--json", "--seconds", "0.05"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -112,6 +113,7 @@ fn invalid_arguments_are_refused() {
 
 #[test]
 fn failed_output_ends_with_one_line_of_error() {
+    // Every write to /dev/full fails with ENOSPC.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut program = Command::new(env!("CARGO_BIN_EXE_roadshow"));
     program.args(["microbenchmark", "--seconds", "0.01", "--filter", "call_round_trip"]).stdout(full);
@@ -152,6 +154,7 @@ impl NewUser {
         let said = text(&output.stderr).to_owned();
         assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
         assert!(said.starts_with("error: ") && said.lines().count() == 1, "{arguments:?}: {said}");
+        // Every error names a next step after the semicolon.
         assert!(said.contains("; "), "there is no next step: {said}");
         (output.status.code().expect("no signal ended it"), said)
     }
@@ -206,7 +209,7 @@ fn values_are_checked_before_any_work() {
         (&["start", "--head", "--address=127.0.0.1:1"], "cannot be used with"),
         (&["start", "--head", "--port=65536"], "a port"),
         (&["start", "--head", "--host=0.0.0.0"], "by which they reach"),
-        (&["start", "--head", "--num-cpus=-1"], "a number of processors"),
+        (&["start", "--head", "--num-cpus=-1"], "a number of CPUs"),
         (&["start", "--head", "--memory=much"], "8GiB"),
         (&["start", "--head", "--resources={gpu:1}"], "JSON object"),
         (&["start", "--head", "--resources={\"cpu\":1}"], "--num-cpus"),

@@ -21,6 +21,7 @@ fn under(site: &TestCluster, addresses: &[&str]) -> Option<Vec<String>> {
     fs::write(&hosts, lines).unwrap();
     let script = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", hosts.display());
     let under = ["unshare", "--mount", "sh", "-c", &script].map(str::to_owned).to_vec();
+    // Mounting needs rights that a container may lack.
     let tried = Command::new("unshare").args(&under[1..]).arg("true").output().ok()?;
     if !tried.status.success() {
         skipped(format_args!("/etc/hosts cannot be another file for one command: {}", text(&tried.stderr)));
@@ -36,6 +37,7 @@ fn drivers_nodes_and_commands_try_all_addresses_of_a_name() {
     // Accepts connections by its backlog, and never sends a byte.
     let silent = TcpListener::bind(format!("127.0.0.9:{port}")).unwrap();
     let at = format!("{NAME}:{port}");
+    // The first refuses connections, the second accepts and stays silent.
     for first in ["127.0.0.8", "127.0.0.9"] {
         let Some(under) = under(&site, &[first, "127.0.0.1"]) else { return };
         let mut command = roadshow(site.home(), &under, &["status", "--json", "--address", &at]);

@@ -33,6 +33,7 @@ impl Spawn for SumActor {
         if start == CONSTRUCTS_FOR_EVER {
             println!("its constructor computes");
             loop {
+                // Blocks the thread without using the CPU, which other tests need.
                 std::thread::park();
             }
         }
@@ -98,6 +99,7 @@ pub(super) struct Compute;
 impl Handler<Compute> for SumActor {
     type Result = ();
     fn handle(&mut self, _: Compute, _: &mut Context<Self>) {
+        // Printed, so that the test knows that the handler runs: no reply tells it.
         println!("it computes");
         loop {
             std::thread::park();
@@ -307,6 +309,7 @@ fn start(script: &str) -> u64 {
     shell.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut shell = shell.spawn().unwrap();
     let mut line = String::new();
+    // The line has the process id of the sleep: `exec` keeps that of the shell.
     BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
     line.trim().parse().unwrap()
 }
@@ -331,6 +334,7 @@ pub(super) fn use_stack(bytes: u64) -> u64 {
     }
     #[inline(never)]
     fn deeper(top: usize, bytes: u64) -> u64 {
+        // Without `black_box` the compiler could turn the recursion into a loop.
         let frame = std::hint::black_box([1; 1024]);
         let used = top.saturating_sub(address(&frame)) as u64;
         if used < bytes { std::hint::black_box(deeper(top, bytes)) } else { used }

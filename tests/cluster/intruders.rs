@@ -49,6 +49,7 @@ fn agent(site: &TestCluster) -> Route {
 #[test]
 fn silent_connections_are_closed_and_keep_no_member_out() {
     let site = TestCluster::head(&["--num-cpus=1"]);
+    // More connections than the node allows before their handshake.
     let silent: Vec<_> = (0..HANDSHAKES_OPEN_MAX + 50).map(|_| dial(&site)).collect();
     let routes = [Route::HeadTokenRpc, Route::AgentTokenRpc, Route::Host(HostId::HEAD), agent(&site)];
     let half_open: Vec<_> = routes

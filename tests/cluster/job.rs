@@ -122,6 +122,7 @@ impl Reply {
 
 #[test]
 fn drive() {
+    // A normal test run has no role, and the test passes without doing anything.
     let Ok(role) = std::env::var(ROLE) else { return };
     let (name, how) = role.split_once(' ').unwrap_or((&role, ""));
     match name {
@@ -172,6 +173,7 @@ async fn count(code: &str) {
     eprintln!("that was all");
     cluster.shutdown().await.unwrap();
     let _ = std::io::stdout().flush();
+    // Exits here, since the harness would end with its own code.
     std::process::exit(code.parse().unwrap());
 }
 
@@ -250,7 +252,9 @@ async fn obey() {
             return;
         }
     };
+    // Reply number 0 reports that the program has joined.
     say(&serde_json::to_string(&(0, Reply::Done)).unwrap());
+    // Reading standard input blocks, so it has a thread of its own.
     let (sender, mut orders) = tokio::sync::mpsc::channel(16);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -263,11 +267,13 @@ async fn obey() {
     let actors = Actors::default();
     while let Some((number, order)) = orders.recv().await {
         let (cluster, actors) = (Rc::clone(&cluster), Rc::clone(&actors));
+        // Concurrently: a call that never returns must not delay later orders.
         actix_rt::spawn(async move {
             let reply = follow(&cluster, &actors, order).await.unwrap_or_else(Reply::Failed);
             say(&serde_json::to_string(&(number, reply)).unwrap());
         });
     }
+    // Fails while an order still runs; the program then ends without a shutdown.
     if let Ok(cluster) = Rc::try_unwrap(cluster) {
         cluster.shutdown().await.unwrap();
     }
@@ -612,6 +618,7 @@ fn listen(
 ) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // The harness prints lines of its own to the same stream.
             let Some(reply) = line.strip_prefix(MARK) else { continue };
             let (number, reply) = serde_json::from_str(reply).unwrap();
             replies.0.lock().unwrap().insert(number, reply);
@@ -622,6 +629,7 @@ fn listen(
 
 fn gather(mut stderr: impl Read + Send + 'static, errors: Arc<Mutex<String>>) {
     std::thread::spawn(move || {
+        // The pipe must be drained, or the program blocks on a full one.
         let mut bytes = [0; 4096];
         while let Ok(count @ 1..) = stderr.read(&mut bytes) {
             errors.lock().unwrap().push_str(&text(&bytes[..count]));

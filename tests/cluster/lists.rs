@@ -9,6 +9,7 @@ use super::job::{Job, Order, Reply, SpawnOptions};
 use super::proc::wait_for;
 use super::site::{TestCluster, output, refused, text};
 
+// More than one page: a page has at most 1,000 rows.
 const MANY: u64 = 5000;
 
 fn ids(rows: &Value) -> Vec<String> {
@@ -70,6 +71,7 @@ fn actor_that_needs_a_whole_node_is_placed_although_small_ones_keep_arriving() {
     job.spawn("0", SpawnOptions::with("cpu", 1.0));
     job.spawn("1", SpawnOptions::with("cpu", 1.0));
     let large = job.begin(Order::Spawn("large".to_owned(), Box::new(SpawnOptions::with("cpu", 2.0))));
+    // Timing decides in which round the reservation becomes visible.
     let mut last = None;
     for next in 2..10_000 {
         let pending = job.begin(small(&next.to_string()));

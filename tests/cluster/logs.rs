@@ -60,6 +60,7 @@ fn shown_by(site: &TestCluster, role: &str) -> Vec<String> {
     let output = output(command);
     assert!(output.status.success(), "{output:?}");
     let shown = text(&output.stderr).lines().map(str::to_owned).collect::<Vec<_>>();
+    // The harness of this executable also runs in each worker, and prints its own lines.
     shown.into_iter().filter(|line| !line.contains("roadshow_worker")).collect()
 }
 
@@ -72,6 +73,7 @@ fn texts<'a>(shown: &'a [String], beginning: &str) -> Vec<&'a str> {
 #[test]
 fn output_printed_before_a_result_is_shown_when_the_driver_has_shut_down() {
     let site = TestCluster::pair();
+    // Repeated: the last lines race with the driver's shutdown.
     for _ in 0..5 {
         let shown = shown_by(&site, "print");
         assert_eq!(texts(&shown, "tick"), ["tick"; 3], "{shown:?}");

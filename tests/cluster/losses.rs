@@ -168,6 +168,7 @@ fn cause_of_a_killed_worker_names_the_signal() {
 fn job_of_a_killed_driver_fails_and_its_workers_end() {
     let site = TestCluster::pair();
     let mut job = Job::join(&site);
+    // Before the kill: a dead driver cannot list its workers.
     let workers = job.numbers(Order::Workers);
     assert_eq!(workers.len(), 2);
     job.spawn("kept", SpawnOptions { detached: true, ..SpawnOptions::named("kept") });

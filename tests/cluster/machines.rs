@@ -84,6 +84,7 @@ fn program_runs_on_three_machines_and_the_network_carries_no_plain_text() {
     let captured = [joining, working.end()].concat();
     println!("the network has carried {} bytes while nodes joined and actors worked", captured.len());
     let has = |text: &[u8]| captured.windows(text.len()).any(|window| window == text);
+    // The control packet shows that the capture would have found plain text.
     assert!(has(control), "the capture of {} bytes lacks what was sent in plain text", captured.len());
     assert!(!has(&message.as_bytes()[..37]), "an actor's message is on the network in plain text");
     assert!(!has(&site.token.as_bytes()[60..80]), "the token is on the network in plain text");
@@ -218,11 +219,14 @@ fn dial_result(site: &TestCluster, route: HostId, identity: Option<ClientIdentit
             config.with_client_auth_cert(chain, key.into()).unwrap()
         }
     };
+    // Without the protocol of links the server would refuse before it checks the certificate.
     config.alpn_protocols = vec![b"roadshow-host/1".to_vec()];
     let mut stream = TcpStream::connect(site.address.parse::<SocketAddr>().unwrap()).unwrap();
+    // The preamble precedes TLS: the acceptor chooses the process before any handshake.
     stream.write_all(&Route::Host(route).preamble()).unwrap();
     let name = ServerName::try_from(Role::Agent.name()).unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    // Enough for an alert. A host that accepts the certificate waits for the client's next step.
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     match StreamOwned::new(connection, stream).read(&mut [0; 100]) {
         Ok(count) => format!("{count} bytes"),
@@ -263,6 +267,7 @@ fn off_loopback_a_client_without_a_certificate_is_rejected() {
 
 #[test]
 fn off_loopback_an_expired_certificate_is_rejected() {
+    // The validity began a day ago, so it ended 23 hours ago.
     let an_hour = Duration::from_secs(3600);
     off_loopback(
         |site, host| Some(ClientIdentity::signed(&site.state(), host, an_hour)),

@@ -60,6 +60,7 @@ fn detached_actor_outlives_its_job_and_is_found_by_the_next_one() {
     let (kept, own) = (job.pid_of("kept"), job.pid_of("own"));
     assert_ne!(kept, own, "a detached actor has a process of its own");
     job.finish();
+    // The other actor belongs to the job and ends with it.
     proc::ended(own.try_into().unwrap());
 
     let mut next = Job::join(&site);

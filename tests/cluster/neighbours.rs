@@ -92,6 +92,7 @@ fn calls_to_another_job_s_actor_fail_when_its_node_is_lost() {
     let site = TestCluster::pair();
     let node = site.nodes[1].clone();
     let mut all = Neighbours::on(site, &node);
+    // The head declares the node dead only when its lease has expired.
     all.hear_of(|_| proc::kill(node.agent()), NODE_LEASE + 2 * SOON, "node lost");
     all.finish();
 }

@@ -61,6 +61,7 @@ impl Network {
         for at in 0..self.machines {
             let (machine, port) = (self.machine(at), format!("port{at}"));
             ip(&["netns", "add", &machine])?;
+            // The far end of the pair is created in the machine's namespace.
             let peer = ["peer", "name", "eth0", "netns", &machine];
             ip(&[&["-n", &switch, "link", "add", &port, "type", "veth"][..], &peer].concat())?;
             ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"])?;
@@ -94,6 +95,7 @@ impl Network {
     /// Makes the router silently drop all packets from and to a machine, or stops that.
     pub(super) fn drop_packets_of(&self, at: usize, dropped: bool) {
         let (router, address, what) = (self.switch(), self.address(at), if dropped { "add" } else { "del" });
+        // Blackhole routes drop packets without an ICMP error, as a broken path does.
         ip(&["-n", &router, "route", what, "blackhole", &format!("{address}/32")]).unwrap();
         ip(&["-n", &router, "rule", what, "from", &address, "blackhole"]).unwrap();
     }
@@ -133,7 +135,9 @@ impl Network {
         let socket = within(&self.switch(), || {
             socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, Some(eth::ALL))
         })?;
+        // The kernel drops packets that do not fit: the buffer is for the whole test.
         rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 64 << 20)?;
+        // `recv` returns now and then, to check the stop flag.
         let often = Some(Duration::from_millis(20));
         rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, often)?;
         let stop = Arc::<AtomicBool>::default();

@@ -49,6 +49,7 @@ fn concurrent_jobs_share_no_process() {
         let of_tasks = job.numbers(Order::Tasks(8));
         of_actors.into_iter().chain(of_tasks).collect::<BTreeSet<_>>()
     });
+    // A job has a worker of its own on each node.
     assert_eq!(pids.each_ref().map(BTreeSet::len), [2, 2], "{pids:?}");
     assert!(pids[0].is_disjoint(&pids[1]), "{pids:?}");
     for job in jobs {
@@ -120,6 +121,7 @@ fn stopped(site: &TestCluster) -> Duration {
     let begun = Instant::now();
     site.stop();
     let stop = begun.elapsed();
+    // The test programs themselves may still run: they belong to no node.
     let left =
         site.processes().into_iter().filter(|&pid| !text(&proc::file(pid, "cmdline")).contains("job::drive"));
     assert_eq!(left.collect::<Vec<_>>(), Vec::<u32>::new());

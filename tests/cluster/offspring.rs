@@ -130,6 +130,7 @@ fn worker_whose_system_is_stopped_ends_and_is_replaced() {
 fn tasks_on_nodes_have_the_stack_of_the_driver_s_main() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut job = Job::join(&site);
+    // The main thread of a driver has 8 MiB by default, and tasks must have as much.
     assert!(job.number(Order::UseStack(7 << 20)) >= 7 << 20);
     job.finish();
     let mut command = super::job::program(&site, "obey");

@@ -98,6 +98,7 @@ fn actors_are_spread_over_the_nodes_unless_packed() {
         for name in names {
             job.does(Order::Finish(name));
         }
+        // The head releases resources a moment after the reply to the actor's end.
         wait_for("all is free again", || {
             let free = |node: &serde_json::Value| node["available"]["cpu"] == 4.0;
             site.list("nodes").iter().all(free).then_some(())
@@ -126,6 +127,7 @@ fn draining_node_gets_no_new_work_and_ends_with_its_jobs() {
         assert_eq!(site.node_of(job.pid_of(name)), site.nodes[0].id);
     }
     assert_eq!(job.add("stays", 1), 1);
+    // An explicit request for a draining node fails: it will never take work again.
     let error = job.fails(spawn("no", SpawnOptions::on(&node)));
     assert!(error.contains(&node.id), "{error}");
     job.finish();
@@ -150,6 +152,7 @@ fn reservations_of_cancelled_spawns_are_released() {
         (node["available"] == node["resources"]).then_some(())
     };
     wait_for("no resource stays allocated", nothing_is_allocated);
+    // It takes everything, so a single leaked reservation would keep it waiting.
     job.spawn("all", SpawnOptions::with("thing", 400.0));
     assert_eq!(job.add("all", 1), 1);
     job.finish();

@@ -109,6 +109,7 @@ pub(super) fn roadshow(home: &Path, under: &[String], arguments: &[&str]) -> Com
             command
         }
     };
+    // The working directory marks a process as one of this test, see `proc::below`.
     command.args(arguments).stdin(Stdio::null()).current_dir(home);
     isolate(&mut command, home);
     command
@@ -119,12 +120,14 @@ pub(super) fn isolate(command: &mut Command, home: &Path) {
     for variable in NOT_INHERITED {
         command.env_remove(variable);
     }
+    // The default directories of sessions and state are below these.
     command.env("TMPDIR", home).env("HOME", home).env("XDG_STATE_HOME", home);
 }
 
 /// Runs a command to its end, and kills it if it takes too long.
 #[track_caller]
 pub(super) fn output(mut command: Command) -> Output {
+    // `wait_with_output` has no timeout, so a thread waits.
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     let (sender, result) = std::sync::mpsc::sync_channel(1);
@@ -179,6 +182,7 @@ impl TestCluster {
         let state = self.state();
         let session = self.home().join("n0");
         let (state, session) = (state.to_str().unwrap(), session.to_str().unwrap());
+        // Tests run in parallel, so every node takes a free port.
         let given = ["start", "--head", "--json", "--port=0", "--host", host];
         let own = ["--state-dir", state, "--session-dir", session];
         self.start(under, &[&given[..], &own, arguments].concat())
@@ -205,6 +209,7 @@ impl TestCluster {
             &under,
             &["start", "--head", "--json", "--port=0", "--state-dir", state.to_str().unwrap()],
         );
+        // The head has its token in the state directory.
         command.env_remove("ROADSHOW_TOKEN");
         command
     }
@@ -217,6 +222,7 @@ impl TestCluster {
 
     #[track_caller]
     pub(super) fn join_under(&mut self, under: &[String], host: &str, arguments: &[&str]) -> Node {
+        // Short names: the path of a Unix socket is limited to 107 bytes.
         let session = self.home().join(format!("n{}", self.nodes.len()));
         let given = ["start", "--json", "--host", host, "--address", &self.address.clone()];
         let own = ["--session-dir", session.to_str().unwrap()];
@@ -296,6 +302,7 @@ impl TestCluster {
     /// Stops all nodes gracefully.
     #[track_caller]
     pub(super) fn stop(&self) {
+        // The head's node last, so that the others can report their end.
         for node in self.nodes.iter().rev() {
             let output = output(self.roadshow(&["stop", "--session-dir", node.session.to_str().unwrap()]));
             assert!(output.status.success(), "{}", text(&output.stderr));

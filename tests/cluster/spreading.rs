@@ -144,6 +144,7 @@ fn damaged_copy_of_a_program_is_not_accepted_from_a_node() {
     let other = site.home().join("damaged");
     fs::write(&other, &bytes).unwrap();
     fs::set_permissions(&other, fs::metadata(&damaged).unwrap().permissions()).unwrap();
+    // Renamed into place: writing to an executable that still runs fails with ETXTBSY.
     fs::rename(&other, &damaged).unwrap();
 
     let mut job = job(&site);

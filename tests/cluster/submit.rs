@@ -52,6 +52,7 @@ fn exit_code_of_a_submitted_program_is_that_of_the_command() {
 #[test]
 fn submitted_program_may_run_on_after_shutdown_and_its_exit_code_is_that_of_the_job() {
     let site = TestCluster::head(&["--num-cpus=2"]);
+    // Longer than a lease, which the job no longer needs after its shutdown.
     let seconds = config::JOB_LEASE.as_secs() + 2;
     std::thread::scope(|scope| {
         let submitted = scope.spawn(|| output(submit(&site, &format!("linger {seconds} 7"), &[])));
@@ -153,6 +154,7 @@ fn file_that_is_no_program_is_not_submitted() {
 fn program_for_a_later_glibc_is_refused_before_it_is_started() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut bytes = std::fs::read(env!("CARGO_BIN_EXE_roadshow")).unwrap();
+    // Raises every glibc version that the executable needs, in place.
     let (needs, later) = (b"GLIBC_2.", b"GLIBC_9.");
     let at: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(needs)).collect();
     if at.is_empty() {

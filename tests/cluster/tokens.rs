@@ -62,6 +62,7 @@ fn missing_token_is_rejected() {
 fn mistyped_token_has_another_error_than_a_wrong_one() {
     let site = TestCluster::head(&["--num-cpus=1"]);
     let mut letters = site.token.clone().into_bytes();
+    // A single changed letter breaks the checksum.
     letters[20] = if letters[20] == b'a' { b'b' } else { b'a' };
     let said = rejections(&site, Some(std::str::from_utf8(&letters).unwrap()));
     all_say(&said, "mistyped");

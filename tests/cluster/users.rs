@@ -60,6 +60,7 @@ fn on_the_cluster(site: &TestCluster) -> Vec<Attempt> {
     let mut attempts: Vec<_> = secrets.into_iter().map(Attempt::Read).collect();
     attempts.extend([state, session.clone()].map(Attempt::List));
     attempts.extend(["logs", "executables", "jobs", "run"].map(|name| Attempt::List(session.join(name))));
+    // A job could pose as the agent, which passes connections to the head through this socket.
     attempts.push(Attempt::Connect(session.join("head.sock")));
     attempts.extend([node.head(), node.agent()].into_iter().flat_map(on_a_process));
     attempts
@@ -79,6 +80,7 @@ fn on_a_job(site: &TestCluster, job: &str, worker: u64) -> Vec<Attempt> {
     let log = entry(&session.join("logs"), |name| name.contains(job) && name.ends_with(".out"));
     let mut attempts = vec![
         Attempt::List(directory.clone()),
+        // The file is world-readable, so only the directories above it can deny the access.
         Attempt::Read(directory.join("result")),
         Attempt::Write(directory.join("result")),
         Attempt::List(run.clone()),
@@ -127,6 +129,7 @@ fn checked(Itself { status, environment, inherited }: &Itself, directory: &Path)
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     let ids =
         |name| line(name).split_ascii_whitespace().map(|id| id.parse::<u32>().unwrap()).collect::<Vec<_>>();
+    // NoNewPrivs keeps setuid programs from giving the job other rights.
     assert_eq!((line("Groups:"), line("NoNewPrivs:")), (String::new(), "1".to_owned()), "{status}");
     assert_eq!((line("CapEff:"), line("CapPrm:")), ("0".repeat(16), "0".repeat(16)), "{status}");
     assert!(ids("Uid:").iter().all(|id| *id == ids("Uid:")[0] && *id != 0), "{status}");
@@ -252,6 +255,7 @@ fn submitted_is_denied(site: &TestCluster, attempts: &[Attempt]) -> u32 {
     counted(&said);
     let (became, itself): SubmittedReport = serde_json::from_str(&said[0]).unwrap();
     denied(attempts, &became);
+    // The submitted job is the newest one, which has the highest id.
     let jobs = site.list("jobs");
     let id = jobs.iter().map(|job| job["job_id"].as_str().unwrap()).max().unwrap();
     checked(&itself, &site.nodes[0].session.join("jobs").join(id))

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::exit;
-use crate::session::{Role, Session, SessionRoot, lock_shared};
+use crate::session::{DaemonRole, NodeSession, SessionRoot, lock_shared};
 
 /// Maximum size of the options in bytes; labels and resources of a command line fit well.
 const OPTIONS_BYTES_MAX: u64 = 4 << 20;
@@ -33,7 +33,7 @@ pub(crate) enum DaemonStatus<R> {
 /// Runs `roadshow internal-head`.
 pub(crate) async fn head() -> ExitCode {
     let mut answered = false;
-    let outcome = match options::<HeadOptions>(Role::Head) {
+    let outcome = match options::<HeadOptions>(DaemonRole::Head) {
         Ok(options) => {
             let _locks = keep_from_cleaners(&options.session_dir);
             run_head(options, |ready| answer(&DaemonStatus::Ready(ready), &mut answered)).await
@@ -46,17 +46,18 @@ pub(crate) async fn head() -> ExitCode {
 /// Runs `roadshow internal-agent`.
 pub(crate) async fn agent() -> ExitCode {
     let mut answered = false;
-    let outcome = match options::<AgentOptions>(Role::Agent) {
+    let outcome = match options::<AgentOptions>(DaemonRole::Agent) {
         Ok(options) => {
             let _locks = keep_from_cleaners(&options.session_dir);
-            let session = Session::read(&options.session_dir).filter(|_| !options.is_head());
+            // Only of a joined node: a session with a head is removed by `stop`, or used by the restarted head.
+            let session = NodeSession::read(&options.session_dir).filter(|_| !options.is_head());
             let outcome =
                 run_agent(options, |ready| answer(&DaemonStatus::Ready(ready), &mut answered)).await;
             // A stopped node keeps no token on disk: the next start brings its own.
             if let (Ok(()), Some(session)) = (&outcome, session)
                 && let Err(error) = session.clean_secrets()
             {
-                eprintln!("error: {} cannot be tidied up: {error}; remove it", session.dir.display());
+                eprintln!("error: cannot remove secrets from {}: {error}; remove it", session.dir.display());
             }
             outcome
         }
@@ -70,13 +71,13 @@ fn keep_from_cleaners(session_dir: &Path) -> Vec<File> {
     let root = SessionRoot::of_this_user().lock_shared().ok();
     let session = lock_shared(session_dir);
     let session = session.inspect_err(|error| {
-        eprintln!("warning: {} cannot be locked, and may be cleaned up: {error}", session_dir.display());
+        eprintln!("warning: cannot lock {}: {error}; a cleaner may remove it", session_dir.display());
     });
     root.into_iter().chain(session).collect()
 }
 
 /// Detaches from the terminal and reads the options from standard input.
-fn options<O: DeserializeOwned>(role: Role) -> Result<O, DaemonError> {
+fn options<O: DeserializeOwned>(role: DaemonRole) -> Result<O, DaemonError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| DaemonError::Failed(format!("{what}: {error}"));
     // First of all, so that no file opened below can be mistaken for an inherited one.
     close_inherited();
@@ -87,6 +88,7 @@ fn options<O: DeserializeOwned>(role: Role) -> Result<O, DaemonError> {
     let mut json = Vec::new();
     let read = io::stdin().take(OPTIONS_BYTES_MAX).read_to_end(&mut json);
     read.map_err(|error| failed("cannot read the options", &error))?;
+    // The descriptor must stay occupied, or the next file opened becomes standard input.
     let null = File::open("/dev/null").map_err(|error| failed("cannot open /dev/null", &error))?;
     rustix::stdio::dup2_stdin(null).map_err(|error| failed("cannot close the standard input", &error))?;
     serde_json::from_slice(&json)

@@ -54,6 +54,7 @@ impl CliError {
     /// Error of writing the output. A reader that closes the pipe, as `head` does, is a success.
     pub(crate) fn output(error: &io::Error) -> Self {
         match error.kind() {
+            // Rust programs ignore SIGPIPE, so a closed pipe arrives as this error.
             io::ErrorKind::BrokenPipe => Self::silent(exit::OK),
             _ => Self::failed(
                 format!("cannot write to the standard output: {error}"),
@@ -110,6 +111,7 @@ impl From<Box<dyn Error>> for CliError {
 
 /// Joins a text to one line, and replaces control characters, which a terminal would obey.
 pub(crate) fn one_line(text: &str) -> String {
+    // Error texts can come from other machines and from jobs, and end on a terminal.
     let words = text.split(|c: char| c.is_whitespace()).filter(|word| !word.is_empty());
     let line = words.collect::<Vec<_>>().join(" ");
     line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use error::CliResult;
-use output::Output;
+use output::CliOutput;
 
 /// Runs and operates clusters for Roadshow programs: actix actors and functions in other processes.
 ///
@@ -31,6 +31,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    // Boxed: it has many more options than the others, and every variant is as large as the largest.
     Start(Box<commands::start::StartArgs>),
     Stop(commands::stop::StopArgs),
     Status(commands::status::StatusArgs),
@@ -56,6 +57,7 @@ enum Command {
 
 #[roadshow::main]
 async fn main() -> ExitCode {
+    // `parse` would exit with codes and texts of its own.
     let arguments = match Cli::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return cli::clap_error::end(&error, &Cli::command()),
@@ -68,8 +70,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> CliResult<()> {
+    // Asked once: both streams keep their kind for the life of the command.
     let are_terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
-    let output = &mut Output { out: &mut io::stdout(), err: &mut io::stderr(), are_terminals };
+    let output = &mut CliOutput { out: &mut io::stdout(), err: &mut io::stderr(), are_terminals };
     match command {
         Command::Start(arguments) => commands::start::run(&arguments, output).await,
         Command::Stop(arguments) => commands::stop::run(&arguments, output),
@@ -77,6 +80,7 @@ async fn run(command: Command) -> CliResult<()> {
             commands::status::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
         Command::List(arguments) => {
+            // Before the cluster is resolved: a wrong filter is an error even without a cluster.
             arguments.check()?;
             commands::list::run(&arguments, &arguments.cluster_args.target()?, output).await
         }
@@ -113,6 +117,7 @@ fn end(outcome: CliResult<()>) -> ExitCode {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {
             let text = failure.to_string();
+            // An exit without a message, as after a closed pipe.
             if !text.is_empty() {
                 eprintln!("error: {text}");
             }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::cli::cluster_args::AdminConnector;
 use crate::cli::values::significant;
 use crate::error::CliResult;
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::rows::TableRow;
 
 fn list<T: DeserializeOwned>(value: Value) -> Vec<T> {
@@ -205,11 +205,11 @@ impl FakeCluster {
     /// Runs a command, and returns its result and the text of both streams.
     pub(crate) async fn run(
         &self,
-        command: impl AsyncFnOnce(&Self, &mut Output<'_>) -> CliResult<()>,
+        command: impl AsyncFnOnce(&Self, &mut CliOutput<'_>) -> CliResult<()>,
     ) -> (CliResult<()>, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let outcome =
-            command(self, &mut Output { out: &mut out, err: &mut err, are_terminals: [false; 2] }).await;
+            command(self, &mut CliOutput { out: &mut out, err: &mut err, are_terminals: [false; 2] }).await;
         (outcome, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 }
@@ -249,6 +249,7 @@ impl AdminTransport for TestTransport {
             AdminRequest::List { of: Kind::Nodes, query } => AdminReply::Nodes(page(nodes(), &query)),
             AdminRequest::List { of: Kind::Jobs, query } => {
                 let jobs = state.jobs[0].clone();
+                // The last reply stays, so that a polling command always sees the final state.
                 if state.jobs.len() > 1 {
                     state.jobs.pop_front();
                 }
@@ -275,6 +276,7 @@ impl AdminTransport for TestTransport {
                 let mut here: Vec<_> =
                     state.logs.iter().filter(is_here).map(|(_, file, _)| file.clone()).collect();
                 here.sort_by(|one, other| one.file.cmp(&other.file));
+                // Paged by file name, as an agent does it.
                 here.retain(|log| after.as_ref().is_none_or(|after| log.file > *after));
                 let more = here.len() > LOGS_LISTED;
                 here.truncate(LOGS_LISTED);

@@ -39,6 +39,7 @@ fn line(rendered: &str, command: &str) -> String {
 
 /// Names the subcommand that was given, without its arguments.
 fn command(mut given: impl Iterator<Item = String>, roadshow: &clap::Command) -> String {
+    // clap does not tell which subcommand an error belongs to.
     let (mut words, mut at) = (vec![roadshow.get_name()], roadshow);
     while let Some(next) = given.next().and_then(|word| at.find_subcommand(word)) {
         words.push(next.get_name());

@@ -9,7 +9,7 @@ use roadshow::admin::{Admin, AdminEndpoint, AdminError, AdminTransport, TokenRpc
 use crate::cli::token::{HOW_TO_GET_ONE, TokenFile, TokenText};
 use crate::cli::values::HostPort;
 use crate::error::{CliError, CliResult};
-use crate::session::{Session, SessionRoot};
+use crate::session::{NodeSession, SessionRoot};
 
 /// Arguments that select a cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -18,7 +18,8 @@ pub(crate) struct ClusterArgs {
     /// Address of the head [default: ROADSHOW_ADDRESS, else your newest session on this machine]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) address: Option<HostPort>,
-    /// File with the cluster's token, or - for standard input [default: ROADSHOW_TOKEN, else the token of your session with that address]
+    /// File with the cluster's token, or - for standard input [default: ROADSHOW_TOKEN, else the token of your
+    /// session with that address]
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<TokenFile>,
 }
@@ -72,12 +73,13 @@ impl ClusterArgs {
         self.find(&Environment::read(), &SessionRoot::of_this_user().sessions())
     }
 
-    fn find(&self, environment: &Environment, sessions: &[Session]) -> CliResult<ClusterTarget> {
+    fn find(&self, environment: &Environment, sessions: &[NodeSession]) -> CliResult<ClusterTarget> {
         let addresses =
             match self.address.clone().map_or_else(|| environment.address(), |given| Ok(Some(given)))? {
                 Some(address) => address.resolve()?,
                 None => vec![newest(sessions)?],
             };
+        // After the address: sessions know their token by the address.
         let token = find_token(self.token_file.as_ref(), environment, sessions, &addresses)?;
         Ok(ClusterTarget::new(addresses, token))
     }
@@ -87,7 +89,7 @@ impl ClusterArgs {
 pub(crate) fn find_token(
     file: Option<&TokenFile>,
     environment: &Environment,
-    sessions: &[Session],
+    sessions: &[NodeSession],
     addresses: &[SocketAddr],
 ) -> CliResult<TokenText> {
     if let Some(file) = file {
@@ -104,13 +106,13 @@ pub(crate) fn find_token(
         .filter(|session| is_meant(session.node.head_address) || is_meant(session.node.address));
     let mut known: Vec<_> = known.collect();
     known.sort_by_key(|session| !session.is_alive());
-    known.into_iter().find_map(Session::token).ok_or_else(|| {
+    known.into_iter().find_map(NodeSession::token).ok_or_else(|| {
         let at = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
         CliError::refused(format!("there is no token for the cluster at {at}"), HOW_TO_GET_ONE)
     })
 }
 
-fn newest(sessions: &[Session]) -> CliResult<SocketAddr> {
+fn newest(sessions: &[NodeSession]) -> CliResult<SocketAddr> {
     let living = sessions.iter().filter(|session| session.is_alive());
     living.filter_map(|session| session.node.head_address).next().ok_or_else(|| {
         CliError::unreachable(
@@ -175,7 +177,7 @@ mod tests {
     use super::*;
     use crate::exit;
     use crate::session::tests::{Scratch, node};
-    use crate::session::{Role, write_private};
+    use crate::session::{DaemonRole, write_private};
 
     const UNSET: &Environment = &Environment { address: None, token: None };
 
@@ -184,15 +186,15 @@ mod tests {
     }
 
     /// Two sessions, the newer one first: a dead one on port 2 and a live one on port 1.
-    fn sessions(scratch: &Scratch) -> Vec<Session> {
-        let made = |port: u16, pids: &[(Role, u32)]| {
+    fn sessions(scratch: &Scratch) -> Vec<NodeSession> {
+        let made = |port: u16, pids: &[(DaemonRole, u32)]| {
             let dir = scratch.0.join(port.to_string());
             std::fs::create_dir(&dir).unwrap();
-            let session = Session { dir, node: node(port, pids) };
+            let session = NodeSession { dir, node: node(port, pids) };
             session.save_token(&format!("session{port}").parse().unwrap()).unwrap();
             session
         };
-        vec![made(2, &[]), made(1, &[(Role::Agent, std::process::id())])]
+        vec![made(2, &[]), made(1, &[(DaemonRole::Agent, std::process::id())])]
     }
 
     fn cluster_args(address: Option<&str>, token_file: Option<&str>) -> ClusterArgs {

@@ -47,6 +47,7 @@ pub(crate) async fn resolve_at_head<T: TableRow, E: AdminTransport>(
 ) -> CliResult<T> {
     // The head filters: a cluster may list millions of dead actors.
     let mut rows = head.meant::<T>(text).await?;
+    // By key and not by reference, so that the row can be moved out of the list.
     let key = resolve(&rows, text)?.key();
     let at = rows.iter().position(|row| row.key() == key);
     Ok(rows.swap_remove(at.expect("the key is that of a row")))

@@ -30,6 +30,7 @@ impl FromStr for TokenText {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // Files end with a newline, and copying from a terminal adds spaces.
         let text = text.trim();
         // Quotes and backslashes would break the command that `roadshow start --head` prints for copying.
         let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '\'' | '"' | '\\');
@@ -45,6 +46,7 @@ impl FromStr for TokenText {
 
 impl fmt::Debug for TokenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A derived `Debug` would print the secret wherever a struct of arguments is printed.
         f.write_str("TokenText(..)")
     }
 }

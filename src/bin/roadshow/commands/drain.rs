@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
+use crate::output::CliOutput;
 
 /// Removes a node from the cluster gracefully: it gets no new work, and ends when its jobs have ended.
 ///
@@ -27,10 +27,11 @@ pub(crate) struct DrainArgs {
 pub(crate) async fn run(
     arguments: &DrainArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let node: NodeInfo = resolve_at_head(&mut head, &arguments.node).await?;
+    // The head binds no port: its node accepts the connections for it.
     if node.is_head {
         return Err(CliError::failed(
             format!("the node {} is the head's, and the cluster needs it", node.node_id),

@@ -8,7 +8,7 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
 use crate::commands::list::ListKind;
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::rows::{TableRow, last_part};
 use crate::output::table::{PLACEHOLDER, sheet};
 
@@ -35,13 +35,14 @@ pub(crate) struct GetArgs {
 pub(crate) async fn run(
     arguments: &GetArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     match arguments.kind {
         ListKind::Nodes => show::<NodeInfo, _>(&mut head, arguments, output).await,
         ListKind::Actors => show::<ActorInfo, _>(&mut head, arguments, output).await,
         ListKind::Tasks => {
+            // The head matches last parts, since operators leave out the module path.
             let part = Some(last_part(&arguments.id).to_owned());
             show_function(&head.functions(part).await?.rows, arguments, output)
         }
@@ -53,7 +54,7 @@ pub(crate) async fn run(
 async fn show<T: TableRow, E: AdminTransport>(
     head: &mut Admin<E>,
     arguments: &GetArgs,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let row: T = resolve_at_head(head, &arguments.id).await?;
     if arguments.json {
@@ -65,7 +66,7 @@ async fn show<T: TableRow, E: AdminTransport>(
 }
 
 /// Shows the task counts of a function over all workers, by its full name or the last part of it.
-fn show_function(functions: &[TaskCount], arguments: &GetArgs, output: &mut Output<'_>) -> CliResult<()> {
+fn show_function(functions: &[TaskCount], arguments: &GetArgs, output: &mut CliOutput<'_>) -> CliResult<()> {
     let text = &arguments.id;
     let is_it = |function: &&TaskCount| function.name == *text;
     let is_last_part = |function: &&TaskCount| last_part(&function.name) == text;

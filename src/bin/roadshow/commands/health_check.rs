@@ -6,10 +6,12 @@ use serde_json::json;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
+use crate::output::CliOutput;
 
-/// Reports the health of the cluster by its exit code: 0 if the cluster works, 3 if the head does not answer or its
-/// own node does not work, 1 if the head cannot persist its state.
+/// Reports the health of the cluster by its exit code.
+///
+/// The code is 0 if the cluster works, 3 if the head does not answer or its own node does not work, and 1 if the
+/// head cannot persist its state.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example, as a probe in the container of a node:\n  roadshow health-check\n\n\
     Without --address the command asks the head of your newest session on this machine. A node listens on \
@@ -25,15 +27,17 @@ pub(crate) struct HealthCheckArgs {
 pub(crate) async fn run(
     arguments: &HealthCheckArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let (nodes, alerts) = (head.all::<NodeInfo>(Vec::new()).await?, head.alerts().await?);
+    // A draining node still runs its jobs.
     let works = |node: &&NodeInfo| matches!(node.state, NodeState::Alive | NodeState::Draining);
     let live = nodes.iter().filter(works).count();
     let failure = if let Some(alert) = alerts.iter().find(|alert| alert.kind == AlertKind::HeadState) {
-        let next = "do not stop the head before: changes that it has not persisted would be lost";
+        let next = "until then do not stop the head: changes that it has not persisted would be lost";
         Some(CliError::failed(&alert.text, next))
+    // The head is reached through its own node, so it is of no use without that.
     } else if !nodes.iter().filter(works).any(|node| node.is_head) {
         Some(CliError::unreachable(
             "the head answers, but its own node does not work",

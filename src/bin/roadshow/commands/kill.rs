@@ -1,4 +1,10 @@
-//! `roadshow kill`: ends an actor, and says what became of it.
+//! `roadshow kill`: stops an actor, and reports the result.
+//!
+//! ```text
+//! kill          ask the actor to stop; it stops between two messages
+//! kill --force  kill its worker, with all other actors there
+//!   then poll the actor's state until it is DEAD or the timeout has passed
+//! ```
 
 use std::time::Duration;
 
@@ -12,33 +18,31 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
 use crate::error::{CliError, CliResult};
 use crate::exit;
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::table::count;
 
-/// Pauses between two looks at the actor: the first, and the longest.
-const LOOK_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
+/// Shortest and longest pause between two queries for the actor's state; the pause doubles.
+const POLL_PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(500)];
 
-/// Asks an actor to end, waits until it has, and says so: what it held is free then.
+/// Stops an actor, and waits until it has ended and its resources are free.
 ///
-/// An actor ends between two messages. One whose handler or constructor computes, or blocks, goes on until
-/// that returns: then the command ends with the code 6 after the timeout, and the actor is listed as ALIVE, or
-/// as PENDING_CREATION while its constructor runs. It is listed as DEAD once its code has ended, or its
-/// worker. `--force` ends such an actor.
+/// An actor stops between two messages. A handler or constructor that computes or blocks runs on until it returns.
+/// In that case the command ends with code 6 after the timeout, and the actor stays ALIVE, or PENDING_CREATION
+/// while its constructor runs. It is DEAD when its code or its worker has ended. `--force` kills such an actor.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow kill counter")]
 pub(crate) struct KillArgs {
-    /// The actor's id, or its name.
+    /// Id of the actor, or its name.
     #[arg(value_name = "ACTOR")]
     actor: String,
-    /// How long to wait for its end.
+    /// Seconds to wait for the end of the actor.
     #[arg(long, value_name = "S", default_value = "5", value_parser = crate::cli::values::seconds,
         allow_negative_numbers = true)]
     timeout: Duration,
-    /// Kill the worker that it lives in, with all other actors there. A detached actor has a worker of its
-    /// own.
+    /// Kill the actor's worker, with all other actors in it. A detached actor has a worker of its own.
     #[arg(long)]
     force: bool,
-    /// Print one JSON object.
+    /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -48,10 +52,11 @@ pub(crate) struct KillArgs {
 pub(crate) async fn run(
     arguments: &KillArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let actor = &resolve_at_head::<ActorInfo, _>(&mut head, &arguments.actor).await?;
+    // Before the kill, which may end the worker: a dead worker is not reported.
     let worker_summary = worker_of(actor, &mut head).await?;
     match arguments.force {
         true => head.kill_worker_of(actor.actor_id).await?,
@@ -59,6 +64,7 @@ pub(crate) async fn run(
     }
     let still = state_after(actor, arguments.timeout, &mut head).await?;
     let has_ended = still == ActorState::Dead;
+    // Without --force the worker keeps running, so its other actors are of no interest.
     let killed = worker_summary.as_ref().filter(|_| arguments.force);
     let (id, class) = (actor.actor_id, &actor.class);
     if arguments.json {
@@ -104,7 +110,7 @@ pub(crate) async fn run(
     Err(CliError::new(exit::STILL_RUNS, text, next))
 }
 
-/// The worker in which it lives, if it lives in one.
+/// Worker in which the actor runs, if any.
 async fn worker_of<E: AdminTransport>(
     actor: &ActorInfo,
     head: &mut Admin<E>,
@@ -114,9 +120,9 @@ async fn worker_of<E: AdminTransport>(
     Ok(worker.filter(|worker| worker.state != WorkerState::Dead))
 }
 
-/// The other actors of its worker, in words.
+/// Number of other actors in its worker, with the noun.
 fn others(worker_summary: &WorkerSummary, actor: &ActorInfo) -> String {
-    // The worker counts those that live, and one that is being made does not.
+    // The worker's count has only actors that are alive, so an actor under construction is not in it.
     let itself = usize::from(actor.state == ActorState::Alive);
     match worker_summary.actors.saturating_sub(itself) {
         0 => "no other actor".to_owned(),
@@ -124,17 +130,17 @@ fn others(worker_summary: &WorkerSummary, actor: &ActorInfo) -> String {
     }
 }
 
-/// The actor's state once it is dead, or after that time.
+/// State of the actor once it is dead, or after the limit.
 async fn state_after<E: AdminTransport>(
     actor: &ActorInfo,
     limit: Duration,
     head: &mut Admin<E>,
 ) -> CliResult<ActorState> {
     let until = Instant::now() + limit;
-    let [mut pause, longest] = LOOK_AFTER;
+    let [mut pause, longest] = POLL_PAUSES;
     loop {
         let now = head.row::<ActorInfo>(actor.actor_id, actor.actor_id.0).await?;
-        // One that ended long ago is listed no more.
+        // The head keeps a limited history of dead actors, so a missing one is dead.
         let state = now.map_or(ActorState::Dead, |now| now.state);
         let left = until.saturating_duration_since(Instant::now());
         if state == ActorState::Dead || left.is_zero() {
@@ -167,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_enough_to_kill() {
+    async fn actor_is_killed_by_its_name() {
         for (actor, json, expected) in [
             ("counter", false, "The actor 0000000000000001 (app::Counter) has ended.\n"),
             ("1", true, "\"ended\": true,\n  \"killed\": \"0000000000000001\",\n  \"worker_killed\": null\n"),
@@ -181,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_actor_that_computes_is_said_to_run_on_with_a_code_of_its_own() {
+    async fn busy_actor_is_reported_with_an_exit_code_of_its_own() {
         for json in [false, true] {
             let cluster = FakeCluster::new();
             cluster.state().actors_are_busy = true;
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_actor_whose_constructor_computes_is_said_to_begin_still() {
+    async fn busy_constructor_is_reported() {
         let cluster = FakeCluster::new();
         cluster.state().actors_are_busy = true;
         cluster.state().actors_are_constructing = true;
@@ -210,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn by_force_it_ends_with_its_worker() {
+    async fn force_kills_the_actor_with_its_worker() {
         let cluster = FakeCluster::new();
         cluster.state().actors_are_busy = true;
         let (outcome, out) = kill(&cluster, "counter", true, false).await;
@@ -234,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_head_s_refusal_is_the_command_s() {
+    async fn refusal_of_the_head_is_the_error_of_the_command() {
         let cluster = FakeCluster::new();
         cluster.state().done = AdminReply::Failed { text: "it is dead already".to_owned(), unknown: false };
         let (outcome, out) = kill(&cluster, "2", false, false).await;

@@ -9,7 +9,7 @@ use roadshow::model::{ActorInfo, JobInfo, NodeInfo, TaskInfo, WorkerSummary};
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::values::FilterArg;
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::rows::TableRow;
 use crate::output::table::TextTable;
 
@@ -28,8 +28,8 @@ pub(crate) struct ListArgs {
     filter: Vec<FilterArg>,
     /// Maximum number of rows [default: 100 in a table, unlimited with --json]
     ///
-    /// Entities that have not ended come first, and the newest first. A note on standard error reports how many rows were
-    /// left out.
+    /// Entities that have not ended come first, and the newest first. A note on standard error reports how many
+    /// rows were left out.
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
     /// Continue an earlier list at the cursor from its note.
@@ -101,7 +101,7 @@ impl ListArgs {
 pub(crate) async fn run(
     arguments: &ListArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     match arguments.kind {
@@ -116,12 +116,14 @@ pub(crate) async fn run(
 async fn show<T: TableRow, E: AdminTransport>(
     head: &mut Admin<E>,
     arguments: &ListArgs,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
+    // Scripts need all rows, but a table of thousands of rows helps no reader.
     let limit = arguments.limit.unwrap_or(if arguments.json { NonZero::<usize>::MAX } else { ROWS });
     let mut query = arguments.query(limit.get());
     let mut rows: Vec<T> = Vec::new();
     let more = loop {
+        // The head may return fewer rows than the limit: a reply has a maximum size, too.
         query.limit = limit.get() - rows.len();
         // Counting costs the head a scan of the whole list, so only the request for the last page asks for it.
         query.count = query.limit <= LIST_ROWS_MAX;
@@ -132,6 +134,7 @@ async fn show<T: TableRow, E: AdminTransport>(
             break page.more.unwrap_or(0);
         }
     };
+    // A row that changes while pages are read can be in two of them.
     let rows = joined(rows);
     if arguments.json {
         output.json(&rows)?;
@@ -152,6 +155,7 @@ async fn show<T: TableRow, E: AdminTransport>(
 /// Note about rows that were left out.
 fn left_out(shown: usize, more: u64, cursor: &str, arguments: &ListArgs) -> String {
     let next = format!("--after {cursor} shows the next rows");
+    // The number of rows before the cursor is unknown, so no --limit for all can be suggested.
     if arguments.after.is_some() {
         return format!("{shown} rows shown, {more} more follow; {next}");
     }

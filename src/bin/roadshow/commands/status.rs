@@ -1,4 +1,4 @@
-//! `roadshow status`: the cluster on one page.
+//! `roadshow status`: overview of the cluster on one page.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,17 +10,16 @@ use serde::Serialize;
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::{CliResult, one_line};
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::rows::{TableRow, last_part, quantity, shown, word};
 
-/// Shows the cluster on one page: alerts if there are any, nodes, what of their resources is taken, jobs,
-/// and what waits.
+/// Shows an overview of the cluster: alerts, nodes, resources in use, jobs, and pending actors.
 ///
-/// It is asked of the head in this moment: a node that has joined is there at once.
+/// The head answers with its current state: a node that has just joined is included.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  roadshow status -v")]
 pub(crate) struct StatusArgs {
-    /// Show each node's resources, labels and files, too.
+    /// Also show each node's resources, labels and session directory.
     #[arg(long, short)]
     verbose: bool,
     /// Print one JSON object.
@@ -30,23 +29,23 @@ pub(crate) struct StatusArgs {
     pub(crate) cluster_args: ClusterArgs,
 }
 
-/// What is known of the cluster.
+/// State of the cluster in JSON.
 #[derive(Debug, Serialize)]
 struct Status {
     address: SocketAddr,
     nodes: Vec<NodeInfo>,
-    /// Of the nodes that live.
+    /// Resources of the nodes that are not dead.
     resources: BTreeMap<String, ResourceUsage>,
-    /// How many jobs are in which state.
+    /// Number of jobs by state.
     jobs: BTreeMap<String, usize>,
-    /// Those that have waited longest.
+    /// Pending actors that have waited longest.
     waiting: Vec<PendingActor>,
-    /// How many wait.
+    /// Number of all pending actors.
     waiting_count: usize,
     alerts: Vec<Alert>,
 }
 
-/// How much of a resource is taken.
+/// Used and total amount of a resource.
 #[derive(Debug, Default, Serialize)]
 struct ResourceUsage {
     used: Quantity,
@@ -56,7 +55,7 @@ struct ResourceUsage {
 pub(crate) async fn run(
     arguments: &StatusArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let (nodes, jobs) = (head.all::<NodeInfo>(Vec::new()).await?, head.all::<JobInfo>(Vec::new()).await?);
@@ -78,6 +77,7 @@ pub(crate) async fn run(
 
 fn usage(nodes: &[NodeInfo]) -> BTreeMap<String, ResourceUsage> {
     let mut sum: BTreeMap<String, ResourceUsage> = BTreeMap::new();
+    // Actors of a rejoining node keep their resources, so the node counts.
     for node in nodes.iter().filter(|node| node.state != NodeState::Dead) {
         for (resource, total) in &node.resources.0 {
             let usage = sum.entry(resource.clone()).or_default();
@@ -99,7 +99,7 @@ fn states(jobs: &[JobInfo]) -> BTreeMap<String, usize> {
 impl Status {
     fn page(&self, verbose: bool) -> String {
         let mut page = format!("Cluster at {}\n", self.address);
-        // A string takes what is written to it.
+        // Writing to a string cannot fail.
         let _ = self.write_alerts(&mut page);
         let _ = self.write_nodes(&mut page, verbose);
         let _ = self.write_work(&mut page);
@@ -118,10 +118,11 @@ impl Status {
         for (title, state) in [
             ("Alive", NodeState::Alive),
             ("Draining", NodeState::Draining),
-            ("Awaited since the head was started again", NodeState::Rejoining),
+            ("Rejoining the restarted head", NodeState::Rejoining),
             ("Dead", NodeState::Dead),
         ] {
             let nodes: Vec<_> = self.nodes.iter().filter(|node| node.state == state).collect();
+            // Only after a restart of the head can a node be in this state.
             if state == NodeState::Rejoining && nodes.is_empty() {
                 continue;
             }
@@ -152,17 +153,18 @@ impl Status {
         }
         writeln!(page, "\nJobs")?;
         match self.jobs.is_empty() {
-            true => writeln!(page, "  none so far")?,
+            true => writeln!(page, "  none")?,
             false => self.jobs.iter().try_for_each(|(state, count)| writeln!(page, "  {count} {state}"))?,
         }
-        writeln!(page, "\nWaiting for a place")?;
+        writeln!(page, "\nPending actors")?;
         if self.waiting.is_empty() {
-            writeln!(page, "  nothing")?;
+            writeln!(page, "  none")?;
         }
         for PendingActor { actor_id, class, job_id, reason } in &self.waiting {
             let class = one_line(last_part(class));
             writeln!(page, "  {class} {actor_id} of job {job_id}: {}", one_line(reason))?;
         }
+        // The head sends only the oldest pending actors.
         let more = self.waiting_count.saturating_sub(self.waiting.len());
         if more > 0 {
             let filter = "--filter state=PENDING_CREATION";
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_has_nodes_resources_jobs_and_what_waits() {
+    async fn page_has_alerts_nodes_resources_jobs_and_pending_actors() {
         let expected = "\
 Cluster at 10.0.0.5:6379
 
@@ -227,7 +229,7 @@ Jobs
   1 FAILED
   1 SUCCEEDED
 
-Waiting for a place
+Pending actors
   Big 0000000000000003 of job 00000001: it needs gpu 1, of which no node has any left
   and 7 more; `roadshow list actors --filter state=PENDING_CREATION` shows them
 ";

@@ -15,9 +15,9 @@ use serde::Serialize;
 
 use crate::cli::values::seconds;
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::table::count;
-use crate::session::{Process, Session, SessionRoot, all_ended, descendants};
+use crate::session::{NodeSession, Process, SessionRoot, all_ended, descendants};
 
 /// Time for orphaned workers to exit by themselves: the end of their agent has closed their control socket.
 const ORPHAN_EXIT_WAIT: Duration = Duration::from_millis(500);
@@ -69,16 +69,18 @@ pub(crate) struct Stopped {
     killed: Vec<u32>,
 }
 
-pub(crate) fn run(arguments: &StopArgs, output: &mut Output<'_>) -> CliResult<()> {
+pub(crate) fn run(arguments: &StopArgs, output: &mut CliOutput<'_>) -> CliResult<()> {
     let root = SessionRoot::of_this_user();
     let sessions = match &arguments.session_dir {
         None => {
+            // Another user may have created the directory, with records of processes to be killed.
             root.check()?;
             root.sessions()
         }
-        Some(dir) => vec![Session::read(dir).ok_or_else(|| {
+        Some(dir) => vec![NodeSession::read(dir).ok_or_else(|| {
             let text = format!("there is no session of yours alone in {}", dir.display());
-            match Session::refused(dir) {
+            match NodeSession::refused(dir) {
+                // Without the reason the session would seem to be missing.
                 Some(why) => CliError::unknown(format!("{text}: {why}"), open_to_others(dir)),
                 None => CliError::unknown(
                     text,
@@ -119,7 +121,7 @@ fn open_to_others(dir: &Path) -> String {
 }
 
 /// Stops the processes of a session, and removes its files.
-pub(crate) fn stop(session: &Session, options: StopOptions) -> CliResult<Stopped> {
+pub(crate) fn stop(session: &NodeSession, options: StopOptions) -> CliResult<Stopped> {
     let daemons: Vec<Process> =
         session.live_processes().into_iter().filter_map(|record| record.open()).collect();
     // Before the daemons end: the kernel then gives their children to init, and the link to the session is lost.
@@ -134,6 +136,7 @@ pub(crate) fn stop(session: &Session, options: StopOptions) -> CliResult<Stopped
     // A daemon may have started a worker between the first scan and its signal.
     let known: Vec<u32> = others.iter().map(|process| process.pid).collect();
     others.extend(descendants(&daemons).into_iter().filter(|process| !known.contains(&process.pid)));
+    // The agent before its workers, which it would replace.
     kill(&daemons, Duration::ZERO, &mut killed)?;
     kill(&others, ORPHAN_EXIT_WAIT, &mut killed)?;
     session.remove(options.keep_logs).map_err(|error| {
@@ -149,6 +152,7 @@ pub(crate) fn stop(session: &Session, options: StopOptions) -> CliResult<Stopped
 /// Kills the processes that are alive after the limit, and waits until they have exited.
 fn kill(processes: &[Process], limit: Duration, killed: &mut Vec<u32>) -> CliResult<()> {
     for process in all_ended(processes, limit) {
+        // False for a process that has exited in between, which needed no kill.
         if process.signal(Signal::KILL) {
             killed.push(process.pid);
         }
@@ -167,6 +171,7 @@ fn report(stopped: &[Stopped], of_all: bool) -> String {
     let mut report = String::new();
     let mut all = 0;
     for Stopped { session_dir, daemons, others, killed } in stopped {
+        // The name identifies a session: all are in one directory by default.
         let session = session_dir.file_name().unwrap_or_default().to_string_lossy();
         all += daemons.len() + others.len();
         if daemons.is_empty() {
@@ -193,7 +198,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     use super::*;
-    use crate::session::Role;
+    use crate::session::DaemonRole;
     use crate::session::tests::{Scratch, node};
 
     const SHUTDOWN_GRACE: StopOptions =
@@ -207,11 +212,11 @@ mod tests {
         child
     }
 
-    fn session(scratch: &Scratch, daemons: &[(Role, &Child)]) -> Session {
+    fn session(scratch: &Scratch, daemons: &[(DaemonRole, &Child)]) -> NodeSession {
         let dir = scratch.0.join("session");
         std::fs::create_dir(&dir).unwrap();
         let pids: Vec<_> = daemons.iter().map(|(role, child)| (*role, child.id())).collect();
-        let session = Session { dir, node: node(1, &pids) };
+        let session = NodeSession { dir, node: node(1, &pids) };
         session.save().unwrap();
         session
     }
@@ -224,7 +229,7 @@ mod tests {
         let is_sleep = "until [ \"$(cat /proc/$!/comm)\" = sleep ]; do :; done";
         let script = format!("trap 'kill $!; wait; exit 0' TERM; sleep 1000 & {is_sleep}; echo; wait");
         let mut agent = shell(&script);
-        let session = session(&scratch, &[(Role::Head, &head), (Role::Agent, &agent)]);
+        let session = session(&scratch, &[(DaemonRole::Head, &head), (DaemonRole::Agent, &agent)]);
         let stopped = stop(&session, SHUTDOWN_GRACE).unwrap();
         assert_eq!((&stopped.daemons[..], &stopped.killed[..]), (&[head.id(), agent.id()][..], &[][..]));
         assert!(!stopped.others.is_empty());
@@ -236,7 +241,7 @@ mod tests {
     fn daemon_that_does_not_stop_in_time_is_killed_with_its_descendants() {
         let scratch = Scratch::new();
         let mut agent = shell("trap '' TERM; sleep 1000 & echo; while :; do sleep 1000; done");
-        let session = session(&scratch, &[(Role::Agent, &agent)]);
+        let session = session(&scratch, &[(DaemonRole::Agent, &agent)]);
         let options = StopOptions { grace: Some(Duration::from_millis(10)), keep_logs: false };
         let stopped = stop(&session, options).unwrap();
         assert_eq!(stopped.daemons, [agent.id()]);
@@ -248,7 +253,7 @@ mod tests {
     fn force_does_not_wait() {
         let scratch = Scratch::new();
         let mut agent = shell("trap 'exit 0' TERM; echo; while :; do sleep 0.01; done");
-        let session = session(&scratch, &[(Role::Agent, &agent)]);
+        let session = session(&scratch, &[(DaemonRole::Agent, &agent)]);
         let stopped = stop(&session, StopOptions { grace: None, keep_logs: false }).unwrap();
         assert_eq!(stopped.killed[0], agent.id());
         assert!(!agent.wait().unwrap().success());
@@ -258,7 +263,7 @@ mod tests {
     fn process_that_reuses_the_pid_of_a_daemon_is_left_alone() {
         let scratch = Scratch::new();
         let mut innocent = shell("echo; exec sleep 1000");
-        let mut session = session(&scratch, &[(Role::Agent, &innocent)]);
+        let mut session = session(&scratch, &[(DaemonRole::Agent, &innocent)]);
         session.node.processes[0].start_ticks -= 1;
         let stopped = stop(&session, SHUTDOWN_GRACE).unwrap();
         assert!(stopped.daemons.is_empty());

@@ -6,7 +6,7 @@ use roadshow::model::{ClassCount, TaskCount};
 
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::error::CliResult;
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::table::TextTable;
 
 /// Counts actors by class, or tasks by function.
@@ -34,9 +34,10 @@ enum SummaryKind {
 pub(crate) async fn run(
     arguments: &SummaryArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
+    // The head limits its reply: a program can have any number of classes and functions.
     let more = match arguments.kind {
         SummaryKind::Actors => {
             let Counts { rows, more } = head.classes().await?;
@@ -55,7 +56,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn show_classes(classes: &[ClassCount], json: bool, output: &mut Output<'_>) -> CliResult<()> {
+fn show_classes(classes: &[ClassCount], json: bool, output: &mut CliOutput<'_>) -> CliResult<()> {
     if json {
         return output.json(&classes);
     }
@@ -71,7 +72,7 @@ fn show_classes(classes: &[ClassCount], json: bool, output: &mut Output<'_>) -> 
     output.print(&format!("{total} actors\n\n{table}"))
 }
 
-fn show_functions(functions: &[TaskCount], json: bool, output: &mut Output<'_>) -> CliResult<()> {
+fn show_functions(functions: &[TaskCount], json: bool, output: &mut CliOutput<'_>) -> CliResult<()> {
     if json {
         return output.json(&functions);
     }

@@ -12,14 +12,14 @@ use serde::Serialize;
 use crate::error::{CliError, CliResult};
 
 /// Standard output and standard error, or buffers in their place.
-pub(crate) struct Output<'a> {
+pub(crate) struct CliOutput<'a> {
     pub(crate) out: &'a mut dyn Write,
     pub(crate) err: &'a mut dyn Write,
     /// Tells for each stream if it is a terminal, which obeys control characters in a job's output.
     pub(crate) are_terminals: [bool; 2],
 }
 
-impl Output<'_> {
+impl CliOutput<'_> {
     /// Writes a part of the result.
     pub(crate) fn print(&mut self, text: &str) -> CliResult<()> {
         let printed = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
@@ -49,6 +49,7 @@ impl Output<'_> {
     /// Writes output of a job or daemon: unchanged to files, without control characters to a terminal.
     pub(crate) fn print_log(&mut self, text: &str) -> CliResult<()> {
         match self.are_terminals {
+            // In a file or pipe the output must be what the job has written, byte for byte.
             [true, _] => self.print(&harmless(text)),
             [false, _] => self.print(text),
         }
@@ -92,7 +93,7 @@ mod tests {
     fn json_has_no_control_characters_and_parses_to_the_same_text() {
         let text = "a\u{1b}[2J\u{9b}2J\u{7f}\u{e4}";
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut output = Output { out: &mut out, err: &mut err, are_terminals: [false; 2] };
+        let mut output = CliOutput { out: &mut out, err: &mut err, are_terminals: [false; 2] };
         output.json_line(&text).unwrap();
         output.json(&text).unwrap();
         let out = String::from_utf8(out).unwrap();
@@ -108,7 +109,7 @@ mod tests {
             [([false, false], [TEXT, TEXT]), ([true, false], [SHOWN, TEXT]), ([false, true], [TEXT, SHOWN])]
         {
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let mut output = Output { out: &mut out, err: &mut err, are_terminals };
+            let mut output = CliOutput { out: &mut out, err: &mut err, are_terminals };
             output.forward("driver-1-1.out", TEXT).unwrap();
             output.forward("driver-1-1.err", TEXT).unwrap();
             assert_eq!([out, err], expected.map(|text| text.as_bytes().to_vec()), "{are_terminals:?}");

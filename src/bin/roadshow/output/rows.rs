@@ -100,6 +100,7 @@ impl TableRow for JobInfo {
         vec![
             self.id(),
             word(&self.state),
+            // The start is by the clock of another machine, which may be ahead of this one.
             duration(end.saturating_sub(self.started_ms)),
             or_nothing(self.exit_code),
             self.entrypoint.clone(),
@@ -177,6 +178,7 @@ impl TableRow for WorkerSummary {
             word(&self.state),
             significant(&self.job_id.to_string()).to_owned(),
             short(self.node_id),
+            // A worker has the pid 0 until its process has started.
             or_nothing(Some(self.pid).filter(|pid| *pid > 0)),
             self.actors.to_string(),
             or_nothing(self.cause.as_ref()),
@@ -247,6 +249,7 @@ pub(crate) fn last_part(name: &str) -> &str {
 /// Used and total amount of a resource on a node.
 fn used(node: &NodeInfo, resource: &str) -> String {
     let total = quantity(&node.resources, resource);
+    // The last known amounts of a dead node would look like capacity.
     if node.has_ended() || total == Quantity::default() {
         return PLACEHOLDER.to_owned();
     }

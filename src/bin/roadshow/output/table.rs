@@ -32,6 +32,7 @@ impl TextTable {
 
     pub(crate) fn push(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.headers.len());
+        // Jobs choose class names, labels and messages: no cell may break the table or control the terminal.
         self.rows.push(cells.iter().map(|cell| shortened(&one_line(cell))).collect());
     }
 
@@ -53,6 +54,7 @@ impl fmt::Display for TextTable {
         let headers: Vec<String> = self.headers.iter().map(|header| (*header).to_owned()).collect();
         let lines: Vec<&Vec<String>> = std::iter::once(&headers).chain(&self.rows).collect();
         let columns = 0..self.headers.len();
+        // In characters, as the padding of `format!` counts.
         let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
         let shape: Vec<_> =
             columns.map(|column| (width(column), !self.rows.is_empty() && self.is_numeric(column))).collect();
@@ -98,6 +100,7 @@ pub(crate) fn count(number: usize, what: &str) -> String {
 
 /// Formats a duration in its two largest units.
 pub(crate) fn duration(ms: u64) -> String {
+    // Two units are precise enough to compare, and keep the column narrow.
     let s = ms / 1000;
     match s {
         0..60 => format!("{s}s"),

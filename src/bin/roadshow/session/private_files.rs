@@ -1,4 +1,4 @@
-//! Files and directories that are this user's alone.
+//! Files and directories that only this user can access.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -8,13 +8,13 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
 
-/// The longest file that is read whole: none of a session comes near.
+/// Maximum length of a file that is read, in bytes; no file of a session comes near it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Mode of a directory that others pass through, on the way to what jobs have in it. They cannot list it.
+/// Mode of a directory that other users can pass through but not list, on the way to directories of jobs.
 const PASSABLE: u32 = 0o711;
 
-/// Makes a directory that is closed to others, or closes the one that is there.
+/// Creates a directory that is closed to others, or closes an existing one.
 pub(crate) fn own_directory(path: &Path) -> io::Result<()> {
     match own_mode(path)? & OTHERS_ANY {
         0 => Ok(()),
@@ -22,7 +22,7 @@ pub(crate) fn own_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The same, but leaves one that others may pass through.
+/// Like [`own_directory`], but leaves a passable directory passable.
 pub(crate) fn own_passable_directory(path: &Path) -> io::Result<()> {
     match own_mode(path)? {
         mode if mode & 0o777 == PASSABLE => Ok(()),
@@ -30,13 +30,13 @@ pub(crate) fn own_passable_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Lets others pass through a directory of this user.
+/// Makes a directory of this user passable for others.
 pub(crate) fn let_others_pass(path: &Path) -> io::Result<()> {
     own_mode(path)?;
     fs::set_permissions(path, Permissions::from_mode(PASSABLE))
 }
 
-/// Makes a directory if it is not there; gives its mode once it is certain to be this user's.
+/// Creates a directory if it is missing, checks that it is this user's, and returns its mode.
 fn own_mode(path: &Path) -> io::Result<u32> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -45,7 +45,7 @@ fn own_mode(path: &Path) -> io::Result<u32> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => made?,
     }
-    // Not through a link, which somebody may have put there to have us write elsewhere.
+    // `symlink_metadata`: another user may have placed a link here, to make us write elsewhere.
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_dir() {
         return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is no directory"));
@@ -54,19 +54,18 @@ fn own_mode(path: &Path) -> io::Result<u32> {
     Ok(metadata.mode())
 }
 
-/// Permissions that a directory of sessions gives no other user, who could put links there.
+/// Permission bits that other users must not have on a directory of sessions: they could place links there.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Permissions that a session's directory gives no other user.
+/// Permission bits that other users must not have on a session's directory.
 const OTHERS_ANY: u32 = 0o077;
 
-/// Checks that a directory of sessions is this user's, and that others may write nothing into it.
+/// Checks that a directory of sessions is this user's, and that others cannot write to it.
 pub(crate) fn check_root(path: &Path) -> io::Result<()> {
     check_directory(path, OTHERS_WRITE)
 }
 
-/// Checks that a session's directory is this user's alone, as [`own_directory`] makes it, or that others can only
-/// pass through it, as [`let_others_pass`] lets them.
+/// Checks that a session's directory is this user's and closed, or passable as [`let_others_pass`] makes it.
 pub(crate) fn check_closed(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path)?.mode() & 0o777 {
         PASSABLE => check_directory(path, OTHERS_WRITE),
@@ -90,16 +89,18 @@ fn check_directory(path: &Path, forbidden: u32) -> io::Result<()> {
     }
 }
 
-/// Takes a shared lock of a directory, held until the file is closed. Programs that remove old temporary
-/// files, such as systemd-tmpfiles, leave a directory alone that is locked, with all that is in it.
+/// Takes a shared lock of a directory, held until the file is closed.
+///
+/// Programs that remove old temporary files, such as systemd-tmpfiles, skip a locked directory with its content.
 pub(crate) fn lock_shared(path: &Path) -> io::Result<File> {
     let directory = File::open(path)?;
     flock(&directory, FlockOperation::NonBlockingLockShared)?;
     Ok(directory)
 }
 
-/// Reads a file of this user, and no other's.
+/// Reads a file if this user owns it.
 pub(crate) fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    // Checked on the open file, which another user cannot exchange any more.
     let file = File::open(path)?;
     is_own(&file.metadata()?)?;
     let mut bytes = Vec::new();
@@ -107,9 +108,10 @@ pub(crate) fn read_own(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a file that only this user can read; whoever reads meanwhile sees the old one or the new.
+/// Replaces a file atomically by one that only this user can read.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
+    // An interrupted write may have left one. `create_new` fails for it, but never follows a link.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_followed_where_a_directory_is_to_be() {
+    fn link_in_place_of_a_directory_is_not_followed() {
         let scratch = Scratch::new();
         let link = scratch.0.join("link");
         std::os::unix::fs::symlink(std::env::temp_dir(), &link).unwrap();

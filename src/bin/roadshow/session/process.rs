@@ -1,4 +1,4 @@
-//! Processes that are meant to be found again: a number alone may be somebody else's by now.
+//! Identity of processes across reuse of process ids.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,15 +13,15 @@ use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_s
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-/// What a daemon is.
+/// Kind of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Role {
+pub(crate) enum DaemonRole {
     Head,
     Agent,
 }
 
-impl Role {
+impl DaemonRole {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Head => "head",
@@ -30,36 +30,36 @@ impl Role {
     }
 }
 
-/// A daemon's process, as a file remembers it.
+/// Record of a daemon's process in `node.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessRecord {
-    pub(crate) role: Role,
+    pub(crate) role: DaemonRole,
     pub(crate) pid: u32,
-    /// When it began, in the kernel's ticks since the machine was started.
+    /// Start time in clock ticks since boot; with the pid it identifies the process.
     pub(crate) start_ticks: u64,
 }
 
 impl ProcessRecord {
-    /// The process of that number as it is now; none if there is none.
-    pub(crate) fn of(role: Role, pid: u32) -> Option<Self> {
+    /// Records the process that has this pid now; none if there is none.
+    pub(crate) fn of(role: DaemonRole, pid: u32) -> Option<Self> {
         Some(Self { role, pid, start_ticks: Stat::of(pid)?.start_ticks })
     }
 
-    /// Whether this very process still runs.
+    /// Reports if the recorded process still runs.
     pub(crate) fn is_alive(self) -> bool {
         is_alive(self.pid, self.start_ticks)
     }
 
-    /// A hold of this very process, if it still runs.
+    /// Opens the recorded process, if it still runs.
     pub(crate) fn open(self) -> Option<Process> {
         Process::open(self.pid, self.start_ticks)
     }
 }
 
-/// The stack of a thread that only waits for a process.
+/// Stack size of a thread that only waits for a process.
 const WATCH_STACK_BYTES: usize = 64 << 10;
 
-/// A hold of a process, whoever may have its number later.
+/// Open handle (pidfd) of a process, which stays valid when the pid is reused.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
@@ -71,7 +71,7 @@ impl Process {
     fn open(pid: u32, start_ticks: u64) -> Option<Self> {
         let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let handle = pidfd_open(number, PidfdFlags::empty()).ok()?;
-        // Asked after the hold was taken: from now on the number cannot change hands unseen.
+        // Checked after opening: the pid may have been reused before, but the pidfd cannot change its process.
         is_alive(pid, start_ticks).then_some(Self { pid, start_ticks, handle })
     }
 
@@ -79,40 +79,43 @@ impl Process {
         is_alive(self.pid, self.start_ticks)
     }
 
-    /// Whether the signal could be sent: not to a process that has ended.
+    /// Sends a signal; returns false if the process has ended.
     pub(crate) fn signal(&self, signal: Signal) -> bool {
         pidfd_send_signal(&self.handle, signal).is_ok()
     }
 
-    /// Waits for its end, for so long at most.
+    /// Waits for the exit of the process, at most for `limit`.
     pub(crate) async fn has_ended(self, limit: Duration) {
         if let Ok(ended) = self.watch() {
-            // Whether it has is for the caller to look.
+            // The caller checks the process itself, on either result.
             drop(tokio::time::timeout(limit, ended).await);
         }
     }
 
-    /// Says when it has ended. A thread waits for it, as long as the command itself goes on.
+    /// Returns a receiver that completes when the process exits.
+    ///
+    /// A detached thread waits for the exit. It ends with the command.
     pub(crate) fn watch(self) -> io::Result<oneshot::Receiver<()>> {
-        let (tell, ended) = oneshot::channel();
+        let (sender, ended) = oneshot::channel();
         let watch = move || {
             wait(std::slice::from_ref(&self), None);
-            // Nobody asks any more when the command ends for another reason.
-            let _ = tell.send(());
+            // The receiver is gone if the command has stopped waiting.
+            let _ = sender.send(());
         };
+        // `wait` blocks, so it needs a thread. A command watches two processes at most.
         thread::Builder::new().name("watch".to_owned()).stack_size(WATCH_STACK_BYTES).spawn(watch)?;
         Ok(ended)
     }
 }
 
-/// Waits until all have ended; gives those that have not in time.
+/// Waits until all processes have exited or the limit has passed; returns those that still run.
 pub(crate) fn all_ended(processes: &[Process], limit: Duration) -> Vec<&Process> {
     let deadline = Instant::now() + limit;
     wait(processes, Some(deadline));
     processes.iter().filter(|process| process.is_alive()).collect()
 }
 
-/// Waits until all have ended, or until then.
+/// Waits until all processes have exited or the deadline has passed.
 fn wait(processes: &[Process], deadline: Option<Instant>) {
     let mut left: Vec<&OwnedFd> = processes.iter().map(|process| &process.handle).collect();
     while !left.is_empty() {
@@ -122,7 +125,7 @@ fn wait(processes: &[Process], deadline: Option<Instant>) {
         match poll(&mut fds, limit.as_ref()) {
             Ok(0) => return,
             Err(rustix::io::Errno::INTR) => {}
-            // Without a way to wait, whoever waits looks for itself.
+            // The callers check each process afterwards, so a failed poll only shortens the wait.
             Err(_) => return,
             Ok(_) => {
                 let ended: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
@@ -133,8 +136,7 @@ fn wait(processes: &[Process], deadline: Option<Instant>) {
     }
 }
 
-/// All processes of this user that descend from these, and not these; for root, whose jobs may run as other
-/// users, those of every user.
+/// Descendants of these processes, of the same user; of all users for root, whose jobs may run as other users.
 pub(crate) fn descendants(of: &[Process]) -> Vec<Process> {
     let mut children: BTreeMap<u32, Vec<(u32, u64)>> = BTreeMap::new();
     for (pid, stat) in processes_within_reach() {
@@ -142,6 +144,7 @@ pub(crate) fn descendants(of: &[Process]) -> Vec<Process> {
     }
     let mut found = Vec::new();
     let mut parents: Vec<u32> = of.iter().map(|process| process.pid).collect();
+    // Each process is opened with the start time of the scan, so a pid that was reused since is left out.
     while let Some(parent) = parents.pop() {
         for (pid, start_ticks) in children.remove(&parent).unwrap_or_default() {
             parents.push(pid);
@@ -165,7 +168,7 @@ fn is_alive(pid: u32, start_ticks: u64) -> bool {
     Stat::of(pid).is_some_and(|stat| stat.start_ticks == start_ticks && !stat.has_ended())
 }
 
-/// What the kernel says of a process.
+/// Fields of `/proc/PID/stat`.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: u8,
@@ -178,25 +181,25 @@ impl Stat {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// The name stands in parentheses and may hold any character, parentheses too.
+    /// Parses the line. The name is in parentheses, and may contain any character.
     fn parse(line: &str) -> Option<Self> {
         let (_, fields) = line.rsplit_once(')')?;
         let mut fields = fields.split_ascii_whitespace();
         Some(Self {
             state: *fields.next()?.as_bytes().first()?,
             parent: fields.next()?.parse().ok()?,
-            // The third and the fourth field of the line are behind us; this is the 22nd.
+            // Fields 3 and 4 are consumed; the start time is field 22.
             start_ticks: fields.nth(17)?.parse().ok()?,
         })
     }
 
-    /// Nothing of it runs any more, even if its parent has not asked how it ended.
+    /// Reports if the process has exited, including a zombie that its parent has not reaped.
     const fn has_ended(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
 }
 
-/// What tells one start of the machine from another.
+/// Identifier of this boot of the machine.
 pub(crate) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
@@ -208,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_process_may_look_like_fields() {
+    fn name_of_a_process_may_look_like_fields() {
         let line = "12 (a) R 1) S 7 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4567 89 1";
         let stat = Stat::parse(line).unwrap();
         assert_eq!(stat, Stat { state: b'S', parent: 7, start_ticks: 4567 });
@@ -217,8 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_given_anew_is_another_process() {
-        let own = ProcessRecord::of(Role::Agent, std::process::id()).unwrap();
+    fn reused_pid_is_another_process() {
+        let own = ProcessRecord::of(DaemonRole::Agent, std::process::id()).unwrap();
         assert!(own.is_alive() && own.open().is_some());
 
         let earlier = ProcessRecord { start_ticks: own.start_ticks - 1, ..own };
@@ -226,9 +229,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_is_heard_of_and_a_dead_child_is_dead_before_it_is_waited_for() {
+    async fn exit_is_reported_and_a_zombie_counts_as_dead() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let record = ProcessRecord::of(Role::Head, child.id()).unwrap();
+        let record = ProcessRecord::of(DaemonRole::Head, child.id()).unwrap();
         let processes = [record.open().unwrap()];
         assert_eq!(all_ended(&processes, Duration::ZERO).len(), 1);
         assert!(processes[0].signal(Signal::KILL));
@@ -238,7 +241,7 @@ mod tests {
         assert!(record.open().is_none());
 
         let mut child = Command::new("sleep").arg("0.02").spawn().unwrap();
-        let process = ProcessRecord::of(Role::Head, child.id()).unwrap().open().unwrap();
+        let process = ProcessRecord::of(DaemonRole::Head, child.id()).unwrap().open().unwrap();
         process.watch().unwrap().await.unwrap();
         child.wait().unwrap();
     }
@@ -250,7 +253,7 @@ mod tests {
         let mut child = command.spawn().unwrap();
         let mut line = [0];
         io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
-        let shell = ProcessRecord::of(Role::Agent, child.id()).unwrap().open().unwrap();
+        let shell = ProcessRecord::of(DaemonRole::Agent, child.id()).unwrap().open().unwrap();
         let below = descendants(&[shell]);
         assert_eq!(below.len(), 2, "{below:?}");
         child.kill().unwrap();

@@ -1,4 +1,4 @@
-//! Where the sessions of a user are.
+//! Directory of a user's sessions: creating, finding and removing them.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::{
-    JOBS, LOGS, NODE_FILE, STATE, Session, check_root, let_others_pass, lock_shared, own_directory,
+    JOBS, LOGS, NODE_FILE, NodeSession, STATE, check_root, let_others_pass, lock_shared, own_directory,
     own_passable_directory,
 };
 use crate::error::{CliError, CliResult};
@@ -19,19 +19,19 @@ use crate::error::{CliError, CliResult};
 const PREFIX: &str = "session_";
 const LATEST: &str = "session_latest";
 
-/// Where agents lock the uids that they have given to jobs.
+/// Name of the directory in which agents lock the uids of their jobs.
 const WORKER_UIDS: &str = "worker-uids";
 
-/// `node.json` before it had its name, of a start that was broken off there.
+/// Temporary name of `node.json`, left by a start that was interrupted while writing it.
 const PARTIAL_NODE_FILE: &str = "node.new";
 
-/// How long the path of a socket may be; the kernel has room for 108 bytes with the end.
+/// Maximum length of a socket's path in bytes: `sun_path` has 108 with the terminating zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// How long the names of sockets within a session's directory may be.
+/// Maximum length of a socket's name within a session's directory, in bytes.
 const SOCKET_NAME_BYTES_MAX: usize = 24;
 
-/// The directory of one user's sessions on this machine.
+/// Directory of one user's sessions on this machine.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionRoot(PathBuf);
 
@@ -45,42 +45,43 @@ impl SessionRoot {
         Self(path)
     }
 
-    /// Refuses a directory that another user may have filled.
+    /// Rejects a directory that another user may have filled.
     ///
     /// # Errors
     ///
-    /// [`CliError`] if it is there, and not this user's alone.
+    /// [`CliError`] if it exists and is not this user's alone.
     pub(crate) fn check(&self) -> CliResult<()> {
         match check_root(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let text = format!("{} is not used to look for sessions: {error}", self.0.display());
-                Err(CliError::failed(text, "see who has made it; it must be yours alone, or set TMPDIR"))
+                let text = format!("cannot use {} to look for sessions: {error}", self.0.display());
+                Err(CliError::failed(text, "find out who created it, and remove it; or set TMPDIR"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Keeps what removes old temporary files from the links to sessions, as long as the file is open.
+    /// Protects the links to sessions from programs that remove old temporary files, while the file is open.
     pub(crate) fn lock_shared(&self) -> io::Result<File> {
         lock_shared(&self.0)
     }
 
-    /// All sessions, the newest first; none of a directory that [`SessionRoot::check`] refuses.
-    pub(crate) fn sessions(&self) -> Vec<Session> {
+    /// All sessions, the newest first; none if [`SessionRoot::check`] rejects the directory.
+    pub(crate) fn sessions(&self) -> Vec<NodeSession> {
         let mut names: Vec<_> = self.entries().collect();
+        // The names begin with the date, so their order is that of the starts.
         names.sort_unstable_by(|one, other| other.cmp(one));
-        names.into_iter().filter_map(|path| Session::read(&path)).collect()
+        names.into_iter().filter_map(|path| NodeSession::read(&path)).collect()
     }
 
-    /// What looks like sessions and is not read, since other users can open it, and why.
+    /// Sessions that are skipped because other users can open them, with the reason.
     pub(crate) fn refused(&self) -> Vec<(PathBuf, io::Error)> {
         let mut names: Vec<_> = self.entries().collect();
         names.sort_unstable();
-        names.into_iter().filter_map(|path| Session::refused(&path).map(|why| (path, why))).collect()
+        names.into_iter().filter_map(|path| NodeSession::refused(&path).map(|why| (path, why))).collect()
     }
 
     fn entries(&self) -> impl Iterator<Item = PathBuf> {
-        // Links in a directory of this user's alone are those that `create` has made.
+        // In a directory that only this user can write to, `create` has made all links.
         let entries = check_root(&self.0).and_then(|()| fs::read_dir(&self.0));
         let entries = entries.into_iter().flatten().flatten().map(|entry| entry.path());
         entries.filter(|path| {
@@ -89,8 +90,16 @@ impl SessionRoot {
         })
     }
 
-    /// Makes the directory of a new session: one of its own, or the one that is asked for, where a session
-    /// of which nothing runs gives way.
+    /// Creates the directory of a new session.
+    ///
+    /// ```text
+    /// own_passable_directory   create it, or check the owner of an existing one
+    /// Session::read            refuse if daemons run in it
+    /// hold (exclusive)         keep other starts out
+    /// Session::read again      another start may have won the race for the lock
+    /// clear_for_reuse          remove the files of a dead session
+    /// flock (shared)           keep other starts out, but let the daemons take their locks
+    /// ```
     pub(crate) fn create(&self, asked_for: Option<&Path>) -> CliResult<SessionDir> {
         let fails = |path: &Path, error: &dyn std::fmt::Display| {
             let text = format!("cannot use {} for the session's files: {error}", path.display());
@@ -101,24 +110,26 @@ impl SessionRoot {
             None => self.0.join(&name),
             Some(dir) => dir.to_owned(),
         };
-        // It is named in files of JSON, which are text.
+        // `node.json` contains the path, and JSON strings are UTF-8.
         if !std::path::absolute(&dir).is_ok_and(|dir| dir.to_str().is_some()) {
             return Err(fails(&dir, &"its path is not text (UTF-8)"));
         }
         if dir.as_os_str().len() + 1 + SOCKET_NAME_BYTES_MAX > SOCKET_PATH_BYTES_MAX {
             return Err(fails(&dir, &"the path is too long for the sockets in it"));
         }
-        // Jobs of another node may pass through, which is not to end for this one.
+        // The directory may be passable for jobs of another node, and must stay so.
         own_passable_directory(&self.0).map_err(|error| fails(&self.0, &error))?;
         own_passable_directory(&dir).map_err(|error| fails(&dir, &error))?;
-        let earlier = Session::read(&dir);
-        if earlier.as_ref().is_some_and(Session::is_alive) {
+        let earlier = NodeSession::read(&dir);
+        if earlier.as_ref().is_some_and(NodeSession::is_alive) {
             return Err(fails(&dir, &"a node runs in it"));
         }
+        // Threads of a daemon that was just killed may still hold the lock, but a lock without a session is
+        // another start.
         let patience = if earlier.is_some() { EXIT_WAIT } else { Duration::ZERO };
         let lock = lock_exclusive(&dir, patience).map_err(|error| fails(&dir, &error))?;
-        // Looked at again, now that no other start makes one.
-        if let Some(earlier) = Session::read(&dir) {
+        // Checked again under the lock: another start may have created a session in between.
+        if let Some(earlier) = NodeSession::read(&dir) {
             if earlier.is_alive() {
                 return Err(fails(&dir, &"a node runs in it"));
             }
@@ -126,7 +137,7 @@ impl SessionRoot {
             self.drop_stale_links();
         }
         if fs::read_dir(&dir).map_err(|error| fails(&dir, &error))?.any(|entry| !may_be_left_over(&entry)) {
-            return Err(fails(&dir, &"there is something in it already"));
+            return Err(fails(&dir, &"it is not empty"));
         }
         own_directory(&dir).map_err(|error| fails(&dir, &error))?;
         own_directory(&dir.join(LOGS)).map_err(|error| fails(&dir, &error))?;
@@ -135,12 +146,12 @@ impl SessionRoot {
             std::os::unix::fs::symlink(&dir, self.0.join(&name)).map_err(|error| fails(&dir, &error))?;
         }
         self.point_latest(&dir).map_err(|error| fails(&self.0, &error))?;
-        // It keeps other starts out as well, and lets the daemons take theirs.
+        // A shared lock still keeps other starts out, and lets the daemons take theirs.
         flock(&lock, FlockOperation::NonBlockingLockShared).map_err(|error| fails(&dir, &error))?;
         Ok(SessionDir { dir, _lock: lock })
     }
 
-    /// Lets other users pass through the directory of a session, and through this one where that is in it.
+    /// Makes the session's directory passable for other users, and this one if it contains it.
     pub(crate) fn make_passable(&self, session_dir: &SessionDir) -> io::Result<()> {
         let_others_pass(&session_dir.dir)?;
         match fs::canonicalize(&self.0)? {
@@ -151,18 +162,19 @@ impl SessionRoot {
 
     fn point_latest(&self, dir: &Path) -> io::Result<()> {
         let new = self.0.join(format!("latest-{}", std::process::id()));
+        // Renaming replaces the link atomically; a command that resolves it meanwhile sees the old or the new one.
         std::os::unix::fs::symlink(dir, &new)?;
         fs::rename(new, self.0.join(LATEST))
     }
 
-    /// Removes links to what is no session any more, and the directory itself once nothing is in it.
+    /// Removes links to ended sessions, and the directory itself when it is empty.
     pub(crate) fn tidy(&self) {
         self.drop_stale_links();
         if check_root(&self.0).is_ok() && self.entries().next().is_none() {
-            // Of agents that were killed; those that run have sessions.
+            // Left by agents that were killed: without sessions no agent runs.
             let _ = remove_tree(&self.0.join(WORKER_UIDS));
         }
-        // Fails as long as there is something in it.
+        // Fails while it has entries.
         let _ = fs::remove_dir(&self.0);
     }
 
@@ -174,24 +186,24 @@ impl SessionRoot {
         for link in self.entries().chain([latest]) {
             let is_link = fs::symlink_metadata(&link).is_ok_and(|metadata| metadata.is_symlink());
             if is_link && !link.join(NODE_FILE).exists() {
-                // Whatever stays is found again the next time.
+                // The next call tries again.
                 let _ = fs::remove_file(link);
             }
         }
     }
 }
 
-/// The directory of a new session, which nobody else takes as long as this is held.
+/// Directory of a new session, locked against other starts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct SessionDir {
     pub(crate) dir: PathBuf,
     _lock: File,
 }
 
-/// How long the last threads of daemons that were killed may hold their locks.
+/// Time for the last threads of killed daemons to release their locks.
 const EXIT_WAIT: Duration = Duration::from_secs(1);
 
-/// Pause between two tries to take a lock.
+/// Pause between two attempts to take a lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 fn lock_exclusive(dir: &Path, patience: Duration) -> io::Result<File> {
@@ -207,14 +219,14 @@ fn lock_exclusive(dir: &Path, patience: Duration) -> io::Result<File> {
     }
 }
 
-/// What an earlier session in the same directory may have left.
+/// Reports if an entry may be left over from an earlier session in the same directory.
 fn may_be_left_over(entry: &io::Result<fs::DirEntry>) -> bool {
     entry.as_ref().is_ok_and(|entry| {
         [LOGS, STATE, JOBS, PARTIAL_NODE_FILE].iter().any(|name| entry.file_name() == *name)
     })
 }
 
-/// `session_<date>_<time>_<micros>_<pid>`, in UTC: names in order are sessions in order.
+/// Name `session_<date>_<time>_<micros>_<pid>` in UTC, which sorts by time.
 fn name(now: SystemTime, pid: u32) -> String {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let (days, rest) = (since.as_secs() / 86400, since.as_secs() % 86400);
@@ -224,9 +236,8 @@ fn name(now: SystemTime, pid: u32) -> String {
     format!("{PREFIX}{year:04}-{month:02}-{day:02}_{hour:02}-{minute:02}-{second:02}_{micros:06}_{pid}")
 }
 
-/// The Gregorian date of a day, counted from the first of 1970, after Hinnant's `civil_from_days`
-/// (<https://howardhinnant.github.io/date_algorithms.html>): years begin in March, so that the leap day
-/// is their last.
+/// Gregorian date of a day since 1970-01-01, after Hinnant's `civil_from_days`
+/// (<https://howardhinnant.github.io/date_algorithms.html>). Years begin in March, so that the leap day is the last.
 const fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -245,7 +256,7 @@ const fn date(days: u64) -> (u64, u64, u64) {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::super::Role;
+    use super::super::DaemonRole;
     use super::super::tests::{Scratch, node};
     use super::*;
 
@@ -259,17 +270,17 @@ mod tests {
         assert_eq!(name(at(1_798_761_599, 0), 12), "session_2026-12-31_23-59-59_000000_12");
     }
 
-    fn made(root: &SessionRoot, asked_for: Option<&Path>, port: u16) -> Session {
-        let session = Session {
+    fn made(root: &SessionRoot, asked_for: Option<&Path>, port: u16) -> NodeSession {
+        let session = NodeSession {
             dir: root.create(asked_for).unwrap().dir,
-            node: node(port, &[(Role::Agent, std::process::id())]),
+            node: node(port, &[(DaemonRole::Agent, std::process::id())]),
         };
         session.save().unwrap();
         session
     }
 
     #[test]
-    fn a_directory_whose_path_is_no_text_is_refused_before_anything_is_made() {
+    fn directory_with_a_path_that_is_not_utf8_is_refused_before_anything_is_created() {
         use std::os::unix::ffi::OsStrExt;
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
@@ -280,16 +291,16 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_found_wherever_they_are_and_the_newest_is_first() {
+    fn sessions_are_found_in_any_directory_and_the_newest_is_first() {
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
         assert_eq!(root.sessions(), []);
         let first = made(&root, None, 1);
         let second = made(&root, Some(&scratch.0.join("elsewhere")), 2);
-        // What is no session does not count.
+        // A directory without a session is ignored.
         fs::create_dir(scratch.0.join("home/session_3")).unwrap();
         assert_eq!(root.sessions(), [second.clone(), first.clone()]);
-        assert_eq!(Session::read(&scratch.0.join("home/session_latest")), Some(second.clone()));
+        assert_eq!(NodeSession::read(&scratch.0.join("home/session_latest")), Some(second.clone()));
 
         second.remove(false).unwrap();
         root.tidy();
@@ -302,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_in_use_is_refused() {
+    fn directory_in_use_is_refused() {
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
@@ -317,11 +328,11 @@ mod tests {
         refused("another command starts a node in it");
         drop(held);
         fs::write(dir.join("letters"), "").unwrap();
-        refused("there is something in it");
+        refused("it is not empty");
     }
 
     #[test]
-    fn a_home_that_others_may_write_into_has_no_sessions_and_its_links_are_left_alone() {
+    fn root_that_others_can_write_to_has_no_sessions_and_its_links_are_left_alone() {
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
         assert_eq!(root.check(), Ok(()));
@@ -339,19 +350,19 @@ mod tests {
     }
 
     #[test]
-    fn a_home_of_another_user_has_no_sessions() {
+    fn root_of_another_user_has_no_sessions() {
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
         made(&root, Some(&scratch.0.join("elsewhere")), 1);
         if std::os::unix::fs::chown(&root.0, Some(65534), None).is_err() {
-            return println!("skipped: this user gives no directory away");
+            return println!("skipped: this user cannot change the owner of a directory");
         }
         assert!(root.check().unwrap_err().to_string().contains("belongs to the user with the id 65534"));
         assert_eq!(root.sessions(), []);
     }
 
     #[test]
-    fn a_link_to_what_is_no_session_s_directory_leads_nowhere() {
+    fn link_to_a_directory_that_is_open_to_others_is_no_session() {
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
         let session = made(&root, None, 1);
@@ -364,11 +375,11 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_others_can_open_is_not_read_and_it_is_said_why() {
+    fn session_that_others_can_open_is_skipped_with_the_reason() {
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
         let (closed, open) = (made(&root, None, 1), made(&root, Some(&scratch.0.join("elsewhere")), 2));
-        // What is no session is not worth a word.
+        // A directory without a session is not reported.
         fs::create_dir(root.0.join("session_3")).unwrap();
         assert!(root.refused().is_empty());
         fs::set_permissions(&open.dir, PermissionsExt::from_mode(0o750)).unwrap();
@@ -379,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_finds_a_node_in_the_directory_whose_daemon_holds_its_lock() {
+    fn start_is_refused_while_a_daemon_holds_the_lock_of_the_directory() {
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
@@ -390,13 +401,13 @@ mod tests {
         session.save().unwrap();
         assert!(root.create(Some(&dir)).unwrap_err().to_string().contains("another command starts"));
         drop(daemon);
-        // The start's own lock lets daemons take theirs.
-        let _room = root.create(Some(&dir)).unwrap();
+        // The start's own lock is shared by now, so daemons can take theirs.
+        let _session_dir = root.create(Some(&dir)).unwrap();
         lock_shared(&dir).unwrap();
     }
 
     #[test]
-    fn a_session_of_which_nothing_runs_gives_way_and_leaves_what_is_not_its_own() {
+    fn dead_session_is_replaced_and_state_logs_and_job_files_stay() {
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
         let dir = scratch.0.join("elsewhere");
@@ -415,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_no_socket_fits_in_is_refused() {
+    fn path_that_is_too_long_for_sockets_is_refused() {
         let scratch = Scratch::new();
         let root = SessionRoot::at(scratch.0.join("home"));
         let refused = root.create(Some(&scratch.0.join("n".repeat(100)))).unwrap_err();
@@ -423,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_is_a_link_is_refused() {
+    fn root_that_is_a_link_is_refused() {
         let scratch = Scratch::new();
         std::os::unix::fs::symlink(&scratch.0, scratch.0.join("home")).unwrap();
         assert!(SessionRoot::at(scratch.0.join("home")).create(None).is_err());

@@ -17,11 +17,12 @@ impl HostPort {
     /// Resolves the name to at least one socket address.
     pub(crate) fn resolve(&self) -> CliResult<Vec<SocketAddr>> {
         let fails = |why: &dyn fmt::Display| {
-            let text = format!("cannot find the host {:?}: {why}", self.host);
+            let text = format!("cannot resolve the host {:?}: {why}", self.host);
             CliError::unreachable(text, "give the head's IP address")
         };
         let mut addresses = Vec::new();
         for address in (self.host.as_str(), self.port).to_socket_addrs().map_err(|error| fails(&error))? {
+            // A hosts file may repeat an address, and each attempt can take a whole timeout.
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
@@ -38,6 +39,7 @@ impl FromStr for HostPort {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let fails = || "it must be HOST:PORT, such as 10.0.0.5:6379".to_owned();
+        // From the right: an IPv6 address contains colons, too.
         let (host, port) = text.rsplit_once(':').ok_or_else(fails)?;
         let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(fails)?;
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -47,6 +49,7 @@ impl FromStr for HostPort {
             None => host,
         };
         let of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        // IPv6 needs brackets: `::1:6379` could also be an address without a port.
         if host.is_empty() || (bare.is_none() && !host.chars().all(of_a_name)) {
             return Err(fails());
         }
@@ -67,8 +70,9 @@ impl fmt::Display for HostPort {
 pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
     let ip: IpAddr = text.parse().map_err(|_| "it must be an IP address of this machine".to_owned())?;
     match ip {
+        // A node advertises the address on which it listens, and a wildcard is no address to dial.
         _ if ip.is_unspecified() => {
-            Err("others are told this address: give the one by which they reach this machine".to_owned())
+            Err("other nodes dial this address: give the one by which they reach this machine".to_owned())
         }
         _ if ip.is_multicast() => Err("it must be an IP address of this machine".to_owned()),
         ip => Ok(ip),
@@ -77,7 +81,7 @@ pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
 
 /// Parses a port to listen on; 0 picks a free one.
 pub(crate) fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "it must be a port, from 1 to 65535, or 0 for any that is free".to_owned())
+    text.parse().map_err(|_| "it must be a port from 1 to 65535, or 0 for any free one".to_owned())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 /// Parses a duration in seconds; zero is allowed.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    // `try_from_secs_f64` also rejects negative numbers, NaN and infinity.
     let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| "it must be a number of seconds, such as 10 or 0.5".to_owned())
 }

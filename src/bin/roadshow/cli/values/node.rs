@@ -20,12 +20,13 @@ pub(crate) struct LabelList(pub(crate) Labels);
 
 /// Parses a number of CPUs; 0 is allowed.
 pub(crate) fn cores(text: &str) -> Result<f64, String> {
-    let fails = || "it must be a number of processors, such as 4 or 0".to_owned();
+    let fails = || "it must be a number of CPUs, such as 4 or 0".to_owned();
     text.parse().ok().and_then(amount).ok_or_else(fails)
 }
 
 /// Parses an amount of memory, with or without a unit.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    // Longest suffixes first: `8kb` also ends with `b`.
     const UNITS: &[(&str, u64)] = &[
         ("kib", 1 << 10),
         ("mib", 1 << 20),
@@ -52,13 +53,14 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
 pub(crate) fn custom(text: &str) -> Result<Custom, String> {
     let fails = |why: String| format!("{why}; it must be a JSON object such as '{{\"gpu\": 1}}'");
     let amounts: BTreeMap<String, f64> =
-        serde_json::from_str(text).map_err(|error| fails(format!("it is not understood ({error})")))?;
+        serde_json::from_str(text).map_err(|error| fails(format!("it is not valid ({error})")))?;
     for (resource, number) in &amounts {
+        // In any case: `CPU` would become a second resource beside `cpu`.
         if matches!(resource.to_ascii_lowercase().as_str(), Resources::CPU | Resources::MEMORY) {
             return Err(format!("{resource:?} has an option of its own: --num-cpus or --memory"));
         }
         name(resource).map_err(&fails)?;
-        amount(*number).ok_or_else(|| fails(format!("the amount of {resource:?} must not be below zero")))?;
+        amount(*number).ok_or_else(|| fails(format!("the amount of {resource:?} must not be negative")))?;
     }
     Ok(Custom(amounts))
 }

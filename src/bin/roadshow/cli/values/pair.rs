@@ -14,6 +14,7 @@ pub(crate) struct FilterArg(pub(crate) admin::Filter);
 /// Removes leading zeros from an id.
 pub(crate) fn significant(id: &str) -> &str {
     match id.trim_start_matches('0') {
+        // The id 0 consists of zeros only.
         "" if !id.is_empty() => "0",
         id => id,
     }
@@ -25,6 +26,7 @@ impl FromStr for FilterArg {
     fn from_str(text: &str) -> Result<Self, String> {
         let (key, value) =
             text.split_once('=').ok_or("it must be key=value or key!=value, such as state=ALIVE")?;
+        // Splitting `key!=value` at the `=` leaves the `!` at the key.
         let (key, is_equal) = key.strip_suffix('!').map_or((key, true), |key| (key, false));
         let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
         Ok(Self(admin::Filter { key, value, is_equal }))
@@ -41,6 +43,7 @@ fn variable(
     argument: &OsStr,
     own: impl Fn(&OsStr) -> Option<OsString>,
 ) -> Result<(OsString, OsString), String> {
+    // Bytes, since an environment variable need not be UTF-8.
     let bytes = argument.as_bytes();
     let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
         Some(at) => (&bytes[..at], Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned())),
@@ -50,6 +53,7 @@ fn variable(
         return Err("it must be NAME=VALUE, or NAME for a variable of this command's environment".to_owned());
     }
     let name = OsStr::from_bytes(name);
+    // It would replace what the agent passes to the driver, such as its job.
     if Submission::owns_variable(name) {
         return Err("the variable is Roadshow's own, which gives it to the processes that need it".to_owned());
     }

@@ -15,7 +15,7 @@ use crate::commands::list;
 use crate::commands::logs;
 use crate::commands::logs::{LogSelector, TailOptions};
 use crate::error::CliResult;
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::rows::word;
 use crate::output::table::{duration, or_nothing, sheet};
 use crate::output::time::now_ms;
@@ -101,7 +101,7 @@ impl JobArgs {
 pub(crate) async fn run(
     arguments: &JobArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     match &arguments.command {
         JobCommand::Submit(arguments) => submit::run(arguments, connector, output).await,
@@ -117,12 +117,13 @@ pub(crate) async fn run(
 async fn status(
     arguments: &OneJobArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let job: JobInfo = resolve_at_head(&mut connector.head().await?, &arguments.id).await?;
     if arguments.json {
         return output.json(&job);
     }
+    // A running job has its time until now.
     let time = job.ended_ms.unwrap_or_else(now_ms).saturating_sub(job.started_ms);
     output.print(&sheet(&[
         ("job", job.job_id.to_string()),
@@ -137,7 +138,7 @@ async fn status(
 async fn driver_logs(
     arguments: &JobLogsArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let job = resolve_at_head::<JobInfo, _>(&mut connector.head().await?, &arguments.id).await?.job_id;
     let sources = logs::all_locations(connector, output).await?;
@@ -148,13 +149,15 @@ async fn driver_logs(
 async fn stop(
     arguments: &OneJobArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut head = connector.head().await?;
     let JobInfo { job_id, state, .. } = resolve_at_head(&mut head, &arguments.id).await?;
     if state.is_open() {
+        // Stopping an ended job would be refused, and its state must stay as it is.
         head.stop_job(job_id).await?;
     }
+    // The reply confirms the stop, so no second query is needed.
     let state = if state.is_open() { JobState::Stopped } else { state };
     match (arguments.json, state) {
         (true, state) => output.json(&json!({ "job_id": job_id, "state": state })),

@@ -12,7 +12,7 @@ use super::wait;
 use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::values::{significant, variables};
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
+use crate::output::CliOutput;
 
 /// Uploads a program to the head's node and runs it there, as a driver that uses all nodes.
 ///
@@ -26,8 +26,8 @@ pub(crate) struct SubmitArgs {
     /// Print the job's id and return, without waiting for the job.
     #[arg(long)]
     no_wait: bool,
-    /// Environment variable of the driver; may be repeated. `NAME` alone takes the value from this command's environment,
-    /// which keeps it out of the process list.
+    /// Environment variable of the driver; may be repeated. `NAME` alone takes the value from this command's
+    /// environment, which keeps it out of the process list.
     #[arg(long, value_name = "NAME[=VALUE]", value_parser = variables())]
     env: Vec<(OsString, OsString)>,
     /// Print one JSON object; the driver's output goes to standard error.
@@ -49,13 +49,14 @@ impl SubmitArgs {
 pub(super) async fn run(
     arguments: &SubmitArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let (name, args) = arguments.program.split_first().expect("clap asks for a program");
     let program = Program::open(&locate(name, std::env::var_os("PATH").as_deref())?)?;
     let submission = program.submission(name.clone(), args.to_vec(), arguments.env.clone());
     // The upload comes first: the head fails a job whose driver does not start within seconds.
     send(&submission, &program, connector).await?;
+    // From here on a job exists, which must not be left pending.
     let submitted = connector.head().await?.submit(submission.clone()).await?;
     if let Err(failure) = begin(submitted, submission, connector).await {
         // Stop the job, or it stays pending until the head times it out. The first failure is the one to report.
@@ -73,6 +74,7 @@ pub(super) async fn run(
     }
     let id = job.to_string();
     let id = significant(&id);
+    // To standard error: standard output belongs to the driver.
     output.note(&format!(
         "Job {id} runs on node {}; `roadshow job status|logs|stop {id}` from elsewhere.",
         submitted.node
@@ -86,6 +88,7 @@ async fn send(submission: &Submission, program: &Program, connector: &impl Admin
     let nodes: Vec<NodeInfo> = connector.head().await?.all(vec![own]).await?;
     let Some(node) = nodes
         .iter()
+        // A head that was just restarted waits for its own node to rejoin.
         .find(|node| node.is_head && matches!(node.state, NodeState::Alive | NodeState::Rejoining))
     else {
         return Ok(());
@@ -109,6 +112,7 @@ fn locate(name: &OsStr, path: Option<&OsStr>) -> CliResult<PathBuf> {
     }
     let directories = path.map(std::env::split_paths).into_iter().flatten();
     directories.map(|directory| directory.join(name)).find(|file| file.is_file()).ok_or_else(|| {
+        // A frequent mistake: shells do not search the working directory either.
         let here = if Path::new(name).is_file() {
             format!("give ./{} for the file in this directory", name.display())
         } else {

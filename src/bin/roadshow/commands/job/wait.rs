@@ -11,7 +11,7 @@ use crate::cli::values::significant;
 use crate::commands::logs::{LogSelector, LogSource, POLL_INTERVAL, Tail};
 use crate::error::{CliError, CliResult};
 use crate::exit;
-use crate::output::Output;
+use crate::output::CliOutput;
 
 /// Maximum time without contact to the head. A restarted head still knows the job.
 const HEAD_UNREACHABLE_MAX: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ pub(super) async fn wait_for_job<D: AdminConnector>(
     submitted: SubmittedJob,
     json: bool,
     connector: &D,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let SubmittedJob { job, node, address } = submitted;
     let sources = vec![LogSource { node, address }];
@@ -30,6 +30,7 @@ pub(super) async fn wait_for_job<D: AdminConnector>(
     loop {
         // The state is asked before the logs are read. If the job has ended by then, this read gets all of its output.
         let ended = head.job(job).await?.filter(|job| !job.state.is_open());
+        // A log file appears with its first byte, which may be at any time.
         tail.discover().await?;
         tail.read(|_, file, text, _| write(file, text, json, output)).await?;
         if let Some(ended) = ended {
@@ -41,14 +42,14 @@ pub(super) async fn wait_for_job<D: AdminConnector>(
 }
 
 /// Prints driver output; with `--json` to standard error, since standard output is one JSON object.
-fn write(file: &str, text: &str, json: bool, output: &mut Output<'_>) -> CliResult<()> {
+fn write(file: &str, text: &str, json: bool, output: &mut CliOutput<'_>) -> CliResult<()> {
     match json {
         true => output.print_log_aside(text),
         false => output.forward(file, text),
     }
 }
 
-fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> CliResult<()> {
+fn end(job: &JobInfo, json: bool, output: &mut CliOutput<'_>) -> CliResult<()> {
     if json {
         output.json(job)?;
     }
@@ -57,6 +58,7 @@ fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> CliResult<()> {
     let why = job.message.as_ref().map_or_else(String::new, |message| format!(": {message}"));
     let next = format!("`roadshow logs --job {id}` shows what it wrote");
     match job.state {
+        // A note, so that standard output stays that of the driver.
         JobState::Succeeded => {
             output.note(&format!("Job {id} succeeded."));
             Ok(())
@@ -69,6 +71,7 @@ fn end(job: &JobInfo, json: bool, output: &mut Output<'_>) -> CliResult<()> {
 /// Exit code for a failed job: the driver's own, but never 0 and never above 255.
 fn code(exit_code: Option<i32>) -> u8 {
     exit_code
+        // The kernel keeps 8 bits of an exit code, so 256 would read as a success.
         .and_then(|code| u8::try_from(code).ok())
         .filter(|code| *code != exit::OK)
         .unwrap_or(exit::FAILED)

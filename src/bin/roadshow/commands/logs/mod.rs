@@ -14,7 +14,7 @@ use crate::cli::cluster_args::{AdminConnector, ClusterArgs};
 use crate::cli::resolve_id::resolve_at_head;
 use crate::cli::values::significant;
 use crate::error::{CliError, CliResult, one_line};
-use crate::output::Output;
+use crate::output::CliOutput;
 use crate::output::table::{TextTable, memory, or_nothing, short};
 
 /// Polling interval of a followed log.
@@ -75,7 +75,7 @@ impl TailOptions {
 pub(crate) async fn run(
     arguments: &LogsArgs,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let Some((selector, sources)) = select(&arguments.which, connector, output).await? else {
         return list(arguments.json, connector, output).await;
@@ -90,7 +90,7 @@ pub(crate) async fn show<D: AdminConnector>(
     sources: Vec<LogSource>,
     options: TailOptions,
     connector: &D,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let mut tail = Tail::open(selector, sources, options.from(), connector).await?;
     let mut printer =
@@ -115,6 +115,7 @@ pub(crate) async fn show<D: AdminConnector>(
 
 /// Reports if the selected logs may still grow.
 async fn keep_following(selector: LogSelector, connector: &impl AdminConnector) -> CliResult<bool> {
+    // Workers and daemons can be followed until Ctrl-C: only jobs have an end to wait for.
     let (LogSelector::Job(job) | LogSelector::Driver(job)) = selector else { return Ok(true) };
     let job = connector.head().await?.row::<JobInfo>(job, job.0).await?;
     Ok(job.is_some_and(|job| job.state.is_open()))
@@ -144,7 +145,7 @@ impl Printer {
         file: &str,
         text: &str,
         many: bool,
-        output: &mut Output<'_>,
+        output: &mut CliOutput<'_>,
     ) -> CliResult<()> {
         if self.json {
             let mut lines = text.lines();
@@ -154,6 +155,7 @@ impl Printer {
         if self.of_driver {
             return output.forward(file, text);
         }
+        // A heading at each change of the log, as `tail -f` prints it.
         if many
             && self.shown.as_ref().is_none_or(|(node, shown)| (*node, shown.as_str()) != (source.node, file))
         {
@@ -168,11 +170,12 @@ impl Printer {
 async fn select(
     which: &Selection,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<Option<(LogSelector, Vec<LogSource>)>> {
     let mut head = connector.head().await?;
     let (selector, node) = match which {
         Selection { actor: Some(actor), .. } => {
+            // An actor has no log of its own: its worker's output goes to one file for each stream.
             let (worker, node) = worker_of_actor(&resolve_at_head(&mut head, actor).await?)?;
             (LogSelector::Worker(worker), Some(node))
         }
@@ -205,12 +208,13 @@ fn worker_of_actor(actor: &ActorInfo) -> CliResult<(WorkerId, NodeId)> {
 async fn locations(
     only: Option<NodeId>,
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<Vec<LogSource>> {
     let mut sources = Vec::new();
     for node in connector.head().await?.all::<NodeInfo>(Vec::new()).await? {
         let is_meant = only.is_none_or(|only| only == node.node_id);
         match node.state {
+            // The files may still be on its disk, but no agent answers for them.
             NodeState::Dead if is_meant && only.is_some() => {
                 let dir = one_line(&node.session_dir);
                 let text = format!("the node {} is dead", node.node_id);
@@ -219,6 +223,7 @@ async fn locations(
                     format!("its logs may be on {} in {dir}", one_line(&node.hostname)),
                 ));
             }
+            // The logs of all other nodes can still be read.
             NodeState::Dead => {}
             _ if is_meant => sources.push(LogSource { node: node.node_id, address: node.address }),
             _ => {}
@@ -233,7 +238,7 @@ async fn locations(
 /// Nodes that may have logs of a job.
 pub(crate) async fn all_locations(
     connector: &impl AdminConnector,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<Vec<LogSource>> {
     locations(None, connector, output).await
 }
@@ -248,7 +253,7 @@ struct AvailableLog {
     size: u64,
 }
 
-async fn list(json: bool, connector: &impl AdminConnector, output: &mut Output<'_>) -> CliResult<()> {
+async fn list(json: bool, connector: &impl AdminConnector, output: &mut CliOutput<'_>) -> CliResult<()> {
     let mut found = Vec::new();
     for LogSource { node, address } in locations(None, connector, output).await? {
         let files = connector.agent(address).await?.log_files().await?.into_iter();

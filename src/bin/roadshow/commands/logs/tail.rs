@@ -60,6 +60,7 @@ struct Log {
 impl Log {
     /// Takes all complete lines, or everything if the unfinished line is too long.
     fn whole_lines(&mut self) -> String {
+        // A program that never ends a line must not make this buffer grow without bound.
         let end = match self.partial.len() > LINE_BYTES_MAX {
             true => self.partial.len(),
             false => self.partial.rfind('\n').map_or(0, |end| end + 1),
@@ -77,6 +78,7 @@ impl<D: AdminConnector> Tail<D> {
         from: LogFrom,
         connector: &D,
     ) -> CliResult<Self> {
+        // The connections stay open: a TLS handshake costs more than a poll.
         let mut agents = Vec::new();
         for source in sources {
             agents.push((source, connector.agent(source.address).await?));

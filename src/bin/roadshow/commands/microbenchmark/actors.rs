@@ -76,6 +76,7 @@ async fn local_spawn(fixture: &Fixture, time: Duration, actors: &mut Vec<Addr<Em
     while actors.is_empty() || (start.elapsed() < time && actors.len() < ACTORS_MAX) {
         actors.extend((0..BATCH).map(|_| Empty::start_in_arbiter(&arbiter, |_| Empty)));
         open.extend(actors.last().map(|last| last.send(NoteCount)));
+        // Waits for the older batch while the newer one is in flight.
         if open.len() > 1
             && let Some(oldest) = open.pop_front()
         {

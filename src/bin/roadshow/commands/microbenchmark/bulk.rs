@@ -38,6 +38,7 @@ pub(super) async fn echoes(
     let send = || Some(fixture.subject.send(EchoBack(payload.clone())));
     let received = |answer: Payload| wrong += u64::from(answer.len() != bytes);
     let count = pipelined(in_flight, time, send, received).await?;
+    // A figure is worthless if the payload was truncated on the way.
     match wrong {
         0 => Ok(count),
         _ => Err(format!("{wrong} payloads came back with another length").into()),

@@ -18,6 +18,7 @@ const CLOCK_INTERVAL: u64 = 64;
 /// Measures the latency of one call at a time.
 pub(super) async fn round_trip(fixture: &Fixture, time: Duration) -> BenchResult<Timing> {
     let (mut taken, start) = (Vec::new(), Instant::now());
+    // One sample at least, however short the time is.
     while taken.is_empty() || start.elapsed() < time {
         let sent = Instant::now();
         fixture.subject.send(Add(1)).await?;

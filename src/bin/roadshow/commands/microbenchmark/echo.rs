@@ -51,6 +51,7 @@ fn serve_frames(
     mut on_frame: impl FnMut(&FrameQueue, &[u8]) + Send + 'static,
 ) -> io::Result<u16> {
     let listener = BlockingListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // tokio does not accept a blocking socket.
     listener.set_nonblocking(true)?;
     let port = listener.local_addr()?.port();
     thread::Builder::new().name(name.to_owned()).spawn(move || -> io::Result<()> {
@@ -75,6 +76,7 @@ fn serve_blocking() -> io::Result<u16> {
     thread::Builder::new().name("blocking".to_owned()).spawn(move || -> io::Result<()> {
         loop {
             let (mut stream, _) = listener.accept()?;
+            // As links do: Nagle's algorithm would hold a small frame back until the last one is acked.
             stream.set_nodelay(true)?;
             let mut frame = small_frame();
             while stream.read_exact(&mut frame).and_then(|()| stream.write_all(&frame)).is_ok() {}
@@ -146,11 +148,13 @@ async fn read(mut socket: OwnedReadHalf, mut on_frame: impl FnMut(&[u8])) {
             on_frame(frame);
             start += LENGTH_BYTES + frame.len();
         }
+        // Moving after each frame would cost more than it saves: only when the space behind the data gets short.
         if buffer.len() - end < READ_BYTES || start == end {
             buffer.copy_within(start..end, 0);
             (start, end) = (0, end - start);
         }
         if buffer.len() - end < READ_BYTES {
+            // The frame is longer than the buffer.
             buffer.resize(2 * buffer.len(), 0);
         }
     }

@@ -179,6 +179,7 @@ async fn n_to_n(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
         let width = CLIENTS * CALLS_OF_EACH;
         raw.push(echo::echoes(fixture.ports, width, echo::SMALL_BYTES, schedule.turn).await?.per_second());
     }
+    // The worker must be idle again for the figures that follow.
     for subject in subjects {
         subject.stop().await?;
     }
@@ -248,6 +249,7 @@ async fn task_latency(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Fig
 }
 
 async fn cluster_start(fixture: &Fixture, schedule: &Schedule) -> BenchResult<Figure> {
+    // New processes inherit this one's affinity, and four of them on one core would measure the scheduler.
     fixture.spread()?;
     let [mut ours, mut bare] = [ROADSHOW, "bare_processes"].map(Contender::new);
     for _ in 0..schedule.rounds {

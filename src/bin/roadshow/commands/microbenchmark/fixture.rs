@@ -63,6 +63,7 @@ impl Fixture {
             // The local actor shares the worker's core, so that a local call crosses cores as a remote one does.
             arbiter.spawn_fn(move || drop(measure::pin_thread(worker)));
         }
+        // After pinning, since new threads inherit the core of the worker.
         let ports = subject.send(OpenLimits).await??;
         let local = Actor::start_in_arbiter(&arbiter.handle(), |_| Local::default());
         Ok(Self { cluster, subject, ports, local, arbiter, cores })

@@ -76,6 +76,7 @@ pub(super) fn cores() -> io::Result<Vec<usize>> {
 
 /// Pins every thread of this process to these cores, and all threads and processes that it starts later.
 pub(super) fn pin(cores: &[usize]) -> io::Result<()> {
+    // Affinity is an attribute of threads: there is no system call for a whole process.
     for thread in fs::read_dir("/proc/self/task")? {
         let id = thread?.file_name().to_str().and_then(|id| id.parse().ok()).and_then(Pid::from_raw);
         sched_setaffinity(id, &set_of(cores))?;

@@ -26,9 +26,9 @@ const ROUNDS: u32 = 5;
 /// Measures calls, messages, payloads, spawns and tasks, each beside its limit on this machine.
 ///
 /// A limit is what the same machine does without Roadshow: raw frames over TCP between the same two processes, actix
-/// within one process, or processes that do nothing. Figure and limit take turns, five each. The table shows the medians
-/// of the turns and the ratio of the two medians. On a busy or virtual machine the figures are noisy; the ratios are
-/// less so.
+/// within one process, or processes that do nothing. Figure and limit take turns, five each. The table shows the
+/// medians of the turns and the ratio of the two medians. On a busy or virtual machine the figures are noisy; the
+/// ratios are less so.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = FIGURES_HELP)]
 pub(crate) struct MicrobenchmarkArgs {
@@ -53,23 +53,23 @@ pub(crate) struct MicrobenchmarkArgs {
 
 const FIGURES_HELP: &str = "\
 Figures, with their limits:
-    call_round_trip, .._p99      one call at a time: median and 99th percentile. Limit: a raw frame and
-                                 its echo, with an event loop on each side; also shown: blocking
-                                 sockets, and a call to an actix actor on another thread
+  call_round_trip, .._p99      one call at a time: median and 99th percentile. Limit: a raw frame and
+                               its echo, with an event loop on each side; also shown: blocking
+                               sockets, and a call to an actix actor on another thread
   calls_in_flight_1, _64, _1024
-                                                              calls per second, with 1, 64 or 1024 in flight. Limit: raw frames of 24 bytes
-    one_way                      messages per second without a reply, until the last is handled.
-                                 Limit: raw frames that the receiver counts
-    calls_n_to_n                 four clients, four actors, 64 calls in flight for each
-    payload_1kib, _64kib, _1mib  echoed bytes, eight messages in flight; counted in one direction
-    word_list                    lists of 26,000 words that are sent to a reader, four in flight.
-                                 Limit: the same number of raw bytes, and a short confirmation
-    spawns                       actors started per second, 1024 in flight. Limit: actix within a process
-    actor_memory                 memory that an idle actor adds to its worker.
-                                 Limit: an actor of actix alone
-    tasks, task_latency          functions that run in the worker, 1024 in flight, and one at a time.
-                                 Limit: calls of the same run
-    cluster_start                four workers, until they take work. Limit: four processes that exit immediately
+                               calls per second, with 1, 64 or 1024 in flight. Limit: raw frames of 24 bytes
+  one_way                      messages per second without a reply, until the last is handled.
+                               Limit: raw frames that the receiver counts
+  calls_n_to_n                 four clients, four actors, 64 calls in flight for each
+  payload_1kib, _64kib, _1mib  echoed bytes, eight messages in flight; counted in one direction
+  word_list                    lists of 26,000 words that are sent to a reader, four in flight.
+                               Limit: the same number of raw bytes, and a short confirmation
+  spawns                       actors started per second, 1024 in flight. Limit: actix within a process
+  actor_memory                 memory that an idle actor adds to its worker.
+                               Limit: an actor of actix alone
+  tasks, task_latency          functions that run in the worker, 1024 in flight, and one at a time.
+                               Limit: calls of the same run
+  cluster_start                four workers, until they take work. Limit: four processes that exit immediately
   worker_memory                PSS of an idle worker. Limit: a process of this program with an actix
                                system and two arbiters, which are a worker's threads for user code
 
@@ -107,6 +107,7 @@ pub(crate) async fn run(arguments: &MicrobenchmarkArgs) -> BenchResult<()> {
     }
     for group in Group::ALL.iter().filter(|group| group.matches(&arguments.filter)) {
         for figure in group.measure(&fixture, &schedule).await.map_err(|error| failed(*group, &*error))? {
+            // A group measures several figures together, of which the filter may select one.
             if !figure.name.contains(&arguments.filter) {
                 continue;
             }

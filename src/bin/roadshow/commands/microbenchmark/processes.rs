@@ -37,6 +37,7 @@ pub(super) fn bare_start(time: Duration) -> BenchResult<f64> {
         let mut children = Vec::with_capacity(WORKERS);
         for _ in 0..WORKERS {
             let mut program = Command::new(THIS_PROGRAM);
+            // The shortest run of the same executable: creating a process, loading it, and exit.
             program.arg("--version").stdin(Stdio::null()).stdout(Stdio::null());
             children.push(program.spawn()?);
         }
@@ -73,6 +74,7 @@ pub(super) fn bare_memory() -> BenchResult<f64> {
 fn when_ready(child: &mut Child) -> BenchResult<f64> {
     let output = child.stdout.take().ok_or("a child process has no output")?;
     let mut line = String::new();
+    // The line shows that all threads have started, whose memory is measured.
     BufReader::new(output).read_line(&mut line)?;
     match line.trim_end() {
         READY => Ok(proportional_bytes(child.id())?),

@@ -83,6 +83,7 @@ impl Contender {
 
     fn median(&self) -> BenchResult<f64> {
         let median = median(self.turns.clone());
+        // Other values would make the ratio meaningless.
         if median.is_finite() && median > 0.0 {
             return Ok(median);
         }
@@ -184,6 +185,7 @@ impl BenchmarkReport {
 /// Formats a number with at least three significant digits, and commas between thousands.
 fn grouped(value: f64) -> String {
     if value < 1000.0 {
+        // Three significant digits: more would be noise between two runs.
         let decimals = if value < 10.0 { 2 } else { 1 };
         return format!("{value:.decimals$}");
     }

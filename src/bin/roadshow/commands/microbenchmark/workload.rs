@@ -156,6 +156,7 @@ impl Handler<Hold> for Subject {
     type Result = ();
 
     fn handle(&mut self, Hold(count): Hold, _ctx: &mut Context<Self>) {
+        // The addresses are kept, since an actix actor stops when its last address is dropped.
         self.held.extend((0..count).map(|_| Empty.start()));
     }
 }

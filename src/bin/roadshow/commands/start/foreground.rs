@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use super::{Signals, StartedNode};
 use crate::commands::stop::{StopOptions, stop};
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
-use crate::session::{Role, Session};
+use crate::output::CliOutput;
+use crate::session::{DaemonRole, NodeSession};
 
 /// Time for daemons to stop gracefully before they are killed.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 pub(super) async fn run_foreground(
     started: StartedNode,
     signals: &mut Signals,
-    output: &mut Output<'_>,
+    output: &mut CliOutput<'_>,
 ) -> CliResult<()> {
     let StartedNode { session, mut children, .. } = started;
     let mut daemons = watched(&session)?;
@@ -45,9 +45,11 @@ pub(super) async fn run_foreground(
             children.iter_mut().find(|(other, _)| *other == role).and_then(|(_, child)| child.wait().ok());
         match (role, status) {
             // `roadshow stop` is stopping the node: the agent follows, and the loop waits for it.
-            (Role::Head, Some(status)) if status.success() => {}
-            (Role::Head, status) => return Err(head_ended(status)),
-            (Role::Agent, status) => {
+            (DaemonRole::Head, Some(status)) if status.success() => {}
+            // The supervisor restarts the command, which restarts the head; the workers need not be lost.
+            (DaemonRole::Head, status) => return Err(head_ended(status)),
+            (DaemonRole::Agent, status) => {
+                // Without its agent a node has no workers. The logs stay, since the error refers to them.
                 stop(&session, StopOptions { grace: Some(SHUTDOWN_GRACE), keep_logs: true })?;
                 reap(&mut children);
                 return agent_ended(&session, status);
@@ -57,15 +59,15 @@ pub(super) async fn run_foreground(
     Ok(())
 }
 
-fn watched(session: &Session) -> CliResult<Vec<(Role, oneshot::Receiver<()>)>> {
+fn watched(session: &NodeSession) -> CliResult<Vec<(DaemonRole, oneshot::Receiver<()>)>> {
     let fails =
-        |error| CliError::failed(format!("cannot watch the daemons: {error}"), "`roadshow stop` ends them");
+        |error| CliError::failed(format!("cannot watch the daemons: {error}"), "`roadshow stop` stops them");
     let live = session.live_processes().into_iter();
     let locked = live.filter_map(|record| Some((record.role, record.open()?)));
     locked.map(|(role, process)| Ok((role, process.watch().map_err(fails)?))).collect()
 }
 
-fn reap(children: &mut [(Role, Child)]) {
+fn reap(children: &mut [(DaemonRole, Child)]) {
     for (_, child) in children {
         // Only collects zombies. All daemons have ended; one that has not must not block the command.
         let _ = child.try_wait();
@@ -73,18 +75,21 @@ fn reap(children: &mut [(Role, Child)]) {
 }
 
 fn head_ended(status: Option<ExitStatus>) -> CliError {
-    let text = format!("the head has ended{}; its node's agent and workers go on", shown(status));
-    CliError::failed(text, "the same `roadshow start --head` starts the head again, `roadshow stop` ends all")
+    let text = format!("the head has ended{}; the agent and workers of its node keep running", shown(status));
+    CliError::failed(
+        text,
+        "run the same `roadshow start --head` to restart the head, or `roadshow stop` to stop the node",
+    )
 }
 
-fn agent_ended(session: &Session, status: Option<ExitStatus>) -> CliResult<()> {
+fn agent_ended(session: &NodeSession, status: Option<ExitStatus>) -> CliResult<()> {
     match status {
         Some(status) if status.success() => Ok(()),
         status => {
-            let log = session.log(Role::Agent);
+            let log = session.log(DaemonRole::Agent);
             Err(CliError::failed(
                 format!("the agent has ended{}", shown(status)),
-                format!("look at {}", log.display()),
+                format!("see {}", log.display()),
             ))
         }
     }
@@ -101,13 +106,14 @@ mod tests {
     use super::*;
     use crate::session::tests::{Scratch, node};
 
-    async fn stayed(scripts: &[(Role, &str)]) -> (CliResult<()>, bool) {
+    async fn stayed(scripts: &[(DaemonRole, &str)]) -> (CliResult<()>, bool) {
         let scratch = Scratch::new();
-        let spawn =
-            |(role, script): &(Role, &str)| (*role, Command::new("sh").args(["-c", script]).spawn().unwrap());
+        let spawn = |(role, script): &(DaemonRole, &str)| {
+            (*role, Command::new("sh").args(["-c", script]).spawn().unwrap())
+        };
         let children: Vec<_> = scripts.iter().map(spawn).collect();
         let pids: Vec<_> = children.iter().map(|(role, child)| (*role, child.id())).collect();
-        let session = Session { dir: scratch.0.join("session"), node: node(1, &pids) };
+        let session = NodeSession { dir: scratch.0.join("session"), node: node(1, &pids) };
         std::fs::create_dir(&session.dir).unwrap();
         session.save().unwrap();
         let started = StartedNode {
@@ -122,7 +128,7 @@ mod tests {
         let outcome = run_foreground(
             started,
             &mut signals,
-            &mut Output { out: &mut out, err: &mut err, are_terminals: [false; 2] },
+            &mut CliOutput { out: &mut out, err: &mut err, are_terminals: [false; 2] },
         )
         .await;
         let lives = session.is_alive();
@@ -133,7 +139,8 @@ mod tests {
     #[tokio::test]
     async fn failed_head_leaves_its_agent_running() {
         let (outcome, lives) =
-            stayed(&[(Role::Head, "sleep 0.1; kill -KILL $$"), (Role::Agent, "exec sleep 1000")]).await;
+            stayed(&[(DaemonRole::Head, "sleep 0.1; kill -KILL $$"), (DaemonRole::Agent, "exec sleep 1000")])
+                .await;
         let failure = outcome.unwrap_err().to_string();
         assert!(failure.contains("signal: 9") && failure.contains("roadshow start --head"), "{failure}");
         assert!(lives);
@@ -142,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn failed_agent_stops_its_head() {
         let (outcome, lives) =
-            stayed(&[(Role::Head, "exec sleep 1000"), (Role::Agent, "sleep 0.1; exit 3")]).await;
+            stayed(&[(DaemonRole::Head, "exec sleep 1000"), (DaemonRole::Agent, "sleep 0.1; exit 3")]).await;
         let failure = outcome.unwrap_err().to_string();
         assert!(failure.contains("exit status: 3") && failure.contains("agent.log"), "{failure}");
         assert!(!lives);
@@ -150,7 +157,8 @@ mod tests {
 
     #[tokio::test]
     async fn graceful_end_of_both_daemons_is_a_success() {
-        let (outcome, lives) = stayed(&[(Role::Head, "sleep 0.1"), (Role::Agent, "sleep 0.2")]).await;
+        let (outcome, lives) =
+            stayed(&[(DaemonRole::Head, "sleep 0.1"), (DaemonRole::Agent, "sleep 0.2")]).await;
         assert_eq!((outcome, lives), (Ok(()), false));
     }
 }

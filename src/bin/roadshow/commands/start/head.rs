@@ -23,7 +23,7 @@ use super::{
 use crate::cli::cluster_args::{AdminConnector, ClusterTarget};
 use crate::cli::token::TokenText;
 use crate::error::{CliError, CliResult};
-use crate::session::{Role, STATE, Session};
+use crate::session::{DaemonRole, NodeSession, STATE};
 
 /// Time for a killed process to exit on a busy machine.
 const EXIT_WAIT: Duration = Duration::from_secs(1);
@@ -40,13 +40,14 @@ pub(super) async fn start(arguments: &StartArgs, context: &StartContext) -> CliR
     let locked = state_path.as_deref().map(LockedStateDir::lock).transpose()?;
     if let Some((state, session)) = locked.as_ref().and_then(|state| Some((state, state.session()?))) {
         wait_for_exit(&session).await;
-        match (session.live_process(Role::Head), session.live_process(Role::Agent)) {
+        match (session.live_process(DaemonRole::Head), session.live_process(DaemonRole::Agent)) {
             (Some(head), _) => return Err(already_running(&session, head.pid)),
             (None, Some(_)) => return restart_head(arguments, state, session, context).await,
             (None, None) => {}
         }
     }
     let host = arguments.host.unwrap_or_else(host_resources::own_address);
+    // Before the session is created, so that a refusal leaves nothing behind.
     let job_users = users::of_jobs(arguments, host, &[])?;
     let session_dir = context.root.create(arguments.session_dir.as_deref())?;
     let state = locked.map_or_else(|| LockedStateDir::lock(&session_dir.dir.join(STATE)), Ok)?;
@@ -61,22 +62,25 @@ pub(super) async fn start(arguments: &StartArgs, context: &StartContext) -> CliR
 async fn start_fresh(
     arguments: &StartArgs,
     state: &LockedStateDir,
-    session: &mut Session,
+    session: &mut NodeSession,
     host: IpAddr,
     context: &StartContext,
-) -> CliResult<(TokenText, Vec<(Role, Child)>)> {
+) -> CliResult<(TokenText, Vec<(DaemonRole, Child)>)> {
     let port = arguments.port.unwrap_or(HEAD_PORT);
+    // Before the daemons start: another start must find the session even if this command is killed.
     state.record(session)?;
     let (mut head, token) = start_head(session, state, context).await?;
     let options = arguments.agent(session, (host, port), Vec::new(), &token);
+    // An agent whose head has ended would wait for it until its own timeout.
     let (agent, AgentReady { address, node_id }) = tokio::select! {
         started = start_agent(session, &options, context) => started?,
         ended = head.ended() => return Err(ended),
     };
+    // The agent chooses the port if it is 0, so the address is known only now.
     (session.node.address, session.node.head_address) = (Some(address), Some(address));
     session.node.node_id = Some(node_id);
     io_failure(session, session.save())?;
-    let children = [(Role::Head, head.detach()), (Role::Agent, agent.detach())];
+    let children = [(DaemonRole::Head, head.detach()), (DaemonRole::Agent, agent.detach())];
     Ok((token, children.into_iter().filter_map(|(role, child)| Some((role, child?))).collect()))
 }
 
@@ -84,7 +88,7 @@ async fn start_fresh(
 async fn restart_head(
     arguments: &StartArgs,
     state: &LockedStateDir,
-    mut session: Session,
+    mut session: NodeSession,
     context: &StartContext,
 ) -> CliResult<StartedNode> {
     let address = check_restartable(arguments, &session)?;
@@ -96,7 +100,7 @@ async fn restart_head(
         is_back = wait_for_own_node(&target, context.patience) => is_back,
         ended = head.ended() => return Err(ended),
     };
-    let children = head.detach().map(|child| (Role::Head, child)).into_iter().collect();
+    let children = head.detach().map(|child| (DaemonRole::Head, child)).into_iter().collect();
     match is_back {
         true => Ok(StartedNode { session, token, restarted: true, nodes: None, children }),
         false => Err(CliError::failed(
@@ -106,14 +110,14 @@ async fn restart_head(
             ),
             format!(
                 "see {}, or run `roadshow stop` and start both again",
-                session.log(Role::Agent).display()
+                session.log(DaemonRole::Agent).display()
             ),
         )),
     }
 }
 
 /// Checks that the arguments fit the running agent, and returns its address.
-fn check_restartable(arguments: &StartArgs, session: &Session) -> CliResult<SocketAddr> {
+fn check_restartable(arguments: &StartArgs, session: &NodeSession) -> CliResult<SocketAddr> {
     let next = "`roadshow stop` stops that agent and its workers; then start all again";
     let address = session
         .node
@@ -124,6 +128,7 @@ fn check_restartable(arguments: &StartArgs, session: &Session) -> CliResult<Sock
             format!("the head has died, but its agent still runs at {address}; {option} differs from it");
         CliError::failed(text, next)
     };
+    // Port 0 accepts any port, so also that of the running agent.
     if arguments.port.is_some_and(|port| port != 0 && port != address.port()) {
         return Err(differs("--port"));
     }
@@ -148,6 +153,7 @@ async fn wait_for_own_node(head: &impl AdminConnector, patience: Duration) -> bo
         return true;
     }
     loop {
+        // Until the agent has rejoined it cannot pass connections on, so errors are expected.
         if let Ok(mut client) = head.head().await
             && let Ok(nodes) = client.all::<NodeInfo>(Vec::new()).await
             && nodes
@@ -164,7 +170,7 @@ async fn wait_for_own_node(head: &impl AdminConnector, patience: Duration) -> bo
 }
 
 async fn start_head(
-    session: &mut Session,
+    session: &mut NodeSession,
     state: &LockedStateDir,
     context: &StartContext,
 ) -> CliResult<(Daemon, TokenText)> {
@@ -173,8 +179,8 @@ async fn start_head(
         session_dir: session.dir.clone(),
         agent_socket: session.head_socket(),
     };
-    let command = (context.program)(Role::Head, &session.dir);
-    let mut head = Daemon::start(command, Role::Head, &options, &session.log(Role::Head))?;
+    let command = (context.program)(DaemonRole::Head, &session.dir);
+    let mut head = Daemon::start(command, DaemonRole::Head, &options, &session.log(DaemonRole::Head))?;
     record_process(session, &head)?;
     let HeadReady { token } = head.ready().await?;
     let token = token
@@ -186,33 +192,33 @@ async fn start_head(
 
 /// Starts an agent, and waits until its node has joined.
 pub(super) async fn start_agent(
-    session: &mut Session,
+    session: &mut NodeSession,
     options: &AgentOptions,
     context: &StartContext,
 ) -> CliResult<(Daemon, AgentReady)> {
-    let command = (context.program)(Role::Agent, &session.dir);
-    let mut agent = Daemon::start(command, Role::Agent, options, &session.log(Role::Agent))?;
+    let command = (context.program)(DaemonRole::Agent, &session.dir);
+    let mut agent = Daemon::start(command, DaemonRole::Agent, options, &session.log(DaemonRole::Agent))?;
     record_process(session, &agent)?;
     let ready = agent.ready().await?;
     Ok((agent, ready))
 }
 
 /// Waits for a head that was just killed: it seems to live until the last of its threads has exited.
-async fn wait_for_exit(session: &Session) {
-    if let Some(head) = session.live_process(Role::Head).and_then(|record| record.open()) {
+async fn wait_for_exit(session: &NodeSession) {
+    if let Some(head) = session.live_process(DaemonRole::Head).and_then(|record| record.open()) {
         head.has_ended(EXIT_WAIT).await;
     }
 }
 
 /// Records the process before it is ready, so that `stop` finds it if this command is killed.
-fn record_process(session: &mut Session, daemon: &Daemon) -> CliResult<()> {
+fn record_process(session: &mut NodeSession, daemon: &Daemon) -> CliResult<()> {
     // A daemon that has ended already reports the reason when `ready` is awaited.
     let Some(record) = daemon.record() else { return Ok(()) };
     let written = session.add_process(record);
     io_failure(session, written)
 }
 
-fn already_running(session: &Session, pid: u32) -> CliError {
+fn already_running(session: &NodeSession, pid: u32) -> CliError {
     let at = session.node.address.map_or_else(String::new, |address| format!(" at {address}"));
     CliError::failed(
         format!("a head with this state directory already runs{at} (process {pid})"),
@@ -241,10 +247,10 @@ mod tests {
     }
 
     /// Shell scripts that report readiness immediately, whatever their options.
-    fn shells(role: Role, dir: &Path) -> Command {
+    fn shells(role: DaemonRole, dir: &Path) -> Command {
         let ready = match role {
-            Role::Head => r#"{"token":"rs1_abc"}"#,
-            Role::Agent => r#"{"address":"127.0.0.1:7","node_id":"0000000000000009"}"#,
+            DaemonRole::Head => r#"{"token":"rs1_abc"}"#,
+            DaemonRole::Agent => r#"{"address":"127.0.0.1:7","node_id":"0000000000000009"}"#,
         };
         let mut command = Command::new("sh");
         command.args(["-c", &format!("echo '{{\"ready\":{ready}}}'; exec sleep 1000")]).current_dir(dir);
@@ -256,11 +262,11 @@ mod tests {
         StartContext { root, environment: Environment::default(), program: shells, patience: Duration::ZERO }
     }
 
-    fn process(session: &Session, role: Role) -> Process {
+    fn process(session: &NodeSession, role: DaemonRole) -> Process {
         session.live_process(role).unwrap().open().unwrap()
     }
 
-    fn kill(children: &mut [(Role, Child)], role: Role) {
+    fn kill(children: &mut [(DaemonRole, Child)], role: DaemonRole) {
         let (_, child) = children.iter_mut().find(|(other, _)| *other == role).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
@@ -273,21 +279,24 @@ mod tests {
         let state = scratch.0.join("state");
         let arguments = arguments(&["--state-dir", state.to_str().unwrap()]);
         let mut first = start(&arguments, &context).await.unwrap();
-        let read = Session::read(&first.session.dir).unwrap();
+        let read = NodeSession::read(&first.session.dir).unwrap();
         assert_eq!(read, first.session);
         assert_eq!(read.token().unwrap().reveal(), "rs1_abc");
         assert_eq!(read.node.head_address, Some(SocketAddr::from(([127, 0, 0, 1], 7))));
         assert_eq!(context.root.sessions(), [read]);
-        let agent = process(&first.session, Role::Agent);
+        let agent = process(&first.session, DaemonRole::Agent);
 
         let refused = start(&arguments, &context).await.err().unwrap().to_string();
         assert!(refused.contains("already runs at 127.0.0.1:7"), "{refused}");
 
-        kill(&mut first.children, Role::Head);
+        kill(&mut first.children, DaemonRole::Head);
         let mut second = start(&arguments, &context).await.unwrap();
         assert!(second.restarted && second.session.dir == first.session.dir);
-        assert_eq!(second.session.live_process(Role::Agent).unwrap().pid, agent.pid);
-        assert_ne!(second.session.live_process(Role::Head), first.session.live_process(Role::Head));
+        assert_eq!(second.session.live_process(DaemonRole::Agent).unwrap().pid, agent.pid);
+        assert_ne!(
+            second.session.live_process(DaemonRole::Head),
+            first.session.live_process(DaemonRole::Head)
+        );
 
         stop(&second.session, StopOptions { grace: None, keep_logs: false }).unwrap();
         assert!(!second.session.dir.exists() && state.exists());
@@ -298,16 +307,16 @@ mod tests {
         let mut third = start(&arguments, &context).await.unwrap();
         assert!(!third.restarted);
         stop(&third.session, StopOptions { grace: None, keep_logs: false }).unwrap();
-        kill(&mut third.children, Role::Head);
-        kill(&mut third.children, Role::Agent);
+        kill(&mut third.children, DaemonRole::Head);
+        kill(&mut third.children, DaemonRole::Agent);
     }
 
     #[tokio::test]
     async fn failed_start_leaves_no_process() {
         let scratch = Scratch::new();
         let program = |role, dir: &Path| match role {
-            Role::Head => shells(role, dir),
-            Role::Agent => {
+            DaemonRole::Head => shells(role, dir),
+            DaemonRole::Agent => {
                 let mut command = Command::new("sh");
                 command
                     .args(["-c", r#"echo '{"failed":{"code":1,"why":"the port is taken; give another"}}'"#]);
@@ -328,8 +337,10 @@ mod tests {
             command.args([
                 "-c",
                 match role {
-                    Role::Head => r#"echo '{"ready":{"token":"rs1_abc"}}'; sleep 0.1; echo 'out of it' >&2"#,
-                    Role::Agent => "exec sleep 1000",
+                    DaemonRole::Head => {
+                        r#"echo '{"ready":{"token":"rs1_abc"}}'; sleep 0.1; echo 'out of it' >&2"#
+                    }
+                    DaemonRole::Agent => "exec sleep 1000",
                 },
             ]);
             command
@@ -383,7 +394,7 @@ mod tests {
     #[test]
     fn head_restarts_only_with_options_of_its_agent() {
         let scratch = Scratch::new();
-        let mut session = Session { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
+        let mut session = NodeSession { dir: scratch.0.canonicalize().unwrap(), node: node(7, &[]) };
         let dir = scratch.0.to_str().unwrap();
         for given in [&[][..], &["--port=7"], &["--port=0"], &["--host=127.0.0.1"], &["--session-dir", dir]] {
             assert!(check_restartable(&arguments(given), &session).is_ok(), "{given:?}");
@@ -413,7 +424,7 @@ mod tests {
         ];
         let arguments = arguments(&given);
         let scratch = Scratch::new();
-        let session = Session { dir: scratch.0.clone(), node: node(7, &[]) };
+        let session = NodeSession { dir: scratch.0.clone(), node: node(7, &[]) };
         let options =
             arguments.agent(&session, ([127, 0, 0, 1].into(), 0), Vec::new(), &"t".parse().unwrap());
         assert_eq!(options.resources.to_string(), "cpu 1.5, gpu 2, memory 1024");

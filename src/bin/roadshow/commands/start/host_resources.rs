@@ -22,6 +22,7 @@ pub(super) fn own_address() -> IpAddr {
 fn first_route(towards: impl Fn(SocketAddr) -> Option<IpAddr>) -> IpAddr {
     // A link-local address is useless to hosts on other links.
     let is_of_a_link = |own: &IpAddr| matches!(own, IpAddr::V6(own) if own.is_unicast_link_local());
+    // IPv4 first, which most private networks use.
     let mut sources = ANYWHERE.into_iter().filter_map(towards);
     sources.find(|own| !is_of_a_link(own)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }

@@ -15,7 +15,7 @@ use crate::cli::cluster_args::{AdminConnector, ClusterTarget, find_token};
 use crate::cli::token::TokenText;
 use crate::cli::values::HostPort;
 use crate::error::CliResult;
-use crate::session::{Role, Session};
+use crate::session::{DaemonRole, NodeSession};
 
 pub(super) async fn start(
     arguments: &StartArgs,
@@ -33,8 +33,10 @@ pub(super) async fn start(
     let head = answering(&mut heads, &token).await;
     let host = arguments
         .host
+        // The route to the head, since a cluster may have a network of its own.
         .or_else(|| host_resources::address_towards(head))
         .unwrap_or_else(host_resources::own_address);
+    // Before the session is created, so that a refusal leaves nothing behind.
     let job_users = users::of_jobs(arguments, host, &heads)?;
     let session_dir = root.create(arguments.session_dir.as_deref())?;
     let mut guard = StartGuard::new(create_session(&session_dir, Some(head), None, job_users)?, context);
@@ -44,7 +46,7 @@ pub(super) async fn start(
     let agent = join(&mut guard.session, &token, &options, context).await?;
     let session = guard.done();
     let nodes = living_nodes(&ClusterTarget::new(vec![head], token.clone())).await;
-    let children = agent.detach().map(|child| (Role::Agent, child)).into_iter().collect();
+    let children = agent.detach().map(|child| (DaemonRole::Agent, child)).into_iter().collect();
     Ok(StartedNode { session, token, restarted: false, nodes, children })
 }
 
@@ -53,6 +55,7 @@ pub(super) async fn start(
 /// The route to it decides which address this node advertises. If no address answers yet, the agent
 /// keeps trying all of them.
 async fn answering(heads: &mut [SocketAddr], token: &TokenText) -> SocketAddr {
+    // A single address needs no probe: the agent dials it anyway.
     if heads.len() > 1
         && let Ok((head, _)) = Admin::connect_any(AdminEndpoint::Head, heads, token.reveal()).await
     {
@@ -63,7 +66,7 @@ async fn answering(heads: &mut [SocketAddr], token: &TokenText) -> SocketAddr {
 
 /// Starts the agent into a new session.
 async fn join(
-    session: &mut Session,
+    session: &mut NodeSession,
     token: &TokenText,
     options: &AgentOptions,
     context: &StartContext,
@@ -101,7 +104,7 @@ mod tests {
         "rs1_a4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqoymvj6iq";
 
     /// Script that copies its options into its log.
-    fn shell(_: Role, dir: &Path) -> Command {
+    fn shell(_: DaemonRole, dir: &Path) -> Command {
         let script = r#"cat >&2; echo '{"ready":{"address":"127.0.0.1:8","node_id":"0000000000000008"}}'; exec sleep 1000"#;
         let mut command = Command::new("sh");
         command.args(["-c", script]).current_dir(dir);
@@ -137,7 +140,7 @@ mod tests {
         assert_eq!((session.node.is_head, session.node.head_address), (false, Some(head)));
         assert_eq!(session.token().unwrap().reveal(), TOKEN);
         let received: AgentOptions =
-            serde_json::from_slice(&std::fs::read(session.log(Role::Agent)).unwrap()).unwrap();
+            serde_json::from_slice(&std::fs::read(session.log(DaemonRole::Agent)).unwrap()).unwrap();
         assert_eq!((received.heads, received.host, received.port), (vec![head], head.ip(), 0));
         assert_eq!((received.token.as_str(), received.head_socket), (TOKEN, None));
 

@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 
 use crate::daemon::DaemonStatus;
 use crate::error::{CliError, CliResult, one_line};
-use crate::session::{Process, ProcessRecord, Role};
+use crate::session::{DaemonRole, Process, ProcessRecord};
 
 /// Maximum time for a daemon to become ready; it includes the time in which an agent dials its head.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,14 +33,14 @@ const LOG_END_BYTES: usize = 4 << 10;
 /// Daemon that was started; killed on drop unless it is detached.
 #[derive(Debug)]
 pub(super) struct Daemon {
-    role: Role,
+    role: DaemonRole,
     child: Option<Child>,
     answer: BufReader<tokio::io::Take<pipe::Receiver>>,
     log: PathBuf,
 }
 
 /// Command that runs this executable as a daemon.
-pub(super) fn this_program(role: Role, dir: &Path) -> Command {
+pub(super) fn this_program(role: DaemonRole, dir: &Path) -> Command {
     // The link names the running executable even if its file was replaced meanwhile, as by an upgrade.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("roadshow").arg(format!("internal-{}", role.name())).current_dir(dir);
@@ -53,7 +53,7 @@ impl Daemon {
     /// Starts the daemon, and writes its options to its standard input.
     pub(super) fn start(
         mut command: Command,
-        role: Role,
+        role: DaemonRole,
         options: &impl Serialize,
         log: &Path,
     ) -> CliResult<Self> {
@@ -63,7 +63,9 @@ impl Daemon {
                 "check memory and limits of processes and files, and try again",
             )
         };
+        // By standard input, since arguments and environment can be read in /proc.
         let json = serde_json::to_vec(options).map_err(|error| fails("its options", &error))?;
+        // Appending: a restarted head continues the log, and a rotated one is not overwritten.
         let errors = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
         let errors = errors.map_err(|error| fails(&log.display().to_string(), &error))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
@@ -129,6 +131,7 @@ impl Daemon {
     }
 
     async fn exited_early(&mut self, when: &str) -> CliError {
+        // The status first: a daemon closes its pipe a moment before it can be waited for.
         let mut text = format!("the {} ended {when}", self.role.name());
         if let Some(status) = self.status().await {
             text += &format!(": {status}");
@@ -188,7 +191,7 @@ mod tests {
     fn daemon(scratch: &Scratch, script: &str) -> Daemon {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        Daemon::start(command, Role::Head, &["an option"], &scratch.0.join("head.log")).unwrap()
+        Daemon::start(command, DaemonRole::Head, &["an option"], &scratch.0.join("head.log")).unwrap()
     }
 
     #[tokio::test]

@@ -64,6 +64,7 @@ fn head(page: &mut String, started: &StartedNode) -> std::fmt::Result {
         },
     )?;
     writeln!(page, "\nNext steps")?;
+    // The printed command would fail on another machine.
     if node.address.is_some_and(|address| address.ip().is_loopback()) {
         writeln!(page, "  Only this machine can reach {address}; for other machines start with --host.\n")?;
     }
@@ -120,14 +121,14 @@ mod tests {
 
     use super::*;
     use crate::session::tests::node;
-    use crate::session::{ProcessRecord, Role, Session};
+    use crate::session::{DaemonRole, NodeSession, ProcessRecord};
 
     fn started(is_head: bool) -> StartedNode {
         let mut node = node(7, &[]);
         node.is_head = is_head;
-        node.processes = vec![ProcessRecord { role: Role::Agent, pid: 9, start_ticks: 1 }];
+        node.processes = vec![ProcessRecord { role: DaemonRole::Agent, pid: 9, start_ticks: 1 }];
         node.head_address = Some(SocketAddr::from(([10, 0, 0, 5], 6379)));
-        let session = Session { dir: PathBuf::from("dir"), node };
+        let session = NodeSession { dir: PathBuf::from("dir"), node };
         StartedNode {
             session,
             token: "rs1_abc".parse().unwrap(),

@@ -26,8 +26,8 @@ use crate::cli::values::{
     Custom, HostPort, LabelList, bytes, cores, custom, host, labels, name, port, switch,
 };
 use crate::error::{CliError, CliResult};
-use crate::output::Output;
-use crate::session::{NodeFile, Role, Session, SessionDir, SessionRoot, boot_id};
+use crate::output::CliOutput;
+use crate::session::{DaemonRole, NodeFile, NodeSession, SessionDir, SessionRoot, boot_id};
 
 /// Default port of a head; the same as Ray's.
 const HEAD_PORT: u16 = 6379;
@@ -73,7 +73,8 @@ pub(crate) struct StartArgs {
     /// directory in the session]
     #[arg(long, value_name = "DIR", conflicts_with = "address")]
     state_dir: Option<PathBuf>,
-    /// Directory for the node's logs, sockets and job files [default: a new one below the directory for temporary files]
+    /// Directory for the node's logs, sockets and job files [default: a new one below the directory for temporary
+    /// files]
     ///
     /// The directory must be empty, or belong to a node that has ended: its logs and the state of its head stay.
     #[arg(long, value_name = "DIR")]
@@ -125,28 +126,30 @@ Several nodes can run on one machine, each with its own port and session directo
 
 /// Remark after a start with an option of Ray's dashboard.
 const NO_DASHBOARD: &str =
-    "There is no dashboard yet; its options change nothing. `roadshow status` shows the cluster.";
+    "There is no dashboard yet; its options have no effect. `roadshow status` shows the cluster.";
 
 /// Node that was started.
 struct StartedNode {
-    session: Session,
+    session: NodeSession,
     token: TokenText,
     /// Only the head was started, into an existing session.
     restarted: bool,
     /// Number of live nodes, if the head has reported it.
     nodes: Option<usize>,
-    children: Vec<(Role, Child)>,
+    children: Vec<(DaemonRole, Child)>,
 }
 
-pub(crate) async fn run(arguments: &StartArgs, output: &mut Output<'_>) -> CliResult<()> {
+pub(crate) async fn run(arguments: &StartArgs, output: &mut CliOutput<'_>) -> CliResult<()> {
     if arguments.token.is_some() {
+        // /proc/PID/cmdline is readable for all users, unlike the environment.
         output.note("warning: every user of this machine can read --token in the list of processes; use ROADSHOW_TOKEN or --token-file");
     }
+    // Before the start: an early Ctrl-C would otherwise kill this command and leave daemons without a record.
     let mut signals = Signals::listen()?;
     let started = tokio::select! {
         started = start(arguments) => started?,
         // Dropping the future drops `Daemon` and `StartGuard`, which kill and clean up.
-        () = signals.any() => return Err(CliError::failed("the start was interrupted", "nothing of it runs")),
+        () = signals.any() => return Err(CliError::failed("the start was interrupted", "nothing is left running")),
     };
     match arguments.json {
         true => output.json(&messages::json(&started))?,
@@ -161,6 +164,7 @@ pub(crate) async fn run(arguments: &StartArgs, output: &mut Output<'_>) -> CliRe
     match arguments.block {
         true => {
             let outcome = foreground::run_foreground(started, &mut signals, output).await;
+            // Stopping removes the session directory, but not the links to it.
             SessionRoot::of_this_user().tidy();
             outcome
         }
@@ -173,6 +177,7 @@ async fn start(arguments: &StartArgs) -> CliResult<StartedNode> {
         root: SessionRoot::of_this_user(),
         environment: Environment::read(),
         program: launch::this_program,
+        // After a lease the head declares the node dead, so a longer wait is useless.
         patience: NODE_LEASE,
     };
     match &arguments.address {
@@ -186,7 +191,7 @@ struct StartContext {
     root: SessionRoot,
     environment: Environment,
     /// Builds the command that runs a daemon with the given working directory.
-    program: fn(Role, &Path) -> Command,
+    program: fn(DaemonRole, &Path) -> Command,
     /// Maximum time in which the agent must rejoin a restarted head; zero skips the wait.
     patience: Duration,
 }
@@ -201,6 +206,7 @@ impl StartArgs {
         let cores = self.num_cpus.unwrap_or_else(host_resources::cores);
         let memory = self.memory.unwrap_or_else(host_resources::memory);
         let resources = Resources::none().with(Resources::CPU, cores).with(Resources::MEMORY, memory as f64);
+        // CPU and memory have options of their own and cannot be among these.
         let others = self.resources.iter().flat_map(|Custom(others)| others);
         others.fold(resources, |resources, (name, amount)| resources.with(name, *amount))
     }
@@ -214,7 +220,7 @@ impl StartArgs {
 
     fn agent(
         &self,
-        session: &Session,
+        session: &NodeSession,
         (host, port): (IpAddr, u16),
         heads: Vec<SocketAddr>,
         token: &TokenText,
@@ -223,6 +229,7 @@ impl StartArgs {
             session_dir: session.dir.clone(),
             host,
             port,
+            // The agent beside the head passes connections to it, and reaches it in this way itself.
             head_socket: heads.is_empty().then(|| session.head_socket()),
             heads,
             token: token.reveal().to_owned(),
@@ -241,11 +248,12 @@ fn create_session(
     head_address: Option<SocketAddr>,
     state_dir: Option<PathBuf>,
     job_users: JobUsers,
-) -> CliResult<Session> {
+) -> CliResult<NodeSession> {
     let boot_id =
-        boot_id().map_err(|error| CliError::failed(format!("/proc cannot be read: {error}"), "mount it"))?;
+        boot_id().map_err(|error| CliError::failed(format!("cannot read /proc: {error}"), "mount it"))?;
     let node = NodeFile {
         boot_id,
+        // Only a joining node knows the address of the head before it starts.
         is_head: head_address.is_none(),
         address: None,
         head_address,
@@ -254,7 +262,7 @@ fn create_session(
         job_users,
         processes: Vec::new(),
     };
-    let session = Session { dir: session_dir.dir.clone(), node };
+    let session = NodeSession { dir: session_dir.dir.clone(), node };
     // A session directory that was left half-made would be refused by the next start as not empty.
     io_failure(&session, session.save()).inspect_err(|_| drop(clear(&session)))?;
     Ok(session)
@@ -262,18 +270,18 @@ fn create_session(
 
 /// Pending start: cleans up its session unless it is completed.
 struct StartGuard<'a> {
-    session: Session,
+    session: NodeSession,
     context: &'a StartContext,
     is_done: bool,
 }
 
 impl<'a> StartGuard<'a> {
-    const fn new(session: Session, context: &'a StartContext) -> Self {
+    const fn new(session: NodeSession, context: &'a StartContext) -> Self {
         Self { session, context, is_done: false }
     }
 
     // Dropped on every error path and when the start is interrupted: the `select!` in `run` drops the future.
-    fn done(mut self) -> Session {
+    fn done(mut self) -> NodeSession {
         self.is_done = true;
         self.session.clone()
     }
@@ -288,10 +296,10 @@ impl Drop for StartGuard<'_> {
 }
 
 /// Removes the session of a failed start, but keeps logs that are not empty.
-fn abandon(session: &Session, context: &StartContext) {
+fn abandon(session: &NodeSession, context: &StartContext) {
     let has_log = |role| std::fs::metadata(session.log(role)).is_ok_and(|metadata| metadata.len() > 0);
     // `stop` and the next start remove what cannot be removed now.
-    let _ = match has_log(Role::Head) || has_log(Role::Agent) {
+    let _ = match has_log(DaemonRole::Head) || has_log(DaemonRole::Agent) {
         true => session.clean_secrets(),
         false => clear(session),
     };
@@ -299,7 +307,7 @@ fn abandon(session: &Session, context: &StartContext) {
 }
 
 /// Converts an I/O error of a session file.
-fn io_failure<T>(session: &Session, written: std::io::Result<T>) -> CliResult<T> {
+fn io_failure<T>(session: &NodeSession, written: std::io::Result<T>) -> CliResult<T> {
     written.map_err(|error| {
         let text = format!("cannot write to {}: {error}", session.dir.display());
         CliError::failed(text, "free some space there, or give another directory with --session-dir")
@@ -307,7 +315,8 @@ fn io_failure<T>(session: &Session, written: std::io::Result<T>) -> CliResult<T>
 }
 
 /// Removes a session without processes, but nothing that an earlier session has left in its directory.
-fn clear(session: &Session) -> std::io::Result<()> {
+fn clear(session: &NodeSession) -> std::io::Result<()> {
+    // A --session-dir may have the state of an earlier head, which must survive a failed start.
     match session.has_more() {
         true => session.clean_secrets(),
         false => session.remove(false),

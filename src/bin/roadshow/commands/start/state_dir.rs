@@ -8,7 +8,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CliError, CliResult};
-use crate::session::{Session, own_directory, read_own, write_private};
+use crate::session::{NodeSession, own_directory, read_own, write_private};
 
 const HEAD_FILE: &str = "head.json";
 
@@ -32,6 +32,7 @@ struct HeadFile {
 impl LockedStateDir {
     /// Default state directory for the port of a head, below `$XDG_STATE_HOME` or `~/.local/state`.
     pub(super) fn default_path(port: u16) -> CliResult<PathBuf> {
+        // The XDG specification ignores relative paths.
         let set = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
         let base = base.ok_or_else(|| {
@@ -53,7 +54,9 @@ impl LockedStateDir {
         }
         let locked = (|| {
             own_directory(path)?;
+            // The daemons run in another directory, and a later start may spell the path differently.
             let path = fs::canonicalize(path)?;
+            // The file is never removed: a start could lock the removed file while another creates a new one.
             let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK_FILE))?;
             Ok::<_, io::Error>(Self { path, _lock: lock })
         })();
@@ -69,13 +72,13 @@ impl LockedStateDir {
     }
 
     /// Session of the last head that was started with the directory, if it still exists.
-    pub(super) fn session(&self) -> Option<Session> {
+    pub(super) fn session(&self) -> Option<NodeSession> {
         let head: HeadFile = serde_json::from_slice(&read_own(&self.path.join(HEAD_FILE)).ok()?).ok()?;
-        Session::read(&head.session_dir)
+        NodeSession::read(&head.session_dir)
     }
 
     /// Records the session in `head.json`.
-    pub(super) fn record(&self, session: &Session) -> CliResult<()> {
+    pub(super) fn record(&self, session: &NodeSession) -> CliResult<()> {
         let head = HeadFile { session_dir: session.dir.clone() };
         let json = serde_json::to_vec_pretty(&head).map_err(io::Error::other);
         json.and_then(|json| write_private(&self.path.join(HEAD_FILE), &json)).map_err(|error| {
@@ -88,7 +91,7 @@ impl LockedStateDir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Role;
+    use crate::session::DaemonRole;
     use crate::session::tests::{Scratch, node};
 
     #[test]
@@ -108,7 +111,7 @@ mod tests {
         assert_eq!(locked.session(), None);
         let dir = scratch.0.join("session");
         own_directory(&dir).unwrap();
-        let session = Session { dir, node: node(1, &[(Role::Agent, std::process::id())]) };
+        let session = NodeSession { dir, node: node(1, &[(DaemonRole::Agent, std::process::id())]) };
         session.save().unwrap();
         locked.record(&session).unwrap();
         assert_eq!(locked.session(), Some(session.clone()));

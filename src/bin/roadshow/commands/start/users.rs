@@ -29,6 +29,7 @@ pub(super) fn differ(arguments: &StartArgs, running: &JobUsers) -> CliResult<Opt
         Some(_) => "--worker-user",
         None => "--worker-uids",
     };
+    // Without an option the agent keeps its users.
     let asked = asked_for(arguments)?;
     Ok((asked != JobUsers::Agent && asked != *running).then_some(option))
 }
@@ -39,7 +40,7 @@ pub(super) fn make_passable(users: &JobUsers, root: &SessionRoot, session_dir: &
         return Ok(());
     }
     root.make_passable(session_dir).map_err(|error| {
-        let text = format!("the users of jobs cannot be let into {}: {error}", session_dir.dir.display());
+        let text = format!("cannot give the users of jobs access to {}: {error}", session_dir.dir.display());
         CliError::failed(text, "give another directory with --session-dir, or set TMPDIR")
     })?;
     users.check_above(&session_dir.dir).map_err(refused)
